@@ -1,0 +1,50 @@
+"""Time and randomness, injectable so that no test waits and none is left to chance.
+
+Instants are whole milliseconds since 1970 UTC (`int`) wherever they are stored or compared.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NewType, Protocol
+
+Instant = NewType("Instant", int)
+"""Milliseconds since 1970-01-01T00:00:00Z."""
+
+
+class Clock(Protocol):
+    """Where the time, pauses and random bytes come from."""
+
+    def now(self) -> Instant:
+        """The wall clock, in milliseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards; its zero means nothing."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread; zero or less returns at once."""
+        ...
+
+    def random(self, size: int) -> bytes:
+        """`size` unpredictable bytes."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> Instant:
+        return Instant(time.time_ns() // 1_000_000)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            time.sleep(seconds)
+
+    def random(self, size: int) -> bytes:
+        return os.urandom(size)

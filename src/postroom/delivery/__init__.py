@@ -1,0 +1,1 @@
+"""One message: compose, tracking, outcome, retry."""

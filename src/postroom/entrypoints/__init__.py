@@ -1,0 +1,1 @@
+"""Where processes begin: command line, workers, server."""

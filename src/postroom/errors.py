@@ -1,0 +1,60 @@
+"""The kinds of error Postroom speaks, a dozen in all: each adapter turns what its library raises into one of these.
+
+`Temporary` and `Permanent` are the types that matter: a temporary error may be tried again as it is, a permanent
+one will fail the same way until somebody changes something. What is not known to be permanent is temporary.
+The text is a sentence for the person who can act on it: what happened, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class PostroomError(Exception):
+    """The root of every error raised on purpose."""
+
+
+class Temporary(PostroomError):
+    """Trying the same again later may succeed."""
+
+
+class Permanent(PostroomError):
+    """Trying the same again will fail until something changes."""
+
+
+class Invalid(Permanent):
+    """The input is wrong; the text says what, where and what to do. The command line exits with 2."""
+
+
+class NotFound(Permanent):
+    """The thing asked for does not exist (or belongs to another tenant, which is the same answer)."""
+
+
+class Conflict(Permanent):
+    """A conditional write found another state than it expected: somebody else was there first."""
+
+
+class LeaseLost(Conflict):
+    """A worker wrote under a fence that is no longer the newest: it must drop the work without a trace."""
+
+
+class Denied(Permanent):
+    """Known, but not allowed."""
+
+
+class TooLarge(Invalid):
+    """The input passes a documented limit."""
+
+
+class Unsupported(Permanent):
+    """The other side does not offer what was asked of it."""
+
+
+class Corrupt(Permanent):
+    """Stored data is not what was written; nothing was changed."""
+
+
+class Unavailable(Temporary):
+    """A store, relay or service did not answer, or answered that it is busy."""
+
+
+class StorageFull(Temporary):
+    """No room, no write permission, or a read-only disk: nothing was changed; make room and go on."""

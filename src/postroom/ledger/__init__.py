@@ -1,0 +1,1 @@
+"""Every change of a campaign, batch or message, and the suppression list."""

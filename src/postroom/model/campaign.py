@@ -1,0 +1,182 @@
+"""A campaign: who sends what to which recipients, under which policies, and where it stands.
+
+    draft → importing → ready → (scheduled →) sending ⇄ paused
+                 │         │         │          │  │       │
+                 └─────────┴─────────┴──────────┴──│───────┴──→ cancelled
+                 └─→ failed ←──────────────────────┤
+                                                   └─→ completed → sending   (retry-failed, settle)
+
+`completed` only when the ledger adds up: rows = invalid + duplicate + suppressed + accepted, and every accepted message
+is past sending. Every transition is one conditional write on the old state (ledger.campaigns).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from postroom.clock import Instant
+from postroom.model.message import Counts
+
+
+class CampaignState(StrEnum):
+    """Where a campaign stands."""
+
+    DRAFT = "draft"
+    IMPORTING = "importing"
+    READY = "ready"
+    SCHEDULED = "scheduled"
+    SENDING = "sending"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+_S = CampaignState
+TRANSITIONS: dict[CampaignState, frozenset[CampaignState]] = {
+    _S.DRAFT: frozenset({_S.IMPORTING, _S.CANCELLED}),
+    _S.IMPORTING: frozenset({_S.READY, _S.FAILED, _S.CANCELLED}),
+    _S.READY: frozenset({_S.SCHEDULED, _S.SENDING, _S.PAUSED, _S.CANCELLED}),
+    _S.SCHEDULED: frozenset({_S.SENDING, _S.PAUSED, _S.CANCELLED}),
+    _S.SENDING: frozenset({_S.PAUSED, _S.COMPLETED, _S.CANCELLED, _S.FAILED}),
+    _S.PAUSED: frozenset({_S.SENDING, _S.SCHEDULED, _S.CANCELLED}),
+    _S.COMPLETED: frozenset({_S.SENDING}),
+    _S.CANCELLED: frozenset(),
+    _S.FAILED: frozenset(),
+}
+
+ENDED = frozenset({_S.COMPLETED, _S.CANCELLED, _S.FAILED})
+"""Nothing more happens by itself."""
+
+
+class Home(NamedTuple):
+    """Where a campaign's batches and messages live: every key begins with the tenant."""
+
+    tenant: str
+    campaign: str
+
+
+class UnknownPolicy(StrEnum):
+    """What becomes of a message whose answer was never seen, once `settle_after` has passed without news of it."""
+
+    NEVER_TWICE = "never_twice"
+    """It stays `unknown`: reported, not sent again."""
+    NEVER_MISSED = "never_missed"
+    """It is sent again: the recipient may get it twice."""
+
+
+class MissingPolicy(StrEnum):
+    """What becomes of a recipient for whom the template needs a value that the row does not have."""
+
+    ERROR = "error"
+    """The message fails, with the row and the variable's name."""
+    EMPTY = "empty"
+    """The value is empty text (and `default(...)` in the template applies). Never "None"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with every message."""
+
+    object_key: str
+    filename: str
+    content_type: str
+    content_id: str | None = None
+    """Set for an inline image: the template refers to it as `cid:<content_id>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is sent: the template's parts as objects in the store, and the headers' templates."""
+
+    html_key: str
+    """Object key of the HTML template (MJML already compiled)."""
+    text_key: str | None
+    """Object key of the text template; None: derived from the HTML."""
+    subject: str
+    from_: str
+    """An address, or `Name <address>`."""
+    reply_to: str | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    """Values for every recipient (`--set k=v`); a column of the same name wins."""
+    missing: MissingPolicy = MissingPolicy.ERROR
+    attachments: tuple[Attachment, ...] = ()
+    track_opens: bool = True
+    track_clicks: bool = True
+    topic: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """How the upload became messages. Sums of what the splitter recorded; final once `batches` is set and state is past importing."""
+
+    upload_key: str
+    filename: str
+    email_column: str | None = None
+    """What the user named; None: recognised from the header."""
+    columns: tuple[str, ...] = ()
+    """The columns whose cells messages carry, in the order of `NewMessage.values`: what the template calls them."""
+    batches: int = 0
+    rows: int = 0
+    invalid: int = 0
+    duplicate: int = 0
+    suppressed: int = 0
+    rejected_key: str | None = None
+    """Object key of the report of rejected rows (CSV: line, address, reason, detail)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When sending starts."""
+
+    at: Instant
+    timezone: str
+    """The IANA zone the user spoke in, for showing it back."""
+    grace_ms: int = 3_600_000
+    """Found later than this after `at`, the campaign is paused instead of started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The campaign's rules."""
+
+    unknown: UnknownPolicy = UnknownPolicy.NEVER_TWICE
+    settle_after_ms: int = 3_600_000
+    rate: float | None = None
+    """Recipients a second at most; None: as fast as the provider takes them."""
+    give_up_after_ms: int = 48 * 3_600_000
+    """A recipient still deferred this long after the campaign started is failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """The record. `version` is the store's, for the conditional write."""
+
+    home: Home
+    name: str
+    state: CampaignState
+    content: Content
+    source: Import
+    provider: str
+    """A provider URL (see settings `POSTROOM_MAIL`) or the name of one."""
+    created_at: Instant
+    schedule: Schedule | None = None
+    policies: Policies = field(default_factory=Policies)
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    reason: str | None = None
+    """Why it is paused, cancelled or failed."""
+    start_when_ready: bool = False
+    version: int = 0
+
+
+def adds_up(source: Import, counts: Counts) -> bool:
+    """Whether every row of the upload is accounted for exactly once."""
+    return source.rows == source.invalid + source.duplicate + source.suppressed + counts.total
+
+
+def may_complete(source: Import, counts: Counts, *, unsettled: int) -> bool:
+    """The only gate to `completed`: all rows accounted for, nobody waiting, no `unknown` that a policy has yet to decide."""
+    return adds_up(source, counts) and counts.waiting == 0 and unsettled == 0

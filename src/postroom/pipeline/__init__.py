@@ -1,0 +1,1 @@
+"""After "send": splitter, scheduler, sender. They meet only through the ports and the ledger, never by import."""

@@ -1,0 +1,1 @@
+"""The ports kept on Amazon Web Services."""

@@ -1,0 +1,1 @@
+"""The ports kept on one machine: SQLite and files."""

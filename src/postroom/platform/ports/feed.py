@@ -1,0 +1,56 @@
+"""Feed: every change of a message, in order, for those who follow: callbacks, search, analytics.
+
+Written in the same transaction as the change: a change is in the feed if and only if it happened. Read at least once, ordered per
+message, kept at least 24 hours. The feed is split in shards (a campaign's ledger on one machine, a stream's shard on AWS); order
+holds within a shard and a message stays in one. A reader keeps its own position for each shard, and saves it after its effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from postroom.clock import Instant
+from postroom.model.campaign import Home
+from postroom.model.message import MessageState
+from postroom.model.shard import Key
+
+RETENTION_MS = 24 * 3_600_000
+
+
+class Change(NamedTuple):
+    """One message as it stood after one write."""
+
+    home: Home
+    batch: int
+    key: Key
+    state: MessageState
+    attempt: int
+    at: Instant
+    code: int
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """`position` goes into the next `read`; `changes` empty: nothing new yet."""
+
+    changes: Sequence[Change]
+    position: str
+
+
+class Feed(Protocol):
+    """See the module's text."""
+
+    def shards(self) -> list[str]:
+        """The shards there are now, in no promised order."""
+        ...
+
+    def read(self, shard: str, position: str | None, *, limit: int = 1_000) -> FeedPage:
+        """Changes after `position` (None: the oldest kept). May pass `limit` by one group. `NotFound`: the shard is gone."""
+        ...
+
+    def trim(self, shard: str, before: Instant) -> None:
+        """Forget changes older than `before`, which is at least 24 hours ago: housekeeping."""
+        ...

@@ -1,0 +1,142 @@
+"""Messages: the ledger of one campaign's recipients, in batches under lease and fence. The heart of "never twice".
+
+A campaign's home is created with a frozen number of batches. A batch is opened by one worker at a time, and each opening
+raises the batch's *fence*; every write of a worker carries its fence, and an old one is refused with `LeaseLost`, having
+changed nothing. Rules that both homes keep:
+
+- **Intent before effect**: `record` stores outcomes and then the next open group. When it returns, both are durable (they
+  survive a power cut). A home that cannot do both atomically stores all outcomes first: so whoever finds a group open
+  knows that only its keys without a recorded outcome of that attempt are in doubt.
+- **Repeats**: every method may be repeated after `Unavailable`; the second time changes nothing more.
+- **Counts are recounts**: a batch's snapshot is counted from its messages, at `recount` and `close` at the latest.
+- **Order**: messages of a batch come in the order of their keys; batches by number.
+- **Feed**: each stored, settled or changed message appears in the campaign's feed (ports.feed) if and only if it was written.
+- **Limits**: a group has at most 128 keys; `store` takes any number of rows; a message is under 1 KB where `values` is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from postroom.clock import Instant
+from postroom.model.batch import BatchSnapshot, OpenBatch
+from postroom.model.campaign import Home
+from postroom.model.message import Counts, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.shard import Key
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """Part of a listing. `cursor` asks for the next part; None: that was all. Opaque text."""
+
+    messages: Sequence[Message]
+    cursor: str | None
+
+
+class Messages(Protocol):
+    """See the module's text. Every method raises `NotFound` for a home that was never created or is dropped."""
+
+    def create(self, home: Home, batches: int) -> None:
+        """Make the home, its batches empty. Again with the same number: harmless; with another: `Conflict`."""
+        ...
+
+    def drop(self, home: Home) -> None:
+        """Delete the home and all in it. Again: harmless."""
+        ...
+
+    def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+        """Insert rows that are absent, state pending. Answers, aligned with `rows`, the line that holds each row's key now.
+
+        The lowest line wins: an answer equal to the row's own line means it is stored (now or by an earlier, repeated call);
+        any other means the row is a duplicate of that line. A row that arrives later with a lower line takes the place of a
+        higher one that is still pending and untried. Two rows of one call may share a key. Each row stands alone: a
+        crash in the middle leaves some of them stored, whole. `Invalid`: a batch number out of range.
+        """
+        ...
+
+    def recount(self, home: Home, batches: Collection[int] | None = None) -> None:
+        """Count these batches (None: all) and store their snapshots, `next_due` included. After the import and any repair."""
+        ...
+
+    def counts(self, home: Home) -> Counts:
+        """The campaign's numbers: the sum of its batches' snapshots, messages in open groups shown as `sending`."""
+        ...
+
+    def unsettled(self, home: Home) -> int:
+        """How many messages are `unknown` with a `due`: waiting for a policy to decide."""
+        ...
+
+    def batches(self, home: Home, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
+        """Snapshots of batches numbered above `after`, in order; `limit` 1 to 1,000."""
+        ...
+
+    def due_batches(self, home: Home, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
+        """Batches that have work at `now` and no live lease (none, run out, or held by an owner in `dead`).
+
+        Work is a pending message, a deferred or unknown one whose `due` has come, or a group left open.
+        """
+        ...
+
+    def next_due(self, home: Home) -> Instant | None:
+        """The earliest time any batch has work, leased or not; None: never again."""
+        ...
+
+    def open(
+        self, home: Home, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
+    ) -> OpenBatch | None:
+        """Take the lease and a new fence; None while somebody else holds a live lease (an owner in `dead` holds none).
+
+        The same owner may open again (its earlier fence is then old). The group a predecessor left open stays open until
+        `record` settles or replaces it. `NotFound`: no such batch.
+        """
+        ...
+
+    def extend(self, home: Home, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
+        """Keep the lease until `now` + `lease_ms`. `LeaseLost` if somebody opened the batch since."""
+        ...
+
+    def load(self, home: Home, batch: int, now: Instant, limit: int) -> list[Recipient]:
+        """Messages with work at `now` (pending; deferred or unknown whose `due` has come), in key order."""
+        ...
+
+    def load_state(self, home: Home, batch: int, states: Collection[MessageState], limit: int) -> list[Recipient]:
+        """Messages in these states, due or not, in key order: for retry-failed, settle and cancel."""
+        ...
+
+    def find(self, home: Home, batch: int, keys: Sequence[Key]) -> list[Recipient]:
+        """Those of `keys` that exist in the batch, in key order: for settling a group left open."""
+        ...
+
+    def record(
+        self,
+        home: Home,
+        batch: int,
+        fence: int,
+        settled: Sequence[Settlement],
+        group: Sequence[Key],
+        now: Instant,
+        *,
+        lease_ms: int,
+    ) -> None:
+        """Store outcomes, then replace the open group (empty: close it), and extend the lease. See the module's first rule.
+
+        A settlement for a key that the batch does not hold: `NotFound`, nothing of the call is applied. More than 128 keys:
+        `Invalid`. `LeaseLost` as everywhere. Settling a message as it already stands changes nothing (a repeat).
+        """
+        ...
+
+    def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
+        """Recount, store the snapshot and give the lease back. An open group stays open. `LeaseLost` as everywhere."""
+        ...
+
+    def get(self, home: Home, batch: int, key: Key) -> Message | None:
+        """One message's record. State as stored: `sending` is not looked up."""
+        ...
+
+    def list(
+        self, home: Home, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+    ) -> MessagePage:
+        """Messages by batch and key, of these states (none named: all). A page may be short before the end."""
+        ...

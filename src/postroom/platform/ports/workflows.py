@@ -1,0 +1,64 @@
+"""Workflows: long work with a name, started once, carried on after any crash until it ends.
+
+An execution is (`workflow`, `execution`): e.g. (`import`, campaign id). `start` with a name that is running or has ended is
+harmless and starts nothing (it is the caller's idempotency key); `restart` runs an ended one again. The work itself is a handler
+that the workers know by the workflow's name; it is called at least once with the input, must be safe to repeat from any point, and
+says when it is to be called again, or that it is done. A handler that fails with a temporary error is called again with backoff; with
+a permanent one, the execution ends as failed with the reason. One handler runs at a time for an execution while its lease holds.
+Names follow the rule of queues; the input is JSON text up to 200 KB (a reference, never rows).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from postroom.clock import Instant
+
+
+class ExecutionState(StrEnum):
+    """Where an execution stands."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a workflow."""
+
+    workflow: str
+    execution: str
+    state: ExecutionState
+    input: str
+    started_at: Instant
+    ended_at: Instant | None
+    reason: str | None
+    """Why it failed or was stopped."""
+
+
+class Workflows(Protocol):
+    """See the module's text."""
+
+    def start(self, workflow: str, execution: str, input: str) -> bool:  # noqa: A002 - the field's own word
+        """Begin, unless an execution of that name exists; whether it began."""
+        ...
+
+    def restart(self, workflow: str, execution: str, input: str) -> bool:  # noqa: A002
+        """Begin, or begin anew one that has ended; False while it is running."""
+        ...
+
+    def stop(self, workflow: str, execution: str, reason: str) -> None:
+        """No further call of the handler begins; one under way ends by itself. Ended or absent: harmless."""
+        ...
+
+    def get(self, workflow: str, execution: str) -> Execution | None:
+        """What is known of it."""
+        ...
+
+    def running(self, workflow: str) -> list[Execution]:
+        """Executions that have not ended, oldest first."""
+        ...
