@@ -110,7 +110,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """How the upload became messages. Sums of what the splitter recorded; final once `batches` is set and state is past importing."""
+    """How the upload became messages: sums of what the splitter recorded, final once the state is past importing."""
 
     upload_key: str
     filename: str

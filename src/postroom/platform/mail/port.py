@@ -71,8 +71,8 @@ class Delivery(Protocol):
         ...
 
     def compose(self) -> bytes | None:
-        """The message: CRLF line ends, the last line ended, not dot-stuffed. Called when a connection is ready for it, again if it
-        has to move to another connection. None: it is not to be sent after all and has settled itself; forget it."""
+        """The message: CRLF line ends, the last line ended, not dot-stuffed. Called when a connection is ready for it,
+        again if it has to move to another connection. None: it is not to be sent after all and has settled itself."""
         ...
 
     def handing_over(self) -> bool:
@@ -125,6 +125,6 @@ class Mailer(Protocol):
         ...
 
     async def close(self, grace_s: float) -> None:
-        """Recall what is in line, begin nothing new, give what is in flight `grace_s` seconds to be answered, then hang up: the rest is
-        `UNKNOWN` if its final dot went out, else `UNSENT`. Every delivery is settled when it returns."""
+        """Recall what is in line, begin nothing new, give what is in flight `grace_s` seconds to be answered, then hang up:
+        the rest is `UNKNOWN` if its final dot went out, else `UNSENT`. Every delivery is settled when it returns."""
         ...

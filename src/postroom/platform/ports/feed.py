@@ -1,8 +1,9 @@
 """Feed: every change of a message, in order, for those who follow: callbacks, search, analytics.
 
-Written in the same transaction as the change: a change is in the feed if and only if it happened. Read at least once, ordered per
-message, kept at least 24 hours. The feed is split in shards (a campaign's ledger on one machine, a stream's shard on AWS); order
-holds within a shard and a message stays in one. A reader keeps its own position for each shard, and saves it after its effect.
+Written in the same transaction as the change: a change is in the feed if and only if it happened. Read at least once,
+ordered per message, kept at least 24 hours. The feed is split in shards (a campaign's ledger on one machine, a
+stream's shard on AWS); order holds within a shard and a message stays in one. A reader keeps its own position for
+each shard, and saves it after its effect.
 """
 
 from __future__ import annotations

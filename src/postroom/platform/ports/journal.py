@@ -1,7 +1,8 @@
 """Journals: which messages of an open group were really handed to a provider, and what it answered.
 
-A worker writes right before a message's final dot can leave, and when its answer arrives; nothing is synced, so a line costs
-about a microsecond and survives a killed process but not a power cut. Whoever finds a group left open asks for its owner's page:
+A worker writes right before a message's final dot can leave, and when its answer arrives; nothing is synced, so a
+line costs about a microsecond and survives a killed process but not a power cut. Whoever finds a group left open asks
+for its owner's page:
 - the owner may still be alive (stopped, or only slow): `ALIVE`, its whole group is in doubt while it lives;
 - the owner is dead and the page whole: `Handed`, the exact truth: a key in neither part was never handed over;
 - the page is lost (power cut, another machine): `LOST`, the whole group is in doubt.

@@ -1,17 +1,19 @@
 """Messages: the ledger of one campaign's recipients, in batches under lease and fence. The heart of "never twice".
 
-A campaign's home is created with a frozen number of batches. A batch is opened by one worker at a time, and each opening
-raises the batch's *fence*; every write of a worker carries its fence, and an old one is refused with `LeaseLost`, having
-changed nothing. Rules that both homes keep:
+A campaign's home is created with a frozen number of batches. A batch is opened by one worker at a time, and each
+opening raises the batch's *fence*; every write of a worker carries its fence, and an old one is refused with
+`LeaseLost`, having changed nothing. Rules that both homes keep:
 
-- **Intent before effect**: `record` stores outcomes and then the next open group. When it returns, both are durable (they
-  survive a power cut). A home that cannot do both atomically stores all outcomes first: so whoever finds a group open
-  knows that only its keys without a recorded outcome of that attempt are in doubt.
+- **Intent before effect**: `record` stores outcomes and then the next open group. When it returns, both are durable
+  (they survive a power cut). A home that cannot do both atomically stores all outcomes first: so whoever finds a
+  group open knows that only its keys without a recorded outcome of that attempt are in doubt.
 - **Repeats**: every method may be repeated after `Unavailable`; the second time changes nothing more.
 - **Counts are recounts**: a batch's snapshot is counted from its messages, at `recount` and `close` at the latest.
 - **Order**: messages of a batch come in the order of their keys; batches by number.
-- **Feed**: each stored, settled or changed message appears in the campaign's feed (ports.feed) if and only if it was written.
-- **Limits**: a group has at most 128 keys; `store` takes any number of rows; a message is under 1 KB where `values` is.
+- **Feed**: each stored, settled or changed message appears in the campaign's feed (ports.feed) if and only if it was
+  written.
+- **Limits**: a group has at most 128 keys; `store` takes any number of rows; a message is under 1 KB where `values`
+  is.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Objects: whole files under a key, atomic, versioned.
 
-A key is `/`-separated segments of letters, digits and `. _ - = + @`, up to 512 bytes, no empty, `.` or `..` segment: it can
-never leave the store's root (`Invalid`). A `put` shows nothing until it is complete and durable, then the whole new version;
-a crash in the middle leaves the old one. Each put makes a new version, newest current; readers of an open stream keep the
-version they opened. `delete` without a version hides the key (a marker, as in S3): its versions remain readable by version until
-`purge`. Listing is in byte order of keys, shows only current ones, and is strongly consistent. Any size; memory does not grow with it.
-`sha256` is of the whole content, checked when a whole object is read (`Corrupt`).
+A key is `/`-separated segments of letters, digits and `. _ - = + @`, up to 512 bytes, no empty, `.` or `..` segment:
+it can never leave the store's root (`Invalid`). A `put` shows nothing until it is complete and durable, then the
+whole new version; a crash in the middle leaves the old one. Each put makes a new version, newest current; an open
+stream keeps the version it opened. `delete` without a version hides the key (a marker, as in S3): its versions
+remain readable by version until `purge`. Listing is in byte order of keys, shows only current ones, and is strongly
+consistent. Any size; memory does not grow with it. `sha256` is of the whole content, checked when a whole object is
+read (`Corrupt`).
 """
 
 from __future__ import annotations

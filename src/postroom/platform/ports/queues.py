@@ -1,14 +1,16 @@
 """Queues: work handed over durably, at least once, in no promised order.
 
-A body is JSON text. `receive` leases it: nobody else gets it until the lease runs out, is given back, or the item is deleted.
-A receipt belongs to one leasing (a fence): after the lease ran out and somebody else received the item, the old receipt is
-refused with `LeaseLost`. An item received `max_receives` times without being deleted goes to the queue's dead letters with
-its count, the next time it would be handed out, and stays there until it is redriven or purged.
+A body is JSON text. `receive` leases it: nobody else gets it until the lease runs out, is given back, or the item is
+deleted. A receipt belongs to one leasing (a fence): after the lease ran out and somebody else received the item, the
+old receipt is refused with `LeaseLost`. An item received `max_receives` times without being deleted goes to the
+queue's dead letters with its count, the next time it would be handed out, and stays there until it is redriven or
+purged.
 
-Limits both homes keep: body up to 200 KB of UTF-8 (`TooLarge`), delay 0 to 900 s and lease 0 to 43,200 s (`Invalid`; longer
-waits are due records or timers), up to 10 items a call, items kept 4 days. `send` is durable when it returns. A `send` repeated
-after `Unavailable` may deliver twice: handlers are idempotent. Queues are made by the first `send` or `receive`; names are
-letters, digits, `-` and `_`, up to 60 (`Invalid`). Waiting is by polling: `receive` returns at once.
+Limits both homes keep: body up to 200 KB of UTF-8 (`TooLarge`), delay 0 to 900 s and lease 0 to 43,200 s (`Invalid`;
+longer waits are due records or timers), up to 10 items a call, items kept 4 days. `send` is durable when it returns.
+A `send` repeated after `Unavailable` may deliver twice: handlers are idempotent. Queues are made by the first `send`
+or `receive`; names are letters, digits, `-` and `_`, up to 60 (`Invalid`). Waiting is by polling: `receive` returns
+at once.
 """
 
 from __future__ import annotations

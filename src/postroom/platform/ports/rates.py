@@ -1,14 +1,15 @@
 """Rates: how many sends a provider or a campaign may still make, shared by every worker.
 
-A bucket grants sends as *reservations on a time line*: `reserve` moves the bucket's next free moment forward and answers from
-which instant on the granted sends may leave, evenly spaced. So the total never passes the rate, whoever asks, and what a crashed
-worker had reserved is simply lost. A grant begins at most `HORIZON_MS` in the future: if the bucket is taken beyond that,
-the answer grants nothing and says when to ask again. Unused time is kept for at most `BURST_MS`.
+A bucket grants sends as *reservations on a time line*: `reserve` moves the bucket's next free moment forward and
+answers from which instant on the granted sends may leave, evenly spaced. So the total never passes the rate, whoever
+asks, and what a crashed worker had reserved is simply lost. A grant begins at most `HORIZON_MS` in the future: if the
+bucket is taken beyond that, the answer grants nothing and says when to ask again. Unused time is kept for at most
+`BURST_MS`.
 
-`slow` is what a provider's throttle answer does: the bucket's rate becomes 0.7 of what was seen (never under one in ten seconds), and
-climbs back by a tenth every ten seconds without another `slow`; callers within one second of each other count as one. A
-bucket without a limit is limited only while it is slowed. State survives a killed process; after a power cut the learned
-slowness may be forgotten, the daily count may not.
+`slow` is what a provider's throttle answer does: the bucket's rate becomes 0.7 of what was seen (never under one in
+ten seconds), and climbs back by a tenth every ten seconds without another `slow`; callers within one second of each
+other count as one. A bucket without a limit is limited only while it is slowed. State survives a killed process;
+after a power cut the learned slowness may be forgotten, the daily count may not.
 """
 
 from __future__ import annotations

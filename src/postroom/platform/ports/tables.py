@@ -1,14 +1,17 @@
 """Tables: small documents under a two-part key, changed by conditional writes.
 
-An item is a JSON object under (`partition`, `sort`). Every partition begins with the tenant. Reads are strongly consistent.
-- **Atomic**: one `write` call, all or nothing, up to 100 writes, at most one for the same key; nothing spans two calls.
-- **Conditional**: a write may demand that the item is absent or has a version; one unmet demand refuses the whole call
-  with `Conflict` and changes nothing. Versions start at 1 and rise by one with every write of that item's life.
+An item is a JSON object under (`partition`, `sort`). Every partition begins with the tenant. Reads are strongly
+consistent.
+- **Atomic**: one `write` call, all or nothing, up to 100 writes, at most one for the same key; nothing spans two
+  calls.
+- **Conditional**: a write may demand that the item is absent or has a version; one unmet demand refuses the whole
+  call with `Conflict` and changes nothing. Versions start at 1 and rise by one with every write of that item's life.
 - **Order**: `query` yields a partition in the byte order of `sort` (UTF-8).
-- **Limits**: partition and sort up to 1,024 bytes of UTF-8 and not empty (`Invalid`); data up to 100 KB as JSON (`TooLarge`).
+- **Limits**: partition and sort up to 1,024 bytes of UTF-8 and not empty (`Invalid`); data up to 100 KB as JSON
+  (`TooLarge`).
 - **Expiry**: an item past `expires_at` is never returned and counts as absent for demands; its space is freed later.
-- **Repeats**: nothing is retried after a write whose answer was lost unless the adapter can prove it harmless; a caller that
-  sees `Unavailable` reads before it writes again.
+- **Repeats**: nothing is retried after a write whose answer was lost unless the adapter can prove it harmless; a
+  caller that sees `Unavailable` reads before it writes again.
 """
 
 from __future__ import annotations

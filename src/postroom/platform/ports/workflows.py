@@ -1,11 +1,12 @@
 """Workflows: long work with a name, started once, carried on after any crash until it ends.
 
-An execution is (`workflow`, `execution`): e.g. (`import`, campaign id). `start` with a name that is running or has ended is
-harmless and starts nothing (it is the caller's idempotency key); `restart` runs an ended one again. The work itself is a handler
-that the workers know by the workflow's name; it is called at least once with the input, must be safe to repeat from any point, and
-says when it is to be called again, or that it is done. A handler that fails with a temporary error is called again with backoff; with
-a permanent one, the execution ends as failed with the reason. One handler runs at a time for an execution while its lease holds.
-Names follow the rule of queues; the input is JSON text up to 200 KB (a reference, never rows).
+An execution is (`workflow`, `execution`): e.g. (`import`, campaign id). `start` with a name that is running or has
+ended is harmless and starts nothing (it is the caller's idempotency key); `restart` runs an ended one again. The work
+itself is a handler that the workers know by the workflow's name; it is called at least once with the input, must be
+safe to repeat from any point, and says when it is to be called again, or that it is done. A handler that fails with a
+temporary error is called again with backoff; with a permanent one, the execution ends as failed with the reason. One
+handler runs at a time for an execution while its lease holds. Names follow the rule of queues; the input is JSON text
+up to 200 KB (a reference, never rows).
 """
 
 from __future__ import annotations
