@@ -1,0 +1,106 @@
+"""Campaign records: each change is one conditional write on the version that was read.
+
+So two who change the same campaign at the same time have one winner; the other gets `Conflict` and reads again.
+`update` does that for changes that make sense whatever the other did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import msgspec
+
+from postroom.clock import Clock
+from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.model import ids
+from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignState, Home
+from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+
+_UPDATE_TRIES = 20
+
+
+class CampaignPage(NamedTuple):
+    """Part of a list, newest first. `cursor` asks for the next part."""
+
+    campaigns: list[Campaign]
+    cursor: str | None
+
+
+class Campaigns:
+    """The campaigns of all tenants."""
+
+    def __init__(self, tables: Tables, clock: Clock) -> None:
+        self._tables = tables
+        self._clock = clock
+
+    def new_home(self, tenant: str) -> Home:
+        """An id nobody has used; `create` is what claims it."""
+        return Home(tenant, ids.campaign_id(self._clock.now(), self._clock.random(5)))
+
+    def create(self, campaign: Campaign) -> Campaign:
+        """Store a new record. `Conflict`: the id is taken."""
+        return self._put(campaign, Expect.ABSENT)
+
+    def get(self, home: Home) -> Campaign:
+        """The record as it is now; `NotFound`."""
+        item = self._tables.get(_key(home))
+        if item is None:
+            raise NotFound(f"there is no campaign {home.campaign}; `postroom campaign list` shows those there are")
+        return _campaign(item)
+
+    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> CampaignPage:
+        """A tenant's campaigns, newest first."""
+        page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit, reverse=True)
+        return CampaignPage([_campaign(item) for item in page.items], page.cursor)
+
+    def change(self, campaign: Campaign, **fields: Any) -> Campaign:
+        """Replace fields of the record as it was read; the new record. `Conflict`: somebody changed it since."""
+        return self._put(replace(campaign, **fields), campaign.version)
+
+    def transition(self, campaign: Campaign, to: CampaignState, **fields: Any) -> Campaign:
+        """Move to another state, or raise `Conflict` where the rules or another's write forbid it."""
+        if to not in TRANSITIONS[campaign.state]:
+            raise Conflict(f"campaign {campaign.home.campaign} is {campaign.state}: it cannot become {to}")
+        fields.setdefault("reason", None)
+        if to in ENDED:
+            fields.setdefault("finished_at", self._clock.now())
+        return self.change(campaign, state=to, **fields)
+
+    def update(self, home: Home, change: Callable[[Campaign], Campaign]) -> Campaign:
+        """Read, `change`, write; again from the start when somebody else wrote in between."""
+        for _ in range(_UPDATE_TRIES):
+            campaign = self.get(home)
+            try:
+                return self._put(change(campaign), campaign.version)
+            except Conflict:
+                if self.get(home).version == campaign.version:
+                    raise
+        raise Conflict(f"campaign {home.campaign} is being changed by others all the time; try again")
+
+    def delete(self, home: Home) -> None:
+        """Forget the record. What it refers to is deleted by the caller, before."""
+        self._tables.write([Delete(_key(home))])
+
+    def _put(self, campaign: Campaign, expect: Expect | int) -> Campaign:
+        data = msgspec.to_builtins(campaign)
+        del data["version"]
+        (version,) = self._tables.write([Put(_key(campaign.home), data, expect)])
+        return replace(campaign, version=version)
+
+
+def _partition(tenant: str) -> str:
+    return f"{tenant}#campaigns"
+
+
+def _key(home: Home) -> ItemKey:
+    return ItemKey(_partition(home.tenant), home.campaign)
+
+
+def _campaign(item: Item) -> Campaign:
+    data: Mapping[str, Any] = {**item.data, "version": item.version}
+    try:
+        return msgspec.convert(data, Campaign)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"the record of campaign {item.key.sort} cannot be read: {error}") from error
