@@ -1,0 +1,77 @@
+"""What every file of the embedded home needs: locks that die with their holder, renames that last, errors in our words.
+
+A lock is `flock` on a side file: a waiter sleeps in the kernel and wakes the moment it is free, and a killed process
+leaves nothing to clean up. It has no time limit: its holders keep it for one transaction or one rename, so only a
+stopped (not a dead) process can make others wait, and then nobody could write in any case.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from postroom.errors import PostroomError, StorageFull, Unavailable
+
+_NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file may grow no more"}
+_NO_WRITING = {errno.EROFS: "the disk is read-only", errno.EACCES: "permission is missing", errno.EPERM: "permission is missing"}
+
+
+def storage_error(error: OSError, path: Path | str) -> PostroomError:
+    """What an `OSError` at `path` means: `StorageFull` where a person must make room or give permission, else `Unavailable`."""
+    number = error.errno or 0
+    if number in _NO_ROOM:
+        return StorageFull(f"Cannot write {path}: {_NO_ROOM[number]}. Make room and go on; nothing was changed.")
+    if number in _NO_WRITING:
+        return StorageFull(f"Cannot write {path}: {_NO_WRITING[number]}. Nothing was changed.")
+    return Unavailable(f"Cannot use {path}: {error.strerror or error}.")
+
+
+@contextmanager
+def disk_errors(path: Path | str) -> Iterator[None]:
+    """Raise an `OSError` of the body as `storage_error` names it."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names in a directory survive a power cut."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class FileLock:
+    """A lock between processes. Not between threads of one: the caller holds a lock of its own around it."""
+
+    def __init__(self, path: Path) -> None:
+        """`StorageFull`, `Unavailable`: the side file cannot be made."""
+        with disk_errors(path):
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def acquire(self) -> None:
+        """Wait for the lock, however long."""
+        fcntl.flock(self._handle, fcntl.LOCK_EX)
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free."""
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let the next one in."""
+        fcntl.flock(self._handle, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Release it and forget it; the side file stays: removing it would split the lock in two."""
+        os.close(self._handle)
