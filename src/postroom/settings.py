@@ -1,0 +1,293 @@
+"""The installation's settings: the only reader of the environment. Frozen, typed, checked before anything starts.
+
+`POSTROOM_<NAME>` in the environment wins over `<name>` in `postroom.toml`; what the command line says wins over both. A
+setting that is unknown, or whose value cannot be used, stops the start with one clear line: a typing error that goes
+unnoticed is mail that leaves through the wrong relay. Each is explained here once: docs/reference/settings.md is made
+from it (`make docs`), and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from postroom.errors import Invalid
+
+PREFIX = "POSTROOM_"
+FILE_NAME = "postroom.toml"
+_WORKERS_DEFAULT_MAX = 4
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_PASSWORD = re.compile(r"(?<=//)([^:/@]*):.*(?=@)")
+
+
+class Platform(StrEnum):
+    """Where the data lives."""
+
+    EMBEDDED = "embedded"
+    AWS = "aws"
+
+
+class Kind(NamedTuple):
+    """How a setting is read and explained."""
+
+    parse: Callable[[str], Any]
+    """Text to value; `_Refused` says which rule was broken, any other `ValueError` only that one was."""
+    allowed: str
+    default: str
+    doc: str
+
+
+class _Refused(ValueError):
+    """The text says why."""
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        found = _DURATION.fullmatch(text.strip().lower())
+        if found is None:
+            raise _Refused("not a duration")
+        value = float(found[1]) * _UNITS[found[2]]
+        if not least <= value <= most:
+            raise _Refused("out of range")
+        return value
+
+    return parse
+
+
+def _directory(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _workers(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 64:
+        raise _Refused("out of range")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 1_000_000:  # also refuses nan
+        raise _Refused("out of range")
+    return value
+
+
+def _platform(text: str) -> Platform:
+    if Platform(text) is Platform.AWS:
+        raise _Refused("the AWS home comes with a later release")
+    return Platform(text)
+
+
+def _mail(text: str) -> str:
+    scheme, separator, rest = text.partition(":")
+    if scheme == "ses" and separator:
+        raise _Refused("Amazon SES comes with a later release")
+    if text == "inbox:" or (scheme == "smtp" and rest.startswith("//") and urlsplit(text).hostname):
+        return text
+    raise _Refused("not a way for mail to leave")
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+        raise _Refused("not the address of a web site")
+    if not text.isascii() or any(character.isspace() for character in text):
+        raise _Refused("not ASCII: write a domain in its xn-- form")
+    return text.rstrip("/")
+
+
+def _domain(text: str) -> str:
+    name = text.lower().rstrip(".")
+    labels = name.split(".")
+    if len(name) > 253 or len(labels) < 2 or labels[-1].isdigit() or not all(_LABEL.fullmatch(label) for label in labels):
+        raise _Refused("not a domain name")
+    return name
+
+
+def _default_workers() -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_WORKERS_DEFAULT_MAX, available))
+
+
+KINDS = {
+    "data": Kind(
+        _directory,
+        "a directory",
+        "`./postroom-data`",
+        "Where the embedded platform keeps everything: databases, objects, journals. Made when it is missing. It must be on a "
+        "local file system. A relative path starts at the working directory; in `postroom.toml`, at that file.",
+    ),
+    "platform": Kind(_platform, "`embedded`", "`embedded`", "Which home keeps the data. `aws` comes with a later release."),
+    "mail": Kind(
+        _mail,
+        "`inbox:` or `smtp://[user:password@]host[:port][?tls=…&connections=…]`",
+        "`inbox:`",
+        "How mail leaves when a campaign names no provider. `inbox:` is the built-in inbox: mail is kept on this machine and "
+        "nothing leaves it. The options of `smtp://` are in [smtp.md](smtp.md). A password in it is percent-encoded.",
+    ),
+    "public_url": Kind(
+        _public_url,
+        "an http or https URL without a query",
+        "none",
+        "The address under which recipients reach this installation. Tracking links, the opens pixel and the unsubscribe link "
+        "exist only when it is set.",
+    ),
+    "bounce_domain": Kind(
+        _domain,
+        "a domain name",
+        "none",
+        "The domain whose mail comes back here. Return paths that name the single message (VERP) are used only when it is set; "
+        "otherwise bounces go to the sender's address.",
+    ),
+    "workers": Kind(_workers, "1 to 64", "the number of processors, at most 4", "How many sender processes run at once."),
+    "rate": Kind(
+        _rate,
+        "0.1 to 1000000",
+        "none: as fast as the provider takes them",
+        "Recipients a second, at most, over all workers, for campaigns that set no rate themselves.",
+    ),
+    "lease": Kind(
+        _seconds(2, 900),
+        "2s to 15m",
+        "`15s`",
+        "How long a worker may be silent before another takes over its batch. A worker that stops without a word delays its "
+        "batches by this much; a shorter lease is lost more easily when the machine is overloaded.",
+    ),
+    "drain": Kind(
+        _seconds(0, 300),
+        "0s to 5m",
+        "`10s`",
+        "How long a pause or shutdown waits for answers to messages that are already with the provider.",
+    ),
+    "settle_after": Kind(
+        _seconds(0, 30 * 86_400),
+        "0s to 30d",
+        "`1h`",
+        "How long a message whose answer was never seen waits for news of it before the campaign's policy for unknown messages "
+        "decides.",
+    ),
+    "give_up_after": Kind(
+        _seconds(60, 30 * 86_400),
+        "1m to 30d",
+        "`48h`",
+        "How long after a campaign's start a recipient who is refused for now is tried again before the message fails.",
+    ),
+    "schedule_grace": Kind(
+        _seconds(0, 30 * 86_400),
+        "0s to 30d",
+        "`1h`",
+        "How late a scheduled campaign may start, after an outage say; found later than that, it is paused instead.",
+    ),
+}
+"""By field name, in the order of the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set; `KINDS` says what each means. Durations are seconds."""
+
+    data: Path = Path("postroom-data")
+    platform: Platform = Platform.EMBEDDED
+    mail: str = field(default="inbox:", repr=False)  # may hold a password
+    public_url: str | None = None
+    bounce_domain: str | None = None
+    workers: int = field(default_factory=_default_workers)
+    rate: float | None = None
+    lease: float = 15.0
+    drain: float = 10.0
+    settle_after: float = 3_600.0
+    give_up_after: float = 172_800.0
+    schedule_grace: float = 3_600.0
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], toml_path: Path | None, overrides: Mapping[str, object]) -> Self:
+        """Read, check and freeze. `overrides` come from the command line, by field name; None is "not given".
+
+        `Invalid` names the setting, where it stands, and what is allowed; also for a `toml_path` that cannot be read.
+        """
+        values: dict[str, Any] = {} if toml_path is None else _from_file(toml_path)
+        for variable, text in environ.items():
+            if variable.startswith(PREFIX):
+                name = _known(variable.removeprefix(PREFIX).lower(), variable, PREFIX, str.upper)
+                values[name] = _value(name, text, variable)
+        for name, given in overrides.items():
+            if given is not None:
+                values[name] = _value(name, str(given), "--" + _known(name, name).replace("_", "-"))
+        return cls(**values)
+
+    def shown(self) -> dict[str, str]:
+        """Every setting as text, by variable, passwords masked: for `doctor` and logs."""
+        return {PREFIX + name.upper(): without_password(str(getattr(self, name))) for name in KINDS}
+
+
+def without_password(url: str) -> str:
+    """A provider URL that may be shown."""
+    return _PASSWORD.sub(r"\1:***", url)
+
+
+def reference() -> str:
+    """docs/reference/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "A setting is read from the environment (`POSTROOM_DATA`), else from `postroom.toml` in the working directory (`data`),",
+        "else it has its default; the command line's own options win over all. An unknown or bad setting stops the start with a",
+        "clear line. A duration is a number with `s`, `m`, `h` or `d` (`90s`, `48h`); a bare number is seconds.",
+        "",
+        "This page is made from `src/postroom/settings.py` by `make docs`.",
+    ]
+    for name, kind in KINDS.items():
+        lines += ["", f"## POSTROOM_{name.upper()}", "", kind.doc, ""]
+        lines += [f"- in `{FILE_NAME}`: `{name}`", f"- allowed: {kind.allowed}", f"- default: {kind.default}"]
+    return "\n".join(lines) + "\n"
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Invalid(f"{path} cannot be read: {error}") from error
+    values = {}
+    for key, given in document.items():
+        name = _known(key, f"{key} in {path}")
+        if isinstance(given, bool) or not isinstance(given, str | int | float):
+            raise Invalid(f"{name} in {path} is {given!r}; allowed: {KINDS[name].allowed}")
+        values[name] = _value(name, str(given), f"{name} in {path}")
+    if "data" in values:
+        values["data"] = path.parent / values["data"]
+    return values
+
+
+def _known(name: str, where: str, prefix: str = "", spelled: Callable[[str], str] = str) -> str:
+    if name in KINDS:
+        return name
+    near = difflib.get_close_matches(name, KINDS, n=1, cutoff=0.5)
+    hint = f"did you mean {prefix}{spelled(near[0])}?" if near else "settings: " + ", ".join(prefix + spelled(k) for k in KINDS)
+    raise Invalid(f"{where} is not a setting; {hint}")
+
+
+def _value(name: str, text: str, where: str) -> Any:
+    kind = KINDS[name]
+    if not text.strip():
+        raise Invalid(f"{where} is empty; remove it, or set it to: {kind.allowed}")
+    try:
+        return kind.parse(text)
+    except ValueError as error:
+        reason = f" ({error})" if isinstance(error, _Refused) else ""
+        raise Invalid(f"{where} is {without_password(text)!r}{reason}; allowed: {kind.allowed}") from error
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(reference())

@@ -1,0 +1,138 @@
+"""Settings: what wins, what is refused, and that a refusal names the setting, a near match and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postroom.errors import Invalid
+from postroom.settings import KINDS, Platform, Settings, without_password
+
+
+def load(toml: Path | None = None, /, **environ: str) -> Settings:
+    return Settings.load(environ, toml, {})
+
+
+def toml_file(directory: Path, text: str) -> Path:
+    path = directory / "postroom.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def refusal(**environ: str) -> str:
+    with pytest.raises(Invalid) as caught:
+        load(**environ)
+    return str(caught.value)
+
+
+def test_nothing_set_gives_the_documented_defaults() -> None:
+    settings = load(PATH="/usr/bin")
+    assert settings == Settings()
+    assert settings.data == Path("postroom-data")
+    assert settings.platform is Platform.EMBEDDED
+    assert settings.mail == "inbox:"
+    assert 1 <= settings.workers <= 4
+    assert settings.rate is None
+    assert (settings.lease, settings.drain, settings.give_up_after) == (15.0, 10.0, 172_800.0)
+
+
+def test_environment_wins_over_the_file_and_the_command_line_over_both(tmp_path: Path) -> None:
+    file = toml_file(tmp_path, 'workers = 2\nrate = 5\ndrain = "1m"\n')
+    environ = {"POSTROOM_WORKERS": "3", "POSTROOM_RATE": "7.5"}
+    settings = Settings.load(environ, file, {"rate": 9, "data": None})
+    assert (settings.workers, settings.rate, settings.drain) == (3, 9.0, 60.0)
+
+
+def test_relative_data_in_the_file_starts_at_the_file(tmp_path: Path) -> None:
+    assert load(toml_file(tmp_path, 'data = "mail"')).data == tmp_path / "mail"
+    assert load(POSTROOM_DATA="mail").data == Path("mail")
+
+
+def test_an_unknown_variable_names_the_near_match() -> None:
+    assert refusal(POSTROOM_MIAL="inbox:") == "POSTROOM_MIAL is not a setting; did you mean POSTROOM_MAIL?"
+
+
+def test_an_unknown_name_near_to_nothing_lists_the_settings() -> None:
+    text = refusal(POSTROOM_ZZZZZZ="1")
+    assert all(f"POSTROOM_{name.upper()}" in text for name in KINDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKERS", "0"),
+        ("WORKERS", "65"),
+        ("WORKERS", "two"),
+        ("RATE", "0"),
+        ("RATE", "nan"),
+        ("RATE", "inf"),
+        ("LEASE", "1s"),
+        ("LEASE", "forever"),
+        ("DRAIN", "-1"),
+        ("SETTLE_AFTER", "31d"),
+        ("PLATFORM", "azure"),
+        ("PLATFORM", "aws"),
+        ("MAIL", "smtp:relay.example"),
+        ("MAIL", "smtp://"),
+        ("MAIL", "sendmail"),
+        ("MAIL", "ses://eu-west-1"),
+        ("PUBLIC_URL", "mail.example"),
+        ("PUBLIC_URL", "ftp://mail.example"),
+        ("PUBLIC_URL", "https://mail.example/?a=1"),
+        ("PUBLIC_URL", "https://user@mail.example"),
+        ("PUBLIC_URL", "https://bücher.example"),
+        ("BOUNCE_DOMAIN", "localhost"),
+        ("BOUNCE_DOMAIN", "192.0.2.1"),
+        ("BOUNCE_DOMAIN", "-a.example"),
+        ("DATA", "  "),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_name_and_what_is_allowed(name: str, value: str) -> None:
+    text = refusal(**{f"POSTROOM_{name}": value})
+    assert text.startswith(f"POSTROOM_{name} is ")
+    assert KINDS[name.lower()].allowed in text
+
+
+def test_aws_says_that_it_comes_later() -> None:
+    assert "comes with a later release" in refusal(POSTROOM_PLATFORM="aws")
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "expected"),
+    [
+        ({"POSTROOM_LEASE": "2m"}, "lease", 120.0),
+        ({"POSTROOM_LEASE": "20"}, "lease", 20.0),
+        ({"POSTROOM_GIVE_UP_AFTER": "1.5 H"}, "give_up_after", 5_400.0),
+        ({"POSTROOM_PUBLIC_URL": "https://mail.example/x/"}, "public_url", "https://mail.example/x"),
+        ({"POSTROOM_BOUNCE_DOMAIN": "Bounce.Example."}, "bounce_domain", "bounce.example"),
+        ({"POSTROOM_MAIL": "smtp://u:p@relay.example:587?tls=starttls"}, "mail", "smtp://u:p@relay.example:587?tls=starttls"),
+    ],
+)
+def test_good_values_are_read(given: dict[str, str], field: str, expected: object) -> None:
+    assert getattr(load(**given), field) == expected
+
+
+@pytest.mark.parametrize("text", ["workers = true", "workers = [1]", "[data]\nx = 1", "wrokers = 1", "workers = ", "data = ''"])
+def test_a_bad_file_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
+    file = toml_file(tmp_path, text)
+    with pytest.raises(Invalid, match=r"postroom\.toml"):
+        load(file)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="cannot be read"):
+        load(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("password", ["secret", "se:c@r/et", "s%40crt"])
+def test_a_password_is_never_shown(password: str) -> None:
+    settings = load(POSTROOM_MAIL=f"smtp://user:{password}@relay.example:587")
+    assert password not in repr(settings)
+    assert password not in str(settings.shown())
+    assert "smtp://user:***@relay.example:587" in settings.shown().values()
+    assert password not in refusal(POSTROOM_MAIL=f"smpt://user:{password}@relay.example")
+
+
+def test_a_url_without_a_password_is_shown_as_it_is() -> None:
+    assert without_password("smtp://relay.example:25?tls=none") == "smtp://relay.example:25?tls=none"
