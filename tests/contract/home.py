@@ -1,0 +1,43 @@
+"""What a conformance suite needs of a home: every port on fresh storage, and a way to let time pass."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from postroom.clock import Clock
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.queues import Queues
+from postroom.platform.ports.rates import Rates
+from postroom.platform.ports.tables import Tables
+from postroom.platform.ports.timers import Timers
+from postroom.platform.ports.workflows import Workflows
+
+
+class Home(Protocol):
+    """One test's own storage. Each call of a port's name gives another client of the same data, as another process would
+    have it; the home closes them all at the end."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock the clients were given."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Let at least `seconds` pass for everything in this home: at once where the clock is ours, really where it is not.
+        Suites keep it to a few seconds."""
+        ...
+
+    def tables(self) -> Tables: ...
+
+    def messages(self) -> Messages: ...
+
+    def objects(self) -> Objects: ...
+
+    def queues(self) -> Queues: ...
+
+    def timers(self) -> Timers: ...
+
+    def workflows(self) -> Workflows: ...
+
+    def rates(self) -> Rates: ...
