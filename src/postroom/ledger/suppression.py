@@ -78,7 +78,11 @@ class Suppression:
     def add_all(self, tenant: str, entries: Sequence[Suppressed]) -> int:
         """Enter any number; how many changed something. Each hundred stands alone: after a crash some are entered, and
         entering all again completes it."""
-        unique = list({entry.key: entry for entry in reversed(entries)}.values())
+        chosen: dict[Key, Suppressed] = {}
+        for entry in entries:
+            if entry.key not in chosen or _outranks(entry.reason, chosen[entry.key].reason):
+                chosen[entry.key] = entry
+        unique = list(chosen.values())
         return sum(self._add_chunk(tenant, unique[at : at + MAX_WRITES]) for at in range(0, len(unique), MAX_WRITES))
 
     def remove(self, tenant: str, key: Key) -> bool:
@@ -106,13 +110,17 @@ class Suppression:
         raise Conflict("the suppression list is being changed by others all the time; try again")
 
 
+def _outranks(later: Reason, earlier: Reason) -> bool:
+    return later in WILL and earlier not in WILL
+
+
 def _put(tenant: str, entry: Suppressed, known: dict[ItemKey, Item]) -> Put | None:
     key = ItemKey(_partition(tenant), entry.key.hex())
     data = {"address": entry.address, "reason": entry.reason.value, "at": entry.added_at, "note": entry.note}
     item = known.get(key)
     if item is None:
         return Put(key, data, Expect.ABSENT)
-    if entry.reason in WILL and Reason(item.data["reason"]) not in WILL:
+    if _outranks(entry.reason, Reason(item.data["reason"])):
         return Put(key, data, item.version)
     return None
 

@@ -1,0 +1,68 @@
+"""What an attempt's result makes of its message.
+
+    accepted                                → sent
+    refused for good, the address (5.1.x)   → bounced     (RFC 3463: 5.1.1 bad mailbox, 5.1.2 bad system, 5.1.6 moved …)
+    refused for good, anything else         → failed
+    refused for now                         → deferred, until `give_up_at`, then failed
+    refused as too fast                     → deferred, always: it is about the sender, no recipient fails for it
+    no answer to the final dot              → unknown, and at its `due` the campaign's policy decides
+    never handed over                       → as it stood (None)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from postroom.clock import Instant
+from postroom.delivery.retry import THROTTLED, Backoff
+from postroom.model.campaign import UnknownPolicy
+from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.platform.mail.port import Result, Stage, Verdict
+
+_ADDRESS_STATUS = re.compile(r"5\.1\.(?:[0-46]|10)$")  # 5.1.7 and 5.1.8 are about the sender's address
+_PLAIN_ADDRESS_CODES = frozenset({550, 551, 553})  # without an enhanced code, at RCPT: mailbox unavailable, moved, bad name
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRules:
+    """A campaign's rules for one attempt."""
+
+    unknown: UnknownPolicy
+    settle_after_ms: int
+    give_up_at: Instant
+    backoff: Backoff
+
+    def settle(self, recipient: Recipient, result: Result, now: Instant, chance: float) -> Settlement | None:
+        """The message's new standing; None: nothing was tried. `chance` from 0 to 1 is for jitter."""
+        attempt = recipient.attempt + 1
+        match result.verdict:
+            case Verdict.UNSENT:
+                return None
+            case Verdict.ACCEPTED:
+                state, due = MessageState.SENT, None
+            case Verdict.UNKNOWN:
+                state, due = MessageState.UNKNOWN, self.unknown_due(now)
+            case Verdict.PERMANENT:
+                state, due = MessageState.BOUNCED if refuses_address(result) else MessageState.FAILED, None
+            case Verdict.TEMPORARY if result.throttled:
+                state, due = MessageState.DEFERRED, THROTTLED.due(attempt, now, chance)
+            case Verdict.TEMPORARY:
+                due = self.backoff.due(attempt, now, chance)
+                state, due = (MessageState.DEFERRED, due) if due <= self.give_up_at else (MessageState.FAILED, None)
+        return Settlement(recipient.key, state, attempt, now, due, result.code, _reply(result), result.provider_id)
+
+    def unknown_due(self, now: Instant) -> Instant | None:
+        """When an unknown message is sent again; None: never (`never_twice`)."""
+        return Instant(now + self.settle_after_ms) if self.unknown is UnknownPolicy.NEVER_MISSED else None
+
+
+def refuses_address(result: Result) -> bool:
+    """Whether a permanent refusal is about the recipient's address."""
+    if result.enhanced:
+        return _ADDRESS_STATUS.match(result.enhanced) is not None
+    return result.stage is Stage.RCPT and result.code in _PLAIN_ADDRESS_CODES
+
+
+def _reply(result: Result) -> str:
+    return f"{result.enhanced} {result.text}" if result.enhanced else result.text

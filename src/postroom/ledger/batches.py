@@ -1,0 +1,86 @@
+"""Opening a batch, and settling the group that its previous worker left open.
+
+What a crash leaves: an open group says who may be with the provider; its owner's journal page, if it can be trusted, says
+who really is (ports.journal). From the two follows, for each key of the group that is not recorded yet:
+
+    owner dead, page whole:  answered → as answered · handed over → unknown · neither → as it stood, it was never at risk
+    owner alive, or no page: all → unknown
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from postroom.clock import Clock, Instant
+from postroom.model.batch import Group, OpenBatch
+from postroom.model.campaign import Home
+from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.platform.ports.journal import Handed, Journals, Trace
+from postroom.platform.ports.messages import Messages
+
+UNANSWERED = "handed to the provider, no answer seen"
+UNCERTAIN = "perhaps handed to the provider: the worker was lost with its records"
+
+UnknownDue = Callable[[Instant], Instant | None]
+"""The campaign's policy: when a message that became unknown now is decided."""
+
+
+class Batches:
+    """One worker's hand on a campaign's batches."""
+
+    def __init__(self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int) -> None:
+        self._messages = messages
+        self._journals = journals
+        self._clock = clock
+        self.lease_ms = lease_ms
+
+    def claim(self, home: Home, owner: str, limit: int) -> list[int]:
+        """Batches worth opening now."""
+        dead = self._dead(home, owner)
+        return self._messages.due_batches(home, self._clock.now(), limit, dead=dead)
+
+    def open(self, home: Home, batch: int, owner: str, unknown_due: UnknownDue) -> OpenBatch | None:
+        """Take the batch and settle what was left open; None: somebody else has it."""
+        now = self._clock.now()
+        opened = self._messages.open(home, batch, owner, now, lease_ms=self.lease_ms, dead=self._dead(home, owner))
+        if opened is not None and opened.left_open is not None:
+            self._settle_left_open(home, opened, opened.left_open, unknown_due)
+        return opened
+
+    def record(self, home: Home, opened: OpenBatch, settled: Sequence[Settlement], group: Sequence[Recipient]) -> None:
+        """Outcomes, then the next group: both durable when this returns. `LeaseLost`."""
+        keys = [recipient.key for recipient in group]
+        self._messages.record(home, opened.number, opened.fence, settled, keys, self._clock.now(), lease_ms=self.lease_ms)
+
+    def extend(self, home: Home, opened: OpenBatch) -> None:
+        """Keep the lease. `LeaseLost`."""
+        self._messages.extend(home, opened.number, opened.fence, self._clock.now(), lease_ms=self.lease_ms)
+
+    def close(self, home: Home, opened: OpenBatch) -> None:
+        """Count and give back. `LeaseLost`."""
+        self._messages.close(home, opened.number, opened.fence)
+
+    def _settle_left_open(self, home: Home, opened: OpenBatch, group: Group, unknown_due: UnknownDue) -> None:
+        trace = self._journals.read(home.campaign, group.owner, opened.number, group.fence)
+        members = self._messages.find(home, opened.number, group.keys)
+        now = self._clock.now()
+        settled = list(settle_group(members, trace, now, unknown_due(now)))
+        self.record(home, opened, settled, ())
+
+    def _dead(self, home: Home, owner: str) -> Collection[str]:
+        return [name for name in self._journals.dead(home.campaign) if name != owner]
+
+
+def settle_group(members: Sequence[Recipient], trace: Handed | Trace, now: Instant, due: Instant | None) -> Iterator[Settlement]:
+    """What becomes of the members of a group left open. `members` are in doubt: work when the group was opened, not recorded."""
+    for member in members:
+        if not isinstance(trace, Handed):
+            yield _unknown(member, UNCERTAIN, now, due)
+        elif member.key in trace.answered:
+            yield trace.answered[member.key]
+        elif member.key in trace.in_flight:
+            yield _unknown(member, UNANSWERED, now, due)
+
+
+def _unknown(member: Recipient, reason: str, now: Instant, due: Instant | None) -> Settlement:
+    return Settlement(member.key, MessageState.UNKNOWN, member.attempt + 1, now, due, 0, reason)

@@ -1,0 +1,30 @@
+"""Completing a campaign: only when every row is accounted for and nobody waits."""
+
+from __future__ import annotations
+
+from postroom.errors import Conflict
+from postroom.ledger.campaigns import Campaigns
+from postroom.model.campaign import CampaignState, Home, may_complete
+from postroom.platform.ports.messages import Messages
+
+
+class Finish:
+    """Anybody may ask, at any time and any number of times."""
+
+    def __init__(self, campaigns: Campaigns, messages: Messages) -> None:
+        self._campaigns = campaigns
+        self._messages = messages
+
+    def finish(self, home: Home) -> bool:
+        """Complete the campaign if the ledger allows; whether it is past sending (completed now, or ended before)."""
+        campaign = self._campaigns.get(home)
+        if campaign.state is not CampaignState.SENDING:
+            return True
+        counts, unsettled = self._messages.counts(home), self._messages.unsettled(home)
+        if not may_complete(campaign.source, counts, unsettled=unsettled):
+            return False
+        try:
+            self._campaigns.transition(campaign, CampaignState.COMPLETED)
+        except Conflict:  # paused, cancelled or completed by somebody else in this moment: ask again
+            return self._campaigns.get(home).state is not CampaignState.SENDING
+        return True

@@ -1,0 +1,87 @@
+"""Notes to the scheduler: how services and the splitter tell it to look at a campaign, without knowing it.
+
+A note carries no order, only whose record to look at: the record says what is to be done. So notes may be lost, doubled or late
+without harm beyond delay, and a crash between a change and its note is mended by sending the note again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from postroom.clock import Instant
+from postroom.errors import Invalid
+from postroom.model.campaign import Home
+from postroom.platform.ports.queues import Queues
+from postroom.platform.ports.workflows import Workflows
+
+QUEUE = "scheduler"
+IMPORT = "import"
+"""The workflow that runs while a campaign is importing. Its execution, like that of `SEND`, is the campaign's id."""
+SEND = "send"
+"""The workflow that runs while a campaign is sending."""
+
+
+class Step(StrEnum):
+    """Why to look."""
+
+    LOOK = "look"
+    """The record changed."""
+    DUE = "due"
+    """The timer fired that was set for `at`."""
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What travels on the queue."""
+
+    step: Step
+    home: Home
+    at: int | None = None
+
+    def body(self) -> str:
+        """As JSON text."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def parse(cls, body: str) -> Note:
+        """What `body` wrote; `Invalid`."""
+        try:
+            return msgspec.json.decode(body, type=cls)
+        except msgspec.DecodeError as error:
+            raise Invalid(f"not a note to the scheduler: {error}") from error
+
+
+def look(queues: Queues, home: Home) -> None:
+    """Have the scheduler look at a campaign whose record has changed."""
+    queues.send(QUEUE, [Note(Step.LOOK, home).body()])
+
+
+def due(home: Home, at: Instant) -> str:
+    """The body of a campaign's timer."""
+    return Note(Step.DUE, home, at).body()
+
+
+def timer_name(home: Home) -> str:
+    """The name of a campaign's timer."""
+    return f"start-{home.campaign}"
+
+
+def run_import(workflows: Workflows, home: Home) -> None:
+    """Have the workers import the campaign's upload; harmless where they already do or did."""
+    workflows.start(IMPORT, home.campaign, home_input(home))
+
+
+def run_send(workflows: Workflows, home: Home) -> None:
+    """Have the workers send the campaign's batches; harmless where they already do."""
+    workflows.restart(SEND, home.campaign, home_input(home))
+
+
+def home_input(home: Home) -> str:
+    """A home as a workflow's input."""
+    return msgspec.json.encode(home).decode()
+
+
+def parse_home(text: str) -> Home:
+    """What `home_input` wrote."""
+    return msgspec.json.decode(text, type=Home)

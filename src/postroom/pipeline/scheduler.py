@@ -1,0 +1,67 @@
+"""The scheduler: when a campaign starts. At once, or at an instant, guarded against a stale schedule.
+
+It works from notes (ledger.notes) and does what the campaign's record asks; every step may happen twice, and any crash is
+followed by another delivery of the same note:
+
+    ready, to be started   → sending, or scheduled
+    scheduled              → its timer is set (again)
+    scheduled, timer fired → sending; or paused with the reason, when the machine was off for too long: mail about
+                             yesterday's sale helps nobody, so a person decides
+    sending                → the workers know of it
+"""
+
+from __future__ import annotations
+
+from postroom.clock import Clock
+from postroom.ledger import notes
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.notes import Note, Step
+from postroom.model.campaign import Campaign, CampaignState
+from postroom.platform.ports.timers import Timers
+from postroom.platform.ports.workflows import Workflows
+
+
+class Scheduler:
+    """See the module's text."""
+
+    def __init__(self, campaigns: Campaigns, timers: Timers, workflows: Workflows, clock: Clock) -> None:
+        self._campaigns = campaigns
+        self._timers = timers
+        self._workflows = workflows
+        self._clock = clock
+
+    def handle(self, body: str) -> None:
+        """One note. `Conflict` (somebody changed the record meanwhile) and temporary errors: deliver it again."""
+        note = Note.parse(body)
+        campaign = self._campaigns.get(note.home)
+        if campaign.state is CampaignState.READY and campaign.start_when_ready:
+            campaign = self._begin(campaign)
+        elif campaign.state is CampaignState.SCHEDULED and note.step is Step.DUE and _meant(campaign, note):
+            campaign = self._start_or_pause(campaign)
+        if campaign.state is CampaignState.SCHEDULED and campaign.schedule is not None:
+            at = campaign.schedule.at
+            self._timers.set(notes.timer_name(campaign.home), at, notes.QUEUE, notes.due(campaign.home, at))
+        elif campaign.state is CampaignState.SENDING:
+            notes.run_send(self._workflows, campaign.home)
+
+    def _begin(self, campaign: Campaign) -> Campaign:
+        if campaign.schedule is not None:
+            return self._campaigns.transition(campaign, CampaignState.SCHEDULED)
+        return self._start(campaign)
+
+    def _start_or_pause(self, campaign: Campaign) -> Campaign:
+        schedule, now = campaign.schedule, self._clock.now()
+        if schedule is not None and now > schedule.at + schedule.grace_ms:
+            late = (now - schedule.at) // 60_000
+            reason = f"its time passed {late} minutes ago while nothing was running: resume it to send now, or cancel it"
+            return self._campaigns.transition(campaign, CampaignState.PAUSED, reason=reason)
+        return self._start(campaign)
+
+    def _start(self, campaign: Campaign) -> Campaign:
+        started_at = campaign.started_at or self._clock.now()
+        return self._campaigns.transition(campaign, CampaignState.SENDING, started_at=started_at)
+
+
+def _meant(campaign: Campaign, note: Note) -> bool:
+    """Whether the timer was set for the schedule the campaign has now."""
+    return campaign.schedule is not None and campaign.schedule.at == note.at

@@ -1,0 +1,175 @@
+"""One batch, under lease: a group at a time, intent before effect, outcomes before the next intent.
+
+What a kill leaves, line by line: before the first `record`, nothing. After it, an open group: its messages are in doubt as
+far as the journal does not say otherwise (ledger.batches). After the last `record`, a lease that the next opener takes over.
+A worker that is too slow loses its lease: from that moment on nothing more is handed over (`may_hand_over`), and nothing that
+it still learns is written, for whoever has the batch now has decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from postroom.errors import LeaseLost, StorageFull, Temporary
+from postroom.model.batch import GROUP_SIZE, OpenBatch
+from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.pipeline.sender.means import Means
+from postroom.pipeline.sender.outgoing import Outgoing
+from postroom.platform.mail.port import Result
+from postroom.platform.ports.journal import Page
+
+_LOAD = 2_000  # messages of one batch in one opening; should it hold more, the rest is due again
+_RECORD_TRIES = 6
+_RECORD_WAIT_S = 0.5
+_log = logging.getLogger(__name__)
+
+
+class BatchRun:
+    """One opening of one batch. Also the desk (outgoing.Desk) of its messages."""
+
+    def __init__(self, means: Means, batch: int) -> None:
+        self._means = means
+        self._number = batch
+        self._lease_end = 0.0
+        self._settled: list[Settlement] = []
+        self._outstanding = 0
+        self._group_done: asyncio.Future[None] | None = None
+
+    async def run(self) -> None:
+        """Send what the batch owes; returns when it is done, lost, or stopping. Errors of the stores are raised."""
+        means = self._means
+        begun = means.clock.monotonic()
+        opened = await means.off_loop(means.batches.open, means.home, self._number, means.journal.owner, means.rules.unknown_due)
+        if opened is None:
+            return
+        self._lease_from(begun)
+        page = means.journal.page(opened.number, opened.fence)
+        keeping = asyncio.create_task(self._keep_lease(opened))
+        try:
+            await self._send(opened, page)
+        except LeaseLost as lost:
+            _log.warning("campaign %s: %s; its work is somebody else's now", means.home.campaign, lost)
+        finally:
+            self._lease_end = 0.0
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+        page.close()
+
+    async def _send(self, opened: OpenBatch, page: Page) -> None:
+        means = self._means
+        self._page = page
+        work = await means.off_loop(means.messages.load, means.home, opened.number, means.clock.now(), _LOAD)
+        wanted = await self._set_suppressed_aside(work)
+        for group in _groups(wanted):
+            if means.stopping.is_set():
+                break
+            await self._record(opened, group)
+            await self._send_group(group)
+        await self._record(opened, ())
+        await means.off_loop(means.batches.close, means.home, opened)
+
+    async def _set_suppressed_aside(self, work: Sequence[Recipient]) -> list[Recipient]:
+        """Whoever was suppressed since the import is skipped, and says so."""
+        means = self._means
+        keys = [recipient.key for recipient in work]
+        suppressed = await means.off_loop(means.suppression.suppressed, means.home.tenant, keys)
+        now = means.clock.now()
+        for recipient in work:
+            if recipient.key in suppressed:
+                self._settled.append(
+                    Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="suppressed since import")
+                )
+        return [recipient for recipient in work if recipient.key not in suppressed]
+
+    async def _record(self, opened: OpenBatch, group: Sequence[Recipient]) -> None:
+        """Outcomes so far and the next group, durably. A full disk gets a few seconds to find room: the outcomes are worth it."""
+        means = self._means
+        for attempt in range(1, _RECORD_TRIES + 1):
+            begun = means.clock.monotonic()
+            try:
+                await means.off_loop(means.batches.record, means.home, opened, self._settled, group)
+            except Temporary:
+                if attempt == _RECORD_TRIES:
+                    raise
+                await asyncio.sleep(_RECORD_WAIT_S)
+            else:
+                self._settled = []
+                self._lease_from(begun)
+                return
+
+    async def _send_group(self, group: Sequence[Recipient]) -> None:
+        means = self._means
+        self._outstanding = len(group)
+        self._group_done = asyncio.get_running_loop().create_future()
+        submitted = 0
+        async for part in means.pace.release(group, means.stopping):
+            for recipient in part:
+                means.mailer.submit(Outgoing(self, recipient))
+            submitted += len(part)
+        self._ended(len(group) - submitted)
+        await self._group_done
+
+    async def _keep_lease(self, opened: OpenBatch) -> None:
+        """Extend while a group takes long. Failing is no error here: the lease then runs out, and `record` finds out."""
+        means = self._means
+        while True:
+            await asyncio.sleep(means.batches.lease_ms / 3000)
+            begun = means.clock.monotonic()
+            try:
+                await means.off_loop(means.batches.extend, means.home, opened)
+            except LeaseLost:
+                self._lease_end = 0.0
+                return
+            except Temporary as error:
+                _log.warning("campaign %s, batch %d: lease not extended: %s", means.home.campaign, opened.number, error)
+            else:
+                self._lease_from(begun)
+
+    def _lease_from(self, begun: float) -> None:
+        """The lease counts from before the write began, so that it ends here before it ends in the store."""
+        self._lease_end = begun + self._means.batches.lease_ms / 1000
+
+    # The desk of the batch's messages: called by the mailer, on the event loop.
+
+    def compose(self, recipient: Recipient) -> tuple[str, str, bytes]:
+        """See outgoing.Desk."""
+        composed = self._means.composer.compose(self._number, recipient, self._means.clock.now())
+        return composed.mail_from, composed.rcpt_to, composed.content
+
+    def may_hand_over(self, recipient: Recipient) -> bool:
+        """See outgoing.Desk. A journal that cannot be written stops the hand-over: without it the group could not be narrowed."""
+        if self._means.clock.monotonic() >= self._lease_end:
+            return False
+        try:
+            self._page.handing(recipient.key)
+        except (StorageFull, Temporary) as error:
+            _log.error("campaign %s: nothing more is sent: %s", self._means.home.campaign, error)
+            self._means.stopping.set()
+            return False
+        return True
+
+    def settled(self, recipient: Recipient, result: Result) -> None:
+        """See outgoing.Desk."""
+        means = self._means
+        means.on_result(result)
+        settlement = means.rules.settle(recipient, result, means.clock.now(), random.random())  # noqa: S311 - jitter
+        if settlement is not None:
+            self._settled.append(settlement)
+            with suppress(Temporary):  # only a crash would need the line, and `record` follows in any case
+                self._page.answered(settlement)
+        self._ended(1)
+
+    def _ended(self, count: int) -> None:
+        self._outstanding -= count
+        if not self._outstanding and self._group_done is not None and not self._group_done.done():
+            self._group_done.set_result(None)
+
+
+def _groups(work: Sequence[Recipient]) -> Iterator[Sequence[Recipient]]:
+    for first in range(0, len(work), GROUP_SIZE):
+        yield work[first : first + GROUP_SIZE]

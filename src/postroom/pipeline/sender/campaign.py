@@ -1,0 +1,100 @@
+"""One campaign in one worker: claims batches while the campaign is sending, several at a time, until all are done.
+
+Several, because a group ends with the slowest of its messages: other batches fill the connections meanwhile. Each open
+group is also what a power cut leaves in doubt, so no more than are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.finish import Finish
+from postroom.model.campaign import CampaignState
+from postroom.pipeline.sender.batch import BatchRun
+from postroom.pipeline.sender.means import Means
+
+CONCURRENT_BATCHES = 6
+_LOOK_S = 0.4  # how often the campaign's state is read: a pause takes effect within a second
+_CLAIM = 16
+
+
+class CampaignRun:
+    """See the module's text."""
+
+    def __init__(self, means: Means, campaigns: Campaigns, finish: Finish, *, drain_s: float) -> None:
+        self._means = means
+        self._campaigns = campaigns
+        self._finish = finish
+        self._drain_s = drain_s
+        self._running: dict[asyncio.Task[None], int] = {}
+
+    async def run(self) -> None:
+        """Returns when nothing is left, the campaign is no longer sending, or `means.stopping` is set. Then nothing is in flight
+        (what was not answered within `drain_s` is unknown), all that was learnt is recorded, and the mailer is closed.
+        Errors of the stores are raised, after the other batches have ended."""
+        watch = asyncio.create_task(self._watch_state())
+        try:
+            while not self._means.stopping.is_set():
+                await self._start_batches()
+                if not self._running and await self._idle():
+                    break
+                await self._reap()
+        finally:
+            self._means.stopping.set()
+            await self._means.mailer.close(self._drain_s)
+            ended = await asyncio.gather(*self._running, return_exceptions=True)
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+
+    async def _start_batches(self) -> None:
+        means = self._means
+        free = CONCURRENT_BATCHES - len(self._running)
+        if free <= 0 or not means.mailer.health().open:
+            return
+        due = await means.off_loop(means.batches.claim, means.home, means.journal.owner, _CLAIM)
+        mine = set(self._running.values())
+        due = [number for number in due if number not in mine]
+        for number in random.sample(due, min(free, len(due))):  # at random: so that workers rarely reach for the same
+            self._running[asyncio.create_task(BatchRun(means, number).run())] = number
+
+    async def _reap(self) -> None:
+        """Wait for the first batch to end, a moment at most."""
+        if not self._running:
+            await _wait(self._means.stopping, 0.05)
+            return
+        done, _ = await asyncio.wait(self._running, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            del self._running[task]
+        for task in done:
+            task.result()
+
+    async def _idle(self) -> bool:
+        """Nothing to do here now. Done for good?"""
+        means = self._means
+        if await means.off_loop(self._finish.finish, means.home):
+            return True
+        due = await means.off_loop(means.messages.next_due, means.home)
+        wait = _LOOK_S if due is None else (due - means.clock.now()) / 1000
+        await _wait(means.stopping, min(max(wait, 0.02), _LOOK_S))
+        return False
+
+    async def _watch_state(self) -> None:
+        means = self._means
+        while not means.stopping.is_set():
+            await _wait(means.stopping, _LOOK_S)
+            campaign = await means.off_loop(self._campaigns.get, means.home)
+            if campaign.state is not CampaignState.SENDING:
+                means.stopping.set()
+                means.mailer.recall()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

@@ -1,0 +1,97 @@
+"""When the next messages may leave: the provider's bucket and the campaign's own, shared with all workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from postroom.clock import Clock, Instant
+from postroom.model.message import Recipient
+from postroom.pipeline.sender.off_loop import OffLoop
+from postroom.platform.mail.port import Mailer
+from postroom.platform.ports.rates import Grant, Rates
+
+_ASK_AGAIN_S = 1.0  # how long "no limit" is believed: a slowed bucket is noticed within a second
+_GRANT = 64  # reserved at a time: what a crash wastes of the rate
+_TICK_S = 0.005  # messages due within one tick leave together
+_LINE = 32  # a limited campaign keeps the mailer's line this short, so that a stall is not followed by a burst
+
+
+class Pace:
+    """Yields groups' messages as the buckets allow."""
+
+    def __init__(self, rates: Rates, buckets: Sequence[str], off_loop: OffLoop, clock: Clock, mailer: Mailer) -> None:
+        self._rates = rates
+        self._buckets = buckets
+        self._off_loop = off_loop
+        self._clock = clock
+        self._mailer = mailer
+        self._free_until = 0.0
+
+    async def release(self, group: Sequence[Recipient], stopping: asyncio.Event) -> AsyncIterator[Sequence[Recipient]]:
+        """The group in parts, each when it may leave; ends early when `stopping` is set."""
+        if await self._unlimited():
+            yield group
+            return
+        left = list(group)
+        while left and not stopping.is_set():
+            if self._mailer.waiting > _LINE:
+                await _pause(_TICK_S * 4, stopping)
+                continue
+            grant = await self._off_loop(self._reserve, min(len(left), _GRANT))
+            taken, left = left[: grant.count], left[grant.count :]
+            if not taken:
+                await _pause((grant.at - self._clock.now()) / 1000, stopping)
+            async for part in self._spread(taken, grant, stopping):
+                yield part
+
+    async def _spread(self, taken: list[Recipient], grant: Grant, stopping: asyncio.Event) -> AsyncIterator[Sequence[Recipient]]:
+        sent = 0
+        while sent < len(taken) and not stopping.is_set():
+            ahead_ms = self._clock.now() + _TICK_S * 1000 - grant.at
+            ready = len(taken) if grant.spacing_ms <= 0 else int(ahead_ms / grant.spacing_ms) + 1 if ahead_ms >= 0 else 0
+            if ready > sent:
+                yield taken[sent:ready]
+                sent = min(ready, len(taken))
+            else:
+                await _pause((grant.at + sent * grant.spacing_ms - self._clock.now()) / 1000, stopping)
+        if sent < len(taken):
+            await self._off_loop(self._refund, len(taken) - sent)
+
+    def _reserve(self, want: int) -> Grant:
+        """One grant from all buckets: the latest start, the widest spacing, the fewest messages."""
+        now = self._clock.now()
+        count, at, spacing = want, now, 0.0
+        taken: list[tuple[str, int]] = []
+        for bucket in self._buckets:
+            grant = self._rates.reserve(bucket, count, now)
+            taken.append((bucket, grant.count))
+            count, at, spacing = min(count, grant.count), max(at, grant.at), max(spacing, grant.spacing_ms)
+            if not count:
+                break
+        for bucket, granted in taken:
+            if granted > count:
+                self._rates.refund(bucket, granted - count, now)
+        return Grant(count, Instant(at), spacing)
+
+    def _refund(self, count: int) -> None:
+        for bucket in self._buckets:
+            self._rates.refund(bucket, count, self._clock.now())
+
+    async def _unlimited(self) -> bool:
+        now = self._clock.monotonic()
+        if now >= self._free_until:
+            limits = await self._off_loop(self._limits)
+            self._free_until = now + _ASK_AGAIN_S if all(limit is None for limit in limits) else 0.0
+        return self._free_until > 0
+
+    def _limits(self) -> list[float | None]:
+        return [self._rates.current(bucket, self._clock.now()) for bucket in self._buckets]
+
+
+async def _pause(seconds: float, stopping: asyncio.Event) -> None:
+    """Sleep, or wake when stopping."""
+    try:
+        await asyncio.wait_for(stopping.wait(), max(seconds, 0.001))
+    except TimeoutError:
+        return

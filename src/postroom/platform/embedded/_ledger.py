@@ -1,0 +1,142 @@
+"""The ledger files: one SQLite database a campaign, so campaigns share no lock and deleting one is deleting a file.
+
+    message   what was imported, never changed: the wide part, written once
+    outcome   how each message stands since something was tried: the narrow part, rewritten a group at a time
+    batch     lease, fence, open group and the last count of each batch
+    feed      one row a write, in the same transaction
+
+Messages and outcomes are clustered by (batch, key), so a worker's group is a run of neighbouring pages. A message without
+an outcome is pending: importing writes no state, and recording 128 outcomes touches three pages instead of a dozen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from postroom.errors import Invalid, NotFound
+from postroom.model.campaign import Home
+from postroom.platform.embedded._sqlite import SIDE_FILES, Database, remove_database
+
+_OPEN_FILES = 32
+_CACHE_KIB = 32_768
+
+MIGRATIONS = (
+    """
+    CREATE TABLE home (batches INTEGER NOT NULL) STRICT;
+
+    CREATE TABLE message (
+        batch    INTEGER NOT NULL,
+        key      BLOB    NOT NULL,
+        line     INTEGER NOT NULL,
+        address  TEXT    NOT NULL,
+        name     TEXT,
+        cells    TEXT    NOT NULL,  -- JSON array, in the order of the campaign's columns
+        PRIMARY KEY (batch, key)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE outcome (
+        batch       INTEGER NOT NULL,
+        key         BLOB    NOT NULL,
+        state       INTEGER NOT NULL,  -- model.message.MessageState
+        attempt     INTEGER NOT NULL,
+        at          INTEGER NOT NULL,
+        due         INTEGER,
+        code        INTEGER NOT NULL,
+        reply       TEXT    NOT NULL,
+        provider_id TEXT,
+        PRIMARY KEY (batch, key)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE batch (
+        number      INTEGER PRIMARY KEY,
+        fence       INTEGER NOT NULL DEFAULT 0,
+        owner       TEXT,
+        lease_until INTEGER,
+        group_owner TEXT,
+        group_fence INTEGER,
+        group_keys  BLOB,              -- 12 bytes a key; NULL: no open group
+        group_at    INTEGER,
+        next_due    INTEGER,           -- 0: now; NULL: never
+        unsettled   INTEGER NOT NULL DEFAULT 0,
+        pending     INTEGER NOT NULL DEFAULT 0,
+        deferred    INTEGER NOT NULL DEFAULT 0,
+        sent        INTEGER NOT NULL DEFAULT 0,
+        delivered   INTEGER NOT NULL DEFAULT 0,
+        bounced     INTEGER NOT NULL DEFAULT 0,
+        complained  INTEGER NOT NULL DEFAULT 0,
+        failed      INTEGER NOT NULL DEFAULT 0,
+        unknown     INTEGER NOT NULL DEFAULT 0,
+        skipped     INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX batch_due ON batch (next_due) WHERE next_due IS NOT NULL;
+    CREATE INDEX batch_open ON batch (number) WHERE owner IS NOT NULL OR group_keys IS NOT NULL;
+
+    CREATE TABLE feed (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        at       INTEGER NOT NULL,
+        batch    INTEGER,              -- NULL: rows stored by an import, of many batches
+        changes  TEXT    NOT NULL      -- JSON, see feed.py
+    ) STRICT;
+    """,
+)
+
+
+class Ledgers:
+    """The open ledger files of this process. Threads may share it; it is not for use across a fork."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._open: OrderedDict[Home, Database] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def create(self, home: Home) -> Database:
+        """The home's file, made if need be."""
+        with self._guard:
+            return self._database(home)
+
+    def get(self, home: Home) -> Database:
+        """The home's file; `NotFound`."""
+        with self._guard:
+            database = self._open.get(home)
+            if database is not None:
+                self._open.move_to_end(home)
+                return database
+            if not self._path(home).exists():
+                raise NotFound(f"there are no messages of campaign {home.campaign}")
+            return self._database(home)
+
+    def drop(self, home: Home) -> None:
+        """Close and delete the home's file; absent: harmless."""
+        with self._guard:
+            database = self._open.pop(home, None)
+            if database is not None:
+                database.close()
+            remove_database(self._path(home))
+
+    def homes(self) -> list[Home]:
+        """All homes on disk."""
+        files = self._root.glob("*/*.db")
+        return [Home(path.parent.name, path.stem) for path in files if not path.name.endswith(SIDE_FILES)]
+
+    def close(self) -> None:
+        """Close every file."""
+        with self._guard:
+            while self._open:
+                self._open.popitem()[1].close()
+
+    def _database(self, home: Home) -> Database:
+        database = self._open.get(home)
+        if database is None:
+            database = Database(self._path(home), MIGRATIONS, cache_kib=_CACHE_KIB)
+            self._open[home] = database
+            if len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+        return database
+
+    def _path(self, home: Home) -> Path:
+        for part in home:
+            if not part.replace("-", "").isalnum() or not part.isascii():
+                raise Invalid(f"{part!r} is no id of a tenant or campaign")
+        return self._root / home.tenant / f"{home.campaign}.db"

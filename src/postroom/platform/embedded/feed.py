@@ -1,0 +1,65 @@
+"""Feed (ports.feed) on one machine: each campaign's ledger is a shard, each row one write's changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+
+from postroom.clock import Instant
+from postroom.errors import Invalid, NotFound
+from postroom.model.campaign import Home
+from postroom.model.message import MessageState
+from postroom.model.shard import Key
+from postroom.platform.embedded import _ledger_sql as sql
+from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.ports.feed import Change, FeedPage
+
+
+class SqliteFeed:
+    """See ports.feed."""
+
+    def __init__(self, ledgers: Ledgers) -> None:
+        self._ledgers = ledgers
+
+    def shards(self) -> list[str]:
+        return [f"{home.tenant}/{home.campaign}" for home in self._ledgers.homes()]
+
+    def read(self, shard: str, position: str | None, *, limit: int = 1_000) -> FeedPage:
+        home = _home(shard)
+        after = _position(position)
+        changes: list[Change] = []
+        with self._ledgers.get(home).read() as db:
+            for number, at, batch, written in db.execute(sql.READ_FEED, (after,)):
+                changes += _changes(home, at, batch, orjson.loads(written))
+                after = number
+                if len(changes) >= limit:
+                    break
+        return FeedPage(changes, str(after))
+
+    def trim(self, shard: str, before: Instant) -> None:
+        with self._ledgers.get(_home(shard)).write() as db:
+            db.execute(sql.TRIM_FEED, (before,))
+
+
+def _changes(home: Home, at: Instant, batch: int | None, written: list[list[object]]) -> Iterator[Change]:
+    if batch is None:
+        for number, key in written:
+            yield Change(home, int(str(number)), Key(bytes.fromhex(str(key))), MessageState.PENDING, 0, at, 0, "")
+        return
+    for key, state, attempt, settled_at, _due, code, reply, _provider_id in written:
+        yield Change(home, batch, Key(bytes.fromhex(key)), MessageState(state), attempt, settled_at, code, reply)  # type: ignore[arg-type]
+
+
+def _home(shard: str) -> Home:
+    tenant, separator, campaign = shard.partition("/")
+    if not separator:
+        raise NotFound(f"there is no shard {shard!r}")
+    return Home(tenant, campaign)
+
+
+def _position(position: str | None) -> int:
+    try:
+        return int(position or 0)
+    except ValueError as error:
+        raise Invalid(f"{position!r} is no position in a feed") from error

@@ -1,0 +1,173 @@
+"""Journals (ports.journal) as files: a folder a worker, in it a lock that lives as long as its process, and a file a page.
+
+    <root>/<campaign>/<owner>/lock            held exclusively while the owner lives; says which boot it belongs to
+    <root>/<campaign>/<owner>/<batch>-<fence> one line a hand-over (H) and one an answer (A)
+
+The kernel drops the lock when the process ends, however it ends, and only after that can nothing more leave its sockets'
+owner: what was written to them by then was journalled before. So a free lock proves that the page is the whole truth.
+After a power cut the page may lack lines: it is trusted only within the boot it was written in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from postroom.clock import Clock
+from postroom.model.message import MessageState, Settlement
+from postroom.model.shard import Key
+from postroom.platform.embedded._files import disk_errors
+from postroom.platform.ports.journal import Handed, Trace
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_LOCK = "lock"
+_NEWBORN = "new."
+
+
+class FilePage:
+    """See ports.journal.Page."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with disk_errors(path):
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def handing(self, key: Key) -> None:
+        self._write(b"H" + key.hex().encode() + b"\n")
+
+    def answered(self, settlement: Settlement) -> None:
+        self._write(b"A" + orjson.dumps([settlement.key.hex(), *settlement[1:]]) + b"\n")
+
+    def close(self) -> None:
+        os.close(self._file)
+        with disk_errors(self._path):
+            self._path.unlink(missing_ok=True)
+
+    def _write(self, line: bytes) -> None:
+        try:
+            written = os.write(self._file, line)
+        except OSError:
+            written = -1
+        if written != len(line):
+            with disk_errors(self._path):
+                os.write(self._file, b"\n" + line)  # raises what is wrong, or makes good for a short write
+
+
+class FileJournal:
+    """See ports.journal.Journal."""
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self._folder = folder
+        self._lock = lock
+
+    @property
+    def owner(self) -> str:
+        return self._folder.name
+
+    def page(self, batch: int, fence: int) -> FilePage:
+        return FilePage(self._folder / f"{batch}-{fence}")
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+
+class FileJournals:
+    """See ports.journal.Journals."""
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._root = root
+        self._clock = clock
+
+    def begin(self, campaign: str) -> FileJournal:
+        owner = f"{os.getpid()}-{self._clock.random(8).hex()}"
+        newborn = self._root / campaign / (_NEWBORN + owner)
+        folder = self._root / campaign / owner
+        with disk_errors(folder):
+            newborn.mkdir(parents=True)
+            lock = os.open(newborn / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            os.write(lock, _boot_id())
+            newborn.rename(folder)  # nobody sees the folder before its lock is held
+        return FileJournal(folder, lock)
+
+    def read(self, campaign: str, owner: str, batch: int, fence: int) -> Handed | Trace:
+        folder = self._root / campaign / owner
+        if not folder.is_dir():
+            return Trace.LOST
+        if not _is_dead(folder):
+            return Trace.ALIVE
+        if not _same_boot(folder):
+            return Trace.LOST
+        try:
+            lines = (folder / f"{batch}-{fence}").read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return Trace.LOST
+        return _handed(lines)
+
+    def dead(self, campaign: str) -> list[str]:
+        try:
+            folders = list((self._root / campaign).iterdir())
+        except FileNotFoundError:
+            return []
+        return [folder.name for folder in folders if not folder.name.startswith(_NEWBORN) and _is_dead(folder)]
+
+    def forget(self, campaign: str, owner: str) -> None:
+        folder = self._root / campaign / owner
+        if folder.is_dir() and _is_dead(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # half gone is gone: without its lock it reads as lost
+
+    def drop(self, campaign: str) -> None:
+        """Delete all journals of a campaign that is being deleted."""
+        shutil.rmtree(self._root / campaign, ignore_errors=True)
+
+
+def _is_dead(folder: Path) -> bool:
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look at once do not see each other
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def _boot_id() -> bytes:
+    """What changes with every boot; a system that does not tell is never trusted after a crash."""
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError:
+        return b""
+
+
+def _same_boot(folder: Path) -> bool:
+    try:
+        written = (folder / _LOCK).read_bytes()
+    except FileNotFoundError:
+        return False
+    return bool(written) and written == _boot_id()
+
+
+def _handed(lines: list[bytes]) -> Handed:
+    handed: set[Key] = set()
+    answered: dict[Key, Settlement] = {}
+    for line in lines:
+        if line[:1] == b"H" and len(line) == 25:
+            handed.add(Key(bytes.fromhex(line[1:].decode())))
+        elif line[:1] == b"A" and line.endswith(b"]"):
+            settlement = _settlement(orjson.loads(line[1:]))
+            answered[settlement.key] = settlement
+    return Handed(frozenset(handed - answered.keys()), answered)
+
+
+def _settlement(fields: list[Any]) -> Settlement:
+    key, state, *rest = fields
+    return Settlement(Key(bytes.fromhex(key)), MessageState(state), *rest)

@@ -1,0 +1,317 @@
+"""Messages (ports.messages) in SQLite: see _ledger.py for the files.
+
+Rows travel between Python and SQLite as one JSON value a call, not one Python call a row: sqlite3 gives the interpreter
+lock away at every step, and on a thread beside a busy event loop each of those steps would wait for a switch (5 ms).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+
+import orjson
+
+from postroom.clock import Instant
+from postroom.errors import Conflict, Invalid, LeaseLost, NotFound
+from postroom.model.batch import GROUP_SIZE, BatchSnapshot, Group, OpenBatch
+from postroom.model.campaign import Home
+from postroom.model.message import Counts, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.shard import KEY_BYTES, Key
+from postroom.platform.embedded import _ledger_sql as sql
+from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._sqlite import Database
+from postroom.platform.ports.messages import MessagePage
+
+_STORE_SLICE = 500  # rows inserted before asking whether any of them was a duplicate
+_REPLY_LENGTH = 250
+
+
+class SqliteMessages:
+    """See ports.messages."""
+
+    def __init__(self, ledgers: Ledgers) -> None:
+        self._ledgers = ledgers
+
+    def create(self, home: Home, batches: int) -> None:
+        if batches < 1:
+            raise Invalid(f"a campaign has at least one batch, not {batches}")
+        with self._ledgers.create(home).write() as db:
+            known = db.execute(sql.BATCHES).fetchone()
+            if known is None:
+                db.execute(sql.CREATE_HOME, (batches,))
+                db.execute(sql.CREATE_BATCHES, (batches,))
+            elif known[0] != batches:
+                raise Conflict(f"campaign {home.campaign} has {known[0]} batches, not {batches}: the number is frozen")
+
+    def drop(self, home: Home) -> None:
+        self._ledgers.drop(home)
+
+    def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+        with self._home(home).write() as db:
+            (batches,) = _known(db, home)
+            for row in rows:
+                if not 0 <= row.batch < batches:
+                    raise Invalid(f"batch {row.batch} of line {row.line} is not one of the campaign's {batches}")
+            contested = [
+                row for first in range(0, len(rows), _STORE_SLICE) for row in _insert(db, rows[first : first + _STORE_SLICE])
+            ]
+            winners = _settle_contest(db, contested)
+            stored = [(row.batch, row.key.hex()) for row in rows if winners.get(row.key, row.line) == row.line]
+            if stored:
+                db.execute(sql.APPEND_FEED, (now, None, orjson.dumps(stored).decode()))
+        return [winners.get(row.key, row.line) for row in rows]
+
+    def recount(self, home: Home, batches: Collection[int] | None = None) -> None:
+        with self._home(home).write() as db:
+            (known,) = _known(db, home)
+            for number in range(known) if batches is None else batches:
+                _store_count(db, number)
+
+    def counts(self, home: Home) -> Counts:
+        with self._home(home).read() as db:
+            _known(db, home)
+            total = _counts(db.execute(sql.SUM_AT_REST).fetchone())
+            for number, keys in db.execute(sql.OPEN_BATCHES).fetchall():
+                total = total + _live_counts(db, number, keys)
+        return total
+
+    def unsettled(self, home: Home) -> int:
+        with self._home(home).read() as db:
+            _known(db, home)
+            at_rest: int = db.execute(sql.UNSETTLED_AT_REST).fetchone()[0]
+            return at_rest + sum(_count(db, number)[1] for number, _ in db.execute(sql.OPEN_BATCHES).fetchall())
+
+    def batches(self, home: Home, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
+        _check_limit(limit)
+        with self._home(home).read() as db:
+            _known(db, home)
+            return [_snapshot(row) for row in db.execute(sql.SNAPSHOTS, (after, limit)).fetchall()]
+
+    def due_batches(self, home: Home, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
+        with self._home(home).read() as db:
+            _known(db, home)
+            rows = db.execute(sql.DUE_BATCHES, {"now": now, "dead": _json(list(dead)), "limit": limit})
+            return [number for (number,) in rows.fetchall()]
+
+    def next_due(self, home: Home) -> Instant | None:
+        with self._home(home).read() as db:
+            _known(db, home)
+            due: Instant | None = db.execute(sql.NEXT_DUE).fetchone()[0]
+            return due
+
+    def open(
+        self, home: Home, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
+    ) -> OpenBatch | None:
+        with self._home(home).write() as db:
+            _known(db, home)
+            values = {"number": batch, "owner": owner, "now": now, "until": now + lease_ms, "dead": _json(list(dead))}
+            row = db.execute(sql.OPEN_BATCH, values).fetchone()
+            if row is None and db.execute(sql.FENCE, (batch,)).fetchone() is None:
+                raise NotFound(f"campaign {home.campaign} has no batch {batch}")
+        return None if row is None else _open_batch(batch, row)
+
+    def extend(self, home: Home, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
+        with self._home(home).write() as db:
+            _check_fence(db, home, batch, fence)
+            db.execute(sql.EXTEND, (now + lease_ms, batch))
+
+    def load(self, home: Home, batch: int, now: Instant, limit: int) -> list[Recipient]:
+        return self._recipients(home, sql.LOAD_DUE, {"batch": batch, "now": now, "limit": limit})
+
+    def load_state(self, home: Home, batch: int, states: Collection[MessageState], limit: int) -> list[Recipient]:
+        return self._recipients(home, sql.LOAD_STATES, {"batch": batch, "states": _json(list(states)), "limit": limit})
+
+    def find(self, home: Home, batch: int, keys: Sequence[Key]) -> list[Recipient]:
+        values = {"batch": batch, "keys": b"".join(keys), "count": len(keys)}
+        return self._recipients(home, sql.FIND, values)
+
+    def record(
+        self,
+        home: Home,
+        batch: int,
+        fence: int,
+        settled: Sequence[Settlement],
+        group: Sequence[Key],
+        now: Instant,
+        *,
+        lease_ms: int,
+    ) -> None:
+        if len(group) > GROUP_SIZE:
+            raise Invalid(f"a group has at most {GROUP_SIZE} messages, not {len(group)}")
+        changes = _json(
+            [(s.key.hex(), s.state, s.attempt, s.at, s.due, s.code, s.reply[:_REPLY_LENGTH], s.provider_id) for s in settled]
+        )
+        keys = b"".join(group) or None
+        with self._home(home).write() as db:
+            _check_fence(db, home, batch, fence)
+            group_values = {"batch": batch, "fence": fence, "keys": keys, "at": now, "until": now + lease_ms}
+            db.execute(sql.REPLACE_GROUP, group_values)
+            if settled:
+                settle_values = {"batch": batch, "keys": b"".join([s.key for s in settled]), "changes": changes}
+                written = db.execute(sql.SETTLE, settle_values).rowcount
+                if written != len(settled):
+                    raise NotFound(f"batch {batch} does not hold {len(settled) - written} of the messages to be settled")
+                db.execute(sql.APPEND_FEED, (now, batch, changes))
+
+    def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
+        with self._home(home).write() as db:
+            _check_fence(db, home, batch, fence)
+            db.execute(sql.GIVE_BACK, (batch,))
+            _store_count(db, batch)
+            return _snapshot(db.execute(sql.SNAPSHOTS, (batch - 1, 1)).fetchone())
+
+    def get(self, home: Home, batch: int, key: Key) -> Message | None:
+        with self._home(home).read() as db:
+            _known(db, home)
+            row = db.execute(sql.GET, (batch, key)).fetchone()
+        return None if row is None else _message(row)
+
+    def _home(self, home: Home) -> Database:
+        return self._ledgers.get(home)
+
+    def _recipients(self, home: Home, statement: str, values: dict[str, object]) -> list[Recipient]:
+        with self._home(home).read() as db:
+            _known(db, home)
+            (rows,) = db.execute(statement, values).fetchone()
+        return [
+            Recipient(Key(bytes.fromhex(key)), line, address, name, cells, MessageState(state), attempt)
+            for key, line, address, name, cells, state, attempt in orjson.loads(rows)
+        ]
+
+    def list(
+        self, home: Home, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+    ) -> MessagePage:
+        _check_limit(limit)
+        batch, after = _parse_cursor(cursor)
+        wanted = frozenset(states) or frozenset(MessageState)
+        messages: list[Message] = []
+        with self._home(home).read() as db:
+            (batches,) = _known(db, home)
+            for number in range(batch, batches):
+                if _holds_none(db, number, wanted):
+                    continue
+                values = {
+                    "batch": number,
+                    "after": after if number == batch else b"",
+                    "states": _json(list(wanted)),
+                    "limit": limit + 1 - len(messages),
+                }
+                messages += [_message(row) for row in db.execute(sql.LIST, values).fetchall()]
+                if len(messages) > limit:
+                    last = messages[limit - 1]
+                    return MessagePage(messages[:limit], f"{last.batch}:{last.key.hex()}")
+        return MessagePage(messages, None)
+
+
+def _known(db: sqlite3.Connection, home: Home) -> tuple[int]:
+    row: tuple[int] | None = db.execute(sql.BATCHES).fetchone()
+    if row is None:  # a crash left the file before its first transaction
+        raise NotFound(f"there are no messages of campaign {home.campaign}")
+    return row
+
+
+def _check_fence(db: sqlite3.Connection, home: Home, batch: int, fence: int) -> None:
+    _known(db, home)
+    row = db.execute(sql.FENCE, (batch,)).fetchone()
+    if row is None:
+        raise NotFound(f"campaign {home.campaign} has no batch {batch}")
+    if row[0] != fence:
+        raise LeaseLost(f"batch {batch} was opened by somebody else (fence {row[0]}, not {fence})")
+
+
+def _insert(db: sqlite3.Connection, rows: Sequence[NewMessage]) -> Sequence[NewMessage]:
+    """Insert what is absent; those of the slice that may not be in the ledger under their own line."""
+    return () if db.executemany(sql.INSERT, rows).rowcount == len(rows) else rows
+
+
+def _settle_contest(db: sqlite3.Connection, rows: Sequence[NewMessage]) -> dict[Key, int]:
+    """Give each key to its lowest line, as far as it is still untried; the winning lines."""
+    winners: dict[Key, int] = {}
+    for row in rows:
+        (line,) = db.execute(sql.LINE, (row.batch, row.key)).fetchone()
+        if row.line < line and db.execute(sql.TAKE_OVER, row).rowcount:
+            line = row.line
+        winners[row.key] = line
+    return winners
+
+
+def _count(db: sqlite3.Connection, batch: int) -> tuple[Counts, int, Instant | None]:
+    """Counted now: messages by stored state, the unsettled among the unknown, and when there is work next."""
+    total: int = db.execute(sql.COUNT_MESSAGES, (batch,)).fetchone()[0]
+    by_label: dict[str, int] = {}
+    unsettled, next_due, tried = 0, None, 0
+    for state, count, with_due, due in db.execute(sql.COUNT_OUTCOMES, (batch,)).fetchall():
+        tried += count
+        by_label[MessageState(state).label] = count
+        if state == MessageState.UNKNOWN:
+            unsettled = with_due
+        if due is not None and state in (MessageState.DEFERRED, MessageState.UNKNOWN):
+            next_due = due if next_due is None else min(due, next_due)
+    by_label["pending"] = by_label.get("pending", 0) + total - tried
+    return Counts(**by_label), unsettled, Instant(0) if by_label["pending"] else next_due
+
+
+def _store_count(db: sqlite3.Connection, batch: int) -> None:
+    counts, unsettled, next_due = _count(db, batch)
+    db.execute(sql.STORE_COUNT, {**counts.as_dict(), "unsettled": unsettled, "next_due": next_due, "number": batch})
+
+
+def _live_counts(db: sqlite3.Connection, batch: int, group: bytes | None) -> Counts:
+    counts = _count(db, batch)[0].as_dict()
+    if group:
+        values = {"batch": batch, "keys": group, "count": len(group) // KEY_BYTES}
+        for state, count in db.execute(sql.COUNT_GROUP, values).fetchall():
+            counts[MessageState(state).label] -= count
+            counts["sending"] += count
+    return Counts(**counts)
+
+
+def _counts(row: Sequence[int]) -> Counts:
+    pending, deferred, *rest = row
+    return Counts(pending, 0, deferred, *rest)
+
+
+def _snapshot(row: Sequence[object]) -> BatchSnapshot:
+    number, owner, lease_until, next_due, *counts = row
+    return BatchSnapshot(number, _counts(counts), next_due, owner, lease_until)  # type: ignore[arg-type]
+
+
+def _open_batch(batch: int, row: Sequence[object]) -> OpenBatch:
+    fence, owner, group_fence, keys, at = row
+    if keys is None:
+        return OpenBatch(batch, fence, None)  # type: ignore[arg-type]
+    return OpenBatch(batch, fence, Group(owner, group_fence, _split(keys), at))  # type: ignore[arg-type]
+
+
+def _split(keys: bytes) -> tuple[Key, ...]:
+    return tuple(Key(keys[i : i + KEY_BYTES]) for i in range(0, len(keys), KEY_BYTES))
+
+
+def _message(row: Sequence[object]) -> Message:
+    batch, key, line, address, name, cells, state, *rest = row
+    return Message(batch, Key(key), line, address, name, cells, MessageState(state), *rest)  # type: ignore[arg-type]
+
+
+def _holds_none(db: sqlite3.Connection, batch: int, states: frozenset[MessageState]) -> bool:
+    """Whether the snapshot of a batch at rest says that it has nothing to show: spares reading it."""
+    counts = db.execute(sql.COUNTS_IF_AT_REST, (batch,)).fetchone()
+    return counts is not None and not any(getattr(_counts(counts), state.label) for state in states)
+
+
+def _parse_cursor(cursor: str | None) -> tuple[int, bytes]:
+    if cursor is None:
+        return 0, b""
+    try:
+        batch, key = cursor.split(":")
+        return int(batch), bytes.fromhex(key)
+    except ValueError as error:
+        raise Invalid(f"{cursor!r} is no cursor of this list") from error
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= 1_000:
+        raise Invalid(f"a limit is 1 to 1,000, not {limit}")
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
