@@ -1,0 +1,184 @@
+"""The suppression list as people use it: by address, and as CSV in and out.
+
+A file for import has one address a row. With a header, its address column is found by name, and columns `reason`, `note`
+and `added_at` are read where there are any: what `export` writes comes back as it was. Each row that cannot be entered is
+reported with its line; the others are entered. Importing a file again is harmless.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import BinaryIO, NamedTuple
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Invalid
+from postroom.ledger.suppression import Reason, Suppressed, Suppression, SuppressionPage
+from postroom.ledger.tenants import Tenants
+from postroom.model import address
+from postroom.model.shard import Key, recipient_key
+from postroom.platform.ports.tables import MAX_WRITES
+
+MAX_NOTE = 500
+_COLUMNS = ("address", "reason", "note", "added_at")
+_ADDRESS_HEADERS = frozenset(
+    {"address", "email", "e-mail", "mail", "email address", "e-mail address", "emailaddress", "recipient"}
+)
+_DELIMITERS = ",;\t"  # the first wins a draw
+
+
+class RejectedLine(NamedTuple):
+    """A row that was not entered."""
+
+    line: int
+    text: str
+    reason: str
+
+
+class Imported(NamedTuple):
+    """What an import did."""
+
+    rows: int
+    added: int
+    already: int
+    rejected: list[RejectedLine]
+
+
+class Suppressions:
+    """One tenant's list."""
+
+    def __init__(self, suppression: Suppression, tenants: Tenants, clock: Clock, *, tenant: str) -> None:
+        self._suppression = suppression
+        self._clock = clock
+        self._tenant = tenant
+        self._tenants = tenants
+
+    def add(self, text: str, *, reason: Reason = Reason.MANUAL, note: str = "") -> bool:
+        """Enter an address; whether that changed anything. `Invalid`: it is none."""
+        return self._suppression.add_all(self._tenant, [self._entry(text, reason, note, self._secret())]) == 1
+
+    def remove(self, text: str) -> bool:
+        """Take an address off the list; whether it was on it. `Invalid`: it is none."""
+        return self._suppression.remove(self._tenant, self._key(text))
+
+    def get(self, text: str) -> Suppressed | None:
+        """The entry of an address, or None. `Invalid`: it is none."""
+        return self._suppression.get(self._tenant, self._key(text))
+
+    def list(self, *, cursor: str | None = None, limit: int = 100) -> SuppressionPage:
+        """The list, in no order people know; `limit` 1 to 1,000."""
+        return self._suppression.list(self._tenant, cursor=cursor, limit=limit)
+
+    def entries(self) -> Iterator[Suppressed]:
+        """All of it."""
+        cursor: str | None = None
+        while True:
+            page = self._suppression.list(self._tenant, cursor=cursor, limit=1_000)
+            yield from page.entries
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def export_csv(self) -> Iterator[str]:
+        """The list as CSV text, header first, a row at a time."""
+        yield _csv_line(_COLUMNS)
+        for entry in self.entries():
+            yield _csv_line((entry.address, entry.reason.value, entry.note, _time(entry.added_at)))
+
+    def import_csv(self, file: BinaryIO, *, reason: Reason = Reason.MANUAL) -> Imported:
+        """Enter every row of a CSV file in UTF-8; `reason` is for rows that name none.
+
+        `Invalid`: it is no CSV from some line on; the rows before it have been entered.
+        """
+        secret = self._secret()
+        rows = added = 0
+        rejected: list[RejectedLine] = []
+        records = _records(file)
+        while chunk := list(islice(records, MAX_WRITES)):
+            entries = []
+            for line, record in chunk:
+                try:
+                    entries.append(self._read(record, reason, secret))
+                except Invalid as error:
+                    rejected.append(RejectedLine(line, record.get("address", ""), str(error)))
+            rows += len(chunk)
+            added += self._suppression.add_all(self._tenant, entries)
+        return Imported(rows, added, rows - added - len(rejected), rejected)
+
+    def _read(self, record: dict[str, str], reason: Reason, secret: bytes) -> Suppressed:
+        word = record.get("reason", "").strip().lower()
+        try:
+            named = Reason(word) if word else reason
+        except ValueError as error:
+            raise Invalid(f"{word!r} is no reason; there are {', '.join(Reason)}") from error
+        entry = self._entry(record.get("address", ""), named, record.get("note", ""), secret)
+        since = record.get("added_at", "").strip()
+        return replace(entry, added_at=_instant(since)) if since else entry
+
+    def _entry(self, text: str, reason: Reason, note: str, secret: bytes) -> Suppressed:
+        parsed = address.parse(text)
+        return Suppressed(recipient_key(secret, parsed.normalised), parsed.mailbox, reason, self._clock.now(), note[:MAX_NOTE])
+
+    def _key(self, text: str) -> Key:
+        return recipient_key(self._secret(), address.parse(text).normalised)
+
+    def _secret(self) -> bytes:
+        return self._tenants.get(self._tenant).secret
+
+
+def _records(file: BinaryIO) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row that is not empty, with the line it ends on, by column."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        head = [first := text.readline()]
+        while first and not first.strip():
+            head.append(first := text.readline())
+        reader = csv.reader(chain(head, text), delimiter=max(_DELIMITERS, key=first.count), strict=True)
+        columns: list[str] | None = None
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if columns is None:
+                columns = _columns(cells)
+                if columns[0] != "address" or "@" not in cells[0]:
+                    continue
+            yield reader.line_num, dict(zip(columns, cells, strict=False))
+    except csv.Error as error:
+        raise Invalid(f"line {reader.line_num} is no CSV: {error}; the rows before it have been entered") from error
+    except UnicodeDecodeError as error:
+        raise Invalid(f"the file is not UTF-8: {error.reason} in byte {error.start} of a block; save it as UTF-8") from error
+    finally:
+        text.detach()
+
+
+def _columns(first: list[str]) -> list[str]:
+    """What the columns hold, by the first row: a header, or an address in a file without one."""
+    names = [cell.strip().lower() for cell in first]
+    for at, name in enumerate(names):
+        if name in _ADDRESS_HEADERS:
+            return [*names[:at], "address", *names[at + 1 :]]
+    if first and "@" in first[0]:
+        return ["address"]
+    raise Invalid(f"no column holds addresses; the first row is {', '.join(first)!r}: name one `address`")
+
+
+def _instant(text: str) -> Instant:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Invalid(f"{text!r} is no time as RFC 3339 has it") from error
+    return Instant(round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
+
+
+def _time(at: Instant) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)
+    return line.getvalue()
