@@ -1,7 +1,6 @@
 """The ports' limits, checked once for both homes, before anything is touched.
 
-Each function raises `Invalid` (or `TooLarge`, which is one) with a sentence that names the rule, and answers nothing
-but what its name says.
+Each function raises `Invalid` (or `TooLarge`, which is one) with a sentence that names the rule.
 """
 
 from __future__ import annotations
@@ -81,8 +80,15 @@ def check_object_prefix(prefix: str) -> None:
 def check_item_key(key: tables.ItemKey) -> None:
     """Both parts of an item's key."""
     for part in key:
-        if not 1 <= len(utf8(part, "A key")) <= tables.MAX_KEY_BYTES:
-            raise Invalid(f"{part[:80]!r} cannot be part of a key: 1 to {tables.MAX_KEY_BYTES} bytes of UTF-8.")
+        check_key_part(part)
+
+
+def check_key_part(part: str) -> bytes:
+    """One part of an item's key; its UTF-8."""
+    raw = utf8(part, "A key")
+    if not 1 <= len(raw) <= tables.MAX_KEY_BYTES:
+        raise Invalid(f"{part[:80]!r} cannot be part of a key: 1 to {tables.MAX_KEY_BYTES} bytes of UTF-8.")
+    return raw
 
 
 def check_writes(writes: Sequence[tables.Write]) -> None:
@@ -107,6 +113,15 @@ def item_json(data: Mapping[str, Any]) -> str:
     if size > tables.MAX_ITEM_BYTES:
         raise TooLarge(f"An item of {size} bytes is too large: up to {tables.MAX_ITEM_BYTES}.")
     return text
+
+
+def writes_json(writes: Sequence[tables.Write]) -> list[str]:
+    """The JSON text of each write's data ("" where it has none), at most 3 MB in all."""
+    texts = [item_json(write.data) if isinstance(write, tables.Put) else "" for write in writes]
+    size = sum(len(text.encode()) for text in texts)
+    if size > tables.MAX_CALL_BYTES:
+        raise TooLarge(f"One call writes {size} bytes: up to {tables.MAX_CALL_BYTES}. Write it in several calls.")
+    return texts
 
 
 def utf8(text: str, what: str) -> bytes:

@@ -4,13 +4,15 @@ An execution is (`workflow`, `execution`): e.g. (`import`, campaign id). `start`
 ended is harmless and starts nothing (it is the caller's idempotency key); `restart` runs an ended one again. The work
 itself is a handler that the workers know by the workflow's name; it is called at least once with the input, must be
 safe to repeat from any point, and says when it is to be called again, or that it is done. A handler that fails with a
-temporary error is called again with backoff; with a permanent one, the execution ends as failed with the reason. One
-handler runs at a time for an execution while its lease holds. Names follow the rule of queues; the input is JSON text
+temporary error (or `LeaseLost`) is called again with backoff; with another permanent one, the execution ends as failed
+with the reason. One handler runs at a time for an execution while its lease holds; it keeps it by asking
+`Call.alive` at least every ten seconds. Names follow the rule of queues; the input is JSON text
 up to 200 KB (a reference, never rows).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -38,7 +40,35 @@ class Execution:
     started_at: Instant
     ended_at: Instant | None
     reason: str | None
-    """Why it failed or was stopped."""
+    """Why it failed or was stopped; while it runs, why its last call failed, None after one that did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A handler's answer: the work is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A handler's answer: call me again at `at` (a time in the past: at once)."""
+
+    at: Instant
+
+
+class Call(Protocol):
+    """One call of a handler."""
+
+    @property
+    def execution(self) -> Execution:
+        """What is to be done, as it stood when the call began."""
+        ...
+
+    def alive(self) -> bool:
+        """Keep the lease. False: the execution was stopped, end soon. `LeaseLost`: somebody else carries on, drop the work."""
+        ...
+
+
+Handler = Callable[[Call], Done | Again]
 
 
 class Workflows(Protocol):

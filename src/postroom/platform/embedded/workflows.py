@@ -1,0 +1,252 @@
+"""Workflows on SQLite: one row an execution, its handler called by whichever worker leases it. The promise is `ports.workflows`.
+
+A worker that dies leaves its lease: another takes the execution when it runs out, or at once when the owner is known to
+be dead. Every write of a call carries its fence, so a call that outlived its lease changes nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from postroom.clock import Clock, Instant
+from postroom.errors import LeaseLost, Permanent, Temporary
+from postroom.platform.embedded._sqlite import Database
+from postroom.platform.ports.limits import check_body, check_name
+from postroom.platform.ports.workflows import Done, Execution, ExecutionState, Handler
+
+LEASE_MS = 30_000
+"""Three times what a handler may take between two `alive`."""
+
+_FIRST_BACKOFF_MS = 1_000
+_LONGEST_BACKOFF_MS = 300_000
+
+_COLUMNS = "workflow, execution, state, input, started_at, ended_at, reason"
+
+_START = """
+INSERT OR IGNORE INTO execution (workflow, execution, state, input, started_at, due_at)
+VALUES (:workflow, :execution, 'running', :input, :now, :now)
+"""
+
+# The owner stays: a call of the run before may still be ending, and only then does the new run begin.
+_RESTART = """
+UPDATE execution
+SET state = 'running', run = run + 1, input = :input, started_at = :now, ended_at = NULL, reason = NULL,
+    due_at = :now, failures = 0
+WHERE workflow = :workflow AND execution = :execution AND state != 'running'
+"""
+
+_STOP = """
+UPDATE execution SET state = 'stopped', ended_at = ?, reason = ?
+WHERE workflow = ? AND execution = ? AND state = 'running'
+"""
+
+_GET = f"SELECT {_COLUMNS} FROM execution WHERE workflow = ? AND execution = ?"
+
+_RUNNING = f"SELECT {_COLUMNS} FROM execution WHERE workflow = ? AND state = 'running' ORDER BY started_at, execution"
+
+# Who waited longest goes first. Dead owners are few: they are filtered by the caller.
+_DUE = """
+SELECT execution, owner, lease_until FROM execution
+WHERE workflow = ? AND state = 'running' AND due_at <= ? ORDER BY due_at, execution
+"""
+
+_NEXT_DUE = """
+SELECT min(max(due_at, CASE WHEN owner IS NULL THEN 0 ELSE lease_until END)) FROM execution
+WHERE workflow = ? AND state = 'running'
+"""
+
+_CLAIM = f"""
+UPDATE execution SET owner = ?, lease_until = ?, fence = fence + 1 WHERE workflow = ? AND execution = ?
+RETURNING fence, run, failures, {_COLUMNS}
+"""
+
+# Whose lease it is; state and run are no part of it: a stopped execution's last call still gives its lease back.
+_HELD = "workflow = :workflow AND execution = :execution AND fence = :fence AND owner IS NOT NULL"
+
+_KEEP = f"UPDATE execution SET lease_until = :until WHERE {_HELD} RETURNING state = 'running' AND run = :run"
+
+_LOOK = f"SELECT state = 'running' AND run = :run FROM execution WHERE {_HELD}"
+
+_CALL_AGAIN = f"""
+UPDATE execution SET due_at = :due, failures = :failures, reason = :reason
+WHERE {_HELD} AND state = 'running' AND run = :run
+"""
+
+_END = f"""
+UPDATE execution SET state = :state, ended_at = :now, reason = :reason
+WHERE {_HELD} AND state = 'running' AND run = :run
+"""
+
+_GIVE_BACK = f"UPDATE execution SET owner = NULL WHERE {_HELD}"
+
+
+class SqliteWorkflows:
+    """`ports.workflows.Workflows` in the control database, and the side the workers drive."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def start(self, workflow: str, execution: str, input: str) -> bool:  # noqa: A002 - the port's word
+        values = self._checked(workflow, execution, input)
+        with self._database.write() as connection:
+            return connection.execute(_START, values).rowcount == 1
+
+    def restart(self, workflow: str, execution: str, input: str) -> bool:  # noqa: A002
+        values = self._checked(workflow, execution, input)
+        with self._database.write() as connection:
+            return connection.execute(_START, values).rowcount == 1 or connection.execute(_RESTART, values).rowcount == 1
+
+    def stop(self, workflow: str, execution: str, reason: str) -> None:
+        with self._database.write() as connection:
+            connection.execute(_STOP, (self._clock.now(), reason, workflow, execution))
+
+    def get(self, workflow: str, execution: str) -> Execution | None:
+        with self._database.read() as connection:
+            row = connection.execute(_GET, (workflow, execution)).fetchone()
+        return None if row is None else _execution(row)
+
+    def running(self, workflow: str) -> list[Execution]:
+        with self._database.read() as connection:
+            return [_execution(row) for row in connection.execute(_RUNNING, (workflow,))]
+
+    def next_due(self, workflow: str) -> Instant | None:
+        """When `run_due` has work next, a lease running out included; None while nothing runs."""
+        with self._database.read() as connection:
+            due = connection.execute(_NEXT_DUE, (workflow,)).fetchone()[0]
+        return None if due is None else Instant(due)
+
+    def run_due(
+        self, workflow: str, handler: Handler, owner: str, *, lease_ms: int = LEASE_MS, dead: Collection[str] = ()
+    ) -> bool:
+        """Call `handler` for one execution that is due and not leased by anybody alive; False when there is none.
+
+        `owner` names the worker; leases of owners in `dead` are void. What the handler raises is recorded as the port says;
+        anything but a `PostroomError` is a mistake in it: the execution is backed off, and the error goes on to the caller.
+        """
+        lease = self._claim(workflow, owner, lease_ms=lease_ms, dead=dead)
+        if lease is None:
+            return False
+        try:
+            answer = handler(lease)
+        except (Temporary, LeaseLost) as error:
+            lease.fail(error)
+        except Permanent as error:
+            lease.end(ExecutionState.FAILED, _sentence(error))
+        except Exception as error:
+            lease.fail(error)
+            raise
+        except BaseException:  # the worker is told to end: somebody else carries on at once
+            lease.give_back()
+            raise
+        else:
+            if isinstance(answer, Done):
+                lease.end(ExecutionState.SUCCEEDED, None)
+            else:
+                lease.call_again(answer.at)
+        return True
+
+    def _checked(self, workflow: str, execution: str, text: str) -> dict[str, Any]:
+        check_name(workflow, "workflow")
+        check_name(execution, "execution")
+        check_body(text)
+        return {"workflow": workflow, "execution": execution, "input": text, "now": self._clock.now()}
+
+    def _claim(self, workflow: str, owner: str, *, lease_ms: int, dead: Collection[str]) -> _Lease | None:
+        with self._database.read() as connection:  # a look that disturbs no writer
+            if _free(connection, workflow, self._clock.now(), dead) is None:
+                return None
+        with self._database.write() as connection:
+            now = self._clock.now()
+            execution = _free(connection, workflow, now, dead)
+            if execution is None:
+                return None
+            (row,) = connection.execute(_CLAIM, (owner, now + lease_ms, workflow, execution)).fetchall()
+        fence, run, failures, *rest = row
+        place = {"workflow": workflow, "execution": execution, "fence": fence, "run": run}
+        return _Lease(self._database, self._clock, _execution(rest), place=place, failures=failures, lease_ms=lease_ms)
+
+
+class _Lease:
+    """One call of a handler: a `ports.workflows.Call`, and how it ends."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        execution: Execution,
+        *,
+        place: dict[str, object],
+        failures: int,
+        lease_ms: int,
+    ) -> None:
+        self.execution = execution
+        self._database = database
+        self._clock = clock
+        self._place = place
+        self._failures = failures
+        self._lease_ms = lease_ms
+        self._kept_at = clock.now()
+
+    def alive(self) -> bool:
+        """See the port. Looks each time, writes when a third of the lease is over."""
+        now = self._clock.now()
+        if now - self._kept_at < self._lease_ms // 3:
+            with self._database.read() as connection:
+                row = connection.execute(_LOOK, self._place).fetchone()
+        else:
+            with self._database.write() as connection:
+                rows = connection.execute(_KEEP, {**self._place, "until": now + self._lease_ms}).fetchall()
+                row = rows[0] if rows else None
+            self._kept_at = now
+        if row is None:
+            raise LeaseLost(f"Somebody else carries on with {self.execution.workflow} {self.execution.execution}.")
+        return bool(row[0])
+
+    def call_again(self, at: Instant) -> None:
+        """The call went well."""
+        self._write(_CALL_AGAIN, due=at, failures=0, reason=None)
+
+    def fail(self, error: Exception) -> None:
+        """Backoff: doubling from a second to five minutes, each with up to half of it left to chance."""
+        longest = min(_LONGEST_BACKOFF_MS, _FIRST_BACKOFF_MS << min(self._failures, 20))
+        chance = int.from_bytes(self._clock.random(4), "big") / 0xFFFF_FFFF
+        due = self._clock.now() + round(longest * (1 - chance / 2))
+        self._write(_CALL_AGAIN, due=due, failures=self._failures + 1, reason=_sentence(error))
+
+    def end(self, state: ExecutionState, reason: str | None) -> None:
+        """Nothing more is to be done."""
+        self._write(_END, state=state, reason=reason, now=self._clock.now())
+
+    def give_back(self) -> None:
+        """Nobody's fault: due as it was."""
+        with self._database.write() as connection:
+            connection.execute(_GIVE_BACK, self._place)
+
+    def _write(self, statement: str, **values: object) -> None:
+        """Write under the fence, then give the lease back whatever became of the execution; too late changes nothing."""
+        with self._database.write() as connection:
+            connection.execute(statement, {**self._place, **values})
+            connection.execute(_GIVE_BACK, self._place)
+
+
+def _free(connection: sqlite3.Connection, workflow: str, now: Instant, dead: Collection[str]) -> str | None:
+    """The execution to call next."""
+    for execution, owner, lease_until in connection.execute(_DUE, (workflow, now)):
+        if owner is None or lease_until <= now or owner in dead:
+            return str(execution)
+    return None
+
+
+def _execution(row: Sequence[Any]) -> Execution:
+    workflow, execution, state, text, started_at, ended_at, reason = row
+    ended = None if ended_at is None else Instant(ended_at)
+    return Execution(workflow, execution, ExecutionState(state), text, Instant(started_at), ended, reason)
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, in words; a mistake in our code by its kind too."""
+    text = str(error) if isinstance(error, Temporary | Permanent) else f"{type(error).__name__}: {error}"
+    return text[:1_000]

@@ -1,0 +1,61 @@
+"""The embedded home: a temporary directory and a clock that moves only when told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded.messages import SqliteMessages
+from postroom.platform.embedded.objects import FileObjects
+from postroom.platform.embedded.queues import SqliteQueues
+from postroom.platform.embedded.rates import SqliteRates
+from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.embedded.timers import SqliteTimers
+from postroom.platform.embedded.workflows import SqliteWorkflows
+from tests.fakes.clock import ManualClock
+
+
+class EmbeddedHome:
+    """See `tests.contract.home.Home`. Each client has connections of its own, so that clients meet only in the files."""
+
+    def __init__(self, root: Path, closers: ExitStack) -> None:
+        self.root = root
+        self.clock = ManualClock()
+        self._closers = closers
+
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def tables(self) -> SqliteTables:
+        return SqliteTables(self._closers.enter_context(closing(open_control(self.root))), self.clock)
+
+    def messages(self) -> SqliteMessages:
+        return SqliteMessages(self._closers.enter_context(closing(Ledgers(self.root / "ledgers"))))
+
+    def objects(self) -> FileObjects:
+        return self._closers.enter_context(closing(FileObjects(self.root / "objects", self.clock)))
+
+    def queues(self) -> SqliteQueues:
+        return SqliteQueues(self._closers.enter_context(closing(open_control(self.root))), self.clock)
+
+    def timers(self) -> SqliteTimers:
+        return SqliteTimers(self._closers.enter_context(closing(open_control(self.root))), self.clock)
+
+    def workflows(self) -> SqliteWorkflows:
+        return SqliteWorkflows(self._closers.enter_context(closing(open_control(self.root))), self.clock)
+
+    def rates(self) -> SqliteRates:
+        return self._closers.enter_context(closing(SqliteRates(self.root / "rates.db")))
+
+
+@contextmanager
+def open_home(request: pytest.FixtureRequest) -> Iterator[EmbeddedHome]:
+    """A home in the test's own directory."""
+    root: Path = request.getfixturevalue("tmp_path")
+    with ExitStack() as closers:
+        yield EmbeddedHome(root, closers)
