@@ -1,0 +1,111 @@
+"""What the built-in inbox received: list, show, save. Reads the objects that platform.mail.inbox stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import EmailMessage, MIMEPart
+from email.policy import default as reading
+from typing import NamedTuple
+
+from postroom.clock import Instant
+from postroom.errors import Invalid, NotFound
+from postroom.model.inbox import PREFIX, is_mail_id, mail_of, object_key
+from postroom.platform.ports.objects import ObjectInfo, Objects
+
+_HEAD_BYTES = 16_384
+
+
+class InboxMail(NamedTuple):
+    """One line of the list."""
+
+    id: str
+    from_: str
+    to: tuple[str, ...]
+    """Envelope recipients."""
+    subject: str
+    received_at: Instant
+    size: int
+
+
+class InboxPage(NamedTuple):
+    """Part of the list, newest first. `cursor` asks for the next part."""
+
+    mails: list[InboxMail]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedMail:
+    """One mail to read."""
+
+    mail: InboxMail
+    headers: Sequence[tuple[str, str]]
+    text: str
+    """The text part; the HTML source where there is no other; empty where there is neither."""
+    attachments: tuple[str, ...]
+    """File names, inline images included."""
+
+
+class InboxReader:
+    """The mail there is."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def list(self, *, cursor: str | None = None, limit: int = 50) -> InboxPage:
+        """Newest first; `limit` 1 to 1,000."""
+        page = self._objects.list(PREFIX, cursor=cursor, limit=limit)
+        return InboxPage([self._summary(info) for info in page.objects], page.cursor)
+
+    def show(self, mail: str) -> OpenedMail:
+        """`NotFound`: there is none of that id. `Invalid`: it is no id."""
+        info = self._info(mail)
+        message = _parse(self._objects.get(info.key))
+        body = message.get_body(("plain", "html"))
+        return OpenedMail(
+            self._summary(info),
+            [(name, str(value)) for name, value in message.items()],
+            _text(body) if body is not None else "",
+            tuple(part.get_filename() or "(no name)" for part in message.iter_attachments()),
+        )
+
+    def raw(self, mail: str) -> bytes:
+        """The whole mail as it was stored: an `.eml` file. Errors as `show`."""
+        return self._objects.get(self._info(mail).key)
+
+    def _info(self, mail: str) -> ObjectInfo:
+        if not is_mail_id(mail):
+            raise Invalid(f"{mail!r} is not the id of a mail; `postroom inbox list` shows them")
+        info = self._objects.info(object_key(mail))
+        if info is None:
+            raise NotFound(f"the inbox has no mail {mail}; `postroom inbox list` shows those there are")
+        return info
+
+    def _summary(self, info: ObjectInfo) -> InboxMail:
+        head = _parse(self._objects.read(info.key, 0, _HEAD_BYTES))
+        return InboxMail(
+            mail_of(info.key),
+            str(head.get("From", "")),
+            tuple(str(value) for value in head.get_all("Delivered-To", [])),
+            str(head.get("Subject", "")),
+            info.stored_at,
+            info.size,
+        )
+
+
+def _parse(content: bytes) -> EmailMessage:
+    message = message_from_bytes(content, policy=reading)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def _text(part: MIMEPart) -> str:
+    """Whatever charset it claims: a mail in the inbox is shown, not judged."""
+    content = part.get_payload(decode=True)
+    raw = content if isinstance(content, bytes) else b""
+    try:
+        return raw.decode(part.get_content_charset("utf-8"), "replace")
+    except LookupError:
+        return raw.decode("utf-8", "replace")
