@@ -15,7 +15,7 @@ from postroom.errors import Invalid, NotFound, PostroomError, StorageFull, TooLa
 from postroom.model.inbox import is_mail_id, mail_id, mail_of, object_key
 from postroom.platform.mail.inbox import Inbox, Listening
 from postroom.platform.ports.objects import ObjectInfo, ObjectPage
-from postroom.services.inbox import InboxReader
+from postroom.services.inbox import InboxService
 from tests.fakes.clock import START, ManualClock
 
 MAIL = b"From: Shop <shop@a.example>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\nHello\r\n..dot\r\n"
@@ -65,7 +65,7 @@ class Box:
         self.clock = ManualClock()
         self.objects = ScriptedObjects(self.clock)
         self.inbox = Inbox(self.objects, self.clock)  # type: ignore[arg-type]
-        self.reader = InboxReader(self.objects)  # type: ignore[arg-type]
+        self.reader = InboxService(self.objects)  # type: ignore[arg-type]
         self.address: Listening = self.inbox.start()
 
     def send(self, to: str = "anna@b.example", content: bytes = MAIL, options: tuple[str, ...] = ()) -> tuple[int, bytes]:

@@ -48,7 +48,7 @@ class OpenedMail:
     """File names, inline images included."""
 
 
-class InboxReader:
+class InboxService:
     """The mail there is."""
 
     def __init__(self, objects: Objects) -> None:
