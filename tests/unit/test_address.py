@@ -95,6 +95,7 @@ def test_takes_off_what_does_not_belong_to_an_address(text: str) -> None:
         ("a@b@c.example", Reason.BAD_LOCAL),
         ('"a@b.example', Reason.BAD_LOCAL),
         ('""@b.example', Reason.BAD_LOCAL),
+        ('"\u200c"@b.example', Reason.BAD_LOCAL),
         ("caf\ufffd@b.example", Reason.BAD_LOCAL),
         ("a\ud800@b.example", Reason.BAD_LOCAL),
         ("a@", Reason.BAD_DOMAIN),

@@ -187,6 +187,8 @@ def _local_content(local: str, spec: str) -> str:
             raise AddressError(Reason.BAD_LOCAL, "Nothing stands before the @.")
         raise AddressError(Reason.BAD_LOCAL, f"“{_shown(local)}” cannot stand before the @.")
     if not content.isascii():
+        if content.strip(_JOINERS) != content:
+            raise AddressError(Reason.BAD_LOCAL, "An invisible joiner stands at the edge of what is before the @.")
         for character in content:
             if character == "\ufffd" or (character > "\x7f" and unicodedata.category(character) in _FORBIDDEN):
                 raise AddressError(Reason.BAD_LOCAL, f"The character U+{ord(character):04X} cannot stand before the @.")

@@ -1,0 +1,6 @@
+"""An upload becomes messages: recognised, read, checked, stored; every row accounted for."""
+
+from postroom.pipeline.splitter.checkpoint import Checkpoint, Checkpoints
+from postroom.pipeline.splitter.splitter import Splitter
+
+__all__ = ["Checkpoint", "Checkpoints", "Splitter"]

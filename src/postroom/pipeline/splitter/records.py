@@ -1,0 +1,120 @@
+"""The records of a delimited text, each with the line it begins on; never one lost.
+
+Quoting follows RFC 4180, with what spreadsheets and hands add: any of CRLF, LF and CR ends a line, blanks before a quote, text
+after a closing quote. The last is accepted within one line only: in a record of several lines it means that a quote was never
+closed and has swallowed rows, and so does a quote still open at the end. Both are refused with the line of the quote.
+Memory is bounded whatever the text: a record over `MAX_RECORD` characters is refused before it is read whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+from postroom.errors import Invalid, TooLarge
+
+MAX_RECORD = 1_000_000
+"""Characters, quotes and line ends included."""
+
+Record = tuple[int, list[str]]
+"""The line the record begins on, and its cells."""
+
+
+def read_records(texts: Iterable[str], delimiter: str, *, first_line: int = 1) -> Iterator[Record]:
+    """The records of a text given in parts, from the beginning of a record that stands on `first_line`. A record without a
+    single character in its cells (a blank line, `,,,`) is no record. `Invalid` and `TooLarge` name the line."""
+    csv.field_size_limit(max(csv.field_size_limit(), 2 * MAX_RECORD))  # ours is tighter, and knows the line
+    held: list[str] = []
+    feed = _feed(texts, held, first_line)
+    reader = csv.reader(feed, delimiter=delimiter, strict=True, skipinitialspace=True)
+    begin = first_line
+    while True:
+        try:
+            for cells in reader:
+                held.clear()
+                if cells and (cells[0] or any(cells)):
+                    yield begin, cells
+                begin = first_line + reader.line_num
+        except csv.Error as error:
+            cells = _tolerate(held, begin, delimiter, error)
+            held.clear()
+            yield begin, cells
+            begin = first_line + reader.line_num
+        else:
+            return
+
+
+def _feed(texts: Iterable[str], held: list[str], first_line: int) -> Iterator[str]:
+    """Lines for the csv reader. It takes one more only while a record is unfinished; `held` is that record so far."""
+    number, size = first_line - 1, 0
+    for line in split_lines(texts, first_line):
+        number += 1
+        if held:
+            size += len(line)
+            if size > MAX_RECORD:
+                raise _too_long(number - len(held), held)
+        else:
+            size = len(line)
+        held.append(line)
+        yield line
+
+
+def split_lines(texts: Iterable[str], first_line: int = 1) -> Iterator[str]:
+    """The text's lines with their ends (CRLF, LF or CR)."""
+    rest, number = "", first_line
+    for text in texts:
+        rest += text
+        # A CR at the very end may be half of a CRLF: it stays with the rest.
+        cut = max(rest.rfind("\n"), rest.rfind("\r", 0, len(rest) - 1)) + 1
+        for line in io.StringIO(rest[:cut], newline=""):
+            if len(line) > MAX_RECORD:
+                raise _too_long(number, [])
+            yield line
+            number += 1
+        rest = rest[cut:]
+        if len(rest) > MAX_RECORD:
+            raise _too_long(number, [])
+    yield from io.StringIO(rest, newline="")
+
+
+def _tolerate(held: list[str], begin: int, delimiter: str, error: csv.Error) -> list[str]:
+    """The cells of a record that RFC 4180 does not allow, where no row can be lost by reading it."""
+    opened = begin + _line_of_open_quote(held, delimiter)
+    if len(held) == 1:
+        ended = False
+
+        def once() -> Iterator[str]:
+            nonlocal ended
+            yield held[0]
+            ended = True
+
+        cells = next(csv.reader(once(), delimiter=delimiter, skipinitialspace=True))
+        if not ended:
+            return cells
+    raise Invalid(
+        f"The quote opened in line {opened} is not closed properly, so rows after it would be lost. "
+        'Close it, or write a quote inside a quoted cell twice ("").'
+    ) from error
+
+
+def _too_long(begin: int, held: list[str]) -> TooLarge:
+    hint = f" A quote opened in line {begin + _line_of_open_quote(held, ',')} may not be closed." if held else ""
+    return TooLarge(f"The record in line {begin} is longer than {MAX_RECORD:,} characters.{hint}")
+
+
+def _line_of_open_quote(lines: list[str], delimiter: str) -> int:
+    """The index of the line with the last quote that opens a cell."""
+    found, state = 0, "start"
+    for index, line in enumerate(lines):
+        for character in line:
+            if state == "quoted":
+                state = "quote" if character == '"' else "quoted"
+            elif character == '"' and state in {"start", "quote"}:
+                found = index if state == "start" else found  # two quotes within a quoted cell are one of its characters
+                state = "quoted"
+            elif character == delimiter or character in "\r\n":
+                state = "start"
+            elif character != " " or state != "start":
+                state = "plain"
+    return found

@@ -1,0 +1,202 @@
+"""The splitter makes messages of an upload: every row becomes a message or a line of the report, whatever happens between.
+
+    plan    read it all once: encoding, layout, sizes and quotes are checked, rows counted, the number of batches frozen
+    chunks  of 50,000 rows each, in order:
+            1 pin      which rows are suppressed is written down, once: the list may change before a crash is mended
+            2 store    insert-if-absent, the lowest line wins: the answer says which rows are duplicates
+            3 report   the chunk's rejected rows, one object
+            4 mark     the checkpoint: the chunk is done
+    finish  recount, add up, assemble the report, ready
+
+What a crash leaves between any two lines: a chunk that is done again from its first step, with the same result, since the
+rows of a chunk, its suppressed rows and the winner of each address do not depend on when or by whom they are computed. So
+two splitters at work on one campaign (a lease that ran out) do no harm either. A bad upload fails the campaign with the reason
+before a single row is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from postroom.clock import Clock
+from postroom.errors import Conflict, Corrupt, Invalid, NotFound
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Campaign, CampaignState, Home, Import, adds_up
+from postroom.model.shard import batches_for, key_maker
+from postroom.pipeline.splitter.checkpoint import Checkpoint, Checkpoints, Plan, Sums
+from postroom.pipeline.splitter.encoding import decode
+from postroom.pipeline.splitter.layout import HEAD_BYTES, Layout, recognise
+from postroom.pipeline.splitter.records import Record, read_records
+from postroom.pipeline.splitter.rows import DUPLICATE, SUPPRESSED, Reject, Rows, read_rows
+from postroom.pipeline.splitter.workspace import Workspace
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.tables import Tables
+
+CHUNK = 50_000
+"""Rows stored, and lost to a crash, at a time. Sorted by batch and key, that many make SQLite's inserts nearly sequential."""
+
+_BLOCK = 262_144
+_TRIES = 10
+_ON_LIST = "The address is on the suppression list."
+
+
+class Splitter:
+    """Imports campaigns."""
+
+    def __init__(
+        self,
+        *,
+        campaigns: Campaigns,
+        messages: Messages,
+        objects: Objects,
+        suppression: Suppression,
+        tables: Tables,
+        tenants: Tenants,
+        clock: Clock,
+        chunk: int = CHUNK,
+    ) -> None:
+        self._campaigns = campaigns
+        self._messages = messages
+        self._objects = objects
+        self._suppression = suppression
+        self._tenants = tenants
+        self._clock = clock
+        self._checkpoints = Checkpoints(tables)
+        self._chunk = chunk
+
+    def run(self, home: Home, *, alive: Callable[[], bool]) -> None:
+        """Import the upload of a campaign that is `importing`, until it is `ready`, or `failed` with the reason.
+
+        Once `alive` answers false, or the campaign is cancelled, it returns within a chunk, leaving all as it is: another
+        run goes on from there. A campaign past importing is left alone. `Corrupt`: the ledger does not add up.
+        """
+        campaign = self._campaigns.get(home)
+        if campaign.state is CampaignState.IMPORTING:
+            try:
+                self._import(campaign, alive)
+            except Invalid as error:
+                self._move(home, CampaignState.FAILED, reason=str(error))
+            except Corrupt as error:
+                self._move(home, CampaignState.FAILED, reason=str(error))
+                raise
+            campaign = self._campaigns.get(home)
+        if campaign.state is not CampaignState.IMPORTING:
+            Workspace(self._objects, home).sweep()
+            self._checkpoints.forget(home)
+
+    def _import(self, campaign: Campaign, alive: Callable[[], bool]) -> None:
+        checkpoint = self._checkpoints.load(campaign.home)
+        if checkpoint is None:
+            plan = self._plan(campaign.source, alive)
+            if plan is None:
+                return
+            checkpoint = self._checkpoints.begin(campaign.home, plan)
+        self._messages.create(campaign.home, checkpoint.plan.batches)
+        done = self._store(campaign, checkpoint, alive)
+        if done is not None:
+            self._finish(campaign.home, done)
+
+    def _plan(self, source: Import, alive: Callable[[], bool]) -> Plan | None:
+        """Read the upload through without storing anything; None once `alive` has ended."""
+        upload = self._objects.info(source.upload_key)
+        if upload is None:
+            raise Invalid(f"The upload {source.filename} is gone: upload it again.")
+        head = self._objects.read(source.upload_key, 0, HEAD_BYTES, upload.version)
+        whole = len(head) == upload.size
+        layout = recognise(head, whole=whole, asked_for=source.email_column, wanted=source.columns)
+        rows = 0
+        with closing(self._records(source, upload.version, layout)) as records:
+            while step := sum(1 for _ in islice(records, self._chunk)):
+                rows += step
+                if not alive():
+                    return None
+        return Plan(upload.version, layout, rows, batches_for(rows), self._chunk)
+
+    def _records(self, source: Import, version: str, layout: Layout) -> Generator[Record, None, None]:
+        """The upload's rows."""
+        try:
+            stream = self._objects.open(source.upload_key, version)
+        except NotFound as error:
+            raise Invalid(f"The upload {source.filename} is gone: upload it again.") from error
+        with closing(stream):
+            blocks = iter(lambda: stream.read(_BLOCK), b"")
+            yield from islice(read_records(decode(blocks, layout.encoding), layout.delimiter), layout.skip, None)
+
+    def _store(self, campaign: Campaign, checkpoint: Checkpoint, alive: Callable[[], bool]) -> Checkpoint | None:
+        """Every chunk that is not done; the last checkpoint, or None once somebody or something ended it before."""
+        home, plan = campaign.home, checkpoint.plan
+        key_of = key_maker(self._tenants.get(home.tenant).secret)
+        with closing(self._records(campaign.source, plan.version, plan.layout)) as records:
+            for _ in islice(records, checkpoint.sums.rows):
+                pass
+            while checkpoint.sums.rows < plan.rows:
+                if not alive() or self._campaigns.get(home).state is not CampaignState.IMPORTING:
+                    return None
+                rows = read_rows(islice(records, plan.chunk), plan.layout, key_of, batches=plan.batches)
+                sums = self._store_chunk(home, checkpoint.chunks, rows)
+                if sums.rows == 0:
+                    raise Corrupt(f"{campaign.source.filename} ends after {checkpoint.sums.rows} of {plan.rows} rows.")
+                checkpoint = replace(checkpoint, chunks=checkpoint.chunks + 1, sums=checkpoint.sums + sums)
+                if not self._checkpoints.save(home, checkpoint):
+                    return None
+        return checkpoint
+
+    def _store_chunk(self, home: Home, number: int, rows: Rows) -> Sums:
+        workspace = Workspace(self._objects, home)
+        on_list = self._suppression.suppressed(home.tenant, [message.key for message in rows.messages])
+        found = [message.line for message in rows.messages if message.key in on_list] if on_list else []
+        pinned = set(workspace.pin_suppressed(number, found))
+        kept = [message for message in rows.messages if message.line not in pinned] if pinned else rows.messages
+        kept = sorted(kept)  # by batch and key: see CHUNK
+        winners = self._messages.store(home, kept, self._clock.now())
+        rejects = [
+            *rows.rejects,
+            *(Reject(m.line, m.address, SUPPRESSED, _ON_LIST) for m in rows.messages if m.line in pinned),
+            *(
+                Reject(m.line, m.address, DUPLICATE, f"The same recipient as in line {winner}.")
+                for m, winner in zip(kept, winners, strict=True)
+                if winner != m.line
+            ),
+        ]
+        workspace.put_rejects(number, rejects)
+        duplicates = len(rejects) - len(rows.rejects) - len(pinned)
+        return Sums(len(rows.messages) + len(rows.rejects), len(rows.rejects), duplicates, len(pinned))
+
+    def _finish(self, home: Home, done: Checkpoint) -> None:
+        """Recount, add up, and say so: the only way to `ready`."""
+        self._messages.recount(home)
+        sums = done.sums
+        report = Workspace(self._objects, home).assemble_report() if sums.accepted < sums.rows else None
+        result = replace(
+            self._campaigns.get(home).source,
+            batches=done.plan.batches,
+            rows=sums.rows,
+            invalid=sums.invalid,
+            duplicate=sums.duplicate,
+            suppressed=sums.suppressed,
+            rejected_key=report,
+        )
+        counts = self._messages.counts(home)
+        if not adds_up(result, counts):
+            raise Corrupt(f"The import does not add up: {sums} leave {sums.accepted} messages, the ledger holds {counts.total}.")
+        self._move(home, CampaignState.READY, source=result)
+
+    def _move(self, home: Home, to: CampaignState, **fields: Any) -> None:
+        """The end of importing, unless somebody else ended it."""
+        for _ in range(_TRIES):
+            campaign = self._campaigns.get(home)
+            if campaign.state is not CampaignState.IMPORTING:
+                return
+            try:
+                self._campaigns.transition(campaign, to, **fields)
+            except Conflict:  # changed since it was read: look again
+                continue
+            return
+        raise Conflict(f"campaign {home.campaign} is being changed by others all the time; try again")
