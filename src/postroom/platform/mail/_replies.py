@@ -1,8 +1,8 @@
 """What a server said: replies read from bytes as they come, and the verdict each stands for.
 
-Reading is strict about form (RFC 5321 §4.2) and lenient about line ends: three digits, then a space, a hyphen or nothing. Anything
-else, or a line or reply without end, is not SMTP: the connection is of no further use. Codes follow RFC 3463 and RFC 2034; words
-are consulted only to tell "you are too fast" from "not this recipient, not now", because no code says it reliably.
+Reading is strict about form (RFC 5321 §4.2) and lenient about line ends: three digits, then a space, a hyphen or nothing.
+Anything else, or a line or reply without end, is not SMTP: the connection is of no further use. Codes follow RFC 3463 and
+RFC 2034; words are consulted only to tell "you are too fast" from "not this recipient, not now": no code says it reliably.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _PROVIDER_ID = re.compile(
     re.IGNORECASE,
 )
 _TOO_FAST = re.compile(
-    r"too (?:many|much|fast|quickly|frequent)|throttl|slow(?:ing)? down|rate.?limit|rate exceeded|\brate\b|\bquota exceeded"
-    r"|try again more slowly|limit exceeded|exceeded.{0,30}limit|server busy|concurren",
+    r"too (?:many|much|fast|quickly|frequent)|throttl|slow(?:ing)? down|\brate\b|rate.?limit|server busy|concurren"
+    r"|(?:daily|hourly|sending|submission|connection).{0,20}(?:quota|limit)",
     re.IGNORECASE,
 )
 _SENDING_QUOTA = re.compile(r"(?:daily|hourly|sending|submission).{0,20}(?:quota|limit)", re.IGNORECASE)
@@ -62,7 +62,7 @@ class Reply(NamedTuple):
         for line in self.lines:
             if (found := _ENHANCED.match(line)) and found[1][0] == str(self.code)[0]:
                 enhanced = enhanced or found[1]
-                line = line[found.end() :]  # noqa: PLW2901 - servers repeat it on each line
+                line = line[found.end() :]  # servers repeat it on each line
             texts.append(line)
         return enhanced, printable(" ".join(texts))
 

@@ -1,8 +1,8 @@
 """A provider as users write it: `smtp://user:password@host:port?tls=…&connections=…` becomes an `SmtpConfig`.
 
 Safe by default. Credentials leave only over TLS, unless `clear_auth=yes` says otherwise or the relay is on this machine, and
-`tls=starttls` means STARTTLS or nothing. Where no mode is named: port 465 is `tls`; a relay on this machine is `none`; port 587 or
-credentials are `starttls`; the rest is `auto` (STARTTLS where it is offered, without verifying: whoever could forge the
+`tls=starttls` means STARTTLS or nothing. Where no mode is named: port 465 is `tls`; a relay on this machine is `none`; port 587
+or credentials are `starttls`; the rest is `auto` (STARTTLS where it is offered, without verifying: whoever could forge the
 certificate could also hide the offer, RFC 7435). A password never shows in a `repr`, a log line or an error.
 """
 

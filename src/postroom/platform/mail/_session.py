@@ -1,0 +1,154 @@
+"""From a name and a port to a connection that takes mail: connect, greeting, EHLO, STARTTLS, AUTH.
+
+Every way to fail becomes a sentence for whoever can mend it. `Unavailable` may pass by itself; the permanent kinds need a person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+from postroom.errors import Denied, Invalid, Permanent, PostroomError, Unavailable, Unsupported
+from postroom.platform.mail import _auth
+from postroom.platform.mail._envelope import Offers, read_offers
+from postroom.platform.mail._protocol import Connection
+from postroom.platform.mail._replies import Reply
+from postroom.platform.mail.url import SmtpConfig, Tls
+
+
+def tls_context(config: SmtpConfig) -> ssl.SSLContext | None:
+    """TLS 1.2 or later; None where no TLS is wanted. Raises `Invalid` for a CA file that cannot be used."""
+    if config.tls is Tls.NONE:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(f"ca_file={config.ca_file} is no file of PEM certificates that can be read: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not config.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def open_session(connection: Connection, config: SmtpConfig, context: ssl.SSLContext | None) -> Offers:
+    """Connect and make ready to take mail; what the server offers. Raises `Unavailable`, or a `Permanent` kind."""
+    loop = asyncio.get_running_loop()
+    immediate = context if config.tls is Tls.TLS else None
+    name = config.host if immediate else None
+    try:
+        async with asyncio.timeout(config.connect_s):
+            await loop.create_connection(lambda: connection, config.host, config.port, ssl=immediate, server_hostname=name)
+    except (OSError, TimeoutError) as error:
+        raise _unreachable(error, config) from error
+    reply = await connection.ask(None, config.greeting_s, what="greeting")
+    if not reply.positive:
+        raise _turned_away(reply, config, "does not take connections")
+    offers = await _hello(connection, config)
+    if config.tls in (Tls.STARTTLS, Tls.AUTO) and context is not None:
+        offers, secure = await _start_tls(connection, offers, config=config, context=context)
+    else:
+        secure = immediate is not None
+    if config.user is not None and config.password is not None:
+        if not (secure or config.clear_auth or config.is_local):
+            raise Denied(f"{config.host} offers no TLS, and the password is not sent in the clear: use tls=tls or clear_auth=yes")
+        await _log_in(connection, offers, config=config, user=config.user, password=config.password)
+    return offers
+
+
+async def _hello(connection: Connection, config: SmtpConfig) -> Offers:
+    name = (config.helo or _own_name(connection)).encode()
+    reply = await connection.ask(b"EHLO " + name, config.command_s, what="answer to EHLO")
+    if reply.positive:
+        return read_offers(reply)
+    if reply.code >= 500:  # a server from before 1995, or a proxy that hides the extensions
+        reply = await connection.ask(b"HELO " + name, config.command_s, what="answer to HELO")
+    if not reply.positive:
+        raise _turned_away(reply, config, f"does not like our name {name.decode()}")
+    return Offers()
+
+
+def _own_name(connection: Connection) -> str:
+    """RFC 5321 §4.1.3: this machine's full name, or its address in brackets. No look-up in the DNS, which may take long."""
+    name = socket.gethostname()
+    if "." in name and name.isascii():
+        return name
+    address = str(connection.transport.get_extra_info("sockname")[0]).partition("%")[0]
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+async def _start_tls(
+    connection: Connection, offers: Offers, *, config: SmtpConfig, context: ssl.SSLContext
+) -> tuple[Offers, bool]:
+    """Switch to TLS where that is offered or demanded: the offers to go on with, and whether the connection is protected."""
+    if not offers.starttls:
+        if config.tls is Tls.AUTO:
+            return offers, False
+        raise Unsupported(f"{config.host}:{config.port} does not offer STARTTLS: use tls=tls if it is a TLS port, or tls=none")
+    reply = await connection.ask(b"STARTTLS", config.command_s, what="answer to STARTTLS")
+    if not reply.positive:
+        if config.tls is Tls.AUTO and reply.code != 421:
+            return offers, False
+        raise _turned_away(reply, config, "refuses STARTTLS")
+    if connection.spoke_too_soon:
+        raise Denied(f"{config.host} sent plain text after its answer to STARTTLS: somebody may be tampering with the connection")
+    try:
+        async with asyncio.timeout(config.connect_s):
+            transport = await asyncio.get_running_loop().start_tls(
+                connection.transport, connection, context, server_hostname=config.host
+            )
+    except (OSError, TimeoutError) as error:
+        raise _unreachable(error, config) from error
+    if transport is None:
+        raise Unavailable(f"{config.host} closed the connection during the TLS handshake")
+    connection.protected(transport)
+    return await _hello(connection, config), True
+
+
+async def _log_in(connection: Connection, offers: Offers, *, config: SmtpConfig, user: str, password: str) -> None:
+    mechanism = _auth.choose(config, offers.auth)
+    reply = Reply(334, ())
+    for line in _auth.exchange(mechanism, user=user, password=password):
+        if reply.code != 334:
+            break
+        reply = await connection.ask(line, config.command_s, what="answer to the login")
+    if reply.code == 235 or reply.positive:
+        return
+    if reply.code < 500 and reply.code != 334:
+        raise Unavailable(f"{config.host} cannot check logins now: {reply}")
+    raise Denied(
+        f"{config.host} refused the login of {user!r} by {mechanism.upper()}: check the user and the password in the mail "
+        f"provider's URL ({reply})"
+    )
+
+
+def _turned_away(reply: Reply, config: SmtpConfig, what: str) -> PostroomError:
+    kind: type[PostroomError] = Denied if reply.code >= 500 else Unavailable
+    return kind(f"{config.host}:{config.port} {what}: {reply}")
+
+
+def _unreachable(error: Exception, config: SmtpConfig) -> PostroomError:
+    """What went wrong on the way, in words."""
+    where = f"{config.host}:{config.port}"
+    match error:
+        case ssl.SSLCertVerificationError():
+            why = error.verify_message
+            return Denied(
+                f"the TLS certificate of {where} was not accepted: {why}; name its authority with ca_file=, or verify=no"
+            )
+        case ssl.SSLError():
+            why = error.reason or str(error)
+            return Unavailable(f"no TLS with {where}: {why}; on a port that begins in the clear use tls=starttls")
+        case socket.gaierror():
+            return Unavailable(f"the name {config.host} was not found ({error.strerror}): check the host and this machine's DNS")
+        case TimeoutError():
+            return Unavailable(f"{where} did not answer within {config.connect_s:g} s: check the host, the port and the firewall")
+        case ConnectionRefusedError():
+            return Unavailable(f"{where} refused the connection: is the mail server running, and is that its port?")
+    return Unavailable(f"{where} cannot be reached: {error}")
+
+
+def is_stubborn(error: PostroomError) -> bool:
+    """Whether only a person can mend it."""
+    return isinstance(error, Permanent)

@@ -1,0 +1,82 @@
+"""The SMTP mailer: keeps the promise of `platform.mail.port` over our own pipelining client.
+
+    url        how users name a relay            _replies   what the server says, and what it means
+    _pool      the line and the connections      _envelope  one message ready for the wire
+    _protocol  one connection, one round trip    _session   connect, greet, STARTTLS, log in (_auth)
+               a message                         breaker    when to try an unreachable relay again
+
+One event loop, no thread, no task a message. What a killed process leaves behind is the sender's journal's business
+(`Delivery.handing_over`); nothing is kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from postroom.clock import Clock, SystemClock
+from postroom.errors import Conflict
+from postroom.platform.mail._pool import Pool
+from postroom.platform.mail._session import tls_context
+from postroom.platform.mail.breaker import Breaker, BreakerPolicy, BreakerState
+from postroom.platform.mail.port import Delivery, Health
+from postroom.platform.mail.url import SmtpConfig
+
+_TICK_S = 0.25
+
+
+class SmtpMailer:
+    """A `Mailer` for one relay. Everything happens on the event loop that `start` runs on."""
+
+    def __init__(self, config: SmtpConfig, *, clock: Clock | None = None, policy: BreakerPolicy | None = None) -> None:
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._breaker = Breaker(policy)
+        self._pool: Pool | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+
+    def submit(self, delivery: Delivery) -> None:
+        """Put it in line. Raises `Conflict` before `start`; after `close` it settles as unsent at once."""
+        if self._pool is None:
+            raise Conflict("the mailer is not started")
+        self._pool.submit(delivery)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pool.line) if self._pool else 0
+
+    def recall(self) -> None:
+        if self._pool:
+            self._pool.recall("recalled from the line")
+
+    def health(self) -> Health:
+        pool = self._pool
+        if pool is None:
+            return Health(open=True, reason="", retry_in_s=0.0, connections=0, in_flight=0)
+        return Health(
+            open=self._breaker.state is BreakerState.CLOSED or pool.works,
+            reason=pool.reason,
+            retry_in_s=self._breaker.retry_in(self._clock.monotonic()),
+            connections=pool.connections,
+            in_flight=pool.in_flight,
+        )
+
+    async def start(self) -> None:
+        """Raises `Invalid` for a CA file that cannot be read, `Conflict` when it was started before."""
+        if self._pool is not None:
+            raise Conflict("a mailer starts once")
+        self._pool = Pool(self._config, tls_context(self._config), clock=self._clock, breaker=self._breaker)
+        config = self._config
+        shortest = min(config.idle_s, config.command_s, config.dot_s)
+        self._tick(min(_TICK_S, shortest / 4))
+
+    def _tick(self, interval: float) -> None:
+        """Deadlines are checked here, all of them, so that no message needs a timer of its own."""
+        assert self._pool is not None
+        self._ticker = asyncio.get_running_loop().call_later(interval, self._tick, interval)
+        self._pool.tick()
+
+    async def close(self, grace_s: float) -> None:
+        if self._pool is not None:
+            await self._pool.close(grace_s)
+        if self._ticker is not None:
+            self._ticker.cancel()
