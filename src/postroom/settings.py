@@ -182,6 +182,12 @@ KINDS = {
         "`48h`",
         "How long after a campaign's start a recipient who is refused for now is tried again before the message fails.",
     ),
+    "retry_after": Kind(
+        _seconds(1, 3_600),
+        "1s to 1h",
+        "`1m`",
+        "How long a recipient who is refused for now waits for the second try; each further wait is twice as long, up to an hour.",
+    ),
     "schedule_grace": Kind(
         _seconds(0, 30 * 86_400),
         "0s to 30d",
@@ -207,6 +213,7 @@ class Settings:
     drain: float = 10.0
     settle_after: float = 3_600.0
     give_up_after: float = 172_800.0
+    retry_after: float = 60.0
     schedule_grace: float = 3_600.0
 
     @classmethod
@@ -224,6 +231,12 @@ class Settings:
             if given is not None:
                 values[name] = _value(name, str(given), "--" + _known(name, name).replace("_", "-"))
         return cls(**values)
+
+    def environ(self, **replaced: str) -> dict[str, str]:
+        """The environment for a child process of this program: as this one's, with every setting as it is here."""
+        values = {name: getattr(self, name) for name in KINDS} | replaced
+        ours = {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
+        return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | ours
 
     def shown(self) -> dict[str, str]:
         """Every setting as text, by variable, passwords masked: for `doctor` and logs."""

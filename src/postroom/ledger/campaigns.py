@@ -1,12 +1,11 @@
 """Campaign records: each change is one conditional write on the version that was read.
 
 So two who change the same campaign at the same time have one winner; the other gets `Conflict` and reads again.
-`update` does that for changes that make sense whatever the other did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,8 +16,6 @@ from postroom.errors import Conflict, Corrupt, NotFound
 from postroom.model import ids
 from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignState, Home
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
-
-_UPDATE_TRIES = 20
 
 
 class CampaignPage(NamedTuple):
@@ -64,20 +61,12 @@ class Campaigns:
         if to not in TRANSITIONS[campaign.state]:
             raise Conflict(f"campaign {campaign.home.campaign} is {campaign.state}: it cannot become {to}")
         fields.setdefault("reason", None)
+        now = self._clock.now()
         if to in ENDED:
-            fields.setdefault("finished_at", self._clock.now())
+            fields.setdefault("finished_at", now)
+        elif to is CampaignState.SENDING:
+            fields.update(started_at=campaign.started_at or now, sending_since=now, finished_at=None)
         return self.change(campaign, state=to, **fields)
-
-    def update(self, home: Home, change: Callable[[Campaign], Campaign]) -> Campaign:
-        """Read, `change`, write; again from the start when somebody else wrote in between."""
-        for _ in range(_UPDATE_TRIES):
-            campaign = self.get(home)
-            try:
-                return self._put(change(campaign), campaign.version)
-            except Conflict:
-                if self.get(home).version == campaign.version:
-                    raise
-        raise Conflict(f"campaign {home.campaign} is being changed by others all the time; try again")
 
     def delete(self, home: Home) -> None:
         """Forget the record. What it refers to is deleted by the caller, before."""

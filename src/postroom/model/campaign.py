@@ -147,7 +147,9 @@ class Policies:
     rate: float | None = None
     """Recipients a second at most; None: as fast as the provider takes them."""
     give_up_after_ms: int = 48 * 3_600_000
-    """A recipient still deferred this long after the campaign started is failed."""
+    """A recipient still deferred this long after sending last began is failed."""
+    retry_after_ms: int = 60_000
+    """The first wait of a deferred recipient; it doubles up to an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,9 @@ class Campaign:
     schedule: Schedule | None = None
     policies: Policies = field(default_factory=Policies)
     started_at: Instant | None = None
+    """When it first began to send."""
+    sending_since: Instant | None = None
+    """When it last began to send: from here `give_up_after_ms` counts."""
     finished_at: Instant | None = None
     reason: str | None = None
     """Why it is paused, cancelled or failed."""

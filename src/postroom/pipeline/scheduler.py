@@ -47,7 +47,7 @@ class Scheduler:
     def _begin(self, campaign: Campaign) -> Campaign:
         if campaign.schedule is not None:
             return self._campaigns.transition(campaign, CampaignState.SCHEDULED)
-        return self._start(campaign)
+        return self._campaigns.transition(campaign, CampaignState.SENDING)
 
     def _start_or_pause(self, campaign: Campaign) -> Campaign:
         schedule, now = campaign.schedule, self._clock.now()
@@ -55,11 +55,7 @@ class Scheduler:
             late = (now - schedule.at) // 60_000
             reason = f"its time passed {late} minutes ago while nothing was running: resume it to send now, or cancel it"
             return self._campaigns.transition(campaign, CampaignState.PAUSED, reason=reason)
-        return self._start(campaign)
-
-    def _start(self, campaign: Campaign) -> Campaign:
-        started_at = campaign.started_at or self._clock.now()
-        return self._campaigns.transition(campaign, CampaignState.SENDING, started_at=started_at)
+        return self._campaigns.transition(campaign, CampaignState.SENDING)
 
 
 def _meant(campaign: Campaign, note: Note) -> bool:

@@ -119,14 +119,21 @@ class SqliteWorkflows:
         return None if due is None else Instant(due)
 
     def run_due(
-        self, workflow: str, handler: Handler, owner: str, *, lease_ms: int = LEASE_MS, dead: Collection[str] = ()
+        self,
+        workflow: str,
+        handler: Handler,
+        owner: str,
+        *,
+        lease_ms: int = LEASE_MS,
+        dead: Collection[str] = (),
+        only: str | None = None,
     ) -> bool:
         """Call `handler` for one execution that is due and not leased by anybody alive; False when there is none.
 
-        `owner` names the worker; leases of owners in `dead` are void. What the handler raises is recorded as the port says;
+        `owner` names the worker; leases of owners in `dead` are void; `only` is the one execution to look at. What the handler raises is recorded as the port says;
         anything but a `PostroomError` is a mistake in it: the execution is backed off, and the error goes on to the caller.
         """
-        lease = self._claim(workflow, owner, lease_ms=lease_ms, dead=dead)
+        lease = self._claim(workflow, owner, lease_ms=lease_ms, dead=dead, only=only)
         if lease is None:
             return False
         try:
@@ -154,13 +161,13 @@ class SqliteWorkflows:
         check_body(text)
         return {"workflow": workflow, "execution": execution, "input": text, "now": self._clock.now()}
 
-    def _claim(self, workflow: str, owner: str, *, lease_ms: int, dead: Collection[str]) -> _Lease | None:
+    def _claim(self, workflow: str, owner: str, *, lease_ms: int, dead: Collection[str], only: str | None) -> _Lease | None:
         with self._database.read() as connection:  # a look that disturbs no writer
-            if _free(connection, workflow, self._clock.now(), dead) is None:
+            if _free(connection, workflow, self._clock.now(), dead, only) is None:
                 return None
         with self._database.write() as connection:
             now = self._clock.now()
-            execution = _free(connection, workflow, now, dead)
+            execution = _free(connection, workflow, now, dead, only)
             if execution is None:
                 return None
             (row,) = connection.execute(_CLAIM, (owner, now + lease_ms, workflow, execution)).fetchall()
@@ -232,10 +239,10 @@ class _Lease:
             connection.execute(_GIVE_BACK, self._place)
 
 
-def _free(connection: sqlite3.Connection, workflow: str, now: Instant, dead: Collection[str]) -> str | None:
+def _free(connection: sqlite3.Connection, workflow: str, now: Instant, dead: Collection[str], only: str | None) -> str | None:
     """The execution to call next."""
     for execution, owner, lease_until in connection.execute(_DUE, (workflow, now)):
-        if owner is None or lease_until <= now or owner in dead:
+        if only in (None, execution) and (owner is None or lease_until <= now or owner in dead):
             return str(execution)
     return None
 

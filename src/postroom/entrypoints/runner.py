@@ -1,0 +1,149 @@
+"""Running a campaign's workers as child processes, for a command that waits: starts them, replaces those that die, stops them.
+
+A worker that died is replaced after a moment; one that is silent for two leases is killed, since it may hold a lock that the
+others need. A worker that ends with a sentence met something it could not go on with (a full disk, say): after a few such ends in
+a row the run fails with that sentence. What is recorded stays recorded: `--resume` goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from postroom.clock import Clock
+from postroom.entrypoints.worker import FATAL
+from postroom.errors import PostroomError
+from postroom.model.campaign import Home
+from postroom.settings import Settings
+
+_FAILURES = 4
+_FIRST_WAIT_S = 0.25
+_STOP_MARGIN_S = 5.0
+_LOG_BYTES = 10_000_000
+
+
+class RunFailed(PostroomError):
+    """The workers cannot go on; the text is the last one's."""
+
+
+class _Child:
+    """One worker process."""
+
+    def __init__(self, command: list[str], environ: dict[str, str], log: IO[bytes], now: float) -> None:
+        self.process = subprocess.Popen(
+            command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+        assert self.process.stdout is not None
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.heard = now
+        self.last_words = ""
+        self._unread = b""
+
+    def listen(self, now: float) -> None:
+        """Read what it said."""
+        assert self.process.stdout is not None
+        while data := self.process.stdout.read(4096):
+            self.heard = now
+            *lines, self._unread = (self._unread + data).split(b"\n")
+            for line in lines:
+                if line.startswith(FATAL.encode()):
+                    self.last_words = line[1:].decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Let go of its pipes."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+
+class Runner:
+    """A campaign's workers. Call `tend` several times a second."""
+
+    def __init__(self, settings: Settings, clock: Clock, home: Home, *, mail: str) -> None:
+        """`mail`: where the workers deliver to, the built-in inbox resolved."""
+        self._clock = clock
+        self._lease_s = settings.lease
+        self._drain_s = settings.drain
+        self._count = settings.workers
+        self._environ = settings.environ(mail=mail)
+        self._command = [sys.executable, "-m", "postroom", "worker", "--campaign", home.campaign]
+        self._log_path = settings.data / "logs" / "workers.log"
+        self._log = _open_log(self._log_path)
+        self._children: list[_Child] = []
+        self._failures = 0
+        self._next_start = 0.0
+        self.restarts = 0
+        """Workers that had to be replaced."""
+
+    def start(self) -> None:
+        """Start all workers."""
+        for _ in range(self._count):
+            self._start_one()
+
+    def tend(self) -> bool:
+        """Look after them; False once all have ended well, the campaign's work being over. `RunFailed`."""
+        now = self._clock.monotonic()
+        ended_well = 0
+        for child in list(self._children):
+            child.listen(now)
+            code = child.process.poll()
+            if code is None:
+                if now - child.heard > max(2 * self._lease_s, self._drain_s + _STOP_MARGIN_S):
+                    child.process.kill()
+            elif code == 0:
+                ended_well += 1
+            else:
+                child.listen(now)
+                self._bury(child, now)
+        if len(self._children) < self._count and now >= self._next_start:
+            self._start_one()
+        return ended_well < self._count
+
+    def stop(self) -> None:
+        """Stop new sends, wait for what is in flight, end the processes; those that do not are killed."""
+        for child in self._children:
+            with suppress(ProcessLookupError):
+                child.process.send_signal(signal.SIGTERM)
+        deadline = self._clock.monotonic() + self._drain_s + _STOP_MARGIN_S
+        for child in self._children:
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(deadline - self._clock.monotonic(), 0.1))
+        self.kill()
+
+    def kill(self) -> None:
+        """End the processes now; whatever they had in flight is in doubt."""
+        for child in self._children:
+            child.process.kill()
+            child.process.wait()
+            child.close()
+        self._children.clear()
+
+    def close(self) -> None:
+        """Nothing of it stays."""
+        self.kill()
+        self._log.close()
+
+    def _start_one(self) -> None:
+        self._children.append(_Child(self._command, self._environ, self._log, self._clock.monotonic()))
+
+    def _bury(self, child: _Child, now: float) -> None:
+        self._children.remove(child)
+        child.close()
+        self.restarts += 1
+        self._failures = self._failures + 1 if child.last_words else 0
+        if self._failures >= _FAILURES:
+            raise RunFailed(child.last_words)
+        self._next_start = now + _FIRST_WAIT_S * (1 << self._failures)
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")

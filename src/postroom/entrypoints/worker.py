@@ -1,0 +1,163 @@
+"""A worker process: imports, scheduling and sending, until it is told to stop, its parent is gone, or its campaign has ended.
+
+Everything it does is found in the stores and claimed by lease, so any number of workers may run, and a killed one is replaced
+without asking anybody. SIGTERM, or the end of the parent (its standard input closes), stops new sends at once and drains what is
+in flight for a bounded time. On standard output it says every second that it is alive (a dot), and at the end what stopped it
+(`!` and a sentence): its parent kills a worker that went silent, and shows the sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+
+import uvloop
+
+from postroom.errors import Conflict, Permanent, PostroomError, Temporary
+from postroom.ledger import notes
+from postroom.model.campaign import ENDED, CampaignState, Home
+from postroom.platform.ports.queues import Received
+from postroom.platform.ports.workflows import Again, Call, Done
+from postroom.wiring import Postroom
+
+ALIVE = "."
+FATAL = "!"
+_ALIVE_EVERY_S = 1.0
+_LOOK_S = 0.05
+_NOTE_LEASE_S = 30
+_SWITCH_S = 0.001  # the interpreter lock changes hands this often: a thread back from the disk waits less than a message takes
+_log = logging.getLogger(__name__)
+
+
+def run(postroom: Postroom, only: Home | None) -> int:
+    """Work until stopped; the exit code. `only`: one campaign, and return when it has ended or is paused."""
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        uvloop.run(Worker(postroom, only).run())
+    except PostroomError as error:
+        _log.error("%s", error)
+        _say(FATAL + str(error).replace("\n", " "))
+        return 1
+    return 0
+
+
+class Worker:
+    """One process' loop: a task a campaign, and a thread for all else."""
+
+    def __init__(self, postroom: Postroom, only: Home | None) -> None:
+        self._postroom = postroom
+        self._only = only
+        self._owner = f"worker-{os.getpid()}-{postroom.clock.random(4).hex()}"
+        self._stopping = asyncio.Event()
+        self._stopped = threading.Event()
+        self._sending: dict[Home, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Until stopped. Errors of the stores are raised once nothing is in flight any more."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group: the parent decides
+        threading.Thread(target=self._follow_parent, args=(loop,), daemon=True).start()
+        alive = asyncio.create_task(self._say_alive())
+        chores = asyncio.create_task(asyncio.to_thread(self._chores))
+        try:
+            await self._send_all(chores)
+        finally:
+            self._stop()
+            await asyncio.gather(chores, *self._sending.values(), return_exceptions=True)
+            alive.cancel()
+        await chores
+
+    async def _send_all(self, chores: asyncio.Task[None]) -> None:
+        while not self._stopping.is_set() and not chores.done():
+            for home in await asyncio.to_thread(self._to_send):
+                if home not in self._sending:
+                    self._sending[home] = asyncio.create_task(self._postroom.sender.send(home, self._stopping))
+            for home in [home for home, task in self._sending.items() if task.done()]:
+                self._sending.pop(home).result()
+                await asyncio.to_thread(self._end, home)
+            if not self._sending and await asyncio.to_thread(self._over):
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _LOOK_S)
+
+    def _to_send(self) -> list[Home]:
+        running = [notes.parse_home(execution.input) for execution in self._postroom.workflows.running(notes.SEND)]
+        return [home for home in running if self._only in (None, home)]
+
+    def _end(self, home: Home) -> None:
+        """A campaign that is no longer sending needs no worker, unless it was resumed in this very moment."""
+        if self._state(home) is not CampaignState.SENDING:
+            self._postroom.workflows.stop(notes.SEND, home.campaign, "not sending")
+            if self._state(home) is CampaignState.SENDING:
+                notes.run_send(self._postroom.workflows, home)
+
+    def _over(self) -> bool:
+        return self._only is not None and self._state(self._only) in {*ENDED, CampaignState.PAUSED}
+
+    def _state(self, home: Home) -> CampaignState:
+        return self._postroom.records.get(home).state
+
+    # In a thread of its own: timers, notes and imports, which compute for long.
+
+    def _chores(self) -> None:
+        postroom = self._postroom
+        only = None if self._only is None else self._only.campaign
+        lease_ms = round(postroom.settings.lease * 1000)
+        while not self._stopped.is_set():
+            postroom.timers.fire_due(postroom.clock.now())
+            imported = postroom.workflows.run_due(notes.IMPORT, self._import, self._owner, lease_ms=lease_ms, only=only)
+            if not self._handle_notes() and not imported:
+                self._stopped.wait(_LOOK_S)
+
+    def _import(self, call: Call) -> Done | Again:
+        home = notes.parse_home(call.execution.input)
+        self._postroom.splitter.run(home, alive=lambda: call.alive() and not self._stopped.is_set())
+        if self._state(home) is CampaignState.IMPORTING:  # stopped at a checkpoint: somebody goes on from there
+            return Again(self._postroom.clock.now())
+        notes.look(self._postroom.queues, home)
+        return Done()
+
+    def _handle_notes(self) -> bool:
+        received = self._postroom.queues.receive(notes.QUEUE, limit=10, lease_s=_NOTE_LEASE_S)
+        for item in received:
+            self._handle_note(item)
+        return bool(received)
+
+    def _handle_note(self, item: Received) -> None:
+        queues = self._postroom.queues
+        try:
+            self._postroom.scheduler.handle(item.body)
+        except (Conflict, Temporary) as error:
+            _log.info("a note to the scheduler comes again: %s", error)
+            queues.extend(notes.QUEUE, item.receipt, 1)
+        except Permanent as error:
+            _log.warning("a note to the scheduler is dropped: %s", error)
+            queues.delete(notes.QUEUE, item.receipt)
+        else:
+            queues.delete(notes.QUEUE, item.receipt)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._stopped.set()
+
+    def _follow_parent(self, loop: asyncio.AbstractEventLoop) -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        with suppress(RuntimeError):  # the loop has ended before
+            loop.call_soon_threadsafe(self._stop)
+
+    async def _say_alive(self) -> None:
+        while True:
+            _say(ALIVE)
+            await asyncio.sleep(_ALIVE_EVERY_S)
+
+
+def _say(line: str) -> None:
+    with suppress(BrokenPipeError):  # the parent is gone: `_follow_parent` sees it too
+        os.write(sys.stdout.fileno(), line.encode() + b"\n")

@@ -1,0 +1,80 @@
+"""Changing messages of a whole campaign at once, under the same leases and fences as sending: nobody writes past anybody.
+
+For verbs of operators (retry-failed, settle, cancel). Safe to repeat from any point: what is already changed is no longer found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from itertools import count
+
+from postroom.clock import Clock
+from postroom.errors import Unavailable
+from postroom.ledger.batches import Batches, UnknownDue
+from postroom.model.batch import BatchSnapshot, OpenBatch
+from postroom.model.campaign import Home
+from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.platform.ports.journal import Journals
+from postroom.platform.ports.messages import Messages
+
+_PAGE = 500
+_TRY_EVERY_S = 0.25
+Change = Callable[[Recipient], Settlement]
+
+
+class Sweep:
+    """See the module's text."""
+
+    def __init__(self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int) -> None:
+        self._messages = messages
+        self._journals = journals
+        self._clock = clock
+        self._lease_ms = lease_ms
+
+    def change(self, home: Home, states: Collection[MessageState], change: Change, unknown_due: UnknownDue) -> int:
+        """Settle every message in `states` as `change` says; how many. `Unavailable`: a worker kept a batch too long; repeat.
+
+        `unknown_due` is the campaign's policy, for groups that a lost worker left open.
+        """
+        journal = self._journals.begin(home.campaign)
+        batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms)
+        try:
+            changed, after = 0, -1
+            while page := self._messages.batches(home, after=after, limit=_PAGE):
+                after = page[-1].number
+                for snapshot in page:
+                    if _concerned(snapshot, states):
+                        opened = self._open(batches, home, snapshot.number, journal.owner, unknown_due)
+                        changed += self._change_batch(batches, home, opened, states, change)
+            return changed
+        finally:
+            journal.close()
+
+    def _open(self, batches: Batches, home: Home, number: int, owner: str, unknown_due: UnknownDue) -> OpenBatch:
+        """Take the batch; a worker that is just letting go of it gets twice its lease to do so."""
+        deadline = self._clock.monotonic() + 2 * self._lease_ms / 1000
+        for _ in count():
+            opened = batches.open(home, number, owner, unknown_due)
+            if opened is not None:
+                return opened
+            if self._clock.monotonic() > deadline:
+                break
+            self._clock.sleep(_TRY_EVERY_S)
+        raise Unavailable(f"batch {number} of campaign {home.campaign} is being sent; pause the campaign, then try again")
+
+    def _change_batch(
+        self, batches: Batches, home: Home, opened: OpenBatch, states: Collection[MessageState], change: Change
+    ) -> int:
+        changed = 0
+        while found := self._messages.load_state(home, opened.number, states, _PAGE):
+            batches.record(home, opened, [change(recipient) for recipient in found], ())
+            changed += len(found)
+            if len(found) < _PAGE:
+                break
+        batches.close(home, opened)
+        return changed
+
+
+def _concerned(snapshot: BatchSnapshot, states: Collection[MessageState]) -> bool:
+    """A batch in somebody's hands is counted anew when it is opened: its snapshot is from before."""
+    return snapshot.owner is not None or any(getattr(snapshot.counts, state.label) for state in states)

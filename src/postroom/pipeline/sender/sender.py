@@ -1,0 +1,176 @@
+"""Makes ready to send one campaign in one worker, and sends it: template compiled, buckets set, journal begun, mailer open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from postroom.clock import Clock, Instant
+from postroom.delivery.compose import Composer, Identity, compile_content
+from postroom.delivery.outcome import OutcomeRules
+from postroom.delivery.retry import Backoff
+from postroom.ledger.batches import Batches
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.finish import Finish
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Campaign, CampaignState, Home, Policies
+from postroom.pipeline.sender.campaign import CampaignRun
+from postroom.pipeline.sender.means import Means
+from postroom.pipeline.sender.off_loop import OffLoop
+from postroom.pipeline.sender.pace import Pace
+from postroom.pipeline.sender.throttle import Throttle
+from postroom.platform.mail.port import Mailer
+from postroom.platform.ports.journal import Journal, Journals
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.rates import Limit, Rates
+
+Mailers = Callable[[str], Mailer]
+"""A new mailer for a campaign's provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class SenderOptions:
+    """The installation's part of how mail is sent."""
+
+    workers: int
+    lease_ms: int
+    drain_s: float
+    public_url: str | None
+    bounce_domain: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the sender reads and writes."""
+
+    campaigns: Campaigns
+    tenants: Tenants
+    suppression: Suppression
+    finish: Finish
+    messages: Messages
+    objects: Objects
+    journals: Journals
+    rates: Rates
+
+
+class Sender:
+    """One worker's sender."""
+
+    def __init__(self, stores: Stores, mailers: Mailers, options: SenderOptions, *, clock: Clock) -> None:
+        self._stores = stores
+        self._mailers = mailers
+        self._options = options
+        self._clock = clock
+
+    async def send(self, home: Home, stopping: asyncio.Event) -> None:
+        """Work on a campaign that is sending until it is not, or `stopping` is set. Errors of the stores are raised."""
+        off_loop = OffLoop()
+        try:
+            campaign = await off_loop(self._stores.campaigns.get, home)
+            if campaign.state is CampaignState.SENDING:
+                await self._send(campaign, off_loop, stopping)
+        finally:
+            off_loop.close()
+
+    async def _send(self, campaign: Campaign, off_loop: OffLoop, stopping: asyncio.Event) -> None:
+        composer = await off_loop(self._compile, campaign)
+        await off_loop(self._set_limits, campaign)
+        journal = await off_loop(self._stores.journals.begin, campaign.home.campaign)
+        mailer = self._mailers(campaign.provider)
+        await mailer.start()
+        ending = asyncio.Event()
+        relay = asyncio.create_task(_relay(stopping, ending))
+        throttle = Throttle(
+            self._stores.rates, provider_bucket(campaign), off_loop, self._clock, workers=self._options.workers
+        )
+        means = self._means(campaign, composer, mailer, journal, off_loop, ending, throttle)
+        try:
+            run = CampaignRun(means, self._stores.campaigns, self._stores.finish, drain_s=self._options.drain_s)
+            await run.run()
+            await throttle.settle()
+        finally:
+            relay.cancel()
+            await off_loop(journal.close)
+
+    def _means(
+        self,
+        campaign: Campaign,
+        composer: Composer,
+        mailer: Mailer,
+        journal: Journal,
+        off_loop: OffLoop,
+        ending: asyncio.Event,
+        throttle: Throttle,
+    ) -> Means:
+        stores = self._stores
+        return Means(
+            home=campaign.home,
+            batches=Batches(stores.messages, stores.journals, self._clock, lease_ms=self._options.lease_ms),
+            messages=stores.messages,
+            suppression=stores.suppression,
+            composer=composer,
+            rules=rules(campaign.policies, campaign.sending_since or self._clock.now()),
+            mailer=mailer,
+            pace=Pace(stores.rates, buckets(campaign), off_loop, self._clock, mailer),
+            journal=journal,
+            off_loop=off_loop,
+            clock=self._clock,
+            stopping=ending,
+            on_result=throttle.on_result,
+        )
+
+    def _compile(self, campaign: Campaign) -> Composer:
+        content, objects = campaign.content, self._stores.objects
+        identity = Identity(
+            home=campaign.home,
+            tenant=self._stores.tenants.get(campaign.home.tenant),
+            public_url=self._options.public_url,
+            bounce_domain=self._options.bounce_domain,
+        )
+        return compile_content(
+            content,
+            html=objects.get(content.html_key).decode(),
+            text=objects.get(content.text_key).decode() if content.text_key else None,
+            attachments=[(attachment, objects.get(attachment.object_key)) for attachment in content.attachments],
+            columns=campaign.source.columns,
+            identity=identity,
+        )
+
+    def _set_limits(self, campaign: Campaign) -> None:
+        rate = campaign.policies.rate
+        if rate is not None:
+            self._stores.rates.limit(campaign_bucket(campaign), Limit(per_second=rate))
+
+
+def rules(policies: Policies, since: Instant) -> OutcomeRules:
+    """A campaign's policies as rules for one attempt."""
+    return OutcomeRules(
+        unknown=policies.unknown,
+        settle_after_ms=policies.settle_after_ms,
+        give_up_at=Instant(since + policies.give_up_after_ms),
+        backoff=Backoff(first_ms=policies.retry_after_ms),
+    )
+
+
+def provider_bucket(campaign: Campaign) -> str:
+    """Shared by all campaigns that leave through the provider."""
+    return f"provider:{campaign.provider}"
+
+
+def campaign_bucket(campaign: Campaign) -> str:
+    """The campaign's own."""
+    return f"campaign:{campaign.home.tenant}/{campaign.home.campaign}"
+
+
+def buckets(campaign: Campaign) -> list[str]:
+    """All that grant a campaign's sends."""
+    return [provider_bucket(campaign)] + ([campaign_bucket(campaign)] if campaign.policies.rate is not None else [])
+
+
+async def _relay(stopping: asyncio.Event, ending: asyncio.Event) -> None:
+    """The worker's stop is every campaign's end; a campaign's end is its own."""
+    await stopping.wait()
+    ending.set()

@@ -1,0 +1,267 @@
+"""Campaigns as people use them: made from a template and a CSV, started, paused, resumed, cancelled, retried, settled.
+
+Each verb changes the record by one conditional write and then leaves a note for the scheduler; a crash between the two is
+mended by calling the verb again. Objects are stored before the record that names them: a crash leaves at worst objects
+nobody refers to, under the prefix of an id nobody has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import BinaryIO
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict
+from postroom.ledger import notes
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.sweep import Sweep
+from postroom.model.campaign import (
+    ENDED,
+    Attachment,
+    Campaign,
+    CampaignState,
+    Content,
+    Home,
+    Import,
+    MissingPolicy,
+    Policies,
+    Schedule,
+    UnknownPolicy,
+)
+from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.queues import Queues
+from postroom.platform.ports.workflows import Workflows
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedFile:
+    """An attachment's bytes on their way in."""
+
+    filename: str
+    content_type: str
+    content: bytes
+    content_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """Everything a campaign is made from, besides the recipients."""
+
+    name: str
+    html: str
+    """The HTML template; MJML is compiled by then."""
+    text: str | None = None
+    subject: str
+    from_: str
+    reply_to: str | None = None
+    variables: dict[str, str]
+    missing: MissingPolicy = MissingPolicy.ERROR
+    attachments: tuple[AttachedFile, ...] = ()
+    provider: str
+    schedule: Schedule | None = None
+    policies: Policies
+    email_column: str | None = None
+    columns: tuple[str, ...]
+    """The variables the template uses (delivery.compose): what the import keeps of each row."""
+
+
+class Decision(StrEnum):
+    """What an operator knows, or wants, of messages whose answer was never seen."""
+
+    SENT = "sent"
+    """They arrived."""
+    FAILED = "failed"
+    """They did not; they are not to be sent again."""
+    RESEND = "resend"
+    """Send them again."""
+
+
+class CampaignService:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        campaigns: Campaigns,
+        *,
+        messages: Messages,
+        objects: Objects,
+        queues: Queues,
+        workflows: Workflows,
+        sweep: Sweep,
+        clock: Clock,
+    ) -> None:
+        self._campaigns = campaigns
+        self._messages = messages
+        self._objects = objects
+        self._queues = queues
+        self._workflows = workflows
+        self._sweep = sweep
+        self._clock = clock
+
+    def create(self, tenant: str, draft: Draft, recipients: BinaryIO, filename: str) -> Campaign:
+        """Store the parts, then the record, and begin the import; sending follows when the import is done.
+
+        The draft's template is taken as valid: whoever made the draft has compiled it.
+        """
+        home = self._campaigns.new_home(tenant)
+        content = self._store_content(home, draft)
+        upload = f"{prefix(home)}recipients"
+        self._objects.put(upload, recipients, content_type="text/csv")
+        source = Import(upload, filename, draft.email_column, draft.columns)
+        campaign = self._campaigns.create(
+            Campaign(
+                home,
+                draft.name,
+                CampaignState.DRAFT,
+                content,
+                source,
+                draft.provider,
+                self._clock.now(),
+                schedule=draft.schedule,
+                policies=draft.policies,
+                start_when_ready=True,
+            )
+        )
+        return self._begin_import(campaign)
+
+    def pause(self, home: Home, reason: str) -> Campaign:
+        """Stop new sends within a second; what is in flight is drained. Again: harmless. `Conflict`: nothing to pause."""
+        campaign = self._campaigns.get(home)
+        if campaign.state is CampaignState.PAUSED:
+            return campaign
+        return self._campaigns.transition(campaign, CampaignState.PAUSED, reason=reason)
+
+    def resume(self, home: Home) -> Campaign:
+        """Go on wherever it stopped: a pause, a crash, a kill. Running or completed: harmless. `Conflict`: it has ended."""
+        campaign = self._campaigns.get(home)
+        match campaign.state:
+            case CampaignState.DRAFT | CampaignState.IMPORTING:
+                return self._begin_import(campaign)
+            case CampaignState.READY:
+                campaign = self._campaigns.change(campaign, start_when_ready=True)
+            case CampaignState.PAUSED:
+                schedule = campaign.schedule
+                ahead = schedule is not None and schedule.at > self._clock.now() and campaign.started_at is None
+                to = CampaignState.SCHEDULED if ahead else CampaignState.SENDING
+                campaign = self._campaigns.transition(campaign, to)
+            case CampaignState.CANCELLED | CampaignState.FAILED:
+                raise Conflict(f"campaign {home.campaign} is {campaign.state}{_because(campaign)}: it cannot be resumed")
+            case CampaignState.COMPLETED | CampaignState.SENDING | CampaignState.SCHEDULED:
+                pass
+        notes.look(self._queues, home)
+        return campaign
+
+    def cancel(self, home: Home) -> int:
+        """End it: nobody who is still waiting gets it; how many were skipped. Again: carries on where the last call ended."""
+        campaign = self._campaigns.get(home)
+        if campaign.state is not CampaignState.CANCELLED:
+            campaign = self._campaigns.transition(campaign, CampaignState.CANCELLED, reason="cancelled")
+        if not campaign.source.batches:
+            return 0
+        now = self._clock.now()
+
+        def skip(recipient: Recipient) -> Settlement:
+            return Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="cancelled")
+
+        return self._change(campaign, {MessageState.PENDING, MessageState.DEFERRED}, skip)
+
+    def retry_failed(self, home: Home) -> int:
+        """Send to everybody who failed (not to refused addresses) again; how many. A completed campaign goes back to sending."""
+        campaign = self._stopped(home)
+        retried = self._change(campaign, {MessageState.FAILED}, self._again("to be tried again"))
+        self._send_what_waits(home)
+        return retried
+
+    def settle(self, home: Home, decision: Decision) -> int:
+        """Decide what became of messages that are `unknown`; how many."""
+        campaign = self._stopped(home)
+        now = self._clock.now()
+
+        def decide(state: MessageState) -> Callable[[Recipient], Settlement]:
+            return lambda recipient: Settlement(
+                recipient.key, state, recipient.attempt, now, reply=f"settled by hand: {decision}"
+            )
+
+        makes = {
+            Decision.SENT: decide(MessageState.SENT),
+            Decision.FAILED: decide(MessageState.FAILED),
+            Decision.RESEND: self._again("settled by hand: to be sent again"),
+        }
+        settled = self._change(campaign, {MessageState.UNKNOWN}, makes[decision])
+        self._send_what_waits(home)
+        return settled
+
+    def delete(self, home: Home) -> None:
+        """Forget the campaign, its messages and objects. `Conflict`: it has not ended. Safe to repeat from any point."""
+        campaign = self._campaigns.get(home)
+        if campaign.state not in ENDED:
+            raise Conflict(f"campaign {home.campaign} is {campaign.state}: cancel it before deleting it")
+        self._messages.drop(home)
+        self._objects.purge(prefix(home))
+        self._campaigns.delete(home)
+
+    def _store_content(self, home: Home, draft: Draft) -> Content:
+        def put(name: str, content: bytes, content_type: str) -> str:
+            return self._objects.put(prefix(home) + name, content, content_type=content_type).key
+
+        html_key = put("template.html", draft.html.encode(), "text/html; charset=utf-8")
+        text_key = put("template.txt", draft.text.encode(), "text/plain; charset=utf-8") if draft.text is not None else None
+        attachments = tuple(
+            Attachment(put(f"attachment-{i}", file.content, file.content_type), file.filename, file.content_type, file.content_id)
+            for i, file in enumerate(draft.attachments)
+        )
+        return Content(
+            html_key,
+            text_key,
+            draft.subject,
+            draft.from_,
+            reply_to=draft.reply_to,
+            variables=tuple(draft.variables.items()),
+            missing=draft.missing,
+            attachments=attachments,
+        )
+
+    def _begin_import(self, campaign: Campaign) -> Campaign:
+        if campaign.state is CampaignState.DRAFT:
+            campaign = self._campaigns.transition(campaign, CampaignState.IMPORTING)
+        notes.run_import(self._workflows, campaign.home)
+        return campaign
+
+    def _stopped(self, home: Home) -> Campaign:
+        """A campaign whose messages an operator may change."""
+        campaign = self._campaigns.get(home)
+        if campaign.state not in {CampaignState.COMPLETED, CampaignState.PAUSED}:
+            raise Conflict(f"campaign {home.campaign} is {campaign.state}: pause it first, or wait until it is completed")
+        return campaign
+
+    def _again(self, reason: str) -> Callable[[Recipient], Settlement]:
+        now = self._clock.now()
+        return lambda recipient: Settlement(recipient.key, MessageState.PENDING, recipient.attempt, now, reply=reason)
+
+    def _send_what_waits(self, home: Home) -> None:
+        """A completed campaign in which somebody waits again is not completed. Looks at the ledger, so that it can be repeated."""
+        campaign = self._campaigns.get(home)
+        if campaign.state is CampaignState.COMPLETED and self._messages.counts(home).waiting:
+            self._campaigns.transition(campaign, CampaignState.SENDING)
+            notes.look(self._queues, home)
+
+    def _change(self, campaign: Campaign, states: set[MessageState], change: Callable[[Recipient], Settlement]) -> int:
+        policies = campaign.policies
+
+        def unknown_due(now: Instant) -> Instant | None:
+            return Instant(now + policies.settle_after_ms) if policies.unknown is UnknownPolicy.NEVER_MISSED else None
+
+        return self._sweep.change(campaign.home, states, change, unknown_due)
+
+
+def prefix(home: Home) -> str:
+    """Where a campaign's objects are."""
+    return f"{home.tenant}/campaigns/{home.campaign}/"
+
+
+def _because(campaign: Campaign) -> str:
+    return f" ({campaign.reason})" if campaign.reason else ""
