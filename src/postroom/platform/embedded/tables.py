@@ -10,7 +10,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
 from postroom.platform.embedded._cursor import cursor_at, position_of
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import check_item_key, check_key_part, check_page, check_writes, item_json
+from postroom.platform.ports.limits import check_item_key, check_key_part, check_page, check_writes, writes_json
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Page, Put, Write
 
 _GET = """
@@ -100,7 +100,7 @@ class SqliteTables:
 
     def write(self, writes: Sequence[Write]) -> list[int]:
         check_writes(writes)
-        texts = [item_json(write.data) if isinstance(write, Put) else "" for write in writes]
+        texts = writes_json(writes)
         if not writes:
             return []
         now = self._clock.now()

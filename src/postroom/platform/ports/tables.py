@@ -7,8 +7,8 @@ consistent.
 - **Conditional**: a write may demand that the item is absent or has a version; one unmet demand refuses the whole
   call with `Conflict` and changes nothing. Versions start at 1 and rise by one with every write of that item's life.
 - **Order**: `query` yields a partition in the byte order of `sort` (UTF-8).
-- **Limits**: partition and sort up to 1,024 bytes of UTF-8 and not empty (`Invalid`); data up to 100 KB as JSON
-  (`TooLarge`).
+- **Limits**: partition and sort up to 1,024 bytes of UTF-8 and not empty (`Invalid`); data up to 100 KB as JSON, and up
+  to 3 MB in one call (`TooLarge`; a DynamoDB transaction takes 4 MB in all).
 - **Expiry**: an item past `expires_at` is never returned and counts as absent for demands; its space is freed later.
 - **Repeats**: nothing is retried after a write whose answer was lost unless the adapter can prove it harmless; a
   caller that sees `Unavailable` reads before it writes again.
@@ -26,6 +26,7 @@ from postroom.clock import Instant
 MAX_WRITES = 100
 MAX_KEY_BYTES = 1_024
 MAX_ITEM_BYTES = 100_000
+MAX_CALL_BYTES = 3_000_000
 
 
 class ItemKey(NamedTuple):

@@ -1,0 +1,160 @@
+"""Batch records: the lease, the fence, the open group and the count of each batch.
+
+Why the holder of an old fence cannot change a message, though DynamoDB checks only the item it writes (a transaction would
+check the batch as well, and bill every message twice):
+
+1. A holder writes to a message only while its key stands in the batch's record: in the open group, or among the *touched*
+   keys. Both are written under the condition that the fence is still the holder's.
+2. Whoever opens the batch raises the fence first, and reads in the same answer which keys stood there. No older holder can
+   add one from then on. Before `open` returns, each of those messages is stamped with the new fence.
+3. Every write to a message demands that the fence on it is not above the writer's.
+
+    worker A, fence 5                       worker B, fence 6
+    group {k} open, k is being sent
+      (stopped; its lease runs out)         open: batch fence 5 → 6, sees the group {k}
+                                            stamp k with 6
+    settle k, if its fence ≤ 5  ─→ refused  open returns: the state of k is now B's to judge
+    next group, if fence = 5    ─→ refused
+
+A write of A that lands before the stamp is a true outcome, recorded before B's `open` returned: B finds it there. B crashed
+before its stamps: whoever opens next finds the group still open and stamps. Nothing was left open, as ever but after a
+crash: no stamp, no cost.
+
+Counting must not lose a change either. A recount demands that `changes` is still what it was before the messages were read,
+else it counts anew; `due` is only ever lowered between counts, so a batch with work is never overlooked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from postroom.clock import Instant
+from postroom.errors import LeaseLost, NotFound, Unavailable
+from postroom.model.batch import BatchSnapshot
+from postroom.model.campaign import Home
+from postroom.model.shard import Key
+from postroom.platform.aws import _ledger
+from postroom.platform.aws._dynamo import Table, Terms, Value
+from postroom.platform.aws._ledger import Batch, Tally
+from postroom.platform.aws._messages import MessageItems
+
+_TRIES = 8
+
+
+class Batches:
+    """The batch records of every campaign in the table."""
+
+    def __init__(self, table: Table, messages: MessageItems) -> None:
+        self._table = table
+        self._messages = messages
+
+    def read(self, home: Home, number: int) -> Batch:
+        """The record as it stands."""
+        return _ledger.batch(number, self._table.get(_ledger.batch_at(home, number)))
+
+    def read_many(self, home: Home, numbers: Sequence[int]) -> list[Batch]:
+        """The records of these batches, in this order; each as it stands, all of them not one snapshot."""
+        found = self._table.get_many(_ledger.batch_at(home, number) for number in numbers)
+        return [_ledger.batch(number, found.get(_ledger.batch_at(home, number))) for number in numbers]
+
+    def open(
+        self, home: Home, number: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str], nonce: str
+    ) -> Batch | None:
+        """Raise the fence and take the lease; None while it is held."""
+        for attempt in range(_TRIES):
+            seen = self.read(home, number)
+            if seen.owner != owner and seen.held(now, frozenset(dead)):
+                return None
+            terms = Terms()
+            lease: dict[str, Value | None] = {"fence": seen.fence + 1, "owner": owner, "until": now + lease_ms, "nonce": nonce}
+            unmoved = [
+                terms.equals("fence", seen.fence or None),
+                terms.equals("owner", seen.owner),
+                terms.equals("until", seen.until),
+            ]
+            written = self._table.update(_ledger.batch_at(home, number), terms.assign(lease), " AND ".join(unmoved), terms)
+            opened = _ledger.batch(number, written.item)
+            if written.applied or opened.nonce == nonce:  # refused to our own repeated call: the first one did it
+                return self._fenced(home, opened)
+            self._table.pause(attempt)
+        return None
+
+    def _fenced(self, home: Home, opened: Batch) -> Batch | None:
+        """Stamp what an earlier holder may still be writing to; None if somebody opened the batch even since."""
+        keys = (*(opened.group.keys if opened.group else ()), *opened.touched)
+        stamped = self._table.each(lambda key: self._messages.stamp(home, opened.number, key, opened.fence), keys)
+        return opened if all(stamped) else None
+
+    def extend(self, home: Home, number: int, fence: int, until: Instant) -> None:
+        """Keep the lease."""
+        self._change(home, number, fence, {"until": until})
+
+    def touch(self, home: Home, seen: Batch, fence: int, keys: Sequence[Key]) -> None:
+        """Write down that these messages outside the open group are going to be changed. Looked at again at once if we die."""
+        touched = _ledger.join((*seen.touched, *keys))
+        self._change(home, seen.number, fence, {"touched": touched, "due": Instant(0)}, counting="changes")
+
+    def replace_group(
+        self, home: Home, seen: Batch, fence: int, group: Sequence[Key], now: Instant, until: Instant, due: Instant | None
+    ) -> None:
+        """All that was to be changed is changed: open the next group, or none."""
+        keys = _ledger.join(tuple(group))
+        opened: dict[str, Value | None] = {
+            "group_keys": keys,
+            "group_owner": (seen.owner or "") if keys else None,
+            "group_fence": fence if keys else None,
+            "group_at": now if keys else None,
+        }
+        rest: dict[str, Value | None] = {"touched": None, "until": until, "due": due}
+        self._change(home, seen.number, fence, opened | rest, counting="changes")
+
+    def close(self, home: Home, number: int, fence: int) -> BatchSnapshot:
+        """Count, and give the lease back."""
+        for attempt in range(_TRIES):
+            seen = self.read(home, number)
+            if seen.fence != fence:
+                raise self._lost(home, seen, fence)
+            given_back: dict[str, Value | None] = {"owner": None, "until": None, "touched": None}
+            closed = self._store_count(home, seen, given_back)
+            if closed is not None:
+                return closed.snapshot()
+            self._table.pause(attempt)
+        raise Unavailable(f"batch {number} of campaign {home.campaign} changed while it was counted, again and again")
+
+    def recount(self, home: Home, number: int) -> None:
+        """Count, whoever holds it."""
+        for attempt in range(_TRIES):
+            if self._store_count(home, self.read(home, number), {}) is not None:
+                return
+            self._table.pause(attempt)
+        raise Unavailable(f"batch {number} of campaign {home.campaign} changed while it was counted, again and again")
+
+    def _store_count(self, home: Home, seen: Batch, more: dict[str, Value | None]) -> Batch | None:
+        """Count the messages and store it with `more`; None if the record has moved since `seen`."""
+        tally = Tally.of(self._messages.standing(home, seen.number))
+        terms = Terms()
+        values = tally.attributes() | more
+        unmoved = [terms.equals("fence", seen.fence or None), terms.equals("changes", seen.changes or None)]
+        at = _ledger.batch_at(home, seen.number)
+        written = self._table.update(at, terms.assign(values, counting="changes"), " AND ".join(unmoved), terms)
+        return _ledger.batch(seen.number, written.item) if written.applied else None
+
+    def _change(self, home: Home, number: int, fence: int, values: dict[str, Value | None], *, counting: str = "") -> None:
+        """Change the record under its fence. Our own repeated call is not refused: it leaves the fence as it is."""
+        terms = Terms()
+        change = terms.assign(values, counting=counting)
+        written = self._table.update(_ledger.batch_at(home, number), change, terms.equals("fence", fence), terms)
+        if not written.applied:
+            raise self._lost(home, _ledger.batch(number, written.item), fence)
+
+    def check_fence(self, home: Home, seen: Batch, fence: int) -> None:
+        """`LeaseLost` unless the batch was `seen` under this fence."""
+        if seen.fence != fence:
+            raise self._lost(home, seen, fence)
+
+    def _lost(self, home: Home, seen: Batch, fence: int) -> LeaseLost | NotFound:
+        try:
+            self._messages.check(home, seen.number)
+        except NotFound as absent:
+            return absent
+        return LeaseLost(f"batch {seen.number} was opened by somebody else (fence {seen.fence}, not {fence})")

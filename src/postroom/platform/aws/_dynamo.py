@@ -1,0 +1,288 @@
+"""One DynamoDB table, spoken to in plain Python values: what tables and messages both need, and nothing they do not.
+
+Reads are strongly consistent. Every name and value in an expression is a placeholder, because hundreds of everyday words
+are reserved. What a batch call leaves unprocessed is asked again with growing pauses; botocore repeats whole calls.
+A refused condition is an answer (`Written.applied` false, with the item that refused), not an error.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from botocore.exceptions import ClientError
+
+from postroom.clock import Clock
+from postroom.errors import Unavailable
+from postroom.platform.aws._errors import code_of, retried, speaking
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Value = str | int | bytes | bool
+Record = dict[str, Value]
+"""An item, or part of one. An absent attribute is None nowhere: it is not there."""
+
+_THREADS = 16
+_GET_MAX = 100  # BatchGetItem
+_WRITE_MAX = 25  # BatchWriteItem
+_ROUNDS = 10  # for unprocessed items: 25 ms doubling to 2 s, about 8 s in all
+_PAUSE_S, _PAUSE_MAX_S = 0.025, 2.0
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Address(NamedTuple):
+    """An item's primary key."""
+
+    pk: str
+    sk: str
+
+
+class Written(NamedTuple):
+    """What became of a conditional write."""
+
+    applied: bool
+    item: Record | None
+    """Applied: the item as it is now, where the call gives it. Refused: the item that refused, None where there is none."""
+    repeated: bool
+    """Refused after botocore had repeated the call: an earlier try may have been carried out, its answer lost."""
+
+
+class Terms:
+    """The placeholders of one request."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._values: dict[str, Any] = {}
+
+    def name(self, attribute: str) -> str:
+        """The placeholder of an attribute."""
+        self._names["#" + attribute] = attribute
+        return "#" + attribute
+
+    def value(self, value: Value) -> str:
+        """A new placeholder for a value."""
+        placeholder = f":v{len(self._values)}"
+        self._values[placeholder] = encode(value)
+        return placeholder
+
+    def equals(self, attribute: str, value: Value | None) -> str:
+        """The attribute has this value; None: it is absent."""
+        if value is None:
+            return f"attribute_not_exists({self.name(attribute)})"
+        return f"{self.name(attribute)} = {self.value(value)}"
+
+    def assign(self, values: Mapping[str, Value | None], *, counting: str = "") -> str:
+        """An update that sets these attributes; None removes one. `counting` names a number that rises by one."""
+        sets = [f"{self.name(a)} = {self.value(v)}" for a, v in values.items() if v is not None]
+        removes = [self.name(a) for a, v in values.items() if v is None]
+        adds = [f"{self.name(counting)} {self.value(1)}"] if counting else []
+        clauses = (("SET", sets), ("REMOVE", removes), ("ADD", adds))
+        return " ".join(f"{verb} {', '.join(what)}" for verb, what in clauses if what)
+
+    def request(self, **more: Any) -> dict[str, Any]:
+        """The request's parameters: these, and the placeholders used."""
+        if self._names:
+            more["ExpressionAttributeNames"] = self._names
+        if self._values:
+            more["ExpressionAttributeValues"] = self._values
+        return more
+
+
+class Table:
+    """The table. Threads may share it; `each` runs on threads of its own."""
+
+    def __init__(self, client: DynamoDBClient, name: str, clock: Clock) -> None:
+        self.name = name
+        self._client = client
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="dynamodb")
+
+    def close(self) -> None:
+        """Wait for what is under way and end the threads."""
+        self._pool.shutdown()
+
+    def each(self, function: Callable[[In], Out], inputs: Sequence[In]) -> list[Out]:
+        """`function` of each, several at a time, in order. When one fails all are waited for before its error is raised, so
+        that nothing is still being written when the caller hears of it. `function` must not call `each`."""
+        if len(inputs) == 1:
+            return [function(inputs[0])]
+        futures = [self._pool.submit(function, one) for one in inputs]
+        wait(futures)
+        return [future.result() for future in futures]
+
+    def get(self, at: Address, attributes: Sequence[str] = ()) -> Record | None:
+        """The item, or these attributes of it."""
+        terms = Terms()
+        with speaking(f"reading the table {self.name}"):
+            answer = self._client.get_item(
+                TableName=self.name, Key=_key(at), ConsistentRead=True, **terms.request(**_projection(terms, attributes))
+            )
+        return decode(answer["Item"]) if "Item" in answer else None
+
+    def get_many(self, addresses: Iterable[Address], attributes: Sequence[str] = ()) -> dict[Address, Record]:
+        """Those items that exist (any number); each is consistent, all of them are not one snapshot."""
+        distinct = list(dict.fromkeys(addresses))
+        parts = [distinct[first : first + _GET_MAX] for first in range(0, len(distinct), _GET_MAX)]
+        found: dict[Address, Record] = {}
+        for part in self.each(lambda part: self._get_part(part, attributes), parts):
+            found.update(part)
+        return found
+
+    def _get_part(self, addresses: Sequence[Address], attributes: Sequence[str]) -> dict[Address, Record]:
+        terms = Terms()
+        wanted = ["pk", "sk", *attributes] if attributes else []
+        request: dict[str, Any] = {
+            self.name: terms.request(Keys=[_key(at) for at in addresses], ConsistentRead=True, **_projection(terms, wanted))
+        }
+        found: dict[Address, Record] = {}
+        for _ in self._rounds("reading"):
+            with speaking(f"reading the table {self.name}"):
+                answer = self._client.batch_get_item(RequestItems=request)
+            for raw in answer["Responses"].get(self.name, ()):
+                item = decode(raw)
+                found[Address(str(item["pk"]), str(item["sk"]))] = item
+            request = dict(answer.get("UnprocessedKeys", {}))
+            if not request:
+                break
+        return found
+
+    def query(
+        self,
+        pk: str,
+        *,
+        terms: Terms | None = None,
+        sort: str = "",
+        filter_: str = "",
+        attributes: Sequence[str] = (),
+        after: str | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[tuple[list[Record], str | None]]:
+        """A partition in the order of `sk`, a page a time, each with the `sk` to go on after (None: it was the last).
+
+        `sort` and `filter_` are conditions written with `terms`; `limit` bounds the items read for a page, filtered or not.
+        """
+        terms = terms or Terms()
+        condition = f"{terms.name('pk')} = {terms.value(pk)}" + (f" AND {sort}" if sort else "")
+        request = terms.request(
+            TableName=self.name,
+            KeyConditionExpression=condition,
+            ConsistentRead=True,
+            ScanIndexForward=not reverse,
+            **({"FilterExpression": filter_} if filter_ else {}),
+            **({"Limit": limit} if limit else {}),
+            **_projection(terms, attributes),
+        )
+        while True:
+            start: dict[str, Any] = {} if after is None else {"ExclusiveStartKey": _key(Address(pk, after))}
+            with speaking(f"querying the table {self.name}"):
+                answer = self._client.query(**request, **start)
+            last = answer.get("LastEvaluatedKey")
+            after = str(last["sk"]["S"]) if last else None
+            yield [decode(item) for item in answer["Items"]], after
+            if after is None:
+                return
+
+    def put(self, item: Mapping[str, Value | None], condition: str, terms: Terms) -> Written:
+        """Store the whole item if the condition holds."""
+        request = terms.request(Item=encode_item(item), ConditionExpression=condition)
+        return self._conditionally("writing", lambda **common: self._client.put_item(**request, **common))
+
+    def update(self, at: Address, change: str, condition: str, terms: Terms) -> Written:
+        """Change the item (made where absent) if the condition holds; the item as it is then."""
+        request = terms.request(Key=_key(at), UpdateExpression=change, ConditionExpression=condition, ReturnValues="ALL_NEW")
+        return self._conditionally("changing", lambda **common: self._client.update_item(**request, **common))
+
+    def _conditionally(self, doing: str, call: Callable[..., Any]) -> Written:
+        with speaking(f"{doing} an item of the table {self.name}"):
+            try:
+                answer = call(TableName=self.name, ReturnValuesOnConditionCheckFailure="ALL_OLD")
+            except ClientError as error:
+                if code_of(error) != "ConditionalCheckFailedException":
+                    raise
+                old: Any = error.response.get("Item")
+                return Written(False, decode(old) if old else None, retried(error))
+        return Written(True, decode(answer["Attributes"]) if "Attributes" in answer else None, False)
+
+    def delete(self, at: Address) -> None:
+        """Delete the item, there or not."""
+        with speaking(f"deleting from the table {self.name}"):
+            self._client.delete_item(TableName=self.name, Key=_key(at))
+
+    def delete_many(self, addresses: Sequence[Address]) -> None:
+        """Delete the items, there or not."""
+        for first in range(0, len(addresses), _WRITE_MAX):
+            part = addresses[first : first + _WRITE_MAX]
+            request: dict[str, Any] = {self.name: [{"DeleteRequest": {"Key": _key(at)}} for at in part]}
+            for _ in self._rounds("deleting"):
+                with speaking(f"deleting from the table {self.name}"):
+                    request = dict(self._client.batch_write_item(RequestItems=request).get("UnprocessedItems", {}))
+                if not request:
+                    break
+
+    def transact(self, actions: Sequence[dict[str, Any]]) -> list[str]:
+        """Carry out all of the actions or none. Empty: done. Else the reason of each, "None" where it had none.
+
+        The token makes AWS answer a repeated call, sent because the first answer was lost, with that first answer.
+        """
+        token = self._clock.random(16).hex()
+        with speaking(f"writing to the table {self.name}"):
+            try:
+                self._client.transact_write_items(TransactItems=actions, ClientRequestToken=token)  # type: ignore[arg-type]
+            except ClientError as error:
+                if code_of(error) != "TransactionCanceledException":
+                    raise
+                reasons: Any = error.response.get("CancellationReasons", [])
+                return [str(reason.get("Code", "None")) for reason in reasons]
+        return []
+
+    def pause(self, attempt: int) -> None:
+        """Wait before trying again, longer each time, never two writers alike."""
+        self._clock.sleep(min(_PAUSE_MAX_S, _PAUSE_S * 2**attempt) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+
+    def _rounds(self, doing: str) -> Iterator[None]:
+        for attempt in range(_ROUNDS):
+            yield
+            self.pause(attempt)
+        raise Unavailable(f"the table {self.name} was too busy while {doing}: some items were left out {_ROUNDS} times")
+
+
+def encode(value: Value) -> dict[str, Any]:
+    """As DynamoDB types it on the wire."""
+    match value:
+        case bool():
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case bytes():
+            return {"B": value}
+        case _:
+            return {"S": value}
+
+
+def encode_item(item: Mapping[str, Value | None]) -> dict[str, Any]:
+    """Every attribute that is not None."""
+    return {attribute: encode(value) for attribute, value in item.items() if value is not None}
+
+
+def decode(item: Mapping[str, Any]) -> Record:
+    """The reverse of `encode_item`."""
+    return {attribute: _plain(value) for attribute, value in item.items()}
+
+
+def _plain(value: Mapping[str, Any]) -> Value:
+    ((kind, content),) = value.items()
+    return int(content) if kind == "N" else content
+
+
+def _key(at: Address) -> dict[str, Any]:
+    return {"pk": {"S": at.pk}, "sk": {"S": at.sk}}
+
+
+def _projection(terms: Terms, attributes: Sequence[str]) -> dict[str, str]:
+    return {"ProjectionExpression": ", ".join(terms.name(a) for a in attributes)} if attributes else {}

@@ -1,0 +1,178 @@
+"""Message items: stored if absent, settled under a fence, read in the order of their keys.
+
+Each change is one conditional write of one item: one write unit, which is what keeps a message at three of them over its life
+(stored, sent, delivered). `version` rises with every change and a change demands the one it was decided on, so neither a
+delayed request nor two writers can undo each other. A refusal brings the item along: our own `mark` on it means that the
+first try of a repeated call did it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from postroom.clock import Instant
+from postroom.errors import LeaseLost, NotFound, Unavailable
+from postroom.model.campaign import Home
+from postroom.model.message import MessageState, NewMessage, Settlement
+from postroom.model.shard import Key
+from postroom.platform.aws import _ledger
+from postroom.platform.aws._dynamo import Record, Table, Terms, encode_item
+
+_TRIES = 8
+_GONE = "there are no messages of campaign {}"
+
+
+class MessageItems:
+    """The messages of every campaign in the table, and what says that a campaign has a home here."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def batches(self, home: Home) -> int:
+        """How many batches the home has; `NotFound`."""
+        record = self._table.get(_ledger.home_at(home))
+        if record is None or "gone" in record:
+            raise NotFound(_GONE.format(home.campaign))
+        return int(record["batches"])
+
+    def check(self, home: Home, number: int) -> None:
+        """`NotFound` unless the home has this batch."""
+        if not 0 <= number < self.batches(home):
+            raise NotFound(f"campaign {home.campaign} has no batch {number}")
+
+    def store(self, home: Home, row: NewMessage, now: Instant) -> int:
+        """Insert it if its key is absent or held by a higher line that was never tried; the line that holds the key now."""
+        terms = Terms()
+        written = self._table.put(_ledger.stored(home, row, now), f"attribute_not_exists({terms.name('pk')})", terms)
+        if written.applied:
+            return row.line
+        held = written.item
+        for attempt in range(_TRIES):
+            if held is None:
+                raise NotFound(_GONE.format(home.campaign))
+            if int(held["line"]) <= row.line or "mark" in held:
+                return int(held["line"])
+            reasons = self._take_over(home, row, held)
+            if not reasons:
+                return row.line
+            if reasons[1] == "ConditionalCheckFailed":  # a group is open: somebody is sending what is stored
+                return int(held["line"])
+            self._table.pause(attempt)
+            held = self._table.get(_ledger.message_at(home, row.batch, row.key))
+        raise Unavailable(f"others kept storing the recipient of line {row.line}")
+
+    def _take_over(self, home: Home, row: NewMessage, held: Record) -> list[str]:
+        """Rare, so a transaction at twice the price: the message is as seen, and no group is open in its batch."""
+        terms, batch_terms = Terms(), Terms()
+        values = _ledger.replaceable(row) | {"version": int(held["version"]) + 1}
+        change = terms.request(
+            TableName=self._table.name,
+            Key=_key(_ledger.message_at(home, row.batch, row.key)),
+            UpdateExpression=terms.assign(values),
+            ConditionExpression=f"{terms.equals('version', held['version'])} AND {terms.equals('mark', None)}",
+        )
+        check = batch_terms.request(
+            TableName=self._table.name,
+            Key=_key(_ledger.batch_at(home, row.batch)),
+            ConditionExpression=batch_terms.equals("group_keys", None),
+        )
+        return self._table.transact([{"Update": change}, {"ConditionCheck": check}])
+
+    def settle(self, home: Home, number: int, fence: int, settlement: Settlement, seen: Record) -> None:
+        """Apply it to the message as `seen`, unless it stands so already. `LeaseLost`; `NotFound`: the home was dropped."""
+        values = _ledger.settled(settlement)
+        at = _ledger.message_at(home, number, settlement.key)
+        for attempt in range(_TRIES):
+            if seen.get("mark") == values["mark"]:
+                return
+            terms = Terms()
+            condition = f"{terms.equals('version', seen['version'])} AND {_not_above(terms, fence)}"
+            change = terms.assign(values | {"fence": fence, "version": int(seen["version"]) + 1})
+            written = self._table.update(at, change, condition, terms)
+            if written.applied:
+                return
+            if written.item is None:
+                raise NotFound(_GONE.format(home.campaign))
+            seen = written.item
+            if int(seen.get("fence", 0)) > fence:
+                raise LeaseLost(f"batch {number} was opened by somebody else (fence {seen['fence']!r}, not {fence})")
+            self._table.pause(attempt)
+        raise Unavailable(f"others kept changing the message {settlement.key.hex()} of batch {number}")
+
+    def stamp(self, home: Home, number: int, key: Key, fence: int) -> bool:
+        """Shut older fences out of this message; False if a newer one did so to us."""
+        terms = Terms()
+        version = terms.name("version")
+        change = f"SET {terms.name('fence')} = {terms.value(fence)}, {version} = {version} + {terms.value(1)}"
+        condition = f"attribute_exists({terms.name('pk')}) AND {_not_above(terms, fence - 1)}"
+        written = self._table.update(_ledger.message_at(home, number, key), change, condition, terms)
+        return written.applied or written.item is None or int(written.item.get("fence", 0)) <= fence
+
+    def find(self, home: Home, number: int, keys: Collection[Key]) -> dict[Key, Record]:
+        """Those that exist, whole."""
+        found = self._table.get_many(_ledger.message_at(home, number, key) for key in keys)
+        return {_ledger.key_of(record): record for record in found.values()}
+
+    def standing(self, home: Home, number: int) -> list[Record]:
+        """Key, state and due of every message of the batch."""
+        return self.select(home, number, attributes=_ledger.STANDING)
+
+    def due(self, home: Home, number: int, now: Instant, limit: int) -> list[Record]:
+        """Messages with work at `now`."""
+        terms = Terms()
+        waits = _one_of(terms, (MessageState.DEFERRED, MessageState.UNKNOWN))
+        pending = terms.equals("state", int(MessageState.PENDING))
+        filter_ = f"{pending} OR ({waits} AND {terms.name('due')} <= {terms.value(now)})"
+        return self.select(home, number, terms, filter_, attributes=_ledger.RECIPIENT, limit=limit)
+
+    def in_states(
+        self,
+        home: Home,
+        number: int,
+        states: Collection[MessageState],
+        *,
+        limit: int,
+        attributes: Sequence[str] = (),
+        after: str | None = None,
+    ) -> list[Record]:
+        """Messages in these states (none named: all), those after the key `after`."""
+        terms = Terms()
+        filter_ = _one_of(terms, states) if states else ""
+        return self.select(home, number, terms, filter_, attributes=attributes, limit=limit, after=after)
+
+    def select(
+        self,
+        home: Home,
+        number: int,
+        terms: Terms | None = None,
+        filter_: str = "",
+        *,
+        attributes: Sequence[str] = (),
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> list[Record]:
+        """Messages of the batch in key order, up to `limit` of those that pass the filter."""
+        terms = terms or Terms()
+        found: list[Record] = []
+        pk = _ledger.batch_at(home, number).pk
+        sort = f"{terms.name('sk')} >= {terms.value(_ledger.FIRST_KEY)}"
+        for page, _ in self._table.query(pk, terms=terms, sort=sort, filter_=filter_, attributes=attributes, after=after):
+            found += page
+            if limit is not None and len(found) >= limit:
+                return found[:limit]
+        return found
+
+
+def _not_above(terms: Terms, fence: int) -> str:
+    """No newer holder has stamped the message."""
+    name = terms.name("fence")
+    return f"(attribute_not_exists({name}) OR {name} <= {terms.value(fence)})"
+
+
+def _one_of(terms: Terms, states: Collection[MessageState]) -> str:
+    return f"{terms.name('state')} IN ({', '.join(terms.value(int(state)) for state in states)})"
+
+
+def _key(at: Any) -> dict[str, Any]:
+    return encode_item({"pk": at.pk, "sk": at.sk})

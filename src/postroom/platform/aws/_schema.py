@@ -1,0 +1,79 @@
+"""What must exist in the account: the table, the bucket. The stack deploys the same; this makes it where there is no stack.
+
+The table's layout and its costs: docs/reference/aws-table.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postroom.platform.aws._errors import code_of, speaking
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+
+from botocore.exceptions import ClientError
+
+_WAIT_S = 1
+_WAIT_ATTEMPTS = 60
+
+
+def make_table(client: DynamoDBClient, name: str) -> None:
+    """The single table: on demand, with a stream of new images (the feed) and expiry. There already: harmless."""
+    with speaking(f"making the table {name}"):
+        try:
+            client.create_table(
+                TableName=name,
+                KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+                AttributeDefinitions=[
+                    {"AttributeName": "pk", "AttributeType": "S"},
+                    {"AttributeName": "sk", "AttributeType": "S"},
+                ],
+                BillingMode="PAY_PER_REQUEST",
+                StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+            )
+        except ClientError as error:
+            if code_of(error) != "ResourceInUseException":
+                raise
+        client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": _WAIT_S, "MaxAttempts": _WAIT_ATTEMPTS})
+        client.update_continuous_backups(TableName=name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True})
+        if client.describe_time_to_live(TableName=name)["TimeToLiveDescription"].get("TimeToLiveStatus") == "DISABLED":
+            client.update_time_to_live(TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"})
+
+
+def make_bucket(client: S3Client, name: str) -> None:
+    """The bucket: versioned, closed to the public, what a killed upload left behind swept after a day. Again: harmless."""
+    with speaking(f"making the bucket {name}"):
+        try:
+            region = client.meta.region_name
+            if region == "us-east-1":  # the one region that must not be named
+                client.create_bucket(Bucket=name)
+            else:
+                client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": region})  # type: ignore[typeddict-item]
+        except ClientError as error:
+            if code_of(error) != "BucketAlreadyOwnedByYou":
+                raise
+        client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        client.put_public_access_block(
+            Bucket=name,
+            PublicAccessBlockConfiguration={
+                "BlockPublicAcls": True,
+                "IgnorePublicAcls": True,
+                "BlockPublicPolicy": True,
+                "RestrictPublicBuckets": True,
+            },
+        )
+        client.put_bucket_lifecycle_configuration(
+            Bucket=name,
+            LifecycleConfiguration={
+                "Rules": [
+                    {
+                        "ID": "sweep-unfinished-uploads",
+                        "Status": "Enabled",
+                        "Filter": {"Prefix": ""},
+                        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+                    }
+                ]
+            },
+        )

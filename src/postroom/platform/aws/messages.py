@@ -1,0 +1,241 @@
+"""Messages (ports.messages) in DynamoDB. The layout: _ledger.py; why old fences cannot write: _batches.py; costs: docs.
+
+`record` stores every outcome, waits for all of them, and only then opens the next group:
+
+    write down the touched keys (only where some stand outside the open group)    durable intent
+    settle each message, if its fence is not newer and it is as it was read       one write unit each, 16 at a time
+    replace the group, if the batch's fence is still ours                         what may be sent next
+
+A crash between any two of these leaves the group, or the touched keys, open: the next opener finds outcomes that were recorded
+on the messages, and only those keys without one are in doubt. All of it may be repeated: what already stands is not written.
+A fence that is old when a call begins changes nothing; one that grows old during it may have recorded outcomes, all before
+the new opener's `open` returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Invalid, NotFound
+from postroom.model.batch import GROUP_SIZE, BatchSnapshot, OpenBatch
+from postroom.model.campaign import Home
+from postroom.model.message import Counts, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.shard import Key
+from postroom.platform.aws import _ledger
+from postroom.platform.aws._batches import Batches
+from postroom.platform.aws._dynamo import Address, Record, Table, Terms, Value
+from postroom.platform.aws._ledger import Batch, Tally
+from postroom.platform.aws._messages import MessageItems
+from postroom.platform.ports.limits import check_page
+from postroom.platform.ports.messages import MessagePage
+
+_LOOK_AHEAD = 100  # batch records read at once while listing
+
+
+class DynamoMessages:
+    """See ports.messages and the module's text."""
+
+    def __init__(self, table: Table, clock: Clock) -> None:
+        self._table = table
+        self._clock = clock
+        self._items = MessageItems(table)
+        self._batches = Batches(table, self._items)
+
+    def create(self, home: Home, batches: int) -> None:
+        if batches < 1:
+            raise Invalid(f"a campaign has at least one batch, not {batches}")
+        at = _ledger.home_at(home)
+        known = self._table.get(at)
+        if known is not None and "gone" in known:  # a drop that was cut short
+            self.drop(home)
+        terms = Terms()
+        record: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "batches": batches}
+        written = self._table.put(record, f"attribute_not_exists({terms.name('pk')})", terms)
+        if not written.applied and written.item is not None and written.item["batches"] != batches:
+            known_batches = written.item["batches"]
+            raise Conflict(f"campaign {home.campaign} has {known_batches!r} batches, not {batches}: the number is frozen")
+
+    def drop(self, home: Home) -> None:
+        """Marks the home first and deletes it last, so that a drop that was cut short is found, and can be finished."""
+        terms = Terms()
+        exists = f"attribute_exists({terms.name('pk')})"
+        marked = self._table.update(_ledger.home_at(home), terms.assign({"gone": True}), exists, terms)
+        if marked.item is None:
+            return
+        self._table.each(lambda number: self._drop_batch(home, number), range(int(marked.item["batches"])))
+        self._table.delete(_ledger.home_at(home))
+
+    def _drop_batch(self, home: Home, number: int) -> None:
+        at = _ledger.batch_at(home, number)
+        self._table.delete(at)  # first: without it no holder can write
+        for page, _ in self._table.query(at.pk, attributes=("sk",)):
+            self._table.delete_many([Address(at.pk, str(record["sk"])) for record in page])
+
+    def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+        batches = self._items.batches(home)
+        lowest: dict[tuple[int, Key], NewMessage] = {}
+        for row in rows:
+            if not 0 <= row.batch < batches:
+                raise Invalid(f"batch {row.batch} of line {row.line} is not one of the campaign's {batches}")
+            rival = lowest.setdefault((row.batch, row.key), row)
+            if row.line < rival.line:
+                lowest[row.batch, row.key] = row
+        lines = self._table.each(lambda row: self._items.store(home, row, now), list(lowest.values()))
+        holders = dict(zip(lowest, lines, strict=True))
+        return [holders[row.batch, row.key] for row in rows]
+
+    def recount(self, home: Home, batches: Collection[int] | None = None) -> None:
+        known = self._items.batches(home)
+        numbers = range(known) if batches is None else sorted({number for number in batches if 0 <= number < known})
+        self._table.each(lambda number: self._batches.recount(home, number), numbers)
+
+    def counts(self, home: Home) -> Counts:
+        return sum((tally.counts for tally in self._tallies(home)), Counts())
+
+    def unsettled(self, home: Home) -> int:
+        return sum(tally.unsettled for tally in self._tallies(home))
+
+    def _tallies(self, home: Home) -> list[Tally]:
+        """The stored count of each batch at rest; those in somebody's hands are counted now."""
+        batches = self._all(home)
+        live = self._table.each(lambda batch: self._count(home, batch), [b for b in batches if b.in_hands])
+        return live + [Tally(b.counts, b.unsettled, b.due) for b in batches if not b.in_hands]
+
+    def _count(self, home: Home, batch: Batch) -> Tally:
+        sending = frozenset(key.hex() for key in batch.group.keys) if batch.group else frozenset()
+        return Tally.of(self._items.standing(home, batch.number), sending)
+
+    def _all(self, home: Home) -> list[Batch]:
+        return self._batches.read_many(home, range(self._items.batches(home)))
+
+    def batches(self, home: Home, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
+        check_page(limit)
+        first = max(after + 1, 0)
+        numbers = range(first, min(self._items.batches(home), first + limit))
+        return [batch.snapshot() for batch in self._batches.read_many(home, numbers)]
+
+    def due_batches(self, home: Home, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
+        nobody = frozenset(dead)
+        due = [b for b in self._all(home) if b.next_due is not None and b.next_due <= now and not b.held(now, nobody)]
+        return [batch.number for batch in due[:limit]]
+
+    def next_due(self, home: Home) -> Instant | None:
+        return min((batch.next_due for batch in self._all(home) if batch.next_due is not None), default=None)
+
+    def open(
+        self, home: Home, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
+    ) -> OpenBatch | None:
+        self._items.check(home, batch)
+        nonce = self._clock.random(9).hex()
+        opened = self._batches.open(home, batch, owner, now, lease_ms=lease_ms, dead=dead, nonce=nonce)
+        return None if opened is None else OpenBatch(batch, opened.fence, opened.group)
+
+    def extend(self, home: Home, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
+        self._batches.extend(home, batch, fence, Instant(now + lease_ms))
+
+    def load(self, home: Home, batch: int, now: Instant, limit: int) -> list[Recipient]:
+        self._items.check(home, batch)
+        return [_ledger.recipient(record) for record in self._items.due(home, batch, now, limit)]
+
+    def load_state(self, home: Home, batch: int, states: Collection[MessageState], limit: int) -> list[Recipient]:
+        self._items.check(home, batch)
+        if not states:
+            return []
+        found = self._items.in_states(home, batch, states, limit=limit, attributes=_ledger.RECIPIENT)
+        return [_ledger.recipient(record) for record in found]
+
+    def find(self, home: Home, batch: int, keys: Sequence[Key]) -> list[Recipient]:
+        self._items.check(home, batch)
+        found = self._items.find(home, batch, keys)
+        return [_ledger.recipient(found[key]) for key in sorted(found)]
+
+    def record(
+        self,
+        home: Home,
+        batch: int,
+        fence: int,
+        settled: Sequence[Settlement],
+        group: Sequence[Key],
+        now: Instant,
+        *,
+        lease_ms: int,
+    ) -> None:
+        if len(group) > GROUP_SIZE:
+            raise Invalid(f"a group has at most {GROUP_SIZE} messages, not {len(group)}")
+        seen = self._batches.read(home, batch)
+        self._batches.check_fence(home, seen, fence)
+        last = {settlement.key: settlement for settlement in settled}
+        found = self._items.find(home, batch, last)
+        if len(found) != len(last):
+            raise NotFound(f"batch {batch} does not hold {len(last) - len(found)} of the messages to be settled")
+        self._settle(home, seen, fence, _unsettled(last, found), found)
+        until, due = Instant(now + lease_ms), _earliest(seen.due, last.values())
+        self._batches.replace_group(home, seen, fence, group, now, until, due)
+
+    def _settle(self, home: Home, seen: Batch, fence: int, changes: Sequence[Settlement], found: dict[Key, Record]) -> None:
+        claimed = {*seen.touched, *(seen.group.keys if seen.group else ())}
+        touched = [change.key for change in changes if change.key not in claimed]
+        if touched:
+            self._batches.touch(home, seen, fence, touched)
+        self._table.each(lambda change: self._items.settle(home, seen.number, fence, change, found[change.key]), changes)
+
+    def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
+        return self._batches.close(home, batch, fence)
+
+    def get(self, home: Home, batch: int, key: Key) -> Message | None:
+        self._items.batches(home)
+        record = self._table.get(_ledger.message_at(home, batch, key))
+        return None if record is None else _ledger.message(batch, record)
+
+    def list(
+        self, home: Home, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+    ) -> MessagePage:
+        check_page(limit)
+        number, after = _parse_cursor(cursor)
+        batches = self._items.batches(home)
+        messages: list[Message] = []
+        for first in range(number, batches, _LOOK_AHEAD):
+            for batch in self._batches.read_many(home, range(first, min(batches, first + _LOOK_AHEAD))):
+                if not _may_hold(batch, states):
+                    continue
+                more = limit + 1 - len(messages)
+                start = after if batch.number == number else None
+                found = self._items.in_states(home, batch.number, states, limit=more, after=start)
+                messages += [_ledger.message(batch.number, record) for record in found]
+                if len(messages) > limit:
+                    last = messages[limit - 1]
+                    return MessagePage(messages[:limit], f"{last.batch}:{last.key.hex()}")
+        return MessagePage(messages, None)
+
+
+def _unsettled(last: dict[Key, Settlement], found: dict[Key, Record]) -> list[Settlement]:
+    """Without those that stand already: a repeat touches nothing."""
+    return [s for key, s in last.items() if found[key].get("mark") != _ledger.settled(s)["mark"]]
+
+
+def _earliest(due: Instant | None, settled: Collection[Settlement]) -> Instant | None:
+    """`due`, or earlier where a settlement leaves work before it."""
+    dues = [] if due is None else [due]
+    for settlement in settled:
+        if settlement.state is MessageState.PENDING:
+            dues.append(Instant(0))
+        elif settlement.state in (MessageState.DEFERRED, MessageState.UNKNOWN) and settlement.due is not None:
+            dues.append(settlement.due)
+    return min(dues, default=None)
+
+
+def _may_hold(batch: Batch, states: Collection[MessageState]) -> bool:
+    """Whether it is worth reading: in somebody's hands, or counted with some of these states."""
+    counts = batch.counts.as_dict()
+    return batch.in_hands or any(counts[state.label] for state in (states or MessageState))
+
+
+def _parse_cursor(cursor: str | None) -> tuple[int, str | None]:
+    if cursor is None:
+        return 0, None
+    try:
+        batch, key = cursor.split(":")
+        return int(batch), bytes.fromhex(key).hex()
+    except ValueError as error:
+        raise Invalid(f"{cursor!r} is no cursor of this list") from error
