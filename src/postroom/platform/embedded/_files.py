@@ -55,10 +55,14 @@ class FileLock:
         """`StorageFull`, `Unavailable`: the side file cannot be made."""
         with disk_errors(path):
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._path = path
 
     def acquire(self) -> None:
-        """Wait for the lock, however long."""
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        """Wait for the lock, however long. `Unavailable`: the file system keeps no locks."""
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise storage_error(error, self._path) from error
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free."""

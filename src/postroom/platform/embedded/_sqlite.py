@@ -104,6 +104,7 @@ class Database:
         raises. Not to be nested. SQLite's errors within are raised as ours; the kinds are those of `__init__`.
         """
         with self._writing:
+            self._check_open()
             self._lock.acquire()
             try:
                 with self._our_errors(), _transaction(self._writer, "BEGIN IMMEDIATE"):
@@ -171,11 +172,14 @@ class Database:
             raise
         return connection
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable(f"{self.path} is closed.")
+
     def _borrow(self) -> sqlite3.Connection:
         with suppress(IndexError):
             return self._readers.pop()
-        if self._closed:
-            raise Unavailable(f"{self.path} is closed.")
+        self._check_open()
         connection = self._connect(self._cache_kib // 4)
         connection.execute("PRAGMA query_only=ON")
         return connection
