@@ -7,12 +7,16 @@ nobody refers to, under the prefix of an id nobody has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
 
+import msgspec
+
 from postroom.clock import Clock, Instant
+from postroom.delivery.compose import variables
+from postroom.delivery.composing import Composing
 from postroom.errors import Conflict
 from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
@@ -53,7 +57,7 @@ class Draft:
 
     name: str
     html: str
-    """The HTML template; MJML is compiled by then."""
+    """The HTML template, MJML compiled."""
     text: str | None = None
     subject: str
     from_: str
@@ -65,8 +69,8 @@ class Draft:
     schedule: Schedule | None = None
     policies: Policies
     email_column: str | None = None
-    columns: tuple[str, ...]
-    """The variables the template uses (delivery.compose): what the import keeps of each row."""
+    start: bool = True
+    """Send (or schedule) as soon as the import is done; False: wait to be resumed."""
 
 
 class Decision(StrEnum):
@@ -87,6 +91,7 @@ class CampaignService:
         self,
         campaigns: Campaigns,
         *,
+        composing: Composing,
         messages: Messages,
         objects: Objects,
         queues: Queues,
@@ -95,6 +100,7 @@ class CampaignService:
         clock: Clock,
     ) -> None:
         self._campaigns = campaigns
+        self._composing = composing
         self._messages = messages
         self._objects = objects
         self._queues = queues
@@ -103,15 +109,16 @@ class CampaignService:
         self._clock = clock
 
     def create(self, tenant: str, draft: Draft, recipients: BinaryIO, filename: str) -> Campaign:
-        """Store the parts, then the record, and begin the import; sending follows when the import is done.
-
-        The draft's template is taken as valid: whoever made the draft has compiled it.
-        """
+        """Check the template, store the parts, then the record, and begin the import. `Invalid`: nothing was made."""
         home = self._campaigns.new_home(tenant)
-        content = self._store_content(home, draft)
+        content = _content(home, draft)
+        columns = tuple(sorted(variables(html=draft.html, text=draft.text, subject=draft.subject)))
+        files = [(attachment, file.content) for attachment, file in zip(content.attachments, draft.attachments, strict=True)]
+        composer = self._composing.compile(home, content, html=draft.html, text=draft.text, attachments=files, columns=columns)
+        self._store_content(home, content, draft, composer.links)
         upload = f"{prefix(home)}recipients"
         self._objects.put(upload, recipients, content_type="text/csv")
-        source = Import(upload, filename, draft.email_column, draft.columns)
+        source = Import(upload, filename, draft.email_column, columns)
         campaign = self._campaigns.create(
             Campaign(
                 home,
@@ -123,7 +130,7 @@ class CampaignService:
                 self._clock.now(),
                 schedule=draft.schedule,
                 policies=draft.policies,
-                start_when_ready=True,
+                start_when_ready=draft.start,
             )
         )
         return self._begin_import(campaign)
@@ -196,34 +203,21 @@ class CampaignService:
         return settled
 
     def delete(self, home: Home) -> None:
-        """Forget the campaign, its messages and objects. `Conflict`: it has not ended. Safe to repeat from any point."""
+        """Forget the campaign, its messages and objects. `Conflict`: it is not at rest. Safe to repeat from any point."""
         campaign = self._campaigns.get(home)
-        if campaign.state not in ENDED:
+        if campaign.state not in ENDED and not (campaign.state is CampaignState.READY and not campaign.start_when_ready):
             raise Conflict(f"campaign {home.campaign} is {campaign.state}: cancel it before deleting it")
         self._messages.drop(home)
         self._objects.purge(prefix(home))
         self._campaigns.delete(home)
 
-    def _store_content(self, home: Home, draft: Draft) -> Content:
-        def put(name: str, content: bytes, content_type: str) -> str:
-            return self._objects.put(prefix(home) + name, content, content_type=content_type).key
-
-        html_key = put("template.html", draft.html.encode(), "text/html; charset=utf-8")
-        text_key = put("template.txt", draft.text.encode(), "text/plain; charset=utf-8") if draft.text is not None else None
-        attachments = tuple(
-            Attachment(put(f"attachment-{i}", file.content, file.content_type), file.filename, file.content_type, file.content_id)
-            for i, file in enumerate(draft.attachments)
-        )
-        return Content(
-            html_key,
-            text_key,
-            draft.subject,
-            draft.from_,
-            reply_to=draft.reply_to,
-            variables=tuple(draft.variables.items()),
-            missing=draft.missing,
-            attachments=attachments,
-        )
+    def _store_content(self, home: Home, content: Content, draft: Draft, links: Sequence[str]) -> None:
+        self._objects.put(content.html_key, draft.html.encode(), content_type="text/html; charset=utf-8")
+        if content.text_key is not None and draft.text is not None:
+            self._objects.put(content.text_key, draft.text.encode(), content_type="text/plain; charset=utf-8")
+        for attachment, file in zip(content.attachments, draft.attachments, strict=True):
+            self._objects.put(attachment.object_key, file.content, content_type=file.content_type)
+        self._objects.put(links_key(home), msgspec.json.encode(links), content_type="application/json")
 
     def _begin_import(self, campaign: Campaign) -> Campaign:
         if campaign.state is CampaignState.DRAFT:
@@ -243,7 +237,7 @@ class CampaignService:
         return lambda recipient: Settlement(recipient.key, MessageState.PENDING, recipient.attempt, now, reply=reason)
 
     def _send_what_waits(self, home: Home) -> None:
-        """A completed campaign in which somebody waits again is not completed. Looks at the ledger, so that it can be repeated."""
+        """A completed campaign in which somebody waits again is not completed. It looks at the ledger: so it can be repeated."""
         campaign = self._campaigns.get(home)
         if campaign.state is CampaignState.COMPLETED and self._messages.counts(home).waiting:
             self._campaigns.transition(campaign, CampaignState.SENDING)
@@ -261,6 +255,29 @@ class CampaignService:
 def prefix(home: Home) -> str:
     """Where a campaign's objects are."""
     return f"{home.tenant}/campaigns/{home.campaign}/"
+
+
+def links_key(home: Home) -> str:
+    """The campaign's link table: a JSON array of URLs, what a tracked link's index selects from."""
+    return f"{prefix(home)}links.json"
+
+
+def _content(home: Home, draft: Draft) -> Content:
+    """The draft as the record names it."""
+    attachments = tuple(
+        Attachment(f"{prefix(home)}attachment-{i}", file.filename, file.content_type, file.content_id)
+        for i, file in enumerate(draft.attachments)
+    )
+    return Content(
+        f"{prefix(home)}template.html",
+        None if draft.text is None else f"{prefix(home)}template.txt",
+        draft.subject,
+        draft.from_,
+        reply_to=draft.reply_to,
+        variables=tuple(draft.variables.items()),
+        missing=draft.missing,
+        attachments=attachments,
+    )
 
 
 def _because(campaign: Campaign) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from postroom.clock import Clock, Instant
-from postroom.delivery.compose import Composer, Identity, compile_content
+from postroom.delivery.compose import Composer
+from postroom.delivery.composing import Composing
 from postroom.delivery.outcome import OutcomeRules
 from postroom.delivery.retry import Backoff
 from postroom.ledger.batches import Batches
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
 from postroom.ledger.suppression import Suppression
-from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignState, Home, Policies
 from postroom.pipeline.sender.campaign import CampaignRun
 from postroom.pipeline.sender.means import Means
@@ -24,7 +24,6 @@ from postroom.pipeline.sender.throttle import Throttle
 from postroom.platform.mail.port import Mailer
 from postroom.platform.ports.journal import Journal, Journals
 from postroom.platform.ports.messages import Messages
-from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.rates import Limit, Rates
 
 Mailers = Callable[[str], Mailer]
@@ -38,8 +37,6 @@ class SenderOptions:
     workers: int
     lease_ms: int
     drain_s: float
-    public_url: str | None
-    bounce_domain: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +44,10 @@ class Stores:
     """What the sender reads and writes."""
 
     campaigns: Campaigns
-    tenants: Tenants
+    composing: Composing
     suppression: Suppression
     finish: Finish
     messages: Messages
-    objects: Objects
     journals: Journals
     rates: Rates
 
@@ -76,16 +72,14 @@ class Sender:
             off_loop.close()
 
     async def _send(self, campaign: Campaign, off_loop: OffLoop, stopping: asyncio.Event) -> None:
-        composer = await off_loop(self._compile, campaign)
+        composer = await off_loop(self._stores.composing.load, campaign)
         await off_loop(self._set_limits, campaign)
         journal = await off_loop(self._stores.journals.begin, campaign.home.campaign)
         mailer = self._mailers(campaign.provider)
         await mailer.start()
         ending = asyncio.Event()
         relay = asyncio.create_task(_relay(stopping, ending))
-        throttle = Throttle(
-            self._stores.rates, provider_bucket(campaign), off_loop, self._clock, workers=self._options.workers
-        )
+        throttle = Throttle(self._stores.rates, provider_bucket(campaign), off_loop, self._clock, workers=self._options.workers)
         means = self._means(campaign, composer, mailer, journal, off_loop, ending, throttle)
         try:
             run = CampaignRun(means, self._stores.campaigns, self._stores.finish, drain_s=self._options.drain_s)
@@ -120,23 +114,6 @@ class Sender:
             clock=self._clock,
             stopping=ending,
             on_result=throttle.on_result,
-        )
-
-    def _compile(self, campaign: Campaign) -> Composer:
-        content, objects = campaign.content, self._stores.objects
-        identity = Identity(
-            home=campaign.home,
-            tenant=self._stores.tenants.get(campaign.home.tenant),
-            public_url=self._options.public_url,
-            bounce_domain=self._options.bounce_domain,
-        )
-        return compile_content(
-            content,
-            html=objects.get(content.html_key).decode(),
-            text=objects.get(content.text_key).decode() if content.text_key else None,
-            attachments=[(attachment, objects.get(attachment.object_key)) for attachment in content.attachments],
-            columns=campaign.source.columns,
-            identity=identity,
         )
 
     def _set_limits(self, campaign: Campaign) -> None:

@@ -1,0 +1,51 @@
+"""Compiles a campaign's content, from the draft when it is made and from the store when it is sent: the same either way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from postroom.delivery.compose import Composer, Identity, compile_content
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Attachment, Campaign, Content, Home
+from postroom.platform.ports.objects import Objects
+
+
+class Composing:
+    """The installation's part of composing."""
+
+    def __init__(self, tenants: Tenants, objects: Objects, *, public_url: str | None, bounce_domain: str | None) -> None:
+        self._tenants = tenants
+        self._objects = objects
+        self._public_url = public_url
+        self._bounce_domain = bounce_domain
+
+    def compile(
+        self,
+        home: Home,
+        content: Content,
+        *,
+        html: str,
+        text: str | None,
+        attachments: Sequence[tuple[Attachment, bytes]],
+        columns: Sequence[str],
+    ) -> Composer:
+        """From the parts themselves. `Invalid`: where in them, and what to do."""
+        identity = Identity(
+            home=home,
+            tenant=self._tenants.get(home.tenant),
+            public_url=self._public_url,
+            bounce_domain=self._bounce_domain,
+        )
+        return compile_content(content, html=html, text=text, attachments=attachments, columns=columns, identity=identity)
+
+    def load(self, campaign: Campaign) -> Composer:
+        """From what the campaign has stored."""
+        content, objects = campaign.content, self._objects
+        return self.compile(
+            campaign.home,
+            content,
+            html=objects.get(content.html_key).decode(),
+            text=objects.get(content.text_key).decode() if content.text_key else None,
+            attachments=[(attachment, objects.get(attachment.object_key)) for attachment in content.attachments],
+            columns=campaign.source.columns,
+        )

@@ -1,0 +1,95 @@
+"""Waiting for a campaign before the user's eyes: workers tended, progress shown, Ctrl-C understood.
+
+The first Ctrl-C (or SIGTERM) pauses the campaign and drains what is in flight; a second one abandons it: the workers are
+killed, and what they had in flight is settled by whoever resumes.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from postroom.entrypoints.cli.progress import Progress
+from postroom.entrypoints.runner import Runner
+from postroom.errors import Conflict
+from postroom.model.campaign import ENDED, CampaignState, Home
+from postroom.services.status import Status
+from postroom.wiring import Postroom
+
+_LOOK_S = 0.1
+OVER = frozenset({*ENDED, CampaignState.PAUSED})
+
+
+def run_and_watch(postroom: Postroom, home: Home, *, quiet: bool) -> Status:
+    """Work on the campaign, or watch whoever does, until it has ended or is paused; its last status."""
+    with postroom.run_lock(home) as alone, _terminate_as_interrupt(), Progress(quiet=quiet) as progress:
+        if not alone:
+            progress.note("somebody else is already working on this campaign: watching")
+            return _watch(postroom, home, progress, None)
+        with _mail(postroom) as mail:
+            runner = Runner(postroom.settings, postroom.clock, home, mail=mail)
+            try:
+                runner.start()
+                return _watch(postroom, home, progress, runner)
+            except KeyboardInterrupt:
+                return _interrupted(postroom, home, progress, runner)
+            finally:
+                runner.close()
+
+
+def _watch(postroom: Postroom, home: Home, progress: Progress, runner: Runner | None) -> Status:
+    while True:
+        working = runner is None or runner.tend()
+        status = postroom.status.get(home)
+        progress.show(status, postroom.checkpoints.load(home))
+        if status.campaign.state in OVER and (runner is None or not working):
+            return status
+        postroom.clock.sleep(_LOOK_S)
+
+
+def _interrupted(postroom: Postroom, home: Home, progress: Progress, runner: Runner) -> Status:
+    progress.note("pausing: no new sends, waiting for what is in flight (Ctrl-C again to abandon it)")
+    try:
+        _pause(postroom, home)
+        runner.stop()
+    except KeyboardInterrupt:
+        runner.kill()
+        progress.note("abandoned: what was in flight is settled when the campaign is resumed")
+    return postroom.status.get(home)
+
+
+def _pause(postroom: Postroom, home: Home) -> None:
+    """An import is not paused: it stops at its next checkpoint."""
+    try:
+        postroom.campaigns.pause(home, "interrupted")
+    except Conflict:
+        if postroom.status.get(home).campaign.state is CampaignState.READY:
+            raise
+
+
+@contextmanager
+def _mail(postroom: Postroom) -> Iterator[str]:
+    """Where the workers deliver to: the built-in inbox runs in this process, for as long."""
+    url = postroom.settings.mail
+    if url != "inbox:":
+        yield url
+        return
+    address = postroom.inbox_server.start()
+    try:
+        yield f"smtp://{address.host}:{address.port}?tls=none"
+    finally:
+        postroom.inbox_server.stop()
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,162 @@
+"""The only file that knows the adapters: Settings → Postroom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from postroom.clock import Clock, SystemClock
+from postroom.delivery.composing import Composing
+from postroom.errors import Unsupported
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.finish import Finish
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.sweep import Sweep
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Home
+from postroom.model.tenant import DEFAULT_TENANT
+from postroom.pipeline.scheduler import Scheduler
+from postroom.pipeline.sender.sender import Sender, SenderOptions, Stores
+from postroom.pipeline.splitter import Checkpoints, Splitter
+from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._files import FileLock
+from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded.feed import SqliteFeed
+from postroom.platform.embedded.journal import FileJournals
+from postroom.platform.embedded.messages import SqliteMessages
+from postroom.platform.embedded.objects import FileObjects
+from postroom.platform.embedded.queues import SqliteQueues
+from postroom.platform.embedded.rates import SqliteRates
+from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.embedded.timers import SqliteTimers
+from postroom.platform.embedded.workflows import SqliteWorkflows
+from postroom.platform.mail.inbox import Inbox
+from postroom.platform.mail.port import Mailer
+from postroom.platform.mail.smtp import SmtpMailer
+from postroom.platform.mail.url import parse_provider
+from postroom.services.campaigns import CampaignService
+from postroom.services.inbox import InboxService
+from postroom.services.status import StatusService
+from postroom.services.suppression import Suppressions
+from postroom.settings import Settings
+
+DEFAULT_PROVIDER = "default"
+"""The provider of a campaign that names none: the setting POSTROOM_MAIL, as it is when the mail leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Postroom:
+    """One installation, put together."""
+
+    settings: Settings
+    clock: Clock
+    objects: FileObjects
+    messages: SqliteMessages
+    queues: SqliteQueues
+    timers: SqliteTimers
+    workflows: SqliteWorkflows
+    feed: SqliteFeed
+    tenants: Tenants
+    records: Campaigns
+    checkpoints: Checkpoints
+    campaigns: CampaignService
+    status: StatusService
+    suppressions: Suppressions
+    inbox: InboxService
+    inbox_server: Inbox
+    composing: Composing
+    splitter: Splitter
+    scheduler: Scheduler
+    sender: Sender
+
+    @contextmanager
+    def run_lock(self, home: Home) -> Iterator[bool]:
+        """Whether this process alone runs the campaign's workers; the lock is gone with the process, however that ends."""
+        path = self.settings.data / "locks" / f"{home.campaign}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            yield lock.try_acquire()
+        finally:
+            lock.close()
+
+
+@contextmanager
+def open_postroom(settings: Settings) -> Iterator[Postroom]:
+    """The installation that the settings describe; its files are closed at the end."""
+    clock = SystemClock()
+    data = settings.data
+    lease_ms = round(settings.lease * 1000)
+    with ExitStack() as stack:
+        control = open_control(data)
+        stack.callback(control.close)
+        ledgers = Ledgers(data / "ledgers")
+        stack.callback(ledgers.close)
+        objects = FileObjects(data / "objects", clock)
+        stack.callback(objects.close)
+        rates = SqliteRates(data / "rates.db")
+        stack.callback(rates.close)
+        tables, queues = SqliteTables(control, clock), SqliteQueues(control, clock)
+        timers, workflows = SqliteTimers(control, clock), SqliteWorkflows(control, clock)
+        messages, journals = SqliteMessages(ledgers), FileJournals(data / "journals", clock)
+        tenants, campaigns, suppression = Tenants(tables, clock), Campaigns(tables, clock), Suppression(tables, clock)
+        composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain)
+        stores = Stores(
+            campaigns=campaigns,
+            composing=composing,
+            suppression=suppression,
+            finish=Finish(campaigns, messages),
+            messages=messages,
+            journals=journals,
+            rates=rates,
+        )
+        options = SenderOptions(workers=settings.workers, lease_ms=lease_ms, drain_s=settings.drain)
+        yield Postroom(
+            settings=settings,
+            clock=clock,
+            objects=objects,
+            messages=messages,
+            queues=queues,
+            timers=timers,
+            workflows=workflows,
+            feed=SqliteFeed(ledgers),
+            tenants=tenants,
+            records=campaigns,
+            checkpoints=Checkpoints(tables),
+            campaigns=CampaignService(
+                campaigns,
+                composing=composing,
+                messages=messages,
+                objects=objects,
+                queues=queues,
+                workflows=workflows,
+                sweep=Sweep(messages, journals, clock, lease_ms=lease_ms),
+                clock=clock,
+            ),
+            status=StatusService(campaigns, messages, clock),
+            suppressions=Suppressions(suppression, tenants, clock, tenant=DEFAULT_TENANT),
+            inbox=InboxService(objects),
+            inbox_server=Inbox(objects, clock),
+            composing=composing,
+            splitter=Splitter(
+                campaigns=campaigns,
+                messages=messages,
+                objects=objects,
+                suppression=suppression,
+                tables=tables,
+                tenants=tenants,
+                clock=clock,
+            ),
+            scheduler=Scheduler(campaigns, timers, workflows, clock),
+            sender=Sender(stores, partial(_mailer, settings), options, clock=clock),
+        )
+
+
+def _mailer(settings: Settings, provider: str) -> Mailer:
+    """A new mailer for a campaign's provider."""
+    url = settings.mail if provider == DEFAULT_PROVIDER else provider
+    if url == "inbox:":
+        raise Unsupported("the built-in inbox is not running in this process: start the campaign with `postroom send`")
+    return SmtpMailer(parse_provider(url))
