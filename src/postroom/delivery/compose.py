@@ -1,0 +1,259 @@
+"""Composes the message of one recipient: everything that does not depend on the recipient is encoded once a campaign.
+
+A `Composer` holds header fields, MIME boundaries, attachments and the template's text ready as they go on the wire. A recipient's
+message is then the engine's values (delivery.templates) between those fragments, and a handful of header fields. What is
+composed for one recipient and attempt is always the same but for its Date.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from postroom.clock import Instant
+from postroom.delivery import headers, mime, tracking
+from postroom.delivery.lexer import Skeleton
+from postroom.delivery.qp import encode_fragment, encode_value
+from postroom.delivery.templates import MAX_OUTPUT, TOKEN_MARK, TOKEN_NAME, Part, PartRules, RowError, Source, Values, read
+from postroom.delivery.text import derive
+from postroom.errors import Corrupt, Invalid
+from postroom.model import address, wire
+from postroom.model.campaign import Attachment, Content, Home
+from postroom.model.message import Recipient
+from postroom.model.shard import Key
+from postroom.model.tenant import Tenant
+
+__all__ = ["Composed", "Composer", "Identity", "RowError", "compile_content", "variables"]
+
+BUILT_IN = frozenset({"email", "unsubscribe_url"})
+"""Always ours: the recipient's mailbox, and the address that ends it all. `name` is the display name where the row has none."""
+MAX_SUBJECT = 1_000
+
+_TOKEN_WIDTHS = {TOKEN_MARK: wire.RECIPIENT_TOKEN_LENGTH}
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """For whom a campaign is composed."""
+
+    home: Home
+    tenant: Tenant
+    public_url: str | None = None
+    """Where links lead; None: no tracking, no unsubscribe link."""
+    bounce_domain: str | None = None
+    """Where bounces return to; None: to the sender's own address."""
+
+
+class Composed(NamedTuple):
+    """One message, as a mailer takes it (platform.mail.port.Delivery)."""
+
+    mail_from: str
+    rcpt_to: str
+    content: bytes
+
+
+def variables(*, html: str, text: str | None, subject: str) -> frozenset[str]:
+    """What the template asks of a row: the columns an import keeps. `Invalid` as `compile_content`."""
+    sources = _read(html, text, subject)
+    return frozenset().union(*(source.variables for source in sources if source)) - BUILT_IN
+
+
+def compile_content(
+    content: Content,
+    *,
+    html: str,
+    text: str | None,
+    attachments: Sequence[tuple[Attachment, bytes]],
+    columns: Sequence[str],
+    identity: Identity,
+) -> Composer:
+    """Everything of a campaign that is the same for all. `Invalid` (part, line, column, what to do)."""
+    return Composer(content, _read(html, text, content.subject), attachments, columns=columns, identity=identity)
+
+
+class Composer:
+    """See the module's text. For one thread at a time."""
+
+    links: tuple[str, ...]
+    """The campaign's link table: what the indexes in its links select from."""
+
+    def __init__(
+        self,
+        content: Content,
+        sources: tuple[Source, Source | None, Source],
+        attachments: Sequence[tuple[Attachment, bytes]],
+        *,
+        columns: Sequence[str],
+        identity: Identity,
+    ) -> None:
+        sender = _address(content.from_, "From")
+        self._sealer = wire.Sealer(identity.tenant, identity.home.campaign, topic=content.topic)
+        self._public_url = tracking.check_public_url(identity.public_url) if identity.public_url else None
+        self._return_path = _return_path(identity.bounce_domain, sender.mailbox, self._sealer)
+        self._columns = tuple(columns)
+        self._base: Values = {name: value for name, value in content.variables if value and name not in BUILT_IN}
+        self._base_size = sum(map(len, self._base.values()))
+        self._campaign = identity.home.campaign
+        domain = sender.mailbox.rpartition("@")[2]
+        self._ids_end = f"@{domain}>\r\n"
+        subject, text, html = sources
+        tracked, self.links = self._track(html.skeleton, content)
+        self._parts = self._make_parts(
+            content, subject, (text, text.skeleton if text else derive(html.skeleton)), (html, tracked)
+        )
+        self._fragments = [_encoded(part) for part in self._parts[1:]]
+        self._head = _fixed_headers(content, sender, identity)
+        self._frame = mime.frame(attachments, boundary_seed=identity.home.campaign, html=html.skeleton.text)
+        self._second, self._date = -1, ""
+
+    def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
+        """The message of one recipient's next attempt. `RowError` where it cannot be made."""
+        attempt = min(recipient.attempt + 1, wire.MAX_ATTEMPT)
+        key, line = recipient.key, recipient.line
+        values = self._values(recipient)
+        token, list_headers = "", ""
+        if self._public_url:
+            token = self._sealer.recipient(batch, key, attempt)
+            url = tracking.unsubscribe_url(self._public_url, self._sealer.unsubscribe(key))
+            values["unsubscribe_url"], values[TOKEN_NAME] = url, token
+            list_headers = f"List-Unsubscribe: <{url}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+        row_size = len(recipient.values) + self._base_size
+        subject, text, html = (part.render(values, row_size=row_size, line=line) for part in self._parts)
+        title = "".join(subject.values)
+        if len(title) > MAX_SUBJECT:
+            raise RowError(f"Row at line {line}: a subject of {len(title)} characters; at most {MAX_SUBJECT}.")
+        frame = self._frame
+        message = "".join(
+            (
+                self._head,
+                headers.address_field("To", recipient.name, recipient.address),
+                headers.text_field("Subject", title),
+                "Date: ",
+                self._date_of(now),
+                f"Message-ID: <{self._campaign}.{key.hex()}.{recipient.attempt + 1}",
+                self._ids_end,
+                list_headers,
+                frame.before_text,
+                self._joined(0, text.values, text.markers, line),
+                frame.before_html,
+                self._joined(1, html.values, html.markers, line).replace(TOKEN_MARK, token),
+            )
+        )
+        return Composed(self._return_path(batch, key, attempt), recipient.address, message.encode() + frame.after_html)
+
+    def _values(self, recipient: Recipient) -> Values:
+        """What the template sees: the row's cells over the campaign's values; what is empty or null is not there at all."""
+        try:
+            cells = orjson.loads(recipient.values)
+        except orjson.JSONDecodeError as problem:
+            raise Corrupt(f"The stored values of the row at line {recipient.line} are not a JSON array.") from problem
+        values = self._base.copy()
+        values.update([(name, cell) for name, cell in zip(self._columns, cells, strict=False) if cell])
+        if "\\u0000" in recipient.values:
+            values = {name: value.replace("\x00", "") for name, value in values.items()}
+        if recipient.name and "name" not in values:
+            values["name"] = recipient.name
+        values["email"] = recipient.address
+        values.pop("unsubscribe_url", None)
+        return values
+
+    def _joined(self, part: int, values: list[str], markers: list[str], line: int) -> str:
+        """Values and fragments in turn, encoded."""
+        fragments = self._fragments[part]
+        pieces = [""] * (len(values) + len(markers))
+        try:
+            pieces[1::2] = [fragments[marker] for marker in markers]
+            pieces[::2] = map(encode_value, values)
+        except (KeyError, ValueError) as problem:
+            raise RowError(f"Row at line {line}: {self._parts[part + 1].name}: a NUL character comes out.") from problem
+        if self._parts[part + 1].loops and sum(map(len, pieces)) > MAX_OUTPUT:
+            raise RowError(f"Row at line {line}: {self._parts[part + 1].name}: more than {MAX_OUTPUT} characters come out.")
+        return "".join(pieces)
+
+    def _date_of(self, now: Instant) -> str:
+        second = now // 1000
+        if second != self._second:
+            self._second, self._date = second, _date(second)
+        return self._date
+
+    def _track(self, html: Skeleton, content: Content) -> tuple[Skeleton, tuple[str, ...]]:
+        if not self._public_url:
+            return html, ()
+        return tracking.track(html, self._public_url, opens=content.track_opens, clicks=content.track_clicks)
+
+    def _make_parts(
+        self, content: Content, subject: Source, text: tuple[Source | None, Skeleton], html: tuple[Source, Skeleton]
+    ) -> tuple[Part, Part, Part]:
+        filters = tracking.filters(self._public_url, self._sealer)
+        fixed = self._base_size + 200  # our own values
+
+        def part(source: Source, skeleton: Skeleton, rules: PartRules) -> Part:
+            made = Part(source, skeleton, rules, missing=content.missing, filters=filters, fixed=fixed)
+            made.try_out(self._sample(source.variables))
+            return made
+
+        text_source = text[0] or html[0]._replace(part="text derived from the HTML template")
+        return (
+            part(subject, subject.skeleton, PartRules(escaped=False, marked=False)),
+            part(text_source, _ended(text[1]), PartRules(escaped=False, marked=True)),
+            part(html[0], _ended(html[1]), PartRules(escaped=True, marked=True)),
+        )
+
+    def _sample(self, names: frozenset[str]) -> Values:
+        sample = dict.fromkeys(names - {"unsubscribe_url"}, "x") | self._base | {"email": "someone@example.com"}
+        if self._public_url:
+            sample |= {"unsubscribe_url": self._public_url, TOKEN_NAME: "x" * wire.RECIPIENT_TOKEN_LENGTH}
+        return sample
+
+
+def _read(html: str, text: str | None, subject: str) -> tuple[Source, Source | None, Source]:
+    """Subject, text, HTML."""
+    text_source = None if text is None else read(text, part="text template")
+    return read(subject, part="subject"), text_source, read(html, part="HTML template")
+
+
+def _address(text: str, field: str) -> address.Address:
+    try:
+        return address.parse(text)
+    except address.AddressError as problem:
+        raise Invalid(f"{field}: {problem}") from problem
+
+
+def _return_path(bounce_domain: str | None, sender: str, sealer: wire.Sealer) -> Callable[[int, Key, int], str]:
+    """The envelope's sender: one for each attempt (VERP) where bounces have a domain, else the From address."""
+    if not bounce_domain:
+        return lambda batch, key, attempt: sender
+    domain = _address(f"bounce@{bounce_domain}", "POSTROOM_BOUNCE_DOMAIN").mailbox.rpartition("@")[2]
+    return lambda batch, key, attempt: f"{sealer.return_path(batch, key, attempt)}@{domain}"
+
+
+def _fixed_headers(content: Content, sender: address.Address, identity: Identity) -> str:
+    """The fields that are the same for everybody. Feedback-ID: campaign, tenant, kind, sender (Gmail's feedback loop)."""
+    fields = headers.address_field("From", sender.name, sender.mailbox)
+    if content.reply_to:
+        reply_to = _address(content.reply_to, "Reply-To")
+        fields += headers.address_field("Reply-To", reply_to.name, reply_to.mailbox)
+    return f"{fields}Feedback-ID: {identity.home.campaign}:{identity.home.tenant}:campaign:postroom\r\n"
+
+
+def _ended(skeleton: Skeleton) -> Skeleton:
+    """A body ends with one line end."""
+    return skeleton.with_text(skeleton.text.rstrip() + "\n")
+
+
+def _encoded(part: Part) -> dict[str, str]:
+    """A part's fragments by their markers."""
+    return {str(number): encode_fragment(text, _TOKEN_WIDTHS) for number, text in enumerate(part.fragments)}
+
+
+def _date(second: int) -> str:
+    """RFC 5322 §3.3, in UTC, whatever the locale; with its line end."""
+    t = time.gmtime(second)
+    day, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
+    return f"{day}, {t.tm_mday:02} {month} {t.tm_year:04} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000\r\n"

@@ -1,0 +1,149 @@
+"""Takes a template apart into text and tags, so that text can be worked on without harming a tag.
+
+A `Skeleton` is the template's text in which every tag stands as NUL, its index, NUL. Tracking, the derived text part and MJML
+are all edits of that one string. White-space control (`{%-`, `-%}`), comments and raw blocks are resolved here, once, so a tag
+is complete in itself and text is only text. The syntax is Jinja's, with its default delimiters and nothing trimmed by default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from postroom.errors import Invalid
+
+_OPENING = re.compile(r"\{[{%#]")
+_RAW = re.compile(r"\{%[-+]?\s*raw\s*([-+]?)%\}")
+_END_RAW = re.compile(r"\{%([-+]?)\s*endraw\s*([-+]?)%\}")
+_INSIDE = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|[-+]?[}%]\}|[()\[\]{}]""", re.DOTALL)
+_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+"""What MiniJinja trims: Unicode white space, without the four separators Python also counts."""
+PLACE = re.compile("\x00(\\d+)\x00")
+"""A tag's place in a skeleton's text."""
+
+
+class TagKind(StrEnum):
+    """What a tag does."""
+
+    OUTPUT = "output"
+    BLOCK = "block"
+    TOKEN = "token"  # noqa: S105
+    """Ours: where the recipient's token goes (delivery.tracking)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One tag: `body` is what stood between its delimiters."""
+
+    kind: TagKind
+    body: str
+    line: int
+    """Counted from 1, in the template its author wrote."""
+
+    @property
+    def word(self) -> str:
+        """A block's first word: `if`, `for` …"""
+        return self.body.split(None, 1)[0] if self.kind is TagKind.BLOCK and self.body else ""
+
+    @property
+    def source(self) -> str:
+        """As MiniJinja reads it."""
+        return f"{{% {self.body} %}}" if self.kind is TagKind.BLOCK else f"{{{{ {self.body} }}}}"
+
+
+@dataclass(slots=True)
+class Skeleton:
+    """A template taken apart. `text` may be edited freely as long as its places are kept whole."""
+
+    text: str
+    tags: list[Tag]
+
+    def add(self, tag: Tag) -> str:
+        """A new tag; the answer is its place, to be put into `text`."""
+        self.tags.append(tag)
+        return f"\x00{len(self.tags) - 1}\x00"
+
+    def pieces(self) -> Iterator[str | Tag]:
+        """Text and tags in order; empty text is left out."""
+        for position, part in enumerate(self.text.split("\x00")):
+            if position % 2:
+                yield self.tags[int(part)]
+            elif part:
+                yield part
+
+    def with_text(self, text: str) -> Skeleton:
+        """Another text over a copy of the same tags."""
+        return Skeleton(text, list(self.tags))
+
+
+def take_apart(source: str, *, part: str) -> Skeleton:
+    """Split a template; CR and CRLF become LF, NUL is dropped. `Invalid` (part, line, column) where a tag is never closed."""
+    source = source.replace("\x00", "").replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    skeleton = Skeleton("", [])
+    pieces: list[str] = []
+    position, trim, line = 0, False, 1
+    while found := _OPENING.search(source, position):
+        pieces.append(_text(source[position : found.start()], trim_start=trim, trim_end=_sign(source, found.end()) == "-"))
+        line += source.count("\n", position, found.start())
+        raw = _RAW.match(source, found.start())
+        if raw:
+            text, position, sign = _raw(source, raw, part=part, line=line)
+            pieces.append(text)
+        else:
+            tag, position, sign = _tag(source, found.start(), part=part, line=line)
+            if tag:
+                pieces.append(skeleton.add(tag))
+        trim = sign == "-"
+        line += source.count("\n", found.start(), position)
+    pieces.append(_text(source[position:], trim_start=trim, trim_end=False))
+    skeleton.text = "".join(pieces)
+    return skeleton
+
+
+def place_of(source: str, position: int) -> str:
+    """A position in words: `line 3, column 7`."""
+    start = source.rfind("\n", 0, position) + 1
+    return f"line {source.count(chr(10), 0, position) + 1}, column {position - start + 1}"
+
+
+def _sign(source: str, position: int) -> str:
+    return source[position] if source[position : position + 1] in ("-", "+") else ""
+
+
+def _text(text: str, *, trim_start: bool, trim_end: bool) -> str:
+    text = text.lstrip(_SPACE) if trim_start else text
+    return text.rstrip(_SPACE) if trim_end else text
+
+
+def _raw(source: str, raw: re.Match[str], *, part: str, line: int) -> tuple[str, int, str]:
+    """The text of a raw block, the position after it, and its closing sign."""
+    end = _END_RAW.search(source, raw.end())
+    if not end:
+        raise Invalid(f"{part}, line {line}: {{% raw %}} is never closed; add {{% endraw %}}.")
+    text = _text(source[raw.end() : end.start()], trim_start=raw[1] == "-", trim_end=end[1] == "-")
+    return text, end.end(), end[2]
+
+
+def _tag(source: str, start: int, *, part: str, line: int) -> tuple[Tag | None, int, str]:
+    """The tag that begins at `start` (None for a comment), the position after it, and its closing sign."""
+    opening = source[start : start + 2]
+    inside = start + 2 + len(_sign(source, start + 2))
+    if opening == "{#":
+        end = source.find("#}", start + 2)
+        if end < 0:
+            raise Invalid(f"{part}, {place_of(source, start)}: the comment is never closed; add #}}.")
+        return None, end + 2, source[end - 1] if source[end - 1] in "-+" and end > start + 2 else ""
+    wanted, depth, position = ("}}" if opening == "{{" else "%}"), 0, inside
+    while token := _INSIDE.search(source, position):
+        position = token.end()
+        if token[1]:
+            continue
+        if token[0].endswith(wanted) and not depth:
+            kind = TagKind.OUTPUT if opening == "{{" else TagKind.BLOCK
+            return Tag(kind, source[inside : token.start()].strip(), line), token.end(), _sign(token[0], 0)
+        if len(token[0]) > 1:  # "}}" inside brackets closes one of them: look at its second brace again
+            position = token.start() + 1
+        depth = max(0, depth + (source[position - 1] in "([{") - (source[position - 1] in ")]}"))
+    raise Invalid(f"{part}, {place_of(source, start)}: the tag {opening} is never closed; add {wanted}.")

@@ -1,0 +1,283 @@
+"""Renders a campaign's parts (subject, text, HTML) for one recipient after the other; bounded in steps and in output.
+
+Literal text does not pass through the engine: each stretch is replaced by a marker (NUL, number, NUL), the engine puts markers and
+values out, and the caller puts prepared fragments in the markers' places. Only inside blocks whose content becomes
+a value (`set`, `filter`, `macro`) does text stay text.
+
+There are two engines. The quick one has fuel only, and is used where weight × row (delivery.growth) shows that no more than
+`QUICK_OUTPUT` characters can come out. Else, and where "None" came out, the careful one counts every output and refuses None.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from minijinja import Environment, Markup, TemplateError
+
+from postroom.delivery.growth import Growth, is_capture, measure
+from postroom.delivery.lexer import Skeleton, Tag, TagKind, place_of, take_apart
+from postroom.errors import Invalid, Permanent, TooLarge
+from postroom.model.campaign import MissingPolicy
+
+MAX_SOURCE = 1_000_000
+"""Characters of one part's template."""
+MAX_OUTPUT = 32_000_000
+"""Characters of one rendered part."""
+MAX_ROW = 16_000_000
+"""Characters of all values of a row."""
+FUEL = 50_000
+"""Steps of the engine: about 15,000 outputs."""
+QUICK_OUTPUT = 64_000_000
+
+TOKEN_MARK = "\x01"  # noqa: S105
+"""Stands for the recipient's token in a fragment."""
+TOKEN_NAME = "_recipient_token"  # noqa: S105
+"""The same as a variable."""
+
+_STEPS_PER_OUTPUT = 3
+_BRACE = re.compile(r"\{(?=[{%#]|\Z)")
+_UNKNOWN = frozenset({"UnknownFilter", "UnknownFunction", "UnknownTest", "UnknownMethod", "TooManyArguments", "OutOfFuel"})
+_NAME = re.compile(r"`([^`.\[]+)[^`]*` is undefined")
+
+Filters = Mapping[str, Callable[..., Any]]
+Values = dict[str, str]
+
+
+class RowError(Permanent):
+    """One recipient's message cannot be made: the text names the line of the upload, the part and what to do."""
+
+
+class Source(NamedTuple):
+    """A part as its author wrote it, taken apart and measured."""
+
+    part: str
+    """What the author calls it: "subject", "text template", "HTML template"."""
+    skeleton: Skeleton
+    growth: Growth
+    variables: frozenset[str]
+
+
+class PartRules(NamedTuple):
+    """How a part is rendered."""
+
+    escaped: bool
+    """Values are escaped for HTML."""
+    marked: bool
+    """Literal text stays out of the engine."""
+
+
+class Rendered(NamedTuple):
+    """What the engine put out: values and markers, alternating, values at both ends."""
+
+    values: list[str]
+    markers: list[str]
+
+
+def read(source: str, *, part: str) -> Source:
+    """Check a part's source; `Invalid` with line and column, `TooLarge`."""
+    if len(source) > MAX_SOURCE:
+        raise TooLarge(f"{part}: {len(source)} characters; a template may have {MAX_SOURCE}.")
+    skeleton = take_apart(source, part=part)
+    growth = measure(skeleton, part=part)
+    environment = Environment(keep_trailing_newline=True)
+    try:
+        environment.add_template(part, source.replace("\x00", ""))
+        found = environment.undeclared_variables_in_template(part)
+    except TemplateError as problem:
+        raise Invalid(_syntax(problem, source, part)) from problem
+    return Source(part, skeleton, growth, frozenset(found) - {"loop", "range"})
+
+
+class Part:
+    """One part, ready to be rendered. Not for several threads at once."""
+
+    def __init__(
+        self,
+        source: Source,
+        skeleton: Skeleton,
+        rules: PartRules,
+        *,
+        missing: MissingPolicy,
+        filters: Filters,
+        fixed: int,
+    ) -> None:
+        """`skeleton` is `source`'s, after tracking; `fixed` the characters of values that are not the row's."""
+        self.name = source.part
+        self.loops = source.growth.loops
+        self._file = "part.html" if rules.escaped else "part.txt"
+        self._source, self.fragments, self._starts, self._lines = _assemble(skeleton, marked=rules.marked)
+        undefined = "semi_strict" if missing is MissingPolicy.ERROR else "chainable"
+        self._room = 0
+        self._quick = self._environment(undefined, filters)
+        self._careful = self._environment(undefined, filters, finalizer=self._count)
+        self._strict = self._environment("semi_strict", filters)
+        self._render = self._quick.render_template
+        outputs = FUEL // _STEPS_PER_OUTPUT if source.growth.loops else max(1, source.growth.outputs)
+        self._quick_row = QUICK_OUTPUT // (outputs * source.growth.weight) - fixed
+        self._longest_row = min(MAX_ROW, 16 * MAX_OUTPUT // source.growth.weight)
+
+    def render(self, values: Values, *, row_size: int, line: int) -> Rendered:
+        """For one recipient; `row_size` in characters. `RowError` for a missing value or a bound passed."""
+        try:
+            if row_size > self._quick_row:
+                text = self._render_carefully(values, row_size, line)
+            else:
+                text = self._render(self._file, **values)
+                if "None" in text:
+                    text = self._render_carefully(values, row_size, line)
+        except TemplateError as problem:
+            raise RowError(self._sentence(problem, line)) from problem
+        except _Refused as problem:
+            raise RowError(f"Row at line {line}: {self.name}: {problem}") from problem
+        pieces = text.split("\x00")
+        return Rendered(pieces[::2], pieces[1::2])
+
+    def try_out(self, columns: Values) -> None:
+        """Render once with made-up values: `Invalid` for what would fail for everybody."""
+        try:
+            self._strict.render_template(self._file, **columns)
+        except TemplateError as problem:
+            if problem.kind in _UNKNOWN:
+                raise Invalid(f"{self.name}, {self._line(problem)}{_what(problem)}.") from problem
+            if "`unsubscribe_url` is undefined" in (problem.detail or ""):
+                what = (
+                    "unsubscribe_url exists only with POSTROOM_PUBLIC_URL: set it, or write {% if unsubscribe_url %} around it."
+                )
+                raise Invalid(f"{self.name}, {self._line(problem)}{what}") from problem
+
+    def _environment(self, undefined: Any, filters: Filters, finalizer: Callable[[Any], Any] | None = None) -> Environment:
+        environment = Environment(
+            undefined_behavior=undefined,
+            fuel=FUEL,
+            filters=filters,
+            auto_escape_callback=_escapes,
+            finalizer=finalizer,
+            keep_trailing_newline=True,
+        )
+        try:
+            environment.add_template(self._file, self._source)
+        except TemplateError as problem:
+            raise Invalid(f"{self.name}, {self._line(problem)}{_what(problem)}.") from problem
+        return environment
+
+    def _render_carefully(self, values: Values, row_size: int, line: int) -> str:
+        if row_size > self._longest_row:
+            raise RowError(f"Row at line {line}: its values have {row_size} characters; {self._longest_row} at most.")
+        self._room = MAX_OUTPUT
+        return self._careful.render_template(self._file, **values)
+
+    def _count(self, value: Any) -> Any:
+        """Every output passes here, in the careful engine."""
+        if value is None:
+            raise _Refused("an output is none; write default(…) in its place.")
+        if not isinstance(value, str):
+            value = str(value)
+        self._room -= len(value)
+        if self._room < 0:
+            raise _Refused(f"more than {MAX_OUTPUT} characters come out.")
+        return value
+
+    def _line(self, problem: TemplateError) -> str:
+        """Where in the author's template: tags keep the line they were written on."""
+        if not problem.range or not self._starts:
+            return ""
+        found = max(0, bisect_right(self._starts, problem.range[0]) - 1)
+        return f"line {self._lines[found]}: "
+
+    def _sentence(self, problem: TemplateError, line: int) -> str:
+        where = f"Row at line {line}: {self.name}, {self._line(problem)}"
+        name = _NAME.search(problem.detail or "")
+        if problem.kind != "UndefinedError" or not name:
+            return f"{where}{_what(problem)}."
+        if name[1] == "unsubscribe_url":
+            return f"{where}unsubscribe_url exists only with POSTROOM_PUBLIC_URL."
+        return f"{where}'{name[1]}' is missing or empty; fill it in, or write {{{{ {name[1]}|default(\"…\") }}}}."
+
+
+class _Refused(Exception):
+    """Out of the engine, through MiniJinja, to `Part.render`."""
+
+
+class _Assembled(NamedTuple):
+    source: str
+    fragments: list[str]
+    starts: list[int]
+    """Byte offsets in `source`, as MiniJinja counts, where tags begin."""
+    lines: list[int]
+
+
+def _assemble(skeleton: Skeleton, *, marked: bool) -> _Assembled:
+    """The source MiniJinja gets, and the text that does not pass through it."""
+    source: list[str] = []
+    fragments: list[str] = []
+    starts: list[int] = []
+    lines: list[int] = []
+    pending, size, depth = "", 0, 0 if marked else 1
+
+    def emit(text: str) -> None:
+        nonlocal size
+        source.append(text)
+        size += len(text.encode())
+
+    def flush() -> None:
+        nonlocal pending
+        if pending:
+            emit(f"\x00{len(fragments)}\x00")
+            fragments.append(pending)
+            pending = ""
+
+    for piece in skeleton.pieces():
+        if isinstance(piece, str):
+            if depth:
+                emit(_verbatim(piece))
+            else:
+                pending += piece
+            continue
+        if piece.kind is TagKind.TOKEN and not depth:
+            pending += TOKEN_MARK
+            continue
+        flush()
+        starts.append(size)
+        lines.append(piece.line)
+        emit(piece.source if piece.kind is not TagKind.TOKEN else f"{{{{ {TOKEN_NAME} }}}}")
+        depth += _depth_change(piece)
+    flush()
+    return _Assembled("".join(source), fragments, starts, lines)
+
+
+def _depth_change(tag: Tag) -> int:
+    if tag.kind is not TagKind.BLOCK:
+        return 0
+    if tag.word in ("endset", "endfilter", "endmacro"):
+        return -1
+    return 1 if is_capture(tag) else 0
+
+
+def _verbatim(text: str) -> str:
+    """Text that MiniJinja must not read as a tag."""
+    return _BRACE.sub('{{ "{" }}', text)
+
+
+def _escapes(file: str) -> bool:
+    return file.endswith(".html")
+
+
+def _what(problem: TemplateError) -> str:
+    if problem.kind == "OutOfFuel":
+        return f"more than {FUEL} steps: a loop runs too often"
+    return problem.detail or problem.message
+
+
+def _syntax(problem: TemplateError, source: str, part: str) -> str:
+    if problem.range is None:
+        return f"{part}: {_what(problem)}."
+    position = len(source.encode()[: problem.range[0]].decode(errors="ignore"))
+    return f"{part}, {place_of(source, position)}: {_what(problem)}."
+
+
+def safe(text: str) -> Markup:
+    """Text that needs no escaping any more."""
+    return Markup(text)

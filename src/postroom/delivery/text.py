@@ -1,0 +1,194 @@
+"""Derives the text part from the HTML *template*, once a campaign, with its tags kept: a recipient's text then costs one rendering.
+
+Links become `text (address)`, lists get dashes or numbers, cells of a row stand side by side; styles, scripts, hidden preheaders and
+comments go. Tags between the elements stay where they were, so loops and conditions go on working; a tag inside a start tag goes
+with it, except in the address of a link. Line ends wanted by two neighbours are made once, and before a tag, so that
+every branch of a condition begins on its own line.
+"""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+from postroom.delivery.growth import is_capture
+from postroom.delivery.lexer import PLACE, Skeleton, TagKind
+
+_PARAGRAPHS = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote", "pre", "dl", "hr", "figure"})
+_LINES = frozenset(
+    {"div", "tr", "li", "br", "section", "article", "header", "footer", "main", "nav", "center", "address", "dt", "dd", "form"}
+    | {"figcaption", "caption", "thead", "tbody", "tfoot", "body"}
+)
+_DROPPED = frozenset({"head", "style", "script", "title", "template", "noscript", "svg", "object", "xml"})
+_VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"])
+_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all|max-height\s*:\s*0(?!\.?\d)", re.IGNORECASE)
+_SPACES = re.compile(r"[ \t\n\r\f\xa0]+")
+_FILLERS = dict.fromkeys([0xAD, 0x34F, 0x200B, 0xFEFF])
+_RULE = "-" * 40
+
+
+def derive(html: Skeleton) -> Skeleton:
+    """The text template of an HTML template; it shares the tags."""
+    reader = _Reader(html)
+    reader.feed(html.text)
+    reader.close()
+    return html.with_text(reader.finished())
+
+
+class _Reader(HTMLParser):
+    """Walks the markup and writes the text."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        super().__init__(convert_charrefs=True)
+        self._tags = skeleton.tags
+        self._out: list[str] = []
+        self._wanted = 0  # line ends
+        self._made = 2  # line ends already there: none are wanted at the very beginning
+        self._space = False
+        self._open: list[tuple[str, bool]] = []  # elements not yet closed, and whether they hide what is in them
+        self._hidden = 0
+        self._captures = 0
+        self._loops = 0
+        self._lists: list[int | None] = []  # the last number of each open list; None: dashes
+        self._links: list[tuple[str, int]] = []  # address, and where in `_out` its text begins
+        self._verbatim = 0  # inside <pre>
+
+    def finished(self) -> str:
+        return "".join(self._out).rstrip() + "\n"
+
+    # what the parser calls
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        if tag not in _VOID:
+            hides = tag in _DROPPED or "hidden" in attributes or _HIDDEN.search(attributes.get("style", "")) is not None
+            self._open.append((tag, hides))
+            self._hidden += hides
+        if self._hidden:
+            return
+        self._break(tag)
+        if tag in ("ul", "ol"):
+            self._lists.append(0 if tag == "ol" else None)
+        elif tag == "li":
+            self._bullet()
+        elif tag == "a":
+            self._links.append((attributes.get("href", "").strip(), len(self._out)))
+        elif tag == "img":
+            self._words(attributes.get("alt", ""))
+        elif tag == "hr":
+            self._write(_RULE)
+            self._want(2)
+        elif tag == "pre":
+            self._verbatim += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if not any(name == tag for name, _ in self._open):
+            return
+        while self._open:
+            name, hides = self._open.pop()
+            if not self._hidden:
+                self._close(name)
+            self._hidden -= hides
+            if name == tag:
+                break
+
+    def handle_data(self, data: str) -> None:
+        parts = data.split("\x00")
+        for position, part in enumerate(parts):
+            if position % 2:
+                self._tag(int(part))
+            elif not self._hidden or self._captures:
+                self._words(part)
+
+    def handle_comment(self, data: str) -> None:
+        """Tags may stand in comments, so that an HTML editor leaves them alone."""
+        for number in PLACE.findall(data):
+            if self._tags[int(number)].kind is TagKind.BLOCK:
+                self._tag(int(number))
+
+    def unknown_decl(self, data: str) -> None:
+        """`<![if …]>` and such mean nothing here."""
+
+    # what they do
+
+    def _tag(self, number: int) -> None:
+        tag = self._tags[number]
+        if tag.kind is TagKind.BLOCK:
+            if not self._hidden:
+                self._flush()
+            self._out.append(f"\x00{number}\x00")
+            self._captures += is_capture(tag) - (tag.word in ("endset", "endfilter", "endmacro"))
+            self._loops += (tag.word == "for") - (tag.word == "endfor")
+        elif not self._hidden or self._captures:
+            self._write(f"\x00{number}\x00")
+
+    def _words(self, text: str) -> None:
+        text = text.translate(_FILLERS)
+        if self._verbatim:
+            self._write(text)
+            return
+        collapsed = _SPACES.sub(" ", text)
+        self._space = self._space or collapsed.startswith(" ")
+        if words := collapsed.strip(" "):
+            for position, part in enumerate(words.split("\x00")):  # an alternative text may hold tags
+                self._write(f"\x00{part}\x00" if position % 2 else part)
+            self._space = collapsed.endswith(" ")
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._flush()
+            self._out.append(text)
+            self._made = len(text) - len(text.rstrip("\n"))
+
+    def _flush(self) -> None:
+        if self._wanted > self._made:
+            self._out.append("\n" * (self._wanted - self._made))
+            self._made = self._wanted
+        elif self._space and not self._made:
+            self._out.append(" ")
+        self._wanted = 0
+        self._space = False
+
+    def _want(self, line_ends: int) -> None:
+        self._wanted = max(self._wanted, line_ends)
+        self._space = False
+
+    def _break(self, tag: str) -> None:
+        if tag in _PARAGRAPHS:
+            self._want(1 if tag in ("ul", "ol") and self._lists else 2)
+        elif tag == "br":
+            self._want(min(2, self._wanted + 1))
+        elif tag in _LINES:
+            self._want(1)
+
+    def _bullet(self) -> None:
+        indent = "  " * max(0, len(self._lists) - 1)
+        number = self._lists[-1] if self._lists else None
+        if number is not None and not self._loops:
+            self._lists[-1] = number + 1
+            self._write(f"{indent}{number + 1}. ")
+        else:
+            self._write(f"{indent}- ")
+
+    def _close(self, tag: str) -> None:
+        if tag in ("ul", "ol") and self._lists:
+            self._lists.pop()
+        elif tag == "pre":
+            self._verbatim -= 1
+        elif tag in ("td", "th") and not self._made:
+            self._write("  ")
+        elif tag == "a" and self._links:
+            self._end_link(*self._links.pop())
+        if tag != "br":
+            self._break(tag)
+
+    def _end_link(self, address: str, start: int) -> None:
+        """`text (address)`; just the text where the address says nothing more, just the address where there is no text."""
+        shown = "".join(self._out[start:]).strip()
+        bare = address.removeprefix("mailto:").removeprefix("tel:")
+        if not address or address.startswith(("#", "javascript:")) or bare == shown:
+            return
+        if address.rstrip("/") in (f"https://{shown}", f"http://{shown}"):
+            return
+        self._space = bool(shown)
+        self._write(f"({bare})" if shown else bare)

@@ -1,0 +1,149 @@
+"""Links, the open pixel and the unsubscribe address: everything in a message that leads back to us is made here.
+
+A fixed link becomes an index into the campaign's link table: `…/t/c/<recipient's token>.<index>`. A link with template tags in its
+address is rendered first and then sealed whole, for this recipient only (model.wire): neither can be made to
+lead elsewhere. Addresses that are not http or https stay as they are, and so do links inside `{% filter %}`, our own addresses,
+and the text part. Without a public URL nothing is tracked.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from postroom.delivery.growth import is_capture
+from postroom.delivery.lexer import PLACE, Skeleton, Tag, TagKind
+from postroom.delivery.templates import TOKEN_NAME, safe
+from postroom.errors import Invalid
+from postroom.model.wire import Sealer
+
+MAX_LINKS = 10_000
+
+_FILTER = "_personal_link"
+_MARKUP = re.compile(
+    r"<!--(?!\[if|<!\[endif|-?>).*?-->"  # comments, but not what Outlook reads
+    r"|<(?P<raw>script|style|title|textarea)\b.*?</(?P=raw)\s*>"
+    r"""|<(?P<tag>a|area|v:roundrect|v:rect)(?=[\s/])(?P<attributes>(?:[^>"']|"[^"]*"|'[^']*')*)>""",
+    re.IGNORECASE | re.DOTALL,
+)
+_HREF = re.compile(r"""(?<![\w-])href\s*=\s*(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|(?P<u>[^\s"'>]+))""", re.IGNORECASE)
+_WEB = re.compile(r"https?://[^\s]+", re.IGNORECASE)
+_OUR_NAMES = re.compile(r"unsubscribe_url(?![\w])")
+_BODY_END = re.compile(r"</body\s*>", re.IGNORECASE)
+
+
+def check_public_url(public_url: str) -> str:
+    """Without its final slash; `Invalid` unless it is an http(s) address without query."""
+    parts = urlsplit(public_url)
+    good = parts.scheme in ("http", "https") and parts.netloc and not parts.query and not parts.fragment
+    if not good or not re.fullmatch(r"[!-~]{1,300}", public_url) or re.search(r"""["'<>\\=]""", public_url):
+        raise Invalid(f"POSTROOM_PUBLIC_URL must look like https://mail.example.com, not '{public_url[:100]}'.")
+    return public_url.rstrip("/")
+
+
+def unsubscribe_url(public_url: str, token: str) -> str:
+    """Where a recipient says no more (GET asks, POST does it: RFC 8058)."""
+    return f"{public_url}/u/{token}"
+
+
+def track(template: Skeleton, public_url: str, *, opens: bool, clicks: bool) -> tuple[Skeleton, tuple[str, ...]]:
+    """The HTML template with its links and pixel in place, and the campaign's link table."""
+    tracked = template.with_text(template.text)
+    links: dict[str, int] = {}
+    if clicks:
+        _Links(tracked, public_url, links).rewrite()
+    if opens:
+        _add_pixel(tracked, public_url)
+    return tracked, tuple(links)
+
+
+def filters(public_url: str | None, sealer: Sealer) -> dict[str, Callable[..., Any]]:
+    """What the tracked template calls."""
+    return {} if public_url is None else {_FILTER: _personal_link(public_url, sealer)}
+
+
+def _personal_link(public_url: str, sealer: Sealer) -> Callable[..., Any]:
+    click, ours = f"{public_url}/t/c/", f"{public_url}/"
+
+    def personal_link(state: Any, rendered: str) -> Any:
+        url = html.unescape(str(rendered)).strip()
+        if not _WEB.fullmatch(url) or url.startswith(ours):
+            return safe(_harmless(url, str(rendered)))
+        token = state.lookup(TOKEN_NAME)
+        return safe(click + token + sealer.personal(token, url))
+
+    personal_link.__minijinja_pass_state__ = True  # type: ignore[attr-defined]
+    return personal_link
+
+
+def _harmless(url: str, rendered: str) -> str:
+    """An address that came out of a row must not run anything where a mail reader would let it."""
+    scheme = re.sub(r"[\x00-\x20]", "", url).partition(":")[0].lower()
+    return "#" if scheme in ("javascript", "vbscript", "data") else rendered
+
+
+class _Links:
+    """One pass over a template's markup."""
+
+    def __init__(self, skeleton: Skeleton, public_url: str, links: dict[str, int]) -> None:
+        self._skeleton = skeleton
+        self._click = f"{public_url}/t/c/"
+        self._public_url = public_url
+        self._links = links
+        self._untouched = _inside_filters(skeleton)
+
+    def rewrite(self) -> None:
+        self._skeleton.text = _MARKUP.sub(self._element, self._skeleton.text)
+
+    def _element(self, found: re.Match[str]) -> str:
+        if not found["tag"] or any(start <= found.start() < end for start, end in self._untouched):
+            return found[0]
+        return _HREF.sub(self._attribute, found[0])
+
+    def _attribute(self, found: re.Match[str]) -> str:
+        value = next(value for value in (found["d"], found["s"], found["u"]) if value is not None)
+        link = self._personal(value) if "\x00" in value else self._fixed(value)
+        return found[0] if link is None else f'href="{link}"'
+
+    def _fixed(self, value: str) -> str | None:
+        url = html.unescape(value).strip()
+        if not _WEB.fullmatch(url) or url.startswith(f"{self._public_url}/"):
+            return None
+        index = self._links.setdefault(url, len(self._links))
+        if index >= MAX_LINKS:
+            raise Invalid(f"HTML template: more than {MAX_LINKS} different links.")
+        return f"{self._click}{self._skeleton.add(Tag(TagKind.TOKEN, '', 0))}.{index}"
+
+    def _personal(self, value: str) -> str | None:
+        tags = [self._skeleton.tags[int(number)] for number in PLACE.findall(value)]
+        if all(tag.kind is TagKind.OUTPUT and _OUR_NAMES.match(tag.body) for tag in tags) and not PLACE.sub("", value).strip():
+            return None
+        line = tags[0].line
+        begin = self._skeleton.add(Tag(TagKind.BLOCK, f"filter {_FILTER}", line))
+        return begin + value.replace('"', "&quot;") + self._skeleton.add(Tag(TagKind.BLOCK, "endfilter", line))
+
+
+def _inside_filters(skeleton: Skeleton) -> list[tuple[int, int]]:
+    """Where the text is inside `{% filter %}`, which would change an address."""
+    ranges: list[tuple[int, int]] = []
+    opened: list[int] = []
+    for place in PLACE.finditer(skeleton.text):
+        tag = skeleton.tags[int(place[1])]
+        if tag.word == "filter" and is_capture(tag):
+            opened.append(place.end())
+        elif tag.word == "endfilter" and opened:
+            ranges.append((opened.pop(), place.start()))
+    return ranges
+
+
+def _add_pixel(skeleton: Skeleton, public_url: str) -> None:
+    """Before the last `</body>`, or at the end."""
+    token = skeleton.add(Tag(TagKind.TOKEN, "", 0))
+    style = "display:block;width:1px;height:1px;border:0"
+    pixel = f'<img src="{public_url}/t/o/{token}" width="1" height="1" alt="" style="{style}">'
+    ends = list(_BODY_END.finditer(skeleton.text))
+    position = ends[-1].start() if ends else len(skeleton.text.rstrip())
+    skeleton.text = skeleton.text[:position] + pixel + skeleton.text[position:]
