@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from postroom.clock import Clock, SystemClock
 from postroom.delivery.composing import Composing
@@ -16,6 +17,7 @@ from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Home
+from postroom.model.finding import Finding, Level
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.pipeline.scheduler import Scheduler
 from postroom.pipeline.sender.sender import Sender, SenderOptions, Stores
@@ -23,10 +25,12 @@ from postroom.pipeline.splitter import Checkpoints, Splitter
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._files import FileLock
 from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded.backup import DirectoryArchive
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.objects import FileObjects
+from postroom.platform.embedded.probe import examine_data
 from postroom.platform.embedded.queues import SqliteQueues
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.tables import SqliteTables
@@ -34,14 +38,20 @@ from postroom.platform.embedded.timers import SqliteTimers
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.inbox import Inbox
 from postroom.platform.mail.port import Mailer
+from postroom.platform.mail.probe import examine_relay
+from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import parse_provider
+from postroom.services.backup import BackupService
 from postroom.services.campaigns import CampaignService
+from postroom.services.doctor import Check, Doctor
 from postroom.services.inbox import InboxService
+from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.status import StatusService
 from postroom.services.suppression import Suppressions
 from postroom.settings import Settings
 
+INBOX = "inbox:"
 DEFAULT_PROVIDER = "default"
 """The provider of a campaign that names none: the setting POSTROOM_MAIL, as it is when the mail leaves."""
 
@@ -157,6 +167,35 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
 def _mailer(settings: Settings, provider: str) -> Mailer:
     """A new mailer for a campaign's provider."""
     url = settings.mail if provider == DEFAULT_PROVIDER else provider
-    if url == "inbox:":
+    if url == INBOX:
         raise Unsupported("the built-in inbox is not running in this process: start the campaign with `postroom send`")
     return SmtpMailer(parse_provider(url))
+
+
+def backups(settings: Settings) -> BackupService:
+    """Copies of the data directory, and their way back; needs nothing opened."""
+    return BackupService(DirectoryArchive(settings.data, SystemClock()), _records)
+
+
+@contextmanager
+def _records(data: Path) -> Iterator[Campaigns]:
+    clock = SystemClock()
+    with closing(open_control(data)) as control:
+        yield Campaigns(SqliteTables(control, clock), clock)
+
+
+def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -> Doctor:
+    """What can be examined of this installation; opens nothing yet."""
+    checks: list[tuple[str, Check]] = [("data directory", partial(examine_data, settings.data))]
+    if settings.mail == INBOX:
+        checks.append(("mail server", _no_relay))
+    else:
+        checks.append(("mail server", lambda: examine_relay(parse_provider(settings.mail))))
+    if domain is not None:
+        checks.append((f"domain {domain}", partial(examine_domain, domain, selectors, Resolver())))
+    return Doctor(checks)
+
+
+def _no_relay() -> Iterator[Finding]:
+    todo = "set POSTROOM_MAIL=smtp://… to reach people"
+    yield Finding("mail server", Level.OK, "the built-in inbox: mail stays on this machine", todo)

@@ -6,6 +6,9 @@ import sys
 
 import typer
 
+from postroom.entrypoints.cli import inbox, suppress
+from postroom.entrypoints.cli.backup import backup_command, restore_command
+from postroom.entrypoints.cli.doctor import doctor_command
 from postroom.entrypoints.cli.send import send_command
 from postroom.entrypoints.cli.session import exit_code, say
 from postroom.entrypoints.cli.worker import worker_command
@@ -18,6 +21,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("send")(send_command)
+app.add_typer(inbox.app, name="inbox")
+app.add_typer(suppress.app, name="suppress")
+app.command("doctor")(doctor_command)
+app.command("backup")(backup_command)
+app.command("restore")(restore_command)
 app.command("worker", hidden=True)(worker_command)
 
 

@@ -1,0 +1,57 @@
+"""`postroom backup` and `postroom restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.output import print_json, shown_time
+from postroom.entrypoints.cli.session import load_settings, say
+from postroom.model.backup import Copied
+from postroom.wiring import backups
+
+
+def backup_command(
+    directory: Annotated[Path, typer.Argument(help="A new or empty directory, best on another disk.")],
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Copy everything, consistently, while mail may be being sent."""
+    copied = backups(load_settings(data=data)).backup(directory, _quiet)
+    if as_json:
+        print_json(_as_dict(copied))
+    else:
+        say(f"{_size(copied)} as of {shown_time(copied.created_at)} are in {directory}")
+
+
+def restore_command(
+    directory: Annotated[Path, typer.Argument(help="What `postroom backup` made.")],
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Bring a backup back into a data directory that is new or empty. Campaigns that were under way wait, paused."""
+    settings = load_settings(data=data)
+    restored = backups(settings).restore(directory, _quiet)
+    if as_json:
+        print_json({**_as_dict(restored.copied), "held": restored.held})
+        return
+    say(f"{_size(restored.copied)} as of {shown_time(restored.copied.created_at)} are back in {settings.data}")
+    if restored.held:
+        say("These campaigns were under way. What was sent after the backup is not known here and would be sent again:")
+        for campaign in restored.held:
+            say(f"  {campaign}: postroom campaign show, resume or cancel {campaign}")
+
+
+def _quiet(name: str) -> None:
+    """A copy is quick; its end is what matters."""
+
+
+def _size(copied: Copied) -> str:
+    return f"{copied.files:,} files ({copied.size / 1_000_000:,.1f} MB)"
+
+
+def _as_dict(copied: Copied) -> dict[str, object]:
+    return {"created_at": shown_time(copied.created_at), "files": copied.files, "size": copied.size}

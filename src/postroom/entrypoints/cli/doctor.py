@@ -1,0 +1,47 @@
+"""`postroom doctor`: whether everything is set up right, and what to do where it is not."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.output import print_json, print_rows
+from postroom.entrypoints.cli.session import FAILED, load_settings
+from postroom.errors import Invalid
+from postroom.model.finding import Finding, Level
+from postroom.services.doctor import healthy
+from postroom.settings import Settings
+from postroom.wiring import doctor
+
+_STYLES = {Level.OK: "green", Level.SKIPPED: "dim", Level.WARN: "yellow", Level.FAIL: "bold red"}
+
+
+def doctor_command(
+    domain: Annotated[str | None, typer.Option(help="The domain you send from: its SPF, DKIM and DMARC are looked up.")] = None,
+    selector: Annotated[list[str] | None, typer.Option(help="DKIM selector your relay signs with; again for more.")] = None,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Check settings, data directory, mail server and the sending domain. Exit code 1: something does not work."""
+    try:
+        settings = load_settings(data=data)
+    except Invalid as error:
+        findings = [Finding("settings", Level.FAIL, str(error), "docs/reference/settings.md lists them all")]
+    else:
+        findings = [_settings(settings), *doctor(settings, domain, tuple(selector or ())).examine()]
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        rows = [(finding.level.value, finding.subject, finding.text, finding.todo) for finding in findings]
+        print_rows(("", "what", "found", "to do"), rows, [_STYLES[finding.level] for finding in findings])
+    sys.stdout.flush()
+    if not healthy(findings):
+        raise typer.Exit(FAILED)
+
+
+def _settings(settings: Settings) -> Finding:
+    changed = [f"{name}={value}" for name, value in settings.shown().items() if value != Settings().shown()[name]]
+    return Finding("settings", Level.OK, ", ".join(changed) or "all as they come")

@@ -1,0 +1,110 @@
+"""`postroom suppress`: who must not be written to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
+from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, say, session
+from postroom.errors import Invalid
+from postroom.ledger.suppression import Reason, Suppressed
+
+app = typer.Typer(help="People who must not be written to.", no_args_is_help=True)
+
+Address = Annotated[str, typer.Argument(help="Any spelling of it.")]
+Because = Annotated[Reason, typer.Option(help="Why.")]
+
+
+@app.command()
+def add(
+    address: Address,
+    reason: Because = Reason.MANUAL,
+    note: Annotated[str, typer.Option(help="Free text, kept with it.")] = "",
+    data: Data = None,
+) -> None:
+    """Enter an address. A person's own will (unsubscribe, complaint) replaces other reasons."""
+    with session(data=data) as postroom:
+        added = postroom.suppressions.add(address, reason=reason, note=note)
+    say("added" if added else "was on the list already")
+
+
+@app.command()
+def remove(address: Address, data: Data = None) -> None:
+    """Take an address off the list. Exit code 1: it was not on it."""
+    with session(data=data) as postroom:
+        removed = postroom.suppressions.remove(address)
+    if not removed:
+        say(f"{address} is not on the list")
+        raise typer.Exit(FAILED)
+    say("removed")
+
+
+@app.command("list")
+def list_entries(
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Where to go on: what the last list ended with.")] = None,
+    address: Annotated[str | None, typer.Option(help="Only this address, in any spelling.")] = None,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """List entries, in no particular order."""
+    with session(data=data) as postroom:
+        if address is None:
+            page = postroom.suppressions.list(cursor=cursor, limit=limit)
+            entries, following = page.entries, page.cursor
+        else:
+            found = postroom.suppressions.get(address)
+            entries, following = [found] if found else [], None
+    if as_json:
+        print_json({"suppressions": [_as_dict(entry) for entry in entries], "cursor": following})
+        return
+    rows = [(entry.address, entry.reason.value, shown_time(entry.added_at), entry.note) for entry in entries]
+    print_rows(("address", "reason", "added", "note"), rows)
+    if following is not None:
+        say(f"more with: postroom suppress list --cursor {following}")
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="CSV in UTF-8: an address a row, with or without a header; - for standard input.")],
+    reason: Because = Reason.MANUAL,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Enter every row of a CSV file. Exit code 2: some rows were not entered; they are listed."""
+    try:
+        with session(data=data) as postroom, sys.stdin.buffer if str(file) == "-" else file.open("rb") as reading:
+            done = postroom.suppressions.import_csv(reading, reason=reason)
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {error.strerror}") from error
+    if as_json:
+        rejected = [{"line": line.line, "address": line.text, "reason": line.reason} for line in done.rejected]
+        print_json({"rows": done.rows, "added": done.added, "already": done.already, "rejected": rejected})
+    else:
+        for line in done.rejected:
+            say(f"line {line.line}: {line.text!r}: {line.reason}")
+        say(f"{done.rows:,} rows: {done.added:,} added, {done.already:,} were there already, {len(done.rejected):,} rejected")
+    if done.rejected:
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+def export(data: Data = None) -> None:
+    """Write the whole list as CSV to standard output; `import` takes it back."""
+    with session(data=data) as postroom:
+        for line in postroom.suppressions.export_csv():
+            sys.stdout.write(line)
+
+
+def _as_dict(entry: Suppressed) -> dict[str, object]:
+    return {
+        "address": entry.address,
+        "reason": entry.reason.value,
+        "added_at": shown_time(entry.added_at),
+        "note": entry.note,
+    }

@@ -1,0 +1,119 @@
+"""Whether a data directory can hold a home: for `doctor`. Writes a small trial and takes it away again.
+
+SQLite's WAL needs shared memory and locks that network file systems do not give, so a share is a failure and not a warning.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from postroom.model.finding import Finding, Level
+from postroom.platform.embedded._files import disk_errors
+from postroom.platform.embedded._sqlite import database_error
+
+_SUBJECT = "data directory"
+_SQLITE_LEAST = (3, 37, 0)  # STRICT tables
+_SPACE_FAIL = 100 << 20
+_SPACE_WARN = 2 << 30
+_REMOTE = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "fuse.gcsfuse",
+    }
+)
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def examine_data(data: Path) -> Iterator[Finding]:
+    """Every finding about `data`, which may not exist yet. `StorageFull`, `Unavailable`: it cannot be written."""
+    data = data.absolute()
+    if data.exists():
+        yield Finding(_SUBJECT, Level.OK, f"{data}")
+        mode = data.stat().st_mode & 0o077
+        if mode:
+            yield Finding(
+                _SUBJECT, Level.WARN, "others on this machine may read it, people's addresses included", f"chmod 700 {data}"
+            )
+    else:
+        yield Finding(_SUBJECT, Level.OK, f"{data} (not there yet: made when it is first used)")
+    nearest = next(parent for parent in (data, *data.parents) if parent.exists())
+    yield from _file_system(nearest)
+    yield from _space(nearest)
+    yield from _sqlite(nearest)
+
+
+def _file_system(directory: Path) -> Iterator[Finding]:
+    kind = file_system(directory, _MOUNTS.read_text("utf-8", "replace")) if _MOUNTS.exists() else None
+    if kind is None:
+        yield Finding("file system", Level.SKIPPED, "its kind could not be told", "make sure it is a local disk")
+    elif kind in _REMOTE:
+        todo = "put POSTROOM_DATA on a local disk: databases on a share are damaged sooner or later"
+        yield Finding("file system", Level.FAIL, f"{kind} is a network file system", todo)
+    elif kind in {"tmpfs", "ramfs"}:
+        yield Finding(
+            "file system", Level.WARN, f"{kind} is memory: everything is lost with the power", "put POSTROOM_DATA on a disk"
+        )
+    else:
+        yield Finding("file system", Level.OK, kind)
+
+
+def file_system(directory: Path, mountinfo: str) -> str | None:
+    """The kind of file system `directory` is on, from the text of /proc/self/mountinfo (proc(5)); None: not told."""
+    best: tuple[int, str] | None = None
+    for line in mountinfo.splitlines():
+        place, separator, source = line.partition(" - ")
+        fields = place.split(" ")
+        if not separator or len(fields) < 5:
+            continue
+        mount = Path(fields[4].encode().decode("unicode_escape"))  # a space is written \040
+        if directory.is_relative_to(mount) and (best is None or len(mount.parts) >= best[0]):
+            best = (len(mount.parts), source.split(" ", 1)[0])
+    return best[1] if best else None
+
+
+def _space(directory: Path) -> Iterator[Finding]:
+    with disk_errors(directory):
+        free = shutil.disk_usage(directory).free
+    text = f"{free / (1 << 30):.1f} GB free"
+    if free < _SPACE_FAIL:
+        yield Finding("disk space", Level.FAIL, text, "make room: sending stops when the disk is full")
+    elif free < _SPACE_WARN:
+        yield Finding("disk space", Level.WARN, text, "a million recipients need about 1 GB")
+    else:
+        yield Finding("disk space", Level.OK, text)
+
+
+def _sqlite(directory: Path) -> Iterator[Finding]:
+    if sqlite3.sqlite_version_info < _SQLITE_LEAST:
+        least = ".".join(map(str, _SQLITE_LEAST))
+        yield Finding("SQLite", Level.FAIL, f"{sqlite3.sqlite_version} is too old", f"use a Python that brings {least} or newer")
+        return
+    with disk_errors(directory), tempfile.TemporaryDirectory(prefix=".postroom-doctor-", dir=directory) as trial:
+        path = Path(trial) / "trial.db"
+        try:
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+                connection.execute("CREATE TABLE trial (x INTEGER) STRICT")
+        except sqlite3.Error as error:
+            raise database_error(error, path) or error from error
+    if mode == "wal":
+        yield Finding("SQLite", Level.OK, f"{sqlite3.sqlite_version}, writes there with a WAL")
+    else:
+        todo = "put POSTROOM_DATA on a local disk"
+        yield Finding("SQLite", Level.FAIL, f"no WAL there (journal mode {mode})", todo)

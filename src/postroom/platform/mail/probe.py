@@ -1,0 +1,129 @@
+"""Whether a relay would take mail: connect, TLS, EHLO, log in, hang up. Nothing is sent. For `doctor`; blocking.
+
+The mailer (smtp.py) speaks to the same relay in its own way; this one uses the standard library's client, so that what both
+agree on is the relay's doing.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import ssl
+from collections.abc import Iterator
+
+from postroom.model.finding import Finding, Level
+from postroom.platform.mail._session import tls_context
+from postroom.platform.mail.url import Auth, SmtpConfig, Tls
+
+_TIMEOUT_S = 10.0
+_SUBJECT = "mail server"
+
+
+def examine_relay(config: SmtpConfig) -> Iterator[Finding]:
+    """Every finding about the relay; within about half a minute."""
+    try:
+        with _connected(config) as client:
+            yield Finding(_SUBJECT, Level.OK, f"{config.host}:{config.port} answers")
+            yield from _greet(client, config)
+            if config.tls in (Tls.STARTTLS, Tls.AUTO):
+                yield from _start_tls(client, config)
+            elif config.tls is Tls.TLS:
+                yield _encrypted(client)
+            elif not config.is_local:
+                yield Finding("TLS", Level.WARN, "off: mail crosses the network readable", "use tls=starttls or tls=tls")
+            if config.user is not None:
+                yield from _log_in(client, config)
+    except (OSError, smtplib.SMTPException) as error:
+        yield _failure(error, config)
+
+
+def _failure(error: Exception, config: SmtpConfig) -> Finding:
+    """What went wrong in words, and what to do."""
+    relay = f"{config.host}:{config.port}"
+    modes = "check tls= and the port: 465 is tls, 587 starttls"
+    match error:
+        case ssl.SSLCertVerificationError():
+            todo = "use the name in its certificate, or name the authority's file with ca_file="
+            text = f"the certificate of {config.host} is not trusted: {error.verify_message}"
+            return Finding("TLS", Level.FAIL, text, todo)
+        case ssl.SSLError():
+            return Finding("TLS", Level.FAIL, f"no TLS with {relay}: {error.reason or error}", modes)
+        case socket.gaierror():
+            return Finding(_SUBJECT, Level.FAIL, f"{config.host} has no address: {error.strerror}", "check the relay's name")
+        case TimeoutError():
+            todo = "check host and port, and whether a firewall stops outgoing mail (port 25 often is)"
+            return Finding(_SUBJECT, Level.FAIL, f"{relay} does not answer within {_TIMEOUT_S:.0f} s", todo)
+        case smtplib.SMTPResponseException():
+            return Finding(_SUBJECT, Level.FAIL, f"{relay} refuses: {error.smtp_code} {_text(error.smtp_error)}")
+        case OSError() if error.strerror:
+            return Finding(_SUBJECT, Level.FAIL, f"cannot connect to {relay}: {error.strerror}", "check host and port")
+        case _:
+            return Finding(_SUBJECT, Level.FAIL, f"{relay} hung up: {error}", modes)
+
+
+def _connected(config: SmtpConfig) -> smtplib.SMTP:
+    name = config.helo or socket.gethostname()
+    if config.tls is Tls.TLS:
+        return smtplib.SMTP_SSL(config.host, config.port, name, timeout=_TIMEOUT_S, context=tls_context(config))
+    return smtplib.SMTP(config.host, config.port, name, timeout=_TIMEOUT_S)
+
+
+def _greet(client: smtplib.SMTP, config: SmtpConfig) -> Iterator[Finding]:
+    client.ehlo_or_helo_if_needed()
+    if not client.does_esmtp:
+        yield Finding("EHLO", Level.WARN, "an old server that knows only HELO: slow, and no address beyond ASCII")
+    elif config.pipelining and not client.has_extn("pipelining"):
+        yield Finding("EHLO", Level.WARN, "no PIPELINING: each message takes four round trips instead of one")
+    else:
+        yield Finding("EHLO", Level.OK, f"offers {', '.join(sorted(client.esmtp_features))}")
+
+
+def _start_tls(client: smtplib.SMTP, config: SmtpConfig) -> Iterator[Finding]:
+    if not client.has_extn("starttls"):
+        if config.tls is Tls.STARTTLS:
+            yield Finding(
+                "TLS", Level.FAIL, "STARTTLS is not offered", "use the relay's tls port (465), or tls=none on a network of yours"
+            )
+        elif not config.is_local:
+            yield Finding("TLS", Level.WARN, "STARTTLS is not offered: mail crosses the network readable")
+        return
+    client.starttls(context=tls_context(config))
+    client.ehlo()
+    yield _encrypted(client)
+
+
+def _encrypted(client: smtplib.SMTP) -> Finding:
+    version = client.sock.version() if isinstance(client.sock, ssl.SSLSocket) else None
+    return Finding("TLS", Level.OK, version or "on")
+
+
+def _log_in(client: smtplib.SMTP, config: SmtpConfig) -> Iterator[Finding]:
+    user, password = config.user or "", config.password or ""
+    if not (isinstance(client.sock, ssl.SSLSocket) or config.clear_auth or config.is_local):
+        yield Finding("AUTH", Level.FAIL, "the password is not sent without TLS", "use tls=starttls or tls=tls")
+        return
+    if not client.has_extn("auth"):
+        yield Finding(
+            "AUTH", Level.FAIL, "the server offers no login here", "check the port and tls=, or leave user and password out"
+        )
+        return
+    try:
+        if config.auth is Auth.XOAUTH2:
+            client.auth("XOAUTH2", lambda challenge=None: "" if challenge else f"user={user}\x01auth=Bearer {password}\x01\x01")
+        else:
+            client.login(user, password)
+    except smtplib.SMTPAuthenticationError as error:
+        text = f"{user} is refused: {error.smtp_code} {_text(error.smtp_error)}"
+        yield Finding(
+            "AUTH", Level.FAIL, text, "check user and password; characters like @ : / in them are percent-encoded in the URL"
+        )
+    except smtplib.SMTPNotSupportedError as error:
+        yield Finding(
+            "AUTH", Level.FAIL, f"no common way to log in: {error}", f"the server offers {client.esmtp_features['auth']}"
+        )
+    else:
+        yield Finding("AUTH", Level.OK, f"logged in as {user}")
+
+
+def _text(reply: bytes | str) -> str:
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply

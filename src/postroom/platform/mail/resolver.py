@@ -1,0 +1,52 @@
+"""Asks the DNS, briefly: what `doctor` needs to judge a sending domain (services.sending_domain)."""
+
+from __future__ import annotations
+
+import dns.exception
+import dns.name
+import dns.rdatatype
+import dns.resolver
+from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.ANY.TXT import TXT
+
+from postroom.errors import Invalid, Unavailable
+
+_TIMEOUT_S = 4.0
+"""For one name, all servers and repeats included."""
+
+
+class Resolver:
+    """This machine's own resolver. An absent name or type is an empty list; no answer `Unavailable`, a bad name `Invalid`."""
+
+    def __init__(self, resolver: dns.resolver.Resolver | None = None) -> None:
+        """`resolver`: instead of the one that this machine is set up with, which is read at the first question."""
+        self._resolver = resolver
+
+    def txt(self, name: str) -> list[str]:
+        """Texts of a name, each record in one piece."""
+        return [
+            b"".join(record.strings).decode("utf-8", "replace")
+            for record in self._ask(name, dns.rdatatype.TXT)
+            if isinstance(record, TXT)
+        ]
+
+    def mx(self, name: str) -> list[str]:
+        """Hosts that take its mail, the preferred first; `.` for a null MX (RFC 7505)."""
+        records = [record for record in self._ask(name, dns.rdatatype.MX) if isinstance(record, MX)]
+        return [record.exchange.to_text(omit_final_dot=True) for record in sorted(records, key=lambda record: record.preference)]
+
+    def has_address(self, name: str) -> bool:
+        """Whether it has an IPv4 or IPv6 address."""
+        return any(self._ask(name, kind) for kind in (dns.rdatatype.A, dns.rdatatype.AAAA))
+
+    def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> list[object]:
+        try:
+            if self._resolver is None:
+                self._resolver = dns.resolver.Resolver()
+            return list(self._resolver.resolve(name, kind, lifetime=_TIMEOUT_S, search=False))
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return []
+        except (dns.name.LabelTooLong, dns.name.EmptyLabel, dns.name.NameTooLong, UnicodeError) as error:
+            raise Invalid(f"{name!r} is no name in the DNS: {error}") from error
+        except (dns.exception.DNSException, OSError) as error:
+            raise Unavailable(f"the DNS gave no answer about {name}") from error

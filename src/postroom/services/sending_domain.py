@@ -1,0 +1,150 @@
+"""What receivers find when they ask the DNS about a domain that mail is sent from.
+
+SPF (RFC 7208), DKIM (RFC 6376, key sizes RFC 8301), DMARC (RFC 7489) and whether mail can come back (RFC 5321 §5.1, RFC 7505).
+Gmail and Yahoo refuse bulk mail from domains that lack any of the first three. A name server that does not answer is
+"could not be checked", never a verdict.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Protocol
+
+from postroom.errors import Unavailable
+from postroom.model.finding import Finding, Level
+
+_SPF_LOOKUPS = 10  # RFC 7208 §4.6.4: more is a permanent error
+_RSA_1024_DER = 162  # bytes of a SubjectPublicKeyInfo; 2048 bits are 294
+_RSA_2048_DER = 290
+_LOOKUP_TERMS = ("include:", "exists:", "redirect=", "a:", "mx:", "ptr:")
+
+
+class Names(Protocol):
+    """A resolver: an absent name or type is an empty list; no answer is `Unavailable`."""
+
+    def txt(self, name: str) -> list[str]: ...
+
+    def mx(self, name: str) -> list[str]:
+        """Hosts, `.` for a null MX."""
+        ...
+
+    def has_address(self, name: str) -> bool: ...
+
+
+def examine(domain: str, selectors: tuple[str, ...], names: Names) -> Iterator[Finding]:
+    """Every finding about `domain`; DKIM needs the selector the relay signs with."""
+    yield from _guarded(f"SPF of {domain}", partial(_spf, domain, names))
+    if not selectors:
+        todo = "name it with --selector: your relay's set-up shows it"
+        yield Finding(f"DKIM of {domain}", Level.SKIPPED, "the key's selector is not known", todo)
+    for selector in selectors:
+        yield from _guarded(f"DKIM key {selector}", partial(_dkim, f"{selector}._domainkey.{domain}", names))
+    yield from _guarded(f"DMARC of {domain}", partial(_dmarc, domain, names))
+    yield from _guarded(f"mail to {domain}", partial(_mail_back, domain, names))
+
+
+def _guarded(subject: str, check: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check(subject)
+    except Unavailable as error:
+        yield Finding(subject, Level.SKIPPED, f"could not be checked: {error}")
+
+
+def _spf(domain: str, names: Names, subject: str) -> Iterator[Finding]:
+    records = [text for text in names.txt(domain) if text.lower() == "v=spf1" or text.lower().startswith("v=spf1 ")]
+    if not records:
+        yield Finding(
+            subject, Level.WARN, "no SPF record", f"publish a TXT record `v=spf1 include:<your relay> ~all` at {domain}"
+        )
+        return
+    if len(records) > 1:
+        yield Finding(subject, Level.FAIL, f"{len(records)} SPF records: receivers treat that as none", "merge them into one")
+        return
+    terms = records[0].lower().split()[1:]
+    lookups = _spf_lookups(records[0], names, {domain})
+    if lookups > _SPF_LOOKUPS:
+        todo = "remove senders that you no longer use"
+        yield Finding(subject, Level.FAIL, f"needs {lookups} DNS look-ups; receivers stop at {_SPF_LOOKUPS}", todo)
+    elif "+all" in terms or "all" in terms:
+        yield Finding(subject, Level.WARN, "allows the whole world to send (+all)", "end it with ~all or -all")
+    else:
+        yield Finding(subject, Level.OK, records[0])
+
+
+def _spf_lookups(record: str, names: Names, seen: set[str]) -> int:
+    """Look-ups that evaluating `record` costs, those of what it includes counted, each name once."""
+    count = 0
+    for term in record.lower().split()[1:]:
+        bare = term.lstrip("+-~?")
+        if not (bare in {"a", "mx", "ptr"} or bare.startswith((*_LOOKUP_TERMS, "a/", "mx/"))):
+            continue
+        count += 1
+        if bare.startswith(("include:", "redirect=")) and "%" not in bare and count <= _SPF_LOOKUPS:
+            name = bare.partition(":" if bare.startswith("include:") else "=")[2]
+            if name not in seen and len(seen) <= _SPF_LOOKUPS:
+                seen.add(name)
+                count += sum(_spf_lookups(text, names, seen) for text in names.txt(name) if text.lower().startswith("v=spf1"))
+    return count
+
+
+def _dkim(name: str, names: Names, subject: str) -> Iterator[Finding]:
+    records = names.txt(name)
+    if not records:
+        yield Finding(subject, Level.FAIL, f"no key at {name}", "publish the TXT record that your relay's set-up shows")
+        return
+    tags = _tags(records[0])
+    key = "".join(tags.get("p", "").split())
+    if not key:
+        yield Finding(subject, Level.FAIL, f"the key at {name} is revoked (empty p=)", "publish the relay's present key")
+        return
+    try:
+        size = len(base64.b64decode(key, validate=True))
+    except binascii.Error:
+        yield Finding(subject, Level.FAIL, f"the key at {name} is not base64", "publish it again, in one piece")
+        return
+    if tags.get("k", "rsa") == "rsa" and size < _RSA_1024_DER:
+        yield Finding(subject, Level.FAIL, "an RSA key of less than 1024 bits: receivers ignore it", "use 2048 bits")
+    elif tags.get("k", "rsa") == "rsa" and size < _RSA_2048_DER:
+        yield Finding(subject, Level.WARN, "an RSA key of less than 2048 bits", "use 2048 bits")
+    else:
+        yield Finding(subject, Level.OK, f"a key at {name}")
+
+
+def _dmarc(domain: str, names: Names, subject: str) -> Iterator[Finding]:
+    labels = domain.split(".")
+    for at in range(len(labels) - 1):
+        name = "_dmarc." + ".".join(labels[at:])
+        records = [text for text in names.txt(name) if _tags(text).get("v") == "DMARC1"]
+        if len(records) > 1:
+            yield Finding(subject, Level.FAIL, f"{len(records)} records at {name}: receivers ignore them all", "keep one")
+            return
+        if records:
+            policy = _tags(records[0]).get("p", "")
+            if policy.lower() in {"none", "quarantine", "reject"}:
+                yield Finding(subject, Level.OK, f"policy {policy.lower()}, at {name}")
+            else:
+                yield Finding(
+                    subject, Level.FAIL, f"the record at {name} has no valid p=", "set p=none, p=quarantine or p=reject"
+                )
+            return
+    todo = f"publish a TXT record `v=DMARC1; p=none; rua=mailto:…` at _dmarc.{domain}"
+    yield Finding(subject, Level.WARN, "no DMARC record: Gmail and Yahoo ask it of everybody who sends in bulk", todo)
+
+
+def _mail_back(domain: str, names: Names, subject: str) -> Iterator[Finding]:
+    hosts = names.mx(domain)
+    if hosts == ["."]:
+        yield Finding(subject, Level.WARN, "the domain takes no mail (null MX): receivers distrust senders they cannot answer")
+    elif hosts or names.has_address(domain):
+        yield Finding(subject, Level.OK, f"goes to {', '.join(hosts) or domain}")
+    else:
+        todo = "publish an MX record, or send from a domain that has one"
+        yield Finding(subject, Level.WARN, "neither MX nor address: bounces and replies are lost", todo)
+
+
+def _tags(record: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in record.split(";"))
+    return {name.strip().lower(): value.strip() for name, separator, value in pairs if separator}
