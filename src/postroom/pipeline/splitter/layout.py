@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from postroom.errors import Invalid
 from postroom.pipeline.splitter.columns import address_column, find_column, header_names, is_address, numbered_names
@@ -68,28 +69,34 @@ def _delimit(head: bytes, encoding: Encoding, *, whole: bool) -> tuple[str, list
     """The delimiter, the first records under it, and how many records before them declare it."""
     first_line = next(iter("".join(islice(_texts(head, encoding, whole=True), 1)).splitlines()), "")
     if declared := _DECLARED.fullmatch(first_line):
-        return declared[1], _sample(head, encoding, declared[1], whole=whole)[1:], 1
-    samples: dict[str, list[Record]] = {}
-    refused: list[Invalid] = []
-    for delimiter in _DELIMITERS:
-        try:
-            samples[delimiter] = _sample(head, encoding, delimiter, whole=whole)
-        except Invalid as error:
-            refused.append(error)
-    if not samples:
-        raise refused[0]
-    best = max(samples, key=lambda delimiter: _fitness(samples[delimiter]))
-    return best, samples[best], 0
+        return declared[1], _sample(head, encoding, declared[1], whole=whole).checked()[1:], 1
+    samples = {delimiter: _sample(head, encoding, delimiter, whole=whole) for delimiter in _DELIMITERS}
+    best = max(samples, key=lambda delimiter: _fitness(samples[delimiter].records))
+    return best, samples[best].checked(), 0
 
 
-def _sample(head: bytes, encoding: Encoding, delimiter: str, *, whole: bool) -> list[Record]:
+class _Sample(NamedTuple):
+    """The first records under some delimiter, and the error that ended them: a wrong delimiter finds wrong quotes."""
+
+    records: list[Record]
+    error: Invalid | None = None
+
+    def checked(self) -> list[Record]:
+        if self.error is not None:
+            raise self.error
+        return self.records
+
+
+def _sample(head: bytes, encoding: Encoding, delimiter: str, *, whole: bool) -> _Sample:
     records: list[Record] = []
     try:
         for record in islice(read_records(_texts(head, encoding, whole=whole), delimiter), _SAMPLED):
             records.append(record)  # noqa: PERF402 - what was read before the head ends is kept
     except _HeadEnds:
         pass
-    return records
+    except Invalid as error:
+        return _Sample(records, error)
+    return _Sample(records)
 
 
 def _texts(head: bytes, encoding: Encoding, *, whole: bool) -> Iterator[str]:
