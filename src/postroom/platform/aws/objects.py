@@ -1,0 +1,284 @@
+"""Objects (ports.objects) in a versioned S3 bucket, which is made for them alone.
+
+S3 keeps what was put beside the content: the SHA-256 of the whole, the instant, and a mark of the put. Content that does not
+come as bytes is spooled first, in memory while it is small and then in a temporary file, because its SHA-256 must be
+known before its first byte is sent. Up to 16 MiB go in one request that S3 checks against the SHA-256, more goes in parts,
+each checked; what a killed upload leaves is invisible, and swept by the bucket's own rule.
+
+An `if_absent` put whose answer was lost is repeated by botocore and refused to its own first try: the mark on what is there
+says whose it was. A plain put so repeated may leave two versions of the same content.
+
+S3's listing tells neither version nor SHA-256, so each listed object is asked for, 16 at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from botocore.exceptions import ClientError
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Invalid, NotFound, Unavailable
+from postroom.platform.aws._content import Spooled, spool
+from postroom.platform.aws._download import CHUNK_BYTES, Download
+from postroom.platform.aws._errors import code_of, speaking
+from postroom.platform.ports.limits import check_object_key, check_object_prefix, check_page
+from postroom.platform.ports.objects import ObjectInfo, ObjectPage
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PART_BYTES = 16 << 20
+_MAX_PARTS = 9_000  # S3 takes 10,000
+_THREADS = 16
+_PURGE_MAX = 1_000  # DeleteObjects
+_TRIES = 5
+_PAUSE_S = 0.1
+# A bad version id is an invalid argument; a marker of a deletion has no method GET; a HEAD answers without a body.
+_ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "InvalidArgument", "MethodNotAllowed", "404", "405", "400"})
+_BEYOND = "InvalidRange"
+_TAKEN = "PreconditionFailed"
+_RACING = "ConditionalRequestConflict"
+
+
+class S3Objects:
+    """See ports.objects and the module's text."""
+
+    def __init__(self, client: S3Client, bucket: str, clock: Clock) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
+
+    def close(self) -> None:
+        """End the threads; streams that are open stay open."""
+        self._pool.shutdown()
+
+    def put(
+        self,
+        key: str,
+        content: bytes | BinaryIO | Iterator[bytes],
+        *,
+        content_type: str = "application/octet-stream",
+        if_absent: bool = False,
+    ) -> ObjectInfo:
+        check_object_key(key)
+        with spool(content) as spooled:
+            for attempt in range(_TRIES):
+                info = self._put(key, spooled, content_type, if_absent=if_absent)
+                if info is not None:
+                    return info
+                self._clock.sleep(_PAUSE_S * 2**attempt)
+        raise Unavailable(f"others kept putting the object {key}")
+
+    def _put(self, key: str, spooled: Spooled, content_type: str, *, if_absent: bool) -> ObjectInfo | None:
+        """Store it; None if S3 asks for it once more, because another conditional put was under way."""
+        now, mark = self._clock.now(), self._clock.random(9).hex()
+        metadata = {"sha256": spooled.sha256, "stored-at": str(now), "mark": mark}
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        store = self._put_whole if spooled.size <= PART_BYTES else self._put_parts
+        with speaking(f"putting the object {key}"):
+            try:
+                version = store(key, spooled, condition, ContentType=content_type, Metadata=metadata)
+            except ClientError as error:
+                if code_of(error) == _RACING:
+                    return None
+                if code_of(error) != _TAKEN:
+                    raise
+                version = self._own_version(key, mark)
+                if version is None:
+                    raise Conflict(f"There is an object {key} already.") from error
+        return ObjectInfo(key, version, spooled.size, spooled.sha256, content_type, now)
+
+    def _put_whole(self, key: str, spooled: Spooled, condition: dict[str, Any], **facts: Any) -> str:
+        checksum = base64.b64encode(bytes.fromhex(spooled.sha256)).decode()
+        body = b"".join(spooled.parts(PART_BYTES))
+        answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ChecksumSHA256=checksum, **condition, **facts)
+        return answer["VersionId"]
+
+    def _put_parts(self, key: str, spooled: Spooled, condition: dict[str, Any], **facts: Any) -> str:
+        at: dict[str, Any] = {"Bucket": self._bucket, "Key": key}
+        upload = self._client.create_multipart_upload(**at, ChecksumAlgorithm="SHA256", **facts)["UploadId"]
+        try:
+            parts: list[Any] = []
+            size = max(PART_BYTES, -(-spooled.size // _MAX_PARTS))
+            for number, part in enumerate(spooled.parts(size), start=1):
+                checksum = base64.b64encode(hashlib.sha256(part).digest()).decode()
+                sent = self._client.upload_part(**at, UploadId=upload, PartNumber=number, Body=part, ChecksumSHA256=checksum)
+                parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumSHA256": checksum})
+            done = self._client.complete_multipart_upload(
+                **at,
+                UploadId=upload,
+                MultipartUpload={"Parts": parts},
+                **condition,
+            )
+        except BaseException:
+            self._abort(at, upload)
+            raise
+        return done["VersionId"]
+
+    def _abort(self, at: dict[str, Any], upload: str) -> None:
+        try:
+            self._client.abort_multipart_upload(**at, UploadId=upload)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise
+
+    def _own_version(self, key: str, mark: str) -> str | None:
+        """The current version, if it carries our mark."""
+        head = self._head(key, None)
+        return head["VersionId"] if head is not None and head["Metadata"].get("mark") == mark else None
+
+    def get(self, key: str, version: str | None = None) -> bytes:
+        with self.open(key, version) as stream:
+            return stream.read()
+
+    def open(self, key: str, version: str | None = None) -> BinaryIO:
+        """The stream goes on by itself where a connection breaks, in the same version; at its end it is checked."""
+        answer = self._get(key, version)
+        known = version or answer["VersionId"]
+
+        def resume(start: int) -> Any:
+            return self._get(key, known, start)["Body"]
+
+        return io.BufferedReader(Download(answer["Body"], resume, key, answer["Metadata"].get("sha256")), CHUNK_BYTES)
+
+    def read(self, key: str, start: int, length: int, version: str | None = None) -> bytes:
+        if start < 0 or length < 0:
+            raise Invalid(f"There is no range of {length} bytes from {start}.")
+        if length == 0:
+            if self.info(key, version) is None:
+                raise _absent(key, version)
+            return b""
+        answer = self._get(key, version, start, start + length - 1)
+        if answer is None:
+            return b""
+        with speaking(f"reading the object {key}"):
+            return bytes(answer["Body"].read())
+
+    def _get(self, key: str, version: str | None, start: int = 0, last: int | None = None) -> Any:
+        """S3's answer; None for a range that begins at the end or beyond."""
+        check_object_key(key)
+        part: dict[str, Any] = {} if start == 0 and last is None else {"Range": f"bytes={start}-{'' if last is None else last}"}
+        with speaking(f"reading the object {key}"):
+            try:
+                return self._client.get_object(Bucket=self._bucket, Key=key, **_named(version), **part)
+            except ClientError as error:
+                if code_of(error) in _ABSENT:
+                    raise _absent(key, version) from error
+                if code_of(error) == _BEYOND:
+                    return None
+                raise
+
+    def info(self, key: str, version: str | None = None) -> ObjectInfo | None:
+        check_object_key(key)
+        head = self._head(key, version)
+        return None if head is None else self._info(key, head)
+
+    def _head(self, key: str, version: str | None) -> Any:
+        with speaking(f"asking for the object {key}"):
+            try:
+                return self._client.head_object(Bucket=self._bucket, Key=key, **_named(version))
+            except ClientError as error:
+                if code_of(error) in _ABSENT:
+                    return None
+                raise
+
+    def _info(self, key: str, head: Any) -> ObjectInfo:
+        facts = head["Metadata"]
+        stored_at = int(facts.get("stored-at") or head["LastModified"].timestamp() * 1_000)
+        sha256 = facts.get("sha256") or self._hash(key, head["VersionId"])
+        return ObjectInfo(key, head["VersionId"], head["ContentLength"], sha256, head["ContentType"], Instant(stored_at))
+
+    def _hash(self, key: str, version: str) -> str:
+        """What a client uploaded straight to S3 came without it: read it all."""
+        digest = hashlib.sha256()
+        with self.open(key, version) as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def versions(self, key: str) -> list[ObjectInfo]:
+        check_object_key(key)
+        named: list[str] = []
+        for page in self._version_pages(key):
+            named += [one["VersionId"] for one in page.get("Versions", ()) if one["Key"] == key]
+            if any(one["Key"] != key for one in page.get("Versions", ())):  # in byte order, the key itself comes first
+                break
+        return self._infos([(key, version) for version in named])
+
+    def _infos(self, named: Sequence[tuple[str, str | None]]) -> list[ObjectInfo]:
+        """Of those that are still there."""
+        infos = self._pool.map(lambda one: self.info(*one), named)
+        return [info for info in infos if info is not None]
+
+    def list(self, prefix: str = "", *, cursor: str | None = None, limit: int = 100) -> ObjectPage:
+        check_object_prefix(prefix)
+        check_page(limit)
+        start: dict[str, Any] = {} if cursor is None else {"StartAfter": _position(cursor)}
+        with speaking("listing objects"):
+            page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=limit, **start)
+        keys = [one["Key"] for one in page.get("Contents", ())]
+        more = _cursor(keys[-1]) if page["IsTruncated"] else None
+        return ObjectPage(self._infos([(key, None) for key in keys]), more)
+
+    def delete(self, key: str) -> None:
+        check_object_key(key)
+        with speaking(f"deleting the object {key}"):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def purge(self, prefix: str) -> int:
+        check_object_prefix(prefix)
+        if not prefix:
+            raise Invalid("Purging everything needs at least one character of a prefix.")
+        purged = 0
+        for page in self._version_pages(prefix):
+            versions, markers = page.get("Versions", ()), page.get("DeleteMarkers", ())
+            doomed = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in (*versions, *markers)]
+            if doomed:
+                self._delete_versions(doomed)
+            purged += len(versions)
+        return purged
+
+    def _delete_versions(self, doomed: Sequence[Any]) -> None:
+        for first in range(0, len(doomed), _PURGE_MAX):
+            part = doomed[first : first + _PURGE_MAX]
+            with speaking("deleting versions of objects"):
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": part, "Quiet": True})
+            for error in answer.get("Errors", ()):
+                raise Unavailable(f"S3 did not delete {error.get('Key')}: {error.get('Code')} {error.get('Message')}")
+
+    def _version_pages(self, prefix: str) -> Iterator[Any]:
+        start: dict[str, Any] = {}
+        while True:
+            with speaking("listing versions of objects"):
+                page = self._client.list_object_versions(Bucket=self._bucket, Prefix=prefix, **start)
+            yield page
+            if not page["IsTruncated"]:
+                return
+            start = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+
+
+def _named(version: str | None) -> dict[str, Any]:
+    return {} if version is None else {"VersionId": version}
+
+
+def _absent(key: str, version: str | None) -> NotFound:
+    return NotFound(f"There is no object {key}{f' of version {version}' if version else ''}.")
+
+
+def _cursor(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def _position(cursor: str) -> str:
+    try:
+        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError) as error:
+        raise Invalid("This cursor was not given by a listing.") from error
