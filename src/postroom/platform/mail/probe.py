@@ -41,6 +41,8 @@ def _failure(error: Exception, config: SmtpConfig) -> Finding:
     """What went wrong in words, and what to do."""
     relay = f"{config.host}:{config.port}"
     modes = "check tls= and the port: 465 is tls, 587 starttls"
+    if isinstance(error, smtplib.SMTPServerDisconnected) and isinstance(error.__context__, TimeoutError):
+        error = error.__context__  # smtplib's way to say that no answer came
     match error:
         case ssl.SSLCertVerificationError():
             todo = "use the name in its certificate, or name the authority's file with ca_file="
