@@ -88,10 +88,10 @@ def microseconds(work: Callable[[Recipient], object], everybody: list[Recipient]
     """The best of five runs."""
     best = float("inf")
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         for recipient in everybody:
             work(recipient)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     return best / len(everybody) * 1e6
 
 

@@ -35,8 +35,12 @@ def secret_of(number: int) -> bytes:
 
 
 @given(tenants, campaigns, batches, keys, attempts, st.integers(0, 999_999))
-def test_a_click_comes_back_with_its_message_and_link(tenant: int, campaign: str, batch: int, key: Key, attempt: int, link: int) -> None:
-    token = sealer(tenant, campaign).recipient(batch, key, attempt)
+def test_a_click_comes_back_with_its_message_and_link(
+    tenant: int, campaign: str, batch: int, key: Key, attempt: int, link: int
+) -> None:
+    seal = sealer(tenant, campaign)
+    token = seal.recipient(batch, key, attempt)
+    assert token == seal.recipient_start + seal.recipient_core(batch, key, attempt)
     message = wire.MessageRef(tenant, campaign, batch, key, attempt)
     assert len(token) == wire.RECIPIENT_TOKEN_LENGTH
     assert set(token) <= set(string.ascii_letters + string.digits + "-_")
@@ -59,10 +63,14 @@ def test_a_personal_address_is_sealed_to_its_recipient(url: str, other: str) -> 
 
 
 @given(tenants, campaigns, keys, st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=16))
-def test_an_unsubscribe_token_holds_tenant_campaign_recipient_and_topic(tenant: int, campaign: str, key: Key, topic: str | None) -> None:
+def test_an_unsubscribe_token_holds_tenant_campaign_recipient_and_topic(
+    tenant: int, campaign: str, key: Key, topic: str | None
+) -> None:
     seal = sealer(tenant, campaign, topic)
     token = seal.unsubscribe(key)
-    assert len(token) == seal.unsubscribe_length
+    before, after = seal.unsubscribe_frame
+    assert token == before + seal.unsubscribe_core(key) + after
+    assert len(seal.unsubscribe_core(key)) == wire.CORE_LENGTH
     assert wire.open_unsubscribe(token, secret_of) == wire.Unsubscribe(tenant, campaign, key, topic)
 
 
@@ -77,7 +85,10 @@ def test_a_return_path_survives_case_folding(tenant: int, campaign: str, batch: 
 
 OPENERS: dict[str, tuple[str, Callable[[str, wire.SecretOf], object]]] = {
     "hit": (sealer().recipient(5, KEY, 2), wire.open_hit),
-    "url": (sealer().recipient(5, KEY, 2) + sealer().personal(sealer().recipient(5, KEY, 2), "https://a.example/"), wire.open_hit),
+    "url": (
+        sealer().recipient(5, KEY, 2) + sealer().personal(sealer().recipient(5, KEY, 2), "https://a.example/"),
+        wire.open_hit,
+    ),
     "unsubscribe": (sealer(topic="news").unsubscribe(KEY), wire.open_unsubscribe),
     "return path": (sealer().return_path(5, KEY, 2), wire.open_return_path),
 }

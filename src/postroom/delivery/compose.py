@@ -18,7 +18,18 @@ from postroom.clock import Instant
 from postroom.delivery import headers, mime, tracking
 from postroom.delivery.lexer import Skeleton
 from postroom.delivery.qp import encode_fragment, encode_value
-from postroom.delivery.templates import MAX_OUTPUT, TOKEN_MARK, TOKEN_NAME, Part, PartRules, RowError, Source, Values, read
+from postroom.delivery.templates import (
+    MAX_OUTPUT,
+    TOKEN_MARK,
+    TOKEN_NAME,
+    UNSUBSCRIBE_MARK,
+    Part,
+    PartRules,
+    RowError,
+    Source,
+    Values,
+    read,
+)
 from postroom.delivery.text import derive
 from postroom.errors import Corrupt, Invalid
 from postroom.model import address, wire
@@ -33,7 +44,7 @@ BUILT_IN = frozenset({"email", "unsubscribe_url"})
 """Always ours: the recipient's mailbox, and the address that ends it all. `name` is the display name where the row has none."""
 MAX_SUBJECT = 1_000
 
-_TOKEN_WIDTHS = {TOKEN_MARK: wire.RECIPIENT_TOKEN_LENGTH}
+_WIDTHS = {TOKEN_MARK: wire.CORE_LENGTH, UNSUBSCRIBE_MARK: wire.CORE_LENGTH}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -95,6 +106,9 @@ class Composer:
         sender = _address(content.from_, "From")
         self._sealer = wire.Sealer(identity.tenant, identity.home.campaign, topic=content.topic)
         self._public_url = tracking.check_public_url(identity.public_url) if identity.public_url else None
+        self._unsubscribe_url = (
+            tracking.unsubscribe_url(self._public_url, self._sealer, UNSUBSCRIBE_MARK) if self._public_url else ""
+        )
         self._return_path = _return_path(identity.bounce_domain, sender.mailbox, self._sealer)
         self._columns = tuple(columns)
         self._base: Values = {name: value for name, value in content.variables if value and name not in BUILT_IN}
@@ -110,6 +124,7 @@ class Composer:
         self._fragments = [_encoded(part) for part in self._parts[1:]]
         self._head = _fixed_headers(content, sender, identity)
         self._frame = mime.frame(attachments, boundary_seed=identity.home.campaign, html=html.skeleton.text)
+        self._before_text = self._list_headers() + self._frame.before_text
         self._second, self._date = -1, ""
 
     def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
@@ -117,12 +132,11 @@ class Composer:
         attempt = min(recipient.attempt + 1, wire.MAX_ATTEMPT)
         key, line = recipient.key, recipient.line
         values = self._values(recipient)
-        token, list_headers = "", ""
+        token = leave = ""
         if self._public_url:
-            token = self._sealer.recipient(batch, key, attempt)
-            url = tracking.unsubscribe_url(self._public_url, self._sealer.unsubscribe(key))
-            values["unsubscribe_url"], values[TOKEN_NAME] = url, token
-            list_headers = f"List-Unsubscribe: <{url}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+            token, leave = self._sealer.recipient_core(batch, key, attempt), self._sealer.unsubscribe_core(key)
+            values[TOKEN_NAME] = self._sealer.recipient_start + token
+            values["unsubscribe_url"] = self._unsubscribe_url.replace(UNSUBSCRIBE_MARK, leave)
         row_size = len(recipient.values) + self._base_size
         subject, text, html = (part.render(values, row_size=row_size, line=line) for part in self._parts)
         title = "".join(subject.values)
@@ -138,13 +152,12 @@ class Composer:
                 self._date_of(now),
                 f"Message-ID: <{self._campaign}.{key.hex()}.{recipient.attempt + 1}",
                 self._ids_end,
-                list_headers,
-                frame.before_text,
+                self._before_text,
                 self._joined(0, text.values, text.markers, line),
                 frame.before_html,
                 self._joined(1, html.values, html.markers, line).replace(TOKEN_MARK, token),
             )
-        )
+        ).replace(UNSUBSCRIBE_MARK, leave)
         return Composed(self._return_path(batch, key, attempt), recipient.address, message.encode() + frame.after_html)
 
     def _values(self, recipient: Recipient) -> Values:
@@ -182,6 +195,12 @@ class Composer:
             self._second, self._date = second, _date(second)
         return self._date
 
+    def _list_headers(self) -> str:
+        """RFC 2369 and RFC 8058."""
+        if not self._public_url:
+            return ""
+        return f"List-Unsubscribe: <{self._unsubscribe_url}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+
     def _track(self, html: Skeleton, content: Content) -> tuple[Skeleton, tuple[str, ...]]:
         if not self._public_url:
             return html, ()
@@ -191,7 +210,12 @@ class Composer:
         self, content: Content, subject: Source, text: tuple[Source | None, Skeleton], html: tuple[Source, Skeleton]
     ) -> tuple[Part, Part, Part]:
         filters = tracking.filters(self._public_url, self._sealer)
-        fixed = self._base_size + 200  # our own values
+        fixed = self._base_size + len(self._unsubscribe_url) + 200  # our own values
+        constants = (
+            {"unsubscribe_url": self._unsubscribe_url, TOKEN_NAME: self._sealer.recipient_start + TOKEN_MARK}
+            if self._public_url
+            else {}
+        )
 
         def part(source: Source, skeleton: Skeleton, rules: PartRules) -> Part:
             made = Part(source, skeleton, rules, missing=content.missing, filters=filters, fixed=fixed)
@@ -200,15 +224,15 @@ class Composer:
 
         text_source = text[0] or html[0]._replace(part="text derived from the HTML template")
         return (
-            part(subject, subject.skeleton, PartRules(escaped=False, marked=False)),
-            part(text_source, _ended(text[1]), PartRules(escaped=False, marked=True)),
-            part(html[0], _ended(html[1]), PartRules(escaped=True, marked=True)),
+            part(subject, subject.skeleton, PartRules(escaped=False, marked=False, constants={})),
+            part(text_source, _ended(text[1]), PartRules(escaped=False, marked=True, constants=constants)),
+            part(html[0], _ended(html[1]), PartRules(escaped=True, marked=True, constants=constants)),
         )
 
     def _sample(self, names: frozenset[str]) -> Values:
         sample = dict.fromkeys(names - {"unsubscribe_url"}, "x") | self._base | {"email": "someone@example.com"}
         if self._public_url:
-            sample |= {"unsubscribe_url": self._public_url, TOKEN_NAME: "x" * wire.RECIPIENT_TOKEN_LENGTH}
+            sample |= {"unsubscribe_url": self._unsubscribe_url, TOKEN_NAME: "x" * wire.RECIPIENT_TOKEN_LENGTH}
         return sample
 
 
@@ -249,7 +273,7 @@ def _ended(skeleton: Skeleton) -> Skeleton:
 
 def _encoded(part: Part) -> dict[str, str]:
     """A part's fragments by their markers."""
-    return {str(number): encode_fragment(text, _TOKEN_WIDTHS) for number, text in enumerate(part.fragments)}
+    return {str(number): encode_fragment(text, _WIDTHS) for number, text in enumerate(part.fragments)}
 
 
 def _date(second: int) -> str:

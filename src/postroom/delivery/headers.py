@@ -19,7 +19,7 @@ _PLAIN = re.compile(r"(?!.*=\?)[!-~](?:[ -~]*[!-~])?").fullmatch
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*").fullmatch
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _Q_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 §5 (3), good everywhere
-_WORD_BYTES = 45  # 60 characters in base64; with =?utf-8?B?…?= 72 of the 75 allowed
+_WORD_CHARACTERS = 56  # with =?utf-8?B?…?= 68 of the 75 allowed: the first stands on the line of its field name
 _PARAMETER_CHUNK = 50
 
 
@@ -88,7 +88,7 @@ def encoded_words(text: str) -> list[str]:
     for character in text:
         piece = character.encode("utf-8", "replace")
         cost = sum(1 if byte in _Q_PLAIN or byte == 32 else 3 for byte in piece) if in_q else len(piece)
-        if size + cost > (60 if in_q else _WORD_BYTES):
+        if size + cost > (_WORD_CHARACTERS if in_q else _WORD_CHARACTERS // 4 * 3):
             words.append(_encoded_word(chunk, in_q=in_q))
             chunk, size = b"", 0
         chunk += piece

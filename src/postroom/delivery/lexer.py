@@ -20,6 +20,7 @@ _END_RAW = re.compile(r"\{%([-+]?)\s*endraw\s*([-+]?)%\}")
 _INSIDE = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|[-+]?[}%]\}|[()\[\]{}]""", re.DOTALL)
 _SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """What MiniJinja trims: Unicode white space, without the four separators Python also counts."""
+_CONTROL = dict.fromkeys([*range(9), *range(11, 32), 127])
 PLACE = re.compile("\x00(\\d+)\x00")
 """A tag's place in a skeleton's text."""
 
@@ -29,8 +30,6 @@ class TagKind(StrEnum):
 
     OUTPUT = "output"
     BLOCK = "block"
-    TOKEN = "token"  # noqa: S105
-    """Ours: where the recipient's token goes (delivery.tracking)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +77,13 @@ class Skeleton:
         return Skeleton(text, list(self.tags))
 
 
+def cleaned(source: str) -> str:
+    """CR and CRLF become LF; other control characters and a byte order mark are dropped."""
+    return source.replace("\r\n", "\n").replace("\r", "\n").translate(_CONTROL).removeprefix("\ufeff")
+
+
 def take_apart(source: str, *, part: str) -> Skeleton:
-    """Split a template; CR and CRLF become LF, NUL is dropped. `Invalid` (part, line, column) where a tag is never closed."""
-    source = source.replace("\x00", "").replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    """Split a `cleaned` template. `Invalid` (part, line, column) where a tag is never closed."""
     skeleton = Skeleton("", [])
     pieces: list[str] = []
     position, trim, line = 0, False, 1

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from minijinja import Environment, Markup, TemplateError
 
 from postroom.delivery.growth import Growth, is_capture, measure
-from postroom.delivery.lexer import Skeleton, Tag, TagKind, place_of, take_apart
+from postroom.delivery.lexer import Skeleton, Tag, TagKind, cleaned, place_of, take_apart
 from postroom.errors import Invalid, Permanent, TooLarge
 from postroom.model.campaign import MissingPolicy
 
@@ -36,6 +36,8 @@ TOKEN_MARK = "\x01"  # noqa: S105
 """Stands for the recipient's token in a fragment."""
 TOKEN_NAME = "_recipient_token"  # noqa: S105
 """The same as a variable."""
+UNSUBSCRIBE_MARK = "\x02"
+"""Stands for what differs in a recipient's unsubscribe token."""
 
 _STEPS_PER_OUTPUT = 3
 _BRACE = re.compile(r"\{(?=[{%#]|\Z)")
@@ -67,6 +69,8 @@ class PartRules(NamedTuple):
     """Values are escaped for HTML."""
     marked: bool
     """Literal text stays out of the engine."""
+    constants: Mapping[str, str]
+    """What a name put out by itself stands for, as a fragment; marks may stand in it."""
 
 
 class Rendered(NamedTuple):
@@ -80,11 +84,12 @@ def read(source: str, *, part: str) -> Source:
     """Check a part's source; `Invalid` with line and column, `TooLarge`."""
     if len(source) > MAX_SOURCE:
         raise TooLarge(f"{part}: {len(source)} characters; a template may have {MAX_SOURCE}.")
+    source = cleaned(source)
     skeleton = take_apart(source, part=part)
     growth = measure(skeleton, part=part)
     environment = Environment(keep_trailing_newline=True)
     try:
-        environment.add_template(part, source.replace("\x00", ""))
+        environment.add_template(part, source)
         found = environment.undeclared_variables_in_template(part)
     except TemplateError as problem:
         raise Invalid(_syntax(problem, source, part)) from problem
@@ -108,7 +113,7 @@ class Part:
         self.name = source.part
         self.loops = source.growth.loops
         self._file = "part.html" if rules.escaped else "part.txt"
-        self._source, self.fragments, self._starts, self._lines = _assemble(skeleton, marked=rules.marked)
+        self._source, self.fragments, self._starts, self._lines = _assemble(skeleton, rules)
         undefined = "semi_strict" if missing is MissingPolicy.ERROR else "chainable"
         self._room = 0
         self._quick = self._environment(undefined, filters)
@@ -209,13 +214,13 @@ class _Assembled(NamedTuple):
     lines: list[int]
 
 
-def _assemble(skeleton: Skeleton, *, marked: bool) -> _Assembled:
+def _assemble(skeleton: Skeleton, rules: PartRules) -> _Assembled:
     """The source MiniJinja gets, and the text that does not pass through it."""
     source: list[str] = []
     fragments: list[str] = []
     starts: list[int] = []
     lines: list[int] = []
-    pending, size, depth = "", 0, 0 if marked else 1
+    pending, size, depth = "", 0, 0 if rules.marked else 1
 
     def emit(text: str) -> None:
         nonlocal size
@@ -236,13 +241,13 @@ def _assemble(skeleton: Skeleton, *, marked: bool) -> _Assembled:
             else:
                 pending += piece
             continue
-        if piece.kind is TagKind.TOKEN and not depth:
-            pending += TOKEN_MARK
+        if not depth and (constant := rules.constants.get(piece.body)):
+            pending += constant
             continue
         flush()
         starts.append(size)
         lines.append(piece.line)
-        emit(piece.source if piece.kind is not TagKind.TOKEN else f"{{{{ {TOKEN_NAME} }}}}")
+        emit(piece.source)
         depth += _depth_change(piece)
     flush()
     return _Assembled("".join(source), fragments, starts, lines)

@@ -44,7 +44,7 @@ class _Reader(HTMLParser):
         self._out: list[str] = []
         self._wanted = 0  # line ends
         self._made = 2  # line ends already there: none are wanted at the very beginning
-        self._space = False
+        self._space = ""  # between words or cells, where text follows on the same line
         self._open: list[tuple[str, bool]] = []  # elements not yet closed, and whether they hide what is in them
         self._hidden = 0
         self._captures = 0
@@ -128,11 +128,11 @@ class _Reader(HTMLParser):
             self._write(text)
             return
         collapsed = _SPACES.sub(" ", text)
-        self._space = self._space or collapsed.startswith(" ")
+        self._space = self._space or (" " if collapsed.startswith(" ") else "")
         if words := collapsed.strip(" "):
             for position, part in enumerate(words.split("\x00")):  # an alternative text may hold tags
                 self._write(f"\x00{part}\x00" if position % 2 else part)
-            self._space = collapsed.endswith(" ")
+            self._space = " " if collapsed.endswith(" ") else ""
 
     def _write(self, text: str) -> None:
         if text:
@@ -145,13 +145,13 @@ class _Reader(HTMLParser):
             self._out.append("\n" * (self._wanted - self._made))
             self._made = self._wanted
         elif self._space and not self._made:
-            self._out.append(" ")
+            self._out.append(self._space)
         self._wanted = 0
-        self._space = False
+        self._space = ""
 
     def _want(self, line_ends: int) -> None:
         self._wanted = max(self._wanted, line_ends)
-        self._space = False
+        self._space = ""
 
     def _break(self, tag: str) -> None:
         if tag in _PARAGRAPHS:
@@ -175,8 +175,8 @@ class _Reader(HTMLParser):
             self._lists.pop()
         elif tag == "pre":
             self._verbatim -= 1
-        elif tag in ("td", "th") and not self._made:
-            self._write("  ")
+        elif tag in ("td", "th") and not self._wanted:
+            self._space = "  "
         elif tag == "a" and self._links:
             self._end_link(*self._links.pop())
         if tag != "br":
@@ -190,5 +190,5 @@ class _Reader(HTMLParser):
             return
         if address.rstrip("/") in (f"https://{shown}", f"http://{shown}"):
             return
-        self._space = bool(shown)
+        self._space = " " if shown else ""
         self._write(f"({bare})" if shown else bare)

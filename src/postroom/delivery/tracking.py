@@ -39,14 +39,15 @@ def check_public_url(public_url: str) -> str:
     """Without its final slash; `Invalid` unless it is an http(s) address without query."""
     parts = urlsplit(public_url)
     good = parts.scheme in ("http", "https") and parts.netloc and not parts.query and not parts.fragment
-    if not good or not re.fullmatch(r"[!-~]{1,300}", public_url) or re.search(r"""["'<>\\=]""", public_url):
+    if not good or not re.fullmatch(r"[!-~]{1,300}", public_url) or re.search(r"""["'<>\\=&]""", public_url):
         raise Invalid(f"POSTROOM_PUBLIC_URL must look like https://mail.example.com, not '{public_url[:100]}'.")
     return public_url.rstrip("/")
 
 
-def unsubscribe_url(public_url: str, token: str) -> str:
-    """Where a recipient says no more (GET asks, POST does it: RFC 8058)."""
-    return f"{public_url}/u/{token}"
+def unsubscribe_url(public_url: str, sealer: Sealer, core: str) -> str:
+    """Where a recipient says no more (GET asks, POST does it: RFC 8058); `core` is what differs, or stands for it."""
+    before, after = sealer.unsubscribe_frame
+    return f"{public_url}/u/{before}{core}{after}"
 
 
 def track(template: Skeleton, public_url: str, *, opens: bool, clicks: bool) -> tuple[Skeleton, tuple[str, ...]]:
@@ -115,7 +116,7 @@ class _Links:
         index = self._links.setdefault(url, len(self._links))
         if index >= MAX_LINKS:
             raise Invalid(f"HTML template: more than {MAX_LINKS} different links.")
-        return f"{self._click}{self._skeleton.add(Tag(TagKind.TOKEN, '', 0))}.{index}"
+        return f"{self._click}{self._skeleton.add(Tag(TagKind.OUTPUT, TOKEN_NAME, 0))}.{index}"
 
     def _personal(self, value: str) -> str | None:
         tags = [self._skeleton.tags[int(number)] for number in PLACE.findall(value)]
@@ -141,7 +142,7 @@ def _inside_filters(skeleton: Skeleton) -> list[tuple[int, int]]:
 
 def _add_pixel(skeleton: Skeleton, public_url: str) -> None:
     """Before the last `</body>`, or at the end."""
-    token = skeleton.add(Tag(TagKind.TOKEN, "", 0))
+    token = skeleton.add(Tag(TagKind.OUTPUT, TOKEN_NAME, 0))
     style = "display:block;width:1px;height:1px;border:0"
     pixel = f'<img src="{public_url}/t/o/{token}" width="1" height="1" alt="" style="{style}">'
     ends = list(_BODY_END.finditer(skeleton.text))

@@ -15,9 +15,9 @@ The tenant's number stands unsealed in front, because the secret that checks the
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
+from binascii import b2a_base64
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ MAX_TENANT = 2**25 - 1
 MAX_BATCH = 2**24 - 1
 MAX_ATTEMPT = 31
 RECIPIENT_TOKEN_LENGTH = 52
+CORE_LENGTH = 32
+"""Characters of a token that differ from recipient to recipient."""
 RETURN_PATH_LENGTH = 60
 MAX_TOPIC_BYTES = 64
 
@@ -45,7 +47,7 @@ _MAC_BYTES = 8
 _UNSUBSCRIBE_MAC_BYTES = 12
 _URL_MAC_LENGTH = 11
 _PAIRS = tuple(encode(number, 2) for number in range(1024))  # ten bits at a time: five times as fast as one character a step
-_URL_SAFE = str.maketrans("+/", "-_")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class MessageRef(NamedTuple):
@@ -91,16 +93,25 @@ class Sealer:
         self._verp_head = _VERP_KIND + encode(tenant.number, 5) + campaign
 
     @property
-    def unsubscribe_length(self) -> int:
-        """Characters of every unsubscribe token of this campaign."""
-        return 52 + len(self._topic_text)
+    def recipient_start(self) -> str:
+        """What every recipient token of this campaign begins with; 32 characters that differ follow."""
+        return self._head_text
+
+    @property
+    def unsubscribe_frame(self) -> tuple[str, str]:
+        """What stands before and after the 32 characters that differ between a campaign's unsubscribe tokens."""
+        return self._head_text, self._topic_text
 
     def recipient(self, batch: int, key: Key, attempt: int) -> str:
         """The token of one attempt: an open by itself, a click with a suffix."""
-        body = batch.to_bytes(3, "big") + bytes((attempt,)) + key
+        return self._head_text + self.recipient_core(batch, key, attempt)
+
+    def recipient_core(self, batch: int, key: Key, attempt: int) -> str:
+        """The 32 characters of `recipient` that follow `recipient_start`."""
+        body = (batch << 8 | attempt).to_bytes(4, "big") + key
         mac = self._recipient.copy()
         mac.update(body)
-        return self._head_text + _b64(body + mac.digest())
+        return b2a_base64(body + mac.digest(), newline=False).translate(_URL_SAFE).decode()
 
     def personal(self, recipient: str, url: str) -> str:
         """The suffix of `recipient` (a token) that carries `url` under its own MAC."""
@@ -108,13 +119,17 @@ class Sealer:
 
     def unsubscribe(self, key: Key) -> str:
         """The token of a recipient's unsubscribe link."""
+        return self._head_text + self.unsubscribe_core(key) + self._topic_text
+
+    def unsubscribe_core(self, key: Key) -> str:
+        """The 32 characters of `unsubscribe` inside `unsubscribe_frame`."""
         mac = self._unsubscribe.copy()
         mac.update(key + self._topic)
-        return self._head_text + _b64(key + mac.digest()) + self._topic_text
+        return b2a_base64(key + mac.digest(), newline=False).translate(_URL_SAFE).decode()
 
     def return_path(self, batch: int, key: Key, attempt: int) -> str:
         """The local part of the return path of one attempt (VERP)."""
-        body = batch.to_bytes(3, "big") + bytes((attempt,)) + key
+        body = (batch << 8 | attempt).to_bytes(4, "big") + key
         mac = self._verp.copy()
         mac.update(body)
         # batch 25 bits, attempt 5, key 100 (96 used), MAC 60: 190 bits, so 19 pairs of characters
@@ -228,7 +243,7 @@ def _check(expected: bytes, given: bytes) -> None:
 
 
 def _b64(raw: bytes) -> str:
-    return binascii.b2a_base64(raw, newline=False).decode().translate(_URL_SAFE).rstrip("=")
+    return b2a_base64(raw, newline=False).translate(_URL_SAFE).decode().rstrip("=")
 
 
 def _unb64(text: str, length: int | None = None) -> bytes:
