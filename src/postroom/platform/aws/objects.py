@@ -85,7 +85,7 @@ class S3Objects:
         store = self._put_whole if spooled.size <= PART_BYTES else self._put_parts
         with speaking(f"putting the object {key}"):
             try:
-                version = store(key, spooled, condition, ContentType=content_type, Metadata=metadata)
+                version: str | None = store(key, spooled, condition, ContentType=content_type, Metadata=metadata)
             except ClientError as error:
                 if code_of(error) == _RACING:
                     return None
@@ -145,7 +145,8 @@ class S3Objects:
         known = version or answer["VersionId"]
 
         def resume(start: int) -> Any:
-            return self._get(key, known, start)["Body"]
+            rest = self._get(key, known, start)
+            return io.BytesIO() if rest is None else rest["Body"]
 
         return io.BufferedReader(Download(answer["Body"], resume, key, answer["Metadata"].get("sha256")), CHUNK_BYTES)
 
@@ -160,21 +161,25 @@ class S3Objects:
         if answer is None:
             return b""
         with speaking(f"reading the object {key}"):
-            return bytes(answer["Body"].read())
+            return bytes(answer["Body"].read(length))
 
     def _get(self, key: str, version: str | None, start: int = 0, last: int | None = None) -> Any:
-        """S3's answer; None for a range that begins at the end or beyond."""
+        """S3's answer; None for a range that begins at the end or beyond. Its body may go on after `last`."""
         check_object_key(key)
-        part: dict[str, Any] = {} if start == 0 and last is None else {"Range": f"bytes={start}-{'' if last is None else last}"}
+        ranged = start > 0 or last is not None
+        part: dict[str, Any] = {"Range": f"bytes={start}-{'' if last is None else last}"} if ranged else {}
         with speaking(f"reading the object {key}"):
             try:
-                return self._client.get_object(Bucket=self._bucket, Key=key, **_named(version), **part)
+                answer: Any = self._client.get_object(Bucket=self._bucket, Key=key, **_named(version), **part)
             except ClientError as error:
                 if code_of(error) in _ABSENT:
                     raise _absent(key, version) from error
                 if code_of(error) == _BEYOND:
                     return None
                 raise
+            if ranged and "ContentRange" not in answer:  # a server may ignore a range (RFC 9110 §14.2)
+                _skip(answer["Body"], start)
+        return answer
 
     def info(self, key: str, version: str | None = None) -> ObjectInfo | None:
         check_object_key(key)
@@ -263,6 +268,11 @@ class S3Objects:
             if not page["IsTruncated"]:
                 return
             start = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+
+
+def _skip(body: Any, count: int) -> None:
+    while count and (chunk := body.read(min(count, CHUNK_BYTES))):
+        count -= len(chunk)
 
 
 def _named(version: str | None) -> dict[str, Any]:
