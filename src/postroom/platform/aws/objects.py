@@ -85,15 +85,16 @@ class S3Objects:
         store = self._put_whole if spooled.size <= PART_BYTES else self._put_parts
         with speaking(f"putting the object {key}"):
             try:
-                version: str | None = store(key, spooled, condition, ContentType=content_type, Metadata=metadata)
+                version = store(key, spooled, condition, ContentType=content_type, Metadata=metadata)
             except ClientError as error:
                 if code_of(error) == _RACING:
                     return None
                 if code_of(error) != _TAKEN:
                     raise
-                version = self._own_version(key, mark)
-                if version is None:
+                own = self._own_version(key, mark)
+                if own is None:
                     raise Conflict(f"There is an object {key} already.") from error
+                version = own
         return ObjectInfo(key, version, spooled.size, spooled.sha256, content_type, now)
 
     def _put_whole(self, key: str, spooled: Spooled, condition: dict[str, Any], **facts: Any) -> str:
