@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,7 +108,7 @@ class FileObjects:
         self._clock = clock
         try:
             with self._database.write() as connection:
-                self._spool = Spool(root, clock.random(16).hex())
+                self._spool = Spool(root, secrets.token_hex(16))
                 self._spool.sweep_staging()
                 orphans = [name for name in self._spool.names() if connection.execute(_FILE_KNOWN, (name,)).fetchone() is None]
                 self._spool.remove(orphans)
@@ -201,7 +202,7 @@ class FileObjects:
         self, key: str, incoming: Incoming, content_type: str, *, if_absent: bool, staged: Path | None = None
     ) -> ObjectInfo:
         """Make the version visible. What was placed and not committed is removed, by the next sweep at the latest."""
-        name = None if staged is None else self._clock.random(16).hex()
+        name = None if staged is None else secrets.token_hex(16)
         try:
             with self._database.write() as connection:
                 if if_absent:

@@ -36,9 +36,11 @@ _MIGRATIONS = (
 
 _GET = "SELECT per_second, per_day, free_at, day, used, slow_from, slow_until, slow_at FROM bucket WHERE name = ?"
 
+# The last send's gap is measured anew: nobody waits out a slower rate that no longer holds.
 _LIMIT = """
 INSERT INTO bucket (name, per_second, per_day) VALUES (?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET per_second = excluded.per_second, per_day = excluded.per_day
+ON CONFLICT (name) DO UPDATE SET per_second = excluded.per_second, per_day = excluded.per_day,
+    free_at = free_at + coalesce(1000.0 / excluded.per_second - 1000.0 / bucket.per_second, 0)
 """
 
 _TAKE = """
@@ -61,7 +63,7 @@ _SLOWEST = 0.1  # a second
 _CLIMB, _CLIMB_EVERY_MS = 1.1, 10_000
 _CLIMBS_TO = 2.0  # times the rate that was seen: where a bucket without a limit was not throttled up to there, it is free
 _SAME_SLOW_MS = 1_000
-_CLOCK_STEP_MS = 1_000
+_CLOCK_STEP_MS = 10_000  # what a stopped worker's `now` may be late by before it looks like a clock set back
 
 
 class _Bucket(NamedTuple):
@@ -126,7 +128,7 @@ class SqliteRates:
             if known.per_day is not None and used >= known.per_day:
                 return Grant(0, Instant((day + 1) * _DAY_MS), 0.0)
             grant, free_at = _place(known, want if known.per_day is None else min(want, known.per_day - used), now)
-            if grant.count:
+            if free_at != known.free_at or grant.count:
                 connection.execute(_TAKE, (bucket, free_at, day, used + grant.count))
         return grant
 
@@ -173,11 +175,11 @@ def _place(bucket: _Bucket, want: int, now: Instant) -> tuple[Grant, float]:
         return Grant(want, now, 0.0), bucket.free_at
     spacing = 1_000 / rate
     horizon = now + HORIZON_MS
-    # Nothing is ever taken beyond one send past the horizon, so what is was written before the clock was set back or the
-    # limit raised: it does not hold.
+    # Nothing is ever taken beyond one send past the horizon, so what is was written before the clock was set back: it does
+    # not hold, and what holds instead is stored.
     start = min(max(bucket.free_at, now - BURST_MS), horizon + spacing + _CLOCK_STEP_MS)
     if start > horizon:
-        return Grant(0, Instant(math.ceil(start - HORIZON_MS)), spacing), bucket.free_at
+        return Grant(0, Instant(math.ceil(start - HORIZON_MS)), spacing), start
     count = min(want, int((horizon - start) / spacing) + 1)
     # The line is kept exactly: rounded times would add up to a lower rate where grants are small.
     return Grant(count, Instant(math.ceil(start)), spacing), start + count * spacing

@@ -130,8 +130,9 @@ class SqliteWorkflows:
     ) -> bool:
         """Call `handler` for one execution that is due and not leased by anybody alive; False when there is none.
 
-        `owner` names the worker; leases of owners in `dead` are void; `only` is the one execution to look at. What the handler raises is recorded as the port says;
-        anything but a `PostroomError` is a mistake in it: the execution is backed off, and the error goes on to the caller.
+        `owner` names the worker; leases of owners in `dead` are void; `only`: look at this execution alone. What the handler
+        raises is recorded as the port says; anything but a `PostroomError` is a mistake in it: the execution is backed off,
+        and the error goes on to the caller.
         """
         lease = self._claim(workflow, owner, lease_ms=lease_ms, dead=dead, only=only)
         if lease is None:
