@@ -92,7 +92,7 @@ def _mail(text: str) -> str:
     scheme, separator, rest = text.partition(":")
     if scheme == "ses" and separator:
         raise _Refused("Amazon SES comes with a later release")
-    if text == "inbox:" or (scheme == "smtp" and rest.startswith("//") and urlsplit(text).hostname):
+    if text == "inbox:" or (scheme in {"smtp", "smtps"} and rest.startswith("//") and urlsplit(text).hostname):
         return text
     raise _Refused("not a way for mail to leave")
 
@@ -130,7 +130,7 @@ KINDS = {
     "platform": Kind(_platform, "`embedded`", "`embedded`", "Which home keeps the data. `aws` comes with a later release."),
     "mail": Kind(
         _mail,
-        "`inbox:` or `smtp://[user:password@]host[:port][?tls=…&connections=…]`",
+        "`inbox:`, or `smtp://[user:password@]host[:port][?tls=…&connections=…]` (`smtps://` for TLS from the first byte)",
         "`inbox:`",
         "How mail leaves when a campaign names no provider. `inbox:` is the built-in inbox: mail is kept on this machine and "
         "nothing leaves it. The options of `smtp://` are in [smtp.md](smtp.md). A password in it is percent-encoded.",
@@ -186,7 +186,8 @@ KINDS = {
         _seconds(1, 3_600),
         "1s to 1h",
         "`1m`",
-        "How long a recipient who is refused for now waits for the second try; each further wait is twice as long, up to an hour.",
+        "How long a recipient who is refused for now waits for the second try; each further wait is twice as long, up to an "
+        "hour.",
     ),
     "schedule_grace": Kind(
         _seconds(0, 30 * 86_400),

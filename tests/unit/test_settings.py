@@ -113,6 +113,14 @@ def test_good_values_are_read(given: dict[str, str], field: str, expected: objec
     assert getattr(load(**given), field) == expected
 
 
+def test_a_child_process_is_given_the_same_settings(tmp_path: Path) -> None:
+    """Whatever its own environment or file say, and with what its parent replaced."""
+    mail = "smtps://u:p%40@relay.example"
+    parent = Settings.load({"POSTROOM_RATE": "2.5", "POSTROOM_MAIL": mail}, None, {"data": tmp_path, "drain": "1m"})
+    assert load(toml_file(tmp_path, "workers = 63\nlease = 900"), **parent.environ()) == parent
+    assert load(**parent.environ(mail="smtp://127.0.0.1:2525")).mail == "smtp://127.0.0.1:2525"
+
+
 @pytest.mark.parametrize("text", ["workers = true", "workers = [1]", "[data]\nx = 1", "wrokers = 1", "workers = ", "data = ''"])
 def test_a_bad_file_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
     file = toml_file(tmp_path, text)
