@@ -30,7 +30,7 @@ FATAL = "!"
 _ALIVE_EVERY_S = 1.0
 _LOOK_S = 0.05
 _NOTE_LEASE_S = 30
-_SWITCH_S = 0.001  # the interpreter lock changes hands this often: a thread back from the disk waits less than a message takes
+_SWITCH_S = 0.0005  # the interpreter lock changes hands this often: a thread back from the disk waits less than a message takes
 _log = logging.getLogger(__name__)
 
 

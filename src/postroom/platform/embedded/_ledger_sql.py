@@ -37,7 +37,7 @@ _GENERATED = "generated(value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM gene
 COUNT_GROUP = f"""
 WITH RECURSIVE {_GENERATED}
 SELECT coalesce(o.state, 0), count(*)
-  FROM ({_KEYS}) k JOIN message m ON m.batch = :batch AND m.key = k.key
+  FROM ({_KEYS}) k CROSS JOIN message m ON m.batch = :batch AND m.key = k.key
   LEFT JOIN outcome o ON o.batch = m.batch AND o.key = m.key GROUP BY 1
 """
 SNAPSHOTS = f"SELECT number, owner, lease_until, next_due, {_COUNTED} FROM batch WHERE number > ? ORDER BY number LIMIT ?"
@@ -75,11 +75,12 @@ UPDATE batch SET group_owner = CASE WHEN :keys IS NULL THEN NULL ELSE owner END,
        group_fence = CASE WHEN :keys IS NULL THEN NULL ELSE :fence END, group_at = CASE WHEN :keys IS NULL THEN NULL ELSE :at END
  WHERE number = :batch AND fence = :fence
 """
+# CROSS JOIN: for each change its message, never for each message all changes.
 SETTLE = """
 REPLACE INTO outcome
 SELECT m.batch, m.key, json_extract(c.value, '$[1]'), json_extract(c.value, '$[2]'), json_extract(c.value, '$[3]'),
        json_extract(c.value, '$[4]'), json_extract(c.value, '$[5]'), json_extract(c.value, '$[6]'), json_extract(c.value, '$[7]')
-  FROM json_each(:changes) c JOIN message m ON m.batch = :batch AND m.key = substr(:keys, 1 + 12 * c.key, 12)
+  FROM json_each(:changes) c CROSS JOIN message m ON m.batch = :batch AND m.key = substr(:keys, 1 + 12 * c.key, 12)
 """
 APPEND_FEED = "INSERT INTO feed (at, batch, changes) VALUES (?, ?, ?)"
 
