@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import uvloop
 
@@ -16,7 +16,8 @@ from postroom.platform.mail.url import SmtpConfig
 HASTY = BreakerPolicy(first_wait_s=0.02, longest_wait_s=0.1, stubborn_wait_s=0.1)
 """For tests in which a relay comes back."""
 
-RUNNERS: dict[str, Callable[[Coroutine[Any, Any, None]], None]] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
+Runner: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
+RUNNERS: dict[str, Runner] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 
 
 def message(text: str = "hello", *, subject: str = "test") -> bytes:

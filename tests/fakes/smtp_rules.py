@@ -10,12 +10,15 @@ from typing import Any
 STAGES = ("connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "dot", "rset")
 ACTIONS = {
     "reply": "answer `code text`; at `dot` a 2xx means accepted and recorded",
+    "take": "at `mail` or `rcpt`: answer `code text`, and take the sender or recipient whatever the code says",
     "hang_up": "answer `code text`, then close",
     "drop": "close (FIN) without an answer",
     "reset": "close (RST) without an answer",
     "cut": "send half of the usual answer, then close",
     "garble": "answer with something that is not SMTP",
     "stall": "never answer, never read again",
+    "late": "do the usual, but answer it and what follows only after `seconds`",
+    "deafen": "stop reading from the socket, so that the client's writes back up",
     "drip": "answer one byte every `seconds`, for ever, and never end the line",
     "accept_drop": "at `dot`: record it, then close without an answer",
     "accept_cut": "at `dot`: record it, send half of the answer, close",

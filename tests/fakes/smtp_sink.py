@@ -101,6 +101,8 @@ class SmtpSink:
         self.violations: list[str] = []
         self.commands: list[str] = []
         self.connections = 0
+        self.reads = 0
+        """Times that bytes came in: with pipelining, round trips."""
         self.open: set[Session] = set()
         self.port = 0
         self.recent: list[float] = []
@@ -198,6 +200,7 @@ class Session(asyncio.Protocol):
         self.in_content = False
         self.seen = 0
         self.queue = bytearray()
+        self.hold_until = 0.0
         self._forget()
 
     def _forget(self) -> None:
@@ -226,6 +229,7 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.deaf:
             return
+        self.sink.reads += 1
         self.buffer += data
         while not self.deaf and (self._content() if self.in_content else self._line()):
             pass
@@ -391,7 +395,7 @@ class Session(asyncio.Protocol):
     # Content.
 
     def _content(self) -> bool:
-        if self.recipient and len(self.buffer) > 2 and not self.seen and self.scripted("content", 250, "2.0.0 ok"):
+        if self.recipient and len(self.buffer) > 2 >= self.seen and self.scripted("content", 250, "2.0.0 ok"):
             self.seen = len(self.buffer)
             return False
         end = self.buffer.find(b"\r\n.\r\n", max(0, self.seen - 4))
@@ -448,35 +452,38 @@ class Session(asyncio.Protocol):
         recipient = self.recipient if recipient is None else recipient
         sender = (self.mail_from or "") if sender is None else sender
         rule = self.sink.script.rule(stage, sender=sender, recipient=recipient)
-        if rule is None:
+        if rule is not None and rule.action == "late":
+            self.hold_until = self.sink.loop.time() + rule.seconds
+        if rule is None or rule.action == "late":
             return False
         if rule.action.startswith("accept") or (stage == "dot" and rule.action == "reply" and rule.code < 300):
             self._accept(content)
-        answered = {"reply": rule.code, "hang_up": rule.code, "accept_close": code}.get(rule.action, 0)
+        answered = code if rule.action == "accept_close" else rule.code if rule.action in ("reply", "take", "hang_up") else 0
         self.sink.answers.append(Answer(stage, recipient or sender, answered))
-        self._act(rule, f"{code} {text}\r\n".encode(), code)
+        self._act(rule, f"{code} {text}\r\n".encode(), sender if stage == "mail" else recipient)
         return True
 
-    def _act(self, rule: Rule, usual: bytes, code: int) -> None:
-        match rule.action.removeprefix("accept_"):
-            case "reply" | "hang_up":
-                self.say(rule.code, rule.text)
-                if rule.stage == "mail" and rule.action == "reply" and rule.code < 300:
-                    self.mail_from = "?"
-            case "cut":
-                self.out += usual[: len(usual) // 2]
-            case "garble":
-                self.out += _GARBLE
-            case "close":
-                self.out += usual
-            case "stall":
-                self.deaf = True
-            case "drip":
-                self.deaf = True
-                self.flush()
-                self._drip(usual[:4] + b"x" * 10_000, rule.seconds)
-        if rule.action.removeprefix("accept_") in ("hang_up", "drop", "reset", "cut", "close"):
-            self.end(reset=rule.action == "reset")
+    def _act(self, rule: Rule, usual: bytes, name: str) -> None:
+        action = rule.action.removeprefix("accept_")
+        if action in ("reply", "take", "hang_up"):
+            self.say(rule.code, rule.text)
+        self.out += {"cut": usual[: len(usual) // 2], "garble": _GARBLE, "close": usual}.get(action, b"")
+        if action == "take" and rule.stage == "mail":
+            self.mail_from = name
+        elif action == "take":
+            self.recipient = name
+        self.deaf = self.deaf or action in ("stall", "deafen", "drip")
+        if action == "deafen":
+            self.transport.pause_reading()
+        if action == "drip":
+            self.flush()
+            self._drip(usual[:4] + b"x" * 10_000, rule.seconds)
+        if action == "hang_up" and rule.stage == "content":
+            self.deaf = True  # swallows the rest for a while, or the reset would overtake the answer
+            self.flush()
+            self.sink.loop.call_later(rule.seconds, self.end)
+        elif action in ("hang_up", "drop", "reset", "cut", "close"):
+            self.end(reset=action == "reset")
 
     def _drip(self, rest: bytes, seconds: float) -> None:
         if not self.transport.is_closing():
@@ -496,6 +503,9 @@ class Session(asyncio.Protocol):
 
     def flush(self) -> None:
         if not self.out or self.transport.is_closing():
+            return
+        if self.hold_until > self.sink.loop.time():
+            self.sink.loop.call_at(self.hold_until + 0.001, self.flush)
             return
         if self.options.split:
             self.queue += self.out

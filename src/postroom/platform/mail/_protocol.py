@@ -446,19 +446,24 @@ class Connection(asyncio.Protocol):
             self._stream()
 
     def _stream(self) -> None:
+        """One piece, when the socket has room. Others have their turn between two, and a refusal halfway is heard."""
         head = self._head
-        assert head is not None
-        while not self._paused and self._phase is Phase.BUSY:
-            start, self._streamed = self._streamed, self._streamed + CHUNK
-            if self._streamed >= len(head.payload):
-                self._streamed = -1
-                self._hand_over(head, head.payload[start:])
-                return
-            self.deadline = self._time() + self._config.command_s
-            self._transport.write(head.payload[start : self._streamed])
+        if head is None or self._streamed < 0 or self._paused or self._phase is not Phase.BUSY:
+            return
+        start, self._streamed = self._streamed, self._streamed + CHUNK
+        if self._streamed >= len(head.payload):
+            self._streamed = -1
+            self._hand_over(head, head.payload[start:])
+            return
+        self.deadline = self._time() + self._config.command_s
+        self._transport.write(head.payload[start : self._streamed])
+        if not self._paused:
+            self._loop.call_soon(self._guarded, self._stream)
 
     def _hand_over(self, parcel: Parcel, rest: bytes) -> None:
         """Send the rest of the content, the final dot, and the next message's envelope, in one write."""
+        if self._transport.is_closing():
+            return  # the socket is gone already, which `connection_lost` will say: the dot would not leave
         behind = None
         if self._pipelines and self._served < self._config.reuse:
             behind = self._owner.draw_behind(self._offers)
