@@ -109,9 +109,7 @@ class FileObjects:
         try:
             with self._database.write() as connection:
                 self._spool = Spool(root, secrets.token_hex(16))
-                self._spool.sweep_staging()
-                orphans = [name for name in self._spool.names() if connection.execute(_FILE_KNOWN, (name,)).fetchone() is None]
-                self._spool.remove(orphans)
+                _sweep(connection, self._spool)
         except BaseException:
             self._database.close()
             raise
@@ -238,6 +236,16 @@ class FileObjects:
             if self.info(stored.key, str(stored.id)) is None:
                 raise NotFound(f"Object {stored.key} was purged just now.") from error
             raise Corrupt(f"The content of object {stored.key} is missing. Restore it from a backup.") from error
+
+
+def _sweep(connection: sqlite3.Connection, spool: Spool) -> None:
+    """Delete what crashed writers left. Under the write lock: whatever the index does not name now belongs to nobody."""
+    try:
+        spool.sweep_staging()
+        spool.remove([name for name in spool.names() if connection.execute(_FILE_KNOWN, (name,)).fetchone() is None])
+    except BaseException:
+        spool.close()
+        raise
 
 
 def _find(connection: sqlite3.Connection, key: str, version: str | None) -> _Stored | None:
