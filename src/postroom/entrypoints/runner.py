@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from postroom.clock import Clock
-from postroom.entrypoints.worker import FATAL
+from postroom.entrypoints.worker import FATAL, TROUBLE
 from postroom.errors import PostroomError
 from postroom.model.campaign import Home
 from postroom.settings import Settings
@@ -42,6 +42,7 @@ class _Child:
         os.set_blocking(self.process.stdout.fileno(), False)
         self.heard = now
         self.last_words = ""
+        self.trouble = ""
         self._unread = b""
 
     def listen(self, now: float) -> None:
@@ -53,6 +54,8 @@ class _Child:
             for line in lines:
                 if line.startswith(FATAL.encode()):
                     self.last_words = line[1:].decode("utf-8", "replace")
+                elif line.startswith(TROUBLE.encode()):
+                    self.trouble = line[1:].decode("utf-8", "replace")
 
     def close(self) -> None:
         """Let go of its pipes."""
@@ -104,6 +107,11 @@ class Runner:
         if len(self._children) < self._count and now >= self._next_start:
             self._start_one()
         return ended_well < self._count
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the workers from sending, in words; empty when nothing does."""
+        return next((child.trouble for child in self._children if child.trouble), "")
 
     def stop(self) -> None:
         """Stop new sends, wait for what is in flight, end the processes; those that do not are killed."""

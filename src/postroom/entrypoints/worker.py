@@ -1,9 +1,9 @@
 """A worker process: imports, scheduling and sending, until it is told to stop, its parent is gone, or its campaign has ended.
 
 Everything it does is found in the stores and claimed by lease, so any number of workers may run, and a killed one is replaced
-without asking anybody. SIGTERM, or the end of the parent (its standard input closes), stops new sends at once and drains what is
-in flight for a bounded time. On standard output it says every second that it is alive (a dot), and at the end what stopped it
-(`!` and a sentence): its parent kills a worker that went silent, and shows the sentence.
+without asking anybody. SIGTERM, or the end of the parent (its standard input closes), stops new sends at once and drains
+what is in flight for a bounded time. On standard output it says every second that it is alive (a dot), what keeps it from sending (`~` and
+a sentence, or nothing once that is over), and what ended it (`!` and a sentence). Its parent kills a worker that went silent.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from postroom.wiring import Postroom
 
 ALIVE = "."
 FATAL = "!"
+TROUBLE = "~"
 _ALIVE_EVERY_S = 1.0
 _LOOK_S = 0.05
 _NOTE_LEASE_S = 30
@@ -77,7 +78,9 @@ class Worker:
         while not self._stopping.is_set() and not chores.done():
             for home in await asyncio.to_thread(self._to_send):
                 if home not in self._sending:
-                    self._sending[home] = asyncio.create_task(self._postroom.sender.send(home, self._stopping))
+                    self._sending[home] = asyncio.create_task(
+                        self._postroom.sender.send(home, self._stopping, lambda reason: _say(TROUBLE + reason))
+                    )
             for home in [home for home, task in self._sending.items() if task.done()]:
                 self._sending.pop(home).result()
                 await asyncio.to_thread(self._end, home)

@@ -8,6 +8,8 @@ import typer
 
 from postroom.entrypoints.cli import inbox, suppress
 from postroom.entrypoints.cli.backup import backup_command, restore_command
+from postroom.entrypoints.cli.campaign import campaign_app
+from postroom.entrypoints.cli.demo import demo_command
 from postroom.entrypoints.cli.doctor import doctor_command
 from postroom.entrypoints.cli.send import send_command
 from postroom.entrypoints.cli.session import exit_code, say
@@ -20,7 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo_command)
 app.command("send")(send_command)
+app.add_typer(campaign_app, name="campaign")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(suppress.app, name="suppress")
 app.command("doctor")(doctor_command)

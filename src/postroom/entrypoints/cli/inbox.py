@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +75,24 @@ def save(
     except OSError as error:
         raise StorageFull(f"{target} cannot be written: {error.strerror}") from error
     say(f"saved as {target}")
+
+
+@app.command()
+def listen(
+    host: Annotated[str, typer.Option(help="Where to listen. Whoever can connect can leave mail.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any that is free.")] = 2525,
+    data: Data = None,
+) -> None:
+    """Receive mail from any program until Ctrl-C or SIGTERM; prints its address first. (`send` does this by itself.)"""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with session(data=data) as postroom:
+        address = postroom.inbox_server.start(host, port)
+        sys.stdout.write(f"smtp://{address.host}:{address.port}\n")
+        sys.stdout.flush()
+        stop.wait()
+        postroom.inbox_server.stop()
 
 
 def _as_dict(mail: InboxMail) -> dict[str, object]:

@@ -28,6 +28,7 @@ class Progress:
         self._task: TaskID | None = None
         self._said_at = 0.0
         self._said = ""
+        self._trouble = ""
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -45,8 +46,11 @@ class Progress:
         else:
             sys.stderr.write(text + "\n")
 
-    def show(self, status: Status, checkpoint: Checkpoint | None) -> None:
-        """The campaign as it is now."""
+    def show(self, status: Status, checkpoint: Checkpoint | None, trouble: str) -> None:
+        """The campaign as it is now; `trouble` is what keeps it from going on."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self.note(f"waiting: {trouble}" if trouble else "going on")
         if self._quiet:
             return
         words, done, total = _describe(status, checkpoint)

@@ -43,7 +43,7 @@ def _watch(postroom: Postroom, home: Home, progress: Progress, runner: Runner | 
     while True:
         working = runner is None or runner.tend()
         status = postroom.status.get(home)
-        progress.show(status, postroom.checkpoints.load(home))
+        progress.show(status, postroom.checkpoints.load(home), runner.trouble if runner is not None else "")
         if status.campaign.state in OVER and (runner is None or not working):
             return status
         postroom.clock.sleep(_LOOK_S)

@@ -35,7 +35,7 @@ class CampaignRun:
         """Returns when nothing is left, the campaign is no longer sending, or `means.stopping` is set. Then nothing is in flight
         (what was not answered within `drain_s` is unknown), all that was learnt is recorded, and the mailer is closed.
         Errors of the stores are raised, after the other batches have ended."""
-        watch = asyncio.create_task(self._watch_state())
+        watch = asyncio.create_task(self._watch())
         try:
             while not self._means.stopping.is_set():
                 await self._start_batches()
@@ -85,14 +85,20 @@ class CampaignRun:
         await _wait(means.stopping, min(max(wait, 0.02), _LOOK_S))
         return False
 
-    async def _watch_state(self) -> None:
+    async def _watch(self) -> None:
+        """Notice that the campaign is paused or cancelled, and say when the provider cannot be reached."""
         means = self._means
+        trouble = ""
         while not means.stopping.is_set():
             await _wait(means.stopping, _LOOK_S)
             campaign = await means.off_loop(self._campaigns.get, means.home)
             if campaign.state is not CampaignState.SENDING:
                 means.stopping.set()
                 means.mailer.recall()
+            health = means.mailer.health()
+            before, trouble = trouble, "" if health.open else health.reason
+            if trouble != before:
+                means.on_trouble(trouble)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -38,3 +38,5 @@ class Means:
     """Set: open no new group; what is not begun comes back unsent."""
     on_result: Callable[[Result], None]
     """Told of every result: for throttling, and the rate seen."""
+    on_trouble: Callable[[str], None]
+    """Told why the provider cannot be reached, and with empty text when it can again."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from postroom.clock import Clock, Instant
-from postroom.delivery.compose import Composer
 from postroom.delivery.composing import Composing
 from postroom.delivery.outcome import OutcomeRules
 from postroom.delivery.retry import Backoff
@@ -22,7 +21,7 @@ from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
 from postroom.pipeline.sender.throttle import Throttle
 from postroom.platform.mail.port import Mailer
-from postroom.platform.ports.journal import Journal, Journals
+from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.rates import Limit, Rates
 
@@ -61,17 +60,22 @@ class Sender:
         self._options = options
         self._clock = clock
 
-    async def send(self, home: Home, stopping: asyncio.Event) -> None:
-        """Work on a campaign that is sending until it is not, or `stopping` is set. Errors of the stores are raised."""
+    async def send(self, home: Home, stopping: asyncio.Event, on_trouble: Callable[[str], None]) -> None:
+        """Work on a campaign that is sending until it is not, or `stopping` is set. Errors of the stores are raised.
+
+        `on_trouble` is told why the provider cannot be reached, and with empty text when it can again.
+        """
         off_loop = OffLoop()
         try:
             campaign = await off_loop(self._stores.campaigns.get, home)
             if campaign.state is CampaignState.SENDING:
-                await self._send(campaign, off_loop, stopping)
+                await self._send(campaign, off_loop, stopping, on_trouble)
         finally:
             off_loop.close()
 
-    async def _send(self, campaign: Campaign, off_loop: OffLoop, stopping: asyncio.Event) -> None:
+    async def _send(
+        self, campaign: Campaign, off_loop: OffLoop, stopping: asyncio.Event, on_trouble: Callable[[str], None]
+    ) -> None:
         composer = await off_loop(self._stores.composing.load, campaign)
         await off_loop(self._set_limits, campaign)
         journal = await off_loop(self._stores.journals.begin, campaign.home.campaign)
@@ -80,7 +84,22 @@ class Sender:
         ending = asyncio.Event()
         relay = asyncio.create_task(_relay(stopping, ending))
         throttle = Throttle(self._stores.rates, provider_bucket(campaign), off_loop, self._clock, workers=self._options.workers)
-        means = self._means(campaign, composer, mailer, journal, off_loop, ending, throttle)
+        means = Means(
+            home=campaign.home,
+            batches=Batches(self._stores.messages, self._stores.journals, self._clock, lease_ms=self._options.lease_ms),
+            messages=self._stores.messages,
+            suppression=self._stores.suppression,
+            composer=composer,
+            rules=rules(campaign.policies, campaign.sending_since or self._clock.now()),
+            mailer=mailer,
+            pace=Pace(self._stores.rates, buckets(campaign), off_loop, self._clock, mailer),
+            journal=journal,
+            off_loop=off_loop,
+            clock=self._clock,
+            stopping=ending,
+            on_result=throttle.on_result,
+            on_trouble=on_trouble,
+        )
         try:
             run = CampaignRun(means, self._stores.campaigns, self._stores.finish, drain_s=self._options.drain_s)
             await run.run()
@@ -88,33 +107,6 @@ class Sender:
         finally:
             relay.cancel()
             await off_loop(journal.close)
-
-    def _means(
-        self,
-        campaign: Campaign,
-        composer: Composer,
-        mailer: Mailer,
-        journal: Journal,
-        off_loop: OffLoop,
-        ending: asyncio.Event,
-        throttle: Throttle,
-    ) -> Means:
-        stores = self._stores
-        return Means(
-            home=campaign.home,
-            batches=Batches(stores.messages, stores.journals, self._clock, lease_ms=self._options.lease_ms),
-            messages=stores.messages,
-            suppression=stores.suppression,
-            composer=composer,
-            rules=rules(campaign.policies, campaign.sending_since or self._clock.now()),
-            mailer=mailer,
-            pace=Pace(stores.rates, buckets(campaign), off_loop, self._clock, mailer),
-            journal=journal,
-            off_loop=off_loop,
-            clock=self._clock,
-            stopping=ending,
-            on_result=throttle.on_result,
-        )
 
     def _set_limits(self, campaign: Campaign) -> None:
         rate = campaign.policies.rate

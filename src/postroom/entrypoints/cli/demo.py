@@ -1,0 +1,84 @@
+"""`postroom demo`: the main job on example data, from a dirty spreadsheet to the built-in inbox."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from postroom.entrypoints.cli.report import print_status
+from postroom.entrypoints.cli.send import create, read_template
+from postroom.entrypoints.cli.session import DONE, FAILED, say, session
+from postroom.entrypoints.cli.watching import run_and_watch
+from postroom.errors import NotFound
+from postroom.model.campaign import CampaignState, MissingPolicy, Policies
+from postroom.services.campaigns import Draft
+from postroom.wiring import DEFAULT_PROVIDER
+
+_DATA = Path("demo-data")
+
+
+def demo_command(
+    recipients: Annotated[int, typer.Option(min=1, help="Rows to send to; the example file has about 1,200.")] = 0,
+    data: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = _DATA,
+) -> None:
+    """Send the example campaign through the whole pipeline into the built-in inbox, and print the report."""
+    examples = _examples()
+    with tempfile.TemporaryDirectory() as directory, session(data=data, mail="inbox:") as postroom:
+        upload = examples / "recipients.csv"
+        if recipients:
+            upload = _resized(upload, Path(directory) / "recipients.csv", recipients)
+        draft = Draft(
+            name="Demo newsletter",
+            html=read_template(examples / "newsletter.mjml"),
+            subject="{{ first_name | default('Hello') }}, your autumn letter is here",
+            from_="Postroom Demo <news@example.com>",
+            variables={},
+            missing=MissingPolicy.EMPTY,
+            provider=DEFAULT_PROVIDER,
+            policies=Policies(),
+        )
+        home = create(postroom, draft, upload)
+        status = run_and_watch(postroom, home, quiet=False)
+        print_status(status, as_json=False)
+    here = f"--data {data}"
+    say(
+        "\nWhere to look:\n"
+        f"  postroom inbox list {here}                        what arrived\n"
+        f"  postroom campaign show {home.campaign} {here}       the numbers\n"
+        f"  postroom campaign rejected {home.campaign} {here}   rows that are no recipients, and why\n"
+        f"  postroom campaign messages {home.campaign} {here}   every message and its reply\n"
+        "  postroom send --help                                 send your own"
+    )
+    raise typer.Exit(DONE if status.campaign.state is CampaignState.COMPLETED else FAILED)
+
+
+def _examples() -> Path:
+    """Beside the sources in a checkout, within the package once installed."""
+    installed = Path(str(resources.files("postroom"))) / "examples"
+    checkout = Path(str(resources.files("postroom"))).parent.parent / "examples"
+    for place in (installed, checkout):
+        if (place / "recipients.csv").exists():
+            return place
+    raise NotFound("the example campaign is not here: run the demo in a checkout of Postroom")
+
+
+def _resized(source: Path, target: Path, rows: int) -> Path:
+    """The example's rows, cut or continued with made-up people."""
+    text = source.read_text("utf-8-sig")
+    header, *records = csv.reader(io.StringIO(text, newline=""), csv.Sniffer().sniff(text[:4_096], ",;\t|"))
+    with target.open("w", encoding="utf-8", newline="") as resized:
+        writer = csv.writer(resized)
+        writer.writerow(header)
+        writer.writerows(records[:rows])
+        writer.writerows(_made_up(header, number) for number in range(rows - len(records)))
+    return target
+
+
+def _made_up(header: list[str], number: int) -> list[str]:
+    return [f"person{number}@example.net" if "mail" in heading.lower() else f"{heading} {number}" for heading in header]
