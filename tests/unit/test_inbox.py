@@ -221,6 +221,14 @@ def test_stop_leaves_nobody_listening_and_may_be_repeated(box: Box) -> None:
         pass
 
 
+def test_it_may_start_anew_where_it_was(box: Box) -> None:
+    box.send()
+    box.inbox.stop()
+    assert box.inbox.start(box.address.host, box.address.port) == box.address
+    assert box.send()[0] == 250
+    assert len(box.reader.list().mails) == 2
+
+
 def test_a_port_that_is_taken_is_a_clear_error(box: Box) -> None:
     with pytest.raises(Unavailable, match=str(box.address.port)):
         Inbox(box.objects, box.clock).start(box.address.host, box.address.port)  # type: ignore[arg-type]

@@ -41,26 +41,30 @@ class Inbox:
     """One server in a thread of this process."""
 
     def __init__(self, objects: Objects, clock: Clock) -> None:
-        self._store = _Store(objects, clock)
+        self._objects = objects
+        self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, host: str = "127.0.0.1", port: int = 0) -> Listening:
         """Listen, on a free port for 0; the real address. `Unavailable`: somebody else listens there, or no such address."""
         loop = asyncio.new_event_loop()
+        store = _Store(self._objects, self._clock)
         try:
-            server = loop.run_until_complete(loop.create_server(lambda: _smtp(self._store, loop), host, port))
+            server = loop.run_until_complete(loop.create_server(lambda: _smtp(store, loop), host, port))
         except OSError as error:
+            store.close()
             loop.close()
             raise Unavailable(f"the inbox cannot listen on {host}:{port}: {error.strerror or error}") from error
         address = server.sockets[0].getsockname()
         self._loop = loop
-        self._thread = threading.Thread(target=_serve, args=(loop, server, self._store), name="inbox", daemon=True)
+        self._thread = threading.Thread(target=_serve, args=(loop, server, store), name="inbox", daemon=True)
         self._thread.start()
         return Listening(address[0], address[1])
 
     def stop(self) -> None:
-        """Take no more mail; what is being stored is stored and answered first. Again, or never started: harmless."""
+        """Take no more mail; what is being stored is stored and answered first. Again, or never started: harmless. It may
+        start anew."""
         if self._loop is None or self._thread is None:
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
