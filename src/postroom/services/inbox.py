@@ -102,9 +102,9 @@ def _parse(content: bytes) -> EmailMessage:
 
 
 def _text(part: MIMEPart) -> str:
-    """Whatever charset it claims: a mail in the inbox is shown, not judged."""
+    """Whatever charset it claims: a mail in the inbox is shown, not judged. Lines end as they do in Python."""
     content = part.get_payload(decode=True)
-    raw = content if isinstance(content, bytes) else b""
+    raw = content.replace(b"\r\n", b"\n") if isinstance(content, bytes) else b""
     try:
         return raw.decode(part.get_content_charset("utf-8"), "replace")
     except LookupError:

@@ -218,7 +218,7 @@ def remove_database(path: Path) -> None:
 def _make_file(path: Path) -> None:
     """Make it private (it holds people's addresses), for SQLite gives the files beside it the same mode, and its name last."""
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             sync_directory(path.parent)
