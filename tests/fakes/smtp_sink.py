@@ -193,6 +193,8 @@ class Session(asyncio.Protocol):
         self.buffer = bytearray()
         self.out = bytearray()
         self.deaf = False
+        self.handshaking = False
+        """What comes now is read once the new transport is known."""
         self.secure = sink.options.tls == "tls"
         self.user = ""
         self.login: list[str] | None = None
@@ -231,7 +233,10 @@ class Session(asyncio.Protocol):
             return
         self.sink.reads += 1
         self.buffer += data
-        while not self.deaf and (self._content() if self.in_content else self._line()):
+        self._work()
+
+    def _work(self) -> None:
+        while not (self.deaf or self.handshaking) and (self._content() if self.in_content else self._line()):
             pass
         self.flush()
 
@@ -297,7 +302,8 @@ class Session(asyncio.Protocol):
         if self.options.inject:
             self.say(250, "injected")
         self.flush()
-        self.deaf = True
+        self.buffer.clear()
+        self.handshaking = True
         self.task = self.sink.loop.create_task(self._start_tls())
 
     async def _start_tls(self) -> None:
@@ -308,8 +314,9 @@ class Session(asyncio.Protocol):
             self.sink.open.discard(self)
             return
         assert transport is not None
-        self.transport, self.deaf, self.secure = transport, False, True
+        self.transport, self.handshaking, self.secure = transport, False, True
         self._forget()
+        self._work()
 
     def do_auth(self, rest: str) -> None:
         mechanism, _, initial = rest.partition(" ")

@@ -207,7 +207,7 @@ class Pool:
         for _ in range(self._missing()):
             task = self._loop.create_task(self._connect())
             self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            task.add_done_callback(self._connected)
 
     def _missing(self) -> int:
         connecting, working = len(self._connecting), len(self._working)
@@ -233,8 +233,10 @@ class Pool:
         else:
             self._working.add(connection)
             self._loop.call_soon(connection.enlist, offers)
-        finally:
-            self._changed.set()
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self._connecting.discard(task)
+        self._changed.set()
 
     def _drop(self, connection: Connection) -> None:
         """It never carried mail. Where the TLS handshake failed, the loop does not report the end of the connection."""
