@@ -34,6 +34,7 @@ bench: $(VENV)/.dev-stamp postfix ## measure the figures in the README
 
 docs: $(VENV)/.dev-stamp ## remake the reference pages that are made from the code
 	$(BIN)/python -m postroom.settings > docs/reference/settings.md
+	$(BIN)/python -m postroom.entrypoints.cli.reference > docs/reference/command-line.md
 
 clean: ## remove what the targets made (never your data)
 	rm -rf $(VENV) .venv-ministack .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

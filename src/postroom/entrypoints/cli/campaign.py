@@ -35,7 +35,11 @@ State = Annotated[str | None, typer.Option(help="Only messages in this state, e.
 
 
 @campaign_app.command("list")
-def list_command(as_json: AsJson = False, limit: int = 100, data: Data = None) -> None:
+def list_command(
+    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most, the newest first.")] = 100,
+    data: Data = None,
+) -> None:
     """The campaigns there are, newest first."""
     with session(data=data) as postroom:
         found = postroom.status.list(DEFAULT_TENANT, limit=limit)
