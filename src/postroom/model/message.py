@@ -125,6 +125,13 @@ class Settlement(NamedTuple):
     """The last reply, or the reason in words; cut to 250 characters."""
     provider_id: str | None = None
 
+    @property
+    def next_work(self) -> Instant | None:
+        """When the message has work after this: 0 for at once, None for never."""
+        if self.state is MessageState.PENDING:
+            return Instant(0)
+        return self.due if self.state in (MessageState.DEFERRED, MessageState.UNKNOWN) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

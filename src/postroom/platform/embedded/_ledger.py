@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 from postroom.errors import Invalid, NotFound
 from postroom.model.campaign import Home
@@ -83,12 +84,19 @@ MIGRATIONS = (
 )
 
 
+class _Opened(NamedTuple):
+    """An open file, and which one it is: another process may drop the campaign, and make it anew, under our hands."""
+
+    database: Database
+    identity: tuple[int, int] | None
+
+
 class Ledgers:
     """The open ledger files of this process. Threads may share it; it is not for use across a fork."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._open: OrderedDict[Home, Database] = OrderedDict()
+        self._open: OrderedDict[Home, _Opened] = OrderedDict()
         self._guard = threading.Lock()
 
     def create(self, home: Home) -> Database:
@@ -99,20 +107,15 @@ class Ledgers:
     def get(self, home: Home) -> Database:
         """The home's file; `NotFound`."""
         with self._guard:
-            database = self._open.get(home)
-            if database is not None:
-                self._open.move_to_end(home)
-                return database
-            if not self._path(home).exists():
+            if _identity(self._path(home)) is None:
+                self._let_go(home)
                 raise NotFound(f"there are no messages of campaign {home.campaign}")
             return self._database(home)
 
     def drop(self, home: Home) -> None:
         """Close and delete the home's file; absent: harmless."""
         with self._guard:
-            database = self._open.pop(home, None)
-            if database is not None:
-                database.close()
+            self._let_go(home)
             remove_database(self._path(home))
 
     def homes(self) -> list[Home]:
@@ -124,15 +127,24 @@ class Ledgers:
         """Close every file."""
         with self._guard:
             while self._open:
-                self._open.popitem()[1].close()
+                self._open.popitem()[1].database.close()
+
+    def _let_go(self, home: Home) -> None:
+        opened = self._open.pop(home, None)
+        if opened is not None:
+            opened.database.close()
 
     def _database(self, home: Home) -> Database:
-        database = self._open.get(home)
-        if database is None:
-            database = Database(self._path(home), MIGRATIONS, cache_kib=_CACHE_KIB)
-            self._open[home] = database
-            if len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
+        path = self._path(home)
+        opened = self._open.get(home)
+        if opened is not None and opened.identity == _identity(path):
+            self._open.move_to_end(home)
+            return opened.database
+        self._let_go(home)
+        database = Database(path, MIGRATIONS, cache_kib=_CACHE_KIB)
+        self._open[home] = _Opened(database, _identity(path))
+        if len(self._open) > _OPEN_FILES:
+            self._open.popitem(last=False)[1].database.close()
         return database
 
     def _path(self, home: Home) -> Path:
@@ -140,3 +152,12 @@ class Ledgers:
             if not part.replace("-", "").isalnum() or not part.isascii():
                 raise Invalid(f"{part!r} is no id of a tenant or campaign")
         return self._root / home.tenant / f"{home.campaign}.db"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has this name now; None: no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

@@ -152,6 +152,9 @@ class SqliteMessages:
                 if written != len(settled):
                     raise NotFound(f"batch {batch} does not hold {len(settled) - written} of the messages to be settled")
                 db.execute(sql.APPEND_FEED, (now, batch, changes))
+                work = [s.next_work for s in settled if s.next_work is not None]
+                if work:
+                    db.execute(sql.LOWER_DUE, {"batch": batch, "due": min(work)})
 
     def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
         with self._home(home).write() as db:
