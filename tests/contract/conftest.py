@@ -12,6 +12,7 @@ from importlib import import_module
 
 import pytest
 
+from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.tables import Tables
@@ -45,6 +46,11 @@ def tables(home: Home) -> Tables:
 @pytest.fixture
 def queues(home: Home) -> Queues:
     return home.queues()
+
+
+@pytest.fixture
+def messages(home: Home) -> Messages:
+    return home.messages()
 
 
 @pytest.fixture

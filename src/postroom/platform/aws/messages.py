@@ -135,18 +135,18 @@ class DynamoMessages:
         self._batches.extend(home, batch, fence, Instant(now + lease_ms))
 
     def load(self, home: Home, batch: int, now: Instant, limit: int) -> list[Recipient]:
-        self._items.check(home, batch)
+        self._items.batches(home)
         return [_ledger.recipient(record) for record in self._items.due(home, batch, now, limit)]
 
     def load_state(self, home: Home, batch: int, states: Collection[MessageState], limit: int) -> list[Recipient]:
-        self._items.check(home, batch)
+        self._items.batches(home)
         if not states:
             return []
         found = self._items.in_states(home, batch, states, limit=limit, attributes=_ledger.RECIPIENT)
         return [_ledger.recipient(record) for record in found]
 
     def find(self, home: Home, batch: int, keys: Sequence[Key]) -> list[Recipient]:
-        self._items.check(home, batch)
+        self._items.batches(home)
         found = self._items.find(home, batch, keys)
         return [_ledger.recipient(found[key]) for key in sorted(found)]
 
@@ -216,13 +216,8 @@ def _unsettled(last: dict[Key, Settlement], found: dict[Key, Record]) -> list[Se
 
 def _earliest(due: Instant | None, settled: Collection[Settlement]) -> Instant | None:
     """`due`, or earlier where a settlement leaves work before it."""
-    dues = [] if due is None else [due]
-    for settlement in settled:
-        if settlement.state is MessageState.PENDING:
-            dues.append(Instant(0))
-        elif settlement.state in (MessageState.DEFERRED, MessageState.UNKNOWN) and settlement.due is not None:
-            dues.append(settlement.due)
-    return min(dues, default=None)
+    dues = (due, *(settlement.next_work for settlement in settled))
+    return min((one for one in dues if one is not None), default=None)
 
 
 def _may_hold(batch: Batch, states: Collection[MessageState]) -> bool:
