@@ -17,11 +17,17 @@ from postroom.clock import Instant
 from postroom.errors import Corrupt, Invalid, NotFound, PostroomError, StorageFull, Unsupported
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.message import NewMessage
+from postroom.model.shard import Key
 from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.embedded.backup import MANIFEST, DirectoryArchive
+from postroom.platform.embedded.journal import FileJournals
+from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.ports.journal import Trace
 from postroom.services.backup import BackupService
 from tests.fakes.clock import START, ManualClock
 
@@ -281,6 +287,34 @@ def test_a_killed_restore_leaves_no_data_and_can_be_repeated(archive: DirectoryA
     (leftover / "half").write_bytes(b"x")
     assert names(restored(tmp_path / "backup", tmp_path / "new")).isdisjoint({"half"})
     assert not leftover.exists()
+
+
+def test_a_group_open_in_the_backup_is_in_doubt_as_a_whole(data: Path, tmp_path: Path) -> None:
+    """Journals are not part of a backup, so of the group that was with the provider nothing is known."""
+    home = Home("default", "c2")
+    keys = [Key(bytes([number]) * 12) for number in range(3)]
+    journals = FileJournals(data / "journals", ManualClock())
+    journal = journals.begin(home.campaign)
+    with closing(Ledgers(data / "ledgers")) as ledgers:
+        messages = SqliteMessages(ledgers)
+        messages.create(home, 1)
+        messages.store(
+            home, [NewMessage(0, key, line, f"p{line}@a.example", None, "[]") for line, key in enumerate(keys, 1)], START
+        )
+        opened = messages.open(home, 0, journal.owner, START, lease_ms=1_000)
+        assert opened is not None
+        journal.page(0, opened.fence).handing(keys[0])
+        messages.record(home, 0, opened.fence, [], keys[:2], START, lease_ms=1_000)
+        DirectoryArchive(data, ManualClock()).write(tmp_path / "backup", quiet)
+    target = restored(tmp_path / "backup", tmp_path / "new")
+    with closing(Ledgers(target / "ledgers")) as ledgers:
+        found = SqliteMessages(ledgers).open(home, 0, "another", Instant(START + 1_000), lease_ms=1_000)
+    assert found is not None
+    assert found.left_open is not None
+    assert found.left_open.keys == tuple(keys[:2])
+    known = FileJournals(target / "journals", ManualClock()).read(home.campaign, journal.owner, 0, opened.fence)
+    assert known is Trace.LOST
+    journal.close()
 
 
 def test_restored_campaigns_wait_for_a_person(data: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ MAX_BYTES = 50 * 1024 * 1024
 
 _IDLE_S = 300.0  # RFC 5321 §4.5.3.2.7: at least five minutes
 _LAST_ANSWER_S = 1.0  # for those that do not read it
-_WRITERS = 16  # storing waits for the disk, not for the processor
+_WRITERS = 4  # a store commits one mail at a time: more would only wait
 
 
 class Listening(NamedTuple):
