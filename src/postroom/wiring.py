@@ -68,6 +68,7 @@ class Postroom:
     timers: SqliteTimers
     workflows: SqliteWorkflows
     feed: SqliteFeed
+    journals: FileJournals
     tenants: Tenants
     records: Campaigns
     checkpoints: Checkpoints
@@ -132,6 +133,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             timers=timers,
             workflows=workflows,
             feed=SqliteFeed(ledgers),
+            journals=journals,
             tenants=tenants,
             records=campaigns,
             checkpoints=Checkpoints(tables),

@@ -2,8 +2,9 @@
 
 Everything it does is found in the stores and claimed by lease, so any number of workers may run, and a killed one is replaced
 without asking anybody. SIGTERM, or the end of the parent (its standard input closes), stops new sends at once and drains
-what is in flight for a bounded time. On standard output it says every second that it is alive (a dot), what keeps it from sending (`~` and
-a sentence, or nothing once that is over), and what ended it (`!` and a sentence). Its parent kills a worker that went silent.
+what is in flight for a bounded time. On standard output it says every second that it is alive (a dot), what keeps it from
+sending (`~` and a sentence, or nothing once that is over), and what ended it (`!` and a sentence). Its parent kills a worker
+that went silent.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from postroom.wiring import Postroom
 ALIVE = "."
 FATAL = "!"
 TROUBLE = "~"
+_WORKERS = "workers"
 _ALIVE_EVERY_S = 1.0
 _LOOK_S = 0.05
 _NOTE_LEASE_S = 30
@@ -53,7 +55,7 @@ class Worker:
     def __init__(self, postroom: Postroom, only: Home | None) -> None:
         self._postroom = postroom
         self._only = only
-        self._owner = f"worker-{os.getpid()}-{postroom.clock.random(4).hex()}"
+        self._journal = postroom.journals.begin(_WORKERS)  # for its name, and the proof of death that comes with it
         self._stopping = asyncio.Event()
         self._stopped = threading.Event()
         self._sending: dict[Home, asyncio.Task[None]] = {}
@@ -73,6 +75,7 @@ class Worker:
             await asyncio.gather(chores, *self._sending.values(), return_exceptions=True)
             alive.cancel()
         await chores
+        self._journal.close()
 
     async def _send_all(self, chores: asyncio.Task[None]) -> None:
         while not self._stopping.is_set() and not chores.done():
@@ -114,7 +117,10 @@ class Worker:
         lease_ms = round(postroom.settings.lease * 1000)
         while not self._stopped.is_set():
             postroom.timers.fire_due(postroom.clock.now())
-            imported = postroom.workflows.run_due(notes.IMPORT, self._import, self._owner, lease_ms=lease_ms, only=only)
+            dead = postroom.journals.dead(_WORKERS)
+            imported = postroom.workflows.run_due(
+                notes.IMPORT, self._import, self._journal.owner, lease_ms=lease_ms, dead=dead, only=only
+            )
             if not self._handle_notes() and not imported:
                 self._stopped.wait(_LOOK_S)
 

@@ -9,7 +9,6 @@ from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
-from postroom.delivery.mjml import compile_mjml
 
 from postroom.clock import Instant
 from postroom.entrypoints.cli.dry_run import dry_run
@@ -118,7 +117,11 @@ def finish(postroom: Postroom, home: Home, *, as_json: bool) -> None:
 def read_template(path: Path) -> str:
     """HTML, compiled from MJML where the file is that."""
     source = read_text(path)
-    return compile_mjml(source) if path.suffix.lower() == ".mjml" else source
+    if path.suffix.lower() != ".mjml":
+        return source
+    from postroom.delivery.mjml import compile_mjml  # loads a compiler that most campaigns do not need
+
+    return compile_mjml(source)
 
 
 def read_text(path: Path) -> str:

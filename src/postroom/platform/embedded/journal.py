@@ -73,6 +73,9 @@ class FileJournal:
         return FilePage(self._folder / f"{batch}-{fence}")
 
     def close(self) -> None:
+        with disk_errors(self._folder):
+            if not any(file.name != _LOCK for file in self._folder.iterdir()):  # pages that are left need their lock
+                shutil.rmtree(self._folder)
         os.close(self._lock)
 
 

@@ -1,0 +1,124 @@
+"""Journals: what a worker's page proves after its death. `kill -9` is real here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from postroom.clock import Instant, SystemClock
+from postroom.model.message import MessageState, Settlement
+from postroom.model.shard import Key
+from postroom.platform.embedded import journal as journal_module
+from postroom.platform.embedded.journal import FileJournals
+from postroom.platform.ports.journal import Handed, Trace
+
+A, B, C = (Key(letter * 12) for letter in (b"a", b"b", b"c"))
+SENT = Settlement(B, MessageState.SENT, 1, Instant(5), None, 250, "2.0.0 Ok: queued as ü", "id-1")
+
+WORKER = """
+import os, signal, sys
+from pathlib import Path
+from postroom.clock import Instant, SystemClock
+from postroom.model.message import MessageState, Settlement
+from postroom.model.shard import Key
+from postroom.platform.embedded.journal import FileJournals
+journal = FileJournals(Path(sys.argv[1]), SystemClock()).begin("campaign")
+page = journal.page(3, 7)
+page.handing(Key(b"a" * 12))
+page.handing(Key(b"b" * 12))
+page.answered(Settlement(Key(b"b" * 12), MessageState.SENT, 1, Instant(5), None, 250, "2.0.0 Ok: queued as ü", "id-1"))
+print(journal.owner, flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def journals(tmp_path: Path) -> FileJournals:
+    return FileJournals(tmp_path, SystemClock())
+
+
+def _worker(root: Path) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen([sys.executable, "-c", WORKER, str(root)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_a_killed_worker_s_page_tells_handed_from_answered_from_untouched(journals: FileJournals, tmp_path: Path) -> None:
+    process, owner = _worker(tmp_path)
+    with process:
+        assert journals.read("campaign", owner, 3, 7) is Trace.ALIVE
+        assert journals.dead("campaign") == []
+        process.kill()
+    trace = journals.read("campaign", owner, 3, 7)
+    assert trace == Handed(frozenset({A}), {B: SENT})
+    assert journals.dead("campaign") == [owner]
+
+
+def test_a_stopped_worker_is_alive(journals: FileJournals, tmp_path: Path) -> None:
+    process, owner = _worker(tmp_path)
+    with process:
+        os.kill(process.pid, signal.SIGSTOP)
+        assert journals.read("campaign", owner, 3, 7) is Trace.ALIVE
+        process.kill()
+
+
+def test_a_page_of_another_fence_or_batch_proves_nothing(journals: FileJournals, tmp_path: Path) -> None:
+    process, owner = _worker(tmp_path)
+    with process:
+        process.kill()
+    assert journals.read("campaign", owner, 3, 8) is Trace.LOST
+    assert journals.read("campaign", owner, 4, 7) is Trace.LOST
+    assert journals.read("campaign", "nobody", 3, 7) is Trace.LOST
+
+
+def test_after_a_reboot_no_page_is_trusted(journals: FileJournals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, owner = _worker(tmp_path)
+    with process:
+        process.kill()
+    boot = tmp_path / "boot"
+    boot.write_text("another boot")
+    monkeypatch.setattr(journal_module, "_BOOT_ID", boot)
+    assert journals.read("campaign", owner, 3, 7) is Trace.LOST
+
+
+def test_a_torn_last_line_is_not_taken_for_an_answer(journals: FileJournals, tmp_path: Path) -> None:
+    process, owner = _worker(tmp_path)
+    with process:
+        process.kill()
+    page = tmp_path / "campaign" / owner / "3-7"
+    page.write_bytes(page.read_bytes()[:-9])
+    assert journals.read("campaign", owner, 3, 7) == Handed(frozenset({A, B}), {})
+
+
+def test_a_clean_end_leaves_nothing(journals: FileJournals, tmp_path: Path) -> None:
+    journal = journals.begin("campaign")
+    page = journal.page(0, 1)
+    page.handing(A)
+    page.close()
+    journal.close()
+    assert list((tmp_path / "campaign").iterdir()) == []
+    assert journals.dead("campaign") == []
+
+
+def test_closing_with_a_page_left_keeps_what_the_page_says(journals: FileJournals) -> None:
+    journal = journals.begin("campaign")
+    journal.page(0, 1).handing(C)
+    journal.close()
+    assert journals.read("campaign", journal.owner, 0, 1) == Handed(frozenset({C}), {})
+
+
+def test_the_dead_are_forgotten_and_the_living_are_not(journals: FileJournals, tmp_path: Path) -> None:
+    living = journals.begin("campaign")
+    process, owner = _worker(tmp_path)
+    with process:
+        process.kill()
+    journals.forget("campaign", owner)
+    journals.forget("campaign", living.owner)
+    assert journals.dead("campaign") == []
+    assert journals.read("campaign", living.owner, 0, 1) is Trace.ALIVE
+    living.close()

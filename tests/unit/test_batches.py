@@ -1,0 +1,103 @@
+"""What becomes of a group that a lost worker left open: settled exactly as far as its journal proves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.clock import Instant
+from postroom.ledger.batches import UNANSWERED, UNCERTAIN, Batches
+from postroom.model.campaign import Home
+from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.platform.embedded.journal import FileJournal
+from tests.fakes.ledger import Bench, bench, never
+
+LEASE_MS = 10_000
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Bench]:
+    with bench(tmp_path) as each:
+        yield each
+
+
+def _batches(made: Bench) -> Batches:
+    return Batches(made.messages, made.journals, made.clock, lease_ms=LEASE_MS)
+
+
+def _left_open(made: Bench, home: Home) -> tuple[FileJournal, list[Recipient]]:
+    """A worker opens batch 0 and its group, hands over the first two, hears of the first, and goes no further."""
+    journal = made.journals.begin(home.campaign)
+    batches = _batches(made)
+    opened = batches.open(home, 0, journal.owner, never)
+    assert opened is not None
+    group = made.messages.load(home, 0, made.clock.now(), 128)
+    batches.record(home, opened, [], group)
+    page = journal.page(0, opened.fence)
+    page.handing(group[0].key)
+    page.handing(group[1].key)
+    page.answered(Settlement(group[0].key, MessageState.SENT, 1, made.clock.now(), None, 250, "ok", "id"))
+    return journal, group
+
+
+def _states(made: Bench, home: Home, members: list[Recipient]) -> list[MessageState]:
+    return [found.state for found in (made.messages.get(home, 0, member.key) for member in members) if found is not None]
+
+
+def test_of_a_dead_worker_only_what_was_in_flight_is_unknown(made: Bench) -> None:
+    home = made.campaign(people=40).home
+    journal, group = _left_open(made, home)
+    journal.close()  # what a kill does: the lock is free, the page stays
+    opened = _batches(made).open(home, 0, "next", never)
+    assert opened is not None
+    assert _states(made, home, group) == [MessageState.SENT, MessageState.UNKNOWN] + [MessageState.PENDING] * (len(group) - 2)
+    unknown = made.messages.get(home, 0, group[1].key)
+    assert unknown is not None
+    assert (unknown.attempt, unknown.reply, unknown.due) == (1, UNANSWERED, None)
+
+
+def test_a_dead_worker_s_lease_need_not_run_out(made: Bench) -> None:
+    home = made.campaign().home
+    journal, _ = _left_open(made, home)
+    assert _batches(made).open(home, 0, "next", never) is None
+    assert _batches(made).claim(home, "next", 10) == [1]
+    journal.close()
+    assert _batches(made).claim(home, "next", 10) == [0, 1]
+
+
+def test_of_a_stopped_worker_the_whole_group_is_unknown(made: Bench) -> None:
+    home = made.campaign(people=40).home
+    _, group = _left_open(made, home)
+    made.clock.advance(LEASE_MS / 1000 + 1)
+    opened = _batches(made).open(home, 0, "next", never)
+    assert opened is not None
+    assert set(_states(made, home, group)) == {MessageState.UNKNOWN}
+    first = made.messages.get(home, 0, group[0].key)
+    assert first is not None
+    assert first.reply == UNCERTAIN
+
+
+def test_under_never_missed_the_unknown_are_due_again(made: Bench) -> None:
+    home = made.campaign(people=40).home
+    journal, group = _left_open(made, home)
+    journal.close()
+    _batches(made).open(home, 0, "next", lambda now: Instant(now + 5_000))
+    made.clock.advance(6)
+    due = {recipient.key: recipient for recipient in made.messages.load(home, 0, made.clock.now(), 128)}
+    assert due[group[1].key].state is MessageState.UNKNOWN
+    assert due[group[1].key].attempt == 1
+    assert group[0].key not in due
+
+
+def test_whoever_settled_a_group_and_died_leaves_it_settled(made: Bench) -> None:
+    home = made.campaign(people=40).home
+    journal, group = _left_open(made, home)
+    journal.close()
+    second = made.journals.begin(home.campaign)
+    _batches(made).open(home, 0, second.owner, never)
+    second.close()
+    before = _states(made, home, group)
+    _batches(made).open(home, 0, "third", never)
+    assert _states(made, home, group) == before

@@ -1,0 +1,73 @@
+"""Campaign records: rules of transition, and one winner among those who write at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from postroom.errors import Conflict, NotFound
+from postroom.model.campaign import ENDED, TRANSITIONS, CampaignState, Home
+from tests.fakes.ledger import Bench, bench
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Bench]:
+    with bench(tmp_path) as each:
+        yield each
+
+
+def test_every_state_has_its_rules_and_can_be_reached() -> None:
+    assert TRANSITIONS.keys() == set(CampaignState)
+    assert set().union(*TRANSITIONS.values()) == set(CampaignState) - {CampaignState.DRAFT}
+
+
+def test_nothing_leaves_an_end_but_retrying_a_completed_campaign() -> None:
+    assert {(old, new) for old in ENDED for new in TRANSITIONS[old]} == {(CampaignState.COMPLETED, CampaignState.SENDING)}
+
+
+def test_only_the_transitions_of_the_table_are_possible(made: Bench) -> None:
+    for old, new in product(CampaignState, CampaignState):
+        campaign = made.campaign(old, people=1, batches=1)
+        if new in TRANSITIONS[old]:
+            assert made.campaigns.transition(campaign, new).state is new
+        else:
+            with pytest.raises(Conflict):
+                made.campaigns.transition(campaign, new)
+            assert made.campaigns.get(campaign.home).state is old
+
+
+def test_of_two_who_read_the_same_record_one_wins(made: Bench) -> None:
+    campaign = made.campaign()
+    made.campaigns.transition(campaign, CampaignState.PAUSED, reason="first")
+    with pytest.raises(Conflict):
+        made.campaigns.transition(campaign, CampaignState.CANCELLED)
+    assert made.campaigns.get(campaign.home).reason == "first"
+
+
+def test_a_record_comes_back_as_it_was_stored(made: Bench) -> None:
+    campaign = made.campaign()
+    assert made.campaigns.get(campaign.home) == campaign
+
+
+def test_an_id_is_taken_once(made: Bench) -> None:
+    campaign = made.campaign()
+    with pytest.raises(Conflict):
+        made.campaigns.create(campaign)
+
+
+def test_lists_show_the_newest_first_and_only_the_tenant_s(made: Bench) -> None:
+    homes = []
+    for _ in range(3):
+        homes.append(made.campaign(people=1, batches=1).home)
+        made.clock.advance(1)
+    assert [campaign.home for campaign in made.campaigns.list("default").campaigns] == homes[::-1]
+    assert made.campaigns.list("other").campaigns == []
+
+
+def test_another_tenant_s_id_is_not_found(made: Bench) -> None:
+    campaign = made.campaign()
+    with pytest.raises(NotFound):
+        made.campaigns.get(Home("other", campaign.home.campaign))

@@ -1,0 +1,93 @@
+"""What an attempt's result makes of a message."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.clock import Instant
+from postroom.delivery.outcome import OutcomeRules
+from postroom.delivery.retry import Backoff
+from postroom.model.campaign import UnknownPolicy
+from postroom.model.message import MessageState, Recipient
+from postroom.model.shard import Key
+from postroom.platform.mail.port import Result, Stage, Verdict
+
+NOW = Instant(1_000_000)
+RECIPIENT = Recipient(Key(b"k" * 12), 2, "ann@example.com", None, "[]", MessageState.PENDING, 0)
+
+
+def _rules(unknown: UnknownPolicy = UnknownPolicy.NEVER_TWICE, give_up_at: int = 10**12) -> OutcomeRules:
+    return OutcomeRules(unknown, settle_after_ms=5_000, give_up_at=Instant(give_up_at), backoff=Backoff())
+
+
+def test_accepted_is_sent_with_the_server_s_words_and_id() -> None:
+    result = Result(Verdict.ACCEPTED, 250, "2.0.0", "Ok: queued as 4bX", provider_id="4bX")
+    settled = _rules().settle(RECIPIENT, result, NOW, 0.5)
+    assert settled is not None
+    assert (settled.state, settled.attempt, settled.code, settled.reply, settled.provider_id) == (
+        MessageState.SENT,
+        1,
+        250,
+        "2.0.0 Ok: queued as 4bX",
+        "4bX",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "enhanced", "stage", "state"),
+    [
+        (550, "5.1.1", Stage.RCPT, MessageState.BOUNCED),
+        (550, "5.1.10", Stage.CONTENT, MessageState.BOUNCED),
+        (550, "", Stage.RCPT, MessageState.BOUNCED),
+        (553, "", Stage.RCPT, MessageState.BOUNCED),
+        (550, "5.1.8", Stage.MAIL, MessageState.FAILED),  # the sender's address
+        (550, "5.7.1", Stage.RCPT, MessageState.FAILED),
+        (550, "", Stage.CONTENT, MessageState.FAILED),
+        (554, "", Stage.RCPT, MessageState.FAILED),
+        (552, "5.2.2", Stage.RCPT, MessageState.FAILED),
+    ],
+)
+def test_only_a_refusal_of_the_address_is_a_bounce(code: int, enhanced: str, stage: Stage, state: MessageState) -> None:
+    settled = _rules().settle(RECIPIENT, Result(Verdict.PERMANENT, code, enhanced, "no", stage), NOW, 0.5)
+    assert settled is not None
+    assert settled.state is state
+
+
+def test_what_was_never_handed_over_stays_as_it_stood() -> None:
+    assert _rules().settle(RECIPIENT, Result(Verdict.UNSENT), NOW, 0.5) is None
+
+
+def test_a_lost_answer_is_final_or_due_as_the_policy_says() -> None:
+    never_twice = _rules().settle(RECIPIENT, Result(Verdict.UNKNOWN), NOW, 0.5)
+    never_missed = _rules(UnknownPolicy.NEVER_MISSED).settle(RECIPIENT, Result(Verdict.UNKNOWN), NOW, 0.5)
+    assert never_twice is not None
+    assert never_missed is not None
+    assert (never_twice.state, never_twice.due) == (MessageState.UNKNOWN, None)
+    assert (never_missed.state, never_missed.due) == (MessageState.UNKNOWN, NOW + 5_000)
+
+
+def test_a_deferral_past_giving_up_fails_with_the_last_words() -> None:
+    settled = _rules(give_up_at=NOW + 1_000).settle(RECIPIENT, Result(Verdict.TEMPORARY, 450, "4.2.2", "full"), NOW, 0.5)
+    assert settled is not None
+    assert (settled.state, settled.due, settled.reply) == (MessageState.FAILED, None, "4.2.2 full")
+
+
+@given(st.integers(0, 500), st.floats(0, 1))
+def test_a_throttled_recipient_never_fails(attempts: int, chance: float) -> None:
+    recipient = RECIPIENT._replace(attempt=attempts)
+    throttled = Result(Verdict.TEMPORARY, 454, "", "Maximum sending rate exceeded", throttled=True)
+    settled = _rules(give_up_at=0).settle(recipient, throttled, NOW, chance)
+    assert settled is not None
+    assert settled.state is MessageState.DEFERRED
+    assert settled.due is not None
+    assert settled.due > NOW
+
+
+@given(st.integers(1, 1_000), st.floats(0, 1))
+def test_waits_double_up_to_the_cap_and_stay_within_their_jitter(attempt: int, chance: float) -> None:
+    backoff = Backoff(first_ms=1_000, most_ms=60_000, jitter=0.2)
+    wait = backoff.due(attempt, NOW, chance) - NOW
+    plain = min(1_000 * 2 ** min(attempt - 1, 20), 60_000)
+    assert 0.8 * plain - 1 <= wait <= 1.2 * plain + 1
