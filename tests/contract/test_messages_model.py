@@ -1,0 +1,206 @@
+"""Both homes of `ports.messages` do, whatever is asked of them in whatever order, what a dictionary would do."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from postroom.clock import Instant
+from postroom.errors import LeaseLost
+from postroom.model.batch import Group, OpenBatch
+from postroom.model.campaign import Home as Campaign
+from postroom.model.message import Counts, Message, MessageState, Settlement
+from postroom.model.shard import Key
+from postroom.platform.ports.messages import Messages
+from tests.contract.home import Home
+from tests.contract.messages_kit import LEASE_MS, S, at, row
+
+BATCHES = 2
+KEYS = 6
+OWNERS = ("w1", "w2", "w3")
+STORABLE = tuple(state for state in MessageState if state is not S.SENDING)
+_numbers = itertools.count()
+
+
+@dataclass
+class Batch:
+    """What the model knows of a batch."""
+
+    fence: int = 0
+    owner: str | None = None
+    until: int = 0
+    group: Group | None = None
+    messages: dict[Key, Message] = field(default_factory=dict)
+
+    def held(self, now: int, dead: list[str]) -> bool:
+        return self.owner is not None and self.owner not in dead and self.until > now
+
+    def work(self) -> int | None:
+        """When there is work next."""
+        dues = [0] if self.group else []
+        for message in self.messages.values():
+            if message.state is S.PENDING:
+                dues.append(0)
+            elif message.state in (S.DEFERRED, S.UNKNOWN) and message.due is not None:
+                dues.append(message.due)
+        return min(dues, default=None)
+
+    def counts(self) -> Counts:
+        numbers = dict.fromkeys(Counts().as_dict(), 0)
+        sending = self.group.keys if self.group else ()
+        for message in self.messages.values():
+            numbers["sending" if message.key in sending else message.state.label] += 1
+        return Counts(**numbers)
+
+
+class Both:
+    """The home under test and the model, given the same orders."""
+
+    def __init__(self, messages: Messages, campaign: Campaign) -> None:
+        self.real = messages
+        self.campaign = campaign
+        self.batches = [Batch() for _ in range(BATCHES)]
+        self.now = 0
+        messages.create(campaign, BATCHES)
+
+    def store(self, data: st.DataObject) -> None:
+        wanted = st.tuples(st.integers(0, KEYS - 1), st.integers(1, 9))
+        drawn = data.draw(st.lists(wanted, max_size=6), "rows")
+        rows = [row(n, batch=n % BATCHES, line=line) for n, line in drawn]  # a key belongs to one batch
+        answers = self.real.store(self.campaign, rows, at(self.now))
+        for one in rows:
+            batch = self.batches[one.batch]
+            held = batch.messages.get(one.key)
+            untried = held is not None and held.at is None and batch.group is None
+            if held is None or (untried and one.line < held.line):
+                batch.messages[one.key] = Message(*one, S.PENDING, 0, None, None, 0, "", None)
+        assert answers == [self.batches[one.batch].messages[one.key].line for one in rows]
+
+    def open(self, data: st.DataObject) -> None:
+        number, owner = data.draw(st.integers(0, BATCHES - 1)), data.draw(st.sampled_from(OWNERS), "owner")
+        dead = data.draw(st.lists(st.sampled_from(OWNERS), max_size=2, unique=True), "dead")
+        got = self.real.open(self.campaign, number, owner, at(self.now), lease_ms=LEASE_MS, dead=dead)
+        batch = self.batches[number]
+        if batch.owner != owner and batch.held(self.now, dead):
+            assert got is None
+            return
+        batch.fence, batch.owner, batch.until = batch.fence + 1, owner, self.now + LEASE_MS
+        assert got == OpenBatch(number, batch.fence, batch.group)
+
+    def record(self, data: st.DataObject) -> None:
+        number, fence = self._fence(data)
+        batch = self.batches[number]
+        keys = sorted(batch.messages)
+        some = st.lists(st.sampled_from(keys), unique=True) if keys else st.just([])
+        settled = [self._settlement(data, one) for one in data.draw(some, "settled")]
+        group = data.draw(some, "group")
+
+        def call() -> None:
+            self.real.record(self.campaign, number, fence, settled, group, at(self.now), lease_ms=LEASE_MS)
+
+        if not self._accepted(batch, fence, call):
+            return
+        for s in settled:
+            facts = (s.state, s.attempt, s.at, s.due, s.code, s.reply, s.provider_id)
+            names = ("state", "attempt", "at", "due", "code", "reply", "provider_id")
+            batch.messages[s.key] = replace(batch.messages[s.key], **dict(zip(names, facts, strict=True)))  # type: ignore[arg-type]
+        batch.group = Group(batch.owner or "", fence, tuple(group), at(self.now)) if group else None
+        batch.until = self.now + LEASE_MS
+        if data.draw(st.booleans(), "again"):
+            call()
+
+    def _settlement(self, data: st.DataObject, one: Key) -> Settlement:
+        due = st.none() | st.integers(0, 5).map(lambda minutes: at(minutes * 60_000))
+        code, reply = data.draw(st.sampled_from([(0, ""), (250, "ok"), (451, "4.7.1 later")]))
+        return Settlement(
+            one,
+            data.draw(st.sampled_from(STORABLE), "state"),
+            data.draw(st.integers(0, 3), "attempt"),
+            at(self.now),
+            data.draw(due, "due"),
+            code,
+            reply,
+            data.draw(st.none() | st.just("id")),
+        )
+
+    def extend(self, data: st.DataObject) -> None:
+        number, fence = self._fence(data)
+        batch = self.batches[number]
+        if self._accepted(batch, fence, lambda: self.real.extend(self.campaign, number, fence, at(self.now), lease_ms=LEASE_MS)):
+            batch.until = self.now + LEASE_MS
+
+    def close(self, data: st.DataObject) -> None:
+        number, fence = self._fence(data)
+        batch = self.batches[number]
+        if self._accepted(batch, fence, lambda: self.real.close(self.campaign, number, fence)):
+            batch.owner = None
+
+    def _fence(self, data: st.DataObject) -> tuple[int, int]:
+        """A batch, and mostly the fence of its holder; nobody's holder is asked for where it was given back."""
+        number = data.draw(st.integers(0, BATCHES - 1), "batch")
+        batch = self.batches[number]
+        old = batch.owner is None or data.draw(st.sampled_from([False, False, False, True]), "old")
+        return number, batch.fence - 1 if old else batch.fence
+
+    def _accepted(self, batch: Batch, fence: int, call: Callable[[], Any]) -> bool:
+        if fence == batch.fence:
+            call()
+            return True
+        with pytest.raises(LeaseLost):
+            call()
+        return False
+
+    def wait(self, data: st.DataObject) -> None:
+        self.now += data.draw(st.sampled_from([1, LEASE_MS // 2, LEASE_MS, 4 * LEASE_MS]), "wait")
+
+    def compare(self) -> None:
+        self.real.recount(self.campaign)
+        every = [message for batch in self.batches for _, message in sorted(batch.messages.items())]
+        assert self.real.list(self.campaign, limit=1_000).messages == every
+        assert self.real.counts(self.campaign) == sum((batch.counts() for batch in self.batches), Counts())
+        waits = [m for m in every if m.state is S.UNKNOWN and m.due is not None]
+        assert self.real.unsettled(self.campaign) == len(waits)
+        dues = [due for batch in self.batches if (due := batch.work()) is not None]
+        assert self.real.next_due(self.campaign) == min(dues, default=None)
+        now = at(self.now)
+        with_work = [
+            n for n, b in enumerate(self.batches) if not b.held(self.now, []) and (w := b.work()) is not None and w <= now
+        ]
+        assert self.real.due_batches(self.campaign, now, 10) == with_work
+        for number, batch in enumerate(self.batches):
+            loaded = [r.key for r in self.real.load(self.campaign, number, now, 100)]
+            assert loaded == [k for k, m in sorted(batch.messages.items()) if _has_work(m, now)]
+
+
+def _has_work(message: Message, now: Instant) -> bool:
+    waits = message.state in (S.DEFERRED, S.UNKNOWN) and message.due is not None and message.due <= now
+    return message.state is S.PENDING or waits
+
+
+def play(home: Home, data: st.DataObject) -> None:
+    both = Both(home.messages(), Campaign("model", f"c{next(_numbers)}"))
+    both.store(data)
+    verbs = [both.store, both.open, both.open, both.record, both.record, both.record, both.extend, both.close, both.wait]
+    for _ in range(data.draw(st.integers(1, 12), "steps")):
+        data.draw(st.sampled_from(verbs), "verb")(data)
+    both.compare()
+
+
+@pytest.mark.homes("embedded")
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_home_on_one_machine_does_what_a_dictionary_would(home: Home, data: st.DataObject) -> None:
+    play(home, data)
+
+
+@pytest.mark.homes("aws")
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_home_on_aws_does_what_a_dictionary_would(home: Home, data: st.DataObject) -> None:
+    play(home, data)
