@@ -24,7 +24,9 @@ _DATA = Path("demo-data")
 
 
 def demo_command(
-    recipients: Annotated[int, typer.Option(min=1, help="Rows to send to; the example file has about 1,200.")] = 0,
+    recipients: Annotated[
+        int | None, typer.Option(min=1, help="Rows to send to; those of the example file, about 1,200, when not given.")
+    ] = None,
     data: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = _DATA,
 ) -> None:
     """Send the example campaign through the whole pipeline into the built-in inbox, and print the report."""
