@@ -1,0 +1,190 @@
+"""The verbs of campaigns: each may be repeated, and a crash between its steps is mended by calling it again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.clock import Clock, Instant
+from postroom.delivery.composing import Composing
+from postroom.errors import Conflict, Invalid, NotFound
+from postroom.ledger import notes
+from postroom.ledger.batches import Batches
+from postroom.ledger.sweep import Sweep
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Campaign, CampaignState, Policies, Schedule
+from postroom.model.message import MessageState, Settlement
+from postroom.platform.embedded.objects import FileObjects
+from postroom.services.campaigns import CampaignService, Decision, Draft, links_key, prefix
+from tests.fakes.clock import START
+from tests.fakes.ledger import Bench, bench, never
+
+
+class Desk:
+    """The service on a bench."""
+
+    def __init__(self, made: Bench, objects: FileObjects) -> None:
+        self.made = made
+        self.objects = objects
+        clock: Clock = made.clock
+        self.service = CampaignService(
+            made.campaigns,
+            composing=Composing(Tenants(made.tables, clock), objects, public_url="https://mail.example.com", bounce_domain=None),
+            messages=made.messages,
+            objects=objects,
+            queues=made.queues,
+            workflows=made.workflows,
+            sweep=Sweep(made.messages, made.journals, clock, lease_ms=1_000),
+            clock=clock,
+        )
+
+    def settle(self, campaign: Campaign, state: MessageState) -> None:
+        """Every message in one state, by a worker that then lets go."""
+        batches = Batches(self.made.messages, self.made.journals, self.made.clock, lease_ms=1_000)
+        for number in range(campaign.source.batches):
+            opened = batches.open(campaign.home, number, "worker", never)
+            assert opened is not None
+            work = self.made.messages.load(campaign.home, number, self.made.clock.now(), 1_000)
+            settled = [Settlement(r.key, state, r.attempt + 1, self.made.clock.now(), code=550) for r in work]
+            batches.record(campaign.home, opened, settled, ())
+            batches.close(campaign.home, opened)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with bench(tmp_path) as made:
+        objects = FileObjects(tmp_path / "objects", made.clock)
+        yield Desk(made, objects)
+        objects.close()
+
+
+def _draft(html: str = "<p>Hello {{ first_name }} of {{ city }}</p><a href='https://example.com/'>x</a>") -> Draft:
+    return Draft(
+        name="Autumn",
+        html=html,
+        subject="Hi {{ first_name }}",
+        from_="News <news@example.com>",
+        variables={"city": "Springfield"},
+        provider="default",
+        policies=Policies(),
+    )
+
+
+def test_a_new_campaign_is_importing_with_the_columns_its_template_uses(desk: Desk) -> None:
+    campaign = desk.service.create("default", _draft(), io.BytesIO(b"email\na@example.com\n"), "people.csv")
+    assert campaign.state is CampaignState.IMPORTING
+    assert campaign.source.columns == ("city", "first_name")
+    assert desk.objects.get(campaign.source.upload_key) == b"email\na@example.com\n"
+    assert desk.objects.get(links_key(campaign.home)) == b'["https://example.com/"]'
+    assert [run.execution for run in desk.made.workflows.running(notes.IMPORT)] == [campaign.home.campaign]
+
+
+def test_a_bad_template_makes_nothing(desk: Desk) -> None:
+    with pytest.raises(Invalid):
+        desk.service.create("default", _draft("{% if %}"), io.BytesIO(b""), "people.csv")
+    assert desk.made.campaigns.list("default").campaigns == []
+    assert desk.objects.list().objects == []
+
+
+def test_resuming_mends_a_crash_before_the_workflow_began(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.IMPORTING)
+    desk.service.resume(campaign.home)
+    assert len(desk.made.workflows.running(notes.IMPORT)) == 1
+
+
+def test_pause_and_resume_may_be_repeated(desk: Desk) -> None:
+    home = desk.made.campaign().home
+    desk.service.pause(home, "lunch")
+    assert desk.service.pause(home, "again").reason == "lunch"
+    assert desk.service.resume(home).state is CampaignState.SENDING
+    assert desk.service.resume(home).state is CampaignState.SENDING
+
+
+def test_a_schedule_still_ahead_is_kept_by_pause_and_resume(desk: Desk) -> None:
+    schedule = Schedule(Instant(START + 60_000), "UTC")
+    campaign = desk.made.campaign(CampaignState.SCHEDULED, schedule=schedule)
+    campaign = desk.made.campaigns.change(campaign, started_at=None)
+    desk.service.pause(campaign.home, "wait")
+    assert desk.service.resume(campaign.home).state is CampaignState.SCHEDULED
+    desk.service.pause(campaign.home, "wait")
+    desk.made.clock.advance(61)
+    assert desk.service.resume(campaign.home).state is CampaignState.SENDING
+
+
+@pytest.mark.parametrize("state", [CampaignState.CANCELLED, CampaignState.FAILED])
+def test_what_has_ended_is_not_resumed(desk: Desk, state: CampaignState) -> None:
+    campaign = desk.made.campaign(state)
+    with pytest.raises(Conflict, match=str(state)):
+        desk.service.resume(campaign.home)
+
+
+def test_cancelling_skips_whoever_waits_and_may_be_repeated(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.PAUSED, people=30)
+    assert desk.service.cancel(campaign.home) == 30
+    assert desk.service.cancel(campaign.home) == 0
+    counts = desk.made.messages.counts(campaign.home)
+    assert (counts.skipped, counts.waiting) == (30, 0)
+
+
+def test_retry_failed_sends_only_to_those_who_failed(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.COMPLETED, people=30)
+    desk.settle(campaign, MessageState.FAILED)
+    assert desk.service.retry_failed(campaign.home) == 30
+    assert desk.made.campaigns.get(campaign.home).state is CampaignState.SENDING
+    assert desk.made.messages.counts(campaign.home).pending == 30
+
+
+@pytest.mark.parametrize("state", [MessageState.SENT, MessageState.BOUNCED, MessageState.UNKNOWN])
+def test_retry_failed_leaves_the_others_alone(desk: Desk, state: MessageState) -> None:
+    campaign = desk.made.campaign(CampaignState.COMPLETED)
+    desk.settle(campaign, state)
+    assert desk.service.retry_failed(campaign.home) == 0
+    assert desk.made.campaigns.get(campaign.home).state is CampaignState.COMPLETED
+
+
+def test_a_crash_between_retrying_and_sending_is_mended_by_retrying_again(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.COMPLETED)  # its messages are pending: the sweep was done, no more
+    assert desk.service.retry_failed(campaign.home) == 0
+    assert desk.made.campaigns.get(campaign.home).state is CampaignState.SENDING
+
+
+@pytest.mark.parametrize(
+    ("decision", "state"),
+    [
+        (Decision.SENT, MessageState.SENT),
+        (Decision.FAILED, MessageState.FAILED),
+        (Decision.RESEND, MessageState.PENDING),
+    ],
+)
+def test_an_operator_settles_what_is_unknown(desk: Desk, decision: Decision, state: MessageState) -> None:
+    campaign = desk.made.campaign(CampaignState.COMPLETED)
+    desk.settle(campaign, MessageState.UNKNOWN)
+    assert desk.service.settle(campaign.home, decision) == 10
+    assert getattr(desk.made.messages.counts(campaign.home), state.label) == 10
+    resent = desk.made.campaigns.get(campaign.home).state is CampaignState.SENDING
+    assert resent is (decision is Decision.RESEND)
+
+
+def test_messages_of_a_running_campaign_are_not_changed_under_the_workers(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.SENDING)
+    with pytest.raises(Conflict, match="pause it first"):
+        desk.service.retry_failed(campaign.home)
+
+
+def test_deleting_leaves_nothing_and_may_be_repeated_after_a_crash(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.COMPLETED)
+    desk.objects.put(prefix(campaign.home) + "template.html", b"x")
+    desk.made.messages.drop(campaign.home)  # as far as a crash let it come
+    desk.service.delete(campaign.home)
+    assert desk.objects.list(prefix(campaign.home)).objects == []
+    with pytest.raises(NotFound):
+        desk.made.campaigns.get(campaign.home)
+
+
+def test_only_a_campaign_at_rest_is_deleted(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.SENDING)
+    with pytest.raises(Conflict):
+        desk.service.delete(campaign.home)
