@@ -1,4 +1,4 @@
-"""What composing one message costs, in µs, against building and serialising the same with Python's `EmailMessage` in the same run.
+"""What composing one message costs, in µs, against building and serialising the same with `EmailMessage` in the same run.
 
     python bench/compose.py [messages]
 

@@ -20,6 +20,7 @@ from postroom.delivery.lexer import Skeleton
 from postroom.delivery.qp import encode_fragment, encode_value
 from postroom.delivery.templates import (
     MAX_OUTPUT,
+    MAX_ROW,
     TOKEN_MARK,
     TOKEN_NAME,
     UNSUBSCRIBE_MARK,
@@ -112,7 +113,6 @@ class Composer:
         self._return_path = _return_path(identity.bounce_domain, sender.mailbox, self._sealer)
         self._columns = tuple(columns)
         self._base: Values = {name: value for name, value in content.variables if value and name not in BUILT_IN}
-        self._base_size = sum(map(len, self._base.values()))
         self._campaign = identity.home.campaign
         domain = sender.mailbox.rpartition("@")[2]
         self._ids_end = f"@{domain}>\r\n"
@@ -137,8 +137,7 @@ class Composer:
             token, leave = self._sealer.recipient_core(batch, key, attempt), self._sealer.unsubscribe_core(key)
             values[TOKEN_NAME] = self._sealer.recipient_start + token
             values["unsubscribe_url"] = self._unsubscribe_url.replace(UNSUBSCRIBE_MARK, leave)
-        row_size = len(recipient.values) + self._base_size
-        subject, text, html = (part.render(values, row_size=row_size, line=line) for part in self._parts)
+        subject, text, html = (part.render(values, line) for part in self._parts)
         title = "".join(subject.values)
         if len(title) > MAX_SUBJECT:
             raise RowError(f"Row at line {line}: a subject of {len(title)} characters; at most {MAX_SUBJECT}.")
@@ -162,6 +161,10 @@ class Composer:
 
     def _values(self, recipient: Recipient) -> Values:
         """What the template sees: the row's cells over the campaign's values; what is empty or null is not there at all."""
+        if len(recipient.values) > MAX_ROW:
+            raise RowError(
+                f"Row at line {recipient.line}: its values have {len(recipient.values)} characters; {MAX_ROW} at most."
+            )
         try:
             cells = orjson.loads(recipient.values)
         except orjson.JSONDecodeError as problem:
@@ -210,7 +213,6 @@ class Composer:
         self, content: Content, subject: Source, text: tuple[Source | None, Skeleton], html: tuple[Source, Skeleton]
     ) -> tuple[Part, Part, Part]:
         filters = tracking.filters(self._public_url, self._sealer)
-        fixed = self._base_size + len(self._unsubscribe_url) + 200  # our own values
         constants = (
             {"unsubscribe_url": self._unsubscribe_url, TOKEN_NAME: self._sealer.recipient_start + TOKEN_MARK}
             if self._public_url
@@ -218,7 +220,7 @@ class Composer:
         )
 
         def part(source: Source, skeleton: Skeleton, rules: PartRules) -> Part:
-            made = Part(source, skeleton, rules, missing=content.missing, filters=filters, fixed=fixed)
+            made = Part(source, skeleton, rules, missing=content.missing, filters=filters)
             made.try_out(self._sample(source.variables))
             return made
 

@@ -1,10 +1,9 @@
 """Refuses what a template could eat the machine with, before the engine sees it.
 
-MiniJinja bounds steps (fuel), but not what one step may build: `~` in a loop doubles, `*` repeats text a hundred million times,
-and an expression nested deeply enough overflows its stack. So the constructs that feed a result back into itself are left
-out of the language (namespaces, recursive loops, macros calling macros), those that multiply do it by plain numbers, and each
-expression gets a *weight*: how many times the size of a row its result can be. What passes is bounded by weight × row; the
-rest is counted while rendering (delivery.templates).
+MiniJinja's fuel bounds steps and output, but a nested expression overflows its stack, a list that holds another twice takes for
+ever to print, and `*` copies lists unseen. So the constructs that feed a result back into itself are left out of
+the language (namespaces, recursive loops, macros calling macros), those that multiply do it by plain numbers, and each expression
+gets a *weight*: how many times the size of a row its result can be.
 """
 
 from __future__ import annotations
@@ -165,8 +164,6 @@ class _Scan:
     weights: dict[str, int] = field(default_factory=dict)
     macros: dict[str, int] = field(default_factory=dict)
     blocks: list[_Open] = field(default_factory=list)
-    weight: int = 1
-    outputs: int = 0
     loops: bool = False
     elifs: int = 0
 
@@ -175,10 +172,6 @@ class _Scan:
 class Growth:
     """What a template can make of a row."""
 
-    weight: int
-    """The largest output, in multiples of the size of a row's values."""
-    outputs: int
-    """Outputs in the source."""
     loops: bool
     """Whether an output may run more than once."""
 
@@ -195,7 +188,7 @@ def measure(skeleton: Skeleton, *, part: str) -> Growth:
             _output(scan, piece)
         elif piece.kind is TagKind.BLOCK:
             _block(scan, piece)
-    return Growth(scan.weight, scan.outputs, scan.loops)
+    return Growth(scan.loops)
 
 
 def is_capture(tag: Tag) -> bool:
@@ -221,8 +214,6 @@ def _captured(scan: _Scan, *, text: int = 0, weight: int = 0) -> None:
 
 def _output(scan: _Scan, tag: Tag) -> None:
     weight = _expression(scan, tag, tokens_of(tag.body), may_call_macro=not any(b.word in CAPTURES for b in scan.blocks))
-    scan.weight = max(scan.weight, weight)
-    scan.outputs += 1
     _captured(scan, weight=weight)
 
 
@@ -352,7 +343,7 @@ def _expression(scan: _Scan, tag: Tag, tokens: list[Token], *, may_call_macro: b
 
 
 def _multiplier(scan: _Scan, tag: Tag, tokens: list[Token], index: int) -> int:
-    """`*` repeats text, so one side must be a number, written out. (Between numbers it is harmless, but nothing here knows types.)"""
+    """`*` repeats text, so one side must be a number, written out. Nothing here knows types."""
     for neighbour in (*tokens[max(0, index - 1) : index], *tokens[index + 1 : index + 2]):
         if neighbour.kind == "number":
             number = float(neighbour.text.replace("_", ""))
@@ -360,7 +351,7 @@ def _multiplier(scan: _Scan, tag: Tag, tokens: list[Token], index: int) -> int:
                 return 1  # MiniJinja repeats text by whole numbers only
             if number <= MAX_WEIGHT:
                 return max(1, int(number))
-    what = f"`*` needs a number up to {MAX_WEIGHT}, or one with decimals, right beside it; compute the value in the recipients' file."
+    what = f"`*` needs a number up to {MAX_WEIGHT}, or one with decimals, beside it; compute the value in the recipients' file."
     raise _refuse(scan, tag, what)
 
 

@@ -63,9 +63,8 @@ def parameter(name: str, value: str) -> list[str]:
     if len(coded) <= _PARAMETER_CHUNK:
         return [f" {name}*=utf-8''{coded}"]
     chunks = re.findall(rf".{{1,{_PARAMETER_CHUNK - 2}}}(?<!%)(?<!%.)(?=.)|.+", coded)
-    pieces = [
-        f" {name}*{number}*={chr(39) * 2 if number else 'utf-8' + chr(39) * 2}{chunk}" for number, chunk in enumerate(chunks)
-    ]
+    chunks[0] = f"utf-8''{chunks[0]}"
+    pieces = [f" {name}*{number}*={chunk}" for number, chunk in enumerate(chunks)]
     return [*(piece + ";" for piece in pieces[:-1]), pieces[-1]]
 
 
@@ -79,7 +78,7 @@ def parameter_field(name: str, value: str, *parameters: list[str]) -> str:
 
 
 def encoded_words(text: str) -> list[str]:
-    """RFC 2047, UTF-8, split between characters; the shorter of the two encodings. Decoded one after the other they are `text`."""
+    """RFC 2047, UTF-8, split between characters, in the shorter of the two encodings. Decoded and joined they are `text`."""
     raw = text.encode("utf-8", "replace")
     quoted_size = sum(1 if byte in _Q_PLAIN or byte == 32 else 3 for byte in raw)
     in_q = quoted_size <= len(raw) * 4 / 3

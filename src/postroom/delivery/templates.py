@@ -1,11 +1,11 @@
 """Renders a campaign's parts (subject, text, HTML) for one recipient after the other; bounded in steps and in output.
 
-Literal text does not pass through the engine: each stretch is replaced by a marker (NUL, number, NUL), the engine puts markers and
+Literal text does not pass through the engine: a marker (NUL, number, NUL) stands for each stretch, the engine puts markers and
 values out, and the caller puts prepared fragments in the markers' places. Only inside blocks whose content becomes
 a value (`set`, `filter`, `macro`) does text stay text.
 
-There are two engines. The quick one has fuel only, and is used where weight × row (delivery.growth) shows that no more than
-`QUICK_OUTPUT` characters can come out. Else, and where "None" came out, the careful one counts every output and refuses None.
+The engine's fuel bounds its steps and, since MiniJinja 3, what it puts out (64 characters a unit); delivery.growth refuses what
+fuel does not see. Where "None" comes out, the row is rendered again by an engine that tells an absent value from a person's name.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from postroom.model.campaign import MissingPolicy
 
 MAX_SOURCE = 1_000_000
 """Characters of one part's template."""
-MAX_OUTPUT = 32_000_000
-"""Characters of one rendered part."""
-MAX_ROW = 16_000_000
+MAX_OUTPUT = 64_000_000
+"""Characters of one rendered part, its fixed text included."""
+MAX_ROW = 32_000_000
 """Characters of all values of a row."""
-FUEL = 50_000
-"""Steps of the engine: about 15,000 outputs."""
-QUICK_OUTPUT = 64_000_000
+FUEL = 1_000_000
+"""Steps of the engine for one part: some 20 ms, and 64 million characters."""
 
 TOKEN_MARK = "\x01"  # noqa: S105
 """Stands for the recipient's token in a fragment."""
@@ -39,7 +38,6 @@ TOKEN_NAME = "_recipient_token"  # noqa: S105
 UNSUBSCRIBE_MARK = "\x02"
 """Stands for what differs in a recipient's unsubscribe token."""
 
-_STEPS_PER_OUTPUT = 3
 _BRACE = re.compile(r"\{(?=[{%#]|\Z)")
 _UNKNOWN = frozenset({"UnknownFilter", "UnknownFunction", "UnknownTest", "UnknownMethod", "TooManyArguments", "OutOfFuel"})
 _NAME = re.compile(r"`([^`.\[]+)[^`]*` is undefined")
@@ -107,36 +105,28 @@ class Part:
         *,
         missing: MissingPolicy,
         filters: Filters,
-        fixed: int,
     ) -> None:
-        """`skeleton` is `source`'s, after tracking; `fixed` the characters of values that are not the row's."""
+        """`skeleton` is `source`'s, after tracking."""
         self.name = source.part
         self.loops = source.growth.loops
         self._file = "part.html" if rules.escaped else "part.txt"
         self._source, self.fragments, self._starts, self._lines = _assemble(skeleton, rules)
         undefined = "semi_strict" if missing is MissingPolicy.ERROR else "chainable"
-        self._room = 0
-        self._quick = self._environment(undefined, filters)
-        self._careful = self._environment(undefined, filters, finalizer=self._count)
+        self._engine = self._environment(undefined, filters)
+        self._careful = self._environment(undefined, filters, finalizer=_not_none)
         self._strict = self._environment("semi_strict", filters)
-        self._render = self._quick.render_template
-        outputs = FUEL // _STEPS_PER_OUTPUT if source.growth.loops else max(1, source.growth.outputs)
-        self._quick_row = QUICK_OUTPUT // (outputs * source.growth.weight) - fixed
-        self._longest_row = min(MAX_ROW, 16 * MAX_OUTPUT // source.growth.weight)
+        self._render = self._engine.render_template
 
-    def render(self, values: Values, *, row_size: int, line: int) -> Rendered:
-        """For one recipient; `row_size` in characters. `RowError` for a missing value or a bound passed."""
+    def render(self, values: Values, line: int) -> Rendered:
+        """For one recipient, whose row began on `line`. `RowError` for a missing value or a bound passed."""
         try:
-            if row_size > self._quick_row:
-                text = self._render_carefully(values, row_size, line)
-            else:
-                text = self._render(self._file, **values)
-                if "None" in text:
-                    text = self._render_carefully(values, row_size, line)
+            text = self._render(self._file, **values)
+            if "None" in text:
+                text = self._careful.render_template(self._file, **values)
         except TemplateError as problem:
             raise RowError(self._sentence(problem, line)) from problem
-        except _Refused as problem:
-            raise RowError(f"Row at line {line}: {self.name}: {problem}") from problem
+        except _NoneFound as problem:
+            raise RowError(f"Row at line {line}: {self.name}: an output is none; write default(…) in its place.") from problem
         pieces = text.split("\x00")
         return Rendered(pieces[::2], pieces[1::2])
 
@@ -168,23 +158,6 @@ class Part:
             raise Invalid(f"{self.name}, {self._line(problem)}{_what(problem)}.") from problem
         return environment
 
-    def _render_carefully(self, values: Values, row_size: int, line: int) -> str:
-        if row_size > self._longest_row:
-            raise RowError(f"Row at line {line}: its values have {row_size} characters; {self._longest_row} at most.")
-        self._room = MAX_OUTPUT
-        return self._careful.render_template(self._file, **values)
-
-    def _count(self, value: Any) -> Any:
-        """Every output passes here, in the careful engine."""
-        if value is None:
-            raise _Refused("an output is none; write default(…) in its place.")
-        if not isinstance(value, str):
-            value = str(value)
-        self._room -= len(value)
-        if self._room < 0:
-            raise _Refused(f"more than {MAX_OUTPUT} characters come out.")
-        return value
-
     def _line(self, problem: TemplateError) -> str:
         """Where in the author's template: tags keep the line they were written on."""
         if not problem.range or not self._starts:
@@ -202,8 +175,15 @@ class Part:
         return f"{where}'{name[1]}' is missing or empty; fill it in, or write {{{{ {name[1]}|default(\"…\") }}}}."
 
 
-class _Refused(Exception):
+class _NoneFound(Exception):
     """Out of the engine, through MiniJinja, to `Part.render`."""
+
+
+def _not_none(value: Any) -> Any:
+    """Every output passes here, in the careful engine."""
+    if value is None:
+        raise _NoneFound
+    return value
 
 
 class _Assembled(NamedTuple):
@@ -272,8 +252,8 @@ def _escapes(file: str) -> bool:
 
 def _what(problem: TemplateError) -> str:
     if problem.kind == "OutOfFuel":
-        return f"more than {FUEL} steps: a loop runs too often"
-    return problem.detail or problem.message
+        return f"more than {FUEL} steps, or more than {MAX_OUTPUT} characters"
+    return problem.detail or problem.message.partition(" (in ")[0]
 
 
 def _syntax(problem: TemplateError, source: str, part: str) -> str:

@@ -1,8 +1,8 @@
-"""Derives the text part from the HTML *template*, once a campaign, with its tags kept: a recipient's text then costs one rendering.
+"""Derives the text part from the HTML *template*, once a campaign, with its tags kept: a recipient's text costs one rendering.
 
-Links become `text (address)`, lists get dashes or numbers, cells of a row stand side by side; styles, scripts, hidden preheaders and
-comments go. Tags between the elements stay where they were, so loops and conditions go on working; a tag inside a start tag goes
-with it, except in the address of a link. Line ends wanted by two neighbours are made once, and before a tag, so that
+Links become `text (address)`, lists get dashes or numbers, cells of a row stand side by side; styles, scripts, hidden preheaders
+and comments go. Tags between the elements stay where they were, so loops and conditions go on working; a tag inside a start tag
+goes with it, except in the address of a link. Line ends wanted by two neighbours are made once, and before a tag, so that
 every branch of a condition begins on its own line.
 """
 

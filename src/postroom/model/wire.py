@@ -61,7 +61,7 @@ class MessageRef(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A recipient token and what followed it: one of `link` (an index into the campaign's table) and `url`, or neither (an open)."""
+    """A recipient token and what followed it: `link` (an index into the campaign's table), or `url`, or neither (an open)."""
 
     message: MessageRef
     link: int | None = None
