@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from postroom.errors import Invalid
 
+_BRACE = re.compile(r"\{(?=[{%#]|\Z)")
 _OPENING = re.compile(r"\{[{%#]")
 _RAW = re.compile(r"\{%[-+]?\s*raw\s*([-+]?)%\}")
 _END_RAW = re.compile(r"\{%([-+]?)\s*endraw\s*([-+]?)%\}")
@@ -40,6 +41,8 @@ class Tag:
     body: str
     line: int
     """Counted from 1, in the template its author wrote."""
+    lines: int = 0
+    """Line ends inside it."""
 
     @property
     def word(self) -> str:
@@ -72,6 +75,10 @@ class Skeleton:
             elif part:
                 yield part
 
+    def source(self) -> str:
+        """A template that is the same, for MiniJinja or for `take_apart`."""
+        return "".join(verbatim(piece) if isinstance(piece, str) else piece.source for piece in self.pieces())
+
     def with_text(self, text: str) -> Skeleton:
         """Another text over a copy of the same tags."""
         return Skeleton(text, list(self.tags))
@@ -103,6 +110,11 @@ def take_apart(source: str, *, part: str) -> Skeleton:
     pieces.append(_text(source[position:], trim_start=trim, trim_end=False))
     skeleton.text = "".join(pieces)
     return skeleton
+
+
+def verbatim(text: str) -> str:
+    """Text that nobody reads as a tag."""
+    return _BRACE.sub('{{ "{" }}', text)
 
 
 def place_of(source: str, position: int) -> str:
@@ -145,7 +157,8 @@ def _tag(source: str, start: int, *, part: str, line: int) -> tuple[Tag | None, 
             continue
         if token[0].endswith(wanted) and not depth:
             kind = TagKind.OUTPUT if opening == "{{" else TagKind.BLOCK
-            return Tag(kind, source[inside : token.start()].strip(), line), token.end(), _sign(token[0], 0)
+            tag = Tag(kind, source[inside : token.start()].strip(), line, source.count("\n", start, token.end()))
+            return tag, token.end(), _sign(token[0], 0)
         if len(token[0]) > 1:  # "}}" inside brackets closes one of them: look at its second brace again
             position = token.start() + 1
         depth = max(0, depth + (source[position - 1] in "([{") - (source[position - 1] in ")]}"))

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from minijinja import Environment, Markup, TemplateError
 
 from postroom.delivery.growth import Growth, is_capture, measure
-from postroom.delivery.lexer import Skeleton, Tag, TagKind, cleaned, place_of, take_apart
+from postroom.delivery.lexer import Skeleton, Tag, TagKind, cleaned, place_of, take_apart, verbatim
 from postroom.errors import Invalid, Permanent, TooLarge
 from postroom.model.campaign import MissingPolicy
 
@@ -38,7 +38,6 @@ TOKEN_NAME = "_recipient_token"  # noqa: S105
 UNSUBSCRIBE_MARK = "\x02"
 """Stands for what differs in a recipient's unsubscribe token."""
 
-_BRACE = re.compile(r"\{(?=[{%#]|\Z)")
 _UNKNOWN = frozenset({"UnknownFilter", "UnknownFunction", "UnknownTest", "UnknownMethod", "TooManyArguments", "OutOfFuel"})
 _NAME = re.compile(r"`([^`.\[]+)[^`]*` is undefined")
 
@@ -217,7 +216,7 @@ def _assemble(skeleton: Skeleton, rules: PartRules) -> _Assembled:
     for piece in skeleton.pieces():
         if isinstance(piece, str):
             if depth:
-                emit(_verbatim(piece))
+                emit(verbatim(piece))
             else:
                 pending += piece
             continue
@@ -239,11 +238,6 @@ def _depth_change(tag: Tag) -> int:
     if tag.word in ("endset", "endfilter", "endmacro"):
         return -1
     return 1 if is_capture(tag) else 0
-
-
-def _verbatim(text: str) -> str:
-    """Text that MiniJinja must not read as a tag."""
-    return _BRACE.sub('{{ "{" }}', text)
 
 
 def _escapes(file: str) -> bool:
