@@ -80,18 +80,17 @@ def split_lines(texts: Iterable[str], first_line: int = 1) -> Iterator[str]:
 
 def _tolerate(held: list[str], begin: int, delimiter: str, error: csv.Error) -> list[str]:
     """The cells of a record that RFC 4180 does not allow, where no row can be lost by reading it."""
+    ended = False
+
+    def first_line() -> Iterator[str]:
+        nonlocal ended
+        yield held[0]
+        ended = True  # asked for more: the line ends within a quote
+
+    cells = next(csv.reader(first_line(), delimiter=delimiter, skipinitialspace=True))
+    if not ended:
+        return cells
     opened = begin + _line_of_open_quote(held, delimiter)
-    if len(held) == 1:
-        ended = False
-
-        def once() -> Iterator[str]:
-            nonlocal ended
-            yield held[0]
-            ended = True
-
-        cells = next(csv.reader(once(), delimiter=delimiter, skipinitialspace=True))
-        if not ended:
-            return cells
     raise Invalid(
         f"The quote opened in line {opened} is not closed properly, so rows after it would be lost. "
         'Close it, or write a quote inside a quoted cell twice ("").'
