@@ -128,10 +128,10 @@ def _tool(name: str) -> str:
     return found
 
 
-def source_rate(port: int, messages: int) -> float:
+def source_rate(port: int, messages: int, size: int = SIZE) -> float:
     """What Postfix's own load generator reaches."""
     began = time.monotonic()
-    command = [_tool("smtp-source"), "-d", "-s", "32", "-m", str(messages), "-l", str(SIZE), f"127.0.0.1:{port}"]
+    command = [_tool("smtp-source"), "-d", "-s", "32", "-m", str(messages), "-l", str(size), f"127.0.0.1:{port}"]
     subprocess.run(command, check=True)
     return messages / (time.monotonic() - began)
 

@@ -1,0 +1,24 @@
+"""Every figure of the README, in one run: `make bench`. Each file here can also be run by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SUITES = (
+    ("composing", ["bench.compose"]),
+    ("the ledger", ["bench.ledger"]),
+    ("the SMTP mailer", ["bench.smtp"]),
+    ("the whole campaign", ["bench.campaign", "--million"]),
+)
+
+
+def main() -> None:
+    """Run all, each in a process of its own."""
+    for title, command in SUITES:
+        print(f"\n== {title}", flush=True)
+        subprocess.run([sys.executable, "-m", *command], check=True)
+
+
+if __name__ == "__main__":
+    main()
