@@ -1,12 +1,12 @@
 """What an attempt's result makes of its message.
 
-    accepted                                → sent
-    refused for good, the address (5.1.x)   → bounced     (RFC 3463: 5.1.1 bad mailbox, 5.1.2 bad system, 5.1.6 moved …)
-    refused for good, anything else         → failed
-    refused for now                         → deferred, until `give_up_at`, then failed
-    refused as too fast                     → deferred, always: it is about the sender, no recipient fails for it
-    no answer to the final dot              → unknown, and at its `due` the campaign's policy decides
-    never handed over                       → as it stood (None)
+accepted                                → sent
+refused for good, the address (5.1.x)   → bounced     (RFC 3463: 5.1.1 bad mailbox, 5.1.2 bad system, 5.1.6 moved …)
+refused for good, anything else         → failed
+refused for now                         → deferred, until `give_up_at`, then failed
+refused as too fast                     → deferred, always: it is about the sender, no recipient fails for it
+no answer to the final dot              → unknown, and at its `due` the campaign's policy decides
+never handed over                       → as it stood (None)
 """
 
 from __future__ import annotations

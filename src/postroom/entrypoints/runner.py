@@ -85,7 +85,8 @@ class Runner:
         """Workers that had to be replaced."""
 
     def start(self) -> None:
-        """Start all workers."""
+        """Start all workers; those that ended before are forgotten."""
+        self.kill()
         for _ in range(self._count):
             self._start_one()
 

@@ -76,6 +76,8 @@ class Worker:
             alive.cancel()
         await chores
         self._journal.close()
+        for owner in self._postroom.journals.dead(_WORKERS):
+            self._postroom.journals.forget(_WORKERS, owner)
 
     async def _send_all(self, chores: asyncio.Task[None]) -> None:
         while not self._stopping.is_set() and not chores.done():

@@ -56,8 +56,9 @@ class Batches:
         """Keep the lease. `LeaseLost`."""
         self._messages.extend(home, opened.number, opened.fence, self._clock.now(), lease_ms=self.lease_ms)
 
-    def close(self, home: Home, opened: OpenBatch) -> None:
-        """Count and give back. `LeaseLost`."""
+    def close(self, home: Home, opened: OpenBatch, settled: Sequence[Settlement] = ()) -> None:
+        """Record the last outcomes, count, and give the batch back. `LeaseLost`."""
+        self.record(home, opened, settled, ())
         self._messages.close(home, opened.number, opened.fence)
 
     def _settle_left_open(self, home: Home, opened: OpenBatch, group: Group, unknown_due: UnknownDue) -> None:

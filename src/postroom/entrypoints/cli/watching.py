@@ -46,6 +46,8 @@ def _watch(postroom: Postroom, home: Home, progress: Progress, runner: Runner | 
         progress.show(status, postroom.checkpoints.load(home), runner.trouble if runner is not None else "")
         if status.campaign.state in OVER and (runner is None or not working):
             return status
+        if runner is not None and not working:  # it was paused, and resumed before we looked
+            runner.start()
         postroom.clock.sleep(_LOOK_S)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from postroom.errors import LeaseLost, StorageFull, Temporary
@@ -19,12 +19,11 @@ from postroom.model.batch import GROUP_SIZE, OpenBatch
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.pipeline.sender.means import Means
 from postroom.pipeline.sender.outgoing import Outgoing
-from postroom.platform.mail.port import Result
-from postroom.platform.ports.journal import Page
+from postroom.platform.mail.port import Result, Verdict
 
 _LOAD = 2_000  # messages of one batch in one opening; should it hold more, the rest is due again
-_RECORD_TRIES = 6
-_RECORD_WAIT_S = 0.5
+_WRITE_TRIES = 6
+_WRITE_WAIT_S = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -43,14 +42,15 @@ class BatchRun:
         """Send what the batch owes; returns when it is done, lost, or stopping. Errors of the stores are raised."""
         means = self._means
         begun = means.clock.monotonic()
-        opened = await means.off_loop(means.batches.open, means.home, self._number, means.journal.owner, means.rules.unknown_due)
-        if opened is None:
+        taken = await means.off_loop(self._take)
+        if taken is None:
             return
+        opened, work = taken
         self._lease_from(begun)
-        page = means.journal.page(opened.number, opened.fence)
+        self._page = means.journal.page(opened.number, opened.fence)
         keeping = asyncio.create_task(self._keep_lease(opened))
         try:
-            await self._send(opened, page)
+            await self._send(opened, work)
         except LeaseLost as lost:
             _log.warning("campaign %s: %s; its work is somebody else's now", means.home.campaign, lost)
         finally:
@@ -58,45 +58,43 @@ class BatchRun:
             keeping.cancel()
             with suppress(asyncio.CancelledError):
                 await keeping
-        page.close()
+        self._page.close()
 
-    async def _send(self, opened: OpenBatch, page: Page) -> None:
+    def _take(self) -> tuple[OpenBatch, list[Recipient]] | None:
+        """Open it and read what it owes. Whoever was suppressed since the import is set aside as skipped."""
+        means, now = self._means, self._means.clock.now()
+        opened = means.batches.open(means.home, self._number, means.journal.owner, means.rules.unknown_due)
+        if opened is None:
+            return None
+        work = means.messages.load(means.home, self._number, now, _LOAD)
+        suppressed = means.suppression.suppressed(means.home.tenant, [recipient.key for recipient in work])
+        self._settled = [
+            Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="suppressed since import")
+            for recipient in work
+            if recipient.key in suppressed
+        ]
+        return opened, [recipient for recipient in work if recipient.key not in suppressed]
+
+    async def _send(self, opened: OpenBatch, work: Sequence[Recipient]) -> None:
         means = self._means
-        self._page = page
-        work = await means.off_loop(means.messages.load, means.home, opened.number, means.clock.now(), _LOAD)
-        wanted = await self._set_suppressed_aside(work)
-        for group in _groups(wanted):
+        for group in _groups(work):
             if means.stopping.is_set():
                 break
-            await self._record(opened, group)
+            await self._durably(means.batches.record, opened, group)
             await self._send_group(group)
-        await self._record(opened, ())
-        await means.off_loop(means.batches.close, means.home, opened)
+        await self._durably(means.batches.close, opened)
 
-    async def _set_suppressed_aside(self, work: Sequence[Recipient]) -> list[Recipient]:
-        """Whoever was suppressed since the import is skipped, and says so."""
+    async def _durably(self, write: Callable[..., None], opened: OpenBatch, *group: Sequence[Recipient]) -> None:
+        """Write the outcomes so far. A full disk gets a few seconds to find room: the outcomes are worth it."""
         means = self._means
-        keys = [recipient.key for recipient in work]
-        suppressed = await means.off_loop(means.suppression.suppressed, means.home.tenant, keys)
-        now = means.clock.now()
-        for recipient in work:
-            if recipient.key in suppressed:
-                self._settled.append(
-                    Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="suppressed since import")
-                )
-        return [recipient for recipient in work if recipient.key not in suppressed]
-
-    async def _record(self, opened: OpenBatch, group: Sequence[Recipient]) -> None:
-        """Outcomes so far and the next group, durably. A full disk gets a few seconds to find room: the outcomes are worth it."""
-        means = self._means
-        for attempt in range(1, _RECORD_TRIES + 1):
+        for attempt in range(1, _WRITE_TRIES + 1):
             begun = means.clock.monotonic()
             try:
-                await means.off_loop(means.batches.record, means.home, opened, self._settled, group)
+                await means.off_loop(write, means.home, opened, self._settled, *group)
             except Temporary:
-                if attempt == _RECORD_TRIES:
+                if attempt == _WRITE_TRIES:
                     raise
-                await asyncio.sleep(_RECORD_WAIT_S)
+                await asyncio.sleep(_WRITE_WAIT_S)
             else:
                 self._settled = []
                 self._lease_from(begun)
@@ -157,6 +155,9 @@ class BatchRun:
         """See outgoing.Desk."""
         means = self._means
         means.on_result(result)
+        if result.verdict is Verdict.UNSENT and not means.stopping.is_set() and means.clock.monotonic() < self._lease_end:
+            # The mailer gave up on it, and nobody asked it to: at once again would be for ever, so it waits like one refused.
+            result = result._replace(verdict=Verdict.TEMPORARY)
         settlement = means.rules.settle(recipient, result, means.clock.now(), random.random())  # noqa: S311 - jitter
         if settlement is not None:
             self._settled.append(settlement)

@@ -107,6 +107,13 @@ class Sender:
         finally:
             relay.cancel()
             await off_loop(journal.close)
+            await off_loop(self._tidy, campaign.home)
+
+    def _tidy(self, home: Home) -> None:
+        """Once a campaign is completed no group is left open, and the journals of lost workers have told all they know."""
+        if self._stores.campaigns.get(home).state is CampaignState.COMPLETED:
+            for owner in self._stores.journals.dead(home.campaign):
+                self._stores.journals.forget(home.campaign, owner)
 
     def _set_limits(self, campaign: Campaign) -> None:
         rate = campaign.policies.rate
