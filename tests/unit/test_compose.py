@@ -239,6 +239,23 @@ def test_defaults_and_conditions_work_under_both_policies(policy: MissingPolicy,
     assert part_of(opened(compose_it(composer, {"n": "A"})), "html") == "Hello A!A"
 
 
+@pytest.mark.parametrize("policy", list(MissingPolicy))
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    [
+        ("{% if n == 'a' %}y{% elif n != 'b' %}m{% else %}z{% endif %}", "m"),
+        ("{{ 'y' if n == 'a' else 'z' }}", "z"),
+        ("{% if n is defined %}y{% elif n is not defined and not n %}z{% endif %}", "z"),
+        ("{% if n.split(',')|length > 1 or n|upper == 'A' %}y{% endif %}z", "z"),
+        ("{% if 'n' == \"n\" and n|default('q') == 'q' %}y{% endif %}z", "z"),
+        ("{% for i in ['a'] if i == n %}y{% else %}z{% endfor %}", "z"),
+    ],
+)
+def test_a_condition_may_ask_about_what_is_missing(policy: MissingPolicy, template: str, wanted: str) -> None:
+    composer = compile_it(template, missing=policy, columns=["n"])
+    assert part_of(opened(compose_it(composer, {"n": None})), "html") == wanted
+
+
 def test_empty_means_empty_and_never_none() -> None:
     composer = compile_it("Hello {{ n }}{{ n.x }}{{ n|upper }}.", missing=MissingPolicy.EMPTY)
     assert part_of(opened(compose_it(composer, {"n": None})), "html") == "Hello ."

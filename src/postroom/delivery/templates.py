@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from minijinja import Environment, Markup, TemplateError
 
+from postroom.delivery.conditions import forgiving
 from postroom.delivery.growth import Growth, is_capture, measure
 from postroom.delivery.lexer import Skeleton, Tag, TagKind, cleaned, place_of, take_apart, verbatim
 from postroom.errors import Invalid, Permanent, TooLarge
@@ -109,7 +110,7 @@ class Part:
         self.name = source.part
         self.loops = source.growth.loops
         self._file = "part.html" if rules.escaped else "part.txt"
-        self._source, self.fragments, self._starts, self._lines = _assemble(skeleton, rules)
+        self._source, self.fragments, self._starts, self._lines = _assemble(skeleton, rules, source.variables)
         undefined = "semi_strict" if missing is MissingPolicy.ERROR else "chainable"
         self._engine = self._environment(undefined, filters)
         self._careful = self._environment(undefined, filters, finalizer=_not_none)
@@ -193,7 +194,7 @@ class _Assembled(NamedTuple):
     lines: list[int]
 
 
-def _assemble(skeleton: Skeleton, rules: PartRules) -> _Assembled:
+def _assemble(skeleton: Skeleton, rules: PartRules, columns: frozenset[str]) -> _Assembled:
     """The source MiniJinja gets, and the text that does not pass through it."""
     source: list[str] = []
     fragments: list[str] = []
@@ -226,7 +227,7 @@ def _assemble(skeleton: Skeleton, rules: PartRules) -> _Assembled:
         flush()
         starts.append(size)
         lines.append(piece.line)
-        emit(piece.source)
+        emit(forgiving(piece, columns))
         depth += _depth_change(piece)
     flush()
     return _Assembled("".join(source), fragments, starts, lines)

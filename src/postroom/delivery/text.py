@@ -19,6 +19,8 @@ _LINES = frozenset(
     {"div", "tr", "li", "br", "section", "article", "header", "footer", "main", "nav", "center", "address", "dt", "dd", "form"}
     | {"figcaption", "caption", "thead", "tbody", "tfoot", "body"}
 )
+_NO_TEXT = frozenset({"table", "thead", "tbody", "tfoot", "tr", "ul", "ol", "dl"})
+"""White space directly inside them means nothing."""
 _DROPPED = frozenset({"head", "style", "script", "title", "template", "noscript", "svg", "object", "xml"})
 _VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"])
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all|max-height\s*:\s*0(?!\.?\d)", re.IGNORECASE)
@@ -64,7 +66,7 @@ class _Reader(HTMLParser):
             hides = tag in _DROPPED or "hidden" in attributes or _HIDDEN.search(attributes.get("style", "")) is not None
             self._open.append((tag, hides))
             self._hidden += hides
-        if self._hidden:
+        if self._is_dropped():
             return
         self._break(tag)
         if tag in ("ul", "ol"):
@@ -86,7 +88,7 @@ class _Reader(HTMLParser):
             return
         while self._open:
             name, hides = self._open.pop()
-            if not self._hidden:
+            if not self._is_dropped():
                 self._close(name)
             self._hidden -= hides
             if name == tag:
@@ -97,7 +99,7 @@ class _Reader(HTMLParser):
         for position, part in enumerate(parts):
             if position % 2:
                 self._tag(int(part))
-            elif not self._hidden or self._captures:
+            elif not self._is_dropped():
                 self._words(part)
 
     def handle_comment(self, data: str) -> None:
@@ -111,15 +113,19 @@ class _Reader(HTMLParser):
 
     # what they do
 
+    def _is_dropped(self) -> bool:
+        """What is in a hidden element goes, unless it becomes a value that may be used elsewhere (a macro in the head)."""
+        return self._hidden > 0 and not self._captures
+
     def _tag(self, number: int) -> None:
         tag = self._tags[number]
         if tag.kind is TagKind.BLOCK:
-            if not self._hidden:
+            if not self._is_dropped():
                 self._flush()
             self._out.append(f"\x00{number}\x00")
             self._captures += is_capture(tag) - (tag.word in ("endset", "endfilter", "endmacro"))
             self._loops += (tag.word == "for") - (tag.word == "endfor")
-        elif not self._hidden or self._captures:
+        elif not self._is_dropped():
             self._write(f"\x00{number}\x00")
 
     def _words(self, text: str) -> None:
@@ -128,6 +134,8 @@ class _Reader(HTMLParser):
             self._write(text)
             return
         collapsed = _SPACES.sub(" ", text)
+        if collapsed == " " and self._open and self._open[-1][0] in _NO_TEXT:
+            return
         self._space = self._space or (" " if collapsed.startswith(" ") else "")
         if words := collapsed.strip(" "):
             for position, part in enumerate(words.split("\x00")):  # an alternative text may hold tags
@@ -185,7 +193,9 @@ class _Reader(HTMLParser):
     def _end_link(self, address: str, start: int) -> None:
         """`text (address)`; just the text where the address says nothing more, just the address where there is no text."""
         shown = "".join(self._out[start:]).strip()
-        bare = address.removeprefix("mailto:").removeprefix("tel:")
+        bare = address.removeprefix("tel:")
+        if address.startswith("mailto:"):
+            bare = address.removeprefix("mailto:").partition("?")[0]
         if not address or address.startswith(("#", "javascript:")) or bare == shown:
             return
         if address.rstrip("/") in (f"https://{shown}", f"http://{shown}"):
