@@ -19,9 +19,11 @@ from contextlib import suppress
 
 import uvloop
 
-from postroom.errors import Conflict, Permanent, PostroomError, Temporary
+from postroom.clock import Instant
+from postroom.errors import Conflict, NotFound, Permanent, PostroomError, Temporary
 from postroom.ledger import notes
 from postroom.model.campaign import ENDED, CampaignState, Home
+from postroom.platform.ports.feed import RETENTION_MS
 from postroom.platform.ports.queues import Received
 from postroom.platform.ports.workflows import Again, Call, Done
 from postroom.wiring import Postroom
@@ -32,6 +34,7 @@ TROUBLE = "~"
 _WORKERS = "workers"
 _ALIVE_EVERY_S = 1.0
 _LOOK_S = 0.05
+_TRIM_EVERY_S = 600.0
 _NOTE_LEASE_S = 30
 _SWITCH_S = 0.0005  # the interpreter lock changes hands this often: a thread back from the disk waits less than a message takes
 _log = logging.getLogger(__name__)
@@ -117,14 +120,24 @@ class Worker:
         postroom = self._postroom
         only = None if self._only is None else self._only.campaign
         lease_ms = round(postroom.settings.lease * 1000)
+        trim_at = postroom.clock.monotonic() + _TRIM_EVERY_S
         while not self._stopped.is_set():
             postroom.timers.fire_due(postroom.clock.now())
+            if postroom.clock.monotonic() >= trim_at:
+                trim_at += _TRIM_EVERY_S
+                self._trim_feed()
             dead = postroom.journals.dead(_WORKERS)
             imported = postroom.workflows.run_due(
                 notes.IMPORT, self._import, self._journal.owner, lease_ms=lease_ms, dead=dead, only=only
             )
             if not self._handle_notes() and not imported:
                 self._stopped.wait(_LOOK_S)
+
+    def _trim_feed(self) -> None:
+        feed = self._postroom.feed
+        for shard in feed.shards():
+            with suppress(NotFound):  # deleted in this moment
+                feed.trim(shard, Instant(self._postroom.clock.now() - RETENTION_MS))
 
     def _import(self, call: Call) -> Done | Again:
         home = notes.parse_home(call.execution.input)
