@@ -10,6 +10,7 @@ import pytest
 
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.queues import SqliteQueues
@@ -51,6 +52,9 @@ class EmbeddedHome:
 
     def rates(self) -> SqliteRates:
         return self._closers.enter_context(closing(SqliteRates(self.root / "rates.db")))
+
+    def feed(self) -> SqliteFeed:
+        return SqliteFeed(self._closers.enter_context(closing(Ledgers(self.root / "ledgers"))))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from postroom.clock import Clock
+from postroom.platform.ports.feed import Feed
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
@@ -41,3 +42,5 @@ class Home(Protocol):
     def workflows(self) -> Workflows: ...
 
     def rates(self) -> Rates: ...
+
+    def feed(self) -> Feed: ...
