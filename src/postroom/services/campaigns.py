@@ -17,7 +17,7 @@ import msgspec
 from postroom.clock import Clock, Instant
 from postroom.delivery.compose import variables
 from postroom.delivery.composing import Composing
-from postroom.errors import Conflict
+from postroom.errors import Conflict, NotFound
 from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.sweep import Sweep
@@ -167,14 +167,15 @@ class CampaignService:
         campaign = self._campaigns.get(home)
         if campaign.state is not CampaignState.CANCELLED:
             campaign = self._campaigns.transition(campaign, CampaignState.CANCELLED, reason="cancelled")
-        if not campaign.source.batches:
-            return 0
         now = self._clock.now()
 
         def skip(recipient: Recipient) -> Settlement:
             return Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="cancelled")
 
-        return self._change(campaign, {MessageState.PENDING, MessageState.DEFERRED}, skip)
+        try:
+            return self._change(campaign, {MessageState.PENDING, MessageState.DEFERRED}, skip)
+        except NotFound:  # nothing was imported yet
+            return 0
 
     def retry_failed(self, home: Home) -> int:
         """Send to everybody who failed (not to refused addresses) again; how many. A completed campaign goes back to sending."""

@@ -1,0 +1,241 @@
+"""One worker and one campaign, with a scripted mailer: intent before effect, outcomes recorded, a lost lease respected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroom.clock import Instant
+from postroom.delivery.compose import Composed, Composer, RowError
+from postroom.delivery.outcome import OutcomeRules
+from postroom.delivery.retry import Backoff
+from postroom.errors import StorageFull
+from postroom.ledger.batches import Batches
+from postroom.ledger.suppression import Reason, Suppressed, Suppression
+from postroom.model.campaign import Campaign, CampaignState, UnknownPolicy
+from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.model.shard import Key
+from postroom.pipeline.sender.campaign import CampaignRun
+from postroom.pipeline.sender.means import Means
+from postroom.pipeline.sender.off_loop import OffLoop
+from postroom.pipeline.sender.pace import Pace
+from postroom.platform.embedded.messages import SqliteMessages
+from postroom.platform.embedded.rates import SqliteRates
+from postroom.platform.mail.port import Result, Stage, Verdict
+from tests.fakes.ledger import Bench, bench, never
+from tests.fakes.mailer import ACCEPTED, ScriptedMailer
+
+LEASE_MS = 10_000
+
+
+class PlainComposer(Composer):
+    """Composes nothing to speak of; `bad` addresses lack a value."""
+
+    def __init__(self, bad: Sequence[str] = ()) -> None:
+        self.bad = frozenset(bad)
+
+    def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
+        if recipient.address in self.bad:
+            raise RowError(f"Row at line {recipient.line}: no value for first_name.")
+        return Composed("news@example.com", recipient.address, b"Subject: x\r\n\r\nx\r\n")
+
+
+class Worker:
+    """Sends the campaigns of a bench."""
+
+    def __init__(self, made: Bench, rates: SqliteRates) -> None:
+        self.made = made
+        self.rates = rates
+        self.mailer = ScriptedMailer()
+        self.composer = PlainComposer()
+        self.messages = made.messages
+        self.suppression = Suppression(made.tables, made.clock)
+        self.stopping: asyncio.Event | None = None
+
+    def send(self, campaign: Campaign, *, unknown: UnknownPolicy = UnknownPolicy.NEVER_TWICE) -> None:
+        """Until the run ends by itself."""
+        asyncio.run(self._send(campaign, unknown))
+
+    async def _send(self, campaign: Campaign, unknown: UnknownPolicy) -> None:
+        made, off_loop = self.made, OffLoop()
+        self.stopping = asyncio.Event()
+        journal = made.journals.begin(campaign.home.campaign)
+        means = Means(
+            home=campaign.home,
+            batches=Batches(self.messages, made.journals, made.clock, lease_ms=LEASE_MS),
+            messages=self.messages,
+            suppression=self.suppression,
+            composer=self.composer,
+            rules=OutcomeRules(unknown, 5_000, Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000)),
+            mailer=self.mailer,
+            pace=Pace(self.rates, ["provider:x"], off_loop, made.clock, self.mailer),
+            journal=journal,
+            off_loop=off_loop,
+            clock=made.clock,
+            stopping=self.stopping,
+            on_result=lambda _result: None,
+            on_trouble=lambda _reason: None,
+        )
+        try:
+            await asyncio.wait_for(CampaignRun(means, made.campaigns, made.finish, drain_s=1).run(), 20)
+        finally:
+            off_loop.close()
+            journal.close()
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        assert self.stopping is not None
+        self.stopping.set()
+        self.mailer.recall()
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    with bench(tmp_path) as made:
+        rates = SqliteRates(tmp_path / "rates.db")
+        yield Worker(made, rates)
+        rates.close()
+
+
+def _counts(worker: Worker, campaign: Campaign) -> dict[str, int]:
+    return {name: count for name, count in worker.made.messages.counts(campaign.home).as_dict().items() if count}
+
+
+def _refuse(refused: str, result: Result) -> Callable[[str], Result | None]:
+    return lambda address: result if address == refused else ACCEPTED
+
+
+def test_everybody_is_sent_to_once_and_the_campaign_is_completed(worker: Worker) -> None:
+    campaign = worker.made.campaign(people=300, batches=2)
+    worker.send(campaign)
+    assert sorted(worker.mailer.accepted) == sorted(f"person{line}@example.com" for line in range(2, 302))
+    assert _counts(worker, campaign) == {"sent": 300}
+    assert worker.made.campaigns.get(campaign.home).state is CampaignState.COMPLETED
+
+
+def test_intent_is_durable_before_the_first_byte_leaves(worker: Worker, tmp_path: Path) -> None:
+    campaign = worker.made.campaign(people=300, batches=1)
+    sending: list[int] = []
+    worker.mailer.before_handing_over = lambda _address: sending.append(worker.made.messages.counts(campaign.home).sending)
+    worker.send(campaign)
+    assert len(sending) == 300
+    assert set(sending) == {128, 300 - 2 * 128}
+
+
+def test_results_become_states(worker: Worker) -> None:
+    campaign = worker.made.campaign(people=10, batches=1)
+    no_such_user = Result(Verdict.PERMANENT, 550, "5.1.1", "no such user", Stage.RCPT)
+    results = {
+        "person2@example.com": no_such_user,
+        "person3@example.com": Result(Verdict.PERMANENT, 554, "5.7.1", "spam", Stage.CONTENT),
+        "person4@example.com": Result(Verdict.UNKNOWN, text="the connection broke"),
+    }
+    worker.mailer.answer = lambda address: results.get(address, ACCEPTED)
+    worker.send(campaign)
+    assert _counts(worker, campaign) == {"sent": 7, "bounced": 1, "failed": 1, "unknown": 1}
+
+
+def test_a_row_that_cannot_be_composed_fails_alone_with_the_reason(worker: Worker) -> None:
+    campaign = worker.made.campaign(people=5, batches=1)
+    worker.composer = PlainComposer(bad=["person3@example.com"])
+    worker.send(campaign)
+    assert _counts(worker, campaign) == {"sent": 4, "failed": 1}
+    (failed,) = worker.made.messages.list(campaign.home, states=[MessageState.FAILED]).messages
+    assert failed.reply == "Row at line 3: no value for first_name."
+
+
+def test_whoever_was_suppressed_since_the_import_is_skipped(worker: Worker) -> None:
+    campaign = worker.made.campaign(people=5, batches=1)
+    (first, *_) = worker.made.messages.load(campaign.home, 0, worker.made.clock.now(), 10)
+    entry = Suppressed(first.key, first.address, Reason.UNSUBSCRIBE, worker.made.clock.now())
+    worker.suppression.add_all(campaign.home.tenant, [entry])
+    worker.send(campaign)
+    assert first.address not in worker.mailer.accepted
+    assert _counts(worker, campaign) == {"sent": 4, "skipped": 1}
+
+
+def test_stopping_leaves_the_rest_as_it_was_and_loses_no_outcome(worker: Worker) -> None:
+    campaign = worker.made.campaign(people=300, batches=1)
+
+    def stop_at_the_tenth(_address: str) -> None:
+        if len(worker.mailer.accepted) == 9:
+            worker.stop()
+            worker.mailer.answer = lambda _later: None
+
+    worker.mailer.before_handing_over = stop_at_the_tenth
+    worker.send(campaign)
+    assert _counts(worker, campaign) == {"sent": len(worker.mailer.accepted), "pending": 300 - len(worker.mailer.accepted)}
+    assert len(worker.mailer.accepted) == 10
+
+
+def test_after_the_lease_is_lost_nothing_is_handed_over_and_nothing_is_written(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    campaign = worker.made.campaign(people=100, batches=1)
+    home = campaign.home
+
+    def steal_at_the_tenth(_address: str) -> None:
+        if len(worker.mailer.accepted) == 9 and worker.made.campaigns.get(home).state is CampaignState.SENDING:
+            worker.made.clock.advance(LEASE_MS / 1000 + 1)
+            thief = Batches(worker.made.messages, worker.made.journals, worker.made.clock, lease_ms=10**9)
+            opened = thief.open(home, 0, "thief", never)
+            assert opened is not None
+            worker.made.campaigns.transition(worker.made.campaigns.get(home), CampaignState.PAUSED)
+
+    worker.mailer.before_handing_over = steal_at_the_tenth
+    with caplog.at_level(logging.WARNING):
+        worker.send(campaign)
+    assert len(worker.mailer.accepted) == 9
+    assert _counts(worker, campaign) == {"unknown": 100}  # the thief could not know: the owner was alive
+    assert "somebody else's now" in caplog.text
+
+
+def test_a_full_disk_gets_a_moment_and_loses_no_outcome(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = worker.made.campaign(people=20, batches=1)
+    full = FullDisk(worker.made.messages, times=2)
+    monkeypatch.setattr("postroom.pipeline.sender.batch._WRITE_WAIT_S", 0.0)
+    worker.messages = full
+    worker.send(campaign)
+    assert full.times == 0
+    assert _counts(worker, campaign) == {"sent": 20}
+
+
+def test_a_disk_that_stays_full_ends_the_run_with_the_reason(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = worker.made.campaign(people=20, batches=1)
+    monkeypatch.setattr("postroom.pipeline.sender.batch._WRITE_WAIT_S", 0.0)
+    worker.messages = FullDisk(worker.made.messages, times=1_000)
+    with pytest.raises(StorageFull, match="Make room"):
+        worker.send(campaign)
+    assert worker.mailer.accepted == []
+
+
+def test_without_a_journal_nothing_is_handed_over(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = worker.made.campaign(people=20, batches=1)
+
+    def no_room(_page: object, _key: Key) -> None:
+        raise StorageFull("Cannot write the page. Make room.")
+
+    monkeypatch.setattr("postroom.platform.embedded.journal.FilePage.handing", no_room)
+    worker.send(campaign)
+    assert worker.mailer.accepted == []
+    assert _counts(worker, campaign) == {"pending": 20}
+
+
+class FullDisk(SqliteMessages):
+    """Refuses `record` so many times once a group was open."""
+
+    def __init__(self, real: SqliteMessages, *, times: int) -> None:
+        self.__dict__.update(real.__dict__)
+        self.times = times
+
+    def record(self, *args: Any, **kwargs: Any) -> None:
+        settled: Sequence[Settlement] = args[3]
+        if (settled or self.times > 100) and self.times:
+            self.times -= 1
+            raise StorageFull("Cannot write the ledger. Make room and go on.")
+        super().record(*args, **kwargs)
