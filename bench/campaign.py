@@ -146,11 +146,9 @@ def message_size(directory: Path) -> int:
 def show(name: str, run: Run, reference: float | None = None) -> None:
     """One line of figures."""
     ratio = "" if reference is None else f", ratio {run.rate / reference:.2f}"
-    print(
-        f"{name:28}{run.rate:9,.0f} messages/s{ratio} ({run.seconds:.1f} s; import {run.recipients / run.import_seconds:,.0f} rows/s; "
-        f"{run.cpu / run.recipients * 1e6:.0f} µs of CPU a message; {run.memory / 1e6:.0f} MB; whole command {run.wall:.1f} s)",
-        flush=True,
-    )
+    rows, cpu = run.recipients / run.import_seconds, run.cpu / run.recipients * 1e6
+    detail = f"{run.seconds:.1f} s; import {rows:,.0f} rows/s; {cpu:.0f} µs of CPU a message; {run.memory / 1e6:.0f} MB"
+    print(f"{name:28}{run.rate:9,.0f} messages/s{ratio} ({detail}; whole command {run.wall:.1f} s)", flush=True)
 
 
 async def send_far(directory: Path, port: int) -> Run:
