@@ -8,18 +8,15 @@ gets a *weight*: how many times the size of a row its result can be.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from postroom.delivery.expressions import MAX_WEIGHT, Names, Token, refuse, tokens_of, weigh
 from postroom.delivery.lexer import Skeleton, Tag, TagKind
 from postroom.errors import Invalid
 
-MAX_WEIGHT = 64
-MAX_TOKENS = 256
 MAX_TAGS = 5_000
 MAX_ELIF = 100
-MAX_NUMBER = 1_000
 MAX_CAPTURED = 16_384
 """Characters of literal text inside one macro, `set` or `filter` block: a loop may copy them."""
 
@@ -28,122 +25,6 @@ CAPTURES = frozenset({"set", "filter", "macro"})
 
 _BLOCKS = frozenset({"if", "elif", "else", "for", "set", "with", "filter", "macro", "autoescape", "do"})
 _ENDS = frozenset({"endif", "endfor", "endset", "endwith", "endfilter", "endmacro", "endautoescape"})
-_WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None", "loop"})
-_PLAIN_FILTERS = frozenset(
-    [
-        "abs",
-        "attr",
-        "bool",
-        "capitalize",
-        "chain",
-        "count",
-        "d",
-        "default",
-        "dictsort",
-        "e",
-        "escape",
-        "filesizeformat",
-        "first",
-        "float",
-        "groupby",
-        "int",
-        "items",
-        "keys",
-        "last",
-        "length",
-        "lines",
-        "list",
-        "lower",
-        "max",
-        "min",
-        "pluralize",
-        "reject",
-        "rejectattr",
-        "reverse",
-        "round",
-        "safe",
-        "select",
-        "selectattr",
-        "sort",
-        "split",
-        "string",
-        "striptags",
-        "sum",
-        "title",
-        "trim",
-        "truncate",
-        "unique",
-        "upper",
-        "urlencode",
-        "values",
-        "wordcount",
-    ]
-)
-_LITERAL_FILTERS = frozenset({"replace", "join", "indent", "wordwrap", "batch", "slice"})
-"""Their arguments multiply, so these must be written out."""
-_MAPPED = frozenset(
-    [
-        "attr",
-        "capitalize",
-        "e",
-        "escape",
-        "float",
-        "int",
-        "length",
-        "lower",
-        "round",
-        "string",
-        "striptags",
-        "title",
-        "trim",
-        "upper",
-    ]
-)
-_ARGUMENT_WORDS = frozenset({",", "=", "true", "false", "d", "attribute", "width", "first", "blank", "fill_with"})
-_METHODS = frozenset(
-    [
-        "capitalize",
-        "count",
-        "cycle",
-        "endswith",
-        "find",
-        "get",
-        "isalnum",
-        "isalpha",
-        "isascii",
-        "isdigit",
-        "islower",
-        "isnumeric",
-        "isupper",
-        "items",
-        "keys",
-        "lower",
-        "lstrip",
-        "rfind",
-        "rstrip",
-        "split",
-        "splitlines",
-        "startswith",
-        "strip",
-        "title",
-        "upper",
-        "values",
-    ]
-)
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<number>\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?)"""
-    r"""|(?P<name>[^\W\d]\w*)|(?P<sign>\*\*|//|[=!<>]=|.))""",
-    re.DOTALL,
-)
-_FORMAT = re.compile(r"(?:[^%]|%%|%[-+ #0]*\d{0,2}(?:\.\d{1,2})?[a-zA-Z])*")
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token of an expression."""
-
-    kind: str
-    text: str
 
 
 @dataclass(slots=True)
@@ -160,9 +41,7 @@ class _Open:
 
 @dataclass(slots=True)
 class _Scan:
-    part: str
-    weights: dict[str, int] = field(default_factory=dict)
-    macros: dict[str, int] = field(default_factory=dict)
+    names: Names
     blocks: list[_Open] = field(default_factory=list)
     loops: bool = False
     elifs: int = 0
@@ -180,7 +59,7 @@ def measure(skeleton: Skeleton, *, part: str) -> Growth:
     """Check every tag; `Invalid` (part, line, what to do) for what cannot be bounded."""
     if len(skeleton.tags) > MAX_TAGS:
         raise Invalid(f"{part}: {len(skeleton.tags)} tags; a template may have {MAX_TAGS}.")
-    scan = _Scan(part)
+    scan = _Scan(Names(part))
     for piece in skeleton.pieces():
         if isinstance(piece, str):
             _captured(scan, text=len(piece))
@@ -196,15 +75,6 @@ def is_capture(tag: Tag) -> bool:
     return tag.word in ("filter", "macro") or (tag.word == "set" and not _has_assignment(tokens_of(tag.body)))
 
 
-def tokens_of(body: str) -> list[Token]:
-    """The tokens of a tag's body."""
-    return [Token(str(m.lastgroup), m[str(m.lastgroup)]) for m in _TOKEN.finditer(body.strip())]
-
-
-def _refuse(scan: _Scan, tag: Tag, what: str) -> Invalid:
-    return Invalid(f"{scan.part}, line {tag.line}: {what}")
-
-
 def _captured(scan: _Scan, *, text: int = 0, weight: int = 0) -> None:
     for block in scan.blocks:
         if block.word in CAPTURES:
@@ -213,7 +83,7 @@ def _captured(scan: _Scan, *, text: int = 0, weight: int = 0) -> None:
 
 
 def _output(scan: _Scan, tag: Tag) -> None:
-    weight = _expression(scan, tag, tokens_of(tag.body), may_call_macro=not any(b.word in CAPTURES for b in scan.blocks))
+    weight = weigh(scan.names, tag, tokens_of(tag.body), may_call_macro=not any(b.word in CAPTURES for b in scan.blocks))
     _captured(scan, weight=weight)
 
 
@@ -223,7 +93,9 @@ def _block(scan: _Scan, tag: Tag) -> None:
     if word in _ENDS:
         _end(scan, tag)
     elif word not in _BLOCKS:  # include, import, extends, block, call …
-        raise _refuse(scan, tag, f"{{% {word} %}} is not available: a template stands alone (see the reference of templates).")
+        raise refuse(
+            scan.names, tag, f"{{% {word} %}} is not available: a template stands alone (see the reference of templates)."
+        )
     else:
         _BEGIN.get(word, _condition)(scan, tag, tokens)
 
@@ -233,8 +105,8 @@ def _condition(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
     if tag.word == "elif":
         scan.elifs += 1
         if scan.elifs > MAX_ELIF:
-            raise _refuse(scan, tag, f"more than {MAX_ELIF} {{% elif %}} in a template.")
-    _expression(scan, tag, tokens)
+            raise refuse(scan.names, tag, f"more than {MAX_ELIF} {{% elif %}} in a template.")
+    weigh(scan.names, tag, tokens)
     if tag.word in ("if", "autoescape"):
         scan.blocks.append(_Open(tag.word))
 
@@ -242,12 +114,12 @@ def _condition(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
 def _for(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
     names = [token.text for token in tokens]
     if names[-1:] == ["recursive"]:
-        raise _refuse(scan, tag, "a recursive loop cannot be bounded; write the levels out.")
+        raise refuse(scan.names, tag, "a recursive loop cannot be bounded; write the levels out.")
     if any(block.word == "set" or block.factor > 1 for block in scan.blocks):
-        raise _refuse(scan, tag, "a loop inside {% set %} or such a {% filter %} cannot be bounded; put the loop around it.")
+        raise refuse(scan.names, tag, "a loop inside {% set %} or such a {% filter %} cannot be bounded; put the loop around it.")
     middle = names.index("in") if "in" in names else len(names)
-    weight = _expression(scan, tag, tokens[middle + 1 :], may_range=True)
-    scan.weights.update({name: max(weight, scan.weights.get(name, 1)) for name in names[:middle]})
+    weight = weigh(scan.names, tag, tokens[middle + 1 :], may_range=True)
+    scan.names.weights.update({name: max(weight, scan.names.weights.get(name, 1)) for name in names[:middle]})
     scan.loops = True
     for block in scan.blocks:
         block.loops = True
@@ -256,7 +128,7 @@ def _for(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
 
 def _set(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
     if any(token.text == "." for token in tokens[:2]):
-        raise _refuse(scan, tag, "namespaces cannot be bounded; compute the value in the recipients' file.")
+        raise refuse(scan.names, tag, "namespaces cannot be bounded; compute the value in the recipients' file.")
     if _has_assignment(tokens):
         _assign(scan, tag, tokens)
     else:
@@ -270,23 +142,23 @@ def _with(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
 
 def _assign(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
     """Each name assigned gets the weight of the whole tag: coarse, and never too low."""
-    weight = _expression(scan, tag, tokens)
+    weight = weigh(scan.names, tag, tokens)
     for token, following in zip(tokens, [*tokens[1:], Token("sign", "")], strict=True):
         if token.kind == "name" and following.text in ("=", ","):
-            scan.weights[token.text] = max(weight, scan.weights.get(token.text, 1))
+            scan.names.weights[token.text] = max(weight, scan.names.weights.get(token.text, 1))
 
 
 def _filter(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
-    weight = _expression(scan, tag, [Token("string", '""'), Token("sign", "|"), *tokens])
+    weight = weigh(scan.names, tag, [Token("string", '""'), Token("sign", "|"), *tokens])
     scan.blocks.append(_Open("filter", factor=weight))
 
 
 def _macro(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
     if scan.blocks:
-        raise _refuse(scan, tag, "define a macro outside of any other block.")
+        raise refuse(scan.names, tag, "define a macro outside of any other block.")
     for token in tokens[1:]:
-        if token.kind == "name" and token.text in scan.macros:
-            raise _refuse(scan, tag, f"a parameter may not have the name of the macro '{token.text}'.")
+        if token.kind == "name" and token.text in scan.names.macros:
+            raise refuse(scan.names, tag, f"a parameter may not have the name of the macro '{token.text}'.")
     scan.blocks.append(_Open("macro", tokens[0].text if tokens else ""))
 
 
@@ -302,129 +174,20 @@ _BEGIN: dict[str, Callable[[_Scan, Tag, list[Token]], None]] = {
 def _end(scan: _Scan, tag: Tag) -> None:
     if not scan.blocks or "end" + scan.blocks[-1].word != tag.word:
         opened = f"{{% {scan.blocks[-1].word} %}} is still open" if scan.blocks else "no block is open"
-        raise _refuse(scan, tag, f"{{% {tag.word} %}} ends nothing: {opened}.")
+        raise refuse(scan.names, tag, f"{{% {tag.word} %}} ends nothing: {opened}.")
     block = scan.blocks.pop()
     if block.text > MAX_CAPTURED:
-        raise _refuse(scan, tag, f"{block.text} characters inside {{% {block.word} %}}; at most {MAX_CAPTURED}.")
+        raise refuse(scan.names, tag, f"{block.text} characters inside {{% {block.word} %}}; at most {MAX_CAPTURED}.")
     if block.word in CAPTURES and block.weight * block.factor > MAX_WEIGHT:
-        raise _refuse(scan, tag, f"{{% {block.word} %}} repeats its values too often.")
+        raise refuse(scan.names, tag, f"{{% {block.word} %}} repeats its values too often.")
     # a macro with a loop may answer anything: its text is counted while rendering, and no filter may multiply it
     weight = MAX_WEIGHT if block.loops else max(1, block.weight) + block.text // 1_024
     if block.word == "set":
-        scan.weights[block.name] = max(weight, scan.weights.get(block.name, 1))
+        scan.names.weights[block.name] = max(weight, scan.names.weights.get(block.name, 1))
     elif block.word == "macro":
-        scan.macros[block.name] = weight
+        scan.names.macros[block.name] = weight
         scan.loops = True  # its outputs may run more than once
 
 
 def _has_assignment(tokens: list[Token]) -> bool:
     return any(token.text == "=" for token in tokens)
-
-
-def _expression(scan: _Scan, tag: Tag, tokens: list[Token], *, may_call_macro: bool = False, may_range: bool = False) -> int:
-    """The weight of all operands together, times what multiplies them."""
-    if len(tokens) > MAX_TOKENS:
-        raise _refuse(scan, tag, f"an expression of {len(tokens)} tokens; at most {MAX_TOKENS}.")
-    weight, factor = 0, 1
-    for index, token in enumerate(tokens):
-        before = tokens[index - 1].text if index else ""
-        after = tokens[index + 1].text if index + 1 < len(tokens) else ""
-        if token.text == "*" and token.kind == "sign":
-            factor *= _multiplier(scan, tag, tokens, index)
-        elif token.kind == "name" and before == "|":
-            factor *= _filter_factor(scan, tag, tokens, index)
-        elif token.text == "(" and token.kind == "sign":
-            factor *= _call(scan, tag, tokens, index, may_call_macro=may_call_macro, may_range=may_range)
-        elif token.kind == "string" or (token.kind == "name" and before not in (".", "is") and after != "="):
-            weight += scan.weights.get(token.text, 1) if token.text not in _WORDS else 0
-    if weight * factor > MAX_WEIGHT:
-        raise _refuse(scan, tag, "this expression repeats its values too often; compute the value in the recipients' file.")
-    return max(1, weight * factor)
-
-
-def _multiplier(scan: _Scan, tag: Tag, tokens: list[Token], index: int) -> int:
-    """`*` repeats text, so one side must be a number, written out. Nothing here knows types."""
-    for neighbour in (*tokens[max(0, index - 1) : index], *tokens[index + 1 : index + 2]):
-        if neighbour.kind == "number":
-            number = float(neighbour.text.replace("_", ""))
-            if not number.is_integer():
-                return 1  # MiniJinja repeats text by whole numbers only
-            if number <= MAX_WEIGHT:
-                return max(1, int(number))
-    what = f"`*` needs a number up to {MAX_WEIGHT}, or one with decimals, beside it; compute the value in the recipients' file."
-    raise _refuse(scan, tag, what)
-
-
-def _call(scan: _Scan, tag: Tag, tokens: list[Token], index: int, *, may_call_macro: bool, may_range: bool) -> int:
-    """What stands before `(`: a filter and a test are checked elsewhere; a method or function must be a known one."""
-    callee = tokens[index - 1] if index else Token("sign", "")
-    before = tokens[index - 2].text if index > 1 else ""
-    if callee.text in (")", "]"):
-        raise _refuse(scan, tag, "a result cannot be called.")
-    if callee.kind == "string":
-        raise _refuse(scan, tag, "a text cannot be called.")
-    is_test = before == "is" or (before == "not" and index > 2 and tokens[index - 3].text == "is")
-    if callee.kind != "name" or before == "|" or is_test or (callee.text in _WORDS and callee.text != "loop"):
-        return 1
-    if before == ".":
-        if callee.text not in _METHODS:
-            raise _refuse(scan, tag, f"the method {callee.text}() is not available; there may be a filter of that name.")
-        return 1
-    if callee.text == "range" and may_range and index == 1:
-        return 1
-    if callee.text in scan.macros and may_call_macro and tag.kind is TagKind.OUTPUT:
-        return scan.macros[callee.text]
-    if callee.text in scan.macros:
-        raise _refuse(scan, tag, f"the macro {callee.text}() may only be called in an output, outside of macros and set blocks.")
-    raise _refuse(scan, tag, f"the function {callee.text}() is not available here.")
-
-
-def _filter_factor(scan: _Scan, tag: Tag, tokens: list[Token], index: int) -> int:
-    name = tokens[index].text
-    if name in _PLAIN_FILTERS:
-        return 1
-    arguments = _arguments(tokens, index + 1)
-    if name in _LITERAL_FILTERS:
-        return _literal_factor(scan, tag, name, arguments)
-    if name == "tojson" and not arguments:
-        return 2
-    if name == "map" and arguments and (arguments[0].text.strip("'\"") in _MAPPED or arguments[0].text == "attribute"):
-        return 1
-    if name == "format" and _is_plain_format(tokens, index):
-        return 1
-    raise _refuse(
-        scan, tag, f"the filter {name} is not available{' in this form' if name in ('map', 'format', 'tojson') else ''}."
-    )
-
-
-def _is_plain_format(tokens: list[Token], index: int) -> bool:
-    """`"…"|format(…)` with widths below 100, written out."""
-    return index > 1 and tokens[index - 2].kind == "string" and _FORMAT.fullmatch(tokens[index - 2].text) is not None
-
-
-def _literal_factor(scan: _Scan, tag: Tag, name: str, arguments: list[Token]) -> int:
-    """How many times longer a filter can make its text, from arguments that are all written out."""
-    factor = 1
-    for token in arguments:
-        if token.kind == "string":
-            factor = max(factor, len(token.text) - 1)
-        elif token.kind == "number":
-            number = float(token.text.replace("_", ""))
-            if number > MAX_NUMBER:
-                raise _refuse(scan, tag, f"{name}({token.text}): at most {MAX_NUMBER}.")
-            factor = max(factor, int(number) if name == "indent" else 1)
-        elif token.text not in _ARGUMENT_WORDS:
-            raise _refuse(scan, tag, f"the arguments of {name} must be written out.")
-    return factor
-
-
-def _arguments(tokens: list[Token], index: int) -> list[Token]:
-    """The tokens between the parentheses that open at `index`, none if none open there."""
-    if index >= len(tokens) or tokens[index].text != "(":
-        return []
-    depth = 0
-    for end in range(index, len(tokens)):
-        depth += (tokens[end].text == "(") - (tokens[end].text == ")")
-        if not depth:
-            return tokens[index + 1 : end]
-    return tokens[index + 1 :]

@@ -1,0 +1,184 @@
+"""What an expression in a template may use, and how much longer than a row's values its result can be.
+
+The words below are the language: a filter, method or function that is not among them is refused, because what nobody looked at may
+repeat text a million times. See delivery.growth for why fuel alone is not enough.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from postroom.delivery.lexer import Tag, TagKind
+from postroom.errors import Invalid
+
+MAX_WEIGHT = 64
+MAX_TOKENS = 256
+MAX_NUMBER = 1_000
+
+_WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None", "loop"})
+_PLAIN_FILTERS = frozenset(
+    {"abs", "attr", "bool", "capitalize", "chain", "count", "d", "default", "dictsort", "e", "escape", "filesizeformat", "first"}
+    | {"float", "groupby", "int", "items", "keys", "last", "length", "lines", "list", "lower", "max", "min", "pluralize", "reject"}
+    | {"rejectattr", "reverse", "round", "safe", "select", "selectattr", "sort", "split", "string", "striptags", "sum", "title"}
+    | {"trim", "truncate", "unique", "upper", "urlencode", "values", "wordcount"}
+)
+_LITERAL_FILTERS = frozenset({"replace", "join", "indent", "wordwrap", "batch", "slice"})
+"""Their arguments multiply, so these must be written out."""
+_ARGUMENT_WORDS = frozenset({",", "=", "true", "false", "d", "attribute", "width", "first", "blank", "fill_with"})
+_MAPPED = frozenset(
+    {"attr", "capitalize", "e", "escape", "float", "int", "length", "lower", "round", "string", "striptags", "title", "trim"}
+    | {"upper"}
+)
+_METHODS = frozenset(
+    {"capitalize", "count", "cycle", "endswith", "find", "get", "isalnum", "isalpha", "isascii", "isdigit", "islower", "isnumeric"}
+    | {"isupper", "items", "keys", "lower", "lstrip", "rfind", "rstrip", "split", "splitlines", "startswith", "strip", "title"}
+    | {"upper", "values"}
+)
+_BINDS_TIGHTER = frozenset({"*", "/", "//", "%", "**"})
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<number>\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?)"""
+    r"""|(?P<name>[^\W\d]\w*)|(?P<sign>\*\*|//|[=!<>]=|.))""",
+    re.DOTALL,
+)
+_FORMAT = re.compile(r"(?:[^%]|%%|%[-+ #0]*\d{0,2}(?:\.\d{1,2})?[a-zA-Z])*")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of an expression."""
+
+    kind: str
+    text: str
+
+
+@dataclass(slots=True)
+class Names:
+    """What a template has defined so far."""
+
+    part: str
+    weights: dict[str, int] = field(default_factory=dict)
+    """Of names assigned in the template; those of the row weigh one."""
+    macros: dict[str, int] = field(default_factory=dict)
+
+
+def tokens_of(body: str) -> list[Token]:
+    """The tokens of a tag's body."""
+    return [Token(str(m.lastgroup), m[str(m.lastgroup)]) for m in _TOKEN.finditer(body.strip())]
+
+
+def refuse(names: Names, tag: Tag, what: str) -> Invalid:
+    return Invalid(f"{names.part}, line {tag.line}: {what}")
+
+
+def weigh(names: Names, tag: Tag, tokens: list[Token], *, may_call_macro: bool = False, may_range: bool = False) -> int:
+    """The weight of all operands together, times what multiplies them."""
+    if len(tokens) > MAX_TOKENS:
+        raise refuse(names, tag, f"an expression of {len(tokens)} tokens; at most {MAX_TOKENS}.")
+    weight, factor = 0, 1
+    for index, token in enumerate(tokens):
+        before = tokens[index - 1].text if index else ""
+        after = tokens[index + 1].text if index + 1 < len(tokens) else ""
+        if token.text == "*" and token.kind == "sign":
+            factor *= _multiplier(names, tag, tokens, index)
+        elif token.kind == "name" and before == "|":
+            factor *= _filter_factor(names, tag, tokens, index)
+        elif token.text == "(" and token.kind == "sign":
+            factor *= _call(names, tag, tokens, index, may_call_macro=may_call_macro, may_range=may_range)
+        elif token.kind == "string" or (token.kind == "name" and before not in (".", "is") and after != "="):
+            weight += names.weights.get(token.text, 1) if token.text not in _WORDS else 0
+    if weight * factor > MAX_WEIGHT:
+        raise refuse(names, tag, "this expression repeats its values too often; compute the value in the recipients' file.")
+    return max(1, weight * factor)
+
+
+def _multiplier(names: Names, tag: Tag, tokens: list[Token], index: int) -> int:
+    """`*` repeats text and lists, so one whole side must be a number, written out. Nothing here knows types."""
+    right, after = (*tokens[index + 1 : index + 3], Token("sign", ""), Token("sign", ""))[:2]
+    left, before = (*reversed(tokens[max(0, index - 2) : index]), Token("sign", ""), Token("sign", ""))[:2]
+    sides = [right] if after.text != "**" else []
+    sides += [left] if before.text not in _BINDS_TIGHTER else []
+    for side in sides:
+        if side.kind == "number":
+            number = float(side.text.replace("_", ""))
+            if not number.is_integer():
+                return 1  # only whole numbers repeat
+            if number <= MAX_WEIGHT:
+                return max(1, int(number))
+    what = f"`*` needs a number up to {MAX_WEIGHT}, or one with decimals, beside it; compute the value in the recipients' file."
+    raise refuse(names, tag, what)
+
+
+def _call(names: Names, tag: Tag, tokens: list[Token], index: int, *, may_call_macro: bool, may_range: bool) -> int:
+    """What stands before `(`: a filter and a test are checked elsewhere; a method or function must be a known one."""
+    callee = tokens[index - 1] if index else Token("sign", "")
+    before = tokens[index - 2].text if index > 1 else ""
+    if callee.text in (")", "]"):
+        raise refuse(names, tag, "a result cannot be called.")
+    if callee.kind == "string":
+        raise refuse(names, tag, "a text cannot be called.")
+    is_test = before == "is" or (before == "not" and index > 2 and tokens[index - 3].text == "is")
+    if callee.kind != "name" or before == "|" or is_test or (callee.text in _WORDS and callee.text != "loop"):
+        return 1
+    if before == ".":
+        if callee.text not in _METHODS:
+            raise refuse(names, tag, f"the method {callee.text}() is not available; there may be a filter of that name.")
+        return 1
+    if callee.text == "range" and may_range and index == 1:
+        return 1
+    if callee.text in names.macros and may_call_macro and tag.kind is TagKind.OUTPUT:
+        return names.macros[callee.text]
+    if callee.text in names.macros:
+        raise refuse(names, tag, f"the macro {callee.text}() may only be called in an output, outside of macros and set blocks.")
+    raise refuse(names, tag, f"the function {callee.text}() is not available here.")
+
+
+def _filter_factor(names: Names, tag: Tag, tokens: list[Token], index: int) -> int:
+    name = tokens[index].text
+    if name in _PLAIN_FILTERS:
+        return 1
+    arguments = _arguments(tokens, index + 1)
+    if name in _LITERAL_FILTERS:
+        return _literal_factor(names, tag, name, arguments)
+    if name == "tojson" and not arguments:
+        return 2
+    if name == "map" and arguments and (arguments[0].text.strip("'\"") in _MAPPED or arguments[0].text == "attribute"):
+        return 1
+    if name == "format" and _is_plain_format(tokens, index):
+        return 1
+    raise refuse(
+        names, tag, f"the filter {name} is not available{' in this form' if name in ('map', 'format', 'tojson') else ''}."
+    )
+
+
+def _is_plain_format(tokens: list[Token], index: int) -> bool:
+    """`"…"|format(…)` with widths below 100, written out."""
+    return index > 1 and tokens[index - 2].kind == "string" and _FORMAT.fullmatch(tokens[index - 2].text) is not None
+
+
+def _literal_factor(names: Names, tag: Tag, name: str, arguments: list[Token]) -> int:
+    """How many times longer a filter can make its text, from arguments that are all written out."""
+    factor = 1
+    for token in arguments:
+        if token.kind == "string":
+            factor = max(factor, len(token.text) - 1)
+        elif token.kind == "number":
+            number = float(token.text.replace("_", ""))
+            if number > MAX_NUMBER:
+                raise refuse(names, tag, f"{name}({token.text}): at most {MAX_NUMBER}.")
+            factor = max(factor, int(number) if name == "indent" else 1)
+        elif token.text not in _ARGUMENT_WORDS:
+            raise refuse(names, tag, f"the arguments of {name} must be written out.")
+    return factor
+
+
+def _arguments(tokens: list[Token], index: int) -> list[Token]:
+    """The tokens between the parentheses that open at `index`, none if none open there."""
+    if index >= len(tokens) or tokens[index].text != "(":
+        return []
+    depth = 0
+    for end in range(index, len(tokens)):
+        depth += (tokens[end].text == "(") - (tokens[end].text == ")")
+        if not depth:
+            return tokens[index + 1 : end]
+    return tokens[index + 1 :]
