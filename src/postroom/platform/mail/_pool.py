@@ -15,8 +15,9 @@ from collections.abc import Callable
 from postroom.clock import Clock
 from postroom.errors import PostroomError
 from postroom.platform.mail._envelope import Offers, Parcel
-from postroom.platform.mail._protocol import Connection, Phase
+from postroom.platform.mail._protocol import Connection
 from postroom.platform.mail._session import is_stubborn, open_session
+from postroom.platform.mail._wire import Phase
 from postroom.platform.mail.breaker import Breaker
 from postroom.platform.mail.port import Delivery, Result, Stage, Verdict
 from postroom.platform.mail.url import SmtpConfig

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol, cast
+from typing import Protocol
 
-from postroom.errors import Unavailable
 from postroom.platform.mail._envelope import Offers, Parcel
-from postroom.platform.mail._replies import Reply, ReplyReader, accepted, refused
+from postroom.platform.mail._replies import Reply, accepted, refused
+from postroom.platform.mail._wire import Phase, Wire
 from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.platform.mail.url import SmtpConfig
 
@@ -29,16 +28,6 @@ CHUNK = 65_536
 """Larger content leaves in pieces as the socket takes them, the final dot only with the last: until then it is not risked."""
 QUIT_S = 2.0
 """For the answer to QUIT."""
-
-
-class Phase(Enum):
-    """What a connection is for now."""
-
-    SETUP = "being set up"
-    BUSY = "busy"
-    IDLE = "idle"
-    QUITTING = "quitting"
-    DEAD = "dead"
 
 
 class Awaited(Enum):
@@ -97,20 +86,12 @@ class Owner(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(Wire):
     """See the module's text. `deadline`, on the loop's clock, is when `expire` is due."""
 
     def __init__(self, owner: Owner, config: SmtpConfig, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(config, loop)
         self._owner = owner
-        self._config = config
-        self._loop = loop
-        self._time = loop.time
-        self._transport: asyncio.Transport
-        self._reader = ReplyReader()
-        self._phase = Phase.SETUP
-        self._early: deque[Reply] = deque()
-        self._waiter: asyncio.Future[Reply] | None = None
-        self._broken = ""
         self._offers = Offers()
         self._pipelines = False
         self._expected: tuple[Awaited, ...] = ()
@@ -122,16 +103,10 @@ class Connection(asyncio.Protocol):
         self._served = 0
         self._last_line = b""
         self._last_result = Result(Verdict.ACCEPTED)
-        self.deadline = float("inf")
         self.fruitful = False
         """A message was answered on it."""
 
     # What the pool sees.
-
-    @property
-    def phase(self) -> Phase:
-        """What it is for now."""
-        return self._phase
 
     @property
     def awaits_verdict(self) -> bool:
@@ -142,16 +117,6 @@ class Connection(asyncio.Protocol):
     def served(self) -> int:
         """Messages begun."""
         return self._served
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """The connected transport."""
-        return self._transport
-
-    def raise_if_broken(self) -> None:
-        """Raises `Unavailable` where the connection ended meanwhile."""
-        if self._phase is Phase.DEAD:
-            raise Unavailable(self._broken)
 
     def enlist(self, offers: Offers) -> None:
         """Set-up is done: carry messages."""
@@ -192,55 +157,24 @@ class Connection(asyncio.Protocol):
         message, if no dot stood before it, may have been the cause."""
         if self._phase is Phase.DEAD:
             return
-        was, self._phase = self._phase, Phase.DEAD
+        was = self._phase
         dotted, self._dotted = self._dotted, None
         head, self._head = self._head, None
-        self._expected, self.deadline, self._broken = (), float("inf"), reason
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(Unavailable(reason))
-        self._transport.abort()
+        self._expected = ()
+        self._die(reason)
+        if was in (Phase.BUSY, Phase.IDLE):
+            self._owner.lost(self, reason)
         if head is not None:
             head.moves += blame and dotted is None
             self._owner.take_back(head, reason, answer=answer)
         if dotted is not None:
             text = f"the final dot went out and no answer came: {reason}"[:250]
             dotted.delivery.settled(Result(Verdict.UNKNOWN, text=text, stage=Stage.CONTENT))
-        if was in (Phase.BUSY, Phase.IDLE):
-            self._owner.lost(self, reason)
-
-    # Set-up: a coroutine asks, replies are handed to it.
-
-    async def ask(self, line: bytes | None, timeout_s: float, *, what: str) -> Reply:
-        """Send `line` (None: nothing) and await a reply. Raises `Unavailable` when none comes in time or the connection ends; it
-        names `what` was awaited and never the line, which may be a password."""
-        if line is not None:
-            self._transport.write(line + b"\r\n")
-        if self._early:
-            return self._early.popleft()
-        self.raise_if_broken()
-        self._waiter = self._loop.create_future()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._waiter
-        except TimeoutError as error:
-            raise Unavailable(f"{self._config.host} sent no {what} within {timeout_s:g} s") from error
-        finally:
-            self._waiter = None
-
-    @property
-    def spoke_too_soon(self) -> bool:
-        """Something came that was not asked for: after STARTTLS, an injection into the protected stream."""
-        return bool(self._early) or not self._reader.idle
-
-    def protected(self, transport: asyncio.Transport) -> None:
-        """TLS now runs on this transport: what was known before does not count (RFC 3207 §4.2)."""
-        self._transport = transport
-        self._reader = ReplyReader()
 
     # The event loop calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        super().connection_made(transport)
         self._owner.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -272,19 +206,9 @@ class Connection(asyncio.Protocol):
         while self._phase is not Phase.DEAD and (reply := self._next_reply()) is not None:
             self._take(reply)
 
-    def _next_reply(self) -> Reply | None:
-        try:
-            return self._reader.next()
-        except Unavailable as error:
-            self.hang_up(str(error))
-            return None
-
     def _take(self, reply: Reply) -> None:
         if self._phase is Phase.SETUP:
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(reply)
-            else:
-                self._early.append(reply)
+            self._answer_setup(reply)
         elif self._expected:
             self._answer(reply)
         else:
@@ -409,7 +333,6 @@ class Connection(asyncio.Protocol):
         """Send the message's envelope, behind `before`, which is answered first."""
         self._head = parcel
         self._served += 1
-        self._mail_taken = self._rcpt_taken = False
         if self._pipelines:
             self._await((*awaited, *_ENVELOPE) if awaited else _ENVELOPE, self._config.command_s)
             self._transport.write(before + parcel.commands)
@@ -483,7 +406,6 @@ class Connection(asyncio.Protocol):
             self._transport.write(rest + b".\r\n")
         else:
             self._served += 1
-            self._mail_taken = self._rcpt_taken = False
             self._expected = _BURST
             self._transport.write(b"".join((rest, b".\r\n", behind.commands)))
 

@@ -12,8 +12,8 @@ import ssl
 from postroom.errors import Denied, Invalid, Permanent, PostroomError, Unavailable, Unsupported
 from postroom.platform.mail import _auth
 from postroom.platform.mail._envelope import Offers, read_offers
-from postroom.platform.mail._protocol import Connection
 from postroom.platform.mail._replies import Reply
+from postroom.platform.mail._wire import Wire
 from postroom.platform.mail.url import SmtpConfig, Tls
 
 
@@ -32,7 +32,7 @@ def tls_context(config: SmtpConfig) -> ssl.SSLContext | None:
     return context
 
 
-async def open_session(connection: Connection, config: SmtpConfig, context: ssl.SSLContext | None) -> Offers:
+async def open_session(connection: Wire, config: SmtpConfig, context: ssl.SSLContext | None) -> Offers:
     """Connect and make ready to take mail; what the server offers. Raises `Unavailable`, or a `Permanent` kind."""
     loop = asyncio.get_running_loop()
     immediate = context if config.tls is Tls.TLS else None
@@ -57,7 +57,7 @@ async def open_session(connection: Connection, config: SmtpConfig, context: ssl.
     return offers
 
 
-async def _hello(connection: Connection, config: SmtpConfig) -> Offers:
+async def _hello(connection: Wire, config: SmtpConfig) -> Offers:
     name = (config.helo or _own_name(connection)).encode()
     reply = await connection.ask(b"EHLO " + name, config.command_s, what="answer to EHLO")
     if reply.positive:
@@ -69,7 +69,7 @@ async def _hello(connection: Connection, config: SmtpConfig) -> Offers:
     return Offers()
 
 
-def _own_name(connection: Connection) -> str:
+def _own_name(connection: Wire) -> str:
     """RFC 5321 §4.1.3: this machine's full name, or its address in brackets. No look-up in the DNS, which may take long."""
     name = socket.gethostname()
     if "." in name and name.isascii():
@@ -78,9 +78,7 @@ def _own_name(connection: Connection) -> str:
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
-async def _start_tls(
-    connection: Connection, offers: Offers, *, config: SmtpConfig, context: ssl.SSLContext
-) -> tuple[Offers, bool]:
+async def _start_tls(connection: Wire, offers: Offers, *, config: SmtpConfig, context: ssl.SSLContext) -> tuple[Offers, bool]:
     """Switch to TLS where that is offered or demanded: the offers to go on with, and whether the connection is protected."""
     if not offers.starttls:
         if config.tls is Tls.AUTO:
@@ -106,7 +104,7 @@ async def _start_tls(
     return await _hello(connection, config), True
 
 
-async def _log_in(connection: Connection, offers: Offers, *, config: SmtpConfig, user: str, password: str) -> None:
+async def _log_in(connection: Wire, offers: Offers, *, config: SmtpConfig, user: str, password: str) -> None:
     mechanism = _auth.choose(config, offers.auth)
     reply = Reply(334, ())
     for line in _auth.exchange(mechanism, user=user, password=password):

@@ -3,7 +3,7 @@
     url        how users name a relay            _replies   what the server says, and what it means
     _pool      the line and the connections      _envelope  one message ready for the wire
     _protocol  one connection, one round trip    _session   connect, greet, STARTTLS, log in (_auth)
-               a message                         breaker    when to try an unreachable relay again
+               a message (_wire: its socket)     breaker    when to try an unreachable relay again
 
 One event loop, no thread, no task a message. What a killed process leaves behind is the sender's journal's business
 (`Delivery.handing_over`); nothing is kept here.
