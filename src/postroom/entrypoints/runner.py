@@ -35,8 +35,10 @@ class _Child:
     """One worker process."""
 
     def __init__(self, command: list[str], environ: dict[str, str], log: IO[bytes], now: float) -> None:
+        # A group of its own, so that Ctrl-C is ours alone; not a session: should we be killed while it stands still (SIGSTOP),
+        # the system ends the stopped members of a group left behind, and no orphan keeps a lock for which all others wait.
         self.process = subprocess.Popen(
-            command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, process_group=0
         )
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
