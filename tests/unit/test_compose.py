@@ -114,7 +114,7 @@ def test_the_shape_without_a_public_url() -> None:
     assert part_of(message, "html") == '<a href="https://a.example/">x</a>'
     assert part_of(message, "plain") == "x (https://a.example/)"
     assert "List-Unsubscribe" not in message
-    assert message["From"] == "News <news@sender.example>"
+    assert message["From"].addresses[0].display_name == "News"
     assert message["To"] == "someone@example.org"
     assert message["Date"].datetime.timestamp() == NOW // 1000
     assert message["Message-ID"] == f"<{CAMPAIGN}.{KEY.hex()}.1@sender.example>"

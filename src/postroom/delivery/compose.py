@@ -137,7 +137,10 @@ class Composer:
             token, leave = self._sealer.recipient_core(batch, key, attempt), self._sealer.unsubscribe_core(key)
             values[TOKEN_NAME] = self._sealer.recipient_start + token
             values["unsubscribe_url"] = self._unsubscribe_url.replace(UNSUBSCRIBE_MARK, leave)
-        subject, text, html = (part.render(values, line) for part in self._parts)
+        subject_part, text_part, html_part = self._parts
+        subject = subject_part.render(values, line)
+        text = text_part.render(values, line)
+        html = html_part.render(values, line)
         title = "".join(subject.values)
         if len(title) > MAX_SUBJECT:
             raise RowError(f"Row at line {line}: a subject of {len(title)} characters; at most {MAX_SUBJECT}.")

@@ -16,6 +16,7 @@ MAX_TEXT = 2_000
 """Characters of one field's text: beyond, it is no subject or name."""
 
 _PLAIN = re.compile(r"(?!.*=\?)[!-~](?:[ -~]*[!-~])?").fullmatch
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,'&-]*(?: [A-Za-z0-9.,'&-]+)*").fullmatch
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*").fullmatch
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _Q_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 §5 (3), good everywhere
@@ -40,7 +41,11 @@ def text_field(name: str, text: str) -> str:
 
 def address_field(name: str, display: str | None, mailbox: str) -> str:
     """From, To, Reply-To with one address. `mailbox` is taken as it is: model.address made it."""
-    display = cleaned(display) if display else ""
+    if not display:
+        return f"{name}: {mailbox}\r\n"
+    if _NAME(display) and len(name) + len(display) + len(mailbox) < LINE - 8:
+        return f'{name}: "{display}" <{mailbox}>\r\n'
+    display = cleaned(display)
     if not display:
         return f"{name}: {mailbox}\r\n"
     if _ATOMS(display) and "=?" not in display and len(display) < LINE - 12:
