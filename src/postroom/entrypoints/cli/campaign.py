@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.report import print_status
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid, NotFound
@@ -22,21 +20,19 @@ from postroom.model.campaign import Campaign, Home
 from postroom.model.message import Message, MessageState
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.campaigns import Decision
-from postroom.services.status import rfc3339
+from postroom.services.status import Status, rfc3339
 from postroom.wiring import Postroom
 
 campaign_app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
 
 _PAGE = 1_000
 Id = Annotated[str, typer.Argument(help="The campaign's id, as `postroom campaign list` shows it.")]
-Data = Annotated[Path | None, typer.Option(help="Data directory; POSTROOM_DATA.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 State = Annotated[str | None, typer.Option(help="Only messages in this state, e.g. failed, bounced, unknown, deferred.")]
 
 
 @campaign_app.command("list")
 def list_command(
-    as_json: AsJson = False,
+    as_json: Json = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most, the newest first.")] = 100,
     data: Data = None,
 ) -> None:
@@ -44,21 +40,16 @@ def list_command(
     with session(data=data) as postroom:
         found = postroom.status.list(DEFAULT_TENANT, limit=limit)
     if as_json:
-        sys.stdout.write(json.dumps([status.as_dict() for status in found], ensure_ascii=False) + "\n")
+        print_json([status.as_dict() for status in found])
         return
     if not found:
         say("no campaigns yet: `postroom send` makes one, `postroom demo` shows how")
         return
-    table = Table("id", "name", "status", "accepted", "done", "created", box=None, pad_edge=False)
-    for status in found:
-        campaign = status.campaign
-        amounts = f"{status.counts.total:,}", f"{status.done:,}"
-        table.add_row(campaign.home.campaign, campaign.name, campaign.state, *amounts, rfc3339(campaign.created_at))
-    Console(highlight=False).print(table)
+    print_rows(("id", "status", "accepted", "done", "created", "name"), [_line(status) for status in found])
 
 
 @campaign_app.command()
-def show(campaign: Id, as_json: AsJson = False, data: Data = None) -> None:
+def show(campaign: Id, as_json: Json = False, data: Data = None) -> None:
     """One campaign in numbers."""
     with session(data=data) as postroom:
         print_status(postroom.status.get(_home(campaign)), as_json=as_json)
@@ -117,7 +108,7 @@ def messages(
     campaign: Id,
     state: State = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 100,
-    as_json: AsJson = False,
+    as_json: Json = False,
     data: Data = None,
 ) -> None:
     """Messages and their last reply."""
@@ -131,10 +122,10 @@ def messages(
                 break
             shown += 1
             if as_json:
-                sys.stdout.write(orjson.dumps(_as_dict(record, message)).decode() + "\n")
+                print_json(_as_dict(record, message))
             else:
                 reply = f"  {message.code or ''} {message.reply}".rstrip()
-                sys.stdout.write(f"{message.address}  {message.state.label}{reply}\n")
+                sys.stdout.write(printable(f"{message.address}  {message.state.label}{reply}") + "\n")
         if not shown:
             say("no such messages")
 
@@ -178,6 +169,12 @@ def delete(
             typer.confirm(f"Delete {record.name} ({campaign}) and all its messages for good?", abort=True)
         postroom.campaigns.delete(record.home)
     say("deleted")
+
+
+def _line(status: Status) -> tuple[str, ...]:
+    campaign, counts = status.campaign, status.counts
+    created = shown_time(campaign.created_at)
+    return campaign.home.campaign, campaign.state.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.name
 
 
 def _home(campaign: str) -> Home:

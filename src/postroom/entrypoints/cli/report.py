@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
-from rich.console import Console
-from rich.table import Table
-
+from postroom.entrypoints.cli.output import print_json, printable
 from postroom.entrypoints.cli.session import BAD_INPUT, DONE, FAILED, NOT_ALL_SENT, say
 from postroom.model.campaign import CampaignState
 from postroom.services.status import Status
 
+_ALWAYS = frozenset({"rows", "accepted", "sent"})
 _HINTS = {
     "failed": "postroom campaign messages {id} --state failed · postroom campaign retry-failed {id}",
     "bounced": "postroom campaign messages {id} --state bounced",
-    "unknown": "handed over, answer never seen: postroom campaign messages {id} --state unknown · postroom campaign settle {id}",
+    "unknown": "handed over, answer never seen: postroom campaign messages {id} --state unknown · postroom campaign settle {id} sent (or failed, resend)",
     "rejected": "postroom campaign rejected {id}",
 }
 
 
 def print_status(status: Status, *, as_json: bool) -> None:
     """On standard output."""
-    if as_json:
-        sys.stdout.write(json.dumps(status.as_dict(), ensure_ascii=False) + "\n")
-        return
     shown = status.as_dict()
-    table = Table(title=f"{shown['name']} ({shown['id']}): {shown['status']}", title_justify="left", show_header=False)
-    table.add_column(justify="left")
-    table.add_column(justify="right")
+    if as_json:
+        print_json(shown)
+        return
     counts: dict[str, int] = shown["counts"]
-    for name, count in counts.items():
-        if count or name in {"rows", "accepted", "sent"}:
-            table.add_row(name, f"{count:,}")
+    lines = [(name, f"{count:,}") for name, count in counts.items() if count or name in _ALWAYS]
     if status.seconds:
-        table.add_row("time", f"{status.seconds:,.1f} s")
-        table.add_row("messages a second", f"{status.per_second:,.0f}")
-    Console(highlight=False).print(table)
+        lines += [("time", f"{status.seconds:,.1f} s"), ("messages a second", f"{status.per_second:,.0f}")]
+    sys.stdout.write(f"{printable(status.campaign.name)} ({shown['id']}): {shown['status']}\n")
+    width = max(len(number) for _, number in lines)
+    sys.stdout.writelines(f"  {name:18}{number:>{width}}\n" for name, number in lines)
     _print_hints(status, counts)
 
 
