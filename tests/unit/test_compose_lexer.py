@@ -11,7 +11,7 @@ from postroom.delivery.lexer import Tag, cleaned, take_apart
 from postroom.errors import Invalid
 
 VALUES = {"x": "X", "y": " Y ", "n": 2}
-literal = st.text(alphabet=" \t\n.{}%#-+<é\u00a0\u2003\x1c", max_size=6).filter(
+literal = st.text(alphabet=" \t\n.{}%#-+<é\u00a0\u2003\x85", max_size=6).filter(
     lambda text: not any(opening in text for opening in ("{{", "{%", "{#")) and not text.endswith("{")
 )
 signs = st.sampled_from(["", "-", "+"])

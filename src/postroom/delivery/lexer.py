@@ -19,8 +19,6 @@ _OPENING = re.compile(r"\{[{%#]")
 _RAW = re.compile(r"\{%[-+]?\s*raw\s*([-+]?)%\}")
 _END_RAW = re.compile(r"\{%([-+]?)\s*endraw\s*([-+]?)%\}")
 _INSIDE = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|[-+]?[}%]\}|[()\[\]{}]""", re.DOTALL)
-_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
-"""What MiniJinja trims: Unicode white space, without the four separators Python also counts."""
 _CONTROL = dict.fromkeys([*range(9), *range(11, 32), 127])
 PLACE = re.compile("\x00(\\d+)\x00")
 """A tag's place in a skeleton's text."""
@@ -128,8 +126,8 @@ def _sign(source: str, position: int) -> str:
 
 
 def _text(text: str, *, trim_start: bool, trim_end: bool) -> str:
-    text = text.lstrip(_SPACE) if trim_start else text
-    return text.rstrip(_SPACE) if trim_end else text
+    text = text.lstrip() if trim_start else text
+    return text.rstrip() if trim_end else text
 
 
 def _raw(source: str, raw: re.Match[str], *, part: str, line: int) -> tuple[str, int, str]:
