@@ -93,9 +93,9 @@ class Office:
 
     def __init__(self, root: Path, port: int, *, connections: int = 4, options: str = "", **settings: str) -> None:
         self.root = root
-        self.data = root / "data"
         mail = f"smtp://127.0.0.1:{port}?tls=none&connections={connections}{options}"
-        ours = {"data": str(self.data), "mail": mail, "workers": "2", **settings}
+        ours = {"data": str(root / "data"), "mail": mail, "workers": "2", **settings}
+        self.data = Path(ours["data"])
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
         self.environ |= {f"POSTROOM_{name.upper()}": value for name, value in ours.items()}
         self.template, self.recipients = root / "hello.html", root / "people.csv"
