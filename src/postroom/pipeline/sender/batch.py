@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from postroom.errors import LeaseLost, StorageFull, Temporary
+from postroom.errors import LeaseLost, Temporary
 from postroom.model.batch import GROUP_SIZE, OpenBatch
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.pipeline.sender.means import Means
@@ -145,9 +145,8 @@ class BatchRun:
             return False
         try:
             self._page.handing(recipient.key)
-        except (StorageFull, Temporary) as error:
-            _log.error("campaign %s: nothing more is sent: %s", self._means.home.campaign, error)
-            self._means.stopping.set()
+        except Temporary as error:
+            self._stop(error)
             return False
         return True
 
@@ -161,9 +160,17 @@ class BatchRun:
         settlement = means.rules.settle(recipient, result, means.clock.now(), random.random())  # noqa: S311 - jitter
         if settlement is not None:
             self._settled.append(settlement)
-            with suppress(Temporary):  # only a crash would need the line, and `record` follows in any case
+            try:
                 self._page.answered(settlement)
+            except Temporary as error:  # `record` may still manage; if not, this answer is lost, and no other shall be
+                self._stop(error)
         self._ended(1)
+
+    def _stop(self, error: Temporary) -> None:
+        """Hand nothing more over in this worker: the disk is full, say."""
+        if not self._means.stopping.is_set():
+            _log.error("campaign %s: nothing more is sent: %s", self._means.home.campaign, error)
+            self._means.stopping.set()
 
     def _ended(self, count: int) -> None:
         self._outstanding -= count
