@@ -167,6 +167,7 @@ def test_a_group_stays_open_through_close_and_is_work_for_the_next(messages: Mes
     fence = opened(messages, "w1")
     record(messages, fence, [outcome(0), outcome(2)], [1], ms=4)
     assert messages.close(CAMPAIGN, 0, fence).owner is None
+    assert messages.counts(CAMPAIGN) == Counts(sending=1, sent=2)
     assert messages.due_batches(CAMPAIGN, NOW, 10) == [0]
     assert messages.next_due(CAMPAIGN) == 0
     assert messages.open(CAMPAIGN, 0, "w2", NOW, lease_ms=LEASE_MS) == OpenBatch(

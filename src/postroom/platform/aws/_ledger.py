@@ -76,7 +76,7 @@ class Batch(NamedTuple):
     @property
     def in_hands(self) -> bool:
         """Whether the stored count may be from before: somebody holds it, or left it open."""
-        return self.owner is not None or self.next_due != self.due
+        return self.owner is not None or self.group is not None or bool(self.touched)
 
     def held(self, now: Instant, dead: frozenset[str]) -> bool:
         """Whether somebody has a live lease."""
