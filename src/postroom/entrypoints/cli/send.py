@@ -85,7 +85,7 @@ def send_command(
                 missing=missing,
                 attachments=tuple(_attached(path) for path in attach or []),
                 provider=DEFAULT_PROVIDER,
-                schedule=_schedule(at, timezone, postroom.settings) if at else None,
+                schedule=_schedule(at, timezone, postroom) if at else None,
                 policies=_policies(postroom.settings, rate, unknown),
                 email_column=email_column,
                 start=not dry_run_,
@@ -151,7 +151,7 @@ def _variables(given: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _schedule(at: str, timezone: str, settings: Settings) -> Schedule:
+def _schedule(at: str, timezone: str, postroom: Postroom) -> Schedule:
     try:
         when = datetime.fromisoformat(at)
     except ValueError as error:
@@ -160,9 +160,14 @@ def _schedule(at: str, timezone: str, settings: Settings) -> Schedule:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise Invalid(f"--timezone {timezone} is no IANA time zone, such as Europe/Paris or UTC") from error
-    if when.tzinfo is None:
-        when = in_zone(when, zone)
-    return Schedule(Instant(round(when.timestamp() * 1000)), timezone, round(settings.schedule_grace * 1000))
+    try:
+        instant = Instant(round((in_zone(when, zone) if when.tzinfo is None else when).timestamp() * 1000))
+    except (ValueError, OverflowError) as error:  # the first and last days of the calendar, in some zones
+        raise Invalid(f"--at {at} is outside the calendar") from error
+    schedule = Schedule(instant, timezone, round(postroom.settings.schedule_grace * 1000))
+    if instant + schedule.grace_ms < postroom.clock.now():
+        raise Invalid(f"--at {at} ({timezone}) has passed: name a time to come, or leave --at away to send now")
+    return schedule
 
 
 def in_zone(when: datetime, zone: ZoneInfo) -> datetime:
