@@ -358,7 +358,8 @@ class Session(asyncio.Protocol):
         if rule.action.startswith("accept") or (stage == "dot" and rule.action == "reply" and rule.code < 300):
             self._accept(content)
         answered = code if rule.action == "accept_close" else rule.code if rule.action in ("reply", "take", "hang_up") else 0
-        self.sink.answers.append(Answer(stage, recipient or sender, answered))
+        if recipient or stage != "data":  # else its recipient was refused before, which was the answer
+            self.sink.answers.append(Answer(stage, recipient or sender, answered))
         self._act(rule, f"{code} {text}\r\n".encode(), sender if stage == "mail" else recipient)
         return True
 
@@ -424,5 +425,7 @@ class Session(asyncio.Protocol):
         if reset:
             self.transport.abort()
         else:
-            self.flush()
+            self.transport.write(bytes(self.queue + self.out))
+            self.queue.clear()
+            self.out.clear()
             self.transport.close()
