@@ -96,7 +96,9 @@ class Postroom:
 
 @contextmanager
 def open_postroom(settings: Settings) -> Iterator[Postroom]:
-    """The installation that the settings describe; its files are closed at the end."""
+    """The installation that the settings describe; its files are closed at the end. `Invalid`: mail cannot leave as they say."""
+    if settings.mail != INBOX:
+        parse_provider(settings.mail)
     clock = SystemClock()
     data = settings.data
     lease_ms = round(settings.lease * 1000)
