@@ -46,7 +46,7 @@ class AwsHome:
         return DynamoTables(self.table(), self.clock)
 
     def messages(self) -> DynamoMessages:
-        return DynamoMessages(self.table(), self.clock)
+        return DynamoMessages(self.table())
 
     def objects(self) -> S3Objects:
         client = self._closers.enter_context(closing(self.account.s3()))

@@ -57,16 +57,15 @@ class Batches:
         found = self._table.get_many(_ledger.batch_at(home, number) for number in numbers)
         return [_ledger.batch(number, found.get(_ledger.batch_at(home, number))) for number in numbers]
 
-    def open(
-        self, home: Home, number: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str], nonce: str
-    ) -> Batch | None:
+    def open(self, home: Home, number: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str]) -> Batch | None:
         """Raise the fence and take the lease; None while it is held."""
+        mark = self._table.mark()
         for attempt in range(_TRIES):
             seen = self.read(home, number)
             if seen.owner != owner and seen.held(now, frozenset(dead)):
                 return None
             terms = Terms()
-            lease: dict[str, Value | None] = {"fence": seen.fence + 1, "owner": owner, "until": now + lease_ms, "nonce": nonce}
+            lease: dict[str, Value | None] = {"fence": seen.fence + 1, "owner": owner, "until": now + lease_ms, "opened_by": mark}
             unmoved = [
                 terms.equals("fence", seen.fence or None),
                 terms.equals("owner", seen.owner),
@@ -74,7 +73,7 @@ class Batches:
             ]
             written = self._table.update(_ledger.batch_at(home, number), terms.assign(lease), " AND ".join(unmoved), terms)
             opened = _ledger.batch(number, written.item)
-            if written.applied or opened.nonce == nonce:  # refused to our own repeated call: the first one did it
+            if written.applied or opened.opened_by == mark:  # refused to our own repeated call: the first one did it
                 return self._fenced(home, opened)
             self._table.pause(attempt)
         return None
@@ -133,11 +132,13 @@ class Batches:
         """Count the messages and store it with `more`; None if the record has moved since `seen`."""
         tally = Tally.of(self._messages.standing(home, seen.number))
         terms = Terms()
-        values = tally.attributes() | more
+        mark = self._table.mark()
+        values = tally.attributes() | {"counted_by": mark} | more
         unmoved = [terms.equals("fence", seen.fence or None), terms.equals("changes", seen.changes or None)]
         at = _ledger.batch_at(home, seen.number)
         written = self._table.update(at, terms.assign(values, counting="changes"), " AND ".join(unmoved), terms)
-        return _ledger.batch(seen.number, written.item) if written.applied else None
+        stored = _ledger.batch(seen.number, written.item)
+        return stored if written.applied or stored.counted_by == mark else None
 
     def _change(self, home: Home, number: int, fence: int, values: dict[str, Value | None], *, counting: str = "") -> None:
         """Change the record under its fence. Our own repeated call is not refused: it leaves the fence as it is."""

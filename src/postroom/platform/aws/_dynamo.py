@@ -241,6 +241,10 @@ class Table:
                 return [str(reason.get("Code", "None")) for reason in reasons]
         return []
 
+    def mark(self) -> str:
+        """A new text to know one's own write by."""
+        return self._clock.random(9).hex()
+
     def pause(self, attempt: int) -> None:
         """Wait before trying again, longer each time, never two writers alike."""
         self._clock.sleep(min(_PAUSE_MAX_S, _PAUSE_S * 2**attempt) * (0.5 + random.random() / 2))  # noqa: S311 - jitter

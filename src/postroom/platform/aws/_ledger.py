@@ -65,8 +65,9 @@ class Batch(NamedTuple):
     """Rises with each write that a count of before would undo."""
     counts: Counts
     unsettled: int
-    nonce: str
-    """Of the opening: who made it."""
+    opened_by: str
+    counted_by: str
+    """Marks of the last opening and the last count: whose they were."""
 
     @property
     def next_due(self) -> Instant | None:
@@ -106,7 +107,8 @@ def batch(number: int, record: Record | None) -> Batch:
         int(r.get("changes", 0)),
         Counts(*json.loads(str(r["counts"]))) if "counts" in r else Counts(),
         int(r.get("unsettled", 0)),
-        str(r.get("nonce", "")),
+        str(r.get("opened_by", "")),
+        str(r.get("counted_by", "")),
     )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from postroom.clock import Clock, Instant
+from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.model.batch import GROUP_SIZE, BatchSnapshot, OpenBatch
 from postroom.model.campaign import Home
@@ -36,9 +36,8 @@ _LOOK_AHEAD = 100  # batch records read at once while listing
 class DynamoMessages:
     """See ports.messages and the module's text."""
 
-    def __init__(self, table: Table, clock: Clock) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
-        self._clock = clock
         self._items = MessageItems(table)
         self._batches = Batches(table, self._items)
 
@@ -127,8 +126,7 @@ class DynamoMessages:
         self, home: Home, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
     ) -> OpenBatch | None:
         self._items.check(home, batch)
-        nonce = self._clock.random(9).hex()
-        opened = self._batches.open(home, batch, owner, now, lease_ms=lease_ms, dead=dead, nonce=nonce)
+        opened = self._batches.open(home, batch, owner, now, lease_ms=lease_ms, dead=dead)
         return None if opened is None else OpenBatch(batch, opened.fence, opened.group)
 
     def extend(self, home: Home, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:

@@ -154,7 +154,7 @@ class DynamoTables:
             "sk": at.sk,
             "data": text,
             "version": version,
-            "mark": self._clock.random(9).hex(),
+            "mark": self._table.mark(),
             "expires": put.expires_at,
             "ttl": seconds,
         }
