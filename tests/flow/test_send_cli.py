@@ -12,10 +12,35 @@ from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 from tests.flow.campaign_kit import MakeOffice, Office, parse, write_csv
 
-COUNTS = (
-    "rows accepted invalid duplicate suppressed pending sending sent delivered deferred bounced complained failed unknown skipped"
-).split()
-KEYS = "id name status counts engagement created_at started_at finished_at messages_per_second rejected_report".split()
+COUNTS = [
+    "rows",
+    "accepted",
+    "invalid",
+    "duplicate",
+    "suppressed",
+    "pending",
+    "sending",
+    "sent",
+    "delivered",
+    "deferred",
+    "bounced",
+    "complained",
+    "failed",
+    "unknown",
+    "skipped",
+]
+KEYS = [
+    "id",
+    "name",
+    "status",
+    "counts",
+    "engagement",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "messages_per_second",
+    "rejected_report",
+]
 
 
 @pytest.fixture
