@@ -61,7 +61,7 @@ def emulator(config: pytest.Config) -> Emulator:
     """This run's emulator, started when first asked for and stopped with the run. Skips the test where it cannot be had."""
     if _KEY not in config.stash:
         if not PROGRAM.exists():
-            pytest.skip("no AWS emulator: `make .venv-ministack` installs it")
+            pytest.skip("no AWS emulator here: `make test` installs it")
         config.stash[_KEY] = started = _start()
         config.add_cleanup(started.stop)
     return config.stash[_KEY]

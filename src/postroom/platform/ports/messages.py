@@ -6,9 +6,11 @@ opening raises the batch's *fence*; every write of a worker carries its fence, a
 
 - **Intent before effect**: `record` stores outcomes and then the next open group. When it returns, both are durable
   (they survive a power cut). A home that cannot do both atomically stores all outcomes first: so whoever finds a
-  group open knows that only its keys without a recorded outcome of that attempt are in doubt.
+  group open knows that only its keys without a recorded outcome of that attempt are in doubt. A fence that grows old
+  during a call may have recorded outcomes there, all of them before the `open` that took the batch returned.
 - **Repeats**: every method may be repeated after `Unavailable`; the second time changes nothing more.
-- **Counts are recounts**: a batch's snapshot is counted from its messages, at `recount` and `close` at the latest.
+- **Counts are recounts**: a batch's snapshot is counted from its messages, at `recount` and `close` at the latest. What
+  was stored is not due, and need not be listed, before it is counted; work that a worker leaves is due at once.
 - **Order**: messages of a batch come in the order of their keys; batches by number.
 - **Feed**: each stored, settled or changed message appears in the campaign's feed (ports.feed) if and only if it was
   written.
@@ -45,7 +47,7 @@ class Messages(Protocol):
         ...
 
     def drop(self, home: Home) -> None:
-        """Delete the home and all in it. Again: harmless."""
+        """Delete the home and all in it. Again: harmless. Stop its import first: a `store` under way may leave rows behind."""
         ...
 
     def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
@@ -63,7 +65,8 @@ class Messages(Protocol):
         ...
 
     def counts(self, home: Home) -> Counts:
-        """The campaign's numbers: the sum of its batches' snapshots, messages in open groups shown as `sending`."""
+        """The campaign's numbers: the sum of its batches' snapshots, messages in open groups shown as `sending`. Batches in
+        somebody's hands are counted when asked."""
         ...
 
     def unsettled(self, home: Home) -> int:

@@ -1,16 +1,16 @@
 """Queues: work handed over durably, at least once, in no promised order.
 
 A body is JSON text. `receive` leases it: nobody else gets it until the lease runs out, is given back, or the item is
-deleted. A receipt belongs to one leasing (a fence): after the lease ran out and somebody else received the item, the
-old receipt is refused with `LeaseLost`. An item received `max_receives` times without being deleted goes to the
-queue's dead letters with its count, the next time it would be handed out, and stays there until it is redriven or
-purged.
+deleted. A receipt belongs to one leasing (a fence): it is refused with `LeaseLost` once somebody else received the item,
+and a home may refuse it as soon as the lease ran out (SQS cannot tell who has an item, so that home goes by the clock). An
+item received `max_receives` times without being deleted goes to the queue's dead letters with its count, the next time
+it would be handed out, and stays there until it is redriven or purged, for at least 10 days.
 
 Limits both homes keep: body up to 200 KB of UTF-8 (`TooLarge`), delay 0 to 900 s and lease 0 to 43,200 s (`Invalid`;
-longer waits are due records or timers), up to 10 items a call, items kept 4 days. `send` is durable when it returns.
-A `send` repeated after `Unavailable` may deliver twice: handlers are idempotent. Queues are made by the first `send`
-or `receive`; names are letters, digits, `-` and `_`, up to 60 (`Invalid`). Waiting is by polling: `receive` returns
-at once.
+longer waits are due records or timers), up to 10 items a call, items kept 4 days, one leasing no longer than 12 hours
+with all its extensions. `send` is durable when it returns. A `send` repeated after `Unavailable` may deliver twice:
+handlers are idempotent. Queues are made by the first `send` or `receive`; names are letters, digits, `-` and `_`, up to
+60 (`Invalid`). Waiting is by polling: `receive` returns at once.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class Queues(Protocol):
         ...
 
     def delete(self, queue: str, receipt: str) -> None:
-        """Done with it. Again, or after a redrive: harmless. `LeaseLost` once somebody else received it."""
+        """Done with it. Again within the lease, or after a redrive: harmless. `LeaseLost`: see the module's text."""
         ...
 
     def extend(self, queue: str, receipt: str, lease_s: int) -> None:
-        """Keep it `lease_s` from now; 0 gives it back at once. `LeaseLost` once it is gone or somebody else's."""
+        """Keep it `lease_s` from now; 0 gives it back at once. `LeaseLost` once it is gone, too."""
         ...
 
     def depth(self, queue: str) -> QueueDepth:
@@ -89,5 +89,5 @@ class Queues(Protocol):
         ...
 
     def purge(self, queue: str) -> None:
-        """Delete everything in the queue and its dead letters: an operator's verb."""
+        """Delete everything in the queue and its dead letters: an operator's verb. `Unavailable`: SQS does it once a minute."""
         ...
