@@ -17,7 +17,8 @@ class Mortal:
     """Lets `lives` requests of a client out, none after; `revive` ends that."""
 
     def __init__(self, client: Any, lives: int) -> None:
-        self._lives: float = lives
+        self._lives = lives
+        self._client = client
         self._lock = threading.Lock()
         self.died = False
         client.meta.events.register("before-call.*.*", self._count)
@@ -31,7 +32,7 @@ class Mortal:
 
     def revive(self) -> None:
         """What a stopped process does when it goes on."""
-        self._lives = float("inf")
+        self._client.meta.events.unregister("before-call.*.*", self._count)
 
 
 class LostAnswers:

@@ -40,8 +40,8 @@ def deaths(
     home: AwsHome, prepare: Callable[[DynamoMessages], Any], act: Callable[[DynamoMessages, Any], object]
 ) -> Iterator[tuple[Worker, Any]]:
     """Everything from the start, killed before the first request of `act`, before the second, and so on until it survives."""
+    worker = Worker(home)
     for lives in range(100):
-        worker = Worker(home)
         worker.messages.drop(CAMPAIGN)
         prepared = prepare(worker.messages)
         mortal = Mortal(worker.client, lives)
@@ -51,6 +51,7 @@ def deaths(
             mortal.revive()
             yield worker, prepared
         else:
+            mortal.revive()
             assert lives > 1, "something was to be killed"
             return
     raise AssertionError("it never survived")
@@ -70,8 +71,8 @@ def settle_and_go_on(messages: DynamoMessages, fence: int) -> None:
 def test_whoever_dies_while_recording_leaves_what_the_next_can_judge(home: AwsHome) -> None:
     """Outcomes come before the next group, the batch is found to have work, and the dead one, come alive, changes nothing."""
     left: set[tuple[Key, ...]] = set()
+    heir = home.messages()
     for worker, fence in deaths(home, a_group_on_its_way, settle_and_go_on):
-        heir = home.messages()
         assert heir.due_batches(CAMPAIGN, NOW, 10, dead=["w1"]) == [0]
         got = heir.open(CAMPAIGN, 0, "w2", NOW, lease_ms=LEASE_MS, dead=["w1"])
         assert got is not None
@@ -102,8 +103,8 @@ def test_whoever_dies_while_opening_shuts_the_one_before_out_all_the_same(home: 
     def take(messages: DynamoMessages, _: int) -> None:
         opened(messages, "w2", dead=["w1"])
 
+    first, heir = home.messages(), home.messages()
     for _, fence in deaths(home, a_group_on_its_way, take):
-        first, heir = home.messages(), home.messages()
         got = heir.open(CAMPAIGN, 0, "w3", NOW, lease_ms=LEASE_MS, dead=["w1", "w2"])
         assert got is not None
         assert got.left_open == group("w1", fence, OLD_GROUP)
@@ -149,6 +150,26 @@ def test_a_worker_that_reads_its_messages_after_they_were_taken_over_writes_to_n
     assert states(other, keys=range(EACH)) == [S.PENDING] * EACH
 
 
+def test_keys_whose_change_never_came_to_an_end_stay_marked_for_the_next_opener(home: AwsHome) -> None:
+    """Its connection broke while it skipped a message; it gave up and closed. The next opener stamps, and closes for good."""
+    worker, other = Worker(home), home.messages()
+    stored(worker.messages, 0, each=1)
+    fence = opened(worker.messages, "w1")
+    record(worker.messages, fence, [outcome(0, S.FAILED)])
+    mortal = Mortal(worker.client, 3)  # it reads the batch and the message, and touches its key
+    with pytest.raises(Killed):
+        record(worker.messages, fence, [outcome(0, S.SKIPPED)])
+    mortal.revive()
+    worker.messages.close(CAMPAIGN, 0, fence)
+    assert other.due_batches(CAMPAIGN, NOW, 10) == [0]
+    heir = opened(other, "w2")
+    with pytest.raises(LeaseLost):
+        worker.messages._items.settle(CAMPAIGN, 0, fence, outcome(0, S.SKIPPED), {"version": 3})  # a late request
+    other.close(CAMPAIGN, 0, heir)
+    assert other.due_batches(CAMPAIGN, NOW, 10) == []
+    assert states(other, keys=[0]) == [S.FAILED]
+
+
 def test_a_count_never_hides_work_that_came_while_it_counted(home: AwsHome) -> None:
     """A recount read the messages, then a worker made one pending, then the recount stores: it must not say `nothing to do`."""
     worker, counter = Worker(home), Worker(home)
@@ -170,8 +191,8 @@ def test_a_close_that_was_cut_short_is_made_good_by_the_next_opener(home: AwsHom
         record(messages, fence, [outcome(n) for n in range(EACH)])
         messages.close(CAMPAIGN, 0, fence)
 
-    for _, _fence in deaths(home, a_group_on_its_way, close):
-        heir = home.messages()
+    heir = home.messages()
+    for _ in deaths(home, a_group_on_its_way, close):
         assert heir.due_batches(CAMPAIGN, NOW, 10, dead=["w1"]) == [0]
         fence = opened(heir, "w2", dead=["w1"])
         record(heir, fence, [outcome(n) for n in range(EACH)])

@@ -90,8 +90,9 @@ class Batches:
 
     def touch(self, home: Home, seen: Batch, fence: int, keys: Sequence[Key]) -> None:
         """Write down that these messages outside the open group are going to be changed. Looked at again at once if we die."""
-        touched = _ledger.join((*seen.touched, *keys))
-        self._change(home, seen.number, fence, {"touched": touched, "due": Instant(0)}, counting="changes")
+        ours = seen.touched if seen.touched_fence == fence else ()  # an earlier holder's are stamped, and need it no more
+        values: dict[str, Value | None] = {"touched": _ledger.join((*ours, *keys)), "touched_fence": fence, "due": Instant(0)}
+        self._change(home, seen.number, fence, values, counting="changes")
 
     def replace_group(
         self, home: Home, seen: Batch, fence: int, group: Sequence[Key], now: Instant, until: Instant, due: Instant | None
@@ -113,7 +114,9 @@ class Batches:
             seen = self.read(home, number)
             if seen.fence != fence:
                 raise self._lost(home, seen, fence)
-            given_back: dict[str, Value | None] = {"owner": None, "until": None, "touched": None}
+            given_back: dict[str, Value | None] = {"owner": None, "until": None}
+            if seen.touched_fence != fence:  # ours stay if `record` never came to its end: it is for the next to stamp them
+                given_back["touched"] = None
             closed = self._store_count(home, seen, given_back)
             if closed is not None:
                 return closed.snapshot()

@@ -59,6 +59,7 @@ class Batch(NamedTuple):
     group: Group | None
     touched: tuple[Key, ...]
     """Keys outside the open group that its holder set out to change, and may be changing."""
+    touched_fence: int
     due: Instant | None
     """No message has work before: true at every moment; right after a count it is exact."""
     changes: int
@@ -103,6 +104,7 @@ def batch(number: int, record: Record | None) -> Batch:
         instant(r, "until"),
         group,
         split(touched) if isinstance(touched, bytes) else (),
+        int(r.get("touched_fence", 0)),
         instant(r, "due"),
         int(r.get("changes", 0)),
         Counts(*json.loads(str(r["counts"]))) if "counts" in r else Counts(),

@@ -172,7 +172,8 @@ class DynamoMessages:
         self._batches.replace_group(home, seen, fence, group, now, until, due)
 
     def _settle(self, home: Home, seen: Batch, fence: int, changes: Sequence[Settlement], found: dict[Key, Record]) -> None:
-        claimed = {*seen.touched, *(seen.group.keys if seen.group else ())}
+        ours = seen.touched if seen.touched_fence == fence else ()
+        claimed = {*ours, *(seen.group.keys if seen.group else ())}
         touched = [change.key for change in changes if change.key not in claimed]
         if touched:
             self._batches.touch(home, seen, fence, touched)
