@@ -13,6 +13,10 @@ Instant = NewType("Instant", int)
 """Milliseconds since 1970-01-01T00:00:00Z."""
 
 
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A lease must not seem younger to its holder because the machine slept; elsewhere than on Linux both clocks count sleep."""
+
+
 class Clock(Protocol):
     """Where the time, pauses and random bytes come from."""
 
@@ -21,7 +25,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards; its zero means nothing."""
+        """Seconds that never go backwards and go on while the machine sleeps; its zero means nothing."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -40,7 +44,7 @@ class SystemClock:
         return Instant(time.time_ns() // 1_000_000)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(_STEADY)
 
     def sleep(self, seconds: float) -> None:
         if seconds > 0:

@@ -86,6 +86,31 @@ def test_after_a_reboot_no_page_is_trusted(journals: FileJournals, tmp_path: Pat
     assert journals.read("campaign", owner, 3, 7) is Trace.LOST
 
 
+def test_a_sealed_page_is_the_whole_truth_while_its_owner_lives_on(journals: FileJournals) -> None:
+    journal = journals.begin("campaign")
+    page = journal.page(3, 7)
+    page.handing(A)
+    page.handing(B)
+    page.answered(SENT)
+    assert journals.read("campaign", journal.owner, 3, 7) is Trace.ALIVE
+    page.seal()
+    assert journals.read("campaign", journal.owner, 3, 7) == Handed(frozenset({A}), {B: SENT})
+    assert journals.dead("campaign") == []
+    journal.close()
+
+
+@pytest.mark.parametrize("cut", range(2, 40, 3))
+def test_a_torn_line_is_not_taken_for_an_answer(journals: FileJournals, tmp_path: Path, cut: int) -> None:
+    journal = journals.begin("campaign")
+    page = journal.page(3, 7)
+    page.handing(B)
+    page.answered(SENT._replace(reply="refused by [192.0.2.1]"))
+    path = tmp_path / "campaign" / journal.owner / "3-7"
+    path.write_bytes(path.read_bytes()[:-cut])
+    journal.close()
+    assert journals.read("campaign", journal.owner, 3, 7) == Handed(frozenset({B}), {})
+
+
 def test_a_torn_last_line_is_not_taken_for_an_answer(journals: FileJournals, tmp_path: Path) -> None:
     process, owner = _worker(tmp_path)
     with process:

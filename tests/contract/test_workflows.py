@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from postroom.clock import Instant
-from postroom.errors import Conflict, Invalid, LeaseLost, TooLarge, Unavailable
+from postroom.errors import Conflict, Invalid, LeaseLost, NotFound, TooLarge, Unavailable
 from postroom.platform.embedded.workflows import LEASE_MS, SqliteWorkflows
 from postroom.platform.ports.workflows import Again, Call, Done, Execution, ExecutionState
 from tests.contract.home import Home
@@ -152,14 +152,15 @@ def test_a_temporary_failure_is_tried_again_with_growing_pauses_and_left_to_chan
     assert (get(workflows).state, get(workflows).reason) == (ExecutionState.RUNNING, "the relay sleeps")
 
 
-def test_a_call_that_went_well_ends_the_backoff(home: Home, workflows: SqliteWorkflows) -> None:
+@pytest.mark.parametrize("error", [LeaseLost("somebody has the batch"), Conflict("somebody changed the record")])
+def test_a_call_that_went_well_ends_the_backoff(home: Home, workflows: SqliteWorkflows, error: Exception) -> None:
     workflows.start("work", "one", "1")
     for _ in range(6):
         workflows.run_due("work", raising(Unavailable("no")), "w")
         home.wait(300)
     workflows.run_due("work", lambda call: Again(home.clock.now()), "w")
     assert get(workflows).reason is None
-    workflows.run_due("work", raising(LeaseLost("somebody has the batch")), "w")
+    workflows.run_due("work", raising(error), "w")
     due = workflows.next_due("work")
     assert due is not None
     assert due - home.clock.now() <= 1_000
@@ -168,7 +169,7 @@ def test_a_call_that_went_well_ends_the_backoff(home: Home, workflows: SqliteWor
 
 def test_a_permanent_failure_ends_the_execution_with_its_reason(workflows: SqliteWorkflows) -> None:
     workflows.start("work", "one", "1")
-    assert workflows.run_due("work", raising(Conflict("the upload is gone")), "w")
+    assert workflows.run_due("work", raising(NotFound("the upload is gone")), "w")
     assert (get(workflows).state, get(workflows).reason) == (ExecutionState.FAILED, "the upload is gone")
     assert get(workflows).ended_at is not None
     assert not workflows.run_due("work", done, "w")
@@ -287,7 +288,7 @@ def test_a_stopped_execution_hears_it_and_is_never_called_again(home: Home, work
 
 
 @pytest.mark.parametrize(
-    "ending", [done, raising(Unavailable("no")), raising(Conflict("no"))], ids=["done", "temporary", "permanent"]
+    "ending", [done, raising(Unavailable("no")), raising(NotFound("no"))], ids=["done", "temporary", "permanent"]
 )
 def test_a_call_of_an_earlier_run_neither_ends_nor_meets_the_new_one(
     home: Home, workflows: SqliteWorkflows, ending: Callable[[Call], Done]

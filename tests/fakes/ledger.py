@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from postroom.clock import Instant
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
 from postroom.model.campaign import Campaign, CampaignState, Content, Import, Policies, Schedule
@@ -81,11 +80,6 @@ def bench(root: Path) -> Iterator[Bench]:
     finally:
         made.ledgers.close()
         made.control.close()
-
-
-def never(now: Instant) -> Instant | None:
-    """The policy `never_twice`: an unknown message is never decided by itself."""
-    return None
 
 
 def _row(line: int, batches: int) -> NewMessage:

@@ -19,6 +19,8 @@ class ScriptedMailer:
         self.before_handing_over: Callable[[str], None] = lambda _address: None
         self.accepted: list[str] = []
         self.held: deque[Delivery] = deque()
+        self.closed: list[Health] = []
+        """What `health` says before the provider can be reached."""
 
     def submit(self, delivery: Delivery) -> None:
         content = delivery.compose()
@@ -46,6 +48,8 @@ class ScriptedMailer:
             self.held.popleft().settled(UNSENT)
 
     def health(self) -> Health:
+        if self.closed:
+            return self.closed.pop()
         return Health(open=True, reason="", retry_in_s=0, connections=1, in_flight=0)
 
     async def start(self) -> None:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from postroom.clock import Instant
 from postroom.ledger.batches import UNANSWERED, UNCERTAIN, Batches
-from postroom.model.campaign import Home
+from postroom.model.batch import OpenBatch
+from postroom.model.campaign import Home, Policies, UnknownPolicy
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.platform.embedded.journal import FileJournal
-from tests.fakes.ledger import Bench, bench, never
+from postroom.platform.ports.journal import Page
+from tests.fakes.ledger import Bench, bench
 
 LEASE_MS = 10_000
+NEVER_TWICE = Policies()
 
 
 @pytest.fixture
@@ -27,11 +29,22 @@ def _batches(made: Bench) -> Batches:
     return Batches(made.messages, made.journals, made.clock, lease_ms=LEASE_MS)
 
 
-def _left_open(made: Bench, home: Home) -> tuple[FileJournal, list[Recipient]]:
+def _open(
+    made: Bench, home: Home, owner: str = "next", *, policies: Policies = NEVER_TWICE, wait: bool = True
+) -> OpenBatch | None:
+    """Open batch 0 and settle what was left open; None: it is held, or its owner is being waited for."""
+    batches = _batches(made)
+    opened = batches.open(home, 0, owner)
+    if opened is None or not batches.settle_left_open(home, opened, policies, wait=wait):
+        return None
+    return opened
+
+
+def _left_open(made: Bench, home: Home) -> tuple[FileJournal, list[Recipient], Page]:
     """A worker opens batch 0 and its group, hands over the first two, hears of the first, and goes no further."""
     journal = made.journals.begin(home.campaign)
     batches = _batches(made)
-    opened = batches.open(home, 0, journal.owner, never)
+    opened = batches.open(home, 0, journal.owner)
     assert opened is not None
     group = made.messages.load(home, 0, made.clock.now(), 128)
     batches.record(home, opened, [], group)
@@ -39,7 +52,7 @@ def _left_open(made: Bench, home: Home) -> tuple[FileJournal, list[Recipient]]:
     page.handing(group[0].key)
     page.handing(group[1].key)
     page.answered(Settlement(group[0].key, MessageState.SENT, 1, made.clock.now(), None, 250, "ok", "id"))
-    return journal, group
+    return journal, group, page
 
 
 def _states(made: Bench, home: Home, members: list[Recipient]) -> list[MessageState]:
@@ -48,10 +61,9 @@ def _states(made: Bench, home: Home, members: list[Recipient]) -> list[MessageSt
 
 def test_of_a_dead_worker_only_what_was_in_flight_is_unknown(made: Bench) -> None:
     home = made.campaign(people=40).home
-    journal, group = _left_open(made, home)
+    journal, group, _ = _left_open(made, home)
     journal.close()  # what a kill does: the lock is free, the page stays
-    opened = _batches(made).open(home, 0, "next", never)
-    assert opened is not None
+    assert _open(made, home) is not None
     assert _states(made, home, group) == [MessageState.SENT, MessageState.UNKNOWN] + [MessageState.PENDING] * (len(group) - 2)
     unknown = made.messages.get(home, 0, group[1].key)
     assert unknown is not None
@@ -60,30 +72,46 @@ def test_of_a_dead_worker_only_what_was_in_flight_is_unknown(made: Bench) -> Non
 
 def test_a_dead_worker_s_lease_need_not_run_out(made: Bench) -> None:
     home = made.campaign().home
-    journal, _ = _left_open(made, home)
-    assert _batches(made).open(home, 0, "next", never) is None
+    journal, _, _ = _left_open(made, home)
+    assert _open(made, home) is None
     assert _batches(made).claim(home, "next", 10) == [1]
     journal.close()
     assert _batches(made).claim(home, "next", 10) == [0, 1]
 
 
-def test_of_a_stopped_worker_the_whole_group_is_unknown(made: Bench) -> None:
+def test_a_stopped_worker_is_waited_for_and_then_its_whole_group_is_unknown(made: Bench) -> None:
     home = made.campaign(people=40).home
-    _, group = _left_open(made, home)
+    _, group, _ = _left_open(made, home)
     made.clock.advance(LEASE_MS / 1000 + 1)
-    opened = _batches(made).open(home, 0, "next", never)
-    assert opened is not None
+    assert _open(made, home) is None
+    assert set(_states(made, home, group)) == {MessageState.PENDING}
+    assert _open(made, home, wait=False) is not None
     assert set(_states(made, home, group)) == {MessageState.UNKNOWN}
     first = made.messages.get(home, 0, group[0].key)
     assert first is not None
     assert first.reply == UNCERTAIN
 
 
+@pytest.mark.parametrize("ending", ["killed", "sealed"])
+def test_a_stopped_worker_that_dies_or_wakes_meanwhile_leaves_only_what_was_in_flight(made: Bench, ending: str) -> None:
+    home = made.campaign(people=40).home
+    journal, group, page = _left_open(made, home)
+    made.clock.advance(LEASE_MS / 1000 + 1)
+    assert _open(made, home) is None
+    if ending == "killed":
+        journal.close()
+    else:  # it looked at the time, found its lease lost, and let go
+        page.seal()
+    assert _open(made, home) is not None
+    assert _states(made, home, group) == [MessageState.SENT, MessageState.UNKNOWN] + [MessageState.PENDING] * (len(group) - 2)
+
+
 def test_under_never_missed_the_unknown_are_due_again(made: Bench) -> None:
     home = made.campaign(people=40).home
-    journal, group = _left_open(made, home)
+    journal, group, _ = _left_open(made, home)
     journal.close()
-    _batches(made).open(home, 0, "next", lambda now: Instant(now + 5_000))
+    never_missed = Policies(unknown=UnknownPolicy.NEVER_MISSED, settle_after_ms=5_000)
+    assert _open(made, home, policies=never_missed) is not None
     made.clock.advance(6)
     due = {recipient.key: recipient for recipient in made.messages.load(home, 0, made.clock.now(), 128)}
     assert due[group[1].key].state is MessageState.UNKNOWN
@@ -93,11 +121,11 @@ def test_under_never_missed_the_unknown_are_due_again(made: Bench) -> None:
 
 def test_whoever_settled_a_group_and_died_leaves_it_settled(made: Bench) -> None:
     home = made.campaign(people=40).home
-    journal, group = _left_open(made, home)
+    journal, group, _ = _left_open(made, home)
     journal.close()
     second = made.journals.begin(home.campaign)
-    _batches(made).open(home, 0, second.owner, never)
-    second.close()
+    assert _open(made, home, second.owner) is not None
+    made.clock.advance(LEASE_MS / 1000 + 1)
     before = _states(made, home, group)
-    _batches(made).open(home, 0, "third", never)
+    assert _open(made, home, "third") is not None
     assert _states(made, home, group) == before

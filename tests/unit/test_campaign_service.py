@@ -20,7 +20,7 @@ from postroom.model.message import MessageState, Settlement
 from postroom.platform.embedded.objects import FileObjects
 from postroom.services.campaigns import CampaignService, Decision, Draft, links_key, prefix
 from tests.fakes.clock import START
-from tests.fakes.ledger import Bench, bench, never
+from tests.fakes.ledger import Bench, bench
 
 
 class Desk:
@@ -35,7 +35,9 @@ class Desk:
             composing=Composing(Tenants(made.tables, clock), objects, public_url="https://mail.example.com", bounce_domain=None),
             messages=made.messages,
             objects=objects,
+            journals=made.journals,
             queues=made.queues,
+            timers=made.timers,
             workflows=made.workflows,
             sweep=Sweep(made.messages, made.journals, clock, lease_ms=1_000),
             clock=clock,
@@ -45,7 +47,7 @@ class Desk:
         """Every message in one state, by a worker that then lets go."""
         batches = Batches(self.made.messages, self.made.journals, self.made.clock, lease_ms=1_000)
         for number in range(campaign.source.batches):
-            opened = batches.open(campaign.home, number, "worker", never)
+            opened = batches.open(campaign.home, number, "worker")
             assert opened is not None
             work = self.made.messages.load(campaign.home, number, self.made.clock.now(), 1_000)
             settled = [Settlement(r.key, state, r.attempt + 1, self.made.clock.now(), code=550) for r in work]
@@ -168,18 +170,58 @@ def test_an_operator_settles_what_is_unknown(desk: Desk, decision: Decision, sta
     assert resent is (decision is Decision.RESEND)
 
 
+def test_resuming_mends_a_crash_between_retrying_and_sending(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.COMPLETED)  # its messages are pending: the sweep was done, no more
+    assert desk.service.resume(campaign.home).state is CampaignState.SENDING
+    assert desk.made.queues.depth(notes.QUEUE).ready == 1
+
+
+def test_resuming_a_completed_campaign_is_harmless(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.COMPLETED)
+    desk.settle(campaign, MessageState.SENT)
+    assert desk.service.resume(campaign.home).state is CampaignState.COMPLETED
+
+
+def test_resuming_an_import_that_was_not_to_start_starts_it(desk: Desk) -> None:
+    campaign = desk.made.campaigns.change(desk.made.campaign(CampaignState.IMPORTING), start_when_ready=False)
+    assert desk.service.resume(campaign.home).start_when_ready
+
+
+def test_what_is_unknown_in_a_cancelled_campaign_can_be_settled_but_not_sent_again(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.CANCELLED)
+    desk.settle(campaign, MessageState.UNKNOWN)
+    with pytest.raises(Conflict, match="nothing of it is sent any more"):
+        desk.service.settle(campaign.home, Decision.RESEND)
+    assert desk.service.settle(campaign.home, Decision.SENT) == 10
+
+
+def test_cancelling_an_import_skips_what_it_had_stored(desk: Desk) -> None:
+    campaign = desk.made.campaign(CampaignState.IMPORTING, people=30)
+    assert desk.service.cancel(campaign.home) == 30
+
+
+def test_a_campaign_keeps_the_links_it_was_made_with(desk: Desk, tmp_path: Path) -> None:
+    campaign = desk.service.create("default", _draft(), io.BytesIO(b"email\na@example.com\n"), "people.csv")
+    elsewhere = Composing(Tenants(desk.made.tables, desk.made.clock), desk.objects, public_url=None, bounce_domain=None)
+    assert elsewhere.load(campaign).links == ("https://example.com/",)
+
+
 def test_messages_of_a_running_campaign_are_not_changed_under_the_workers(desk: Desk) -> None:
     campaign = desk.made.campaign(CampaignState.SENDING)
     with pytest.raises(Conflict, match="pause it first"):
         desk.service.retry_failed(campaign.home)
 
 
-def test_deleting_leaves_nothing_and_may_be_repeated_after_a_crash(desk: Desk) -> None:
+def test_deleting_leaves_nothing_and_may_be_repeated_after_a_crash(desk: Desk, tmp_path: Path) -> None:
     campaign = desk.made.campaign(CampaignState.COMPLETED)
     desk.objects.put(prefix(campaign.home) + "template.html", b"x")
+    desk.made.journals.begin(campaign.home.campaign).close()
+    desk.made.timers.set(notes.timer_name(campaign.home), Instant(START + 1), notes.QUEUE, "{}")
     desk.made.messages.drop(campaign.home)  # as far as a crash let it come
     desk.service.delete(campaign.home)
     assert desk.objects.list(prefix(campaign.home)).objects == []
+    assert desk.made.timers.get(notes.timer_name(campaign.home)) is None
+    assert not (tmp_path / "journals" / campaign.home.campaign).exists()
     with pytest.raises(NotFound):
         desk.made.campaigns.get(campaign.home)
 

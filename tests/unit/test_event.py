@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from postroom.clock import Instant
 from postroom.model.event import Event, Report, Standing, apply
 from postroom.model.message import MessageState
+from postroom.model.wire import MAX_ATTEMPT
 
 events = st.lists(st.builds(Event, st.sampled_from(Report), st.integers(1, 3), st.integers(0, 9).map(Instant)), max_size=8)
 standings = st.builds(Standing, st.integers(0, 3), st.sampled_from(MessageState))
@@ -51,3 +52,7 @@ def test_a_bounce_after_delivery_counts_and_delivery_after_a_bounce_does_not() -
     bounced = apply(delivered, Event(Report.BOUNCED, 1, Instant(0)))
     assert bounced.state is MessageState.BOUNCED
     assert apply(bounced, Event(Report.DELIVERED, 1, Instant(1))) == bounced
+
+
+def test_a_report_of_the_last_attempt_the_wire_can_tell_is_about_the_newest() -> None:
+    assert apply(Standing(40, MessageState.SENT), Event(Report.BOUNCED, MAX_ATTEMPT, Instant(0))).state is MessageState.BOUNCED

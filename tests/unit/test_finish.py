@@ -12,7 +12,7 @@ from postroom.clock import Instant
 from postroom.ledger.batches import Batches
 from postroom.model.campaign import CampaignState, Home
 from postroom.model.message import MessageState, Settlement
-from tests.fakes.ledger import Bench, bench, never
+from tests.fakes.ledger import Bench, bench
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def made(tmp_path: Path) -> Iterator[Bench]:
 def _settle_all(made: Bench, home: Home, state: MessageState, due: Instant | None = None) -> None:
     batches = Batches(made.messages, made.journals, made.clock, lease_ms=10_000)
     for number in batches.claim(home, "me", 100):
-        opened = batches.open(home, number, "me", never)
+        opened = batches.open(home, number, "me")
         assert opened is not None
         work = made.messages.load(home, number, made.clock.now(), 1_000)
         batches.record(home, opened, [Settlement(r.key, state, 1, made.clock.now(), due) for r in work], ())
@@ -54,11 +54,15 @@ def test_what_is_due_later_keeps_it_open(made: Bench, state: MessageState) -> No
     assert not made.finish.finish(home)
 
 
-def test_a_row_that_is_not_accounted_for_keeps_it_open(made: Bench) -> None:
+def test_a_ledger_that_cannot_add_up_any_more_is_a_failure_not_a_completion(made: Bench) -> None:
     campaign = made.campaign()
     made.campaigns.change(campaign, source=replace(campaign.source, rows=campaign.source.rows + 1))
+    assert not made.finish.finish(campaign.home)  # somebody waits
     _settle_all(made, campaign.home, MessageState.SENT)
-    assert not made.finish.finish(campaign.home)
+    assert made.finish.finish(campaign.home)
+    failed = made.campaigns.get(campaign.home)
+    assert failed.state is CampaignState.FAILED
+    assert failed.reason == "the ledger does not add up: 11 rows, but 10 messages and 0 other rows"
 
 
 def test_a_paused_campaign_is_not_completed_behind_the_user_s_back(made: Bench) -> None:

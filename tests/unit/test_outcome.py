@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from postroom.clock import Instant
 from postroom.delivery.outcome import OutcomeRules
 from postroom.delivery.retry import Backoff
-from postroom.model.campaign import UnknownPolicy
+from postroom.model.campaign import Policies, UnknownPolicy
 from postroom.model.message import MessageState, Recipient
 from postroom.model.shard import Key
 from postroom.platform.mail.port import Result, Stage, Verdict
@@ -19,7 +19,8 @@ RECIPIENT = Recipient(Key(b"k" * 12), 2, "ann@example.com", None, "[]", MessageS
 
 
 def _rules(unknown: UnknownPolicy = UnknownPolicy.NEVER_TWICE, give_up_at: int = 10**12) -> OutcomeRules:
-    return OutcomeRules(unknown, settle_after_ms=5_000, give_up_at=Instant(give_up_at), backoff=Backoff())
+    policies = Policies(unknown=unknown, settle_after_ms=5_000)
+    return OutcomeRules(policies, give_up_at=Instant(give_up_at), backoff=Backoff())
 
 
 def test_accepted_is_sent_with_the_server_s_words_and_id() -> None:

@@ -14,10 +14,11 @@ from postroom.clock import Instant
 from postroom.delivery.compose import Composed, Composer, RowError
 from postroom.delivery.outcome import OutcomeRules
 from postroom.delivery.retry import Backoff
-from postroom.errors import StorageFull
+from postroom.errors import StorageFull, Unavailable
 from postroom.ledger.batches import Batches
 from postroom.ledger.suppression import Reason, Suppressed, Suppression
-from postroom.model.campaign import Campaign, CampaignState, UnknownPolicy
+from postroom.model.batch import OpenBatch
+from postroom.model.campaign import Campaign, CampaignState, Home, Policies, UnknownPolicy
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.model.shard import Key
 from postroom.pipeline.sender.campaign import CampaignRun
@@ -26,8 +27,8 @@ from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.rates import SqliteRates
-from postroom.platform.mail.port import Result, Stage, Verdict
-from tests.fakes.ledger import Bench, bench, never
+from postroom.platform.mail.port import Health, Result, Stage, Verdict
+from tests.fakes.ledger import Bench, bench
 from tests.fakes.mailer import ACCEPTED, ScriptedMailer
 
 LEASE_MS = 10_000
@@ -71,7 +72,9 @@ class Worker:
             messages=self.messages,
             suppression=self.suppression,
             composer=self.composer,
-            rules=OutcomeRules(unknown, 5_000, Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000)),
+            rules=OutcomeRules(
+                Policies(unknown=unknown, settle_after_ms=5_000), Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000)
+            ),
             mailer=self.mailer,
             pace=Pace(self.rates, ["provider:x"], off_loop, made.clock, self.mailer),
             journal=journal,
@@ -173,26 +176,60 @@ def test_stopping_leaves_the_rest_as_it_was_and_loses_no_outcome(worker: Worker)
     assert len(worker.mailer.accepted) == 10
 
 
-def test_after_the_lease_is_lost_nothing_is_handed_over_and_nothing_is_written(
+def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_learns_all(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """As after a sleep of the machine: the lease is over, the worker is not."""
     campaign = worker.made.campaign(people=100, batches=1)
-    home = campaign.home
+    home, made = campaign.home, worker.made
+    thief = Batches(made.messages, made.journals, made.clock, lease_ms=10**9)
+    stolen: list[OpenBatch] = []
 
     def steal_at_the_tenth(_address: str) -> None:
-        if len(worker.mailer.accepted) == 9 and worker.made.campaigns.get(home).state is CampaignState.SENDING:
-            worker.made.clock.advance(LEASE_MS / 1000 + 1)
-            thief = Batches(worker.made.messages, worker.made.journals, worker.made.clock, lease_ms=10**9)
-            opened = thief.open(home, 0, "thief", never)
+        if len(worker.mailer.accepted) == 9 and not stolen:
+            made.clock.advance(LEASE_MS / 1000 + 1)
+            opened = thief.open(home, 0, "thief")
             assert opened is not None
-            worker.made.campaigns.transition(worker.made.campaigns.get(home), CampaignState.PAUSED)
+            stolen.append(opened)
+            assert not thief.settle_left_open(home, opened, campaign.policies, wait=True)
+            made.campaigns.transition(made.campaigns.get(home), CampaignState.PAUSED)
 
     worker.mailer.before_handing_over = steal_at_the_tenth
     with caplog.at_level(logging.WARNING):
         worker.send(campaign)
-    assert len(worker.mailer.accepted) == 9
-    assert _counts(worker, campaign) == {"unknown": 100}  # the thief could not know: the owner was alive
     assert "somebody else's now" in caplog.text
+    assert len(worker.mailer.accepted) == 9
+    assert thief.settle_left_open(home, stolen[0], campaign.policies, wait=True)
+    assert _counts(worker, campaign) == {"sent": 9, "pending": 91}
+
+
+def test_a_look_at_the_campaign_that_fails_does_not_blind_the_worker(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = worker.made.campaign(people=100, batches=1)
+    monkeypatch.setattr("postroom.pipeline.sender.campaign._LOOK_S", 0.01)
+    worker.mailer.answer = lambda _address: None  # nothing is ever answered: only the pause ends the run
+    looks = 0
+    real = worker.made.campaigns.get
+
+    def failing(home: Home) -> Campaign:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise Unavailable("the disk is busy")
+        if looks == 3:
+            worker.made.campaigns.transition(real(home), CampaignState.PAUSED)
+        return real(home)
+
+    monkeypatch.setattr(worker.made.campaigns, "get", failing)
+    worker.send(campaign)
+    assert _counts(worker, campaign) == {"pending": 100}
+
+
+def test_a_provider_that_is_to_be_tried_again_is_tried_with_one_batch(worker: Worker) -> None:
+    """Or nothing would ever leave: the mailer connects only for what is in its line."""
+    campaign = worker.made.campaign(people=300, batches=3)
+    worker.mailer.closed = [Health(open=False, reason="refused", retry_in_s=0.0, connections=0, in_flight=0)] * 3
+    worker.send(campaign)
+    assert _counts(worker, campaign) == {"sent": 300}
 
 
 def test_a_full_disk_gets_a_moment_and_loses_no_outcome(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

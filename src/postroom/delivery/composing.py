@@ -16,7 +16,8 @@ class Composing:
     def __init__(self, tenants: Tenants, objects: Objects, *, public_url: str | None, bounce_domain: str | None) -> None:
         self._tenants = tenants
         self._objects = objects
-        self._public_url = public_url
+        self.public_url = public_url
+        """Where links of new campaigns lead; a campaign keeps the one it was made with."""
         self._bounce_domain = bounce_domain
 
     def compile(
@@ -33,7 +34,7 @@ class Composing:
         identity = Identity(
             home=home,
             tenant=self._tenants.get(home.tenant),
-            public_url=self._public_url,
+            public_url=content.public_url,
             bounce_domain=self._bounce_domain,
         )
         return compile_content(content, html=html, text=text, attachments=attachments, columns=columns, identity=identity)

@@ -19,7 +19,22 @@ MAX_NUMBER = 1_000
 _WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None", "loop"})
 _PLAIN_FILTERS = frozenset(
     {"abs", "attr", "bool", "capitalize", "chain", "count", "d", "default", "dictsort", "e", "escape", "filesizeformat", "first"}
-    | {"float", "groupby", "int", "items", "keys", "last", "length", "lines", "list", "lower", "max", "min", "pluralize", "reject"}
+    | {
+        "float",
+        "groupby",
+        "int",
+        "items",
+        "keys",
+        "last",
+        "length",
+        "lines",
+        "list",
+        "lower",
+        "max",
+        "min",
+        "pluralize",
+        "reject",
+    }
     | {"rejectattr", "reverse", "round", "safe", "select", "selectattr", "sort", "split", "string", "striptags", "sum", "title"}
     | {"trim", "truncate", "unique", "upper", "urlencode", "values", "wordcount"}
 )
@@ -31,7 +46,20 @@ _MAPPED = frozenset(
     | {"upper"}
 )
 _METHODS = frozenset(
-    {"capitalize", "count", "cycle", "endswith", "find", "get", "isalnum", "isalpha", "isascii", "isdigit", "islower", "isnumeric"}
+    {
+        "capitalize",
+        "count",
+        "cycle",
+        "endswith",
+        "find",
+        "get",
+        "isalnum",
+        "isalpha",
+        "isascii",
+        "isdigit",
+        "islower",
+        "isnumeric",
+    }
     | {"isupper", "items", "keys", "lower", "lstrip", "rfind", "rstrip", "split", "splitlines", "startswith", "strip", "title"}
     | {"upper", "values"}
 )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from postroom.clock import Instant
 from postroom.delivery.retry import THROTTLED, Backoff
-from postroom.model.campaign import UnknownPolicy
+from postroom.model.campaign import Policies
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.platform.mail.port import Result, Stage, Verdict
 
@@ -28,8 +28,7 @@ _PLAIN_ADDRESS_CODES = frozenset({550, 551, 553})  # without an enhanced code, a
 class OutcomeRules:
     """A campaign's rules for one attempt."""
 
-    unknown: UnknownPolicy
-    settle_after_ms: int
+    policies: Policies
     give_up_at: Instant
     backoff: Backoff
 
@@ -42,7 +41,7 @@ class OutcomeRules:
             case Verdict.ACCEPTED:
                 state, due = MessageState.SENT, None
             case Verdict.UNKNOWN:
-                state, due = MessageState.UNKNOWN, self.unknown_due(now)
+                state, due = MessageState.UNKNOWN, self.policies.unknown_due(now)
             case Verdict.PERMANENT:
                 state, due = MessageState.BOUNCED if refuses_address(result) else MessageState.FAILED, None
             case Verdict.TEMPORARY if result.throttled:
@@ -51,10 +50,6 @@ class OutcomeRules:
                 due = self.backoff.due(attempt, now, chance)
                 state, due = (MessageState.DEFERRED, due) if due <= self.give_up_at else (MessageState.FAILED, None)
         return Settlement(recipient.key, state, attempt, now, due, result.code, _reply(result), result.provider_id)
-
-    def unknown_due(self, now: Instant) -> Instant | None:
-        """When an unknown message is sent again; None: never (`never_twice`)."""
-        return Instant(now + self.settle_after_ms) if self.unknown is UnknownPolicy.NEVER_MISSED else None
 
 
 def refuses_address(result: Result) -> bool:

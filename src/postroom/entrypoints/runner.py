@@ -1,8 +1,9 @@
 """Running a campaign's workers as child processes, for a command that waits: starts them, replaces those that die, stops them.
 
-A worker that died is replaced after a moment; one that is silent for two leases is killed, since it may hold a lock that the
-others need. A worker that ends with a sentence met something it could not go on with (a full disk, say): after a few such ends in
-a row the run fails with that sentence. What is recorded stays recorded: `--resume` goes on.
+A worker that was killed is replaced after a moment; one that is silent for two leases is killed, since it may hold a lock that
+the others need, and a group that they wait to hear about. A worker that ends by itself with an error met something it could
+not go on with (a full disk, say): after a few such ends in a row the run fails with what it said. What is recorded stays
+recorded: `--resume` goes on.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import IO
 
 from postroom.clock import Clock
-from postroom.entrypoints.worker import FATAL, TROUBLE
+from postroom.entrypoints.worker import FATAL, STOPPED, TROUBLE
 from postroom.errors import PostroomError
 from postroom.model.campaign import Home
 from postroom.settings import Settings
 
 _FAILURES = 4
 _FIRST_WAIT_S = 0.25
+_HEALTHY_S = 60.0
+_SILENCE_S = 5.0
 _STOP_MARGIN_S = 5.0
 _LOG_BYTES = 10_000_000
 
@@ -42,7 +45,7 @@ class _Child:
         )
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
-        self.heard = now
+        self.began = self.heard = now
         self.last_words = ""
         self.trouble = ""
         self._unread = b""
@@ -83,8 +86,6 @@ class Runner:
         self._children: list[_Child] = []
         self._failures = 0
         self._next_start = 0.0
-        self.restarts = 0
-        """Workers that had to be replaced."""
 
     def start(self) -> None:
         """Start all workers; those that ended before are forgotten."""
@@ -100,13 +101,13 @@ class Runner:
             child.listen(now)
             code = child.process.poll()
             if code is None:
-                if now - child.heard > max(2 * self._lease_s, self._drain_s + _STOP_MARGIN_S):
+                if now - child.heard > max(2 * self._lease_s, _SILENCE_S):
                     child.process.kill()
             elif code == 0:
                 ended_well += 1
             else:
                 child.listen(now)
-                self._bury(child, now)
+                self._bury(child, code, now)
         if len(self._children) < self._count and now >= self._next_start:
             self._start_one()
         return ended_well < self._count
@@ -136,20 +137,22 @@ class Runner:
         self._children.clear()
 
     def close(self) -> None:
-        """Nothing of it stays."""
-        self.kill()
+        """Nothing of it stays. Workers that still run are let finish what is in flight."""
+        self.stop()
         self._log.close()
 
     def _start_one(self) -> None:
         self._children.append(_Child(self._command, self._environ, self._log, self._clock.monotonic()))
 
-    def _bury(self, child: _Child, now: float) -> None:
+    def _bury(self, child: _Child, code: int, now: float) -> None:
         self._children.remove(child)
         child.close()
-        self.restarts += 1
-        self._failures = self._failures + 1 if child.last_words else 0
+        if now - child.began > _HEALTHY_S:
+            self._failures = 0
+        if code > 0 and code != STOPPED:  # below zero: killed by a signal, which says nothing of what it met
+            self._failures += 1
         if self._failures >= _FAILURES:
-            raise RunFailed(child.last_words)
+            raise RunFailed(child.last_words or f"the workers end with code {code}: {self._log_path} says why")
         self._next_start = now + _FIRST_WAIT_S * (1 << self._failures)
 
 

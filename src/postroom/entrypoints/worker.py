@@ -19,15 +19,18 @@ from contextlib import suppress
 
 import uvloop
 
-from postroom.clock import Instant
-from postroom.errors import Conflict, NotFound, Permanent, PostroomError, Temporary
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, LeaseLost, NotFound, Permanent, PostroomError, Temporary
 from postroom.ledger import notes
 from postroom.model.campaign import ENDED, CampaignState, Home
+from postroom.model.tenant import DEFAULT_TENANT
 from postroom.platform.ports.feed import RETENTION_MS
 from postroom.platform.ports.queues import Received
 from postroom.platform.ports.workflows import Again, Call, Done
 from postroom.wiring import Postroom
 
+STOPPED = 75
+"""The exit code of a worker that was told to stop before its work was over (EX_TEMPFAIL of sysexits.h)."""
 ALIVE = "."
 FATAL = "!"
 TROUBLE = "~"
@@ -35,7 +38,8 @@ _WORKERS = "workers"
 _ALIVE_EVERY_S = 1.0
 _LOOK_S = 0.05
 _TRIM_EVERY_S = 600.0
-_NOTE_LEASE_S = 30
+_NOTE_LEASE_S = 5
+_RECORDS_EVERY_S = 2.0
 _SWITCH_S = 0.0005  # the interpreter lock changes hands this often: a thread back from the disk waits less than a message takes
 _log = logging.getLogger(__name__)
 
@@ -43,13 +47,13 @@ _log = logging.getLogger(__name__)
 def run(postroom: Postroom, only: Home | None) -> int:
     """Work until stopped; the exit code. `only`: one campaign, and return when it has ended or is paused."""
     sys.setswitchinterval(_SWITCH_S)
-    try:
-        uvloop.run(Worker(postroom, only).run())
-    except PostroomError as error:
-        _log.error("%s", error)
-        _say(FATAL + str(error).replace("\n", " "))
-        return 1
-    return 0
+    return 0 if uvloop.run(Worker(postroom, only).run()) else STOPPED
+
+
+def last_words(error: PostroomError) -> None:
+    """Tell the parent what ended this worker."""
+    _log.error("%s", error)
+    _say(FATAL + str(error).replace("\n", " "))
 
 
 class Worker:
@@ -63,8 +67,8 @@ class Worker:
         self._stopped = threading.Event()
         self._sending: dict[Home, asyncio.Task[None]] = {}
 
-    async def run(self) -> None:
-        """Until stopped. Errors of the stores are raised once nothing is in flight any more."""
+    async def run(self) -> bool:
+        """Until stopped; whether the work was over. Errors of the stores are raised once nothing is in flight any more."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group: the parent decides
@@ -72,17 +76,25 @@ class Worker:
         alive = asyncio.create_task(self._say_alive())
         chores = asyncio.create_task(asyncio.to_thread(self._chores))
         try:
-            await self._send_all(chores)
+            over = await self._send_all(chores)
         finally:
             self._stop()
-            await asyncio.gather(chores, *self._sending.values(), return_exceptions=True)
+            ended = await asyncio.gather(chores, *self._sending.values(), return_exceptions=True)
             alive.cancel()
-        await chores
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+        await asyncio.to_thread(self._tidy)
+        return over
+
+    def _tidy(self) -> None:
         self._journal.close()
         for owner in self._postroom.journals.dead(_WORKERS):
             self._postroom.journals.forget(_WORKERS, owner)
+        self._trim_feed()
 
-    async def _send_all(self, chores: asyncio.Task[None]) -> None:
+    async def _send_all(self, chores: asyncio.Task[None]) -> bool:
+        """Whether the work is over; False: told to stop, or the chores ended."""
         while not self._stopping.is_set() and not chores.done():
             for home in await asyncio.to_thread(self._to_send):
                 if home not in self._sending:
@@ -93,9 +105,10 @@ class Worker:
                 self._sending.pop(home).result()
                 await asyncio.to_thread(self._end, home)
             if not self._sending and await asyncio.to_thread(self._over):
-                return
+                return True
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _LOOK_S)
+        return False
 
     def _to_send(self) -> list[Home]:
         running = [notes.parse_home(execution.input) for execution in self._postroom.workflows.running(notes.SEND)]
@@ -120,18 +133,31 @@ class Worker:
         postroom = self._postroom
         only = None if self._only is None else self._only.campaign
         lease_ms = round(postroom.settings.lease * 1000)
-        trim_at = postroom.clock.monotonic() + _TRIM_EVERY_S
+        trim = _Every(_TRIM_EVERY_S, postroom.clock)
+        records = _Every(_RECORDS_EVERY_S, postroom.clock)
         while not self._stopped.is_set():
             postroom.timers.fire_due(postroom.clock.now())
-            if postroom.clock.monotonic() >= trim_at:
-                trim_at += _TRIM_EVERY_S
+            if trim.due():
                 self._trim_feed()
+            if records.due():
+                self._look_at_records()
             dead = postroom.journals.dead(_WORKERS)
             imported = postroom.workflows.run_due(
                 notes.IMPORT, self._import, self._journal.owner, lease_ms=lease_ms, dead=dead, only=only
             )
             if not self._handle_notes() and not imported:
                 self._stopped.wait(_LOOK_S)
+
+    def _look_at_records(self) -> None:
+        """What a lost note would have said: the record is the truth, and nothing waits for ever for a note."""
+        homes = [self._only] if self._only is not None else self._homes()
+        for home in homes:
+            with suppress(Conflict, NotFound):  # somebody changed or deleted it in this moment: the next look sees
+                self._postroom.scheduler.look(home)
+
+    def _homes(self) -> list[Home]:
+        campaigns = self._postroom.records.list(DEFAULT_TENANT, limit=1_000).campaigns
+        return [campaign.home for campaign in campaigns if campaign.state not in ENDED]
 
     def _trim_feed(self) -> None:
         feed = self._postroom.feed
@@ -141,7 +167,15 @@ class Worker:
 
     def _import(self, call: Call) -> Done | Again:
         home = notes.parse_home(call.execution.input)
-        self._postroom.splitter.run(home, alive=lambda: call.alive() and not self._stopped.is_set())
+        try:
+            self._postroom.splitter.run(home, alive=lambda: call.alive() and not self._stopped.is_set())
+        except Conflict:
+            raise
+        except Permanent as error:  # it would end the same way each time: say so where people look
+            campaign = self._postroom.records.get(home)
+            if campaign.state is CampaignState.IMPORTING:
+                self._postroom.records.transition(campaign, CampaignState.FAILED, reason=str(error))
+            raise
         if self._state(home) is CampaignState.IMPORTING:  # stopped at a checkpoint: somebody goes on from there
             return Again(self._postroom.clock.now())
         notes.look(self._postroom.queues, home)
@@ -159,11 +193,10 @@ class Worker:
             self._postroom.scheduler.handle(item.body)
         except (Conflict, Temporary) as error:
             _log.info("a note to the scheduler comes again: %s", error)
-            queues.extend(notes.QUEUE, item.receipt, 1)
+            return
         except Permanent as error:
             _log.warning("a note to the scheduler is dropped: %s", error)
-            queues.delete(notes.QUEUE, item.receipt)
-        else:
+        with suppress(LeaseLost):  # somebody else has it now, and finds the work done
             queues.delete(notes.QUEUE, item.receipt)
 
     def _stop(self) -> None:
@@ -180,6 +213,22 @@ class Worker:
         while True:
             _say(ALIVE)
             await asyncio.sleep(_ALIVE_EVERY_S)
+
+
+class _Every:
+    """True once in so many seconds, the first time at once."""
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._next = clock.monotonic()
+
+    def due(self) -> bool:
+        now = self._clock.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
 
 
 def _say(line: str) -> None:

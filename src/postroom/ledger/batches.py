@@ -3,17 +3,21 @@
 What a crash leaves: an open group says who may be with the provider; its owner's journal page, if it can be trusted, says
 who really is (ports.journal). From the two follows, for each key of the group that is not recorded yet:
 
-    owner dead, page whole:  answered → as answered · handed over → unknown · neither → as it stood, it was never at risk
-    owner alive, or no page: all → unknown
+    page finished:  answered → as answered · handed over → unknown · neither → as it stood, it was never at risk
+    page lost:      all → unknown
+    owner alive:    wait a while: it dies, or finds that its lease is lost and seals the page; after that, all → unknown
+
+An owner that lost its lease without dying is one that was stopped, or whose machine slept, or whose clock was set. It hands
+over nothing more once it looks at the time, so waiting for it costs nothing but time, and saves a whole group from doubt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from postroom.clock import Clock, Instant
-from postroom.model.batch import Group, OpenBatch
-from postroom.model.campaign import Home
+from postroom.model.batch import OpenBatch
+from postroom.model.campaign import Home, Policies
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.platform.ports.journal import Handed, Journals, Trace
 from postroom.platform.ports.messages import Messages
@@ -21,8 +25,7 @@ from postroom.platform.ports.messages import Messages
 UNANSWERED = "handed to the provider, no answer seen"
 UNCERTAIN = "perhaps handed to the provider: the worker was lost with its records"
 
-UnknownDue = Callable[[Instant], Instant | None]
-"""The campaign's policy: when a message that became unknown now is decided."""
+_PATIENCE_MARGIN_S = 5.0
 
 
 class Batches:
@@ -39,13 +42,29 @@ class Batches:
         dead = self._dead(home, owner)
         return self._messages.due_batches(home, self._clock.now(), limit, dead=dead)
 
-    def open(self, home: Home, batch: int, owner: str, unknown_due: UnknownDue) -> OpenBatch | None:
-        """Take the batch and settle what was left open; None: somebody else has it."""
+    @property
+    def patience_s(self) -> float:
+        """How long a group's owner that lives on is waited for: a silent worker is killed before that (entrypoints.runner)."""
+        return 3 * self.lease_ms / 1000 + _PATIENCE_MARGIN_S
+
+    def open(self, home: Home, batch: int, owner: str) -> OpenBatch | None:
+        """Take the batch; None: somebody else has it. What it holds open is to be settled before anything else."""
         now = self._clock.now()
-        opened = self._messages.open(home, batch, owner, now, lease_ms=self.lease_ms, dead=self._dead(home, owner))
-        if opened is not None and opened.left_open is not None:
-            self._settle_left_open(home, opened, opened.left_open, unknown_due)
-        return opened
+        return self._messages.open(home, batch, owner, now, lease_ms=self.lease_ms, dead=self._dead(home, owner))
+
+    def settle_left_open(self, home: Home, opened: OpenBatch, policies: Policies, *, wait: bool) -> bool:
+        """Settle the group that was left open, if there is one. False: its owner is still alive, and `wait` says that there is
+        time; ask again. `LeaseLost`."""
+        group = opened.left_open
+        if group is None:
+            return True
+        trace = self._journals.read(home.campaign, group.owner, opened.number, group.fence)
+        if trace is Trace.ALIVE and wait:
+            return False
+        members = self._messages.find(home, opened.number, group.keys)
+        now = self._clock.now()
+        self.record(home, opened, list(settle_group(members, trace, now, policies.unknown_due(now))), ())
+        return True
 
     def record(self, home: Home, opened: OpenBatch, settled: Sequence[Settlement], group: Sequence[Recipient]) -> None:
         """Outcomes, then the next group: both durable when this returns. `LeaseLost`."""
@@ -60,13 +79,6 @@ class Batches:
         """Record the last outcomes, count, and give the batch back. `LeaseLost`."""
         self.record(home, opened, settled, ())
         self._messages.close(home, opened.number, opened.fence)
-
-    def _settle_left_open(self, home: Home, opened: OpenBatch, group: Group, unknown_due: UnknownDue) -> None:
-        trace = self._journals.read(home.campaign, group.owner, opened.number, group.fence)
-        members = self._messages.find(home, opened.number, group.keys)
-        now = self._clock.now()
-        settled = list(settle_group(members, trace, now, unknown_due(now)))
-        self.record(home, opened, settled, ())
 
     def _dead(self, home: Home, owner: str) -> Collection[str]:
         return [name for name in self._journals.dead(home.campaign) if name != owner]

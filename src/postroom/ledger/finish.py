@@ -16,15 +16,23 @@ class Finish:
         self._messages = messages
 
     def finish(self, home: Home) -> bool:
-        """Complete the campaign if the ledger allows; whether it is past sending (completed now, or ended before)."""
+        """Complete the campaign if the ledger allows; whether it is past sending (ended now, or before).
+
+        A ledger that does not add up though nobody waits is damaged: the campaign has failed, and says so."""
         campaign = self._campaigns.get(home)
         if campaign.state is not CampaignState.SENDING:
             return True
         counts, unsettled = self._messages.counts(home), self._messages.unsettled(home)
-        if not may_complete(campaign.source, counts, unsettled=unsettled):
-            return False
+        source = campaign.source
         try:
-            self._campaigns.transition(campaign, CampaignState.COMPLETED)
+            if may_complete(source, counts, unsettled=unsettled):
+                self._campaigns.transition(campaign, CampaignState.COMPLETED)
+            elif counts.waiting or unsettled:
+                return False
+            else:  # nothing that is still to come can mend it
+                others = source.invalid + source.duplicate + source.suppressed
+                reason = f"the ledger does not add up: {source.rows} rows, but {counts.total} messages and {others} other rows"
+                self._campaigns.transition(campaign, CampaignState.FAILED, reason=reason)
         except Conflict:  # paused, cancelled or completed by somebody else in this moment: ask again
             return self._campaigns.get(home).state is not CampaignState.SENDING
         return True

@@ -68,8 +68,8 @@ def timer_name(home: Home) -> str:
 
 
 def run_import(workflows: Workflows, home: Home) -> None:
-    """Have the workers import the campaign's upload; harmless where they already do or did."""
-    workflows.start(IMPORT, home.campaign, home_input(home))
+    """Have the workers import the campaign's upload; harmless where they already do."""
+    workflows.restart(IMPORT, home.campaign, home_input(home))
 
 
 def run_send(workflows: Workflows, home: Home) -> None:

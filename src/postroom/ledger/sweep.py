@@ -6,13 +6,12 @@ For verbs of operators (retry-failed, settle, cancel). Safe to repeat from any p
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from itertools import count
 
 from postroom.clock import Clock
 from postroom.errors import Unavailable
-from postroom.ledger.batches import Batches, UnknownDue
+from postroom.ledger.batches import Batches
 from postroom.model.batch import BatchSnapshot, OpenBatch
-from postroom.model.campaign import Home
+from postroom.model.campaign import Campaign, Home
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
@@ -31,11 +30,9 @@ class Sweep:
         self._clock = clock
         self._lease_ms = lease_ms
 
-    def change(self, home: Home, states: Collection[MessageState], change: Change, unknown_due: UnknownDue) -> int:
-        """Settle every message in `states` as `change` says; how many. `Unavailable`: a worker kept a batch too long; repeat.
-
-        `unknown_due` is the campaign's policy, for groups that a lost worker left open.
-        """
+    def change(self, campaign: Campaign, states: Collection[MessageState], change: Change) -> int:
+        """Settle every message in `states` as `change` says; how many. `Unavailable`: a worker kept a batch too long; repeat."""
+        home = campaign.home
         journal = self._journals.begin(home.campaign)
         batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms)
         try:
@@ -44,23 +41,24 @@ class Sweep:
                 after = page[-1].number
                 for snapshot in page:
                     if _concerned(snapshot, states):
-                        opened = self._open(batches, home, snapshot.number, journal.owner, unknown_due)
+                        opened = self._open(batches, campaign, snapshot.number, journal.owner)
                         changed += self._change_batch(batches, home, opened, states, change)
             return changed
         finally:
             journal.close()
 
-    def _open(self, batches: Batches, home: Home, number: int, owner: str, unknown_due: UnknownDue) -> OpenBatch:
-        """Take the batch; a worker that is just letting go of it gets twice its lease to do so."""
-        deadline = self._clock.monotonic() + 2 * self._lease_ms / 1000
-        for _ in count():
-            opened = batches.open(home, number, owner, unknown_due)
-            if opened is not None:
+    def _open(self, batches: Batches, campaign: Campaign, number: int, owner: str) -> OpenBatch:
+        """Take the batch, settled; a worker that is just letting go of it gets time to do so."""
+        deadline = self._clock.monotonic() + batches.patience_s
+        while True:
+            patient = self._clock.monotonic() < deadline
+            opened = batches.open(campaign.home, number, owner)
+            if opened is not None and batches.settle_left_open(campaign.home, opened, campaign.policies, wait=patient):
                 return opened
-            if self._clock.monotonic() > deadline:
+            if not patient:
                 break
             self._clock.sleep(_TRY_EVERY_S)
-        raise Unavailable(f"batch {number} of campaign {home.campaign} is being sent; pause the campaign, then try again")
+        raise Unavailable(f"batch {number} of campaign {campaign.home.campaign} is being sent; pause it, then try again")
 
     def _change_batch(
         self, batches: Batches, home: Home, opened: OpenBatch, states: Collection[MessageState], change: Change

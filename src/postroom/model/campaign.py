@@ -106,6 +106,8 @@ class Content:
     track_opens: bool = True
     track_clicks: bool = True
     topic: str | None = None
+    public_url: str | None = None
+    """Where its links lead, frozen: the link table is made for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,10 @@ class Policies:
     """A recipient still deferred this long after sending last began is failed."""
     retry_after_ms: int = 60_000
     """The first wait of a deferred recipient; it doubles up to an hour."""
+
+    def unknown_due(self, now: Instant) -> Instant | None:
+        """When a message that became unknown now is sent again; None: never."""
+        return Instant(now + self.settle_after_ms) if self.unknown is UnknownPolicy.NEVER_MISSED else None
 
 
 @dataclass(frozen=True, slots=True)

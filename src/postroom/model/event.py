@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from postroom.clock import Instant
 from postroom.model.message import MessageState
+from postroom.model.wire import MAX_ATTEMPT
 
 _LINE = (
     MessageState.PENDING,
@@ -78,6 +79,8 @@ class Standing(NamedTuple):
 
 
 def apply(standing: Standing, event: Event) -> Standing:
-    """The standing after the report: the same, or further on."""
-    reported = Standing(event.attempt, _STATE[event.report])
+    """The standing after the report: the same, or further on. On the wire the last attempt that can be told apart stands for all
+    after it (model.wire), so a report of it is about the newest."""
+    attempt = max(event.attempt, standing.attempt) if event.attempt >= MAX_ATTEMPT else event.attempt
+    reported = Standing(attempt, _STATE[event.report])
     return max(standing, reported, key=lambda each: each.rank)

@@ -12,11 +12,11 @@ followed by another delivery of the same note:
 
 from __future__ import annotations
 
-from postroom.clock import Clock
+from postroom.clock import Clock, Instant
 from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.notes import Note, Step
-from postroom.model.campaign import Campaign, CampaignState
+from postroom.model.campaign import Campaign, CampaignState, Home
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
 
@@ -32,17 +32,26 @@ class Scheduler:
 
     def handle(self, body: str) -> None:
         """One note. `Conflict` (somebody changed the record meanwhile) and temporary errors: deliver it again."""
-        note = Note.parse(body)
+        self._look(Note.parse(body))
+
+    def look(self, home: Home) -> None:
+        """The same for a campaign whose note may be lost: nothing may wait for ever for a note. Errors as `handle`."""
+        self._look(Note(Step.LOOK, home))
+
+    def _look(self, note: Note) -> None:
         campaign = self._campaigns.get(note.home)
         if campaign.state is CampaignState.READY and campaign.start_when_ready:
             campaign = self._begin(campaign)
         elif campaign.state is CampaignState.SCHEDULED and note.step is Step.DUE and _meant(campaign, note):
             campaign = self._start_or_pause(campaign)
         if campaign.state is CampaignState.SCHEDULED and campaign.schedule is not None:
-            at = campaign.schedule.at
-            self._timers.set(notes.timer_name(campaign.home), at, notes.QUEUE, notes.due(campaign.home, at))
+            self._set_timer(campaign.home, campaign.schedule.at)
         elif campaign.state is CampaignState.SENDING:
             notes.run_send(self._workflows, campaign.home)
+
+    def _set_timer(self, home: Home, at: Instant) -> None:
+        if self._timers.get(notes.timer_name(home)) != at:
+            self._timers.set(notes.timer_name(home), at, notes.QUEUE, notes.due(home, at))
 
     def _begin(self, campaign: Campaign) -> Campaign:
         if campaign.schedule is not None:

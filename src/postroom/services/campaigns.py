@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from postroom.clock import Clock, Instant
+from postroom.clock import Clock
 from postroom.delivery.compose import variables
 from postroom.delivery.composing import Composing
 from postroom.errors import Conflict, NotFound
@@ -32,12 +32,13 @@ from postroom.model.campaign import (
     MissingPolicy,
     Policies,
     Schedule,
-    UnknownPolicy,
 )
 from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
+from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
 
 
@@ -94,7 +95,9 @@ class CampaignService:
         composing: Composing,
         messages: Messages,
         objects: Objects,
+        journals: Journals,
         queues: Queues,
+        timers: Timers,
         workflows: Workflows,
         sweep: Sweep,
         clock: Clock,
@@ -103,7 +106,9 @@ class CampaignService:
         self._composing = composing
         self._messages = messages
         self._objects = objects
+        self._journals = journals
         self._queues = queues
+        self._timers = timers
         self._workflows = workflows
         self._sweep = sweep
         self._clock = clock
@@ -111,7 +116,7 @@ class CampaignService:
     def create(self, tenant: str, draft: Draft, recipients: BinaryIO, filename: str) -> Campaign:
         """Check the template, store the parts, then the record, and begin the import. `Invalid`: nothing was made."""
         home = self._campaigns.new_home(tenant)
-        content = _content(home, draft)
+        content = _content(home, draft, self._composing.public_url)
         columns = tuple(sorted(variables(html=draft.html, text=draft.text, subject=draft.subject)))
         files = [(attachment, file.content) for attachment, file in zip(content.attachments, draft.attachments, strict=True)]
         composer = self._composing.compile(home, content, html=draft.html, text=draft.text, attachments=files, columns=columns)
@@ -147,7 +152,11 @@ class CampaignService:
         campaign = self._campaigns.get(home)
         match campaign.state:
             case CampaignState.DRAFT | CampaignState.IMPORTING:
+                if not campaign.start_when_ready:
+                    campaign = self._campaigns.change(campaign, start_when_ready=True)
                 return self._begin_import(campaign)
+            case CampaignState.COMPLETED:
+                return self._send_what_waits(home)
             case CampaignState.READY:
                 campaign = self._campaigns.change(campaign, start_when_ready=True)
             case CampaignState.PAUSED:
@@ -157,7 +166,7 @@ class CampaignService:
                 campaign = self._campaigns.transition(campaign, to)
             case CampaignState.CANCELLED | CampaignState.FAILED:
                 raise Conflict(f"campaign {home.campaign} is {campaign.state}{_because(campaign)}: it cannot be resumed")
-            case CampaignState.COMPLETED | CampaignState.SENDING | CampaignState.SCHEDULED:
+            case CampaignState.SENDING | CampaignState.SCHEDULED:
                 pass
         notes.look(self._queues, home)
         return campaign
@@ -173,20 +182,23 @@ class CampaignService:
             return Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="cancelled")
 
         try:
-            return self._change(campaign, {MessageState.PENDING, MessageState.DEFERRED}, skip)
+            self._messages.recount(home)  # an import that was broken off has counted nothing yet
+            return self._sweep.change(campaign, {MessageState.PENDING, MessageState.DEFERRED}, skip)
         except NotFound:  # nothing was imported yet
             return 0
 
     def retry_failed(self, home: Home) -> int:
         """Send to everybody who failed (not to refused addresses) again; how many. A completed campaign goes back to sending."""
         campaign = self._stopped(home)
-        retried = self._change(campaign, {MessageState.FAILED}, self._again("to be tried again"))
+        retried = self._sweep.change(campaign, {MessageState.FAILED}, self._again("to be tried again"))
         self._send_what_waits(home)
         return retried
 
     def settle(self, home: Home, decision: Decision) -> int:
-        """Decide what became of messages that are `unknown`; how many."""
-        campaign = self._stopped(home)
+        """Decide what became of messages that are `unknown`; how many. Also of a cancelled campaign, but to send them again."""
+        campaign = self._campaigns.get(home)
+        if campaign.state is not CampaignState.CANCELLED or decision is Decision.RESEND:
+            campaign = self._stopped(home)
         now = self._clock.now()
 
         def decide(state: MessageState) -> Callable[[Recipient], Settlement]:
@@ -199,7 +211,7 @@ class CampaignService:
             Decision.FAILED: decide(MessageState.FAILED),
             Decision.RESEND: self._again("settled by hand: to be sent again"),
         }
-        settled = self._change(campaign, {MessageState.UNKNOWN}, makes[decision])
+        settled = self._sweep.change(campaign, {MessageState.UNKNOWN}, makes[decision])
         self._send_what_waits(home)
         return settled
 
@@ -208,7 +220,11 @@ class CampaignService:
         campaign = self._campaigns.get(home)
         if campaign.state not in ENDED and not (campaign.state is CampaignState.READY and not campaign.start_when_ready):
             raise Conflict(f"campaign {home.campaign} is {campaign.state}: cancel it before deleting it")
+        self._timers.cancel(notes.timer_name(home))
+        for workflow in (notes.IMPORT, notes.SEND):
+            self._workflows.stop(workflow, home.campaign, "deleted")
         self._messages.drop(home)
+        self._journals.drop(home.campaign)
         self._objects.purge(prefix(home))
         self._campaigns.delete(home)
 
@@ -229,28 +245,23 @@ class CampaignService:
     def _stopped(self, home: Home) -> Campaign:
         """A campaign whose messages an operator may change."""
         campaign = self._campaigns.get(home)
-        if campaign.state not in {CampaignState.COMPLETED, CampaignState.PAUSED}:
-            raise Conflict(f"campaign {home.campaign} is {campaign.state}: pause it first, or wait until it is completed")
-        return campaign
+        if campaign.state in {CampaignState.COMPLETED, CampaignState.PAUSED}:
+            return campaign
+        if campaign.state in ENDED:
+            raise Conflict(f"campaign {home.campaign} is {campaign.state}: nothing of it is sent any more")
+        raise Conflict(f"campaign {home.campaign} is {campaign.state}: pause it first, or wait until it is completed")
 
     def _again(self, reason: str) -> Callable[[Recipient], Settlement]:
         now = self._clock.now()
         return lambda recipient: Settlement(recipient.key, MessageState.PENDING, recipient.attempt, now, reply=reason)
 
-    def _send_what_waits(self, home: Home) -> None:
+    def _send_what_waits(self, home: Home) -> Campaign:
         """A completed campaign in which somebody waits again is not completed. It looks at the ledger: so it can be repeated."""
         campaign = self._campaigns.get(home)
         if campaign.state is CampaignState.COMPLETED and self._messages.counts(home).waiting:
-            self._campaigns.transition(campaign, CampaignState.SENDING)
+            campaign = self._campaigns.transition(campaign, CampaignState.SENDING)
             notes.look(self._queues, home)
-
-    def _change(self, campaign: Campaign, states: set[MessageState], change: Callable[[Recipient], Settlement]) -> int:
-        policies = campaign.policies
-
-        def unknown_due(now: Instant) -> Instant | None:
-            return Instant(now + policies.settle_after_ms) if policies.unknown is UnknownPolicy.NEVER_MISSED else None
-
-        return self._sweep.change(campaign.home, states, change, unknown_due)
+        return campaign
 
 
 def prefix(home: Home) -> str:
@@ -263,7 +274,7 @@ def links_key(home: Home) -> str:
     return f"{prefix(home)}links.json"
 
 
-def _content(home: Home, draft: Draft) -> Content:
+def _content(home: Home, draft: Draft, public_url: str | None) -> Content:
     """The draft as the record names it."""
     attachments = tuple(
         Attachment(f"{prefix(home)}attachment-{i}", file.filename, file.content_type, file.content_id)
@@ -278,6 +289,7 @@ def _content(home: Home, draft: Draft) -> Content:
         variables=tuple(draft.variables.items()),
         missing=draft.missing,
         attachments=attachments,
+        public_url=public_url,
     )
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
-from collections.abc import Iterator
 from typing import Annotated
 
 import orjson
 import typer
 
+from postroom.entrypoints.cli.listing import every_message
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.report import print_status
 from postroom.entrypoints.cli.session import say, session
-from postroom.errors import Invalid, NotFound
+from postroom.errors import Invalid
 from postroom.model.campaign import Campaign, Home
 from postroom.model.message import Message, MessageState
 from postroom.model.tenant import DEFAULT_TENANT
@@ -25,7 +25,6 @@ from postroom.wiring import Postroom
 
 campaign_app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
 
-_PAGE = 1_000
 Id = Annotated[str, typer.Argument(help="The campaign's id, as `postroom campaign list` shows it.")]
 State = Annotated[str | None, typer.Option(help="Only messages in this state, e.g. failed, bounced, unknown, deferred.")]
 
@@ -116,7 +115,7 @@ def messages(
         home = _home(campaign)
         record = postroom.records.get(home)
         shown = 0
-        for message in _messages(postroom, home, _states(state)):
+        for message in every_message(postroom, home, _states(state)):
             if shown == limit:
                 say(f"… and more: --limit, or `postroom campaign export {campaign}`")
                 break
@@ -150,7 +149,7 @@ def export(campaign: Id, state: State = None, data: Data = None) -> None:
         columns = postroom.records.get(home).source.columns
         rows = csv.writer(sys.stdout, lineterminator="\n")
         rows.writerow(["line", "address", "state", "attempts", "at", "code", "reply", "provider_id", *columns])
-        for message in _messages(postroom, home, _states(state)):
+        for message in every_message(postroom, home, _states(state)):
             fixed = [message.line, message.address, message.state.label, message.attempt, rfc3339(message.at)]
             reply = [message.code or "", message.reply, message.provider_id or ""]
             rows.writerow([_harmless(cell) for cell in (*fixed, *reply, *orjson.loads(message.values))])
@@ -188,19 +187,6 @@ def _states(state: str | None) -> set[MessageState]:
     if state not in by_label:
         raise Invalid(f"--state {state}: one of {', '.join(by_label)}")
     return {by_label[state]}
-
-
-def _messages(postroom: Postroom, home: Home, states: set[MessageState]) -> Iterator[Message]:
-    cursor: str | None = None
-    while True:
-        try:
-            page = postroom.messages.list(home, states=states, cursor=cursor, limit=_PAGE)
-        except NotFound:  # nothing is imported yet
-            return
-        yield from page.messages
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:

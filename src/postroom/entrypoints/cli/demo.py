@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
+from postroom.entrypoints.cli.making import create, read_template
 from postroom.entrypoints.cli.report import print_status
-from postroom.entrypoints.cli.send import create, read_template
 from postroom.entrypoints.cli.session import DONE, FAILED, say, session
 from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import NotFound
@@ -46,7 +46,7 @@ def demo_command(
             policies=Policies(),
         )
         home = create(postroom, draft, upload)
-        status = run_and_watch(postroom, home, quiet=False)
+        status = run_and_watch(postroom, home)
         print_status(status, as_json=False)
     here = f"--data {data}"
     say(

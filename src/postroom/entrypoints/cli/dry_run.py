@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from postroom.delivery.compose import Composer, RowError
+from postroom.entrypoints.cli.listing import every_message
+from postroom.entrypoints.cli.making import create
 from postroom.entrypoints.cli.session import DONE, NOT_ALL_SENT, say
 from postroom.errors import Conflict, Invalid
 from postroom.model.campaign import Campaign, CampaignState, Home
 from postroom.model.message import Message, Recipient
-from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.campaigns import Draft
 from postroom.wiring import Postroom
 
-_PAGE = 1_000
 _SHOWN = 20
 
 
 def dry_run(postroom: Postroom, draft: Draft, recipients: Path, *, as_json: bool) -> int:
     """The exit code: 0, or 3 where some message could not be composed. `Invalid`: the upload cannot be used."""
-    with recipients.open("rb") as upload:
-        home = postroom.campaigns.create(DEFAULT_TENANT, draft, upload, recipients.name).home
+    home = create(postroom, draft, recipients)
     try:
         campaign = _imported(postroom, home)
         return _compose_all(postroom, campaign, as_json=as_json)
@@ -44,7 +42,7 @@ def _compose_all(postroom: Postroom, campaign: Campaign, *, as_json: bool) -> in
     first: bytes | None = None
     problems: list[str] = []
     accepted = largest = 0
-    for message in _messages(postroom, campaign.home):
+    for message in every_message(postroom, campaign.home):
         accepted += 1
         try:
             content = _compose(composer, message, postroom)
@@ -76,16 +74,6 @@ def _compose(composer: Composer, message: Message, postroom: Postroom) -> bytes:
         message.key, message.line, message.address, message.name, message.values, message.state, message.attempt
     )
     return composer.compose(message.batch, recipient, postroom.clock.now()).content
-
-
-def _messages(postroom: Postroom, home: Home) -> Iterator[Message]:
-    cursor: str | None = None
-    while True:
-        page = postroom.messages.list(home, cursor=cursor, limit=_PAGE)
-        yield from page.messages
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def _print(result: dict[str, object], problems: list[str], first: bytes | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from postroom.entrypoints.cli.session import say
 from postroom.model.campaign import CampaignState
 from postroom.pipeline.splitter import Checkpoint
 from postroom.services.status import Status, rfc3339
@@ -19,12 +19,11 @@ _PLAIN_EVERY_S = 5.0
 
 
 class Progress:
-    """Shows one campaign. With `quiet` nothing is shown but notes."""
+    """Shows one campaign."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._quiet = quiet
-        self._bar = _bar(self._console) if self._console.is_terminal and not quiet else None
+        self._bar = _bar(self._console) if self._console.is_terminal else None
         self._task: TaskID | None = None
         self._said_at = 0.0
         self._said = ""
@@ -44,22 +43,20 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(text, highlight=False)
         else:
-            sys.stderr.write(text + "\n")
+            say(text)
 
     def show(self, status: Status, checkpoint: Checkpoint | None, trouble: str) -> None:
         """The campaign as it is now; `trouble` is what keeps it from going on."""
         if trouble != self._trouble:
             self._trouble = trouble
             self.note(f"waiting: {trouble}" if trouble else "going on")
-        if self._quiet:
-            return
         words, done, total = _describe(status, checkpoint)
         if self._bar is not None:
             self._show_bar(words, done, total, _rate(status))
         elif words != self._said or time.monotonic() - self._said_at >= _PLAIN_EVERY_S:
             self._said, self._said_at = words, time.monotonic()
             amount = f" {done:,} of {total:,}" if total else ""
-            sys.stderr.write(f"{words}{amount}{_rate(status)}\n")
+            say(f"{words}{amount}{_rate(status)}")
 
     def _show_bar(self, words: str, done: int, total: int, rate: str) -> None:
         assert self._bar is not None

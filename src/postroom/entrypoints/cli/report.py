@@ -6,14 +6,15 @@ import sys
 
 from postroom.entrypoints.cli.output import print_json, printable
 from postroom.entrypoints.cli.session import BAD_INPUT, DONE, FAILED, NOT_ALL_SENT, say
-from postroom.model.campaign import CampaignState
+from postroom.model.campaign import ENDED, CampaignState
 from postroom.services.status import Status
 
 _ALWAYS = frozenset({"rows", "accepted", "sent"})
 _HINTS = {
     "failed": "postroom campaign messages {id} --state failed · postroom campaign retry-failed {id}",
     "bounced": "postroom campaign messages {id} --state bounced",
-    "unknown": "handed over, answer never seen: postroom campaign messages {id} --state unknown · postroom campaign settle {id} sent (or failed, resend)",
+    "unknown": "handed over, answer never seen: postroom campaign messages {id} --state unknown · "
+    "postroom campaign settle {id} sent (or failed, resend)",
     "rejected": "postroom campaign rejected {id}",
 }
 
@@ -39,7 +40,7 @@ def result_code(status: Status) -> int:
     match status.campaign.state:
         case CampaignState.COMPLETED:
             counts = status.counts
-            return NOT_ALL_SENT if counts.failed or counts.bounced or counts.unknown or counts.skipped else DONE
+            return NOT_ALL_SENT if counts.failed or counts.bounced or counts.unknown or counts.skipped or counts.waiting else DONE
         case CampaignState.FAILED:
             return BAD_INPUT
         case _:
@@ -50,11 +51,7 @@ def _print_hints(status: Status, counts: dict[str, int]) -> None:
     campaign = status.campaign
     if campaign.reason:
         say(f"{campaign.state}: {campaign.reason}")
-    if campaign.state is CampaignState.PAUSED or campaign.state not in {
-        CampaignState.COMPLETED,
-        CampaignState.CANCELLED,
-        CampaignState.FAILED,
-    }:
+    if campaign.state not in ENDED:
         say(f"go on with: postroom send --resume {campaign.home.campaign}")
     rejected = counts["invalid"] + counts["duplicate"] + counts["suppressed"]
     for name, count in {**counts, "rejected": rejected}.items():

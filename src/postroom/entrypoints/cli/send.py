@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import mimetypes
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
-from postroom.clock import Instant
+from postroom.entrypoints.cli import making
 from postroom.entrypoints.cli.dry_run import dry_run
 from postroom.entrypoints.cli.report import print_status, result_code
-from postroom.entrypoints.cli.session import say, session
+from postroom.entrypoints.cli.session import session
 from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import Invalid
-from postroom.model.campaign import Home, MissingPolicy, Policies, Schedule, UnknownPolicy
+from postroom.model.campaign import Home, MissingPolicy, UnknownPolicy
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.campaigns import AttachedFile, Draft
-from postroom.settings import Settings
+from postroom.services.campaigns import Draft
 from postroom.wiring import DEFAULT_PROVIDER, Postroom
 
+_BESIDE_RESUME = frozenset({"resume", "as_json", "data", "workers", "mail"})
 _NEEDED = ("template", "recipients", "from", "subject")
 
 
 def send_command(
+    context: typer.Context,
     template: Annotated[Path | None, typer.Option(help="HTML or MJML (*.mjml) template, Jinja2 syntax.")] = None,
     recipients: Annotated[Path | None, typer.Option(help="CSV of recipients; each column is a variable.")] = None,
     from_: Annotated[str, typer.Option("--from", help="Sender: an address, or 'Name <address>'.")] = "",
@@ -67,6 +65,7 @@ def send_command(
     """
     with session(data=data, workers=workers, mail=mail) as postroom:
         if resume is not None:
+            _refuse_beside_resume(context)
             home = Home(DEFAULT_TENANT, resume)
             postroom.campaigns.resume(home)
         else:
@@ -76,116 +75,36 @@ def send_command(
                 raise Invalid(f"missing {', '.join(absent)} (or --resume ID to go on with a campaign)")
             draft = Draft(
                 name=name or template.stem,
-                html=read_template(template),
-                text=read_text(text) if text is not None else None,
+                html=making.read_template(template),
+                text=making.read_text(text) if text is not None else None,
                 subject=subject,
                 from_=from_,
                 reply_to=reply_to,
-                variables=_variables(set_ or []),
+                variables=making.variables(set_ or []),
                 missing=missing,
-                attachments=tuple(_attached(path) for path in attach or []),
+                attachments=tuple(making.attached(path) for path in attach or []),
                 provider=DEFAULT_PROVIDER,
-                schedule=_schedule(at, timezone, postroom) if at else None,
-                policies=_policies(postroom.settings, rate, unknown),
+                schedule=making.schedule(at, timezone, postroom) if at else None,
+                policies=making.policies(postroom.settings, rate, unknown),
                 email_column=email_column,
                 start=not dry_run_,
             )
             if dry_run_:
                 raise typer.Exit(dry_run(postroom, draft, recipients, as_json=as_json))
-            home = create(postroom, draft, recipients)
+            home = making.create(postroom, draft, recipients)
         finish(postroom, home, as_json=as_json)
 
 
-def create(postroom: Postroom, draft: Draft, recipients: Path) -> Home:
-    """Make the campaign and say its id, so that whoever is killed from here on can be resumed."""
-    try:
-        with recipients.open("rb") as upload:
-            home = postroom.campaigns.create(DEFAULT_TENANT, draft, upload, recipients.name).home
-    except OSError as error:
-        raise Invalid(f"--recipients {recipients} cannot be read: {error.strerror}") from error
-    say(f"campaign {home.campaign}")
-    return home
+def _refuse_beside_resume(context: typer.Context) -> None:
+    """A campaign goes on as it was made: what else is asked for would be silently ignored."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in _BESIDE_RESUME and source is not None and source.name == "COMMANDLINE":
+            raise Invalid(f"{parameter.opts[0]} cannot be changed beside --resume: a campaign goes on as it was made")
 
 
 def finish(postroom: Postroom, home: Home, *, as_json: bool) -> None:
     """See it through, print the result, exit."""
-    status = run_and_watch(postroom, home, quiet=False)
+    status = run_and_watch(postroom, home)
     print_status(status, as_json=as_json)
     raise typer.Exit(result_code(status))
-
-
-def read_template(path: Path) -> str:
-    """HTML, compiled from MJML where the file is that."""
-    source = read_text(path)
-    if path.suffix.lower() != ".mjml":
-        return source
-    from postroom.delivery.mjml import compile_mjml  # loads a compiler that most campaigns do not need
-
-    return compile_mjml(source)
-
-
-def read_text(path: Path) -> str:
-    """A UTF-8 file; `Invalid`."""
-    try:
-        return path.read_text("utf-8-sig")
-    except OSError as error:
-        raise Invalid(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise Invalid(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-
-
-def _attached(path: Path) -> AttachedFile:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Invalid(f"--attach {path} cannot be read: {error.strerror}") from error
-    kind, encoding = mimetypes.guess_type(path.name)
-    return AttachedFile(path.name, kind if kind and not encoding else "application/octet-stream", content)
-
-
-def _variables(given: list[str]) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in given]
-    for name, equals, _ in pairs:
-        if not equals or not name.isidentifier():
-            raise Invalid(f"--set {name}{equals}: write name=value, the name in letters, digits and _")
-    return {name: value for name, _, value in pairs}
-
-
-def _schedule(at: str, timezone: str, postroom: Postroom) -> Schedule:
-    try:
-        when = datetime.fromisoformat(at)
-    except ValueError as error:
-        raise Invalid(f"--at {at}: write 2026-12-01T09:00 or 2026-12-01T09:00+01:00") from error
-    try:
-        zone = ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise Invalid(f"--timezone {timezone} is no IANA time zone, such as Europe/Paris or UTC") from error
-    try:
-        instant = Instant(round((in_zone(when, zone) if when.tzinfo is None else when).timestamp() * 1000))
-    except (ValueError, OverflowError) as error:  # the first and last days of the calendar, in some zones
-        raise Invalid(f"--at {at} is outside the calendar") from error
-    schedule = Schedule(instant, timezone, round(postroom.settings.schedule_grace * 1000))
-    if instant + schedule.grace_ms < postroom.clock.now():
-        raise Invalid(f"--at {at} ({timezone}) has passed: name a time to come, or leave --at away to send now")
-    return schedule
-
-
-def in_zone(when: datetime, zone: ZoneInfo) -> datetime:
-    """A wall-clock time in a zone. `Invalid` for one that the zone's clocks skip; of a time they show twice, the first."""
-    placed = when.replace(tzinfo=zone)
-    if datetime.fromtimestamp(placed.timestamp(), zone).replace(tzinfo=None) != when:
-        raise Invalid(f"--at {when.isoformat()} does not exist in {zone.key}: the clocks skip it")
-    return placed
-
-
-def _policies(settings: Settings, rate: float | None, unknown: UnknownPolicy) -> Policies:
-    rate = settings.rate if rate is None else rate
-    if rate is not None and not 0.1 <= rate <= 1_000_000:
-        raise Invalid(f"--rate {rate:g}: from 0.1 to 1000000 recipients a second")
-    return Policies(
-        unknown=unknown,
-        settle_after_ms=round(settings.settle_after * 1000),
-        rate=rate,
-        give_up_after_ms=round(settings.give_up_after * 1000),
-        retry_after_ms=round(settings.retry_after * 1000),
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from postroom.errors import Invalid, PostroomError
@@ -37,5 +37,7 @@ def exit_code(error: PostroomError) -> int:
 
 
 def say(text: str) -> None:
-    """A line for the person, on standard error: standard output is for data."""
-    sys.stderr.write(text + "\n")
+    """A line for the person, on standard error: standard output is for data. Nobody listening stops no campaign."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()

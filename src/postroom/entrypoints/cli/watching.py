@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from postroom.entrypoints.cli.progress import Progress
@@ -20,35 +20,53 @@ from postroom.wiring import Postroom
 
 _LOOK_S = 0.1
 OVER = frozenset({*ENDED, CampaignState.PAUSED})
+_PAUSABLE = frozenset({CampaignState.READY, CampaignState.SCHEDULED, CampaignState.SENDING})
 
 
-def run_and_watch(postroom: Postroom, home: Home, *, quiet: bool) -> Status:
+def run_and_watch(postroom: Postroom, home: Home) -> Status:
     """Work on the campaign, or watch whoever does, until it has ended or is paused; its last status."""
-    with postroom.run_lock(home) as alone, _terminate_as_interrupt(), Progress(quiet=quiet) as progress:
-        if not alone:
-            progress.note("somebody else is already working on this campaign: watching")
-            return _watch(postroom, home, progress, None)
-        with _mail(postroom) as mail:
-            runner = Runner(postroom.settings, postroom.clock, home, mail=mail)
-            try:
-                runner.start()
-                return _watch(postroom, home, progress, runner)
-            except KeyboardInterrupt:
-                return _interrupted(postroom, home, progress, runner)
-            finally:
-                runner.close()
+    with _terminate_as_interrupt(), Progress() as progress:
+        watching = False
+        while True:
+            with postroom.run_lock(home) as alone:
+                if alone:
+                    return _run(postroom, home, progress)
+            if not watching:
+                watching = True
+                progress.note("somebody else is already working on this campaign: watching")
+            status = _look(postroom, home, progress)
+            if status.campaign.state in OVER:
+                return status
+            postroom.clock.sleep(_LOOK_S)
 
 
-def _watch(postroom: Postroom, home: Home, progress: Progress, runner: Runner | None) -> Status:
-    while True:
-        working = runner is None or runner.tend()
-        status = postroom.status.get(home)
-        progress.show(status, postroom.checkpoints.load(home), runner.trouble if runner is not None else "")
-        if status.campaign.state in OVER and (runner is None or not working):
-            return status
-        if runner is not None and not working:  # it was paused, and resumed before we looked
+def _run(postroom: Postroom, home: Home, progress: Progress) -> Status:
+    with _mail(postroom) as mail:
+        runner = Runner(postroom.settings, postroom.clock, home, mail=mail)
+        try:
             runner.start()
+            return _tend(postroom, home, progress, runner)
+        except KeyboardInterrupt:
+            return _interrupted(postroom, home, progress, runner)
+        finally:
+            runner.close()
+
+
+def _tend(postroom: Postroom, home: Home, progress: Progress, runner: Runner) -> Status:
+    while True:
+        working = runner.tend()
+        status = _look(postroom, home, progress, runner.trouble)
+        if not working:
+            if status.campaign.state in OVER:
+                return status
+            runner.start()  # it was paused, and resumed before we looked
         postroom.clock.sleep(_LOOK_S)
+
+
+def _look(postroom: Postroom, home: Home, progress: Progress, trouble: str = "") -> Status:
+    status = postroom.status.get(home)
+    progress.show(status, postroom.checkpoints.load(home), trouble)
+    return status
 
 
 def _interrupted(postroom: Postroom, home: Home, progress: Progress, runner: Runner) -> Status:
@@ -63,12 +81,10 @@ def _interrupted(postroom: Postroom, home: Home, progress: Progress, runner: Run
 
 
 def _pause(postroom: Postroom, home: Home) -> None:
-    """An import is not paused: it stops at its next checkpoint."""
-    try:
-        postroom.campaigns.pause(home, "interrupted")
-    except Conflict:
-        if postroom.status.get(home).campaign.state is CampaignState.READY:
-            raise
+    """Pause it, unless it has ended, or is importing: an import stops at its next checkpoint."""
+    while postroom.records.get(home).state in _PAUSABLE:
+        with suppress(Conflict):  # a worker changed the record in this moment: look again
+            postroom.campaigns.pause(home, "interrupted")
 
 
 @contextmanager

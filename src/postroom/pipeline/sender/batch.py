@@ -13,6 +13,8 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import ParamSpec
 
 from postroom.errors import LeaseLost, Temporary
 from postroom.model.batch import GROUP_SIZE, OpenBatch
@@ -22,9 +24,11 @@ from postroom.pipeline.sender.outgoing import Outgoing
 from postroom.platform.mail.port import Result, Verdict
 
 _LOAD = 2_000  # messages of one batch in one opening; should it hold more, the rest is due again
+_LOOK_S = 0.25
 _WRITE_TRIES = 6
 _WRITE_WAIT_S = 0.5
 _log = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 
 class BatchRun:
@@ -42,15 +46,13 @@ class BatchRun:
         """Send what the batch owes; returns when it is done, lost, or stopping. Errors of the stores are raised."""
         means = self._means
         begun = means.clock.monotonic()
-        taken = await means.off_loop(self._take)
-        if taken is None:
+        opened = await means.off_loop(means.batches.open, means.home, self._number, means.journal.owner)
+        if opened is None:
             return
-        opened, work = taken
         self._lease_from(begun)
-        self._page = means.journal.page(opened.number, opened.fence)
         keeping = asyncio.create_task(self._keep_lease(opened))
         try:
-            await self._send(opened, work)
+            await self._work(opened)
         except LeaseLost as lost:
             _log.warning("campaign %s: %s; its work is somebody else's now", means.home.campaign, lost)
         finally:
@@ -58,39 +60,65 @@ class BatchRun:
             keeping.cancel()
             with suppress(asyncio.CancelledError):
                 await keeping
+
+    async def _work(self, opened: OpenBatch) -> None:
+        means = self._means
+        if not await self._settle_left_open(opened):
+            await means.off_loop(means.batches.close, means.home, opened)
+            return
+        work = await means.off_loop(means.messages.load, means.home, opened.number, means.clock.now(), _LOAD)
+        self._page = means.journal.page(opened.number, opened.fence)
+        try:
+            await self._send(opened, work)
+        except LeaseLost:
+            self._page.seal()  # whoever has the batch now is waiting to know what was handed over
+            raise
         self._page.close()
 
-    def _take(self) -> tuple[OpenBatch, list[Recipient]] | None:
-        """Open it and read what it owes. Whoever was suppressed since the import is set aside as skipped."""
-        means, now = self._means, self._means.clock.now()
-        opened = means.batches.open(means.home, self._number, means.journal.owner, means.rules.unknown_due)
-        if opened is None:
-            return None
-        work = means.messages.load(means.home, self._number, now, _LOAD)
-        suppressed = means.suppression.suppressed(means.home.tenant, [recipient.key for recipient in work])
-        self._settled = [
-            Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="suppressed since import")
-            for recipient in work
-            if recipient.key in suppressed
-        ]
-        return opened, [recipient for recipient in work if recipient.key not in suppressed]
+    async def _settle_left_open(self, opened: OpenBatch) -> bool:
+        """Whether it is settled; False: stopping, and its owner is still alive."""
+        means = self._means
+        patient_until = means.clock.monotonic() + means.batches.patience_s
+        settle = partial(means.batches.settle_left_open, means.home, opened, means.rules.policies)
+        while not await means.off_loop(settle, wait=means.clock.monotonic() < patient_until):
+            if means.stopping.is_set():
+                return False
+            await asyncio.sleep(_LOOK_S)
+        return True
 
     async def _send(self, opened: OpenBatch, work: Sequence[Recipient]) -> None:
         means = self._means
-        for group in _groups(work):
+        for candidates in _groups(work):
             if means.stopping.is_set():
                 break
-            await self._durably(means.batches.record, opened, group)
+            group: list[Recipient] = []
+            await self._durably(self._open_group, opened, candidates, group)
             await self._send_group(group)
-        await self._durably(means.batches.close, opened)
+        await self._durably(self._close, opened)
 
-    async def _durably(self, write: Callable[..., None], opened: OpenBatch, *group: Sequence[Recipient]) -> None:
+    def _open_group(self, opened: OpenBatch, candidates: Sequence[Recipient], group: list[Recipient]) -> None:
+        """Outcomes so far and the next group, without those who were suppressed since the import: they are skipped."""
+        means, now = self._means, self._means.clock.now()
+        keys = [recipient.key for recipient in candidates]
+        suppressed = means.suppression.suppressed(means.home.tenant, keys)
+        skipped = [
+            Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="suppressed since import")
+            for recipient in candidates
+            if recipient.key in suppressed
+        ]
+        group[:] = [recipient for recipient in candidates if recipient.key not in suppressed]
+        means.batches.record(means.home, opened, [*self._settled, *skipped], group)
+
+    def _close(self, opened: OpenBatch) -> None:
+        self._means.batches.close(self._means.home, opened, self._settled)
+
+    async def _durably(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Write the outcomes so far. A full disk gets a few seconds to find room: the outcomes are worth it."""
         means = self._means
         for attempt in range(1, _WRITE_TRIES + 1):
             begun = means.clock.monotonic()
             try:
-                await means.off_loop(write, means.home, opened, self._settled, *group)
+                await means.off_loop(write, *args, **kwargs)
             except Temporary:
                 if attempt == _WRITE_TRIES:
                     raise
@@ -102,6 +130,8 @@ class BatchRun:
 
     async def _send_group(self, group: Sequence[Recipient]) -> None:
         means = self._means
+        if not group:
+            return
         self._outstanding = len(group)
         self._group_done = asyncio.get_running_loop().create_future()
         submitted = 0

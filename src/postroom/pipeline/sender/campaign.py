@@ -7,9 +7,11 @@ group is also what a power cut leaves in doubt, so no more than are needed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from contextlib import suppress
 
+from postroom.errors import Temporary
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
 from postroom.model.campaign import CampaignState
@@ -19,6 +21,7 @@ from postroom.pipeline.sender.means import Means
 CONCURRENT_BATCHES = 6
 _LOOK_S = 0.4  # how often the campaign's state is read: a pause takes effect within a second
 _CLAIM = 16
+_log = logging.getLogger(__name__)
 
 
 class CampaignRun:
@@ -55,14 +58,21 @@ class CampaignRun:
 
     async def _start_batches(self) -> None:
         means = self._means
-        free = CONCURRENT_BATCHES - len(self._running)
-        if free <= 0 or not means.mailer.health().open:
+        free = self._free()
+        if free <= 0:
             return
         due = await means.off_loop(means.batches.claim, means.home, means.journal.owner, _CLAIM)
         mine = set(self._running.values())
         due = [number for number in due if number not in mine]
         for number in random.sample(due, min(free, len(due))):  # at random: so that workers rarely reach for the same
             self._running[asyncio.create_task(BatchRun(means, number).run())] = number
+
+    def _free(self) -> int:
+        """How many batches may begin. While the provider cannot be reached none; when it is to be tried again one, to try it."""
+        health = self._means.mailer.health()
+        if health.open:
+            return CONCURRENT_BATCHES - len(self._running)
+        return 1 if health.retry_in_s <= 0 and not self._running else 0
 
     async def _reap(self) -> None:
         """Wait for the first batch to end, a moment at most."""
@@ -91,14 +101,22 @@ class CampaignRun:
         trouble = ""
         while not means.stopping.is_set():
             await _wait(means.stopping, _LOOK_S)
-            campaign = await means.off_loop(self._campaigns.get, means.home)
-            if campaign.state is not CampaignState.SENDING:
+            if not await self._still_sending():
                 means.stopping.set()
                 means.mailer.recall()
             health = means.mailer.health()
             before, trouble = trouble, "" if health.open else health.reason
             if trouble != before:
                 means.on_trouble(trouble)
+
+    async def _still_sending(self) -> bool:
+        """A look that fails says nothing: the next one may."""
+        means = self._means
+        try:
+            return (await means.off_loop(self._campaigns.get, means.home)).state is CampaignState.SENDING
+        except Temporary as error:
+            _log.warning("campaign %s: its state cannot be read: %s", means.home.campaign, error)
+            return True
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -103,9 +103,9 @@ class Sender:
         try:
             run = CampaignRun(means, self._stores.campaigns, self._stores.finish, drain_s=self._options.drain_s)
             await run.run()
-            await throttle.settle()
         finally:
             relay.cancel()
+            await throttle.settle()
             await off_loop(journal.close)
             await off_loop(self._tidy, campaign.home)
 
@@ -124,8 +124,7 @@ class Sender:
 def rules(policies: Policies, since: Instant) -> OutcomeRules:
     """A campaign's policies as rules for one attempt."""
     return OutcomeRules(
-        unknown=policies.unknown,
-        settle_after_ms=policies.settle_after_ms,
+        policies=policies,
         give_up_at=Instant(since + policies.give_up_after_ms),
         backoff=Backoff(first_ms=policies.retry_after_ms),
     )

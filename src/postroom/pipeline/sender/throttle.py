@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 
 from postroom.clock import Clock
+from postroom.errors import Temporary
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.platform.mail.port import Result, Verdict
 from postroom.platform.ports.rates import Rates
 
 _WINDOW_S = 2.0
+_log = logging.getLogger(__name__)
 _QUIET_S = 1.0  # the bucket takes one `slow` a second; more would only be counted as one
 
 
@@ -41,11 +44,15 @@ class Throttle:
             task.add_done_callback(self._telling.discard)
 
     async def settle(self) -> None:
-        """Wait until the bucket knows all; errors of the store are raised."""
+        """Wait until the bucket knows all."""
         await asyncio.gather(*self._telling)
 
     async def _slow(self, seen: float) -> None:
-        await self._off_loop(self._rates.slow, self._bucket, seen, self._clock.now())
+        """A bucket that cannot be told now is told by the next throttle answer."""
+        try:
+            await self._off_loop(self._rates.slow, self._bucket, seen, self._clock.now())
+        except Temporary as error:
+            _log.warning("%s is not slowed: %s", self._bucket, error)
 
     def _seen(self, now: float) -> float:
         """Recipients a second of all workers, taking the others to be as fast as this one."""

@@ -1,7 +1,7 @@
 """Journals (ports.journal) as files: a folder a worker, in it a lock that lives as long as its process, and a file a page.
 
     <root>/<campaign>/<owner>/lock            held exclusively while the owner lives; says which boot it belongs to
-    <root>/<campaign>/<owner>/<batch>-<fence> one line a hand-over (H) and one an answer (A)
+    <root>/<campaign>/<owner>/<batch>-<fence> one line a hand-over (H) and one an answer (A); S: sealed
 
 The kernel drops the lock when the process ends, however it ends, and only after that can nothing more leave its sockets'
 owner: what was written to them by then was journalled before. So a free lock proves that the page is the whole truth.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ import orjson
 from postroom.clock import Clock
 from postroom.model.message import MessageState, Settlement
 from postroom.model.shard import Key
-from postroom.platform.embedded._files import disk_errors
+from postroom.platform.embedded._files import disk_errors, storage_error
 from postroom.platform.ports.journal import Handed, Trace
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -42,6 +43,10 @@ class FilePage:
 
     def answered(self, settlement: Settlement) -> None:
         self._write(b"A" + orjson.dumps([settlement.key.hex(), *settlement[1:]]) + b"\n")
+
+    def seal(self) -> None:
+        self._write(b"S\n")
+        os.close(self._file)
 
     def close(self) -> None:
         os.close(self._file)
@@ -102,31 +107,38 @@ class FileJournals:
         folder = self._root / campaign / owner
         if not folder.is_dir():
             return Trace.LOST
-        if not _is_dead(folder):
+        dead = _is_dead(folder)  # before the page is read: what a dead owner wrote is all there by then
+        lines = _lines(folder / f"{batch}-{fence}")
+        if not dead and b"S" not in lines:
             return Trace.ALIVE
-        if not _same_boot(folder):
-            return Trace.LOST
-        try:
-            lines = (folder / f"{batch}-{fence}").read_bytes().split(b"\n")
-        except FileNotFoundError:
+        if not lines or not _same_boot(folder):
             return Trace.LOST
         return _handed(lines)
 
     def dead(self, campaign: str) -> list[str]:
-        try:
-            folders = list((self._root / campaign).iterdir())
-        except FileNotFoundError:
-            return []
+        with disk_errors(self._root):
+            folders = [each for each in (self._root / campaign).glob("*") if each.is_dir()]
         return [folder.name for folder in folders if not folder.name.startswith(_NEWBORN) and _is_dead(folder)]
 
     def forget(self, campaign: str, owner: str) -> None:
         folder = self._root / campaign / owner
         if folder.is_dir() and _is_dead(folder):
-            shutil.rmtree(folder, ignore_errors=True)  # half gone is gone: without its lock it reads as lost
+            _remove(folder)  # half gone is gone: without its lock it reads as lost
 
     def drop(self, campaign: str) -> None:
-        """Delete all journals of a campaign that is being deleted."""
-        shutil.rmtree(self._root / campaign, ignore_errors=True)
+        _remove(self._root / campaign)
+
+
+def _remove(folder: Path) -> None:
+    with disk_errors(folder), suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _lines(page: Path) -> list[bytes]:
+    """Of a page; empty where there is none."""
+    with disk_errors(page), suppress(FileNotFoundError):
+        return page.read_bytes().split(b"\n")
+    return []
 
 
 def _is_dead(folder: Path) -> bool:
@@ -134,6 +146,8 @@ def _is_dead(folder: Path) -> bool:
         lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
+    except OSError as error:
+        raise storage_error(error, folder) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look at once do not see each other
     except BlockingIOError:
@@ -165,9 +179,10 @@ def _handed(lines: list[bytes]) -> Handed:
     for line in lines:
         if line[:1] == b"H" and len(line) == 25:
             handed.add(Key(bytes.fromhex(line[1:].decode())))
-        elif line[:1] == b"A" and line.endswith(b"]"):
-            settlement = _settlement(orjson.loads(line[1:]))
-            answered[settlement.key] = settlement
+        elif line[:1] == b"A":
+            with suppress(orjson.JSONDecodeError):  # torn by a full disk: then its answer is not known
+                settlement = _settlement(orjson.loads(line[1:]))
+                answered[settlement.key] = settlement
     return Handed(frozenset(handed - answered.keys()), answered)
 
 

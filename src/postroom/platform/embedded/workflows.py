@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from postroom.clock import Clock, Instant
-from postroom.errors import LeaseLost, Permanent, Temporary
+from postroom.errors import Conflict, LeaseLost, Permanent, Temporary
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.ports.limits import check_body, check_name
 from postroom.platform.ports.workflows import Done, Execution, ExecutionState, Handler
@@ -139,7 +139,7 @@ class SqliteWorkflows:
             return False
         try:
             answer = handler(lease)
-        except (Temporary, LeaseLost) as error:
+        except (Temporary, Conflict) as error:
             lease.fail(error)
         except Permanent as error:
             lease.end(ExecutionState.FAILED, _sentence(error))

@@ -3,8 +3,8 @@
 A worker writes right before a message's final dot can leave, and when its answer arrives; nothing is synced, so a
 line costs about a microsecond and survives a killed process but not a power cut. Whoever finds a group left open asks
 for its owner's page:
-- the owner may still be alive (stopped, or only slow): `ALIVE`, its whole group is in doubt while it lives;
-- the owner is dead and the page whole: `Handed`, the exact truth: a key in neither part was never handed over;
+- the owner may still be alive (stopped, or only slow) and hand over more: `ALIVE`, the page is not finished;
+- the owner is dead, or has sealed the page: `Handed`, the exact truth: a key in neither part was never handed over;
 - the page is lost (power cut, another machine): `LOST`, the whole group is in doubt.
 """
 
@@ -47,6 +47,10 @@ class Page(Protocol):
         """The provider answered; the outcome is not recorded yet."""
         ...
 
+    def seal(self) -> None:
+        """The batch is somebody else's: nothing more is handed over under this fence, and every answer there will be is here."""
+        ...
+
     def close(self) -> None:
         """All is recorded and nothing in flight: the page is torn out."""
         ...
@@ -86,4 +90,8 @@ class Journals(Protocol):
 
     def forget(self, campaign: str, owner: str) -> None:
         """Delete a dead owner's journal, once no group it opened is left open. Alive or absent: harmless."""
+        ...
+
+    def drop(self, campaign: str) -> None:
+        """Delete all journals of a campaign that is being deleted. Again: harmless."""
         ...

@@ -4,7 +4,7 @@ An execution is (`workflow`, `execution`): e.g. (`import`, campaign id). `start`
 ended is harmless and starts nothing (it is the caller's idempotency key); `restart` runs an ended one again. The work
 itself is a handler that the workers know by the workflow's name; it is called at least once with the input, must be
 safe to repeat from any point, and says when it is to be called again, or that it is done. A handler that fails with a
-temporary error (or `LeaseLost`) is called again with backoff; with another permanent one, the execution ends as failed
+temporary error (or `Conflict`) is called again with backoff; with another permanent one, the execution ends as failed
 with the reason. One handler runs at a time for an execution while its lease holds; it keeps it by asking
 `Call.alive` at least every ten seconds. Names follow the rule of queues; the input is JSON text
 up to 200 KB (a reference, never rows).
