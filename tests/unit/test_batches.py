@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from postroom.ledger.batches import UNANSWERED, UNCERTAIN, Batches
+from postroom.clock import Instant
+from postroom.ledger.batches import UNANSWERED, UNCERTAIN, Batches, in_doubt
 from postroom.model.batch import OpenBatch
 from postroom.model.campaign import Home, Policies, UnknownPolicy
 from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.model.shard import Key
 from postroom.platform.embedded.journal import FileJournal
 from postroom.platform.ports.journal import Page
 from tests.fakes.ledger import Bench, bench
@@ -129,3 +131,22 @@ def test_whoever_settled_a_group_and_died_leaves_it_settled(made: Bench) -> None
     before = _states(made, home, group)
     assert _open(made, home, "third") is not None
     assert _states(made, home, group) == before
+
+
+@pytest.mark.parametrize(
+    ("state", "due", "doubtful"),
+    [
+        (MessageState.PENDING, None, True),
+        (MessageState.DEFERRED, 99, True),  # due when the group was opened: this attempt is not recorded
+        (MessageState.UNKNOWN, 100, True),
+        (MessageState.DEFERRED, 101, False),  # put off by the group's own attempt
+        (MessageState.UNKNOWN, 101, False),
+        (MessageState.UNKNOWN, None, False),
+        (MessageState.SENT, None, False),
+        (MessageState.SKIPPED, None, False),
+    ],
+)
+def test_an_outcome_that_its_owner_recorded_is_not_doubted(state: MessageState, due: int | None, doubtful: bool) -> None:
+    """On DynamoDB a crash may leave outcomes recorded and the group open."""
+    member = Recipient(Key(b"k" * 12), 2, "a@example.com", None, "[]", state, 1, None if due is None else Instant(due))
+    assert in_doubt(member, Instant(100)) is doubtful

@@ -61,7 +61,7 @@ class Batches:
         trace = self._journals.read(home.campaign, group.owner, opened.number, group.fence)
         if trace is Trace.ALIVE and wait:
             return False
-        members = self._messages.find(home, opened.number, group.keys)
+        members = [each for each in self._messages.find(home, opened.number, group.keys) if in_doubt(each, group.at)]
         now = self._clock.now()
         self.record(home, opened, list(settle_group(members, trace, now, policies.unknown_due(now))), ())
         return True
@@ -84,8 +84,14 @@ class Batches:
         return [name for name in self._journals.dead(home.campaign) if name != owner]
 
 
+def in_doubt(member: Recipient, since: Instant) -> bool:
+    """Whether a member of a group opened at `since` has no outcome recorded by the group's owner: a home may have stored the
+    outcomes and not yet closed the group (ports.messages). What was due when the group was opened is still as it was then."""
+    return member.state is MessageState.PENDING or (member.due is not None and member.due <= since)
+
+
 def settle_group(members: Sequence[Recipient], trace: Handed | Trace, now: Instant, due: Instant | None) -> Iterator[Settlement]:
-    """What becomes of the members of a group left open. `members` are in doubt: work when the group was opened, not recorded."""
+    """What becomes of the members of a group left open that are in doubt."""
     for member in members:
         if not isinstance(trace, Handed):
             yield _unknown(member, UNCERTAIN, now, due)

@@ -107,6 +107,8 @@ class Recipient(NamedTuple):
     state: MessageState
     attempt: int
     """Attempts already recorded: 0 for a new message."""
+    due: Instant | None = None
+    """As recorded: when it is to be tried, or decided."""
 
 
 class Settlement(NamedTuple):

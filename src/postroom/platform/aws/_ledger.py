@@ -189,6 +189,7 @@ def recipient(record: Record) -> Recipient:
         str(record["values"]),
         MessageState(int(record["state"])),
         int(record["attempt"]),
+        instant(record, "due"),
     )
 
 
@@ -196,7 +197,7 @@ def message(number: int, record: Record) -> Message:
     """The whole record."""
     return Message(
         number,
-        *recipient(record),
+        *recipient(record)[:-1],
         instant(record, "at"),
         instant(record, "due"),
         int(record.get("code", 0)),

@@ -60,8 +60,8 @@ EXTEND = "UPDATE batch SET lease_until = ? WHERE number = ?"
 GIVE_BACK = "UPDATE batch SET owner = NULL, lease_until = NULL WHERE number = ?"
 
 _AS_JSON = """
-SELECT json_group_array(json_array(hex(key), line, address, name, cells, state, attempt)) FROM (
-  SELECT m.key, m.line, m.address, m.name, m.cells, coalesce(o.state, 0) AS state, coalesce(o.attempt, 0) AS attempt
+SELECT json_group_array(json_array(hex(key), line, address, name, cells, state, attempt, due)) FROM (
+  SELECT m.key, m.line, m.address, m.name, m.cells, coalesce(o.state, 0) AS state, coalesce(o.attempt, 0) AS attempt, o.due
     FROM message m LEFT JOIN outcome o ON o.batch = m.batch AND o.key = m.key
    WHERE m.batch = :batch AND {condition} ORDER BY m.key LIMIT :limit)
 """

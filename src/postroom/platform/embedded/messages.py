@@ -177,8 +177,8 @@ class SqliteMessages:
             _known(db, home)
             (rows,) = db.execute(statement, values).fetchone()
         return [
-            Recipient(Key(bytes.fromhex(key)), line, address, name, cells, MessageState(state), attempt)
-            for key, line, address, name, cells, state, attempt in orjson.loads(rows)
+            Recipient(Key(bytes.fromhex(key)), line, address, name, cells, MessageState(state), attempt, due)
+            for key, line, address, name, cells, state, attempt, due in orjson.loads(rows)
         ]
 
     def list(

@@ -94,7 +94,8 @@ class Messages(Protocol):
         """Take the lease and a new fence; None while somebody else holds a live lease (an owner in `dead` holds none).
 
         The same owner may open again (its earlier fence is then old). The group a predecessor left open stays open until
-        `record` settles or replaces it. `NotFound`: no such batch.
+        `record` settles or replaces it. `NotFound`: no such batch. Of its keys those are in doubt that are still work as of the
+        group's `at` (`find` tells): the others have their outcome already.
         """
         ...
 
