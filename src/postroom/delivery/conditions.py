@@ -1,7 +1,7 @@
 """Lets a condition ask about a value that a row does not have: `{% if plan == "club" %}` is simply false then.
 
-MiniJinja's strict mode, which finds a missing value where it is put out, also refuses to compare one. So in conditions, and nowhere
-else, a column's name reads as empty text where the row has none; `is defined` still tells the truth.
+MiniJinja's strict mode, which finds a missing value where it is put out, also refuses to compare one. So in conditions, and
+nowhere else, a column's name reads as empty text where the row has none; `is defined` still tells the truth.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an expression in a template may use, and how much longer than a row's values its result can be.
 
-The words below are the language: a filter, method or function that is not among them is refused, because what nobody looked at may
-repeat text a million times. See delivery.growth for why fuel alone is not enough.
+The words below are the language: a filter, method or function that is not among them is refused, because what nobody looked at
+may repeat text a million times. See delivery.growth for why fuel alone is not enough.
 """
 
 from __future__ import annotations

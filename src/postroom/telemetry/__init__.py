@@ -1,1 +1,1 @@
-"""Logs, metrics, traces, alerts."""
+"""What the platform says about itself. Logs now; metrics, traces and alerts join them here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from typing import Annotated
 
 import typer
@@ -12,11 +12,12 @@ from postroom.entrypoints.cli.session import FAILED, session
 from postroom.errors import PostroomError
 from postroom.model.campaign import Home
 from postroom.model.tenant import DEFAULT_TENANT
+from postroom.telemetry.logs import write_logs
 
 
 def worker_command(campaign: Annotated[str, typer.Option(help="Work for this campaign only, until it ends.")] = "") -> None:
     """Import, schedule and send until told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    write_logs(sys.stderr)
     try:
         with session() as postroom:
             code = worker.run(postroom, Home(DEFAULT_TENANT, campaign) if campaign else None)
