@@ -78,6 +78,11 @@ class Run:
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"still running after {seconds:g} s; it said:\n{self.stderr}") from error
 
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+        """Wait for a condition while it runs."""
+        until(lambda: condition() or not self.running, what, seconds)
+        assert condition(), f"it ended before {what}; it said:\n{self.stderr}"
+
     def interrupt(self) -> None:
         """Ctrl-C."""
         self.process.send_signal(signal.SIGINT)

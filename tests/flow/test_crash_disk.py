@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def assert_one_sentence(stderr: str, *words: str) -> None:
 
 def test_a_disk_that_fills_up_in_the_middle(office: Office, disk: Path, sink: SmtpSink) -> None:
     run = office.send()
-    until(lambda: len(sink.accepted) > 1_500, "mail")
+    run.until(lambda: len(sink.accepted) > 1_500, "mail")
     filler = fill(disk)
     assert run.wait() == 1
     assert_one_sentence(run.stderr, "full", "room")
@@ -109,7 +110,7 @@ def test_a_full_disk_at_the_start_makes_nothing(office: Office, disk: Path, sink
 
 def test_a_read_only_disk(office: Office, disk: Path, sink: SmtpSink) -> None:
     run = office.send()
-    until(lambda: len(sink.accepted) > 1_500, "mail")
+    run.until(lambda: len(sink.accepted) > 1_500, "mail")
     for pid in office.processes():
         os.kill(pid, signal.SIGKILL)
     run.process.wait()
@@ -130,3 +131,21 @@ def test_a_read_only_disk(office: Office, disk: Path, sink: SmtpSink) -> None:
     assert_exact(office.messages(), sink.recipients())
     assert counts["sent"] + counts["unknown"] == len(PEOPLE)
     assert counts["unknown"] <= 2 * CONNECTIONS
+
+
+def test_workers_that_may_write_no_more_are_replaced(make_office: MakeOffice, sink: SmtpSink) -> None:
+    """A limit on file sizes, which needs no root; only the workers that run now are under it."""
+    office = make_office(sink.port, connections=CONNECTIONS)
+    write_csv(office.recipients, PEOPLE)
+    run = office.send("--json")
+    run.until(lambda: len(sink.accepted) > 1_500, "mail")
+    limited = office.workers()
+    for pid in limited:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, 1))
+    assert run.wait() in (0, 3), run.stderr
+    assert not set(limited) & set(office.processes())
+    shown = parse(run.stdout)
+    assert_exact(office.messages(), sink.recipients())
+    assert_adds_up(shown)
+    assert shown["counts"]["sent"] + shown["counts"]["unknown"] == len(PEOPLE)
+    assert shown["counts"]["unknown"] <= len(limited) * CONNECTIONS

@@ -17,6 +17,7 @@ import pytest
 from postroom.model.batch import GROUP_SIZE
 from postroom.model.message import MessageState
 from postroom.pipeline.sender.campaign import CONCURRENT_BATCHES
+from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 from tests.flow.campaign_kit import MakeOffice, Office, Run, assert_adds_up, assert_exact, parse, until, write_csv
 
@@ -141,7 +142,7 @@ def test_after_a_power_cut_whole_groups_are_in_doubt_and_nobody_gets_it_twice(ma
         office = make_office(sink.port, connections=CONNECTIONS)
         write_csv(office.recipients, PEOPLE[:6_000])
         run = office.send()
-        until(lambda: len(sink.accepted) > 1_500, "mail")
+        run.until(lambda: len(sink.accepted) > 1_500, "mail")
         for pid in office.processes():
             os.kill(pid, signal.SIGKILL)
         run.process.wait()
@@ -156,3 +157,48 @@ def test_after_a_power_cut_whole_groups_are_in_doubt_and_nobody_gets_it_twice(ma
     assert 0 < counts["unknown"] <= 2 * CONCURRENT_BATCHES * GROUP_SIZE
     assert counts["sent"] + counts["unknown"] == 6_000
     assert_exact(office.messages(), sink.recipients())
+
+
+def test_killing_the_command_alone_leaves_nothing_in_doubt(make_office: MakeOffice) -> None:
+    """Its workers notice, drain what is in flight, and end."""
+    with SmtpSink([], QUIET) as sink:
+        office = make_office(sink.port, connections=CONNECTIONS)
+        write_csv(office.recipients, PEOPLE[:6_000])
+        run = office.send()
+        run.until(lambda: len(sink.accepted) > 1_500, "mail")
+        run.kill()
+        until(lambda: not office.processes(), "the orphans to end", seconds=10)
+        assert len(sink.accepted) < 6_000
+        assert office.status()["counts"]["sent"] == len(sink.accepted)
+        assert office.finish() == 0
+    assert_exact(office.messages(), sink.recipients())
+
+
+def test_killed_while_the_server_misbehaves_too(make_office: MakeOffice) -> None:
+    rules = [
+        Rule("connect", "hang_up", 421, "4.3.2 later", every=29),
+        Rule("mail", "hang_up", 421, "4.3.2 later", every=499),
+        Rule("rcpt", "reply", 550, "5.1.1 nobody", to="p*9@*"),
+        Rule("rcpt", "reply", 450, "4.2.0 greylisted", to="p*8@*", first=1),
+        Rule("dot", "reply", 451, "4.3.0 again", to="p*71@*", first=1),
+        Rule("dot", "drop", to="p*13@*", times=3),
+        Rule("dot", "accept_drop", to="p*33@*", times=3),
+        Rule("dot", "accept_garble", to="p*53@*", times=3),
+    ]
+    people = PEOPLE[:6_000]
+    with SmtpSink(rules, QUIET) as sink:
+        office = make_office(sink.port, connections=CONNECTIONS, retry_after="1s")
+        write_csv(office.recipients, people)
+        killer = Killer(office, 6)
+        kill_while_sending(killer, sink)
+        assert killer.finish() == 3
+        until(lambda: not office.processes(), "the last worker to end")
+    ledger, shown = office.messages(), office.status()
+    assert killer.kills >= 3
+    assert_exact(ledger, sink.recipients())
+    assert_adds_up(shown)
+    assert {message.state.label for message in ledger.values()} <= {"sent", "bounced", "unknown"}
+    assert {a for a, message in ledger.items() if message.state is MessageState.BOUNCED} >= {
+        a for a, message in ledger.items() if "9@" in a and message.state is not MessageState.UNKNOWN
+    }
+    assert shown["counts"]["unknown"] <= CONNECTIONS * killer.workers_killed + 3 * 3

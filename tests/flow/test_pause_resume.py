@@ -7,7 +7,7 @@ import time
 
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
-from tests.flow.campaign_kit import MakeOffice, Run, assert_adds_up, assert_exact, parse, until, write_csv
+from tests.flow.campaign_kit import MakeOffice, Run, assert_adds_up, assert_exact, parse, write_csv
 
 QUIET = Options(keep_content=False)
 PAUSES = 5
@@ -30,8 +30,8 @@ def test_a_hundred_thousand_paused_and_resumed_five_times(make_office: MakeOffic
         write_csv(office.recipients, (f"p{n}@x{n % 97}.example" for n in range(total)))
         run = office.send("--json")
         for pause in range(PAUSES):
-            mark = max(len(sink.accepted), pause * total // PAUSES) + chance.randrange(500, total // PAUSES - 2_000)
-            until(lambda: len(sink.accepted) >= mark, "mail", seconds=60)  # noqa: B023
+            mark = max(len(sink.accepted), pause * total // PAUSES) + chance.randrange(500, total // PAUSES - 8_000)
+            run.until(lambda: len(sink.accepted) >= mark, "mail", seconds=60)  # noqa: B023
             asked = time.time()
             run.interrupt()
             assert_paused(run)
@@ -55,7 +55,7 @@ def test_a_pause_waits_for_what_is_in_flight(make_office: MakeOffice) -> None:
         office = make_office(sink.port)
         write_csv(office.recipients, ["late@x.example", *(f"p{n}@x.example" for n in range(4_000))])
         run = office.send("--json")
-        until(lambda: "late@x.example" in sink.dots, "the slow one")
+        run.until(lambda: "late@x.example" in sink.dots, "the slow one")
         run.interrupt()
         assert_paused(run)
         assert office.messages()["late@x.example"].state.label == "sent"
@@ -69,9 +69,9 @@ def test_a_second_ctrl_c_abandons_and_resuming_settles(make_office: MakeOffice) 
         office = make_office(sink.port, drain="60s")
         write_csv(office.recipients, ["mute@x.example", *(f"p{n}@x.example" for n in range(4_000))])
         run = office.send("--json")
-        until(lambda: "mute@x.example" in sink.dots, "the one without an answer")
+        run.until(lambda: "mute@x.example" in sink.dots, "the one without an answer")
         run.interrupt()
-        until(lambda: "pausing" in run.stderr, "the first Ctrl-C to be seen")
+        run.until(lambda: "pausing" in run.stderr, "the first Ctrl-C to be seen")
         begun = time.monotonic()
         run.interrupt()
         assert run.wait() == 1
@@ -94,7 +94,7 @@ def test_an_interrupted_import_goes_on(make_office: MakeOffice) -> None:
         office = make_office(sink.port)
         write_csv(office.recipients, (f"p{n % unique}@x.example" for n in range(rows)))
         run = office.send()
-        until(lambda: "importing" in run.stderr, "the import")
+        run.until(lambda: "importing" in run.stderr, "the import")
         run.interrupt()
         assert_paused(run)
         assert f"go on with: postroom send --resume {office.campaign}\n" in run.stderr
