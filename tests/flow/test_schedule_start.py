@@ -41,7 +41,7 @@ def switch_off(office: Office, run: Run) -> None:
 
 def test_it_starts_at_that_time_of_that_zone(make_office: MakeOffice) -> None:
     with SmtpSink([], QUIET) as sink:
-        office = make_office(sink.port)
+        office = make_office(sink.port, schedule_grace="0s")
         at = in_a_moment(5)
         run = schedule(office, at)
         assert sink.accepted == []
@@ -77,7 +77,7 @@ def test_paused_before_its_time_and_resumed_it_still_waits_for_it(make_office: M
 
 def test_its_time_passed_while_the_machine_was_off(make_office: MakeOffice) -> None:
     with SmtpSink([], QUIET) as sink:
-        office = make_office(sink.port, schedule_grace="1s")
+        office = make_office(sink.port, schedule_grace="0s")
         at = in_a_moment(5)
         run = schedule(office, at)
         switch_off(office, run)

@@ -20,6 +20,8 @@ from postroom.model.campaign import Campaign, CampaignState, Home
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
 
+_PROMPT_MS = 1_000  # a timer fires a moment after its time even when all is well: without any grace nothing would ever start
+
 
 class Scheduler:
     """See the module's text."""
@@ -60,7 +62,7 @@ class Scheduler:
 
     def _start_or_pause(self, campaign: Campaign) -> Campaign:
         schedule, now = campaign.schedule, self._clock.now()
-        if schedule is not None and now > schedule.at + schedule.grace_ms:
+        if schedule is not None and now > schedule.at + max(schedule.grace_ms, _PROMPT_MS):
             late = (now - schedule.at) // 60_000
             reason = f"its time passed {late} minutes ago while nothing was running: resume it to send now, or cancel it"
             return self._campaigns.transition(campaign, CampaignState.PAUSED, reason=reason)
