@@ -122,16 +122,17 @@ def test_an_orphan_that_is_stopped_past_its_lease_does_no_harm_when_it_wakes(mak
         run.until(lambda: "mute@x.example" in sink.dots and len(sink.accepted) > 300, "mail")
         (orphan,) = office.workers()
         run.kill()
-        os.kill(orphan, signal.SIGSTOP)  # in the 4 s that it waits for the answer that never comes
+        stop_without_locks(office, orphan)  # in the 4 s that it waits for the answer that never comes
         done = office.resume("--json")
         assert done.wait() == 3
         assert office.processes() == [orphan]
         accepted, changes = sink.recipients(), office.changes()
         os.kill(orphan, signal.SIGCONT)
         until(lambda: not office.processes(), "the orphan to end")
-        assert sink.recipients() == accepted
         assert office.changes() == changes
     counts = parse(done.stdout)["counts"]
     assert_exact(office.messages(), sink.recipients())
+    late = set(sink.recipients()) - set(accepted)  # handed over before it was stopped, still on their way out of it
+    assert len(late) <= CONNECTIONS
     assert counts["sent"] + counts["unknown"] == 2_001
     assert counts["unknown"] <= CONCURRENT_BATCHES * GROUP_SIZE

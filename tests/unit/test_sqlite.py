@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, Corrupt, StorageFull, Unavailable, Unsupported
+from postroom.platform.embedded._files import FileLock
 from postroom.platform.embedded._sqlite import SIDE_FILES, Database, Synchronous, remove_database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,6 +186,14 @@ with database.write() as connection:
     process.communicate(timeout=10)
     assert process.returncode == -signal.SIGKILL
     assert tally(database) == 1
+
+
+def test_whoever_waits_too_long_says_for_whom(path: Path, database: Database) -> None:
+    lock = FileLock(path.with_name(path.name + "-lock"))
+    with database.write(), pytest.raises(Unavailable, match=f"process {os.getpid()}: end it, or let it continue"):
+        lock.acquire(patience_s=0.1)
+    lock.acquire(patience_s=0.1)
+    lock.close()
 
 
 def test_threads_of_one_process_take_turns(database: Database) -> None:

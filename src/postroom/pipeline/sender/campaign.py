@@ -1,7 +1,8 @@
 """One campaign in one worker: claims batches while the campaign is sending, several at a time, until all are done.
 
 Several, because a group ends with the slowest of its messages: other batches fill the connections meanwhile. Each open
-group is also what a power cut leaves in doubt, so no more than are needed.
+group is also what a power cut leaves in doubt, so no more than are needed: two, and more only while slow recipients leave
+the mailer without work.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from postroom.pipeline.sender.batch import BatchRun
 from postroom.pipeline.sender.means import Means
 
 CONCURRENT_BATCHES = 6
+"""At most."""
+_USUAL = 2
+_LOOK_AGAIN_S = 0.1  # how soon a mailer without work gets one batch more
 _LOOK_S = 0.4  # how often the campaign's state is read: a pause takes effect within a second
 _CLAIM = 16
 _log = logging.getLogger(__name__)
@@ -69,17 +73,20 @@ class CampaignRun:
 
     def _free(self) -> int:
         """How many batches may begin. While the provider cannot be reached none; when it is to be tried again one, to try it."""
-        health = self._means.mailer.health()
-        if health.open:
-            return CONCURRENT_BATCHES - len(self._running)
-        return 1 if health.retry_in_s <= 0 and not self._running else 0
+        mailer, running = self._means.mailer, len(self._running)
+        health = mailer.health()
+        if not health.open:
+            return 1 if health.retry_in_s <= 0 and not running else 0
+        if running < _USUAL:
+            return _USUAL - running
+        return 1 if running < CONCURRENT_BATCHES and not mailer.waiting else 0
 
     async def _reap(self) -> None:
         """Wait for the first batch to end, a moment at most."""
         if not self._running:
             await _wait(self._means.stopping, 0.05)
             return
-        done, _ = await asyncio.wait(self._running, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(self._running, timeout=_LOOK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             del self._running[task]
         for task in done:

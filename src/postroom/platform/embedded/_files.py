@@ -1,8 +1,8 @@
 """What every file of the embedded home needs: locks that die with their holder, renames that last, errors in our words.
 
-A lock is `flock` on a side file: a waiter sleeps in the kernel and wakes the moment it is free, and a killed process
-leaves nothing to clean up. It has no time limit: its holders keep it for one transaction or one rename, so only a
-stopped (not a dead) process can make others wait, and then nobody could write in any case.
+A lock is `flock` on a side file: a killed process leaves nothing to clean up. Its holders keep it for one transaction or
+one rename, mostly a millisecond, so who waits looks again soon, and ever more seldom. Only a stopped (not a dead) process
+can make others wait for long: after half a minute they say whom they wait for.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from postroom.errors import PostroomError, StorageFull, Unavailable
 
 _NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file may grow no more"}
 _NO_WRITING = {errno.EROFS: "the disk is read-only", errno.EACCES: "permission is missing", errno.EPERM: "permission is missing"}
+
+
+LOCK_PATIENCE_S = 30.0
+_SHORTEST_WAIT_S = 0.000_05
+_LONGEST_WAIT_S = 0.005
 
 
 def storage_error(error: OSError, path: Path | str) -> PostroomError:
@@ -57,20 +63,30 @@ class FileLock:
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._path = path
 
-    def acquire(self) -> None:
-        """Wait for the lock, however long. `Unavailable`: the file system keeps no locks."""
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
-        except OSError as error:
-            raise storage_error(error, self._path) from error
+    def acquire(self, patience_s: float = LOCK_PATIENCE_S) -> None:
+        """Wait for the lock. `Unavailable`: somebody kept it for `patience_s`, or the file system keeps no locks."""
+        wait, deadline = _SHORTEST_WAIT_S, time.monotonic() + patience_s
+        while not self.try_acquire():
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{self._path} is kept locked by {self._holder()}: end it, or let it continue, and go on.")
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_S)
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free."""
+        """Take the lock if it is free. `Unavailable`: the file system keeps no locks."""
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            raise storage_error(error, self._path) from error
+        with suppress(OSError):  # only for whoever waits too long: a full disk keeps nobody from locking
+            os.pwrite(self._handle, b"%-20d" % os.getpid(), 0)
         return True
+
+    def _holder(self) -> str:
+        pid = os.pread(self._handle, 20, 0).decode("ascii", "replace").strip()
+        return f"process {pid}" if pid else "another process"
 
     def release(self) -> None:
         """Let the next one in."""

@@ -2,7 +2,7 @@
 
 - **Durable**: WAL; with `synchronous=FULL` a committed transaction survives a power cut, with `NORMAL` a killed
   process but the last moments may be lost with the power.
-- **Writers** never poll: a process takes a file lock (woken at once, gone with a killed process) before SQLite's own.
+- **Writers** take a file lock (gone with a killed process, and it names its holder) before SQLite's own.
 - **Connections**: one writes, guarded by a lock; those that read are borrowed from a pool and see one snapshot each,
   so a long export never holds up a commit, and threads that come and go leak nothing.
 - **A crash** at any line leaves the last committed state; SQLite recovers it when the file is next opened.
