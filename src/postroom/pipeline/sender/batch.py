@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import ParamSpec
 
 from postroom.errors import LeaseLost, Temporary
-from postroom.model.batch import GROUP_SIZE, OpenBatch
+from postroom.model.batch import OpenBatch
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.pipeline.sender.means import Means
 from postroom.pipeline.sender.outgoing import Outgoing
@@ -88,9 +88,11 @@ class BatchRun:
 
     async def _send(self, opened: OpenBatch, work: Sequence[Recipient]) -> None:
         means = self._means
-        for candidates in _groups(work):
-            if means.stopping.is_set():
-                break
+        begun = 0
+        while begun < len(work) and not means.stopping.is_set():
+            size = await means.pace.group_size()
+            candidates = work[begun : begun + size]
+            begun += size
             group: list[Recipient] = []
             await self._durably(self._open_group, opened, candidates, group)
             await self._send_group(group)
@@ -206,8 +208,3 @@ class BatchRun:
         self._outstanding -= count
         if not self._outstanding and self._group_done is not None and not self._group_done.done():
             self._group_done.set_result(None)
-
-
-def _groups(work: Sequence[Recipient]) -> Iterator[Sequence[Recipient]]:
-    for first in range(0, len(work), GROUP_SIZE):
-        yield work[first : first + GROUP_SIZE]

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from postroom.clock import Clock, Instant
+from postroom.model.batch import GROUP_SIZE
 from postroom.model.message import Recipient
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.platform.mail.port import Mailer
 from postroom.platform.ports.rates import Grant, Rates
 
-_ASK_AGAIN_S = 1.0  # how long "no limit" is believed: a slowed bucket is noticed within a second
+_ASK_AGAIN_S = 1.0  # how long a rate is believed: a slowed bucket is noticed within a second
+_GROUP_S = 0.5
 _GRANT = 64  # reserved at a time: what a crash wastes of the rate
 _TICK_S = 0.005  # messages due within one tick leave together
 _LINE = 32  # a limited campaign keeps the mailer's line this short, so that a stall is not followed by a burst
@@ -26,11 +28,17 @@ class Pace:
         self._off_loop = off_loop
         self._clock = clock
         self._mailer = mailer
-        self._free_until = 0.0
+        self._known: list[float | None] = []
+        self._known_until = 0.0
+
+    async def group_size(self) -> int:
+        """How many messages to open at once: as many as leave within a moment, so that a slow campaign is seen to move."""
+        limits = [limit for limit in await self._limits() if limit is not None]
+        return max(1, min(GROUP_SIZE, round(min(limits) * _GROUP_S))) if limits else GROUP_SIZE
 
     async def release(self, group: Sequence[Recipient], stopping: asyncio.Event) -> AsyncIterator[Sequence[Recipient]]:
         """The group in parts, each when it may leave; ends early when `stopping` is set."""
-        if await self._unlimited():
+        if all(limit is None for limit in await self._limits()):
             yield group
             return
         left = list(group)
@@ -78,14 +86,15 @@ class Pace:
         for bucket in self._buckets:
             self._rates.refund(bucket, count, self._clock.now())
 
-    async def _unlimited(self) -> bool:
+    async def _limits(self) -> list[float | None]:
+        """The buckets' rates in force, as known a moment ago."""
         now = self._clock.monotonic()
-        if now >= self._free_until:
-            limits = await self._off_loop(self._limits)
-            self._free_until = now + _ASK_AGAIN_S if all(limit is None for limit in limits) else 0.0
-        return self._free_until > 0
+        if now >= self._known_until:
+            self._known = await self._off_loop(self._current)
+            self._known_until = now + _ASK_AGAIN_S
+        return self._known
 
-    def _limits(self) -> list[float | None]:
+    def _current(self) -> list[float | None]:
         return [self._rates.current(bucket, self._clock.now()) for bucket in self._buckets]
 
 

@@ -1,0 +1,89 @@
+"""When messages may leave: never faster than the slowest bucket, and in groups that are seen to move."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.clock import SystemClock
+from postroom.model.batch import GROUP_SIZE
+from postroom.model.message import MessageState, Recipient
+from postroom.model.shard import Key
+from postroom.pipeline.sender.off_loop import OffLoop
+from postroom.pipeline.sender.pace import Pace
+from postroom.platform.embedded.rates import SqliteRates
+from postroom.platform.ports.rates import Limit
+from tests.fakes.mailer import ScriptedMailer
+
+GROUP = [Recipient(Key(n.to_bytes(12, "big")), n, f"p{n}@x.example", None, "[]", MessageState.PENDING, 0) for n in range(100)]
+
+
+@pytest.fixture
+def rates(tmp_path: Path) -> Iterator[SqliteRates]:
+    made = SqliteRates(tmp_path / "rates.db")
+    yield made
+    made.close()
+
+
+def _pace(rates: SqliteRates, *buckets: str) -> Pace:
+    return Pace(rates, buckets, OffLoop(), SystemClock(), ScriptedMailer())
+
+
+async def _release(pace: Pace, stopping: asyncio.Event, *, stop_after: int | None = None) -> list[float]:
+    """When each message left, in seconds."""
+    began, left = time.monotonic(), list[float]()
+    async for part in pace.release(GROUP, stopping):
+        left += [time.monotonic() - began] * len(part)
+        if stop_after is not None and len(left) >= stop_after:
+            stopping.set()
+    return left
+
+
+def test_without_a_limit_a_group_leaves_at_once(rates: SqliteRates) -> None:
+    async def run() -> list[float]:
+        return await _release(_pace(rates, "provider", "campaign"), asyncio.Event())
+
+    left = asyncio.run(run())
+    assert len(left) == len(GROUP)
+    assert left[-1] - left[0] == 0
+
+
+def test_the_slowest_bucket_rules_and_messages_are_spread_evenly(rates: SqliteRates) -> None:
+    rates.limit("provider", Limit(per_second=10_000))
+    rates.limit("campaign", Limit(per_second=200))
+
+    async def run() -> list[float]:
+        return await _release(_pace(rates, "provider", "campaign"), asyncio.Event())
+
+    left = asyncio.run(run())
+    assert len(left) == len(GROUP)
+    for n, moment in enumerate(left):
+        assert moment >= n / 200 - 0.12, "the bucket keeps a tenth of a second of unused time"
+
+
+def test_stopping_ends_the_release_and_gives_the_rest_back(rates: SqliteRates) -> None:
+    rates.limit("campaign", Limit(per_second=100, per_day=1_000))
+
+    async def run() -> list[float]:
+        return await _release(_pace(rates, "campaign"), asyncio.Event(), stop_after=20)
+
+    left = asyncio.run(run())
+    assert 20 <= len(left) < len(GROUP)
+    now = SystemClock().now()
+    rates.limit("campaign", Limit(per_day=1_000))
+    rest = 0
+    while granted := rates.reserve("campaign", 1_000, now).count:
+        rest += granted
+    assert rest == 1_000 - len(left)
+
+
+@pytest.mark.parametrize(
+    ("per_second", "size"), [(None, GROUP_SIZE), (0.1, 1), (2, 1), (50, 25), (200, 100), (100_000, GROUP_SIZE)]
+)
+def test_a_slow_campaign_opens_small_groups(rates: SqliteRates, per_second: float | None, size: int) -> None:
+    rates.limit("campaign", Limit(per_second=per_second))
+    assert asyncio.run(_pace(rates, "provider", "campaign").group_size()) == size
