@@ -13,6 +13,7 @@ Not usable across a fork: open it in the child.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ SIDE_FILES = ("-wal", "-shm", "-lock")
 
 _BUSY_TIMEOUT_S = 10.0  # only for programs that do not take our file lock: the sqlite3 shell, a backup
 _CACHED_STATEMENTS = 512
+_LEAST_ROOM_BYTES = 65_536
 _IDLE_READERS = 4
 _CHECKPOINT_PAGES = 4_000  # 16 MB of WAL: a checkpoint costs two syncs, so not every 4 MB
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
@@ -46,7 +48,8 @@ def database_error(error: sqlite3.Error, path: Path) -> PostroomError | None:
     code = getattr(error, "sqlite_errorcode", 0)
     primary = code & 0xFF
     if primary in _FULL_CODES or code in _FULL_IO_CODES:
-        return StorageFull(f"Cannot write {path}: {error}. Make room or give permission, then go on; nothing was changed.")
+        reason = "the disk is full" if _is_full(path) else str(error)  # SQLite may call that an I/O error
+        return StorageFull(f"Cannot write {path}: {reason}. Make room or give permission, then go on; nothing was changed.")
     if primary in _BUSY_CODES:
         return Unavailable(f"{path} is in use by another program: {error}.")
     if primary in _CORRUPT_CODES:
@@ -56,6 +59,12 @@ def database_error(error: sqlite3.Error, path: Path) -> PostroomError | None:
     if primary == sqlite3.SQLITE_TOOBIG:
         return TooLarge(f"A value is too large for {path}: {error}.")
     return None
+
+
+def _is_full(path: Path) -> bool:
+    with suppress(OSError):
+        return shutil.disk_usage(path.parent).free < _LEAST_ROOM_BYTES
+    return False
 
 
 class Database:
