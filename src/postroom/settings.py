@@ -140,7 +140,8 @@ KINDS = {
         "an http or https URL without a query",
         "none",
         "The address under which recipients reach this installation. Tracking links, the opens pixel and the unsubscribe link "
-        "exist only when it is set.",
+        "exist only when it is set. This release composes them and does not answer them yet (`/t/…`, `/u/…`): set it only where "
+        "something of yours does.",
     ),
     "bounce_domain": Kind(
         _domain,

@@ -197,9 +197,17 @@ def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -
         checks.append(("mail server", _no_relay))
     else:
         checks.append(("mail server", lambda: examine_relay(parse_provider(settings.mail))))
+    if settings.public_url is not None:
+        checks.append(("public URL", partial(_unanswered, settings.public_url)))
     if domain is not None:
         checks.append((f"domain {domain}", partial(examine_domain, domain, selectors, Resolver())))
     return Doctor(checks)
+
+
+def _unanswered(public_url: str) -> Iterator[Finding]:
+    text = f"links, pixel and unsubscribe lead to {public_url}, and this release does not answer there yet"
+    todo = "unset POSTROOM_PUBLIC_URL unless a server of yours answers /t/ and /u/"
+    yield Finding("public URL", Level.WARN, text, todo)
 
 
 def _no_relay() -> Iterator[Finding]:

@@ -66,6 +66,8 @@ class Draft:
     variables: dict[str, str]
     missing: MissingPolicy = MissingPolicy.ERROR
     attachments: tuple[AttachedFile, ...] = ()
+    track_opens: bool = True
+    track_clicks: bool = True
     provider: str
     schedule: Schedule | None = None
     policies: Policies
@@ -289,6 +291,8 @@ def _content(home: Home, draft: Draft, public_url: str | None) -> Content:
         variables=tuple(draft.variables.items()),
         missing=draft.missing,
         attachments=attachments,
+        track_opens=draft.track_opens,
+        track_clicks=draft.track_clicks,
         public_url=public_url,
     )
 

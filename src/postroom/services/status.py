@@ -44,7 +44,7 @@ class Status:
         return self.done / self.seconds if self.seconds > 0 else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """As in docs/reference/cli.md."""
+        """As in docs/reference/status.md."""
         campaign, source, counts = self.campaign, self.campaign.source, self.counts.as_dict()
         return {
             "id": campaign.home.campaign,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -54,9 +55,14 @@ def attached(path: Path) -> AttachedFile:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise Invalid(f"--attach {path} cannot be read: {error.strerror}") from error
+        raise Invalid(f"{path} cannot be read: {error.strerror}") from error
     kind, encoding = mimetypes.guess_type(path.name)
     return AttachedFile(path.name, kind if kind and not encoding else "application/octet-stream", content)
+
+
+def inline(path: Path) -> AttachedFile:
+    """A picture within every message, its content id the file's name; `Invalid`."""
+    return replace(attached(path), content_id=path.name)
 
 
 def variables(given: list[str]) -> dict[str, str]:

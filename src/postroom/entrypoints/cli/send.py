@@ -49,6 +49,11 @@ def send_command(
         MissingPolicy, typer.Option(help="A row without a value the template needs: an error, or empty text.")
     ] = MissingPolicy.ERROR,
     attach: Annotated[list[Path] | None, typer.Option(help="File for every message; again for more.")] = None,
+    inline: Annotated[
+        list[Path] | None, typer.Option(help="Picture shown by the template as cid:<its file name>; again for more.")
+    ] = None,
+    track_opens: Annotated[bool, typer.Option(help="With a public URL: a pixel that tells of opens.")] = True,
+    track_clicks: Annotated[bool, typer.Option(help="With a public URL: links that tell of clicks.")] = True,
     resume: Annotated[str | None, typer.Option(help="Go on with this campaign: after a pause, a crash, a kill.")] = None,
     dry_run_: Annotated[
         bool, typer.Option("--dry-run", help="Check template and recipients, compose every message, send nothing.")
@@ -74,7 +79,7 @@ def send_command(
             if absent or template is None or recipients is None:
                 raise Invalid(f"missing {', '.join(absent)} (or --resume ID to go on with a campaign)")
             draft = Draft(
-                name=name or template.stem,
+                name=(name or template.stem) + (" (dry run)" if dry_run_ else ""),
                 html=making.read_template(template),
                 text=making.read_text(text) if text is not None else None,
                 subject=subject,
@@ -82,7 +87,11 @@ def send_command(
                 reply_to=reply_to,
                 variables=making.variables(set_ or []),
                 missing=missing,
-                attachments=tuple(making.attached(path) for path in attach or []),
+                attachments=tuple(
+                    [making.attached(path) for path in attach or []] + [making.inline(path) for path in inline or []]
+                ),
+                track_opens=track_opens,
+                track_clicks=track_clicks,
                 provider=DEFAULT_PROVIDER,
                 schedule=making.schedule(at, timezone, postroom) if at else None,
                 policies=making.policies(postroom.settings, rate, unknown),
