@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from postroom.clock import Instant, SystemClock
+from postroom.errors import StorageFull
 from postroom.model.message import MessageState, Settlement
 from postroom.model.shard import Key
 from postroom.platform.embedded import journal as journal_module
@@ -40,6 +43,11 @@ signal.pause()
 @pytest.fixture
 def journals(tmp_path: Path) -> FileJournals:
     return FileJournals(tmp_path, SystemClock())
+
+
+def _written(page: Path) -> bytes:
+    """Without the room that is left."""
+    return page.read_bytes().rstrip(b"\0")
 
 
 def _worker(root: Path) -> tuple[subprocess.Popen[str], str]:
@@ -106,7 +114,7 @@ def test_a_torn_line_is_not_taken_for_an_answer(journals: FileJournals, tmp_path
     page.handing(B)
     page.answered(SENT._replace(reply="refused by [192.0.2.1]"))
     path = tmp_path / "campaign" / journal.owner / "3-7"
-    path.write_bytes(path.read_bytes()[:-cut])
+    path.write_bytes(_written(path)[:-cut])
     journal.close()
     assert journals.read("campaign", journal.owner, 3, 7) == Handed(frozenset({B}), {})
 
@@ -116,7 +124,7 @@ def test_a_torn_last_line_is_not_taken_for_an_answer(journals: FileJournals, tmp
     with process:
         process.kill()
     page = tmp_path / "campaign" / owner / "3-7"
-    page.write_bytes(page.read_bytes()[:-9])
+    page.write_bytes(_written(page)[:-9])
     assert journals.read("campaign", owner, 3, 7) == Handed(frozenset({A, B}), {})
 
 
@@ -147,3 +155,47 @@ def test_the_dead_are_forgotten_and_the_living_are_not(journals: FileJournals, t
     assert journals.dead("campaign") == []
     assert journals.read("campaign", living.owner, 0, 1) is Trace.ALIVE
     living.close()
+
+
+def test_a_page_takes_more_lines_than_it_had_room_for(journals: FileJournals) -> None:
+    journal = journals.begin("campaign")
+    page = journal.page(0, 1)
+    keys = [Key(n.to_bytes(12, "big")) for n in range(3_000)]
+    for key in keys:
+        page.handing(key)
+    for key in keys[:-1]:
+        page.answered(SENT._replace(key=key, reply="x" * 250))
+    page.seal()
+    trace = journals.read("campaign", journal.owner, 0, 1)
+    assert isinstance(trace, Handed)
+    assert trace.in_flight == {keys[-1]}
+    assert trace.answered.keys() == set(keys[:-1])
+    journal.close()
+
+
+def test_a_full_disk_stops_the_hand_over_and_loses_no_answer(journals: FileJournals, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = journals.begin("campaign")
+    page = journal.page(0, 1)
+    page.handing(A)
+    page.handing(B)
+
+    def full(_file: int, _content: bytes, _at: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("postroom.platform.embedded._page.os.pwrite", full)
+    keys = [Key(n.to_bytes(12, "big")) for n in range(1_000)]
+    handed = 0
+    with suppress(StorageFull):
+        for key in keys:
+            page.handing(key)
+            handed += 1
+    assert 0 < handed < len(keys)
+    for key in keys[:handed]:
+        page.answered(SENT._replace(key=key, reply="é" * 250))
+    page.answered(SENT._replace(reply="ü" * 250))
+    page.seal()
+    trace = journals.read("campaign", journal.owner, 0, 1)
+    assert isinstance(trace, Handed)
+    assert trace.in_flight == {A}
+    assert trace.answered.keys() == {*keys[:handed], B}
+    journal.close()

@@ -13,7 +13,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,44 +25,14 @@ from postroom.clock import Clock
 from postroom.model.message import MessageState, Settlement
 from postroom.model.shard import Key
 from postroom.platform.embedded._files import disk_errors, storage_error
+from postroom.platform.embedded._page import ANSWERED, HANDED, SEALED, FilePage
 from postroom.platform.ports.journal import Handed, Trace
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_ASK_BOOT_ID: Final = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")  # macOS, which has no /proc
+_ASK_S = 5.0
 _LOCK = "lock"
 _NEWBORN = "new."
-
-
-class FilePage:
-    """See ports.journal.Page."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with disk_errors(path):
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-    def handing(self, key: Key) -> None:
-        self._write(b"H" + key.hex().encode() + b"\n")
-
-    def answered(self, settlement: Settlement) -> None:
-        self._write(b"A" + orjson.dumps([settlement.key.hex(), *settlement[1:]]) + b"\n")
-
-    def seal(self) -> None:
-        self._write(b"S\n")
-        os.close(self._file)
-
-    def close(self) -> None:
-        os.close(self._file)
-        with disk_errors(self._path):
-            self._path.unlink(missing_ok=True)
-
-    def _write(self, line: bytes) -> None:
-        try:
-            written = os.write(self._file, line)
-        except OSError:
-            written = -1
-        if written != len(line):
-            with disk_errors(self._path):
-                os.write(self._file, b"\n" + line)  # raises what is wrong, or makes good for a short write
 
 
 class FileJournal:
@@ -109,7 +81,7 @@ class FileJournals:
             return Trace.LOST
         dead = _is_dead(folder)  # before the page is read: what a dead owner wrote is all there by then
         lines = _lines(folder / f"{batch}-{fence}")
-        if not dead and b"S" not in lines:
+        if not dead and SEALED not in lines:
             return Trace.ALIVE
         if not lines or not _same_boot(folder):
             return Trace.LOST
@@ -135,9 +107,9 @@ def _remove(folder: Path) -> None:
 
 
 def _lines(page: Path) -> list[bytes]:
-    """Of a page; empty where there is none."""
+    """Of a page, without the room it has left; empty where there is none."""
     with disk_errors(page), suppress(FileNotFoundError):
-        return page.read_bytes().split(b"\n")
+        return page.read_bytes().rstrip(b"\0").split(b"\n")
     return []
 
 
@@ -157,12 +129,24 @@ def _is_dead(folder: Path) -> bool:
     return True
 
 
+@cache
 def _boot_id() -> bytes:
-    """What changes with every boot; a system that does not tell is never trusted after a crash."""
+    """What changes with every boot, but not while this process lives; a system that does not tell is never trusted after a
+    crash."""
     try:
         return _BOOT_ID.read_bytes().strip()
     except OSError:
+        return _asked_boot_id()
+
+
+def _asked_boot_id() -> bytes:
+    try:
+        asked = subprocess.run(
+            _ASK_BOOT_ID, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_ASK_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
         return b""
+    return asked.stdout.strip()
 
 
 def _same_boot(folder: Path) -> bool:
@@ -177,9 +161,9 @@ def _handed(lines: list[bytes]) -> Handed:
     handed: set[Key] = set()
     answered: dict[Key, Settlement] = {}
     for line in lines:
-        if line[:1] == b"H" and len(line) == 25:
+        if line[:1] == HANDED and len(line) == 25:
             handed.add(Key(bytes.fromhex(line[1:].decode())))
-        elif line[:1] == b"A":
+        elif line[:1] == ANSWERED:
             with suppress(orjson.JSONDecodeError):  # torn by a full disk: then its answer is not known
                 settlement = _settlement(orjson.loads(line[1:]))
                 answered[settlement.key] = settlement
