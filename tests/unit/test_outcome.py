@@ -12,6 +12,7 @@ from postroom.delivery.retry import Backoff
 from postroom.model.campaign import Policies, UnknownPolicy
 from postroom.model.message import MessageState, Recipient
 from postroom.model.shard import Key
+from postroom.platform.mail._replies import Reply, refused
 from postroom.platform.mail.port import Result, Stage, Verdict
 
 NOW = Instant(1_000_000)
@@ -75,8 +76,44 @@ def test_a_deferral_past_giving_up_fails_with_the_last_words() -> None:
     assert (settled.state, settled.due, settled.reply) == (MessageState.FAILED, None, "4.2.2 full")
 
 
+@pytest.mark.parametrize(
+    ("stage", "code", "text"),
+    [
+        (Stage.MAIL, 550, "5.1.0 <a@b.example>: user unknown"),
+        (Stage.MAIL, 553, "5.1.3 bad syntax"),
+        (Stage.RCPT, 550, "5.1.0 <a@b.example>: Sender address rejected: User unknown in virtual mailbox table"),
+        (Stage.RCPT, 550, "Sender verify failed"),
+        (Stage.RCPT, 553, "5.1.3 the From address is not yours"),
+        (Stage.RCPT, 550, "5.1.2 return-path has no MX"),
+        (Stage.CONTENT, 550, "5.1.1 MAIL FROM: <a@b.example> does not exist"),
+    ],
+)
+def test_a_refusal_of_the_sender_bounces_no_recipient(stage: Stage, code: int, text: str) -> None:
+    settled = _rules().settle(RECIPIENT, refused(Reply(code, (text,)), stage), NOW, 0.5)
+    assert settled is not None
+    assert settled.state is MessageState.FAILED
+
+
+@pytest.mark.parametrize("address", ["<sender@x.example>", "mail.from@x.example", "<return-path@sender.example>"])
+def test_an_address_that_only_sounds_like_a_sender_s_still_bounces(address: str) -> None:
+    reply = Reply(550, (f"5.1.1 {address}: Recipient address rejected: User unknown",))
+    settled = _rules().settle(RECIPIENT, refused(reply, Stage.RCPT), NOW, 0.5)
+    assert settled is not None
+    assert settled.state is MessageState.BOUNCED
+
+
+def test_too_fast_at_rcpt_ends_at_giving_up_for_it_may_be_about_the_recipient() -> None:
+    result = refused(Reply(450, ("4.7.1 too many messages, slow down",)), Stage.RCPT)
+    assert result.throttled
+    waiting = _rules(give_up_at=NOW + 3_600_000).settle(RECIPIENT, result, NOW, 0.5)
+    ended = _rules(give_up_at=NOW + 1).settle(RECIPIENT, result, NOW, 0.5)
+    assert waiting is not None
+    assert ended is not None
+    assert (waiting.state, ended.state, ended.due) == (MessageState.DEFERRED, MessageState.FAILED, None)
+
+
 @given(st.integers(0, 500), st.floats(0, 1))
-def test_a_throttled_recipient_never_fails(attempts: int, chance: float) -> None:
+def test_a_recipient_of_a_throttled_sender_never_fails(attempts: int, chance: float) -> None:
     recipient = RECIPIENT._replace(attempt=attempts)
     throttled = Result(Verdict.TEMPORARY, 454, "", "Maximum sending rate exceeded", throttled=True)
     settled = _rules(give_up_at=0).settle(recipient, throttled, NOW, chance)

@@ -150,6 +150,8 @@ def test_too_fast_is_about_the_sender_and_never_permanent(code: int, text: str) 
         (450, "4.2.1 The user is receiving mail at a rate that prevents delivery"),
         (452, "4.2.2 The email account is over quota"),
         (450, "4.1.1 user unknown for now"),
+        (450, "4.7.1 <a@b.example>: Recipient address rejected: Policy restrictions, try again later"),
+        (451, "4.7.1 Service unavailable - try again later"),
         (450, "4.7.25 Client host rejected: cannot find your reverse hostname"),
         (451, "4.3.0 Temporary lookup failure"),
         (550, "5.7.1 rate of spam too high"),
@@ -158,3 +160,9 @@ def test_too_fast_is_about_the_sender_and_never_permanent(code: int, text: str) 
 )
 def test_what_is_about_one_recipient_or_our_set_up_is_not_too_fast(code: int, text: str) -> None:
     assert not refused(Reply(code, (text,)), Stage.RCPT).throttled
+
+
+def test_at_rcpt_a_policy_is_about_the_pace_only_when_its_words_say_so() -> None:
+    assert refused(Reply(450, ("4.7.1 too many messages from you",)), Stage.RCPT).throttled
+    assert refused(Reply(450, ("4.7.1 try again later",)), Stage.MAIL).throttled
+    assert not refused(Reply(450, ("4.7.1 try again later",)), Stage.RCPT).throttled

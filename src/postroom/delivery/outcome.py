@@ -2,9 +2,11 @@
 
 accepted                                → sent
 refused for good, the address (5.1.x)   → bounced     (RFC 3463: 5.1.1 bad mailbox, 5.1.2 bad system, 5.1.6 moved …)
+refused for good, the sender            → failed, whatever the code and the stage: many servers say it only at RCPT
 refused for good, anything else         → failed
 refused for now                         → deferred, until `give_up_at`, then failed
-refused as too fast                     → deferred, always: it is about the sender, no recipient fails for it
+refused as too fast                     → deferred, always: it is about the sender, no recipient fails for it; but at RCPT
+                                          it may be about the recipient after all, so it too ends at `give_up_at`
 no answer to the final dot              → unknown, and at its `due` the campaign's policy decides
 never handed over                       → as it stood (None)
 """
@@ -22,6 +24,8 @@ from postroom.platform.mail.port import Result, Stage, Verdict
 
 _ADDRESS_STATUS = re.compile(r"5\.1\.(?:[0-46]|10)$")  # 5.1.7 and 5.1.8 are about the sender's address
 _PLAIN_ADDRESS_CODES = frozenset({550, 551, 553})  # without an enhanced code, at RCPT: mailbox unavailable, moved, bad name
+_SENDER = re.compile(r"\bsender\b|\bfrom[ -]address|\breturn[ -]?path|\bmail[ -]?from\b|\benvelope[ -]from", re.IGNORECASE)
+_MAILBOX = re.compile(r"<[^<>]*>|\S+@\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +48,17 @@ class OutcomeRules:
                 state, due = MessageState.UNKNOWN, self.policies.unknown_due(now)
             case Verdict.PERMANENT:
                 state, due = MessageState.BOUNCED if refuses_address(result) else MessageState.FAILED, None
-            case Verdict.TEMPORARY if result.throttled:
-                state, due = MessageState.DEFERRED, THROTTLED.due(attempt, now, chance)
             case Verdict.TEMPORARY:
-                due = self.backoff.due(attempt, now, chance)
-                state, due = (MessageState.DEFERRED, due) if due <= self.give_up_at else (MessageState.FAILED, None)
+                due = (THROTTLED if result.throttled else self.backoff).due(attempt, now, chance)
+                endless = result.throttled and result.stage is not Stage.RCPT
+                state, due = (MessageState.DEFERRED, due) if endless or due <= self.give_up_at else (MessageState.FAILED, None)
         return Settlement(recipient.key, state, attempt, now, due, result.code, _reply(result), result.provider_id)
 
 
 def refuses_address(result: Result) -> bool:
-    """Whether a permanent refusal is about the recipient's address."""
+    """Whether a permanent refusal is about the recipient's address. What is said of the sender's must not cost us recipients."""
+    if result.stage is Stage.MAIL or _SENDER.search(_MAILBOX.sub("", result.text)):
+        return False
     if result.enhanced:
         return _ADDRESS_STATUS.match(result.enhanced) is not None
     return result.stage is Stage.RCPT and result.code in _PLAIN_ADDRESS_CODES

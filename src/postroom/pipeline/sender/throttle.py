@@ -1,10 +1,14 @@
-"""What a provider's "too fast" does: the shared bucket slows down; no recipient fails for it."""
+"""What a provider's "too fast" does: the shared bucket slows down; no recipient fails for it.
+
+What the bucket is told is the rate seen *while sending*. A throttle answer to the first message, or to one that was tried again
+hours after the rest, comes in a second when next to nothing goes through: that is no pace, and a bucket that all campaigns share
+must not be slowed down to it. A rate told too high costs little: each further answer takes 0.3 of the rate in force.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 
 from postroom.clock import Clock
 from postroom.errors import Temporary
@@ -12,8 +16,10 @@ from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.platform.mail.port import Result, Verdict
 from postroom.platform.ports.rates import Rates
 
-_WINDOW_S = 2.0
 _log = logging.getLogger(__name__)
+_RECENT_S = 2  # whole seconds, and the one that has begun
+_SECONDS = 30  # of those in which anything was accepted
+_FLOOR = 1.0  # recipients a second and worker: less is not a pace but idleness
 _QUIET_S = 1.0  # the bucket takes one `slow` a second; more would only be counted as one
 
 
@@ -26,7 +32,8 @@ class Throttle:
         self._off_loop = off_loop
         self._clock = clock
         self._workers = workers
-        self._accepted: deque[float] = deque()
+        self._accepted: dict[int, int] = {}
+        """Second → how many were accepted in it; those without any are absent, the oldest is first."""
         self._quiet_until = 0.0
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -34,9 +41,7 @@ class Throttle:
         """Count what goes through; on a throttle answer tell the bucket, in the background."""
         now = self._clock.monotonic()
         if result.verdict is Verdict.ACCEPTED:
-            self._accepted.append(now)
-            if len(self._accepted) & 1023 == 0:
-                self._forget(now)
+            self._count(int(now))
         elif result.throttled and now >= self._quiet_until:
             self._quiet_until = now + _QUIET_S
             task = asyncio.create_task(self._slow(self._seen(now)))
@@ -56,9 +61,12 @@ class Throttle:
 
     def _seen(self, now: float) -> float:
         """Recipients a second of all workers, taking the others to be as fast as this one."""
-        self._forget(now)
-        return max(len(self._accepted) / _WINDOW_S * self._workers, 0.1)
+        second = int(now)
+        recent = sum(self._accepted.get(second - ago, 0) for ago in range(_RECENT_S + 1)) / (_RECENT_S + now - second)
+        sending = sum(self._accepted.values()) / max(1, len(self._accepted))
+        return max(recent, sending, _FLOOR) * self._workers
 
-    def _forget(self, now: float) -> None:
-        while self._accepted and self._accepted[0] < now - _WINDOW_S:
-            self._accepted.popleft()
+    def _count(self, second: int) -> None:
+        self._accepted[second] = self._accepted.get(second, 0) + 1
+        if len(self._accepted) > _SECONDS:
+            del self._accepted[next(iter(self._accepted))]

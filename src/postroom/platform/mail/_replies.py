@@ -137,12 +137,16 @@ def refused(reply: Reply, stage: Stage) -> Result:
     if reply.code >= 500 and _SENDING_QUOTA.search(text):
         return Result(Verdict.TEMPORARY, reply.code, enhanced, text, stage, throttled=True)
     verdict = Verdict.PERMANENT if reply.code >= 500 else Verdict.TEMPORARY
-    too_fast = verdict is Verdict.TEMPORARY and _is_too_fast(enhanced, text)
+    too_fast = verdict is Verdict.TEMPORARY and _is_too_fast(enhanced, text, stage=stage)
     return Result(verdict, reply.code, enhanced, text, stage, throttled=too_fast)
 
 
-def _is_too_fast(enhanced: str, text: str) -> bool:
-    """Whether a 4xx is about the pace of the sender as a whole: not greylisting, not one recipient's full or busy mailbox."""
+def _is_too_fast(enhanced: str, text: str, *, stage: Stage) -> bool:
+    """Whether a 4xx is about the pace of the sender as a whole: not greylisting, not one recipient's full or busy mailbox.
+
+    4.7.x is any policy (RFC 3463 §3.8). At RCPT that is as often one recipient's, so there only words count.
+    """
     if _NOT_ABOUT_PACE.search(text) or enhanced.startswith(_RECIPIENT_CODES):
         return False
-    return enhanced in _PACE_CODES or enhanced.startswith("4.7.") or bool(_TOO_FAST.search(text))
+    by_code = enhanced in _PACE_CODES or (enhanced.startswith("4.7.") and stage is not Stage.RCPT)
+    return by_code or bool(_TOO_FAST.search(text))
