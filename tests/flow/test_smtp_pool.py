@@ -212,3 +212,37 @@ def test_a_mailer_starts_once_and_only_with_a_readable_ca_file() -> None:
             await SmtpMailer(SmtpConfig("127.0.0.1", tls=Tls.TLS, ca_file="/no/such")).start()
 
     asyncio.run(go())
+
+
+def _reason_of_waiting(config: SmtpConfig) -> str:
+    """What is said while nothing can be sent; the message waits in line."""
+    items, reasons = deliveries(1), list[str]()
+
+    async def go() -> None:
+        mailer = SmtpMailer(config, policy=BreakerPolicy(threshold=1, first_wait_s=60))
+        await mailer.start()
+        mailer.submit(items[0])
+        await until(lambda: not mailer.health().open)
+        reasons.append(mailer.health().reason)
+        assert mailer.waiting == 1
+        await mailer.close(0)
+
+    asyncio.run(go())
+    assert items[0].verdict is Verdict.UNSENT
+    return reasons[0]
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_name_no_host_can_have_is_a_reason_in_words(host: str) -> None:
+    assert f"{host} is no name that a host can have" in _reason_of_waiting(SmtpConfig(host))
+
+
+def test_no_failure_to_connect_is_lost_not_even_an_unforeseen_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    monkeypatch.setattr("postroom.platform.mail._pool.open_session", broken)
+    assert _reason_of_waiting(SmtpConfig("127.0.0.1")) == "ZeroDivisionError: a mistake of ours"
+    assert "ZeroDivisionError" in caplog.text

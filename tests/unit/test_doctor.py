@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import dns.exception
 import dns.resolver
@@ -22,7 +23,7 @@ from postroom.platform.embedded import probe
 from postroom.platform.embedded.probe import examine_data, file_system
 from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.resolver import Resolver
-from postroom.platform.mail.url import parse_provider
+from postroom.platform.mail.url import SmtpConfig, parse_provider
 from postroom.services.doctor import Doctor, healthy
 from postroom.services.sending_domain import examine as examine_domain
 from tests.fakes.smtp_rules import Rule
@@ -150,6 +151,27 @@ def test_a_wrong_password_names_the_user_and_not_the_password() -> None:
     assert finding.level is Level.FAIL
     assert "anna" in finding.text
     assert "wr0ng" not in str(finding)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "XOAUTH2"])
+def test_a_password_beyond_ascii_is_told_as_the_mailer_tells_it(mechanism: str) -> None:
+    with SmtpSink(options=Options(users={"änna": "pässwort"}, mechanisms=(mechanism,))) as sink:
+        options, user = f"?auth={mechanism.lower()}", quote("änna")
+        assert levels(relay(sink, options, f"{user}:{quote('pässwort')}@"))["AUTH"] is Level.OK
+        assert levels(relay(sink, options, f"{user}:{quote('pâsswort')}@"))["AUTH"] is Level.FAIL
+
+
+def test_a_login_by_another_mechanism_than_is_offered_fails() -> None:
+    with SmtpSink(options=Options(users={"anna": "secret"}, mechanisms=("CRAM-MD5",))) as sink:
+        finding = only(relay(sink, credentials="anna:secret@"), "AUTH")
+    assert finding.level is Level.FAIL
+    assert "CRAM-MD5" in finding.todo
+
+
+def test_a_name_no_host_can_have_is_said() -> None:
+    finding = only(examine_relay(SmtpConfig("a..b")), "mail server")
+    assert finding.level is Level.FAIL
+    assert "a..b" in finding.text
 
 
 def test_an_oauth_token_logs_in() -> None:

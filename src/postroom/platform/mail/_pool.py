@@ -8,6 +8,7 @@ delivery fails because of it. Where none works, the breaker decides when to try 
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,8 @@ REFUSED_PAUSE_S = 1.0
 """After the relay turned a connection away while others work."""
 GROWTH_S = 10.0
 """For the limit to grow by one again."""
+
+_log = logging.getLogger(__name__)
 
 
 class Pool:
@@ -237,6 +240,9 @@ class Pool:
 
     def _connected(self, task: asyncio.Task[None]) -> None:
         self._connecting.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("connecting to %s failed in a way nobody foresaw", self._config, exc_info=error)
+            self._failed(f"{type(error).__name__}: {error}")
         self._changed.set()
 
     def _drop(self, connection: Connection) -> None:

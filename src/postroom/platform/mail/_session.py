@@ -40,7 +40,7 @@ async def open_session(connection: Wire, config: SmtpConfig, context: ssl.SSLCon
     try:
         async with asyncio.timeout(config.connect_s):
             await loop.create_connection(lambda: connection, config.host, config.port, ssl=immediate, server_hostname=name)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:
         raise _unreachable(error, config) from error
     reply = await connection.ask(None, config.greeting_s, what="greeting")
     if not reply.positive:
@@ -96,7 +96,7 @@ async def _start_tls(connection: Wire, offers: Offers, *, config: SmtpConfig, co
             transport = await asyncio.get_running_loop().start_tls(
                 connection.transport, connection, context, server_hostname=config.host
             )
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:
         raise _unreachable(error, config) from error
     if transport is None:
         raise Unavailable(f"{config.host} closed the connection during the TLS handshake")
@@ -140,6 +140,8 @@ def _unreachable(error: Exception, config: SmtpConfig) -> PostroomError:
             return Unavailable(f"no TLS with {where}: {why}; on a port that begins in the clear use tls=starttls")
         case socket.gaierror():
             return Unavailable(f"the name {config.host} was not found ({error.strerror}): check the host and this machine's DNS")
+        case UnicodeError():
+            return Invalid(f"{config.host} is no name that a host can have ({error}): check the host in the mail provider's URL")
         case TimeoutError():
             return Unavailable(f"{where} did not answer within {config.connect_s:g} s: check the host, the port and the firewall")
         case ConnectionRefusedError():

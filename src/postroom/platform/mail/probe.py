@@ -1,7 +1,7 @@
 """Whether a relay would take mail: connect, TLS, EHLO, log in, hang up. Nothing is sent. For `doctor`; blocking.
 
 The mailer (smtp.py) speaks to the same relay in its own way; this one uses the standard library's client, so that what both
-agree on is the relay's doing.
+agree on is the relay's doing. Only the login is the mailer's own (_auth.py): the library's knows no password beyond ASCII.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+from postroom.errors import Unsupported
 from postroom.model.finding import Finding, Level
+from postroom.platform.mail import _auth
 from postroom.platform.mail._session import tls_context
-from postroom.platform.mail.url import Auth, SmtpConfig, Tls
+from postroom.platform.mail.url import SmtpConfig, Tls
 
 _TIMEOUT_S = 10.0
 _SUBJECT = "mail server"
@@ -33,7 +35,7 @@ def examine_relay(config: SmtpConfig) -> Iterator[Finding]:
                 yield Finding("TLS", Level.WARN, "off: mail crosses the network readable", "use tls=starttls or tls=tls")
             if config.user is not None:
                 yield from _log_in(client, config)
-    except (OSError, smtplib.SMTPException) as error:
+    except (OSError, UnicodeError, smtplib.SMTPException) as error:
         yield _failure(error, config)
 
 
@@ -52,6 +54,10 @@ def _failure(error: Exception, config: SmtpConfig) -> Finding:
             return Finding("TLS", Level.FAIL, f"no TLS with {relay}: {error.reason or error}", modes)
         case socket.gaierror():
             return Finding(_SUBJECT, Level.FAIL, f"{config.host} has no address: {error.strerror}", "check the relay's name")
+        case UnicodeError():
+            return Finding(
+                _SUBJECT, Level.FAIL, f"{config.host} is no name that a host can have: {error}", "check the relay's name"
+            )
         case TimeoutError():
             todo = "check host and port, and whether a firewall stops outgoing mail (port 25 often is)"
             return Finding(_SUBJECT, Level.FAIL, f"{relay} does not answer within {_TIMEOUT_S:.0f} s", todo)
@@ -64,7 +70,8 @@ def _failure(error: Exception, config: SmtpConfig) -> Finding:
 
 
 def _connected(config: SmtpConfig) -> smtplib.SMTP:
-    name = config.helo or socket.gethostname()
+    own = socket.gethostname()
+    name = config.helo or (own if own.isascii() else "localhost")
     if config.tls is Tls.TLS:
         return smtplib.SMTP_SSL(config.host, config.port, name, timeout=_TIMEOUT_S, context=tls_context(config))
     return smtplib.SMTP(config.host, config.port, name, timeout=_TIMEOUT_S)
@@ -109,22 +116,22 @@ def _log_in(client: smtplib.SMTP, config: SmtpConfig) -> Iterator[Finding]:
             "AUTH", Level.FAIL, "the server offers no login here", "check the port and tls=, or leave user and password out"
         )
         return
+    offered = client.esmtp_features["auth"].upper().split()
     try:
-        if config.auth is Auth.XOAUTH2:
-            client.auth("XOAUTH2", lambda challenge=None: "" if challenge else f"user={user}\x01auth=Bearer {password}\x01\x01")
-        else:
-            client.login(user, password)
-    except smtplib.SMTPAuthenticationError as error:
-        text = f"{user} is refused: {error.smtp_code} {_text(error.smtp_error)}"
-        yield Finding(
-            "AUTH", Level.FAIL, text, "check user and password; characters like @ : / in them are percent-encoded in the URL"
-        )
-    except smtplib.SMTPNotSupportedError as error:
-        yield Finding(
-            "AUTH", Level.FAIL, f"no common way to log in: {error}", f"the server offers {client.esmtp_features['auth']}"
-        )
-    else:
+        mechanism = _auth.choose(config, frozenset(offered))
+    except Unsupported as error:
+        yield Finding("AUTH", Level.FAIL, f"no common way to log in: {error}", f"the server offers {' '.join(offered)}")
+        return
+    code, reply = 334, b""
+    for line in _auth.exchange(mechanism, user=user, password=password):
+        if code != 334:
+            break
+        code, reply = client.docmd(line.decode("ascii"))
+    if 200 <= code <= 299:
         yield Finding("AUTH", Level.OK, f"logged in as {user}")
+        return
+    todo = "check user and password; characters like @ : / in them are percent-encoded in the URL"
+    yield Finding("AUTH", Level.FAIL, f"{user} is refused: {code} {_text(reply)}", todo)
 
 
 def _text(reply: bytes | str) -> str:

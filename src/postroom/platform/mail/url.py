@@ -115,6 +115,7 @@ def parse_provider(url: str) -> SmtpConfig:
     host = unquote(parts.hostname or "")
     if not re.fullmatch(r"[A-Za-z0-9._:-]+", host):
         raise Invalid("the mail provider's URL needs the relay's host name: smtp://host:port")
+    _check_name(host)
     user = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password is not None else None
     port = _port(parts)
@@ -135,6 +136,13 @@ def _split(url: str) -> SplitResult:
     if parts.path not in ("", "/") or parts.fragment or "@" in parts.query:
         raise Invalid("the mail provider's URL has a path or a fragment; in a password write / as %2F, ? as %3F and # as %23")
     return parts
+
+
+def _check_name(host: str) -> None:
+    try:
+        host.encode("idna")  # as every look-up will
+    except UnicodeError as error:
+        raise Invalid(f"the mail provider's URL names a host {host!r}, which no host can be called: {error}") from error
 
 
 def _port(parts: SplitResult) -> int | None:
