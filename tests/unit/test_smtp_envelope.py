@@ -38,14 +38,23 @@ def test_plain_ascii_asks_for_nothing_special() -> None:
 
 
 def test_eight_bits_and_foreign_addresses_are_announced_only_when_needed() -> None:
-    assert "SIZE=4 BODY=8BITMIME\r\n" in pack(content="ä\r\n".encode())[0]
+    assert "SIZE=12 BODY=8BITMIME\r\n" in pack(content="S: x\r\n\r\nä\r\n".encode())[0]
     assert "BODY" not in pack()[0]
     assert "SIZE=3 SMTPUTF8\r\nRCPT TO:<jürgen@example.net>" in pack("jürgen@example.net")[0]
+
+
+def test_an_address_beyond_ascii_in_a_header_field_is_announced_as_well() -> None:
+    """RFC 6532: whatever the envelope; a body of 8 bits alone needs no more than 8BITMIME."""
+    field = "Reply-To: jürgen@example.net\r\n"
+    assert "BODY=8BITMIME SMTPUTF8\r\n" in pack(content=f"{field}\r\nx\r\n".encode())[0]
+    assert "BODY=8BITMIME SMTPUTF8\r\n" in pack(content=field.encode())[0]
+    assert "SMTPUTF8" not in pack(content=f"Subject: x\r\n\r\n{field}".encode())[0]
 
 
 @pytest.mark.parametrize(
     ("rcpt", "content", "offers", "enhanced"),
     [
+        ("r@x", "Reply-To: ä@x\r\n\r\nx\r\n".encode(), Offers(eightbit=True), "5.6.7"),
         ("r@x", b"x" * 99 + b"\r\n", Offers(size=100, sized=True), "5.3.4"),
         ("jürgen@x", b"x\r\n", NONE, "5.6.7"),
         ("r@x", "ä\r\n".encode(), NONE, "5.6.3"),

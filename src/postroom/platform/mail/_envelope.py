@@ -1,7 +1,7 @@
 """One message ready for the wire: what the server offers, its MAIL, RCPT and DATA, and its content with the dots stuffed.
 
 What can be known to fail is refused here, before a byte leaves: too large for the server (RFC 1870), an address it cannot take
-(RFC 6531), content that needs 8 bits (RFC 6152), an address that would break out of its command.
+(RFC 6531, in a header field RFC 6532), content that needs 8 bits (RFC 6152), an address that would break out of its command.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ class Parcel:
             if not offers.eightbit:
                 return _refusal("5.6.3", "the message needs 8 bits (8BITMIME), which the server does not take", Stage.MAIL)
             mail += " BODY=8BITMIME"
-        if not (recipient.isascii() and sender.isascii()):
+        if not (recipient.isascii() and sender.isascii() and _headers_are_ascii(content)):
             if not offers.smtputf8:
-                return _refusal("5.6.7", "the address is not ASCII, and the server does not take such (SMTPUTF8)", Stage.MAIL)
+                return _refusal("5.6.7", "an address is not ASCII, and the server does not take such (SMTPUTF8)", Stage.MAIL)
             mail += " SMTPUTF8"
         rcpt = ""
         if dsn is not Dsn.DEFAULT and offers.dsn:
@@ -102,6 +102,11 @@ def stuffed(content: bytes) -> bytes:
     if b"\n." in content:
         content = content.replace(b"\n.", b"\n..")
     return b"." + content if content[:1] == b"." else content
+
+
+def _headers_are_ascii(content: bytes) -> bool:
+    """RFC 6532 §3: a header block with UTF-8 in it may only go where SMTPUTF8 is asked for, whatever the envelope."""
+    return content.isascii() or content[: content.find(b"\r\n\r\n") + 1 or None].isascii()
 
 
 def _dsn_of_mail(content: bytes) -> str:
