@@ -30,6 +30,8 @@ HOSTILE = [
     "a@b <c>, d;",
     " leading and trailing ",
     "word " * 60,
+    "a" + " " * 998 + "b",
+    "a " * 40 + " " * 5_000 + "é",
     "a=?b",
     "Zoë (comment)",
     "[x] 100% _under_score?",
@@ -51,6 +53,7 @@ def check_lines(field: str) -> None:
     assert not re.search(r"[\r\n\x00]", "".join(lines))
     assert all(line.strip() for line in lines)
     assert all(line.startswith(" ") for line in lines[1:])
+    assert max(map(len, lines)) <= 998
 
 
 def shown(text: str) -> str:

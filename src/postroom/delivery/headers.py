@@ -12,8 +12,6 @@ import re
 from urllib.parse import quote
 
 LINE = 78
-MAX_TEXT = 2_000
-"""Characters of one field's text: beyond, it is no subject or name."""
 
 _PLAIN = re.compile(r"(?!.*=\?)[!-~](?:[ -~]*[!-~])?").fullmatch
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,'&-]*(?: [A-Za-z0-9.,'&-]+)*").fullmatch
@@ -34,8 +32,8 @@ def text_field(name: str, text: str) -> str:
     if len(name) + len(text) < LINE - 2 and _PLAIN(text):
         return f"{name}: {text}\r\n"
     text = cleaned(text)
-    if _PLAIN(text) and max(map(len, text.split(" "))) < LINE - 2:
-        return _folded(f"{name}:", _words(text))
+    if _PLAIN(text) and max(map(len, words := _words(text))) < LINE - 1:
+        return _folded(f"{name}:", words)
     return f"{name}:\r\n" if not text else _folded(f"{name}:", [f" {word}" for word in encoded_words(text)])
 
 
