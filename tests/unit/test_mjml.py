@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from minijinja import Environment
 
-from postroom.delivery.mjml import compile_mjml, is_mjml
+from postroom.delivery.lexer import take_apart
+from postroom.delivery.mjml import _check, compile_mjml, is_mjml
+from postroom.entrypoints.cli.making import read_template
 from postroom.errors import Invalid
 
 
@@ -91,6 +95,36 @@ def test_a_mistake_names_its_line(source: str, words: str) -> None:
         compile_mjml(source)
     assert words in str(caught.value)
     assert "zqtag" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        ("<mj-wrapper>", "</mj-wrapper>"),
+        ("<mj-section><mj-column><mj-text><div>", "</div></mj-text></mj-column></mj-section>"),
+        ("<div><!--[if mso]><i></div></i><![endif]-->", ""),
+        ("<textarea><div>", "</div></textarea>"),
+    ],
+)
+def test_elements_so_deep_that_the_compiler_would_overflow_its_stack_are_refused(begin: str, end: str) -> None:
+    """The process would be gone, so the check alone is asked."""
+    with pytest.raises(Invalid, match=r"line 4: elements nested more than 50 deep"):
+        _check(take_apart(page(begin * 3_000 + end * 3_000), part="MJML template"))
+
+
+def test_as_deep_as_any_real_template_goes_compiles() -> None:
+    assert "deep" in compile_mjml(page(column("<mj-text>" + "<div>" * 40 + "deep" + "</div>" * 40 + "</mj-text>")))
+
+
+def test_a_template_named_html_is_compiled_if_it_begins_with_mjml(tmp_path: Path) -> None:
+    source = tmp_path / "news.html"
+    source.write_text("<!-- spring -->\n" + page(column("<mj-text>x</mj-text>")))
+    assert "<mjml" not in read_template(source)
+    source.write_text("<p>How to write &lt;mjml>: <mjml></p>")
+    assert read_template(source) == source.read_text()
+    (tmp_path / "news.mjml").write_text("<p>x</p>")
+    with pytest.raises(Invalid, match="begins with <mjml>"):
+        read_template(tmp_path / "news.mjml")
 
 
 def test_mjml_is_told_from_html() -> None:

@@ -10,6 +10,7 @@ from minijinja import Environment
 from postroom.delivery.growth import measure
 from postroom.delivery.lexer import Skeleton, Tag, TagKind, take_apart
 from postroom.delivery.text import derive
+from postroom.errors import Invalid
 
 
 def text_of(html: str, **values: object) -> str:
@@ -81,7 +82,13 @@ def test_tags_go_on_working(html: str, text: str) -> None:
 def test_block_tags_outside_of_start_tags_are_never_lost(pieces: list[str]) -> None:
     """Else a condition would lose its end. (Whatever is not balanced is refused before.)"""
     skeleton = take_apart("".join(pieces), part="html")
-    kept, there = blocks(derive(skeleton)), blocks(skeleton)
+    try:
+        derived = derive(skeleton)
+    except Invalid as refused:
+        if "is never closed" not in str(refused):
+            raise
+        return
+    kept, there = blocks(derived), blocks(skeleton)
     assert len(kept) <= len(there)
     if "<td" not in pieces and "<!--" not in pieces:
         assert kept == there

@@ -182,7 +182,12 @@ def test_a_public_url_nothing_can_be_appended_to_is_refused(url: str) -> None:
 def test_tracking_changes_nothing_it_does_not_understand(noise: str) -> None:
     """Any markup at all: taken apart again and each link put back, it is what it was."""
     html = f"{noise.replace('{', '(')}<p>x</p>"
-    composer = compile_it(html, public_url=PUBLIC_URL, track_opens=False)
+    try:
+        composer = compile_it(html, public_url=PUBLIC_URL, track_opens=False)
+    except Invalid as refused:
+        if "is never closed" not in str(refused):
+            raise
+        return
     body = part_of(opened(compose_it(composer, {})), "html")
     if not composer.links:
         assert body == html.rstrip()

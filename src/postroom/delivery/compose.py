@@ -15,7 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from postroom.clock import Instant
-from postroom.delivery import headers, mime, tracking
+from postroom.delivery import headers, markup, mime, tracking
 from postroom.delivery.lexer import Skeleton
 from postroom.delivery.qp import encode_fragment, encode_value
 from postroom.delivery.templates import (
@@ -244,7 +244,9 @@ class Composer:
 def _read(html: str, text: str | None, subject: str) -> tuple[Source, Source | None, Source]:
     """Subject, text, HTML."""
     text_source = None if text is None else read(text, part="text template")
-    return read(subject, part="subject"), text_source, read(html, part="HTML template")
+    html_source = read(html, part=tracking.PART)
+    markup.check(html_source.skeleton, part=tracking.PART)
+    return read(subject, part="subject"), text_source, html_source
 
 
 def _address(text: str, field: str) -> address.Address:

@@ -18,7 +18,11 @@ _BRACE = re.compile(r"\{(?=[{%#]|\Z)")
 _OPENING = re.compile(r"\{[{%#]")
 _RAW = re.compile(r"\{%[-+]?\s*raw\s*([-+]?)%\}")
 _END_RAW = re.compile(r"\{%([-+]?)\s*endraw\s*([-+]?)%\}")
-_INSIDE = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|[-+]?[}%]\}|[()\[\]{}]""", re.DOTALL)
+_INSIDE = re.compile(
+    r"""("(?:[^"\\]++|\\.?)*+(?:"|(\Z))|'(?:[^'\\]++|\\.?)*+(?:'|(\Z)))|[-+]?[}%]\}|[()\[\]{}]""",
+    re.DOTALL,
+)
+"""A text that is never closed matches up to the end: were it passed over, each quote in it would be tried anew."""
 _CONTROL = dict.fromkeys([*range(9), *range(11, 32), 127])
 PLACE = re.compile("\x00(\\d+)\x00")
 """A tag's place in a skeleton's text."""
@@ -76,6 +80,14 @@ class Skeleton:
     def source(self) -> str:
         """A template that is the same, for MiniJinja or for `take_apart`."""
         return "".join(verbatim(piece) if isinstance(piece, str) else piece.source for piece in self.pieces())
+
+    def line_at(self, position: int) -> int:
+        """The line in the author's template, from the last tag before `position`: tags and comments may have had lines."""
+        end = self.text.rfind("\x00", 0, position) + 1
+        if not end:
+            return self.text.count("\n", 0, position) + 1
+        tag = self.tags[int(self.text[self.text.rfind("\x00", 0, end - 1) + 1 : end - 1])]
+        return tag.line + tag.lines + self.text.count("\n", end, position)
 
     def with_text(self, text: str) -> Skeleton:
         """Another text over a copy of the same tags."""
@@ -151,6 +163,8 @@ def _tag(source: str, start: int, *, part: str, line: int) -> tuple[Tag | None, 
     wanted, depth, position = ("}}" if opening == "{{" else "%}"), 0, inside
     while token := _INSIDE.search(source, position):
         position = token.end()
+        if token[2] is not None or token[3] is not None:
+            raise Invalid(f"{part}, {place_of(source, token.start())}: the text {token[1][0]} in a tag is never closed.")
         if token[1]:
             continue
         if token[0].endswith(wanted) and not depth:

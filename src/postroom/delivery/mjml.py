@@ -11,14 +11,17 @@ import re
 
 from mjml import mjml2html
 
+from postroom.delivery import markup
 from postroom.delivery.lexer import PLACE, Skeleton
 from postroom.delivery.templates import read
 from postroom.errors import Invalid
 
 PART = "MJML template"
 
-_ELEMENT = re.compile(r"""<!--.*?-->|<(?P<end>/?)(?P<name>mj[\w-]*)(?:[^<>"']|"[^"]*"|'[^']*')*?(?P<alone>/?)>""", re.DOTALL)
-_MJML = re.compile(r"\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<mjml[\s>]", re.DOTALL)
+_MJML = re.compile(r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--(?:(?!-->).)*+-->\s*+)*+<mjml[\s>]", re.DOTALL)
+_VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
+MAX_DEPTH = 50
+"""Elements in elements: the compiler recurses, and overflows the stack of the process somewhere above a thousand."""
 
 
 def is_mjml(source: str) -> bool:
@@ -61,41 +64,47 @@ def _put_back(skeleton: Skeleton, html: str, word: str) -> Skeleton:
 
 def _check(skeleton: Skeleton) -> None:
     """What the compiler would refuse without saying where: elements that do not match."""
-    opened: list[tuple[str, int]] = []
-    for element in _ELEMENT.finditer(skeleton.text):
-        name = element["name"]
-        if name is None or element["alone"]:
-            continue
-        line = _line_at(skeleton, element.start())
-        if name == "mj-include":
-            raise Invalid(f"{PART}, line {line}: <mj-include> is not available; put the content here.")
-        if not element["end"]:
-            opened.append((name, line))
-        elif not opened or opened[-1][0] != name:
-            still = f"<{opened[-1][0]}> of line {opened[-1][1]} is still open" if opened else "nothing is open"
-            raise Invalid(f"{PART}, line {line}: </{name}> closes nothing: {still}.")
-        else:
-            opened.pop()
-    if opened:
-        raise Invalid(f"{PART}, line {opened[-1][1]}: <{opened[-1][0]}> is never closed.")
+    for outlook in (False, True):  # the compiler reads some of these comments, so what it recurses into is bounded either way
+        _check_elements(skeleton, outlook=outlook)
     if not _MJML.match(skeleton.text):
         raise Invalid(f"{PART}, line 1: MJML begins with <mjml>.")
 
 
+def _check_elements(skeleton: Skeleton, *, outlook: bool) -> None:
+    opened: list[tuple[str, int]] = []
+    depth = 0
+    for piece in markup.pieces(skeleton, part=PART, outlook=outlook, xml=True):
+        begins = piece.kind is markup.Kind.START
+        if not (begins or piece.kind is markup.Kind.END) or piece.name in _VOID:
+            continue
+        if piece.name == "mj-include":
+            line = skeleton.line_at(piece.start)
+            raise Invalid(f"{PART}, line {line}: <mj-include> is not available; put the content here.")
+        if begins and markup.is_alone(skeleton.text, piece):
+            continue
+        depth = max(0, depth + (1 if begins else -1))
+        if depth > MAX_DEPTH:
+            raise Invalid(f"{PART}, line {skeleton.line_at(piece.start)}: elements nested more than {MAX_DEPTH} deep.")
+        if piece.name.startswith("mj"):
+            _match(skeleton, piece, opened)
+    if opened:
+        name, position = opened[-1]
+        raise Invalid(f"{PART}, line {skeleton.line_at(position)}: <{name}> is never closed.")
+
+
+def _match(skeleton: Skeleton, piece: markup.Piece, opened: list[tuple[str, int]]) -> None:
+    """Open an element of MJML, or close the one that is open; lines are counted for an error only."""
+    if piece.kind is markup.Kind.START:
+        opened.append((piece.name, piece.start))
+    elif opened and opened[-1][0] == piece.name:
+        opened.pop()
+    else:
+        still = f"<{opened[-1][0]}> of line {skeleton.line_at(opened[-1][1])} is still open" if opened else "nothing is open"
+        raise Invalid(f"{PART}, line {skeleton.line_at(piece.start)}: </{piece.name}> closes nothing: {still}.")
+
+
 def _line_of(skeleton: Skeleton, text: str) -> int:
-    return _line_at(skeleton, max(0, skeleton.text.find(text)))
-
-
-def _line_at(skeleton: Skeleton, position: int) -> int:
-    """The line in the author's template: from the last tag before `position`, because tags and comments may have had lines."""
-    before = skeleton.text[:position]
-    last = None
-    for last in PLACE.finditer(before):  # noqa: B007
-        pass
-    if last is None:
-        return before.count("\n") + 1
-    tag = skeleton.tags[int(last[1])]
-    return tag.line + tag.lines + before.count("\n", last.end())
+    return skeleton.line_at(max(0, skeleton.text.find(text)))
 
 
 def _cleaned(problem: str, word: str) -> str:

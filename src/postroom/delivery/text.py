@@ -9,8 +9,9 @@ every branch of a condition begins on its own line.
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
+from collections import Counter
 
+from postroom.delivery import markup
 from postroom.delivery.growth import is_capture
 from postroom.delivery.lexer import PLACE, Skeleton, TagKind
 
@@ -26,28 +27,30 @@ _VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all|max-height\s*:\s*0(?!\.?\d)", re.IGNORECASE)
 _SPACES = re.compile(r"[ \t\n\r\f\xa0]+")
 _FILLERS = dict.fromkeys([0xAD, 0x34F, 0x200B, 0xFEFF])
+_MAX_NESTED = 20
+"""Links in links that are followed, lists in lists that are indented: each costs as much as what is in it."""
 _RULE = "-" * 40
 
 
 def derive(html: Skeleton) -> Skeleton:
-    """The text template of an HTML template; it shares the tags."""
+    """The text template of an HTML template; it shares the tags. `Invalid` (line) for what is never closed."""
     reader = _Reader(html)
-    reader.feed(html.text)
-    reader.close()
+    reader.walk()
     return html.with_text(reader.finished())
 
 
-class _Reader(HTMLParser):
+class _Reader:
     """Walks the markup and writes the text."""
 
     def __init__(self, skeleton: Skeleton) -> None:
-        super().__init__(convert_charrefs=True)
+        self._skeleton = skeleton
         self._tags = skeleton.tags
         self._out: list[str] = []
         self._wanted = 0  # line ends
         self._made = 2  # line ends already there: none are wanted at the very beginning
         self._space = ""  # between words or cells, where text follows on the same line
         self._open: list[tuple[str, bool]] = []  # elements not yet closed, and whether they hide what is in them
+        self._named: Counter[str] = Counter()  # of those, how many have a name
         self._hidden = 0
         self._captures = 0
         self._loops = 0
@@ -58,13 +61,29 @@ class _Reader(HTMLParser):
     def finished(self) -> str:
         return "".join(self._out).rstrip() + "\n"
 
-    # what the parser calls
+    def walk(self) -> None:
+        text = self._skeleton.text
+        for piece in markup.pieces(self._skeleton, part="HTML template"):
+            if piece.kind is markup.Kind.START:
+                found = markup.attributes(text, piece)
+                # of an attribute given twice, in branches, the last counts
+                self._start(piece.name, {name: markup.unescaped(value) for name, value, *_ in found})
+                if markup.is_alone(text, piece):
+                    self._end(piece.name)
+            elif piece.kind is markup.Kind.END:
+                self._end(piece.name)
+            elif piece.kind is markup.Kind.TEXT:
+                self._text(markup.unescaped(text[piece.start : piece.end]))
+            else:
+                self._comment(text[piece.start : piece.end])
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value or "" for name, value in attrs}
+    # what the markup is made of
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
         if tag not in _VOID:
             hides = tag in _DROPPED or "hidden" in attributes or _HIDDEN.search(attributes.get("style", "")) is not None
             self._open.append((tag, hides))
+            self._named[tag] += 1
             self._hidden += hides
         if self._is_dropped():
             return
@@ -73,7 +92,7 @@ class _Reader(HTMLParser):
             self._lists.append(0 if tag == "ol" else None)
         elif tag == "li":
             self._bullet()
-        elif tag == "a":
+        elif tag == "a" and len(self._links) < _MAX_NESTED:
             self._links.append((attributes.get("href", "").strip(), len(self._out)))
         elif tag == "img":
             self._words(attributes.get("alt", ""))
@@ -83,18 +102,19 @@ class _Reader(HTMLParser):
         elif tag == "pre":
             self._verbatim += 1
 
-    def handle_endtag(self, tag: str) -> None:
-        if not any(name == tag for name, _ in self._open):
+    def _end(self, tag: str) -> None:
+        if not self._named[tag]:
             return
         while self._open:
             name, hides = self._open.pop()
+            self._named[name] -= 1
             if not self._is_dropped():
                 self._close(name)
             self._hidden -= hides
             if name == tag:
                 break
 
-    def handle_data(self, data: str) -> None:
+    def _text(self, data: str) -> None:
         parts = data.split("\x00")
         for position, part in enumerate(parts):
             if position % 2:
@@ -102,14 +122,11 @@ class _Reader(HTMLParser):
             elif not self._is_dropped():
                 self._words(part)
 
-    def handle_comment(self, data: str) -> None:
+    def _comment(self, data: str) -> None:
         """Tags may stand in comments, so that an HTML editor leaves them alone."""
         for number in PLACE.findall(data):
             if self._tags[int(number)].kind is TagKind.BLOCK:
                 self._tag(int(number))
-
-    def unknown_decl(self, data: str) -> None:
-        """`<![if …]>` and such mean nothing here."""
 
     # what they do
 
@@ -170,7 +187,7 @@ class _Reader(HTMLParser):
             self._want(1)
 
     def _bullet(self) -> None:
-        indent = "  " * max(0, len(self._lists) - 1)
+        indent = "  " * max(0, min(len(self._lists), _MAX_NESTED) - 1)
         number = self._lists[-1] if self._lists else None
         if number is not None and not self._loops:
             self._lists[-1] = number + 1

@@ -8,12 +8,14 @@ and the text part. Without a public URL nothing is tracked.
 
 from __future__ import annotations
 
-import html
 import re
+from bisect import bisect_right
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 from urllib.parse import urlsplit
 
+from postroom.delivery import markup
 from postroom.delivery.growth import is_capture
 from postroom.delivery.lexer import PLACE, Skeleton, Tag, TagKind
 from postroom.delivery.templates import TOKEN_NAME, safe
@@ -21,15 +23,10 @@ from postroom.errors import Invalid
 from postroom.model.wire import Sealer
 
 MAX_LINKS = 10_000
+PART = "HTML template"
 
 _FILTER = "_personal_link"
-_MARKUP = re.compile(
-    r"<!--(?!\[if|<!\[endif|-?>).*?-->"  # comments, but not what Outlook reads
-    r"|<(?P<raw>script|style|title|textarea)\b.*?</(?P=raw)\s*>"
-    r"""|<(?P<tag>a|area|v:roundrect|v:rect)(?=[\s/])(?P<attributes>(?:[^>"']|"[^"]*"|'[^']*')*)>""",
-    re.IGNORECASE | re.DOTALL,
-)
-_HREF = re.compile(r"""(?<![\w-])href\s*=\s*(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|(?P<u>[^\s"'>]+))""", re.IGNORECASE)
+_LINKING = frozenset({"a", "area", "v:roundrect", "v:rect"})
 _WEB = re.compile(r"https?://[^\s]+", re.IGNORECASE)
 _OUR_NAMES = re.compile(r"unsubscribe_url(?![\w])")
 _BODY_END = re.compile(r"</body\s*>", re.IGNORECASE)
@@ -70,7 +67,7 @@ def _personal_link(public_url: str, sealer: Sealer) -> Callable[..., Any]:
     click, ours = f"{public_url}/t/c/", f"{public_url}/"
 
     def personal_link(state: Any, rendered: str) -> Any:
-        url = html.unescape(str(rendered)).strip()
+        url = markup.unescaped(str(rendered)).strip()
         if not _WEB.fullmatch(url) or url.startswith(ours):
             return safe(_harmless(url, str(rendered)))
         token = state.lookup(TOKEN_NAME)
@@ -97,25 +94,32 @@ class _Links:
         self._untouched = _inside_filters(skeleton)
 
     def rewrite(self) -> None:
-        self._skeleton.text = _MARKUP.sub(self._element, self._skeleton.text)
+        text = self._skeleton.text
+        out: list[str] = []
+        copied = 0
+        for piece in markup.pieces(self._skeleton, part=PART, outlook=True):
+            if piece.kind is not markup.Kind.START or piece.name not in _LINKING or self._is_untouched(piece.start):
+                continue
+            for attribute in markup.attributes(text, piece):
+                if attribute.name == "href" and (link := self._link(attribute.value)) is not None:
+                    out += text[copied : attribute.start], f'href="{link}"'
+                    copied = attribute.end
+        self._skeleton.text = "".join(out) + text[copied:]
 
-    def _element(self, found: re.Match[str]) -> str:
-        if not found["tag"] or any(start <= found.start() < end for start, end in self._untouched):
-            return found[0]
-        return _HREF.sub(self._attribute, found[0])
+    def _is_untouched(self, position: int) -> bool:
+        found = bisect_right(self._untouched, position, key=itemgetter(0)) - 1
+        return found >= 0 and position < self._untouched[found][1]
 
-    def _attribute(self, found: re.Match[str]) -> str:
-        value = next(value for value in (found["d"], found["s"], found["u"]) if value is not None)
-        link = self._personal(value) if "\x00" in value else self._fixed(value)
-        return found[0] if link is None else f'href="{link}"'
+    def _link(self, value: str) -> str | None:
+        return self._personal(value) if "\x00" in value else self._fixed(value)
 
     def _fixed(self, value: str) -> str | None:
-        url = html.unescape(value).strip()
+        url = markup.unescaped(value).strip()
         if not _WEB.fullmatch(url) or url.startswith(f"{self._public_url}/"):
             return None
         index = self._links.setdefault(url, len(self._links))
         if index >= MAX_LINKS:
-            raise Invalid(f"HTML template: more than {MAX_LINKS} different links.")
+            raise Invalid(f"{PART}: more than {MAX_LINKS} different links.")
         return f"{self._click}{self._skeleton.add(Tag(TagKind.OUTPUT, TOKEN_NAME, 0))}.{index}"
 
     def _personal(self, value: str) -> str | None:
@@ -128,7 +132,7 @@ class _Links:
 
 
 def _inside_filters(skeleton: Skeleton) -> list[tuple[int, int]]:
-    """Where the text is inside `{% filter %}`, which would change an address."""
+    """Where the text is inside `{% filter %}`, which would change an address: in order, the outermost ones."""
     ranges: list[tuple[int, int]] = []
     opened: list[int] = []
     for place in PLACE.finditer(skeleton.text):
@@ -136,7 +140,9 @@ def _inside_filters(skeleton: Skeleton) -> list[tuple[int, int]]:
         if tag.word == "filter" and is_capture(tag):
             opened.append(place.end())
         elif tag.word == "endfilter" and opened:
-            ranges.append((opened.pop(), place.start()))
+            start = opened.pop()
+            if not opened:
+                ranges.append((start, place.start()))
     return ranges
 
 

@@ -33,11 +33,12 @@ def create(postroom: Postroom, draft: Draft, recipients: Path) -> Home:
 def read_template(path: Path) -> str:
     """HTML, compiled from MJML where the file is that."""
     source = read_text(path)
-    if path.suffix.lower() != ".mjml":
+    named = path.suffix.lower() == ".mjml"
+    if not named and "<mjml" not in source:
         return source
-    from postroom.delivery.mjml import compile_mjml  # loads a compiler that most campaigns do not need
+    from postroom.delivery.mjml import compile_mjml, is_mjml  # loads a compiler that most campaigns do not need
 
-    return compile_mjml(source)
+    return compile_mjml(source) if named or is_mjml(source) else source
 
 
 def read_text(path: Path) -> str:

@@ -1,0 +1,139 @@
+"""Reads the HTML of a template: text, start tags, end tags and comments, in one pass whose cost grows with its length alone.
+
+What is never closed (a tag, a quote, a comment, `<script>`) is refused with its line: a mail reader would swallow the rest of the
+message, and a search for its end begun anew at each such place would take for ever. The rules are those of the HTML standard's
+tokenizer (13.2.5), but for `/>`, which closes an element as in XHTML. Template tags are places (see delivery.lexer).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from postroom.delivery.lexer import Skeleton
+from postroom.errors import Invalid
+
+_TAG = re.compile(r"""</?([a-zA-Z][^\s/>\x00"'<]*+)(?:[^>=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?+)*+(>?)""")
+_ATTRIBUTE = re.compile(
+    r"""\x00\d+\x00|(?P<name>[^\s/>=\x00"']++)"""
+    r"""(?:\s*+=\s*+(?:"(?P<double>[^"]*+)"|'(?P<single>[^']*+)'|(?P<bare>[^\s>"'][^\s>]*+)))?+"""
+)
+_ENDS = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE | re.ASCII) for name in ("script", "style", "textarea", "title")}
+"""Elements whose content is text, whatever it looks like, and what ends it."""
+_ENDLESS_NUMBER = re.compile(r"&#\d{1000,};?")
+
+
+class Kind(Enum):
+    """What a piece of markup is."""
+
+    TEXT = 1
+    START = 2
+    END = 3
+    COMMENT = 4
+    """Also a declaration, such as `<!doctype html>` or `<![endif]>`."""
+
+
+class Piece(NamedTuple):
+    """The characters from `start` to `end` of the text."""
+
+    kind: Kind
+    start: int
+    end: int
+    name: str = ""
+    """Of an element, in lower case."""
+
+
+class Attribute(NamedTuple):
+    """An attribute, not yet unescaped; `start` and `end` are positions in the text."""
+
+    name: str
+    value: str
+    start: int
+    end: int
+
+
+def pieces(skeleton: Skeleton, *, part: str, outlook: bool = False, xml: bool = False) -> Iterator[Piece]:
+    """The markup in order, without gaps. `Invalid` (part, line) for what is never closed.
+
+    `outlook`: with what stands in `<!--[if …]>` comments. `xml`: with what stands in `<script>` and such.
+    """
+    text = skeleton.text
+    begin = position = 0
+    while (start := text.find("<", position)) >= 0:
+        if outlook and text.startswith("<!--[if", start):
+            position = start + 4
+            continue
+        piece = _piece(skeleton, start, part)
+        if piece is None:
+            position = start + 1
+            continue
+        if begin < start:
+            yield Piece(Kind.TEXT, begin, start)
+        yield piece
+        begin = position = piece.end
+        if not xml and piece.kind is Kind.START and piece.name in _ENDS and not is_alone(text, piece):
+            end = _ENDS[piece.name].search(text, begin)
+            if not end:
+                raise _never_closed(skeleton, start, part, f"<{piece.name}>", f"</{piece.name}>")
+            position = end.start()
+    if begin < len(text):
+        yield Piece(Kind.TEXT, begin, len(text))
+
+
+def check(skeleton: Skeleton, *, part: str) -> None:
+    """`Invalid` for what `pieces` would refuse."""
+    for outlook in (False, True):
+        for _ in pieces(skeleton, part=part, outlook=outlook):
+            pass
+
+
+def attributes(text: str, piece: Piece) -> list[Attribute]:
+    """Of a start tag."""
+    found = []
+    for match in _ATTRIBUTE.finditer(text, piece.start + 1 + len(piece.name), piece.end - 1):
+        if name := match["name"]:
+            value = match["double"] or match["single"] or match["bare"] or ""
+            found.append(Attribute(name.lower(), value, match.start(), match.end()))
+    return found
+
+
+def is_alone(text: str, piece: Piece) -> bool:
+    """Whether a start tag ends with `/>`; the slash may belong to the last attribute's value."""
+    if text[piece.end - 2] != "/":
+        return False
+    found = attributes(text, piece)
+    return not found or found[-1].end < piece.end - 1
+
+
+def unescaped(text: str) -> str:
+    """Character references resolved; a number that no machine counts to is a replacement character."""
+    return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text))
+
+
+def _piece(skeleton: Skeleton, start: int, part: str) -> Piece | None:
+    """What begins with this `<`; None where it is only a character."""
+    text = skeleton.text
+    if tag := _TAG.match(text, start):
+        if not tag[2]:
+            raise _never_closed(
+                skeleton, start, part, f"the tag {text[start : tag.end(1)][:40]}", "> or the quote before it, or write &lt;"
+            )
+        return Piece(Kind.END if text[start + 1] == "/" else Kind.START, start, tag.end(), tag[1].lower())
+    if text.startswith("<!--", start):
+        end = text.find("-->", start + 2)  # <!--> is a whole comment
+        if end < 0:
+            raise _never_closed(skeleton, start, part, "the comment", "-->")
+        return Piece(Kind.COMMENT, start, end + 3)
+    if text[start + 1 : start + 2] in ("!", "?", "/"):
+        end = text.find(">", start)
+        if end < 0:
+            raise _never_closed(skeleton, start, part, text[start : start + 2], ">, or write &lt;")
+        return Piece(Kind.COMMENT, start, end + 1)
+    return None
+
+
+def _never_closed(skeleton: Skeleton, position: int, part: str, what: str, wanted: str) -> Invalid:
+    return Invalid(f"{part}, line {skeleton.line_at(position)}: {what} is never closed; add {wanted}.")
