@@ -136,6 +136,15 @@ def test_show_prefers_the_text_part_and_names_attachments(box: Box) -> None:
     assert shown.attachments == ("bill.pdf",)
 
 
+def test_one_hostile_mail_hides_no_other(box: Box) -> None:
+    box.send()
+    box.clock.advance(1)
+    box.send(content=b"From: <a@[\r\nSubject: =?utf-8?b?!?=\r\nContent-Type: text/plain; charset*=a'b'c\r\n\r\nboo\r\n")
+    hostile, good = box.reader.list().mails
+    assert (hostile.from_, good.from_) == ("<a@[", "Shop <shop@a.example>")
+    assert box.reader.show(hostile.id).text.strip() == "boo"
+
+
 def test_the_list_is_newest_first_and_pages(box: Box) -> None:
     for number in range(5):
         box.send(content=b"Subject: %d\r\n\r\nx\r\n" % number)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from email import message_from_bytes
-from email.message import EmailMessage, MIMEPart
-from email.policy import default as reading
 from typing import NamedTuple
 
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound
 from postroom.model.inbox import PREFIX, is_mail_id, mail_of, object_key
 from postroom.platform.ports.objects import ObjectInfo, Objects
+from postroom.services.mail_reading import read_body, read_headers
 
 _HEAD_BYTES = 16_384
 
@@ -62,14 +60,9 @@ class InboxService:
     def show(self, mail: str) -> OpenedMail:
         """`NotFound`: there is none of that id. `Invalid`: it is no id."""
         info = self._info(mail)
-        message = _parse(self._objects.get(info.key))
-        body = message.get_body(("plain", "html"))
-        return OpenedMail(
-            self._summary(info),
-            [(name, str(value)) for name, value in message.items()],
-            _text(body) if body is not None else "",
-            tuple(part.get_filename() or "(no name)" for part in message.iter_attachments()),
-        )
+        content = self._objects.get(info.key)
+        body = read_body(content)
+        return OpenedMail(self._summary(info), read_headers(content), body.text, body.attachments)
 
     def raw(self, mail: str) -> bytes:
         """The whole mail as it was stored: an `.eml` file. Errors as `show`."""
@@ -84,28 +77,14 @@ class InboxService:
         return info
 
     def _summary(self, info: ObjectInfo) -> InboxMail:
-        head = _parse(self._objects.read(info.key, 0, _HEAD_BYTES))
+        values: dict[str, list[str]] = {}
+        for name, value in read_headers(self._objects.read(info.key, 0, _HEAD_BYTES)):
+            values.setdefault(name.lower(), []).append(value)
         return InboxMail(
             mail_of(info.key),
-            str(head.get("From", "")),
-            tuple(str(value) for value in head.get_all("Delivered-To", [])),
-            str(head.get("Subject", "")),
+            values.get("from", [""])[0],
+            tuple(values.get("delivered-to", [])),
+            values.get("subject", [""])[0],
             info.stored_at,
             info.size,
         )
-
-
-def _parse(content: bytes) -> EmailMessage:
-    message = message_from_bytes(content, policy=reading)
-    assert isinstance(message, EmailMessage)
-    return message
-
-
-def _text(part: MIMEPart) -> str:
-    """Whatever charset it claims: a mail in the inbox is shown, not judged. Lines end as they do in Python."""
-    content = part.get_payload(decode=True)
-    raw = content.replace(b"\r\n", b"\n") if isinstance(content, bytes) else b""
-    try:
-        return raw.decode(part.get_content_charset("utf-8"), "replace")
-    except LookupError:
-        return raw.decode("utf-8", "replace")
