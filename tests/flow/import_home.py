@@ -98,7 +98,7 @@ class Installation:
     def key(self, address: str) -> Key:
         return recipient_key(self.tenants.get(TENANT).secret, parse(address).normalised)
 
-    def splitter(self, faults: Faults | None = None, *, chunk: int = 50_000) -> Splitter:
+    def splitter(self, faults: Faults | None = None, *, chunk: int = 50_000, chunk_bytes: int = 16_000_000) -> Splitter:
         """A splitter whose every call to a store passes `faults`."""
         faults = faults or Faults()
         tables = faults.wrap(self.tables)
@@ -111,10 +111,11 @@ class Installation:
             tenants=self.tenants,
             clock=self.clock,
             chunk=chunk,
+            chunk_bytes=chunk_bytes,
         )
 
-    def run(self, faults: Faults | None = None, *, chunk: int = 50_000) -> None:
-        self.splitter(faults, chunk=chunk).run(self.home, alive=lambda: True)
+    def run(self, faults: Faults | None = None, *, chunk: int = 50_000, chunk_bytes: int = 16_000_000) -> None:
+        self.splitter(faults, chunk=chunk, chunk_bytes=chunk_bytes).run(self.home, alive=lambda: True)
 
     def outcome(self) -> Outcome:
         """What the stores say, each batch checked to be the right one and the ledger to add up."""

@@ -17,6 +17,7 @@ from postroom.errors import Conflict, Corrupt, NotFound, Unavailable
 from postroom.model.campaign import CampaignState
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key
+from postroom.platform.ports.tables import ItemKey, Put
 from tests.fakes.faults import Faults, Killed
 from tests.flow.import_home import UPLOAD, Installation, Row, expected
 
@@ -164,6 +165,38 @@ def test_killed_for_real_again_and_again(tmp_path: Path) -> None:
                 process.stdout.read()
                 assert process.wait(timeout=60) == (0 if life is None else -signal.SIGKILL)
         assert installation.outcome() == expected([Row(line, address) for line, address in enumerate(addresses, 2)])
+
+
+def test_chunks_that_end_by_their_values_survive_a_kill_anywhere(fresh: Callable[[], Installation]) -> None:
+    """The one after goes on at the very row where the limit ended the one before, whatever limit it knows itself."""
+    with fresh() as installation:
+        calls = Faults()
+        installation.run(calls, chunk_bytes=5)
+        assert calls.calls.count("SqliteMessages.store") == 5  # 12 messages of the values `[]`, three of them fill it
+    for at, name in enumerate(calls.calls, 1):
+        if name.endswith(EFFECTS):
+            with fresh() as installation:
+                with pytest.raises(Killed):
+                    installation.run(Faults(at), chunk_bytes=5)
+                installation.run()
+                assert installation.outcome() == expected(ROWS, ["listed@x.example"]), at
+                assert_clean(installation)
+
+
+def test_a_plan_from_before_the_limit_has_none(fresh: Callable[[], Installation]) -> None:
+    """A chunk that an older program began is read to the row where that would have ended it."""
+    with fresh() as installation:
+        answers = iter([True] * 5 + [False])
+        installation.splitter(chunk=CHUNK).run(installation.home, alive=lambda: next(answers))
+        key = ItemKey("default#imports", installation.home.campaign)
+        item = installation.tables.get(key)
+        assert item is not None
+        del item.data["plan"]["chunk_bytes"]
+        installation.tables.write([Put(key, item.data, item.version)])
+        calls = Faults()
+        installation.run(calls, chunk_bytes=1)
+        assert calls.calls.count("SqliteMessages.store") == 3
+        assert installation.outcome() == expected(ROWS, ["listed@x.example"])
 
 
 def test_it_stops_at_a_chunk_when_told_and_goes_on_from_there(fresh: Callable[[], Installation]) -> None:

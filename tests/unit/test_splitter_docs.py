@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 from postroom.model.address import MAX_LOCAL_OCTETS, MAX_MAILBOX_OCTETS, Reason
+from postroom.pipeline.splitter.columns import MAX_COLUMNS
 from postroom.pipeline.splitter.records import MAX_RECORD
 from postroom.pipeline.splitter.rows import DUPLICATE, MAX_VALUES_BYTES, SUPPRESSED, VALUES_TOO_LONG
-from postroom.pipeline.splitter.splitter import CHUNK
+from postroom.pipeline.splitter.splitter import CHUNK, CHUNK_BYTES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "import.md").read_text(encoding="utf-8")
 
@@ -19,6 +20,12 @@ def test_every_reason_of_the_report_is_documented_and_no_other() -> None:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    for limit in (f"{MAX_RECORD:,} characters", f"{MAX_VALUES_BYTES:,} bytes", f"{CHUNK:,} rows"):
+    for limit in (
+        f"{MAX_RECORD:,} characters",
+        f"{MAX_VALUES_BYTES:,} bytes",
+        f"{CHUNK:,} rows",
+        f"{MAX_COLUMNS:,} columns",
+        f"{CHUNK_BYTES // 10**6} MB",
+    ):
         assert limit in PAGE
     assert f"up to {MAX_LOCAL_OCTETS} bytes; the address up to {MAX_MAILBOX_OCTETS}." in PAGE

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid, TooLarge
-from postroom.pipeline.splitter.columns import find_column, header_names
+from postroom.pipeline.splitter.columns import MAX_COLUMNS, find_column, header_names
 from postroom.pipeline.splitter.layout import HEAD_BYTES, Layout, recognise
 
 
@@ -133,3 +135,27 @@ def test_every_name_is_unique_and_finds_its_own_column(cells: list[str]) -> None
     names = header_names(cells)
     assert len(set(names)) == len(names) == len(cells)
     assert [find_column(names, name) for name in names] == list(range(len(names)))
+
+
+def test_many_equal_headings_take_no_longer_than_others() -> None:
+    names = header_names(["x"] * MAX_COLUMNS)
+    assert names[:3] == ("x", "x_2", "x_3")
+    assert names[-1] == f"x_{MAX_COLUMNS}"
+    started = time.process_time()
+    header_names(["x", "x_2"] * (MAX_COLUMNS // 2))
+    header_names(["x"] * MAX_COLUMNS)
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("cell", ["x", "a@b.example"])
+def test_a_file_of_too_many_columns_is_refused(cell: str) -> None:
+    layout(",".join(["email"] + ["x"] * (MAX_COLUMNS - 1)) + "\na@b.example\n")
+    with pytest.raises(Invalid, match=r"2,001 columns"):
+        layout(",".join([cell] * (MAX_COLUMNS + 1)) + "\na@b.example\n")
+
+
+@pytest.mark.parametrize("sign", ['"', " ", "e", "7", "'"])
+def test_what_can_delimit_nothing_is_not_taken_for_a_declaration(sign: str) -> None:
+    """Python 3.13 refuses some of these as a delimiter: the line is an ordinary one."""
+    with suppress(Invalid):
+        assert layout(f"sep={sign}\nemail;name\na@b.example;A\n").delimiter in ",;\t|"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import chain, islice
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from postroom.model.shard import Key, batch_of, key_maker, recipient_key
 from postroom.pipeline.splitter.encoding import Encoding
 from postroom.pipeline.splitter.layout import Layout
 from postroom.pipeline.splitter.report import HEADER, report_rows
-from postroom.pipeline.splitter.rows import MAX_VALUES_BYTES, Reject, Rows, read_rows
+from postroom.pipeline.splitter.rows import MAX_VALUES_BYTES, SHOWN, Reject, Rows, read_rows
 
 SECRET = bytes(range(32))
 
@@ -79,3 +80,29 @@ def test_the_report_is_a_csv_of_one_line_a_reject(rejects: list[Reject]) -> None
         (r.line, r.reason, r.detail) for r in sorted(rejects)
     ]
     assert not any(row[1].startswith(("=", "+", "-", "@")) for row in read)
+
+
+def test_of_a_rejected_cell_no_more_is_kept_than_is_shown() -> None:
+    _, rejects = rows((2, ["", "x" * 900_000]), (3, ["", "<" + "y" * 5_000 + ">"]))
+    assert all(len(reject.address) <= SHOWN and len(reject.detail) <= SHOWN for reject in rejects)
+    assert len(rejects) == 2
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.integers(1, 120))
+def test_rows_end_where_their_values_fill_the_room_and_the_next_go_on_from_there(sizes: list[int], room: int) -> None:
+    """None is lost or read twice, and whoever begins at the same row ends at the same row."""
+    layout = Layout(Encoding("utf-8"), ",", 0, 0, (1,))
+    records = [(line, [f"a{line}@b.example" if size % 7 else "bad", "x" * size]) for line, size in enumerate(sizes)]
+    reading = iter(records)
+    parts: list[Rows] = []
+    while sum(len(part.messages) + len(part.rejects) for part in parts) < len(records):
+        parts.append(read_rows(islice(reading, 10), layout, key_maker(SECRET), batches=1, values_bytes=room))
+        values = [len(message.values) for message in parts[-1].messages]
+        assert sum(values[:-1]) < room
+    lines = [sorted(each.line for each in (*part.messages, *part.rejects)) for part in parts]
+    assert list(chain.from_iterable(lines)) == list(range(len(records)))
+    again = [
+        read_rows(islice(records, part[0], part[0] + 10), layout, key_maker(SECRET), batches=1, values_bytes=room)
+        for part in lines
+    ]
+    assert again == parts

@@ -1,11 +1,13 @@
 """How far an import is: the plan, frozen before the first row is stored, and the sums of the chunks that are done.
 
-One item a campaign. The plan is written once, if absent; whoever finds it follows it. A chunk is a fixed range of rows, and
+One item a campaign. The plan is written once, if absent; whoever finds it follows it. A chunk begins where the one before
+ended, and ends where the plan and the rows themselves say: so it is the same range of rows whoever reads it, and
 what becomes of it is pinned, so its sums are the same whoever computes them. The checkpoint only moves forward.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +31,9 @@ class Plan:
     rows: int
     batches: int
     chunk: int
-    """Rows a chunk: frozen too, so that a newer program goes on where an older one stopped."""
+    """Rows a chunk at most: frozen too, so that a newer program goes on where an older one stopped."""
+    chunk_bytes: int = sys.maxsize
+    """Bytes of values that end a chunk before that; a plan from before there was a limit has none."""
 
 
 @dataclass(frozen=True, slots=True)

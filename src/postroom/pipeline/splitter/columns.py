@@ -8,24 +8,30 @@ from postroom.errors import Invalid
 from postroom.model.address import AddressError, parse, trim
 from postroom.pipeline.splitter.headings import PLAIN, QUALIFIED, VAGUE, squeeze
 
+MAX_COLUMNS = 2_000
+"""More is no list of recipients; some spreadsheets end there too, and every column is looked at for addresses."""
+
 _SHOWN = 30
 
 
 def header_names(cells: Sequence[str]) -> tuple[str, ...]:
-    """One name a column: an empty one becomes `column3` (its number), the second of two equal ones `name_2`."""
-    names: list[str] = []
+    """One name a column: an empty one becomes `column3` (its number), the second of two equal ones `name_2`.
+    `Invalid`: more than `MAX_COLUMNS`."""
+    _check_width(len(cells))
+    names: dict[str, None] = {}
+    counts: dict[str, int] = {}
     for number, cell in enumerate(cells, 1):
-        name = " ".join(trim(cell).split()) or f"column{number}"
-        unique, count = name, 1
+        name = unique = " ".join(trim(cell).split()) or f"column{number}"
         while unique in names:
-            count += 1
-            unique = f"{name}_{count}"
-        names.append(unique)
+            counts[name] = counts.get(name, 1) + 1  # goes on where the last of this name ended: many equal ones take no longer
+            unique = f"{name}_{counts[name]}"
+        names[unique] = None
     return tuple(names)
 
 
 def numbered_names(width: int) -> tuple[str, ...]:
-    """The names of the columns of a file without a header: `column1`, `column2` …"""
+    """The names of the columns of a file without a header: `column1`, `column2` … `Invalid`: more than `MAX_COLUMNS`."""
+    _check_width(width)
     return tuple(f"column{number}" for number in range(1, width + 1))
 
 
@@ -72,6 +78,14 @@ def is_address(cell: str) -> bool:
     except AddressError:
         return False
     return True
+
+
+def _check_width(width: int) -> None:
+    if width > MAX_COLUMNS:
+        raise Invalid(
+            f"The file has {width:,} columns: more than {MAX_COLUMNS:,}. "
+            "Upload only those that are used; or was it saved with rows and columns swapped?"
+        )
 
 
 def _holds_addresses(index: int, rows: Sequence[Sequence[str]]) -> bool:

@@ -19,9 +19,8 @@ HEAD_BYTES = 4 * MAX_RECORD + 1_024
 _DELIMITERS = ",;\t|"
 _SAMPLED = 200
 _BLOCK = 65_536
-_DECLARED = re.compile(
-    r"\s*\"?sep=(.)\"?\s*", re.IGNORECASE
-)  # Excel's own way to name the delimiter, on a line before the header
+# Excel's own way to name the delimiter, on a line before the header. A quote, a blank or a letter can delimit nothing.
+_DECLARED = re.compile(r"\s*\"?sep=([^\w \"'])\"?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

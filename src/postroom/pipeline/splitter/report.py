@@ -6,11 +6,10 @@ import csv
 import io
 from collections.abc import Iterable
 
-from postroom.pipeline.splitter.rows import Reject
+from postroom.pipeline.splitter.rows import SHOWN, Reject
 
 HEADER = b"line,address,reason,detail\r\n"
 
-_ADDRESS_SHOWN = 320
 _FORMULA = ("=", "+", "-", "@")
 
 
@@ -25,5 +24,5 @@ def report_rows(rejects: Iterable[Reject]) -> bytes:
 
 def _harmless(cell: str) -> str:
     """The cell on one line and no formula where a spreadsheet opens the report (OWASP's "CSV injection")."""
-    shown = "".join(character if character.isprintable() else " " for character in cell[:_ADDRESS_SHOWN])
+    shown = "".join(character if character.isprintable() else " " for character in cell[:SHOWN])
     return f"'{shown}" if shown.startswith(_FORMULA) else shown

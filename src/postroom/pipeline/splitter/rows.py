@@ -14,6 +14,9 @@ from postroom.model.shard import Key, batch_of
 from postroom.pipeline.splitter.layout import Layout
 from postroom.pipeline.splitter.records import Record
 
+SHOWN = 320
+"""Characters of a rejected cell that are kept: more than the longest address."""
+
 MAX_VALUES_BYTES = 65_536
 """A row's cells as JSON, UTF-8: more is a document, not a recipient's data."""
 
@@ -28,7 +31,7 @@ class Reject(NamedTuple):
 
     line: int
     address: str
-    """The cell as it stands in the upload, or the mailbox where it was read."""
+    """The cell as it stands in the upload, up to `SHOWN` of it, or the mailbox where it was read."""
     reason: str
     """A `model.address.Reason`, or one of this module's codes."""
     detail: str
@@ -42,8 +45,12 @@ class Rows(NamedTuple):
     rejects: list[Reject]
 
 
-def read_rows(records: Iterable[Record], layout: Layout, key_of: Callable[[str], Key], *, batches: int) -> Rows:
-    """Every record as a message or a reject."""
+def read_rows(
+    records: Iterable[Record], layout: Layout, key_of: Callable[[str], Key], *, batches: int, values_bytes: int = sys.maxsize
+) -> Rows:
+    """Every record as a message or a reject, up to and with the one whose values fill `values_bytes`. Where that is depends
+    on the records alone."""
+    room = values_bytes
     messages: list[NewMessage] = []
     rejects: list[Reject] = []
     column = layout.address
@@ -63,10 +70,13 @@ def read_rows(records: Iterable[Record], layout: Layout, key_of: Callable[[str],
             continue
         key = key_of(address.normalised)
         messages.append(NewMessage(batch_of(key, batches), key, line, address.mailbox, address.name, values.decode()))
+        room -= len(values)
+        if room <= 0:
+            break
     return Rows(messages, rejects)
 
 
 def _invalid(line: int, cells: list[str], column: int, error: AddressError) -> Reject:
     if column >= len(cells):
         return Reject(line, "", Reason.EMPTY.value, NO_CELL)
-    return Reject(line, trim(cells[column]), error.reason.value, str(error))
+    return Reject(line, trim(cells[column])[:SHOWN], error.reason.value, str(error))

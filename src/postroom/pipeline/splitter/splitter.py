@@ -1,7 +1,7 @@
 """The splitter makes messages of an upload: every row becomes a message or a line of the report, whatever happens between.
 
     plan    read it all once: encoding, layout, sizes and quotes are checked, rows counted, the number of batches frozen
-    chunks  of 50,000 rows each, in order:
+    chunks  of 50,000 rows each, or as many as fill 16 MB with values, in order:
             1 pin      which rows are suppressed is written down, once: the list may change before a crash is mended
             2 store    insert-if-absent, the lowest line wins: the answer says which rows are duplicates
             3 report   the chunk's rejected rows, one object
@@ -42,6 +42,9 @@ from postroom.platform.ports.tables import Tables
 CHUNK = 50_000
 """Rows stored, and lost to a crash, at a time. Sorted by batch and key, that many make SQLite's inserts nearly sequential."""
 
+CHUNK_BYTES = 16_000_000
+"""Bytes of values that end a chunk early: ordinary rows take less, and a gigabyte of long ones must not be held at once."""
+
 _BLOCK = 262_144
 _TRIES = 10
 _ON_LIST = "The address is on the suppression list."
@@ -61,6 +64,7 @@ class Splitter:
         tenants: Tenants,
         clock: Clock,
         chunk: int = CHUNK,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         self._campaigns = campaigns
         self._messages = messages
@@ -70,6 +74,7 @@ class Splitter:
         self._clock = clock
         self._checkpoints = Checkpoints(tables)
         self._chunk = chunk
+        self._chunk_bytes = chunk_bytes
 
     def run(self, home: Home, *, alive: Callable[[], bool]) -> None:
         """Import the upload of a campaign that is `importing`, until it is `ready`, or `failed` with the reason.
@@ -117,7 +122,7 @@ class Splitter:
                 rows += step
                 if not alive():
                     return None
-        return Plan(upload.version, layout, rows, batches_for(rows), self._chunk)
+        return Plan(upload.version, layout, rows, batches_for(rows), self._chunk, self._chunk_bytes)
 
     def _records(self, source: Import, version: str, layout: Layout) -> Generator[Record, None, None]:
         """The upload's rows."""
@@ -139,7 +144,8 @@ class Splitter:
             while checkpoint.sums.rows < plan.rows:
                 if not alive() or self._campaigns.get(home).state is not CampaignState.IMPORTING:
                     return None
-                rows = read_rows(islice(records, plan.chunk), plan.layout, key_of, batches=plan.batches)
+                part = islice(records, plan.chunk)
+                rows = read_rows(part, plan.layout, key_of, batches=plan.batches, values_bytes=plan.chunk_bytes)
                 sums = self._store_chunk(home, checkpoint.chunks, rows)
                 if sums.rows == 0:
                     raise Corrupt(f"{campaign.source.filename} ends after {checkpoint.sums.rows} of {plan.rows} rows.")
