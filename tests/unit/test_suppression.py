@@ -215,3 +215,15 @@ def test_what_is_exported_comes_back_as_it_was(tables: SqliteTables) -> None:
         here.remove(found.address)
     assert take(there, exported).added == 2
     assert list(there.entries()) == before
+
+
+@pytest.mark.parametrize(
+    "added_at",
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00", "9999-12-31T23:59:59.999999", "10000-01-01", "yesterday"],
+)
+def test_a_time_that_could_not_be_printed_again_is_refused_and_the_list_can_be_read(
+    suppressions: Suppressions, added_at: str
+) -> None:
+    done = take(suppressions, f"address,added_at\none@a.example,{added_at}\ntwo@a.example,0001-01-01T00:00:00Z\n")
+    assert [line.text for line in done.rejected] == ["one@a.example"]
+    assert "two@a.example,manual,,0001-01-01T00:00:00.000Z" in "".join(suppressions.export_csv())

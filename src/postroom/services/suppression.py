@@ -171,7 +171,12 @@ def _instant(text: str) -> Instant:
         at = datetime.fromisoformat(text)
     except ValueError as error:
         raise Invalid(f"{text!r} is no time as RFC 3339 has it") from error
-    return Instant(round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
+    instant = Instant(round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
+    try:
+        _time(instant)  # at the ends of the calendar, rounding or a time zone leads out of it
+    except (OverflowError, ValueError) as error:
+        raise Invalid(f"{text!r} is beyond the calendar") from error
+    return instant
 
 
 def _time(at: Instant) -> str:
