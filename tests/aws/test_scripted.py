@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError, ReadTimeoutError
 from botocore.stub import ANY, Stubber
 
-from postroom.errors import Conflict, Corrupt, Denied, Invalid, PostroomError, TooLarge, Unavailable, Unsupported
+from postroom.errors import Conflict, Corrupt, Denied, Invalid, NotFound, PostroomError, TooLarge, Unavailable, Unsupported
 from postroom.platform.aws._clients import Account
 from postroom.platform.aws._download import Download
 from postroom.platform.aws._dynamo import Address, Table
@@ -236,6 +236,25 @@ def test_a_conditional_put_that_met_another_is_put_again(objects: tuple[S3Object
     stub.add_response("put_object", {"VersionId": "v2"})
     assert subject.put("key", iter([b"a", b"b"]), if_absent=True).version == "v2"
     assert len(clock.slept) == 1
+
+
+@pytest.mark.parametrize(("code", "status"), [("400", 400), ("InvalidArgument", 400)])
+def test_a_bad_request_without_a_version_is_no_sign_of_absence(
+    objects: tuple[S3Objects, Stubber], code: str, status: int
+) -> None:
+    """A HEAD with an expired session gets a bare 400: that must not read as "no such object"."""
+    subject, stub = objects
+    for _ in range(2):
+        stub.add_client_error("head_object", code, http_status_code=status)
+        stub.add_client_error("get_object", code, http_status_code=status)
+    with pytest.raises((Unavailable, Invalid)):
+        subject.info("key")
+    with pytest.raises((Unavailable, Invalid)):
+        subject.get("key")
+    assert subject.info("key", "no version") is None
+    with pytest.raises(NotFound):
+        subject.get("key", "no version")
+    stub.assert_no_pending_responses()
 
 
 class Broken:

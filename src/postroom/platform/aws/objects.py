@@ -40,8 +40,10 @@ _THREADS = 16
 _PURGE_MAX = 1_000  # DeleteObjects
 _TRIES = 5
 _PAUSE_S = 0.1
-# A bad version id is an invalid argument; a marker of a deletion has no method GET; a HEAD answers without a body.
-_ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "InvalidArgument", "MethodNotAllowed", "404", "405", "400"})
+# A marker of a deletion has no method GET; a HEAD answers without a body.
+_ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "404", "405"})
+# A bad version id. Of a request that names none this says that the request was bad, as with a session that expired.
+_NO_VERSION = frozenset({"InvalidArgument", "400"})
 _BEYOND = "InvalidRange"
 _TAKEN = "PreconditionFailed"
 _RACING = "ConditionalRequestConflict"
@@ -173,7 +175,7 @@ class S3Objects:
             try:
                 answer: Any = self._client.get_object(Bucket=self._bucket, Key=key, **_named(version), **part)
             except ClientError as error:
-                if code_of(error) in _ABSENT:
+                if _says_absent(error, version):
                     raise _absent(key, version) from error
                 if code_of(error) == _BEYOND:
                     return None
@@ -192,7 +194,7 @@ class S3Objects:
             try:
                 return self._client.head_object(Bucket=self._bucket, Key=key, **_named(version))
             except ClientError as error:
-                if code_of(error) in _ABSENT:
+                if _says_absent(error, version):
                     return None
                 raise
 
@@ -278,6 +280,10 @@ def _skip(body: Any, count: int) -> None:
 
 def _named(version: str | None) -> dict[str, Any]:
     return {} if version is None else {"VersionId": version}
+
+
+def _says_absent(error: ClientError, version: str | None) -> bool:
+    return code_of(error) in _ABSENT or (version is not None and code_of(error) in _NO_VERSION)
 
 
 def _absent(key: str, version: str | None) -> NotFound:
