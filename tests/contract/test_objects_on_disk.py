@@ -13,6 +13,8 @@ import pytest
 
 from postroom.clock import SystemClock
 from postroom.errors import Corrupt, StorageFull, Unavailable
+from postroom.platform.embedded import _spool
+from postroom.platform.embedded._files import FileLock
 from postroom.platform.embedded.objects import FileObjects
 
 BIG = b"0123456789" * 30_000
@@ -174,3 +176,20 @@ def test_a_root_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises((StorageFull, Unavailable), match="file"):
         FileObjects(tmp_path / "file" / "store", SystemClock())
+
+
+def test_a_staging_that_its_owner_removes_while_it_is_swept_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ends removes its staging under no lock: just before another looks whether it is alive."""
+    ending = FileObjects(tmp_path, SystemClock())
+    ended: list[Path] = []
+
+    class Late(FileLock):
+        def __init__(self, path: Path) -> None:
+            if path.is_file() and not ended:
+                ended.append(path)
+                ending.close()
+            super().__init__(path)
+
+    monkeypatch.setattr(_spool, "FileLock", Late)
+    FileObjects(tmp_path, SystemClock()).close()
+    assert len(ended) == 1

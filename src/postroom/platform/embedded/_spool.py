@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from postroom.errors import Unavailable
 from postroom.platform.embedded._files import FileLock, disk_errors, sync_directory
 
 _OWNER = "owner"
@@ -91,12 +92,23 @@ class Spool:
             for staging in self._staging.parent.iterdir():
                 if staging == self._staging:
                     continue
-                lock = FileLock(staging / _OWNER)
-                try:
-                    if lock.try_acquire():
-                        shutil.rmtree(staging, ignore_errors=True)
-                finally:
-                    lock.close()
+                if staging.is_dir():
+                    _sweep(staging)
+
+
+def _sweep(staging: Path) -> None:
+    """Unless its owner lives. Owners remove their own as they end, under no lock: it may be gone at any step."""
+    try:
+        lock = FileLock(staging / _OWNER)
+    except Unavailable:
+        if staging.is_dir():
+            raise
+        return
+    try:
+        if lock.try_acquire():
+            shutil.rmtree(staging, ignore_errors=True)
+    finally:
+        lock.close()
 
 
 def _write(file: BinaryIO, chunk: bytes) -> None:
