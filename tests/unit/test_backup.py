@@ -332,3 +332,28 @@ def test_restored_campaigns_wait_for_a_person(data: Path, tmp_path: Path) -> Non
     assert not found["eager"].start_when_ready
     assert all("restored from a backup of 2026-09-21T14:13:20Z" in (found[name].reason or "") for name in done.held)
     assert all(found[f"x-{state}"].state is state for state in S if state not in {S.SENDING, S.SCHEDULED})
+
+
+@pytest.mark.parametrize("part", ["ledgers", "objects", "objects/files"])
+def test_a_part_that_was_moved_to_another_disk_and_linked_is_copied(data: Path, tmp_path: Path, part: str) -> None:
+    (data / part).rename(tmp_path / "other-disk")
+    (data / part).symlink_to(tmp_path / "other-disk")
+    with pytest.raises(Invalid, match="inside the data directory"):
+        DirectoryArchive(data, ManualClock()).write(tmp_path / "other-disk" / "backup", quiet)
+    DirectoryArchive(data, ManualClock()).write(tmp_path / "backup", quiet)
+    target = restored(tmp_path / "backup", tmp_path / "new")
+    assert rows(target) == ["one"]
+    with closing(FileObjects(target / "objects", ManualClock())) as objects:
+        assert objects.get("large") == LARGE
+
+
+def test_a_link_that_leads_nowhere_or_in_a_circle_is_refused(data: Path, tmp_path: Path) -> None:
+    link = data / "ledgers" / "lost"
+    link.symlink_to(tmp_path / "unplugged")
+    with pytest.raises(NotFound, match="lost leads nowhere"):
+        DirectoryArchive(data, ManualClock()).write(tmp_path / "backup", quiet)
+    link.unlink()
+    link.symlink_to(data)
+    with pytest.raises(Invalid, match="leads back"):
+        DirectoryArchive(data, ManualClock()).write(tmp_path / "backup", quiet)
+    assert not (tmp_path / "backup" / MANIFEST).exists()

@@ -37,6 +37,8 @@ MANIFEST = "manifest.json"
 _FORMAT = 1
 _CHUNK = 1 << 20
 _FILES = PurePosixPath("objects/files")
+_LARGE_PARTS = ("ledgers", "objects", "objects/files")
+"""What people move to another disk, and leave a link to."""
 _ORDER = ("control.db", "ledgers/", "objects/objects.db", "")
 """Databases are copied by the first of these that their path begins with."""
 
@@ -59,13 +61,14 @@ class DirectoryArchive:
     def write(self, target: Path, progress: Callable[[str], None]) -> Copied:
         """Copy the data directory to `target`, which must be empty or absent; `progress` gets each file's name before its copy.
 
-        `Invalid`: `target` is not usable. `NotFound`: there is no data. `StorageFull`: it does not fit. `Corrupt`: the data is
-        damaged.
+        `Invalid`: `target` is not usable. `NotFound`: there is no data, or a link in it leads nowhere.
+        `StorageFull`: it does not fit. `Corrupt`: the data is damaged.
         """
         if not (self._data / _ORDER[0]).is_file():
             raise NotFound(f"{self._data} holds no data of Postroom: there is nothing to back up")
         _check_empty(target)
-        if target.resolve().is_relative_to(self._data.resolve()):
+        parts = (self._data, *(self._data / part for part in _LARGE_PARTS))
+        if any(target.resolve().is_relative_to(part.resolve()) for part in parts):
             raise Invalid(f"{target} is inside the data directory: a backup belongs elsewhere, best on another disk")
         with disk_errors(target):
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,14 +110,13 @@ class DirectoryArchive:
         """What to copy, in order. Each part is listed only when its turn comes: see the module's text."""
         done: set[str] = set()
         for part in _ORDER:
-            for path in sorted(self._data.rglob("*.db")):
+            for path in _files_below(self._data):
                 name = path.relative_to(self._data).as_posix()
-                if name.startswith(part) and name not in done:
+                if name.endswith(".db") and name.startswith(part) and name not in done:
                     done.add(name)
                     yield name
-        for path in sorted((self._data / _FILES).rglob("*")):
-            if path.is_file():
-                yield path.relative_to(self._data).as_posix()
+        for path in _files_below(self._data / _FILES):
+            yield path.relative_to(self._data).as_posix()
 
     def _copy(self, name: str, target: Path, progress: Callable[[str], None]) -> _Entry | None:
         """The copy, or None for a file that was deleted since it was listed."""
@@ -133,12 +135,37 @@ class DirectoryArchive:
             return None
 
     def _check_room(self, target: Path) -> None:
-        needed = sum(path.stat().st_size for path in self._data.rglob("*") if path.is_file())
+        needed = sum(_size(path) for path in _files_below(self._data))
         free = shutil.disk_usage(target).free
         if needed > free:
             raise StorageFull(
                 f"the backup needs about {needed >> 20} MB and {target} has {free >> 20} MB free; nothing was copied"
             )
+
+
+def _files_below(folder: Path, inside: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Every file, in order; a part that was moved to another disk and linked is followed."""
+    here = folder.resolve()
+    if here in inside:
+        raise Invalid(f"{folder} leads back to {here}, which it is in: no backup was made; remove that link")
+    try:
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError:  # deleted since it was listed
+        return
+    for path in paths:
+        if path.is_dir():
+            yield from _files_below(path, (*inside, here))
+        elif path.is_file():
+            yield path
+        elif path.is_symlink():
+            raise NotFound(f"{path} leads nowhere: no backup was made; bring back what it named, or remove that link")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # deleted since it was listed, as journals are all the time
+        return 0
 
 
 def _copy_database(source: Path, copy: Path) -> None:
