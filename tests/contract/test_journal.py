@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,10 +89,37 @@ def test_after_a_reboot_no_page_is_trusted(journals: FileJournals, tmp_path: Pat
     process, owner = _worker(tmp_path)
     with process:
         process.kill()
-    boot = tmp_path / "boot"
-    boot.write_text("another boot")
-    monkeypatch.setattr(journal_module, "_BOOT_ID", boot)
+    monkeypatch.setattr(journal_module, "_boot_id", lambda: b"another boot")
     assert journals.read("campaign", owner, 3, 7) is Trace.LOST
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (("/bin/sh", "-c", "echo this-boot"), Handed(frozenset({A}), {})),
+        (("/bin/sh", "-c", "exit 1"), Trace.LOST),
+        (("/bin/sh", "-c", "exec sleep 60"), Trace.LOST),
+        (("/nonexistent/sysctl",), Trace.LOST),
+    ],
+)
+def test_without_proc_the_system_is_asked_which_boot_it_is(
+    journals: FileJournals,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    expected: Handed | Trace,
+) -> None:
+    """As on macOS; where it does not tell, after a crash no page is trusted."""
+    monkeypatch.setattr(journal_module, "_BOOT_ID", tmp_path / "absent")
+    monkeypatch.setattr(journal_module, "_ASK_BOOT_ID", command)
+    monkeypatch.setattr(journal_module, "_ASK_S", 0.5)
+    monkeypatch.setattr(journal_module, "_boot_id", cache(journal_module._boot_id.__wrapped__))
+    journal = journals.begin("campaign")
+    page = journal.page(3, 7)
+    page.handing(A)
+    page.seal()
+    assert journals.read("campaign", journal.owner, 3, 7) == expected
+    journal.close()
 
 
 def test_a_sealed_page_is_the_whole_truth_while_its_owner_lives_on(journals: FileJournals) -> None:
