@@ -178,6 +178,8 @@ class Worker:
             raise
         if self._state(home) is CampaignState.IMPORTING:  # stopped at a checkpoint: somebody goes on from there
             return Again(self._postroom.clock.now())
+        if self._state(home) is CampaignState.CANCELLED:  # it may have stored rows after those who cancelled had counted
+            self._postroom.campaigns.cancel(home)
         notes.look(self._postroom.queues, home)
         return Done()
 

@@ -11,6 +11,7 @@ from postroom.entrypoints.cli.backup import backup_command, restore_command
 from postroom.entrypoints.cli.campaign import campaign_app
 from postroom.entrypoints.cli.demo import demo_command
 from postroom.entrypoints.cli.doctor import doctor_command
+from postroom.entrypoints.cli.output import take_any_text
 from postroom.entrypoints.cli.send import send_command
 from postroom.entrypoints.cli.session import exit_code, say
 from postroom.entrypoints.cli.worker import worker_command
@@ -35,6 +36,7 @@ app.command("worker", hidden=True)(worker_command)
 
 def main() -> None:
     """Run the command line."""
+    take_any_text()
     try:
         app()
     except PostroomError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,9 +15,17 @@ from rich.text import Text
 from postroom.clock import Instant
 
 
+def take_any_text() -> None:
+    """Let standard output take every character: what was done is reported, wherever it goes. Data that goes to a file or
+    another program is UTF-8 (RFC 8259 §8.1); a terminal of another encoding shows what it lacks as `\\u…`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace", encoding=None if sys.stdout.isatty() else "utf-8")
+
+
 def print_json(value: object) -> None:
-    """One line."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    """One line; in ASCII where standard output is not UTF-8, since what it lacks could not be escaped later."""
+    utf8 = (sys.stdout.encoding or "utf-8").lower().replace("_", "-") in {"utf-8", "utf8"}
+    sys.stdout.write(json.dumps(value, ensure_ascii=not utf8) + "\n")
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], styles: Sequence[str] = ()) -> None:
