@@ -99,7 +99,7 @@ def test_rows_end_where_their_values_fill_the_room_and_the_next_go_on_from_there
         parts.append(read_rows(islice(reading, 10), layout, key_maker(SECRET), batches=1, values_bytes=room))
         values = [len(message.values) for message in parts[-1].messages]
         assert sum(values[:-1]) < room
-    lines = [sorted(each.line for each in (*part.messages, *part.rejects)) for part in parts]
+    lines = [sorted([m.line for m in part.messages] + [r.line for r in part.rejects]) for part in parts]
     assert list(chain.from_iterable(lines)) == list(range(len(records)))
     again = [
         read_rows(islice(records, part[0], part[0] + 10), layout, key_maker(SECRET), batches=1, values_bytes=room)
