@@ -1,0 +1,67 @@
+"""A campaign that is cancelled while it is imported leaves nobody waiting, also of the rows that were just being stored."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from postroom.clock import Instant
+from postroom.entrypoints.worker import Worker
+from postroom.ledger import notes
+from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.message import NewMessage
+from postroom.platform.embedded.messages import SqliteMessages
+from postroom.services.campaigns import Draft
+from postroom.settings import Settings
+from postroom.wiring import Postroom, open_postroom
+
+ROWS = 40
+
+
+@pytest.fixture
+def postroom(tmp_path: Path) -> Iterator[Postroom]:
+    with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path)}, None, {})) as postroom:
+        yield postroom
+
+
+def importing(postroom: Postroom) -> Home:
+    draft = Draft(
+        name="test",
+        html="<p>Hello</p>",
+        subject="Hello",
+        from_="news@example.com",
+        variables={},
+        provider="default",
+        policies=Policies(),
+    )
+    upload = "email\n" + "".join(f"p{number}@a.example\n" for number in range(ROWS))
+    return postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").home
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_rows_stored_after_the_cancelling_are_skipped_too(
+    postroom: Postroom, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    home = importing(postroom)
+    store = SqliteMessages.store
+    skipped: list[int] = []
+
+    def cancelled_meanwhile(messages: SqliteMessages, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+        if before:
+            skipped.append(postroom.campaigns.cancel(home))
+        winners = store(messages, home, rows, now)
+        if not before:
+            skipped.append(postroom.campaigns.cancel(home))
+        return winners
+
+    monkeypatch.setattr(SqliteMessages, "store", cancelled_meanwhile)
+    worker = Worker(postroom, home)
+    assert postroom.workflows.run_due(notes.IMPORT, worker._import, "worker", lease_ms=5_000)
+    counts = postroom.messages.counts(home)
+    assert skipped == [0 if before else ROWS]
+    assert (counts.skipped, counts.waiting, counts.total) == (ROWS, 0, ROWS)
+    assert postroom.records.get(home).state is CampaignState.CANCELLED
+    assert postroom.workflows.running(notes.IMPORT) == []
