@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from postroom.entrypoints import cli
+from postroom.entrypoints.cli.output import print_json, take_any_text
 
 Run = Callable[..., Result]
 
@@ -179,3 +181,26 @@ def test_the_doctor_finds_what_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatc
     examined = run("doctor")
     assert examined.exit_code == 1
     assert "POSTROOM_MAIL?" in examined.stdout
+
+
+def test_any_name_can_be_reported_whatever_the_encoding_of_standard_output(run: Run, tmp_path: Path) -> None:
+    """A file or another program gets UTF-8 (RFC 8259 §8.1), even where the locale says Latin-1."""
+    assert run("suppress", "add", "żółw@a.example").exit_code == 0
+    environ = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    for words in (["suppress", "list", "--json"], ["suppress", "list"], ["suppress", "export"]):
+        done = subprocess.run([sys.executable, "-m", "postroom", *words], capture_output=True, env=environ, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert "żółw@a.example" in done.stdout.decode()
+
+
+def test_json_for_a_terminal_of_another_encoding_is_still_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    take_any_text()
+    print_json({"name": "żółw 🐢"})
+    terminal.write("żółw\n")
+    terminal.flush()
+    first, second = terminal.buffer.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert json.loads(first) == {"name": "żółw 🐢"}
+    assert second == b"\\u017c\xf3\\u0142w"
