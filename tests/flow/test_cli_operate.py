@@ -201,6 +201,6 @@ def test_json_for_a_terminal_of_another_encoding_is_still_json(monkeypatch: pyte
     print_json({"name": "żółw 🐢"})
     terminal.write("żółw\n")
     terminal.flush()
-    first, second = terminal.buffer.getvalue().splitlines()  # type: ignore[attr-defined]
+    first, second = terminal.buffer.getvalue().splitlines()
     assert json.loads(first) == {"name": "żółw 🐢"}
     assert second == b"\\u017c\xf3\\u0142w"
