@@ -150,3 +150,21 @@ def test_an_outcome_that_its_owner_recorded_is_not_doubted(state: MessageState, 
     """On DynamoDB a crash may leave outcomes recorded and the group open."""
     member = Recipient(Key(b"k" * 12), 2, "a@example.com", None, "[]", state, 1, None if due is None else Instant(due))
     assert in_doubt(member, Instant(100)) is doubtful
+
+
+def test_a_clock_set_back_does_not_make_a_group_look_recorded(made: Bench) -> None:
+    """The group was opened for somebody who was due by then, whatever the clock says afterwards."""
+    home = made.campaign(people=10, batches=1).home
+    batches = _batches(made)
+    owner = made.journals.begin(home.campaign)
+    opened = batches.open(home, 0, owner.owner)
+    assert opened is not None
+    first, *_ = made.messages.load(home, 0, made.clock.now(), 128)
+    due = Instant(made.clock.now() + 60_000)
+    batches.record(home, opened, [Settlement(first.key, MessageState.DEFERRED, 1, made.clock.now(), due)], ())
+    (deferred,) = [each for each in made.messages.load(home, 0, due, 128) if each.key == first.key]
+    batches.record(home, opened, [], [deferred])  # the clock reads a minute less than when it was loaded
+    taken = made.messages.open(home, 0, "next", due, lease_ms=LEASE_MS, dead=[owner.owner])
+    assert taken is not None
+    assert taken.left_open is not None
+    assert in_doubt(deferred, taken.left_open.at)

@@ -52,7 +52,7 @@ class Desk:
             work = self.made.messages.load(campaign.home, number, self.made.clock.now(), 1_000)
             settled = [Settlement(r.key, state, r.attempt + 1, self.made.clock.now(), code=550) for r in work]
             batches.record(campaign.home, opened, settled, ())
-            batches.close(campaign.home, opened)
+            batches.finish(campaign.home, opened)
 
 
 @pytest.fixture

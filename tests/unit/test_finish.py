@@ -28,7 +28,7 @@ def _settle_all(made: Bench, home: Home, state: MessageState, due: Instant | Non
         assert opened is not None
         work = made.messages.load(home, number, made.clock.now(), 1_000)
         batches.record(home, opened, [Settlement(r.key, state, 1, made.clock.now(), due) for r in work], ())
-        batches.close(home, opened)
+        batches.finish(home, opened)
 
 
 def test_nothing_is_completed_while_somebody_waits(made: Bench) -> None:

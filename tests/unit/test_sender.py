@@ -90,6 +90,13 @@ class Worker:
             off_loop.close()
             journal.close()
 
+    async def send_and_stop(self, campaign: Campaign, *, after_s: float) -> None:
+        """As `send`, told to stop in the middle."""
+        sending = asyncio.create_task(self._send(campaign, UnknownPolicy.NEVER_TWICE))
+        await asyncio.sleep(after_s)
+        self.stop()
+        await sending
+
     def stop(self) -> None:
         """As SIGTERM does."""
         assert self.stopping is not None
@@ -201,6 +208,25 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
     assert len(worker.mailer.accepted) == 9
     assert thief.settle_left_open(home, stolen[0], campaign.policies, wait=True)
     assert _counts(worker, campaign) == {"sent": 9, "pending": 91}
+
+
+def test_stopping_while_a_live_owner_is_waited_for_leaves_its_group_in_doubt(worker: Worker) -> None:
+    """Or whoever comes next would take its messages for never handed over, and send them again."""
+    campaign = worker.made.campaign(people=40, batches=1)
+    home, made = campaign.home, worker.made
+    batches = Batches(made.messages, made.journals, made.clock, lease_ms=LEASE_MS)
+    stopped = made.journals.begin(home.campaign)
+    first = batches.open(home, 0, stopped.owner)
+    assert first is not None
+    group = made.messages.load(home, 0, made.clock.now(), 128)
+    batches.record(home, first, [], group)
+    made.clock.advance(LEASE_MS / 1000 + 1)
+    asyncio.run(worker.send_and_stop(campaign, after_s=0.3))
+    assert worker.mailer.accepted == []
+    after = batches.open(home, 0, "next")
+    assert after is not None
+    assert after.left_open is not None
+    assert after.left_open.keys == tuple(recipient.key for recipient in group)
 
 
 def test_a_look_at_the_campaign_that_fails_does_not_blind_the_worker(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,7 @@ refused for good, the address (5.1.x)   → bounced     (RFC 3463: 5.1.1 bad mai
 refused for good, the sender            → failed, whatever the code and the stage: many servers say it only at RCPT
 refused for good, anything else         → failed
 refused for now                         → deferred, until `give_up_at`, then failed
-refused as too fast                     → deferred, always: it is about the sender, no recipient fails for it; but at RCPT
-                                          it may be about the recipient after all, so it too ends at `give_up_at`
+refused as too fast                     → deferred, always: it is about the sender, no recipient fails for it
 no answer to the final dot              → unknown, and at its `due` the campaign's policy decides
 never handed over                       → as it stood (None)
 """
@@ -50,8 +49,8 @@ class OutcomeRules:
                 state, due = MessageState.BOUNCED if refuses_address(result) else MessageState.FAILED, None
             case Verdict.TEMPORARY:
                 due = (THROTTLED if result.throttled else self.backoff).due(attempt, now, chance)
-                endless = result.throttled and result.stage is not Stage.RCPT
-                state, due = (MessageState.DEFERRED, due) if endless or due <= self.give_up_at else (MessageState.FAILED, None)
+                waits = result.throttled or due <= self.give_up_at
+                state, due = (MessageState.DEFERRED, due) if waits else (MessageState.FAILED, None)
         return Settlement(recipient.key, state, attempt, now, due, result.code, _reply(result), result.provider_id)
 
 

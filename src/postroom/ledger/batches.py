@@ -69,15 +69,20 @@ class Batches:
     def record(self, home: Home, opened: OpenBatch, settled: Sequence[Settlement], group: Sequence[Recipient]) -> None:
         """Outcomes, then the next group: both durable when this returns. `LeaseLost`."""
         keys = [recipient.key for recipient in group]
-        self._messages.record(home, opened.number, opened.fence, settled, keys, self._clock.now(), lease_ms=self.lease_ms)
+        now = max([self._clock.now(), *(each.due for each in group if each.due is not None)])  # see `in_doubt`: clocks are set
+        self._messages.record(home, opened.number, opened.fence, settled, keys, now, lease_ms=self.lease_ms)
 
     def extend(self, home: Home, opened: OpenBatch) -> None:
         """Keep the lease. `LeaseLost`."""
         self._messages.extend(home, opened.number, opened.fence, self._clock.now(), lease_ms=self.lease_ms)
 
-    def close(self, home: Home, opened: OpenBatch, settled: Sequence[Settlement] = ()) -> None:
-        """Record the last outcomes, count, and give the batch back. `LeaseLost`."""
+    def finish(self, home: Home, opened: OpenBatch, settled: Sequence[Settlement] = ()) -> None:
+        """Record the last outcomes, close the group, count, and give the batch back. `LeaseLost`."""
         self.record(home, opened, settled, ())
+        self.give_back(home, opened)
+
+    def give_back(self, home: Home, opened: OpenBatch) -> None:
+        """Count, and give the batch back as it is: a group that a predecessor left open stays open. `LeaseLost`."""
         self._messages.close(home, opened.number, opened.fence)
 
     def _dead(self, home: Home, owner: str) -> Collection[str]:

@@ -69,7 +69,7 @@ class Sweep:
             changed += len(found)
             if len(found) < _PAGE:
                 break
-        batches.close(home, opened)
+        batches.finish(home, opened)
         return changed
 
 

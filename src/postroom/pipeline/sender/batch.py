@@ -64,7 +64,7 @@ class BatchRun:
     async def _work(self, opened: OpenBatch) -> None:
         means = self._means
         if not await self._settle_left_open(opened):
-            await means.off_loop(means.batches.close, means.home, opened)
+            await means.off_loop(means.batches.give_back, means.home, opened)
             return
         work = await means.off_loop(means.messages.load, means.home, opened.number, means.clock.now(), _LOAD)
         self._page = means.journal.page(opened.number, opened.fence)
@@ -96,7 +96,7 @@ class BatchRun:
             group: list[Recipient] = []
             await self._durably(self._open_group, opened, candidates, group)
             await self._send_group(group)
-        await self._durably(self._close, opened)
+        await self._durably(self._finish, opened)
 
     def _open_group(self, opened: OpenBatch, candidates: Sequence[Recipient], group: list[Recipient]) -> None:
         """Outcomes so far and the next group, without those who were suppressed since the import: they are skipped."""
@@ -111,8 +111,8 @@ class BatchRun:
         group[:] = [recipient for recipient in candidates if recipient.key not in suppressed]
         means.batches.record(means.home, opened, [*self._settled, *skipped], group)
 
-    def _close(self, opened: OpenBatch) -> None:
-        self._means.batches.close(self._means.home, opened, self._settled)
+    def _finish(self, opened: OpenBatch) -> None:
+        self._means.batches.finish(self._means.home, opened, self._settled)
 
     async def _durably(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Write the outcomes so far. A full disk gets a few seconds to find room: the outcomes are worth it."""

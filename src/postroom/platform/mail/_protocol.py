@@ -113,11 +113,6 @@ class Connection(Wire):
         """A final dot is out and unanswered."""
         return self._dotted is not None
 
-    @property
-    def served(self) -> int:
-        """Messages begun."""
-        return self._served
-
     def enlist(self, offers: Offers) -> None:
         """Set-up is done: carry messages."""
         if self._phase is Phase.DEAD:
