@@ -15,7 +15,7 @@ import msgspec
 
 from postroom.errors import Conflict, Corrupt
 from postroom.model.campaign import Home
-from postroom.pipeline.splitter.layout import Layout
+from postroom.sheets.layout import Layout
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
 _TRIES = 10

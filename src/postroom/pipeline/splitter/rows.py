@@ -11,8 +11,8 @@ import orjson
 from postroom.model.address import AddressError, Reason, parse, trim
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key, batch_of
-from postroom.pipeline.splitter.layout import Layout
-from postroom.pipeline.splitter.records import Record
+from postroom.sheets.layout import Layout
+from postroom.sheets.records import Record
 
 SHOWN = 320
 """Characters of a rejected cell that are kept: more than the longest address."""

@@ -30,9 +30,9 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignState, Home, Import, adds_up
 from postroom.model.shard import batches_for, key_maker
 from postroom.pipeline.splitter.checkpoint import Checkpoint, Checkpoints, Plan, Sums
-from postroom.pipeline.splitter.encoding import decode
-from postroom.pipeline.splitter.layout import HEAD_BYTES, Layout, recognise
-from postroom.pipeline.splitter.records import Record, read_records
+from postroom.sheets.encoding import decode
+from postroom.sheets.layout import HEAD_BYTES, Layout, recognise
+from postroom.sheets.records import Record, read_records
 from postroom.pipeline.splitter.rows import DUPLICATE, SUPPRESSED, Reject, Rows, read_rows
 from postroom.pipeline.splitter.workspace import Workspace
 from postroom.platform.ports.messages import Messages

@@ -9,9 +9,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from postroom.errors import Invalid
-from postroom.pipeline.splitter.columns import address_column, find_column, header_names, is_address, numbered_names
-from postroom.pipeline.splitter.encoding import Encoding, decode, detect
-from postroom.pipeline.splitter.records import MAX_RECORD, Record, read_records
+from postroom.sheets.columns import address_column, find_column, header_names, is_address, numbered_names
+from postroom.sheets.encoding import Encoding, decode, detect
+from postroom.sheets.records import MAX_RECORD, Record, read_records
 
 HEAD_BYTES = 4 * MAX_RECORD + 1_024
 """Bytes of the beginning to recognise a layout from: more than the longest record in any encoding."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from postroom.errors import Invalid
 from postroom.model.address import AddressError, parse, trim
-from postroom.pipeline.splitter.headings import PLAIN, QUALIFIED, VAGUE, squeeze
+from postroom.sheets.headings import PLAIN, QUALIFIED, VAGUE, squeeze
 
 MAX_COLUMNS = 2_000
 """More is no list of recipients; some spreadsheets end there too, and every column is looked at for addresses."""
