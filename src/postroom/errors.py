@@ -36,6 +36,10 @@ class LeaseLost(Conflict):
     """A worker wrote under a fence that is no longer the newest: it must drop the work without a trace."""
 
 
+class Unauthenticated(Permanent):
+    """Nobody known: no credentials, or none that are worth anything (which of the two is not told)."""
+
+
 class Denied(Permanent):
     """Known, but not allowed."""
 

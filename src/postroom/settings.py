@@ -8,6 +8,7 @@ from it (`make docs`), and a test compares the two.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import os
 import re
@@ -15,6 +16,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -24,6 +26,7 @@ from postroom.errors import Invalid
 PREFIX = "POSTROOM_"
 FILE_NAME = "postroom.toml"
 _WORKERS_DEFAULT_MAX = 4
+_MASTER_KEY_BYTES = 32
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
@@ -114,6 +117,50 @@ def _domain(text: str) -> str:
     return name
 
 
+def _listen(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise _Refused("not host:port")
+    name = host.removeprefix("[").removesuffix("]")
+    if not name or (":" in name) != host.startswith("["):
+        raise _Refused("not host:port; an IPv6 address stands in brackets")
+    return text
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    return tuple(str(ip_network(part.strip(), strict=False)) for part in text.split(","))
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip().rstrip("/") for part in text.split(","))
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or "@" in parts.netloc:
+            raise _Refused(f"{origin!r} is no origin")
+    return origins
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _master_keys(text: str) -> str:
+    for part in text.split(","):
+        if len(base64.b64decode(part.strip(), validate=True)) != _MASTER_KEY_BYTES:
+            raise _Refused("not 32 bytes in base64")
+    return text
+
+
+def _days(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise _Refused("out of range")
+        return value
+
+    return parse
+
+
 def _default_workers() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(_WORKERS_DEFAULT_MAX, available))
@@ -196,6 +243,81 @@ KINDS = {
         "`1h`",
         "How late a scheduled campaign may start, after an outage say; found later than that, it is paused instead.",
     ),
+    "listen": Kind(
+        _listen,
+        "host:port",
+        "`127.0.0.1:8400`",
+        "Where `postroom serve` answers. On any other address than this machine's own, passwords and keys would cross the wire "
+        "in the clear without a certificate: set `tls_certificate`, or put a proxy before it that has one.",
+    ),
+    "api_url": Kind(
+        _public_url,
+        "an http or https URL without a query",
+        "made from `listen`",
+        "The address under which people and programs reach the door: the issuer in access tokens, and what upload and download "
+        "URLs begin with. Behind a proxy it is the proxy's.",
+    ),
+    "tls_certificate": Kind(
+        _directory, "a PEM file", "none: plain HTTP", "The door's certificate and its chain. TLS 1.2 or newer."
+    ),
+    "tls_key": Kind(_directory, "a PEM file", "in the certificate's file", "The certificate's private key."),
+    "trusted_proxies": Kind(
+        _networks,
+        "addresses or networks, with commas",
+        "none",
+        "Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. From anybody else they are ignored.",
+    ),
+    "cors_origins": Kind(
+        _origins,
+        "origins (https://app.example), with commas",
+        "none",
+        "Web sites of others whose scripts may call the API from a browser.",
+    ),
+    "api_rate": Kind(
+        _rate,
+        "0.1 to 1000000",
+        "`2000`",
+        "Calls a second that one tenant may make; an API key has half of it, an address without credentials a tenth.",
+    ),
+    "issuer": Kind(
+        _public_url,
+        "an https URL",
+        "none: the built-in issuer",
+        "An OpenID Connect provider whose access tokens are accepted instead of the built-in issuer's, such as an Amazon Cognito "
+        "user pool. Its keys are found through `/.well-known/openid-configuration`.",
+    ),
+    "audience": Kind(
+        _words,
+        "words, with commas",
+        "none",
+        "With `issuer`: whose tokens are accepted. One of them must stand in the token's `aud`, or be its `client_id`.",
+    ),
+    "master_key": Kind(
+        _master_keys,
+        "32 bytes in base64, several with commas",
+        "the file `master_key_file`",
+        "The key over all keys: provider passwords, second factors, signing keys and uploaded recipient files are stored "
+        "encrypted under it. The first encrypts; the others are older ones that still decrypt.",
+    ),
+    "master_key_file": Kind(
+        _directory,
+        "a file that only its owner can read",
+        "`master.key` in the data directory, made when it is missing",
+        "Where the master key is kept when `master_key` is not set. Without it what it encrypts is lost: keep a copy.",
+    ),
+    "upload_days": Kind(
+        _days(1, 3_650),
+        "1 to 3650",
+        "`30`",
+        "After so many days an uploaded recipients file is deleted. One that was announced and never came, after a day.",
+    ),
+    "retention_days": Kind(
+        _days(1, 36_500),
+        "1 to 36500",
+        "none: for ever",
+        "After so many days a campaign that has ended, and single messages, are deleted with all that is known of their recipients. "
+        "The suppression list stays.",
+    ),
 }
 """By field name, in the order of the reference."""
 
@@ -217,6 +339,19 @@ class Settings:
     give_up_after: float = 172_800.0
     retry_after: float = 60.0
     schedule_grace: float = 3_600.0
+    listen: str = "127.0.0.1:8400"
+    api_url: str | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    api_rate: float = 2_000.0
+    issuer: str | None = None
+    audience: tuple[str, ...] = ()
+    master_key: str | None = field(default=None, repr=False)
+    master_key_file: Path | None = None
+    upload_days: int = 30
+    retention_days: int | None = None
 
     @classmethod
     def load(cls, environ: Mapping[str, str], toml_path: Path | None, overrides: Mapping[str, object]) -> Self:
@@ -237,12 +372,24 @@ class Settings:
     def environ(self, **replaced: str) -> dict[str, str]:
         """The environment for a child process of this program: as this one's, with every setting as it is here."""
         values = {name: getattr(self, name) for name in KINDS} | replaced
-        ours = {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
+        ours = {PREFIX + name.upper(): _text(value) for name, value in values.items() if value not in (None, ())}
         return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | ours
 
     def shown(self) -> dict[str, str]:
-        """Every setting as text, by variable, passwords masked: for `doctor` and logs."""
-        return {PREFIX + name.upper(): without_password(str(getattr(self, name))) for name in KINDS}
+        """Every setting as text, by variable, passwords and keys masked: for `doctor` and logs."""
+        shown = {PREFIX + name.upper(): without_password(_text(getattr(self, name))) for name in KINDS}
+        return shown | ({} if self.master_key is None else {PREFIX + "MASTER_KEY": "***"})
+
+    @property
+    def door_url(self) -> str:
+        """The address of the door, without a slash at its end."""
+        scheme = "https" if self.tls_certificate else "http"
+        return self.api_url or f"{scheme}://{self.listen}"
+
+
+def _text(value: object) -> str:
+    """As the environment has it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def without_password(url: str) -> str:
@@ -299,7 +446,8 @@ def _value(name: str, text: str, where: str) -> Any:
         return kind.parse(text)
     except ValueError as error:
         reason = f" ({error})" if isinstance(error, _Refused) else ""
-        raise Invalid(f"{where} is {without_password(text)!r}{reason}; allowed: {kind.allowed}") from error
+        shown = "not usable" if name == "master_key" else f"{without_password(text)!r}"
+        raise Invalid(f"{where} is {shown}{reason}; allowed: {kind.allowed}") from error
 
 
 if __name__ == "__main__":

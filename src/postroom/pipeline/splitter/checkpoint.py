@@ -15,8 +15,8 @@ import msgspec
 
 from postroom.errors import Conflict, Corrupt
 from postroom.model.campaign import Home
-from postroom.sheets.layout import Layout
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+from postroom.sheets.layout import Layout
 
 _TRIES = 10
 

@@ -1,0 +1,58 @@
+"""What a route demands of its caller: `def create(body: New, who: Editor)`.
+
+The principal is established once a request, by the frame's authenticator, before anything else of the request is looked at
+(gateway.routing). A route without one of these types is open to everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from postroom.errors import Denied, Unauthenticated
+from postroom.model.access import Principal, Role
+
+BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="An access token, or an API key (`pr_…`).")
+
+
+class Authenticator(Protocol):
+    """Tells who calls."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """From the `Authorization` field. `Unauthenticated`; `Unavailable` where it cannot be told now."""
+        ...
+
+
+def principal_of(request: Request) -> Principal:
+    """Who calls; `Unauthenticated`."""
+    principal = getattr(request.state, "principal", None)
+    if not isinstance(principal, Principal):
+        raise Unauthenticated("this needs an Authorization field: Bearer and an access token or an API key")
+    return principal
+
+
+def _at_least(role: Role) -> Callable[..., Awaitable[Principal]]:
+    async def check(request: Request, _scheme: Annotated[object, Depends(BEARER)]) -> Principal:
+        principal = principal_of(request)
+        if not principal.role.includes(role):
+            raise Denied(f"this needs the role {role}; {principal.name} is {principal.role}")
+        return principal
+
+    return check
+
+
+async def _operator(request: Request, _scheme: Annotated[object, Depends(BEARER)]) -> Principal:
+    principal = principal_of(request)
+    if not principal.operator:
+        raise Denied("this needs an operator of the installation")
+    return principal
+
+
+Viewer = Annotated[Principal, Depends(_at_least(Role.VIEWER))]
+Editor = Annotated[Principal, Depends(_at_least(Role.EDITOR))]
+Sender = Annotated[Principal, Depends(_at_least(Role.SENDER))]
+Admin = Annotated[Principal, Depends(_at_least(Role.ADMIN))]
+Operator = Annotated[Principal, Depends(_operator)]

@@ -1,0 +1,52 @@
+"""Who may do what: roles, the principal behind a call, and how a person or a program is tied to a tenant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What somebody may do in a tenant. Each includes those before it."""
+
+    VIEWER = "viewer"
+    """See everything of the tenant."""
+    EDITOR = "editor"
+    """Make and change templates, uploads and drafts."""
+    SENDER = "sender"
+    """Send: campaigns and single messages."""
+    ADMIN = "admin"
+    """Manage senders, providers, people, keys and the suppression list's removal."""
+
+    def includes(self, other: Role) -> bool:
+        """Whether who has this role may do what `other` may."""
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
+class Kind(StrEnum):
+    """What is behind a call."""
+
+    USER = "user"
+    """A person, signed in at an issuer."""
+    KEY = "key"
+    """A program with an API key."""
+    CLIENT = "client"
+    """A program with an access token of its own (client credentials)."""
+    OPERATOR = "operator"
+    """Whoever works on the machine itself: the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, established once a request."""
+
+    kind: Kind
+    id: str
+    """The subject at the issuer, the key's id, or the client's id. Up to 200 characters."""
+    name: str
+    """For people: an e-mail address or the key's name."""
+    tenant: str
+    role: Role
+    operator: bool = False
+    """May also manage the installation: tenants, shared providers, vouching for senders."""

@@ -1,0 +1,47 @@
+"""A door for tests, with an authenticator that believes what it is told: `Bearer <role>[+op] <tenant> [<name>]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import httpx2 as httpx
+from fastapi import APIRouter, FastAPI
+from fastapi.testclient import TestClient
+
+from postroom.clock import SystemClock
+from postroom.errors import Unauthenticated
+from postroom.gateway.app import create_app
+from postroom.gateway.frame import Frame
+from postroom.model.access import Kind, Principal, Role
+
+
+class Believer:
+    """See the module's text."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        words = (authorization or "").split()
+        if len(words) < 3 or words[0] != "Bearer":
+            raise Unauthenticated("nobody")
+        role, _, operator = words[1].partition("+")
+        name = words[3] if len(words) > 3 else f"{role}@{words[2]}.example"
+        return Principal(Kind.USER, name, name, words[2], Role(role), operator=operator == "op")
+
+
+def app_of(*routers: APIRouter) -> FastAPI:
+    """Only these routes."""
+    return create_app(Frame(authenticator=Believer(), clock=SystemClock()), routers)
+
+
+def client_of(routers: Iterable[APIRouter], role: str = "admin", tenant: str = "default") -> TestClient:
+    """Somebody at the door. Close it after use (a context manager)."""
+    client = TestClient(app_of(*routers), base_url="http://door.example")
+    client.headers["Authorization"] = f"Bearer {role} {tenant}"
+    return client
+
+
+def problem(response: httpx.Response, status: int) -> str:
+    """The detail of a problem of that status."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    detail: str = response.json()["detail"]
+    return detail
