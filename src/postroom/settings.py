@@ -315,8 +315,8 @@ KINDS = {
         _days(1, 36_500),
         "1 to 36500",
         "none: for ever",
-        "After so many days a campaign that has ended, and single messages, are deleted with all that is known of their recipients. "
-        "The suppression list stays.",
+        "After so many days a campaign that has ended, and single messages, are deleted with all that is known of their "
+        "recipients. The suppression list stays.",
     ),
 }
 """By field name, in the order of the reference."""
