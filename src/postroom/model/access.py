@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+
+from postroom.clock import Instant
+from postroom.model import ids
+
+MAX_ISSUER = 500
+MAX_SUBJECT = 200
+MAX_NAME = 200
+_UNDATED = Instant(0)
 
 
 class Role(StrEnum):
@@ -50,3 +59,31 @@ class Principal:
     role: Role
     operator: bool = False
     """May also manage the installation: tenants, shared providers, vouching for senders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """That somebody whom an issuer vouches for belongs to a tenant. One tenant a subject: a call names none."""
+
+    issuer: str
+    """The issuer's identifier, exactly as its tokens have it."""
+    subject: str
+    """A person's subject at the issuer; a program's client id."""
+    tenant: str
+    role: Role
+    name: str
+    """For people: an e-mail address, or what a program is called."""
+    operator: bool = False
+    added_at: Instant = _UNDATED
+    """Zero: when it is granted."""
+
+    @property
+    def id(self) -> str:
+        """Stands for issuer and subject in keys and addresses."""
+        return member_id(self.issuer, self.subject)
+
+
+def member_id(issuer: str, subject: str) -> str:
+    """26 characters: 128 bits of a digest, since an issuer is a URL and a subject may hold anything."""
+    digest = hashlib.sha256(f"{len(issuer)}:{issuer}{subject}".encode(errors="surrogatepass")).digest()
+    return ids.encode(int.from_bytes(digest[:16], "big"), 26)
