@@ -69,6 +69,9 @@ class AwsHome:
     def rates(self) -> NoReturn:
         pytest.fail("the suite of rates is not for this home yet")
 
+    def secrets(self) -> NoReturn:
+        pytest.fail("the suite of secrets is not for this home yet")
+
     def feed(self) -> NoReturn:
         pytest.fail("the suite of the feed is not for this home yet")
 

@@ -15,6 +15,7 @@ from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.queues import SqliteQueues
 from postroom.platform.embedded.rates import SqliteRates
+from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.timers import SqliteTimers
 from postroom.platform.embedded.workflows import SqliteWorkflows
@@ -52,6 +53,9 @@ class EmbeddedHome:
 
     def rates(self) -> SqliteRates:
         return self._closers.enter_context(closing(SqliteRates(self.root / "rates.db")))
+
+    def secrets(self) -> MasterSecrets:
+        return MasterSecrets(KeyFile(self.root / "master.key", self.clock))
 
     def feed(self) -> SqliteFeed:
         return SqliteFeed(self._closers.enter_context(closing(Ledgers(self.root / "ledgers"))))

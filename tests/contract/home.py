@@ -10,6 +10,7 @@ from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.rates import Rates
+from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Tables
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
@@ -42,5 +43,7 @@ class Home(Protocol):
     def workflows(self) -> Workflows: ...
 
     def rates(self) -> Rates: ...
+
+    def secrets(self) -> Secrets: ...
 
     def feed(self) -> Feed: ...

@@ -4,8 +4,8 @@ A *data key* of 32 bytes encrypts; the master key only wraps data keys. What is 
 `provider/acme/relay`): opened for another, it is `Corrupt`, so that one record's secret cannot be moved into another's place. The
 text is ASCII and says which master key wrapped it, so that a rotation can go on beside readers: new seals use the newest
 master key, old ones open as long as their master key is there. Nothing is ever logged or shown in a `repr`.
-- **Limits**: a purpose up to 500 characters; a plain text up to 64 KB (`TooLarge`); larger things are encrypted by their
-  owner under a data key.
+- **Limits**: a purpose of 1 to 500 characters (`Invalid`); a plain text up to 64 KB (`TooLarge`); larger things are encrypted
+  by their owner under a data key.
 - **Errors**: `Corrupt`: not what was sealed, or for another purpose, or its master key is gone; `Unavailable`: the master
   key's home does not answer.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 MAX_PLAIN_BYTES = 65_536
+MAX_PURPOSE = 500
 
 
 @dataclass(frozen=True, slots=True)
