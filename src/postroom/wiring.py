@@ -33,6 +33,7 @@ from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.probe import examine_data
 from postroom.platform.embedded.queues import SqliteQueues
 from postroom.platform.embedded.rates import SqliteRates
+from postroom.platform.embedded.secrets import FILE_NAME, GivenKeys, KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.timers import SqliteTimers
 from postroom.platform.embedded.workflows import SqliteWorkflows
@@ -42,6 +43,7 @@ from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import parse_provider
+from postroom.platform.ports.secrets import Secrets
 from postroom.services.backup import BackupService
 from postroom.services.campaigns import CampaignService
 from postroom.services.doctor import Check, Doctor
@@ -62,6 +64,7 @@ class Postroom:
 
     settings: Settings
     clock: Clock
+    secrets: Secrets
     objects: FileObjects
     messages: SqliteMessages
     queues: SqliteQueues
@@ -129,6 +132,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
         yield Postroom(
             settings=settings,
             clock=clock,
+            secrets=MasterSecrets(_master_keys(settings, clock)),
             objects=objects,
             messages=messages,
             queues=queues,
@@ -168,6 +172,12 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             scheduler=Scheduler(campaigns, timers, workflows, clock),
             sender=Sender(stores, partial(_mailer, settings), options, clock=clock),
         )
+
+
+def _master_keys(settings: Settings, clock: Clock) -> GivenKeys | KeyFile:
+    if settings.master_key is not None:
+        return GivenKeys(settings.master_key)
+    return KeyFile(settings.master_key_file or settings.data / FILE_NAME, clock)
 
 
 def _mailer(settings: Settings, provider: str) -> Mailer:

@@ -19,11 +19,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from postroom.errors import Corrupt, Invalid, TooLarge
-from postroom.platform.embedded._master_key import KEY_BYTES, GivenKeys, KeyFile, MasterKey
+from postroom.platform.embedded._master_key import FILE_NAME, KEY_BYTES, GivenKeys, KeyFile, MasterKey
 from postroom.platform.ports.limits import utf8
 from postroom.platform.ports.secrets import MAX_PLAIN_BYTES, MAX_PURPOSE, DataKey
 
-__all__ = ["GivenKeys", "KeyFile", "MasterSecrets"]
+__all__ = ["FILE_NAME", "GivenKeys", "KeyFile", "MasterSecrets"]
 
 _NONCE_BYTES = 12
 _FIXED_NONCE = bytes(_NONCE_BYTES)
