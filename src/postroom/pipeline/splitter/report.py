@@ -6,11 +6,10 @@ import csv
 import io
 from collections.abc import Iterable
 
-from postroom.pipeline.splitter.rows import SHOWN, Reject
+from postroom.sheets.cells import guarded
+from postroom.sheets.rows import SHOWN, Reject
 
 HEADER = b"line,address,reason,detail\r\n"
-
-_FORMULA = ("=", "+", "-", "@")
 
 
 def report_rows(rejects: Iterable[Reject]) -> bytes:
@@ -23,6 +22,5 @@ def report_rows(rejects: Iterable[Reject]) -> bytes:
 
 
 def _harmless(cell: str) -> str:
-    """The cell on one line and no formula where a spreadsheet opens the report (OWASP's "CSV injection")."""
-    shown = "".join(character if character.isprintable() else " " for character in cell[:SHOWN])
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+    """The cell on one line, and no formula where a spreadsheet opens the report."""
+    return guarded("".join(character if character.isprintable() else " " for character in cell[:SHOWN]))

@@ -30,7 +30,6 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignState, Home, Import, adds_up
 from postroom.model.shard import batches_for, key_maker
 from postroom.pipeline.splitter.checkpoint import Checkpoint, Checkpoints, Plan, Sums
-from postroom.pipeline.splitter.rows import DUPLICATE, SUPPRESSED, Reject, Rows, read_rows
 from postroom.pipeline.splitter.workspace import Workspace
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
@@ -38,6 +37,7 @@ from postroom.platform.ports.tables import Tables
 from postroom.sheets.encoding import decode
 from postroom.sheets.layout import HEAD_BYTES, Layout, recognise
 from postroom.sheets.records import Record, read_records
+from postroom.sheets.rows import DUPLICATE, SUPPRESSED, Reject, Rows, read_rows
 
 CHUNK = 50_000
 """Rows stored, and lost to a crash, at a time. Sorted by batch and key, that many make SQLite's inserts nearly sequential."""

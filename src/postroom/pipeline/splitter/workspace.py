@@ -15,8 +15,8 @@ import orjson
 from postroom.errors import Conflict
 from postroom.model.campaign import Home
 from postroom.pipeline.splitter.report import HEADER, report_rows
-from postroom.pipeline.splitter.rows import Reject
 from postroom.platform.ports.objects import Objects
+from postroom.sheets.rows import Reject
 
 
 class Workspace:
