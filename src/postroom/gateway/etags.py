@@ -1,0 +1,67 @@
+"""Entity tags (RFC 9110, 8.8 and 13): who polls is told that nothing changed, who writes is told that somebody else did.
+
+    etag = etag_of(record.version)
+    if matches(if_none_match, etag): return not_modified(etag)    # GET
+    demand(if_match, etag)                                        # PUT, PATCH: before anything is changed
+
+What `demand` saw must also be what the write expects (a conditional write on the same version): between the two another
+editor may come.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Header, Response
+
+from postroom.gateway.refusals import PreconditionFailed
+
+_TAGS = r'^(\*|(W/)?"[!#-~]*"(\s*,\s*(W/)?"[!#-~]*")*)$'
+
+IfNoneMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Match",
+        max_length=1_000,
+        pattern=_TAGS,
+        description="The `ETag` of what you have: 304 when it is still the newest.",
+        examples=['"3"'],
+    ),
+]
+IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=1_000,
+        pattern=_TAGS,
+        description="The `ETag` of what you read: 412 when somebody else changed it since.",
+        examples=['"3"'],
+    ),
+]
+
+
+def etag_of(version: int | str) -> str:
+    """A strong tag; `version` changes with every change of the record and consists of letters, digits and `-`."""
+    return f'"{version}"'
+
+
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether the caller has it already (weak comparison)."""
+    return if_none_match is not None and (if_none_match.strip() == "*" or etag in map(_strong, if_none_match.split(",")))
+
+
+def demand(if_match: str | None, etag: str) -> None:
+    """`PreconditionFailed` unless the caller changes what it read (strong comparison); no field demands nothing."""
+    if if_match is None or if_match.strip() == "*":
+        return
+    if etag not in (tag.strip() for tag in if_match.split(",")):
+        raise PreconditionFailed(f"somebody else changed it since you read it: its ETag is {etag}; read it again")
+
+
+def not_modified(etag: str) -> Response:
+    """304, without a body."""
+    return Response(status_code=304, headers={"ETag": etag})
+
+
+def _strong(tag: str) -> str:
+    return tag.strip().removeprefix("W/")
