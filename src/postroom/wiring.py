@@ -16,7 +16,7 @@ from postroom.ledger.finish import Finish
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Home
+from postroom.model.campaign import Home, Policies
 from postroom.model.finding import Finding, Level
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.pipeline.scheduler import Scheduler
@@ -178,6 +178,16 @@ def _master_keys(settings: Settings, clock: Clock) -> GivenKeys | KeyFile:
     if settings.master_key is not None:
         return GivenKeys(settings.master_key)
     return KeyFile(settings.master_key_file or settings.data / FILE_NAME, clock)
+
+
+def usual_policies(settings: Settings) -> Policies:
+    """The rules of a campaign that asks for no others."""
+    return Policies(
+        settle_after_ms=round(settings.settle_after * 1000),
+        rate=settings.rate,
+        give_up_after_ms=round(settings.give_up_after * 1000),
+        retry_after_ms=round(settings.retry_after * 1000),
+    )
 
 
 def _mailer(settings: Settings, provider: str) -> Mailer:
