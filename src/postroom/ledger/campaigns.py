@@ -42,10 +42,15 @@ class Campaigns:
 
     def get(self, home: Home) -> Campaign:
         """The record as it is now; `NotFound`."""
-        item = self._tables.get(_key(home))
-        if item is None:
+        found = self.find(home)
+        if found is None:
             raise NotFound(f"there is no campaign {home.campaign}; `postroom campaign list` shows those there are")
-        return _campaign(item)
+        return found
+
+    def find(self, home: Home) -> Campaign | None:
+        """The record as it is now, or None."""
+        item = self._tables.get(_key(home))
+        return None if item is None else _campaign(item)
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> CampaignPage:
         """A tenant's campaigns, newest first."""
@@ -66,6 +71,8 @@ class Campaigns:
             fields.setdefault("finished_at", now)
         elif to is CampaignState.SENDING:
             fields.update(started_at=campaign.started_at or now, sending_since=now, finished_at=None)
+        elif to is CampaignState.PAUSED:
+            fields["paused_at"] = now
         return self.change(campaign, state=to, **fields)
 
     def delete(self, home: Home) -> None:

@@ -127,6 +127,16 @@ class Import:
     suppressed: int = 0
     rejected_key: str | None = None
     """Object key of the report of rejected rows (CSV: line, address, reason, detail)."""
+    upload_version: str | None = None
+    """The version of the object that was chosen; None: the newest when the import is planned."""
+    headings: tuple[tuple[str, str], ...] = ()
+    """For variables that are fed from a column of another name: variable and heading."""
+
+    @property
+    def wanted(self) -> list[str]:
+        """The headings that feed `columns`, in their order."""
+        headings = dict(self.headings)
+        return [headings.get(name, name) for name in self.columns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +190,16 @@ class Campaign:
     reason: str | None = None
     """Why it is paused, cancelled or failed."""
     start_when_ready: bool = False
+    paused_at: Instant | None = None
+    """When it was last paused."""
+    template_id: str | None = None
+    """What it was made from, where that was a stored template; the content itself is the campaign's own."""
+    template_version: int | None = None
+    upload_id: str | None = None
+    created_by: str | None = None
+    """Who made it, for people."""
+    callback_url: str | None = None
+    """Where its events are told, besides the tenant's own callbacks; https."""
     version: int = 0
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import mimetypes
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from postroom.clock import Instant
 from postroom.entrypoints.cli.session import say
 from postroom.errors import Invalid
 from postroom.model.campaign import Home, Policies, Schedule, UnknownPolicy
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.platform.ports.timers import MAX_AHEAD_MS
 from postroom.services.campaigns import AttachedFile, Draft
+from postroom.services.schedules import Wording, schedule_of
 from postroom.settings import Settings
-from postroom.wiring import Postroom
+from postroom.wiring import Postroom, usual_policies
+
+_OPTIONS = Wording("--at", "--timezone")
 
 
 def create(postroom: Postroom, draft: Draft, recipients: Path) -> Home:
@@ -77,43 +76,13 @@ def variables(given: list[str]) -> dict[str, str]:
 
 def schedule(at: str, timezone: str, postroom: Postroom) -> Schedule:
     """Of `--at` and `--timezone`; `Invalid` for what is no time, has passed, or is too far ahead."""
-    try:
-        when = datetime.fromisoformat(at)
-    except ValueError as error:
-        raise Invalid(f"--at {at}: write 2026-12-01T09:00 or 2026-12-01T09:00+01:00") from error
-    try:
-        zone = ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise Invalid(f"--timezone {timezone} is no IANA time zone, such as Europe/Paris or UTC") from error
-    try:
-        instant = Instant(round((in_zone(when, zone) if when.tzinfo is None else when).timestamp() * 1000))
-    except (ValueError, OverflowError) as error:  # the first and last days of the calendar, in some zones
-        raise Invalid(f"--at {at} is outside the calendar") from error
-    grace_ms, now = round(postroom.settings.schedule_grace * 1000), postroom.clock.now()
-    if instant + grace_ms < now:
-        raise Invalid(f"--at {at} ({timezone}) has passed: name a time to come, or leave --at away to send now")
-    if instant > now + MAX_AHEAD_MS:
-        raise Invalid(f"--at {at} is more than {MAX_AHEAD_MS // 86_400_000} days ahead")
-    return Schedule(instant, timezone, grace_ms)
-
-
-def in_zone(when: datetime, zone: ZoneInfo) -> datetime:
-    """A wall-clock time in a zone. `Invalid` for one that the zone's clocks skip; of a time they show twice, the first."""
-    placed = when.replace(tzinfo=zone)
-    if datetime.fromtimestamp(placed.timestamp(), zone).replace(tzinfo=None) != when:
-        raise Invalid(f"--at {when.isoformat()} does not exist in {zone.key}: the clocks skip it")
-    return placed
+    grace_ms = round(postroom.settings.schedule_grace * 1000)
+    return schedule_of(at, timezone, now=postroom.clock.now(), grace_ms=grace_ms, wording=_OPTIONS)
 
 
 def policies(settings: Settings, rate: float | None, unknown: UnknownPolicy) -> Policies:
     """The settings' rules and the options'; `Invalid`."""
-    rate = settings.rate if rate is None else rate
     if rate is not None and not 0.1 <= rate <= 1_000_000:
         raise Invalid(f"--rate {rate:g}: from 0.1 to 1000000 recipients a second")
-    return Policies(
-        unknown=unknown,
-        settle_after_ms=round(settings.settle_after * 1000),
-        rate=rate,
-        give_up_after_ms=round(settings.give_up_after * 1000),
-        retry_after_ms=round(settings.retry_after * 1000),
-    )
+    usual = usual_policies(settings)
+    return replace(usual, unknown=unknown, rate=usual.rate if rate is None else rate)

@@ -35,7 +35,8 @@ from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
 from postroom.sheets.encoding import decode
-from postroom.sheets.layout import HEAD_BYTES, Layout, recognise
+from postroom.sheets.layout import HEAD_BYTES, Layout
+from postroom.sheets.mapping import layout_for
 from postroom.sheets.records import Record, read_records
 from postroom.sheets.rows import DUPLICATE, SUPPRESSED, Reject, Rows, read_rows
 
@@ -110,12 +111,12 @@ class Splitter:
 
     def _plan(self, source: Import, alive: Callable[[], bool]) -> Plan | None:
         """Read the upload through without storing anything; None once `alive` has ended."""
-        upload = self._objects.info(source.upload_key)
+        upload = self._objects.info(source.upload_key, source.upload_version)
         if upload is None:
             raise Invalid(f"The upload {source.filename} is gone: upload it again.")
         head = self._objects.read(source.upload_key, 0, HEAD_BYTES, upload.version)
         whole = len(head) == upload.size
-        layout = recognise(head, whole=whole, asked_for=source.email_column, wanted=source.columns)
+        layout = layout_for(source, head, whole=whole)
         rows = 0
         with closing(self._records(source, upload.version, layout)) as records:
             while step := sum(1 for _ in islice(records, self._chunk)):
