@@ -1,13 +1,32 @@
-"""Tenants and their secrets, from which recipients' keys and links' MACs are derived."""
+"""Tenants and their secrets, from which recipients' keys and links' MACs are derived.
+
+A tenant is made in one write together with the claim of its number: a crash leaves both or neither. A claim is never deleted, so
+a number on an old link never means somebody else. Two who claim the same number have one winner; the other takes the next.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 from postroom.clock import Clock
-from postroom.errors import Conflict, NotFound
-from postroom.model.tenant import DEFAULT_TENANT, Tenant
-from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables
+from postroom.errors import Conflict, Invalid, NotFound
+from postroom.ledger.recent import Recent
+from postroom.model.tenant import DEFAULT_TENANT, MAX_NUMBER, Tenant, is_tenant_id
+from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 
 _PARTITION = "#tenants"
+_NUMBERS = "#tenant-numbers"
+_TRIES = 10
+_REMEMBERED_S = 5.0
+_REMEMBERED = 10_000
+
+
+class TenantPage(NamedTuple):
+    """Part of a list, in the order of ids. `cursor` asks for the next part."""
+
+    tenants: list[Tenant]
+    cursor: str | None
 
 
 class Tenants:
@@ -16,21 +35,119 @@ class Tenants:
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
         self._clock = clock
+        self._recent: Recent[str, Tenant] = Recent(clock, most=_REMEMBERED)
 
     def get(self, tenant: str) -> Tenant:
-        """The tenant; `NotFound`."""
-        item = self._tables.get(ItemKey(_PARTITION, tenant))
+        """The tenant; `NotFound`. Number and secret never change; the rest may be some seconds old."""
+        return self._recent.get(tenant) or self.read(tenant)
+
+    def read(self, tenant: str) -> Tenant:
+        """As it is now; `NotFound`."""
+        item = self._tables.get(ItemKey(_PARTITION, tenant)) if is_tenant_id(tenant) else None
+        if item is None and tenant != DEFAULT_TENANT:
+            raise NotFound(f"there is no tenant {tenant!r}")
+        return self._create_default() if item is None else self._remembered(_tenant(item))
+
+    def by_number(self, number: int) -> Tenant:
+        """Whose number it is, as a link on the wire has it; `NotFound`."""
+        if number == 0:
+            return self.get(DEFAULT_TENANT)
+        item = self._tables.get(ItemKey(_NUMBERS, _digits(number)))
         if item is None:
-            if tenant != DEFAULT_TENANT:
+            raise NotFound(f"no tenant has the number {number}")
+        return self.get(item.data["tenant"])
+
+    def list(self, *, cursor: str | None = None, limit: int = 100) -> TenantPage:
+        """All tenants; `limit` 1 to 1,000."""
+        self.get(DEFAULT_TENANT)
+        page = self._tables.query(_PARTITION, cursor=cursor, limit=limit)
+        return TenantPage([_tenant(item) for item in page.items], page.cursor)
+
+    def create(self, tenant: str, name: str = "", *, mark: str = "") -> Tenant:
+        """A new one. `Invalid`: it cannot be called so; `Conflict`: there is one. Again under the same `mark` (not empty): the
+        one that was made."""
+        if not is_tenant_id(tenant):
+            raise Invalid(f"{tenant[:80]!r} cannot name a tenant: 1 to 40 lower-case letters, digits and '-'")
+        secret, now = self._clock.random(32), self._clock.now()
+        for _ in range(_TRIES):
+            if (item := self._tables.get(ItemKey(_PARTITION, tenant))) is not None or tenant == DEFAULT_TENANT:
+                return self._made_before(tenant, item, mark)
+            number = self._next_number()
+            data = {"number": number, "secret": secret.hex(), "name": name, "created_at": now, "mark": mark}
+            record = Put(ItemKey(_PARTITION, tenant), data, Expect.ABSENT)
+            claim = Put(ItemKey(_NUMBERS, _digits(number)), {"tenant": tenant}, Expect.ABSENT)
+            try:
+                self._tables.write([record, claim])
+            except Conflict:  # somebody took the name or the number: look again
+                continue
+            return self._remembered(Tenant(tenant, number, secret, name, created_at=now))
+        raise Conflict("tenants are being made by others all the time; try again")
+
+    def disable(self, tenant: str) -> Tenant:
+        """Refuse its calls, within seconds. `NotFound`; `Invalid`: `default` stays, operators sign in there."""
+        if tenant == DEFAULT_TENANT:
+            raise Invalid(f"the tenant {DEFAULT_TENANT} cannot be disabled: the installation's operators sign in there")
+        return self._switch(tenant, disabled=True)
+
+    def enable(self, tenant: str) -> Tenant:
+        """Take its calls again. `NotFound`."""
+        return self._switch(tenant, disabled=False)
+
+    def _switch(self, tenant: str, *, disabled: bool) -> Tenant:
+        for _ in range(_TRIES):
+            self.read(tenant)
+            item = self._tables.get(key := ItemKey(_PARTITION, tenant))
+            if item is None:
                 raise NotFound(f"there is no tenant {tenant!r}")
-            return self._create_default()
-        return Tenant(tenant, item.data["number"], bytes.fromhex(item.data["secret"]))
+            data = {**item.data, "disabled": disabled}
+            try:
+                self._tables.write([Put(key, data, item.version)])
+            except Conflict:  # somebody changed it since
+                continue
+            return self._remembered(_of(tenant, data))
+        raise Conflict(f"the tenant {tenant} is being changed by others all the time; try again")
+
+    def _made_before(self, tenant: str, item: Item | None, mark: str) -> Tenant:
+        if item is None or not mark or item.data.get("mark") != mark:
+            raise Conflict(f"there is a tenant {tenant!r} already")
+        return _tenant(item)
+
+    def _next_number(self) -> int:
+        last = self._tables.query(_NUMBERS, limit=1, reverse=True).items
+        number = int(last[0].key.sort) + 1 if last else 1
+        if number > MAX_NUMBER:
+            raise Conflict(f"all {MAX_NUMBER:,} numbers of tenants are taken")
+        return number
 
     def _create_default(self) -> Tenant:
-        secret = self._clock.random(32)
-        put = Put(ItemKey(_PARTITION, DEFAULT_TENANT), {"number": 0, "secret": secret.hex()}, Expect.ABSENT)
+        secret, now = self._clock.random(32), self._clock.now()
+        data = {"number": 0, "secret": secret.hex(), "created_at": now}
         try:
-            self._tables.write([put])
+            self._tables.write([Put(ItemKey(_PARTITION, DEFAULT_TENANT), data, Expect.ABSENT)])
         except Conflict:  # another process was first: its secret is the one
-            return self.get(DEFAULT_TENANT)
-        return Tenant(DEFAULT_TENANT, 0, secret)
+            return self.read(DEFAULT_TENANT)
+        return self._remembered(_of(DEFAULT_TENANT, data))
+
+    def _remembered(self, tenant: Tenant) -> Tenant:
+        self._recent.put(tenant.id, tenant, seconds=_REMEMBERED_S)
+        return tenant
+
+
+def _digits(number: int) -> str:
+    """So that the order of text is that of numbers."""
+    return f"{number:08}"
+
+
+def _tenant(item: Item) -> Tenant:
+    return _of(item.key.sort, item.data)
+
+
+def _of(tenant: str, data: Mapping[str, Any]) -> Tenant:
+    return Tenant(
+        tenant,
+        data["number"],
+        bytes.fromhex(data["secret"]),
+        data.get("name", ""),
+        disabled=data.get("disabled", False),
+        created_at=data.get("created_at"),
+    )
