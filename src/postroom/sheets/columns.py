@@ -12,6 +12,7 @@ MAX_COLUMNS = 2_000
 """More is no list of recipients; some spreadsheets end there too, and every column is looked at for addresses."""
 
 _SHOWN = 30
+_BY_NAME = "with --email-column (in the API: `email` among a campaign's `columns`)"
 
 
 def header_names(cells: Sequence[str]) -> tuple[str, ...]:
@@ -62,10 +63,10 @@ def address_column(names: Sequence[str], rows: Sequence[Sequence[str]], asked_fo
         return holding[0]
     if holding:
         several = _listed([names[index] for index in holding])
-        raise Invalid(f"Several columns hold addresses: {several}. Say which one to use with --email-column.")
+        raise Invalid(f"Several columns hold addresses: {several}. Say which one to use {_BY_NAME}.")
     raise Invalid(
         f"No column of addresses was found. The columns are: {_listed(names)}. "
-        "Name the right one `email`, or say which one it is with --email-column."
+        f"Name the right one `email`, or say which one it is {_BY_NAME}."
     )
 
 

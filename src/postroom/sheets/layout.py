@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from postroom.sheets.records import MAX_RECORD, Record, read_records
 
 HEAD_BYTES = 4 * MAX_RECORD + 1_024
 """Bytes of the beginning to recognise a layout from: more than the longest record in any encoding."""
+
+NO_ROWS = "The file holds no recipients: there is no row after the header."
 
 _DELIMITERS = ",;\t|"
 _SAMPLED = 200
@@ -37,27 +40,48 @@ class Layout:
     """For each name the template uses, its column; None where there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What the beginning of an upload tells before anybody says which column is which."""
+
+    encoding: Encoding
+    delimiter: str
+    skip: int
+    """As in `Layout`."""
+    names: tuple[str, ...]
+    """One a column."""
+    named: bool
+    """Whether the file names them itself; else they are numbered."""
+    rows: Sequence[Record]
+    """The first rows: a sample. May be empty."""
+
+
 def recognise(head: bytes, *, whole: bool, asked_for: str | None, wanted: Sequence[str]) -> Layout:
     """The layout of an upload that begins with `head` (`HEAD_BYTES` of it, or `whole`). `asked_for` names the column of
     addresses, `wanted` are the names the template uses. `Invalid` with what is wrong and what to do."""
+    heading = read_heading(head, whole=whole)
+    if not heading.rows:
+        raise Invalid(NO_ROWS)
+    return Layout(
+        encoding=heading.encoding,
+        delimiter=heading.delimiter,
+        skip=heading.skip,
+        address=address_column(heading.names, [cells for _, cells in heading.rows], asked_for),
+        columns=tuple(find_column(heading.names, name) for name in wanted),
+    )
+
+
+def read_heading(head: bytes, *, whole: bool) -> Heading:
+    """Encoding, delimiter and the columns' names; `head` as for `recognise`. `Invalid`: no delimited text, or nothing in it."""
     encoding = detect(head)
     delimiter, sample, declared = _delimit(head, encoding, whole=whole)
     if not sample:
         raise Invalid("The file holds no recipients: there is nothing in it.")
     first = sample[0][1]
-    if any(map(is_address, first)):  # a header holds no address: this is a row, and the file has no header
-        rows, names = sample, numbered_names(max(len(cells) for _, cells in sample))
-    else:
-        rows, names = sample[1:], header_names(first)
-    if not rows:
-        raise Invalid("The file holds no recipients: there is no row after the header.")
-    return Layout(
-        encoding=encoding,
-        delimiter=delimiter,
-        skip=declared + len(sample) - len(rows),
-        address=address_column(names, [cells for _, cells in rows], asked_for),
-        columns=tuple(find_column(names, name) for name in wanted),
-    )
+    named = not any(map(is_address, first))  # a header holds no address: this would be a row of a file without one
+    rows = sample[1:] if named else sample
+    names = header_names(first) if named else numbered_names(max(len(cells) for _, cells in sample))
+    return Heading(encoding, delimiter, declared + len(sample) - len(rows), names, named, rows)
 
 
 class _HeadEnds(Exception):
@@ -89,13 +113,17 @@ class _Sample(NamedTuple):
 def _sample(head: bytes, encoding: Encoding, delimiter: str, *, whole: bool) -> _Sample:
     records: list[Record] = []
     try:
-        for record in islice(read_records(_texts(head, encoding, whole=whole), delimiter), _SAMPLED):
-            records.append(record)  # noqa: PERF402 - what was read before the head ends is kept
-    except _HeadEnds:
-        pass
+        for record in islice(records_within(head, encoding, delimiter, whole=whole), _SAMPLED):
+            records.append(record)  # noqa: PERF402 - what was read before an error is kept
     except Invalid as error:
         return _Sample(records, error)
     return _Sample(records)
+
+
+def records_within(head: bytes, encoding: Encoding, delimiter: str, *, whole: bool) -> Iterator[Record]:
+    """The records that end within `head`: where it is not `whole`, a record it cuts off is none, and no error either."""
+    with suppress(_HeadEnds):
+        yield from read_records(_texts(head, encoding, whole=whole), delimiter)
 
 
 def _texts(head: bytes, encoding: Encoding, *, whole: bool) -> Iterator[str]:

@@ -1,0 +1,65 @@
+"""Transfers straight to and from S3: presigned requests (Signature Version 4). The promise is `ports.transfers`.
+
+What is fixed is signed as headers: length, type, `If-None-Match: *` and the checksum, so that S3 refuses any other with 403, and
+a second put with 412. Whoever signs must be allowed to do what is signed, and a URL dies with the credentials that signed it:
+a role's session may be shorter than `expires_at` says. S3 tells seconds, so a URL may live for one more than asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from postroom.clock import Clock, Instant
+from postroom.platform.aws._errors import code_of, speaking
+from postroom.platform.ports.limits import check_object_key
+from postroom.platform.ports.transfers import Arrived, Signed, attachment, check_transfer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_ABSENT = frozenset({"NoSuchKey", "404", "405"})  # a HEAD answers without a body; 405: the newest version is a deletion
+
+
+class S3Transfers:
+    """`ports.transfers.Transfers` of one bucket."""
+
+    def __init__(self, client: S3Client, bucket: str, clock: Clock) -> None:
+        """The client must sign by Signature Version 4."""
+        self._client = client
+        self._bucket = bucket
+        self._clock = clock
+
+    def put(self, key: str, *, size: int, content_type: str, expires_at: Instant, sha256: str | None = None) -> Signed:
+        check_transfer(key, expires_at, self._clock.now(), size=size)
+        facts: dict[str, Any] = {"ContentLength": size, "ContentType": content_type, "IfNoneMatch": "*"}
+        headers = {"Content-Type": content_type, "Content-Length": str(size), "If-None-Match": "*"}
+        if sha256 is not None:
+            facts["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
+        return Signed("PUT", self._sign("put_object", key, expires_at, facts), headers, expires_at)
+
+    def get(self, key: str, *, filename: str, content_type: str, expires_at: Instant) -> Signed:
+        check_transfer(key, expires_at, self._clock.now())
+        facts = {"ResponseContentDisposition": attachment(filename), "ResponseContentType": content_type}
+        return Signed("GET", self._sign("get_object", key, expires_at, facts), {}, expires_at)
+
+    def arrived(self, key: str) -> Arrived | None:
+        check_object_key(key)
+        with speaking(f"asking for the object {key}"):
+            try:
+                head = self._client.head_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if code_of(error) in _ABSENT:
+                    return None
+                raise
+        return Arrived(head["VersionId"], head["ContentLength"])
+
+    def _sign(self, operation: str, key: str, expires_at: Instant, facts: dict[str, Any]) -> str:
+        seconds = max(1, -(-(expires_at - self._clock.now()) // 1000))
+        with speaking(f"signing a URL of the object {key}"):
+            url: str = self._client.generate_presigned_url(
+                operation, Params={"Bucket": self._bucket, "Key": key, **facts}, ExpiresIn=seconds
+            )
+        return url
