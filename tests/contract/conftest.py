@@ -19,6 +19,8 @@ from postroom.platform.ports.tables import Tables
 from tests.contract.home import Home
 
 HOMES = {"embedded": "tests.contract.embedded_home", "aws": "tests.contract.aws_home"}
+VARIANTS = {"sealed": "tests.contract.sealed_home"}
+"""Homes for a suite that names them: the same as another, set up in another way."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,7 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def home(request: pytest.FixtureRequest) -> Iterator[Home]:
     """Fresh storage in the home that is the test's parameter."""
-    with import_module(HOMES[request.param]).open_home(request) as opened:
+    with import_module((HOMES | VARIANTS)[request.param]).open_home(request) as opened:
         yield opened
 
 

@@ -15,6 +15,8 @@ from postroom.errors import Conflict, Invalid, NotFound
 from postroom.platform.ports.objects import Objects
 from tests.contract.home import Home
 
+pytestmark = pytest.mark.homes("embedded", "sealed", "aws")
+
 MIB = 1 << 20
 SIZES = [0, 1, 64 * 1024, 64 * 1024 + 1, MIB, 6 * MIB + 7]
 

@@ -53,6 +53,16 @@ def test_a_data_key_is_fresh_has_32_bytes_and_comes_back(home: Home, secrets: Se
     assert home.secrets().unwrap("upload/1", keys[0].wrapped) == keys[0].plain
 
 
+def test_a_data_key_that_is_wrapped_again_is_the_same_key_under_the_newest_master_key(secrets: Secrets) -> None:
+    key = secrets.new_key("upload/1")
+    again = secrets.rewrap("upload/1", key.wrapped)
+    assert again != key.wrapped
+    assert secrets.unwrap("upload/1", again) == secrets.unwrap("upload/1", key.wrapped) == key.plain
+    assert secrets.is_current(again)
+    with pytest.raises(Corrupt):
+        secrets.rewrap("upload/2", key.wrapped)
+
+
 def test_any_character_changed_added_or_missing_is_corrupt(secrets: Secrets) -> None:
     sealed, wrapped = secrets.seal("purpose", b"secret"), secrets.new_key("purpose").wrapped
     for text, call in ((sealed, secrets.open), (wrapped, secrets.unwrap)):

@@ -29,5 +29,8 @@ class PlainSecrets:
     def unwrap(self, purpose: str, wrapped: str) -> bytes:
         return self.open(purpose, wrapped)
 
+    def rewrap(self, purpose: str, wrapped: str) -> str:
+        return self.seal(purpose, self.unwrap(purpose, wrapped))
+
     def is_current(self, sealed_or_wrapped: str) -> bool:
         return sealed_or_wrapped.startswith("plain.")

@@ -99,6 +99,7 @@ def test_an_older_key_opens_a_new_one_seals_also_in_a_process_that_was_running(t
     assert running.open("purpose", old) == b"x"
     assert running.unwrap("purpose", wrapped.wrapped) == wrapped.plain
     assert running.is_current(running.seal("purpose", b"x"))
+    assert running.is_current(running.rewrap("purpose", wrapped.wrapped))
 
 
 def test_what_was_sealed_under_a_dropped_key_is_corrupt_and_names_the_key(tmp_path: Path) -> None:

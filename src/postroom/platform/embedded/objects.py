@@ -2,7 +2,8 @@
 
 What the index does not name does not exist: a version becomes visible, whole and durable, with one commit. Small
 content (most mails and templates) is part of that commit and costs one sync; large content is a file that is
-synced, and moved to its place within the commit (see `_spool` for what a crash leaves and who sweeps it).
+synced, and moved to its place within the commit (see `_spool` for what a crash leaves and who sweeps it). What holds people is
+encrypted on its way in (`_sealed`): its wrapped data key is part of the same commit.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable
 from postroom.platform.embedded._content import Incoming, check, checked_stream
 from postroom.platform.embedded._cursor import cursor_at, position_of
 from postroom.platform.embedded._files import disk_errors
+from postroom.platform.embedded._sealed import Sealing, decrypted, encrypted
+from postroom.platform.embedded._sealing_index import MIGRATION, in_clear, reseal
 from postroom.platform.embedded._spool import Spool
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.ports.limits import check_object_key, check_object_prefix, check_page
 from postroom.platform.ports.objects import ObjectInfo, ObjectPage
+from postroom.platform.ports.secrets import DataKey
 
 SMALL_BYTES = 64 * 1024
 """Up to here content lives in the index."""
@@ -50,6 +54,7 @@ _MIGRATIONS = (
         version INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    MIGRATION,
 )
 
 _COLUMNS = "version.id, version.key, size, sha256, content_type, stored_at, file"
@@ -70,6 +75,10 @@ _STORE = "INSERT INTO version (key, size, sha256, content_type, stored_at, file,
 _SHOW = "INSERT OR REPLACE INTO current (key, version) VALUES (?, ?)"
 
 _HIDE = "DELETE FROM current WHERE key = ?"
+
+_SEAL = "INSERT INTO sealing (version, wrapped) VALUES (?, ?)"
+
+_WRAPPED = "SELECT wrapped FROM sealing WHERE version = ?"
 
 _BODY = "SELECT body FROM version WHERE id = ?"
 
@@ -102,10 +111,11 @@ class _Stored(NamedTuple):
 class FileObjects:
     """`ports.objects.Objects` under a directory of its own."""
 
-    def __init__(self, root: Path, clock: Clock) -> None:
-        """Makes what is missing under `root`, and sweeps what crashed writers left."""
+    def __init__(self, root: Path, clock: Clock, *, sealing: Sealing | None = None) -> None:
+        """Makes what is missing under `root`, and sweeps what crashed writers left. Without `sealing` all is stored in clear."""
         self._database = Database(root / "objects.db", _MIGRATIONS)
         self._clock = clock
+        self._sealing = sealing
         try:
             with self._database.write() as connection:
                 self._spool = Spool(root, secrets.token_hex(16))
@@ -132,10 +142,12 @@ class FileObjects:
             with self._database.read() as connection:
                 _check_absent(connection, key)
         incoming = Incoming(content, small=SMALL_BYTES)
+        data_key = self._sealing.new_key(key) if self._sealing else None
         if incoming.small is not None:
-            return self._commit(key, incoming, content_type, if_absent=if_absent)
-        with self._spool.staged(incoming.chunks()) as staged:
-            return self._commit(key, incoming, content_type, if_absent=if_absent, staged=staged)
+            return self._commit(key, incoming, content_type, if_absent=if_absent, data_key=data_key)
+        chunks = incoming.chunks() if data_key is None else encrypted(incoming.chunks(), data_key.plain)
+        with self._spool.staged(chunks) as staged:
+            return self._commit(key, incoming, content_type, if_absent=if_absent, data_key=data_key, staged=staged)
 
     def get(self, key: str, version: str | None = None) -> bytes:
         stored, content = self._content(key, version)
@@ -196,18 +208,38 @@ class FileObjects:
                 return purged
             purged += len(files)
 
+    def reseal(self) -> tuple[int, int]:
+        """Wrap every data key under the newest master key: how many were, and how many cannot be. Again: goes on."""
+        return reseal(self._database, self._sealing) if self._sealing else (0, 0)
+
+    def in_clear(self) -> int:
+        """How many versions are stored in clear that would be encrypted today."""
+        return in_clear(self._database, self._sealing) if self._sealing else 0
+
     def _commit(
-        self, key: str, incoming: Incoming, content_type: str, *, if_absent: bool, staged: Path | None = None
+        self,
+        key: str,
+        incoming: Incoming,
+        content_type: str,
+        *,
+        if_absent: bool,
+        data_key: DataKey | None,
+        staged: Path | None = None,
     ) -> ObjectInfo:
         """Make the version visible. What was placed and not committed is removed, by the next sweep at the latest."""
         name = None if staged is None else secrets.token_hex(16)
+        body = incoming.small
+        if body is not None and data_key is not None:
+            body = b"".join(encrypted([body], data_key.plain))
         try:
             with self._database.write() as connection:
                 if if_absent:
                     _check_absent(connection, key)
                 now = self._clock.now()
-                row = (key, incoming.size, incoming.sha256, content_type, now, name, incoming.small)
+                row = (key, incoming.size, incoming.sha256, content_type, now, name, body)
                 identity = connection.execute(_STORE, row).lastrowid or 0
+                if data_key is not None:
+                    connection.execute(_SEAL, (identity, data_key.wrapped))
                 connection.execute(_SHOW, (key, identity))
                 if staged is not None and name is not None:
                     self._spool.place(staged, name)
@@ -222,9 +254,18 @@ class FileObjects:
             stored = _find(connection, key, version)
             if stored is None:
                 raise NotFound(f"There is no object {key}{f' of version {version}' if version else ''}.")
-            if stored.file is None:
-                return stored, io.BytesIO(connection.execute(_BODY, (stored.id,)).fetchone()[0])
-        return stored, self._open_file(stored)
+            sealed = connection.execute(_WRAPPED, (stored.id,)).fetchone()
+            body = None if stored.file else io.BytesIO(connection.execute(_BODY, (stored.id,)).fetchone()[0])
+        data_key = self._data_key(stored.key, *sealed) if sealed else None
+        content = body or self._open_file(stored)
+        if data_key is None:
+            return stored, content
+        return stored, decrypted(content, data_key, key=stored.key, size=stored.size)
+
+    def _data_key(self, key: str, wrapped: str) -> bytes:
+        if self._sealing is None:
+            raise Unavailable(f"Object {key} is encrypted, and the master key is not at hand.")
+        return self._sealing.unwrap(key, wrapped)
 
     def _open_file(self, stored: _Stored) -> BinaryIO:
         try:

@@ -60,7 +60,8 @@ class MasterSecrets:
     def seal(self, purpose: str, plain: bytes) -> str:
         if len(plain) > MAX_PLAIN_BYTES:
             raise TooLarge(f"a secret of {len(plain)} bytes is too large: up to {MAX_PLAIN_BYTES}")
-        data_key, head = self._wrap(_SEALED, purpose)
+        data_key = os.urandom(KEY_BYTES)
+        head = self._wrap(_SEALED, purpose, data_key)
         content = AESGCM(data_key).encrypt(_FIXED_NONCE, plain, _bound(_SEALED, purpose))
         return f"{head}.{_coded(content)}"
 
@@ -72,22 +73,24 @@ class MasterSecrets:
             raise Corrupt("a secret is not what was sealed") from None
 
     def new_key(self, purpose: str) -> DataKey:
-        return DataKey(*self._wrap(_WRAPPED, purpose))
+        data_key = os.urandom(KEY_BYTES)
+        return DataKey(data_key, self._wrap(_WRAPPED, purpose, data_key))
 
     def unwrap(self, purpose: str, wrapped: str) -> bytes:
         return self._unwrap(purpose, _taken_apart(wrapped, _WRAPPED))
+
+    def rewrap(self, purpose: str, wrapped: str) -> str:
+        return self._wrap(_WRAPPED, purpose, self.unwrap(purpose, wrapped))
 
     def is_current(self, sealed_or_wrapped: str) -> bool:
         keys = self._keys.all()
         return bool(keys) and _taken_apart(sealed_or_wrapped, _WRAPPED, _SEALED).master == keys[0].id
 
-    def _wrap(self, form: str, purpose: str) -> tuple[bytes, str]:
-        """A fresh data key, and how the text that holds it begins."""
+    def _wrap(self, form: str, purpose: str, data_key: bytes) -> str:
+        """All of a text but the content."""
         bound = _bound(form, purpose)
-        master = self._keys.newest()
-        data_key, nonce = os.urandom(KEY_BYTES), os.urandom(_NONCE_BYTES)
-        wrapped = nonce + AESGCM(master.plain).encrypt(nonce, data_key, bound)
-        return data_key, f"{form}.{master.id}.{_coded(wrapped)}"
+        master, nonce = self._keys.newest(), os.urandom(_NONCE_BYTES)
+        return f"{form}.{master.id}.{_coded(nonce + AESGCM(master.plain).encrypt(nonce, data_key, bound))}"
 
     def _unwrap(self, purpose: str, text: _Text) -> bytes:
         bound = _bound(text.form, purpose)

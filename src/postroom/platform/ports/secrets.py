@@ -48,6 +48,10 @@ class Secrets(Protocol):
         """The data key that was wrapped for that purpose."""
         ...
 
+    def rewrap(self, purpose: str, wrapped: str) -> str:
+        """The data key that was wrapped for that purpose, wrapped again by the newest master key."""
+        ...
+
     def is_current(self, sealed_or_wrapped: str) -> bool:
         """Whether the newest master key wrapped it; False: seal it again, then the older master key may go."""
         ...

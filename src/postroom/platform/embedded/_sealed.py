@@ -1,0 +1,143 @@
+"""Content of the object store, encrypted: which objects, and how.
+
+Each version has a data key of its own (AES-256-GCM), wrapped by `ports.secrets` for the object's key, so that content cannot be
+moved to another's place. The wrapped key stands in the index beside size and digest of the *plain* content, so listing costs
+nothing more, and a new master key means a new wrapping in the index: no file is written again, no version changes.
+
+The content is chunks of 64 KB, each with its tag behind it; its nonce is its number and whether it is the last (the STREAM
+construction of Hoang, Reyhanitabar, Rogaway and Vizár, 2015). So a range is read without the rest, and what is cut off, added,
+swapped or repeated is `Corrupt`. Memory does not grow with the content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, cast
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from postroom.errors import Corrupt
+from postroom.platform.embedded._files import disk_errors
+from postroom.platform.ports.secrets import DataKey, Secrets
+
+CHUNK_BYTES = 64 * 1024
+_TAG_BYTES = 16
+_STORED_BYTES = CHUNK_BYTES + _TAG_BYTES
+
+
+class Sealing:
+    """Which objects are encrypted, and the way to their keys."""
+
+    def __init__(self, secrets: Secrets, applies: Callable[[str], bool]) -> None:
+        self._secrets = secrets
+        self.applies = applies
+
+    def new_key(self, key: str) -> DataKey | None:
+        """A data key for a new version; None: it is stored in clear."""
+        return self._secrets.new_key(_purpose(key)) if self.applies(key) else None
+
+    def unwrap(self, key: str, wrapped: str) -> bytes:
+        """The data key of a version. `Corrupt`, `Unavailable`."""
+        try:
+            return self._secrets.unwrap(_purpose(key), wrapped)
+        except Corrupt as error:
+            raise Corrupt(f"object {key} cannot be decrypted: {error}") from error
+
+    def is_current(self, wrapped: str) -> bool:
+        """Whether the newest master key wrapped it."""
+        return self._secrets.is_current(wrapped)
+
+    def rewrap(self, key: str, wrapped: str) -> str:
+        """The same data key under the newest master key."""
+        return self._secrets.rewrap(_purpose(key), wrapped)
+
+
+def encrypted(chunks: Iterable[bytes], data_key: bytes) -> Iterator[bytes]:
+    """The content as it is stored, in pieces about as large as those that come."""
+    cipher, number = AESGCM(data_key), 0
+    held = b""
+    for chunk in chunks:
+        plain = memoryview(held + chunk)
+        whole = max(0, (len(plain) - 1) // CHUNK_BYTES)  # what is left may be the last, and is never empty
+        parts = [plain[at * CHUNK_BYTES : (at + 1) * CHUNK_BYTES] for at in range(whole)]
+        if parts:
+            yield b"".join(cipher.encrypt(_nonce(number + at), part, None) for at, part in enumerate(parts))
+        number += whole
+        held = bytes(plain[whole * CHUNK_BYTES :])
+    yield cipher.encrypt(_nonce(number, last=True), held, None)
+
+
+def decrypted(file: BinaryIO, data_key: bytes, *, key: str, size: int) -> BinaryIO:
+    """The plain content, `size` bytes, of a `file` that `encrypted` made; seekable. `Corrupt`: it is not what was stored."""
+    return cast("BinaryIO", io.BufferedReader(_Decrypted(file, data_key, key, size), CHUNK_BYTES))
+
+
+class _Decrypted(io.RawIOBase):
+    """See `decrypted`. Keeps one chunk."""
+
+    def __init__(self, file: BinaryIO, data_key: bytes, key: str, size: int) -> None:
+        self._file, self._cipher = file, AESGCM(data_key)
+        self._key, self._size = key, size
+        self._last = max(0, size - 1) // CHUNK_BYTES
+        self._position, self._number, self._plain = 0, -1, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        number, start = divmod(self._position, CHUNK_BYTES)
+        if self._position >= self._size and self._size:
+            return 0
+        part = memoryview(self._chunk(number))[start : start + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def readall(self) -> bytes:
+        return b"".join(iter(lambda: self.read(CHUNK_BYTES) or b"", b""))
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _chunk(self, number: int) -> bytes:
+        if number != self._number:
+            last = number == self._last
+            length = self._size - number * CHUNK_BYTES + _TAG_BYTES if last else _STORED_BYTES
+            with disk_errors(self._key):
+                self._file.seek(number * _STORED_BYTES)
+                stored = self._file.read(length + last)  # one more than there may be at the end
+            if len(stored) != length:
+                raise _damaged(self._key)
+            try:
+                self._plain, self._number = self._cipher.decrypt(_nonce(number, last=last), stored, None), number
+            except InvalidTag:
+                raise _damaged(self._key) from None
+        return self._plain
+
+
+def _damaged(key: str) -> Corrupt:
+    return Corrupt(f"Object {key} is damaged: its content is not what was stored. Restore it from a backup.")
+
+
+def _nonce(number: int, *, last: bool = False) -> bytes:
+    return number.to_bytes(11, "big") + bytes([last])
+
+
+def _purpose(key: str) -> str:
+    """A key may be longer than a purpose."""
+    return "object/" + hashlib.sha256(key.encode()).hexdigest()
