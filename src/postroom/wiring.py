@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from postroom.pipeline.splitter import Checkpoints, Splitter
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._files import FileLock
 from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._sealed import Sealing
 from postroom.platform.embedded.backup import DirectoryArchive
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.embedded.journal import FileJournals
@@ -56,6 +58,9 @@ from postroom.settings import Settings
 INBOX = "inbox:"
 DEFAULT_PROVIDER = "default"
 """The provider of a campaign that names none: the setting POSTROOM_MAIL, as it is when the mail leaves."""
+
+_HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/rejected/.+|export.*))")
+"""Objects that are stored encrypted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,9 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
         stack.callback(control.close)
         ledgers = Ledgers(data / "ledgers")
         stack.callback(ledgers.close)
-        objects = FileObjects(data / "objects", clock)
+        secrets = MasterSecrets(_master_keys(settings, clock))
+        sealing = Sealing(secrets, lambda key: _HOLDS_PEOPLE.fullmatch(key) is not None)
+        objects = FileObjects(data / "objects", clock, sealing=sealing)
         stack.callback(objects.close)
         rates = SqliteRates(data / "rates.db")
         stack.callback(rates.close)
@@ -132,7 +139,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
         yield Postroom(
             settings=settings,
             clock=clock,
-            secrets=MasterSecrets(_master_keys(settings, clock)),
+            secrets=secrets,
             objects=objects,
             messages=messages,
             queues=queues,
