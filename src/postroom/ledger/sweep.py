@@ -19,6 +19,13 @@ from postroom.platform.ports.messages import Messages
 _PAGE = 500
 _TRY_EVERY_S = 0.25
 Change = Callable[[Recipient], Settlement]
+Alive = Callable[[], bool]
+"""Asked at least every few seconds: whether to go on."""
+
+
+def always() -> bool:
+    """For callers whom nobody stops."""
+    return True
 
 
 class Sweep:
@@ -30,8 +37,9 @@ class Sweep:
         self._clock = clock
         self._lease_ms = lease_ms
 
-    def change(self, campaign: Campaign, states: Collection[MessageState], change: Change) -> int:
-        """Settle every message in `states` as `change` says; how many. `Unavailable`: a worker kept a batch too long; repeat."""
+    def change(self, campaign: Campaign, states: Collection[MessageState], change: Change, *, alive: Alive = always) -> int:
+        """Settle every message in `states` as `change` says; how many, until `alive` ended it. `Unavailable`: a worker kept a
+        batch too long; repeat."""
         home = campaign.home
         journal = self._journals.begin(home.campaign)
         batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms)
@@ -41,24 +49,27 @@ class Sweep:
                 after = page[-1].number
                 for snapshot in page:
                     if _concerned(snapshot, states):
-                        opened = self._open(batches, campaign, snapshot.number, journal.owner)
+                        opened = self._open(batches, campaign, snapshot.number, alive=alive, owner=journal.owner)
+                        if opened is None:
+                            return changed
                         changed += self._change_batch(batches, home, opened, states, change)
             return changed
         finally:
             journal.close()
 
-    def _open(self, batches: Batches, campaign: Campaign, number: int, owner: str) -> OpenBatch:
-        """Take the batch, settled; a worker that is just letting go of it gets time to do so."""
+    def _open(self, batches: Batches, campaign: Campaign, number: int, *, alive: Alive, owner: str) -> OpenBatch | None:
+        """Take the batch, settled; a worker that is just letting go of it gets time to do so. None: `alive` ended it."""
         deadline = self._clock.monotonic() + batches.patience_s
-        while True:
+        while alive():
             patient = self._clock.monotonic() < deadline
             opened = batches.open(campaign.home, number, owner)
             if opened is not None and batches.settle_left_open(campaign.home, opened, campaign.policies, wait=patient):
                 return opened
             if not patient:
-                break
+                what = f"batch {number} of campaign {campaign.home.campaign}"
+                raise Unavailable(f"{what} is being sent; pause it, then try again")
             self._clock.sleep(_TRY_EVERY_S)
-        raise Unavailable(f"batch {number} of campaign {campaign.home.campaign} is being sent; pause it, then try again")
+        return None
 
     def _change_batch(
         self, batches: Batches, home: Home, opened: OpenBatch, states: Collection[MessageState], change: Change

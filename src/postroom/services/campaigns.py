@@ -1,79 +1,45 @@
 """Campaigns as people use them: made from a template and a CSV, started, paused, resumed, cancelled, retried, settled.
 
 Each verb changes the record by one conditional write and then leaves a note for the scheduler; a crash between the two is
-mended by calling the verb again. Objects are stored before the record that names them: a crash leaves at worst objects
-nobody refers to, under the prefix of an id nobody has.
+mended by calling the verb again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import BinaryIO
 
-import msgspec
-
 from postroom.clock import Clock
-from postroom.delivery.compose import variables
 from postroom.delivery.composing import Composing
 from postroom.errors import Conflict, NotFound
 from postroom.ledger import notes
-from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.sweep import Sweep
-from postroom.model.campaign import (
-    ENDED,
-    Attachment,
-    Campaign,
-    CampaignState,
-    Content,
-    Home,
-    Import,
-    MissingPolicy,
-    Policies,
-    Schedule,
-)
+from postroom.ledger.campaigns import CampaignPage, Campaigns
+from postroom.ledger.sweep import Alive, Sweep, always
+from postroom.model.campaign import ENDED, Campaign, CampaignState, Home
 from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.model.upload import ReadyUpload
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
+from postroom.services.campaign_making import AttachedFile, Draft, Making, links_key, prefix
+
+__all__ = ["CHANGE", "AttachedFile", "CampaignService", "Decision", "Draft", "Verb", "change_name", "links_key", "prefix"]
+
+CHANGE = "change"
+"""The workflow of changes to a whole campaign that workers carry out (services.campaign_changes)."""
+_PAGES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class AttachedFile:
-    """An attachment's bytes on their way in."""
+class Verb(StrEnum):
+    """What such a change does."""
 
-    filename: str
-    content_type: str
-    content: bytes
-    content_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """Everything a campaign is made from, besides the recipients."""
-
-    name: str
-    html: str
-    """The HTML template, MJML compiled."""
-    text: str | None = None
-    subject: str
-    from_: str
-    reply_to: str | None = None
-    variables: dict[str, str]
-    missing: MissingPolicy = MissingPolicy.ERROR
-    attachments: tuple[AttachedFile, ...] = ()
-    track_opens: bool = True
-    track_clicks: bool = True
-    provider: str
-    schedule: Schedule | None = None
-    policies: Policies
-    email_column: str | None = None
-    start: bool = True
-    """Send (or schedule) as soon as the import is done; False: wait to be resumed."""
+    CANCEL = "cancel"
+    RETRY_FAILED = "retry-failed"
+    SETTLE = "settle"
 
 
 class Decision(StrEnum):
@@ -105,7 +71,7 @@ class CampaignService:
         clock: Clock,
     ) -> None:
         self._campaigns = campaigns
-        self._composing = composing
+        self._making = Making(campaigns, composing=composing, objects=objects, workflows=workflows, clock=clock)
         self._messages = messages
         self._objects = objects
         self._journals = journals
@@ -116,31 +82,47 @@ class CampaignService:
         self._clock = clock
 
     def create(self, tenant: str, draft: Draft, recipients: BinaryIO, filename: str) -> Campaign:
-        """Check the template, store the parts, then the record, and begin the import. `Invalid`: nothing was made."""
-        home = self._campaigns.new_home(tenant)
-        content = _content(home, draft, self._composing.public_url)
-        columns = tuple(sorted(variables(html=draft.html, text=draft.text, subject=draft.subject)))
-        files = [(attachment, file.content) for attachment, file in zip(content.attachments, draft.attachments, strict=True)]
-        composer = self._composing.compile(home, content, html=draft.html, text=draft.text, attachments=files, columns=columns)
-        self._store_content(home, content, draft, composer.links)
-        upload = f"{prefix(home)}recipients"
-        self._objects.put(upload, recipients, content_type="text/csv")
-        source = Import(upload, filename, draft.email_column, columns)
-        campaign = self._campaigns.create(
-            Campaign(
-                home,
-                draft.name,
-                CampaignState.DRAFT,
-                content,
-                source,
-                draft.provider,
-                self._clock.now(),
-                schedule=draft.schedule,
-                policies=draft.policies,
-                start_when_ready=draft.start,
-            )
-        )
-        return self._begin_import(campaign)
+        """As `Making.create`."""
+        return self._making.create(tenant, draft, recipients, filename)
+
+    def create_from_upload(self, home: Home, draft: Draft, upload: ReadyUpload) -> Campaign:
+        """As `Making.create_from_upload`."""
+        return self._making.create_from_upload(home, draft, upload)
+
+    def continued(self, home: Home) -> Campaign | None:
+        """As `Making.continued`."""
+        return self._making.continued(home)
+
+    def get(self, home: Home) -> Campaign:
+        """The record; `NotFound`."""
+        return self._campaigns.get(home)
+
+    def list(
+        self, tenant: str, *, states: Collection[CampaignState] = (), name: str = "", cursor: str | None = None, limit: int = 100
+    ) -> CampaignPage:
+        """Newest first; of these states (none named: all), with names that begin so, in any case. A page may be short, or empty,
+        before the end: it looks at a few thousand records at most."""
+        found: list[Campaign] = []
+        for _ in range(_PAGES):
+            page = self._campaigns.list(tenant, cursor=cursor, limit=limit)
+            cursor = page.cursor
+            found = [each for each in page.campaigns if _asked_for(each, states, name)]
+            if found or cursor is None:
+                break
+        return CampaignPage(found, cursor)
+
+    def start(self, home: Home) -> Campaign:
+        """Send, or schedule, what was made without being started. Again: harmless. `Conflict`: it is paused, or has ended."""
+        campaign = self._campaigns.get(home)
+        match campaign.state:
+            case CampaignState.DRAFT | CampaignState.IMPORTING | CampaignState.READY:
+                return self.resume(home)
+            case CampaignState.SCHEDULED | CampaignState.SENDING | CampaignState.COMPLETED:
+                return campaign
+            case CampaignState.PAUSED:
+                raise Conflict(f"campaign {home.campaign} is paused{_because(campaign)}: resume it")
+            case CampaignState.CANCELLED | CampaignState.FAILED:
+                raise Conflict(f"campaign {home.campaign} is {campaign.state}{_because(campaign)}: it cannot be started")
 
     def pause(self, home: Home, reason: str) -> Campaign:
         """Stop new sends within a second; what is in flight is drained. Again: harmless. `Conflict`: nothing to pause."""
@@ -156,7 +138,7 @@ class CampaignService:
             case CampaignState.DRAFT | CampaignState.IMPORTING:
                 if not campaign.start_when_ready:
                     campaign = self._campaigns.change(campaign, start_when_ready=True)
-                return self._begin_import(campaign)
+                return self._making.begin_import(campaign)
             case CampaignState.COMPLETED:
                 return self._send_what_waits(home)
             case CampaignState.READY:
@@ -173,11 +155,16 @@ class CampaignService:
         notes.look(self._queues, home)
         return campaign
 
-    def cancel(self, home: Home) -> int:
-        """End it: nobody who is still waiting gets it; how many were skipped. Again: carries on where the last call ended."""
+    def end(self, home: Home) -> Campaign:
+        """Nothing more is sent, from within a second on; who still waits is told of by `cancel`. Again: harmless."""
         campaign = self._campaigns.get(home)
-        if campaign.state is not CampaignState.CANCELLED:
-            campaign = self._campaigns.transition(campaign, CampaignState.CANCELLED, reason="cancelled")
+        if campaign.state is CampaignState.CANCELLED:
+            return campaign
+        return self._campaigns.transition(campaign, CampaignState.CANCELLED, reason="cancelled")
+
+    def cancel(self, home: Home, *, alive: Alive = always) -> int:
+        """End it: nobody who is still waiting gets it; how many were skipped. Again: carries on where the last call ended."""
+        campaign = self.end(home)
         now = self._clock.now()
 
         def skip(recipient: Recipient) -> Settlement:
@@ -185,22 +172,20 @@ class CampaignService:
 
         try:
             self._messages.recount(home)  # an import that was broken off has counted nothing yet
-            return self._sweep.change(campaign, {MessageState.PENDING, MessageState.DEFERRED}, skip)
+            return self._sweep.change(campaign, {MessageState.PENDING, MessageState.DEFERRED}, skip, alive=alive)
         except NotFound:  # nothing was imported yet
             return 0
 
-    def retry_failed(self, home: Home) -> int:
+    def retry_failed(self, home: Home, *, alive: Alive = always) -> int:
         """Send to everybody who failed (not to refused addresses) again; how many. A completed campaign goes back to sending."""
-        campaign = self._stopped(home)
-        retried = self._sweep.change(campaign, {MessageState.FAILED}, self._again("to be tried again"))
+        campaign = self.stopped(home)
+        retried = self._sweep.change(campaign, {MessageState.FAILED}, self._again("to be tried again"), alive=alive)
         self._send_what_waits(home)
         return retried
 
-    def settle(self, home: Home, decision: Decision) -> int:
+    def settle(self, home: Home, decision: Decision, *, alive: Alive = always) -> int:
         """Decide what became of messages that are `unknown`; how many. Also of a cancelled campaign, but to send them again."""
-        campaign = self._campaigns.get(home)
-        if campaign.state is not CampaignState.CANCELLED or decision is Decision.RESEND:
-            campaign = self._stopped(home)
+        campaign = self.to_settle(home, decision)
         now = self._clock.now()
 
         def decide(state: MessageState) -> Callable[[Recipient], Settlement]:
@@ -213,9 +198,16 @@ class CampaignService:
             Decision.FAILED: decide(MessageState.FAILED),
             Decision.RESEND: self._again("settled by hand: to be sent again"),
         }
-        settled = self._sweep.change(campaign, {MessageState.UNKNOWN}, makes[decision])
+        settled = self._sweep.change(campaign, {MessageState.UNKNOWN}, makes[decision], alive=alive)
         self._send_what_waits(home)
         return settled
+
+    def to_settle(self, home: Home, decision: Decision) -> Campaign:
+        """The campaign, if its unknown messages may be decided so now. `Conflict`."""
+        campaign = self._campaigns.get(home)
+        if campaign.state is not CampaignState.CANCELLED or decision is Decision.RESEND:
+            campaign = self.stopped(home)
+        return campaign
 
     def delete(self, home: Home) -> None:
         """Forget the campaign, its messages and objects. `Conflict`: it is not at rest. Safe to repeat from any point."""
@@ -225,27 +217,15 @@ class CampaignService:
         self._timers.cancel(notes.timer_name(home))
         for workflow in (notes.IMPORT, notes.SEND):
             self._workflows.stop(workflow, home.campaign, "deleted")
+        for verb in Verb:
+            self._workflows.stop(CHANGE, change_name(home, verb), "deleted")
         self._messages.drop(home)
         self._journals.drop(home.campaign)
         self._objects.purge(prefix(home))
         self._campaigns.delete(home)
 
-    def _store_content(self, home: Home, content: Content, draft: Draft, links: Sequence[str]) -> None:
-        self._objects.put(content.html_key, draft.html.encode(), content_type="text/html; charset=utf-8")
-        if content.text_key is not None and draft.text is not None:
-            self._objects.put(content.text_key, draft.text.encode(), content_type="text/plain; charset=utf-8")
-        for attachment, file in zip(content.attachments, draft.attachments, strict=True):
-            self._objects.put(attachment.object_key, file.content, content_type=file.content_type)
-        self._objects.put(links_key(home), msgspec.json.encode(links), content_type="application/json")
-
-    def _begin_import(self, campaign: Campaign) -> Campaign:
-        if campaign.state is CampaignState.DRAFT:
-            campaign = self._campaigns.transition(campaign, CampaignState.IMPORTING)
-        notes.run_import(self._workflows, campaign.home)
-        return campaign
-
-    def _stopped(self, home: Home) -> Campaign:
-        """A campaign whose messages an operator may change."""
+    def stopped(self, home: Home) -> Campaign:
+        """A campaign whose messages an operator may change now. `Conflict`."""
         campaign = self._campaigns.get(home)
         if campaign.state in {CampaignState.COMPLETED, CampaignState.PAUSED}:
             return campaign
@@ -266,35 +246,13 @@ class CampaignService:
         return campaign
 
 
-def prefix(home: Home) -> str:
-    """Where a campaign's objects are."""
-    return f"{home.tenant}/campaigns/{home.campaign}/"
+def change_name(home: Home, verb: Verb) -> str:
+    """The execution of `CHANGE` that does this to a campaign."""
+    return f"{verb}-{home.campaign}"
 
 
-def links_key(home: Home) -> str:
-    """The campaign's link table: a JSON array of URLs, what a tracked link's index selects from."""
-    return f"{prefix(home)}links.json"
-
-
-def _content(home: Home, draft: Draft, public_url: str | None) -> Content:
-    """The draft as the record names it."""
-    attachments = tuple(
-        Attachment(f"{prefix(home)}attachment-{i}", file.filename, file.content_type, file.content_id)
-        for i, file in enumerate(draft.attachments)
-    )
-    return Content(
-        f"{prefix(home)}template.html",
-        None if draft.text is None else f"{prefix(home)}template.txt",
-        draft.subject,
-        draft.from_,
-        reply_to=draft.reply_to,
-        variables=tuple(draft.variables.items()),
-        missing=draft.missing,
-        attachments=attachments,
-        track_opens=draft.track_opens,
-        track_clicks=draft.track_clicks,
-        public_url=public_url,
-    )
+def _asked_for(campaign: Campaign, states: Collection[CampaignState], name: str) -> bool:
+    return (not states or campaign.state in states) and campaign.name.casefold().startswith(name.casefold())
 
 
 def _because(campaign: Campaign) -> str:
