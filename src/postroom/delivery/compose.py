@@ -60,6 +60,10 @@ class Identity:
     """Where links lead; None: no tracking, no unsubscribe link."""
     bounce_domain: str | None = None
     """Where bounces return to; None: to the sender's own address."""
+    kind: str = "campaign"
+    """What Feedback-ID calls it."""
+    listed: bool = True
+    """It carries `List-Unsubscribe`, where there is a public URL."""
 
 
 class Composed(NamedTuple):
@@ -124,17 +128,18 @@ class Composer:
         self._fragments = [_encoded(part) for part in self._parts[1:]]
         self._head = _fixed_headers(content, sender, identity)
         self._frame = mime.frame(attachments, boundary_seed=identity.home.campaign, html=html.skeleton.text)
-        self._before_text = self._list_headers() + self._frame.before_text
+        self._before_text = (self._list_headers() if identity.listed else "") + self._frame.before_text
         self._second, self._date = -1, ""
 
-    def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
-        """The message of one recipient's next attempt. `RowError` where it cannot be made."""
+    def compose(self, batch: int, recipient: Recipient, now: Instant, *, person: Key | None = None) -> Composed:
+        """The message of one recipient's next attempt; `person`: the key of their address, where the message has one of its
+        own. `RowError` where it cannot be made."""
         attempt = min(recipient.attempt + 1, wire.MAX_ATTEMPT)
         key, line = recipient.key, recipient.line
         values = self._values(recipient)
         token = leave = ""
         if self._public_url:
-            token, leave = self._sealer.recipient_core(batch, key, attempt), self._sealer.unsubscribe_core(key)
+            token, leave = self._sealer.recipient_core(batch, key, attempt), self._sealer.unsubscribe_core(person or key)
             values[TOKEN_NAME] = self._sealer.recipient_start + token
             values["unsubscribe_url"] = self._unsubscribe_url.replace(UNSUBSCRIBE_MARK, leave)
         subject_part, text_part, html_part = self._parts
@@ -265,12 +270,12 @@ def _return_path(bounce_domain: str | None, sender: str, sealer: wire.Sealer) ->
 
 
 def _fixed_headers(content: Content, sender: address.Address, identity: Identity) -> str:
-    """The fields that are the same for everybody. Feedback-ID: campaign, tenant, kind, sender (Gmail's feedback loop)."""
+    """The fields that are the same for everybody. Feedback-ID: campaign or stream, tenant, kind, sender (Gmail's feedback loop)."""
     fields = headers.address_field("From", sender.name, sender.mailbox)
     if content.reply_to:
         reply_to = _address(content.reply_to, "Reply-To")
         fields += headers.address_field("Reply-To", reply_to.name, reply_to.mailbox)
-    return f"{fields}Feedback-ID: {identity.home.campaign}:{identity.home.tenant}:campaign:postroom\r\n"
+    return f"{fields}Feedback-ID: {identity.home.campaign}:{identity.home.tenant}:{identity.kind}:postroom\r\n"
 
 
 def _ended(skeleton: Skeleton) -> Skeleton:

@@ -29,13 +29,17 @@ class Composing:
         text: str | None,
         attachments: Sequence[tuple[Attachment, bytes]],
         columns: Sequence[str],
+        kind: str = "campaign",
+        listed: bool = True,
     ) -> Composer:
-        """From the parts themselves. `Invalid`: where in them, and what to do."""
+        """From the parts themselves; `kind` and `listed` as in `Identity`. `Invalid`: where in them, and what to do."""
         identity = Identity(
             home=home,
             tenant=self._tenants.get(home.tenant),
             public_url=content.public_url,
             bounce_domain=self._bounce_domain,
+            kind=kind,
+            listed=listed,
         )
         return compile_content(content, html=html, text=text, attachments=attachments, columns=columns, identity=identity)
 

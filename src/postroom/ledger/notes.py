@@ -21,6 +21,8 @@ IMPORT = "import"
 """The workflow that runs while a campaign is importing. Its execution, like that of `SEND`, is the campaign's id."""
 SEND = "send"
 """The workflow that runs while a campaign is sending."""
+STREAM = "stream"
+"""The workflow that runs while a stream of single messages owes any. Its execution is the stream's id."""
 
 
 class Step(StrEnum):
@@ -30,6 +32,8 @@ class Step(StrEnum):
     """The record changed."""
     DUE = "due"
     """The timer fired that was set for `at`."""
+    STREAM = "stream"
+    """A worker let go of a stream of single messages."""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -57,6 +61,11 @@ def look(queues: Queues, home: Home) -> None:
     queues.send(QUEUE, [Note(Step.LOOK, home).body()])
 
 
+def look_at_stream(queues: Queues, home: Home) -> None:
+    """Have the scheduler see whether a stream that is let go of owes anything after all."""
+    queues.send(QUEUE, [Note(Step.STREAM, home).body()])
+
+
 def due(home: Home, at: Instant) -> str:
     """The body of a campaign's timer."""
     return Note(Step.DUE, home, at).body()
@@ -75,6 +84,11 @@ def run_import(workflows: Workflows, home: Home) -> None:
 def run_send(workflows: Workflows, home: Home) -> None:
     """Have the workers send the campaign's batches; harmless where they already do."""
     workflows.restart(SEND, home.campaign, home_input(home))
+
+
+def run_stream(workflows: Workflows, home: Home) -> None:
+    """Have the workers send a stream's messages; harmless where they already do."""
+    workflows.restart(STREAM, home.campaign, home_input(home))
 
 
 def home_input(home: Home) -> str:

@@ -1,0 +1,134 @@
+"""Composes single messages: each content is compiled once for its stream and kept while it is in use.
+
+The same at the door, where a message is composed once to be sure that it can be, and in the sender. There is no upload, so
+what cannot be composed is told without a line.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import orjson
+
+from postroom.clock import Instant
+from postroom.delivery.compose import Composed, Composer, RowError, variables
+from postroom.delivery.composing import Composing
+from postroom.ledger.tenants import Tenants
+from postroom.model import address
+from postroom.model.campaign import Content, Home
+from postroom.model.message import Recipient
+from postroom.model.shard import Key, recipient_key
+from postroom.model.stream import SingleContent, SingleValues
+from postroom.platform.ports.objects import Objects
+
+_BASE64 = 1.37
+
+
+class Single:
+    """One content, compiled for one stream. For several threads."""
+
+    def __init__(self, composer: Composer, columns: tuple[str, ...], *, secret: bytes, weight: int) -> None:
+        self._composer = composer
+        self._secret = secret
+        self._guard = threading.Lock()
+        self.columns = columns
+        """The variables that it uses."""
+        self.links = composer.links
+        self.weight = weight
+        """Bytes that it keeps in memory, about."""
+
+    def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
+        """The message of one recipient's next attempt. `RowError` where it cannot be made."""
+        variables = SingleValues.parse(recipient.values).variables
+        cells = orjson.dumps([variables.get(name) for name in self.columns]).decode()
+        person = person_key(self._secret, recipient.address)
+        try:
+            with self._guard:
+                return self._composer.compose(batch, recipient._replace(values=cells), now, person=person)
+        except RowError as error:
+            raise RowError(str(error).removeprefix(f"Row at line {recipient.line}: ")) from error
+
+
+class Singles:
+    """Compiles contents."""
+
+    def __init__(self, composing: Composing, tenants: Tenants, objects: Objects) -> None:
+        self._composing = composing
+        self._tenants = tenants
+        self._objects = objects
+
+    @property
+    def public_url(self) -> str | None:
+        """Where links of new messages lead."""
+        return self._composing.public_url
+
+    def compile(self, home: Home, content: SingleContent, *, files: bool) -> Single:
+        """`files`: with its attachments; without them it composes the same message, but for their bytes. `Invalid`: where in it,
+        and what to do; `NotFound`: an attachment is gone."""
+        html, text = content.html, content.text
+        columns = tuple(sorted(variables(html=html, text=text, subject=content.subject)))
+        attached = [
+            (attachment, self._objects.get(attachment.object_key, version) if files else b"")
+            for attachment, version, _ in content.attachments
+        ]
+        composer = self._composing.compile(
+            home,
+            _campaign_content(content),
+            html=html,
+            text=text,
+            attachments=attached,
+            columns=columns,
+            kind="single",
+            listed=content.unsubscribe,
+        )
+        weight = 8 * (len(html) + len(text or "")) + round(_BASE64 * sum(len(each) for _, each in attached))
+        return Single(composer, columns, secret=self._tenants.get(home.tenant).secret, weight=weight)
+
+
+class Compiled:
+    """The singles used last, as far as they fit into `most` bytes. For several threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._weight = 0
+        self._kept: OrderedDict[tuple[Home, str], Single] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def get(self, home: Home, digest: str, make: Callable[[], Single]) -> Single:
+        """The one that is kept, or what `make` makes."""
+        key = (home, digest)
+        with self._guard:
+            if (found := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                return found
+        made = make()
+        with self._guard:
+            if key not in self._kept:
+                self._kept[key] = made
+                self._weight += made.weight
+            while self._weight > self._most and len(self._kept) > 1:
+                self._weight -= self._kept.popitem(last=False)[1].weight
+        return made
+
+
+def person_key(secret: bytes, mailbox: str) -> Key:
+    """Who a recipient is on the suppression list, whatever the message."""
+    return recipient_key(secret, address.parse(mailbox).normalised)
+
+
+def _campaign_content(content: SingleContent) -> Content:
+    """As the composer takes it; the bodies go beside it."""
+    return Content(
+        html_key="",
+        text_key=None,
+        subject=content.subject,
+        from_=content.from_,
+        reply_to=content.reply_to,
+        attachments=tuple(attachment for attachment, _, _ in content.attachments),
+        track_opens=content.track_opens,
+        track_clicks=content.track_clicks,
+        topic=content.topic,
+        public_url=content.public_url,
+    )

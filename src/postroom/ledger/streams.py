@@ -1,0 +1,61 @@
+"""Streams of single messages: made at need, watched by the workers while anything is owed, and left alone after that.
+
+Nothing may be owed that nobody watches. A message is stored and counted first, then its stream is woken; a worker that
+finds nothing owed leaves a note, stops the stream's workflow, and looks once more. So whatever a kill leaves between two of these
+lines, somebody looks after the last change: the caller (whose call is not answered yet), the worker, or whoever gets its note.
+"""
+
+from __future__ import annotations
+
+from postroom.errors import NotFound
+from postroom.ledger import notes
+from postroom.model.campaign import Home
+from postroom.model.stream import stream_batches
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.queues import Queues
+from postroom.platform.ports.workflows import ExecutionState, Workflows
+
+_KNOWN = 10_000
+
+
+class Streams:
+    """The streams of all tenants."""
+
+    def __init__(self, messages: Messages, workflows: Workflows, queues: Queues) -> None:
+        self._messages = messages
+        self._workflows = workflows
+        self._queues = queues
+        self._made: set[Home] = set()
+
+    def make(self, home: Home) -> None:
+        """Its batches, empty. Again: harmless, and free."""
+        if home in self._made:
+            return
+        self._messages.create(home, stream_batches(home.campaign))
+        if len(self._made) >= _KNOWN:
+            self._made.clear()
+        self._made.add(home)
+
+    def wake(self, home: Home) -> None:
+        """Have the workers look at it; a read where they do already."""
+        execution = self._workflows.get(notes.STREAM, home.campaign)
+        if execution is None or execution.state is not ExecutionState.RUNNING:
+            notes.run_stream(self._workflows, home)
+
+    def look(self, home: Home) -> None:
+        """Wake it if anything is owed."""
+        if self.owes(home):
+            self.wake(home)
+
+    def owes(self, home: Home) -> bool:
+        """Whether there is work in it, now or ever."""
+        try:
+            return self._messages.next_due(home) is not None
+        except NotFound:  # nothing was ever stored, or it is deleted
+            return False
+
+    def end(self, home: Home) -> None:
+        """A worker found nothing owed, or cannot go on. Harmless where that has changed in this moment."""
+        notes.look_at_stream(self._queues, home)
+        self._workflows.stop(notes.STREAM, home.campaign, "nothing is owed")
+        self.look(home)

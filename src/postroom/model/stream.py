@@ -1,0 +1,128 @@
+"""A stream: where the single messages of one tenant and UTC day live, in batches like a campaign's recipients.
+
+    zz <day, 8> <tenant's number, 5> <two's power of its batches, 1>        16 base32 characters, unlike any campaign's until 2054
+
+It says all that is needed to find a message in it, so it has no record of its own. A stream is never completed, and two
+messages to the same address in it are two messages: a message's key does not come from its address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from postroom.clock import Instant
+from postroom.errors import Corrupt, Invalid
+from postroom.model.campaign import Attachment, Home
+from postroom.model.ids import CAMPAIGN_ID_LENGTH, decode, encode
+from postroom.model.shard import KEY_BYTES, Key
+from postroom.model.tenant import Tenant
+
+DAY_MS = 86_400_000
+_PREFIX = "zz"
+_DAY_LENGTH, _TENANT_LENGTH, _BATCHES_LENGTH = 8, 5, 1
+_BATCHES_LOG2 = 5
+"""32 batches: as many slow recipients may each have a group open. A day of 100,000 messages makes batches of some 3,000."""
+
+
+def day_of(now: Instant) -> int:
+    """The UTC day, counted from 1970."""
+    return now // DAY_MS
+
+
+def stream_home(tenant: Tenant, day: int) -> Home:
+    """Where the tenant's messages of that day live."""
+    name = _PREFIX + encode(day, _DAY_LENGTH) + encode(tenant.number, _TENANT_LENGTH) + encode(_BATCHES_LOG2, _BATCHES_LENGTH)
+    return Home(tenant.id, name)
+
+
+def is_stream(campaign: str) -> bool:
+    """Whether it is a stream's id, not a campaign's."""
+    return campaign.startswith(_PREFIX) and len(campaign) == CAMPAIGN_ID_LENGTH
+
+
+def stream_day(stream: str) -> int:
+    """The day in a stream's id. `Invalid`: it is none."""
+    return _part(stream, len(_PREFIX), _DAY_LENGTH)
+
+
+def stream_batches(stream: str) -> int:
+    """How many batches the stream has. `Invalid`: it is none."""
+    return 1 << _part(stream, CAMPAIGN_ID_LENGTH - _BATCHES_LENGTH, _BATCHES_LENGTH)
+
+
+def single_key(secret: bytes, seed: str, index: int) -> Key:
+    """The key of the message at `index` of the call with this seed: the same call makes the same messages, whoever repeats it."""
+    return Key(hmac.digest(secret, f"single\0{seed}\0{index}".encode(), hashlib.sha256)[:KEY_BYTES])
+
+
+class SingleContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything of a single message but its recipient and values: stored once under its digest, shared by all that are alike."""
+
+    from_: str
+    reply_to: str | None = None
+    subject: str
+    html: str
+    text: str | None = None
+    attachments: tuple[tuple[Attachment, str, int], ...] = ()
+    """Each with the version of its object, and its bytes."""
+    track_opens: bool = False
+    track_clicks: bool = False
+    unsubscribe: bool = False
+    """It carries `List-Unsubscribe`."""
+    topic: str | None = None
+    public_url: str | None = None
+    template_id: str | None = None
+    template_version: int | None = None
+
+    def document(self) -> bytes:
+        """As it is stored."""
+        return msgspec.json.encode(self, order="deterministic")
+
+    @classmethod
+    def parse(cls, document: bytes) -> SingleContent:
+        """What `document` wrote; `Corrupt`."""
+        try:
+            return msgspec.json.decode(document, type=cls)
+        except msgspec.DecodeError as error:
+            raise Corrupt(f"the content of a single message cannot be read: {error}") from error
+
+
+def digest_of(document: bytes) -> str:
+    """The name of a content: SHA-256, hex."""
+    return hashlib.sha256(document).hexdigest()
+
+
+class SingleValues(NamedTuple):
+    """What a single message carries of its own, in its record's `values`."""
+
+    digest: str
+    """Of its content."""
+    variables: Mapping[str, str]
+    accepted_at: Instant
+
+    def text(self) -> str:
+        """As it is stored: a JSON array, as `values` always is."""
+        return msgspec.json.encode([self.digest, self.variables, self.accepted_at]).decode()
+
+    @classmethod
+    def parse(cls, text: str) -> SingleValues:
+        """What `text` wrote; `Corrupt`."""
+        try:
+            digest, variables, accepted_at = msgspec.json.decode(text, type=tuple[str, dict[str, str], int])
+        except msgspec.DecodeError as error:
+            raise Corrupt(f"the values of a single message cannot be read: {error}") from error
+        return cls(digest, variables, Instant(accepted_at))
+
+
+def _part(stream: str, start: int, length: int) -> int:
+    if not is_stream(stream):
+        raise Invalid(f"{stream[:40]!r} is no stream of single messages")
+    try:
+        return decode(stream[start : start + length])
+    except ValueError as error:
+        raise Invalid(f"{stream[:40]!r} is no stream of single messages") from error
