@@ -1,0 +1,119 @@
+"""Changes to all messages of a campaign, asked for here and carried out by the workers: cancel, retry-failed, settle.
+
+A campaign may have a million messages, and a worker may hold one of its batches for a while: nobody who calls over HTTP waits for
+that. What cannot wait is done at once (a cancelled campaign sends nothing more); the rest is a workflow, so a crash anywhere is
+gone on from, and asking again while it runs changes nothing.
+
+    asked ──→ record (cancel only) ──→ workflow `change` ──→ sweep over the batches ──→ sending again, where somebody waits
+
+What the workers find when they come to it decides: a campaign that was resumed meanwhile is left alone, one that was cancelled
+meanwhile ends with nobody waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from postroom.clock import Clock
+from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.sweep import Alive, always
+from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.message import Counts
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.workflows import Again, Call, Done, Workflows
+from postroom.services.campaigns import CHANGE, CampaignService, Decision, Verb, change_name
+
+_log = logging.getLogger(__name__)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The workflow's input."""
+
+    verb: Verb
+    home: Home
+    decision: Decision | None = None
+
+
+class Changes:
+    """See the module's text."""
+
+    def __init__(
+        self, service: CampaignService, campaigns: Campaigns, *, messages: Messages, workflows: Workflows, clock: Clock
+    ) -> None:
+        self._service = service
+        self._campaigns = campaigns
+        self._messages = messages
+        self._workflows = workflows
+        self._clock = clock
+
+    def cancel(self, home: Home) -> Campaign:
+        """End it: nothing more is sent; who still waits is skipped soon. Again: harmless. `Conflict`: it has ended otherwise."""
+        campaign = self._service.end(home)
+        self._ask(Asked(Verb.CANCEL, home))
+        return campaign
+
+    def retry_failed(self, home: Home) -> int:
+        """Have everybody who failed tried again soon; how many. `Conflict`: it is neither paused nor completed."""
+        self._service.stopped(home)
+        self._ask(Asked(Verb.RETRY_FAILED, home))
+        return self._counts(home).failed
+
+    def settle(self, home: Home, decision: Decision) -> int:
+        """Have what is unknown decided soon; how many. `Conflict`: it is being sent, or decided otherwise in this moment."""
+        self._service.to_settle(home, decision)
+        unknown = self._counts(home).unknown
+        self._ask(Asked(Verb.SETTLE, home, decision))
+        return unknown
+
+    def handle(self, call: Call, *, working: Alive = always) -> Done | Again:
+        """The workers' part: the handler of the workflow `CHANGE`; `working` is false once the worker is to stop. Temporary
+        errors and `Conflict`: to be called again."""
+        asked = _parse(call.execution.input)
+
+        def alive() -> bool:
+            return call.alive() and working()
+
+        try:
+            self._carry_out(asked, alive)
+            if asked.verb is not Verb.CANCEL and self._campaigns.get(asked.home).state is CampaignState.CANCELLED:
+                self._service.cancel(asked.home, alive=alive)
+        except NotFound:  # deleted meanwhile
+            return Done()
+        return Done() if alive() else Again(self._clock.now())
+
+    def _carry_out(self, asked: Asked, alive: Alive) -> None:
+        try:
+            match asked.verb:
+                case Verb.CANCEL:
+                    self._service.cancel(asked.home, alive=alive)
+                case Verb.RETRY_FAILED:
+                    self._service.retry_failed(asked.home, alive=alive)
+                case Verb.SETTLE:
+                    self._service.settle(asked.home, asked.decision or Decision.SENT, alive=alive)
+        except Conflict as error:
+            if self._campaigns.get(asked.home).state in {CampaignState.COMPLETED, CampaignState.PAUSED}:
+                raise
+            _log.info("%s is not carried out: %s", asked.verb, error)
+
+    def _ask(self, asked: Asked) -> None:
+        name, text = change_name(asked.home, asked.verb), msgspec.json.encode(asked).decode()
+        if not self._workflows.restart(CHANGE, name, text):
+            running = self._workflows.get(CHANGE, name)
+            if running is not None and _parse(running.input) != asked:
+                raise Conflict(f"campaign {asked.home.campaign} is being settled otherwise in this moment: try again")
+
+    def _counts(self, home: Home) -> Counts:
+        try:
+            return self._messages.counts(home)
+        except NotFound:  # nothing is imported
+            return Counts()
+
+
+def _parse(text: str) -> Asked:
+    try:
+        return msgspec.json.decode(text, type=Asked)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"not a change of a campaign: {error}") from error

@@ -1,0 +1,179 @@
+"""What would happen if a campaign were sent: its upload read from the beginning, its messages composed, nothing stored or sent.
+
+Bounded whatever the upload: so many rows, so many seconds. What an import decides only over the whole file (a duplicate of a row
+further down) is told as far as the rows go that were looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+from postroom.clock import Clock, Instant
+from postroom.delivery.compose import Composed, Composer, RowError
+from postroom.delivery.composing import Composing
+from postroom.errors import Invalid, NotFound
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Campaign, Import
+from postroom.model.message import MessageState, NewMessage, Recipient
+from postroom.model.shard import Key, key_maker
+from postroom.platform.ports.objects import Objects
+from postroom.services.mail_reading import read_headers
+from postroom.sheets.encoding import decode
+from postroom.sheets.layout import HEAD_BYTES, Layout
+from postroom.sheets.mapping import layout_for
+from postroom.sheets.records import Record, read_records
+from postroom.sheets.rows import DUPLICATE, SUPPRESSED, Reject, read_rows
+
+MAX_ROWS = 1_000
+MAX_SECONDS = 8.0
+MAX_PROBLEMS = 100
+MAX_SHOWN = 200_000
+"""Characters of the sample that are shown."""
+NOT_COMPOSED = "not_composed"
+
+_BLOCK = 65_536
+_BYTES = 4_000_000  # of values held at once
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One message as it would leave."""
+
+    line: int
+    to: str
+    subject: str
+    size: int
+    """Bytes."""
+    source: str
+    """As on the wire (RFC 5322), cut to `MAX_SHOWN`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What was found. `rows` = `accepted` + `invalid` + `duplicate` + `suppressed`."""
+
+    rows: int
+    complete: bool
+    """Whether these are all rows of the upload."""
+    accepted: int
+    invalid: int
+    duplicate: int
+    suppressed: int
+    not_composed: int
+    """Of the accepted: whose message cannot be made."""
+    largest: int
+    """Bytes of the largest message."""
+    problems: list[Reject]
+    """The first of them, in the order of their lines."""
+    sample: Sample | None
+
+
+class DryRun:
+    """See the module's text."""
+
+    def __init__(
+        self, *, composing: Composing, objects: Objects, suppression: Suppression, tenants: Tenants, clock: Clock
+    ) -> None:
+        self._composing = composing
+        self._objects = objects
+        self._suppression = suppression
+        self._tenants = tenants
+        self._clock = clock
+
+    def run(self, campaign: Campaign, *, rows: int = MAX_ROWS) -> Rehearsal:
+        """Look at the first `rows`. `Invalid`: the upload is gone, or cannot be used at all."""
+        deadline = self._clock.monotonic() + MAX_SECONDS
+        composer = self._composing.load(campaign)
+        layout, records = self._records(campaign.source, rows + 1)
+        key_of = key_maker(self._tenants.get(campaign.home.tenant).secret)
+        read = read_rows(records[:rows], layout, key_of, batches=1, values_bytes=_BYTES)
+        on_list = self._suppression.suppressed(campaign.home.tenant, [message.key for message in read.messages])
+        others, kept = _sorted_out(read.messages, on_list)
+        others += read.rejects
+        trial = _Trial()
+        for message in kept:
+            if self._clock.monotonic() > deadline:
+                others = [reject for reject in others if reject.line < message.line]
+                break
+            trial.take(composer, message, self._clock.now())
+        return _summed(trial, others, of=len(records))
+
+    def _records(self, source: Import, limit: int) -> tuple[Layout, list[Record]]:
+        """The upload's first rows, at most `limit`."""
+        info = self._objects.info(source.upload_key, source.upload_version)
+        if info is None:
+            raise Invalid(f"The upload {source.filename} is gone: upload it again.")
+        try:
+            head = self._objects.read(source.upload_key, 0, HEAD_BYTES, info.version)
+            layout = layout_for(source, head, whole=len(head) == info.size)
+            with closing(self._objects.open(source.upload_key, info.version)) as stream:
+                blocks: Iterator[bytes] = iter(lambda: stream.read(_BLOCK), b"")
+                records = read_records(decode(blocks, layout.encoding), layout.delimiter)
+                return layout, list(islice(records, layout.skip, layout.skip + limit))
+        except NotFound as error:
+            raise Invalid(f"The upload {source.filename} is gone: upload it again.") from error
+
+
+class _Trial:
+    """Messages composed so far."""
+
+    def __init__(self) -> None:
+        self.accepted = self.largest = 0
+        self.failed: list[Reject] = []
+        self.sample: Sample | None = None
+
+    def take(self, composer: Composer, message: NewMessage, now: Instant) -> None:
+        self.accepted += 1
+        line, address = message.line, message.address
+        try:
+            composed = composer.compose(
+                0, Recipient(message.key, line, address, message.name, message.values, MessageState.PENDING, 0), now
+            )
+        except RowError as error:
+            self.failed.append(Reject(line, address, NOT_COMPOSED, str(error)))
+            return
+        self.largest = max(self.largest, len(composed.content))
+        self.sample = self.sample or _sample(line, composed)
+
+
+def _summed(trial: _Trial, others: list[Reject], *, of: int) -> Rehearsal:
+    """`of` rows were at hand, one more than wanted where there are more."""
+    rows = trial.accepted + len(others)
+    duplicate = sum(reject.reason == DUPLICATE for reject in others)
+    suppressed = sum(reject.reason == SUPPRESSED for reject in others)
+    return Rehearsal(
+        rows=rows,
+        complete=rows == of,
+        accepted=trial.accepted,
+        invalid=len(others) - duplicate - suppressed,
+        duplicate=duplicate,
+        suppressed=suppressed,
+        not_composed=len(trial.failed),
+        largest=trial.largest,
+        problems=sorted([*others, *trial.failed])[:MAX_PROBLEMS],
+        sample=trial.sample,
+    )
+
+
+def _sorted_out(messages: list[NewMessage], on_list: set[Key]) -> tuple[list[Reject], list[NewMessage]]:
+    """Who is suppressed or a duplicate, and who is left."""
+    problems: list[Reject] = []
+    kept: dict[Key, NewMessage] = {}
+    for message in messages:
+        first = kept.setdefault(message.key, message)
+        if message.key in on_list:
+            problems.append(Reject(message.line, message.address, SUPPRESSED, "The address is on the suppression list."))
+        elif first is not message:
+            detail = f"The same recipient as in line {first.line}."
+            problems.append(Reject(message.line, message.address, DUPLICATE, detail))
+    return problems, [message for message in kept.values() if message.key not in on_list]
+
+
+def _sample(line: int, composed: Composed) -> Sample:
+    subject = next((value for name, value in read_headers(composed.content) if name.lower() == "subject"), "")
+    source = composed.content[: 4 * MAX_SHOWN].decode("utf-8", "replace")[:MAX_SHOWN]
+    return Sample(line, composed.rcpt_to, subject, len(composed.content), source)
