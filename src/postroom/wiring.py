@@ -50,6 +50,7 @@ from postroom.services.backup import BackupService
 from postroom.services.campaigns import CampaignService
 from postroom.services.doctor import Check, Doctor
 from postroom.services.inbox import InboxService
+from postroom.services.rotation import Rotation
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.status import StatusService
 from postroom.services.suppression import Suppressions
@@ -70,6 +71,7 @@ class Postroom:
     settings: Settings
     clock: Clock
     secrets: Secrets
+    rotation: Rotation
     objects: FileObjects
     messages: SqliteMessages
     queues: SqliteQueues
@@ -115,7 +117,8 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
         stack.callback(control.close)
         ledgers = Ledgers(data / "ledgers")
         stack.callback(ledgers.close)
-        secrets = MasterSecrets(_master_keys(settings, clock))
+        keys = _master_keys(settings, clock)
+        secrets = MasterSecrets(keys)
         sealing = Sealing(secrets, lambda key: _HOLDS_PEOPLE.fullmatch(key) is not None)
         objects = FileObjects(data / "objects", clock, sealing=sealing)
         stack.callback(objects.close)
@@ -140,6 +143,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             settings=settings,
             clock=clock,
             secrets=secrets,
+            rotation=Rotation(keys, [("objects", objects.reseal)], own=keys if isinstance(keys, KeyFile) else None),
             objects=objects,
             messages=messages,
             queues=queues,
