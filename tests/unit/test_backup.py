@@ -26,6 +26,7 @@ from postroom.platform.embedded.backup import MANIFEST, DirectoryArchive
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.objects import FileObjects
+from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.journal import Trace
 from postroom.services.backup import BackupService
@@ -105,6 +106,20 @@ def test_everything_that_lasts_comes_back(archive: DirectoryArchive, tmp_path: P
         assert records.get(Home("default", "c1")).state is S.SENDING
     with closing(FileObjects(target / "objects", ManualClock())) as objects:
         assert (objects.get("small"), objects.get("large")) == (b"small", LARGE)
+
+
+def test_what_is_encrypted_opens_after_a_restore_and_the_keys_are_copied_last_for_their_owner_alone(
+    archive: DirectoryArchive, data: Path, tmp_path: Path
+) -> None:
+    """Last: what was sealed before its file was copied is never under a key that is not in the copy."""
+    sealed = MasterSecrets(KeyFile(data / "master.key", ManualClock())).seal("purpose", b"secret")
+    order: list[str] = []
+    archive.write(tmp_path / "backup", order.append)
+    assert order[-1] == "master.key"
+    target = restored(tmp_path / "backup", tmp_path / "new" / "data")
+    assert MasterSecrets(KeyFile(target / "master.key", ManualClock())).open("purpose", sealed) == b"secret"
+    for copy in (tmp_path / "backup", target):
+        assert (copy / "master.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_belongs_to_live_processes_is_left_out(archive: DirectoryArchive, tmp_path: Path) -> None:

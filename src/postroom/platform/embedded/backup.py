@@ -1,7 +1,8 @@
 """A copy of the data directory, consistent, taken while mail is being sent; and its way back.
 
 **Order**: what refers is copied before what it refers to, so that no reference in the copy is ahead of its referent:
-`control.db` (campaigns, queues, timers), then the ledgers (messages), then the index of objects, then their files. Whatever a
+`control.db` (campaigns, queues, timers), then the ledgers (messages), then the index of objects, then their files, and last
+the master keys, if they are kept in the data directory: a copy without them could not be read. Whatever a
 campaign of the copied control database names was stored before it was named, hence before it is looked for. What the
 later files have in excess (messages past the campaign's checkpoint, files no index names) is what a crash leaves too: work
 goes on from there, or it is swept. Each database is one snapshot (SQLite's backup in one step); objects' files never change.
@@ -31,6 +32,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Corrupt, Invalid, NotFound, StorageFull, Unsupported
 from postroom.model.backup import Copied
 from postroom.platform.embedded._files import disk_errors, sync_directory
+from postroom.platform.embedded._master_key import FILE_NAME as KEY_FILE
 from postroom.platform.embedded._sqlite import database_error
 
 MANIFEST = "manifest.json"
@@ -117,6 +119,8 @@ class DirectoryArchive:
                     yield name
         for path in _files_below(self._data / _FILES):
             yield path.relative_to(self._data).as_posix()
+        if (self._data / KEY_FILE).is_file():
+            yield KEY_FILE
 
     def _copy(self, name: str, target: Path, progress: Callable[[str], None]) -> _Entry | None:
         """The copy, or None for a file that was deleted since it was listed."""
