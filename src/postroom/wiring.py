@@ -11,9 +11,12 @@ from pathlib import Path
 
 from postroom.clock import Clock, SystemClock
 from postroom.delivery.composing import Composing
+from postroom.delivery.contents import Contents
+from postroom.delivery.singles import Singles
 from postroom.errors import Unsupported
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
+from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
@@ -22,6 +25,7 @@ from postroom.model.finding import Finding, Level
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.pipeline.scheduler import Scheduler
 from postroom.pipeline.sender.sender import Sender, SenderOptions, Stores
+from postroom.pipeline.sender.way_out import WayOut
 from postroom.pipeline.splitter import Checkpoints, Splitter
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._files import FileLock
@@ -45,6 +49,7 @@ from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import parse_provider
+from postroom.platform.ports.rates import Limit
 from postroom.platform.ports.secrets import Secrets
 from postroom.services.backup import BackupService
 from postroom.services.campaigns import CampaignService
@@ -88,6 +93,7 @@ class Postroom:
     inbox: InboxService
     inbox_server: Inbox
     composing: Composing
+    streams: Streams
     splitter: Splitter
     scheduler: Scheduler
     sender: Sender
@@ -129,6 +135,8 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
         messages, journals = SqliteMessages(ledgers), FileJournals(data / "journals", clock)
         tenants, campaigns, suppression = Tenants(tables, clock), Campaigns(tables, clock), Suppression(tables, clock)
         composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain)
+        contents, singles = Contents(objects), Singles(composing, tenants, objects)
+        streams = Streams(messages, workflows, queues)
         stores = Stores(
             campaigns=campaigns,
             composing=composing,
@@ -137,6 +145,10 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             messages=messages,
             journals=journals,
             rates=rates,
+            tenants=tenants,
+            streams=streams,
+            contents=contents,
+            singles=singles,
         )
         options = SenderOptions(workers=settings.workers, lease_ms=lease_ms, drain_s=settings.drain)
         yield Postroom(
@@ -171,6 +183,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             inbox=InboxService(objects),
             inbox_server=Inbox(objects, clock),
             composing=composing,
+            streams=streams,
             splitter=Splitter(
                 campaigns=campaigns,
                 messages=messages,
@@ -180,8 +193,10 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
                 tenants=tenants,
                 clock=clock,
             ),
-            scheduler=Scheduler(campaigns, timers, workflows, clock),
-            sender=Sender(stores, partial(_mailer, settings), options, clock=clock),
+            scheduler=Scheduler(campaigns, streams, timers=timers, workflows=workflows, clock=clock),
+            sender=Sender(
+                stores, partial(_way_out, settings), options, single_provider=lambda _tenant: DEFAULT_PROVIDER, clock=clock
+            ),
         )
 
 
@@ -201,9 +216,13 @@ def usual_policies(settings: Settings) -> Policies:
     )
 
 
-def _mailer(settings: Settings, provider: str) -> Mailer:
-    """A new mailer for a campaign's provider."""
-    url = settings.mail if provider == DEFAULT_PROVIDER else provider
+def _way_out(settings: Settings, _tenant: str, provider: str) -> WayOut:
+    """How a campaign's or a tenant's mail leaves."""
+    return WayOut(provider, Limit(), partial(_mailer, settings.mail if provider == DEFAULT_PROVIDER else provider))
+
+
+def _mailer(url: str) -> Mailer:
+    """A new mailer for a provider."""
     if url == INBOX:
         raise Unsupported("the built-in inbox is not running in this process: start the campaign with `postroom send`")
     return SmtpMailer(parse_provider(url))

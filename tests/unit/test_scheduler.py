@@ -10,6 +10,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.ledger import notes
+from postroom.ledger.streams import Streams
 from postroom.model.campaign import Campaign, CampaignState, Schedule
 from postroom.pipeline.scheduler import Scheduler
 from tests.fakes.clock import START
@@ -26,7 +27,8 @@ def made(tmp_path: Path) -> Iterator[Bench]:
 
 
 def _scheduler(made: Bench) -> Scheduler:
-    return Scheduler(made.campaigns, made.timers, made.workflows, made.clock)
+    streams = Streams(made.messages, made.workflows, made.queues)
+    return Scheduler(made.campaigns, streams, timers=made.timers, workflows=made.workflows, clock=made.clock)
 
 
 def _look(made: Bench, campaign: Campaign) -> Campaign:

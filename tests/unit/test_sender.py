@@ -21,7 +21,7 @@ from postroom.model.batch import OpenBatch
 from postroom.model.campaign import Campaign, CampaignState, Home, Policies, UnknownPolicy
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.model.shard import Key
-from postroom.pipeline.sender.campaign import CampaignRun
+from postroom.pipeline.sender.campaign import campaign_run
 from postroom.pipeline.sender.means import Means
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
@@ -85,7 +85,7 @@ class Worker:
             on_trouble=lambda _reason: None,
         )
         try:
-            await asyncio.wait_for(CampaignRun(means, made.campaigns, made.finish, drain_s=1).run(), 20)
+            await asyncio.wait_for(campaign_run(means, made.campaigns, made.finish, drain_s=1).run(), 20)
         finally:
             off_loop.close()
             journal.close()
@@ -231,7 +231,7 @@ def test_stopping_while_a_live_owner_is_waited_for_leaves_its_group_in_doubt(wor
 
 def test_a_look_at_the_campaign_that_fails_does_not_blind_the_worker(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = worker.made.campaign(people=100, batches=1)
-    monkeypatch.setattr("postroom.pipeline.sender.campaign._LOOK_S", 0.01)
+    monkeypatch.setattr("postroom.pipeline.sender.run._LOOK_S", 0.01)
     worker.mailer.answer = lambda _address: None  # nothing is ever answered: only the pause ends the run
     looks = 0
     real = worker.made.campaigns.get

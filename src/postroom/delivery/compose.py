@@ -270,7 +270,7 @@ def _return_path(bounce_domain: str | None, sender: str, sealer: wire.Sealer) ->
 
 
 def _fixed_headers(content: Content, sender: address.Address, identity: Identity) -> str:
-    """The fields that are the same for everybody. Feedback-ID: campaign or stream, tenant, kind, sender (Gmail's feedback loop)."""
+    """The fields that are the same for everybody. Feedback-ID (Gmail's feedback loop): campaign, tenant, kind, sender."""
     fields = headers.address_field("From", sender.name, sender.mailbox)
     if content.reply_to:
         reply_to = _address(content.reply_to, "Reply-To")

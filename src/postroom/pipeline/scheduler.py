@@ -8,6 +8,8 @@ followed by another delivery of the same note:
     scheduled, timer fired → sending; or paused with the reason, when the machine was off for too long: mail about
                              yesterday's sale helps nobody, so a person decides
     sending                → the workers know of it
+
+A stream of single messages (ledger.streams) is woken if it owes any.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from postroom.clock import Clock, Instant
 from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.notes import Note, Step
+from postroom.ledger.streams import Streams
 from postroom.model.campaign import Campaign, CampaignState, Home
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
@@ -26,15 +29,20 @@ _PROMPT_MS = 1_000  # a timer fires a moment after its time even when all is wel
 class Scheduler:
     """See the module's text."""
 
-    def __init__(self, campaigns: Campaigns, timers: Timers, workflows: Workflows, clock: Clock) -> None:
+    def __init__(self, campaigns: Campaigns, streams: Streams, *, timers: Timers, workflows: Workflows, clock: Clock) -> None:
         self._campaigns = campaigns
+        self._streams = streams
         self._timers = timers
         self._workflows = workflows
         self._clock = clock
 
     def handle(self, body: str) -> None:
         """One note. `Conflict` (somebody changed the record meanwhile) and temporary errors: deliver it again."""
-        self._look(Note.parse(body))
+        note = Note.parse(body)
+        if note.step is Step.STREAM:
+            self._streams.look(note.home)
+        else:
+            self._look(note)
 
     def look(self, home: Home) -> None:
         """The same for a campaign whose note may be lost: nothing may wait for ever for a note. Errors as `handle`."""

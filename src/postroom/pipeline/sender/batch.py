@@ -14,8 +14,9 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import ParamSpec
+from typing import Concatenate, ParamSpec
 
+from postroom.clock import Instant
 from postroom.errors import LeaseLost, Temporary
 from postroom.model.batch import OpenBatch
 from postroom.model.message import MessageState, Recipient, Settlement
@@ -98,35 +99,34 @@ class BatchRun:
             await self._send_group(group)
         await self._durably(self._finish, opened)
 
-    def _open_group(self, opened: OpenBatch, candidates: Sequence[Recipient], group: list[Recipient]) -> None:
+    def _open_group(
+        self, settled: Sequence[Settlement], opened: OpenBatch, candidates: Sequence[Recipient], group: list[Recipient]
+    ) -> None:
         """Outcomes so far and the next group, without those who were suppressed since the import: they are skipped."""
         means, now = self._means, self._means.clock.now()
-        keys = [recipient.key for recipient in candidates]
-        suppressed = means.suppression.suppressed(means.home.tenant, keys)
-        skipped = [
-            Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="suppressed since import")
-            for recipient in candidates
-            if recipient.key in suppressed
-        ]
-        group[:] = [recipient for recipient in candidates if recipient.key not in suppressed]
-        means.batches.record(means.home, opened, [*self._settled, *skipped], group)
+        welcome, skipped = without_suppressed(means, candidates, now, "suppressed since import")
+        group[:] = welcome
+        means.batches.record(means.home, opened, [*settled, *skipped], group)
 
-    def _finish(self, opened: OpenBatch) -> None:
-        self._means.batches.finish(self._means.home, opened, self._settled)
+    def _finish(self, settled: Sequence[Settlement], opened: OpenBatch) -> None:
+        self._means.batches.finish(self._means.home, opened, settled)
 
-    async def _durably(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    async def _durably(
+        self, write: Callable[Concatenate[Sequence[Settlement], P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
         """Write the outcomes so far. A full disk gets a few seconds to find room: the outcomes are worth it."""
         means = self._means
+        settled, self._settled = self._settled, []
         for attempt in range(1, _WRITE_TRIES + 1):
             begun = means.clock.monotonic()
             try:
-                await means.off_loop(write, *args, **kwargs)
+                await means.off_loop(write, settled, *args, **kwargs)
             except Temporary:
                 if attempt == _WRITE_TRIES:
+                    self._settled = settled + self._settled
                     raise
                 await asyncio.sleep(_WRITE_WAIT_S)
             else:
-                self._settled = []
                 self._lease_from(begun)
                 return
 
@@ -196,6 +196,10 @@ class BatchRun:
                 self._page.answered(settlement)
             except Temporary as error:  # `record` may still manage; if not, this answer is lost, and no other shall be
                 self._stop(error)
+        self._gone(recipient)
+
+    def _gone(self, _recipient: Recipient) -> None:
+        """It is no longer on its way."""
         self._ended(1)
 
     def _stop(self, error: Temporary) -> None:
@@ -208,3 +212,19 @@ class BatchRun:
         self._outstanding -= count
         if not self._outstanding and self._group_done is not None and not self._group_done.done():
             self._group_done.set_result(None)
+
+
+def without_suppressed(
+    means: Means, candidates: Sequence[Recipient], now: Instant, reason: str
+) -> tuple[list[Recipient], list[Settlement]]:
+    """Who may be written to, and what becomes of the others."""
+    people = [means.person(recipient) for recipient in candidates]
+    suppressed = means.suppression.suppressed(means.home.tenant, people)
+    welcome: list[Recipient] = []
+    skipped: list[Settlement] = []
+    for recipient, person in zip(candidates, people, strict=True):
+        if person in suppressed:
+            skipped.append(Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply=reason))
+        else:
+            welcome.append(recipient)
+    return welcome, skipped

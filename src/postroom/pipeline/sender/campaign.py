@@ -1,131 +1,35 @@
-"""One campaign in one worker: claims batches while the campaign is sending, several at a time, until all are done.
-
-Several, because a group ends with the slowest of its messages: other batches fill the connections meanwhile. Each open
-group is also what a power cut leaves in doubt, so no more than are needed: two, and more only while slow recipients leave
-the mailer without work.
-"""
+"""A campaign as the cause of a run: wanted while its record says that it is sending, over when the ledger adds up."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
-from contextlib import suppress
-
-from postroom.errors import Temporary
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
-from postroom.model.campaign import CampaignState
+from postroom.model.campaign import CampaignState, Home
 from postroom.pipeline.sender.batch import BatchRun
 from postroom.pipeline.sender.means import Means
+from postroom.pipeline.sender.run import Reach, Run
 
 CONCURRENT_BATCHES = 6
 """At most."""
-_USUAL = 2
-_LOOK_AGAIN_S = 0.1  # how soon a mailer without work gets one batch more
-_LOOK_S = 0.4  # how often the campaign's state is read: a pause takes effect within a second
-_CLAIM = 16
-_log = logging.getLogger(__name__)
+_REACH = Reach(usual=2, most=CONCURRENT_BATCHES, idle_s=0.4)
 
 
-class CampaignRun:
-    """See the module's text."""
+class Campaigning:
+    """See run.Cause."""
 
-    def __init__(self, means: Means, campaigns: Campaigns, finish: Finish, *, drain_s: float) -> None:
-        self._means = means
+    def __init__(self, home: Home, campaigns: Campaigns, finish: Finish) -> None:
+        self._home = home
         self._campaigns = campaigns
         self._finish = finish
-        self._drain_s = drain_s
-        self._running: dict[asyncio.Task[None], int] = {}
 
-    async def run(self) -> None:
-        """Returns when nothing is left, the campaign is no longer sending, or `means.stopping` is set. Then nothing is in flight
-        (what was not answered within `drain_s` is unknown), all that was learnt is recorded, and the mailer is closed.
-        Errors of the stores are raised, after the other batches have ended."""
-        watch = asyncio.create_task(self._watch())
-        try:
-            while not self._means.stopping.is_set():
-                await self._start_batches()
-                if not self._running and await self._idle():
-                    break
-                await self._reap()
-        finally:
-            self._means.stopping.set()
-            await self._means.mailer.close(self._drain_s)
-            ended = await asyncio.gather(*self._running, return_exceptions=True)
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
-        for error in ended:
-            if isinstance(error, BaseException):
-                raise error
+    def wanted(self) -> bool:
+        return self._campaigns.get(self._home).state is CampaignState.SENDING
 
-    async def _start_batches(self) -> None:
-        means = self._means
-        free = self._free()
-        if free <= 0:
-            return
-        due = await means.off_loop(means.batches.claim, means.home, means.journal.owner, _CLAIM)
-        mine = set(self._running.values())
-        due = [number for number in due if number not in mine]
-        for number in random.sample(due, min(free, len(due))):  # at random: so that workers rarely reach for the same
-            self._running[asyncio.create_task(BatchRun(means, number).run())] = number
-
-    def _free(self) -> int:
-        """How many batches may begin. While the provider cannot be reached none; when it is to be tried again one, to try it."""
-        mailer, running = self._means.mailer, len(self._running)
-        health = mailer.health()
-        if not health.open:
-            return 1 if health.retry_in_s <= 0 and not running else 0
-        if running < _USUAL:
-            return _USUAL - running
-        return 1 if running < CONCURRENT_BATCHES and not mailer.waiting else 0
-
-    async def _reap(self) -> None:
-        """Wait for the first batch to end, a moment at most."""
-        if not self._running:
-            await _wait(self._means.stopping, 0.05)
-            return
-        done, _ = await asyncio.wait(self._running, timeout=_LOOK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            del self._running[task]
-        for task in done:
-            task.result()
-
-    async def _idle(self) -> bool:
-        """Nothing to do here now. Done for good?"""
-        means = self._means
-        if await means.off_loop(self._finish.finish, means.home):
-            return True
-        due = await means.off_loop(means.messages.next_due, means.home)
-        wait = _LOOK_S if due is None else (due - means.clock.now()) / 1000
-        await _wait(means.stopping, min(max(wait, 0.02), _LOOK_S))
-        return False
-
-    async def _watch(self) -> None:
-        """Notice that the campaign is paused or cancelled, and say when the provider cannot be reached."""
-        means = self._means
-        trouble = ""
-        while not means.stopping.is_set():
-            await _wait(means.stopping, _LOOK_S)
-            if not await self._still_sending():
-                means.stopping.set()
-                means.mailer.recall()
-            health = means.mailer.health()
-            before, trouble = trouble, "" if health.open else health.reason
-            if trouble != before:
-                means.on_trouble(trouble)
-
-    async def _still_sending(self) -> bool:
-        """A look that fails says nothing: the next one may."""
-        means = self._means
-        try:
-            return (await means.off_loop(self._campaigns.get, means.home)).state is CampaignState.SENDING
-        except Temporary as error:
-            _log.warning("campaign %s: its state cannot be read: %s", means.home.campaign, error)
-            return True
+    def over(self, idle_s: float) -> bool:
+        return self._finish.finish(self._home)
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+def campaign_run(means: Means, campaigns: Campaigns, finish: Finish, *, drain_s: float) -> Run:
+    """One campaign's."""
+    cause = Campaigning(means.home, campaigns, finish)
+    return Run(means, cause, _REACH, batch=lambda number: BatchRun(means, number).run(), drain_s=drain_s)

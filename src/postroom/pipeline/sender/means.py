@@ -1,22 +1,38 @@
-"""What every batch of a campaign is sent with, in one worker."""
+"""What every batch of a campaign or stream is sent with, in one worker."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from postroom.clock import Clock
-from postroom.delivery.compose import Composer
+from postroom.clock import Clock, Instant
+from postroom.delivery.compose import Composed
 from postroom.delivery.outcome import OutcomeRules
 from postroom.ledger.batches import Batches
 from postroom.ledger.suppression import Suppression
 from postroom.model.campaign import Home
+from postroom.model.message import Recipient
+from postroom.model.shard import Key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
 from postroom.platform.mail.port import Mailer, Result
 from postroom.platform.ports.journal import Journal
 from postroom.platform.ports.messages import Messages
+
+
+def same_key(recipient: Recipient) -> Key:
+    """A campaign's messages have the same keys as people."""
+    return recipient.key
+
+
+class Composes(Protocol):
+    """Makes messages: of a campaign's content (delivery.compose), or of each single message's own (stream.py)."""
+
+    def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
+        """`RowError`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +43,7 @@ class Means:
     batches: Batches
     messages: Messages
     suppression: Suppression
-    composer: Composer
+    composer: Composes
     rules: OutcomeRules
     mailer: Mailer
     pace: Pace
@@ -40,3 +56,5 @@ class Means:
     """Told of every result: for throttling, and the rate seen."""
     on_trouble: Callable[[str], None]
     """Told why the provider cannot be reached, and with empty text when it can again."""
+    person: Callable[[Recipient], Key] = same_key
+    """Who a recipient is on the suppression list."""

@@ -14,7 +14,8 @@ from postroom.platform.ports.rates import Grant, Rates
 
 _ASK_AGAIN_S = 1.0  # how long a rate is believed: a slowed bucket is noticed within a second
 _GROUP_S = 0.5
-_GRANT = 64  # reserved at a time: what a crash wastes of the rate
+_GRANT = 64  # reserved at a time, at most: what a crash wastes of the rate
+_GRANT_S = 0.25  # the same in time: how long a single message waits behind a campaign's grant
 _TICK_S = 0.005  # messages due within one tick leave together
 _LINE = 32  # a limited campaign keeps the mailer's line this short, so that a stall is not followed by a burst
 
@@ -38,15 +39,17 @@ class Pace:
 
     async def release(self, group: Sequence[Recipient], stopping: asyncio.Event) -> AsyncIterator[Sequence[Recipient]]:
         """The group in parts, each when it may leave; ends early when `stopping` is set."""
-        if all(limit is None for limit in await self._limits()):
+        limits = [limit for limit in await self._limits() if limit is not None]
+        if not limits:
             yield group
             return
+        most = min(_GRANT, max(1, round(min(limits) * _GRANT_S)))
         left = list(group)
         while left and not stopping.is_set():
             if self._mailer.waiting > _LINE:
                 await _pause(_TICK_S * 4, stopping)
                 continue
-            grant = await self._off_loop(self._reserve, min(len(left), _GRANT))
+            grant = await self._off_loop(self._reserve, min(len(left), most))
             taken, left = left[: grant.count], left[grant.count :]
             if not taken:
                 await _pause((grant.at - self._clock.now()) / 1000, stopping)

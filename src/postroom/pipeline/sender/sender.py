@@ -1,32 +1,45 @@
-"""Makes ready to send one campaign in one worker, and sends it: template compiled, buckets set, journal begun, mailer open."""
+"""Makes ready to send one campaign or stream in one worker, and sends it: buckets set, journal begun, mailer open.
+
+A campaign and the single messages never share connections: they have a mailer each, so that nobody waits behind a campaign.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from postroom.clock import Clock, Instant
 from postroom.delivery.composing import Composing
+from postroom.delivery.contents import Contents
 from postroom.delivery.outcome import OutcomeRules
 from postroom.delivery.retry import Backoff
+from postroom.delivery.singles import Singles, person_key
 from postroom.ledger.batches import Batches
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
+from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
+from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignState, Home, Policies
-from postroom.pipeline.sender.campaign import CampaignRun
-from postroom.pipeline.sender.means import Means
+from postroom.model.message import Recipient
+from postroom.model.shard import Key
+from postroom.model.stream import DAY_MS, stream_day
+from postroom.pipeline.sender.campaign import campaign_run
+from postroom.pipeline.sender.means import Composes, Means, same_key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
+from postroom.pipeline.sender.stream import Streaming, stream_run
+from postroom.pipeline.sender.stream_composer import StreamComposer
 from postroom.pipeline.sender.throttle import Throttle
-from postroom.platform.mail.port import Mailer
+from postroom.pipeline.sender.way_out import WayOut, WaysOut
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.rates import Limit, Rates
 
-Mailers = Callable[[str], Mailer]
-"""A new mailer for a campaign's provider."""
+SINGLE_GIVE_UP_MS = DAY_MS
+"""A single message that is still deferred this long after its day has ended is failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +62,35 @@ class Stores:
     messages: Messages
     journals: Journals
     rates: Rates
+    tenants: Tenants
+    streams: Streams
+    contents: Contents
+    singles: Singles
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is to be sent."""
+
+    home: Home
+    composer: Composes
+    rules: OutcomeRules
+    way: WayOut
+    buckets: Sequence[str]
+    person: Callable[[Recipient], Key] = same_key
 
 
 class Sender:
     """One worker's sender."""
 
-    def __init__(self, stores: Stores, mailers: Mailers, options: SenderOptions, *, clock: Clock) -> None:
+    def __init__(
+        self, stores: Stores, ways: WaysOut, options: SenderOptions, *, single_provider: Callable[[str], str], clock: Clock
+    ) -> None:
+        """`single_provider`: the name of the provider of a tenant's single messages."""
         self._stores = stores
-        self._mailers = mailers
+        self._ways = ways
         self._options = options
+        self._single_provider = single_provider
         self._clock = clock
 
     async def send(self, home: Home, stopping: asyncio.Event, on_trouble: Callable[[str], None]) -> None:
@@ -65,64 +98,107 @@ class Sender:
 
         `on_trouble` is told why the provider cannot be reached, and with empty text when it can again.
         """
-        off_loop = OffLoop()
+        stores, off_loop = self._stores, OffLoop()
         try:
-            campaign = await off_loop(self._stores.campaigns.get, home)
-            if campaign.state is CampaignState.SENDING:
-                await self._send(campaign, off_loop, stopping, on_trouble)
+            campaign = await off_loop(stores.campaigns.get, home)
+            if campaign.state is not CampaignState.SENDING:
+                return
+            job = await off_loop(self._campaign_job, campaign)
+            async with self._means(job, off_loop, stopping, on_trouble=on_trouble) as means:
+                await campaign_run(means, stores.campaigns, stores.finish, drain_s=self._options.drain_s).run()
+            await off_loop(self._tidy_campaign, home)
         finally:
             off_loop.close()
 
-    async def _send(
-        self, campaign: Campaign, off_loop: OffLoop, stopping: asyncio.Event, on_trouble: Callable[[str], None]
-    ) -> None:
-        composer = await off_loop(self._stores.composing.load, campaign)
-        await off_loop(self._set_limits, campaign)
-        journal = await off_loop(self._stores.journals.begin, campaign.home.campaign)
-        mailer = self._mailers(campaign.provider)
+    async def send_stream(self, home: Home, stopping: asyncio.Event, on_trouble: Callable[[str], None]) -> None:
+        """Send a stream's single messages until it has owed none for a while, or `stopping` is set; errors and `on_trouble` as
+        for a campaign. Then `Streams.end` is to be called, unless it was stopped."""
+        stores, off_loop = self._stores, OffLoop()
+        try:
+            provided = await off_loop(self._single_provider, home.tenant)
+            composer = StreamComposer(home, stores.contents, stores.singles)
+            job = await off_loop(self._stream_job, home, composer, provided)
+            cause = Streaming(home, stores.streams, self._single_provider, provided=provided)
+            async with self._means(job, off_loop, stopping, on_trouble=on_trouble) as means:
+                await stream_run(means, cause, composer, drain_s=self._options.drain_s).run()
+            await off_loop(self._tidy_stream, home)
+        finally:
+            off_loop.close()
+
+    def _campaign_job(self, campaign: Campaign) -> _Job:
+        """With its template compiled and its buckets set."""
+        stores, home = self._stores, campaign.home
+        way = self._ways(home.tenant, campaign.provider)
+        way.set_limits(stores.rates)
+        buckets, rate = way.bulk_buckets(), campaign.policies.rate
+        if rate is not None:
+            stores.rates.limit(campaign_bucket(home), Limit(per_second=rate))
+            buckets.insert(0, campaign_bucket(home))
+        since = campaign.sending_since or self._clock.now()
+        return _Job(home, stores.composing.load(campaign), rules(campaign.policies, since), way, buckets)
+
+    def _stream_job(self, home: Home, composer: StreamComposer, provider: str) -> _Job:
+        way = self._ways(home.tenant, provider)
+        way.set_limits(self._stores.rates)
+        secret = self._stores.tenants.get(home.tenant).secret
+        ends = Instant((stream_day(home.campaign) + 1) * DAY_MS)
+        outcome = rules(Policies(give_up_after_ms=SINGLE_GIVE_UP_MS), ends)
+        return _Job(home, composer, outcome, way, [way.bucket], lambda recipient: person_key(secret, recipient.address))
+
+    @asynccontextmanager
+    async def _means(
+        self, job: _Job, off_loop: OffLoop, stopping: asyncio.Event, *, on_trouble: Callable[[str], None]
+    ) -> AsyncIterator[Means]:
+        stores, clock = self._stores, self._clock
+        journal = await off_loop(stores.journals.begin, job.home.campaign)
+        mailer = job.way.open()
         await mailer.start()
         ending = asyncio.Event()
         relay = asyncio.create_task(_relay(stopping, ending))
-        throttle = Throttle(self._stores.rates, provider_bucket(campaign), off_loop, self._clock, workers=self._options.workers)
+        throttle = Throttle(stores.rates, job.way.bucket, off_loop, clock, workers=self._options.workers)
         means = Means(
-            home=campaign.home,
-            batches=Batches(self._stores.messages, self._stores.journals, self._clock, lease_ms=self._options.lease_ms),
-            messages=self._stores.messages,
-            suppression=self._stores.suppression,
-            composer=composer,
-            rules=rules(campaign.policies, campaign.sending_since or self._clock.now()),
+            home=job.home,
+            batches=Batches(stores.messages, stores.journals, clock, lease_ms=self._options.lease_ms),
+            messages=stores.messages,
+            suppression=stores.suppression,
+            composer=job.composer,
+            rules=job.rules,
             mailer=mailer,
-            pace=Pace(self._stores.rates, buckets(campaign), off_loop, self._clock, mailer),
+            pace=Pace(stores.rates, job.buckets, off_loop, clock, mailer),
             journal=journal,
             off_loop=off_loop,
-            clock=self._clock,
+            clock=clock,
             stopping=ending,
             on_result=throttle.on_result,
             on_trouble=on_trouble,
+            person=job.person,
         )
         try:
-            run = CampaignRun(means, self._stores.campaigns, self._stores.finish, drain_s=self._options.drain_s)
-            await run.run()
+            yield means
         finally:
             relay.cancel()
             await throttle.settle()
             await off_loop(journal.close)
-            await off_loop(self._tidy, campaign.home)
 
-    def _tidy(self, home: Home) -> None:
+    def _tidy_campaign(self, home: Home) -> None:
         """Once a campaign is completed no group is left open, and the journals of lost workers have told all they know."""
         if self._stores.campaigns.get(home).state is CampaignState.COMPLETED:
-            for owner in self._stores.journals.dead(home.campaign):
+            self._forget_dead(home)
+
+    def _tidy_stream(self, home: Home) -> None:
+        """The same where a stream owes nothing: a group left open is owed."""
+        dead = self._stores.journals.dead(home.campaign)  # looked for first: who dies later may leave a group
+        if not self._stores.streams.owes(home):
+            for owner in dead:
                 self._stores.journals.forget(home.campaign, owner)
 
-    def _set_limits(self, campaign: Campaign) -> None:
-        rate = campaign.policies.rate
-        if rate is not None:
-            self._stores.rates.limit(campaign_bucket(campaign), Limit(per_second=rate))
+    def _forget_dead(self, home: Home) -> None:
+        for owner in self._stores.journals.dead(home.campaign):
+            self._stores.journals.forget(home.campaign, owner)
 
 
 def rules(policies: Policies, since: Instant) -> OutcomeRules:
-    """A campaign's policies as rules for one attempt."""
+    """Policies as rules for one attempt."""
     return OutcomeRules(
         policies=policies,
         give_up_at=Instant(since + policies.give_up_after_ms),
@@ -130,19 +206,9 @@ def rules(policies: Policies, since: Instant) -> OutcomeRules:
     )
 
 
-def provider_bucket(campaign: Campaign) -> str:
-    """Shared by all campaigns that leave through the provider."""
-    return f"provider:{campaign.provider}"
-
-
-def campaign_bucket(campaign: Campaign) -> str:
+def campaign_bucket(home: Home) -> str:
     """The campaign's own."""
-    return f"campaign:{campaign.home.tenant}/{campaign.home.campaign}"
-
-
-def buckets(campaign: Campaign) -> list[str]:
-    """All that grant a campaign's sends."""
-    return [provider_bucket(campaign)] + ([campaign_bucket(campaign)] if campaign.policies.rate is not None else [])
+    return f"campaign:{home.tenant}/{home.campaign}"
 
 
 async def _relay(stopping: asyncio.Event, ending: asyncio.Event) -> None:

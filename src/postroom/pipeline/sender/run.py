@@ -1,0 +1,155 @@
+"""One campaign or stream in one worker: claims its batches while it is wanted, several at a time, until it is over.
+
+Several, because a group ends with the slowest of its messages: other batches fill the connections meanwhile. Each open
+group is also what a power cut leaves in doubt, so no more than are needed: more than usual only while slow recipients
+leave the mailer without work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from postroom.errors import Temporary
+from postroom.pipeline.sender.means import Means
+
+_LOOK_AGAIN_S = 0.1  # how soon a mailer without work gets one batch more
+_LOOK_S = 0.4  # how often it is asked whether the work is still wanted: a pause takes effect within a second
+_CLAIM = 16
+_log = logging.getLogger(__name__)
+
+
+class Cause(Protocol):
+    """Why anything is sent at all. Blocks: called off the loop."""
+
+    def wanted(self) -> bool:
+        """Whether to go on; False: at once no more."""
+        ...
+
+    def over(self, idle_s: float) -> bool:
+        """Whether nothing is left to do, ever. Asked while no batch is being worked on, for the last `idle_s` seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How many batches are worked on at a time, and how soon new work is seen."""
+
+    usual: int
+    most: int
+    idle_s: float
+    """How long the run sleeps at most while nothing is due."""
+
+
+class Run:
+    """See the module's text."""
+
+    def __init__(
+        self, means: Means, cause: Cause, reach: Reach, *, batch: Callable[[int], Coroutine[None, None, None]], drain_s: float
+    ) -> None:
+        """`batch`: works on the batch of that number until it is done."""
+        self._means = means
+        self._cause = cause
+        self._reach = reach
+        self._batch = batch
+        self._drain_s = drain_s
+        self._running: dict[asyncio.Task[None], int] = {}
+        self._busy_at = means.clock.monotonic()
+
+    async def run(self) -> None:
+        """Returns when nothing is left, it is no longer wanted, or `means.stopping` is set. Then nothing is in flight
+        (what was not answered within `drain_s` is unknown), all that was learnt is recorded, and the mailer is closed.
+        Errors of the stores are raised, after the other batches have ended."""
+        watch = asyncio.create_task(self._watch())
+        try:
+            while not self._means.stopping.is_set():
+                await self._start_batches()
+                if not self._running and await self._idle():
+                    break
+                await self._reap()
+        finally:
+            self._means.stopping.set()
+            await self._means.mailer.close(self._drain_s)
+            ended = await asyncio.gather(*self._running, return_exceptions=True)
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+
+    async def _start_batches(self) -> None:
+        means = self._means
+        free = self._free()
+        if free <= 0:
+            return
+        due = await means.off_loop(means.batches.claim, means.home, means.journal.owner, max(_CLAIM, self._reach.usual))
+        mine = set(self._running.values())
+        due = [number for number in due if number not in mine]
+        for number in random.sample(due, min(free, len(due))):  # at random: so that workers rarely reach for the same
+            self._running[asyncio.create_task(self._batch(number))] = number
+
+    def _free(self) -> int:
+        """How many batches may begin. While the provider cannot be reached none; when it is to be tried again one, to try it."""
+        mailer, running = self._means.mailer, len(self._running)
+        health = mailer.health()
+        if not health.open:
+            return 1 if health.retry_in_s <= 0 and not running else 0
+        if running < self._reach.usual:
+            return self._reach.usual - running
+        return 1 if running < self._reach.most and not mailer.waiting else 0
+
+    async def _reap(self) -> None:
+        """Wait for the first batch to end, a moment at most."""
+        if not self._running:
+            await _wait(self._means.stopping, 0.05)
+            return
+        self._busy_at = self._means.clock.monotonic()
+        done, _ = await asyncio.wait(self._running, timeout=_LOOK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            del self._running[task]
+        for task in done:
+            task.result()
+
+    async def _idle(self) -> bool:
+        """Nothing to do here now. Done for good?"""
+        means = self._means
+        if await means.off_loop(self._cause.over, means.clock.monotonic() - self._busy_at):
+            return True
+        due = await means.off_loop(means.messages.next_due, means.home)
+        wait = self._reach.idle_s if due is None else (due - means.clock.now()) / 1000
+        await _wait(means.stopping, min(max(wait, 0.02), self._reach.idle_s))
+        return False
+
+    async def _watch(self) -> None:
+        """Notice that it is no longer wanted, and say when the provider cannot be reached."""
+        means = self._means
+        trouble = ""
+        while not means.stopping.is_set():
+            await _wait(means.stopping, _LOOK_S)
+            if not await self._still_wanted():
+                means.stopping.set()
+                means.mailer.recall()
+            health = means.mailer.health()
+            before, trouble = trouble, "" if health.open else health.reason
+            if trouble != before:
+                means.on_trouble(trouble)
+
+    async def _still_wanted(self) -> bool:
+        """A look that fails says nothing: the next one may."""
+        means = self._means
+        try:
+            return await means.off_loop(self._cause.wanted)
+        except Temporary as error:
+            _log.warning("campaign %s: its state cannot be read: %s", means.home.campaign, error)
+            return True
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

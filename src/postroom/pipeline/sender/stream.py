@@ -1,0 +1,162 @@
+"""Single messages in one worker: batches as campaigns have them, but whoever is slow holds up nobody else.
+
+A batch of a stream is held open while anybody in it is on the way, and its group *rolls*: each write records the outcomes that
+have come, and opens a group of those still on their way and those who arrived meanwhile. Everything else is as in batch.py:
+intent before effect, and what a kill leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from postroom.errors import LeaseLost
+from postroom.ledger.streams import Streams
+from postroom.model.batch import GROUP_SIZE, OpenBatch
+from postroom.model.campaign import Home
+from postroom.model.message import Recipient, Settlement
+from postroom.model.shard import Key
+from postroom.model.stream import stream_batches
+from postroom.pipeline.sender.batch import BatchRun, without_suppressed
+from postroom.pipeline.sender.means import Means
+from postroom.pipeline.sender.outgoing import Outgoing
+from postroom.pipeline.sender.run import Reach, Run
+from postroom.pipeline.sender.stream_composer import StreamComposer
+
+LINGER_S = 30.0
+"""How long a worker stays with a stream that owes nothing: its connections are ready for the next message."""
+_IDLE_S = 0.15  # how soon a message is seen that comes after a pause
+_LOOK_S = 0.2  # the same in a batch that waits for somebody slow
+_LOAD = 500
+_ONE_OPENING = 2_000  # messages: then the batch is counted, and its page of the journal begun anew
+
+
+class Streaming:
+    """A stream as the cause of a run (run.Cause): over when it has owed nothing for a while."""
+
+    def __init__(self, home: Home, streams: Streams, provider: Callable[[str], str], *, provided: str) -> None:
+        """`provided`: the provider that the run uses; with another one it is to begin anew."""
+        self._home = home
+        self._streams = streams
+        self._provider = provider
+        self._provided = provided
+
+    def wanted(self) -> bool:
+        return self._provider(self._home.tenant) == self._provided
+
+    def over(self, idle_s: float) -> bool:
+        return idle_s >= LINGER_S and not self._streams.owes(self._home)
+
+
+class StreamBatch(BatchRun):
+    """One opening of one batch of a stream."""
+
+    def __init__(self, means: Means, batch: int, composer: StreamComposer) -> None:
+        super().__init__(means, batch)
+        self._composer = composer
+        self._on_the_way: dict[Key, Recipient] = {}
+        self._news = asyncio.Event()
+        self._releasing: asyncio.Task[None] | None = None
+        self._begun = 0
+
+    async def _send(self, opened: OpenBatch, work: Sequence[Recipient]) -> None:
+        try:
+            while True:
+                group = await self._take(work)
+                if group or self._settled:
+                    await self._roll(opened, group)
+                if not self._on_the_way and not self._settled:
+                    break
+                await self._wait()
+                work = await self._load(opened)
+        except LeaseLost:
+            self._lease_end = 0.0  # nothing more is handed over; what was is waited for, so that the journal tells all
+            await self._all_settled()
+            raise
+        await self._durably(self._finish, opened)
+
+    async def _take(self, work: Sequence[Recipient]) -> list[Recipient]:
+        """Of those who are due, who may be sent to next."""
+        means, releasing = self._means, self._releasing
+        if releasing is not None:
+            if not releasing.done():
+                return []
+            releasing.result()
+        room = min(GROUP_SIZE, await means.pace.group_size()) - len(self._on_the_way)
+        health = means.mailer.health()
+        if not health.open:
+            room = 1 if health.retry_in_s <= 0 and not self._on_the_way else 0
+        if means.stopping.is_set() or self._begun >= _ONE_OPENING:
+            room = 0
+        candidates = [recipient for recipient in work if recipient.key not in self._on_the_way][: max(0, room)]
+        return await means.off_loop(self._composer.prepare, candidates) if candidates else []
+
+    async def _roll(self, opened: OpenBatch, group: Sequence[Recipient]) -> None:
+        """Outcomes, and the next group; then it is on its way."""
+        welcome: list[Recipient] = []
+        await self._durably(self._open_rolling, opened, list(self._on_the_way.values()), group, welcome)
+        for recipient in group:
+            if recipient not in welcome:
+                self._composer.forget(recipient)
+        if welcome:
+            self._begun += len(welcome)
+            self._on_the_way |= {recipient.key: recipient for recipient in welcome}
+            self._releasing = asyncio.create_task(self._release(welcome))
+
+    def _open_rolling(
+        self,
+        settled: Sequence[Settlement],
+        opened: OpenBatch,
+        still: Sequence[Recipient],
+        candidates: Sequence[Recipient],
+        group: list[Recipient],
+    ) -> None:
+        means = self._means
+        now = means.clock.now()
+        group[:], skipped = without_suppressed(means, candidates, now, "suppressed since it was accepted")
+        means.batches.record(means.home, opened, [*settled, *skipped], [*still, *group])
+
+    async def _release(self, group: Sequence[Recipient]) -> None:
+        """Into the mailer's line, as the pace allows."""
+        submitted = 0
+        try:
+            async for part in self._means.pace.release(group, self._means.stopping):
+                submitted += len(part)
+                for recipient in part:
+                    self._means.mailer.submit(Outgoing(self, recipient))
+        finally:
+            for recipient in group[submitted:]:
+                self._gone(recipient)
+
+    async def _load(self, opened: OpenBatch) -> list[Recipient]:
+        means = self._means
+        if means.stopping.is_set() or self._begun >= _ONE_OPENING:
+            return []
+        return await means.off_loop(means.messages.load, means.home, opened.number, means.clock.now(), _LOAD)
+
+    async def _wait(self) -> None:
+        """For an outcome, or a moment."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), _LOOK_S)
+        self._news.clear()
+
+    async def _all_settled(self) -> None:
+        if self._releasing is not None:
+            self._releasing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._releasing
+        while self._on_the_way:
+            await self._wait()
+
+    def _gone(self, recipient: Recipient) -> None:
+        self._on_the_way.pop(recipient.key, None)
+        self._composer.forget(recipient)
+        self._news.set()
+
+
+def stream_run(means: Means, cause: Streaming, composer: StreamComposer, *, drain_s: float) -> Run:
+    """One stream's: every batch may be open at once, for each may wait for somebody slow."""
+    batches = stream_batches(means.home.campaign)
+    reach = Reach(usual=batches, most=batches, idle_s=_IDLE_S)
+    return Run(means, cause, reach, batch=lambda number: StreamBatch(means, number, composer).run(), drain_s=drain_s)

@@ -1,0 +1,69 @@
+"""Composes the messages of a stream: what each is made of is loaded beforehand, off the event loop.
+
+What cannot be loaded or compiled for good fails that message with the reason, and no other. Contents with large attachments
+wait for their turn: those on the way hold no more than `_MOST_BYTES` together, or one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from postroom.clock import Instant
+from postroom.delivery.compose import Composed, RowError
+from postroom.delivery.contents import Contents
+from postroom.delivery.singles import Compiled, Single, Singles
+from postroom.errors import Permanent
+from postroom.model.campaign import Home
+from postroom.model.message import Recipient
+from postroom.model.shard import Key
+from postroom.model.stream import SingleValues
+
+_MOST_BYTES = 64_000_000
+_HEAVY_BYTES = 1_000_000
+
+
+class StreamComposer:
+    """One stream's, in one worker. See means.Composes."""
+
+    def __init__(self, home: Home, contents: Contents, singles: Singles) -> None:
+        self._home = home
+        self._contents = contents
+        self._singles = singles
+        self._compiled = Compiled(_MOST_BYTES)
+        self._ready: dict[Key, Single | RowError] = {}
+
+    def prepare(self, candidates: Sequence[Recipient]) -> list[Recipient]:
+        """Load what they need; those at the front for whom there is room. Blocks: call it off the loop."""
+        for number, recipient in enumerate(candidates):
+            single = self._single(recipient)
+            if isinstance(single, Single) and not self._has_room(single):
+                return list(candidates[:number])
+            self._ready[recipient.key] = single
+        return list(candidates)
+
+    def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
+        """See means.Composes; of recipients that are prepared."""
+        single = self._ready[recipient.key]
+        if isinstance(single, RowError):
+            raise single
+        return single.compose(batch, recipient, now)
+
+    def forget(self, recipient: Recipient) -> None:
+        """It is composed no more."""
+        self._ready.pop(recipient.key, None)
+
+    def _single(self, recipient: Recipient) -> Single | RowError:
+        try:
+            digest = SingleValues.parse(recipient.values).digest
+            return self._compiled.get(self._home, digest, lambda: self._compile(digest))
+        except Permanent as error:
+            return RowError(str(error))
+
+    def _compile(self, digest: str) -> Single:
+        return self._singles.compile(self._home, self._contents.get(self._home.tenant, digest), files=True)
+
+    def _has_room(self, single: Single) -> bool:
+        if single.weight < _HEAVY_BYTES:
+            return True
+        held = {id(each): each.weight for each in list(self._ready.values()) if isinstance(each, Single)}
+        return id(single) in held or not held or sum(held.values()) + single.weight <= _MOST_BYTES
