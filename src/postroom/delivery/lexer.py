@@ -8,9 +8,11 @@ is complete in itself and text is only text. The syntax is Jinja's, with its def
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import itemgetter
 
 from postroom.errors import Invalid
 
@@ -63,6 +65,8 @@ class Skeleton:
 
     text: str
     tags: list[Tag]
+    origins: list[tuple[int, int]] = field(default_factory=list, repr=False)
+    """Where in `text` each stretch begins, and where it stood in the author's template; only as long as `text` is unedited."""
 
     def add(self, tag: Tag) -> str:
         """A new tag; the answer is its place, to be put into `text`."""
@@ -89,6 +93,12 @@ class Skeleton:
         tag = self.tags[int(self.text[self.text.rfind("\x00", 0, end - 1) + 1 : end - 1])]
         return tag.line + tag.lines + self.text.count("\n", end, position)
 
+    def source_at(self, position: int) -> int:
+        """Where in the author's (cleaned) template a position of the unedited `text` stood."""
+        found = max(0, bisect_right(self.origins, position, key=itemgetter(0)) - 1)
+        start, origin = self.origins[found]
+        return origin + position - start
+
     def with_text(self, text: str) -> Skeleton:
         """Another text over a copy of the same tags."""
         return Skeleton(text, list(self.tags))
@@ -103,21 +113,29 @@ def take_apart(source: str, *, part: str) -> Skeleton:
     """Split a `cleaned` template. `Invalid` (part, line, column) where a tag is never closed."""
     skeleton = Skeleton("", [])
     pieces: list[str] = []
-    position, trim, line = 0, False, 1
+    position, trim, line, size = 0, False, 1, 0
+
+    def keep(text: str, origin: int) -> None:
+        nonlocal size
+        skeleton.origins.append((size, origin))
+        pieces.append(text)
+        size += len(text)
+
     while found := _OPENING.search(source, position):
-        pieces.append(_text(source[position : found.start()], trim_start=trim, trim_end=_sign(source, found.end()) == "-"))
-        line += source.count("\n", position, found.start())
-        raw = _RAW.match(source, found.start())
+        start = found.start()
+        keep(*_text(source, position, start, trim_start=trim, trim_end=_sign(source, found.end()) == "-"))
+        line += source.count("\n", position, start)
+        raw = _RAW.match(source, start)
         if raw:
-            text, position, sign = _raw(source, raw, part=part, line=line)
-            pieces.append(text)
+            text, origin, position, sign = _raw(source, raw, part=part, line=line)
+            keep(text, origin)
         else:
-            tag, position, sign = _tag(source, found.start(), part=part, line=line)
+            tag, position, sign = _tag(source, start, part=part, line=line)
             if tag:
-                pieces.append(skeleton.add(tag))
+                keep(skeleton.add(tag), start)
         trim = sign == "-"
-        line += source.count("\n", found.start(), position)
-    pieces.append(_text(source[position:], trim_start=trim, trim_end=False))
+        line += source.count("\n", start, position)
+    keep(*_text(source, position, len(source), trim_start=trim, trim_end=False))
     skeleton.text = "".join(pieces)
     return skeleton
 
@@ -137,18 +155,21 @@ def _sign(source: str, position: int) -> str:
     return source[position] if source[position : position + 1] in ("-", "+") else ""
 
 
-def _text(text: str, *, trim_start: bool, trim_end: bool) -> str:
-    text = text.lstrip() if trim_start else text
-    return text.rstrip() if trim_end else text
+def _text(source: str, start: int, end: int, *, trim_start: bool, trim_end: bool) -> tuple[str, int]:
+    """A stretch of text, and where it begins."""
+    text = source[start:end]
+    text = text.rstrip() if trim_end else text
+    kept = text.lstrip() if trim_start else text
+    return kept, start + len(text) - len(kept)
 
 
-def _raw(source: str, raw: re.Match[str], *, part: str, line: int) -> tuple[str, int, str]:
-    """The text of a raw block, the position after it, and its closing sign."""
+def _raw(source: str, raw: re.Match[str], *, part: str, line: int) -> tuple[str, int, int, str]:
+    """The text of a raw block, where it begins, the position after the block, and its closing sign."""
     end = _END_RAW.search(source, raw.end())
     if not end:
         raise Invalid(f"{part}, line {line}: {{% raw %}} is never closed; add {{% endraw %}}.")
-    text = _text(source[raw.end() : end.start()], trim_start=raw[1] == "-", trim_end=end[1] == "-")
-    return text, end.end(), end[2]
+    text, origin = _text(source, raw.end(), end.start(), trim_start=raw[1] == "-", trim_end=end[1] == "-")
+    return text, origin, end.end(), end[2]
 
 
 def _tag(source: str, start: int, *, part: str, line: int) -> tuple[Tag | None, int, str]:

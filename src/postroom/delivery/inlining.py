@@ -1,0 +1,346 @@
+"""Moves styles from `<style>` into the elements of an HTML template, once a version: many mail readers drop style sheets.
+
+The markup is never written anew: an HTML parser would hoist `{% for %}` out of a table and escape `{% if a < b %}`. A copy
+without template tags, each element numbered, goes to css-inline, which only tells which rules match which element; what they
+declare is put into the author's own start tags, before what stands in `style` already. All else stays as it was, `<style>` too,
+for `@media` and `:hover`.
+
+An element is left alone where its styles may depend on a recipient: tags in its (or an outer element's) class, id or an
+attribute that a selector asks about, inside a macro, or a matching rule with tags in its values. Where elements cannot be told
+apart at all, everything stays as it is. Either way the sheet still holds, and `Inlined.left` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from css_inline import CSSInliner, InlineError
+
+from postroom.delivery import markup
+from postroom.delivery.growth import is_capture
+from postroom.delivery.lexer import PLACE, Skeleton, Tag, TagKind, cleaned, take_apart
+from postroom.delivery.stylesheet import Sheet, Unreadable, cascade, read_sheet
+from postroom.delivery.templates import MAX_SOURCE
+from postroom.delivery.tracking import PART
+from postroom.errors import Invalid
+
+MAX_DEPTH = 300
+"""Elements in elements: the parser recurses, and overflows the stack of the process somewhere above ten thousand."""
+MAX_UNCLOSED = 50
+"""Elements such as `<b>` that are never closed: the parser opens each again in every paragraph that follows."""
+MAX_REOPENED = 200_000
+"""Of these, times all elements."""
+MAX_WORK = 5_000_000
+"""Rules times elements."""
+
+_NUMBER = "data-postroom-n"
+_VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"})
+_HEAD = frozenset({"head", "title", "meta", "link", "base", "style", "script"})
+_VERBATIM = frozenset({"script", "style", "textarea", "title"})
+_FETCHED = frozenset({"link", "base"})
+_ENDED_BY_THE_NEXT = {
+    "li": frozenset({"li"}),
+    "td": frozenset({"td", "th"}),
+    "th": frozenset({"td", "th"}),
+    "tr": frozenset({"td", "th", "tr"}),
+    "dt": frozenset({"dt", "dd"}),
+    "dd": frozenset({"dt", "dd"}),
+    "p": frozenset({"p"}),
+}
+"""Their end tags may be left away (HTML §13.1.2.4)."""
+
+
+class Left(NamedTuple):
+    """What was not inlined, and why; `position` in the template's text."""
+
+    position: int
+    why: str
+
+
+class Inlined(NamedTuple):
+    """The template, and what stayed in its style sheets."""
+
+    html: str
+    left: tuple[Left, ...]
+
+
+@dataclass(slots=True)
+class _Element:
+    """A start tag."""
+
+    piece: markup.Piece
+    attributes: list[markup.Attribute]
+    outer: int | None
+    """The element it stands in."""
+    captured: bool
+    """Inside a macro or the like: it may come out somewhere else."""
+    loose: bool
+    """What a template tag puts out stands in it outside of any attribute: it may be one."""
+    branches: bool
+    """Conditions or loops stand in it around attributes."""
+
+
+@dataclass(slots=True)
+class _Block:
+    tag: Tag
+    depth: int
+    """Of elements, where it began."""
+    lowest: int
+
+
+@dataclass(slots=True)
+class _Walk:
+    skeleton: Skeleton
+    elements: list[_Element] = field(default_factory=list)
+    css: list[str] = field(default_factory=list)
+    open: list[tuple[str, int]] = field(default_factory=list)
+    blocks: list[_Block] = field(default_factory=list)
+    moves: bool = False
+    """A condition, a loop or unescaped output: which elements come out is not certain."""
+    unclosed: int = 0
+
+
+def inline(source: str) -> Inlined:
+    """The HTML template with its styles in its elements. `Invalid` as `lexer.take_apart` and `markup.check`."""
+    skeleton = take_apart(cleaned(source), part=PART)
+    walk = _Walk(skeleton)
+    try:
+        for piece in markup.pieces(skeleton, part=PART):
+            _read(walk, piece)
+        sheet = read_sheet("\n".join(walk.css))
+        if not sheet.rules:
+            return Inlined(source, ())
+        certain = _certain(walk, sheet)
+        styles, left = _styles(walk, sheet, certain)
+        text = _written(walk, styles)
+    except Unreadable as problem:
+        position = _first_style(skeleton) if problem.position is None else problem.position
+        return Inlined(source, (Left(position, f"the style sheets stay as they are: {problem}"),))
+    return Inlined(skeleton.with_text(text).source(), left)
+
+
+def _first_style(skeleton: Skeleton) -> int:
+    return max(0, skeleton.text.lower().find("<style"))
+
+
+# reading the markup
+
+
+def _read(walk: _Walk, piece: markup.Piece) -> None:
+    text = walk.skeleton.text
+    if piece.kind is markup.Kind.START:
+        _balanced(walk, piece)
+        _start(walk, piece)
+    elif piece.kind is markup.Kind.END:
+        _end(walk, piece.name)
+    elif walk.open and walk.open[-1][0] == "style" and piece.kind is markup.Kind.TEXT:
+        _style(walk, piece)
+    else:
+        for place in PLACE.finditer(text, piece.start, piece.end):
+            _tag(walk, walk.skeleton.tags[int(place[1])], place.start())
+
+
+def _start(walk: _Walk, piece: markup.Piece) -> None:
+    ended = _ENDED_BY_THE_NEXT.get(piece.name, frozenset())
+    while walk.open and walk.open[-1][0] in ended:
+        _pop(walk)
+    found = markup.attributes(walk.skeleton.text, piece)
+    between = {tag.kind for tag in _between(walk, piece, found)}
+    walk.elements.append(
+        _Element(
+            piece,
+            found,
+            outer=walk.open[-1][1] if walk.open else None,
+            captured=any(is_capture(block.tag) for block in walk.blocks),
+            loose=TagKind.OUTPUT in between,
+            branches=TagKind.BLOCK in between,
+        )
+    )
+    if piece.name in _VERBATIM and markup.is_alone(walk.skeleton.text, piece):
+        raise Unreadable(f"<{piece.name}/> ends nowhere for a browser", piece.start)
+    if piece.name not in _VOID:
+        walk.open.append((piece.name, len(walk.elements) - 1))
+        if len(walk.open) > MAX_DEPTH:
+            raise Unreadable(f"elements are nested more than {MAX_DEPTH} deep", piece.start)
+
+
+def _between(walk: _Walk, piece: markup.Piece, attributes: list[markup.Attribute]) -> Iterator[Tag]:
+    """The template tags of a start tag that stand outside of its attributes' values."""
+    for place in PLACE.finditer(walk.skeleton.text, piece.start, piece.end):
+        if not any(attribute.start <= place.start() < attribute.end for attribute in attributes):
+            yield walk.skeleton.tags[int(place[1])]
+
+
+def _end(walk: _Walk, name: str) -> None:
+    """Close the element and what is still open in it; an end without a beginning is ignored, as browsers do."""
+    if not any(name == opened for opened, _ in reversed(walk.open)):
+        return
+    while walk.open[-1][0] != name:
+        walk.unclosed += walk.open[-1][0] not in _ENDED_BY_THE_NEXT
+        _pop(walk)
+    if walk.unclosed > MAX_UNCLOSED:
+        raise Unreadable(f"more than {MAX_UNCLOSED} elements are never closed")
+    _pop(walk)
+
+
+def _pop(walk: _Walk) -> None:
+    walk.open.pop()
+    if walk.blocks:
+        walk.blocks[-1].lowest = min(walk.blocks[-1].lowest, len(walk.open))
+
+
+def _style(walk: _Walk, piece: markup.Piece) -> None:
+    css = walk.skeleton.text[piece.start : piece.end]
+    media = next((a.value.strip().lower() for a in walk.elements[-1].attributes if a.name == "media"), "")
+    if media not in ("", "all", "screen"):
+        return
+    if walk.blocks or any(walk.skeleton.tags[int(number)].kind is TagKind.BLOCK for number in PLACE.findall(css)):
+        raise Unreadable("conditions or loops stand in or around them", piece.start)
+    walk.css.append(css)
+
+
+def _tag(walk: _Walk, tag: Tag, position: int) -> None:
+    """A template tag between elements: what stands in a block must open and close its own elements."""
+    if tag.kind is TagKind.OUTPUT:
+        walk.moves = walk.moves or "safe" in tag.body or "(" in tag.body
+    elif tag.word.startswith("end") or tag.word in ("else", "elif"):
+        block = walk.blocks[-1] if walk.blocks else None
+        if block is None or len(walk.open) != block.depth or block.lowest < block.depth:
+            raise Unreadable(f"an element is opened or closed on one side of {tag.source} only", position)
+        if tag.word.startswith("end"):
+            walk.blocks.pop()
+    elif tag.word in ("if", "for", "with", "autoescape") or is_capture(tag):
+        walk.moves = True
+        walk.blocks.append(_Block(tag, len(walk.open), len(walk.open)))
+
+
+def _balanced(walk: _Walk, piece: markup.Piece) -> None:
+    """Blocks inside a start tag must end there."""
+    numbers = PLACE.findall(walk.skeleton.text, piece.start, piece.end)
+    depth = 0
+    for tag in (walk.skeleton.tags[int(number)] for number in numbers):
+        if tag.kind is TagKind.BLOCK and (tag.word in ("if", "for", "with", "autoescape") or is_capture(tag)):
+            depth += 1
+        elif tag.word.startswith("end"):
+            depth -= 1
+        if depth < 0:
+            break
+    if depth:
+        raise Unreadable(f"a condition or loop begins or ends in the middle of the tag <{piece.name}>", piece.start)
+
+
+# which rules match which elements
+
+
+def _certain(walk: _Walk, sheet: Sheet) -> list[bool]:
+    """Of each element, whether the copy shows everything that a selector can ask about."""
+    certain: list[bool] = []
+    for element in walk.elements:
+        asked = any(
+            element.branches or "\x00" in attribute.value
+            for attribute in element.attributes
+            if attribute.name in sheet.attributes or (element.branches and attribute.name == "style")
+        )
+        outer = element.outer is None or certain[element.outer]
+        certain.append(outer and not (element.captured or element.loose or asked))
+    if sheet.looks_around and (walk.moves or not all(certain)):
+        raise Unreadable("selectors such as :first-child, :nth-child, + or ~ depend on what conditions and loops put out")
+    return certain
+
+
+def _styles(walk: _Walk, sheet: Sheet, certain: list[bool]) -> tuple[dict[int, str], tuple[Left, ...]]:
+    """Of each element that gets any, the styles."""
+    styles: dict[int, str] = {}
+    unsure: list[int] = []
+    size = len(walk.skeleton.text)
+    for number, matched in _matches(walk, sheet):
+        element = walk.elements[number]
+        rules = [(at, sheet.rules[at]) for at in matched]
+        if element.piece.name in _HEAD or not rules:
+            continue
+        if certain[number] and not any(rule.personal for _, rule in rules):
+            own = _style_of(element)
+            styles[number] = cascade(rules, markup.unescaped(own.value) if own else "")
+            size += len(styles[number])
+            if size > MAX_SOURCE:
+                raise Unreadable(f"the result would have more than {MAX_SOURCE} characters")
+        else:
+            unsure.append(number)
+    if not unsure:
+        return styles, ()
+    first = walk.elements[min(unsure)].piece
+    why = f"the styles of <{first.name}> depend on template tags" + (
+        f", and those of {len(unsure) - 1} more elements" if len(unsure) > 1 else ""
+    )
+    return styles, (Left(first.start, why),)
+
+
+def _matches(walk: _Walk, sheet: Sheet) -> Iterator[tuple[int, list[int]]]:
+    """By css-inline: each rule declares nothing but a property with its number."""
+    if len(sheet.rules) * len(walk.elements) > MAX_WORK or walk.unclosed * len(walk.elements) > MAX_REOPENED:
+        raise Unreadable("there are too many rules and elements, or elements that are never closed")
+    css = "".join(f"{rule.selector}{{--r{at}:1}}\n" for at, rule in enumerate(sheet.rules))
+    inliner = CSSInliner(load_remote_stylesheets=False, inline_style_tags=False, extra_css=css)
+    try:
+        result = inliner.inline(_copy(walk))
+        answered = list(markup.pieces(Skeleton(result, []), part=PART))
+    except (InlineError, Invalid) as problem:
+        raise Unreadable(f"it cannot be read: {str(problem)[:200]}") from problem
+    seen: set[int] = set()
+    for piece in answered:
+        values = {a.name: a.value for a in markup.attributes(result, piece)} if piece.kind is markup.Kind.START else {}
+        number = int(values.get(_NUMBER, "-1"))
+        if number >= 0 and number not in seen:
+            seen.add(number)
+            yield number, [int(name[3:].partition(":")[0]) for name in values.get("style", "").split(";") if name.strip()]
+
+
+def _copy(walk: _Walk) -> str:
+    """The template without tags, comments, sheets and styles; its elements numbered."""
+    out, number, text = ["<!doctype html>"], 0, walk.skeleton.text
+    for piece in markup.pieces(walk.skeleton, part=PART):
+        if piece.kind is markup.Kind.START:
+            if piece.name not in _FETCHED:
+                out.append(_numbered(walk, number))
+            number += 1
+        elif piece.kind is markup.Kind.END or (piece.kind is markup.Kind.TEXT and not out[-1].startswith(("<style", "<script"))):
+            out.append(PLACE.sub("x", text[piece.start : piece.end]))
+    return "".join(out)
+
+
+def _numbered(walk: _Walk, number: int) -> str:
+    piece, text = walk.elements[number].piece, walk.skeleton.text
+    begin = piece.start + 1 + len(piece.name)
+    style = _style_of(walk.elements[number])
+    rest = text[begin : style.start] + text[style.end : piece.end] if style else text[begin : piece.end]
+    return f'<{piece.name} {_NUMBER}="{number}"{PLACE.sub("x", rest)}'
+
+
+def _style_of(element: _Element) -> markup.Attribute | None:
+    """Of an attribute given twice, the first counts (HTML §13.2.5.33)."""
+    return next((attribute for attribute in element.attributes if attribute.name == "style"), None)
+
+
+# writing them down
+
+
+def _written(walk: _Walk, styles: dict[int, str]) -> str:
+    text, out, copied = walk.skeleton.text, list[str](), 0
+    for number in sorted(number for number in styles if styles[number]):
+        element = walk.elements[number]
+        own = _style_of(element)
+        begin = element.piece.start + 1 + len(element.piece.name)
+        start, end = (own.start, own.end) if own else (begin, begin)
+        out += text[copied:start], "" if own else " ", _attribute(styles[number], own.value if own else "")
+        copied = end
+    return "".join(out) + text[copied:]
+
+
+def _attribute(style: str, own: str) -> str:
+    """The author's own declarations last: they win, as they did. Some old mail readers do not know `&quot;` in a style."""
+    style = style if "'" in style else style.replace('"', "'")
+    style = style.replace("&", "&amp;").replace('"', "&quot;")
+    own = own.strip().replace('"', "&quot;")
+    return f'style="{style}; {own}"' if own else f'style="{style}"'
