@@ -34,9 +34,17 @@ def principal_of(request: Request) -> Principal:
     return principal
 
 
+def _within_scopes(request: Request) -> Principal:
+    """Who calls; `Denied`: with a key that is for other services than this route's."""
+    principal = principal_of(request)
+    if principal.scopes is not None and principal.scopes.isdisjoint(request.scope["route"].tags):
+        raise Denied(f"{principal.name} is a key for {', '.join(sorted(principal.scopes)) or 'nothing'} only")
+    return principal
+
+
 def _at_least(role: Role) -> Callable[..., Awaitable[Principal]]:
     async def check(request: Request, _scheme: Annotated[object, Depends(BEARER)]) -> Principal:
-        principal = principal_of(request)
+        principal = _within_scopes(request)
         if not principal.role.includes(role):
             raise Denied(f"this needs the role {role}; {principal.name} is {principal.role}")
         return principal
@@ -45,7 +53,7 @@ def _at_least(role: Role) -> Callable[..., Awaitable[Principal]]:
 
 
 async def _operator(request: Request, _scheme: Annotated[object, Depends(BEARER)]) -> Principal:
-    principal = principal_of(request)
+    principal = _within_scopes(request)
     if not principal.operator:
         raise Denied("this needs an operator of the installation")
     return principal

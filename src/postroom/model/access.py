@@ -12,6 +12,25 @@ from postroom.model import ids
 MAX_ISSUER = 500
 MAX_SUBJECT = 200
 MAX_NAME = 200
+SERVICES = (
+    "alerts",
+    "analytics",
+    "audit",
+    "callbacks",
+    "campaigns",
+    "keys",
+    "messages",
+    "providers",
+    "search",
+    "senders",
+    "status",
+    "suppressions",
+    "templates",
+    "tenants",
+    "uploads",
+    "users",
+)
+"""What a key can be limited to: the tags of the routes."""
 _UNDATED = Instant(0)
 
 
@@ -59,6 +78,8 @@ class Principal:
     role: Role
     operator: bool = False
     """May also manage the installation: tenants, shared providers, vouching for senders."""
+    scopes: frozenset[str] | None = None
+    """Of `SERVICES`: the only ones it may call; None: all that the role may."""
 
 
 @dataclass(frozen=True, slots=True)

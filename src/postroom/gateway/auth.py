@@ -1,0 +1,131 @@
+"""Who calls: an API key or an access token, then the membership or key record that says which tenant and role that is.
+
+A token is verified every `VERIFIED_S`; whose it is, is looked up again every `KNOWN_S`: what is revoked, and a tenant that is
+disabled, stops within seconds in every process. Both are remembered under the credential's SHA-256, never the credential. What
+is refused is not remembered.
+
+Whoever sends something worthless hears one sentence for all of it; the reason stands in the log, without the credential.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Collection
+
+import anyio
+import anyio.to_thread
+
+from postroom.clock import Clock
+from postroom.errors import Denied, NotFound, Unauthenticated
+from postroom.gateway.jwks import JwksSource
+from postroom.gateway.tokens import Claims, Expected, Refused, verify
+from postroom.ledger.access import Memberships
+from postroom.ledger.keys import Keys
+from postroom.ledger.recent import Recent
+from postroom.ledger.tenants import Tenants
+from postroom.model import api_key
+from postroom.model.access import Kind, Principal
+
+MAX_CREDENTIAL = 8_192
+KNOWN_S = 5.0
+VERIFIED_S = 30.0
+REMEMBERED = 10_000
+LOOKING_UP = 20
+"""Look-ups at the same time: threads of their own count, so that an issuer that hangs holds up no call whose caller is known."""
+_LOG = logging.getLogger(__name__)
+_WORD = re.compile(r"[A-Za-z0-9._~+/=-]+")
+"""RFC 6750 §2.1: so two fields that somebody on the way joined with a comma are none."""
+_WORTHLESS = "these credentials are not valid here, or no longer"
+
+
+class TokenAuthenticator:
+    """`gateway.access.Authenticator`. See the module's text."""
+
+    def __init__(
+        self,
+        memberships: Memberships,
+        keys: Keys,
+        tenants: Tenants,
+        jwks: JwksSource,
+        *,
+        issuer: str,
+        audiences: Collection[str],
+        clock: Clock,
+    ) -> None:
+        self._memberships = memberships
+        self._keys = keys
+        self._tenants = tenants
+        self._jwks = jwks
+        self._expected = Expected(issuer, frozenset(audiences))
+        self._clock = clock
+        self._known: Recent[bytes, Principal] = Recent(clock, most=REMEMBERED)
+        self._verified: Recent[bytes, Claims] = Recent(clock, most=REMEMBERED)
+        self._looking_up = anyio.CapacityLimiter(LOOKING_UP)
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """See the protocol. `Denied`: known, but of no tenant, or of one that is disabled."""
+        credential = credential_of(authorization)
+        digest = hashlib.sha256(credential.encode()).digest()
+        known = self._known.get(digest)
+        if known is not None:
+            return known
+        return await anyio.to_thread.run_sync(self._establish, credential, digest, limiter=self._looking_up)
+
+    def _establish(self, credential: str, digest: bytes) -> Principal:
+        try:
+            by_key = credential.startswith(api_key.PREFIX)
+            principal, seconds = self._by_key(credential) if by_key else self._by_token(credential, digest)
+        except Refused as refused:
+            _LOG.info("refused credentials: %s", refused)
+            raise Unauthenticated(_WORTHLESS) from refused
+        self._check_tenant(principal)
+        self._known.put(digest, principal, seconds=min(KNOWN_S, seconds))
+        return principal
+
+    def _by_key(self, text: str) -> tuple[Principal, float]:
+        """Whose key it is, and for how many seconds at most."""
+        read = api_key.read(text)
+        key = self._keys.find(read.id) if read else None
+        if key is None or not key.is_of(text):
+            raise Refused("no such key")
+        left = VERIFIED_S if key.expires_at is None else (key.expires_at - self._clock.now()) / 1_000
+        if left <= 0:
+            raise Refused(f"the key {key.id} has expired")
+        self._keys.used(key)
+        return Principal(Kind.KEY, key.id, key.name, key.tenant, key.role, scopes=key.scopes), left
+
+    def _by_token(self, token: str, digest: bytes) -> tuple[Principal, float]:
+        now = self._clock.now()
+        claims = self._verified.get(digest)
+        if claims is None:
+            claims = verify(token, self._jwks, self._expected, now=now)
+            self._verified.put(digest, claims, seconds=min(VERIFIED_S, (claims.expires_at - now) / 1_000))
+        return self._member(claims), (claims.expires_at - now) / 1_000
+
+    def _member(self, claims: Claims) -> Principal:
+        found = self._memberships.find(self._expected.issuer, claims.subject)
+        if found is None:
+            raise Denied(f"{claims.subject} is signed in, but belongs to no tenant here: an admin can add this subject")
+        kind = Kind.CLIENT if claims.subject == claims.client else Kind.USER
+        return Principal(kind, found.subject, found.name, found.tenant, found.role, operator=found.operator)
+
+    def _check_tenant(self, principal: Principal) -> None:
+        try:
+            disabled = self._tenants.read(principal.tenant).disabled
+        except NotFound:
+            disabled = True
+        if disabled:
+            raise Denied(f"the tenant {principal.tenant} is disabled; ask the operator of this installation")
+
+
+def credential_of(authorization: str | None) -> str:
+    """What stands after `Bearer` (RFC 6750 §2.1, in any case: RFC 9110 §11.1). `Unauthenticated`: something else."""
+    scheme, _, credential = (authorization or "").partition(" ")
+    credential = credential.strip(" ")
+    if scheme.lower() != "bearer" or not credential:
+        raise Unauthenticated("this needs an Authorization field: Bearer and an access token or an API key")
+    if len(credential) > MAX_CREDENTIAL or not _WORD.fullmatch(credential):
+        raise Unauthenticated(_WORTHLESS)
+    return credential

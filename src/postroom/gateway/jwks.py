@@ -1,0 +1,128 @@
+"""An issuer's public keys (RFC 7517): fetched when needed, kept, and fetched again when a token names one that is not known.
+
+- The issuer is asked at most once in `PAUSE_S`, whatever the tokens say and however many callers wait; one caller asks, the
+  others wait for its answer or go on with what is known.
+- Keys are fetched anew when they are `FRESH_S` old. While the issuer is down those it published last stay good for `STALE_S`:
+  its outage must not be ours, but a key that was withdrawn must not be good for ever.
+- Only RSA keys of 2,048 bits and more and P-256 keys are taken, each for one algorithm: which one, is never the token's word.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Protocol
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, RSAKey
+from joserfc.util import urlsafe_b64decode
+
+from postroom.clock import Clock
+from postroom.errors import Temporary, Unavailable
+from postroom.gateway.discovery import fetch_jwks
+
+FRESH_S = 600.0
+STALE_S = 86_400.0
+PAUSE_S = 10.0
+WAIT_S = 3.0
+_LEAST_RSA_BITS = 2_048
+_MOST_KEYS = 100
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """One of an issuer's keys, and the one algorithm it verifies."""
+
+    algorithm: str
+    key: ECKey | RSAKey = field(repr=False)
+
+
+class JwksSource(Protocol):
+    """Where an issuer's keys come from."""
+
+    def key(self, kid: str) -> VerifyingKey | None:
+        """The key of that id, or None: the issuer has none. Blocks. `Unavailable`: no key is known, and the issuer does not
+        answer."""
+        ...
+
+
+class Jwks:
+    """See the module's text. `fetch` answers the issuer's JWK set; `Temporary` where it cannot now."""
+
+    def __init__(self, fetch: Callable[[], Mapping[str, Any]], clock: Clock) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._lock = Lock()
+        self._keys: dict[str, VerifyingKey] = {}
+        self._fetched = self._asked = float("-inf")
+
+    def key(self, kid: str) -> VerifyingKey | None:
+        known = self._usable().get(kid)
+        if known is None:
+            self._ask_again(self._asked, wait=WAIT_S)
+        elif self._clock.monotonic() - self._fetched > FRESH_S:
+            self._ask_again(self._asked, wait=0)
+        keys = self._usable()
+        if not keys:
+            raise Unavailable("the issuer's keys cannot be fetched now: no token can be checked")
+        return keys.get(kid)
+
+    def _usable(self) -> Mapping[str, VerifyingKey]:
+        return self._keys if self._clock.monotonic() - self._fetched < STALE_S else {}
+
+    def _ask_again(self, seen: float, *, wait: float) -> None:
+        """Unless somebody has asked since `seen`, or just now. A failure leaves what is known."""
+        if not self._lock.acquire(timeout=wait) if wait else not self._lock.acquire(blocking=False):
+            return
+        try:
+            now = self._clock.monotonic()
+            if self._asked == seen and now - self._asked >= PAUSE_S:
+                self._asked = now
+                self._keys, self._fetched = _usable_keys(self._fetch()), now
+        except Temporary as error:
+            _LOG.warning("the issuer's keys were not fetched: %s", error)
+        finally:
+            self._lock.release()
+
+
+def LocalJwks(published: Callable[[], Mapping[str, Any]], clock: Clock) -> Jwks:  # noqa: N802  # reads as a kind of source
+    """The built-in issuer's: what it publishes, without a way over the network."""
+    return Jwks(published, clock)
+
+
+def HttpJwks(issuer_url: str, clock: Clock) -> Jwks:  # noqa: N802  # reads as a kind of source
+    """Those of an OpenID provider elsewhere, found through its discovery document."""
+    return Jwks(lambda: fetch_jwks(issuer_url, clock), clock)
+
+
+def _usable_keys(jwks: Mapping[str, Any]) -> dict[str, VerifyingKey]:
+    """Those that can verify a token here, by id. What is of another kind is passed over, as RFC 7517 §5 wants it."""
+    listed = jwks.get("keys")
+    keys: dict[str, VerifyingKey] = {}
+    for jwk in listed[:_MOST_KEYS] if isinstance(listed, list) else []:
+        key = _key(jwk) if isinstance(jwk, dict) else None
+        if key is not None:
+            keys.setdefault(jwk["kid"], key)
+    return keys
+
+
+def _key(jwk: dict[str, Any]) -> VerifyingKey | None:
+    if not isinstance(jwk.get("kid"), str) or jwk.get("use", "sig") != "sig":
+        return None
+    public: dict[str, str | list[str]] = {name: jwk[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in jwk}
+    try:
+        match jwk.get("kty"), jwk.get("crv"), jwk.get("alg"):
+            case "EC", "P-256", None | "ES256":
+                return VerifyingKey("ES256", ECKey.import_key(public))
+            case "RSA", None, None | "RS256" if _bits(jwk["n"]) >= _LEAST_RSA_BITS:
+                return VerifyingKey("RS256", RSAKey.import_key(public))
+    except (JoseError, ValueError, TypeError, KeyError):  # not a key, whatever it says
+        return None
+    return None
+
+
+def _bits(modulus: str) -> int:
+    return int.from_bytes(urlsafe_b64decode(modulus.encode()), "big").bit_length()
