@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -17,7 +17,11 @@ from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.aws.objects import S3Objects
 from postroom.platform.aws.queues import SqsQueues
 from postroom.platform.aws.tables import DynamoTables
+from postroom.platform.aws.transfers import S3Transfers
 from tests.aws.emulator import emulator
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 TABLE = "postroom"
 BUCKET = "postroom-objects"
@@ -49,12 +53,19 @@ class AwsHome:
         return DynamoMessages(self.table())
 
     def objects(self) -> S3Objects:
+        client, bucket = self._bucket()
+        return self._closers.enter_context(closing(S3Objects(client, bucket, self.clock)))
+
+    def transfers(self) -> S3Transfers:
+        return S3Transfers(*self._bucket(), self.clock)
+
+    def _bucket(self) -> tuple[S3Client, str]:
         client = self._closers.enter_context(closing(self.account.s3()))
+        name = f"{BUCKET}-{self.account.access_key}"
         if BUCKET not in self._made:
-            bucket = f"{BUCKET}-{self.account.access_key}"
-            make_bucket(client, bucket)
+            make_bucket(client, name)
             self._made.add(BUCKET)
-        return self._closers.enter_context(closing(S3Objects(client, f"{BUCKET}-{self.account.access_key}", self.clock)))
+        return client, name
 
     def queues(self) -> SqsQueues:
         client = self._closers.enter_context(closing(self.account.sqs()))

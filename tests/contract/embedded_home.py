@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from postroom.gateway.routes.transfers import transfers_routes
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded.feed import SqliteFeed
@@ -18,8 +19,11 @@ from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.timers import SqliteTimers
+from postroom.platform.embedded.transfers import DoorTransfers
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from tests.fakes.clock import ManualClock
+from tests.gateway.kit import app_of
+from tests.gateway.server_kit import LiveDoor
 
 
 class EmbeddedHome:
@@ -56,6 +60,13 @@ class EmbeddedHome:
 
     def secrets(self) -> MasterSecrets:
         return MasterSecrets(KeyFile(self.root / "master.key", self.clock))
+
+    def transfers(self) -> DoorTransfers:
+        door = self._closers.enter_context(closing(LiveDoor()))
+        objects = self.objects()
+        transfers = DoorTransfers(objects, self.tables(), self.secrets(), door_url=door.url, clock=self.clock)
+        door.open(app_of(transfers_routes(objects, transfers)))
+        return transfers
 
     def feed(self) -> SqliteFeed:
         return SqliteFeed(self._closers.enter_context(closing(Ledgers(self.root / "ledgers"))))

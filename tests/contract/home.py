@@ -13,6 +13,7 @@ from postroom.platform.ports.rates import Rates
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Tables
 from postroom.platform.ports.timers import Timers
+from postroom.platform.ports.transfers import Transfers
 from postroom.platform.ports.workflows import Workflows
 
 
@@ -45,5 +46,9 @@ class Home(Protocol):
     def rates(self) -> Rates: ...
 
     def secrets(self) -> Secrets: ...
+
+    def transfers(self) -> Transfers:
+        """Their URLs work: by our own door, listening, where the home has no other server."""
+        ...
 
     def feed(self) -> Feed: ...

@@ -1,0 +1,224 @@
+"""The presigned URL service: announce an upload, bring its bytes by a signed URL, see what it is, use it.
+
+An upload is made under an id that the caller chose (`new_id`), and only once: the same call again finds the record and gives a
+fresh URL for it, after a crash between any two lines too. What a recipients file holds is shown from the file itself each time;
+its record holds nothing of any row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import NamedTuple
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Invalid, NotFound, TooLarge
+from postroom.model import ids
+from postroom.model.upload import MAX_BYTES, ReadyUpload, Upload, UploadKind, UploadState, is_upload_id, safe_filename
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.tables import Tables
+from postroom.platform.ports.transfers import Signed, Transfers
+from postroom.services.upload_arrival import DAY_MS, Arrivals
+from postroom.services.upload_expiry import UploadExpiry
+from postroom.services.upload_records import UploadPage, UploadRecords
+from postroom.sheets.inspect import named_rows
+from postroom.sheets.layout import read_heading
+
+PUT_MS = 3_600_000
+GET_MS = 600_000
+WAITING_MS = DAY_MS
+"""An upload that is announced and not brought is given up after so long, and no URL for it outlives that."""
+
+SAMPLE_ROWS = 5
+MAX_ROW = 1_000
+_TRIES = 5
+_CELL_SHOWN = 200
+
+InUse = Callable[[str, str], bool]
+"""Whether somebody still needs the upload: tenant, id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What is going to be uploaded."""
+
+    kind: UploadKind
+    filename: str
+    content_type: str
+    size: int
+    """Bytes."""
+    sha256: str | None = None
+    """Hex: then no other bytes are taken."""
+
+
+class Announced(NamedTuple):
+    """The record, and how to bring the bytes."""
+
+    upload: Upload
+    signed: Signed
+
+
+class UploadService:
+    """The uploads of all tenants."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        objects: Objects,
+        transfers: Transfers,
+        clock: Clock,
+        *,
+        upload_days: int,
+        in_use: InUse | None = None,
+    ) -> None:
+        self._records = UploadRecords(tables)
+        self._transfers = transfers
+        self._clock = clock
+        self._in_use = in_use
+        self._arrivals = Arrivals(self._records, objects, transfers, clock, upload_days=upload_days)
+        self._expiry = UploadExpiry(self._records, self._arrivals, objects, clock)
+
+    def new_id(self) -> str:
+        """An id that nobody has used."""
+        return ids.campaign_id(self._clock.now(), self._clock.random(5))
+
+    def create(self, tenant: str, upload_id: str, what: Announcement, *, author: str) -> Announced:
+        """Announce an upload. Again with the same id: the same upload, with a fresh URL.
+
+        `TooLarge`; `Conflict`: the id belongs to another upload, or to one from more than a day ago."""
+        upload = self._new(tenant, upload_id, what, author)
+        try:
+            upload = self._records.create(upload)
+        except Conflict:
+            upload = self._same(upload)
+        expires_at = min(self._clock.now() + PUT_MS, upload.created_at + WAITING_MS)
+        if expires_at <= self._clock.now() or upload.state is UploadState.EXPIRED:
+            raise Conflict(f"upload {upload_id} was announced too long ago: announce it anew")
+        signed = self._transfers.put(
+            upload.object_key,
+            size=upload.size,
+            content_type=upload.content_type,
+            expires_at=Instant(expires_at),
+            sha256=upload.sha256,
+        )
+        return Announced(upload, signed)
+
+    def get(self, tenant: str, upload_id: str) -> Upload:
+        """The upload as it is now; `NotFound`."""
+        return self._arrivals.settled(self._records.get(tenant, upload_id))
+
+    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> UploadPage:
+        """Newest first; one that arrived and nobody asked for yet is `ready` here without an inspection."""
+        page = self._records.list(tenant, cursor=cursor, limit=limit)
+        return UploadPage([self._as_seen(upload) for upload in page.uploads], page.cursor)
+
+    def ready(self, tenant: str, upload_id: str, kind: UploadKind) -> ReadyUpload:
+        """An upload to be used as `kind`. `NotFound`; `Invalid`: another kind, not here yet or no more, or no such file."""
+        upload = self._arrived(tenant, upload_id)
+        if upload.kind is not kind:
+            raise Invalid(f"upload {upload.id} is of the kind {upload.kind}, not {kind}: announce it as {kind}")
+        if upload.inspection is not None and upload.inspection.encoding is None:
+            raise Invalid(f"upload {upload.id}: {upload.inspection.problems[0]}")
+        return ReadyUpload(
+            id=upload.id,
+            kind=upload.kind,
+            object_key=upload.object_key,
+            object_version=upload.object_version or "",
+            filename=upload.filename,
+            content_type=upload.content_type,
+            size=upload.size,
+        )
+
+    def content(self, tenant: str, upload_id: str) -> Signed:
+        """A URL to download it. `NotFound`, `Invalid` as in `ready`."""
+        upload = self._arrived(tenant, upload_id)
+        expires_at = Instant(self._clock.now() + GET_MS)
+        return self._transfers.get(
+            upload.object_key, filename=upload.filename, content_type=upload.content_type, expires_at=expires_at
+        )
+
+    def sample(self, upload: Upload) -> Sequence[dict[str, str]]:
+        """The first rows of a recipients file that is ready, long cells cut; fewer where it cannot be read further."""
+        rows: list[dict[str, str]] = []
+        if upload.state is UploadState.READY and upload.inspection is not None:
+            columns = len(upload.inspection.columns)
+            with suppress(Invalid):  # the inspection says why
+                rows.extend(_cut(row, columns) for row in islice(self._rows(upload), SAMPLE_ROWS))
+        return rows
+
+    def row(self, tenant: str, upload_id: str, number: int) -> dict[str, str]:
+        """The `number`-th row (from 1, up to 1,000) of a recipients file, by column. `NotFound`, `Invalid`."""
+        if not 1 <= number <= MAX_ROW:
+            raise Invalid(f"row {number} is out of range: 1 to {MAX_ROW}")
+        self.ready(tenant, upload_id, UploadKind.RECIPIENTS)
+        row = next(islice(self._rows(self._records.get(tenant, upload_id)), number - 1, None), None)
+        if row is None:
+            raise NotFound(f"upload {upload_id} has no row {number}")
+        return row
+
+    def delete(self, tenant: str, upload_id: str) -> None:
+        """Delete it, bytes and all. `NotFound`; `Conflict`: it is in use."""
+        for _ in range(_TRIES):
+            upload = self._records.get(tenant, upload_id)
+            if self._in_use is not None and self._in_use(tenant, upload_id):
+                raise Conflict(f"upload {upload_id} is in use by a campaign that has not ended")
+            with suppress(Conflict):  # it just arrived, or ended
+                return self._expiry.retire(upload, deleted=True)
+        raise Conflict(f"upload {upload_id} is being changed by others all the time; try again")
+
+    def expire(self, now: Instant, *, limit: int = 100) -> int:
+        """Housekeeping, for all tenants: see services.upload_expiry. Call it until it answers less than `limit`."""
+        return self._expiry.expire(now, limit=limit)
+
+    def _new(self, tenant: str, upload_id: str, what: Announcement, author: str) -> Upload:
+        most = MAX_BYTES[what.kind]
+        if what.size > most:
+            raise TooLarge(f"a file of {what.size:,} bytes is too large: up to {most:,} bytes for the kind {what.kind}")
+        if not is_upload_id(upload_id) or what.size < 1:
+            raise Invalid("an upload has an id of 16 characters and at least one byte")
+        now = self._clock.now()
+        return Upload(
+            tenant=tenant,
+            id=upload_id,
+            kind=what.kind,
+            filename=safe_filename(what.filename),
+            content_type=what.content_type,
+            size=what.size,
+            sha256=what.sha256,
+            author=author,
+            created_at=now,
+            due=Instant(now + WAITING_MS),
+        )
+
+    def _same(self, upload: Upload) -> Upload:
+        """The record that has the id, if the same was announced."""
+        found = self._records.find(upload.tenant, upload.id)
+        if found is None or found.deleted or _facts(found) != _facts(upload):
+            raise Conflict(f"the id {upload.id} belongs to another upload")
+        return found
+
+    def _as_seen(self, upload: Upload) -> Upload:
+        return upload if self._arrivals.seen(upload) is None else replace(upload, state=UploadState.READY)
+
+    def _arrived(self, tenant: str, upload_id: str) -> Upload:
+        upload = self.get(tenant, upload_id)
+        if upload.state is UploadState.WAITING:
+            raise Invalid(f"upload {upload_id} has not arrived yet: send its bytes to the URL that came with it")
+        if upload.state is UploadState.EXPIRED:
+            raise Invalid(f"upload {upload_id} has expired: upload the file again")
+        return upload
+
+    def _rows(self, upload: Upload) -> Iterator[dict[str, str]]:
+        blocks = self._arrivals.blocks(upload)
+        head = next(blocks, b"")
+        return named_rows(chain([head], blocks), read_heading(head, whole=len(head) == upload.size))
+
+
+def _facts(upload: Upload) -> tuple[object, ...]:
+    return upload.kind, upload.filename, upload.content_type, upload.size, upload.sha256
+
+
+def _cut(row: dict[str, str], columns: int) -> dict[str, str]:
+    return {name[:_CELL_SHOWN]: cell[:_CELL_SHOWN] for name, cell in islice(row.items(), columns)}
