@@ -1,18 +1,20 @@
-"""A door that really listens, on loopback, for what a test client in the same process cannot show: bodies cut off, slow, or huge."""
+"""An ASGI application on a real socket of this machine, for clients that speak HTTP themselves."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-_START_S = 20.0
+_PATIENCE_S = 10
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """Tells when it listens; signals are the test runner's."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -22,30 +24,24 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.listens.set()
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
-class LiveDoor:
-    """Has its address from the beginning, so that what it serves may know it; close it after use."""
 
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._socket.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
-
-    def open(self, app: FastAPI) -> None:
-        """Serve `app` from now on."""
-        config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
-        config.timeout_graceful_shutdown = 5
-        self._server = server = _Server(config)
-        self._thread = threading.Thread(target=lambda: server.run([self._socket]), name="door")
-        self._thread.start()
-        assert server.listens.wait(_START_S)
-
-    def close(self) -> None:
-        """Stop listening, and wait until it has ended."""
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(_START_S)
-            assert not self._thread.is_alive()
-        self._socket.close()
+@contextmanager
+def served(make: Callable[[str], ASGIApp]) -> Iterator[str]:
+    """The address (http://127.0.0.1:port) of the application that `make` builds for it; stopped at the end."""
+    door = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{door.getsockname()[1]}"
+    server = _Server(uvicorn.Config(make(url), lifespan="off", log_config=None, access_log=False, ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+    thread.start()
+    try:
+        assert server.listens.wait(_PATIENCE_S), "the server did not start"
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join(_PATIENCE_S)
+        door.close()
+    assert not thread.is_alive()

@@ -1,0 +1,74 @@
+"""The provider, put together: what the pages and endpoints (issuer.routes) and the command line work with."""
+
+from __future__ import annotations
+
+from argon2 import PasswordHasher
+
+from postroom.clock import Clock
+from postroom.issuer.account import Account
+from postroom.issuer.clients import Clients, own_clients
+from postroom.issuer.grants import Grants
+from postroom.issuer.invitations import Invitations
+from postroom.issuer.keys import Keys, Turning
+from postroom.issuer.passwords import Passwords
+from postroom.issuer.people import People, Person
+from postroom.issuer.resealing import reseal
+from postroom.issuer.second_factor import SecondFactor
+from postroom.issuer.sessions import Sessions
+from postroom.issuer.sign_in import SignIn, by_email
+from postroom.issuer.tokens import Tokens
+from postroom.issuer.tries import Tries
+from postroom.platform.ports.secrets import Secrets
+from postroom.platform.ports.tables import Tables
+
+
+class Issuer:
+    """`url`: the issuer's identifier, the address of the door, without a slash at its end. `hasher`: cheaper, for tests."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        secrets: Secrets,
+        clock: Clock,
+        *,
+        url: str,
+        turning: Turning | None = None,
+        hasher: PasswordHasher | None = None,
+    ) -> None:
+        self.url = url
+        self.clock = clock
+        self.people = People(tables, clock)
+        self.passwords = Passwords(clock, hasher)
+        self.second_factor = SecondFactor(secrets, clock)
+        self.sessions = Sessions(tables, clock, self.people)
+        self.tries = Tries(tables, clock)
+        self.invitations = Invitations(tables, clock, people=self.people, passwords=self.passwords, url=url)
+        self.clients = Clients(tables, clock, own=own_clients(url))
+        self.grants = Grants(tables, clock)
+        self.keys = Keys(tables, secrets, clock, turning=turning)
+        self.tokens = Tokens(self.keys, clock, url=url)
+        self.sign_in = SignIn(
+            tables,
+            self.people,
+            passwords=self.passwords,
+            second_factor=self.second_factor,
+            sessions=self.sessions,
+            tries=self.tries,
+        )
+        self.account = Account(
+            self.people,
+            passwords=self.passwords,
+            second_factor=self.second_factor,
+            sessions=self.sessions,
+            sign_in=self.sign_in,
+        )
+
+    def reseal(self) -> tuple[int, int]:
+        """Seal again under the newest master key: how many, and how many could not be opened."""
+        return reseal(self.people, self.second_factor, self.keys)
+
+    def accept_invitation(self, token: str, password: str) -> Person:
+        """Set a password by a one-time link; what was guessed at before is forgotten. `Invalid`, `NotFound`."""
+        person = self.invitations.accept(token, password)
+        self.tries.passed(by_email(person.email))
+        return person

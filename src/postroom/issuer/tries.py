@@ -1,0 +1,121 @@
+"""Guesses are counted before they are checked, per person and per address, and a growing pause follows too many.
+
+Counting first means that a hundred guesses at the same moment are a hundred counted guesses: each is one conditional write
+on the counters as they were read. A crash between counting and checking leaves a counted try that failed nobody, which time
+forgets. A person is counted by what was typed, whether there is somebody of that name or not, so that nothing here tells.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Temporary
+from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+
+_TRIES = 10
+_PARTITION = "#issuer#tries"
+
+
+class TooManyTries(Temporary):
+    """`wait_s`: whole seconds until the next try is looked at."""
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"Too many tries. Wait {wait_s} seconds, then try again.")
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many tries in a row cost nothing, and how the pause grows after them."""
+
+    free: int
+    first_s: int
+    most_s: int
+    forget_s: int
+    """After so long without a try, it is as if there had been none."""
+
+    def pause_ms(self, count: int) -> int:
+        """The pause that the `count`th try brings; each is twice the one before."""
+        beyond = count - self.free
+        return 0 if beyond <= 0 else min(self.first_s << min(beyond - 1, 20), self.most_s) * 1_000
+
+
+PASSWORD = Limit(free=5, first_s=30, most_s=900, forget_s=86_400)
+SECOND = Limit(free=5, first_s=60, most_s=3_600, forget_s=86_400)
+"""Six figures are few: at most 24 tries a day in the long run."""
+ADDRESS = Limit(free=20, first_s=30, most_s=3_600, forget_s=3_600)
+"""Many people may share one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Whose tries, under which limit."""
+
+    name: str
+    limit: Limit
+
+
+class Tries:
+    """Everybody's counters."""
+
+    def __init__(self, tables: Tables, clock: Clock) -> None:
+        self._tables = tables
+        self._clock = clock
+
+    def begin(self, who: Sequence[Counted]) -> None:
+        """Count one try of each, or raise `TooManyTries` and count none."""
+        for _ in range(_TRIES):
+            now, found = self._clock.now(), self._read(who)
+            wait_ms = max((item.data["until"] - now for item in found.values()), default=0)
+            if wait_ms > 0:
+                raise TooManyTries(-(-wait_ms // 1_000))
+            try:
+                self._tables.write([_counted(one, found.get(_key(one)), now) for one in who])
+            except Conflict:  # another try at the same moment: that one counts too
+                continue
+            return
+        raise TooManyTries(1)
+
+    def passed(self, who: Counted, shared: Counted | None = None) -> None:
+        """The try was right: forget this one's count; of an address that others share, only the try itself."""
+        self._tables.write([Delete(_key(who))])
+        item = self._tables.get(_key(shared)) if shared is not None else None
+        if shared is not None and item is not None:
+            self._give_back(shared, item)
+
+    def _give_back(self, shared: Counted, item: Item) -> None:
+        count = max(0, item.data["count"] - 1)
+        until = item.data["until"] if count > shared.limit.free else 0
+        try:
+            self._tables.write([Put(item.key, {"count": count, "until": until}, item.version, item.expires_at)])
+        except Conflict:  # another try at the same moment: this one stays counted, and is forgotten with the rest
+            return
+
+    def _read(self, who: Sequence[Counted]) -> Mapping[ItemKey, Item]:
+        return self._tables.get_many([_key(one) for one in who])
+
+
+def address_name(address: str) -> str:
+    """What an IP address is counted as: whoever has one IPv6 address has its /64."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return f"address/{address[:100] or 'unknown'}"
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is None:
+        return f"address/{ipaddress.ip_network((ip, 64), strict=False)}"
+    return f"address/{getattr(ip, 'ipv4_mapped', None) or ip}"
+
+
+def _counted(one: Counted, item: Item | None, now: Instant) -> Put:
+    count = 1 + (item.data["count"] if item is not None else 0)
+    pause = one.limit.pause_ms(count)
+    data = {"count": count, "until": now + pause if pause else 0}
+    expires = Instant(now + max(pause, one.limit.forget_s * 1_000))
+    return Put(_key(one), data, Expect.ABSENT if item is None else item.version, expires)
+
+
+def _key(one: Counted) -> ItemKey:
+    return ItemKey(_PARTITION, one.name)

@@ -1,0 +1,256 @@
+"""The sign-in pages: who gets in and who does not, what forms must carry, and that nothing is told about who exists."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from argon2 import PasswordHasher
+
+from postroom.issuer.issuer import Issuer
+from postroom.platform.embedded.tables import SqliteTables
+from tests.fakes.clock import ManualClock
+from tests.issuer.home import (
+    CALLBACK,
+    EMAIL,
+    PASSWORD,
+    URL,
+    Browser,
+    answered,
+    code_of,
+    enrol,
+    enter,
+    hidden,
+    issuer_on,
+    way_of,
+)
+
+
+def test_the_way_leads_over_the_password_back_to_the_client(issuer: Issuer, browser: Browser) -> None:
+    enter(issuer)
+    asked = browser.authorize()
+    assert urlsplit(asked.headers["location"]).path == "/oauth2/sign-in"
+    page = browser.client.get(asked.headers["location"])
+    signed_in = browser.submit(page, "/oauth2/sign-in", email=EMAIL, password=PASSWORD)
+    answer = browser.client.get(signed_in.headers["location"])
+    assert answer.headers["location"].startswith(f"{CALLBACK}?code=")
+    assert answered(answer)["state"] == "s-1"
+    assert answered(answer)["iss"] == URL
+
+
+def test_a_wrong_password_and_nobody_of_that_name_look_the_same(issuer: Issuer, browser: Browser) -> None:
+    person = enter(issuer)
+    wrong = browser.sign_in(password="not the right one")
+    nobody = browser.sign_in(email="bob@example.org")
+    issuer.people.disable(person.subject)
+    disabled = browser.sign_in()
+    texts = {answer.text.replace(EMAIL, "").replace("bob@example.org", "") for answer in (wrong, nobody, disabled)}
+    assert [answer.status_code for answer in (wrong, nobody, disabled)] == [403] * 3
+    assert len(texts) == 1
+    assert "is wrong" in wrong.text
+
+
+def test_nobody_costs_as_much_work_as_somebody(issuer: Issuer, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer to a password is one verification, so that its time tells nothing."""
+    enter(issuer)
+    issuer.people.create("new@example.org")
+    seen: list[str] = []
+    verify = PasswordHasher.verify
+
+    def counting(hasher: PasswordHasher, kept: str, given: str) -> bool:
+        seen.append(kept)
+        return bool(verify(hasher, kept, given))
+
+    monkeypatch.setattr(PasswordHasher, "verify", counting)
+    for email in (EMAIL, "nobody@example.org", "new@example.org"):
+        browser.sign_in(email=email, password="not the right one")
+    assert len(seen) == 3
+
+
+def test_a_name_is_found_in_any_case_and_form(issuer: Issuer, browser: Browser) -> None:
+    enter(issuer, "Zoë@Example.org")
+    assert browser.sign_in(email=" zoe\u0308@example.ORG").status_code == 303
+
+
+@pytest.mark.parametrize("field", ["", "0" * 64, "\udcff"])
+def test_a_form_without_its_token_is_refused(issuer: Issuer, browser: Browser, field: str) -> None:
+    enter(issuer)
+    browser.get("/oauth2/sign-in")
+    body = {"email": EMAIL, "password": PASSWORD} | ({"form_token": field.encode(errors="replace").decode()} if field else {})
+    refused = browser.post("/oauth2/sign-in", **body)
+    assert refused.status_code == 403
+    assert "set-cookie" not in refused.headers
+
+
+def test_a_forms_token_is_worth_nothing_in_another_browser(issuer: Issuer, browser: Browser) -> None:
+    enter(issuer)
+    fields = hidden(browser.get("/oauth2/sign-in"), "/oauth2/sign-in")
+    other = Browser(issuer)
+    other.get("/oauth2/sign-in")
+    assert other.post("/oauth2/sign-in", email=EMAIL, password=PASSWORD, **fields).status_code == 403
+
+
+def test_a_form_on_another_site_is_refused(issuer: Issuer, browser: Browser) -> None:
+    enter(issuer)
+    fields = hidden(browser.get("/oauth2/sign-in"), "/oauth2/sign-in") | {"email": EMAIL, "password": PASSWORD}
+    send = browser.client.post
+    for origin in ("https://evil.example", "null"):
+        assert send("/oauth2/sign-in", data=fields, headers={"Origin": origin}).status_code == 403
+    assert send("/oauth2/sign-in", data=fields, headers={"Origin": URL}).status_code == 303
+
+
+def test_a_session_that_was_planted_is_not_the_one_that_is_signed_in(issuer: Issuer, browser: Browser) -> None:
+    """Session fixation: each step gives a token of its own, and the one before is over."""
+    person = enter(issuer)
+    planted = "A" * 43
+    browser.client.cookies.set("postroom-session", planted, domain="door.example", path="/")
+    browser.sign_in()
+    first = browser.client.cookies["postroom-session"]
+    assert first != planted
+    assert issuer.sessions.find(planted) is None
+    enrol(issuer, person.subject)
+    browser.sign_in()
+    assert issuer.sessions.find(first) is None
+
+
+def test_a_halfway_session_opens_nothing(issuer: Issuer, browser: Browser) -> None:
+    person = enter(issuer)
+    enrol(issuer, person.subject)
+    browser.sign_in()
+    assert "/oauth2/sign-in" in browser.get("/oauth2/account").headers["location"]
+    assert "/oauth2/sign-in" in browser.authorize().headers["location"]
+    assert answered(browser.authorize(prompt="none"))["error"] == "login_required"
+
+
+def test_the_second_step_gives_a_new_session_and_a_code_works_once(issuer: Issuer, browser: Browser, clock: ManualClock) -> None:
+    person = enter(issuer)
+    secret = enrol(issuer, person.subject)
+    clock.advance(60)
+    code = code_of(issuer, secret)
+    answers = []
+    for one in (browser, Browser(issuer)):
+        page = one.client.get(one.sign_in(way_of()).headers["location"])
+        halfway = one.client.cookies["postroom-session"]
+        answers.append(one.submit(page, "/oauth2/sign-in/code", code=code))
+        assert issuer.sessions.full(halfway) is None
+    assert answers[0].headers["location"].startswith("/oauth2/authorize?")
+    assert issuer.sessions.full(browser.client.cookies["postroom-session"]) is not None
+    assert answers[1].status_code == 403
+    assert "used before" in answers[1].text
+
+
+def test_a_recovery_code_works_once(issuer: Issuer, browser: Browser) -> None:
+    person = enter(issuer)
+    secret = enrol(issuer, person.subject)
+    kept, codes = issuer.second_factor.recoverable(issuer.people.get(person.subject))
+    issuer.people.store(kept)
+    results = []
+    for one in (browser, Browser(issuer)):
+        page = one.client.get(one.sign_in().headers["location"])
+        results.append(one.submit(page, "/oauth2/sign-in/code", code=codes[3].upper().replace("-", " ")).status_code)
+    assert results == [303, 403]
+    assert len(issuer.people.get(person.subject).recovery) == len(codes) - 1
+    assert secret
+
+
+def test_too_many_wrong_passwords_lock_out_even_the_right_one_for_a_while(
+    issuer: Issuer, browser: Browser, clock: ManualClock
+) -> None:
+    enter(issuer)
+    for _ in range(6):
+        assert browser.sign_in(password="not the right one").status_code == 403
+    locked = browser.sign_in()
+    assert locked.status_code == 429
+    assert locked.headers["retry-after"] == "30"
+    assert browser.sign_in(email="other@example.org").status_code == 403
+    clock.advance(30)
+    assert browser.sign_in().status_code == 303
+    assert browser.sign_in(password="not the right one").status_code == 403
+
+
+def test_one_address_cannot_try_everybody(issuer: Issuer, browser: Browser, clock: ManualClock) -> None:
+    enter(issuer)
+    tried = [browser.sign_in(email=f"p{number}@example.org").status_code for number in range(22)]
+    assert tried == [403] * 21 + [429]
+    assert browser.sign_in().status_code == 429
+    assert Browser(issuer, "198.51.100.7").sign_in().status_code == 303
+    clock.advance(31)
+    assert browser.sign_in().status_code == 303
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "/oauth2/authorize@evil.example",
+        "/oauth2/authorizex?next=https://evil.example",
+        "/oauth2/authorize/../../evil",
+        "javascript:alert(1)",
+        "\r\nLocation: https://evil.example",
+        "",
+    ],
+)
+def test_signing_in_leads_nowhere_else(issuer: Issuer, browser: Browser, way: str) -> None:
+    enter(issuer)
+    page = browser.get("/oauth2/sign-in", next=way)
+    assert "evil" not in page.text
+    signed_in = browser.post(
+        "/oauth2/sign-in", **(hidden(page, "/oauth2/sign-in") | {"next": way, "email": EMAIL, "password": PASSWORD})
+    )
+    assert signed_in.headers["location"] == "/oauth2/account"
+
+
+def test_what_comes_from_outside_is_escaped(browser: Browser) -> None:
+    page = browser.get("/oauth2/sign-in", hint='"><script>alert(1)</script>', next=way_of(state='"><script>'))
+    assert "<script" not in page.text
+    assert "&quot;&gt;&lt;script&gt;" in page.text.replace("&#34;", "&quot;").replace("&#x2f;", "/")
+
+
+def test_pages_allow_no_scripts_no_frames_and_no_caches(issuer: Issuer, browser: Browser) -> None:
+    enter(issuer)
+    browser.sign_in()
+    for path in ("/oauth2/sign-in", "/oauth2/account", "/oauth2/logout", "/oauth2/invitation?token=x", "/oauth2/authorize"):
+        page = browser.client.get(path)
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "script-src" not in policy
+        assert page.headers["cache-control"] == "no-store"
+        assert "<script" not in page.text
+        assert "style=" not in page.text
+
+
+def test_the_form_may_lead_on_to_the_client_that_asked_and_no_other(browser: Browser) -> None:
+    """Browsers hold the redirect after a form against `form-action`."""
+    local = way_of(client_id="cli", redirect_uri="http://127.0.0.1:4321/callback")
+    assert (
+        "form-action 'self' http://127.0.0.1:4321;"
+        in browser.get("/oauth2/sign-in", next=local).headers["content-security-policy"]
+    )
+    evil = way_of(redirect_uri="https://evil.example/callback")
+    assert "evil" not in browser.get("/oauth2/sign-in", next=evil).headers["content-security-policy"]
+
+
+def test_cookies_are_out_of_scripts_reach_and_bound_to_the_host_under_https(tables: SqliteTables, clock: ManualClock) -> None:
+    issuer = issuer_on(tables, clock, url="https://door.example")
+    enter(issuer)
+    browser = Browser(issuer)
+    answer = browser.sign_in()
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-postroom-session=")
+    assert all(mark in cookie for mark in ("HttpOnly", "Secure", "SameSite=lax", "Path=/"))
+    assert "Domain" not in cookie
+
+
+def test_pages_can_be_filled_in_by_password_managers(issuer: Issuer, browser: Browser) -> None:
+    person = enter(issuer)
+    enrol(issuer, person.subject)
+    page = browser.get("/oauth2/sign-in")
+    assert 'autocomplete="username"' in page.text
+    assert 'autocomplete="current-password"' in page.text
+    code = browser.client.get(browser.sign_in().headers["location"])
+    assert 'autocomplete="one-time-code"' in code.text
+    assert 'lang="en"' in page.text
+    assert parse_qs(urlsplit(str(code.url)).query)["next"] == ["/oauth2/account"]
