@@ -1,0 +1,116 @@
+"""Stores single messages durably, joining the calls that arrive while a store is under way.
+
+A write to the ledger costs a sync of the disk whether it carries one message or a hundred. So who comes while somebody stores
+waits, and the first of those who waited stores for all of them: no call waits for more than two stores, there is no task in the
+background, and nobody is answered before their rows are durable, due, and watched (ledger.streams).
+
+What a kill leaves, line by line: before `store`, nothing. After it, messages that are not due until their batch is next counted,
+and whose call was not answered: repeating it finds them. After `recount`, messages that are due: the repeated call, or the
+next of the tenant, wakes the workers if they sleep.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from postroom.clock import Clock
+from postroom.errors import Unavailable
+from postroom.ledger.streams import Streams
+from postroom.model.campaign import Home
+from postroom.model.message import NewMessage
+from postroom.platform.ports.messages import Messages
+
+_MOST_ROWS = 1_000
+"""Of several calls in one store: a call alone has a hundred at most."""
+_PATIENCE_S = 20.0
+"""Less than a request may take (gateway)."""
+
+
+class _Call:
+    """One caller's rows."""
+
+    def __init__(self, rows: Sequence[NewMessage]) -> None:
+        self.rows = rows
+        self.done = False
+        self.error: BaseException | None = None
+
+
+class _Lane:
+    """The calls of one stream."""
+
+    def __init__(self) -> None:
+        self.storing = threading.Lock()
+        self.waiting: list[_Call] = []
+        self.callers = 0
+
+
+class Intake:
+    """One process'. For any number of threads."""
+
+    def __init__(self, messages: Messages, streams: Streams, clock: Clock) -> None:
+        self._messages = messages
+        self._streams = streams
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._lanes: dict[Home, _Lane] = {}
+
+    def store(self, home: Home, rows: Sequence[NewMessage]) -> None:
+        """Returns when the rows are durable and will be sent. Again with the same keys: harmless. `Unavailable` and others of
+        the store: they may be stored all the same; repeat."""
+        call = _Call(rows)
+        with self._lane(home, call) as lane:
+            if not lane.storing.acquire(timeout=_PATIENCE_S):
+                raise Unavailable("the messages could not be stored in time: the disk is busy")
+            try:
+                while not call.done:
+                    self._store_for(home, self._take(lane))
+            finally:
+                lane.storing.release()
+        if call.error is not None:
+            raise call.error
+
+    @contextmanager
+    def _lane(self, home: Home, call: _Call) -> Iterator[_Lane]:
+        with self._guard:
+            lane = self._lanes.setdefault(home, _Lane())
+            lane.callers += 1
+            lane.waiting.append(call)
+        try:
+            yield lane
+        finally:
+            with self._guard:
+                lane.callers -= 1
+                if not lane.callers:
+                    del self._lanes[home]
+
+    def _take(self, lane: _Lane) -> list[_Call]:
+        """Those who waited longest, as many as one store takes."""
+        with self._guard:
+            rows = count = 0
+            for call in lane.waiting:
+                rows += len(call.rows)
+                if count and rows > _MOST_ROWS:
+                    break
+                count += 1
+            taken, lane.waiting = lane.waiting[:count], lane.waiting[count:]
+        return taken
+
+    def _store_for(self, home: Home, calls: Sequence[_Call]) -> None:
+        try:
+            self._store(home, [row for call in calls for row in call.rows])
+        except BaseException as error:
+            for call in calls:
+                call.error = error
+            if not isinstance(error, Exception):  # this thread is being ended
+                raise
+        finally:
+            for call in calls:
+                call.done = True
+
+    def _store(self, home: Home, rows: Sequence[NewMessage]) -> None:
+        self._streams.make(home)
+        self._messages.store(home, rows, self._clock.now())
+        self._messages.recount(home, {row.batch for row in rows})
+        self._streams.wake(home)

@@ -1,0 +1,285 @@
+"""Single messages: checked, composed once to be sure that they can be, stored, and on their way within a second.
+
+A call is answered when what it asked for is durable. Each of its messages stands alone: accepted, or refused with the reason.
+The call's *seed* decides where its messages live and under which keys, so whoever repeats a call with the seed it had
+makes the same messages, whatever line the first one died at: contents are stored before the messages that name them, and
+both are stored only where they are absent (services.intake says what is left between the lines).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from postroom.clock import Clock, Instant
+from postroom.delivery.compose import RowError
+from postroom.delivery.contents import Contents
+from postroom.delivery.singles import Compiled, Single, Singles, person_key
+from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Permanent, TooLarge
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.tenants import Tenants
+from postroom.model import address
+from postroom.model.campaign import Attachment, Home
+from postroom.model.message import Message, MessageState, NewMessage, Recipient
+from postroom.model.message_id import message_id, parse_message_id
+from postroom.model.shard import Key, batch_of
+from postroom.model.stream import (
+    SingleContent,
+    SingleValues,
+    day_of,
+    digest_of,
+    is_stream,
+    single_key,
+    stream_batches,
+    stream_home,
+)
+from postroom.model.template import TemplateContent
+from postroom.model.tenant import Tenant
+from postroom.model.upload import ReadyUpload, UploadKind
+from postroom.platform.ports.messages import Messages
+from postroom.services.intake import Intake
+from postroom.services.single_request import (
+    MAX_ATTACHED_BYTES,
+    MAX_ATTACHMENTS,
+    MAX_REQUESTS,
+    MAX_VALUES,
+    Accepted,
+    MessageRequest,
+    Refused,
+    Suppressed,
+    texts,
+)
+
+_COMPILED_BYTES = 32_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where what a message is made of comes from."""
+
+    contents: Callable[[str, str, int | None], TemplateContent]
+    """A tenant's template, in a version or the newest; `NotFound`."""
+    check_sender: Callable[[str, str], None]
+    """Whether a tenant may send as this address; `Denied`, `Invalid`."""
+    ready: Callable[[str, str, UploadKind], ReadyUpload]
+    """A tenant's upload that has arrived; `NotFound`, `Invalid`."""
+
+
+class SingleRecord(NamedTuple):
+    """A message as it stands."""
+
+    id: str
+    message: Message
+    values: SingleValues
+
+
+class SinglePage(NamedTuple):
+    """Part of a day's list. `cursor` asks for the next part."""
+
+    records: list[SingleRecord]
+    cursor: str | None
+
+
+class _Draft(NamedTuple):
+    """A message that can be composed."""
+
+    row: NewMessage
+    person: Key
+    document: bytes
+    single: Single
+
+
+class MessageService:
+    """See the module's text. For any number of threads."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        intake: Intake,
+        *,
+        contents: Contents,
+        singles: Singles,
+        messages: Messages,
+        suppression: Suppression,
+        tenants: Tenants,
+        clock: Clock,
+    ) -> None:
+        self._sources = sources
+        self._intake = intake
+        self._contents = contents
+        self._singles = singles
+        self._messages = messages
+        self._suppression = suppression
+        self._tenants = tenants
+        self._clock = clock
+        self._compiled = Compiled(_COMPILED_BYTES)
+
+    def new_seed(self) -> str:
+        """For one call: to be kept by whoever may repeat it."""
+        return f"{day_of(self._clock.now())}.{self._clock.random(16).hex()}"
+
+    def submit(self, tenant: str, requests: Sequence[MessageRequest], *, seed: str) -> list[Accepted | Refused]:
+        """Up to 100 messages; what became of each, in their order. Errors of the stores are raised: nothing is answered then."""
+        if len(requests) > MAX_REQUESTS:
+            raise TooLarge(f"{len(requests)} messages in one call; {MAX_REQUESTS} at most")
+        owner = self._tenants.get(tenant)
+        home = stream_home(owner, int(seed.partition(".")[0]))
+        made = [self._draft(owner, home, request, seed=seed, index=index) for index, request in enumerate(requests)]
+        drafts = self._without_suppressed(tenant, made)
+        accepted = [draft for draft in drafts if isinstance(draft, _Draft)]
+        for draft in accepted:
+            self._contents.put(tenant, draft.document, draft.single.links)
+        if accepted:
+            self._intake.store(home, [draft.row for draft in accepted])
+        return [self._answer(home, draft, single_key(owner.secret, seed, index)) for index, draft in enumerate(drafts)]
+
+    def get(self, tenant: str, id: str) -> SingleRecord:  # noqa: A002 - the field's own word
+        """One message; `NotFound`."""
+        stream, key = parse_message_id(id)
+        if not is_stream(stream):
+            raise NotFound(f"there is no single message {id!r}")
+        found = self._stored(Home(tenant, stream), key)
+        if found is None:
+            raise NotFound(f"there is no single message {id!r}")
+        return SingleRecord(id, found, SingleValues.parse(found.values))
+
+    def content(self, tenant: str, record: SingleRecord) -> SingleContent | None:
+        """What it was made of; None once that is gone."""
+        try:
+            return self._contents.get(tenant, record.values.digest)
+        except (NotFound, Corrupt):
+            return None
+
+    def list(
+        self, tenant: str, day: int, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+    ) -> SinglePage:
+        """A day's messages, in no order people know."""
+        home = stream_home(self._tenants.get(tenant), day)
+        try:
+            page = self._messages.list(home, states=states, cursor=cursor, limit=limit)
+        except NotFound:  # nobody sent anything that day
+            return SinglePage([], None)
+        records = [SingleRecord(message_id(home, each.key), each, SingleValues.parse(each.values)) for each in page.messages]
+        return SinglePage(records, page.cursor)
+
+    def today(self) -> int:
+        """The UTC day, counted from 1970."""
+        return day_of(self._clock.now())
+
+    def _draft(self, owner: Tenant, home: Home, request: MessageRequest, *, seed: str, index: int) -> _Draft | Refused:
+        try:
+            key = single_key(owner.secret, seed, index)
+            return self._compose(owner, home, request, key=key, line=1 + index)
+        except (Conflict, Corrupt):
+            raise
+        except Permanent as error:
+            return Refused(index, error)
+
+    def _compose(self, owner: Tenant, home: Home, request: MessageRequest, *, key: Key, line: int) -> _Draft:
+        """Checked, and composed once."""
+        to = _address("to", request.to)
+        sender = _address("from", request.from_)
+        self._sources.check_sender(owner.id, sender.mailbox)
+        variables = texts(request.variables)
+        document = self._content(owner.id, request).document()
+        single = self._single(home, document)
+        now = self._clock.now()
+        row = _row(home, key, line, to, _values(single, document, variables, now))
+        try:
+            single.compose(row.batch, Recipient(key, line, to.mailbox, to.name, row.values, MessageState.PENDING, 0), now)
+        except RowError as error:
+            raise Invalid(str(error)) from error
+        return _Draft(row, person_key(owner.secret, to.mailbox), document, single)
+
+    def _single(self, home: Home, document: bytes) -> Single:
+        return self._compiled.get(
+            home, digest_of(document), lambda: self._singles.compile(home, SingleContent.parse(document), files=False)
+        )
+
+    def _content(self, tenant: str, request: MessageRequest) -> SingleContent:
+        if (request.template_id is None) == (request.html is None):
+            raise Invalid("a message is made from a template_id, or from html and subject: one of the two")
+        public_url = self._singles.public_url
+        unsubscribe = request.unsubscribe or request.topic is not None
+        if unsubscribe and public_url is None:
+            raise Invalid("unsubscribe and topic need links that lead here: the operator has to set POSTROOM_PUBLIC_URL")
+        template = self._template(tenant, request)
+        if not request.subject and not template.subject:
+            raise Invalid("subject: a message has one; give it here or in the template")
+        return SingleContent(
+            from_=request.from_,
+            reply_to=request.reply_to,
+            subject=request.subject or template.subject,
+            html=template.html,
+            text=template.text,
+            attachments=self._attachments(tenant, request),
+            track_opens=request.track_opens,
+            track_clicks=request.track_clicks,
+            unsubscribe=unsubscribe,
+            topic=request.topic,
+            public_url=public_url,
+            template_id=request.template_id,
+            template_version=template.version if request.template_id else None,
+        )
+
+    def _template(self, tenant: str, request: MessageRequest) -> TemplateContent:
+        if request.template_id is not None:
+            return self._sources.contents(tenant, request.template_id, request.template_version)
+        return TemplateContent("", 0, "", request.html or "", request.text)
+
+    def _attachments(self, tenant: str, request: MessageRequest) -> tuple[tuple[Attachment, str, int], ...]:
+        if len(request.attachments) > MAX_ATTACHMENTS:
+            raise TooLarge(f"there are {len(request.attachments)} attachments; a message may have {MAX_ATTACHMENTS}")
+        attached = []
+        for wanted in request.attachments:
+            upload = self._sources.ready(tenant, wanted.upload_id, UploadKind.ASSET)
+            content_type = upload.content_type.partition(";")[0].strip()
+            attachment = Attachment(upload.object_key, wanted.filename or upload.filename, content_type, wanted.content_id)
+            attached.append((attachment, upload.object_version, upload.size))
+        size = sum(size for _, _, size in attached)
+        if size > MAX_ATTACHED_BYTES:
+            raise TooLarge(f"the attachments have {size} bytes together; a single message may carry {MAX_ATTACHED_BYTES}")
+        return tuple(attached)
+
+    def _without_suppressed(self, tenant: str, made: Sequence[_Draft | Refused]) -> Sequence[_Draft | Refused]:
+        people = [draft.person for draft in made if isinstance(draft, _Draft)]
+        suppressed = self._suppression.suppressed(tenant, people) if people else set()
+        return [
+            Refused(index, Suppressed(f"{draft.row.address} is on the suppression list"))
+            if isinstance(draft, _Draft) and draft.person in suppressed
+            else draft
+            for index, draft in enumerate(made)
+        ]
+
+    def _answer(self, home: Home, draft: _Draft | Refused, key: Key) -> Accepted | Refused:
+        """What was accepted when the call was first made stays accepted, whatever has changed since."""
+        if isinstance(draft, Refused) and self._stored(home, key) is None:
+            return draft
+        return Accepted(message_id(home, key), home, key)
+
+    def _stored(self, home: Home, key: Key) -> Message | None:
+        try:
+            return self._messages.get(home, batch_of(key, stream_batches(home.campaign)), key)
+        except NotFound:
+            return None
+
+
+def _address(field: str, text: str) -> address.Address:
+    try:
+        return address.parse(text)
+    except address.AddressError as error:
+        raise Invalid(f"{field}: {error}") from error
+
+
+def _values(single: Single, document: bytes, variables: dict[str, str], now: Instant) -> str:
+    """Only what the content uses is kept."""
+    used = {name: variables[name] for name in single.columns if name in variables}
+    size = sum(map(len, used.values()))
+    if size > MAX_VALUES:
+        raise TooLarge(f"the variables have {size} characters together; a message may have {MAX_VALUES}")
+    return SingleValues(digest_of(document), used, now).text()
+
+
+def _row(home: Home, key: Key, line: int, to: address.Address, values: str) -> NewMessage:
+    return NewMessage(batch_of(key, stream_batches(home.campaign)), key, line, to.mailbox, to.name, values)
