@@ -1,21 +1,66 @@
-"""The ASGI application: the frame around whichever routes it is given, so that a service can stand behind a door of its own."""
+"""The ASGI application: the frame around whichever routes it is given, so that a service can stand behind a door of its own.
+
+From outside in: request id, log and header fields (gateway.requests) → CORS → limits (gateway.limits) → routes, those under /v1
+through gateway.passage.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from postroom.errors import PostroomError
-from postroom.gateway.frame import Frame
-from postroom.gateway.problems import answer
+from postroom.gateway.frame import Door, Frame
+from postroom.gateway.headers import EXPOSED
+from postroom.gateway.limits import Limited
+from postroom.gateway.openapi import described
+from postroom.gateway.problems import answer, answer_now
+from postroom.gateway.proxies import Proxies
+from postroom.gateway.requests import Requests
+from postroom.gateway.routes.about import about_routes
+
+_PREFLIGHT_S = 600
 
 
 def create_app(frame: Frame, routers: Iterable[APIRouter]) -> FastAPI:
     """Without state of its own but caches, and without tasks in the background."""
-    app = FastAPI(title="Postroom", version="1")
+    app = FastAPI(title="Postroom", version="1", openapi_url=None, redirect_slashes=False)
     app.state.frame = frame
-    app.add_exception_handler(PostroomError, answer)
-    for router in routers:
-        app.include_router(router)
+    app.state.door = Door(frame)
+    for kind in (PostroomError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, answer)
+    app.add_exception_handler(405, _not_this_method)
+    for router in (about_routes(), *routers):
+        app.router.routes.extend(router.routes)  # as they are: `include_router` would match each of them twice a request
+    app.openapi = lambda: described(app, frame)  # type: ignore[method-assign]  # as FastAPI's documentation has it
+    _wrap(app, frame)
     return app
+
+
+def _wrap(app: FastAPI, frame: Frame) -> None:
+    """The innermost first."""
+    app.add_middleware(Limited, limits=frame.limits)
+    if frame.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=frame.cors_origins,
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-Id"),
+            expose_headers=EXPOSED,
+            max_age=_PREFLIGHT_S,
+        )
+    app.add_middleware(Requests, clock=frame.clock, proxies=Proxies(frame.trusted_proxies))
+
+
+async def _not_this_method(request: Request, error: Exception) -> Response:
+    """With all methods of the path: each of its routes alone knows only its own."""
+    response = answer_now(request, error)
+    path = request.scope["path"]
+    matching = (route for route in request.app.routes if isinstance(route, APIRoute) and route.path_regex.match(path))
+    response.headers["Allow"] = ", ".join(sorted({method for route in matching for method in route.methods or ()}))
+    return response

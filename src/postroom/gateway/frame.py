@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from postroom.clock import Clock
 from postroom.gateway.access import Authenticator
+from postroom.gateway.audit import Recorder
+from postroom.gateway.breaker import BreakerOptions, Breakers
+from postroom.gateway.idempotency import Idempotency
+from postroom.gateway.limits import Limits
+from postroom.gateway.rates import RateLimits, Rates
+from postroom.platform.ports.secrets import Secrets
+from postroom.platform.ports.tables import Tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,3 +21,31 @@ class Frame:
 
     authenticator: Authenticator
     clock: Clock
+    url: str = ""
+    """Where the door is reached from outside, without a slash at its end: `Settings.door_url`. For the OpenAPI document."""
+    issuer: str = ""
+    """Who issues the access tokens; empty: the door itself. For the OpenAPI document."""
+    tables: Tables | None = None
+    """Where idempotency keys are kept, sealed by `secrets`. Without either, keys are not looked at."""
+    secrets: Secrets | None = None
+    audit: Recorder | None = None
+    rates: Rates = field(default_factory=Rates)
+    limits: Limits = field(default_factory=Limits)
+    breaker: BreakerOptions = field(default_factory=BreakerOptions)
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks. Whoever runs the server must keep it from believing forwarded fields itself (uvicorn: `proxy_headers=False`)."""
+    cors_origins: tuple[str, ...] = ()
+
+
+class Door:
+    """A frame at work: what one process counts and remembers. All of it may be lost at any time."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.rates = RateLimits(frame.rates, frame.clock)
+        self.breakers = Breakers(frame.breaker, frame.clock)
+        self.handlers = 0
+        """In threads, or waiting for one."""
+        self.idempotency: Idempotency | None = None
+        if frame.tables is not None and frame.secrets is not None:
+            self.idempotency = Idempotency(frame.tables, frame.secrets, frame.clock)

@@ -21,7 +21,7 @@ class InProgress(Conflict):
     retry_after_s = 2
 
 
-class NotJson(Permanent):
+class WrongMedia(Permanent):
     """The body is of a media type that this route does not read."""
 
 

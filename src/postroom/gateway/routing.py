@@ -1,34 +1,64 @@
-"""What every request under /v1 goes through before and after its handler. The frame's parts do the work.
+"""What every request under /v1 goes through before and after its handler (gateway.passage).
 
-Use as `APIRouter(route_class=Route)`.
+Use as `APIRouter(route_class=Route)`. A route learns what it needs from its declaration: a POST under /v1 takes an
+`Idempotency-Key` unless it is marked `@reads`; what is no GET there leaves an audit record unless it is marked `@reads` or is
+tagged `messages`; its first tag names the service whose circuit breaker it shares.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from postroom.gateway.frame import Frame
-from postroom.gateway.trail import Trail
+from postroom.gateway.audit import audited
+from postroom.gateway.bodies import StrictRequest
+from postroom.gateway.passage import Passage, Traits
+from postroom.gateway.trail import only_reads
 
 _Handle = Callable[[Request], Coroutine[Any, Any, Response]]
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Route(APIRoute):
     """See the module's text."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        methods = frozenset(options.get("methods") or {"GET"})
+        tags = [str(tag) for tag in options.get("tags") or ()]
+        acts = path.startswith("/v1/") and not methods <= _SAFE and not only_reads(endpoint)
+        self._plain = endpoint
+        self._service = tags[0] if tags else path
+        self._audited = acts and "messages" not in tags
+        self._keyed = acts and "POST" in methods
+        if self._audited:
+            endpoint = audited(endpoint, options.get("status_code") or 200)
+        super().__init__(path, endpoint, **options)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it takes an `Idempotency-Key`."""
+        return self._keyed
+
     def get_route_handler(self) -> _Handle:
-        handle = super().get_route_handler()
+        handle, traits = super().get_route_handler(), self._traits()
 
         async def guarded(request: Request) -> Response:
-            frame: Frame = request.app.state.frame
-            request.state.trail = Trail()
-            authorization = request.headers.get("authorization")
-            if authorization is not None:
-                request.state.principal = await frame.authenticator.authenticate(authorization)
-            return await handle(request)
+            strict = StrictRequest(request.scope, request.receive)
+            return await Passage(request.app.state.door, strict, traits, handle).answer()
 
         return guarded
+
+    def _traits(self) -> Traits:
+        return Traits(
+            service=self._service,
+            route=self.path,
+            handler=self._plain,
+            threaded=not inspect.iscoroutinefunction(self._plain),
+            json=self.body_field is not None,
+            keyed=self._keyed,
+            audited=self._audited,
+        )

@@ -1,12 +1,16 @@
-"""Log lines of worker processes: time in UTC, process, level, what. They hold no message content and no password."""
+"""Log lines: time in UTC, process, level, where, for which request, what. They hold no message content and no password."""
 
 from __future__ import annotations
 
 import logging
 import time
+from contextvars import ContextVar
 from typing import TextIO
 
-_FORMAT = "%(asctime)s.%(msecs)03dZ %(process)d %(levelname)s %(name)s: %(message)s"
+REQUEST: ContextVar[str] = ContextVar("postroom_request", default="")
+"""The id of the request that is being answered; threads that work for it inherit it. Empty elsewhere."""
+
+_FORMAT = "%(asctime)s.%(msecs)03dZ %(process)d %(levelname)s %(name)s%(request)s: %(message)s"
 
 
 def write_logs(stream: TextIO, level: int = logging.INFO) -> None:
@@ -15,6 +19,13 @@ def write_logs(stream: TextIO, level: int = logging.INFO) -> None:
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
+    handler.addFilter(_name_request)
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level)
+
+
+def _name_request(record: logging.LogRecord) -> bool:
+    request = REQUEST.get()
+    record.request = f" [{request}]" if request else ""
+    return True

@@ -1,0 +1,170 @@
+"""POSTs that may be repeated: same `Idempotency-Key` and content, same answer, whatever happened to the first try.
+
+One record a key, kept for 24 hours, changed only by conditional writes on its version:
+
+    absent ──begin──→ leased, points {} ──note──→ leased, points {id: …} ──finish──→ answered
+                        ↑  │ (lease ran out: the process died)                ↑
+                        └──┴─────────────── begin again, with the points ─────┘
+
+A record belongs to a digest of the caller, the address and the content: another one under the same key is `KeyReused`.
+What a `kill -9` leaves: after `begin` a lease, which runs out after 60 s; after `note` also the value, so that who repeats the
+call makes the same record under the same id, and finds what is there; after the handler's own writes the same; after `finish` the
+answer. While somebody holds the lease others wait for the answer, up to 10 s, and are then told to come again (`InProgress`).
+Whoever lost its lease cannot note or finish.
+
+**Kept** are answers that would come out the same: 2xx, 3xx, and 404, 409, 410, 412. After anything else (422: nothing was done;
+401, 403, 429, 5xx: it may pass) the record is released: without points it vanishes, with points they wait for the repetition. The
+same where an answer is larger than a seal may be (64 KB). Answers are sealed, since one may hold a new API key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import orjson
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Invalid, LeaseLost
+from postroom.gateway.refusals import InProgress, KeyReused
+from postroom.platform.ports.secrets import MAX_PLAIN_BYTES, Secrets
+from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+
+KEPT_MS = 24 * 3_600_000
+LEASE_MS = 60_000
+"""Twice the time that a call may take."""
+MOST_POINT = 1_000
+_KEPT_REFUSALS = frozenset({404, 409, 410, 412})
+_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One call with a key."""
+
+    tenant: str
+    key: str
+    address: str
+    """Method and path."""
+    digest: str
+    """Of caller, address, query and content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer."""
+
+    status: int
+    fields: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class Idempotency:
+    """The records of all tenants. Blocks: call it in threads."""
+
+    def __init__(self, tables: Tables, secrets: Secrets, clock: Clock) -> None:
+        self.tables = tables
+        self.clock = clock
+        self._secrets = secrets
+
+    def begin(self, ask: Ask) -> Lease | Kept:
+        """Take the lease, or the answer. `KeyReused`; `InProgress` while somebody else holds the lease."""
+        place = _place(ask)
+        for _ in range(_TRIES):
+            item = self.tables.get(place)
+            if item is not None and item.data["digest"] != ask.digest:
+                raise KeyReused("this Idempotency-Key was used for a call with another content: use a new one")
+            if item is not None and item.data["answer"] is not None:
+                return self._opened(place, item)
+            if item is not None and item.data["until"] > self.clock.now():
+                raise InProgress("the first call with this Idempotency-Key has not ended: repeat it with the same key")
+            points = {} if item is None else dict(item.data["points"])
+            try:
+                return Lease(self, place, ask.digest, points, expect=Expect.ABSENT if item is None else item.version)
+            except Conflict:  # somebody else took it in between
+                continue
+        raise InProgress("this Idempotency-Key is being used by too many calls at once")
+
+    def sealed(self, place: ItemKey, answer: Kept) -> str | None:
+        """For the record; None: it does not fit."""
+        head = orjson.dumps({"status": answer.status, "fields": dict(answer.fields)})
+        plain = head + b"\n" + answer.body
+        return None if len(plain) > MAX_PLAIN_BYTES else self._secrets.seal(_purpose(place), plain)
+
+    def _opened(self, place: ItemKey, item: Item) -> Kept:
+        head, _, body = self._secrets.open(_purpose(place), item.data["answer"]).partition(b"\n")
+        said = orjson.loads(head)
+        return Kept(said["status"], said["fields"], body)
+
+
+class Lease:
+    """The right to make the call, and its recovery points (gateway.steps)."""
+
+    def __init__(self, home: Idempotency, place: ItemKey, digest: str, points: dict[str, str], *, expect: Expect | int) -> None:
+        self._home = home
+        self._place = place
+        self._digest = digest
+        self._points = points
+        self._lock = Lock()
+        self._expires_at = Instant(home.clock.now() + KEPT_MS)
+        self._until = home.clock.now() + LEASE_MS
+        self._version = self._write(expect, None)
+
+    def once(self, name: str, make: Callable[[], str]) -> str:
+        """See gateway.steps. `LeaseLost`."""
+        with self._lock:
+            if name not in self._points:
+                value = make()
+                if len(value) > MOST_POINT:
+                    raise Invalid(f"a recovery point has at most {MOST_POINT:,} characters")
+                self._note(name, value)
+            return self._points[name]
+
+    def finish(self, answer: Kept | None) -> None:
+        """Keep the answer, or (None: it cannot be kept) release the key. That somebody else has it by now changes nothing."""
+        sealed = None
+        if answer is not None and (answer.status < 400 or answer.status in _KEPT_REFUSALS):
+            sealed = self._home.sealed(self._place, answer)
+        self._until = 0
+        try:
+            with self._lock:
+                if sealed is None and not self._points:
+                    self._home.tables.write([Delete(self._place, self._version)])
+                else:
+                    self._version = self._write(self._version, sealed)
+        except Conflict:
+            return
+
+    def _note(self, name: str, value: str) -> None:
+        before = dict(self._points)
+        self._points[name] = value
+        try:
+            self._version = self._write(self._version, None)
+        except Conflict as error:
+            self._points = before
+            raise LeaseLost("this call took too long, and its repetition goes on with it") from error
+
+    def _write(self, expect: Expect | int, answer: str | None) -> int:
+        data: dict[str, Any] = {"digest": self._digest, "until": self._until, "points": self._points, "answer": answer}
+        return self._home.tables.write([Put(self._place, data, expect, self._expires_at)])[0]
+
+
+def digest_of(caller: str, address: str, query: bytes, body: bytes) -> str:
+    """Of a call. JSON counts by what it says: neither spaces nor the order of members make another content."""
+    with suppress(orjson.JSONDecodeError):  # of any other content the bytes count
+        body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
+    parts = (caller.encode(), address.encode(), query, body)
+    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
+
+
+def _place(ask: Ask) -> ItemKey:
+    name = hashlib.sha256(f"{ask.address}\n{ask.key}".encode()).hexdigest()
+    return ItemKey(f"{ask.tenant}#idempotency", name)
+
+
+def _purpose(place: ItemKey) -> str:
+    return f"{place.partition}/{place.sort}"

@@ -1,0 +1,110 @@
+"""The OpenAPI 3.1 document: what the routes declare, and what the frame adds to each of them.
+
+The frame answers for itself: problems (by what an operation takes: credentials, a path, a body, `If-Match`), the fields of every
+answer, the `Idempotency-Key`. So no route has to say any of it, and none can forget it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from postroom.gateway.frame import Frame
+from postroom.gateway.openapi_parts import FIELDS, IDEMPOTENCY_KEY, PROBLEM, RESPONSES, security_schemes
+from postroom.gateway.routing import Route
+
+Json = dict[str, Any]
+
+_TITLE = "Postroom"
+_DESCRIPTION = """An email platform that its users own: templates, recipients, campaigns, single messages and their status.
+
+Every error is a problem (RFC 9457). Lists come in pages (`limit`, `cursor`). Times are RFC 3339 in UTC. A POST that creates or
+sends takes an `Idempotency-Key`. No text may hold the character U+0000. Clients must ignore members they do not know."""
+_METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options"})
+
+
+def described(app: FastAPI, frame: Frame) -> Json:
+    """The document; the same object each time."""
+    if app.openapi_schema is None:
+        app.openapi_schema = _document(app, frame)
+    return app.openapi_schema
+
+
+def _document(app: FastAPI, frame: Frame) -> Json:
+    document = get_openapi(
+        title=_TITLE,
+        version=app.version,
+        description=_DESCRIPTION,
+        routes=app.routes,
+        servers=[{"url": frame.url or "/"}],
+    )
+    for path, method, operation in _operations(document):
+        _complete(operation, path, method)
+    for route in app.routes:
+        if isinstance(route, Route) and route.keyed and route.include_in_schema:
+            _add_key(document["paths"][route.path_format]["post"])
+    components: Json = document.setdefault("components", {})
+    schemas: Json = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    components["schemas"] = {"Problem": PROBLEM, **schemas}
+    components["responses"] = RESPONSES
+    components["headers"] = FIELDS
+    components["securitySchemes"] = components.get("securitySchemes", {}) | security_schemes(frame)
+    return document
+
+
+def _operations(document: Json) -> list[tuple[str, str, Json]]:
+    return [
+        (path, method, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method in _METHODS
+    ]
+
+
+def _complete(operation: Json, path: str, method: str) -> None:
+    responses: Json = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422", "")):
+        del responses["422"]
+    for status in _statuses(operation, path, method):
+        responses.setdefault(status, {"$ref": f"#/components/responses/{status}"})
+    takes_tag = any(parameter["name"].lower() == "if-none-match" for parameter in operation.get("parameters", ()))
+    for status, response in responses.items():
+        if "$ref" in response:
+            continue
+        fields = response.setdefault("headers", {})
+        names = ["X-Request-Id", *(("RateLimit", "RateLimit-Policy") if path.startswith("/v1/") else ())]
+        names += ["ETag"] if takes_tag and status in {"200", "304"} else []
+        for name in names:
+            fields.setdefault(name, {"$ref": f"#/components/headers/{name}"})
+    if operation.get("security"):
+        operation["security"] = [{"bearer": []}, {"openid": []}]
+
+
+def _statuses(operation: Json, path: str, method: str) -> list[str]:
+    """Of the problems that the frame, or any handler, may answer with."""
+    parameters = operation.get("parameters", ())
+    statuses = []
+    if operation.get("security"):
+        statuses += ["401", "403"]
+    if path.startswith("/v1/"):
+        statuses += ["422", "429", "503"]
+    if "{" in path:
+        statuses += ["404"]
+    if method != "get" and path.startswith("/v1/"):
+        statuses += ["404", "409"]
+    if "requestBody" in operation:
+        statuses += ["408", "413", "415", "422"]
+    if any(parameter["name"].lower() == "if-match" for parameter in parameters):
+        statuses += ["412"]
+    return sorted(set(statuses))
+
+
+def _add_key(operation: Json) -> None:
+    operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+    for status, response in operation["responses"].items():
+        if status.startswith("2"):
+            response["headers"]["Idempotent-Replayed"] = {"$ref": "#/components/headers/Idempotent-Replayed"}

@@ -1,0 +1,127 @@
+"""How often one may call: a bucket a tenant, a bucket a key or person, a bucket an address that shows no credentials that count.
+
+Buckets are kept by the generic cell rate algorithm: one number each, the time at which the bucket is full again. They live in
+this process's memory, like a cache: bounded (the least recently used is forgotten, and full again), gone with a restart, and two
+door processes count apart. The answer's fields follow draft-ietf-httpapi-ratelimit-headers-10: `RateLimit-Policy` names every
+policy (q calls in w seconds), `RateLimit` the one that is nearest to its end (r calls left, full again in t seconds).
+
+Only the event loop touches them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Self
+
+from postroom.clock import Clock
+from postroom.gateway.proxies import origin
+from postroom.gateway.refusals import TooMany
+from postroom.model.access import Principal
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+_KEPT = 50_000
+"""Buckets of one policy; about 10 MB when all three are full."""
+_LEAST_BURST = 20
+"""Calls that may always come at once: a page of the console makes about ten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Calls a second."""
+
+    tenant: float = 2_000.0
+    principal: float = 1_000.0
+    address: float = 200.0
+
+    @classmethod
+    def of(cls, api_rate: float) -> Self:
+        """As the setting `api_rate` says."""
+        return cls(api_rate, api_rate * 0.5, api_rate * 0.1)
+
+
+class Policy:
+    """One named limit and its buckets."""
+
+    def __init__(self, name: str, rate: float, *, kept: int = _KEPT) -> None:
+        self.name = name
+        self.burst = max(_LEAST_BURST, math.ceil(rate))
+        self.text = f'"{name}";q={self.burst};w={math.ceil(self.burst / rate)}'
+        self._interval = 1 / rate
+        self._window = self.burst / rate
+        self._kept = kept
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+
+    def wait(self, who: str, now: float) -> float:
+        """Seconds until one more call fits; 0: now."""
+        return max(0.0, self._full_at.get(who, now) - now - (self._window - self._interval) - 1e-9)
+
+    def spend(self, who: str, now: float) -> None:
+        """One call."""
+        self._full_at[who] = max(self._full_at.get(who, now), now) + self._interval
+        self._full_at.move_to_end(who)
+        if len(self._full_at) > self._kept:
+            self._full_at.popitem(last=False)
+
+    def left(self, who: str, now: float) -> int:
+        """How many fit now."""
+        return max(0, int((self._window - self._missing(who, now)) / self._interval + 1e-6))
+
+    def shown(self, who: str, now: float) -> str:
+        """The item of `RateLimit`."""
+        return f'"{self.name}";r={self.left(who, now)};t={math.ceil(self._missing(who, now))}'
+
+    def _missing(self, who: str, now: float) -> float:
+        return max(0.0, self._full_at.get(who, now) - now)
+
+
+class RateLimits:
+    """The three policies of one door."""
+
+    def __init__(self, rates: Rates, clock: Clock) -> None:
+        self._clock = clock
+        self._tenant = Policy("tenant", rates.tenant)
+        self._principal = Policy("caller", rates.principal)
+        self._address = Policy("address", rates.address)
+        self._known = f"{self._principal.text}, {self._tenant.text}".encode()
+        self._unknown = self._address.text.encode()
+
+    def charge(self, principal: Principal) -> Fields:
+        """One call of somebody known; the answer's fields. `TooMany`."""
+        caller, now = f"{principal.kind}:{principal.id}", self._clock.monotonic()
+        wait = max(self._principal.wait(caller, now), self._tenant.wait(principal.tenant, now))
+        if wait == 0:
+            self._principal.spend(caller, now)
+            self._tenant.spend(principal.tenant, now)
+        fields = self._fields(principal.tenant, caller, now)
+        if wait > 0:
+            raise _too_many("calls of this key or person, or of its tenant", wait, fields)
+        return fields
+
+    def charge_address(self, address: str) -> Fields:
+        """One call of somebody unknown, or known by nothing that counts. `TooMany`."""
+        who, now = origin(address), self._clock.monotonic()
+        wait = self._address.wait(who, now)
+        if wait == 0:
+            self._address.spend(who, now)
+        fields: Fields = (
+            (b"ratelimit-policy", self._unknown),
+            (b"ratelimit", self._address.shown(who, now).encode()),
+        )
+        if wait > 0:
+            raise _too_many("calls without valid credentials from this address", wait, fields)
+        return fields
+
+    def _fields(self, tenant: str, caller: str, now: float) -> Fields:
+        nearest = (
+            self._principal.shown(caller, now)
+            if self._principal.left(caller, now) <= self._tenant.left(tenant, now)
+            else self._tenant.shown(tenant, now)
+        )
+        return ((b"ratelimit-policy", self._known), (b"ratelimit", nearest.encode()))
+
+
+def _too_many(what: str, wait: float, fields: Fields) -> TooMany:
+    return TooMany(f"too many {what}", max(1, math.ceil(wait)), fields)
