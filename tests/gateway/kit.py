@@ -13,6 +13,8 @@ from postroom.errors import Unauthenticated
 from postroom.gateway.app import create_app
 from postroom.gateway.frame import Frame
 from postroom.model.access import Kind, Principal, Role
+from postroom.platform.ports.tables import Tables
+from tests.fakes.secrets import PlainSecrets
 
 
 class Believer:
@@ -27,14 +29,16 @@ class Believer:
         return Principal(Kind.USER, name, name, words[2], Role(role), operator=operator == "op")
 
 
-def app_of(*routers: APIRouter) -> FastAPI:
-    """Only these routes."""
-    return create_app(Frame(authenticator=Believer(), clock=SystemClock()), routers)
+def app_of(*routers: APIRouter, tables: Tables | None = None) -> FastAPI:
+    """Only these routes. With `tables` it remembers idempotency keys."""
+    return create_app(Frame(authenticator=Believer(), clock=SystemClock(), tables=tables, secrets=PlainSecrets()), routers)
 
 
-def client_of(routers: Iterable[APIRouter], role: str = "admin", tenant: str = "default") -> TestClient:
+def client_of(
+    routers: Iterable[APIRouter], role: str = "admin", tenant: str = "default", *, tables: Tables | None = None
+) -> TestClient:
     """Somebody at the door. Close it after use (a context manager)."""
-    client = TestClient(app_of(*routers), base_url="http://door.example")
+    client = TestClient(app_of(*routers, tables=tables), base_url="http://door.example")
     client.headers["Authorization"] = f"Bearer {role} {tenant}"
     return client
 

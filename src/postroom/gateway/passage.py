@@ -94,7 +94,7 @@ class Passage:
 
     async def _authenticated(self, given: list[str]) -> Principal:
         if len(given) > 1:  # which of them the next in line believes is not known
-            raise Unauthenticated("there is more than one Authorization field")
+            raise Unauthenticated("there are two Authorization fields, or more")
         return await self._door.frame.authenticator.authenticate(given[0])
 
     async def _admitted(self) -> Response:
