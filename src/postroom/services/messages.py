@@ -155,6 +155,8 @@ class MessageService:
         self, tenant: str, day: int, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
     ) -> SinglePage:
         """A day's messages, in no order people know."""
+        if day < 0:
+            return SinglePage([], None)
         home = stream_home(self._tenants.get(tenant), day)
         try:
             page = self._messages.list(home, states=states, cursor=cursor, limit=limit)

@@ -1,0 +1,173 @@
+"""Single messages over HTTP: one or up to a hundred a call, each with its own result; and the test of a template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from postroom.gateway.access import Sender, Viewer
+from postroom.gateway.paging import Cursor, Limit, Page
+from postroom.gateway.problems import kind_of
+from postroom.gateway.routing import Route
+from postroom.gateway.schemas.messages import (
+    MessageDetail,
+    MessageEvent,
+    MessageId,
+    MessageResult,
+    MessageResults,
+    MessageSummary,
+    NewMessage,
+    OneOrMany,
+    Problem,
+    State,
+    TestMessage,
+)
+from postroom.gateway.steps import Once
+from postroom.model.message import MessageState
+from postroom.services.messages import MessageService, SingleRecord
+from postroom.services.single_request import Accepted, AttachedUpload, MessageRequest, Refused, Suppressed
+from postroom.services.status import rfc3339
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_Id = Annotated[MessageId, Path(description="The message's id.")]
+_TemplateId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", max_length=64, description="The template's id.")]
+_Day = Annotated[date | None, Query(description="The UTC day of the calls; null: today.")]
+_States = Annotated[
+    list[State] | None, Query(alias="state", max_length=9, description="Only messages in these states; null: in any.")
+]
+
+
+def message_routes(service: MessageService) -> APIRouter:
+    """`/v1/messages`."""
+    router = APIRouter(prefix="/v1/messages", tags=["messages"], route_class=Route)
+
+    @router.post("", status_code=202, operation_id="send_messages", response_model_exclude_none=True)
+    def send(body: OneOrMany, who: Sender, steps: Once) -> MessageResult | MessageResults:
+        """Send a message, or up to a hundred.
+
+        A message is answered once it is stored for good. One that cannot be sent is a problem; in an array, its result says so
+        and the others are sent all the same."""
+        requests = body if isinstance(body, list) else [body]
+        seed = steps.once("seed", service.new_seed)
+        results = service.submit(who.tenant, [_request(each) for each in requests], seed=seed)
+        return MessageResults(results=list(map(_result, results))) if isinstance(body, list) else _only(results)
+
+    @router.get("", operation_id="list_messages")
+    def list_messages(
+        who: Viewer,
+        *,
+        day: _Day = None,
+        states: _States = None,
+        cursor: Cursor = None,
+        limit: Limit = 100,
+    ) -> Page[MessageSummary]:
+        """List a day's single messages, in no particular order."""
+        number = service.today() if day is None else day.toordinal() - _EPOCH
+        wanted = {MessageState[each.upper()] for each in states or ()}
+        page = service.list(who.tenant, number, states=wanted, cursor=cursor, limit=limit)
+        return Page(items=[MessageSummary.model_validate(_summary(record)) for record in page.records], cursor=page.cursor)
+
+    @router.get("/{id}", operation_id="get_message")
+    def get(id: _Id, who: Viewer) -> MessageDetail:  # noqa: A002
+        """Show a single message and what happened to it."""
+        record = service.get(who.tenant, id)
+        content = service.content(who.tenant, record)
+        made_of = {
+            "from": content.from_ if content else None,
+            "reply_to": content.reply_to if content else None,
+            "subject": content.subject if content else None,
+            "template_id": content.template_id if content else None,
+            "template_version": content.template_version if content else None,
+        }
+        return MessageDetail.model_validate({**_summary(record), **made_of, "events": _events(record)})
+
+    return router
+
+
+def template_test_routes(service: MessageService, default_from: Callable[[str], str]) -> APIRouter:
+    """`/v1/templates/{id}/test`. `default_from`: a tenant's usual sender; `Invalid`: it has none."""
+    router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=Route)
+
+    @router.post("/{id}/test", status_code=202, operation_id="test_template", response_model_exclude_none=True)
+    def test(id: _TemplateId, body: TestMessage, who: Sender, steps: Once) -> MessageResults:  # noqa: A002
+        """Send a template to up to ten addresses, as a test."""
+        from_ = body.from_ or default_from(who.tenant)
+        requests = [
+            MessageRequest(to=to, from_=from_, template_id=id, template_version=body.version, variables=dict(body.variables))
+            for to in body.to
+        ]
+        seed = steps.once("seed", service.new_seed)
+        return MessageResults(results=list(map(_result, service.submit(who.tenant, requests, seed=seed))))
+
+    return router
+
+
+def _request(body: NewMessage) -> MessageRequest:
+    return MessageRequest(
+        to=body.to,
+        from_=body.from_,
+        reply_to=body.reply_to,
+        template_id=body.template_id,
+        template_version=body.template_version,
+        subject=body.subject,
+        html=body.html,
+        text=body.text,
+        variables=dict(body.variables),
+        attachments=tuple(AttachedUpload(each.upload_id, each.filename, each.content_id) for each in body.attachments),
+        track_opens=body.tracking.opens,
+        track_clicks=body.tracking.clicks,
+        unsubscribe=body.unsubscribe,
+        topic=body.topic,
+    )
+
+
+def _only(results: Sequence[Accepted | Refused]) -> MessageResult:
+    """Of a call with one message: a refusal is the call's own problem."""
+    (result,) = results
+    if isinstance(result, Refused):
+        raise result.error
+    return _result(result)
+
+
+def _result(result: Accepted | Refused) -> MessageResult:
+    if isinstance(result, Accepted):
+        return MessageResult(id=result.id, status="accepted")
+    kind = kind_of(result.error)
+    problem = Problem(type=f"/problems/{kind.word}", title=kind.title, status=kind.status, detail=str(result.error))
+    return MessageResult(status="suppressed" if isinstance(result.error, Suppressed) else "refused", problem=problem)
+
+
+def _summary(record: SingleRecord) -> dict[str, object]:
+    message = record.message
+    return {
+        "id": record.id,
+        "status": message.state.label,
+        "to": message.address,
+        "name": message.name,
+        "accepted_at": rfc3339(record.values.accepted_at),
+        "updated_at": rfc3339(message.at),
+        "attempts": message.attempt,
+        "next_attempt_at": rfc3339(message.due),
+        "code": message.code,
+        "reply": message.reply,
+        "provider_id": message.provider_id,
+    }
+
+
+def _events(record: SingleRecord) -> list[MessageEvent]:
+    """What the record knows: the call, and what came last."""
+    message = record.message
+    accepted = MessageEvent(type="accepted", at=rfc3339(record.values.accepted_at) or "", attempt=0, code=0, reply="")
+    if message.at is None or message.state is MessageState.PENDING:
+        return [accepted]
+    last = {
+        "type": message.state.label,
+        "at": rfc3339(message.at),
+        "attempt": message.attempt,
+        "code": message.code,
+        "reply": message.reply,
+    }
+    return [accepted, MessageEvent.model_validate(last)]

@@ -1,0 +1,225 @@
+"""Single messages on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic.config import JsonDict
+
+from postroom.model.message_id import MESSAGE_ID_LENGTH, PATTERN
+from postroom.model.upload import ID_PATTERN
+from postroom.services.single_request import MAX_ATTACHMENTS, MAX_REQUESTS, MAX_VARIABLES, VARIABLE_PATTERN
+
+_NO_NUL = r"^[^\x00]*$"
+_MAX_ADDRESS = 2_000
+_MAX_BODY = 1_000_000
+_MAX_INTEGER = 10**30
+_TEMPLATE_ID = r"^[A-Za-z0-9_-]{1,64}$"
+_CONTENT_ID = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,120}$"
+_EXAMPLE: JsonDict = {
+    "to": "Anna Müller <anna@example.org>",
+    "from": "Shop <orders@shop.example>",
+    "subject": "Your order {{ number }}",
+    "html": "<p>Hello {{ name }}, thank you for order {{ number }}.</p>",
+    "variables": {"number": 4711, "name": "Anna"},
+}
+
+Address = Annotated[str, Field(min_length=1, max_length=_MAX_ADDRESS, pattern=_NO_NUL)]
+MessageId = Annotated[str, Field(min_length=MESSAGE_ID_LENGTH, max_length=MESSAGE_ID_LENGTH, pattern=PATTERN)]
+State = Literal["pending", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"]
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, list | dict):
+        raise ValueError("text, a number, true, false or null; give the parts of a list or an object names of their own")  # noqa: TRY004 - pydantic's
+    return value
+
+
+Scalar = Annotated[
+    Annotated[str, Field(max_length=32_768, pattern=_NO_NUL)]
+    | Annotated[int, Field(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
+    | Annotated[float, Field(allow_inf_nan=False)]
+    | bool
+    | None,
+    BeforeValidator(_scalar),
+]
+Variables = Annotated[
+    dict[Annotated[str, Field(pattern=VARIABLE_PATTERN, max_length=100)], Scalar],
+    Field(
+        max_length=MAX_VARIABLES,
+        description="What the template asks for: text, numbers, true (the word `true`), false and null (as if absent). What it "
+        "does not ask for is not kept.",
+    ),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class AttachmentOf(_Request):
+    """A file that goes along: an upload of kind `asset` that has arrived."""
+
+    upload_id: str = Field(pattern=ID_PATTERN, max_length=16, description="The upload.")
+    filename: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=_NO_NUL,
+        description="As the recipient sees it; null: as it was uploaded.",
+    )
+    content_id: str | None = Field(
+        default=None,
+        max_length=120,
+        pattern=_CONTENT_ID,
+        description="Makes it an inline image that the HTML shows as `cid:<content_id>`.",
+    )
+
+
+class TrackingOf(_Request):
+    """What is followed. Off unless asked for: links in a message about somebody's password are nobody's to rewrite."""
+
+    opens: bool = Field(default=False, description="Whether it was opened (a pixel).")
+    clicks: bool = Field(default=False, description="Which links were followed.")
+
+
+class NewMessage(_Request):
+    """One message: from a template (`template_id`), or from `html` and `subject`."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    to: Address = Field(description="The recipient: an address, or `Name <address>`.")
+    from_: Address = Field(alias="from", description="The sender: an address, or `Name <address>`, that the tenant may send as.")
+    reply_to: Address | None = Field(default=None, description="Where answers go; null: to the sender.")
+    template_id: str | None = Field(default=None, pattern=_TEMPLATE_ID, max_length=64, description="A template of the tenant.")
+    template_version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Null: the newest.")
+    subject: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1_000,
+        pattern=_NO_NUL,
+        description="In place of the template's; may use variables.",
+    )
+    html: str | None = Field(default=None, min_length=1, max_length=_MAX_BODY, pattern=_NO_NUL, description="The body.")
+    text: str | None = Field(
+        default=None, max_length=_MAX_BODY, pattern=_NO_NUL, description="The body as plain text; null: made from the HTML."
+    )
+    variables: Variables = Field(default_factory=dict)
+    attachments: list[AttachmentOf] = Field(
+        default_factory=list, max_length=MAX_ATTACHMENTS, description="Up to 10,000,000 bytes together."
+    )
+    tracking: TrackingOf = Field(default_factory=TrackingOf, description="What is followed.")
+    unsubscribe: bool = Field(default=False, description="Give it `List-Unsubscribe`: for mail that people may want no more of.")
+    topic: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        pattern=_NO_NUL,
+        description="What they unsubscribe from; implies `unsubscribe`.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.template_id is None) == (self.html is None):
+            raise ValueError("a message is made from template_id, or from html and subject: one of the two")
+        if self.html is not None and self.subject is None:
+            raise ValueError("subject: a message that is made from html has one")
+        if self.template_id is not None and self.text is not None:
+            raise ValueError("text: the template has its own")
+        return self
+
+
+NewMessages = Annotated[
+    list[NewMessage],
+    Field(min_length=1, max_length=MAX_REQUESTS, description="Several messages; each is accepted or refused by itself."),
+]
+
+
+def _shape(value: Any) -> str:
+    return "many" if isinstance(value, list) else "one"
+
+
+OneOrMany = Annotated[
+    Annotated[NewMessage, Tag("one")] | Annotated[NewMessages, Tag("many")],
+    Discriminator(_shape),
+]
+
+
+class Problem(BaseModel):
+    """Why a message was refused (RFC 9457)."""
+
+    type: str = Field(description="What kind of problem: a path that explains it.")
+    title: str = Field(description="The same in words.")
+    status: int = Field(ge=400, le=599, description="The status that the call would have had for this message alone.")
+    detail: str = Field(description="What is wrong, and what to do.")
+
+
+class MessageResult(BaseModel):
+    """What became of one message of the call."""
+
+    id: str | None = Field(default=None, description="The message's id; null: it was not accepted.")
+    status: Literal["accepted", "refused", "suppressed"] = Field(
+        description="`accepted`: stored, and on its way. `suppressed`: the address is on the suppression list."
+    )
+    problem: Problem | None = Field(default=None, description="Why it was not accepted.")
+
+
+class MessageResults(BaseModel):
+    """What became of the messages of the call, in their order."""
+
+    results: list[MessageResult] = Field(description="One for each message.")
+
+
+class MessageSummary(BaseModel):
+    """A message as it stands."""
+
+    id: str = Field(description="Its id.")
+    status: State = Field(description="Where it stands.")
+    to: str = Field(description="The recipient's address.")
+    name: str | None = Field(description="The recipient's name.")
+    accepted_at: str = Field(description="When the call was made, RFC 3339 UTC.")
+    updated_at: str | None = Field(description="When its state last changed; null: not yet tried.")
+    attempts: int = Field(ge=0, description="How often it was handed to the provider, or tried to be.")
+    next_attempt_at: str | None = Field(description="When it is tried again, or decided upon; null: no more.")
+    code: int = Field(description="The code of the last reply; 0: there was none.")
+    reply: str = Field(description="The last reply, or the reason in words.")
+    provider_id: str | None = Field(description="What the provider calls it.")
+
+
+class MessageEvent(BaseModel):
+    """Something that happened to a message."""
+
+    type: Literal["accepted", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"] = Field(
+        description="What happened."
+    )
+    at: str = Field(description="When, RFC 3339 UTC.")
+    attempt: int = Field(ge=0, description="In which attempt; 0: before the first.")
+    code: int = Field(description="The code of the reply; 0: there was none.")
+    reply: str = Field(description="The reply, or the reason in words.")
+
+
+class MessageDetail(MessageSummary):
+    """A message as it stands, what it was made of, and what happened to it."""
+
+    from_: str | None = Field(alias="from", description="The sender; null: what it was made of is no longer kept.")
+    reply_to: str | None = Field(description="Where answers go.")
+    subject: str | None = Field(description="The subject as it was given, variables not filled in.")
+    template_id: str | None = Field(description="The template it was made from.")
+    template_version: int | None = Field(description="Its version.")
+    events: list[MessageEvent] = Field(description="As far as its record knows, oldest first.")
+
+
+class TestMessage(_Request):
+    """A test of a template."""
+
+    __test__ = False  # not a test of ours
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"to": ["me@shop.example"], "variables": {"name": "Anna", "number": 4711}}]},
+    )
+
+    to: list[Address] = Field(min_length=1, max_length=10, description="Who gets it: addresses, or `Name <address>`.")
+    variables: Variables = Field(default_factory=dict)
+    from_: Address | None = Field(default=None, alias="from", description="The sender; null: the tenant's usual one.")
+    version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Null: the newest.")
