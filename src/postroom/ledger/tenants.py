@@ -17,6 +17,8 @@ from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 
 _PARTITION = "#tenants"
 _NUMBERS = "#tenant-numbers"
+_RESERVED = frozenset({"me"})
+"""Stands for the caller's own in addresses."""
 _TRIES = 10
 _REMEMBERED_S = 5.0
 _REMEMBERED = 10_000
@@ -66,7 +68,7 @@ class Tenants:
     def create(self, tenant: str, name: str = "", *, mark: str = "") -> Tenant:
         """A new one. `Invalid`: it cannot be called so; `Conflict`: there is one. Again under the same `mark` (not empty): the
         one that was made."""
-        if not is_tenant_id(tenant):
+        if not is_tenant_id(tenant) or tenant in _RESERVED:
             raise Invalid(f"{tenant[:80]!r} cannot name a tenant: 1 to 40 lower-case letters, digits and '-'")
         secret, now = self._clock.random(32), self._clock.now()
         for _ in range(_TRIES):

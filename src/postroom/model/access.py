@@ -12,25 +12,6 @@ from postroom.model import ids
 MAX_ISSUER = 500
 MAX_SUBJECT = 200
 MAX_NAME = 200
-SERVICES = (
-    "alerts",
-    "analytics",
-    "audit",
-    "callbacks",
-    "campaigns",
-    "keys",
-    "messages",
-    "providers",
-    "search",
-    "senders",
-    "status",
-    "suppressions",
-    "templates",
-    "tenants",
-    "uploads",
-    "users",
-)
-"""What a key can be limited to: the tags of the routes."""
 _UNDATED = Instant(0)
 
 
@@ -65,6 +46,27 @@ class Kind(StrEnum):
     """Whoever works on the machine itself: the command line."""
 
 
+class Service(StrEnum):
+    """What a key can be limited to: the tags of the routes."""
+
+    ALERTS = "alerts"
+    ANALYTICS = "analytics"
+    AUDIT = "audit"
+    CALLBACKS = "callbacks"
+    CAMPAIGNS = "campaigns"
+    KEYS = "keys"
+    MESSAGES = "messages"
+    PROVIDERS = "providers"
+    SEARCH = "search"
+    SENDERS = "senders"
+    STATUS = "status"
+    SUPPRESSIONS = "suppressions"
+    TEMPLATES = "templates"
+    TENANTS = "tenants"
+    UPLOADS = "uploads"
+    USERS = "users"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who calls, established once a request."""
@@ -79,7 +81,7 @@ class Principal:
     operator: bool = False
     """May also manage the installation: tenants, shared providers, vouching for senders."""
     scopes: frozenset[str] | None = None
-    """Of `SERVICES`: the only ones it may call; None: all that the role may."""
+    """Of `Service`: the only ones it may call; None: all that the role may."""
 
 
 @dataclass(frozen=True, slots=True)

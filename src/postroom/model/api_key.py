@@ -45,7 +45,7 @@ class ApiKey:
     created_by: str
     """The name of whoever made it."""
     scopes: frozenset[str] | None = None
-    """Which services it may call; None: all that the role may."""
+    """Of `Service`: the only ones it may call; None: all that the role may."""
     expires_at: Instant | None = None
     """None: never."""
 
