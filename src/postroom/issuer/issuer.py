@@ -36,6 +36,8 @@ class Issuer:
         hasher: PasswordHasher | None = None,
     ) -> None:
         self.url = url
+        self.membership_issuer = url
+        """What memberships of its people and programs name as issuer: what their tokens say."""
         self.clock = clock
         self.people = People(tables, clock)
         self.passwords = Passwords(clock, hasher)

@@ -20,8 +20,8 @@ def first_invitation(issuer: Issuer, memberships: Memberships) -> str | None:
     if _somebody_can_sign_in(issuer):
         return None
     person = issuer.people.by_email(FIRST) or _created(issuer)
-    membership = Membership(issuer.url, person.subject, DEFAULT_TENANT, Role.ADMIN, FIRST, operator=True)
-    if memberships.find(issuer.url, person.subject) is None:
+    membership = Membership(issuer.membership_issuer, person.subject, DEFAULT_TENANT, Role.ADMIN, FIRST, operator=True)
+    if memberships.find(issuer.membership_issuer, person.subject) is None:
         memberships.grant(membership)
     return issuer.invitations.invite(person)
 
