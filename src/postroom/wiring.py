@@ -14,6 +14,8 @@ from postroom.delivery.composing import Composing
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Singles
 from postroom.errors import Unsupported
+from postroom.issuer.issuer import Issuer
+from postroom.ledger.access import Memberships
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
 from postroom.ledger.streams import Streams
@@ -85,6 +87,9 @@ class Postroom:
     feed: SqliteFeed
     journals: FileJournals
     tenants: Tenants
+    memberships: Memberships
+    issuer: Issuer | None
+    """None: people sign in at an issuer of others (POSTROOM_ISSUER)."""
     records: Campaigns
     checkpoints: Checkpoints
     campaigns: CampaignService
@@ -135,6 +140,8 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
         messages, journals = SqliteMessages(ledgers), FileJournals(data / "journals", clock)
         tenants, campaigns, suppression = Tenants(tables, clock), Campaigns(tables, clock), Suppression(tables, clock)
         composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain)
+        issuer = None if settings.issuer else Issuer(tables, secrets, clock, url=settings.door_url)
+        sealed = [("objects", objects.reseal), *([("sign-in", issuer.reseal)] if issuer else [])]
         contents, singles = Contents(objects), Singles(composing, tenants, objects)
         streams = Streams(messages, workflows, queues)
         stores = Stores(
@@ -155,7 +162,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             settings=settings,
             clock=clock,
             secrets=secrets,
-            rotation=Rotation(keys, [("objects", objects.reseal)], own=keys if isinstance(keys, KeyFile) else None),
+            rotation=Rotation(keys, sealed, own=keys if isinstance(keys, KeyFile) else None),
             objects=objects,
             messages=messages,
             queues=queues,
@@ -164,6 +171,8 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             feed=SqliteFeed(ledgers),
             journals=journals,
             tenants=tenants,
+            memberships=Memberships(tables, clock),
+            issuer=issuer,
             records=campaigns,
             checkpoints=Checkpoints(tables),
             campaigns=CampaignService(
