@@ -115,8 +115,8 @@ class Upload:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to think about before it is sent."""
-        extension = self.filename.rpartition(".")[2].lower()
-        if self.kind is UploadKind.ASSET and _PROGRAMS.fullmatch(extension):
+        stem, _, extension = self.filename.lower().rpartition(".")
+        if self.kind is UploadKind.ASSET and stem and _PROGRAMS.fullmatch(extension):
             return (f"Most mailbox providers refuse mails with a .{extension} file: offer it for download instead.",)
         return ()
 

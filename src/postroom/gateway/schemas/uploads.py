@@ -1,0 +1,164 @@
+"""What the presigned URL service takes and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Self
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from postroom.model.upload import CONTENT_TYPE_PATTERN, ID_PATTERN, MAX_BYTES, Inspection, Upload, UploadKind, UploadState
+from postroom.services.status import rfc3339
+from postroom.services.uploads import Announced, Announcement
+
+UploadId = Annotated[str, Path(pattern=ID_PATTERN, max_length=16, description="The upload's id.", examples=["4qhk2m7cxw3a5yzn"])]
+
+
+class NewUpload(BaseModel):
+    """A file that is going to be uploaded."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"kind": "recipients", "filename": "customers.csv", "content_type": "text/csv", "size": 129071},
+                {"kind": "asset", "filename": "terms.pdf", "content_type": "application/pdf", "size": 48213},
+            ]
+        },
+    )
+
+    kind: UploadKind = Field(
+        description="What it is for: `recipients`, a list of recipients as CSV, up to "
+        f"{MAX_BYTES[UploadKind.RECIPIENTS]:,} bytes; `asset`, an attachment or an inline image, up to "
+        f"{MAX_BYTES[UploadKind.ASSET]:,} bytes."
+    )
+    filename: str = Field(
+        min_length=1,
+        max_length=1_000,
+        pattern=r"^[^\x00]+$",
+        description="Its name. A path and characters that cannot be seen are taken off; up to 255 bytes are kept.",
+    )
+    content_type: str = Field(
+        max_length=250,
+        pattern=CONTENT_TYPE_PATTERN,
+        description="Its media type: the bytes must be sent with exactly this `Content-Type`.",
+    )
+    size: int = Field(
+        ge=1, le=MAX_BYTES[UploadKind.RECIPIENTS], description="Its exact size in bytes: another number is not taken."
+    )
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        max_length=64,
+        description="The SHA-256 of its bytes, in hex: with it no other bytes are taken.",
+    )
+
+    def announcement(self) -> Announcement:
+        """In the service's words."""
+        return Announcement(self.kind, self.filename, self.content_type, self.size, self.sha256)
+
+
+class SignedUpload(BaseModel):
+    """How to bring the bytes: this request, with these headers, before it expires."""
+
+    id: str = Field(description="The upload's id.", examples=["4qhk2m7cxw3a5yzn"])
+    method: str = Field(description="The HTTP method.", examples=["PUT"])
+    url: str = Field(description="Where to send the bytes. Whoever has it may do so: it needs no token, and is not to be shared.")
+    headers: dict[str, str] = Field(
+        description="Send them as they are. Browsers send `Content-Length` by themselves.",
+        examples=[{"Content-Type": "text/csv", "Content-Length": "129071"}],
+    )
+    expires_at: str = Field(description="Until when the sending may begin.", examples=["2026-09-21T15:13:20.000Z"])
+
+    @classmethod
+    def of(cls, announced: Announced) -> Self:
+        """In the API's words."""
+        upload, signed = announced
+        return cls(
+            id=upload.id,
+            method=signed.method,
+            url=signed.url,
+            headers=dict(signed.headers),
+            expires_at=rfc3339(signed.expires_at) or "",
+        )
+
+
+class InspectionView(BaseModel):
+    """What a recipients file looks like, told from its beginning by the same rules as the import's."""
+
+    encoding: str | None = Field(description="Such as `utf-8`, `utf-16-le`, `cp1252`; null: it is no text.")
+    delimiter: str | None = Field(description="What stands between two cells.", examples=[";"])
+    header: bool = Field(description="Whether the first row names the columns; if not, they are `column1`, `column2` …")
+    columns: list[str] = Field(description="The names of the columns; of very many, the first.")
+    column_count: int = Field(description="How many columns there are.")
+    address_column: str | None = Field(
+        description="The column taken for the addresses unless a campaign's `columns` name another for `email`; null: they must."
+    )
+    rows: int | None = Field(description="Rows after the header, faulty ones included; null: it cannot be told.")
+    rows_exact: bool = Field(description="Whether `rows` was counted; if not, it is estimated.")
+    problems: list[str] = Field(description="Why it cannot be imported as it is, and what to do. Empty: nothing was found.")
+    sample: list[dict[str, str]] | None = Field(
+        description="The first rows, by column, long cells cut. Rows are personal data: null for viewers, and in lists."
+    )
+
+    @classmethod
+    def of(cls, inspection: Inspection, sample: Sequence[Mapping[str, str]] | None) -> Self:
+        """In the API's words."""
+        return cls(
+            encoding=inspection.encoding,
+            delimiter=inspection.delimiter,
+            header=inspection.header,
+            columns=list(inspection.columns),
+            column_count=inspection.column_count,
+            address_column=inspection.address_column,
+            rows=inspection.rows,
+            rows_exact=inspection.rows_exact,
+            problems=list(inspection.problems),
+            sample=None if sample is None else [dict(row) for row in sample],
+        )
+
+
+class UploadView(BaseModel):
+    """One upload."""
+
+    id: str = Field(description="Its id.", examples=["4qhk2m7cxw3a5yzn"])
+    kind: UploadKind = Field(description="What it is for.")
+    state: UploadState = Field(
+        description="`waiting`: its bytes have not arrived whole; `ready`: they are there and never change; "
+        "`expired`: they are gone."
+    )
+    filename: str | None = Field(description="Its name; null once it has expired.", examples=["customers.csv"])
+    content_type: str = Field(description="Its media type.", examples=["text/csv"])
+    size: int = Field(description="Its size in bytes, as announced.", examples=[129071])
+    sha256: str | None = Field(description="The SHA-256 that was announced, in hex, where one was.")
+    author: str | None = Field(description="Who announced it; null once it has expired.", examples=["ann@acme.example"])
+    created_at: str = Field(description="When it was announced.", examples=["2026-09-21T14:13:20.000Z"])
+    arrived_at: str | None = Field(description="When it was first seen to be there.")
+    expires_at: str | None = Field(
+        description="When it is deleted: a recipients file after the days that the installation keeps one, what never "
+        "arrived after a day; null: never (an asset), or it is gone, or in a list where nobody asked for it since it arrived."
+    )
+    warnings: list[str] = Field(description="What to think about before it is sent.")
+    inspection: InspectionView | None = Field(description="Of a recipients file that is ready.")
+
+    @classmethod
+    def of(cls, upload: Upload, sample: Sequence[Mapping[str, str]] | None = None) -> Self:
+        """In the API's words."""
+        gone = upload.state is UploadState.EXPIRED
+        unsettled = upload.state is UploadState.READY and upload.arrived_at is None
+        return cls(
+            id=upload.id,
+            kind=upload.kind,
+            state=upload.state,
+            filename=upload.filename or None,
+            content_type=upload.content_type,
+            size=upload.size,
+            sha256=upload.sha256,
+            author=upload.author or None,
+            created_at=rfc3339(upload.created_at) or "",
+            arrived_at=rfc3339(upload.arrived_at),
+            expires_at=None if gone or unsettled else rfc3339(upload.due),
+            warnings=list(upload.warnings),
+            inspection=None if upload.inspection is None else InspectionView.of(upload.inspection, sample),
+        )
