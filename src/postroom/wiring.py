@@ -16,8 +16,11 @@ from postroom.delivery.singles import Singles
 from postroom.errors import Unsupported
 from postroom.issuer.issuer import Issuer
 from postroom.ledger.access import Memberships
+from postroom.ledger.access import Memberships
+from postroom.ledger.audit import AuditLog
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
+from postroom.ledger.keys import Keys
 from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
@@ -79,6 +82,7 @@ class Postroom:
     clock: Clock
     secrets: Secrets
     rotation: Rotation
+    tables: SqliteTables
     objects: FileObjects
     messages: SqliteMessages
     queues: SqliteQueues
@@ -106,11 +110,27 @@ class Postroom:
     @contextmanager
     def run_lock(self, home: Home) -> Iterator[bool]:
         """Whether this process alone runs the campaign's workers; the lock is gone with the process, however that ends."""
-        path = self.settings.data / "locks" / f"{home.campaign}.lock"
+        with self._lock(home.campaign) as taken:
+            yield taken
+
+    @contextmanager
+    def serving(self) -> Iterator[bool]:
+        """Whether this process alone is the server; the lock is gone with the process, however that ends."""
+        with self._lock("serve", patience_s=1.0) as taken:  # others only look whether it is free
+            yield taken
+
+    def is_served(self) -> bool:
+        """Whether a server runs on this data."""
+        with self._lock("serve") as free:
+            return not free
+
+    @contextmanager
+    def _lock(self, name: str, *, patience_s: float = 0.0) -> Iterator[bool]:
+        path = self.settings.data / "locks" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
-            yield lock.try_acquire()
+            yield lock.try_acquire_for(patience_s)
         finally:
             lock.close()
 
@@ -163,6 +183,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             clock=clock,
             secrets=secrets,
             rotation=Rotation(keys, sealed, own=keys if isinstance(keys, KeyFile) else None),
+            tables=tables,
             objects=objects,
             messages=messages,
             queues=queues,

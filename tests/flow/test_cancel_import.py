@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from postroom.clock import Instant
-from postroom.entrypoints.worker import Worker
+from postroom.entrypoints.importing import Importing
+from postroom.entrypoints.worker import WORKERS
 from postroom.ledger import notes
 from postroom.model.campaign import CampaignState, Home, Policies
 from postroom.model.message import NewMessage
@@ -58,8 +60,7 @@ def test_rows_stored_after_the_cancelling_are_skipped_too(
         return winners
 
     monkeypatch.setattr(SqliteMessages, "store", cancelled_meanwhile)
-    worker = Worker(postroom, home)
-    assert postroom.workflows.run_due(notes.IMPORT, worker._import, "worker", lease_ms=5_000)
+    assert Importing(postroom, "worker", group=WORKERS, only=home, stopped=threading.Event()).once()
     counts = postroom.messages.counts(home)
     assert skipped == [0 if before else ROWS]
     assert (counts.skipped, counts.waiting, counts.total) == (ROWS, 0, ROWS)

@@ -8,16 +8,12 @@ recorded: `--resume` goes on.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from postroom.clock import Clock
-from postroom.entrypoints.worker import FATAL, STOPPED, TROUBLE
+from postroom.entrypoints.children import Child
+from postroom.entrypoints.process import STOPPED
 from postroom.errors import PostroomError
 from postroom.model.campaign import Home
 from postroom.settings import Settings
@@ -25,49 +21,12 @@ from postroom.settings import Settings
 _FAILURES = 4
 _FIRST_WAIT_S = 0.25
 _HEALTHY_S = 60.0
-_SILENCE_S = 5.0
 _STOP_MARGIN_S = 5.0
 _LOG_BYTES = 10_000_000
 
 
 class RunFailed(PostroomError):
     """The workers cannot go on; the text is the last one's."""
-
-
-class _Child:
-    """One worker process."""
-
-    def __init__(self, command: list[str], environ: dict[str, str], log: IO[bytes], now: float) -> None:
-        # A group of its own, so that Ctrl-C is ours alone; not a session: should we be killed while it stands still (SIGSTOP),
-        # the system ends the stopped members of a group left behind, and no orphan keeps a lock for which all others wait.
-        self.process = subprocess.Popen(
-            command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, process_group=0
-        )
-        assert self.process.stdout is not None
-        os.set_blocking(self.process.stdout.fileno(), False)
-        self.began = self.heard = now
-        self.last_words = ""
-        self.trouble = ""
-        self._unread = b""
-
-    def listen(self, now: float) -> None:
-        """Read what it said."""
-        assert self.process.stdout is not None
-        while data := self.process.stdout.read(4096):
-            self.heard = now
-            *lines, self._unread = (self._unread + data).split(b"\n")
-            for line in lines:
-                if line.startswith(FATAL.encode()):
-                    self.last_words = line[1:].decode("utf-8", "replace")
-                elif line.startswith(TROUBLE.encode()):
-                    self.trouble = line[1:].decode("utf-8", "replace")
-
-    def close(self) -> None:
-        """Let go of its pipes."""
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
 
 
 class Runner:
@@ -80,10 +39,10 @@ class Runner:
         self._drain_s = settings.drain
         self._count = settings.workers
         self._environ = settings.environ(mail=mail)
-        self._command = [sys.executable, "-m", "postroom", "worker", "--campaign", home.campaign]
+        self._words = ["worker", "--campaign", home.campaign, "--tenant", home.tenant]
         self._log_path = settings.data / "logs" / "workers.log"
         self._log = _open_log(self._log_path)
-        self._children: list[_Child] = []
+        self._children: list[Child] = []
         self._failures = 0
         self._next_start = 0.0
 
@@ -101,8 +60,7 @@ class Runner:
             child.listen(now)
             code = child.process.poll()
             if code is None:
-                if now - child.heard > max(2 * self._lease_s, _SILENCE_S):
-                    child.process.kill()
+                child.kill_if_silent(now, 2 * self._lease_s)
             elif code == 0:
                 ended_well += 1
             else:
@@ -120,20 +78,16 @@ class Runner:
     def stop(self) -> None:
         """Stop new sends, wait for what is in flight, end the processes; those that do not are killed."""
         for child in self._children:
-            with suppress(ProcessLookupError):
-                child.process.send_signal(signal.SIGTERM)
+            child.ask_to_stop()
         deadline = self._clock.monotonic() + self._drain_s + _STOP_MARGIN_S
         for child in self._children:
-            with suppress(subprocess.TimeoutExpired):
-                child.process.wait(max(deadline - self._clock.monotonic(), 0.1))
+            child.wait(max(deadline - self._clock.monotonic(), 0.1))
         self.kill()
 
     def kill(self) -> None:
         """End the processes now; whatever they had in flight is in doubt."""
         for child in self._children:
-            child.process.kill()
-            child.process.wait()
-            child.close()
+            child.bury()
         self._children.clear()
 
     def close(self) -> None:
@@ -142,11 +96,11 @@ class Runner:
         self._log.close()
 
     def _start_one(self) -> None:
-        self._children.append(_Child(self._command, self._environ, self._log, self._clock.monotonic()))
+        self._children.append(Child(self._words, environ=self._environ, log=self._log, now=self._clock.monotonic()))
 
-    def _bury(self, child: _Child, code: int, now: float) -> None:
+    def _bury(self, child: Child, code: int, now: float) -> None:
         self._children.remove(child)
-        child.close()
+        child.bury()
         if now - child.began > _HEALTHY_S:
             self._failures = 0
         if code > 0 and code != STOPPED:  # below zero: killed by a signal, which says nothing of what it met

@@ -1,7 +1,8 @@
 """Waiting for a campaign before the user's eyes: workers tended, progress shown, Ctrl-C understood.
 
-The first Ctrl-C (or SIGTERM) pauses the campaign and drains what is in flight; a second one abandons it: the workers are
-killed, and what they had in flight is settled by whoever resumes.
+Beside a running server the campaign is the server's to send, with its settings, and is only watched; should the server end
+meanwhile, this command takes over. The first Ctrl-C (or SIGTERM) pauses the campaign and drains what is in flight; a second one
+abandons it: the workers are killed, and what they had in flight is settled by whoever resumes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from postroom.services.status import Status
 from postroom.wiring import Postroom
 
 _LOOK_S = 0.1
+_SERVER = "a server runs on this data: it sends, with its own settings; watching"
+_OTHER = "somebody else is already working on this campaign: watching"
 OVER = frozenset({*ENDED, CampaignState.PAUSED})
 _PAUSABLE = frozenset({CampaignState.READY, CampaignState.SCHEDULED, CampaignState.SENDING})
 
@@ -26,18 +29,26 @@ _PAUSABLE = frozenset({CampaignState.READY, CampaignState.SCHEDULED, CampaignSta
 def run_and_watch(postroom: Postroom, home: Home) -> Status:
     """Work on the campaign, or watch whoever does, until it has ended or is paused; its last status."""
     with _terminate_as_interrupt(), Progress() as progress:
-        watching = False
+        said = ""
         while True:
-            with postroom.run_lock(home) as alone:
-                if alone:
-                    return _run(postroom, home, progress)
-            if not watching:
-                watching = True
-                progress.note("somebody else is already working on this campaign: watching")
-            status = _look(postroom, home, progress)
-            if status.campaign.state in OVER:
-                return status
-            postroom.clock.sleep(_LOOK_S)
+            who = _SERVER
+            if not postroom.is_served():
+                who = _OTHER
+                with postroom.run_lock(home) as alone:
+                    if alone:
+                        return _run(postroom, home, progress)
+            if who != said:
+                said = who
+                progress.note(who)
+            try:
+                status = _look(postroom, home, progress)
+                if status.campaign.state in OVER:
+                    return status
+                postroom.clock.sleep(_LOOK_S)
+            except KeyboardInterrupt:
+                progress.note("pausing: whoever sends it sends no more")
+                _pause(postroom, home)
+                return postroom.status.get(home)
 
 
 def _run(postroom: Postroom, home: Home, progress: Progress) -> Status:

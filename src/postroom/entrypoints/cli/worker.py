@@ -1,27 +1,68 @@
-"""The hidden command behind every worker process: `send` starts it, people do not."""
+"""The hidden commands behind every child process: `send` and `serve` start them, people do not."""
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from postroom.entrypoints import worker
+from postroom.entrypoints import process
 from postroom.entrypoints.cli.session import FAILED, session
 from postroom.errors import PostroomError
 from postroom.model.campaign import Home
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.telemetry.logs import write_logs
+from postroom.wiring import Postroom
 
 
-def worker_command(campaign: Annotated[str, typer.Option(help="Work for this campaign only, until it ends.")] = "") -> None:
-    """Import, schedule and send until told to stop."""
+def worker_command(
+    campaign: Annotated[str, typer.Option(help="Work for this campaign only, until it ends.")] = "",
+    tenant: Annotated[str, typer.Option(help="Whose campaign it is.")] = DEFAULT_TENANT,
+    chores: Annotated[bool, typer.Option(help="Fire timers and hand on notes as well.")] = True,
+) -> None:
+    """Import and send until told to stop."""
+    from postroom.entrypoints import worker
+
+    with _child() as postroom:
+        code = worker.run(postroom, Home(tenant, campaign) if campaign else None, chores=chores)
+    raise typer.Exit(code)
+
+
+def timers_command() -> None:
+    """Fire timers, hand on notes, keep house until told to stop."""
+    from postroom.entrypoints import timers
+
+    with _child() as postroom:
+        timers.run(postroom)
+
+
+def inbox_command(port: Annotated[int, typer.Option(help="Where to listen, on loopback.")] = 0) -> None:
+    """Take mail until told to stop."""
+    from postroom.entrypoints import timers
+
+    with _child() as postroom:
+        timers.run_inbox(postroom, port)
+
+
+def door_command(handle: Annotated[int, typer.Option(help="The socket that listens: an open file's number.")]) -> None:
+    """Answer HTTP until told to stop."""
+    from postroom.entrypoints import door  # the web framework takes a while to load
+
+    with _child() as postroom:
+        door.run(postroom, socket.socket(fileno=handle))
+
+
+@contextmanager
+def _child() -> Iterator[Postroom]:
+    """The installation, for a child process: errors are told to the parent."""
     write_logs(sys.stderr)
     try:
         with session() as postroom:
-            code = worker.run(postroom, Home(DEFAULT_TENANT, campaign) if campaign else None)
+            yield postroom
     except PostroomError as error:
-        worker.last_words(error)
+        process.last_words(error)
         raise typer.Exit(FAILED) from error
-    raise typer.Exit(code)

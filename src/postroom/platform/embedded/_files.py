@@ -65,12 +65,18 @@ class FileLock:
 
     def acquire(self, patience_s: float = LOCK_PATIENCE_S) -> None:
         """Wait for the lock. `Unavailable`: somebody kept it for `patience_s`, or the file system keeps no locks."""
+        if not self.try_acquire_for(patience_s):
+            raise Unavailable(f"{self._path} is kept locked by {self._holder()}: end it, or let it continue, and go on.")
+
+    def try_acquire_for(self, patience_s: float) -> bool:
+        """Wait for the lock so long at most; whether it was had. `Unavailable`: the file system keeps no locks."""
         wait, deadline = _SHORTEST_WAIT_S, time.monotonic() + patience_s
         while not self.try_acquire():
             if time.monotonic() > deadline:
-                raise Unavailable(f"{self._path} is kept locked by {self._holder()}: end it, or let it continue, and go on.")
+                return False
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_S)
+        return True
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free. `Unavailable`: the file system keeps no locks."""

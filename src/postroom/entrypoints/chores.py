@@ -1,0 +1,100 @@
+"""What somebody has to do now and then: fire timers, hand notes to the scheduler, look after records, keep house.
+
+Any number of processes may do it at the same time; each step is safe to repeat.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, LeaseLost, NotFound, Permanent, Temporary
+from postroom.ledger import notes
+from postroom.model.campaign import ENDED, Home
+from postroom.model.tenant import DEFAULT_TENANT
+from postroom.platform.ports.feed import RETENTION_MS
+from postroom.platform.ports.queues import Received
+from postroom.wiring import Postroom
+
+_LOOK_S = 0.05
+_TRIM_EVERY_S = 600.0
+_RECORDS_EVERY_S = 2.0
+_NOTE_LEASE_S = 5
+_log = logging.getLogger(__name__)
+
+
+class Chores:
+    """In a thread of a worker, or of a process of their own."""
+
+    def __init__(self, postroom: Postroom, *, only: Home | None, stopped: threading.Event) -> None:
+        """`only`: look after one campaign alone."""
+        self._postroom = postroom
+        self._only = only
+        self._stopped = stopped
+
+    def run(self) -> None:
+        """Until stopped. Errors of the stores are raised."""
+        postroom = self._postroom
+        trim, records = _Every(_TRIM_EVERY_S, postroom.clock), _Every(_RECORDS_EVERY_S, postroom.clock)
+        while not self._stopped.is_set():
+            postroom.timers.fire_due(postroom.clock.now())
+            if trim.due():
+                self.trim_feed()
+            if records.due():
+                self._look_at_records()
+            if not self._handle_notes():
+                self._stopped.wait(_LOOK_S)
+
+    def trim_feed(self) -> None:
+        """Forget what every reader of the feed has had time to see."""
+        feed = self._postroom.feed
+        for shard in feed.shards():
+            with suppress(NotFound):  # deleted in this moment
+                feed.trim(shard, Instant(self._postroom.clock.now() - RETENTION_MS))
+
+    def _look_at_records(self) -> None:
+        """What a lost note would have said: the record is the truth, and nothing waits for ever for a note."""
+        homes = [self._only] if self._only is not None else self._homes()
+        for home in homes:
+            with suppress(Conflict, NotFound):  # somebody changed or deleted it in this moment: the next look sees
+                self._postroom.scheduler.look(home)
+
+    def _homes(self) -> list[Home]:
+        campaigns = self._postroom.records.list(DEFAULT_TENANT, limit=1_000).campaigns
+        return [campaign.home for campaign in campaigns if campaign.state not in ENDED]
+
+    def _handle_notes(self) -> bool:
+        received = self._postroom.queues.receive(notes.QUEUE, limit=10, lease_s=_NOTE_LEASE_S)
+        for item in received:
+            self._handle_note(item)
+        return bool(received)
+
+    def _handle_note(self, item: Received) -> None:
+        queues = self._postroom.queues
+        try:
+            self._postroom.scheduler.handle(item.body)
+        except (Conflict, Temporary) as error:
+            _log.info("a note to the scheduler comes again: %s", error)
+            return
+        except Permanent as error:
+            _log.warning("a note to the scheduler is dropped: %s", error)
+        with suppress(LeaseLost):  # somebody else has it now, and finds the work done
+            queues.delete(notes.QUEUE, item.receipt)
+
+
+class _Every:
+    """True once in so many seconds, the first time at once."""
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._next = clock.monotonic()
+
+    def due(self) -> bool:
+        now = self._clock.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True

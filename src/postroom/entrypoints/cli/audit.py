@@ -1,0 +1,68 @@
+"""`postroom audit`: who changed what, and whether the trail is as it was written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.output import print_json, print_rows
+from postroom.entrypoints.cli.session import FAILED, say, session
+from postroom.model.tenant import DEFAULT_TENANT
+
+app = typer.Typer(help="Who changed what, when and from where.", no_args_is_help=True)
+
+Tenant = Annotated[str, typer.Option(help="Whose trail; empty: the installation's own.")]
+
+
+@app.command("list")
+def list_entries(
+    tenant: Tenant = DEFAULT_TENANT,
+    when: Annotated[str, typer.Option(help="A day, hour or minute, UTC: 2026-12-01T09.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Where to go on: what the last list ended with.")] = None,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """List entries, newest first."""
+    with session(data=data) as postroom:
+        page = postroom.audit.list(tenant, prefix=when, cursor=cursor, limit=limit)
+    if as_json:
+        print_json({"entries": [{"at": entry.at, **asdict(entry)} for entry in page.entries], "cursor": page.cursor})
+        return
+    print_rows(
+        ("time", "who", "from", "what", "record", "ended"),
+        [
+            (
+                entry.at,
+                entry.name or entry.actor or "nobody known",
+                entry.address,
+                f"{entry.action} {entry.reason}{f' × {entry.count}' if entry.count > 1 else ''}",
+                entry.target,
+                "" if entry.status is None else str(entry.status),
+            )
+            for entry in page.entries
+        ],
+    )
+    if page.cursor is not None:
+        say(f"more with: postroom audit list --cursor {page.cursor}")
+
+
+@app.command()
+def verify(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
+    """Check the trail's seals: whether an entry was changed, added or taken away. Exit code 1: it was."""
+    with session(data=data) as postroom:
+        found = postroom.audit.verify(tenant)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        for problem in found.problems:
+            say(problem)
+        say(
+            f"{found.entries:,} entries under {found.seals:,} seals, {found.unsealed:,} not sealed yet; "
+            f"{len(found.problems)} problems; head {found.head or 'none'}"
+        )
+    if found.problems:
+        raise typer.Exit(FAILED)

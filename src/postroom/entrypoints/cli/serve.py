@@ -1,0 +1,64 @@
+"""`postroom serve`: the whole platform on this machine, as one tree of processes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from postroom.entrypoints import server
+from postroom.entrypoints.cli.session import load_settings, say
+from postroom.errors import Conflict
+from postroom.settings import Settings
+from postroom.wiring import INBOX, Postroom, open_postroom
+
+_LOOK_S = 0.1
+
+
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; the host of POSTROOM_LISTEN.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port to listen on; that of POSTROOM_LISTEN.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Sender processes; POSTROOM_WORKERS.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data directory; POSTROOM_DATA.")] = None,
+    mail: Annotated[str | None, typer.Option(help="Where mail leaves: inbox: or smtp://…; POSTROOM_MAIL.")] = None,
+) -> None:
+    """Run door, workers, timers and the built-in inbox until SIGTERM or Ctrl-C; what is in flight is drained.
+
+    Exit code 1: another server runs on the same data.
+    """
+    settings = load_settings(data=data, workers=workers, mail=mail)
+    settings = load_settings(data=data, workers=workers, mail=mail, listen=_listen(settings, host, port))
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with open_postroom(settings) as postroom, postroom.serving() as alone:
+        if not alone:
+            raise Conflict(f"another server is running on {settings.data}: stop it, or name another directory with --data")
+        with server.listening(settings) as door:
+            supervisor = server.crew(settings, door, postroom.clock, say)
+            try:
+                supervisor.tend()
+                _greet(postroom)
+                while not stopping.wait(_LOOK_S):
+                    supervisor.tend()
+                say("stopping: no new sends, waiting for what is in flight")
+                supervisor.stop(server.GRACE_S)
+            finally:
+                supervisor.kill()
+
+
+def _listen(settings: Settings, host: str | None, port: int | None) -> str:
+    """The setting, with what the command line says in its place."""
+    set_host, _, set_port = settings.listen.rpartition(":")
+    chosen = host or set_host
+    return f"{f'[{chosen}]' if ':' in chosen and not chosen.startswith('[') else chosen}:{port or set_port}"
+
+
+def _greet(postroom: Postroom) -> None:
+    settings = postroom.settings
+    say(f"Postroom answers on {settings.door_url} with {settings.workers} workers on {settings.data}")
+    if settings.mail == INBOX:
+        say("mail goes to the built-in inbox and reaches nobody: set POSTROOM_MAIL=smtp://… to send")

@@ -1,0 +1,88 @@
+"""What every child process does besides its work: it says that it is alive, follows its parent, and stops when told.
+
+SIGTERM, or the end of the parent (standard input closes), asks it to stop. On standard output it says every second that its
+loop still turns (a dot), what keeps it from working (`~` and a sentence, or nothing once that is over), and what ended it
+(`!` and a sentence). A parent kills a child that went silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from postroom.errors import PostroomError
+
+STOPPED = 75
+"""The exit code of a child that was told to stop before its work was over (EX_TEMPFAIL of sysexits.h)."""
+ALIVE = "."
+FATAL = "!"
+TROUBLE = "~"
+_ALIVE_EVERY_S = 1.0
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Stop:
+    """Told to stop, once and for all: seen by the event loop and by threads."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.flag = threading.Event()
+
+    def set(self) -> None:
+        """On the event loop."""
+        self.event.set()
+        self.flag.set()
+
+    def __bool__(self) -> bool:
+        return self.flag.is_set()
+
+
+async def attended(work: Callable[[Stop], Awaitable[T]]) -> T:
+    """Do the work as a child of a parent that watches."""
+    loop = asyncio.get_running_loop()
+    stop = Stop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group: the parent decides
+    threading.Thread(target=_follow_parent, args=(loop, stop), daemon=True).start()
+    alive = asyncio.create_task(_say_alive())
+    try:
+        return await work(stop)
+    finally:
+        alive.cancel()
+
+
+def last_words(error: PostroomError) -> None:
+    """Tell the parent what ended this process."""
+    _log.error("%s", error)
+    _say(FATAL + str(error).replace("\n", " "))
+
+
+def trouble(reason: str) -> None:
+    """Tell the parent what keeps this process from working; empty text: nothing any more."""
+    _say(TROUBLE + reason.replace("\n", " "))
+
+
+def _follow_parent(loop: asyncio.AbstractEventLoop, stop: Stop) -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    with suppress(RuntimeError):  # the loop has ended before
+        loop.call_soon_threadsafe(stop.set)
+
+
+async def _say_alive() -> None:
+    while True:
+        _say(ALIVE)
+        await asyncio.sleep(_ALIVE_EVERY_S)
+
+
+def _say(line: str) -> None:
+    with suppress(BrokenPipeError):  # the parent is gone: `_follow_parent` sees it too
+        os.write(sys.stdout.fileno(), line.encode() + b"\n")

@@ -1,0 +1,170 @@
+"""What a worker sends: a task for each stream of single messages that owes any, and one for each campaign, in fair turns.
+
+Streams are few, short, and wait for nobody. All running campaigns are found in the stores. A worker works on a bounded number of
+them at once; where more are waiting, one that had its turn goes to the end of the line, and the tenant with the fewest at work
+comes first. What one meets holds up no other: a campaign that cannot go on is paused with the reason, whatever meets a busy
+store rests a while. Only a worker that works for a single campaign ends with its error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from postroom.entrypoints.process import Stop, trouble
+from postroom.errors import Conflict, NotFound, PostroomError, Temporary
+from postroom.ledger import notes
+from postroom.model.campaign import ENDED, CampaignState, Home
+from postroom.model.stream import is_stream
+from postroom.wiring import Postroom
+
+AT_ONCE = 16
+"""Campaigns that a worker works on at the same time: each has a composer and connections of its own."""
+TURN_S = 20.0
+"""How long a campaign is worked on at least, where others wait for it: to begin and to drain costs a moment."""
+_LOOK_S = 0.05
+_REST_S = 5.0
+_log = logging.getLogger(__name__)
+_Send = Callable[[Home, asyncio.Event, Callable[[str], None]], Coroutine[Any, Any, None]]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A campaign or stream at work."""
+
+    task: asyncio.Task[None]
+    stopping: asyncio.Event
+    began: float
+
+
+class Sending:
+    """One worker's."""
+
+    def __init__(self, postroom: Postroom, *, only: Home | None, at_once: int = AT_ONCE, turn_s: float = TURN_S) -> None:
+        self._postroom = postroom
+        self._only = only
+        self._at_once = at_once
+        self._turn_s = turn_s
+        self._turns: dict[Home, _Turn] = {}
+        self._line: dict[Home, None] = {}
+        """Those that had a turn, the one that waits longest first."""
+        self._resting: dict[Home, float] = {}
+        """Until when they are left alone."""
+
+    async def run(self, stop: Stop, broken: Callable[[], bool]) -> bool:
+        """Whether the work is over; False: told to stop, or `broken`. Errors of the stores are raised, once nothing is in
+        flight any more."""
+        try:
+            while not stop and not broken():
+                running, streams = await asyncio.to_thread(self._running)
+                self._take_streams(streams)
+                self._take_turns(running)
+                await self._reap()
+                if not self._turns and await asyncio.to_thread(self._over):
+                    return True
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.event.wait(), _LOOK_S)
+            return False
+        finally:
+            await self._end_all()
+
+    def _running(self) -> tuple[list[Home], list[Home]]:
+        """Campaigns, and streams."""
+        if self._only is not None:
+            return [home for home in self._homes(notes.SEND) if home == self._only], []
+        return self._homes(notes.SEND), self._homes(notes.STREAM)
+
+    def _homes(self, workflow: str) -> list[Home]:
+        return [notes.parse_home(execution.input) for execution in self._postroom.workflows.running(workflow)]
+
+    def _waiting(self, running: list[Home]) -> list[Home]:
+        now = asyncio.get_running_loop().time()
+        self._resting = {home: until for home, until in self._resting.items() if until > now}
+        return [home for home in running if home not in self._turns and home not in self._resting]
+
+    def _take_streams(self, running: list[Home]) -> None:
+        for home in self._waiting(running):
+            self._begin(home, self._postroom.sender.send_stream)
+
+    def _take_turns(self, running: list[Home]) -> None:
+        waiting = self._waiting(running)
+        busy = Counter(home.tenant for home in self._turns if not is_stream(home.campaign))
+        while waiting and busy.total() < self._at_once:
+            had = list(self._line)
+            chosen = min(waiting, key=lambda home: (busy[home.tenant], had.index(home) if home in self._line else -1))
+            waiting.remove(chosen)
+            busy[chosen.tenant] += 1
+            self._begin(chosen, self._postroom.sender.send)
+        if waiting:
+            self._yield_longest(len(waiting))
+
+    def _begin(self, home: Home, send: _Send) -> None:
+        self._line.pop(home, None)
+        stopping = asyncio.Event()
+        task = asyncio.create_task(send(home, stopping, trouble))
+        self._turns[home] = _Turn(task, stopping, asyncio.get_running_loop().time())
+
+    def _yield_longest(self, places: int) -> None:
+        """Those that had their time make room for as many as wait."""
+        due = asyncio.get_running_loop().time() - self._turn_s
+        had = [turn for home, turn in self._turns.items() if turn.began <= due and not is_stream(home.campaign)]
+        for turn in had[:places]:
+            turn.stopping.set()
+
+    async def _reap(self) -> None:
+        for home in [home for home, turn in self._turns.items() if turn.task.done()]:
+            error = self._turns.pop(home).task.exception()
+            if error is not None and (self._only is not None or not isinstance(error, PostroomError)):
+                raise error
+            if error is not None:
+                self._resting[home] = asyncio.get_running_loop().time() + _REST_S
+                await asyncio.to_thread(self._stumble, home, error)
+            elif not await asyncio.to_thread(self._end, home):
+                self._line[home] = None
+
+    def _stumble(self, home: Home, error: PostroomError) -> None:
+        """A campaign met something it could not go on with."""
+        _log.error("campaign %s: %s", home.campaign, error)
+        if isinstance(error, Temporary | Conflict) or is_stream(home.campaign):
+            return
+        with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
+            campaign = self._postroom.records.get(home)
+            if campaign.state is CampaignState.SENDING:
+                self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=str(error))
+        self._postroom.workflows.stop(notes.SEND, home.campaign, str(error)[:200])
+
+    async def _end_all(self) -> None:
+        for turn in self._turns.values():
+            turn.stopping.set()
+        ended = await asyncio.gather(*(turn.task for turn in self._turns.values()), return_exceptions=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+
+    def _end(self, home: Home) -> bool:
+        """A campaign that is no longer sending needs no worker, unless it was resumed in this very moment. Whether it ended."""
+        if is_stream(home.campaign):
+            self._postroom.streams.end(home)
+            return True
+        if self._state(home) is CampaignState.SENDING:
+            return False
+        self._postroom.workflows.stop(notes.SEND, home.campaign, "not sending")
+        if self._state(home) is CampaignState.SENDING:
+            notes.run_send(self._postroom.workflows, home)
+            return False
+        return True
+
+    def _over(self) -> bool:
+        return self._only is not None and self._state(self._only) in {*ENDED, CampaignState.PAUSED}
+
+    def _state(self, home: Home) -> CampaignState | None:
+        """None: it is deleted."""
+        try:
+            return self._postroom.records.get(home).state
+        except NotFound:
+            return None

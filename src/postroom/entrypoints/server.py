@@ -1,0 +1,75 @@
+"""`postroom serve` put together: which processes there are, what they share, how they begin and end.
+
+    door      answers HTTP on a socket that the parent holds: while a door is replaced, callers wait in its line
+    worker    imports and sends; one or more
+    timers    fires timers, hands notes on, keeps house
+    inbox     the built-in inbox, where mail leaves to it
+
+The parent does nothing but watch, so there is nothing that could end it. Should it be killed all the same, its children notice
+and drain. All that a crash leaves is found in the stores by whoever starts next: nothing needs to be repaired first.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from postroom.clock import Clock
+from postroom.entrypoints.supervisor import Post, Supervisor
+from postroom.errors import Invalid
+from postroom.settings import Settings
+from postroom.wiring import INBOX
+
+GRACE_S = 27.0
+"""Within half a minute of SIGTERM all is over, whatever `drain` says: what an orchestrator waits for."""
+_BACKLOG = 2_048
+_LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """The door's socket. `Invalid`: it cannot be had, or its certificate cannot be used."""
+    if settings.tls_certificate is not None:
+        check_certificate(settings)
+    host, _, port = settings.listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
+        door = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise Invalid(f"the door cannot listen on {settings.listen}: {error.strerror or error}; set POSTROOM_LISTEN") from error
+    with closing(door):
+        yield door
+
+
+def check_certificate(settings: Settings) -> None:
+    """`Invalid`: certificate and key cannot be used together."""
+    assert settings.tls_certificate is not None
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(f"the certificate {settings.tls_certificate} cannot be used: {error}") from error
+
+
+def crew(settings: Settings, door: socket.socket, clock: Clock, say: Callable[[str], None]) -> Supervisor:
+    """Everybody, not yet started."""
+    posts = []
+    mail = settings.mail
+    if mail == INBOX:
+        port = _free_port()
+        mail = f"smtp://{_LOOPBACK}:{port}?tls=none"
+        posts.append(Post("inbox", ["inbox-server", "--port", str(port)], settings.environ(), last=True))
+    environ = settings.environ(mail=mail)
+    posts.append(Post("timers", ["timers"], environ))
+    posts += [Post(f"worker {number}", ["worker", "--no-chores"], environ) for number in range(1, settings.workers + 1)]
+    posts.append(Post("door", ["door", "--handle", str(door.fileno())], environ, handles=[door.fileno()]))
+    return Supervisor(posts, clock, patience_s=2 * settings.lease, say=say)
+
+
+def _free_port() -> int:
+    """For the inbox, which keeps it when it is started again."""
+    with closing(socket.create_server((_LOOPBACK, 0))) as probe:
+        port: int = probe.getsockname()[1]
+        return port

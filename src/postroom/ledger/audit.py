@@ -1,0 +1,199 @@
+"""The audit trail in the tables: written before and after each change, sealed each minute in a hash chain a tenant.
+
+    {tenant}#audit          id → entry                    appended, and completed once, within a minute
+    {tenant}#audit-seals    minute → seal                 each holds the hash of the one before; `head` names the last
+    #audit-open             minute/tenant → nothing       minutes that have entries and no seal: what the sealer goes by
+
+An entry and its place among the open minutes are one write, and so are a seal, the new head and the end of the open minute:
+any number of sealers may run, and a kill between any two lines leaves a minute that is sealed by the next. Minutes are
+sealed two minutes after their end; an entry may be completed for one minute, so no seal ever misses an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import NamedTuple
+
+import msgspec
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.model import ids
+from postroom.model.audit import START, Entry, Seal, Verification, digest_entries, seal_hash
+from postroom.platform.ports.secrets import Secrets
+from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+
+INSTALLATION = ""
+"""The trail of what belongs to no tenant: denials of callers whom nobody knows, work on tenants."""
+SEALED_AFTER_MS = 120_000
+COMPLETED_WITHIN_MS = 60_000
+
+_OPEN = "#audit-open"
+_KEY = ItemKey("#audit-key", "1")
+_HEAD = "head"
+_MINUTE = 16
+_PURPOSE = "audit"
+_TRIES = 5
+
+
+class EntryPage(NamedTuple):
+    """Part of a trail, newest first. `cursor` asks for the next part."""
+
+    entries: list[Entry]
+    cursor: str | None
+
+
+class AuditLog:
+    """The trails of all tenants."""
+
+    def __init__(self, tables: Tables, secrets: Secrets, clock: Clock) -> None:
+        self._tables = tables
+        self._secrets = secrets
+        self._clock = clock
+        self._key: bytes | None = None
+
+    def new_id(self) -> str:
+        """For an entry of now."""
+        chance = int.from_bytes(self._clock.random(5), "big")
+        return f"{_time(self._clock.now())}-{ids.encode(chance, 8)}"
+
+    def write(self, tenant: str, entry: Entry) -> None:
+        """Append it, or complete it: durable when this returns. Again: harmless. `Conflict`: it may be sealed by now."""
+        if self._clock.now() - _instant(entry.at) > COMPLETED_WITHIN_MS:
+            raise Conflict(f"audit entry {entry.id} stays as it was begun: it may be sealed by now")
+        data = msgspec.to_builtins(entry)
+        del data["id"]
+        minute = entry.id[:_MINUTE]
+        self._tables.write([Put(ItemKey(_trail(tenant), entry.id), data), Put(ItemKey(_OPEN, f"{minute}/{tenant}"), {})])
+
+    def list(self, tenant: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> EntryPage:
+        """Newest first; `prefix` of a time (`2026-12-01T09`) chooses a day, an hour, a minute."""
+        page = self._tables.query(_trail(tenant), prefix=prefix, cursor=cursor, limit=limit, reverse=True)
+        return EntryPage([_entry(item) for item in page.items], page.cursor)
+
+    def seal(self) -> int:
+        """Seal every minute that is over; how many. Errors of the stores are raised; calling again goes on."""
+        last = _time(Instant(self._clock.now() - SEALED_AFTER_MS - 60_000))[:_MINUTE]
+        sealed = 0
+        for place in list(self._places()):
+            minute, _, tenant = place.partition("/")
+            if minute > last:
+                break  # they sort by time
+            with suppress(Conflict):  # another sealer was first
+                self._seal(tenant, minute)
+                sealed += 1
+        return sealed
+
+    def verify(self, tenant: str) -> Verification:
+        """Check every seal against its entries and its predecessor. An honest trail has no problems."""
+        found = Verification()
+        seals = {seal.minute: seal for seal in self._seals(tenant)}
+        waiting = {place.partition("/")[0] for place in self._places() if place.partition("/")[2] == tenant}
+        for minute, entries in self._minutes(tenant):
+            seal = seals.pop(minute, None)
+            if seal is not None:
+                self._check(tenant, seal, entries, found)
+            elif minute in waiting:
+                found.unsealed += len(entries)
+            else:
+                found.problems.append(f"{minute}: {len(entries)} entries and no seal: they were added later, or the seal is gone")
+        found.problems += [f"seal {minute}: its {seal.entries} entries are gone" for minute, seal in sorted(seals.items())]
+        self._check_chain(tenant, found)
+        return found
+
+    def _seal(self, tenant: str, minute: str) -> None:
+        head = self._tables.get(ItemKey(_seals(tenant), _HEAD))
+        before = START if head is None else head.data["hash"]
+        count, digest = digest_entries((item.key.sort, item.data) for item in self._items(_trail(tenant), minute))
+        hashed = seal_hash(self._audit_key(), tenant, minute, entries=count, digest=digest, before=before)
+        seal = {"minute": minute, "entries": count, "digest": digest, "hash": hashed}
+        expected = Expect.ABSENT if head is None else head.version
+        self._tables.write(
+            [
+                Put(ItemKey(_seals(tenant), minute), seal, Expect.ABSENT),
+                Put(ItemKey(_seals(tenant), _HEAD), {"minute": minute, "hash": hashed}, expected),
+                Delete(ItemKey(_OPEN, f"{minute}/{tenant}")),
+            ]
+        )
+
+    def _check(self, tenant: str, seal: Seal, entries: Sequence[Item], found: Verification) -> None:
+        count, digest = digest_entries((item.key.sort, item.data) for item in entries)
+        found.entries += count
+        if count != seal.entries:
+            found.problems.append(f"{seal.minute}: {seal.entries} entries were sealed, and there are {count}")
+        elif digest != seal.digest:
+            found.problems.append(f"{seal.minute}: an entry was changed after it was sealed")
+
+    def _check_chain(self, tenant: str, found: Verification) -> None:
+        key, before = self._audit_key(), START
+        for seal in self._seals(tenant):
+            hashed = seal_hash(key, tenant, seal.minute, entries=seal.entries, digest=seal.digest, before=before)
+            if hashed != seal.hash:
+                found.problems.append(f"seal {seal.minute}: it does not follow the seal before it")
+            before, found.head = seal.hash, seal.hash
+            found.seals += 1
+        head = self._tables.get(ItemKey(_seals(tenant), _HEAD))
+        if (START if head is None else head.data["hash"]) != before:
+            found.problems.append("the last seals are gone: the chain ends before its head")
+
+    def _minutes(self, tenant: str) -> Iterator[tuple[str, Sequence[Item]]]:
+        """The trail's entries by minute, in order."""
+        for minute, items in groupby(self._items(_trail(tenant), ""), key=lambda item: item.key.sort[:_MINUTE]):
+            yield minute, tuple(items)
+
+    def _seals(self, tenant: str) -> Iterator[Seal]:
+        for item in self._items(_seals(tenant), ""):
+            if item.key.sort != _HEAD:
+                yield msgspec.convert(item.data, Seal)
+
+    def _places(self) -> Iterator[str]:
+        for item in self._items(_OPEN, ""):
+            yield item.key.sort
+
+    def _items(self, partition: str, prefix: str) -> Iterator[Item]:
+        cursor: str | None = None
+        while True:
+            page = self._tables.query(partition, prefix=prefix, cursor=cursor, limit=1_000)
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _audit_key(self) -> bytes:
+        """The installation's, made when it is first needed."""
+        for _ in range(_TRIES):
+            if self._key is not None:
+                return self._key
+            item = self._tables.get(_KEY)
+            if item is not None:
+                self._key = self._secrets.unwrap(_PURPOSE, item.data["wrapped"])
+                continue
+            with suppress(Conflict):  # another process was first: its key is the one
+                self._tables.write([Put(_KEY, {"wrapped": self._secrets.new_key(_PURPOSE).wrapped}, Expect.ABSENT)])
+        raise NotFound("the audit key cannot be stored")
+
+
+def _trail(tenant: str) -> str:
+    return f"{tenant}#audit"
+
+
+def _seals(tenant: str) -> str:
+    return f"{tenant}#audit-seals"
+
+
+def _time(at: Instant) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _instant(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def _entry(item: Item) -> Entry:
+    try:
+        return msgspec.convert({**item.data, "id": item.key.sort}, Entry)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"audit entry {item.key.sort} cannot be read: {error}") from error

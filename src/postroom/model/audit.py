@@ -1,0 +1,88 @@
+"""The audit trail: what was done, by whom, and the seals that make later changes of it show."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+START = ""
+"""The hash before the first seal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One change, or some denials of the same kind."""
+
+    id: str
+    """Its time (RFC 3339, UTC, milliseconds) and a few characters of chance: ids sort by time."""
+    actor: str
+    """`user`, `key`, `client`, `operator`, and its id; empty: nobody known."""
+    name: str = ""
+    """The actor, for people."""
+    address: str
+    """The network address it came from; empty: this machine."""
+    action: str
+    """The method and the path's template, or the command."""
+    request_id: str = ""
+    status: int | None = None
+    """How it ended (HTTP); None: it was begun, and nobody saw its end."""
+    target: str = ""
+    """The record, such as `template/2abc…`."""
+    before: str = ""
+    """SHA-256 of what the record was, hex; empty: there was none, or nobody said."""
+    after: str = ""
+    count: int = 1
+    """More than 1: denials within a minute, at least so many."""
+    reason: str = ""
+    """Of a denial."""
+
+    @property
+    def at(self) -> str:
+        """RFC 3339, UTC."""
+        return self.id[:24]
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """A minute's entries, chained to the minute before that had any."""
+
+    minute: str
+    """`2026-12-01T09:30`, UTC."""
+    entries: int
+    digest: str
+    """Over the entries, hex."""
+    hash: str
+    """Over all of this and the hash of the seal before: HMAC-SHA256 under the installation's audit key, hex."""
+
+
+@dataclass(slots=True)
+class Verification:
+    """What checking a trail found."""
+
+    seals: int = 0
+    entries: int = 0
+    unsealed: int = 0
+    """Entries of the last minutes, which no seal holds yet."""
+    head: str = START
+    """The last seal's hash: kept elsewhere, it proves later that nothing before it was cut off."""
+    problems: list[str] = field(default_factory=list)
+
+
+def digest_entries(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[int, str]:
+    """How many, and SHA-256 over ids and contents in order."""
+    digest, count = hashlib.sha256(), 0
+    for name, data in entries:
+        digest.update(hashlib.sha256(msgspec.json.encode([name, data], order="sorted")).digest())
+        count += 1
+    return count, digest.hexdigest()
+
+
+def seal_hash(key: bytes, tenant: str, minute: str, *, entries: int, digest: str, before: str) -> str:
+    """The hash of a seal whose predecessor's is `before`."""
+    text = msgspec.json.encode([tenant, minute, entries, digest, before])
+    return hmac.new(key, text, hashlib.sha256).hexdigest()
