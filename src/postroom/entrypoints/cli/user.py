@@ -1,0 +1,184 @@
+"""`postroom user`: who may sign in, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
+from postroom.entrypoints.cli.session import say, session
+from postroom.errors import Invalid, NotFound, Unsupported
+from postroom.issuer.admission import Admission
+from postroom.issuer.issuer import Issuer
+from postroom.issuer.people import Person
+from postroom.model.access import Membership, Role
+from postroom.model.tenant import DEFAULT_TENANT
+from postroom.wiring import Postroom
+
+app = typer.Typer(help="Who may sign in, and as what.", no_args_is_help=True)
+
+Who = Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address, or the subject.")]
+OfTenant = Annotated[str, typer.Option("--tenant", help="Whose.")]
+AsRole = Annotated[Role, typer.Option("--role", help="What they may do; each includes those before it.")]
+
+
+@app.command()
+def add(
+    email: Annotated[str, typer.Argument(help="Their e-mail address: the name to sign in with.")],
+    role: AsRole = Role.VIEWER,
+    tenant: OfTenant = DEFAULT_TENANT,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="May also manage the installation: tenants, shared providers.")
+    ] = False,
+    subject: Annotated[str | None, typer.Option(help="With an issuer of others (POSTROOM_ISSUER): their `sub` there.")] = None,
+    data: Data = None,
+) -> None:
+    """Let somebody in. Prints a link, good for a day and once, by which they set their password: hand it over yourself."""
+    with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
+        if postroom.issuer is not None:
+            if subject is not None:
+                raise Invalid("--subject is for an issuer of others: the built-in one gives subjects itself")
+            print_line(_admission(postroom).add(email, tenant=tenant, role=role, operator=operator).link)
+        elif subject is None:
+            raise Invalid("people sign in elsewhere (POSTROOM_ISSUER): say who it is there with --subject")
+        else:
+            issuer = postroom.settings.issuer or ""
+            postroom.memberships.add(Membership(issuer, subject, tenant, role, email, operator=operator))
+    say(f"{email} is {role} of {tenant}")
+
+
+@app.command()
+def invite(who: Who, data: Data = None) -> None:
+    """Print a link, good for a day and once, by which somebody sets a new password. What was signed in ends when they do."""
+    with session(data=data) as postroom:
+        print_line(_admission(postroom).invite(who))
+
+
+@app.command("list")
+def list_users(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
+    """List who belongs to a tenant, programs included."""
+    with session(data=data) as postroom:
+        users = [_as_dict(member, _person(postroom, member)) for member in _members(postroom, tenant)]
+    if as_json:
+        print_json({"users": users})
+        return
+    columns = ("name", "role", "operator", "state", "second_factor", "subject", "added_at")
+    print_rows(columns, [tuple(_shown(user[column]) for column in columns) for user in users])
+
+
+@app.command()
+def role(who: Who, role: Annotated[Role, typer.Argument(help="What they may do now.")], data: Data = None) -> None:
+    """Change what somebody may do; it counts within seconds. The last admin of a tenant stays one."""
+    with session(data=data) as postroom:
+        member = _member(postroom, who)
+        postroom.memberships.change(member.tenant, member.id, role=role)
+    say(f"{member.name} is {role} of {member.tenant}")
+
+
+@app.command()
+def disable(who: Who, data: Data = None) -> None:
+    """Let somebody sign in no more; what was signed in ends, access tokens within minutes."""
+    with session(data=data) as postroom:
+        person = _admission(postroom).person(who)
+        _issuer(postroom).people.disable(person.subject)
+    say(f"{person.email} cannot sign in")
+
+
+@app.command()
+def enable(who: Who, data: Data = None) -> None:
+    """Let somebody sign in again."""
+    with session(data=data) as postroom:
+        person = _admission(postroom).person(who)
+        _issuer(postroom).people.enable(person.subject)
+    say(f"{person.email} can sign in")
+
+
+@app.command("reset-totp")
+def reset_totp(who: Who, data: Data = None) -> None:
+    """Take away the second factor of somebody who lost it: their password alone is enough until they set up a new one."""
+    with session(data=data) as postroom:
+        person = _admission(postroom).person(who)
+        _issuer(postroom).people.reset_second_factor(person.subject)
+    say(f"{person.email} signs in without a second factor")
+
+
+@app.command()
+def remove(who: Who, data: Data = None) -> None:
+    """Forget somebody: rights end within seconds, the account is gone. The last admin too."""
+    with session(data=data) as postroom:
+        if postroom.issuer is not None:
+            _admission(postroom).remove(who)
+        else:
+            member = _member(postroom, who)
+            postroom.memberships.revoke(member.issuer, member.subject)
+    say(f"{who} is removed")
+
+
+def print_line(text: str) -> None:
+    """Data, on standard output."""
+    typer.echo(text)
+
+
+def _issuer(postroom: Postroom) -> Issuer:
+    if postroom.issuer is None:
+        raise Unsupported(f"people sign in at {postroom.settings.issuer}: do this there")
+    return postroom.issuer
+
+
+def _admission(postroom: Postroom) -> Admission:
+    return Admission(_issuer(postroom), postroom.memberships)
+
+
+def _members(postroom: Postroom, tenant: str) -> Iterator[Membership]:
+    cursor: str | None = None
+    while True:
+        page = postroom.memberships.list(tenant, cursor=cursor, limit=1_000)
+        yield from page.memberships
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _member(postroom: Postroom, who: str) -> Membership:
+    """Whoever has that address or subject, in any tenant where the built-in issuer knows them. `NotFound`."""
+    if postroom.issuer is not None:
+        person = postroom.issuer.people.by_email(who)
+        found = _admission(postroom).membership(person.subject if person else who)
+    else:
+        found = postroom.memberships.find(postroom.settings.issuer or "", who)
+    if found is None:
+        raise NotFound(f"{who!r} belongs to no tenant; `postroom user list` shows who does")
+    return found
+
+
+def _person(postroom: Postroom, member: Membership) -> Person | None:
+    return postroom.issuer.people.find(member.subject) if postroom.issuer is not None else None
+
+
+def _as_dict(member: Membership, person: Person | None) -> dict[str, object]:
+    return {
+        "name": member.name,
+        "role": member.role.value,
+        "operator": member.operator,
+        "state": _state(person),
+        "second_factor": person is not None and person.second is not None,
+        "subject": member.subject,
+        "added_at": shown_time(member.added_at),
+    }
+
+
+def _state(person: Person | None) -> str:
+    """`elsewhere`: signs in at another issuer, or is a program."""
+    if person is None:
+        return "elsewhere"
+    if person.disabled:
+        return "disabled"
+    return "invited" if person.password is None else "active"
+
+
+def _shown(value: object) -> str:
+    return {True: "yes", False: "-"}[value] if isinstance(value, bool) else str(value)
