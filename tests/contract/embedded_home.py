@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from postroom.gateway.routes.transfers import transfers_routes
 from postroom.platform.embedded._control import open_control
@@ -23,7 +24,7 @@ from postroom.platform.embedded.transfers import DoorTransfers
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from tests.fakes.clock import ManualClock
 from tests.gateway.kit import app_of
-from tests.gateway.server_kit import LiveDoor
+from tests.gateway.server_kit import served
 
 
 class EmbeddedHome:
@@ -62,11 +63,15 @@ class EmbeddedHome:
         return MasterSecrets(KeyFile(self.root / "master.key", self.clock))
 
     def transfers(self) -> DoorTransfers:
-        door = self._closers.enter_context(closing(LiveDoor()))
-        objects = self.objects()
-        transfers = DoorTransfers(objects, self.tables(), self.secrets(), door_url=door.url, clock=self.clock)
-        door.open(app_of(transfers_routes(objects, transfers)))
-        return transfers
+        made: list[DoorTransfers] = []
+
+        def app(url: str) -> FastAPI:
+            objects = self.objects()
+            made.append(DoorTransfers(objects, self.tables(), self.secrets(), door_url=url, clock=self.clock))
+            return app_of(transfers_routes(objects, made[0]))
+
+        self._closers.enter_context(served(app))
+        return made[0]
 
     def feed(self) -> SqliteFeed:
         return SqliteFeed(self._closers.enter_context(closing(Ledgers(self.root / "ledgers"))))
