@@ -89,7 +89,9 @@ class StreamBatch(BatchRun):
             room = 1 if health.retry_in_s <= 0 and not self._on_the_way else 0
         if means.stopping.is_set() or self._begun >= _ONE_OPENING:
             room = 0
-        candidates = [recipient for recipient in work if recipient.key not in self._on_the_way][: max(0, room)]
+        # `work` was read before the last outcomes were written: to it those are still due
+        known = self._on_the_way.keys() | {settlement.key for settlement in self._settled}
+        candidates = [recipient for recipient in work if recipient.key not in known][: max(0, room)]
         return await means.off_loop(self._composer.prepare, candidates) if candidates else []
 
     async def _roll(self, opened: OpenBatch, group: Sequence[Recipient]) -> None:
