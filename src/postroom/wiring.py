@@ -13,9 +13,11 @@ from postroom.clock import Clock, SystemClock
 from postroom.delivery.composing import Composing
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Singles
-from postroom.errors import Unsupported
+from postroom.errors import Invalid, Unsupported
+from postroom.gateway.auth import TokenAuthenticator
+from postroom.gateway.jwks import HttpJwks, LocalJwks
 from postroom.issuer.issuer import Issuer
-from postroom.ledger.access import Memberships
+from postroom.issuer.tokens import AUDIENCE
 from postroom.ledger.access import Memberships
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.campaigns import Campaigns
@@ -60,6 +62,8 @@ from postroom.services.backup import BackupService
 from postroom.services.campaigns import CampaignService
 from postroom.services.doctor import Check, Doctor
 from postroom.services.inbox import InboxService
+from postroom.services.keys import ApiKeys
+from postroom.services.members import Members
 from postroom.services.rotation import Rotation
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.status import StatusService
@@ -92,6 +96,9 @@ class Postroom:
     journals: FileJournals
     tenants: Tenants
     memberships: Memberships
+    members: Members
+    api_keys: ApiKeys
+    authenticator: TokenAuthenticator
     issuer: Issuer | None
     """None: people sign in at an issuer of others (POSTROOM_ISSUER)."""
     records: Campaigns
@@ -160,6 +167,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
         messages, journals = SqliteMessages(ledgers), FileJournals(data / "journals", clock)
         tenants, campaigns, suppression = Tenants(tables, clock), Campaigns(tables, clock), Suppression(tables, clock)
         composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain)
+        memberships, api_keys = Memberships(tables, clock), Keys(tables, clock)
         issuer = None if settings.issuer else Issuer(tables, secrets, clock, url=settings.door_url)
         sealed = [("objects", objects.reseal), *([("sign-in", issuer.reseal)] if issuer else [])]
         contents, singles = Contents(objects), Singles(composing, tenants, objects)
@@ -192,7 +200,10 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             feed=SqliteFeed(ledgers),
             journals=journals,
             tenants=tenants,
-            memberships=Memberships(tables, clock),
+            memberships=memberships,
+            members=Members(memberships),
+            api_keys=ApiKeys(api_keys, clock),
+            authenticator=_authenticator(settings, issuer, memberships=memberships, keys=api_keys, tenants=tenants, clock=clock),
             issuer=issuer,
             records=campaigns,
             checkpoints=Checkpoints(tables),
@@ -228,6 +239,23 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
                 stores, partial(_way_out, settings), options, single_provider=lambda _tenant: DEFAULT_PROVIDER, clock=clock
             ),
         )
+
+
+def _authenticator(
+    settings: Settings, issuer: Issuer | None, *, memberships: Memberships, keys: Keys, tenants: Tenants, clock: Clock
+) -> TokenAuthenticator:
+    """Believes the built-in issuer, or the one that the settings name; never both. `Invalid`: for nobody in particular."""
+    if issuer is None and not settings.audience:
+        raise Invalid("POSTROOM_ISSUER needs POSTROOM_AUDIENCE: else tokens for any other application would be taken too")
+    return TokenAuthenticator(
+        memberships,
+        keys,
+        tenants,
+        HttpJwks(settings.issuer or "", clock) if issuer is None else LocalJwks(issuer.keys.published, clock),
+        issuer=settings.issuer or settings.door_url,
+        audiences=settings.audience if issuer is None else (AUDIENCE,),
+        clock=clock,
+    )
 
 
 def _master_keys(settings: Settings, clock: Clock) -> GivenKeys | KeyFile:
