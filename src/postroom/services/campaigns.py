@@ -93,6 +93,10 @@ class CampaignService:
         """As `Making.continued`."""
         return self._making.continued(home)
 
+    def new_id(self, tenant: str) -> str:
+        """An id nobody has used: for `create_from_upload`."""
+        return self._campaigns.new_home(tenant).campaign
+
     def get(self, home: Home) -> Campaign:
         """The record; `NotFound`."""
         return self._campaigns.get(home)

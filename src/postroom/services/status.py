@@ -9,7 +9,7 @@ from typing import Any
 from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import ENDED, Campaign, Home
+from postroom.model.campaign import ENDED, Campaign, CampaignState, Home
 from postroom.model.message import Counts
 from postroom.platform.ports.messages import Messages
 
@@ -30,8 +30,10 @@ class Status:
     campaign: Campaign
     counts: Counts
     seconds: float
-    """Since it first began to send, until it ended or now; pauses included."""
+    """Since it first began to send, until it ended, was paused, or about now; earlier pauses included."""
     engagement: Engagement = field(default_factory=Engagement)
+    recent_per_second: float | None = None
+    """Messages past sending a second, lately; None: nobody watched."""
 
     @property
     def done(self) -> int:
@@ -65,6 +67,7 @@ class Status:
             "started_at": rfc3339(campaign.started_at),
             "finished_at": rfc3339(campaign.finished_at),
             "messages_per_second": round(self.per_second, 1),
+            "recent_messages_per_second": None if self.recent_per_second is None else round(self.recent_per_second, 1),
             "rejected_report": source.rejected_key,
         }
 
@@ -95,6 +98,11 @@ class StatusService:
         """One campaign's; `NotFound`."""
         return self._status(self._campaigns.get(home))
 
+    def get_unless(self, home: Home, version: int) -> Status | None:
+        """The same; None for one that has ended and whose record has that version still: counts of those hardly change."""
+        campaign = self._campaigns.get(home)
+        return None if campaign.version == version and campaign.state in ENDED else self._status(campaign)
+
     def list(self, tenant: str, *, limit: int = 100) -> list[Status]:
         """Newest first."""
         return [self._status(campaign) for campaign in self._campaigns.list(tenant, limit=limit).campaigns]
@@ -104,9 +112,23 @@ class StatusService:
             counts = self._messages.counts(campaign.home)
         except NotFound:  # nothing is imported yet
             counts = Counts()
-        end = campaign.finished_at if campaign.state in ENDED and campaign.finished_at else self._clock.now()
-        seconds = (end - campaign.started_at) / 1000 if campaign.started_at else 0.0
-        return Status(campaign, counts, seconds)
+        return Status(campaign, counts, self._sending_ms(campaign) / 1000)
+
+    def _sending_ms(self, campaign: Campaign) -> int:
+        if campaign.started_at is None:
+            return 0
+        if campaign.state in ENDED and campaign.finished_at is not None:
+            return campaign.finished_at - campaign.started_at
+        if campaign.state is CampaignState.PAUSED:
+            return max(0, (campaign.paused_at or campaign.started_at) - campaign.started_at)
+        return _coarse(self._clock.now() - campaign.started_at)
+
+
+def _coarse(milliseconds: int) -> int:
+    """Right to two parts in a hundred, in steps: while nothing else changes, a status stays the same for a while, in every
+    process, and whoever waits for a change is left in peace."""
+    step = max(256, 1 << max(0, milliseconds // 64).bit_length())
+    return max(0, milliseconds) // step * step
 
 
 def rfc3339(instant: Instant | None) -> str | None:

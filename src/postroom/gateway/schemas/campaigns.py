@@ -1,0 +1,296 @@
+"""What is said of campaigns over HTTP: what a new one is made from, and how one stands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from postroom.model.campaign import Campaign, CampaignState, MissingPolicy, UnknownPolicy
+from postroom.model.ids import CAMPAIGN_ID_LENGTH
+from postroom.services.campaign_edits import KEEP, Edit
+from postroom.services.campaign_orders import EMAIL, Attached, Order
+from postroom.services.campaigns import Decision
+from postroom.services.status import rfc3339
+
+CampaignId = Annotated[
+    str,
+    Path(
+        pattern=f"^[2-7a-z]{{{CAMPAIGN_ID_LENGTH}}}$",
+        max_length=CAMPAIGN_ID_LENGTH,
+        description="The campaign's id.",
+        examples=["aeqs6ksh3xegymb7"],
+    ),
+]
+_Variable = Annotated[str, Field(min_length=1, max_length=200)]
+_Name = Annotated[str, Field(min_length=1, max_length=200, description="For people.", examples=["Autumn news"])]
+_Rate = Annotated[float, Field(ge=0.1, le=1_000_000, description="Recipients a second, at most, over all workers.")]
+_Time = Annotated[str | None, Field(description="RFC 3339, UTC; or null.", examples=["2026-12-01T08:00:00.000Z"])]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ScheduleBody(_Asked):
+    """When sending starts."""
+
+    at: str = Field(
+        max_length=40,
+        description="RFC 3339; without an offset, the wall clock of `timezone`. At most a year ahead.",
+        examples=["2026-12-01T09:00"],
+    )
+    timezone: str = Field("UTC", max_length=64, description="An IANA time zone.", examples=["Europe/Paris"])
+
+
+class TrackingBody(_Asked):
+    """What is found out of recipients, where the installation has a public URL."""
+
+    opens: bool = Field(True, description="Whether a pixel tells of opens.")
+    clicks: bool = Field(True, description="Whether links tell of clicks.")
+
+
+class AttachmentOrder(_Asked):
+    """An asset that goes with every message."""
+
+    upload_id: str = Field(min_length=1, max_length=64, description="An upload of kind `asset` that has arrived.")
+    filename: str | None = Field(None, min_length=1, max_length=255, description="How it is called; the upload's when not given.")
+    content_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._@-]{1,100}$",
+        max_length=100,
+        description="For an inline picture: the template shows it as `cid:<content_id>`.",
+    )
+
+
+class NewCampaign(_Asked):
+    """What a campaign is made from."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Autumn news",
+                    "template_id": "aeqs6ksh3xegymb7",
+                    "upload_id": "aeqs6kt2hxvbq3mz",
+                    "from": "News <news@example.com>",
+                    "columns": {"email": "E-Mail", "first_name": "Vorname"},
+                    "schedule": {"at": "2026-12-01T09:00", "timezone": "Europe/Paris"},
+                    "start": True,
+                }
+            ]
+        }
+    )
+
+    name: _Name
+    template_id: str = Field(min_length=1, max_length=64, description="The template; its content is copied into the campaign.")
+    template_version: int | None = Field(None, ge=1, le=10_000_000, description="The newest when not given.")
+    upload_id: str = Field(min_length=1, max_length=64, description="An upload of kind `recipients` that has arrived.")
+    from_: str = Field(
+        alias="from",
+        min_length=3,
+        max_length=500,
+        description="An address the tenant may send as, or `Name <address>`.",
+        examples=["News <news@example.com>"],
+    )
+    reply_to: str | None = Field(None, min_length=3, max_length=500, description="Where answers go.")
+    subject: str | None = Field(
+        None, min_length=1, max_length=1_000, description="May use variables; the template's when not given."
+    )
+    columns: dict[_Variable, Annotated[str, Field(min_length=1, max_length=500)]] = Field(
+        default_factory=dict,
+        max_length=500,
+        description="Variable → heading of the column that feeds it, where they differ; `email` names the column of addresses.",
+    )
+    variables: dict[_Variable, Annotated[str, Field(max_length=10_000)]] = Field(
+        default_factory=dict, max_length=200, description="Values for everybody; a column of the same name wins."
+    )
+    missing: MissingPolicy = Field(
+        MissingPolicy.ERROR,
+        description="A row without a value the template needs: the message fails, or the value is empty text.",
+    )
+    provider: str | None = Field(
+        None, pattern=r"^[a-z0-9-]{1,40}$", max_length=40, description="How its mail leaves; the default provider when not given."
+    )
+    topic: str | None = Field(
+        None, min_length=1, max_length=64, description="What a recipient unsubscribes from; 64 bytes of UTF-8."
+    )
+    attachments: list[AttachmentOrder] = Field(
+        default_factory=list, max_length=20, description="Files and inline pictures: 10 MB in all."
+    )
+    schedule: ScheduleBody | None = Field(None, description="As soon as it is imported when not given.")
+    rate: _Rate | None = None
+    unknown: UnknownPolicy = Field(
+        UnknownPolicy.NEVER_TWICE,
+        description="What becomes of a message that was handed over and whose answer was never seen: reported, or sent again.",
+    )
+    tracking: TrackingBody = Field(
+        default_factory=lambda: TrackingBody(opens=True, clicks=True), description="What is found out of recipients."
+    )
+    callback_url: str | None = Field(
+        None,
+        pattern=r"^https://[^\s/?#@]+([/?][^\s#]*)?$",
+        max_length=2_000,
+        description="Where events of this campaign are told.",
+        examples=["https://example.com/hooks/postroom"],
+    )
+    start: bool = Field(True, description="Send, or schedule, once it is imported; false: wait to be started.")
+
+    def order(self, *, template_version: int, created_by: str) -> Order:
+        """As the service takes it."""
+        return Order(
+            name=self.name,
+            template_id=self.template_id,
+            template_version=template_version,
+            upload_id=self.upload_id,
+            from_=self.from_,
+            reply_to=self.reply_to,
+            subject=self.subject,
+            columns=self.columns,
+            variables=self.variables,
+            missing=self.missing,
+            provider=self.provider,
+            topic=self.topic,
+            attachments=tuple(Attached(one.upload_id, one.filename, one.content_id) for one in self.attachments),
+            at=self.schedule.at if self.schedule else None,
+            timezone=self.schedule.timezone if self.schedule else "UTC",
+            rate=self.rate,
+            unknown=self.unknown,
+            track_opens=self.tracking.opens,
+            track_clicks=self.tracking.clicks,
+            callback_url=self.callback_url,
+            start=self.start,
+            created_by=created_by,
+        )
+
+
+class CampaignEdit(_Asked):
+    """What is to be different; what is not named stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Autumn news, second try", "rate": 50}]})
+
+    name: _Name | None = Field(None, description="Null changes nothing.")
+    schedule: ScheduleBody | None = Field(None, description="Null: as soon as it may.")
+    rate: _Rate | None = Field(None, description="Null: as fast as the provider takes them.")
+
+    def edit(self) -> Edit:
+        """As the service takes it."""
+        named = self.model_fields_set
+        schedule = (self.schedule.at, self.schedule.timezone) if self.schedule else None
+        return Edit(
+            name=self.name if self.name is not None else KEEP,
+            schedule=schedule if "schedule" in named else KEEP,
+            rate=self.rate if "rate" in named else KEEP,
+        )
+
+
+class Settle(_Asked):
+    """What is known, or wanted, of messages that were handed over and whose answer was never seen."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"decision": "sent"}]})
+
+    decision: Decision = Field(description="`sent`: they arrived; `failed`: they did not; `resend`: send them again.")
+
+
+class Concerned(BaseModel):
+    """The workers carry it out."""
+
+    messages: int = Field(description="How many are changed; the campaign's status shows it happen.", examples=[17])
+
+
+class AttachmentBody(BaseModel):
+    """A file that goes with every message."""
+
+    filename: str = Field(description="How it is called.")
+    content_type: str = Field(description="Its media type.")
+    content_id: str | None = Field(description="Of an inline picture.")
+
+
+class ImportBody(BaseModel):
+    """What became of the upload's rows; zeros until the import is done."""
+
+    filename: str = Field(description="Of the upload.")
+    rows: int = Field(description="`accepted` + `invalid` + `duplicate` + `suppressed`.")
+    accepted: int = Field(description="Rows that are messages.")
+    invalid: int = Field(description="Rows without a usable address.")
+    duplicate: int = Field(description="Rows of a recipient who stands above.")
+    suppressed: int = Field(description="Rows of somebody on the suppression list.")
+
+
+class CampaignBody(BaseModel):
+    """A campaign: what it is made from and where it stands. Its numbers are in its status."""
+
+    id: str = Field(description="16 characters.", examples=["aeqs6ksh3xegymb7"])
+    name: str = Field(description="For people.")
+    status: CampaignState = Field(description="Where it stands.")
+    reason: str | None = Field(description="Why it is paused, cancelled or failed, for people.")
+    template_id: str | None = Field(description="What it was made from; null where that was a file.")
+    template_version: int | None = Field(description="Of that template.")
+    upload_id: str | None = Field(description="Where its recipients came from; null where that was a file.")
+    from_: str = Field(serialization_alias="from", description="Its sender.")
+    reply_to: str | None = Field(description="Where answers go.")
+    subject: str = Field(description="May hold variables.")
+    columns: dict[str, str] = Field(description="Variable → heading, where they were named.")
+    variables: dict[str, str] = Field(description="Values for everybody.")
+    missing: MissingPolicy = Field(description="What becomes of a row without a value the template needs.")
+    provider: str = Field(description="How its mail leaves.")
+    topic: str | None = Field(description="What a recipient unsubscribes from.")
+    attachments: list[AttachmentBody] = Field(description="What goes with every message.")
+    schedule: ScheduleBody | None = Field(description="When it starts: `at` in UTC, with the time zone that was named.")
+    rate: float | None = Field(description="Recipients a second at most; null: as the provider takes them.")
+    unknown: UnknownPolicy = Field(description="What becomes of messages whose answer was never seen.")
+    tracking: TrackingBody = Field(description="What is found out of recipients.")
+    callback_url: str | None = Field(description="Where its events are told.")
+    start: bool = Field(description="Whether it sends once it is imported, without being started.")
+    import_: ImportBody = Field(serialization_alias="import", description="What became of the upload's rows.")
+    created_by: str | None = Field(description="Who made it.")
+    created_at: str = Field(description="RFC 3339, UTC.", examples=["2026-11-24T04:56:00.018Z"])
+    started_at: _Time
+    finished_at: _Time
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> Self:
+        """As it stands."""
+        content, source, schedule = campaign.content, campaign.source, campaign.schedule
+        columns = dict(source.headings) | ({EMAIL: source.email_column} if source.email_column else {})
+        accepted = source.rows - source.invalid - source.duplicate - source.suppressed
+        return cls(
+            id=campaign.home.campaign,
+            name=campaign.name,
+            status=campaign.state,
+            reason=campaign.reason,
+            template_id=campaign.template_id,
+            template_version=campaign.template_version,
+            upload_id=campaign.upload_id,
+            from_=content.from_,
+            reply_to=content.reply_to,
+            subject=content.subject,
+            columns=columns,
+            variables=dict(content.variables),
+            missing=content.missing,
+            provider=campaign.provider.partition("://")[0],  # a URL may hold a password
+            topic=content.topic,
+            attachments=[
+                AttachmentBody(filename=one.filename, content_type=one.content_type, content_id=one.content_id)
+                for one in content.attachments
+            ],
+            schedule=ScheduleBody(at=rfc3339(schedule.at) or "", timezone=schedule.timezone) if schedule else None,
+            rate=campaign.policies.rate,
+            unknown=campaign.policies.unknown,
+            tracking=TrackingBody(opens=content.track_opens, clicks=content.track_clicks),
+            callback_url=campaign.callback_url,
+            start=campaign.start_when_ready,
+            import_=ImportBody(
+                filename=source.filename,
+                rows=source.rows,
+                accepted=accepted,
+                invalid=source.invalid,
+                duplicate=source.duplicate,
+                suppressed=source.suppressed,
+            ),
+            created_by=campaign.created_by,
+            created_at=rfc3339(campaign.created_at) or "",
+            started_at=rfc3339(campaign.started_at),
+            finished_at=rfc3339(campaign.finished_at),
+        )

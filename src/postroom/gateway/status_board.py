@@ -1,0 +1,141 @@
+"""What campaigns' statuses are, for everybody who looks at once: ready bytes, read from the store a few times a second at most.
+
+A thousand callers of one campaign cost as much as one: the first whose look finds the posting too old has it renewed, the others
+wait for the same reading (single flight). Nobody looks, nothing is read. A campaign that has ended is checked by its record's
+version, its counts less often. Waiting for a change holds no thread. All of it is a cache: it may be lost at any time, and
+what it shows is at most `every` seconds old; what this door itself changed (`forget`) is seen at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import orjson
+
+from postroom.clock import Clock
+from postroom.gateway.etags import etag_of
+from postroom.model.campaign import ENDED, CampaignState, Home
+from postroom.services.status import Status, StatusService
+
+EVERY_S = 0.3
+ENDED_EVERY_S = 5.0
+POSTINGS = 10_000
+_LATELY_S = 10.0
+_SHORTEST_S = 1.0  # a rate over less is noise
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A status as it goes out."""
+
+    body: bytes
+    etag: str
+
+
+class StatusBoard:
+    """On one event loop."""
+
+    def __init__(
+        self,
+        status: StatusService,
+        clock: Clock,
+        *,
+        every: float = EVERY_S,
+        ended_every: float = ENDED_EVERY_S,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._status = status
+        self._clock = clock
+        self._every = every
+        self._ended_every = ended_every
+        self._pause = pause
+        self._postings: OrderedDict[Home, _Posting] = OrderedDict()
+
+    async def look(self, home: Home) -> Posted:
+        """The status, not older than `every`. `NotFound`."""
+        posting = self._postings.get(home)
+        if posting is None:
+            posting = self._postings[home] = _Posting()
+            if len(self._postings) > POSTINGS:
+                self._postings.popitem(last=False)
+        elif posting.posted is not None and self._clock.monotonic() < posting.until:
+            return posting.posted
+        self._postings.move_to_end(home)
+        return await self._renewed(home, posting)
+
+    async def watch(
+        self, home: Home, known: Callable[[str], bool], *, seconds: float, gone: Callable[[], Awaitable[bool]]
+    ) -> Posted:
+        """The status as soon as its tag is not `known`, at the end of `seconds` as it is, or once the caller is `gone`."""
+        ends = self._clock.monotonic() + seconds
+        while True:
+            posted = await self.look(home)
+            left = ends - self._clock.monotonic()
+            if left <= 0 or not known(posted.etag) or await gone():
+                return posted
+            await self._pause(min(self._every, left))
+
+    def forget(self, home: Home) -> None:
+        """It has changed: the next look reads it. Also from other threads."""
+        if home in self._postings:  # a reading under way ends in the old posting, where nobody looks any more
+            self._postings[home] = _Posting()
+
+    async def _renewed(self, home: Home, posting: _Posting) -> Posted:
+        reading = posting.reading
+        if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
+            reading = posting.reading = asyncio.ensure_future(asyncio.to_thread(self._read, home, posting))
+        try:
+            return await asyncio.shield(reading)  # who goes away does not break it off for the others
+        except Exception:
+            if posting.posted is None and self._postings.get(home) is posting:
+                del self._postings[home]
+            raise
+
+    def _read(self, home: Home, posting: _Posting) -> Posted:
+        now = self._clock.monotonic()
+        posted = posting.posted
+        if posted is None or now >= posting.recount_at:
+            status: Status | None = self._status.get(home)
+        else:
+            status = self._status.get_unless(home, posting.version)
+        if status is not None:
+            posted = _posted(replace(status, recent_per_second=posting.lately(status, now)))
+            posting.version = status.campaign.version
+            posting.recount_at = now + (self._ended_every if status.campaign.state in ENDED else 0.0)
+            posting.posted = posted
+        assert posted is not None
+        posting.until = now + self._every
+        return posted
+
+
+class _Posting:
+    """One campaign's place on the board. Only one reading at a time changes it."""
+
+    def __init__(self) -> None:
+        self.posted: Posted | None = None
+        self.until = 0.0
+        self.recount_at = 0.0
+        self.version = 0
+        self.reading: asyncio.Future[Posted] | None = None
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def lately(self, status: Status, now: float) -> float | None:
+        """Messages past sending a second, as far back as looks go, ten seconds at most."""
+        seen = self._seen
+        if status.campaign.state is not CampaignState.SENDING:
+            seen.clear()
+            return None
+        while seen and seen[0][0] < now - _LATELY_S:
+            seen.popleft()
+        since, done = seen[0] if seen else (now, status.done)
+        seen.append((now, status.done))
+        return max(0, status.done - done) / (now - since) if now - since >= _SHORTEST_S else None
+
+
+def _posted(status: Status) -> Posted:
+    body = orjson.dumps(status.as_dict())
+    return Posted(body, etag_of(hashlib.sha256(body).hexdigest()[:24]))

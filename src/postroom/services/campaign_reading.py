@@ -1,0 +1,70 @@
+"""Looking into a campaign: its batches, its messages, one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from postroom.errors import Invalid, NotFound
+from postroom.ledger.campaigns import Campaigns
+from postroom.model.batch import BatchSnapshot
+from postroom.model.campaign import Campaign, Home
+from postroom.model.message import Message, MessageState
+from postroom.model.message_id import parse_message_id
+from postroom.model.shard import batch_of
+from postroom.platform.ports.messages import MessagePage, Messages
+
+_MAX_BATCH = 2**24
+
+
+class BatchPage(NamedTuple):
+    """Part of a list, by number."""
+
+    batches: list[BatchSnapshot]
+    cursor: str | None
+
+
+class CampaignReading:
+    """Every method: `NotFound` for a campaign that the tenant does not have."""
+
+    def __init__(self, campaigns: Campaigns, messages: Messages) -> None:
+        self._campaigns = campaigns
+        self._messages = messages
+
+    def batches(self, home: Home, *, cursor: str | None = None, limit: int = 100) -> BatchPage:
+        """None before the import. `Invalid`: the cursor is of no such list."""
+        self._campaigns.get(home)
+        try:
+            found = self._messages.batches(home, after=_after(cursor), limit=limit)
+        except NotFound:
+            found = []
+        return BatchPage(found, str(found[-1].number) if len(found) == limit else None)
+
+    def messages(
+        self, home: Home, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+    ) -> tuple[Campaign, MessagePage]:
+        """With the campaign, which knows the names of their values. `Invalid`: the cursor is of no such list."""
+        campaign = self._campaigns.get(home)
+        try:
+            return campaign, self._messages.list(home, states=states, cursor=cursor, limit=limit)
+        except NotFound:  # nothing is imported yet
+            return campaign, MessagePage((), None)
+
+    def message(self, home: Home, message_id: str) -> tuple[Campaign, Message]:
+        """`NotFound`: it is no message of this campaign."""
+        campaign = self._campaigns.get(home)
+        of, key = parse_message_id(message_id)
+        found: Message | None = None
+        if of == home.campaign and campaign.source.batches:
+            found = self._messages.get(home, batch_of(key, campaign.source.batches), key)
+        if found is None:
+            raise NotFound(f"there is no message {message_id!r} in campaign {home.campaign}")
+        return campaign, found
+
+
+def _after(cursor: str | None) -> int:
+    if cursor is None:
+        return -1
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 8 and int(cursor) <= _MAX_BATCH):
+        raise Invalid("This cursor was not given by a listing.")
+    return int(cursor)
