@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from postroom.entrypoints.cli import client, inbox, secrets, suppress, user
+from postroom.entrypoints.cli import client, inbox, key, secrets, suppress, tenant, user
 from postroom.entrypoints.cli.backup import backup_command, restore_command
 from postroom.entrypoints.cli.campaign import campaign_app
 from postroom.entrypoints.cli.demo import demo_command
@@ -28,8 +28,10 @@ app.command("send")(send_command)
 app.add_typer(campaign_app, name="campaign")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(suppress.app, name="suppress")
+app.add_typer(tenant.app, name="tenant")
 app.add_typer(user.app, name="user")
 app.add_typer(client.app, name="client")
+app.add_typer(key.app, name="key")
 app.add_typer(secrets.app, name="secrets")
 app.command("doctor")(doctor_command)
 app.command("backup")(backup_command)
