@@ -46,7 +46,7 @@ def reseal(as_json: Json = False, data: Data = None) -> None:
 
 @app.command("drop-old")
 def drop_old(data: Data = None) -> None:
-    """Forget all master keys but the newest. Refused while something needs them, and within an hour of `rotate`."""
+    """Forget all master keys but the newest. Refused while something needs them, and within 25 hours of `rotate`."""
     with session(data=data) as postroom:
         dropped = postroom.rotation.drop_old()
     say(f"{dropped} dropped" if dropped else "there is only one master key")
@@ -60,4 +60,4 @@ def _report(resealed: Sequence[Resealed], *, as_json: bool) -> None:
     if any(one.left for one in resealed):
         say("what could not be is damaged, or its key is gone; the older keys are still needed if you mean to bring it back")
         raise typer.Exit(FAILED)
-    say("nothing is under an older key any more: an hour after the rotation `postroom secrets drop-old` forgets them")
+    say("nothing is under an older key any more: 25 hours after the rotation `postroom secrets drop-old` forgets them")

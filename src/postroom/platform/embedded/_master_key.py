@@ -27,8 +27,9 @@ from postroom.platform.embedded._files import FileLock, disk_errors, sync_direct
 
 KEY_BYTES = 32
 FILE_NAME = "master.key"
-SETTLED_MS = 3_600_000
-"""An older key is dropped no sooner than this after the newest was made: who took it a moment before may still be storing."""
+SETTLED_MS = 25 * 3_600_000
+"""An older key is dropped no sooner than this after the newest was made. Who took it a moment before may still be storing; and
+what lasts a day at most (answers kept for an `Idempotency-Key`) is not sealed again, it is gone by then."""
 _LONG_AGO = Instant(0)
 _HEADING = "# Postroom's master keys, the newest first. Keep a copy elsewhere: what they encrypt is lost without them.\n"
 
@@ -107,7 +108,7 @@ class KeyFile:
                 return 0
             left_ms = keys[0].made_at + SETTLED_MS - self._clock.now()
             if left_ms > 0:
-                raise Conflict(f"the newest master key is young: what was begun before it may still be stored; {_wait(left_ms)}")
+                raise Conflict(f"the newest master key is young: what was begun before it may still be needed; {_wait(left_ms)}")
             self._write(keys[:1])
         return len(keys) - 1
 
@@ -187,4 +188,4 @@ def _time(at: Instant) -> str:
 
 
 def _wait(left_ms: int) -> str:
-    return f"try again in {-(-left_ms // 60_000)} minutes"
+    return f"try again in {-(-left_ms // 3_600_000)} hours"

@@ -14,6 +14,7 @@ from postroom.platform.mail import _auth
 from postroom.platform.mail._envelope import Offers, read_offers
 from postroom.platform.mail._replies import Reply
 from postroom.platform.mail._wire import Wire
+from postroom.platform.mail.reach import allowed
 from postroom.platform.mail.url import SmtpConfig, Tls
 
 
@@ -39,7 +40,8 @@ async def open_session(connection: Wire, config: SmtpConfig, context: ssl.SSLCon
     name = config.host if immediate else None
     try:
         async with asyncio.timeout(config.connect_s):
-            await loop.create_connection(lambda: connection, config.host, config.port, ssl=immediate, server_hostname=name)
+            host = await _where(loop, config)
+            await loop.create_connection(lambda: connection, host, config.port, ssl=immediate, server_hostname=name)
     except (OSError, TimeoutError, UnicodeError) as error:
         raise _unreachable(error, config) from error
     reply = await connection.ask(None, config.greeting_s, what="greeting")
@@ -55,6 +57,13 @@ async def open_session(connection: Wire, config: SmtpConfig, context: ssl.SSLCon
             raise Denied(f"{config.host} offers no TLS, and the password is not sent in the clear: use tls=tls or clear_auth=yes")
         await _log_in(connection, offers, config=config, user=config.user, password=config.password)
     return offers
+
+
+async def _where(loop: asyncio.AbstractEventLoop, config: SmtpConfig) -> str:
+    """The host to connect to. Where only public ones are allowed, one of the very addresses that were looked at."""
+    if not config.public_only:
+        return config.host
+    return allowed(config, await loop.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM))[0]
 
 
 async def _hello(connection: Wire, config: SmtpConfig) -> Offers:

@@ -9,22 +9,32 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
-from postroom.errors import Unsupported
+from postroom.errors import Invalid, Unsupported
 from postroom.model.finding import Finding, Level
 from postroom.platform.mail import _auth
 from postroom.platform.mail._session import tls_context
+from postroom.platform.mail.reach import addresses
 from postroom.platform.mail.url import SmtpConfig, Tls
 
 _TIMEOUT_S = 10.0
 _SUBJECT = "mail server"
 
 
-def examine_relay(config: SmtpConfig) -> Iterator[Finding]:
-    """Every finding about the relay; within about half a minute."""
+def examine_relay(config: SmtpConfig, *, within_s: float = 30.0) -> Iterator[Finding]:
+    """Every finding about the relay. After `within_s` the connection is cut, however slowly the relay goes on."""
+    with _Wire(config, within_s) as wire:
+        for finding in _examined(wire, config):
+            late = wire.cut and finding.level is Level.FAIL
+            yield Finding(_SUBJECT, Level.FAIL, f"the relay takes longer than {within_s:g} s") if late else finding
+
+
+def _examined(wire: _Wire, config: SmtpConfig) -> Iterator[Finding]:
     try:
-        with _connected(config) as client:
+        with _connected(wire, config) as client:
             yield Finding(_SUBJECT, Level.OK, f"{config.host}:{config.port} answers")
             yield from _greet(client, config)
             if config.tls in (Tls.STARTTLS, Tls.AUTO):
@@ -35,6 +45,8 @@ def examine_relay(config: SmtpConfig) -> Iterator[Finding]:
                 yield Finding("TLS", Level.WARN, "off: mail crosses the network readable", "use tls=starttls or tls=tls")
             if config.user is not None:
                 yield from _log_in(client, config)
+    except Invalid as error:  # a name that resolves to where it may not, a file of certificates that is none
+        yield Finding(_SUBJECT, Level.FAIL, str(error))
     except (OSError, UnicodeError, smtplib.SMTPException) as error:
         yield _failure(error, config)
 
@@ -69,12 +81,77 @@ def _failure(error: Exception, config: SmtpConfig) -> Finding:
             return Finding(_SUBJECT, Level.FAIL, f"{relay} hung up: {error}", modes)
 
 
-def _connected(config: SmtpConfig) -> smtplib.SMTP:
+def _connected(wire: _Wire, config: SmtpConfig) -> smtplib.SMTP:
     own = socket.gethostname()
     name = config.helo or (own if own.isascii() else "localhost")
     if config.tls is Tls.TLS:
-        return smtplib.SMTP_SSL(config.host, config.port, name, timeout=_TIMEOUT_S, context=tls_context(config))
-    return smtplib.SMTP(config.host, config.port, name, timeout=_TIMEOUT_S)
+        return _TlsClient(wire, config, name)
+    return _Client(wire, config, name)
+
+
+class _Wire:
+    """The way to one relay, which ends in time."""
+
+    def __init__(self, config: SmtpConfig, within_s: float) -> None:
+        self._config = config
+        self._spare: socket.socket | None = None
+        self.cut = False
+        self._timer = threading.Timer(within_s, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Wire:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        if self._spare is not None:
+            self._spare.close()
+
+    def connect(self, timeout_s: float) -> socket.socket:
+        """To the first address that answers. `Invalid`: none that may be connected to."""
+        error: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
+        for address in addresses(self._config):
+            try:
+                connected = socket.create_connection((address, self._config.port), timeout_s)
+            except OSError as refused:
+                error = refused
+            else:
+                self._spare = connected.dup()  # TLS takes the socket over
+                return connected
+            if self.cut:
+                break
+        raise error
+
+    def _cut(self) -> None:
+        self.cut = True
+        if self._spare is not None:
+            with suppress(OSError):
+                self._spare.shutdown(socket.SHUT_RDWR)
+
+
+class _Client(smtplib.SMTP):
+    """The library's client over a `_Wire`."""
+
+    def __init__(self, wire: _Wire, config: SmtpConfig, name: str) -> None:
+        self._wire = wire
+        super().__init__(config.host, config.port, name, timeout=_TIMEOUT_S)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self._wire.connect(timeout)
+
+
+class _TlsClient(smtplib.SMTP_SSL):
+    """The same with TLS from the first byte."""
+
+    def __init__(self, wire: _Wire, config: SmtpConfig, name: str) -> None:
+        self._wire = wire
+        self._host_name = config.host
+        super().__init__(config.host, config.port, name, timeout=_TIMEOUT_S, context=tls_context(config))
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self.context.wrap_socket(self._wire.connect(timeout), server_hostname=self._host_name)
 
 
 def _greet(client: smtplib.SMTP, config: SmtpConfig) -> Iterator[Finding]:

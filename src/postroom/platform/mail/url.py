@@ -79,6 +79,8 @@ class SmtpConfig:
     pipelining: bool = True
     """False: one command at a time, even where the server offers RFC 2920."""
     dsn: Dsn = Dsn.DEFAULT
+    public_only: bool = False
+    """Connect to nothing but addresses of the public Internet: the URL is not an operator's (see reach)."""
     connections: int = 16
     """At most this many at a time, per process."""
     reuse: int = 1_000

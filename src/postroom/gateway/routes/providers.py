@@ -1,0 +1,101 @@
+"""`/v1/providers`: how mail leaves. Those of the caller's tenant, and what the installation shares with all."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from fastapi import APIRouter, Response
+
+from postroom.gateway.access import Admin, Viewer
+from postroom.gateway.etags import IfMatch, IfNoneMatch, demand, etag_of, matches, not_modified
+from postroom.gateway.paging import Page
+from postroom.gateway.routing import Route
+from postroom.gateway.schemas.providers import FindingShown, NewProvider, ProviderName, ProviderSettings, ProviderShown, Tested
+from postroom.gateway.steps import Once
+from postroom.gateway.trail import Trails, reads
+from postroom.model.access import Principal
+from postroom.model.provider import Provider
+from postroom.services.doctor import healthy
+from postroom.services.providers import Asker, ProviderService
+
+
+def providers_routes(providers: ProviderService) -> APIRouter:
+    """The installation's providers."""
+    router = APIRouter(prefix="/v1/providers", tags=["providers"], route_class=Route)
+    _add_reading(router, providers)
+    _add_changing(router, providers)
+    return router
+
+
+def _add_reading(router: APIRouter, providers: ProviderService) -> None:
+    @router.get("", operation_id="list_providers")
+    def list_all(who: Viewer) -> Page[ProviderShown]:
+        """List what the tenant's mail can leave through: its own providers, shared ones, the default. All in one page."""
+        items = [ProviderShown.of(provider, operator=who.operator) for provider in providers.list(_asker(who))]
+        return Page(items=items, cursor=None)
+
+    @router.get(
+        "/{name}", operation_id="get_provider", response_model=ProviderShown, responses={304: {"description": "Not modified"}}
+    )
+    def get(name: ProviderName, who: Viewer, response: Response, if_none_match: IfNoneMatch = None) -> ProviderShown | Response:
+        """Show a provider; its password is never shown."""
+        provider = providers.get(_asker(who), name)
+        if matches(if_none_match, _etag(provider, who)):
+            return not_modified(_etag(provider, who))
+        return _shown(provider, who, response)
+
+    @router.post("/{name}/test", operation_id="test_provider")
+    @reads
+    def test(name: ProviderName, who: Admin) -> Tested:
+        """Connect to the relay, greet it, start TLS and log in. Nothing is sent. A shared one is for operators to test."""
+        findings = providers.test(_asker(who), name)
+        return Tested(works=healthy(findings), findings=[FindingShown.of(finding) for finding in findings])
+
+
+def _add_changing(router: APIRouter, providers: ProviderService) -> None:
+    @router.post("", status_code=201, operation_id="create_provider")
+    def create(body: NewProvider, who: Admin, steps: Once, trail: Trails, response: Response) -> ProviderShown:
+        """Make a provider. A tenant's relay must be on the public Internet, and its URL must name no file."""
+        mark = steps.once("mark", lambda: secrets.token_hex(16))
+        provider = providers.create(_asker(who), body.name, body.change(), shared=body.shared, mark=mark)
+        response.headers["Location"] = f"/v1/providers/{provider.name}"
+        shown = _shown(provider, who, response)
+        trail.changed("provider", provider.id, after=shown.model_dump())
+        return shown
+
+    @router.put("/{name}", operation_id="change_provider")
+    def change(
+        name: ProviderName, body: ProviderSettings, who: Admin, trail: Trails, response: Response, if_match: IfMatch = None
+    ) -> ProviderShown:
+        """Replace a provider's settings. Mail that leaves from now on takes them; campaigns that are sending do so within minutes
+        or after a pause. Another URL needs its password again."""
+        was = providers.get(_asker(who), name)
+        demand(if_match, _etag(was, who))
+        provider = providers.change(_asker(who), was, body.change())
+        shown = _shown(provider, who, response)
+        trail.changed(
+            "provider", provider.id, before=ProviderShown.of(was, operator=who.operator).model_dump(), after=shown.model_dump()
+        )
+        return shown
+
+    @router.delete("/{name}", status_code=204, operation_id="delete_provider")
+    def delete(name: ProviderName, who: Admin, trail: Trails) -> None:
+        """Delete a provider and its password. Campaigns that name it cannot send until there is one of that name again."""
+        was = providers.delete(_asker(who), name)
+        trail.changed("provider", was.id, before=ProviderShown.of(was, operator=who.operator).model_dump())
+
+
+def _asker(who: Principal) -> Asker:
+    return Asker(who.tenant, who.operator)
+
+
+def _shown(provider: Provider, who: Principal, response: Response) -> ProviderShown:
+    response.headers["ETag"] = _etag(provider, who)
+    return ProviderShown.of(provider, operator=who.operator)
+
+
+def _etag(provider: Provider, who: Principal) -> str:
+    """Of what the caller sees. A version alone would come again with another provider of the name, and a setting has none."""
+    seen = f"{provider.version} {ProviderShown.of(provider, operator=who.operator).model_dump_json()}"
+    return etag_of(hashlib.sha256(seen.encode()).hexdigest()[:24])

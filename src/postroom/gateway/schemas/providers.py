@@ -1,0 +1,137 @@
+"""Providers on the wire. A password comes in and never goes out, nor does anything of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from postroom.ledger.providers import Change
+from postroom.model.finding import Finding, Level
+from postroom.model.provider import DEFAULT_PROVIDER, MAX_PASSWORD, MAX_URL, PROVIDER_NAME, Provider, Stream, Use
+from postroom.services.providers import url_of
+from postroom.services.status import rfc3339
+
+_URL = r"^smtps?://[!-~]+$"
+_BOTH = [Stream.BULK, Stream.TRANSACTIONAL]
+_EXAMPLE: JsonDict = {
+    "url": "smtp://news@smtp.example.com:587?tls=starttls",
+    "password": "correct horse battery staple",
+    "per_second": 14,
+    "per_day": 50_000,
+    "connections": 8,
+    "streams": ["bulk"],
+}
+
+ProviderName = Annotated[
+    str,
+    Path(
+        pattern=PROVIDER_NAME, description=f"The provider's name; `{DEFAULT_PROVIDER}` is the installation's.", examples=["relay"]
+    ),
+]
+
+
+class ProviderSettings(BaseModel):
+    """How mail leaves."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    url: str = Field(
+        min_length=8,
+        max_length=MAX_URL,
+        pattern=_URL,
+        description="`smtp://[user@]host[:port][?option=value]`, or `smtps://` for TLS from the first byte. User and password "
+        "in it are percent-encoded.",
+    )
+    password: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_PASSWORD,
+        description="The password of the URL's user, as it is. Stored encrypted and never shown. Left out of a change it stays, "
+        "provided that the URL stays too.",
+    )
+    per_second: float | None = Field(
+        default=None, ge=0.1, le=1_000_000, description="Recipients a second, at most, over all campaigns; null: no limit."
+    )
+    per_day: int | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="Recipients in any UTC day, at most; null: no limit."
+    )
+    connections: int | None = Field(
+        default=None, ge=1, le=1_000, description="At the same time, at most, in one worker; null: what the URL says, else 16."
+    )
+    streams: list[Stream] = Field(
+        default=_BOTH, min_length=1, max_length=2, description="Which mail it carries: campaigns (`bulk`), single messages."
+    )
+
+    def change(self) -> Change:
+        """For the service. `Invalid`: URL and password do not go together."""
+        use = Use(self.per_second, self.per_day, self.connections)
+        return Change(url_of(self.url, self.password), use, frozenset(self.streams))
+
+
+class NewProvider(ProviderSettings):
+    """A provider to make."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "relay", **_EXAMPLE}]})
+
+    name: str = Field(
+        pattern=PROVIDER_NAME, description=f"Lower-case letters, digits and `-`; not `{DEFAULT_PROVIDER}`. It stays for ever."
+    )
+    shared: bool = Field(default=False, description="Whether every tenant may use it. Operators only.")
+
+
+class ProviderShown(BaseModel):
+    """A provider: everything but its password."""
+
+    name: str = Field(description="What campaigns call it.", examples=["relay"])
+    url: str | None = Field(
+        description="Where it leads; null: it is the installation's, which shows that to operators only.",
+        examples=["smtp://news@smtp.example.com:587?tls=starttls"],
+    )
+    has_password: bool = Field(description="Whether it logs in with a password.")
+    per_second: float | None = Field(description="Recipients a second, at most; null: no limit.")
+    per_day: int | None = Field(description="Recipients in any UTC day, at most; null: no limit.")
+    connections: int | None = Field(description="At the same time, at most, in one worker; null: what the URL says.")
+    streams: list[Stream] = Field(description="Which mail it carries.")
+    shared: bool = Field(description="Whether it is the installation's and every tenant may use it.")
+    created_at: str | None = Field(
+        description="When it was made; null: the default, which is a setting.", examples=["2026-09-21T14:13:20.000Z"]
+    )
+
+    @classmethod
+    def of(cls, provider: Provider, *, operator: bool) -> ProviderShown:
+        """As the caller may see it."""
+        return cls(
+            name=provider.name,
+            url=provider.url if operator or not provider.shared else None,
+            has_password=provider.has_password,
+            **provider.use._asdict(),
+            streams=sorted(provider.streams),
+            shared=provider.shared,
+            created_at=rfc3339(provider.created_at),
+        )
+
+
+class FindingShown(BaseModel):
+    """One thing that was looked at."""
+
+    subject: str = Field(description="What.", examples=["TLS"])
+    level: Level = Field(
+        description="How it is: `ok`, `skipped` (could not be looked at), `warn` (works, and will hurt), `fail`."
+    )
+    text: str = Field(description="What was found.", examples=["TLSv1.3"])
+    todo: str = Field(description="What to do about it; may be empty.")
+
+    @classmethod
+    def of(cls, finding: Finding) -> FindingShown:
+        """As it was found."""
+        return cls(subject=finding.subject, level=finding.level, text=finding.text, todo=finding.todo)
+
+
+class Tested(BaseModel):
+    """What came of a test."""
+
+    works: bool = Field(description="Whether nothing failed.")
+    findings: list[FindingShown] = Field(description="In the order in which they were looked at.")

@@ -1,0 +1,253 @@
+"""How mail can leave: a tenant's own providers, those that all share, and the default, which is a setting.
+
+    {tenant}#providers / name     a tenant's own
+    #providers / name             shared ones
+    #provider-seals / id          which of them hold a sealed password, for a rotation of the master key
+
+A tenant's own hides a shared one of the same name. A record and its line among the seals are one write, so a crash leaves both or
+neither. A password is sealed for the tenant, the name and nothing else; it is opened for the sender alone (`means`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Corrupt, Invalid, NotFound
+from postroom.model.provider import (
+    DEFAULT_PROVIDER,
+    Provider,
+    Stream,
+    Use,
+    check_name,
+    with_password,
+    without_password,
+)
+from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.secrets import Secrets
+from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
+
+MOST = 100
+"""Providers of one tenant, and shared ones: they are listed together, without pages."""
+_SEALS = "#provider-seals"
+_EVERY_STREAM = frozenset(Stream)
+
+
+class ProviderMeans(NamedTuple):
+    """What the sender needs. Shows no password in logs: see `__repr__`."""
+
+    id: str
+    """Unlike any other's of the installation: who has the same shares a rate."""
+    url: str
+    """With its password."""
+    limit: Limit
+    connections: int | None
+    """At most, in one process; None: what the URL says."""
+    trusted: bool
+    """Whether an operator wrote the URL: it may lead into our own network."""
+
+    def __repr__(self) -> str:
+        return f"ProviderMeans({self.id})"
+
+
+class Change(NamedTuple):
+    """What a provider is made from, or becomes."""
+
+    url: str
+    """With or without a password."""
+    use: Use = Use()
+    streams: frozenset[Stream] = _EVERY_STREAM
+    trusted: bool = False
+    """Whether it is an operator's URL."""
+
+    def __repr__(self) -> str:
+        return f"Change({without_password(self.url)[0]})"
+
+
+class Providers:
+    """Of all tenants."""
+
+    def __init__(self, tables: Tables, secrets: Secrets, clock: Clock, *, default_url: str) -> None:
+        self._tables = tables
+        self._secrets = secrets
+        self._clock = clock
+        self._default_url = default_url
+
+    def create(self, tenant: str | None, name: str, change: Change, *, mark: str = "") -> Provider:
+        """A new one; `tenant` None: shared. `Conflict`: the name is taken, or there are too many. Again under the same `mark`
+        (not empty): the one that was made."""
+        check_name(name)
+        if (item := self._tables.get(_key(tenant, name))) is not None:
+            return _made_before(item, tenant, mark)
+        if len(self._of(tenant)) >= MOST:
+            raise Conflict(f"there are {MOST} providers already, the most there may be")
+        data = {**self._data(tenant, name, change), "created_at": self._clock.now(), "mark": mark}
+        try:
+            return self._store(tenant, name, data, expect=Expect.ABSENT)
+        except Conflict:
+            if (item := self._tables.get(_key(tenant, name))) is None:
+                raise
+            return _made_before(item, tenant, mark)
+
+    def change(self, was: Provider, change: Change) -> Provider:
+        """Replace it as it was read. A URL without a password keeps the stored one, if it is the same URL as before: a
+        password is never carried to another host. `Conflict`: somebody changed it since; `NotFound`; `Invalid`."""
+        item = self._item(was.tenant, was.name)
+        url, password = without_password(change.url)
+        data = self._data(was.tenant, was.name, change)
+        if password is None and item.data["sealed"] is not None and "@" in url:
+            if url != item.data["url"]:
+                raise Invalid("another URL needs its password again: the stored one is not carried to another server")
+            data["sealed"] = item.data["sealed"]
+        kept = {"created_at": item.data["created_at"], "mark": item.data["mark"]}
+        return self._store(was.tenant, was.name, data | kept, expect=was.version)
+
+    def delete(self, was: Provider) -> None:
+        """Forget it as it was read. `Conflict`: somebody changed it since."""
+        seal = Delete(ItemKey(_SEALS, was.id))
+        self._tables.write([Delete(_key(was.tenant, was.name), was.version), seal])
+
+    def get(self, tenant: str | None, name: str) -> Provider:
+        """The one that a tenant means by the name: its own, else a shared one, else the default; `NotFound`. `tenant` None: of
+        the shared ones."""
+        return self.default() if name == DEFAULT_PROVIDER else _provider(*self._found(tenant, name))
+
+    def default(self) -> Provider:
+        """The setting."""
+        url, password = without_password(self._default_url)
+        return Provider(DEFAULT_PROVIDER, url, password is not None, Use(), _EVERY_STREAM, None, True, None, 1)
+
+    def list(self, tenant: str | None) -> list[Provider]:
+        """All that the tenant may use, its own first, then shared ones, then the default. `tenant` None: the shared ones."""
+        own = [] if tenant is None else self._of(tenant)
+        names = {provider.name for provider in own}
+        shared = [provider for provider in self._of(None) if provider.name not in names]
+        return [*own, *shared, self.default()]
+
+    def means(self, tenant: str | None, name: str) -> ProviderMeans:
+        """How mail leaves through it. `NotFound`; `Corrupt`, `Unavailable`: its password cannot be opened."""
+        if name == DEFAULT_PROVIDER:
+            return ProviderMeans(DEFAULT_PROVIDER, self._default_url, Limit(), None, trusted=True)
+        owner, item = self._found(tenant, name)
+        provider, sealed = _provider(owner, item), item.data["sealed"]
+        password = None if sealed is None else self._secrets.open(_purpose(owner, name), sealed).decode()
+        limit = Limit(provider.use.per_second, provider.use.per_day)
+        url = with_password(provider.url, password)
+        return ProviderMeans(provider.id, url, limit, provider.use.connections, trusted=provider.trusted)
+
+    def for_campaign(self, tenant: str, name: str) -> Provider:
+        """One that carries campaigns. `NotFound`, `Invalid`."""
+        provider = self.get(tenant, name)
+        if Stream.BULK not in provider.streams:
+            raise Invalid(f"the provider {name} carries single messages only, no campaigns")
+        return provider
+
+    def for_single(self, tenant: str) -> str:
+        """The name of the one that a tenant's single messages leave through: the first of its own that carries them, else the
+        first shared one that carries nothing else, else the default."""
+        for provider in self.list(tenant):
+            if Stream.TRANSACTIONAL in provider.streams and (not provider.shared or Stream.BULK not in provider.streams):
+                return provider.name
+        return DEFAULT_PROVIDER
+
+    def reseal(self) -> tuple[int, int]:
+        """Seal every password under the newest master key: how many were, and how many cannot be. A record that changes
+        meanwhile is sealed anew by who changes it."""
+        done = left = 0
+        for tenant, name in self._sealed():
+            item = self._tables.get(_key(tenant, name))
+            if item is None or item.data["sealed"] is None:
+                continue
+            try:
+                done += self._resealed(tenant, item)
+            except Corrupt:
+                left += 1
+        return done, left
+
+    def _resealed(self, tenant: str | None, item: Item) -> bool:
+        purpose, sealed = _purpose(tenant, item.key.sort), item.data["sealed"]
+        if self._secrets.is_current(sealed):
+            return False
+        again = self._secrets.seal(purpose, self._secrets.open(purpose, sealed))
+        try:
+            self._tables.write([Put(item.key, {**item.data, "sealed": again}, item.version)])
+        except Conflict:
+            return False
+        return True
+
+    def _sealed(self) -> Iterator[tuple[str | None, str]]:
+        for item in self._every(_SEALS):
+            tenant, _, name = item.key.sort.partition("/")
+            yield tenant or None, name
+
+    def _data(self, tenant: str | None, name: str, change: Change) -> dict[str, Any]:
+        url, password = without_password(change.url)
+        sealed = None if password is None else self._secrets.seal(_purpose(tenant, name), password.encode())
+        streams = sorted(stream.value for stream in change.streams)
+        return {"url": url, "sealed": sealed, "use": change.use._asdict(), "streams": streams, "trusted": change.trusted}
+
+    def _store(self, tenant: str | None, name: str, data: dict[str, Any], *, expect: Expect | int) -> Provider:
+        seal = ItemKey(_SEALS, f"{tenant or ''}/{name}")
+        line: Write = Delete(seal) if data["sealed"] is None else Put(seal, {})
+        version, _ = self._tables.write([Put(_key(tenant, name), data, expect), line])
+        return _provider(tenant, Item(_key(tenant, name), data, version))
+
+    def _of(self, tenant: str | None) -> Sequence[Provider]:
+        return [_provider(tenant, item) for item in self._every(_partition(tenant))]
+
+    def _every(self, partition: str) -> Iterator[Item]:
+        cursor: str | None = None
+        while True:
+            page = self._tables.query(partition, cursor=cursor, limit=1_000)
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _found(self, tenant: str | None, name: str) -> tuple[str | None, Item]:
+        check_name(name)
+        for owner in dict.fromkeys((tenant, None)):
+            if (item := self._tables.get(_key(owner, name))) is not None:
+                return owner, item
+        raise NotFound(f"there is no provider {name}")
+
+    def _item(self, tenant: str | None, name: str) -> Item:
+        item = self._tables.get(_key(tenant, name))
+        if item is None:
+            raise NotFound(f"there is no provider {name}")
+        return item
+
+
+def _made_before(item: Item, tenant: str | None, mark: str) -> Provider:
+    if not mark or item.data["mark"] != mark:
+        raise Conflict(f"there is a provider {item.key.sort} already")
+    return _provider(tenant, item)
+
+
+def _partition(tenant: str | None) -> str:
+    return f"{tenant or ''}#providers"
+
+
+def _key(tenant: str | None, name: str) -> ItemKey:
+    return ItemKey(_partition(tenant), name)
+
+
+def _purpose(tenant: str | None, name: str) -> str:
+    return f"provider/{tenant or ''}/{name}"
+
+
+def _provider(tenant: str | None, item: Item) -> Provider:
+    data = item.data
+    streams = frozenset(Stream(stream) for stream in data["streams"])
+    return Provider(
+        name=item.key.sort,
+        url=data["url"],
+        has_password=data["sealed"] is not None,
+        use=Use(**data["use"]),
+        streams=streams,
+        tenant=tenant,
+        trusted=data["trusted"],
+        created_at=Instant(data["created_at"]),
+        version=item.version,
+    )

@@ -1,0 +1,79 @@
+"""Where a relay may be. An operator may name any; a tenant's must be on the public Internet, and names no file of this machine.
+
+Otherwise whoever may name a relay could make this machine speak to its own network (server-side request forgery), and learn from
+the errors what is there. The rule holds for what the name resolves to, and is applied to the very addresses that are connected
+to: a name may resolve to something else the next time.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+from postroom.errors import Invalid, Unavailable
+from postroom.platform.mail.url import SmtpConfig, parse_provider
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+def relay(url: str, *, trusted: bool) -> SmtpConfig:
+    """The relay that a URL stands for. `Invalid`: none, or one that who is not `trusted` must not name. Resolves nothing."""
+    config = parse_provider(url)
+    if trusted:
+        return config
+    if config.ca_file is not None:
+        raise Invalid("ca_file= names a file of the server, which only its operator may: use a relay with a public certificate")
+    if config.is_local or _is_private_literal(config.host):
+        raise Invalid(f"{config.host} is not on the public Internet: only an operator may name such a relay")
+    return replace(config, public_only=True)
+
+
+def check(url: str, *, trusted: bool) -> None:
+    """The same, and where it may not be anywhere, whether what its name resolves to now is public. `Invalid`, `Unavailable`."""
+    config = relay(url, trusted=trusted)
+    if trusted:
+        return
+    try:
+        addresses(config)
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            raise Unavailable(f"the DNS gave no answer about {config.host}") from error
+        raise Invalid(f"{config.host} has no address: check the relay's name") from error
+
+
+def addresses(config: SmtpConfig) -> list[str]:
+    """Resolve the relay's name, and say where to connect. `Invalid`: `public_only`, and not all of it is public. `OSError`."""
+    return allowed(config, socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM))
+
+
+def allowed(config: SmtpConfig, resolved: Sequence[tuple[Any, ...]]) -> list[str]:
+    """The addresses of what `getaddrinfo` found, in its order. `Invalid` as of `addresses`."""
+    found = list(dict.fromkeys(str(entry[4][0]) for entry in resolved))
+    if config.public_only and not all(is_public(address) for address in found):
+        raise Invalid(f"{config.host} is not on the public Internet: only an operator may name such a relay")
+    return found
+
+
+def is_public(address: str) -> bool:
+    """Whether it is one of the Internet's, whichever way an IPv4 address is wrapped in it."""
+    ip = ip_address(address)
+    return all(one.is_global and not one.is_multicast for one in (ip, *_wrapped(ip)))
+
+
+def _wrapped(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    if isinstance(ip, IPv4Address):
+        return []
+    inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    if ip in _NAT64:
+        inner.append(IPv4Address(int(ip) & 0xFFFF_FFFF))
+    return [one for one in inner if one is not None]
+
+
+def _is_private_literal(host: str) -> bool:
+    try:
+        return not is_public(host)
+    except ValueError:  # a name
+        return False

@@ -1,0 +1,103 @@
+"""The verbs of providers: how a tenant's mail may leave, and what an operator shares with all.
+
+Whoever is no operator may change its own tenant's providers, names relays on the public Internet only, and neither sees nor tests
+where shared ones lead. A tenant's provider that an operator pointed into our own network stays trusted as long as its URL stays.
+Each change is one conditional write (ledger.providers), so a crash leaves it made or not made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from postroom.errors import Conflict, Denied, Invalid
+from postroom.ledger.providers import Change, ProviderMeans, Providers
+from postroom.model.finding import Finding
+from postroom.model.provider import DEFAULT_PROVIDER, MAX_URL, Provider, encoded, with_password, without_password
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """On whose behalf."""
+
+    tenant: str | None
+    """None: the installation; operators only."""
+    operator: bool
+
+
+class ProviderService:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        providers: Providers,
+        *,
+        check: Callable[[str, bool], None],
+        examine: Callable[[ProviderMeans], Sequence[Finding]],
+    ) -> None:
+        """`check`: raises `Invalid` for a URL that is no relay, or not one that may be named by who is not trusted. `examine`:
+        connects, and logs in."""
+        self._providers = providers
+        self._check = check
+        self._examine = examine
+
+    def create(self, asker: Asker, name: str, change: Change, *, shared: bool = False, mark: str = "") -> Provider:
+        """A new one, for the asker's tenant or shared. `Invalid`, `Conflict`, `Denied`; `mark` as of the ledger."""
+        if shared and not asker.operator:
+            raise Denied("a provider that is shared by all tenants needs an operator of the installation")
+        self._check_url(change.url, trusted=asker.operator)
+        owner = None if shared else asker.tenant
+        return self._providers.create(owner, name, change._replace(trusted=asker.operator), mark=mark)
+
+    def change(self, asker: Asker, was: Provider, change: Change) -> Provider:
+        """Replace it as it was read. A URL without its password keeps the stored one only where it is the same URL."""
+        self._demand_right(asker, was)
+        url, password = without_password(change.url)
+        trusted = asker.operator or (was.trusted and url == was.url)
+        keeps = password is None and was.has_password and url == was.url
+        self._check_url(with_password(url, "kept") if keeps else change.url, trusted=trusted)
+        return self._providers.change(was, change._replace(trusted=trusted))
+
+    def delete(self, asker: Asker, name: str) -> Provider:
+        """Forget it; what it was. Campaigns that name it cannot send until they have another."""
+        was = self._providers.get(asker.tenant, name)
+        self._demand_right(asker, was)
+        self._providers.delete(was)
+        return was
+
+    def get(self, asker: Asker, name: str) -> Provider:
+        """The one that the asker means by the name; `NotFound`."""
+        return self._providers.get(asker.tenant, name)
+
+    def list(self, asker: Asker) -> Sequence[Provider]:
+        """All that may be used: own, shared, and the default."""
+        return self._providers.list(asker.tenant)
+
+    def test(self, asker: Asker, name: str) -> Sequence[Finding]:
+        """Connect, greet, encrypt and log in; nothing is sent. Within about half a minute."""
+        provider = self._providers.get(asker.tenant, name)
+        if provider.shared and not asker.operator:
+            raise Denied(f"the provider {name} is not this tenant's own: testing it needs an operator of the installation")
+        return self._examine(self._providers.means(asker.tenant, name))
+
+    def _demand_right(self, asker: Asker, provider: Provider) -> None:
+        if provider.name == DEFAULT_PROVIDER:
+            raise Conflict(f"the provider {DEFAULT_PROVIDER} is the setting POSTROOM_MAIL: it is changed there")
+        if provider.shared and not asker.operator:
+            raise Denied(
+                f"the provider {provider.name} is shared by all tenants: changing it needs an operator of the installation"
+            )
+
+    def _check_url(self, url: str, *, trusted: bool) -> None:
+        if len(url) > MAX_URL:
+            raise Invalid(f"a provider's URL of {len(url)} characters is too long: up to {MAX_URL}")
+        self._check(url, trusted)
+
+
+def url_of(url: str, password: str | None) -> str:
+    """A URL and a password that came apart. `Invalid`: it has one already, or no user for it."""
+    if password is None:
+        return url
+    if without_password(url)[1] is not None:
+        raise Invalid("the password is given twice: in the URL and beside it")
+    return with_password(url, encoded(password))
