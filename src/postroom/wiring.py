@@ -24,6 +24,7 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
 from postroom.ledger.keys import Keys
 from postroom.ledger.streams import Streams
+from postroom.ledger.senders import Senders
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
@@ -65,6 +66,7 @@ from postroom.services.inbox import InboxService
 from postroom.services.keys import ApiKeys
 from postroom.services.members import Members
 from postroom.services.rotation import Rotation
+from postroom.services.senders import SenderService
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.status import StatusService
 from postroom.services.suppression import Suppressions

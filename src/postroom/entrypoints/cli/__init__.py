@@ -6,15 +6,16 @@ import sys
 
 import typer
 
-from postroom.entrypoints.cli import client, inbox, key, secrets, suppress, tenant, user
+from postroom.entrypoints.cli import audit, client, inbox, key, secrets, sender, suppress, tenant, user
 from postroom.entrypoints.cli.backup import backup_command, restore_command
 from postroom.entrypoints.cli.campaign import campaign_app
 from postroom.entrypoints.cli.demo import demo_command
 from postroom.entrypoints.cli.doctor import doctor_command
 from postroom.entrypoints.cli.output import take_any_text
 from postroom.entrypoints.cli.send import send_command
+from postroom.entrypoints.cli.serve import serve_command
 from postroom.entrypoints.cli.session import exit_code, say
-from postroom.entrypoints.cli.worker import worker_command
+from postroom.entrypoints.cli.worker import door_command, inbox_command, timers_command, worker_command
 from postroom.errors import PostroomError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo_command)
+app.command("serve")(serve_command)
 app.command("send")(send_command)
 app.add_typer(campaign_app, name="campaign")
 app.add_typer(inbox.app, name="inbox")
@@ -32,11 +34,16 @@ app.add_typer(tenant.app, name="tenant")
 app.add_typer(user.app, name="user")
 app.add_typer(client.app, name="client")
 app.add_typer(key.app, name="key")
+app.add_typer(sender.app, name="sender")
 app.add_typer(secrets.app, name="secrets")
+app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("worker", hidden=True)(worker_command)
+app.command("timers", hidden=True)(timers_command)
+app.command("inbox-server", hidden=True)(inbox_command)
+app.command("door", hidden=True)(door_command)
 
 
 def main() -> None:

@@ -1,0 +1,84 @@
+"""`postroom sender`: addresses and domains that a tenant may send as."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
+from postroom.entrypoints.cli.session import FAILED, say, session
+from postroom.model.sender import SenderIdentity
+from postroom.model.tenant import DEFAULT_TENANT
+
+app = typer.Typer(help="Addresses and domains that a tenant may send as.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="An address, or a domain with all addresses in it and below it.")]
+OfTenant = Annotated[str, typer.Option("--tenant", help="Whose.")]
+
+
+@app.command()
+def add(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
+    """Enter a sender, and say which TXT record verifies it."""
+    with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
+        identity = postroom.senders.add(tenant, name)
+    if identity.verified_at is None:
+        say(f"put this TXT record into the DNS, then: postroom sender verify {identity.name}")
+        print_rows(("name", "text"), [(identity.record_name, identity.record_value)])
+    else:
+        say(f"{identity.name} is verified")
+
+
+@app.command("list")
+def list_senders(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
+    """List a tenant's senders."""
+    with session(data=data) as postroom:
+        senders, cursor = [], None
+        while True:
+            page = postroom.senders.list(tenant, cursor=cursor, limit=1_000)
+            senders += page.senders
+            cursor = page.cursor
+            if cursor is None:
+                break
+    if as_json:
+        print_json([asdict(identity) for identity in senders])
+        return
+    print_rows(("sender", "state", "since"), [_row(identity) for identity in senders])
+
+
+@app.command()
+def verify(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
+    """Ask the DNS whether the TXT record is there. Exit code 1: it is not."""
+    with session(data=data) as postroom:
+        identity = postroom.senders.verify(tenant, name)
+    if identity.finding:
+        say(identity.finding)
+        raise typer.Exit(FAILED)
+    say(f"{identity.name} is verified")
+
+
+@app.command()
+def vouch(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
+    """Take a sender on trust, without asking the DNS: you are the operator, and answer for it."""
+    with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
+        identity = postroom.senders.vouch(tenant, name, operator="command line")
+    say(f"{tenant} may send as {identity.name}")
+
+
+@app.command()
+def remove(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
+    """Remove a sender: nothing new is sent from it, campaigns under way go on."""
+    with session(data=data) as postroom:
+        postroom.senders.remove(tenant, name)
+    say("removed")
+
+
+def _row(identity: SenderIdentity) -> tuple[str, str, str]:
+    if identity.verified_at is None:
+        return identity.name, f"waiting: {identity.finding or 'not checked yet'}", ""
+    how = f"vouched for by {identity.vouched_by}" if identity.vouched_by else "verified by the DNS"
+    return identity.name, how, shown_time(identity.verified_at)

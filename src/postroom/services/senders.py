@@ -1,0 +1,68 @@
+"""Senders as people use them: entered, verified by a TXT record in the DNS or on an operator's word, removed.
+
+A sender once verified stays so, also where the record is later taken away: the DNS of others must not stop a campaign. Remove the
+sender to stop it. Asking again is harmless, and what was last found is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from postroom.clock import Clock
+from postroom.ledger.senders import SenderPage, Senders
+from postroom.model.sender import SenderIdentity, sender_name
+
+
+class Texts(Protocol):
+    """The part of the DNS that is asked."""
+
+    def txt(self, name: str) -> list[str]:
+        """Texts of a name; none where it does not exist. `Unavailable`: no answer."""
+        ...
+
+
+class SenderService:
+    """See the module's text."""
+
+    def __init__(self, senders: Senders, dns: Texts, clock: Clock) -> None:
+        self._senders = senders
+        self._dns = dns
+        self._clock = clock
+
+    def add(self, tenant: str, text: str) -> SenderIdentity:
+        """Enter an address or a domain. Again: harmless. `Invalid`: it is neither."""
+        return self._senders.add(tenant, sender_name(text))
+
+    def get(self, tenant: str, text: str) -> SenderIdentity:
+        """`NotFound`."""
+        return self._senders.get(tenant, sender_name(text))
+
+    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> SenderPage:
+        """By name."""
+        return self._senders.list(tenant, cursor=cursor, limit=limit)
+
+    def verify(self, tenant: str, text: str) -> SenderIdentity:
+        """Ask the DNS now, and note what it says. `Unavailable`: it does not answer; nothing is changed."""
+        identity = self._senders.get(tenant, sender_name(text))
+        texts = [found.strip() for found in self._dns.txt(identity.record_name)]
+        now = self._clock.now()
+        if identity.record_value in texts:
+            return self._senders.change(identity, verified_at=identity.verified_at or now, checked_at=now, finding="")
+        return self._senders.change(identity, checked_at=now, finding=_finding(identity, texts))
+
+    def vouch(self, tenant: str, text: str, *, operator: str) -> SenderIdentity:
+        """Take it on the operator's word, whether it was entered before or not."""
+        identity = self._senders.add(tenant, sender_name(text))
+        if identity.verified_at is not None:
+            return identity
+        return self._senders.change(identity, verified_at=self._clock.now(), vouched_by=operator, finding="")
+
+    def remove(self, tenant: str, text: str) -> SenderIdentity:
+        """`NotFound`."""
+        return self._senders.remove(tenant, sender_name(text))
+
+
+def _finding(identity: SenderIdentity, texts: list[str]) -> str:
+    if not texts:
+        return f"{identity.record_name} has no TXT record yet; a change of the DNS may take an hour to be seen"
+    return f"{identity.record_name} has {len(texts)} TXT records, and none of them is {identity.record_value}"
