@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from postroom.ledger.finish import Finish
 from postroom.ledger.keys import Keys
 from postroom.ledger.streams import Streams
 from postroom.ledger.senders import Senders
+from postroom.ledger.providers import ProviderMeans, Providers
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
@@ -54,6 +55,7 @@ from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.inbox import Inbox
 from postroom.platform.mail.port import Mailer
 from postroom.platform.mail.probe import examine_relay
+from postroom.platform.mail.reach import check, relay
 from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import parse_provider
@@ -63,6 +65,7 @@ from postroom.services.backup import BackupService
 from postroom.services.campaigns import CampaignService
 from postroom.services.doctor import Check, Doctor
 from postroom.services.inbox import InboxService
+from postroom.services.providers import ProviderService
 from postroom.services.keys import ApiKeys
 from postroom.services.members import Members
 from postroom.services.rotation import Rotation
@@ -76,6 +79,8 @@ INBOX = "inbox:"
 DEFAULT_PROVIDER = "default"
 """The provider of a campaign that names none: the setting POSTROOM_MAIL, as it is when the mail leaves."""
 
+_TEST_S = 20.0
+"""For a relay that is tested while a caller waits: less than a call may take."""
 _HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/rejected/.+|export.*))")
 """Objects that are stored encrypted."""
 
@@ -97,6 +102,8 @@ class Postroom:
     feed: SqliteFeed
     journals: FileJournals
     tenants: Tenants
+    providers: Providers
+    provider_verbs: ProviderService
     memberships: Memberships
     members: Members
     api_keys: ApiKeys
@@ -168,10 +175,11 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
         timers, workflows = SqliteTimers(control, clock), SqliteWorkflows(control, clock)
         messages, journals = SqliteMessages(ledgers), FileJournals(data / "journals", clock)
         tenants, campaigns, suppression = Tenants(tables, clock), Campaigns(tables, clock), Suppression(tables, clock)
+        providers = Providers(tables, secrets, clock, default_url=settings.mail)
         composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain)
         memberships, api_keys = Memberships(tables, clock), Keys(tables, clock)
         issuer = None if settings.issuer else Issuer(tables, secrets, clock, url=settings.door_url)
-        sealed = [("objects", objects.reseal), *([("sign-in", issuer.reseal)] if issuer else [])]
+        sealed = [("objects", objects.reseal), ("providers", providers.reseal), *([("sign-in", issuer.reseal)] if issuer else [])]
         contents, singles = Contents(objects), Singles(composing, tenants, objects)
         streams = Streams(messages, workflows, queues)
         stores = Stores(
@@ -202,6 +210,8 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             feed=SqliteFeed(ledgers),
             journals=journals,
             tenants=tenants,
+            providers=providers,
+            provider_verbs=ProviderService(providers, check=lambda url, trusted: check(url, trusted=trusted), examine=_examined),
             memberships=memberships,
             members=Members(memberships),
             api_keys=ApiKeys(api_keys, clock),
@@ -237,9 +247,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
                 clock=clock,
             ),
             scheduler=Scheduler(campaigns, streams, timers=timers, workflows=workflows, clock=clock),
-            sender=Sender(
-                stores, partial(_way_out, settings), options, single_provider=lambda _tenant: DEFAULT_PROVIDER, clock=clock
-            ),
+            sender=Sender(stores, partial(_way_out, providers), options, single_provider=providers.for_single, clock=clock),
         )
 
 
@@ -276,16 +284,22 @@ def usual_policies(settings: Settings) -> Policies:
     )
 
 
-def _way_out(settings: Settings, _tenant: str, provider: str) -> WayOut:
-    """How a campaign's or a tenant's mail leaves."""
-    return WayOut(provider, Limit(), partial(_mailer, settings.mail if provider == DEFAULT_PROVIDER else provider))
+def _way_out(providers: Providers, tenant: str, provider: str) -> WayOut:
+    """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
+    means = ProviderMeans(provider, provider, Limit(), None, trusted=True) if ":" in provider else providers.means(tenant, provider)
+    return WayOut(means.id, means.limit, partial(_mailer, means))
 
 
-def _mailer(url: str) -> Mailer:
+def _mailer(means: ProviderMeans) -> Mailer:
     """A new mailer for a provider."""
-    if url == INBOX:
+    if means.url == INBOX:
         raise Unsupported("the built-in inbox is not running in this process: start the campaign with `postroom send`")
-    return SmtpMailer(parse_provider(url))
+    config = relay(means.url, trusted=means.trusted)
+    return SmtpMailer(replace(config, connections=means.connections or config.connections))
+
+
+def _examined(means: ProviderMeans) -> list[Finding]:
+    return list(_no_relay() if means.url == INBOX else examine_relay(relay(means.url, trusted=means.trusted), within_s=_TEST_S))
 
 
 def backups(settings: Settings) -> BackupService:
