@@ -23,9 +23,9 @@ from postroom.ledger.audit import AuditLog
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
 from postroom.ledger.keys import Keys
+from postroom.ledger.providers import ProviderMeans, Providers
 from postroom.ledger.streams import Streams
 from postroom.ledger.senders import Senders
-from postroom.ledger.providers import ProviderMeans, Providers
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
@@ -65,9 +65,9 @@ from postroom.services.backup import BackupService
 from postroom.services.campaigns import CampaignService
 from postroom.services.doctor import Check, Doctor
 from postroom.services.inbox import InboxService
-from postroom.services.providers import ProviderService
 from postroom.services.keys import ApiKeys
 from postroom.services.members import Members
+from postroom.services.providers import ProviderService
 from postroom.services.rotation import Rotation
 from postroom.services.senders import SenderService
 from postroom.services.sending_domain import examine as examine_domain
@@ -286,7 +286,8 @@ def usual_policies(settings: Settings) -> Policies:
 
 def _way_out(providers: Providers, tenant: str, provider: str) -> WayOut:
     """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
-    means = ProviderMeans(provider, provider, Limit(), None, trusted=True) if ":" in provider else providers.means(tenant, provider)
+    given = ":" in provider
+    means = ProviderMeans(provider, provider, Limit(), None, trusted=True) if given else providers.means(tenant, provider)
     return WayOut(means.id, means.limit, partial(_mailer, means))
 
 
