@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import itemgetter
+from typing import NamedTuple
 
 from postroom.errors import Invalid
 
@@ -59,14 +60,24 @@ class Tag:
         return f"{{% {self.body} %}}" if self.kind is TagKind.BLOCK else f"{{{{ {self.body} }}}}"
 
 
+class Origin(NamedTuple):
+    """Where a stretch of a skeleton's text comes from."""
+
+    position: int
+    """Where it begins in the skeleton's text."""
+    source: int
+    """Where it began in the author's template."""
+    line: int
+
+
 @dataclass(slots=True)
 class Skeleton:
     """A template taken apart. `text` may be edited freely as long as its places are kept whole."""
 
     text: str
     tags: list[Tag]
-    origins: list[tuple[int, int]] = field(default_factory=list, repr=False)
-    """Where in `text` each stretch begins, and where it stood in the author's template; only as long as `text` is unedited."""
+    origins: list[Origin] = field(default_factory=list, repr=False)
+    """Of each stretch of `text`, in order; only as long as it is unedited."""
 
     def add(self, tag: Tag) -> str:
         """A new tag; the answer is its place, to be put into `text`."""
@@ -86,7 +97,10 @@ class Skeleton:
         return "".join(verbatim(piece) if isinstance(piece, str) else piece.source for piece in self.pieces())
 
     def line_at(self, position: int) -> int:
-        """The line in the author's template, from the last tag before `position`: tags and comments may have had lines."""
+        """The line in the author's template; of an edited text from the last tag before, as tags may have had lines."""
+        if self.origins:
+            origin = self._origin(position)
+            return origin.line + self.text.count("\n", origin.position, position)
         end = self.text.rfind("\x00", 0, position) + 1
         if not end:
             return self.text.count("\n", 0, position) + 1
@@ -95,9 +109,11 @@ class Skeleton:
 
     def source_at(self, position: int) -> int:
         """Where in the author's (cleaned) template a position of the unedited `text` stood."""
-        found = max(0, bisect_right(self.origins, position, key=itemgetter(0)) - 1)
-        start, origin = self.origins[found]
-        return origin + position - start
+        origin = self._origin(position)
+        return origin.source + position - origin.position
+
+    def _origin(self, position: int) -> Origin:
+        return self.origins[max(0, bisect_right(self.origins, position, key=itemgetter(0)) - 1)]
 
     def with_text(self, text: str) -> Skeleton:
         """Another text over a copy of the same tags."""
@@ -117,7 +133,8 @@ def take_apart(source: str, *, part: str) -> Skeleton:
 
     def keep(text: str, origin: int) -> None:
         nonlocal size
-        skeleton.origins.append((size, origin))
+        last = skeleton.origins[-1] if skeleton.origins else Origin(0, 0, 1)
+        skeleton.origins.append(Origin(size, origin, last.line + source.count("\n", last.source, origin)))
         pieces.append(text)
         size += len(text)
 

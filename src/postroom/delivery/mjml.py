@@ -20,6 +20,7 @@ PART = "MJML template"
 
 _MJML = re.compile(r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--(?:(?!-->).)*+-->\s*+)*+<mjml[\s>]", re.DOTALL)
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
+_POSITION = re.compile(r" at position (\d+):\d+")
 MAX_DEPTH = 50
 """Elements in elements: the compiler recurses, and overflows the stack of the process somewhere above a thousand."""
 
@@ -38,7 +39,8 @@ def compile_mjml(source: str) -> str:
     try:
         html = mjml2html(swapped, fonts={})
     except ValueError as problem:
-        raise Invalid(f"{PART}: {_cleaned(str(problem), word)}; compare it with the MJML reference.") from problem
+        where = _where(str(problem), swapped, skeleton, word)
+        raise Invalid(f"{PART}{where}: {_cleaned(str(problem), word)}; compare it with the MJML reference.") from problem
     unknown = re.search(r"<(mj-[\w-]+)", html)
     if unknown:
         raise Invalid(f"{PART}, line {_line_of(skeleton, f'<{unknown[1]}')}: there is no element <{unknown[1]}>.")
@@ -53,8 +55,13 @@ def _unused_word(text: str) -> str:
     return word
 
 
+def _places(swapped: str, word: str) -> str:
+    """The tags' places back for their words."""
+    return re.sub(rf"{word}(\d+)z", "\x00\\1\x00", swapped)
+
+
 def _put_back(skeleton: Skeleton, html: str, word: str) -> Skeleton:
-    text = re.sub(rf"{word}(\d+)z", "\x00\\1\x00", html.replace("\x00", ""))
+    text = _places(html.replace("\x00", ""), word)
     there = {int(number) for number in PLACE.findall(text)}
     for number, tag in enumerate(skeleton.tags):
         if number not in there:
@@ -103,10 +110,20 @@ def _match(skeleton: Skeleton, piece: markup.Piece, opened: list[tuple[str, int]
         raise Invalid(f"{PART}, line {skeleton.line_at(piece.start)}: </{piece.name}> closes nothing: {still}.")
 
 
+def _where(problem: str, swapped: str, skeleton: Skeleton, word: str) -> str:
+    """The line, where the compiler tells a position: a range of bytes in what it was given."""
+    told = _POSITION.search(problem)
+    if not told:
+        return ""
+    before = swapped.encode()[: int(told[1])].decode(errors="ignore")
+    space = len(swapped) - len(swapped[len(before) :].lstrip()) - len(before)
+    return f", line {skeleton.line_at(len(_places(before, word)) + space)}"
+
+
 def _line_of(skeleton: Skeleton, text: str) -> int:
     return skeleton.line_at(max(0, skeleton.text.find(text)))
 
 
 def _cleaned(problem: str, word: str) -> str:
     """The compiler's words, without ours."""
-    return re.sub(rf"{word}\d+z", "{{…}}", problem).strip()[:200]
+    return re.sub(rf"{word}\d+z", "{{…}}", _POSITION.sub("", problem)).strip()[:200]

@@ -1,0 +1,188 @@
+"""Makes of what an author wrote what is sent, and says what is wrong with it: errors refuse it, warnings are kept with it.
+
+The template is compiled exactly as a campaign's is (delivery.composing), for a recipient nobody is. Which variables are
+required is found by trying: all have a value but one, and the message is made or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+from postroom.clock import Clock
+from postroom.delivery import markup, review
+from postroom.delivery.compose import RowError
+from postroom.delivery.composing import Composing
+from postroom.delivery.inlining import Left, inline
+from postroom.delivery.lexer import cleaned, take_apart
+from postroom.delivery.mjml import PART as MJML_PART
+from postroom.delivery.mjml import compile_mjml
+from postroom.delivery.templates import Source, read
+from postroom.delivery.tracking import PART
+from postroom.errors import Invalid, TooLarge
+from postroom.model.campaign import MissingPolicy
+from postroom.model.template import (
+    MAX_SUBJECT,
+    CheckedTemplate,
+    Language,
+    Severity,
+    TemplateFinding,
+    TemplateSource,
+    Variable,
+)
+from postroom.services.template_findings import finding_of, sentence
+from postroom.services.template_rendering import STAND_IN_URL, Parts, Rendering
+
+MAX_TRIED = 100
+"""Variables: those beyond are said to be required."""
+MAX_SECONDS = 0.5
+"""Of trying them."""
+
+Made = TypeVar("Made")
+
+
+class TemplateRefused(Invalid):
+    """The template has errors: they are in `findings`, with the warnings, as JSON values."""
+
+    def __init__(self, findings: Iterable[TemplateFinding]) -> None:
+        self.found = tuple(findings)
+        self.findings: list[dict[str, object]] = [finding._asdict() for finding in self.found]
+        errors = [finding for finding in self.found if finding.severity is Severity.ERROR]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        super().__init__(f"{sentence(errors[0])}{more}")
+
+
+@dataclass(slots=True)
+class _Work:
+    source: TemplateSource
+    findings: list[TemplateFinding] = field(default_factory=list)
+
+    def attempt(self, part: str, make: Callable[[], Made]) -> Made | None:
+        """None: it failed, and the finding says why."""
+        try:
+            return make()
+        except Invalid as problem:
+            self.findings.append(finding_of(problem, part, self.source))
+            return None
+
+    @property
+    def failed(self) -> bool:
+        return any(finding.severity is Severity.ERROR for finding in self.findings)
+
+    def warn(self, code: str, message: str, hint: str, where: tuple[int, int] | None = None) -> None:
+        line, column = where or (None, None)
+        part = self.source.language.value
+        self.findings.append(TemplateFinding(Severity.WARNING, code, part, message, hint, line, column))
+
+
+def tidy(source: TemplateSource) -> TemplateSource:
+    """Line ends as LF, control characters dropped: what is stored, and what lines and columns are counted in."""
+    text = None if source.text is None or not source.text.strip() else cleaned(source.text)
+    return replace(source, body=cleaned(source.body), text=text, subject=" ".join(cleaned(source.subject).split()))
+
+
+def check(source: TemplateSource, tenant: str, *, composing: Composing, clock: Clock) -> CheckedTemplate:
+    """Of a `tidy` source. `TemplateRefused`."""
+    work, part = _Work(source), source.language.value
+    subject = work.attempt("subject", partial(_read_subject, source.subject))
+    if source.text is not None:
+        work.attempt("text", partial(read, source.text, part="text template"))
+    body = work.attempt(part, partial(_read_body, source))
+    html = work.attempt(part, partial(_compiled, source)) if body else None
+    if subject is None or body is None or html is None or work.failed:
+        raise TemplateRefused(work.findings)
+    as_written = Parts(source.subject, source.body, source.text)  # so that lines are the author's, of MJML too
+    work.attempt(part, partial(Rendering, as_written, tenant, composing=composing, public_url=STAND_IN_URL))
+    if work.failed:
+        raise TemplateRefused(work.findings)
+    work.findings += review.review_subject(subject)
+    work.findings += list(review.review_body(source.body, body, source.language))[: review.MAX_FINDINGS]
+    parts = Parts(source.subject, _inlined(work, html), source.text)
+    rendering = work.attempt(part, partial(Rendering, parts, tenant, composing=composing, public_url=STAND_IN_URL))
+    if rendering is None:
+        raise TemplateRefused(work.findings)
+    _warn_without_public_url(work, parts, tenant, composing)
+    unsubscribes = "unsubscribe_url" in read(parts.html, part=PART).variables
+    size = _size(rendering, parts)
+    work.findings += review.review_whole(part, size, unsubscribes=unsubscribes)
+    found = _variables(parts, rendering.names, tenant, composing=composing, clock=clock)
+    return CheckedTemplate(source, parts.html, found, tuple(work.findings), size)
+
+
+def _read_subject(subject: str) -> Source:
+    if len(subject) > MAX_SUBJECT:
+        raise TooLarge(f"subject: {len(subject)} characters; it may have {MAX_SUBJECT}.")
+    return read(subject, part="subject")
+
+
+def _read_body(source: TemplateSource) -> Source:
+    mjml = source.language is Language.MJML
+    found = read(source.body, part=MJML_PART if mjml else PART)
+    if not mjml:
+        markup.check(found.skeleton, part=PART)
+    return found
+
+
+def _compiled(source: TemplateSource) -> str:
+    return compile_mjml(source.body) if source.language is Language.MJML else source.body
+
+
+def _inlined(work: _Work, html: str) -> str:
+    """With its styles in its elements, where that is wanted."""
+    if not work.source.inline_css:
+        return html
+    result = inline(html)
+    for left in result.left:
+        hint = "it still works where mail readers know <style>; inline_css: false says that this is meant"
+        work.warn("not-inlined", left.why, hint, _place_of(work, html, left))
+    return result.html
+
+
+def _place_of(work: _Work, html: str, left: Left) -> tuple[int, int] | None:
+    """Known for HTML; of MJML, only its compiled form was looked at."""
+    if work.source.language is Language.MJML:
+        return None
+    return review.place(html, take_apart(cleaned(html), part=PART).source_at(left.position))
+
+
+def _warn_without_public_url(work: _Work, parts: Parts, tenant: str, composing: Composing) -> None:
+    if composing.public_url is not None:
+        return
+    try:
+        Rendering(parts, tenant, composing=composing, public_url=None)
+    except Invalid:
+        work.warn(
+            "no-public-url",
+            "unsubscribe_url is put out, and this installation has none: campaigns with this template are refused",
+            "set POSTROOM_PUBLIC_URL, or write {% if unsubscribe_url %} around it",
+        )
+
+
+def _size(rendering: Rendering, parts: Parts) -> int:
+    try:
+        return len(rendering.render({name: name for name in rendering.names}).html.encode())
+    except RowError:  # a made-up value was not what the template computes with
+        return len(parts.html.encode())
+
+
+def _variables(parts: Parts, names: tuple[str, ...], tenant: str, *, composing: Composing, clock: Clock) -> tuple[Variable, ...]:
+    strict = Rendering(parts, tenant, composing=composing, missing=MissingPolicy.ERROR, public_url=STAND_IN_URL)
+    values = dict.fromkeys(names, "1")
+    until = clock.monotonic() + MAX_SECONDS
+    if not _is_made(strict, values):  # whatever is left out then, nothing can be told
+        return tuple(Variable(name, required=True) for name in names)
+
+    def required(at: int, name: str) -> bool:
+        return at >= MAX_TRIED or clock.monotonic() > until or not _is_made(strict, {**values, name: ""})
+
+    return tuple(Variable(name, required=required(at, name)) for at, name in enumerate(names))
+
+
+def _is_made(rendering: Rendering, values: dict[str, str]) -> bool:
+    try:
+        rendering.render(values)
+    except RowError:
+        return False
+    return True

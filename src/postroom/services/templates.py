@@ -1,0 +1,257 @@
+"""Templates as people use them: written, saved as ever new versions, compared, taken back, put away; nothing is ever lost.
+
+A save checks what was written (services.template_checking) and makes a version that never changes; what a campaign was made from
+can always be read again. A save that changes nothing makes none, so that saving again after a lost answer is harmless. Of two who
+save at once one wins, and the other is told (`Conflict`). What a crash leaves is said in services.template_records.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from threading import Lock
+
+from postroom.clock import Clock
+from postroom.delivery.compose import RowError
+from postroom.delivery.composing import Composing
+from postroom.errors import Conflict, Invalid
+from postroom.model import ids
+from postroom.model.template import (
+    MAX_NAME,
+    MAX_NOTE,
+    CheckedTemplate,
+    NewTemplate,
+    Template,
+    TemplateContent,
+    TemplateVersion,
+)
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.tables import Tables
+from postroom.services.template_checking import check, tidy
+from postroom.services.template_diff import PartDiff, compare
+from postroom.services.template_records import TemplatePage, TemplateRecords, VersionPage, digest_of
+from postroom.services.template_rendering import STAND_IN_URL, Parts, Rendered, Rendering
+
+MAX_CACHED = 8_000_000
+"""Characters of contents kept in memory: a version never changes, so what is kept stays true."""
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A template rendered for one row."""
+
+    rendered: Rendered
+    missing: tuple[str, ...]
+    """Required variables that the row does not have."""
+    size: int
+    """Bytes of the HTML."""
+    checked: CheckedTemplate
+
+
+class TemplateService:
+    """See the module's text. Every method answers `NotFound` for another tenant's id as for nobody's."""
+
+    def __init__(self, tables: Tables, objects: Objects, clock: Clock, composing: Composing) -> None:
+        self._records = TemplateRecords(tables, objects)
+        self._clock = clock
+        self._composing = composing
+        self._contents: OrderedDict[tuple[str, str, int], TemplateContent] = OrderedDict()
+        self._lock = Lock()
+
+    def new_id(self) -> str:
+        """An id nobody has; ids sort by age."""
+        return ids.campaign_id(self._clock.now(), self._clock.random(5))
+
+    def create(self, tenant: str, id: str, new: NewTemplate, author: str) -> Template:  # noqa: A002
+        """Version 1 of a new template. With an id that exists: what is there. `TemplateRefused`; `Invalid` for its name."""
+        checked = self.validate(tenant, new)
+        now = self._clock.now()
+        template = Template(
+            id=id,
+            name=_name(new.name),
+            version=1,
+            subject=checked.source.subject,
+            language=checked.source.language,
+            inline_css=checked.source.inline_css,
+            archived=False,
+            created_at=now,
+            created_by=author,
+            updated_at=now,
+            updated_by=author,
+        )
+        try:
+            return self._records.put(tenant, template, self._version(tenant, template, checked, new.note))
+        except Conflict:  # the first try got here, and its answer was lost
+            return self._records.get(tenant, id)
+
+    def get(self, tenant: str, id: str) -> Template:  # noqa: A002
+        """The record."""
+        return self._records.get(tenant, id)
+
+    def list(
+        self,
+        tenant: str,
+        *,
+        archived: bool | None = False,
+        prefix: str = "",
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> TemplatePage:
+        """Newest first; `archived` None: both. `prefix` is the beginning of names, in any case. `Invalid`: no cursor."""
+        prefix = prefix.casefold()
+
+        def wanted(template: Template) -> bool:
+            return (archived is None or template.archived is archived) and template.name.casefold().startswith(prefix)
+
+        return self._records.list(tenant, wanted, cursor=cursor, limit=limit)
+
+    def save(
+        self,
+        tenant: str,
+        id: str,  # noqa: A002
+        new: NewTemplate,
+        *,
+        author: str,
+        if_version: int | None = None,
+    ) -> Template:
+        """A new version, unless nothing but the name changed. `if_version`: the `revision` it was read with.
+
+        `Conflict`: it is archived, or somebody else saved meanwhile. `TemplateRefused`."""
+        template = self._open(tenant, id, if_version)
+        checked = self.validate(tenant, new)
+        named = replace(template, name=_name(new.name), updated_at=self._clock.now(), updated_by=author)
+        source = checked.source
+        if self._records.version(tenant, id, template.version).digest == digest_of(source):
+            return template if named.name == template.name else self._records.put(tenant, named)
+        saved = replace(
+            named,
+            version=template.version + 1,
+            subject=source.subject,
+            language=source.language,
+            inline_css=source.inline_css,
+        )
+        return self._records.put(tenant, saved, self._version(tenant, saved, checked, new.note))
+
+    def rollback(self, tenant: str, id: str, version: int, *, author: str, if_version: int | None = None) -> Template:  # noqa: A002
+        """A new version that equals an older one, and says so. `NotFound`: there is none of that number."""
+        template = self._open(tenant, id, if_version)
+        old = self._records.version(tenant, id, version)
+        if old.digest == self._records.version(tenant, id, template.version).digest:
+            return template
+        saved = replace(
+            template,
+            version=template.version + 1,
+            subject=old.subject,
+            language=old.language,
+            inline_css=self._records.load(old).source.inline_css,
+            updated_at=self._clock.now(),
+            updated_by=author,
+        )
+        note = f"back to version {version}"
+        again = replace(old, number=saved.version, author=author, saved_at=saved.updated_at, note=note)
+        return self._records.put(tenant, saved, again)
+
+    def archive(self, tenant: str, id: str, *, author: str, archived: bool = True) -> Template:  # noqa: A002
+        """Put away, or back: hidden in lists, not to be changed; whoever names it can still read it. Again: harmless."""
+        for _ in range(_TRIES):
+            template = self._records.get(tenant, id)
+            if template.archived is archived:
+                return template
+            try:
+                now = self._clock.now()
+                return self._records.put(tenant, replace(template, archived=archived, updated_at=now, updated_by=author))
+            except Conflict:  # somebody saved it since: look again
+                continue
+        raise Conflict(f"template {id} is being changed by others all the time; try again")
+
+    def versions(self, tenant: str, id: str, *, cursor: str | None = None, limit: int = 100) -> VersionPage:  # noqa: A002
+        """All saves, newest first."""
+        self._records.get(tenant, id)
+        return self._records.versions(tenant, id, cursor=cursor, limit=limit)
+
+    def version(self, tenant: str, id: str, number: int | None = None) -> tuple[TemplateVersion, CheckedTemplate]:  # noqa: A002
+        """One save and all it holds; None: the newest."""
+        found = self._records.version(tenant, id, number or self._records.get(tenant, id).version)
+        return found, self._records.load(found)
+
+    def content(self, tenant: str, id: str, version: int | None = None) -> TemplateContent:  # noqa: A002
+        """What messages are composed from; None: the newest version. Also of an archived template."""
+        number = version or self._records.get(tenant, id).version
+        key = (tenant, id, number)
+        with self._lock:
+            if key in self._contents:
+                self._contents.move_to_end(key)
+                return self._contents[key]
+        checked = self._records.load(self._records.version(tenant, id, number))
+        content = TemplateContent(id, number, checked.source.subject, checked.html, checked.source.text)
+        self._remember(key, content)
+        return content
+
+    def diff(self, tenant: str, id: str, before: int, after: int) -> tuple[PartDiff, ...]:  # noqa: A002
+        """The parts that differ between two versions."""
+        old, new = (self._records.load(self._records.version(tenant, id, number)) for number in (before, after))
+        return compare(old.source, new.source, names=(f"version {before}", f"version {after}"))
+
+    def validate(self, tenant: str, new: NewTemplate) -> CheckedTemplate:
+        """What a save would make, nothing stored. `TemplateRefused` with all that is wrong."""
+        if (new.html is None) == (new.mjml is None):
+            raise Invalid("give a template either html or mjml")
+        return check(tidy(new.source), tenant, composing=self._composing, clock=self._clock)
+
+    def preview(self, tenant: str, checked: CheckedTemplate, values: Mapping[str, str]) -> Preview:
+        """For one row. `Invalid` where a message could not be made of it."""
+        parts = Parts(checked.source.subject, checked.html, checked.source.text)
+        try:
+            rendered = self._rendering(parts, tenant).render(values)
+        except RowError as problem:
+            raise Invalid(str(problem).removeprefix("Row at line 1: ")) from problem
+        missing = tuple(name for name, required in checked.variables if required and not values.get(name))
+        return Preview(rendered, missing, len(rendered.html.encode()), checked)
+
+    def _rendering(self, parts: Parts, tenant: str) -> Rendering:
+        url = self._composing.public_url
+        try:
+            return Rendering(parts, tenant, composing=self._composing, public_url=url)
+        except Invalid:
+            if url is not None:
+                raise
+            return Rendering(parts, tenant, composing=self._composing, public_url=STAND_IN_URL)
+
+    def _open(self, tenant: str, id: str, if_version: int | None) -> Template:  # noqa: A002
+        template = self._records.get(tenant, id)
+        if if_version is not None and template.revision != if_version:
+            raise Conflict(f"template {id} was changed since you read it: read it again")
+        if template.archived:
+            raise Conflict(f"template {id} is archived: unarchive it to change it")
+        return template
+
+    def _version(self, tenant: str, template: Template, checked: CheckedTemplate, note: str) -> TemplateVersion:
+        return TemplateVersion(
+            number=template.version,
+            author=template.updated_by,
+            saved_at=template.updated_at,
+            note=note[:MAX_NOTE],
+            subject=checked.source.subject,
+            language=checked.source.language,
+            digest=digest_of(checked.source),
+            body_key=self._records.store(tenant, template.id, template.version, checked),
+        )
+
+    def _remember(self, key: tuple[str, str, int], content: TemplateContent) -> None:
+        with self._lock:
+            self._contents[key] = content
+            while len(self._contents) > 1 and sum(map(_size, self._contents.values())) > MAX_CACHED:
+                self._contents.popitem(last=False)
+
+
+def _size(content: TemplateContent) -> int:
+    return len(content.html) + len(content.text or "")
+
+
+def _name(text: str) -> str:
+    name = " ".join(text.split())
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise Invalid(f"a template's name has 1 to {MAX_NAME} printable characters")
+    return name
