@@ -24,8 +24,8 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
 from postroom.ledger.keys import Keys
 from postroom.ledger.providers import ProviderMeans, Providers
-from postroom.ledger.streams import Streams
 from postroom.ledger.senders import Senders
+from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
@@ -108,6 +108,9 @@ class Postroom:
     members: Members
     api_keys: ApiKeys
     authenticator: TokenAuthenticator
+    audit: AuditLog
+    sender_identities: Senders
+    senders: SenderService
     issuer: Issuer | None
     """None: people sign in at an issuer of others (POSTROOM_ISSUER)."""
     records: Campaigns
@@ -177,6 +180,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
         tenants, campaigns, suppression = Tenants(tables, clock), Campaigns(tables, clock), Suppression(tables, clock)
         providers = Providers(tables, secrets, clock, default_url=settings.mail)
         composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain)
+        identities = Senders(tables, clock)
         memberships, api_keys = Memberships(tables, clock), Keys(tables, clock)
         issuer = None if settings.issuer else Issuer(tables, secrets, clock, url=settings.door_url)
         sealed = [("objects", objects.reseal), ("providers", providers.reseal), *([("sign-in", issuer.reseal)] if issuer else [])]
@@ -216,6 +220,9 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             members=Members(memberships),
             api_keys=ApiKeys(api_keys, clock),
             authenticator=_authenticator(settings, issuer, memberships=memberships, keys=api_keys, tenants=tenants, clock=clock),
+            audit=AuditLog(tables, secrets, clock),
+            sender_identities=identities,
+            senders=SenderService(identities, Resolver(), clock),
             issuer=issuer,
             records=campaigns,
             checkpoints=Checkpoints(tables),
