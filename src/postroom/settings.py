@@ -100,6 +100,14 @@ def _mail(text: str) -> str:
     raise _Refused("not a way for mail to leave")
 
 
+def _issuer(text: str) -> str:
+    """As it is: with or without a slash at its end are two issuers."""
+    parts = urlsplit(_public_url(text))
+    if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise _Refused("its keys would come unprotected")
+    return text
+
+
 def _public_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
@@ -280,8 +288,8 @@ KINDS = {
         "Calls a second that one tenant may make; an API key has half of it, an address without credentials a tenth.",
     ),
     "issuer": Kind(
-        _public_url,
-        "an https URL",
+        _issuer,
+        "an https URL (http on this machine only), to the letter as the provider spells it",
         "none: the built-in issuer",
         "An OpenID Connect provider whose access tokens are accepted instead of the built-in issuer's, such as an Amazon Cognito "
         "user pool. Its keys are found through `/.well-known/openid-configuration`.",
@@ -290,7 +298,8 @@ KINDS = {
         _words,
         "words, with commas",
         "none",
-        "With `issuer`: whose tokens are accepted. One of them must stand in the token's `aud`, or be its `client_id`.",
+        "With `issuer`, and needed there: whose tokens are accepted. One of them must stand in the token's `aud` or, where the "
+        "token has no `aud`, be its `client_id`.",
     ),
     "master_key": Kind(
         _master_keys,

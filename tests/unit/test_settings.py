@@ -105,6 +105,7 @@ def test_aws_says_that_it_comes_later() -> None:
         ({"POSTROOM_LEASE": "20"}, "lease", 20.0),
         ({"POSTROOM_GIVE_UP_AFTER": "1.5 H"}, "give_up_after", 5_400.0),
         ({"POSTROOM_PUBLIC_URL": "https://mail.example/x/"}, "public_url", "https://mail.example/x"),
+        ({"POSTROOM_ISSUER": "https://id.example/"}, "issuer", "https://id.example/"),
         ({"POSTROOM_BOUNCE_DOMAIN": "Bounce.Example."}, "bounce_domain", "bounce.example"),
         ({"POSTROOM_MAIL": "smtp://u:p@relay.example:587?tls=starttls"}, "mail", "smtp://u:p@relay.example:587?tls=starttls"),
     ],

@@ -1,0 +1,73 @@
+"""An installation as it is opened: its own issuer's tokens and its keys open the door, other tokens of the same issuer do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from postroom.errors import Invalid, Unauthenticated
+from postroom.issuer.grants import Grant
+from postroom.model.access import Kind, Membership, Principal, Role, Service
+from postroom.services.keys import ApiKeys
+from postroom.settings import Settings
+from postroom.wiring import Postroom, open_postroom
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def postroom(tmp_path: Path) -> Iterator[Postroom]:
+    with open_postroom(Settings(data=tmp_path)) as opened:
+        yield opened
+
+
+def who(postroom: Postroom, credential: str) -> Principal:
+    return anyio.run(postroom.authenticator.authenticate, f"Bearer {credential}")
+
+
+def test_a_token_of_the_built_in_issuer_opens_the_door(postroom: Postroom) -> None:
+    issuer = postroom.issuer
+    assert issuer is not None
+    postroom.memberships.grant(Membership(issuer.membership_issuer, "ann", "default", Role.EDITOR, "ann@a.example"))
+    token = issuer.tokens.access("ann", client="console", scope=("openid",))
+    assert who(postroom, token) == Principal(Kind.USER, "ann", "ann@a.example", "default", Role.EDITOR)
+
+
+def test_a_program_of_the_built_in_issuer_is_a_client(postroom: Postroom) -> None:
+    issuer = postroom.issuer
+    assert issuer is not None
+    postroom.memberships.grant(Membership(issuer.membership_issuer, "c1", "default", Role.SENDER, "nightly"))
+    assert who(postroom, issuer.tokens.access("c1", client="c1", scope=())).kind is Kind.CLIENT
+
+
+def test_an_id_token_of_the_built_in_issuer_does_not(postroom: Postroom) -> None:
+    issuer = postroom.issuer
+    assert issuer is not None
+    postroom.memberships.grant(Membership(issuer.membership_issuer, "ann", "default", Role.EDITOR, "ann@a.example"))
+    grant = Grant(
+        client="postroom", subject="ann", epoch=1, scope=("openid",), signed_in_at=postroom.clock.now(), methods=("pwd",)
+    )
+    with pytest.raises(Unauthenticated):
+        who(postroom, issuer.tokens.identity(grant, email="ann@a.example"))
+
+
+def test_a_key_of_the_installation_opens_the_door(postroom: Postroom) -> None:
+    operator = Principal(Kind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
+    keys: ApiKeys = postroom.api_keys
+    made = keys.create(operator, "shop", role=Role.SENDER, scopes=frozenset({Service.MESSAGES}), days=1)
+    found = who(postroom, made.text)
+    assert (found.kind, found.role, found.operator, found.scopes) == (Kind.KEY, Role.SENDER, False, frozenset({"messages"}))
+
+
+def test_a_foreign_issuer_needs_an_audience(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="POSTROOM_AUDIENCE"), open_postroom(Settings(data=tmp_path, issuer="https://id.example")):
+        pass
+
+
+def test_every_role_and_service_is_explained() -> None:
+    page = (ROOT / "docs/reference/access.md").read_text("utf-8")
+    assert all(f"| `{role}` |" in page for role in Role)
+    assert " ".join(f"`{service}`" for service in Service) in page
