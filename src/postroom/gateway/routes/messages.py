@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from postroom.errors import NotFound
 from postroom.gateway.access import Sender, Viewer
 from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.problems import kind_of
@@ -99,8 +100,11 @@ def template_test_routes(service: MessageService, default_from: Callable[[str], 
             MessageRequest(to=to, from_=from_, template_id=id, template_version=body.version, variables=dict(body.variables))
             for to in body.to
         ]
-        seed = steps.once("seed", service.new_seed)
-        return MessageResults(results=list(map(_result, service.submit(who.tenant, requests, seed=seed))))
+        results = service.submit(who.tenant, requests, seed=steps.once("seed", service.new_seed))
+        for result in results:
+            if isinstance(result, Refused) and isinstance(result.error, NotFound):  # the same for all: there is no such template
+                raise result.error
+        return MessageResults(results=list(map(_result, results)))
 
     return router
 

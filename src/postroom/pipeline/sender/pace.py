@@ -23,8 +23,19 @@ _LINE = 32  # a limited campaign keeps the mailer's line this short, so that a s
 class Pace:
     """Yields groups' messages as the buckets allow."""
 
-    def __init__(self, rates: Rates, buckets: Sequence[str], off_loop: OffLoop, clock: Clock, mailer: Mailer) -> None:
+    def __init__(
+        self,
+        rates: Rates,
+        buckets: Sequence[str],
+        off_loop: OffLoop,
+        clock: Clock,
+        mailer: Mailer,
+        *,
+        counted: bool = False,
+    ) -> None:
+        """`counted`: a bucket has a limit a day, so that every send is to be granted however fast."""
         self._rates = rates
+        self._counted = counted
         self._buckets = buckets
         self._off_loop = off_loop
         self._clock = clock
@@ -40,10 +51,10 @@ class Pace:
     async def release(self, group: Sequence[Recipient], stopping: asyncio.Event) -> AsyncIterator[Sequence[Recipient]]:
         """The group in parts, each when it may leave; ends early when `stopping` is set."""
         limits = [limit for limit in await self._limits() if limit is not None]
-        if not limits:
+        if not limits and not self._counted:
             yield group
             return
-        most = min(_GRANT, max(1, round(min(limits) * _GRANT_S)))
+        most = min(_GRANT, max(1, round(min(limits) * _GRANT_S))) if limits else _GRANT
         left = list(group)
         while left and not stopping.is_set():
             if self._mailer.waiting > _LINE:

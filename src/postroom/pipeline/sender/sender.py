@@ -164,7 +164,7 @@ class Sender:
             composer=job.composer,
             rules=job.rules,
             mailer=mailer,
-            pace=Pace(stores.rates, job.buckets, off_loop, clock, mailer),
+            pace=Pace(stores.rates, job.buckets, off_loop, clock, mailer, counted=job.way.limit.per_day is not None),
             journal=journal,
             off_loop=off_loop,
             clock=clock,

@@ -1,0 +1,178 @@
+"""A desk for single messages on the real embedded stores: the service, and a sender whose mailers do what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from postroom.clock import Clock
+from postroom.delivery.composing import Composing
+from postroom.delivery.contents import Contents
+from postroom.delivery.singles import Singles
+from postroom.errors import Denied, NotFound
+from postroom.ledger.streams import Streams
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Home
+from postroom.model.message import Message
+from postroom.model.stream import day_of, stream_home
+from postroom.model.template import TemplateContent
+from postroom.model.upload import ReadyUpload, UploadKind
+from postroom.pipeline.sender.sender import Sender, SenderOptions, Stores
+from postroom.pipeline.sender.way_out import WayOut
+from postroom.platform.embedded.objects import FileObjects
+from postroom.platform.embedded.rates import SqliteRates
+from postroom.platform.mail.port import Mailer
+from postroom.platform.ports.rates import Limit
+from postroom.services.intake import Intake
+from postroom.services.messages import MessageService, Sources
+from postroom.services.single_request import Accepted, MessageRequest, Refused
+from tests.fakes.ledger import Bench, bench
+from tests.fakes.mailer import ScriptedMailer
+
+HTML = "<p>Hello {{ name }}, code {{ code }}.</p>"
+LEASE_MS = 10_000
+PUBLIC_URL = "https://mail.example.com"
+
+
+def request(to: str = "anna@example.org", **fields: Any) -> MessageRequest:
+    """A message that is in order."""
+    usual = {"from_": "Shop <orders@shop.example>", "subject": "Code {{ code }}", "html": HTML}
+    return MessageRequest(**{**usual, "to": to, "variables": {"name": "Anna", "code": 4711}, **fields})
+
+
+class Desk:
+    """See the module's text."""
+
+    def __init__(self, made: Bench, root: Path, *, public_url: str | None = None) -> None:
+        self.made, self.clock = made, made.clock
+        self.objects = FileObjects(root / "objects", made.clock)
+        self.rates = SqliteRates(root / "rates.db")
+        self.tenants = Tenants(made.tables, made.clock)
+        self.suppression = Suppression(made.tables, made.clock)
+        self.composing = Composing(self.tenants, self.objects, public_url=public_url, bounce_domain=None)
+        self.templates: dict[str, TemplateContent] = {}
+        self.uploads: dict[str, ReadyUpload] = {}
+        self.mailer = ScriptedMailer()
+        self.mailers: Callable[[], Mailer] = lambda: self.mailer
+        self.limit = Limit()
+        self.provider = "default"
+        self.build(made)
+
+    def build(self, stores: Bench) -> None:
+        """The service and the sender over these stores, which may be wrapped."""
+        self.streams = Streams(stores.messages, stores.workflows, stores.queues)
+        self.contents, self.singles = Contents(self.objects), Singles(self.composing, self.tenants, self.objects)
+        self.service = MessageService(
+            Sources(contents=self._content, check_sender=self._check, ready=self._ready),
+            Intake(stores.messages, self.streams, self.clock),
+            contents=self.contents,
+            singles=self.singles,
+            messages=stores.messages,
+            suppression=self.suppression,
+            tenants=self.tenants,
+            clock=self.clock,
+        )
+
+    def sender(self, clock: Clock | None = None) -> Sender:
+        """One worker's."""
+        made = self.made
+        stores = Stores(
+            campaigns=made.campaigns,
+            composing=self.composing,
+            suppression=self.suppression,
+            finish=made.finish,
+            messages=made.messages,
+            journals=made.journals,
+            rates=self.rates,
+            tenants=self.tenants,
+            streams=self.streams,
+            contents=self.contents,
+            singles=self.singles,
+        )
+        return Sender(
+            stores,
+            lambda _tenant, provider: WayOut(provider, self.limit, self.mailers),
+            SenderOptions(workers=1, lease_ms=LEASE_MS, drain_s=1),
+            single_provider=lambda _tenant: self.provider,
+            clock=clock or self.clock,
+        )
+
+    def submit(self, *requests: MessageRequest, seed: str | None = None, tenant: str = "default") -> list[Accepted | Refused]:
+        return self.service.submit(tenant, requests, seed=seed or self.service.new_seed())
+
+    def accept(self, *requests: MessageRequest) -> list[Accepted]:
+        """All of them."""
+        results = self.submit(*requests)
+        accepted = [result for result in results if isinstance(result, Accepted)]
+        assert len(accepted) == len(requests), results
+        return accepted
+
+    def message(self, accepted: Accepted) -> Message:
+        return self.service.get("default", accepted.id).message
+
+    @property
+    def home(self) -> Home:
+        return stream_home(self.tenants.get("default"), day_of(self.clock.now()))
+
+    def states(self) -> list[str]:
+        """Of all messages of the day."""
+        return sorted(record.message.state.label for record in self.service.list("default", self.service.today()).records)
+
+    async def send_until(self, condition: Callable[[], bool], *, sender: Sender | None = None) -> None:
+        """Work on the stream until the condition holds, then stop."""
+        stopping = asyncio.Event()
+        sending = asyncio.create_task((sender or self.sender()).send_stream(self.home, stopping, lambda _reason: None))
+        try:
+            async with asyncio.timeout(20):
+                while not condition() and not sending.done():
+                    await asyncio.sleep(0.005)
+        finally:
+            stopping.set()
+            await sending
+        assert condition()
+
+    def send(self, condition: Callable[[], bool]) -> None:
+        """The same, from a test that is no coroutine."""
+        asyncio.run(self.send_until(condition))
+
+    def template(self, id: str, *, version: int = 1, **fields: Any) -> None:  # noqa: A002
+        self.templates[id] = TemplateContent(id, version, **{"subject": "Code {{ code }}", "html": HTML, "text": None, **fields})
+
+    def upload(self, id: str, content: bytes, *, filename: str = "terms.pdf", content_type: str = "application/pdf") -> None:  # noqa: A002
+        info = self.objects.put(f"default/uploads/{id}", content)
+        self.uploads[id] = ReadyUpload(id, UploadKind.ASSET, info.key, info.version, filename, content_type, info.size)
+
+    def close(self) -> None:
+        self.rates.close()
+        self.objects.close()
+
+    def _content(self, tenant: str, template_id: str, version: int | None) -> TemplateContent:
+        found = self.templates.get(template_id)
+        if found is None or tenant != "default" or version not in (None, found.version):
+            raise NotFound(f"there is no template {template_id!r}")
+        return replace(found)
+
+    def _check(self, tenant: str, mailbox: str) -> None:
+        if not mailbox.endswith("@shop.example"):
+            raise Denied(f"{tenant} may not send as {mailbox}")
+
+    def _ready(self, _tenant: str, upload_id: str, _kind: UploadKind) -> ReadyUpload:
+        if upload_id not in self.uploads:
+            raise NotFound(f"there is no upload {upload_id!r}")
+        return self.uploads[upload_id]
+
+
+@contextmanager
+def desk(root: Path, *, public_url: str | None = None) -> Iterator[Desk]:
+    """A desk whose files are closed at the end."""
+    with bench(root) as made:
+        opened = Desk(made, root, public_url=public_url)
+        try:
+            yield opened
+        finally:
+            opened.close()

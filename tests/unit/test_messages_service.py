@@ -1,0 +1,284 @@
+"""Single messages at the call: each accepted or refused by itself, composed once before it is accepted, and stored once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroom.clock import Instant
+from postroom.errors import Denied, Invalid, NotFound, StorageFull, TooLarge
+from postroom.ledger import notes
+from postroom.ledger.suppression import Reason
+from postroom.model.campaign import Home
+from postroom.model.message import MessageState, NewMessage
+from postroom.model.shard import Key, recipient_key
+from postroom.model.stream import SingleValues
+from postroom.platform.embedded.messages import SqliteMessages
+from postroom.services.intake import Intake
+from postroom.services.single_request import Accepted, AttachedUpload, Refused, Suppressed
+from tests.fakes.faults import Faults, Killed
+from tests.fakes.ledger import Bench
+from tests.fakes.singles import Desk, desk, request
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Desk]:
+    with desk(tmp_path) as opened:
+        yield opened
+
+
+def refused(made: Desk, **fields: Any) -> Exception:
+    (result,) = made.submit(request(**fields))
+    assert isinstance(result, Refused)
+    return result.error
+
+
+def test_an_accepted_message_is_stored_due_and_watched(made: Desk) -> None:
+    (accepted,) = made.accept(request("Anna Müller <Anna@Example.ORG>"))
+    message = made.message(accepted)
+    assert (message.address, message.name, message.state) == ("Anna@example.org", "Anna Müller", MessageState.PENDING)
+    assert made.made.messages.next_due(accepted.home) == 0
+    (run,) = made.made.workflows.running(notes.STREAM)
+    assert notes.parse_home(run.input) == accepted.home == made.home
+
+
+def test_two_messages_to_the_same_address_are_two_messages(made: Desk) -> None:
+    first, second = made.accept(request(), request())
+    assert first.key != second.key
+    assert made.states() == ["pending", "pending"]
+
+
+def test_messages_that_are_alike_share_one_content(made: Desk) -> None:
+    made.template("welcome")
+    fields: dict[str, Any] = {"template_id": "welcome", "subject": None, "html": None}
+    made.accept(*(request(f"p{n}@example.org", variables={"name": f"N{n}", "code": n}, **fields) for n in range(5)))
+    assert len(made.objects.list("default/streams/contents/").objects) == 1
+
+
+def test_only_the_variables_that_are_used_are_kept(made: Desk) -> None:
+    (accepted,) = made.accept(request(variables={"name": "Anna", "code": 1, "iban": "DE00"}))
+    assert SingleValues.parse(made.message(accepted).values).variables == {"name": "Anna", "code": "1"}
+
+
+def test_values_become_text_and_false_is_as_good_as_absent(made: Desk) -> None:
+    html = "{% if vip %}VIP {{ vip }}{% endif %}{% if old %}OLD{% endif %} {{ price }}"
+    variables = {"vip": True, "old": False, "price": 12.5, "gone": None}
+    (accepted,) = made.accept(request(html=html, subject="x", variables=variables))
+    assert SingleValues.parse(made.message(accepted).values).variables == {"vip": "true", "price": "12.5"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"to": "nobody"}, "to: .*@"),
+        ({"to": "a@b.example, c@d.example"}, "to: "),
+        ({"from_": "shop"}, "from: "),
+        ({"reply_to": "nobody"}, "Reply-To: "),
+        ({"variables": {"name": "Anna"}}, "subject, line 1: 'code' is missing or empty"),
+        ({"variables": {"name": ["Anna"], "code": 1}}, "name is a list or an object"),
+        ({"variables": {"na me": "x"}}, "is no name"),
+        ({"html": "{{ name"}, "HTML template, line 1"),
+        ({"html": "{{ name|nothing }}"}, "HTML template, line 1"),
+        ({"html": "<img src='cid:logo'>"}, "cid:logo"),
+        ({"subject": None}, "subject"),
+        ({"html": None}, "template_id, or from html"),
+        ({"template_id": "welcome"}, "one of the two"),
+        ({"unsubscribe": True}, "POSTROOM_PUBLIC_URL"),
+        ({"topic": "news"}, "POSTROOM_PUBLIC_URL"),
+        ({"variables": {"name": "x" * 40_000, "code": 1}}, "40001 characters"),
+    ],
+)
+def test_what_cannot_be_composed_is_refused_at_the_call(made: Desk, fields: dict[str, Any], says: str) -> None:
+    error = refused(made, **fields)
+    assert isinstance(error, Invalid)
+    with pytest.raises(Invalid, match=says):
+        raise error
+    assert made.states() == []
+
+
+def test_whoever_may_not_send_as_that_address_is_refused(made: Desk) -> None:
+    assert isinstance(refused(made, from_="ceo@bank.example"), Denied)
+
+
+def test_a_template_that_nobody_has_is_refused(made: Desk) -> None:
+    assert isinstance(refused(made, template_id="nothing", html=None), NotFound)
+
+
+def test_each_message_of_a_call_stands_alone(made: Desk) -> None:
+    results = made.submit(request(), request("nobody"), request("b@example.org"))
+    assert [type(result) for result in results] == [Accepted, Refused, Accepted]
+    assert made.states() == ["pending", "pending"]
+
+
+def test_a_suppressed_address_is_told_and_nothing_is_stored(made: Desk) -> None:
+    key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
+    made.suppression.add("default", key, address="anna@example.org", reason=Reason.UNSUBSCRIBE)
+    results = made.submit(request("ANNA@example.org"), request("b@example.org"))
+    assert isinstance(results[0], Refused)
+    assert isinstance(results[0].error, Suppressed)
+    assert made.states() == ["pending"]
+
+
+def test_attachments_go_by_reference_and_are_bounded(made: Desk) -> None:
+    made.upload("a", b"x" * 6_000_000)
+    made.upload("b", b"y" * 6_000_000)
+    (accepted,) = made.accept(request(attachments=(AttachedUpload("a", "Terms.pdf"),)))
+    content = made.service.content("default", made.service.get("default", accepted.id))
+    assert content is not None
+    ((attachment, version, size),) = content.attachments
+    assert (attachment.object_key, attachment.filename, size) == ("default/uploads/a", "Terms.pdf", 6_000_000)
+    assert version == made.uploads["a"].object_version
+    assert isinstance(refused(made, attachments=(AttachedUpload("a"), AttachedUpload("b"))), TooLarge)
+
+
+def test_more_than_a_hundred_in_one_call_are_refused(made: Desk) -> None:
+    with pytest.raises(TooLarge):
+        made.submit(*[request()] * 101)
+
+
+def test_a_call_that_is_repeated_makes_the_same_messages(made: Desk) -> None:
+    seed = made.service.new_seed()
+    first = made.submit(request(), request("b@example.org"), seed=seed)
+    made.clock.advance(86_400)  # the day is the seed's
+    assert made.submit(request(), request("b@example.org"), seed=seed) == first
+    assert len(made.service.list("default", made.service.today() - 1).records) == 2
+    assert made.states() == []
+
+
+def test_what_was_accepted_stays_accepted_whatever_has_changed(made: Desk) -> None:
+    """Its first answer was lost, and the message is on its way: to refuse it now would be a lie."""
+    made.template("welcome")
+    seed = made.service.new_seed()
+    asked = request(template_id="welcome", html=None)
+    first = made.submit(asked, seed=seed)
+    made.templates.clear()
+    assert made.submit(asked, seed=seed) == first
+
+
+def test_another_tenants_message_is_a_message_that_nobody_has(made: Desk) -> None:
+    (accepted,) = made.accept(request())
+    with pytest.raises(NotFound):
+        made.service.get("other", accepted.id)
+
+
+def test_a_campaigns_message_is_no_single_message(made: Desk) -> None:
+    with pytest.raises(NotFound):
+        made.service.get("default", "2" * 16 + "-" + "2" * 20)
+
+
+def test_a_foreign_cursor_is_refused(made: Desk) -> None:
+    made.accept(request())
+    with pytest.raises(Invalid):
+        made.service.list("default", made.service.today(), cursor="nonsense")
+
+
+def _stored(made: Desk) -> int:
+    return len(made.service.list("default", made.service.today()).records)
+
+
+class _Wrapped(Bench):
+    """A bench whose stores count their calls."""
+
+    def __init__(self, real: Bench, faults: Faults) -> None:
+        self.__dict__.update(real.__dict__)
+        self.messages = faults.wrap(real.messages)
+        self.workflows = faults.wrap(real.workflows)
+        self.queues = faults.wrap(real.queues)
+
+
+LINES = ["create", "store", "recount", "get", "restart"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("line", range(len(LINES)), ids=LINES)
+def test_a_call_that_dies_at_any_line_is_mended_by_its_repetition(made: Desk, line: int, after: bool) -> None:
+    seed, asked = made.service.new_seed(), [request(), request("b@example.org")]
+    made.build(_Wrapped(made.made, Faults(line + 1, after=after)))
+    with pytest.raises(Killed):
+        made.submit(*asked, seed=seed)
+    made.build(made.made)
+    assert all(isinstance(result, Accepted) for result in made.submit(*asked, seed=seed))
+    assert _stored(made) == 2
+    assert made.made.messages.next_due(made.home) == 0
+    assert len(made.made.workflows.running(notes.STREAM)) == 1
+
+
+def test_these_are_all_the_lines_that_a_call_can_die_at(made: Desk) -> None:
+    faults = Faults()
+    made.build(_Wrapped(made.made, faults))
+    made.submit(request())
+    assert [call.partition(".")[2] for call in faults.calls] == LINES
+
+
+def test_twenty_identical_calls_at_once_store_once(made: Desk) -> None:
+    seed = made.service.new_seed()
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: made.submit(request(), seed=seed), range(20)))
+    assert all(answer == answers[0] for answer in answers)
+    assert _stored(made) == 1
+
+
+class _Gate(SqliteMessages):
+    """Messages whose store waits at a gate, the first time."""
+
+    def __init__(self, real: SqliteMessages) -> None:
+        self.__dict__.update(real.__dict__)
+        self.entered, self.opened = threading.Event(), threading.Event()
+        self.stores: list[int] = []
+        self.fails: Exception | None = None
+
+    def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+        self.stores.append(len(rows))
+        if not self.entered.is_set():
+            self.entered.set()
+            assert self.opened.wait(10)
+        elif self.fails is not None:
+            raise self.fails
+        return super().store(home, rows, now)
+
+
+def _together(made: Desk, gate: _Gate, calls: int) -> list[StorageFull | None]:
+    """One call that stores, and `calls` that come meanwhile; what each answered or raised."""
+    intake = Intake(gate, made.streams, made.clock)
+    rows = [NewMessage(n % 32, Key(bytes([n]) * 12), 1, f"p{n}@example.org", None, "[]") for n in range(calls + 1)]
+
+    def store(row: NewMessage) -> StorageFull | None:
+        try:
+            intake.store(made.home, [row])
+        except StorageFull as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(calls + 1) as pool:
+        first = pool.submit(store, rows[0])
+        assert gate.entered.wait(10)
+        others = [pool.submit(store, row) for row in rows[1:]]
+        while len(intake._lanes[made.home].waiting) < calls:
+            threading.Event().wait(0.001)
+        gate.opened.set()
+        return [future.result() for future in (first, *others)]
+
+
+def test_calls_that_come_while_another_is_stored_share_the_next_store(made: Desk) -> None:
+    gate = _Gate(made.made.messages)
+    assert _together(made, gate, 15) == [None] * 16
+    assert gate.stores == [1, 15]
+    assert _count(made) == 16
+
+
+def test_a_store_that_fails_fails_for_all_who_shared_it_and_for_nobody_else(made: Desk) -> None:
+    gate = _Gate(made.made.messages)
+    gate.fails = StorageFull("no room")
+    answers = _together(made, gate, 5)
+    assert answers[0] is None
+    assert all(isinstance(answer, StorageFull) for answer in answers[1:])
+    assert _count(made) == 1
+
+
+def _count(made: Desk) -> int:
+    return made.made.messages.counts(made.home).total

@@ -1,0 +1,343 @@
+"""Single messages on their way: nobody waits for somebody slow, nobody gets one twice, and a stream that owes nothing is let go."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import os
+from collections.abc import Callable, Iterator
+from email.message import Message as Mail
+from pathlib import Path
+
+import pytest
+
+from postroom.ledger import notes
+from postroom.ledger.suppression import Reason
+from postroom.model.message import MessageState
+from postroom.model.shard import batch_of, recipient_key
+from postroom.model.stream import stream_batches
+from postroom.pipeline.scheduler import Scheduler
+from postroom.pipeline.sender.stream import LINGER_S
+from postroom.pipeline.sender.way_out import WayOut
+from postroom.platform.embedded.feed import SqliteFeed
+from postroom.platform.mail.port import Delivery, Health, Result, Stage, Verdict
+from postroom.platform.ports.rates import Limit
+from postroom.services.single_request import AttachedUpload
+from tests.fakes.mailer import ACCEPTED, ScriptedMailer
+from tests.fakes.singles import PUBLIC_URL, Desk, desk, request
+
+LATER = Result(Verdict.TEMPORARY, 451, "4.2.0", "greylisted", Stage.RCPT)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Desk]:
+    with desk(tmp_path) as opened:
+        yield opened
+
+
+def sent(made: Desk, count: int) -> Callable[[], bool]:
+    return lambda: made.states().count("sent") == count
+
+
+class KeepingMailer(ScriptedMailer):
+    """Keeps what it was handed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mails: list[Mail] = []
+
+    def submit(self, delivery: Delivery) -> None:
+        content = delivery.compose()
+        if content is not None:
+            self.mails.append(email.message_from_bytes(content))
+        super().submit(delivery)
+
+
+def mails(made: Desk, count: int) -> list[Mail]:
+    """Send what there is; the mails."""
+    made.mailer = keeping = KeepingMailer()
+    made.send(sent(made, count))
+    return keeping.mails
+
+
+def body(mail: Mail) -> str:
+    """With quoted-printable's soft line ends taken out."""
+    return str(mail).replace("=\n", "")
+
+
+def test_messages_are_sent_once_and_recorded(made: Desk) -> None:
+    made.accept(*(request(f"p{n}@example.org") for n in range(100)))
+    made.send(sent(made, 100))
+    assert sorted(made.mailer.accepted) == sorted(f"p{n}@example.org" for n in range(100))
+
+
+def test_a_message_has_its_own_values_and_no_list_headers(made: Desk) -> None:
+    made.accept(request("Anna <a@example.org>", reply_to="help@shop.example"))
+    (mail,) = mails(made, 1)
+    assert (mail["To"], mail["Subject"], mail["Reply-To"]) == ('"Anna" <a@example.org>', "Code 4711", "help@shop.example")
+    assert "Hello Anna, code 4711=2E" in body(mail)
+    assert mail["Feedback-ID"].split(":")[2] == "single"
+    assert mail["List-Unsubscribe"] is None
+
+
+def test_attachments_arrive(made: Desk) -> None:
+    made.upload("a", b"the terms", content_type="text/plain; charset=utf-8")
+    made.accept(request(attachments=(AttachedUpload("a", "Terms.txt"),)))
+    (mail,) = mails(made, 1)
+    (part,) = [part for part in mail.walk() if part.get_filename() == "Terms.txt"]
+    assert part.get_payload(decode=True) == b"the terms"
+
+
+def test_list_headers_come_when_asked_for_and_name_the_person_not_the_message(tmp_path: Path) -> None:
+    """So that whoever unsubscribes by one message is suppressed for all."""
+    with desk(tmp_path, public_url=PUBLIC_URL) as made:
+        made.accept(request(unsubscribe=True), request(unsubscribe=True), request("other@example.org", unsubscribe=True))
+        first, second, third = sorted((mail["List-Unsubscribe"], mail["To"]) for mail in mails(made, 3))
+    links = {first, second, third}
+    assert len(links) == 2
+    assert all(link.startswith(f"<{PUBLIC_URL}/u/") for link, _ in links)
+
+
+def test_links_are_rewritten_only_when_asked_for(tmp_path: Path) -> None:
+    with desk(tmp_path, public_url=PUBLIC_URL) as made:
+        html = '<a href="https://shop.example/">x</a>'
+        made.accept(request(html=html), request(html=html, track_clicks=True, track_opens=True))
+        bodies = list(map(body, mails(made, 2)))
+        assert sorted("/t/c/" in body for body in bodies) == [False, True]
+        assert sorted("/t/o/" in body for body in bodies) == [False, True]
+        links = [each.key for each in made.objects.list("default/streams/contents/").objects if each.key.endswith(".links")]
+        assert made.objects.get(links[0]) == b'["https://shop.example/"]'
+
+
+def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk) -> None:
+    made.mailer.answer = lambda address: None if address == "slow@example.org" else ACCEPTED
+
+    async def run() -> None:
+        (slow,) = made.accept(request("slow@example.org"))
+        batches = stream_batches(made.home.campaign)
+        neighbours: list[str] = []
+
+        def neighbour_sent() -> bool:
+            if made.mailer.held and not neighbours:  # it is on its way: now somebody comes who lives in its batch
+                while not neighbours:
+                    (next_one,) = made.accept(request("quick@example.org"))
+                    if batch_of(next_one.key, batches) == batch_of(slow.key, batches):
+                        neighbours.append(next_one.id)
+            return bool(neighbours) and made.service.get("default", neighbours[0]).message.state is MessageState.SENT
+
+        await made.send_until(neighbour_sent)
+        assert made.message(slow).state is MessageState.PENDING
+
+    asyncio.run(run())
+
+
+def test_messages_that_come_while_others_are_sent_are_sent(made: Desk) -> None:
+    made.accept(request("first@example.org"))
+    come = iter(range(50))
+
+    def one_more(_address: str) -> None:
+        if (n := next(come, None)) is not None:
+            made.accept(request(f"p{n}@example.org"))
+
+    made.mailer.before_handing_over = one_more
+    made.send(sent(made, 51))
+
+
+def test_a_deferred_message_is_tried_again_when_it_is_due(made: Desk) -> None:
+    made.mailer.answer = lambda _address: LATER
+    (accepted,) = made.accept(request())
+    made.send(lambda: made.states() == ["deferred"])
+    deferred = made.message(accepted)
+    assert (deferred.attempt, deferred.code, deferred.reply) == (1, 451, "4.2.0 greylisted")
+    made.mailer.answer = lambda _address: ACCEPTED
+    assert deferred.due is not None
+    made.clock.advance((deferred.due - made.clock.now()) / 1000 + 1)
+    made.send(sent(made, 1))
+    assert made.message(accepted).attempt == 2
+
+
+def test_a_message_that_is_deferred_for_too_long_fails(made: Desk) -> None:
+    (accepted,) = made.accept(request())
+    home = accepted.home
+    made.mailer.answer = lambda _address: LATER
+    made.clock.advance(2 * 86_400)
+
+    async def run() -> None:
+        stopping = asyncio.Event()
+        sending = asyncio.create_task(made.sender().send_stream(home, stopping, lambda _reason: None))
+        while made.message(accepted).state is MessageState.PENDING:
+            await asyncio.sleep(0.005)
+        stopping.set()
+        await sending
+
+    asyncio.run(run())
+    assert made.message(accepted).state is MessageState.FAILED
+
+
+def test_an_answer_that_never_came_is_unknown_and_not_sent_again(made: Desk) -> None:
+    made.mailer.answer = lambda _address: Result(Verdict.UNKNOWN, text="the connection broke")
+    made.accept(request())
+    made.send(lambda: made.states() == ["unknown"])
+    assert not made.streams.owes(made.home)
+
+
+def test_whoever_was_suppressed_since_the_call_is_skipped(made: Desk) -> None:
+    made.accept(request(), request("b@example.org"))
+    key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
+    made.suppression.add("default", key, address="anna@example.org", reason=Reason.COMPLAINT)
+    made.send(lambda: made.states() == ["sent", "skipped"])
+    assert made.mailer.accepted == ["b@example.org"]
+
+
+def test_a_content_that_is_gone_fails_its_message_and_no_other(made: Desk) -> None:
+    (lost,) = made.accept(request(html="<p>lost</p>", subject="x"))
+    made.objects.purge("default/streams/contents/")
+    made.accept(request("b@example.org"))
+    made.send(lambda: made.states() == ["failed", "sent"])
+    assert "There is no object" in made.message(lost).reply
+
+
+def test_large_attachments_wait_for_their_turn(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postroom.pipeline.sender.stream_composer._MOST_BYTES", 3_000_000)
+    for n in range(4):
+        made.upload(f"u{n}", bytes([n]) * 1_500_000)
+    made.accept(*(request(attachments=(AttachedUpload(f"u{n}"),)) for n in range(4)))
+    made.send(sent(made, 4))
+
+
+def test_stopping_loses_nothing(made: Desk) -> None:
+    made.accept(*(request(f"p{n}@example.org") for n in range(40)))
+
+    def stop_at_the_tenth(_address: str) -> None:
+        if len(made.mailer.accepted) == 9:
+            made.mailer.answer = lambda _later: None
+
+    made.mailer.before_handing_over = stop_at_the_tenth
+    made.send(lambda: len(made.mailer.accepted) == 10)
+    assert made.states() == ["pending"] * 30 + ["sent"] * 10
+    assert made.made.messages.next_due(made.home) == 0
+
+
+def test_a_provider_that_cannot_be_reached_is_tried_with_one_message(made: Desk) -> None:
+    made.mailer.closed = [Health(open=False, reason="refused", retry_in_s=0.0, connections=0, in_flight=0)] * 3
+    made.accept(*(request(f"p{n}@example.org") for n in range(5)))
+    made.send(sent(made, 5))
+
+
+def test_a_lost_worker_leaves_in_doubt_only_what_it_had_in_flight(made: Desk) -> None:
+    """Its group is open, its journal says what was handed over."""
+    accepted = made.accept(*(request(f"p{n}@example.org") for n in range(3)))
+    messages, home = made.made.messages, made.home
+    journal = made.made.journals.begin(home.campaign)
+    for each, handed in zip(accepted, (True, False, False), strict=True):
+        batch = batch_of(each.key, 32)
+        opened = messages.open(home, batch, journal.owner, made.clock.now(), lease_ms=60_000)
+        assert opened is not None
+        keys = [other.key for other in accepted if batch_of(other.key, 32) == batch]
+        messages.record(home, batch, opened.fence, [], keys, made.clock.now(), lease_ms=60_000)
+        page = journal.page(batch, opened.fence)
+        if handed:
+            page.handing(each.key)
+        page._let_go()
+    os.close(journal._lock)  # as a kill does
+    made.send(lambda: made.states() == ["sent", "sent", "unknown"])
+    assert made.message(accepted[0]).state is MessageState.UNKNOWN
+    assert "p0@example.org" not in made.mailer.accepted
+
+
+def test_the_rate_of_a_provider_holds_for_single_messages(made: Desk) -> None:
+    made.limit = Limit(per_day=3)
+    made.accept(*(request(f"p{n}@example.org") for n in range(5)))
+    made.send(sent(made, 3))
+    assert made.states() == ["pending", "pending", "sent", "sent", "sent"]
+
+
+def test_a_stream_that_owes_nothing_is_let_go_after_a_while_and_woken_by_the_next_message(made: Desk) -> None:
+    made.accept(request())
+
+    async def run() -> None:
+        sending = asyncio.create_task(made.sender().send_stream(made.home, asyncio.Event(), lambda _reason: None))
+        while made.states() != ["sent"]:
+            await asyncio.sleep(0.005)
+        assert not sending.done()
+        async with asyncio.timeout(10):
+            while not sending.done():  # the moment it looks idle is its own
+                made.clock.advance(LINGER_S + 1)
+                await asyncio.sleep(0.05)
+        await sending
+
+    home = made.home
+    asyncio.run(run())
+    made.streams.end(home)
+    assert made.made.workflows.running(notes.STREAM) == []
+    made.streams._made.clear()
+    made.accept(request())
+    assert len(made.made.workflows.running(notes.STREAM)) == 1
+
+
+def test_a_message_that_comes_while_its_stream_is_let_go_is_not_forgotten(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.accept(request())
+    made.send(sent(made, 1))
+    stop = made.made.workflows.stop
+
+    def and_one_comes(*words: str) -> None:
+        made.accept(request())
+        stop(*words)
+
+    monkeypatch.setattr(made.made.workflows, "stop", and_one_comes)
+    made.streams.end(made.home)
+    assert len(made.made.workflows.running(notes.STREAM)) == 1
+
+
+def test_a_worker_that_dies_while_it_lets_go_leaves_a_note(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a message that came in that moment would wait for the tenant's next one."""
+    made.accept(request())
+    monkeypatch.setattr(made.streams, "look", lambda _home: None)
+    made.streams.end(made.home)
+    assert made.made.workflows.running(notes.STREAM) == []
+    monkeypatch.undo()
+    bench = made.made
+    scheduler = Scheduler(bench.campaigns, made.streams, timers=bench.timers, workflows=bench.workflows, clock=bench.clock)
+    for received in bench.queues.receive(notes.QUEUE, limit=10, lease_s=5):
+        scheduler.handle(received.body)
+    assert len(bench.workflows.running(notes.STREAM)) == 1
+
+
+def test_another_provider_begins_the_run_anew(made: Desk) -> None:
+    made.accept(request())
+
+    async def run() -> None:
+        sending = asyncio.create_task(made.sender().send_stream(made.home, asyncio.Event(), lambda _reason: None))
+        while made.states() != ["sent"]:
+            await asyncio.sleep(0.005)
+        made.provider = "another"
+        await asyncio.wait_for(sending, 5)
+
+    asyncio.run(run())
+
+
+def test_campaigns_leave_a_tenth_of_the_rate(made: Desk) -> None:
+    way = WayOut("relay", Limit(per_second=100, per_day=1_000), ScriptedMailer)
+    way.set_limits(made.rates)
+    now = made.clock.now()
+    assert [made.rates.current(bucket, now) for bucket in way.bulk_buckets()] == [90, 100]
+    granted = 0
+    while count := made.rates.reserve(way.bulk_bucket, 1_000, made.clock.now()).count:
+        granted += count
+        made.clock.advance(2)
+    assert granted == 900
+
+
+def test_a_provider_without_limits_asks_one_bucket_only() -> None:
+    assert WayOut("relay", Limit(), ScriptedMailer).bulk_buckets() == ["provider:relay"]
+
+
+def test_the_feed_tells_of_single_messages_as_of_any(made: Desk) -> None:
+    (accepted,) = made.accept(request())
+    made.send(sent(made, 1))
+    feed = SqliteFeed(made.made.ledgers)
+    changes = feed.read(f"default/{made.home.campaign}", None).changes
+    assert [(change.key, change.state) for change in changes] == [
+        (accepted.key, MessageState.PENDING),
+        (accepted.key, MessageState.SENT),
+    ]
