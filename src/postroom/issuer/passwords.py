@@ -23,6 +23,8 @@ from postroom.issuer.people import Person
 
 MIN_LENGTH, MAX_LENGTH = 12, 256
 _AT_ONCE = 4
+_LONGEST_TYPED = 4 * MAX_LENGTH
+"""Before it is composed."""
 _LEAST_LOCAL_PART = 4
 """A shorter local part stands in too many good passwords by chance."""
 _LEAST_DISTINCT = 5
@@ -55,7 +57,7 @@ class Passwords:
         known = person.password if person is not None else None
         with self._slots:
             try:
-                right = self._hasher.verify(known or self.nobodys, _normalised(password[: MAX_LENGTH + 1]))
+                right = self._hasher.verify(known or self.nobodys, _normalised(password[:_LONGEST_TYPED]))
             except (VerificationError, InvalidHashError):
                 return False
         return right and known is not None
