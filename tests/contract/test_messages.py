@@ -367,7 +367,9 @@ def test_a_cursor_of_a_list_holds_while_messages_change(messages: Messages) -> N
     assert [(m.batch, m.key) for m in rest.messages] == [(1, key(n)) for n in range(4)]
 
 
-@pytest.mark.parametrize("bad", [{"cursor": ""}, {"cursor": "x"}, {"cursor": "1:zz"}, {"limit": 0}, {"limit": 1_001}])
+@pytest.mark.parametrize(
+    "bad", [{"cursor": ""}, {"cursor": "x"}, {"cursor": "1:zz"}, {"cursor": "-1:00"}, {"limit": 0}, {"limit": 1_001}]
+)
 def test_a_cursor_or_limit_from_elsewhere_is_invalid(messages: Messages, bad: dict[str, Any]) -> None:
     stored(messages, 0)
     with pytest.raises(Invalid):

@@ -25,7 +25,7 @@ EVERY_S = 0.3
 ENDED_EVERY_S = 5.0
 POSTINGS = 10_000
 _LATELY_S = 10.0
-_SHORTEST_S = 1.0  # a rate over less is noise
+_SHORTEST_S = 1.0  # over less, a rate is noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +122,27 @@ class _Posting:
         self.version = 0
         self.reading: asyncio.Future[Posted] | None = None
         self._seen: deque[tuple[float, int]] = deque()
+        """When the number of messages past sending changed, and what it was then."""
+        self._rate: float | None = None
 
     def lately(self, status: Status, now: float) -> float | None:
-        """Messages past sending a second, as far back as looks go, ten seconds at most."""
+        """Messages past sending a second, over the last ten seconds or since the last look before them. It stays as it is until
+        something changes or ten seconds are over: who waits for a change is not to be woken by the passing of time."""
         seen = self._seen
         if status.campaign.state is not CampaignState.SENDING:
             seen.clear()
-            return None
-        while seen and seen[0][0] < now - _LATELY_S:
-            seen.popleft()
-        since, done = seen[0] if seen else (now, status.done)
-        seen.append((now, status.done))
-        return max(0, status.done - done) / (now - since) if now - since >= _SHORTEST_S else None
+            self._rate = None
+        elif not seen:
+            seen.append((now, status.done))
+        elif status.done != seen[-1][1]:
+            while len(seen) > 1 and seen[0][0] < now - _LATELY_S:
+                seen.popleft()
+            since, done = seen[0]
+            self._rate = max(0, status.done - done) / max(now - since, _SHORTEST_S)
+            seen.append((now, status.done))
+        elif self._rate is not None and now - seen[-1][0] >= _LATELY_S:
+            self._rate = 0.0
+        return self._rate
 
 
 def _posted(status: Status) -> Posted:

@@ -230,6 +230,9 @@ def _parse_cursor(cursor: str | None) -> tuple[int, str | None]:
         return 0, None
     try:
         batch, key = cursor.split(":")
-        return int(batch), bytes.fromhex(key).hex()
+        at = int(batch), bytes.fromhex(key).hex()
     except ValueError as error:
         raise Invalid(f"{cursor!r} is no cursor of this list") from error
+    if at[0] < 0:  # a list that began there would take for ever
+        raise Invalid(f"{cursor!r} is no cursor of this list")
+    return at

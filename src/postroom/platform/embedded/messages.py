@@ -306,9 +306,12 @@ def _parse_cursor(cursor: str | None) -> tuple[int, bytes]:
         return 0, b""
     try:
         batch, key = cursor.split(":")
-        return int(batch), bytes.fromhex(key)
+        at = int(batch), bytes.fromhex(key)
     except ValueError as error:
         raise Invalid(f"{cursor!r} is no cursor of this list") from error
+    if at[0] < 0:  # a list that began there would take for ever
+        raise Invalid(f"{cursor!r} is no cursor of this list")
+    return at
 
 
 def _check_limit(limit: int) -> None:

@@ -1,0 +1,141 @@
+"""A campaign's batches, messages and files over HTTP."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from postroom.gateway.schemas.campaign_messages import StateName
+from postroom.model.campaign import Home
+from postroom.model.message import MessageState
+from postroom.services.exports import COLUMNS
+from tests.gateway.campaign_office import TENANT, Office, office
+from tests.gateway.kit import problem
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Office]:
+    with office(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def viewer(desk: Office) -> Iterator[TestClient]:
+    with desk.client("viewer") as client:
+        yield client
+
+
+def campaign(desk: Office, upload: str = "uuuuuuuuuuuuuuuu", *, imported: bool = True) -> Home:
+    with desk.client() as sender:
+        answer = sender.post("/v1/campaigns", json=desk.order(upload_id=upload))
+    home = Home(TENANT, answer.json()["id"])
+    if imported:
+        desk.imported(home)
+    return home
+
+
+def many(desk: Office, people: int) -> Home:
+    desk.put("vvvvvvvvvvvvvvvv", b"email,Vorname\n" + b"".join(b"p%d@a.example,P%d\n" % (n, n) for n in range(people)))
+    return campaign(desk, "vvvvvvvvvvvvvvvv")
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_every_state_has_its_name() -> None:
+    assert [state.label for state in MessageState] == sorted(
+        (one.value for one in StateName), key=lambda n: MessageState[n.upper()]
+    )
+
+
+def test_messages_are_listed_page_by_page_each_once(desk: Office, viewer: TestClient) -> None:
+    home = many(desk, 25)
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        page = viewer.get(f"/v1/campaigns/{home.campaign}/messages?limit=10{cursor}").json()
+        seen += [one["address"] for one in page["items"]]
+        if page["cursor"] is None:
+            break
+        cursor = f"&cursor={page['cursor']}"
+    assert sorted(seen) == sorted(f"p{n}@a.example" for n in range(25))
+
+
+def test_messages_are_listed_by_state_with_their_reply(desk: Office, viewer: TestClient) -> None:
+    home = campaign(desk)
+    path = f"/v1/campaigns/{home.campaign}/messages"
+    assert viewer.get(f"{path}?state=failed").json()["items"] == []
+    desk.settle(home, MessageState.FAILED, limit=1)
+    (failed,) = viewer.get(f"{path}?state=failed").json()["items"]
+    assert (failed["state"], failed["code"], failed["reply"], failed["attempts"]) == ("failed", 550, "=no", 1)
+    assert len(viewer.get(f"{path}?state=failed&state=pending").json()["items"]) == 2
+    problem(viewer.get(f"{path}?state=lost"), 422)
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "0:zz", "-1:00", "9:9", "-99999999999999999:00", "1:" + "0" * 400])
+def test_a_foreign_cursor_is_refused_or_the_end(desk: Office, viewer: TestClient, cursor: str) -> None:
+    home = campaign(desk)
+    answer = viewer.get(f"/v1/campaigns/{home.campaign}/messages", params={"cursor": cursor})
+    assert answer.status_code in {200, 422}
+
+
+def test_one_message_is_found_by_its_id_in_its_own_campaign_only(desk: Office, viewer: TestClient) -> None:
+    home, other = campaign(desk), campaign(desk, imported=False)
+    (one, _) = viewer.get(f"/v1/campaigns/{home.campaign}/messages").json()["items"]
+    assert viewer.get(f"/v1/campaigns/{home.campaign}/messages/{one['id']}").json() == one
+    problem(viewer.get(f"/v1/campaigns/{other.campaign}/messages/{one['id']}"), 404)
+    theirs = one["id"].replace(home.campaign, other.campaign)
+    problem(viewer.get(f"/v1/campaigns/{other.campaign}/messages/{theirs}"), 404)
+    problem(viewer.get(f"/v1/campaigns/{home.campaign}/messages/{home.campaign}-{'2' * 20}"), 404)
+    problem(viewer.get(f"/v1/campaigns/{home.campaign}/messages/{home.campaign}-{'z' * 20}"), 404)
+
+
+def test_batches_are_listed_by_number(desk: Office, viewer: TestClient) -> None:
+    home = many(desk, 1_200)
+    path = f"/v1/campaigns/{home.campaign}/batches"
+    first = viewer.get(f"{path}?limit=2").json()
+    rest = viewer.get(f"{path}?limit=2&cursor={first['cursor']}").json()
+    numbers = [batch["number"] for batch in (*first["items"], *rest["items"])]
+    assert (numbers, rest["cursor"]) == ([0, 1, 2], None)
+    assert sum(batch["counts"]["pending"] for batch in (*first["items"], *rest["items"])) == 1_200
+    for cursor in ("x", "-1", "9" * 30, "٣"):
+        problem(viewer.get(path, params={"cursor": cursor}), 422)
+
+
+def test_before_the_import_there_is_nothing_to_see(desk: Office, viewer: TestClient) -> None:
+    path = f"/v1/campaigns/{campaign(desk, imported=False).campaign}"
+    assert viewer.get(f"{path}/batches").json() == viewer.get(f"{path}/messages").json() == {"items": [], "cursor": None}
+    assert viewer.get(f"{path}/rejected.csv").text == "line,address,reason,detail\r\n"
+    assert viewer.get(f"{path}/export.csv").text == ",".join((*COLUMNS, "city", "first_name")) + "\r\n"
+
+
+def test_rejected_rows_come_as_a_file(desk: Office, viewer: TestClient) -> None:
+    home = campaign(desk)
+    answer = viewer.get(f"/v1/campaigns/{home.campaign}/rejected.csv")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{home.campaign}-rejected.csv"'
+    assert [(row["line"], row["reason"]) for row in table(answer.text)] == [("4", "no_at"), ("5", "duplicate")]
+
+
+def test_an_export_has_every_message_and_no_formula(desk: Office, viewer: TestClient) -> None:
+    desk.put("vvvvvvvvvvvvvvvv", b"email,Vorname,city\n+49@a.example,=1+1,Rome\n" + b"p@a.example,Bob,\n")
+    home = campaign(desk, "vvvvvvvvvvvvvvvv")
+    desk.settle(home, MessageState.FAILED)
+    rows = table(viewer.get(f"/v1/campaigns/{home.campaign}/export.csv").text)
+    assert {(row["address"], row["first_name"], row["city"], row["reply"]) for row in rows} == {
+        ("'+49@a.example", "'=1+1", "Rome", "'=no"),
+        ("p@a.example", "Bob", "", "'=no"),
+    }
+    assert table(viewer.get(f"/v1/campaigns/{home.campaign}/export.csv?state=sent").text) == []
+
+
+def test_a_large_export_is_whole(desk: Office, viewer: TestClient) -> None:
+    home = many(desk, 5_000)
+    rows = table(viewer.get(f"/v1/campaigns/{home.campaign}/export.csv").text)
+    assert {row["address"] for row in rows} == {f"p{n}@a.example" for n in range(5_000)}

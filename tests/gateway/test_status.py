@@ -1,0 +1,227 @@
+"""A campaign's status over HTTP: cheap for any number of callers, changed only when something changed, waited for without a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from postroom.errors import NotFound, Unavailable
+from postroom.gateway.routes.status import MAX_WAIT_S
+from postroom.gateway.status_board import ENDED_EVERY_S, EVERY_S, StatusBoard
+from postroom.model.campaign import CampaignState, Home
+from postroom.model.message import MessageState
+from postroom.services.status import Status, StatusService
+from tests.gateway.campaign_office import TENANT, Office, office
+from tests.gateway.kit import problem
+
+
+class Counted(StatusService):
+    """Counts readings; each takes until `gate` opens."""
+
+    def __init__(self, desk: Office) -> None:
+        super().__init__(desk.made.campaigns, desk.made.messages, desk.made.clock)
+        self.readings = self.checks = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.fault: Exception | None = None
+
+    def get(self, home: Home) -> Status:
+        self.readings += 1
+        assert self.gate.wait(10)
+        if self.fault is not None:
+            raise self.fault
+        return super().get(home)
+
+    def get_unless(self, home: Home, version: int) -> Status | None:
+        self.checks += 1
+        return super().get_unless(home, version)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Office]:
+    with office(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def status(desk: Office) -> Counted:
+    counted = Counted(desk)
+    desk.board = StatusBoard(counted, desk.made.clock, pause=desk._pause)
+    return counted
+
+
+@pytest.fixture
+def viewer(desk: Office, status: Counted) -> Iterator[TestClient]:
+    with desk.client("viewer") as client:
+        yield client
+
+
+def path(home: Home) -> str:
+    return f"/v1/campaigns/{home.campaign}/status"
+
+
+def test_it_is_the_object_of_the_command_line_with_a_tag(desk: Office, status: Counted, viewer: TestClient) -> None:
+    home = desk.made.campaign().home
+    answer = viewer.get(path(home))
+    assert answer.json() == status.get(home).as_dict()
+    assert answer.headers["etag"].startswith('"')
+    assert answer.headers["cache-control"] == "private, no-cache"
+    assert viewer.get(path(home), headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    assert viewer.get(path(home), headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_it_is_read_once_in_a_while_however_many_look(desk: Office, status: Counted, viewer: TestClient) -> None:
+    home = desk.made.campaign().home
+    for _ in range(20):
+        viewer.get(path(home))
+    assert status.readings == 1
+    desk.made.clock.advance(EVERY_S)
+    viewer.get(path(home))
+    assert status.readings == 2
+
+
+def test_what_changed_shows_within_the_time_it_is_kept(desk: Office, status: Counted, viewer: TestClient) -> None:
+    campaign = desk.made.campaign()
+    before = viewer.get(path(campaign.home))
+    desk.made.campaigns.transition(campaign, CampaignState.PAUSED)
+    desk.made.clock.advance(EVERY_S)
+    after = viewer.get(path(campaign.home), headers={"If-None-Match": before.headers["etag"]})
+    assert (after.status_code, after.json()["status"]) == (200, "paused")
+
+
+def test_what_is_changed_through_this_door_shows_at_once(desk: Office) -> None:
+    home = desk.made.campaign().home
+    with desk.client() as sender:
+        assert sender.get(path(home)).json()["status"] == "sending"
+        sender.post(f"/v1/campaigns/{home.campaign}/pause")
+        assert sender.get(path(home)).json()["status"] == "paused"
+
+
+def test_of_an_ended_campaign_only_the_record_is_looked_at(desk: Office, status: Counted, viewer: TestClient) -> None:
+    campaign = desk.made.campaign(CampaignState.COMPLETED)
+    viewer.get(path(campaign.home))
+    for _ in range(5):
+        desk.made.clock.advance(EVERY_S)
+        viewer.get(path(campaign.home))
+    assert (status.readings, status.checks) == (1, 5)
+    desk.made.campaigns.transition(campaign, CampaignState.SENDING)
+    desk.made.clock.advance(EVERY_S)
+    assert viewer.get(path(campaign.home)).json()["status"] == "sending"
+
+
+def test_counts_of_an_ended_campaign_are_taken_again_after_a_while(desk: Office, status: Counted, viewer: TestClient) -> None:
+    campaign = desk.made.campaign(CampaignState.COMPLETED)
+    viewer.get(path(campaign.home))
+    desk.settle(campaign.home, MessageState.SENT)
+    desk.made.clock.advance(ENDED_EVERY_S)
+    assert viewer.get(path(campaign.home)).json()["counts"]["sent"] == 10
+
+
+def test_while_nothing_changes_the_tag_stays(desk: Office, status: Counted, viewer: TestClient) -> None:
+    for state in (CampaignState.PAUSED, CampaignState.COMPLETED, CampaignState.READY):
+        home = desk.made.campaign(state).home
+        tag = viewer.get(path(home)).headers["etag"]
+        for _ in range(5):
+            desk.made.clock.advance(1_000)
+            assert viewer.get(path(home)).headers["etag"] == tag, state
+
+
+def test_waiting_ends_with_a_change(desk: Office, status: Counted, viewer: TestClient) -> None:
+    campaign = desk.made.campaign()
+    tag = viewer.get(path(campaign.home)).headers["etag"]
+    began = desk.made.clock.monotonic()
+
+    async def change(seconds: float) -> None:
+        desk.made.clock.advance(seconds)
+        if desk.made.clock.monotonic() > began + 5 and desk.made.campaigns.get(campaign.home).state is CampaignState.SENDING:
+            desk.made.campaigns.transition(campaign, CampaignState.PAUSED)
+
+    desk.board._pause = change
+    answer = viewer.get(f"{path(campaign.home)}?wait=20", headers={"If-None-Match": tag})
+    assert (answer.status_code, answer.json()["status"]) == (200, "paused")
+    assert 5 <= desk.made.clock.monotonic() - began < 6
+
+
+@pytest.mark.parametrize(("known", "code"), [(True, 304), (False, 200)])
+def test_waiting_ends_with_its_time(desk: Office, status: Counted, viewer: TestClient, known: bool, code: int) -> None:
+    home = desk.made.campaign(CampaignState.PAUSED).home
+    tag = viewer.get(path(home)).headers["etag"]
+    began = desk.made.clock.monotonic()
+    answer = viewer.get(f"{path(home)}?wait=7", headers={"If-None-Match": tag} if known else {})
+    assert (answer.status_code, answer.headers["etag"]) == (code, tag)
+    assert desk.made.clock.monotonic() - began == pytest.approx(7)
+
+
+def test_who_does_not_know_the_status_does_not_wait(desk: Office, status: Counted, viewer: TestClient) -> None:
+    home = desk.made.campaign(CampaignState.PAUSED).home
+    began = desk.made.clock.monotonic()
+    assert viewer.get(f"{path(home)}?wait=20", headers={"If-None-Match": '"old"'}).status_code == 200
+    assert desk.made.clock.monotonic() == began
+
+
+@pytest.mark.parametrize("wait", ["-1", str(MAX_WAIT_S + 1), "long", "1.5"])
+def test_a_wait_is_bounded(desk: Office, viewer: TestClient, wait: str) -> None:
+    problem(viewer.get(f"{path(desk.made.campaign().home)}?wait={wait}"), 422)
+
+
+def test_a_thousand_who_look_at_once_wait_for_one_reading(desk: Office, status: Counted) -> None:
+    home = desk.made.campaign().home
+
+    async def all_look() -> list[Any]:
+        status.gate.clear()
+        looks = [asyncio.ensure_future(desk.board.look(home)) for _ in range(1_000)]
+        await asyncio.sleep(0)
+        looks[0].cancel()  # whoever began the reading goes away
+        status.gate.set()
+        return await asyncio.gather(*looks, return_exceptions=True)
+
+    cancelled, *answers = asyncio.run(all_look())
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert (status.readings, len(set(answers))) == (1, 1)
+
+
+def test_a_change_during_a_reading_is_not_hidden_by_it(desk: Office, status: Counted) -> None:
+    campaign = desk.made.campaign()
+
+    async def race() -> tuple[bytes, bytes]:
+        early = asyncio.ensure_future(desk.board.look(campaign.home))
+        await asyncio.sleep(0)
+        desk.board.forget(campaign.home)
+        first = (await early).body
+        desk.made.campaigns.transition(campaign, CampaignState.PAUSED)
+        return first, (await desk.board.look(campaign.home)).body
+
+    first, second = asyncio.run(race())
+    assert b'"sending"' in first
+    assert b'"status":"paused"' in second
+
+
+def test_what_nobody_has_and_what_cannot_be_read_is_not_remembered(desk: Office, status: Counted, viewer: TestClient) -> None:
+    problem(viewer.get(path(Home(TENANT, "a" * 16))), 404)
+    home = desk.made.campaign().home
+    status.fault = Unavailable("busy")
+    problem(viewer.get(path(home)), 503)
+    status.fault = None
+    assert viewer.get(path(home)).status_code == 200
+    with pytest.raises(NotFound):
+        asyncio.run(desk.board.look(Home("other", home.campaign)))
+
+
+def test_the_rate_of_late_is_told_to_who_watches(desk: Office, status: Counted, viewer: TestClient) -> None:
+    home = desk.made.campaign(people=20).home
+    assert viewer.get(path(home)).json()["recent_messages_per_second"] is None
+    desk.settle(home, MessageState.SENT, limit=4)
+    desk.made.clock.advance(2)
+    shown = viewer.get(path(home)).json()
+    assert shown["recent_messages_per_second"] == pytest.approx(4)  # two batches, four of each
+    assert shown["messages_per_second"] == pytest.approx(4, rel=0.2)
+    desk.made.clock.advance(9)
+    assert viewer.get(path(home)).json()["recent_messages_per_second"] == pytest.approx(4)
+    desk.made.clock.advance(1)
+    assert viewer.get(path(home)).json()["recent_messages_per_second"] == 0
