@@ -72,7 +72,7 @@ from postroom.services.rotation import Rotation
 from postroom.services.senders import SenderService
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.status import StatusService
-from postroom.services.suppression import Suppressions
+from postroom.services.suppression import SuppressionLists
 from postroom.settings import Settings
 
 INBOX = "inbox:"
@@ -117,7 +117,7 @@ class Postroom:
     checkpoints: Checkpoints
     campaigns: CampaignService
     status: StatusService
-    suppressions: Suppressions
+    suppressions: SuppressionLists
     inbox: InboxService
     inbox_server: Inbox
     composing: Composing
@@ -239,7 +239,7 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
                 clock=clock,
             ),
             status=StatusService(campaigns, messages, clock),
-            suppressions=Suppressions(suppression, tenants, clock, tenant=DEFAULT_TENANT),
+            suppressions=SuppressionLists(suppression, tenants, clock),
             inbox=InboxService(objects),
             inbox_server=Inbox(objects, clock),
             composing=composing,
