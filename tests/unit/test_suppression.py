@@ -208,12 +208,14 @@ def test_an_empty_file_is_an_empty_list(suppressions: Suppressions) -> None:
 def test_what_is_exported_comes_back_as_it_was(tables: SqliteTables) -> None:
     here, there = service(tables, "default"), service(tables, "default")
     here.add("one@a.example", reason=Reason.UNSUBSCRIBE, note='said "no", twice\nand more')
-    here.add("two@a.example", reason=Reason.BOUNCE)
+    here.add("+two@a.example", reason=Reason.BOUNCE, note="=HYPERLINK(1)")
+    here.add("'+three@a.example", reason=Reason.BOUNCE, note="'quoted'")
     exported = "".join(here.export_csv())
     before = list(here.entries())
     for found in before:
         here.remove(found.address)
-    assert take(there, exported).added == 2
+    assert ",=HYPERLINK" not in exported
+    assert take(there, exported).added == 3
     assert list(there.entries()) == before
 
 

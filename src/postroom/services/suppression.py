@@ -1,15 +1,16 @@
 """The suppression list as people use it: by address, and as CSV in and out.
 
 A file for import has one address a row. With a header, its address column is found by name, and columns `reason`, `note`
-and `added_at` are read where there are any: what `export` writes comes back as it was. Each row that cannot be entered is
-reported with its line; the others are entered. Importing a file again is harmless.
+and `added_at` are read where there are any: what `export` writes comes back as it was, the apostrophes before what a
+spreadsheet would take for a formula included (sheets.cells). Each row that cannot be entered is reported with its line; the
+others are entered. Importing a file again is harmless.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -22,6 +23,7 @@ from postroom.ledger.tenants import Tenants
 from postroom.model import address
 from postroom.model.shard import Key, recipient_key
 from postroom.platform.ports.tables import MAX_WRITES
+from postroom.sheets.cells import csv_line, unguarded
 
 MAX_NOTE = 500
 _COLUMNS = ("address", "reason", "note", "added_at")
@@ -46,6 +48,19 @@ class Imported(NamedTuple):
     added: int
     already: int
     rejected: list[RejectedLine]
+
+
+class SuppressionLists:
+    """The lists of all tenants."""
+
+    def __init__(self, suppression: Suppression, tenants: Tenants, clock: Clock) -> None:
+        self._suppression = suppression
+        self._tenants = tenants
+        self._clock = clock
+
+    def of(self, tenant: str) -> Suppressions:
+        """One tenant's."""
+        return Suppressions(self._suppression, self._tenants, self._clock, tenant=tenant)
 
 
 class Suppressions:
@@ -85,9 +100,9 @@ class Suppressions:
 
     def export_csv(self) -> Iterator[str]:
         """The list as CSV text, header first, a row at a time."""
-        yield _csv_line(_COLUMNS)
+        yield csv_line(_COLUMNS)
         for entry in self.entries():
-            yield _csv_line((entry.address, entry.reason.value, entry.note, _time(entry.added_at)))
+            yield csv_line((entry.address, entry.reason.value, entry.note, _time(entry.added_at)))
 
     def import_csv(self, file: BinaryIO, *, reason: Reason = Reason.MANUAL) -> Imported:
         """Enter every row of a CSV file in UTF-8; `reason` is for rows that name none.
@@ -146,7 +161,7 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, dict[str, str]]]:
                 columns = _columns(cells)
                 if columns[0] != "address" or "@" not in cells[0]:
                     continue
-            yield reader.line_num, dict(zip(columns, cells, strict=False))
+            yield reader.line_num, dict(zip(columns, map(unguarded, cells), strict=False))
     except csv.Error as error:
         raise Invalid(f"line {reader.line_num} is no CSV: {error}; the rows before it have been entered") from error
     except UnicodeDecodeError as error:
@@ -181,9 +196,3 @@ def _instant(text: str) -> Instant:
 
 def _time(at: Instant) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _csv_line(cells: Iterable[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(cells)
-    return line.getvalue()

@@ -13,6 +13,9 @@ from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, say, session
 from postroom.errors import Invalid
 from postroom.ledger.suppression import Reason, Suppressed
+from postroom.model.tenant import DEFAULT_TENANT
+from postroom.services.suppression import Suppressions
+from postroom.wiring import Postroom
 
 app = typer.Typer(help="People who must not be written to.", no_args_is_help=True)
 
@@ -29,7 +32,7 @@ def add(
 ) -> None:
     """Enter an address. A person's own will (unsubscribe, complaint) replaces other reasons."""
     with session(data=data) as postroom:
-        added = postroom.suppressions.add(address, reason=reason, note=note)
+        added = _list(postroom).add(address, reason=reason, note=note)
     say("added" if added else "was on the list already")
 
 
@@ -37,7 +40,7 @@ def add(
 def remove(address: Address, data: Data = None) -> None:
     """Take an address off the list. Exit code 1: it was not on it."""
     with session(data=data) as postroom:
-        removed = postroom.suppressions.remove(address)
+        removed = _list(postroom).remove(address)
     if not removed:
         say(f"{address} is not on the list")
         raise typer.Exit(FAILED)
@@ -55,10 +58,10 @@ def list_entries(
     """List entries, in no particular order."""
     with session(data=data) as postroom:
         if address is None:
-            page = postroom.suppressions.list(cursor=cursor, limit=limit)
+            page = _list(postroom).list(cursor=cursor, limit=limit)
             entries, following = page.entries, page.cursor
         else:
-            found = postroom.suppressions.get(address)
+            found = _list(postroom).get(address)
             entries, following = [found] if found else [], None
     if as_json:
         print_json({"suppressions": [_as_dict(entry) for entry in entries], "cursor": following})
@@ -79,7 +82,7 @@ def import_file(
     """Enter every row of a CSV file. Exit code 2: some rows were not entered; they are listed."""
     try:
         with session(data=data) as postroom, sys.stdin.buffer if str(file) == "-" else file.open("rb") as reading:
-            done = postroom.suppressions.import_csv(reading, reason=reason)
+            done = _list(postroom).import_csv(reading, reason=reason)
     except OSError as error:
         raise Invalid(f"{file} cannot be read: {error.strerror}") from error
     if as_json:
@@ -97,8 +100,12 @@ def import_file(
 def export(data: Data = None) -> None:
     """Write the whole list as CSV to standard output; `import` takes it back."""
     with session(data=data) as postroom:
-        for line in postroom.suppressions.export_csv():
+        for line in _list(postroom).export_csv():
             sys.stdout.write(line)
+
+
+def _list(postroom: Postroom) -> Suppressions:
+    return postroom.suppressions.of(DEFAULT_TENANT)
 
 
 def _as_dict(entry: Suppressed) -> dict[str, object]:
