@@ -19,6 +19,8 @@ from postroom.platform.ports.transfers import MAX_BYTES, MAX_LIFE_MS, Signed, Tr
 from tests.contract.home import Home
 
 KEY = "acme/uploads/abcdefgh"
+pytestmark = pytest.mark.homes("embedded", "sealed", "aws")
+
 CSV = b"email,name\r\nann@mail.example,Ann\r\n"
 THERE_ALREADY = {409, 412}
 

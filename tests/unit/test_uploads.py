@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from postroom.errors import Conflict, Invalid, NotFound, TooLarge
+from postroom.errors import Conflict, Corrupt, Invalid, NotFound, TooLarge
 from postroom.model.upload import MAX_BYTES, ReadyUpload, UploadKind, UploadState, is_upload_id, safe_filename
 from postroom.platform.embedded.transfers import DoorTransfers
+from postroom.platform.ports.tables import Tables
 from postroom.services.uploads import Announcement, UploadService
 from tests.fakes.clock import ManualClock
+from tests.fakes.secrets import PlainSecrets
 from tests.unit.upload_kit import CSV, DAY_S, TENANT, Killed, Uploads, open_uploads
 
 NOBODY = "2" * 16
@@ -152,38 +154,40 @@ def test_two_processes_that_make_the_key_at_the_same_time_agree_on_one(uploads: 
     assert uploads.transfers.granted("PUT", url.rpartition("/")[2]).size == len(CSV)
 
 
-class AgedSecrets:
+class AgedSecrets(PlainSecrets):
     """The master key was rotated: what says `plain.` is of the old one."""
 
-    def __init__(self) -> None:
-        self.sealed = 0
-
     def seal(self, purpose: str, plain: bytes) -> str:
-        self.sealed += 1
-        return f"newer.{purpose}.{plain.hex()}"
+        return f"newer.{super().seal(purpose, plain)}"
 
     def open(self, purpose: str, sealed: str) -> bytes:
-        from tests.fakes.secrets import PlainSecrets
+        return super().open(purpose, sealed.removeprefix("newer."))
 
-        return bytes.fromhex(sealed.rpartition(".")[2]) if sealed.startswith("newer.") else PlainSecrets().open(purpose, sealed)
+    def is_current(self, sealed_or_wrapped: str) -> bool:
+        return sealed_or_wrapped.startswith("newer.")
 
-    def is_current(self, sealed: str) -> bool:
-        return sealed.startswith("newer.")
+
+def rotated(uploads: Uploads, secrets: PlainSecrets) -> DoorTransfers:
+    tables: Tables = uploads.tables  # type: ignore[assignment]
+    return DoorTransfers(uploads.objects, tables, secrets, door_url="http://door.example", clock=uploads.clock)
 
 
 def test_the_key_is_sealed_anew_after_a_rotation_and_urls_stay_good(uploads: Uploads) -> None:
+    transfers = rotated(uploads, AgedSecrets())
+    assert transfers.reseal() == (0, 0)
     url = uploads.service.create(TENANT, NOBODY, WHAT, author="ann").signed.url
-    secrets = AgedSecrets()
-    for _ in range(2):
-        rotated = DoorTransfers(
-            uploads.objects,
-            uploads.tables,  # type: ignore[arg-type]
-            secrets,  # type: ignore[arg-type]
-            door_url="http://door.example",
-            clock=uploads.clock,
-        )
-        assert rotated.granted("PUT", url.rpartition("/")[2]).size == len(CSV)
-    assert secrets.sealed == 1
+    assert (transfers.reseal(), transfers.reseal()) == ((1, 0), (0, 0))
+    assert transfers.granted("PUT", url.rpartition("/")[2]).size == len(CSV)
+
+
+def test_a_key_that_cannot_be_opened_is_told(uploads: Uploads) -> None:
+    uploads.announce()
+
+    class Lost(AgedSecrets):
+        def open(self, purpose: str, sealed: str) -> bytes:
+            raise Corrupt("its master key is gone")
+
+    assert rotated(uploads, Lost()).reseal() == (0, 1)
 
 
 def test_lists_come_in_pages_newest_first_and_know_what_arrived(uploads: Uploads, service: UploadService) -> None:

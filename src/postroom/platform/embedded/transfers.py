@@ -3,8 +3,8 @@
     {door}/transfers/{what}.{mac}      what: base64url of a JSON array, mac: HMAC-SHA256 of its text
 
 The key is one for the installation, 32 bytes, sealed under the master key in tables: the first process that signs stores it,
-every other and every later one finds it. Stored under an older master key it is sealed anew when it is next read. The MAC is over
-the text as it stands in the URL, so that no second spelling of it is valid.
+every other and every later one finds it. The MAC is over the text as it stands in the URL, so that no second spelling of it is
+valid.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, Denied
+from postroom.errors import Conflict, Corrupt, Denied
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables
@@ -86,15 +86,22 @@ class DoorTransfers:
                 self._key = self._key or self._stored() or self._made()
         return self._key
 
+    def reseal(self) -> tuple[int, int]:
+        """Seal the key under the newest master key: how many were, and how many cannot be."""
+        try:
+            return int(self._resealed()), 0
+        except Corrupt:
+            return 0, 1
+
+    def _resealed(self) -> bool:
+        item = self._tables.get(_KEY)
+        if item is None or self._secrets.is_current(item.data["sealed"]):
+            return False
+        return self._store(self._secrets.open(_PURPOSE, item.data["sealed"]), item.version)
+
     def _stored(self) -> bytes | None:
         item = self._tables.get(_KEY)
-        if item is None:
-            return None
-        sealed: str = item.data["sealed"]
-        plain = self._secrets.open(_PURPOSE, sealed)
-        if not self._secrets.is_current(sealed):
-            self._store(plain, item.version)
-        return plain
+        return None if item is None else self._secrets.open(_PURPOSE, item.data["sealed"])
 
     def _made(self) -> bytes:
         """A new one, unless another process was first: then its."""

@@ -1,0 +1,52 @@
+"""An upload is in use until the campaign made from it has imported it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.ids import decode, encode
+from postroom.services.upload_use import UploadUse
+from tests.fakes.ledger import Bench, bench
+
+UPLOAD, LATER, EARLIER = "4" * 16, "5" * 16, "3" * 16
+
+
+def campaign(made: Bench, campaign_id: str, state: CampaignState, upload_id: str | None = UPLOAD, tenant: str = "acme") -> None:
+    made.campaigns.create(
+        Campaign(
+            Home(tenant, campaign_id),
+            "news",
+            state,
+            Content("html", None, subject="Hi", from_="a@acme.example"),
+            Import("u", "people.csv"),
+            "default",
+            made.clock.now(),
+            upload_id=upload_id,
+        )
+    )
+
+
+@pytest.mark.parametrize("state", list(CampaignState))
+def test_until_it_is_imported(tmp_path: Path, state: CampaignState) -> None:
+    with bench(tmp_path) as made:
+        campaign(made, LATER, state)
+        assert UploadUse(made.campaigns)("acme", UPLOAD) == (state in {CampaignState.DRAFT, CampaignState.IMPORTING})
+        assert not UploadUse(made.campaigns)("other", UPLOAD)
+
+
+def test_only_campaigns_made_after_it_are_looked_at_and_all_of_these(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        for number in range(150):
+            campaign(made, encode(decode(LATER) + 1 + number, 16), CampaignState.READY, upload_id=None)
+        assert not UploadUse(made.campaigns)("acme", UPLOAD)
+        campaign(made, LATER, CampaignState.IMPORTING)
+        assert UploadUse(made.campaigns)("acme", UPLOAD)
+
+
+def test_a_campaign_from_before_it_ends_the_search(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        campaign(made, EARLIER, CampaignState.IMPORTING)
+        assert not UploadUse(made.campaigns)("acme", UPLOAD)
