@@ -62,6 +62,7 @@ from postroom.platform.mail.url import parse_provider
 from postroom.platform.ports.rates import Limit
 from postroom.platform.ports.secrets import Secrets
 from postroom.services.backup import BackupService
+from postroom.services.campaign_changes import Changes
 from postroom.services.campaigns import CampaignService
 from postroom.services.doctor import Check, Doctor
 from postroom.services.inbox import InboxService
@@ -116,6 +117,7 @@ class Postroom:
     records: Campaigns
     checkpoints: Checkpoints
     campaigns: CampaignService
+    changes: Changes
     status: StatusService
     suppressions: SuppressionLists
     inbox: InboxService
@@ -200,6 +202,18 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             singles=singles,
         )
         options = SenderOptions(workers=settings.workers, lease_ms=lease_ms, drain_s=settings.drain)
+        service = CampaignService(
+            campaigns,
+            composing=composing,
+            messages=messages,
+            objects=objects,
+            journals=journals,
+            queues=queues,
+            timers=timers,
+            workflows=workflows,
+            sweep=Sweep(messages, journals, clock, lease_ms=lease_ms),
+            clock=clock,
+        )
         yield Postroom(
             settings=settings,
             clock=clock,
@@ -226,18 +240,8 @@ def open_postroom(settings: Settings) -> Iterator[Postroom]:
             issuer=issuer,
             records=campaigns,
             checkpoints=Checkpoints(tables),
-            campaigns=CampaignService(
-                campaigns,
-                composing=composing,
-                messages=messages,
-                objects=objects,
-                journals=journals,
-                queues=queues,
-                timers=timers,
-                workflows=workflows,
-                sweep=Sweep(messages, journals, clock, lease_ms=lease_ms),
-                clock=clock,
-            ),
+            campaigns=service,
+            changes=Changes(service, campaigns, messages=messages, workflows=workflows, clock=clock),
             status=StatusService(campaigns, messages, clock),
             suppressions=SuppressionLists(suppression, tenants, clock),
             inbox=InboxService(objects),

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Instant
-from postroom.entrypoints.importing import Importing
+from postroom.entrypoints.handling import Handling
+from postroom.entrypoints.importing import importer
 from postroom.entrypoints.worker import WORKERS
 from postroom.ledger import notes
 from postroom.model.campaign import CampaignState, Home, Policies
@@ -60,7 +61,7 @@ def test_rows_stored_after_the_cancelling_are_skipped_too(
         return winners
 
     monkeypatch.setattr(SqliteMessages, "store", cancelled_meanwhile)
-    assert Importing(postroom, "worker", group=WORKERS, only=home, stopped=threading.Event()).once()
+    assert Handling(postroom, notes.IMPORT, importer(postroom, threading.Event()), owner="worker", group=WORKERS).once()
     counts = postroom.messages.counts(home)
     assert skipped == [0 if before else ROWS]
     assert (counts.skipped, counts.waiting, counts.total) == (ROWS, 0, ROWS)

@@ -12,8 +12,7 @@ from contextlib import suppress
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, LeaseLost, NotFound, Permanent, Temporary
 from postroom.ledger import notes
-from postroom.model.campaign import ENDED, Home
-from postroom.model.tenant import DEFAULT_TENANT
+from postroom.model.campaign import Home
 from postroom.platform.ports.feed import RETENTION_MS
 from postroom.platform.ports.queues import Received
 from postroom.wiring import Postroom
@@ -56,14 +55,9 @@ class Chores:
 
     def _look_at_records(self) -> None:
         """What a lost note would have said: the record is the truth, and nothing waits for ever for a note."""
-        homes = [self._only] if self._only is not None else self._homes()
-        for home in homes:
+        for home in [self._only] if self._only is not None else self._postroom.records.unfinished():
             with suppress(Conflict, NotFound):  # somebody changed or deleted it in this moment: the next look sees
                 self._postroom.scheduler.look(home)
-
-    def _homes(self) -> list[Home]:
-        campaigns = self._postroom.records.list(DEFAULT_TENANT, limit=1_000).campaigns
-        return [campaign.home for campaign in campaigns if campaign.state not in ENDED]
 
     def _handle_notes(self) -> bool:
         received = self._postroom.queues.receive(notes.QUEUE, limit=10, lease_s=_NOTE_LEASE_S)

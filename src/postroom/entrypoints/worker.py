@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from functools import partial
 
 import uvloop
 
 from postroom.entrypoints.chores import Chores
-from postroom.entrypoints.importing import Importing
+from postroom.entrypoints.handling import Handling
+from postroom.entrypoints.importing import importer
 from postroom.entrypoints.process import STOPPED, Stop, attended
 from postroom.entrypoints.sending import Sending
+from postroom.ledger import notes
 from postroom.model.campaign import Home
+from postroom.services.campaigns import CHANGE
 from postroom.wiring import Postroom
 
 WORKERS = "workers"
@@ -41,8 +46,7 @@ class Worker:
     async def run(self, stop: Stop) -> bool:
         """Until stopped; whether the work was over. Errors of the stores are raised once nothing is in flight any more."""
         chores = Chores(self._postroom, only=self._only, stopped=stop.flag)
-        importing = Importing(self._postroom, self._journal.owner, group=WORKERS, only=self._only, stopped=stop.flag)
-        threads = [asyncio.create_task(asyncio.to_thread(importing.run))]
+        threads = [asyncio.create_task(asyncio.to_thread(handling.run, stop.flag)) for handling in self._handlings(stop)]
         if self._with_chores:
             threads.append(asyncio.create_task(asyncio.to_thread(chores.run)))
         try:
@@ -56,6 +60,14 @@ class Worker:
                 raise error
         await asyncio.to_thread(self._tidy, chores)
         return over
+
+    def _handlings(self, stop: Stop) -> Iterator[Handling]:
+        postroom, owner = self._postroom, self._journal.owner
+        only = None if self._only is None else self._only.campaign
+        yield Handling(postroom, notes.IMPORT, importer(postroom, stop.flag), owner=owner, group=WORKERS, only=only)
+        if self._only is None:
+            change = partial(postroom.changes.handle, working=lambda: not stop)
+            yield Handling(postroom, CHANGE, change, owner=owner, group=WORKERS)
 
     def _tidy(self, chores: Chores) -> None:
         self._journal.close()

@@ -1,11 +1,12 @@
 """Campaign records: each change is one conditional write on the version that was read.
 
-So two who change the same campaign at the same time have one winner; the other gets `Conflict` and reads again.
+So two who change the same campaign at the same time have one winner; the other gets `Conflict` and reads again. In the same
+write a campaign that has not ended is entered in a list of the installation's: whoever looks after those need not ask every tenant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from postroom.errors import Conflict, Corrupt, NotFound
 from postroom.model import ids
 from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignState, Home
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+
+
+_UNFINISHED = "#unfinished-campaigns"
 
 
 class CampaignPage(NamedTuple):
@@ -57,6 +61,18 @@ class Campaigns:
         page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit, reverse=True)
         return CampaignPage([_campaign(item) for item in page.items], page.cursor)
 
+    def unfinished(self) -> Iterator[Home]:
+        """Every tenant's campaigns that have not ended; not one snapshot."""
+        cursor: str | None = None
+        while True:
+            page = self._tables.query(_UNFINISHED, cursor=cursor, limit=1_000)
+            for item in page.items:
+                tenant, _, campaign = item.key.sort.partition("/")
+                yield Home(tenant, campaign)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
     def change(self, campaign: Campaign, **fields: Any) -> Campaign:
         """Replace fields of the record as it was read; the new record. `Conflict`: somebody changed it since."""
         return self._put(replace(campaign, **fields), campaign.version)
@@ -77,13 +93,19 @@ class Campaigns:
 
     def delete(self, home: Home) -> None:
         """Forget the record. What it refers to is deleted by the caller, before."""
-        self._tables.write([Delete(_key(home))])
+        self._tables.write([Delete(_key(home)), Delete(_unfinished(home))])
 
     def _put(self, campaign: Campaign, expect: Expect | int) -> Campaign:
         data = msgspec.to_builtins(campaign)
         del data["version"]
-        (version,) = self._tables.write([Put(_key(campaign.home), data, expect)])
+        listed = _unfinished(campaign.home)
+        entry = Delete(listed) if campaign.state in ENDED else Put(listed, {})
+        version, _ = self._tables.write([Put(_key(campaign.home), data, expect), entry])
         return replace(campaign, version=version)
+
+
+def _unfinished(home: Home) -> ItemKey:
+    return ItemKey(_UNFINISHED, f"{home.tenant}/{home.campaign}")
 
 
 def _partition(tenant: str) -> str:
