@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
-from postroom.errors import Invalid, Unavailable
+from postroom.errors import Invalid
 from postroom.platform.mail.url import SmtpConfig, parse_provider
 
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -32,16 +33,12 @@ def relay(url: str, *, trusted: bool) -> SmtpConfig:
 
 
 def check(url: str, *, trusted: bool) -> None:
-    """The same, and where it may not be anywhere, whether what its name resolves to now is public. `Invalid`, `Unavailable`."""
+    """The same, and where it may not be anywhere, whether what its name resolves to now is public. A name that resolves to
+    nothing now is taken: it is looked at again before each connection."""
     config = relay(url, trusted=trusted)
-    if trusted:
-        return
-    try:
-        addresses(config)
-    except (OSError, UnicodeError) as error:
-        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-            raise Unavailable(f"the DNS gave no answer about {config.host}") from error
-        raise Invalid(f"{config.host} has no address: check the relay's name") from error
+    if not trusted:
+        with suppress(OSError, UnicodeError):
+            addresses(config)
 
 
 def addresses(config: SmtpConfig) -> list[str]:
