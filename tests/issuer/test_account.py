@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html import unescape
 
 import pytest
 
+from postroom.errors import Unavailable
 from postroom.issuer.issuer import Issuer
 from tests.fakes.clock import ManualClock
 from tests.issuer.home import EMAIL, PASSWORD, URL, Browser, code_of, enrol, enter, hidden
@@ -201,3 +203,45 @@ def test_an_invitations_form_needs_its_token_too(issuer: Issuer, browser: Browse
     token = issuer.invitations.invite(issuer.people.create(EMAIL)).partition("token=")[2]
     assert browser.post("/oauth2/invitation", token=token, password=NEW, repeated=NEW).status_code == 403
     assert issuer.people.by_email(EMAIL) == issuer.invitations.find(token).person
+
+
+def test_a_second_step_that_is_on_is_not_replaced_without_its_code(issuer: Issuer, browser: Browser, person: str) -> None:
+    fields = hidden(browser.get(ACCOUNT), f"{ACCOUNT}/second-factor")
+    secret = enrol(issuer, person)
+    assert browser.post(f"{ACCOUNT}/second-factor", **fields).status_code == 409
+    assert browser.post(f"{ACCOUNT}/second-factor/confirm", **fields, password=PASSWORD, code="000000").status_code == 409
+    kept = issuer.people.get(person)
+    assert kept.proposed is None
+    assert issuer.second_factor.proposal(replace(kept, proposed=kept.second)) == secret
+
+
+def test_a_crash_in_the_second_step_leaves_the_code_unused_or_somebody_signed_in(
+    issuer: Issuer, browser: Browser, person: str, monkeypatch: pytest.MonkeyPatch, clock: ManualClock
+) -> None:
+    """Its three changes are one write: lost, the same code still works; made, it works no more."""
+    secret = enrol(issuer, person)
+    clock.advance(30)
+    page = browser.client.get(browser.sign_in().headers["location"])
+    store = issuer.people.store
+
+    def killed(*_: object) -> None:
+        raise Unavailable("killed")
+
+    def made(*writes: object) -> None:
+        store(*writes)  # type: ignore[arg-type]  # as it was called
+        raise Unavailable("killed")
+
+    for fault, status in ((killed, 303), (made, 403)):
+        with monkeypatch.context() as patch:
+            patch.setattr(issuer.people, "store", fault)
+            assert browser.submit(page, "/oauth2/sign-in/code", code=code_of(issuer, secret)).status_code == 503
+        halfway = browser.client.cookies["postroom-session"]
+        answer = browser.submit(page, "/oauth2/sign-in/code", code=code_of(issuer, secret))
+        if fault is killed:
+            assert answer.status_code == status
+            clock.advance(30)
+            page = browser.client.get(browser.sign_in().headers["location"])
+        else:
+            assert issuer.sessions.find(halfway) is None
+            again = browser.client.get(browser.sign_in().headers["location"])
+            assert browser.submit(again, "/oauth2/sign-in/code", code=code_of(issuer, secret)).status_code == status

@@ -41,10 +41,12 @@ class Account:
 
     def propose(self, person: Person) -> Person:
         """A new secret for an authenticator app; not in use until it is confirmed."""
+        _demand_none(person)
         return self._people.store(self._second_factor.proposed(person))
 
     def confirm(self, person: Person, code: str, *, password: str, address: str) -> list[str]:
         """Put the proposed secret to use; the recovery codes, shown this once."""
+        _demand_none(person)
         self._sign_in.check_again(person, password, address=address)
         confirmed = self._second_factor.confirmed(person, code)
         if confirmed is None:
@@ -68,3 +70,9 @@ class Account:
             raise Conflict("There is no second factor.")
         self._sign_in.check_again(person, password, address=address)
         return self._sign_in.check_code(person, code, address=address)
+
+
+def _demand_none(person: Person) -> None:
+    """Else a new secret could replace the one in use without a code of it."""
+    if person.second is not None:
+        raise Conflict("The second step is on: turn it off first.")

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ _REMEMBERED_S = 86_400
 """A code that comes again within a day ends what it gave."""
 _CODES, _FAMILIES = "#issuer#codes", "#issuer#families"
 _NAME_LENGTH = 43
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,7 @@ class Grants:
             raise _refused("the code is unknown or too old")
         code = _convert(item, Code)
         if code.family is not None:
+            _LOG.warning("a code of %s for %s came again: what it gave is revoked", code.grant.subject, code.grant.client)
             self._end(code.family)
             raise _refused("the code was used before: everything it gave is revoked")
         fits = (code.grant.client, code.redirect_uri, code.challenge) == (client, redirect_uri, challenge)
@@ -100,6 +104,9 @@ class Grants:
         if item is None or item.data["grant"]["client"] != client:
             raise _refused("the refresh token is unknown, revoked or too old")
         if item.data["current"] != digest(token):
+            _LOG.warning(
+                "an old refresh token of %s for %s came again: its family is revoked", item.data["grant"]["subject"], client
+            )
             self._end(item.key.sort)
             raise _refused("the refresh token was used before: sign in again")
         renewed = token[:_NAME_LENGTH] + new_token(self._clock)

@@ -24,6 +24,8 @@ from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, T
 MAX_EMAIL = 254
 _PEOPLE, _EMAILS = "#issuer#people", "#issuer#emails"
 _SUBJECT_LENGTH = 20
+_NOBODY = "-"
+"""Looked up in the place of a person who is not there: the answer takes as long."""
 _TRIES = 10
 
 
@@ -97,7 +99,7 @@ class People:
             item = self._tables.get(_email_key(checked_email(email)))
         except Invalid:
             return None
-        return None if item is None else self.find(item.data["subject"])
+        return self.find(_NOBODY if item is None else item.data["subject"])
 
     def list(self, *, cursor: str | None = None, limit: int = 100) -> PeoplePage:
         """Everybody; `limit` 1 to 1,000."""

@@ -6,6 +6,7 @@ halfway one are one write: a crash leaves the person halfway with the code unuse
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from postroom.errors import Conflict, Unauthenticated
@@ -15,6 +16,8 @@ from postroom.issuer.second_factor import SecondFactor
 from postroom.issuer.sessions import Session, Sessions, Stage
 from postroom.issuer.tries import ADDRESS, PASSWORD, SECOND, Counted, Tries, address_name
 from postroom.platform.ports.tables import Delete, Put, Tables
+
+_LOG = logging.getLogger(__name__)
 
 
 class SignIn:
@@ -43,12 +46,14 @@ class SignIn:
         self._tries.begin([counted, shared])
         person = self._people.by_email(email)
         if not self._passwords.matches(person, password) or person is None or person.disabled:
+            _LOG.info("a sign-in from %s was refused: %s", address, person.subject if person else "nobody of that name")
             raise Unauthenticated("The e-mail address or the password is wrong.")
         self._tries.passed(counted, shared)
         person = self._rehashed(person, password)
         stage = Stage.FULL if person.second is None else Stage.HALFWAY
         token, put = self._sessions.begin(person, stage)
         self._tables.write([put])
+        _LOG.info("%s signed in from %s: %s", person.subject, address, stage)
         return token, stage
 
     def with_code(self, halfway: Session, code: str, *, address: str) -> str:
@@ -57,6 +62,7 @@ class SignIn:
         self._tries.begin([counted, shared])
         taken = self._second_factor.taken(halfway.person, code)
         if taken is None:
+            _LOG.info("a second step from %s was refused: %s", address, halfway.person.subject)
             raise Unauthenticated("The code is wrong, or was used before.")
         token, put = self._sessions.begin(taken, Stage.FULL, methods=("pwd", "otp"), at=halfway.at)
         self._completed(taken, put, Delete(halfway.key, halfway.version))
