@@ -31,7 +31,6 @@ from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Home, Policies
 from postroom.model.finding import Finding, Level
-from postroom.model.tenant import DEFAULT_TENANT
 from postroom.pipeline.scheduler import Scheduler
 from postroom.pipeline.sender.sender import Sender, SenderOptions, Stores
 from postroom.pipeline.sender.way_out import WayOut
