@@ -1,0 +1,112 @@
+"""`/v1/suppressions`: who must not be written to. Entering is for editors, taking somebody off for admins."""
+
+from __future__ import annotations
+
+import io
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+
+from postroom.errors import NotFound
+from postroom.gateway.access import Admin, Editor, Viewer
+from postroom.gateway.bodies import accepts
+from postroom.gateway.paging import Cursor, Limit, Page
+from postroom.gateway.refusals import WrongMedia
+from postroom.gateway.routes.campaign_messages import CSV, CsvAnswer, csv_answer
+from postroom.gateway.routing import Route
+from postroom.gateway.schemas.suppressions import Address, ImportedBody, NewSuppression, SuppressionBody
+from postroom.gateway.trail import Trails
+from postroom.ledger.suppression import Reason
+from postroom.services.suppression import SuppressionLists
+
+MAX_FILE = 10_000_000
+"""Bytes of an import: some 350,000 rows, that are entered within the time of a call."""
+
+_FILE = {
+    "requestBody": {
+        "required": True,
+        "description": "UTF-8: an address a row, with or without a header; columns `reason`, `note` and `added_at` are read.",
+        "content": {"text/csv": {"schema": {"type": "string"}, "example": "address,reason\nanna@mail.example,unsubscribe\n"}},
+    }
+}
+
+
+def suppression_routes(lists: SuppressionLists) -> APIRouter:
+    """Each caller's own list."""
+    router = APIRouter(prefix="/v1/suppressions", tags=["suppressions"], route_class=Route)
+    _add_entries(router, lists)
+    _add_files(router, lists)
+    return router
+
+
+def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
+    @router.get("", operation_id="list_suppressions")
+    def list_entries(
+        who: Viewer,
+        address: Annotated[
+            str | None, Query(min_length=1, max_length=500, description="Only this address, in any spelling.")
+        ] = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Page[SuppressionBody]:
+        """List who must not be written to, in no particular order; or look for one address."""
+        suppressions = lists.of(who.tenant)
+        if address is not None:
+            found = suppressions.get(address)
+            return Page(items=[SuppressionBody.of(found)] if found else [], cursor=None)
+        page = suppressions.list(cursor=cursor, limit=limit)
+        return Page(items=[SuppressionBody.of(entry) for entry in page.entries], cursor=page.cursor)
+
+    @router.post(
+        "",
+        operation_id="add_suppression",
+        status_code=201,
+        responses={200: {"model": SuppressionBody, "description": "On the list already; nothing was changed."}},
+    )
+    def add(body: NewSuppression, who: Editor, trail: Trails, response: Response) -> SuppressionBody:
+        """Enter an address. Again: harmless."""
+        suppressions = lists.of(who.tenant)
+        added = suppressions.add(body.address, reason=body.reason, note=body.note)
+        entry = suppressions.get(body.address)
+        if entry is None:
+            raise NotFound("somebody took it off the list in this moment")
+        if added:
+            trail.changed("suppression", entry.key.hex(), after={"reason": entry.reason.value})
+        response.status_code = 201 if added else 200
+        return SuppressionBody.of(entry)
+
+    @router.delete("", operation_id="remove_suppression", status_code=204)
+    def remove(address: Address, who: Admin, trail: Trails) -> None:
+        """Take an address off the list."""
+        suppressions = lists.of(who.tenant)
+        entry = suppressions.get(address)
+        if entry is None or not suppressions.remove(address):
+            raise NotFound("this address is not on the list")
+        trail.changed("suppression", entry.key.hex(), before={"reason": entry.reason.value})
+
+
+def _add_files(router: APIRouter, lists: SuppressionLists) -> None:
+    @router.post("/import", operation_id="import_suppressions", openapi_extra=_FILE)
+    @accepts(MAX_FILE)
+    async def import_file(
+        request: Request,
+        who: Editor,
+        trail: Trails,
+        reason: Annotated[Reason, Query(description="Of rows that name none.")] = Reason.MANUAL,
+    ) -> ImportedBody:
+        """Enter every row of a CSV file of up to 10 MB. Again: harmless."""
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media != "text/csv":
+            raise WrongMedia(f"the body must be text/csv, not {media or 'without a Content-Type'}")
+        content = io.BytesIO(await request.body())
+        suppressions = lists.of(who.tenant)
+        done = ImportedBody.of(await to_thread.run_sync(lambda: suppressions.import_csv(content, reason=reason)))
+        trail.changed("suppressions", "import", after={"added": done.added, "already": done.already})
+        return done
+
+    @router.get("/export.csv", operation_id="export_suppressions", response_class=CsvAnswer, responses=CSV)
+    def export(who: Viewer) -> CsvAnswer:
+        """The whole list as CSV, which an import takes back: address, reason, note, added_at."""
+        lines = lists.of(who.tenant).export_csv()
+        return csv_answer((line.encode("utf-8", "replace") for line in lines), "suppressions.csv")
