@@ -238,6 +238,24 @@ def test_what_is_no_list_of_recipients_is_not_used_as_one(uploads: Uploads, serv
     assert list(service.sample(upload)) == []
 
 
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"email,name\n", "no row after the header"),
+        (b"email,name\n" + b"a@b.example,Ann\n" * 300 + b'"Bob\nb@b.example\n', "line 302 is not closed properly"),
+    ],
+)
+def test_what_no_import_could_read_to_its_end_is_refused_at_once(
+    uploads: Uploads, service: UploadService, raw: bytes, says: str
+) -> None:
+    with pytest.raises(Invalid, match=says):
+        service.ready(TENANT, uploads.brought(raw), UploadKind.RECIPIENTS)
+
+
+def test_a_file_whose_address_column_must_be_named_can_be_used(uploads: Uploads, service: UploadService) -> None:
+    assert service.ready(TENANT, uploads.brought(b"a,b\nx@y.example,z@y.example\n"), UploadKind.RECIPIENTS)
+
+
 def test_rows_are_shown_by_column_as_an_import_reads_them(uploads: Uploads, service: UploadService) -> None:
     upload_id = uploads.brought()
     assert list(service.sample(service.get(TENANT, upload_id))) == [

@@ -119,8 +119,8 @@ class UploadService:
         upload = self._arrived(tenant, upload_id)
         if upload.kind is not kind:
             raise Invalid(f"upload {upload.id} is of the kind {upload.kind}, not {kind}: announce it as {kind}")
-        if upload.inspection is not None and upload.inspection.encoding is None:
-            raise Invalid(f"upload {upload.id}: {upload.inspection.problems[0]}")
+        if upload.inspection is not None and not upload.inspection.rows:  # no import could read it to its end
+            raise Invalid(f"upload {upload.id}: {upload.inspection.problems[-1]}")
         return ReadyUpload(
             id=upload.id,
             kind=upload.kind,

@@ -87,7 +87,9 @@ class SignedUpload(BaseModel):
 class InspectionView(BaseModel):
     """What a recipients file looks like, told from its beginning by the same rules as the import's."""
 
-    encoding: str | None = Field(description="Such as `utf-8`, `utf-16-le`, `cp1252`; null: it is no text.")
+    encoding: str | None = Field(
+        description="Such as `utf-8`, `utf-16-le`, `cp1252`; null: it cannot be told, `problems` says why."
+    )
     delimiter: str | None = Field(description="What stands between two cells.", examples=[";"])
     header: bool = Field(description="Whether the first row names the columns; if not, they are `column1`, `column2` …")
     columns: list[str] = Field(description="The names of the columns; of very many, the first.")
