@@ -275,6 +275,7 @@ def _authenticator(
         issuer=settings.issuer or settings.door_url,
         audiences=settings.audience if issuer is None else (AUDIENCE,),
         clock=clock,
+        members_of=None if issuer is None else issuer.membership_issuer,
     )
 
 

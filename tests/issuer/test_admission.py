@@ -14,10 +14,10 @@ from postroom.issuer.admission import Admission
 from postroom.issuer.issuer import Issuer
 from postroom.issuer.welcome import FIRST, first_invitation
 from postroom.ledger.access import Memberships
-from postroom.model.access import Role
+from postroom.model.access import BUILT_IN, Role
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
-from tests.issuer.home import EMAIL, PASSWORD, URL, enter
+from tests.issuer.home import EMAIL, PASSWORD, URL, enter, issuer_on
 
 
 @pytest.fixture
@@ -34,7 +34,13 @@ def test_whoever_is_let_in_has_a_role_and_a_link(admission: Admission, issuer: I
     admitted = admission.add(EMAIL, tenant="acme", role=Role.EDITOR, operator=True)
     member = admission.membership(admitted.person.subject)
     assert member is not None
-    assert (member.issuer, member.tenant, member.role, member.name, member.operator) == (URL, "acme", Role.EDITOR, EMAIL, True)
+    assert (member.issuer, member.tenant, member.role, member.name, member.operator) == (
+        BUILT_IN,
+        "acme",
+        Role.EDITOR,
+        EMAIL,
+        True,
+    )
     issuer.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
     with pytest.raises(Conflict, match="is in already"):
         admission.add(EMAIL, tenant="other", role=Role.ADMIN)
@@ -90,7 +96,7 @@ def test_the_first_start_invites_an_administrator_until_somebody_has_a_password(
     links = [first_invitation(issuer, memberships) for _ in range(2)]
     assert all(link is not None and link.startswith(f"{URL}/oauth2/invitation?token=") for link in links)
     (person,) = issuer.people.list().people
-    member = memberships.find(URL, person.subject)
+    member = memberships.find(BUILT_IN, person.subject)
     assert member is not None
     assert (person.email, member.role, member.operator, member.tenant) == (FIRST, Role.ADMIN, True, "default")
     issuer.accept_invitation((links[1] or "").partition("token=")[2], PASSWORD)
@@ -165,3 +171,10 @@ def test_the_command_line_keeps_programs(run: CliRun) -> None:
     assert made["client_secret"] not in run("client", "list").stdout
     assert run("client", "revoke", made["client_id"]).exit_code == 0
     assert run("client", "revoke", made["client_id"]).exit_code == 1
+
+
+def test_a_door_that_moves_keeps_its_people(tables: SqliteTables, clock: ManualClock, memberships: Memberships) -> None:
+    """Memberships name the built-in issuer, not its address."""
+    before, after = (Admission(issuer_on(tables, clock, url=url), memberships) for url in (URL, "https://mail.example"))
+    subject = before.add(EMAIL, tenant="acme", role=Role.EDITOR).person.subject
+    assert after.membership(subject) == before.membership(subject) is not None

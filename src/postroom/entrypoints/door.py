@@ -25,6 +25,7 @@ from postroom.gateway.routes.senders import sender_routes
 from postroom.gateway.routes.tenants import tenants_routes
 from postroom.gateway.routes.users import users_routes
 from postroom.issuer.routes import issuer_routes
+from postroom.model.access import BUILT_IN
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.settings import Settings
 from postroom.wiring import Postroom
@@ -62,7 +63,7 @@ def routers(postroom: Postroom) -> Iterator[APIRouter]:
     """A router a service; each would stand behind a door of its own as well."""
     yield health_routes([("stores", lambda: _try_stores(postroom))])
     yield tenants_routes(postroom.tenants)
-    yield users_routes(postroom.members, issuer=postroom.settings.issuer or postroom.settings.door_url)
+    yield users_routes(postroom.members, issuer=postroom.settings.issuer or BUILT_IN)
     yield keys_routes(postroom.api_keys, postroom.secrets)
     yield sender_routes(postroom.senders)
     yield providers_routes(postroom.provider_verbs)

@@ -53,12 +53,15 @@ class TokenAuthenticator:
         issuer: str,
         audiences: Collection[str],
         clock: Clock,
+        members_of: str | None = None,
     ) -> None:
+        """`members_of`: what memberships call the issuer; None: as its tokens do."""
         self._memberships = memberships
         self._keys = keys
         self._tenants = tenants
         self._jwks = jwks
         self._expected = Expected(issuer, frozenset(audiences))
+        self._members_of = members_of or issuer
         self._clock = clock
         self._known: Recent[bytes, Principal] = Recent(clock, most=REMEMBERED)
         self._verified: Recent[bytes, Claims] = Recent(clock, most=REMEMBERED)
@@ -105,7 +108,7 @@ class TokenAuthenticator:
         return self._member(claims), (claims.expires_at - now) / 1_000
 
     def _member(self, claims: Claims) -> Principal:
-        found = self._memberships.find(self._expected.issuer, claims.subject)
+        found = self._memberships.find(self._members_of, claims.subject)
         if found is None:
             raise Denied(f"{claims.subject} is signed in, but belongs to no tenant here: an admin can add this subject")
         kind = Kind.CLIENT if claims.subject == claims.client else Kind.USER

@@ -18,6 +18,7 @@ from postroom.issuer.sessions import Sessions
 from postroom.issuer.sign_in import SignIn, by_email
 from postroom.issuer.tokens import Tokens
 from postroom.issuer.tries import Tries
+from postroom.model.access import BUILT_IN
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Tables
 
@@ -36,8 +37,8 @@ class Issuer:
         hasher: PasswordHasher | None = None,
     ) -> None:
         self.url = url
-        self.membership_issuer = url
-        """What memberships of its people and programs name as issuer: what their tokens say."""
+        self.membership_issuer = BUILT_IN
+        """What memberships of its people and programs name as issuer: not the address, which may change."""
         self.clock = clock
         self.people = People(tables, clock)
         self.passwords = Passwords(clock, hasher)

@@ -12,6 +12,8 @@ from postroom.model import ids
 MAX_ISSUER = 500
 MAX_SUBJECT = 200
 MAX_NAME = 200
+BUILT_IN = "built-in"
+"""What memberships call the built-in issuer: its address, which stands in its tokens, changes with the door's."""
 _UNDATED = Instant(0)
 
 
@@ -89,7 +91,7 @@ class Membership:
     """That somebody whom an issuer vouches for belongs to a tenant. One tenant a subject: a call names none."""
 
     issuer: str
-    """The issuer's identifier, exactly as its tokens have it."""
+    """The issuer's identifier, exactly as its tokens have it; `BUILT_IN`."""
     subject: str
     """A person's subject at the issuer; a program's client id."""
     tenant: str
