@@ -66,7 +66,7 @@ def test_the_list_comes_in_pages(operator: TestClient) -> None:
     problem(operator.get("/v1/tenants", params={"cursor": "made up"}), 422)
 
 
-@pytest.mark.parametrize("body", [{"id": "A"}, {"id": ""}, {"id": "me"}, {"id": "a" * 41}, {"id": "a", "name": "a\nb"}, {}])
+@pytest.mark.parametrize("body", [{"id": "A"}, {"id": ""}, {"id": "a" * 41}, {"id": "a", "name": "a\nb"}, {}])
 def test_what_cannot_be_a_tenant_is_refused(operator: TestClient, body: dict[str, str]) -> None:
     problem(operator.post("/v1/tenants", json=body), 422)
 
@@ -76,7 +76,8 @@ def test_only_operators_see_others(admin: TestClient) -> None:
         admin.get("/v1/tenants"),
         admin.get("/v1/tenants/acme"),
         admin.post("/v1/tenants", json={"id": "mine"}),
-        admin.patch("/v1/tenants/default", json={"disabled": True}),
+        admin.post("/v1/tenants/default/disable"),
+        admin.post("/v1/tenants/acme/enable"),
     ):
         assert "operator" in problem(answer, 403)
 
@@ -89,8 +90,9 @@ def test_everybody_sees_their_own(admin: TestClient) -> None:
 
 def test_a_tenant_is_disabled_and_enabled(operator: TestClient, tenants: Tenants) -> None:
     operator.post("/v1/tenants", json={"id": "newsroom"})
-    assert operator.patch("/v1/tenants/newsroom", json={"disabled": True}).json()["disabled"]
+    assert operator.post("/v1/tenants/newsroom/disable").json()["disabled"]
     assert tenants.read("newsroom").disabled
-    assert not operator.patch("/v1/tenants/newsroom", json={"disabled": False}).json()["disabled"]
-    problem(operator.patch("/v1/tenants/nobody", json={"disabled": True}), 404)
-    problem(operator.patch("/v1/tenants/default", json={"disabled": True}), 422)
+    assert not operator.post("/v1/tenants/newsroom/enable").json()["disabled"]
+    problem(operator.post("/v1/tenants/nobody/disable"), 404)
+    problem(operator.post("/v1/tenants/default/disable"), 409)
+    problem(operator.post("/v1/tenants", json={"id": "me"}), 409)

@@ -17,7 +17,7 @@ from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 
 _PARTITION = "#tenants"
 _NUMBERS = "#tenant-numbers"
-_RESERVED = frozenset({"me"})
+RESERVED = "me"
 """Stands for the caller's own in addresses."""
 _TRIES = 10
 _REMEMBERED_S = 5.0
@@ -66,9 +66,11 @@ class Tenants:
         return TenantPage([_tenant(item) for item in page.items], page.cursor)
 
     def create(self, tenant: str, name: str = "", *, mark: str = "") -> Tenant:
-        """A new one. `Invalid`: it cannot be called so; `Conflict`: there is one. Again under the same `mark` (not empty): the
-        one that was made."""
-        if not is_tenant_id(tenant) or tenant in _RESERVED:
+        """A new one. `Invalid`: it cannot be called so; `Conflict`: there is one, or it is `me`. Again under the same `mark` (not
+        empty): the one that was made."""
+        if tenant == RESERVED:
+            raise Conflict(f"{RESERVED!r} stands for everybody's own tenant in addresses: choose another id")
+        if not is_tenant_id(tenant):
             raise Invalid(f"{tenant[:80]!r} cannot name a tenant: 1 to 40 lower-case letters, digits and '-'")
         secret, now = self._clock.random(32), self._clock.now()
         for _ in range(_TRIES):
@@ -86,9 +88,9 @@ class Tenants:
         raise Conflict("tenants are being made by others all the time; try again")
 
     def disable(self, tenant: str) -> Tenant:
-        """Refuse its calls, within seconds. `NotFound`; `Invalid`: `default` stays, operators sign in there."""
+        """Refuse its calls, within seconds. `NotFound`; `Conflict`: `default` stays, operators sign in there."""
         if tenant == DEFAULT_TENANT:
-            raise Invalid(f"the tenant {DEFAULT_TENANT} cannot be disabled: the installation's operators sign in there")
+            raise Conflict(f"the tenant {DEFAULT_TENANT} cannot be disabled: the installation's operators sign in there")
         return self._switch(tenant, disabled=True)
 
     def enable(self, tenant: str) -> Tenant:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -10,11 +11,11 @@ from fastapi import APIRouter, Path
 from postroom.gateway.access import Operator, Viewer
 from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.routing import Route
-from postroom.gateway.schemas.tenants import MyTenant, NewTenant, TenantChange, TenantShown, You
+from postroom.gateway.schemas.tenants import MyTenant, NewTenant, TenantShown, You
 from postroom.gateway.steps import Once
-from postroom.gateway.trail import Trails
+from postroom.gateway.trail import Trail, Trails
 from postroom.ledger.tenants import Tenants
-from postroom.model.tenant import TENANT_ID
+from postroom.model.tenant import TENANT_ID, Tenant
 
 TenantId = Annotated[str, Path(pattern=TENANT_ID, description="The tenant's id.", examples=["newsroom"])]
 
@@ -47,11 +48,18 @@ def tenants_routes(tenants: Tenants) -> APIRouter:
         """Show a tenant. Operators only."""
         return TenantShown.of(tenants.read(id))
 
-    @router.patch("/{id}", operation_id="change_tenant")
-    def change(id: TenantId, body: TenantChange, who: Operator, trail: Trails) -> TenantShown:  # noqa: A002
-        """Disable a tenant, or enable it again; within seconds its calls are refused, or taken. Operators only."""
-        before = TenantShown.of(tenants.read(id))
-        shown = TenantShown.of(tenants.disable(id) if body.disabled else tenants.enable(id))
+    @router.post("/{id}/disable", operation_id="disable_tenant")
+    def disable(id: TenantId, who: Operator, trail: Trails) -> TenantShown:  # noqa: A002
+        """Refuse a tenant's people and programs at the door, within seconds; nothing of it is lost. Operators only."""
+        return switched(id, trail, tenants.disable)
+
+    @router.post("/{id}/enable", operation_id="enable_tenant")
+    def enable(id: TenantId, who: Operator, trail: Trails) -> TenantShown:  # noqa: A002
+        """Take a tenant's calls again. Operators only."""
+        return switched(id, trail, tenants.enable)
+
+    def switched(id: str, trail: Trail, switch: Callable[[str], Tenant]) -> TenantShown:  # noqa: A002
+        before, shown = TenantShown.of(tenants.read(id)), TenantShown.of(switch(id))
         trail.changed("tenant", id, before=before.model_dump(), after=shown.model_dump())
         return shown
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from postroom.clock import Instant
 from postroom.gateway.schemas.tenants import LINE
@@ -10,6 +12,14 @@ from postroom.model.access import Role, Service
 from postroom.model.api_key import MAX_KEY_NAME, ApiKey
 from postroom.services.keys import MAX_DAYS, MadeKey
 from postroom.services.status import rfc3339
+
+
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 90.0 is 90."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Days = Annotated[int, Field(strict=True, ge=1, le=MAX_DAYS), BeforeValidator(_whole)]
 
 
 class NewKey(BaseModel):
@@ -28,8 +38,8 @@ class NewKey(BaseModel):
         max_length=len(Service),
         description="The only services it may call; null: all that the role may. A key with scopes makes keys for those only.",
     )
-    expires_in_days: int | None = Field(
-        default=None, ge=1, le=MAX_DAYS, description="After so many days it is refused; null: not before it is revoked."
+    expires_in_days: Days | None = Field(
+        default=None, description="After so many days it is refused; null: not before it is revoked."
     )
 
 

@@ -21,14 +21,6 @@ class NewTenant(BaseModel):
     name: str = Field(default="", max_length=MAX_TENANT_NAME, pattern=LINE, description="For people.")
 
 
-class TenantChange(BaseModel):
-    """What may change of a tenant."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"disabled": True}]})
-
-    disabled: bool = Field(description="Whether its people and programs are refused at the door. Nothing of it is lost.")
-
-
 class TenantShown(BaseModel):
     """A tenant."""
 

@@ -10,7 +10,7 @@ from postroom.services.status import rfc3339
 
 USER_ID = r"^[a-z2-7]{26}$"
 _SUBJECT = r"^[ -~]+$"
-_ISSUER = r"^https?://[!-~]+$"
+_ISSUER = r"^https?://[A-Za-z0-9][A-Za-z0-9._~:/-]*$"
 
 
 class NewUser(BaseModel):
@@ -35,7 +35,9 @@ class NewUser(BaseModel):
         pattern=_ISSUER,
         description="The issuer's identifier, exactly as its tokens have it (`iss`); null: the installation's.",
     )
-    operator: bool = Field(default=False, description="Whether they may manage the installation too; only operators grant it.")
+    operator: bool = Field(
+        default=False, strict=True, description="Whether they may manage the installation too; only operators grant it."
+    )
 
 
 class UserChange(BaseModel):
@@ -45,7 +47,7 @@ class UserChange(BaseModel):
 
     role: Role | None = Field(default=None, description="Not above the caller's own; null: as it is.")
     name: str | None = Field(default=None, min_length=1, max_length=MAX_NAME, pattern=LINE, description="Null: as it is.")
-    operator: bool | None = Field(default=None, description="Only for operators; null: as it is.")
+    operator: bool | None = Field(default=None, strict=True, description="Only for operators; null: as it is.")
 
 
 class UserShown(BaseModel):
