@@ -1,0 +1,101 @@
+"""An order that dies at any line and comes again makes one campaign, whole, under the id it was given."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from postroom.delivery.composing import Composing
+from postroom.ledger import notes
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.sweep import Sweep
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.template import TemplateContent
+from postroom.model.upload import ReadyUpload, UploadKind
+from postroom.platform.embedded.objects import FileObjects
+from postroom.services.campaign_making import prefix
+from postroom.services.campaign_orders import Attached, House, Order, Orders, Sources
+from postroom.services.campaigns import CampaignService
+from tests.fakes.faults import Faults, Killed
+from tests.fakes.ledger import Bench, bench
+
+ORDER = Order(
+    name="Autumn",
+    template_id="t",
+    template_version=1,
+    upload_id="u",
+    from_="news@example.com",
+    attachments=(Attached("a"),),
+)
+
+
+def orders(made: Bench, objects: FileObjects, faults: Faults) -> Orders:
+    """Whose every call to a store passes `faults`."""
+    tables, stored, workflows = faults.wrap(made.tables), faults.wrap(objects), faults.wrap(made.workflows)
+    campaigns = Campaigns(tables, made.clock)
+    service = CampaignService(
+        campaigns,
+        composing=Composing(Tenants(tables, made.clock), stored, public_url=None, bounce_domain=None),
+        messages=made.messages,
+        objects=stored,
+        journals=made.journals,
+        queues=made.queues,
+        timers=made.timers,
+        workflows=workflows,
+        sweep=Sweep(made.messages, made.journals, made.clock, lease_ms=1_000),
+        clock=made.clock,
+    )
+
+    def ready(tenant: str, upload: str, kind: UploadKind) -> ReadyUpload:
+        info = objects.info(upload)
+        assert info is not None
+        return ReadyUpload(upload, kind, upload, info.version, upload, "text/csv", info.size)
+
+    content = TemplateContent("t", 1, "Hi", "<p>Hello</p>", "Hello")
+    sources = Sources(lambda *_: content, ready, lambda *_: None, lambda *_: None)
+    return Orders(service, sources, objects=stored, clock=made.clock, house=House("default", Policies(), 0))
+
+
+def calls(tmp_path: Path) -> int:
+    """How many an order takes."""
+    faults = Faults()
+    with bench(tmp_path) as made, closing(FileObjects(tmp_path / "objects", made.clock)) as objects:
+        prepared(objects)
+        orders(made, objects, faults).place(made.campaigns.new_home("default"), ORDER)
+    return len(faults.calls)
+
+
+def prepared(objects: FileObjects) -> None:
+    objects.put("u", b"email\nann@a.example\n")
+    objects.put("a", b"%PDF-")
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_any_call_and_made_again_it_is_one_campaign(tmp_path: Path, after: bool) -> None:
+    total = calls(tmp_path / "counted")
+    assert total > 8
+    for at in range(1, total + 1):
+        root = tmp_path / str(at)
+        with bench(root) as made, closing(FileObjects(root / "objects", made.clock)) as objects:
+            prepared(objects)
+            home = made.campaigns.new_home("default")
+            with pytest.raises(Killed):
+                orders(made, objects, Faults(at, after=after)).place(home, ORDER)
+            again = orders(made, objects, Faults()).place(home, ORDER)
+            check(made, objects, home)
+            assert orders(made, objects, Faults()).place(home, ORDER) == again
+
+
+def check(made: Bench, objects: FileObjects, home: Home) -> None:
+    """One campaign, all it refers to, nothing else, and its import begun."""
+    (campaign,) = made.campaigns.list("default").campaigns
+    assert (campaign.home, campaign.state) == (home, CampaignState.IMPORTING)
+    content = campaign.content
+    (attachment,) = content.attachments
+    named = {content.html_key, content.text_key, attachment.object_key, f"{prefix(home)}links.json"}
+    assert {info.key for info in objects.list(prefix(home)).objects} == named
+    assert objects.get(campaign.source.upload_key, campaign.source.upload_version) == b"email\nann@a.example\n"
+    assert [run.execution for run in made.workflows.running(notes.IMPORT)] == [home.campaign]
