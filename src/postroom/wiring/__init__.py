@@ -1,0 +1,15 @@
+"""The only package that knows the adapters: Settings → Postroom.
+
+stores.py     the adapters, opened
+postroom.py   all that an installation offers, in one place
+opening.py    the services, put together on the stores
+mail.py       how mail leaves
+checks.py     what `doctor` examines, and backups: they open nothing
+"""
+
+from postroom.wiring.checks import backups, doctor
+from postroom.wiring.mail import DEFAULT_PROVIDER, INBOX
+from postroom.wiring.opening import open_postroom, usual_policies
+from postroom.wiring.postroom import Postroom
+
+__all__ = ["DEFAULT_PROVIDER", "INBOX", "Postroom", "backups", "doctor", "open_postroom", "usual_policies"]

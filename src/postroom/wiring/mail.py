@@ -1,0 +1,48 @@
+"""How mail leaves: a provider's name becomes a mailer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from postroom.errors import Unsupported
+from postroom.ledger.providers import ProviderMeans, Providers
+from postroom.model.finding import Finding, Level
+from postroom.pipeline.sender.way_out import WayOut
+from postroom.platform.mail.port import Mailer
+from postroom.platform.mail.probe import examine_relay
+from postroom.platform.mail.reach import relay
+from postroom.platform.mail.smtp import SmtpMailer
+from postroom.platform.ports.rates import Limit
+
+INBOX = "inbox:"
+DEFAULT_PROVIDER = "default"
+"""The provider of a campaign that names none: the setting POSTROOM_MAIL, as it is when the mail leaves."""
+
+_TEST_S = 20.0
+"""For a relay that is tested while a caller waits: less than a call may take."""
+
+
+def way_out(providers: Providers, tenant: str, provider: str) -> WayOut:
+    """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
+    given = ":" in provider
+    means = ProviderMeans(provider, provider, Limit(), None, trusted=True) if given else providers.means(tenant, provider)
+    return WayOut(means.id, means.limit, partial(_mailer, means))
+
+
+def _mailer(means: ProviderMeans) -> Mailer:
+    """A new mailer for a provider."""
+    if means.url == INBOX:
+        raise Unsupported("the built-in inbox is not running in this process: start the campaign with `postroom send`")
+    config = relay(means.url, trusted=means.trusted)
+    return SmtpMailer(replace(config, connections=means.connections or config.connections))
+
+
+def examined(means: ProviderMeans) -> list[Finding]:
+    return list(no_relay() if means.url == INBOX else examine_relay(relay(means.url, trusted=means.trusted), within_s=_TEST_S))
+
+
+def no_relay() -> Iterator[Finding]:
+    todo = "set POSTROOM_MAIL=smtp://… to reach people"
+    yield Finding("mail server", Level.OK, "the built-in inbox: mail stays on this machine", todo)

@@ -1,0 +1,171 @@
+"""All that an installation offers, in one place: what commands, workers and the door work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from postroom.clock import Clock
+from postroom.delivery.composing import Composing
+from postroom.gateway.auth import TokenAuthenticator
+from postroom.issuer.issuer import Issuer
+from postroom.ledger.access import Memberships
+from postroom.ledger.audit import AuditLog
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.providers import Providers
+from postroom.ledger.senders import Senders
+from postroom.ledger.streams import Streams
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Home
+from postroom.pipeline.scheduler import Scheduler
+from postroom.pipeline.sender.sender import Sender
+from postroom.pipeline.splitter import Checkpoints, Splitter
+from postroom.platform.embedded._files import FileLock
+from postroom.platform.embedded.feed import SqliteFeed
+from postroom.platform.embedded.journal import FileJournals
+from postroom.platform.embedded.messages import SqliteMessages
+from postroom.platform.embedded.objects import FileObjects
+from postroom.platform.embedded.queues import SqliteQueues
+from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.embedded.timers import SqliteTimers
+from postroom.platform.embedded.workflows import SqliteWorkflows
+from postroom.platform.mail.inbox import Inbox
+from postroom.platform.ports.secrets import Secrets
+from postroom.services.campaign_changes import Changes
+from postroom.services.campaign_dry_run import DryRun
+from postroom.services.campaign_edits import Edits
+from postroom.services.campaign_orders import Orders
+from postroom.services.campaign_reading import CampaignReading
+from postroom.services.campaigns import CampaignService
+from postroom.services.exports import Exports
+from postroom.services.inbox import InboxService
+from postroom.services.keys import ApiKeys
+from postroom.services.members import Members
+from postroom.services.messages import MessageService
+from postroom.services.providers import ProviderService
+from postroom.services.rotation import Rotation
+from postroom.services.senders import SenderService
+from postroom.services.status import StatusService
+from postroom.services.suppression import SuppressionLists
+from postroom.services.templates import TemplateService
+from postroom.services.uploads import UploadService
+from postroom.settings import Settings
+from postroom.wiring.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class Postroom:
+    """One installation, put together."""
+
+    settings: Settings
+    stores: Stores
+
+    # Who and whose
+    tenants: Tenants
+    memberships: Memberships
+    members: Members
+    api_keys: ApiKeys
+    authenticator: TokenAuthenticator
+    issuer: Issuer | None
+    """None: people sign in at an issuer of others (POSTROOM_ISSUER)."""
+    audit: AuditLog
+    rotation: Rotation
+
+    # As whom and through what mail leaves
+    identities: Senders
+    senders: SenderService
+    providers: Providers
+    provider_verbs: ProviderService
+    suppressions: SuppressionLists
+    inbox: InboxService
+    inbox_server: Inbox
+
+    # What is sent
+    templates: TemplateService
+    uploads: UploadService
+    singles: MessageService
+    streams: Streams
+    records: Campaigns
+    checkpoints: Checkpoints
+    campaigns: CampaignService
+    orders: Orders
+    edits: Edits
+    changes: Changes
+    dry_run: DryRun
+    reading: CampaignReading
+    exports: Exports
+    status: StatusService
+    composing: Composing
+
+    # What sends it
+    splitter: Splitter
+    scheduler: Scheduler
+    sender: Sender
+
+    @property
+    def clock(self) -> Clock:
+        return self.stores.clock
+
+    @property
+    def secrets(self) -> Secrets:
+        return self.stores.secrets
+
+    @property
+    def tables(self) -> SqliteTables:
+        return self.stores.tables
+
+    @property
+    def objects(self) -> FileObjects:
+        return self.stores.objects
+
+    @property
+    def messages(self) -> SqliteMessages:
+        return self.stores.messages
+
+    @property
+    def queues(self) -> SqliteQueues:
+        return self.stores.queues
+
+    @property
+    def timers(self) -> SqliteTimers:
+        return self.stores.timers
+
+    @property
+    def workflows(self) -> SqliteWorkflows:
+        return self.stores.workflows
+
+    @property
+    def feed(self) -> SqliteFeed:
+        return self.stores.feed
+
+    @property
+    def journals(self) -> FileJournals:
+        return self.stores.journals
+
+    @contextmanager
+    def run_lock(self, home: Home) -> Iterator[bool]:
+        """Whether this process alone runs the campaign's workers; the lock is gone with the process, however that ends."""
+        with self._lock(home.campaign) as taken:
+            yield taken
+
+    @contextmanager
+    def serving(self) -> Iterator[bool]:
+        """Whether this process alone is the server; the lock is gone with the process, however that ends."""
+        with self._lock("serve", patience_s=1.0) as taken:  # others only look whether it is free
+            yield taken
+
+    def is_served(self) -> bool:
+        """Whether a server runs on this data."""
+        with self._lock("serve") as free:
+            return not free
+
+    @contextmanager
+    def _lock(self, name: str, *, patience_s: float = 0.0) -> Iterator[bool]:
+        path = self.settings.data / "locks" / f"{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            yield lock.try_acquire_for(patience_s)
+        finally:
+            lock.close()

@@ -1,0 +1,88 @@
+"""The embedded home, opened: every adapter over one data directory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from postroom.clock import Clock, SystemClock
+from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._sealed import Sealing
+from postroom.platform.embedded.feed import SqliteFeed
+from postroom.platform.embedded.journal import FileJournals
+from postroom.platform.embedded.messages import SqliteMessages
+from postroom.platform.embedded.objects import FileObjects
+from postroom.platform.embedded.queues import SqliteQueues
+from postroom.platform.embedded.rates import SqliteRates
+from postroom.platform.embedded.secrets import FILE_NAME, GivenKeys, KeyFile, MasterSecrets
+from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.embedded.timers import SqliteTimers
+from postroom.platform.embedded.transfers import DoorTransfers
+from postroom.platform.embedded.workflows import SqliteWorkflows
+from postroom.platform.ports.secrets import Secrets
+from postroom.settings import Settings
+
+_HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/rejected/.+|export.*))")
+"""Objects that are stored encrypted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the services stand on."""
+
+    clock: Clock
+    master_keys: GivenKeys | KeyFile
+    secrets: Secrets
+    tables: SqliteTables
+    objects: FileObjects
+    messages: SqliteMessages
+    queues: SqliteQueues
+    timers: SqliteTimers
+    workflows: SqliteWorkflows
+    feed: SqliteFeed
+    journals: FileJournals
+    rates: SqliteRates
+    transfers: DoorTransfers
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """Made where they are missing; closed at the end."""
+    clock, data = SystemClock(), settings.data
+    with ExitStack() as stack:
+        control = open_control(data)
+        stack.callback(control.close)
+        ledgers = Ledgers(data / "ledgers")
+        stack.callback(ledgers.close)
+        keys = _master_keys(settings, clock)
+        secrets = MasterSecrets(keys)
+        sealing = Sealing(secrets, lambda key: _HOLDS_PEOPLE.fullmatch(key) is not None)
+        objects = FileObjects(data / "objects", clock, sealing=sealing)
+        stack.callback(objects.close)
+        rates = SqliteRates(data / "rates.db")
+        stack.callback(rates.close)
+        tables = SqliteTables(control, clock)
+        yield Stores(
+            clock=clock,
+            master_keys=keys,
+            secrets=secrets,
+            tables=tables,
+            objects=objects,
+            messages=SqliteMessages(ledgers),
+            queues=SqliteQueues(control, clock),
+            timers=SqliteTimers(control, clock),
+            workflows=SqliteWorkflows(control, clock),
+            feed=SqliteFeed(ledgers),
+            journals=FileJournals(data / "journals", clock),
+            rates=rates,
+            transfers=DoorTransfers(objects, tables, secrets, door_url=settings.door_url, clock=clock),
+        )
+
+
+def _master_keys(settings: Settings, clock: Clock) -> GivenKeys | KeyFile:
+    if settings.master_key is not None:
+        return GivenKeys(settings.master_key)
+    return KeyFile(settings.master_key_file or settings.data / FILE_NAME, clock)
