@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
+from postroom.entrypoints.cli.findings import report
 from postroom.entrypoints.cli.options import Data, Json
-from postroom.entrypoints.cli.output import print_json, print_rows
-from postroom.entrypoints.cli.session import FAILED, load_settings
+from postroom.entrypoints.cli.session import load_settings
 from postroom.errors import Invalid
 from postroom.model.finding import Finding, Level
-from postroom.services.doctor import healthy
 from postroom.settings import Settings
 from postroom.wiring import doctor
-
-_STYLES = {Level.OK: "green", Level.SKIPPED: "dim", Level.WARN: "yellow", Level.FAIL: "bold red"}
 
 
 def doctor_command(
@@ -32,14 +28,7 @@ def doctor_command(
         findings = [Finding("settings", Level.FAIL, str(error), "docs/reference/settings.md lists them all")]
     else:
         findings = [_settings(settings), *doctor(settings, domain, tuple(selector or ())).examine()]
-    if as_json:
-        print_json([finding._asdict() for finding in findings])
-    else:
-        rows = [(finding.level.value, finding.subject, finding.text, finding.todo) for finding in findings]
-        print_rows(("", "what", "found", "to do"), rows, [_STYLES[finding.level] for finding in findings])
-    sys.stdout.flush()
-    if not healthy(findings):
-        raise typer.Exit(FAILED)
+    report(findings, as_json=as_json)
 
 
 def _settings(settings: Settings) -> Finding:

@@ -1,0 +1,139 @@
+"""`postroom provider`: how mail leaves, for whoever operates the installation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from postroom.entrypoints.cli.findings import report
+from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
+from postroom.entrypoints.cli.session import say, session
+from postroom.errors import Invalid
+from postroom.ledger.providers import Change
+from postroom.model.provider import Provider, Stream, Use
+from postroom.services.providers import Asker, url_of
+from postroom.wiring import Postroom
+
+app = typer.Typer(help="How mail leaves: relays that all tenants share, or one tenant's.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and '-'.")]
+Owner = Annotated[str | None, typer.Option("--tenant", help="The tenant whose it is; without it: shared by all.")]
+
+
+@app.command()
+def add(
+    name: Name,
+    url: Annotated[str, typer.Argument(help="smtp://user@host:port?option=value")],
+    password_file: Annotated[
+        Path | None, typer.Option(help="A file whose first line is the password; - for standard input. Better than in the URL.")
+    ] = None,
+    per_second: Annotated[float | None, typer.Option(min=0.1, max=1_000_000, help="Recipients a second, at most.")] = None,
+    per_day: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Recipients in any UTC day, at most.")] = None,
+    connections: Annotated[int | None, typer.Option(min=1, max=1_000, help="At a time, at most, in one worker.")] = None,
+    stream: Annotated[list[Stream] | None, typer.Option(help="Only this mail; again for more. Without it: all.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Change the one of that name. Its password stays if the URL stays.")
+    ] = False,
+    tenant: Owner = None,
+    data: Data = None,
+) -> None:
+    """Add a provider, or change one with --replace."""
+    whole = url_of(url, None if password_file is None else _first_line(password_file))
+    change = Change(whole, Use(per_second, per_day, connections), frozenset(stream or Stream))
+    with session(data=data) as postroom:
+        asker = _asker(postroom, tenant)
+        if replace:
+            postroom.provider_verbs.change(asker, _own(postroom, asker, name), change)
+        else:
+            postroom.provider_verbs.create(asker, name, change, shared=tenant is None)
+    say("changed" if replace else f"added; whether it works: postroom provider test {name}{_for(tenant)}")
+
+
+@app.command("list")
+def list_providers(tenant: Owner = None, as_json: Json = False, data: Data = None) -> None:
+    """List shared providers and the default; with --tenant all that the tenant may use."""
+    with session(data=data) as postroom:
+        providers = postroom.provider_verbs.list(_asker(postroom, tenant))
+    if as_json:
+        print_json([_as_dict(provider) for provider in providers])
+        return
+    rows = [(one.name, one.tenant or "shared", one.url, _use(one), " ".join(sorted(one.streams))) for one in providers]
+    print_rows(("name", "tenant", "leads to", "at most", "carries"), rows)
+
+
+@app.command()
+def show(name: Name, tenant: Owner = None, as_json: Json = False, data: Data = None) -> None:
+    """Show one provider; never its password."""
+    with session(data=data) as postroom:
+        shown = _as_dict(postroom.provider_verbs.get(_asker(postroom, tenant), name))
+    if as_json:
+        print_json(shown)
+    else:
+        print_rows(("", ""), [(key, " ".join(value) if isinstance(value, list) else str(value)) for key, value in shown.items()])
+
+
+@app.command()
+def remove(name: Name, tenant: Owner = None, data: Data = None) -> None:
+    """Remove a provider and its password. Campaigns that name it cannot send until there is one of that name again."""
+    with session(data=data) as postroom:
+        asker = _asker(postroom, tenant)
+        _own(postroom, asker, name)
+        postroom.provider_verbs.delete(asker, name)
+    say("removed")
+
+
+@app.command("test")
+def try_out(name: Name, tenant: Owner = None, as_json: Json = False, data: Data = None) -> None:
+    """Connect, greet, start TLS, log in; nothing is sent. Exit code 1: something does not work."""
+    with session(data=data) as postroom:
+        findings = postroom.provider_verbs.test(_asker(postroom, tenant), name)
+    report(findings, as_json=as_json)
+
+
+def _asker(postroom: Postroom, tenant: str | None) -> Asker:
+    """An operator, for a tenant that there is."""
+    return Asker(None if tenant is None else postroom.tenants.get(tenant).id, operator=True)
+
+
+def _own(postroom: Postroom, asker: Asker, name: str) -> Provider:
+    """The one that the asker owns: `--tenant` never reaches a shared one of the same name."""
+    provider = postroom.provider_verbs.get(asker, name)
+    if provider.tenant != asker.tenant:
+        raise Invalid(f"the provider {name} is not the tenant's own: leave out --tenant")
+    return provider
+
+
+def _first_line(file: Path) -> str:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"the password cannot be read from {file}") from error
+    if not text.strip():
+        raise Invalid(f"there is no password in {file}")
+    return text.splitlines()[0]
+
+
+def _as_dict(provider: Provider) -> dict[str, object]:
+    return {
+        "name": provider.name,
+        "tenant": provider.tenant,
+        "url": provider.url,
+        "has_password": provider.has_password,
+        **provider.use._asdict(),
+        "streams": sorted(provider.streams),
+        "created_at": None if provider.created_at is None else shown_time(provider.created_at),
+    }
+
+
+def _use(provider: Provider) -> str:
+    use = provider.use
+    parts = [(use.per_second, "a second"), (use.per_day, "a day"), (use.connections, "connections")]
+    return ", ".join(f"{number:,} {what}" for number, what in parts if number is not None)
+
+
+def _for(tenant: str | None) -> str:
+    return "" if tenant is None else f" --tenant {tenant}"
