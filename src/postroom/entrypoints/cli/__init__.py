@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from postroom.entrypoints.cli import audit, client, inbox, key, secrets, sender, suppress, tenant, user
+from postroom.entrypoints.cli import audit, client, inbox, key, provider, secrets, sender, suppress, tenant, user
 from postroom.entrypoints.cli.backup import backup_command, restore_command
 from postroom.entrypoints.cli.campaign import campaign_app
 from postroom.entrypoints.cli.demo import demo_command
@@ -35,6 +35,7 @@ app.add_typer(user.app, name="user")
 app.add_typer(client.app, name="client")
 app.add_typer(key.app, name="key")
 app.add_typer(sender.app, name="sender")
+app.add_typer(provider.app, name="provider")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor_command)
