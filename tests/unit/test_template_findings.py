@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from postroom.delivery.composing import Composing
-from postroom.ledger.tenants import Tenants
 from postroom.model.template import Language, Severity, TemplateFinding, TemplateSource
-from postroom.platform.embedded._control import open_control
-from postroom.platform.embedded.objects import FileObjects
-from postroom.platform.embedded.tables import SqliteTables
 from postroom.services.template_checking import TemplateRefused, check, tidy
 from tests.fakes.clock import ManualClock
+from tests.unit.template_kit import open_templates
 
 LEAVE = '{% if unsubscribe_url %}<a href="{{ unsubscribe_url }}">Off</a>{% endif %}'
 REAL = sorted((Path(__file__).parents[1] / "data/templates").iterdir())
@@ -49,10 +45,8 @@ class Checker:
 
 @pytest.fixture
 def checker(tmp_path: Path) -> Iterator[Checker]:
-    clock = ManualClock()
-    with closing(open_control(tmp_path)) as control, closing(FileObjects(tmp_path / "objects", clock)) as objects:
-        tenants = Tenants(SqliteTables(control, clock), clock)
-        yield Checker(Composing(tenants, objects, public_url="https://mail.example", bounce_domain=None), clock)
+    with open_templates(tmp_path) as home:
+        yield Checker(home.composing(), home.clock)
 
 
 def page(body: str) -> str:

@@ -3,55 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from postroom.delivery.composing import Composing
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger.tenants import Tenants
 from postroom.model.template import Language, NewTemplate, Severity, Template, Variable
-from postroom.platform.embedded._control import open_control
-from postroom.platform.embedded.objects import FileObjects
-from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables, Write
 from postroom.services.template_checking import TemplateRefused
 from postroom.services.template_diff import MAX_COMPARED
 from postroom.services.templates import TemplateService
-from tests.fakes.clock import ManualClock
+from tests.unit.template_kit import TemplateHome, open_templates
 
 TENANT = "default"
 NEW = NewTemplate(name="News", subject="Hello {{ first_name }}", html="<p>Hi {{ first_name }}</p>")
 
 
-class Home:
-    """The stores of one installation, and services on them."""
-
-    def __init__(self, tables: Tables, objects: Objects, clock: ManualClock) -> None:
-        self.tables = tables
-        self.objects = objects
-        self.clock = clock
-
-    def service(
-        self, tables: Tables | None = None, objects: Objects | None = None, public_url: str | None = "https://mail.example"
-    ) -> TemplateService:
-        tables, objects = tables or self.tables, objects or self.objects
-        composing = Composing(Tenants(tables, self.clock), objects, public_url=public_url, bounce_domain=None)
-        return TemplateService(tables, objects, self.clock, composing)
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[TemplateHome]:
+    with open_templates(tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    clock = ManualClock()
-    with closing(open_control(tmp_path)) as control, closing(FileObjects(tmp_path / "objects", clock)) as objects:
-        yield Home(SqliteTables(control, clock), objects, clock)
-
-
-@pytest.fixture
-def templates(home: Home) -> TemplateService:
+def templates(home: TemplateHome) -> TemplateService:
     return home.service()
 
 
@@ -82,7 +58,7 @@ def test_creating_again_with_the_same_id_makes_nothing_and_answers_the_same(temp
     assert numbers(templates, first) == [1]
 
 
-def test_every_save_is_a_version_and_the_earlier_ones_stay(templates: TemplateService, home: Home) -> None:
+def test_every_save_is_a_version_and_the_earlier_ones_stay(templates: TemplateService, home: TemplateHome) -> None:
     template = made(templates)
     home.clock.advance(60)
     template = saved(templates, template, html="<p>Second</p>", note="shorter")
@@ -132,7 +108,7 @@ class Raced:
         return self._tables.write(writes)
 
 
-def test_of_two_who_save_at_once_one_wins_whole(templates: TemplateService, home: Home) -> None:
+def test_of_two_who_save_at_once_one_wins_whole(templates: TemplateService, home: TemplateHome) -> None:
     template = made(templates)
     slow = home.service(Raced(home.tables, lambda: saved(templates, template, html="<p>First</p>")))  # type: ignore[arg-type]
     with pytest.raises(Conflict):
@@ -141,7 +117,7 @@ def test_of_two_who_save_at_once_one_wins_whole(templates: TemplateService, home
     assert templates.content(TENANT, template.id).html == "<p>First</p>"
 
 
-def test_archiving_looks_again_when_somebody_saved_meanwhile(templates: TemplateService, home: Home) -> None:
+def test_archiving_looks_again_when_somebody_saved_meanwhile(templates: TemplateService, home: TemplateHome) -> None:
     template = made(templates)
     slow = home.service(Raced(home.tables, lambda: saved(templates, template, html="<p>First</p>")))  # type: ignore[arg-type]
     archived = slow.archive(TENANT, template.id, author="carla")
@@ -176,7 +152,7 @@ class Dying:
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("store", ["objects", "tables"])
 def test_a_save_that_is_killed_is_there_whole_or_not_at_all_and_can_be_made_again(
-    home: Home, templates: TemplateService, store: str, *, after: bool
+    home: TemplateHome, templates: TemplateService, store: str, *, after: bool
 ) -> None:
     template = made(templates)
     dying = (
@@ -225,7 +201,7 @@ def test_an_archived_template_is_hidden_and_fixed_but_can_be_read_and_brought_ba
     assert saved(templates, template, html="<p>x</p>").version == 2
 
 
-def test_a_list_pages_through_everything_once_newest_first(templates: TemplateService, home: Home) -> None:
+def test_a_list_pages_through_everything_once_newest_first(templates: TemplateService, home: TemplateHome) -> None:
     expected = []
     for number in range(25):
         home.clock.advance(1)
@@ -263,14 +239,14 @@ def test_another_tenants_template_is_nobodys(templates: TemplateService) -> None
     assert templates.list("other").items == []
 
 
-def test_content_is_read_once_a_version(templates: TemplateService, home: Home) -> None:
+def test_content_is_read_once_a_version(templates: TemplateService, home: TemplateHome) -> None:
     template = made(templates)
     first = templates.content(TENANT, template.id, 1)
     templates._records._objects = Dying(home.objects, "get", after=False)  # type: ignore[assignment]
     assert templates.content(TENANT, template.id, 1) is first
 
 
-def test_content_is_forgotten_before_memory_runs_out(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_forgotten_before_memory_runs_out(home: TemplateHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postroom.services.templates.MAX_CACHED", 100)
     templates = home.service()
     for number in range(4):
@@ -366,7 +342,7 @@ def test_a_preview_of_a_row_nothing_can_be_made_of_is_refused(templates: Templat
         templates.preview(TENANT, checked, {"email": "nobody"})
 
 
-def test_without_a_public_url_a_template_can_be_looked_at_and_warns(home: Home) -> None:
+def test_without_a_public_url_a_template_can_be_looked_at_and_warns(home: TemplateHome) -> None:
     templates = home.service(public_url=None)
     checked = templates.validate(TENANT, replace(NEW, html='<a href="{{ unsubscribe_url }}">Off</a>'))
     assert "no-public-url" in [finding.code for finding in checked.findings]

@@ -46,6 +46,11 @@ PROBLEM: Json = {
                 },
             },
         },
+        "findings": {
+            "type": "array",
+            "description": "Of a template that is refused: its errors and warnings, as `POST /v1/templates/validate` tells them.",
+            "items": {"type": "object"},
+        },
     },
 }
 

@@ -158,7 +158,9 @@ def answer_now(request: Request, error: Exception) -> Response:
     else:
         detail = _detail(error)
     errors = faults_of(error) if isinstance(error, RequestValidationError) else ()
-    return problem(kind, detail, request_id=request_id(request), errors=errors, fields=_fields(request, error, kind))
+    findings = getattr(error, "findings", ()) if isinstance(error, Invalid) else ()
+    fields = _fields(request, error, kind)
+    return problem(kind, detail, request_id=request_id(request), errors=errors, findings=findings, fields=fields)
 
 
 def problem(
@@ -167,6 +169,7 @@ def problem(
     *,
     request_id: str = "",
     errors: Sequence[Mapping[str, str]] = (),
+    findings: Sequence[Mapping[str, object]] = (),
     fields: Mapping[str, str] | None = None,
 ) -> Response:
     """The answer itself."""
@@ -180,6 +183,8 @@ def problem(
         body["request_id"] = request_id
     if errors:
         body["errors"] = [{name: _clean(text) for name, text in fault.items()} for fault in errors]
+    if findings:
+        body["findings"] = findings
     return Response(orjson.dumps(body), kind.status, dict(fields or {}), MEDIA_TYPE)
 
 

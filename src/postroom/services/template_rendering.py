@@ -6,7 +6,8 @@ Only links are as the author wrote them, no open pixel is added, and pictures th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from email import message_from_bytes, policy
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from postroom.model.campaign import Attachment, Content, Home, MissingPolicy
 from postroom.model.ids import CAMPAIGN_ID_LENGTH, encode
 from postroom.model.message import MessageState, Recipient
 from postroom.model.shard import Key
+from postroom.sheets.columns import address_column, find_column
 
 STAND_IN_URL = "https://links.example"
 """Where unsubscribe links lead on an installation without POSTROOM_PUBLIC_URL, so that the template can be looked at."""
@@ -87,6 +89,16 @@ class Rendering:
         message = message_from_bytes(self._composer.compose(0, recipient, Instant(0)).content, policy=policy.default)
         html, text = (_body(message.get_body((kind,))) for kind in ("html", "plain"))
         return Rendered(str(message["Subject"] or ""), html, text)
+
+
+def by_name(row: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """What a row of a recipients file gives to a template that asks for `names`, found as an import finds them."""
+    columns = tuple(row)
+    found = {name: at for name in names if (at := find_column(columns, name)) is not None}
+    values = {name: row[columns[at]].strip() for name, at in found.items()}
+    with suppress(Invalid):  # no column of addresses: then it is for someone
+        values["email"] = row[columns[address_column(columns, [tuple(row.values())], None)]].strip()
+    return values
 
 
 def _body(part: object) -> str:

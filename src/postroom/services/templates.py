@@ -31,7 +31,7 @@ from postroom.platform.ports.tables import Tables
 from postroom.services.template_checking import check, tidy
 from postroom.services.template_diff import PartDiff, compare
 from postroom.services.template_records import TemplatePage, TemplateRecords, VersionPage, digest_of
-from postroom.services.template_rendering import STAND_IN_URL, Parts, Rendered, Rendering
+from postroom.services.template_rendering import STAND_IN_URL, Parts, Rendered, Rendering, by_name
 
 MAX_CACHED = 8_000_000
 """Characters of contents kept in memory: a version never changes, so what is kept stays true."""
@@ -200,11 +200,18 @@ class TemplateService:
             raise Invalid("give a template either html or mjml")
         return check(tidy(new.source), tenant, composing=self._composing, clock=self._clock)
 
-    def preview(self, tenant: str, checked: CheckedTemplate, values: Mapping[str, str]) -> Preview:
-        """For one row. `Invalid` where a message could not be made of it."""
-        parts = Parts(checked.source.subject, checked.html, checked.source.text)
+    def preview(
+        self,
+        tenant: str,
+        checked: CheckedTemplate,
+        values: Mapping[str, str],
+        row: Mapping[str, str] | None = None,
+    ) -> Preview:
+        """With values by name, over those of a recipients file's row by column. `Invalid`: no message could be made of them."""
+        rendering = self._rendering(Parts(checked.source.subject, checked.html, checked.source.text), tenant)
+        values = {**by_name(row or {}, rendering.names), **values}
         try:
-            rendered = self._rendering(parts, tenant).render(values)
+            rendered = rendering.render(values)
         except RowError as problem:
             raise Invalid(str(problem).removeprefix("Row at line 1: ")) from problem
         missing = tuple(name for name, required in checked.variables if required and not values.get(name))

@@ -1,0 +1,204 @@
+"""`/v1/templates`: written, read, compared, looked at, put away.
+
+A new template's id is noted before anything is stored, and every other change may simply be made again: a save of what is there
+already makes no version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fastapi import APIRouter, Response
+
+from postroom.errors import Unsupported
+from postroom.gateway.access import Editor, Viewer
+from postroom.gateway.bodies import accepts
+from postroom.gateway.etags import IfMatch, IfNoneMatch, demand, etag_of, matches, not_modified
+from postroom.gateway.paging import Cursor, Limit, Page
+from postroom.gateway.routing import Route
+from postroom.gateway.schemas.templates import (
+    MAX_BODY,
+    Archived,
+    Diff,
+    DiffBody,
+    FindingBody,
+    From,
+    NamePrefix,
+    PreviewBody,
+    Rollback,
+    Row,
+    TemplateBody,
+    TemplateId,
+    TemplateSummary,
+    TemplateToValidate,
+    TemplateWritten,
+    To,
+    Validation,
+    VariableBody,
+    VersionBody,
+    VersionNumber,
+    VersionSummary,
+)
+from postroom.gateway.steps import Once
+from postroom.gateway.trail import Trail, Trails, reads
+from postroom.model.template import Template
+from postroom.services.template_checking import TemplateRefused
+from postroom.services.templates import TemplateService
+
+Rows = Callable[[str, str, int], Mapping[str, str]]
+"""A tenant's upload's row, from 1, by column. `NotFound`, `Invalid`."""
+
+
+def templates_routes(service: TemplateService, rows: Rows | None = None) -> APIRouter:
+    """All but the test send. Without `rows`, previews take no upload."""
+    router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=Route)
+    _add_records(router, service)
+    _add_changes(router, service)
+    _add_versions(router, service)
+    _add_looks(router, service, rows)
+    return router
+
+
+def _add_records(router: APIRouter, service: TemplateService) -> None:
+    @router.post("", operation_id="create_template", status_code=201)
+    @accepts(MAX_BODY)
+    def create(body: TemplateWritten, who: Editor, steps: Once, trail: Trails, response: Response) -> TemplateBody:
+        """Write a new template: its version 1.
+
+        A template with errors is refused; `findings` of the problem say where and what. Warnings are kept with it."""
+        template = service.create(who.tenant, steps.once("id", service.new_id), body.new(), who.name)
+        response.headers["Location"] = f"/v1/templates/{template.id}"
+        return _told(service, who.tenant, trail, None, template, response)
+
+    @router.get("", operation_id="list_templates")
+    def list_templates(
+        who: Viewer, name: NamePrefix = "", archived: Archived = False, limit: Limit = 100, cursor: Cursor = None
+    ) -> Page[TemplateSummary]:
+        """List templates, newest first."""
+        page = service.list(who.tenant, archived=archived, prefix=name, cursor=cursor, limit=limit)
+        return Page(items=[TemplateSummary.of(template) for template in page.items], cursor=page.cursor)
+
+    @router.get(
+        "/{template_id}",
+        operation_id="get_template",
+        response_model=TemplateBody,
+        responses={304: {"description": "As you know it."}},
+    )
+    def get(
+        template_id: TemplateId, who: Viewer, response: Response, if_none_match: IfNoneMatch = None
+    ) -> TemplateBody | Response:
+        """Show a template with its newest version."""
+        template = service.get(who.tenant, template_id)
+        etag = etag_of(template.revision)
+        if matches(if_none_match, etag):
+            return not_modified(etag)
+        response.headers["ETag"] = etag
+        return _whole(service, who.tenant, template)
+
+
+def _add_changes(router: APIRouter, service: TemplateService) -> None:
+    @router.put("/{template_id}", operation_id="save_template")
+    @accepts(MAX_BODY)
+    def save(
+        template_id: TemplateId,
+        body: TemplateWritten,
+        who: Editor,
+        trail: Trails,
+        response: Response,
+        if_match: IfMatch = None,
+    ) -> TemplateBody:
+        """Save a template: a new version, unless nothing but its name changed.
+
+        With `If-Match`, only if nobody else changed it since it was read."""
+        before = service.get(who.tenant, template_id)
+        demand(if_match, etag_of(before.revision))
+        seen = before.revision if if_match else None
+        after = service.save(who.tenant, template_id, body.new(), author=who.name, if_version=seen)
+        return _told(service, who.tenant, trail, before, after, response)
+
+    @router.post("/{template_id}/rollback", operation_id="roll_back_template")
+    def rollback(
+        template_id: TemplateId, body: Rollback, who: Editor, trail: Trails, response: Response, if_match: IfMatch = None
+    ) -> TemplateBody:
+        """Make an older version the newest again: as a new version that equals it."""
+        before = service.get(who.tenant, template_id)
+        demand(if_match, etag_of(before.revision))
+        seen = before.revision if if_match else None
+        after = service.rollback(who.tenant, template_id, body.version, author=who.name, if_version=seen)
+        return _told(service, who.tenant, trail, before, after, response)
+
+    @router.delete("/{template_id}", operation_id="archive_template", status_code=204)
+    def archive(template_id: TemplateId, who: Editor, trail: Trails) -> None:
+        """Put a template away.
+
+        It is hidden in lists and cannot be changed; campaigns made from it, and whoever knows its id, still read it."""
+        before = service.get(who.tenant, template_id)
+        after = service.archive(who.tenant, template_id, author=who.name)
+        trail.changed("template", template_id, before=_digestible(before), after=_digestible(after))
+
+    @router.post("/{template_id}/unarchive", operation_id="unarchive_template")
+    def unarchive(template_id: TemplateId, who: Editor, trail: Trails, response: Response) -> TemplateBody:
+        """Bring back a template that was put away."""
+        before = service.get(who.tenant, template_id)
+        after = service.archive(who.tenant, template_id, author=who.name, archived=False)
+        return _told(service, who.tenant, trail, before, after, response)
+
+
+def _add_versions(router: APIRouter, service: TemplateService) -> None:
+    @router.get("/{template_id}/versions", operation_id="list_template_versions")
+    def versions(template_id: TemplateId, who: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[VersionSummary]:
+        """List the versions of a template, newest first."""
+        page = service.versions(who.tenant, template_id, cursor=cursor, limit=limit)
+        return Page(items=[VersionSummary.of(version) for version in page.items], cursor=page.cursor)
+
+    @router.get("/{template_id}/versions/{version}", operation_id="get_template_version")
+    def version(template_id: TemplateId, version: VersionNumber, who: Viewer) -> VersionBody:
+        """Show one version, with the HTML that messages are made from."""
+        return VersionBody.whole(*service.version(who.tenant, template_id, version))
+
+    @router.get("/{template_id}/diff", operation_id="compare_template_versions")
+    def diff(template_id: TemplateId, before: From, to: To, who: Viewer) -> Diff:
+        """Compare two versions, part by part, as their authors wrote them."""
+        return Diff(parts=DiffBody.all(service.diff(who.tenant, template_id, before, to)))
+
+
+def _add_looks(router: APIRouter, service: TemplateService, rows: Rows | None) -> None:
+    @router.post("/validate", operation_id="validate_template")
+    @reads
+    @accepts(MAX_BODY)
+    def validate(body: TemplateToValidate, who: Viewer) -> Validation:
+        """Check a template without saving it: errors, warnings, and what it asks of a row."""
+        try:
+            checked = service.validate(who.tenant, body.new())
+        except TemplateRefused as refused:
+            return Validation(valid=False, findings=FindingBody.all(refused.found), variables=[], size=None)
+        findings, variables = FindingBody.all(checked.findings), VariableBody.all(checked.variables)
+        return Validation(valid=True, findings=findings, variables=variables, size=checked.size)
+
+    @router.post("/{template_id}/preview", operation_id="preview_template")
+    @reads
+    def preview(template_id: TemplateId, body: Row, who: Viewer) -> PreviewBody:
+        """Render a template for one row, as it would be sent."""
+        _, checked = service.version(who.tenant, template_id, body.version)
+        row: Mapping[str, str] = {}
+        if body.upload_id is not None:
+            if rows is None:
+                raise Unsupported("uploads are not to be had here: give the values as variables")
+            row = rows(who.tenant, body.upload_id, body.row)
+        return PreviewBody.of(service.preview(who.tenant, checked, body.variables, row))
+
+
+def _whole(service: TemplateService, tenant: str, template: Template) -> TemplateBody:
+    return TemplateBody.whole(template, service.version(tenant, template.id, template.version)[1])
+
+
+def _told(
+    service: TemplateService, tenant: str, trail: Trail, before: Template | None, after: Template, response: Response
+) -> TemplateBody:
+    trail.changed("template", after.id, before=before and _digestible(before), after=_digestible(after))
+    response.headers["ETag"] = etag_of(after.revision)
+    return _whole(service, tenant, after)
+
+
+def _digestible(template: Template) -> object:
+    return TemplateSummary.of(template).model_dump(mode="json")

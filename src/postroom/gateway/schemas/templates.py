@@ -1,0 +1,320 @@
+"""Templates on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from postroom.delivery.templates import MAX_SOURCE
+from postroom.model.template import (
+    MAX_NAME,
+    MAX_NOTE,
+    MAX_SUBJECT,
+    CheckedTemplate,
+    Language,
+    NewTemplate,
+    Severity,
+    Template,
+    TemplateFinding,
+    TemplateVersion,
+    Variable,
+)
+from postroom.model.upload import ID_PATTERN
+from postroom.services.status import rfc3339
+from postroom.services.template_diff import PartDiff
+from postroom.services.templates import Preview
+
+MAX_VERSION = 99_999_999
+MAX_BODY = 6_000_000
+"""Bytes of a template as JSON: a character may take six."""
+_TEXT = r"^[^\x00]*$"
+_LINE = r"^[^\x00-\x1f\x7f]*$"
+_SOME = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+_MJML = "<mjml><mj-body><mj-section><mj-column><mj-text>Hello</mj-text></mj-column></mj-section></mj-body></mjml>"
+
+TemplateId = Annotated[
+    str, Path(pattern=r"^[a-z2-7]{16}$", max_length=16, description="The template's id.", examples=["aeqs6ksh3xegymb7"])
+]
+VersionNumber = Annotated[int, Path(ge=1, le=MAX_VERSION, description="The version's number.", examples=[2])]
+From = Annotated[int, Query(alias="from", ge=1, le=MAX_VERSION, description="The earlier version.", examples=[1])]
+To = Annotated[int, Query(ge=1, le=MAX_VERSION, description="The later version.", examples=[2])]
+NamePrefix = Annotated[
+    str, Query(max_length=MAX_NAME, pattern=_LINE, description="Only names that begin so, in any case.", examples=["News"])
+]
+Archived = Annotated[bool, Query(description="Only what was put away, instead of only what was not.")]
+Name = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,200}$", max_length=200)]
+Value = Annotated[str, StringConstraints(pattern=_TEXT, max_length=100_000)]
+
+
+class TemplateText(BaseModel):
+    """What a template is made of: exactly one of `html` and `mjml`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    subject: str = Field(max_length=MAX_SUBJECT, pattern=_LINE, description="Template of the subject.")
+    html: str | None = Field(None, max_length=MAX_SOURCE, pattern=_TEXT, description="Template in HTML.")
+    mjml: str | None = Field(None, max_length=MAX_SOURCE, pattern=_TEXT, description="Template in MJML.")
+    text: str | None = Field(
+        None, max_length=MAX_SOURCE, pattern=_TEXT, description="Template of the text part; null or blank: derived from the HTML."
+    )
+    inline_css: bool = Field(True, description="Move styles from `<style>` into the elements, where that is safe.")
+
+    @model_validator(mode="after")
+    def _one_body(self) -> Self:
+        if (self.html is None) == (self.mjml is None):
+            raise ValueError("give either html or mjml")
+        return self
+
+
+class TemplateWritten(TemplateText):
+    """A template as its author wrote it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Autumn news",
+                    "subject": "News for {{ first_name|default('you') }}",
+                    "html": "<p>Hello {{ first_name|default('there') }}</p>",
+                    "note": "the first draft",
+                },
+                {"name": "Hello", "subject": "Hello", "mjml": _MJML},
+            ]
+        },
+    )
+
+    name: str = Field(min_length=1, max_length=MAX_NAME, pattern=_SOME, description="For people; need not be unique.")
+    note: str = Field("", max_length=MAX_NOTE, pattern=_LINE, description="What changed, for the list of versions.")
+
+    def new(self) -> NewTemplate:
+        """In the service's words."""
+        return NewTemplate(**self.model_dump())
+
+
+class TemplateToValidate(TemplateText):
+    """A template, as for a save; its name and note may be left out."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"subject": "Hi", "html": '<p>Hi {{ first_name }}</p><a href="#">Read on</a>'}]},
+    )
+
+    name: str = Field("", max_length=MAX_NAME, pattern=_LINE, description="Not looked at.")
+    note: str = Field("", max_length=MAX_NOTE, pattern=_LINE, description="Not looked at.")
+
+    def new(self) -> NewTemplate:
+        """In the service's words."""
+        return NewTemplate(**self.model_dump())
+
+
+class Rollback(BaseModel):
+    """Which version is to be the newest again."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 1}]})
+
+    version: int = Field(ge=1, le=MAX_VERSION, description="A version of this template.")
+
+
+class Row(BaseModel):
+    """For whom a preview is rendered: values by name, those of a row of an upload, or both (the values given win)."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"variables": {"first_name": "Anna", "email": "anna@example.com"}}]}
+    )
+
+    variables: dict[Name, Value] = Field(
+        default_factory=dict, max_length=1_000, description="Values by name; `email` is the recipient's address."
+    )
+    version: int | None = Field(None, ge=1, le=MAX_VERSION, description="Null: the newest.")
+    upload_id: str | None = Field(
+        None, pattern=ID_PATTERN, max_length=16, description="An uploaded recipients file.", examples=["4qhk2m7cxw3a5yzn"]
+    )
+    row: int = Field(1, ge=1, le=1_000, description="Which of its rows, from 1.")
+
+
+class FindingBody(BaseModel):
+    """One thing that a check found."""
+
+    severity: Severity = Field(description="An `error` refuses a save; a `warning` does not.")
+    code: str = Field(description="Which kind of thing; see the reference of templates.", examples=["image-without-alt"])
+    part: str = Field(description="`subject`, `html`, `mjml` or `text`.", examples=["html"])
+    message: str = Field(description="What it is.", examples=["<img> has no alternative text"])
+    hint: str = Field(description="What to do about it; may be empty.")
+    line: int | None = Field(description="In what the author wrote, from 1; null: it is about the whole part.", examples=[12])
+    column: int | None = Field(description="From 1.", examples=[7])
+
+    @classmethod
+    def all(cls, findings: tuple[TemplateFinding, ...]) -> list[Self]:
+        """As they were found."""
+        return [cls(**finding._asdict()) for finding in findings]
+
+
+class VariableBody(BaseModel):
+    """A value that the template asks of a row."""
+
+    name: str = Field(description="Its name, as a column or a variable of the campaign gives it.", examples=["first_name"])
+    required: bool = Field(description="Without it the message of a recipient is not made, unless the campaign allows that.")
+
+    @classmethod
+    def all(cls, variables: tuple[Variable, ...]) -> list[Self]:
+        """By name."""
+        return [cls(name=name, required=required) for name, required in variables]
+
+
+class TemplateSummary(BaseModel):
+    """A template in a list."""
+
+    id: str = Field(description="Its id.", examples=["aeqs6ksh3xegymb7"])
+    name: str = Field(description="For people.", examples=["Autumn news"])
+    version: int = Field(description="The newest version, which is the one that counts.", examples=[2])
+    subject: str = Field(description="Template of the subject.")
+    language: Language = Field(description="What its body is written in.")
+    inline_css: bool = Field(description="Whether styles are moved into the elements.")
+    archived: bool = Field(description="Put away: hidden in lists and not to be changed, but still to be read.")
+    created_at: str = Field(description="RFC 3339, UTC.", examples=["2026-09-21T14:13:20.000Z"])
+    created_by: str = Field(description="By whom.", examples=["ann@example.com"])
+    updated_at: str = Field(description="When it was last saved, renamed or put away.")
+    updated_by: str = Field(description="By whom.")
+
+    @classmethod
+    def of(cls, template: Template) -> TemplateSummary:
+        """As it is now."""
+        return TemplateSummary.model_validate(_summary(template))
+
+
+class TemplateParts(BaseModel):
+    """All that a version holds."""
+
+    html: str | None = Field(description="What was written, if in HTML; line ends are LF.")
+    mjml: str | None = Field(description="What was written, if in MJML.")
+    text: str | None = Field(description="Template of the text part; null: it is derived from the HTML.")
+    variables: list[VariableBody] = Field(description="What it asks of a row.")
+    findings: list[FindingBody] = Field(description="Warnings, as found when it was saved.")
+    size: int = Field(description="Bytes of the HTML, rendered with made-up values.", examples=[23110])
+
+
+class TemplateBody(TemplateSummary, TemplateParts):
+    """A template with its newest version."""
+
+    @classmethod
+    def whole(cls, template: Template, checked: CheckedTemplate) -> TemplateBody:
+        """As it is now."""
+        return cls.model_validate(_summary(template) | _parts(checked))
+
+
+class VersionSummary(BaseModel):
+    """A version in a list."""
+
+    version: int = Field(description="Its number, from 1.", examples=[2])
+    author: str = Field(description="Who saved it.", examples=["ann@example.com"])
+    saved_at: str = Field(description="RFC 3339, UTC.", examples=["2026-09-21T14:13:20.000Z"])
+    note: str = Field(description="What changed, in the author's words; may be empty.", examples=["back to version 1"])
+    subject: str = Field(description="Template of the subject.")
+    language: Language = Field(description="What its body is written in.")
+
+    @classmethod
+    def of(cls, version: TemplateVersion) -> VersionSummary:
+        """As it was saved."""
+        return VersionSummary.model_validate(_version(version))
+
+
+class VersionBody(VersionSummary, TemplateParts):
+    """A version with all it holds."""
+
+    inline_css: bool = Field(description="Whether styles were moved into the elements.")
+    compiled: str = Field(description="The HTML template that messages are made from: MJML compiled, styles in the elements.")
+
+    @classmethod
+    def whole(cls, version: TemplateVersion, checked: CheckedTemplate) -> VersionBody:
+        """As it was saved."""
+        more = {"inline_css": checked.source.inline_css, "compiled": checked.html}
+        return cls.model_validate(_version(version) | _parts(checked) | more)
+
+
+class DiffBody(BaseModel):
+    """One part that differs."""
+
+    part: str = Field(description="`subject`, `body` or `text`.", examples=["body"])
+    diff: str = Field(
+        description="Unified diff, lines ended by LF.", examples=["--- version 1\n+++ version 2\n@@ -1 +1 @@\n-a\n+b"]
+    )
+
+    @classmethod
+    def all(cls, parts: tuple[PartDiff, ...]) -> list[Self]:
+        """Those that differ."""
+        return [cls(part=part, diff=diff) for part, diff in parts]
+
+
+class Diff(BaseModel):
+    """What changed between two versions."""
+
+    parts: list[DiffBody] = Field(description="The parts that differ; empty: none does.")
+
+
+class PreviewBody(BaseModel):
+    """A message as it would be sent, but for tracking."""
+
+    subject: str = Field(description="Rendered.")
+    html: str = Field(description="Rendered. Show it in a sandboxed frame: it is whatever the template and the row say.")
+    text: str = Field(description="Rendered; derived from the HTML where the template has none.")
+    missing: list[str] = Field(description="Required variables without a value: an ordinary campaign fails such a recipient.")
+    size: int = Field(description="Bytes of the HTML.", examples=[23110])
+    findings: list[FindingBody] = Field(description="Warnings about the template.")
+
+    @classmethod
+    def of(cls, preview: Preview) -> PreviewBody:
+        """As it came out."""
+        findings = FindingBody.all(preview.checked.findings)
+        rendered = preview.rendered._asdict()
+        return cls(**rendered, missing=list(preview.missing), size=preview.size, findings=findings)
+
+
+class Validation(BaseModel):
+    """What a check found."""
+
+    valid: bool = Field(description="Whether a save would be accepted: there is no error among the findings.")
+    findings: list[FindingBody] = Field(description="Errors and warnings, each with its place.")
+    variables: list[VariableBody] = Field(description="What it asks of a row; empty where it is not valid.")
+    size: int | None = Field(description="Bytes of the HTML, rendered with made-up values; null where it is not valid.")
+
+
+def _summary(template: Template) -> dict[str, object]:
+    return {
+        "id": template.id,
+        "name": template.name,
+        "version": template.version,
+        "subject": template.subject,
+        "language": template.language,
+        "inline_css": template.inline_css,
+        "archived": template.archived,
+        "created_at": rfc3339(template.created_at),
+        "created_by": template.created_by,
+        "updated_at": rfc3339(template.updated_at),
+        "updated_by": template.updated_by,
+    }
+
+
+def _version(version: TemplateVersion) -> dict[str, object]:
+    return {
+        "version": version.number,
+        "author": version.author,
+        "saved_at": rfc3339(version.saved_at),
+        "note": version.note,
+        "subject": version.subject,
+        "language": version.language,
+    }
+
+
+def _parts(checked: CheckedTemplate) -> dict[str, object]:
+    source = checked.source
+    return {
+        "html": source.body if source.language is Language.HTML else None,
+        "mjml": source.body if source.language is Language.MJML else None,
+        "text": source.text,
+        "variables": VariableBody.all(checked.variables),
+        "findings": FindingBody.all(checked.findings),
+        "size": checked.size,
+    }
