@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, LeaseLost, NotFound, Permanent, Temporary
+from postroom.errors import Conflict, LeaseLost, NotFound, Permanent, PostroomError, Temporary
 from postroom.ledger import notes
 from postroom.model.campaign import Home
 from postroom.platform.ports.feed import RETENTION_MS
@@ -20,6 +21,8 @@ from postroom.wiring import Postroom
 _LOOK_S = 0.05
 _TRIM_EVERY_S = 600.0
 _RECORDS_EVERY_S = 2.0
+_SEAL_EVERY_S = 20.0
+_EXPIRE_EVERY_S = 300.0
 _NOTE_LEASE_S = 5
 _log = logging.getLogger(__name__)
 
@@ -36,15 +39,36 @@ class Chores:
     def run(self) -> None:
         """Until stopped. Errors of the stores are raised."""
         postroom = self._postroom
-        trim, records = _Every(_TRIM_EVERY_S, postroom.clock), _Every(_RECORDS_EVERY_S, postroom.clock)
+        chores = [(_Every(seconds, postroom.clock), chore) for seconds, chore in self._chores()]
         while not self._stopped.is_set():
             postroom.timers.fire_due(postroom.clock.now())
-            if trim.due():
-                self.trim_feed()
-            if records.due():
-                self._look_at_records()
+            for every, chore in chores:
+                if every.due():
+                    self._do(chore)
             if not self._handle_notes():
                 self._stopped.wait(_LOOK_S)
+
+    def _chores(self) -> list[tuple[float, Callable[[], object]]]:
+        """What is done every so many seconds. A single campaign's worker leaves the house to others."""
+        chores: list[tuple[float, Callable[[], object]]] = [
+            (_TRIM_EVERY_S, self.trim_feed),
+            (_RECORDS_EVERY_S, self._look_at_records),
+        ]
+        if self._only is None:
+            chores += [(_SEAL_EVERY_S, self._postroom.audit.seal), (_EXPIRE_EVERY_S, self._expire_uploads)]
+        return chores
+
+    def _do(self, chore: Callable[[], object]) -> None:
+        """A chore that fails is done again at its next time, and holds up no other."""
+        try:
+            chore()
+        except PostroomError:
+            _log.exception("a chore failed, and is done again later")
+
+    def _expire_uploads(self) -> None:
+        uploads, now = self._postroom.uploads, self._postroom.clock.now()
+        while uploads.expire(now) and not self._stopped.is_set():
+            pass
 
     def trim_feed(self) -> None:
         """Forget what every reader of the feed has had time to see."""

@@ -18,14 +18,22 @@ from postroom.gateway.frame import Frame
 from postroom.gateway.rates import Rates
 from postroom.gateway.recorder import LedgerRecorder
 from postroom.gateway.routes.audit import audit_routes
+from postroom.gateway.routes.campaign_messages import campaign_message_routes
+from postroom.gateway.routes.campaigns import Desk, campaign_routes
 from postroom.gateway.routes.health import health_routes
 from postroom.gateway.routes.keys import keys_routes
+from postroom.gateway.routes.messages import message_routes, template_test_routes
 from postroom.gateway.routes.providers import providers_routes
 from postroom.gateway.routes.senders import sender_routes
+from postroom.gateway.routes.status import status_routes
+from postroom.gateway.routes.suppressions import suppression_routes
+from postroom.gateway.routes.templates import templates_routes
 from postroom.gateway.routes.tenants import tenants_routes
+from postroom.gateway.routes.transfers import transfers_routes
+from postroom.gateway.routes.uploads import uploads_routes
 from postroom.gateway.routes.users import users_routes
+from postroom.gateway.status_board import StatusBoard
 from postroom.issuer.routes import issuer_routes
-from postroom.model.access import BUILT_IN
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.settings import Settings
 from postroom.wiring import Postroom
@@ -61,15 +69,36 @@ def frame(postroom: Postroom) -> Frame:
 
 def routers(postroom: Postroom) -> Iterator[APIRouter]:
     """A router a service; each would stand behind a door of its own as well."""
+    board = StatusBoard(postroom.status, postroom.clock)
     yield health_routes([("stores", lambda: _try_stores(postroom))])
-    yield tenants_routes(postroom.tenants)
-    yield users_routes(postroom.members, issuer=postroom.settings.issuer or BUILT_IN)
-    yield keys_routes(postroom.api_keys, postroom.secrets)
+    yield templates_routes(postroom.templates, rows=postroom.uploads.row)
+    yield template_test_routes(postroom.singles, postroom.identities.first_address)
+    yield uploads_routes(postroom.uploads)
+    yield transfers_routes(postroom.objects, postroom.stores.transfers)
+    yield campaign_routes(_campaign_desk(postroom, board))
+    yield campaign_message_routes(postroom.reading, postroom.exports)
+    yield status_routes(board)
+    yield message_routes(postroom.singles)
+    yield suppression_routes(postroom.suppressions)
     yield sender_routes(postroom.senders)
     yield providers_routes(postroom.provider_verbs)
+    yield tenants_routes(postroom.tenants)
+    yield users_routes(postroom.members, issuer=postroom.settings.issuer or postroom.settings.door_url)
+    yield keys_routes(postroom.api_keys, postroom.secrets)
     yield audit_routes(postroom.audit)
     if postroom.issuer is not None:
         yield issuer_routes(postroom.issuer)
+
+
+def _campaign_desk(postroom: Postroom, board: StatusBoard) -> Desk:
+    return Desk(
+        campaigns=postroom.campaigns,
+        orders=postroom.orders,
+        edits=postroom.edits,
+        changes=postroom.changes,
+        dry_run=postroom.dry_run,
+        changed=board.forget,
+    )
 
 
 def _try_stores(postroom: Postroom) -> None:

@@ -12,6 +12,7 @@ import typer
 from postroom.entrypoints import server
 from postroom.entrypoints.cli.session import load_settings, say
 from postroom.errors import Conflict
+from postroom.issuer.welcome import FIRST, first_invitation
 from postroom.settings import Settings
 from postroom.wiring import INBOX, Postroom, open_postroom
 
@@ -62,3 +63,6 @@ def _greet(postroom: Postroom) -> None:
     say(f"Postroom answers on {settings.door_url} with {settings.workers} workers on {settings.data}")
     if settings.mail == INBOX:
         say("mail goes to the built-in inbox and reaches nobody: set POSTROOM_MAIL=smtp://… to send")
+    link = first_invitation(postroom.issuer, postroom.memberships) if postroom.issuer is not None else None
+    if link is not None:
+        say(f"nobody can sign in yet: set a password for {FIRST} at {link}\n(good for a day and once; or: postroom user add)")
