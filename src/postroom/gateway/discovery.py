@@ -25,22 +25,22 @@ _PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}  # what i
 def fetch_jwks(issuer: str, clock: Clock, *, transport: httpx.BaseTransport | None = None) -> Mapping[str, Any]:
     """The issuer's JWK set. `Unavailable`: it does not answer, or not as an OpenID provider must."""
     until = clock.monotonic() + LIMIT_S
-    with httpx.Client(timeout=LIMIT_S, follow_redirects=False, transport=transport) as client:
-        document = _get(client, issuer.rstrip("/") + "/.well-known/openid-configuration", clock, until=until)
-        if document.get("issuer") != issuer:
-            raise Unavailable(f"{issuer} says that it is another issuer")
-        address = document.get("jwks_uri")
-        if not isinstance(address, str):
-            raise Unavailable(f"{issuer} does not say where its keys are")
-        return _get(client, address, clock, until=until)
+    document = _get(issuer.rstrip("/") + "/.well-known/openid-configuration", clock, until=until, transport=transport)
+    if document.get("issuer") != issuer:
+        raise Unavailable(f"{issuer} says that it is another issuer")
+    address = document.get("jwks_uri")
+    if not isinstance(address, str):
+        raise Unavailable(f"{issuer} does not say where its keys are")
+    return _get(address, clock, until=until, transport=transport)
 
 
-def _get(client: httpx.Client, url: str, clock: Clock, *, until: float) -> Mapping[str, Any]:
+def _get(url: str, clock: Clock, *, until: float, transport: httpx.BaseTransport | None) -> Mapping[str, Any]:
     if not is_safe(url):
         raise Unavailable(f"{url} is not https: whoever is on the way could put keys in the place of the issuer's")
-    body = b""
+    body, proxied = b"", url.startswith("https:")  # what is loopback because nobody is on the way must not take one
+    client = httpx.Client(timeout=LIMIT_S, follow_redirects=False, transport=transport, trust_env=proxied)
     try:
-        with client.stream("GET", url, headers=_PLAIN) as response:
+        with client, client.stream("GET", url, headers=_PLAIN) as response:
             if response.status_code != httpx.codes.OK:
                 raise Unavailable(f"{url} answered {response.status_code}")
             for chunk in response.iter_raw():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.gateway.schemas.tenants import LINE
-from postroom.model.access import MAX_ISSUER, MAX_NAME, MAX_SUBJECT, Membership, Role
+from postroom.model.access import BUILT_IN, MAX_ISSUER, MAX_NAME, MAX_SUBJECT, Membership, Role
 from postroom.services.status import rfc3339
 
 USER_ID = r"^[a-z2-7]{26}$"
 _SUBJECT = r"^[ -~]+$"
-_ISSUER = r"^https?://[A-Za-z0-9][A-Za-z0-9._~:/-]*$"
+_ISSUER = rf"^({BUILT_IN}|https?://[A-Za-z0-9][A-Za-z0-9._~:/-]*)$"
 
 
 class NewUser(BaseModel):
@@ -33,7 +33,8 @@ class NewUser(BaseModel):
         default=None,
         max_length=MAX_ISSUER,
         pattern=_ISSUER,
-        description="The issuer's identifier, exactly as its tokens have it (`iss`); null: the installation's.",
+        description="Who vouches for them: an issuer's identifier, exactly as its tokens have it (`iss`), or `built-in`; null: "
+        "the installation's.",
     )
     operator: bool = Field(
         default=False, strict=True, description="Whether they may manage the installation too; only operators grant it."
@@ -54,7 +55,7 @@ class UserShown(BaseModel):
     """Somebody who belongs to the tenant."""
 
     id: str = Field(description="Stands for issuer and subject.", examples=["2abcdefghijklmnopqrstuvwxy"])
-    issuer: str = Field(description="Who vouches for them.", examples=["https://mail.example.com"])
+    issuer: str = Field(description="Who vouches for them: `built-in`, or an issuer's identifier.", examples=["built-in"])
     subject: str = Field(description="Who they are at the issuer.", examples=["4f6c1c1e-9d7b-4f0e-8a55"])
     role: Role = Field(description="What they may do in the tenant.")
     name: str = Field(description="For people.", examples=["ann@example.com"])
