@@ -32,7 +32,9 @@ def style() -> Response:
 
 def qr_code(text: str) -> str:
     """An SVG element, safe to stand in a page."""
-    return segno.make(text, error="m", micro=False).svg_inline(scale=5, border=4, dark="#000", light="#fff", title="QR code")
+    return segno.make(text, error="m", micro=False).svg_inline(
+        omitsize=True, border=4, dark="#000", light="#fff", title="QR code"
+    )
 
 
 def _headers(leads_to: str | None) -> dict[str, str]:
