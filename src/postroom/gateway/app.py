@@ -61,6 +61,8 @@ async def _not_this_method(request: Request, error: Exception) -> Response:
     """With all methods of the path: each of its routes alone knows only its own."""
     response = answer_now(request, error)
     path = request.scope["path"]
-    matching = (route for route in request.app.routes if isinstance(route, APIRoute) and route.path_regex.match(path))
-    response.headers["Allow"] = ", ".join(sorted({method for route in matching for method in route.methods or ()}))
+    matching = [route for route in request.app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
+    nearest = min(matching, key=lambda route: len(route.param_convertors), default=None)
+    methods = {method for route in matching if nearest and route.path == nearest.path for method in route.methods or ()}
+    response.headers["Allow"] = ", ".join(sorted(methods))
     return response

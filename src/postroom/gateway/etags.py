@@ -16,14 +16,11 @@ from fastapi import Header, Response
 
 from postroom.gateway.refusals import PreconditionFailed
 
-_TAGS = r'^(\*|(W/)?"[!#-~]*"(\s*,\s*(W/)?"[!#-~]*")*)$'
-
 IfNoneMatch = Annotated[
     str | None,
     Header(
         alias="If-None-Match",
         max_length=1_000,
-        pattern=_TAGS,
         description="The `ETag` of what you have: 304 when it is still the newest.",
         examples=['"3"'],
     ),
@@ -33,7 +30,6 @@ IfMatch = Annotated[
     Header(
         alias="If-Match",
         max_length=1_000,
-        pattern=_TAGS,
         description="The `ETag` of what you read: 412 when somebody else changed it since.",
         examples=['"3"'],
     ),

@@ -71,6 +71,8 @@ def _complete(operation: Json, path: str, method: str) -> None:
         del responses["422"]
     for status in _statuses(operation, path, method):
         responses.setdefault(status, {"$ref": f"#/components/responses/{status}"})
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _without_null(parameter["schema"])
     takes_tag = any(parameter["name"].lower() == "if-none-match" for parameter in operation.get("parameters", ()))
     for status, response in responses.items():
         if "$ref" in response:
@@ -82,6 +84,15 @@ def _complete(operation: Json, path: str, method: str) -> None:
             fields.setdefault(name, {"$ref": f"#/components/headers/{name}"})
     if operation.get("security"):
         operation["security"] = [{"bearer": []}, {"openid": []}]
+
+
+def _without_null(schema: Json) -> Json:
+    """A parameter that may be left out is never null, which FastAPI says of it: `null` on the wire would be the word."""
+    kept = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if not kept:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return {**kept[0], **rest} if len(kept) == 1 else {**rest, "anyOf": kept}
 
 
 def _statuses(operation: Json, path: str, method: str) -> list[str]:

@@ -187,7 +187,9 @@ class Passage:
         assert audit is not None
         reason = type(self._error).__name__ if self._error else "HTTPException"
         try:
-            await to_thread.run_sync(audit.denied, self._principal, self._address, f"{self._traits.route}: {reason}")
+            await to_thread.run_sync(
+                audit.denied, self._principal, self._address, f"{self._request.method} {self._traits.route}: {reason}"
+            )
         except PostroomError as error:
             _log.error("a denial could not be counted: %s", error)
 

@@ -1,0 +1,324 @@
+"""Idempotency keys: one effect and one answer, whatever dies when, however many call at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroom.clock import Instant
+from postroom.errors import Denied, LeaseLost, Unavailable
+from postroom.gateway.idempotency import KEPT_MS, LEASE_MS, Ask, Idempotency, Kept, Lease, digest_of
+from postroom.gateway.refusals import InProgress, KeyReused
+from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.ports.tables import Item, ItemKey
+from tests.fakes.clock import ManualClock
+from tests.fakes.faults import Faults, Killed
+from tests.fakes.secrets import PlainSecrets
+from tests.gateway.frame_kit import EDITOR, Answer, Things, ask, call, door
+
+KEYED = {**EDITOR, "Idempotency-Key": "k1"}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def tables(tmp_path: Path, clock: ManualClock) -> Iterator[SqliteTables]:
+    with closing(open_control(tmp_path)) as database:
+        yield SqliteTables(database, clock)
+
+
+def post(app: Any, *, headers: dict[str, str] = KEYED, name: str = "a") -> Answer:
+    return ask(app, "POST", "/v1/things", headers=headers, json={"name": name})
+
+
+def test_a_repetition_gets_the_first_answer_and_changes_nothing(tables: SqliteTables, clock: ManualClock) -> None:
+    things = Things()
+    app = door(things, clock, tables=tables)
+    first, second = post(app), post(app)
+    assert (first.status, first.body) == (second.status, second.body) == (201, b'{"id":"t0","name":"a"}')
+    assert "idempotent-replayed" not in first.fields
+    assert second.fields["idempotent-replayed"] == "true"
+    assert second.fields["content-type"] == "application/json"
+    assert things.runs == 1
+
+
+def test_spaces_and_order_of_members_make_no_other_content(tables: SqliteTables, clock: ManualClock) -> None:
+    app = door(Things(), clock, tables=tables)
+    fields = {**KEYED, "Content-Type": "application/json"}
+    ask(app, "POST", "/v1/things", headers=fields, body=b'{"name":"a","parts":[]}')
+    assert ask(app, "POST", "/v1/things", headers=fields, body=b'{ "parts" : [], "name": "a" }').status == 201
+
+
+def test_another_content_under_the_same_key_is_refused(tables: SqliteTables, clock: ManualClock) -> None:
+    things = Things()
+    app = door(things, clock, tables=tables)
+    post(app)
+    answer = post(app, name="b")
+    assert (answer.status, answer.json["type"]) == (409, "/problems/idempotency-key-reused")
+    assert things.records == {"t0": "a"}
+
+
+def test_somebody_else_of_the_tenant_does_not_get_the_answer(tables: SqliteTables, clock: ManualClock) -> None:
+    """It may hold a new API key."""
+    app = door(Things(), clock, tables=tables)
+    post(app)
+    other = post(app, headers={**KEYED, "Authorization": "Bearer viewer acme"})
+    assert other.json["type"] == "/problems/idempotency-key-reused"
+
+
+def test_tenants_and_paths_have_keys_of_their_own(tables: SqliteTables, clock: ManualClock) -> None:
+    app = door(Things(), clock, tables=tables)
+    assert post(app).json["id"] == "t0"
+    assert post(app, headers={**KEYED, "Authorization": "Bearer editor other"}).json["id"] == "t1"
+    assert ask(app, "POST", "/v1/things/import", headers=KEYED).json["id"] == "many"
+
+
+def test_a_key_is_free_again_after_a_day(tables: SqliteTables, clock: ManualClock) -> None:
+    app = door(Things(), clock, tables=tables)
+    post(app)
+    clock.advance(KEPT_MS / 1_000 + 1)
+    assert post(app, name="b").json == {"id": "t1", "name": "b"}
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\tin it", "käse"])
+def test_a_key_that_is_none_is_refused(tables: SqliteTables, clock: ManualClock, key: str) -> None:
+    answer = post(door(Things(), clock, tables=tables), headers={**EDITOR, "Idempotency-Key": key})
+    assert answer.status == 422
+
+
+def test_a_call_that_only_reads_takes_no_key(tables: SqliteTables, clock: ManualClock) -> None:
+    things = Things()
+    app = door(things, clock, tables=tables)
+    for _ in range(2):
+        assert ask(app, "POST", "/v1/things/preview", headers=KEYED, json={"name": "a"}).status == 200
+    assert things.runs == 2
+
+
+def test_what_was_not_valid_leaves_the_key_free_for_the_corrected_call(tables: SqliteTables, clock: ManualClock) -> None:
+    app = door(Things(), clock, tables=tables)
+    assert post(app, name="").status == 422
+    assert post(app, name="a").status == 201
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), Denied("no"), RuntimeError("a mistake")])
+def test_what_may_pass_is_tried_again_with_the_same_id(tables: SqliteTables, clock: ManualClock, error: Exception) -> None:
+    things = Things()
+    app = door(things, clock, tables=tables)
+    things.after = raising(error)
+    assert post(app).status >= 400
+    things.after = lambda: None
+    assert post(app).json["id"] == "t0"
+    assert things.records == {"t0": "a"}
+
+
+def test_what_may_pass_binds_the_key_to_its_content_once_it_has_begun(tables: SqliteTables, clock: ManualClock) -> None:
+    things = Things()
+    app = door(things, clock, tables=tables)
+    things.after = raising(Unavailable("away"))
+    post(app)
+    assert post(app, name="b").status == 409
+
+
+def test_twenty_at_once_have_one_effect_and_one_answer(tables: SqliteTables, clock: ManualClock) -> None:
+    """The first holds its lease until all others have looked."""
+    watched = Watched(tables)
+    things = Things(before=lambda: watched.wait_for_looks(20))
+    app = door(things, clock, tables=watched)
+
+    async def all_at_once() -> list[Answer]:
+        return await asyncio.gather(*(call(app, "POST", "/v1/things", headers=KEYED, json={"name": "a"}) for _ in range(20)))
+
+    answers = asyncio.run(all_at_once())
+    assert {(answer.status, answer.body) for answer in answers} == {(201, b'{"id":"t0","name":"a"}')}
+    assert sum("idempotent-replayed" in answer.fields for answer in answers) == 19
+    assert things.runs == 1
+
+
+def test_who_waits_too_long_is_told_to_come_again(
+    tables: SqliteTables, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("postroom.gateway.passage._LONGEST_WAIT_S", 0.0)
+    app = door(Things(), clock, tables=tables)
+    things = Things(after=raising(Killed()))
+    with pytest.raises(Killed):
+        post(door(things, clock, tables=tables))
+    answer = post(app)
+    assert (answer.status, answer.json["type"]) == (409, "/problems/idempotency-in-progress")
+    assert answer.fields["retry-after"] == "2"
+
+
+class TestKilledBetweenAnyTwoSteps:
+    """`kill -9` at every call of the store, before and after its effect, and around the handler's own effect."""
+
+    CALLS = 4
+    """get, write (the lease), write (the id), write (the answer)."""
+
+    def test_that_is_all_of_them(self, tables: SqliteTables, clock: ManualClock) -> None:
+        faults = Faults()
+        post(door(Things(), clock, tables=faults.wrap(tables)))
+        assert len(faults.calls) == self.CALLS
+
+    @pytest.mark.parametrize("after", [False, True])
+    @pytest.mark.parametrize("at", range(1, CALLS + 1))
+    def test_in_the_store(self, tables: SqliteTables, clock: ManualClock, at: int, after: bool) -> None:
+        things = Things()
+        with pytest.raises(Killed):
+            post(door(things, clock, tables=Faults(at, after=after).wrap(tables)))
+        self.comes_out_as_one(things, tables, clock)
+
+    @pytest.mark.parametrize("where", ["before", "after"])
+    def test_in_the_handler(self, tables: SqliteTables, clock: ManualClock, where: str) -> None:
+        things = Things()
+        setattr(things, where, raising(Killed()))
+        with pytest.raises(Killed):
+            post(door(things, clock, tables=tables))
+        setattr(things, where, lambda: None)
+        self.comes_out_as_one(things, tables, clock)
+
+    def comes_out_as_one(self, things: Things, tables: SqliteTables, clock: ManualClock) -> None:
+        made = dict(things.records)
+        clock.advance(LEASE_MS / 1_000 + 1)
+        answer = post(door(things, clock, tables=tables))
+        assert answer.status == 201
+        assert things.records == {answer.json["id"]: "a"}
+        assert not made or made == things.records
+        assert post(door(things, clock, tables=tables)).body == answer.body
+
+
+class TestLeases:
+    """The store by itself."""
+
+    ASK = Ask("acme", "k", "POST /v1/things", digest_of("user:u", "POST /v1/things", b"", b"{}"))
+
+    @pytest.fixture
+    def keys(self, tables: SqliteTables, clock: ManualClock) -> Idempotency:
+        return Idempotency(tables, PlainSecrets(), clock)
+
+    def lease(self, keys: Idempotency) -> Lease:
+        claim = keys.begin(self.ASK)
+        assert isinstance(claim, Lease)
+        return claim
+
+    def test_whoever_lost_its_lease_cannot_note(self, keys: Idempotency, clock: ManualClock) -> None:
+        first = self.lease(keys)
+        clock.advance(LEASE_MS / 1_000)
+        second = self.lease(keys)
+        with pytest.raises(LeaseLost):
+            first.once("id", lambda: "one")
+        assert second.once("id", lambda: "two") == "two"
+
+    def test_whoever_lost_its_lease_cannot_finish(self, keys: Idempotency, clock: ManualClock) -> None:
+        first = self.lease(keys)
+        clock.advance(LEASE_MS / 1_000)
+        second = self.lease(keys)
+        first.finish(Kept(201, {}, b"one"))
+        second.finish(Kept(201, {}, b"two"))
+        assert keys.begin(self.ASK) == Kept(201, {}, b"two")
+
+    def test_a_running_lease_is_not_taken(self, keys: Idempotency, clock: ManualClock) -> None:
+        self.lease(keys)
+        clock.advance(LEASE_MS / 1_000 - 1)
+        with pytest.raises(InProgress):
+            keys.begin(self.ASK)
+
+    def test_notes_outlive_the_lease(self, keys: Idempotency, clock: ManualClock) -> None:
+        self.lease(keys).once("id", lambda: "one")
+        clock.advance(LEASE_MS / 1_000)
+        assert self.lease(keys).once("id", lambda: "two") == "one"
+
+    def test_an_answer_too_large_to_seal_is_made_again(self, keys: Idempotency) -> None:
+        lease = self.lease(keys)
+        lease.once("id", lambda: "one")
+        lease.finish(Kept(200, {}, b"x" * 70_000))
+        assert self.lease(keys).once("id", lambda: "two") == "one"
+
+    def test_the_answer_is_stored_sealed(self, tables: SqliteTables, clock: ManualClock) -> None:
+        keys = Idempotency(tables, Reversing(), clock)
+        self.lease(keys).finish(Kept(201, {}, b"secret"))
+        stored = tables.query("acme#idempotency").items[0].data
+        assert "secret" not in str(stored)
+        assert keys.begin(self.ASK) == Kept(201, {}, b"secret")
+
+    def test_two_beginnings_have_one_winner(self, tables: SqliteTables, clock: ManualClock) -> None:
+        """The other one reads before the first has written."""
+        keys = Idempotency(tables, PlainSecrets(), clock)
+        late = Idempotency(Blind(tables), PlainSecrets(), clock)
+        self.lease(keys)
+        with pytest.raises(InProgress):
+            late.begin(self.ASK)
+
+    def test_another_digest_is_another_call(self, keys: Idempotency) -> None:
+        self.lease(keys)
+        with pytest.raises(KeyReused):
+            keys.begin(Ask("acme", "k", "POST /v1/things", "other"))
+
+    def test_records_expire(self, keys: Idempotency, tables: SqliteTables, clock: ManualClock) -> None:
+        self.lease(keys)
+        assert tables.query("acme#idempotency").items[0].expires_at == Instant(clock.now() + KEPT_MS)
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def happens() -> None:
+        raise error
+
+    return happens
+
+
+class Watched:
+    """Tables that count looks."""
+
+    def __init__(self, tables: SqliteTables) -> None:
+        self._tables = tables
+        self._looks = 0
+        self._changed = threading.Condition()
+
+    def get(self, key: ItemKey) -> Item | None:
+        found = self._tables.get(key)
+        with self._changed:
+            self._looks += 1
+            self._changed.notify_all()
+        return found
+
+    def wait_for_looks(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._looks >= count, timeout=10)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tables, name)
+
+
+class Blind:
+    """Tables whose first look finds nothing."""
+
+    def __init__(self, tables: SqliteTables) -> None:
+        self._tables = tables
+        self._looked = False
+
+    def get(self, key: ItemKey) -> Item | None:
+        if not self._looked:
+            self._looked = True
+            return None
+        return self._tables.get(key)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tables, name)
+
+
+class Reversing(PlainSecrets):
+    """Seals that do not show what they hold."""
+
+    def seal(self, purpose: str, plain: bytes) -> str:
+        return super().seal(purpose, plain[::-1])
+
+    def open(self, purpose: str, sealed: str) -> bytes:
+        return super().open(purpose, sealed)[::-1]

@@ -1,0 +1,178 @@
+"""What is too much: bodies, depth, time, calls at once; and what no text may hold."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+
+import pytest
+from fastapi import APIRouter, Request
+from starlette.types import Message
+
+from postroom.gateway.app import create_app
+from postroom.gateway.frame import Frame
+from postroom.gateway.limits import Limits
+from tests.fakes.clock import ManualClock
+from tests.gateway.frame_kit import EDITOR, Answer, Things, ask, call, door
+from tests.gateway.kit import Believer
+
+JSON = {**EDITOR, "Content-Type": "application/json"}
+MB = 1_000_000
+
+
+def post(body: bytes | list[bytes], *, media: str = "application/json", path: str = "/v1/things") -> Answer:
+    return ask(door(Things()), "POST", path, headers={**EDITOR, "Content-Type": media}, body=body)
+
+
+def test_a_body_of_the_limit_is_read() -> None:
+    head = b'{"name":"'
+    assert post(head + b"x" * (MB - len(head) - 2) + b'"}').status == 422  # read, and its name too long
+
+
+def test_a_larger_body_is_refused_by_its_length_before_it_comes() -> None:
+    headers = {**JSON, "Content-Length": str(MB + 1)}
+    answer = ask(door(Things()), "POST", "/v1/things", headers=headers, body=b"", stalls=True)
+    assert (answer.status, answer.fields["connection"]) == (413, "close")
+    assert "1,000,000" in answer.json["detail"]
+
+
+def test_a_larger_body_without_a_length_is_refused_when_it_has_passed_the_limit() -> None:
+    assert post([b"x" * 400_000] * 3).status == 413
+
+
+def test_a_length_that_lies_does_not_help() -> None:
+    headers = {**JSON, "Content-Length": "10"}
+    assert ask(door(Things()), "POST", "/v1/things", headers=headers, body=b"x" * (MB + 1)).status == 413
+
+
+def test_a_route_may_take_more() -> None:
+    assert post(b"x" * 2_900_000, path="/v1/things/import").status == 200
+    assert post(b"x" * 3_000_001, path="/v1/things/import").status == 413
+
+
+def test_a_body_under_a_streaming_path_may_have_any_size() -> None:
+    router = APIRouter()
+
+    @router.put("/transfers/x")
+    async def take(request: Request) -> int:
+        return sum([len(part) async for part in request.stream()])
+
+    app = create_app(Frame(authenticator=Believer(), clock=ManualClock()), [router])
+    assert ask(app, "PUT", "/transfers/x", body=[b"x" * MB] * 3).json == 3 * MB
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    app = door(Things(), limits=Limits(body_s=0.02))
+    answer = ask(app, "POST", "/v1/things", headers=JSON, body=[b'{"na'], stalls=True)
+    assert (answer.status, answer.json["type"]) == (408, "/problems/too-slow")
+
+
+def test_a_handler_that_takes_too_long_is_answered_for_and_goes_on() -> None:
+    """The answer is out while the handler still holds its thread."""
+    answered, done = threading.Event(), []
+    sent: list[Message] = []
+    things = Things(before=partial(_wait, answered), after=lambda: done.append(True))
+    app = door(things, limits=Limits(handle_s=0.02))
+
+    async def patient() -> Answer:
+        waiting = asyncio.create_task(call(app, "POST", "/v1/things", headers=EDITOR, json={"name": "a"}, sent=sent))
+        _, late = await asyncio.wait([waiting], timeout=0.2)
+        assert late, "it holds its thread"
+        assert sent[0]["status"] == 503
+        assert done == []
+        answered.set()
+        return await waiting
+
+    answer = asyncio.run(patient())
+    assert (answer.status, answer.json["type"]) == (503, "/problems/unavailable")
+    assert "retry-after" in answer.fields
+    assert done == [True]
+
+
+def test_no_more_than_so_many_calls_are_in_progress() -> None:
+    app = door(Things(), limits=Limits(in_progress=1))
+
+    async def two() -> tuple[Answer, Answer]:
+        first = asyncio.create_task(call(app, "POST", "/v1/things", headers=JSON, body=[b"{"], stalls=True))
+        await asyncio.sleep(0)
+        second = await call(app, "GET", "/v1/things/a", headers=EDITOR)
+        first.cancel()
+        await asyncio.wait([first])
+        return second, await call(app, "GET", "/v1/things/a", headers=EDITOR)
+
+    refused, later = asyncio.run(two())
+    assert (refused.status, refused.json["type"]) == (503, "/problems/overloaded")
+    assert later.status == 200
+
+
+def test_no_more_than_so_many_handlers_wait_for_a_thread() -> None:
+    answered, started = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        _wait(answered)
+
+    app = door(Things(before=hold), limits=Limits(handlers=1))
+
+    async def two() -> Answer:
+        first = asyncio.create_task(call(app, "GET", "/v1/things/a", headers=EDITOR))
+        await asyncio.to_thread(started.wait, 10)
+        second = await call(app, "GET", "/v1/things/a", headers=EDITOR)
+        answered.set()
+        assert (await first).status == 200
+        return second
+
+    assert asyncio.run(two()).json["type"] == "/problems/overloaded"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"",
+        b'{"name": NaN}',
+        b'{"name": "\\ud800"}',
+        b'{"name": "a\\u0000b"}',
+        b'{"a\\u0000b": "a"}',
+        b'{"parts": [[["\\u0000"]]]}',
+        b'{"name": "\xff"}',
+        b'\xef\xbb\xbf{"name": "a"}',
+        b"[" * 100_000,
+        b"[" * 5_000 + b"]" * 5_000,
+        b'{"name":' * 5_000 + b"1" + b"}" * 5_000,
+        b'{"parts": [1e999]}',
+        b'{"parts": [' + b"9" * 5_000 + b"]}",
+        b'{"name": "a", "name": 1}',
+    ],
+    ids=lambda body: str(body[:20]),
+)
+def test_what_no_store_could_keep_is_not_valid(body: bytes) -> None:
+    answer = post(body)
+    assert (answer.status, answer.json["type"]) == (422, "/problems/invalid")
+
+
+def test_a_backslash_before_u0000_is_no_such_character() -> None:
+    assert post(b'{"name": "\\\\u0000"}').status == 201
+
+
+@pytest.mark.parametrize("path", ["/v1/things/a\x00b", "/v1/things/a?limit=%00"])
+def test_an_address_holds_no_nul(path: str) -> None:
+    assert ask(door(Things()), "GET", path, headers=EDITOR).status == 422
+
+
+@pytest.mark.parametrize(
+    "media", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "json", ""]
+)
+def test_another_media_type_is_not_read(media: str) -> None:
+    answer = post(b'{"name": "a"}', media=media)
+    assert (answer.status, answer.json["type"]) == (415, "/problems/unsupported-media-type")
+
+
+@pytest.mark.parametrize("media", ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"])
+def test_json_by_any_of_its_names_is_read(media: str) -> None:
+    assert post(b'{"name": "a"}', media=media).status == 201
+
+
+def _wait(event: threading.Event) -> None:
+    assert event.wait(10)
