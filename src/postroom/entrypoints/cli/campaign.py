@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import sys
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from postroom.entrypoints.cli.listing import every_message
+from postroom.entrypoints.cli.listing import every_message, exports
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.report import print_status
@@ -145,14 +144,7 @@ def rejected(campaign: Id, data: Data = None) -> None:
 def export(campaign: Id, state: State = None, data: Data = None) -> None:
     """Every message as CSV: line, address, state, attempts, last reply, and the row's own cells."""
     with session(data=data) as postroom:
-        home = _home(campaign)
-        columns = postroom.records.get(home).source.columns
-        rows = csv.writer(sys.stdout, lineterminator="\n")
-        rows.writerow(["line", "address", "state", "attempts", "at", "code", "reply", "provider_id", *columns])
-        for message in every_message(postroom, home, _states(state)):
-            fixed = [message.line, message.address, message.state.label, message.attempt, rfc3339(message.at)]
-            reply = [message.code or "", message.reply, message.provider_id or ""]
-            rows.writerow([_harmless(cell) for cell in (*fixed, *reply, *orjson.loads(message.values))])
+        sys.stdout.writelines(exports(postroom).messages_csv(_home(campaign), _states(state)))
 
 
 @campaign_app.command()
@@ -203,11 +195,6 @@ def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:
         "provider_id": message.provider_id,
         "values": dict(zip(campaign.source.columns, orjson.loads(message.values), strict=False)),
     }
-
-
-def _harmless(cell: object) -> object:
-    """A cell that no spreadsheet takes for a formula (OWASP: CSV injection)."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" and cell else cell
 
 
 def _say_who_works(postroom: Postroom, campaign: str) -> None:
