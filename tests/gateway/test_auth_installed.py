@@ -7,7 +7,10 @@ from pathlib import Path
 
 import anyio
 import pytest
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
 
+from postroom.entrypoints.door import application, routers
 from postroom.errors import Invalid, Unauthenticated
 from postroom.issuer.grants import Grant
 from postroom.model.access import Kind, Membership, Principal, Role, Service
@@ -62,6 +65,19 @@ def test_a_key_of_the_installation_opens_the_door(postroom: Postroom) -> None:
     assert (found.kind, found.role, found.operator, found.scopes) == (Kind.KEY, Role.SENDER, False, frozenset({"messages"}))
 
 
+def test_who_is_let_in_through_the_door_comes_through_it(postroom: Postroom) -> None:
+    """The issuer that a call does not name is the one that the door believes."""
+    issuer = postroom.issuer
+    assert issuer is not None
+    postroom.memberships.grant(Membership(issuer.membership_issuer, "ann", "default", Role.ADMIN, "ann@a.example"))
+    with TestClient(application(postroom), base_url="http://door.example") as client:
+        ann = {"Authorization": f"Bearer {issuer.tokens.access('ann', client='console', scope=())}"}
+        made = client.post("/v1/users", json={"subject": "bob", "role": "viewer", "name": "bob"}, headers=ann)
+        assert made.status_code == 201
+        bob = {"Authorization": f"Bearer {issuer.tokens.access('bob', client='console', scope=())}"}
+        assert client.get("/v1/tenants/me", headers=bob).json()["you"]["name"] == "bob"
+
+
 def test_a_foreign_issuer_needs_an_audience(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="POSTROOM_AUDIENCE"), open_postroom(Settings(data=tmp_path, issuer="https://id.example")):
         pass
@@ -71,3 +87,11 @@ def test_every_role_and_service_is_explained() -> None:
     page = (ROOT / "docs/reference/access.md").read_text("utf-8")
     assert all(f"| `{role}` |" in page for role in Role)
     assert " ".join(f"`{service}`" for service in Service) in page
+
+
+def test_a_key_can_be_limited_to_every_service_and_to_nothing_else(postroom: Postroom) -> None:
+    """Whoever adds a service adds its tag: else no key with scopes could ever call it."""
+    found = [route for router in routers(postroom) for route in router.routes if isinstance(route, APIRoute)]
+    tags = {str(tag) for route in found for tag in route.tags if route.path.startswith("/v1/")}
+    assert tags <= set(Service)
+    assert all(route.tags for route in found if route.path.startswith("/v1/"))

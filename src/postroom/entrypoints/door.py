@@ -34,6 +34,7 @@ from postroom.gateway.routes.uploads import uploads_routes
 from postroom.gateway.routes.users import users_routes
 from postroom.gateway.status_board import StatusBoard
 from postroom.issuer.routes import issuer_routes
+from postroom.model.access import BUILT_IN
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.settings import Settings
 from postroom.wiring import Postroom
@@ -83,7 +84,7 @@ def routers(postroom: Postroom) -> Iterator[APIRouter]:
     yield sender_routes(postroom.senders)
     yield providers_routes(postroom.provider_verbs)
     yield tenants_routes(postroom.tenants)
-    yield users_routes(postroom.members, issuer=postroom.settings.issuer or postroom.settings.door_url)
+    yield users_routes(postroom.members, issuer=postroom.settings.issuer or BUILT_IN)
     yield keys_routes(postroom.api_keys, postroom.secrets)
     yield audit_routes(postroom.audit)
     if postroom.issuer is not None:
