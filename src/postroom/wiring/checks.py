@@ -9,11 +9,19 @@ from pathlib import Path
 
 from postroom.clock import SystemClock
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.stream_hold import hold_streams
+from postroom.ledger.sweep import Sweep
 from postroom.model.finding import Finding, Level
+from postroom.model.stream import is_stream
 from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._secrecy import examine_secrecy
 from postroom.platform.embedded.backup import DirectoryArchive
+from postroom.platform.embedded.journal import FileJournals
+from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.probe import examine_data
 from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.url import parse_provider
@@ -22,11 +30,12 @@ from postroom.services.doctor import Check, Doctor
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.settings import Settings
 from postroom.wiring.mail import INBOX, no_relay
+from postroom.wiring.stores import holds_people, key_file, master_keys
 
 
 def backups(settings: Settings) -> BackupService:
     """Copies of the data directory, and their way back; needs nothing opened."""
-    return BackupService(DirectoryArchive(settings.data, SystemClock()), _records)
+    return BackupService(DirectoryArchive(settings.data, SystemClock()), _records, partial(_hold_streams, settings))
 
 
 @contextmanager
@@ -36,9 +45,24 @@ def _records(data: Path) -> Iterator[Campaigns]:
         yield Campaigns(SqliteTables(control, clock), clock)
 
 
+def _hold_streams(settings: Settings, data: Path, reason: str) -> int:
+    clock = SystemClock()
+    with closing(open_control(data)) as control, closing(Ledgers(data / "ledgers")) as ledgers:
+        messages, journals = SqliteMessages(ledgers), FileJournals(data / "journals", clock)
+        return hold_streams(
+            [home for home in ledgers.homes() if is_stream(home.campaign)],
+            messages,
+            SqliteWorkflows(control, clock),
+            sweep=Sweep(messages, journals, clock, lease_ms=round(settings.lease * 1000)),
+            clock=clock,
+            reason=reason,
+        )
+
+
 def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -> Doctor:
     """What can be examined of this installation; opens nothing yet."""
     checks: list[tuple[str, Check]] = [("data directory", partial(examine_data, settings.data))]
+    checks.append(("master key", partial(_secrecy, settings)))
     if settings.mail == INBOX:
         checks.append(("mail server", no_relay))
     else:
@@ -48,6 +72,11 @@ def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -
     if domain is not None:
         checks.append((f"domain {domain}", partial(examine_domain, domain, selectors, Resolver())))
     return Doctor(checks)
+
+
+def _secrecy(settings: Settings) -> Iterator[Finding]:
+    keys, index = master_keys(settings, SystemClock()), settings.data / "objects" / "objects.db"
+    return examine_secrecy(keys, key_file(settings), index=index, applies=holds_people)
 
 
 def _unanswered(public_url: str) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from postroom.clock import Clock, SystemClock
 from postroom.platform.embedded._control import open_control
@@ -26,7 +27,7 @@ from postroom.platform.ports.secrets import Secrets
 from postroom.settings import Settings
 
 _HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/rejected/.+|export.*))")
-"""Objects that are stored encrypted."""
+"""Uploads, recipient lists, reports of rejected rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,9 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         stack.callback(control.close)
         ledgers = Ledgers(data / "ledgers")
         stack.callback(ledgers.close)
-        keys = _master_keys(settings, clock)
+        keys = master_keys(settings, clock)
         secrets = MasterSecrets(keys)
-        sealing = Sealing(secrets, lambda key: _HOLDS_PEOPLE.fullmatch(key) is not None)
-        objects = FileObjects(data / "objects", clock, sealing=sealing)
+        objects = FileObjects(data / "objects", clock, sealing=Sealing(secrets, holds_people))
         stack.callback(objects.close)
         rates = SqliteRates(data / "rates.db")
         stack.callback(rates.close)
@@ -82,7 +82,16 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         )
 
 
-def _master_keys(settings: Settings, clock: Clock) -> GivenKeys | KeyFile:
-    if settings.master_key is not None:
-        return GivenKeys(settings.master_key)
-    return KeyFile(settings.master_key_file or settings.data / FILE_NAME, clock)
+def holds_people(key: str) -> bool:
+    """Whether an object is stored encrypted."""
+    return _HOLDS_PEOPLE.fullmatch(key) is not None
+
+
+def master_keys(settings: Settings, clock: Clock) -> GivenKeys | KeyFile:
+    """Where they come from; makes none."""
+    return KeyFile(key_file(settings), clock) if settings.master_key is None else GivenKeys(settings.master_key)
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the master key is kept when it is no setting."""
+    return settings.master_key_file or settings.data / FILE_NAME

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +14,7 @@ from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.session import load_settings
 from postroom.errors import Invalid
 from postroom.model.finding import Finding, Level
-from postroom.settings import Settings
+from postroom.settings import FILE_NAME, Settings, without_password
 from postroom.wiring import doctor
 
 
@@ -27,8 +30,21 @@ def doctor_command(
     except Invalid as error:
         findings = [Finding("settings", Level.FAIL, str(error), "docs/reference/settings.md lists them all")]
     else:
-        findings = [_settings(settings), *doctor(settings, domain, tuple(selector or ())).examine()]
+        findings = [
+            _settings(settings),
+            *_settings_file(Path(FILE_NAME)),
+            *doctor(settings, domain, tuple(selector or ())).examine(),
+        ]
     report(findings, as_json=as_json)
+
+
+def _settings_file(path: Path) -> Iterator[Finding]:
+    """Whether a password in it can be read by others."""
+    if not path.exists() or not path.stat().st_mode & 0o077:
+        return
+    text = path.read_text("utf-8", "replace")
+    if without_password(text) != text or re.search(r"^\s*master_key\s*=", text, re.MULTILINE):
+        yield Finding("settings", Level.WARN, f"others on this machine may read the secrets in {path}", f"chmod 600 {path}")
 
 
 def _settings(settings: Settings) -> Finding:

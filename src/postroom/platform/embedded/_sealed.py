@@ -33,11 +33,11 @@ class Sealing:
 
     def __init__(self, secrets: Secrets, applies: Callable[[str], bool]) -> None:
         self._secrets = secrets
-        self.applies = applies
+        self._applies = applies
 
     def new_key(self, key: str) -> DataKey | None:
         """A data key for a new version; None: it is stored in clear."""
-        return self._secrets.new_key(_purpose(key)) if self.applies(key) else None
+        return self._secrets.new_key(_purpose(key)) if self._applies(key) else None
 
     def unwrap(self, key: str, wrapped: str) -> bytes:
         """The data key of a version. `Corrupt`, `Unavailable`."""

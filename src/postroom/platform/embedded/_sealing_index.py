@@ -1,4 +1,4 @@
-"""The wrapped data keys in the index of objects: wrapped again when there is a new master key, counted where they are missing.
+"""The wrapped data keys in the index of objects: wrapped again when there is a new master key.
 
 Killed at any moment, what was wrapped again is, some hundreds at a time, and the next call goes on.
 """
@@ -29,8 +29,6 @@ WHERE sealing.version > ? ORDER BY sealing.version LIMIT 500
 # Only the wrapping that was read; a version that was purged meanwhile stays gone.
 _REWRAP = "UPDATE sealing SET wrapped = ? WHERE version = ? AND wrapped = ?"
 
-_IN_CLEAR = "SELECT key FROM version WHERE id NOT IN (SELECT version FROM sealing)"
-
 
 class _Wrapping(NamedTuple):
     """A version's."""
@@ -53,12 +51,6 @@ def reseal(database: Database, sealing: Sealing) -> tuple[int, int]:
                 connection.executemany(_REWRAP, new)
             done += len(new)
     return done, left
-
-
-def in_clear(database: Database, sealing: Sealing) -> int:
-    """How many versions are stored in clear that would be encrypted today."""
-    with database.read() as connection:
-        return sum(sealing.applies(key) for (key,) in connection.execute(_IN_CLEAR))
 
 
 def _after(database: Database, version: int) -> list[_Wrapping]:

@@ -22,7 +22,7 @@ from postroom.platform.embedded._content import Incoming, check, checked_stream
 from postroom.platform.embedded._cursor import cursor_at, position_of
 from postroom.platform.embedded._files import disk_errors
 from postroom.platform.embedded._sealed import Sealing, decrypted, encrypted
-from postroom.platform.embedded._sealing_index import MIGRATION, in_clear, reseal
+from postroom.platform.embedded._sealing_index import MIGRATION, reseal
 from postroom.platform.embedded._spool import Spool
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.ports.limits import check_object_key, check_object_prefix, check_page
@@ -211,10 +211,6 @@ class FileObjects:
     def reseal(self) -> tuple[int, int]:
         """Wrap every data key under the newest master key: how many were, and how many cannot be. Again: goes on."""
         return reseal(self._database, self._sealing) if self._sealing else (0, 0)
-
-    def in_clear(self) -> int:
-        """How many versions are stored in clear that would be encrypted today."""
-        return in_clear(self._database, self._sealing) if self._sealing else 0
 
     def _commit(
         self,
