@@ -140,7 +140,8 @@ def answered(response: httpx.Response) -> dict[str, str]:
 
 def hidden(shown: httpx.Response, action: str) -> dict[str, str]:
     """The hidden fields of the first form of that action."""
-    forms = re.findall(rf'<form method="post" action="{re.escape(action)}">(.*?)</form>', shown.text, re.DOTALL)
+    shape = r'<form method="post" action="([^"]*)">(.*?)</form>'
+    forms = [body for named, body in re.findall(shape, shown.text, re.DOTALL) if unescape(named) == action]
     assert forms, shown.text
     found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', forms[0])
     return {name: unescape(value) for name, value in found}

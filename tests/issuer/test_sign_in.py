@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from html import unescape
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from argon2 import PasswordHasher
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
+from postroom.errors import Unauthenticated
 from postroom.issuer.issuer import Issuer
+from postroom.issuer.routes import issuer_routes
+from postroom.issuer.sessions import Session
+from postroom.issuer.tries import TooManyTries
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.issuer.home import (
@@ -22,6 +32,7 @@ from tests.issuer.home import (
     enter,
     hidden,
     issuer_on,
+    open_tables,
     way_of,
 )
 
@@ -254,3 +265,43 @@ def test_pages_can_be_filled_in_by_password_managers(issuer: Issuer, browser: Br
     assert 'autocomplete="one-time-code"' in code.text
     assert 'lang="en"' in page.text
     assert parse_qs(urlsplit(str(code.url)).query)["next"] == ["/oauth2/account"]
+
+
+def test_of_those_who_use_a_code_at_the_same_moment_one_gets_in(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with ExitStack() as stack:
+        issuers = [issuer_on(stack.enter_context(open_tables(tmp_path, clock)), clock) for _ in range(5)]
+        secret = enrol(issuers[0], enter(issuers[0]).subject)
+        clock.advance(30)
+        code = code_of(issuers[0], secret)
+        tokens = [issuer.sign_in.with_password(EMAIL, PASSWORD, address="192.0.2.1")[0] for issuer in issuers]
+        halves = [issuer.sessions.find(token) for issuer, token in zip(issuers, tokens, strict=True)]
+
+        def second(issuer: Issuer, halfway: Session | None) -> bool:
+            assert halfway is not None
+            try:
+                issuer.sign_in.with_code(halfway, code, address="192.0.2.1")
+            except (Unauthenticated, TooManyTries):
+                return False
+            return True
+
+        with ThreadPoolExecutor(len(issuers)) as pool:
+            assert sum(pool.map(second, issuers, halves)) == 1
+
+
+def test_behind_a_path_every_address_keeps_it(tables: SqliteTables, clock: ManualClock) -> None:
+    """A proxy that hands on https://example.org/mail/… without the /mail."""
+    issuer = issuer_on(tables, clock, url="https://example.org/mail")
+    enter(issuer)
+    app = FastAPI()
+    app.include_router(issuer_routes(issuer))
+    with TestClient(app, base_url="https://example.org", follow_redirects=False) as client:
+        asked = client.get(way_of(redirect_uri="https://example.org/mail/callback"))
+        assert asked.headers["location"].startswith("/mail/oauth2/sign-in?next=")
+        page = client.get(asked.headers["location"].removeprefix("/mail"))
+        fields = hidden(page, "/mail/oauth2/sign-in") | {"email": EMAIL, "password": PASSWORD}
+        answer = client.post("/oauth2/sign-in", data=fields)
+        assert answer.headers["location"].startswith("/mail/oauth2/authorize?")
+        assert 'href="/mail/oauth2/style.css"' in unescape(page.text)
+        answer = client.get(answer.headers["location"].removeprefix("/mail"))
+        assert answer.headers["location"].startswith("https://example.org/mail/callback?code=")
