@@ -105,9 +105,9 @@ class Desk:
     def submit(self, *requests: MessageRequest, seed: str | None = None, tenant: str = "default") -> list[Accepted | Refused]:
         return self.service.submit(tenant, requests, seed=seed or self.service.new_seed())
 
-    def accept(self, *requests: MessageRequest) -> list[Accepted]:
+    def accept(self, *requests: MessageRequest, tenant: str = "default") -> list[Accepted]:
         """All of them."""
-        results = self.submit(*requests)
+        results = self.submit(*requests, tenant=tenant)
         accepted = [result for result in results if isinstance(result, Accepted)]
         assert len(accepted) == len(requests), results
         return accepted

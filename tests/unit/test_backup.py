@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def quiet(name: str) -> None:
 
 def nothing(data: Path, created_at: Instant) -> None:
     """Nothing to prepare."""
+
+
+def no_streams(data: Path, reason: str) -> int:
+    """No single messages either."""
+    return 0
 
 
 @contextmanager
@@ -334,18 +340,22 @@ def test_a_group_open_in_the_backup_is_in_doubt_as_a_whole(data: Path, tmp_path:
 
 def test_restored_campaigns_wait_for_a_person(data: Path, tmp_path: Path) -> None:
     with campaigns(data) as records:
+        records.create(replace(campaign("theirs", S.SENDING), home=Home("other", "theirs")))
         for state in S:
             records.create(campaign(f"x-{state}", state))
         records.create(campaign("eager", S.IMPORTING, start=True))
-    BackupService(DirectoryArchive(data, ManualClock()), campaigns).backup(tmp_path / "backup", quiet)
+    BackupService(DirectoryArchive(data, ManualClock()), campaigns, no_streams).backup(tmp_path / "backup", quiet)
     target = tmp_path / "new"
-    done = BackupService(DirectoryArchive(target, ManualClock()), campaigns).restore(tmp_path / "backup", quiet)
-    assert sorted(done.held) == ["c1", "eager", "x-scheduled", "x-sending"]
+    done = BackupService(DirectoryArchive(target, ManualClock()), campaigns, no_streams).restore(tmp_path / "backup", quiet)
+    assert sorted(done.held) == ["c1", "eager", "theirs", "x-scheduled", "x-sending"]
     with campaigns(target) as records:
+        assert records.get(Home("other", "theirs")).state is S.PAUSED
         found = {record.name: record for record in records.list("default").campaigns}
     assert all(found[name].state is S.PAUSED for name in ("c1", "x-scheduled", "x-sending"))
     assert not found["eager"].start_when_ready
-    assert all("restored from a backup of 2026-09-21T14:13:20Z" in (found[name].reason or "") for name in done.held)
+    assert all(
+        "restored from a backup of 2026-09-21T14:13:20Z" in (found[name].reason or "") for name in done.held if name != "theirs"
+    )
     assert all(found[f"x-{state}"].state is state for state in S if state not in {S.SENDING, S.SCHEDULED})
 
 

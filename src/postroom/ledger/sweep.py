@@ -6,12 +6,13 @@ For verbs of operators (retry-failed, settle, cancel). Safe to repeat from any p
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 from postroom.clock import Clock
 from postroom.errors import Unavailable
 from postroom.ledger.batches import Batches
 from postroom.model.batch import BatchSnapshot, OpenBatch
-from postroom.model.campaign import Campaign, Home
+from postroom.model.campaign import Home, Policies
 from postroom.model.message import MessageState, Recipient, Settlement
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
@@ -28,6 +29,16 @@ def always() -> bool:
     return True
 
 
+class Swept(Protocol):
+    """Whose messages: a campaign, say."""
+
+    @property
+    def home(self) -> Home: ...
+
+    @property
+    def policies(self) -> Policies: ...
+
+
 class Sweep:
     """See the module's text."""
 
@@ -37,7 +48,7 @@ class Sweep:
         self._clock = clock
         self._lease_ms = lease_ms
 
-    def change(self, campaign: Campaign, states: Collection[MessageState], change: Change, *, alive: Alive = always) -> int:
+    def change(self, campaign: Swept, states: Collection[MessageState], change: Change, *, alive: Alive = always) -> int:
         """Settle every message in `states` as `change` says; how many, until `alive` ended it. `Unavailable`: a worker kept a
         batch too long; repeat."""
         home = campaign.home
@@ -57,7 +68,7 @@ class Sweep:
         finally:
             journal.close()
 
-    def _open(self, batches: Batches, campaign: Campaign, number: int, *, alive: Alive, owner: str) -> OpenBatch | None:
+    def _open(self, batches: Batches, campaign: Swept, number: int, *, alive: Alive, owner: str) -> OpenBatch | None:
         """Take the batch, settled; a worker that is just letting go of it gets time to do so. None: `alive` ended it."""
         deadline = self._clock.monotonic() + batches.patience_s
         while alive():

@@ -2,8 +2,9 @@
 
 Messages sent between the backup and the loss are `pending` in the copy. Were the restored campaigns simply to go on, their
 recipients would get them twice. So what was sending, scheduled, or about to start is held, with the reason; a person who
-knows what happened since resumes or cancels it. Messages that were with the provider at the moment of the backup stand in
-their batch's open group and become `unknown`, all of the group: journals are not part of a backup.
+knows what happened since resumes or cancels it. Single messages that were waiting become `unknown` (ledger.stream_hold).
+Messages that were with the provider at the moment of the backup stand in their batch's open group and become `unknown`, all of
+the group: journals are not part of a backup.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple, Protocol
 from postroom.clock import Instant
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.backup import Copied
-from postroom.model.campaign import Campaign, CampaignState
+from postroom.model.campaign import Campaign, CampaignState, Home
 from postroom.model.tenant import DEFAULT_TENANT
 
 _TO_PAUSE = frozenset({CampaignState.SENDING, CampaignState.SCHEDULED})
@@ -39,15 +40,24 @@ class Restored(NamedTuple):
     copied: Copied
     held: list[str]
     """Campaigns that were under way in the backup, and wait for a person now."""
+    in_doubt: int
+    """Single messages that waited in the backup."""
 
 
 class BackupService:
     """One installation's backups."""
 
-    def __init__(self, archive: Archive, open_campaigns: Callable[[Path], AbstractContextManager[Campaigns]]) -> None:
-        """`open_campaigns`: the records in a data directory."""
+    def __init__(
+        self,
+        archive: Archive,
+        open_campaigns: Callable[[Path], AbstractContextManager[Campaigns]],
+        hold_streams: Callable[[Path, str], int],
+    ) -> None:
+        """Both work on a data directory: the records in it; putting in doubt the single messages that wait in it, with a reason,
+        and how many."""
         self._archive = archive
         self._open_campaigns = open_campaigns
+        self._hold_streams = hold_streams
 
     def backup(self, target: Path, progress: Progress) -> Copied:
         """Copy everything to `target`, which must be empty or absent, while mail may be being sent."""
@@ -56,25 +66,35 @@ class BackupService:
     def restore(self, source: Path, progress: Progress) -> Restored:
         """Make the backup in `source` the data, of which there must be none yet."""
         held: list[str] = []
+        in_doubt = 0
 
         def prepare(data: Path, created_at: Instant) -> None:
+            nonlocal in_doubt
+            moment = datetime.fromtimestamp(created_at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            restored = f"restored from a backup of {moment}"
             with self._open_campaigns(data) as campaigns:
-                held.extend(hold(campaigns, created_at))
+                held.extend(hold(campaigns, f"{restored}: what was sent after that is not known here and would be sent again"))
+            in_doubt = self._hold_streams(data, f"{restored}: whether it was sent after that is not known here")
 
-        return Restored(self._archive.restore(source, prepare, progress), held)
+        copied = self._archive.restore(source, prepare, progress)
+        return Restored(copied, held, in_doubt)
 
 
-def hold(campaigns: Campaigns, created_at: Instant) -> Iterator[str]:
-    """Hold every campaign that would send by itself; their ids."""
-    moment = datetime.fromtimestamp(created_at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    reason = f"restored from a backup of {moment}: what was sent after that is not known here and would be sent again"
+def hold(campaigns: Campaigns, reason: str) -> Iterator[str]:
+    """Hold every tenant's campaigns that would send by themselves; their ids."""
+    for home in {*campaigns.unfinished(), *_of_default_tenant(campaigns)}:
+        campaign = campaigns.get(home)
+        if campaign.state in _TO_PAUSE or campaign.start_when_ready:
+            _hold(campaigns, campaign, reason)
+            yield campaign.home.campaign
+
+
+def _of_default_tenant(campaigns: Campaigns) -> Iterator[Home]:
+    """A backup of an older Postroom has no list of all tenants' unfinished campaigns, and no other tenant."""
     cursor: str | None = None
     while True:
         page = campaigns.list(DEFAULT_TENANT, cursor=cursor)
-        for campaign in page.campaigns:
-            if campaign.state in _TO_PAUSE or campaign.start_when_ready:
-                _hold(campaigns, campaign, reason)
-                yield campaign.home.campaign
+        yield from (campaign.home for campaign in page.campaigns)
         cursor = page.cursor
         if cursor is None:
             return
