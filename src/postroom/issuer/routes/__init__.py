@@ -20,7 +20,7 @@ from postroom.issuer.routes.userinfo import userinfo_routes
 
 def issuer_routes(issuer: Issuer) -> APIRouter:
     """Without state of its own: everything is in the issuer's tables."""
-    assert issuer.passwords.nobodys  # made now, so that the first try does not take longer
+    issuer.passwords.prepare()
     router = APIRouter(include_in_schema=False)
     for routes in (
         discovery_routes,
