@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 from postroom.gateway.access import Editor, Viewer
 from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.routing import Route
-from postroom.gateway.schemas.uploads import NewUpload, SignedUpload, UploadId, UploadView
+from postroom.gateway.schemas.uploads import NewUpload, SignedUpload, UploadId, UploadView, announcement
 from postroom.gateway.steps import Once
 from postroom.gateway.trail import Trails
 from postroom.model.access import Role
@@ -31,7 +31,7 @@ def uploads_routes(service: UploadService) -> APIRouter:
         """Answers the request that brings the bytes. It takes exactly what was announced, and takes it once: cut off anywhere
         it leaves nothing and may be repeated until it succeeds."""
         upload_id = steps.once("id", service.new_id)
-        announced = service.create(who.tenant, upload_id, body.announcement(), author=who.name)
+        announced = service.create(who.tenant, upload_id, announcement(body), author=who.name)
         trail.changed("upload", upload_id, after=body.model_dump(mode="json"))
         return SignedUpload.of(announced)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,24 +15,14 @@ from postroom.services.uploads import Announced, Announcement
 UploadId = Annotated[str, Path(pattern=ID_PATTERN, max_length=16, description="The upload's id.", examples=["4qhk2m7cxw3a5yzn"])]
 
 
-class NewUpload(BaseModel):
-    """A file that is going to be uploaded."""
+_SIZE = "Its exact size in bytes: another number is not taken."
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"kind": "recipients", "filename": "customers.csv", "content_type": "text/csv", "size": 129071},
-                {"kind": "asset", "filename": "terms.pdf", "content_type": "application/pdf", "size": 48213},
-            ]
-        },
-    )
 
-    kind: UploadKind = Field(
-        description="What it is for: `recipients`, a list of recipients as CSV, up to "
-        f"{MAX_BYTES[UploadKind.RECIPIENTS]:,} bytes; `asset`, an attachment or an inline image, up to "
-        f"{MAX_BYTES[UploadKind.ASSET]:,} bytes."
-    )
+class _New(BaseModel):
+    """What both kinds have."""
+
+    model_config = ConfigDict(extra="forbid")
+
     filename: str = Field(
         min_length=1,
         max_length=1_000,
@@ -44,9 +34,6 @@ class NewUpload(BaseModel):
         pattern=CONTENT_TYPE_PATTERN,
         description="Its media type: the bytes must be sent with exactly this `Content-Type`.",
     )
-    size: int = Field(
-        ge=1, le=MAX_BYTES[UploadKind.RECIPIENTS], description="Its exact size in bytes: another number is not taken."
-    )
     sha256: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
@@ -54,9 +41,42 @@ class NewUpload(BaseModel):
         description="The SHA-256 of its bytes, in hex: with it no other bytes are taken.",
     )
 
-    def announcement(self) -> Announcement:
-        """In the service's words."""
-        return Announcement(self.kind, self.filename, self.content_type, self.size, self.sha256)
+
+class NewRecipients(_New):
+    """A list of recipients, as CSV."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"kind": "recipients", "filename": "customers.csv", "content_type": "text/csv", "size": 129071}]
+        },
+    )
+
+    kind: Literal[UploadKind.RECIPIENTS] = Field(description="What it is for.")
+    size: int = Field(ge=1, le=MAX_BYTES[UploadKind.RECIPIENTS], description=_SIZE)
+
+
+class NewAsset(_New):
+    """An attachment or an inline image."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"kind": "asset", "filename": "terms.pdf", "content_type": "application/pdf", "size": 48213}]
+        },
+    )
+
+    kind: Literal[UploadKind.ASSET] = Field(description="What it is for.")
+    size: int = Field(ge=1, le=MAX_BYTES[UploadKind.ASSET], description=_SIZE)
+
+
+NewUpload = Annotated[NewRecipients | NewAsset, Field(discriminator="kind")]
+"""A file that is going to be uploaded."""
+
+
+def announcement(new: NewRecipients | NewAsset) -> Announcement:
+    """In the service's words."""
+    return Announcement(new.kind, new.filename, new.content_type, new.size, new.sha256)
 
 
 class SignedUpload(BaseModel):
