@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +130,16 @@ def test_a_token_stops_at_its_very_end_also_when_it_is_remembered(gate: Gate) ->
     gate.clock.advance(0.9)
     gate.who(token)
     gate.clock.advance(0.2)
+    with pytest.raises(Unauthenticated):
+        gate.who(token)
+
+
+def test_a_token_is_over_also_when_only_the_wall_clock_says_so(gate: Gate) -> None:
+    """Such as after a virtual machine was suspended and its time corrected: the steady clock has not moved."""
+    token = gate.issuer.token()
+    first = gate.who(token)
+    gate.clock._start += 631_000
+    gate.authenticator._known.put(hashlib.sha256(token.encode()).digest(), first, seconds=0)
     with pytest.raises(Unauthenticated):
         gate.who(token)
 

@@ -105,6 +105,8 @@ class TokenAuthenticator:
         if claims is None:
             claims = verify(token, self._jwks, self._expected, now=now)
             self._verified.put(digest, claims, seconds=min(VERIFIED_S, (claims.expires_at - now) / 1_000))
+        if now >= claims.expires_at:  # remembered by the steady clock, which does not follow the wall's
+            raise Refused("expired")
         return self._member(claims), (claims.expires_at - now) / 1_000
 
     def _member(self, claims: Claims) -> Principal:
