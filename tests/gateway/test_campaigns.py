@@ -74,12 +74,12 @@ def test_a_variable_is_fed_from_the_column_that_was_named(sender: TestClient, de
     [
         ({"columns": {"first_name": "Vornahme"}}, 422, "no column 'Vornahme' for the variable 'first_name'"),
         ({"columns": {"email": "Adresse"}}, 422, "no column 'Adresse'"),
-        ({"template_id": "oooooooooooooooo"}, 422, "template_id: there is no template"),
-        ({"template_version": 2}, 422, "template_id"),
-        ({"upload_id": "oooooooooooooooo"}, 422, "upload_id: there is no upload"),
+        ({"template_id": "oooooooooooooooo"}, 404, "template_id: there is no template"),
+        ({"template_version": 2}, 404, "template_id"),
+        ({"upload_id": "oooooooooooooooo"}, 404, "upload_id: there is no upload"),
         ({"attachments": [{"upload_id": "uuuuuuuuuuuuuuuu"}]}, 422, "kind recipients"),
         ({"from": "news@elsewhere.example"}, 403, "no sender of yours"),
-        ({"provider": "other"}, 404, "no provider"),
+        ({"provider": "other"}, 404, "provider: there is no provider"),
         ({"schedule": {"at": "yesterday"}}, 422, "schedule.at yesterday"),
         ({"schedule": {"at": "2026-12-01T09:00", "timezone": "America"}}, 422, "no IANA time zone"),
         ({"subject": "{{ first_name"}, 422, "subject"),
@@ -303,7 +303,7 @@ def test_another_tenant_finds_nothing(sender: TestClient, desk: Office) -> None:
         problem(stranger.post(f"/v1/campaigns/{home.campaign}/settle", json={"decision": "sent"}), 404)
         problem(stranger.patch(f"/v1/campaigns/{home.campaign}", json={"name": "x"}), 404)
         problem(stranger.delete(f"/v1/campaigns/{home.campaign}"), 404)
-        problem(stranger.post("/v1/campaigns", json=desk.order()), 422)
+        problem(stranger.post("/v1/campaigns", json=desk.order()), 404)
 
 
 def test_the_same_order_under_the_same_id_makes_one_campaign_with_one_content(desk: Office) -> None:

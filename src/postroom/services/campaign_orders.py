@@ -36,7 +36,7 @@ class Sources:
     check_sender: Callable[[str, str], None]
     """Whether the tenant may send as that address. `Denied`, `Invalid`."""
     check_provider: Callable[[str, str], None]
-    """Whether the tenant has a provider of that name. `Invalid`, `NotFound`."""
+    """Whether the tenant has a provider of that name, that carries campaigns. `Invalid`, `NotFound`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +101,18 @@ class Orders:
         self._house = house
 
     def template_version(self, tenant: str, template_id: str) -> int:
-        """The newest, for an order that names none: to be noted before it is placed. `Invalid`: there is no such template."""
+        """The newest, for an order that names none: to be noted before it is placed. `NotFound`."""
         return self._content(tenant, template_id, None).version
 
     def place(self, home: Home, order: Order) -> Campaign:
-        """Make the campaign, or go on where a call with the same id ended. `Invalid`, `Denied`, `TooLarge`: nothing was made."""
+        """Make the campaign, or go on where a call with the same id ended. Nothing was made: `NotFound` for one of its parts,
+        `Invalid`, `Denied`, `TooLarge`."""
         made = self._campaigns.continued(home)
         if made is not None:
             return made
         tenant, provider = home.tenant, order.provider or self._house.provider
         self._sources.check_sender(tenant, order.from_)
-        self._sources.check_provider(tenant, provider)
+        self._check_provider(tenant, provider)
         content = self._content(tenant, order.template_id, order.template_version)
         upload = self._upload(tenant, order.upload_id, UploadKind.RECIPIENTS)
         draft = Draft(
@@ -140,17 +141,23 @@ class Orders:
         )
         return self._campaigns.create_from_upload(home, draft, upload)
 
+    def _check_provider(self, tenant: str, name: str) -> None:
+        try:
+            self._sources.check_provider(tenant, name)
+        except NotFound as error:
+            raise NotFound(f"provider: {error}") from error
+
     def _content(self, tenant: str, template_id: str, version: int | None) -> TemplateContent:
         try:
             return self._sources.contents(tenant, template_id, version)
         except NotFound as error:
-            raise Invalid(f"template_id: {error}") from error
+            raise NotFound(f"template_id: {error}") from error
 
     def _upload(self, tenant: str, upload_id: str, kind: UploadKind) -> ReadyUpload:
         try:
             return self._sources.ready(tenant, upload_id, kind)
         except NotFound as error:
-            raise Invalid(f"upload_id: {error}") from error
+            raise NotFound(f"upload_id: {error}") from error
 
     def _attached(self, tenant: str, wanted: tuple[Attached, ...]) -> tuple[AttachedFile, ...]:
         uploads = [(one, self._upload(tenant, one.upload_id, UploadKind.ASSET)) for one in wanted]
