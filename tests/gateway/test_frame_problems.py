@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 
 from postroom import errors
@@ -25,8 +26,14 @@ from postroom.errors import (
     Unavailable,
     Unsupported,
 )
+from postroom.gateway.access import Viewer
+from postroom.gateway.app import create_app
+from postroom.gateway.frame import Frame
 from postroom.gateway.problems import KINDS, kind_of
+from postroom.gateway.routing import Route
+from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import EDITOR, Answer, Things, ask, door
+from tests.gateway.kit import Believer
 
 PAGE = Path(__file__).parents[2] / "docs/reference/problems.md"
 
@@ -159,3 +166,16 @@ def test_numbers_are_what_json_schema_calls_so(part: str, status: int) -> None:
     headers = {**EDITOR, "Content-Type": "application/json"}
     body = b'{"name": "a", "parts": [%s]}' % part.encode()
     assert ask(door(Things()), "POST", "/v1/things", headers=headers, body=body).status == status
+
+
+def test_an_answer_that_is_not_as_declared_is_not_shown_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    router = APIRouter(prefix="/v1/odd", route_class=Route)
+
+    @router.get("", response_model=int)
+    def odd(who: Viewer) -> str:
+        return "anna@mail.example"
+
+    app = create_app(Frame(authenticator=Believer(), clock=ManualClock()), [router])
+    assert ask(app, "GET", "/v1/odd", headers=EDITOR).status == 500
+    assert "int_parsing" in caplog.text
+    assert "anna" not in caplog.text

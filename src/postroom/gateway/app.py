@@ -64,5 +64,6 @@ async def _not_this_method(request: Request, error: Exception) -> Response:
     matching = [route for route in request.app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
     nearest = min(matching, key=lambda route: len(route.param_convertors), default=None)
     methods = {method for route in matching if nearest and route.path == nearest.path for method in route.methods or ()}
-    response.headers["Allow"] = ", ".join(sorted(methods))
+    if methods:
+        response.headers["Allow"] = ", ".join(sorted(methods))
     return response

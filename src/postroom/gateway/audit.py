@@ -89,7 +89,10 @@ AUDITED: ContextVar[Audited | None] = ContextVar("postroom_audited", default=Non
 
 def audited(endpoint: Endpoint, status: int) -> Endpoint:
     """The endpoint with its record around it, in the same thread. `status`: of an answer that does not say otherwise."""
-    return _coroutine(endpoint, status) if inspect.iscoroutinefunction(endpoint) else _function(endpoint, status)
+    wrapped = _coroutine(endpoint, status) if inspect.iscoroutinefunction(endpoint) else _function(endpoint, status)
+    # FastAPI reads the parameters' types from here; older ones do not look through `wraps` for the names that annotations use.
+    wrapped.__signature__ = inspect.signature(endpoint, eval_str=True)  # type: ignore[attr-defined]
+    return wrapped
 
 
 def digest_of(value: object) -> str:

@@ -28,8 +28,8 @@ class Limits:
 
     body: int = 1_000_000
     """Bytes, unless a route takes more (gateway.bodies)."""
-    body_s: float = 30.0
-    """For reading a body; where it may have any size, for its next part."""
+    body_s: float = 20.0
+    """For reading a body; where it may have any size, for its next part. Less than `handle_s`, which it is a part of."""
     handle_s: float = 30.0
     """From the request's head to the answer's. API Gateway gives 29 s."""
     in_progress: int = 2_000

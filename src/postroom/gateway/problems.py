@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from starlette.exceptions import HTTPException
 
 from postroom.errors import (
@@ -216,7 +216,10 @@ def _fields(request: Request, error: Exception, kind: Kind) -> dict[str, str]:
 
 
 def _report(kind: Kind, error: Exception) -> None:
-    if kind is _FAILED and not isinstance(error, PostroomError | HTTPException):
+    if isinstance(error, ResponseValidationError):  # its text holds the answer, which may be about people
+        places = [(each.get("type"), each.get("loc")) for each in error.errors()[:5]]
+        _log.error("a request failed: its answer is not what the route declares: %s", places)
+    elif kind is _FAILED and not isinstance(error, PostroomError | HTTPException):
         _log.error("a request failed", exc_info=error)
     else:
         _log.warning("a request ended as %s: %s: %s", kind.word, type(error).__name__, error)
