@@ -165,6 +165,20 @@ def test_who_does_not_know_the_status_does_not_wait(desk: Office, status: Counte
     assert desk.made.clock.monotonic() == began
 
 
+def test_nobody_waits_behind_a_door_that_closes(desk: Office, status: Counted, viewer: TestClient) -> None:
+    home = desk.made.campaign(CampaignState.PAUSED).home
+    tag = viewer.get(path(home)).headers["etag"]
+    began = desk.made.clock.monotonic()
+
+    async def close(seconds: float) -> None:
+        desk.made.clock.advance(seconds)
+        desk.board.close()
+
+    desk.board._pause = close
+    assert viewer.get(f"{path(home)}?wait=20", headers={"If-None-Match": tag}).status_code == 304
+    assert desk.made.clock.monotonic() - began == pytest.approx(EVERY_S)
+
+
 @pytest.mark.parametrize("wait", ["-1", str(MAX_WAIT_S + 1), "long", "1.5"])
 def test_a_wait_is_bounded(desk: Office, viewer: TestClient, wait: str) -> None:
     problem(viewer.get(f"{path(desk.made.campaign().home)}?wait={wait}"), 422)

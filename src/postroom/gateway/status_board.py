@@ -54,6 +54,7 @@ class StatusBoard:
         self._ended_every = ended_every
         self._pause = pause
         self._postings: OrderedDict[Home, _Posting] = OrderedDict()
+        self._closing = False
 
     async def look(self, home: Home) -> Posted:
         """The status, not older than `every`. `NotFound`."""
@@ -75,7 +76,7 @@ class StatusBoard:
         while True:
             posted = await self.look(home)
             left = ends - self._clock.monotonic()
-            if left <= 0 or not known(posted.etag) or await gone():
+            if left <= 0 or self._closing or not known(posted.etag) or await gone():
                 return posted
             await self._pause(min(self._every, left))
 
@@ -83,6 +84,10 @@ class StatusBoard:
         """It has changed: the next look reads it. Also from other threads."""
         if home in self._postings:  # a reading under way ends in the old posting, where nobody looks any more
             self._postings[home] = _Posting()
+
+    def close(self) -> None:
+        """Nobody waits any longer, from within `every` on: the door closes."""
+        self._closing = True
 
     async def _renewed(self, home: Home, posting: _Posting) -> Posted:
         reading = posting.reading
