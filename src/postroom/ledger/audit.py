@@ -162,6 +162,18 @@ class AuditLog:
             if cursor is None:
                 return
 
+    def reseal(self) -> tuple[int, int]:
+        """Wrap the key under the newest master key: how many were wrapped, and how many cannot be."""
+        item = self._tables.get(_KEY)
+        if item is None or self._secrets.is_current(item.data["wrapped"]):
+            return 0, 0
+        try:
+            wrapped = self._secrets.rewrap(_PURPOSE, item.data["wrapped"])
+        except Corrupt:
+            return 0, 1
+        self._tables.write([Put(_KEY, {"wrapped": wrapped}, item.version)])
+        return 1, 0
+
     def _audit_key(self) -> bytes:
         """The installation's, made when it is first needed."""
         for _ in range(_TRIES):

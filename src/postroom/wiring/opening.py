@@ -78,6 +78,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     lease_ms = round(settings.lease * 1000)
     tenants, campaigns, suppression = Tenants(tables, clock), Campaigns(tables, clock), Suppression(tables, clock)
     memberships, keys, identities = Memberships(tables, clock), Keys(tables, clock), Senders(tables, clock)
+    audit = AuditLog(tables, stores.secrets, clock)
     providers = Providers(tables, stores.secrets, clock, default_url=settings.mail)
     issuer = None if settings.issuer else Issuer(tables, stores.secrets, clock, url=settings.door_url)
     composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain)
@@ -109,8 +110,8 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         api_keys=ApiKeys(keys, clock),
         authenticator=_authenticator(settings, issuer, memberships=memberships, keys=keys, tenants=tenants, clock=clock),
         issuer=issuer,
-        audit=AuditLog(tables, stores.secrets, clock),
-        rotation=_rotation(stores, providers, issuer),
+        audit=audit,
+        rotation=_rotation(settings, stores, providers, audit=audit),
         identities=identities,
         senders=SenderService(identities, Resolver(), clock),
         providers=providers,
@@ -187,11 +188,15 @@ def _check_provider(providers: Providers, tenant: str, name: str) -> None:
     providers.for_campaign(tenant, name)
 
 
-def _rotation(stores: Stores, providers: Providers, issuer: Issuer | None) -> Rotation:
-    """Everybody who keeps something under the master key."""
-    owners = [("objects", stores.objects.reseal), ("providers", providers.reseal), ("signed URLs", stores.transfers.reseal)]
-    if issuer is not None:
-        owners.append(("sign-in", issuer.reseal))
+def _rotation(settings: Settings, stores: Stores, providers: Providers, *, audit: AuditLog) -> Rotation:
+    """Everybody who keeps something under the master key; the built-in issuer also where another one is set, for its way back."""
+    owners = [
+        ("objects", stores.objects.reseal),
+        ("providers", providers.reseal),
+        ("signed URLs", stores.transfers.reseal),
+        ("audit", audit.reseal),
+        ("sign-in", Issuer(stores.tables, stores.secrets, stores.clock, url=settings.door_url).reseal),
+    ]
     return Rotation(stores.master_keys, owners, own=stores.master_keys if isinstance(stores.master_keys, KeyFile) else None)
 
 
