@@ -122,6 +122,30 @@ def test_a_password_beside_the_url_is_encoded_into_it() -> None:
         assert "s3cret" not in str(raised.value)
 
 
+def test_a_tenant_tests_one_at_a_time_and_all_together_a_few(providers: Providers) -> None:
+    """Tests that hang take no thread from anybody else's calls."""
+    nested: list[str] = []
+
+    def examine(_means: ProviderMeans) -> list[Finding]:
+        number = len(nested)
+        with pytest.raises(Conflict):
+            service.test(Asker(f"t{number}", operator=True), "default")
+        nested.append("")
+        if number + 1 < 8:
+            service.test(Asker(f"t{number + 1}", operator=True), "default")
+        else:
+            with pytest.raises(Conflict):
+                service.test(Asker("one-more", operator=True), "default")
+        return []
+
+    service = ProviderService(providers, check=lambda url, trusted: None, examine=examine)
+    service.test(Asker("t0", operator=True), "default")
+    assert len(nested) == 8
+    nested.clear()
+    service.test(Asker("t0", operator=True), "default")
+    assert len(nested) == 8
+
+
 # Where a relay may be.
 
 
