@@ -9,6 +9,7 @@ SUITES = (
     ("composing", ["bench.compose"]),
     ("the ledger", ["bench.ledger"]),
     ("the SMTP mailer", ["bench.smtp"]),
+    ("accepting single messages", ["bench.messages"]),
     ("a campaign's status over HTTP", ["bench.status"]),
     ("the whole campaign", ["bench.campaign", "--million"]),
 )

@@ -131,6 +131,14 @@ def test_each_message_of_an_array_has_its_own_result(made: Desk) -> None:
         assert client.post(URL, json=[BODY] * 101).status_code == 422
 
 
+def test_faults_are_told_at_their_place_in_the_body(made: Desk) -> None:
+    with door(made) as client:
+        one = client.post(URL, json={**BODY, "to": 5}).json()["errors"]
+        many = client.post(URL, json=[BODY, {**BODY, "tracking": {"opens": "yes"}}]).json()["errors"]
+    assert [(fault["in"], fault["pointer"]) for fault in one] == [("body", "#/to")]
+    assert [(fault["in"], fault["pointer"]) for fault in many] == [("body", "#/1/tracking/opens")]
+
+
 def test_who_may_not_send_may_only_look(made: Desk) -> None:
     with door(made, "editor") as client:
         problem(client.post(URL, json=BODY), 403)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query
 
 from postroom.errors import NotFound
 from postroom.gateway.access import Sender, Viewer
+from postroom.gateway.bodies import accepts
 from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.problems import kind_of
 from postroom.gateway.routing import Route
@@ -22,7 +23,7 @@ from postroom.gateway.schemas.messages import (
     MessageSummary,
     NewMessage,
     OneOrMany,
-    Problem,
+    Refusal,
     State,
     TestMessage,
 )
@@ -32,6 +33,8 @@ from postroom.services.messages import MessageService, SingleRecord
 from postroom.services.single_request import Accepted, AttachedUpload, MessageRequest, Refused, Suppressed
 from postroom.services.status import rfc3339
 
+MAX_BODY = 10_000_000
+"""Bytes: a hundred messages with HTML of their own."""
 _EPOCH = date(1970, 1, 1).toordinal()
 _Id = Annotated[MessageId, Path(description="The message's id.")]
 _TemplateId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", max_length=64, description="The template's id.")]
@@ -46,6 +49,7 @@ def message_routes(service: MessageService) -> APIRouter:
     router = APIRouter(prefix="/v1/messages", tags=["messages"], route_class=Route)
 
     @router.post("", status_code=202, operation_id="send_messages", response_model_exclude_none=True)
+    @accepts(MAX_BODY)
     def send(body: OneOrMany, who: Sender, steps: Once) -> MessageResult | MessageResults:
         """Send a message, or up to a hundred.
 
@@ -140,7 +144,7 @@ def _result(result: Accepted | Refused) -> MessageResult:
     if isinstance(result, Accepted):
         return MessageResult(id=result.id, status="accepted")
     kind = kind_of(result.error)
-    problem = Problem(type=f"/problems/{kind.word}", title=kind.title, status=kind.status, detail=str(result.error))
+    problem = Refusal(type=f"/problems/{kind.word}", title=kind.title, status=kind.status, detail=str(result.error))
     return MessageResult(status="suppressed" if isinstance(result.error, Suppressed) else "refused", problem=problem)
 
 

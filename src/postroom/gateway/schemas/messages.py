@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, WrapValidator, model_validator
 from pydantic.config import JsonDict
 
+from postroom.gateway.schemas.scalars import WHOLE
 from postroom.model.message_id import MESSAGE_ID_LENGTH, PATTERN
 from postroom.model.upload import ID_PATTERN
 from postroom.services.single_request import MAX_ATTACHMENTS, MAX_REQUESTS, MAX_VARIABLES, VARIABLE_PATTERN
@@ -24,9 +25,18 @@ _EXAMPLE: JsonDict = {
     "html": "<p>Hello {{ name }}, thank you for order {{ number }}.</p>",
     "variables": {"number": 4711, "name": "Anna"},
 }
+_FROM_TEMPLATE: JsonDict = {
+    "required": ["template_id"],
+    "properties": {"template_id": {"type": "string"}, "html": {"type": "null"}, "text": {"type": "null"}},
+}
+_FROM_HTML: JsonDict = {
+    "required": ["html", "subject"],
+    "properties": {"html": {"type": "string"}, "subject": {"type": "string"}, "template_id": {"type": "null"}},
+}
 
 Address = Annotated[str, Field(min_length=1, max_length=_MAX_ADDRESS, pattern=_NO_NUL)]
 MessageId = Annotated[str, Field(min_length=MESSAGE_ID_LENGTH, max_length=MESSAGE_ID_LENGTH, pattern=PATTERN)]
+Version = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None
 State = Literal["pending", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"]
 
 
@@ -80,20 +90,20 @@ class AttachmentOf(_Request):
 class TrackingOf(_Request):
     """What is followed. Off unless asked for: links in a message about somebody's password are nobody's to rewrite."""
 
-    opens: bool = Field(default=False, description="Whether it was opened (a pixel).")
-    clicks: bool = Field(default=False, description="Which links were followed.")
+    opens: StrictBool = Field(default=False, description="Whether it was opened (a pixel).")
+    clicks: StrictBool = Field(default=False, description="Which links were followed.")
 
 
 class NewMessage(_Request):
     """One message: from a template (`template_id`), or from `html` and `subject`."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE], "anyOf": [_FROM_TEMPLATE, _FROM_HTML]})
 
     to: Address = Field(description="The recipient: an address, or `Name <address>`.")
     from_: Address = Field(alias="from", description="The sender: an address, or `Name <address>`, that the tenant may send as.")
     reply_to: Address | None = Field(default=None, description="Where answers go; null: to the sender.")
     template_id: str | None = Field(default=None, pattern=_TEMPLATE_ID, max_length=64, description="A template of the tenant.")
-    template_version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Null: the newest.")
+    template_version: Version = Field(default=None, description="Null: the newest.")
     subject: str | None = Field(
         default=None,
         min_length=1,
@@ -110,7 +120,9 @@ class NewMessage(_Request):
         default_factory=list, max_length=MAX_ATTACHMENTS, description="Up to 10,000,000 bytes together."
     )
     tracking: TrackingOf = Field(default_factory=TrackingOf, description="What is followed.")
-    unsubscribe: bool = Field(default=False, description="Give it `List-Unsubscribe`: for mail that people may want no more of.")
+    unsubscribe: StrictBool = Field(
+        default=False, description="Give it `List-Unsubscribe`: for mail that people may want no more of."
+    )
     topic: str | None = Field(
         default=None,
         min_length=1,
@@ -136,17 +148,19 @@ NewMessages = Annotated[
 ]
 
 
-def _shape(value: Any) -> str:
-    return "many" if isinstance(value, list) else "one"
+_ONE: TypeAdapter[NewMessage] = TypeAdapter(NewMessage)
+_MANY: TypeAdapter[list[NewMessage]] = TypeAdapter(NewMessages)
 
 
-OneOrMany = Annotated[
-    Annotated[NewMessage, Tag("one")] | Annotated[NewMessages, Tag("many")],
-    Discriminator(_shape),
-]
+def _one_or_many(value: object, _handler: object) -> NewMessage | list[NewMessage]:
+    """By what it is: so faults are told of one of the two, at their place in the body."""
+    return _MANY.validate_python(value) if isinstance(value, list) else _ONE.validate_python(value)
 
 
-class Problem(BaseModel):
+OneOrMany = Annotated[NewMessage | NewMessages, WrapValidator(_one_or_many)]
+
+
+class Refusal(BaseModel):
     """Why a message was refused (RFC 9457)."""
 
     type: str = Field(description="What kind of problem: a path that explains it.")
@@ -162,7 +176,7 @@ class MessageResult(BaseModel):
     status: Literal["accepted", "refused", "suppressed"] = Field(
         description="`accepted`: stored, and on its way. `suppressed`: the address is on the suppression list."
     )
-    problem: Problem | None = Field(default=None, description="Why it was not accepted.")
+    problem: Refusal | None = Field(default=None, description="Why it was not accepted.")
 
 
 class MessageResults(BaseModel):
@@ -222,4 +236,4 @@ class TestMessage(_Request):
     to: list[Address] = Field(min_length=1, max_length=10, description="Who gets it: addresses, or `Name <address>`.")
     variables: Variables = Field(default_factory=dict)
     from_: Address | None = Field(default=None, alias="from", description="The sender; null: the tenant's usual one.")
-    version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Null: the newest.")
+    version: Version = Field(default=None, description="Null: the newest.")
