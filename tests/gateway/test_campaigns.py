@@ -69,6 +69,14 @@ def test_a_variable_is_fed_from_the_column_that_was_named(sender: TestClient, de
     }
 
 
+def test_the_recipients_are_those_that_were_there_when_it_was_made(sender: TestClient, desk: Office) -> None:
+    home = made(sender, desk)
+    desk.put("uuuuuuuuuuuuuuuu", b"email,Vorname\neve@a.example,Eve\n")
+    desk.imported(home)
+    messages = sender.get(f"/v1/campaigns/{home.campaign}/messages").json()["items"]
+    assert {one["address"] for one in messages} == {"ann@a.example", "bob@a.example"}
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "says"),
     [
