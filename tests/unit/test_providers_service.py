@@ -129,20 +129,20 @@ def test_a_tenant_tests_one_at_a_time_and_all_together_a_few(providers: Provider
     def examine(_means: ProviderMeans) -> list[Finding]:
         number = len(nested)
         with pytest.raises(Conflict):
-            service.test(Asker(f"t{number}", operator=True), "default")
+            verbs.test(Asker(f"t{number}", operator=True), "default")
         nested.append("")
         if number + 1 < 8:
-            service.test(Asker(f"t{number + 1}", operator=True), "default")
+            verbs.test(Asker(f"t{number + 1}", operator=True), "default")
         else:
             with pytest.raises(Conflict):
-                service.test(Asker("one-more", operator=True), "default")
+                verbs.test(Asker("one-more", operator=True), "default")
         return []
 
-    service = ProviderService(providers, check=lambda url, trusted: None, examine=examine)
-    service.test(Asker("t0", operator=True), "default")
+    verbs = ProviderService(providers, check=lambda url, trusted: None, examine=examine)
+    verbs.test(Asker("t0", operator=True), "default")
     assert len(nested) == 8
     nested.clear()
-    service.test(Asker("t0", operator=True), "default")
+    verbs.test(Asker("t0", operator=True), "default")
     assert len(nested) == 8
 
 
