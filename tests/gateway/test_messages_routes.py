@@ -74,6 +74,7 @@ def test_what_happened_to_it_is_shown(made: Desk) -> None:
         assert client.get(URL, params={"state": ["pending", "failed"]}).json()["items"] == []
         assert client.get(URL, params={"day": "2020-02-29"}).json()["items"] == []
         assert client.get(URL, params={"day": "0001-01-01"}).json()["items"] == []
+        assert client.get(URL, params={"day": "0"}).status_code == 422
 
 
 def test_what_cannot_be_sent_is_a_problem(made: Desk) -> None:

@@ -15,6 +15,7 @@ from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.problems import kind_of
 from postroom.gateway.routing import Route
 from postroom.gateway.schemas.messages import (
+    Day,
     MessageDetail,
     MessageEvent,
     MessageId,
@@ -38,7 +39,7 @@ MAX_BODY = 10_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 _Id = Annotated[MessageId, Path(description="The message's id.")]
 _TemplateId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", max_length=64, description="The template's id.")]
-_Day = Annotated[date | None, Query(description="The UTC day of the calls; null: today.")]
+_Day = Annotated[Day | None, Query(description="The UTC day of the calls; null: today.")]
 _States = Annotated[
     list[State] | None, Query(alias="state", max_length=9, description="Only messages in these states; null: in any.")
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, WrapValidator, model_validator
@@ -18,6 +20,7 @@ _MAX_BODY = 1_000_000
 _MAX_INTEGER = 10**30
 _TEMPLATE_ID = r"^[A-Za-z0-9_-]{1,64}$"
 _CONTENT_ID = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,120}$"
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EXAMPLE: JsonDict = {
     "to": "Anna Müller <anna@example.org>",
     "from": "Shop <orders@shop.example>",
@@ -46,6 +49,14 @@ def _scalar(value: object) -> object:
     return value
 
 
+def _full_date(value: object) -> object:
+    """RFC 3339's, and not the count of seconds that would be taken as well."""
+    if isinstance(value, str) and not _DATE.fullmatch(value):
+        raise ValueError("a day, such as 2026-11-24")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_full_date)]
 Scalar = Annotated[
     Annotated[str, Field(max_length=32_768, pattern=_NO_NUL)]
     | Annotated[int, Field(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
