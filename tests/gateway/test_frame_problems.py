@@ -130,6 +130,12 @@ def test_a_wrong_method_names_all_that_the_path_takes() -> None:
     assert (answer.status, answer.fields["allow"]) == (405, "GET, PUT")
 
 
+def test_a_path_of_its_own_is_no_parameter_of_another() -> None:
+    """Whatever the order in which they are declared."""
+    answer = ask(door(Things()), "GET", "/v1/things/import", headers=EDITOR)
+    assert (answer.status, answer.fields["allow"]) == (405, "POST")
+
+
 def test_nobody_is_told_how_to_sign_in() -> None:
     app = door(Things())
     assert ask(app, "GET", "/v1/things/a").fields["www-authenticate"] == 'Bearer realm="postroom"'

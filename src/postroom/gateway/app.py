@@ -37,6 +37,7 @@ def create_app(frame: Frame, routers: Iterable[APIRouter]) -> FastAPI:
     app.add_exception_handler(405, _not_this_method)
     for router in (about_routes(), *routers):
         app.router.routes.extend(router.routes)  # as they are: `include_router` would match each of them twice a request
+    app.state.plain_paths = frozenset(route.path for route in app.routes if isinstance(route, APIRoute) and "{" not in route.path)
     app.openapi = lambda: described(app, frame)  # type: ignore[method-assign]  # as FastAPI's documentation has it
     _wrap(app, frame)
     return app

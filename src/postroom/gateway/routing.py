@@ -47,8 +47,12 @@ class Route(APIRoute):
         return self._keyed
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """As ever, but most routes see by the beginning of the path that they are not meant: 50 µs less with 80 routes."""
-        if scope["type"] == "http" and not scope.get("root_path") and not scope["path"].startswith(self._head):
+        """As ever, but a path without parameters is never taken for one with them (OpenAPI 3.1, "Path Templating Matching"), and
+        most routes see by the beginning of the path that they are not meant: 50 µs less with 80 routes."""
+        if scope["type"] != "http" or scope.get("root_path"):
+            return super().matches(scope)
+        path = scope["path"]
+        if not path.startswith(self._head) or (path != self.path and path in scope["app"].state.plain_paths):
             return Match.NONE, {}
         return super().matches(scope)
 
