@@ -78,7 +78,7 @@ def test_older_keys_are_mentioned(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "master.key", ManualClock())
     keys.newest()
     keys.add()
-    assert "1 older" in examined(tmp_path, keys)[1][2]
+    assert "2 are kept" in examined(tmp_path, keys)[1][2]
 
 
 def test_a_key_in_a_setting_is_in_no_backup(tmp_path: Path) -> None:

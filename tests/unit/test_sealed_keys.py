@@ -121,7 +121,7 @@ def test_an_older_key_is_kept_while_somebody_may_be_storing_under_it(tmp_path: P
     clock.advance(100_000)
     keys.add()
     clock.advance(25 * 3_600 - 1)
-    with pytest.raises(Conflict, match="1 hours"):
+    with pytest.raises(Conflict, match="in 1 h"):
         keys.drop_older()
     assert len(keys.all()) == 2
     clock.advance(1)

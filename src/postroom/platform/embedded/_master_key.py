@@ -188,4 +188,4 @@ def _time(at: Instant) -> str:
 
 
 def _wait(left_ms: int) -> str:
-    return f"try again in {-(-left_ms // 3_600_000)} hours"
+    return f"try again in {-(-left_ms // 3_600_000)} h"

@@ -52,7 +52,7 @@ def _key(keys: GivenKeys | KeyFile, path: Path, objects: _Objects) -> Iterator[F
     else:
         yield Finding(_KEY, Level.OK, f"{path}", "keep a copy elsewhere: what it encrypts is lost without it")
     if len(known) > 1:
-        text = f"{len(known) - 1} older ones are kept beside the newest"
+        text = f"{len(known)} are kept: the newest, and what older ones still open"
         yield Finding(_KEY, Level.OK, text, "postroom secrets drop-old, when nothing needs them any more")
 
 
