@@ -62,9 +62,9 @@ class Jwks:
     def key(self, kid: str) -> VerifyingKey | None:
         known = self._usable().get(kid)
         if known is None:
-            self._ask_again(self._asked, wait=WAIT_S)
+            self._ask_again(wait=WAIT_S)
         elif self._clock.monotonic() - self._fetched > FRESH_S:
-            self._ask_again(self._asked, wait=0)
+            self._ask_again(wait=0)
         keys = self._usable()
         if not keys:
             raise Unavailable("the issuer's keys cannot be fetched now: no token can be checked")
@@ -73,13 +73,13 @@ class Jwks:
     def _usable(self) -> Mapping[str, VerifyingKey]:
         return self._keys if self._clock.monotonic() - self._fetched < STALE_S else {}
 
-    def _ask_again(self, seen: float, *, wait: float) -> None:
-        """Unless somebody has asked since `seen`, or just now. A failure leaves what is known."""
+    def _ask_again(self, *, wait: float) -> None:
+        """Unless somebody has just asked, or does and does not come back in time. A failure leaves what is known."""
         if not self._lock.acquire(timeout=wait) if wait else not self._lock.acquire(blocking=False):
             return
         try:
             now = self._clock.monotonic()
-            if self._asked == seen and now - self._asked >= PAUSE_S:
+            if now - self._asked >= PAUSE_S:
                 self._asked = now
                 self._keys, self._fetched = _usable_keys(self._fetch()), now
         except Temporary as error:
