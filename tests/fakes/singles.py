@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -123,18 +123,26 @@ class Desk:
         """Of all messages of the day."""
         return sorted(record.message.state.label for record in self.service.list("default", self.service.today()).records)
 
-    async def send_until(self, condition: Callable[[], bool], *, sender: Sender | None = None) -> None:
-        """Work on the stream until the condition holds, then stop."""
+    async def send_until(
+        self,
+        condition: Callable[[], bool],
+        *,
+        sender: Sender | None = None,
+        after: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        """Work on the stream until the condition holds, do what comes after that, then stop."""
         stopping = asyncio.Event()
         sending = asyncio.create_task((sender or self.sender()).send_stream(self.home, stopping, lambda _reason: None))
         try:
             async with asyncio.timeout(20):
                 while not condition() and not sending.done():
                     await asyncio.sleep(0.005)
+                assert condition()
+                if after is not None:
+                    await after()
         finally:
             stopping.set()
             await sending
-        assert condition()
 
     def send(self, condition: Callable[[], bool]) -> None:
         """The same, from a test that is no coroutine."""

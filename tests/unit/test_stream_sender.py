@@ -8,11 +8,15 @@ import os
 from collections.abc import Callable, Iterator
 from email.message import Message as Mail
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from postroom.clock import SystemClock
 from postroom.ledger import notes
 from postroom.ledger.suppression import Reason
+from postroom.model.batch import OpenBatch
+from postroom.model.campaign import Home
 from postroom.model.message import MessageState
 from postroom.model.shard import batch_of, recipient_key
 from postroom.model.stream import stream_batches
@@ -22,7 +26,7 @@ from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.mail.port import Delivery, Health, Result, Stage, Verdict
 from postroom.platform.ports.rates import Limit
-from postroom.services.single_request import AttachedUpload
+from postroom.services.single_request import Accepted, AttachedUpload
 from tests.fakes.mailer import ACCEPTED, ScriptedMailer
 from tests.fakes.singles import PUBLIC_URL, Desk, desk, request
 
@@ -109,26 +113,54 @@ def test_links_are_rewritten_only_when_asked_for(tmp_path: Path) -> None:
         assert made.objects.get(links[0]) == b'["https://shop.example/"]'
 
 
-def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk) -> None:
+@pytest.mark.parametrize("limit", [Limit(), Limit(per_second=20)], ids=["unlimited", "slow provider"])
+def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk, limit: Limit) -> None:
     made.mailer.answer = lambda address: None if address == "slow@example.org" else ACCEPTED
+    made.limit = limit
 
     async def run() -> None:
         (slow,) = made.accept(request("slow@example.org"))
-        batches = stream_batches(made.home.campaign)
-        neighbours: list[str] = []
-
-        def neighbour_sent() -> bool:
-            if made.mailer.held and not neighbours:  # it is on its way: now somebody comes who lives in its batch
-                while not neighbours:
-                    (next_one,) = made.accept(request("quick@example.org"))
-                    if batch_of(next_one.key, batches) == batch_of(slow.key, batches):
-                        neighbours.append(next_one.id)
-            return bool(neighbours) and made.service.get("default", neighbours[0]).message.state is MessageState.SENT
-
-        await made.send_until(neighbour_sent)
+        sender = made.sender(SystemClock())
+        await made.send_until(lambda: bool(made.mailer.held), sender=sender, after=lambda: _neighbour(made, slow))
         assert made.message(slow).state is MessageState.PENDING
 
     asyncio.run(run())
+
+
+async def _neighbour(made: Desk, slow: Accepted) -> None:
+    """Somebody who comes to the same batch, and gets theirs."""
+    batches = stream_batches(made.home.campaign)
+    while True:
+        (accepted,) = made.accept(request("quick@example.org"))
+        if batch_of(accepted.key, batches) == batch_of(slow.key, batches):
+            break
+    while made.message(accepted).state is not MessageState.SENT:
+        await asyncio.sleep(0.005)
+
+
+def test_an_opening_ends_when_it_has_sent_enough(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the batch is counted, and its page of the journal does not grow for ever."""
+    monkeypatch.setattr("postroom.pipeline.sender.stream._ONE_OPENING", 3)
+    monkeypatch.setattr("postroom.model.stream._BATCHES_LOG2", 0)
+    opened: list[int] = []
+    real = made.made.messages.open
+
+    def counting(home: Home, batch: int, *args: Any, **kwargs: Any) -> OpenBatch | None:
+        opened.append(batch)
+        return real(home, batch, *args, **kwargs)
+
+    monkeypatch.setattr(made.made.messages, "open", counting)
+    made.accept(request("first@example.org"))
+    come = iter(range(20))
+
+    def one_more(_address: str) -> None:
+        if (n := next(come, None)) is not None:
+            made.accept(request(f"p{n}@example.org"))
+
+    made.mailer.before_handing_over = one_more
+    made.send(sent(made, 21))
+    assert len(made.mailer.accepted) == 21
+    assert len(opened) >= 21 / (3 + 1)
 
 
 def test_messages_that_come_while_others_are_sent_are_sent(made: Desk) -> None:

@@ -29,7 +29,8 @@ LINGER_S = 30.0
 _IDLE_S = 0.15  # how soon a message is seen that comes after a pause
 _LOOK_S = 0.2  # the same in a batch that waits for somebody slow
 _LOAD = 500
-_ONE_OPENING = 2_000  # messages: then the batch is counted, and its page of the journal begun anew
+_ONE_OPENING = 2_000  # messages: then, as soon as nobody is on the way, the batch is counted and its journal's page begun anew
+_MOST_IN_ONE = 20_000  # with somebody on the way all the time
 
 
 class Streaming:
@@ -83,11 +84,11 @@ class StreamBatch(BatchRun):
             if not releasing.done():
                 return []
             releasing.result()
-        room = min(GROUP_SIZE, await means.pace.group_size()) - len(self._on_the_way)
+        room = min(GROUP_SIZE - len(self._on_the_way), await means.pace.group_size())
         health = means.mailer.health()
         if not health.open:
             room = 1 if health.retry_in_s <= 0 and not self._on_the_way else 0
-        if means.stopping.is_set() or self._begun >= _ONE_OPENING:
+        if self._ends:
             room = 0
         # `work` was read before the last outcomes were written: to it those are still due
         known = self._on_the_way.keys() | {settlement.key for settlement in self._settled}
@@ -133,9 +134,15 @@ class StreamBatch(BatchRun):
 
     async def _load(self, opened: OpenBatch) -> list[Recipient]:
         means = self._means
-        if means.stopping.is_set() or self._begun >= _ONE_OPENING:
+        if self._ends:
             return []
         return await means.off_loop(means.messages.load, means.home, opened.number, means.clock.now(), _LOAD)
+
+    @property
+    def _ends(self) -> bool:
+        """Whether nobody new is taken in this opening."""
+        enough = _MOST_IN_ONE if self._on_the_way else _ONE_OPENING
+        return self._means.stopping.is_set() or self._begun >= enough
 
     async def _wait(self) -> None:
         """For an outcome, or a moment."""
