@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.clock import Instant
+from postroom.gateway.schemas.scalars import WHOLE
 from postroom.gateway.schemas.tenants import LINE
 from postroom.model.access import Role, Service
 from postroom.model.api_key import MAX_KEY_NAME, ApiKey
 from postroom.services.keys import MAX_DAYS, MadeKey
 from postroom.services.status import rfc3339
 
-
-def _whole(value: object) -> object:
-    """JSON knows one kind of number: 90.0 is 90."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Days = Annotated[int, Field(strict=True, ge=1, le=MAX_DAYS), BeforeValidator(_whole)]
+Days = Annotated[int, Field(ge=1, le=MAX_DAYS), WHOLE]
 
 
 class NewKey(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from postroom.gateway.schemas.scalars import Flag
 from postroom.gateway.schemas.tenants import LINE
 from postroom.model.access import BUILT_IN, MAX_ISSUER, MAX_NAME, MAX_SUBJECT, Membership, Role
 from postroom.services.status import rfc3339
@@ -36,9 +37,7 @@ class NewUser(BaseModel):
         description="Who vouches for them: an issuer's identifier, exactly as its tokens have it (`iss`), or `built-in`; null: "
         "the installation's.",
     )
-    operator: bool = Field(
-        default=False, strict=True, description="Whether they may manage the installation too; only operators grant it."
-    )
+    operator: Flag = Field(default=False, description="Whether they may manage the installation too; only operators grant it.")
 
 
 class UserChange(BaseModel):
@@ -48,7 +47,7 @@ class UserChange(BaseModel):
 
     role: Role | None = Field(default=None, description="Not above the caller's own; null: as it is.")
     name: str | None = Field(default=None, min_length=1, max_length=MAX_NAME, pattern=LINE, description="Null: as it is.")
-    operator: bool | None = Field(default=None, strict=True, description="Only for operators; null: as it is.")
+    operator: Flag | None = Field(default=None, description="Only for operators; null: as it is.")
 
 
 class UserShown(BaseModel):
