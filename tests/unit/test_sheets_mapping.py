@@ -29,7 +29,7 @@ def test_a_variable_takes_the_column_that_was_named_else_that_of_its_name(given:
 
 
 def test_a_heading_that_does_not_exist_is_refused_by_name() -> None:
-    with pytest.raises(Invalid, match="no column 'Plan' for the variable 'plan' in people.csv"):
+    with pytest.raises(Invalid, match=r"no column 'Plan' for the variable 'plan' in people\.csv"):
         layout_for(source(plan="Plan"), HEAD, whole=True)
 
 
