@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.rates import Limit
-from postroom.platform.ports.tables import ItemKey, Put
+from postroom.platform.ports.tables import ItemKey, Put, Write
 from tests.fakes.clock import ManualClock
 
 URL = "smtp://news:s3cret%40@smtp.example.com:587?tls=starttls"
@@ -217,9 +217,30 @@ def test_after_a_rotation_every_password_is_under_the_newest_key(house: House, p
 def test_a_password_whose_key_is_gone_is_left_and_counted(house: House, providers: Providers, tmp_path: Path) -> None:
     providers.create("acme", "lost", Change(URL))
     (tmp_path / "master.key").unlink()
-    providers.create("acme", "kept", Change(URL))
+    house = House(tmp_path, house.tables, house.clock)  # as a new process
+    house.providers.create("acme", "kept", Change(URL))
     house.keys.add()
-    assert providers.reseal() == (1, 1)
+    assert house.providers.reseal() == (1, 1)
+
+
+def test_a_password_that_is_being_changed_is_sealed_again_all_the_same(house: House, providers: Providers) -> None:
+    """The change keeps the stored password, which is under the older key; it comes between the reading and the writing."""
+    was = providers.create("acme", "relay", Change(URL))
+    house.keys.add()
+    write = house.tables.write
+    changed: list[bool] = []
+
+    def interrupted(writes: Sequence[Write]) -> list[int]:
+        if not changed:
+            changed.append(True)
+            providers.change(was, Change(BARE, Use(per_second=1)))
+        return write(writes)
+
+    with pytest.MonkeyPatch.context() as faults:
+        faults.setattr(house.tables, "write", interrupted)
+        assert providers.reseal() == (1, 0)
+    assert providers.reseal() == (0, 0)
+    assert providers.get("acme", "relay").use == Use(per_second=1)
 
 
 @pytest.mark.parametrize(

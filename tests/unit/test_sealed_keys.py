@@ -90,6 +90,20 @@ def test_a_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> Non
     assert secrets.open("purpose", sealed) == b"x"
 
 
+def test_a_file_that_goes_away_is_waited_for_and_not_replaced(tmp_path: Path) -> None:
+    """Such as one on a disk that is not mounted at the moment."""
+    keys = key_file(tmp_path)
+    secrets = MasterSecrets(keys)
+    sealed = secrets.seal("purpose", b"x")
+    (tmp_path / "master.key").rename(tmp_path / "elsewhere")
+    for call in (lambda: secrets.seal("purpose", b"y"), lambda: secrets.open("purpose", sealed), keys.add):
+        with pytest.raises(Unavailable, match="gone"):
+            call()
+    assert not (tmp_path / "master.key").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "master.key")
+    assert secrets.open("purpose", sealed) == b"x"
+
+
 def test_an_older_key_opens_a_new_one_seals_also_in_a_process_that_was_running(tmp_path: Path) -> None:
     running = MasterSecrets(key_file(tmp_path))
     old, wrapped = running.seal("purpose", b"x"), running.new_key("purpose")

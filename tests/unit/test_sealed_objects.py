@@ -103,8 +103,16 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.clock = ManualClock()
-        self.keys = KeyFile(root / "master.key", self.clock)
+        self.start()
+
+    def start(self) -> None:
+        """As a new process."""
+        self.keys = KeyFile(self.root / "master.key", self.clock)
         self.sealing = Sealing(MasterSecrets(self.keys), lambda key: key.startswith("secret/"))
+
+    def lose_keys(self) -> None:
+        (self.root / "master.key").unlink()
+        self.start()
 
     def open(self, *, sealing: bool = True) -> closing[FileObjects]:
         return closing(FileObjects(self.root / "objects", self.clock, sealing=self.sealing if sealing else None))
@@ -143,7 +151,7 @@ def test_without_the_master_key_it_is_not_read_and_not_taken_for_damaged(store: 
         objects.put("secret/a", SECRET)
     with store.open(sealing=False) as objects, pytest.raises(Unavailable):
         objects.get("secret/a")
-    (store.root / "master.key").unlink()
+    store.lose_keys()
     with store.open() as objects, pytest.raises(Corrupt, match=r"secret/a cannot be decrypted.*master key"):
         objects.get("secret/a")
 
@@ -184,7 +192,8 @@ def test_after_a_rotation_every_version_is_under_the_newest_key_and_no_file_has_
 def test_what_cannot_be_wrapped_again_is_left_and_counted(store: Store) -> None:
     with store.open() as objects:
         objects.put("secret/lost", SECRET)
-        (store.root / "master.key").unlink()
+    store.lose_keys()
+    with store.open() as objects:
         objects.put("secret/kept", SECRET)
         store.keys.add()
         assert objects.reseal() == (1, 1)

@@ -11,6 +11,7 @@ neither. A password is sealed for the tenant, the name and nothing else; it is o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from postroom.clock import Clock, Instant
@@ -31,6 +32,7 @@ from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, T
 MOST = 100
 """Providers of one tenant, and shared ones: they are listed together, without pages."""
 _SEALS = "#provider-seals"
+_TRIES = 10
 _EVERY_STREAM = frozenset(Stream)
 
 
@@ -152,29 +154,28 @@ class Providers:
         return DEFAULT_PROVIDER
 
     def reseal(self) -> tuple[int, int]:
-        """Seal every password under the newest master key: how many were, and how many cannot be. A record that changes
-        meanwhile is sealed anew by who changes it."""
+        """Seal every password under the newest master key: how many were, and how many cannot be."""
         done = left = 0
         for tenant, name in self._sealed():
-            item = self._tables.get(_key(tenant, name))
-            if item is None or item.data["sealed"] is None:
-                continue
             try:
-                done += self._resealed(tenant, item)
-            except Corrupt:
+                done += self._resealed(tenant, name)
+            except (Corrupt, Conflict):
                 left += 1
         return done, left
 
-    def _resealed(self, tenant: str | None, item: Item) -> bool:
-        purpose, sealed = _purpose(tenant, item.key.sort), item.data["sealed"]
-        if self._secrets.is_current(sealed):
-            return False
-        again = self._secrets.seal(purpose, self._secrets.open(purpose, sealed))
-        try:
-            self._tables.write([Put(item.key, {**item.data, "sealed": again}, item.version)])
-        except Conflict:
-            return False
-        return True
+    def _resealed(self, tenant: str | None, name: str) -> bool:
+        """Whether it had to be. A change that comes between may have kept the old seal: look again."""
+        purpose = _purpose(tenant, name)
+        for _ in range(_TRIES):
+            item = self._tables.get(_key(tenant, name))
+            sealed = None if item is None else item.data["sealed"]
+            if item is None or sealed is None or self._secrets.is_current(sealed):
+                return False
+            again = self._secrets.seal(purpose, self._secrets.open(purpose, sealed))
+            with suppress(Conflict):
+                self._tables.write([Put(item.key, {**item.data, "sealed": again}, item.version)])
+                return True
+        raise Conflict(f"the provider {name} is being changed by others all the time")
 
     def _sealed(self) -> Iterator[tuple[str | None, str]]:
         for item in self._every(_SEALS):

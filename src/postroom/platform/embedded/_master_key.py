@@ -79,7 +79,8 @@ class KeyFile:
         self._guard = threading.Lock()
 
     def all(self) -> Sequence[MasterKey]:
-        """The newest first; none where the file was not needed yet. `Unavailable`: others may read it, or nobody can."""
+        """The newest first; none where the file was not needed yet. `Unavailable`: others may read it, nobody can, or it is gone
+        since it was read."""
         with self._guard:
             return self._read()
 
@@ -130,7 +131,8 @@ class KeyFile:
                 check_private(self._path, found.st_mode)
                 self._keys, self._seen = _parse(self._path.read_bytes(), self._path), seen
         except FileNotFoundError:
-            self._keys, self._seen = (), None
+            if self._keys:  # no reason to make another: what it encrypted would be lost
+                raise Unavailable(f"{self._path} was there and is gone: bring the master key back") from None
         except OSError as error:
             raise Unavailable(f"the master key in {self._path} cannot be read: {error.strerror}") from error
         return self._keys
