@@ -14,9 +14,10 @@ import pytest
 
 from postroom.clock import SystemClock
 from postroom.ledger import notes
+from postroom.ledger.batches import Batches
 from postroom.ledger.suppression import Reason
 from postroom.model.batch import OpenBatch
-from postroom.model.campaign import Home
+from postroom.model.campaign import Home, Policies
 from postroom.model.message import MessageState
 from postroom.model.shard import batch_of, recipient_key
 from postroom.model.stream import stream_batches
@@ -28,7 +29,7 @@ from postroom.platform.mail.port import Delivery, Health, Result, Stage, Verdict
 from postroom.platform.ports.rates import Limit
 from postroom.services.single_request import Accepted, AttachedUpload
 from tests.fakes.mailer import ACCEPTED, ScriptedMailer
-from tests.fakes.singles import PUBLIC_URL, Desk, desk, request
+from tests.fakes.singles import LEASE_MS, PUBLIC_URL, Desk, desk, request
 
 LATER = Result(Verdict.TEMPORARY, 451, "4.2.0", "greylisted", Stage.RCPT)
 
@@ -373,3 +374,30 @@ def test_the_feed_tells_of_single_messages_as_of_any(made: Desk) -> None:
         (accepted.key, MessageState.PENDING),
         (accepted.key, MessageState.SENT),
     ]
+
+
+def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_learns_all(
+    made: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a sleep of the machine: one is on its way and slow, others were sent, the rest still waits."""
+    monkeypatch.setattr("postroom.model.stream._BATCHES_LOG2", 0)
+    made.accept(*(request(f"p{n}@example.org") for n in range(20)))
+    bench, home = made.made, made.home
+    thief = Batches(bench.messages, bench.journals, made.clock, lease_ms=10**9)
+    stolen: list[OpenBatch] = []
+    made.mailer.answer = lambda _address: None if not made.mailer.held else ACCEPTED
+
+    def steal_at_the_tenth(_address: str) -> None:
+        if len(made.mailer.accepted) == 9 and not stolen:
+            made.clock.advance(LEASE_MS / 1000 + 1)
+            opened = thief.open(home, 0, "thief")
+            assert opened is not None
+            stolen.append(opened)
+
+    made.mailer.before_handing_over = steal_at_the_tenth
+    with caplog.at_level("WARNING"):
+        made.send(lambda: bool(stolen))
+    assert "somebody else's now" in caplog.text
+    assert len(made.mailer.accepted) == 9
+    assert thief.settle_left_open(home, stolen[0], Policies(), wait=True)
+    assert made.states() == ["pending"] * 11 + ["sent"] * 9
