@@ -22,7 +22,7 @@ from postroom.gateway.etags import IfMatch, IfNoneMatch, demand, etag_of, matche
 from postroom.gateway.frame import Frame
 from postroom.gateway.routing import Route
 from postroom.gateway.schemas.scalars import WHOLE
-from postroom.gateway.steps import Once
+from postroom.gateway.steps import Once, starts_with
 from postroom.gateway.trail import Trails, reads
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
@@ -77,6 +77,12 @@ def thing_routes(things: Things) -> APIRouter:
         made = things.make(steps.once("id", things.new_id), body.name)
         trail.changed("thing", made.id, after={"name": made.name})
         return made
+
+    @router.post("/quick", operation_id="create_thing_quickly")
+    @starts_with("id", things.new_id)
+    def quick(body: NewThing, who: Editor, steps: Once) -> Thing:
+        """Make a thing with one write less."""
+        return things.make(steps.once("id", things.new_id), body.name)
 
     @router.post("/preview", operation_id="preview_thing")
     @reads

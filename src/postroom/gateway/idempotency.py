@@ -13,8 +13,8 @@ answer. While somebody holds the lease others wait for the answer, up to 10 s, a
 Whoever lost its lease cannot note or finish.
 
 **Kept** are answers that would come out the same: 2xx, 3xx, and 404, 409, 410, 412. After anything else (422: nothing was done;
-401, 403, 429, 5xx: it may pass) the record is released: without points it vanishes, with points they wait for the repetition. The
-same where an answer is larger than a seal may be (64 KB). Answers are sealed, since one may hold a new API key.
+401, 403, 429, 5xx: it may pass) the record is released: it vanishes, unless somebody asked for a point, which then waits for the
+repetition. The same where an answer is larger than a seal may be (64 KB). Answers are sealed: one may hold a new API key.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -71,8 +72,9 @@ class Idempotency:
         self.clock = clock
         self._secrets = secrets
 
-    def begin(self, ask: Ask) -> Lease | Kept:
-        """Take the lease, or the answer. `KeyReused`; `InProgress` while somebody else holds the lease."""
+    def begin(self, ask: Ask, first: Mapping[str, Callable[[], str]] = MappingProxyType({})) -> Lease | Kept:
+        """Take the lease, or the answer; `first`: points to note with it. `KeyReused`; `InProgress` while somebody else holds the
+        lease."""
         place = _place(ask)
         for _ in range(_TRIES):
             item = self.tables.get(place)
@@ -82,12 +84,16 @@ class Idempotency:
                 return self._opened(place, item)
             if item is not None and item.data["until"] > self.clock.now():
                 raise InProgress("the first call with this Idempotency-Key has not ended: repeat it with the same key")
-            points = {} if item is None else dict(item.data["points"])
             try:
-                return Lease(self, place, ask.digest, points, expect=Expect.ABSENT if item is None else item.version)
+                return self._lease(place, ask.digest, item, first)
             except Conflict:  # somebody else took it in between
                 continue
         raise InProgress("this Idempotency-Key is being used by too many calls at once")
+
+    def _lease(self, place: ItemKey, digest: str, item: Item | None, first: Mapping[str, Callable[[], str]]) -> Lease:
+        if item is None:
+            return Lease(self, place, digest, {name: make() for name, make in first.items()}, expect=Expect.ABSENT)
+        return Lease(self, place, digest, dict(item.data["points"]), expect=item.version)
 
     def sealed(self, place: ItemKey, answer: Kept) -> str | None:
         """For the record; None: it does not fit."""
@@ -109,6 +115,8 @@ class Lease:
         self._place = place
         self._digest = digest
         self._points = points
+        self._bound = bool(points) and expect is not Expect.ABSENT
+        """Whether somebody went on from a point, so that the content may not change any more."""
         self._lock = Lock()
         self._expires_at = Instant(home.clock.now() + KEPT_MS)
         self._until = home.clock.now() + LEASE_MS
@@ -117,6 +125,7 @@ class Lease:
     def once(self, name: str, make: Callable[[], str]) -> str:
         """See gateway.steps. `LeaseLost`."""
         with self._lock:
+            self._bound = True
             if name not in self._points:
                 value = make()
                 if len(value) > MOST_POINT:
@@ -132,7 +141,7 @@ class Lease:
         self._until = 0
         try:
             with self._lock:
-                if sealed is None and not self._points:
+                if sealed is None and not self._bound:
                     self._home.tables.write([Delete(self._place, self._version)])
                 else:
                     self._version = self._write(self._version, sealed)

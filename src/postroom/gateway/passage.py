@@ -26,6 +26,7 @@ from postroom.gateway.idempotency import Ask, Idempotency, Kept, Lease, digest_o
 from postroom.gateway.problems import answer_now, request_id
 from postroom.gateway.rates import Fields
 from postroom.gateway.refusals import InProgress, Overloaded, TooMany
+from postroom.gateway.steps import first_points
 from postroom.gateway.trail import Trail
 from postroom.model.access import Principal
 
@@ -142,11 +143,11 @@ class Passage:
             AUDITED.reset(token)
 
     async def _claim(self, store: Idempotency, ask: Ask) -> Lease | Kept:
-        loop = asyncio.get_running_loop()
+        loop, first = asyncio.get_running_loop(), first_points(self._traits.handler)
         ends, pause = loop.time() + _LONGEST_WAIT_S, 0.02
         while True:
             try:
-                return await to_thread.run_sync(store.begin, ask)
+                return await to_thread.run_sync(store.begin, ask, first)
             except InProgress:
                 if loop.time() >= ends:
                     raise

@@ -28,7 +28,7 @@ from postroom.gateway.schemas.messages import (
     State,
     TestMessage,
 )
-from postroom.gateway.steps import Once
+from postroom.gateway.steps import Once, starts_with
 from postroom.model.message import MessageState
 from postroom.services.messages import MessageService, SingleRecord
 from postroom.services.single_request import Accepted, AttachedUpload, MessageRequest, Refused, Suppressed
@@ -51,6 +51,7 @@ def message_routes(service: MessageService) -> APIRouter:
 
     @router.post("", status_code=202, operation_id="send_messages", response_model_exclude_none=True)
     @accepts(MAX_BODY)
+    @starts_with("seed", service.new_seed)
     def send(body: OneOrMany, who: Sender, steps: Once) -> MessageResult | MessageResults:
         """Send a message, or up to a hundred.
 
