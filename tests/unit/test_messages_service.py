@@ -57,7 +57,7 @@ def test_messages_that_are_alike_share_one_content(made: Desk) -> None:
     made.template("welcome")
     fields: dict[str, Any] = {"template_id": "welcome", "subject": None, "html": None}
     made.accept(*(request(f"p{n}@example.org", variables={"name": f"N{n}", "code": n}, **fields) for n in range(5)))
-    assert len(made.objects.list("default/streams/contents/").objects) == 1
+    assert len(made.objects.list("default/streams/").objects) == 1
 
 
 def test_only_the_variables_that_are_used_are_kept(made: Desk) -> None:

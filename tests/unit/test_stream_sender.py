@@ -110,7 +110,7 @@ def test_links_are_rewritten_only_when_asked_for(tmp_path: Path) -> None:
         bodies = list(map(body, mails(made, 2)))
         assert sorted("/t/c/" in body for body in bodies) == [False, True]
         assert sorted("/t/o/" in body for body in bodies) == [False, True]
-        links = [each.key for each in made.objects.list("default/streams/contents/").objects if each.key.endswith(".links")]
+        links = [each.key for each in made.objects.list("default/streams/").objects if each.key.endswith(".links")]
         assert made.objects.get(links[0]) == b'["https://shop.example/"]'
 
 
@@ -224,7 +224,7 @@ def test_whoever_was_suppressed_since_the_call_is_skipped(made: Desk) -> None:
 
 def test_a_content_that_is_gone_fails_its_message_and_no_other(made: Desk) -> None:
     (lost,) = made.accept(request(html="<p>lost</p>", subject="x"))
-    made.objects.purge("default/streams/contents/")
+    made.objects.purge("default/streams/")
     made.accept(request("b@example.org"))
     made.send(lambda: made.states() == ["failed", "sent"])
     assert "There is no object" in made.message(lost).reply

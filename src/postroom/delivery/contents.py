@@ -1,6 +1,7 @@
 """The contents of single messages in the object store: each stored once, under its own digest, before any message names it.
 
-A crash leaves at worst a content that no message names; whoever sends the same again finds it there.
+They are kept apart by *era*, 32 days of streams, so that an era whose streams are deleted can be deleted as a whole. A crash
+leaves at worst a content that no message names; whoever sends the same again finds it there.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Sequence
 import msgspec
 
 from postroom.errors import Conflict
-from postroom.model.stream import SingleContent, digest_of
+from postroom.model.campaign import Home
+from postroom.model.stream import SingleContent, digest_of, stream_day
 from postroom.platform.ports.objects import Objects
 
+ERA_DAYS = 32
 _KNOWN = 10_000
 
 
@@ -23,23 +26,28 @@ class Contents:
         self._objects = objects
         self._known: set[str] = set()
 
-    def put(self, tenant: str, document: bytes, links: Sequence[str]) -> str:
-        """Keep a content, as `SingleContent.document` wrote it, and its link table; its digest. Again: harmless, and free."""
+    def put(self, home: Home, document: bytes, links: Sequence[str]) -> str:
+        """Keep a content of a stream's messages, as `SingleContent.document` wrote it, and its link table; its digest. Again:
+        harmless, and free."""
         digest = digest_of(document)
-        key = _key(tenant, digest)
+        key = _key(home, digest)
         if key in self._known:
             return digest
         if links:
-            self._put(links_key(tenant, digest), msgspec.json.encode(links))
+            self._put(links_key(home, digest), msgspec.json.encode(links))
         self._put(key, document)
         if len(self._known) >= _KNOWN:
             self._known.clear()
         self._known.add(key)
         return digest
 
-    def get(self, tenant: str, digest: str) -> SingleContent:
-        """`NotFound`, `Corrupt`."""
-        return SingleContent.parse(self._objects.get(_key(tenant, digest)))
+    def get(self, home: Home, digest: str) -> SingleContent:
+        """What messages of that stream are made of. `NotFound`, `Corrupt`."""
+        return SingleContent.parse(self._objects.get(_key(home, digest)))
+
+    def purge(self, tenant: str, era: int) -> None:
+        """Delete an era, once all of its streams are deleted. Again: harmless."""
+        self._objects.purge(_prefix(tenant, era))
 
     def _put(self, key: str, content: bytes) -> None:
         try:
@@ -48,10 +56,14 @@ class Contents:
             return
 
 
-def links_key(tenant: str, digest: str) -> str:
-    """A content's link table: a JSON array of URLs, what a tracked link's index selects from."""
-    return f"{_key(tenant, digest)}.links"
+def links_key(home: Home, digest: str) -> str:
+    """The link table of a content: a JSON array of URLs, what a tracked link's index selects from."""
+    return f"{_key(home, digest)}.links"
 
 
-def _key(tenant: str, digest: str) -> str:
-    return f"{tenant}/streams/contents/{digest}"
+def _key(home: Home, digest: str) -> str:
+    return f"{_prefix(home.tenant, stream_day(home.campaign) // ERA_DAYS)}{digest}"
+
+
+def _prefix(tenant: str, era: int) -> str:
+    return f"{tenant}/streams/{era:06}/"

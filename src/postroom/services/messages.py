@@ -129,7 +129,7 @@ class MessageService:
         drafts = self._without_suppressed(tenant, made)
         accepted = [draft for draft in drafts if isinstance(draft, _Draft)]
         for draft in accepted:
-            self._contents.put(tenant, draft.document, draft.single.links)
+            self._contents.put(home, draft.document, draft.single.links)
         if accepted:
             self._intake.store(home, [draft.row for draft in accepted])
         return [self._answer(home, draft, single_key(owner.secret, seed, index)) for index, draft in enumerate(drafts)]
@@ -147,7 +147,7 @@ class MessageService:
     def content(self, tenant: str, record: SingleRecord) -> SingleContent | None:
         """What it was made of; None once that is gone."""
         try:
-            return self._contents.get(tenant, record.values.digest)
+            return self._contents.get(Home(tenant, parse_message_id(record.id)[0]), record.values.digest)
         except (NotFound, Corrupt):
             return None
 

@@ -60,7 +60,7 @@ class StreamComposer:
             return RowError(str(error))
 
     def _compile(self, digest: str) -> Single:
-        return self._singles.compile(self._home, self._contents.get(self._home.tenant, digest), files=True)
+        return self._singles.compile(self._home, self._contents.get(self._home, digest), files=True)
 
     def _has_room(self, single: Single) -> bool:
         if single.weight < _HEAVY_BYTES:
