@@ -13,7 +13,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Denied, LeaseLost, Unavailable
-from postroom.gateway.idempotency import KEPT_MS, LEASE_MS, Ask, Idempotency, Kept, Lease, digest_of
+from postroom.gateway.idempotency import KEPT_MS, LEASE_MS, MOST_CANONICAL, Ask, Idempotency, Kept, Lease, digest_of
 from postroom.gateway.refusals import InProgress, KeyReused
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -57,6 +57,21 @@ def test_spaces_and_order_of_members_make_no_other_content(tables: SqliteTables,
     fields = {**KEYED, "Content-Type": "application/json"}
     ask(app, "POST", "/v1/things", headers=fields, body=b'{"name":"a","parts":[]}')
     assert ask(app, "POST", "/v1/things", headers=fields, body=b'{ "parts" : [], "name": "a" }').status == 201
+
+
+def test_of_a_large_body_the_bytes_count() -> None:
+    small, large = b'"1"', b'"' + b"1" * MOST_CANONICAL + b'"'
+
+    def same(one: bytes, other: bytes) -> bool:
+        return digest_of("user:u", "POST /x", b"", one) == digest_of("user:u", "POST /x", b"", other)
+
+    assert same(b"[" + small + b"]", b"[ " + small + b"]")
+    assert same(b"[" + large + b"]", b"[" + large + b"]")
+    assert not same(b"[" + large + b"]", b"[ " + large + b"]")
+
+
+def test_parts_of_a_call_do_not_run_into_each_other() -> None:
+    assert digest_of("user:u", "POST /x", b"a", b"b") != digest_of("user:u", "POST /xa", b"", b"b")
 
 
 def test_another_content_under_the_same_key_is_refused(tables: SqliteTables, clock: ManualClock) -> None:

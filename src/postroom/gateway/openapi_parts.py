@@ -92,6 +92,7 @@ def _responses() -> Json:
 def _response(status: str, meanings: list[str]) -> Json:
     fields = ["X-Request-Id"]
     fields += ["Retry-After"] if status in {"429", "503"} else []
+    fields += ["RateLimit", "RateLimit-Policy"] if status == "429" else []
     fields += ["WWW-Authenticate"] if status == "401" else []
     return {
         "description": "\n\n".join(meanings),
