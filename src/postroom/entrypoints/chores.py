@@ -56,6 +56,7 @@ class Chores:
         ]
         if self._only is None:
             chores += [(_SEAL_EVERY_S, self._postroom.audit.seal), (_EXPIRE_EVERY_S, self._expire_uploads)]
+            chores += [(_EXPIRE_EVERY_S, self._expire_singles)]
         return chores
 
     def _do(self, chore: Callable[[], object]) -> None:
@@ -69,6 +70,11 @@ class Chores:
         uploads, now = self._postroom.uploads, self._postroom.clock.now()
         while uploads.expire(now) and not self._stopped.is_set():
             pass
+
+    def _expire_singles(self) -> None:
+        days = self._postroom.settings.retention_days
+        if days is not None:
+            self._postroom.stream_retention.expire(self._postroom.clock.now(), days=days)
 
     def trim_feed(self) -> None:
         """Forget what every reader of the feed has had time to see."""

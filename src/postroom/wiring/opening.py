@@ -54,6 +54,7 @@ from postroom.services.providers import ProviderService
 from postroom.services.rotation import Rotation
 from postroom.services.senders import SenderService
 from postroom.services.status import StatusService
+from postroom.services.stream_retention import StreamRetention
 from postroom.services.suppression import SuppressionLists
 from postroom.services.templates import TemplateService
 from postroom.services.upload_use import UploadUse
@@ -132,6 +133,15 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
             clock=clock,
         ),
         streams=streams,
+        stream_retention=StreamRetention(
+            tables,
+            tenants,
+            streams,
+            contents=contents,
+            messages=messages,
+            journals=stores.journals,
+            workflows=stores.workflows,
+        ),
         records=campaigns,
         checkpoints=Checkpoints(tables),
         campaigns=service,

@@ -47,6 +47,7 @@ from postroom.services.providers import ProviderService
 from postroom.services.rotation import Rotation
 from postroom.services.senders import SenderService
 from postroom.services.status import StatusService
+from postroom.services.stream_retention import StreamRetention
 from postroom.services.suppression import SuppressionLists
 from postroom.services.templates import TemplateService
 from postroom.services.uploads import UploadService
@@ -86,6 +87,7 @@ class Postroom:
     uploads: UploadService
     singles: MessageService
     streams: Streams
+    stream_retention: StreamRetention
     records: Campaigns
     checkpoints: Checkpoints
     campaigns: CampaignService
