@@ -254,6 +254,7 @@ def test_elements_whose_styles_depend_on_a_recipient_are_left_alone(css: str, bo
         (page("p{color:red}", "<div>" * 100_000), "300 deep"),
         (page("p{color:red}", "<p>" + "<b>" * 60 + "</p>"), "never closed"),
         (page("p{color:red}", "<p>" + "<b>" * 40 + "</p>" + "<p>x</p>" * 20_000), "too many"),
+        (page("p{color:red}" * 10_000, "<p>" * 20), "too many"),
         (page("p{a:" + "x" * 400_000 + ";b:c}", "<p>x</p>" * 1_000), "more than 1000000"),
     ],
 )  # fmt: skip

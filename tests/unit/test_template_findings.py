@@ -100,6 +100,12 @@ def test_errors_are_where_they_say(checker: Checker, body: str, place: tuple[str
     assert place[3] in (None, error.column)
 
 
+def test_what_grows_too_large_when_it_is_compiled_has_no_line(checker: Checker) -> None:
+    section = "<mj-section><mj-column><mj-text>x</mj-text></mj-column></mj-section>"
+    found = checker.findings(f"<mjml><mj-body>{section * 1_000}</mj-body></mjml>")[-1]
+    assert (found.code, found.part, found.line, found.column) == ("too-large", "mjml", None, None)
+
+
 def test_errors_in_subject_and_text_name_their_part(checker: Checker) -> None:
     assert checker.places("<p>", subject="{{ a|nonsense }}", text="ok\n {{ b") == [
         ("unknown-word", "subject", 1, 6),

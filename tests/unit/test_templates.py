@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.errors import Conflict, Invalid, NotFound
+from postroom.errors import Conflict, Corrupt, Invalid, NotFound
 from postroom.model.template import Language, NewTemplate, Severity, Template, Variable
 from postroom.platform.ports.tables import Tables, Write
 from postroom.services.template_checking import TemplateRefused
@@ -253,6 +253,13 @@ def test_content_is_forgotten_before_memory_runs_out(home: TemplateHome, monkeyp
         template = made(templates, replace(NEW, html=f"<p>{'x' * 40}{number}</p>"))
         templates.content(TENANT, template.id)
     assert len(templates._contents) == 2
+
+
+def test_a_body_that_is_gone_is_damage_and_not_absence(templates: TemplateService, home: TemplateHome) -> None:
+    template = made(templates)
+    home.objects.purge(f"{TENANT}/templates/")
+    with pytest.raises(Corrupt):
+        templates.content(TENANT, template.id)
 
 
 def test_a_diff_shows_what_the_author_changed_part_by_part(templates: TemplateService) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 from postroom.clock import Clock
 from postroom.delivery import markup, review
@@ -56,8 +57,16 @@ class TemplateRefused(Invalid):
 
 @dataclass(slots=True)
 class _Work:
+    """One check."""
+
     source: TemplateSource
+    tenant: str
+    composing: Composing
     findings: list[TemplateFinding] = field(default_factory=list)
+
+    @property
+    def part(self) -> str:
+        return self.source.language.value
 
     def attempt(self, part: str, make: Callable[[], Made]) -> Made | None:
         """None: it failed, and the finding says why."""
@@ -67,14 +76,23 @@ class _Work:
             self.findings.append(finding_of(problem, part, self.source))
             return None
 
-    @property
-    def failed(self) -> bool:
-        return any(finding.severity is Severity.ERROR for finding in self.findings)
+    def compose(self, html: str, *, public_url: str | None = STAND_IN_URL) -> Rendering:
+        """As a campaign would, whose recipients must have every value."""
+        parts = Parts(self.source.subject, html, self.source.text)
+        return Rendering(parts, self.tenant, composing=self.composing, missing=MissingPolicy.ERROR, public_url=public_url)
 
     def warn(self, code: str, message: str, hint: str, where: tuple[int, int] | None = None) -> None:
         line, column = where or (None, None)
-        part = self.source.language.value
-        self.findings.append(TemplateFinding(Severity.WARNING, code, part, message, hint, line, column))
+        self.findings.append(TemplateFinding(Severity.WARNING, code, self.part, message, hint, line, column))
+
+
+class _Read(NamedTuple):
+    """The parts, each without an error of its own."""
+
+    subject: Source
+    body: Source
+    html: str
+    """Compiled."""
 
 
 def tidy(source: TemplateSource) -> TemplateSource:
@@ -85,30 +103,36 @@ def tidy(source: TemplateSource) -> TemplateSource:
 
 def check(source: TemplateSource, tenant: str, *, composing: Composing, clock: Clock) -> CheckedTemplate:
     """Of a `tidy` source. `TemplateRefused`."""
-    work, part = _Work(source), source.language.value
+    work = _Work(source, tenant, composing)
+    parts = _read_parts(work)
+    rendering = work.attempt(work.part, partial(work.compose, source.body))  # as written, for lines are its author's, of MJML too
+    if rendering is None:
+        raise TemplateRefused(work.findings)
+    work.findings += review.review_subject(parts.subject)
+    work.findings += islice(review.review_body(source.body, parts.body, source.language), review.MAX_FINDINGS)
+    html = _inlined(work, parts.html)
+    if html != source.body:
+        rendering = work.attempt(work.part, partial(work.compose, html))
+    if rendering is None:  # it has grown too large: a line would be that of what was made
+        work.findings[-1] = work.findings[-1]._replace(line=None, column=None)
+        raise TemplateRefused(work.findings)
+    _warn_without_public_url(work, html)
+    size = _size(rendering, html)
+    work.findings += review.review_whole(work.part, size, unsubscribes="unsubscribe_url" in parts.body.variables)
+    return CheckedTemplate(source, html, _variables(rendering, clock), tuple(work.findings), size)
+
+
+def _read_parts(work: _Work) -> _Read:
+    """All of them, so that all that is wrong is told at once. `TemplateRefused`."""
+    source = work.source
     subject = work.attempt("subject", partial(_read_subject, source.subject))
     if source.text is not None:
         work.attempt("text", partial(read, source.text, part="text template"))
-    body = work.attempt(part, partial(_read_body, source))
-    html = work.attempt(part, partial(_compiled, source)) if body else None
-    if subject is None or body is None or html is None or work.failed:
+    body = work.attempt(work.part, partial(_read_body, source))
+    html = work.attempt(work.part, partial(_compiled, source)) if body else None
+    if subject is None or body is None or html is None or work.findings:
         raise TemplateRefused(work.findings)
-    as_written = Parts(source.subject, source.body, source.text)  # so that lines are the author's, of MJML too
-    work.attempt(part, partial(Rendering, as_written, tenant, composing=composing, public_url=STAND_IN_URL))
-    if work.failed:
-        raise TemplateRefused(work.findings)
-    work.findings += review.review_subject(subject)
-    work.findings += list(review.review_body(source.body, body, source.language))[: review.MAX_FINDINGS]
-    parts = Parts(source.subject, _inlined(work, html), source.text)
-    rendering = work.attempt(part, partial(Rendering, parts, tenant, composing=composing, public_url=STAND_IN_URL))
-    if rendering is None:
-        raise TemplateRefused(work.findings)
-    _warn_without_public_url(work, parts, tenant, composing)
-    unsubscribes = "unsubscribe_url" in read(parts.html, part=PART).variables
-    size = _size(rendering, parts)
-    work.findings += review.review_whole(part, size, unsubscribes=unsubscribes)
-    found = _variables(parts, rendering.names, tenant, composing=composing, clock=clock)
-    return CheckedTemplate(source, parts.html, found, tuple(work.findings), size)
+    return _Read(subject, body, html)
 
 
 def _read_subject(subject: str) -> Source:
@@ -147,11 +171,11 @@ def _place_of(work: _Work, html: str, left: Left) -> tuple[int, int] | None:
     return review.place(html, take_apart(cleaned(html), part=PART).source_at(left.position))
 
 
-def _warn_without_public_url(work: _Work, parts: Parts, tenant: str, composing: Composing) -> None:
-    if composing.public_url is not None:
+def _warn_without_public_url(work: _Work, html: str) -> None:
+    if work.composing.public_url is not None:
         return
     try:
-        Rendering(parts, tenant, composing=composing, public_url=None)
+        work.compose(html, public_url=None)
     except Invalid:
         work.warn(
             "no-public-url",
@@ -160,22 +184,22 @@ def _warn_without_public_url(work: _Work, parts: Parts, tenant: str, composing: 
         )
 
 
-def _size(rendering: Rendering, parts: Parts) -> int:
+def _size(rendering: Rendering, html: str) -> int:
     try:
         return len(rendering.render({name: name for name in rendering.names}).html.encode())
     except RowError:  # a made-up value was not what the template computes with
-        return len(parts.html.encode())
+        return len(html.encode())
 
 
-def _variables(parts: Parts, names: tuple[str, ...], tenant: str, *, composing: Composing, clock: Clock) -> tuple[Variable, ...]:
-    strict = Rendering(parts, tenant, composing=composing, missing=MissingPolicy.ERROR, public_url=STAND_IN_URL)
+def _variables(rendering: Rendering, clock: Clock) -> tuple[Variable, ...]:
+    names = rendering.names
     values = dict.fromkeys(names, "1")
     until = clock.monotonic() + MAX_SECONDS
-    if not _is_made(strict, values):  # whatever is left out then, nothing can be told
+    if not _is_made(rendering, values):  # whatever is left out then, nothing can be told
         return tuple(Variable(name, required=True) for name in names)
 
     def required(at: int, name: str) -> bool:
-        return at >= MAX_TRIED or clock.monotonic() > until or not _is_made(strict, {**values, name: ""})
+        return at >= MAX_TRIED or clock.monotonic() > until or not _is_made(rendering, {**values, name: ""})
 
     return tuple(Variable(name, required=required(at, name)) for at, name in enumerate(names))
 

@@ -102,7 +102,7 @@ class TemplateRecords:
         """What `store` stored. `Corrupt`."""
         try:
             return msgspec.json.decode(self._objects.get(version.body_key), type=CheckedTemplate)
-        except msgspec.MsgspecError as error:
+        except (NotFound, msgspec.MsgspecError) as error:
             raise Corrupt(f"the object {version.body_key} cannot be read: {error}") from error
 
 
