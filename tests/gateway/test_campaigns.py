@@ -296,6 +296,15 @@ def test_a_dry_run_shows_a_message_as_it_would_leave(sender: TestClient, desk: O
     assert found["largest_message_bytes"] >= found["sample"]["size"] == len(source)
 
 
+def test_a_dry_run_holds_only_so_much_at_once(sender: TestClient, desk: Office) -> None:
+    desk.put(
+        "vvvvvvvvvvvvvvvv", b"email,Vorname,other\n" + b"".join(b"p%d@a.example,P,%b\n" % (n, b"x" * 900_000) for n in range(9))
+    )
+    home = made(sender, desk, upload_id="vvvvvvvvvvvvvvvv", start=False)
+    found = sender.post(f"/v1/campaigns/{home.campaign}/dry-run").json()
+    assert (found["rows"], found["accepted"], found["complete"]) == (4, 4, False)
+
+
 def test_another_tenant_finds_nothing(sender: TestClient, desk: Office) -> None:
     home = made(sender, desk)
     desk.imported(home)

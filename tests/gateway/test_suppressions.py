@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.gateway.routes.suppressions import MAX_FILE, suppression_routes
+from postroom.gateway.schemas.suppressions import MAX_REJECTED
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.platform.embedded._control import open_control
@@ -99,6 +100,11 @@ def test_a_file_is_entered_and_its_bad_rows_are_told(knock: Knock) -> None:
     }
     reasons = {entry["address"]: entry["reason"] for entry in admin.get(PATH).json()["items"]}
     assert reasons == {"one@a.example": "bounce", "two@a.example": "complaint"}
+
+
+def test_of_many_bad_rows_the_first_are_told_and_all_are_counted(knock: Knock) -> None:
+    done = knock().post(f"{PATH}/import", content=b"address\n" + b"x\n" * 1_500, headers={"Content-Type": "text/csv"}).json()
+    assert (done["rows"], done["rejected"], done["already"], len(done["problems"])) == (1_500, 1_500, 0, MAX_REJECTED)
 
 
 def test_what_is_exported_can_be_imported(knock: Knock) -> None:

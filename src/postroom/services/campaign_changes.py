@@ -58,8 +58,9 @@ class Changes:
     def retry_failed(self, home: Home) -> int:
         """Have everybody who failed tried again soon; how many. `Conflict`: it is neither paused nor completed."""
         self._service.stopped(home)
+        failed = self._counts(home).failed
         self._ask(Asked(Verb.RETRY_FAILED, home))
-        return self._counts(home).failed
+        return failed
 
     def settle(self, home: Home, decision: Decision) -> int:
         """Have what is unknown decided soon; how many. `Conflict`: it is being sent, or decided otherwise in this moment."""

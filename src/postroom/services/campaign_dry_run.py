@@ -36,7 +36,7 @@ MAX_SHOWN = 200_000
 NOT_COMPOSED = "not_composed"
 
 _BLOCK = 65_536
-_BYTES = 4_000_000  # of values held at once
+_CHARACTERS = 4_000_000  # of rows held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +88,22 @@ class DryRun:
         """Look at the first `rows`. `Invalid`: the upload is gone, or cannot be used at all."""
         deadline = self._clock.monotonic() + MAX_SECONDS
         composer = self._composing.load(campaign)
-        layout, records = self._records(campaign.source, rows + 1)
+        layout, records, complete = self._records(campaign.source, rows)
         key_of = key_maker(self._tenants.get(campaign.home.tenant).secret)
-        read = read_rows(records[:rows], layout, key_of, batches=1, values_bytes=_BYTES)
+        read = read_rows(records, layout, key_of, batches=1)
         on_list = self._suppression.suppressed(campaign.home.tenant, [message.key for message in read.messages])
         others, kept = _sorted_out(read.messages, on_list)
         others += read.rejects
         trial = _Trial()
         for message in kept:
             if self._clock.monotonic() > deadline:
-                others = [reject for reject in others if reject.line < message.line]
+                others, complete = [reject for reject in others if reject.line < message.line], False
                 break
             trial.take(composer, message, self._clock.now())
-        return _summed(trial, others, of=len(records))
+        return _summed(trial, others, complete=complete)
 
-    def _records(self, source: Import, limit: int) -> tuple[Layout, list[Record]]:
-        """The upload's first rows, at most `limit`."""
+    def _records(self, source: Import, limit: int) -> tuple[Layout, list[Record], bool]:
+        """The upload's first rows, at most `limit`, and whether these are all."""
         info = self._objects.info(source.upload_key, source.upload_version)
         if info is None:
             raise Invalid(f"The upload {source.filename} is gone: upload it again.")
@@ -113,7 +113,7 @@ class DryRun:
             with closing(self._objects.open(source.upload_key, info.version)) as stream:
                 blocks: Iterator[bytes] = iter(lambda: stream.read(_BLOCK), b"")
                 records = read_records(decode(blocks, layout.encoding), layout.delimiter)
-                return layout, list(islice(records, layout.skip, layout.skip + limit))
+                return layout, *_taken(islice(records, layout.skip, None), limit)
         except NotFound as error:
             raise Invalid(f"The upload {source.filename} is gone: upload it again.") from error
 
@@ -140,14 +140,12 @@ class _Trial:
         self.sample = self.sample or _sample(line, composed)
 
 
-def _summed(trial: _Trial, others: list[Reject], *, of: int) -> Rehearsal:
-    """`of` rows were at hand, one more than wanted where there are more."""
-    rows = trial.accepted + len(others)
+def _summed(trial: _Trial, others: list[Reject], *, complete: bool) -> Rehearsal:
     duplicate = sum(reject.reason == DUPLICATE for reject in others)
     suppressed = sum(reject.reason == SUPPRESSED for reject in others)
     return Rehearsal(
-        rows=rows,
-        complete=rows == of,
+        rows=trial.accepted + len(others),
+        complete=complete,
         accepted=trial.accepted,
         invalid=len(others) - duplicate - suppressed,
         duplicate=duplicate,
@@ -157,6 +155,18 @@ def _summed(trial: _Trial, others: list[Reject], *, of: int) -> Rehearsal:
         problems=sorted([*others, *trial.failed])[:MAX_PROBLEMS],
         sample=trial.sample,
     )
+
+
+def _taken(records: Iterator[Record], limit: int) -> tuple[list[Record], bool]:
+    """Some of them, and whether they are all. One row may be as long as a thousand others."""
+    taken: list[Record] = []
+    room = _CHARACTERS
+    for record in records:
+        room -= sum(map(len, record[1]))
+        if len(taken) == limit or (taken and room < 0):
+            return taken, False
+        taken.append(record)
+    return taken, True
 
 
 def _sorted_out(messages: list[NewMessage], on_list: set[Key]) -> tuple[list[Reject], list[NewMessage]]:

@@ -31,7 +31,7 @@ __all__ = ["CHANGE", "AttachedFile", "CampaignService", "Decision", "Draft", "Ve
 
 CHANGE = "change"
 """The workflow of changes to a whole campaign that workers carry out (services.campaign_changes)."""
-_PAGES = 5
+_LOOKED_AT = 1_000
 
 
 class Verb(StrEnum):
@@ -105,9 +105,9 @@ class CampaignService:
         self, tenant: str, *, states: Collection[CampaignState] = (), name: str = "", cursor: str | None = None, limit: int = 100
     ) -> CampaignPage:
         """Newest first; of these states (none named: all), with names that begin so, in any case. A page may be short, or empty,
-        before the end: it looks at a few thousand records at most."""
+        before the end: it looks at a thousand records or so."""
         found: list[Campaign] = []
-        for _ in range(_PAGES):
+        for _ in range(max(1, _LOOKED_AT // limit)):
             page = self._campaigns.list(tenant, cursor=cursor, limit=limit)
             cursor = page.cursor
             found = [each for each in page.campaigns if _asked_for(each, states, name)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -48,6 +49,12 @@ class Imported(NamedTuple):
     added: int
     already: int
     rejected: list[RejectedLine]
+    """As many as were to be kept."""
+
+    @property
+    def refused(self) -> int:
+        """How many were rejected, kept or not."""
+        return self.rows - self.added - self.already
 
 
 class SuppressionLists:
@@ -104,13 +111,13 @@ class Suppressions:
         for entry in self.entries():
             yield csv_line((entry.address, entry.reason.value, entry.note, _time(entry.added_at)))
 
-    def import_csv(self, file: BinaryIO, *, reason: Reason = Reason.MANUAL) -> Imported:
-        """Enter every row of a CSV file in UTF-8; `reason` is for rows that name none.
+    def import_csv(self, file: BinaryIO, *, reason: Reason = Reason.MANUAL, keep: int = sys.maxsize) -> Imported:
+        """Enter every row of a CSV file in UTF-8; `reason` is for rows that name none. Of the rejected `keep` are told.
 
         `Invalid`: it is no CSV from some line on; the rows before it have been entered.
         """
         secret = self._secret()
-        rows = added = 0
+        rows = added = refused = 0
         rejected: list[RejectedLine] = []
         records = _records(file)
         while chunk := list(islice(records, MAX_WRITES)):
@@ -119,10 +126,12 @@ class Suppressions:
                 try:
                     entries.append(self._read(record, reason, secret))
                 except Invalid as error:
-                    rejected.append(RejectedLine(line, record.get("address", ""), str(error)))
+                    refused += 1
+                    if refused <= keep:
+                        rejected.append(RejectedLine(line, record.get("address", ""), str(error)))
             rows += len(chunk)
             added += self._suppression.add_all(self._tenant, entries)
-        return Imported(rows, added, rows - added - len(rejected), rejected)
+        return Imported(rows, added, rows - added - refused, rejected)
 
     def _read(self, record: dict[str, str], reason: Reason, secret: bytes) -> Suppressed:
         word = record.get("reason", "").strip().lower()

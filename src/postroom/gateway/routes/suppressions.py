@@ -15,7 +15,7 @@ from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.refusals import WrongMedia
 from postroom.gateway.routes.campaign_messages import CSV, CsvAnswer, csv_answer
 from postroom.gateway.routing import Route
-from postroom.gateway.schemas.suppressions import Address, ImportedBody, NewSuppression, SuppressionBody
+from postroom.gateway.schemas.suppressions import MAX_REJECTED, Address, ImportedBody, NewSuppression, SuppressionBody
 from postroom.gateway.trail import Trails
 from postroom.ledger.suppression import Reason
 from postroom.services.suppression import SuppressionLists
@@ -101,9 +101,9 @@ def _add_files(router: APIRouter, lists: SuppressionLists) -> None:
             raise WrongMedia(f"the body must be text/csv, not {media or 'without a Content-Type'}")
         content = io.BytesIO(await request.body())
         suppressions = lists.of(who.tenant)
-        done = ImportedBody.of(await to_thread.run_sync(lambda: suppressions.import_csv(content, reason=reason)))
+        done = await to_thread.run_sync(lambda: suppressions.import_csv(content, reason=reason, keep=MAX_REJECTED))
         trail.changed("suppressions", "import", after={"added": done.added, "already": done.already})
-        return done
+        return ImportedBody.of(done)
 
     @router.get("/export.csv", operation_id="export_suppressions", response_class=CsvAnswer, responses=CSV)
     def export(who: Viewer) -> CsvAnswer:

@@ -67,5 +67,5 @@ class ImportedBody(BaseModel):
     @classmethod
     def of(cls, done: Imported) -> Self:
         """As it was done."""
-        problems = [RejectedRow(line=row.line, address=row.text[:500], reason=row.reason) for row in done.rejected[:MAX_REJECTED]]
-        return cls(rows=done.rows, added=done.added, already=done.already, rejected=len(done.rejected), problems=problems)
+        problems = [RejectedRow(line=row.line, address=row.text[:500], reason=row.reason) for row in done.rejected]
+        return cls(rows=done.rows, added=done.added, already=done.already, rejected=done.refused, problems=problems)
