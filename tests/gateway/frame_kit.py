@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Message
@@ -29,6 +29,9 @@ from tests.fakes.secrets import PlainSecrets
 from tests.gateway.kit import Believer
 
 EDITOR = {"Authorization": "Bearer editor acme"}
+
+
+ThingId = Annotated[str, Path(pattern="^[a-z0-9]{1,4}$", description="A thing's id; none is a word of the API.")]
 
 
 class NewThing(BaseModel):
@@ -91,7 +94,7 @@ def thing_routes(things: Things) -> APIRouter:
         return things.make("preview", body.name)
 
     @router.get("/{thing}", operation_id="get_thing", response_model=Thing, responses={304: {"description": "Not modified"}})
-    def get(thing: str, who: Viewer, if_none_match: IfNoneMatch = None) -> Response:
+    def get(thing: ThingId, who: Viewer, if_none_match: IfNoneMatch = None) -> Response:
         """One thing."""
         things.before()
         etag = etag_of(1)
@@ -100,7 +103,7 @@ def thing_routes(things: Things) -> APIRouter:
         return JSONResponse({"id": thing, "name": "a"}, headers={"ETag": etag})
 
     @router.put("/{thing}", operation_id="put_thing")
-    async def put(thing: str, body: NewThing, who: Editor, trail: Trails, if_match: IfMatch = None) -> Thing:
+    async def put(thing: ThingId, body: NewThing, who: Editor, trail: Trails, if_match: IfMatch = None) -> Thing:
         """Change a thing."""
         demand(if_match, etag_of(1))
         trail.changed("thing", thing, before={"name": "old"}, after={"name": body.name})

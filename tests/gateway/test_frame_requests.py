@@ -51,7 +51,7 @@ def log() -> Iterator[io.StringIO]:
 
 def test_a_request_leaves_one_line_that_says_who_and_what(log: io.StringIO) -> None:
     headers = {"Authorization": "Bearer editor acme ann", "X-Request-Id": "request-1"}
-    ask(door(Things()), "GET", "/v1/things/secret-id?token=secret", headers=headers)
+    ask(door(Things()), "GET", "/v1/things/key7?token=secret", headers=headers)
     (line,) = [line for line in log.getvalue().splitlines() if "gateway.access" in line]
     said = json.loads(line[line.index("{") :])
     assert said == {
@@ -65,6 +65,7 @@ def test_a_request_leaves_one_line_that_says_who_and_what(log: io.StringIO) -> N
         "request": "request-1",
     }
     assert "secret" not in line
+    assert "key7" not in line
 
 
 def test_lines_of_a_handler_in_its_thread_carry_the_request_id(log: io.StringIO) -> None:
