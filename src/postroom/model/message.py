@@ -50,6 +50,10 @@ NOT_SENT = frozenset({MessageState.FAILED, MessageState.BOUNCED, MessageState.UN
 """Ended, but not known to have reached the provider: what `send` reports with exit code 3."""
 
 
+ERASED = "erased"
+"""The address of a message whose recipient was erased: no address, and nobody's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Messages by state: the result of counting, never of adding one. Each message is counted in one state."""
@@ -110,6 +114,11 @@ class Recipient(NamedTuple):
     due: Instant | None = None
     """As recorded: when it is to be tried, or decided."""
 
+    @property
+    def erased(self) -> bool:
+        """Whether nobody knows any more whom it was for: it cannot be sent."""
+        return self.address == ERASED
+
 
 class Settlement(NamedTuple):
     """What becomes of one message: written by the holder of its batch's fence."""
@@ -152,3 +161,12 @@ class Message:
     code: int
     reply: str
     provider_id: str | None
+
+    @property
+    def is_work(self) -> bool:
+        """Whether it is still to be sent, or decided by a policy."""
+        return self.state in WAITING or (self.state is MessageState.UNKNOWN and self.due is not None)
+
+    def is_erased(self, values: str) -> bool:
+        """Whether nothing but `values` is told of its recipient."""
+        return (self.address, self.name, self.values, self.reply) == (ERASED, None, values, "")

@@ -18,7 +18,7 @@ from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.model.batch import BatchSnapshot, Group
 from postroom.model.campaign import Home
-from postroom.model.message import Counts, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.message import ERASED, Counts, Message, MessageState, NewMessage, Recipient, Settlement
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.aws._dynamo import Address, Record, Value
 
@@ -177,6 +177,11 @@ def settled(settlement: Settlement) -> dict[str, Value | None]:
         "provider_id": settlement.provider_id,
         "mark": hashlib.blake2b(json.dumps(outcome).encode(), digest_size=9).hexdigest(),
     }
+
+
+def erased(values: str) -> dict[str, Value | None]:
+    """What erasing makes of the item. `mark` stays: a repeated settlement is still known for what it is."""
+    return {"address": ERASED, "name": None, "values": values, "reply": None}
 
 
 def recipient(record: Record) -> Recipient:

@@ -14,10 +14,11 @@ from typing import Any
 from postroom.clock import Instant
 from postroom.errors import LeaseLost, NotFound, Unavailable
 from postroom.model.campaign import Home
-from postroom.model.message import MessageState, NewMessage, Settlement
+from postroom.model.message import Message, MessageState, NewMessage, Settlement
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._dynamo import Record, Table, Terms, encode_item
+from postroom.platform.ports.limits import check_at_rest
 
 _TRIES = 8
 _GONE = "there are no messages of campaign {}"
@@ -99,6 +100,28 @@ class MessageItems:
                 raise LeaseLost(f"batch {number} was opened by somebody else (fence {seen['fence']!r}, not {fence})")
             self._table.pause(attempt)
         raise Unavailable(f"others kept changing the message {settlement.key.hex()} of batch {number}")
+
+    def erase(self, home: Home, number: int, fence: int, message: Message, values: str, seen: Record) -> None:
+        """Forget whom the message as `seen` was for. `LeaseLost`; `Conflict`: it is work again."""
+        at = _ledger.message_at(home, number, message.key)
+        for attempt in range(_TRIES):
+            terms = Terms()
+            condition = f"{terms.equals('version', seen['version'])} AND {_not_above(terms, fence)}"
+            change = terms.assign(_ledger.erased(values) | {"fence": fence, "version": int(seen["version"]) + 1})
+            written = self._table.update(at, change, condition, terms)
+            if written.applied:
+                return
+            if written.item is None:
+                raise NotFound(_GONE.format(home.campaign))
+            seen = written.item
+            if int(seen.get("fence", 0)) > fence:
+                raise LeaseLost(f"batch {number} was opened by somebody else (fence {seen['fence']!r}, not {fence})")
+            stands = _ledger.message(number, seen)
+            if stands.is_erased(values):  # our own call, its answer lost
+                return
+            check_at_rest(stands)
+            self._table.pause(attempt)
+        raise Unavailable(f"others kept changing the message {message.key.hex()} of batch {number}")
 
     def stamp(self, home: Home, number: int, key: Key, fence: int) -> bool:
         """Shut older fences out of this message; False if a newer one did so to us."""

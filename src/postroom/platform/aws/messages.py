@@ -27,7 +27,7 @@ from postroom.platform.aws._batches import Batches
 from postroom.platform.aws._dynamo import Address, Record, Table, Terms, Value
 from postroom.platform.aws._ledger import Batch, Tally
 from postroom.platform.aws._messages import MessageItems
-from postroom.platform.ports.limits import check_page
+from postroom.platform.ports.limits import check_at_rest, check_page
 from postroom.platform.ports.messages import MessagePage
 
 _LOOK_AHEAD = 100  # batch records read at once while listing
@@ -181,6 +181,20 @@ class DynamoMessages:
 
     def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
         return self._batches.close(home, batch, fence)
+
+    def erase(self, home: Home, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
+        self._items.check(home, batch)
+        seen = self._batches.read(home, batch)
+        self._batches.check_fence(home, seen, fence)
+        record = self._table.get(_ledger.message_at(home, batch, key))
+        if record is None or (message := _ledger.message(batch, record)).is_erased(values):
+            return False
+        check_at_rest(message)
+        if seen.group is not None and key in seen.group.keys:
+            raise Conflict(f"message {key.hex()} of batch {batch} may be being sent: settle it first")
+        self._batches.touch(home, seen, fence, [key])
+        self._items.erase(home, batch, fence, message, values, record)
+        return True
 
     def get(self, home: Home, batch: int, key: Key) -> Message | None:
         self._items.batches(home)

@@ -15,11 +15,12 @@ from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, LeaseLost, NotFound
 from postroom.model.batch import GROUP_SIZE, BatchSnapshot, Group, OpenBatch
 from postroom.model.campaign import Home
-from postroom.model.message import Counts, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.message import ERASED, Counts, Message, MessageState, NewMessage, Recipient, Settlement
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.embedded import _ledger_sql as sql
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded._sqlite import Database
+from postroom.platform.ports.limits import check_at_rest
 from postroom.platform.ports.messages import MessagePage
 
 _STORE_SLICE = 500  # rows inserted before asking whether any of them was a duplicate
@@ -163,6 +164,18 @@ class SqliteMessages:
             _store_count(db, batch)
             return _snapshot(db.execute(sql.SNAPSHOTS, (batch - 1, 1)).fetchone())
 
+    def erase(self, home: Home, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
+        with self._home(home).write() as db:
+            _check_fence(db, home, batch, fence)
+            row = db.execute(sql.GET, (batch, key)).fetchone()
+            if row is None or (message := _message(row)).is_erased(values):
+                return False
+            check_at_rest(message)
+            if _in_group(db, batch, key):
+                raise Conflict(f"message {key.hex()} of batch {batch} may be being sent: settle it first")
+            _erase(db, message, values, now)
+        return True
+
     def get(self, home: Home, batch: int, key: Key) -> Message | None:
         with self._home(home).read() as db:
             _known(db, home)
@@ -220,6 +233,25 @@ def _check_fence(db: sqlite3.Connection, home: Home, batch: int, fence: int) -> 
         raise NotFound(f"campaign {home.campaign} has no batch {batch}")
     if row[0] != fence:
         raise LeaseLost(f"batch {batch} was opened by somebody else (fence {row[0]}, not {fence})")
+
+
+def _in_group(db: sqlite3.Connection, batch: int, key: Key) -> bool:
+    (keys,) = db.execute(sql.GROUP, (batch,)).fetchone()
+    return keys is not None and key in _split(keys)
+
+
+def _erase(db: sqlite3.Connection, message: Message, values: str, now: Instant) -> None:
+    """What is replaced is overwritten in the file as well, not only let go of."""
+    db.execute(sql.OVERWRITE)
+    place = (message.batch, message.key)
+    db.execute(sql.ERASE_MESSAGE, (ERASED, values, *place))
+    db.execute(sql.ERASE_OUTCOME, place)
+    name = message.key.hex()
+    for position, written in db.execute(sql.FEED_OF, (message.batch, name)).fetchall():
+        changes = [[*one[:6], "", *one[7:]] if one[0] == name else one for one in orjson.loads(written)]
+        db.execute(sql.REWRITE_FEED, (_json(changes), position))
+    stands = (name, message.state, message.attempt, now, message.due, message.code, "", message.provider_id)
+    db.execute(sql.APPEND_FEED, (now, message.batch, _json([stands])))
 
 
 def _insert(db: sqlite3.Connection, rows: Sequence[NewMessage]) -> Sequence[NewMessage]:

@@ -1,6 +1,6 @@
 """The ports' limits, checked once for both homes, before anything is touched.
 
-Each function raises `Invalid` (or `TooLarge`, which is one) with a sentence that names the rule.
+Each function raises `Invalid` (or `TooLarge`, which is one; or what it says) with a sentence that names the rule.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from postroom.errors import Invalid, TooLarge
+from postroom.errors import Conflict, Invalid, TooLarge
+from postroom.model.message import Message
 from postroom.platform.ports import objects, queues, tables
 
 MAX_PAGE = 1_000
@@ -25,6 +26,12 @@ def check_name(name: str, what: str) -> None:
     """The rule of queues, timers, workflows and executions."""
     if not _NAME.fullmatch(name):
         raise Invalid(f"{name!r} cannot name a {what}: 1 to {MAX_NAME} letters, digits, '-' and '_'.")
+
+
+def check_at_rest(message: Message) -> None:
+    """Only what is no work any more may be erased. `Conflict`."""
+    if message.is_work:
+        raise Conflict(f"message {message.key.hex()} of batch {message.batch} is {message.state.label}: settle it first")
 
 
 def check_page(limit: int, most: int = MAX_PAGE) -> None:

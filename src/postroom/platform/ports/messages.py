@@ -137,6 +137,13 @@ class Messages(Protocol):
         """Recount, store the snapshot and give the lease back. An open group stays open. `LeaseLost` as everywhere."""
         ...
 
+    def erase(self, home: Home, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
+        """Forget whom a message was for: its address becomes `ERASED`, name, reply and values give way to `values`; state and
+        counts stay, and the feed tells of no reply of it any more. Whether that changed anything: False for one that is erased
+        already, or not there. `Conflict`: it is work now or later, or stands in an open group: settle it first. `LeaseLost` as
+        everywhere."""
+        ...
+
     def get(self, home: Home, batch: int, key: Key) -> Message | None:
         """One message's record. State as stored: `sending` is not looked up."""
         ...

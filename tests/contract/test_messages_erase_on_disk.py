@@ -1,0 +1,38 @@
+"""What the embedded home leaves of an erased recipient: nothing in the feed, nothing in the bytes of its file."""
+
+from __future__ import annotations
+
+import pytest
+
+from postroom.platform.ports.messages import Messages
+from tests.contract.embedded_home import EmbeddedHome
+from tests.contract.messages_kit import CAMPAIGN, S, at, key, opened, outcome, record, stored
+
+pytestmark = pytest.mark.homes("embedded")
+
+
+def test_the_feed_tells_no_reply_of_it_any_more_and_that_it_changed(home: EmbeddedHome, messages: Messages) -> None:
+    stored(messages, 0)
+    fence = opened(messages)
+    record(messages, fence, [outcome(0, S.BOUNCED), outcome(1, S.BOUNCED)])
+    feed, shard = home.feed(), "acme/spring"
+    position = feed.read(shard, None).position
+    messages.erase(CAMPAIGN, 0, fence, key(1), at(9))
+    replies = {(change.key, change.state): change.reply for change in feed.read(shard, None).changes if change.state is S.BOUNCED}
+    assert replies == {(key(0), S.BOUNCED): "2.0.0 queued as 0", (key(1), S.BOUNCED): ""}
+    (told,) = feed.read(shard, position).changes
+    assert (told.key, told.state, told.attempt, told.reply) == (key(1), S.BOUNCED, 1, "")
+
+
+def test_nothing_of_it_stays_in_the_file(home: EmbeddedHome, messages: Messages) -> None:
+    stored(messages, 0)
+    fence = opened(messages)
+    record(messages, fence, [outcome(0, S.BOUNCED), outcome(1, S.BOUNCED)])
+    messages.erase(CAMPAIGN, 0, fence, key(1), at(9))
+    messages._ledgers.close()  # type: ignore[attr-defined]  # the last connection moves the log into the file
+    (path,) = (home.root / "ledgers").glob("*/*.db")
+    assert not path.with_name(path.name + "-wal").exists()
+    content = path.read_bytes()
+    assert b"r0@example.org" in content
+    for trace in (b"r1@example.org", b"queued as 1", "Nº 1".encode()):
+        assert trace not in content
