@@ -97,7 +97,6 @@ class _Block:
 class _Walk:
     skeleton: Skeleton
     elements: list[_Element] = field(default_factory=list)
-    css: list[str] = field(default_factory=list)
     open: list[tuple[str, int]] = field(default_factory=list)
     named: Counter[str] = field(default_factory=Counter)
     """Of those, how many have a name."""
@@ -110,24 +109,45 @@ class _Walk:
 def inline(source: str) -> Inlined:
     """The HTML template with its styles in its elements. `Invalid` as `lexer.take_apart` and `markup.check`."""
     skeleton = take_apart(cleaned(source), part=PART)
-    walk = _Walk(skeleton)
     try:
-        for piece in markup.pieces(skeleton, part=PART):
-            _read(walk, piece)
-        sheet = read_sheet("\n".join(walk.css))
+        sheet = _sheet(skeleton)
         if not sheet.rules:
             return Inlined(source, ())
-        certain = _certain(walk, sheet)
-        styles, left = _styles(walk, sheet, certain)
+        walk = _Walk(skeleton)
+        for piece in markup.pieces(skeleton, part=PART):
+            _read(walk, piece)
+        styles, left = _styles(walk, sheet, _certain(walk, sheet))
         text = _written(walk, styles)
     except Unreadable as problem:
         position = _first_style(skeleton) if problem.position is None else problem.position
         return Inlined(source, (Left(position, f"the style sheets stay as they are: {problem}"),))
+    if sheet.overruled and styles:
+        names = ", ".join(sheet.overruled[:5])
+        why = f"in @media, {names} without !important loses to the styles in the elements"
+        left = (*left, Left(_first_style(skeleton), why))
     return Inlined(skeleton.with_text(text).source(), left)
 
 
 def _first_style(skeleton: Skeleton) -> int:
     return max(0, skeleton.text.lower().find("<style"))
+
+
+def _sheet(skeleton: Skeleton) -> Sheet:
+    """What all `<style>` say together, but those for other media."""
+    css: list[str] = []
+    style: markup.Piece | None = None
+    for piece in markup.pieces(skeleton, part=PART):
+        if style and piece.kind is markup.Kind.TEXT and _is_shown(skeleton, style):
+            css.append(skeleton.text[piece.start : piece.end])
+            if any(skeleton.tags[int(number)].kind is TagKind.BLOCK for number in PLACE.findall(css[-1])):
+                raise Unreadable("conditions or loops stand in them", style.start)
+        style = piece if piece.kind is markup.Kind.START and piece.name == "style" else None
+    return read_sheet("\n".join(css))
+
+
+def _is_shown(skeleton: Skeleton, style: markup.Piece) -> bool:
+    values = {attribute.name: attribute.value.strip().lower() for attribute in markup.attributes(skeleton.text, style)}
+    return values.get("media", "") in ("", "all", "screen")
 
 
 # reading the markup
@@ -140,9 +160,7 @@ def _read(walk: _Walk, piece: markup.Piece) -> None:
         _start(walk, piece)
     elif piece.kind is markup.Kind.END:
         _end(walk, piece.name)
-    elif walk.open and walk.open[-1][0] == "style" and piece.kind is markup.Kind.TEXT:
-        _style(walk, piece)
-    else:
+    elif not (walk.open and walk.open[-1][0] == "style"):
         for place in PLACE.finditer(text, piece.start, piece.end):
             _tag(walk, walk.skeleton.tags[int(place[1])], place.start())
 
@@ -163,6 +181,8 @@ def _start(walk: _Walk, piece: markup.Piece) -> None:
             branches=TagKind.BLOCK in between,
         )
     )
+    if piece.name == "style" and walk.blocks:
+        raise Unreadable("conditions or loops stand around them", piece.start)
     if piece.name in _VERBATIM and markup.is_alone(walk.skeleton.text, piece):
         raise Unreadable(f"<{piece.name}/> ends nowhere for a browser", piece.start)
     if piece.name not in _VOID:
@@ -196,16 +216,6 @@ def _pop(walk: _Walk) -> None:
     walk.named[walk.open.pop()[0]] -= 1
     if walk.blocks:
         walk.blocks[-1].lowest = min(walk.blocks[-1].lowest, len(walk.open))
-
-
-def _style(walk: _Walk, piece: markup.Piece) -> None:
-    css = walk.skeleton.text[piece.start : piece.end]
-    media = next((a.value.strip().lower() for a in walk.elements[-1].attributes if a.name == "media"), "")
-    if media not in ("", "all", "screen"):
-        return
-    if walk.blocks or any(walk.skeleton.tags[int(number)].kind is TagKind.BLOCK for number in PLACE.findall(css)):
-        raise Unreadable("conditions or loops stand in or around them", piece.start)
-    walk.css.append(css)
 
 
 def _tag(walk: _Walk, tag: Tag, position: int) -> None:

@@ -61,18 +61,25 @@ class Sheet(NamedTuple):
     """A selector counts or follows siblings: which element it means may depend on conditions and loops."""
     attributes: frozenset[str]
     """Attributes that selectors ask about, in lower case."""
+    overruled: tuple[str, ...]
+    """Properties that `@media` sets without `!important`, and plain rules too."""
 
 
 def read_sheet(css: str) -> Sheet:
     """The rules in their order. `Unreadable`."""
     rules: list[Rule] = []
+    conditional: set[str] = set()
     for prelude, body in _blocks(_COMMENT.sub(lambda found: found[1] or " ", css)):
         if not prelude.startswith("@"):
             rules += _rules(prelude, body)
+        elif prelude.lower().startswith("@media"):
+            conditional |= {one.name for _, inner in _blocks(body) for one in _declarations(inner) if not one.important}
     selectors = [_analysable(rule.selector) for rule in rules]
     asked = frozenset(name.lower() for rule in rules for name in _ATTRIBUTE_NAME.findall(rule.selector))
     around = any(_NEIGHBOURS.search(_CONDITION.sub("", selector)) for selector in selectors)
-    return Sheet([rule for rule in rules if not _has_state(rule.selector)], around, asked | {"class", "id"})
+    plain = [rule for rule in rules if not _has_state(rule.selector)]
+    overruled = conditional & {declaration.name for rule in plain for declaration in rule.declarations}
+    return Sheet(plain, around, asked | {"class", "id"}, tuple(sorted(overruled)))
 
 
 def cascade(rules: Iterable[tuple[int, Rule]], own: str) -> str:
