@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from postroom.errors import Invalid
+from postroom.clock import SystemClock
+from postroom.errors import Invalid, Unavailable
+from postroom.gateway.app import create_app
+from postroom.gateway.frame import Frame
 from postroom.gateway.routes.messages import message_routes, template_test_routes
 from postroom.ledger.suppression import Reason
+from postroom.model.campaign import Home
 from postroom.model.shard import recipient_key
+from tests.fakes.secrets import PlainSecrets
 from tests.fakes.singles import HTML, Desk, desk
-from tests.gateway.kit import client_of, problem
+from tests.gateway.kit import Believer, client_of, problem
 
 BODY: dict[str, Any] = {
     "to": "Anna <anna@example.org>",
@@ -188,6 +194,41 @@ def test_a_template_is_tested_on_up_to_ten_people(made: Desk) -> None:
         assert client.get(f"{URL}/{results[0]['id']}").json()["from"] == "hello@shop.example"
         assert client.post("/v1/templates/welcome/test", json={"to": ["a@b.example"] * 11}).status_code == 422
         problem(client.post("/v1/templates/gone/test", json={"to": ["a@b.example"]}), 404)
+
+
+def _keyed_door(made: Desk) -> TestClient:
+    """With a place for idempotency keys."""
+    frame = Frame(authenticator=Believer(), clock=SystemClock(), tables=made.made.tables, secrets=PlainSecrets())
+    client = TestClient(create_app(frame, [message_routes(made.service)]), base_url="http://door.example")
+    client.headers["Authorization"] = "Bearer sender default"
+    return client
+
+
+def test_twenty_identical_calls_at_once_are_one_message(made: Desk) -> None:
+    with _keyed_door(made) as client, ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: client.post(URL, json=BODY, headers={"Idempotency-Key": "order-1"}), range(20)))
+    assert {(answer.status_code, answer.json()["id"]) for answer in answers} == {(202, answers[0].json()["id"])}
+    assert made.states() == ["pending"]
+
+
+def test_a_call_whose_answer_was_lost_makes_the_same_message_when_it_is_repeated(
+    made: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The messages were stored, and then the store failed: nobody knows how far it came."""
+    wake, keyed = made.streams.wake, {"Idempotency-Key": "order-1"}
+
+    def fails(_home: Home) -> None:
+        raise Unavailable("the disk is busy")
+
+    monkeypatch.setattr(made.streams, "wake", fails)
+    with _keyed_door(made) as client:
+        assert client.post(URL, json=[BODY, BODY], headers=keyed).status_code == 503
+        assert made.states() == ["pending", "pending"]
+        monkeypatch.setattr(made.streams, "wake", wake)
+        results = client.post(URL, json=[BODY, BODY], headers=keyed).json()["results"]
+        assert [result["status"] for result in results] == ["accepted", "accepted"]
+        assert client.post(URL, json=[BODY, BODY], headers=keyed).json()["results"] == results
+    assert made.states() == ["pending", "pending"]
 
 
 def test_the_document_describes_every_field(made: Desk) -> None:
