@@ -49,11 +49,23 @@ def _document(app: FastAPI, frame: Frame) -> Json:
     schemas: Json = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    _name_members(schemas)
     components["schemas"] = {"Problem": PROBLEM, **schemas}
     components["responses"] = RESPONSES
     components["headers"] = FIELDS
     components["securitySchemes"] = components.get("securitySchemes", {}) | security_schemes(frame)
     return document
+
+
+def _name_members(schema: Any) -> None:
+    """Pydantic says of `dict[Name, Value]` that members of such names have such values, and by that nothing of others, which it
+    refuses. JSON Schema's word for it is `propertyNames`."""
+    for each in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _name_members(each)
+    if isinstance(schema, dict) and isinstance(schema.get("patternProperties"), dict):
+        ((pattern, values),) = schema.pop("patternProperties").items()
+        schema["propertyNames"] = {"pattern": pattern}
+        schema["additionalProperties"] = values
 
 
 def _operations(document: Json) -> list[tuple[str, str, Json]]:

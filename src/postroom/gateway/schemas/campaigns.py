@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from postroom.gateway.schemas.scalars import NUMBER, WHOLE, Flag
 from postroom.model.campaign import Campaign, CampaignState, MissingPolicy, UnknownPolicy
 from postroom.model.ids import CAMPAIGN_ID_LENGTH
 from postroom.services.campaign_edits import KEEP, Edit
@@ -25,7 +26,7 @@ CampaignId = Annotated[
 ]
 _Variable = Annotated[str, Field(min_length=1, max_length=200)]
 _Name = Annotated[str, Field(min_length=1, max_length=200, description="For people.", examples=["Autumn news"])]
-_Rate = Annotated[float, Field(ge=0.1, le=1_000_000, description="Recipients a second, at most, over all workers.")]
+_Rate = Annotated[float, Field(ge=0.1, le=1_000_000, description="Recipients a second, at most, over all workers."), NUMBER]
 _Time = Annotated[str | None, Field(description="RFC 3339, UTC; or null.", examples=["2026-12-01T08:00:00.000Z"])]
 
 
@@ -47,8 +48,8 @@ class ScheduleBody(_Asked):
 class TrackingBody(_Asked):
     """What is found out of recipients, where the installation has a public URL."""
 
-    opens: bool = Field(True, description="Whether a pixel tells of opens.")
-    clicks: bool = Field(True, description="Whether links tell of clicks.")
+    opens: Flag = Field(True, description="Whether a pixel tells of opens.")
+    clicks: Flag = Field(True, description="Whether links tell of clicks.")
 
 
 class AttachmentOrder(_Asked):
@@ -85,7 +86,9 @@ class NewCampaign(_Asked):
 
     name: _Name
     template_id: str = Field(min_length=1, max_length=64, description="The template; its content is copied into the campaign.")
-    template_version: int | None = Field(None, ge=1, le=10_000_000, description="The newest when not given.")
+    template_version: Annotated[int, Field(ge=1, le=10_000_000), WHOLE] | None = Field(
+        None, description="The newest when not given."
+    )
     upload_id: str = Field(min_length=1, max_length=64, description="An upload of kind `recipients` that has arrived.")
     from_: str = Field(
         alias="from",
@@ -135,7 +138,7 @@ class NewCampaign(_Asked):
         description="Where events of this campaign are told.",
         examples=["https://example.com/hooks/postroom"],
     )
-    start: bool = Field(True, description="Send, or schedule, once it is imported; false: wait to be started.")
+    start: Flag = Field(True, description="Send, or schedule, once it is imported; false: wait to be started.")
 
     def order(self, *, template_version: int, created_by: str) -> Order:
         """As the service takes it."""

@@ -8,6 +8,7 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from postroom.gateway.schemas.scalars import NUMBER, WHOLE, Flag
 from postroom.ledger.providers import Change
 from postroom.model.finding import Finding, Level
 from postroom.model.provider import DEFAULT_PROVIDER, MAX_PASSWORD, MAX_URL, PROVIDER_NAME, Provider, Stream, Use
@@ -52,14 +53,14 @@ class ProviderSettings(BaseModel):
         description="The password of the URL's user, as it is. Stored encrypted and never shown. Left out of a change it stays, "
         "provided that the URL stays too.",
     )
-    per_second: float | None = Field(
-        default=None, ge=0.1, le=1_000_000, description="Recipients a second, at most, over all campaigns; null: no limit."
+    per_second: Annotated[float, Field(ge=0.1, le=1_000_000), NUMBER] | None = Field(
+        default=None, description="Recipients a second, at most, over all campaigns; null: no limit."
     )
-    per_day: int | None = Field(
-        default=None, ge=1, le=1_000_000_000, description="Recipients in any UTC day, at most; null: no limit."
+    per_day: Annotated[int, Field(ge=1, le=1_000_000_000), WHOLE] | None = Field(
+        default=None, description="Recipients in any UTC day, at most; null: no limit."
     )
-    connections: int | None = Field(
-        default=None, ge=1, le=1_000, description="At the same time, at most, in one worker; null: what the URL says, else 16."
+    connections: Annotated[int, Field(ge=1, le=1_000), WHOLE] | None = Field(
+        default=None, description="At the same time, at most, in one worker; null: what the URL says, else 16."
     )
     streams: list[Stream] = Field(
         default=_BOTH, min_length=1, max_length=2, description="Which mail it carries: campaigns (`bulk`), single messages."
@@ -79,7 +80,7 @@ class NewProvider(ProviderSettings):
     name: str = Field(
         pattern=PROVIDER_NAME, description=f"Lower-case letters, digits and `-`; not `{DEFAULT_PROVIDER}`. It stays for ever."
     )
-    shared: bool = Field(default=False, description="Whether every tenant may use it. Operators only.")
+    shared: Flag = Field(default=False, description="Whether every tenant may use it. Operators only.")
 
 
 class ProviderShown(BaseModel):

@@ -6,8 +6,10 @@ from typing import Annotated, Self
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonValue
 
 from postroom.delivery.templates import MAX_SOURCE
+from postroom.gateway.schemas.scalars import WHOLE, Flag
 from postroom.model.template import (
     MAX_NAME,
     MAX_NOTE,
@@ -34,6 +36,11 @@ _LINE = r"^[^\x00-\x1f\x7f]*$"
 _SOME = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 _MJML = "<mjml><mj-body><mj-section><mj-column><mj-text>Hello</mj-text></mj-column></mj-section></mj-body></mjml>"
 
+_HTML_OR_MJML: list[JsonValue] = [
+    {"required": ["html"], "properties": {"html": {"type": "string"}, "mjml": {"type": "null"}}},
+    {"required": ["mjml"], "properties": {"mjml": {"type": "string"}, "html": {"type": "null"}}},
+]
+
 TemplateId = Annotated[
     str, Path(pattern=r"^[a-z2-7]{16}$", max_length=16, description="The template's id.", examples=["aeqs6ksh3xegymb7"])
 ]
@@ -43,6 +50,7 @@ To = Annotated[int, Query(ge=1, le=MAX_VERSION, description="The later version."
 NamePrefix = Annotated[
     str, Query(max_length=MAX_NAME, pattern=_LINE, description="Only names that begin so, in any case.", examples=["News"])
 ]
+_Version = Annotated[int, Field(ge=1, le=MAX_VERSION), WHOLE]
 Archived = Annotated[bool, Query(description="Only what was put away, instead of only what was not.")]
 Name = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,200}$", max_length=200)]
 Value = Annotated[str, StringConstraints(pattern=_TEXT, max_length=100_000)]
@@ -59,7 +67,7 @@ class TemplateText(BaseModel):
     text: str | None = Field(
         None, max_length=MAX_SOURCE, pattern=_TEXT, description="Template of the text part; null or blank: derived from the HTML."
     )
-    inline_css: bool = Field(True, description="Move styles from `<style>` into the elements, where that is safe.")
+    inline_css: Flag = Field(True, description="Move styles from `<style>` into the elements, where that is safe.")
 
     @model_validator(mode="after")
     def _one_body(self) -> Self:
@@ -74,6 +82,7 @@ class TemplateWritten(TemplateText):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
+            "oneOf": _HTML_OR_MJML,
             "examples": [
                 {
                     "name": "Autumn news",
@@ -82,7 +91,7 @@ class TemplateWritten(TemplateText):
                     "note": "the first draft",
                 },
                 {"name": "Hello", "subject": "Hello", "mjml": _MJML},
-            ]
+            ],
         },
     )
 
@@ -99,7 +108,10 @@ class TemplateToValidate(TemplateText):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"subject": "Hi", "html": '<p>Hi {{ first_name }}</p><a href="#">Read on</a>'}]},
+        json_schema_extra={
+            "oneOf": _HTML_OR_MJML,
+            "examples": [{"subject": "Hi", "html": '<p>Hi {{ first_name }}</p><a href="#">Read on</a>'}],
+        },
     )
 
     name: str = Field("", max_length=MAX_NAME, pattern=_LINE, description="Not looked at.")
@@ -115,7 +127,7 @@ class Rollback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 1}]})
 
-    version: int = Field(ge=1, le=MAX_VERSION, description="A version of this template.")
+    version: _Version = Field(description="A version of this template.")
 
 
 class Row(BaseModel):
@@ -128,11 +140,11 @@ class Row(BaseModel):
     variables: dict[Name, Value] = Field(
         default_factory=dict, max_length=1_000, description="Values by name; `email` is the recipient's address."
     )
-    version: int | None = Field(None, ge=1, le=MAX_VERSION, description="Null: the newest.")
+    version: _Version | None = Field(None, description="Null: the newest.")
     upload_id: str | None = Field(
         None, pattern=ID_PATTERN, max_length=16, description="An uploaded recipients file.", examples=["4qhk2m7cxw3a5yzn"]
     )
-    row: int = Field(1, ge=1, le=1_000, description="Which of its rows, from 1.")
+    row: Annotated[int, Field(ge=1, le=1_000), WHOLE] = Field(1, description="Which of its rows, from 1.")
 
 
 class FindingBody(BaseModel):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from postroom.gateway.schemas.scalars import WHOLE
 from postroom.model.upload import CONTENT_TYPE_PATTERN, ID_PATTERN, MAX_BYTES, Inspection, Upload, UploadKind, UploadState
 from postroom.services.status import rfc3339
 from postroom.services.uploads import Announced, Announcement
@@ -53,7 +54,7 @@ class NewRecipients(_New):
     )
 
     kind: Literal[UploadKind.RECIPIENTS] = Field(description="What it is for.")
-    size: int = Field(ge=1, le=MAX_BYTES[UploadKind.RECIPIENTS], description=_SIZE)
+    size: Annotated[int, Field(ge=1, le=MAX_BYTES[UploadKind.RECIPIENTS]), WHOLE] = Field(description=_SIZE)
 
 
 class NewAsset(_New):
@@ -67,7 +68,7 @@ class NewAsset(_New):
     )
 
     kind: Literal[UploadKind.ASSET] = Field(description="What it is for.")
-    size: int = Field(ge=1, le=MAX_BYTES[UploadKind.ASSET], description=_SIZE)
+    size: Annotated[int, Field(ge=1, le=MAX_BYTES[UploadKind.ASSET]), WHOLE] = Field(description=_SIZE)
 
 
 NewUpload = Annotated[NewRecipients | NewAsset, Field(discriminator="kind")]
