@@ -40,7 +40,7 @@ class PlainComposer(Composer):
     def __init__(self, bad: Sequence[str] = ()) -> None:
         self.bad = frozenset(bad)
 
-    def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
+    def compose(self, batch: int, recipient: Recipient, now: Instant, *, person: Key | None = None) -> Composed:
         if recipient.address in self.bad:
             raise RowError(f"Row at line {recipient.line}: no value for first_name.")
         return Composed("news@example.com", recipient.address, b"Subject: x\r\n\r\nx\r\n")

@@ -1,7 +1,7 @@
 """Campaign records: each change is one conditional write on the version that was read.
 
 So two who change the same campaign at the same time have one winner; the other gets `Conflict` and reads again. In the same
-write a campaign that has not ended is entered in a list of the installation's: whoever looks after those need not ask every tenant.
+write a campaign that has not ended is entered in a list of the installation's: whoever looks after those asks no tenant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from postroom.errors import Conflict, Corrupt, NotFound
 from postroom.model import ids
 from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignState, Home
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
-
 
 _UNFINISHED = "#unfinished-campaigns"
 
