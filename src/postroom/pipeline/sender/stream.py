@@ -75,6 +75,9 @@ class StreamBatch(BatchRun):
             self._lease_end = 0.0  # nothing more is handed over; what was is waited for, so that the journal tells all
             await self._all_settled()
             raise
+        finally:
+            if self._releasing is not None:
+                self._releasing.cancel()  # a store that failed ends the batch: nobody is to follow those on the way
         await self._durably(self._finish, opened)
 
     async def _take(self, work: Sequence[Recipient]) -> list[Recipient]:
@@ -99,9 +102,8 @@ class StreamBatch(BatchRun):
         """Outcomes, and the next group; then it is on its way."""
         welcome: list[Recipient] = []
         await self._durably(self._open_rolling, opened, list(self._on_the_way.values()), group, welcome)
-        for recipient in group:
-            if recipient not in welcome:
-                self._composer.forget(recipient)
+        for recipient in set(group).difference(welcome):
+            self._composer.forget(recipient)
         if welcome:
             self._begun += len(welcome)
             self._on_the_way |= {recipient.key: recipient for recipient in welcome}
