@@ -39,6 +39,10 @@ TOKEN_NAME = "_recipient_token"  # noqa: S105
 UNSUBSCRIBE_MARK = "\x02"
 """Stands for what differs in a recipient's unsubscribe token."""
 
+_SHADOWED = frozenset(dir(dict)) | frozenset({"cycler", "debug", "dict", "joiner", "namespace"})
+"""What MiniJinja finds on the mapping of values, or among its globals, where a row has none: a column may be called `items`."""
+_ABSENT = "_no_"
+
 _UNKNOWN = frozenset({"UnknownFilter", "UnknownFunction", "UnknownTest", "UnknownMethod", "TooManyArguments", "OutOfFuel"})
 _NAME = re.compile(r"`([^`.\[]+)[^`]*` is undefined")
 
@@ -172,7 +176,8 @@ class Part:
             return f"{where}{_what(problem)}."
         if name[1] == "unsubscribe_url":
             return f"{where}unsubscribe_url exists only with POSTROOM_PUBLIC_URL."
-        return f"{where}'{name[1]}' is missing or empty; fill it in, or write {{{{ {name[1]}|default(\"…\") }}}}."
+        column = name[1].removeprefix(_ABSENT)
+        return f"{where}'{column}' is missing or empty; fill it in, or write {{{{ {column}|default(\"…\") }}}}."
 
 
 class _NoneFound(Exception):
@@ -214,6 +219,8 @@ def _assemble(skeleton: Skeleton, rules: PartRules, columns: frozenset[str]) -> 
             fragments.append(pending)
             pending = ""
 
+    for name in sorted(columns & _SHADOWED):  # every value is text
+        emit(f"{{% if {name} is not string %}}{{% set {name} = {_ABSENT}{name} %}}{{% endif %}}")
     for piece in skeleton.pieces():
         if isinstance(piece, str):
             if depth:
