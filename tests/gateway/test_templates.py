@@ -65,11 +65,8 @@ def test_a_template_is_written_read_and_saved_again(door: TestClient) -> None:
     versions = door.get(f"{one}/versions").json()["items"]
     assert [(v["version"], v["note"]) for v in versions] == [(2, "shorter"), (1, "")]
     assert door.get(f"{one}/versions/1").json()["compiled"] == NEW["html"]
-    assert [part["part"] for part in door.get(f"{one}/diff", params={"from": 1, "to": 2}).json()["parts"]] == [
-        "subject",
-        "body",
-        "text",
-    ][1:]
+    parts = door.get(f"{one}/diff", params={"from": 1, "to": 2}).json()["parts"]
+    assert [part["part"] for part in parts] == ["body", "text"]
     back = door.post(f"{one}/rollback", json={"version": 1}).json()
     assert (back["version"], back["html"]) == (3, NEW["html"])
 
