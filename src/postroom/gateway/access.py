@@ -42,6 +42,11 @@ def _within_scopes(request: Request) -> Principal:
     return principal
 
 
+OPERATOR = "operator"
+DEMANDS: dict[Callable[..., object], str] = {}
+"""Of each dependency below, what it demands: a role, or `OPERATOR`. For whoever explains the routes."""
+
+
 def _at_least(role: Role) -> Callable[..., Awaitable[Principal]]:
     async def check(request: Request, _scheme: Annotated[object, Depends(BEARER)]) -> Principal:
         principal = _within_scopes(request)
@@ -49,6 +54,7 @@ def _at_least(role: Role) -> Callable[..., Awaitable[Principal]]:
             raise Denied(f"this needs the role {role}; {principal.name} is {principal.role}")
         return principal
 
+    DEMANDS[check] = role.value
     return check
 
 
@@ -58,6 +64,8 @@ async def _operator(request: Request, _scheme: Annotated[object, Depends(BEARER)
         raise Denied("this needs an operator of the installation")
     return principal
 
+
+DEMANDS[_operator] = OPERATOR
 
 Viewer = Annotated[Principal, Depends(_at_least(Role.VIEWER))]
 Editor = Annotated[Principal, Depends(_at_least(Role.EDITOR))]

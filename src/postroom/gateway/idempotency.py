@@ -54,7 +54,7 @@ class Ask:
     address: str
     """Method and path."""
     digest: str
-    """Of caller, address, query and content."""
+    """Of caller, address, `If-Match`, query and content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,8 @@ def _document(app: FastAPI, frame: Frame) -> Json:
     for path, method, operation in _operations(document):
         _complete(operation, path, method)
     for route in app.routes:
-        if isinstance(route, Route) and route.keyed and route.include_in_schema:
-            _add_key(document["paths"][route.path_format]["post"])
+        if isinstance(route, Route) and route.include_in_schema:
+            _add_traits(document["paths"][route.path_format], route)
     components: Json = document.setdefault("components", {})
     schemas: Json = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -124,6 +124,16 @@ def _statuses(operation: Json, path: str, method: str) -> list[str]:
     if any(parameter["name"].lower() == "if-match" for parameter in parameters):
         statuses += ["412"]
     return sorted(set(statuses))
+
+
+def _add_traits(operations: Json, route: Route) -> None:
+    """What the route's declaration says and FastAPI does not."""
+    for method in route.methods or ():
+        operation = operations[method.lower()]
+        if route.demands is not None:
+            operation["x-role"] = route.demands
+        if route.keyed:
+            _add_key(operation)
 
 
 def _add_key(operation: Json) -> None:

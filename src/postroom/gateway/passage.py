@@ -158,7 +158,8 @@ class Passage:
         request = self._request
         address = f"{request.method} {request.scope['path']}"
         body = await request.body()
-        digest = digest_of(f"{principal.kind}:{principal.id}", address, request.scope["query_string"], body)
+        asked = f"{address}\n{request.headers.get('if-match', '')}"  # on another condition it is another call
+        digest = digest_of(f"{principal.kind}:{principal.id}", asked, request.scope["query_string"], body)
         return Ask(principal.tenant, key, address, digest)
 
     def _key(self) -> str | None:

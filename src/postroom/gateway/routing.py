@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
+from postroom.gateway.access import DEMANDS
 from postroom.gateway.audit import audited
 from postroom.gateway.bodies import StrictRequest
 from postroom.gateway.passage import Passage, Traits
@@ -45,6 +46,11 @@ class Route(APIRoute):
     def keyed(self) -> bool:
         """Whether it takes an `Idempotency-Key`."""
         return self._keyed
+
+    @property
+    def demands(self) -> str | None:
+        """The least role that may call it, or `operator`; None: anybody."""
+        return next((DEMANDS[each.call] for each in self.dependant.dependencies if each.call in DEMANDS), None)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """As ever, but a path without parameters is never taken for one with them (OpenAPI 3.1, "Path Templating Matching"), and
