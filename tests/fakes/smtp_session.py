@@ -108,6 +108,7 @@ class Session(asyncio.Protocol):
         self.sink.connections += 1
         self.number = self.sink.connections
         self.sink.open.add(self)
+        self.sink.most_at_once = max(self.sink.most_at_once, len(self.sink.open))
         if self.options.recv_buffer:
             transport.get_extra_info("socket").setsockopt(1, 8, self.options.recv_buffer)
         if 0 < self.options.max_connections < len(self.sink.open):

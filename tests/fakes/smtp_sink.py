@@ -42,6 +42,7 @@ class SmtpSink:
         self.violations: list[str] = []
         self.commands: list[str] = []
         self.connections = 0
+        self.most_at_once = 0
         self.reads = 0
         """Times that bytes came in: with pipelining, round trips."""
         self.open: set[Session] = set()

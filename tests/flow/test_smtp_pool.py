@@ -11,9 +11,10 @@ import pytest
 from postroom.errors import Conflict, Invalid
 from postroom.platform.mail.breaker import BreakerPolicy
 from postroom.platform.mail.port import Verdict
+from postroom.platform.mail.share import Share
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import SmtpConfig, Tls
-from tests.fakes.delivery import HASTY, RUNNERS, FakeDelivery, Runner, deliver, deliveries, until
+from tests.fakes.delivery import HASTY, RUNNERS, FakeDelivery, Runner, deliver, deliveries, send, until
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 
@@ -246,3 +247,46 @@ def test_no_failure_to_connect_is_lost_not_even_an_unforeseen_one(
     monkeypatch.setattr("postroom.platform.mail._pool.open_session", broken)
     assert _reason_of_waiting(SmtpConfig("127.0.0.1")) == "ZeroDivisionError: a mistake of ours"
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_mailers_to_one_relay_divide_its_connections_and_have_them_back() -> None:
+    """A large campaign gives up what a second one needs, and the relay never sees more than it allows, but for the newcomer's first."""
+    large, small = deliveries(600), deliveries(100)
+
+    async def go(sink: SmtpSink) -> None:
+        share = Share(4)
+        first, second = (SmtpMailer(to(sink, 4), share=share) for _ in range(2))
+        await first.start()
+        await second.start()
+        for item in large:
+            first.submit(item)
+        await until(lambda: first.health().connections == 4)
+        for item in small:
+            second.submit(item)
+        await until(lambda: second.health().connections == 2 and first.health().connections == 2)
+        await until(lambda: all(item.results for item in small))
+        await until(lambda: first.health().connections == 4 or all(item.results for item in large))
+        await until(lambda: all(item.results for item in large), 30)
+        await first.close(1)
+        await second.close(1)
+
+    with SmtpSink([Rule("dot", "late", seconds=0.01)]) as sink:
+        asyncio.run(go(sink))
+    accepted([*large, *small], sink)
+    assert sink.most_at_once <= 5
+
+
+def test_a_mailer_without_work_leaves_its_share_to_the_others() -> None:
+    items = deliveries(40)
+
+    async def go(sink: SmtpSink) -> None:
+        share = Share(4)
+        idle, busy = (SmtpMailer(to(sink, 4), share=share) for _ in range(2))
+        await idle.start()
+        await send(busy, items)
+        assert idle.health().connections == 0
+        await idle.close(1)
+
+    with SmtpSink([Rule("dot", "late", seconds=0.02)]) as sink:
+        asyncio.run(go(sink))
+    assert sink.connections == 4

@@ -13,6 +13,7 @@ from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.mail.port import Mailer
 from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.reach import relay
+from postroom.platform.mail.share import Share
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.ports.rates import Limit
 
@@ -24,19 +25,31 @@ _TEST_S = 20.0
 """For a relay that is tested while a caller waits: less than a call may take."""
 
 
-def way_out(providers: Providers, tenant: str, provider: str) -> WayOut:
+class Shares:
+    """The connections of one process to each of its relays."""
+
+    def __init__(self) -> None:
+        self._shares: dict[tuple[str, int], Share] = {}
+
+    def of(self, provider: str, connections: int) -> Share:
+        """What all mailers of the provider have in common; made anew where its number of connections was changed."""
+        return self._shares.setdefault((provider, connections), Share(connections))
+
+
+def way_out(providers: Providers, shares: Shares, tenant: str, provider: str) -> WayOut:
     """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
     given = ":" in provider
     means = ProviderMeans(provider, provider, Limit(), None, trusted=True) if given else providers.means(tenant, provider)
-    return WayOut(means.id, means.limit, partial(_mailer, means))
+    return WayOut(means.id, means.limit, partial(_mailer, means, shares))
 
 
-def _mailer(means: ProviderMeans) -> Mailer:
+def _mailer(means: ProviderMeans, shares: Shares) -> Mailer:
     """A new mailer for a provider."""
     if means.url == INBOX:
         raise Unsupported("the built-in inbox is not running in this process: start the campaign with `postroom send`")
     config = relay(means.url, trusted=means.trusted)
-    return SmtpMailer(replace(config, connections=means.connections or config.connections))
+    connections = means.connections or config.connections
+    return SmtpMailer(replace(config, connections=connections), share=shares.of(means.id, connections))
 
 
 def examined(means: ProviderMeans) -> list[Finding]:

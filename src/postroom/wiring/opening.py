@@ -60,7 +60,7 @@ from postroom.services.templates import TemplateService
 from postroom.services.upload_use import UploadUse
 from postroom.services.uploads import UploadService
 from postroom.settings import Settings
-from postroom.wiring.mail import DEFAULT_PROVIDER, INBOX, examined, way_out
+from postroom.wiring.mail import DEFAULT_PROVIDER, INBOX, Shares, examined, way_out
 from postroom.wiring.postroom import Postroom
 from postroom.wiring.stores import Stores, open_stores
 
@@ -185,7 +185,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
                 contents=contents,
                 singles=singles,
             ),
-            partial(way_out, providers),
+            partial(way_out, providers, Shares()),
             SenderOptions(workers=settings.workers, lease_ms=lease_ms, drain_s=settings.drain),
             single_provider=providers.for_single,
             clock=clock,

@@ -3,6 +3,7 @@
 Connections are opened as the line needs them: one at first, then as many again as have proven to work, up to a limit. Where the
 relay turns one away while others work, the limit is halved (not below what works) and grows again by one every ten seconds; no
 delivery fails because of it. Where none works, the breaker decides when to try one again, and deliveries wait in line.
+Other mailers of the process may send through the same relay: connections above this one's share are given up (share).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from postroom.platform.mail._session import is_stubborn, open_session
 from postroom.platform.mail._wire import Phase
 from postroom.platform.mail.breaker import Breaker
 from postroom.platform.mail.port import Delivery, Result, Stage, Verdict
+from postroom.platform.mail.share import Share
 from postroom.platform.mail.url import SmtpConfig
 
 MAX_MOVES = 5
@@ -36,9 +38,12 @@ _log = logging.getLogger(__name__)
 class Pool:
     """All of one mailer's connections. Lives on one event loop."""
 
-    def __init__(self, config: SmtpConfig, context: ssl.SSLContext | None, *, clock: Clock, breaker: Breaker) -> None:
+    def __init__(
+        self, config: SmtpConfig, context: ssl.SSLContext | None, *, share: Share, clock: Clock, breaker: Breaker
+    ) -> None:
         self._config = config
         self._context = context
+        self._share = share
         self._clock = clock
         self._breaker = breaker
         self._loop = asyncio.get_running_loop()
@@ -84,6 +89,16 @@ class Pool:
         return sum(connection.awaits_verdict for connection in self._working)
 
     @property
+    def demands(self) -> bool:
+        """See share.Member."""
+        return bool(self.line) or len(self._working) > len(self._idle)
+
+    @property
+    def held(self) -> int:
+        """See share.Member."""
+        return len(self._open.union(self._working)) + len(self._connecting)
+
+    @property
     def works(self) -> bool:
         """At least one connection carries mail."""
         return any(connection.fruitful for connection in self._working)
@@ -105,6 +120,7 @@ class Pool:
         if self._limit < self._config.connections and now >= self._grow_at:
             self._limit += 1
             self._grow_at = now + GROWTH_S
+        self._give_up()
         self._dispatch()
 
     async def close(self, grace_s: float) -> None:
@@ -196,7 +212,14 @@ class Pool:
         self._changed.set()
         self._schedule()
 
-    # Opening.
+    # Opening and giving up.
+
+    def _give_up(self) -> None:
+        """What is above the share, the idle first."""
+        surplus = len(self._working) - self._share.ceiling(self)
+        if surplus > 0:
+            for connection in sorted(self._working, key=lambda one: one not in self._idle)[:surplus]:
+                connection.retire()
 
     def _schedule(self) -> None:
         if not self._scheduled and not self._closing:
@@ -219,7 +242,8 @@ class Pool:
             return 0
         proven = self._proven
         leaving = sum(connection.phase is Phase.QUITTING for connection in self._open)
-        room = self._limit - working - leaving - connecting
+        room = min(self._limit, self._share.ceiling(self)) - working - leaving - connecting
+        room = min(room, self._share.room(self))
         wanted = min(room, len(self.line) - connecting, max(1, proven) - (working - proven) - connecting)
         return wanted if wanted > 0 and self._breaker.allows(self._clock.monotonic()) else 0
 

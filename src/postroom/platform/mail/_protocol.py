@@ -101,6 +101,7 @@ class Connection(Wire):
         self._streamed = -1
         self._paused = False
         self._served = 0
+        self._most = config.reuse
         self._last_line = b""
         self._last_result = Result(Verdict.ACCEPTED)
         self.fruitful = False
@@ -139,6 +140,12 @@ class Connection(Wire):
             awaited = self._expected[0].value if self._expected else "anything"
             patience = self._config.dot_s if Awaited.DOT in self._expected else self._config.command_s
             self.hang_up(f"{self._config.host} did not answer {awaited} within {patience:g} s")
+
+    def retire(self) -> None:
+        """Carry no further message: say goodbye after the one under way."""
+        self._most = 0
+        if self._phase is Phase.IDLE:
+            self.quit()
 
     def quit(self) -> None:
         """Say goodbye; only between messages."""
@@ -313,11 +320,11 @@ class Connection(Wire):
 
     def _next(self) -> None:
         """Begin a message if there is one."""
-        parcel = self._owner.draw(self._offers) if self._served < self._config.reuse else None
+        parcel = self._owner.draw(self._offers) if self._served < self._most else None
         if parcel is not None:
             self._phase = Phase.BUSY
             self._begin(parcel, b"", ())
-        elif self._served >= self._config.reuse:
+        elif self._served >= self._most:
             self.quit()
         else:
             self._phase = Phase.IDLE
@@ -344,7 +351,7 @@ class Connection(Wire):
 
     def _follow(self, line: bytes, awaited: Awaited) -> None:
         """Send `line`, and the next message's envelope with it where that is possible."""
-        parcel = self._owner.draw_behind(self._offers) if self._pipelines and self._served < self._config.reuse else None
+        parcel = self._owner.draw_behind(self._offers) if self._pipelines and self._served < self._most else None
         if parcel is not None:
             self._begin(parcel, line, (awaited,))
         else:
@@ -383,7 +390,7 @@ class Connection(Wire):
         if self._transport.is_closing():
             return  # the socket is gone already, which `connection_lost` will say: the dot would not leave
         behind = None
-        if self._pipelines and self._served < self._config.reuse:
+        if self._pipelines and self._served < self._most:
             behind = self._owner.draw_behind(self._offers)
         try:
             leaves = parcel.delivery.handing_over()

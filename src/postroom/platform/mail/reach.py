@@ -18,6 +18,9 @@ from postroom.errors import Invalid
 from postroom.platform.mail.url import SmtpConfig, parse_provider
 
 _NAT64 = IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+"""All of IPv6 that was ever given to anybody. `is_global` says yes to much else: site-local addresses, IPv4 in `::/96`, NAT64 of
+one's own."""
 
 
 def relay(url: str, *, trusted: bool) -> SmtpConfig:
@@ -57,6 +60,8 @@ def allowed(config: SmtpConfig, resolved: Sequence[tuple[Any, ...]]) -> list[str
 def is_public(address: str) -> bool:
     """Whether it is one of the Internet's, whichever way an IPv4 address is wrapped in it."""
     ip = ip_address(address)
+    if isinstance(ip, IPv6Address) and not (ip in _GLOBAL_UNICAST or ip in _NAT64 or ip.ipv4_mapped):
+        return False
     return all(one.is_global and not one.is_multicast for one in (ip, *_wrapped(ip)))
 
 

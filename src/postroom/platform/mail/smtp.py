@@ -4,6 +4,7 @@
     _pool      the line and the connections      _envelope  one message ready for the wire
     _protocol  one connection, one round trip    _session   connect, greet, STARTTLS, log in (_auth)
                a message (_wire: its socket)     breaker    when to try an unreachable relay again
+    share      connections between mailers
 
 One event loop, no thread, no task a message. What a killed process leaves behind is the sender's journal's business
 (`Delivery.handing_over`); nothing is kept here.
@@ -19,6 +20,7 @@ from postroom.platform.mail._pool import Pool
 from postroom.platform.mail._session import tls_context
 from postroom.platform.mail.breaker import Breaker, BreakerPolicy, BreakerState
 from postroom.platform.mail.port import Delivery, Health
+from postroom.platform.mail.share import Share
 from postroom.platform.mail.url import SmtpConfig
 
 _TICK_S = 0.25
@@ -27,8 +29,17 @@ _TICK_S = 0.25
 class SmtpMailer:
     """A `Mailer` for one relay. Everything happens on the event loop that `start` runs on."""
 
-    def __init__(self, config: SmtpConfig, *, clock: Clock | None = None, policy: BreakerPolicy | None = None) -> None:
+    def __init__(
+        self,
+        config: SmtpConfig,
+        *,
+        share: Share | None = None,
+        clock: Clock | None = None,
+        policy: BreakerPolicy | None = None,
+    ) -> None:
+        """`share`: what it has in common with other mailers to the same relay."""
         self._config = config
+        self._share = share or Share(config.connections)
         self._clock = clock or SystemClock()
         self._breaker = Breaker(policy)
         self._pool: Pool | None = None
@@ -64,7 +75,9 @@ class SmtpMailer:
         """Raises `Invalid` for a CA file that cannot be read, `Conflict` when it was started before."""
         if self._pool is not None:
             raise Conflict("a mailer starts once")
-        self._pool = Pool(self._config, tls_context(self._config), clock=self._clock, breaker=self._breaker)
+        context = tls_context(self._config)
+        self._pool = Pool(self._config, context, share=self._share, clock=self._clock, breaker=self._breaker)
+        self._share.join(self._pool)
         config = self._config
         shortest = min(config.idle_s, config.command_s, config.dot_s)
         self._tick(min(_TICK_S, shortest / 4))
@@ -77,6 +90,9 @@ class SmtpMailer:
 
     async def close(self, grace_s: float) -> None:
         if self._pool is not None:
-            await self._pool.close(grace_s)
+            try:
+                await self._pool.close(grace_s)
+            finally:
+                self._share.leave(self._pool)
         if self._ticker is not None:
             self._ticker.cancel()
