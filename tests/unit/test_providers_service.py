@@ -172,6 +172,11 @@ def test_a_tenant_tests_one_at_a_time_and_all_together_a_few(providers: Provider
         "::ffff:127.0.0.1",
         "64:ff9b::10.0.0.1",
         "2002:a00:1::1",
+        "fec0::1",
+        "::10.0.0.1",
+        "::ffff:0:10.0.0.1",
+        "64:ff9b:1::10.0.0.1",
+        "4000::1",
     ],
 )
 def test_what_is_not_on_the_public_internet(address: str) -> None:
