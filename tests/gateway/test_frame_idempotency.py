@@ -70,6 +70,13 @@ def test_of_a_large_body_the_bytes_count() -> None:
     assert not same(b"[" + large + b"]", b"[ " + large + b"]")
 
 
+def test_content_nested_too_deep_is_the_callers_mistake(tables: SqliteTables, clock: ManualClock) -> None:
+    """It can be read, and not be written again."""
+    app = door(Things(), clock, tables=tables)
+    fields = {**KEYED, "Content-Type": "application/json"}
+    assert ask(app, "POST", "/v1/things", headers=fields, body=b"[" * 1_000 + b"]" * 1_000).status == 422
+
+
 def test_parts_of_a_call_do_not_run_into_each_other() -> None:
     assert digest_of("user:u", "POST /x", b"a", b"b") != digest_of("user:u", "POST /xa", b"", b"b")
 

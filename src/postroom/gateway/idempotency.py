@@ -168,7 +168,7 @@ def digest_of(caller: str, address: str, query: bytes, body: bytes) -> str:
     """Of a call. JSON counts by what it says: neither spaces nor the order of members make another content. Of a large body the
     bytes count: taking it apart and together again would hold up everybody else."""
     if len(body) <= MOST_CANONICAL:
-        with suppress(orjson.JSONDecodeError):  # of any other content the bytes count
+        with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):  # of any other content the bytes count, and if too deep
             body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     parts = (caller.encode(), address.encode(), query, body)
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
