@@ -105,7 +105,7 @@ def test_a_form_on_another_site_is_refused(issuer: Issuer, browser: Browser) -> 
     enter(issuer)
     fields = hidden(browser.get("/oauth2/sign-in"), "/oauth2/sign-in") | {"email": EMAIL, "password": PASSWORD}
     send = browser.client.post
-    for origin in ("https://evil.example", "null"):
+    for origin in ("https://evil.example", "null", "http://["):
         assert send("/oauth2/sign-in", data=fields, headers={"Origin": origin}).status_code == 403
     assert send("/oauth2/sign-in", data=fields, headers={"Origin": URL}).status_code == 303
 

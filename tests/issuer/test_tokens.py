@@ -266,7 +266,8 @@ def test_the_wrong_algorithm_or_key_is_no_token_of_ours(issuer: Issuer, browser:
     confused = [f"{body}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}" for mac in macs]
     foreign = jwt.encode(header, claims, ECKey.generate_key("P-256"), algorithms=["ES256"])
     tampered = f"{coded(header)}.{coded(claims | {'sub': 'somebody-else'})}.{good['access_token'].split('.')[2]}"
-    for token in (unsigned, *confused, foreign, tampered, good["id_token"], good["refresh_token"], "", "a.b.c", "é"):
+    odd = f"{coded(header | {'crit': 5})}.{coded(claims)}.{good['access_token'].split('.')[2]}"
+    for token in (unsigned, *confused, foreign, tampered, odd, good["id_token"], good["refresh_token"], "", "a.b.c", "é"):
         refused = browser.client.get("/oauth2/userinfo", headers={"Authorization": b"Bearer " + token.encode()})
         assert refused.status_code == 401, token
         assert "invalid_token" in refused.headers["www-authenticate"] or not token

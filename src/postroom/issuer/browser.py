@@ -88,8 +88,16 @@ def browser_of(request: Request, clock: Clock, *, url: str) -> Browser:
 def _check_origin(request: Request, url: str) -> None:
     """Browsers name the site that a form was on. A proxy may have replaced `Host`, so the issuer's own is fine too."""
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc not in {urlsplit(url).netloc, request.headers.get("host")}:
+    if origin is not None and _site(origin) not in {urlsplit(url).netloc, request.headers.get("host")}:
         raise PageRefused("The form came from another site. Nothing was done.", status=403)
+
+
+def _site(origin: str) -> str:
+    """Its host and port; empty for what is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _named(name: str, secure: bool) -> str:

@@ -69,7 +69,7 @@ class Tokens:
     def _read(self, token: str, kind: str) -> dict[str, Any]:
         try:
             read = jwt.decode(token, self._keys.verifying(), algorithms=[ALGORITHM])
-        except (JoseError, ValueError) as error:
+        except (JoseError, ValueError, TypeError) as error:  # the last: a header of other types than the RFC's
             raise Unauthenticated("not a token of this issuer") from error
         if read.header.get("typ") != kind or read.claims.get("iss") != self._url or not isinstance(read.claims.get("exp"), int):
             raise Unauthenticated("not a token of this issuer, or another kind")
