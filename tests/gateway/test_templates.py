@@ -127,6 +127,7 @@ def test_a_preview_is_for_values_or_a_row_of_an_upload(door: TestClient) -> None
     mixed = {"upload_id": "aaaaaaaaaaaaaaaa", "variables": {"first_name": "Me"}}
     assert door.post(preview, json=mixed).json()["subject"] == "Hi Me"
     problem(door.post(preview, json={"upload_id": "bbbbbbbbbbbbbbbb"}), 404)
+    assert "editors" in problem(door.post(preview, json={"upload_id": "aaaaaaaaaaaaaaaa"}, headers=as_("viewer")), 403)
     problem(door.post(preview, json={"version": 9}), 404)
     assert "email" in problem(door.post(preview, json={"variables": {"email": "nobody"}}), 422)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter, Response
 
-from postroom.errors import Unsupported
+from postroom.errors import Denied, Unsupported
 from postroom.gateway.access import Editor, Viewer
 from postroom.gateway.bodies import accepts
 from postroom.gateway.etags import IfMatch, IfNoneMatch, demand, etag_of, matches, not_modified
@@ -41,6 +41,7 @@ from postroom.gateway.schemas.templates import (
 )
 from postroom.gateway.steps import Once
 from postroom.gateway.trail import Trail, Trails, reads
+from postroom.model.access import Role
 from postroom.model.template import Template
 from postroom.services.template_checking import TemplateRefused
 from postroom.services.templates import TemplateService
@@ -178,12 +179,16 @@ def _add_looks(router: APIRouter, service: TemplateService, rows: Rows | None) -
     @router.post("/{template_id}/preview", operation_id="preview_template")
     @reads
     def preview(template_id: TemplateId, body: Row, who: Viewer) -> PreviewBody:
-        """Render a template for one row, as it would be sent."""
+        """Render a template for one row, as it would be sent. A row of an upload is for editors."""
         _, checked = service.version(who.tenant, template_id, body.version)
         row: Mapping[str, str] = {}
         if body.upload_id is not None:
             if rows is None:
                 raise Unsupported("uploads are not to be had here: give the values as variables")
+            if not who.role.includes(Role.EDITOR):  # as where uploads show their rows
+                raise Denied(
+                    f"rows of uploads are personal data, for editors; {who.name} is {who.role}: give the values yourself"
+                )
             row = rows(who.tenant, body.upload_id, body.row)
         return PreviewBody.of(service.preview(who.tenant, checked, body.variables, row))
 
