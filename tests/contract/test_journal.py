@@ -135,6 +135,23 @@ def test_a_sealed_page_is_the_whole_truth_while_its_owner_lives_on(journals: Fil
     journal.close()
 
 
+def test_of_a_message_that_was_handed_over_again_the_earlier_answer_proves_nothing(journals: FileJournals) -> None:
+    """A page is open as long as somebody is on the way: long enough for a deferred message to come again."""
+    later = SENT._replace(state=MessageState.DEFERRED, due=Instant(50), code=451)
+    journal = journals.begin("campaign")
+    page = journal.page(3, 7)
+    page.handing(B)
+    page.answered(later)
+    page.handing(A)
+    page.answered(later._replace(key=A))
+    page.handing(B)
+    page.handing(A)
+    page.answered(SENT._replace(key=A, attempt=2))
+    page.seal()
+    assert journals.read("campaign", journal.owner, 3, 7) == Handed(frozenset({B}), {A: SENT._replace(key=A, attempt=2)})
+    journal.close()
+
+
 @pytest.mark.parametrize("cut", range(2, 40, 3))
 def test_a_torn_line_is_not_taken_for_an_answer(journals: FileJournals, tmp_path: Path, cut: int) -> None:
     journal = journals.begin("campaign")

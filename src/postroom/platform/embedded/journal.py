@@ -158,16 +158,20 @@ def _same_boot(folder: Path) -> bool:
 
 
 def _handed(lines: list[bytes]) -> Handed:
-    handed: set[Key] = set()
+    """The last line of a key counts: a page that is open for long sees a deferred message handed over again."""
+    in_flight: set[Key] = set()
     answered: dict[Key, Settlement] = {}
     for line in lines:
         if line[:1] == HANDED and len(line) == 25:
-            handed.add(Key(bytes.fromhex(line[1:].decode())))
+            key = Key(bytes.fromhex(line[1:].decode()))
+            in_flight.add(key)
+            answered.pop(key, None)
         elif line[:1] == ANSWERED:
             with suppress(orjson.JSONDecodeError):  # torn by a full disk: then its answer is not known
                 settlement = _settlement(orjson.loads(line[1:]))
+                in_flight.discard(settlement.key)
                 answered[settlement.key] = settlement
-    return Handed(frozenset(handed - answered.keys()), answered)
+    return Handed(frozenset(in_flight), answered)
 
 
 def _settlement(fields: list[Any]) -> Settlement:

@@ -6,6 +6,7 @@ for its owner's page:
 - the owner may still be alive (stopped, or only slow) and hand over more: `ALIVE`, the page is not finished;
 - the owner is dead, or has sealed the page: `Handed`, the exact truth: a key in neither part was never handed over;
 - the page is lost (power cut, another machine): `LOST`, the whole group is in doubt.
+A page may tell of a message more than once, where it was refused for now and came again: what it says last is true.
 """
 
 from __future__ import annotations
