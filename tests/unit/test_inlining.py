@@ -264,6 +264,23 @@ def test_a_template_whose_elements_cannot_be_told_apart_stays_as_it_is_and_says_
     assert says in why(source)
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('<p style="a:b" style="c:d;;x">x</p>', '<p style="color: red; a:b" style="c:d;;x">x</p>'),
+        ('<p style="a:b" STYLE="}">x</p>', '<p style="color: red; a:b" STYLE="}">x</p>'),
+        ('<p data-postroom-n="x">x</p>', '<p style="color: red" data-postroom-n="x">x</p>'),
+        ("<p style>x</p>", '<p style="color: red">x</p>'),
+        ("<p style=''>x</p>", '<p style="color: red">x</p>'),
+        ("<p/>x", '<p style="color: red"/>x'),
+        ("<p\nclass=a>x", '<p style="color: red"\nclass=a>x'),
+        ("<P>x</P>", '<P style="color: red">x</P>'),
+    ],
+)
+def test_whatever_a_start_tag_looks_like(body: str, expected: str) -> None:
+    assert body_of("p{color:red}", body) == expected
+
+
 def test_nothing_is_fetched_and_no_sheet_is_read_from_disk(tmp_path: Path) -> None:
     (tmp_path / "a.css").write_text("p{color:red}")
     source = page("i{color:red}", f'<link rel="stylesheet" href="file://{tmp_path}/a.css"><p>x</p><i>y</i>')

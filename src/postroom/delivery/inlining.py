@@ -12,47 +12,29 @@ apart at all, everything stays as it is. Either way the sheet still holds, and `
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import NamedTuple
 
 from css_inline import CSSInliner, InlineError
 
 from postroom.delivery import markup
-from postroom.delivery.growth import is_capture
-from postroom.delivery.lexer import PLACE, Skeleton, Tag, TagKind, cleaned, take_apart
+from postroom.delivery.elements import Elements, read_elements
+from postroom.delivery.lexer import PLACE, Skeleton, TagKind, cleaned, take_apart
 from postroom.delivery.stylesheet import Sheet, Unreadable, cascade, read_sheet
 from postroom.delivery.templates import MAX_SOURCE
 from postroom.delivery.tracking import PART
 from postroom.errors import Invalid
 
-MAX_DEPTH = 300
-"""Elements in elements: the parser recurses, and overflows the stack of the process somewhere above ten thousand."""
-MAX_UNCLOSED = 50
-"""Elements such as `<b>` that are never closed: the parser opens each again in every paragraph that follows."""
 MAX_REOPENED = 200_000
 """Of these, times all elements."""
 MAX_WORK = 1_000_000_000
 """Rules squared times elements: two seconds where every rule matches every element. 1,000 rules and 1,000 elements."""
 
 _NUMBER = "data-postroom-n"
-_VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"})
+_OUR_PROPERTY = re.compile(r"--r(\d+):")
 _HEAD = frozenset({"head", "title", "meta", "link", "base", "style", "script"})
-_VERBATIM = frozenset({"script", "style", "textarea", "title"})
 _FETCHED = frozenset({"link", "base"})
-_ENDED_BY_THE_NEXT = {
-    "li": frozenset({"li"}),
-    "td": frozenset({"td", "th"}),
-    "th": frozenset({"td", "th"}),
-    "tr": frozenset({"td", "th", "tr"}),
-    "dt": frozenset({"dt", "dd"}),
-    "dd": frozenset({"dt", "dd"}),
-    "p": frozenset({"p"}),
-}
-"""Their end tags may be left away (HTML §13.1.2.4)."""
 
 
 class Left(NamedTuple):
@@ -69,43 +51,6 @@ class Inlined(NamedTuple):
     left: tuple[Left, ...]
 
 
-@dataclass(slots=True)
-class _Element:
-    """A start tag."""
-
-    piece: markup.Piece
-    attributes: list[markup.Attribute]
-    outer: int | None
-    """The element it stands in."""
-    captured: bool
-    """Inside a macro or the like: it may come out somewhere else."""
-    loose: bool
-    """What a template tag puts out stands in it outside of any attribute: it may be one."""
-    branches: bool
-    """Conditions or loops stand in it around attributes."""
-
-
-@dataclass(slots=True)
-class _Block:
-    tag: Tag
-    depth: int
-    """Of elements, where it began."""
-    lowest: int
-
-
-@dataclass(slots=True)
-class _Walk:
-    skeleton: Skeleton
-    elements: list[_Element] = field(default_factory=list)
-    open: list[tuple[str, int]] = field(default_factory=list)
-    named: Counter[str] = field(default_factory=Counter)
-    """Of those, how many have a name."""
-    blocks: list[_Block] = field(default_factory=list)
-    moves: bool = False
-    """A condition, a loop or unescaped output: which elements come out is not certain."""
-    unclosed: int = 0
-
-
 def inline(source: str) -> Inlined:
     """The HTML template with its styles in its elements. `Invalid` as `lexer.take_apart` and `markup.check`."""
     skeleton = take_apart(cleaned(source), part=PART)
@@ -113,11 +58,9 @@ def inline(source: str) -> Inlined:
         sheet = _sheet(skeleton)
         if not sheet.rules:
             return Inlined(source, ())
-        walk = _Walk(skeleton)
-        for piece in markup.pieces(skeleton, part=PART):
-            _read(walk, piece)
-        styles, left = _styles(walk, sheet, _certain(walk, sheet))
-        text = _written(walk, styles)
+        elements = read_elements(skeleton)
+        styles, left = _styles(elements, sheet, _certain(elements, sheet))
+        text = _written(elements, styles)
     except Unreadable as problem:
         position = _first_style(skeleton) if problem.position is None else problem.position
         return Inlined(source, (Left(position, f"the style sheets stay as they are: {problem}"),))
@@ -150,111 +93,13 @@ def _is_shown(skeleton: Skeleton, style: markup.Piece) -> bool:
     return values.get("media", "") in ("", "all", "screen")
 
 
-# reading the markup
-
-
-def _read(walk: _Walk, piece: markup.Piece) -> None:
-    text = walk.skeleton.text
-    if piece.kind is markup.Kind.START:
-        _balanced(walk, piece)
-        _start(walk, piece)
-    elif piece.kind is markup.Kind.END:
-        _end(walk, piece.name)
-    elif not (walk.open and walk.open[-1][0] == "style"):
-        for place in PLACE.finditer(text, piece.start, piece.end):
-            _tag(walk, walk.skeleton.tags[int(place[1])], place.start())
-
-
-def _start(walk: _Walk, piece: markup.Piece) -> None:
-    ended = _ENDED_BY_THE_NEXT.get(piece.name, frozenset())
-    while walk.open and walk.open[-1][0] in ended:
-        _pop(walk)
-    found = markup.attributes(walk.skeleton.text, piece)
-    between = {tag.kind for tag in _between(walk, piece, found)}
-    walk.elements.append(
-        _Element(
-            piece,
-            found,
-            outer=walk.open[-1][1] if walk.open else None,
-            captured=any(is_capture(block.tag) for block in walk.blocks),
-            loose=TagKind.OUTPUT in between,
-            branches=TagKind.BLOCK in between,
-        )
-    )
-    if piece.name == "style" and walk.blocks:
-        raise Unreadable("conditions or loops stand around them", piece.start)
-    if piece.name in _VERBATIM and markup.is_alone(walk.skeleton.text, piece):
-        raise Unreadable(f"<{piece.name}/> ends nowhere for a browser", piece.start)
-    if piece.name not in _VOID:
-        walk.open.append((piece.name, len(walk.elements) - 1))
-        walk.named[piece.name] += 1
-        if len(walk.open) > MAX_DEPTH:
-            raise Unreadable(f"elements are nested more than {MAX_DEPTH} deep", piece.start)
-
-
-def _between(walk: _Walk, piece: markup.Piece, attributes: list[markup.Attribute]) -> Iterator[Tag]:
-    """The template tags of a start tag that stand outside of its attributes' values."""
-    for place in PLACE.finditer(walk.skeleton.text, piece.start, piece.end):
-        found = bisect_right(attributes, place.start(), key=attrgetter("start")) - 1
-        if found < 0 or place.start() >= attributes[found].end:
-            yield walk.skeleton.tags[int(place[1])]
-
-
-def _end(walk: _Walk, name: str) -> None:
-    """Close the element and what is still open in it; an end without a beginning is ignored, as browsers do."""
-    if not walk.named[name]:
-        return
-    while walk.open[-1][0] != name:
-        walk.unclosed += walk.open[-1][0] not in _ENDED_BY_THE_NEXT
-        _pop(walk)
-    if walk.unclosed > MAX_UNCLOSED:
-        raise Unreadable(f"more than {MAX_UNCLOSED} elements are never closed")
-    _pop(walk)
-
-
-def _pop(walk: _Walk) -> None:
-    walk.named[walk.open.pop()[0]] -= 1
-    if walk.blocks:
-        walk.blocks[-1].lowest = min(walk.blocks[-1].lowest, len(walk.open))
-
-
-def _tag(walk: _Walk, tag: Tag, position: int) -> None:
-    """A template tag between elements: what stands in a block must open and close its own elements."""
-    if tag.kind is TagKind.OUTPUT:
-        walk.moves = walk.moves or "safe" in tag.body or "(" in tag.body
-    elif tag.word.startswith("end") or tag.word in ("else", "elif"):
-        block = walk.blocks[-1] if walk.blocks else None
-        if block is None or len(walk.open) != block.depth or block.lowest < block.depth:
-            raise Unreadable(f"an element is opened or closed on one side of {tag.source} only", position)
-        if tag.word.startswith("end"):
-            walk.blocks.pop()
-    elif tag.word in ("if", "for", "with", "autoescape") or is_capture(tag):
-        walk.moves = True
-        walk.blocks.append(_Block(tag, len(walk.open), len(walk.open)))
-
-
-def _balanced(walk: _Walk, piece: markup.Piece) -> None:
-    """Blocks inside a start tag must end there."""
-    numbers = PLACE.findall(walk.skeleton.text, piece.start, piece.end)
-    depth = 0
-    for tag in (walk.skeleton.tags[int(number)] for number in numbers):
-        if tag.kind is TagKind.BLOCK and (tag.word in ("if", "for", "with", "autoescape") or is_capture(tag)):
-            depth += 1
-        elif tag.word.startswith("end"):
-            depth -= 1
-        if depth < 0:
-            break
-    if depth:
-        raise Unreadable(f"a condition or loop begins or ends in the middle of the tag <{piece.name}>", piece.start)
-
-
 # which rules match which elements
 
 
-def _certain(walk: _Walk, sheet: Sheet) -> list[bool]:
+def _certain(elements: Elements, sheet: Sheet) -> list[bool]:
     """Of each element, whether the copy shows everything that a selector can ask about."""
     certain: list[bool] = []
-    for element in walk.elements:
+    for element in elements.all:
         asked = any(
             element.branches or "\x00" in attribute.value
             for attribute in element.attributes
@@ -262,23 +107,23 @@ def _certain(walk: _Walk, sheet: Sheet) -> list[bool]:
         )
         outer = element.outer is None or certain[element.outer]
         certain.append(outer and not (element.captured or element.loose or asked))
-    if sheet.looks_around and (walk.moves or not all(certain)):
+    if sheet.looks_around and (elements.moves or not all(certain)):
         raise Unreadable("selectors such as :first-child, :nth-child, + or ~ depend on what conditions and loops put out")
     return certain
 
 
-def _styles(walk: _Walk, sheet: Sheet, certain: list[bool]) -> tuple[dict[int, str], tuple[Left, ...]]:
+def _styles(elements: Elements, sheet: Sheet, certain: list[bool]) -> tuple[dict[int, str], tuple[Left, ...]]:
     """Of each element that gets any, the styles."""
     styles: dict[int, str] = {}
     unsure: list[int] = []
-    size = len(walk.skeleton.text)
-    for number, matched in _matches(walk, sheet):
-        element = walk.elements[number]
+    size = len(elements.skeleton.text)
+    for number, matched in _matches(elements, sheet):
+        element = elements.all[number]
         rules = [(at, sheet.rules[at]) for at in matched]
         if element.piece.name in _HEAD or not rules:
             continue
         if certain[number] and not any(rule.personal for _, rule in rules):
-            own = _style_of(element)
+            own = element.style
             styles[number] = cascade(rules, markup.unescaped(own.value) if own else "")
             size += len(styles[number])
             if size > MAX_SOURCE:
@@ -287,21 +132,21 @@ def _styles(walk: _Walk, sheet: Sheet, certain: list[bool]) -> tuple[dict[int, s
             unsure.append(number)
     if not unsure:
         return styles, ()
-    first = walk.elements[min(unsure)].piece
+    first = elements.all[min(unsure)].piece
     why = f"the styles of <{first.name}> depend on template tags" + (
         f", and those of {len(unsure) - 1} more elements" if len(unsure) > 1 else ""
     )
     return styles, (Left(first.start, why),)
 
 
-def _matches(walk: _Walk, sheet: Sheet) -> Iterator[tuple[int, list[int]]]:
+def _matches(elements: Elements, sheet: Sheet) -> Iterator[tuple[int, list[int]]]:
     """By css-inline: each rule declares nothing but a property with its number."""
-    if len(sheet.rules) ** 2 * len(walk.elements) > MAX_WORK or walk.unclosed * len(walk.elements) > MAX_REOPENED:
+    if len(sheet.rules) ** 2 * len(elements.all) > MAX_WORK or elements.unclosed * len(elements.all) > MAX_REOPENED:
         raise Unreadable("there are too many rules and elements, or elements that are never closed")
     css = "".join(f"{rule.selector}{{--r{at}:1}}\n" for at, rule in enumerate(sheet.rules))
     inliner = CSSInliner(load_remote_stylesheets=False, inline_style_tags=False, extra_css=css)
     try:
-        result = inliner.inline(_copy(walk))
+        result = inliner.inline(_copy(elements))
         answered = list(markup.pieces(Skeleton(result, []), part=PART))
     except (InlineError, Invalid) as problem:
         raise Unreadable(f"it cannot be read: {str(problem)[:200]}") from problem
@@ -311,45 +156,42 @@ def _matches(walk: _Walk, sheet: Sheet) -> Iterator[tuple[int, list[int]]]:
         number = int(values.get(_NUMBER, "-1"))
         if number >= 0 and number not in seen:
             seen.add(number)
-            yield number, [int(name[3:].partition(":")[0]) for name in values.get("style", "").split(";") if name.strip()]
+            yield number, [int(at) for at in _OUR_PROPERTY.findall(values.get("style", ""))]
 
 
-def _copy(walk: _Walk) -> str:
+def _copy(elements: Elements) -> str:
     """The template without tags, comments, sheets and styles; its elements numbered."""
-    out, number, text = ["<!doctype html>"], 0, walk.skeleton.text
-    for piece in markup.pieces(walk.skeleton, part=PART):
+    out, number, text = ["<!doctype html>"], 0, elements.skeleton.text
+    for piece in markup.pieces(elements.skeleton, part=PART):
         if piece.kind is markup.Kind.START:
             if piece.name not in _FETCHED:
-                out.append(_numbered(walk, number))
+                out.append(_numbered(elements, number))
             number += 1
         elif piece.kind is markup.Kind.END or (piece.kind is markup.Kind.TEXT and not out[-1].startswith(("<style", "<script"))):
             out.append(PLACE.sub("x", text[piece.start : piece.end]))
     return "".join(out)
 
 
-def _numbered(walk: _Walk, number: int) -> str:
-    piece, text = walk.elements[number].piece, walk.skeleton.text
-    begin = piece.start + 1 + len(piece.name)
-    style = _style_of(walk.elements[number])
-    rest = text[begin : style.start] + text[style.end : piece.end] if style else text[begin : piece.end]
-    return f'<{piece.name} {_NUMBER}="{number}"{PLACE.sub("x", rest)}'
-
-
-def _style_of(element: _Element) -> markup.Attribute | None:
-    """Of an attribute given twice, the first counts (HTML §13.2.5.33)."""
-    return next((attribute for attribute in element.attributes if attribute.name == "style"), None)
+def _numbered(elements: Elements, number: int) -> str:
+    element, text = elements.all[number], elements.skeleton.text
+    rest, copied = "", element.inside
+    for attribute in element.attributes:
+        if attribute.name == "style":
+            rest += text[copied : attribute.start]
+            copied = attribute.end
+    rest += text[copied : element.piece.end]
+    return f'<{element.piece.name} {_NUMBER}="{number}"{PLACE.sub("x", rest)}'
 
 
 # writing them down
 
 
-def _written(walk: _Walk, styles: dict[int, str]) -> str:
-    text, out, copied = walk.skeleton.text, list[str](), 0
+def _written(elements: Elements, styles: dict[int, str]) -> str:
+    text, out, copied = elements.skeleton.text, list[str](), 0
     for number in sorted(number for number in styles if styles[number]):
-        element = walk.elements[number]
-        own = _style_of(element)
-        begin = element.piece.start + 1 + len(element.piece.name)
-        start, end = (own.start, own.end) if own else (begin, begin)
+        element = elements.all[number]
+        own = element.style
+        start, end = (own.start, own.end) if own else (element.inside, element.inside)
         out += text[copied:start], "" if own else " ", _attribute(styles[number], own.value if own else "")
         copied = end
     return "".join(out) + text[copied:]
