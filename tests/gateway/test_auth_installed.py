@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from postroom.entrypoints.door import application, routers
+from postroom.entrypoints.application import application, routers
 from postroom.errors import Invalid, Unauthenticated
 from postroom.issuer.grants import Grant
 from postroom.model.access import Kind, Membership, Principal, Role, Service
