@@ -1,0 +1,176 @@
+"""The whole door over a real installation, and people and programs of several tenants who stand before it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from postroom.entrypoints.application import application
+from postroom.model.access import Kind, Membership, Principal, Role
+from postroom.model.campaign import Home
+from postroom.platform.mail.reach import relay
+from postroom.services.providers import ProviderService
+from postroom.services.senders import SenderService
+from postroom.settings import Settings
+from postroom.wiring import Postroom, open_postroom
+
+URL = "http://door.example"
+OPERATOR = "operator"
+"""An admin who is an operator of the installation too."""
+RANKS = (*Role, OPERATOR)
+
+
+class WholeDoor:
+    """See the module's text."""
+
+    def __init__(self, postroom: Postroom) -> None:
+        self.postroom = postroom
+        self.app: FastAPI = application(postroom)
+        self.token = functools.cache(self._token)
+
+    def client(self, rank: str = OPERATOR, tenant: str = "default") -> TestClient:
+        """Who has this role in that tenant. Redirects are shown, not followed."""
+        return self.bearing(self.token(rank, tenant))
+
+    def bearing(self, credential: str | None) -> TestClient:
+        """Whoever has this credential; None: none."""
+        client = TestClient(self.app, base_url=URL, follow_redirects=False)
+        if credential is not None:
+            client.headers["Authorization"] = f"Bearer {credential}"
+        return client
+
+    def key(self, tenant: str, role: Role, scopes: frozenset[str] | None = None) -> str:
+        """An API key's text."""
+        maker = Principal(Kind.OPERATOR, "root", "root", tenant, Role.ADMIN, operator=True)
+        return self.postroom.api_keys.create(maker, f"{role} of {tenant}", role=role, scopes=scopes).text
+
+    def imported(self, home: Home) -> None:
+        """As a worker imports it."""
+        self.postroom.splitter.run(home, alive=lambda: True)
+        self.postroom.scheduler.look(home)
+
+    def _token(self, rank: str, tenant: str) -> str:
+        """An API key; for an operator, which no key is, an access token."""
+        if rank != OPERATOR:
+            return self.key(tenant, Role(rank))
+        issuer = self.postroom.issuer
+        assert issuer is not None
+        subject = f"operator-of-{tenant}"
+        self.postroom.memberships.grant(Membership(issuer.membership_issuer, subject, tenant, Role.ADMIN, subject, operator=True))
+        return issuer.tokens.access(subject, client="console", scope=())
+
+
+@contextmanager
+def whole_door(root: Path, **settings: object) -> Iterator[WholeDoor]:
+    """On an installation of its own, whose rate nobody reaches."""
+    chosen = Settings(data=root, api_url=URL, api_rate=1e6, **settings)  # type: ignore[arg-type]  # fields by name
+    with open_postroom(chosen) as postroom:
+        yield WholeDoor(offline(postroom))
+
+
+class NoDns:
+    """In which no name has a text."""
+
+    def txt(self, name: str) -> list[str]:
+        return []
+
+
+def offline(postroom: Postroom) -> Postroom:
+    """The same, but that it neither asks the DNS nor connects to a relay, whatever a caller names."""
+    providers = ProviderService(
+        postroom.providers, check=lambda url, trusted: void(relay(url, trusted=trusted)), examine=lambda means: []
+    )
+    return replace(postroom, senders=SenderService(postroom.identities, NoDns(), postroom.clock), provider_verbs=providers)
+
+
+def void(value: object) -> None:
+    """For what is called only because it may raise."""
+
+
+@dataclass(frozen=True)
+class Household:
+    """One of everything that a tenant may have, all of it with the tenant's own word in it."""
+
+    tenant: str
+    word: str
+    template: str
+    upload: str
+    asset: str
+    campaign: str
+    """Ready to be sent."""
+    campaign_message: str
+    message: str
+    sender: str
+    provider: str
+    suppressed: str
+    key: str
+    user: str
+    subject: str
+
+
+def household(door: WholeDoor, tenant: str, word: str) -> Household:
+    """Made through the door, by an operator of the tenant; imported by the worker's own splitter."""
+    with door.client(OPERATOR, tenant) as client:
+        domain, suppressed = f"{word}.example", f"left@{word}.example"
+        made(client.post("/v1/senders", json={"name": domain}))
+        made(client.post(f"/v1/senders/{domain}/vouch"))
+        provider = {"name": f"relay-{word}", "url": f"smtp://mail.{domain}:587"}
+        made(client.post("/v1/providers", json=provider))
+        template = made(client.post("/v1/templates", json=letter(word)))["id"]
+        made(client.put(f"/v1/templates/{template}", json=letter(word, note="again")))
+        made(client.post("/v1/suppressions", json={"address": suppressed}))
+        people = f"email,first_name\nann@{domain},Ann {word}\nbob@{domain},Bob\nnobody,Eve {word}\n{suppressed},Gone\n"
+        upload = bring(client, f"{word}.csv", people.encode())
+        asset = bring(client, f"{word}.pdf", b"%PDF-" + word.encode(), kind="asset")
+        order = {"name": f"To {word}", "template_id": template, "upload_id": upload, "from": f"news@{domain}", "start": False}
+        order |= {"provider": provider["name"], "attachments": [{"upload_id": asset}]}
+        campaign = made(client.post("/v1/campaigns", json=order))["id"]
+        door.imported(Home(tenant, campaign))
+        single = {"to": f"Ann {word} <ann@{domain}>", "from": f"news@{domain}", "template_id": template}
+        listed = made(client.get(f"/v1/campaigns/{campaign}/messages"))["items"]
+        subject = f"somebody-of-{word}"
+        return Household(
+            tenant=tenant,
+            word=word,
+            template=template,
+            upload=upload,
+            asset=asset,
+            campaign=campaign,
+            campaign_message=listed[0]["id"],
+            message=made(client.post("/v1/messages", json=single))["id"],
+            sender=domain,
+            provider=provider["name"],
+            suppressed=suppressed,
+            key=made(client.post("/v1/keys", json={"name": f"key of {word}", "role": "viewer"}))["id"],
+            user=made(client.post("/v1/users", json={"subject": subject, "role": "viewer", "name": subject}))["id"],
+            subject=subject,
+        )
+
+
+def letter(word: str, note: str = "") -> dict[str, object]:
+    """The body of a template."""
+    return {"name": f"Letter of {word}", "subject": f"Hi from {word}", "html": f"<p>Hello from {word}</p>", "note": note}
+
+
+def bring(client: TestClient, filename: str, content: bytes, kind: str = "recipients") -> str:
+    """The id of an upload that has arrived."""
+    what = {"kind": kind, "filename": filename, "content_type": "text/plain", "size": len(content)}
+    announced = made(client.post("/v1/uploads", json=what))
+    sent = client.request(announced["method"], announced["url"], content=content, headers=announced["headers"])
+    assert sent.status_code == 200, sent.text
+    found: str = announced["id"]
+    return found
+
+
+def made(response: httpx.Response) -> Any:
+    """The JSON of an answer that must be a success."""
+    assert response.is_success, f"{response.request.method} {response.request.url}: {response.status_code} {response.text}"
+    return response.json()
