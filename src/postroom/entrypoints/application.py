@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fastapi import APIRouter, FastAPI
 
@@ -57,7 +57,7 @@ def frame(postroom: Postroom) -> Frame:
 def routers(postroom: Postroom, board: StatusBoard | None = None) -> Iterator[APIRouter]:
     """A router a service; each would stand behind a door of its own as well."""
     board = board or StatusBoard(postroom.status, postroom.clock)
-    yield health_routes([("stores", lambda: _try_stores(postroom))])
+    yield health_routes(_checks(postroom))
     yield templates_routes(postroom.templates, rows=postroom.uploads.row)
     yield template_test_routes(postroom.singles, postroom.identities.first_address)
     yield uploads_routes(postroom.uploads)
@@ -88,7 +88,10 @@ def _campaign_desk(postroom: Postroom, board: StatusBoard) -> Desk:
     )
 
 
-def _try_stores(postroom: Postroom) -> None:
-    """`Unavailable` and the like: they cannot be read."""
-    postroom.tenants.read(DEFAULT_TENANT)
-    postroom.objects.info("readiness")
+def _checks(postroom: Postroom) -> list[tuple[str, Callable[[], object]]]:
+    """What a door needs; each raises when it does not work."""
+    return [
+        ("tables", lambda: postroom.tenants.read(DEFAULT_TENANT)),
+        ("objects", lambda: postroom.objects.info("readiness")),
+        ("secrets", lambda: postroom.secrets.open("readiness", postroom.secrets.seal("readiness", b""))),
+    ]

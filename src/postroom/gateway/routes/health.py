@@ -14,7 +14,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-Check = Callable[[], None]
+Check = Callable[[], object]
 _CHECK_S = 1.0
 _FIELDS = {"Cache-Control": "no-store"}
 _log = logging.getLogger(__name__)
