@@ -42,6 +42,7 @@ class Suppressed:
 
     key: Key
     address: str
+    """Empty: the person was erased, and is still not to be written to."""
     reason: Reason
     added_at: Instant
     note: str = ""
@@ -91,6 +92,20 @@ class Suppression:
         was = self._tables.get(item) is not None
         self._tables.write([Delete(item)])
         return was
+
+    def forget_address(self, tenant: str, key: Key) -> bool:
+        """Keep of an entry only that the person must not be written to, and why; whether there is one. Again: harmless."""
+        place = ItemKey(_partition(tenant), key.hex())
+        for _ in range(_TRIES):
+            item = self._tables.get(place)
+            if item is None:
+                return False
+            try:
+                self._tables.write([Put(place, {**item.data, "address": "", "note": ""}, item.version)])
+            except Conflict:  # somebody changed it since: look again
+                continue
+            return True
+        raise Conflict("the suppression list is being changed by others all the time; try again")
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> SuppressionPage:
         """The tenant's list; `limit` 1 to 1,000."""

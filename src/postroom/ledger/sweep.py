@@ -24,6 +24,10 @@ Alive = Callable[[], bool]
 """Asked at least every few seconds: whether to go on."""
 
 
+class StillSending(Unavailable):
+    """A worker kept a batch for too long."""
+
+
 def always() -> bool:
     """For callers whom nobody stops."""
     return True
@@ -49,7 +53,7 @@ class Sweep:
         self._lease_ms = lease_ms
 
     def change(self, campaign: Swept, states: Collection[MessageState], change: Change, *, alive: Alive = always) -> int:
-        """Settle every message in `states` as `change` says; how many, until `alive` ended it. `Unavailable`: a worker kept a
+        """Settle every message in `states` as `change` says; how many, until `alive` ended it. `StillSending`: a worker kept a
         batch too long; repeat."""
         home = campaign.home
         journal = self._journals.begin(home.campaign)
@@ -68,6 +72,21 @@ class Sweep:
         finally:
             journal.close()
 
+    def visit(self, campaign: Swept, number: int, work: Callable[[Batches, OpenBatch], None], *, alive: Alive = always) -> bool:
+        """Do something to one batch while it is nobody else's, its open group settled; False: `alive` ended it before.
+        `StillSending` as in `change`."""
+        home = campaign.home
+        journal = self._journals.begin(home.campaign)
+        batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms)
+        try:
+            opened = self._open(batches, campaign, number, alive=alive, owner=journal.owner)
+            if opened is not None:
+                work(batches, opened)
+                batches.finish(home, opened)
+            return opened is not None
+        finally:
+            journal.close()
+
     def _open(self, batches: Batches, campaign: Swept, number: int, *, alive: Alive, owner: str) -> OpenBatch | None:
         """Take the batch, settled; a worker that is just letting go of it gets time to do so. None: `alive` ended it."""
         deadline = self._clock.monotonic() + batches.patience_s
@@ -78,7 +97,7 @@ class Sweep:
                 return opened
             if not patient:
                 what = f"batch {number} of campaign {campaign.home.campaign}"
-                raise Unavailable(f"{what} is being sent; pause it, then try again")
+                raise StillSending(f"{what} is being sent; pause it, then try again")
             self._clock.sleep(_TRY_EVERY_S)
         return None
 

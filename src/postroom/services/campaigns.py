@@ -238,8 +238,14 @@ class CampaignService:
         raise Conflict(f"campaign {home.campaign} is {campaign.state}: pause it first, or wait until it is completed")
 
     def _again(self, reason: str) -> Callable[[Recipient], Settlement]:
+        """For whoever was erased there is no again."""
         now = self._clock.now()
-        return lambda recipient: Settlement(recipient.key, MessageState.PENDING, recipient.attempt, now, reply=reason)
+
+        def again(recipient: Recipient) -> Settlement:
+            state = MessageState.SKIPPED if recipient.erased else MessageState.PENDING
+            return Settlement(recipient.key, state, recipient.attempt, now, reply="" if recipient.erased else reason)
+
+        return again
 
     def _send_what_waits(self, home: Home) -> Campaign:
         """A completed campaign in which somebody waits again is not completed. It looks at the ledger: so it can be repeated."""

@@ -106,9 +106,9 @@ class Suppressions:
                 return
 
     def export_csv(self) -> Iterator[str]:
-        """The list as CSV text, header first, a row at a time."""
+        """The list as CSV text, header first, a row at a time; without those whose address was erased."""
         yield csv_line(_COLUMNS)
-        for entry in self.entries():
+        for entry in filter(lambda entry: entry.address, self.entries()):
             yield csv_line((entry.address, entry.reason.value, entry.note, _time(entry.added_at)))
 
     def import_csv(self, file: BinaryIO, *, reason: Reason = Reason.MANUAL, keep: int = sys.maxsize) -> Imported:

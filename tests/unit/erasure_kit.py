@@ -1,0 +1,206 @@
+"""An installation on the real embedded stores in which one person, Anna, has left traces everywhere."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from postroom.ledger.audit import AuditLog
+from postroom.ledger.batches import Batches
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.erasing import Erasing
+from postroom.ledger.suppression import Reason, Suppression
+from postroom.ledger.sweep import Sweep
+from postroom.model.campaign import Campaign, CampaignState, Home, Policies
+from postroom.model.inbox import mail_id, object_key
+from postroom.model.message import Message, MessageState, Settlement
+from postroom.model.shard import Key, batch_of
+from postroom.model.upload import UploadKind
+from postroom.pipeline.splitter import Splitter
+from postroom.platform.embedded.transfers import DoorTransfers
+from postroom.services.campaigns import CampaignService, Draft
+from postroom.services.erasure import ErasureService, Places
+from postroom.services.suppression import SuppressionLists
+from postroom.services.upload_use import UploadUse
+from postroom.services.uploads import Announcement, UploadService
+from tests.fakes.faults import Faults
+from tests.fakes.secrets import PlainSecrets
+from tests.fakes.singles import Desk, desk, request
+
+ANNA, BOB = "anna@mail.example", "bob@mail.example"
+LEASE_MS = 1_000
+CSV = b"email,name\nAnna@Mail.example,Anna\nbob@mail.example,Bob\nanna@mail.example,Anna again\nnobody,Nobody\n"
+
+
+class House:
+    """See the module's text."""
+
+    def __init__(self, made: Desk) -> None:
+        self.desk, self.stores, self.clock, self.objects = made, made.made, made.clock, made.objects
+        self.tenants, self.suppression = made.tenants, made.suppression
+        self.lists = SuppressionLists(made.suppression, made.tenants, made.clock).of("default")
+        self.audit = AuditLog(self.stores.tables, PlainSecrets(), self.clock)
+        self.sweep = Sweep(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
+        self.campaigns = CampaignService(
+            self.stores.campaigns,
+            composing=made.composing,
+            messages=self.stores.messages,
+            objects=made.objects,
+            journals=self.stores.journals,
+            queues=self.stores.queues,
+            timers=self.stores.timers,
+            workflows=self.stores.workflows,
+            sweep=self.sweep,
+            clock=self.clock,
+        )
+        self.splitter = Splitter(
+            campaigns=self.stores.campaigns,
+            messages=self.stores.messages,
+            objects=made.objects,
+            suppression=made.suppression,
+            tables=self.stores.tables,
+            tenants=made.tenants,
+            clock=self.clock,
+        )
+        transfers = DoorTransfers(
+            made.objects, self.stores.tables, PlainSecrets(), door_url="http://door.example", clock=self.clock
+        )
+        self.uploads = UploadService(
+            self.stores.tables,
+            made.objects,
+            transfers,
+            self.clock,
+            upload_days=30,
+            in_use=UploadUse(self.stores.campaigns),
+        )
+        self.service = self.erasure(Faults())
+        self.anna = self.service.key_of("default", ANNA)
+
+    def erasure(self, faults: Faults) -> ErasureService:
+        """Whose every call to a store passes `faults`."""
+        tables, objects, messages = (
+            faults.wrap(self.stores.tables),
+            faults.wrap(self.objects),
+            faults.wrap(self.stores.messages),
+        )
+        places = Places(
+            campaigns=Campaigns(tables, self.clock),
+            messages=messages,
+            objects=objects,
+            uploads=UploadService(
+                tables,
+                objects,
+                DoorTransfers(self.objects, self.stores.tables, PlainSecrets(), door_url="http://door.example", clock=self.clock),
+                self.clock,
+                upload_days=30,
+                in_use=UploadUse(self.stores.campaigns),
+            ),
+            suppression=Suppression(tables, self.clock),
+            workflows=self.stores.workflows,
+            erasing=Erasing(messages, Sweep(messages, self.stores.journals, self.clock, lease_ms=LEASE_MS), self.clock),
+        )
+        audit = AuditLog(tables, PlainSecrets(), self.clock)
+        return ErasureService(places, tables=tables, tenants=self.tenants, audit=audit, clock=self.clock)
+
+    def campaign(self, content: bytes = CSV, *, imported: bool = True, start: bool = False) -> Campaign:
+        """A campaign with its own recipients file."""
+        self.clock.advance(0.01)
+        draft = Draft(
+            name="Autumn",
+            html="<p>Hello {{ name }}</p>",
+            subject="Hi",
+            from_="News <news@shop.example>",
+            variables={},
+            provider="default",
+            policies=Policies(),
+            start=start,
+        )
+        made = self.campaigns.create("default", draft, io.BytesIO(content), "people.csv")
+        if imported:
+            self.imported(made.home)
+        return self.stores.campaigns.get(made.home)
+
+    def imported(self, home: Home) -> None:
+        """As the importing worker does it."""
+        self.splitter.run(home, alive=lambda: True)
+        self.stores.workflows.stop("import", home.campaign, "done")
+
+    def settle(self, home: Home, settlement: Settlement) -> None:
+        """As a sending worker would, that then lets go."""
+        batches = Batches(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
+        batch = batch_of(settlement.key, len(self.stores.messages.batches(home, limit=1_000)))
+        opened = batches.open(home, batch, "worker")
+        assert opened is not None
+        batches.finish(home, opened, [settlement])
+
+    def sent(self, home: Home, key: Key, state: MessageState = MessageState.SENT, reply: str = f"250 for {ANNA}") -> None:
+        self.settle(home, Settlement(key, state, 1, self.clock.now(), code=250, reply=reply, provider_id="p1"))
+
+    def message(self, home: Home, key: Key | None = None) -> Message:
+        found = self.stores.messages.get(home, 0, key or self.anna)
+        assert found is not None
+        return found
+
+    def upload(self, content: bytes = CSV) -> str:
+        """A recipients file that has arrived; its id."""
+        self.clock.advance(0.01)
+        what = Announcement(UploadKind.RECIPIENTS, "people.csv", "text/csv", len(content))
+        made = self.uploads.create("default", self.uploads.new_id(), what, author="ann@shop.example").upload
+        self.objects.put(made.object_key, content, content_type="text/csv", if_absent=True)
+        return made.id
+
+    def mail(self, to: str) -> str:
+        """In the inbox; its object's key."""
+        key = object_key(mail_id(self.clock.now(), self.clock.random(5)))
+        self.objects.put(key, f"Return-Path: <>\r\nDelivered-To: {to}\r\nSubject: Hi\r\n\r\nHello\r\n".encode())
+        return key
+
+    def everywhere(self) -> Campaign:
+        """Anna, in every place there is; and Bob."""
+        self.lists.add(ANNA, reason=Reason.COMPLAINT, note=f"{ANNA} wrote")
+        suppressed = self.campaign()
+        assert suppressed.source.suppressed
+        self.lists.remove(ANNA)
+        campaign = self.campaign()
+        self.sent(campaign.home, self.anna, MessageState.BOUNCED)
+        self.lists.add(ANNA, reason=Reason.COMPLAINT, note=f"{ANNA} wrote")
+        self.lists.remove(ANNA)
+        self.desk.accept(request(f"Anna <{ANNA}>"), request(BOB, variables={"name": "Bob", "code": 1}))
+        self.lists.add(ANNA, reason=Reason.COMPLAINT, note=f"{ANNA} wrote")
+        self.upload()
+        self.mail(ANNA)
+        self.mail(BOB)
+        return campaign
+
+    def traces(self) -> list[str]:
+        """Where Anna can still be read."""
+        found = []
+        for home in self.stores.ledgers.homes():
+            found += [f"ledger {home.campaign}" for message in self._messages(home) if "anna" in repr(message).lower()]
+        for info in self.objects.list(limit=1_000).objects:
+            for version in self.objects.versions(info.key):
+                if b"anna" in self.objects.get(info.key, version.version).lower():
+                    found.append(f"object {info.key}")
+        with self.stores.control.read() as db:
+            tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for table in tables:
+                rows = db.execute(f"SELECT * FROM {table}").fetchall()
+                found += [f"table {table}" for row in rows if "anna" in repr(row).lower()]
+        return found
+
+    def _messages(self, home: Home) -> Iterator[object]:
+        yield from self.stores.messages.list(home, limit=1_000).messages
+        with self.stores.ledgers.get(home).read() as db:
+            yield from db.execute("SELECT changes FROM feed").fetchall()
+
+
+@contextmanager
+def house(root: Path) -> Iterator[House]:
+    """A house whose files are closed at the end."""
+    with desk(root) as made:
+        yield House(made)
+
+
+__all__ = ["ANNA", "BOB", "CSV", "CampaignState", "House", "house"]

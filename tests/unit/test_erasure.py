@@ -1,0 +1,255 @@
+"""Whoever is erased is nowhere any more, whatever state things are in; everybody else stays, and the ledger adds up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.clock import Instant
+from postroom.errors import Conflict, Invalid
+from postroom.ledger.batches import Batches
+from postroom.ledger.suppression import Reason
+from postroom.ledger.turns import turn
+from postroom.model.campaign import CampaignState
+from postroom.model.message import ERASED, Counts, MessageState, Settlement
+from postroom.services.campaigns import Decision, prefix
+from tests.fakes.singles import request
+from tests.unit.erasure_kit import ANNA, BOB, CSV, House, house
+
+S = MessageState
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[House]:
+    with house(tmp_path) as made:
+        yield made
+
+
+def test_nothing_of_the_person_is_left_anywhere(home: House) -> None:
+    campaign = home.everywhere()
+    assert len({trace.split()[0] for trace in home.traces()}) == 3  # ledger, objects, tables: the test can fail
+    found = home.service.erase("default", home.anna)
+    assert home.traces() == []
+    assert found.complete
+    assert found.campaigns == [campaign.home.campaign]
+    assert (found.singles, found.mails, len(found.uploads), len(found.files), len(found.reports)) == (1, 1, 1, 2, 2)
+    assert found.suppressed
+    assert home.lists.get(ANNA) is not None
+
+
+def test_everybody_else_stays_and_the_campaign_adds_up(home: House) -> None:
+    campaign = home.everywhere()
+    before = home.stores.messages.counts(campaign.home)
+    bob = home.service.key_of("default", BOB)
+    other, report = home.message(campaign.home, bob), home.objects.get(f"{prefix(campaign.home)}rejected.csv")
+    assert b"nobody" in report
+    home.service.erase("default", home.anna)
+    assert home.message(campaign.home, bob) == other
+    assert home.stores.messages.counts(campaign.home) == before
+    assert home.stores.campaigns.get(campaign.home) == campaign
+    kept = home.objects.get(f"{prefix(campaign.home)}rejected.csv")
+    assert kept.splitlines() == [line for line in report.splitlines() if b"anna" not in line.lower()]
+    assert len(home.objects.versions(f"{prefix(campaign.home)}rejected.csv")) == 1
+    records = {record.message.address for record in home.desk.service.list("default", home.desk.service.today()).records}
+    assert records == {BOB, ERASED}
+
+
+def test_the_message_keeps_what_became_of_it(home: House) -> None:
+    campaign = home.everywhere()
+    home.service.erase("default", home.anna)
+    message = home.message(campaign.home)
+    assert (message.state, message.code, message.provider_id, message.attempt) == (S.BOUNCED, 250, "p1", 1)
+    assert (message.address, message.name, message.values, message.reply) == (ERASED, None, "[]", "")
+
+
+def test_a_single_message_can_still_be_shown(home: House) -> None:
+    (accepted,) = home.desk.accept(request(ANNA))
+    home.service.erase("default", home.anna)
+    record = home.desk.service.get("default", accepted.id)
+    assert (record.message.state, record.message.address, record.values.variables) == (S.SKIPPED, ERASED, {})
+    assert home.desk.service.content("default", record) is not None
+    assert not home.desk.streams.owes(accepted.home)
+
+
+def test_again_it_finds_nothing_more_to_do_and_names_the_same_campaigns(home: House) -> None:
+    home.everywhere()
+    first = home.service.erase("default", home.anna)
+    again = home.service.erase("default", home.anna)
+    assert again.complete
+    assert again.campaigns == first.campaigns
+    assert (again.singles, again.mails, again.uploads, again.files, again.reports) == (0, 0, [], [], [])
+
+
+@pytest.mark.parametrize(
+    ("state", "due_s", "then"),
+    [
+        (S.PENDING, None, S.SKIPPED),
+        (S.DEFERRED, 60, S.SKIPPED),
+        (S.UNKNOWN, 60, S.UNKNOWN),
+        (S.UNKNOWN, None, S.UNKNOWN),
+        (S.DELIVERED, None, S.DELIVERED),
+    ],
+)
+def test_whoever_waits_is_not_sent_to(home: House, state: MessageState, due_s: int | None, then: MessageState) -> None:
+    campaign = home.campaign(b"email,name\nanna@mail.example,Anna\n")
+    due = None if due_s is None else Instant(home.clock.now() + due_s * 1_000)
+    if state is not S.PENDING:
+        home.settle(campaign.home, Settlement(home.anna, state, 1, home.clock.now(), due, 451, "later"))
+    home.service.erase("default", home.anna)
+    assert home.message(campaign.home).state is then
+    assert home.stores.messages.next_due(campaign.home) is None
+    assert home.stores.messages.unsettled(campaign.home) == 0
+
+
+@pytest.mark.parametrize("state", [S.FAILED, S.UNKNOWN])
+def test_an_operator_who_sends_again_does_not_send_to_the_erased(home: House, state: MessageState) -> None:
+    campaign = home.campaign(b"email,name\nanna@mail.example,Anna\nbob@mail.example,Bob\n")
+    bob = home.service.key_of("default", BOB)
+    home.sent(campaign.home, home.anna, state)
+    home.sent(campaign.home, bob, state)
+    home.service.erase("default", home.anna)
+    home.stores.campaigns.transition(campaign, CampaignState.PAUSED)
+    if state is S.FAILED:
+        home.campaigns.retry_failed(campaign.home)
+    else:
+        home.campaigns.settle(campaign.home, Decision.RESEND)
+    assert home.message(campaign.home).state is S.SKIPPED
+    assert home.message(campaign.home, bob).state is S.PENDING
+
+
+def test_what_a_worker_left_open_is_settled_first(home: House) -> None:
+    campaign = home.campaign(b"email,name\nanna@mail.example,Anna\n", start=True)
+    batches = Batches(home.stores.messages, home.stores.journals, home.clock, lease_ms=1_000)
+    journal = home.stores.journals.begin(campaign.home.campaign)
+    opened = batches.open(campaign.home, 0, journal.owner)
+    assert opened is not None
+    batches.record(campaign.home, opened, (), home.stores.messages.load(campaign.home, 0, home.clock.now(), 10))
+    journal.page(0, opened.fence).handing(home.anna)
+    journal.close()
+    home.service.erase("default", home.anna)
+    assert (home.message(campaign.home).state, home.message(campaign.home).address) == (S.UNKNOWN, ERASED)
+
+
+def test_a_batch_that_a_worker_keeps_is_waited_for_and_told(home: House) -> None:
+    campaign = home.campaign(b"email,name\nanna@mail.example,Anna\n", start=True)
+    journal = home.stores.journals.begin(campaign.home.campaign)
+    opened = home.stores.messages.open(campaign.home, 0, journal.owner, home.clock.now(), lease_ms=3_600_000)
+    assert opened is not None
+    found = home.service.erase("default", home.anna)
+    assert (found.complete, found.waiting, found.campaigns) == (False, [campaign.home.campaign], [])
+    assert home.message(campaign.home).address != ERASED
+    home.stores.messages.close(campaign.home, 0, opened.fence)
+    journal.close()
+    assert home.service.erase("default", home.anna).complete
+    assert home.traces() == []
+
+
+def test_a_campaign_that_is_being_imported_is_waited_for(home: House) -> None:
+    campaign = home.campaign(imported=False)
+    found = home.service.erase("default", home.anna)
+    assert (found.complete, found.waiting) == (False, [campaign.home.campaign])
+    home.imported(campaign.home)
+    assert home.service.erase("default", home.anna).complete
+    assert home.traces() == []
+
+
+def test_an_import_that_was_broken_off_is_erased_too(home: House) -> None:
+    campaign = home.campaign(imported=False)
+    home.splitter.run(campaign.home, alive=iter([True] * 2 + [False] * 9).__next__)
+    home.campaigns.cancel(campaign.home)
+    assert home.service.erase("default", home.anna).waiting == [campaign.home.campaign]  # a late worker may still store rows
+    home.imported(campaign.home)
+    assert home.service.erase("default", home.anna).complete
+    assert home.traces() == []
+
+
+def test_the_suppression_entry_keeps_the_reason_or_goes(home: House) -> None:
+    home.lists.add(ANNA, reason=Reason.COMPLAINT, note="by phone")
+    home.service.erase("default", home.anna)
+    entry = home.lists.get(ANNA)
+    assert entry is not None
+    assert (entry.address, entry.note, entry.reason) == ("", "", Reason.COMPLAINT)
+    assert len(list(home.lists.export_csv())) == 1
+    home.lists.add(ANNA, reason=Reason.MANUAL)
+    assert home.traces() == []
+    assert not home.service.erase("default", home.anna, forget_suppression=True).suppressed
+    assert home.lists.get(ANNA) is None
+
+
+def test_any_spelling_of_the_address_is_the_person(home: House) -> None:
+    assert home.service.key_of("default", " Anna A. <ANNA@Mail.Example> ") == home.anna
+    with pytest.raises(Invalid):
+        home.service.key_of("default", "nobody")
+
+
+@pytest.mark.parametrize(
+    ("content", "goes"),
+    [
+        (CSV, True),
+        ("id;Mail\r\n1;Anna <ANNA@mail.example>\r\n".encode("utf-16"), True),
+        (b"email,partner\nbob@mail.example,anna@mail.example\n", True),
+        (b'email\n"bob@mail.example, anna@mail.example"\n', True),
+        (b"email\nbob@mail.example\n", False),
+        (b"email\nhanna@mail.example\nanna@mail.example.org\n", False),
+        (b'email,name\n"bob@mail.example,Bob\n', True),  # cannot be read to its end: nobody can use it
+    ],
+)
+def test_an_upload_goes_if_it_has_a_row_of_the_person(home: House, content: bytes, goes: bool) -> None:
+    upload = home.upload(content)
+    found = home.service.erase("default", home.anna)
+    assert found.uploads == ([upload] if goes else [])
+    assert (home.objects.info(f"default/uploads/{upload}") is None) is goes
+
+
+def test_another_tenants_data_is_left_alone(home: House) -> None:
+    home.tenants.create("other")
+    (theirs,) = home.desk.accept(request(ANNA), tenant="other")
+    home.lists.add(ANNA)
+    home.service.erase("default", home.anna)
+    assert home.desk.service.get("other", theirs.id).message.address == ANNA
+
+
+def test_the_trail_says_that_it_was_done_and_not_to_whom(home: House) -> None:
+    home.service.erase("default", home.anna, actor="user:1")
+    (entry,) = home.audit.list("default").entries
+    assert (entry.actor, entry.action, entry.target) == ("user:1", "erase", f"person/{home.anna.hex()}")
+    assert "anna" not in json.dumps([entry.target, entry.name, entry.action])
+
+
+def test_two_erasures_of_a_tenant_do_not_meet(home: House) -> None:
+    with turn(home.stores.tables, home.clock, tenant="default", work="erasure"):
+        with pytest.raises(Conflict):
+            home.service.erase("default", home.anna)
+        home.tenants.create("other")
+        assert home.service.erase("other", home.anna).complete
+    assert home.service.erase("default", home.anna).complete
+
+
+def test_told_to_stop_it_stops_and_says_that_it_is_not_complete(home: House) -> None:
+    home.everywhere()
+    answers = iter([True] * 3)
+    assert not home.service.erase("default", home.anna, alive=lambda: next(answers, False)).complete
+    assert home.traces() != []
+    assert home.service.erase("default", home.anna).complete
+    assert home.traces() == []
+
+
+def test_counts_of_nobody_else_change(home: House) -> None:
+    campaign = home.campaign()
+    home.service.erase("default", home.anna)
+    assert home.stores.messages.counts(campaign.home) == Counts(pending=1, skipped=1)
+
+
+def test_deleting_a_campaign_leaves_no_object_and_no_message_behind(home: House) -> None:
+    campaign = home.everywhere()
+    home.campaigns.cancel(campaign.home)
+    home.campaigns.delete(campaign.home)
+    assert [each.key for each in home.objects.list(prefix(campaign.home)).objects] == []
+    assert campaign.home not in home.stores.ledgers.homes()
+    with home.stores.control.read() as db:
+        left = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows = [(name, row) for name in left for row in db.execute(f"SELECT * FROM {name}")]
+    assert [name for name, row in rows if campaign.home.campaign in repr(row) and name not in {"execution", "note"}] == []
