@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from postroom.entrypoints.connection import Connection
+
 _PATIENCE_S = 10
 
 
@@ -30,11 +32,12 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def served(make: Callable[[str], ASGIApp]) -> Iterator[str]:
-    """The address (http://127.0.0.1:port) of the application that `make` builds for it; stopped at the end."""
+def served(make: Callable[[str], ASGIApp], http: type[Connection] = Connection) -> Iterator[str]:
+    """The address (http://127.0.0.1:port) of the application that `make` builds for it; stopped at the end. `http`: how
+    connections are."""
     door = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{door.getsockname()[1]}"
-    server = _Server(uvicorn.Config(make(url), lifespan="off", log_config=None, access_log=False, ws="none"))
+    server = _Server(uvicorn.Config(make(url), lifespan="off", log_config=None, access_log=False, ws="none", http=http))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     try:

@@ -13,6 +13,7 @@ import uvloop
 from fastapi import FastAPI
 
 from postroom.entrypoints.application import application
+from postroom.entrypoints.connection import Connection
 from postroom.entrypoints.process import Stop, attended
 from postroom.gateway.status_board import StatusBoard
 from postroom.settings import Settings
@@ -52,7 +53,7 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

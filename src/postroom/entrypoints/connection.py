@@ -1,0 +1,107 @@
+"""One caller's connection: what it may keep waiting, and how much of it is held before anything is known of the call.
+
+uvicorn reads heads of any size and waits for them for ever, and for callers who do not take their answers: a few thousand such
+connections, from anybody, are all that one process can have. From the first byte of a body on the application counts
+(gateway.bodies, gateway.incoming); between two calls uvicorn does (`timeout_keep_alive`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES = 65_536
+"""And what came with the first of them: the line and all fields of a call, or the fields after its last chunk."""
+HEAD_S = 20.0
+"""From the connection, or the first byte after an answer, to the end of a head."""
+STALL_S = 60.0
+"""For the caller to take 48 KB of an answer."""
+
+
+class Connection(HttpToolsProtocol):
+    """See the module's text."""
+
+    head_s = HEAD_S
+    stall_s = STALL_S
+
+    _head: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+    _fields = 0
+    """How many heads and ends have begun."""
+    _reading_fields = False
+    _held = 0
+    """Bytes of the last of them, which uvicorn keeps until it is whole."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self._go_on()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is None and self._is_idle():
+            self._expect_head()
+        before = self._fields
+        super().data_received(data)
+        self._held = self._held + len(data) if self._fields == before else 0
+        if self._reading_fields and self._held > HEAD_BYTES:
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        self._begin_fields()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._reading_fields = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """After the last chunk no body comes, but fields may."""
+        self._begin_fields()
+
+    def on_body(self, body: bytes) -> None:
+        self._reading_fields = False
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._reading_fields = False
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self._stalled or self.loop.call_later(self.stall_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._go_on()
+        super().resume_writing()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _begin_fields(self) -> None:
+        self._fields += 1
+        self._reading_fields = True
+
+    def _expect_head(self) -> None:
+        self._head = self.loop.call_later(self.head_s, self.timeout_keep_alive_handler)
+
+    def _stop_waiting(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _go_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _refuse(self) -> None:
+        if self._is_idle() and not self.transport.is_closing():
+            self.send_400_response("The header fields are too large.")
+        else:  # an answer is on its way: nothing may come between
+            self.transport.abort()
