@@ -125,7 +125,7 @@ def household(door: WholeDoor, tenant: str, word: str) -> Household:
         provider = {"name": f"relay-{word}", "url": f"smtp://mail.{domain}:587"}
         made(client.post("/v1/providers", json=provider))
         template = made(client.post("/v1/templates", json=letter(word)))["id"]
-        made(client.put(f"/v1/templates/{template}", json=letter(word, note="again")))
+        made(client.put(f"/v1/templates/{template}", json=letter(word, "again")))
         made(client.post("/v1/suppressions", json={"address": suppressed}))
         people = f"email,first_name\nann@{domain},Ann {word}\nbob@{domain},Bob\nnobody,Eve {word}\n{suppressed},Gone\n"
         upload = bring(client, f"{word}.csv", people.encode())
@@ -155,9 +155,9 @@ def household(door: WholeDoor, tenant: str, word: str) -> Household:
         )
 
 
-def letter(word: str, note: str = "") -> dict[str, object]:
+def letter(word: str, more: str = "") -> dict[str, object]:
     """The body of a template."""
-    return {"name": f"Letter of {word}", "subject": f"Hi from {word}", "html": f"<p>Hello from {word}</p>", "note": note}
+    return {"name": f"Letter of {word}", "subject": f"Hi from {word}", "html": f"<p>Hello from {word} {more}</p>"}
 
 
 def bring(client: TestClient, filename: str, content: bytes, kind: str = "recipients") -> str:
