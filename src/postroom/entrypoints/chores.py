@@ -86,8 +86,12 @@ class Chores:
     def _look_at_records(self) -> None:
         """What a lost note would have said: the record is the truth, and nothing waits for ever for a note."""
         for home in [self._only] if self._only is not None else self._postroom.records.unfinished():
-            with suppress(Conflict, NotFound):  # somebody changed or deleted it in this moment: the next look sees
+            try:
                 self._postroom.scheduler.look(home)
+            except (Conflict, NotFound):  # somebody changed or deleted it in this moment: the next look sees
+                continue
+            except Permanent as error:  # its record cannot be read, say: those after it are looked after all the same
+                _log.error("campaign %s is not looked after: %s", home.campaign, error)
 
     def _handle_notes(self) -> bool:
         received = self._postroom.queues.receive(notes.QUEUE, limit=10, lease_s=_NOTE_LEASE_S)

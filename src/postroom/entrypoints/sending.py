@@ -119,9 +119,9 @@ class Sending:
     async def _reap(self) -> None:
         for home in [home for home, turn in self._turns.items() if turn.task.done()]:
             error = self._turns.pop(home).task.exception()
-            if error is not None and (self._only is not None or not isinstance(error, PostroomError)):
+            if error is not None and self._ends_all(error):
                 raise error
-            if error is not None:
+            if isinstance(error, PostroomError):
                 self._resting[home] = asyncio.get_running_loop().time() + _REST_S
                 await asyncio.to_thread(self._stumble, home, error)
             elif not await asyncio.to_thread(self._end, home):
@@ -132,19 +132,28 @@ class Sending:
         _log.error("campaign %s: %s", home.campaign, error)
         if isinstance(error, Temporary | Conflict) or is_stream(home.campaign):
             return
-        with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
-            campaign = self._postroom.records.get(home)
-            if campaign.state is CampaignState.SENDING:
-                self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=str(error))
-        self._postroom.workflows.stop(notes.SEND, home.campaign, str(error)[:200])
+        try:
+            with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
+                campaign = self._postroom.records.get(home)
+                if campaign.state is CampaignState.SENDING:
+                    self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=str(error))
+            self._postroom.workflows.stop(notes.SEND, home.campaign, str(error)[:200])
+        except PostroomError as another:  # its record cannot be read, say: it rests, and the others go on
+            _log.error("campaign %s cannot be paused: %s", home.campaign, another)
 
     async def _end_all(self) -> None:
         for turn in self._turns.values():
             turn.stopping.set()
         ended = await asyncio.gather(*(turn.task for turn in self._turns.values()), return_exceptions=True)
-        for error in ended:
+        for home, error in zip(self._turns, ended, strict=True):
             if isinstance(error, BaseException):
-                raise error
+                if self._ends_all(error):
+                    raise error
+                _log.error("campaign %s: %s", home.campaign, error)
+
+    def _ends_all(self, error: BaseException) -> bool:
+        """Whether a turn's error is this worker's end as well."""
+        return self._only is not None or not isinstance(error, PostroomError)
 
     def _end(self, home: Home) -> bool:
         """A campaign that is no longer sending needs no worker, unless it was resumed in this very moment. Whether it ended."""

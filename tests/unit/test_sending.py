@@ -1,0 +1,116 @@
+"""What a worker works on: what one campaign meets holds up no other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from postroom.entrypoints.chores import Chores
+from postroom.entrypoints.process import Stop
+from postroom.entrypoints.sending import Sending
+from postroom.errors import Corrupt, Invalid
+from postroom.ledger import notes
+from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.pipeline.sender.sender import Sender
+from postroom.platform.ports.tables import ItemKey, Put
+from postroom.settings import Settings
+from postroom.wiring import Postroom, open_postroom
+from tests.flow.campaign_kit import until
+
+
+class ScriptedSender:
+    """Does to each campaign what the test says."""
+
+    def __init__(self, postroom: Postroom, work: Callable[[Home], None]) -> None:
+        self._postroom = postroom
+        self._work = work
+
+    async def send(self, home: Home, stopping: asyncio.Event, on_trouble: Callable[[str], None]) -> None:
+        self._postroom.records.get(home)  # as the sender does
+        self._work(home)
+
+
+@pytest.fixture
+def postroom(tmp_path: Path) -> Iterator[Postroom]:
+    with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path / "data")}, None, {})) as opened:
+        yield opened
+
+
+def campaign(postroom: Postroom, state: CampaignState = CampaignState.SENDING) -> Home:
+    """One that is to be sent."""
+    home = postroom.records.new_home("default")
+    content, source = Content("html", None, "Hello", "news@example.com"), Import("upload", "people.csv")
+    made = Campaign(home, "test", state, content, source, "default", postroom.clock.now(), start_when_ready=True)
+    postroom.records.create(made)
+    if state is CampaignState.SENDING:
+        notes.run_send(postroom.workflows, home)
+    return home
+
+
+def damage(postroom: Postroom, home: Home) -> None:
+    """Its record cannot be read any more."""
+    postroom.tables.write([Put(ItemKey(f"{home.tenant}#campaigns", home.campaign), {"state": "odd"})])
+    with pytest.raises(Corrupt):
+        postroom.records.get(home)
+
+
+def worked_on(postroom: Postroom, enough: Callable[[set[Home]], bool], *, fails: Callable[[Home], bool]) -> set[Home]:
+    """What a worker worked on until then."""
+    seen: set[Home] = set()
+    stop = Stop()
+
+    def work(home: Home) -> None:
+        if fails(home):
+            raise Invalid("it cannot be sent")
+        seen.add(home)
+
+    async def run() -> None:
+        sender = cast("Sender", ScriptedSender(postroom, work))
+        sending = asyncio.create_task(Sending(replace(postroom, sender=sender), only=None).run(stop, lambda: False))
+        async with asyncio.timeout(10):
+            while not enough(seen) and not sending.done():
+                await asyncio.sleep(0.01)
+        stop.set()
+        await sending
+
+    asyncio.run(run())
+    return seen
+
+
+def test_a_campaign_whose_record_cannot_be_read_holds_up_no_other(postroom: Postroom) -> None:
+    bad, good = campaign(postroom), campaign(postroom)
+    damage(postroom, bad)
+    assert worked_on(postroom, lambda seen: good in seen, fails=lambda _home: False) == {good}
+
+
+def test_a_campaign_that_cannot_go_on_is_paused_with_the_reason(postroom: Postroom) -> None:
+    bad, good = campaign(postroom), campaign(postroom)
+
+    def both(seen: set[Home]) -> bool:
+        return good in seen and postroom.records.get(bad).state is CampaignState.PAUSED
+
+    assert worked_on(postroom, both, fails=lambda home: home == bad) == {good}
+    assert postroom.records.get(bad).reason == "it cannot be sent"
+    assert bad not in [notes.parse_home(each.input) for each in postroom.workflows.running(notes.SEND)]
+
+
+def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postroom: Postroom) -> None:
+    """Nothing waits for ever for a note that was lost: whatever is listed before it."""
+    bad, good = campaign(postroom), campaign(postroom, CampaignState.READY)
+    assert next(iter(postroom.records.unfinished())) == bad
+    damage(postroom, bad)
+    stopped = threading.Event()
+    chores = Chores(postroom, only=None, stopped=stopped)
+    running = threading.Thread(target=chores.run)
+    running.start()
+    try:
+        until(lambda: postroom.records.get(good).state is CampaignState.SENDING, "the other to be looked at", 5)
+    finally:
+        stopped.set()
+        running.join()
