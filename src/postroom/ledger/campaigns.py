@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from postroom.clock import Clock
+from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
 from postroom.model import ids
 from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignState, Home
@@ -59,6 +59,19 @@ class Campaigns:
         """A tenant's campaigns, newest first."""
         page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit, reverse=True)
         return CampaignPage([_campaign(item) for item in page.items], page.cursor)
+
+    def made_before(self, tenant: str, before: Instant) -> Iterator[Campaign]:
+        """A tenant's campaigns that were made before, oldest first: ids begin with their time. Not one snapshot."""
+        cursor: str | None = None
+        while True:
+            page = self._tables.query(_partition(tenant), cursor=cursor, limit=100)
+            for campaign in map(_campaign, page.items):
+                if campaign.created_at >= before:
+                    return
+                yield campaign
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     def unfinished(self) -> Iterator[Home]:
         """Every tenant's campaigns that have not ended; not one snapshot."""
