@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.errors import Denied, Invalid, NotFound, Unavailable
+from postroom.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from postroom.ledger.senders import Senders
 from postroom.model.sender import covering, sender_name
 from postroom.platform.embedded._control import open_control
@@ -104,9 +104,26 @@ def test_no_record_is_said(desk: Desk) -> None:
 def test_a_dns_that_does_not_answer_changes_nothing(desk: Desk) -> None:
     desk.verified("shop.example")
     desk.dns.texts = None
-    with pytest.raises(Unavailable):
-        desk.service.verify("acme", "shop.example")
+    assert "try again" in desk.service.verify("acme", "shop.example").finding
     desk.ledger.check("acme", "a@shop.example")
+
+
+def test_a_name_server_that_is_silent_holds_one_thread_of_a_tenant(desk: Desk) -> None:
+    asked: list[str] = []
+
+    def slow(name: str) -> list[str]:
+        with pytest.raises(Conflict):
+            desk.service.verify("acme", "shop.example")
+        desk.service.add("other", "shop.example")
+        if not asked:
+            asked.append(name)
+            desk.service.verify("other", "shop.example")
+        return []
+
+    desk.service.add("acme", "shop.example")
+    desk.dns.txt = slow  # type: ignore[method-assign]
+    desk.service.verify("acme", "shop.example")
+    assert asked
 
 
 def test_a_record_taken_away_later_stops_nothing(desk: Desk) -> None:

@@ -7,18 +7,14 @@ Each change is one conditional write (ledger.providers), so a crash leaves it ma
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from postroom.errors import Conflict, Denied, Invalid
 from postroom.ledger.providers import Change, ProviderMeans, Providers
 from postroom.model.finding import Finding
 from postroom.model.provider import DEFAULT_PROVIDER, MAX_URL, Provider, encoded, with_password, without_password
-
-TESTS = 8
-"""At the same time, in one process."""
+from postroom.services.outside import Outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +41,7 @@ class ProviderService:
         self._providers = providers
         self._check = check
         self._examine = examine
-        self._testing: set[str | None] = set()
-        self._guard = threading.Lock()
+        self._tests = Outside("provider")
 
     def create(self, asker: Asker, name: str, change: Change, *, shared: bool = False, mark: str = "") -> Provider:
         """A new one, for the asker's tenant or shared. `Invalid`, `Conflict`, `Denied`; `mark` as of the ledger."""
@@ -82,25 +77,13 @@ class ProviderService:
 
     def test(self, asker: Asker, name: str) -> Sequence[Finding]:
         """Connect, greet, encrypt and log in; nothing is sent. Within about half a minute. `Conflict`: as many as may are being
-        tested, for each has a thread of its own: one a tenant, TESTS in all."""
+        tested (services.outside)."""
         provider = self._providers.get(asker.tenant, name)
         if provider.shared and not asker.operator:
             raise Denied(f"the provider {name} is not this tenant's own: testing it needs an operator of the installation")
         means = self._providers.means(asker.tenant, name)
-        with self._one_test(asker.tenant):
+        with self._tests.turn(asker.tenant):
             return self._examine(means)
-
-    @contextmanager
-    def _one_test(self, tenant: str | None) -> Iterator[None]:
-        with self._guard:
-            if tenant in self._testing or len(self._testing) >= TESTS:
-                raise Conflict("another provider is being tested now; wait for its end and try again")
-            self._testing.add(tenant)
-        try:
-            yield
-        finally:
-            with self._guard:
-                self._testing.remove(tenant)
 
     def _demand_right(self, asker: Asker, provider: Provider) -> None:
         if provider.name == DEFAULT_PROVIDER:

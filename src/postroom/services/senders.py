@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from postroom.clock import Clock
+from postroom.errors import Unavailable
 from postroom.ledger.senders import SenderPage, Senders
 from postroom.model.sender import SenderIdentity, sender_name
+from postroom.services.outside import Outside
 
 
 class Texts(Protocol):
@@ -28,6 +30,7 @@ class SenderService:
         self._senders = senders
         self._dns = dns
         self._clock = clock
+        self._asking = Outside("sender")
 
     def add(self, tenant: str, text: str) -> SenderIdentity:
         """Enter an address or a domain. Again: harmless. `Invalid`: it is neither."""
@@ -42,9 +45,14 @@ class SenderService:
         return self._senders.list(tenant, cursor=cursor, limit=limit)
 
     def verify(self, tenant: str, text: str) -> SenderIdentity:
-        """Ask the DNS now, and note what it says. `Unavailable`: it does not answer; nothing is changed."""
+        """Ask the DNS now, and note what it says, or that it does not answer: that is the domain's affair, none of ours.
+        `Conflict`: another is being asked about (services.outside)."""
         identity = self._senders.get(tenant, sender_name(text))
-        texts = [found.strip() for found in self._dns.txt(identity.record_name)]
+        try:
+            with self._asking.turn(tenant):
+                texts = [found.strip() for found in self._dns.txt(identity.record_name)]
+        except Unavailable as error:
+            return self._senders.change(identity, checked_at=self._clock.now(), finding=f"{error}; try again later")
         now = self._clock.now()
         if identity.record_value in texts:
             return self._senders.change(identity, verified_at=identity.verified_at or now, checked_at=now, finding="")
