@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import httpx2 as httpx
 from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
 
 from tests.gateway.door_kit import Household, WholeDoor, letter
 
 Json = dict[str, object]
+SAME_ID = {"X-Request-Id": "0123456789"}
+"""So that two answers about the same differ in nothing."""
 Body = Callable[[Household, Household], object]
 """Of those whom it is about, and of the caller: whose own records make the rest of it good."""
 
@@ -45,6 +49,16 @@ def routes(door: WholeDoor) -> Iterator[tuple[str, str]]:
     for route in door.app.routes:
         if isinstance(route, APIRoute) and route.path.startswith("/v1/"):
             yield from ((method, route.path) for method in sorted(route.methods or ()))
+
+
+def call(client: TestClient, route: str, recipe: Recipe, *, about: Household, own: Household) -> httpx.Response:
+    method, path = route.split(" ")
+    options: dict[str, object] = {"params": recipe.params(about, own), "headers": SAME_ID}
+    if recipe.content is not None:
+        options |= {"content": recipe.content, "headers": {**SAME_ID, "Content-Type": "text/csv"}}
+    elif recipe.body is not None:
+        options["json"] = recipe.body(about, own)
+    return client.request(method, recipe.url(path, about, own), **options)  # type: ignore[arg-type]  # one by one they are right
 
 
 def order(**fields: Callable[[Household], object]) -> Body:

@@ -13,11 +13,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.gateway.door_kit import OPERATOR, RANKS, Household, WholeDoor, household, letter, made, whole_door
-from tests.gateway.door_recipes import RECIPES, Recipe, routes
+from tests.gateway.door_recipes import RECIPES, SAME_ID, Recipe, call, routes
 
 _UNSTEADY = {"ratelimit", "ratelimit-policy", "date"}
 _OTHERS = str.maketrans("abcdefghijklm234nopqrstuvwxyz567", "nopqrstuvwxyz567abcdefghijklm234")
-_SAME_ID = {"X-Request-Id": "0123456789"}
 _REFUSED = {403, 404, 422}
 """403: the role, or a sender that is not the caller's; 422: of an upload row by who may not see rows."""
 
@@ -83,16 +82,6 @@ def walk(street: Street, us: TestClient, route: str, recipe: Recipe) -> None:
     assert theirs.status_code in _REFUSED or is_empty(theirs), f"{route}: {theirs.status_code} {theirs.text}"
 
 
-def call(client: TestClient, route: str, recipe: Recipe, *, about: Household, own: Household) -> httpx.Response:
-    method, path = route.split(" ")
-    options: dict[str, object] = {"params": recipe.params(about, own), "headers": _SAME_ID}
-    if recipe.content is not None:
-        options |= {"content": recipe.content, "headers": {**_SAME_ID, "Content-Type": "text/csv"}}
-    elif recipe.body is not None:
-        options["json"] = recipe.body(about, own)
-    return client.request(method, recipe.url(path, about, own), **options)  # type: ignore[arg-type]  # one by one they are right
-
-
 def shape(response: httpx.Response, about: Household) -> tuple[int, Mapping[str, str], str]:
     """An answer, but for whom it was asked about."""
     fields = {name: value for name, value in response.headers.items() if name not in _UNSTEADY}
@@ -110,7 +99,7 @@ def shows_nothing(response: httpx.Response, theirs: Household) -> None:
     """None of their values, but those that the caller named."""
     asked = str(response.request.url) + response.request.read().decode()
     shown = [value for name, value in asdict(theirs).items() if value in response.text and value not in asked]
-    assert response.headers["x-request-id"] == _SAME_ID["X-Request-Id"]
+    assert response.headers["x-request-id"] == SAME_ID["X-Request-Id"]
     assert set(shown) <= {theirs.tenant}, f"{response.request.url} shows {shown}"
 
 
@@ -172,7 +161,7 @@ def test_a_cursor_of_others_leads_to_ones_own(street: Street, path: str) -> None
     with street.door.client(OPERATOR, street.theirs.tenant) as them, street.door.client(OPERATOR, street.ours.tenant) as us:
         cursor = made(them.get(path.format(**asdict(street.theirs)), params={"limit": 1}))["cursor"]
         assert cursor is not None, "a list with a second page"
-        answer = us.get(path.format(**asdict(street.ours)), params={"cursor": cursor}, headers=_SAME_ID)
+        answer = us.get(path.format(**asdict(street.ours)), params={"cursor": cursor}, headers=SAME_ID)
         assert answer.status_code in {200, 422}
         for home in (street.theirs, street.others):
             shows_nothing(answer, home)
@@ -185,7 +174,7 @@ def test_a_status_is_waited_for_by_its_own_tenant_only(street: Street) -> None:
         tag = them.get(path).headers["ETag"]
         assert them.get(path, headers={"If-None-Match": tag}).status_code == 304
         for words in ("", "?wait=20"):
-            answer = us.get(path + words, headers={"If-None-Match": tag, **_SAME_ID})
+            answer = us.get(path + words, headers={"If-None-Match": tag, **SAME_ID})
             assert answer.status_code == 404
             assert "ETag" not in answer.headers
 
@@ -222,7 +211,7 @@ def test_who_belongs_to_a_tenant_is_told_to_nobody_but_that_they_belong_to_one(s
     """One subject, one tenant: the answer says that it is taken, never by whom."""
     body = {"subject": street.theirs.subject, "role": "viewer", "name": "x"}
     with street.door.client("admin", street.ours.tenant) as us:
-        answer = us.post("/v1/users", json=body, headers=_SAME_ID)
+        answer = us.post("/v1/users", json=body, headers=SAME_ID)
     assert answer.status_code == 409
     shows_nothing(answer, street.theirs)
     assert street.theirs.tenant not in answer.text
