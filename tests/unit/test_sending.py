@@ -102,8 +102,9 @@ def test_a_campaign_that_cannot_go_on_is_paused_with_the_reason(postroom: Postro
 
 def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postroom: Postroom) -> None:
     """Nothing waits for ever for a note that was lost: whatever is listed before it."""
-    bad, good = campaign(postroom), campaign(postroom, CampaignState.READY)
-    assert next(iter(postroom.records.unfinished())) == bad
+    for _ in range(2):
+        campaign(postroom, CampaignState.READY)
+    bad, good = postroom.records.unfinished()
     damage(postroom, bad)
     stopped = threading.Event()
     chores = Chores(postroom, only=None, stopped=stopped)
