@@ -56,6 +56,7 @@ class Service(StrEnum):
     AUDIT = "audit"
     CALLBACKS = "callbacks"
     CAMPAIGNS = "campaigns"
+    ERASURES = "erasures"
     KEYS = "keys"
     MESSAGES = "messages"
     PROVIDERS = "providers"

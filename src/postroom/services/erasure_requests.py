@@ -1,0 +1,153 @@
+"""Erasures asked for over HTTP and carried out by the workers: recorded first, without the address, then a workflow.
+
+    asked ──→ record: whose key ──→ workflow `erase` ──→ record: what was found ──→ again while something is waiting
+
+A kill between record and workflow is mended by asking again, or by asking how far it is. The record holds the person's key, which
+says nothing without the tenant's secret, and stays: it is the proof that the request was met.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.ledger.sweep import Alive, always
+from postroom.model import ids
+from postroom.model.shard import Key
+from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
+from postroom.platform.ports.workflows import Again, Call, Done, ExecutionState, Workflows
+from postroom.services.erasure import Erased, ErasureService
+
+ERASE = "erase"
+"""The workflow. Its execution is the request's id."""
+ID_PATTERN = "^[2-7a-z]{16}$"
+_AGAIN_MS = 30_000
+
+
+class ErasureState(StrEnum):
+    """How far it is."""
+
+    RUNNING = "running"
+    """Under way, or about to begin."""
+    WAITING = "waiting"
+    """Tried again every half minute, until what it waits for is over."""
+    DONE = "done"
+    FAILED = "failed"
+    """It cannot go on; asking anew tries again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """One request."""
+
+    tenant: str
+    id: str
+    key: str
+    """The person's, hex."""
+    forget_suppression: bool
+    actor: str
+    """Who asked."""
+    asked_at: Instant
+    ended_at: Instant | None = None
+    found: Erased | None = None
+    """By the last try."""
+
+
+class ErasureRequests:
+    """Of all tenants."""
+
+    def __init__(self, service: ErasureService, tables: Tables, workflows: Workflows, clock: Clock) -> None:
+        self._service = service
+        self._tables = tables
+        self._workflows = workflows
+        self._clock = clock
+
+    def new_id(self) -> str:
+        """An id that nobody has used."""
+        return ids.campaign_id(self._clock.now(), self._clock.random(5))
+
+    def ask(self, tenant: str, request_id: str, address: str, *, forget_suppression: bool, actor: str) -> Erasure:
+        """Have a person erased. Again under the same id: harmless. `Invalid`: it is no address; `Conflict`: the id belongs to
+        another request."""
+        key = self._service.key_of(tenant, address).hex()
+        erasure = Erasure(tenant, request_id, key, forget_suppression, actor, self._clock.now())
+        try:
+            self._put(erasure, Expect.ABSENT)
+        except Conflict:
+            erasure = self._same(erasure)
+        self._begin(erasure)
+        return erasure
+
+    def get(self, tenant: str, request_id: str) -> tuple[Erasure, ErasureState]:
+        """How far it is; `NotFound`."""
+        erasure = self._find(tenant, request_id)
+        if erasure.ended_at is not None:
+            return erasure, ErasureState.DONE
+        self._begin(erasure)
+        execution = self._workflows.get(ERASE, request_id)
+        if execution is not None and execution.state is ExecutionState.FAILED:
+            return erasure, ErasureState.FAILED
+        waiting = erasure.found is not None and erasure.found.waiting
+        return erasure, ErasureState.WAITING if waiting else ErasureState.RUNNING
+
+    def handle(self, call: Call, *, working: Alive = always) -> Done | Again:
+        """The workers' part: the handler of the workflow; `working` is false once the worker is to stop. Temporary errors and
+        `Conflict` (another of the tenant's erasures is under way): to be called again."""
+        tenant, request_id = msgspec.json.decode(call.execution.input, type=tuple[str, str])
+
+        def alive() -> bool:
+            return call.alive() and working()
+
+        try:
+            erasure = self._find(tenant, request_id)
+        except NotFound:
+            return Done()
+        if erasure.ended_at is not None:
+            return Done()
+        found = self._service.erase(
+            tenant,
+            Key(bytes.fromhex(erasure.key)),
+            forget_suppression=erasure.forget_suppression,
+            actor=erasure.actor,
+            alive=alive,
+        )
+        now = self._clock.now()
+        self._put(replace(erasure, found=found, ended_at=now if found.complete else None))
+        if found.complete:
+            return Done()
+        return Again(Instant(now + _AGAIN_MS) if found.waiting and alive() else now)
+
+    def _begin(self, erasure: Erasure) -> None:
+        self._workflows.start(ERASE, erasure.id, msgspec.json.encode([erasure.tenant, erasure.id]).decode())
+
+    def _same(self, erasure: Erasure) -> Erasure:
+        found = self._find(erasure.tenant, erasure.id)
+        if (found.key, found.forget_suppression) != (erasure.key, erasure.forget_suppression):
+            raise Conflict(f"the id {erasure.id} belongs to another erasure")
+        return found
+
+    def _find(self, tenant: str, request_id: str) -> Erasure:
+        item = self._tables.get(_key(tenant, request_id))
+        if item is None:
+            raise NotFound(f"there is no erasure {request_id[:40]!r}")
+        return _erasure(item)
+
+    def _put(self, erasure: Erasure, expect: Expect = Expect.ANYTHING) -> None:
+        data: dict[str, Any] = msgspec.to_builtins(erasure)
+        self._tables.write([Put(_key(erasure.tenant, erasure.id), data, expect)])
+
+
+def _key(tenant: str, request_id: str) -> ItemKey:
+    return ItemKey(f"{tenant}#erasures", request_id)
+
+
+def _erasure(item: Item) -> Erasure:
+    try:
+        return msgspec.convert(item.data, Erasure)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"the record of erasure {item.key.sort} cannot be read: {error}") from error
