@@ -7,8 +7,8 @@ message, so news of an old attempt never undoes a newer one.
     rank within an attempt:  pending < sending < deferred < unknown < skipped < failed < sent < delivered < bounced < complained
 
 Sent outranks failed and unknown: a report that the provider has the message is better than our own guess. Bounced outranks
-delivered: some receiving systems accept first and return the mail later. Complained outranks all: somebody read it. What people do
-with a mail (open, click, unsubscribe) moves nothing on that line: the first time of each is kept beside it.
+delivered: some receiving systems accept first and return the mail later. Complained outranks all: somebody read it. What people
+do with a mail (open, click, unsubscribe) moves nothing on that line: the first time of each is kept beside it.
 """
 
 from __future__ import annotations
