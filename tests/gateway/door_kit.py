@@ -111,6 +111,7 @@ class Household:
     sender: str
     provider: str
     suppressed: str
+    erasure: str
     key: str
     user: str
     subject: str
@@ -149,6 +150,7 @@ def household(door: WholeDoor, tenant: str, word: str) -> Household:
             sender=domain,
             provider=provider["name"],
             suppressed=suppressed,
+            erasure=made(client.post("/v1/erasures", json={"address": f"forgotten@{domain}"}))["id"],
             key=made(client.post("/v1/keys", json={"name": f"key of {word}", "role": "viewer"}))["id"],
             user=made(client.post("/v1/users", json={"subject": subject, "role": "viewer", "name": subject}))["id"],
             subject=subject,

@@ -181,6 +181,8 @@ RECIPES: dict[str, list[Recipe]] = {
     "DELETE /v1/suppressions": [Recipe(query={"address": "suppressed"})],
     "POST /v1/suppressions/import": [Recipe(names_nobody=True, content="address\ngone@mail.example\n")],
     "GET /v1/suppressions/export.csv": [OWN],
+    "POST /v1/erasures": own({"address": "gone@mail.example"}),
+    "GET /v1/erasures/{erasure_id}": of({"erasure_id": "erasure"}),
     "POST /v1/senders": own({"name": "mine.example"}),
     "GET /v1/senders": [OWN],
     "GET /v1/senders/{name}": of(SENDER),

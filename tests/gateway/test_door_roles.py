@@ -71,6 +71,8 @@ LEAST = {
     """,
     "admin": """
         DELETE /v1/suppressions
+        POST /v1/erasures
+        GET /v1/erasures/{erasure_id}
         POST /v1/senders
         DELETE /v1/senders/{name}
         POST /v1/senders/{name}/verify

@@ -23,6 +23,7 @@ _TRIM_EVERY_S = 600.0
 _RECORDS_EVERY_S = 2.0
 _SEAL_EVERY_S = 20.0
 _EXPIRE_EVERY_S = 300.0
+_RETAIN_EVERY_S = 3_600.0
 _NOTE_LEASE_S = 5
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Chores:
         ]
         if self._only is None:
             chores += [(_SEAL_EVERY_S, self._postroom.audit.seal), (_EXPIRE_EVERY_S, self._expire_uploads)]
-            chores += [(_EXPIRE_EVERY_S, self._expire_singles)]
+            chores += [(_EXPIRE_EVERY_S, self._expire_singles), (_RETAIN_EVERY_S, self._expire_campaigns)]
         return chores
 
     def _do(self, chore: Callable[[], object]) -> None:
@@ -75,6 +76,12 @@ class Chores:
         days = self._postroom.settings.retention_days
         if days is not None:
             self._postroom.stream_retention.expire(self._postroom.clock.now(), days=days)
+
+    def _expire_campaigns(self) -> None:
+        days = self._postroom.settings.retention_days
+        if days is not None:
+            now = self._postroom.clock.now()
+            self._postroom.campaign_retention.run(now, days=days, stopped=self._stopped.is_set)
 
     def trim_feed(self) -> None:
         """Forget what every reader of the feed has had time to see."""

@@ -21,6 +21,7 @@ from postroom.entrypoints.sending import Sending
 from postroom.ledger import notes
 from postroom.model.campaign import Home
 from postroom.services.campaigns import CHANGE
+from postroom.services.erasure_requests import ERASE
 from postroom.wiring import Postroom
 
 WORKERS = "workers"
@@ -68,6 +69,8 @@ class Worker:
         if self._only is None:
             change = partial(postroom.changes.handle, working=lambda: not stop)
             yield Handling(postroom, CHANGE, change, owner=owner, group=WORKERS)
+            erase = partial(postroom.erasure_requests.handle, working=lambda: not stop)
+            yield Handling(postroom, ERASE, erase, owner=owner, group=WORKERS)
 
     def _tidy(self, chores: Chores) -> None:
         self._journal.close()

@@ -18,6 +18,7 @@ from postroom.issuer.tokens import AUDIENCE
 from postroom.ledger.access import Memberships
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.erasing import Erasing
 from postroom.ledger.finish import Finish
 from postroom.ledger.keys import Keys
 from postroom.ledger.providers import Providers
@@ -43,6 +44,8 @@ from postroom.services.campaign_orders import House, Orders
 from postroom.services.campaign_orders import Sources as OrderSources
 from postroom.services.campaign_reading import CampaignReading
 from postroom.services.campaigns import CampaignService
+from postroom.services.erasure import ErasureService, Places
+from postroom.services.erasure_requests import ErasureRequests
 from postroom.services.exports import Exports
 from postroom.services.inbox import InboxService
 from postroom.services.intake import Intake
@@ -51,6 +54,7 @@ from postroom.services.members import Members
 from postroom.services.messages import MessageService
 from postroom.services.messages import Sources as SingleSources
 from postroom.services.providers import ProviderService
+from postroom.services.retention import CampaignRetention
 from postroom.services.rotation import Rotation
 from postroom.services.senders import SenderService
 from postroom.services.status import StatusService
@@ -89,6 +93,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     uploads = UploadService(
         tables, objects, stores.transfers, clock, upload_days=settings.upload_days, in_use=UploadUse(campaigns)
     )
+    sweep = Sweep(messages, stores.journals, clock, lease_ms=lease_ms)
     service = CampaignService(
         campaigns,
         composing=composing,
@@ -98,9 +103,19 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         queues=stores.queues,
         timers=stores.timers,
         workflows=stores.workflows,
-        sweep=Sweep(messages, stores.journals, clock, lease_ms=lease_ms),
+        sweep=sweep,
         clock=clock,
     )
+    places = Places(
+        campaigns=campaigns,
+        messages=messages,
+        objects=objects,
+        uploads=uploads,
+        suppression=suppression,
+        workflows=stores.workflows,
+        erasing=Erasing(messages, sweep, clock),
+    )
+    erasure = ErasureService(places, tables=tables, tenants=tenants, audit=audit, clock=clock)
     house = House(DEFAULT_PROVIDER, usual_policies(settings), round(settings.schedule_grace * 1000))
     return Postroom(
         settings=settings,
@@ -159,6 +174,9 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         dry_run=DryRun(composing=composing, objects=objects, suppression=suppression, tenants=tenants, clock=clock),
         reading=CampaignReading(campaigns, messages),
         exports=Exports(campaigns, messages, objects),
+        erasure=erasure,
+        erasure_requests=ErasureRequests(erasure, tables, stores.workflows, clock),
+        campaign_retention=CampaignRetention(tenants, campaigns, service),
         status=StatusService(campaigns, messages, clock),
         composing=composing,
         splitter=Splitter(

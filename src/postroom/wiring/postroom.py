@@ -38,12 +38,15 @@ from postroom.services.campaign_edits import Edits
 from postroom.services.campaign_orders import Orders
 from postroom.services.campaign_reading import CampaignReading
 from postroom.services.campaigns import CampaignService
+from postroom.services.erasure import ErasureService
+from postroom.services.erasure_requests import ErasureRequests
 from postroom.services.exports import Exports
 from postroom.services.inbox import InboxService
 from postroom.services.keys import ApiKeys
 from postroom.services.members import Members
 from postroom.services.messages import MessageService
 from postroom.services.providers import ProviderService
+from postroom.services.retention import CampaignRetention
 from postroom.services.rotation import Rotation
 from postroom.services.senders import SenderService
 from postroom.services.status import StatusService
@@ -97,6 +100,9 @@ class Postroom:
     dry_run: DryRun
     reading: CampaignReading
     exports: Exports
+    erasure: ErasureService
+    erasure_requests: ErasureRequests
+    campaign_retention: CampaignRetention
     status: StatusService
     composing: Composing
 

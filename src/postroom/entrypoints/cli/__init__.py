@@ -11,6 +11,7 @@ from postroom.entrypoints.cli.backup import backup_command, restore_command
 from postroom.entrypoints.cli.campaign import campaign_app
 from postroom.entrypoints.cli.demo import demo_command
 from postroom.entrypoints.cli.doctor import doctor_command
+from postroom.entrypoints.cli.erase import erase_command
 from postroom.entrypoints.cli.output import take_any_text
 from postroom.entrypoints.cli.send import send_command
 from postroom.entrypoints.cli.serve import serve_command
@@ -40,6 +41,7 @@ app.add_typer(provider.app, name="provider")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor_command)
+app.command("erase")(erase_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("worker", hidden=True)(worker_command)
