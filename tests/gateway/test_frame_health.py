@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from postroom.gateway.frame import Frame
 from postroom.gateway.limits import Limits
 from postroom.gateway.routes import health
 from tests.fakes.clock import ManualClock
-from tests.gateway.frame_kit import ask
+from tests.gateway.frame_kit import ask, call
 from tests.gateway.kit import Believer
 
 
@@ -61,6 +62,29 @@ def test_a_check_that_hangs_is_not_waited_for_nor_started_again(monkeypatch: pyt
         assert started == [True]
     finally:
         released.set()
+
+
+def test_who_asks_all_the_time_makes_nobody_think_the_door_sick() -> None:
+    released, started = threading.Event(), []
+
+    def slow() -> None:
+        started.append(True)
+        assert released.wait(10)
+
+    app = app_of(("storage", slow))
+
+    async def several() -> list[int]:
+        first = asyncio.create_task(call(app, "GET", "/readyz"))
+        while not started:
+            await asyncio.sleep(0)
+        second = asyncio.create_task(call(app, "GET", "/readyz"))
+        for _ in range(200):  # it gets as far as it can, on this loop alone
+            await asyncio.sleep(0)
+        released.set()
+        return [(await first).status, (await second).status]
+
+    assert asyncio.run(several()) == [200, 200]
+    assert started == [True]
 
 
 def test_both_are_answered_when_there_is_no_room_for_anything_else() -> None:

@@ -1,13 +1,16 @@
 """Whether the door is alive, and whether it is ready: for supervisors and load balancers, open to everybody.
 
 `/healthz`: this process answers. `/readyz`: so does everything it needs; what does not is named, why is in the log only. Each
-check has a second; one that hangs keeps its thread until it returns, and is not started again before.
+check has a second; one that hangs keeps its thread until it returns, and is not started again before. Who asks while one runs is
+answered by it, so that nobody who asks all the time makes the door look sick.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 import anyio
 from anyio import to_thread
@@ -15,6 +18,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 Check = Callable[[], object]
+_Running = dict[str, Future[bool]]
 _CHECK_S = 1.0
 _FIELDS = {"Cache-Control": "no-store"}
 _log = logging.getLogger(__name__)
@@ -36,7 +40,7 @@ class Ready(BaseModel):
 def health_routes(checks: Sequence[tuple[str, Check]]) -> APIRouter:
     """`checks`: a name and something that raises, or does not return, when it is not ready."""
     router = APIRouter(tags=["health"])
-    running: set[str] = set()
+    running: _Running = {}
 
     @router.get("/healthz", operation_id="get_health")
     async def alive(response: Response) -> Alive:
@@ -59,21 +63,26 @@ def health_routes(checks: Sequence[tuple[str, Check]]) -> APIRouter:
     return router
 
 
-async def _examine(found: dict[str, bool], running: set[str], name: str, check: Check) -> None:
+async def _examine(found: dict[str, bool], running: _Running, name: str, check: Check) -> None:
     found[name] = False
-    if name in running:
-        return
+    look = running.get(name)
     with anyio.move_on_after(_CHECK_S):
-        found[name] = await to_thread.run_sync(_passes, running, name, check, abandon_on_cancel=True)
+        if look is None:
+            found[name] = await to_thread.run_sync(_passes, running, name, check, abandon_on_cancel=True)
+        else:
+            found[name] = await asyncio.wrap_future(look)
 
 
-def _passes(running: set[str], name: str, check: Check) -> bool:
-    running.add(name)
+def _passes(running: _Running, name: str, check: Check) -> bool:
+    look = running[name] = Future()
+    look.set_running_or_notify_cancel()  # who no longer waits for it does not end it
+    well = False
     try:
         check()
+        well = True
     except Exception:  # noqa: BLE001  # whatever it is, it is not ready
         _log.warning("%s is not ready", name, exc_info=True)
-        return False
     finally:
-        running.discard(name)
-    return True
+        running.pop(name, None)
+        look.set_result(well)
+    return well
