@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from html import unescape
 from pathlib import Path
+from threading import BoundedSemaphore, Event
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -13,8 +15,9 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from postroom.errors import Unauthenticated
+from postroom.errors import Unauthenticated, Unavailable
 from postroom.issuer.issuer import Issuer
+from postroom.issuer.passwords import Passwords
 from postroom.issuer.routes import issuer_routes
 from postroom.issuer.sessions import Session
 from postroom.issuer.tries import TooManyTries
@@ -305,3 +308,37 @@ def test_behind_a_path_every_address_keeps_it(tables: SqliteTables, clock: Manua
         assert 'href="/mail/oauth2/style.css"' in unescape(page.text)
         answer = client.get(answer.headers["location"].removeprefix("/mail"))
         assert answer.headers["location"].startswith("https://example.org/mail/callback?code=")
+
+
+class HeldUp(PasswordHasher):
+    """Takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.go_on = Event()
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
+        assert self.go_on.wait(10)
+        return super().verify(hash, password)
+
+
+def test_a_flood_of_sign_ins_leaves_threads_for_the_rest_of_the_door(clock: ManualClock) -> None:
+    """There are 40."""
+    hasher, many = HeldUp(), 30
+    passwords = Passwords(clock, hasher)
+    passwords.prepare()
+    with ThreadPoolExecutor(many) as threads:
+        tries = [threads.submit(passwords.matches, None, "a guess") for _ in range(many)]
+        over = [each for _, each in zip(range(many - 12), as_completed(tries, timeout=5), strict=False)]
+        assert all(isinstance(each.exception(), Unavailable) for each in over)
+        hasher.go_on.set()
+        assert [each.result() for each in set(tries) - set(over)] == [False] * 12
+    assert passwords.matches(None, "another") is False
+
+
+def test_what_the_flood_leaves_no_room_for_is_told_to_come_again(issuer: Issuer, browser: Browser, monkeypatch: Any) -> None:
+    enter(issuer)
+    monkeypatch.setattr(issuer.passwords, "_room", BoundedSemaphore(1))
+    with issuer.passwords._slot():
+        assert browser.sign_in().status_code == 503
+    assert browser.sign_in().status_code == 303

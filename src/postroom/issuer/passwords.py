@@ -1,8 +1,9 @@
 """Passwords: which are allowed (NIST SP 800-63B: by length and a denied list, no rules of composition), and their hashes.
 
 argon2id at 32 MiB a hash (OWASP asks for 19 MiB or more); at most four are made at once in a process, so that a flood of
-sign-ins costs time and not memory. Checking a password that cannot be right (nobody of that name, none set) takes the same
-work as one that can.
+sign-ins costs time and not memory. A few more wait, each in a thread that all of the door shares; the rest is `Unavailable`, at
+once, so that the flood ends at the sign-in page. Checking a password that cannot be right (nobody of that name, none set) takes
+the same work as one that can.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -18,11 +21,11 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from postroom.clock import Clock
-from postroom.errors import Invalid
+from postroom.errors import Invalid, Unavailable
 from postroom.issuer.people import Person
 
 MIN_LENGTH, MAX_LENGTH = 12, 256
-_AT_ONCE = 4
+_AT_ONCE, _WAITING = 4, 8
 _LONGEST_TYPED = 4 * MAX_LENGTH
 """Before it is composed."""
 _LEAST_LOCAL_PART = 4
@@ -38,7 +41,19 @@ class Passwords:
     def __init__(self, clock: Clock, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(time_cost=3, memory_cost=32 * 1024, parallelism=1)
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        self._room = threading.BoundedSemaphore(_AT_ONCE + _WAITING)
         self._clock = clock
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """Around the making of a hash. `Unavailable`: too many are wanted."""
+        if not self._room.acquire(blocking=False):
+            raise Unavailable("too many passwords are being checked")
+        try:
+            with self._slots:
+                yield
+        finally:
+            self._room.release()
 
     def prepare(self) -> None:
         """Before the door opens, so that the first try at nobody's password takes no longer than the others."""
@@ -53,13 +68,13 @@ class Passwords:
         """Check the rules, then hash. `Invalid` says which rule."""
         text = _normalised(password)
         check_rules(text, email)
-        with self._slots:
+        with self._slot():
             return self._hasher.hash(text)
 
     def matches(self, person: Person | None, password: str) -> bool:
         """Whether it is this person's; as slow for nobody."""
         known = person.password if person is not None else None
-        with self._slots:
+        with self._slot():
             try:
                 right = self._hasher.verify(known or self._nobodys, _normalised(password[:_LONGEST_TYPED]))
             except (VerificationError, InvalidHashError):
@@ -72,7 +87,7 @@ class Passwords:
 
     def rehash(self, password: str) -> str:
         """Of a password that was just right: its rules are not asked again."""
-        with self._slots:
+        with self._slot():
             return self._hasher.hash(_normalised(password))
 
 
