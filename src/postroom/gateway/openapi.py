@@ -6,10 +6,12 @@ answer, the `Idempotency-Key`. So no route has to say any of it, and none can fo
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from postroom.gateway.frame import Frame
 from postroom.gateway.openapi_parts import FIELDS, IDEMPOTENCY_KEY, PROBLEM, RESPONSES, security_schemes
@@ -43,7 +45,7 @@ def _document(app: FastAPI, frame: Frame) -> Json:
     for path, method, operation in _operations(document):
         _complete(operation, path, method)
     for route in app.routes:
-        if isinstance(route, Route) and route.include_in_schema:
+        if isinstance(route, APIRoute) and route.include_in_schema:
             _add_traits(document["paths"][route.path_format], route)
     components: Json = document.setdefault("components", {})
     schemas: Json = components.setdefault("schemas", {})
@@ -126,14 +128,24 @@ def _statuses(operation: Json, path: str, method: str) -> list[str]:
     return sorted(set(statuses))
 
 
-def _add_traits(operations: Json, route: Route) -> None:
+def _add_traits(operations: Json, route: APIRoute) -> None:
     """What the route's declaration says and FastAPI does not."""
     for method in route.methods or ():
         operation = operations[method.lower()]
-        if route.demands is not None:
+        if route.summary is None:
+            _summarise(operation)
+        if isinstance(route, Route) and route.demands is not None:
             operation["x-role"] = route.demands
-        if route.keyed:
+        if isinstance(route, Route) and route.keyed:
             _add_key(operation)
+
+
+def _summarise(operation: Json) -> None:
+    """By the first sentence of the handler's text, where FastAPI has nothing but the handler's name."""
+    first, *rest = re.split(r"\.(?:\s+|$)", operation.pop("description", ""), maxsplit=1)
+    operation["summary"] = " ".join(first.split())
+    if rest and rest[0]:
+        operation["description"] = rest[0]
 
 
 def _add_key(operation: Json) -> None:
