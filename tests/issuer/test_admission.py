@@ -123,7 +123,7 @@ class CliRun:
         return CliRunner().invoke(app, list(words))
 
     def users(self) -> list[dict[str, object]]:
-        users: list[dict[str, object]] = json.loads(self("user", "list", "--json").stdout)["users"]
+        users: list[dict[str, object]] = json.loads(self("user", "list", "--json").stdout)
         return users
 
 
@@ -166,7 +166,7 @@ def test_the_command_line_knows_people_of_an_issuer_of_others(run: CliRun, monke
 def test_the_command_line_keeps_programs(run: CliRun) -> None:
     made = json.loads(run("client", "add", "nightly", "--role", "sender", "--json").stdout)
     assert made["client_id"].startswith("default.")
-    (listed,) = json.loads(run("client", "list", "--json").stdout)["clients"]
+    (listed,) = json.loads(run("client", "list", "--json").stdout)
     assert (listed["client_id"], listed["role"]) == (made["client_id"], "sender")
     assert made["client_secret"] not in run("client", "list").stdout
     assert run("client", "revoke", made["client_id"]).exit_code == 0

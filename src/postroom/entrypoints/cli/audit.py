@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
+from postroom.entrypoints.cli.operating import of_tenant
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, print_rows
 from postroom.entrypoints.cli.session import FAILED, say, session
+from postroom.ledger.audit import INSTALLATION
 from postroom.model.tenant import DEFAULT_TENANT
+from postroom.wiring import Postroom
 
 app = typer.Typer(help="Who changed what, when and from where.", no_args_is_help=True)
 
-Tenant = Annotated[str, typer.Option(help="Whose trail; empty: the installation's own.")]
+Tenant = Annotated[str, typer.Option(help="Whose trail; '': the installation's own, with work on tenants and shared providers.")]
 
 
 @app.command("list")
@@ -28,6 +31,7 @@ def list_entries(
 ) -> None:
     """List entries, newest first."""
     with session(data=data) as postroom:
+        _known(postroom, tenant)
         page = postroom.audit.list(tenant, prefix=when, cursor=cursor, limit=limit)
     if as_json:
         print_json({"entries": [{"at": entry.at, **asdict(entry)} for entry in page.entries], "cursor": page.cursor})
@@ -38,22 +42,24 @@ def list_entries(
             (
                 entry.at,
                 entry.name or entry.actor or "nobody known",
-                entry.address,
+                entry.address or "this machine",
                 f"{entry.action} {entry.reason}{f' × {entry.count}' if entry.count > 1 else ''}",
                 entry.target,
                 "" if entry.status is None else str(entry.status),
             )
             for entry in page.entries
         ],
+        none="nothing is recorded",
     )
     if page.cursor is not None:
-        say(f"more with: postroom audit list --cursor {page.cursor}")
+        say(f"more with: postroom audit list --cursor {page.cursor}{of_tenant(tenant)}")
 
 
 @app.command()
 def verify(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
     """Check the trail's seals: whether an entry was changed, added or taken away. Exit code 1: it was."""
     with session(data=data) as postroom:
+        _known(postroom, tenant)
         found = postroom.audit.verify(tenant)
     if as_json:
         print_json(asdict(found))
@@ -66,3 +72,9 @@ def verify(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False, data: Data = 
         )
     if found.problems:
         raise typer.Exit(FAILED)
+
+
+def _known(postroom: Postroom, tenant: str) -> None:
+    """`NotFound` for a tenant that there is not: an empty trail would be taken for an honest one."""
+    if tenant != INSTALLATION:
+        postroom.tenants.read(tenant)

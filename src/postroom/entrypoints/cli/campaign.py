@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import orjson
 import typer
 
 from postroom.entrypoints.cli.listing import every_message, exports
-from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.operating import Change, of_tenant, recorded
+from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.report import print_status
 from postroom.entrypoints.cli.session import say, session
@@ -30,13 +32,15 @@ State = Annotated[str | None, typer.Option(help="Only messages in this state, e.
 
 @campaign_app.command("list")
 def list_command(
-    as_json: Json = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most, the newest first.")] = 100,
+    tenant: OfTenant = DEFAULT_TENANT,
+    as_json: Json = False,
     data: Data = None,
 ) -> None:
     """The campaigns there are, newest first."""
     with session(data=data) as postroom:
-        found = postroom.status.list(DEFAULT_TENANT, limit=limit)
+        postroom.tenants.read(tenant)
+        found = postroom.status.list(tenant, limit=limit)
     if as_json:
         print_json([status.as_dict() for status in found])
         return
@@ -47,58 +51,70 @@ def list_command(
 
 
 @campaign_app.command()
-def show(campaign: Id, as_json: Json = False, data: Data = None) -> None:
+def show(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
     """One campaign in numbers."""
     with session(data=data) as postroom:
-        print_status(postroom.status.get(_home(campaign)), as_json=as_json)
+        print_status(postroom.status.get(_home(postroom, tenant, campaign)), as_json=as_json)
 
 
 @campaign_app.command()
-def pause(campaign: Id, data: Data = None) -> None:
+def pause(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Stop new sends within a second; what is in flight is drained."""
     with session(data=data) as postroom:
-        postroom.campaigns.pause(_home(campaign), "paused by hand")
-    say(f"paused; go on with: postroom send --resume {campaign}")
+        home = _home(postroom, tenant, campaign)
+        with _recorded(postroom, "pause", home):
+            postroom.campaigns.pause(home, "paused by hand")
+    say(f"paused; go on with: postroom send --resume {campaign}{of_tenant(tenant)}")
 
 
 @campaign_app.command()
-def resume(campaign: Id, data: Data = None) -> None:
+def resume(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Let it go on where it stopped."""
     with session(data=data) as postroom:
-        postroom.campaigns.resume(_home(campaign))
-        _say_who_works(postroom, campaign)
+        home = _home(postroom, tenant, campaign)
+        with _recorded(postroom, "resume", home):
+            postroom.campaigns.resume(home)
+        say("resumed")
+        _say_who_works(postroom, home)
 
 
 @campaign_app.command()
-def cancel(campaign: Id, data: Data = None) -> None:
+def cancel(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """End it for good: whoever still waits is skipped."""
     with session(data=data) as postroom:
-        skipped = postroom.campaigns.cancel(_home(campaign))
+        home = _home(postroom, tenant, campaign)
+        with _recorded(postroom, "cancel", home):
+            skipped = postroom.campaigns.cancel(home)
     say(f"cancelled; {skipped:,} recipients were skipped")
 
 
 @campaign_app.command("retry-failed")
-def retry_failed(campaign: Id, data: Data = None) -> None:
+def retry_failed(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Try everybody who failed again (not refused addresses)."""
     with session(data=data) as postroom:
-        retried = postroom.campaigns.retry_failed(_home(campaign))
+        home = _home(postroom, tenant, campaign)
+        with _recorded(postroom, "retry-failed", home):
+            retried = postroom.campaigns.retry_failed(home)
         say(f"{retried:,} recipients are to be tried again" if retried else "nobody failed: nothing to do")
         if retried:
-            _say_who_works(postroom, campaign)
+            _say_who_works(postroom, home)
 
 
 @campaign_app.command()
 def settle(
     campaign: Id,
     decision: Annotated[Decision, typer.Argument(help="What is known, or wanted, of messages in state unknown.")],
+    tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
     """Decide what became of messages whose answer was never seen."""
     with session(data=data) as postroom:
-        settled = postroom.campaigns.settle(_home(campaign), decision)
+        home = _home(postroom, tenant, campaign)
+        with _recorded(postroom, "settle", home):
+            settled = postroom.campaigns.settle(home, decision)
         say(f"{settled:,} messages settled: {decision}")
         if settled and decision is Decision.RESEND:
-            _say_who_works(postroom, campaign)
+            _say_who_works(postroom, home)
 
 
 @campaign_app.command()
@@ -106,17 +122,18 @@ def messages(
     campaign: Id,
     state: State = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 100,
+    tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
     data: Data = None,
 ) -> None:
     """Messages and their last reply."""
     with session(data=data) as postroom:
-        home = _home(campaign)
+        home = _home(postroom, tenant, campaign)
         record = postroom.records.get(home)
         shown = 0
         for message in every_message(postroom, home, _states(state)):
             if shown == limit:
-                say(f"… and more: --limit, or `postroom campaign export {campaign}`")
+                say(f"… and more: --limit, or `postroom campaign export {campaign}{of_tenant(tenant)}`")
                 break
             shown += 1
             if as_json:
@@ -129,10 +146,10 @@ def messages(
 
 
 @campaign_app.command()
-def rejected(campaign: Id, data: Data = None) -> None:
+def rejected(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Rows that are no recipients, as CSV: line, address, reason."""
     with session(data=data) as postroom:
-        key = postroom.records.get(_home(campaign)).source.rejected_key
+        key = postroom.records.get(_home(postroom, tenant, campaign)).source.rejected_key
         if key is None:
             say("no row was rejected, or the import is not done")
             return
@@ -141,24 +158,26 @@ def rejected(campaign: Id, data: Data = None) -> None:
 
 
 @campaign_app.command()
-def export(campaign: Id, state: State = None, data: Data = None) -> None:
+def export(campaign: Id, state: State = None, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Every message as CSV: line, address, state, attempts, last reply, and the row's own cells."""
     with session(data=data) as postroom:
-        sys.stdout.writelines(exports(postroom).messages_csv(_home(campaign), _states(state)))
+        sys.stdout.writelines(exports(postroom).messages_csv(_home(postroom, tenant, campaign), _states(state)))
 
 
 @campaign_app.command()
 def delete(
     campaign: Id,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
     """Forget an ended campaign: its messages, template and recipients. It cannot be undone."""
     with session(data=data) as postroom:
-        record = postroom.records.get(_home(campaign))
+        record = postroom.records.get(_home(postroom, tenant, campaign))
         if not yes:
             typer.confirm(f"Delete {record.name} ({campaign}) and all its messages for good?", abort=True)
-        postroom.campaigns.delete(record.home)
+        with _recorded(postroom, "delete", record.home):
+            postroom.campaigns.delete(record.home)
     say("deleted")
 
 
@@ -168,8 +187,13 @@ def _line(status: Status) -> tuple[str, ...]:
     return campaign.home.campaign, campaign.state.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.name
 
 
-def _home(campaign: str) -> Home:
-    return Home(DEFAULT_TENANT, campaign)
+def _home(postroom: Postroom, tenant: str, campaign: str) -> Home:
+    postroom.tenants.read(tenant)
+    return Home(tenant, campaign)
+
+
+def _recorded(postroom: Postroom, command: str, home: Home) -> AbstractContextManager[Change]:
+    return recorded(postroom, f"campaign {command}", tenant=home.tenant, target=f"campaign/{home.campaign}")
 
 
 def _states(state: str | None) -> set[MessageState]:
@@ -197,7 +221,9 @@ def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:
     }
 
 
-def _say_who_works(postroom: Postroom, campaign: str) -> None:
-    with postroom.run_lock(_home(campaign)) as nobody:
+def _say_who_works(postroom: Postroom, home: Home) -> None:
+    if postroom.is_served():
+        return
+    with postroom.run_lock(home) as nobody:
         if nobody:
-            say(f"nobody is working on it now: postroom send --resume {campaign}")
+            say(f"nobody is working on it now: postroom send --resume {home.campaign}{of_tenant(home.tenant)}")

@@ -48,16 +48,20 @@ def demo_command(
         home = create(postroom, draft, upload)
         status = run_and_watch(postroom, home)
         print_status(status, as_json=False)
-    here = f"--data {data}"
-    say(
-        "\nWhere to look:\n"
-        f"  postroom inbox list {here}                        what arrived\n"
-        f"  postroom campaign show {home.campaign} {here}       the numbers\n"
-        f"  postroom campaign rejected {home.campaign} {here}   rows that are no recipients, and why\n"
-        f"  postroom campaign messages {home.campaign} {here}   every message and its reply\n"
-        "  postroom send --help                                 send your own"
-    )
+    _say_where_to_look(home.campaign, data)
     raise typer.Exit(DONE if status.campaign.state is CampaignState.COMPLETED else FAILED)
+
+
+def _say_where_to_look(campaign: str, data: Path) -> None:
+    commands = {
+        f"postroom inbox list --data {data}": "what arrived",
+        f"postroom campaign show {campaign} --data {data}": "the numbers",
+        f"postroom campaign rejected {campaign} --data {data}": "rows that are no recipients, and why",
+        f"postroom campaign messages {campaign} --data {data}": "every message and its reply",
+        "postroom send --help": "send your own",
+    }
+    width = max(map(len, commands))
+    say("\nWhere to look:\n" + "\n".join(f"  {command:{width}}   {what}" for command, what in commands.items()))
 
 
 def _examples() -> Path:

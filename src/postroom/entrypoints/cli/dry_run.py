@@ -19,9 +19,9 @@ from postroom.wiring import Postroom
 _SHOWN = 20
 
 
-def dry_run(postroom: Postroom, draft: Draft, recipients: Path, *, as_json: bool) -> int:
+def dry_run(postroom: Postroom, draft: Draft, recipients: Path, *, tenant: str, as_json: bool) -> int:
     """The exit code: 0, or 3 where some message could not be composed. `Invalid`: the upload cannot be used."""
-    home = create(postroom, draft, recipients)
+    home = create(postroom, draft, recipients, tenant=tenant)
     try:
         campaign = _imported(postroom, home)
         return _compose_all(postroom, campaign, as_json=as_json)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from postroom.entrypoints.cli.operating import operator
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json
 from postroom.entrypoints.cli.session import FAILED, say, session
@@ -26,11 +27,16 @@ def erase_command(
 ) -> None:
     """Forget a person wherever they are known; it cannot be taken back. Statistics stay. Safe to repeat after an interruption.
     Exit code 1: something is being imported or sent and is not erased yet; repeat it later."""
+    who = operator(tenant)
     with session(data=data) as postroom:
         key = postroom.erasure.key_of(tenant, address)
         with Console(stderr=True).status("erasing") as shown:
             found = postroom.erasure.erase(
-                tenant, key, forget_suppression=forget_suppression, progress=lambda step: shown.update(f"erasing: {step}")
+                tenant,
+                key,
+                forget_suppression=forget_suppression,
+                actor=f"{who.kind}:{who.id}",
+                progress=lambda step: shown.update(f"erasing: {step}"),
             )
     if as_json:
         print_json({"person": key.hex(), **asdict(found)})

@@ -38,7 +38,7 @@ def list_mails(
         (mail.id, shown_time(mail.received_at), mail.from_, ", ".join(mail.to), mail.subject, str(mail.size))
         for mail in page.mails
     ]
-    print_rows(("id", "received", "from", "to", "subject", "bytes"), rows)
+    print_rows(("id", "received", "from", "to", "subject", "bytes"), rows, none="nothing has arrived")
     if page.cursor is not None:
         say(f"more with: postroom inbox list --cursor {page.cursor}")
 

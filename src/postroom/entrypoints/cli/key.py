@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.operating import operator
-from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.operating import operator, recorded
+from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
@@ -20,8 +20,6 @@ from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.keys import MAX_DAYS, ApiKeys
 
 app = typer.Typer(help="API keys, with which programs call.", no_args_is_help=True)
-
-OfTenant = Annotated[str, typer.Option("--tenant", help="Whose.")]
 
 
 @app.command()
@@ -39,7 +37,9 @@ def add(
     with session(data=data) as postroom:
         postroom.tenants.read(tenant)
         scopes = frozenset(scope) if scope else None
-        made = postroom.api_keys.create(operator(tenant), name, role=role, scopes=scopes, days=days)
+        with recorded(postroom, "key add", tenant=tenant) as change:
+            made = postroom.api_keys.create(operator(tenant), name, role=role, scopes=scopes, days=days)
+            change.target = f"key/{made.key.id}"
     sys.stdout.write(made.text + "\n")
     say(f"key {made.key.id} of {tenant}: keep its text, it is not shown again")
 
@@ -48,11 +48,13 @@ def add(
 def list_keys(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
     """List a tenant's keys, oldest first: not their texts."""
     with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
         keys = [_as_dict(used) for used in _every(postroom.api_keys, operator(tenant))]
     if as_json:
-        print_json({"keys": keys})
+        print_json(keys)
         return
-    print_rows(tuple(_COLUMNS), [tuple(_cell(key[column]) for column in _COLUMNS) for key in keys])
+    rows = [tuple(_cell(key[column]) for column in _COLUMNS) for key in keys]
+    print_rows(tuple(_COLUMNS), rows, none="no keys yet: `postroom key add` makes one")
 
 
 @app.command()
@@ -63,7 +65,9 @@ def revoke(
 ) -> None:
     """Refuse a key within seconds, for ever. Exit code 1: there is none of that id."""
     with session(data=data) as postroom:
-        key = postroom.api_keys.revoke(operator(tenant), id)
+        postroom.tenants.read(tenant)
+        with recorded(postroom, "key revoke", tenant=tenant, target=f"key/{id}"):
+            key = postroom.api_keys.revoke(operator(tenant), id)
     say(f"revoked {key.name}")
 
 

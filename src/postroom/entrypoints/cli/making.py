@@ -18,11 +18,11 @@ from postroom.wiring import Postroom, usual_policies
 _OPTIONS = Wording("--at", "--timezone")
 
 
-def create(postroom: Postroom, draft: Draft, recipients: Path) -> Home:
+def create(postroom: Postroom, draft: Draft, recipients: Path, *, tenant: str = DEFAULT_TENANT) -> Home:
     """Make the campaign and say its id, so that whoever is killed from here on can be resumed."""
     try:
         with recipients.open("rb") as upload:
-            home = postroom.campaigns.create(DEFAULT_TENANT, draft, upload, recipients.name).home
+            home = postroom.campaigns.create(tenant, draft, upload, recipients.name).home
     except OSError as error:
         raise Invalid(f"--recipients {recipients} cannot be read: {error.strerror}") from error
     say(f"campaign {home.campaign}")

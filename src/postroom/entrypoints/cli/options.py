@@ -9,3 +9,4 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Data = Annotated[Path | None, typer.Option(help="Data directory; POSTROOM_DATA.")]
+OfTenant = Annotated[str, typer.Option("--tenant", help="Whose.")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from postroom.clock import Instant
+from postroom.entrypoints.cli.session import say
 
 
 def take_any_text() -> None:
@@ -28,8 +29,12 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=not utf8) + "\n")
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], styles: Sequence[str] = ()) -> None:
-    """A table with a heading; `styles` aligned with `rows`. Elsewhere than on a terminal: no heading, a tab between cells."""
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = (), *, none: str = "") -> None:
+    """A table with a heading; `styles` aligned with `rows`. Elsewhere than on a terminal: no heading, a tab between cells. Of no
+    rows at all: `none`, on standard error."""
+    if none and not rows:
+        say(none)
+        return
     if not sys.stdout.isatty():
         for row in rows:
             sys.stdout.write("\t".join(" ".join(cell.split()) for cell in row) + "\n")

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from postroom.entrypoints.cli.findings import report
+from postroom.entrypoints.cli.operating import recorded
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
+from postroom.ledger.audit import INSTALLATION
 from postroom.ledger.providers import Change
 from postroom.model.provider import Provider, Stream, Use
 from postroom.services.providers import Asker, url_of
@@ -46,10 +48,13 @@ def add(
     change = Change(whole, Use(per_second, per_day, connections), frozenset(stream or Stream))
     with session(data=data) as postroom:
         asker = _asker(postroom, tenant)
-        if replace:
-            postroom.provider_verbs.change(asker, _own(postroom, asker, name), change)
-        else:
-            postroom.provider_verbs.create(asker, name, change, shared=tenant is None)
+        with recorded(
+            postroom, f"provider add{' --replace' if replace else ''}", tenant=tenant or INSTALLATION, target=f"provider/{name}"
+        ):
+            if replace:
+                postroom.provider_verbs.change(asker, _own(postroom, asker, name), change)
+            else:
+                postroom.provider_verbs.create(asker, name, change, shared=tenant is None)
     say("changed" if replace else f"added; whether it works: postroom provider test {name}{_for(tenant)}")
 
 
@@ -82,7 +87,8 @@ def remove(name: Name, tenant: Owner = None, data: Data = None) -> None:
     with session(data=data) as postroom:
         asker = _asker(postroom, tenant)
         _own(postroom, asker, name)
-        postroom.provider_verbs.delete(asker, name)
+        with recorded(postroom, "provider remove", tenant=tenant or INSTALLATION, target=f"provider/{name}"):
+            postroom.provider_verbs.delete(asker, name)
     say("removed")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from postroom.entrypoints.cli.operating import of_tenant
 from postroom.entrypoints.cli.output import print_json, printable
 from postroom.entrypoints.cli.session import BAD_INPUT, DONE, FAILED, NOT_ALL_SENT, say
 from postroom.model.campaign import ENDED, CampaignState
@@ -48,12 +49,12 @@ def result_code(status: Status) -> int:
 
 
 def _print_hints(status: Status, counts: dict[str, int]) -> None:
-    campaign = status.campaign
+    campaign, whose = status.campaign, of_tenant(status.campaign.home.tenant)
     if campaign.reason:
         say(f"{campaign.state}: {campaign.reason}")
     if campaign.state not in ENDED:
-        say(f"go on with: postroom send --resume {campaign.home.campaign}")
+        say(f"go on with: postroom send --resume {campaign.home.campaign}{whose}")
     rejected = counts["invalid"] + counts["duplicate"] + counts["suppressed"]
     for name, count in {**counts, "rejected": rejected}.items():
         if count and name in _HINTS:
-            say(f"{count:,} {name}: {_HINTS[name].format(id=campaign.home.campaign)}")
+            say(f"{count:,} {name}: {_HINTS[name].format(id=f'{campaign.home.campaign}{whose}')}")

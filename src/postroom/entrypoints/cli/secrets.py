@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import typer
 
+from postroom.entrypoints.cli.operating import recorded
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import FAILED, say, session
+from postroom.ledger.audit import INSTALLATION
 from postroom.services.rotation import Resealed
 
 app = typer.Typer(help="The master keys that passwords, signing keys and uploads are encrypted under.", no_args_is_help=True)
@@ -31,7 +33,7 @@ def show(as_json: Json = False, data: Data = None) -> None:
 @app.command()
 def rotate(as_json: Json = False, data: Data = None) -> None:
     """Make a new master key and encrypt everything under it, beside a running server. Exit code 1: something could not be."""
-    with session(data=data) as postroom:
+    with session(data=data) as postroom, recorded(postroom, "secrets rotate", tenant=INSTALLATION):
         resealed = postroom.rotation.rotate()
     _report(resealed, as_json=as_json)
 
@@ -39,7 +41,7 @@ def rotate(as_json: Json = False, data: Data = None) -> None:
 @app.command()
 def reseal(as_json: Json = False, data: Data = None) -> None:
     """Encrypt under the newest master key whatever is not yet: after a rotation that was interrupted."""
-    with session(data=data) as postroom:
+    with session(data=data) as postroom, recorded(postroom, "secrets reseal", tenant=INSTALLATION):
         resealed = postroom.rotation.reseal()
     _report(resealed, as_json=as_json)
 
@@ -47,7 +49,7 @@ def reseal(as_json: Json = False, data: Data = None) -> None:
 @app.command("drop-old")
 def drop_old(data: Data = None) -> None:
     """Forget all master keys but the newest. Refused while something needs them, and within 25 hours of `rotate`."""
-    with session(data=data) as postroom:
+    with session(data=data) as postroom, recorded(postroom, "secrets drop-old", tenant=INSTALLATION):
         dropped = postroom.rotation.drop_old()
     say(f"{dropped} dropped" if dropped else "there is only one master key")
 

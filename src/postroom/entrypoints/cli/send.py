@@ -9,6 +9,8 @@ import typer
 
 from postroom.entrypoints.cli import making
 from postroom.entrypoints.cli.dry_run import dry_run
+from postroom.entrypoints.cli.operating import recorded
+from postroom.entrypoints.cli.options import OfTenant
 from postroom.entrypoints.cli.report import print_status, result_code
 from postroom.entrypoints.cli.session import session
 from postroom.entrypoints.cli.watching import run_and_watch
@@ -18,7 +20,7 @@ from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.campaigns import Draft
 from postroom.wiring import DEFAULT_PROVIDER, Postroom
 
-_BESIDE_RESUME = frozenset({"resume", "as_json", "data", "workers", "mail"})
+_BESIDE_RESUME = frozenset({"resume", "tenant", "as_json", "data", "workers", "mail"})
 _NEEDED = ("template", "recipients", "from", "subject")
 
 
@@ -58,6 +60,7 @@ def send_command(
     dry_run_: Annotated[
         bool, typer.Option("--dry-run", help="Check template and recipients, compose every message, send nothing.")
     ] = False,
+    tenant: OfTenant = DEFAULT_TENANT,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     data: Annotated[Path | None, typer.Option(help="Data directory; POSTROOM_DATA.")] = None,
     workers: Annotated[int | None, typer.Option(help="Sender processes; POSTROOM_WORKERS.")] = None,
@@ -69,10 +72,12 @@ def send_command(
     were not, 2 bad input, 1 anything else.
     """
     with session(data=data, workers=workers, mail=mail) as postroom:
+        postroom.tenants.read(tenant)
         if resume is not None:
             _refuse_beside_resume(context)
-            home = Home(DEFAULT_TENANT, resume)
-            postroom.campaigns.resume(home)
+            home = Home(tenant, resume)
+            with recorded(postroom, "send --resume", tenant=tenant, target=f"campaign/{resume}"):
+                postroom.campaigns.resume(home)
         else:
             given = dict(zip(_NEEDED, (template, recipients, from_, subject), strict=True))
             absent = [f"--{option}" for option, value in given.items() if not value]
@@ -99,8 +104,10 @@ def send_command(
                 start=not dry_run_,
             )
             if dry_run_:
-                raise typer.Exit(dry_run(postroom, draft, recipients, as_json=as_json))
-            home = making.create(postroom, draft, recipients)
+                raise typer.Exit(dry_run(postroom, draft, recipients, tenant=tenant, as_json=as_json))
+            with recorded(postroom, "send", tenant=tenant) as change:
+                home = making.create(postroom, draft, recipients, tenant=tenant)
+                change.target = f"campaign/{home.campaign}"
         finish(postroom, home, as_json=as_json)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.operating import operator, recorded
+from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import FAILED, say, session
 from postroom.model.sender import SenderIdentity
@@ -16,7 +17,6 @@ from postroom.model.tenant import DEFAULT_TENANT
 app = typer.Typer(help="Addresses and domains that a tenant may send as.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="An address, or a domain with all addresses in it and below it.")]
-OfTenant = Annotated[str, typer.Option("--tenant", help="Whose.")]
 
 
 @app.command()
@@ -24,7 +24,9 @@ def add(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> Non
     """Enter a sender, and say which TXT record verifies it."""
     with session(data=data) as postroom:
         postroom.tenants.read(tenant)
-        identity = postroom.senders.add(tenant, name)
+        with recorded(postroom, "sender add", tenant=tenant) as change:
+            identity = postroom.senders.add(tenant, name)
+            change.target = f"sender/{identity.name}"
     if identity.verified_at is None:
         say(f"put this TXT record into the DNS, then: postroom sender verify {identity.name}")
         print_rows(("name", "text"), [(identity.record_name, identity.record_value)])
@@ -36,6 +38,7 @@ def add(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> Non
 def list_senders(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
     """List a tenant's senders."""
     with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
         senders, cursor = [], None
         while True:
             page = postroom.senders.list(tenant, cursor=cursor, limit=1_000)
@@ -46,14 +49,18 @@ def list_senders(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data:
     if as_json:
         print_json([asdict(identity) for identity in senders])
         return
-    print_rows(("sender", "state", "since"), [_row(identity) for identity in senders])
+    rows = [_row(identity) for identity in senders]
+    print_rows(("sender", "state", "since"), rows, none="no senders yet: `postroom sender add` enters one")
 
 
 @app.command()
 def verify(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Ask the DNS whether the TXT record is there. Exit code 1: it is not."""
     with session(data=data) as postroom:
-        identity = postroom.senders.verify(tenant, name)
+        postroom.tenants.read(tenant)
+        with recorded(postroom, "sender verify", tenant=tenant) as change:
+            identity = postroom.senders.verify(tenant, name)
+            change.target = f"sender/{identity.name}"
     if identity.finding:
         say(identity.finding)
         raise typer.Exit(FAILED)
@@ -65,7 +72,9 @@ def vouch(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> N
     """Take a sender on trust, without asking the DNS: you are the operator, and answer for it."""
     with session(data=data) as postroom:
         postroom.tenants.read(tenant)
-        identity = postroom.senders.vouch(tenant, name, operator="command line")
+        with recorded(postroom, "sender vouch", tenant=tenant) as change:
+            identity = postroom.senders.vouch(tenant, name, operator=operator(tenant).name)
+            change.target = f"sender/{identity.name}"
     say(f"{tenant} may send as {identity.name}")
 
 
@@ -73,8 +82,11 @@ def vouch(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> N
 def remove(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Remove a sender: nothing new is sent from it, campaigns under way go on."""
     with session(data=data) as postroom:
-        postroom.senders.remove(tenant, name)
-    say("removed")
+        postroom.tenants.read(tenant)
+        with recorded(postroom, "sender remove", tenant=tenant) as change:
+            identity = postroom.senders.remove(tenant, name)
+            change.target = f"sender/{identity.name}"
+    say(f"{identity.name} is removed")
 
 
 def _row(identity: SenderIdentity) -> tuple[str, str, str]:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.operating import of_tenant, recorded
+from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, say, session
 from postroom.errors import Invalid
@@ -28,19 +29,25 @@ def add(
     address: Address,
     reason: Because = Reason.MANUAL,
     note: Annotated[str, typer.Option(help="Free text, kept with it.")] = "",
+    tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
     """Enter an address. A person's own will (unsubscribe, complaint) replaces other reasons."""
     with session(data=data) as postroom:
-        added = _list(postroom).add(address, reason=reason, note=note)
+        suppressions = _list(postroom, tenant)
+        with recorded(postroom, "suppress add", tenant=tenant) as change:
+            added = suppressions.add(address, reason=reason, note=note)
+            change.target = _target(suppressions.get(address))
     say("added" if added else "was on the list already")
 
 
 @app.command()
-def remove(address: Address, data: Data = None) -> None:
+def remove(address: Address, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Take an address off the list. Exit code 1: it was not on it."""
     with session(data=data) as postroom:
-        removed = _list(postroom).remove(address)
+        suppressions = _list(postroom, tenant)
+        with recorded(postroom, "suppress remove", tenant=tenant, target=_target(suppressions.get(address))):
+            removed = suppressions.remove(address)
     if not removed:
         say(f"{address} is not on the list")
         raise typer.Exit(FAILED)
@@ -53,23 +60,28 @@ def list_entries(
     cursor: Annotated[str | None, typer.Option(help="Where to go on: what the last list ended with.")] = None,
     address: Annotated[str | None, typer.Option(help="Only this address, in any spelling.")] = None,
     as_json: Json = False,
+    tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
     """List entries, in no particular order."""
     with session(data=data) as postroom:
         if address is None:
-            page = _list(postroom).list(cursor=cursor, limit=limit)
+            page = _list(postroom, tenant).list(cursor=cursor, limit=limit)
             entries, following = page.entries, page.cursor
         else:
-            found = _list(postroom).get(address)
+            found = _list(postroom, tenant).get(address)
             entries, following = [found] if found else [], None
     if as_json:
         print_json({"suppressions": [_as_dict(entry) for entry in entries], "cursor": following})
         return
     rows = [(entry.address, entry.reason.value, shown_time(entry.added_at), entry.note) for entry in entries]
-    print_rows(("address", "reason", "added", "note"), rows)
+    print_rows(
+        ("address", "reason", "added", "note"),
+        rows,
+        none="nobody is on the list" if address is None else f"{address} is not on the list",
+    )
     if following is not None:
-        say(f"more with: postroom suppress list --cursor {following}")
+        say(f"more with: postroom suppress list --cursor {following}{of_tenant(tenant)}")
 
 
 @app.command("import")
@@ -77,12 +89,15 @@ def import_file(
     file: Annotated[Path, typer.Argument(help="CSV in UTF-8: an address a row, with or without a header; - for standard input.")],
     reason: Because = Reason.MANUAL,
     as_json: Json = False,
+    tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
     """Enter every row of a CSV file. Exit code 2: some rows were not entered; they are listed."""
     try:
         with session(data=data) as postroom, sys.stdin.buffer if str(file) == "-" else file.open("rb") as reading:
-            done = _list(postroom).import_csv(reading, reason=reason)
+            suppressions = _list(postroom, tenant)
+            with recorded(postroom, "suppress import", tenant=tenant, target="suppressions/import"):
+                done = suppressions.import_csv(reading, reason=reason)
     except OSError as error:
         raise Invalid(f"{file} cannot be read: {error.strerror}") from error
     if as_json:
@@ -97,15 +112,21 @@ def import_file(
 
 
 @app.command()
-def export(data: Data = None) -> None:
+def export(tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Write the whole list as CSV to standard output; `import` takes it back."""
     with session(data=data) as postroom:
-        for line in _list(postroom).export_csv():
+        for line in _list(postroom, tenant).export_csv():
             sys.stdout.write(line)
 
 
-def _list(postroom: Postroom) -> Suppressions:
-    return postroom.suppressions.of(DEFAULT_TENANT)
+def _list(postroom: Postroom, tenant: str) -> Suppressions:
+    postroom.tenants.read(tenant)
+    return postroom.suppressions.of(tenant)
+
+
+def _target(entry: Suppressed | None) -> str:
+    """Its key, for the trail: an address in there could never be erased."""
+    return "" if entry is None else f"suppression/{entry.key.hex()}"
 
 
 def _as_dict(entry: Suppressed) -> dict[str, object]:

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from postroom.entrypoints.cli.making import variables
-from postroom.entrypoints.cli.operating import operator
-from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.operating import operator, recorded
+from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.entrypoints.cli.template_files import read_files, write_files
@@ -20,10 +20,10 @@ from postroom.model.template import CheckedTemplate, NewTemplate, Template, Temp
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.template_checking import TemplateRefused
 from postroom.services.templates import TemplateService
+from postroom.wiring import Postroom
 
 app = typer.Typer(help="Templates, from files and as versions.", no_args_is_help=True)
 
-OfTenant = Annotated[str, typer.Option("--tenant", help="Whose.")]
 Which = Annotated[str, typer.Argument(metavar="ID", help="Its id, or its whole name.")]
 Number = Annotated[int | None, typer.Option(min=1, help="Which version; the newest unless given.")]
 _ID = re.compile(r"[a-z2-7]{16}")
@@ -39,12 +39,13 @@ def list_templates(
 ) -> None:
     """List templates, newest first."""
     with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
         templates = _every(postroom.templates, tenant, prefix=name, archived=archived)
     if as_json:
         print_json([_as_dict(template) for template in templates])
         return
     rows = [(one.id, one.name, str(one.version), shown_time(one.updated_at), one.updated_by) for one in templates]
-    print_rows(("id", "name", "version", "updated", "by"), rows)
+    print_rows(("id", "name", "version", "updated", "by"), rows, none="no such templates: `postroom template push` stores one")
 
 
 @app.command()
@@ -62,7 +63,8 @@ def push(
     if name is not None and len(files) > 1:
         raise Invalid("--name is for one file")
     with session(data=data) as postroom:
-        pushed = [_push(postroom.templates, tenant, path, name=name, note=note) for path in files]
+        postroom.tenants.read(tenant)
+        pushed = [_push(postroom, tenant, path, name=name, note=note) for path in files]
     if as_json:
         print_json([{**_as_dict(template), "result": result} for template, result in pushed])
         return
@@ -81,6 +83,7 @@ def pull(
 ) -> None:
     """Write a template into files, as its author wrote it; prints their names."""
     with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
         template = _find(postroom.templates, tenant, which)
         _, checked = postroom.templates.version(tenant, template.id, version)
     for path in write_files(directory, template.name, checked.source, force=force):
@@ -99,6 +102,7 @@ def preview(
 ) -> None:
     """Render a template as it would be sent: subject and text on standard output, warnings on standard error."""
     with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
         checked = _checked(postroom.templates, tenant, which, version)
         shown = postroom.templates.preview(tenant, checked, variables(given or []))
     _say_findings(which, checked.findings)
@@ -116,16 +120,15 @@ def preview(
         typer.echo(printable(f"Subject: {shown.rendered.subject}\n\n{shown.rendered.text}"), nl=False)
 
 
-def _push(service: TemplateService, tenant: str, path: Path, *, name: str | None, note: str) -> tuple[Template, str]:
+def _push(postroom: Postroom, tenant: str, path: Path, *, name: str | None, note: str) -> tuple[Template, str]:
+    service = postroom.templates
     file = read_files(path)
     known = _named(service, tenant, name or file.name or path.stem)
     new, author = file.new(name=name, known=known, note=note), operator(tenant).name
     try:
-        template = (
-            service.create(tenant, service.new_id(), new, author)
-            if known is None
-            else service.save(tenant, known.id, new, author=author)
-        )
+        id = service.new_id() if known is None else known.id  # noqa: A001
+        with recorded(postroom, "template push", tenant=tenant, target=f"template/{id}"):
+            template = service.create(tenant, id, new, author) if known is None else service.save(tenant, id, new, author=author)
     except TemplateRefused as refused:
         _say_findings(str(path), refused.found)
         raise Invalid(f"{path} was not saved: {refused}") from refused

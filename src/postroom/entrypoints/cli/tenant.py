@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from postroom.entrypoints.cli.operating import recorded
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
+from postroom.ledger.audit import INSTALLATION
 from postroom.ledger.tenants import Tenants
 from postroom.model.tenant import MAX_TENANT_NAME, Tenant
 
@@ -28,7 +30,7 @@ def add(
     """Make a tenant. Then let somebody in with `postroom user add --tenant`. Exit code 1: there is one of that id."""
     if len(name) > MAX_TENANT_NAME or not name.isprintable():
         raise Invalid(f"--name is one line of up to {MAX_TENANT_NAME} characters")
-    with session(data=data) as postroom:
+    with session(data=data) as postroom, recorded(postroom, "tenant add", tenant=INSTALLATION, target=f"tenant/{tenant}"):
         made = postroom.tenants.create(tenant, name)
     say(f"made the tenant {made.id}")
 
@@ -39,7 +41,7 @@ def list_tenants(as_json: Json = False, data: Data = None) -> None:
     with session(data=data) as postroom:
         tenants = list(_every(postroom.tenants))
     if as_json:
-        print_json({"tenants": [_as_dict(tenant) for tenant in tenants]})
+        print_json([_as_dict(tenant) for tenant in tenants])
         return
     rows = [(one.id, one.name, "disabled" if one.disabled else "", _made(one) or "") for one in tenants]
     print_rows(("id", "name", "state", "made"), rows)
@@ -48,7 +50,7 @@ def list_tenants(as_json: Json = False, data: Data = None) -> None:
 @app.command()
 def disable(tenant: Id, data: Data = None) -> None:
     """Refuse a tenant's people and programs at the door, within seconds. Campaigns under way go on; nothing is lost."""
-    with session(data=data) as postroom:
+    with session(data=data) as postroom, recorded(postroom, "tenant disable", tenant=INSTALLATION, target=f"tenant/{tenant}"):
         postroom.tenants.disable(tenant)
     say(f"{tenant} is disabled")
 
@@ -56,7 +58,7 @@ def disable(tenant: Id, data: Data = None) -> None:
 @app.command()
 def enable(tenant: Id, data: Data = None) -> None:
     """Take a tenant's calls again."""
-    with session(data=data) as postroom:
+    with session(data=data) as postroom, recorded(postroom, "tenant enable", tenant=INSTALLATION, target=f"tenant/{tenant}"):
         postroom.tenants.enable(tenant)
     say(f"{tenant} is enabled")
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.operating import Change, recorded
+from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid, NotFound, Unsupported
 from postroom.issuer.admission import Admission
 from postroom.issuer.issuer import Issuer
 from postroom.issuer.people import Person
+from postroom.ledger.audit import INSTALLATION
 from postroom.model.access import Membership, Role
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.wiring import Postroom
@@ -21,7 +24,6 @@ from postroom.wiring import Postroom
 app = typer.Typer(help="Who may sign in, and as what.", no_args_is_help=True)
 
 Who = Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address, or the subject.")]
-OfTenant = Annotated[str, typer.Option("--tenant", help="Whose.")]
 AsRole = Annotated[Role, typer.Option("--role", help="What they may do; each includes those before it.")]
 
 
@@ -42,12 +44,17 @@ def add(
         if postroom.issuer is not None:
             if subject is not None:
                 raise Invalid("--subject is for an issuer of others: the built-in one gives subjects itself")
-            print_line(_admission(postroom).add(email, tenant=tenant, role=role, operator=operator).link)
+            with recorded(postroom, "user add", tenant=tenant) as change:
+                admitted = _admission(postroom).add(email, tenant=tenant, role=role, operator=operator)
+                change.target = _target(_admission(postroom).membership(admitted.person.subject))
+            print_line(admitted.link)
         elif subject is None:
             raise Invalid("people sign in elsewhere (POSTROOM_ISSUER): say who it is there with --subject")
         else:
             issuer = postroom.settings.issuer or ""
-            postroom.memberships.add(Membership(issuer, subject, tenant, role, email, operator=operator))
+            member = Membership(issuer, subject, tenant, role, email, operator=operator)
+            with recorded(postroom, "user add", tenant=tenant, target=_target(member)):
+                postroom.memberships.add(member)
     say(f"{email} is {role} of {tenant}")
 
 
@@ -55,19 +62,24 @@ def add(
 def invite(who: Who, data: Data = None) -> None:
     """Print a link, good for a day and once, by which somebody sets a new password. What was signed in ends when they do."""
     with session(data=data) as postroom:
-        print_line(_admission(postroom).invite(who))
+        person = _admission(postroom).person(who)
+        with _recorded(postroom, "user invite", person):
+            link = _admission(postroom).invite(who)
+    print_line(link)
 
 
 @app.command("list")
 def list_users(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
     """List who belongs to a tenant, programs included."""
     with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
         users = [_as_dict(member, _person(postroom, member)) for member in _members(postroom, tenant)]
     if as_json:
-        print_json({"users": users})
+        print_json(users)
         return
     columns = ("name", "role", "operator", "state", "second_factor", "subject", "added_at")
-    print_rows(columns, [tuple(_shown(user[column]) for column in columns) for user in users])
+    rows = [tuple(_shown(user[column]) for column in columns) for user in users]
+    print_rows(columns, rows, none="nobody yet: `postroom user add` lets somebody in")
 
 
 @app.command()
@@ -75,7 +87,8 @@ def role(who: Who, role: Annotated[Role, typer.Argument(help="What they may do n
     """Change what somebody may do; it counts within seconds. The last admin of a tenant stays one."""
     with session(data=data) as postroom:
         member = _member(postroom, who)
-        postroom.memberships.change(member.tenant, member.id, role=role)
+        with recorded(postroom, "user role", tenant=member.tenant, target=_target(member)):
+            postroom.memberships.change(member.tenant, member.id, role=role)
     say(f"{member.name} is {role} of {member.tenant}")
 
 
@@ -84,7 +97,8 @@ def disable(who: Who, data: Data = None) -> None:
     """Let somebody sign in no more; what was signed in ends, access tokens within minutes."""
     with session(data=data) as postroom:
         person = _admission(postroom).person(who)
-        _issuer(postroom).people.disable(person.subject)
+        with _recorded(postroom, "user disable", person):
+            _issuer(postroom).people.disable(person.subject)
     say(f"{person.email} cannot sign in")
 
 
@@ -93,7 +107,8 @@ def enable(who: Who, data: Data = None) -> None:
     """Let somebody sign in again."""
     with session(data=data) as postroom:
         person = _admission(postroom).person(who)
-        _issuer(postroom).people.enable(person.subject)
+        with _recorded(postroom, "user enable", person):
+            _issuer(postroom).people.enable(person.subject)
     say(f"{person.email} can sign in")
 
 
@@ -102,7 +117,8 @@ def reset_totp(who: Who, data: Data = None) -> None:
     """Take away the second factor of somebody who lost it: their password alone is enough until they set up a new one."""
     with session(data=data) as postroom:
         person = _admission(postroom).person(who)
-        _issuer(postroom).people.reset_second_factor(person.subject)
+        with _recorded(postroom, "user reset-totp", person):
+            _issuer(postroom).people.reset_second_factor(person.subject)
     say(f"{person.email} signs in without a second factor")
 
 
@@ -111,11 +127,24 @@ def remove(who: Who, data: Data = None) -> None:
     """Forget somebody: rights end within seconds, the account is gone. The last admin too."""
     with session(data=data) as postroom:
         if postroom.issuer is not None:
-            _admission(postroom).remove(who)
+            with _recorded(postroom, "user remove", _admission(postroom).person(who)):
+                _admission(postroom).remove(who)
         else:
             member = _member(postroom, who)
-            postroom.memberships.revoke(member.issuer, member.subject)
+            with recorded(postroom, "user remove", tenant=member.tenant, target=_target(member)):
+                postroom.memberships.revoke(member.issuer, member.subject)
     say(f"{who} is removed")
+
+
+def _recorded(postroom: Postroom, command: str, person: Person) -> AbstractContextManager[Change]:
+    """In the trail of the tenant they belong to; of nobody's, the installation's."""
+    member = _admission(postroom).membership(person.subject)
+    return recorded(postroom, command, tenant=INSTALLATION if member is None else member.tenant, target=_target(member))
+
+
+def _target(member: Membership | None) -> str:
+    """For the trail: no address, which could never be erased there."""
+    return "" if member is None else f"user/{member.id}"
 
 
 def print_line(text: str) -> None:

@@ -1,0 +1,222 @@
+"""What is changed on the command line stands in the audit trail, and every command is about the tenant that it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from postroom.entrypoints.cli import app
+from postroom.entrypoints.cli.operating import recorded
+from postroom.entrypoints.cli.session import session
+from postroom.errors import Conflict, NotFound
+
+HTML = "<p>Hello {{ first_name }}</p>"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POSTROOM_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LOGNAME", "olga")
+    (tmp_path / "hello.html").write_text(HTML, "utf-8")
+    (tmp_path / "people.csv").write_text("email,first_name\nanna@example.com,Anna\n", "utf-8")
+    (tmp_path / "gone.csv").write_text("email\nbo@example.com\n", "utf-8")
+
+
+def run(line: str, *, code: int = 0) -> str:
+    """What it printed to standard output; an error as it is raised."""
+    done = CliRunner().invoke(app, line.split())
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.stderr
+    return done.stdout
+
+
+def trail(tenant: str = "default") -> list[dict[str, Any]]:
+    """Oldest first."""
+    with session() as postroom:
+        page = postroom.audit.list(tenant)
+    return [
+        {"actor": entry.actor, "action": entry.action, "target": entry.target, "status": entry.status}
+        for entry in reversed(page.entries)
+    ]
+
+
+def made_key() -> str:
+    return run("key add shop --role viewer --tenant news")[3:19]
+
+
+def made_client() -> str:
+    client: str = json.loads(run("client add shop --tenant news --json"))["client_id"]
+    return client
+
+
+def nothing() -> str:
+    return ""
+
+
+def sender() -> str:
+    run("sender add news@shop.example --tenant news")
+    return "news@shop.example"
+
+
+def user() -> str:
+    run("user add ann@shop.example --tenant news")
+    return "ann@shop.example"
+
+
+def suppressed() -> str:
+    run("suppress add bo@example.com --tenant news")
+    return "bo@example.com"
+
+
+def provider() -> str:
+    run("provider add relay smtp://127.0.0.1:25 --tenant news")
+    return "relay"
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "action"),
+    [
+        (nothing, "key add shop --role viewer --tenant news", "key add"),
+        (made_key, "key revoke {} --tenant news", "key revoke"),
+        (nothing, "client add shop --tenant news", "client add"),
+        (made_client, "client revoke {}", "client revoke"),
+        (nothing, "sender add shop.example --tenant news", "sender add"),
+        (nothing, "sender vouch news@shop.example --tenant news", "sender vouch"),
+        (sender, "sender remove {} --tenant news", "sender remove"),
+        (nothing, "user add ann@shop.example --tenant news", "user add"),
+        (user, "user invite {}", "user invite"),
+        (user, "user role {} sender", "user role"),
+        (user, "user disable {}", "user disable"),
+        (user, "user enable {}", "user enable"),
+        (user, "user reset-totp {}", "user reset-totp"),
+        (user, "user remove {}", "user remove"),
+        (nothing, "suppress add bo@example.com --tenant news", "suppress add"),
+        (suppressed, "suppress remove {} --tenant news", "suppress remove"),
+        (nothing, "suppress import gone.csv --tenant news", "suppress import"),
+        (nothing, "template push hello.html --tenant news", "template push"),
+        (nothing, "provider add relay smtp://127.0.0.1:25 --tenant news", "provider add"),
+        (provider, "provider add {} smtp://127.0.0.1:26 --replace --tenant news", "provider add --replace"),
+        (provider, "provider remove {} --tenant news", "provider remove"),
+    ],
+)
+def test_a_change_stands_in_its_tenants_trail_with_who_made_it_and_of_what(
+    before: Callable[[], str], line: str, action: str
+) -> None:
+    run("tenant add news")
+    made = before()
+    known = len(trail("news"))
+    run(line.format(made))
+    (entry,) = trail("news")[known:]
+    assert (entry["actor"], entry["action"], entry["status"]) == ("operator:olga", f"postroom {action}", 200)
+    assert "@" not in entry["target"] or action.startswith("sender"), "a person who is erased must not stay in the trail"
+    assert entry["target"].startswith(action.partition(" ")[0].replace("suppress", "suppression"))
+    assert trail() == []
+
+
+def test_work_on_the_installation_stands_in_its_own_trail() -> None:
+    run("tenant add news")
+    run("tenant disable news")
+    run("tenant enable news")
+    run("provider add relay smtp://127.0.0.1:25")
+    run("secrets rotate")
+    assert [entry["action"] for entry in trail("")] == [
+        "postroom tenant add",
+        "postroom tenant disable",
+        "postroom tenant enable",
+        "postroom provider add",
+        "postroom secrets rotate",
+    ]
+    assert trail("")[0]["target"] == "tenant/news"
+    listed = CliRunner().invoke(app, ["audit", "list", "--tenant", ""]).stdout
+    assert "olga\tthis machine\tpostroom tenant add\ttenant/news\t200" in listed
+
+
+def test_what_was_refused_is_recorded_as_refused() -> None:
+    run("tenant add news")
+    with pytest.raises(Conflict):
+        run("tenant add news")
+    assert [entry["status"] for entry in trail("")] == [200, 409]
+
+
+def test_a_campaign_and_what_is_done_with_it_stand_in_its_tenants_trail() -> None:
+    run("tenant add news")
+    campaign = json.loads(
+        run(
+            "send --template hello.html --recipients people.csv --from n@shop.example --subject Hi --tenant news --json --mail inbox:"
+        )
+    )
+    assert (campaign["status"], campaign["counts"]["sent"]) == ("completed", 1)
+    assert json.loads(run("campaign list --json")) == []
+    with pytest.raises(NotFound):
+        run(f"campaign show {campaign['id']}")
+    assert json.loads(run(f"campaign show {campaign['id']} --tenant news --json"))["counts"]["sent"] == 1
+    run(f"campaign retry-failed {campaign['id']} --tenant news")
+    run(f"campaign delete {campaign['id']} --tenant news --yes")
+    assert [(entry["action"], entry["target"]) for entry in trail("news")] == [
+        (f"postroom {action}", f"campaign/{campaign['id']}") for action in ("send", "campaign retry-failed", "campaign delete")
+    ]
+
+
+def test_a_dry_run_changes_nothing_and_leaves_no_trail() -> None:
+    run("send --template hello.html --recipients people.csv --from n@shop.example --subject Hi --dry-run")
+    assert trail() == []
+
+
+def test_what_was_killed_midway_stands_as_begun() -> None:
+    def killed() -> None:
+        with session() as postroom, recorded(postroom, "key add", tenant="default"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    assert [entry["status"] for entry in trail()] == [None]
+
+
+def test_what_cannot_be_recorded_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("tenant add news")
+
+    def full(*_: object, **__: object) -> None:
+        raise Conflict("the trail is closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("postroom.ledger.audit.AuditLog.write", full)
+        with pytest.raises(Conflict, match="trail is closed"):
+            run("sender vouch news@shop.example --tenant news")
+    assert json.loads(run("sender list --tenant news --json")) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "campaign list",
+        "campaign show aer7k222ki4nshvm",
+        "suppress list",
+        "suppress add bo@example.com",
+        "template list",
+        "key list",
+        "client list",
+        "sender list",
+        "user list",
+        "provider list",
+        "audit list",
+        "audit verify",
+    ],
+)
+def test_a_tenant_that_is_not_there_is_said_to_be_missing_not_empty(line: str) -> None:
+    with pytest.raises(NotFound, match="there is no tenant 'nwes'"):
+        run(f"{line} --tenant nwes")
+
+
+def test_an_address_is_suppressed_for_its_tenant_alone() -> None:
+    run("tenant add news")
+    run("suppress add bo@example.com --tenant news")
+    assert run("suppress list") == ""
+    assert run("suppress list --tenant news").startswith("bo@example.com\t")
+    assert "bo@example.com" in run("suppress export --tenant news")
