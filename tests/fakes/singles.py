@@ -22,6 +22,7 @@ from postroom.model.message import Message
 from postroom.model.stream import day_of, stream_home
 from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
+from postroom.pipeline.sender.means import Leave
 from postroom.pipeline.sender.sender import Sender, SenderOptions, Stores
 from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.embedded.objects import FileObjects
@@ -132,7 +133,7 @@ class Desk:
     ) -> None:
         """Work on the stream until the condition holds, do what comes after that, then stop."""
         stopping = asyncio.Event()
-        sending = asyncio.create_task((sender or self.sender()).send_stream(self.home, stopping, lambda _reason: None))
+        sending = asyncio.create_task((sender or self.sender()).send_stream(self.home, Leave(stopping), lambda _reason: None))
         try:
             async with asyncio.timeout(20):
                 while not condition() and not sending.done():

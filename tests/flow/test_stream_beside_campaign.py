@@ -11,6 +11,7 @@ import pytest
 from postroom.clock import SystemClock
 from postroom.model.campaign import Campaign
 from postroom.model.message import MessageState
+from postroom.pipeline.sender.means import Leave
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import parse_provider
 from postroom.platform.ports.rates import Limit
@@ -37,8 +38,8 @@ async def single_beside(made: Desk, sink: SmtpSink, people: int) -> int:
     """Submit a single message in the middle of a campaign; how many of the campaign had been accepted when it was."""
     bulk = campaign(made, people)
     sender, stopping = made.sender(SystemClock()), asyncio.Event()
-    sending = asyncio.create_task(sender.send(bulk.home, stopping, lambda _reason: None))
-    stream = asyncio.create_task(sender.send_stream(made.home, stopping, lambda _reason: None))
+    sending = asyncio.create_task(sender.send(bulk.home, Leave(stopping), lambda _reason: None))
+    stream = asyncio.create_task(sender.send_stream(made.home, Leave(stopping), lambda _reason: None))
     try:
         made.streams.make(made.home)
         await until(lambda: len(sink.accepted) >= people // 10, 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from postroom.clock import Instant
 from postroom.delivery.compose import Composed, Composer, RowError
 from postroom.delivery.outcome import OutcomeRules
 from postroom.delivery.retry import Backoff
-from postroom.errors import StorageFull, Unavailable
+from postroom.errors import Corrupt, StorageFull, Unavailable
 from postroom.ledger.batches import Batches
 from postroom.ledger.suppression import Reason, Suppressed, Suppression
 from postroom.model.batch import OpenBatch
@@ -28,6 +29,7 @@ from postroom.pipeline.sender.pace import Pace
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.mail.port import Health, Result, Stage, Verdict
+from postroom.platform.ports.tables import ItemKey, Put
 from tests.fakes.ledger import Bench, bench
 from tests.fakes.mailer import ACCEPTED, ScriptedMailer
 
@@ -302,3 +304,16 @@ class FullDisk(SqliteMessages):
             self.times -= 1
             raise StorageFull("Cannot write the ledger. Make room and go on.")
         super().record(*args, **kwargs)
+
+
+def test_nothing_is_sent_that_nobody_can_stop(worker: Worker) -> None:
+    """Where the record can be read no more, nobody would notice a pause."""
+    campaign = worker.made.campaign(people=300, batches=2)
+    worker.mailer.answer = lambda _address: None
+    place = ItemKey(f"{campaign.home.tenant}#campaigns", campaign.home.campaign)
+    worker.made.tables.write([Put(place, {"state": "odd"})])
+    begun = time.monotonic()
+    with pytest.raises(Corrupt):
+        worker.send(campaign)
+    assert time.monotonic() - begun < 10, "it went on until the test ended it"
+    assert _counts(worker, campaign) == {"pending": 300}

@@ -17,6 +17,7 @@ from postroom.entrypoints.sending import Sending
 from postroom.errors import Corrupt, Invalid
 from postroom.ledger import notes
 from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.pipeline.sender.means import Leave
 from postroom.pipeline.sender.sender import Sender
 from postroom.platform.ports.tables import ItemKey, Put
 from postroom.settings import Settings
@@ -31,7 +32,7 @@ class ScriptedSender:
         self._postroom = postroom
         self._work = work
 
-    async def send(self, home: Home, stopping: asyncio.Event, on_trouble: Callable[[str], None]) -> None:
+    async def send(self, home: Home, leave: Leave, on_trouble: Callable[[str], None]) -> None:
         self._postroom.records.get(home)  # as the sender does
         self._work(home)
 

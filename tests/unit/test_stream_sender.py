@@ -22,6 +22,7 @@ from postroom.model.message import MessageState
 from postroom.model.shard import batch_of, recipient_key
 from postroom.model.stream import stream_batches
 from postroom.pipeline.scheduler import Scheduler
+from postroom.pipeline.sender.means import Leave
 from postroom.pipeline.sender.stream import LINGER_S
 from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.embedded.feed import SqliteFeed
@@ -197,7 +198,7 @@ def test_a_message_that_is_deferred_for_too_long_fails(made: Desk) -> None:
 
     async def run() -> None:
         stopping = asyncio.Event()
-        sending = asyncio.create_task(made.sender().send_stream(home, stopping, lambda _reason: None))
+        sending = asyncio.create_task(made.sender().send_stream(home, Leave(stopping), lambda _reason: None))
         while made.message(accepted).state is MessageState.PENDING:
             await asyncio.sleep(0.005)
         stopping.set()
@@ -289,7 +290,7 @@ def test_a_stream_that_owes_nothing_is_let_go_after_a_while_and_woken_by_the_nex
     made.accept(request())
 
     async def run() -> None:
-        sending = asyncio.create_task(made.sender().send_stream(made.home, asyncio.Event(), lambda _reason: None))
+        sending = asyncio.create_task(made.sender().send_stream(made.home, Leave(), lambda _reason: None))
         while made.states() != ["sent"]:
             await asyncio.sleep(0.005)
         assert not sending.done()
@@ -340,7 +341,7 @@ def test_another_provider_begins_the_run_anew(made: Desk) -> None:
     made.accept(request())
 
     async def run() -> None:
-        sending = asyncio.create_task(made.sender().send_stream(made.home, asyncio.Event(), lambda _reason: None))
+        sending = asyncio.create_task(made.sender().send_stream(made.home, Leave(), lambda _reason: None))
         while made.states() != ["sent"]:
             await asyncio.sleep(0.005)
         made.provider = "another"

@@ -21,6 +21,7 @@ from postroom.errors import Conflict, NotFound, PostroomError, Temporary
 from postroom.ledger import notes
 from postroom.model.campaign import ENDED, CampaignState, Home
 from postroom.model.stream import is_stream
+from postroom.pipeline.sender.means import Leave
 from postroom.wiring import Postroom
 
 AT_ONCE = 16
@@ -30,7 +31,7 @@ TURN_S = 20.0
 _LOOK_S = 0.05
 _REST_S = 5.0
 _log = logging.getLogger(__name__)
-_Send = Callable[[Home, asyncio.Event, Callable[[str], None]], Coroutine[Any, Any, None]]
+_Send = Callable[[Home, Leave, Callable[[str], None]], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class _Turn:
     """A campaign or stream at work."""
 
     task: asyncio.Task[None]
-    stopping: asyncio.Event
+    leave: Leave
     began: float
 
 
@@ -105,16 +106,16 @@ class Sending:
 
     def _begin(self, home: Home, send: _Send) -> None:
         self._line.pop(home, None)
-        stopping = asyncio.Event()
-        task = asyncio.create_task(send(home, stopping, trouble))
-        self._turns[home] = _Turn(task, stopping, asyncio.get_running_loop().time())
+        leave = Leave()
+        task = asyncio.create_task(send(home, leave, trouble))
+        self._turns[home] = _Turn(task, leave, asyncio.get_running_loop().time())
 
     def _yield_longest(self, places: int) -> None:
         """Those that had their time make room for as many as wait."""
         due = asyncio.get_running_loop().time() - self._turn_s
         had = [turn for home, turn in self._turns.items() if turn.began <= due and not is_stream(home.campaign)]
         for turn in had[:places]:
-            turn.stopping.set()
+            turn.leave.yielding.set()
 
     async def _reap(self) -> None:
         for home in [home for home, turn in self._turns.items() if turn.task.done()]:
@@ -143,7 +144,7 @@ class Sending:
 
     async def _end_all(self) -> None:
         for turn in self._turns.values():
-            turn.stopping.set()
+            turn.leave.stopping.set()
         ended = await asyncio.gather(*(turn.task for turn in self._turns.values()), return_exceptions=True)
         for home, error in zip(self._turns, ended, strict=True):
             if isinstance(error, BaseException):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from postroom.clock import Clock, Instant
@@ -36,6 +36,16 @@ class Composes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """What others tell a run."""
+
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """The worker is to end: what is in flight has `drain_s` to be answered."""
+    yielding: asyncio.Event = field(default_factory=asyncio.Event)
+    """Others wait for their turn: send nothing new, and end when all in flight is answered, however long the relay takes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Means:
     """See the module's text."""
 
@@ -58,3 +68,5 @@ class Means:
     """Told why the provider cannot be reached, and with empty text when it can again."""
     person: Callable[[Recipient], Key] = same_key
     """Who a recipient is on the suppression list."""
+    leave: Leave = field(default_factory=Leave)
+    """Why it is stopping, where others said so."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from postroom.errors import Temporary
+from postroom.errors import PostroomError, Temporary
 from postroom.pipeline.sender.means import Means
 
 _LOOK_AGAIN_S = 0.1  # how soon a mailer without work gets one batch more
@@ -63,8 +63,8 @@ class Run:
 
     async def run(self) -> None:
         """Returns when nothing is left, it is no longer wanted, or `means.stopping` is set. Then nothing is in flight
-        (what was not answered within `drain_s` is unknown), all that was learnt is recorded, and the mailer is closed.
-        Errors of the stores are raised, after the other batches have ended."""
+        (what was not answered within `drain_s` is unknown; at the end of a turn all is answered), all that was learnt is
+        recorded, and the mailer is closed. Errors of the stores are raised, after the other batches have ended."""
         watch = asyncio.create_task(self._watch())
         try:
             while not self._means.stopping.is_set():
@@ -74,7 +74,10 @@ class Run:
                 await self._reap()
         finally:
             self._means.stopping.set()
-            await self._means.mailer.close(self._drain_s)
+            try:
+                await self._end_turn()
+            finally:
+                await self._means.mailer.close(self._drain_s)
             ended = await asyncio.gather(*self._running, return_exceptions=True)
             watch.cancel()
             with suppress(asyncio.CancelledError):
@@ -126,13 +129,26 @@ class Run:
         await _wait(means.stopping, min(max(wait, 0.02), self._reach.idle_s))
         return False
 
+    async def _end_turn(self) -> None:
+        """Nobody is to be in doubt because others wait: what is in flight is answered in the relay's own time, unless the worker
+        is to end, or the work is no longer wanted."""
+        means, running = self._means, set(self._running)
+        while running and means.leave.yielding.is_set() and not means.leave.stopping.is_set() and await self._still_wanted():
+            means.mailer.recall()  # again and again: what a broken connection gave back is in line
+            _, running = await asyncio.wait(running, timeout=_LOOK_S)
+
     async def _watch(self) -> None:
         """Notice that it is no longer wanted, and say when the provider cannot be reached."""
         means = self._means
         trouble = ""
         while not means.stopping.is_set():
             await _wait(means.stopping, _LOOK_S)
-            if not await self._still_wanted():
+            try:
+                wanted = await self._still_wanted()
+            except PostroomError:  # it is deleted, say: `run` raises it, and nothing is sent unwatched
+                means.stopping.set()
+                raise
+            if not wanted:
                 means.stopping.set()
                 means.mailer.recall()
             health = means.mailer.health()

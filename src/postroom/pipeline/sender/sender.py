@@ -27,7 +27,7 @@ from postroom.model.message import Recipient
 from postroom.model.shard import Key
 from postroom.model.stream import DAY_MS, stream_day
 from postroom.pipeline.sender.campaign import campaign_run
-from postroom.pipeline.sender.means import Composes, Means, same_key
+from postroom.pipeline.sender.means import Composes, Leave, Means, same_key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
 from postroom.pipeline.sender.stream import Streaming, stream_run
@@ -93,8 +93,8 @@ class Sender:
         self._single_provider = single_provider
         self._clock = clock
 
-    async def send(self, home: Home, stopping: asyncio.Event, on_trouble: Callable[[str], None]) -> None:
-        """Work on a campaign that is sending until it is not, or `stopping` is set. Errors of the stores are raised.
+    async def send(self, home: Home, leave: Leave, on_trouble: Callable[[str], None]) -> None:
+        """Work on a campaign that is sending until it is not, or told to `leave`. Errors of the stores are raised.
 
         `on_trouble` is told why the provider cannot be reached, and with empty text when it can again.
         """
@@ -104,14 +104,14 @@ class Sender:
             if campaign.state is not CampaignState.SENDING:
                 return
             job = await off_loop(self._campaign_job, campaign)
-            async with self._means(job, off_loop, stopping, on_trouble=on_trouble) as means:
+            async with self._means(job, off_loop, leave, on_trouble=on_trouble) as means:
                 await campaign_run(means, stores.campaigns, stores.finish, drain_s=self._options.drain_s).run()
             await off_loop(self._tidy_campaign, home)
         finally:
             off_loop.close()
 
-    async def send_stream(self, home: Home, stopping: asyncio.Event, on_trouble: Callable[[str], None]) -> None:
-        """Send a stream's single messages until it has owed none for a while, or `stopping` is set; errors and `on_trouble` as
+    async def send_stream(self, home: Home, leave: Leave, on_trouble: Callable[[str], None]) -> None:
+        """Send a stream's single messages until it has owed none for a while, or told to `leave`; errors and `on_trouble` as
         for a campaign. Then `Streams.end` is to be called, unless it was stopped."""
         stores, off_loop = self._stores, OffLoop()
         try:
@@ -119,7 +119,7 @@ class Sender:
             composer = StreamComposer(home, stores.contents, stores.singles)
             job = await off_loop(self._stream_job, home, composer, provided)
             cause = Streaming(home, stores.streams, self._single_provider, provided=provided)
-            async with self._means(job, off_loop, stopping, on_trouble=on_trouble) as means:
+            async with self._means(job, off_loop, leave, on_trouble=on_trouble) as means:
                 await stream_run(means, cause, composer, drain_s=self._options.drain_s).run()
             await off_loop(self._tidy_stream, home)
         finally:
@@ -147,14 +147,14 @@ class Sender:
 
     @asynccontextmanager
     async def _means(
-        self, job: _Job, off_loop: OffLoop, stopping: asyncio.Event, *, on_trouble: Callable[[str], None]
+        self, job: _Job, off_loop: OffLoop, leave: Leave, *, on_trouble: Callable[[str], None]
     ) -> AsyncIterator[Means]:
         stores, clock = self._stores, self._clock
         journal = await off_loop(stores.journals.begin, job.home.campaign)
         mailer = job.way.open()
         await mailer.start()
         ending = asyncio.Event()
-        relay = asyncio.create_task(_relay(stopping, ending))
+        relays = [asyncio.create_task(_relay(told, ending)) for told in (leave.stopping, leave.yielding)]
         throttle = Throttle(stores.rates, job.way.bucket, off_loop, clock, workers=self._options.workers)
         means = Means(
             home=job.home,
@@ -172,11 +172,13 @@ class Sender:
             on_result=throttle.on_result,
             on_trouble=on_trouble,
             person=job.person,
+            leave=leave,
         )
         try:
             yield means
         finally:
-            relay.cancel()
+            for relay in relays:
+                relay.cancel()
             await throttle.settle()
             await off_loop(journal.close)
 
@@ -211,7 +213,7 @@ def campaign_bucket(home: Home) -> str:
     return f"campaign:{home.tenant}/{home.campaign}"
 
 
-async def _relay(stopping: asyncio.Event, ending: asyncio.Event) -> None:
+async def _relay(told: asyncio.Event, ending: asyncio.Event) -> None:
     """The worker's stop is every campaign's end; a campaign's end is its own."""
-    await stopping.wait()
+    await told.wait()
     ending.set()
