@@ -22,6 +22,7 @@ PAGE = " ".join((Path(__file__).parents[2] / "docs/reference/http.md").read_text
         f"must come within {Limits().body_s:g} seconds",
         f"not answered after {Limits().handle_s:g} seconds",
         f"More than {Limits().in_progress:,} requests",
+        f"({Limits().of_a_tenant:,} of one tenant, {Limits().strangers} of callers without credentials)",
         f"{Limits().handlers} calls that wait",
         f"within {KEPT_MS // 3_600_000} hours",
         f"up to {passage._LONGEST_WAIT_S:g} seconds",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import StreamingResponse
 from starlette.types import Message
 
+from postroom.gateway.access import Viewer
 from postroom.gateway.app import create_app
 from postroom.gateway.frame import Frame
 from postroom.gateway.limits import Limits
+from postroom.gateway.routing import Route
 from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import EDITOR, Answer, Things, ask, call, door
 from tests.gateway.kit import Believer
@@ -104,6 +108,67 @@ def test_no_more_than_so_many_calls_are_in_progress() -> None:
     refused, later = asyncio.run(two())
     assert (refused.status, refused.json["type"]) == (503, "/problems/overloaded")
     assert later.status == 200
+
+
+async def beside(app: FastAPI, slow: dict[str, str], *calls: dict[str, str]) -> list[Answer]:
+    """The answers to calls that come while another, with the fields `slow`, sends its body slowly."""
+    first = asyncio.create_task(call(app, "POST", "/v1/things", headers=JSON | slow, body=[b"{"], stalls=True))
+    await asyncio.sleep(0)
+    answers = [await call(app, "GET", "/v1/things/a", headers=fields) for fields in calls]
+    first.cancel()
+    await asyncio.wait([first])
+    return answers
+
+
+def test_a_tenant_alone_cannot_fill_the_door() -> None:
+    app, other = door(Things(), limits=Limits(of_a_tenant=1)), {"Authorization": "Bearer editor other"}
+    own, others = asyncio.run(beside(app, EDITOR, EDITOR, other))
+    assert (own.status, own.json["type"], others.status) == (503, "/problems/overloaded", 200)
+    assert asyncio.run(beside(app, other, EDITOR))[0].status == 200
+
+
+def test_a_place_of_a_tenant_is_free_when_its_answer_has_ended() -> None:
+    router, ended = APIRouter(prefix="/v1/slow", tags=["slow"], route_class=Route), asyncio.Event()
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"a"
+        await ended.wait()
+
+    @router.get("")
+    async def slow(who: Viewer) -> StreamingResponse:
+        return StreamingResponse(parts())
+
+    frame = Frame(authenticator=Believer(), clock=ManualClock(), limits=Limits(of_a_tenant=1))
+    app = create_app(frame, [router])
+
+    async def two() -> tuple[int, int]:
+        sent: list[Message] = []
+        first = asyncio.create_task(call(app, "GET", "/v1/slow", headers=EDITOR, stalls=True, sent=sent))
+        while len(sent) < 2:
+            await asyncio.sleep(0)
+        second = await call(app, "GET", "/v1/slow", headers=EDITOR)
+        ended.set()
+        await first
+        return second.status, (await call(app, "GET", "/v1/slow", headers=EDITOR, stalls=True)).status
+
+    assert asyncio.run(two()) == (503, 200)
+
+
+def test_who_shows_no_credentials_cannot_fill_the_door() -> None:
+    app, nobody = door(Things(), limits=Limits(strangers=1)), {"Content-Type": "application/json"}
+
+    async def three() -> list[int]:
+        first = asyncio.create_task(call(app, "POST", "/v1/things", headers=nobody, body=[b"{"], stalls=True))
+        await asyncio.sleep(0)
+        rest = [
+            await call(app, "GET", path, headers=fields) for path, fields in (("/openapi.json", {}), ("/v1/things/a", EDITOR))
+        ]
+        first.cancel()
+        await asyncio.wait([first])
+        return [each.status for each in rest]
+
+    assert asyncio.run(three()) == [503, 200]
+    assert ask(app, "GET", "/openapi.json").status == 200
 
 
 def test_no_more_than_so_many_handlers_wait_for_a_thread() -> None:

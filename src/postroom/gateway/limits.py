@@ -8,6 +8,7 @@ exports may take longer; so do bodies of any size (`streamed`), whose handlers c
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -20,6 +21,7 @@ from postroom.gateway.refusals import Overloaded
 
 _ALIVE = frozenset({"/healthz", "/readyz"})
 """Answered also when there is no room for anything else."""
+_PLACE = "postroom.place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ class Limits:
     """From the request's head to the answer's. API Gateway gives 29 s."""
     in_progress: int = 2_000
     """Requests, those that wait for a change included."""
+    strangers: int = 500
+    """Of them, those that show no credentials: forms and bodies of anybody that come slowly leave room for all who do."""
+    of_a_tenant: int = 1_500
+    """Of them, until their answers have ended: who waits for changes or reads exports slowly leaves room for other tenants."""
     handlers: int = 240
     """Handlers at work (40 at once, as many as there are threads) or waiting for a thread: at 5 ms each, a second's work."""
     streamed: tuple[str, ...] = ("/transfers/",)
@@ -46,21 +52,21 @@ class Limited:
     def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
         self._app = app
         self._limits = limits
-        self._in_progress = 0
+        self._places = _Places(limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _ALIVE:
             await self._app(scope, receive, send)
             return
-        if self._in_progress >= self._limits.in_progress:
-            problem = answer_now(Request(scope), Overloaded("too many requests are in progress; nothing was done"))
-            await problem(scope, receive, send)
+        try:
+            place = scope[_PLACE] = self._places.take(scope)
+        except Overloaded as error:
+            await answer_now(Request(scope), error)(scope, receive, send)
             return
-        self._in_progress += 1
         try:
             await self._timed(scope, receive, send)
         finally:
-            self._in_progress -= 1
+            place.leave()
 
     async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
         limits = self._limits
@@ -74,6 +80,58 @@ class Limited:
             await self._app(scope, receive, timed.send)
         finally:
             await timed.close()
+
+
+class _Places:
+    """How many requests are in progress, and whose. Only the event loop touches it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.taken = 0
+        self.strangers = 0
+        self.tenants: Counter[str] = Counter()
+
+    def take(self, scope: Scope) -> Place:
+        """`Overloaded`: there is none."""
+        stranger = not scope["path"].startswith("/v1/") or all(name != b"authorization" for name, _ in scope["headers"])
+        if self.taken >= self.limits.in_progress or (stranger and self.strangers >= self.limits.strangers):
+            raise Overloaded("too many requests are in progress; nothing was done")
+        self.taken += 1
+        self.strangers += stranger
+        return Place(self, stranger=stranger)
+
+
+class Place:
+    """One request's."""
+
+    __slots__ = ("_places", "_stranger", "_tenant")
+
+    def __init__(self, places: _Places, *, stranger: bool) -> None:
+        self._places = places
+        self._stranger = stranger
+        self._tenant: str | None = None
+
+    def give_to(self, tenant: str) -> None:
+        """Now it is known whose it is. `Overloaded`: they have too many."""
+        if self._places.tenants[tenant] >= self._places.limits.of_a_tenant:
+            raise Overloaded("too many requests of this tenant are in progress; nothing was done")
+        self._places.tenants[tenant] += 1
+        self._tenant = tenant
+
+    def leave(self) -> None:
+        """The request is over, and so is its answer."""
+        self._places.taken -= 1
+        self._places.strangers -= self._stranger
+        if self._tenant is not None:
+            self._places.tenants[self._tenant] -= 1
+            if not self._places.tenants[self._tenant]:
+                del self._places.tenants[self._tenant]
+
+
+def place_of(scope: Scope) -> Place | None:
+    """The request's; None outside the frame."""
+    place: Place | None = scope.get(_PLACE)
+    return place
 
 
 class _Timed:

@@ -23,6 +23,7 @@ from postroom.gateway.bodies import StrictRequest, demand_json, demand_text, has
 from postroom.gateway.breaker import outcome_of
 from postroom.gateway.frame import Door
 from postroom.gateway.idempotency import Ask, Idempotency, Kept, Lease, digest_of
+from postroom.gateway.limits import place_of
 from postroom.gateway.problems import answer_now, request_id
 from postroom.gateway.rates import Fields
 from postroom.gateway.refusals import InProgress, Overloaded, TooMany
@@ -92,6 +93,8 @@ class Passage:
             raise
         self._request.state.principal = self._principal
         self._fields = self._door.rates.charge(self._principal)
+        if (place := place_of(self._request.scope)) is not None:
+            place.give_to(self._principal.tenant)
 
     async def _authenticated(self, given: list[str]) -> Principal:
         if len(given) > 1:  # which of them the next in line believes is not known
