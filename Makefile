@@ -27,7 +27,7 @@ check: $(VENV)/.dev-stamp ## lint, format, types, layers, docs
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_tree.py
+	$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_tree.py tests/gateway/test_door_docs.py
 
 bench: $(VENV)/.dev-stamp postfix ## measure the figures in the README
 	$(BIN)/python -m bench
@@ -35,6 +35,7 @@ bench: $(VENV)/.dev-stamp postfix ## measure the figures in the README
 docs: $(VENV)/.dev-stamp ## remake the reference pages that are made from the code
 	$(BIN)/python -m postroom.settings > docs/reference/settings.md
 	$(BIN)/python -m postroom.entrypoints.cli.reference > docs/reference/command-line.md
+	$(BIN)/python -m postroom.entrypoints.api_reference > docs/reference/api.md
 
 clean: ## remove what the targets made (never your data)
 	rm -rf $(VENV) .venv-ministack .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

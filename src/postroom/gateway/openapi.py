@@ -87,6 +87,7 @@ def _complete(operation: Json, path: str, method: str) -> None:
         responses.setdefault(status, {"$ref": f"#/components/responses/{status}"})
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _without_null(parameter["schema"])
+        parameter.setdefault("description", parameter["schema"].get("description", ""))
     takes_tag = any(parameter["name"].lower() == "if-none-match" for parameter in operation.get("parameters", ()))
     for status, response in responses.items():
         if "$ref" in response:

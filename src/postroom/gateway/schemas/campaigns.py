@@ -123,7 +123,9 @@ class NewCampaign(_Asked):
         default_factory=list, max_length=20, description="Files and inline pictures: 10 MB in all."
     )
     schedule: ScheduleBody | None = Field(None, description="As soon as it is imported when not given.")
-    rate: _Rate | None = None
+    rate: _Rate | None = Field(
+        None, description="Recipients a second, at most, over all workers; null: as the provider takes them."
+    )
     unknown: UnknownPolicy = Field(
         UnknownPolicy.NEVER_TWICE,
         description="What becomes of a message that was handed over and whose answer was never seen: reported, or sent again.",

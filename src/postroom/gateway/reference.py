@@ -1,0 +1,137 @@
+"""The reference of the API as a page for people, made from the OpenAPI document and from nothing else (`make docs`).
+
+A call a section: who may make it, what it takes and answers, an example. Bodies are named shapes, each explained once at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from postroom.gateway.reference_cells import anchor, cell, described, is_shown, kind, named, table, target
+
+Json = Mapping[str, Any]
+
+_INTRODUCTION = """\
+# The HTTP API: calls
+
+What holds for all of them is in [http.md](http.md), roles are explained in [access.md](access.md), problems in
+[problems.md](problems.md). This page is made from the OpenAPI document, which every door gives at `/openapi.json`, by
+`make docs`.
+
+The role is the least that may make the call; each includes those before it: viewer, editor, sender, admin. An *operator* manages
+the installation besides. A record of another tenant is answered as one that is not there (404), to every role.
+"""
+
+
+def page(document: Json) -> str:
+    """Markdown."""
+    operations = list(_operations(document))
+    shapes = document["components"]["schemas"]
+    sections = [_INTRODUCTION, _overview(operations)]
+    for tag in dict.fromkeys(operation["tags"][0] for _, operation in operations):
+        sections.append(f"## {tag}\n")
+        sections += [_section(shapes, call, operation) for call, operation in operations if operation["tags"][0] == tag]
+    sections.append("## Shapes\n\nOf what is sent and answered. **Bold**: always there.\n")
+    sections += [_shape(shapes, name) for name in sorted(shapes) if is_shown(name)]
+    return "\n".join(sections)
+
+
+def _operations(document: Json) -> Iterator[tuple[str, Json]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def _overview(operations: Sequence[tuple[str, Json]]) -> str:
+    rows = [f"[`{call}`](#{anchor(call)}) | {_role(one)} | {cell(one['summary'])}" for call, one in operations]
+    return table(["call", "role", ""], rows) + "\n"
+
+
+def _section(shapes: Json, call: str, operation: Json) -> str:
+    parts = [f"### {call}", operation["summary"] + ".", operation.get("description", ""), f"Role: {_role(operation)}."]
+    parts += [_parameters(operation), _body(operation), _answers(operation), _example(shapes, call, operation)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _role(operation: Json) -> str:
+    return f"`{operation['x-role']}`" if "x-role" in operation else "anybody"
+
+
+def _parameters(operation: Json) -> str:
+    listed = operation.get("parameters", ())
+    rows = [f"{named(each['name'], each.get('required', False))} | {each['in']} | {described(each)}" for each in listed]
+    return table(["parameter", "in", "", ""], rows) if rows else ""
+
+
+def _body(operation: Json) -> str:
+    request = operation.get("requestBody", {})
+    said = [f"`{media}`, {kind(one['schema'])}" for media, one in request.get("content", {}).items()]
+    return f"Body: {' or '.join(said)}. {request.get('description', '')}".rstrip() if said else ""
+
+
+def _answers(operation: Json) -> str:
+    responses: dict[str, Json] = dict(sorted(operation["responses"].items()))
+    lines = [f"- {status}{_answer(each)}" for status, each in responses.items() if "$ref" not in each]
+    problems = [status for status, each in responses.items() if "$ref" in each]
+    return "\n".join([*lines, f"- a problem: {', '.join(problems)}"] if problems else lines)
+
+
+def _answer(response: Json) -> str:
+    """What comes with a status."""
+    content = [kind(one["schema"]) for one in response.get("content", {}).values() if one.get("schema")]
+    about = "" if response["description"] == "Successful Response" else response["description"].removesuffix(".")
+    return "".join(f": {each}" for each in (*content, about) if each)
+
+
+def _example(shapes: Json, call: str, operation: Json) -> str:
+    method, path = call.split(" ")
+    for each in operation.get("parameters", ()):
+        path = path.replace("{" + each["name"] + "}", _sample(each))
+    body = _sample_body(shapes, operation)
+    words = [] if method == "GET" else [f"-X {method}"]
+    words += ['-H "Authorization: Bearer $TOKEN"'] if "x-role" in operation else []
+    words += [f"-H 'Content-Type: {media}'" for media in operation.get("requestBody", {}).get("content", ())]
+    words += [f"--data-raw '{body}'"] if body else []
+    return "\n".join(["```sh", " ".join(["curl", *words, f'"$URL{path}{_query(operation)}"']), "```"])
+
+
+def _sample(parameter: Json) -> str:
+    examples = parameter["schema"].get("examples") or [parameter["name"].upper()]
+    return str(examples[0])
+
+
+def _query(operation: Json) -> str:
+    """What cannot be left out."""
+    asked = [each for each in operation.get("parameters", ()) if each["in"] == "query" and each.get("required")]
+    return "".join(f"{'&' if at else '?'}{each['name']}={_sample(each)}" for at, each in enumerate(asked))
+
+
+def _sample_body(shapes: Json, operation: Json) -> str:
+    """On one line, for a shell; empty: it takes none."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        first = (content["schema"].get("oneOf") or content["schema"].get("anyOf") or [content["schema"]])[0]
+        sample = content.get("example") or shapes[target(first)]["examples"][0]
+        text = (
+            sample.replace("\n", "'$'\\n''") if isinstance(sample, str) else orjson.dumps(sample).decode().replace("'", "'\\''")
+        )
+        return str(text)
+    return ""
+
+
+def _shape(shapes: Json, name: str) -> str:
+    shape = shapes[name]
+    head = f"### {name}\n\n{' '.join(shape.get('description', '').split())}\n"
+    if "properties" not in shape:
+        return head + f"\n{kind(shape)}\n"
+    needed = shape.get("required", ())
+    rows = [f"{named(member, member in needed)} | {_member(shapes, one)}" for member, one in shape["properties"].items()]
+    return head + "\n" + table(["", "", ""], rows) + "\n"
+
+
+def _member(shapes: Json, member: Json) -> str:
+    """What says the same as the shape that it refers to, pydantic leaves out."""
+    about = member.get("description") or shapes.get(target(member), {}).get("description", "")
+    return described({"schema": member, "description": about})
