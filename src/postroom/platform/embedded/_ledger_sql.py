@@ -103,7 +103,6 @@ LIST = (
 READ_FEED = "SELECT position, at, batch, changes FROM feed WHERE position > ? ORDER BY position"
 TRIM_FEED = "DELETE FROM feed WHERE at < ?"
 
-OVERWRITE = "PRAGMA secure_delete = ON"
 GROUP = "SELECT group_keys FROM batch WHERE number = ?"
 ERASE_MESSAGE = "UPDATE message SET address = ?, name = NULL, cells = ? WHERE batch = ? AND key = ?"
 ERASE_OUTCOME = "UPDATE outcome SET reply = '' WHERE batch = ? AND key = ?"

@@ -93,6 +93,7 @@ class Database:
             f"PRAGMA wal_autocheckpoint={checkpoint_pages}",
             f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}",
             "PRAGMA foreign_keys=ON",
+            "PRAGMA secure_delete=ON",  # who is erased is overwritten; as Debian's SQLite does anyway
             "PRAGMA temp_store=MEMORY",
         )
         self._cache_kib = cache_kib

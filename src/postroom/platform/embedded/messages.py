@@ -241,8 +241,6 @@ def _in_group(db: sqlite3.Connection, batch: int, key: Key) -> bool:
 
 
 def _erase(db: sqlite3.Connection, message: Message, values: str, now: Instant) -> None:
-    """What is replaced is overwritten in the file as well, not only let go of."""
-    db.execute(sql.OVERWRITE)
     place = (message.batch, message.key)
     db.execute(sql.ERASE_MESSAGE, (ERASED, values, *place))
     db.execute(sql.ERASE_OUTCOME, place)
