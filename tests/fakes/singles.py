@@ -62,6 +62,7 @@ class Desk:
         self.mailers: Callable[[], Mailer] = lambda: self.mailer
         self.limit = Limit()
         self.provider = "default"
+        self.edition = 1
         self.build(made)
 
     def build(self, stores: Bench) -> None:
@@ -97,7 +98,7 @@ class Desk:
         )
         return Sender(
             stores,
-            lambda _tenant, provider: WayOut(provider, self.limit, self.mailers),
+            lambda _tenant, provider: WayOut(provider, self.limit, self.mailers, self.edition),
             SenderOptions(workers=1, lease_ms=LEASE_MS, drain_s=1),
             single_provider=lambda _tenant: self.provider,
             clock=clock or self.clock,

@@ -1,4 +1,4 @@
-"""More campaigns than a worker works on at once: each has its turn, and the end of a turn costs nobody an answer."""
+"""Campaigns at work: each has its turn, the end of a turn costs nobody an answer, and a provider that is changed is used as it is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,26 +17,27 @@ from postroom.entrypoints.importing import importer
 from postroom.entrypoints.process import Stop
 from postroom.entrypoints.sending import Sending
 from postroom.ledger import notes
+from postroom.ledger.providers import Change
 from postroom.model.campaign import CampaignState, Home, Policies
 from postroom.services.campaigns import Draft
 from postroom.settings import Settings
 from postroom.wiring import DEFAULT_PROVIDER, Postroom, open_postroom
 from tests.fakes.smtp_rules import Rule
-from tests.fakes.smtp_sink import SmtpSink
+from tests.fakes.smtp_sink import Options, SmtpSink
 
 PEOPLE = 40
 
 
 @contextmanager
-def office(root: Path, seconds: float) -> Iterator[tuple[Postroom, SmtpSink]]:
+def office(root: Path, seconds: float, **options: Any) -> Iterator[tuple[Postroom, SmtpSink]]:
     """A relay that takes its time to answer each message, and an installation that drains for less than that."""
-    with SmtpSink([Rule("dot", "late", seconds=seconds)]) as sink:
+    with SmtpSink([Rule("dot", "late", seconds=seconds)], Options(**options)) as sink:
         ours = {"DATA": str(root / "data"), "MAIL": f"smtp://127.0.0.1:{sink.port}?tls=none&connections=4", "DRAIN": "0.2"}
         with open_postroom(Settings.load({f"POSTROOM_{name}": value for name, value in ours.items()}, None, {})) as opened:
             yield opened, sink
 
 
-def sending(postroom: Postroom, name: str) -> Home:
+def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> Home:
     """A campaign that is to be sent."""
     draft = Draft(
         name=name,
@@ -43,7 +45,7 @@ def sending(postroom: Postroom, name: str) -> Home:
         subject="Hello",
         from_="news@shop.example",
         variables={},
-        provider=DEFAULT_PROVIDER,
+        provider=provider,
         policies=Policies(),
     )
     rows = "email,name\n" + "".join(f"{name}{n}@example.com,N {n}\n" for n in range(PEOPLE))
@@ -85,3 +87,35 @@ def test_the_end_of_a_turn_leaves_nobody_in_doubt(tmp_path: Path, seconds: float
         in_flight_at_the_end = 4 if seconds else 0
         assert sum(each.unknown for each in counts) <= in_flight_at_the_end, counts
         assert len(sink.accepted) <= sum(each.sent + each.unknown for each in counts)
+
+
+def test_a_password_that_is_put_right_is_used_at_once(tmp_path: Path) -> None:
+    with office(tmp_path, 0, users={"news": "right"}) as (postroom, sink):
+        url = f"smtp://news:{{}}@127.0.0.1:{sink.port}?tls=none"
+        relay = postroom.providers.create("default", "relay", Change(url.format("wrong"), trusted=True))
+        home = sending(postroom, "a", "relay")
+        changed: list[object] = []
+
+        def put_right() -> bool:
+            if not changed and sink.connections:
+                changed.append(postroom.providers.change(relay, Change(url.format("right"), trusted=True)))
+            return postroom.records.get(home).state is CampaignState.COMPLETED
+
+        work(postroom, put_right, turn_s=60)
+        assert len(sink.accepted) == PEOPLE
+
+
+def test_a_campaign_whose_provider_is_deleted_is_paused_with_the_reason(tmp_path: Path) -> None:
+    with office(tmp_path, 0.3) as (postroom, sink):
+        url = f"smtp://127.0.0.1:{sink.port}?tls=none&connections=2"
+        relay = postroom.providers.create("default", "relay", Change(url, trusted=True))
+        home = sending(postroom, "a", "relay")
+
+        def delete() -> bool:
+            if sink.accepted and postroom.providers.list("default")[0].name == "relay":
+                postroom.providers.delete(relay)
+            return postroom.records.get(home).state is CampaignState.PAUSED
+
+        work(postroom, delete, turn_s=60)
+        campaign = postroom.records.get(home)
+        assert (campaign.state, campaign.reason) == (CampaignState.PAUSED, "there is no provider relay")

@@ -337,14 +337,15 @@ def test_a_worker_that_dies_while_it_lets_go_leaves_a_note(made: Desk, monkeypat
     assert len(bench.workflows.running(notes.STREAM)) == 1
 
 
-def test_another_provider_begins_the_run_anew(made: Desk) -> None:
+@pytest.mark.parametrize("change", [{"provider": "other"}, {"edition": 2}], ids=["another provider", "its password, say"])
+def test_a_changed_provider_begins_the_run_anew(made: Desk, change: dict[str, Any]) -> None:
     made.accept(request())
 
     async def run() -> None:
         sending = asyncio.create_task(made.sender().send_stream(made.home, Leave(), lambda _reason: None))
         while made.states() != ["sent"]:
             await asyncio.sleep(0.005)
-        made.provider = "another"
+        vars(made).update(change)
         await asyncio.wait_for(sending, 5)
 
     asyncio.run(run())

@@ -40,7 +40,7 @@ def way_out(providers: Providers, shares: Shares, tenant: str, provider: str) ->
     """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
     given = ":" in provider
     means = ProviderMeans(provider, provider, Limit(), None, trusted=True) if given else providers.means(tenant, provider)
-    return WayOut(means.id, means.limit, partial(_mailer, means, shares))
+    return WayOut(means.id, means.limit, partial(_mailer, means, shares), edition=means)
 
 
 def _mailer(means: ProviderMeans, shares: Shares) -> Mailer:

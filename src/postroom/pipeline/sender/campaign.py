@@ -1,6 +1,9 @@
-"""A campaign as the cause of a run: wanted while its record says that it is sending, over when the ledger adds up."""
+"""A campaign as the cause of a run: wanted while its record says that it is sending and its provider is what it was, over when
+the ledger adds up."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
@@ -17,19 +20,23 @@ _REACH = Reach(usual=2, most=CONCURRENT_BATCHES, idle_s=0.4)
 class Campaigning:
     """See run.Cause."""
 
-    def __init__(self, home: Home, campaigns: Campaigns, finish: Finish) -> None:
+    def __init__(self, home: Home, campaigns: Campaigns, finish: Finish, unchanged: Callable[[], bool]) -> None:
+        """`unchanged`: whether mail still leaves as it did when the run began; else it is to begin anew."""
         self._home = home
         self._campaigns = campaigns
         self._finish = finish
+        self._unchanged = unchanged
 
     def wanted(self) -> bool:
-        return self._campaigns.get(self._home).state is CampaignState.SENDING
+        return self._campaigns.get(self._home).state is CampaignState.SENDING and self._unchanged()
 
     def over(self, idle_s: float) -> bool:
         return self._finish.finish(self._home)
 
 
-def campaign_run(means: Means, campaigns: Campaigns, finish: Finish, *, drain_s: float) -> Run:
+def campaign_run(
+    means: Means, campaigns: Campaigns, finish: Finish, *, drain_s: float, unchanged: Callable[[], bool] = lambda: True
+) -> Run:
     """One campaign's."""
-    cause = Campaigning(means.home, campaigns, finish)
+    cause = Campaigning(means.home, campaigns, finish, unchanged)
     return Run(means, cause, _REACH, batch=lambda number: BatchRun(means, number).run(), drain_s=drain_s)

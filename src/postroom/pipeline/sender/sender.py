@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from postroom.clock import Clock, Instant
 from postroom.delivery.composing import Composing
@@ -105,7 +106,9 @@ class Sender:
                 return
             job = await off_loop(self._campaign_job, campaign)
             async with self._means(job, off_loop, leave, on_trouble=on_trouble) as means:
-                await campaign_run(means, stores.campaigns, stores.finish, drain_s=self._options.drain_s).run()
+                unchanged = partial(self._unchanged, job, lambda: campaign.provider)
+                drain_s = self._options.drain_s
+                await campaign_run(means, stores.campaigns, stores.finish, drain_s=drain_s, unchanged=unchanged).run()
             await off_loop(self._tidy_campaign, home)
         finally:
             off_loop.close()
@@ -118,7 +121,8 @@ class Sender:
             provided = await off_loop(self._single_provider, home.tenant)
             composer = StreamComposer(home, stores.contents, stores.singles)
             job = await off_loop(self._stream_job, home, composer, provided)
-            cause = Streaming(home, stores.streams, self._single_provider, provided=provided)
+            unchanged = partial(self._unchanged, job, lambda: self._single_provider(home.tenant))
+            cause = Streaming(home, stores.streams, unchanged)
             async with self._means(job, off_loop, leave, on_trouble=on_trouble) as means:
                 await stream_run(means, cause, composer, drain_s=self._options.drain_s).run()
             await off_loop(self._tidy_stream, home)
@@ -144,6 +148,12 @@ class Sender:
         ends = Instant((stream_day(home.campaign) + 1) * DAY_MS)
         outcome = rules(Policies(give_up_after_ms=SINGLE_GIVE_UP_MS), ends)
         return _Job(home, composer, outcome, way, [way.bucket], lambda recipient: person_key(secret, recipient.address))
+
+    def _unchanged(self, job: _Job, provider: Callable[[], str]) -> bool:
+        """Whether mail still leaves as it did: through the same server, with the same password and limits. `NotFound`: the
+        provider is gone."""
+        way = self._ways(job.home.tenant, provider())
+        return (way.name, way.edition) == (job.way.name, job.way.edition)
 
     @asynccontextmanager
     async def _means(

@@ -36,15 +36,14 @@ _MOST_IN_ONE = 20_000  # with somebody on the way all the time
 class Streaming:
     """A stream as the cause of a run (run.Cause): over when it has owed nothing for a while."""
 
-    def __init__(self, home: Home, streams: Streams, provider: Callable[[str], str], *, provided: str) -> None:
-        """`provided`: the provider that the run uses; with another one it is to begin anew."""
+    def __init__(self, home: Home, streams: Streams, unchanged: Callable[[], bool]) -> None:
+        """`unchanged`: whether mail still leaves as it did when the run began; else it is to begin anew."""
         self._home = home
         self._streams = streams
-        self._provider = provider
-        self._provided = provided
+        self._unchanged = unchanged
 
     def wanted(self) -> bool:
-        return self._provider(self._home.tenant) == self._provided
+        return self._unchanged()
 
     def over(self, idle_s: float) -> bool:
         return idle_s >= LINGER_S and not self._streams.owes(self._home)

@@ -7,7 +7,7 @@ what it does not grant must not be taken from the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from postroom.platform.mail.port import Mailer
@@ -25,6 +25,8 @@ class WayOut:
     limit: Limit
     open: Callable[[], Mailer]
     """A new mailer, not started."""
+    edition: Hashable = None
+    """What it is made of: where that has changed, whoever sends through it is to begin anew."""
 
     @property
     def bucket(self) -> str:
