@@ -29,13 +29,18 @@ CALLERS = 20
 TENANT = "default"
 Json = dict[str, Any]
 
-MADE: dict[str, Callable[[Household], Any]] = {
-    "/v1/templates": lambda home: letter("twice"),
-    "/v1/uploads": lambda home: {"kind": "asset", "filename": "a.pdf", "content_type": "application/pdf", "size": 5},
-    "/v1/campaigns": lambda home: order()(home, home),
-    "/v1/messages": lambda home: single()(home, home),
-    "/v1/keys": lambda home: {"name": "shop", "role": "viewer"},
+MADE: dict[str, tuple[str, Callable[[Household, int], Any]]] = {
+    "/v1/templates": ("id", lambda home, at: letter("twice")),
+    "/v1/uploads": ("id", lambda home, at: {"kind": "asset", "filename": "a.pdf", "content_type": "application/pdf", "size": 5}),
+    "/v1/campaigns": ("id", lambda home, at: order()(home, home)),
+    "/v1/messages": ("id", lambda home, at: single()(home, home)),
+    "/v1/keys": ("id", lambda home, at: {"name": "shop", "role": "viewer"}),
+    "/v1/users": ("id", lambda home, at: {"subject": f"s{at}", "role": "viewer", "name": "Ann"}),
+    "/v1/senders": ("name", lambda home, at: {"name": f"s{at}.example"}),
+    "/v1/providers": ("name", lambda home, at: {"name": f"p{at}", "url": "smtp://mail.relay.example:587"}),
+    "/v1/suppressions": ("address", lambda home, at: {"address": f"s{at}@mail.example"}),
 }
+"""What tells one from another, and the body of a call: the `at`-th of its kind."""
 WRITES = {
     "tables": ("write",),
     "objects": ("put", "delete", "purge"),
@@ -54,15 +59,16 @@ class Place:
     home: Household
     key: str
 
-    def post(self, path: str, key: str) -> Any:
-        headers = {"Authorization": f"Bearer {self.key}", "Idempotency-Key": key}
-        return ask(self.door.app, "POST", path, headers=headers, json=MADE[path](self.home))
+    def post(self, path: str, at: int) -> Any:
+        """The `at`-th call of its kind; again: its repetition."""
+        headers = {"Authorization": f"Bearer {self.key}", "Idempotency-Key": f"key {at}"}
+        return ask(self.door.app, "POST", path, headers=headers, json=MADE[path][1](self.home, at))
 
     def listed(self, path: str) -> set[str]:
-        """The ids of all there are."""
+        """All there are."""
         answer = ask(self.door.app, "GET", f"{path}?limit=1000", headers={"Authorization": f"Bearer {self.key}"})
         assert answer.json["cursor"] is None
-        return {each["id"] for each in answer.json["items"]}
+        return {each[MADE[path][0]] for each in answer.json["items"]}
 
     def imports(self) -> list[str]:
         """Campaigns whose import is begun."""
@@ -90,13 +96,13 @@ def test_twenty_identical_calls_at_once_make_one(place: Place, path: str) -> Non
     with served(lambda _: place.door.app) as url, ThreadPoolExecutor(CALLERS) as callers:
 
         def call(_: int) -> requests.Response:
-            return requests.post(url + path, json=MADE[path](place.home), headers=headers, timeout=30)
+            return requests.post(url + path, json=MADE[path][1](place.home, 0), headers=headers, timeout=30)
 
         answers = list(callers.map(call, range(CALLERS)))
     assert {(answer.status_code, answer.content) for answer in answers} == {(answers[0].status_code, answers[0].content)}
     assert answers[0].ok
     assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
-    assert place.listed(path) - before == {answers[0].json()["id"]}
+    assert place.listed(path) - before == {answers[0].json()[MADE[path][0]]}
 
 
 class Deaths:
@@ -135,17 +141,17 @@ def test_a_call_that_dies_at_any_write_and_comes_again_makes_one(
         with monkeypatch.context() as patched:
             Deaths(at, after=after).patch(place.door, patched)
             try:
-                place.post(path, f"key {at}")
+                place.post(path, at)
             except Killed:
                 died = True
             else:
                 died = False
         clock.advance(LEASE_MS / 1_000 + 1)
-        answer = place.post(path, f"key {at}")
+        answer = place.post(path, at)
         assert answer.status < 300, answer.body
-        assert place.listed(path) - before == {answer.json["id"]}
+        assert place.listed(path) - before == {answer.json[MADE[path][0]]}
         assert set(place.imports()) - importing == ({answer.json["id"]} if path == "/v1/campaigns" else set())
-        assert orjson.loads(place.post(path, f"key {at}").body) == answer.json
+        assert orjson.loads(place.post(path, at).body) == answer.json
         if not died:
             break
     assert at > 3, "there is something to die at"
