@@ -200,7 +200,9 @@ def _detail(error: Exception) -> str:
         first = f"{faults[0]['pointer']}: {faults[0]['detail']}" if faults else "the request is not valid"
         return first if len(faults) < 2 else f"{first} (and {len(faults) - 1} more)"
     if isinstance(error, HTTPException):
-        return "nothing answers at this path" if error.detail == "Not Found" else str(error.detail)
+        if error.status_code == 405:
+            return "this path takes other methods: see the field Allow"
+        return "nothing answers at this path: see /openapi.json" if error.detail == "Not Found" else str(error.detail)
     return str(error)
 
 

@@ -47,7 +47,7 @@ class Campaigns:
         """The record as it is now; `NotFound`."""
         found = self.find(home)
         if found is None:
-            raise NotFound(f"there is no campaign {home.campaign}; `postroom campaign list` shows those there are")
+            raise NotFound(f"there is no campaign {home.campaign}")
         return found
 
     def find(self, home: Home) -> Campaign | None:
