@@ -10,6 +10,8 @@ from typing import TextIO
 REQUEST: ContextVar[str] = ContextVar("postroom_request", default="")
 """The id of the request that is being answered; threads that work for it inherit it. Empty elsewhere."""
 
+_CHATTY = ("mail.log",)
+"""Loggers of libraries that tell every step: aiosmtpd's has each line of a dialogue, addresses included."""
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(process)d %(levelname)s %(name)s%(request)s: %(message)s"
 
 
@@ -23,6 +25,8 @@ def write_logs(stream: TextIO, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level)
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
 
 
 def _name_request(record: logging.LogRecord) -> bool:
