@@ -344,18 +344,20 @@ def test_restored_campaigns_wait_for_a_person(data: Path, tmp_path: Path) -> Non
         for state in S:
             records.create(campaign(f"x-{state}", state))
         records.create(campaign("eager", S.IMPORTING, start=True))
+        records.create(campaign("ended", S.COMPLETED, start=True))
     BackupService(DirectoryArchive(data, ManualClock()), campaigns, no_streams).backup(tmp_path / "backup", quiet)
     target = tmp_path / "new"
     done = BackupService(DirectoryArchive(target, ManualClock()), campaigns, no_streams).restore(tmp_path / "backup", quiet)
-    assert sorted(done.held) == ["c1", "eager", "theirs", "x-scheduled", "x-sending"]
+    assert sorted(home.campaign for home in done.held) == ["c1", "eager", "theirs", "x-scheduled", "x-sending"]
+    assert Home("other", "theirs") in done.held
     with campaigns(target) as records:
         assert records.get(Home("other", "theirs")).state is S.PAUSED
         found = {record.name: record for record in records.list("default").campaigns}
     assert all(found[name].state is S.PAUSED for name in ("c1", "x-scheduled", "x-sending"))
     assert not found["eager"].start_when_ready
-    assert all(
-        "restored from a backup of 2026-09-21T14:13:20Z" in (found[name].reason or "") for name in done.held if name != "theirs"
-    )
+    assert found["ended"].reason is None
+    held = [found[home.campaign] for home in done.held if home.tenant == "default"]
+    assert all("restored from a backup of 2026-09-21T14:13:20Z" in (record.reason or "") for record in held)
     assert all(found[f"x-{state}"].state is state for state in S if state not in {S.SENDING, S.SCHEDULED})
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 from postroom.clock import Instant
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.backup import Copied
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import ENDED, Campaign, CampaignState, Home
 from postroom.model.tenant import DEFAULT_TENANT
 
 _TO_PAUSE = frozenset({CampaignState.SENDING, CampaignState.SCHEDULED})
@@ -38,7 +38,7 @@ class Restored(NamedTuple):
     """What came back."""
 
     copied: Copied
-    held: list[str]
+    held: list[Home]
     """Campaigns that were under way in the backup, and wait for a person now."""
     in_doubt: int
     """Single messages that waited in the backup."""
@@ -65,7 +65,7 @@ class BackupService:
 
     def restore(self, source: Path, progress: Progress) -> Restored:
         """Make the backup in `source` the data, of which there must be none yet."""
-        held: list[str] = []
+        held: list[Home] = []
         in_doubt = 0
 
         def prepare(data: Path, created_at: Instant) -> None:
@@ -80,13 +80,13 @@ class BackupService:
         return Restored(copied, held, in_doubt)
 
 
-def hold(campaigns: Campaigns, reason: str) -> Iterator[str]:
-    """Hold every tenant's campaigns that would send by themselves; their ids."""
+def hold(campaigns: Campaigns, reason: str) -> Iterator[Home]:
+    """Hold every tenant's campaigns that would send by themselves; which."""
     for home in {*campaigns.unfinished(), *_of_default_tenant(campaigns)}:
         campaign = campaigns.get(home)
-        if campaign.state in _TO_PAUSE or campaign.start_when_ready:
+        if campaign.state in _TO_PAUSE or (campaign.start_when_ready and campaign.state not in ENDED):
             _hold(campaigns, campaign, reason)
-            yield campaign.home.campaign
+            yield campaign.home
 
 
 def _of_default_tenant(campaigns: Campaigns) -> Iterator[Home]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from postroom.entrypoints.cli.operating import of_tenant
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, shown_time
 from postroom.entrypoints.cli.session import load_settings, say
@@ -36,13 +37,15 @@ def restore_command(
     settings = load_settings(data=data)
     restored = backups(settings).restore(directory, _quiet)
     if as_json:
-        print_json({**_as_dict(restored.copied), "held": restored.held, "in_doubt": restored.in_doubt})
+        print_json(
+            {**_as_dict(restored.copied), "held": [home.campaign for home in restored.held], "in_doubt": restored.in_doubt}
+        )
         return
     say(f"{_size(restored.copied)} as of {shown_time(restored.copied.created_at)} are back in {settings.data}")
     if restored.held:
         say("These campaigns were under way. What was sent after the backup is not known here and would be sent again:")
-        for campaign in restored.held:
-            say(f"  {campaign}: postroom campaign show, resume or cancel {campaign}")
+        for home in restored.held:
+            say(f"  {home.campaign}: postroom campaign show, resume or cancel {home.campaign}{of_tenant(home.tenant)}")
     if restored.in_doubt:
         say(f"{restored.in_doubt:,} single messages were waiting. Whether they were sent after that is not known: they are not.")
 
