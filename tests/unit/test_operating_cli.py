@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli.operating import recorded
 from postroom.entrypoints.cli.session import session
-from postroom.errors import Conflict, NotFound
+from postroom.errors import Conflict, Invalid, NotFound
 
 HTML = "<p>Hello {{ first_name }}</p>"
 
@@ -212,6 +212,12 @@ def test_what_cannot_be_recorded_is_not_done(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_tenant_that_is_not_there_is_said_to_be_missing_not_empty(line: str) -> None:
     with pytest.raises(NotFound, match="there is no tenant 'nwes'"):
         run(f"{line} --tenant nwes")
+
+
+def test_a_time_that_is_none_is_no_empty_trail() -> None:
+    with pytest.raises(Invalid, match="such as 2026-12-01"):
+        run("audit list --when yesterday")
+    assert run("audit list --when 2026-12-01T09:30") == ""
 
 
 def test_an_address_is_suppressed_for_its_tenant_alone() -> None:

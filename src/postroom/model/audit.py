@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+WHEN = r"^\d{4}(-\d\d(-\d\d(T\d\d(:\d\d)?)?)?)?$"
+"""The beginning of a time, with which entries are chosen: a day, an hour, a minute."""
 START = ""
 """The hash before the first seal."""
 

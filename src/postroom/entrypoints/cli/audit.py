@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Annotated
 
@@ -11,7 +12,9 @@ from postroom.entrypoints.cli.operating import of_tenant
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, print_rows
 from postroom.entrypoints.cli.session import FAILED, say, session
+from postroom.errors import Invalid
 from postroom.ledger.audit import INSTALLATION
+from postroom.model.audit import WHEN
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.wiring import Postroom
 
@@ -30,6 +33,8 @@ def list_entries(
     data: Data = None,
 ) -> None:
     """List entries, newest first."""
+    if when and not re.match(WHEN, when):
+        raise Invalid(f"--when {when}: a day, hour or minute in UTC, such as 2026-12-01, 2026-12-01T09 or 2026-12-01T09:30")
     with session(data=data) as postroom:
         _known(postroom, tenant)
         page = postroom.audit.list(tenant, prefix=when, cursor=cursor, limit=limit)

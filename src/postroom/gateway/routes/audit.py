@@ -11,11 +11,10 @@ from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.routing import Route
 from postroom.gateway.schemas.audit import AuditEntry, AuditVerification
 from postroom.ledger.audit import AuditLog
-from postroom.model.audit import Entry
+from postroom.model.audit import WHEN, Entry
 
-_WHEN = r"^\d{4}(-\d\d(-\d\d(T\d\d(:\d\d)?)?)?)?$"
 When = Annotated[
-    str, Query(pattern=_WHEN, description="A year, month, day, hour or minute, UTC.", examples=["2026-12-01", "2026-12-01T09"])
+    str, Query(pattern=WHEN, description="A year, month, day, hour or minute, UTC.", examples=["2026-12-01", "2026-12-01T09"])
 ]
 
 
