@@ -22,6 +22,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.faults import Faults
 from tests.fakes.secrets import PlainSecrets
 from tests.gateway.kit import client_of, problem
+from tests.gateway.token_kit import open_gate
 
 SHOP = {"name": "shop", "role": "sender", "scopes": ["messages"], "expires_in_days": 90}
 ANN = Principal(Kind.USER, "ann", "ann", "acme", Role.ADMIN)
@@ -151,6 +152,17 @@ def test_a_key_with_scopes_makes_none_that_is_wider(service: ApiKeys, scopes: se
     else:
         with pytest.raises(Denied, match="only"):
             service.create(limited, "new", role=Role.VIEWER, scopes=scopes)
+
+
+def test_a_key_that_expires_makes_none_that_outlives_it(tmp_path: Path) -> None:
+    with open_gate(tmp_path) as gate:
+        service = ApiKeys(gate.keys, gate.clock)
+        lent = service.create(Principal(Kind.USER, "ann", "ann", "acme", Role.ADMIN), "lent", role=Role.ADMIN, days=7)
+        borrower = gate.who(lent.text)
+        for days in (None, 8):
+            with pytest.raises(Denied, match="no later"):
+                service.create(borrower, "for ever", role=Role.ADMIN, days=days)
+        assert service.create(borrower, "as long", role=Role.ADMIN, days=7).key.expires_at == lent.key.expires_at
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ class TokenAuthenticator:
         if left <= 0:
             raise Refused(f"the key {key.id} has expired")
         self._keys.used(key)
-        return Principal(Kind.KEY, key.id, key.name, key.tenant, key.role, scopes=key.scopes), left
+        known = Principal(Kind.KEY, key.id, key.name, key.tenant, key.role, scopes=key.scopes, ends_at=key.expires_at)
+        return known, left
 
     def _by_token(self, token: str, digest: bytes) -> tuple[Principal, float]:
         now = self._clock.now()

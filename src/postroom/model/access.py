@@ -85,6 +85,8 @@ class Principal:
     """May also manage the installation: tenants, shared providers, vouching for senders."""
     scopes: frozenset[str] | None = None
     """Of `Service`: the only ones it may call; None: all that the role may."""
+    ends_at: Instant | None = None
+    """Of a key: when it expires; None: not."""
 
 
 @dataclass(frozen=True, slots=True)

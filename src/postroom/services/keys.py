@@ -1,6 +1,7 @@
 """API keys as people use them: made with no more power than their maker has, shown once, revoked.
 
-A key that is limited to some services makes keys for those only, so that no key can make a wider one.
+A key that is limited to some services makes keys for those only, and one that expires none that outlives it: what was lent stays
+lent.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ class ApiKeys:
         more than the caller has."""
         self._check(who, role, scopes)
         id, now = id or self.new_id(), self._clock.now()  # noqa: A001
+        expires_at = None if days is None else Instant(now + days * _DAY_MS)
+        if who.ends_at is not None and (expires_at is None or expires_at > who.ends_at):
+            raise Denied(f"{who.name} expires: so must the keys that it makes, no later than itself")
         text = api_key.compose(id, secret or self.new_secret())
         key = ApiKey(
             id,
@@ -66,7 +70,7 @@ class ApiKeys:
             created_at=now,
             created_by=who.name,
             scopes=None if scopes is None else frozenset(map(str, scopes)),
-            expires_at=None if days is None else Instant(now + days * _DAY_MS),
+            expires_at=expires_at,
         )
         return MadeKey(self._keys.create(key), text)
 

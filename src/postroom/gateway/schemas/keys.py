@@ -34,7 +34,8 @@ class NewKey(BaseModel):
         description="The only services it may call; null: all that the role may. A key with scopes makes keys for those only.",
     )
     expires_in_days: Days | None = Field(
-        default=None, description="After so many days it is refused; null: not before it is revoked."
+        default=None,
+        description="After so many days it is refused; null: not before it is revoked. A key that expires makes none that lasts longer.",
     )
 
 
