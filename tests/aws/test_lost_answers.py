@@ -11,7 +11,7 @@ import pytest
 
 from postroom.errors import Conflict, Unavailable
 from postroom.model.batch import Group, OpenBatch
-from postroom.model.message import Counts
+from postroom.model.message import ERASED, Counts
 from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.aws.objects import PART_BYTES
 from postroom.platform.aws.queues import SqsQueues
@@ -95,6 +95,20 @@ def test_storing_opening_recording_and_closing_survive_a_lost_answer_each(home: 
     assert messages.close(CAMPAIGN, 0, 2).counts == Counts(sent=2, failed=1)
     assert stands(messages, 0).line == 1
     assert lost.lost >= 15
+
+
+def test_an_erasure_that_was_carried_out_unseen_is_ours(home: AwsHome) -> None:
+    table = home.table()
+    messages = DynamoMessages(table)
+    stored(messages, 0)
+    fence = opened(messages)
+    record(messages, fence, [outcome(1)])
+    lost = LostAnswers(table._client, "UpdateItem")
+    assert messages.erase(CAMPAIGN, 0, fence, key(1), NOW)
+    assert lost.lost == 2  # the keys it touches, the message
+    assert (stands(messages, 1).address, stands(messages, 1).state) == (ERASED, S.SENT)
+    record(messages, fence)
+    assert messages.counts(CAMPAIGN) == Counts(pending=2, sent=1)
 
 
 def test_a_request_that_arrives_long_after_its_repeat_changes_nothing(home: AwsHome) -> None:

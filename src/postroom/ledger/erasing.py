@@ -38,10 +38,11 @@ class Erasing:
         self._sweep = sweep
         self._clock = clock
 
-    def find(self, home: Home, key: Key) -> Message | None:
-        """A person's message in a campaign, erased or not; None also where nothing is imported."""
+    def find(self, home: Home, key: Key, *, batches: int) -> Message | None:
+        """A person's message in a campaign of so many batches (0: nobody knows), erased or not; None also where nothing is
+        imported."""
         try:
-            return self._messages.get(home, batch_of(key, self._batches(home)), key)
+            return self._messages.get(home, batch_of(key, batches or self._batches(home)), key)
         except NotFound:
             return None
 

@@ -236,7 +236,8 @@ class _Work:
         if self._is_unread(campaign):
             self.found.waiting.append(campaign.home.campaign)
             return
-        message, reported = self._places.erasing.find(campaign.home, self._key), self._is_reported(campaign)
+        message = self._places.erasing.find(campaign.home, self._key, batches=campaign.source.batches)
+        reported = self._is_reported(campaign)
         self._file(campaign, sure=message is not None or reported)
         if reported:
             self._report(campaign)

@@ -36,7 +36,7 @@ class NewSuppression(BaseModel):
 class SuppressionBody(BaseModel):
     """One entry."""
 
-    address: str = Field(description="The mailbox.", examples=["anna@mail.example"])
+    address: str = Field(description="The mailbox; empty once the person was erased.", examples=["anna@mail.example"])
     reason: Reason = Field(description="Why.")
     note: str = Field(description="Free text, or the server's reply.")
     added_at: str = Field(description="RFC 3339, UTC.", examples=["2026-11-24T04:56:00.018Z"])
