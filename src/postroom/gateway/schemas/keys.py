@@ -35,7 +35,8 @@ class NewKey(BaseModel):
     )
     expires_in_days: Days | None = Field(
         default=None,
-        description="After so many days it is refused; null: not before it is revoked. A key that expires makes none that lasts longer.",
+        description="After so many days it is refused; null: not before it is revoked. A key that expires makes none that lasts "
+        "longer.",
     )
 
 
