@@ -18,7 +18,7 @@ from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.port import Verdict
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.ports.rates import Limit
-from postroom.wiring.mail import way_out
+from postroom.wiring.mail import Shares, way_out
 from tests.fakes.clock import ManualClock
 from tests.fakes.delivery import deliveries, send
 from tests.fakes.smtp_sink import Options, SmtpSink
@@ -36,7 +36,7 @@ def test_the_mailer_logs_in_with_the_stored_password_and_keeps_to_the_connection
     with SmtpSink(options=Options(users={"news": "s3c:r@t"})) as sink:
         url = f"smtp://news:s3c%3Ar%40t@127.0.0.1:{sink.port}?connections=9"
         providers.create(None, "relay", Change(url, Use(connections=2), trusted=True))
-        mailer = way_out(providers, "acme", "relay").open()
+        mailer = way_out(providers, Shares(), "acme", "relay").open()
         assert isinstance(mailer, SmtpMailer)
         mails = deliveries(60)
         asyncio.run(send(mailer, mails))
@@ -47,18 +47,18 @@ def test_the_mailer_logs_in_with_the_stored_password_and_keeps_to_the_connection
 def test_who_has_the_same_provider_shares_its_rate_and_nobody_else_does(providers: Providers) -> None:
     providers.create(None, "relay", Change("smtp://10.0.0.1", Use(14, 1_000), trusted=True))
     providers.create("acme", "relay", Change("smtp://relay.example", Use(3)))
-    acme, beta, gamma = (way_out(providers, tenant, "relay") for tenant in ("acme", "beta", "gamma"))
+    acme, beta, gamma = (way_out(providers, Shares(), tenant, "relay") for tenant in ("acme", "beta", "gamma"))
     assert beta.bucket == gamma.bucket != acme.bucket
     assert (acme.limit, beta.limit) == (Limit(3, None), Limit(14, 1_000))
-    assert way_out(providers, "acme", "default").bucket == way_out(providers, "beta", "default").bucket
+    assert way_out(providers, Shares(), "acme", "default").bucket == way_out(providers, Shares(), "beta", "default").bucket
 
 
 def test_a_tenants_relay_inside_is_not_opened_whatever_the_record_says(providers: Providers) -> None:
     providers.create("acme", "inside", Change("smtp://127.0.0.1:25"))
     with pytest.raises(Invalid, match="operator"):
-        way_out(providers, "acme", "inside").open()
+        way_out(providers, Shares(), "acme", "inside").open()
 
 
 def test_a_provider_that_is_gone_is_not_found(providers: Providers) -> None:
     with pytest.raises(NotFound):
-        way_out(providers, "acme", "gone")
+        way_out(providers, Shares(), "acme", "gone")
