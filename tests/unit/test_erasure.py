@@ -156,6 +156,18 @@ def test_a_campaign_that_is_being_imported_is_waited_for(home: House) -> None:
     assert home.traces() == []
 
 
+def test_an_upload_that_a_campaign_has_yet_to_read_is_waited_for(home: House) -> None:
+    upload = home.upload()
+    campaign = home.campaign(imported=False)
+    home.stores.campaigns.change(campaign, upload_id=upload)
+    found = home.service.erase("default", home.anna)
+    assert (found.complete, found.uploads, found.waiting) == (False, [], [upload, campaign.home.campaign])
+    assert home.objects.info(f"default/uploads/{upload}") is not None
+    home.imported(campaign.home)
+    again = home.service.erase("default", home.anna)
+    assert (again.complete, again.uploads, home.traces()) == (True, [upload], [])
+
+
 def test_an_import_that_was_broken_off_is_erased_too(home: House) -> None:
     campaign = home.campaign(imported=False)
     home.splitter.run(campaign.home, alive=iter([True] * 2 + [False] * 9).__next__)

@@ -76,8 +76,8 @@ class Erased:
     suppressed: bool = False
     """Whether the person is still on the suppression list, by key alone."""
     waiting: list[str] = field(default_factory=list)
-    """What is not erased yet: campaigns that are being imported, or never were, or that a worker is sending; days of single
-    messages."""
+    """What is not erased yet: campaigns that are being imported, or never were, and their uploads; campaigns and days of single
+    messages that a worker is sending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,14 +208,17 @@ class _Work:
                 return
 
     def _upload(self, upload: Upload) -> None:
-        """One that a campaign has yet to read is left: that campaign will be waiting."""
+        """One that a campaign has yet to read is left for now."""
         if not self._traces.in_recipients(upload.object_key, upload.object_version):
             return
         try:
             self._places.uploads.delete(self._owner.id, upload.id)
-        except (Conflict, NotFound):
+        except Conflict:
+            self.found.waiting.append(upload.id)
+        except NotFound:  # deleted in this moment
             return
-        self.found.uploads.append(upload.id)
+        else:
+            self.found.uploads.append(upload.id)
 
     def _purge_uploads(self) -> None:
         """Where somebody was killed who deleted one, its bytes are there still, and housekeeping knows of them."""

@@ -39,8 +39,8 @@ class FoundBody(BaseModel):
     mails: int = Field(description="Mails deleted from the built-in inbox.")
     suppressed: bool = Field(description="Whether the person is on the suppression list, without the address.")
     waiting: list[str] = Field(
-        description="Campaigns, or days of single messages, that are not erased yet: they are being imported or sent, or are "
-        "drafts that never were imported."
+        description="Campaigns, uploads, or days of single messages that are not erased yet: they are being imported or sent, or "
+        "are drafts that never were imported."
     )
 
     @classmethod
