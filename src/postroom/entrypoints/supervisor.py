@@ -49,7 +49,7 @@ class Supervisor:
         for post in self._posts:
             if post.child is None:
                 if now >= post.next_start:
-                    post.child = Child(post.words, environ=post.environ, log=None, now=now, handles=post.handles)
+                    self._start(post, now)
                 continue
             child = post.child
             child.listen(now)
@@ -80,13 +80,23 @@ class Supervisor:
                 post.child.bury()
                 post.child = None
 
+    def _start(self, post: Post, now: float) -> None:
+        try:
+            post.child = Child(post.words, environ=post.environ, log=None, now=now, handles=post.handles)
+        except OSError as error:  # the machine has no process, memory or open file to spare: a moment later it may
+            self._wait(post, post.failures + 1, now)
+            self._tell(post, f"cannot be started: {error.strerror or error}; it is tried again")
+
+    def _wait(self, post: Post, failures: int, now: float) -> None:
+        """Before the next start."""
+        post.failures = failures
+        post.next_start = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(failures - 1, 10)))
+
     def _replace(self, post: Post, child: Child, now: float) -> None:
         child.listen(now)
         child.bury()
         post.child = None
-        post.failures = 1 if now - child.began > _HEALTHY_S else post.failures + 1
-        wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(post.failures - 1, 10)))
-        post.next_start = now + wait
+        self._wait(post, 1 if now - child.began > _HEALTHY_S else post.failures + 1, now)
         code = child.process.returncode
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         self._tell(post, f"{how}{': ' if child.last_words else ''}{child.last_words}; it is started again")

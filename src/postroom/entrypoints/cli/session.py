@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from postroom.errors import Invalid, PostroomError
 from postroom.settings import FILE_NAME, Settings
@@ -37,7 +38,10 @@ def exit_code(error: PostroomError) -> int:
 
 
 def say(text: str) -> None:
-    """A line for the person, on standard error: standard output is for data. Nobody listening stops no campaign."""
-    with suppress(BrokenPipeError):
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+    """A line for the person, on standard error: standard output is for data. Nobody listening, or a full disk where it is
+    kept, stops no campaign and no server."""
+    person: TextIO | None = sys.stderr
+    with suppress(OSError):
+        if person is not None:  # closed by whoever started us
+            person.write(text + "\n")
+            person.flush()
