@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ class FakeChild:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When a child was started; the first three cannot be."""
     times: list[float] = []
 
@@ -58,7 +59,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         return FakeChild(now)
 
     monkeypatch.setattr(supervisor_module, "Child", child)
-    yield times
+    return times
 
 
 def test_a_process_that_cannot_be_started_is_tried_again_ever_more_seldom(started: list[float]) -> None:
@@ -79,7 +80,7 @@ def _closed() -> None:
 
 
 def _full() -> object:
-    return open("/dev/full", "w")
+    return Path("/dev/full").open("w")
 
 
 @pytest.mark.parametrize("stream", [_closed, _full])
