@@ -1,0 +1,242 @@
+"""One erasure, step by step, through every place where a tenant may know a person; services.erasure says why in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from postroom.clock import Clock
+from postroom.errors import Conflict, NotFound
+from postroom.ledger import notes
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.erasing import Erasing, Kept, nothing
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.sweep import StillSending, Swept
+from postroom.model.campaign import Campaign, CampaignState, Home, Policies
+from postroom.model.message import Message, Recipient
+from postroom.model.shard import Key
+from postroom.model.stream import SingleValues, day_of, stream_home
+from postroom.model.tenant import Tenant
+from postroom.model.upload import Upload, UploadKind, UploadState
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.workflows import ExecutionState, Workflows
+from postroom.services.campaign_making import prefix
+from postroom.services.erasure_traces import Traces
+from postroom.services.uploads import UploadService
+
+_PAGE = 1_000
+_OLDEST_DAYS = 3_650
+"""Of single messages, where nobody knows since when the tenant is there."""
+_UNREAD = frozenset({CampaignState.DRAFT, CampaignState.IMPORTING})
+
+
+@dataclass(slots=True)
+class Erased:
+    """What an erasure found. What an earlier one had deleted is not told again; erased messages are."""
+
+    complete: bool = False
+    campaigns: list[str] = field(default_factory=list)
+    """With a message to the person."""
+    singles: int = 0
+    """Single messages erased."""
+    uploads: list[str] = field(default_factory=list)
+    """Recipients files deleted, by the upload's id."""
+    files: list[str] = field(default_factory=list)
+    """Campaigns whose own recipients file was deleted."""
+    reports: list[str] = field(default_factory=list)
+    """Campaigns whose report of rejected rows was written anew."""
+    mails: int = 0
+    """Deleted from the built-in inbox."""
+    suppressed: bool = False
+    """Whether the person is still on the suppression list, by key alone."""
+    waiting: list[str] = field(default_factory=list)
+    """What is not erased yet: campaigns that are being imported, or never were, and their uploads; campaigns and days of single
+    messages that a worker is sending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a person may be known."""
+
+    campaigns: Campaigns
+    messages: Messages
+    objects: Objects
+    uploads: UploadService
+    suppression: Suppression
+    workflows: Workflows
+    erasing: Erasing
+
+
+class Ended(Exception):
+    """`alive` says so."""
+
+
+class _Stream:
+    """A stream, as far as Sweep asks."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.policies = Policies()
+
+
+class ErasureWork:
+    """One erasure."""
+
+    def __init__(self, places: Places, owner: Tenant, key: Key, *, beat: Callable[[], None], clock: Clock) -> None:
+        self.found = Erased()
+        self._places = places
+        self._owner = owner
+        self._key = key
+        self._beat = beat
+        self._clock = clock
+        self._traces = Traces(places.objects, owner.secret, key, beat)
+
+    def steps(self, *, forget_suppression: bool) -> Iterator[str]:
+        """Each is done when the next is asked for; its name says what is being done."""
+        yield "suppression list"
+        self._suppression(forget=forget_suppression)
+        for upload in self._uploads():
+            yield f"upload {upload.id}"
+            self._upload(upload)
+        self._purge_uploads()
+        for campaign in self._campaigns():
+            yield f"campaign {campaign.home.campaign}"
+            with suppress(NotFound):  # deleted in this moment
+                self._campaign(campaign)
+        yield "single messages"
+        for home in self._streams():
+            self._beat()
+            self._stream(home)
+        yield "inbox"
+        for mail in self._traces.mails():
+            self._places.objects.purge(mail)
+            self.found.mails += 1
+
+    def _suppression(self, *, forget: bool) -> None:
+        suppression, tenant = self._places.suppression, self._owner.id
+        if forget:
+            suppression.remove(tenant, self._key)
+        else:
+            self.found.suppressed = suppression.forget_address(tenant, self._key)
+
+    def _uploads(self) -> Iterator[Upload]:
+        cursor: str | None = None
+        while True:
+            page = self._places.uploads.list(self._owner.id, cursor=cursor)
+            for upload in page.uploads:
+                if upload.kind is UploadKind.RECIPIENTS and upload.state is UploadState.READY:
+                    yield upload
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _upload(self, upload: Upload) -> None:
+        """One that a campaign has yet to read is left for now."""
+        if not self._traces.in_recipients(upload.object_key, upload.object_version):
+            return
+        try:
+            self._places.uploads.delete(self._owner.id, upload.id)
+        except Conflict:
+            self.found.waiting.append(upload.id)
+        except NotFound:  # deleted in this moment
+            return
+        else:
+            self.found.uploads.append(upload.id)
+
+    def _purge_uploads(self) -> None:
+        """Where somebody was killed who deleted one, its bytes are there still, and housekeeping knows of them."""
+        while self._places.uploads.expire(self._clock.now(), limit=_PAGE) == _PAGE:
+            self._beat()
+
+    def _campaigns(self) -> Iterator[Campaign]:
+        cursor: str | None = None
+        while True:
+            page = self._places.campaigns.list(self._owner.id, cursor=cursor)
+            yield from page.campaigns
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _campaign(self, campaign: Campaign) -> None:
+        """The file goes first: what says that the person is in it goes after it."""
+        if self._is_unread(campaign):
+            self.found.waiting.append(campaign.home.campaign)
+            return
+        message = self._places.erasing.find(campaign.home, self._key, batches=campaign.source.batches)
+        reported = self._is_reported(campaign)
+        self._file(campaign, sure=message is not None or reported)
+        if reported:
+            self._report(campaign)
+        if message is not None and self._message(campaign, message):
+            self.found.campaigns.append(campaign.home.campaign)
+
+    def _is_unread(self, campaign: Campaign) -> bool:
+        """Whether rows may still be stored: also by a worker that has yet to see that it was cancelled."""
+        running = self._places.workflows.get(notes.IMPORT, campaign.home.campaign)
+        return campaign.state in _UNREAD or (running is not None and running.state is ExecutionState.RUNNING)
+
+    def _message(self, swept: Swept, message: Message, *, kept: Kept = nothing) -> bool:
+        """Erase it; False: a worker is sending its batch, and goes on for long."""
+        try:
+            if not self._places.erasing.erase(swept, message, kept=kept, alive=self._alive):
+                raise Ended
+        except StillSending:
+            if swept.home.campaign not in self.found.waiting:
+                self.found.waiting.append(swept.home.campaign)
+            return False
+        return True
+
+    def _is_reported(self, campaign: Campaign) -> bool:
+        self._places.objects.purge(f"{prefix(campaign.home)}import/rejected/")  # parts, where their sweeper was killed
+        report = campaign.source.rejected_key
+        return report is not None and self._traces.in_report(report, spare=_spare(campaign))
+
+    def _report(self, campaign: Campaign) -> None:
+        if campaign.source.rejected_key is not None:
+            self._traces.take_out_of_report(campaign.source.rejected_key, spare=_spare(campaign))
+            self.found.reports.append(campaign.home.campaign)
+
+    def _file(self, campaign: Campaign, *, sure: bool) -> None:
+        """The campaign's own copy of its recipients: of no use once they are imported, or never will be."""
+        key = campaign.source.upload_key
+        if key.startswith(prefix(campaign.home)) and (sure or not campaign.source.batches) and self._places.objects.purge(key):
+            self.found.files.append(campaign.home.campaign)
+
+    def _streams(self) -> Iterator[Home]:
+        made, today = self._owner.created_at, day_of(self._clock.now())
+        first = today - _OLDEST_DAYS if made is None else day_of(made) - 1
+        return (stream_home(self._owner, day) for day in range(today + 1, first - 1, -1))
+
+    def _stream(self, home: Home) -> None:
+        cursor: str | None = None
+        while True:
+            try:
+                page = self._places.messages.list(home, cursor=cursor, limit=_PAGE)
+            except NotFound:  # nobody sent anything that day, or it is deleted
+                return
+            for message in page.messages:
+                if self._traces.in_cell(message.address):
+                    self.found.singles += self._message(_Stream(home), message, kept=_own_values)
+            self._beat()
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _alive(self) -> bool:
+        try:
+            self._beat()
+        except Ended:
+            return False
+        return True
+
+
+def _spare(campaign: Campaign) -> str:
+    """Where a report is while it is written anew; a name under which it is encrypted as well."""
+    return f"{prefix(campaign.home)}export-rejected"
+
+
+def _own_values(recipient: Recipient) -> str:
+    """A single message keeps what it was made of, and when."""
+    return SingleValues.parse(recipient.values)._replace(variables={}).text()
