@@ -21,13 +21,14 @@ from fastapi import FastAPI
 from postroom.entrypoints.application import frame, routers
 from postroom.gateway.access import Authenticator
 from postroom.gateway.app import create_app
+from postroom.gateway.status_board import StatusBoard
 from postroom.model.access import Principal
 from tests.gateway.door_kit import OPERATOR, URL, WholeDoor, household, whole_door
 from tests.gateway.server_kit import served
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests" / "gateway" / "door.toml"
-EXAMPLES = os.environ.get("POSTROOM_SCHEMA_EXAMPLES", "12")
+EXAMPLES = os.environ.get("POSTROOM_SCHEMA_EXAMPLES", "10")
 SEED = os.environ.get("POSTROOM_SCHEMA_SEED", "1")
 HALF = 0.5
 """Of the ids in paths are ids of records that are there."""
@@ -57,15 +58,16 @@ class Remembering:
 
 
 def lasting(door: WholeDoor) -> FastAPI:
-    """The door, which remembers."""
-    around = frame(door.postroom)
-    return create_app(replace(around, authenticator=Remembering(around.authenticator)), routers(door.postroom))
+    """The door, which remembers, and at which nobody waits for a change."""
+    around, board = frame(door.postroom), StatusBoard(door.postroom.status, door.postroom.clock)
+    board.close()
+    return create_app(replace(around, authenticator=Remembering(around.authenticator)), routers(door.postroom, board))
 
 
 def called(cwd: Path, config: Path, *, url: str, token: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: its hooks and formats are global. It remembers nothing of earlier runs."""
     words = f"--config-file {config} run {url}/openapi.json --url {url} --seed {SEED} --max-examples {EXAMPLES} --workers 2"
-    words += " --warnings off --no-color --continue-on-failure --generation-database none"
+    words += " --warnings off --no-color --continue-on-failure --generation-database none --request-timeout 60"
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "schemathesis.cli", *words.split(), "--header", f"Authorization: Bearer {token}"],
         cwd=cwd,
