@@ -37,6 +37,13 @@ def test_a_door_is_alive_whatever_is_ready() -> None:
     assert (answer.status, answer.json) == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_who_only_asks_for_the_head_is_answered_too(path: str) -> None:
+    """Load balancers do, and `curl -I`."""
+    assert ask(app_of(("storage", fine)), "HEAD", path).status == 200
+    assert ask(app_of(("storage", away)), "HEAD", "/readyz").status == 503
+
+
 def test_a_door_is_ready_when_all_is() -> None:
     answer = ask(app_of(("storage", fine), ("mail", fine)), "GET", "/readyz")
     assert (answer.status, answer.json) == (200, {"status": "ok", "checks": {"storage": True, "mail": True}})

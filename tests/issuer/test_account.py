@@ -38,6 +38,10 @@ def test_the_page_is_for_those_who_are_signed_in(browser: Browser) -> None:
         assert browser.post(f"{ACCOUNT}/{act}", password=NEW).headers["location"].startswith("/oauth2/sign-in?next=")
 
 
+def test_the_bare_address_leads_to_the_account(browser: Browser) -> None:
+    assert browser.get("/").headers["location"].endswith(ACCOUNT)
+
+
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize(
     "act", ["password", "second-factor", "second-factor/confirm", "second-factor/remove", "recovery-codes", "sign-out-everywhere"]

@@ -46,11 +46,19 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
 
 def check_certificate(settings: Settings) -> None:
     """`Invalid`: certificate and key cannot be used together."""
-    assert settings.tls_certificate is not None
+    certificate, key = settings.tls_certificate, settings.tls_key
+    assert certificate is not None
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise Invalid(f"the certificate {settings.tls_certificate} cannot be used: {error}") from error
+        for file in filter(None, (certificate, key)):
+            file.open("rb").close()
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {error.strerror}; see POSTROOM_TLS_CERTIFICATE and POSTROOM_TLS_KEY") from error
+    try:  # a key under a passphrase is refused: else the server would wait for somebody to type it
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        wanted = "a certificate with the chain to its issuer, and its private key without a passphrase, both PEM"
+        found = f"{certificate} and {key}" if key else f"{certificate}, without POSTROOM_TLS_KEY,"
+        raise Invalid(f"{found} cannot be used for TLS ({error.reason or error}): needed are {wanted}") from error
 
 
 def crew(settings: Settings, door: socket.socket, clock: Clock, say: Callable[[str], None]) -> Supervisor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -58,11 +60,35 @@ def _listen(settings: Settings, host: str | None, port: int | None) -> str:
     return f"{f'[{chosen}]' if ':' in chosen and not chosen.startswith('[') else chosen}:{port or set_port}"
 
 
+def remarks(settings: Settings) -> Iterator[str]:
+    """What is probably not meant so, where others than this machine may call."""
+    host = settings.listen.rpartition(":")[0].strip("[]")
+    if host == "localhost" or (_is_address(host) and ip_address(host).is_loopback):
+        return
+    if settings.tls_certificate is None and not settings.trusted_proxies:
+        yield (
+            "others on the network may read passwords and keys: set POSTROOM_TLS_CERTIFICATE and POSTROOM_TLS_KEY, "
+            "or POSTROOM_TRUSTED_PROXIES where a proxy in front has TLS"
+        )
+    if settings.api_url is None and _is_address(host) and ip_address(host).is_unspecified:
+        yield f"links and tokens name {settings.door_url}, where nobody gets: set POSTROOM_API_URL to the address that people use"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _greet(postroom: Postroom) -> None:
     settings = postroom.settings
     say(f"Postroom answers on {settings.door_url} with {settings.workers} workers on {settings.data}")
     if settings.mail == INBOX:
         say("mail goes to the built-in inbox and reaches nobody: set POSTROOM_MAIL=smtp://… to send")
+    for remark in remarks(settings):
+        say(remark)
     link = first_invitation(postroom.issuer, postroom.memberships) if postroom.issuer is not None else None
     if link is not None:
         say(f"nobody can sign in yet: set a password for {FIRST} at {link}\n(good for a day and once; or: postroom user add)")

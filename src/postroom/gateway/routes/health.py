@@ -42,12 +42,14 @@ def health_routes(checks: Sequence[tuple[str, Check]]) -> APIRouter:
     router = APIRouter(tags=["health"])
     running: _Running = {}
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", operation_id="get_health")
     async def alive(response: Response) -> Alive:
         """Whether the door is alive."""
         response.headers.update(_FIELDS)
         return Alive(status="ok")
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", operation_id="get_readiness", responses={503: {"model": Ready, "description": "Not ready"}})
     async def ready(response: Response) -> Ready:
         """Whether everything the door needs is there."""

@@ -126,6 +126,10 @@ def account_routes(issuer: Issuer) -> APIRouter:
     router = APIRouter(route_class=page_route(issuer.url))
     account = _Account(issuer)
 
+    @router.get("/")
+    def front() -> Response:
+        return account.to(account.base + ACCOUNT)
+
     @router.get(ACCOUNT)
     def show(request: Request) -> Response:
         browser = browser_of(request, issuer.clock, url=issuer.url)

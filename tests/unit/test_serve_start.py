@@ -1,0 +1,56 @@
+"""What `postroom serve` says before it serves: certificates that cannot be used, and what is probably not meant so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from postroom.entrypoints.cli.serve import remarks
+from postroom.entrypoints.server import check_certificate
+from postroom.errors import Invalid
+from postroom.settings import Settings
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.load(environ, None, {})
+
+
+def refusal(certificate: Path, key: Path | None = None) -> str:
+    keyed = {} if key is None else {"POSTROOM_TLS_KEY": str(key)}
+    with pytest.raises(Invalid) as caught:
+        check_certificate(settings(POSTROOM_TLS_CERTIFICATE=str(certificate), **keyed))
+    return str(caught.value)
+
+
+def test_the_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("there", "utf-8")
+    said = refusal(tmp_path / "cert.pem", tmp_path / "key.pem")
+    assert f"{tmp_path / 'key.pem'} cannot be read: No such file" in said
+    assert "POSTROOM_TLS_KEY" in said
+
+
+def test_what_is_no_certificate_is_told_what_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("no certificate", "utf-8")
+    said = refusal(tmp_path / "cert.pem")
+    assert "without POSTROOM_TLS_KEY" in said
+    assert "both PEM" in said
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8400", "[::1]:8400", "localhost:8400"])
+def test_nothing_is_remarked_on_a_door_for_this_machine(listen: str) -> None:
+    assert list(remarks(settings(POSTROOM_LISTEN=listen))) == []
+
+
+def test_a_door_for_others_without_tls_is_remarked_on() -> None:
+    (said,) = remarks(settings(POSTROOM_LISTEN="192.0.2.7:8400"))
+    assert "POSTROOM_TLS_CERTIFICATE" in said
+
+
+def test_a_door_on_every_address_needs_one_that_people_use() -> None:
+    said = list(remarks(settings(POSTROOM_LISTEN="0.0.0.0:8400", POSTROOM_TRUSTED_PROXIES="192.0.2.0/24")))
+    assert [line for line in said if "POSTROOM_API_URL" in line] == said != []
+    named = settings(
+        POSTROOM_LISTEN="0.0.0.0:8400", POSTROOM_TRUSTED_PROXIES="192.0.2.0/24", POSTROOM_API_URL="https://mail.shop.example"
+    )
+    assert list(remarks(named)) == []
