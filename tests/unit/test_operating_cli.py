@@ -220,6 +220,12 @@ def test_a_time_that_is_none_is_no_empty_trail() -> None:
     assert run("audit list --when 2026-12-01T09:30") == ""
 
 
+def test_what_is_to_be_done_next_names_the_tenant() -> None:
+    run("tenant add news")
+    said = CliRunner().invoke(app, ["sender", "add", "shop.example", "--tenant", "news"]).stderr
+    assert "postroom sender verify shop.example --tenant news" in said
+
+
 def test_an_address_is_suppressed_for_its_tenant_alone() -> None:
     run("tenant add news")
     run("suppress add bo@example.com --tenant news")

@@ -132,6 +132,9 @@ def test_what_is_not_there_or_not_clear_is_said() -> None:
     Path("news.txt").write_text("x", "utf-8")
     with pytest.raises(Invalid, match="goes with a template"):
         invoke("push", "news.txt")
+    Path("people.csv").write_text("email", "utf-8")
+    with pytest.raises(Invalid, match=r"is no template: its name must end in \.html"):
+        invoke("push", "people.csv")
     with pytest.raises(Invalid, match="not for a file"):
         invoke("preview", "news.html", "--version", "1")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.operating import operator, recorded
+from postroom.entrypoints.cli.operating import of_tenant, operator, recorded
 from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import FAILED, say, session
@@ -28,7 +28,7 @@ def add(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> Non
             identity = postroom.senders.add(tenant, name)
             change.target = f"sender/{identity.name}"
     if identity.verified_at is None:
-        say(f"put this TXT record into the DNS, then: postroom sender verify {identity.name}")
+        say(f"put this TXT record into the DNS, then: postroom sender verify {identity.name}{of_tenant(tenant)}")
         print_rows(("name", "text"), [(identity.record_name, identity.record_value)])
     else:
         say(f"{identity.name} is verified")

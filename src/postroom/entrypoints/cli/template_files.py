@@ -17,6 +17,7 @@ from postroom.errors import Invalid
 from postroom.model.template import Language, NewTemplate, Template, TemplateSource
 
 _KEYS = ("name", "subject", "inline_css")
+_BODIES = (".html", ".htm", ".mjml")
 _NO_FILE_NAME = re.compile(r"[^\w.-]+")
 
 
@@ -47,11 +48,13 @@ class TemplateFile(NamedTuple):
 
 def read_files(path: Path) -> TemplateFile:
     """`path` and what stands beside it. `Invalid`."""
+    if path.suffix.lower() in (".txt", ".toml"):
+        raise Invalid(f"{path} goes with a template: name the .html or .mjml file")
+    if path.suffix.lower() not in _BODIES:
+        raise Invalid(f"{path} is no template: its name must end in {', '.join(_BODIES)}")
     body = read_text(path)
     language = Language.MJML if path.suffix.lower() == ".mjml" or is_mjml(body) else Language.HTML
     text, about = path.with_suffix(".txt"), path.with_suffix(".toml")
-    if path in (text, about):
-        raise Invalid(f"{path} goes with a template: name the .html or .mjml file")
     said = _about(about) if about.exists() else {}
     return TemplateFile(
         path,
