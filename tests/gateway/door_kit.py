@@ -69,10 +69,9 @@ class WholeDoor:
 
 
 @contextmanager
-def whole_door(root: Path, **settings: object) -> Iterator[WholeDoor]:
+def whole_door(root: Path) -> Iterator[WholeDoor]:
     """On an installation of its own, whose rate nobody reaches."""
-    chosen = Settings(data=root, api_url=URL, api_rate=1e6, **settings)  # type: ignore[arg-type]  # fields by name
-    with open_postroom(chosen) as postroom:
+    with open_postroom(Settings(data=root, api_url=URL, api_rate=1e6)) as postroom:
         yield WholeDoor(offline(postroom))
 
 
@@ -85,14 +84,12 @@ class NoDns:
 
 def offline(postroom: Postroom) -> Postroom:
     """The same, but that it neither asks the DNS nor connects to a relay, whatever a caller names."""
-    providers = ProviderService(
-        postroom.providers, check=lambda url, trusted: void(relay(url, trusted=trusted)), examine=lambda means: []
-    )
+
+    def check(url: str, trusted: bool) -> None:
+        relay(url, trusted=trusted)
+
+    providers = ProviderService(postroom.providers, check=check, examine=lambda means: [])
     return replace(postroom, senders=SenderService(postroom.identities, NoDns(), postroom.clock), provider_verbs=providers)
-
-
-def void(value: object) -> None:
-    """For what is called only because it may raise."""
 
 
 @dataclass(frozen=True)

@@ -66,13 +66,11 @@ def test_to_others_a_record_is_not_there(street: Street, rank: str) -> None:
     with street.door.client(rank, street.ours.tenant) as us:
         for route, recipes in RECIPES.items():
             for recipe in recipes:
-                walk(street, us, route, recipe)
+                if not (recipe.operators_may and rank == OPERATOR):
+                    walk(street, us, route, recipe)
 
 
 def walk(street: Street, us: TestClient, route: str, recipe: Recipe) -> None:
-    rank_is_operator = us.headers["Authorization"] == f"Bearer {street.door.token(OPERATOR, street.ours.tenant)}"
-    if recipe.operators_may and rank_is_operator:
-        return
     theirs = call(us, route, recipe, about=street.theirs, own=street.ours)
     shows_nothing(theirs, street.theirs)
     if recipe.names_nobody:
