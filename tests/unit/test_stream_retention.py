@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from postroom.delivery.contents import ERA_DAYS
-from postroom.errors import NotFound
+from postroom.errors import Corrupt, NotFound
+from postroom.model.campaign import Home
 from postroom.model.stream import DAY_MS
 from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.services.stream_retention import StreamRetention
@@ -83,6 +84,23 @@ def test_every_tenant_is_gone_through(made: Desk) -> None:
     made.streams.end(theirs.home)
     made.made.messages.drop(theirs.home)
     assert retention(made).expire(made.clock.now(), days=1) == 2 * 400
+
+
+def test_a_tenant_whose_streams_cannot_be_read_keeps_no_other_tenants(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.tenants.create("other")
+    (theirs,) = made.accept(request(), tenant="other")
+
+    def damaged(home: Home) -> bool:
+        if home.tenant == "default":
+            raise Corrupt("the ledger is damaged")
+        return False  # all is sent
+
+    monkeypatch.setattr(made.streams, "owes", damaged)
+    made.clock.advance(9 * 86_400)
+    with pytest.raises(Corrupt):
+        retention(made).expire(made.clock.now(), days=1)
+    with pytest.raises(NotFound):
+        made.service.get("other", theirs.id)
 
 
 @pytest.mark.parametrize("after", [False, True])

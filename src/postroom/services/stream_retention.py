@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from postroom.clock import Instant
 from postroom.delivery.contents import ERA_DAYS, Contents
+from postroom.errors import PostroomError
 from postroom.ledger import notes
 from postroom.ledger.streams import Streams
 from postroom.ledger.tenants import Tenants
@@ -51,9 +52,19 @@ class StreamRetention:
         self._workflows = workflows
 
     def expire(self, now: Instant, *, days: int) -> int:
-        """Delete every tenant's streams that ended more than `days` days ago; how many days of tenants were gone through."""
-        until = day_of(now) - days - _GRACE_DAYS
-        return sum(self._expire(tenant, until) for tenant in self._all_tenants())
+        """Delete every tenant's streams that ended more than `days` days ago; how many days of tenants were gone through.
+
+        A tenant's that fail keep no other tenant's: those are deleted first, then the error is raised."""
+        until, gone_through = day_of(now) - days - _GRACE_DAYS, 0
+        failed: PostroomError | None = None
+        for tenant in self._all_tenants():
+            try:
+                gone_through += self._expire(tenant, until)
+            except PostroomError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return gone_through
 
     def _expire(self, tenant: Tenant, until: int) -> int:
         key = ItemKey(f"{tenant.id}#streams", "expired")
