@@ -1,8 +1,9 @@
 """Keeps the door's audit records in the ledger's trail.
 
-Denials are counted, not listed: one entry a minute, caller, address and reason. It is written with the first, and again when the
-count has doubled or five seconds have passed: somebody who knocks a thousand times a second costs a dozen writes a
-minute. What is counted and not yet written when the process is killed is lost: the entry then says "at least".
+Denials are counted, not listed: one entry a minute, caller, address (of IPv6: the /64, in which one caller has 2**64) and
+reason. It is written with the first, and again when the count has doubled or five seconds have passed: somebody who knocks a
+thousand times a second costs a dozen writes a minute. What is counted and not yet written when the process is killed is lost:
+the entry then says "at least".
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from postroom.clock import Clock
 from postroom.errors import Conflict
 from postroom.gateway.audit import AuditCall, AuditEnd
+from postroom.gateway.proxies import origin
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.model.access import Principal
 from postroom.model.audit import Entry
@@ -62,7 +64,7 @@ class LedgerRecorder:
         self._log.write(tenant, ended)
 
     def denied(self, principal: Principal | None, address: str, reason: str) -> None:
-        tenant = INSTALLATION if principal is None else principal.tenant
+        tenant, address = INSTALLATION if principal is None else principal.tenant, origin(address)
         counted = self._count(tenant, "" if principal is None else f"{principal.kind}:{principal.id}", address, reason=reason)
         if counted is not None:
             self._write(tenant, counted, name="" if principal is None else principal.name)
