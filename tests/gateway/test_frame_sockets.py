@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 from urllib.parse import urlsplit
+
+import pytest
 
 from postroom.gateway.limits import Limits
 from tests.gateway.frame_kit import Things, door
@@ -81,3 +85,14 @@ def test_the_line_is_free_again_while_a_late_handler_goes_on() -> None:
             assert read(answers)[0] == 200
         finally:
             released.set()
+
+
+def test_a_caller_who_goes_away_in_the_middle_is_no_mistake_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with served(lambda _: door(Things())) as url, connected(url) as (line, answers):
+        line.sendall(post(100, b"{"))
+        line.shutdown(socket.SHUT_RDWR)
+        assert answers.read() == b""
+    logged = [record for record in caplog.records if record.name == "postroom.gateway.access"]
+    assert [json.loads(record.message)["status"] for record in logged] == [499]
+    assert "a request failed" not in caplog.text

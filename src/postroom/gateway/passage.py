@@ -16,6 +16,7 @@ from typing import Any
 
 from anyio import to_thread
 from fastapi import Response
+from starlette.requests import ClientDisconnect
 
 from postroom.errors import Denied, Invalid, PostroomError, Unauthenticated
 from postroom.gateway.audit import AUDITED, AuditCall, Audited
@@ -202,6 +203,8 @@ class Passage:
         self._error = error
         if isinstance(error, TooMany):
             self._fields = tuple(error.fields)
+        if isinstance(error, ClientDisconnect):  # in the middle of its body: no mistake of ours, and nobody reads an answer
+            return Response(status_code=499)
         return answer_now(self._request, error)
 
     @property
