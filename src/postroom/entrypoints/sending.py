@@ -122,23 +122,26 @@ class Sending:
             error = self._turns.pop(home).task.exception()
             if error is not None and self._ends_all(error):
                 raise error
-            if isinstance(error, PostroomError):
+            if isinstance(error, Exception):
                 self._resting[home] = asyncio.get_running_loop().time() + _REST_S
                 await asyncio.to_thread(self._stumble, home, error)
             elif not await asyncio.to_thread(self._end, home):
                 self._line[home] = None
 
-    def _stumble(self, home: Home, error: PostroomError) -> None:
-        """A campaign met something it could not go on with."""
-        _log.error("campaign %s: %s", home.campaign, error)
-        if isinstance(error, Temporary | Conflict) or is_stream(home.campaign):
+    def _stumble(self, home: Home, error: Exception) -> None:
+        """A campaign met something it could not go on with. The edge of the worker: also a mistake of ours, which is not to stop
+        the mail of everybody else."""
+        ours = not isinstance(error, PostroomError)
+        _log.error("campaign %s: %s", home.campaign, error, exc_info=error if ours else None)
+        if isinstance(error, Temporary | Conflict | OSError) or is_stream(home.campaign):
             return
+        reason = f"an error in Postroom, {type(error).__name__}: its log says where; then resume it" if ours else str(error)
         try:
             with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
                 campaign = self._postroom.records.get(home)
                 if campaign.state is CampaignState.SENDING:
-                    self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=str(error))
-            self._postroom.workflows.stop(notes.SEND, home.campaign, str(error)[:200])
+                    self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=reason)
+            self._postroom.workflows.stop(notes.SEND, home.campaign, reason[:200])
         except PostroomError as another:  # its record cannot be read, say: it rests, and the others go on
             _log.error("campaign %s cannot be paused: %s", home.campaign, another)
 
@@ -154,7 +157,7 @@ class Sending:
 
     def _ends_all(self, error: BaseException) -> bool:
         """Whether a turn's error is this worker's end as well."""
-        return self._only is not None or not isinstance(error, PostroomError)
+        return self._only is not None or not isinstance(error, Exception)
 
     def _end(self, home: Home) -> bool:
         """A campaign that is no longer sending needs no worker, unless it was resumed in this very moment. Whether it ended."""
