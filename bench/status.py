@@ -26,7 +26,7 @@ import uvicorn
 import uvloop
 from fastapi import APIRouter, FastAPI, Response
 
-from postroom.entrypoints.door import frame
+from postroom.entrypoints.application import frame
 from postroom.gateway.app import create_app
 from postroom.gateway.rates import Rates
 from postroom.gateway.routes.status import status_routes
