@@ -10,6 +10,7 @@ from postroom.entrypoints.cli.serve import remarks
 from postroom.entrypoints.server import check_certificate
 from postroom.errors import Invalid
 from postroom.settings import Settings
+from postroom.wiring import demand_secrets, open_postroom
 
 
 def settings(**environ: str) -> Settings:
@@ -54,3 +55,16 @@ def test_a_door_on_every_address_needs_one_that_people_use() -> None:
         POSTROOM_LISTEN="0.0.0.0:8400", POSTROOM_TRUSTED_PROXIES="192.0.2.0/24", POSTROOM_API_URL="https://mail.shop.example"
     )
     assert list(remarks(named)) == []
+
+
+def test_no_server_starts_where_the_master_key_is_missing(tmp_path: Path) -> None:
+    """It would make another one, and all would look well."""
+    here = settings(POSTROOM_DATA=str(tmp_path / "data"))
+    demand_secrets(here)
+    with open_postroom(here) as postroom:
+        postroom.objects.put("default/uploads/a", b"anna@example.com")
+    demand_secrets(here)
+    (tmp_path / "data" / "master.key").rename(tmp_path / "elsewhere.key")
+    with pytest.raises(Invalid, match=r"master\.key is missing, and 1 files are encrypted under it: bring it back"):
+        demand_secrets(here)
+    demand_secrets(settings(POSTROOM_DATA=str(tmp_path / "data"), POSTROOM_MASTER_KEY_FILE=str(tmp_path / "elsewhere.key")))

@@ -7,9 +7,9 @@ mail.py       how mail leaves
 checks.py     what `doctor` examines, and backups: they open nothing
 """
 
-from postroom.wiring.checks import backups, doctor
+from postroom.wiring.checks import backups, demand_secrets, doctor
 from postroom.wiring.mail import DEFAULT_PROVIDER, INBOX
 from postroom.wiring.opening import open_postroom, usual_policies
 from postroom.wiring.postroom import Postroom
 
-__all__ = ["DEFAULT_PROVIDER", "INBOX", "Postroom", "backups", "doctor", "open_postroom", "usual_policies"]
+__all__ = ["DEFAULT_PROVIDER", "INBOX", "Postroom", "backups", "demand_secrets", "doctor", "open_postroom", "usual_policies"]

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from postroom.clock import SystemClock
+from postroom.errors import Invalid
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.stream_hold import hold_streams
 from postroom.ledger.sweep import Sweep
@@ -77,6 +78,14 @@ def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -
 def _secrecy(settings: Settings) -> Iterator[Finding]:
     keys, index = master_keys(settings, SystemClock()), settings.data / "objects" / "objects.db"
     return examine_secrecy(keys, key_file(settings), index=index, applies=holds_people)
+
+
+def demand_secrets(settings: Settings) -> None:
+    """`Invalid`, `Unavailable`: what is encrypted cannot be opened. A server that began would make another master key in place of
+    the one that is missing."""
+    for finding in _secrecy(settings):
+        if finding.level is Level.FAIL:
+            raise Invalid(f"{finding.text}: {finding.todo}")
 
 
 def _unanswered(public_url: str) -> Iterator[Finding]:

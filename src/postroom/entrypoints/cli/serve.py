@@ -16,7 +16,7 @@ from postroom.entrypoints.cli.session import load_settings, say
 from postroom.errors import Conflict
 from postroom.issuer.welcome import FIRST, first_invitation
 from postroom.settings import Settings
-from postroom.wiring import INBOX, Postroom, open_postroom
+from postroom.wiring import INBOX, Postroom, demand_secrets, open_postroom
 
 _LOOK_S = 0.1
 
@@ -30,13 +30,14 @@ def serve_command(
 ) -> None:
     """Run door, workers, timers and the built-in inbox until SIGTERM or Ctrl-C; what is in flight is drained.
 
-    Exit code 1: another server runs on the same data.
+    Exit code 1: another server runs on the same data. Exit code 2: a setting, certificate or master key cannot be used.
     """
     settings = load_settings(data=data, workers=workers, mail=mail)
     settings = load_settings(data=data, workers=workers, mail=mail, listen=_listen(settings, host, port))
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    demand_secrets(settings)
     with open_postroom(settings) as postroom, postroom.serving() as alone:
         if not alone:
             raise Conflict(f"another server is running on {settings.data}: stop it, or name another directory with --data")
