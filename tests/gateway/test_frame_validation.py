@@ -42,6 +42,7 @@ class Parcel(Strict):
     name: str = Field(pattern="^[a-z]+$")
     inside: Annotated[ListOf | Picture, Field(discriminator="kind")]
     label: Picture | None = None
+    note: str = Field(default="a", min_length=1)
 
 
 def faults(body: Any, query: str = "") -> list[tuple[str, str, str]]:
@@ -83,6 +84,7 @@ GOOD = {"name": "a", "inside": {"kind": "list", "size": 1}}
         ),
         ({**GOOD, "inside": {"kind": "picture", "tags": ["a"] * 3}}, "#/inside/tags", "this must have at most 2 members"),
         ({**GOOD, "label": {"kind": "picture", "tags": "a"}}, "#/label/tags", "this must be an array"),
+        ({**GOOD, "note": ""}, "#/note", "this must not be empty"),
         ({**GOOD, "label": "a"}, "#/label", "this must be an object"),
     ],
 )

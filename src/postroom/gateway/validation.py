@@ -71,11 +71,12 @@ def _is_step(part: str | int, body: object) -> bool:
 
 
 def _sentence(one: Mapping[str, Any]) -> str:
-    known = _SENTENCES.get(str(one.get("type")))
+    known, context = _SENTENCES.get(str(one.get("type"))), dict(one.get("ctx", {}))
+    if context.get("min_length") == 1:
+        return "this must not be empty"
     if known is None:
         text = str(one.get("msg", "not valid")).removeprefix("Value error, ")
         return re.sub("^Input should be ", "this must be ", text)
-    context = dict(one.get("ctx", {}))
     if "expected_tags" in context:  # members of an enum come as Python shows them: <Kind.ASSET: 'asset'>
         context["expected_tags"] = " or ".join(re.findall(r"'[^']*'", context["expected_tags"]))
     return known.format_map(context)

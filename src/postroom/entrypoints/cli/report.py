@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from postroom.entrypoints.cli.operating import of_tenant
-from postroom.entrypoints.cli.output import print_json, printable
+from postroom.entrypoints.cli.output import print_json, printable, shown_time
 from postroom.entrypoints.cli.session import BAD_INPUT, DONE, FAILED, NOT_ALL_SENT, say
 from postroom.model.campaign import ENDED, CampaignState
 from postroom.services.status import Status
@@ -52,7 +52,12 @@ def _print_hints(status: Status, counts: dict[str, int]) -> None:
     campaign, whose = status.campaign, of_tenant(status.campaign.home.tenant)
     if campaign.reason:
         say(f"{campaign.state}: {campaign.reason}")
-    if campaign.state not in ENDED:
+    if campaign.schedule is not None and campaign.state is CampaignState.SCHEDULED:
+        say(
+            f"starts at {shown_time(campaign.schedule.at)} where a server runs; else wait for it: "
+            f"postroom send --resume {campaign.home.campaign}{whose}"
+        )
+    elif campaign.state not in ENDED:
         say(f"go on with: postroom send --resume {campaign.home.campaign}{whose}")
     rejected = counts["invalid"] + counts["duplicate"] + counts["suppressed"]
     for name, count in {**counts, "rejected": rejected}.items():

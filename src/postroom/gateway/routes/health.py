@@ -17,6 +17,8 @@ from anyio import to_thread
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from postroom.errors import PostroomError
+
 Check = Callable[[], object]
 _Running = dict[str, Future[bool]]
 _CHECK_S = 1.0
@@ -82,6 +84,8 @@ def _passes(running: _Running, name: str, check: Check) -> bool:
     try:
         check()
         well = True
+    except PostroomError as error:
+        _log.warning("%s is not ready: %s", name, error)
     except Exception:  # noqa: BLE001  # whatever it is, it is not ready
         _log.warning("%s is not ready", name, exc_info=True)
     finally:
