@@ -27,7 +27,7 @@ def test_paused_from_elsewhere_the_command_ends_and_says_so(make_office: MakeOff
         assert (shown["status"], shown["reason"]) == ("paused", "paused by hand")
         assert shown["counts"]["sent"] == len(sink.accepted)
         code, _, said = office.command("campaign", "resume", office.campaign)
-        assert (code, said) == (0, f"nobody is working on it now: postroom send --resume {office.campaign}\n")
+        assert (code, said) == (0, f"resumed\nnobody is working on it now: postroom send --resume {office.campaign}\n")
         assert office.finish() == 0
     assert_exact(office.messages(), sink.recipients())
 
