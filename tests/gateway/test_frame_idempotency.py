@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from postroom.clock import Instant
-from postroom.errors import Denied, LeaseLost, Unavailable
+from postroom.errors import Conflict, Denied, LeaseLost, NotFound, Unavailable
 from postroom.gateway.idempotency import KEPT_MS, LEASE_MS, MOST_CANONICAL, Ask, Idempotency, Kept, Lease, digest_of
 from postroom.gateway.refusals import InProgress, KeyReused
 from postroom.platform.embedded._control import open_control
@@ -135,7 +135,9 @@ def test_what_was_not_valid_leaves_the_key_free_for_the_corrected_call(
     assert post(app, name="a", path=path).status < 300
 
 
-@pytest.mark.parametrize("error", [Unavailable("away"), Denied("no"), RuntimeError("a mistake")])
+@pytest.mark.parametrize(
+    "error", [Unavailable("away"), Denied("no"), RuntimeError("a mistake"), Conflict("still importing"), NotFound("not yet")]
+)
 def test_what_may_pass_is_tried_again_with_the_same_id(tables: SqliteTables, clock: ManualClock, error: Exception) -> None:
     things = Things()
     app = door(things, clock, tables=tables)

@@ -12,9 +12,9 @@ call makes the same record under the same id, and finds what is there; after the
 answer. While somebody holds the lease others wait for the answer, up to 10 s, and are then told to come again (`InProgress`).
 Whoever lost its lease cannot note or finish.
 
-**Kept** are answers that would come out the same: 2xx, 3xx, and 404, 409, 410, 412. After anything else (422: nothing was done;
-401, 403, 429, 5xx: it may pass) the record is released: it vanishes, unless somebody asked for a point, which then waits for the
-repetition. The same where an answer is larger than a seal may be (64 KB). Answers are sealed: one may hold a new API key.
+**Kept** are answers that would come out the same: 2xx, 3xx, and 410, 412. After anything else (422: nothing was done; 401, 403,
+404, 409, 429, 5xx: it may pass, as when a campaign is still importing) the record is released: it vanishes, unless somebody asked
+for a point, which then waits for the repetition. The same where an answer is larger than a seal may be (64 KB). Answers are sealed: one may hold a new API key.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LEASE_MS = 60_000
 MOST_POINT = 1_000
 MOST_CANONICAL = 262_144
 """Bytes; a millisecond or two."""
-_KEPT_REFUSALS = frozenset({404, 409, 410, 412})
+_KEPT_REFUSALS = frozenset({410, 412})
 _TRIES = 20
 
 
