@@ -14,7 +14,8 @@ Whoever lost its lease cannot note or finish.
 
 **Kept** are answers that would come out the same: 2xx, 3xx, and 410, 412. After anything else (422: nothing was done; 401, 403,
 404, 409, 429, 5xx: it may pass, as when a campaign is still importing) the record is released: it vanishes, unless somebody asked
-for a point, which then waits for the repetition. The same where an answer is larger than a seal may be (64 KB). Answers are sealed: one may hold a new API key.
+for a point, which then waits for the repetition. The same where an answer is larger than a seal may be (64 KB). Answers are
+sealed: one may hold a new API key.
 """
 
 from __future__ import annotations
