@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.delivery import markup
-from postroom.delivery.lexer import take_apart
+from postroom.delivery.lexer import Skeleton, take_apart
 from postroom.delivery.mjml import _check, is_mjml
 from postroom.delivery.text import derive
 from postroom.delivery.tracking import track
-from postroom.errors import Invalid
+from postroom.errors import Invalid, TooLarge
 from tests.unit.composing import compile_it
 
 REPEATED: dict[str, Callable[[int], str]] = {
@@ -116,3 +116,11 @@ def test_the_pieces_are_the_text(text: str) -> None:
         except Invalid:
             continue
         assert "".join(text[piece.start : piece.end] for piece in found) == text
+
+
+@pytest.mark.parametrize("unit", ["<", "<b>", "</b>", "<!-->", "<!--[if mso]><![endif]-->"])
+def test_more_markup_than_can_be_read_soon_is_refused_with_its_number(unit: str) -> None:
+    most = unit * (markup.MAX_MARKS // unit.count("<"))
+    markup.check(Skeleton(most, []), part="HTML template")
+    with pytest.raises(TooLarge, match=f"5000[1-9] times <.*may have {markup.MAX_MARKS}"):
+        markup.check(Skeleton(most + unit, []), part="HTML template")

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from minijinja import Environment
 
+from postroom.delivery import mjml
 from postroom.delivery.lexer import take_apart
-from postroom.delivery.mjml import _check, compile_mjml, is_mjml
+from postroom.delivery.mjml import MAX_ELEMENTS, MAX_SOURCE, _check, compile_mjml, is_mjml
 from postroom.entrypoints.cli.making import read_template
-from postroom.errors import Invalid
+from postroom.errors import Invalid, TooLarge
 
 
 def page(body: str, head: str = "") -> str:
@@ -130,3 +131,26 @@ def test_a_template_named_html_is_compiled_if_it_begins_with_mjml(tmp_path: Path
 def test_mjml_is_told_from_html() -> None:
     assert is_mjml("\ufeff<?xml version='1.0'?>\n<!-- c --><mjml lang='en'></mjml>")
     assert not is_mjml("<!doctype html><html><mjml>")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (page(column("<mj-text>" + "h " * (MAX_SOURCE // 2) + "</mj-text>")), f"may have {MAX_SOURCE}"),
+        (
+            page("\n".join([column("<mj-text>Hi</mj-text>")] * (MAX_ELEMENTS // 3))),
+            f"line 1669: more than {MAX_ELEMENTS} elements",
+        ),
+        (page(column("<mj-text>" + "<br>" * MAX_ELEMENTS + "</mj-text>")), f"line 4: more than {MAX_ELEMENTS} elements"),
+        (page(column("<mj-text>" + "< " * 60_000 + "</mj-text>")), "times <"),
+    ],
+)
+def test_what_would_take_long_is_refused_before_it_is_compiled(source: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mjml, "mjml2html", None)
+    with pytest.raises(TooLarge) as refused:
+        compile_mjml(source)
+    assert said in str(refused.value)
+
+
+def test_a_long_newsletter_is_not_refused() -> None:
+    assert compile_mjml(page("\n".join([column("<mj-text>Hi {{ name }}</mj-text>")] * 400))).count("{{ name }}") == 400

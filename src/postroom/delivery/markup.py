@@ -14,8 +14,10 @@ from enum import Enum
 from typing import NamedTuple
 
 from postroom.delivery.lexer import Skeleton
-from postroom.errors import Invalid
+from postroom.errors import Invalid, TooLarge
 
+MAX_MARKS = 50_000
+"""Each `<` costs some microseconds in every pass there is over a template; its length alone says little."""
 _TAG = re.compile(r"""</?([a-zA-Z][^\s/>\x00"'<]*+)(?:[^>=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?+)*+(>?)""")
 _ATTRIBUTE = re.compile(
     r"""\x00\d+\x00|(?P<name>[^\s/>=\x00"']++)"""
@@ -84,10 +86,17 @@ def pieces(skeleton: Skeleton, *, part: str, outlook: bool = False, xml: bool = 
 
 
 def check(skeleton: Skeleton, *, part: str) -> None:
-    """`Invalid` for what `pieces` would refuse."""
+    """`Invalid` for what `pieces` would refuse; `TooLarge`, before that, as `bound`."""
+    bound(skeleton, part=part)
     for outlook in (False, True):
         for _ in pieces(skeleton, part=part, outlook=outlook):
             pass
+
+
+def bound(skeleton: Skeleton, *, part: str) -> None:
+    """`TooLarge` where reading it would take long."""
+    if (marks := skeleton.text.count("<")) > MAX_MARKS:
+        raise TooLarge(f"{part}: {marks} times <, as tags or as text; a template may have {MAX_MARKS}.")
 
 
 def attributes(text: str, piece: Piece) -> list[Attribute]:

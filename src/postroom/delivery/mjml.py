@@ -14,13 +14,17 @@ from mjml import mjml2html
 from postroom.delivery import markup
 from postroom.delivery.lexer import PLACE, Skeleton
 from postroom.delivery.templates import read
-from postroom.errors import Invalid
+from postroom.errors import Invalid, TooLarge
 
 PART = "MJML template"
 
 _MJML = re.compile(r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--(?:(?!-->).)*+-->\s*+)*+<mjml[\s>]", re.DOTALL)
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
 _POSITION = re.compile(r" at position (\d+):\d+")
+MAX_SOURCE = 300_000
+"""Characters: the compiler holds the interpreter's lock, so that all threads of the process stand still meanwhile."""
+MAX_ELEMENTS = 5_000
+"""Of MJML and of HTML in it: some become a thousand characters each."""
 MAX_DEPTH = 50
 """Elements in elements: the compiler recurses, and overflows the stack of the process somewhere above a thousand."""
 
@@ -31,7 +35,9 @@ def is_mjml(source: str) -> bool:
 
 
 def compile_mjml(source: str) -> str:
-    """The HTML template. `Invalid` with the line of what is wrong."""
+    """The HTML template. `Invalid` with the line of what is wrong; `TooLarge`, before it is compiled."""
+    if len(source) > MAX_SOURCE:
+        raise TooLarge(f"{PART}: {len(source)} characters; a template in MJML may have {MAX_SOURCE}.")
     skeleton = read(source, part=PART).skeleton
     word = _unused_word(skeleton.text)
     swapped = PLACE.sub(lambda place: f"{word}{place[1]}z", skeleton.text)
@@ -71,6 +77,7 @@ def _put_back(skeleton: Skeleton, html: str, word: str) -> Skeleton:
 
 def _check(skeleton: Skeleton) -> None:
     """What the compiler would refuse without saying where: elements that do not match."""
+    markup.bound(skeleton, part=PART)
     for outlook in (False, True):  # the compiler reads some of these comments, so what it recurses into is bounded either way
         _check_elements(skeleton, outlook=outlook)
     if not _MJML.match(skeleton.text):
@@ -79,9 +86,12 @@ def _check(skeleton: Skeleton) -> None:
 
 def _check_elements(skeleton: Skeleton, *, outlook: bool) -> None:
     opened: list[tuple[str, int]] = []
-    depth = 0
+    depth = count = 0
     for piece in markup.pieces(skeleton, part=PART, outlook=outlook, xml=True):
         begins = piece.kind is markup.Kind.START
+        count += begins
+        if count > MAX_ELEMENTS:
+            raise TooLarge(f"{PART}, line {skeleton.line_at(piece.start)}: more than {MAX_ELEMENTS} elements.")
         if not (begins or piece.kind is markup.Kind.END) or piece.name in _VOID:
             continue
         if piece.name == "mj-include":

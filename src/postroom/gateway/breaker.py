@@ -6,8 +6,8 @@
                                                                                   └─(failed: twice the wait)
 
 Each service has its own (`Breakers.of`), so that one whose neighbour is away does not shut the others. A full disk opens none: it
-fails at once by itself, and reading still works. Nothing that was refused on its own merits says anything about what is behind.
-Only the event loop touches them.
+fails at once by itself, and reading still works. What was refused on its own merits, or for want of room at the door, says
+nothing about what is behind. Only the event loop touches them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from enum import Enum
 
 from postroom.clock import Clock
 from postroom.errors import StorageFull, Temporary
-from postroom.gateway.refusals import CircuitOpen
+from postroom.gateway.refusals import CircuitOpen, Overloaded
 
 
 class Outcome(Enum):
@@ -103,6 +103,6 @@ class Breakers:
 
 def outcome_of(status: int, error: Exception | None) -> Outcome:
     """What an answer says."""
-    if isinstance(error, Temporary) and not isinstance(error, StorageFull):
+    if isinstance(error, Temporary) and not isinstance(error, StorageFull | Overloaded):
         return Outcome.SICK
     return Outcome.WELL if status < 400 or status in {404, 409, 412} else Outcome.NOTHING

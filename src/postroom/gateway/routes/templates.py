@@ -1,7 +1,7 @@
 """`/v1/templates`: written, read, compared, looked at, put away.
 
 A new template's id is noted before anything is stored, and every other change may simply be made again: a save of what is there
-already makes no version.
+already makes no version. Checking and rendering take turns (gateway.turns): they cost processor time.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from postroom.gateway.schemas.templates import (
 )
 from postroom.gateway.steps import Once
 from postroom.gateway.trail import Trail, Trails, reads
+from postroom.gateway.turns import Turns
 from postroom.model.access import Role
 from postroom.model.template import Template
 from postroom.services.template_checking import TemplateRefused
@@ -53,21 +54,24 @@ Rows = Callable[[str, str, int], Mapping[str, str]]
 def templates_routes(service: TemplateService, rows: Rows | None = None) -> APIRouter:
     """All but the test send. Without `rows`, previews take no upload."""
     router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=Route)
-    _add_records(router, service)
-    _add_changes(router, service)
+    turns = Turns("templates are being checked")
+    _add_records(router, service, turns)
+    _add_changes(router, service, turns)
     _add_versions(router, service)
-    _add_looks(router, service, rows)
+    _add_looks(router, service, turns, rows=rows)
     return router
 
 
-def _add_records(router: APIRouter, service: TemplateService) -> None:
+def _add_records(router: APIRouter, service: TemplateService, turns: Turns) -> None:
     @router.post("", operation_id="create_template", status_code=201)
     @accepts(MAX_BODY)
     def create(body: TemplateWritten, who: Editor, steps: Once, trail: Trails, response: Response) -> TemplateBody:
         """Write a new template: its version 1.
 
         A template with errors is refused; `findings` of the problem say where and what. Warnings are kept with it."""
-        template = service.create(who.tenant, steps.once("id", service.new_id), body.new(), who.name)
+        id_ = steps.once("id", service.new_id)
+        with turns.of(who.tenant):
+            template = service.create(who.tenant, id_, body.new(), who.name)
         response.headers["Location"] = f"/v1/templates/{template.id}"
         return _told(service, who.tenant, trail, None, template, response)
 
@@ -97,7 +101,7 @@ def _add_records(router: APIRouter, service: TemplateService) -> None:
         return _whole(service, who.tenant, template)
 
 
-def _add_changes(router: APIRouter, service: TemplateService) -> None:
+def _add_changes(router: APIRouter, service: TemplateService, turns: Turns) -> None:
     @router.put("/{template_id}", operation_id="save_template")
     @accepts(MAX_BODY)
     def save(
@@ -114,7 +118,8 @@ def _add_changes(router: APIRouter, service: TemplateService) -> None:
         before = service.get(who.tenant, template_id)
         demand(if_match, etag_of(before.revision))
         seen = before.revision if if_match else None
-        after = service.save(who.tenant, template_id, body.new(), author=who.name, if_version=seen)
+        with turns.of(who.tenant):
+            after = service.save(who.tenant, template_id, body.new(), author=who.name, if_version=seen)
         return _told(service, who.tenant, trail, before, after, response)
 
     @router.post("/{template_id}/rollback", operation_id="roll_back_template")
@@ -163,14 +168,15 @@ def _add_versions(router: APIRouter, service: TemplateService) -> None:
         return Diff(parts=DiffBody.all(service.diff(who.tenant, template_id, before, to)))
 
 
-def _add_looks(router: APIRouter, service: TemplateService, rows: Rows | None) -> None:
+def _add_looks(router: APIRouter, service: TemplateService, turns: Turns, *, rows: Rows | None) -> None:
     @router.post("/validate", operation_id="validate_template")
     @reads
     @accepts(MAX_BODY)
     def validate(body: TemplateToValidate, who: Viewer) -> Validation:
         """Check a template without saving it: errors, warnings, and what it asks of a row."""
         try:
-            checked = service.validate(who.tenant, body.new())
+            with turns.of(who.tenant):
+                checked = service.validate(who.tenant, body.new())
         except TemplateRefused as refused:
             return Validation(valid=False, findings=FindingBody.all(refused.found), variables=[], size=None)
         findings, variables = FindingBody.all(checked.findings), VariableBody.all(checked.variables)
@@ -190,7 +196,8 @@ def _add_looks(router: APIRouter, service: TemplateService, rows: Rows | None) -
                     f"rows of uploads are personal data, for editors; {who.name} is {who.role}: give the values yourself"
                 )
             row = rows(who.tenant, body.upload_id, body.row)
-        return PreviewBody.of(service.preview(who.tenant, checked, body.variables, row))
+        with turns.of(who.tenant):
+            return PreviewBody.of(service.preview(who.tenant, checked, body.variables, row))
 
 
 def _whole(service: TemplateService, tenant: str, template: Template) -> TemplateBody:
