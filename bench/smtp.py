@@ -22,6 +22,7 @@ from typing import cast
 
 import uvloop
 
+from postroom.model.wire import MessageRef
 from postroom.platform.mail.port import Result, Verdict
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import SmtpConfig
@@ -61,6 +62,7 @@ class BenchDelivery:
 
     __slots__ = ("rcpt_to", "run")
     mail_from = "bounce@example.com"
+    ref: MessageRef | None = None
 
     def __init__(self, run: Run, number: int) -> None:
         self.run = run

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import uvloop
 
+from postroom.model.wire import MessageRef
 from postroom.platform.mail.breaker import BreakerPolicy
 from postroom.platform.mail.port import Result, Verdict
 from postroom.platform.mail.smtp import SmtpMailer
@@ -31,6 +32,7 @@ class FakeDelivery:
     def __init__(self, rcpt_to: str, *, mail_from: str = "bounce@example.com", content: bytes | None = None) -> None:
         self.rcpt_to = rcpt_to
         self.mail_from = mail_from
+        self.ref: MessageRef | None = None
         self.content: bytes | None = message() if content is None else content
         self.lets_go = True
         """What `handing_over` answers."""

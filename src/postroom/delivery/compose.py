@@ -72,6 +72,8 @@ class Composed(NamedTuple):
     mail_from: str
     rcpt_to: str
     content: bytes
+    ref: wire.MessageRef | None = None
+    """Which attempt at which message it is; None: of a message that is none of ours."""
 
 
 def variables(*, html: str, text: str | None, subject: str) -> frozenset[str]:
@@ -117,6 +119,7 @@ class Composer:
         self._return_path = _return_path(identity.bounce_domain, sender.mailbox, self._sealer)
         self._columns = tuple(columns)
         self._base: Values = {name: value for name, value in content.variables if value and name not in BUILT_IN}
+        self._tenant = identity.tenant.number
         self._campaign = identity.home.campaign
         domain = sender.mailbox.rpartition("@")[2]
         self._ids_end = f"@{domain}>\r\n"
@@ -165,7 +168,9 @@ class Composer:
                 self._joined(1, html.values, html.markers, line).replace(TOKEN_MARK, token),
             )
         ).replace(UNSUBSCRIBE_MARK, leave)
-        return Composed(self._return_path(batch, key, attempt), recipient.address, message.encode() + frame.after_html)
+        content = message.encode() + frame.after_html
+        ref = wire.MessageRef(self._tenant, self._campaign, batch, key, attempt)
+        return Composed(self._return_path(batch, key, attempt), recipient.address, content, ref)
 
     def _values(self, recipient: Recipient) -> Values:
         """What the template sees: the row's cells over the campaign's values; what is empty or null is not there at all."""

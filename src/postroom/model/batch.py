@@ -6,11 +6,11 @@ the first byte leaves. Whoever opens the batch next finds the group there and kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from postroom.clock import Instant
-from postroom.model.message import Counts
+from postroom.model.message import Counts, Engagement
 from postroom.model.shard import Key
 
 GROUP_SIZE = 128
@@ -48,3 +48,4 @@ class BatchSnapshot:
     """When it has work next: 0 for now, None for never."""
     owner: str | None
     lease_until: Instant | None
+    engagement: Engagement = field(default_factory=Engagement)

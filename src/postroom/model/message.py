@@ -87,6 +87,30 @@ class Counts:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+@dataclass(frozen=True, slots=True)
+class Engagement:
+    """Messages whose recipients did something; people, not machines. Counted like `Counts`; one may be in all three."""
+
+    opened: int = 0
+    clicked: int = 0
+    unsubscribed: int = 0
+    """And did not take it back."""
+
+    def __add__(self, other: Engagement) -> Engagement:
+        return Engagement(self.opened + other.opened, self.clicked + other.clicked, self.unsubscribed + other.unsubscribed)
+
+
+class Totals(NamedTuple):
+    """What is counted of messages."""
+
+    counts: Counts
+    engagement: Engagement
+
+    def plus(self, other: Totals) -> Totals:
+        """Both together."""
+        return Totals(self.counts + other.counts, self.engagement + other.engagement)
+
+
 class NewMessage(NamedTuple):
     """One accepted row on its way into the ledger."""
 
@@ -161,6 +185,12 @@ class Message:
     code: int
     reply: str
     provider_id: str | None
+    opened_at: Instant | None = None
+    """First, by a person."""
+    clicked_at: Instant | None = None
+    """First, by a person."""
+    unsubscribed_at: Instant | None = None
+    """None also for who took it back."""
 
     @property
     def is_work(self) -> bool:

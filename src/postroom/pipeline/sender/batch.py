@@ -17,6 +17,7 @@ from functools import partial
 from typing import Concatenate, ParamSpec
 
 from postroom.clock import Instant
+from postroom.delivery.compose import Composed
 from postroom.errors import LeaseLost, Temporary
 from postroom.model.batch import OpenBatch
 from postroom.model.message import MessageState, Recipient, Settlement
@@ -166,10 +167,9 @@ class BatchRun:
 
     # The desk of the batch's messages: called by the mailer, on the event loop.
 
-    def compose(self, recipient: Recipient) -> tuple[str, str, bytes]:
+    def compose(self, recipient: Recipient) -> Composed:
         """See outgoing.Desk."""
-        composed = self._means.composer.compose(self._number, recipient, self._means.clock.now())
-        return composed.mail_from, composed.rcpt_to, composed.content
+        return self._means.composer.compose(self._number, recipient, self._means.clock.now())
 
     def may_hand_over(self, recipient: Recipient) -> bool:
         """See outgoing.Desk. A journal that cannot be written stops the hand-over: without it the group could not be narrowed."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from postroom.delivery.compose import RowError
+from postroom.delivery.compose import Composed, RowError
 from postroom.model.message import Recipient
+from postroom.model.wire import MessageRef
 from postroom.platform.mail.port import Result, Stage, Verdict
 
 
 class Desk(Protocol):
     """What an outgoing message asks of its batch."""
 
-    def compose(self, recipient: Recipient) -> tuple[str, str, bytes]:
-        """Return path, recipient's mailbox and content; `RowError`."""
+    def compose(self, recipient: Recipient) -> Composed:
+        """`RowError`."""
         ...
 
     def may_hand_over(self, recipient: Recipient) -> bool:
@@ -28,7 +29,7 @@ class Desk(Protocol):
 class Outgoing:
     """See platform.mail.port.Delivery. Composed once, when a connection first asks for its envelope."""
 
-    __slots__ = ("_composed", "_desk", "_recipient", "mail_from", "rcpt_to")
+    __slots__ = ("_composed", "_desk", "_recipient", "mail_from", "rcpt_to", "ref")
 
     def __init__(self, desk: Desk, recipient: Recipient) -> None:
         self._desk = desk
@@ -36,11 +37,12 @@ class Outgoing:
         self._composed: bytes | None = None
         self.mail_from = ""
         self.rcpt_to = recipient.address
+        self.ref: MessageRef | None = None
 
     def compose(self) -> bytes | None:
         if self._composed is None:
             try:
-                self.mail_from, self.rcpt_to, self._composed = self._desk.compose(self._recipient)
+                self.mail_from, self.rcpt_to, self._composed, self.ref = self._desk.compose(self._recipient)
             except RowError as error:
                 self._desk.settled(self._recipient, Result(Verdict.PERMANENT, 0, "", str(error), Stage.CONTENT))
         return self._composed

@@ -1,4 +1,4 @@
-"""How mail leaves: the promise every mailer keeps (SMTP here, SES later). Asynchronous, unlike the ports of storage.
+"""How mail leaves: the promise every mailer keeps (SMTP, SES). Asynchronous, unlike the ports of storage.
 
 A mailer draws deliveries from its line, hands each over once, and reports exactly one `Result` for each. No mailer ever retries a
 message that may have reached the provider: that is the sender's decision, per recipient, recorded. What was submitted but never
@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+
+from postroom.model.wire import MessageRef
 
 
 class Verdict(StrEnum):
@@ -45,11 +47,11 @@ class Result(NamedTuple):
 
     verdict: Verdict
     code: int = 0
-    """SMTP basic code, 0 where nothing was answered."""
+    """SMTP basic code or HTTP status, 0 where nothing was answered."""
     enhanced: str = ""
     """Enhanced status code (RFC 3463) such as `5.1.1`, empty where none was given."""
     text: str = ""
-    """The reply's text (printable, at most 250 characters), or what happened in words."""
+    """The reply's text (printable, at most 250 characters), or what happened in words; of SES `Kind of error: text`."""
     stage: Stage = Stage.CONTENT
     provider_id: str | None = None
     """The provider's own id of the message (a queue id), where the reply names one."""
@@ -68,6 +70,12 @@ class Delivery(Protocol):
     @property
     def rcpt_to(self) -> str:
         """The recipient's mailbox; not ASCII only where SMTPUTF8 is needed."""
+        ...
+
+    @property
+    def ref(self) -> MessageRef | None:
+        """Which attempt at which message it is, for a provider that repeats it in its reports; known once it is composed.
+        None: of none."""
         ...
 
     def compose(self) -> bytes | None:

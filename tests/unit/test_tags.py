@@ -1,0 +1,65 @@
+"""Tags name one attempt at one message, and what is not exactly ours names none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postroom.errors import Invalid
+from postroom.model.shard import Key
+from postroom.model.tags import ATTEMPT, CAMPAIGN, MESSAGE, TENANT, read_tags, tags_of
+from postroom.model.wire import MAX_ATTEMPT, MAX_BATCH, MAX_TENANT, MessageRef
+
+refs = st.builds(
+    MessageRef,
+    st.integers(0, MAX_TENANT),
+    st.text("234567abcdefghijklmnopqrstuvwxyz", min_size=16, max_size=16),
+    st.integers(0, MAX_BATCH),
+    st.binary(min_size=12, max_size=12).map(Key),
+    st.integers(1, MAX_ATTEMPT),
+)
+REF = MessageRef(7, "abcdefgh23456722", 12, Key(b"k" * 12), 3)
+
+
+def worn(ref: MessageRef) -> dict[str, list[str]]:
+    return {name: [value] for name, value in tags_of(ref)}
+
+
+@given(refs)
+def test_what_was_tagged_is_read(ref: MessageRef) -> None:
+    assert read_tags(worn(ref)) == ref
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,256}", text) for pair in tags_of(ref) for text in pair)
+
+
+@dataclass(frozen=True)
+class Change:
+    name: str
+    values: list[str]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(TENANT, []),
+        Change(TENANT, [str(MAX_TENANT + 1)]),
+        Change(TENANT, ["07"]),
+        Change(TENANT, ["٧"]),
+        Change(CAMPAIGN, ["abcdefgh"]),
+        Change(CAMPAIGN, ["abcdefgh23456722\n"]),
+        Change(CAMPAIGN, ["abcdefgh23456722", "abcdefgh23456722"]),
+        Change(MESSAGE, ["12"]),
+        Change(MESSAGE, [f"{MAX_BATCH + 1}-" + "0" * 24]),
+        Change(ATTEMPT, ["0"]),
+        Change(ATTEMPT, ["32"]),
+    ],
+    ids=lambda change: f"{change.name}={change.values}",
+)
+def test_what_is_not_ours_is_of_no_message(change: Change) -> None:
+    with pytest.raises(Invalid):
+        read_tags(worn(REF) | {change.name: change.values})
+    with pytest.raises(Invalid):
+        read_tags({})
