@@ -1,0 +1,1 @@
+"""What comes back: bounces, complaints, opens, clicks, unsubscribes."""

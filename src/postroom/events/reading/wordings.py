@@ -1,0 +1,129 @@
+"""What senders' software and people write into subjects and first lines, by what it tells about a mail (`signs`).
+
+Case-folded, with straight apostrophes; phrases are divided by `|`.
+"""
+
+from __future__ import annotations
+
+
+def _each(text: str) -> tuple[str, ...]:
+    return tuple(" ".join(phrase.split()) for phrase in text.split("|"))
+
+
+SYSTEMS = _each(
+    """
+    bounce | bounces | delivery | double-bounce | errors | internet.mail.delivery | mail-admin | mail-daemon |
+    mail.delivery.system | mail_delivery_subsystem | mailadmin | maildaemon | mailer-daemon | mailer_daemon |
+    mailerdaemon | mailerdaemon. | mailmaster | mailsystem | mdaemon | microsoftexchange | mmdf | post_master |
+    postmaster | system | uucp
+    """
+)
+"""Local parts that mail servers send as."""
+
+SYSTEM_NAMES = _each(
+    """
+    mail delivery | mailer-daemon | mailer daemon | mail system | system administrator | postmaster |
+    mail administrator | delivery subsystem | delivery status | mail router | internet mail delivery |
+    systemadministrator | administrateur système | administrador del sistema | amministratore di sistema |
+    microsoft outlook | bounce
+    """
+)
+"""In the name that stands beside."""
+
+STRICT_OPENINGS = _each(
+    """
+    hi. this is the qmail-send program | hi. this is the | i'm afraid i wasn't able to deliver |
+    this message was created automatically by mail delivery software | this is the mail system at host |
+    this is the postfix program at host | your message did not reach some or all of the intended recipients |
+    message from yahoo | sorry, we were unable to deliver your message |
+    unfortunately, we were unable to deliver your message | the original message was received at |
+    delivery to the following recipient | this is an automatically generated delivery status notification |
+    i'm sorry to have to inform you | was not delivered to: | did not reach the following recipient |
+    could not be delivered to the following | could not be delivered to one or more |
+    delivery has failed to these recipients | this is a delivery status notification | mail delivery failed
+    """
+)
+"""In the first lines of a bounce; no person and no absence message writes so."""
+
+BOUNCE_SUBJECTS = _each(
+    """
+    undeliver | unable to deliver | returned mail | returned to sender | return to sender | mail delivery |
+    delivery status | delivery notification | delivery fail | delivery error | delivery problem | delivery report |
+    delivery has failed | delivery unsuccessful | failed delivery | failed mail | failure notice | failure delivery |
+    failure notification | message delivery | message status | message undeliver | mail failure | mail failed |
+    mail error | mail status | mail undeliver | email error | not delivered | non deliver | nondeliver | non-deliver |
+    not deliverable | ndn: | ndr: | could not be delivered | couldn't be delivered | can't be delivered |
+    cannot be delivered | unable to send | could not send | bounced | bounce | user unknown | unknown user |
+    mailbox full | mailbox is full | quota exceeded | over quota | delayed mail | delayed | permanent error |
+    mail system error | transport failure | error sending | rejected mail | message rejected | unzustellbar |
+    nicht zustellbar | nicht zugestellt | zustellung | zustellfehler | non remis | non distribu | échec | echec |
+    non délivr | no se puede entregar | no se pudo entregar | no entregad | devuelto | no se ha podido |
+    error de entrega | fallo | não entregue | não foi possível entregar | falha | devolvida |
+    não é possível entregar | non recapitabile | mancato recapito | impossibile recapitare | mancata consegna |
+    non consegnat | onbestelbaar | niet bezorgd | niet afgeleverd | olevererbar | kan inte levereras |
+    kunde inte levereras | kan ikke leveres | ikke leveret | kunne ikke leveres | toimittamat | ei voitu toimittaa |
+    niedor | nie dostarczon | niedostarcz | не доставлен | недоставл | не удалось доставить | невозможно доставить |
+    nedoruč | kézbesíthetetlen | sikertelen | teslim edileme | δεν παραδόθηκε | δεν είναι δυνατή | nelivrat | 退信 |
+    退回 | 投递失败 | 发送失败 | 無法傳遞 | 無法投遞 | 無法送達 | 未送達 | 未传递 |
+    无法送达 | 配信不能 | 配信できません | 配信エラー | 配送不能 | 送信できません | 送信エラー |
+    エラーメール | 배달되지 | 반송 | 전송 실패 | 메일 전송
+    """
+)
+"""In two dozen languages."""
+
+ABSENT_STARTS = _each(
+    """
+    out of office | out of the office | out-of-office | outofoffice | ooo: | automatic reply | auto reply |
+    auto-reply | autoreply | automatic response | auto response | auto-response | autoresponse | automated reply |
+    automated response | auto: | auto : | vacation | on vacation | away from | i am away | i'm away | on leave |
+    annual leave | on holiday | holiday | abwesenheit | abwesend | automatische antwort | automatische rückmeldung |
+    nicht im büro | ich bin nicht im | im urlaub | urlaub | réponse automatique | absence | absent |
+    message d'absence | respuesta automática | fuera de la oficina | fuera de oficina | ausente |
+    resposta automática | ausência | fora do escritório | risposta automatica | fuori ufficio | assente |
+    automatisch antwoord | afwezig | autosvar | automatiskt svar | frånvaro | automatisk svar | fravær |
+    automaattinen vastaus | poissa | odpowiedź automatyczna | autoodpowiedź | nieobecność | автоответ |
+    автоматический ответ | автоматична відповідь | automatická odpověď | automatikus válasz | házon kívül |
+    otomatik yanıt | αυτόματη απάντηση | εκτόσ γραφείου | răspuns automat | 自动回复 | 自動回覆 | 自動応答 |
+    自動返信 | 不在 | 자동 회신 |
+    부재 | תשובה אוטומטית | رد تلقائي
+    """
+)
+"""What the subject of an absence message begins with."""
+
+ABSENT_ANYWHERE = _each(
+    """
+    out of office | out of the office | autoreply | auto-reply | auto reply | automatic reply | vacation reply |
+    abwesenheitsnotiz | réponse automatique | 自动回复
+    """
+)
+"""What may stand anywhere in it."""
+
+CHALLENGE_SUBJECTS = _each(
+    """
+    confirm your message | please confirm your | verify your e-mail | sender verification | verification required |
+    challenge: | (challenge) | please verify | verify yourself | requires confirmation | action required to deliver |
+    your message is waiting | boxbe | waiting for confirmation | awaiting verification | message awaiting approval |
+    please authenticate
+    """
+)
+"""Of filters that ask the sender to prove something."""
+
+CHALLENGE_TEXT = _each(
+    """
+    boxbe | spam arrest | spamarrest | tmda | click the link below to verify | prove that you are human |
+    whitelist yourself | added to my approved senders | confirm that you sent | to release your message |
+    reply to this message to confirm
+    """
+)
+"""And of their text: both are demanded."""
+
+WANTS_NO_MORE = _each(
+    """
+    abbestellen | abmelden | abmeldung | afmeld | afmelden | austragen | avmeld | avprenumerera | avregistrera |
+    baja | cancelar inscrição | cancelar suscripción | cancellami | cancellazione | darse de baja | descadastrar |
+    disiscrizione | désabonnement | désabonner | désinscription | leiratkozás | odhlásit | opt out | opt-out |
+    optout | please unsubscribe | please unsubscribe me | remove | remove me | se désabonner | stop | uitschrijven |
+    unsubscribe | unsubscribe me | wypisz | отписаться | отписка | 退訂 | 退订 | 配信停止 | 수신거부
+    """
+)
+"""As a whole subject."""
