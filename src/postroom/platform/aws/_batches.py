@@ -108,6 +108,12 @@ class Batches:
         rest: dict[str, Value | None] = {"touched": None, "until": until, "due": due}
         self._change(home, seen.number, fence, opened | rest, counting="changes")
 
+    def mark_stale(self, home: Home, number: int) -> None:
+        """Something was reported of its messages: a count from before is out of date, and one under way counts anew."""
+        terms = Terms()
+        change = terms.assign({"stale": True}, counting="changes")
+        self._table.update(_ledger.batch_at(home, number), change, "", terms)
+
     def close(self, home: Home, number: int, fence: int) -> BatchSnapshot:
         """Count, and give the lease back."""
         for attempt in range(_TRIES):

@@ -135,7 +135,7 @@ class Table:
 
     def _get_part(self, addresses: Sequence[Address], attributes: Sequence[str]) -> dict[Address, Record]:
         terms = Terms()
-        wanted = ["pk", "sk", *attributes] if attributes else []
+        wanted = list(dict.fromkeys(("pk", "sk", *attributes))) if attributes else []
         request: dict[str, Any] = {
             self.name: terms.request(Keys=[_key(at) for at in addresses], ConsistentRead=True, **_projection(terms, wanted))
         }
@@ -194,8 +194,10 @@ class Table:
         return self._conditionally("writing", lambda **common: self._client.put_item(**request, **common))
 
     def update(self, at: Address, change: str, condition: str, terms: Terms) -> Written:
-        """Change the item (made where absent) if the condition holds; the item as it is then."""
-        request = terms.request(Key=_key(at), UpdateExpression=change, ConditionExpression=condition, ReturnValues="ALL_NEW")
+        """Change the item (made where absent) if the condition, where there is one, holds; the item as it is then."""
+        request = terms.request(Key=_key(at), UpdateExpression=change, ReturnValues="ALL_NEW")
+        if condition:
+            request["ConditionExpression"] = condition
         return self._conditionally("changing", lambda **common: self._client.update_item(**request, **common))
 
     def _conditionally(self, doing: str, call: Callable[..., Any]) -> Written:

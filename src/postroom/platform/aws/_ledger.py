@@ -3,8 +3,11 @@
     H#tenant#campaign            home                 how many batches; `gone` while it is being dropped
     M#tenant#campaign#batch      !batch               fence, lease, open group, touched keys, last count
     M#tenant#campaign#batch      <key in hex>         one message
+    E#tenant#campaign#batch      <key in hex>#id      one event on its timeline
 
-A batch has a partition of its own: the campaign's writes are spread over all of them, and no partition gets hot. A batch's
+A batch has a partition of its own (and one for the events, so that counting reads none of them): the campaign's writes are
+spread over all of them, and no partition gets hot. A message's outcome stands in attributes of its own, its news (model.news) as
+one text in `told`; where the message stands follows from the two whenever it is read. A batch's
 record is made by its first opening or count; where there is none, nothing was ever done with the batch.
 """
 
@@ -18,16 +21,19 @@ from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.model.batch import BatchSnapshot, Group
 from postroom.model.campaign import Home
-from postroom.model.message import ERASED, Counts, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.event import Event, Standing
+from postroom.model.event_text import event_text
+from postroom.model.message import ERASED, Counts, Engagement, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.news import News
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.aws._dynamo import Address, Record, Value
 
 BATCH_SORT = "!batch"  # before every hexadecimal digit
 FIRST_KEY = "0"
 REPLY_LENGTH = 250
-RECIPIENT = ("sk", "line", "address", "name", "values", "state", "attempt")
+RECIPIENT = ("sk", "line", "address", "name", "values", "state", "attempt", "due", "told")
 """The attributes `recipient` needs."""
-STANDING = ("sk", "state", "due")
+STANDING = ("sk", "state", "attempt", "due", "told")
 """The attributes `Tally.of` needs."""
 
 
@@ -49,6 +55,11 @@ def message_at(home: Home, batch: int, key: Key) -> Address:
     return Address(f"M#{home.tenant}#{home.campaign}#{batch}", key.hex())
 
 
+def event_at(home: Home, batch: int, key: Key, event_id: str = "") -> Address:
+    """Where one of the message's events is; without an id: what all of theirs begin with."""
+    return Address(f"E#{home.tenant}#{home.campaign}#{batch}", f"{key.hex()}#{event_id}")
+
+
 class Batch(NamedTuple):
     """A batch's record."""
 
@@ -65,6 +76,9 @@ class Batch(NamedTuple):
     changes: int
     """Rises with each write that a count of before would undo."""
     counts: Counts
+    engagement: Engagement
+    stale: bool
+    """Something was reported of its messages since the count."""
     unsettled: int
     opened_by: str
     counted_by: str
@@ -77,8 +91,8 @@ class Batch(NamedTuple):
 
     @property
     def in_hands(self) -> bool:
-        """Whether the stored count may be from before: somebody holds it, or left it open."""
-        return self.owner is not None or self.group is not None or bool(self.touched)
+        """Whether the stored count may be from before: somebody holds it, or left it open, or there is news."""
+        return self.owner is not None or self.group is not None or bool(self.touched) or self.stale
 
     def held(self, now: Instant, dead: frozenset[str]) -> bool:
         """Whether somebody has a live lease."""
@@ -86,7 +100,7 @@ class Batch(NamedTuple):
 
     def snapshot(self) -> BatchSnapshot:
         """As the port shows it."""
-        return BatchSnapshot(self.number, self.counts, self.due, self.owner, self.until)
+        return BatchSnapshot(self.number, self.counts, self.due, self.owner, self.until, self.engagement)
 
 
 def batch(number: int, record: Record | None) -> Batch:
@@ -108,6 +122,8 @@ def batch(number: int, record: Record | None) -> Batch:
         instant(r, "due"),
         int(r.get("changes", 0)),
         Counts(*json.loads(str(r["counts"]))) if "counts" in r else Counts(),
+        Engagement(*json.loads(str(r["engagement"]))) if "engagement" in r else Engagement(),
+        bool(r.get("stale", False)),
         int(r.get("unsettled", 0)),
         str(r.get("opened_by", "")),
         str(r.get("counted_by", "")),
@@ -118,6 +134,7 @@ class Tally(NamedTuple):
     """A batch, counted."""
 
     counts: Counts
+    engagement: Engagement
     unsettled: int
     due: Instant | None
 
@@ -126,20 +143,58 @@ class Tally(NamedTuple):
         """Count them; those whose `sk` is in `sending` as that."""
         by_state = [0] * len(MessageState)
         unsettled, due = 0, None
+        opened = clicked = unsubscribed = 0
         for message in messages:
-            state, message_due = int(message["state"]), instant(message, "due")
-            by_state[MessageState.SENDING if message["sk"] in sending else state] += 1
-            if state == MessageState.PENDING:
+            stands, told = standing(message), news(message)
+            by_state[MessageState.SENDING if message["sk"] in sending else stands.state] += 1
+            if told is not None:
+                opened += told.opened is not None
+                clicked += told.clicked is not None
+                unsubscribed += told.unsubscribed_at is not None
+            message_due = instant(message, "due")
+            if stands.state is MessageState.PENDING:
                 due = Instant(0)
-            elif state in (MessageState.DEFERRED, MessageState.UNKNOWN) and message_due is not None:
+            elif stands.state in (MessageState.DEFERRED, MessageState.UNKNOWN) and message_due is not None:
                 due = message_due if due is None else min(due, message_due)
-                unsettled += state == MessageState.UNKNOWN
-        return cls(Counts(**{state.label: by_state[state] for state in MessageState}), unsettled, due)
+                unsettled += stands.state is MessageState.UNKNOWN
+        counts = Counts(**{state.label: by_state[state] for state in MessageState})
+        return cls(counts, Engagement(opened, clicked, unsubscribed), unsettled, due)
 
     def attributes(self) -> dict[str, Value | None]:
         """For the batch's record."""
-        counts = json.dumps(list(self.counts.as_dict().values()), separators=(",", ":"))
-        return {"counts": counts, "unsettled": self.unsettled, "due": self.due}
+        people = self.engagement
+        counts, engagement = list(self.counts.as_dict().values()), [people.opened, people.clicked, people.unsubscribed]
+        return {
+            "counts": json.dumps(counts, separators=(",", ":")),
+            "engagement": json.dumps(engagement, separators=(",", ":")) if any(engagement) else None,
+            "stale": None,
+            "unsettled": self.unsettled,
+            "due": self.due,
+        }
+
+
+def news(record: Record) -> News | None:
+    """The reported half of a message's record; None: nothing was reported."""
+    if "told" not in record:
+        return None
+    state, *rest = json.loads(str(record["told"]))
+    return News(None if state is None else MessageState(state), *rest)
+
+
+def told(heard: News) -> str:
+    """The reverse of `news`."""
+    return json.dumps(heard, separators=(",", ":"), ensure_ascii=False)
+
+
+def outcome(record: Record) -> Standing:
+    """What its worker recorded last."""
+    return Standing(int(record["attempt"]), MessageState(int(record["state"])))
+
+
+def standing(record: Record) -> Standing:
+    """Where the message stands."""
+    heard = news(record)
+    return (heard and heard.ahead_of(outcome(record))) or outcome(record)
 
 
 def stored(home: Home, row: NewMessage, now: Instant) -> dict[str, Value | None]:
@@ -179,36 +234,44 @@ def settled(settlement: Settlement) -> dict[str, Value | None]:
     }
 
 
-def erased(values: str) -> dict[str, Value | None]:
+def erased(values: str, heard: News | None) -> dict[str, Value | None]:
     """What erasing makes of the item. `mark` stays: a repeated settlement is still known for what it is."""
-    return {"address": ERASED, "name": None, "values": values, "reply": None}
+    kept = None if heard is None else told(heard._replace(reply=""))
+    return {"address": ERASED, "name": None, "values": values, "reply": None, "told": kept}
+
+
+def event_item(home: Home, batch: int, key: Key, event: Event) -> dict[str, Value | None]:
+    """An event's item."""
+    at = event_at(home, batch, key, event.id)
+    return {"pk": at.pk, "sk": at.sk, "event": event_text(event)}
 
 
 def recipient(record: Record) -> Recipient:
     """A message as the sender needs it."""
+    stands = standing(record)
     return Recipient(
         key_of(record),
         int(record["line"]),
         str(record["address"]),
         text(record, "name"),
         str(record["values"]),
-        MessageState(int(record["state"])),
-        int(record["attempt"]),
-        instant(record, "due"),
+        stands.state,
+        stands.attempt,
+        instant(record, "due") if stands == outcome(record) else None,
     )
 
 
 def message(number: int, record: Record) -> Message:
     """The whole record."""
-    return Message(
-        number,
-        *recipient(record)[:-1],
-        instant(record, "at"),
-        instant(record, "due"),
-        int(record.get("code", 0)),
-        str(record.get("reply", "")),
-        text(record, "provider_id"),
-    )
+    heard = news(record) or News()
+    shown = recipient(record)
+    facts: tuple[Instant | None, Instant | None, int, str]
+    if heard.ahead_of(outcome(record)):
+        facts = (heard.at, None, 0, heard.reply)
+    else:
+        facts = (instant(record, "at"), instant(record, "due"), int(record.get("code", 0)), str(record.get("reply", "")))
+    people = heard.opened, heard.clicked, heard.unsubscribed_at
+    return Message(number, *shown[:-1], *facts, text(record, "provider_id"), *people)
 
 
 def key_of(record: Record) -> Key:

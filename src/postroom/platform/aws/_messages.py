@@ -8,7 +8,7 @@ first try of a repeated call did it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from postroom.clock import Instant
@@ -18,6 +18,7 @@ from postroom.model.message import Message, MessageState, NewMessage, Settlement
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._dynamo import Record, Table, Terms, encode_item
+from postroom.platform.aws._news import NewsItems
 from postroom.platform.ports.limits import check_at_rest
 
 _TRIES = 8
@@ -29,6 +30,7 @@ class MessageItems:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self._news = NewsItems(table)
 
     def batches(self, home: Home) -> int:
         """How many batches the home has; `NotFound`."""
@@ -52,7 +54,7 @@ class MessageItems:
         for attempt in range(_TRIES):
             if held is None:
                 raise NotFound(_GONE.format(home.campaign))
-            if int(held["line"]) <= row.line or "mark" in held:
+            if int(held["line"]) <= row.line or "mark" in held or "told" in held:
                 return int(held["line"])
             reasons = self._take_over(home, row, held)
             if not reasons:
@@ -81,8 +83,12 @@ class MessageItems:
         return self._table.transact([{"Update": change}, {"ConditionCheck": check}])
 
     def settle(self, home: Home, number: int, fence: int, settlement: Settlement, seen: Record) -> None:
-        """Apply it to the message as `seen`, unless it stands so already. `LeaseLost`; `NotFound`: the home was dropped."""
+        """Apply it to the message as `seen`, unless it stands so already. `LeaseLost`; `NotFound`: the home was dropped.
+
+        What belongs on the timeline comes first: a kill in between leaves it there alone, and the repeat finds it."""
         values = _ledger.settled(settlement)
+        if seen.get("mark") != values["mark"]:
+            self._news.add_own(home, number, settlement)
         at = _ledger.message_at(home, number, settlement.key)
         for attempt in range(_TRIES):
             if seen.get("mark") == values["mark"]:
@@ -102,12 +108,15 @@ class MessageItems:
         raise Unavailable(f"others kept changing the message {settlement.key.hex()} of batch {number}")
 
     def erase(self, home: Home, number: int, fence: int, message: Message, values: str, seen: Record) -> None:
-        """Forget whom the message as `seen` was for. `LeaseLost`; `Conflict`: it is work again."""
+        """Forget whom the message as `seen` was for, in its events first. `LeaseLost`; `Conflict`: it is work again."""
         at = _ledger.message_at(home, number, message.key)
         for attempt in range(_TRIES):
+            self._news.forget(home, number, message.key)
             terms = Terms()
             condition = f"{terms.equals('version', seen['version'])} AND {_not_above(terms, fence)}"
-            change = terms.assign(_ledger.erased(values) | {"fence": fence, "version": int(seen["version"]) + 1})
+            change = terms.assign(
+                _ledger.erased(values, _ledger.news(seen)) | {"fence": fence, "version": int(seen["version"]) + 1}
+            )
             written = self._table.update(at, change, condition, terms)
             if written.applied:
                 return
@@ -147,7 +156,7 @@ class MessageItems:
         waits = _one_of(terms, (MessageState.DEFERRED, MessageState.UNKNOWN))
         pending = terms.equals("state", int(MessageState.PENDING))
         filter_ = f"{pending} OR ({waits} AND {terms.name('due')} <= {terms.value(now)})"
-        return self.select(home, number, terms, filter_, attributes=_ledger.RECIPIENT, limit=limit)
+        return self.select(home, number, terms, filter_, attributes=_ledger.RECIPIENT, limit=limit, wanted=_stands_as_settled)
 
     def in_states(
         self,
@@ -161,8 +170,18 @@ class MessageItems:
     ) -> list[Record]:
         """Messages in these states (none named: all), those after the key `after`."""
         terms = Terms()
-        filter_ = _one_of(terms, states) if states else ""
-        return self.select(home, number, terms, filter_, attributes=attributes, limit=limit, after=after)
+        filter_ = f"{_one_of(terms, states)} OR attribute_exists({terms.name('told')})" if states else ""
+        wanted = frozenset(states) or frozenset(MessageState)
+        return self.select(
+            home,
+            number,
+            terms,
+            filter_,
+            attributes=attributes,
+            limit=limit,
+            after=after,
+            wanted=lambda record: _ledger.standing(record).state in wanted,
+        )
 
     def select(
         self,
@@ -174,17 +193,23 @@ class MessageItems:
         attributes: Sequence[str] = (),
         limit: int | None = None,
         after: str | None = None,
+        wanted: Callable[[Record], bool] | None = None,
     ) -> list[Record]:
-        """Messages of the batch in key order, up to `limit` of those that pass the filter."""
+        """Messages of the batch in key order, up to `limit` of those that pass the filter and are `wanted`."""
         terms = terms or Terms()
         found: list[Record] = []
         pk = _ledger.batch_at(home, number).pk
         sort = f"{terms.name('sk')} >= {terms.value(_ledger.FIRST_KEY)}"
         for page, _ in self._table.query(pk, terms=terms, sort=sort, filter_=filter_, attributes=attributes, after=after):
-            found += page
+            found += page if wanted is None else filter(wanted, page)
             if limit is not None and len(found) >= limit:
                 return found[:limit]
         return found
+
+
+def _stands_as_settled(record: Record) -> bool:
+    """Whether no news have put the message past what its worker recorded."""
+    return _ledger.standing(record) == _ledger.outcome(record)
 
 
 def _not_above(terms: Terms, fence: int) -> str:

@@ -10,6 +10,9 @@ A crash between any two of these leaves the group, or the touched keys, open: th
 on the messages, and only those keys without one are in doubt. All of it may be repeated: what already stands is not written.
 A fence that is old when a call begins changes nothing; one that grows old during it may have recorded outcomes, all before
 the new opener's `open` returned.
+
+`report` needs no fence: it changes the reported half of each message, which no settlement touches (_news.py), and then marks the
+batch as stale, whether anything was new or not. So after a kill in between, the repeat makes up for the mark.
 """
 
 from __future__ import annotations
@@ -20,15 +23,18 @@ from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.model.batch import GROUP_SIZE, BatchSnapshot, OpenBatch
 from postroom.model.campaign import Home
-from postroom.model.message import Counts, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.event import Event
+from postroom.model.message import Counts, Engagement, Message, MessageState, NewMessage, Recipient, Settlement, Totals
+from postroom.model.news import tidy
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._batches import Batches
 from postroom.platform.aws._dynamo import Address, Record, Table, Terms, Value
 from postroom.platform.aws._ledger import Batch, Tally
 from postroom.platform.aws._messages import MessageItems
-from postroom.platform.ports.limits import check_at_rest, check_page
-from postroom.platform.ports.messages import MessagePage
+from postroom.platform.aws._news import NewsItems
+from postroom.platform.ports.limits import check_at_rest, check_page, check_reports
+from postroom.platform.ports.messages import MessagePage, Reported
 
 _LOOK_AHEAD = 100  # batch records read at once while listing
 
@@ -39,6 +45,7 @@ class DynamoMessages:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._items = MessageItems(table)
+        self._news = NewsItems(table)
         self._batches = Batches(table, self._items)
 
     def create(self, home: Home, batches: int) -> None:
@@ -68,8 +75,9 @@ class DynamoMessages:
     def _drop_batch(self, home: Home, number: int) -> None:
         at = _ledger.batch_at(home, number)
         self._table.delete(at)  # first: without it no holder can write
-        for page, _ in self._table.query(at.pk, attributes=("sk",)):
-            self._table.delete_many([Address(at.pk, str(record["sk"])) for record in page])
+        for pk in (_ledger.event_at(home, number, Key(b"")).pk, at.pk):
+            for page, _ in self._table.query(pk, attributes=("sk",)):
+                self._table.delete_many([Address(pk, str(record["sk"])) for record in page])
 
     def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
         batches = self._items.batches(home)
@@ -90,7 +98,14 @@ class DynamoMessages:
         self._table.each(lambda number: self._batches.recount(home, number), numbers)
 
     def counts(self, home: Home) -> Counts:
-        return sum((tally.counts for tally in self._tallies(home)), Counts())
+        return self.totals(home).counts
+
+    def totals(self, home: Home) -> Totals:
+        tallies = self._tallies(home)
+        return Totals(sum((t.counts for t in tallies), Counts()), sum((t.engagement for t in tallies), Engagement()))
+
+    def stale(self, home: Home) -> Sequence[int]:
+        return [batch.number for batch in self._all(home) if batch.stale]
 
     def unsettled(self, home: Home) -> int:
         return sum(tally.unsettled for tally in self._tallies(home))
@@ -99,7 +114,7 @@ class DynamoMessages:
         """The stored count of each batch at rest; those in somebody's hands are counted now."""
         batches = self._all(home)
         live = self._table.each(lambda batch: self._count(home, batch), [b for b in batches if b.in_hands])
-        return live + [Tally(b.counts, b.unsettled, b.due) for b in batches if not b.in_hands]
+        return live + [Tally(b.counts, b.engagement, b.unsettled, b.due) for b in batches if not b.in_hands]
 
     def _count(self, home: Home, batch: Batch) -> Tally:
         sending = frozenset(key.hex() for key in batch.group.keys) if batch.group else frozenset()
@@ -112,7 +127,14 @@ class DynamoMessages:
         check_page(limit)
         first = max(after + 1, 0)
         numbers = range(first, min(self._items.batches(home), first + limit))
-        return [batch.snapshot() for batch in self._batches.read_many(home, numbers)]
+        found = self._batches.read_many(home, numbers)
+        return self._table.each(lambda batch: self._snapshot(home, batch), found)
+
+    def _snapshot(self, home: Home, batch: Batch) -> BatchSnapshot:
+        if not batch.stale:
+            return batch.snapshot()
+        tally = Tally.of(self._items.standing(home, batch.number))
+        return batch._replace(counts=tally.counts, engagement=tally.engagement, due=tally.due).snapshot()
 
     def due_batches(self, home: Home, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
         nobody = frozenset(dead)
@@ -178,6 +200,22 @@ class DynamoMessages:
         if touched:
             self._batches.touch(home, seen, fence, touched)
         self._table.each(lambda change: self._items.settle(home, seen.number, fence, change, found[change.key]), changes)
+
+    def report(self, home: Home, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
+        check_reports(reports)
+        batches = self._items.batches(home)
+        of_each: dict[tuple[int, Key], dict[int, Event]] = {}
+        for index, (batch, key, event) in enumerate(reports):
+            if 0 <= batch < batches:
+                of_each.setdefault((batch, key), {})[index] = tidy(event)
+        heard = self._table.each(lambda place: self._news.hear(home, *place, list(of_each[place].values())), list(of_each))
+        self._table.each(lambda batch: self._batches.mark_stale(home, batch), list({batch for batch, _ in of_each}))
+        new = dict(pair for place, each in zip(of_each, heard, strict=True) for pair in zip(of_each[place], each, strict=True))
+        return [new.get(index, False) for index in range(len(reports))]
+
+    def timeline(self, home: Home, batch: int, key: Key) -> Sequence[Event]:
+        self._items.batches(home)
+        return self._news.timeline(home, batch, key)
 
     def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
         return self._batches.close(home, batch, fence)

@@ -3,6 +3,7 @@
     message   what was imported, never changed: the wide part, written once
     outcome   how each message stands since something was tried: the narrow part, rewritten a group at a time
     batch     lease, fence, open group and the last count of each batch
+    event     what happened to a message, one row each: its timeline
     feed      one row a write, in the same transaction
 
 Messages and outcomes are clustered by (batch, key), so a worker's group is a run of neighbouring pages. A message without
@@ -80,6 +81,35 @@ MIGRATIONS = (
         batch    INTEGER,              -- NULL: rows stored by an import, of many batches
         changes  TEXT    NOT NULL      -- JSON, see feed.py
     ) STRICT;
+    """,
+    # What comes back, beside the outcome (model.news). `at` 0: nothing was settled yet, the row is there for its news.
+    """
+    ALTER TABLE outcome ADD COLUMN told_state   INTEGER;
+    ALTER TABLE outcome ADD COLUMN told_attempt INTEGER;
+    ALTER TABLE outcome ADD COLUMN told_at      INTEGER;
+    ALTER TABLE outcome ADD COLUMN told_reply   TEXT;
+    ALTER TABLE outcome ADD COLUMN opened       INTEGER;
+    ALTER TABLE outcome ADD COLUMN clicked      INTEGER;
+    ALTER TABLE outcome ADD COLUMN unsubscribed INTEGER;
+    ALTER TABLE outcome ADD COLUMN resubscribed INTEGER;
+    ALTER TABLE outcome ADD COLUMN events       INTEGER;
+
+    CREATE TABLE event (
+        number  INTEGER PRIMARY KEY,
+        batch   INTEGER NOT NULL,
+        key     BLOB    NOT NULL,
+        id      TEXT    NOT NULL,
+        told    TEXT    NOT NULL,      -- JSON, see _events.py
+        UNIQUE (batch, key, id)
+    ) STRICT;
+
+    ALTER TABLE batch ADD COLUMN heard        INTEGER NOT NULL DEFAULT 0;  -- 1: some of its messages have news
+    ALTER TABLE batch ADD COLUMN stale        INTEGER NOT NULL DEFAULT 0;  -- 1: some of them since it was counted
+    ALTER TABLE batch ADD COLUMN opened       INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE batch ADD COLUMN clicked      INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE batch ADD COLUMN unsubscribed INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX batch_open;
+    CREATE INDEX batch_moved ON batch (number) WHERE owner IS NOT NULL OR group_keys IS NOT NULL OR stale;
     """,
 )
 

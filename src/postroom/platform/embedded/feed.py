@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound
 from postroom.model.campaign import Home
+from postroom.model.event_text import event_of_cells
 from postroom.model.message import MessageState
 from postroom.model.shard import Key
 from postroom.platform.embedded import _ledger_sql as sql
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.ports.feed import Change, FeedPage
+
+_A_ROW = 256
+"""Numbers a row takes of its messages' sequences: more than it has changes of one message."""
 
 
 class SqliteFeed:
@@ -31,7 +37,9 @@ class SqliteFeed:
         changes: list[Change] = []
         with self._ledgers.get(home).read() as db:
             for number, at, batch, written in db.execute(sql.READ_FEED, (after,)):
-                changes += _changes(home, at, batch, orjson.loads(written))
+                first = number * _A_ROW
+                parts = orjson.loads(written)
+                changes += _stored(home, at, parts, first) if batch is None else _changed(home, batch, parts, first)
                 after = number
                 if len(changes) >= limit:
                     break
@@ -42,13 +50,18 @@ class SqliteFeed:
             db.execute(sql.TRIM_FEED, (before,))
 
 
-def _changes(home: Home, at: Instant, batch: int | None, written: list[list[object]]) -> Iterator[Change]:
-    if batch is None:
-        for number, key in written:
-            yield Change(home, int(str(number)), Key(bytes.fromhex(str(key))), MessageState.PENDING, 0, at, 0, "")
-        return
-    for key, state, attempt, settled_at, _due, code, reply, _provider_id in written:
-        yield Change(home, batch, Key(bytes.fromhex(key)), MessageState(state), attempt, settled_at, code, reply)  # type: ignore[arg-type]
+def _stored(home: Home, at: Instant, written: list[list[Any]], sequence: int) -> Iterator[Change]:
+    for number, key in written:
+        yield Change(home, number, Key(bytes.fromhex(key)), MessageState.PENDING, 0, at, 0, "", None, sequence)
+
+
+def _changed(home: Home, batch: int, written: list[list[Any]], first: int) -> Iterator[Change]:
+    of_each: Counter[str] = Counter()
+    for key, state, attempt, at, _due, code, reply, _provider_id, *told in written:
+        sequence = first + of_each[key]
+        of_each[key] += 1
+        event = event_of_cells([*told[0], ""]) if told else None
+        yield Change(home, batch, Key(bytes.fromhex(key)), MessageState(state), attempt, at, code, reply, event, sequence)
 
 
 def _home(shard: str) -> Home:

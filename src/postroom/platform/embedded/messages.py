@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import orjson
 
@@ -15,13 +16,16 @@ from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, LeaseLost, NotFound
 from postroom.model.batch import GROUP_SIZE, BatchSnapshot, Group, OpenBatch
 from postroom.model.campaign import Home
-from postroom.model.message import ERASED, Counts, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.event import Event
+from postroom.model.message import ERASED, Counts, Message, MessageState, NewMessage, Recipient, Settlement, Totals
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.embedded import _ledger_sql as sql
+from postroom.platform.embedded._counting import count, live_totals, store_count, stored_totals
 from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._news import add_events, erase_events, erased_change, overtaken, own_events, report, timeline
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import check_at_rest
-from postroom.platform.ports.messages import MessagePage
+from postroom.platform.ports.limits import check_at_rest, check_reports
+from postroom.platform.ports.messages import MessagePage, Reported
 
 _STORE_SLICE = 500  # rows inserted before asking whether any of them was a duplicate
 _REPLY_LENGTH = 250
@@ -66,27 +70,35 @@ class SqliteMessages:
         with self._home(home).write() as db:
             (known,) = _known(db, home)
             for number in range(known) if batches is None else batches:
-                _store_count(db, number)
+                store_count(db, number)
 
     def counts(self, home: Home) -> Counts:
+        return self.totals(home).counts
+
+    def totals(self, home: Home) -> Totals:
         with self._home(home).read() as db:
             _known(db, home)
-            total = _counts(db.execute(sql.SUM_AT_REST).fetchone())
-            for number, keys in db.execute(sql.OPEN_BATCHES).fetchall():
-                total = total + _live_counts(db, number, keys)
+            total = stored_totals(db.execute(sql.SUM_AT_REST).fetchone())
+            for number, keys in db.execute(sql.MOVED_BATCHES).fetchall():
+                total = total.plus(live_totals(db, number, keys))
         return total
+
+    def stale(self, home: Home) -> Sequence[int]:
+        with self._home(home).read() as db:
+            _known(db, home)
+            return [number for (number,) in db.execute(sql.STALE).fetchall()]
 
     def unsettled(self, home: Home) -> int:
         with self._home(home).read() as db:
             _known(db, home)
             at_rest: int = db.execute(sql.UNSETTLED_AT_REST).fetchone()[0]
-            return at_rest + sum(_count(db, number)[1] for number, _ in db.execute(sql.OPEN_BATCHES).fetchall())
+            return at_rest + sum(count(db, number).unsettled for number, _ in db.execute(sql.MOVED_BATCHES).fetchall())
 
     def batches(self, home: Home, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
         _check_limit(limit)
         with self._home(home).read() as db:
             _known(db, home)
-            return [_snapshot(row) for row in db.execute(sql.SNAPSHOTS, (after, limit)).fetchall()]
+            return [_snapshot(db, row) for row in db.execute(sql.SNAPSHOTS, (after, limit)).fetchall()]
 
     def due_batches(self, home: Home, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
         with self._home(home).read() as db:
@@ -107,8 +119,8 @@ class SqliteMessages:
             _known(db, home)
             values = {"number": batch, "owner": owner, "now": now, "until": now + lease_ms, "dead": _json(list(dead))}
             row = db.execute(sql.OPEN_BATCH, values).fetchone()
-            if row is None and db.execute(sql.FENCE, (batch,)).fetchone() is None:
-                raise NotFound(f"campaign {home.campaign} has no batch {batch}")
+            if row is None:
+                _check_batch(db, home, batch)
         return None if row is None else _open_batch(batch, row)
 
     def extend(self, home: Home, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
@@ -142,27 +154,43 @@ class SqliteMessages:
         changes = _json(
             [(s.key.hex(), s.state, s.attempt, s.at, s.due, s.code, s.reply[:_REPLY_LENGTH], s.provider_id) for s in settled]
         )
+        told = own_events(batch, settled)
         keys = b"".join(group) or None
         with self._home(home).write() as db:
-            _check_fence(db, home, batch, fence)
+            heard = _check_fence(db, home, batch, fence)
             group_values = {"batch": batch, "fence": fence, "keys": keys, "at": now, "until": now + lease_ms}
             db.execute(sql.REPLACE_GROUP, group_values)
             if settled:
-                settle_values = {"batch": batch, "keys": b"".join([s.key for s in settled]), "changes": changes}
-                written = db.execute(sql.SETTLE, settle_values).rowcount
+                settled_keys = b"".join([s.key for s in settled])
+                written = db.execute(sql.SETTLE, {"batch": batch, "keys": settled_keys, "changes": changes}).rowcount
                 if written != len(settled):
                     raise NotFound(f"batch {batch} does not hold {len(settled) - written} of the messages to be settled")
+                if told:
+                    add_events(db, told)
+                if heard:
+                    changes = _as_they_stand(changes, overtaken(db, batch, settled_keys, changes))
                 db.execute(sql.APPEND_FEED, (now, batch, changes))
                 work = [s.next_work for s in settled if s.next_work is not None]
                 if work:
                     db.execute(sql.LOWER_DUE, {"batch": batch, "due": min(work)})
 
+    def report(self, home: Home, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
+        check_reports(reports)
+        with self._home(home).write() as db:
+            _known(db, home)
+            return report(db, reports, now)
+
+    def timeline(self, home: Home, batch: int, key: Key) -> Sequence[Event]:
+        with self._home(home).read() as db:
+            _known(db, home)
+            return timeline(db, batch, key)
+
     def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
         with self._home(home).write() as db:
             _check_fence(db, home, batch, fence)
             db.execute(sql.GIVE_BACK, (batch,))
-            _store_count(db, batch)
-            return _snapshot(db.execute(sql.SNAPSHOTS, (batch - 1, 1)).fetchone())
+            store_count(db, batch)
+            return _snapshot(db, db.execute(sql.SNAPSHOTS, (batch - 1, 1)).fetchone())
 
     def erase(self, home: Home, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
         with self._home(home).write() as db:
@@ -226,13 +254,20 @@ def _known(db: sqlite3.Connection, home: Home) -> tuple[int]:
     return row
 
 
-def _check_fence(db: sqlite3.Connection, home: Home, batch: int, fence: int) -> None:
+def _check_fence(db: sqlite3.Connection, home: Home, batch: int, fence: int) -> bool:
+    """Whether there is news of some of its messages."""
+    held, heard = _check_batch(db, home, batch)
+    if held != fence:
+        raise LeaseLost(f"batch {batch} was opened by somebody else (fence {held}, not {fence})")
+    return heard
+
+
+def _check_batch(db: sqlite3.Connection, home: Home, batch: int) -> tuple[int, bool]:
     _known(db, home)
-    row = db.execute(sql.FENCE, (batch,)).fetchone()
+    row: tuple[int, bool] | None = db.execute(sql.FENCE, (batch,)).fetchone()
     if row is None:
         raise NotFound(f"campaign {home.campaign} has no batch {batch}")
-    if row[0] != fence:
-        raise LeaseLost(f"batch {batch} was opened by somebody else (fence {row[0]}, not {fence})")
+    return row
 
 
 def _in_group(db: sqlite3.Connection, batch: int, key: Key) -> bool:
@@ -244,9 +279,10 @@ def _erase(db: sqlite3.Connection, message: Message, values: str, now: Instant) 
     place = (message.batch, message.key)
     db.execute(sql.ERASE_MESSAGE, (ERASED, values, *place))
     db.execute(sql.ERASE_OUTCOME, place)
+    erase_events(db, *place)
     name = message.key.hex()
     for position, written in db.execute(sql.FEED_OF, (message.batch, name)).fetchall():
-        changes = [[*one[:6], "", *one[7:]] if one[0] == name else one for one in orjson.loads(written)]
+        changes = [erased_change(one) if one[0] == name else one for one in orjson.loads(written)]
         db.execute(sql.REWRITE_FEED, (_json(changes), position))
     stands = (name, message.state, message.attempt, now, message.due, message.code, "", message.provider_id)
     db.execute(sql.APPEND_FEED, (now, message.batch, _json([stands])))
@@ -268,45 +304,13 @@ def _settle_contest(db: sqlite3.Connection, rows: Sequence[NewMessage]) -> dict[
     return winners
 
 
-def _count(db: sqlite3.Connection, batch: int) -> tuple[Counts, int, Instant | None]:
-    """Counted now: messages by stored state, the unsettled among the unknown, and when there is work next."""
-    total: int = db.execute(sql.COUNT_MESSAGES, (batch,)).fetchone()[0]
-    by_label: dict[str, int] = {}
-    unsettled, next_due, tried = 0, None, 0
-    for state, count, with_due, due in db.execute(sql.COUNT_OUTCOMES, (batch,)).fetchall():
-        tried += count
-        by_label[MessageState(state).label] = count
-        if state == MessageState.UNKNOWN:
-            unsettled = with_due
-        if due is not None and state in (MessageState.DEFERRED, MessageState.UNKNOWN):
-            next_due = due if next_due is None else min(due, next_due)
-    by_label["pending"] = by_label.get("pending", 0) + total - tried
-    return Counts(**by_label), unsettled, Instant(0) if by_label["pending"] else next_due
-
-
-def _store_count(db: sqlite3.Connection, batch: int) -> None:
-    counts, unsettled, next_due = _count(db, batch)
-    db.execute(sql.STORE_COUNT, {**counts.as_dict(), "unsettled": unsettled, "next_due": next_due, "number": batch})
-
-
-def _live_counts(db: sqlite3.Connection, batch: int, group: bytes | None) -> Counts:
-    counts = _count(db, batch)[0].as_dict()
-    if group:
-        values = {"batch": batch, "keys": group, "count": len(group) // KEY_BYTES}
-        for state, count in db.execute(sql.COUNT_GROUP, values).fetchall():
-            counts[MessageState(state).label] -= count
-            counts["sending"] += count
-    return Counts(**counts)
-
-
-def _counts(row: Sequence[int]) -> Counts:
-    pending, deferred, *rest = row
-    return Counts(pending, 0, deferred, *rest)
-
-
-def _snapshot(row: Sequence[object]) -> BatchSnapshot:
-    number, owner, lease_until, next_due, *counts = row
-    return BatchSnapshot(number, _counts(counts), next_due, owner, lease_until)  # type: ignore[arg-type]
+def _snapshot(db: sqlite3.Connection, row: Sequence[Any]) -> BatchSnapshot:
+    number, stale, owner, lease_until, next_due, *counted = row
+    if stale:
+        totals, _, next_due = count(db, number)
+    else:
+        totals = stored_totals(counted)
+    return BatchSnapshot(number, totals.counts, next_due, owner, lease_until, totals.engagement)
 
 
 def _open_batch(batch: int, row: Sequence[object]) -> OpenBatch:
@@ -321,14 +325,22 @@ def _split(keys: bytes) -> tuple[Key, ...]:
 
 
 def _message(row: Sequence[object]) -> Message:
-    batch, key, line, address, name, cells, state, *rest = row
-    return Message(batch, Key(key), line, address, name, cells, MessageState(state), *rest)  # type: ignore[arg-type]
+    batch, key, line, address, name, values, state, *rest = row
+    return Message(batch, Key(key), line, address, name, values, MessageState(state), *rest)  # type: ignore[arg-type]
+
+
+def _as_they_stand(changes: str, overtaken: dict[str, list[object]]) -> str:
+    """The feed tells where messages stand, not where an outcome that news have overtaken would have them."""
+    if not overtaken:
+        return changes
+    told = [[one[0], *overtaken[one[0]], one[7]] if one[0] in overtaken else one for one in orjson.loads(changes)]
+    return _json(told)
 
 
 def _holds_none(db: sqlite3.Connection, batch: int, states: frozenset[MessageState]) -> bool:
     """Whether the snapshot of a batch at rest says that it has nothing to show: spares reading it."""
     counts = db.execute(sql.COUNTS_IF_AT_REST, (batch,)).fetchone()
-    return counts is not None and not any(getattr(_counts(counts), state.label) for state in states)
+    return counts is not None and not any(getattr(stored_totals(counts).counts, state.label) for state in states)
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int, bytes]:

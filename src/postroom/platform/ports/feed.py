@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from postroom.clock import Instant
 from postroom.model.campaign import Home
+from postroom.model.event import Event
 from postroom.model.message import MessageState
 from postroom.model.shard import Key
 
@@ -31,6 +32,10 @@ class Change(NamedTuple):
     at: Instant
     code: int
     reply: str
+    event: Event | None = None
+    """What was reported of it (its `raw` left out); None: it was stored, settled or erased."""
+    sequence: int = 0
+    """Rises from change to change of a message, with gaps: whoever gets them out of order knows the newest."""
 
 
 @dataclass(frozen=True, slots=True)

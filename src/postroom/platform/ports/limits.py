@@ -12,7 +12,7 @@ from typing import Any
 
 from postroom.errors import Conflict, Invalid, TooLarge
 from postroom.model.message import Message
-from postroom.platform.ports import objects, queues, tables
+from postroom.platform.ports import messages, objects, queues, tables
 
 MAX_PAGE = 1_000
 MAX_NAME = 60
@@ -32,6 +32,12 @@ def check_at_rest(message: Message) -> None:
     """Only what is no work any more may be erased. `Conflict`."""
     if message.is_work:
         raise Conflict(f"message {message.key.hex()} of batch {message.batch} is {message.state.label}: settle it first")
+
+
+def check_reports(reports: Sequence[messages.Reported]) -> None:
+    """What one `report` may take."""
+    if len(reports) > messages.MAX_REPORTS:
+        raise Invalid(f"{len(reports)} reports in one call are too many: up to {messages.MAX_REPORTS}.")
 
 
 def check_page(limit: int, most: int = MAX_PAGE) -> None:

@@ -14,21 +14,37 @@ opening raises the batch's *fence*; every write of a worker carries its fence, a
 - **Order**: messages of a batch come in the order of their keys; batches by number.
 - **Feed**: each stored, settled or changed message appears in the campaign's feed (ports.feed) if and only if it was
   written.
+- **News**: what comes back of a message is kept beside the outcome that its worker recorded (model.news), and the message
+  stands as the further of the two says. So `report` needs no lease and breaks none, may come before or after the worker's own
+  record, and neither lowers what the other has brought. A message that news have put past sending is no work: `load` does
+  not give it out, whatever is settled of the same attempt, an order to try again included. One that was loaded before
+  the news came is still sent once.
 - **Limits**: a group has at most 128 keys; `store` takes any number of rows; a message is under 1 KB where `values`
-  is.
+  is; up to 100 reports a call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from postroom.clock import Instant
 from postroom.model.batch import BatchSnapshot, OpenBatch
 from postroom.model.campaign import Home
-from postroom.model.message import Counts, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.event import Event
+from postroom.model.message import Counts, Message, MessageState, NewMessage, Recipient, Settlement, Totals
 from postroom.model.shard import Key
+
+MAX_REPORTS = 100
+
+
+class Reported(NamedTuple):
+    """What happened to one message."""
+
+    batch: int
+    key: Key
+    event: Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,16 @@ class Messages(Protocol):
 
     def counts(self, home: Home) -> Counts:
         """The campaign's numbers: the sum of its batches' snapshots, messages in open groups shown as `sending`. Batches in
-        somebody's hands are counted when asked."""
+        somebody's hands, and those of which something was reported since they were counted, are counted when asked."""
+        ...
+
+    def totals(self, home: Home) -> Totals:
+        """`counts`, and in how many messages people did what, counted at the same time."""
+        ...
+
+    def stale(self, home: Home) -> Sequence[int]:
+        """Batches of which something was reported since they were counted. Asking for numbers costs a count of each of them:
+        whoever lets them be recounted from time to time keeps that cheap."""
         ...
 
     def unsettled(self, home: Home) -> int:
@@ -74,7 +99,7 @@ class Messages(Protocol):
         ...
 
     def batches(self, home: Home, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
-        """Snapshots of batches numbered above `after`, in order; `limit` 1 to 1,000."""
+        """Snapshots of batches numbered above `after`, in order; `limit` 1 to 1,000. Stale ones are counted when asked."""
         ...
 
     def due_batches(self, home: Home, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
@@ -129,8 +154,24 @@ class Messages(Protocol):
         """Store outcomes, then replace the open group (empty: close it), and extend the lease. See the module's first rule.
 
         A settlement for a key that the batch does not hold: `NotFound`, nothing of the call is applied. More than 128 keys:
-        `Invalid`. `LeaseLost` as everywhere. Settling a message as it already stands changes nothing (a repeat).
+        `Invalid`. `LeaseLost` as everywhere. Settling a message as it already stands changes nothing (a repeat). A settlement
+        that is no success also stands on the message's timeline from then on.
         """
+        ...
+
+    def report(self, home: Home, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
+        """Note what came back of these messages, whoever has their batches: the event on the message's timeline, what it makes
+        of the record, the feed. Answers, aligned with `reports`, which were new: an event that the message has already, by its
+        id, changes nothing; nor does one of a message that there is not, or an open or click of one that has 1,000 events.
+        Each message is changed whole or not at all; after an error some are, and repeating completes it (and what was noted the
+        first time is not new the second). Texts are cut to their limits (model.event); of an erased message's events those
+        that may tell of the person are not kept. More than 100: `Invalid`.
+        """
+        ...
+
+    def timeline(self, home: Home, batch: int, key: Key) -> Sequence[Event]:
+        """What happened to a message, in order of time: what was reported, and what its worker recorded of each attempt that was
+        no success; that the provider has taken it comes from the record itself. Empty: no such message, or nothing yet."""
         ...
 
     def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
@@ -139,9 +180,9 @@ class Messages(Protocol):
 
     def erase(self, home: Home, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
         """Forget whom a message was for: its address becomes `ERASED`, name, reply and values give way to `values`; state and
-        counts stay, and the feed tells of no reply of it any more. Whether that changed anything: False for one that is erased
-        already, or not there. `Conflict`: it is work now or later, or stands in an open group: settle it first. `LeaseLost` as
-        everywhere."""
+        counts stay, and neither its timeline nor the feed tells of a reply, an address or a link any more. Whether that
+        changed anything: False for one that is erased already, or not there. `Conflict`: it is work now or later, or stands in
+        an open group: settle it first. `LeaseLost` as everywhere."""
         ...
 
     def get(self, home: Home, batch: int, key: Key) -> Message | None:
