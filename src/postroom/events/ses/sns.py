@@ -1,0 +1,140 @@
+"""Whether an SNS envelope is genuine: its topic is one of ours, its signature SNS's, its time about now.
+
+Anybody on the Internet may post to the hook, so nothing is fetched and nothing computed before topic, time and addresses are such
+as SNS would send. The certificate comes from SNS's own host over HTTPS only, and is kept: one request a certificate. What is
+genuine and comes twice is harmless (events have ids), so the time only bounds how long a stolen notice is of use. Nothing is
+stored here, so a crash leaves nothing behind: SNS delivers again what was not answered.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from postroom.clock import Clock
+from postroom.errors import Denied, Invalid
+from postroom.events.ses.envelope import Envelope, Kind, read_envelope
+
+MAX_AGE_MS = 24 * 3_600_000
+"""SNS retries a delivery for up to an hour by default, longer by a policy; the stamp is from the first try."""
+MAX_AHEAD_MS = 15 * 60_000
+_HOST = re.compile(r"sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?", re.ASCII)
+_PEM_PATH = re.compile(r"/SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem", re.ASCII)
+_CERTIFICATES = 16
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {"1": hashes.SHA1, "2": hashes.SHA256}
+
+Fetch = Callable[[str], bytes]
+"""The body behind an https URL; follows no redirect, is bounded in time and size. `Unavailable`."""
+
+
+class Verifier:
+    """For one set of topics. Thread-safe."""
+
+    def __init__(self, topics: Collection[str], fetch: Fetch, clock: Clock) -> None:
+        self._topics = frozenset(topics)
+        self._fetch = fetch
+        self._clock = clock
+        self._keys: OrderedDict[str, x509.Certificate] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def open(self, body: bytes) -> Envelope:
+        """The envelope, when it is genuine. `Invalid`: it is none. `Denied`: it is not genuine, or not for us. `Unavailable`:
+        the certificate cannot be fetched now."""
+        envelope = read_envelope(body)
+        if envelope.topic not in self._topics:
+            raise Denied("the SNS topic is none of those that are configured")
+        self._check_time(envelope)
+        self._check_signature(envelope)
+        return envelope
+
+    def confirm(self, envelope: Envelope) -> None:
+        """Tell SNS that a subscription is wanted; of one that `open` gave. Of anything else it does nothing: whoever
+        unsubscribed meant it. `Denied`: the address is not SNS's. `Unavailable`."""
+        if envelope.kind is not Kind.SUBSCRIPTION:
+            return
+        url = envelope.subscribe_url or ""
+        parts = _at_sns(url)
+        asked = parse_qs(parts.query)
+        if (
+            asked.get("Action") != ["ConfirmSubscription"]
+            or asked.get("TopicArn") != [envelope.topic]
+            or parts.path not in ("", "/")
+        ):
+            raise Denied("the address to confirm the subscription at is not one of SNS's for this topic")
+        self._fetch(url)
+
+    def _check_time(self, envelope: Envelope) -> None:
+        try:
+            at = datetime.fromisoformat(envelope.timestamp)
+        except ValueError:
+            raise Invalid("the SNS message's Timestamp is no time") from None
+        if at.tzinfo is None:
+            raise Invalid("the SNS message's Timestamp has no zone")
+        age = self._clock.now() - round(at.timestamp() * 1000)
+        if not -MAX_AHEAD_MS <= age <= MAX_AGE_MS:
+            raise Denied("the SNS message is too old, or from the future: is this machine's clock right?")
+
+    def _check_signature(self, envelope: Envelope) -> None:
+        kind = _HASHES.get(envelope.version)
+        if kind is None:
+            raise Invalid("the SNS message's SignatureVersion is neither 1 nor 2")
+        try:
+            signature = base64.b64decode(envelope.signature, validate=True)
+        except ValueError:
+            raise Invalid("the SNS message's Signature is no base64") from None
+        key = self._certificate(envelope.certificate_url).public_key()
+        if not isinstance(key, rsa.RSAPublicKey):
+            raise Denied("SNS's certificate holds no RSA key")
+        try:
+            key.verify(signature, envelope.signed_text, padding.PKCS1v15(), kind())
+        except InvalidSignature:
+            raise Denied("the SNS message's signature is not SNS's") from None
+
+    def _certificate(self, url: str) -> x509.Certificate:
+        parts = _at_sns(url)
+        if not _PEM_PATH.fullmatch(parts.path) or parts.query:
+            raise Denied("the SNS message names a certificate that is not one of SNS's")
+        with self._lock:
+            certificate = self._keys.get(url)
+        if certificate is None:
+            certificate = _read(self._fetch(url))
+            with self._lock:
+                self._keys[url] = certificate
+                while len(self._keys) > _CERTIFICATES:
+                    self._keys.popitem(last=False)
+        now = datetime.fromtimestamp(self._clock.now() / 1000, UTC)
+        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+            with self._lock:
+                self._keys.pop(url, None)
+            raise Denied("SNS's certificate is not valid now")
+        return certificate
+
+
+def _at_sns(url: str) -> SplitResult:
+    """The URL in parts, of one at SNS's own host."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Denied("the SNS message names an address that cannot be read") from None
+    right = parts.scheme == "https" and _HOST.fullmatch(parts.netloc) and port is None and not parts.fragment
+    if not right or not url.isascii() or not url.isprintable() or " " in url:
+        raise Denied("the SNS message names an address that is not SNS's")
+    return parts
+
+
+def _read(pem: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise Denied("what SNS's address holds is no certificate") from error

@@ -1,0 +1,93 @@
+"""Whether SES would send: credentials, account, configuration set, sending domain. Nothing is sent. For `doctor`; blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from postroom.clock import Clock
+from postroom.errors import NotFound, PostroomError
+from postroom.model.finding import Finding, Level
+from postroom.platform.mail._ses_account import Account, ask, configuration_set, identity, read_account
+from postroom.platform.mail._sigv4 import Keys
+from postroom.platform.mail.ses_url import SesConfig
+
+_SUBJECT = "Amazon SES"
+_NEARLY = 0.9
+
+
+def examine_ses(config: SesConfig, source: Callable[[], Keys], clock: Clock, *, domain: str | None = None) -> Iterator[Finding]:
+    """Every finding. `domain`: one that is to be sent from."""
+    try:
+        keys = source()
+        account = read_account(config, lambda: keys, clock)
+    except PostroomError as error:
+        yield Finding(_SUBJECT, Level.FAIL, str(error), "check region and credentials, and that they allow ses:GetAccount")
+        return
+    yield from _account(config, account)
+    yield from _configuration_set(config, keys, clock)
+    if domain is not None:
+        yield _identity(config, keys, clock, domain=domain)
+
+
+def _account(config: SesConfig, account: Account) -> Iterator[Finding]:
+    if not account.sends or account.standing == "SHUTDOWN":
+        yield Finding(
+            _SUBJECT, Level.FAIL, f"sending is paused ({account.standing})", "see the account's reputation in the SES console"
+        )
+    elif account.standing != "HEALTHY":
+        yield Finding(
+            _SUBJECT, Level.WARN, f"the account is under review ({account.standing})", "see its reputation in the SES console"
+        )
+    else:
+        yield Finding(_SUBJECT, Level.OK, f"{config.host} answers, and the account may send")
+    if not account.production:
+        yield Finding(
+            _SUBJECT,
+            Level.WARN,
+            "the account is in the sandbox: only verified addresses get mail",
+            "ask AWS for production access",
+        )
+    rate = "any number" if account.per_second is None else f"{account.per_second:g}"
+    if account.per_day is None:
+        yield Finding("quota", Level.OK, f"{rate} recipients a second, no limit a day")
+        return
+    level = Level.WARN if account.sent >= account.per_day * _NEARLY else Level.OK
+    todo = "ask AWS for a higher quota" if level is Level.WARN else ""
+    yield Finding("quota", level, f"{rate} recipients a second; {account.sent} of {account.per_day} in the last 24 hours", todo)
+
+
+def _configuration_set(config: SesConfig, keys: Keys, clock: Clock) -> Iterator[Finding]:
+    name = config.configuration_set
+    if name is None:
+        todo = "add configuration_set= to the mail provider's URL, with its events going to an SNS topic"
+        yield Finding("configuration set", Level.WARN, "none: bounces and complaints are not reported here", todo)
+        return
+    try:
+        ask(config, keys, configuration_set(name), clock)
+    except NotFound:
+        yield Finding(
+            "configuration set", Level.FAIL, f"{config.region} has none called {name}", "make it, or correct configuration_set="
+        )
+    except PostroomError as error:
+        yield Finding(
+            "configuration set", Level.SKIPPED, f"{name} could not be looked at: {error}", "allow ses:GetConfigurationSet"
+        )
+    else:
+        yield Finding("configuration set", Level.OK, name)
+
+
+def _identity(config: SesConfig, keys: Keys, clock: Clock, *, domain: str) -> Finding:
+    try:
+        document = ask(config, keys, identity(domain), clock)
+    except NotFound:
+        return Finding(
+            "identity",
+            Level.FAIL,
+            f"SES does not know {domain} in {config.region}",
+            "create it there, and publish its DKIM records",
+        )
+    except PostroomError as error:
+        return Finding("identity", Level.SKIPPED, f"{domain} could not be looked at: {error}", "allow ses:GetEmailIdentity")
+    if document.get("VerifiedForSendingStatus") is True:
+        return Finding("identity", Level.OK, f"SES may send as {domain}")
+    return Finding("identity", Level.FAIL, f"SES does not send as {domain} yet", "publish the DKIM records that SES shows for it")

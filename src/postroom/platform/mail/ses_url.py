@@ -1,0 +1,214 @@
+"""Amazon SES as users write it: `ses://region?configuration_set=…` becomes an `SesConfig`.
+
+An operator's URL may go without credentials: then they are this machine's (`_ses_credentials`). A tenant's must bring its own
+(`ses://KEY_ID:SECRET@region`), for otherwise its mail would leave on the operator's account, and it may name neither an endpoint
+nor a profile. A secret never shows in a `repr`, a log line or an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from postroom.errors import Invalid
+
+SCHEME = "ses"
+EXAMPLE = "ses://eu-west-1?configuration_set=postroom"
+_REGION = re.compile(r"[a-z]{2}(-[a-z]{2,12}){1,3}-[1-9][0-9]?")
+
+
+@dataclass(frozen=True, slots=True)
+class SesConfig:
+    """How to use SES in one region. Times are in seconds."""
+
+    region: str
+    configuration_set: str | None = None
+    """None: the identity's own, or none. Without one nothing is heard of what becomes of a message."""
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    profile: str | None = None
+    """The section of the shared AWS files; None: `AWS_PROFILE`, else `default`."""
+    endpoint: str | None = None
+    """Another address than the region's: `http://127.0.0.1:8025`."""
+    connections: int = 32
+    """At most this many at a time, per process; each carries one call at a time."""
+    connect_s: float = 10.0
+    answer_s: float = 60.0
+    """For the answer to a call once it is out, and for the call to leave."""
+    idle_s: float = 5.0
+    """A connection with nothing to do is closed after this long: sooner than the other side would, for a call that meets a
+    closing connection is in doubt."""
+
+    @property
+    def host(self) -> str:
+        """The name in the URL, without a port."""
+        return self._parts.hostname or ""
+
+    @property
+    def authority(self) -> str:
+        """What `Host` says: with the port where it is not the scheme's own."""
+        port = self._parts.port
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if port is None or port == (443 if self.encrypted else 80) else f"{host}:{port}"
+
+    @property
+    def port(self) -> int:
+        return self._parts.port or (443 if self.encrypted else 80)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it goes over TLS."""
+        return self._parts.scheme == "https"
+
+    @property
+    def _parts(self) -> SplitResult:
+        suffix = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
+        return urlsplit(self.endpoint or f"https://email.{self.region}.{suffix}")
+
+    def __str__(self) -> str:
+        """For people: no credentials."""
+        return f"ses://{self.region}"
+
+
+def is_ses(url: str) -> bool:
+    """Whether the URL means Amazon SES."""
+    return url.partition(":")[0] == SCHEME
+
+
+def parse_ses(url: str, *, trusted: bool = True) -> SesConfig:
+    """The configuration that `url` stands for. `trusted`: an operator wrote it.
+
+    Raises `Invalid` for a bad region, an unknown option or a bad value, naming it but never a secret.
+    """
+    parts = _split(url)
+    options = _options(parts)
+    region = unquote(parts.netloc.rpartition("@")[2])
+    if not _REGION.fullmatch(region):
+        raise Invalid(f"the mail provider's URL needs a region of AWS, as in {EXAMPLE}")
+    config = SesConfig(region, **_credentials(parts), **options)
+    if (config.access_key_id is None) != (config.secret_access_key is None):
+        raise Invalid("the mail provider's URL needs an access key's id and secret, or neither: ses://KEY_ID:SECRET@region")
+    if config.profile is not None and config.access_key_id is not None:
+        raise Invalid("the mail provider's URL gives both profile= and an access key: drop one of them")
+    if not trusted:
+        _check_tenants(config)
+    return config
+
+
+def _check_tenants(config: SesConfig) -> None:
+    if config.endpoint is not None or config.profile is not None:
+        raise Invalid("endpoint= and profile= are of the server's own network and account: only an operator may name them")
+    if config.access_key_id is None:
+        raise Invalid("an access key is needed: ses://KEY_ID:SECRET@region (the server's own account is its operator's)")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message repeats the URL, secret and all
+        raise Invalid(f"the mail provider's URL cannot be read; it looks like {EXAMPLE}") from None
+    if parts.scheme != SCHEME:
+        raise Invalid(f"the mail provider's URL begins with {parts.scheme or 'nothing'}:, not ses://")
+    if parts.path not in ("", "/") or parts.fragment or "@" in parts.query:
+        raise Invalid("the mail provider's URL has a path or a fragment; in a secret write / as %2F, ? as %3F and # as %23")
+    return parts
+
+
+def _credentials(parts: SplitResult) -> dict[str, Any]:
+    names = ("access_key_id", "secret_access_key")
+    given = {name: unquote(text) for name, text in zip(names, (parts.username, parts.password), strict=True) if text}
+    if not all(re.fullmatch(r"[!-~]{1,200}", text) for text in given.values()):
+        raise Invalid("the access key in the mail provider's URL is not printable ASCII")
+    return given
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise ValueError("letters, digits, - and _, up to 64")
+    return text
+
+
+def _profile(text: str) -> str:
+    if not re.fullmatch(r"[\w@. +:-]{1,100}", text):
+        raise ValueError("the name of a profile")
+    return text
+
+
+def _endpoint(text: str) -> str:
+    """Without TLS only to this machine: mail and session tokens would cross the network readable."""
+    expected = "https://host[:port], or http:// on this machine"
+    try:
+        parts = urlsplit(text)
+        valid = bool(parts.hostname) and parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in parts.netloc)
+        port_is_right = parts.port != 0
+    except ValueError:
+        raise ValueError(expected) from None
+    if (
+        not valid
+        or not port_is_right
+        or not text.isascii()
+        or not (parts.scheme == "https" or (parts.scheme == "http" and _is_here(parts.hostname or "")))
+    ):
+        raise ValueError(expected)
+    return text.rstrip("/")
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
+        raise ValueError("a whole number from 1 to 9999")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not float(text):
+        raise ValueError("seconds, more than 0")
+    return float(text)
+
+
+_READERS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "configuration_set": ("configuration_set", _name),
+    "profile": ("profile", _profile),
+    "endpoint": ("endpoint", _endpoint),
+    "connections": ("connections", _count),
+    "connect_timeout": ("connect_s", _seconds),
+    "answer_timeout": ("answer_s", _seconds),
+    "idle": ("idle_s", _seconds),
+}
+"""Option in the URL → field of `SesConfig`, and what reads its value."""
+
+
+def _options(parts: SplitResult) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in _READERS:
+            raise Invalid(f"the mail provider's URL has an unknown option {name!r}; known are {', '.join(_READERS)}")
+        target, read = _READERS[name]
+        if target in options:
+            raise Invalid(f"the mail provider's URL gives {name} twice")
+        try:
+            options[target] = read(text)
+        except ValueError as error:
+            raise Invalid(f"the mail provider's URL has {name}={text!r}; it takes {error}") from error
+    return options
+
+
+def in_environment(config: SesConfig, environ: Mapping[str, str]) -> SesConfig:
+    """With the endpoint that AWS's own variables name, where the URL names none. `Invalid`: they name something else."""
+    named = environ.get("AWS_ENDPOINT_URL_SESV2") or environ.get("AWS_ENDPOINT_URL")
+    if config.endpoint or not named or environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return config
+    try:
+        return replace(config, endpoint=_endpoint(named))
+    except ValueError as error:
+        raise Invalid(f"AWS_ENDPOINT_URL_SESV2 is {named!r}; it takes {error}") from None

@@ -1,0 +1,29 @@
+"""The shortest way to send some deliveries through the SES simulator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from postroom.platform.mail._ses_credentials import KeySource
+from postroom.platform.mail.breaker import BreakerPolicy
+from postroom.platform.mail.ses import SesMailer
+from postroom.platform.mail.ses_url import SesConfig, parse_ses
+from tests.fakes.delivery import HASTY, FakeDelivery, send
+from tests.fakes.ses_simulator.simulator import SesSimulator
+
+
+def to(ses: SesSimulator, connections: int = 4, **changes: Any) -> SesConfig:
+    return replace(parse_ses(ses.provider), connections=connections, **changes)
+
+
+def mailer_of(config: SesConfig, **options: Any) -> SesMailer:
+    """With the keys in its URL."""
+    return SesMailer(config, source=KeySource(config, {}), **options)
+
+
+def deliver(config: SesConfig, items: Sequence[FakeDelivery], *, policy: BreakerPolicy = HASTY, seconds: float = 10.0) -> None:
+    """On a loop and a mailer of its own."""
+    asyncio.run(send(mailer_of(config, policy=policy), items, seconds=seconds))
