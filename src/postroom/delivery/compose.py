@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import orjson
 
@@ -50,6 +50,12 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+class Signs(Protocol):
+    """Signs what is composed (delivery.signing)."""
+
+    def sign(self, content: bytes, now: Instant) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """For whom a campaign is composed."""
@@ -64,6 +70,8 @@ class Identity:
     """What Feedback-ID calls it."""
     listed: bool = True
     """It carries `List-Unsubscribe`, where there is a public URL."""
+    signs: Signs | None = None
+    """None: nobody signs."""
 
 
 class Composed(NamedTuple):
@@ -121,6 +129,7 @@ class Composer:
         self._base: Values = {name: value for name, value in content.variables if value and name not in BUILT_IN}
         self._tenant = identity.tenant.number
         self._campaign = identity.home.campaign
+        self._signs = identity.signs
         domain = sender.mailbox.rpartition("@")[2]
         self._ids_end = f"@{domain}>\r\n"
         subject, text, html = sources
@@ -169,6 +178,8 @@ class Composer:
             )
         ).replace(UNSUBSCRIBE_MARK, leave)
         content = message.encode() + frame.after_html
+        if self._signs is not None:
+            content = self._signs.sign(content, now)
         ref = wire.MessageRef(self._tenant, self._campaign, batch, key, attempt)
         return Composed(self._return_path(batch, key, attempt), recipient.address, content, ref)
 

@@ -29,7 +29,9 @@ _BASE64 = 1.37
 class Single:
     """One content, compiled for one stream. For several threads."""
 
-    def __init__(self, composer: Composer, columns: tuple[str, ...], *, secret: bytes, weight: int) -> None:
+    def __init__(
+        self, composer: Composer, columns: tuple[str, ...], *, secret: bytes, weight: int, topic: str | None = None
+    ) -> None:
         self._composer = composer
         self._secret = secret
         self._guard = threading.Lock()
@@ -38,6 +40,7 @@ class Single:
         self.links = composer.links
         self.weight = weight
         """Bytes that it keeps in memory, about."""
+        self.topic = topic
 
     def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
         """The message of one recipient's next attempt. `RowError` where it cannot be made."""
@@ -65,8 +68,8 @@ class Singles:
         return self._composing.public_url
 
     def compile(self, home: Home, content: SingleContent, *, files: bool) -> Single:
-        """`files`: with its attachments; without them it composes the same message, but for their bytes. `Invalid`: where in it,
-        and what to do; `NotFound`: an attachment is gone."""
+        """`files`: with its attachments and signed; else it composes the same message, but for these bytes. `Invalid`: where in
+        it, and what to do; `NotFound`: an attachment is gone."""
         html, text = content.html, content.text
         columns = tuple(sorted(variables(html=html, text=text, subject=content.subject)))
         attached = [
@@ -82,9 +85,10 @@ class Singles:
             columns=columns,
             kind="single",
             listed=content.unsubscribe,
+            signed=files,
         )
         weight = 8 * (len(html) + len(text or "")) + round(_BASE64 * sum(len(each) for _, each in attached))
-        return Single(composer, columns, secret=self._tenants.get(home.tenant).secret, weight=weight)
+        return Single(composer, columns, secret=self._tenants.get(home.tenant).secret, weight=weight, topic=content.topic)
 
 
 class Compiled:

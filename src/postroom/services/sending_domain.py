@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
 from postroom.errors import Unavailable
+from postroom.model.dkim import DkimKey, DomainKeys, KeyState, record_name, tags, unlike
 from postroom.model.finding import Finding, Level
+from postroom.services.senders import Texts
 
 _SPF_LOOKUPS = 10  # RFC 7208 §4.6.4: more is a permanent error
 _RSA_1024_DER = 162  # bytes of a SubjectPublicKeyInfo; 2048 bits are 294
@@ -44,6 +46,26 @@ def examine(domain: str, selectors: tuple[str, ...], names: Names) -> Iterator[F
         yield from _guarded(f"DKIM key {selector}", partial(_dkim, f"{selector}._domainkey.{domain}", names))
     yield from _guarded(f"DMARC of {domain}", partial(_dmarc, domain, names))
     yield from _guarded(f"mail to {domain}", partial(_mail_back, domain, names))
+
+
+def published(domain: str, kept: Iterable[DomainKeys], names: Texts) -> Iterator[Finding]:
+    """Whether receivers find the keys that we sign with: those of every tenant that has some of the domain."""
+    for keys in kept:
+        for key in keys.keys:
+            subject = f"DKIM of {keys.tenant}, key {key.selector}"
+            yield from _guarded(subject, partial(_own_key, key, record_name(key.selector, domain), names))
+
+
+def _own_key(key: DkimKey, name: str, names: Texts, subject: str) -> Iterator[Finding]:
+    unpublished = unlike(key, name, names.txt(name))
+    if not unpublished:
+        yield Finding(subject, Level.OK, f"{key.state.value}, published at {name}")
+    elif key.state is KeyState.ACTIVE:
+        yield Finding(subject, Level.FAIL, f"it signs, and {unpublished}", f"publish this TXT record there: {key.record}")
+    elif key.state is KeyState.WAITING:
+        yield Finding(subject, Level.WARN, f"it signs nothing yet: {unpublished}", f"publish this TXT record there: {key.record}")
+    else:
+        yield Finding(subject, Level.OK, "retired, and published no more")
 
 
 def _guarded(subject: str, check: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
@@ -95,8 +117,8 @@ def _dkim(name: str, names: Names, subject: str) -> Iterator[Finding]:
     if not records:
         yield Finding(subject, Level.FAIL, f"no key at {name}", "publish the TXT record that your relay's set-up shows")
         return
-    tags = _tags(records[0])
-    key = "".join(tags.get("p", "").split())
+    found = tags(records[0])
+    key = "".join(found.get("p", "").split())
     if not key:
         yield Finding(subject, Level.FAIL, f"the key at {name} is revoked (empty p=)", "publish the relay's present key")
         return
@@ -105,9 +127,9 @@ def _dkim(name: str, names: Names, subject: str) -> Iterator[Finding]:
     except binascii.Error:
         yield Finding(subject, Level.FAIL, f"the key at {name} is not base64", "publish it again, in one piece")
         return
-    if tags.get("k", "rsa") == "rsa" and size < _RSA_1024_DER:
+    if found.get("k", "rsa") == "rsa" and size < _RSA_1024_DER:
         yield Finding(subject, Level.FAIL, "an RSA key of less than 1024 bits: receivers ignore it", "use 2048 bits")
-    elif tags.get("k", "rsa") == "rsa" and size < _RSA_2048_DER:
+    elif found.get("k", "rsa") == "rsa" and size < _RSA_2048_DER:
         yield Finding(subject, Level.WARN, "an RSA key of less than 2048 bits", "use 2048 bits")
     else:
         yield Finding(subject, Level.OK, f"a key at {name}")
@@ -117,12 +139,12 @@ def _dmarc(domain: str, names: Names, subject: str) -> Iterator[Finding]:
     labels = domain.split(".")
     for at in range(len(labels) - 1):
         name = "_dmarc." + ".".join(labels[at:])
-        records = [text for text in names.txt(name) if _tags(text).get("v") == "DMARC1"]
+        records = [text for text in names.txt(name) if tags(text).get("v") == "DMARC1"]
         if len(records) > 1:
             yield Finding(subject, Level.FAIL, f"{len(records)} records at {name}: receivers ignore them all", "keep one")
             return
         if records:
-            policy = _tags(records[0]).get("p", "")
+            policy = tags(records[0]).get("p", "")
             if policy.lower() in {"none", "quarantine", "reject"}:
                 yield Finding(subject, Level.OK, f"policy {policy.lower()}, at {name}")
             else:
@@ -143,8 +165,3 @@ def _mail_back(domain: str, names: Names, subject: str) -> Iterator[Finding]:
     else:
         todo = "publish an MX record, or send from a domain that has one"
         yield Finding(subject, Level.WARN, "neither MX nor address: bounces and replies are lost", todo)
-
-
-def _tags(record: str) -> dict[str, str]:
-    pairs = (part.partition("=") for part in record.split(";"))
-    return {name.strip().lower(): value.strip() for name, separator, value in pairs if separator}

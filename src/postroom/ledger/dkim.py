@@ -1,0 +1,155 @@
+"""The keys that mail is signed with: kept by tenant and domain, their private parts sealed.
+
+    {tenant}#dkim / domain           all keys of a tenant's domain
+    #dkim-domains / domain/tenant    who has some: for a rotation of the master key, and for `doctor`
+
+A domain's keys are one record, and the record and its line in the index are one write: a crash leaves a key that signs and the
+one it replaces both as they were, or both changed. A private key is sealed for the tenant, domain and selector alone, and opened
+for the composer alone (`signing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import msgspec
+
+from postroom.errors import Conflict, Corrupt
+from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyState
+from postroom.platform.ports.secrets import Secrets
+from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+
+_INDEX = "#dkim-domains"
+_TRIES = 10
+
+
+class PrivateKey(NamedTuple):
+    """A key with its private part. Shows none of it: see `__repr__`."""
+
+    key: DkimKey
+    private: bytes
+
+    def __repr__(self) -> str:
+        return f"PrivateKey({self.key.selector})"
+
+
+class DkimKeys:
+    """Of all tenants. Each change is one conditional write on the version that was read."""
+
+    def __init__(self, tables: Tables, secrets: Secrets) -> None:
+        self._tables = tables
+        self._secrets = secrets
+
+    def get(self, tenant: str, domain: str) -> DomainKeys:
+        """None at all is no error."""
+        item = self._tables.get(_key(tenant, domain))
+        return DomainKeys(tenant, domain) if item is None else _keys(tenant, item)
+
+    def add(self, was: DomainKeys, made: Sequence[PrivateKey]) -> DomainKeys:
+        """More keys. `Conflict`: somebody changed them since they were read."""
+        new = {each.key.selector: self._sealed(was.tenant, was.domain, each) for each in made}
+        return self._store(was, (*was.keys, *(each.key for each in made)), new)
+
+    def change(self, was: DomainKeys, keys: tuple[DkimKey, ...]) -> DomainKeys:
+        """As they are now; those of before that are not among them are gone for good. `Conflict` as `add`."""
+        return self._store(was, keys, {})
+
+    def signing(self, tenant: str, domains: Sequence[str]) -> tuple[str, list[PrivateKey]] | None:
+        """The first of the domains that has keys which sign, and those, RSA first; None: there is none. `Corrupt`, `Unavailable`:
+        they cannot be opened."""
+        found = self._tables.get_many([_key(tenant, domain) for domain in domains])
+        for domain in domains:
+            item = found.get(_key(tenant, domain))
+            active = [] if item is None else [key for key in _keys(tenant, item).keys if key.state is KeyState.ACTIVE]
+            if item is not None and active:
+                active.sort(key=lambda key: key.algorithm is not Algorithm.RSA)
+                return domain, [PrivateKey(key, self._opened(tenant, item, key.selector)) for key in active]
+        return None
+
+    def reseal(self) -> tuple[int, int]:
+        """Seal every key under the newest master key: how many were, and how many cannot be."""
+        done = left = 0
+        for domain, tenant in _every(self._tables, ""):
+            try:
+                done += self._resealed(tenant, domain)
+            except (Corrupt, Conflict):
+                left += 1
+        return done, left
+
+    def _resealed(self, tenant: str, domain: str) -> int:
+        """How many had to be. A change that comes between may have kept the old seals: look again."""
+        for _ in range(_TRIES):
+            item = self._tables.get(_key(tenant, domain))
+            old = (
+                {} if item is None else {name: text for name, text in _seals(item).items() if not self._secrets.is_current(text)}
+            )
+            if item is None or not old:
+                return 0
+            new = {name: self._secrets.seal(_purpose(tenant, domain, name), self._opened(tenant, item, name)) for name in old}
+            was = _keys(tenant, item)
+            with suppress(Conflict):
+                self._store(was, was.keys, new)
+                return len(new)
+        raise Conflict(f"the DKIM keys of {domain} are being changed by others all the time")
+
+    def _store(self, was: DomainKeys, keys: tuple[DkimKey, ...], sealed: Mapping[str, str]) -> DomainKeys:
+        """`sealed`: of keys that are new, or sealed again; the others' stay."""
+        key, line = _key(was.tenant, was.domain), ItemKey(_INDEX, f"{was.domain}/{was.tenant}")
+        if not keys:
+            self._tables.write([Delete(key, was.version), Delete(line)])
+            return DomainKeys(was.tenant, was.domain)
+        item = self._tables.get(key)
+        if (item.version if item else 0) != was.version:
+            raise Conflict(f"somebody changed the DKIM keys of {was.domain}: look again")
+        seals = {**(_seals(item) if item else {}), **sealed}
+        data = {"keys": [{**msgspec.to_builtins(each), "sealed": seals[each.selector]} for each in keys]}
+        version, _ = self._tables.write([Put(key, data, was.version or Expect.ABSENT), Put(line, {})])
+        return replace(was, keys=keys, version=version)
+
+    def _sealed(self, tenant: str, domain: str, made: PrivateKey) -> str:
+        return self._secrets.seal(_purpose(tenant, domain, made.key.selector), made.private)
+
+    def _opened(self, tenant: str, item: Item, selector: str) -> bytes:
+        return self._secrets.open(_purpose(tenant, item.key.sort, selector), _seals(item)[selector])
+
+
+def keys_of(tables: Tables, domain: str) -> list[DomainKeys]:
+    """Every tenant's keys of a domain; opens none."""
+    found = [(tenant, tables.get(_key(tenant, domain))) for _, tenant in _every(tables, f"{domain}/")]
+    return [_keys(tenant, item) for tenant, item in found if item is not None]
+
+
+def _every(tables: Tables, prefix: str) -> Iterator[tuple[str, str]]:
+    """Domain and tenant."""
+    cursor: str | None = None
+    while True:
+        page = tables.query(_INDEX, prefix=prefix, cursor=cursor, limit=1_000)
+        for item in page.items:
+            domain, _, tenant = item.key.sort.partition("/")
+            yield domain, tenant
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _key(tenant: str, domain: str) -> ItemKey:
+    return ItemKey(f"{tenant}#dkim", domain)
+
+
+def _purpose(tenant: str, domain: str, selector: str) -> str:
+    return f"dkim/{tenant}/{domain}/{selector}"
+
+
+def _seals(item: Item) -> dict[str, str]:
+    return {each["selector"]: each["sealed"] for each in item.data["keys"]}
+
+
+def _keys(tenant: str, item: Item) -> DomainKeys:
+    try:
+        public: list[dict[str, Any]] = [{k: v for k, v in each.items() if k != "sealed"} for each in item.data["keys"]]
+        return DomainKeys(tenant, item.key.sort, tuple(msgspec.convert(public, list[DkimKey])), item.version)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"the DKIM keys of {item.key.sort} cannot be read: {error}") from error
