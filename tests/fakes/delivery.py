@@ -10,7 +10,7 @@ import uvloop
 
 from postroom.model.wire import MessageRef
 from postroom.platform.mail.breaker import BreakerPolicy
-from postroom.platform.mail.port import Result, Verdict
+from postroom.platform.mail.port import Mailer, Result, Verdict
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import SmtpConfig
 
@@ -78,7 +78,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
-async def send(mailer: SmtpMailer, items: Sequence[FakeDelivery], *, seconds: float = 10.0, grace_s: float = 1.0) -> None:
+async def send(mailer: Mailer, items: Sequence[FakeDelivery], *, seconds: float = 10.0, grace_s: float = 1.0) -> None:
     """Start, send all, wait until each has settled, close."""
     await mailer.start()
     for item in items:

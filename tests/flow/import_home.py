@@ -56,7 +56,15 @@ class Outcome:
 class Installation:
     """Stores in a directory, one campaign in the state `importing`."""
 
-    def __init__(self, root: Path, upload: bytes | Home, *, columns: Sequence[str] = (), email_column: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        upload: bytes | Home,
+        *,
+        columns: Sequence[str] = (),
+        email_column: str | None = None,
+        topic: str | None = None,
+    ) -> None:
         """With a new campaign for an upload's content, or with a campaign that is there."""
         self._closers = ExitStack()
         self.clock = ManualClock()
@@ -69,7 +77,7 @@ class Installation:
         self.checkpoints = Checkpoints(self.tables)
         if isinstance(upload, bytes):
             self.objects.put(UPLOAD, upload)
-            self.home = self._new_campaign(columns, email_column)
+            self.home = self._new_campaign(columns, email_column, topic)
         else:
             self.home = upload
 
@@ -79,9 +87,9 @@ class Installation:
     def __exit__(self, *_: object) -> None:
         self._closers.close()
 
-    def _new_campaign(self, columns: Sequence[str], email_column: str | None) -> Home:
+    def _new_campaign(self, columns: Sequence[str], email_column: str | None, topic: str | None) -> Home:
         source = Import(UPLOAD, "recipients.csv", email_column, tuple(columns))
-        content = Content("html", None, "Hello", "news@example.com")
+        content = Content("html", None, "Hello", "news@example.com", topic=topic)
         home = self.campaigns.new_home(TENANT)
         draft = Campaign(home, "test", CampaignState.DRAFT, content, source, "inbox:", self.clock.now())
         self.campaigns.transition(self.campaigns.create(draft), CampaignState.IMPORTING)

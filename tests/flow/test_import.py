@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from postroom.ledger.suppression import Reason
 from postroom.model.campaign import CampaignState
 from tests.flow.import_home import Installation, Row, expected
 
@@ -34,6 +35,16 @@ def test_every_row_is_a_message_or_a_line_of_the_report(tmp_path: Path) -> None:
             ("4", "ANN@x.example", "duplicate", "The same recipient as in line 2."),
             ("6", "nonsense", "no_at", "“nonsense” has no @."),
         ]
+
+
+def test_who_left_the_campaigns_topic_is_suppressed_and_who_left_another_is_not(tmp_path: Path) -> None:
+    with Installation(tmp_path, b"email\nann@x.example\nbob@x.example\n", topic="offers") as installation:
+        for address, topic in (("ann@x.example", "offers"), ("bob@x.example", "news")):
+            key = installation.key(address)
+            installation.suppression.add("default", key, address=address, reason=Reason.UNSUBSCRIBE, topic=topic)
+        installation.run()
+        assert [row["address"] for row in installation.report()] == ["ann@x.example"]
+        assert installation.campaign.source.suppressed == 1
 
 
 def test_where_no_row_is_rejected_there_is_no_report(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from postroom.services.intake import Intake
 from postroom.services.single_request import Accepted, AttachedUpload, Refused, Suppressed
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench
-from tests.fakes.singles import Desk, desk, request
+from tests.fakes.singles import PUBLIC_URL, Desk, desk, request
 
 
 @pytest.fixture
@@ -122,6 +122,15 @@ def test_a_suppressed_address_is_told_and_nothing_is_stored(made: Desk) -> None:
     assert isinstance(results[0], Refused)
     assert isinstance(results[0].error, Suppressed)
     assert made.states() == ["pending"]
+
+
+def test_who_left_a_topic_is_refused_mail_of_it_alone(tmp_path: Path) -> None:
+    with desk(tmp_path, public_url=PUBLIC_URL) as made:
+        key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
+        made.suppression.add("default", key, address="", reason=Reason.UNSUBSCRIBE, topic="offers")
+        asked = ("nobody", None), ("anna@example.org", "offers"), ("anna@example.org", "news"), ("anna@example.org", None)
+        results = made.submit(*(request(to, topic=topic) for to, topic in asked))
+        assert [type(result) for result in results] == [Refused, Refused, Accepted, Accepted]
 
 
 def test_attachments_go_by_reference_and_are_bounded(made: Desk) -> None:

@@ -59,6 +59,7 @@ class Worker:
         self.messages = made.messages
         self.suppression = Suppression(made.tables, made.clock)
         self.stopping: asyncio.Event | None = None
+        self.topic: str | None = None
 
     def send(self, campaign: Campaign, *, unknown: UnknownPolicy = UnknownPolicy.NEVER_TWICE) -> None:
         """Until the run ends by itself."""
@@ -85,6 +86,7 @@ class Worker:
             stopping=self.stopping,
             on_result=lambda _result: None,
             on_trouble=lambda _reason: None,
+            topic=lambda _recipient: self.topic,
         )
         try:
             await asyncio.wait_for(campaign_run(means, made.campaigns, made.finish, drain_s=1).run(), 20)
@@ -166,6 +168,17 @@ def test_whoever_was_suppressed_since_the_import_is_skipped(worker: Worker) -> N
     (first, *_) = worker.made.messages.load(campaign.home, 0, worker.made.clock.now(), 10)
     entry = Suppressed(first.key, first.address, Reason.UNSUBSCRIBE, worker.made.clock.now())
     worker.suppression.add_all(campaign.home.tenant, [entry])
+    worker.send(campaign)
+    assert first.address not in worker.mailer.accepted
+    assert _counts(worker, campaign) == {"sent": 4, "skipped": 1}
+
+
+def test_whoever_left_the_topic_since_the_import_is_skipped_and_whoever_left_another_is_not(worker: Worker) -> None:
+    campaign = worker.made.campaign(people=5, batches=1)
+    first, second, *_ = worker.made.messages.load(campaign.home, 0, worker.made.clock.now(), 10)
+    for recipient, topic in ((first, "offers"), (second, "news")):
+        worker.suppression.add("default", recipient.key, address="", reason=Reason.UNSUBSCRIBE, topic=topic)
+    worker.topic = "offers"
     worker.send(campaign)
     assert first.address not in worker.mailer.accepted
     assert _counts(worker, campaign) == {"sent": 4, "skipped": 1}

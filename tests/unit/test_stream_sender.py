@@ -223,6 +223,14 @@ def test_whoever_was_suppressed_since_the_call_is_skipped(made: Desk) -> None:
     assert made.mailer.accepted == ["b@example.org"]
 
 
+def test_whoever_left_a_messages_topic_since_the_call_is_skipped(tmp_path: Path) -> None:
+    with desk(tmp_path, public_url=PUBLIC_URL) as made:
+        made.accept(request(topic="offers"), request(topic="news"), request())
+        key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
+        made.suppression.add("default", key, address="", reason=Reason.UNSUBSCRIBE, topic="offers")
+        made.send(lambda: sorted(made.states()) == ["sent", "sent", "skipped"])
+
+
 def test_a_content_that_is_gone_fails_its_message_and_no_other(made: Desk) -> None:
     (lost,) = made.accept(request(html="<p>lost</p>", subject="x"))
     made.objects.purge("default/streams/")

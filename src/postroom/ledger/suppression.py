@@ -2,14 +2,18 @@
 
 The first reason stays, unless a later one is a person's own will: an unsubscribe or a complaint replaces a bounce or a
 manual entry, so that clearing out old bounces never brings back somebody who asked to be left alone.
+
+An entry is for all mail, or for one topic: then the person gets everything but what is sent under that topic. Entries of topics
+stand in a partition of their own, under the person's key and the topic, so that a look-up reads one item, and whoever
+takes a person off the list, or forgets them, finds all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
@@ -17,6 +21,10 @@ from postroom.model.shard import Key
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables
 
 _TRIES = 10
+_PAGE = 100
+_IN_TOPICS = "topics:"
+"""What a cursor begins with once the entries of all mail have been listed."""
+_BUSY = "the suppression list is being changed by others all the time; try again"
 
 
 class Reason(StrEnum):
@@ -42,11 +50,14 @@ class Suppressed:
 
     key: Key
     address: str
-    """Empty: the person was erased, and is still not to be written to."""
+    """Empty: nobody knows it, as they unsubscribed by a link that names no address, or were erased; they are still not to be
+    written to."""
     reason: Reason
     added_at: Instant
     note: str = ""
     """Free text, or the server's reply."""
+    topic: str | None = None
+    """None: of all mail."""
 
 
 class SuppressionPage(NamedTuple):
@@ -63,58 +74,119 @@ class Suppression:
         self._tables = tables
         self._clock = clock
 
-    def suppressed(self, tenant: str, keys: Sequence[Key]) -> set[Key]:
-        """Which of `keys` (any number) are on the tenant's list."""
-        return {Key(bytes.fromhex(sort)) for sort in self._tables.existing(_partition(tenant), [key.hex() for key in keys])}
+    def suppressed(self, tenant: str, keys: Sequence[Key], *, topic: str | None = None) -> set[Key]:
+        """Who of `keys` (any number) gets no mail of that topic, or no mail at all."""
+        asked = [(key, topic) for key in keys]
+        return {key for (key, _), refused in zip(asked, self.refused(tenant, asked), strict=True) if refused}
 
-    def get(self, tenant: str, key: Key) -> Suppressed | None:
-        """The entry, or None."""
-        item = self._tables.get(ItemKey(_partition(tenant), key.hex()))
+    def refused(self, tenant: str, asked: Sequence[tuple[Key, str | None]]) -> list[bool]:
+        """The same of any number of people, each with a topic of their own."""
+        everything = self._tables.existing(_partition(tenant), [key.hex() for key, _ in asked])
+        names = [None if topic is None else _topic_sort(key, topic) for key, topic in asked]
+        with_topic = [name for name in names if name is not None]
+        some = self._tables.existing(_topics(tenant), with_topic) if with_topic else set()
+        return [key.hex() in everything or name in some for (key, _), name in zip(asked, names, strict=True)]
+
+    def get(self, tenant: str, key: Key, *, topic: str | None = None) -> Suppressed | None:
+        """The entry of all mail, or of that topic; or None."""
+        item = self._tables.get(_place(tenant, key, topic))
         return None if item is None else _entry(item)
 
-    def add(self, tenant: str, key: Key, *, address: str, reason: Reason, note: str = "") -> bool:
+    def of(self, tenant: str, key: Key) -> list[Suppressed]:
+        """Every entry of one person: of all mail first."""
+        return [_entry(item) for item in self._items(tenant, key)]
+
+    def add(self, tenant: str, key: Key, *, address: str, reason: Reason, note: str = "", topic: str | None = None) -> bool:
         """Enter one person; whether that changed anything. Again: harmless."""
-        return self.add_all(tenant, [Suppressed(key, address, reason, self._clock.now(), note)]) == 1
+        return self.add_all(tenant, [Suppressed(key, address, reason, self._clock.now(), note, topic)]) == 1
 
     def add_all(self, tenant: str, entries: Sequence[Suppressed]) -> int:
         """Enter any number; how many changed something. Each hundred stands alone: after a crash some are entered, and
         entering all again completes it."""
-        chosen: dict[Key, Suppressed] = {}
+        chosen: dict[tuple[Key, str | None], Suppressed] = {}
         for entry in entries:
-            if entry.key not in chosen or _outranks(entry.reason, chosen[entry.key].reason):
-                chosen[entry.key] = entry
+            known = chosen.get((entry.key, entry.topic))
+            if known is None or _outranks(entry.reason, known.reason):
+                chosen[entry.key, entry.topic] = entry
         unique = list(chosen.values())
         return sum(self._add_chunk(tenant, unique[at : at + MAX_WRITES]) for at in range(0, len(unique), MAX_WRITES))
 
-    def remove(self, tenant: str, key: Key) -> bool:
-        """Take one person off the list; whether they were on it."""
-        item = ItemKey(_partition(tenant), key.hex())
-        was = self._tables.get(item) is not None
-        self._tables.write([Delete(item)])
-        return was
+    def remove(self, tenant: str, key: Key, *, topic: str | None = None) -> bool:
+        """Take one person off the list, of every topic too, or (`topic`) of that one alone; whether they were on it. A kill on
+        the way leaves entries of topics: taking them off again goes on."""
+        items = list(self._items(tenant, key)) if topic is None else [self._tables.get(_place(tenant, key, topic))]
+        places = [item.key for item in items if item is not None]
+        for at in range(0, len(places), MAX_WRITES):
+            self._tables.write([Delete(place) for place in places[at : at + MAX_WRITES]])
+        return bool(places)
+
+    def take_back(self, tenant: str, key: Key, *, topic: str | None = None) -> bool:
+        """The person takes their unsubscribing back, of all mail or of that topic: what had been there before stands again, a
+        bounce say. Whether there was anything to take back."""
+        place = _place(tenant, key, topic)
+        for _ in range(_TRIES):
+            item = self._tables.get(place)
+            if item is None or item.data["reason"] != Reason.UNSUBSCRIBE:
+                return False
+            before = item.data.get("before")
+            try:
+                self._tables.write([Delete(place, item.version) if before is None else Put(place, before, item.version)])
+            except Conflict:  # somebody changed it since: look again
+                continue
+            return True
+        raise Conflict(_BUSY)
 
     def forget_address(self, tenant: str, key: Key) -> bool:
-        """Keep of an entry only that the person must not be written to, and why; whether there is one. Again: harmless."""
-        place = ItemKey(_partition(tenant), key.hex())
+        """Keep of a person's entries only that they must not be written to, and why; whether there is any. Again: harmless."""
+        found = False
+        for item in self._items(tenant, key):
+            found = self._forget_address(item.key) or found
+        return found
+
+    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> SuppressionPage:
+        """The tenant's list, entries of topics last; `limit` 1 to 1,000."""
+        entries: list[Suppressed] = []
+        if cursor is None or not cursor.startswith(_IN_TOPICS):
+            page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit)
+            entries = [_entry(item) for item in page.items]
+            if page.cursor is not None or len(entries) == limit:
+                return SuppressionPage(entries, page.cursor or _IN_TOPICS)
+            cursor = _IN_TOPICS
+        after = cursor.removeprefix(_IN_TOPICS) or None
+        page = self._tables.query(_topics(tenant), cursor=after, limit=limit - len(entries))
+        entries += [_entry(item) for item in page.items]
+        return SuppressionPage(entries, None if page.cursor is None else _IN_TOPICS + page.cursor)
+
+    def _items(self, tenant: str, key: Key) -> Iterator[Item]:
+        item = self._tables.get(_place(tenant, key, None))
+        if item is not None:
+            yield item
+        cursor: str | None = None
+        while True:
+            page = self._tables.query(_topics(tenant), prefix=_topic_sort(key, ""), cursor=cursor, limit=_PAGE)
+            yield from page.items
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _forget_address(self, place: ItemKey) -> bool:
         for _ in range(_TRIES):
             item = self._tables.get(place)
             if item is None:
                 return False
+            forgotten = {**item.data, "address": "", "note": ""}
+            if "before" in forgotten:
+                forgotten["before"] = {**forgotten["before"], "address": "", "note": ""}
             try:
-                self._tables.write([Put(place, {**item.data, "address": "", "note": ""}, item.version)])
+                self._tables.write([Put(place, forgotten, item.version)])
             except Conflict:  # somebody changed it since: look again
                 continue
             return True
-        raise Conflict("the suppression list is being changed by others all the time; try again")
-
-    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> SuppressionPage:
-        """The tenant's list; `limit` 1 to 1,000."""
-        page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit)
-        return SuppressionPage([_entry(item) for item in page.items], page.cursor)
+        raise Conflict(_BUSY)
 
     def _add_chunk(self, tenant: str, entries: Sequence[Suppressed]) -> int:
         for _ in range(_TRIES):
-            known = self._tables.get_many([ItemKey(_partition(tenant), entry.key.hex()) for entry in entries])
+            known = self._tables.get_many([_place(tenant, entry.key, entry.topic) for entry in entries])
             puts = [put for entry in entries if (put := _put(tenant, entry, known)) is not None]
             try:
                 if puts:
@@ -122,7 +194,7 @@ class Suppression:
             except Conflict:  # somebody entered one of them since: look again
                 continue
             return len(puts)
-        raise Conflict("the suppression list is being changed by others all the time; try again")
+        raise Conflict(_BUSY)
 
 
 def _outranks(later: Reason, earlier: Reason) -> bool:
@@ -130,13 +202,13 @@ def _outranks(later: Reason, earlier: Reason) -> bool:
 
 
 def _put(tenant: str, entry: Suppressed, known: dict[ItemKey, Item]) -> Put | None:
-    key = ItemKey(_partition(tenant), entry.key.hex())
-    data = {"address": entry.address, "reason": entry.reason.value, "at": entry.added_at, "note": entry.note}
+    key = _place(tenant, entry.key, entry.topic)
+    data: dict[str, Any] = {"address": entry.address, "reason": entry.reason.value, "at": entry.added_at, "note": entry.note}
     item = known.get(key)
     if item is None:
         return Put(key, data, Expect.ABSENT)
     if _outranks(entry.reason, Reason(item.data["reason"])):
-        return Put(key, data, item.version)
+        return Put(key, {**data, "before": item.data}, item.version)
     return None
 
 
@@ -144,8 +216,26 @@ def _partition(tenant: str) -> str:
     return f"{tenant}#suppression"
 
 
+def _topics(tenant: str) -> str:
+    return f"{tenant}#suppression#topics"
+
+
+def _place(tenant: str, key: Key, topic: str | None) -> ItemKey:
+    return ItemKey(_partition(tenant), key.hex()) if topic is None else ItemKey(_topics(tenant), _topic_sort(key, topic))
+
+
+def _topic_sort(key: Key, topic: str) -> str:
+    return f"{key.hex()}/{topic}"
+
+
 def _entry(item: Item) -> Suppressed:
     data = item.data
+    name, slash, topic = item.key.sort.partition("/")
     return Suppressed(
-        Key(bytes.fromhex(item.key.sort)), data["address"], Reason(data["reason"]), Instant(data["at"]), data["note"]
+        Key(bytes.fromhex(name)),
+        data["address"],
+        Reason(data["reason"]),
+        Instant(data["at"]),
+        data["note"],
+        topic if slash else None,
     )

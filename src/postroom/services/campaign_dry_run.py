@@ -91,7 +91,8 @@ class DryRun:
         layout, records, complete = self._records(campaign.source, rows)
         key_of = key_maker(self._tenants.get(campaign.home.tenant).secret)
         read = read_rows(records, layout, key_of, batches=1)
-        on_list = self._suppression.suppressed(campaign.home.tenant, [message.key for message in read.messages])
+        keys = [message.key for message in read.messages]
+        on_list = self._suppression.suppressed(campaign.home.tenant, keys, topic=campaign.content.topic)
         others, kept = _sorted_out(read.messages, on_list)
         others += read.rejects
         trial = _Trial()

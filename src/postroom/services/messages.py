@@ -245,11 +245,11 @@ class MessageService:
         return tuple(attached)
 
     def _without_suppressed(self, tenant: str, made: Sequence[_Draft | Refused]) -> Sequence[_Draft | Refused]:
-        people = [draft.person for draft in made if isinstance(draft, _Draft)]
-        suppressed = self._suppression.suppressed(tenant, people) if people else set()
+        asked = [(draft.person, draft.single.topic) for draft in made if isinstance(draft, _Draft)]
+        refused = iter(self._suppression.refused(tenant, asked) if asked else ())
         return [
             Refused(index, Suppressed(f"{draft.row.address} is on the suppression list"))
-            if isinstance(draft, _Draft) and draft.person in suppressed
+            if isinstance(draft, _Draft) and next(refused)
             else draft
             for index, draft in enumerate(made)
         ]

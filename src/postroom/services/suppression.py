@@ -1,7 +1,7 @@
 """The suppression list as people use it: by address, and as CSV in and out.
 
-A file for import has one address a row. With a header, its address column is found by name, and columns `reason`, `note`
-and `added_at` are read where there are any: what `export` writes comes back as it was, the apostrophes before what a
+A file for import has one address a row. With a header, its address column is found by name, and columns `reason`, `note`,
+`added_at` and `topic` are read where there are any: what `export` writes comes back as it was, the apostrophes before what a
 spreadsheet would take for a formula included (sheets.cells). Each row that cannot be entered is reported with its line; the
 others are entered. Importing a file again is harmless.
 """
@@ -23,11 +23,12 @@ from postroom.ledger.suppression import Reason, Suppressed, Suppression, Suppres
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
 from postroom.model.shard import Key, recipient_key
+from postroom.model.wire import MAX_TOPIC_BYTES
 from postroom.platform.ports.tables import MAX_WRITES
 from postroom.sheets.cells import csv_line, unguarded
 
 MAX_NOTE = 500
-_COLUMNS = ("address", "reason", "note", "added_at")
+_COLUMNS = ("address", "reason", "note", "added_at", "topic")
 _ADDRESS_HEADERS = frozenset(
     {"address", "email", "e-mail", "mail", "email address", "e-mail address", "emailaddress", "recipient"}
 )
@@ -79,17 +80,22 @@ class Suppressions:
         self._tenant = tenant
         self._tenants = tenants
 
-    def add(self, text: str, *, reason: Reason = Reason.MANUAL, note: str = "") -> bool:
-        """Enter an address; whether that changed anything. `Invalid`: it is none."""
-        return self._suppression.add_all(self._tenant, [self._entry(text, reason, note, self._secret())]) == 1
+    def add(self, text: str, *, reason: Reason = Reason.MANUAL, note: str = "", topic: str | None = None) -> bool:
+        """Enter an address, for all mail or for one topic; whether that changed anything. `Invalid`: it is none."""
+        entry = replace(self._entry(text, reason, note, self._secret()), topic=_topic(topic or ""))
+        return self._suppression.add_all(self._tenant, [entry]) == 1
 
-    def remove(self, text: str) -> bool:
-        """Take an address off the list; whether it was on it. `Invalid`: it is none."""
-        return self._suppression.remove(self._tenant, self._key(text))
+    def remove(self, text: str, *, topic: str | None = None) -> bool:
+        """Take an address off the list, of every topic too, or of that one alone; whether it was on it. `Invalid`: it is none."""
+        return self._suppression.remove(self._tenant, self._key(text), topic=topic)
 
-    def get(self, text: str) -> Suppressed | None:
-        """The entry of an address, or None. `Invalid`: it is none."""
-        return self._suppression.get(self._tenant, self._key(text))
+    def get(self, text: str, *, topic: str | None = None) -> Suppressed | None:
+        """The entry of an address for all mail, or for that topic; or None. `Invalid`: it is none."""
+        return self._suppression.get(self._tenant, self._key(text), topic=topic)
+
+    def entries_of(self, text: str) -> list[Suppressed]:
+        """Every entry of an address: for all mail first. `Invalid`: it is none."""
+        return self._suppression.of(self._tenant, self._key(text))
 
     def list(self, *, cursor: str | None = None, limit: int = 100) -> SuppressionPage:
         """The list, in no order people know; `limit` 1 to 1,000."""
@@ -106,10 +112,10 @@ class Suppressions:
                 return
 
     def export_csv(self) -> Iterator[str]:
-        """The list as CSV text, header first, a row at a time; without those whose address was erased."""
+        """The list as CSV text, header first, a row at a time; without those whose address nobody knows."""
         yield csv_line(_COLUMNS)
         for entry in filter(lambda entry: entry.address, self.entries()):
-            yield csv_line((entry.address, entry.reason.value, entry.note, _time(entry.added_at)))
+            yield csv_line((entry.address, entry.reason.value, entry.note, _time(entry.added_at), entry.topic or ""))
 
     def import_csv(self, file: BinaryIO, *, reason: Reason = Reason.MANUAL, keep: int = sys.maxsize) -> Imported:
         """Enter every row of a CSV file in UTF-8; `reason` is for rows that name none. Of the rejected `keep` are told.
@@ -140,6 +146,7 @@ class Suppressions:
         except ValueError as error:
             raise Invalid(f"{word!r} is no reason; there are {', '.join(Reason)}") from error
         entry = self._entry(record.get("address", ""), named, record.get("note", ""), secret)
+        entry = replace(entry, topic=_topic(record.get("topic", "")))
         since = record.get("added_at", "").strip()
         return replace(entry, added_at=_instant(since)) if since else entry
 
@@ -188,6 +195,13 @@ def _columns(first: list[str]) -> list[str]:
     if first and "@" in first[0]:
         return ["address"]
     raise Invalid(f"no column holds addresses; the first row is {', '.join(first)!r}: name one `address`")
+
+
+def _topic(text: str) -> str | None:
+    topic = text.strip()
+    if len(topic.encode(errors="replace")) > MAX_TOPIC_BYTES:
+        raise Invalid(f"the topic is longer than {MAX_TOPIC_BYTES} bytes")
+    return topic or None
 
 
 def _instant(text: str) -> Instant:

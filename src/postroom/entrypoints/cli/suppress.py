@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ app = typer.Typer(help="People who must not be written to.", no_args_is_help=Tru
 
 Address = Annotated[str, typer.Argument(help="Any spelling of it.")]
 Because = Annotated[Reason, typer.Option(help="Why.")]
+OfTopic = Annotated[str | None, typer.Option(help="Only mail of this topic; without it, all mail.")]
 
 
 @app.command()
@@ -29,6 +31,7 @@ def add(
     address: Address,
     reason: Because = Reason.MANUAL,
     note: Annotated[str, typer.Option(help="Free text, kept with it.")] = "",
+    topic: OfTopic = None,
     tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
@@ -36,18 +39,18 @@ def add(
     with session(data=data) as postroom:
         suppressions = _list(postroom, tenant)
         with recorded(postroom, "suppress add", tenant=tenant) as change:
-            added = suppressions.add(address, reason=reason, note=note)
-            change.target = _target(suppressions.get(address))
+            added = suppressions.add(address, reason=reason, note=note, topic=topic)
+            change.target = _target(suppressions.entries_of(address))
     say("added" if added else "was on the list already")
 
 
 @app.command()
-def remove(address: Address, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """Take an address off the list. Exit code 1: it was not on it."""
+def remove(address: Address, topic: OfTopic = None, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
+    """Take an address off the list, of every topic too, or of one alone. Exit code 1: it was not on it."""
     with session(data=data) as postroom:
         suppressions = _list(postroom, tenant)
-        with recorded(postroom, "suppress remove", tenant=tenant, target=_target(suppressions.get(address))):
-            removed = suppressions.remove(address)
+        with recorded(postroom, "suppress remove", tenant=tenant, target=_target(suppressions.entries_of(address))):
+            removed = suppressions.remove(address, topic=topic)
     if not removed:
         say(f"{address} is not on the list")
         raise typer.Exit(FAILED)
@@ -69,14 +72,13 @@ def list_entries(
             page = _list(postroom, tenant).list(cursor=cursor, limit=limit)
             entries, following = page.entries, page.cursor
         else:
-            found = _list(postroom, tenant).get(address)
-            entries, following = [found] if found else [], None
+            entries, following = _list(postroom, tenant).entries_of(address), None
     if as_json:
         print_json({"suppressions": [_as_dict(entry) for entry in entries], "cursor": following})
         return
-    rows = [(entry.address, entry.reason.value, shown_time(entry.added_at), entry.note) for entry in entries]
+    rows = [(entry.address, entry.reason.value, shown_time(entry.added_at), entry.topic or "", entry.note) for entry in entries]
     print_rows(
-        ("address", "reason", "added", "note"),
+        ("address", "reason", "added", "topic", "note"),
         rows,
         none="nobody is on the list" if address is None else f"{address} is not on the list",
     )
@@ -124,9 +126,9 @@ def _list(postroom: Postroom, tenant: str) -> Suppressions:
     return postroom.suppressions.of(tenant)
 
 
-def _target(entry: Suppressed | None) -> str:
-    """Its key, for the trail: an address in there could never be erased."""
-    return "" if entry is None else f"suppression/{entry.key.hex()}"
+def _target(entries: Sequence[Suppressed]) -> str:
+    """Their person's key, for the trail: an address in there could never be erased."""
+    return f"suppression/{entries[0].key.hex()}" if entries else ""
 
 
 def _as_dict(entry: Suppressed) -> dict[str, object]:
@@ -135,4 +137,5 @@ def _as_dict(entry: Suppressed) -> dict[str, object]:
         "reason": entry.reason.value,
         "added_at": shown_time(entry.added_at),
         "note": entry.note,
+        "topic": entry.topic,
     }

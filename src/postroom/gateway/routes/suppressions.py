@@ -15,7 +15,7 @@ from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.refusals import WrongMedia
 from postroom.gateway.routes.campaign_messages import CSV, CsvAnswer, csv_answer
 from postroom.gateway.routing import Route
-from postroom.gateway.schemas.suppressions import MAX_REJECTED, Address, ImportedBody, NewSuppression, SuppressionBody
+from postroom.gateway.schemas.suppressions import MAX_REJECTED, Address, ImportedBody, NewSuppression, SuppressionBody, Topic
 from postroom.gateway.trail import Trails
 from postroom.ledger.suppression import Reason
 from postroom.services.suppression import SuppressionLists
@@ -26,7 +26,7 @@ MAX_FILE = 10_000_000
 _FILE = {
     "requestBody": {
         "required": True,
-        "description": "UTF-8: an address a row, with or without a header; columns `reason`, `note` and `added_at` are read.",
+        "description": "UTF-8: an address a row, with or without a header; `reason`, `note`, `added_at` and `topic` are read.",
         "content": {"text/csv": {"schema": {"type": "string"}, "example": "address,reason\nanna@mail.example,unsubscribe\n"}},
     }
 }
@@ -53,8 +53,7 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
         """List who must not be written to, in no particular order; or look for one address."""
         suppressions = lists.of(who.tenant)
         if address is not None:
-            found = suppressions.get(address)
-            return Page(items=[SuppressionBody.of(found)] if found else [], cursor=None)
+            return Page(items=[SuppressionBody.of(entry) for entry in suppressions.entries_of(address)], cursor=None)
         page = suppressions.list(cursor=cursor, limit=limit)
         return Page(items=[SuppressionBody.of(entry) for entry in page.entries], cursor=page.cursor)
 
@@ -67,8 +66,9 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
     def add(body: NewSuppression, who: Editor, trail: Trails, response: Response) -> SuppressionBody:
         """Enter an address. Again: harmless."""
         suppressions = lists.of(who.tenant)
-        added = suppressions.add(body.address, reason=body.reason, note=body.note)
-        entry = suppressions.get(body.address)
+        topic = (body.topic or "").strip() or None
+        added = suppressions.add(body.address, reason=body.reason, note=body.note, topic=topic)
+        entry = suppressions.get(body.address, topic=topic)
         if entry is None:
             raise NotFound("somebody took it off the list in this moment")
         if added:
@@ -77,13 +77,13 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
         return SuppressionBody.of(entry)
 
     @router.delete("", operation_id="remove_suppression", status_code=204)
-    def remove(address: Address, who: Admin, trail: Trails) -> None:
-        """Take an address off the list."""
+    def remove(address: Address, who: Admin, trail: Trails, topic: Topic = None) -> None:
+        """Take an address off the list, of every topic too; or (`topic`) of that one alone."""
         suppressions = lists.of(who.tenant)
-        entry = suppressions.get(address)
-        if entry is None or not suppressions.remove(address):
+        entries = [entry for entry in suppressions.entries_of(address) if topic is None or entry.topic == topic]
+        if not entries or not suppressions.remove(address, topic=topic):
             raise NotFound("this address is not on the list")
-        trail.changed("suppression", entry.key.hex(), before={"reason": entry.reason.value})
+        trail.changed("suppression", entries[0].key.hex(), before={"reason": entries[0].reason.value})
 
 
 def _add_files(router: APIRouter, lists: SuppressionLists) -> None:
@@ -107,6 +107,6 @@ def _add_files(router: APIRouter, lists: SuppressionLists) -> None:
 
     @router.get("/export.csv", operation_id="export_suppressions", response_class=CsvAnswer, responses=CSV)
     def export(who: Viewer) -> CsvAnswer:
-        """The whole list as CSV, which an import takes back: address, reason, note, added_at."""
+        """The whole list as CSV, which an import takes back: address, reason, note, added_at, topic."""
         lines = lists.of(who.tenant).export_csv()
         return csv_answer((line.encode("utf-8", "replace") for line in lines), "suppressions.csv")

@@ -8,6 +8,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.ledger.suppression import Reason, Suppressed
+from postroom.model.wire import MAX_TOPIC_BYTES
 from postroom.services.status import rfc3339
 from postroom.services.suppression import MAX_NOTE, Imported
 
@@ -15,6 +16,10 @@ MAX_REJECTED = 1_000
 
 Address = Annotated[
     str, Query(min_length=1, max_length=500, description="In any spelling.", examples=["Anna.Example@mail.example"])
+]
+
+Topic = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_TOPIC_BYTES, description="Only of this topic.", examples=["offers"])
 ]
 
 
@@ -31,20 +36,32 @@ class NewSuppression(BaseModel):
         Reason.MANUAL, description="Why; a person's own will (`unsubscribe`, `complaint`) replaces other reasons."
     )
     note: str = Field("", max_length=MAX_NOTE, description="Free text, kept with it.")
+    topic: str | None = Field(
+        None, min_length=1, max_length=MAX_TOPIC_BYTES, description="Only mail of this topic; without it: all mail."
+    )
 
 
 class SuppressionBody(BaseModel):
     """One entry."""
 
-    address: str = Field(description="The mailbox; empty once the person was erased.", examples=["anna@mail.example"])
+    address: str = Field(
+        description="The mailbox; empty where nobody knows it: see the reference of tracking.", examples=["anna@mail.example"]
+    )
     reason: Reason = Field(description="Why.")
     note: str = Field(description="Free text, or the server's reply.")
     added_at: str = Field(description="RFC 3339, UTC.", examples=["2026-11-24T04:56:00.018Z"])
+    topic: str | None = Field(description="Only mail of this topic; null: all mail.")
 
     @classmethod
     def of(cls, entry: Suppressed) -> Self:
         """As it stands."""
-        return cls(address=entry.address, reason=entry.reason, note=entry.note, added_at=rfc3339(entry.added_at) or "")
+        return cls(
+            address=entry.address,
+            reason=entry.reason,
+            note=entry.note,
+            added_at=rfc3339(entry.added_at) or "",
+            topic=entry.topic,
+        )
 
 
 class RejectedRow(BaseModel):

@@ -218,12 +218,11 @@ def without_suppressed(
     means: Means, candidates: Sequence[Recipient], now: Instant, reason: str
 ) -> tuple[list[Recipient], list[Settlement]]:
     """Who may be written to, and what becomes of the others."""
-    people = [means.person(recipient) for recipient in candidates]
-    suppressed = means.suppression.suppressed(means.home.tenant, people)
+    asked = [(means.person(recipient), means.topic(recipient)) for recipient in candidates]
     welcome: list[Recipient] = []
     skipped: list[Settlement] = []
-    for recipient, person in zip(candidates, people, strict=True):
-        if person in suppressed:
+    for recipient, refused in zip(candidates, means.suppression.refused(means.home.tenant, asked), strict=True):
+        if refused:
             skipped.append(Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply=reason))
         else:
             welcome.append(recipient)

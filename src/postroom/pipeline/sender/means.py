@@ -27,6 +27,11 @@ def same_key(recipient: Recipient) -> Key:
     return recipient.key
 
 
+def no_topic(_recipient: Recipient) -> str | None:
+    """Mail that nobody can unsubscribe from by itself."""
+    return None
+
+
 class Composes(Protocol):
     """Makes messages: of a campaign's content (delivery.compose), or of each single message's own (stream.py)."""
 
@@ -68,5 +73,7 @@ class Means:
     """Told why the provider cannot be reached, and with empty text when it can again."""
     person: Callable[[Recipient], Key] = same_key
     """Who a recipient is on the suppression list."""
+    topic: Callable[[Recipient], str | None] = no_topic
+    """What their message is about, as the suppression list has it."""
     leave: Leave = field(default_factory=Leave)
     """Why it is stopping, where others said so."""

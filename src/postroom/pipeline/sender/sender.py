@@ -78,6 +78,7 @@ class _Job:
     rules: OutcomeRules
     way: WayOut
     buckets: Sequence[str]
+    topic: Callable[[Recipient], str | None]
     person: Callable[[Recipient], Key] = same_key
 
 
@@ -139,7 +140,9 @@ class Sender:
             stores.rates.limit(campaign_bucket(home), Limit(per_second=rate))
             buckets.insert(0, campaign_bucket(home))
         since = campaign.sending_since or self._clock.now()
-        return _Job(home, stores.composing.load(campaign), rules(campaign.policies, since), way, buckets)
+        topic = campaign.content.topic
+        outcome = rules(campaign.policies, since)
+        return _Job(home, stores.composing.load(campaign), outcome, way, buckets, lambda _recipient: topic)
 
     def _stream_job(self, home: Home, composer: StreamComposer, provider: str) -> _Job:
         way = self._ways(home.tenant, provider)
@@ -147,7 +150,8 @@ class Sender:
         secret = self._stores.tenants.get(home.tenant).secret
         ends = Instant((stream_day(home.campaign) + 1) * DAY_MS)
         outcome = rules(Policies(give_up_after_ms=SINGLE_GIVE_UP_MS), ends)
-        return _Job(home, composer, outcome, way, [way.bucket], lambda recipient: person_key(secret, recipient.address))
+        person = partial(_addressed, secret)
+        return _Job(home, composer, outcome, way, [way.bucket], composer.topic, person)
 
     def _unchanged(self, job: _Job, provider: Callable[[], str]) -> bool:
         """Whether mail still leaves as it did: through the same server, with the same password and limits. `NotFound`: the
@@ -182,6 +186,7 @@ class Sender:
             on_result=throttle.on_result,
             on_trouble=on_trouble,
             person=job.person,
+            topic=job.topic,
             leave=leave,
         )
         try:
@@ -216,6 +221,11 @@ def rules(policies: Policies, since: Instant) -> OutcomeRules:
         give_up_at=Instant(since + policies.give_up_after_ms),
         backoff=Backoff(first_ms=policies.retry_after_ms),
     )
+
+
+def _addressed(secret: bytes, recipient: Recipient) -> Key:
+    """A single message's person."""
+    return person_key(secret, recipient.address)
 
 
 def campaign_bucket(home: Home) -> str:

@@ -48,6 +48,11 @@ class StreamComposer:
             raise single
         return single.compose(batch, recipient, now)
 
+    def topic(self, recipient: Recipient) -> str | None:
+        """What their message is about; of recipients that are prepared."""
+        single = self._ready[recipient.key]
+        return single.topic if isinstance(single, Single) else None
+
     def forget(self, recipient: Recipient) -> None:
         """It is composed no more."""
         self._ready.pop(recipient.key, None)

@@ -147,7 +147,7 @@ class Splitter:
                     return None
                 part = islice(records, plan.chunk)
                 rows = read_rows(part, plan.layout, key_of, batches=plan.batches, values_bytes=plan.chunk_bytes)
-                sums = self._store_chunk(home, checkpoint.chunks, rows)
+                sums = self._store_chunk(campaign, checkpoint.chunks, rows)
                 if sums.rows == 0:
                     raise Corrupt(f"{campaign.source.filename} ends after {checkpoint.sums.rows} of {plan.rows} rows.")
                 checkpoint = replace(checkpoint, chunks=checkpoint.chunks + 1, sums=checkpoint.sums + sums)
@@ -155,9 +155,10 @@ class Splitter:
                     return None
         return checkpoint
 
-    def _store_chunk(self, home: Home, number: int, rows: Rows) -> Sums:
+    def _store_chunk(self, campaign: Campaign, number: int, rows: Rows) -> Sums:
+        home, topic = campaign.home, campaign.content.topic
         workspace = Workspace(self._objects, home)
-        on_list = self._suppression.suppressed(home.tenant, [message.key for message in rows.messages])
+        on_list = self._suppression.suppressed(home.tenant, [message.key for message in rows.messages], topic=topic)
         found = [message.line for message in rows.messages if message.key in on_list] if on_list else []
         pinned = set(workspace.pin_suppressed(number, found))
         kept = [message for message in rows.messages if message.line not in pinned] if pinned else rows.messages
