@@ -1,0 +1,95 @@
+"""What a kill between any two requests of a report leaves in the table, and that a repeat makes it whole, each event heard once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from postroom.model.message import Counts, Engagement, Totals
+from postroom.platform.aws.messages import DynamoMessages
+from postroom.platform.ports.messages import Messages, Reported
+from tests.aws.faults import Interruption
+from tests.aws.test_messages_crash import Worker, deaths
+from tests.contract.aws_home import AwsHome
+from tests.contract.messages_kit import CAMPAIGN, S, at, key, listed, opened, outcome, record, stands, stored
+from tests.contract.test_messages_events import K, event
+
+REPORTS = [
+    Reported(0, key(0), event(K.BOUNCED, ms=5, detail="no such user")),
+    Reported(1, key(0), event(K.OPENED, ms=6)),
+    Reported(0, key(0), event(K.COMPLAINED, ms=7)),
+    Reported(1, key(2), event(K.UNSUBSCRIBED, ms=8)),
+]
+AFTERWARDS = Totals(Counts(pending=4, sent=1, complained=1), Engagement(opened=1, unsubscribed=1))
+
+
+def two_sent(messages: DynamoMessages) -> None:
+    stored(messages, 0, 1)
+    for batch in (0, 1):
+        fence = opened(messages, batch=batch)
+        record(messages, fence, [outcome(0)], batch=batch)
+        messages.close(CAMPAIGN, batch, fence)
+
+
+def tell(messages: DynamoMessages, _: Any = None) -> object:
+    return messages.report(CAMPAIGN, REPORTS, at(9))
+
+
+def seen(messages: Messages) -> object:
+    found = listed(messages)
+    return found, [messages.timeline(CAMPAIGN, one.batch, one.key) for one in found]
+
+
+def test_a_report_that_was_cut_short_is_completed_by_a_repeat_and_counted_once(home: AwsHome) -> None:
+    """Whatever had come through of it; and nobody sees half of what it makes of a message."""
+    whole = home.messages()
+    two_sent(whole)
+    assert tell(whole) == [True] * len(REPORTS)
+    wanted, partly = seen(whole), set()
+    for worker, _ in deaths(home, two_sent, tell):
+        for one in listed(worker.messages):
+            told = [each for each in worker.messages.timeline(CAMPAIGN, one.batch, one.key) if each.kind is not K.SENT]
+            whole_of_it = [each.event for each in REPORTS if (each.batch, each.key) == (one.batch, one.key)]
+            assert told in ([], whole_of_it)
+            assert (one.state is S.COMPLAINED) == (told == whole_of_it and (one.batch, one.key) == (0, key(0)))
+            partly.add(bool(told))
+        tell(worker.messages)
+        assert tell(worker.messages) == [False] * len(REPORTS)
+        assert seen(worker.messages) == wanted
+        assert worker.messages.totals(CAMPAIGN) == AFTERWARDS
+        assert worker.messages.stale(CAMPAIGN) == [0, 1]
+        worker.messages.recount(CAMPAIGN, worker.messages.stale(CAMPAIGN))
+        assert (worker.messages.totals(CAMPAIGN), worker.messages.stale(CAMPAIGN)) == (AFTERWARDS, [])
+    assert partly == {True, False}
+
+
+def test_an_outcome_that_was_cut_short_leaves_its_event_once(home: AwsHome) -> None:
+    """The event is written first: a kill before the outcome leaves it there alone, and the repeat does not double it."""
+
+    def in_a_group(messages: DynamoMessages) -> int:
+        stored(messages, 0)
+        fence = opened(messages)
+        record(messages, fence, [], [0])
+        return fence
+
+    def defer(messages: DynamoMessages, fence: int) -> None:
+        record(messages, fence, [outcome(0, S.DEFERRED, due=5)])
+
+    alone = False
+    for worker, fence in deaths(home, in_a_group, defer):
+        told = worker.messages.timeline(CAMPAIGN, 0, key(0))
+        alone = alone or (bool(told) and stands(worker.messages, 0).state is S.PENDING)
+        defer(worker.messages, fence)
+        assert [one.kind for one in worker.messages.timeline(CAMPAIGN, 0, key(0))] == [K.DELAYED]
+        assert stands(worker.messages, 0).state is S.DEFERRED
+    assert alone
+
+
+def test_a_count_does_not_call_fresh_what_came_while_it_counted(home: AwsHome) -> None:
+    """A recount read the messages, then a report came, then the recount stores."""
+    counter, other = Worker(home), home.messages()
+    two_sent(counter.messages)
+    stop = Interruption(counter.client, 0, lambda: tell(other), "UpdateItem")  # type: ignore[arg-type]
+    counter.messages.recount(CAMPAIGN, [0])
+    assert stop.happened
+    assert counter.messages.batches(CAMPAIGN)[0].counts == Counts(pending=2, complained=1)
+    assert counter.messages.totals(CAMPAIGN) == AFTERWARDS
