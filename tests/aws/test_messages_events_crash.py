@@ -88,7 +88,7 @@ def test_a_count_does_not_call_fresh_what_came_while_it_counted(home: AwsHome) -
     """A recount read the messages, then a report came, then the recount stores."""
     counter, other = Worker(home), home.messages()
     two_sent(counter.messages)
-    stop = Interruption(counter.client, 0, lambda: tell(other), "UpdateItem")  # type: ignore[arg-type]
+    stop = Interruption(counter.client, 0, lambda: tell(other), "UpdateItem")
     counter.messages.recount(CAMPAIGN, [0])
     assert stop.happened
     assert counter.messages.batches(CAMPAIGN)[0].counts == Counts(pending=2, complained=1)

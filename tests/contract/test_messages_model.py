@@ -1,10 +1,12 @@
-"""Both homes of `ports.messages` do, whatever is asked of them in whatever order, what a dictionary would do."""
+"""Both homes of `ports.messages` do, whatever is asked of them in whatever order, what a dictionary would do; and whatever comes
+back, in whatever order and however often, ends at the same records and the same sums."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -15,11 +17,14 @@ from postroom.clock import Instant
 from postroom.errors import LeaseLost
 from postroom.model.batch import Group, OpenBatch
 from postroom.model.campaign import Home as Campaign
-from postroom.model.message import Counts, Message, MessageState, Settlement
+from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind, Standing
+from postroom.model.message import Counts, Engagement, Message, MessageState, Settlement, Totals
+from postroom.model.news import event_of, in_order, reply_of
 from postroom.model.shard import Key
-from postroom.platform.ports.messages import Messages
+from postroom.model.wire import MAX_ATTEMPT
+from postroom.platform.ports.messages import Messages, Reported
 from tests.contract.home import Home
-from tests.contract.messages_kit import LEASE_MS, S, at, row
+from tests.contract.messages_kit import LEASE_MS, S, at, key, row
 
 BATCHES = 2
 KEYS = 6
@@ -27,6 +32,75 @@ OWNERS = ("w1", "w2", "w3")
 STORABLE = tuple(state for state in MessageState if state is not S.SENDING)
 _WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # which takes minutes where an order is a request
 _numbers = itertools.count()
+
+
+KINDS = tuple(EventKind)
+ATTEMPTS = (0, 1, 2, 3, MAX_ATTEMPT, MAX_ATTEMPT + 2)
+
+
+def event_number(n: int) -> Event:
+    """The same number, the same event: of every kind, several times and attempts."""
+    kind, rest = KINDS[n % len(KINDS)], n // len(KINDS)
+    return Event(
+        kind=kind,
+        attempt=ATTEMPTS[rest % len(ATTEMPTS)],
+        at=at(n * 7 % 5),
+        id=f"e{n}",
+        source="dsn",
+        bounce=Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1") if kind is EventKind.BOUNCED else None,
+        machine=n % 5 == 0,
+        detail=f"told {n % 3}",
+    )
+
+
+EVENTS = len(KINDS) * len(ATTEMPTS) * 5
+
+
+@dataclass
+class Held:
+    """What the model knows of a message: its worker's half as a record of its own, and all that was ever told of it."""
+
+    outcome: Message
+    told: dict[str, Event] = field(default_factory=dict)
+    own: dict[str, Event] = field(default_factory=dict)
+
+    @property
+    def tried(self) -> bool:
+        return self.outcome.at is not None or bool(self.told)
+
+    def stands(self) -> Message:
+        """The furthest that anybody says, in the earliest words of those who say the same."""
+        told = [(self._said(event), event.at, reply_of(event)) for event in self.told.values() if event.state is not None]
+        ours = Standing(self.outcome.attempt, self.outcome.state)
+        best = max((said for said, _, _ in told), key=lambda said: said.rank, default=ours)
+        people = self._first(EventKind.OPENED), self._first(EventKind.CLICKED), self._unsubscribed()
+        shown = replace(self.outcome, opened_at=people[0], clicked_at=people[1], unsubscribed_at=people[2])
+        if best.rank <= ours.rank:
+            return shown
+        when, reply = min((when, reply) for said, when, reply in told if said == best)
+        return replace(shown, state=best.state, attempt=best.attempt, at=when, due=None, code=0, reply=reply)
+
+    def timeline(self) -> list[Event]:
+        ours, key = self.outcome, self.outcome.key
+        sent = []
+        if ours.state is S.SENT and ours.at is not None:
+            event = event_of(Settlement(key, ours.state, ours.attempt, ours.at, None, ours.code, ours.reply))
+            sent = [event] if event else []
+        return in_order([*self.told.values(), *self.own.values(), *sent])
+
+    def _said(self, event: Event) -> Standing:
+        assert event.state is not None
+        if event.attempt >= MAX_ATTEMPT:  # the wire tells no later attempts apart
+            return Standing(max(MAX_ATTEMPT, self.outcome.attempt), event.state)
+        return Standing(event.attempt, event.state)
+
+    def _first(self, kind: EventKind) -> Instant | None:
+        return min((event.at for event in self.told.values() if event.kind is kind and not event.machine), default=None)
+
+    def _unsubscribed(self) -> Instant | None:
+        asked = [e.at for e in self.told.values() if e.kind is EventKind.UNSUBSCRIBED]
+        undone = [e.at for e in self.told.values() if e.kind is EventKind.RESUBSCRIBED]
+        return max(asked) if asked and max(asked) > max(undone, default=-1) else None
 
 
 @dataclass
@@ -37,7 +111,11 @@ class Batch:
     owner: str | None = None
     until: int = 0
     group: Group | None = None
-    messages: dict[Key, Message] = field(default_factory=dict)
+    messages: dict[Key, Held] = field(default_factory=dict)
+
+    def all(self) -> list[Message]:
+        """Its messages as they stand, in order."""
+        return [held.stands() for _, held in sorted(self.messages.items())]
 
     def held(self, now: int, dead: list[str]) -> bool:
         return self.owner is not None and self.owner not in dead and self.until > now
@@ -45,19 +123,22 @@ class Batch:
     def work(self) -> int | None:
         """When there is work next."""
         dues = [0] if self.group else []
-        for message in self.messages.values():
+        for message in self.all():
             if message.state is S.PENDING:
                 dues.append(0)
             elif message.state in (S.DEFERRED, S.UNKNOWN) and message.due is not None:
                 dues.append(message.due)
         return min(dues, default=None)
 
-    def counts(self) -> Counts:
+    def totals(self) -> Totals:
         numbers = dict.fromkeys(Counts().as_dict(), 0)
         sending = self.group.keys if self.group else ()
-        for message in self.messages.values():
+        people = Engagement()
+        for message in self.all():
             numbers["sending" if message.key in sending else message.state.label] += 1
-        return Counts(**numbers)
+            did = message.opened_at, message.clicked_at, message.unsubscribed_at
+            people = people + Engagement(*(when is not None for when in did))
+        return Totals(Counts(**numbers), people)
 
 
 class Both:
@@ -80,10 +161,10 @@ class Both:
         for one in rows:
             batch = self.batches[one.batch]
             held = batch.messages.get(one.key)
-            untried = held is not None and held.at is None and batch.group is None
-            if held is None or (untried and one.line < held.line):
-                batch.messages[one.key] = Message(*one, S.PENDING, 0, None, None, 0, "", None)
-        assert answers == [self.batches[one.batch].messages[one.key].line for one in rows]
+            untried = held is not None and not held.tried and batch.group is None
+            if held is None or (untried and one.line < held.outcome.line):
+                batch.messages[one.key] = Held(Message(*one, S.PENDING, 0, None, None, 0, "", None))
+        assert answers == [self.batches[one.batch].messages[one.key].outcome.line for one in rows]
 
     def open(self, data: st.DataObject) -> None:
         number, owner = data.draw(st.integers(0, BATCHES - 1)), data.draw(st.sampled_from(OWNERS), "owner")
@@ -112,7 +193,10 @@ class Both:
         for s in settled:
             facts = (s.state, s.attempt, s.at, s.due, s.code, s.reply, s.provider_id)
             names = ("state", "attempt", "at", "due", "code", "reply", "provider_id")
-            batch.messages[s.key] = replace(batch.messages[s.key], **dict(zip(names, facts, strict=True)))  # type: ignore[arg-type]
+            held = batch.messages[s.key]
+            held.outcome = replace(held.outcome, **dict(zip(names, facts, strict=True)))  # type: ignore[arg-type]
+            if s.state is not S.SENT and (own := event_of(s)) is not None:
+                held.own.setdefault(own.id, own)
         batch.group = Group(batch.owner or "", fence, tuple(group), at(self.now)) if group else None
         batch.until = self.now + LEASE_MS
         if data.draw(st.booleans(), "again"):
@@ -131,6 +215,21 @@ class Both:
             reply,
             data.draw(st.none() | st.just("id")),
         )
+
+    def report(self, data: st.DataObject) -> None:
+        numbers = st.tuples(st.integers(0, KEYS), st.integers(0, EVENTS - 1))  # the last key is nobody's
+        drawn = data.draw(st.lists(numbers, min_size=1, max_size=6), "reports")
+        reports = [Reported(n % BATCHES, key(n), event_number(event)) for n, event in drawn]
+        for _ in range(data.draw(st.integers(1, 2), "times")):
+            new = self.real.report(self.campaign, reports, at(self.now))
+            assert list(new) == [self._hear(one) for one in reports]
+
+    def _hear(self, one: Reported) -> bool:
+        held = self.batches[one.batch].messages.get(one.key)
+        if held is None or one.event.id in held.told:
+            return False
+        held.told[one.event.id] = one.event
+        return True
 
     def extend(self, data: st.DataObject) -> None:
         number, fence = self._fence(data)
@@ -164,9 +263,17 @@ class Both:
 
     def compare(self) -> None:
         self.real.recount(self.campaign)
-        every = [message for batch in self.batches for _, message in sorted(batch.messages.items())]
+        every = [message for batch in self.batches for message in batch.all()]
         assert self.real.list(self.campaign, limit=1_000).messages == every
-        assert self.real.counts(self.campaign) == sum((batch.counts() for batch in self.batches), Counts())
+        for state in {message.state for message in every}:
+            of_it = [message for message in every if message.state is state]
+            assert self.real.list(self.campaign, states=[state], limit=1_000).messages == of_it
+            found = [one for n in range(BATCHES) for one in self.real.load_state(self.campaign, n, [state], 100)]
+            assert [(one.key, one.attempt) for one in found] == [(message.key, message.attempt) for message in of_it]
+        assert self.real.totals(self.campaign) == _sum(batch.totals() for batch in self.batches)
+        for message in every:
+            told = self.batches[message.batch].messages[message.key].timeline()
+            assert self.real.timeline(self.campaign, message.batch, message.key) == told
         waits = [m for m in every if m.state is S.UNKNOWN and m.due is not None]
         assert self.real.unsettled(self.campaign) == len(waits)
         dues = [due for batch in self.batches if (due := batch.work()) is not None]
@@ -178,7 +285,11 @@ class Both:
         assert self.real.due_batches(self.campaign, now, 10) == with_work
         for number, batch in enumerate(self.batches):
             loaded = [r.key for r in self.real.load(self.campaign, number, now, 100)]
-            assert loaded == [k for k, m in sorted(batch.messages.items()) if _has_work(m, now)]
+            assert loaded == [message.key for message in batch.all() if _has_work(message, now)]
+
+
+def _sum(totals: Iterable[Totals]) -> Totals:
+    return reduce(Totals.plus, totals)
 
 
 def _has_work(message: Message, now: Instant) -> bool:
@@ -190,6 +301,7 @@ def play(home: Home, data: st.DataObject) -> None:
     both = Both(home.messages(), Campaign("model", f"c{next(_numbers)}"))
     both.store(data)
     verbs = [both.store, both.open, both.open, both.record, both.record, both.record, both.extend, both.close, both.wait]
+    verbs += [both.report] * 3
     for _ in range(data.draw(st.integers(1, 12), "steps")):
         data.draw(st.sampled_from(verbs), "verb")(data)
     both.compare()
