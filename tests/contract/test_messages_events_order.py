@@ -15,13 +15,12 @@ from postroom.model.message import Settlement
 from postroom.platform.ports.messages import Messages, Reported
 from tests.contract.home import Home
 from tests.contract.messages_kit import LEASE_MS, NOW, S, at, key, outcome, row
-from tests.contract.test_messages_model import EVENTS, event_number
+from tests.contract.test_messages_model import told_of
 
 pytestmark = pytest.mark.homes("embedded")
 
-KEYS = 3
+KEYS = 2
 _numbers = itertools.count()
-_events = st.lists(st.tuples(st.integers(0, KEYS - 1), st.integers(0, EVENTS - 1)), min_size=1, max_size=12, unique=True)
 _outcomes = st.tuples(
     st.integers(0, KEYS - 1), st.sampled_from((S.DEFERRED, S.SENT, S.FAILED, S.UNKNOWN, S.BOUNCED, S.PENDING)), st.integers(1, 3)
 )
@@ -64,8 +63,9 @@ def histories(draw: st.DrawFn) -> tuple[list[list[Step]], list[list[Step]]]:
         [outcome(n, state, attempt=attempt, ms=ms)]
         for ms, (n, state, attempt) in enumerate(draw(st.lists(_outcomes, max_size=6)))
     ]
-    events = [Reported(0, key(n), event_number(number)) for n, number in draw(_events)]
-    repeated = draw(st.permutations(events + draw(st.lists(st.sampled_from(events), max_size=8))))
+    told = draw(told_of(KEYS, 16)) + draw(told_of(KEYS, 16))
+    events = list({(n, event.id): Reported(0, key(n), event) for n, event in told}.values())
+    repeated = draw(st.permutations(events + draw(st.lists(st.sampled_from(events), max_size=6))))
     other: list[list[Step]] = []
     while repeated:
         size = draw(st.integers(1, len(repeated)))
