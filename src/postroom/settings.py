@@ -159,7 +159,12 @@ def _master_keys(text: str) -> str:
     return text
 
 
-def _days(least: int, most: int) -> Callable[[str], int]:
+def _or_off(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`off`, or `0`: zero."""
+    return lambda text: 0 if text.strip().lower() in {"off", "0"} else parse(text)
+
+
+def _count(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text)
         if not least <= value <= most:
@@ -315,18 +320,27 @@ KINDS = {
         "Where the master key is kept when `master_key` is not set. Without it what it encrypts is lost: keep a copy.",
     ),
     "upload_days": Kind(
-        _days(1, 3_650),
+        _count(1, 3_650),
         "1 to 3650",
         "`30`",
         "After so many days an uploaded recipients file is deleted. One that was announced and never came, after a day.",
     ),
     "retention_days": Kind(
-        _days(1, 36_500),
+        _count(1, 36_500),
         "1 to 36500",
         "none: for ever",
         "After so many days a campaign that has ended, and single messages, are deleted with all that is known of their "
         "recipients. The suppression list stays.",
     ),
+    "soft_bounces": Kind(
+        _or_off(_count(2, 100)),
+        "2 to 100, or `off`",
+        "`5`",
+        "After so many bounces that may pass (a full mailbox, say) within `soft_bounce_window` an address is left alone for "
+        "`soft_bounce_hold`. Bounces that are for good count at once, and for good.",
+    ),
+    "soft_bounce_window": Kind(_seconds(3_600, 366 * 86_400), "1h to 366d", "`30d`", "See `soft_bounces`."),
+    "soft_bounce_hold": Kind(_seconds(3_600, 366 * 86_400), "1h to 366d", "`14d`", "See `soft_bounces`."),
 }
 """By field name, in the order of the reference."""
 
@@ -361,6 +375,10 @@ class Settings:
     master_key_file: Path | None = None
     upload_days: int = 30
     retention_days: int | None = None
+    soft_bounces: int = 5
+    """0: off."""
+    soft_bounce_window: float = 30 * 86_400.0
+    soft_bounce_hold: float = 14 * 86_400.0
 
     @classmethod
     def load(cls, environ: Mapping[str, str], toml_path: Path | None, overrides: Mapping[str, object]) -> Self:

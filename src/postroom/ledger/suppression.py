@@ -6,6 +6,9 @@ manual entry, so that clearing out old bounces never brings back somebody who as
 An entry is for all mail, or for one topic: then the person gets everything but what is sent under that topic. Entries of topics
 stand in a partition of their own, under the person's key and the topic, so that a look-up reads one item, and whoever
 takes a person off the list, or forgets them, finds all of them.
+
+An entry may end by itself: somebody whose mailbox was full too often is written to again after a while. A lasting reason
+replaces one that would have ended.
 """
 
 from __future__ import annotations
@@ -58,6 +61,10 @@ class Suppressed:
     """Free text, or the server's reply."""
     topic: str | None = None
     """None: of all mail."""
+    expires_at: Instant | None = None
+    """When it ends by itself; None: never."""
+    source: str = ""
+    """The id of the event that it came from; empty: somebody entered it, or the person did through us."""
 
 
 class SuppressionPage(NamedTuple):
@@ -106,7 +113,7 @@ class Suppression:
         chosen: dict[tuple[Key, str | None], Suppressed] = {}
         for entry in entries:
             known = chosen.get((entry.key, entry.topic))
-            if known is None or _outranks(entry.reason, known.reason):
+            if known is None or _outranks(entry, known):
                 chosen[entry.key, entry.topic] = entry
         unique = list(chosen.values())
         return sum(self._add_chunk(tenant, unique[at : at + MAX_WRITES]) for at in range(0, len(unique), MAX_WRITES))
@@ -178,7 +185,7 @@ class Suppression:
             if "before" in forgotten:
                 forgotten["before"] = {**forgotten["before"], "address": "", "note": ""}
             try:
-                self._tables.write([Put(place, forgotten, item.version)])
+                self._tables.write([Put(place, forgotten, item.version, item.expires_at)])
             except Conflict:  # somebody changed it since: look again
                 continue
             return True
@@ -197,19 +204,27 @@ class Suppression:
         raise Conflict(_BUSY)
 
 
-def _outranks(later: Reason, earlier: Reason) -> bool:
-    return later in WILL and earlier not in WILL
+def _outranks(later: Suppressed, earlier: Suppressed) -> bool:
+    """A person's own will before other reasons; among others what lasts before what ends, and what ends later."""
+    if (later.reason in WILL) != (earlier.reason in WILL):
+        return later.reason in WILL
+    return earlier.expires_at is not None and (later.expires_at is None or later.expires_at > earlier.expires_at)
 
 
 def _put(tenant: str, entry: Suppressed, known: dict[ItemKey, Item]) -> Put | None:
     key = _place(tenant, entry.key, entry.topic)
-    data: dict[str, Any] = {"address": entry.address, "reason": entry.reason.value, "at": entry.added_at, "note": entry.note}
     item = known.get(key)
     if item is None:
-        return Put(key, data, Expect.ABSENT)
-    if _outranks(entry.reason, Reason(item.data["reason"])):
-        return Put(key, {**data, "before": item.data}, item.version)
-    return None
+        return Put(key, _data(entry), Expect.ABSENT, entry.expires_at)
+    if not _outranks(entry, _entry(item)):
+        return None
+    lasting = entry.reason in WILL and item.expires_at is None  # what was there before is kept for `take_back`
+    return Put(key, _data(entry) | ({"before": item.data} if lasting else {}), item.version, entry.expires_at)
+
+
+def _data(entry: Suppressed) -> dict[str, Any]:
+    data = {"address": entry.address, "reason": entry.reason.value, "at": entry.added_at, "note": entry.note}
+    return data | ({"source": entry.source} if entry.source else {})
 
 
 def _partition(tenant: str) -> str:
@@ -238,4 +253,6 @@ def _entry(item: Item) -> Suppressed:
         Instant(data["at"]),
         data["note"],
         topic if slash else None,
+        item.expires_at,
+        data.get("source", ""),
     )

@@ -1,0 +1,67 @@
+"""Takes what came back off its queue and makes it part of the records (ledger.incoming).
+
+Any number of processes may do it. An item is deleted once all of it is applied; whoever is killed before leaves it to be handled
+again when its lease has run out. Items are taken together, since most are small and a write to the disk costs the same for one
+as for many; where they cannot be applied together, each is tried alone, so that none spoils another. One that cannot be applied
+becomes a dead letter in the end, and is kept with its count for whoever looks into it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from postroom.errors import LeaseLost, PostroomError, Temporary
+from postroom.ledger.arrivals import QUEUE, parse_arrivals
+from postroom.ledger.incoming import Applied, Incoming
+from postroom.platform.ports.queues import MAX_PER_CALL, Queues, Received
+
+_LOOK_S: Final = 0.05
+_LEASE_S: Final = 60
+_log = logging.getLogger(__name__)
+
+
+class Feedback:
+    """One worker."""
+
+    def __init__(self, queues: Queues, incoming: Incoming, observe: Callable[[Applied], None]) -> None:
+        """`observe` is told of each event that was new, once; after a crash of some not at all."""
+        self._queues = queues
+        self._incoming = incoming
+        self._observe = observe
+
+    def run(self, stopped: threading.Event) -> None:
+        """Until stopped. Errors of the stores that do not pass are raised."""
+        while not stopped.is_set():
+            if not self.once():
+                stopped.wait(_LOOK_S)
+
+    def once(self) -> bool:
+        """Handle what waits; whether there was something."""
+        items = self._queues.receive(QUEUE, limit=MAX_PER_CALL, lease_s=_LEASE_S)
+        if not items or self._handle(items):
+            return bool(items)
+        for item in items:
+            if not self._handle([item]):
+                _log.error("item %s of queue %s cannot be applied (try %d)", item.id, QUEUE, item.receives)
+        return True
+
+    def _handle(self, items: Sequence[Received]) -> bool:
+        """Whether they are done with, or come again by themselves."""
+        try:
+            applied = self._incoming.apply([arrival for item in items for arrival in parse_arrivals(item.body)])
+        except Temporary as error:
+            _log.warning("what came back waits: %s", error)
+            return True
+        except PostroomError as error:
+            _log.warning("what came back cannot be applied: %s", error)
+            return False
+        for each in applied:
+            self._observe(each)
+        for item in items:
+            with suppress(LeaseLost):  # somebody else has it now, and finds it applied
+                self._queues.delete(QUEUE, item.receipt)
+        return True

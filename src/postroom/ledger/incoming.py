@@ -1,0 +1,187 @@
+"""What came back, made part of the records: the suppression list first, then the message.
+
+Whoever is killed between the two is handled again, for the item is still queued: entering the list twice is harmless, and a
+message knows its events by their ids. The other way round a message would stand as bounced and its address be written to again.
+An event that the message knows already enters nobody: a notice that is replayed does not undo what people decided since.
+
+A campaign may be gone before its last bounce comes. Its recipients' keys are the tenant's, so a token of ours still says who is
+not to be written to any more. A message that its campaign does not have, or that no tenant's number leads to, is nobody's: the
+event is dropped, with a line in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from postroom.clock import Clock, Instant
+from postroom.errors import NotFound
+from postroom.ledger.arrivals import Arrival
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.recent import Recent
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.tenants import Tenants
+from postroom.ledger.unwelcome import Person, SoftBounces, entry, may_enter
+from postroom.model.address import parse
+from postroom.model.campaign import Home
+from postroom.model.event import Event
+from postroom.model.message import ERASED, Message, MessageState
+from postroom.model.shard import Key, batch_of, recipient_key
+from postroom.model.stream import is_stream, stream_batches
+from postroom.model.tenant import Tenant
+from postroom.platform.ports.messages import MAX_REPORTS, Messages, Reported
+
+Judge = Callable[[Event, Instant | None], Event]
+"""Tells a machine's hits from a person's: the event, flagged where it came too soon after the message arrived (None: unknown)."""
+
+_REMEMBERED: Final = 1_000
+_REMEMBERED_S: Final = 60.0
+_ARRIVED = frozenset({MessageState.SENT, MessageState.DELIVERED})
+_Where = tuple[int, Key]
+_log = logging.getLogger(__name__)
+
+
+class Applied(NamedTuple):
+    """An event that was new, and what those want to know who watch the rates."""
+
+    home: Home
+    provider: str | None
+    """Through which the campaign's mail leaves; None: a single message."""
+    domain: str
+    """Of the recipient; empty where nobody knows it any more."""
+    event: Event
+
+
+class _Facts(NamedTuple):
+    """What of a campaign's record is needed again and again."""
+
+    batches: int
+    provider: str | None
+    topic: str | None
+
+
+class _Place(NamedTuple):
+    """Where an arrival belongs."""
+
+    tenant: Tenant
+    home: Home
+    facts: _Facts | None
+    """None: the campaign is gone."""
+    where: _Where
+    event: Event
+
+
+class Incoming:
+    """Applies what came back."""
+
+    def __init__(
+        self,
+        messages: Messages,
+        suppression: Suppression,
+        *,
+        tenants: Tenants,
+        campaigns: Campaigns,
+        soft_bounces: SoftBounces,
+        judge: Judge,
+        clock: Clock,
+    ) -> None:
+        self._messages = messages
+        self._suppression = suppression
+        self._tenants = tenants
+        self._campaigns = campaigns
+        self._soft_bounces = soft_bounces
+        self._judge = judge
+        self._clock = clock
+        self._facts: Recent[Home, _Facts] = Recent(clock, most=_REMEMBERED)
+
+    def apply(self, arrivals: Sequence[Arrival]) -> list[Applied]:
+        """Any number, in any order: the new ones. Again after any error: harmless, and what was noted before is not new."""
+        by_home: dict[Home, list[_Place]] = defaultdict(list)
+        for arrival in arrivals:
+            if (place := self._place(arrival)) is not None:
+                by_home[place.home].append(place)
+        return [applied for group in by_home.values() for applied in self._apply(group)]
+
+    def _place(self, arrival: Arrival) -> _Place | None:
+        try:
+            tenant = self._tenants.by_number(arrival.tenant)
+        except NotFound as error:
+            _log.warning("what came back is dropped: %s", error)
+            return None
+        home = Home(tenant.id, arrival.campaign)
+        facts, batch = self._facts_of(home), arrival.batch
+        if batch is None:
+            batch = batch_of(arrival.key, facts.batches) if facts else 0
+        return _Place(tenant, home, facts, (batch, arrival.key), arrival.event)
+
+    def _facts_of(self, home: Home) -> _Facts | None:
+        if is_stream(home.campaign):
+            return _Facts(stream_batches(home.campaign), None, None)
+        facts = self._facts.get(home)
+        if facts is None and (campaign := self._campaigns.find(home)) is not None:
+            facts = _Facts(campaign.source.batches, campaign.provider, campaign.content.topic)
+            self._facts.put(home, facts, seconds=_REMEMBERED_S)
+        return facts
+
+    def _apply(self, group: Sequence[_Place]) -> Iterator[Applied]:
+        """All of one home."""
+        home, facts = group[0].home, group[0].facts
+        records = self._records(home, group) if facts else None
+        self._suppress(group, records)
+        told = [(place, record) for place in group if records and (record := records.get(place.where)) is not None]
+        if len(told) < len(group):
+            _log.info("campaign %s: %d events of messages that there are not", home.campaign, len(group) - len(told))
+        reports = [Reported(*place.where, self._judged(place.event, record)) for place, record in told]
+        for (_, record), report, new in zip(told, reports, self._report(home, reports), strict=True):
+            if new:
+                yield Applied(home, facts and facts.provider, _domain(record), report.event)
+
+    def _records(self, home: Home, group: Sequence[_Place]) -> Mapping[_Where, Message] | None:
+        """Of the messages that there are; None: the home is gone with all of them."""
+        wanted = {place.where for place in group}
+        try:
+            found = {where: self._messages.get(home, *where) for where in wanted}
+        except NotFound:
+            return None
+        return {where: record for where, record in found.items() if record is not None}
+
+    def _suppress(self, group: Sequence[_Place], records: Mapping[_Where, Message] | None) -> None:
+        tenant, now = group[0].tenant.id, self._clock.now()
+        entries = []
+        for place in group:
+            if not may_enter(place.event) or (person := _person(place, records)) is None or self._knows(place, records):
+                continue
+            if (entered := entry(tenant, person, place.event, soft_bounces=self._soft_bounces, now=now)) is not None:
+                entries.append(entered)
+        if entries:
+            self._suppression.add_all(tenant, entries)
+
+    def _knows(self, place: _Place, records: Mapping[_Where, Message] | None) -> bool:
+        """Whether the event was applied before."""
+        if records is None:
+            return False
+        return any(event.id == place.event.id for event in self._messages.timeline(place.home, *place.where))
+
+    def _judged(self, event: Event, record: Message) -> Event:
+        return self._judge(event, record.at if record.state in _ARRIVED else None)
+
+    def _report(self, home: Home, reports: Sequence[Reported]) -> Iterator[bool]:
+        now = self._clock.now()
+        for at in range(0, len(reports), MAX_REPORTS):
+            yield from self._messages.report(home, reports[at : at + MAX_REPORTS], now)
+
+
+def _person(place: _Place, records: Mapping[_Where, Message] | None) -> Person | None:
+    """Whom it is about; None: there never was such a message, or nobody knows any more whose it was."""
+    record = records.get(place.where) if records is not None else None
+    address = "" if record is None or record.address == ERASED else record.address
+    topic = place.facts.topic if place.facts else None
+    if is_stream(place.home.campaign):  # its keys are not people's
+        return Person(recipient_key(place.tenant.secret, parse(address).normalised), address, topic) if address else None
+    return Person(place.where[1], address, topic) if record is not None or records is None else None
+
+
+def _domain(record: Message) -> str:
+    return "" if record.address == ERASED else record.address.rpartition("@")[2]

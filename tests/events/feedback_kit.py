@@ -1,0 +1,87 @@
+"""A campaign whose mail went out, and what comes back of it, on the real embedded stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from postroom.clock import Instant
+from postroom.events.feedback import Feedback
+from postroom.ledger.arrivals import Arrival, Arrivals
+from postroom.ledger.incoming import Applied, Incoming
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Campaign
+from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
+from postroom.model.message import Message, MessageState, Settlement
+from postroom.model.shard import Key
+from tests.fakes.faults import Faults
+from tests.fakes.ledger import Bench
+
+HARD = Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
+SOFT = Bounce(BounceType.SOFT, BounceClass.QUOTA, "4.2.2")
+
+
+class SoftTwice:
+    """Suppresses for a minute at the second soft bounce of a person."""
+
+    def __init__(self, now: Callable[[], Instant]) -> None:
+        self._now = now
+        self._seen: dict[Key, set[str]] = {}
+
+    def note(self, tenant: str, key: Key, event: Event) -> Instant | None:
+        seen = self._seen.setdefault(key, set())
+        seen.add(event.id)
+        return Instant(self._now() + 60_000) if len(seen) > 1 else None
+
+
+class Post:
+    """The feedback side over a bench; `faults` counts every call it makes of a store."""
+
+    def __init__(self, made: Bench, faults: Faults | None = None) -> None:
+        faults = faults or Faults()
+        self.made = made
+        self.observed: list[Applied] = []
+        self.tenants = Tenants(made.tables, made.clock)
+        self.suppression = Suppression(made.tables, made.clock)
+        self.arrivals = Arrivals(made.queues)
+        self.judged: list[Instant | None] = []
+        self.incoming = Incoming(
+            faults.wrap(made.messages),
+            Suppression(faults.wrap(made.tables), made.clock),
+            tenants=self.tenants,
+            campaigns=made.campaigns,
+            soft_bounces=SoftTwice(made.clock.now),
+            judge=self._judge,
+            clock=made.clock,
+        )
+        self.feedback = Feedback(faults.wrap(made.queues), self.incoming, self.observed.append)
+
+    def _judge(self, event: Event, sent_at: Instant | None) -> Event:
+        self.judged.append(sent_at)
+        return event
+
+    def send_all(self, campaign: Campaign) -> list[Message]:
+        """Record every message of the campaign as sent; them."""
+        messages, now = self.made.messages, self.made.clock.now()
+        for batch in range(campaign.source.batches):
+            opened = messages.open(campaign.home, batch, "w", now, lease_ms=10_000)
+            assert opened is not None
+            work = messages.load(campaign.home, batch, now, 1_000)
+            settled = [Settlement(each.key, MessageState.SENT, 1, now) for each in work]
+            messages.record(campaign.home, batch, opened.fence, settled, [], now, lease_ms=10_000)
+            messages.close(campaign.home, batch, opened.fence)
+        return list(messages.list(campaign.home).messages)
+
+    def arrival(self, campaign: Campaign, message: Message, kind: EventKind, **fields: object) -> Arrival:
+        """An event of it, of an id of its kind's unless `id` is given."""
+        given = {"attempt": 1, "at": self.made.clock.now(), "id": f"e-{kind}", "source": "dsn", **fields}
+        if kind is EventKind.BOUNCED:
+            given.setdefault("bounce", HARD)
+        number = self.tenants.get(campaign.home.tenant).number
+        return Arrival(number, campaign.home.campaign, message.batch, message.key, Event(kind=kind, **given))  # type: ignore[arg-type]  # of a test's own making
+
+    def hear(self, *arrivals: Arrival) -> None:
+        """Put and handled."""
+        self.arrivals.put(arrivals)
+        while self.feedback.once():
+            pass

@@ -1,0 +1,186 @@
+"""What came back becomes part of the records: nothing is lost, nothing counts twice, and nobody is believed for another's message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.ledger.arrivals import QUEUE, Arrival
+from postroom.ledger.suppression import Reason
+from postroom.model.address import parse
+from postroom.model.event import Event, EventKind
+from postroom.model.message import MessageState, NewMessage
+from postroom.model.shard import Key, recipient_key
+from postroom.model.stream import stream_batches, stream_home
+from postroom.platform.ports.queues import MAX_RECEIVES
+from tests.events.feedback_kit import HARD, SOFT, Post
+from tests.fakes.faults import Faults, Killed
+from tests.fakes.ledger import Bench, bench
+
+K = EventKind
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Bench]:
+    with bench(tmp_path) as each:
+        yield each
+
+
+def test_a_hard_bounce_stands_on_the_record_and_keeps_the_person_off_the_list(made: Bench) -> None:
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[0]
+    post.hear(post.arrival(campaign, message, K.BOUNCED, detail="no such user"))
+    stands = made.messages.get(campaign.home, message.batch, message.key)
+    assert stands is not None
+    assert stands.state is MessageState.BOUNCED
+    entry = post.suppression.get("default", message.key)
+    assert entry is not None
+    assert (entry.reason, entry.address, entry.note) == (Reason.BOUNCE, message.address, "5.1.1 no such user")
+    (applied,) = post.observed
+    assert (applied.provider, applied.domain, applied.event.kind) == ("default", message.address.partition("@")[2], K.BOUNCED)
+
+
+def test_what_is_said_twice_counts_once_and_enters_nobody_again(made: Bench) -> None:
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[0]
+    bounced = post.arrival(campaign, message, K.BOUNCED)
+    post.hear(bounced, bounced)
+    post.suppression.remove("default", message.key)  # somebody of the tenant knows better
+    post.hear(bounced)
+    assert len(post.observed) == 1
+    assert post.suppression.get("default", message.key) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "reason"),
+    [
+        (K.COMPLAINED, {}, Reason.COMPLAINT),
+        (K.UNSUBSCRIBED, {"source": "arf"}, Reason.UNSUBSCRIBE),
+        (K.UNSUBSCRIBED, {"source": "unsubscribe"}, None),
+        (K.BOUNCED, {"bounce": SOFT}, None),
+        (K.DELIVERED, {}, None),
+        (K.REJECTED, {}, None),
+        (K.OPENED, {}, None),
+    ],
+    ids=["complained", "opt-out", "unsubscribed-through-us", "soft", "delivered", "rejected", "opened"],
+)
+def test_who_is_entered_and_why(made: Bench, kind: EventKind, fields: dict[str, object], reason: Reason | None) -> None:
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[0]
+    post.hear(post.arrival(campaign, message, kind, **fields))
+    entry = post.suppression.get("default", message.key)
+    assert (entry and entry.reason) == reason
+    assert [applied.event.kind for applied in post.observed] == [kind]
+
+
+def test_bounces_that_may_pass_keep_somebody_off_only_once_there_are_too_many(made: Bench) -> None:
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[0]
+    post.hear(post.arrival(campaign, message, K.BOUNCED, id="one", bounce=SOFT))
+    assert post.suppression.get("default", message.key) is None
+    post.hear(post.arrival(campaign, message, K.BOUNCED, id="two", bounce=SOFT))
+    assert post.suppression.get("default", message.key) is not None
+    made.clock.advance(61)
+    assert post.suppression.get("default", message.key) is None
+
+
+def test_an_event_of_a_message_that_there_is_not_changes_nothing(made: Bench) -> None:
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[0]
+    forged = post.arrival(campaign, message, K.BOUNCED)._replace(key=Key(b"\xff" * 12))
+    post.hear(forged, forged._replace(tenant=77), forged._replace(batch=99))
+    assert post.observed == []
+    assert post.suppression.get("default", forged.key) is None
+    assert made.messages.counts(campaign.home).sent == 10
+
+
+def test_who_bounces_after_the_campaign_was_deleted_is_not_written_to_again(made: Bench) -> None:
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[0]
+    arrival = post.arrival(campaign, message, K.BOUNCED)
+    made.messages.drop(campaign.home)
+    made.campaigns.delete(campaign.home)
+    post.hear(arrival)
+    entry = post.suppression.get("default", message.key)
+    assert entry is not None
+    assert (entry.reason, entry.address) == (Reason.BOUNCE, "")
+
+
+def test_an_unsubscribe_finds_its_message_without_being_told_the_batch(made: Bench) -> None:
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[3]
+    post.hear(post.arrival(campaign, message, K.UNSUBSCRIBED, source="unsubscribe")._replace(batch=None))
+    stands = made.messages.get(campaign.home, message.batch, message.key)
+    assert stands is not None
+    assert stands.unsubscribed_at == made.clock.now()
+
+
+def test_a_single_message_s_bounce_keeps_its_recipient_off_the_list_not_its_key(made: Bench) -> None:
+    post, key = Post(made), Key(b"m" * 12)
+    tenant = post.tenants.get("default")
+    home = stream_home(tenant, 20_000)
+    made.messages.create(home, stream_batches(home.campaign))
+    made.messages.store(home, [NewMessage(3, key, 1, "Ann@example.org", None, "{}")], made.clock.now())
+    complained = Event(kind=K.COMPLAINED, attempt=1, at=made.clock.now(), id="c", source="arf")
+    post.hear(Arrival(tenant.number, home.campaign, 3, key, complained))
+    person = recipient_key(tenant.secret, parse("Ann@example.org").normalised)
+    assert post.suppression.suppressed("default", [person, key]) == {person}
+
+
+def test_hits_are_judged_by_how_soon_after_the_message_they_come(made: Bench) -> None:
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[0]
+    sent_at = made.clock.now()
+    made.clock.advance(5)
+    post.hear(post.arrival(campaign, message, K.OPENED), post.arrival(campaign, message, K.COMPLAINED))
+    assert post.judged == [sent_at, sent_at]
+
+
+def test_an_item_that_cannot_be_read_spoils_no_other_and_becomes_a_dead_letter(made: Bench) -> None:
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[0]
+    made.queues.send(QUEUE, ["no JSON"])
+    post.hear(post.arrival(campaign, message, K.BOUNCED))
+    assert len(post.observed) == 1
+    for _ in range(MAX_RECEIVES):
+        made.clock.advance(61)
+        post.feedback.once()
+    assert [dead.body for dead in made.queues.dead_letters(QUEUE)] == ["no JSON"]
+
+
+def _heard(post: Post) -> None:
+    """As the process that starts next does: once the lease of the killed one has run out."""
+    post.made.clock.advance(61)
+    while post.feedback.once():
+        pass
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool) -> None:
+    number = 1
+    while True:
+        with bench(tmp_path / str(number)) as made:
+            campaign, faults = made.campaign(people=4), Faults(number, after=after)
+            post = Post(made, faults)
+            one, two, three, _ = post.send_all(campaign)
+            post.arrivals.put(
+                [
+                    post.arrival(campaign, one, K.BOUNCED, bounce=HARD),
+                    post.arrival(campaign, two, K.COMPLAINED),
+                    post.arrival(campaign, three, K.OPENED),
+                ]
+            )
+            try:
+                post.feedback.once()
+            except Killed:
+                _heard(Post(made))
+            counts = made.messages.counts(campaign.home)
+            assert (counts.sent, counts.bounced, counts.complained) == (2, 1, 1)
+            assert made.messages.totals(campaign.home).engagement.opened == 1
+            assert post.suppression.suppressed("default", [one.key, two.key, three.key]) == {one.key, two.key}
+            assert made.queues.depth(QUEUE).ready + made.queues.depth(QUEUE).leased == 0
+        if len(faults.calls) < number:
+            return
+        number += 1
