@@ -14,9 +14,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from postroom.entrypoints.application import application
+from postroom.ledger.dkim import DkimKeys
 from postroom.model.access import Kind, Membership, Principal, Role
 from postroom.model.campaign import Home
 from postroom.platform.mail.reach import relay
+from postroom.services.dkim import DkimService
 from postroom.services.providers import ProviderService
 from postroom.services.senders import SenderService
 from postroom.settings import Settings
@@ -89,7 +91,9 @@ def offline(postroom: Postroom) -> Postroom:
         relay(url, trusted=trusted)
 
     providers = ProviderService(postroom.providers, check=check, examine=lambda means: [])
-    return replace(postroom, senders=SenderService(postroom.identities, NoDns(), postroom.clock), provider_verbs=providers)
+    senders = SenderService(postroom.identities, NoDns(), postroom.clock)
+    dkim = DkimService(DkimKeys(postroom.tables, postroom.secrets), NoDns(), postroom.clock)
+    return replace(postroom, senders=senders, dkim=dkim, provider_verbs=providers)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class Household:
     campaign_message: str
     message: str
     sender: str
+    selector: str
+    """Of a DKIM key of the sender."""
     provider: str
     suppressed: str
     erasure: str
@@ -120,6 +126,7 @@ def household(door: WholeDoor, tenant: str, word: str) -> Household:
         domain, suppressed = f"{word}.example", f"left@{word}.example"
         made(client.post("/v1/senders", json={"name": domain}))
         made(client.post(f"/v1/senders/{domain}/vouch"))
+        selector = made(client.post(f"/v1/senders/{domain}/dkim", json={}))["keys"][0]["selector"]
         provider = {"name": f"relay-{word}", "url": f"smtp://mail.{domain}:587"}
         made(client.post("/v1/providers", json=provider))
         template = made(client.post("/v1/templates", json=letter(word)))["id"]
@@ -145,6 +152,7 @@ def household(door: WholeDoor, tenant: str, word: str) -> Household:
             campaign_message=listed[0]["id"],
             message=made(client.post("/v1/messages", json=single))["id"],
             sender=domain,
+            selector=selector,
             provider=provider["name"],
             suppressed=suppressed,
             erasure=made(client.post("/v1/erasures", json={"address": f"forgotten@{domain}"}))["id"],

@@ -189,6 +189,16 @@ RECIPES: dict[str, list[Recipe]] = {
     "DELETE /v1/senders/{name}": of(SENDER),
     "POST /v1/senders/{name}/verify": of(SENDER),
     "POST /v1/senders/{name}/vouch": of(SENDER, operators_may=True),
+    "GET /v1/senders/{name}/dkim": of(SENDER),
+    "POST /v1/senders/{name}/dkim": of(SENDER, {}),
+    "POST /v1/senders/{name}/dkim/{selector}/verify": [
+        Recipe(path={**SENDER, "selector": "selector"}),
+        Recipe(path={"name": "own.sender", "selector": "selector"}),
+    ],
+    "DELETE /v1/senders/{name}/dkim/{selector}": [
+        Recipe(path={**SENDER, "selector": "selector"}),
+        Recipe(path={"name": "own.sender", "selector": "selector"}),
+    ],
     "GET /v1/providers": [OWN],
     "POST /v1/providers": own({"name": "mine", **RELAY}),
     "GET /v1/providers/{name}": of(PROVIDER),

@@ -39,6 +39,7 @@ LEAST = {
         GET /v1/suppressions/export.csv
         GET /v1/senders
         GET /v1/senders/{name}
+        GET /v1/senders/{name}/dkim
         GET /v1/providers
         GET /v1/providers/{name}
         GET /v1/tenants/me
@@ -76,6 +77,9 @@ LEAST = {
         POST /v1/senders
         DELETE /v1/senders/{name}
         POST /v1/senders/{name}/verify
+        POST /v1/senders/{name}/dkim
+        POST /v1/senders/{name}/dkim/{selector}/verify
+        DELETE /v1/senders/{name}/dkim/{selector}
         POST /v1/providers
         PUT /v1/providers/{name}
         DELETE /v1/providers/{name}

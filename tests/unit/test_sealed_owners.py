@@ -20,6 +20,7 @@ SHORT_LIVED = {"#idempotency"}
 def fill(postroom: Postroom) -> None:
     """At least one thing of each kind that is kept under the master key."""
     postroom.providers.create("acme", "relay", Change("smtp://u:p@relay.example"))
+    postroom.dkim.add("acme", "shop.example", ed25519=True)
     postroom.objects.put("acme/uploads/1", io.BytesIO(b"ada@example.com\n" * 10_000))
     postroom.audit._audit_key()
     assert postroom.issuer is not None
@@ -48,7 +49,7 @@ def test_after_a_rotation_nothing_is_left_under_the_older_key(tmp_path: Path) ->
     with open_postroom(Settings(data=data)) as postroom:
         fill(postroom)
         (old,) = [key.id for key in postroom.rotation.known()]
-        assert len(under(data, old)) == 5
+        assert len(under(data, old)) == 6
         assert all(resealed.left == 0 for resealed in postroom.rotation.rotate())
         assert under(data, old) == []
         assert {resealed.done for resealed in postroom.rotation.reseal()} == {0}

@@ -53,7 +53,9 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 class Signs(Protocol):
     """Signs what is composed (delivery.signing)."""
 
-    def sign(self, content: bytes, now: Instant) -> bytes: ...
+    def sign(self, content: bytes, now: Instant) -> bytes:
+        """`Unavailable`: it cannot be signed now, and must not leave without."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,10 +43,10 @@ class Composing:
         columns: Sequence[str],
         kind: str = "campaign",
         listed: bool = True,
-        signed: bool = True,
+        signs: Signing | None = None,
     ) -> Composer:
-        """From the parts themselves; `kind` and `listed` as in `Identity`; `signed` where its sender has a key. `Invalid`: where
-        in them, and what to do; `Corrupt`, `Unavailable`: the key cannot be used."""
+        """From the parts themselves; `kind` and `listed` as in `Identity`; `signs`: what really leaves. `Invalid`: where in them,
+        and what to do."""
         identity = Identity(
             home=home,
             tenant=self._tenants.get(home.tenant),
@@ -54,13 +54,21 @@ class Composing:
             bounce_domain=self._bounce_domain,
             kind=kind,
             listed=listed,
-            signs=Signing(self._keys, home.tenant, content.from_) if self._keys is not None and signed else None,
+            signs=signs,
         )
         return compile_content(content, html=html, text=text, attachments=attachments, columns=columns, identity=identity)
 
-    def load(self, campaign: Campaign) -> Composer:
-        """From what the campaign has stored."""
+    def signing(self, tenant: str, from_: str) -> Signing | None:
+        """What the sender's mail is signed with, where it has a key. `Unavailable`: the store does not answer."""
+        return None if self._keys is None else Signing(self._keys, tenant, from_)
+
+    def load(self, campaign: Campaign, *, signed: bool = False) -> Composer:
+        """From what the campaign has stored. `signed`: for mail that leaves; only looked at, it needs no key. `Corrupt`,
+        `Unavailable`: the key cannot be used."""
         content, objects = campaign.content, self._objects
+        signs = self.signing(campaign.home.tenant, content.from_) if signed else None
+        if signs is not None:
+            signs.check()
         return self.compile(
             campaign.home,
             content,
@@ -68,4 +76,5 @@ class Composing:
             text=objects.get(content.text_key).decode() if content.text_key else None,
             attachments=[(attachment, objects.get(attachment.object_key)) for attachment in content.attachments],
             columns=campaign.source.columns,
+            signs=signs,
         )

@@ -43,7 +43,8 @@ class Single:
         self.topic = topic
 
     def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
-        """The message of one recipient's next attempt. `RowError` where it cannot be made."""
+        """The message of one recipient's next attempt. `RowError` where it cannot be made, `Unavailable` where it cannot be
+        signed now."""
         variables = SingleValues.parse(recipient.values).variables
         cells = orjson.dumps([variables.get(name) for name in self.columns]).decode()
         person = person_key(self._secret, recipient.address)
@@ -69,7 +70,7 @@ class Singles:
 
     def compile(self, home: Home, content: SingleContent, *, files: bool) -> Single:
         """`files`: with its attachments and signed; else it composes the same message, but for these bytes. `Invalid`: where in
-        it, and what to do; `NotFound`: an attachment is gone."""
+        it, and what to do; `NotFound`: an attachment is gone; `Unavailable`: a store does not answer."""
         html, text = content.html, content.text
         columns = tuple(sorted(variables(html=html, text=text, subject=content.subject)))
         attached = [
@@ -85,7 +86,7 @@ class Singles:
             columns=columns,
             kind="single",
             listed=content.unsubscribe,
-            signed=files,
+            signs=self._composing.signing(home.tenant, content.from_) if files else None,
         )
         weight = 8 * (len(html) + len(text or "")) + round(_BASE64 * sum(len(each) for _, each in attached))
         return Single(composer, columns, secret=self._tenants.get(home.tenant).secret, weight=weight, topic=content.topic)

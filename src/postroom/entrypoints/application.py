@@ -13,6 +13,7 @@ from postroom.gateway.recorder import LedgerRecorder
 from postroom.gateway.routes.audit import audit_routes
 from postroom.gateway.routes.campaign_messages import campaign_message_routes
 from postroom.gateway.routes.campaigns import Desk, campaign_routes
+from postroom.gateway.routes.dkim import dkim_routes
 from postroom.gateway.routes.erasures import erasure_routes
 from postroom.gateway.routes.health import health_routes
 from postroom.gateway.routes.keys import keys_routes
@@ -70,6 +71,7 @@ def routers(postroom: Postroom, board: StatusBoard | None = None) -> Iterator[AP
     yield suppression_routes(postroom.suppressions)
     yield erasure_routes(postroom.erasure_requests)
     yield sender_routes(postroom.senders)
+    yield dkim_routes(postroom.senders, postroom.dkim)
     yield providers_routes(postroom.provider_verbs)
     yield tenants_routes(postroom.tenants)
     yield users_routes(postroom.members, issuer=postroom.settings.issuer or BUILT_IN)

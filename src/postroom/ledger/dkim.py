@@ -116,10 +116,12 @@ class DkimKeys:
         return self._secrets.open(_purpose(tenant, item.key.sort, selector), _seals(item)[selector])
 
 
-def keys_of(tables: Tables, domain: str) -> list[DomainKeys]:
-    """Every tenant's keys of a domain; opens none."""
-    found = [(tenant, tables.get(_key(tenant, domain))) for _, tenant in _every(tables, f"{domain}/")]
-    return [_keys(tenant, item) for tenant, item in found if item is not None]
+def keys_of(tables: Tables, domain: str | None) -> Iterator[DomainKeys]:
+    """Every tenant's keys of a domain; None: of every domain, by its name. Opens none."""
+    for name, tenant in _every(tables, "" if domain is None else f"{domain}/"):
+        item = tables.get(_key(tenant, name))
+        if item is not None:
+            yield _keys(tenant, item)
 
 
 def _every(tables: Tables, prefix: str) -> Iterator[tuple[str, str]]:

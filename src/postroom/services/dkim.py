@@ -60,14 +60,19 @@ class DkimService:
             raise Conflict(f"{was.domain} has DKIM keys already: `postroom sender dkim rotate {was.domain}` replaces them")
         return self.make(tenant, was.domain, self.new_stem(), ed25519=ed25519)
 
-    def rotate(self, tenant: str, domain: str, *, ed25519: bool) -> list[DkimKey]:
-        """New keys in place of those that sign, once they are verified: of the same kinds, and Ed25519 where asked for.
-        `NotFound`: there are none yet."""
+    def rotate(self, tenant: str, domain: str, *, ed25519: bool | None = None) -> list[DkimKey]:
+        """New keys in place of those that sign, once they are verified (`renew`). `NotFound`: there are none yet."""
         was = self.keys(tenant, domain)
         if not was.keys:
             raise NotFound(f"{was.domain} has no DKIM key yet: `postroom sender dkim add {was.domain}` makes one")
-        has = any(key.algorithm is Algorithm.ED25519 and key.state is not KeyState.RETIRED for key in was.keys)
-        return self.make(tenant, was.domain, self.new_stem(), ed25519=ed25519 or has)
+        return self.renew(tenant, was.domain, self.new_stem(), ed25519=ed25519)
+
+    def renew(self, tenant: str, domain: str, stem: str, *, ed25519: bool | None) -> list[DkimKey]:
+        """`make`, whether there are keys or not; `ed25519` None: beside the RSA key where the domain has one that is in use."""
+        if ed25519 is None:
+            kept = (key for key in self.keys(tenant, domain).keys if key.state is not KeyState.RETIRED)
+            ed25519 = any(key.algorithm is Algorithm.ED25519 for key in kept)
+        return self.make(tenant, domain, stem, ed25519=ed25519)
 
     def verify(self, tenant: str, domain: str, selector: str) -> DkimKey:
         """Ask the DNS now, and note what it says, or that it does not answer; a key that waits and is found signs from now on.

@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
-from postroom.errors import Unavailable
+from postroom.errors import PostroomError, Unavailable
+from postroom.ledger.dkim import DkimKeys
 from postroom.model.dkim import DkimKey, DomainKeys, KeyState, record_name, tags, unlike
 from postroom.model.finding import Finding, Level
+from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.senders import Texts
 
 _SPF_LOOKUPS = 10  # RFC 7208 §4.6.4: more is a permanent error
 _RSA_1024_DER = 162  # bytes of a SubjectPublicKeyInfo; 2048 bits are 294
 _RSA_2048_DER = 290
+_MOST_EXAMINED = 20  # a name server that stays silent costs seconds a name
 _LOOKUP_TERMS = ("include:", "exists:", "redirect=", "a:", "mx:", "ptr:")
 
 
@@ -36,10 +39,10 @@ class Names(Protocol):
     def has_address(self, name: str) -> bool: ...
 
 
-def examine(domain: str, selectors: tuple[str, ...], names: Names) -> Iterator[Finding]:
-    """Every finding about `domain`; DKIM needs the selector the relay signs with."""
+def examine(domain: str, selectors: tuple[str, ...], names: Names, *, signed: bool = False) -> Iterator[Finding]:
+    """Every finding about `domain`; DKIM needs the selector the relay signs with, unless it is `signed` by us."""
     yield from _guarded(f"SPF of {domain}", partial(_spf, domain, names))
-    if not selectors:
+    if not selectors and not signed:
         todo = "name it with --selector: your relay's set-up shows it"
         yield Finding(f"DKIM of {domain}", Level.SKIPPED, "the key's selector is not known", todo)
     for selector in selectors:
@@ -48,12 +51,32 @@ def examine(domain: str, selectors: tuple[str, ...], names: Names) -> Iterator[F
     yield from _guarded(f"mail to {domain}", partial(_mail_back, domain, names))
 
 
-def published(domain: str, kept: Iterable[DomainKeys], names: Texts) -> Iterator[Finding]:
-    """Whether receivers find the keys that we sign with: those of every tenant that has some of the domain."""
-    for keys in kept:
-        for key in keys.keys:
-            subject = f"DKIM of {keys.tenant}, key {key.selector}"
-            yield from _guarded(subject, partial(_own_key, key, record_name(key.selector, domain), names))
+def examine_keys(kept: Iterable[DomainKeys], keys: DkimKeys, names: Texts) -> Iterator[Finding]:
+    """Whether we can open the keys that we sign with, and receivers find them."""
+    for number, domain_keys in enumerate(kept):
+        if number == _MOST_EXAMINED:
+            todo = "look at one domain with --domain"
+            yield Finding("DKIM keys", Level.SKIPPED, f"there are keys of more than {_MOST_EXAMINED} domains", todo)
+            return
+        yield from _opened(domain_keys, keys)
+        yield from published(domain_keys, names)
+
+
+def published(kept: DomainKeys, names: Texts) -> Iterator[Finding]:
+    """Whether receivers find a domain's keys."""
+    whose = "" if kept.tenant == DEFAULT_TENANT else f" ({kept.tenant})"
+    for key in kept.keys:
+        subject = f"DKIM key {key.selector} of {kept.domain}{whose}"
+        yield from _guarded(subject, partial(_own_key, key, record_name(key.selector, kept.domain), names))
+
+
+def _opened(kept: DomainKeys, keys: DkimKeys) -> Iterator[Finding]:
+    try:
+        keys.signing(kept.tenant, [kept.domain])
+    except PostroomError as error:
+        text = f"the keys cannot be opened, and no mail leaves without its signature: {error}"
+        todo = f"bring the master key back, or make other keys: postroom sender dkim rotate {kept.domain}"
+        yield Finding(f"DKIM keys of {kept.domain}", Level.FAIL, text, todo)
 
 
 def _own_key(key: DkimKey, name: str, names: Texts, subject: str) -> Iterator[Finding]:

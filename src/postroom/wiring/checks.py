@@ -10,17 +10,21 @@ from pathlib import Path
 from postroom.clock import SystemClock
 from postroom.errors import Invalid
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.dkim import DkimKeys, keys_of
 from postroom.ledger.stream_hold import hold_streams
 from postroom.ledger.sweep import Sweep
+from postroom.model.dkim import DomainKeys
 from postroom.model.finding import Finding, Level
+from postroom.model.sender import covering, sender_name
 from postroom.model.stream import is_stream
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._control import CONTROL_FILE, open_control
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded._secrecy import examine_secrecy
 from postroom.platform.embedded.backup import DirectoryArchive
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.probe import examine_data
+from postroom.platform.embedded.secrets import MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.probe import examine_relay
@@ -29,6 +33,7 @@ from postroom.platform.mail.url import parse_provider
 from postroom.services.backup import BackupService
 from postroom.services.doctor import Check, Doctor
 from postroom.services.sending_domain import examine as examine_domain
+from postroom.services.sending_domain import examine_keys
 from postroom.settings import Settings
 from postroom.wiring.mail import INBOX, no_relay
 from postroom.wiring.stores import holds_people, key_file, master_keys
@@ -70,9 +75,40 @@ def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -
         checks.append(("mail server", lambda: examine_relay(parse_provider(settings.mail))))
     if settings.public_url is not None:
         checks.append(("public URL", partial(_unanswered, settings.public_url)))
+    checks.append(("DKIM keys", partial(_dkim, settings, domain)))
     if domain is not None:
-        checks.append((f"domain {domain}", partial(examine_domain, domain, selectors, Resolver())))
+        checks.append((f"domain {domain}", partial(_domain, settings, domain, selectors)))
     return Doctor(checks)
+
+
+def _domain(settings: Settings, domain: str, selectors: tuple[str, ...]) -> Iterator[Finding]:
+    with _tables(settings) as tables:
+        signed = tables is not None and any(True for _ in _keys_for(tables, domain))
+    yield from examine_domain(domain, selectors, Resolver(), signed=signed)
+
+
+def _dkim(settings: Settings, domain: str | None) -> Iterator[Finding]:
+    """Of keys that we sign with; without any, nothing is to be said."""
+    with _tables(settings) as tables:
+        if tables is not None:
+            keys = DkimKeys(tables, MasterSecrets(master_keys(settings, SystemClock())))
+            yield from examine_keys(_keys_for(tables, domain), keys, Resolver())
+
+
+def _keys_for(tables: SqliteTables, domain: str | None) -> Iterator[DomainKeys]:
+    """Of the domain and those above it; None: all there are."""
+    for name in [None] if domain is None else covering(f"postmaster@{sender_name(domain)}")[1:]:
+        yield from keys_of(tables, name)
+
+
+@contextmanager
+def _tables(settings: Settings) -> Iterator[SqliteTables | None]:
+    """None: nothing was stored yet, and looking makes nothing."""
+    if not (settings.data / CONTROL_FILE).exists():
+        yield None
+        return
+    with closing(open_control(settings.data)) as control:
+        yield SqliteTables(control, SystemClock())
 
 
 def _secrecy(settings: Settings) -> Iterator[Finding]:

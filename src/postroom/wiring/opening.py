@@ -18,6 +18,7 @@ from postroom.issuer.tokens import AUDIENCE
 from postroom.ledger.access import Memberships
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.dkim import DkimKeys
 from postroom.ledger.erasing import Erasing
 from postroom.ledger.finish import Finish
 from postroom.ledger.keys import Keys
@@ -44,6 +45,7 @@ from postroom.services.campaign_orders import House, Orders
 from postroom.services.campaign_orders import Sources as OrderSources
 from postroom.services.campaign_reading import CampaignReading
 from postroom.services.campaigns import CampaignService
+from postroom.services.dkim import DkimService
 from postroom.services.erasure import ErasureService, Places
 from postroom.services.erasure_requests import ErasureRequests
 from postroom.services.exports import Exports
@@ -86,7 +88,8 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     audit = AuditLog(tables, stores.secrets, clock)
     providers = Providers(tables, stores.secrets, clock, default_url=settings.mail)
     issuer = None if settings.issuer else Issuer(tables, stores.secrets, clock, url=settings.door_url)
-    composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain)
+    dkim_keys = DkimKeys(tables, stores.secrets)
+    composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain, keys=dkim_keys)
     contents, singles = Contents(objects), Singles(composing, tenants, objects)
     streams = Streams(messages, stores.workflows, stores.queues)
     templates = TemplateService(tables, objects, clock, composing)
@@ -127,9 +130,10 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         authenticator=_authenticator(settings, issuer, memberships=memberships, keys=keys, tenants=tenants, clock=clock),
         issuer=issuer,
         audit=audit,
-        rotation=_rotation(settings, stores, providers, audit=audit),
+        rotation=_rotation(settings, stores, providers, audit=audit, dkim_keys=dkim_keys),
         identities=identities,
         senders=SenderService(identities, Resolver(), clock),
+        dkim=DkimService(dkim_keys, Resolver(), clock),
         providers=providers,
         provider_verbs=ProviderService(providers, check=lambda url, trusted: check(url, trusted=trusted), examine=examined),
         suppressions=SuppressionLists(suppression, tenants, clock),
@@ -216,11 +220,12 @@ def _check_provider(providers: Providers, tenant: str, name: str) -> None:
     providers.for_campaign(tenant, name)
 
 
-def _rotation(settings: Settings, stores: Stores, providers: Providers, *, audit: AuditLog) -> Rotation:
+def _rotation(settings: Settings, stores: Stores, providers: Providers, *, audit: AuditLog, dkim_keys: DkimKeys) -> Rotation:
     """Everybody who keeps something under the master key; the built-in issuer also where another one is set, for its way back."""
     owners = [
         ("objects", stores.objects.reseal),
         ("providers", providers.reseal),
+        ("DKIM keys", dkim_keys.reseal),
         ("signed URLs", stores.transfers.reseal),
         ("audit", audit.reseal),
         ("sign-in", Issuer(stores.tables, stores.secrets, stores.clock, url=settings.door_url).reseal),

@@ -38,6 +38,7 @@ from postroom.services.campaign_edits import Edits
 from postroom.services.campaign_orders import Orders
 from postroom.services.campaign_reading import CampaignReading
 from postroom.services.campaigns import CampaignService
+from postroom.services.dkim import DkimService
 from postroom.services.erasure import ErasureService
 from postroom.services.erasure_requests import ErasureRequests
 from postroom.services.exports import Exports
@@ -79,6 +80,7 @@ class Postroom:
     # As whom and through what mail leaves
     identities: Senders
     senders: SenderService
+    dkim: DkimService
     providers: Providers
     provider_verbs: ProviderService
     suppressions: SuppressionLists

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from postroom.entrypoints.cli import sender_dkim
 from postroom.entrypoints.cli.operating import of_tenant, operator, recorded
 from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
@@ -15,6 +16,7 @@ from postroom.model.sender import SenderIdentity
 from postroom.model.tenant import DEFAULT_TENANT
 
 app = typer.Typer(help="Addresses and domains that a tenant may send as.", no_args_is_help=True)
+app.add_typer(sender_dkim.app, name="dkim")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="An address, or a domain with all addresses in it and below it.")]
 

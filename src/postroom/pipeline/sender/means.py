@@ -36,7 +36,7 @@ class Composes(Protocol):
     """Makes messages: of a campaign's content (delivery.compose), or of each single message's own (stream.py)."""
 
     def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
-        """`RowError`."""
+        """`RowError`: never; `Temporary`: not now (it cannot be signed)."""
         ...
 
 

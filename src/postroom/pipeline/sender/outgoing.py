@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from postroom.delivery.compose import Composed, RowError
+from postroom.errors import Temporary
 from postroom.model.message import Recipient
 from postroom.model.wire import MessageRef
 from postroom.platform.mail.port import Result, Stage, Verdict
@@ -14,7 +15,7 @@ class Desk(Protocol):
     """What an outgoing message asks of its batch."""
 
     def compose(self, recipient: Recipient) -> Composed:
-        """`RowError`."""
+        """`RowError`: never; `Temporary`: not now (it cannot be signed)."""
         ...
 
     def may_hand_over(self, recipient: Recipient) -> bool:
@@ -45,6 +46,8 @@ class Outgoing:
                 self.mail_from, self.rcpt_to, self._composed, self.ref = self._desk.compose(self._recipient)
             except RowError as error:
                 self._desk.settled(self._recipient, Result(Verdict.PERMANENT, 0, "", str(error), Stage.CONTENT))
+            except Temporary as error:
+                self._desk.settled(self._recipient, Result(Verdict.TEMPORARY, 0, "", str(error)[:250], Stage.CONTENT))
         return self._composed
 
     def handing_over(self) -> bool:

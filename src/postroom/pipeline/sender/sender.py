@@ -142,7 +142,7 @@ class Sender:
         since = campaign.sending_since or self._clock.now()
         topic = campaign.content.topic
         outcome = rules(campaign.policies, since)
-        return _Job(home, stores.composing.load(campaign), outcome, way, buckets, lambda _recipient: topic)
+        return _Job(home, stores.composing.load(campaign, signed=True), outcome, way, buckets, lambda _recipient: topic)
 
     def _stream_job(self, home: Home, composer: StreamComposer, provider: str) -> _Job:
         way = self._ways(home.tenant, provider)
