@@ -6,16 +6,24 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from postroom.clock import Instant
 from postroom.gateway.schemas.campaign_messages import StateName
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignState, Home
+from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import MessageState
+from postroom.model.message_id import message_id
+from postroom.platform.ports.messages import Reported
 from postroom.services.exports import COLUMNS
 from tests.gateway.campaign_office import TENANT, Office, office
 from tests.gateway.kit import problem
+
+NOON = 1_893_499_200_000
+"""On the first day of 2030."""
 
 
 @pytest.fixture
@@ -88,12 +96,79 @@ def test_a_foreign_cursor_is_refused_or_the_end(desk: Office, viewer: TestClient
 def test_one_message_is_found_by_its_id_in_its_own_campaign_only(desk: Office, viewer: TestClient) -> None:
     home, other = campaign(desk), campaign(desk, imported=False)
     (one, _) = viewer.get(f"/v1/campaigns/{home.campaign}/messages").json()["items"]
-    assert viewer.get(f"/v1/campaigns/{home.campaign}/messages/{one['id']}").json() == one
+    shown = viewer.get(f"/v1/campaigns/{home.campaign}/messages/{one['id']}").json()
+    assert shown == {**one, "events": shown["events"]}
     problem(viewer.get(f"/v1/campaigns/{other.campaign}/messages/{one['id']}"), 404)
     theirs = one["id"].replace(home.campaign, other.campaign)
     problem(viewer.get(f"/v1/campaigns/{other.campaign}/messages/{theirs}"), 404)
     problem(viewer.get(f"/v1/campaigns/{home.campaign}/messages/{home.campaign}-{'2' * 20}"), 404)
     problem(viewer.get(f"/v1/campaigns/{home.campaign}/messages/{home.campaign}-{'z' * 20}"), 404)
+
+
+def report(desk: Office, home: Home, address: str, *events: Event) -> str:
+    """Of the message to this address; its id."""
+    (found,) = [each for each in desk.made.messages.list(home).messages if each.address == address]
+    desk.made.messages.report(home, [Reported(found.batch, found.key, event) for event in events], desk.made.clock.now())
+    return message_id(home, found.key)
+
+
+def told(kind: EventKind, minutes: int, **more: Any) -> Event:
+    return Event(kind=kind, attempt=1, at=Instant(NOON + 60_000 * minutes), id=f"{kind}{minutes}", source="dsn", **more)
+
+
+def test_a_message_is_shown_with_all_that_happened_to_it(desk: Office, viewer: TestClient) -> None:
+    home = campaign(desk)
+    desk.settle(home, MessageState.SENT)
+    bounced = told(
+        EventKind.BOUNCED, 3, bounce=Bounce(BounceType.SOFT, BounceClass.QUOTA, "4.2.2"), detail="full", raw="4.2.2 full"
+    )
+    clicked = told(EventKind.CLICKED, 2, url="https://shop.example/", machine=True)
+    id_ = report(desk, home, "ann@a.example", bounced, clicked, told(EventKind.OPENED, 1))
+    shown = viewer.get(f"/v1/campaigns/{home.campaign}/messages/{id_}").json()
+    assert (shown["state"], shown["reply"], shown["opened_at"]) == ("bounced", "4.2.2 full", "2030-01-01T12:01:00.000Z")
+    assert (shown["clicked_at"], shown["unsubscribed_at"]) == (None, None)
+    assert [event["kind"] for event in shown["events"]] == ["queued", "sent", "opened", "clicked", "bounced"]
+    assert shown["events"][-1] == {
+        "id": "bounced3",
+        "kind": "bounced",
+        "at": "2030-01-01T12:03:00.000Z",
+        "attempt": 1,
+        "source": "dsn",
+        "bounce": {"type": "soft", "class": "quota", "code": "4.2.2"},
+        "machine": False,
+        "detail": "full",
+        "url": None,
+        "raw": "4.2.2 full",
+    }
+    assert (shown["events"][3]["url"], shown["events"][3]["machine"]) == ("https://shop.example/", True)
+
+
+def test_what_came_back_is_listed_exported_and_counted_where_messages_stand(desk: Office, viewer: TestClient) -> None:
+    home = campaign(desk)
+    desk.settle(home, MessageState.SENT)
+    report(desk, home, "ann@a.example", told(EventKind.COMPLAINED, 1), told(EventKind.UNSUBSCRIBED, 2))
+    path = f"/v1/campaigns/{home.campaign}"
+    assert [one["address"] for one in viewer.get(f"{path}/messages?state=complained").json()["items"]] == ["ann@a.example"]
+    assert [one["address"] for one in viewer.get(f"{path}/messages?state=sent").json()["items"]] == ["bob@a.example"]
+    (row,) = table(viewer.get(f"{path}/export.csv?state=complained").text)
+    assert (row["opened_at"], row["unsubscribed_at"]) == ("", "2030-01-01T12:02:00.000Z")
+    assert sum(batch["counts"]["complained"] for batch in viewer.get(f"{path}/batches").json()["items"]) == 1
+
+
+def test_who_failed_and_was_bounced_since_is_not_tried_again(desk: Office, viewer: TestClient) -> None:
+    """However the two come: what came back says that the attempt got through, or that the address is bad."""
+    home = campaign(desk)
+    desk.settle(home, MessageState.FAILED)
+    desk.made.campaigns.transition(desk.made.campaigns.get(home), CampaignState.PAUSED)
+    report(desk, home, "ann@a.example", told(EventKind.BOUNCED, 1))
+    with desk.client("sender") as sender:
+        assert sender.post(f"/v1/campaigns/{home.campaign}/retry-failed").json() == {"messages": 1}
+    desk.carry_out()
+    report(desk, home, "bob@a.example", told(EventKind.COMPLAINED, 1))
+    now, batches = desk.made.clock.now(), desk.made.campaigns.get(home).source.batches
+    assert [one for number in range(batches) for one in desk.made.messages.load(home, number, now, 100)] == []
+    states = {one["address"]: one["state"] for one in viewer.get(f"/v1/campaigns/{home.campaign}/messages").json()["items"]}
+    assert states == {"ann@a.example": "bounced", "bob@a.example": "complained"}
 
 
 def test_batches_are_listed_by_number(desk: Office, viewer: TestClient) -> None:

@@ -60,7 +60,7 @@ def test_a_message_is_accepted_shown_and_listed(made: Desk) -> None:
         shown = client.get(f"{URL}/{sent.json()['id']}").json()
         assert (shown["status"], shown["to"], shown["name"]) == ("pending", "anna@example.org", "Anna")
         assert (shown["from"], shown["subject"], shown["next_attempt_at"]) == ("orders@shop.example", "Code {{ code }}", None)
-        assert [event["type"] for event in shown["events"]] == ["accepted"]
+        assert [(event["kind"], event["at"]) for event in shown["events"]] == [("queued", shown["accepted_at"])]
         listed = client.get(URL).json()
         assert [item["id"] for item in listed["items"]] == [shown["id"]]
         assert listed["cursor"] is None
@@ -71,9 +71,9 @@ def test_what_happened_to_it_is_shown(made: Desk) -> None:
         id = client.post(URL, json=BODY).json()["id"]  # noqa: A001
         made.send(lambda: made.states() == ["sent"])
         shown = client.get(f"{URL}/{id}").json()
-        assert [(event["type"], event["attempt"], event["code"]) for event in shown["events"]] == [
-            ("accepted", 0, 0),
-            ("sent", 1, 250),
+        assert [(event["kind"], event["attempt"], event["source"]) for event in shown["events"]] == [
+            ("queued", 0, "postroom"),
+            ("sent", 1, "smtp"),
         ]
         assert (shown["provider_id"], shown["attempts"]) == ("1", 1)
         assert client.get(URL, params={"state": "sent"}).json()["items"][0]["id"] == id

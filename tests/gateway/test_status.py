@@ -15,7 +15,9 @@ from postroom.errors import NotFound, Unavailable
 from postroom.gateway.routes.status import MAX_WAIT_S
 from postroom.gateway.status_board import ENDED_EVERY_S, EVERY_S, StatusBoard
 from postroom.model.campaign import CampaignState, Home
+from postroom.model.event import Event, EventKind
 from postroom.model.message import MessageState
+from postroom.platform.ports.messages import Reported
 from postroom.services.status import Status, StatusService
 from tests.gateway.campaign_office import TENANT, Office, office
 from tests.gateway.kit import problem
@@ -60,6 +62,14 @@ def status(desk: Office) -> Counted:
 def viewer(desk: Office, status: Counted) -> Iterator[TestClient]:
     with desk.client("viewer") as client:
         yield client
+
+
+def report(desk: Office, home: Home, *kinds: EventKind) -> None:
+    """Each of another message."""
+    found, now = desk.made.messages.list(home).messages, desk.made.clock.now()
+    events = [Event(kind=kind, attempt=1, at=now, id=kind.value, source="dsn") for kind in kinds]
+    reports = [Reported(one.batch, one.key, event) for one, event in zip(found, events, strict=False)]
+    desk.made.messages.report(home, reports, now)
 
 
 def path(home: Home) -> str:
@@ -123,6 +133,24 @@ def test_counts_of_an_ended_campaign_are_taken_again_after_a_while(desk: Office,
     assert viewer.get(path(campaign.home)).json()["counts"]["sent"] == 10
 
 
+def test_what_comes_back_changes_the_status_of_a_campaign_that_is_completed_and_leaves_it_so(
+    desk: Office, status: Counted, viewer: TestClient
+) -> None:
+    campaign = desk.made.campaign()
+    desk.settle(campaign.home, MessageState.SENT)
+    desk.made.campaigns.transition(campaign, CampaignState.COMPLETED)
+    before = viewer.get(path(campaign.home))
+    report(desk, campaign.home, EventKind.BOUNCED, EventKind.DELIVERED, EventKind.OPENED)
+    desk.made.clock.advance(ENDED_EVERY_S)
+    after = viewer.get(path(campaign.home), headers={"If-None-Match": before.headers["etag"]})
+    assert (after.status_code, after.json()["status"]) == (200, "completed")
+    assert {name: n for name, n in after.json()["counts"].items() if n} == {
+        "rows": 10, "accepted": 10,
+        "sent": 8, "delivered": 1, "bounced": 1,
+    }
+    assert after.json()["engagement"] == {"opened": 1, "clicked": 0, "unsubscribed": 0}
+
+
 def test_while_nothing_changes_the_tag_stays(desk: Office, status: Counted, viewer: TestClient) -> None:
     for state in (CampaignState.PAUSED, CampaignState.COMPLETED, CampaignState.READY):
         home = desk.made.campaign(state).home
@@ -145,6 +173,22 @@ def test_waiting_ends_with_a_change(desk: Office, status: Counted, viewer: TestC
     desk.board._pause = change
     answer = viewer.get(f"{path(campaign.home)}?wait=20", headers={"If-None-Match": tag})
     assert (answer.status_code, answer.json()["status"]) == (200, "paused")
+    assert 5 <= desk.made.clock.monotonic() - began < 6
+
+
+@pytest.mark.parametrize("kind", [EventKind.DELIVERED, EventKind.COMPLAINED, EventKind.CLICKED, EventKind.UNSUBSCRIBED])
+def test_waiting_ends_with_what_comes_back(desk: Office, status: Counted, viewer: TestClient, kind: EventKind) -> None:
+    home = desk.made.campaign(CampaignState.PAUSED).home
+    tag = viewer.get(path(home)).headers["etag"]
+    began = desk.made.clock.monotonic()
+
+    async def tell(seconds: float) -> None:
+        desk.made.clock.advance(seconds)
+        if desk.made.clock.monotonic() > began + 5:
+            report(desk, home, kind)
+
+    desk.board._pause = tell
+    assert viewer.get(f"{path(home)}?wait=20", headers={"If-None-Match": tag}).status_code == 200
     assert 5 <= desk.made.clock.monotonic() - began < 6
 
 

@@ -164,6 +164,11 @@ def event_of(settlement: Settlement) -> Event | None:
     )
 
 
+def queued(at: Instant) -> Event:
+    """That Postroom has taken the message on."""
+    return Event(kind=EventKind.QUEUED, attempt=0, at=at, id=f"{OURS}queued", source="postroom")
+
+
 def in_order(events: Iterable[Event]) -> list[Event]:
     """As a timeline shows them."""
     return sorted(events, key=lambda event: (event.at, event.attempt, _KINDS.index(event.kind), event.id))

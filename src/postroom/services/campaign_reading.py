@@ -9,8 +9,10 @@ from postroom.errors import Invalid, NotFound
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.batch import BatchSnapshot
 from postroom.model.campaign import Campaign, Home
+from postroom.model.event import Event
 from postroom.model.message import Message, MessageState
 from postroom.model.message_id import parse_message_id
+from postroom.model.news import queued
 from postroom.model.shard import batch_of
 from postroom.platform.ports.messages import MessagePage, Messages
 
@@ -60,6 +62,10 @@ class CampaignReading:
         if found is None:
             raise NotFound(f"there is no message {message_id!r} in campaign {home.campaign}")
         return campaign, found
+
+    def timeline(self, campaign: Campaign, message: Message) -> list[Event]:
+        """What happened to it, in order of time: from the making of its campaign on."""
+        return [queued(campaign.created_at), *self._messages.timeline(campaign.home, message.batch, message.key)]
 
 
 def _after(cursor: str | None) -> int:

@@ -18,7 +18,19 @@ from postroom.platform.ports.objects import Objects
 from postroom.services.status import rfc3339
 from postroom.sheets.cells import csv_line
 
-COLUMNS = ("line", "address", "state", "attempts", "at", "code", "reply", "provider_id")
+COLUMNS = (
+    "line",
+    "address",
+    "state",
+    "attempts",
+    "at",
+    "code",
+    "reply",
+    "provider_id",
+    "opened_at",
+    "clicked_at",
+    "unsubscribed_at",
+)
 """Then the row's own cells, under the names of the template's variables."""
 REJECTED_HEADER = b"line,address,reason,detail\r\n"
 
@@ -63,7 +75,8 @@ class Exports:
         for message in self.every_message(home, states):
             fixed = (message.line, message.address, message.state.label, message.attempt, rfc3339(message.at))
             reply = (message.code or None, message.reply, message.provider_id)
-            yield csv_line((*fixed, *reply, *orjson.loads(message.values)))
+            people = map(rfc3339, (message.opened_at, message.clicked_at, message.unsubscribed_at))
+            yield csv_line((*fixed, *reply, *people, *orjson.loads(message.values)))
 
     def _blocks(self, key: str) -> Iterator[bytes]:
         with self._objects.open(key) as report:

@@ -21,8 +21,10 @@ from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
 from postroom.model.campaign import Attachment, Home
+from postroom.model.event import Event
 from postroom.model.message import Message, MessageState, NewMessage, Recipient
 from postroom.model.message_id import message_id, parse_message_id
+from postroom.model.news import queued
 from postroom.model.shard import Key, batch_of
 from postroom.model.stream import (
     SingleContent,
@@ -143,6 +145,11 @@ class MessageService:
         if found is None:
             raise NotFound(f"there is no single message {id!r}")
         return SingleRecord(id, found, SingleValues.parse(found.values))
+
+    def timeline(self, tenant: str, record: SingleRecord) -> list[Event]:
+        """What happened to it, in order of time: from the call on."""
+        home, message = Home(tenant, parse_message_id(record.id)[0]), record.message
+        return [queued(record.values.accepted_at), *self._messages.timeline(home, message.batch, message.key)]
 
     def content(self, tenant: str, record: SingleRecord) -> SingleContent | None:
         """What it was made of; None once that is gone."""

@@ -10,17 +10,8 @@ from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import ENDED, Campaign, CampaignState, Home
-from postroom.model.message import Counts
+from postroom.model.message import Counts, Engagement, Totals
 from postroom.platform.ports.messages import Messages
-
-
-@dataclass(frozen=True, slots=True)
-class Engagement:
-    """What recipients did; people, not machines."""
-
-    opened: int = 0
-    clicked: int = 0
-    unsubscribed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +23,7 @@ class Status:
     seconds: float
     """Since it first began to send, until it ended, was paused, or about now; earlier pauses included."""
     engagement: Engagement = field(default_factory=Engagement)
+    """What recipients did; people, not machines."""
     recent_per_second: float | None = None
     """Messages past sending a second, lately; None: nobody watched."""
 
@@ -109,10 +101,10 @@ class StatusService:
 
     def _status(self, campaign: Campaign) -> Status:
         try:
-            counts = self._messages.counts(campaign.home)
+            totals = self._messages.totals(campaign.home)
         except NotFound:  # nothing is imported yet
-            counts = Counts()
-        return Status(campaign, counts, self._sending_ms(campaign) / 1000)
+            totals = Totals(Counts(), Engagement())
+        return Status(campaign, totals.counts, self._sending_ms(campaign) / 1000, totals.engagement)
 
     def _sending_ms(self, campaign: Campaign) -> int:
         if campaign.started_at is None:

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from postroom.entrypoints.cli import audit, client, inbox, key, provider, secrets, sender, suppress, template, tenant, user
+from postroom.entrypoints.cli import (
+    audit,
+    client,
+    inbox,
+    key,
+    message,
+    provider,
+    secrets,
+    sender,
+    suppress,
+    template,
+    tenant,
+    user,
+)
 from postroom.entrypoints.cli.backup import backup_command, restore_command
 from postroom.entrypoints.cli.campaign import campaign_app
 from postroom.entrypoints.cli.demo import demo_command
@@ -29,6 +42,7 @@ app.command("demo")(demo_command)
 app.command("serve")(serve_command)
 app.command("send")(send_command)
 app.add_typer(campaign_app, name="campaign")
+app.add_typer(message.app, name="message")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(template.app, name="template")
 app.add_typer(suppress.app, name="suppress")

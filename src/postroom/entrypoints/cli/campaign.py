@@ -19,6 +19,7 @@ from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
 from postroom.model.campaign import Campaign, Home
 from postroom.model.message import Message, MessageState
+from postroom.model.message_id import message_id
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.campaigns import Decision
 from postroom.services.status import Status, rfc3339
@@ -139,8 +140,8 @@ def messages(
             if as_json:
                 print_json(_as_dict(record, message))
             else:
-                reply = f"  {message.code or ''} {message.reply}".rstrip()
-                sys.stdout.write(printable(f"{message.address}  {message.state.label}{reply}") + "\n")
+                reply = f"{message.code or ''} {message.reply}".strip()
+                sys.stdout.write(printable(f"{message.address}  {message.state.label}  {reply}".rstrip()) + "\n")
         if not shown:
             say("no such messages")
 
@@ -207,6 +208,7 @@ def _states(state: str | None) -> set[MessageState]:
 
 def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:
     return {
+        "id": message_id(campaign.home, message.key),
         "line": message.line,
         "address": message.address,
         "name": message.name,
@@ -217,6 +219,9 @@ def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:
         "code": message.code or None,
         "reply": message.reply or None,
         "provider_id": message.provider_id,
+        "opened_at": rfc3339(message.opened_at),
+        "clicked_at": rfc3339(message.clicked_at),
+        "unsubscribed_at": rfc3339(message.unsubscribed_at),
         "values": dict(zip(campaign.source.columns, orjson.loads(message.values), strict=False)),
     }
 

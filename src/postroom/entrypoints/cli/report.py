@@ -28,6 +28,7 @@ def print_status(status: Status, *, as_json: bool) -> None:
         return
     counts: dict[str, int] = shown["counts"]
     lines = [(name, f"{count:,}") for name, count in counts.items() if count or name in _ALWAYS]
+    lines += [(name, f"{count:,}") for name, count in shown["engagement"].items() if count]
     if status.seconds:
         lines += [("time", f"{status.seconds:,.1f} s"), ("messages a second", f"{status.per_second:,.0f}")]
     sys.stdout.write(f"{printable(status.campaign.name)} ({shown['id']}): {shown['status']}\n")

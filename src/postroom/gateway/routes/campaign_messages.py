@@ -12,7 +12,14 @@ from fastapi.responses import StreamingResponse
 from postroom.gateway.access import Viewer
 from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.routing import Route
-from postroom.gateway.schemas.campaign_messages import BatchBody, MessageBody, MessageId, StateName, states_of
+from postroom.gateway.schemas.campaign_messages import (
+    BatchBody,
+    MessageBody,
+    MessageId,
+    MessageWithEvents,
+    StateName,
+    states_of,
+)
 from postroom.gateway.schemas.campaigns import CampaignId
 from postroom.model.campaign import Home
 from postroom.services.campaign_reading import CampaignReading
@@ -44,9 +51,10 @@ def campaign_message_routes(reading: CampaignReading, exports: Exports) -> APIRo
         return Page(items=[MessageBody.of(campaign, message) for message in page.messages], cursor=page.cursor)
 
     @router.get("/messages/{message_id}", operation_id="get_campaign_message")
-    def message(campaign_id: CampaignId, message_id: MessageId, who: Viewer) -> MessageBody:
-        """Show one message of a campaign."""
-        return MessageBody.of(*reading.message(Home(who.tenant, campaign_id), message_id))
+    def message(campaign_id: CampaignId, message_id: MessageId, who: Viewer) -> MessageWithEvents:
+        """Show one message of a campaign and what happened to it."""
+        campaign, found = reading.message(Home(who.tenant, campaign_id), message_id)
+        return MessageWithEvents.told(campaign, found, reading.timeline(campaign, found))
 
     @router.get("/rejected.csv", operation_id="export_rejected_rows", response_class=CsvAnswer, responses=CSV)
     def rejected(campaign_id: CampaignId, who: Viewer) -> CsvAnswer:
@@ -55,7 +63,7 @@ def campaign_message_routes(reading: CampaignReading, exports: Exports) -> APIRo
 
     @router.get("/export.csv", operation_id="export_campaign_messages", response_class=CsvAnswer, responses=CSV)
     def export(campaign_id: CampaignId, who: Viewer, state: States = None) -> CsvAnswer:
-        """Every message as CSV: line, address, state, attempts, at, code, reply, provider_id, and the row's own cells."""
+        """Every message as CSV: where it stands, its last reply, what its recipient did, and the row's own cells."""
         lines = exports.messages_csv(Home(who.tenant, campaign_id), states_of(state))
         return csv_answer((line.encode("utf-8", "replace") for line in lines), f"{campaign_id}.csv")
 

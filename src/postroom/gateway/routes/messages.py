@@ -14,10 +14,10 @@ from postroom.gateway.bodies import accepts
 from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.problems import kind_of
 from postroom.gateway.routing import Route
+from postroom.gateway.schemas.events import EventBody
 from postroom.gateway.schemas.messages import (
     Day,
     MessageDetail,
-    MessageEvent,
     MessageId,
     MessageResult,
     MessageResults,
@@ -89,7 +89,9 @@ def message_routes(service: MessageService) -> APIRouter:
             "template_id": content.template_id if content else None,
             "template_version": content.template_version if content else None,
         }
-        return MessageDetail.model_validate({**_summary(record), **made_of, "events": _events(record)})
+        return MessageDetail.model_validate(
+            {**_summary(record), **made_of, "events": EventBody.all(service.timeline(who.tenant, record))}
+        )
 
     return router
 
@@ -164,20 +166,7 @@ def _summary(record: SingleRecord) -> dict[str, object]:
         "code": message.code,
         "reply": message.reply,
         "provider_id": message.provider_id,
+        "opened_at": rfc3339(message.opened_at),
+        "clicked_at": rfc3339(message.clicked_at),
+        "unsubscribed_at": rfc3339(message.unsubscribed_at),
     }
-
-
-def _events(record: SingleRecord) -> list[MessageEvent]:
-    """What the record knows: the call, and what came last."""
-    message = record.message
-    accepted = MessageEvent(type="accepted", at=rfc3339(record.values.accepted_at) or "", attempt=0, code=0, reply="")
-    if message.at is None or message.state is MessageState.PENDING:
-        return [accepted]
-    last = {
-        "type": message.state.label,
-        "at": rfc3339(message.at),
-        "attempt": message.attempt,
-        "code": message.code,
-        "reply": message.reply,
-    }
-    return [accepted, MessageEvent.model_validate(last)]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import orjson
 from fastapi import Path
 from pydantic import BaseModel, Field
 
+from postroom.gateway.schemas.events import EventBody
 from postroom.model.batch import BatchSnapshot
 from postroom.model.campaign import Campaign
+from postroom.model.event import Event
 from postroom.model.message import Message, MessageState
 from postroom.model.message_id import MESSAGE_ID_LENGTH, PATTERN, message_id
 from postroom.services.campaign_dry_run import Rehearsal
@@ -97,10 +100,13 @@ class MessageBody(BaseModel):
     code: int | None = Field(description="Of the last reply: SMTP's, or an HTTP status.")
     reply: str | None = Field(description="The last reply, or the reason in words.")
     provider_id: str | None = Field(description="The provider's own id of it.")
+    opened_at: str | None = Field(description="When a person first opened it.")
+    clicked_at: str | None = Field(description="When a person first followed a link in it.")
+    unsubscribed_at: str | None = Field(description="When they unsubscribed; null also where they took it back.")
     values: dict[str, str | None] = Field(description="The row's cells, by variable.")
 
     @classmethod
-    def of(cls, campaign: Campaign, message: Message) -> Self:
+    def of(cls, campaign: Campaign, message: Message, **more: Any) -> Self:
         """As recorded."""
         return cls(
             id=message_id(campaign.home, message.key),
@@ -114,8 +120,23 @@ class MessageBody(BaseModel):
             code=message.code or None,
             reply=message.reply or None,
             provider_id=message.provider_id,
+            opened_at=rfc3339(message.opened_at),
+            clicked_at=rfc3339(message.clicked_at),
+            unsubscribed_at=rfc3339(message.unsubscribed_at),
             values=dict(zip(campaign.source.columns, orjson.loads(message.values), strict=False)),
+            **more,
         )
+
+
+class MessageWithEvents(MessageBody):
+    """One recipient of one campaign, and what happened to the message."""
+
+    events: list[EventBody] = Field(description="What happened to it, in order of time.")
+
+    @classmethod
+    def told(cls, campaign: Campaign, message: Message, events: Sequence[Event]) -> Self:
+        """As recorded and reported."""
+        return cls.of(campaign, message, events=EventBody.all(events))
 
 
 class ProblemRow(BaseModel):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, WrapValidator, model_validator
 from pydantic.config import JsonDict
 
+from postroom.gateway.schemas.events import EventBody
 from postroom.gateway.schemas.scalars import WHOLE
 from postroom.model.message_id import MESSAGE_ID_LENGTH, PATTERN
 from postroom.model.upload import ID_PATTERN
@@ -210,18 +211,9 @@ class MessageSummary(BaseModel):
     code: int = Field(description="The code of the last reply; 0: there was none.")
     reply: str = Field(description="The last reply, or the reason in words.")
     provider_id: str | None = Field(description="What the provider calls it.")
-
-
-class MessageEvent(BaseModel):
-    """Something that happened to a message."""
-
-    type: Literal["accepted", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"] = Field(
-        description="What happened."
-    )
-    at: str = Field(description="When, RFC 3339 UTC.")
-    attempt: int = Field(ge=0, description="In which attempt; 0: before the first.")
-    code: int = Field(description="The code of the reply; 0: there was none.")
-    reply: str = Field(description="The reply, or the reason in words.")
+    opened_at: str | None = Field(description="When a person first opened it.")
+    clicked_at: str | None = Field(description="When a person first followed a link in it.")
+    unsubscribed_at: str | None = Field(description="When they unsubscribed; null also where they took it back.")
 
 
 class MessageDetail(MessageSummary):
@@ -232,7 +224,7 @@ class MessageDetail(MessageSummary):
     subject: str | None = Field(description="The subject as it was given, variables not filled in.")
     template_id: str | None = Field(description="The template it was made from.")
     template_version: int | None = Field(description="Its version.")
-    events: list[MessageEvent] = Field(description="As far as its record knows, oldest first.")
+    events: list[EventBody] = Field(description="What happened to it, in order of time.")
 
 
 class TestMessage(_Request):
