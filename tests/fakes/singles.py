@@ -14,6 +14,7 @@ from postroom.delivery.composing import Composing
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Singles
 from postroom.errors import Denied, NotFound
+from postroom.ledger.refusals import Refusals
 from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
@@ -95,6 +96,7 @@ class Desk:
             streams=self.streams,
             contents=self.contents,
             singles=self.singles,
+            refusals=Refusals(made.messages, self.suppression, self.tenants, self.clock),
         )
         return Sender(
             stores,

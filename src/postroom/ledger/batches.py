@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from postroom.clock import Clock, Instant
+from postroom.ledger.refusals import Refusals
 from postroom.model.batch import OpenBatch
 from postroom.model.campaign import Home, Policies
 from postroom.model.message import MessageState, Recipient, Settlement
@@ -31,10 +32,14 @@ _PATIENCE_MARGIN_S = 5.0
 class Batches:
     """One worker's hand on a campaign's batches."""
 
-    def __init__(self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int) -> None:
+    def __init__(
+        self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int, refusals: Refusals | None = None
+    ) -> None:
+        """`refusals`: who enters refused addresses on the suppression list; None: nobody."""
         self._messages = messages
         self._journals = journals
         self._clock = clock
+        self._refusals = refusals
         self.lease_ms = lease_ms
 
     def claim(self, home: Home, owner: str, limit: int) -> list[int]:
@@ -68,6 +73,8 @@ class Batches:
 
     def record(self, home: Home, opened: OpenBatch, settled: Sequence[Settlement], group: Sequence[Recipient]) -> None:
         """Outcomes, then the next group: both durable when this returns. `LeaseLost`."""
+        if self._refusals is not None:
+            self._refusals.enter(home, opened.number, settled)
         keys = [recipient.key for recipient in group]
         now = max([self._clock.now(), *(each.due for each in group if each.due is not None)])  # see `in_doubt`: clocks are set
         self._messages.record(home, opened.number, opened.fence, settled, keys, now, lease_ms=self.lease_ms)

@@ -28,6 +28,7 @@ from postroom.model.address import parse
 from postroom.model.campaign import Home
 from postroom.model.event import Event
 from postroom.model.message import ERASED, Message, MessageState
+from postroom.model.message_id import message_id
 from postroom.model.shard import Key, batch_of, recipient_key
 from postroom.model.stream import is_stream, stream_batches
 from postroom.model.tenant import Tenant
@@ -178,9 +179,10 @@ def _person(place: _Place, records: Mapping[_Where, Message] | None) -> Person |
     record = records.get(place.where) if records is not None else None
     address = "" if record is None or record.address == ERASED else record.address
     topic = place.facts.topic if place.facts else None
+    name = message_id(place.home, place.where[1])
     if is_stream(place.home.campaign):  # its keys are not people's
-        return Person(recipient_key(place.tenant.secret, parse(address).normalised), address, topic) if address else None
-    return Person(place.where[1], address, topic) if record is not None or records is None else None
+        return Person(recipient_key(place.tenant.secret, parse(address).normalised), address, topic, name) if address else None
+    return Person(place.where[1], address, topic, name) if record is not None or records is None else None
 
 
 def _domain(record: Message) -> str:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
+from postroom.model.event import Event
 from postroom.model.shard import Key
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables
 
@@ -64,7 +65,12 @@ class Suppressed:
     expires_at: Instant | None = None
     """When it ends by itself; None: never."""
     source: str = ""
-    """The id of the event that it came from; empty: somebody entered it, or the person did through us."""
+    """The message and the event that it came from, as `source` writes it; empty: somebody entered it."""
+
+
+def source(message: str, event: Event) -> str:
+    """What an entry's `source` says: the message's id, a slash, the event's."""
+    return f"{message}/{event.id}"
 
 
 class SuppressionPage(NamedTuple):

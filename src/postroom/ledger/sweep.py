@@ -11,6 +11,7 @@ from typing import Protocol
 from postroom.clock import Clock
 from postroom.errors import Unavailable
 from postroom.ledger.batches import Batches
+from postroom.ledger.refusals import Refusals
 from postroom.model.batch import BatchSnapshot, OpenBatch
 from postroom.model.campaign import Home, Policies
 from postroom.model.message import MessageState, Recipient, Settlement
@@ -46,18 +47,22 @@ class Swept(Protocol):
 class Sweep:
     """See the module's text."""
 
-    def __init__(self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int) -> None:
+    def __init__(
+        self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int, refusals: Refusals | None = None
+    ) -> None:
+        """`refusals`: see ledger.batches."""
         self._messages = messages
         self._journals = journals
         self._clock = clock
         self._lease_ms = lease_ms
+        self._refusals = refusals
 
     def change(self, campaign: Swept, states: Collection[MessageState], change: Change, *, alive: Alive = always) -> int:
         """Settle every message in `states` as `change` says; how many, until `alive` ended it. `StillSending`: a worker kept a
         batch too long; repeat."""
         home = campaign.home
         journal = self._journals.begin(home.campaign)
-        batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms)
+        batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms, refusals=self._refusals)
         try:
             changed, after = 0, -1
             while page := self._messages.batches(home, after=after, limit=_PAGE):
@@ -77,7 +82,7 @@ class Sweep:
         `StillSending` as in `change`."""
         home = campaign.home
         journal = self._journals.begin(home.campaign)
-        batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms)
+        batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms, refusals=self._refusals)
         try:
             opened = self._open(batches, campaign, number, alive=alive, owner=journal.owner)
             if opened is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple, Protocol
 
 from postroom.clock import Instant
-from postroom.ledger.suppression import Reason, Suppressed
+from postroom.ledger.suppression import Reason, Suppressed, source
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.news import reply_of
 from postroom.model.shard import Key
@@ -39,6 +39,8 @@ class Person(NamedTuple):
     """Empty where nobody knows it any more."""
     topic: str | None
     """What the message was sent under."""
+    message: str
+    """Its id."""
 
 
 def may_enter(event: Event) -> bool:
@@ -56,14 +58,22 @@ def entry(tenant: str, person: Person, event: Event, *, soft_bounces: SoftBounce
         return _of_bounce(tenant, person, event, lasting=event.bounce.type, soft_bounces=soft_bounces, now=now)
     reason = _REASONS[event.kind]
     topic = person.topic if reason is Reason.UNSUBSCRIBE else None
-    return Suppressed(person.key, person.address, reason, now, reply_of(event), topic, source=event.id)
+    return Suppressed(person.key, person.address, reason, now, reply_of(event), topic, source=source(person.message, event))
 
 
 def _of_bounce(
     tenant: str, person: Person, event: Event, *, lasting: BounceType, soft_bounces: SoftBounces, now: Instant
 ) -> Suppressed | None:
     if lasting is BounceType.HARD:
-        return Suppressed(person.key, person.address, Reason.BOUNCE, now, reply_of(event), source=event.id)
+        return Suppressed(person.key, person.address, Reason.BOUNCE, now, reply_of(event), source=source(person.message, event))
     if lasting is BounceType.SOFT and (until := soft_bounces.note(tenant, person.key, event)) is not None:
-        return Suppressed(person.key, person.address, Reason.BOUNCE, now, reply_of(event), expires_at=until, source=event.id)
+        return Suppressed(
+            person.key,
+            person.address,
+            Reason.BOUNCE,
+            now,
+            reply_of(event),
+            expires_at=until,
+            source=source(person.message, event),
+        )
     return None

@@ -23,6 +23,7 @@ from postroom.ledger.erasing import Erasing
 from postroom.ledger.finish import Finish
 from postroom.ledger.keys import Keys
 from postroom.ledger.providers import Providers
+from postroom.ledger.refusals import Refusals
 from postroom.ledger.senders import Senders
 from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
@@ -96,7 +97,8 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     uploads = UploadService(
         tables, objects, stores.transfers, clock, upload_days=settings.upload_days, in_use=UploadUse(campaigns)
     )
-    sweep = Sweep(messages, stores.journals, clock, lease_ms=lease_ms)
+    refusals = Refusals(messages, suppression, tenants, clock)
+    sweep = Sweep(messages, stores.journals, clock, lease_ms=lease_ms, refusals=refusals)
     service = CampaignService(
         campaigns,
         composing=composing,
@@ -206,6 +208,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
                 streams=streams,
                 contents=contents,
                 singles=singles,
+                refusals=refusals,
             ),
             partial(way_out, providers, Shares()),
             SenderOptions(workers=settings.workers, lease_ms=lease_ms, drain_s=settings.drain),

@@ -20,6 +20,7 @@ from postroom.delivery.singles import Singles, person_key
 from postroom.ledger.batches import Batches
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
+from postroom.ledger.refusals import Refusals
 from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
@@ -67,6 +68,7 @@ class Stores:
     streams: Streams
     contents: Contents
     singles: Singles
+    refusals: Refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class Sender:
         throttle = Throttle(stores.rates, job.way.bucket, off_loop, clock, workers=self._options.workers)
         means = Means(
             home=job.home,
-            batches=Batches(stores.messages, stores.journals, clock, lease_ms=self._options.lease_ms),
+            batches=Batches(stores.messages, stores.journals, clock, lease_ms=self._options.lease_ms, refusals=stores.refusals),
             messages=stores.messages,
             suppression=stores.suppression,
             composer=job.composer,
