@@ -3,6 +3,7 @@
     door      answers HTTP on a socket that the parent holds: while a door is replaced, callers wait in its line
     worker    imports and sends; one or more
     timers    fires timers, hands notes on, keeps house
+    feedback  makes what comes back part of the records
     inbox     the built-in inbox, where mail leaves to it
 
 The parent does nothing but watch, so there is nothing that could end it. Should it be killed all the same, its children notice
@@ -71,6 +72,7 @@ def crew(settings: Settings, door: socket.socket, clock: Clock, say: Callable[[s
         posts.append(Post("inbox", ["inbox-server", "--port", str(port)], settings.environ(), last=True))
     environ = settings.environ(mail=mail)
     posts.append(Post("timers", ["timers"], environ))
+    posts.append(Post("feedback", ["feedback"], environ))
     posts += [Post(f"worker {number}", ["worker", "--no-chores"], environ) for number in range(1, settings.workers + 1)]
     posts.append(Post("door", ["door", "--handle", str(door.fileno())], environ, handles=[door.fileno()]))
     return Supervisor(posts, clock, patience_s=2 * settings.lease, say=say)

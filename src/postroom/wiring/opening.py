@@ -16,6 +16,7 @@ from postroom.gateway.jwks import HttpJwks, LocalJwks
 from postroom.issuer.issuer import Issuer
 from postroom.issuer.tokens import AUDIENCE
 from postroom.ledger.access import Memberships
+from postroom.ledger.arrivals import Arrivals
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.dkim import DkimKeys
@@ -67,6 +68,7 @@ from postroom.services.templates import TemplateService
 from postroom.services.upload_use import UploadUse
 from postroom.services.uploads import UploadService
 from postroom.settings import Settings
+from postroom.wiring.feedback import feedback
 from postroom.wiring.mail import DEFAULT_PROVIDER, INBOX, Shares, examined, way_out
 from postroom.wiring.postroom import Postroom
 from postroom.wiring.stores import Stores, open_stores
@@ -194,6 +196,8 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
             tenants=tenants,
             clock=clock,
         ),
+        arrivals=Arrivals(stores.queues),
+        feedback=feedback(settings, stores, lambda _applied: None, tenants=tenants, campaigns=campaigns, suppression=suppression),
         scheduler=Scheduler(campaigns, streams, timers=stores.timers, workflows=stores.workflows, clock=clock),
         sender=Sender(
             SenderStores(

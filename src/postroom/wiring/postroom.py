@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from postroom.clock import Clock
 from postroom.delivery.composing import Composing
+from postroom.events.feedback import Feedback
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.issuer.issuer import Issuer
 from postroom.ledger.access import Memberships
+from postroom.ledger.arrivals import Arrivals
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.providers import Providers
@@ -112,6 +114,10 @@ class Postroom:
     splitter: Splitter
     scheduler: Scheduler
     sender: Sender
+
+    # What comes back
+    arrivals: Arrivals
+    feedback: Feedback
 
     @property
     def clock(self) -> Clock:

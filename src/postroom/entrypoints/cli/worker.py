@@ -40,6 +40,14 @@ def timers_command() -> None:
         timers.run(postroom)
 
 
+def feedback_command() -> None:
+    """Make what comes back part of the records until told to stop."""
+    from postroom.entrypoints import feedback
+
+    with _child() as postroom:
+        feedback.run(postroom)
+
+
 def inbox_command(port: Annotated[int, typer.Option(help="Where to listen, on loopback.")] = 0) -> None:
     """Take mail until told to stop."""
     from postroom.entrypoints import timers
