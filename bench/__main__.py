@@ -10,6 +10,7 @@ SUITES = (
     ("the ledger", ["bench.ledger"]),
     ("the SMTP mailer", ["bench.smtp"]),
     ("accepting single messages", ["bench.messages"]),
+    ("signing with DKIM", ["bench.signing"]),
     ("reading bounces", ["bench.bounces"]),
     ("a campaign's status over HTTP", ["bench.status"]),
     ("the whole campaign", ["bench.campaign", "--million"]),

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,8 +61,10 @@ def write_csv(path: Path, rows: int) -> None:
         )
 
 
-def send(directory: Path, rows: int, port: int, *, options: str = "", workers: int | None = None) -> Run:
-    """Run the command on a new data directory."""
+def send(
+    directory: Path, rows: int, port: int, *, options: str = "", workers: int | None = None, keys: Sequence[str] | None = None
+) -> Run:
+    """Run the command on a new data directory. `keys`: the sender's domain has DKIM keys, made with these options."""
     recipients, template = directory / f"{rows}.csv", directory / "template.html"
     if not recipients.exists():
         write_csv(recipients, rows)
@@ -75,6 +77,9 @@ def send(directory: Path, rows: int, port: int, *, options: str = "", workers: i
         environ["POSTROOM_WORKERS"] = str(workers)
     with tempfile.TemporaryDirectory(dir=directory) as data:
         environ["POSTROOM_DATA"] = data
+        for words in () if keys is None else (["add", *keys], ["verify", "--without-check"]):
+            dkim = [sys.executable, "-m", "postroom", "sender", "dkim", *words, "example.com"]
+            subprocess.run(dkim, env=environ, capture_output=True, check=True)
         began, cpu = time.monotonic(), _children_cpu()
         process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         with _memory_of(process.pid) as memory:
