@@ -21,6 +21,8 @@ from postroom.wiring import Postroom
 _LOOK_S = 0.05
 _TRIM_EVERY_S = 600.0
 _RECORDS_EVERY_S = 2.0
+_RECOUNT_EVERY_S = 5.0
+_RECOUNT_FOR_S = 0.25  # a timer waits for it, and sending shares the machine with it
 _SEAL_EVERY_S = 20.0
 _EXPIRE_EVERY_S = 300.0
 _RETAIN_EVERY_S = 3_600.0
@@ -57,7 +59,11 @@ class Chores:
         ]
         if self._only is None:
             chores += [(_SEAL_EVERY_S, self._postroom.audit.seal), (_EXPIRE_EVERY_S, self._expire_uploads)]
-            chores += [(_EXPIRE_EVERY_S, self._expire_singles), (_RETAIN_EVERY_S, self._expire_campaigns)]
+            chores += [
+                (_RECOUNT_EVERY_S, self._recount),
+                (_EXPIRE_EVERY_S, self._expire_singles),
+                (_RETAIN_EVERY_S, self._expire_campaigns),
+            ]
         return chores
 
     def _do(self, chore: Callable[[], object]) -> None:
@@ -66,6 +72,9 @@ class Chores:
             chore()
         except PostroomError:
             _log.exception("a chore failed, and is done again later")
+
+    def _recount(self) -> None:
+        self._postroom.recounts.run(seconds=_RECOUNT_FOR_S, stopped=self._stopped.is_set)
 
     def _expire_uploads(self) -> None:
         uploads, now = self._postroom.uploads, self._postroom.clock.now()

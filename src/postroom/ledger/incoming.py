@@ -87,7 +87,9 @@ class Incoming:
         soft_bounces: SoftBounces,
         judge: Judge,
         clock: Clock,
+        noted: Callable[[Home], None] = lambda home: None,
     ) -> None:
+        """`noted` is told of each home of which something was reported, again where it is repeated (ledger.recounts)."""
         self._messages = messages
         self._suppression = suppression
         self._tenants = tenants
@@ -95,6 +97,7 @@ class Incoming:
         self._soft_bounces = soft_bounces
         self._judge = judge
         self._clock = clock
+        self._noted = noted
         self._facts: Recent[Home, _Facts] = Recent(clock, most=_REMEMBERED)
 
     def apply(self, arrivals: Sequence[Arrival]) -> list[Applied]:
@@ -168,10 +171,13 @@ class Incoming:
     def _judged(self, event: Event, record: Message) -> Event:
         return self._judge(event, record.at if record.state in _ARRIVED else None)
 
-    def _report(self, home: Home, reports: Sequence[Reported]) -> Iterator[bool]:
-        now = self._clock.now()
+    def _report(self, home: Home, reports: Sequence[Reported]) -> list[bool]:
+        now, new = self._clock.now(), list[bool]()
         for at in range(0, len(reports), MAX_REPORTS):
-            yield from self._messages.report(home, reports[at : at + MAX_REPORTS], now)
+            new += self._messages.report(home, reports[at : at + MAX_REPORTS], now)
+        if reports:
+            self._noted(home)
+        return new
 
 
 def _person(place: _Place, records: Mapping[_Where, Message] | None) -> Person | None:

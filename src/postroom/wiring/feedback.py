@@ -8,6 +8,7 @@ from postroom.events.feedback import Feedback
 from postroom.events.machines import judge
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.incoming import Applied, Incoming
+from postroom.ledger.recounts import Recounts
 from postroom.ledger.soft_bounces import Patience, SoftBounces
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
@@ -20,6 +21,7 @@ def feedback(
     stores: Stores,
     observe: Callable[[Applied], None],
     *,
+    recounts: Recounts,
     tenants: Tenants,
     campaigns: Campaigns,
     suppression: Suppression,
@@ -34,5 +36,6 @@ def feedback(
         soft_bounces=SoftBounces(stores.tables, patience, stores.clock),
         judge=judge,
         clock=stores.clock,
+        noted=recounts.note,
     )
     return Feedback(stores.queues, incoming, observe)

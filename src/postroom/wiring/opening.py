@@ -24,6 +24,7 @@ from postroom.ledger.erasing import Erasing
 from postroom.ledger.finish import Finish
 from postroom.ledger.keys import Keys
 from postroom.ledger.providers import Providers
+from postroom.ledger.recounts import Recounts
 from postroom.ledger.refusals import Refusals
 from postroom.ledger.senders import Senders
 from postroom.ledger.streams import Streams
@@ -95,6 +96,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain, keys=dkim_keys)
     contents, singles = Contents(objects), Singles(composing, tenants, objects)
     streams = Streams(messages, stores.workflows, stores.queues)
+    recounts = Recounts(tables, messages, clock)
     templates = TemplateService(tables, objects, clock, composing)
     uploads = UploadService(
         tables, objects, stores.transfers, clock, upload_days=settings.upload_days, in_use=UploadUse(campaigns)
@@ -197,7 +199,16 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
             clock=clock,
         ),
         arrivals=Arrivals(stores.queues),
-        feedback=feedback(settings, stores, lambda _applied: None, tenants=tenants, campaigns=campaigns, suppression=suppression),
+        feedback=feedback(
+            settings,
+            stores,
+            lambda _applied: None,
+            recounts=recounts,
+            tenants=tenants,
+            campaigns=campaigns,
+            suppression=suppression,
+        ),
+        recounts=recounts,
         scheduler=Scheduler(campaigns, streams, timers=stores.timers, workflows=stores.workflows, clock=clock),
         sender=Sender(
             SenderStores(

@@ -16,6 +16,7 @@ from postroom.ledger.arrivals import Arrivals
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.providers import Providers
+from postroom.ledger.recounts import Recounts
 from postroom.ledger.senders import Senders
 from postroom.ledger.streams import Streams
 from postroom.ledger.tenants import Tenants
@@ -118,6 +119,7 @@ class Postroom:
     # What comes back
     arrivals: Arrivals
     feedback: Feedback
+    recounts: Recounts
 
     @property
     def clock(self) -> Clock:

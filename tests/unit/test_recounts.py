@@ -1,0 +1,132 @@
+"""Numbers are cheap again soon after something was reported, whoever dies or is late, and nobody looks where nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.ledger.recounts import MOMENT_S, Recounts
+from postroom.model.campaign import Home
+from postroom.model.event import Event, EventKind
+from postroom.platform.ports.messages import Reported
+from tests.fakes.ledger import Bench, bench
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Bench]:
+    with bench(tmp_path) as opened:
+        yield opened
+
+
+def recounts(made: Bench) -> Recounts:
+    """Another process'."""
+    return Recounts(made.tables, made.messages, made.clock)
+
+
+def report(made: Bench, home: Home, number: int, kind: EventKind = EventKind.DELIVERED) -> None:
+    message = made.messages.list(home, limit=1_000).messages[number]
+    event = Event(kind=kind, attempt=1, at=made.clock.now(), id=f"{kind}{number}", source="dsn")
+    assert made.messages.report(home, [Reported(message.batch, message.key, event)], made.clock.now()) == [True]
+
+
+def listed(made: Bench) -> int:
+    return len(made.tables.query("#heard-of-campaigns").items)
+
+
+def test_what_was_reported_is_counted_at_the_next_turn(made: Bench) -> None:
+    homes = [made.campaign(people=6).home for _ in range(3)]
+    reporter, keeper = recounts(made), recounts(made)
+    for home in homes[:2]:
+        report(made, home, 0)
+        reporter.note(home)
+    keeper.run(seconds=10)
+    assert [list(made.messages.stale(home)) for home in homes] == [[], [], []]
+    assert made.messages.counts(homes[0]).delivered == 1
+
+
+def test_whoever_reports_all_the_time_is_entered_once_in_a_while_and_nothing_is_missed(made: Bench) -> None:
+    home = made.campaign(people=60, batches=60).home
+    reporter, keeper = recounts(made), recounts(made)
+    entries = set()
+    for number in range(50):
+        report(made, home, number)
+        reporter.note(home)
+        if number % 3 == 0:
+            keeper.run(seconds=10)
+        entries |= {item.key for item in made.tables.query("#heard-of-campaigns").items}
+        made.clock.advance(1)
+    assert len(entries) == 50 / MOMENT_S
+    for _ in range(2):
+        made.clock.advance(2 * MOMENT_S)
+        keeper.run(seconds=10)
+    assert list(made.messages.stale(home)) == []
+    assert listed(made) == 0
+
+
+def test_an_entry_outlives_the_report_that_it_stands_for_by_another(made: Bench) -> None:
+    """A second report within the moment is not entered: the entry of the first must still be there when it comes."""
+    home = made.campaign(people=6).home
+    reporter, keeper = recounts(made), recounts(made)
+    report(made, home, 0)
+    reporter.note(home)
+    keeper.run(seconds=10)
+    made.clock.advance(MOMENT_S - 1)
+    keeper.run(seconds=10)
+    report(made, home, 1)
+    reporter.note(home)
+    assert listed(made) == 1
+    made.clock.advance(2 * MOMENT_S)
+    keeper.run(seconds=10)
+    assert (list(made.messages.stale(home)), listed(made)) == ([], 0)
+
+
+def test_a_turn_ends_and_the_next_goes_on_where_it_was(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A campaign in which a great deal happens keeps no other waiting, and none of its own batches."""
+    large, small = made.campaign(people=200, batches=100).home, made.campaign(people=6).home
+    for number in range(200):
+        report(made, large, number)
+    report(made, small, 0)
+    reporter, keeper = recounts(made), recounts(made)
+    reporter.note(large)
+    reporter.note(small)
+    recount, counted = made.messages.recount, list[tuple[Home, int]]()
+
+    def slow(home: Home, batches: list[int]) -> None:
+        made.clock.advance(1)
+        recount(home, batches)
+        counted.extend((home, number) for number in batches)
+        for number in batches[:5]:  # and more comes in all the time, of the same
+            message = next(one for one in made.messages.list(home, limit=1_000).messages if one.batch == number)
+            event = Event(kind=EventKind.OPENED, attempt=1, at=made.clock.now(), id=f"{len(counted)}", source="tracking")
+            made.messages.report(home, [Reported(message.batch, message.key, event)], made.clock.now())
+
+    monkeypatch.setattr(made.messages, "recount", slow)
+    for _ in range(12):
+        keeper.run(seconds=0.5)
+    held = {message.batch for message in made.messages.list(large, limit=1_000).messages}
+    assert {number for home, number in counted if home == large} == held
+    assert small in {home for home, _ in counted}
+
+
+def test_what_is_deleted_leaves_the_list(made: Bench) -> None:
+    gone, there = made.campaign().home, made.campaign().home
+    keeper = recounts(made)
+    for home in (gone, there):
+        report(made, home, 0)
+        recounts(made).note(home)
+    made.messages.drop(gone)
+    keeper.run(seconds=10)
+    assert list(made.messages.stale(there)) == []
+    assert listed(made) == 1
+
+
+def test_it_stops_when_told(made: Bench) -> None:
+    home = made.campaign().home
+    report(made, home, 0)
+    recounts(made).note(home)
+    keeper = recounts(made)
+    keeper.run(seconds=10, stopped=lambda: True)
+    keeper.run(seconds=10)
+    assert list(made.messages.stale(home)) == []
