@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from postroom.platform.ports.feed import Change, Feed
+from postroom.platform.ports.feed import RETENTION_MS, Change, Feed
 from postroom.platform.ports.messages import Messages, Reported
 from tests.contract.embedded_home import EmbeddedHome
 from tests.contract.messages_kit import CAMPAIGN, NOW, S, at, key, opened, outcome, record, stored
@@ -81,3 +81,17 @@ def test_nothing_of_an_erased_recipient_stays_in_feed_or_file(home: EmbeddedHome
     for trace in (*traces, "trace-bounce", "queued as 1"):
         assert trace.encode() not in content
     assert b"queued as 0" in content
+
+
+def test_events_are_forgotten_a_while_after_they_were_told_however_old_they_are(messages: Messages, feed: Feed) -> None:
+    """The age of a row is when it was written; and a message keeps its timeline, and its sequence goes on."""
+    stored(messages, 0)
+    report(messages, 0, event(K.OPENED, ms=-RETENTION_MS))
+    (told,) = [one for one in changes(feed, 0) if one.event]
+    feed.trim("acme/spring", at(9))
+    assert [one.event and one.event.kind for one in changes(feed, 0)] == [K.OPENED]
+    feed.trim("acme/spring", at(10))
+    assert changes(feed, 0) == []
+    assert [one.kind for one in messages.timeline(CAMPAIGN, 0, key(0))] == [K.OPENED]
+    report(messages, 0, event(K.BOUNCED))
+    assert changes(feed, 0)[0].sequence > told.sequence

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from postroom.entrypoints.chores import Chores
+from postroom.ledger.arrivals import Arrival
 from postroom.ledger.recounts import MOMENT_S, Recounts
 from postroom.model.campaign import Home
 from postroom.model.event import Event, EventKind
+from postroom.model.message import NewMessage
+from postroom.model.shard import batch_of
+from postroom.model.stream import day_of, single_key, stream_batches, stream_home
 from postroom.platform.ports.messages import Reported
+from postroom.settings import Settings
+from postroom.wiring import open_postroom
 from tests.fakes.ledger import Bench, bench
+from tests.flow.campaign_kit import until
 
 
 @pytest.fixture
@@ -130,3 +139,26 @@ def test_it_stops_when_told(made: Bench) -> None:
     keeper.run(seconds=10, stopped=lambda: True)
     keeper.run(seconds=10)
     assert list(made.messages.stale(home)) == []
+
+
+def test_in_an_installation_what_comes_back_is_counted_by_the_chores(tmp_path: Path) -> None:
+    with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path / "data")}, None, {})) as postroom:
+        messages, now, tenant = postroom.messages, postroom.clock.now(), postroom.tenants.get("default")
+        home, key = stream_home(tenant, day_of(now)), single_key(tenant.secret, "seed", 0)
+        messages.create(home, stream_batches(home.campaign))
+        batch = batch_of(key, stream_batches(home.campaign))
+        messages.store(home, [NewMessage(batch, key, 1, "anna@example.org", None, "[]")], now)
+        messages.recount(home)
+        bounced = Event(kind=EventKind.DELIVERED, attempt=1, at=now, id="e", source="dsn")
+        postroom.arrivals.put([Arrival(tenant.number, home.campaign, batch, key, bounced)])
+        assert postroom.feedback.once()
+        assert list(messages.stale(home)) == [batch]
+        stopped = threading.Event()
+        chores = threading.Thread(target=Chores(postroom, only=None, stopped=stopped).run)
+        chores.start()
+        try:
+            until(lambda: not messages.stale(home), "the chores to count", 5)
+        finally:
+            stopped.set()
+            chores.join()
+        assert messages.counts(home).delivered == 1
