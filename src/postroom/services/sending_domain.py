@@ -41,14 +41,14 @@ class Names(Protocol):
 
 def examine(domain: str, selectors: tuple[str, ...], names: Names, *, signed: bool = False) -> Iterator[Finding]:
     """Every finding about `domain`; DKIM needs the selector the relay signs with, unless it is `signed` by us."""
-    yield from _guarded(f"SPF of {domain}", partial(_spf, domain, names))
+    yield from guarded(f"SPF of {domain}", partial(spf, domain, names))
     if not selectors and not signed:
         todo = "name it with --selector: your relay's set-up shows it"
         yield Finding(f"DKIM of {domain}", Level.SKIPPED, "the key's selector is not known", todo)
     for selector in selectors:
-        yield from _guarded(f"DKIM key {selector}", partial(_dkim, f"{selector}._domainkey.{domain}", names))
-    yield from _guarded(f"DMARC of {domain}", partial(_dmarc, domain, names))
-    yield from _guarded(f"mail to {domain}", partial(_mail_back, domain, names))
+        yield from guarded(f"DKIM key {selector}", partial(_dkim, f"{selector}._domainkey.{domain}", names))
+    yield from guarded(f"DMARC of {domain}", partial(_dmarc, domain, names))
+    yield from guarded(f"mail to {domain}", partial(_mail_back, domain, names))
 
 
 def examine_keys(kept: Iterable[DomainKeys], keys: DkimKeys, names: Texts) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def published(kept: DomainKeys, names: Texts) -> Iterator[Finding]:
     whose = "" if kept.tenant == DEFAULT_TENANT else f" ({kept.tenant})"
     for key in kept.keys:
         subject = f"DKIM key {key.selector} of {kept.domain}{whose}"
-        yield from _guarded(subject, partial(_own_key, key, record_name(key.selector, kept.domain), names))
+        yield from guarded(subject, partial(_own_key, key, record_name(key.selector, kept.domain), names))
 
 
 def _opened(kept: DomainKeys, keys: DkimKeys) -> Iterator[Finding]:
@@ -91,14 +91,16 @@ def _own_key(key: DkimKey, name: str, names: Texts, subject: str) -> Iterator[Fi
         yield Finding(subject, Level.OK, "retired, and published no more")
 
 
-def _guarded(subject: str, check: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
+def guarded(subject: str, check: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
+    """What it finds; a name server that does not answer is no verdict."""
     try:
         yield from check(subject)
     except Unavailable as error:
         yield Finding(subject, Level.SKIPPED, f"could not be checked: {error}")
 
 
-def _spf(domain: str, names: Names, subject: str) -> Iterator[Finding]:
+def spf(domain: str, names: Names, subject: str) -> Iterator[Finding]:
+    """Who may send mail with a return path there (RFC 7208)."""
     records = [text for text in names.txt(domain) if text.lower() == "v=spf1" or text.lower().startswith("v=spf1 ")]
     if not records:
         yield Finding(
