@@ -1,0 +1,296 @@
+"""The mailroom believes a mail of the message whose token it carries, and nothing else of anything."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from postroom.clock import Instant
+from postroom.errors import Invalid, NotFound, Unavailable
+from postroom.events.mailroom import Mailroom
+from postroom.ledger.arrivals import Arrival
+from postroom.model.event import BounceType, Event, EventKind
+from postroom.model.ids import encode
+from postroom.model.mailroom import IncomingMail, Verdict
+from postroom.model.shard import Key
+from postroom.model.stream import stream_home
+from postroom.model.tenant import Tenant
+from postroom.model.wire import MAX_ATTEMPT, Sealer, open_unsubscribe
+from tests.fakes.clock import ManualClock
+from tests.fakes.returned import complaint, dsn, out_of_office, wish
+
+DOMAIN = "bounces.shop.example"
+CAMPAIGN = encode(2**79 + 98765, 16)
+KEY = Key(b"0123456789ab")
+TENANT = Tenant("shop", 7, bytes(range(32)))
+SEALER = Sealer(TENANT, CAMPAIGN, topic="news")
+TOKEN = SEALER.return_path(5, KEY, 2)
+RETURN_PATH = f"{TOKEN}@{DOMAIN}"
+WISH = SEALER.unsubscribe(KEY)
+FORGED = Sealer(Tenant("evil", 7, bytes(32)), CAMPAIGN, topic="news")
+BOUNCES = Path(__file__).parents[1] / "data" / "bounces"
+
+
+def secret_of(number: int) -> bytes:
+    if number != TENANT.number:
+        raise NotFound(f"no tenant has the number {number}")
+    return TENANT.secret
+
+
+class Wishes:
+    """Keeps what was wished, in order; knows the token by heart."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Key, str | None, bool | None]] = []
+
+    def unsubscribe(self, token_text: str, *, everything: bool | None = None) -> object:
+        token = open_unsubscribe(token_text, secret_of)
+        self.said.append((token.key, token.topic, everything))
+        return None
+
+
+class Line:
+    """What was put, and whether that works."""
+
+    def __init__(self) -> None:
+        self.put_together: list[list[Arrival]] = []
+        self.down = False
+
+    def put(self, arrivals: Sequence[Arrival]) -> None:
+        if self.down:
+            raise Unavailable("the queue does not answer")
+        self.put_together.append(list(arrivals))
+
+
+class Desk:
+    """A mailroom and what came of it."""
+
+    def __init__(self, domain: str | None = DOMAIN) -> None:
+        self.line, self.wishes, self.clock = Line(), Wishes(), ManualClock()
+        self.mailroom = Mailroom(
+            self.line,  # type: ignore[arg-type]  # of arrivals it only puts
+            self.wishes,
+            secret_of=secret_of,
+            domain=domain,
+            clock=self.clock,
+        )
+
+    def take(self, content: bytes, *recipients: str) -> Verdict:
+        (verdict,) = self.mailroom.take([IncomingMail(recipients, content)])
+        return verdict
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        return [arrival for put in self.line.put_together for arrival in put]
+
+    def event(self) -> Event:
+        (arrival,) = self.arrivals
+        assert (arrival.tenant, arrival.campaign, arrival.key) == (7, CAMPAIGN, KEY)
+        return arrival.event
+
+
+def original(sealer: Sealer = SEALER, *, links: bool = True, message_id: str = "") -> bytes:
+    """A mail of ours as it was delivered."""
+    body = f"<img src=3D'https://m.example/t/o/{sealer.recipient(5, KEY, 2)}'>" if links else "Hello"
+    leave = f"List-Unsubscribe: <https://m.example/u/{sealer.unsubscribe(KEY)}>\r\n"
+    return f"From: news@shop.example\r\nTo: a@example.com\r\nMessage-ID: {message_id}\r\n{leave}\r\n{body}\r\n".encode()
+
+
+@pytest.mark.parametrize("local_part", [TOKEN, TOKEN.upper(), "fbl", "Abuse", "postmaster", "unsubscribe", f"unsubscribe+{WISH}"])
+def test_mail_is_taken_for_what_is_ours(local_part: str) -> None:
+    assert Desk().mailroom.knows(f"{local_part}@{DOMAIN.upper()}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"{FORGED.return_path(5, KEY, 2)}@{DOMAIN}",
+        f"{TOKEN[:-1]}{'3' if TOKEN[-1] == '2' else '2'}@{DOMAIN}",
+        f"{Sealer(Tenant('other', 8, bytes(32)), CAMPAIGN).return_path(1, KEY, 1)}@{DOMAIN}",
+        f"unsubscribe+{FORGED.unsubscribe(KEY)}@{DOMAIN}",
+        f"{TOKEN}@elsewhere.example",
+        "postmaster@elsewhere.example",
+        f"info@{DOMAIN}",
+        f"{'é' * 60}@{DOMAIN}",
+        f"@{DOMAIN}",
+        "",
+        TOKEN,
+    ],
+)
+def test_mail_is_refused_for_what_is_not(address: str) -> None:
+    assert not Desk().mailroom.knows(address)
+
+
+def test_without_a_domain_no_address_is_ours() -> None:
+    assert not Desk(None).mailroom.knows(RETURN_PATH)
+
+
+def test_a_report_to_a_return_path_is_about_its_message() -> None:
+    desk = Desk()
+    assert desk.take(dsn(RETURN_PATH, "a@example.com"), RETURN_PATH) is Verdict.NOTED
+    event = desk.event()
+    assert (event.kind, event.attempt, event.source) == (EventKind.BOUNCED, 2, "dsn")
+    assert event.bounce is not None
+    assert event.bounce.type is BounceType.HARD
+    assert desk.arrivals[0].batch == 5
+
+
+def test_the_same_report_makes_the_same_event() -> None:
+    desk, mail = Desk(), dsn(RETURN_PATH, "a@example.com")
+    desk.take(mail, RETURN_PATH)
+    desk.clock.advance(3_600)
+    desk.take(mail, RETURN_PATH)
+    first, second = desk.arrivals
+    assert first.event.id == second.event.id
+
+
+@pytest.mark.parametrize("name", ["postfix", "gmail", "exim", "arf-abuse", "qmail", "arf-opt-out"])
+def test_a_report_without_a_token_changes_nothing(name: str) -> None:
+    """Whatever it says, and to whatever address of ours it came."""
+    desk = Desk()
+    for recipient in (f"fbl@{DOMAIN}", f"{FORGED.return_path(5, KEY, 2)}@{DOMAIN}", "a@b.example"):
+        assert desk.take((BOUNCES / f"{name}.eml").read_bytes(), recipient) is Verdict.STRANGE
+    assert desk.arrivals == []
+    assert desk.wishes.said == []
+
+
+def test_a_forged_token_in_a_report_changes_nothing() -> None:
+    desk = Desk()
+    for mail in (complaint("x", original(FORGED)), dsn("x", "a@example.com", original=original(FORGED))):
+        assert desk.take(mail, f"fbl@{DOMAIN}") is Verdict.STRANGE
+    assert (desk.arrivals, desk.wishes.said) == ([], [])
+
+
+def test_a_complaint_is_found_by_the_return_path_in_what_it_returns() -> None:
+    desk = Desk()
+    returned = f"Return-Path: <{RETURN_PATH}>\r\n".encode() + original(FORGED)
+    assert desk.take(complaint("fbl", returned), f"fbl@{DOMAIN}") is Verdict.NOTED
+    assert (desk.event().kind, desk.event().attempt) == (EventKind.COMPLAINED, 2)
+
+
+def test_a_complaint_is_found_by_a_link_in_what_it_returns() -> None:
+    desk = Desk()
+    assert desk.take(complaint("fbl", original()), f"abuse@{DOMAIN}") is Verdict.NOTED
+    assert (desk.event().kind, desk.event().attempt, desk.arrivals[0].batch) == (EventKind.COMPLAINED, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("message_id", "attempt"),
+    [
+        (f"<{CAMPAIGN}.{KEY.hex()}.3@shop.example>", 3),
+        (f"<{CAMPAIGN}.{KEY.hex()}.99@shop.example>", MAX_ATTEMPT),
+        (f"<{CAMPAIGN}.{bytes(12).hex()}.3@shop.example>", MAX_ATTEMPT),
+        (f"<{CAMPAIGN}.{KEY.hex()}.²@shop.example>", MAX_ATTEMPT),
+        ("", MAX_ATTEMPT),
+    ],
+)
+def test_a_complaint_is_found_by_the_unsubscribe_link_alone(message_id: str, attempt: int) -> None:
+    """Loops redact return paths and links. The Message-ID tells the attempt where it is this message's."""
+    desk = Desk()
+    mail = complaint("fbl", original(links=False, message_id=message_id))
+    assert desk.take(mail, f"fbl@{DOMAIN}") is Verdict.NOTED
+    assert (desk.event().kind, desk.event().attempt, desk.arrivals[0].batch) == (EventKind.COMPLAINED, attempt, None)
+
+
+def test_a_complaint_about_a_single_message_known_only_by_its_person_ends_all_mail_to_them() -> None:
+    desk, stream = Desk(), stream_home(TENANT, 20_000).campaign
+    returned = original(Sealer(TENANT, stream, topic="news"), links=False)
+    assert desk.take(complaint("fbl", returned), f"fbl@{DOMAIN}") is Verdict.NOTED
+    assert desk.wishes.said == [(KEY, "news", True)]
+    assert desk.arrivals == []
+
+
+def test_the_address_a_report_came_to_outranks_what_it_returns() -> None:
+    desk = Desk()
+    other = original(Sealer(TENANT, encode(2**79 + 1, 16)))
+    desk.take(dsn(RETURN_PATH, "a@example.com", original=other), RETURN_PATH)
+    assert desk.event().kind is EventKind.BOUNCED
+
+
+@pytest.mark.parametrize(
+    ("recipient", "subject"),
+    [
+        (f"unsubscribe@{DOMAIN}", f"unsubscribe {WISH}"),
+        (f"unsubscribe+{WISH}@{DOMAIN}", "anything"),
+        (RETURN_PATH, f"unsubscribe {WISH}"),
+    ],
+)
+def test_a_wish_with_a_token_is_on_the_list_before_the_answer(recipient: str, subject: str) -> None:
+    desk = Desk()
+    assert desk.take(wish(recipient, "a@example.com", subject), recipient) is Verdict.NOTED
+    assert desk.wishes.said == [(KEY, "news", None)]
+    assert desk.arrivals == [], "the event is made where the list is"
+
+
+@pytest.mark.parametrize("subject", ["unsubscribe", f"unsubscribe {FORGED.unsubscribe(KEY)}", f"unsubscribe {WISH[:-1]}"])
+def test_a_wish_without_a_token_of_ours_changes_nothing(subject: str) -> None:
+    desk = Desk()
+    assert desk.take(wish("u", "victim@example.com", subject), f"unsubscribe@{DOMAIN}") is Verdict.STRANGE
+    assert (desk.arrivals, desk.wishes.said) == ([], [])
+
+
+def test_a_wish_written_to_a_return_path_is_the_recipient_s() -> None:
+    """Its source is not that of wishes whose entry exists: the worker makes it."""
+    desk = Desk()
+    assert desk.take(wish(RETURN_PATH, "a@example.com", "unsubscribe"), RETURN_PATH) is Verdict.NOTED
+    assert (desk.event().kind, desk.event().source) == (EventKind.UNSUBSCRIBED, "mail")
+
+
+@pytest.mark.parametrize("name", ["vacation-postfix-admin", "receipt", "boxbe"])
+def test_machines_that_answer_for_people_change_nothing(name: str) -> None:
+    desk = Desk()
+    assert desk.take((BOUNCES / f"{name}.eml").read_bytes(), RETURN_PATH) is Verdict.NOTHING
+    assert desk.take(out_of_office(RETURN_PATH, "a@example.com"), RETURN_PATH) is Verdict.NOTHING
+    assert desk.arrivals == []
+
+
+def test_a_person_s_words_to_a_return_path_are_nothing_of_ours() -> None:
+    desk = Desk()
+    assert desk.take((BOUNCES / "person.eml").read_bytes(), RETURN_PATH) is Verdict.STRANGE
+
+
+def test_what_comes_together_is_stored_together() -> None:
+    desk = Desk()
+    mails = [IncomingMail((RETURN_PATH,), dsn(RETURN_PATH, "a@example.com")) for _ in range(3)]
+    mails.insert(1, IncomingMail((RETURN_PATH,), out_of_office(RETURN_PATH, "a@example.com")))
+    assert desk.mailroom.take(mails) == [Verdict.NOTED, Verdict.NOTHING, Verdict.NOTED, Verdict.NOTED]
+    assert [len(put) for put in desk.line.put_together] == [3]
+
+
+def test_each_recipient_of_a_mail_is_told_of_once() -> None:
+    desk = Desk()
+    other = f"{SEALER.return_path(1, Key(bytes(12)), 1)}@{DOMAIN}"
+    assert desk.take(dsn(RETURN_PATH, "a@example.com"), RETURN_PATH, other, RETURN_PATH) is Verdict.NOTED
+    assert [arrival.key for arrival in desk.arrivals] == [KEY, Key(bytes(12))]
+
+
+def test_a_store_that_does_not_answer_is_said() -> None:
+    desk = Desk()
+    desk.line.down = True
+    with pytest.raises(Unavailable):
+        desk.take(dsn(RETURN_PATH, "a@example.com"), RETURN_PATH)
+
+
+def test_a_reporter_s_clock_is_believed_within_reason() -> None:
+    desk = Desk()
+    desk.take(dsn(RETURN_PATH, "a@example.com").replace(b"Date: ", b"Date: Tue, 1 Jan 2999 00:00:00 +0000\r\nX: "), RETURN_PATH)
+    assert desk.event().at == Instant(desk.clock.now())
+
+
+def test_what_came_in_is_counted_in_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    desk = Desk()
+    for _ in range(50):
+        desk.take(b"Subject: spam\r\n\r\nbuy", RETURN_PATH)
+    assert caplog.records == []
+    desk.clock.advance(61)
+    desk.take(dsn(RETURN_PATH, "a@example.com"), RETURN_PATH)
+    assert [record.message for record in caplog.records] == ["mail that came in: 1 noted, 50 strange"]
+
+
+def test_no_token_of_one_kind_passes_for_another() -> None:
+    with pytest.raises(Invalid):
+        open_unsubscribe(SEALER.recipient(5, KEY, 2), secret_of)
