@@ -93,11 +93,9 @@ def add_events(db: sqlite3.Connection, told: Sequence[Reported]) -> None:
     db.execute(sql.ADD_EVENTS, _values(told))
 
 
-def own_events(batch: int, settled: Sequence[Settlement]) -> list[Reported]:
+def own_events(batch: int, unsent: Sequence[Settlement]) -> list[Reported]:
     """What belongs on timelines of what was recorded; a success is told by the record itself."""
-    return [
-        Reported(batch, s.key, event) for s in settled if s.state is not MessageState.SENT and (event := event_of(s)) is not None
-    ]
+    return [Reported(batch, s.key, event) for s in unsent if (event := event_of(s)) is not None]
 
 
 def overtaken(db: sqlite3.Connection, batch: int, keys: bytes, changes: str) -> dict[str, _Change]:

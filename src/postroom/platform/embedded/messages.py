@@ -29,6 +29,7 @@ from postroom.platform.ports.messages import MessagePage, Reported
 
 _STORE_SLICE = 500  # rows inserted before asking whether any of them was a duplicate
 _REPLY_LENGTH = 250
+_SENT = MessageState.SENT
 
 
 class SqliteMessages:
@@ -154,7 +155,7 @@ class SqliteMessages:
         changes = _json(
             [(s.key.hex(), s.state, s.attempt, s.at, s.due, s.code, s.reply[:_REPLY_LENGTH], s.provider_id) for s in settled]
         )
-        told = own_events(batch, settled)
+        unsent = [s for s in settled if s.state is not _SENT]  # few: all that is not as usual is asked of these alone
         keys = b"".join(group) or None
         with self._home(home).write() as db:
             heard = _check_fence(db, home, batch, fence)
@@ -165,13 +166,12 @@ class SqliteMessages:
                 written = db.execute(sql.SETTLE, {"batch": batch, "keys": settled_keys, "changes": changes}).rowcount
                 if written != len(settled):
                     raise NotFound(f"batch {batch} does not hold {len(settled) - written} of the messages to be settled")
-                if told:
+                if told := own_events(batch, unsent):
                     add_events(db, told)
                 if heard:
                     changes = _as_they_stand(changes, overtaken(db, batch, settled_keys, changes))
                 db.execute(sql.APPEND_FEED, (now, batch, changes))
-                work = [s.next_work for s in settled if s.next_work is not None]
-                if work:
+                if work := [due for s in unsent if (due := s.next_work) is not None]:
                     db.execute(sql.LOWER_DUE, {"batch": batch, "due": min(work)})
 
     def report(self, home: Home, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
