@@ -12,6 +12,7 @@ SUITES = (
     ("accepting single messages", ["bench.messages"]),
     ("signing with DKIM", ["bench.signing"]),
     ("reading bounces", ["bench.bounces"]),
+    ("noting what comes back", ["bench.events"]),
     ("a campaign's status over HTTP", ["bench.status"]),
     ("the whole campaign", ["bench.campaign", "--million"]),
     ("a campaign through the API", ["bench.serve"]),
