@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _PASSWORD = re.compile(r"(?<=//)([^:/@]*):.*(?=@)")
+_TOPIC = re.compile(r"arn:aws(-[a-z]+)*:sns:[a-z0-9-]{1,40}:[0-9]{12}:[A-Za-z0-9_-]{1,256}", re.ASCII)
 
 
 class Platform(StrEnum):
@@ -92,10 +94,8 @@ def _platform(text: str) -> Platform:
 
 
 def _mail(text: str) -> str:
-    scheme, separator, rest = text.partition(":")
-    if scheme == "ses" and separator:
-        raise _Refused("Amazon SES comes with a later release")
-    if text == "inbox:" or (scheme in {"smtp", "smtps"} and rest.startswith("//") and urlsplit(text).hostname):
+    scheme, _, rest = text.partition(":")
+    if text == "inbox:" or (scheme in {"smtp", "smtps", "ses"} and rest.startswith("//") and urlsplit(text).hostname):
         return text
     raise _Refused("not a way for mail to leave")
 
@@ -148,6 +148,13 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _topics(text: str) -> tuple[str, ...]:
+    for arn in _words(text):
+        if not _TOPIC.fullmatch(arn):
+            raise _Refused(f"{arn[:80]!r} is no ARN of an SNS topic")
+    return _words(text)
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -190,10 +197,12 @@ KINDS = {
     "platform": Kind(_platform, "`embedded`", "`embedded`", "Which home keeps the data. `aws` comes with a later release."),
     "mail": Kind(
         _mail,
-        "`inbox:`, or `smtp://[user:password@]host[:port][?tls=…&connections=…]` (`smtps://` for TLS from the first byte)",
+        "`inbox:`, or `smtp://[user:password@]host[:port][?tls=…&connections=…]` (`smtps://` for TLS from the first byte), or "
+        "`ses://[key_id:key@]region[?configuration_set=…]`",
         "`inbox:`",
         "How mail leaves when a campaign names no provider. `inbox:` is the built-in inbox: mail is kept on this machine and "
-        "nothing leaves it. The options of `smtp://` are in [smtp.md](smtp.md). A password in it is percent-encoded.",
+        "nothing leaves it. The options of `smtp://` are in [smtp.md](smtp.md), those of `ses://` in [ses.md](ses.md). A "
+        "password in it is percent-encoded.",
     ),
     "public_url": Kind(
         _public_url,
@@ -209,6 +218,13 @@ KINDS = {
         "none",
         "The domain whose mail comes back here. Return paths that name the single message (VERP) are used only when it is set; "
         "otherwise bounces go to the sender's address.",
+    ),
+    "ses_topics": Kind(
+        _topics,
+        "ARNs of SNS topics, with commas",
+        "none",
+        "The topics whose notices of Amazon SES are believed at `/hooks/ses`; without one nothing answers there. Each may "
+        "report on any tenant's messages: see [ses.md](ses.md).",
     ),
     "workers": Kind(_workers, "1 to 64", "the number of processors, at most 4", "How many sender processes run at once."),
     "rate": Kind(
@@ -345,6 +361,41 @@ KINDS = {
 """By field name, in the order of the reference."""
 
 
+AWS_VARIABLES = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_CONFIG_FILE",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_EC2_METADATA_DISABLED",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_SESV2",
+        "AWS_ENDPOINT_URL_SNS",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+        "AWS_PROFILE",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "HOME",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AwsEnvironment:
+    """What AWS's own tools read on this machine as well: whose account it is, and where its services are."""
+
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False, repr=False)
+    """Those of `AWS_VARIABLES` that are set; some are secret."""
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Self:
+        """Of the whole environment."""
+        return cls(MappingProxyType({name: environ[name] for name in sorted(AWS_VARIABLES & environ.keys())}))
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set; `KINDS` says what each means. Durations are seconds."""
@@ -354,6 +405,7 @@ class Settings:
     mail: str = field(default="inbox:", repr=False)  # may hold a password
     public_url: str | None = None
     bounce_domain: str | None = None
+    ses_topics: tuple[str, ...] = ()
     workers: int = field(default_factory=_default_workers)
     rate: float | None = None
     lease: float = 15.0
@@ -375,6 +427,8 @@ class Settings:
     master_key_file: Path | None = None
     upload_days: int = 30
     retention_days: int | None = None
+    aws: AwsEnvironment = field(default_factory=AwsEnvironment, compare=False)
+    """Not set here, and not shown: AWS's own."""
     soft_bounces: int = 5
     """0: off."""
     soft_bounce_window: float = 30 * 86_400.0
@@ -394,7 +448,7 @@ class Settings:
         for name, given in overrides.items():
             if given is not None:
                 values[name] = _value(name, str(given), "--" + _known(name, name).replace("_", "-"))
-        return cls(**values)
+        return cls(**values, aws=AwsEnvironment.of(environ))
 
     def environ(self, **replaced: str) -> dict[str, str]:
         """The environment for a child process of this program: as this one's, with every setting as it is here."""

@@ -13,12 +13,15 @@ from postroom.errors import Invalid, NotFound
 from postroom.ledger.providers import Change, Providers
 from postroom.model.provider import Use
 from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.port import Verdict
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.ports.rates import Limit
+from postroom.settings import AwsEnvironment
 from postroom.wiring.mail import Shares, way_out
+from postroom.wiring.ses import SesAccounts
 from tests.fakes.clock import ManualClock
 from tests.fakes.delivery import deliveries, send
 from tests.fakes.smtp_sink import Options, SmtpSink
@@ -32,11 +35,19 @@ def providers(tmp_path: Path) -> Iterator[Providers]:
         yield Providers(SqliteTables(control, clock), secrets, clock, default_url="smtp://127.0.0.1:9")
 
 
-def test_the_mailer_logs_in_with_the_stored_password_and_keeps_to_the_connections(providers: Providers) -> None:
+@pytest.fixture
+def accounts(tmp_path: Path) -> Iterator[SesAccounts]:
+    with closing(SqliteRates(tmp_path / "rates.db")) as rates:
+        yield SesAccounts(AwsEnvironment(), rates, ManualClock())
+
+
+def test_the_mailer_logs_in_with_the_stored_password_and_keeps_to_the_connections(
+    providers: Providers, accounts: SesAccounts
+) -> None:
     with SmtpSink(options=Options(users={"news": "s3c:r@t"})) as sink:
         url = f"smtp://news:s3c%3Ar%40t@127.0.0.1:{sink.port}?connections=9"
         providers.create(None, "relay", Change(url, Use(connections=2), trusted=True))
-        mailer = way_out(providers, Shares(), "acme", "relay").open()
+        mailer = way_out(providers, Shares(), "acme", "relay", accounts=accounts).open()
         assert isinstance(mailer, SmtpMailer)
         mails = deliveries(60)
         asyncio.run(send(mailer, mails))
@@ -44,21 +55,22 @@ def test_the_mailer_logs_in_with_the_stored_password_and_keeps_to_the_connection
         assert sink.connections <= 2
 
 
-def test_who_has_the_same_provider_shares_its_rate_and_nobody_else_does(providers: Providers) -> None:
+def test_who_has_the_same_provider_shares_its_rate_and_nobody_else_does(providers: Providers, accounts: SesAccounts) -> None:
     providers.create(None, "relay", Change("smtp://10.0.0.1", Use(14, 1_000), trusted=True))
     providers.create("acme", "relay", Change("smtp://relay.example", Use(3)))
-    acme, beta, gamma = (way_out(providers, Shares(), tenant, "relay") for tenant in ("acme", "beta", "gamma"))
+    acme, beta, gamma = (way_out(providers, Shares(), tenant, "relay", accounts=accounts) for tenant in ("acme", "beta", "gamma"))
     assert beta.bucket == gamma.bucket != acme.bucket
     assert (acme.limit, beta.limit) == (Limit(3, None), Limit(14, 1_000))
-    assert way_out(providers, Shares(), "acme", "default").bucket == way_out(providers, Shares(), "beta", "default").bucket
+    acme, beta = (way_out(providers, Shares(), tenant, "default", accounts=accounts) for tenant in ("acme", "beta"))
+    assert acme.bucket == beta.bucket
 
 
-def test_a_tenants_relay_inside_is_not_opened_whatever_the_record_says(providers: Providers) -> None:
+def test_a_tenants_relay_inside_is_not_opened_whatever_the_record_says(providers: Providers, accounts: SesAccounts) -> None:
     providers.create("acme", "inside", Change("smtp://127.0.0.1:25"))
     with pytest.raises(Invalid, match="operator"):
-        way_out(providers, Shares(), "acme", "inside").open()
+        way_out(providers, Shares(), "acme", "inside", accounts=accounts).open()
 
 
-def test_a_provider_that_is_gone_is_not_found(providers: Providers) -> None:
+def test_a_provider_that_is_gone_is_not_found(providers: Providers, accounts: SesAccounts) -> None:
     with pytest.raises(NotFound):
-        way_out(providers, Shares(), "acme", "gone")
+        way_out(providers, Shares(), "acme", "gone", accounts=accounts)

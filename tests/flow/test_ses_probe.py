@@ -14,19 +14,29 @@ from postroom.platform.mail._sigv4 import Keys
 from postroom.platform.mail.ses_probe import examine_ses
 from tests.fakes.ses_simulator.rules import Options
 from tests.fakes.ses_simulator.simulator import SesSimulator
+from tests.fakes.ses_simulator.sns import ARN
 from tests.flow.ses_kit import to
 
 
+def going(*kinds: str, topic: str = ARN, enabled: bool = True) -> tuple[dict[str, object], ...]:
+    """A configuration set's event destinations."""
+    return ({"Name": "sns", "Enabled": enabled, "MatchingEventTypes": [*kinds], "SnsDestination": {"TopicArn": topic}},)
+
+
+HEARD = going("SEND", "DELIVERY", "BOUNCE", "COMPLAINT", "DELIVERY_DELAY", "REJECT")
+
+
 def found(options: Options, *, configuration_set: str | None = "postroom", domain: str | None = None) -> list[Finding]:
+    options.event_destinations = options.event_destinations or HEARD
     with SesSimulator(options=options) as ses:
         config = replace(to(ses), configuration_set=configuration_set)
-        return list(examine_ses(config, KeySource(config, {}), SystemClock(), domain=domain))
+        return list(examine_ses(config, KeySource(config, {}), SystemClock(), topics=[ARN], domain=domain))
 
 
 def test_an_account_in_order_has_nothing_to_do() -> None:
     findings = found(Options(rate=14, quota=50_000), domain="example.com")
     assert {finding.level for finding in findings} == {Level.OK}
-    assert {finding.subject for finding in findings} == {"Amazon SES", "quota", "configuration set", "identity"}
+    assert {finding.subject for finding in findings} == {"Amazon SES", "quota", "configuration set", "events", "identity"}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +49,10 @@ def test_an_account_in_order_has_nothing_to_do() -> None:
         (Options(quota=100, sent=95), Level.WARN, "95 of 100"),
         (Options(configuration_sets=()), Level.FAIL, "has none called postroom"),
         (Options(identities=()), Level.FAIL, "does not know example.com"),
+        (Options(event_destinations=going("SEND", "DELIVERY")), Level.WARN, "does not report BOUNCE, COMPLAINT"),
+        (Options(event_destinations=going("BOUNCE", topic=ARN + "-2")), Level.WARN, f"they go to {ARN}-2"),
+        (Options(event_destinations=going("BOUNCE", enabled=False)), Level.WARN, "no SNS topic"),
+        (Options(event_destinations=({"Name": "firehose", "Enabled": True},)), Level.WARN, "no SNS topic"),
     ],
 )
 def test_what_is_wrong_is_found(options: Options, level: Level, text: str) -> None:

@@ -76,7 +76,8 @@ def test_an_unknown_name_near_to_nothing_lists_the_settings() -> None:
         ("MAIL", "smtp:relay.example"),
         ("MAIL", "smtp://"),
         ("MAIL", "sendmail"),
-        ("MAIL", "ses://eu-west-1"),
+        ("MAIL", "ses:"),
+        ("SES_TOPICS", "ses-notices"),
         ("PUBLIC_URL", "mail.example"),
         ("PUBLIC_URL", "ftp://mail.example"),
         ("PUBLIC_URL", "https://mail.example/?a=1"),
@@ -107,6 +108,12 @@ def test_aws_says_that_it_comes_later() -> None:
         ({"POSTROOM_PUBLIC_URL": "https://mail.example/x/"}, "public_url", "https://mail.example/x"),
         ({"POSTROOM_ISSUER": "https://id.example/"}, "issuer", "https://id.example/"),
         ({"POSTROOM_BOUNCE_DOMAIN": "Bounce.Example."}, "bounce_domain", "bounce.example"),
+        (
+            {"POSTROOM_SES_TOPICS": "arn:aws:sns:eu-west-1:123456789012:a, arn:aws-cn:sns:cn-north-1:123456789012:b"},
+            "ses_topics",
+            ("arn:aws:sns:eu-west-1:123456789012:a", "arn:aws-cn:sns:cn-north-1:123456789012:b"),
+        ),
+        ({"POSTROOM_MAIL": "ses://eu-west-1?configuration_set=x"}, "mail", "ses://eu-west-1?configuration_set=x"),
         ({"POSTROOM_MAIL": "smtp://u:p@relay.example:587?tls=starttls"}, "mail", "smtp://u:p@relay.example:587?tls=starttls"),
     ],
 )
@@ -120,6 +127,17 @@ def test_a_child_process_is_given_the_same_settings(tmp_path: Path) -> None:
     parent = Settings.load({"POSTROOM_RATE": "2.5", "POSTROOM_MAIL": mail}, None, {"data": tmp_path, "drain": "1m"})
     assert load(toml_file(tmp_path, "workers = 63\nlease = 900"), **parent.environ()) == parent
     assert load(**parent.environ(mail="smtp://127.0.0.1:2525")).mail == "smtp://127.0.0.1:2525"
+
+
+def test_what_is_awss_is_handed_down_and_shown_to_nobody(tmp_path: Path) -> None:
+    """The environment is read here alone, whoever needs it."""
+    settings = load(AWS_PROFILE="mail", AWS_SECRET_ACCESS_KEY="hush", AWS_REGION="eu-west-1", HOME="/root", PATH="/usr/bin")
+    assert dict(settings.aws.variables) == {"AWS_PROFILE": "mail", "AWS_SECRET_ACCESS_KEY": "hush", "HOME": "/root"}
+    assert "hush" not in repr(settings) + str(settings.shown())
+    with pytest.raises(TypeError):
+        settings.aws.variables["HOME"] = "/"  # type: ignore[index]  # that it cannot is the point
+    with pytest.raises(Invalid):
+        load(toml_file(tmp_path, 'aws = "x"'))
 
 
 @pytest.mark.parametrize("text", ["workers = true", "workers = [1]", "[data]\nx = 1", "wrokers = 1", "workers = ", "data = ''"])

@@ -95,7 +95,7 @@ def with_password(url: str, password: str | None) -> str:
     parts = _split(url)
     user, at, where = parts.netloc.rpartition("@")
     if not at or not user or ":" in user:
-        raise Invalid("a password needs a user in the URL: smtp://user@host")
+        raise Invalid("a password needs a user in the URL: smtp://user@host, ses://key-id@region")
     return parts._replace(netloc=f"{user}:{password}@{where}").geturl()
 
 

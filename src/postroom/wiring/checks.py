@@ -29,13 +29,14 @@ from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.resolver import Resolver
-from postroom.platform.mail.url import parse_provider
+from postroom.platform.mail.ses_url import SesConfig
 from postroom.services.backup import BackupService
 from postroom.services.doctor import Check, Doctor
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.sending_domain import examine_keys
 from postroom.settings import Settings
 from postroom.wiring.mail import INBOX, no_relay
+from postroom.wiring.ses import config_of, examined_ses
 from postroom.wiring.stores import holds_people, key_file, master_keys
 
 
@@ -72,13 +73,20 @@ def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -
     if settings.mail == INBOX:
         checks.append(("mail server", no_relay))
     else:
-        checks.append(("mail server", lambda: examine_relay(parse_provider(settings.mail))))
+        checks.append(("mail server", partial(_way_out, settings, domain)))
     if settings.public_url is not None:
         checks.append(("public URL", partial(_unanswered, settings.public_url)))
     checks.append(("DKIM keys", partial(_dkim, settings, domain)))
     if domain is not None:
         checks.append((f"domain {domain}", partial(_domain, settings, domain, selectors)))
     return Doctor(checks)
+
+
+def _way_out(settings: Settings, domain: str | None) -> Iterator[Finding]:
+    config = config_of(settings.mail, settings.aws, trusted=True)
+    if isinstance(config, SesConfig):
+        return examined_ses(config, settings.aws, SystemClock(), topics=settings.ses_topics, domain=domain)
+    return examine_relay(config)
 
 
 def _domain(settings: Settings, domain: str, selectors: tuple[str, ...]) -> Iterator[Finding]:

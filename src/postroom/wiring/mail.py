@@ -12,10 +12,11 @@ from postroom.model.finding import Finding, Level
 from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.mail.port import Mailer
 from postroom.platform.mail.probe import examine_relay
-from postroom.platform.mail.reach import relay
+from postroom.platform.mail.ses_url import SesConfig, is_ses
 from postroom.platform.mail.share import Share
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.ports.rates import Limit
+from postroom.wiring.ses import SesAccounts
 
 INBOX = "inbox:"
 DEFAULT_PROVIDER = "default"
@@ -36,26 +37,37 @@ class Shares:
         return self._shares.setdefault((provider, connections), Share(connections))
 
 
-def way_out(providers: Providers, shares: Shares, tenant: str, provider: str) -> WayOut:
+def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *, accounts: SesAccounts) -> WayOut:
     """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
     given = ":" in provider
     means = ProviderMeans(provider, provider, Limit(), None, trusted=True) if given else providers.means(tenant, provider)
-    return WayOut(means.id, means.limit, partial(_mailer, means, shares), edition=means)
+    config = accounts.config(means) if is_ses(means.url) else None
+    limit = accounts.limit(means, config) if isinstance(config, SesConfig) else means.limit
+    return WayOut(means.id, limit, partial(_mailer, means, shares, accounts), edition=means)
 
 
-def _mailer(means: ProviderMeans, shares: Shares) -> Mailer:
+def _mailer(means: ProviderMeans, shares: Shares, accounts: SesAccounts) -> Mailer:
     """A new mailer for a provider."""
     if means.url == INBOX:
         raise Unsupported("the built-in inbox is not running in this process: start the campaign with `postroom send`")
-    config = relay(means.url, trusted=means.trusted)
+    config = accounts.config(means)
     connections = means.connections or config.connections
-    return SmtpMailer(replace(config, connections=connections), share=shares.of(means.id, connections))
+    share = shares.of(means.id, connections)
+    if isinstance(config, SesConfig):
+        return accounts.mailer(means, replace(config, connections=connections), share)
+    return SmtpMailer(replace(config, connections=connections), share=share)
 
 
-def examined(means: ProviderMeans) -> list[Finding]:
-    return list(no_relay() if means.url == INBOX else examine_relay(relay(means.url, trusted=means.trusted), within_s=_TEST_S))
+def examined(accounts: SesAccounts, means: ProviderMeans) -> list[Finding]:
+    """What a test of the provider finds."""
+    if means.url == INBOX:
+        return list(no_relay())
+    config = accounts.config(means)
+    if isinstance(config, SesConfig):
+        return list(accounts.examined(config))
+    return list(examine_relay(config, within_s=_TEST_S))
 
 
 def no_relay() -> Iterator[Finding]:
-    todo = "set POSTROOM_MAIL=smtp://… to reach people"
+    todo = "set POSTROOM_MAIL=smtp://… or ses://… to reach people"
     yield Finding("mail server", Level.OK, "the built-in inbox: mail stays on this machine", todo)

@@ -38,9 +38,8 @@ from postroom.pipeline.sender.sender import Stores as SenderStores
 from postroom.pipeline.splitter import Checkpoints, Splitter
 from postroom.platform.embedded.secrets import KeyFile
 from postroom.platform.mail.inbox import Inbox
-from postroom.platform.mail.reach import check
+from postroom.platform.mail.reach import check, means_of
 from postroom.platform.mail.resolver import Resolver
-from postroom.platform.mail.url import parse_provider
 from postroom.services.campaign_changes import Changes
 from postroom.services.campaign_dry_run import DryRun
 from postroom.services.campaign_edits import Edits
@@ -72,6 +71,7 @@ from postroom.settings import Settings
 from postroom.wiring.feedback import feedback
 from postroom.wiring.mail import DEFAULT_PROVIDER, INBOX, Shares, examined, way_out
 from postroom.wiring.postroom import Postroom
+from postroom.wiring.ses import SesAccounts
 from postroom.wiring.stores import Stores, open_stores
 
 
@@ -79,7 +79,7 @@ from postroom.wiring.stores import Stores, open_stores
 def open_postroom(settings: Settings) -> Iterator[Postroom]:
     """The installation that the settings describe; its files are closed at the end. `Invalid`: mail cannot leave as they say."""
     if settings.mail != INBOX:
-        parse_provider(settings.mail)
+        means_of(settings.mail, trusted=True)
     with open_stores(settings) as stores:
         yield _put_together(settings, stores)
 
@@ -91,6 +91,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     memberships, keys, identities = Memberships(tables, clock), Keys(tables, clock), Senders(tables, clock)
     audit = AuditLog(tables, stores.secrets, clock)
     providers = Providers(tables, stores.secrets, clock, default_url=settings.mail)
+    accounts = SesAccounts(settings.aws, stores.rates, clock)
     issuer = None if settings.issuer else Issuer(tables, stores.secrets, clock, url=settings.door_url)
     dkim_keys = DkimKeys(tables, stores.secrets)
     composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain, keys=dkim_keys)
@@ -141,7 +142,9 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         senders=SenderService(identities, Resolver(), clock),
         dkim=DkimService(dkim_keys, Resolver(), clock),
         providers=providers,
-        provider_verbs=ProviderService(providers, check=lambda url, trusted: check(url, trusted=trusted), examine=examined),
+        provider_verbs=ProviderService(
+            providers, check=lambda url, trusted: check(url, trusted=trusted), examine=partial(examined, accounts)
+        ),
         suppressions=SuppressionLists(suppression, tenants, clock),
         inbox=InboxService(objects),
         inbox_server=Inbox(objects, clock),
@@ -225,7 +228,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
                 singles=singles,
                 refusals=refusals,
             ),
-            partial(way_out, providers, Shares()),
+            partial(way_out, providers, Shares(), accounts=accounts),
             SenderOptions(workers=settings.workers, lease_ms=lease_ms, drain_s=settings.drain),
             single_provider=providers.for_single,
             clock=clock,

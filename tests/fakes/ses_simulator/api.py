@@ -64,6 +64,8 @@ class Api:
         options = self.options
         if path == "/v2/email/account":
             return Reply(200, "", self._account())
+        if path.endswith("/event-destinations"):
+            return Reply(200, "", {"EventDestinations": list(options.event_destinations)})
         for start, known in (
             ("/v2/email/configuration-sets/", options.configuration_sets),
             ("/v2/email/identities/", options.identities),

@@ -80,6 +80,8 @@ class Options:
     session_token: str | None = None
     """Demanded, where set."""
     configuration_sets: tuple[str, ...] = ("postroom",)
+    event_destinations: tuple[dict[str, object], ...] = ()
+    """Of every configuration set."""
     identities: tuple[str, ...] = ("example.com",)
     max_connections: int | None = None
     max_calls: int | None = None

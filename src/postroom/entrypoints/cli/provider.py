@@ -29,7 +29,7 @@ Owner = Annotated[str | None, typer.Option("--tenant", help="The tenant whose it
 @app.command()
 def add(
     name: Name,
-    url: Annotated[str, typer.Argument(help="smtp://user@host:port?option=value")],
+    url: Annotated[str, typer.Argument(help="smtp://user@host:port?option=value, or ses://key-id@region?option=value")],
     password_file: Annotated[
         Path | None, typer.Option(help="A file whose first line is the password; - for standard input. Better than in the URL.")
     ] = None,
@@ -94,7 +94,7 @@ def remove(name: Name, tenant: Owner = None, data: Data = None) -> None:
 
 @app.command("test")
 def try_out(name: Name, tenant: Owner = None, as_json: Json = False, data: Data = None) -> None:
-    """Connect, greet, start TLS, log in; nothing is sent. Exit code 1: something does not work."""
+    """Connect and log in, or ask Amazon SES what it allows; nothing is sent. Exit code 1: something does not work."""
     with session(data=data) as postroom:
         findings = postroom.provider_verbs.test(_asker(postroom, tenant), name)
     report(findings, as_json=as_json)

@@ -26,7 +26,7 @@ from postroom.errors import Denied, Invalid
 from postroom.events.ses.envelope import Envelope, Kind, read_envelope
 
 MAX_AGE_MS = 24 * 3_600_000
-"""SNS retries a delivery for up to an hour by default, longer by a policy; the stamp is from the first try."""
+"""SNS retries a delivery for an hour at most; the stamp is from the first try."""
 MAX_AHEAD_MS = 15 * 60_000
 _HOST = re.compile(r"sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?", re.ASCII)
 _PEM_PATH = re.compile(r"/SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem", re.ASCII)

@@ -48,7 +48,8 @@ def _add_reading(router: APIRouter, providers: ProviderService) -> None:
     @router.post("/{name}/test", operation_id="test_provider")
     @reads
     def test(name: ProviderName, who: Admin) -> Tested:
-        """Connect to the relay, greet it, start TLS and log in. Nothing is sent. A shared one is for operators to test."""
+        """Connect to the relay, greet it, start TLS and log in, or ask Amazon SES what it allows. Nothing is sent. A shared one
+        is for operators to test."""
         findings = providers.test(_asker(who), name)
         return Tested(works=healthy(findings), findings=[FindingShown.of(finding) for finding in findings])
 

@@ -15,7 +15,7 @@ from postroom.model.provider import DEFAULT_PROVIDER, MAX_PASSWORD, MAX_URL, PRO
 from postroom.services.providers import url_of
 from postroom.services.status import rfc3339
 
-_URL = r"^smtps?://[!-~]+$"
+_URL = r"^(smtps?|ses)://[!-~]+$"
 _BOTH = [Stream.BULK, Stream.TRANSACTIONAL]
 _EXAMPLE: JsonDict = {
     "url": "smtp://news@smtp.example.com:587?tls=starttls",
@@ -44,7 +44,8 @@ class ProviderSettings(BaseModel):
         max_length=MAX_URL,
         pattern=_URL,
         description="`smtp://[user@]host[:port][?option=value]`, or `smtps://` for TLS from the first byte. User and password "
-        "in it are percent-encoded.",
+        "in it are percent-encoded. Of Amazon SES: `ses://key-id@region[?configuration_set=name]`, where the key's secret is the "
+        "password.",
     )
     password: str | None = Field(
         default=None,
@@ -60,7 +61,7 @@ class ProviderSettings(BaseModel):
         default=None, description="Recipients in any UTC day, at most; null: no limit."
     )
     connections: Annotated[int, Field(ge=1, le=1_000), WHOLE] | None = Field(
-        default=None, description="At the same time, at most, in one worker; null: what the URL says, else 16."
+        default=None, description="At the same time, at most, in one worker; null: what the URL says, else 16, of SES 32."
     )
     streams: list[Stream] = Field(
         default=_BOTH, min_length=1, max_length=2, description="Which mail it carries: campaigns (`bulk`), single messages."

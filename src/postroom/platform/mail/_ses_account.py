@@ -18,7 +18,7 @@ from postroom.platform.mail._sigv4 import Keys, Signer
 from postroom.platform.mail.ses_url import SesConfig
 from postroom.platform.ports.rates import Limit
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 _MAX_BYTES = 256 * 1024
 ACCOUNT = "/v2/email/account"
 
@@ -41,8 +41,8 @@ class Account:
 
     @property
     def limit(self) -> Limit:
-        """For the provider's bucket."""
-        return Limit(self.per_second, self.per_day)
+        """For the provider's bucket. None of a quota of nothing: SES says itself that it takes no mail, and why."""
+        return Limit(self.per_second or None, self.per_day or None)
 
 
 def read_account(config: SesConfig, source: Callable[[], Keys], clock: Clock) -> Account:
@@ -64,6 +64,11 @@ def read_account(config: SesConfig, source: Callable[[], Keys], clock: Clock) ->
 def configuration_set(name: str) -> str:
     """The path of a configuration set."""
     return f"/v2/email/configuration-sets/{quote(name, safe='')}"
+
+
+def event_destinations(name: str) -> str:
+    """The path of where a configuration set's events go."""
+    return f"{configuration_set(name)}/event-destinations"
 
 
 def identity(name: str) -> str:

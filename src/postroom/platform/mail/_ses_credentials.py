@@ -5,8 +5,8 @@
     3. a container's role (ECS, EKS Pod Identity): AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or …_FULL_URI
     4. an instance's role (EC2), IMDSv2 only
 
-These variables are AWS's, not Postroom's, and its tools on the same machine read them alike: the one part of the environment that
-is read beside the settings; whoever puts a mailer together hands it in. Nothing is kept on disk. Blocking, a few seconds at most:
+These variables are AWS's, not Postroom's, and its tools on the same machine read them alike; the settings read them and hand them
+down. Nothing is kept on disk. Blocking, a few seconds at most:
 called off the loop. Profiles that need another service first (single sign-on, assumed roles, credential_process) are not
 followed: `aws configure export-credentials` turns them into what stands under 1 or 2.
 """

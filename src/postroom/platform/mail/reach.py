@@ -1,4 +1,5 @@
 """Where a relay may be. An operator may name any; a tenant's must be on the public Internet, and names no file of this machine.
+Amazon SES is there by its nature; a tenant's brings its own access key, and names no other endpoint (ses_url).
 
 Otherwise whoever may name a relay could make this machine speak to its own network (server-side request forgery), and learn from
 the errors what is there. The rule holds for what the name resolves to, and is applied to the very addresses that are connected
@@ -15,12 +16,19 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from postroom.errors import Invalid
+from postroom.platform.mail.ses_url import SesConfig, is_ses, parse_ses
 from postroom.platform.mail.url import SmtpConfig, parse_provider
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 """All of IPv6 that was ever given to anybody. `is_global` says yes to much else: site-local addresses, IPv4 in `::/96`, NAT64 of
 one's own."""
+
+
+def means_of(url: str, *, trusted: bool) -> SmtpConfig | SesConfig:
+    """What a provider's URL stands for, whichever way mail leaves. `Invalid`: nothing, or what who is not `trusted` must not
+    name. Resolves nothing."""
+    return parse_ses(url, trusted=trusted) if is_ses(url) else relay(url, trusted=trusted)
 
 
 def relay(url: str, *, trusted: bool) -> SmtpConfig:
@@ -36,10 +44,10 @@ def relay(url: str, *, trusted: bool) -> SmtpConfig:
 
 
 def check(url: str, *, trusted: bool) -> None:
-    """The same, and where it may not be anywhere, whether what its name resolves to now is public. A name that resolves to
-    nothing now is taken: it is looked at again before each connection."""
-    config = relay(url, trusted=trusted)
-    if not trusted:
+    """As `means_of`, and where a relay may not be anywhere, whether what its name resolves to now is public. A name that resolves
+    to nothing now is taken: it is looked at again before each connection."""
+    config = means_of(url, trusted=trusted)
+    if not trusted and isinstance(config, SmtpConfig):
         with suppress(OSError, UnicodeError):
             addresses(config)
 

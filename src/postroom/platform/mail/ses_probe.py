@@ -1,22 +1,30 @@
-"""Whether SES would send: credentials, account, configuration set, sending domain. Nothing is sent. For `doctor`; blocking."""
+"""Whether SES would send, and whether its notices would come here: credentials, account, configuration set, where its events go,
+sending domain. Nothing is sent. For `doctor`; blocking.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from postroom.clock import Clock
 from postroom.errors import NotFound, PostroomError
 from postroom.model.finding import Finding, Level
-from postroom.platform.mail._ses_account import Account, ask, configuration_set, identity, read_account
+from postroom.platform.mail._ses_account import Account, ask, configuration_set, event_destinations, identity, read_account
 from postroom.platform.mail._sigv4 import Keys
 from postroom.platform.mail.ses_url import SesConfig
 
 _SUBJECT = "Amazon SES"
+_EVENTS = "events"
 _NEARLY = 0.9
+_HEARD = ("BOUNCE", "COMPLAINT", "DELIVERY", "DELIVERY_DELAY", "REJECT", "SEND")
+"""What is to be reported. A message whose answer was lost is settled by the first of them that comes."""
+_NEEDED = frozenset({"BOUNCE", "COMPLAINT"})
 
 
-def examine_ses(config: SesConfig, source: Callable[[], Keys], clock: Clock, *, domain: str | None = None) -> Iterator[Finding]:
-    """Every finding. `domain`: one that is to be sent from."""
+def examine_ses(
+    config: SesConfig, source: Callable[[], Keys], clock: Clock, *, topics: Collection[str] = (), domain: str | None = None
+) -> Iterator[Finding]:
+    """Every finding. `topics`: whose notices are believed here. `domain`: one that is to be sent from."""
     try:
         keys = source()
         account = read_account(config, lambda: keys, clock)
@@ -24,7 +32,7 @@ def examine_ses(config: SesConfig, source: Callable[[], Keys], clock: Clock, *, 
         yield Finding(_SUBJECT, Level.FAIL, str(error), "check region and credentials, and that they allow ses:GetAccount")
         return
     yield from _account(config, account)
-    yield from _configuration_set(config, keys, clock)
+    yield from _configuration_set(config, keys, clock, topics)
     if domain is not None:
         yield _identity(config, keys, clock, domain=domain)
 
@@ -56,7 +64,7 @@ def _account(config: SesConfig, account: Account) -> Iterator[Finding]:
     yield Finding("quota", level, f"{rate} recipients a second; {account.sent} of {account.per_day} in the last 24 hours", todo)
 
 
-def _configuration_set(config: SesConfig, keys: Keys, clock: Clock) -> Iterator[Finding]:
+def _configuration_set(config: SesConfig, keys: Keys, clock: Clock, topics: Collection[str]) -> Iterator[Finding]:
     name = config.configuration_set
     if name is None:
         todo = "add configuration_set= to the mail provider's URL, with its events going to an SNS topic"
@@ -74,6 +82,37 @@ def _configuration_set(config: SesConfig, keys: Keys, clock: Clock) -> Iterator[
         )
     else:
         yield Finding("configuration set", Level.OK, name)
+        yield _events(config, keys, clock, topics)
+
+
+def _events(config: SesConfig, keys: Keys, clock: Clock, topics: Collection[str]) -> Finding:
+    name = config.configuration_set or ""
+    try:
+        document = ask(config, keys, event_destinations(name), clock)
+    except PostroomError as error:
+        todo = "allow ses:GetConfigurationSetEventDestinations"
+        return Finding(_EVENTS, Level.SKIPPED, f"where those of {name} go could not be looked at: {error}", todo)
+    going = _published(document)
+    heard = {kind for topic, kinds in going for kind in kinds if topic in topics}
+    if not heard:
+        text = f"none of {name} come here: they go to {', '.join(sorted({topic for topic, _ in going})) or 'no SNS topic'}"
+        return Finding(_EVENTS, Level.WARN, text, "let them go to an SNS topic, and name it in POSTROOM_SES_TOPICS")
+    missing = [kind for kind in _HEARD if kind not in heard]
+    if missing:
+        level = Level.WARN if _NEEDED & {*missing} else Level.OK
+        return Finding(_EVENTS, level, f"{name} does not report {', '.join(missing)}", "add them to its event destination")
+    return Finding(_EVENTS, Level.OK, f"{name} reports to {', '.join(sorted(topic for topic, _ in going if topic in topics))}")
+
+
+def _published(document: dict[str, object]) -> list[tuple[str, list[str]]]:
+    """SNS topics, and the kinds of event that go there."""
+    found = []
+    destinations = document.get("EventDestinations")
+    for one in destinations if isinstance(destinations, list) else ():
+        match one:
+            case {"Enabled": True, "SnsDestination": {"TopicArn": str(topic)}, "MatchingEventTypes": [*kinds]}:
+                found.append((topic, [str(kind) for kind in kinds]))
+    return found
 
 
 def _identity(config: SesConfig, keys: Keys, clock: Clock, *, domain: str) -> Finding:

@@ -134,7 +134,7 @@ def _split(url: str) -> SplitResult:
     except ValueError:  # its message repeats the URL, password and all
         raise Invalid("the mail provider's URL cannot be read: smtp://user:password@host:port?option=value") from None
     if parts.scheme not in ("smtp", "smtps"):
-        raise Invalid(f"the mail provider's URL begins with {parts.scheme or 'nothing'}:, not smtp:// or smtps://")
+        raise Invalid(f"the mail provider's URL begins with {parts.scheme or 'nothing'}:, not smtp://, smtps:// or ses://")
     if parts.path not in ("", "/") or parts.fragment or "@" in parts.query:
         raise Invalid("the mail provider's URL has a path or a fragment; in a password write / as %2F, ? as %3F and # as %23")
     return parts

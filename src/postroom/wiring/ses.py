@@ -1,0 +1,101 @@
+"""Amazon SES as a way out: with whose keys, and how fast, as the account allows it now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+
+from postroom.clock import Clock
+from postroom.errors import PostroomError
+from postroom.ledger.providers import ProviderMeans
+from postroom.ledger.recent import Recent
+from postroom.model.finding import Finding
+from postroom.pipeline.sender.way_out import WayOut
+from postroom.platform.mail._ses_account import read_account
+from postroom.platform.mail._ses_credentials import KeySource
+from postroom.platform.mail.reach import means_of
+from postroom.platform.mail.ses import SesMailer
+from postroom.platform.mail.ses_probe import examine_ses
+from postroom.platform.mail.ses_url import SesConfig, in_environment
+from postroom.platform.mail.share import Share
+from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.ports.rates import Limit, Rates
+from postroom.settings import AwsEnvironment
+
+_BELIEVED_S = 300.0
+"""Longer than a mailer lets pass between two looks, so that nobody else has to ask while mail leaves."""
+_LAST_S = 86_400.0
+_ACCOUNTS = 1_000
+_log = logging.getLogger(__name__)
+
+
+class SesAccounts:
+    """The accounts that this process sends through. Thread-safe.
+
+    What an account allows is asked before mail leaves, and every few minutes by each mailer while it does (platform.mail.ses).
+    The answer becomes the limit of the provider's buckets, which all workers share. An account that does not answer is used as it
+    was, or without a limit of its own: SES itself says when it is too fast, and that slows the bucket as well.
+    """
+
+    def __init__(self, aws: AwsEnvironment, rates: Rates, clock: Clock) -> None:
+        self._aws = aws
+        self._rates = rates
+        self._clock = clock
+        self._now: Recent[ProviderMeans, Limit] = Recent(clock, most=_ACCOUNTS)
+        self._last: Recent[ProviderMeans, Limit] = Recent(clock, most=_ACCOUNTS)
+
+    def config(self, means: ProviderMeans) -> SmtpConfig | SesConfig:
+        """What the provider's URL stands for, wherever it leads. `Invalid`."""
+        return config_of(means.url, self._aws, trusted=means.trusted)
+
+    def examined(self, config: SesConfig) -> Iterator[Finding]:
+        """Whether it would send."""
+        return examined_ses(config, self._aws, self._clock)
+
+    def limit(self, means: ProviderMeans, config: SesConfig) -> Limit:
+        """The provider's own limits, or the account's where those are narrower. May ask, for some seconds."""
+        known = self._now.get(means)
+        return _narrower(means.limit, self._asked(means, config) if known is None else known)
+
+    def mailer(self, means: ProviderMeans, config: SesConfig, share: Share) -> SesMailer:
+        """A new one. While it runs, it keeps the provider's buckets at what the account allows."""
+        told = partial(self._told, means, partial(self.mailer, means, config, share))
+        return SesMailer(config, source=KeySource(config, self._aws.variables), share=share, on_limits=told)
+
+    def _asked(self, means: ProviderMeans, config: SesConfig) -> Limit:
+        try:
+            found = read_account(config, KeySource(config, self._aws.variables), self._clock).limit
+        except PostroomError as error:
+            _log.warning("%s: what the account allows cannot be read: %s", config, error)
+            found = self._last.get(means) or Limit()
+        return self._remembered(means, found)
+
+    def _told(self, means: ProviderMeans, mailer: Callable[[], SesMailer], limit: Limit) -> None:
+        narrower = _narrower(means.limit, self._remembered(means, limit))
+        WayOut(means.id, narrower, mailer).set_limits(self._rates)
+
+    def _remembered(self, means: ProviderMeans, limit: Limit) -> Limit:
+        self._now.put(means, limit, seconds=_BELIEVED_S)
+        self._last.put(means, limit, seconds=_LAST_S)
+        return limit
+
+
+def config_of(url: str, aws: AwsEnvironment, *, trusted: bool) -> SmtpConfig | SesConfig:
+    """What a provider's URL stands for. SES is where AWS's own variables say, but for a tenant's account: they are the operator's
+    word, and no key of a tenant's follows them. `Invalid`."""
+    config = means_of(url, trusted=trusted)
+    return in_environment(config, aws.variables) if trusted and isinstance(config, SesConfig) else config
+
+
+def examined_ses(
+    config: SesConfig, aws: AwsEnvironment, clock: Clock, *, topics: Collection[str] = (), domain: str | None = None
+) -> Iterator[Finding]:
+    """Whether it would send, and whether its notices come to one of the topics. Nothing is sent."""
+    return examine_ses(config, KeySource(config, aws.variables), clock, topics=topics, domain=domain)
+
+
+def _narrower(one: Limit, other: Limit) -> Limit:
+    rates = [rate for rate in (one.per_second, other.per_second) if rate is not None]
+    days = [most for most in (one.per_day, other.per_day) if most is not None]
+    return Limit(min(rates, default=None), min(days, default=None))
