@@ -9,6 +9,7 @@ from pathlib import Path
 
 from postroom.clock import SystemClock
 from postroom.errors import Invalid
+from postroom.gateway.reachable import examine_public_url
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.dkim import DkimKeys, keys_of
 from postroom.ledger.stream_hold import hold_streams
@@ -31,6 +32,7 @@ from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.ses_url import SesConfig
 from postroom.services.backup import BackupService
+from postroom.services.coming_back import examine_bounce_domain
 from postroom.services.doctor import Check, Doctor
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.sending_domain import examine_keys
@@ -75,7 +77,9 @@ def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -
     else:
         checks.append(("mail server", partial(_way_out, settings, domain)))
     if settings.public_url is not None:
-        checks.append(("public URL", partial(_unanswered, settings.public_url)))
+        checks.append(("public URL", partial(examine_public_url, settings.public_url)))
+    if settings.bounce_domain is not None:
+        checks.append(("bounce domain", partial(examine_bounce_domain, settings.bounce_domain, Resolver(), None)))
     checks.append(("DKIM keys", partial(_dkim, settings, domain)))
     if domain is not None:
         checks.append((f"domain {domain}", partial(_domain, settings, domain, selectors)))
@@ -130,9 +134,3 @@ def demand_secrets(settings: Settings) -> None:
     for finding in _secrecy(settings):
         if finding.level is Level.FAIL:
             raise Invalid(f"{finding.text}: {finding.todo}")
-
-
-def _unanswered(public_url: str) -> Iterator[Finding]:
-    text = f"links, pixel and unsubscribe lead to {public_url}, and this release does not answer there yet"
-    todo = "unset POSTROOM_PUBLIC_URL unless a server of yours answers /t/ and /u/"
-    yield Finding("public URL", Level.WARN, text, todo)
