@@ -10,6 +10,7 @@ import pytest
 
 from postroom.clock import Clock, Instant
 from postroom.delivery.composing import Composing
+from postroom.delivery.tracking import links_key
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger import notes
 from postroom.ledger.batches import Batches
@@ -18,7 +19,7 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignState, Policies, Schedule
 from postroom.model.message import MessageState, Settlement
 from postroom.platform.embedded.objects import FileObjects
-from postroom.services.campaigns import CampaignService, Decision, Draft, links_key, prefix
+from postroom.services.campaigns import CampaignService, Decision, Draft, prefix
 from tests.fakes.clock import START
 from tests.fakes.ledger import Bench, bench
 
@@ -80,6 +81,7 @@ def test_a_new_campaign_is_importing_with_the_columns_its_template_uses(desk: De
     assert campaign.state is CampaignState.IMPORTING
     assert campaign.source.columns == ("city", "first_name")
     assert desk.objects.get(campaign.source.upload_key) == b"email\na@example.com\n"
+    assert links_key(campaign.home).startswith(prefix(campaign.home))  # gone when the campaign is
     assert desk.objects.get(links_key(campaign.home)) == b'["https://example.com/"]'
     assert [run.execution for run in desk.made.workflows.running(notes.IMPORT)] == [campaign.home.campaign]
 

@@ -20,6 +20,7 @@ from postroom.delivery.growth import is_capture
 from postroom.delivery.lexer import PLACE, Skeleton, Tag, TagKind
 from postroom.delivery.templates import TOKEN_NAME, safe
 from postroom.errors import Invalid
+from postroom.model.campaign import Home
 from postroom.model.wire import Sealer
 
 MAX_LINKS = 10_000
@@ -45,6 +46,11 @@ def unsubscribe_url(public_url: str, sealer: Sealer, core: str) -> str:
     """Where a recipient says no more (GET asks, POST does it: RFC 8058); `core` is what differs, or stands for it."""
     before, after = sealer.unsubscribe_frame
     return f"{public_url}/u/{before}{core}{after}"
+
+
+def links_key(home: Home) -> str:
+    """A campaign's link table in the object store: a JSON array of URLs, what a tracked link's index selects from."""
+    return f"{home.tenant}/campaigns/{home.campaign}/links.json"
 
 
 def track(template: Skeleton, public_url: str, *, opens: bool, clicks: bool) -> tuple[Skeleton, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
 
@@ -24,7 +25,9 @@ from postroom.gateway.routes.status import status_routes
 from postroom.gateway.routes.suppressions import suppression_routes
 from postroom.gateway.routes.templates import templates_routes
 from postroom.gateway.routes.tenants import tenants_routes
+from postroom.gateway.routes.tracking import tracking_routes
 from postroom.gateway.routes.transfers import transfers_routes
+from postroom.gateway.routes.unsubscribe import unsubscribe_routes
 from postroom.gateway.routes.uploads import uploads_routes
 from postroom.gateway.routes.users import users_routes
 from postroom.gateway.status_board import StatusBoard
@@ -59,6 +62,9 @@ def frame(postroom: Postroom) -> Frame:
 def routers(postroom: Postroom, board: StatusBoard | None = None) -> Iterator[APIRouter]:
     """A router a service; each would stand behind a door of its own as well."""
     board = board or StatusBoard(postroom.status, postroom.clock)
+    mail = _mail_prefixes(postroom)
+    yield tracking_routes(postroom.tracking, mail)  # the most often called first: routes are tried one after the other
+    yield unsubscribe_routes(postroom.unsubscribing, postroom.letterhead.of, mail)
     yield health_routes(_checks(postroom))
     yield templates_routes(postroom.templates, rows=postroom.uploads.row)
     yield template_test_routes(postroom.singles, postroom.identities.first_address)
@@ -79,6 +85,12 @@ def routers(postroom: Postroom, board: StatusBoard | None = None) -> Iterator[AP
     yield audit_routes(postroom.audit)
     if postroom.issuer is not None:
         yield issuer_routes(postroom.issuer)
+
+
+def _mail_prefixes(postroom: Postroom) -> list[str]:
+    """What may stand before `/t/` and `/u/`: the public URL's path, and nothing, where a proxy takes that away. Without a public
+    URL too: there may have been one, and mail of that time still leads here."""
+    return sorted({"", urlsplit(postroom.settings.public_url or "").path})
 
 
 def _campaign_desk(postroom: Postroom, board: StatusBoard) -> Desk:

@@ -38,7 +38,10 @@ def run(postroom: Postroom, door: socket.socket) -> None:
         server.should_exit = True
         await serving
 
-    uvloop.run(attended(serve))
+    try:
+        uvloop.run(attended(serve))
+    finally:
+        postroom.hits.close()
 
 
 class _Server(uvicorn.Server):

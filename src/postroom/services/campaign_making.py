@@ -16,6 +16,7 @@ import msgspec
 from postroom.clock import Clock
 from postroom.delivery.compose import variables
 from postroom.delivery.composing import Composing
+from postroom.delivery.tracking import links_key
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
@@ -183,11 +184,6 @@ class Making:
 def prefix(home: Home) -> str:
     """Where a campaign's objects are."""
     return f"{home.tenant}/campaigns/{home.campaign}/"
-
-
-def links_key(home: Home) -> str:
-    """The campaign's link table: a JSON array of URLs, what a tracked link's index selects from."""
-    return f"{prefix(home)}links.json"
 
 
 def _content(home: Home, draft: Draft, public_url: str | None) -> Content:

@@ -25,9 +25,9 @@ from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
-from postroom.services.campaign_making import AttachedFile, Draft, Making, links_key, prefix
+from postroom.services.campaign_making import AttachedFile, Draft, Making, prefix
 
-__all__ = ["CHANGE", "AttachedFile", "CampaignService", "Decision", "Draft", "Verb", "change_name", "links_key", "prefix"]
+__all__ = ["CHANGE", "AttachedFile", "CampaignService", "Decision", "Draft", "Verb", "change_name", "prefix"]
 
 CHANGE = "change"
 """The workflow of changes to a whole campaign that workers carry out (services.campaign_changes)."""

@@ -11,6 +11,12 @@ from postroom.delivery.composing import Composing
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Singles
 from postroom.errors import Invalid
+from postroom.events.hits import Hits
+from postroom.events.letterhead import Letterhead
+from postroom.events.links import LinkTables
+from postroom.events.tenant_secrets import TenantSecrets
+from postroom.events.tracking import Tracking
+from postroom.events.unsubscribing import Unsubscribing
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.gateway.jwks import HttpJwks, LocalJwks
 from postroom.issuer.issuer import Issuer
@@ -90,6 +96,8 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     tenants, campaigns, suppression = Tenants(tables, clock), Campaigns(tables, clock), Suppression(tables, clock)
     memberships, keys, identities = Memberships(tables, clock), Keys(tables, clock), Senders(tables, clock)
     audit = AuditLog(tables, stores.secrets, clock)
+    arrivals = Arrivals(stores.queues)
+    hits = Hits(arrivals)
     providers = Providers(tables, stores.secrets, clock, default_url=settings.mail)
     accounts = SesAccounts(settings.aws, stores.rates, clock)
     issuer = None if settings.issuer else Issuer(tables, stores.secrets, clock, url=settings.door_url)
@@ -201,7 +209,11 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
             tenants=tenants,
             clock=clock,
         ),
-        arrivals=Arrivals(stores.queues),
+        arrivals=arrivals,
+        hits=hits,
+        tracking=Tracking(TenantSecrets(tenants, clock), LinkTables(tenants, messages, objects), hits, clock),
+        unsubscribing=Unsubscribing(tenants, suppression, arrivals, clock),
+        letterhead=Letterhead(campaigns),
         feedback=feedback(
             settings,
             stores,

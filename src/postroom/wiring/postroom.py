@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from postroom.clock import Clock
 from postroom.delivery.composing import Composing
 from postroom.events.feedback import Feedback
+from postroom.events.hits import Hits
+from postroom.events.letterhead import Letterhead
+from postroom.events.tracking import Tracking
+from postroom.events.unsubscribing import Unsubscribing
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.issuer.issuer import Issuer
 from postroom.ledger.access import Memberships
@@ -119,6 +123,11 @@ class Postroom:
     # What comes back
     arrivals: Arrivals
     feedback: Feedback
+    hits: Hits
+    """Whoever ends the process closes them."""
+    tracking: Tracking
+    unsubscribing: Unsubscribing
+    letterhead: Letterhead
     recounts: Recounts
 
     @property

@@ -1,0 +1,134 @@
+"""Opens and clicks of the last moment, on their way to the queue: whoever has one is answered first, and nobody waits for a disk.
+
+A thread takes what has gathered after `MOMENT_S`, or sooner once it is `GROUP`, and writes it as one group; it ends when nothing
+waits, and begins again with the next hit. A killed process loses at most what came in that moment and what was being written:
+under 250 ms of hits. An orderly stop (`close`) loses none.
+
+While the store does not answer, hits wait; there is room for so many opens, and for half as many clicks beyond, since a click
+says more. What finds no room is dropped and counted: a hit is never worth an answer, nor the memory of the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from postroom.errors import Temporary
+from postroom.ledger.arrivals import MAX_ARRIVALS, Arrival, Arrivals
+from postroom.model.event import EventKind
+
+MOMENT_S: Final = 0.2
+GROUP: Final = MAX_ARRIVALS
+MOST: Final = 20_000
+"""Hits that wait, before opens are dropped: about 20 MB."""
+PATIENCE_S: Final = 5.0
+"""With a store that does not answer while the process ends."""
+_AGAIN_S: Final = 0.25
+_log = logging.getLogger(__name__)
+_Name = tuple[str, bytes, str]
+
+
+class Hits:
+    """Those of one process. Whoever ends it calls `close`."""
+
+    def __init__(
+        self, arrivals: Arrivals, *, moment_s: float = MOMENT_S, most: int = MOST, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._arrivals = arrivals
+        self._moment_s = moment_s
+        self._most = most
+        self._patience_s = patience_s
+        self._guard = threading.Lock()
+        self._waiting: dict[_Name, Arrival] = {}
+        self._writer: threading.Thread | None = None
+        self._hurry = threading.Event()
+        self._closing = threading.Event()
+        self._gave_up = threading.Event()
+        self._told = 0
+        self.dropped = 0
+        """Since the process began."""
+
+    def add(self, hit: Arrival) -> None:
+        """Returns at once. The same event again, while it waits: nothing."""
+        name = _name(hit)
+        with self._guard:
+            if name in self._waiting:
+                return
+            if len(self._waiting) >= self._room(hit):
+                self.dropped += 1
+                return
+            self._waiting[name] = hit
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="hits")
+                self._writer.start()
+            elif len(self._waiting) >= GROUP:
+                self._hurry.set()
+
+    def close(self) -> None:
+        """Write what waits, now."""
+        self._closing.set()
+        self._hurry.set()
+        writer = self._writer
+        if writer is not None:
+            writer.join(self._patience_s)
+            self._gave_up.set()
+            writer.join()
+
+    def _room(self, hit: Arrival) -> int:
+        return self._most if hit.event.kind is EventKind.OPENED else self._most + self._most // 2
+
+    def _write(self) -> None:
+        """The thread."""
+        while self._has_more():
+            self._hurry.wait(self._moment_s)
+            group = self._take()
+            if not self._put(group):
+                self._keep(group)
+                self._gave_up.wait(_AGAIN_S)
+            self._tell()
+
+    def _has_more(self) -> bool:
+        with self._guard:
+            if not self._waiting:
+                self._writer = None
+            return self._writer is not None
+
+    def _take(self) -> list[Arrival]:
+        with self._guard:
+            if not self._closing.is_set():
+                self._hurry.clear()
+            group, self._waiting = list(self._waiting.values()), {}
+            return group
+
+    def _put(self, group: Sequence[Arrival]) -> bool:
+        """Whether it is done with."""
+        try:
+            self._arrivals.put(group)
+        except Temporary as error:
+            _log.warning("%d opens and clicks wait: %s", len(group), error)
+            return False
+        except Exception:  # noqa: BLE001  # the edge of a thread: another group may be better
+            _log.exception("%d opens and clicks cannot be written", len(group))
+            self.dropped += len(group)
+        return True
+
+    def _keep(self, group: Sequence[Arrival]) -> None:
+        """For another try, before what came since."""
+        with self._guard:
+            if self._gave_up.is_set():
+                self.dropped += len(group) + len(self._waiting)
+                self._waiting = {}
+            else:
+                self._waiting = {_name(hit): hit for hit in group} | self._waiting
+
+    def _tell(self) -> None:
+        dropped = self.dropped
+        if dropped > self._told:
+            _log.error("%d opens and clicks were dropped", dropped - self._told)
+            self._told = dropped
+
+
+def _name(hit: Arrival) -> _Name:
+    return hit.campaign, hit.key, hit.event.id
