@@ -1,0 +1,264 @@
+"""How often things go wrong: sends, bounces and complaints by the minute. For rates alone: numbers are the ledger's.
+
+Every process that hears of any keeps a tally of its own, in memory, and writes it down every few seconds:
+
+    #tallies/{minute} / {provider}|{writer} → all, by campaign, by recipients' domain
+
+Nobody else ever writes a writer's item, and each write holds the writer's whole minute: writing again is harmless, and
+writers never wait for each other. What happened counts in the minute in which it is written down. A kill loses what the
+process had not written yet, some seconds' worth, and nothing that anybody is owed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any, Final, NamedTuple
+
+from postroom.clock import Clock, Instant
+from postroom.model.campaign import Home
+from postroom.model.event import BounceType, Event, EventKind
+from postroom.model.message import MessageState
+from postroom.model.provider import without_password
+from postroom.platform.ports.tables import ItemKey, Put, Tables
+
+FLUSH_S: Final = 5.0
+"""How often a process writes its tally down."""
+MINUTE_MS: Final = 60_000
+REST: Final = "*"
+"""Stands for the domains beyond the busiest."""
+_SENT, _BOUNCED = MessageState.SENT, MessageState.BOUNCED  # an enum's member takes long to look up
+_DOMAINS: Final = 200
+_CAMPAIGNS: Final = 300
+_MAX_DOMAIN: Final = 100  # a longer one is counted among the rest, so that an item stays within its limit
+_AT_ONCE: Final = 25
+_LINGER: Final = 2  # minutes that a writer keeps: what could not be written is written with the next
+
+
+class Rate(NamedTuple):
+    """What happened."""
+
+    sent: int = 0
+    """Handed over and answered: taken, or the address refused."""
+    hard: int = 0
+    """Bounced for good, at the hand-over or later."""
+    soft: int = 0
+    """Bounced, and it may pass or nobody knows."""
+    complained: int = 0
+
+    def plus(self, other: Rate) -> Rate:
+        """Both together."""
+        return Rate(*(one + more for one, more in zip(self, other, strict=True)))
+
+
+class Minute(NamedTuple):
+    """One provider's, by one writer or several."""
+
+    total: Rate
+    campaigns: Mapping[Home, Rate]
+    """The busiest of each writer."""
+    domains: Mapping[str, Rate]
+    """The busiest of each writer; `REST`: all others."""
+
+
+_What = tuple[Home, str, str]
+"""Campaign or stream, domain, and which of `Rate`."""
+_Place = tuple[int, str]
+"""Minute and provider."""
+
+
+class Handovers:
+    """What comes of one campaign's hand-overs. Called for each message: 0.3 µs each."""
+
+    __slots__ = ("_lock", "_refused", "_sent")
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        self._sent: dict[str, int] = {}
+        self._refused: dict[str, int] = {}
+
+    def settled(self, address: str, state: MessageState) -> None:
+        """One was answered."""
+        if state is _SENT or state is _BOUNCED:
+            domain = address.rpartition("@")[2]
+            with self._lock:
+                self._sent[domain] = self._sent.get(domain, 0) + 1
+                if state is _BOUNCED:
+                    self._refused[domain] = self._refused.get(domain, 0) + 1
+
+    def take(self) -> dict[str, dict[str, int]]:
+        """By domain, and forgotten here. Under the lock."""
+        taken = {"sent": self._sent, "hard": self._refused}
+        self._sent, self._refused = {}, {}
+        return taken
+
+
+class Tally:
+    """One process's. Thread-safe; only `flush` waits for a store."""
+
+    def __init__(self, tables: Tables, clock: Clock, *, keep_ms: int) -> None:
+        """`keep_ms`: how long a minute is wanted by those who look at rates."""
+        self._tables = tables
+        self._clock = clock
+        self._keep_ms = keep_ms
+        self._writer = clock.random(8).hex()
+        self._lock, self._flushing = Lock(), Lock()
+        self._heard: dict[tuple[str, Home, str, str], int] = {}
+        self._sending: dict[Handovers, tuple[str, Home]] = {}
+        self._minutes: dict[_Place, Counter[_What]] = {}
+        self._unwritten: set[_Place] = set()
+
+    def sent(self, home: Home, provider: str, domain: str, n: int = 1) -> None:
+        """Handed over, and answered."""
+        self._count(home, provider, domain, "sent", n)
+
+    def bounced(self, home: Home, provider: str, domain: str, bounce: BounceType, n: int = 1) -> None:
+        """At the hand-over or later."""
+        self._count(home, provider, domain, "hard" if bounce is BounceType.HARD else "soft", n)
+
+    def complained(self, home: Home, provider: str, domain: str, n: int = 1) -> None:
+        """Somebody called it spam."""
+        self._count(home, provider, domain, "complained", n)
+
+    def event(self, home: Home, provider: str, domain: str, event: Event) -> None:
+        """Something that came back, and was new."""
+        match event.kind:
+            case EventKind.BOUNCED:
+                self.bounced(home, provider, domain, event.bounce.type if event.bounce else BounceType.UNDETERMINED)
+            case EventKind.REJECTED:
+                self.bounced(home, provider, domain, BounceType.UNDETERMINED)
+            case EventKind.COMPLAINED:
+                self.complained(home, provider, domain)
+            case _:
+                pass
+
+    @contextmanager
+    def handovers(self, home: Home, provider: str) -> Iterator[Handovers]:
+        """What a sender counts with."""
+        counting = Handovers(self._lock)
+        with self._lock:
+            self._sending[counting] = (provider, home)
+        try:
+            yield counting
+        finally:
+            with self._lock:
+                self._add(self._sending.pop(counting), counting)
+
+    def flush(self) -> None:
+        """Write down what happened. Errors of the stores are raised; what was not written is written by the next."""
+        with self._flushing:
+            self._take()
+            waiting = sorted(self._unwritten)
+            for at in range(0, len(waiting), _AT_ONCE):
+                some = waiting[at : at + _AT_ONCE]
+                self._tables.write([self._put(place) for place in some])
+                self._unwritten.difference_update(some)
+
+    def _count(self, home: Home, provider: str, domain: str, what: str, n: int) -> None:
+        key = (provider, home, domain, what)
+        with self._lock:
+            self._heard[key] = self._heard.get(key, 0) + n
+
+    def _add(self, whose: tuple[str, Home], counting: Handovers) -> None:
+        for what, counted in counting.take().items():
+            for domain, n in counted.items():
+                key = (*whose, domain, what)
+                self._heard[key] = self._heard.get(key, 0) + n
+
+    def _take(self) -> None:
+        with self._lock:
+            for counting, whose in self._sending.items():
+                self._add(whose, counting)
+            heard, self._heard = self._heard, {}
+        minute = self._clock.now() // MINUTE_MS
+        for (provider, home, domain, what), n in heard.items():
+            place = (minute, shown(provider))
+            self._minutes.setdefault(place, Counter())[home, domain, what] += n
+            self._unwritten.add(place)
+        for place in [each for each in self._minutes if each[0] < minute - _LINGER]:
+            del self._minutes[place]
+            self._unwritten.discard(place)
+
+    def _put(self, place: _Place) -> Put:
+        campaigns: dict[Home, Counter[str]] = {}
+        domains: dict[str, Counter[str]] = {}
+        total: Counter[str] = Counter()
+        for (home, domain, what), n in self._minutes[place].items():
+            total[what] += n
+            campaigns.setdefault(home, Counter())[what] += n
+            domains.setdefault(domain if 0 < len(domain) <= _MAX_DOMAIN else REST, Counter())[what] += n
+        data = {
+            "all": _rate(total),
+            "campaigns": {f"{home.tenant}/{home.campaign}": _rate(each) for home, each in _busiest(campaigns, _CAMPAIGNS)[0]},
+            "domains": _with_rest(domains),
+        }
+        minute, provider = place
+        key = ItemKey(_partition(minute), f"{provider}|{self._writer}")
+        return Put(key, data, expires_at=Instant((minute + 1) * MINUTE_MS + self._keep_ms))
+
+
+class Tallies:
+    """What every process wrote down."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def of(self, minute: int) -> dict[str, Minute]:
+        """A minute (since 1970), by provider."""
+        found: dict[str, Minute] = {}
+        cursor: str | None = None
+        while True:
+            page = self._tables.query(_partition(minute), cursor=cursor, limit=1_000)
+            for item in page.items:
+                provider = item.key.sort.rpartition("|")[0]
+                found[provider] = _plus(found.get(provider), item.data)
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+
+def shown(provider: str) -> str:
+    """A provider's id as it may be stored: a URL in its place is the command line's, and loses its password."""
+    return without_password(provider)[0] if "://" in provider else provider
+
+
+def _plus(known: Minute | None, data: Mapping[str, Any]) -> Minute:
+    total, campaigns, domains = (known.total, dict(known.campaigns), dict(known.domains)) if known else (Rate(), {}, {})
+    for name, counted in data["campaigns"].items():
+        tenant, _, campaign = name.partition("/")
+        home = Home(tenant, campaign)
+        campaigns[home] = campaigns.get(home, Rate()).plus(Rate(*counted))
+    for domain, counted in data["domains"].items():
+        domains[domain] = domains.get(domain, Rate()).plus(Rate(*counted))
+    return Minute(total.plus(Rate(*data["all"])), campaigns, domains)
+
+
+def _busiest(counts: Mapping[Any, Counter[str]], most: int) -> tuple[list[tuple[Any, Counter[str]]], list[Counter[str]]]:
+    """The ones with most events, and the others."""
+    ranked = sorted(counts.items(), key=lambda each: -each[1].total())
+    return ranked[:most], [counted for _, counted in ranked[most:]]
+
+
+def _with_rest(domains: dict[str, Counter[str]]) -> dict[str, list[int]]:
+    rest = domains.pop(REST, Counter())
+    named, others = _busiest(domains, _DOMAINS)
+    rest.update(_sum(others))
+    stored = {domain: _rate(counted) for domain, counted in named}
+    return stored | ({REST: _rate(rest)} if rest else {})
+
+
+def _sum(counts: Iterable[Counter[str]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return total
+
+
+def _rate(counted: Counter[str]) -> list[int]:
+    return [counted[name] for name in Rate._fields]
+
+
+def _partition(minute: int) -> str:
+    return f"#tallies/{minute}"
