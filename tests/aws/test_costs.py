@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from postroom.model.event import Event, EventKind
 from postroom.model.message import MessageState, NewMessage, Settlement
 from postroom.platform.aws.messages import DynamoMessages
+from postroom.platform.ports.messages import Reported
 from tests.contract.aws_home import TABLE, AwsHome
 from tests.contract.messages_kit import CAMPAIGN, LEASE_MS, NOW, at, key
 
@@ -54,6 +56,13 @@ def test_a_message_costs_one_write_of_one_unit_a_change_and_a_group_one_more(hom
     assert writes("PutItem", "UpdateItem", "TransactWriteItems") == [0, MESSAGES + 1, 0]
     messages.record(CAMPAIGN, 0, fence.fence, settled, [], NOW, lease_ms=LEASE_MS)
     assert writes("PutItem", "UpdateItem", "TransactWriteItems") == [0, 1, 0], "a repeat writes no message"
+    delivered = Event(kind=EventKind.DELIVERED, attempt=1, at=at(9), id="0100018f-provider-id-000000-delivered", source="ses")
+    messages.report(CAMPAIGN, [Reported(0, one, delivered) for one in keys], NOW)
+    assert writes("PutItem", "UpdateItem", "TransactWriteItems") == [0, 1, MESSAGES], (
+        "an event and its message, and once the batch"
+    )
+    messages.report(CAMPAIGN, [Reported(0, one, delivered) for one in keys], NOW)
+    assert writes("PutItem", "UpdateItem", "TransactWriteItems") == [0, 1, 0], "a repeat writes no event"
     items = table._client.scan(TableName=TABLE, ConsistentRead=True)["Items"]
     sizes = [size(item) for item in items if item["sk"]["S"] in {one.hex() for one in keys}]
     assert len(sizes) == MESSAGES

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from postroom.model.message import Counts, Engagement, Totals
 from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.ports.messages import Messages, Reported
-from tests.aws.faults import Interruption
+from tests.aws.faults import Interruption, LostAnswers
 from tests.aws.test_messages_crash import Worker, deaths
 from tests.contract.aws_home import AwsHome
-from tests.contract.messages_kit import CAMPAIGN, S, at, key, listed, opened, outcome, record, stands, stored
-from tests.contract.test_messages_events import K, event
+from tests.contract.messages_kit import CAMPAIGN, K, S, at, event, key, listed, opened, outcome, record, stands, stored
 
 REPORTS = [
     Reported(0, key(0), event(K.BOUNCED, ms=5, detail="no such user")),
@@ -93,3 +94,15 @@ def test_a_count_does_not_call_fresh_what_came_while_it_counted(home: AwsHome) -
     assert stop.happened
     assert counter.messages.batches(CAMPAIGN)[0].counts == Counts(pending=2, complained=1)
     assert counter.messages.totals(CAMPAIGN) == AFTERWARDS
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_an_answer_that_is_lost_makes_no_event_two_and_none_old(home: AwsHome) -> None:
+    """Each request is carried out and repeated: what it wrote the first time is new all the same."""
+    worker = Worker(home)
+    two_sent(worker.messages)
+    lost = LostAnswers(worker.client, "TransactWriteItems", "UpdateItem")
+    assert tell(worker.messages) == [True] * len(REPORTS)
+    assert lost.lost > 2
+    assert worker.messages.totals(CAMPAIGN) == AFTERWARDS
+    assert [one.kind for one in worker.messages.timeline(CAMPAIGN, 0, key(0))] == [K.SENT, K.BOUNCED, K.COMPLAINED]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from postroom.clock import Instant
 from postroom.model.campaign import Home as Campaign
+from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import Message, MessageState, NewMessage, Settlement
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.ports.messages import Messages
@@ -15,6 +16,8 @@ NOW = Instant(1_790_000_000_000)
 LEASE_MS = 60_000
 
 S = MessageState
+K = EventKind
+HARD = Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
 
 
 def at(ms: int) -> Instant:
@@ -79,3 +82,18 @@ def listed(messages: Messages, *, wanted: Sequence[MessageState] = (), limit: in
         if page.cursor is None:
             return found
         cursor = page.cursor
+
+
+def event(kind: EventKind, *, attempt: int = 1, ms: int = 0, name: str = "", machine: bool = False, detail: str = "") -> Event:
+    return Event(
+        kind=kind,
+        attempt=attempt,
+        at=at(ms),
+        id=name or f"{kind}-{attempt}-{ms}",
+        source="dsn",
+        bounce=HARD if kind is K.BOUNCED else None,
+        machine=machine,
+        detail=detail,
+        url="https://shop.example/" if kind is K.CLICKED else "",
+        raw=f"raw {kind}",
+    )

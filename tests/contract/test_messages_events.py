@@ -9,17 +9,20 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound
-from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
+from postroom.model.event import Event, EventKind
 from postroom.model.message import ERASED, Counts, Engagement, Totals
 from postroom.model.news import MAX_EVENTS
 from postroom.platform.ports.messages import MAX_REPORTS, Messages, Reported
 from tests.contract.home import Home
 from tests.contract.messages_kit import (
     CAMPAIGN,
+    HARD,
     LEASE_MS,
     NOW,
+    K,
     S,
     at,
+    event,
     key,
     listed,
     opened,
@@ -30,24 +33,6 @@ from tests.contract.messages_kit import (
     states,
     stored,
 )
-
-K = EventKind
-HARD = Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
-
-
-def event(kind: EventKind, *, attempt: int = 1, ms: int = 0, name: str = "", machine: bool = False, detail: str = "") -> Event:
-    return Event(
-        kind=kind,
-        attempt=attempt,
-        at=at(ms),
-        id=name or f"{kind}-{attempt}-{ms}",
-        source="dsn",
-        bounce=HARD if kind is K.BOUNCED else None,
-        machine=machine,
-        detail=detail,
-        url="https://shop.example/" if kind is K.CLICKED else "",
-        raw=f"raw {kind}",
-    )
 
 
 def report(messages: Messages, n: int, *events: Event, batch: int = 0) -> Sequence[bool]:

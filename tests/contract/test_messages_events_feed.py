@@ -9,8 +9,8 @@ import pytest
 from postroom.platform.ports.feed import RETENTION_MS, Change, Feed
 from postroom.platform.ports.messages import Messages, Reported
 from tests.contract.embedded_home import EmbeddedHome
-from tests.contract.messages_kit import CAMPAIGN, NOW, S, at, key, opened, outcome, record, stored
-from tests.contract.test_messages_events import K, event, report
+from tests.contract.messages_kit import CAMPAIGN, NOW, K, S, at, event, key, opened, outcome, record, stored
+from tests.contract.test_messages_events import report
 
 pytestmark = pytest.mark.homes("embedded")
 

@@ -15,8 +15,7 @@ from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.ports.messages import Messages, Reported
 from tests.contract.embedded_home import EmbeddedHome
-from tests.contract.messages_kit import CAMPAIGN, S, at, key, listed, opened, outcome, record, stored
-from tests.contract.test_messages_events import K, event
+from tests.contract.messages_kit import CAMPAIGN, K, S, at, event, key, listed, opened, outcome, record, stored
 
 pytestmark = pytest.mark.homes("embedded")
 
