@@ -1,17 +1,36 @@
-"""The process that hears what comes back and makes it part of the records: a burst holds up neither the door nor sending."""
+"""The process that hears what comes back and makes it part of the records: a burst holds up neither the door nor sending.
+
+It takes mail from its listener and its mailbox, where there are such, and does what waits in the queue of all that was heard, by
+the door too. Told to stop, it answers the mails that are whole, and finishes what it has begun to record.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Coroutine, Iterator
 
-from postroom.entrypoints.process import Stop, attended
-from postroom.wiring import Postroom
+from postroom.entrypoints.process import Stop, attended, trouble
+from postroom.wiring import Postroom, collecting, listener
 
 
-def run(postroom: Postroom) -> None:
-    """Until told to stop. Errors of the stores are raised."""
+def run(postroom: Postroom, door: socket.socket | None = None) -> None:
+    """Until told to stop. `door`: where mail comes in. Errors of the stores are raised."""
 
     async def work(stop: Stop) -> None:
-        await asyncio.to_thread(postroom.feedback.run, stop.flag)
+        tasks = [asyncio.create_task(part) for part in _parts(postroom, door, stop)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:  # what ends one ends all: the parent starts them anew
+            stop.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(attended(work))
+
+
+def _parts(postroom: Postroom, door: socket.socket | None, stop: Stop) -> Iterator[Coroutine[None, None, None]]:
+    yield asyncio.to_thread(postroom.feedback.run, stop.flag)
+    if door is not None:
+        yield listener(postroom).serve(door, stop.event)
+    if (mailbox := collecting(postroom, trouble)) is not None:
+        yield asyncio.to_thread(mailbox.run, stop.flag)
