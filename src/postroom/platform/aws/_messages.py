@@ -1,9 +1,9 @@
 """Message items: stored if absent, settled under a fence, read in the order of their keys.
 
-Each change of our own is one conditional write of one item: one write unit, which keeps a message at two of them until it is sent
-(what comes back costs more: _news.py). `version` rises with every change and a change demands the one it was decided on, so neither a
-delayed request nor two writers can undo each other. A refusal brings the item along: our own `mark` on it means that the
-first try of a repeated call did it.
+Each change of our own is one conditional write of one item: one write unit, which keeps a message at two of them until it is
+sent (what comes back costs more: _news.py). `version` rises with every change and a change demands the one it was decided on,
+so neither a delayed request nor two writers can undo each other. A refusal brings the item along: our own `mark` on it means
+that the first try of a repeated call did it.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ MIGRATIONS = (
         batch   INTEGER NOT NULL,
         key     BLOB    NOT NULL,
         id      TEXT    NOT NULL,
-        told    TEXT    NOT NULL,      -- JSON, see _events.py
+        told    TEXT    NOT NULL,      -- JSON, see model/event_text.py
         UNIQUE (batch, key, id)
     ) STRICT;
 
