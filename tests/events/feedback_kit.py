@@ -8,6 +8,7 @@ from postroom.clock import Instant
 from postroom.events.feedback import Feedback
 from postroom.ledger.arrivals import Arrival, Arrivals
 from postroom.ledger.incoming import Applied, Incoming
+from postroom.ledger.recounts import Recounts
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign
@@ -53,6 +54,7 @@ class Post:
             soft_bounces=SoftTwice(made.clock.now),
             judge=self._judge,
             clock=made.clock,
+            noted=Recounts(faults.wrap(made.tables), made.messages, made.clock).note,
         )
         self.feedback = Feedback(faults.wrap(made.queues), self.incoming, self.observed.append)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom.ledger.arrivals import QUEUE, Arrival
+from postroom.ledger.recounts import Recounts
 from postroom.ledger.suppression import Reason
 from postroom.model.address import parse
 from postroom.model.event import Event, EventKind
@@ -181,6 +182,8 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool
             assert made.messages.totals(campaign.home).engagement.opened == 1
             assert post.suppression.suppressed("default", [one.key, two.key, three.key]) == {one.key, two.key}
             assert made.queues.depth(QUEUE).ready + made.queues.depth(QUEUE).leased == 0
+            Recounts(made.tables, made.messages, made.clock).run(seconds=10)
+            assert list(made.messages.stale(campaign.home)) == []
         if len(faults.calls) < number:
             return
         number += 1
