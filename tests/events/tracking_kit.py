@@ -1,0 +1,80 @@
+"""Pixels and links of campaigns on the real embedded stores, and somebody who fetches them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from postroom.clock import SystemClock
+from postroom.delivery.contents import links_key as single_links_key
+from postroom.delivery.tracking import links_key
+from postroom.events.hits import Hits
+from postroom.events.links import LinkTables
+from postroom.events.machines import Fetch
+from postroom.events.tenant_secrets import TenantSecrets
+from postroom.events.tracking import Tracking
+from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Home
+from postroom.model.message import NewMessage
+from postroom.model.shard import Key
+from postroom.model.stream import SingleValues, stream_home
+from postroom.model.wire import Sealer
+from postroom.platform.embedded.objects import FileObjects
+from tests.fakes.faults import Faults
+from tests.fakes.ledger import Bench
+
+CAMPAIGN = "a" * 16
+ANNA = Key(b"a" * 12)
+BROWSER = Fetch("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+
+
+class Web:
+    """`asked` counts every call of a store."""
+
+    def __init__(self, made: Bench, root: Path, *, most_links: int = 1_000_000) -> None:
+        self.made = made
+        self.tenants = Tenants(made.tables, made.clock)
+        self.tenant = self.tenants.get("default")
+        self.objects = FileObjects(root / "objects", SystemClock())
+        self.asked = Faults()
+        tenants = Tenants(self.asked.wrap(made.tables), made.clock)
+        messages, objects = self.asked.wrap(made.messages), self.asked.wrap(self.objects)
+        self.links = LinkTables(tenants, messages, objects, most=most_links)
+        self.hits = Hits(Arrivals(made.queues), moment_s=3_600.0)
+        self.tracking = Tracking(TenantSecrets(tenants, made.clock), self.links, self.hits, made.clock)
+
+    def close(self) -> None:
+        self.hits.close()
+        self.objects.close()
+
+    def sealer(self, campaign: str = CAMPAIGN) -> Sealer:
+        return Sealer(self.tenant, campaign)
+
+    def token(self, campaign: str = CAMPAIGN, *, key: Key = ANNA, batch: int = 3, attempt: int = 1) -> str:
+        return self.sealer(campaign).recipient(batch, key, attempt)
+
+    def table(self, links: Sequence[str], campaign: str = CAMPAIGN) -> None:
+        """The campaign's link table, as its making stores it."""
+        self.objects.put(links_key(Home("default", campaign)), msgspec.json.encode(links))
+
+    def single(self, links: Sequence[str], digest: str = "d" * 64) -> str:
+        """A single message with such links: its token."""
+        home = stream_home(self.tenant, 20_000)
+        values = SingleValues(digest, {}, self.made.clock.now()).text()
+        self.made.messages.create(home, 32)
+        self.made.messages.store(home, [NewMessage(3, ANNA, 1, "anna@mail.example", None, values)], self.made.clock.now())
+        self.objects.put(single_links_key(home, digest), msgspec.json.encode(links))
+        return self.token(home.campaign)
+
+    def arrived(self) -> list[Arrival]:
+        """What was told since the last look."""
+        self.hits.close()
+        found: list[Arrival] = []
+        while items := self.made.queues.receive(QUEUE, limit=10):
+            for item in items:
+                found += parse_arrivals(item.body)
+                self.made.queues.delete(QUEUE, item.receipt)
+        return found
