@@ -100,6 +100,13 @@ def _mail(text: str) -> str:
     raise _Refused("not a way for mail to leave")
 
 
+def _mailbox(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"imaps", "imap", "pop3s", "pop3"} or not parts.hostname or not parts.password:
+        raise _Refused("not a mailbox with its user and password")
+    return text
+
+
 def _issuer(text: str) -> str:
     """As it is: with or without a slash at its end are two issuers."""
     parts = urlsplit(_public_url(text))
@@ -218,6 +225,21 @@ KINDS = {
         "none",
         "The domain whose mail comes back here. Return paths that name the single message (VERP) are used only when it is set; "
         "otherwise bounces go to the sender's address.",
+    ),
+    "feedback_listen": Kind(
+        _listen,
+        "host:port",
+        "none: no mail is taken in",
+        "Where `postroom serve` takes the mail that comes back by SMTP: `0.0.0.0:25`, with the MX of `bounce_domain` leading "
+        "there. Needs `bounce_domain`. STARTTLS is offered with `tls_certificate`. See [mailroom.md](mailroom.md).",
+    ),
+    "feedback_mailbox": Kind(
+        _mailbox,
+        "`imaps://user:password@host[:port][/folder][?keep=yes]`, or `pop3s://…`; `imap://` and `pop3://` go on under STARTTLS",
+        "none: no mailbox is looked into",
+        "A mailbox that `postroom serve` looks into every minute, where mail that comes back cannot be received by SMTP. Mail "
+        "that was taken is deleted there, but for `keep=yes`. User and password are percent-encoded. See "
+        "[mailroom.md](mailroom.md).",
     ),
     "ses_topics": Kind(
         _topics,
@@ -405,6 +427,8 @@ class Settings:
     mail: str = field(default="inbox:", repr=False)  # may hold a password
     public_url: str | None = None
     bounce_domain: str | None = None
+    feedback_listen: str | None = None
+    feedback_mailbox: str | None = field(default=None, repr=False)  # holds a password
     ses_topics: tuple[str, ...] = ()
     workers: int = field(default_factory=_default_workers)
     rate: float | None = None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from postroom.entrypoints.cli.serve import remarks
-from postroom.entrypoints.server import check_certificate
+from postroom.entrypoints.server import check_certificate, listening_for_mail
 from postroom.errors import Invalid
 from postroom.settings import Settings
-from postroom.wiring import demand_secrets, open_postroom
+from postroom.wiring import check_way_back, demand_secrets, open_postroom
 
 
 def settings(**environ: str) -> Settings:
@@ -55,6 +56,23 @@ def test_a_door_on_every_address_needs_one_that_people_use() -> None:
         POSTROOM_LISTEN="0.0.0.0:8400", POSTROOM_TRUSTED_PROXIES="192.0.2.0/24", POSTROOM_API_URL="https://mail.shop.example"
     )
     assert list(remarks(named)) == []
+
+
+def test_a_listener_without_a_domain_and_a_mailbox_that_cannot_be_meant_so_stop_the_start() -> None:
+    with pytest.raises(Invalid, match="POSTROOM_FEEDBACK_LISTEN needs POSTROOM_BOUNCE_DOMAIN"):
+        check_way_back(settings(POSTROOM_FEEDBACK_LISTEN="0.0.0.0:25"))
+    with pytest.raises(Invalid, match="only this machine"):
+        check_way_back(settings(POSTROOM_FEEDBACK_MAILBOX="imap://user:hush@imap.example?tls=none"))
+    check_way_back(settings(POSTROOM_FEEDBACK_MAILBOX="imaps://user:hush@imap.example"))
+
+
+def test_the_mailroom_s_port_that_is_taken_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        asked = settings(POSTROOM_FEEDBACK_LISTEN=address, POSTROOM_BOUNCE_DOMAIN="bounces.shop.example")
+        refused = pytest.raises(Invalid, match=f"the mailroom cannot listen on {address}.*POSTROOM_FEEDBACK_LISTEN")
+        with refused, listening_for_mail(asked):
+            pass
 
 
 def test_no_server_starts_where_the_master_key_is_missing(tmp_path: Path) -> None:

@@ -161,5 +161,14 @@ def test_a_password_is_never_shown(password: str) -> None:
     assert password not in refusal(POSTROOM_MAIL=f"smpt://user:{password}@relay.example")
 
 
+@pytest.mark.parametrize("password", ["secret", "se:c@r/et", "s%40crt"])
+def test_a_mailbox_s_password_is_never_shown(password: str) -> None:
+    settings = load(POSTROOM_FEEDBACK_MAILBOX=f"imaps://user:{password}@imap.example/INBOX")
+    assert password not in repr(settings)
+    assert "imaps://user:***@imap.example/INBOX" in settings.shown().values()
+    assert password not in str(settings.shown())
+    assert password not in refusal(POSTROOM_FEEDBACK_MAILBOX=f"imsp://user:{password}@imap.example")
+
+
 def test_a_url_without_a_password_is_shown_as_it_is() -> None:
     assert without_password("smtp://relay.example:25?tls=none") == "smtp://relay.example:25?tls=none"

@@ -3,7 +3,8 @@
     door      answers HTTP on a socket that the parent holds: while a door is replaced, callers wait in its line
     worker    imports and sends; one or more
     timers    fires timers, hands notes on, keeps house
-    feedback  makes what comes back part of the records
+    feedback  takes in mail that comes back, on a socket that the parent holds as well, and makes all that comes back part of
+              the records
     inbox     the built-in inbox, where mail leaves to it
 
 The parent does nothing but watch, so there is nothing that could end it. Should it be killed all the same, its children notice
@@ -21,7 +22,7 @@ from postroom.clock import Clock
 from postroom.entrypoints.supervisor import Post, Supervisor
 from postroom.errors import Invalid
 from postroom.settings import Settings
-from postroom.wiring import INBOX
+from postroom.wiring import INBOX, check_way_back
 
 GRACE_S = 27.0
 """Within half a minute of SIGTERM all is over, whatever `drain` says: what an orchestrator waits for."""
@@ -34,15 +35,29 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
     """The door's socket. `Invalid`: it cannot be had, or its certificate cannot be used."""
     if settings.tls_certificate is not None:
         check_certificate(settings)
-    host, _, port = settings.listen.rpartition(":")
+    with closing(_listening(settings.listen, "the door", "POSTROOM_LISTEN")) as door:
+        yield door
+
+
+@contextmanager
+def listening_for_mail(settings: Settings) -> Iterator[socket.socket | None]:
+    """The socket of mail that comes back; None: it is not to be had by SMTP. `Invalid`: it cannot be, or its mailbox cannot."""
+    check_way_back(settings)
+    if settings.feedback_listen is None:
+        yield None
+        return
+    with closing(_listening(settings.feedback_listen, "the mailroom", "POSTROOM_FEEDBACK_LISTEN")) as door:
+        yield door
+
+
+def _listening(address: str, what: str, setting: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:
         family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
-        door = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise Invalid(f"the door cannot listen on {settings.listen}: {error.strerror or error}; set POSTROOM_LISTEN") from error
-    with closing(door):
-        yield door
+        raise Invalid(f"{what} cannot listen on {address}: {error.strerror or error}; set {setting}") from error
 
 
 def check_certificate(settings: Settings) -> None:
@@ -62,7 +77,9 @@ def check_certificate(settings: Settings) -> None:
         raise Invalid(f"{found} cannot be used for TLS ({error.reason or error}): needed are {wanted}") from error
 
 
-def crew(settings: Settings, door: socket.socket, clock: Clock, say: Callable[[str], None]) -> Supervisor:
+def crew(
+    settings: Settings, door: socket.socket, clock: Clock, say: Callable[[str], None], *, mail_door: socket.socket | None = None
+) -> Supervisor:
     """Everybody, not yet started."""
     posts = []
     mail = settings.mail
@@ -72,7 +89,10 @@ def crew(settings: Settings, door: socket.socket, clock: Clock, say: Callable[[s
         posts.append(Post("inbox", ["inbox-server", "--port", str(port)], settings.environ(), last=True))
     environ = settings.environ(mail=mail)
     posts.append(Post("timers", ["timers"], environ))
-    posts.append(Post("feedback", ["feedback"], environ))
+    mail_handles = [] if mail_door is None else [mail_door.fileno()]
+    posts.append(
+        Post("feedback", ["feedback", *(f"--handle={handle}" for handle in mail_handles)], environ, handles=mail_handles)
+    )
     posts += [Post(f"worker {number}", ["worker", "--no-chores"], environ) for number in range(1, settings.workers + 1)]
     posts.append(Post("door", ["door", "--handle", str(door.fileno())], environ, handles=[door.fileno()]))
     return Supervisor(posts, clock, patience_s=2 * settings.lease, say=say)

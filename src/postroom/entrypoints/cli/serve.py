@@ -41,8 +41,8 @@ def serve_command(
     with open_postroom(settings) as postroom, postroom.serving() as alone:
         if not alone:
             raise Conflict(f"another server is running on {settings.data}: stop it, or name another directory with --data")
-        with server.listening(settings) as door:
-            supervisor = server.crew(settings, door, postroom.clock, say)
+        with server.listening(settings) as door, server.listening_for_mail(settings) as mail_door:
+            supervisor = server.crew(settings, door, postroom.clock, say, mail_door=mail_door)
             try:
                 supervisor.tend()
                 _greet(postroom)
@@ -88,6 +88,8 @@ def _greet(postroom: Postroom) -> None:
     say(f"Postroom answers on {settings.door_url} with {settings.workers} workers on {settings.data}")
     if settings.mail == INBOX:
         say("mail goes to the built-in inbox and reaches nobody: set POSTROOM_MAIL=smtp://… to send")
+    if settings.feedback_listen is not None:
+        say(f"mail to {settings.bounce_domain} is taken in on {settings.feedback_listen}")
     for remark in remarks(settings):
         say(remark)
     link = first_invitation(postroom.issuer, postroom.memberships) if postroom.issuer is not None else None

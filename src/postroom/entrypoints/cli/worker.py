@@ -40,12 +40,14 @@ def timers_command() -> None:
         timers.run(postroom)
 
 
-def feedback_command() -> None:
-    """Make what comes back part of the records until told to stop."""
+def feedback_command(
+    handle: Annotated[int, typer.Option(help="The socket of mail that comes back: an open file's number; -1: none.")] = -1,
+) -> None:
+    """Take in what comes back, and make it part of the records, until told to stop."""
     from postroom.entrypoints import feedback
 
     with _child() as postroom:
-        feedback.run(postroom)
+        feedback.run(postroom, None if handle < 0 else socket.socket(fileno=handle))
 
 
 def inbox_command(port: Annotated[int, typer.Option(help="Where to listen, on loopback.")] = 0) -> None:

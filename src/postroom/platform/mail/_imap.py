@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from postroom.errors import Unavailable
 from postroom.platform.mail.mailbox_url import MailboxConfig, Security
 
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 20.0
 READ: Final = "$PostroomRead"
 """The mark of a mail that was taken and stays."""
 

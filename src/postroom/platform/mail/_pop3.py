@@ -11,7 +11,7 @@ from typing import Final, Self
 from postroom.errors import Unavailable
 from postroom.platform.mail.mailbox_url import MailboxConfig, Security
 
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 20.0
 MAX_BYTES: Final = 10 * 1024 * 1024
 """Of one mail. POP3 has no way to fetch only so many bytes."""
 

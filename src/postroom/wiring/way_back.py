@@ -1,0 +1,67 @@
+"""How mail comes back: by SMTP to a listener, or to a mailbox that is looked into; behind both one mailroom."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+from postroom.errors import Invalid
+from postroom.events.collecting import Collecting
+from postroom.events.mailroom import Mailroom
+from postroom.events.reading.mime import MAX_READ
+from postroom.events.tenant_secrets import TenantSecrets
+from postroom.events.unsubscribing import Unsubscribing
+from postroom.ledger.suppression import Suppression
+from postroom.platform.mail.listener import MAX_BYTES, Listener, Terms
+from postroom.platform.mail.mailbox_url import parse_mailbox
+from postroom.platform.mail.mailboxes import Mailbox
+from postroom.settings import Settings
+from postroom.wiring.postroom import Postroom
+
+
+def mail_comes_back(settings: Settings) -> bool:
+    """Whether somebody reads what is written to the bounce domain."""
+    return settings.bounce_domain is not None and bool(settings.feedback_listen or settings.feedback_mailbox)
+
+
+def check_way_back(settings: Settings) -> None:
+    """`Invalid`: what the settings say of it cannot be used."""
+    if settings.feedback_listen is not None and settings.bounce_domain is None:
+        raise Invalid("POSTROOM_FEEDBACK_LISTEN needs POSTROOM_BOUNCE_DOMAIN: else no mail that comes in is ours")
+    if settings.feedback_mailbox is not None:
+        parse_mailbox(settings.feedback_mailbox)
+
+
+def listener(postroom: Postroom) -> Listener:
+    """Takes mail to the bounce domain."""
+    settings = postroom.settings
+    terms = Terms(name=settings.bounce_domain or "localhost", max_bytes=MAX_BYTES, kept_bytes=MAX_READ)
+    return Listener(_mailroom(postroom), terms, tls=_certificate(settings))
+
+
+def collecting(postroom: Postroom, trouble: Callable[[str], None]) -> Collecting | None:
+    """Looks into the mailbox, if there is one. `Invalid`."""
+    url = postroom.settings.feedback_mailbox
+    if url is None:
+        return None
+    mailbox = Mailbox(parse_mailbox(url), kept_bytes=MAX_READ)
+    return Collecting(mailbox, _mailroom(postroom), postroom.tables, trouble=trouble)
+
+
+def _mailroom(postroom: Postroom) -> Mailroom:
+    tenants, clock = postroom.tenants, postroom.clock
+    return Mailroom(
+        postroom.arrivals,
+        Unsubscribing(tenants, Suppression(postroom.tables, clock), postroom.arrivals, clock),
+        secret_of=TenantSecrets(tenants, clock),
+        domain=postroom.settings.bounce_domain,
+        clock=clock,
+    )
+
+
+def _certificate(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    return context
