@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ def events_of(change: Change, number: int) -> Iterator[Event]:
 
 def answer(data: Path, begin: Flag, done: Flag) -> None:
     """The receiving side: follows what is sent, and tells what became of it."""
+    os.nice(15)  # it stands for machines elsewhere
     with open_stores(Settings(data=data)) as stores:
         arrivals, positions, number = Arrivals(stores.queues), dict[str, str | None](), 0
         for shard in stores.feed.shards():

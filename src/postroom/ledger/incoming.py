@@ -6,7 +6,7 @@ An event that the message knows already enters nobody: a notice that is replayed
 
 A campaign may be gone before its last bounce comes. Its recipients' keys are the tenant's, so a token of ours still says who is
 not to be written to any more. A message that its campaign does not have, or that no tenant's number leads to, is nobody's: the
-event is dropped, with a line in the log.
+event is dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from postroom.ledger.tenants import Tenants
 from postroom.ledger.unwelcome import Person, SoftBounces, entry, may_enter
 from postroom.model.address import parse
 from postroom.model.campaign import Home
-from postroom.model.event import Event
+from postroom.model.event import Event, EventKind
 from postroom.model.message import ERASED, Message, MessageState
 from postroom.model.message_id import message_id
 from postroom.model.shard import Key, batch_of, recipient_key
@@ -39,6 +39,8 @@ Judge = Callable[[Event, Instant | None], Event]
 
 _REMEMBERED: Final = 1_000
 _REMEMBERED_S: Final = 60.0
+_PLAIN = frozenset({EventKind.QUEUED, EventKind.SENT, EventKind.DELAYED, EventKind.DELIVERED})
+"""Most of what comes: nothing of the message needs to be known for them."""
 _ARRIVED = frozenset({MessageState.SENT, MessageState.DELIVERED})
 _Where = tuple[int, Key]
 _log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class Applied(NamedTuple):
     provider: str | None
     """Through which the campaign's mail leaves; None: a single message."""
     domain: str
-    """Of the recipient; empty where nobody knows it any more."""
+    """Of the recipient; empty where nobody knows it any more, or nobody asked."""
     event: Event
 
 
@@ -132,18 +134,21 @@ class Incoming:
     def _apply(self, group: Sequence[_Place]) -> Iterator[Applied]:
         """All of one home."""
         home, facts = group[0].home, group[0].facts
-        records = self._records(home, group) if facts else None
-        self._suppress(group, records)
-        told = [(place, record) for place in group if records and (record := records.get(place.where)) is not None]
-        if len(told) < len(group):
-            _log.info("campaign %s: %d events of messages that there are not", home.campaign, len(group) - len(told))
-        reports = [Reported(*place.where, self._judged(place.event, record)) for place, record in told]
-        for (_, record), report, new in zip(told, reports, self._report(home, reports), strict=True):
+        telling = [place for place in group if place.event.kind not in _PLAIN]
+        records = self._records(home, telling) if facts else None
+        if telling:
+            self._suppress(telling, records)
+        known = records or {}
+        told = [place for place in group if place.event.kind in _PLAIN or place.where in known]
+        reports = [Reported(*place.where, self._judged(place.event, known.get(place.where))) for place in told]
+        news = self._report(home, reports) if facts else []
+        for report, new in zip(reports, news, strict=False):
             if new:
-                yield Applied(home, facts and facts.provider, _domain(record), report.event)
+                domain = _domain(known.get((report.batch, report.key)))
+                yield Applied(home, facts and facts.provider, domain, report.event)
 
     def _records(self, home: Home, group: Sequence[_Place]) -> Mapping[_Where, Message] | None:
-        """Of the messages that there are; None: the home is gone with all of them."""
+        """Of the messages that there are; None: the home is gone with all of them, as far as anybody asked."""
         wanted = {place.where for place in group}
         try:
             found = {where: self._messages.get(home, *where) for where in wanted}
@@ -168,13 +173,17 @@ class Incoming:
             return False
         return any(event.id == place.event.id for event in self._messages.timeline(place.home, *place.where))
 
-    def _judged(self, event: Event, record: Message) -> Event:
-        return self._judge(event, record.at if record.state in _ARRIVED else None)
+    def _judged(self, event: Event, record: Message | None) -> Event:
+        return event if record is None else self._judge(event, record.at if record.state in _ARRIVED else None)
 
     def _report(self, home: Home, reports: Sequence[Reported]) -> list[bool]:
+        """Which were new: none of a home that is gone."""
         now, new = self._clock.now(), list[bool]()
-        for at in range(0, len(reports), MAX_REPORTS):
-            new += self._messages.report(home, reports[at : at + MAX_REPORTS], now)
+        try:
+            for at in range(0, len(reports), MAX_REPORTS):
+                new += self._messages.report(home, reports[at : at + MAX_REPORTS], now)
+        except NotFound:
+            return [False] * len(reports)
         if reports:
             self._noted(home)
         return new
@@ -191,5 +200,5 @@ def _person(place: _Place, records: Mapping[_Where, Message] | None) -> Person |
     return Person(place.where[1], address, topic, name) if record is not None or records is None else None
 
 
-def _domain(record: Message) -> str:
-    return "" if record.address == ERASED else record.address.rpartition("@")[2]
+def _domain(record: Message | None) -> str:
+    return "" if record is None or record.address == ERASED else record.address.rpartition("@")[2]
