@@ -29,6 +29,7 @@ CHANGED = {"url": RELAY["url"], "per_second": 7}
 class House:
     def __init__(self, tables: SqliteTables, clock: ManualClock) -> None:
         self.providers = Providers(tables, PlainSecrets(), clock, default_url="smtp://boss:topsecret@10.0.0.1")
+        self.clock = clock
         self.tested: list[str] = []
         self.level = Level.OK
         self.service = ProviderService(
@@ -67,6 +68,8 @@ def test_a_provider_is_made_shown_and_listed_without_its_password(house: House, 
         "per_second": 14.0,
         "per_day": None,
         "connections": None,
+        "warm_up": None,
+        "today": None,
         "streams": ["bulk", "transactional"],
         "shared": False,
     }
@@ -211,3 +214,33 @@ def test_without_credentials_nothing_is_said(house: House) -> None:
         del client.headers["Authorization"]
         for response in (client.get("/v1/providers"), client.post("/v1/providers", json=RELAY)):
             problem(response, 401)
+
+
+def test_a_warm_up_begins_today_and_goes_on_through_a_change(house: House, client: TestClient) -> None:
+    made = client.post("/v1/providers", json={**RELAY, "warm_up": {"start_per_day": 200, "factor": 1.5}}).json()
+    assert made["warm_up"] == {"start_per_day": 200, "factor": 1.5, "from": "2026-09-21", "to_per_day": 1_000_000_000}
+    assert made["today"] == 200
+    house.clock.advance(2 * 86_400)
+    ramp = {"start_per_day": 200, "factor": 1.5, "to_per_day": 5_000}
+    changed = client.put("/v1/providers/relay", json={**CHANGED, "warm_up": ramp}).json()
+    assert (changed["warm_up"]["from"], changed["today"]) == ("2026-09-21", 450)
+    moved = client.put("/v1/providers/relay", json={**CHANGED, "per_day": 300, "warm_up": {**ramp, "from": "2026-09-20"}}).json()
+    assert (moved["warm_up"]["from"], moved["today"]) == ("2026-09-20", 300)
+    assert client.put("/v1/providers/relay", json=CHANGED).json()["warm_up"] is None
+
+
+@pytest.mark.parametrize(
+    "ramp",
+    [
+        {"start_per_day": 200},
+        {"start_per_day": 9, "factor": 1.5},
+        {"start_per_day": 200, "factor": 1},
+        {"start_per_day": 200, "factor": "2"},
+        {"start_per_day": 200, "factor": 2, "from": 5},
+        {"start_per_day": 200, "factor": 2, "from": "2026-02-30"},
+        {"start_per_day": 200, "factor": 2, "to_per_day": 100},
+    ],
+    ids=str,
+)
+def test_what_is_no_warm_up_is_refused(client: TestClient, ramp: dict[str, object]) -> None:
+    problem(client.post("/v1/providers", json={**RELAY, "warm_up": ramp}), 422)

@@ -25,6 +25,7 @@ from postroom.model.provider import (
     with_password,
     without_password,
 )
+from postroom.model.warm_up import WarmUp
 from postroom.platform.ports.rates import Limit
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
@@ -81,23 +82,24 @@ class Providers:
         (not empty): the one that was made."""
         check_name(name)
         if (item := self._tables.get(_key(tenant, name))) is not None:
-            return _made_before(item, tenant, mark)
+            return self._made_before(item, tenant, mark)
         if len(self._of(tenant)) >= MOST:
             raise Conflict(f"there are {MOST} providers already, the most there may be")
-        data = {**self._data(tenant, name, change), "created_at": self._clock.now(), "mark": mark}
+        data = {**self._data(tenant, name, change, was=None), "created_at": self._clock.now(), "mark": mark}
         try:
             return self._store(tenant, name, data, expect=Expect.ABSENT)
         except Conflict:
             if (item := self._tables.get(_key(tenant, name))) is None:
                 raise
-            return _made_before(item, tenant, mark)
+            return self._made_before(item, tenant, mark)
 
     def change(self, was: Provider, change: Change) -> Provider:
         """Replace it as it was read. A URL without a password keeps the stored one, if it is the same URL as before: a
-        password is never carried to another host. `Conflict`: somebody changed it since; `NotFound`; `Invalid`."""
+        password is never carried to another host. A warm-up that names no first day goes on from the stored one's.
+        `Conflict`: somebody changed it since; `NotFound`; `Invalid`."""
         item = self._item(was.tenant, was.name)
         url, password = without_password(change.url)
-        data = self._data(was.tenant, was.name, change)
+        data = self._data(was.tenant, was.name, change, was=was.use.warm_up)
         if password is None and item.data["sealed"] is not None and "@" in url:
             if url != item.data["url"]:
                 raise Invalid("another URL needs its password again: the stored one is not carried to another server")
@@ -113,7 +115,7 @@ class Providers:
     def get(self, tenant: str | None, name: str) -> Provider:
         """The one that a tenant means by the name: its own, else a shared one, else the default; `NotFound`. `tenant` None: of
         the shared ones."""
-        return self.default() if name == DEFAULT_PROVIDER else _provider(*self._found(tenant, name))
+        return self.default() if name == DEFAULT_PROVIDER else self._provider(*self._found(tenant, name))
 
     def default(self) -> Provider:
         """The setting."""
@@ -132,9 +134,9 @@ class Providers:
         if name == DEFAULT_PROVIDER:
             return ProviderMeans(DEFAULT_PROVIDER, self._default_url, Limit(), None, trusted=True)
         owner, item = self._found(tenant, name)
-        provider, sealed = _provider(owner, item), item.data["sealed"]
+        provider, sealed = self._provider(owner, item), item.data["sealed"]
         password = None if sealed is None else self._secrets.open(_purpose(owner, name), sealed).decode()
-        limit = Limit(provider.use.per_second, provider.use.per_day)
+        limit = Limit(provider.use.per_second, provider.today)
         url = with_password(provider.url, password)
         return ProviderMeans(provider.id, url, limit, provider.use.connections, trusted=provider.trusted)
 
@@ -182,20 +184,54 @@ class Providers:
             tenant, _, name = item.key.sort.partition("/")
             yield tenant or None, name
 
-    def _data(self, tenant: str | None, name: str, change: Change) -> dict[str, Any]:
+    def id_of(self, tenant: str, name: str | None) -> str:
+        """The id of the one that a tenant means by the name, or (None) that carries its single messages. Of one that is gone, and
+        of a URL in a provider's place: as it is called."""
+        name = self.for_single(tenant) if name is None else name
+        if ":" in name:
+            return without_password(name)[0]
+        try:
+            return self.get(tenant, name).id
+        except NotFound:
+            return f"{tenant}/{name}"
+
+    def _data(self, tenant: str | None, name: str, change: Change, *, was: WarmUp | None) -> dict[str, Any]:
         url, password = without_password(change.url)
         sealed = None if password is None else self._secrets.seal(_purpose(tenant, name), password.encode())
         streams = sorted(stream.value for stream in change.streams)
-        return {"url": url, "sealed": sealed, "use": change.use._asdict(), "streams": streams, "trusted": change.trusted}
+        warm_up = change.use.warm_up and change.use.warm_up.checked().begun(self._clock.now(), was)._asdict()
+        use = change.use._asdict() | {"warm_up": warm_up}
+        return {"url": url, "sealed": sealed, "use": use, "streams": streams, "trusted": change.trusted}
 
     def _store(self, tenant: str | None, name: str, data: dict[str, Any], *, expect: Expect | int) -> Provider:
         seal = ItemKey(_SEALS, f"{tenant or ''}/{name}")
         line: Write = Delete(seal) if data["sealed"] is None else Put(seal, {})
         version, _ = self._tables.write([Put(_key(tenant, name), data, expect), line])
-        return _provider(tenant, Item(_key(tenant, name), data, version))
+        return self._provider(tenant, Item(_key(tenant, name), data, version))
 
     def _of(self, tenant: str | None) -> Sequence[Provider]:
-        return [_provider(tenant, item) for item in self._every(_partition(tenant))]
+        return [self._provider(tenant, item) for item in self._every(_partition(tenant))]
+
+    def _made_before(self, item: Item, tenant: str | None, mark: str) -> Provider:
+        if not mark or item.data["mark"] != mark:
+            raise Conflict(f"there is a provider {item.key.sort} already")
+        return self._provider(tenant, item)
+
+    def _provider(self, tenant: str | None, item: Item) -> Provider:
+        data = item.data
+        use = _use(data["use"])
+        return Provider(
+            name=item.key.sort,
+            url=data["url"],
+            has_password=data["sealed"] is not None,
+            use=use,
+            streams=frozenset(Stream(stream) for stream in data["streams"]),
+            tenant=tenant,
+            trusted=data["trusted"],
+            created_at=Instant(data["created_at"]),
+            version=item.version,
+            today=use.today(self._clock.now()),
+        )
 
     def _every(self, partition: str) -> Iterator[Item]:
         cursor: str | None = None
@@ -220,12 +256,6 @@ class Providers:
         return item
 
 
-def _made_before(item: Item, tenant: str | None, mark: str) -> Provider:
-    if not mark or item.data["mark"] != mark:
-        raise Conflict(f"there is a provider {item.key.sort} already")
-    return _provider(tenant, item)
-
-
 def _partition(tenant: str | None) -> str:
     return f"{tenant or ''}#providers"
 
@@ -238,17 +268,6 @@ def _purpose(tenant: str | None, name: str) -> str:
     return f"provider/{tenant or ''}/{name}"
 
 
-def _provider(tenant: str | None, item: Item) -> Provider:
-    data = item.data
-    streams = frozenset(Stream(stream) for stream in data["streams"])
-    return Provider(
-        name=item.key.sort,
-        url=data["url"],
-        has_password=data["sealed"] is not None,
-        use=Use(**data["use"]),
-        streams=streams,
-        tenant=tenant,
-        trusted=data["trusted"],
-        created_at=Instant(data["created_at"]),
-        version=item.version,
-    )
+def _use(data: dict[str, Any]) -> Use:
+    warm_up = data.get("warm_up")
+    return Use(**{**data, "warm_up": warm_up and WarmUp(**warm_up)})

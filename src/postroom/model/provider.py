@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
+from postroom.model.warm_up import WarmUp
 
 DEFAULT_PROVIDER = "default"
 """The setting POSTROOM_MAIL, as it is when the mail leaves."""
@@ -40,6 +41,13 @@ class Use(NamedTuple):
     """Recipients, in any UTC day."""
     connections: int | None = None
     """At most, in one process; None: what the URL says."""
+    warm_up: WarmUp | None = None
+    """A daily ramp, beside `per_day`."""
+
+    def today(self, now: Instant) -> int | None:
+        """Recipients on the UTC day of `now`, at most; None: no limit."""
+        ramp = self.warm_up and self.warm_up.per_day(now)
+        return min((most for most in (self.per_day, ramp) if most is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ class Provider:
     """None: the default, which is a setting."""
     version: int
     """Rises with every change."""
+    today: int | None = None
+    """Recipients on the UTC day on which it was read, at most; None: no limit."""
 
     @property
     def shared(self) -> bool:

@@ -17,6 +17,7 @@ from postroom.errors import Invalid
 from postroom.ledger.audit import INSTALLATION
 from postroom.ledger.providers import Change
 from postroom.model.provider import Provider, Stream, Use
+from postroom.model.warm_up import parse
 from postroom.services.providers import Asker, url_of
 from postroom.wiring import Postroom
 
@@ -36,6 +37,13 @@ def add(
     per_second: Annotated[float | None, typer.Option(min=0.1, max=1_000_000, help="Recipients a second, at most.")] = None,
     per_day: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Recipients in any UTC day, at most.")] = None,
     connections: Annotated[int | None, typer.Option(min=1, max=1_000, help="At a time, at most, in one worker.")] = None,
+    warm_up: Annotated[
+        str | None,
+        typer.Option(
+            help="200x1.5: 200 recipients on the first day, each day half as many more. With its end and its first day: "
+            "200x1.5-50000@2026-12-01. With --replace and no day, a warm-up goes on where it is."
+        ),
+    ] = None,
     stream: Annotated[list[Stream] | None, typer.Option(help="Only this mail; again for more. Without it: all.")] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Change the one of that name. Its password stays if the URL stays.")
@@ -45,7 +53,8 @@ def add(
 ) -> None:
     """Add a provider, or change one with --replace."""
     whole = url_of(url, None if password_file is None else _first_line(password_file))
-    change = Change(whole, Use(per_second, per_day, connections), frozenset(stream or Stream))
+    use = Use(per_second, per_day, connections, None if warm_up is None else parse(warm_up))
+    change = Change(whole, use, frozenset(stream or Stream))
     with session(data=data) as postroom:
         asker = _asker(postroom, tenant)
         with recorded(
@@ -124,12 +133,17 @@ def _first_line(file: Path) -> str:
 
 
 def _as_dict(provider: Provider) -> dict[str, object]:
+    use = provider.use
     return {
         "name": provider.name,
         "tenant": provider.tenant,
         "url": provider.url,
         "has_password": provider.has_password,
-        **provider.use._asdict(),
+        "per_second": use.per_second,
+        "per_day": use.per_day,
+        "connections": use.connections,
+        "warm_up": None if use.warm_up is None else str(use.warm_up),
+        "today": provider.today,
         "streams": sorted(provider.streams),
         "created_at": None if provider.created_at is None else shown_time(provider.created_at),
     }
@@ -137,7 +151,8 @@ def _as_dict(provider: Provider) -> dict[str, object]:
 
 def _use(provider: Provider) -> str:
     use = provider.use
-    parts = [(use.per_second, "a second"), (use.per_day, "a day"), (use.connections, "connections")]
+    warming = provider.today if use.warm_up is not None and provider.today != use.per_day else None
+    parts = [(use.per_second, "a second"), (use.per_day, "a day"), (warming, "today"), (use.connections, "connections")]
     return ", ".join(f"{number:,} {what}" for number, what in parts if number is not None)
 
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from postroom.gateway.schemas.scalars import NUMBER, WHOLE, Flag
+from postroom.gateway.schemas.scalars import DAY, NUMBER, WHOLE, Flag
 from postroom.ledger.providers import Change
 from postroom.model.finding import Finding, Level
 from postroom.model.provider import DEFAULT_PROVIDER, MAX_PASSWORD, MAX_URL, PROVIDER_NAME, Provider, Stream, Use
+from postroom.model.warm_up import LEAST, LEAST_FACTOR, MOST, MOST_FACTOR, WarmUp
 from postroom.services.providers import url_of
 from postroom.services.status import rfc3339
 
 _URL = r"^(smtps?|ses)://[!-~]+$"
 _BOTH = [Stream.BULK, Stream.TRANSACTIONAL]
+_RAMP: JsonDict = {"start_per_day": 200, "factor": 1.5, "from": "2026-12-01", "to_per_day": 50_000}
 _EXAMPLE: JsonDict = {
     "url": "smtp://news@smtp.example.com:587?tls=starttls",
     "password": "correct horse battery staple",
     "per_second": 14,
     "per_day": 50_000,
     "connections": 8,
+    "warm_up": _RAMP,
     "streams": ["bulk"],
 }
 
@@ -32,6 +36,45 @@ ProviderName = Annotated[
         pattern=PROVIDER_NAME, description=f"The provider's name; `{DEFAULT_PROVIDER}` is the installation's.", examples=["relay"]
     ),
 ]
+
+
+class WarmUpSettings(BaseModel):
+    """A daily ramp for a provider that receiving servers do not know yet."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_RAMP]})
+
+    start_per_day: Annotated[int, Field(ge=LEAST, le=MOST), WHOLE] = Field(description="Recipients on the first UTC day.")
+    factor: Annotated[float, Field(ge=LEAST_FACTOR, le=MOST_FACTOR), NUMBER] = Field(
+        description="By how much each day has more than the one before."
+    )
+    first_day: Annotated[date, DAY] | None = Field(
+        default=None,
+        alias="from",
+        description="The first day, UTC; null: today or, in a change, where the ramp stands.",
+        examples=["2026-12-01"],
+    )
+    to_per_day: Annotated[int, Field(ge=LEAST, le=MOST), WHOLE] = Field(
+        default=MOST, description="Where the ramp ends, and the provider's own limits hold. Not below `start_per_day`."
+    )
+
+    def ramp(self) -> WarmUp:
+        """For the ledger."""
+        since = "" if self.first_day is None else self.first_day.isoformat()
+        return WarmUp(self.start_per_day, self.factor, since, self.to_per_day)
+
+
+class WarmUpShown(BaseModel):
+    """A daily ramp."""
+
+    start_per_day: int = Field(description="Recipients on the first UTC day.")
+    factor: float = Field(description="By how much each day has more than the one before.")
+    first_day: str = Field(serialization_alias="from", description="The first day, UTC.", examples=["2026-12-01"])
+    to_per_day: int = Field(description="Where it ends, and the provider's own limits hold.")
+
+    @classmethod
+    def of(cls, ramp: WarmUp) -> WarmUpShown:
+        """As it stands."""
+        return cls(start_per_day=ramp.start_per_day, factor=ramp.factor, first_day=ramp.since, to_per_day=ramp.to_per_day)
 
 
 class ProviderSettings(BaseModel):
@@ -63,13 +106,14 @@ class ProviderSettings(BaseModel):
     connections: Annotated[int, Field(ge=1, le=1_000), WHOLE] | None = Field(
         default=None, description="At the same time, at most, in one worker; null: what the URL says, else 16, of SES 32."
     )
+    warm_up: WarmUpSettings | None = Field(default=None, description="A daily ramp, beside `per_day`; null: none.")
     streams: list[Stream] = Field(
         default=_BOTH, min_length=1, max_length=2, description="Which mail it carries: campaigns (`bulk`), single messages."
     )
 
     def change(self) -> Change:
         """For the service. `Invalid`: URL and password do not go together."""
-        use = Use(self.per_second, self.per_day, self.connections)
+        use = Use(self.per_second, self.per_day, self.connections, None if self.warm_up is None else self.warm_up.ramp())
         return Change(url_of(self.url, self.password), use, frozenset(self.streams))
 
 
@@ -96,6 +140,8 @@ class ProviderShown(BaseModel):
     per_second: float | None = Field(description="Recipients a second, at most; null: no limit.")
     per_day: int | None = Field(description="Recipients in any UTC day, at most; null: no limit.")
     connections: int | None = Field(description="At the same time, at most, in one worker; null: what the URL says.")
+    warm_up: WarmUpShown | None = Field(description="Its daily ramp; null: none.")
+    today: int | None = Field(description="Recipients on this UTC day, at most, by `per_day` and `warm_up`; null: no limit.")
     streams: list[Stream] = Field(description="Which mail it carries.")
     shared: bool = Field(description="Whether it is the installation's and every tenant may use it.")
     created_at: str | None = Field(
@@ -105,11 +151,16 @@ class ProviderShown(BaseModel):
     @classmethod
     def of(cls, provider: Provider, *, operator: bool) -> ProviderShown:
         """As the caller may see it."""
+        use = provider.use
         return cls(
             name=provider.name,
             url=provider.url if operator or not provider.shared else None,
             has_password=provider.has_password,
-            **provider.use._asdict(),
+            per_second=use.per_second,
+            per_day=use.per_day,
+            connections=use.connections,
+            warm_up=None if use.warm_up is None else WarmUpShown.of(use.warm_up),
+            today=provider.today,
             streams=sorted(provider.streams),
             shared=provider.shared,
             created_at=rfc3339(provider.created_at),

@@ -1,10 +1,12 @@
-"""Numbers and flags as JSON Schema means them: `1` and `1.0` are whole numbers, `true` and `"1"` are none.
+"""Numbers, flags and days as JSON Schema means them: `1` and `1.0` are whole numbers, `true` and `"1"` are none.
 
 Pydantic's own `int`, `float` and `bool` would take all four, so that the OpenAPI document promised what is not so. The marks
 stand last, or the document loses the bounds: `Annotated[int, Field(ge=1, le=100), WHOLE]`.
 """
 
 from __future__ import annotations
+
+import re
 
 from pydantic import BeforeValidator, StrictBool
 
@@ -21,6 +23,16 @@ def _number(value: object) -> object:
     return value
 
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+def _day(value: object) -> object:
+    if not isinstance(value, str) or not _DAY.fullmatch(value):
+        raise ValueError("this must be a day: 2026-12-01")
+    return value
+
+
 WHOLE = BeforeValidator(_whole)
 NUMBER = BeforeValidator(_number)
+DAY = BeforeValidator(_day)
 Flag = StrictBool

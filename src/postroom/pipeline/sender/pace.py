@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 
 from postroom.clock import Clock, Instant
 from postroom.model.batch import GROUP_SIZE
@@ -16,6 +17,7 @@ _ASK_AGAIN_S = 1.0  # how long a rate is believed: a slowed bucket is noticed wi
 _GROUP_S = 0.5
 _GRANT = 64  # reserved at a time, at most: what a crash wastes of the rate
 _GRANT_S = 0.25  # the same in time: how long a single message waits behind a campaign's grant
+_LONG_S = 60.0  # no rate makes anybody wait so long
 _TICK_S = 0.005  # messages due within one tick leave together
 _LINE = 32  # a limited campaign keeps the mailer's line this short, so that a stall is not followed by a burst
 
@@ -42,6 +44,8 @@ class Pace:
         self._mailer = mailer
         self._known: list[float | None] = []
         self._known_until = 0.0
+        self.waits = ""
+        """Why nothing may leave for long: a limit a day is used up. Empty: it may."""
 
     async def group_size(self) -> int:
         """How many messages to open at once: as many as leave within a moment, so that a slow campaign is seen to move."""
@@ -63,7 +67,7 @@ class Pace:
             grant = await self._off_loop(self._reserve, min(len(left), most))
             taken, left = left[: grant.count], left[grant.count :]
             if not taken:
-                await _pause((grant.at - self._clock.now()) / 1000, stopping)
+                await self._wait(grant.at, stopping)
             async for part in self._spread(taken, grant, stopping):
                 yield part
 
@@ -79,6 +83,12 @@ class Pace:
                 await _pause((grant.at + sent * grant.spacing_ms - self._clock.now()) / 1000, stopping)
         if sent < len(taken):
             await self._off_loop(self._refund, len(taken) - sent)
+
+    async def _wait(self, until: Instant, stopping: asyncio.Event) -> None:
+        seconds = (until - self._clock.now()) / 1000
+        self.waits = _used_up(until) if seconds > _LONG_S else ""
+        await _pause(seconds, stopping)
+        self.waits = ""
 
     def _reserve(self, want: int) -> Grant:
         """One grant from all buckets: the latest start, the widest spacing, the fewest messages."""
@@ -110,6 +120,11 @@ class Pace:
 
     def _current(self) -> list[float | None]:
         return [self._rates.current(bucket, self._clock.now()) for bucket in self._buckets]
+
+
+def _used_up(until: Instant) -> str:
+    again = datetime.fromtimestamp(until / 1000, UTC).isoformat(timespec="minutes").replace("+00:00", "Z")
+    return f"the provider's number of recipients for today is used up; it goes on at {again}"
 
 
 async def _pause(seconds: float, stopping: asyncio.Event) -> None:

@@ -138,7 +138,7 @@ class Run:
             _, running = await asyncio.wait(running, timeout=_LOOK_S)
 
     async def _watch(self) -> None:
-        """Notice that it is no longer wanted, and say when the provider cannot be reached."""
+        """Notice that it is no longer wanted, and say when the provider cannot be reached or may not be used more today."""
         means = self._means
         trouble = ""
         while not means.stopping.is_set():
@@ -152,7 +152,7 @@ class Run:
                 means.stopping.set()
                 means.mailer.recall()
             health = means.mailer.health()
-            before, trouble = trouble, "" if health.open else health.reason
+            before, trouble = trouble, means.pace.waits if health.open else health.reason
             if trouble != before:
                 means.on_trouble(trouble)
 
