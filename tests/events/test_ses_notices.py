@@ -115,6 +115,7 @@ def test_feedback_that_is_no_complaint_accuses_nobody(feedback: str | None, coun
 
 def test_a_notice_about_several_is_charged_to_each_with_what_is_said_of_it() -> None:
     document = notices.bounce(message(), AT)
+    document["mail"]["destination"] = ["a@example.net", "b@example.net", "c@example.net"]
     document["bounce"]["bouncedRecipients"] = [
         {"emailAddress": "a@example.net", "status": "5.1.1", "diagnosticCode": "smtp; 550 a"},
         {"emailAddress": "b@example.net", "status": "5.7.1", "diagnosticCode": "smtp; 550 b"},
@@ -123,6 +124,14 @@ def test_a_notice_about_several_is_charged_to_each_with_what_is_said_of_it() -> 
     assert (first.recipient, first.event.detail) == ("a@example.net", "smtp; 550 a")
     assert (second.recipient, second.event.detail) == ("b@example.net", "smtp; 550 b")
     assert first.event.id != second.event.id
+
+
+def test_a_mail_that_was_forwarded_bounces_for_whom_it_was_sent_to() -> None:
+    """SES names the address that the last server refused."""
+    document = notices.bounce(message(), AT)
+    document["bounce"]["bouncedRecipients"][0]["emailAddress"] = "elsewhere@example.org"
+    (charge,) = read(document)
+    assert charge.recipient == "r@example.net"
 
 
 def test_a_click_says_where_to_and_two_links_are_two_events() -> None:

@@ -17,6 +17,7 @@ from postroom.gateway.routes.campaigns import Desk, campaign_routes
 from postroom.gateway.routes.dkim import dkim_routes
 from postroom.gateway.routes.erasures import erasure_routes
 from postroom.gateway.routes.health import health_routes
+from postroom.gateway.routes.hooks import hooks_routes
 from postroom.gateway.routes.keys import keys_routes
 from postroom.gateway.routes.messages import message_routes, template_test_routes
 from postroom.gateway.routes.providers import providers_routes
@@ -83,6 +84,8 @@ def routers(postroom: Postroom, board: StatusBoard | None = None) -> Iterator[AP
     yield users_routes(postroom.members, issuer=postroom.settings.issuer or BUILT_IN)
     yield keys_routes(postroom.api_keys, postroom.secrets)
     yield audit_routes(postroom.audit)
+    if postroom.settings.ses_topics:
+        yield hooks_routes(postroom.ses_hook.take)
     if postroom.issuer is not None:
         yield issuer_routes(postroom.issuer)
 

@@ -65,6 +65,11 @@ class Policy:
         if len(self._full_at) > self._kept:
             self._full_at.popitem(last=False)
 
+    def give_back(self, who: str) -> None:
+        """One call that does not count after all."""
+        if who in self._full_at:
+            self._full_at[who] -= self._interval
+
     def left(self, who: str, now: float) -> int:
         """How many fit now."""
         return max(0, int((self._window - self._missing(who, now)) / self._interval + 1e-6))
@@ -113,6 +118,10 @@ class RateLimits:
         if wait > 0:
             raise _too_many("calls without valid credentials from this address", wait, fields)
         return fields
+
+    def give_back(self, address: str) -> None:
+        """What was charged to an address: the call was of somebody known after all."""
+        self._address.give_back(origin(address))
 
     def _fields(self, tenant: str, caller: str, now: float) -> Fields:
         nearest = (

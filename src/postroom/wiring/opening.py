@@ -16,6 +16,7 @@ from postroom.events.letterhead import Letterhead
 from postroom.events.links import LinkTables
 from postroom.events.tenant_secrets import TenantSecrets
 from postroom.events.tracking import Tracking
+from postroom.events.ses.hook import Records
 from postroom.events.unsubscribing import Unsubscribing
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.gateway.jwks import HttpJwks, LocalJwks
@@ -77,7 +78,7 @@ from postroom.settings import Settings
 from postroom.wiring.feedback import feedback
 from postroom.wiring.mail import DEFAULT_PROVIDER, INBOX, Shares, examined, way_out
 from postroom.wiring.postroom import Postroom
-from postroom.wiring.ses import SesAccounts
+from postroom.wiring.ses import SesAccounts, ses_hook
 from postroom.wiring.stores import Stores, open_stores
 
 
@@ -214,6 +215,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         tracking=Tracking(TenantSecrets(tenants, clock), LinkTables(tenants, messages, objects), hits, clock),
         unsubscribing=Unsubscribing(tenants, suppression, arrivals, clock),
         letterhead=Letterhead(campaigns),
+        ses_hook=ses_hook(settings, Records(tenants, campaigns, messages, suppression), arrivals, clock),
         feedback=feedback(
             settings,
             stores,

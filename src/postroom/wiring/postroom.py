@@ -12,6 +12,7 @@ from postroom.events.feedback import Feedback
 from postroom.events.hits import Hits
 from postroom.events.letterhead import Letterhead
 from postroom.events.tracking import Tracking
+from postroom.events.ses.hook import SesHook
 from postroom.events.unsubscribing import Unsubscribing
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.issuer.issuer import Issuer
@@ -128,6 +129,7 @@ class Postroom:
     tracking: Tracking
     unsubscribing: Unsubscribing
     letterhead: Letterhead
+    ses_hook: SesHook
     recounts: Recounts
 
     @property

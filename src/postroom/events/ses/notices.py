@@ -42,10 +42,13 @@ class Charge(NamedTuple):
 
     ref: MessageRef
     recipient: str
-    """As SES writes it; of a complaint it may be one of several that could have complained."""
+    """To whom SES sent the mail. Where it went to several (none of ours does), whom the notice names: of a complaint that may be
+    one of those who could have complained."""
     event: Event
     provider_id: str
     """SES's own id of the message."""
+    everything: bool = False
+    """Of an unsubscribe: it is of all mail."""
 
 
 class _Who(msgspec.Struct, rename="camel"):
@@ -138,6 +141,7 @@ class _Said(NamedTuple):
     detail: str = ""
     bounce: Bounce | None = None
     url: str = ""
+    everything: bool = False
 
 
 _DECODER = msgspec.json.Decoder(_Notice)
@@ -178,7 +182,8 @@ def _charge(ref: MessageRef, notice: _Notice, said: _Said, raw: str) -> Charge:
         url=_clean(said.url, MAX_URL),
         raw=_clean(raw, MAX_RAW),
     )
-    return Charge(ref, said.recipient[:320], event, _clean(notice.mail.message_id, 100))
+    whom = _only(notice) or [said.recipient]  # a mail that was forwarded bounces from another address
+    return Charge(ref, whom[0][:320], event, _clean(notice.mail.message_id, 100), said.everything)
 
 
 def _sent(notice: _Notice) -> list[_Said]:
@@ -249,11 +254,11 @@ def _subscribed(notice: _Notice) -> list[_Said]:
     leaves = wishes.unsubscribe_all or bool(out)
     detail = "everything" if wishes.unsubscribe_all else ", ".join(out)
     kind = EventKind.UNSUBSCRIBED if leaves else EventKind.RESUBSCRIBED
-    return [_Said(who, kind, part.timestamp, detail) for who in _only(notice)]
+    return [_Said(who, kind, part.timestamp, detail, everything=wishes.unsubscribe_all) for who in _only(notice)]
 
 
 def _only(notice: _Notice) -> list[str]:
-    """SES does not say who of several it was; a message of ours has one."""
+    """The mail's one recipient; empty where it had several. A message of ours has one."""
     return notice.mail.destination if len(notice.mail.destination) == 1 else []
 
 

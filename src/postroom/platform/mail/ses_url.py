@@ -205,10 +205,21 @@ def _options(parts: SplitResult) -> dict[str, Any]:
 
 def in_environment(config: SesConfig, environ: Mapping[str, str]) -> SesConfig:
     """With the endpoint that AWS's own variables name, where the URL names none. `Invalid`: they name something else."""
-    named = environ.get("AWS_ENDPOINT_URL_SESV2") or environ.get("AWS_ENDPOINT_URL")
-    if config.endpoint or not named or environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+    if config.endpoint:
         return config
+    return replace(config, endpoint=_named(environ, "AWS_ENDPOINT_URL_SESV2") or _named(environ, "AWS_ENDPOINT_URL"))
+
+
+def sns_endpoint(environ: Mapping[str, str]) -> str | None:
+    """What stands in for SNS's own hosts. Not AWS_ENDPOINT_URL, which may mean a store. `Invalid`."""
+    return _named(environ, "AWS_ENDPOINT_URL_SNS")
+
+
+def _named(environ: Mapping[str, str], name: str) -> str | None:
+    named = environ.get(name)
+    if not named or environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
     try:
-        return replace(config, endpoint=_endpoint(named))
+        return _endpoint(named)
     except ValueError as error:
-        raise Invalid(f"AWS_ENDPOINT_URL_SESV2 is {named!r}; it takes {error}") from None
+        raise Invalid(f"{name} is {named!r}; it takes {error}") from None

@@ -1,0 +1,120 @@
+"""Takes what SNS posts: subscriptions are confirmed, notices of SES become arrivals, stored before SNS is answered.
+
+Whoever is killed before the answer is sent the same again by SNS, and events have ids, so twice is as once. A notice's tags are
+believed because SNS signed it (sns) for a topic of ours; on top of that the mail must have gone to the very address that the
+message was for. What fits no message of ours is no error of SNS's: it is answered like everything else, with a line in the log.
+
+Who unsubscribes at SES's own page is on the suppression list before the answer. An unsubscribe that the message knows already was
+entered then: a notice that is replayed does not undo what the person decided since.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from postroom.errors import Invalid, NotFound
+from postroom.events.ses.envelope import Envelope, Kind
+from postroom.events.ses.notices import Charge, read_notice
+from postroom.events.ses.sns import Verifier
+from postroom.ledger.arrivals import Arrival
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.suppression import Reason, Suppression
+from postroom.ledger.tenants import Tenants
+from postroom.ledger.unwelcome import LISTED
+from postroom.model.address import parse
+from postroom.model.campaign import Home
+from postroom.model.event import EventKind
+from postroom.model.news import reply_of
+from postroom.model.shard import Key, recipient_key
+from postroom.model.stream import is_stream
+from postroom.platform.ports.messages import Messages
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What a notice is held against."""
+
+    tenants: Tenants
+    campaigns: Campaigns
+    messages: Messages
+    suppression: Suppression
+
+
+class SesHook:
+    """See the module's text. For several threads."""
+
+    def __init__(self, verifier: Verifier, records: Records, put: Callable[[Sequence[Arrival]], None]) -> None:
+        """`put`: durable when it returns (events.together)."""
+        self._verifier = verifier
+        self._records = records
+        self._put = put
+
+    def take(self, body: bytes) -> None:
+        """What SNS posted. `Invalid`, `TooLarge`, `Denied`: it is none of SNS's, or not for us; nothing is changed.
+        `Unavailable`: SNS is to try again."""
+        envelope = self._verifier.open(body)
+        if envelope.kind is Kind.NOTIFICATION:
+            self._note(envelope)
+            return
+        self._verifier.confirm(envelope)
+        _log.warning("SNS: %s of the topic %s", envelope.kind.value, envelope.topic)
+
+    def _note(self, envelope: Envelope) -> None:
+        try:
+            charges = read_notice(envelope.message)
+        except Invalid as error:  # SES says so in plain text when a topic is set up
+            _log.info("SNS message %.40s: %s", envelope.message_id, error)
+            return
+        arrivals = [arrival for charge in charges if (arrival := self._arrival(charge)) is not None]
+        if arrivals:
+            self._put(arrivals)
+
+    def _arrival(self, charge: Charge) -> Arrival | None:
+        """None: it is of no message of ours."""
+        try:
+            person = self._person(charge)
+        except (NotFound, Invalid) as error:
+            _log.warning("a notice of SES (message %s) is ignored: %s", charge.provider_id, error)
+            return None
+        if charge.event.kind is not EventKind.UNSUBSCRIBED:
+            return Arrival.of(charge.ref, charge.event)
+        self._enter(person, charge)
+        return Arrival.of(charge.ref, replace(charge.event, source=LISTED))
+
+    def _person(self, charge: Charge) -> tuple[Home, Key]:
+        """Whom it is about. `NotFound`, `Invalid`: the tags name nobody, or somebody else than the mail went to."""
+        ref = charge.ref
+        tenant = self._records.tenants.by_number(ref.tenant)
+        home, key = Home(tenant.id, ref.campaign), recipient_key(tenant.secret, parse(charge.recipient).normalised)
+        if is_stream(ref.campaign):  # its keys are not people's
+            record = self._records.messages.get(home, ref.batch, ref.key)
+            right = record is not None and recipient_key(tenant.secret, parse(record.address).normalised) == key
+        else:
+            right = key == ref.key
+        if not right:
+            raise Invalid(f"its tags name a message of campaign {ref.campaign} that was for somebody else")
+        return home, key
+
+    def _enter(self, person: tuple[Home, Key], charge: Charge) -> None:
+        (home, key), event = person, charge.event
+        with suppress(NotFound):
+            if any(known.id == event.id for known in self._records.messages.timeline(home, charge.ref.batch, charge.ref.key)):
+                return
+        self._records.suppression.add(
+            home.tenant,
+            key,
+            address=charge.recipient,
+            reason=Reason.UNSUBSCRIBE,
+            note=reply_of(event),
+            topic=None if charge.everything else self._topic(home),
+        )
+
+    def _topic(self, home: Home) -> str | None:
+        """What its mail was sent under. Of single messages and of a campaign that is gone nobody knows: then it is all mail."""
+        campaign = None if is_stream(home.campaign) else self._records.campaigns.find(home)
+        return None if campaign is None else campaign.content.topic

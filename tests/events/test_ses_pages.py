@@ -1,0 +1,81 @@
+"""What stands at SNS's addresses is fetched within bounds, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import httpx2 as httpx
+import pytest
+
+from postroom.errors import Unavailable
+from postroom.events.ses.pages import AGAIN_S, LIMIT_BYTES, LIMIT_S, SnsPages
+from tests.fakes.clock import ManualClock
+
+URL = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem"
+
+
+class Sns:
+    """Answers as scripted, and remembers what it was asked for."""
+
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response], endpoint: str | None = None) -> None:
+        self.asked: list[str] = []
+        self.clock = ManualClock()
+        self._answer = answer
+        self.pages = SnsPages(self.clock, endpoint=endpoint, transport=httpx.MockTransport(self._handle))
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(str(request.url))
+        return self._answer(request)
+
+
+def test_a_page_is_fetched() -> None:
+    sns = Sns(lambda _: httpx.Response(200, content=iter([b"PEM"])))
+    assert sns.pages(URL) == b"PEM"
+    assert sns.asked == [URL]
+
+
+def test_an_endpoint_of_the_operators_stands_in_for_the_host_alone() -> None:
+    sns = Sns(lambda _: httpx.Response(200, content=iter([b"ok"])), endpoint="http://127.0.0.1:8025")
+    sns.pages("https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=1")
+    assert sns.asked == ["http://127.0.0.1:8025/?Action=ConfirmSubscription&Token=1"]
+
+
+def drip(clock: ManualClock) -> Iterator[bytes]:
+    for _ in range(1_000):
+        clock.advance(1)
+        yield b"x"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 404, 500])
+def test_a_redirect_is_not_followed_and_an_error_is_none(status: int) -> None:
+    sns = Sns(lambda _: httpx.Response(status, headers={"Location": "http://169.254.169.254/latest"}, content=b"x"))
+    with pytest.raises(Unavailable):
+        sns.pages(URL)
+    assert sns.asked == [URL]
+
+
+def test_what_is_too_large_or_too_slow_is_let_go() -> None:
+    large = Sns(lambda _: httpx.Response(200, content=iter([b"x" * (LIMIT_BYTES + 1)])))
+    slow = Sns(lambda _: httpx.Response(200, content=drip(slow.clock)))
+    for sns in (large, slow):
+        with pytest.raises(Unavailable, match="too"):
+            sns.pages(URL)
+    assert slow.clock.monotonic() <= LIMIT_S + 1
+
+
+def test_what_failed_is_asked_for_again_only_after_a_while() -> None:
+    answers = iter([httpx.Response(503), httpx.Response(200, content=iter([b"PEM"]))])
+    sns = Sns(lambda _: next(answers))
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            sns.pages(URL)
+    sns.clock.advance(AGAIN_S)
+    assert (sns.pages(URL), len(sns.asked)) == (b"PEM", 2)
+
+
+def test_an_address_that_cannot_be_reached_is_unavailable() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    with pytest.raises(Unavailable):
+        Sns(refuse).pages(URL)
