@@ -31,6 +31,7 @@ def compile_it(
     columns: Sequence[str] | None = None,
     public_url: str | None = None,
     bounce_domain: str | None = None,
+    unsubscribe_mailbox: str | None = None,
     attachments: Sequence[tuple[Attachment, bytes]] = (),
     missing: MissingPolicy = MissingPolicy.ERROR,
     from_: str = "News <news@sender.example>",
@@ -40,7 +41,11 @@ def compile_it(
         columns = sorted(variables(html=html, text=text, subject=subject))
     content = Content(html_key="h", text_key=None, subject=subject, from_=from_, missing=missing, **more)
     identity = Identity(
-        home=Home("default", CAMPAIGN), tenant=Tenant("default", 7, SECRET), public_url=public_url, bounce_domain=bounce_domain
+        home=Home("default", CAMPAIGN),
+        tenant=Tenant("default", 7, SECRET),
+        public_url=public_url,
+        bounce_domain=bounce_domain,
+        unsubscribe_mailbox=unsubscribe_mailbox,
     )
     return compile_content(content, html=html, text=text, attachments=attachments, columns=columns, identity=identity)
 

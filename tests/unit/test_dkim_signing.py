@@ -89,6 +89,7 @@ def test_what_is_composed_is_verified() -> None:
         subject="Ä {{ a }} " + "long words " * 20,
         text="  {{ a }} \t\n.\n\n\n",
         public_url=PUBLIC_URL,
+        unsubscribe_mailbox="unsubscribe@bounces.sender.example",
         from_="Müller & Co <news@sender.example>",
         reply_to="re@sender.example",
         attachments=[(Attachment("k", "ü.bin", "application/octet-stream"), bytes(range(256)))],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as html_module
 import re
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from postroom.delivery.compose import RowError
 from postroom.errors import Invalid
+from postroom.events.reading import UnsubscribeRequest, read_report
 from postroom.model import wire
 from tests.unit.composing import CAMPAIGN, KEY, PUBLIC_URL, SECRET, compile_it, compose_it, opened, part_of
 
@@ -153,6 +155,33 @@ def test_unsubscribe_in_header_html_and_text_is_one_address() -> None:
     assert part_of(message, "plain").startswith(f"Leave ({url})")
     token = wire.open_unsubscribe(url.removeprefix(f"{PUBLIC_URL}/u/"), secret_of)
     assert token == wire.Unsubscribe(7, CAMPAIGN, KEY, "monthly news é")
+
+
+MAILBOX = "unsubscribe@bounces.shop.example"
+
+
+def mailed(place: str) -> wire.Unsubscribe:
+    """What the mail says that a mail program makes of the place."""
+    parts = urlsplit(place)
+    assert (parts.scheme, parts.path) == ("mailto", MAILBOX)
+    reading = read_report(f"Subject: {parse_qs(parts.query)['subject'][0]}\r\n\r\n".encode(), recipient=MAILBOX)
+    assert isinstance(reading, UnsubscribeRequest)
+    return wire.open_unsubscribe(reading.token, secret_of)
+
+
+def test_where_mail_comes_back_unsubscribing_by_mail_stands_after_the_link() -> None:
+    composer = compile_it("x", text=None, public_url=PUBLIC_URL, unsubscribe_mailbox=MAILBOX, topic="monthly news é")
+    message = opened(compose_it(composer, {}))
+    link, mail = (place.strip("<>") for place in str(message["List-Unsubscribe"]).split(", "))
+    assert link.startswith(f"{PUBLIC_URL}/u/")
+    assert mailed(mail) == wire.Unsubscribe(7, CAMPAIGN, KEY, "monthly news é")
+    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+def test_without_a_public_url_unsubscribing_by_mail_stands_alone_and_promises_no_button() -> None:
+    message = opened(compose_it(compile_it("x", text=None, unsubscribe_mailbox=MAILBOX), {}))
+    assert mailed(str(message["List-Unsubscribe"]).strip("<>")).key == KEY
+    assert "List-Unsubscribe-Post" not in message
 
 
 def test_unsubscribe_without_a_public_url_is_refused_where_it_is_put_out() -> None:

@@ -70,8 +70,10 @@ class Identity:
     """Where bounces return to; None: to the sender's own address."""
     kind: str = "campaign"
     """What Feedback-ID calls it."""
+    unsubscribe_mailbox: str | None = None
+    """Where wishes to unsubscribe are read; None: nowhere."""
     listed: bool = True
-    """It carries `List-Unsubscribe`, where there is a public URL."""
+    """It carries `List-Unsubscribe`, where there is a public URL or such a mailbox."""
     signs: Signs | None = None
     """None: nobody signs."""
 
@@ -126,6 +128,8 @@ class Composer:
         self._unsubscribe_url = (
             tracking.unsubscribe_url(self._public_url, self._sealer, UNSUBSCRIBE_MARK) if self._public_url else ""
         )
+        self._unsubscribe_mailbox = identity.unsubscribe_mailbox if identity.listed else None
+        self._has_unsubscribe = bool(self._public_url or self._unsubscribe_mailbox)
         self._return_path = _return_path(identity.bounce_domain, sender.mailbox, self._sealer)
         self._columns = tuple(columns)
         self._base: Values = {name: value for name, value in content.variables if value and name not in BUILT_IN}
@@ -151,9 +155,10 @@ class Composer:
         attempt = min(recipient.attempt + 1, wire.MAX_ATTEMPT)
         key, line = recipient.key, recipient.line
         values = self._values(recipient)
-        token = leave = ""
+        token = ""
+        leave = self._sealer.unsubscribe_core(person or key) if self._has_unsubscribe else ""
         if self._public_url:
-            token, leave = self._sealer.recipient_core(batch, key, attempt), self._sealer.unsubscribe_core(person or key)
+            token = self._sealer.recipient_core(batch, key, attempt)
             values[TOKEN_NAME] = self._sealer.recipient_start + token
             values["unsubscribe_url"] = self._unsubscribe_url.replace(UNSUBSCRIBE_MARK, leave)
         subject_part, text_part, html_part = self._parts
@@ -226,9 +231,12 @@ class Composer:
 
     def _list_headers(self) -> str:
         """RFC 2369 and RFC 8058."""
-        if not self._public_url:
-            return ""
-        return f"List-Unsubscribe: <{self._unsubscribe_url}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+        places = [f"<{self._unsubscribe_url}>"] if self._public_url else []
+        if self._unsubscribe_mailbox:
+            token = UNSUBSCRIBE_MARK.join(self._sealer.unsubscribe_frame)
+            places.append(f"<mailto:{self._unsubscribe_mailbox}?subject=unsubscribe%20{token}>")
+        field = "List-Unsubscribe: " + ",\r\n ".join(places) + "\r\n" if places else ""
+        return f"{field}List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if self._public_url else field
 
     def _track(self, html: Skeleton, content: Content) -> tuple[Skeleton, tuple[str, ...]]:
         if not self._public_url:

@@ -22,14 +22,17 @@ class Composing:
         *,
         public_url: str | None,
         bounce_domain: str | None,
+        mail_comes_back: bool = False,
         keys: DkimKeys | None = None,
     ) -> None:
-        """`keys`: what mail is signed with; None: nothing is signed."""
+        """`mail_comes_back`: somebody reads what is written to the bounce domain. `keys`: what mail is signed with; None: nothing
+        is signed."""
         self._tenants = tenants
         self._objects = objects
         self.public_url = public_url
         """Where links of new campaigns lead; a campaign keeps the one it was made with."""
         self._bounce_domain = bounce_domain
+        self._unsubscribe_mailbox = f"unsubscribe@{bounce_domain}" if bounce_domain and mail_comes_back else None
         self._keys = keys
 
     def compile(
@@ -52,6 +55,7 @@ class Composing:
             tenant=self._tenants.get(home.tenant),
             public_url=content.public_url,
             bounce_domain=self._bounce_domain,
+            unsubscribe_mailbox=self._unsubscribe_mailbox,
             kind=kind,
             listed=listed,
             signs=signs,
