@@ -80,6 +80,7 @@ from postroom.wiring.mail import DEFAULT_PROVIDER, INBOX, Shares, examined, way_
 from postroom.wiring.postroom import Postroom
 from postroom.wiring.ses import SesAccounts, ses_hook
 from postroom.wiring.stores import Stores, open_stores
+from postroom.wiring.way_back import mail_comes_back
 
 
 @contextmanager
@@ -103,7 +104,14 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     accounts = SesAccounts(settings.aws, stores.rates, clock)
     issuer = None if settings.issuer else Issuer(tables, stores.secrets, clock, url=settings.door_url)
     dkim_keys = DkimKeys(tables, stores.secrets)
-    composing = Composing(tenants, objects, public_url=settings.public_url, bounce_domain=settings.bounce_domain, keys=dkim_keys)
+    composing = Composing(
+        tenants,
+        objects,
+        public_url=settings.public_url,
+        bounce_domain=settings.bounce_domain,
+        mail_comes_back=mail_comes_back(settings),
+        keys=dkim_keys,
+    )
     contents, singles = Contents(objects), Singles(composing, tenants, objects)
     streams = Streams(messages, stores.workflows, stores.queues)
     recounts = Recounts(tables, messages, clock)
