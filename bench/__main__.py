@@ -14,6 +14,7 @@ SUITES = (
     ("reading bounces", ["bench.bounces"]),
     ("noting what comes back", ["bench.events"]),
     ("a campaign's status over HTTP", ["bench.status"]),
+    ("opens and clicks over HTTP", ["bench.tracking"]),
     ("sending while everything comes back", ["bench.feedback"]),
     ("the whole campaign", ["bench.campaign", "--million"]),
     ("a campaign through the API", ["bench.serve"]),
