@@ -11,7 +11,9 @@ import pytest
 from postroom.clock import Instant
 from postroom.ledger.batches import Batches
 from postroom.model.campaign import CampaignState, Home
+from postroom.model.event import Event, EventKind
 from postroom.model.message import MessageState, Settlement
+from postroom.platform.ports.messages import Reported
 from tests.fakes.ledger import Bench, bench
 
 
@@ -51,6 +53,27 @@ def test_completed_when_all_are_past_sending(made: Bench, state: MessageState) -
 def test_what_is_due_later_keeps_it_open(made: Bench, state: MessageState) -> None:
     home = made.campaign().home
     _settle_all(made, home, state, Instant(made.clock.now() + 60_000))
+    assert not made.finish.finish(home)
+
+
+def test_what_news_have_settled_keeps_nothing_open_once_it_is_counted(made: Bench) -> None:
+    """The chores count within seconds (ledger.recounts); a worker does when it is due."""
+    home = made.campaign(people=1, batches=1).home
+    _settle_all(made, home, MessageState.DEFERRED, Instant(made.clock.now() + 3_600_000))
+    (message,) = made.messages.list(home).messages
+    delivered = Event(kind=EventKind.DELIVERED, attempt=1, at=made.clock.now(), id="e", source="dsn")
+    made.messages.report(home, [Reported(message.batch, message.key, delivered)], made.clock.now())
+    made.messages.recount(home, made.messages.stale(home))
+    assert made.finish.finish(home)
+    assert made.campaigns.get(home).state is CampaignState.COMPLETED
+
+
+def test_while_somebody_waits_nothing_is_counted(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle workers ask several times a second, for hours, and events may pour in meanwhile."""
+    home = made.campaign().home
+    _settle_all(made, home, MessageState.DEFERRED, Instant(made.clock.now() + 60_000))
+    monkeypatch.setattr(made.messages, "counts", None)
+    monkeypatch.setattr(made.messages, "unsettled", None)
     assert not made.finish.finish(home)
 
 

@@ -22,6 +22,8 @@ class Finish:
         campaign = self._campaigns.get(home)
         if campaign.state is not CampaignState.SENDING:
             return True
+        if self._messages.next_due(home) is not None:  # workers ask all the time, and numbers may cost a count of everything
+            return False
         counts, unsettled = self._messages.counts(home), self._messages.unsettled(home)
         source = campaign.source
         try:
