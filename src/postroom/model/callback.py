@@ -1,0 +1,191 @@
+"""Telling a tenant's own systems what happened: where to, what is said, how often it is tried.
+
+Requests follow Standard Webhooks (standardwebhooks.com): JSON with a `type`, a `timestamp` and `data`, signed with a secret that
+only the two sides know. A delivery is told at least once; whoever hears it twice knows it by its id. Nothing waits for another's
+delivery: events of one message may arrive in another order, and say by their `sequence` which is the newest.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from postroom.clock import Instant
+from postroom.errors import Invalid
+from postroom.model.event import EventKind
+
+PREFIX: Final = "message."
+TEST: Final = "postroom.test"
+"""The type of what is sent to try an endpoint."""
+BATCH: Final = "batch"
+"""The type of a request that carries several events."""
+MAX_BATCH: Final = 100
+MAX_URL: Final = 2_000
+MAX_DESCRIPTION: Final = 200
+MAX_AGE_MS: Final = 24 * 3_600_000
+"""How long a delivery is tried."""
+OLD_SECRET_MS: Final = 24 * 3_600_000
+"""How long after a rotation the old secret signs as well."""
+SECRET_BYTES: Final = 32
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
+
+_WAITS_S: Final = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800)
+_JITTER: Final = 0.2
+_LOCAL: Final = frozenset({"localhost", "localhost.localdomain"})
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    """It waits for its first or next try."""
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    """Given up; it can be ordered again."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a tenant wants to be told."""
+
+    id: str
+    tenant: str
+    url: str
+    kinds: frozenset[EventKind]
+    """Of what."""
+    description: str = ""
+    batch: bool = False
+    """Up to `MAX_BATCH` events in one request."""
+    enabled: bool = True
+    disabled_reason: str = ""
+    """Why it was switched off, where nobody asked for that."""
+    campaign: str | None = None
+    """Of this campaign alone: it stands in the campaign's record. None: of all that the tenant sends."""
+    created_at: Instant
+    """It is told of what happens from here on."""
+    secret_changed_at: Instant | None = None
+    failing_since: Instant | None = None
+    """When it began to fail; None: the last request was answered well, or none was made."""
+    version: int = 0
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to be made, until it is answered well."""
+
+    id: str
+    """Its `webhook-id`: the same in every try."""
+    endpoint: str
+    tenant: str
+    body: str
+    """JSON, to the letter as it is signed and sent."""
+    events: int = 1
+    """How many it tells."""
+    created_at: Instant
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: int = 0
+    due: Instant | None
+    """When it is tried next; None: it is over."""
+    last_at: Instant | None = None
+    last_status: int = 0
+    """The answer's, 0 where there was none."""
+    last_text: str = ""
+    """What was answered, cut; or why there was no answer."""
+    took_ms: int = 0
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request says of one event."""
+
+    event_id: str
+    message_id: str
+    campaign_id: str | None
+    """None: a single message."""
+    recipient: str
+    """The address; empty once the person was erased."""
+    sequence: int
+    """Rises from event to event of one message, with gaps."""
+    attempt: int
+    state: str
+    """Where the message stands now."""
+    machine: bool
+    bounce: dict[str, str] | None
+    """`type`, `class` and `code`."""
+    url: str | None
+    """Of a click."""
+    detail: str
+
+
+def event_type(kind: EventKind) -> str:
+    """What a request calls it."""
+    return PREFIX + kind.value
+
+
+def parse_event_type(text: str) -> EventKind:
+    """`Invalid`: there is none of that name."""
+    try:
+        return EventKind(text.removeprefix(PREFIX) if text.startswith(PREFIX) else "")
+    except ValueError as error:
+        names = ", ".join(event_type(kind) for kind in EventKind)
+        raise Invalid(f"{text[:60]!r} is no event; there are {names}") from error
+
+
+def one_event(kind: EventKind, at: str, told: Told) -> dict[str, Any]:
+    """A request's JSON; `at` RFC 3339."""
+    return {"type": event_type(kind), "timestamp": at, "data": msgspec.to_builtins(told)}
+
+
+def many_events(events: Sequence[dict[str, Any]], at: str) -> dict[str, Any]:
+    """Several in one request."""
+    return {"type": BATCH, "timestamp": at, "data": {"events": list(events)}}
+
+
+def wait_s(attempts: int, chance: float) -> float:
+    """How long to wait after so many tries: from 5 seconds to 8 hours, a fifth more or less by `chance` (0 to 1)."""
+    return _WAITS_S[min(attempts, len(_WAITS_S)) - 1] * (1 + _JITTER * (2 * chance - 1))
+
+
+def secret_text(secret: bytes) -> str:
+    """As Standard Webhooks writes it."""
+    return SECRET_PREFIX + base64.b64encode(secret).decode()
+
+
+def check_url(text: str, networks: Sequence[str] = ()) -> str:
+    """An endpoint's URL; `Invalid` says what is wrong. `networks`: those of one's own that may be called, and without TLS. What
+    a name resolves to is looked at before each request."""
+    parts = urlsplit(text)
+    if len(text) > MAX_URL or not text.isascii() or any(character.isspace() for character in text):
+        raise Invalid(f"the URL must be ASCII, without spaces, and up to {MAX_URL:,} characters")
+    try:
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise Invalid(f"{text[:80]!r} is no URL: {error}") from error
+    if parts.scheme not in {"http", "https"} or not host:
+        raise Invalid("the URL must begin with https:// and name a host")
+    if parts.username is not None or parts.fragment:
+        raise Invalid("the URL may hold no user, password or fragment: requests are signed instead")
+    if _is_our_own(host) and not any(_holds(network, host) for network in networks):
+        raise Invalid(f"{host} is not on the public Internet; an operator can allow its network with POSTROOM_CALLBACK_NETWORKS")
+    if parts.scheme == "http" and not networks:
+        raise Invalid("the URL must begin with https://: what happened to people's mail is theirs alone")
+    return text
+
+
+def _is_our_own(host: str) -> bool:
+    if host.lower().rstrip(".") in _LOCAL:
+        return True
+    try:
+        return not ip_address(host).is_global
+    except ValueError:  # a name
+        return False
+
+
+def _holds(network: str, host: str) -> bool:
+    try:
+        return ip_address("127.0.0.1" if host.lower().rstrip(".") in _LOCAL else host) in ip_network(network)
+    except ValueError:
+        return False
