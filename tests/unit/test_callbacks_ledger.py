@@ -114,12 +114,13 @@ def test_a_kill_while_one_is_made_leaves_all_of_it_or_nothing(tmp_path: Path, af
     while True:
         faults = Faults(number, after=after)
         made = Desk(tmp_path / str(number), faults)
-        with closing(made.control):
+        again = Desk(tmp_path / str(number))
+        with closing(made.control), closing(again.control):
             try:
                 made.callbacks.create("acme", WISHES, id="one", secret=S1)
             except Killed:
-                made.callbacks.create("acme", WISHES, id="one", secret=S1)
-            assert made.callbacks.signing_secrets(made.callbacks.get("acme", "one")) == [S1]
+                again.callbacks.create("acme", WISHES, id="one", secret=S1)
+            assert again.callbacks.signing_secrets(again.callbacks.get("acme", "one")) == [S1]
         if len(faults.calls) < number:
             return
         number += 1
