@@ -54,7 +54,7 @@ class _Token(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         found = scope["type"] == "http" and scope["path"].startswith(self._head)
-        return (Match.FULL if found else Match.NONE), {}
+        return (Match.FULL, {"route": self}) if found else (Match.NONE, {})
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in {"GET", "HEAD"}:
