@@ -216,8 +216,8 @@ KINDS = {
         "an http or https URL without a query",
         "none",
         "The address under which recipients reach this installation. Tracking links, the opens pixel and the unsubscribe link "
-        "exist only when it is set. This release composes them and does not answer them yet (`/t/…`, `/u/…`): set it only where "
-        "something of yours does.",
+        "exist only when it is set. The door answers them at `/t/…` and `/u/…`: a proxy has to pass these on, with the URL's own "
+        "path before them or without. See [tracking.md](tracking.md).",
     ),
     "bounce_domain": Kind(
         _domain,
