@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import smtplib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound, Unavailable
 from postroom.events.mailroom import Mailroom
+from postroom.events.reading.mime import MAX_READ
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.ids import encode
@@ -19,7 +22,10 @@ from postroom.model.shard import Key
 from postroom.model.stream import stream_home
 from postroom.model.tenant import Tenant
 from postroom.model.wire import MAX_ATTEMPT, Sealer, open_unsubscribe
+from postroom.platform.mail.listener import Terms
+from tests.events.test_reading_hostile import BOMBS
 from tests.fakes.clock import ManualClock
+from tests.fakes.listening import listening
 from tests.fakes.returned import complaint, dsn, out_of_office, wish
 
 DOMAIN = "bounces.shop.example"
@@ -294,3 +300,34 @@ def test_what_came_in_is_counted_in_one_line_a_minute(caplog: pytest.LogCaptureF
 def test_no_token_of_one_kind_passes_for_another() -> None:
     with pytest.raises(Invalid):
         open_unsubscribe(SEALER.recipient(5, KEY, 2), secret_of)
+
+
+@pytest.mark.parametrize("name", sorted(BOMBS))
+def test_hostile_mail_changes_nothing(name: str) -> None:
+    """But for the message whose return path it came to; and not even there is it a complaint or a wish."""
+    desk = Desk()
+    for recipient in (RETURN_PATH, f"fbl@{DOMAIN}", f"unsubscribe@{DOMAIN}"):
+        desk.take(BOMBS[name][:MAX_READ], recipient)
+    assert desk.wishes.said == []
+    assert all(arrival.key == KEY for arrival in desk.arrivals)
+    assert not [arrival for arrival in desk.arrivals if arrival.event.kind is EventKind.COMPLAINED]
+
+
+def test_good_mail_is_taken_beside_hostile_mail() -> None:
+    """All of it at once, at a listener: the good one waits for a second or so, not for ever."""
+    desk = Desk()
+    terms = Terms(name="mx.test", max_bytes=10_000_000, kept_bytes=MAX_READ)
+    with listening(desk.mailroom, terms=terms) as house:
+        bombs = [content[:MAX_READ] for name, content in sorted(BOMBS.items()) if not name.startswith("50 MB")]
+        bringing = [threading.Thread(target=bring, args=(house.port, content)) for content in bombs]
+        for each in bringing:
+            each.start()
+        assert bring(house.port, dsn(RETURN_PATH, "a@example.com")) == {}
+        for each in bringing:
+            each.join(30)
+    assert EventKind.BOUNCED in [arrival.event.kind for arrival in desk.arrivals]
+
+
+def bring(port: int, content: bytes) -> dict[str, tuple[int, bytes]]:
+    with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+        return client.sendmail("", [RETURN_PATH], content)
