@@ -157,20 +157,21 @@ def is_prepared(web: Web, token: str) -> bool:
     return True
 
 
-def test_the_same_within_a_minute_is_one_event(web: Web) -> None:
-    """But another link is another, and so is a person's hit after a machine's."""
+def test_the_same_within_seconds_is_one_event(web: Web) -> None:
+    """But another link is another, and so is a hit of another program: a scanner's does not stand for a person's."""
     web.table([SHOP, NEWS])
     token = web.token()
     web.tracking.prepare(f"{token}.0")
     for _ in range(3):
-        web.tracking.opened(token, Fetch("curl/8"))
+        web.tracking.opened(token, Fetch(f"{BROWSER.agent} too"))
+        web.tracking.opened(token, Fetch(BROWSER.agent, head=True))
         web.tracking.opened(token, BROWSER)
         web.tracking.clicked(f"{token}.0", BROWSER)
         web.tracking.clicked(f"{token}.1", BROWSER)
-    assert [each.event.machine for each in web.arrived()] == [True, False, False, False]
+    assert [each.event.machine for each in web.arrived()] == [False, True, False, False, False]
     web.tracking.opened(token, BROWSER)
     (first,) = web.arrived()
-    web.made.clock.advance(60)
+    web.made.clock.advance(10)
     web.tracking.opened(token, BROWSER)
     (second,) = web.arrived()
     assert first.event.id != second.event.id

@@ -1,8 +1,9 @@
 """What an open or a click is answered with, and what is told of it: from memory alone, but for what has to be learned first.
 
-Tokens are checked by their MAC, so nothing that was not sealed here is recorded or leads anywhere. Who asks for the same again
-within a minute (a picture fetched twice, a double click) has made one event: its id is made of what it is about, the minute, and
-whether it was a machine's. No address is kept of whoever asked, only what their program said of itself.
+Tokens are checked by their MAC, so nothing that was not sealed here is recorded or leads anywhere. A program that asks twice for
+the same within ten seconds (a picture in two sizes, a double click) has made one event: its id is made of what it is about, of
+these ten seconds, and of what the program says of itself, so that no scanner's hit stands for the person's after it. Nothing else
+is kept of whoever asked, least of all their address.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from postroom.model.event import MAX_DETAIL, MAX_URL, Event, EventKind
 from postroom.model.wire import Hit, open_hit
 
 SOURCE: Final = "tracking"
-_MINUTE_MS: Final = 60_000
+_TOGETHER_MS: Final = 10_000
 _WEB: Final = ("http://", "https://")
 
 
@@ -88,7 +89,7 @@ class Tracking:
             kind=kind,
             attempt=hit.message.attempt,
             at=now,
-            id=f"{kind}{what}.{hit.message.attempt}.{now // _MINUTE_MS}{'.m' if machine else ''}",
+            id=f"{kind}{what}.{hit.message.attempt}.{now // _TOGETHER_MS}.{_short(f'{machine}/{fetch.agent}')}",
             source=SOURCE,
             machine=machine is not None,
             detail=f"{machine}: {fetch.agent}"[:MAX_DETAIL] if machine else fetch.agent,
@@ -97,5 +98,5 @@ class Tracking:
         self._hits.add(Arrival.of(hit.message, event))
 
 
-def _short(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:12]
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
