@@ -322,7 +322,7 @@ def test_a_home_on_one_machine_does_what_a_dictionary_would(home: Home, data: st
 
 
 @pytest.mark.homes("aws")
-@settings(max_examples=25, phases=_WITHOUT_SHRINKING, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, phases=_WITHOUT_SHRINKING, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_home_on_aws_does_what_a_dictionary_would(home: Home, data: st.DataObject) -> None:
     play(home, data)
