@@ -53,14 +53,18 @@ def test_the_sequence_of_a_message_rises_with_each_change(messages: Messages, fe
         assert len(numbers) == 54 - 2 * n
 
 
-def test_an_outcome_that_was_overtaken_tells_where_the_message_stands_all_the_same(messages: Messages, feed: Feed) -> None:
+def test_an_outcome_that_was_overtaken_tells_where_the_message_stands_and_what_it_was(messages: Messages, feed: Feed) -> None:
+    """Else whoever follows the feed would never hear that the message was sent."""
     stored(messages, 0)
     fence = opened(messages)
     record(messages, fence, [], [0, 1])
     report(messages, 0, event(K.BOUNCED, ms=3))
     record(messages, fence, [outcome(0, ms=4), outcome(1, ms=4)])
     assert [(one.state, one.at) for one in changes(feed, 0)][1:] == [(S.BOUNCED, at(3)), (S.BOUNCED, at(3))]
-    assert [(one.state, one.at) for one in changes(feed, 1)][1:] == [(S.SENT, at(4))]
+    assert [(one.state, one.at, one.event) for one in changes(feed, 1)][1:] == [(S.SENT, at(4), None)]
+    told = changes(feed, 0)[-1].event
+    assert told is not None
+    assert (told.kind, told.at, told.id, told.detail) == (K.SENT, at(4), "own.1.sent", "2.0.0 queued as 0")
 
 
 def test_nothing_of_an_erased_recipient_stays_in_feed_or_file(home: EmbeddedHome, messages: Messages, feed: Feed) -> None:

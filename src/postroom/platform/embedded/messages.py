@@ -17,7 +17,9 @@ from postroom.errors import Conflict, Invalid, LeaseLost, NotFound
 from postroom.model.batch import GROUP_SIZE, BatchSnapshot, Group, OpenBatch
 from postroom.model.campaign import Home
 from postroom.model.event import Event
+from postroom.model.event_text import cells
 from postroom.model.message import ERASED, Counts, Message, MessageState, NewMessage, Recipient, Settlement, Totals
+from postroom.model.news import event_of, tidy
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.embedded import _ledger_sql as sql
 from postroom.platform.embedded._counting import count, live_totals, store_count, stored_totals
@@ -169,7 +171,7 @@ class SqliteMessages:
                 if told := own_events(batch, unsent):
                     add_events(db, told)
                 if heard:
-                    changes = _as_they_stand(changes, overtaken(db, batch, settled_keys, changes))
+                    changes = _as_they_stand(changes, settled, overtaken(db, batch, settled_keys, changes))
                 db.execute(sql.APPEND_FEED, (now, batch, changes))
                 if work := [due for s in unsent if (due := s.next_work) is not None]:
                     db.execute(sql.LOWER_DUE, {"batch": batch, "due": min(work)})
@@ -329,11 +331,16 @@ def _message(row: Sequence[object]) -> Message:
     return Message(batch, Key(key), line, address, name, values, MessageState(state), *rest)  # type: ignore[arg-type]
 
 
-def _as_they_stand(changes: str, overtaken: dict[str, list[object]]) -> str:
-    """The feed tells where messages stand, not where an outcome that news have overtaken would have them."""
+def _as_they_stand(changes: str, settled: Sequence[Settlement], overtaken: dict[str, list[object]]) -> str:
+    """The feed tells where messages stand, not where an outcome that news have overtaken would have them; and the outcome as the
+    event that it is, for there is nothing else to tell it by."""
     if not overtaken:
         return changes
-    told = [[one[0], *overtaken[one[0]], one[7]] if one[0] in overtaken else one for one in orjson.loads(changes)]
+    told = list(orjson.loads(changes))
+    for index, settlement in enumerate(settled):
+        if (stands := overtaken.get(settlement.key.hex())) is not None:
+            event = event_of(settlement)
+            told[index] = [told[index][0], *stands, told[index][7], *([] if event is None else [cells(tidy(event))[:-1]])]
     return _json(told)
 
 

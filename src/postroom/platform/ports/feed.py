@@ -33,7 +33,8 @@ class Change(NamedTuple):
     code: int
     reply: str
     event: Event | None = None
-    """What was reported of it (its `raw` left out); None: it was stored, settled or erased."""
+    """What was reported of it (its `raw` left out), or what was settled after a report had put it further; None: it was stored,
+    settled as it stands here, or erased."""
     sequence: int = 0
     """Rises from change to change of a message, with gaps: whoever gets them out of order knows the newest."""
 
