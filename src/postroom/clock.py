@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime
 from typing import NewType, Protocol
 
 Instant = NewType("Instant", int)
 """Milliseconds since 1970-01-01T00:00:00Z."""
+
+
+def rfc3339(instant: Instant | None) -> str | None:
+    """As programs read it (RFC 3339): UTC, to the millisecond. None stays None."""
+    if instant is None:
+        return None
+    return datetime.fromtimestamp(instant / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

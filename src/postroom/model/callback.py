@@ -86,6 +86,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     events: int = 1
     """How many it tells."""
     created_at: Instant
+    since: Instant
+    """From here its day counts: when it was made, or last ordered again."""
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0
     due: Instant | None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from postroom.clock import Clock, Instant
+from postroom.clock import Clock
+from postroom.clock import rfc3339 as rfc3339
 from postroom.errors import NotFound
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import ENDED, Campaign, CampaignState, Home
@@ -121,10 +121,3 @@ def _coarse(milliseconds: int) -> int:
     process, and whoever waits for a change is left in peace."""
     step = max(256, 1 << max(0, milliseconds // 64).bit_length())
     return max(0, milliseconds) // step * step
-
-
-def rfc3339(instant: Instant | None) -> str | None:
-    """UTC, to the millisecond."""
-    if instant is None:
-        return None
-    return datetime.fromtimestamp(instant / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -12,17 +12,12 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from postroom.errors import Invalid
 from postroom.platform.mail.ses_url import SesConfig, is_ses, parse_ses
 from postroom.platform.mail.url import SmtpConfig, parse_provider
-
-_NAT64 = IPv6Network("64:ff9b::/96")
-_GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""All of IPv6 that was ever given to anybody. `is_global` says yes to much else: site-local addresses, IPv4 in `::/96`, NAT64 of
-one's own."""
+from postroom.platform.networks import is_public
 
 
 def means_of(url: str, *, trusted: bool) -> SmtpConfig | SesConfig:
@@ -63,23 +58,6 @@ def allowed(config: SmtpConfig, resolved: Sequence[tuple[Any, ...]]) -> list[str
     if config.public_only and not all(is_public(address) for address in found):
         raise Invalid(f"{config.host} is not on the public Internet: only an operator may name such a relay")
     return found
-
-
-def is_public(address: str) -> bool:
-    """Whether it is one of the Internet's, whichever way an IPv4 address is wrapped in it."""
-    ip = ip_address(address)
-    if isinstance(ip, IPv6Address) and not (ip in _GLOBAL_UNICAST or ip in _NAT64 or ip.ipv4_mapped):
-        return False
-    return all(one.is_global and not one.is_multicast for one in (ip, *_wrapped(ip)))
-
-
-def _wrapped(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
-    if isinstance(ip, IPv4Address):
-        return []
-    inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-    if ip in _NAT64:
-        inner.append(IPv4Address(int(ip) & 0xFFFF_FFFF))
-    return [one for one in inner if one is not None]
 
 
 def _is_private_literal(host: str) -> bool:

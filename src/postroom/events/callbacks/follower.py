@@ -1,0 +1,189 @@
+"""From the feed to deliveries: a change that an endpoint wants to be told of is a request, durably, before the reader goes on.
+
+One process at a time follows, under a lease; another takes over when it is gone. How far it came stands with each shard, and is
+saved after what was read has become deliveries. A kill between the two makes the same deliveries again, by the same ids, so none
+is added twice. Shards in which nothing happens are looked at less and less often.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, NotFound
+from postroom.events.callbacks.telling import Happened, Line, deliveries, event_in, happened
+from postroom.ledger.callbacks import Callbacks
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.deliveries import Deliveries
+from postroom.ledger.recent import Recent
+from postroom.model.callback import Endpoint
+from postroom.model.campaign import Home
+from postroom.model.event import Event
+from postroom.model.message import Message
+from postroom.model.stream import is_stream
+from postroom.platform.ports.feed import RETENTION_MS, Change, Feed
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables
+
+_PAGE: Final = 500
+_SHARDS_EVERY_S: Final = 1.0
+_ENDPOINTS_S: Final = 2.0
+_CAMPAIGN_S: Final = 60.0
+_REMEMBERED: Final = 10_000
+_LEASE_MS: Final = 15_000
+_SOON_S: Final = 0.2
+_LATE_S: Final = 2.0
+_A_SHARD_S: Final = 0.005
+"""What a look at an idle shard may cost of the time until the next, so that thousands of them cost no more than tens."""
+_LEASE: Final = ItemKey("#callback-follower", "lease")
+_POSITIONS: Final = "#callback-positions"
+_POSITION_MS: Final = 2 * RETENTION_MS
+_log = logging.getLogger(__name__)
+
+
+class _Shard(NamedTuple):
+    """When to look at one again."""
+
+    next_look: float
+    pause: float
+
+
+class Follower:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        messages: Messages,
+        callbacks: Callbacks,
+        deliveries: Deliveries,
+        *,
+        campaigns: Campaigns,
+        tables: Tables,
+        home_of: Callable[[str], Home | None],
+        owner: str,
+        clock: Clock,
+    ) -> None:
+        """`home_of`: whose changes a shard holds, where it holds one home's alone: those that nobody follows are not read."""
+        self._feed = feed
+        self._messages = messages
+        self._callbacks = callbacks
+        self._deliveries = deliveries
+        self._campaigns = campaigns
+        self._tables = tables
+        self._home_of = home_of
+        self._owner = owner
+        self._clock = clock
+        self._endpoints: Recent[str, list[Endpoint]] = Recent(clock, most=_REMEMBERED)
+        self._own: Recent[Home, list[Endpoint]] = Recent(clock, most=_REMEMBERED)
+        self._shards: dict[str, _Shard] = {}
+        self._listed_until = 0.0
+        self._leads_until = 0.0
+
+    def once(self) -> bool:
+        """Read on where it is time to; whether anything was told."""
+        if not self._leads():
+            return False
+        self._list_shards()
+        now = self._clock.monotonic()
+        due = [shard for shard, state in self._shards.items() if state.next_look <= now]
+        return sum(map(self._follow, due)) > 0
+
+    def _leads(self) -> bool:
+        """Whether this one follows: a lease that is renewed at half of its time."""
+        if self._clock.monotonic() < self._leads_until - _LEASE_MS / 2000:
+            return True
+        begun, now = self._clock.monotonic(), self._clock.now()
+        item = self._tables.get(_LEASE)
+        if item is not None and item.data["owner"] != self._owner and item.data["until"] > now:
+            return False
+        lease = {"owner": self._owner, "until": now + _LEASE_MS}
+        try:
+            self._tables.write([Put(_LEASE, lease, Expect.ABSENT if item is None else item.version)])
+        except Conflict:  # somebody else was first
+            return False
+        self._leads_until = begun + _LEASE_MS / 1000
+        return True
+
+    def _list_shards(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._listed_until:
+            return
+        there = set(self._feed.shards())
+        for shard in self._shards.keys() - there:
+            del self._shards[shard]
+        for shard in there - self._shards.keys():
+            self._shards[shard] = _Shard(now, _SOON_S)
+        self._listed_until = now + max(_SHARDS_EVERY_S, _A_SHARD_S * len(there))
+
+    def _follow(self, shard: str) -> bool:
+        """One page; whether there was one."""
+        moved = self._wanted(shard) and self._read(shard)
+        longest = max(_LATE_S, _A_SHARD_S * len(self._shards))
+        pause = _SOON_S if moved else min(longest, 2 * self._shards[shard].pause)
+        self._shards[shard] = _Shard(self._clock.monotonic() + (0 if moved else pause), pause)
+        return moved
+
+    def _wanted(self, shard: str) -> bool:
+        home = self._home_of(shard)
+        return home is None or bool(self._endpoints_of(home))
+
+    def _read(self, shard: str) -> bool:
+        place = ItemKey(_POSITIONS, shard)
+        item = self._tables.get(place)
+        try:
+            page = self._feed.read(shard, None if item is None else item.data["position"], limit=_PAGE)
+        except NotFound:  # deleted in this moment
+            return False
+        if not page.changes:
+            return False
+        self._tell(page.changes)
+        ends = Instant(self._clock.now() + _POSITION_MS)
+        self._tables.write([Put(place, {"position": page.position}, expires_at=ends)])
+        return True
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        told: dict[str, tuple[Endpoint, list[Happened]]] = {}
+        for change in changes:
+            for endpoint, event in self._wishes(change):
+                content = happened(change, event, self._record(change))
+                if content is not None:
+                    told.setdefault(endpoint.id, (endpoint, []))[1].append(content)
+        for endpoint, events in told.values():
+            self._deliveries.add(list(deliveries(Line(endpoint, events), self._clock.now())))
+
+    def _wishes(self, change: Change) -> Iterator[tuple[Endpoint, Event]]:
+        """Who is told of it: whoever is switched on now, of what happened since they are there."""
+        event = event_in(change)
+        if event is None:
+            return
+        for endpoint in self._endpoints_of(change.home):
+            if endpoint.enabled and event.kind in endpoint.kinds and change.at >= endpoint.created_at:
+                yield endpoint, event
+
+    def _record(self, change: Change) -> Message | None:
+        try:
+            return self._messages.get(change.home, change.batch, change.key)
+        except NotFound:  # deleted in this moment
+            return None
+
+    def _endpoints_of(self, home: Home) -> list[Endpoint]:
+        """Who may be told of what happens there."""
+        common = self._endpoints.get(home.tenant)
+        if common is None:
+            common = self._callbacks.list(home.tenant)
+            self._endpoints.put(home.tenant, common, seconds=_ENDPOINTS_S)
+        return [*common, *self._own_of(home)]
+
+    def _own_of(self, home: Home) -> list[Endpoint]:
+        if is_stream(home.campaign):
+            return []
+        own = self._own.get(home)
+        if own is None:
+            campaign = self._campaigns.find(home)
+            endpoint = None if campaign is None else self._callbacks.of_campaign(campaign)
+            own = [] if endpoint is None else [endpoint]
+            self._own.put(home, own, seconds=_CAMPAIGN_S)
+        return own

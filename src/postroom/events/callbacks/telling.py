@@ -1,0 +1,112 @@
+"""What a change in the feed tells of a message, and as which request of an endpoint.
+
+A change that was reported carries its event. One that our own worker made is an event too, by the same ids as on the message's
+timeline (model.news): `queued`, `sent`, `delayed`, `rejected`, and `bounced` where the address was refused at the hand-over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from postroom.clock import Instant, rfc3339
+from postroom.model.callback import MAX_BATCH, Delivery, Endpoint, Told, many_events, one_event
+from postroom.model.event import Event, EventKind
+from postroom.model.ids import encode
+from postroom.model.message import ERASED, Message, MessageState, Settlement
+from postroom.model.message_id import message_id
+from postroom.model.news import OURS, event_of
+from postroom.model.stream import is_stream
+from postroom.platform.ports.feed import Change
+
+_TIME_LENGTH: Final = 10
+_DIGEST_LENGTH: Final = 20
+_REPORTED_ONLY = frozenset({MessageState.DELIVERED, MessageState.COMPLAINED})
+
+
+class Happened(NamedTuple):
+    """One event of one message, as endpoints are told of it."""
+
+    kind: EventKind
+    at: Instant
+    identity: str
+    """Unlike any other's: of the message and the event."""
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Who is told of what."""
+
+    endpoint: Endpoint
+    events: Sequence[Happened]
+
+
+def event_in(change: Change) -> Event | None:
+    """What happened; None: nothing that is told."""
+    if change.event is not None:
+        return change.event
+    if change.state is MessageState.PENDING and change.attempt == 0:
+        return Event(kind=EventKind.QUEUED, attempt=0, at=change.at, id=f"{OURS}0.queued", source="postroom")
+    if change.state in _REPORTED_ONLY or (change.state is MessageState.BOUNCED and not change.code):
+        return None  # an outcome of ours beside what had been reported before
+    return event_of(Settlement(change.key, change.state, change.attempt, change.at, code=change.code, reply=change.reply))
+
+
+def happened(change: Change, event: Event, record: Message | None) -> Happened | None:
+    """With all that is told of it. None: the person was erased, and this is the trace of it."""
+    if record is not None and record.address == ERASED and change.event is None:
+        return None
+    name = message_id(change.home, change.key)
+    bounce = event.bounce
+    told = Told(
+        event_id=event.id,
+        message_id=name,
+        campaign_id=None if is_stream(change.home.campaign) else change.home.campaign,
+        recipient="" if record is None or record.address == ERASED else record.address,
+        sequence=change.sequence,
+        attempt=event.attempt,
+        state=change.state.label,
+        machine=event.machine,
+        bounce=None if bounce is None else {"type": bounce.type, "class": bounce.category, "code": bounce.code},
+        url=event.url or None,
+        detail=event.detail,
+    )
+    return Happened(event.kind, event.at, f"{name}/{event.id}", one_event(event.kind, rfc3339(event.at) or "", told))
+
+
+def deliveries(line: Line, now: Instant) -> Iterator[Delivery]:
+    """The requests that tell the endpoint. The same events make the same requests, whoever makes them again."""
+    wanted = [each for each in line.events if each.kind in line.endpoint.kinds]
+    if not line.endpoint.batch:
+        for each in wanted:
+            yield _delivery(line.endpoint, [each], each.content, now)
+        return
+    for first in range(0, len(wanted), MAX_BATCH):
+        part = wanted[first : first + MAX_BATCH]
+        content = many_events([each.content for each in part], rfc3339(now) or "")
+        yield _delivery(line.endpoint, part, content, now)
+
+
+def delivery_id(at: Instant, parts: Iterable[str]) -> str:
+    """Ids begin with a time, so that a list of them is in its order."""
+    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=13).digest()
+    return encode(at, _TIME_LENGTH) + encode(int.from_bytes(digest, "big") >> 4, _DIGEST_LENGTH)
+
+
+def _delivery(endpoint: Endpoint, events: Sequence[Happened], content: dict[str, Any], now: Instant) -> Delivery:
+    identity = delivery_id(events[0].at, [endpoint.id, *(each.identity for each in events)])
+    return Delivery(
+        id=identity,
+        endpoint=endpoint.id,
+        tenant=endpoint.tenant,
+        body=orjson.dumps(content).decode(),
+        events=len(events),
+        created_at=now,
+        since=now,
+        due=now,
+    )

@@ -1,0 +1,234 @@
+"""Requests that tell endpoints of events: kept until they are answered well, and a while longer for whoever asks what was told.
+
+    {tenant}#deliveries#{endpoint} / id              the record; ids begin with their time
+    {tenant}#deliveries-due#{endpoint} / due/id      what is to be tried, in the order of its time
+    #callback-lanes / {tenant}/{endpoint}            whose there are; ends by itself two days after the last was added
+
+A record and its place among what is due are one write. Whoever takes a delivery moves its place into the future first: should
+they be killed, it is tried again then, under the same id. So nothing is lost, and what is told twice is known by its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.ledger.recent import Recent
+from postroom.model.callback import Delivery, DeliveryState
+from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables, Write
+
+_LANES: Final = "#callback-lanes"
+_LANE_MS: Final = 2 * 86_400_000
+_LANE_NOTED_S: Final = 3_600.0
+_LANES_NOTED: Final = 10_000
+_KEPT_MS: Final = {DeliveryState.DELIVERED: 3 * 86_400_000, DeliveryState.DEAD: 30 * 86_400_000}
+_A_DELIVERY: Final = 3
+"""Writes that one takes at most: its record, the place it had, the place it gets."""
+_TRIES: Final = 10
+_CALL_BYTES: Final = 2_000_000
+_PAGE: Final = 1_000
+
+
+class Taken(NamedTuple):
+    """A delivery in somebody's hands until its lease runs out."""
+
+    delivery: Delivery
+    place: str
+    """Where it stands among what is due."""
+
+
+class DeliveryPage(NamedTuple):
+    """Part of a list, newest first. `cursor` asks for the next part."""
+
+    deliveries: list[Delivery]
+    cursor: str | None
+
+
+class Lane(NamedTuple):
+    """An endpoint of which there are deliveries."""
+
+    tenant: str
+    endpoint: str
+
+
+class Deliveries:
+    """Of all tenants."""
+
+    def __init__(self, tables: Tables, clock: Clock) -> None:
+        self._tables = tables
+        self._clock = clock
+        self._noted: Recent[Lane, bool] = Recent(clock, most=_LANES_NOTED)
+
+    def add(self, deliveries: Sequence[Delivery]) -> int:
+        """Of one endpoint, due at once; how many were not there yet. Again, after a kill in the middle say: harmless."""
+        if not deliveries:
+            return 0
+        lane = Lane(deliveries[0].tenant, deliveries[0].endpoint)
+        self._note(lane)
+        known = self._tables.existing(_log(lane), [each.id for each in deliveries])
+        new = list({each.id: each for each in deliveries if each.id not in known}.values())
+        for group in _groups(new):
+            writes: list[Write] = []
+            for each in group:
+                writes += [Put(_record(lane, each.id), _data(each), Expect.ABSENT), Put(_due(lane, _place(each)), {})]
+            self._tables.write(writes)
+        return len(new)
+
+    def lanes(self) -> Iterator[Lane]:
+        """Those of which there may be something to try. Not one snapshot."""
+        cursor: str | None = None
+        while True:
+            page = self._tables.query(_LANES, cursor=cursor, limit=_PAGE)
+            for item in page.items:
+                yield Lane(*item.key.sort.split("/", 1))
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def take(self, lane: Lane, *, limit: int, lease_ms: int) -> list[Taken]:
+        """Up to `limit` (1 to 33) that are due, the longest due first; nobody else gets them before the lease has run out."""
+        now = self._clock.now()
+        items = self._tables.query(_due_partition(lane), limit=limit).items
+        due = [item for item in items if _due_at(item.key.sort) <= now]
+        if not due:
+            return []
+        until, moves, places = Instant(now + lease_ms), list[Write](), dict[str, str]()
+        for item in due:
+            name = item.key.sort.partition("/")[2]
+            places[name] = _place_of(until, name)
+            moves += [Delete(item.key, item.version), Put(_due(lane, places[name]), {})]
+        try:
+            self._tables.write(moves)
+        except Conflict:  # somebody else was first
+            return []
+        records = self._tables.get_many([_record(lane, name) for name in places])
+        found = [_delivery(item) for item in records.values()]
+        return [Taken(each, places[each.id]) for each in sorted(found, key=lambda each: each.id)]
+
+    def settle(self, taken: Sequence[Taken], became: Sequence[Delivery]) -> None:
+        """What became of them, aligned. One whose lease ran out may have been settled by another: then the later says."""
+        for first in range(0, len(taken), MAX_WRITES // _A_DELIVERY):
+            part = slice(first, first + MAX_WRITES // _A_DELIVERY)
+            self._tables.write([write for pair in zip(taken[part], became[part], strict=True) for write in _settling(*pair)])
+
+    def give_back(self, taken: Taken) -> None:
+        """Not tried: it is due again at once."""
+        self.settle([taken], [msgspec.structs.replace(taken.delivery, due=self._clock.now())])
+
+    def list(
+        self, tenant: str, endpoint: str, *, state: DeliveryState | None = None, cursor: str | None = None, limit: int = 100
+    ) -> DeliveryPage:
+        """Of one endpoint, newest first; a page may be short before the end. `limit` 1 to 1,000."""
+        page = self._tables.query(_log(Lane(tenant, endpoint)), cursor=cursor, limit=limit, reverse=True)
+        found = [_delivery(item) for item in page.items]
+        return DeliveryPage([each for each in found if state in (None, each.state)], page.cursor)
+
+    def get(self, tenant: str, endpoint: str, id: str) -> Delivery:  # noqa: A002
+        """One; `NotFound`."""
+        return _delivery(self._item(Lane(tenant, endpoint), id))
+
+    def redeliver(self, tenant: str, endpoint: str, id: str) -> Delivery:  # noqa: A002
+        """Try it again from now on, for a day, under its id. One that is being tried already: as it is. `NotFound`."""
+        lane = Lane(tenant, endpoint)
+        for _ in range(_TRIES):
+            item = self._item(lane, id)
+            known, now = _delivery(item), self._clock.now()
+            if known.state is DeliveryState.PENDING:
+                return known
+            again = msgspec.structs.replace(known, state=DeliveryState.PENDING, due=now, since=now)
+            self._note(lane)
+            try:
+                self._tables.write([Put(item.key, _data(again), item.version), Put(_due(lane, _place(again)), {})])
+            except Conflict:  # somebody ordered it at the same time: look again
+                continue
+            return again
+        raise Conflict(f"the delivery {id} is being changed by others all the time; try again")
+
+    def drop(self, tenant: str, endpoint: str) -> None:
+        """All of an endpoint that was removed. Again: harmless; a kill on the way leaves some, for the next."""
+        lane = Lane(tenant, endpoint)
+        for partition in (_due_partition(lane), _log(lane)):
+            while items := self._tables.query(partition, limit=MAX_WRITES).items:
+                self._tables.write([Delete(item.key) for item in items])
+        self._tables.write([Delete(ItemKey(_LANES, _name(lane)))])
+
+    def _note(self, lane: Lane) -> None:
+        """Before the first of an hour is added: a lane without deliveries costs a look, a delivery without a lane is lost."""
+        if self._noted.get(lane):
+            return
+        self._tables.write([Put(ItemKey(_LANES, _name(lane)), {}, expires_at=Instant(self._clock.now() + _LANE_MS))])
+        self._noted.put(lane, True, seconds=_LANE_NOTED_S)
+
+    def _item(self, lane: Lane, id: str) -> Item:  # noqa: A002
+        item = self._tables.get(_record(lane, id))
+        if item is None:
+            raise NotFound(f"there is no delivery {id}")
+        return item
+
+
+def _settling(taken: Taken, became: Delivery) -> Iterator[Write]:
+    lane = Lane(became.tenant, became.endpoint)
+    kept = _KEPT_MS.get(became.state)
+    ends = None if kept is None or became.last_at is None else Instant(became.last_at + kept)
+    yield Put(_record(lane, became.id), _data(became), expires_at=ends)
+    yield Delete(_due(lane, taken.place))
+    if became.due is not None:
+        yield Put(_due(lane, _place(became)), {})
+
+
+def _groups(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+    """As many as one write takes."""
+    rest = iter(deliveries)
+    most = min(MAX_WRITES // 2, max(1, _CALL_BYTES // max((len(each.body) for each in deliveries), default=1)))
+    while group := list(islice(rest, most)):
+        yield group
+
+
+def _name(lane: Lane) -> str:
+    return f"{lane.tenant}/{lane.endpoint}"
+
+
+def _log(lane: Lane) -> str:
+    return f"{lane.tenant}#deliveries#{lane.endpoint}"
+
+
+def _due_partition(lane: Lane) -> str:
+    return f"{lane.tenant}#deliveries-due#{lane.endpoint}"
+
+
+def _record(lane: Lane, id: str) -> ItemKey:  # noqa: A002
+    return ItemKey(_log(lane), id)
+
+
+def _due(lane: Lane, place: str) -> ItemKey:
+    return ItemKey(_due_partition(lane), place)
+
+
+def _place(delivery: Delivery) -> str:
+    assert delivery.due is not None
+    return _place_of(delivery.due, delivery.id)
+
+
+def _place_of(due: Instant, name: str) -> str:
+    return f"{due:015d}/{name}"
+
+
+def _due_at(place: str) -> int:
+    return int(place.partition("/")[0])
+
+
+def _data(delivery: Delivery) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(delivery)
+    return data
+
+
+def _delivery(item: Item) -> Delivery:
+    try:
+        return msgspec.convert(item.data, Delivery)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"the delivery {item.key.sort} cannot be read: {error}") from error

@@ -1,0 +1,27 @@
+"""Which addresses are the public Internet's, and which lead into somebody's own network."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+"""All of IPv6 that was ever given to anybody. `is_global` says yes to much else: site-local addresses, IPv4 in `::/96`, NAT64 of
+one's own."""
+
+
+def is_public(address: str) -> bool:
+    """Whether it is one of the Internet's, whichever way an IPv4 address is wrapped in it."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address) and not (ip in _GLOBAL_UNICAST or ip in _NAT64 or ip.ipv4_mapped):
+        return False
+    return all(one.is_global and not one.is_multicast for one in (ip, *_wrapped(ip)))
+
+
+def _wrapped(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    if isinstance(ip, IPv4Address):
+        return []
+    inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    if ip in _NAT64:
+        inner.append(IPv4Address(int(ip) & 0xFFFF_FFFF))
+    return [one for one in inner if one is not None]

@@ -1,0 +1,131 @@
+"""One POST to a web server that somebody named: bounded in time and in what is read, and never into a private network.
+
+Every connection is made to an address that was looked at, not to a name: so a name that resolves to something else the next time
+leads nowhere (server-side request forgery). Certificates are checked against the name. Redirects are not followed, and no proxy
+of the environment is used. `networks` are those of one's own that may be called all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address, ip_network
+from time import monotonic, time
+from typing import Final, NamedTuple
+
+import httpcore2
+
+from postroom.errors import Denied, Unavailable
+from postroom.platform.networks import is_public
+
+CONNECT_S: Final = 3.0
+WHOLE_S: Final = 10.0
+MAX_READ: Final = 4_096
+"""Of an answer; the rest is left."""
+_IDLE_S: Final = 30.0
+_Option = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+
+
+class Answer(NamedTuple):
+    """What a server said."""
+
+    status: int
+    text: str
+    """Up to `MAX_READ` bytes."""
+    retry_after_s: float | None
+    """When it asks to be tried again, from now."""
+    took_ms: int
+
+
+class WebCaller:
+    """The connections to one server, at most `connections`; on one event loop."""
+
+    def __init__(self, *, networks: Sequence[str] = (), connections: int = 16) -> None:
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl.create_default_context(),
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=_IDLE_S,
+            network_backend=_Guarded(networks),
+        )
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """`Unavailable`: no answer, and why; `Denied`: it leads into a private network."""
+        began = monotonic()
+        try:
+            async with asyncio.timeout(WHOLE_S):
+                status, text, retry_after = await self._exchange(url, headers, body)
+        except TimeoutError as error:
+            raise Unavailable(f"no answer within {WHOLE_S:g} s") from error
+        except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError, UnicodeError) as error:
+            raise Unavailable(_told(error)) from error
+        return Answer(status, text, retry_after, round((monotonic() - began) * 1000))
+
+    async def close(self) -> None:
+        """End what is left of connections."""
+        await self._pool.aclose()
+
+    async def _exchange(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, str, float | None]:
+        limits = {"timeout": {"connect": CONNECT_S, "read": WHOLE_S, "write": WHOLE_S, "pool": WHOLE_S}}
+        given = [(name.encode(), value.encode()) for name, value in headers.items()]
+        async with self._pool.stream("POST", url, headers=given, content=body, extensions=limits) as response:
+            read = bytearray()
+            async for chunk in response.aiter_stream():
+                read += chunk
+                if len(read) >= MAX_READ:
+                    break
+            answered = {name.lower(): value for name, value in response.headers}
+            return response.status, bytes(read[:MAX_READ]).decode("utf-8", "replace"), _retry_after(answered.get(b"retry-after"))
+
+
+class _Guarded(httpcore2.AnyIOBackend):
+    """Connects to addresses that may be called, and to no other."""
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        super().__init__()
+        self._networks = [ip_network(network) for network in networks]
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[_Option] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """To the first address that answers."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not all(self._may(address) for address in addresses):
+            raise Denied(f"{host} is not on the public Internet")
+        last: Exception = OSError(f"{host} has no address")
+        for address in addresses:
+            try:
+                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore2.NetworkError, httpcore2.TimeoutException) as error:
+                last = error
+        raise last
+
+    def _may(self, address: str) -> bool:
+        return is_public(address) or any(ip_address(address) in network for network in self._networks)
+
+
+def _retry_after(value: bytes | None) -> float | None:
+    """Seconds, or a date (RFC 9110 §10.2.3)."""
+    if value is None:
+        return None
+    text = value.decode("latin-1").strip()
+    if text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")[:300]
