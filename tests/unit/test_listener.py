@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Unavailable
+from postroom.events.collecting import LONGEST_WAIT_S, MAX_A_VISIT
+from postroom.events.mailroom import ROLES
+from postroom.events.reading.mime import MAX_READ
 from postroom.model.mailroom import IncomingMail
-from postroom.platform.mail.listener import Limits, Terms, _neighbourhood
+from postroom.platform.mail._dialogue import MAX_LINE, MAX_MAILS, MAX_MISTAKES, MAX_RECIPIENTS
+from postroom.platform.mail.listener import MAX_BYTES, Limits, Terms, _neighbourhood
 from tests.fakes.certificates import make_certificate
 from tests.fakes.listening import OURS, ScriptedMailroom, listening
 from tests.flow.campaign_kit import until
@@ -250,3 +254,18 @@ def test_a_handshake_that_fails_leaves_nothing_behind(certificate: tuple[Path, P
             heard(client)
         until(lambda: not house.listener.connections, "the connection to be forgotten")
         assert send(house.port) == {}
+
+
+def test_the_reference_tells_the_limits_as_they_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "mailroom.md").read_text("utf-8")
+    limits = Limits()
+    for words in (
+        f"up to {MAX_BYTES // 1024 // 1024} MB",
+        f"the first {MAX_READ // 1024} KB are kept and read; {MAX_RECIPIENTS} recipients; done within {limits.mail_s / 60:.0f} minutes",
+        f"{limits.silence_s / 60:.0f} minutes of silence, {MAX_MAILS:,} mails, {MAX_MISTAKES} mistakes, commands of {MAX_LINE:,} bytes",
+        f"{limits.connections} in all, {limits.per_address} from one address",
+        f"up to {MAX_A_VISIT} mails at a time",
+        f"at least every {LONGEST_WAIT_S / 60:.0f} minutes",
+        *(f"`{role}`" for role in ROLES),
+    ):
+        assert words in page
