@@ -122,7 +122,7 @@ def test_machines_are_answered_alike_and_told_as_machines(web: Web, client: Test
     assert client.get(f"/t/c/{token}.0", headers={"Sec-Purpose": "prefetch"}).status_code == 302
     assert client.get(f"/t/o/{token}", headers={"User-Agent": "Mozilla/5.0"}).status_code == 200
     arrived = web.arrived()
-    assert len(arrived) == 2
+    assert len(arrived) == 4
     assert all(each.event.machine for each in arrived)
 
 
