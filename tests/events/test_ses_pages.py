@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2 as httpx
 import pytest
 
-from postroom.errors import Unavailable
-from postroom.events.ses.pages import AGAIN_S, LIMIT_BYTES, LIMIT_S, SnsPages
+from postroom.errors import Denied, Unavailable
+from postroom.events.ses.pages import AGAIN_S, LIMIT_BYTES, LIMIT_S, SnsAway, SnsPages
 from tests.fakes.clock import ManualClock
 
 URL = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem"
@@ -46,11 +48,14 @@ def drip(clock: ManualClock) -> Iterator[bytes]:
         yield b"x"
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 404, 500])
-def test_a_redirect_is_not_followed_and_an_error_is_none(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "kind"), [(301, SnsAway), (302, SnsAway), (307, SnsAway), (404, Denied), (403, Denied), (500, SnsAway)]
+)
+def test_a_redirect_is_not_followed_and_an_error_is_none(status: int, kind: type[Exception]) -> None:
     sns = Sns(lambda _: httpx.Response(status, headers={"Location": "http://169.254.169.254/latest"}, content=b"x"))
-    with pytest.raises(Unavailable):
-        sns.pages(URL)
+    for _ in range(2):
+        with pytest.raises(kind):
+            sns.pages(URL)
     assert sns.asked == [URL]
 
 
@@ -71,6 +76,24 @@ def test_what_failed_is_asked_for_again_only_after_a_while() -> None:
             sns.pages(URL)
     sns.clock.advance(AGAIN_S)
     assert (sns.pages(URL), len(sns.asked)) == (b"PEM", 2)
+
+
+def test_who_all_want_the_same_page_have_it_fetched_once() -> None:
+    under_way, go = threading.Event(), threading.Event()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        under_way.set()
+        assert go.wait(10)
+        return httpx.Response(200, content=iter([b"PEM"]))
+
+    sns = Sns(answer)
+    with ThreadPoolExecutor(4) as threads:
+        pages = [threads.submit(sns.pages, URL)]
+        assert under_way.wait(10)
+        pages += [threads.submit(sns.pages, URL) for _ in range(3)]
+        go.set()
+        assert {page.result(10) for page in pages} == {b"PEM"}
+    assert len(sns.asked) == 1
 
 
 def test_an_address_that_cannot_be_reached_is_unavailable() -> None:

@@ -129,6 +129,18 @@ def test_forgeries_count_against_their_address_and_what_is_genuine_does_not(tmp_
         assert "Retry-After" in answer.headers
 
 
+def test_certificates_that_there_are_not_do_not_shut_the_door_for_those_that_there_are(hook: Hook) -> None:
+    """Neither refused by SNS nor while SNS is away."""
+    genuine = hook.ses.topic.notification(hook.notice())
+    invented = [TOPIC.host + f"/SimpleNotificationService-{number}.pem" for number in range(10)]
+    assert [hook.post({**genuine, "SigningCertURL": url}) for url in invented] == [403] * 10
+    nowhere = AwsEnvironment.of({"AWS_ENDPOINT_URL_SNS": "http://127.0.0.1:9"})
+    with hook_of(hook.postroom.settings.data / "away", aws=nowhere) as away:
+        assert [away.post({**genuine, "SigningCertURL": url}) for url in invented] == [503] * 10
+        assert away.client.post("/hooks/ses", content=b"{}").status_code == 422, "not 503: the service is well"
+    assert hook.post(genuine) == 200
+
+
 def test_it_is_no_part_of_the_documented_api(hook: Hook) -> None:
     assert "/hooks/ses" not in hook.client.get("/openapi.json").json()["paths"]
     assert hook.client.get("/hooks/ses").status_code == 405

@@ -1,29 +1,33 @@
 """Fetches what stands at SNS's own addresses: certificates, and the page that confirms a subscription.
 
-Which address that may be is decided before (sns). No redirects, up to 64 KB, about five seconds, two at a time: whoever posts
-envelopes that name certificates which there are not keeps no more of us busy than that. What failed is not asked for again at
-once.
+Which address that may be is decided before (sns). No redirects, up to 64 KB, about five seconds, one at a time: whoever posts
+envelopes that name certificates which there are not keeps no more of us busy than that, and does not make us look sick. What was
+found is not asked for again at once, nor what was not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from threading import Lock
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
 from postroom.clock import Clock
-from postroom.errors import Unavailable
+from postroom.errors import Denied, PostroomError, Unavailable
 from postroom.ledger.recent import Recent
 
 LIMIT_BYTES = 64 * 1024
 LIMIT_S = 5.0
 AGAIN_S = 10.0
-_AT_ONCE = 2
-_FAILURES = 256
+_TURN_S = 2.0
+_REMEMBERED = 256
 _PLAIN = {"Accept-Encoding": "identity"}  # what is small must not unpack to something large
+
+
+class SnsAway(Unavailable):
+    """SNS's own pages cannot be had now. Anybody can bring that about, so it says nothing about what is behind the door."""
 
 
 class SnsPages:
@@ -34,28 +38,38 @@ class SnsPages:
         self._clock = clock
         self._endpoint = endpoint
         self._transport = transport
-        self._turns = BoundedSemaphore(_AT_ONCE)
-        self._failed: Recent[str, str] = Recent(clock, most=_FAILURES)
+        self._one = Lock()
+        self._recent: Recent[str, bytes | tuple[type[PostroomError], str]] = Recent(clock, most=_REMEMBERED)
 
     def __call__(self, url: str) -> bytes:
-        """What is there. `Unavailable`."""
-        if (reason := self._failed.get(url)) is not None:
-            raise Unavailable(reason)
+        """What is there. `Denied`: nothing, SNS says. `SnsAway`."""
+        if (page := self._known(url)) is not None:
+            return page
         with self._turn():
+            if (page := self._known(url)) is not None:  # somebody had it fetched meanwhile
+                return page
             try:
-                return self._get(self._placed(url))
-            except Unavailable as error:
-                self._failed.put(url, str(error), seconds=AGAIN_S)
+                page = self._get(self._placed(url))
+            except PostroomError as error:
+                self._recent.put(url, (type(error), str(error)), seconds=AGAIN_S)
                 raise
+            self._recent.put(url, page, seconds=AGAIN_S)
+            return page
+
+    def _known(self, url: str) -> bytes | None:
+        found = self._recent.get(url)
+        if isinstance(found, tuple):
+            raise found[0](found[1])
+        return found
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(timeout=LIMIT_S):
-            raise Unavailable("SNS is being asked for other things already")
+        if not self._one.acquire(timeout=_TURN_S):
+            raise SnsAway("SNS is being asked for other things already")
         try:
             yield
         finally:
-            self._turns.release()
+            self._one.release()
 
     def _placed(self, url: str) -> str:
         if self._endpoint is None:
@@ -71,11 +85,12 @@ class SnsPages:
         try:
             with client, client.stream("GET", url, headers=_PLAIN) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise Unavailable(f"SNS answered {response.status_code} at {urlsplit(url).path[:120]}")
+                    kind = Denied if response.is_client_error else SnsAway
+                    raise kind(f"SNS answered {response.status_code} at {urlsplit(url).path[:120]}")
                 for chunk in response.iter_raw():
                     body += chunk
                     if len(body) > LIMIT_BYTES or self._clock.monotonic() > until:
-                        raise Unavailable("SNS sends too much, or too slowly")
+                        raise SnsAway("SNS sends too much, or too slowly")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unavailable(f"SNS does not answer as it should: {type(error).__name__}") from error
+            raise SnsAway(f"SNS does not answer as it should: {type(error).__name__}") from error
         return body

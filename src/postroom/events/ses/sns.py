@@ -34,7 +34,7 @@ _CERTIFICATES = 16
 _HASHES: dict[str, type[hashes.HashAlgorithm]] = {"1": hashes.SHA1, "2": hashes.SHA256}
 
 Fetch = Callable[[str], bytes]
-"""The body behind an https URL; follows no redirect, is bounded in time and size. `Unavailable`."""
+"""The body behind an https URL; follows no redirect, is bounded in time and size. `Denied`: there is none; `Unavailable`."""
 
 
 class Verifier:

@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
+from postroom.events.ses.pages import SnsAway
 from postroom.gateway.bodies import accepts
 from postroom.gateway.problems import answer_now
 from postroom.gateway.refusals import Overloaded
@@ -50,7 +51,10 @@ def hooks_routes(take_ses: Callable[[bytes], None]) -> APIRouter:
     async def ses(request: Request) -> Response:
         """Take a message of SNS."""
         body = await request.body()
-        await anyio.to_thread.run_sync(take_ses, body, limiter=threads)
+        try:
+            await anyio.to_thread.run_sync(take_ses, body, limiter=threads)
+        except SnsAway as error:
+            raise Overloaded(f"{error}; nothing was done") from error
         if request.client is not None:
             request.app.state.door.rates.give_back(request.client.host)
         return Response()
