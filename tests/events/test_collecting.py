@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from postroom.errors import Invalid, Unavailable
-from postroom.events.collecting import Collecting
+from postroom.events.collecting import MAX_TRIES, Collecting
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.mailbox_url import Security, parse_mailbox
@@ -167,6 +167,58 @@ def test_a_mail_that_breaks_the_connection_does_so_once(make: Make) -> None:
         made.collecting().once()
     made.collecting().once()
     assert (made.store.uids, made.store.fetched) == ([1], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "command", "refusal"), [("imap", "FETCH", "NO it is damaged"), ("pop3", "RETR", "-ERR it is damaged")]
+)
+def test_a_mail_that_the_server_will_not_give_is_left_and_passed_over(
+    make: Make, protocol: str, command: str, refusal: str
+) -> None:
+    made = make(protocol, Store())
+    made.store.add(bounce())
+    made.store.faults[command] = refusal
+    made.collecting().once()
+    made.store.faults.clear()
+    made.store.add(bounce())
+    made.collecting().once()
+    assert (made.store.uids, made.store.fetched) == ([1], [2])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "command", "fault"),
+    [
+        ("imap", "FETCH", "NO [UNAVAILABLE] later"),
+        ("imap", "FETCH", "drop"),
+        ("pop3", "RETR", "-ERR [SYS/TEMP] later"),
+        ("pop3", "RETR", "drop"),
+    ],
+)
+def test_a_mail_that_cannot_be_had_now_is_tried_again_some_times(make: Make, protocol: str, command: str, fault: str) -> None:
+    made = make(protocol, Store())
+    made.store.add(bounce())
+    collecting = made.collecting()
+    made.store.faults[command] = fault
+    for _ in range(MAX_TRIES - 1):
+        with pytest.raises(Unavailable):
+            collecting.once()
+    made.store.faults.clear()
+    collecting.once()
+    assert made.store.uids == []
+
+
+def test_a_mail_on_which_the_mailbox_breaks_each_time_does_not_hold_up_the_others_for_ever(make: Make) -> None:
+    made = make("imap", Store())
+    made.store.add(bounce())
+    collecting = made.collecting()
+    made.store.faults["FETCH"] = "drop"
+    for _ in range(MAX_TRIES):
+        with pytest.raises(Unavailable):
+            collecting.once()
+    made.store.add(bounce())
+    made.store.faults.clear()
+    collecting.once()
+    assert made.store.uids == [1]
 
 
 def test_a_server_that_wants_to_send_too_much_is_not_listened_to(make: Make) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -29,6 +30,9 @@ EVERY_S: Final = 60.0
 LONGEST_WAIT_S: Final = 900.0
 MAX_A_VISIT: Final = 500
 """Mails read in one connection; the next follows at once where there are more."""
+
+MAX_TRIES: Final = 5
+"""Of one mail, in as many visits."""
 
 _TOGETHER: Final = 20
 _MAX_HEAD: Final = 32 * 1024
@@ -69,6 +73,8 @@ class Collecting:
         self._mailroom = mailroom
         self._left = _Left(tables, mailbox.name)
         self._trouble = trouble
+        self._broke: Counter[str] = Counter()
+        """How often the mailbox broke while a mail was read."""
 
     def run(self, stopped: threading.Event) -> None:
         """Until stopped. The store or the mailbox out of order: again later, less often each time."""
@@ -107,12 +113,23 @@ class Collecting:
     def _fetched(self, visit: Visit, names: Sequence[str]) -> dict[str, IncomingMail]:
         mails = {}
         for name in names:
-            content = visit.fetch(name)
+            content = self._fetch(visit, name)
             if content is None:
                 self._left.add([name])  # now: it may have broken the connection, and is not to do so each time
             else:
                 mails[name] = IncomingMail(self._recipients(content), content)
         return mails
+
+    def _fetch(self, visit: Visit, name: str) -> bytes | None:
+        """A mail on which the mailbox breaks every time does not keep all others waiting for ever."""
+        try:
+            return visit.fetch(name)
+        except Temporary:
+            self._broke[name] += 1
+            if self._broke[name] >= MAX_TRIES:
+                _log.warning("a mail in %s cannot be read, and is left", self._mailbox.name)
+                self._left.add([name])
+            raise
 
     def _take(self, mails: Mapping[str, IncomingMail]) -> dict[str, Verdict]:
         """What became of each; one that cannot be opened is left out. `Temporary`: the store is out of order."""

@@ -127,8 +127,8 @@ class Event:
     id: str
     """Unlike any other event's of the message; the same whenever the same thing is reported again. Up to 100 characters."""
     source: str
-    """Who reports: `smtp`, `dsn`, `arf`, `ses`, `tracking`, `unsubscribe`, `mail` (a wish written to the return path), `operator`,
-    `postroom`."""
+    """Who reports: `smtp`, `dsn`, `arf`, `ses`, `tracking`, `unsubscribe`, `mail` (a wish written to the return path),
+    `operator`, `postroom`."""
     bounce: Bounce | None = None
     machine: bool = False
     """Of a hit: an image proxy, a link scanner, a prefetch. Shown, and not counted as a person's."""

@@ -19,6 +19,8 @@ READ: Final = "$PostroomRead"
 _MOST_AT_ONCE: Final = 4 * 1024 * 1024
 """Bytes of one literal: the server's word is not a reason to fill the memory."""
 _UID_VALIDITY = re.compile(rb"[0-9]{1,20}")
+_LATER = re.compile(r"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\b", re.IGNORECASE)
+"""RFC 5530: the refusal is not about this mail."""
 
 
 class _Bounded:
@@ -51,18 +53,17 @@ class ImapVisit:
     @contextmanager
     def begin(cls, config: MailboxConfig, trust: ssl.SSLContext, *, kept_bytes: int) -> Iterator[Self]:
         """Logged in, the folder opened."""
-        try:
+        with _speaking(config):
             server = _connected(config, trust)
-            try:
-                visit = cls(server, config, kept_bytes)
-                visit._open()
-                yield visit
+        try:
+            visit = cls(server, config, kept_bytes)
+            visit._open()
+            yield visit
+            with _speaking(config):
                 server.logout()
-            finally:
-                with suppress(imaplib.IMAP4.error, OSError):
-                    server.shutdown()
-        except (imaplib.IMAP4.error, OSError, EOFError) as error:
-            raise Unavailable(f"the mailbox {config.name} cannot be read: {error}") from error
+        finally:
+            with suppress(imaplib.IMAP4.error, OSError):
+                server.shutdown()
 
     def names(self) -> list[str]:
         """`UIDVALIDITY.UID`: should the server number its mails anew, they have new names."""
@@ -73,10 +74,11 @@ class ImapVisit:
 
     def fetch(self, name: str) -> bytes | None:
         """Its beginning."""
-        for part in self._ask("FETCH", _uid(name), f"(BODY.PEEK[]<0.{self._kept_bytes}>)"):
-            if isinstance(part, tuple):
-                return bytes(part[1])
-        return None
+        with _speaking(self._config):
+            status, data = self._server.uid("FETCH", _uid(name), f"(BODY.PEEK[]<0.{self._kept_bytes}>)")
+        if status != "OK" and _LATER.search(text := _text(data)):
+            raise Unavailable(f"the mailbox {self._config.name} refuses FETCH: {text}")
+        return next((bytes(part[1]) for part in data if isinstance(part, tuple)), None)
 
     def remove(self, names: Sequence[str]) -> None:
         """Marked as deleted; gone for good where the server removes by UID (RFC 4315). Elsewhere that is left to whoever cleans
@@ -94,18 +96,29 @@ class ImapVisit:
 
     def _open(self) -> None:
         folder = self._config.folder.replace("\\", r"\\").replace('"', r"\"")
-        status, data = self._server.select(f'"{folder}"')
+        with _speaking(self._config):
+            status, data = self._server.select(f'"{folder}"')
         if status != "OK":
-            raise imaplib.IMAP4.error(f"there is no folder {self._config.folder}: {_text(data)}")
+            raise Unavailable(f"the mailbox {self._config.name} cannot be opened: {_text(data)}")
         (validity,) = self._server.response("UIDVALIDITY")[1][:1] or [None]
         found = _UID_VALIDITY.search(validity or b"")
         self._validity = found[0].decode() if found else "0"
 
     def _ask(self, command: str, *words: str) -> list[Any]:
-        status, data = self._server.uid(command, *words)
+        with _speaking(self._config):
+            status, data = self._server.uid(command, *words)
         if status != "OK":
             raise Unavailable(f"the mailbox {self._config.name} refuses {command}: {_text(data)}")
         return data
+
+
+@contextmanager
+def _speaking(config: MailboxConfig) -> Iterator[None]:
+    """What goes wrong in the dialogue."""
+    try:
+        yield
+    except (imaplib.IMAP4.error, OSError, EOFError) as error:
+        raise Unavailable(f"the mailbox {config.name} cannot be read: {error}") from error
 
 
 def _connected(config: MailboxConfig, trust: ssl.SSLContext) -> imaplib.IMAP4:

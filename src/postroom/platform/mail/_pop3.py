@@ -31,21 +31,21 @@ class Pop3Visit:
     @contextmanager
     def begin(cls, config: MailboxConfig, trust: ssl.SSLContext, *, kept_bytes: int) -> Iterator[Self]:
         """Logged in."""
-        try:
+        with _speaking(config):
             server = _connected(config, trust)
-            try:
-                yield cls(server, config, kept_bytes)
+        try:
+            yield cls(server, config, kept_bytes)
+            with _speaking(config):
                 server.quit()
-            finally:
-                with suppress(OSError):
-                    server.close()
-        except (poplib.error_proto, OSError, EOFError) as error:
-            raise Unavailable(f"the mailbox {config.name} cannot be read: {_text(error)}") from error
+        finally:
+            with suppress(OSError):
+                server.close()
 
     def names(self) -> list[str]:
         """By UIDL: a name for as long as the mail is there."""
-        self._numbers = {name: number for number, name in _numbered(self._server.uidl()[1])}
-        self._sizes = {number: int(size) for number, size in _numbered(self._server.list()[1]) if size.isdigit()}
+        with _speaking(self._config):
+            self._numbers = {name: number for number, name in _numbered(self._server.uidl()[1])}
+            self._sizes = {number: int(size) for number, size in _numbered(self._server.list()[1]) if size.isdigit()}
         return sorted(self._numbers, key=self._numbers.__getitem__)
 
     def fetch(self, name: str) -> bytes | None:
@@ -54,19 +54,32 @@ class Pop3Visit:
         if number is None or self._sizes.get(number, 0) > MAX_BYTES:
             return None
         if self._broken:
-            raise poplib.error_proto("a mail has a line that is too long; the next visit passes over it")
-        try:
-            return b"\r\n".join(self._server.retr(number)[1])[: self._kept_bytes]
-        except poplib.error_proto as error:
-            if error.args != ("line too long",):
+            raise Unavailable(
+                f"the mailbox {self._config.name} has a mail with a line that is too long: it is passed over next time"
+            )
+        with _speaking(self._config):
+            try:
+                return b"\r\n".join(self._server.retr(number)[1])[: self._kept_bytes]
+            except poplib.error_proto as error:
+                self._broken = error.args == ("line too long",)  # the rest of the line comes in place of the next answer
+                if self._broken or _is_about_the_mail(error):
+                    return None
                 raise
-            self._broken = True  # the rest of the line comes in place of the next answer
-            return None
 
     def remove(self, names: Sequence[str]) -> None:
         """At the end of the visit. There are no marks: what stays is remembered by its name."""
-        for name in () if self._config.keep else names:
-            self._server.dele(self._numbers[name])
+        with _speaking(self._config):
+            for name in () if self._config.keep else names:
+                self._server.dele(self._numbers[name])
+
+
+@contextmanager
+def _speaking(config: MailboxConfig) -> Iterator[None]:
+    """What goes wrong in the dialogue."""
+    try:
+        yield
+    except (poplib.error_proto, OSError, EOFError) as error:
+        raise Unavailable(f"the mailbox {config.name} cannot be read: {_text(error)}") from error
 
 
 def _connected(config: MailboxConfig, trust: ssl.SSLContext) -> poplib.POP3:
@@ -93,6 +106,12 @@ def _numbered(lines: Sequence[bytes]) -> Iterator[tuple[int, str]]:
         number, _, text = line.decode("utf-8", "replace").partition(" ")
         if number.isdigit() and text.strip():
             yield int(number), text.split()[0]
+
+
+def _is_about_the_mail(error: poplib.error_proto) -> bool:
+    """The server's own words are bytes; what poplib says itself (the line was cut) is not. RFC 3206 and 2449 name what passes."""
+    (words,) = error.args[:1] or ("",)
+    return isinstance(words, bytes) and b"[SYS/TEMP]" not in words and b"[IN-USE]" not in words
 
 
 def _text(error: Exception) -> str:
