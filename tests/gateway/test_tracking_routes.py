@@ -196,3 +196,10 @@ def test_the_caller_is_whom_a_trusted_proxy_names(web: Web) -> None:
         answers = [client.get("/t/c/x", headers={"X-Forwarded-For": "198.51.100.7"}).status_code for _ in range(30)]
         assert answers[-1] == 429
         assert client.get("/t/c/x", headers={"X-Forwarded-For": "198.51.100.8"}).status_code == 404
+
+
+def test_who_brings_many_damaged_pixels_fills_no_log(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    strange = Sealer(Tenant("nobody", 99, b"x" * 32), CAMPAIGN).recipient(3, Key(b"a" * 12), 1)
+    with client_of(web, replace(FRAME, rates=Rates(address=0.001))) as client, caplog.at_level(logging.WARNING):
+        assert all(is_pixel(client.get(f"/t/o/{strange}")) for _ in range(40))
+    assert caplog.text == ""

@@ -38,10 +38,7 @@ def run(postroom: Postroom, door: socket.socket) -> None:
         server.should_exit = True
         await serving
 
-    try:
-        uvloop.run(attended(serve))
-    finally:
-        postroom.hits.close()
+    uvloop.run(attended(serve))
 
 
 class _Server(uvicorn.Server):

@@ -31,7 +31,7 @@ _Name = tuple[str, bytes, str]
 
 
 class Hits:
-    """Those of one process. Whoever ends it calls `close`."""
+    """Those of one process. Whoever closes the stores calls `close` before."""
 
     def __init__(
         self, arrivals: Arrivals, *, moment_s: float = MOMENT_S, most: int = MOST, patience_s: float = PATIENCE_S

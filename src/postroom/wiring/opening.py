@@ -85,11 +85,16 @@ from postroom.wiring.way_back import mail_comes_back
 
 @contextmanager
 def open_postroom(settings: Settings) -> Iterator[Postroom]:
-    """The installation that the settings describe; its files are closed at the end. `Invalid`: mail cannot leave as they say."""
+    """The installation that the settings describe; at the end what waits in memory is written, and its files are closed.
+    `Invalid`: mail cannot leave as they say."""
     if settings.mail != INBOX:
         means_of(settings.mail, trusted=True)
     with open_stores(settings) as stores:
-        yield _put_together(settings, stores)
+        postroom = _put_together(settings, stores)
+        try:
+            yield postroom
+        finally:
+            postroom.hits.close()
 
 
 def _put_together(settings: Settings, stores: Stores) -> Postroom:

@@ -125,7 +125,6 @@ class Postroom:
     arrivals: Arrivals
     feedback: Feedback
     hits: Hits
-    """Whoever ends the process closes them."""
     tracking: Tracking
     unsubscribing: Unsubscribing
     letterhead: Letterhead

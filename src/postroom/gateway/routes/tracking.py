@@ -23,6 +23,7 @@ from postroom.errors import Invalid, NotFound, PostroomError, Unavailable
 from postroom.events.machines import Fetch, fetch_of
 from postroom.events.tracking import Tracking, Unprepared
 from postroom.gateway.headers import Raw
+from postroom.gateway.refusals import TooMany
 from postroom.gateway.strangers import charge, refusal
 
 PIXEL: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
@@ -71,7 +72,7 @@ class _Answers:
     async def pixel(self, token: str, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._prepared(self._tracking.opened, token, scope)
-        except (Invalid, NotFound):  # nothing to record
+        except (Invalid, NotFound, TooMany):  # nothing to record
             pass
         except PostroomError as error:
             _log.warning("an open is not recorded: %s", error)
