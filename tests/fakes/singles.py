@@ -14,6 +14,7 @@ from postroom.delivery.composing import Composing
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Singles
 from postroom.errors import Denied, NotFound
+from postroom.ledger.dkim import DkimKeys
 from postroom.ledger.refusals import Refusals
 from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
@@ -35,6 +36,7 @@ from postroom.services.messages import MessageService, Sources
 from postroom.services.single_request import Accepted, MessageRequest, Refused
 from tests.fakes.ledger import Bench, bench
 from tests.fakes.mailer import ScriptedMailer
+from tests.fakes.secrets import PlainSecrets
 
 HTML = "<p>Hello {{ name }}, code {{ code }}.</p>"
 LEASE_MS = 10_000
@@ -56,7 +58,8 @@ class Desk:
         self.rates = SqliteRates(root / "rates.db")
         self.tenants = Tenants(made.tables, made.clock)
         self.suppression = Suppression(made.tables, made.clock)
-        self.composing = Composing(self.tenants, self.objects, public_url=public_url, bounce_domain=None)
+        self.keys = DkimKeys(made.tables, PlainSecrets())
+        self.composing = Composing(self.tenants, self.objects, public_url=public_url, bounce_domain=None, keys=self.keys)
         self.templates: dict[str, TemplateContent] = {}
         self.uploads: dict[str, ReadyUpload] = {}
         self.mailer = ScriptedMailer()
@@ -64,6 +67,7 @@ class Desk:
         self.limit = Limit()
         self.provider = "default"
         self.edition = 1
+        self.relay_signs = False
         self.build(made)
 
     def build(self, stores: Bench) -> None:
@@ -100,7 +104,7 @@ class Desk:
         )
         return Sender(
             stores,
-            lambda _tenant, provider: WayOut(provider, self.limit, self.mailers, self.edition),
+            lambda _tenant, provider: WayOut(provider, self.limit, self.mailers, self.edition, self.relay_signs),
             SenderOptions(workers=1, lease_ms=LEASE_MS, drain_s=1),
             single_provider=lambda _tenant: self.provider,
             clock=clock or self.clock,

@@ -68,9 +68,9 @@ class Singles:
         """Where links of new messages lead."""
         return self._composing.public_url
 
-    def compile(self, home: Home, content: SingleContent, *, files: bool) -> Single:
-        """`files`: with its attachments and signed; else it composes the same message, but for these bytes. `Invalid`: where in
-        it, and what to do; `NotFound`: an attachment is gone; `Unavailable`: a store does not answer."""
+    def compile(self, home: Home, content: SingleContent, *, files: bool, signed: bool = False) -> Single:
+        """`files`: with its attachments; `signed`: for mail that leaves. Else it composes the same message, but for these bytes.
+        `Invalid`: where in it, and what to do; `NotFound`: an attachment is gone; `Unavailable`: a store does not answer."""
         html, text = content.html, content.text
         columns = tuple(sorted(variables(html=html, text=text, subject=content.subject)))
         attached = [
@@ -86,7 +86,7 @@ class Singles:
             columns=columns,
             kind="single",
             listed=content.unsubscribe,
-            signs=self._composing.signing(home.tenant, content.from_) if files else None,
+            signs=self._composing.signing(home.tenant, content.from_) if signed else None,
         )
         weight = 8 * (len(html) + len(text or "")) + round(_BASE64 * sum(len(each) for _, each in attached))
         return Single(composer, columns, secret=self._tenants.get(home.tenant).secret, weight=weight, topic=content.topic)

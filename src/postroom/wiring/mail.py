@@ -43,7 +43,7 @@ def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *,
     means = ProviderMeans(provider, provider, Limit(), None, trusted=True) if given else providers.means(tenant, provider)
     config = accounts.config(means) if is_ses(means.url) else None
     limit = accounts.limit(means, config) if isinstance(config, SesConfig) else means.limit
-    return WayOut(means.id, limit, partial(_mailer, means, shares, accounts), edition=means)
+    return WayOut(means.id, limit, partial(_mailer, means, shares, accounts), edition=means, signs=config is not None)
 
 
 def _mailer(means: ProviderMeans, shares: Shares, accounts: SesAccounts) -> Mailer:

@@ -122,7 +122,8 @@ class Sender:
         stores, off_loop = self._stores, OffLoop()
         try:
             provided = await off_loop(self._single_provider, home.tenant)
-            composer = StreamComposer(home, stores.contents, stores.singles)
+            way = await off_loop(self._ways, home.tenant, provided)
+            composer = StreamComposer(home, stores.contents, stores.singles, signed=not way.signs)
             job = await off_loop(self._stream_job, home, composer, provided)
             unchanged = partial(self._unchanged, job, lambda: self._single_provider(home.tenant))
             cause = Streaming(home, stores.streams, unchanged)
@@ -144,7 +145,8 @@ class Sender:
         since = campaign.sending_since or self._clock.now()
         topic = campaign.content.topic
         outcome = rules(campaign.policies, since)
-        return _Job(home, stores.composing.load(campaign, signed=True), outcome, way, buckets, lambda _recipient: topic)
+        composer = stores.composing.load(campaign, signed=not way.signs)
+        return _Job(home, composer, outcome, way, buckets, lambda _recipient: topic)
 
     def _stream_job(self, home: Home, composer: StreamComposer, provider: str) -> _Job:
         way = self._ways(home.tenant, provider)

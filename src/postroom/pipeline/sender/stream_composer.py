@@ -25,10 +25,11 @@ _HEAVY_BYTES = 1_000_000
 class StreamComposer:
     """One stream's, in one worker. See means.Composes."""
 
-    def __init__(self, home: Home, contents: Contents, singles: Singles) -> None:
+    def __init__(self, home: Home, contents: Contents, singles: Singles, *, signed: bool) -> None:
         self._home = home
         self._contents = contents
         self._singles = singles
+        self._signed = signed
         self._compiled = Compiled(_MOST_BYTES)
         self._ready: dict[Key, Single | RowError] = {}
 
@@ -65,7 +66,7 @@ class StreamComposer:
             return RowError(str(error))
 
     def _compile(self, digest: str) -> Single:
-        return self._singles.compile(self._home, self._contents.get(self._home, digest), files=True)
+        return self._singles.compile(self._home, self._contents.get(self._home, digest), files=True, signed=self._signed)
 
     def _has_room(self, single: Single) -> bool:
         if single.weight < _HEAVY_BYTES:

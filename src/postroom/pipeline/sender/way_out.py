@@ -27,6 +27,8 @@ class WayOut:
     """A new mailer, not started."""
     edition: Hashable = None
     """What it is made of: where that has changed, whoever sends through it is to begin anew."""
+    signs: bool = False
+    """It signs by itself (DKIM), and rewrites what a signature made before would cover."""
 
     @property
     def bucket(self) -> str:
