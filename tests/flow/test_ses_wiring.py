@@ -23,7 +23,7 @@ from postroom.platform.mail.port import Verdict
 from postroom.platform.mail.reach import check
 from postroom.platform.mail.ses import SesMailer
 from postroom.platform.ports.rates import Limit
-from postroom.services.providers import Asker, ProviderService
+from postroom.services.providers import Asker, ProviderService, url_of
 from postroom.settings import AwsEnvironment, Settings
 from postroom.wiring import doctor
 from postroom.wiring.mail import Shares, examined, way_out
@@ -150,6 +150,12 @@ def test_a_key_is_sealed_and_shown_to_nobody(house: House) -> None:
     assert (made.url, made.has_password) == (OWN, True)
     assert "secret" not in repr(house.providers.means("acme", "own"))
     assert "secret" not in repr(house.accounts.config(house.providers.means("acme", "own")))
+
+
+def test_a_secret_that_is_given_beside_the_url_may_hold_anything_that_awss_do(house: House) -> None:
+    house.providers.create("acme", "own", Change(url_of(OWN, "a/b+c=")))
+    config = house.accounts.config(house.providers.means("acme", "own"))
+    assert getattr(config, "secret_access_key", None) == "a/b+c="
 
 
 def test_a_provider_is_tested_by_asking_the_account(house: House) -> None:

@@ -64,7 +64,7 @@ def send_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     data: Annotated[Path | None, typer.Option(help="Data directory; POSTROOM_DATA.")] = None,
     workers: Annotated[int | None, typer.Option(help="Sender processes; POSTROOM_WORKERS.")] = None,
-    mail: Annotated[str | None, typer.Option(help="Where mail leaves: inbox: or smtp://…; POSTROOM_MAIL.")] = None,
+    mail: Annotated[str | None, typer.Option(help="Where mail leaves: inbox:, smtp://… or ses://…; POSTROOM_MAIL.")] = None,
 ) -> None:
     """Send a template to the recipients of a CSV, and see it through.
 

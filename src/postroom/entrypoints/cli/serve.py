@@ -26,7 +26,7 @@ def serve_command(
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port to listen on; that of POSTROOM_LISTEN.")] = None,
     workers: Annotated[int | None, typer.Option(help="Sender processes; POSTROOM_WORKERS.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data directory; POSTROOM_DATA.")] = None,
-    mail: Annotated[str | None, typer.Option(help="Where mail leaves: inbox: or smtp://…; POSTROOM_MAIL.")] = None,
+    mail: Annotated[str | None, typer.Option(help="Where mail leaves: inbox:, smtp://… or ses://…; POSTROOM_MAIL.")] = None,
 ) -> None:
     """Run door, workers, timers and the built-in inbox until SIGTERM or Ctrl-C; what is in flight is drained.
 
@@ -87,7 +87,7 @@ def _greet(postroom: Postroom) -> None:
     settings = postroom.settings
     say(f"Postroom answers on {settings.door_url} with {settings.workers} workers on {settings.data}")
     if settings.mail == INBOX:
-        say("mail goes to the built-in inbox and reaches nobody: set POSTROOM_MAIL=smtp://… to send")
+        say("mail goes to the built-in inbox and reaches nobody: set POSTROOM_MAIL=smtp://… or ses://… to send")
     if settings.feedback_listen is not None:
         say(f"mail to {settings.bounce_domain} is taken in on {settings.feedback_listen}")
     for remark in remarks(settings):
