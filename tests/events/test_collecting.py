@@ -11,17 +11,17 @@ from urllib.parse import quote
 
 import pytest
 
-from postroom.errors import Invalid, Unavailable
+from postroom.errors import Conflict, Corrupt, Invalid, PostroomError, StorageFull, Unavailable
 from postroom.events.collecting import MAX_TRIES, Collecting
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.mailbox_url import Security, parse_mailbox
 from postroom.platform.mail.mailboxes import Mailbox
-from tests.events.test_mailroom import BOUNCES, FORGED, RETURN_PATH, Desk, original
+from tests.events.test_mailroom import BOUNCES, FORGED, RETURN_PATH, WISH, Desk, original
 from tests.fakes.certificates import make_certificate
 from tests.fakes.clock import ManualClock
 from tests.fakes.mailbox_servers import PASSWORD, USER, Store, mailbox_server
-from tests.fakes.returned import complaint, dsn, out_of_office
+from tests.fakes.returned import complaint, dsn, out_of_office, wish
 
 OURS = b"Delivered-To: " + RETURN_PATH.encode() + b"\r\n"
 LETTER = b"From: a person\r\nTo: post@shop.example\r\nSubject: lunch\r\n\r\nToday?\r\n"
@@ -96,6 +96,30 @@ def test_what_cannot_be_stored_stays_until_it_can(make: Make, protocol: str) -> 
     made.desk.line.down = False
     collecting.once()
     assert (made.store.uids, len(made.desk.arrivals)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "error", [Conflict("busy"), Unavailable("no answer"), StorageFull("full")], ids=lambda error: type(error).__name__
+)
+def test_a_wish_that_cannot_be_kept_now_is_not_passed_over(make: Make, error: PostroomError) -> None:
+    made = make("imap", Store())
+    made.store.add(wish("x", "a@example.com", f"unsubscribe {WISH}"))
+    made.desk.wishes.error = error
+    collecting = made.collecting()
+    with pytest.raises(type(error)):
+        collecting.once()
+    made.desk.wishes.error = None
+    collecting.once()
+    assert (made.store.uids, len(made.desk.wishes.said)) == ([], 1)
+
+
+def test_a_mail_that_cannot_be_opened_is_left_and_holds_up_no_other(make: Make) -> None:
+    made = make("imap", Store())
+    made.store.add(bounce(), wish("x", "a@example.com", f"unsubscribe {WISH}"), bounce())
+    made.desk.wishes.error = Corrupt("the entry cannot be read")
+    made.collecting().once()
+    assert made.store.uids == [2]
+    assert len(made.desk.arrivals) == 2
 
 
 @pytest.mark.parametrize(("protocol", "command"), [("imap", "STORE"), ("imap", "EXPUNGE"), ("pop3", "DELE"), ("pop3", "QUIT")])

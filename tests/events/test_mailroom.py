@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Instant
-from postroom.errors import Invalid, NotFound, Unavailable
+from postroom.errors import Invalid, NotFound, PostroomError, Unavailable
 from postroom.events.mailroom import Mailroom
 from postroom.events.reading.mime import MAX_READ
 from postroom.ledger.arrivals import Arrival
@@ -51,9 +51,12 @@ class Wishes:
 
     def __init__(self) -> None:
         self.said: list[tuple[Key, str | None, bool | None]] = []
+        self.error: PostroomError | None = None
 
     def unsubscribe(self, token_text: str, *, everything: bool | None = None) -> object:
         token = open_unsubscribe(token_text, secret_of)
+        if self.error is not None:
+            raise self.error
         self.said.append((token.key, token.topic, everything))
         return None
 

@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Final, Protocol
 
-from postroom.errors import PostroomError, Temporary
+from postroom.errors import Conflict, PostroomError, Temporary
 from postroom.events.mailroom import Mailroom
 from postroom.events.reading.head import read_head
 from postroom.model.mailroom import IncomingMail, Verdict
@@ -132,10 +132,10 @@ class Collecting:
             raise
 
     def _take(self, mails: Mapping[str, IncomingMail]) -> dict[str, Verdict]:
-        """What became of each; one that cannot be opened is left out. `Temporary`: the store is out of order."""
+        """What became of each; one that cannot be opened is left out. `Temporary`, `Conflict`: of the store; again later."""
         try:
             return dict(zip(mails, self._mailroom.take(list(mails.values())), strict=True))
-        except Temporary:
+        except (Temporary, Conflict):
             raise
         except PostroomError:  # one is the reason: each alone
             return {name: verdict for name, mail in mails.items() for verdict in self._take_one(mail)}
@@ -143,7 +143,7 @@ class Collecting:
     def _take_one(self, mail: IncomingMail) -> list[Verdict]:
         try:
             return self._mailroom.take([mail])
-        except Temporary:
+        except (Temporary, Conflict):
             raise
         except PostroomError as error:
             _log.warning("a mail in %s cannot be opened, and is left: %s", self._mailbox.name, error)
