@@ -370,6 +370,13 @@ KINDS = {
         "After so many days a campaign that has ended, and single messages, are deleted with all that is known of their "
         "recipients. The suppression list stays.",
     ),
+    "callback_networks": Kind(
+        _networks,
+        "addresses or networks, with commas",
+        "none: the public Internet alone",
+        "Networks of your own that callbacks may be sent to, also without TLS. From anywhere else in a private network they are "
+        "refused, since whoever may name a URL could otherwise make this server call its neighbours.",
+    ),
     "soft_bounces": Kind(
         _or_off(_count(2, 100)),
         "2 to 100, or `off`",
@@ -453,6 +460,7 @@ class Settings:
     retention_days: int | None = None
     aws: AwsEnvironment = field(default_factory=AwsEnvironment, compare=False)
     """Not set here, and not shown: AWS's own."""
+    callback_networks: tuple[str, ...] = ()
     soft_bounces: int = 5
     """0: off."""
     soft_bounce_window: float = 30 * 86_400.0

@@ -3,6 +3,7 @@
     door      answers HTTP on a socket that the parent holds: while a door is replaced, callers wait in its line
     worker    imports and sends; one or more
     timers    fires timers, hands notes on, keeps house
+    callbacks tells tenants' own systems what happened
     feedback  takes in mail that comes back, on a socket that the parent holds as well, and makes all that comes back part of
               the records
     inbox     the built-in inbox, where mail leaves to it
@@ -91,6 +92,7 @@ def crew(
     posts.append(Post("timers", ["timers"], environ))
     mail_handles = [] if mail_door is None else [mail_door.fileno()]
     posts.append(
+        Post("callbacks", ["callbacks"], environ),
         Post("feedback", ["feedback", *(f"--handle={handle}" for handle in mail_handles)], environ, handles=mail_handles)
     )
     posts += [Post(f"worker {number}", ["worker", "--no-chores"], environ) for number in range(1, settings.workers + 1)]

@@ -25,7 +25,10 @@ from postroom.issuer.tokens import AUDIENCE
 from postroom.ledger.access import Memberships
 from postroom.ledger.arrivals import Arrivals
 from postroom.ledger.audit import AuditLog
+from postroom.ledger.callback_secrets import CallbackSecrets
+from postroom.ledger.callbacks import Callbacks
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.dkim import DkimKeys
 from postroom.ledger.erasing import Erasing
 from postroom.ledger.finish import Finish
@@ -75,6 +78,7 @@ from postroom.services.templates import TemplateService
 from postroom.services.upload_use import UploadUse
 from postroom.services.uploads import UploadService
 from postroom.settings import Settings
+from postroom.wiring.callbacks import callback_lines
 from postroom.wiring.feedback import feedback
 from postroom.wiring.mail import DEFAULT_PROVIDER, INBOX, Shares, examined, way_out
 from postroom.wiring.postroom import Postroom
@@ -117,6 +121,8 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         mail_comes_back=mail_comes_back(settings),
         keys=dkim_keys,
     )
+    callbacks = Callbacks(tables, CallbackSecrets(tables, stores.secrets, clock), clock)
+    deliveries = Deliveries(tables, clock)
     contents, singles = Contents(objects), Singles(composing, tenants, objects)
     streams = Streams(messages, stores.workflows, stores.queues)
     recounts = Recounts(tables, messages, clock)
@@ -229,6 +235,11 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         unsubscribing=Unsubscribing(tenants, suppression, arrivals, clock),
         letterhead=Letterhead(campaigns),
         ses_hook=ses_hook(settings, Records(tenants, campaigns, messages, suppression), arrivals, clock),
+        callbacks=callbacks,
+        deliveries=deliveries,
+        callback_lines=partial(
+            callback_lines, settings, stores, callbacks, deliveries, campaigns=campaigns, audit=audit
+        ),
         feedback=feedback(
             settings,
             stores,

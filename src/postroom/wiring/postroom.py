@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from postroom.clock import Clock
 from postroom.delivery.composing import Composing
+from postroom.events.callbacks.follower import Follower
+from postroom.events.callbacks.lanes import Lanes
 from postroom.events.feedback import Feedback
 from postroom.events.hits import Hits
 from postroom.events.letterhead import Letterhead
@@ -19,7 +22,9 @@ from postroom.issuer.issuer import Issuer
 from postroom.ledger.access import Memberships
 from postroom.ledger.arrivals import Arrivals
 from postroom.ledger.audit import AuditLog
+from postroom.ledger.callbacks import Callbacks
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.providers import Providers
 from postroom.ledger.recounts import Recounts
 from postroom.ledger.senders import Senders
@@ -124,6 +129,10 @@ class Postroom:
     # What comes back
     arrivals: Arrivals
     feedback: Feedback
+    callbacks: Callbacks
+    deliveries: Deliveries
+    callback_lines: Callable[[], tuple[Follower, Lanes]]
+    """Who follows the feed, and who makes the requests: for one process."""
     hits: Hits
     tracking: Tracking
     unsubscribing: Unsubscribing

@@ -29,7 +29,7 @@ from postroom.entrypoints.cli.output import take_any_text
 from postroom.entrypoints.cli.send import send_command
 from postroom.entrypoints.cli.serve import serve_command
 from postroom.entrypoints.cli.session import exit_code, say
-from postroom.entrypoints.cli.worker import door_command, feedback_command, inbox_command, timers_command, worker_command
+from postroom.entrypoints.cli.worker import callbacks_command, door_command, feedback_command, inbox_command, timers_command, worker_command
 from postroom.errors import PostroomError
 
 app = typer.Typer(
@@ -60,6 +60,7 @@ app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("worker", hidden=True)(worker_command)
 app.command("timers", hidden=True)(timers_command)
+app.command("callbacks", hidden=True)(callbacks_command)
 app.command("feedback", hidden=True)(feedback_command)
 app.command("inbox-server", hidden=True)(inbox_command)
 app.command("door", hidden=True)(door_command)

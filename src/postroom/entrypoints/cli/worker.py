@@ -40,6 +40,14 @@ def timers_command() -> None:
         timers.run(postroom)
 
 
+def callbacks_command() -> None:
+    """Tell tenants' systems what happened until told to stop."""
+    from postroom.entrypoints import callbacks
+
+    with _child() as postroom:
+        callbacks.run(postroom)
+
+
 def feedback_command(
     handle: Annotated[int, typer.Option(help="The socket of mail that comes back: an open file's number; -1: none.")] = -1,
 ) -> None:

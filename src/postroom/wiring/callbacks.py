@@ -1,0 +1,76 @@
+"""Callbacks, put together: who follows the feed, and who makes the requests."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from postroom.events.callbacks.follower import Follower
+from postroom.events.callbacks.lanes import Lanes
+from postroom.ledger.audit import AuditLog
+from postroom.ledger.callbacks import Callbacks
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.deliveries import Deliveries
+from postroom.model.audit import Entry
+from postroom.model.callback import Endpoint
+from postroom.model.campaign import Home
+from postroom.platform.web.caller import WebCaller
+from postroom.settings import Settings
+from postroom.wiring.stores import Stores
+
+_DONE: Final = 200
+
+
+def callback_lines(
+    settings: Settings,
+    stores: Stores,
+    callbacks: Callbacks,
+    deliveries: Deliveries,
+    *,
+    campaigns: Campaigns,
+    audit: AuditLog,
+) -> tuple[Follower, Lanes]:
+    """For one process."""
+    follower = Follower(
+        stores.feed,
+        stores.messages,
+        callbacks,
+        deliveries,
+        campaigns=campaigns,
+        tables=stores.tables,
+        home_of=_home_of,
+        owner=stores.clock.random(8).hex(),
+        clock=stores.clock,
+    )
+    lanes = Lanes(
+        callbacks,
+        deliveries,
+        campaigns,
+        caller=partial(WebCaller, networks=settings.callback_networks),
+        disabled=partial(_switched_off, audit),
+        clock=stores.clock,
+    )
+    return follower, lanes
+
+
+def _switched_off(audit: AuditLog, endpoint: Endpoint) -> None:
+    """In the tenant's audit trail, where whoever wonders will look."""
+    audit.write(
+        endpoint.tenant,
+        Entry(
+            id=audit.new_id(),
+            actor="callbacks:callbacks",
+            name="the callback service",
+            address="",
+            action="callbacks switch off",
+            target=f"callback/{endpoint.id}",
+            reason=endpoint.disabled_reason,
+            status=_DONE,
+        ),
+    )
+
+
+def _home_of(shard: str) -> Home:
+    """On one machine each shard is a home's ledger (embedded.feed)."""
+    tenant, _, campaign = shard.partition("/")
+    return Home(tenant, campaign)
