@@ -92,9 +92,9 @@ def crew(
     posts.append(Post("timers", ["timers"], environ))
     mail_handles = [] if mail_door is None else [mail_door.fileno()]
     posts.append(
-        Post("callbacks", ["callbacks"], environ),
         Post("feedback", ["feedback", *(f"--handle={handle}" for handle in mail_handles)], environ, handles=mail_handles)
     )
+    posts.append(Post("callbacks", ["callbacks"], environ))
     posts += [Post(f"worker {number}", ["worker", "--no-chores"], environ) for number in range(1, settings.workers + 1)]
     posts.append(Post("door", ["door", "--handle", str(door.fileno())], environ, handles=[door.fileno()]))
     return Supervisor(posts, clock, patience_s=2 * settings.lease, say=say)

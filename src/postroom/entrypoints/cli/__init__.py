@@ -29,7 +29,14 @@ from postroom.entrypoints.cli.output import take_any_text
 from postroom.entrypoints.cli.send import send_command
 from postroom.entrypoints.cli.serve import serve_command
 from postroom.entrypoints.cli.session import exit_code, say
-from postroom.entrypoints.cli.worker import callbacks_command, door_command, feedback_command, inbox_command, timers_command, worker_command
+from postroom.entrypoints.cli.worker import (
+    callbacks_command,
+    door_command,
+    feedback_command,
+    inbox_command,
+    timers_command,
+    worker_command,
+)
 from postroom.errors import PostroomError
 
 app = typer.Typer(
