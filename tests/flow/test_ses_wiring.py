@@ -46,7 +46,7 @@ class House:
         secrets = MasterSecrets(KeyFile(root / "master.key", self.clock))
         self.rates = rates
         self.providers = Providers(tables, secrets, self.clock, default_url="ses://eu-west-1?configuration_set=postroom")
-        self.accounts = SesAccounts(AwsEnvironment.of(environ), rates, self.clock)
+        self.accounts = SesAccounts(AwsEnvironment.of(environ), rates, self.clock, topics=(ARN,))
 
     def way(self, tenant: str = "acme", name: str = "default") -> WayOut:
         return way_out(self.providers, Shares(), tenant, name, accounts=self.accounts)
@@ -160,6 +160,7 @@ def test_a_secret_that_is_given_beside_the_url_may_hold_anything_that_awss_do(ho
 
 def test_a_provider_is_tested_by_asking_the_account(house: House) -> None:
     findings = examined(house.accounts, house.providers.means("acme", "default"))
+    assert {finding.level for finding in findings} == {Level.OK}
     assert "50 recipients a second" in " ".join(finding.text for finding in findings)
 
 

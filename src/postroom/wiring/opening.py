@@ -110,7 +110,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     arrivals = Arrivals(stores.queues)
     hits = Hits(arrivals)
     providers = Providers(tables, stores.secrets, clock, default_url=settings.mail)
-    accounts = SesAccounts(settings.aws, stores.rates, clock)
+    accounts = SesAccounts(settings.aws, stores.rates, clock, topics=settings.ses_topics)
     issuer = None if settings.issuer else Issuer(tables, stores.secrets, clock, url=settings.door_url)
     dkim_keys = DkimKeys(tables, stores.secrets)
     composing = Composing(

@@ -43,8 +43,10 @@ class SesAccounts:
     was, or without a limit of its own: SES itself says when it is too fast, and that slows the bucket as well.
     """
 
-    def __init__(self, aws: AwsEnvironment, rates: Rates, clock: Clock) -> None:
+    def __init__(self, aws: AwsEnvironment, rates: Rates, clock: Clock, *, topics: Collection[str] = ()) -> None:
+        """`topics`: whose notices are believed."""
         self._aws = aws
+        self._topics = topics
         self._rates = rates
         self._clock = clock
         self._now: Recent[ProviderMeans, Limit] = Recent(clock, most=_ACCOUNTS)
@@ -55,8 +57,8 @@ class SesAccounts:
         return config_of(means.url, self._aws, trusted=means.trusted)
 
     def examined(self, config: SesConfig) -> Iterator[Finding]:
-        """Whether it would send."""
-        return examined_ses(config, self._aws, self._clock)
+        """Whether it would send, and be heard of."""
+        return examined_ses(config, self._aws, self._clock, topics=self._topics)
 
     def limit(self, means: ProviderMeans, config: SesConfig) -> Limit:
         """The provider's own limits, or the account's where those are narrower. May ask, for some seconds."""
