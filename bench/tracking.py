@@ -141,7 +141,8 @@ class _Caller(asyncio.Protocol):
     def _send(self, began: float) -> None:
         """From when it was due: waiting for the answer before counts."""
         self._began = began
-        self._transport.write(self._request())
+        if not self._transport.is_closing():
+            self._transport.write(self._request())
 
 
 def _is_whole(answer: bytes) -> bool:
