@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import httpx2 as httpx
 import pytest
@@ -14,7 +15,12 @@ from postroom.errors import Unavailable
 from postroom.gateway.reachable import examine_public_url
 from postroom.model.finding import Finding, Level
 from postroom.platform.mail.reception import takes
+from postroom.platform.mail.resolver import Resolver
 from postroom.services.coming_back import Trial, examine_bounce_domain
+from postroom.settings import Settings
+from postroom.wiring import checks, doctor, open_postroom
+from postroom.wiring.way_back import listener
+from tests.fakes.listening import listening
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import SmtpSink
 
@@ -107,6 +113,40 @@ def test_nobody_listening_is_no_answer() -> None:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match="refused"):
             takes("127.0.0.1", ["ann@x.example"], port=taken.getsockname()[1])
+
+
+# All of it, over a real listener.
+
+
+def test_the_doctor_knows_its_own_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data=tmp_path / "data", bounce_domain=DOMAIN, feedback_listen="127.0.0.1:25")
+    with open_postroom(settings) as postroom, listening(listener(postroom).mailroom) as ours, SmtpSink() as catch_all:
+        postroom.tenants.get("default")
+        monkeypatch.setattr(Resolver, "txt", lambda _self, name: [])
+        monkeypatch.setattr(Resolver, "mx", lambda _self, name: ["127.0.0.1"])
+
+        def found(port: int) -> Finding:
+            monkeypatch.setattr(checks, "takes", lambda host, addresses: takes(host, addresses, port=port))
+            (finding,) = [each for each in doctor(settings, None, ()).examine() if each.subject == f"bounces to {DOMAIN}"]
+            return finding
+
+        assert (found(ours.port).level, found(ours.port).text) == (Level.OK, "Postroom answers at 127.0.0.1")
+        assert "takes mail for anybody" in found(catch_all.port).text
+
+
+def test_where_nobody_reads_what_comes_back_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Resolver, "txt", lambda _self, name: [])
+    monkeypatch.setattr(Resolver, "mx", lambda _self, name: ["mail.shop.example"])
+    settings = Settings(data=tmp_path / "data", bounce_domain=DOMAIN)
+    found = [each.text for each in doctor(settings, None, ()).examine() if each.subject == f"bounces to {DOMAIN}"]
+    assert found[0] == "go to mail.shop.example"
+    assert "nobody here reads them" in found[1]
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_listener_without_a_domain_is_told(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path / "data", feedback_listen="127.0.0.1:25")
+    assert any(each.level is Level.FAIL and "BOUNCE_DOMAIN" in each.text for each in doctor(settings, None, ()).examine())
 
 
 # The public address.

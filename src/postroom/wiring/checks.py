@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +16,15 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.dkim import DkimKeys, keys_of
 from postroom.ledger.stream_hold import hold_streams
 from postroom.ledger.sweep import Sweep
+from postroom.ledger.tenants import Tenants
 from postroom.model.dkim import DomainKeys
 from postroom.model.finding import Finding, Level
+from postroom.model.ids import CAMPAIGN_ID_LENGTH, encode
 from postroom.model.sender import covering, sender_name
+from postroom.model.shard import KEY_BYTES, Key
 from postroom.model.stream import is_stream
+from postroom.model.tenant import DEFAULT_TENANT
+from postroom.model.wire import Sealer
 from postroom.platform.embedded._control import CONTROL_FILE, open_control
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded._secrecy import examine_secrecy
@@ -29,10 +36,11 @@ from postroom.platform.embedded.secrets import MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.probe import examine_relay
+from postroom.platform.mail.reception import takes
 from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.ses_url import SesConfig
 from postroom.services.backup import BackupService
-from postroom.services.coming_back import examine_bounce_domain
+from postroom.services.coming_back import Trial, examine_bounce_domain, unread
 from postroom.services.doctor import Check, Doctor
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.sending_domain import examine_keys
@@ -40,6 +48,7 @@ from postroom.settings import Settings
 from postroom.wiring.mail import INBOX, no_relay
 from postroom.wiring.ses import config_of, examined_ses
 from postroom.wiring.stores import holds_people, key_file, master_keys
+from postroom.wiring.way_back import check_way_back
 
 
 def backups(settings: Settings) -> BackupService:
@@ -78,8 +87,9 @@ def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -
         checks.append(("mail server", partial(_way_out, settings, domain)))
     if settings.public_url is not None:
         checks.append(("public URL", partial(examine_public_url, settings.public_url)))
+    checks.append(("way back", partial(_settled, settings)))
     if settings.bounce_domain is not None:
-        checks.append(("bounce domain", partial(examine_bounce_domain, settings.bounce_domain, Resolver(), None)))
+        checks.append(("bounce domain", partial(_bounce_domain, settings, settings.bounce_domain)))
     checks.append(("DKIM keys", partial(_dkim, settings, domain)))
     if domain is not None:
         checks.append((f"domain {domain}", partial(_domain, settings, domain, selectors)))
@@ -91,6 +101,31 @@ def _way_out(settings: Settings, domain: str | None) -> Iterator[Finding]:
     if isinstance(config, SesConfig):
         return examined_ses(config, settings.aws, SystemClock(), topics=settings.ses_topics, domain=domain)
     return examine_relay(config)
+
+
+def _settled(settings: Settings) -> Iterator[Finding]:
+    """As `postroom serve` looks at it before it starts. `Invalid`."""
+    check_way_back(settings)
+    yield from ()
+
+
+def _bounce_domain(settings: Settings, domain: str) -> Iterator[Finding]:
+    yield from examine_bounce_domain(domain, Resolver(), _trial(settings) if settings.feedback_listen else None)
+    if not (settings.feedback_listen or settings.feedback_mailbox or settings.ses_topics):
+        yield from unread(domain)
+
+
+def _trial(settings: Settings) -> Trial | None:
+    """A return path that opens, of a campaign that there is not, and one that does not. None: nobody has sent anything yet."""
+    with _tables(settings) as tables:
+        tenant = None if tables is None else Tenants(tables, SystemClock()).get(DEFAULT_TENANT)
+    if tenant is None:
+        return None
+    ours, strange = (
+        Sealer(each, encode(0, CAMPAIGN_ID_LENGTH)).return_path(0, Key(bytes(KEY_BYTES)), 1)
+        for each in (tenant, replace(tenant, secret=os.urandom(len(tenant.secret))))
+    )
+    return Trial(ours, strange, takes)
 
 
 def _domain(settings: Settings, domain: str, selectors: tuple[str, ...]) -> Iterator[Finding]:
