@@ -27,7 +27,7 @@ PATIENCE_S: Final = 5.0
 """With a store that does not answer while the process ends."""
 _AGAIN_S: Final = 0.25
 _log = logging.getLogger(__name__)
-_Name = tuple[str, bytes, str]
+_Name = tuple[int, str, bytes, str]
 
 
 class Hits:
@@ -131,4 +131,4 @@ class Hits:
 
 
 def _name(hit: Arrival) -> _Name:
-    return hit.campaign, hit.key, hit.event.id
+    return hit.tenant, hit.campaign, hit.key, hit.event.id
