@@ -11,8 +11,6 @@ SUITES = (
     ("the SMTP mailer", ["bench.smtp"]),
     ("Amazon SES", ["bench.ses"]),
     ("what Amazon SES notifies of", ["bench.notices"]),
-    ("Amazon SES", ["bench.ses"]),
-    ("what Amazon SES notifies of", ["bench.notices"]),
     ("accepting single messages", ["bench.messages"]),
     ("signing with DKIM", ["bench.signing"]),
     ("reading bounces", ["bench.bounces"]),
