@@ -87,6 +87,13 @@ def _rate(text: str) -> float:
     return value
 
 
+def _percent(text: str) -> float:
+    value = float(text.strip().removesuffix("%"))
+    if not 0.001 <= value <= 100:  # also refuses nan
+        raise _Refused("out of range")
+    return value
+
+
 def _platform(text: str) -> Platform:
     if Platform(text) is Platform.AWS:
         raise _Refused("the AWS home comes with a later release")
@@ -386,6 +393,32 @@ KINDS = {
     ),
     "soft_bounce_window": Kind(_seconds(3_600, 366 * 86_400), "1h to 366d", "`30d`", "See `soft_bounces`."),
     "soft_bounce_hold": Kind(_seconds(3_600, 366 * 86_400), "1h to 366d", "`14d`", "See `soft_bounces`."),
+    "bounce_warn": Kind(
+        _or_off(_percent),
+        "0.001 to 100 (percent), or `off`",
+        "`5`",
+        "When so many of a hundred messages that were sent within `guard_window` bounce for good, of a campaign, a provider, a "
+        "recipients' domain or single messages, the log and the audit trail say so: see [guard.md](guard.md).",
+    ),
+    "bounce_pause": Kind(
+        _or_off(_percent),
+        "0.001 to 100 (percent), or `off`",
+        "`10`",
+        "When so many of a hundred bounce for good, the campaign is paused; when it is a provider's, all its campaigns.",
+    ),
+    "complaint_warn": Kind(
+        _or_off(_percent), "0.001 to 100 (percent), or `off`", "`0.1`", "The same of complaints: see `bounce_warn`."
+    ),
+    "complaint_pause": Kind(
+        _or_off(_percent), "0.001 to 100 (percent), or `off`", "`0.5`", "The same of complaints: see `bounce_pause`."
+    ),
+    "guard_sample": Kind(
+        _count(1, 1_000_000),
+        "1 to 1000000",
+        "`200`",
+        "With fewer messages sent within `guard_window` the guard says nothing.",
+    ),
+    "guard_window": Kind(_seconds(300, 6 * 3_600), "5m to 6h", "`1h`", "Over how long the guard looks back."),
 }
 """By field name, in the order of the reference."""
 
@@ -465,6 +498,13 @@ class Settings:
     """0: off."""
     soft_bounce_window: float = 30 * 86_400.0
     soft_bounce_hold: float = 14 * 86_400.0
+    bounce_warn: float = 5.0
+    """Percent, as the next three; 0: off."""
+    bounce_pause: float = 10.0
+    complaint_warn: float = 0.1
+    complaint_pause: float = 0.5
+    guard_sample: int = 200
+    guard_window: float = 3_600.0
 
     @classmethod
     def load(cls, environ: Mapping[str, str], toml_path: Path | None, overrides: Mapping[str, object]) -> Self:

@@ -21,13 +21,17 @@ class ScriptedMailer:
         self.held: deque[Delivery] = deque()
         self.closed: list[Health] = []
         """What `health` says before the provider can be reached."""
+        self._hung_up = False
 
     def submit(self, delivery: Delivery) -> None:
         content = delivery.compose()
         if content is None:
             return
         address = delivery.rcpt_to
-        result = self.answer(address)
+        result = UNSENT if self._hung_up else self.answer(address)
+        if result is UNSENT:
+            delivery.settled(UNSENT)
+            return
         if result is None:
             self.held.append(delivery)
             return
@@ -53,7 +57,8 @@ class ScriptedMailer:
         return Health(open=True, reason="", retry_in_s=0, connections=1, in_flight=0)
 
     async def start(self) -> None:
-        pass
+        self._hung_up = False
 
     async def close(self, grace_s: float) -> None:
+        self._hung_up = True
         self.recall()

@@ -18,6 +18,7 @@ from postroom.ledger.dkim import DkimKeys
 from postroom.ledger.refusals import Refusals
 from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
+from postroom.ledger.tallies import Tally
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Home
 from postroom.model.message import Message
@@ -58,6 +59,7 @@ class Desk:
         self.rates = SqliteRates(root / "rates.db")
         self.tenants = Tenants(made.tables, made.clock)
         self.suppression = Suppression(made.tables, made.clock)
+        self.tally = Tally(made.tables, made.clock, keep_ms=3_600_000)
         self.keys = DkimKeys(made.tables, PlainSecrets())
         self.composing = Composing(self.tenants, self.objects, public_url=public_url, bounce_domain=None, keys=self.keys)
         self.templates: dict[str, TemplateContent] = {}
@@ -101,6 +103,7 @@ class Desk:
             contents=self.contents,
             singles=self.singles,
             refusals=Refusals(made.messages, self.suppression, self.tenants, self.clock),
+            tally=self.tally,
         )
         return Sender(
             stores,

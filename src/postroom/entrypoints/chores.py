@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, LeaseLost, NotFound, Permanent, PostroomError, Temporary
+from postroom.events.guard import EVERY_S
 from postroom.ledger import notes
 from postroom.model.campaign import Home
 from postroom.platform.ports.feed import RETENTION_MS
@@ -54,6 +55,7 @@ class Chores:
     def _chores(self) -> list[tuple[float, Callable[[], object]]]:
         """What is done every so many seconds. A single campaign's worker leaves the house to others."""
         chores: list[tuple[float, Callable[[], object]]] = [
+            (EVERY_S, lambda: self._postroom.guard.look(self._only)),
             (_TRIM_EVERY_S, self.trim_feed),
             (_RECORDS_EVERY_S, self._look_at_records),
         ]

@@ -30,6 +30,7 @@ def run(postroom: Postroom, door: socket.socket | None = None) -> None:
 
 def _parts(postroom: Postroom, door: socket.socket | None, stop: Stop) -> Iterator[Coroutine[None, None, None]]:
     yield asyncio.to_thread(postroom.feedback.run, stop.flag)
+    yield asyncio.to_thread(postroom.tally.run, stop.flag)
     if door is not None:
         yield listener(postroom).serve(door, stop.event)
     if (mailbox := collecting(postroom, trouble)) is not None:

@@ -11,6 +11,8 @@ process had not written yet, some seconds' worth, and nothing that anybody is ow
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from threading import Lock
 from typing import Any, Final, NamedTuple
 
 from postroom.clock import Clock, Instant
+from postroom.errors import PostroomError
 from postroom.model.campaign import Home
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.message import MessageState
@@ -34,6 +37,7 @@ _DOMAINS: Final = 200
 _CAMPAIGNS: Final = 300
 _MAX_DOMAIN: Final = 100  # a longer one is counted among the rest, so that an item stays within its limit
 _AT_ONCE: Final = 25
+_log = logging.getLogger(__name__)
 _LINGER: Final = 2  # minutes that a writer keeps: what could not be written is written with the next
 
 
@@ -155,6 +159,19 @@ class Tally:
                 some = waiting[at : at + _AT_ONCE]
                 self._tables.write([self._put(place) for place in some])
                 self._unwritten.difference_update(some)
+
+    def run(self, stopped: threading.Event) -> None:
+        """Write it down every few seconds, and once stopped. What a store does not take now it is given again."""
+        while not stopped.wait(FLUSH_S):
+            self.try_flush()
+        self.try_flush()
+
+    def try_flush(self) -> None:
+        """As `flush`, for whoever can do nothing about it."""
+        try:
+            self.flush()
+        except PostroomError as error:
+            _log.warning("what happened is not written down for the guard: %s", error)
 
     def _count(self, home: Home, provider: str, domain: str, what: str, n: int) -> None:
         key = (provider, home, domain, what)

@@ -11,13 +11,15 @@ from postroom.delivery.composing import Composing
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Singles
 from postroom.errors import Invalid
+from postroom.events.guard import Guard
 from postroom.events.hits import Hits
 from postroom.events.letterhead import Letterhead
 from postroom.events.links import LinkTables
+from postroom.events.ses.hook import Records
 from postroom.events.tenant_secrets import TenantSecrets
 from postroom.events.tracking import Tracking
-from postroom.events.ses.hook import Records
 from postroom.events.unsubscribing import Unsubscribing
+from postroom.events.watching import Watching
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.gateway.jwks import HttpJwks, LocalJwks
 from postroom.issuer.issuer import Issuer
@@ -40,8 +42,10 @@ from postroom.ledger.senders import Senders
 from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
+from postroom.ledger.tallies import MINUTE_MS, Tally
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Policies
+from postroom.model.guard import Limits
 from postroom.pipeline.scheduler import Scheduler
 from postroom.pipeline.sender.sender import Sender, SenderOptions
 from postroom.pipeline.sender.sender import Stores as SenderStores
@@ -125,6 +129,8 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     deliveries = Deliveries(tables, clock)
     contents, singles = Contents(objects), Singles(composing, tenants, objects)
     streams = Streams(messages, stores.workflows, stores.queues)
+    limits = guard_limits(settings)
+    tally = Tally(tables, clock, keep_ms=limits.window_ms + 2 * MINUTE_MS)
     recounts = Recounts(tables, messages, clock)
     templates = TemplateService(tables, objects, clock, composing)
     uploads = UploadService(
@@ -237,18 +243,18 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         ses_hook=ses_hook(settings, Records(tenants, campaigns, messages, suppression), arrivals, clock),
         callbacks=callbacks,
         deliveries=deliveries,
-        callback_lines=partial(
-            callback_lines, settings, stores, callbacks, deliveries, campaigns=campaigns, audit=audit
-        ),
+        callback_lines=partial(callback_lines, settings, stores, callbacks, deliveries, campaigns=campaigns, audit=audit),
         feedback=feedback(
             settings,
             stores,
-            lambda _applied: None,
+            Watching(tally, providers, clock),
             recounts=recounts,
             tenants=tenants,
             campaigns=campaigns,
             suppression=suppression,
         ),
+        tally=tally,
+        guard=Guard(tables, campaigns, providers, audit=audit, clock=clock, limits=limits),
         recounts=recounts,
         scheduler=Scheduler(campaigns, streams, timers=stores.timers, workflows=stores.workflows, clock=clock),
         sender=Sender(
@@ -265,6 +271,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
                 contents=contents,
                 singles=singles,
                 refusals=refusals,
+                tally=tally,
             ),
             partial(way_out, providers, Shares(), accounts=accounts),
             SenderOptions(workers=settings.workers, lease_ms=lease_ms, drain_s=settings.drain),
@@ -307,6 +314,18 @@ def _authenticator(
         audiences=settings.audience if issuer is None else (AUDIENCE,),
         clock=clock,
         members_of=None if issuer is None else issuer.membership_issuer,
+    )
+
+
+def guard_limits(settings: Settings) -> Limits:
+    """What may go wrong before the guard says or does something."""
+    return Limits(
+        bounce_warn=settings.bounce_warn,
+        bounce_pause=settings.bounce_pause,
+        complaint_warn=settings.complaint_warn,
+        complaint_pause=settings.complaint_pause,
+        sample=settings.guard_sample,
+        window_ms=round(settings.guard_window * 1000),
     )
 
 

@@ -11,10 +11,11 @@ from postroom.delivery.composing import Composing
 from postroom.events.callbacks.follower import Follower
 from postroom.events.callbacks.lanes import Lanes
 from postroom.events.feedback import Feedback
+from postroom.events.guard import Guard
 from postroom.events.hits import Hits
 from postroom.events.letterhead import Letterhead
-from postroom.events.tracking import Tracking
 from postroom.events.ses.hook import SesHook
+from postroom.events.tracking import Tracking
 from postroom.events.unsubscribing import Unsubscribing
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.issuer.issuer import Issuer
@@ -28,6 +29,7 @@ from postroom.ledger.providers import Providers
 from postroom.ledger.recounts import Recounts
 from postroom.ledger.senders import Senders
 from postroom.ledger.streams import Streams
+from postroom.ledger.tallies import Tally
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Home
 from postroom.pipeline.scheduler import Scheduler
@@ -132,6 +134,8 @@ class Postroom:
     deliveries: Deliveries
     callback_lines: Callable[[], tuple[Follower, Lanes]]
     """Who follows the feed, and who makes the requests: for one process."""
+    tally: Tally
+    guard: Guard
     hits: Hits
     tracking: Tracking
     unsubscribing: Unsubscribing

@@ -13,7 +13,7 @@ from postroom.delivery.outcome import OutcomeRules
 from postroom.ledger.batches import Batches
 from postroom.ledger.suppression import Suppression
 from postroom.model.campaign import Home
-from postroom.model.message import Recipient
+from postroom.model.message import MessageState, Recipient
 from postroom.model.shard import Key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
@@ -30,6 +30,10 @@ def same_key(recipient: Recipient) -> Key:
 def no_topic(_recipient: Recipient) -> str | None:
     """Mail that nobody can unsubscribe from by itself."""
     return None
+
+
+def nobody_counts(_address: str, _state: MessageState) -> None:
+    """Where nobody watches the rates."""
 
 
 class Composes(Protocol):
@@ -75,5 +79,7 @@ class Means:
     """Who a recipient is on the suppression list."""
     topic: Callable[[Recipient], str | None] = no_topic
     """What their message is about, as the suppression list has it."""
+    counted: Callable[[str, MessageState], None] = nobody_counts
+    """Told of every address that was answered, and what came of it: for rates."""
     leave: Leave = field(default_factory=Leave)
     """Why it is stopping, where others said so."""

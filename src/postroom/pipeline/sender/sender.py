@@ -23,6 +23,7 @@ from postroom.ledger.finish import Finish
 from postroom.ledger.refusals import Refusals
 from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
+from postroom.ledger.tallies import FLUSH_S, Handovers, Tally
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignState, Home, Policies
 from postroom.model.message import Recipient
@@ -69,6 +70,7 @@ class Stores:
     contents: Contents
     singles: Singles
     refusals: Refusals
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,10 @@ class Sender:
             if campaign.state is not CampaignState.SENDING:
                 return
             job = await off_loop(self._campaign_job, campaign)
-            async with self._means(job, off_loop, leave, on_trouble=on_trouble) as means:
+            async with (
+                self._counting(job, off_loop) as handovers,
+                self._means(job, off_loop, leave, on_trouble=on_trouble, handovers=handovers) as means,
+            ):
                 unchanged = partial(self._unchanged, job, lambda: campaign.provider)
                 drain_s = self._options.drain_s
                 await campaign_run(means, stores.campaigns, stores.finish, drain_s=drain_s, unchanged=unchanged).run()
@@ -127,7 +132,10 @@ class Sender:
             job = await off_loop(self._stream_job, home, composer, provided)
             unchanged = partial(self._unchanged, job, lambda: self._single_provider(home.tenant))
             cause = Streaming(home, stores.streams, unchanged)
-            async with self._means(job, off_loop, leave, on_trouble=on_trouble) as means:
+            async with (
+                self._counting(job, off_loop) as handovers,
+                self._means(job, off_loop, leave, on_trouble=on_trouble, handovers=handovers) as means,
+            ):
                 await stream_run(means, cause, composer, drain_s=self._options.drain_s).run()
             await off_loop(self._tidy_stream, home)
         finally:
@@ -165,7 +173,7 @@ class Sender:
 
     @asynccontextmanager
     async def _means(
-        self, job: _Job, off_loop: OffLoop, leave: Leave, *, on_trouble: Callable[[str], None]
+        self, job: _Job, off_loop: OffLoop, leave: Leave, *, on_trouble: Callable[[str], None], handovers: Handovers
     ) -> AsyncIterator[Means]:
         stores, clock = self._stores, self._clock
         journal = await off_loop(stores.journals.begin, job.home.campaign)
@@ -191,6 +199,7 @@ class Sender:
             on_trouble=on_trouble,
             person=job.person,
             topic=job.topic,
+            counted=handovers.settled,
             leave=leave,
         )
         try:
@@ -200,6 +209,18 @@ class Sender:
                 relay.cancel()
             await throttle.settle()
             await off_loop(journal.close)
+
+    @asynccontextmanager
+    async def _counting(self, job: _Job, off_loop: OffLoop) -> AsyncIterator[Handovers]:
+        """What this run does to the rates, written down while it goes on and at its end."""
+        tally = self._stores.tally
+        with tally.handovers(job.home, job.way.name) as handovers:
+            writing = asyncio.create_task(_write_down(tally, off_loop))
+            try:
+                yield handovers
+            finally:
+                writing.cancel()
+                await off_loop(tally.try_flush)
 
     def _tidy_campaign(self, home: Home) -> None:
         """Once a campaign is completed no group is left open, and the journals of lost workers have told all they know."""
@@ -235,6 +256,12 @@ def _addressed(secret: bytes, recipient: Recipient) -> Key:
 def campaign_bucket(home: Home) -> str:
     """The campaign's own."""
     return f"campaign:{home.tenant}/{home.campaign}"
+
+
+async def _write_down(tally: Tally, off_loop: OffLoop) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_S)
+        await off_loop(tally.try_flush)
 
 
 async def _relay(told: asyncio.Event, ending: asyncio.Event) -> None:

@@ -1,0 +1,62 @@
+"""How much may go wrong before somebody is warned, and before sending stops by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Action(StrEnum):
+    """What a limit asks for."""
+
+    WARN = "warn"
+    PAUSE = "pause"
+
+
+class Excess(NamedTuple):
+    """A limit that is passed."""
+
+    action: Action
+    what: str
+    """`bounces` or `complaints`."""
+    rate: str
+    """In words, without numbers of messages: these are not for every tenant of a shared provider."""
+    figures: str
+    """The same with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """In percent of what was handed over; 0: off."""
+
+    bounce_warn: float = 5.0
+    bounce_pause: float = 10.0
+    complaint_warn: float = 0.1
+    complaint_pause: float = 0.5
+    sample: int = 200
+    """With fewer hand-overs in the window nothing is said."""
+    window_ms: int = 3_600_000
+
+    def excesses(self, *, sent: int, hard: int, complained: int) -> list[Excess]:
+        """What is passed, what asks for a pause first. Of bounces those that are for good count."""
+        if sent < self.sample:
+            return []
+        bounces = self._of("bounces", "bounced for good", hard, sent)
+        complaints = self._of("complaints", "were called spam", complained, sent)
+        return sorted([*bounces, *complaints], key=lambda excess: excess.action is not Action.PAUSE)
+
+    def _of(self, what: str, words: str, count: int, sent: int) -> Iterator[Excess]:
+        warn, pause = (self.bounce_warn, self.bounce_pause) if what == "bounces" else (self.complaint_warn, self.complaint_pause)
+        percent = 100 * count / sent
+        for action, limit in ((Action.PAUSE, pause), (Action.WARN, warn)):
+            if limit and percent >= limit:
+                rate = f"{percent:.3g} % of messages {words} in the last {_span(self.window_ms)}; the limit is {limit:g} %"
+                yield Excess(action, what, rate, f"{rate} ({count:,} of {sent:,})")
+                return
+
+
+def _span(milliseconds: int) -> str:
+    minutes = milliseconds // 60_000
+    return f"{minutes // 60} h" if minutes % 60 == 0 else f"{minutes} min"

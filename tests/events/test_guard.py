@@ -1,0 +1,338 @@
+"""The guard: what goes wrong too often is paused, or said, once; and who goes on begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from postroom.clock import Instant
+from postroom.errors import Unavailable
+from postroom.events.guard import Guard
+from postroom.events.watching import Watching
+from postroom.ledger.audit import INSTALLATION, AuditLog
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.incoming import Applied
+from postroom.ledger.providers import Change, Providers
+from postroom.ledger.tallies import Tally
+from postroom.model.audit import Entry
+from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
+from postroom.model.guard import Action, Limits
+from postroom.model.stream import day_of, stream_home
+from postroom.model.tenant import Tenant
+from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.ports.tables import Write
+from tests.fakes.clock import ManualClock
+from tests.fakes.secrets import PlainSecrets
+
+HARD, SOFT = BounceType.HARD, BounceType.SOFT
+DEFAULT = "default"
+ACME = Tenant("acme", 1, b"s" * 32)
+
+
+class House:
+    def __init__(self, tables: SqliteTables, clock: ManualClock, limits: Limits) -> None:
+        self.tables, self.clock, self.limits = tables, clock, limits
+        self.campaigns = Campaigns(tables, clock)
+        self.providers = Providers(tables, PlainSecrets(), clock, default_url="inbox:")
+        self.audit = AuditLog(tables, PlainSecrets(), clock)
+        self.tally = Tally(tables, clock, keep_ms=limits.window_ms)
+        self.guard = self.another_guard()
+
+    def another_guard(self) -> Guard:
+        return Guard(self.tables, self.campaigns, self.providers, audit=self.audit, clock=self.clock, limits=self.limits)
+
+    def campaign(self, provider: str = DEFAULT, tenant: str = "acme") -> Home:
+        home = self.campaigns.new_home(tenant)
+        content = Content("html", None, "Hello", "news@example.com")
+        made = self.campaigns.create(
+            Campaign(home, "test", CampaignState.READY, content, Import("u", "u.csv"), provider, self.clock.now())
+        )
+        self.campaigns.transition(made, CampaignState.SENDING)
+        return home
+
+    def happens(self, home: Home, sent: int, *, hard: int = 0, complained: int = 0, through: str = DEFAULT) -> None:
+        """Of mail to several domains."""
+        for number in range(10):
+            self.tally.sent(home, through, f"d{number}.example", sent // 10)
+        self.tally.bounced(home, through, "d0.example", HARD, hard)
+        self.tally.complained(home, through, "d1.example", complained)
+        self.tally.flush()
+
+    def look(self) -> None:
+        self.guard.look()
+
+    def state(self, home: Home) -> CampaignState:
+        return self.campaigns.get(home).state
+
+    def resume(self, home: Home) -> None:
+        self.campaigns.transition(self.campaigns.get(home), CampaignState.SENDING)
+
+    def trail(self, tenant: str = "acme") -> list[Entry]:
+        return self.audit.list(tenant, limit=1_000).entries
+
+    def said(self, tenant: str = "acme") -> list[str]:
+        return [entry.reason for entry in self.trail(tenant) if entry.action == "guard warn"]
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Iterator[tuple[SqliteTables, ManualClock]]:
+    clock = ManualClock()
+    with closing(open_control(tmp_path)) as control:
+        yield SqliteTables(control, clock), clock
+
+
+@pytest.fixture
+def house(tables: tuple[SqliteTables, ManualClock]) -> House:
+    return House(*tables, Limits())
+
+
+def test_a_campaign_over_the_limit_is_paused_with_the_figures_and_others_go_on(house: House) -> None:
+    bad, good = house.campaign(), house.campaign()
+    house.happens(bad, 200, hard=20)
+    house.happens(good, 1_000)
+    house.look()
+    assert (house.state(bad), house.state(good)) == (CampaignState.PAUSED, CampaignState.SENDING)
+    reason = house.campaigns.get(bad).reason or ""
+    assert "10 % of messages bounced for good in the last 1 h; the limit is 10 % (20 of 200)" in reason
+    (entry,) = [entry for entry in house.trail() if entry.action == "guard pause campaign"]
+    assert (entry.target, entry.status, entry.reason) == (f"campaign/{bad.campaign}", 200, reason)
+
+
+def test_below_the_sample_and_below_the_limits_nothing_happens(house: House) -> None:
+    few, fine = house.campaign(), house.campaign()
+    house.happens(few, 190, hard=190, through="another")
+    house.happens(fine, 9_000, hard=40)
+    house.look()
+    assert {house.state(few), house.state(fine)} == {CampaignState.SENDING}
+    assert house.trail() == house.trail(INSTALLATION) == []
+
+
+def test_complaints_pause_sooner_and_soft_bounces_never(house: House) -> None:
+    loud, full = house.campaign(), house.campaign()
+    house.happens(loud, 200, complained=1)
+    house.happens(full, 200)
+    house.tally.bounced(full, DEFAULT, "d.example", SOFT, 150)
+    house.tally.flush()
+    house.look()
+    assert (house.state(loud), house.state(full)) == (CampaignState.PAUSED, CampaignState.SENDING)
+
+
+def test_a_warning_is_said_once_a_window(house: House) -> None:
+    home = house.campaign()
+    house.happens(home, 400, hard=24)
+    house.look()
+    house.another_guard().look()
+    assert house.state(home) is CampaignState.SENDING
+    assert [text for text in house.said() if text.startswith("campaign")] == [
+        f"campaign {home.campaign}: 6 % of messages bounced for good in the last 1 h; the limit is 5 % (24 of 400)"
+    ]
+    house.clock.advance(3_600)
+    house.happens(home, 400, hard=24)
+    house.look()
+    assert len([text for text in house.said() if text.startswith("campaign")]) == 2
+
+
+def test_what_happened_before_the_window_is_forgotten(house: House) -> None:
+    home = house.campaign()
+    house.happens(home, 400, hard=39)
+    house.look()
+    house.clock.advance(3_600)
+    house.happens(home, 400, hard=10)
+    house.look()
+    assert house.state(home) is CampaignState.SENDING
+
+
+def test_who_is_resumed_begins_anew(house: House) -> None:
+    home = house.campaign()
+    house.happens(home, 400, hard=100)
+    house.look()
+    assert house.state(home) is CampaignState.PAUSED
+    house.clock.advance(30)
+    house.resume(home)
+    house.look()
+    assert house.state(home) is CampaignState.SENDING
+    house.clock.advance(60)
+    house.happens(home, 1_000, hard=10)
+    house.look()
+    assert house.state(home) is CampaignState.SENDING
+    house.happens(home, 0, hard=150)
+    house.look()
+    assert house.state(home) is CampaignState.PAUSED
+
+
+def test_a_provider_over_the_limit_pauses_all_its_campaigns_and_no_others(house: House) -> None:
+    house.providers.create("acme", "own", Change("smtp://own.example"))
+    through = [house.campaign("own") for _ in range(3)]
+    beside = house.campaign()
+    for home in through[:2]:
+        house.happens(home, 100, hard=15, through="acme/own")  # each below the sample
+    house.happens(beside, 1_000)
+    house.look()
+    assert [house.state(home) for home in through] == [CampaignState.PAUSED] * 3
+    assert house.state(beside) is CampaignState.SENDING
+    assert (house.campaigns.get(through[2]).reason or "").endswith("(30 of 200)")
+
+
+def test_a_campaign_that_goes_on_after_its_provider_tripped_is_judged_by_what_comes(house: House) -> None:
+    first, second = house.campaign(), house.campaign()
+    house.happens(first, 190, hard=60)
+    house.happens(second, 190, hard=0)
+    house.look()
+    assert house.state(second) is CampaignState.PAUSED
+    house.clock.advance(60)
+    house.resume(second)
+    fresh = house.campaign()
+    house.clock.advance(60)
+    house.happens(second, 190)
+    house.happens(fresh, 190)
+    house.look()
+    assert [house.state(home) for home in (first, second, fresh)] == [
+        CampaignState.PAUSED,
+        CampaignState.SENDING,
+        CampaignState.SENDING,
+    ]
+    house.happens(fresh, 10, hard=30)
+    house.happens(second, 10, hard=30)
+    house.look()
+    assert (house.state(second), house.state(fresh)) == (CampaignState.PAUSED, CampaignState.PAUSED)
+
+
+def test_a_tenant_does_not_read_how_much_others_send_through_a_shared_provider(house: House) -> None:
+    mine, theirs = house.campaign(), house.campaign(tenant="other")
+    house.happens(theirs, 190, hard=60)
+    house.happens(mine, 190)
+    house.look()
+    reason = house.campaigns.get(mine).reason or ""
+    assert "default" in reason
+    assert " of 380" not in reason
+    assert any("(60 of 380)" in text for text in house.said(INSTALLATION))
+    assert not any("380" in entry.reason for tenant in ("acme", "other") for entry in house.trail(tenant))
+
+
+def test_single_messages_are_warned_of_and_not_stopped(house: House) -> None:
+    stream = stream_home(ACME, day_of(house.clock.now()))
+    house.happens(stream, 400, hard=80)
+    house.look()
+    assert any(text.startswith(f"campaign {stream.campaign}") for text in house.said())
+    assert any(text.startswith("provider default: ") for text in house.said(INSTALLATION))
+
+
+def test_a_domain_is_warned_of_and_pauses_nobody(house: House) -> None:
+    home = house.campaign()
+    house.happens(home, 10_000, hard=400)
+    house.look()
+    assert house.state(home) is CampaignState.SENDING
+    (said,) = house.said(INSTALLATION)
+    assert said.startswith("provider default, mail to d0.example: 40 %")
+
+
+def test_off_is_off(tables: tuple[SqliteTables, ManualClock]) -> None:
+    house = House(*tables, Limits(bounce_warn=0, bounce_pause=0, complaint_warn=0, complaint_pause=0))
+    home = house.campaign()
+    house.happens(home, 400, hard=400, complained=400)
+    house.look()
+    assert house.state(home) is CampaignState.SENDING
+    assert house.trail() == house.trail(INSTALLATION) == []
+
+
+def test_one_campaigns_own_worker_pauses_no_other(house: House) -> None:
+    mine, other = house.campaign(), house.campaign()
+    for home in (mine, other):
+        house.happens(home, 200, hard=100)
+    house.guard.look(mine)
+    assert (house.state(mine), house.state(other)) == (CampaignState.PAUSED, CampaignState.SENDING)
+
+
+class _KilledError(Exception):
+    """As `kill -9`: no handler of ours sees it."""
+
+
+@pytest.mark.parametrize("survived", range(8))
+def test_a_kill_between_any_two_writes_leaves_what_the_next_look_completes(
+    house: House, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    homes = [house.campaign() for _ in range(3)]
+    for home in homes:
+        house.happens(home, 100, hard=15)
+    write, left = house.tables.write, iter(range(survived))
+
+    def killed(writes: Sequence[Write]) -> list[int]:
+        if next(left, None) is None:
+            raise _KilledError
+        return write(writes)
+
+    monkeypatch.setattr(house.tables, "write", killed)
+    with pytest.raises(_KilledError):
+        house.look()
+    monkeypatch.setattr(house.tables, "write", write)
+    house.clock.advance(5)
+    house.another_guard().look()
+    assert [house.state(home) for home in homes] == [CampaignState.PAUSED] * 3
+    assert any("(45 of 300)" in text for text in house.said(INSTALLATION))
+
+
+def test_a_person_who_is_faster_has_their_way(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = house.campaign()
+    house.happens(home, 200, hard=50)
+    transition = house.campaigns.transition
+
+    def cancelled_meanwhile(campaign: Campaign, to: CampaignState, **fields: object) -> Campaign:
+        monkeypatch.setattr(house.campaigns, "transition", transition)
+        transition(house.campaigns.get(home), CampaignState.CANCELLED)
+        return transition(campaign, to, **fields)
+
+    monkeypatch.setattr(house.campaigns, "transition", cancelled_meanwhile)
+    house.look()
+    assert house.state(home) is CampaignState.CANCELLED
+    assert [entry.status for entry in house.trail() if entry.action == "guard pause campaign"] == [409]
+
+
+@pytest.mark.parametrize(
+    ("hard", "complained", "actions"),
+    [
+        (49, 0, []),
+        (50, 0, [Action.WARN]),
+        (100, 0, [Action.PAUSE]),
+        (50, 5, [Action.PAUSE, Action.WARN]),
+        (1_000, 1_000, [Action.PAUSE, Action.PAUSE]),
+    ],
+)
+def test_limits_are_reached_where_they_are(hard: int, complained: int, actions: list[Action]) -> None:
+    found = Limits().excesses(sent=1_000, hard=hard, complained=complained)
+    assert [excess.action for excess in found] == actions
+
+
+def test_what_comes_back_is_counted_under_the_provider_that_sent_it(house: House) -> None:
+    house.providers.create("acme", "own", Change("smtp://own.example"))
+    watching = Watching(house.tally, house.providers, house.clock)
+    event = Event(
+        kind=EventKind.BOUNCED, attempt=1, at=Instant(0), id="e", source="dsn", bounce=Bounce(HARD, BounceClass.MAILBOX)
+    )
+    campaign, stream = Home("acme", "c1"), stream_home(ACME, day_of(house.clock.now()))
+    watching(Applied(campaign, "default", "a.example", event))
+    watching(Applied(campaign, "own", "a.example", event))
+    watching(Applied(campaign, "gone", "a.example", event))
+    watching(Applied(stream, None, "a.example", event))  # the first of its own carries them
+    house.tally.flush()
+    items = house.tables.query(f"#tallies/{house.clock.now() // 60_000}").items
+    assert {item.key.sort.rpartition("|")[0]: item.data["all"][1] for item in items} == {
+        "default": 1,
+        "acme/own": 2,
+        "acme/gone": 1,
+    }
+
+
+def test_an_event_that_cannot_be_counted_stops_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(_tenant: str, _name: str | None) -> str:
+        raise Unavailable("the disk is away")
+
+    monkeypatch.setattr(house.providers, "id_of", unavailable)
+    event = Event(kind=EventKind.COMPLAINED, attempt=1, at=Instant(0), id="e", source="arf")
+    Watching(house.tally, house.providers, house.clock)(Applied(Home("acme", "c1"), "own", "a.example", event))
+    house.tally.flush()
+    assert house.tables.query(f"#tallies/{house.clock.now() // 60_000}").items == []

@@ -1,0 +1,73 @@
+"""The sender as a worker has it, from a campaign's record to its last outcome: what of the record reaches each message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from postroom.ledger.suppression import Reason, Suppressed
+from postroom.ledger.tallies import Rate, Tallies
+from postroom.model.campaign import Campaign, CampaignState
+from postroom.model.shard import recipient_key
+from postroom.pipeline.sender.means import Leave
+from postroom.platform.mail.port import Result, Stage, Verdict
+from tests.fakes.ledger import SECRET
+from tests.fakes.mailer import ACCEPTED
+from tests.fakes.singles import Desk, desk, request
+
+REFUSED = Result(Verdict.PERMANENT, 550, "5.1.1", "no such user", Stage.RCPT)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Desk]:
+    with desk(tmp_path) as opened:
+        yield opened
+
+
+def campaign(made: Desk, *, topic: str | None = None, people: int = 10) -> Campaign:
+    made.objects.put("default/html", b"<p>Hello</p>")
+    stored = made.made.campaign(people=people)
+    content = replace(stored.content, html_key="default/html", topic=topic)
+    return made.made.campaigns.change(stored, content=content)
+
+
+def send(made: Desk, wanted: Campaign) -> None:
+    """Until the campaign is completed."""
+    asyncio.run(made.sender().send(wanted.home, Leave(), lambda _reason: None))
+    assert made.made.campaigns.get(wanted.home).state is CampaignState.COMPLETED
+
+
+def leave_topic(made: Desk, address: str, topic: str | None) -> None:
+    entry = Suppressed(recipient_key(SECRET, address), address, Reason.UNSUBSCRIBE, made.clock.now(), topic=topic)
+    made.suppression.add_all("default", [entry])
+
+
+def test_whoever_left_a_campaigns_topic_since_its_import_gets_none_of_it(made: Desk) -> None:
+    offers = campaign(made, topic="offers")
+    leave_topic(made, "person2@example.com", "offers")
+    leave_topic(made, "person3@example.com", "news")
+    leave_topic(made, "person4@example.com", None)
+    send(made, offers)
+    assert sorted(made.mailer.accepted) == sorted(f"person{n}@example.com" for n in (3, *range(5, 12)))
+    assert made.made.messages.counts(offers.home).skipped == 2
+
+
+def test_who_left_a_topic_gets_mail_without_one(made: Desk) -> None:
+    leave_topic(made, "person2@example.com", "offers")
+    send(made, campaign(made))
+    assert len(made.mailer.accepted) == 10
+
+
+def test_what_is_sent_and_what_is_refused_is_tallied_under_the_provider(made: Desk) -> None:
+    made.mailer.answer = lambda address: REFUSED if address in ("person2@example.com", "p2@b.example") else ACCEPTED
+    sent = campaign(made)
+    send(made, sent)
+    made.accept(request("p1@a.example"), request("p2@b.example"))
+    made.send(lambda: "pending" not in made.states())
+    minute = Tallies(made.made.tables).of(made.clock.now() // 60_000)["default"]
+    assert minute.campaigns == {sent.home: Rate(10, hard=1), made.home: Rate(2, hard=1)}
+    assert minute.domains == {"example.com": Rate(10, hard=1), "a.example": Rate(1), "b.example": Rate(1, hard=1)}
