@@ -23,15 +23,15 @@ SOFT = Bounce(BounceType.SOFT, BounceClass.QUOTA, "4.2.2")
 
 
 class SoftTwice:
-    """Suppresses for a minute at the second soft bounce of a person."""
+    """Suppresses for a minute at the second message of a person that bounces."""
 
     def __init__(self, now: Callable[[], Instant]) -> None:
         self._now = now
         self._seen: dict[Key, set[str]] = {}
 
-    def note(self, tenant: str, key: Key, event: Event) -> Instant | None:
+    def note(self, tenant: str, key: Key, message: str) -> Instant | None:
         seen = self._seen.setdefault(key, set())
-        seen.add(event.id)
+        seen.add(message)
         return Instant(self._now() + 60_000) if len(seen) > 1 else None
 
 

@@ -77,11 +77,13 @@ def test_who_is_entered_and_why(made: Bench, kind: EventKind, fields: dict[str, 
 
 
 def test_bounces_that_may_pass_keep_somebody_off_only_once_there_are_too_many(made: Bench) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign, later = Post(made), made.campaign(), made.campaign()
     message = post.send_all(campaign)[0]
+    again = next(each for each in post.send_all(later) if each.key == message.key)
     post.hear(post.arrival(campaign, message, K.BOUNCED, id="one", bounce=SOFT))
-    assert post.suppression.get("default", message.key) is None
     post.hear(post.arrival(campaign, message, K.BOUNCED, id="two", bounce=SOFT))
+    assert post.suppression.get("default", message.key) is None
+    post.hear(post.arrival(later, again, K.BOUNCED, id="one", bounce=SOFT))
     assert post.suppression.get("default", message.key) is not None
     made.clock.advance(61)
     assert post.suppression.get("default", message.key) is None

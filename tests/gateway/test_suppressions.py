@@ -135,3 +135,25 @@ def test_the_list_comes_in_pages(knock: Knock) -> None:
     assert {entry["address"] for entry in (*first["items"], *rest["items"])} == {f"p{n}@a.example" for n in range(25)}
     assert rest["cursor"] is None
     problem(admin.get(PATH, params={"cursor": "x"}), 422)
+
+
+def test_an_entry_says_when_it_ends_and_what_it_came_from(knock: Knock) -> None:
+    admin = knock()
+    file = (
+        "address,reason,expires_at,source\n"
+        "anna@mail.example,bounce,2026-10-01T00:00:00Z,m1/dsn-1\n"
+        "bert@mail.example,bounce,2026-09-01T00:00:00Z,m2/dsn-2\n"
+        "cleo@mail.example,bounce,soon,\n"
+    )
+    done = upload(admin, file.encode())
+    assert isinstance(done, dict)
+    assert (done["added"], done["already"], done["rejected"]) == (1, 1, 1)
+    (entry,) = admin.get(PATH).json()["items"]
+    assert (entry["expires_at"], entry["source"]) == ("2026-10-01T00:00:00.000Z", "m1/dsn-1")
+    exported = admin.get(f"{PATH}/export.csv").content
+    assert exported.decode().splitlines()[1].endswith(",,2026-10-01T00:00:00.000Z,m1/dsn-1")
+    admin.delete(PATH, params={"address": "anna@mail.example"})
+    upload(admin, exported)
+    assert admin.get(PATH).json()["items"] == [entry]
+    added = admin.post(PATH, json={"address": "anna@mail.example"}).json()
+    assert (added["expires_at"], added["source"]) == (None, "")  # what lasts replaces what would have ended

@@ -26,8 +26,8 @@ _REASONS = {EventKind.COMPLAINED: Reason.COMPLAINT, EventKind.UNSUBSCRIBED: Reas
 class SoftBounces(Protocol):
     """Who counts the bounces that may pass."""
 
-    def note(self, tenant: str, key: Key, event: Event) -> Instant | None:
-        """One more of a person's; until when they are not to be written to, or None: it was not too often."""
+    def note(self, tenant: str, key: Key, message: str) -> Instant | None:
+        """A message to a person bounced; until when they are not to be written to, or None: it was not too often."""
         ...
 
 
@@ -66,7 +66,7 @@ def _of_bounce(
 ) -> Suppressed | None:
     if lasting is BounceType.HARD:
         return Suppressed(person.key, person.address, Reason.BOUNCE, now, reply_of(event), source=source(person.message, event))
-    if lasting is BounceType.SOFT and (until := soft_bounces.note(tenant, person.key, event)) is not None:
+    if lasting is BounceType.SOFT and (until := soft_bounces.note(tenant, person.key, person.message)) is not None:
         return Suppressed(
             person.key,
             person.address,

@@ -28,7 +28,8 @@ from postroom.platform.ports.tables import MAX_WRITES
 from postroom.sheets.cells import csv_line, unguarded
 
 MAX_NOTE = 500
-_COLUMNS = ("address", "reason", "note", "added_at", "topic")
+MAX_SOURCE = 250
+_COLUMNS = ("address", "reason", "note", "added_at", "topic", "expires_at", "source")
 _ADDRESS_HEADERS = frozenset(
     {"address", "email", "e-mail", "mail", "email address", "e-mail address", "emailaddress", "recipient"}
 )
@@ -115,10 +116,13 @@ class Suppressions:
         """The list as CSV text, header first, a row at a time; without those whose address nobody knows."""
         yield csv_line(_COLUMNS)
         for entry in filter(lambda entry: entry.address, self.entries()):
-            yield csv_line((entry.address, entry.reason.value, entry.note, _time(entry.added_at), entry.topic or ""))
+            ends = "" if entry.expires_at is None else _time(entry.expires_at)
+            since = _time(entry.added_at)
+            yield csv_line((entry.address, entry.reason.value, entry.note, since, entry.topic or "", ends, entry.source))
 
     def import_csv(self, file: BinaryIO, *, reason: Reason = Reason.MANUAL, keep: int = sys.maxsize) -> Imported:
-        """Enter every row of a CSV file in UTF-8; `reason` is for rows that name none. Of the rejected `keep` are told.
+        """Enter every row of a CSV file in UTF-8; `reason` is for rows that name none. One that has ended by itself is not
+        entered, and none is rejected for it. Of the rejected `keep` are told.
 
         `Invalid`: it is no CSV from some line on; the rows before it have been entered.
         """
@@ -136,7 +140,9 @@ class Suppressions:
                     if refused <= keep:
                         rejected.append(RejectedLine(line, record.get("address", ""), str(error)))
             rows += len(chunk)
-            added += self._suppression.add_all(self._tenant, entries)
+            now = self._clock.now()
+            lasting = [entry for entry in entries if entry.expires_at is None or entry.expires_at > now]
+            added += self._suppression.add_all(self._tenant, lasting)
         return Imported(rows, added, rows - added - refused, rejected)
 
     def _read(self, record: dict[str, str], reason: Reason, secret: bytes) -> Suppressed:
@@ -147,8 +153,13 @@ class Suppressions:
             raise Invalid(f"{word!r} is no reason; there are {', '.join(Reason)}") from error
         entry = self._entry(record.get("address", ""), named, record.get("note", ""), secret)
         entry = replace(entry, topic=_topic(record.get("topic", "")))
-        since = record.get("added_at", "").strip()
-        return replace(entry, added_at=_instant(since)) if since else entry
+        since, ends = record.get("added_at", "").strip(), record.get("expires_at", "").strip()
+        return replace(
+            entry,
+            added_at=_instant(since) if since else entry.added_at,
+            expires_at=_instant(ends) if ends else None,
+            source=record.get("source", "").strip()[:MAX_SOURCE],
+        )
 
     def _entry(self, text: str, reason: Reason, note: str, secret: bytes) -> Suppressed:
         parsed = address.parse(text)

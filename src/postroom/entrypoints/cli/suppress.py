@@ -76,10 +76,9 @@ def list_entries(
     if as_json:
         print_json({"suppressions": [_as_dict(entry) for entry in entries], "cursor": following})
         return
-    rows = [(entry.address, entry.reason.value, shown_time(entry.added_at), entry.topic or "", entry.note) for entry in entries]
     print_rows(
-        ("address", "reason", "added", "topic", "note"),
-        rows,
+        ("address", "reason", "added", "until", "topic", "source", "note"),
+        [_row(entry) for entry in entries],
         none="nobody is on the list" if address is None else f"{address} is not on the list",
     )
     if following is not None:
@@ -131,6 +130,11 @@ def _target(entries: Sequence[Suppressed]) -> str:
     return f"suppression/{entries[0].key.hex()}" if entries else ""
 
 
+def _row(entry: Suppressed) -> tuple[str, ...]:
+    until = "" if entry.expires_at is None else shown_time(entry.expires_at)
+    return entry.address, entry.reason.value, shown_time(entry.added_at), until, entry.topic or "", entry.source, entry.note
+
+
 def _as_dict(entry: Suppressed) -> dict[str, object]:
     return {
         "address": entry.address,
@@ -138,4 +142,6 @@ def _as_dict(entry: Suppressed) -> dict[str, object]:
         "added_at": shown_time(entry.added_at),
         "note": entry.note,
         "topic": entry.topic,
+        "expires_at": None if entry.expires_at is None else shown_time(entry.expires_at),
+        "source": entry.source,
     }

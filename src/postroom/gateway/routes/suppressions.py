@@ -26,7 +26,8 @@ MAX_FILE = 10_000_000
 _FILE = {
     "requestBody": {
         "required": True,
-        "description": "UTF-8: an address a row, with or without a header; `reason`, `note`, `added_at` and `topic` are read.",
+        "description": "UTF-8: an address a row, with or without a header; `reason`, `note`, `added_at`, `topic`, "
+        "`expires_at` and `source` are read.",
         "content": {"text/csv": {"schema": {"type": "string"}, "example": "address,reason\nanna@mail.example,unsubscribe\n"}},
     }
 }
@@ -107,6 +108,7 @@ def _add_files(router: APIRouter, lists: SuppressionLists) -> None:
 
     @router.get("/export.csv", operation_id="export_suppressions", response_class=CsvAnswer, responses=CSV)
     def export(who: Viewer) -> CsvAnswer:
-        """The whole list as CSV, which an import takes back: address, reason, note, added_at, topic."""
+        """The whole list as CSV, which an import takes back: address, reason, note, added_at, topic,
+        expires_at, source."""
         lines = lists.of(who.tenant).export_csv()
         return csv_answer((line.encode("utf-8", "replace") for line in lines), "suppressions.csv")

@@ -51,6 +51,14 @@ class SuppressionBody(BaseModel):
     note: str = Field(description="Free text, or the server's reply.")
     added_at: str = Field(description="RFC 3339, UTC.", examples=["2026-11-24T04:56:00.018Z"])
     topic: str | None = Field(description="Only mail of this topic; null: all mail.")
+    expires_at: str | None = Field(
+        description="When it ends by itself, RFC 3339, UTC; null: never.", examples=["2026-12-08T04:56:00.018Z"]
+    )
+    source: str = Field(
+        description="The message that it came from and the event of its timeline, with a slash between; empty: somebody "
+        "entered it.",
+        examples=["a7myn322bdj6kkrr0123456789/dsn-5f0c1d2e"],
+    )
 
     @classmethod
     def of(cls, entry: Suppressed) -> Self:
@@ -61,6 +69,8 @@ class SuppressionBody(BaseModel):
             note=entry.note,
             added_at=rfc3339(entry.added_at) or "",
             topic=entry.topic,
+            expires_at=rfc3339(entry.expires_at),
+            source=entry.source,
         )
 
 
