@@ -71,7 +71,7 @@ def test_each_message_of_a_campaign_is_verified(make_office: MakeOffice) -> None
 
 
 def test_a_server_lets_nothing_leave_unsigned_and_says_why(tmp_path: Path) -> None:
-    """Single messages are signed too. Where the key cannot be used, one waits, and a campaign is paused until that is mended."""
+    """Single messages are signed too. Where the key cannot be used, one waits, and a campaign is paused."""
     with SmtpSink() as sink, served(tmp_path, mail=f"smtp://127.0.0.1:{sink.port}?tls=none", public_url=PUBLIC_URL) as office:
         dns = with_keys(office)
         with office.opened() as postroom:
@@ -91,10 +91,7 @@ def test_a_server_lets_nothing_leave_unsigned_and_says_why(tmp_path: Path) -> No
             until(lambda: look(caller, waiting)["status"] == "deferred", "the message to wait")
             assert WHY.search(look(caller, waiting)["reply"])
             assert len(sink.accepted) == 1
-        caller.call("POST", f"/v1/campaigns/{news}/resume", 200)
-        assert caller.settled(news)["counts"]["sent"] == 1
-    for one in sink.accepted:
-        assert all("List-Unsubscribe-Post" in names for names in signed_names(one.content, dns))
+    assert all("List-Unsubscribe-Post" in names for names in signed_names(sink.accepted[0].content, dns))
 
 
 def campaign(caller: Caller) -> str:
