@@ -19,6 +19,7 @@ SUITES = (
     ("a campaign's status over HTTP", ["bench.status"]),
     ("opens and clicks over HTTP", ["bench.tracking"]),
     ("sending while everything comes back", ["bench.feedback"]),
+    ("telling callbacks", ["bench.callbacks"]),
     ("the whole campaign", ["bench.campaign", "--million"]),
     ("a campaign through the API", ["bench.serve"]),
 )

@@ -17,14 +17,19 @@ def run(postroom: Postroom) -> None:
     """Until told to stop. Errors of the stores are raised."""
 
     async def work(stop: Stop) -> None:
-        follower, lanes = postroom.callback_lines()
-        following = asyncio.create_task(asyncio.to_thread(_follow, follower, stop.flag))
-        telling = asyncio.create_task(lanes.run(stop.event))
-        await asyncio.wait([following, telling], return_when=asyncio.FIRST_COMPLETED)
-        stop.set()
-        await asyncio.gather(following, telling)
+        await tell(postroom, stop.event, stop.flag)
 
     asyncio.run(attended(work))
+
+
+async def tell(postroom: Postroom, ended: asyncio.Event, stopped: threading.Event) -> None:
+    """Until both are set. Errors of the stores are raised, once nothing is under way any more."""
+    follower, lanes = postroom.callback_lines()
+    parts = [asyncio.create_task(asyncio.to_thread(_follow, follower, stopped)), asyncio.create_task(lanes.run(ended))]
+    await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    ended.set()
+    stopped.set()
+    await asyncio.gather(*parts)
 
 
 def _follow(follower: Follower, stopped: threading.Event) -> None:

@@ -24,7 +24,7 @@ from postroom.ledger.incoming import Applied, Incoming
 from postroom.platform.ports.queues import MAX_PER_CALL, Queues, Received
 
 _LOOK_S: Final = 0.05
-_LEASE_S: Final = 60
+_LEASE_S: Final = 20
 _HINDERED: Final = 2.5
 """A handling that took so many times its own work was held up by others; alone it takes one and a half times."""
 _log = logging.getLogger(__name__)

@@ -1,0 +1,134 @@
+"""Callbacks over the real embedded stores: a campaign whose mail went out, and servers that answer as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from postroom.errors import Unavailable
+from postroom.events.callbacks.follower import Follower
+from postroom.events.callbacks.lanes import Lanes
+from postroom.ledger.callback_secrets import CallbackSecrets
+from postroom.ledger.callbacks import Callbacks, Wishes
+from postroom.ledger.deliveries import Deliveries
+from postroom.model.callback import Endpoint
+from postroom.model.campaign import Home
+from postroom.model.event import EventKind
+from postroom.platform.embedded.feed import SqliteFeed
+from tests.events.feedback_kit import Post
+from tests.fakes.faults import Faults
+from tests.fakes.ledger import Bench
+from tests.fakes.secrets import PlainSecrets
+
+SECRET = b"s" * 32
+ALL = frozenset(EventKind)
+
+
+class Reply(NamedTuple):
+    """An answer."""
+
+    status: int = 200
+    text: str = "ok"
+    retry_after_s: float | None = None
+    took_ms: int = 3
+
+
+class Asked(NamedTuple):
+    """A request as it came in."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+
+@dataclass
+class Web:
+    """Every server there is: answers by URL."""
+
+    replies: dict[str, Reply | Exception] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
+    """URLs whose answers wait."""
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        self.asked.append(Asked(url, headers, body))
+        if url in self.held:
+            await self.held[url].wait()
+        reply = self.replies.get(url, Reply())
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def close(self) -> None:
+        pass
+
+    def of(self, url: str) -> list[Asked]:
+        """What one was asked."""
+        return [each for each in self.asked if each.url == url]
+
+
+class Lines:
+    """Follower and lanes over a bench. `faults` counts their calls of the stores."""
+
+    def __init__(self, made: Bench, faults: Faults | None = None) -> None:
+        faults = faults or Faults()
+        self.made = made
+        self.post = Post(made)
+        self.web = Web()
+        self.switched_off: list[Endpoint] = []
+        tables = faults.wrap(made.tables)
+        self.callbacks = Callbacks(tables, CallbackSecrets(tables, PlainSecrets(), made.clock), made.clock)
+        self.deliveries = Deliveries(tables, made.clock)
+        self.follower = Follower(
+            faults.wrap(SqliteFeed(made.ledgers)),
+            made.messages,
+            self.callbacks,
+            self.deliveries,
+            campaigns=made.campaigns,
+            tables=tables,
+            home_of=lambda shard: Home(*shard.split("/")),
+            owner="me",
+            clock=made.clock,
+        )
+        self.lanes = Lanes(
+            self.callbacks,
+            self.deliveries,
+            made.campaigns,
+            caller=lambda: self.web,
+            disabled=self.switched_off.append,
+            clock=made.clock,
+        )
+
+    def endpoint(self, name: str = "hook", *, kinds: frozenset[EventKind] = ALL, batch: bool = False) -> Endpoint:
+        """Of the tenant `default`."""
+        wishes = Wishes(url=f"https://{name}.example/", kinds=kinds, batch=batch)
+        return self.callbacks.create("default", wishes, id=name, secret=SECRET)
+
+    def follow(self) -> None:
+        """Until nothing new is found."""
+        self.made.clock.advance(100)  # past what the follower remembers, and its pauses
+        while self.follower.once():
+            pass
+
+    def tell(self) -> None:
+        """Make every request that is due now."""
+        asyncio.run(self.lanes.drain())
+
+    def tell_for(self, seconds: float, *, step: float = 60.0) -> None:
+        """As time goes by."""
+        for _ in range(round(seconds / step)):
+            self.made.clock.advance(step)
+            self.tell()
+
+
+def unreachable() -> Exception:
+    """What no answer is."""
+    return Unavailable("ConnectError: refused")

@@ -1,0 +1,190 @@
+"""Every change that an endpoint wants to be told of becomes one request, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postroom.ledger.callbacks import OF_CAMPAIGN, Wishes
+from postroom.model.callback import MAX_BATCH
+from postroom.model.event import EventKind
+from postroom.model.message_id import message_id
+from tests.events.callbacks_kit import Lines
+from tests.fakes.faults import Faults, Killed
+from tests.fakes.ledger import bench
+
+K = EventKind
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Iterator[Lines]:
+    with bench(tmp_path) as made:
+        yield Lines(made)
+
+
+def told(lines: Lines, endpoint: str = "hook") -> list[dict[str, Any]]:
+    """The bodies of what is to be told, oldest first."""
+    page = lines.deliveries.list("default", endpoint, limit=1_000)
+    return [json.loads(each.body) for each in reversed(page.deliveries)]
+
+
+def types(lines: Lines, endpoint: str = "hook") -> Counter[str]:
+    return Counter(body["type"] for body in told(lines, endpoint))
+
+
+def test_what_our_worker_did_and_what_was_reported_is_told_once(lines: Lines) -> None:
+    lines.endpoint()
+    campaign = lines.made.campaign(people=3)
+    lines.made.clock.advance(1)
+    one, two, _ = lines.post.send_all(campaign)
+    lines.post.hear(
+        lines.post.arrival(campaign, one, K.BOUNCED), lines.post.arrival(campaign, two, K.CLICKED, url="https://x.example/")
+    )
+    lines.follow()
+    lines.follow()
+    assert types(lines) == {"message.queued": 3, "message.sent": 3, "message.bounced": 1, "message.clicked": 1}
+    (bounced,) = [body for body in told(lines) if body["type"] == "message.bounced"]
+    assert bounced["data"] == {
+        "event_id": "e-bounced",
+        "message_id": message_id(campaign.home, one.key),
+        "campaign_id": campaign.home.campaign,
+        "recipient": one.address,
+        "sequence": bounced["data"]["sequence"],
+        "attempt": 1,
+        "state": "bounced",
+        "machine": False,
+        "bounce": {"type": "hard", "class": "mailbox", "code": "5.1.1"},
+        "url": None,
+        "detail": "",
+    }
+
+
+def test_the_sequence_rises_from_event_to_event_of_a_message(lines: Lines) -> None:
+    lines.endpoint()
+    campaign = lines.made.campaign(people=1)
+    lines.made.clock.advance(1)
+    (message,) = lines.post.send_all(campaign)
+    for kind in (K.DELIVERED, K.OPENED, K.COMPLAINED):
+        lines.made.clock.advance(1)
+        lines.post.hear(lines.post.arrival(campaign, message, kind))
+    lines.follow()
+    found = [(body["data"]["sequence"], body["type"].removeprefix("message.")) for body in told(lines)]
+    assert [kind for _, kind in sorted(found)] == ["queued", "sent", "delivered", "opened", "complained"]
+
+
+def test_only_what_is_wanted_is_told_and_only_from_then_on(lines: Lines) -> None:
+    campaign = lines.made.campaign(people=2)
+    one, two = lines.post.send_all(campaign)
+    lines.post.hear(lines.post.arrival(campaign, one, K.BOUNCED))
+    lines.made.clock.advance(1)
+    lines.endpoint(kinds=frozenset({K.BOUNCED, K.DELIVERED}))
+    lines.post.hear(lines.post.arrival(campaign, two, K.BOUNCED), lines.post.arrival(campaign, one, K.OPENED))
+    lines.follow()
+    (body,) = told(lines)
+    assert (body["type"], body["data"]["recipient"]) == ("message.bounced", two.address)
+
+
+def test_another_tenant_is_told_nothing(lines: Lines) -> None:
+    wishes = Wishes(url="https://other.example/", kinds=frozenset(EventKind))
+    lines.callbacks.create("other", wishes, id="theirs", secret=b"x" * 32)
+    lines.post.send_all(lines.made.campaign())
+    lines.follow()
+    assert lines.deliveries.list("other", "theirs").deliveries == []
+    assert list(lines.deliveries.lanes()) == []
+
+
+def test_a_campaign_s_own_callback_is_told_of_that_campaign_alone(lines: Lines) -> None:
+    lines.made.campaign(people=2)
+    campaign = lines.made.campaign(people=3)
+    lines.made.campaigns.change(campaign, callback_url="https://own.example/")
+    lines.post.send_all(campaign)
+    lines.follow()
+    assert types(lines, OF_CAMPAIGN + campaign.home.campaign) == {"message.queued": 3, "message.sent": 3}
+
+
+def test_many_events_travel_in_one_request_where_that_is_wanted(lines: Lines) -> None:
+    lines.endpoint(kinds=frozenset({K.SENT}), batch=True)
+    lines.made.clock.advance(1)
+    lines.post.send_all(lines.made.campaign(people=250))
+    lines.follow()
+    sizes = [len(body["data"]["events"]) for body in told(lines)]
+    assert sum(sizes) == 250
+    assert max(sizes) <= MAX_BATCH
+    assert len(sizes) <= 4
+    assert {body["type"] for body in told(lines)} == {"batch"}
+
+
+def test_one_that_is_switched_off_is_told_nothing(lines: Lines) -> None:
+    lines.callbacks.disable(lines.endpoint(), "nobody is there")
+    lines.post.send_all(lines.made.campaign())
+    lines.follow()
+    assert told(lines) == []
+
+
+def test_an_erased_person_s_address_is_not_told_nor_is_the_erasing(lines: Lines) -> None:
+    campaign = lines.made.campaign(people=1)
+    (message,) = lines.post.send_all(campaign)
+    messages, now = lines.made.messages, lines.made.clock.now()
+    opened = messages.open(campaign.home, message.batch, "w", now, lease_ms=1_000)
+    assert opened is not None
+    lines.made.clock.advance(1)
+    lines.endpoint()
+    messages.erase(campaign.home, message.batch, opened.fence, message.key, lines.made.clock.now())
+    lines.follow()
+    assert told(lines) == []
+    lines.post.hear(lines.post.arrival(campaign, message, K.COMPLAINED))
+    lines.follow()
+    (body,) = told(lines)
+    assert (body["type"], body["data"]["recipient"]) == ("message.complained", "")
+
+
+def test_of_two_that_follow_one_does_until_it_is_gone(lines: Lines) -> None:
+    lines.endpoint()
+    lines.post.send_all(lines.made.campaign(people=2))
+    other = Lines(lines.made)
+    other.follower._owner = "other"
+    assert lines.follower.once()
+    other.made.clock.advance(1)
+    assert not other.follower.once()
+    lines.made.clock.advance(60)
+    lines.post.send_all(lines.made.campaign(people=2))
+    assert other.follower.once()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_at_any_call_of_a_store_loses_and_repeats_nothing(tmp_path: Path, after: bool) -> None:
+    number = 1
+    while True:
+        with bench(tmp_path / str(number)) as made:
+            faults, sound = Faults(number, after=after), Lines(made)
+            sound.endpoint()
+            sound.endpoint("second", kinds=frozenset({K.BOUNCED}))
+            campaign = made.campaign(people=3)
+            one, *_ = sound.post.send_all(campaign)
+            sound.post.hear(sound.post.arrival(campaign, one, K.BOUNCED))
+            victim = Lines(made, faults)
+            try:
+                made.clock.advance(100)
+                while victim.follower.once():
+                    pass
+            except Killed:
+                sound.follow()
+            assert types(sound) == {"message.queued": 3, "message.sent": 3, "message.bounced": 1}
+            assert types(sound, "second") == {"message.bounced": 1}
+        if len(faults.calls) < number:
+            return
+        number += 1
+
+
+def test_a_campaign_that_was_deleted_stops_nobody(lines: Lines) -> None:
+    lines.endpoint()
+    campaign = lines.made.campaign(people=2)
+    lines.made.messages.drop(campaign.home)
+    lines.post.send_all(lines.made.campaign(people=2))
+    lines.follow()
+    assert types(lines)["message.sent"] == 2
