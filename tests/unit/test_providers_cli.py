@@ -113,3 +113,17 @@ def test_keys_of_a_setting_are_changed_there(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(Unsupported, match="POSTROOM_MASTER_KEY"):
         run("secrets rotate")
     assert len(json.loads(run("secrets show --json"))) == 1
+
+
+def test_a_warm_up_is_shown_with_the_number_of_today() -> None:
+    run("provider add relay smtp://10.1.2.3 --warm-up 200x1.5-50000@2020-01-01 --per-day 70000")
+    over = json.loads(run("provider show relay --json"))
+    assert (over["warm_up"], over["today"]) == ("200x1.5-50000@2020-01-01", 70_000)
+    run("provider add relay smtp://10.1.2.3 --replace --warm-up 200x1.5@2999-01-01")
+    shown = json.loads(run("provider show relay --json"))
+    assert (shown["warm_up"], shown["today"]) == ("200x1.5@2999-01-01", 200)
+    assert "200 today" in run("provider list")
+    found = CliRunner().invoke(app, ["doctor"]).stdout
+    assert "200 recipients today, by the warm-up 200x1.5@2999-01-01" in found
+    with pytest.raises(Invalid, match="no warm-up"):
+        run("provider add other smtp://10.1.2.3 --warm-up fast")

@@ -7,12 +7,13 @@ Each change is one conditional write (ledger.providers), so a crash leaves it ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from postroom.clock import Instant
 from postroom.errors import Conflict, Denied, Invalid
 from postroom.ledger.providers import Change, ProviderMeans, Providers
-from postroom.model.finding import Finding
+from postroom.model.finding import Finding, Level
 from postroom.model.provider import DEFAULT_PROVIDER, MAX_URL, Provider, encoded, with_password, without_password
 from postroom.services.outside import Outside
 
@@ -97,6 +98,15 @@ class ProviderService:
         if len(url) > MAX_URL:
             raise Invalid(f"a provider's URL of {len(url)} characters is too long: up to {MAX_URL}")
         self._check(url, trusted)
+
+
+def warming(providers: Sequence[Provider], now: Instant) -> Iterator[Finding]:
+    """Those that are being warmed up, and how far they are."""
+    for provider in providers:
+        ramp = provider.use.warm_up
+        if ramp is not None and (today := ramp.per_day(now)) is not None:
+            text = f"{today:,} recipients today, by the warm-up {ramp}"
+            yield Finding(f"provider {provider.name}", Level.OK, text)
 
 
 def url_of(url: str, password: str | None) -> str:

@@ -14,6 +14,7 @@ from postroom.errors import Invalid
 from postroom.gateway.reachable import examine_public_url
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.dkim import DkimKeys, keys_of
+from postroom.ledger.providers import Providers
 from postroom.ledger.stream_hold import hold_streams
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
@@ -42,6 +43,7 @@ from postroom.platform.mail.ses_url import SesConfig
 from postroom.services.backup import BackupService
 from postroom.services.coming_back import Trial, examine_bounce_domain, unread
 from postroom.services.doctor import Check, Doctor
+from postroom.services.providers import warming
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.sending_domain import examine_keys
 from postroom.settings import Settings
@@ -90,6 +92,7 @@ def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -
     checks.append(("way back", partial(_settled, settings)))
     if settings.bounce_domain is not None:
         checks.append(("bounce domain", partial(_bounce_domain, settings, settings.bounce_domain)))
+    checks.append(("warm-up", partial(_warm_ups, settings)))
     checks.append(("DKIM keys", partial(_dkim, settings, domain)))
     if domain is not None:
         checks.append((f"domain {domain}", partial(_domain, settings, domain, selectors)))
@@ -140,6 +143,15 @@ def _dkim(settings: Settings, domain: str | None) -> Iterator[Finding]:
         if tables is not None:
             keys = DkimKeys(tables, MasterSecrets(master_keys(settings, SystemClock())))
             yield from examine_keys(_keys_for(tables, domain), keys, Resolver())
+
+
+def _warm_ups(settings: Settings) -> Iterator[Finding]:
+    """Of shared providers that are being warmed up; without any, nothing is to be said."""
+    with _tables(settings) as tables:
+        if tables is not None:
+            clock = SystemClock()
+            secrets = MasterSecrets(master_keys(settings, clock))
+            yield from warming(Providers(tables, secrets, clock, default_url=settings.mail).list(None), clock.now())
 
 
 def _keys_for(tables: SqliteTables, domain: str | None) -> Iterator[DomainKeys]:
