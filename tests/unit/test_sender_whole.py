@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from postroom.events.guard import Guard
+from postroom.ledger.audit import AuditLog
+from postroom.ledger.providers import Providers
 from postroom.ledger.suppression import Reason, Suppressed
 from postroom.ledger.tallies import Rate, Tallies
 from postroom.model.campaign import Campaign, CampaignState
+from postroom.model.guard import Limits
 from postroom.model.shard import recipient_key
 from postroom.pipeline.sender.means import Leave
 from postroom.platform.mail.port import Result, Stage, Verdict
 from tests.fakes.ledger import SECRET
 from tests.fakes.mailer import ACCEPTED
+from tests.fakes.secrets import PlainSecrets
 from tests.fakes.singles import Desk, desk, request
 
 REFUSED = Result(Verdict.PERMANENT, 550, "5.1.1", "no such user", Stage.RCPT)
@@ -71,3 +76,38 @@ def test_what_is_sent_and_what_is_refused_is_tallied_under_the_provider(made: De
     minute = Tallies(made.made.tables).of(made.clock.now() // 60_000)["default"]
     assert minute.campaigns == {sent.home: Rate(10, hard=1), made.home: Rate(2, hard=1)}
     assert minute.domains == {"example.com": Rate(10, hard=1), "a.example": Rate(1), "b.example": Rate(1, hard=1)}
+
+
+def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
+    """As with a pause by hand: the worker that sends it sees the record."""
+    refused = {f"person{n}@example.com" for n in range(2, 302, 5)}
+    answered: list[str] = []
+
+    def answer(address: str) -> Result | None:
+        if len(answered) >= 250:
+            return None
+        answered.append(address)
+        return REFUSED if address in refused else ACCEPTED
+
+    made.mailer.answer = answer
+    wanted = campaign(made, people=300)
+    made.made.campaigns.change(wanted, sending_since=made.clock.now())
+    providers = Providers(made.made.tables, PlainSecrets(), made.clock, default_url="inbox:")
+    audit = AuditLog(made.made.tables, PlainSecrets(), made.clock)
+    guard = Guard(made.made.tables, made.made.campaigns, providers, audit=audit, clock=made.clock, limits=Limits())
+
+    async def sending() -> None:
+        run = asyncio.create_task(made.sender().send(wanted.home, Leave(), lambda _reason: None))
+        async with asyncio.timeout(20):
+            while len(answered) < 250:
+                await asyncio.sleep(0.005)
+            await asyncio.to_thread(made.tally.flush)
+            await asyncio.to_thread(guard.look)
+            await run
+
+    asyncio.run(sending())
+    ended = made.made.campaigns.get(wanted.home)
+    assert ended.state is CampaignState.PAUSED
+    assert "of messages bounced for good" in (ended.reason or "")
+    counts = made.made.messages.counts(wanted.home)
+    assert (counts.sent + counts.bounced, counts.pending) == (250, 50)

@@ -152,3 +152,10 @@ def test_no_password_of_a_url_is_written_down(house: House) -> None:
     tally.sent(HOME, "smtp://news:s3cret@relay.example", "a.example")
     tally.flush()
     assert list(house.minute()) == ["smtp://news@relay.example"]
+
+
+def test_no_url_is_too_long_to_be_written_down(house: House) -> None:
+    tally = house.tally()
+    tally.sent(HOME, f"smtp://relay.example?{'x' * 2_000}", "a.example")
+    tally.flush()
+    assert [minute.total for minute in house.minute().values()] == [Rate(1)]

@@ -12,7 +12,7 @@ window: a kill on the way leaves campaigns that the next look pauses, as they we
 before the note that it was given: a kill in between repeats it.
 
     #guard / trip/{provider}                 when, and why
-    #guard / warned/{about}/{what}           nothing: while it is there, the same is not said again
+    #guard / warned/{about}/{tenant}/{what}  nothing: while it is there, the same is not said again
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from postroom.errors import Conflict
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.providers import Providers
-from postroom.ledger.tallies import MINUTE_MS, REST, Minute, Rate, Tallies
+from postroom.ledger.tallies import MINUTE_MS, REST, Minute, Rate, Tallies, shown
 from postroom.model.audit import Entry
 from postroom.model.campaign import Campaign, CampaignState, Home
 from postroom.model.guard import Action, Excess, Limits
@@ -147,7 +147,7 @@ class Guard:
             campaign = self._campaigns.find(home)
             if campaign is None or campaign.state is not CampaignState.SENDING:
                 continue
-            if self._providers.id_of(home.tenant, campaign.provider) == provider:
+            if shown(self._providers.id_of(home.tenant, campaign.provider)) == provider:
                 yield campaign
 
     def _excesses(self, rate: Rate) -> list[Excess]:

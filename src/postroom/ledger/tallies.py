@@ -36,6 +36,7 @@ _SENT, _BOUNCED = MessageState.SENT, MessageState.BOUNCED  # an enum's member ta
 _DOMAINS: Final = 200
 _CAMPAIGNS: Final = 300
 _MAX_DOMAIN: Final = 100  # a longer one is counted among the rest, so that an item stays within its limit
+_MAX_PROVIDER: Final = 500  # characters of a URL: it stands in a key
 _AT_ONCE: Final = 25
 _log = logging.getLogger(__name__)
 _LINGER: Final = 2  # minutes that a writer keeps: what could not be written is written with the next
@@ -237,8 +238,8 @@ class Tallies:
 
 
 def shown(provider: str) -> str:
-    """A provider's id as it may be stored: a URL in its place is the command line's, and loses its password."""
-    return without_password(provider)[0] if "://" in provider else provider
+    """A provider's id as it may be stored: a URL in its place is the command line's, and loses its password and its end."""
+    return without_password(provider)[0][:_MAX_PROVIDER] if "://" in provider else provider
 
 
 def _plus(known: Minute | None, data: Mapping[str, Any]) -> Minute:

@@ -23,7 +23,7 @@ class Entry:
     id: str
     """Its time (RFC 3339, UTC, milliseconds) and a few characters of chance: ids sort by time."""
     actor: str
-    """`user`, `key`, `client`, `operator`, and its id; empty: nobody known."""
+    """`user`, `key`, `client`, `operator`, `guard`, and its id; empty: nobody known."""
     name: str = ""
     """The actor, for people."""
     address: str
@@ -41,7 +41,7 @@ class Entry:
     count: int = 1
     """More than 1: denials within a minute, at least so many."""
     reason: str = ""
-    """Of a denial."""
+    """Of a denial, and what the guard found."""
 
     @property
     def at(self) -> str:

@@ -10,7 +10,7 @@ class AuditEntry(BaseModel):
 
     id: str = Field(description="Ids sort by time.")
     at: str = Field(description="RFC 3339, UTC.")
-    actor: str = Field(description="`user:`, `key:`, `client:` or `operator:` and an id; empty: nobody known.")
+    actor: str = Field(description="`user:`, `key:`, `client:` or `operator:` and an id, or `guard:guard`; empty: nobody known.")
     name: str = Field(description="The actor, for people.")
     address: str = Field(description="The network address it came from; empty: the machine itself.")
     action: str = Field(description="The method and the path's template, a command, or `denied`.")
@@ -20,7 +20,7 @@ class AuditEntry(BaseModel):
     before: str = Field(description="SHA-256 of what the record was; empty: there was none.")
     after: str = Field(description="SHA-256 of what the record is now; empty: it is gone.")
     count: int = Field(description="More than 1: denials of the same kind within a minute, at least so many.")
-    reason: str = Field(description="Of a denial.")
+    reason: str = Field(description="Of a denial, and what the guard found.")
 
 
 class AuditVerification(BaseModel):
