@@ -8,11 +8,12 @@ is added twice. Shards in which nothing happens are looked at less and less ofte
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, NotFound
+from postroom.errors import Conflict, NotFound, Permanent
 from postroom.events.callbacks.telling import Happened, Line, deliveries, event_in, happened
 from postroom.ledger.callbacks import Callbacks
 from postroom.ledger.campaigns import Campaigns
@@ -21,7 +22,7 @@ from postroom.ledger.recent import Recent
 from postroom.model.callback import Endpoint
 from postroom.model.campaign import Home
 from postroom.model.event import Event
-from postroom.model.message import Message
+from postroom.model.shard import Key
 from postroom.model.stream import is_stream
 from postroom.platform.ports.feed import RETENTION_MS, Change, Feed
 from postroom.platform.ports.messages import Messages
@@ -40,6 +41,7 @@ _A_SHARD_S: Final = 0.005
 _LEASE: Final = ItemKey("#callback-follower", "lease")
 _POSITIONS: Final = "#callback-positions"
 _POSITION_MS: Final = 2 * RETENTION_MS
+_BROKEN_S: Final = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -119,8 +121,13 @@ class Follower:
         self._listed_until = now + max(_SHARDS_EVERY_S, _A_SHARD_S * len(there))
 
     def _follow(self, shard: str) -> bool:
-        """One page; whether there was one."""
-        moved = self._wanted(shard) and self._read(shard)
+        """One page; whether there was one. A shard that cannot be read stops no other."""
+        try:
+            moved = self._wanted(shard) and self._read(shard)
+        except Permanent as error:
+            _log.error("what happened in %s cannot be told: %s", shard, error)
+            self._shards[shard] = _Shard(self._clock.monotonic() + _BROKEN_S, _BROKEN_S)
+            return False
         longest = max(_LATE_S, _A_SHARD_S * len(self._shards))
         pause = _SOON_S if moved else min(longest, 2 * self._shards[shard].pause)
         self._shards[shard] = _Shard(self._clock.monotonic() + (0 if moved else pause), pause)
@@ -133,41 +140,60 @@ class Follower:
     def _read(self, shard: str) -> bool:
         place = ItemKey(_POSITIONS, shard)
         item = self._tables.get(place)
+        known = {} if item is None else item.data
         try:
-            page = self._feed.read(shard, None if item is None else item.data["position"], limit=_PAGE)
+            page = self._feed.read(shard, known.get("position"), limit=known.get("taking", _PAGE))
         except NotFound:  # deleted in this moment
             return False
         if not page.changes:
             return False
-        self._tell(page.changes)
-        ends = Instant(self._clock.now() + _POSITION_MS)
-        self._tables.write([Put(place, {"position": page.position}, expires_at=ends)])
+        told = self._told(page.changes)
+        expected: Expect | int = Expect.ABSENT if item is None else item.version
+        try:
+            if any(line.endpoint.batch for line in told):
+                expected = self._save(place, {**known, "taking": len(page.changes)}, expected)
+            for line in told:
+                self._deliveries.add(list(deliveries(line, self._clock.now())))
+            self._save(place, {"position": page.position}, expected)
+        except Conflict:  # somebody else follows by now, and does the same
+            return False
         return True
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _save(self, place: ItemKey, data: Mapping[str, Any], expected: Expect | int) -> int:
+        """How far it came, and of how many changes the page is that is being told: read again after a kill it is the same page,
+        even where more has happened since, and so makes the same batches."""
+        ends = Instant(self._clock.now() + _POSITION_MS)
+        (version,) = self._tables.write([Put(place, data, expected, expires_at=ends)])
+        return version
+
+    def _told(self, changes: Sequence[Change]) -> Collection[Line]:
+        """Who is told of what of them."""
+        wishes = list(self._wishes(changes))
+        addresses = self._addresses([change for change, _, _ in wishes])
         told: dict[str, tuple[Endpoint, list[Happened]]] = {}
-        for change in changes:
-            for endpoint, event in self._wishes(change):
-                content = happened(change, event, self._record(change))
-                if content is not None:
+        for change, event, endpoints in wishes:
+            if (content := happened(change, event, addresses.get((change.home, change.key)))) is not None:
+                for endpoint in endpoints:
                     told.setdefault(endpoint.id, (endpoint, []))[1].append(content)
-        for endpoint, events in told.values():
-            self._deliveries.add(list(deliveries(Line(endpoint, events), self._clock.now())))
+        return [Line(endpoint, events) for endpoint, events in told.values()]
 
-    def _wishes(self, change: Change) -> Iterator[tuple[Endpoint, Event]]:
-        """Who is told of it: whoever is switched on now, of what happened since they are there."""
-        event = event_in(change)
-        if event is None:
-            return
-        for endpoint in self._endpoints_of(change.home):
-            if endpoint.enabled and event.kind in endpoint.kinds and change.at >= endpoint.created_at:
-                yield endpoint, event
+    def _wishes(self, changes: Sequence[Change]) -> Iterator[tuple[Change, Event, list[Endpoint]]]:
+        """What is told at all, and to whom: to those that are switched on now, of what happened since they are there."""
+        for change in changes:
+            event = event_in(change)
+            if event is not None and (wanting := [each for each in self._endpoints_of(change.home) if _wants(each, event)]):
+                yield change, event, wanting
 
-    def _record(self, change: Change) -> Message | None:
-        try:
-            return self._messages.get(change.home, change.batch, change.key)
-        except NotFound:  # deleted in this moment
-            return None
+    def _addresses(self, changes: Sequence[Change]) -> dict[tuple[Home, Key], str]:
+        """Of the messages that there are, a batch in one look."""
+        wanted: dict[tuple[Home, int], set[Key]] = {}
+        for change in changes:
+            wanted.setdefault((change.home, change.batch), set()).add(change.key)
+        found: dict[tuple[Home, Key], str] = {}
+        for (home, batch), keys in wanted.items():
+            with suppress(NotFound):  # deleted in this moment
+                found |= {(home, each.key): each.address for each in self._messages.find(home, batch, sorted(keys))}
+        return found
 
     def _endpoints_of(self, home: Home) -> list[Endpoint]:
         """Who may be told of what happens there."""
@@ -187,3 +213,7 @@ class Follower:
             own = [] if endpoint is None else [endpoint]
             self._own.put(home, own, seconds=_CAMPAIGN_S)
         return own
+
+
+def _wants(endpoint: Endpoint, event: Event) -> bool:
+    return endpoint.enabled and event.kind in endpoint.kinds and event.at >= endpoint.created_at

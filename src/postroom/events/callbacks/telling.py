@@ -17,14 +17,18 @@ from postroom.clock import Instant, rfc3339
 from postroom.model.callback import MAX_BATCH, Delivery, Endpoint, Told, many_events, one_event
 from postroom.model.event import Event, EventKind
 from postroom.model.ids import encode
-from postroom.model.message import ERASED, Message, MessageState, Settlement
+from postroom.model.message import ERASED, MessageState, Settlement
 from postroom.model.message_id import message_id
-from postroom.model.news import OURS, event_of
+from postroom.model.news import event_of, queued
 from postroom.model.stream import is_stream
 from postroom.platform.ports.feed import Change
 
 _TIME_LENGTH: Final = 10
 _DIGEST_LENGTH: Final = 20
+_LAST: Final = Instant(253_402_300_799_999)
+"""The end of the year 9999, the last that RFC 3339 can write. Reporters' clocks may say anything."""
+_MAX_STORED: Final = 80_000
+"""Of the 100 KB that a record may have; the rest is for what was answered."""
 _REPORTED_ONLY = frozenset({MessageState.DELIVERED, MessageState.COMPLAINED})
 
 
@@ -51,15 +55,16 @@ def event_in(change: Change) -> Event | None:
     if change.event is not None:
         return change.event
     if change.state is MessageState.PENDING and change.attempt == 0:
-        return Event(kind=EventKind.QUEUED, attempt=0, at=change.at, id=f"{OURS}0.queued", source="postroom")
+        return queued(change.at)
     if change.state in _REPORTED_ONLY or (change.state is MessageState.BOUNCED and not change.code):
         return None  # an outcome of ours beside what had been reported before
     return event_of(Settlement(change.key, change.state, change.attempt, change.at, code=change.code, reply=change.reply))
 
 
-def happened(change: Change, event: Event, record: Message | None) -> Happened | None:
-    """With all that is told of it. None: the person was erased, and this is the trace of it."""
-    if record is not None and record.address == ERASED and change.event is None:
+def happened(change: Change, event: Event, address: str | None) -> Happened | None:
+    """With all that is told of it; `address`: the recipient's, None where the message is gone. None: the person was erased, and
+    this is the trace of it."""
+    if address == ERASED and change.event is None:
         return None
     name = message_id(change.home, change.key)
     bounce = event.bounce
@@ -67,7 +72,7 @@ def happened(change: Change, event: Event, record: Message | None) -> Happened |
         event_id=event.id,
         message_id=name,
         campaign_id=None if is_stream(change.home.campaign) else change.home.campaign,
-        recipient="" if record is None or record.address == ERASED else record.address,
+        recipient="" if address is None or address == ERASED else address,
         sequence=change.sequence,
         attempt=event.attempt,
         state=change.state.label,
@@ -76,7 +81,11 @@ def happened(change: Change, event: Event, record: Message | None) -> Happened |
         url=event.url or None,
         detail=event.detail,
     )
-    return Happened(event.kind, event.at, f"{name}/{event.id}", one_event(event.kind, rfc3339(event.at) or "", told))
+    return Happened(event.kind, event.at, f"{name}/{event.id}", one_event(event.kind, _time(event.at), told))
+
+
+def _time(at: Instant) -> str:
+    return rfc3339(Instant(min(max(at, 0), _LAST))) or ""
 
 
 def deliveries(line: Line, now: Instant) -> Iterator[Delivery]:
@@ -86,16 +95,36 @@ def deliveries(line: Line, now: Instant) -> Iterator[Delivery]:
         for each in wanted:
             yield _delivery(line.endpoint, [each], each.content, now)
         return
-    for first in range(0, len(wanted), MAX_BATCH):
-        part = wanted[first : first + MAX_BATCH]
+    for part in _batches(wanted):
         content = many_events([each.content for each in part], rfc3339(now) or "")
         yield _delivery(line.endpoint, part, content, now)
+
+
+def _batches(events: Sequence[Happened]) -> Iterator[list[Happened]]:
+    """As many as one request may tell, and as fit a record together."""
+    batch: list[Happened] = []
+    room = _MAX_STORED
+    for each in events:
+        takes = _stored_bytes(each)
+        if batch and (len(batch) >= MAX_BATCH or takes > room):
+            yield batch
+            batch, room = [], _MAX_STORED
+        batch.append(each)
+        room -= takes
+    if batch:
+        yield batch
+
+
+def _stored_bytes(event: Happened) -> int:
+    """A body is stored as text in a JSON document: what is escaped in it is escaped again."""
+    text = orjson.dumps(event.content)
+    return len(text) + text.count(b'"') + text.count(b"\\") + 1
 
 
 def delivery_id(at: Instant, parts: Iterable[str]) -> str:
     """Ids begin with a time, so that a list of them is in its order."""
     digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=13).digest()
-    return encode(at, _TIME_LENGTH) + encode(int.from_bytes(digest, "big") >> 4, _DIGEST_LENGTH)
+    return encode(min(max(at, 0), _LAST), _TIME_LENGTH) + encode(int.from_bytes(digest, "big") >> 4, _DIGEST_LENGTH)
 
 
 def _delivery(endpoint: Endpoint, events: Sequence[Happened], content: dict[str, Any], now: Instant) -> Delivery:
