@@ -10,11 +10,12 @@ they be killed, it is tried again then, under the same id. So nothing is lost, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
@@ -40,6 +41,8 @@ class Taken(NamedTuple):
     delivery: Delivery
     place: str
     """Where it stands among what is due."""
+    version: int
+    """Of its record, as it was read."""
 
 
 class DeliveryPage(NamedTuple):
@@ -106,19 +109,46 @@ class Deliveries:
             self._tables.write(moves)
         except Conflict:  # somebody else was first
             return []
-        records = self._tables.get_many([_record(lane, name) for name in places])
-        found = [_delivery(item) for item in records.values()]
-        return [Taken(each, places[each.id]) for each in sorted(found, key=lambda each: each.id)]
+        return self._read(lane, places)
+
+    def is_due(self, lane: Lane) -> bool:
+        """Whether there is something to take."""
+        first = self._tables.query(_due_partition(lane), limit=1).items
+        return bool(first) and _due_at(first[0].key.sort) <= self._clock.now()
+
+    def give_up(self, lane: Lane, before: Instant, reason: str) -> int:
+        """End those, of the first that are due, whose day began before then; how many."""
+        now, items = self._clock.now(), self._tables.query(_due_partition(lane), limit=MAX_WRITES // _A_DELIVERY).items
+        places = {item.key.sort.partition("/")[2]: item.key.sort for item in items if _due_at(item.key.sort) <= now}
+        old = [each for each in self._read(lane, places) if each.delivery.since < before]
+        self.settle(old, [_ended(each.delivery, now, reason) for each in old])
+        return len(old)
+
+    def _read(self, lane: Lane, places: Mapping[str, str]) -> list[Taken]:
+        """The records that stand at these places. What has no record any more, or is over, loses its place."""
+        items = self._tables.get_many([_record(lane, name) for name in places])
+        read = {item.key.sort: Taken(_delivery(item), places[item.key.sort], item.version) for item in items.values()}
+        found = [each for _, each in sorted(read.items()) if each.delivery.state is DeliveryState.PENDING]
+        if strays := places.keys() - {each.delivery.id for each in found}:
+            self._tables.write([Delete(_due(lane, places[name])) for name in strays])
+        return found
 
     def settle(self, taken: Sequence[Taken], became: Sequence[Delivery]) -> None:
-        """What became of them, aligned. One whose lease ran out may have been settled by another: then the later says."""
-        for first in range(0, len(taken), MAX_WRITES // _A_DELIVERY):
-            part = slice(first, first + MAX_WRITES // _A_DELIVERY)
-            self._tables.write([write for pair in zip(taken[part], became[part], strict=True) for write in _settling(*pair)])
+        """What became of them, aligned. What another did with one meanwhile (settled, ordered again, dropped) stays."""
+        pairs = list(zip(taken, became, strict=True))
+        for first in range(0, len(pairs), MAX_WRITES // _A_DELIVERY):
+            self._settle(pairs[first : first + MAX_WRITES // _A_DELIVERY])
 
-    def give_back(self, taken: Taken) -> None:
-        """Not tried: it is due again at once."""
-        self.settle([taken], [msgspec.structs.replace(taken.delivery, due=self._clock.now())])
+    def _settle(self, pairs: Sequence[tuple[Taken, Delivery]]) -> None:
+        try:
+            self._tables.write([write for pair in pairs for write in _settling(*pair)])
+        except Conflict:
+            if len(pairs) > 1:
+                for pair in pairs:
+                    self._settle([pair])
+                return
+            ((taken, became),) = pairs
+            self._tables.write([Delete(_due(Lane(became.tenant, became.endpoint), taken.place))])
 
     def list(
         self, tenant: str, endpoint: str, *, state: DeliveryState | None = None, cursor: str | None = None, limit: int = 100
@@ -133,17 +163,18 @@ class Deliveries:
         return _delivery(self._item(Lane(tenant, endpoint), id))
 
     def redeliver(self, tenant: str, endpoint: str, id: str) -> Delivery:  # noqa: A002
-        """Try it again from now on, for a day, under its id. One that is being tried already: as it is. `NotFound`."""
+        """Try it again from now on, for a day, under its id; one that waits for its next try, now. `NotFound`."""
         lane = Lane(tenant, endpoint)
         for _ in range(_TRIES):
             item = self._item(lane, id)
             known, now = _delivery(item), self._clock.now()
-            if known.state is DeliveryState.PENDING:
-                return known
-            again = msgspec.structs.replace(known, state=DeliveryState.PENDING, due=now, since=now)
+            again = replace(known, state=DeliveryState.PENDING, due=now, since=now, attempts=0)
+            place, writes = _due(lane, _place(again)), list[Write]([Put(item.key, _data(again), item.version)])
+            if known.due is not None and (old := _due(lane, _place(known))) != place:
+                writes.append(Delete(old))
             self._note(lane)
             try:
-                self._tables.write([Put(item.key, _data(again), item.version), Put(_due(lane, _place(again)), {})])
+                self._tables.write([*writes, Put(place, {})])
             except Conflict:  # somebody ordered it at the same time: look again
                 continue
             return again
@@ -171,14 +202,20 @@ class Deliveries:
         return item
 
 
+def _ended(delivery: Delivery, now: Instant, reason: str) -> Delivery:
+    return replace(delivery, state=DeliveryState.DEAD, due=None, last_at=now, last_text=delivery.last_text or reason)
+
+
 def _settling(taken: Taken, became: Delivery) -> Iterator[Write]:
     lane = Lane(became.tenant, became.endpoint)
     kept = _KEPT_MS.get(became.state)
     ends = None if kept is None or became.last_at is None else Instant(became.last_at + kept)
-    yield Put(_record(lane, became.id), _data(became), expires_at=ends)
-    yield Delete(_due(lane, taken.place))
-    if became.due is not None:
-        yield Put(_due(lane, _place(became)), {})
+    yield Put(_record(lane, became.id), _data(became), taken.version, expires_at=ends)
+    place = None if became.due is None else _place(became)
+    if place != taken.place:
+        yield Delete(_due(lane, taken.place))
+    if place is not None:
+        yield Put(_due(lane, place), {})
 
 
 def _groups(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:

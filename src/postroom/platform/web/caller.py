@@ -25,7 +25,9 @@ CONNECT_S: Final = 3.0
 WHOLE_S: Final = 10.0
 MAX_READ: Final = 4_096
 """Of an answer; the rest is left."""
-_IDLE_S: Final = 30.0
+_IDLE_S: Final = 4.0
+"""Less than servers commonly keep a connection without requests (Node.js: 5 s)."""
+_BROKEN: Final = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
 _Option = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
 
@@ -57,7 +59,10 @@ class WebCaller:
         began = monotonic()
         try:
             async with asyncio.timeout(WHOLE_S):
-                status, text, retry_after = await self._exchange(url, headers, body)
+                try:
+                    status, text, retry_after = await self._exchange(url, headers, body)
+                except _BROKEN:  # a connection that the server ended just then: once more, on another
+                    status, text, retry_after = await self._exchange(url, headers, body)
         except TimeoutError as error:
             raise Unavailable(f"no answer within {WHOLE_S:g} s") from error
         except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError, UnicodeError) as error:
