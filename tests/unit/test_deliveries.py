@@ -1,0 +1,143 @@
+"""Deliveries as they are kept: what is due is found, what is in somebody's hands is theirs, what is over stays over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from postroom.clock import Instant
+from postroom.errors import NotFound
+from postroom.ledger.deliveries import Deliveries, Lane, Taken
+from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryState
+from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.ports.tables import Delete, ItemKey
+from tests.fakes.clock import ManualClock
+
+LANE = Lane("acme", "hook")
+LEASE_MS = 60_000
+
+
+class Desk:
+    """The records over one control file."""
+
+    def __init__(self, tables: SqliteTables, clock: ManualClock) -> None:
+        self.tables, self.clock = tables, clock
+        self.deliveries = Deliveries(tables, clock)
+
+    def order(self, *names: str) -> None:
+        now = self.clock.now()
+        self.deliveries.add(
+            [
+                Delivery(id=name, endpoint=LANE.endpoint, tenant=LANE.tenant, body="{}", created_at=now, since=now, due=now)
+                for name in names
+            ]
+        )
+
+    def take(self, limit: int = 33) -> list[Taken]:
+        return self.deliveries.take(LANE, limit=limit, lease_ms=LEASE_MS)
+
+    def get(self, name: str = "a") -> Delivery:
+        return self.deliveries.get(*LANE, name)
+
+    def answered(self, taken: Taken, *, status: int = 200, due: Instant | None = None) -> Delivery:
+        """As it is after a try."""
+        state = DeliveryState.DELIVERED if due is None else DeliveryState.PENDING
+        known = taken.delivery
+        return replace(known, state=state, due=due, attempts=known.attempts + 1, last_at=self.clock.now(), last_status=status)
+
+    def places(self) -> list[str]:
+        return [item.key.sort for item in self.tables.query("acme#deliveries-due#hook").items]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    clock = ManualClock()
+    with closing(open_control(tmp_path)) as control:
+        yield Desk(SqliteTables(control, clock), clock)
+
+
+def test_what_is_added_again_is_there_once(desk: Desk) -> None:
+    desk.order("a", "b")
+    desk.order("b", "c")
+    assert [each.delivery.id for each in desk.take()] == ["a", "b", "c"]
+
+
+def test_what_is_in_somebody_s_hands_is_nobody_else_s_until_the_lease_has_run_out(desk: Desk) -> None:
+    desk.order("a")
+    assert desk.deliveries.is_due(LANE)
+    (mine,) = desk.take()
+    assert (desk.take(), desk.deliveries.is_due(LANE)) == ([], False)
+    desk.clock.advance(LEASE_MS / 1000)
+    (theirs,) = desk.take()
+    assert theirs.delivery == mine.delivery
+
+
+def test_of_two_that_settle_the_first_says_and_nothing_is_tried_again(desk: Desk) -> None:
+    desk.order("a")
+    (late,) = desk.take()
+    desk.clock.advance(LEASE_MS / 1000)
+    (mine,) = desk.take()
+    desk.deliveries.settle([mine], [desk.answered(mine)])
+    desk.deliveries.settle([late], [desk.answered(late, status=500, due=Instant(desk.clock.now() + 5_000))])
+    assert (desk.get().state, desk.get().last_status, desk.places()) == (DeliveryState.DELIVERED, 200, [])
+
+
+def test_one_that_was_dropped_in_somebody_s_hands_does_not_come_back(desk: Desk) -> None:
+    desk.order("a", "b")
+    taken = desk.take()
+    desk.deliveries.drop(*LANE)
+    desk.deliveries.settle(taken, [desk.answered(each, due=Instant(desk.clock.now() + 5_000)) for each in taken])
+    assert desk.places() == []
+    with pytest.raises(NotFound):
+        desk.get()
+
+
+def test_one_that_is_ordered_again_is_tried_at_once_under_its_id_whatever_it_waited_for(desk: Desk) -> None:
+    desk.order("a")
+    (taken,) = desk.take()
+    desk.deliveries.settle([taken], [desk.answered(taken, status=500, due=Instant(desk.clock.now() + 28_800_000))])
+    again = desk.deliveries.redeliver(*LANE, "a")
+    assert (again.attempts, again.since) == (0, desk.clock.now())
+    (taken,) = desk.take()
+    assert desk.deliveries.redeliver(*LANE, "a").due == desk.clock.now(), "somebody has it: it is tried once more"
+    desk.deliveries.settle([taken], [desk.answered(taken)])
+    (taken,) = desk.take()
+    desk.deliveries.settle([taken], [desk.answered(taken)])
+    assert (desk.get().state, desk.places()) == (DeliveryState.DELIVERED, [])
+    desk.deliveries.redeliver(*LANE, "a")
+    assert [each.delivery.id for each in desk.take()] == ["a"]
+
+
+def test_a_place_without_a_record_is_cleared(desk: Desk) -> None:
+    desk.order("a", "b")
+    desk.tables.write([Delete(ItemKey("acme#deliveries#hook", "a"))])
+    assert [each.delivery.id for each in desk.take()] == ["b"]
+    desk.clock.advance(LEASE_MS / 1000)
+    assert [each.delivery.id for each in desk.take()] == ["b"]
+    assert len(desk.places()) == 1
+
+
+def test_only_those_whose_day_is_over_are_given_up(desk: Desk) -> None:
+    desk.order("a")
+    desk.clock.advance(10)
+    desk.order("b")
+    desk.clock.advance(MAX_AGE_MS / 1000)
+    before = Instant(desk.clock.now() - MAX_AGE_MS)
+    assert desk.deliveries.give_up(LANE, before, "nobody answered") == 1
+    assert (desk.get("a").state, desk.get("a").last_text) == (DeliveryState.DEAD, "nobody answered")
+    assert [each.delivery.id for each in desk.take()] == ["b"]
+
+
+def test_what_is_over_is_kept_a_while_and_what_is_not_until_it_is(desk: Desk) -> None:
+    desk.order("a", "b")
+    (taken,) = desk.take(1)
+    desk.deliveries.settle([taken], [desk.answered(taken)])
+    desk.clock.advance(3 * 86_400)
+    with pytest.raises(NotFound):
+        desk.get("a")
+    assert desk.get("b").state is DeliveryState.PENDING
