@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from postroom.ledger.deliveries import Deliveries, Lane, Taken
 from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryState
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.ports.tables import Delete, ItemKey
+from postroom.platform.ports.tables import Delete, ItemKey, Write
 from tests.fakes.clock import ManualClock
 
 LANE = Lane("acme", "hook")
@@ -131,6 +131,54 @@ def test_only_those_whose_day_is_over_are_given_up(desk: Desk) -> None:
     assert desk.deliveries.give_up(LANE, before, "nobody answered") == 1
     assert (desk.get("a").state, desk.get("a").last_text) == (DeliveryState.DEAD, "nobody answered")
     assert [each.delivery.id for each in desk.take()] == ["b"]
+
+
+def give_up(desk: Desk, *names: str) -> None:
+    """As a day of failures ends."""
+    desk.order(*names)
+    taken = [each for each in desk.take() if each.delivery.id in names]
+    ended = [replace(each.delivery, state=DeliveryState.DEAD, due=None, last_at=desk.clock.now()) for each in taken]
+    desk.deliveries.settle(taken, ended)
+
+
+def redeliver_dead(desk: Desk, since: Instant) -> int:
+    """Over the whole list."""
+    part = desk.deliveries.redeliver_dead(*LANE, since=since)
+    ordered = part.ordered
+    while part.cursor is not None:
+        part = desk.deliveries.redeliver_dead(*LANE, since=since, cursor=part.cursor)
+        ordered += part.ordered
+    return ordered
+
+
+def test_all_that_was_given_up_since_a_time_is_ordered_again_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postroom.ledger.deliveries._DEAD_PAGE", 2)
+    give_up(desk, "a")
+    desk.clock.advance(10)
+    since = desk.clock.now()
+    give_up(desk, "b", "c", "d")
+    desk.order("e")
+    (delivered,) = desk.take()
+    desk.deliveries.settle([delivered], [desk.answered(delivered)])
+    assert redeliver_dead(desk, since) == 3
+    assert redeliver_dead(desk, since) == 0
+    assert [each.delivery.id for each in desk.take()] == ["b", "c", "d"]
+    assert desk.get("a").state is DeliveryState.DEAD
+
+
+def test_one_that_somebody_orders_meanwhile_holds_up_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_up(desk, "a", "b")
+    write, once = desk.tables.write, iter([True])
+
+    def late(writes: Sequence[Write]) -> list[int]:
+        if len(writes) > 2 and next(once, False):
+            desk.deliveries.redeliver(*LANE, "a")
+        return write(writes)
+
+    desk.deliveries._noted.put(LANE, True, seconds=60)
+    monkeypatch.setattr(desk.tables, "write", late)
+    assert redeliver_dead(desk, Instant(0)) == 2
+    assert [each.delivery.id for each in desk.take()] == ["a", "b"]
 
 
 def test_what_is_over_is_kept_a_while_and_what_is_not_until_it_is(desk: Desk) -> None:

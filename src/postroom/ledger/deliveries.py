@@ -11,6 +11,7 @@ they be killed, it is tried again then, under the same id. So nothing is lost, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +34,8 @@ _A_DELIVERY: Final = 3
 _TRIES: Final = 10
 _CALL_BYTES: Final = 2_000_000
 _PAGE: Final = 1_000
+_DEAD_PAGE: Final = 200
+"""Their bodies are read too."""
 
 
 class Taken(NamedTuple):
@@ -49,6 +52,13 @@ class DeliveryPage(NamedTuple):
     """Part of a list, newest first. `cursor` asks for the next part."""
 
     deliveries: list[Delivery]
+    cursor: str | None
+
+
+class Redelivered(NamedTuple):
+    """What was ordered again of a part of a list. `cursor`: where to go on."""
+
+    ordered: int
     cursor: str | None
 
 
@@ -167,18 +177,32 @@ class Deliveries:
         lane = Lane(tenant, endpoint)
         for _ in range(_TRIES):
             item = self._item(lane, id)
-            known, now = _delivery(item), self._clock.now()
-            again = replace(known, state=DeliveryState.PENDING, due=now, since=now, attempts=0)
-            place, writes = _due(lane, _place(again)), list[Write]([Put(item.key, _data(again), item.version)])
-            if known.due is not None and (old := _due(lane, _place(known))) != place:
-                writes.append(Delete(old))
+            known = _delivery(item)
+            again = _again(known, self._clock.now())
             self._note(lane)
-            try:
-                self._tables.write([*writes, Put(place, {})])
-            except Conflict:  # somebody ordered it at the same time: look again
-                continue
-            return again
+            with suppress(Conflict):  # somebody ordered it at the same time: look again
+                self._tables.write(list(_ordering(known, again, item.version)))
+                return again
         raise Conflict(f"the delivery {id} is being changed by others all the time; try again")
+
+    def redeliver_dead(self, tenant: str, endpoint: str, *, since: Instant, cursor: str | None = None) -> Redelivered:
+        """The same with all that was given up, of a part of the list, and made at `since` or later. Again: harmless."""
+        lane = Lane(tenant, endpoint)
+        page = self._tables.query(_log(lane), cursor=cursor, limit=_DEAD_PAGE, reverse=True)
+        versions = {item.key.sort: item.version for item in page.items}
+        found = [_delivery(item) for item in page.items]
+        dead = [each for each in found if each.state is DeliveryState.DEAD and each.created_at >= since]
+        if dead:
+            self._note(lane)
+        for group in _groups(dead):
+            now = self._clock.now()
+            try:
+                self._tables.write([one for each in group for one in _ordering(each, _again(each, now), versions[each.id])])
+            except Conflict:  # somebody changed one of them: each by itself
+                for each in group:
+                    with suppress(NotFound):  # it is kept no longer
+                        self.redeliver(tenant, endpoint, each.id)
+        return Redelivered(len(dead), page.cursor)
 
     def drop(self, tenant: str, endpoint: str) -> None:
         """All of an endpoint that was removed. Again: harmless; a kill on the way leaves some, for the next."""
@@ -216,6 +240,19 @@ def _settling(taken: Taken, became: Delivery) -> Iterator[Write]:
         yield Delete(_due(lane, taken.place))
     if place is not None:
         yield Put(_due(lane, place), {})
+
+
+def _again(delivery: Delivery, now: Instant) -> Delivery:
+    """Due now, and for a day."""
+    return replace(delivery, state=DeliveryState.PENDING, due=now, since=now, attempts=0)
+
+
+def _ordering(known: Delivery, again: Delivery, version: int) -> Iterator[Write]:
+    lane, place = Lane(known.tenant, known.endpoint), _place(again)
+    yield Put(_record(lane, known.id), _data(again), version)
+    if known.due is not None and _place(known) != place:
+        yield Delete(_due(lane, _place(known)))
+    yield Put(_due(lane, place), {})
 
 
 def _groups(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
