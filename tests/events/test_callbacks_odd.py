@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from postroom.clock import Instant
+from postroom.events.callbacks import lanes
+from postroom.events.callbacks.lanes import AT_ONCE
+from postroom.model.callback import Delivery, DeliveryState
 from postroom.model.event import Event, EventKind
 from postroom.model.message import Message, MessageState, Settlement
 from postroom.platform.ports.messages import Reported
-from tests.events.callbacks_kit import Lines
+from tests.events.callbacks_kit import Lines, unreachable
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import bench
 
@@ -118,3 +122,122 @@ def test_a_shard_that_cannot_be_read_stops_no_other(lines: Lines) -> None:
         db.execute("UPDATE feed SET batch = 0, changes = ?", ('[["00",3,1,0,null,0,"","",["x","nothing",0]]]',))
     lines.follow()
     assert {body["data"]["campaign_id"] for body in told(lines)} == {sound.home.campaign}
+
+
+def owed(lines: Lines, endpoint: str, number: int) -> None:
+    """So many deliveries, due now."""
+    now = lines.made.clock.now()
+    lines.deliveries.add(
+        [
+            Delivery(id=f"{each:04}", endpoint=endpoint, tenant="default", body="{}", created_at=now, since=now, due=now)
+            for each in range(number)
+        ]
+    )
+
+
+def states(lines: Lines, endpoint: str = "hook") -> Counter[DeliveryState]:
+    return Counter(each.state for each in lines.deliveries.list("default", endpoint, limit=1_000).deliveries)
+
+
+def running(lines: Lines, scene: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """The lanes, until the scene is over."""
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        lanes = asyncio.create_task(lines.lanes.run(stop))
+        await scene(stop)
+        stop.set()
+        await lanes
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def test_what_a_dead_endpoint_is_owed_ends_with_its_day_however_much_it_is(lines: Lines) -> None:
+    lines.endpoint()
+    lines.web.replies["https://hook.example/"] = unreachable()
+    owed(lines, "hook", 600)
+    lines.tell_for(26 * 3_600, step=600)
+    assert states(lines) == {DeliveryState.DEAD: 600}
+    assert len(lines.web.asked) < 400, "most of it was not tried"
+
+
+def test_one_that_is_switched_on_again_is_told_at_once_what_it_is_owed(lines: Lines) -> None:
+    off = lines.callbacks.disable(lines.endpoint(), "by hand")
+    owed(lines, "hook", 40)
+    lines.tell_for(3_600, step=600)
+    lines.callbacks.change(off, enabled=True)
+    lines.tell()
+    assert states(lines) == {DeliveryState.DELIVERED: 40}
+
+
+def test_one_that_fails_keeps_what_was_in_its_hands_due(lines: Lines) -> None:
+    """Three fail; the thirty behind them are not tried for nothing."""
+    lines.endpoint()
+    lines.web.replies["https://hook.example/"] = unreachable()
+    owed(lines, "hook", 33)
+    lines.tell()
+    assert len(lines.web.asked) <= AT_ONCE + 3
+    lines.web.replies.clear()
+    lines.tell_for(30, step=1)
+    assert states(lines) == {DeliveryState.DELIVERED: 33}
+
+
+def test_many_that_do_not_answer_leave_a_place_for_each_other_one(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_CROWDED", 20)
+    for number in range(30):
+        lines.endpoint(f"dead-{number:02}")
+        lines.web.held[f"https://dead-{number:02}.example/"] = asyncio.Event()
+        owed(lines, f"dead-{number:02}", 40)
+    lines.endpoint("sound")
+
+    async def scene(_: asyncio.Event) -> None:
+        await until(lambda: len({asked.url for asked in lines.web.asked}) == 30)
+        under_way = len(lines.web.asked)
+        owed(lines, "sound", 50)
+        lines.made.clock.advance(2)
+        await until(lambda: len(lines.web.of("https://sound.example/")) == 50)
+        assert under_way == len(lines.web.asked) - 50 <= 20 + AT_ONCE + 30
+        for event in lines.web.held.values():
+            event.set()
+
+    running(lines, scene)
+
+
+def test_told_to_stop_it_does_not_first_make_all_that_waits(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines.endpoint()
+    lines.web.held["https://hook.example/"] = asyncio.Event()
+    owed(lines, "hook", 200)
+
+    async def scene(stop: asyncio.Event) -> None:
+        await until(lambda: len(lines.web.asked) == AT_ONCE)
+        stop.set()
+        await asyncio.sleep(0)
+        lines.web.held["https://hook.example/"].set()
+
+    running(lines, scene)
+    told = states(lines)[DeliveryState.DELIVERED]
+    assert AT_ONCE <= told <= 33
+    again = Lines(lines.made)
+    again.tell()
+    assert states(again) == {DeliveryState.DELIVERED: 200}, "what it gave back is due"
+
+
+def test_told_to_stop_it_does_not_wait_for_who_never_answers(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_FINISH_S", 0.01)
+    lines.endpoint()
+    lines.web.held["https://hook.example/"] = asyncio.Event()
+    owed(lines, "hook", 3)
+
+    async def scene(_: asyncio.Event) -> None:
+        await until(lambda: len(lines.web.asked) == 3)
+
+    running(lines, scene)
+    again = Lines(lines.made)
+    lines.made.clock.advance(60)
+    again.tell()
+    assert {asked.headers["webhook-id"] for asked in again.web.asked} == {"0000", "0001", "0002"}

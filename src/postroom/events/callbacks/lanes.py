@@ -3,13 +3,15 @@
     due in the store → taken under a lease → a request → what became of it, in the store
 
 A lane makes up to sixteen requests at a time; one that failed three times in a row, one alone and with a rest between, until it
-is answered well. What was taken and not settled when a process is killed is due again once its lease has run out, under the same
-id.
+is answered well: what it had in its hands it gives back. Where many are slow at the same time and few places are left, a lane has
+one, so that each finds one. What was taken and not settled when a process is killed is due again once its lease has run out,
+under the same id. What an endpoint that is switched off is owed stays due, for its day: it is told when it is switched on again.
 
     2xx          delivered
     410          the endpoint is switched off: it says itself that nobody is there
     anything else, and no answer    tried again: after 5 s, 30 s, 2 min, 10 min … 8 h, or when the answer asks (`Retry-After`)
-    a day after it was made         given up; it can be ordered again
+    429, 503 with `Retry-After`     the whole lane rests as long as it asks, up to an hour
+    a day after it was made         given up, tried or not; it can be ordered again
     three days without success      the endpoint is switched off
 """
 
@@ -20,7 +22,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -35,7 +37,12 @@ from postroom.model.campaign import Home
 
 AT_ONCE: Final = 16
 """Requests to one endpoint at a time."""
+IN_ALL: Final = 400
+"""Requests at a time. Each holds an open file, of which a process commonly may have 1,024."""
+_CROWDED: Final = 300
+"""With so many under way a lane that begins gets one place."""
 _TAKE: Final = 33
+_TAKE_CROWDED: Final = 4
 _LEASE_MS: Final = 60_000
 _FAILURES: Final = 3
 _LONGEST_ASKED_S: Final = 3_600.0
@@ -43,8 +50,16 @@ _DISABLE_AFTER_MS: Final = 3 * 86_400_000
 _SHOWN: Final = 500
 _WELL: Final = 2
 _GONE: Final = 410
-_HELD_MS: Final = 600_000
+_BUSY: Final = frozenset({429, 503})
 _LOOK_S: Final = 0.1
+_LANES_EVERY_S: Final = 0.5
+_LONGEST_LOOK_S: Final = 1.0
+_IDLE_S: Final = 60.0
+"""So long a lane that does nothing keeps its connections."""
+_OFF_S: Final = 2.0
+"""Between two looks at an endpoint that is switched off."""
+_OVERDUE_AT_ONCE: Final = 1_000
+_FINISH_S: Final = 5.0
 _REST_S: Final = 0.5
 _LONGEST_REST_S: Final = 30.0
 _log = logging.getLogger(__name__)
@@ -79,22 +94,44 @@ class Caller(Protocol):
 class _Lane:
     """What is known of one lane in this process."""
 
-    def __init__(self, caller: Caller) -> None:
-        self.caller = caller
+    def __init__(self) -> None:
+        self.caller: Caller | None = None
         self.failures = 0
         """In a row."""
-        self.rests_until = 0.0
         self.task: asyncio.Task[None] | None = None
+        self.next_look = 0.0
+        self.worked_at = 0.0
+        self._pause = _LOOK_S
 
-    def is_free(self, now: float) -> bool:
-        """Whether the next requests may begin."""
-        return (self.task is None or self.task.done()) and now >= self.rests_until
+    @property
+    def busy(self) -> bool:
+        """Requests are under way."""
+        return self.task is not None and not self.task.done()
 
-    def answered(self, *, well: bool, now: float) -> None:
-        """Where it fails again and again, it rests between tries: up to half a minute."""
-        self.failures = 0 if well else self.failures + 1
-        if self.failures >= _FAILURES:
-            self.rests_until = now + min(_LONGEST_REST_S, _REST_S * 2.0 ** min(10, self.failures - _FAILURES))
+    @property
+    def fails(self) -> bool:
+        """One at a time, and with rests."""
+        return self.failures >= _FAILURES
+
+    def answered(self, *, well: bool, now: float, rest_s: float = 0.0) -> None:
+        """Where it fails again and again, it rests between tries: up to half a minute. `rest_s`: it asks for that itself."""
+        self.failures = 0 if well else max(self.failures + 1, _FAILURES if rest_s else 0)
+        if self.fails:
+            rests = min(_LONGEST_REST_S, _REST_S * 2.0 ** min(10, self.failures - _FAILURES))
+            self.next_look = max(self.next_look, now + max(rests, rest_s))
+
+    def looked(self, *, found: bool, now: float, pause: float = 0.0) -> None:
+        """Where nothing is due, the next look is later each time, so that many quiet endpoints cost little."""
+        self._pause = _LOOK_S if found else min(_LONGEST_LOOK_S, 2 * self._pause)
+        if not found:
+            self.next_look = max(self.next_look, now + max(pause, self._pause))
+
+
+class _Due(NamedTuple):
+    """What an endpoint is to be told now."""
+
+    endpoint: Endpoint
+    taken: list[Taken]
 
 
 class Lanes:
@@ -118,92 +155,158 @@ class Lanes:
         self._disabled = disabled
         self._clock = clock
         self._lanes: dict[Lane, _Lane] = {}
+        self._names: list[Lane] = []
+        self._listed_until = 0.0
+        self._reserved = 0
+        """Places, of all lanes."""
+        self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until stopped; then what is under way is answered first. Errors of the stores that do not pass are raised."""
+        """Until stopped; what is under way then has a moment to be answered. Errors of the stores that do not pass are raised."""
         try:
             while not stop.is_set():
-                await self._start_due()
+                await self._start_due(everywhere=False)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _LOOK_S)
                 self._raise_errors()
         finally:
-            await asyncio.gather(*(lane.task for lane in self._lanes.values() if lane.task), return_exceptions=True)
-            await asyncio.gather(*(lane.caller.close() for lane in self._lanes.values()))
+            self._stopping = True
+            await self._finish()
+            await self._let_go(list(self._lanes.values()))
 
     async def drain(self) -> None:
         """Make every request that is due now, and return: for tests and benches."""
-        while await self._start_due():
+        while await self._start_due(everywhere=True):
             await asyncio.gather(*(lane.task for lane in self._lanes.values() if lane.task))
 
-    async def _start_due(self) -> bool:
-        """Whether there was anything to do."""
+    async def _finish(self) -> None:
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_FINISH_S)
+            for task in late:  # another process makes these requests again
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _start_due(self, *, everywhere: bool) -> bool:
+        """Whether there was anything to do. `everywhere`: in lanes too that were found quiet a moment ago."""
         now = self._clock.monotonic()
-        busy = {name for name, lane in self._lanes.items() if not lane.is_free(now)}
-        found = await asyncio.to_thread(self._take_due, busy)
-        for name, taken in found.items():
-            lane = self._lanes.setdefault(name, _Lane(self._caller()))
-            lane.task = asyncio.create_task(self._work(name, lane, taken))
+        if everywhere or now >= self._listed_until:
+            self._names = await asyncio.to_thread(lambda: list(self._deliveries.lanes()))
+            self._listed_until = now + _LANES_EVERY_S
+            await self._forget(now)
+        names = [name for name in self._names if self._may_begin(name, now, everywhere=everywhere)]
+        found = await asyncio.to_thread(self._take_due, names[: max(0, IN_ALL - self._reserved)])
+        for name, due in found.items():
+            lane = self._lanes[name]
+            lane.task = asyncio.create_task(self._work(name, lane, due))
         return bool(found)
 
-    def _take_due(self, busy: set[Lane]) -> dict[Lane, list[Taken]]:
-        found = {name: self._take(name) for name in self._deliveries.lanes() if name not in busy}
-        return {name: taken for name, taken in found.items() if taken}
-
-    def _take(self, name: Lane) -> list[Taken]:
+    def _may_begin(self, name: Lane, now: float, *, everywhere: bool) -> bool:
         lane = self._lanes.get(name)
-        most = 1 if lane is not None and lane.failures >= _FAILURES else _TAKE
-        return self._deliveries.take(name, limit=most, lease_ms=_LEASE_MS)
+        if lane is None:
+            return True
+        return not lane.busy and (now >= lane.next_look or (everywhere and not lane.fails))
+
+    async def _forget(self, now: float) -> None:
+        """Lanes that are no more; and of those that are quiet, their connections."""
+        for name in self._lanes.keys() - set(self._names):
+            if not self._lanes[name].busy:
+                await self._let_go([self._lanes.pop(name)])
+        await self._let_go([lane for lane in self._lanes.values() if not lane.busy and now - lane.worked_at > _IDLE_S])
+
+    async def _let_go(self, lanes: Sequence[_Lane]) -> None:
+        for lane in lanes:
+            if lane.caller is not None:
+                await lane.caller.close()
+                lane.caller = None
+
+    def _take_due(self, names: Sequence[Lane]) -> dict[Lane, _Due]:
+        found = {}
+        for name in names:
+            lane = self._lanes.setdefault(name, _Lane())
+            due = self._take(name, alone=lane.fails)
+            lane.looked(found=bool(due and due.taken), now=self._clock.monotonic(), pause=_OFF_S if due else 0.0)
+            if due and due.taken:
+                found[name] = due
+        return found
+
+    def _take(self, name: Lane, *, alone: bool) -> _Due | None:
+        """None: nothing is due, or nobody is told any more. Nothing in it: the endpoint is switched off."""
+        if not self._deliveries.is_due(name):
+            return None
+        endpoint = self._endpoint(name)
+        if endpoint is None:
+            self._deliveries.drop(*name)
+            return None
+        if alone or not endpoint.enabled:
+            self._give_up(name, endpoint)
+        if not endpoint.enabled:
+            return _Due(endpoint, [])
+        most = 1 if alone else _TAKE_CROWDED if self._reserved >= _CROWDED else _TAKE
+        return _Due(endpoint, self._deliveries.take(name, limit=most, lease_ms=_LEASE_MS))
+
+    def _give_up(self, name: Lane, endpoint: Endpoint) -> None:
+        """Of what waits longer than its day nothing is tried any more. Where there is very much of it, some at each look."""
+        off = f"the callback is switched off: {endpoint.disabled_reason}".rstrip(": ")
+        reason = "not tried: requests before it failed" if endpoint.enabled else off
+        before, ended = Instant(self._clock.now() - MAX_AGE_MS), 0
+        while ended < _OVERDUE_AT_ONCE and (more := self._deliveries.give_up(name, before, reason)):
+            ended += more
 
     def _raise_errors(self) -> None:
         for lane in self._lanes.values():
             if lane.task is not None and lane.task.done() and not lane.task.cancelled():
                 lane.task.result()
 
-    async def _work(self, name: Lane, lane: _Lane, taken: list[Taken]) -> None:
+    async def _work(self, name: Lane, lane: _Lane, due: _Due | None) -> None:
         """Until nothing more is due. Where the lane fails, one at a time, and with a pause between."""
-        while taken:
+        while due is not None and due.taken:
             try:
-                await self._tell(name, lane, taken)
+                await self._tell(lane, due)
+                if lane.fails or self._stopping:
+                    return
+                due = await asyncio.to_thread(self._take, name, alone=False)
             except PostroomError as error:  # its secret cannot be opened, say: the leases run out, and all comes again
                 _log.warning("callback %s waits: %s", name.endpoint, error)
                 lane.answered(well=False, now=self._clock.monotonic())
                 return
-            if lane.failures >= _FAILURES:
-                return
-            taken = await asyncio.to_thread(self._take, name)
 
-    async def _tell(self, name: Lane, lane: _Lane, taken: list[Taken]) -> None:
-        endpoint = await asyncio.to_thread(self._endpoint, name)
-        if endpoint is None:
-            await asyncio.to_thread(self._deliveries.drop, *name)
-            return
-        if not endpoint.enabled:
-            became = [self._held(each.delivery, endpoint) for each in taken]
-        else:
-            secrets = await asyncio.to_thread(self._callbacks.signing_secrets, endpoint)
-            places = asyncio.Semaphore(AT_ONCE)
+    async def _tell(self, lane: _Lane, due: _Due) -> None:
+        endpoint, taken = due
+        secrets = await asyncio.to_thread(self._callbacks.signing_secrets, endpoint)
+        lane.caller = caller = lane.caller or self._caller()
+        probe, room = lane.fails, min(len(taken), AT_ONCE if self._reserved < _CROWDED else 1)
+        places = asyncio.Semaphore(room)
 
-            async def told(each: Taken) -> Delivery:
-                async with places:
-                    return await self._try(lane, endpoint, each.delivery, secrets=secrets)
+        async def told(each: Taken) -> Delivery:
+            async with places:
+                if self._stopping or (lane.fails and not probe):
+                    return msgspec.structs.replace(each.delivery, due=self._clock.now())
+                return await self._try(lane, caller, endpoint, each.delivery, secrets=secrets)
 
+        self._reserved += room
+        try:
             became = await asyncio.gather(*(told(each) for each in taken))
+        finally:
+            self._reserved -= room
+            lane.worked_at = self._clock.monotonic()
         await asyncio.to_thread(self._settle, endpoint, taken, became)
 
-    async def _try(self, lane: _Lane, endpoint: Endpoint, delivery: Delivery, *, secrets: Sequence[bytes]) -> Delivery:
+    async def _try(
+        self, lane: _Lane, caller: Caller, endpoint: Endpoint, delivery: Delivery, *, secrets: Sequence[bytes]
+    ) -> Delivery:
         """One request, and what it makes of the delivery."""
         now, body = self._clock.now(), delivery.body.encode()
         signed = headers(delivery.id, body, seconds=now // 1000, secrets=secrets)
         try:
-            said = await lane.caller.post(endpoint.url, signed, body)
+            said = await caller.post(endpoint.url, signed, body)
         except (Unavailable, Denied) as error:
             lane.answered(well=False, now=self._clock.monotonic())
-            return self._failed(delivery, now, 0, str(error), None)
-        well = said.status // 100 == _WELL
-        lane.answered(well=well, now=self._clock.monotonic())
+            return self._failed(delivery, now, 0, str(error), 0.0)
+        well, asked_s = said.status // 100 == _WELL, min(said.retry_after_s or 0.0, _LONGEST_ASKED_S)
+        lane.answered(well=well, now=self._clock.monotonic(), rest_s=asked_s if said.status in _BUSY else 0.0)
         if not well:
-            return self._failed(delivery, now, said.status, said.text, said.retry_after_s, took_ms=said.took_ms)
+            return self._failed(delivery, now, said.status, said.text, asked_s, took_ms=said.took_ms)
         return msgspec.structs.replace(
             delivery,
             state=DeliveryState.DELIVERED,
@@ -215,11 +318,9 @@ class Lanes:
             took_ms=said.took_ms,
         )
 
-    def _failed(
-        self, delivery: Delivery, now: Instant, status: int, text: str, asked_s: float | None, *, took_ms: int = 0
-    ) -> Delivery:
+    def _failed(self, delivery: Delivery, now: Instant, status: int, text: str, asked_s: float, *, took_ms: int = 0) -> Delivery:
         attempts = delivery.attempts + 1
-        waits_s = max(wait_s(attempts, random.random()), min(asked_s or 0.0, _LONGEST_ASKED_S))  # noqa: S311 - jitter
+        waits_s = max(wait_s(attempts, random.random()), asked_s)  # noqa: S311 - jitter
         due = Instant(now + round(1000 * waits_s))
         ended = due > delivery.since + MAX_AGE_MS or status == _GONE
         return msgspec.structs.replace(
@@ -232,14 +333,6 @@ class Lanes:
             last_text=text[:_SHOWN],
             took_ms=took_ms,
         )
-
-    def _held(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
-        """While the endpoint is switched off: it waits as long as it would be tried."""
-        now, ends = self._clock.now(), Instant(delivery.since + MAX_AGE_MS)
-        if now < ends:
-            return msgspec.structs.replace(delivery, due=min(ends, Instant(now + _HELD_MS)))
-        text = f"the callback was switched off: {endpoint.disabled_reason}".rstrip(": ")
-        return msgspec.structs.replace(delivery, state=DeliveryState.DEAD, due=None, last_at=now, last_text=text[:_SHOWN])
 
     def _settle(self, endpoint: Endpoint, taken: Sequence[Taken], became: Sequence[Delivery]) -> None:
         """Durably, and what it says of the endpoint."""
