@@ -59,6 +59,7 @@ class Redelivered(NamedTuple):
     """What was ordered again of a part of a list. `cursor`: where to go on."""
 
     ordered: int
+    looked_at: int
     cursor: str | None
 
 
@@ -202,7 +203,7 @@ class Deliveries:
                 for each in group:
                     with suppress(NotFound):  # it is kept no longer
                         self.redeliver(tenant, endpoint, each.id)
-        return Redelivered(len(dead), page.cursor)
+        return Redelivered(len(dead), len(found), page.cursor)
 
     def drop(self, tenant: str, endpoint: str) -> None:
         """All of an endpoint that was removed. Again: harmless; a kill on the way leaves some, for the next."""
