@@ -82,7 +82,9 @@ def test_what_is_answered_well_is_over(lines: Lines) -> None:
     assert (stands(lines).state, stands(lines).last_status, stands(lines).due) == (DeliveryState.DELIVERED, 200, None)
 
 
-@pytest.mark.parametrize("reply", [Reply(500, "sorry"), Reply(302), Reply(404), unreachable(), Denied("private")], ids=str)
+@pytest.mark.parametrize(
+    "reply", [Reply(500, "sorry"), Reply(302), Reply(404), unreachable(), Denied("private"), ValueError("odd")], ids=str
+)
 def test_everything_else_is_tried_again_under_the_same_id(lines: Lines, reply: Reply | Exception) -> None:
     lines.endpoint()
     lines.web.replies[URL] = reply

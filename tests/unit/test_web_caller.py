@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from postroom.errors import Denied, Unavailable
 from postroom.platform.web import caller
 from postroom.platform.web.caller import MAX_READ, Answer, WebCaller
+from tests.fakes.certificates import make_certificate
 
 HERE = ["127.0.0.0/8"]
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -85,7 +89,7 @@ def test_a_redirect_is_an_answer_and_nothing_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("120", 120.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("soon", None), ("-5", None)]
+    ("value", "expected"), [("120", 120.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("soon", None), ("-5", None), ("\xb2", None)]
 )
 def test_when_to_come_again_is_read(value: str, expected: float | None) -> None:
     (answered,) = posted(replies("503 Busy", b"", f"Retry-After: {value}"))
@@ -148,11 +152,9 @@ def test_a_name_that_leads_into_a_private_network_is_not_called(monkeypatch: pyt
         (family, socket.SOCK_STREAM, 6, "", (address, 443)),
     ]
 
-    async def resolve(*_args: object, **_options: object) -> list[Any]:
-        return found
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
 
     async def run() -> None:
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
         made = WebCaller()
         try:
             await made.post("http://shop.example/", {}, b"{}")
@@ -164,11 +166,12 @@ def test_a_name_that_leads_into_a_private_network_is_not_called(monkeypatch: pyt
 
 
 def test_a_name_that_nobody_has_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def resolve(*_args: object, **_options: object) -> list[Any]:
+    def resolve(*_args: object, **_options: object) -> list[Any]:
         raise socket.gaierror(-2, "Name or service not known")
 
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
     async def run() -> None:
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
         made = WebCaller()
         try:
             await made.post("https://nobody.example/", {}, b"{}")
@@ -177,3 +180,60 @@ def test_a_name_that_nobody_has_is_no_answer(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(Unavailable, match="Name or service not known"):
         asyncio.run(run())
+
+
+def test_a_name_server_that_is_silent_holds_up_its_own_requests_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caller, "CONNECT_S", 0.05)
+    answered, asked = threading.Event(), list[str]()
+
+    def resolve(host: str, *_args: object, **_options: object) -> list[Any]:
+        asked.append(host)
+        answered.wait(10)
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    async def run() -> list[BaseException | Answer]:
+        made = WebCaller()
+        try:
+            posts = [made.post("https://lost.example/", {}, b"{}") for _ in range(16)]
+            found = await asyncio.gather(*posts, return_exceptions=True)
+            assert await asyncio.to_thread(lambda: "free") == "free"
+            return found
+        finally:
+            await made.close()
+
+    found = asyncio.run(run())
+    answered.set()
+    assert [str(each) for each in found] == ["ConnectTimeout: the name lost.example was not found in time"] * 16
+    assert asked == ["lost.example"], "asked once for all"
+
+
+def test_the_certificate_is_asked_for_the_name_not_for_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ours is for `localhost` and 127.0.0.1 (tests.fakes.certificates). And the request names it too."""
+    certificate, key = make_certificate(tmp_path)
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(certificate, key)
+    context = ssl.create_default_context(cafile=str(certificate))
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await request(reader))[0])
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async def run(name: str) -> Answer:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=serving) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: here)
+            made = WebCaller(networks=HERE, context=context)
+            try:
+                return await made.post(f"https://{name}:{port}/hook", {}, b"{}")
+            finally:
+                await made.close()
+
+    assert asyncio.run(run("localhost")).status == 204
+    assert b"\r\nhost: localhost:" in heads[0].lower()
+    with pytest.raises(Unavailable, match="certificate verify failed"):
+        asyncio.run(run("other.example"))

@@ -14,7 +14,7 @@ from postroom.ledger.deliveries import Deliveries
 from postroom.model.audit import Entry
 from postroom.model.callback import Endpoint
 from postroom.model.campaign import Home
-from postroom.platform.web.caller import WebCaller
+from postroom.platform.web.caller import WebCaller, trusting_context
 from postroom.settings import Settings
 from postroom.wiring.stores import Stores
 
@@ -46,7 +46,7 @@ def callback_lines(
         callbacks,
         deliveries,
         campaigns,
-        caller=partial(WebCaller, networks=settings.callback_networks),
+        caller=partial(WebCaller, networks=settings.callback_networks, context=trusting_context()),
         disabled=partial(_switched_off, audit),
         clock=stores.clock,
     )

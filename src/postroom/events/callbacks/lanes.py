@@ -303,6 +303,10 @@ class Lanes:
         except (Unavailable, Denied) as error:
             lane.answered(well=False, now=self._clock.monotonic())
             return self._failed(delivery, now, 0, str(error), 0.0)
+        except Exception as error:  # noqa: BLE001 - one endpoint's surprise must not end the process that works for all
+            _log.exception("callback %s of %s cannot be called", endpoint.id, endpoint.tenant)
+            lane.answered(well=False, now=self._clock.monotonic())
+            return self._failed(delivery, now, 0, f"{type(error).__name__}: {error}", 0.0)
         well, asked_s = said.status // 100 == _WELL, min(said.retry_after_s or 0.0, _LONGEST_ASKED_S)
         lane.answered(well=well, now=self._clock.monotonic(), rest_s=asked_s if said.status in _BUSY else 0.0)
         if not well:

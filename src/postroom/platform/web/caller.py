@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from ipaddress import ip_address, ip_network
+from threading import Thread
 from time import monotonic, time
 from typing import Final, NamedTuple
 
@@ -42,12 +45,18 @@ class Answer(NamedTuple):
     took_ms: int
 
 
+def trusting_context() -> ssl.SSLContext:
+    """Believes the authorities that this machine believes."""
+    return ssl.create_default_context()
+
+
 class WebCaller:
     """The connections to one server, at most `connections`; on one event loop."""
 
-    def __init__(self, *, networks: Sequence[str] = (), connections: int = 16) -> None:
+    def __init__(self, *, networks: Sequence[str] = (), connections: int = 16, context: ssl.SSLContext | None = None) -> None:
+        """`context`: one that several share; else one is made, which takes some milliseconds and a megabyte."""
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl.create_default_context(),
+            context or trusting_context(),
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=_IDLE_S,
@@ -92,6 +101,7 @@ class _Guarded(httpcore2.AnyIOBackend):
     def __init__(self, networks: Sequence[str]) -> None:
         super().__init__()
         self._networks = [ip_network(network) for network in networks]
+        self._asked: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
 
     async def connect_tcp(
         self,
@@ -102,9 +112,11 @@ class _Guarded(httpcore2.AnyIOBackend):
         socket_options: Iterable[_Option] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """To the first address that answers."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await self._addresses(host, port)
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout(f"the name {host} was not found in time") from error
         if not all(self._may(address) for address in addresses):
             raise Denied(f"{host} is not on the public Internet")
         last: Exception = OSError(f"{host} has no address")
@@ -115,8 +127,47 @@ class _Guarded(httpcore2.AnyIOBackend):
                 last = error
         raise last
 
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        """Whoever asks for the same at the same time waits for the same answer."""
+        known = self._asked.get((host, port))
+        if known is None:
+            known = self._asked[host, port] = _in_a_thread(partial(_look_up, host, port))
+            known.add_done_callback(lambda _: self._asked.pop((host, port), None))
+        return await asyncio.shield(known)
+
     def _may(self, address: str) -> bool:
         return is_public(address) or any(ip_address(address) in network for network in self._networks)
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _in_a_thread(work: Callable[[], list[str]]) -> asyncio.Future[list[str]]:
+    """In one of its own, for which nobody waits at the end: a silent name server holds it up for half a minute, and the loop's own
+    threads are few, and work for everybody."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(result: list[str] | None, error: Exception | None) -> None:
+        if error is not None:
+            future.set_exception(error)
+            future.exception()  # nobody may be there to hear it any more
+        else:
+            future.set_result(result or [])
+
+    def run() -> None:
+        result, problem = None, None
+        try:
+            result = work()
+        except (OSError, UnicodeError) as error:
+            problem = error
+        with suppress(RuntimeError):  # the loop has ended before
+            loop.call_soon_threadsafe(settle, result, problem)
+
+    Thread(target=run, daemon=True, name="name look-up").start()
+    return future
 
 
 def _retry_after(value: bytes | None) -> float | None:
@@ -124,7 +175,7 @@ def _retry_after(value: bytes | None) -> float | None:
     if value is None:
         return None
     text = value.decode("latin-1").strip()
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time())
