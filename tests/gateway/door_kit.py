@@ -118,6 +118,14 @@ class Household:
     key: str
     user: str
     subject: str
+    callback: str
+    delivery: str
+    """The later of two tests of the callback."""
+
+    @property
+    def campaigns_callback(self) -> str:
+        """What the campaign's own is called."""
+        return f"campaign-{self.campaign}"
 
 
 def household(door: WholeDoor, tenant: str, word: str) -> Household:
@@ -136,12 +144,14 @@ def household(door: WholeDoor, tenant: str, word: str) -> Household:
         upload = bring(client, f"{word}.csv", people.encode())
         asset = bring(client, f"{word}.pdf", b"%PDF-" + word.encode(), kind="asset")
         order = {"name": f"To {word}", "template_id": template, "upload_id": upload, "from": f"news@{domain}", "start": False}
-        order |= {"provider": provider["name"], "attachments": [{"upload_id": asset}]}
+        order |= {"provider": provider["name"], "attachments": [{"upload_id": asset}], "callback_url": f"https://{domain}/own"}
         campaign = made(client.post("/v1/campaigns", json=order))["id"]
         door.imported(Home(tenant, campaign))
         single = {"to": f"Ann {word} <ann@{domain}>", "from": f"news@{domain}", "template_id": template}
         listed = made(client.get(f"/v1/campaigns/{campaign}/messages"))["items"]
         subject = f"somebody-of-{word}"
+        callback = made(client.post("/v1/callbacks", json={"url": f"https://{domain}/hook"}))["id"]
+        tests = [made(client.post(f"/v1/callbacks/{callback}/test"))["delivery_id"] for _ in range(2)]
         return Household(
             tenant=tenant,
             word=word,
@@ -159,6 +169,8 @@ def household(door: WholeDoor, tenant: str, word: str) -> Household:
             key=made(client.post("/v1/keys", json={"name": f"key of {word}", "role": "viewer"}))["id"],
             user=made(client.post("/v1/users", json={"subject": subject, "role": "viewer", "name": subject}))["id"],
             subject=subject,
+            callback=callback,
+            delivery=tests[-1],
         )
 
 

@@ -101,6 +101,8 @@ UPLOAD = {"upload_id": "upload"}
 CAMPAIGN = {"campaign_id": "campaign"}
 SENDER = {"name": "sender"}
 PROVIDER = {"name": "provider"}
+CALLBACK = {"id": "callback"}
+CAMPAIGNS_CALLBACK = {"id": "campaigns_callback"}
 TENANT = {"id": "tenant"}
 USER = {"id": "user"}
 KEY = {"id": "key"}
@@ -205,6 +207,26 @@ RECIPES: dict[str, list[Recipe]] = {
     "PUT /v1/providers/{name}": of(PROVIDER, RELAY),
     "DELETE /v1/providers/{name}": of(PROVIDER),
     "POST /v1/providers/{name}/test": of(PROVIDER),
+    "GET /v1/callbacks/campaign-secret": [OWN],
+    "POST /v1/callbacks/campaign-secret/rotate": [OWN],
+    "GET /v1/callbacks": [OWN],
+    "POST /v1/callbacks": own({"url": "https://mine.example/hook"}),
+    "GET /v1/callbacks/{id}": of(CALLBACK),
+    "PATCH /v1/callbacks/{id}": of(CALLBACK, {"description": "mine"}),
+    "DELETE /v1/callbacks/{id}": of(CALLBACK),
+    "POST /v1/callbacks/{id}/rotate-secret": of(CALLBACK),
+    "POST /v1/callbacks/{id}/test": of(CALLBACK),
+    "GET /v1/callbacks/{id}/deliveries": [*of(CALLBACK), *of(CAMPAIGNS_CALLBACK)],
+    "GET /v1/callbacks/{id}/deliveries/{delivery_id}": [
+        Recipe(path={**CALLBACK, "delivery_id": "delivery"}),
+        Recipe(path={**CAMPAIGNS_CALLBACK, "delivery_id": "delivery"}),
+        Recipe(path={"id": "own.callback", "delivery_id": "delivery"}),
+    ],
+    "POST /v1/callbacks/{id}/deliveries/{delivery_id}/redeliver": [
+        Recipe(path={**CALLBACK, "delivery_id": "delivery"}),
+        Recipe(path={"id": "own.callback", "delivery_id": "delivery"}),
+    ],
+    "POST /v1/callbacks/{id}/redeliver": [*of(CALLBACK, {}), *of(CAMPAIGNS_CALLBACK, {})],
     "POST /v1/tenants": own({"id": "newcomers"}),
     "GET /v1/tenants": [OWN],
     "GET /v1/tenants/me": [OWN],

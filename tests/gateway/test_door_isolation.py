@@ -148,6 +148,7 @@ PAGED = {
     "/v1/users",
     "/v1/keys",
     "/v1/audit",
+    "/v1/callbacks/{callback}/deliveries",
     "/v1/templates/{template}/versions",
     "/v1/campaigns/{campaign}/messages",
 }

@@ -38,6 +38,7 @@ MADE: dict[str, tuple[str, Callable[[Household, int], Any]]] = {
     "/v1/users": ("id", lambda home, at: {"subject": f"s{at}", "role": "viewer", "name": "Ann"}),
     "/v1/senders": ("name", lambda home, at: {"name": f"s{at}.example"}),
     "/v1/providers": ("name", lambda home, at: {"name": f"p{at}", "url": "smtp://mail.relay.example:587"}),
+    "/v1/callbacks": ("id", lambda home, at: {"url": f"https://s{at}.example/hook"}),
     "/v1/suppressions": ("address", lambda home, at: {"address": f"s{at}@mail.example"}),
 }
 """What tells one from another, and the body of a call: the `at`-th of its kind."""

@@ -42,6 +42,10 @@ LEAST = {
         GET /v1/senders/{name}/dkim
         GET /v1/providers
         GET /v1/providers/{name}
+        GET /v1/callbacks
+        GET /v1/callbacks/{id}
+        GET /v1/callbacks/{id}/deliveries
+        GET /v1/callbacks/{id}/deliveries/{delivery_id}
         GET /v1/tenants/me
     """,
     "editor": """
@@ -84,6 +88,15 @@ LEAST = {
         PUT /v1/providers/{name}
         DELETE /v1/providers/{name}
         POST /v1/providers/{name}/test
+        POST /v1/callbacks
+        PATCH /v1/callbacks/{id}
+        DELETE /v1/callbacks/{id}
+        POST /v1/callbacks/{id}/rotate-secret
+        POST /v1/callbacks/{id}/test
+        POST /v1/callbacks/{id}/redeliver
+        POST /v1/callbacks/{id}/deliveries/{delivery_id}/redeliver
+        GET /v1/callbacks/campaign-secret
+        POST /v1/callbacks/campaign-secret/rotate
         GET /v1/users
         POST /v1/users
         GET /v1/users/{id}

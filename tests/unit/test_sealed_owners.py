@@ -9,7 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 from postroom.clock import Instant
+from postroom.ledger.callbacks import Wishes
 from postroom.ledger.providers import Change
+from postroom.model.event import EventKind
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 
@@ -21,6 +23,10 @@ def fill(postroom: Postroom) -> None:
     """At least one thing of each kind that is kept under the master key."""
     postroom.providers.create("acme", "relay", Change("smtp://u:p@relay.example"))
     postroom.dkim.add("acme", "shop.example", ed25519=True)
+    wishes = Wishes(url="https://shop.example/", kinds=frozenset(EventKind))
+    postroom.callback_desk.create("acme", wishes, id="hook", secret=b"s" * 32)
+    postroom.callback_desk.rotate("acme", "hook", b"t" * 32)
+    postroom.callback_desk.campaign_secret("acme")
     postroom.objects.put("acme/uploads/1", io.BytesIO(b"ada@example.com\n" * 10_000))
     postroom.audit._audit_key()
     assert postroom.issuer is not None
@@ -49,7 +55,7 @@ def test_after_a_rotation_nothing_is_left_under_the_older_key(tmp_path: Path) ->
     with open_postroom(Settings(data=data)) as postroom:
         fill(postroom)
         (old,) = [key.id for key in postroom.rotation.known()]
-        assert len(under(data, old)) == 6
+        assert len(under(data, old)) == 8
         assert all(resealed.left == 0 for resealed in postroom.rotation.rotate())
         assert under(data, old) == []
         assert {resealed.done for resealed in postroom.rotation.reseal()} == {0}

@@ -12,6 +12,7 @@ from postroom.gateway.frame import Frame
 from postroom.gateway.rates import Rates
 from postroom.gateway.recorder import LedgerRecorder
 from postroom.gateway.routes.audit import audit_routes
+from postroom.gateway.routes.callbacks import callbacks_routes
 from postroom.gateway.routes.campaign_messages import campaign_message_routes
 from postroom.gateway.routes.campaigns import Desk, campaign_routes
 from postroom.gateway.routes.dkim import dkim_routes
@@ -80,6 +81,7 @@ def routers(postroom: Postroom, board: StatusBoard | None = None) -> Iterator[AP
     yield sender_routes(postroom.senders)
     yield dkim_routes(postroom.senders, postroom.dkim)
     yield providers_routes(postroom.provider_verbs)
+    yield callbacks_routes(postroom.callback_desk, postroom.secrets)
     yield tenants_routes(postroom.tenants)
     yield users_routes(postroom.members, issuer=postroom.settings.issuer or BUILT_IN)
     yield keys_routes(postroom.api_keys, postroom.secrets)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from postroom.clock import Clock
 from postroom.errors import Invalid, NotFound, TooLarge
+from postroom.model.callback import check_url
 from postroom.model.campaign import Campaign, Home, MissingPolicy, Policies, Schedule, UnknownPolicy
 from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
@@ -37,6 +38,8 @@ class Sources:
     """Whether the tenant may send as that address. `Denied`, `Invalid`."""
     check_provider: Callable[[str, str], None]
     """Whether the tenant has a provider of that name, that carries campaigns. `Invalid`, `NotFound`."""
+    check_callback: Callable[[str], object] = check_url
+    """Whether that URL may be told of events. `Invalid`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class Orders:
         tenant, provider = home.tenant, order.provider or self._house.provider
         self._sources.check_sender(tenant, order.from_)
         self._check_provider(tenant, provider)
+        self._check_callback(order.callback_url)
         content = self._content(tenant, order.template_id, order.template_version)
         upload = self._upload(tenant, order.upload_id, UploadKind.RECIPIENTS)
         draft = Draft(
@@ -146,6 +150,13 @@ class Orders:
             self._sources.check_provider(tenant, name)
         except NotFound as error:
             raise NotFound(f"provider: {error}") from error
+
+    def _check_callback(self, url: str | None) -> None:
+        try:
+            if url is not None:
+                self._sources.check_callback(url)
+        except Invalid as error:
+            raise Invalid(f"callback_url: {error}") from error
 
     def _content(self, tenant: str, template_id: str, version: int | None) -> TemplateContent:
         try:

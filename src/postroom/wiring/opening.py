@@ -44,6 +44,7 @@ from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tallies import MINUTE_MS, Tally
 from postroom.ledger.tenants import Tenants
+from postroom.model.callback import check_url
 from postroom.model.campaign import Policies
 from postroom.model.guard import Limits
 from postroom.pipeline.scheduler import Scheduler
@@ -54,6 +55,7 @@ from postroom.platform.embedded.secrets import KeyFile
 from postroom.platform.mail.inbox import Inbox
 from postroom.platform.mail.reach import check, means_of
 from postroom.platform.mail.resolver import Resolver
+from postroom.services.callbacks import CallbackService
 from postroom.services.campaign_changes import Changes
 from postroom.services.campaign_dry_run import DryRun
 from postroom.services.campaign_edits import Edits
@@ -125,7 +127,8 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         mail_comes_back=mail_comes_back(settings),
         keys=dkim_keys,
     )
-    callbacks = Callbacks(tables, CallbackSecrets(tables, stores.secrets, clock), clock)
+    callback_secrets = CallbackSecrets(tables, stores.secrets, clock)
+    callbacks = Callbacks(tables, callback_secrets, clock)
     deliveries = Deliveries(tables, clock)
     contents, singles = Contents(objects), Singles(composing, tenants, objects)
     streams = Streams(messages, stores.workflows, stores.queues)
@@ -171,7 +174,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         authenticator=_authenticator(settings, issuer, memberships=memberships, keys=keys, tenants=tenants, clock=clock),
         issuer=issuer,
         audit=audit,
-        rotation=_rotation(settings, stores, providers, audit=audit, dkim_keys=dkim_keys),
+        rotation=_rotation(settings, stores, providers, audit=audit, dkim_keys=dkim_keys, callback_secrets=callback_secrets),
         identities=identities,
         senders=SenderService(identities, Resolver(), clock),
         dkim=DkimService(dkim_keys, Resolver(), clock),
@@ -210,7 +213,11 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         orders=Orders(
             service,
             OrderSources(
-                templates.content, uploads.ready, identities.check, lambda tenant, name: _check_provider(providers, tenant, name)
+                templates.content,
+                uploads.ready,
+                identities.check,
+                lambda tenant, name: _check_provider(providers, tenant, name),
+                check_callback=partial(check_url, networks=settings.callback_networks),
             ),
             objects=objects,
             clock=clock,
@@ -243,6 +250,14 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         ses_hook=ses_hook(settings, Records(tenants, campaigns, messages, suppression), arrivals, clock),
         callbacks=callbacks,
         deliveries=deliveries,
+        callback_desk=CallbackService(
+            callbacks,
+            callback_secrets,
+            deliveries,
+            campaigns=campaigns,
+            networks=settings.callback_networks,
+            clock=clock,
+        ),
         callback_lines=partial(callback_lines, settings, stores, callbacks, deliveries, campaigns=campaigns, audit=audit),
         feedback=feedback(
             settings,
@@ -286,12 +301,21 @@ def _check_provider(providers: Providers, tenant: str, name: str) -> None:
     providers.for_campaign(tenant, name)
 
 
-def _rotation(settings: Settings, stores: Stores, providers: Providers, *, audit: AuditLog, dkim_keys: DkimKeys) -> Rotation:
+def _rotation(
+    settings: Settings,
+    stores: Stores,
+    providers: Providers,
+    *,
+    audit: AuditLog,
+    dkim_keys: DkimKeys,
+    callback_secrets: CallbackSecrets,
+) -> Rotation:
     """Everybody who keeps something under the master key; the built-in issuer also where another one is set, for its way back."""
     owners = [
         ("objects", stores.objects.reseal),
         ("providers", providers.reseal),
         ("DKIM keys", dkim_keys.reseal),
+        ("callbacks", callback_secrets.reseal),
         ("signed URLs", stores.transfers.reseal),
         ("audit", audit.reseal),
         ("sign-in", Issuer(stores.tables, stores.secrets, stores.clock, url=settings.door_url).reseal),

@@ -46,6 +46,7 @@ from postroom.platform.embedded.timers import SqliteTimers
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.inbox import Inbox
 from postroom.platform.ports.secrets import Secrets
+from postroom.services.callbacks import CallbackService
 from postroom.services.campaign_changes import Changes
 from postroom.services.campaign_dry_run import DryRun
 from postroom.services.campaign_edits import Edits
@@ -132,6 +133,7 @@ class Postroom:
     feedback: Feedback
     callbacks: Callbacks
     deliveries: Deliveries
+    callback_desk: CallbackService
     callback_lines: Callable[[], tuple[Follower, Lanes]]
     """Who follows the feed, and who makes the requests: for one process."""
     tally: Tally

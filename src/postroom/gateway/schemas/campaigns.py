@@ -8,6 +8,7 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.gateway.schemas.scalars import NUMBER, WHOLE, Flag
+from postroom.model.callback import MAX_URL
 from postroom.model.campaign import Campaign, CampaignState, MissingPolicy, UnknownPolicy
 from postroom.model.ids import CAMPAIGN_ID_LENGTH
 from postroom.services.campaign_edits import KEEP, Edit
@@ -135,9 +136,9 @@ class NewCampaign(_Asked):
     )
     callback_url: str | None = Field(
         None,
-        pattern=r"^https://[^\s/?#@]+([/?][^\s#]*)?$",
-        max_length=2_000,
-        description="Where events of this campaign are told.",
+        pattern=r"^https?://[!-~]+$",
+        max_length=MAX_URL,
+        description="Where events of this campaign are told, besides the tenant's callbacks.",
         examples=["https://example.com/hooks/postroom"],
     )
     start: Flag = Field(True, description="Send, or schedule, once it is imported; false: wait to be started.")
