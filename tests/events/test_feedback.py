@@ -12,7 +12,7 @@ from postroom.ledger.recounts import Recounts
 from postroom.ledger.suppression import Reason
 from postroom.model.address import parse
 from postroom.model.event import Event, EventKind
-from postroom.model.message import MessageState, NewMessage
+from postroom.model.message import MessageState, NewMessage, Settlement
 from postroom.model.shard import Key, recipient_key
 from postroom.model.stream import stream_batches, stream_home
 from postroom.platform.ports.queues import MAX_RECEIVES
@@ -189,3 +189,31 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool
         if len(faults.calls) < number:
             return
         number += 1
+
+
+def test_a_recipient_who_reports_their_message_again_and_again_is_told_apart(made: Bench) -> None:
+    """They have its tokens, and can write as many bounces and complaints as they like: the guard counts the first of each."""
+    post, campaign = Post(made), made.campaign()
+    one, other = post.send_all(campaign)[:2]
+    forged = [post.arrival(campaign, one, K.BOUNCED, id=f"dsn-{number}") for number in range(5)]
+    spam = [post.arrival(campaign, one, K.COMPLAINED, id=f"arf-{number}") for number in range(5)]
+    post.hear(*forged[:3], *spam[:3], post.arrival(campaign, other, K.BOUNCED))
+    post.hear(*forged, *spam)
+    post.hear(post.arrival(campaign, one, K.BOUNCED, id="dsn-soft", bounce=SOFT))
+    counted = [(applied.event.kind, applied.event.bounce) for applied in post.observed if not applied.again]
+    assert len(post.observed) == 12
+    assert counted == [(K.BOUNCED, HARD), (K.COMPLAINED, None), (K.BOUNCED, HARD), (K.BOUNCED, SOFT)]
+
+
+def test_who_was_refused_at_the_hand_over_does_not_bounce_once_more(made: Bench) -> None:
+    post, campaign = Post(made), made.campaign()
+    now = made.clock.now()
+    opened = made.messages.open(campaign.home, 0, "w", now, lease_ms=10_000)
+    assert opened is not None
+    (refused, *_) = made.messages.load(campaign.home, 0, now, 1_000)
+    settled = [Settlement(refused.key, MessageState.BOUNCED, 1, now, code=550, reply="5.1.1 no such user")]
+    made.messages.record(campaign.home, 0, opened.fence, settled, [], now, lease_ms=10_000)
+    message = made.messages.get(campaign.home, 0, refused.key)
+    assert message is not None
+    post.hear(post.arrival(campaign, message, K.BOUNCED))
+    assert [applied.again for applied in post.observed] == [True]

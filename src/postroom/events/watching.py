@@ -1,4 +1,8 @@
-"""Tells the tally what came back, under the provider whose mail it was."""
+"""Tells the tally what came back, under the provider whose mail it was.
+
+Of each message a bounce for good and a complaint count once, however many reports of it come: a recipient has the tokens of
+their own message, and could otherwise stop everybody's mail by writing a hundred bounces of it.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,8 @@ class Watching:
 
     def __call__(self, applied: Applied) -> None:
         """Never raises: an event that cannot be counted is one of many."""
+        if applied.again:
+            return
         try:
             provider = self._provider(applied.home.tenant, applied.provider)
         except PostroomError as error:

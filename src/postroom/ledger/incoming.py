@@ -26,7 +26,7 @@ from postroom.ledger.tenants import Tenants
 from postroom.ledger.unwelcome import Person, SoftBounces, entry, may_enter
 from postroom.model.address import parse
 from postroom.model.campaign import Home
-from postroom.model.event import Event, EventKind
+from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.message import ERASED, Message, MessageState
 from postroom.model.message_id import message_id
 from postroom.model.shard import Key, batch_of, recipient_key
@@ -55,6 +55,8 @@ class Applied(NamedTuple):
     domain: str
     """Of the recipient; empty where nobody knows it any more, or nobody asked."""
     event: Event
+    again: bool = False
+    """The message knows one that says the same. Whoever has a token of it may write as many reports of it as they like."""
 
 
 class _Facts(NamedTuple):
@@ -136,16 +138,20 @@ class Incoming:
         home, facts = group[0].home, group[0].facts
         telling = [place for place in group if place.event.kind not in _PLAIN]
         records = self._records(home, telling) if facts else None
+        heard = self._heard(telling, records or {})
         if telling:
-            self._suppress(telling, records)
+            self._suppress(telling, records, heard)
         known = records or {}
         told = [place for place in group if place.event.kind in _PLAIN or place.where in known]
         reports = [Reported(*place.where, self._judged(place.event, known.get(place.where))) for place in told]
         news = self._report(home, reports) if facts else []
+        said = {(where, _saying(event)) for where, events in heard.items() for event in events}
         for report, new in zip(reports, news, strict=False):
             if new:
-                domain = _domain(known.get((report.batch, report.key)))
-                yield Applied(home, facts and facts.provider, domain, report.event)
+                where = (report.batch, report.key)
+                says = (where, _saying(report.event))
+                yield Applied(home, facts and facts.provider, _domain(known.get(where)), report.event, again=says in said)
+                said.add(says)
 
     def _records(self, home: Home, group: Sequence[_Place]) -> Mapping[_Where, Message] | None:
         """Of the messages that there are; None: the home is gone with all of them, as far as anybody asked."""
@@ -156,22 +162,27 @@ class Incoming:
             return None
         return {where: record for where, record in found.items() if record is not None}
 
-    def _suppress(self, group: Sequence[_Place], records: Mapping[_Where, Message] | None) -> None:
+    def _heard(self, group: Sequence[_Place], records: Mapping[_Where, Message]) -> Mapping[_Where, Sequence[Event]]:
+        """What the messages know already of which something came that has consequences."""
+        asked = {place.where: place.home for place in group if place.where in records and may_enter(place.event)}
+        return {where: self._messages.timeline(home, *where) for where, home in asked.items()}
+
+    def _suppress(
+        self,
+        group: Sequence[_Place],
+        records: Mapping[_Where, Message] | None,
+        heard: Mapping[_Where, Sequence[Event]],
+    ) -> None:
         tenant, now = group[0].tenant.id, self._clock.now()
         entries = []
         for place in group:
-            if not may_enter(place.event) or (person := _person(place, records)) is None or self._knows(place, records):
+            known = any(event.id == place.event.id for event in heard.get(place.where, ()))
+            if known or not may_enter(place.event) or (person := _person(place, records)) is None:
                 continue
             if (entered := entry(tenant, person, place.event, soft_bounces=self._soft_bounces, now=now)) is not None:
                 entries.append(entered)
         if entries:
             self._suppression.add_all(tenant, entries)
-
-    def _knows(self, place: _Place, records: Mapping[_Where, Message] | None) -> bool:
-        """Whether the event was applied before."""
-        if records is None:
-            return False
-        return any(event.id == place.event.id for event in self._messages.timeline(place.home, *place.where))
 
     def _judged(self, event: Event, record: Message | None) -> Event:
         return event if record is None else self._judge(event, record.at if record.state in _ARRIVED else None)
@@ -187,6 +198,11 @@ class Incoming:
         if reports:
             self._noted(home)
         return new
+
+
+def _saying(event: Event) -> tuple[EventKind, BounceType | None]:
+    """What a report says, as far as rates go."""
+    return event.kind, event.bounce.type if event.bounce else None
 
 
 def _person(place: _Place, records: Mapping[_Where, Message] | None) -> Person | None:
