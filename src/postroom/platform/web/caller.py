@@ -145,8 +145,8 @@ def _look_up(host: str, port: int) -> list[str]:
 
 
 def _in_a_thread(work: Callable[[], list[str]]) -> asyncio.Future[list[str]]:
-    """In one of its own, for which nobody waits at the end: a silent name server takes half a minute of it. The loop's own threads
-    are few, and work for everybody."""
+    """In one of its own, for which nobody waits at the end: a silent name server takes half a minute of it. The loop's own
+    threads are few, and work for everybody."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[str]] = loop.create_future()
 
