@@ -11,7 +11,8 @@ import typer.main
 
 from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli import reference as cli_reference
-from postroom.settings import KINDS, reference
+from postroom.settings import KINDS
+from postroom.settings.reference import reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
