@@ -7,11 +7,16 @@ the door too. Told to stop, it answers the mails that are whole, and finishes wh
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Coroutine, Iterator
+from typing import Final
 
 from postroom.entrypoints.process import Stop, attended, trouble
 from postroom.wiring import Postroom, collecting, listener
+
+_NICE: Final = 5
+"""A third of the others' share of a busy processor: what came back can wait, what is to leave cannot."""
 
 
 def run(postroom: Postroom, door: socket.socket | None = None) -> None:
@@ -25,6 +30,7 @@ def run(postroom: Postroom, door: socket.socket | None = None) -> None:
             stop.set()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    os.nice(_NICE)
     asyncio.run(attended(work))
 
 

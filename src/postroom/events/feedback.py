@@ -5,8 +5,7 @@ again when its lease has run out. Items are taken together, since most are small
 as for many; where they cannot be applied together, each is tried alone, so that none spoils another. One that cannot be applied
 becomes a dead letter in the end, and is kept with its count for whoever looks into it.
 
-What came back can wait, what is to leave cannot. So a worker that mostly waited for a processor or the disk rests as long again:
-others are at work there, and it holds the ledger's lock from them while it waits.
+What came back can wait, what is to leave cannot: while a campaign is being sent, the worker rests three times as long as it worked.
 """
 
 from __future__ import annotations
@@ -25,30 +24,35 @@ from postroom.platform.ports.queues import MAX_PER_CALL, Queues, Received
 
 _LOOK_S: Final = 0.05
 _LEASE_S: Final = 20
-_HINDERED: Final = 2.5
-"""A handling that took so many times its own work was held up by others; alone it takes one and a half times."""
+_REST: Final = 3.0
 _log = logging.getLogger(__name__)
 
 
 class Feedback:
     """One worker."""
 
-    def __init__(self, queues: Queues, incoming: Incoming, observe: Callable[[Applied], None]) -> None:
-        """`observe` is told of each event that was new, once; after a crash of some not at all."""
+    def __init__(
+        self,
+        queues: Queues,
+        incoming: Incoming,
+        observe: Callable[[Applied], None],
+        gives_way: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`observe` is told of each event that was new, once; after a crash of some not at all. `gives_way`: whether others
+        need the machine more."""
         self._queues = queues
         self._incoming = incoming
         self._observe = observe
+        self._gives_way = gives_way
 
     def run(self, stopped: threading.Event) -> None:
         """Until stopped. Errors of the stores that do not pass are raised."""
         while not stopped.is_set():
-            began, worked = time.monotonic(), time.thread_time()
+            began = time.monotonic()
             if not self.once():
                 stopped.wait(_LOOK_S)
-                continue
-            took, worked = time.monotonic() - began, time.thread_time() - worked
-            if took > _HINDERED * worked:
-                stopped.wait(took)
+            elif self._gives_way():
+                stopped.wait(_REST * (time.monotonic() - began))
 
     def once(self) -> bool:
         """Handle what waits; whether there was something."""

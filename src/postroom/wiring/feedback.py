@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from postroom.events.feedback import Feedback
+from postroom.events.giving_way import Sending
 from postroom.events.machines import judge
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.incoming import Applied, Incoming
@@ -38,4 +39,4 @@ def feedback(
         clock=stores.clock,
         noted=recounts.note,
     )
-    return Feedback(stores.queues, incoming, observe)
+    return Feedback(stores.queues, incoming, observe, Sending(campaigns, stores.clock))
