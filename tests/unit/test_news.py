@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from postroom.clock import Instant
 from postroom.model.event import MAX_DETAIL, MAX_RAW, Bounce, BounceClass, BounceType, Event, EventKind, Standing, apply
 from postroom.model.message import MessageState, Settlement
-from postroom.model.news import MAX_EVENTS, News, event_of, in_order, nameless, reply_of, tidy
+from postroom.model.news import MAX_EVENTS, MOST_EVENTS, News, event_of, in_order, nameless, reply_of, tidy
 from postroom.model.shard import Key
 from postroom.model.wire import MAX_ATTEMPT
 
@@ -126,3 +126,12 @@ def test_our_own_outcomes_become_events_of_the_common_vocabulary() -> None:
 def test_a_timeline_is_in_the_order_of_time() -> None:
     told = [event(EventKind.CLICKED, at=9), event(EventKind.DELIVERED, at=5), event(EventKind.SENT, at=5)]
     assert [each.kind for each in in_order(told)] == [EventKind.SENT, EventKind.DELIVERED, EventKind.CLICKED]
+
+
+def test_a_message_of_which_reports_never_end_hears_only_what_moves_it() -> None:
+    full = heard([event(EventKind.DELAYED)] * MOST_EVENTS)
+    assert not any(full.takes(event(kind)) for kind in (EventKind.DELAYED, EventKind.UNSUBSCRIBED, EventKind.RESUBSCRIBED))
+    assert full.takes(event(EventKind.BOUNCED))
+    bounced = full.hear(event(EventKind.BOUNCED))
+    assert not bounced.takes(event(EventKind.BOUNCED, at=-1))
+    assert bounced.takes(event(EventKind.COMPLAINED))

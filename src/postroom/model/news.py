@@ -28,6 +28,8 @@ MAX_EVENT_ID = 100
 MAX_SOURCE = 20
 MAX_EVENTS = 1_000
 """Events of one message after which further opens and clicks of it are not kept: a link can be fetched without end."""
+MOST_EVENTS = 1_200
+"""After which nothing is kept that leaves the message where it stands: reports can be forged without end, with a token of it."""
 OURS = "own."
 """What ids of our worker's own events begin with."""
 
@@ -119,6 +121,8 @@ class News(NamedTuple):
 
     def takes(self, event: Event) -> bool:
         """Whether the event is still kept."""
+        if self.events >= MOST_EVENTS:
+            return self.hear(event).standing != self.standing
         return not (self.is_full and event.kind in _CAPPED)
 
 
