@@ -5,7 +5,8 @@ again when its lease has run out. Items are taken together, since most are small
 as for many; where they cannot be applied together, each is tried alone, so that none spoils another. One that cannot be applied
 becomes a dead letter in the end, and is kept with its count for whoever looks into it.
 
-What came back can wait, what is to leave cannot: while a campaign is being sent, the worker rests three times as long as it worked.
+What came back can wait, what is to leave cannot: while a campaign is being sent, the worker rests three times as long as it
+worked.
 """
 
 from __future__ import annotations
