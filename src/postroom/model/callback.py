@@ -8,7 +8,8 @@ delivery: events of one message may arrive in another order, and say by their `s
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
@@ -141,6 +142,22 @@ def one_event(kind: EventKind, at: str, told: Told) -> dict[str, Any]:
     return {"type": event_type(kind), "timestamp": at, "data": msgspec.to_builtins(told)}
 
 
+def forget(body: str, is_theirs: Callable[[str], bool]) -> str:
+    """A request's JSON without what may tell of a person: address, words and links of events of theirs. Of nobody else's: as it
+    is, to the letter."""
+    content = json.loads(body)
+    theirs = [each for each in _events_in(content) if is_theirs(each.get("recipient", ""))]
+    for each in theirs:
+        each.update(recipient="", detail="", url=each["url"] and "")
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) if theirs else body
+
+
+def _events_in(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a request tells of each event."""
+    data = content["data"]
+    return [each["data"] for each in data["events"]] if content["type"] == BATCH else [data]
+
+
 def many_events(events: Sequence[dict[str, Any]], at: str) -> dict[str, Any]:
     """Several in one request."""
     return {"type": BATCH, "timestamp": at, "data": {"events": list(events)}}
@@ -159,10 +176,10 @@ def secret_text(secret: bytes) -> str:
 def check_url(text: str, networks: Sequence[str] = ()) -> str:
     """An endpoint's URL; `Invalid` says what is wrong. `networks`: those of one's own that may be called, and without TLS. What
     a name resolves to is looked at before each request."""
-    parts = urlsplit(text)
     if len(text) > MAX_URL or not text.isascii() or any(character.isspace() for character in text):
         raise Invalid(f"the URL must be ASCII, without spaces, and up to {MAX_URL:,} characters")
     try:
+        parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise Invalid(f"{text[:80]!r} is no URL: {error}") from error
@@ -170,20 +187,24 @@ def check_url(text: str, networks: Sequence[str] = ()) -> str:
         raise Invalid("the URL must begin with https:// and name a host")
     if parts.username is not None or parts.fragment:
         raise Invalid("the URL may hold no user, password or fragment: requests are signed instead")
-    if _is_our_own(host) and not any(_holds(network, host) for network in networks):
+    inside = any(_holds(network, host) for network in networks)
+    if _is_our_own(host) and not inside:
         raise Invalid(f"{host} is not on the public Internet; an operator can allow its network with POSTROOM_CALLBACK_NETWORKS")
-    if parts.scheme == "http" and not networks:
+    if parts.scheme == "http" and not (inside or (networks and not _is_address(host))):
         raise Invalid("the URL must begin with https://: what happened to people's mail is theirs alone")
     return text
 
 
 def _is_our_own(host: str) -> bool:
-    if host.lower().rstrip(".") in _LOCAL:
-        return True
+    return host.lower().rstrip(".") in _LOCAL or (_is_address(host) and not ip_address(host).is_global)
+
+
+def _is_address(host: str) -> bool:
     try:
-        return not ip_address(host).is_global
+        ip_address(host)
     except ValueError:  # a name
         return False
+    return True
 
 
 def _holds(network: str, host: str) -> bool:
