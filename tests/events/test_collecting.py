@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import quote
@@ -13,6 +13,7 @@ import pytest
 
 from postroom.errors import Conflict, Corrupt, Invalid, PostroomError, StorageFull, Unavailable
 from postroom.events.collecting import MAX_TRIES, Collecting
+from postroom.model.mailroom import IncomingMail, Verdict
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.mailbox_url import Security, parse_mailbox
@@ -120,6 +121,28 @@ def test_a_mail_that_cannot_be_opened_is_left_and_holds_up_no_other(make: Make) 
     made.collecting().once()
     assert made.store.uids == [2]
     assert len(made.desk.arrivals) == 2
+
+
+def test_a_mail_that_shows_a_mistake_of_ours_is_left_too(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or whoever sends it could end the process, and do so again after each start."""
+    made = make("imap", Store())
+    made.store.add(bounce(), LETTER, bounce())
+    take = made.desk.mailroom.take
+
+    def mistaken(mails: Sequence[IncomingMail]) -> list[Verdict]:
+        if any(b"lunch" in mail.content for mail in mails):
+            raise ValueError("a mistake")
+        return take(mails)
+
+    monkeypatch.setattr(made.desk.mailroom, "take", mistaken)
+    assert made.collecting().once() is False
+    assert made.store.uids == [2]
+    assert len(made.desk.arrivals) == 2
+    assert "cannot be opened, and is left" in caplog.text
+    assert made.collecting().once() is False
+    assert made.store.fetched == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("protocol", "command"), [("imap", "STORE"), ("imap", "EXPUNGE"), ("pop3", "DELE"), ("pop3", "QUIT")])

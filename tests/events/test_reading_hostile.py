@@ -72,6 +72,8 @@ BOMBS = {
     "HTML that never ends": b"From: MAILER-DAEMON@x\nContent-Type: text/html\n\n" + b"<style" * (40 * KB),
     "HTML of brackets": b"From: MAILER-DAEMON@x\nContent-Type: text/html\n\n" + b"<" * MB,
     "HTML of entities": b"From: MAILER-DAEMON@x\nContent-Type: text/html\n\n" + b"&#x" * MB,
+    "a number of too many digits": b"From: MAILER-DAEMON@x\nContent-Type: text/html\n\n&#" + b"9" * (30 * KB) + b";",
+    "a hexadecimal number of too many digits": b"From: MAILER-DAEMON@x\nContent-Type: text/html\n\n&#x" + b"f" * (30 * KB),
     "a charset that is quadratic": bounce(b"\xff-" * (128 * KB), b"Content-Type: text/plain; charset=punycode\n"),
     "a charset that unpacks": bounce(b"x\x9c" * (64 * KB), b"Content-Type: text/plain; charset=zlib\n"),
     "a charset that nobody knows": bounce(b"\xff" * (64 * KB), b"Content-Type: text/plain; charset=" + b"u" * (64 * KB) + b"\n"),

@@ -137,7 +137,7 @@ class Collecting:
             return dict(zip(mails, self._mailroom.take(list(mails.values())), strict=True))
         except (Temporary, Conflict):
             raise
-        except PostroomError:  # one is the reason: each alone
+        except Exception:  # noqa: BLE001  # one is the reason: each alone
             return {name: verdict for name, mail in mails.items() for verdict in self._take_one(mail)}
 
     def _take_one(self, mail: IncomingMail) -> list[Verdict]:
@@ -147,6 +147,9 @@ class Collecting:
             raise
         except PostroomError as error:
             _log.warning("a mail in %s cannot be opened, and is left: %s", self._mailbox.name, error)
+            return []
+        except Exception:  # noqa: BLE001  # a mail that shows a mistake of ours would be there again after each start
+            _log.exception("a mail in %s cannot be opened, and is left", self._mailbox.name)
             return []
 
     def _recipients(self, content: bytes) -> tuple[str, ...]:

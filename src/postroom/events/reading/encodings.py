@@ -21,6 +21,8 @@ _CHARSETS = re.compile(
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
 _BREAK = re.compile(r"<(?:br|p|/p|/div|/tr|/td|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>\s@][^<>@]*>")  # `<someone@example.com>` is what we are after
+_BEYOND = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9a-fA-F]{9,});?")
+"""References to characters that there are not; Python refuses to read a number of thousands of digits at all."""
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 
 
@@ -74,7 +76,7 @@ def cleaned(text: str) -> str:
 def _seen(text: str) -> str:
     for name in ("style", "script", "head"):
         text = _without(text, f"<{name}", f"</{name}>")
-    return html.unescape(_TAG.sub(" ", _BREAK.sub("\n", text)))
+    return html.unescape(_BEYOND.sub(" ", _TAG.sub(" ", _BREAK.sub("\n", text))))
 
 
 def _without(text: str, start: str, end: str) -> str:
