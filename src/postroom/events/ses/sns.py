@@ -1,9 +1,10 @@
 """Whether an SNS envelope is genuine: its topic is one of ours, its signature SNS's, its time about now.
 
 Anybody on the Internet may post to the hook, so nothing is fetched and nothing computed before topic, time and addresses are such
-as SNS would send. The certificate comes from SNS's own host over HTTPS only, and is kept: one request a certificate. What is
-genuine and comes twice is harmless (events have ids), so the time only bounds how long a stolen notice is of use. Nothing is
-stored here, so a crash leaves nothing behind: SNS delivers again what was not answered.
+as SNS would send. The certificate comes over HTTPS only, from SNS's own host in the topic's region and no other below
+amazonaws.com: names there may be other people's (a bucket that is called `sns` is `sns.s3.amazonaws.com`). It is kept: one
+request a certificate. What is genuine and comes twice is harmless (events have ids), so the time only bounds how long a stolen
+notice is of use. Nothing is stored here, so a crash leaves nothing behind: SNS delivers again what was not answered.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from postroom.events.ses.envelope import Envelope, Kind, read_envelope
 MAX_AGE_MS = 24 * 3_600_000
 """SNS retries a delivery for an hour at most; the stamp is from the first try."""
 MAX_AHEAD_MS = 15 * 60_000
-_HOST = re.compile(r"sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?", re.ASCII)
 _PEM_PATH = re.compile(r"/SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem", re.ASCII)
 _CERTIFICATES = 16
 _HASHES: dict[str, type[hashes.HashAlgorithm]] = {"1": hashes.SHA1, "2": hashes.SHA256}
@@ -63,7 +63,7 @@ class Verifier:
         if envelope.kind is not Kind.SUBSCRIPTION:
             return
         url = envelope.subscribe_url or ""
-        parts = _at_sns(url)
+        parts = _at_sns(url, envelope.topic)
         asked = parse_qs(parts.query)
         if (
             asked.get("Action") != ["ConfirmSubscription"]
@@ -92,7 +92,7 @@ class Verifier:
             signature = base64.b64decode(envelope.signature, validate=True)
         except ValueError:
             raise Invalid("the SNS message's Signature is no base64") from None
-        key = self._certificate(envelope.certificate_url).public_key()
+        key = self._certificate(envelope.certificate_url, envelope.topic).public_key()
         if not isinstance(key, rsa.RSAPublicKey):
             raise Denied("SNS's certificate holds no RSA key")
         try:
@@ -100,8 +100,8 @@ class Verifier:
         except InvalidSignature:
             raise Denied("the SNS message's signature is not SNS's") from None
 
-    def _certificate(self, url: str) -> x509.Certificate:
-        parts = _at_sns(url)
+    def _certificate(self, url: str, topic: str) -> x509.Certificate:
+        parts = _at_sns(url, topic)
         if not _PEM_PATH.fullmatch(parts.path) or parts.query:
             raise Denied("the SNS message names a certificate that is not one of SNS's")
         with self._lock:
@@ -120,17 +120,23 @@ class Verifier:
         return certificate
 
 
-def _at_sns(url: str) -> SplitResult:
-    """The URL in parts, of one at SNS's own host."""
+def _at_sns(url: str, topic: str) -> SplitResult:
+    """The URL in parts, of one at SNS's own host where the topic is."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise Denied("the SNS message names an address that cannot be read") from None
-    right = parts.scheme == "https" and _HOST.fullmatch(parts.netloc) and port is None and not parts.fragment
+    right = parts.scheme == "https" and parts.netloc == _host(topic) and port is None and not parts.fragment
     if not right or not url.isascii() or not url.isprintable() or " " in url:
         raise Denied("the SNS message names an address that is not SNS's")
     return parts
+
+
+def _host(topic: str) -> str:
+    """From the topic's ARN, which is one that is configured: `arn:partition:sns:region:account:name`."""
+    _, partition, _, region, *_ = topic.split(":")
+    return f"sns.{region}.amazonaws.com{'.cn' if partition == 'aws-cn' else ''}"
 
 
 def _read(pem: bytes) -> x509.Certificate:
