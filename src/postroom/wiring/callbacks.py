@@ -1,4 +1,4 @@
-"""Callbacks, put together: who follows the feed, and who makes the requests."""
+"""Callbacks, put together: where tenants ask for them, who follows the feed, and who makes the requests."""
 
 from __future__ import annotations
 
@@ -8,46 +8,49 @@ from typing import Final
 from postroom.events.callbacks.follower import Follower
 from postroom.events.callbacks.lanes import Lanes
 from postroom.ledger.audit import AuditLog
-from postroom.ledger.callbacks import Callbacks
-from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries
 from postroom.model.audit import Entry
 from postroom.model.callback import Endpoint
 from postroom.model.campaign import Home
 from postroom.platform.web.caller import WebCaller, trusting_context
+from postroom.services.callbacks import CallbackService
 from postroom.settings import Settings
+from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 _DONE: Final = 200
 
 
-def callback_lines(
-    settings: Settings,
-    stores: Stores,
-    callbacks: Callbacks,
-    deliveries: Deliveries,
-    *,
-    campaigns: Campaigns,
-    audit: AuditLog,
-) -> tuple[Follower, Lanes]:
+def callback_desk(settings: Settings, stores: Stores, ledger: Ledger) -> CallbackService:
+    """Where tenants say whom to tell."""
+    return CallbackService(
+        ledger.callbacks,
+        ledger.callback_secrets,
+        ledger.deliveries,
+        campaigns=ledger.campaigns,
+        networks=settings.callback_networks,
+        clock=stores.clock,
+    )
+
+
+def callback_lines(settings: Settings, stores: Stores, ledger: Ledger) -> tuple[Follower, Lanes]:
     """For one process."""
     follower = Follower(
         stores.feed,
         stores.messages,
-        callbacks,
-        deliveries,
-        campaigns=campaigns,
+        ledger.callbacks,
+        ledger.deliveries,
+        campaigns=ledger.campaigns,
         tables=stores.tables,
         home_of=_home_of,
         owner=stores.clock.random(8).hex(),
         clock=stores.clock,
     )
     lanes = Lanes(
-        callbacks,
-        deliveries,
-        campaigns,
+        ledger.callbacks,
+        ledger.deliveries,
+        ledger.campaigns,
         caller=partial(WebCaller, networks=settings.callback_networks, context=trusting_context()),
-        disabled=partial(_switched_off, audit),
+        disabled=partial(_switched_off, ledger.audit),
         clock=stores.clock,
     )
     return follower, lanes

@@ -102,7 +102,7 @@ def examined_ses(
     return examine_ses(config, KeySource(config, aws.variables), clock, topics=topics, domain=domain)
 
 
-def ses_hook(settings: Settings, records: Records, arrivals: Arrivals, clock: Clock) -> SesHook:
+def hook_of(settings: Settings, records: Records, arrivals: Arrivals, clock: Clock) -> SesHook:
     """Believes the settings' topics. `Invalid`: AWS's own variables name no place where SNS could be."""
     pages = SnsPages(clock, endpoint=sns_endpoint(settings.aws.variables))
     return SesHook(Verifier(settings.ses_topics, pages, clock), records, Together(arrivals.put).put)

@@ -1,0 +1,101 @@
+"""Campaigns, put together: how they are ordered, by which rules they go, and who erases a person from them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from postroom.delivery.composing import Composing
+from postroom.ledger.erasing import Erasing
+from postroom.model.callback import check_url
+from postroom.model.campaign import Policies
+from postroom.services.campaign_orders import House, Orders, Sources
+from postroom.services.campaigns import CampaignService
+from postroom.services.erasure import ErasureService, Places
+from postroom.services.templates import TemplateService
+from postroom.services.uploads import UploadService
+from postroom.settings import Settings
+from postroom.wiring.ledger import Ledger
+from postroom.wiring.mail import DEFAULT_PROVIDER
+from postroom.wiring.stores import Stores
+from postroom.wiring.way_back import mail_comes_back
+
+
+def composing(settings: Settings, stores: Stores, ledger: Ledger) -> Composing:
+    """What makes a message of a template and a row."""
+    return Composing(
+        ledger.tenants,
+        stores.objects,
+        public_url=settings.public_url,
+        bounce_domain=settings.bounce_domain,
+        mail_comes_back=mail_comes_back(settings),
+        keys=ledger.dkim,
+    )
+
+
+def campaign_service(stores: Stores, ledger: Ledger, composing: Composing) -> CampaignService:
+    """The verbs of one campaign."""
+    return CampaignService(
+        ledger.campaigns,
+        composing=composing,
+        messages=stores.messages,
+        objects=stores.objects,
+        journals=stores.journals,
+        queues=stores.queues,
+        timers=stores.timers,
+        workflows=stores.workflows,
+        sweep=ledger.sweep,
+        clock=stores.clock,
+    )
+
+
+def house(settings: Settings) -> House:
+    """How campaigns go that say nothing else."""
+    return House(DEFAULT_PROVIDER, usual_policies(settings), round(settings.schedule_grace * 1000))
+
+
+def usual_policies(settings: Settings) -> Policies:
+    """The rules of a campaign that asks for no others."""
+    return Policies(
+        settle_after_ms=round(settings.settle_after * 1000),
+        rate=settings.rate,
+        give_up_after_ms=round(settings.give_up_after * 1000),
+        retry_after_ms=round(settings.retry_after * 1000),
+    )
+
+
+def orders(
+    settings: Settings,
+    stores: Stores,
+    ledger: Ledger,
+    *,
+    service: CampaignService,
+    templates: TemplateService,
+    uploads: UploadService,
+) -> Orders:
+    """Who takes campaigns in over HTTP: what they name has to be the tenant's."""
+
+    def check_provider(tenant: str, name: str) -> None:
+        ledger.providers.for_campaign(tenant, name)
+
+    sources = Sources(
+        templates.content,
+        uploads.ready,
+        ledger.senders.check,
+        check_provider,
+        check_callback=partial(check_url, networks=settings.callback_networks),
+    )
+    return Orders(service, sources, objects=stores.objects, clock=stores.clock, house=house(settings))
+
+
+def erasure(stores: Stores, ledger: Ledger, uploads: UploadService) -> ErasureService:
+    """Who looks for a person everywhere."""
+    places = Places(
+        campaigns=ledger.campaigns,
+        messages=stores.messages,
+        objects=stores.objects,
+        uploads=uploads,
+        suppression=ledger.suppression,
+        workflows=stores.workflows,
+        erasing=Erasing(stores.messages, ledger.sweep, stores.clock),
+    )
+    return ErasureService(places, tables=stores.tables, tenants=ledger.tenants, audit=ledger.audit, clock=stores.clock)

@@ -1,0 +1,71 @@
+"""What sends, put together: from rows to messages, from messages to the provider."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from postroom.delivery.composing import Composing
+from postroom.delivery.contents import Contents
+from postroom.delivery.singles import Singles
+from postroom.ledger.finish import Finish
+from postroom.pipeline.scheduler import Scheduler
+from postroom.pipeline.sender.sender import Sender, SenderOptions
+from postroom.pipeline.sender.sender import Stores as SenderStores
+from postroom.pipeline.splitter import Splitter
+from postroom.settings import Settings
+from postroom.wiring.ledger import Ledger, lease_ms
+from postroom.wiring.mail import Shares, way_out
+from postroom.wiring.ses import SesAccounts
+from postroom.wiring.stores import Stores
+
+
+def splitter(stores: Stores, ledger: Ledger) -> Splitter:
+    """Rows to messages."""
+    return Splitter(
+        campaigns=ledger.campaigns,
+        messages=stores.messages,
+        objects=stores.objects,
+        suppression=ledger.suppression,
+        tables=stores.tables,
+        tenants=ledger.tenants,
+        clock=stores.clock,
+    )
+
+
+def scheduler(stores: Stores, ledger: Ledger) -> Scheduler:
+    """When what is sent."""
+    return Scheduler(ledger.campaigns, ledger.streams, timers=stores.timers, workflows=stores.workflows, clock=stores.clock)
+
+
+def sender(
+    settings: Settings,
+    stores: Stores,
+    ledger: Ledger,
+    *,
+    composing: Composing,
+    contents: Contents,
+    singles: Singles,
+    accounts: SesAccounts,
+) -> Sender:
+    """Messages to the provider."""
+    return Sender(
+        SenderStores(
+            campaigns=ledger.campaigns,
+            composing=composing,
+            suppression=ledger.suppression,
+            finish=Finish(ledger.campaigns, stores.messages),
+            messages=stores.messages,
+            journals=stores.journals,
+            rates=stores.rates,
+            tenants=ledger.tenants,
+            streams=ledger.streams,
+            contents=contents,
+            singles=singles,
+            refusals=ledger.refusals,
+            tally=ledger.tally,
+        ),
+        partial(way_out, ledger.providers, Shares(), accounts=accounts),
+        SenderOptions(workers=settings.workers, lease_ms=lease_ms(settings), drain_s=settings.drain),
+        single_provider=ledger.providers.for_single,
+        clock=stores.clock,
+    )

@@ -1,0 +1,45 @@
+"""Single messages, put together: taken in, and deleted when their day is over."""
+
+from __future__ import annotations
+
+from postroom.delivery.contents import Contents
+from postroom.delivery.singles import Singles
+from postroom.services.intake import Intake
+from postroom.services.messages import MessageService, Sources
+from postroom.services.stream_retention import StreamRetention
+from postroom.services.templates import TemplateService
+from postroom.services.uploads import UploadService
+from postroom.wiring.ledger import Ledger
+from postroom.wiring.stores import Stores
+
+
+def message_service(stores: Stores, ledger: Ledger, sources: Sources, *, contents: Contents, singles: Singles) -> MessageService:
+    """Who takes them in."""
+    return MessageService(
+        sources,
+        Intake(stores.messages, ledger.streams, stores.clock),
+        contents=contents,
+        singles=singles,
+        messages=stores.messages,
+        suppression=ledger.suppression,
+        tenants=ledger.tenants,
+        clock=stores.clock,
+    )
+
+
+def sources_of(ledger: Ledger, templates: TemplateService, uploads: UploadService) -> Sources:
+    """Where what they name is found."""
+    return Sources(contents=templates.content, check_sender=ledger.senders.check, ready=uploads.ready)
+
+
+def stream_retention(stores: Stores, ledger: Ledger, contents: Contents) -> StreamRetention:
+    """Who deletes them."""
+    return StreamRetention(
+        stores.tables,
+        ledger.tenants,
+        ledger.streams,
+        contents=contents,
+        messages=stores.messages,
+        journals=stores.journals,
+        workflows=stores.workflows,
+    )
