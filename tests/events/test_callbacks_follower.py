@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
+from postroom.clock import Instant
+from postroom.events.callbacks.telling import happened
 from postroom.ledger.callbacks import OF_CAMPAIGN, Wishes
 from postroom.model.callback import MAX_BATCH
-from postroom.model.event import EventKind
+from postroom.model.campaign import Home
+from postroom.model.event import Event, EventKind
+from postroom.model.message import ERASED, MessageState
 from postroom.model.message_id import message_id
+from postroom.model.shard import Key
+from postroom.platform.ports.feed import Change
 from tests.events.callbacks_kit import Lines
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import bench
@@ -141,6 +147,15 @@ def test_an_erased_person_s_address_is_not_told_nor_is_the_erasing(lines: Lines)
     lines.follow()
     (body,) = told(lines)
     assert (body["type"], body["data"]["recipient"]) == ("message.complained", "")
+
+
+def test_words_that_were_read_before_the_erasure_are_not_told_after_it() -> None:
+    words, url, now = "agent of anna@mail.example", "https://x.example/?who=anna", Instant(5)
+    event = Event(kind=K.CLICKED, attempt=1, at=now, id="e", source="tracking", detail=words, url=url)
+    change = Change(Home("default", "2" * 16), 0, Key(bytes(12)), MessageState.SENT, 1, now, 0, "", event, 7)
+    told = happened(change, event, ERASED)
+    assert told is not None
+    assert "anna" not in repr(told)
 
 
 def test_of_two_that_follow_one_does_until_it_is_gone(lines: Lines) -> None:

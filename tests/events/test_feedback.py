@@ -217,3 +217,20 @@ def test_who_was_refused_at_the_hand_over_does_not_bounce_once_more(made: Bench)
     assert message is not None
     post.hear(post.arrival(campaign, message, K.BOUNCED))
     assert [applied.again for applied in post.observed] == [True]
+
+
+def test_what_comes_back_of_a_person_who_was_erased_does_not_name_them_again(made: Bench) -> None:
+    """Servers like to repeat an address in their words."""
+    post, campaign = Post(made), made.campaign()
+    message = post.send_all(campaign)[0]
+    now = made.clock.now()
+    opened = made.messages.open(campaign.home, message.batch, "w", now, lease_ms=1_000)
+    assert opened is not None
+    made.messages.erase(campaign.home, message.batch, opened.fence, message.key, now)
+    words = f"5.1.1 no mailbox {message.address}"
+    post.hear(*(post.arrival(campaign, message, kind, detail=words, raw=words) for kind in (K.BOUNCED, K.COMPLAINED)))
+    (entry,) = post.suppression.of("default", message.key)
+    assert (entry.reason, entry.address, entry.note) == (Reason.COMPLAINT, "", "")
+    with made.control.read() as db:
+        assert message.address not in repr(db.execute("SELECT * FROM item").fetchall())
+    assert message.address not in repr(made.messages.timeline(campaign.home, message.batch, message.key))

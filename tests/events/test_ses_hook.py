@@ -19,7 +19,7 @@ from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
 from postroom.model.event import EventKind
-from postroom.model.message import NewMessage
+from postroom.model.message import MessageState, NewMessage, Settlement
 from postroom.model.shard import Key, recipient_key
 from postroom.model.stream import day_of, stream_batches, stream_home
 from postroom.model.tags import tags_of
@@ -221,6 +221,17 @@ def test_an_unsubscribe_that_is_replayed_does_not_undo_what_the_person_decided_s
     hooked.suppression.take_back("default", hooked.key(ANNA))
     hooked.post(document)
     assert hooked.suppression.of("default", hooked.key(ANNA)) == []
+
+
+def test_an_unsubscribe_of_a_person_who_was_erased_does_not_name_them_again(hooked: Hooked) -> None:
+    messages, now, key = hooked.made.messages, hooked.made.clock.now(), hooked.key(ANNA)
+    opened = messages.open(hooked.home, 0, "w", now, lease_ms=1_000)
+    assert opened is not None
+    messages.record(hooked.home, 0, opened.fence, [Settlement(key, MessageState.SENT, 1, now)], [], now, lease_ms=1_000)
+    messages.erase(hooked.home, 0, opened.fence, key, now)
+    hooked.post(leaves(hooked, everything=True))
+    (entry,) = hooked.suppression.of("default", key)
+    assert (entry.reason, entry.address) == (Reason.UNSUBSCRIBE, "")
 
 
 def test_an_unsubscribe_counts_where_the_campaign_is_gone(hooked: Hooked) -> None:

@@ -6,6 +6,9 @@
     unsubscribed        unsubscribe, of the campaign's topic where it has one
 
 But for an unsubscribe that came through us: its entry was written before the person was answered, and maybe undone by them since.
+
+Where nobody knows the address any more (the person was erased, the campaign is gone) the entry has no words of the reporter's
+either: servers like to repeat the address in them.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 from postroom.clock import Instant
 from postroom.ledger.suppression import Reason, Suppressed, source
 from postroom.model.event import BounceType, Event, EventKind
-from postroom.model.news import reply_of
+from postroom.model.news import nameless, reply_of
 from postroom.model.shard import Key
 
 LISTED: Final = "unsubscribe"
@@ -58,21 +61,27 @@ def entry(tenant: str, person: Person, event: Event, *, soft_bounces: SoftBounce
         return _of_bounce(tenant, person, event, lasting=event.bounce.type, soft_bounces=soft_bounces, now=now)
     reason = _REASONS[event.kind]
     topic = person.topic if reason is Reason.UNSUBSCRIBE else None
-    return Suppressed(person.key, person.address, reason, now, reply_of(event), topic, source=source(person.message, event))
+    return Suppressed(person.key, person.address, reason, now, _note(person, event), topic, source=source(person.message, event))
+
+
+def _note(person: Person, event: Event) -> str:
+    return reply_of(event if person.address else nameless(event))
 
 
 def _of_bounce(
     tenant: str, person: Person, event: Event, *, lasting: BounceType, soft_bounces: SoftBounces, now: Instant
 ) -> Suppressed | None:
     if lasting is BounceType.HARD:
-        return Suppressed(person.key, person.address, Reason.BOUNCE, now, reply_of(event), source=source(person.message, event))
+        return Suppressed(
+            person.key, person.address, Reason.BOUNCE, now, _note(person, event), source=source(person.message, event)
+        )
     if lasting is BounceType.SOFT and (until := soft_bounces.note(tenant, person.key, person.message)) is not None:
         return Suppressed(
             person.key,
             person.address,
             Reason.BOUNCE,
             now,
-            reply_of(event),
+            _note(person, event),
             expires_at=until,
             source=source(person.message, event),
         )

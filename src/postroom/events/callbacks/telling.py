@@ -19,7 +19,7 @@ from postroom.model.event import Event, EventKind
 from postroom.model.ids import encode
 from postroom.model.message import ERASED, MessageState, Settlement
 from postroom.model.message_id import message_id
-from postroom.model.news import event_of, queued
+from postroom.model.news import event_of, nameless, queued
 from postroom.model.stream import is_stream
 from postroom.platform.ports.feed import Change
 
@@ -63,9 +63,11 @@ def event_in(change: Change) -> Event | None:
 
 def happened(change: Change, event: Event, address: str | None) -> Happened | None:
     """With all that is told of it; `address`: the recipient's, None where the message is gone. None: the person was erased, and
-    this is the trace of it."""
-    if address == ERASED and change.event is None:
-        return None
+    this is the trace of it. Of an event that was read before and is told after, the words and the link are not told either."""
+    if address == ERASED:
+        if change.event is None:
+            return None
+        event = nameless(event)
     name = message_id(change.home, change.key)
     bounce = event.bounce
     told = Told(

@@ -27,6 +27,7 @@ from postroom.ledger.unwelcome import LISTED
 from postroom.model.address import parse
 from postroom.model.campaign import Home
 from postroom.model.event import EventKind
+from postroom.model.message import ERASED
 from postroom.model.news import reply_of
 from postroom.model.shard import Key, recipient_key
 from postroom.model.stream import is_stream
@@ -101,14 +102,17 @@ class SesHook:
         return home, key
 
     def _enter(self, person: tuple[Home, Key], charge: Charge) -> None:
-        (home, key), event = person, charge.event
+        (home, key), event, address = person, charge.event, charge.recipient
         with suppress(NotFound):
             if any(known.id == event.id for known in self._records.messages.timeline(home, charge.ref.batch, charge.ref.key)):
                 return
+            record = self._records.messages.get(home, charge.ref.batch, charge.ref.key)
+            if record is not None and record.address == ERASED:
+                address = ""
         self._records.suppression.add(
             home.tenant,
             key,
-            address=charge.recipient,
+            address=address,
             reason=Reason.UNSUBSCRIBE,
             note=reply_of(event),
             topic=None if charge.everything else self._topic(home),
