@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from postroom.clock import Instant, rfc3339
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.batches import Batches
+from postroom.ledger.callback_secrets import CallbackSecrets
+from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks, Wishes
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.erasing import Erasing
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.sweep import Sweep
+from postroom.model.callback import Delivery, Told, many_events, one_event
 from postroom.model.campaign import Campaign, CampaignState, Home, Policies
+from postroom.model.event import EventKind
 from postroom.model.inbox import mail_id, object_key
 from postroom.model.message import Message, MessageState, Settlement
 from postroom.model.shard import Key, batch_of
@@ -100,6 +108,8 @@ class House:
             suppression=Suppression(tables, self.clock),
             workflows=self.stores.workflows,
             erasing=Erasing(messages, Sweep(messages, self.stores.journals, self.clock, lease_ms=LEASE_MS), self.clock),
+            callbacks=Callbacks(tables, CallbackSecrets(tables, PlainSecrets(), self.clock), self.clock),
+            deliveries=Deliveries(tables, self.clock),
         )
         audit = AuditLog(tables, PlainSecrets(), self.clock)
         return ErasureService(places, tables=tables, tenants=self.tenants, audit=audit, clock=self.clock)
@@ -172,7 +182,32 @@ class House:
         self.upload()
         self.mail(ANNA)
         self.mail(BOB)
+        self.told("hook", ANNA, BOB)
         return campaign
+
+    def told(self, endpoint: str, *addresses: str) -> None:
+        """A callback that is told of events of these people, each alone and all together."""
+        callbacks = Callbacks(self.stores.tables, CallbackSecrets(self.stores.tables, PlainSecrets(), self.clock), self.clock)
+        if not endpoint.startswith(OF_CAMPAIGN):
+            wishes = Wishes(url="https://hook.example/", kinds=frozenset(EventKind))
+            callbacks.create("default", wishes, id=endpoint, secret=b"s" * 32)
+        told, now = [told_of(address, self.clock.now()) for address in addresses], self.clock.now()
+        bodies = [*told, many_events(told, "2026-01-01T00:00:00Z")]
+        Deliveries(self.stores.tables, self.clock).add(
+            [
+                Delivery(
+                    id=str(number),
+                    endpoint=endpoint,
+                    tenant="default",
+                    body=json.dumps(body),
+                    created_at=now,
+                    since=now,
+                    due=now,
+                    last_text=f"no {ANNA} here" if ANNA in json.dumps(body) else "",
+                )
+                for number, body in enumerate(bodies)
+            ]
+        )
 
     def traces(self) -> list[str]:
         """Where Anna can still be read."""
@@ -194,6 +229,24 @@ class House:
         yield from self.stores.messages.list(home, limit=1_000).messages
         with self.stores.ledgers.get(home).read() as db:
             yield from db.execute("SELECT changes FROM feed").fetchall()
+
+
+def told_of(address: str, at: Instant) -> dict[str, Any]:
+    """What a callback is told of a click of this person."""
+    told = Told(
+        event_id="c",
+        message_id="m",
+        campaign_id=None,
+        recipient=address,
+        sequence=1,
+        attempt=1,
+        state="sent",
+        machine=False,
+        bounce=None,
+        url=f"https://shop.example/?who={address}",
+        detail=f"agent of {address}",
+    )
+    return one_event(EventKind.CLICKED, rfc3339(at) or "", told)
 
 
 @contextmanager

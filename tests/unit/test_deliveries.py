@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -29,11 +30,11 @@ class Desk:
         self.tables, self.clock = tables, clock
         self.deliveries = Deliveries(tables, clock)
 
-    def order(self, *names: str) -> None:
+    def order(self, *names: str, body: str = "{}") -> None:
         now = self.clock.now()
         self.deliveries.add(
             [
-                Delivery(id=name, endpoint=LANE.endpoint, tenant=LANE.tenant, body="{}", created_at=now, since=now, due=now)
+                Delivery(id=name, endpoint=LANE.endpoint, tenant=LANE.tenant, body=body, created_at=now, since=now, due=now)
                 for name in names
             ]
         )
@@ -104,6 +105,7 @@ def test_one_that_is_ordered_again_is_tried_at_once_under_its_id_whatever_it_wai
     again = desk.deliveries.redeliver(*LANE, "a")
     assert (again.attempts, again.since) == (0, desk.clock.now())
     (taken,) = desk.take()
+    desk.clock.advance(1)
     assert desk.deliveries.redeliver(*LANE, "a").due == desk.clock.now(), "somebody has it: it is tried once more"
     desk.deliveries.settle([taken], [desk.answered(taken)])
     (taken,) = desk.take()
@@ -111,6 +113,32 @@ def test_one_that_is_ordered_again_is_tried_at_once_under_its_id_whatever_it_wai
     assert (desk.get().state, desk.places()) == (DeliveryState.DELIVERED, [])
     desk.deliveries.redeliver(*LANE, "a")
     assert [each.delivery.id for each in desk.take()] == ["a"]
+
+
+def test_one_that_was_ordered_again_in_the_hands_of_somebody_who_is_killed_is_tried_once(desk: Desk) -> None:
+    desk.order("a", "b")
+    desk.take()
+    desk.deliveries.redeliver(*LANE, "a")
+    desk.clock.advance(LEASE_MS / 1000)
+    assert len(desk.places()) == 3
+    taken = desk.take()
+    assert sorted(each.delivery.id for each in taken) == ["a", "b"]
+    assert len(desk.places()) == 2
+    desk.deliveries.settle(taken, [desk.answered(each) for each in taken])
+    assert desk.places() == []
+
+
+def test_one_that_loses_a_person_in_somebody_s_hands_is_settled_all_the_same(desk: Desk) -> None:
+    told = {"type": "message.opened", "data": {"recipient": "ann@example.com", "detail": "agent", "url": None}}
+    desk.order("a", "b", body=json.dumps(told))
+    one, two = desk.take()
+    assert desk.deliveries.forget(*LANE, lambda address: address == "ann@example.com", lambda: None) == 2
+    later = Instant(desk.clock.now() + 5_000)
+    desk.deliveries.settle([one, two], [desk.answered(one), desk.answered(two, status=500, due=later)])
+    assert (desk.get("a").state, desk.get("b").state) == (DeliveryState.DELIVERED, DeliveryState.PENDING)
+    assert "ann" not in desk.get("a").body + desk.get("b").body
+    desk.clock.advance(5)
+    assert [each.delivery.id for each in desk.take()] == ["b"]
 
 
 def test_a_place_without_a_record_is_cleared(desk: Desk) -> None:

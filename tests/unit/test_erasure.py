@@ -11,8 +11,11 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid
 from postroom.ledger.batches import Batches
+from postroom.ledger.callbacks import OF_CAMPAIGN
+from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.suppression import Reason
 from postroom.ledger.turns import turn
+from postroom.model.callback import DeliveryState
 from postroom.model.campaign import CampaignState
 from postroom.model.message import ERASED, Counts, MessageState, Settlement
 from postroom.services.campaigns import Decision, prefix
@@ -229,6 +232,23 @@ def test_the_trail_says_that_it_was_done_and_not_to_whom(home: House) -> None:
     (entry,) = home.audit.list("default").entries
     assert (entry.actor, entry.action, entry.target) == ("user:1", "erase", f"person/{home.anna.hex()}")
     assert "anna" not in json.dumps([entry.target, entry.name, entry.action])
+
+
+def test_what_callbacks_were_told_loses_the_person_and_nobody_else(home: House) -> None:
+    campaign = home.campaign()
+    home.stores.campaigns.change(campaign, callback_url="https://own.example/")
+    own, kept = OF_CAMPAIGN + campaign.home.campaign, Deliveries(home.stores.tables, home.clock)
+    home.told("hook", ANNA, BOB)
+    home.told(own, ANNA)
+    untouched = kept.get("default", "hook", "1")
+    found = home.service.erase("default", home.anna)
+    assert (found.told, home.traces()) == (4, [])
+    assert kept.get("default", "hook", "1") == untouched
+    both = json.loads(kept.get("default", "hook", "2").body)["data"]["events"]
+    assert [each["data"]["recipient"] for each in both] == ["", BOB]
+    assert [each["data"]["url"] for each in both] == ["", f"https://shop.example/?who={BOB}"]
+    assert {each.state for each in kept.list("default", own).deliveries} == {DeliveryState.PENDING}
+    assert home.service.erase("default", home.anna).told == 0
 
 
 def test_two_erasures_of_a_tenant_do_not_meet(home: House) -> None:

@@ -10,7 +10,7 @@ they be killed, it is tried again then, under the same id. So nothing is lost, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
 from postroom.ledger.recent import Recent
-from postroom.model.callback import Delivery, DeliveryState
+from postroom.model.callback import Delivery, DeliveryState, forget
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables, Write
 
 _LANES: Final = "#callback-lanes"
@@ -34,6 +34,8 @@ _A_DELIVERY: Final = 3
 _TRIES: Final = 10
 _CALL_BYTES: Final = 2_000_000
 _PAGE: Final = 1_000
+_FORGET_AT_ONCE: Final = 100
+"""Records in one page: each may have 100 KB."""
 _DEAD_PAGE: Final = 200
 """Their bodies are read too."""
 
@@ -114,8 +116,10 @@ class Deliveries:
         until, moves, places = Instant(now + lease_ms), list[Write](), dict[str, str]()
         for item in due:
             name = item.key.sort.partition("/")[2]
-            places[name] = _place_of(until, name)
-            moves += [Delete(item.key, item.version), Put(_due(lane, places[name]), {})]
+            moves.append(Delete(item.key, item.version))
+            if name not in places:  # one that was ordered again while somebody had it in their hands has two
+                places[name] = _place_of(until, name)
+                moves.append(Put(_due(lane, places[name]), {}))
         try:
             self._tables.write(moves)
         except Conflict:  # somebody else was first
@@ -158,8 +162,17 @@ class Deliveries:
                 for pair in pairs:
                     self._settle([pair])
                 return
-            ((taken, became),) = pairs
-            self._tables.write([Delete(_due(Lane(became.tenant, became.endpoint), taken.place))])
+            self._settle_otherwise(*pairs[0])
+
+    def _settle_otherwise(self, taken: Taken, became: Delivery) -> None:
+        """The record is another than was taken. Where it is the same try all the same, a person was taken out of it."""
+        lane, was = Lane(became.tenant, became.endpoint), taken.delivery
+        item = self._tables.get(_record(lane, became.id))
+        known = None if item is None else _delivery(item)
+        if item is not None and known is not None and replace(was, body=known.body, last_text=known.last_text) == known:
+            self._settle([(taken._replace(version=item.version), replace(became, body=known.body))])
+        else:
+            self._tables.write([Delete(_due(lane, taken.place))])
 
     def list(
         self, tenant: str, endpoint: str, *, state: DeliveryState | None = None, cursor: str | None = None, limit: int = 100
@@ -212,6 +225,33 @@ class Deliveries:
             while items := self._tables.query(partition, limit=MAX_WRITES).items:
                 self._tables.write([Delete(item.key) for item in items])
         self._tables.write([Delete(ItemKey(_LANES, _name(lane)))])
+
+    def forget(self, tenant: str, endpoint: str, is_theirs: Callable[[str], bool], beat: Callable[[], None]) -> int:
+        """Take a person out of what an endpoint was told and is to be told; how many requests told of them. Again: harmless.
+        `beat` is called again and again."""
+        lane, cursor, found = Lane(tenant, endpoint), None, 0
+        while True:
+            beat()
+            page = self._tables.query(_log(lane), cursor=cursor, limit=_FORGET_AT_ONCE)
+            found += sum(self._forget(item, is_theirs) for item in page.items)
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+    def _forget(self, found: Item, is_theirs: Callable[[str], bool]) -> bool:
+        item: Item | None = found
+        for _ in range(_TRIES):
+            if item is None:  # its time was over
+                return False
+            known = _delivery(item)
+            if (body := forget(known.body, is_theirs)) == known.body:
+                return False
+            nameless = replace(known, body=body, last_text="")
+            with suppress(Conflict):  # it was tried at the same time: look again
+                self._tables.write([Put(item.key, _data(nameless), item.version, expires_at=item.expires_at)])
+                return True
+            item = self._tables.get(item.key)
+        raise Conflict(f"the delivery {found.key.sort} is being changed by others all the time; try again")
 
     def _note(self, lane: Lane) -> None:
         """Before the first of an hour is added: a lane without deliveries costs a look, a delivery without a lane is lost."""

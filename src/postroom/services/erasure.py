@@ -5,7 +5,8 @@ without reading its messages, and the erasure itself remembers no address. In th
 
     suppression list: the key alone stays, or nothing · uploads with a row of theirs: deleted
     each campaign: message skipped if it waits, then erased; recipients file deleted; report of rejected rows written anew
-    each day of single messages: read through, as their keys are not made of addresses · built-in inbox: mails to them deleted
+    each day of single messages: read through, as their keys are not made of addresses
+    what callbacks were told and are to be told: without the address · built-in inbox: mails to them deleted
     audit trail: that it was done, by the key
 
 Each step may be repeated and finds by itself what is left to do, so a kill anywhere is mended by erasing again. A campaign that

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from postroom.clock import Clock
 from postroom.errors import Conflict, NotFound
 from postroom.ledger import notes
+from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.erasing import Erasing, Kept, nothing
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import StillSending, Swept
@@ -49,6 +51,8 @@ class Erased:
     """Campaigns whose report of rejected rows was written anew."""
     mails: int = 0
     """Deleted from the built-in inbox."""
+    told: int = 0
+    """Requests to the tenant's callbacks that told of the person, or are to: they do not name them any more."""
     suppressed: bool = False
     """Whether the person is still on the suppression list, by key alone."""
     waiting: list[str] = field(default_factory=list)
@@ -67,6 +71,8 @@ class Places:
     suppression: Suppression
     workflows: Workflows
     erasing: Erasing
+    callbacks: Callbacks
+    deliveries: Deliveries
 
 
 class Ended(Exception):
@@ -109,6 +115,9 @@ class ErasureWork:
         for home in self._streams():
             self._beat()
             self._stream(home)
+        yield "callbacks"
+        for endpoint in self._endpoints():
+            self.found.told += self._places.deliveries.forget(self._owner.id, endpoint, self._traces.in_cell, self._beat)
         yield "inbox"
         for mail in self._traces.mails():
             self._places.objects.purge(mail)
@@ -223,6 +232,13 @@ class ErasureWork:
             cursor = page.cursor
             if cursor is None:
                 return
+
+    def _endpoints(self) -> Iterator[str]:
+        """Whoever was told of anything: what a removed one was told went with it."""
+        yield from (endpoint.id for endpoint in self._places.callbacks.list(self._owner.id))
+        for campaign in self._campaigns():
+            if campaign.callback_url is not None:
+                yield OF_CAMPAIGN + campaign.home.campaign
 
     def _alive(self) -> bool:
         try:

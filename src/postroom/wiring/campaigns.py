@@ -97,5 +97,7 @@ def erasure(stores: Stores, ledger: Ledger, uploads: UploadService) -> ErasureSe
         suppression=ledger.suppression,
         workflows=stores.workflows,
         erasing=Erasing(stores.messages, ledger.sweep, stores.clock),
+        callbacks=ledger.callbacks,
+        deliveries=ledger.deliveries,
     )
     return ErasureService(places, tables=stores.tables, tenants=ledger.tenants, audit=ledger.audit, clock=stores.clock)

@@ -58,5 +58,7 @@ def _tell(found: Erased) -> None:
             say(f"{what}: {', '.join(where)}")
     if found.mails:
         say(f"mails deleted from the inbox: {found.mails:,}")
+    if found.told:
+        say(f"taken out of requests to callbacks: {found.told:,}")
     if found.suppressed:
         say("they stay on the suppression list, without their address")

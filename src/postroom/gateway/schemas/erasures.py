@@ -37,6 +37,7 @@ class FoundBody(BaseModel):
     files: list[str] = Field(description="Campaigns whose own recipients file was deleted.")
     reports: list[str] = Field(description="Campaigns whose report of rejected rows lost the person's lines.")
     mails: int = Field(description="Mails deleted from the built-in inbox.")
+    told: int = Field(description="Requests to callbacks, made or still to be made, that told of the person and do not any more.")
     suppressed: bool = Field(description="Whether the person is on the suppression list, without the address.")
     waiting: list[str] = Field(
         description="Campaigns, uploads, or days of single messages that are not erased yet: they are being imported or sent, or "
@@ -53,6 +54,7 @@ class FoundBody(BaseModel):
             files=found.files,
             reports=found.reports,
             mails=found.mails,
+            told=found.told,
             suppressed=found.suppressed,
             waiting=found.waiting,
         )
