@@ -29,3 +29,9 @@ def test_the_dialogues_of_the_built_in_inbox_stay_out_of_the_log(log: io.StringI
     logging.getLogger("mail.log").warning("something is wrong")
     assert "anna" not in log.getvalue()
     assert "something is wrong" in log.getvalue()
+
+
+def test_what_a_stranger_wrote_begins_no_line_of_its_own(log: io.StringIO) -> None:
+    logging.getLogger("x").warning("it said %s", "550 no\r\n2026-01-01T00:00:00.000Z 1 ERROR forged\x1b[2J\u2028\ttab é")
+    (line,) = log.getvalue().splitlines()
+    assert line.endswith(r"it said 550 no\r\n2026-01-01T00:00:00.000Z 1 ERROR forged\x1b[2J\u2028" + "\ttab é")
