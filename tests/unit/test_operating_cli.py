@@ -80,6 +80,16 @@ def provider() -> str:
     return "relay"
 
 
+def callback() -> str:
+    found: str = json.loads(run("callback add https://shop.example/hook --tenant news --json"))["id"]
+    return found
+
+
+def delivery() -> str:
+    made = callback()
+    return f"{made} {run(f'callback test {made} --tenant news')}".strip()
+
+
 @pytest.mark.parametrize(
     ("before", "line", "action"),
     [
@@ -104,6 +114,14 @@ def provider() -> str:
         (nothing, "provider add relay smtp://127.0.0.1:25 --tenant news", "provider add"),
         (provider, "provider add {} smtp://127.0.0.1:26 --replace --tenant news", "provider add --replace"),
         (provider, "provider remove {} --tenant news", "provider remove"),
+        (nothing, "callback add https://shop.example/hook --tenant news", "callback add"),
+        (callback, "callback change {} --disable --tenant news", "callback change"),
+        (callback, "callback remove {} --tenant news", "callback remove"),
+        (callback, "callback rotate-secret {} --tenant news", "callback rotate-secret"),
+        (callback, "callback test {} --tenant news", "callback test"),
+        (callback, "callback redeliver {} --tenant news", "callback redeliver"),
+        (delivery, "callback redeliver {} --tenant news", "callback redeliver"),
+        (nothing, "callback campaign-secret --rotate --tenant news", "callback campaign-secret --rotate"),
     ],
 )
 def test_a_change_stands_in_its_tenants_trail_with_who_made_it_and_of_what(

@@ -8,6 +8,7 @@ import typer
 
 from postroom.entrypoints.cli import (
     audit,
+    callback,
     client,
     inbox,
     key,
@@ -59,6 +60,7 @@ app.add_typer(client.app, name="client")
 app.add_typer(key.app, name="key")
 app.add_typer(sender.app, name="sender")
 app.add_typer(provider.app, name="provider")
+app.add_typer(callback.app, name="callback")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor_command)

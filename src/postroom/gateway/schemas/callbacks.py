@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import Path, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -25,8 +25,8 @@ from postroom.model.callback import (
 )
 from postroom.model.event import EventKind
 from postroom.model.ids import CAMPAIGN_ID_LENGTH
+from postroom.services.callback_record import callback_record, delivery_record, whole_delivery
 from postroom.services.callbacks import USUAL, Edit
-from postroom.services.status import rfc3339
 
 _ID = f"[2-7a-z]{{{CAMPAIGN_ID_LENGTH}}}"
 _URL = r"^https?://[!-~]+$"
@@ -149,7 +149,7 @@ class CallbackShown(BaseModel):
     @classmethod
     def of(cls, endpoint: Endpoint) -> CallbackShown:
         """As the record has it."""
-        return cls(**_told(endpoint))
+        return cls.model_validate(callback_record(endpoint))
 
 
 class CallbackMade(CallbackShown):
@@ -163,7 +163,7 @@ class CallbackMade(CallbackShown):
     @classmethod
     def made(cls, endpoint: Endpoint, secret: bytes) -> CallbackMade:
         """Right after it was made."""
-        return cls(**_told(endpoint), secret=secret_text(secret))
+        return cls.model_validate({**callback_record(endpoint), "secret": secret_text(secret)})
 
 
 class SecretShown(BaseModel):
@@ -202,7 +202,7 @@ class DeliveryShown(BaseModel):
     @classmethod
     def of(cls, delivery: Delivery) -> DeliveryShown:
         """As it stands."""
-        return cls(**_stands(delivery))
+        return cls.model_validate(delivery_record(delivery))
 
 
 class DeliveryInFull(DeliveryShown):
@@ -216,7 +216,7 @@ class DeliveryInFull(DeliveryShown):
     @classmethod
     def all_of(cls, delivery: Delivery) -> DeliveryInFull:
         """As it stands."""
-        return cls(**_stands(delivery), body=delivery.body)
+        return cls.model_validate(whole_delivery(delivery))
 
 
 class TestOrdered(BaseModel):
@@ -251,34 +251,3 @@ class RedeliveryOrdered(BaseModel):
     def of(cls, ordered: Redelivered) -> RedeliveryOrdered:
         """What was ordered."""
         return cls(count=ordered.ordered, cursor=ordered.cursor)
-
-
-def _told(endpoint: Endpoint) -> dict[str, Any]:
-    return {
-        "id": endpoint.id,
-        "url": endpoint.url,
-        "events": [kind for kind in EventKind if kind in endpoint.kinds],
-        "description": endpoint.description,
-        "batch": endpoint.batch,
-        "enabled": endpoint.enabled,
-        "disabled_reason": endpoint.disabled_reason,
-        "failing_since": rfc3339(endpoint.failing_since),
-        "created_at": rfc3339(endpoint.created_at),
-        "secret_changed_at": rfc3339(endpoint.secret_changed_at),
-    }
-
-
-def _stands(delivery: Delivery) -> dict[str, Any]:
-    return {
-        "id": delivery.id,
-        "state": delivery.state,
-        "events": delivery.events,
-        "created_at": rfc3339(delivery.created_at),
-        "tries": delivery.attempts,
-        "next_at": rfc3339(delivery.due),
-        "last": None if delivery.last_at is None else _last(delivery, rfc3339(delivery.last_at) or ""),
-    }
-
-
-def _last(delivery: Delivery, at: str) -> TryShown:
-    return TryShown(at=at, status=delivery.last_status or None, text=delivery.last_text, took_ms=delivery.took_ms)
