@@ -15,7 +15,7 @@ import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Final, Protocol
@@ -23,6 +23,7 @@ from typing import Final, Protocol
 from postroom.errors import Conflict, PostroomError, Temporary
 from postroom.events.mailroom import Mailroom
 from postroom.events.reading.head import read_head
+from postroom.ledger.pages import every
 from postroom.model.mailroom import IncomingMail, Verdict
 from postroom.platform.ports.tables import MAX_WRITES, Delete, ItemKey, Put, Tables
 
@@ -185,17 +186,8 @@ class _Left:
 
     def _loaded(self) -> set[str]:
         if self._digests is None:
-            self._digests = set(self._stored())
+            self._digests = {item.key.sort for item in every(self._tables, self._partition)}
         return self._digests
-
-    def _stored(self) -> Iterator[str]:
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(self._partition, cursor=cursor, limit=1_000)
-            yield from (item.key.sort for item in page.items)
-            cursor = page.cursor
-            if cursor is None:
-                return
 
     def _write(self, writes: Sequence[Put | Delete]) -> None:
         for at in range(0, len(writes), MAX_WRITES):

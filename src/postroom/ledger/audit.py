@@ -21,6 +21,7 @@ import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.ledger.pages import every
 from postroom.model import ids
 from postroom.model.audit import START, Entry, Seal, Verification, digest_entries, seal_hash
 from postroom.platform.ports.secrets import Secrets
@@ -107,7 +108,7 @@ class AuditLog:
     def _seal(self, tenant: str, minute: str) -> None:
         head = self._tables.get(ItemKey(_seals(tenant), _HEAD))
         before = START if head is None else head.data["hash"]
-        count, digest = digest_entries((item.key.sort, item.data) for item in self._items(_trail(tenant), minute))
+        count, digest = digest_entries((item.key.sort, item.data) for item in every(self._tables, _trail(tenant), prefix=minute))
         hashed = seal_hash(self._audit_key(), tenant, minute, entries=count, digest=digest, before=before)
         seal = {"minute": minute, "entries": count, "digest": digest, "hash": hashed}
         expected = Expect.ABSENT if head is None else head.version
@@ -141,26 +142,17 @@ class AuditLog:
 
     def _minutes(self, tenant: str) -> Iterator[tuple[str, Sequence[Item]]]:
         """The trail's entries by minute, in order."""
-        for minute, items in groupby(self._items(_trail(tenant), ""), key=lambda item: item.key.sort[:_MINUTE]):
+        for minute, items in groupby(every(self._tables, _trail(tenant)), key=lambda item: item.key.sort[:_MINUTE]):
             yield minute, tuple(items)
 
     def _seals(self, tenant: str) -> Iterator[Seal]:
-        for item in self._items(_seals(tenant), ""):
+        for item in every(self._tables, _seals(tenant)):
             if item.key.sort != _HEAD:
                 yield msgspec.convert(item.data, Seal)
 
     def _places(self) -> Iterator[str]:
-        for item in self._items(_OPEN, ""):
+        for item in every(self._tables, _OPEN):
             yield item.key.sort
-
-    def _items(self, partition: str, prefix: str) -> Iterator[Item]:
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(partition, prefix=prefix, cursor=cursor, limit=1_000)
-            yield from page.items
-            cursor = page.cursor
-            if cursor is None:
-                return
 
     def reseal(self) -> tuple[int, int]:
         """Wrap the key under the newest master key: how many were wrapped, and how many cannot be."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.errors import Conflict, NotFound
+from postroom.ledger.pages import every
+from postroom.ledger.resealing import reseal_each, reseal_fields
 from postroom.model.callback import OLD_SECRET_MS, SECRET_BYTES
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
@@ -71,41 +73,15 @@ class CallbackSecrets:
 
     def reseal(self) -> tuple[int, int]:
         """Seal every secret under the newest master key: how many were, and how many cannot be."""
-        done = left = 0
-        for tenant, name in self._every():
-            try:
-                done += self._resealed(tenant, name)
-            except (Corrupt, Conflict):
-                left += 1
-        return done, left
+        return reseal_each(self._sealed_ones(), self._resealed)
 
-    def _resealed(self, tenant: str, name: str) -> bool:
-        """Whether it had to be."""
-        purpose = _purpose(tenant, name)
-        for _ in range(_TRIES):
-            item = self._tables.get(_key(tenant, name))
-            stale = {} if item is None else self._stale(item.data)
-            if item is None or not stale:
-                return False
-            again = {word: self._secrets.seal(purpose, self._secrets.open(purpose, text)) for word, text in stale.items()}
-            with suppress(Conflict):  # somebody changed it since: look again
-                self._tables.write([Put(item.key, {**item.data, **again}, item.version)])
-                return True
-        raise Conflict(f"the secret of the callback {name} is being changed by others all the time")
+    def _resealed(self, owner: tuple[str, str]) -> bool:
+        return reseal_fields(self._tables, self._secrets, _key(*owner), purpose=_purpose(*owner), fields=("secret", "old"))
 
-    def _stale(self, data: Any) -> dict[str, str]:
-        return {word: data[word] for word in ("secret", "old") if word in data and not self._secrets.is_current(data[word])}
-
-    def _every(self) -> Iterator[tuple[str, str]]:
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(_SEALS, cursor=cursor, limit=1_000)
-            for item in page.items:
-                tenant, _, name = item.key.sort.partition("/")
-                yield tenant, name
-            cursor = page.cursor
-            if cursor is None:
-                return
+    def _sealed_ones(self) -> Iterator[tuple[str, str]]:
+        for item in every(self._tables, _SEALS):
+            tenant, _, name = item.key.sort.partition("/")
+            yield tenant, name
 
     def _item(self, tenant: str, name: str) -> Item:
         item = self._tables.get(_key(tenant, name))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.ledger.pages import every
 from postroom.model import ids
 from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignState, Home
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
@@ -62,28 +64,14 @@ class Campaigns:
 
     def made_before(self, tenant: str, before: Instant) -> Iterator[Campaign]:
         """A tenant's campaigns that were made before, oldest first: ids begin with their time. Not one snapshot."""
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(_partition(tenant), cursor=cursor, limit=100)
-            for campaign in map(_campaign, page.items):
-                if campaign.created_at >= before:
-                    return
-                yield campaign
-            cursor = page.cursor
-            if cursor is None:
-                return
+        campaigns = map(_campaign, every(self._tables, _partition(tenant), at_once=100))
+        return takewhile(lambda campaign: campaign.created_at < before, campaigns)
 
     def unfinished(self) -> Iterator[Home]:
         """Every tenant's campaigns that have not ended; not one snapshot."""
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(_UNFINISHED, cursor=cursor, limit=1_000)
-            for item in page.items:
-                tenant, _, campaign = item.key.sort.partition("/")
-                yield Home(tenant, campaign)
-            cursor = page.cursor
-            if cursor is None:
-                return
+        for item in every(self._tables, _UNFINISHED):
+            tenant, _, campaign = item.key.sort.partition("/")
+            yield Home(tenant, campaign)
 
     def change(self, campaign: Campaign, **fields: Any) -> Campaign:
         """Replace fields of the record as it was read; the new record. `Conflict`: somebody changed it since."""

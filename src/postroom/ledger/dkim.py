@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from postroom.errors import Conflict, Corrupt
+from postroom.ledger.pages import every
+from postroom.ledger.resealing import reseal_each
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyState
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
@@ -71,16 +73,11 @@ class DkimKeys:
 
     def reseal(self) -> tuple[int, int]:
         """Seal every key under the newest master key: how many were, and how many cannot be."""
-        done = left = 0
-        for domain, tenant in _every(self._tables, ""):
-            try:
-                done += self._resealed(tenant, domain)
-            except (Corrupt, Conflict):
-                left += 1
-        return done, left
+        return reseal_each(_index(self._tables, ""), self._resealed)
 
-    def _resealed(self, tenant: str, domain: str) -> int:
+    def _resealed(self, owner: tuple[str, str]) -> int:
         """How many had to be. A change that comes between may have kept the old seals: look again."""
+        domain, tenant = owner
         for _ in range(_TRIES):
             item = self._tables.get(_key(tenant, domain))
             old = (
@@ -118,23 +115,17 @@ class DkimKeys:
 
 def keys_of(tables: Tables, domain: str | None) -> Iterator[DomainKeys]:
     """Every tenant's keys of a domain; None: of every domain, by its name. Opens none."""
-    for name, tenant in _every(tables, "" if domain is None else f"{domain}/"):
+    for name, tenant in _index(tables, "" if domain is None else f"{domain}/"):
         item = tables.get(_key(tenant, name))
         if item is not None:
             yield _keys(tenant, item)
 
 
-def _every(tables: Tables, prefix: str) -> Iterator[tuple[str, str]]:
+def _index(tables: Tables, prefix: str) -> Iterator[tuple[str, str]]:
     """Domain and tenant."""
-    cursor: str | None = None
-    while True:
-        page = tables.query(_INDEX, prefix=prefix, cursor=cursor, limit=1_000)
-        for item in page.items:
-            domain, _, tenant = item.key.sort.partition("/")
-            yield domain, tenant
-        cursor = page.cursor
-        if cursor is None:
-            return
+    for item in every(tables, _INDEX, prefix=prefix):
+        domain, _, tenant = item.key.sort.partition("/")
+        yield domain, tenant
 
 
 def _key(tenant: str, domain: str) -> ItemKey:

@@ -11,11 +11,12 @@ neither. A password is sealed for the tenant, the name and nothing else; it is o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, Corrupt, Invalid, NotFound
+from postroom.errors import Conflict, Invalid, NotFound
+from postroom.ledger.pages import every
+from postroom.ledger.resealing import reseal_each, reseal_fields
 from postroom.model.provider import (
     DEFAULT_PROVIDER,
     Provider,
@@ -33,7 +34,6 @@ from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, T
 MOST = 100
 """Providers of one tenant, and shared ones: they are listed together, without pages."""
 _SEALS = "#provider-seals"
-_TRIES = 10
 _EVERY_STREAM = frozenset(Stream)
 
 
@@ -157,30 +157,13 @@ class Providers:
 
     def reseal(self) -> tuple[int, int]:
         """Seal every password under the newest master key: how many were, and how many cannot be."""
-        done = left = 0
-        for tenant, name in self._sealed():
-            try:
-                done += self._resealed(tenant, name)
-            except (Corrupt, Conflict):
-                left += 1
-        return done, left
+        return reseal_each(self._sealed(), self._resealed)
 
-    def _resealed(self, tenant: str | None, name: str) -> bool:
-        """Whether it had to be. A change that comes between may have kept the old seal: look again."""
-        purpose = _purpose(tenant, name)
-        for _ in range(_TRIES):
-            item = self._tables.get(_key(tenant, name))
-            sealed = None if item is None else item.data["sealed"]
-            if item is None or sealed is None or self._secrets.is_current(sealed):
-                return False
-            again = self._secrets.seal(purpose, self._secrets.open(purpose, sealed))
-            with suppress(Conflict):
-                self._tables.write([Put(item.key, {**item.data, "sealed": again}, item.version)])
-                return True
-        raise Conflict(f"the provider {name} is being changed by others all the time")
+    def _resealed(self, owner: tuple[str | None, str]) -> bool:
+        return reseal_fields(self._tables, self._secrets, _key(*owner), purpose=_purpose(*owner), fields=("sealed",))
 
     def _sealed(self) -> Iterator[tuple[str | None, str]]:
-        for item in self._every(_SEALS):
+        for item in every(self._tables, _SEALS):
             tenant, _, name = item.key.sort.partition("/")
             yield tenant or None, name
 
@@ -210,7 +193,7 @@ class Providers:
         return self._provider(tenant, Item(_key(tenant, name), data, version))
 
     def _of(self, tenant: str | None) -> Sequence[Provider]:
-        return [self._provider(tenant, item) for item in self._every(_partition(tenant))]
+        return [self._provider(tenant, item) for item in every(self._tables, _partition(tenant))]
 
     def _made_before(self, item: Item, tenant: str | None, mark: str) -> Provider:
         if not mark or item.data["mark"] != mark:
@@ -232,15 +215,6 @@ class Providers:
             version=item.version,
             today=use.today(self._clock.now()),
         )
-
-    def _every(self, partition: str) -> Iterator[Item]:
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(partition, cursor=cursor, limit=1_000)
-            yield from page.items
-            cursor = page.cursor
-            if cursor is None:
-                return
 
     def _found(self, tenant: str | None, name: str) -> tuple[str | None, Item]:
         check_name(name)

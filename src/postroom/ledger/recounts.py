@@ -18,6 +18,7 @@ from typing import Final
 
 from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
+from postroom.ledger.pages import every
 from postroom.ledger.recent import Recent
 from postroom.model.campaign import Home
 from postroom.platform.ports.messages import Messages
@@ -66,17 +67,8 @@ class Recounts:
         self._round = None
 
     def _entries(self) -> Iterator[tuple[Home, list[Item]]]:
-        for home, items in groupby(self._listed(), lambda item: Home(*item.key.sort.split("/")[:2])):
+        for home, items in groupby(every(self._tables, _HEARD), lambda item: Home(*item.key.sort.split("/")[:2])):
             yield home, list(items)
-
-    def _listed(self) -> Iterator[Item]:
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(_HEARD, cursor=cursor, limit=1_000)
-            yield from page.items
-            cursor = page.cursor
-            if cursor is None:
-                return
 
     def _recount(self, home: Home, entries: list[Item], over: Callable[[], bool]) -> None:
         began = self._clock.now()

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
+from postroom.ledger.pages import every
 from postroom.model.event import Event
 from postroom.model.shard import Key
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables
@@ -174,13 +175,7 @@ class Suppression:
         item = self._tables.get(_place(tenant, key, None))
         if item is not None:
             yield item
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(_topics(tenant), prefix=_topic_sort(key, ""), cursor=cursor, limit=_PAGE)
-            yield from page.items
-            cursor = page.cursor
-            if cursor is None:
-                return
+        yield from every(self._tables, _topics(tenant), prefix=_topic_sort(key, ""), at_once=_PAGE)
 
     def _forget_address(self, place: ItemKey) -> bool:
         for _ in range(_TRIES):

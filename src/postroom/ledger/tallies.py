@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import PostroomError
+from postroom.ledger.pages import every
 from postroom.model.campaign import Home
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.message import MessageState
@@ -226,15 +227,10 @@ class Tallies:
     def of(self, minute: int) -> dict[str, Minute]:
         """A minute (since 1970), by provider."""
         found: dict[str, Minute] = {}
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(_partition(minute), cursor=cursor, limit=1_000)
-            for item in page.items:
-                provider = item.key.sort.rpartition("|")[0]
-                found[provider] = _plus(found.get(provider), item.data)
-            cursor = page.cursor
-            if cursor is None:
-                return found
+        for item in every(self._tables, _partition(minute)):
+            provider = item.key.sort.rpartition("|")[0]
+            found[provider] = _plus(found.get(provider), item.data)
+        return found
 
 
 def shown(provider: str) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import msgspec
 
 from postroom.clock import Instant
 from postroom.errors import Corrupt, NotFound
+from postroom.ledger.pages import every
 from postroom.model.upload import Upload, is_upload_id
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
@@ -74,17 +76,10 @@ class UploadRecords:
 
     def due(self, now: Instant) -> Iterator[Due]:
         """What must be looked at by `now`, the longest overdue first."""
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(_DUE, cursor=cursor)
-            for item in page.items:
-                entry = Due(item.data["tenant"], item.data["id"], Instant(item.data["at"]))
-                if entry.at > now:
-                    return
-                yield entry
-            cursor = page.cursor
-            if cursor is None:
-                return
+        entries = (
+            Due(item.data["tenant"], item.data["id"], Instant(item.data["at"])) for item in every(self._tables, _DUE, at_once=100)
+        )
+        return takewhile(lambda entry: entry.at <= now, entries)
 
     def unlist(self, entry: Due) -> None:
         """Take an entry off the list whose record is gone, or is due at another time."""
