@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from postroom.model.callback import Delivery, DeliveryState
 from postroom.model.event import Event, EventKind
 from postroom.model.message import Message, MessageState, Settlement
 from postroom.platform.ports.messages import Reported
-from tests.events.callbacks_kit import Lines, unreachable
+from tests.events.callbacks_kit import Lines, Reply, unreachable
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import bench
 
@@ -185,6 +185,27 @@ def test_one_that_fails_keeps_what_was_in_its_hands_due(lines: Lines) -> None:
     lines.web.replies.clear()
     lines.tell_for(30, step=1)
     assert states(lines) == {DeliveryState.DELIVERED: 33}
+
+
+def test_a_slow_answer_holds_up_only_itself(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines.endpoint()
+    owed(lines, "hook", 300)
+    slow, at_once = asyncio.Event(), lines.web.post
+
+    async def post(url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        reply = await at_once(url, headers, body)
+        if headers["webhook-id"].endswith("50"):
+            await slow.wait()
+        return reply
+
+    monkeypatch.setattr(lines.web, "post", post)
+
+    async def scene(_: asyncio.Event) -> None:
+        await until(lambda: len(lines.web.asked) == 300)
+        slow.set()
+
+    running(lines, scene)
+    assert states(lines) == {DeliveryState.DELIVERED: 300}
 
 
 def test_many_that_do_not_answer_leave_a_place_for_each_other_one(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -259,38 +259,56 @@ class Lanes:
                 lane.task.result()
 
     async def _work(self, name: Lane, lane: _Lane, due: _Due | None) -> None:
-        """Until nothing more is due. Where the lane fails, one at a time, and with a pause between."""
-        while due is not None and due.taken:
-            try:
-                await self._tell(lane, due)
-                if lane.fails or self._stopping:
-                    return
-                due = await asyncio.to_thread(self._take, name, alone=False)
-            except PostroomError as error:  # its secret cannot be opened, say: the leases run out, and all comes again
-                _log.warning("callback %s waits: %s", name.endpoint, error)
-                lane.answered(well=False, now=self._clock.monotonic())
-                return
-
-    async def _tell(self, lane: _Lane, due: _Due) -> None:
-        endpoint, taken = due
-        secrets = await asyncio.to_thread(self._callbacks.signing_secrets, endpoint)
-        lane.caller = caller = lane.caller or self._caller()
-        probe, room = lane.fails, min(len(taken), AT_ONCE if self._reserved < _CROWDED else 1)
-        places = asyncio.Semaphore(room)
-
-        async def told(each: Taken) -> Delivery:
-            async with places:
-                if self._stopping or (lane.fails and not probe):
-                    return msgspec.structs.replace(each.delivery, due=self._clock.now())
-                return await self._try(lane, caller, endpoint, each.delivery, secrets=secrets)
-
+        """Until nothing more is due, or the lane fails. The next are taken when most of those before are answered, so that a slow
+        answer holds up only itself. A lane with few places leaves off after its first few, and may find more the next time."""
+        room = min(len(due.taken) if due else 0, AT_ONCE if self._reserved < _CROWDED else 1)
+        places, rounds = asyncio.Semaphore(room), list[asyncio.Task[None]]()
         self._reserved += room
         try:
-            became = await asyncio.gather(*(told(each) for each in taken))
+            while due is not None and due.taken:
+                nearly = asyncio.Event()
+                rounds = [each for each in rounds if not each.done() or _failed(each)]
+                rounds.append(asyncio.create_task(self._tell(lane, due, places, nearly)))
+                await nearly.wait()
+                if room < AT_ONCE or lane.fails or self._stopping or any(_failed(each) for each in rounds):
+                    break
+                due = await asyncio.to_thread(self._take, name, alone=False)
+            await asyncio.wait(rounds)
+            for each in rounds:
+                each.result()
+        except PostroomError as error:  # its secret cannot be opened, say: the leases run out, and all comes again
+            _log.warning("callback %s waits: %s", name.endpoint, error)
+            lane.answered(well=False, now=self._clock.monotonic())
         finally:
+            for each in rounds:  # none is left but where this was cancelled
+                each.cancel()
             self._reserved -= room
             lane.worked_at = self._clock.monotonic()
-        await asyncio.to_thread(self._settle, endpoint, taken, became)
+
+    async def _tell(self, lane: _Lane, due: _Due, places: asyncio.Semaphore, nearly: asyncio.Event) -> None:
+        """`nearly` is set when most of them are answered, or when it ends."""
+        endpoint, left = due.endpoint, len(due.taken)
+        probe = lane.fails
+
+        async def told(each: Taken) -> Delivery:
+            nonlocal left
+            async with places:
+                if self._stopping or (lane.fails and not probe):
+                    became = msgspec.structs.replace(each.delivery, due=self._clock.now())
+                else:
+                    became = await self._try(lane, caller, endpoint, each.delivery, secrets=secrets)
+            left -= 1
+            if left <= AT_ONCE // 2:
+                nearly.set()
+            return became
+
+        try:
+            secrets = await asyncio.to_thread(self._callbacks.signing_secrets, endpoint)
+            lane.caller = caller = lane.caller or self._caller()
+            became = await asyncio.gather(*(told(each) for each in due.taken))
+            await asyncio.to_thread(self._settle, endpoint, due.taken, became)
+        finally:
+            nearly.set()
 
     async def _try(
         self, lane: _Lane, caller: Caller, endpoint: Endpoint, delivery: Delivery, *, secrets: Sequence[bytes]
@@ -370,3 +388,7 @@ class Lanes:
             return self._callbacks.get(name.tenant, name.endpoint)
         except NotFound:
             return None
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and task.exception() is not None
