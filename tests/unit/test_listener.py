@@ -18,7 +18,7 @@ from postroom.events.collecting import LONGEST_WAIT_S, MAX_A_VISIT
 from postroom.events.mailroom import ROLES
 from postroom.events.reading.mime import MAX_READ
 from postroom.model.mailroom import IncomingMail
-from postroom.platform.mail._dialogue import MAX_LINE, MAX_MAILS, MAX_MISTAKES, MAX_RECIPIENTS
+from postroom.platform.mail._dialogue import MAX_COMMANDS, MAX_LINE, MAX_MAILS, MAX_MISTAKES, MAX_RECIPIENTS
 from postroom.platform.mail.listener import MAX_BYTES, Limits, Terms, _neighbourhood
 from tests.fakes.certificates import make_certificate
 from tests.fakes.listening import OURS, ScriptedMailroom, listening
@@ -149,12 +149,23 @@ def test_who_is_silent_is_sent_away_and_so_is_who_drips() -> None:
         feeding.join(10)
 
 
-def _drip(client: socket.socket) -> None:
+@pytest.mark.parametrize("limits", [Limits(silence_s=0.2), Limits(idle_s=0.2)], ids=["half a command", "a long time"])
+def test_who_brings_nothing_is_sent_away_however_much_they_say(limits: Limits) -> None:
+    """Half a command is silence; whole ones are no mail. They would take the place of those who bring mail."""
+    word = b"x" if limits.silence_s < 1 else b"NOOP\r\n"
+    with listening(ScriptedMailroom(), limits=limits) as house, connected(house.port) as client:
+        feeding = threading.Thread(target=_drip, args=(client, word))
+        feeding.start()
+        assert b"421 4.4.2 Too slow: come again\r\n" in heard(client)
+        feeding.join(10)
+
+
+def _drip(client: socket.socket, word: bytes = b"x") -> None:
     """Never silent for long, never done."""
     deadline = time.monotonic() + 5
     try:
         while time.monotonic() < deadline:
-            client.sendall(b"x")
+            client.sendall(word)
             time.sleep(0.02)
     except OSError:
         return
@@ -243,6 +254,18 @@ def test_starttls_is_offered_with_a_certificate(certificate: tuple[Path, Path]) 
     assert len(mailroom.mails) == 1
 
 
+def test_who_is_silent_under_tls_is_sent_away_too(certificate: tuple[Path, Path]) -> None:
+    offering = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    offering.load_cert_chain(*certificate)
+    with (
+        listening(ScriptedMailroom(), tls=offering, limits=Limits(silence_s=0.5)) as house,
+        smtplib.SMTP("127.0.0.1", house.port, timeout=10) as client,
+    ):
+        client.starttls(context=ssl.create_default_context(cafile=str(certificate[0])))
+        assert client.sock is not None
+        assert b"421 4.4.2" in heard(client.sock)
+
+
 def test_a_handshake_that_fails_leaves_nothing_behind(certificate: tuple[Path, Path]) -> None:
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     theirs.load_cert_chain(*certificate)
@@ -263,6 +286,7 @@ def test_the_reference_tells_the_limits_as_they_are() -> None:
         f"up to {MAX_BYTES // 1024 // 1024} MB",
         f"the first {MAX_READ // 1024} KB are kept and read; {MAX_RECIPIENTS} recipients; done within {limits.mail_s / 60:.0f} minutes",
         f"{limits.silence_s / 60:.0f} minutes of silence, {MAX_MAILS:,} mails, {MAX_MISTAKES} mistakes, commands of {MAX_LINE:,} bytes",
+        f"{MAX_COMMANDS} commands and {limits.idle_s / 60:.0f} minutes from one mail to the next",
         f"{limits.connections} in all, {limits.per_address} from one address",
         f"up to {MAX_A_VISIT} mails at a time",
         f"at least every {LONGEST_WAIT_S / 60:.0f} minutes",

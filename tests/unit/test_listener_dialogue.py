@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Unavailable
-from postroom.platform.mail._dialogue import MAX_LINE, MAX_MAILS, MAX_MISTAKES, MAX_RECIPIENTS, Dialogue, Terms, Wants
+from postroom.platform.mail._dialogue import (
+    MAX_COMMANDS,
+    MAX_LINE,
+    MAX_MAILS,
+    MAX_MISTAKES,
+    MAX_RECIPIENTS,
+    Dialogue,
+    Terms,
+    Wants,
+)
 
 TERMS = Terms(name="mx.example", max_bytes=10_000, kept_bytes=100)
 OURS = "b@bounces.example"
@@ -159,6 +168,19 @@ def test_who_makes_too_many_mistakes_is_sent_away() -> None:
     client = Client()
     assert client.codes(b"WHAT\r\n" * 2 * MAX_MISTAKES) == [500] * MAX_MISTAKES + [421]
     assert client.over
+
+
+def test_who_only_says_that_they_are_there_is_sent_away() -> None:
+    client = Client()
+    assert client.codes(b"NOOP\r\n" * 2 * MAX_COMMANDS) == [250] * MAX_COMMANDS + [421]
+    assert client.over
+
+
+def test_a_mail_that_was_answered_is_not_kept() -> None:
+    client = Client()
+    client.send(ENVELOPE + b"Hello\r\n.\r\n")
+    assert client.mails == [b"Hello\r\n"]
+    assert client.dialogue.mail.content == b""
 
 
 def test_guessing_addresses_is_a_mistake_too() -> None:

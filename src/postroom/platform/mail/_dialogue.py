@@ -25,6 +25,8 @@ MAX_RECIPIENTS: Final = 10
 """A report has one. Senders bring the others in a mail of their own (452, §4.5.3.1.10)."""
 MAX_MAILS: Final = 1_000
 MAX_MISTAKES: Final = 20
+MAX_COMMANDS: Final = 100
+"""From one mail to the next: whoever only says NOOP takes the place of somebody who brings a mail."""
 _BEYOND: Final = 10
 """So many times the largest mail is read to its end, to refuse it as the RFC asks; then the line is cut."""
 
@@ -68,14 +70,14 @@ class Dialogue:
         self._greeted = False
         self._buffer = bytearray()
         self._in_mail = False
-        self._mails = self._mistakes = 0
+        self._mails = self._mistakes = self._commands = 0
         self._over = False
         self._sender_known = False
         self._recipients: list[str] = []
         self._kept = bytearray()
         self._size = 0
         self.mail = IncomingMail((), b"")
-        """The last one that came in whole."""
+        """The last one that came in whole, until it is answered."""
         self.replies = bytearray()
         self.say(220, f"{terms.name} ESMTP")
 
@@ -100,6 +102,8 @@ class Dialogue:
         """What became of the mail."""
         self.say(code, text)
         self._forget()
+        self.mail = IncomingMail((), b"")
+        self._commands = 0
         self._mails += 1
         if self._mails >= MAX_MAILS:
             self.end(421, "4.7.0 That is a lot of mail for one connection: open another")
@@ -134,6 +138,10 @@ class Dialogue:
         text = line.removesuffix(b"\r\n").decode("utf-8", "replace")
         if any(character < " " for character in text):  # a bare CR or LF among them
             self._mistake(500, "5.5.2 What is this? Lines end in CR LF")
+            return None
+        self._commands += 1
+        if self._commands > MAX_COMMANDS:
+            self.end(421, "4.7.0 Too many commands without a mail")
             return None
         return self._obey(text)
 

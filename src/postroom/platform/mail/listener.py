@@ -5,7 +5,8 @@ that come together are opened together, in one thread: a write to the disk costs
 hard to read delays other mail, never the process.
 
 Strangers are held off by numbers: connections in all and from one address (IPv6: from one /64), how long a connection may be
-silent, how long one mail may take. Everything else that they could make it hold is bounded by the dialogue.
+silent (half a command is silence) or bring nothing, how long one mail may take. Everything else that they could make it hold is
+bounded by the dialogue.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Limits(NamedTuple):
     """RFC 5321 §4.5.3.2.7: at least five minutes."""
     mail_s: float = 600.0
     """From DATA to the final dot."""
+    idle_s: float = 900.0
+    """From the greeting, or from one mail, to the DATA of the next, however much is said in between."""
 
 
 class Listener:
@@ -137,6 +140,7 @@ class _Connection(asyncio.Protocol):
         self._dialogue = Dialogue(house.terms, house.mailroom.knows)
         self._busy: asyncio.Task[None] | None = None
         self._hanging_up = False
+        self._idle_until = 0.0
         self.deadline = 0.0
         """When it has been silent, or at one mail, for too long."""
 
@@ -150,7 +154,8 @@ class _Connection(asyncio.Protocol):
             return
         self._peer = peer
         self._house.connections.add(self)
-        self.deadline = self._loop.time() + self._house.limits.silence_s
+        self._idle_until = self._loop.time() + self._house.limits.idle_s
+        self._wait_for_a_command()
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -194,6 +199,7 @@ class _Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         begun = self._dialogue.begun
         wants = self._dialogue.go_on()
+        spoke = bool(self._dialogue.replies)
         self._flush()
         if wants is Wants.END:
             self._hang_up()
@@ -202,9 +208,13 @@ class _Connection(asyncio.Protocol):
             self.deadline = float("inf")
             self._busy = self._loop.create_task(self._answer() if wants is Wants.VERDICT else self._start_tls())
         elif not self._dialogue.begun:
-            self.deadline = self._loop.time() + self._house.limits.silence_s
+            if spoke:
+                self._wait_for_a_command()
         elif not begun:
             self.deadline = self._loop.time() + self._house.limits.mail_s
+
+    def _wait_for_a_command(self) -> None:
+        self.deadline = min(self._loop.time() + self._house.limits.silence_s, self._idle_until)
 
     async def _answer(self) -> None:
         code, text = await self._house.desk.answer(self._dialogue.mail)
@@ -212,6 +222,7 @@ class _Connection(asyncio.Protocol):
         if self._hanging_up:  # it did not wait
             return
         self._dialogue.answer(code, text)
+        self._idle_until = self._loop.time() + self._house.limits.idle_s
         if self._house.closing:
             self._dialogue.end(421, "4.3.2 Closing: come again in a moment")
         self._transport.resume_reading()
@@ -231,6 +242,7 @@ class _Connection(asyncio.Protocol):
         assert transport is not None
         self._transport, self._busy = transport, None
         self._dialogue.protected()
+        self._wait_for_a_command()
         self._transport.resume_reading()
         self._go_on()
 
