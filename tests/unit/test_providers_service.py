@@ -177,6 +177,11 @@ def test_a_tenant_tests_one_at_a_time_and_all_together_a_few(providers: Provider
         "::10.0.0.1",
         "::ffff:0:10.0.0.1",
         "64:ff9b:1::10.0.0.1",
+        "192.0.0.192",
+        "168.63.129.16",
+        "::ffff:168.63.129.16",
+        "2002:a83f:8110::1",
+        "3fff::1",
         "4000::1",
     ],
 )

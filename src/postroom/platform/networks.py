@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 """All of IPv6 that was ever given to anybody. `is_global` says yes to much else: site-local addresses, IPv4 in `::/96`, NAT64 of
 one's own."""
+_NOT_PUBLIC = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890); 192.0.0.192 tells what runs on Oracle's cloud its credentials
+    IPv4Network("168.63.129.16/32"),  # the same on Azure: a public address that is its own network's from within
+    IPv6Network("3fff::/20"),  # documentation (RFC 9637)
+)
+"""What `is_global` takes for public, in some versions of Python or in all."""
 
 
 def is_public(address: str) -> bool:
@@ -15,7 +21,11 @@ def is_public(address: str) -> bool:
     ip = ip_address(address)
     if isinstance(ip, IPv6Address) and not (ip in _GLOBAL_UNICAST or ip in _NAT64 or ip.ipv4_mapped):
         return False
-    return all(one.is_global and not one.is_multicast for one in (ip, *_wrapped(ip)))
+    return all(_is_public(one) for one in (ip, *_wrapped(ip)))
+
+
+def _is_public(ip: IPv4Address | IPv6Address) -> bool:
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
 
 
 def _wrapped(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
