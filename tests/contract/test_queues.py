@@ -298,3 +298,7 @@ def test_items_are_kept_four_days_and_dead_letters_longer(home: Home, queues: Qu
     assert queues.depth(Q) == QueueDepth(ready=1, leased=0, delayed=0, dead=1)
     assert [item.body for item in queues.receive(Q, limit=10)] == ["fresh"]
     assert [letter.body for letter in queues.dead_letters(Q)] == ["dead"]
+    home.wait(10 * 24 * 3_600)
+    queues.send(Q, ["later"])
+    assert [item.body for item in queues.receive(Q, limit=10)] == ["later"]
+    assert queues.dead_letters(Q) == [], "for ever is too long for what may name people"

@@ -55,8 +55,13 @@ _DELETE_DEAD = "DELETE FROM queued WHERE queue = ? AND dead = 1"
 _PURGE = "DELETE FROM queued WHERE queue = ?"
 
 _FORGET_OLD = "DELETE FROM queued WHERE id IN (SELECT id FROM queued WHERE dead = 0 AND sent_at <= ? LIMIT 200)"
+_FORGET_DEAD = """
+DELETE FROM queued WHERE id IN (SELECT id FROM queued WHERE queue = ? AND dead = 1 AND visible_at <= ? LIMIT 200)
+"""  # of a dead letter that is when it died
 
 _KEPT_MS = 4 * 24 * 3_600_000
+_DEAD_KEPT_MS = 14 * 24 * 3_600_000
+"""As long as SQS can: they may hold what strangers wrote, addresses too, and nobody has to look."""
 _FORGET_EVERY_MS = 60_000
 
 
@@ -72,7 +77,7 @@ class SqliteQueues:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._next_forget = Instant(0)
+        self._next_forget: dict[str, Instant] = {}
 
     def send(self, queue: str, bodies: Sequence[str], *, delay_s: int = 0) -> None:
         check_name(queue, "queue")
@@ -92,7 +97,7 @@ class SqliteQueues:
                 return []
         with self._database.write() as connection:
             now = self._clock.now()  # not before the wait for the lock: it would shorten the lease
-            self._forget_old(connection, now)
+            self._forget_old(connection, queue, now)
             return _lease(connection, queue, now, limit=limit, lease_s=lease_s)
 
     def delete(self, queue: str, receipt: str) -> None:
@@ -140,10 +145,11 @@ class SqliteQueues:
         with self._database.write() as connection:
             connection.execute(_PURGE, (queue,))
 
-    def _forget_old(self, connection: sqlite3.Connection, now: Instant) -> None:
-        if now >= self._next_forget:
+    def _forget_old(self, connection: sqlite3.Connection, queue: str, now: Instant) -> None:
+        if now >= self._next_forget.get(queue, 0):
             connection.execute(_FORGET_OLD, (now - _KEPT_MS,))
-            self._next_forget = Instant(now + _FORGET_EVERY_MS)
+            connection.execute(_FORGET_DEAD, (queue, now - _DEAD_KEPT_MS))
+            self._next_forget[queue] = Instant(now + _FORGET_EVERY_MS)
 
 
 def _lease(connection: sqlite3.Connection, queue: str, now: Instant, *, limit: int, lease_s: int) -> list[Received]:
