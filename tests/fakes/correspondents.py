@@ -4,29 +4,44 @@
     full-…     its mailbox is full                           leaves-…   unsubscribes by the mailto of List-Unsubscribe
     slow-…     its server says that it still tries           asks-…     writes `unsubscribe` to the return path
     took-…     its server says that it was delivered         forged-…   somebody reports it who does not know its token
-    angry-…    presses "this is spam"
+    angry-…    presses "this is spam"                        reads-…    fetches the pixel, then follows a link
+                                                             presses-…  unsubscribes by the button (RFC 8058)
 
-They bring their mails to a listener as mail servers do: whatever is not answered 250 is brought again.
+They bring their mails to a listener as mail servers do: whatever is not answered 250 is brought again. Browsers and mail programs
+try again too, where there is no answer.
 """
 
 from __future__ import annotations
 
+import email
+import email.policy
 import re
 import smtplib
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from email.message import EmailMessage
+from functools import partial
+from html import unescape
 from types import TracebackType
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
+
+import requests
 
 from tests.fakes.returned import complaint, dsn, out_of_office, wish
 from tests.fakes.smtp_session import Acceptance
 from tests.fakes.smtp_sink import SmtpSink
 
 _AGAIN_S: Final = 0.02
+_BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+_ANSWERED: Final = frozenset({200, 302})
 _MAILTO = re.compile(rb"^List-Unsubscribe:.*?<(mailto:[^>]+)>", re.MULTILINE | re.DOTALL)
 Letter = tuple[str, bytes]
 """To whom, and what."""
+Request = tuple[str, str]
+"""Method and URL."""
 
 
 class Correspondents:
@@ -39,6 +54,8 @@ class Correspondents:
         self._thread = threading.Thread(target=self._run, name="correspondents")
         self.answered: dict[str, str] = {}
         """What they did, by address, in order, once it was taken."""
+        self.answered_at: dict[str, float] = {}
+        """When, on the monotonic clock."""
         self.tries = 0
 
     def __enter__(self) -> Correspondents:
@@ -58,23 +75,69 @@ class Correspondents:
                 done += 1
 
     def _answer(self, mail: Acceptance) -> None:
-        letter = answer(mail)
-        while letter is not None and not self._stopping.is_set():
+        steps: list[Callable[[], None]] = [partial(_ask, *request) for request in requests_of(mail)]
+        if (letter := answer(mail)) is not None:
+            steps.append(partial(self._bring, letter))
+        for step in steps:
+            self._repeat(step)
+        if steps and not self._stopping.is_set():
+            self.answered_at[mail.recipient] = time.monotonic()
+            self.answered[mail.recipient] = mail.recipient.partition("-")[0]
+
+    def _repeat(self, step: Callable[[], None]) -> None:
+        """Until it is answered well."""
+        while not self._stopping.is_set():
             self.tries += 1
-            try:
-                with smtplib.SMTP("127.0.0.1", self._port, timeout=10) as client:
-                    client.sendmail("", [letter[0]], letter[1])
-            except (smtplib.SMTPException, OSError):
-                self._stopping.wait(_AGAIN_S)
-            else:
-                self.answered[mail.recipient] = mail.recipient.partition("-")[0]
+            with suppress(smtplib.SMTPException, OSError):
+                step()
                 return
+            self._stopping.wait(_AGAIN_S)
+
+    def _bring(self, letter: Letter) -> None:
+        with smtplib.SMTP("127.0.0.1", self._port, timeout=10) as client:
+            client.sendmail("", [letter[0]], letter[1])
 
 
 def answer(mail: Acceptance) -> Letter | None:
     """What its recipient writes; None: nothing."""
     does = mail.recipient.partition("-")[0]
     return _HABITS[does](mail) if does in _HABITS else None
+
+
+def requests_of(mail: Acceptance) -> list[Request]:
+    """What its recipient asks for over HTTP, in order."""
+    does = mail.recipient.partition("-")[0]
+    return _SURFING[does](mail) if does in _SURFING else []
+
+
+def _ask(method: str, url: str) -> None:
+    """An `OSError`: it was not answered well."""
+    form = {"List-Unsubscribe": "One-Click"} if method == "POST" else None
+    answered = requests.request(method, url, data=form, headers={"User-Agent": _BROWSER}, timeout=10, allow_redirects=False)
+    if answered.status_code not in _ANSWERED:
+        raise requests.RequestException(f"{url} answered {answered.status_code}")
+
+
+def _message(mail: Acceptance) -> EmailMessage:
+    found = email.message_from_bytes(mail.content, policy=email.policy.default)
+    assert isinstance(found, EmailMessage)
+    return found
+
+
+def _read(mail: Acceptance) -> list[Request]:
+    body = _message(mail).get_body(("html",))
+    assert body is not None
+    html = str(body.get_content())
+    pixel, link = re.search(r'<img src="([^"]+)"', html), re.search(r'<a href="([^"]+)"', html)
+    assert pixel, "it has no pixel"
+    assert link, "it has no link"
+    return [("GET", unescape(pixel[1])), ("GET", unescape(link[1]))]
+
+
+def _press(mail: Acceptance) -> list[Request]:
+    found = re.search(r"<(http[^>]+)>", _message(mail)["List-Unsubscribe"])
+    assert found, "there is no button to unsubscribe"
+    return [("POST", found[1])]
 
 
 def _report(action: str, status: str, text: str = "") -> Callable[[Acceptance], Letter]:
@@ -115,3 +178,4 @@ _HABITS: dict[str, Callable[[Acceptance], Letter]] = {
     "asks": lambda mail: (mail.mail_from, wish(mail.mail_from, mail.recipient, "unsubscribe")),
     "forged": _forge,
 }
+_SURFING: dict[str, Callable[[Acceptance], list[Request]]] = {"reads": _read, "presses": _press}

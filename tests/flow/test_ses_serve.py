@@ -1,4 +1,4 @@
-"""`postroom serve` through SES and back: the records and the suppression list agree with what SES did, whatever went wrong on the way."""
+"""`postroom serve` through SES and back: records, suppression list and callbacks agree with what SES did, whatever went wrong."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.fakes.ses_simulator.fates import Fates
 from tests.fakes.ses_simulator.rules import Options, Rule
 from tests.fakes.ses_simulator.simulator import SesSimulator
 from tests.fakes.ses_simulator.sns import ARN
+from tests.flow.callbacks_kit import NETWORKS, Receiver, assert_told, happened, receiving, subscribe, until_told
 from tests.flow.campaign_kit import until
 from tests.flow.serve_kit import Caller, Served, free_port, served
 
@@ -65,11 +66,18 @@ def ses(port: int) -> Iterator[SesSimulator]:
 
 @pytest.fixture
 def office(tmp_path: Path, ses: SesSimulator, port: int) -> Iterator[Served]:
-    with served(tmp_path, mail=ses.provider, ses_topics=ARN) as opened:
+    with served(tmp_path, mail=ses.provider, ses_topics=ARN, callback_networks=NETWORKS) as opened:
         opened.port, opened.url = port, f"http://127.0.0.1:{port}"
         opened.environ |= {"POSTROOM_LISTEN": f"127.0.0.1:{port}", "AWS_ENDPOINT_URL_SNS": ses.url}
         opened.serve()
         yield opened
+
+
+@pytest.fixture
+def receiver(office: Served) -> Iterator[Receiver]:
+    with receiving() as (receiver, url):
+        subscribe(office, url)
+        yield receiver
 
 
 @pytest.fixture
@@ -95,7 +103,9 @@ def counted(found: dict[str, str]) -> dict[str, Counter[str]]:
     return {group: Counter(state for address, state in found.items() if group_of(address) == group) for group in GROUPS}
 
 
-def test_what_ses_did_is_what_the_records_and_the_list_say(office: Served, caller: Caller, ses: SesSimulator) -> None:
+def test_what_ses_did_is_what_the_records_and_the_list_say_and_what_is_told(
+    office: Served, receiver: Receiver, caller: Caller, ses: SesSimulator
+) -> None:
     body = {
         "name": "test",
         "template_id": caller.template("<p>{{ email }}</p>", subject="Hi"),
@@ -134,3 +144,12 @@ def test_what_ses_did_is_what_the_records_and_the_list_say(office: Served, calle
     complained = {address: "complaint" for address in PEOPLE if group_of(address) == "spam"}
     assert listed == {**bounced, **complained, "bounce@simulator.amazonses.com": "bounce"}
     assert ses.violations == []
+    with office.opened() as postroom:
+        until_told(postroom, lambda: receiver.tells() == happened(postroom), "all of it to be told")
+        assert_told(receiver, postroom)
+    bounces = {tell.recipient for tell in receiver.tells() if tell.type == "message.bounced"}
+    assert bounces == {
+        *bounced,
+        *(address for address in PEOPLE if group_of(address) == "full"),
+        "bounce@simulator.amazonses.com",
+    }
