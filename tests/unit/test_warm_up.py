@@ -133,6 +133,7 @@ class House:
             on_result=lambda _result: None,
             on_trouble=trouble,
         )
+        await self.mailer.start()
         run = asyncio.create_task(campaign_run(means, made.campaigns, made.finish, drain_s=1).run())
         try:
             waiting = asyncio.create_task(told.wait())
