@@ -27,7 +27,7 @@ class Role(StrEnum):
     SENDER = "sender"
     """Send: campaigns and single messages."""
     ADMIN = "admin"
-    """Manage senders, providers, people, keys and the suppression list's removal."""
+    """Manage senders, providers, callbacks, people, keys and the suppression list's removal."""
 
     def includes(self, other: Role) -> bool:
         """Whether who has this role may do what `other` may."""
