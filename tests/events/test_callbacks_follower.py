@@ -149,11 +149,13 @@ def test_an_erased_person_s_address_is_not_told_nor_is_the_erasing(lines: Lines)
     assert (body["type"], body["data"]["recipient"]) == ("message.complained", "")
 
 
-def test_words_that_were_read_before_the_erasure_are_not_told_after_it() -> None:
+@pytest.mark.parametrize("address", [ERASED, None], ids=["the person was erased", "the message is gone"])
+def test_words_are_not_told_where_the_address_is_not_known(address: str | None) -> None:
+    """They were read before it went; and would stay where an erasure looks for addresses."""
     words, url, now = "agent of anna@mail.example", "https://x.example/?who=anna", Instant(5)
     event = Event(kind=K.CLICKED, attempt=1, at=now, id="e", source="tracking", detail=words, url=url)
     change = Change(Home("default", "2" * 16), 0, Key(bytes(12)), MessageState.SENT, 1, now, 0, "", event, 7)
-    told = happened(change, event, ERASED)
+    told = happened(change, event, address)
     assert told is not None
     assert "anna" not in repr(told)
 

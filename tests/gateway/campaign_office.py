@@ -17,6 +17,7 @@ from postroom.gateway.routes.campaigns import Desk, campaign_routes
 from postroom.gateway.routes.status import status_routes
 from postroom.gateway.status_board import StatusBoard
 from postroom.ledger.batches import Batches
+from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
@@ -65,6 +66,7 @@ class Office:
             timers=made.timers,
             workflows=made.workflows,
             sweep=Sweep(made.messages, made.journals, clock, lease_ms=1_000),
+            deliveries=Deliveries(made.tables, clock),
             clock=clock,
         )
         self.versions = [TemplateContent(TEMPLATE, 1, "Hi {{ first_name }}", HTML, None)]

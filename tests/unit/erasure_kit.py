@@ -61,6 +61,7 @@ class House:
             timers=self.stores.timers,
             workflows=self.stores.workflows,
             sweep=self.sweep,
+            deliveries=Deliveries(self.stores.tables, self.clock),
             clock=self.clock,
         )
         self.splitter = Splitter(

@@ -10,6 +10,7 @@ import pytest
 from postroom.delivery.composing import Composing
 from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import CampaignState, Home, Policies
@@ -46,6 +47,7 @@ def orders(made: Bench, objects: FileObjects, faults: Faults) -> Orders:
         timers=made.timers,
         workflows=workflows,
         sweep=Sweep(made.messages, made.journals, made.clock, lease_ms=1_000),
+        deliveries=Deliveries(tables, made.clock),
         clock=made.clock,
     )
 

@@ -14,8 +14,11 @@ from postroom.delivery.tracking import links_key
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger import notes
 from postroom.ledger.batches import Batches
+from postroom.ledger.callbacks import OF_CAMPAIGN
+from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
+from postroom.model.callback import Delivery
 from postroom.model.campaign import Campaign, CampaignState, Policies, Schedule
 from postroom.model.message import MessageState, Settlement
 from postroom.platform.embedded.objects import FileObjects
@@ -41,6 +44,7 @@ class Desk:
             timers=made.timers,
             workflows=made.workflows,
             sweep=Sweep(made.messages, made.journals, clock, lease_ms=1_000),
+            deliveries=Deliveries(made.tables, clock),
             clock=clock,
         )
 
@@ -226,6 +230,15 @@ def test_deleting_leaves_nothing_and_may_be_repeated_after_a_crash(desk: Desk, t
     assert not (tmp_path / "journals" / campaign.home.campaign).exists()
     with pytest.raises(NotFound):
         desk.made.campaigns.get(campaign.home)
+
+
+def test_what_its_own_callback_was_told_goes_with_a_campaign(desk: Desk) -> None:
+    """It names people, and nobody could look for them there any more."""
+    campaign = desk.made.campaigns.change(desk.made.campaign(CampaignState.COMPLETED), callback_url="https://own.example/")
+    told, endpoint, now = Deliveries(desk.made.tables, desk.made.clock), OF_CAMPAIGN + campaign.home.campaign, Instant(START)
+    told.add([Delivery(id="1", endpoint=endpoint, tenant="default", body="{}", created_at=now, since=now, due=now)])
+    desk.service.delete(campaign.home)
+    assert told.list("default", endpoint).deliveries == []
 
 
 def test_only_a_campaign_at_rest_is_deleted(desk: Desk) -> None:

@@ -170,7 +170,8 @@ class Deliveries:
         item = self._tables.get(_record(lane, became.id))
         known = None if item is None else _delivery(item)
         if item is not None and known is not None and replace(was, body=known.body, last_text=known.last_text) == known:
-            self._settle([(taken._replace(version=item.version), replace(became, body=known.body))])
+            nameless = replace(became, body=known.body, last_text="")  # what was answered may name them
+            self._settle([(taken._replace(version=item.version), nameless)])
         else:
             self._tables.write([Delete(_due(lane, taken.place))])
 

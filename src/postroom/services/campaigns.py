@@ -14,7 +14,9 @@ from postroom.clock import Clock
 from postroom.delivery.composing import Composing
 from postroom.errors import Conflict, NotFound
 from postroom.ledger import notes
+from postroom.ledger.callbacks import OF_CAMPAIGN
 from postroom.ledger.campaigns import CampaignPage, Campaigns
+from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.sweep import Alive, Sweep, always
 from postroom.model.campaign import ENDED, Campaign, CampaignState, Home
 from postroom.model.message import MessageState, Recipient, Settlement
@@ -68,6 +70,7 @@ class CampaignService:
         timers: Timers,
         workflows: Workflows,
         sweep: Sweep,
+        deliveries: Deliveries,
         clock: Clock,
     ) -> None:
         self._campaigns = campaigns
@@ -79,6 +82,7 @@ class CampaignService:
         self._timers = timers
         self._workflows = workflows
         self._sweep = sweep
+        self._deliveries = deliveries
         self._clock = clock
 
     def create(self, tenant: str, draft: Draft, recipients: BinaryIO, filename: str) -> Campaign:
@@ -214,7 +218,8 @@ class CampaignService:
         return campaign
 
     def delete(self, home: Home) -> None:
-        """Forget the campaign, its messages and objects. `Conflict`: it is not at rest. Safe to repeat from any point."""
+        """Forget the campaign, its messages and objects, and what its own callback was told. `Conflict`: it is not at rest. Safe
+        to repeat from any point."""
         campaign = self._campaigns.get(home)
         if campaign.state not in ENDED and not (campaign.state is CampaignState.READY and not campaign.start_when_ready):
             raise Conflict(f"campaign {home.campaign} is {campaign.state}: cancel it before deleting it")
@@ -226,6 +231,8 @@ class CampaignService:
         self._messages.drop(home)
         self._journals.drop(home.campaign)
         self._objects.purge(prefix(home))
+        if campaign.callback_url is not None:
+            self._deliveries.drop(home.tenant, OF_CAMPAIGN + home.campaign)
         self._campaigns.delete(home)
 
     def stopped(self, home: Home) -> Campaign:

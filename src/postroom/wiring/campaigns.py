@@ -44,6 +44,7 @@ def campaign_service(stores: Stores, ledger: Ledger, composing: Composing) -> Ca
         timers=stores.timers,
         workflows=stores.workflows,
         sweep=ledger.sweep,
+        deliveries=ledger.deliveries,
         clock=stores.clock,
     )
 

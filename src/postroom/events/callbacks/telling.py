@@ -63,10 +63,11 @@ def event_in(change: Change) -> Event | None:
 
 def happened(change: Change, event: Event, address: str | None) -> Happened | None:
     """With all that is told of it; `address`: the recipient's, None where the message is gone. None: the person was erased, and
-    this is the trace of it. Of an event that was read before and is told after, the words and the link are not told either."""
-    if address == ERASED:
-        if change.event is None:
-            return None
+    this is the trace of it. Without an address the words and the link are not told either: they may name whom no erasure would
+    find there."""
+    if address == ERASED and change.event is None:
+        return None
+    if address is None or address == ERASED:
         event = nameless(event)
     name = message_id(change.home, change.key)
     bounce = event.bounce
