@@ -30,6 +30,8 @@ USUAL: Final = frozenset(EventKind) - {EventKind.QUEUED}
 MOST_LOOKED_AT: Final = 10_000
 """Deliveries, by one order to redeliver."""
 _EVER: Final = Instant(0)
+_PAGE: Final = 200
+"""Bodies are read too: of a thousand they may be 100 MB."""
 _TRIES: Final = 10
 _TIME_LENGTH: Final = 10
 _CHANCE_LENGTH: Final = 20
@@ -179,7 +181,7 @@ class CallbackService:
         """What it was, or is to be, told, newest first; `limit` 1 to 1,000. Here and below `id` may be `campaign-<its id>`: what
         a campaign's own callback is told. `NotFound`: there is none."""
         self._demand(tenant, id)
-        return self._deliveries.list(tenant, id, state=state, cursor=cursor, limit=limit)
+        return self._deliveries.list(tenant, id, state=state, cursor=cursor, limit=min(limit, _PAGE))
 
     def delivery(self, tenant: str, id: str, delivery: str) -> Delivery:  # noqa: A002
         """One of them; `NotFound`."""
