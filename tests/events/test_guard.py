@@ -137,6 +137,17 @@ def test_a_warning_is_said_once_a_window(house: House) -> None:
     assert len([text for text in house.said() if text.startswith("campaign")]) == 2
 
 
+def test_of_a_campaign_that_has_completed_people_are_warned(house: House) -> None:
+    home = house.campaign()
+    house.campaigns.transition(house.campaigns.get(home), CampaignState.COMPLETED)
+    house.happens(home, 200, hard=30)
+    for _ in range(2):
+        house.look()
+    assert house.state(home) is CampaignState.COMPLETED
+    (said,) = [text for text in house.said() if home.campaign in text]
+    assert "15 % of messages bounced for good" in said
+
+
 def test_what_happened_before_the_window_is_forgotten(house: House) -> None:
     home = house.campaign()
     house.happens(home, 400, hard=39)

@@ -1,8 +1,8 @@
 """Stops what goes wrong: campaigns and providers whose bounces or complaints pass a limit (model.guard), from the tallies.
 
 A campaign over the limit is paused. A provider over it trips: every campaign of its that is under way is paused. Single
-messages are never stopped: of them, and of the domains that mail goes to, people are warned, in the log and in the audit
-trail, once a window.
+messages are never stopped: of them, of campaigns that have completed, and of the domains that mail goes to, people are warned,
+in the log and in the audit trail, once a window.
 
 Who resumes a campaign starts its window anew, at the next whole minute; of a provider that tripped the window starts with the
 first campaign that went on since.
@@ -38,6 +38,7 @@ from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 EVERY_S: Final = 5.0
 """How often somebody is to look."""
 _CLOSED_AFTER: Final = 3  # minutes: no writer adds to an older one
+_JUDGED: Final = frozenset({CampaignState.SENDING, CampaignState.COMPLETED})
 _GUARD: Final = "#guard"
 _DONE, _LATE = 200, 409
 _log = logging.getLogger(__name__)
@@ -96,9 +97,12 @@ class Guard:
             self._warn(about, self._excesses(_of_home(home, window, 0)))
             return
         campaign = self._campaigns.find(home)
-        if campaign is None or campaign.state is not CampaignState.SENDING:
+        if campaign is None or campaign.state not in _JUDGED:
             return
         found = self._excesses(_of_home(home, window, _first_minute(campaign)))
+        if campaign.state is CampaignState.COMPLETED:  # most bounces come when all is sent
+            self._warn(about, found)
+            return
         self._warn(about, [excess for excess in found if excess.action is Action.WARN])
         for excess in found:
             if excess.action is Action.PAUSE:
