@@ -10,7 +10,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.events.hits import GROUP, Hits
+from postroom.events.hits import GROUP, OF_A_MESSAGE, Hits
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import Event, EventKind
 from postroom.model.shard import Key
@@ -48,9 +48,10 @@ def hits_of(store: Store, **options: float) -> Hits:
     return Hits(store, **{"moment_s": LONG, **options})  # type: ignore[arg-type]  # a store of the test's own
 
 
-def hit(number: int, kind: EventKind = EventKind.OPENED) -> Arrival:
+def hit(number: int, kind: EventKind = EventKind.OPENED, *, key: Key | None = None) -> Arrival:
+    """Each of a message of its own, unless `key` says whose."""
     event = Event(kind=kind, attempt=1, at=Instant(0), id=f"{number}", source="tracking")
-    return Arrival(0, "a" * 16, 0, Key(b"k" * 12), event)
+    return Arrival(0, "a" * 16, 0, key or Key(number.to_bytes(12, "big")), event)
 
 
 def no_writer() -> bool:
@@ -75,6 +76,17 @@ def test_the_moment_ends_by_itself() -> None:
     assert store.tried.wait(PATIENCE_S)
     hits.close()
     assert store.ids == ["1"]
+
+
+def test_of_one_message_so_many_wait_and_no_more() -> None:
+    """Who asks for one link without end, under another name each time, takes nobody's room."""
+    store, one = Store(), Key(b"k" * 12)
+    hits = hits_of(store)
+    for number in range(OF_A_MESSAGE * 3):
+        hits.add(hit(number, key=one))
+    hits.add(hit(9_999))
+    hits.close()
+    assert store.ids == [*(str(number) for number in range(OF_A_MESSAGE)), "9999"]
 
 
 def test_many_are_not_kept_waiting() -> None:

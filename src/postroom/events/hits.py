@@ -5,13 +5,16 @@ waits, and begins again with the next hit. A killed process loses at most what c
 under 250 ms of hits. An orderly stop (`close`) loses none.
 
 While the store does not answer, hits wait; there is room for so many opens, and for half as many clicks beyond, since a click
-says more. What finds no room is dropped and counted: a hit is never worth an answer, nor the memory of the process.
+says more. What finds no room is dropped and counted: a hit is never worth an answer, nor the memory of the process. Of one
+message only so many wait: whoever has one link can ask for it without end, under another name each time, and would fill the queue
+and take the room of all others.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,11 +26,14 @@ MOMENT_S: Final = 0.2
 GROUP: Final = MAX_ARRIVALS
 MOST: Final = 20_000
 """Hits that wait, before opens are dropped: about 20 MB."""
+OF_A_MESSAGE: Final = 20
+"""In a moment: a picture in each size, every link, and the scanners on the way."""
 PATIENCE_S: Final = 5.0
 """With a store that does not answer while the process ends."""
 _AGAIN_S: Final = 0.25
 _log = logging.getLogger(__name__)
-_Name = tuple[int, str, bytes, str]
+_Message = tuple[int, str, bytes]
+_Name = tuple[_Message, str]
 
 
 class Hits:
@@ -42,6 +48,8 @@ class Hits:
         self._patience_s = patience_s
         self._guard = threading.Lock()
         self._waiting: dict[_Name, Arrival] = {}
+        self._of: Counter[_Message] = Counter()
+        """How many of them wait."""
         self._writer: threading.Thread | None = None
         self._hurry = threading.Event()
         self._closing = threading.Event()
@@ -51,15 +59,16 @@ class Hits:
         """Since the process began."""
 
     def add(self, hit: Arrival) -> None:
-        """Returns at once. The same event again, while it waits: nothing."""
+        """Returns at once. The same event again, while it waits, or too many of one message: nothing."""
         name = _name(hit)
         with self._guard:
-            if name in self._waiting:
+            if name in self._waiting or self._of[name[0]] >= OF_A_MESSAGE:
                 return
             if len(self._waiting) >= self._room(hit):
                 self.dropped += 1
                 return
             self._waiting[name] = hit
+            self._of[name[0]] += 1
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write, name="hits")
                 self._writer.start()
@@ -99,7 +108,7 @@ class Hits:
         with self._guard:
             if not self._closing.is_set():
                 self._hurry.clear()
-            group, self._waiting = list(self._waiting.values()), {}
+            group, self._waiting, self._of = list(self._waiting.values()), {}, Counter()
             return group
 
     def _put(self, group: Sequence[Arrival]) -> bool:
@@ -122,6 +131,7 @@ class Hits:
                 self._waiting = {}
             else:
                 self._waiting = {_name(hit): hit for hit in group} | self._waiting
+                self._of = Counter(message for message, _ in self._waiting)
 
     def _tell(self) -> None:
         dropped = self.dropped
@@ -131,4 +141,4 @@ class Hits:
 
 
 def _name(hit: Arrival) -> _Name:
-    return hit.tenant, hit.campaign, hit.key, hit.event.id
+    return (hit.tenant, hit.campaign, hit.key), hit.event.id
