@@ -16,7 +16,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, NotFound, PostroomError
 from postroom.model.upload import Upload, UploadState
 from postroom.platform.ports.objects import Objects
-from postroom.services.upload_arrival import DAY_MS, Arrivals
+from postroom.services.upload_landing import DAY_MS, Landings
 from postroom.services.upload_records import Due, UploadRecords
 
 FORGOTTEN_AFTER_MS = 30 * DAY_MS
@@ -25,9 +25,9 @@ FORGOTTEN_AFTER_MS = 30 * DAY_MS
 class UploadExpiry:
     """See the module's text."""
 
-    def __init__(self, records: UploadRecords, arrivals: Arrivals, objects: Objects, clock: Clock) -> None:
+    def __init__(self, records: UploadRecords, landings: Landings, objects: Objects, clock: Clock) -> None:
         self._records = records
-        self._arrivals = arrivals
+        self._landings = landings
         self._objects = objects
         self._clock = clock
 
@@ -71,7 +71,7 @@ class UploadExpiry:
         elif upload.state is UploadState.EXPIRED:
             self._purge(upload)
         else:
-            upload = self._arrivals.settled(upload)
+            upload = self._landings.settled(upload)
             if upload.due is not None and upload.due <= now:
                 self.retire(upload, deleted=False)
 

@@ -20,8 +20,8 @@ from postroom.model.upload import MAX_BYTES, ReadyUpload, Upload, UploadKind, Up
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
 from postroom.platform.ports.transfers import Signed, Transfers
-from postroom.services.upload_arrival import DAY_MS, Arrivals
 from postroom.services.upload_expiry import UploadExpiry
+from postroom.services.upload_landing import DAY_MS, Landings
 from postroom.services.upload_records import UploadPage, UploadRecords
 from postroom.sheets.inspect import named_rows
 from postroom.sheets.layout import read_heading
@@ -77,8 +77,8 @@ class UploadService:
         self._transfers = transfers
         self._clock = clock
         self._in_use = in_use
-        self._arrivals = Arrivals(self._records, objects, transfers, clock, upload_days=upload_days)
-        self._expiry = UploadExpiry(self._records, self._arrivals, objects, clock)
+        self._landings = Landings(self._records, objects, transfers, clock, upload_days=upload_days)
+        self._expiry = UploadExpiry(self._records, self._landings, objects, clock)
 
     def new_id(self) -> str:
         """An id that nobody has used."""
@@ -107,7 +107,7 @@ class UploadService:
 
     def get(self, tenant: str, upload_id: str) -> Upload:
         """The upload as it is now; `NotFound`."""
-        return self._arrivals.settled(self._records.get(tenant, upload_id))
+        return self._landings.settled(self._records.get(tenant, upload_id))
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> UploadPage:
         """Newest first; one that arrived and nobody asked for yet is `ready` here without an inspection."""
@@ -200,7 +200,7 @@ class UploadService:
         return found
 
     def _as_seen(self, upload: Upload) -> Upload:
-        return upload if self._arrivals.seen(upload) is None else replace(upload, state=UploadState.READY)
+        return upload if self._landings.seen(upload) is None else replace(upload, state=UploadState.READY)
 
     def _arrived(self, tenant: str, upload_id: str) -> Upload:
         upload = self.get(tenant, upload_id)
@@ -211,7 +211,7 @@ class UploadService:
         return upload
 
     def _rows(self, upload: Upload) -> Iterator[dict[str, str]]:
-        blocks = self._arrivals.blocks(upload)
+        blocks = self._landings.blocks(upload)
         head = next(blocks, b"")
         return named_rows(chain([head], blocks), read_heading(head, whole=len(head) == upload.size))
 

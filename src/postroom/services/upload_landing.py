@@ -21,7 +21,7 @@ DAY_MS = 86_400_000
 _BLOCK = 1 << 20
 
 
-class Arrivals:
+class Landings:
     """See the module's text."""
 
     def __init__(self, records: UploadRecords, objects: Objects, transfers: Transfers, clock: Clock, *, upload_days: int) -> None:
