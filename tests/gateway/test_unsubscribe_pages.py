@@ -213,8 +213,23 @@ def test_a_damaged_link_is_a_page_and_changes_nothing(desk: Desk, client: TestCl
 def test_damaged_links_are_counted_by_address_and_good_ones_are_not(desk: Desk) -> None:
     with client_of(desk, replace(FRAME, rates=Rates(address=0.001))) as client:
         assert [client.get("/u/x").status_code for _ in range(30)][-1] == 429
-        good = [client.post(f"/u/{desk.token(BEN)}", content=ONE_CLICK, headers={"Content-Type": FORM}) for _ in range(30)]
+        good = [client.get(f"/u/{desk.token(BEN)}") for _ in range(30)]
+        good += [client.post(f"/u/{desk.token(BEN)}", content=ONE_CLICK, headers={"Content-Type": FORM}) for _ in range(10)]
         assert {answer.status_code for answer in good} == {200}
+
+
+def test_who_says_the_same_without_end_is_asked_to_wait_and_nobody_else(desk: Desk, client: TestClient) -> None:
+    """Each time is a write to the disk."""
+
+    def button(token: str) -> httpx.Response:
+        return client.post(f"/u/{token}", content=ONE_CLICK, headers={"Content-Type": FORM})
+
+    answers = [button(desk.token(BEN)) for _ in range(30)]
+    assert [answer.status_code for answer in answers] == [200] * 20 + [429] * 10
+    assert int(answers[-1].headers["retry-after"]) > 0
+    assert Page(answers[-1]).buttons == []
+    assert button(desk.token(ANNA)).status_code == 200
+    assert client.get(f"/u/{desk.token(BEN)}").status_code == 200
 
 
 def test_a_wish_that_could_not_be_written_is_not_said_to_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

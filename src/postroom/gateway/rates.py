@@ -1,4 +1,5 @@
-"""How often one may call: a bucket a tenant, a bucket a key or person, a bucket an address that shows no credentials that count.
+"""How often one may call: a bucket a tenant, a bucket a key or person, a bucket an address that shows no credentials that count;
+and a bucket a link out of a mail that changes something.
 
 Buckets are kept by the generic cell rate algorithm: one number each, the time at which the bucket is full again. They live in
 this process's memory, like a cache: bounded (the least recently used is forgotten, and full again), gone with a restart, and two
@@ -10,6 +11,7 @@ Only the event loop touches them.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -23,7 +25,9 @@ from postroom.model.access import Principal
 Fields = tuple[tuple[bytes, bytes], ...]
 
 _KEPT = 50_000
-"""Buckets of one policy; about 10 MB when all three are full."""
+"""Buckets of one policy; about 15 MB when all are full."""
+_A_LINK = 0.2
+"""Changes a second by one link, which a person has, and maybe their mail provider. Each is a write to the disk."""
 _LEAST_BURST = 20
 """Calls that may always come at once: a page of the console makes about ten."""
 
@@ -83,13 +87,14 @@ class Policy:
 
 
 class RateLimits:
-    """The three policies of one door."""
+    """The policies of one door."""
 
     def __init__(self, rates: Rates, clock: Clock) -> None:
         self._clock = clock
         self._tenant = Policy("tenant", rates.tenant)
         self._principal = Policy("caller", rates.principal)
         self._address = Policy("address", rates.address)
+        self._link = Policy("link", _A_LINK)
         self._known = f"{self._principal.text}, {self._tenant.text}".encode()
         self._unknown = self._address.text.encode()
 
@@ -118,6 +123,13 @@ class RateLimits:
         if wait > 0:
             raise _too_many("calls without valid credentials from this address", wait, fields)
         return fields
+
+    def charge_link(self, token: str) -> None:
+        """One change by whoever holds a link out of a mail. `TooMany`."""
+        who, now = hashlib.blake2b(token.encode("utf-8", "replace"), digest_size=12).hexdigest(), self._clock.monotonic()
+        if (wait := self._link.wait(who, now)) > 0:
+            raise _too_many("changes by this link", wait, ())
+        self._link.spend(who, now)
 
     def give_back(self, address: str) -> None:
         """What was charged to an address: the call was of somebody known after all."""

@@ -2,7 +2,7 @@
 
 So a refusal is a page. A token that is none of ours is counted by address, like any call without credentials; so is one for which
 something has to be learned first. A good one is not: behind one address of an image proxy, or of a mail provider that passes on
-unsubscribes, are millions of people.
+unsubscribes, are millions of people. What a good one changes is counted by the token.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ def charge(scope: Scope) -> None:
     door: Door = scope["app"].state.door
     client = scope.get("client")
     door.rates.charge_address(client[0] if client else "unknown")
+
+
+def charge_link(scope: Scope, token: str) -> None:
+    """Count one change by a token. `TooMany`."""
+    door: Door = scope["app"].state.door
+    door.rates.charge_link(token)
 
 
 def refusal(error: PostroomError, request: Request) -> Response:

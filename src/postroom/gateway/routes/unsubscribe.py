@@ -18,7 +18,7 @@ from postroom.errors import PostroomError
 from postroom.events.unsubscribing import BY_BUTTON, BY_LINK, Unsubscribing, Wish
 from postroom.gateway.forms import fields_of
 from postroom.gateway.leaflets import Leaflet, shown
-from postroom.gateway.strangers import refusal
+from postroom.gateway.strangers import charge_link, refusal
 from postroom.ledger.suppression import WILL, Reason
 
 
@@ -49,6 +49,7 @@ def unsubscribe_routes(
         """Do as the form says."""
         choice = (await fields_of(request)).get("choice")
         try:
+            charge_link(request.scope, token)
             await to_thread.run_sync(_act(unsubscribing, token, choice))
             if choice is None:
                 return await to_thread.run_sync(look, token, request)
