@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
-from postroom.platform.ports.rates import BURST_MS, HORIZON_MS, Grant, Limit, Rates
+from postroom.platform.ports.rates import BURST_MS, HORIZON_MS, Grant, Limit, Rates, UsedUp
 from tests.contract.home import Home
 from tests.fakes.clock import START
 
@@ -175,6 +175,19 @@ def test_a_clock_set_back_stops_nothing(rates: Rates) -> None:
     refused = rates.reserve(B, 1, at(0))
     assert refused.at <= at(12_000)
     assert rates.reserve(B, 1, refused.at).count == 1
+
+
+def test_a_day_that_is_used_up_says_so_until_the_next_begins_and_asking_takes_nothing(rates: Rates) -> None:
+    midnight = Instant((START // DAY_MS + 1) * DAY_MS)
+    assert rates.used_up(B, at(0)) is None
+    rates.limit(B, Limit(per_day=10))
+    rates.reserve(B, 9, at(0))
+    assert rates.used_up(B, at(0)) is None
+    rates.reserve(B, 9, at(0))
+    assert rates.used_up(B, at(0)) == UsedUp(10, midnight)
+    assert rates.used_up(B, midnight) is None
+    rates.refund(B, 1, at(0))
+    assert rates.used_up(B, at(0)) is None
 
 
 def test_the_day_is_counted_in_utc_and_begins_anew(rates: Rates) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ class Status:
     """What recipients did; people, not machines."""
     recent_per_second: float | None = None
     """Messages past sending a second, lately; None: nobody watched."""
+    waiting_for: str | None = None
+    """Why it sends and nothing leaves for long, for people."""
 
     @property
     def done(self) -> int:
@@ -45,6 +48,7 @@ class Status:
             "name": campaign.name,
             "status": campaign.state.value,
             "reason": campaign.reason,
+            "waiting_for": self.waiting_for,
             "counts": {
                 "rows": source.rows,
                 "accepted": self.counts.total,
@@ -78,13 +82,26 @@ _ORDER = (
 )
 
 
+def _for_nothing(_campaign: Campaign) -> None:
+    """Where no provider has a limit a day."""
+
+
 class StatusService:
     """Reads only."""
 
-    def __init__(self, campaigns: Campaigns, messages: Messages, clock: Clock) -> None:
+    def __init__(
+        self,
+        campaigns: Campaigns,
+        messages: Messages,
+        clock: Clock,
+        *,
+        waiting_for: Callable[[Campaign], str | None] = _for_nothing,
+    ) -> None:
+        """`waiting_for`: why nothing leaves of a campaign that sends, if there is a reason."""
         self._campaigns = campaigns
         self._messages = messages
         self._clock = clock
+        self._waiting_for = waiting_for
 
     def get(self, home: Home) -> Status:
         """One campaign's; `NotFound`."""
@@ -104,7 +121,14 @@ class StatusService:
             totals = self._messages.totals(campaign.home)
         except NotFound:  # nothing is imported yet
             totals = Totals(Counts(), Engagement())
-        return Status(campaign, totals.counts, self._sending_ms(campaign) / 1000, totals.engagement)
+        waits = campaign.state is CampaignState.SENDING and totals.counts.waiting
+        return Status(
+            campaign,
+            totals.counts,
+            self._sending_ms(campaign) / 1000,
+            totals.engagement,
+            waiting_for=self._waiting_for(campaign) if waits else None,
+        )
 
     def _sending_ms(self, campaign: Campaign) -> int:
         if campaign.started_at is None:

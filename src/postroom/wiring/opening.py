@@ -10,6 +10,7 @@ from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Singles
 from postroom.events.hits import Hits
 from postroom.events.letterhead import Letterhead
+from postroom.pipeline.sender.allowance import Allowance
 from postroom.pipeline.splitter import Checkpoints
 from postroom.platform.mail.inbox import Inbox
 from postroom.platform.mail.reach import check, means_of
@@ -114,7 +115,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         erasure=eraser,
         erasure_requests=ErasureRequests(eraser, tables, stores.workflows, clock),
         campaign_retention=CampaignRetention(tenants, campaigns, service),
-        status=StatusService(campaigns, messages, clock),
+        status=StatusService(campaigns, messages, clock, waiting_for=Allowance(stores.rates, kept.providers, clock).waiting_for),
         composing=composed,
         splitter=splitter(stores, kept),
         scheduler=scheduler(stores, kept),

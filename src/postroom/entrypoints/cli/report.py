@@ -53,6 +53,8 @@ def _print_hints(status: Status, counts: dict[str, int]) -> None:
     campaign, whose = status.campaign, of_tenant(status.campaign.home.tenant)
     if campaign.reason:
         say(f"{campaign.state}: {campaign.reason}")
+    if status.waiting_for:
+        say(f"waiting: {status.waiting_for}")
     if campaign.schedule is not None and campaign.state is CampaignState.SCHEDULED:
         say(
             f"starts at {shown_time(campaign.schedule.at)} where a server runs; else wait for it: "

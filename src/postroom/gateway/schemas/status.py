@@ -33,6 +33,9 @@ class StatusBody(BaseModel):
     name: str = Field(description="For people.")
     status: CampaignState = Field(description="Where it stands.")
     reason: str | None = Field(description="Why it is paused, cancelled or failed, for people.")
+    waiting_for: str | None = Field(
+        description="Why it is `sending` and nothing leaves for hours, for people: a provider's number for the day is used up."
+    )
     counts: StatusCounts = Field(description="Rows and messages.")
     engagement: EngagementBody = Field(description="What recipients did.")
     created_at: str = Field(description="RFC 3339, UTC.")

@@ -16,6 +16,16 @@ from postroom.platform.ports.rates import Limit, Rates
 BULK_SHARE = 0.9
 
 
+def shared_bucket(name: str) -> str:
+    """Shared by all that leaves through the provider of that name."""
+    return f"provider:{name}"
+
+
+def bulk_bucket(name: str) -> str:
+    """Shared by the campaigns."""
+    return f"provider-bulk:{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class WayOut:
     """One provider."""
@@ -33,12 +43,12 @@ class WayOut:
     @property
     def bucket(self) -> str:
         """Shared by all that leaves through the provider."""
-        return f"provider:{self.name}"
+        return shared_bucket(self.name)
 
     @property
     def bulk_bucket(self) -> str:
         """Shared by the campaigns."""
-        return f"provider-bulk:{self.name}"
+        return bulk_bucket(self.name)
 
     def bulk_buckets(self) -> list[str]:
         """What grants a campaign its sends."""

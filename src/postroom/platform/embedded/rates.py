@@ -15,7 +15,7 @@ from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.ports.limits import utf8
-from postroom.platform.ports.rates import BURST_MS, HORIZON_MS, Grant, Limit
+from postroom.platform.ports.rates import BURST_MS, HORIZON_MS, Grant, Limit, UsedUp
 
 _MIGRATIONS = (
     """
@@ -91,6 +91,17 @@ class _Bucket(NamedTuple):
         rate = self.slow_from * _CLIMB**climbs
         return rate if rate < (self.per_second or self.slow_until) else None
 
+    def day_at(self, now: Instant) -> int:
+        """A clock set back over midnight opens no new day."""
+        return max(now // _DAY_MS, self.day)
+
+    def used_up(self, now: Instant) -> UsedUp | None:
+        """See ports.rates."""
+        day = self.day_at(now)
+        if self.per_day is None or self.used_by(day) < self.per_day:
+            return None
+        return UsedUp(self.per_day, Instant((day + 1) * _DAY_MS))
+
     def used_by(self, day: int) -> int:
         """Sends counted on `day`."""
         return self.used if day == self.day else 0
@@ -123,10 +134,10 @@ class SqliteRates:
             raise Invalid(f"{want} sends at once are out of range: 1 to {MOST_AT_ONCE}.")
         with self._home_of(bucket).write() as connection:
             known = _get(connection, bucket)
-            day = max(now // _DAY_MS, known.day)  # a clock set back over midnight opens no new day
+            day = known.day_at(now)
             used = known.used_by(day)
-            if known.per_day is not None and used >= known.per_day:
-                return Grant(0, Instant((day + 1) * _DAY_MS), 0.0)
+            if (used_up := known.used_up(now)) is not None:
+                return Grant(0, used_up.until, 0.0)
             grant, free_at = _place(known, want if known.per_day is None else min(want, known.per_day - used), now)
             if free_at != known.free_at or grant.count:
                 connection.execute(_TAKE, (bucket, free_at, day, used + grant.count))
@@ -156,6 +167,11 @@ class SqliteRates:
         _check_bucket(bucket)
         with self._quick.read() as connection:
             return _get(connection, bucket).rate(now)
+
+    def used_up(self, bucket: str, now: Instant) -> UsedUp | None:
+        _check_bucket(bucket)
+        with self._quick.read() as connection:
+            return _get(connection, bucket).used_up(now)
 
     def _home_of(self, bucket: str) -> Database:
         """How durably this bucket is counted."""

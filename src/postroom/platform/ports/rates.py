@@ -15,7 +15,7 @@ after a power cut the learned slowness may be forgotten, the daily count may not
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from postroom.clock import Instant
 
@@ -41,6 +41,14 @@ class Grant:
     spacing_ms: float
 
 
+class UsedUp(NamedTuple):
+    """A limit a day that leaves nothing more."""
+
+    per_day: int
+    until: Instant
+    """When the next day begins."""
+
+
 class Rates(Protocol):
     """See the module's text. Bucket names are up to 200 characters of any kind."""
 
@@ -62,4 +70,8 @@ class Rates(Protocol):
 
     def current(self, bucket: str, now: Instant) -> float | None:
         """The rate in force, recipients a second; None: no limit."""
+        ...
+
+    def used_up(self, bucket: str, now: Instant) -> UsedUp | None:
+        """Whether the bucket's number for the day is used up; None: it is not, or there is none. Takes nothing."""
         ...
