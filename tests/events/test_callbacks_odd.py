@@ -14,6 +14,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.events.callbacks import lanes
 from postroom.events.callbacks.lanes import AT_ONCE
+from postroom.ledger.callbacks import Wishes
 from postroom.model.callback import Delivery, DeliveryState
 from postroom.model.event import Event, EventKind
 from postroom.model.message import Message, MessageState, Settlement
@@ -124,12 +125,12 @@ def test_a_shard_that_cannot_be_read_stops_no_other(lines: Lines) -> None:
     assert {body["data"]["campaign_id"] for body in told(lines)} == {sound.home.campaign}
 
 
-def owed(lines: Lines, endpoint: str, number: int) -> None:
+def owed(lines: Lines, endpoint: str, number: int, *, tenant: str = "default") -> None:
     """So many deliveries, due now."""
     now = lines.made.clock.now()
     lines.deliveries.add(
         [
-            Delivery(id=f"{each:04}", endpoint=endpoint, tenant="default", body="{}", created_at=now, since=now, due=now)
+            Delivery(id=f"{each:04}", endpoint=endpoint, tenant=tenant, body="{}", created_at=now, since=now, due=now)
             for each in range(number)
         ]
     )
@@ -223,6 +224,31 @@ def test_many_that_do_not_answer_leave_a_place_for_each_other_one(lines: Lines, 
         lines.made.clock.advance(2)
         await until(lambda: len(lines.web.of("https://sound.example/")) == 50)
         assert under_way == len(lines.web.asked) - 50 <= 20 + AT_ONCE + 30
+        for event in lines.web.held.values():
+            event.set()
+
+    running(lines, scene)
+
+
+def test_a_tenant_whose_many_servers_are_all_slow_leaves_places_for_other_tenants(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each campaign may have a callback of its own: so a tenant may have as many as it likes, and be first in every order."""
+    monkeypatch.setattr(lanes, "IN_ALL", 20)
+    monkeypatch.setattr(lanes, "A_TENANT", 10)
+    monkeypatch.setattr(lanes, "_CROWDED_TENANT", 0)
+    for number in range(40):
+        lines.endpoint(f"slow-{number:02}")
+        lines.web.held[f"https://slow-{number:02}.example/"] = asyncio.Event()
+        owed(lines, f"slow-{number:02}", 1)
+    wishes = Wishes(url="https://sound.example/", kinds=frozenset(K))
+    lines.callbacks.create("other", wishes, id="sound", secret=b"s" * 32)
+
+    async def scene(_: asyncio.Event) -> None:
+        await until(lambda: len(lines.web.asked) == 10)
+        owed(lines, "sound", 5, tenant="other")
+        lines.made.clock.advance(2)
+        await until(lambda: len(lines.web.of("https://sound.example/")) == 5)
         for event in lines.web.held.values():
             event.set()
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
@@ -41,6 +42,10 @@ IN_ALL: Final = 400
 """Requests at a time. Each holds an open file, of which a process commonly may have 1,024."""
 _CROWDED: Final = 300
 """With so many under way a lane that begins gets one place."""
+A_TENANT: Final = 200
+"""Lanes of one tenant that are at work at a time: each campaign may have its own, and all may be slow."""
+_CROWDED_TENANT: Final = 150
+"""The same as `_CROWDED`, of one tenant's requests. So no tenant ever has more than 350 places, and the others have the rest."""
 _TAKE: Final = 33
 _TAKE_CROWDED: Final = 4
 _LEASE_MS: Final = 60_000
@@ -159,6 +164,8 @@ class Lanes:
         self._listed_until = 0.0
         self._reserved = 0
         """Places, of all lanes."""
+        self._held: Counter[str] = Counter()
+        """The same by tenant."""
         self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -195,11 +202,22 @@ class Lanes:
             self._listed_until = now + _LANES_EVERY_S
             await self._forget(now)
         names = [name for name in self._names if self._may_begin(name, now, everywhere=everywhere)]
-        found = await asyncio.to_thread(self._take_due, names[: max(0, IN_ALL - self._reserved)])
+        found = await asyncio.to_thread(self._take_due, self._fairly(names))
         for name, due in found.items():
             lane = self._lanes[name]
             lane.task = asyncio.create_task(self._work(name, lane, due))
         return bool(found)
+
+    def _fairly(self, names: Sequence[Lane]) -> list[Lane]:
+        """As many as there are places for, and of no tenant more than its part."""
+        chosen, working = list[Lane](), Counter(name.tenant for name, lane in self._lanes.items() if lane.busy)
+        for name in names:
+            if len(chosen) >= IN_ALL - self._reserved:
+                break
+            if working[name.tenant] < A_TENANT:
+                working[name.tenant] += 1
+                chosen.append(name)
+        return chosen
 
     def _may_begin(self, name: Lane, now: float, *, everywhere: bool) -> bool:
         lane = self._lanes.get(name)
@@ -261,9 +279,11 @@ class Lanes:
     async def _work(self, name: Lane, lane: _Lane, due: _Due | None) -> None:
         """Until nothing more is due, or the lane fails. The next are taken when most of those before are answered, so that a slow
         answer holds up only itself. A lane with few places leaves off after its first few, and may find more the next time."""
-        room = min(len(due.taken) if due else 0, AT_ONCE if self._reserved < _CROWDED else 1)
+        crowded = self._reserved >= _CROWDED or self._held[name.tenant] >= _CROWDED_TENANT
+        room = min(len(due.taken) if due else 0, 1 if crowded else AT_ONCE)
         places, rounds = asyncio.Semaphore(room), list[asyncio.Task[None]]()
         self._reserved += room
+        self._held[name.tenant] += room
         try:
             while due is not None and due.taken:
                 nearly = asyncio.Event()
@@ -283,6 +303,7 @@ class Lanes:
             for each in rounds:  # none is left but where this was cancelled
                 each.cancel()
             self._reserved -= room
+            self._held[name.tenant] -= room
             lane.worked_at = self._clock.monotonic()
 
     async def _tell(self, lane: _Lane, due: _Due, places: asyncio.Semaphore, nearly: asyncio.Event) -> None:
