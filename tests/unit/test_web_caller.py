@@ -15,7 +15,7 @@ import pytest
 
 from postroom.errors import Denied, Unavailable
 from postroom.platform.web import caller
-from postroom.platform.web.caller import MAX_READ, Answer, WebCaller
+from postroom.platform.web.caller import MAX_READ, MAX_SENT, Answer, WebCaller
 from tests.fakes.certificates import make_certificate
 
 HERE = ["127.0.0.0/8"]
@@ -124,6 +124,24 @@ def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pytest.raises(Unavailable):
         posted(answer)
+
+
+def test_a_server_that_says_go_on_without_end_is_given_up() -> None:
+    """It would keep a processor busy until the time is over, for each request."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        while True:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000)
+            await writer.drain()
+
+    with pytest.raises(Unavailable, match=f"more than {MAX_SENT // 1024} KB"):
+        posted(answer)
+
+
+def test_what_a_server_may_send_is_counted_anew_with_each_request() -> None:
+    long = "X-Long: " + "x" * 60_000
+    assert {each.status for each in posted(replies("200 OK", b"ok", long), times=8)} == {200}
 
 
 @pytest.mark.parametrize("garbage", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 999999 x\r\n\r\n", b"HTTP/1.1 200 OK\r\nA\r\n\r\n"])

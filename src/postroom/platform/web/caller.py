@@ -17,7 +17,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from threading import Thread
 from time import monotonic, time
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import httpcore2
 
@@ -28,6 +28,9 @@ CONNECT_S: Final = 3.0
 WHOLE_S: Final = 10.0
 MAX_READ: Final = 4_096
 """Of an answer; the rest is left."""
+MAX_SENT: Final = 256 * 1024
+"""What a server may send in answer to one request, its head included: "100 Continue" can be said without end, and each costs
+more to read than to write."""
 _IDLE_S: Final = 4.0
 """Less than servers commonly keep a connection without requests (Node.js: 5 s)."""
 _BROKEN: Final = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
@@ -122,7 +125,7 @@ class _Guarded(httpcore2.AnyIOBackend):
         last: Exception = OSError(f"{host} has no address")
         for address in addresses:
             try:
-                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
+                return _Bounded(await super().connect_tcp(address, port, timeout, local_address, socket_options))
             except (httpcore2.NetworkError, httpcore2.TimeoutException) as error:
                 last = error
         raise last
@@ -137,6 +140,36 @@ class _Guarded(httpcore2.AnyIOBackend):
 
     def _may(self, address: str) -> bool:
         return is_public(address) or any(ip_address(address) in network for network in self._networks)
+
+
+class _Bounded(httpcore2.AsyncNetworkStream):
+    """Of what comes before the next request, so much is read."""
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._left = MAX_SENT
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._left <= 0:
+            raise httpcore2.NetworkError(f"it sends more than {MAX_SENT // 1024} KB in answer")
+        data = await self._stream.read(min(max_bytes, self._left), timeout)
+        self._left -= len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._left = MAX_SENT
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        return _Bounded(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 def _look_up(host: str, port: int) -> list[str]:
