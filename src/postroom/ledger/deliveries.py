@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.ledger.pages import every
 from postroom.ledger.recent import Recent
 from postroom.model.callback import Delivery, DeliveryState, forget
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables, Write
@@ -33,7 +34,6 @@ _A_DELIVERY: Final = 3
 """Writes that one takes at most: its record, the place it had, the place it gets."""
 _TRIES: Final = 10
 _CALL_BYTES: Final = 2_000_000
-_PAGE: Final = 1_000
 _FORGET_AT_ONCE: Final = 100
 """Records in one page: each may have 100 KB."""
 _DEAD_PAGE: Final = 200
@@ -97,14 +97,8 @@ class Deliveries:
 
     def lanes(self) -> Iterator[Lane]:
         """Those of which there may be something to try. Not one snapshot."""
-        cursor: str | None = None
-        while True:
-            page = self._tables.query(_LANES, cursor=cursor, limit=_PAGE)
-            for item in page.items:
-                yield Lane(*item.key.sort.split("/", 1))
-            cursor = page.cursor
-            if cursor is None:
-                return
+        for item in every(self._tables, _LANES):
+            yield Lane(*item.key.sort.split("/", 1))
 
     def take(self, lane: Lane, *, limit: int, lease_ms: int) -> list[Taken]:
         """Up to `limit` (1 to 33) that are due, the longest due first; nobody else gets them before the lease has run out."""

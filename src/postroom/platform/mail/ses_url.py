@@ -8,13 +8,14 @@ nor a profile. A secret never shows in a `repr`, a log line or an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from postroom.errors import Invalid
+from postroom.platform.mail.url_options import Readers, read_options
 
 SCHEME = "ses"
 EXAMPLE = "ses://eu-west-1?configuration_set=postroom"
@@ -85,7 +86,7 @@ def parse_ses(url: str, *, trusted: bool = True) -> SesConfig:
     Raises `Invalid` for a bad region, an unknown option or a bad value, naming it but never a secret.
     """
     parts = _split(url)
-    options = _options(parts)
+    options = read_options(parts.query, _READERS)
     region = unquote(parts.netloc.rpartition("@")[2])
     if not _REGION.fullmatch(region):
         raise Invalid(f"the mail provider's URL needs a region of AWS, as in {EXAMPLE}")
@@ -176,7 +177,7 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-_READERS: dict[str, tuple[str, Callable[[str], object]]] = {
+_READERS: Readers = {
     "configuration_set": ("configuration_set", _name),
     "profile": ("profile", _profile),
     "endpoint": ("endpoint", _endpoint),
@@ -186,21 +187,6 @@ _READERS: dict[str, tuple[str, Callable[[str], object]]] = {
     "idle": ("idle_s", _seconds),
 }
 """Option in the URL → field of `SesConfig`, and what reads its value."""
-
-
-def _options(parts: SplitResult) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in _READERS:
-            raise Invalid(f"the mail provider's URL has an unknown option {name!r}; known are {', '.join(_READERS)}")
-        target, read = _READERS[name]
-        if target in options:
-            raise Invalid(f"the mail provider's URL gives {name} twice")
-        try:
-            options[target] = read(text)
-        except ValueError as error:
-            raise Invalid(f"the mail provider's URL has {name}={text!r}; it takes {error}") from error
-    return options
 
 
 def in_environment(config: SesConfig, environ: Mapping[str, str]) -> SesConfig:

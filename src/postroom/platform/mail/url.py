@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from postroom.errors import Invalid
+from postroom.platform.mail.url_options import Readers, read_options
 
 
 class Tls(StrEnum):
@@ -111,7 +111,7 @@ def parse_provider(url: str) -> SmtpConfig:
     Raises `Invalid` for another scheme, a missing host, an unknown option or a bad value, naming it but never a password.
     """
     parts = _split(url)
-    options = _options(parts)
+    options = read_options(parts.query, _READERS)
     if parts.scheme == "smtps" and options.setdefault("tls", Tls.TLS) != Tls.TLS:
         raise Invalid("the mail provider's URL says smtps:// and another tls= mode: drop one of them")
     host = unquote(parts.hostname or "")
@@ -226,7 +226,7 @@ def _path(text: str) -> str:
     return text
 
 
-_READERS: dict[str, tuple[str, Callable[[str], object]]] = {
+_READERS: Readers = {
     "tls": ("tls", _choice(Tls)),
     "verify": ("verify", _yes_no),
     "ca_file": ("ca_file", _path),
@@ -244,18 +244,3 @@ _READERS: dict[str, tuple[str, Callable[[str], object]]] = {
     "dot_timeout": ("dot_s", _seconds),
 }
 """Option in the URL → field of `SmtpConfig`, and what reads its value."""
-
-
-def _options(parts: SplitResult) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in _READERS:
-            raise Invalid(f"the mail provider's URL has an unknown option {name!r}; known are {', '.join(_READERS)}")
-        target, read = _READERS[name]
-        if target in options:
-            raise Invalid(f"the mail provider's URL gives {name} twice")
-        try:
-            options[target] = read(text)
-        except ValueError as error:
-            raise Invalid(f"the mail provider's URL has {name}={text!r}; it takes {error}") from error
-    return options
