@@ -94,6 +94,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         ("https://[::1]/", "public Internet"),
         ("https://[fd00::1]/", "public Internet"),
         ("https://[::ffff:10.0.0.1]/", "public Internet"),
+        ("https://shop.example/\x00", "printable"),
+        ("https://shop.example/\x7f", "printable"),
     ],
 )
 def test_a_url_that_must_not_be_told_is_refused_with_the_reason(desk: Desk, url: str, says: str) -> None:

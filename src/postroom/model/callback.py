@@ -176,8 +176,8 @@ def secret_text(secret: bytes) -> str:
 def check_url(text: str, networks: Sequence[str] = ()) -> str:
     """An endpoint's URL; `Invalid` says what is wrong. `networks`: those of one's own that may be called, and without TLS. What
     a name resolves to is looked at before each request."""
-    if len(text) > MAX_URL or not text.isascii() or any(character.isspace() for character in text):
-        raise Invalid(f"the URL must be ASCII, without spaces, and up to {MAX_URL:,} characters")
+    if len(text) > MAX_URL or not text.isascii() or not text.isprintable() or " " in text:
+        raise Invalid(f"the URL must be printable ASCII, without spaces, and up to {MAX_URL:,} characters")
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
