@@ -167,6 +167,15 @@ def test_tags_that_name_nobody_or_somebody_else_are_ignored_with_a_line(
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
+def test_an_address_that_is_none_stands_in_no_log(hooked: Hooked, caplog: pytest.LogCaptureFixture) -> None:
+    document = notices.bounce(hooked.mail().accepted, 1_790_000_001)
+    document["mail"]["destination"] = ["anna smith@example.net"]
+    hooked.post(document)
+    assert hooked.arrived() == []
+    assert "whom it went to is no address" in caplog.text
+    assert "anna" not in caplog.text
+
+
 def test_a_single_message_is_held_against_its_own_record(hooked: Hooked) -> None:
     home = hooked.stream()
     hooked.made.messages.create(home, stream_batches(home.campaign))

@@ -24,7 +24,7 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.ledger.unwelcome import LISTED
-from postroom.model.address import parse
+from postroom.model.address import AddressError, parse
 from postroom.model.campaign import Home
 from postroom.model.event import EventKind
 from postroom.model.message import ERASED
@@ -91,7 +91,7 @@ class SesHook:
         """Whom it is about. `NotFound`, `Invalid`: the tags name nobody, or somebody else than the mail went to."""
         ref = charge.ref
         tenant = self._records.tenants.by_number(ref.tenant)
-        home, key = Home(tenant.id, ref.campaign), recipient_key(tenant.secret, parse(charge.recipient).normalised)
+        home, key = Home(tenant.id, ref.campaign), recipient_key(tenant.secret, _normalised(charge.recipient))
         if is_stream(ref.campaign):  # its keys are not people's
             record = self._records.messages.get(home, ref.batch, ref.key)
             right = record is not None and recipient_key(tenant.secret, parse(record.address).normalised) == key
@@ -122,3 +122,11 @@ class SesHook:
         """What its mail was sent under. Of single messages and of a campaign that is gone nobody knows: then it is all mail."""
         campaign = None if is_stream(home.campaign) else self._records.campaigns.find(home)
         return None if campaign is None else campaign.content.topic
+
+
+def _normalised(recipient: str) -> str:
+    """`Invalid`, which stands in the log, and so names nobody."""
+    try:
+        return parse(recipient).normalised
+    except AddressError:
+        raise Invalid("whom it went to is no address") from None
