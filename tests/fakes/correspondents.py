@@ -124,7 +124,8 @@ def _message(mail: Acceptance) -> EmailMessage:
     return found
 
 
-def _read(mail: Acceptance) -> list[Request]:
+def read(mail: Acceptance) -> list[Request]:
+    """The pixel, and the first link."""
     body = _message(mail).get_body(("html",))
     assert body is not None
     html = str(body.get_content())
@@ -178,4 +179,4 @@ _HABITS: dict[str, Callable[[Acceptance], Letter]] = {
     "asks": lambda mail: (mail.mail_from, wish(mail.mail_from, mail.recipient, "unsubscribe")),
     "forged": _forge,
 }
-_SURFING: dict[str, Callable[[Acceptance], list[Request]]] = {"reads": _read, "presses": _press}
+_SURFING: dict[str, Callable[[Acceptance], list[Request]]] = {"reads": read, "presses": _press}

@@ -66,7 +66,7 @@ class Caller:
         """The answer's JSON, or its text; an `AssertionError` for another status."""
         response = self._session.request(method, self.url + path, json=body, timeout=40, **options)
         assert response.status_code == status, f"{method} {path}: {response.status_code} {response.text}"
-        return response.json() if "json" in response.headers.get("content-type", "") else response.text
+        return response.json() if response.content and "json" in response.headers.get("content-type", "") else response.text
 
     def upload(self, content: bytes, *, kind: str = "recipients", filename: str = "people.csv") -> str:
         """Announce it, bring it, and its id."""

@@ -121,6 +121,7 @@ def test_a_suppressed_address_is_told_and_nothing_is_stored(made: Desk) -> None:
     results = made.submit(request("ANNA@example.org"), request("b@example.org"))
     assert isinstance(results[0], Refused)
     assert isinstance(results[0].error, Suppressed)
+    assert str(results[0].error) == "ANNA@example.org is on the suppression list: they unsubscribed"
     assert made.states() == ["pending"]
 
 

@@ -17,7 +17,7 @@ from postroom.delivery.compose import RowError
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Compiled, Single, Singles, person_key
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Permanent, TooLarge
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
 from postroom.model.campaign import Attachment, Home
@@ -54,6 +54,12 @@ from postroom.services.single_request import (
 )
 
 _COMPILED_BYTES = 32_000_000
+_WHY = {
+    Reason.MANUAL: "somebody of yours entered it",
+    Reason.BOUNCE: "mail to it was returned",
+    Reason.COMPLAINT: "they called a mail of yours spam",
+    Reason.UNSUBSCRIBE: "they unsubscribed",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,11 +261,18 @@ class MessageService:
         asked = [(draft.person, draft.single.topic) for draft in made if isinstance(draft, _Draft)]
         refused = iter(self._suppression.refused(tenant, asked) if asked else ())
         return [
-            Refused(index, Suppressed(f"{draft.row.address} is on the suppression list"))
+            Refused(index, Suppressed(f"{draft.row.address} is on the suppression list{self._why(tenant, draft)}"))
             if isinstance(draft, _Draft) and next(refused)
             else draft
             for index, draft in enumerate(made)
         ]
+
+    def _why(self, tenant: str, draft: _Draft) -> str:
+        """By what entry; empty where it is gone in this moment."""
+        entry = self._suppression.get(tenant, draft.person)
+        if entry is None and draft.single.topic is not None:
+            entry = self._suppression.get(tenant, draft.person, topic=draft.single.topic)
+        return "" if entry is None else f": {_WHY[entry.reason]}"
 
     def _answer(self, home: Home, draft: _Draft | Refused, key: Key) -> Accepted | Refused:
         """What was accepted when the call was first made stays accepted, whatever has changed since."""
