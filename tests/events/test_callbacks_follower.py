@@ -95,6 +95,16 @@ def test_only_what_is_wanted_is_told_and_only_from_then_on(lines: Lines) -> None
     assert (body["type"], body["data"]["recipient"]) == ("message.bounced", two.address)
 
 
+def test_what_is_heard_is_told_whatever_time_its_reporter_gives_it(lines: Lines) -> None:
+    campaign = lines.made.campaign(people=1)
+    (message,) = lines.post.send_all(campaign)
+    lines.made.clock.advance(1)
+    made = lines.endpoint()
+    lines.post.hear(lines.post.arrival(campaign, message, K.BOUNCED, at=Instant(made.created_at - 600_000)))
+    lines.follow()
+    assert types(lines) == {"message.bounced": 1}
+
+
 def test_another_tenant_is_told_nothing(lines: Lines) -> None:
     wishes = Wishes(url="https://other.example/", kinds=frozenset(EventKind))
     lines.callbacks.create("other", wishes, id="theirs", secret=b"x" * 32)

@@ -178,10 +178,12 @@ class Follower:
         return [Line(endpoint, events) for endpoint, events in told.values()]
 
     def _wishes(self, changes: Sequence[Change]) -> Iterator[tuple[Change, Event, list[Endpoint]]]:
-        """What is told at all, and to whom: to those that are switched on now, of what happened since they are there."""
+        """What is told at all, and to whom: to those that are switched on now, of what was heard since they are there."""
         for change in changes:
             event = event_in(change)
-            if event is not None and (wanting := [each for each in self._endpoints_of(change.home) if _wants(each, event)]):
+            if event is not None and (
+                wanting := [each for each in self._endpoints_of(change.home) if _wants(each, change, event)]
+            ):
                 yield change, event, wanting
 
     def _addresses(self, changes: Sequence[Change]) -> dict[tuple[Home, Key], str]:
@@ -215,5 +217,6 @@ class Follower:
         return own
 
 
-def _wants(endpoint: Endpoint, event: Event) -> bool:
-    return endpoint.enabled and event.kind in endpoint.kinds and event.at >= endpoint.created_at
+def _wants(endpoint: Endpoint, change: Change, event: Event) -> bool:
+    """By when it was heard: a report may be dated by a slow clock, or have been on its way when the endpoint was made."""
+    return endpoint.enabled and event.kind in endpoint.kinds and change.noted_at >= endpoint.created_at

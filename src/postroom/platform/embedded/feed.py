@@ -39,7 +39,7 @@ class SqliteFeed:
             for number, at, batch, written in db.execute(sql.READ_FEED, (after,)):
                 first = number * _A_ROW
                 parts = orjson.loads(written)
-                changes += _stored(home, at, parts, first) if batch is None else _changed(home, batch, parts, first)
+                changes += _stored(home, at, parts, first) if batch is None else _changed(home, batch, parts, first, noted_at=at)
                 after = number
                 if len(changes) >= limit:
                     break
@@ -52,16 +52,18 @@ class SqliteFeed:
 
 def _stored(home: Home, at: Instant, written: list[list[Any]], sequence: int) -> Iterator[Change]:
     for number, key in written:
-        yield Change(home, number, Key(bytes.fromhex(key)), MessageState.PENDING, 0, at, 0, "", None, sequence)
+        yield Change(home, number, Key(bytes.fromhex(key)), MessageState.PENDING, 0, at, 0, "", None, sequence, at)
 
 
-def _changed(home: Home, batch: int, written: list[list[Any]], first: int) -> Iterator[Change]:
+def _changed(home: Home, batch: int, written: list[list[Any]], first: int, *, noted_at: Instant) -> Iterator[Change]:
     of_each: Counter[str] = Counter()
     for key, state, attempt, at, _due, code, reply, _provider_id, *told in written:
         sequence = first + of_each[key]
         of_each[key] += 1
         event = event_of_cells([*told[0], ""]) if told else None
-        yield Change(home, batch, Key(bytes.fromhex(key)), MessageState(state), attempt, at, code, reply, event, sequence)
+        yield Change(
+            home, batch, Key(bytes.fromhex(key)), MessageState(state), attempt, at, code, reply, event, sequence, noted_at
+        )
 
 
 def _home(shard: str) -> Home:

@@ -37,6 +37,8 @@ class Change(NamedTuple):
     settled as it stands here, or erased."""
     sequence: int = 0
     """Rises from change to change of a message, with gaps: whoever gets them out of order knows the newest."""
+    noted_at: Instant = Instant(0)
+    """When it was written here. What happened may be older by far, or by the clock of whoever reported it."""
 
 
 @dataclass(frozen=True, slots=True)
