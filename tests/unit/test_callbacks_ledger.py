@@ -97,6 +97,19 @@ def test_there_is_a_most(desk: Desk) -> None:
         desk.callbacks.create("acme", WISHES, id="more", secret=S1)
 
 
+def test_one_that_others_were_made_beside_is_listed_and_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls at the same time may pass the most by a few: whoever was told that theirs was made has it."""
+    for number in range(MOST - 1):
+        desk.callbacks.create("acme", WISHES, id=f"{number:02}", secret=S1)
+    seen = desk.callbacks.list("acme")
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.callbacks, "list", lambda tenant: seen)
+        made = [desk.callbacks.create("acme", WISHES, id=id, secret=S1) for id in ("x", "y", "z")]  # noqa: A001
+    assert desk.callbacks.list("acme") == [*seen, *made]
+    with pytest.raises(Conflict):
+        desk.callbacks.create("acme", WISHES, id="more", secret=S1)
+
+
 def test_failing_is_noted_from_its_beginning_until_it_works(desk: Desk) -> None:
     endpoint = desk.callbacks.create("acme", WISHES, id="one", secret=S1)
     began = desk.clock.now()

@@ -15,6 +15,7 @@ import msgspec
 from postroom.clock import Clock
 from postroom.errors import Conflict, Corrupt, NotFound
 from postroom.ledger.callback_secrets import CAMPAIGNS, CallbackSecrets
+from postroom.ledger.pages import every
 from postroom.model import ids
 from postroom.model.callback import SECRET_BYTES, Endpoint
 from postroom.model.campaign import Campaign
@@ -22,7 +23,7 @@ from postroom.model.event import EventKind
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
 MOST: Final = 50
-"""Endpoints of one tenant: they are listed together, without pages."""
+"""Endpoints of one tenant: they are listed together, without pages. Calls at the same time may pass it by a few."""
 OF_CAMPAIGN: Final = "campaign-"
 """What the id of a campaign's own endpoint begins with; the campaign's follows."""
 _TRIES: Final = 10
@@ -88,7 +89,7 @@ class Callbacks:
 
     def list(self, tenant: str) -> Endpoints:
         """The tenant's, oldest first."""
-        return [_endpoint(item) for item in self._tables.query(_partition(tenant), limit=MOST).items]
+        return [_endpoint(item) for item in every(self._tables, _partition(tenant))]
 
     def change(self, was: Endpoint, **fields: Any) -> Endpoint:
         """Replace fields of it as it was read. `Conflict`: somebody changed it since."""
