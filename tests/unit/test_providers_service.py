@@ -14,6 +14,7 @@ import pytest
 from postroom.errors import Conflict, Denied, Invalid, NotFound
 from postroom.ledger.providers import Change, ProviderMeans, Providers
 from postroom.model.finding import Finding, Level
+from postroom.model.networks import is_public
 from postroom.model.provider import Use
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -21,7 +22,6 @@ from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.reach import addresses, check, relay
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import SmtpConfig, Tls
-from postroom.platform.networks import is_public
 from postroom.services.providers import Asker, ProviderService, url_of
 from tests.fakes.clock import ManualClock
 from tests.fakes.delivery import RUNNERS, FakeDelivery, Runner, until

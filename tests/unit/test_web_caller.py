@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpcore2
 import pytest
 
 from postroom.errors import Denied, Unavailable
@@ -181,6 +182,39 @@ def test_a_name_that_leads_into_a_private_network_is_not_called(monkeypatch: pyt
 
     with pytest.raises(Denied):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "called"),
+    [
+        ("http://shop.example/", "93.184.216.34", False),
+        ("http://inside.example/", "10.1.2.3", True),
+        ("https://shop.example/", "93.184.216.34", True),
+    ],
+)
+def test_without_tls_only_networks_of_ones_own_are_called(
+    monkeypatch: pytest.MonkeyPatch, url: str, address: str, called: bool
+) -> None:
+    """Whatever a name resolves to: what happened to people's mail crosses no network of others in the clear."""
+    dialled: list[str] = []
+
+    async def connect(_self: object, host: str, *_args: object, **_options: object) -> httpcore2.AsyncNetworkStream:
+        dialled.append(host)
+        raise httpcore2.ConnectError("nobody is there")
+
+    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: [(2, 1, 6, "", (address, 80))])
+
+    async def run() -> None:
+        made = WebCaller(networks=["10.0.0.0/8"])
+        try:
+            await made.post(url, {}, b"{}")
+        finally:
+            await made.close()
+
+    with pytest.raises(Unavailable if called else Denied, match="nobody is there" if called else "without TLS"):
+        asyncio.run(run())
+    assert dialled == [address] * called
 
 
 def test_a_name_that_nobody_has_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
@@ -20,6 +21,7 @@ import msgspec
 from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.model.event import EventKind
+from postroom.model.networks import is_public
 
 PREFIX: Final = "message."
 TEST: Final = "postroom.test"
@@ -39,6 +41,8 @@ SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
 _WAITS_S: Final = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800)
 _JITTER: Final = 0.2
 _LOCAL: Final = frozenset({"localhost", "localhost.localdomain"})
+_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+"""A host that ends in one is an address (URL standard, "ends in a number"): `127.1` is 127.0.0.1, whoever resolves it."""
 
 
 class DeliveryState(StrEnum):
@@ -187,6 +191,9 @@ def check_url(text: str, networks: Sequence[str] = ()) -> str:
         raise Invalid("the URL must begin with https:// and name a host")
     if parts.username is not None or parts.fragment:
         raise Invalid("the URL may hold no user, password or fragment: requests are signed instead")
+    host = host.lower().rstrip(".")
+    if _NUMBER.fullmatch(host) and not _is_address(host):
+        raise Invalid(f"{host} is no address: write it as four numbers, such as 192.0.2.1")
     inside = any(_holds(network, host) for network in networks)
     if _is_our_own(host) and not inside:
         raise Invalid(f"{host} is not on the public Internet; an operator can allow its network with POSTROOM_CALLBACK_NETWORKS")
@@ -196,7 +203,12 @@ def check_url(text: str, networks: Sequence[str] = ()) -> str:
 
 
 def _is_our_own(host: str) -> bool:
-    return host.lower().rstrip(".") in _LOCAL or (_is_address(host) and not ip_address(host).is_global)
+    return _is_local(host) or (_is_address(host) and not is_public(host))
+
+
+def _is_local(host: str) -> bool:
+    """This machine, whatever a name server says (RFC 6761 §6.3)."""
+    return host in _LOCAL or host.endswith(".localhost")
 
 
 def _is_address(host: str) -> bool:
@@ -209,6 +221,6 @@ def _is_address(host: str) -> bool:
 
 def _holds(network: str, host: str) -> bool:
     try:
-        return ip_address("127.0.0.1" if host.lower().rstrip(".") in _LOCAL else host) in ip_network(network)
+        return ip_address("127.0.0.1" if _is_local(host) else host) in ip_network(network)
     except ValueError:
         return False

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from postroom.errors import Invalid
+from postroom.model.networks import is_public
 from postroom.platform.mail.ses_url import SesConfig, is_ses, parse_ses
 from postroom.platform.mail.url import SmtpConfig, parse_provider
-from postroom.platform.networks import is_public
 
 
 def means_of(url: str, *, trusted: bool) -> SmtpConfig | SesConfig:

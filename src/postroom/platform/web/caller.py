@@ -2,7 +2,7 @@
 
 Every connection is made to an address that was looked at, not to a name: so a name that resolves to something else the next time
 leads nowhere (server-side request forgery). Certificates are checked against the name. Redirects are not followed, and no proxy
-of the environment is used. `networks` are those of one's own that may be called all the same.
+of the environment is used. `networks` are those of one's own that may be called all the same, and they alone without TLS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import httpcore2
 
 from postroom.errors import Denied, Unavailable
-from postroom.platform.networks import is_public
+from postroom.model.networks import is_public
 
 CONNECT_S: Final = 3.0
 WHOLE_S: Final = 10.0
@@ -58,16 +58,18 @@ class WebCaller:
 
     def __init__(self, *, networks: Sequence[str] = (), connections: int = 16, context: ssl.SSLContext | None = None) -> None:
         """`context`: one that several share; else one is made, which takes some milliseconds and a megabyte."""
-        self._pool = httpcore2.AsyncConnectionPool(
+        pool = partial(
+            httpcore2.AsyncConnectionPool,
             context or trusting_context(),
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=_IDLE_S,
-            network_backend=_Guarded(networks),
         )
+        self._sealed = pool(network_backend=_Guarded(networks))
+        self._plain = pool(network_backend=_Guarded(networks, plain=True))
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """`Unavailable`: no answer, and why; `Denied`: it leads into a private network."""
+        """`Unavailable`: no answer, and why; `Denied`: it leads into a private network, or without TLS out of one's own."""
         began = monotonic()
         try:
             async with asyncio.timeout(WHOLE_S):
@@ -83,12 +85,14 @@ class WebCaller:
 
     async def close(self) -> None:
         """End what is left of connections."""
-        await self._pool.aclose()
+        await self._sealed.aclose()
+        await self._plain.aclose()
 
     async def _exchange(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, str, float | None]:
         limits = {"timeout": {"connect": CONNECT_S, "read": WHOLE_S, "write": WHOLE_S, "pool": WHOLE_S}}
         given = [(name.encode(), value.encode()) for name, value in headers.items()]
-        async with self._pool.stream("POST", url, headers=given, content=body, extensions=limits) as response:
+        pool = self._plain if url[:5].lower() == "http:" else self._sealed
+        async with pool.stream("POST", url, headers=given, content=body, extensions=limits) as response:
             read = bytearray()
             async for chunk in response.aiter_stream():
                 read += chunk
@@ -101,8 +105,9 @@ class WebCaller:
 class _Guarded(httpcore2.AnyIOBackend):
     """Connects to addresses that may be called, and to no other."""
 
-    def __init__(self, networks: Sequence[str]) -> None:
+    def __init__(self, networks: Sequence[str], *, plain: bool = False) -> None:
         super().__init__()
+        self._plain = plain
         self._networks = [ip_network(network) for network in networks]
         self._asked: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
 
@@ -122,6 +127,8 @@ class _Guarded(httpcore2.AnyIOBackend):
             raise httpcore2.ConnectTimeout(f"the name {host} was not found in time") from error
         if not all(self._may(address) for address in addresses):
             raise Denied(f"{host} is not on the public Internet")
+        if self._plain and not all(map(self._is_inside, addresses)):
+            raise Denied(f"{host} may not be called without TLS: it is not in a network of POSTROOM_CALLBACK_NETWORKS")
         last: Exception = OSError(f"{host} has no address")
         for address in addresses:
             try:
@@ -139,7 +146,10 @@ class _Guarded(httpcore2.AnyIOBackend):
         return await asyncio.shield(known)
 
     def _may(self, address: str) -> bool:
-        return is_public(address) or any(ip_address(address) in network for network in self._networks)
+        return is_public(address) or self._is_inside(address)
+
+    def _is_inside(self, address: str) -> bool:
+        return any(ip_address(address) in network for network in self._networks)
 
 
 class _Bounded(httpcore2.AsyncNetworkStream):
