@@ -20,6 +20,7 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
 from postroom.model.event import EventKind
 from postroom.model.message import MessageState, NewMessage, Settlement
+from postroom.model.message_id import message_id
 from postroom.model.shard import Key, recipient_key
 from postroom.model.stream import day_of, stream_batches, stream_home
 from postroom.model.tags import tags_of
@@ -221,6 +222,7 @@ def test_who_unsubscribes_is_on_the_list_before_the_answer(hooked: Hooked, every
     assert (entry.reason, entry.topic, entry.address) == (Reason.UNSUBSCRIBE, topic, ANNA)
     (arrival,) = hooked.arrived()
     assert (arrival.event.kind, arrival.event.source) == (EventKind.UNSUBSCRIBED, "unsubscribe")
+    assert entry.source == f"{message_id(hooked.home, arrival.key)}/{arrival.event.id}"
 
 
 def test_an_unsubscribe_that_is_replayed_does_not_undo_what_the_person_decided_since(hooked: Hooked) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model.event import EventKind
+from postroom.model.message_id import message_id
 from postroom.model.shard import Key
 from postroom.model.tenant import Tenant
 from postroom.model.wire import Sealer
@@ -212,3 +214,46 @@ def test_an_unsubscribe_reaches_the_timeline_of_its_message(made: Bench) -> None
     assert desk.suppression.of("default", message.key) == []
     timeline = made.messages.timeline(campaign.home, message.batch, message.key)
     assert [event.kind for event in timeline if event.source == "unsubscribe"] == [UNSUBSCRIBED, RESUBSCRIBED]
+
+
+@pytest.mark.parametrize("topic", [None, "news"])
+def test_the_entry_says_whose_it_is_and_where_it_comes_from_once_the_event_has_found_its_message(
+    made: Bench, topic: str | None
+) -> None:
+    """The link names neither; an export would leave the person out."""
+    post, desk = Post(made), Desk(made)
+    campaign = made.campaign(people=4)
+    message = post.send_all(campaign)[0]
+    token = desk.token(message.key, campaign=campaign.home.campaign, topic=topic)
+    desk.unsubscribing.unsubscribe(token, source="by the link")
+    before = desk.suppression.get("default", message.key, topic=topic)
+    assert before is not None
+    post.hear()
+    (entry,) = desk.suppression.of("default", message.key)
+    timeline = made.messages.timeline(campaign.home, message.batch, message.key)
+    (event,) = (event for event in timeline if event.kind is UNSUBSCRIBED)
+    assert entry == replace(
+        before,
+        address=message.address,
+        note=f"from {topic or 'all mail'}, by the link",
+        source=f"{message_id(campaign.home, message.key)}/{event.id}",
+    )
+    desk.unsubscribing.resubscribe(token)
+    assert desk.suppression.of("default", message.key) == []
+
+
+def test_no_other_entry_is_explained_by_an_unsubscribe(made: Bench) -> None:
+    """Nor one of a person who was erased in between."""
+    post, desk = Post(made), Desk(made)
+    campaign = made.campaign(people=4)
+    message, erased = post.send_all(campaign)[:2]
+    desk.suppression.add("default", message.key, address="", reason=Reason.BOUNCE)
+    desk.unsubscribing.unsubscribe(desk.token(message.key, campaign=campaign.home.campaign, topic="news"))
+    desk.unsubscribing.unsubscribe(desk.token(erased.key, campaign=campaign.home.campaign))
+    now = made.clock.now()
+    opened = made.messages.open(campaign.home, erased.batch, "w", now, lease_ms=1_000)
+    assert opened is not None
+    made.messages.erase(campaign.home, erased.batch, opened.fence, erased.key, now)
+    post.hear()
+    assert [entry.address for entry in desk.suppression.of("default", message.key)] == ["", message.address]
+    assert [entry.address for entry in desk.suppression.of("default", erased.key)] == [""]

@@ -6,12 +6,11 @@ two clicks make one event, and unsubscribing, taking it back and unsubscribing a
 done then, for the same reason: once the entry is gone nobody could tell of it again.
 
 A token says all that is needed, so this works when the campaign is gone, and for a tenant that is disabled. It names a person by
-their key alone: the list's entry has no address.
+their key alone: the list's entry has no address until the event has found the message (ledger.incoming).
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +18,7 @@ from postroom.clock import Clock
 from postroom.ledger.arrivals import Arrival, Arrivals
 from postroom.ledger.suppression import Reason, Suppressed, Suppression
 from postroom.ledger.tenants import Tenants
-from postroom.ledger.unwelcome import LISTED
+from postroom.ledger.unwelcome import LISTED, wish_id
 from postroom.model.event import Event, EventKind
 from postroom.model.tenant import Tenant
 from postroom.model.wire import Unsubscribe, open_unsubscribe
@@ -93,13 +92,8 @@ class Unsubscribing:
             kind=kind,
             attempt=0,
             at=self._clock.now(),
-            id=f"{kind}.{_mark(entry)}",
+            id=wish_id(kind, entry),
             source=LISTED,
             detail=f"{scope}, {source}" if kind is EventKind.UNSUBSCRIBED else source,
         )
         self._arrivals.put([Arrival.of_unsubscribe(wish.token, event)])
-
-
-def _mark(entry: Suppressed) -> str:
-    """The same for as long as the entry stands."""
-    return hashlib.sha256(f"{entry.added_at}\0{entry.topic or ''}".encode()).hexdigest()[:16]

@@ -21,14 +21,15 @@ from postroom.errors import NotFound
 from postroom.ledger.arrivals import Arrival
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.recent import Recent
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import Suppression, source
 from postroom.ledger.tenants import Tenants
-from postroom.ledger.unwelcome import Person, SoftBounces, entry, may_enter
+from postroom.ledger.unwelcome import LISTED, Person, SoftBounces, entry, may_enter, wish_id
 from postroom.model.address import parse
 from postroom.model.campaign import Home
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.message import ERASED, Message, MessageState
 from postroom.model.message_id import message_id
+from postroom.model.news import reply_of
 from postroom.model.shard import Key, batch_of, recipient_key
 from postroom.model.stream import is_stream, stream_batches
 from postroom.model.tenant import Tenant
@@ -183,6 +184,23 @@ class Incoming:
                 entries.append(entered)
         if entries:
             self._suppression.add_all(tenant, entries)
+        for place in group:
+            if place.event.kind is EventKind.UNSUBSCRIBED and place.event.source == LISTED:
+                self._explain(place, _person(place, records))
+
+    def _explain(self, place: _Place, person: Person | None) -> None:
+        """Whoever unsubscribed by a link is on the list without an address and without a source: here both are known."""
+        if person is None or not person.address:
+            return
+        event = place.event
+        self._suppression.explain(
+            place.tenant.id,
+            person.key,
+            wanted=lambda entry: wish_id(event.kind, entry) == event.id,
+            address=person.address,
+            note=reply_of(event),
+            source=source(person.message, event),
+        )
 
     def _judged(self, event: Event, record: Message | None) -> Event:
         return event if record is None else self._judge(event, record.at if record.state in _ARRIVED else None)

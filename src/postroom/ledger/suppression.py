@@ -13,7 +13,8 @@ replaces one that would have ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -55,8 +56,8 @@ class Suppressed:
 
     key: Key
     address: str
-    """Empty: nobody knows it, as they unsubscribed by a link that names no address, or were erased; they are still not to be
-    written to."""
+    """Empty: nobody knows it, as they unsubscribed by a link that names no address and whose message nobody has (any more), or
+    were erased; they are still not to be written to."""
     reason: Reason
     added_at: Instant
     note: str = ""
@@ -110,9 +111,31 @@ class Suppression:
         """Every entry of one person: of all mail first."""
         return [_entry(item) for item in self._items(tenant, key)]
 
-    def add(self, tenant: str, key: Key, *, address: str, reason: Reason, note: str = "", topic: str | None = None) -> bool:
+    def add(
+        self,
+        tenant: str,
+        key: Key,
+        *,
+        address: str,
+        reason: Reason,
+        note: str = "",
+        topic: str | None = None,
+        source: str = "",
+    ) -> bool:
         """Enter one person; whether that changed anything. Again: harmless."""
-        return self.add_all(tenant, [Suppressed(key, address, reason, self._clock.now(), note, topic)]) == 1
+        return self.add_all(tenant, [Suppressed(key, address, reason, self._clock.now(), note, topic, source=source)]) == 1
+
+    def explain(
+        self, tenant: str, key: Key, *, wanted: Callable[[Suppressed], bool], address: str, note: str, source: str
+    ) -> None:
+        """Say whose an entry is that was made by somebody who did not know, and where it comes from: of those of the person that
+        are `wanted`, if they still stand and say neither. Again: harmless."""
+        told = {"address": address, "note": note, "source": source}
+        for item in self._items(tenant, key):
+            entry = _entry(item)
+            if not entry.address and not entry.source and wanted(entry):
+                with suppress(Conflict):  # changed in this moment: by the person, who took it back, or by an erasure
+                    self._tables.write([Put(item.key, {**item.data, **told}, item.version, item.expires_at)])
 
     def add_all(self, tenant: str, entries: Sequence[Suppressed]) -> int:
         """Enter any number; how many changed something. Each hundred stands alone: after a crash some are entered, and

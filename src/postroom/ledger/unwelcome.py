@@ -6,6 +6,7 @@
     unsubscribed        unsubscribe, of the campaign's topic where it has one
 
 But for an unsubscribe that came through us: its entry was written before the person was answered, and maybe undone by them since.
+The link names a key and no address; the event, once it has found its message, says whose that entry is (`wish_id`).
 
 Where nobody knows the address any more (the person was erased, the campaign is gone) the entry has no words of the reporter's
 either: servers like to repeat the address in them.
@@ -13,6 +14,7 @@ either: servers like to repeat the address in them.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final, NamedTuple, Protocol
 
 from postroom.clock import Instant
@@ -44,6 +46,12 @@ class Person(NamedTuple):
     """What the message was sent under."""
     message: str
     """Its id."""
+
+
+def wish_id(kind: EventKind, entry: Suppressed) -> str:
+    """The id of the event that this entry was made, or is taken back: the same for as long as the entry stands."""
+    mark = hashlib.sha256(f"{entry.added_at}\0{entry.topic or ''}".encode()).hexdigest()[:16]
+    return f"{kind}.{mark}"
 
 
 def may_enter(event: Event) -> bool:

@@ -21,13 +21,14 @@ from postroom.events.ses.notices import Charge, read_notice
 from postroom.events.ses.sns import Verifier
 from postroom.ledger.arrivals import Arrival
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.suppression import Reason, Suppression
+from postroom.ledger.suppression import Reason, Suppression, source
 from postroom.ledger.tenants import Tenants
 from postroom.ledger.unwelcome import LISTED
 from postroom.model.address import AddressError, parse
 from postroom.model.campaign import Home
 from postroom.model.event import EventKind
 from postroom.model.message import ERASED
+from postroom.model.message_id import message_id
 from postroom.model.news import reply_of
 from postroom.model.shard import Key, recipient_key
 from postroom.model.stream import is_stream
@@ -116,6 +117,7 @@ class SesHook:
             reason=Reason.UNSUBSCRIBE,
             note=reply_of(event),
             topic=None if charge.everything else self._topic(home),
+            source=source(message_id(home, charge.ref.key), event),
         )
 
     def _topic(self, home: Home) -> str | None:
