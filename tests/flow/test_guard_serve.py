@@ -61,7 +61,7 @@ def test_what_bounces_is_warned_of_then_paused_and_goes_on_when_a_person_says_so
         mild = order(caller, "mild", nobody=20, quiet=180)
         assert caller.settled(mild)["status"] == "completed"
         # A fifth refused at once, a fifth returned later: each alone is borne, both together are too much.
-        bad = order(caller, "bad", nobody=60, gone=60, quiet=180, rate=20)
+        bad = order(caller, "bad", nobody=60, gone=60, quiet=180, rate=10)
         server.until(lambda: status(caller, bad)["status"] == "paused", "the guard")
         shown = status(caller, bad)
         assert shown["reason"].startswith("the guard paused it: ")
