@@ -27,6 +27,10 @@ class Excess(NamedTuple):
     """The same with them."""
 
 
+_LEAST = 3
+"""Messages that ask for a consequence: one or two people alone must not stop what others wait for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """In percent of what was handed over; 0: off."""
@@ -49,6 +53,8 @@ class Limits:
 
     def _of(self, what: str, words: str, count: int, sent: int) -> Iterator[Excess]:
         warn, pause = (self.bounce_warn, self.bounce_pause) if what == "bounces" else (self.complaint_warn, self.complaint_pause)
+        if count < _LEAST:
+            return
         percent = 100 * count / sent
         for action, limit in ((Action.PAUSE, pause), (Action.WARN, warn)):
             if limit and percent >= limit:
