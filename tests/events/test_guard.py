@@ -116,8 +116,8 @@ def test_complaints_pause_sooner_and_soft_bounces_never(house: House) -> None:
     loud, one, full = house.campaign(), house.campaign(), house.campaign()
     house.happens(loud, 600, complained=3)
     house.happens(one, 200, complained=2)  # one or two people stop nothing
-    house.happens(full, 200)
-    house.tally.bounced(full, DEFAULT, "d.example", SOFT, 150)
+    house.happens(full, 2_000)
+    house.tally.bounced(full, DEFAULT, "d.example", SOFT, 1_500)
     house.tally.flush()
     house.look()
     states = [house.state(each) for each in (loud, one, full)]
