@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli.operating import recorded
 from postroom.entrypoints.cli.session import session
 from postroom.errors import Conflict, Invalid, NotFound
+from postroom.model.campaign import Home
 
 HTML = "<p>Hello {{ first_name }}</p>"
 
@@ -250,3 +252,40 @@ def test_an_address_is_suppressed_for_its_tenant_alone() -> None:
     assert run("suppress list") == ""
     assert run("suppress list --tenant news").startswith("bo@example.com\t")
     assert "bo@example.com" in run("suppress export --tenant news")
+
+
+def test_who_left_a_topic_gets_no_campaign_of_it_from_the_command_line() -> None:
+    run("suppress add bo@example.com --topic offers --reason unsubscribe")
+    Path("people.csv").write_text("email,first_name\nbo@example.com,Bo\n")
+    send = "send --template hello.html --recipients people.csv --from n@shop.example --subject Hi --json --mail inbox:"
+    left = json.loads(run(f"{send} --topic offers --callback-url https://shop.example/hooks"))
+    assert (left["counts"]["suppressed"], left["counts"]["sent"]) == (1, 0)
+    assert json.loads(run(f"{send} --topic news"))["counts"]["sent"] == 1
+    with session() as postroom:
+        campaign = postroom.campaigns.get(Home("default", left["id"]))
+    assert (campaign.content.topic, campaign.callback_url) == ("offers", "https://shop.example/hooks")
+
+
+@pytest.mark.parametrize("option", [f"--topic {'t' * 65}", "--callback-url http://127.0.0.1/hooks"])
+def test_a_topic_or_callback_that_cannot_be_makes_no_campaign(option: str) -> None:
+    with pytest.raises(Invalid, match=option.split()[0]):
+        run(f"send --template hello.html --recipients people.csv --from n@shop.example --subject Hi --mail inbox: {option}")
+    assert json.loads(run("campaign list --json")) == []
+
+
+def test_whoever_takes_somebody_off_the_list_is_told_how_to_undo_it() -> None:
+    run("tenant add news")
+    run("suppress add bo@example.com --topic offers --reason unsubscribe --tenant news")
+    CliRunner().invoke(app, ["suppress", "add", "bo@example.com", "--note", "asked by phone", "--tenant", "news"])
+    before = json.loads(run("suppress list --json --tenant news"))["suppressions"]
+    said = CliRunner().invoke(app, ["suppress", "remove", "bo@example.com", "--tenant", "news"]).stderr.splitlines()
+    assert json.loads(run("suppress list --json --tenant news"))["suppressions"] == []
+    assert said[1:] == [
+        "postroom suppress add bo@example.com --reason manual --note 'asked by phone' --tenant news",
+        "postroom suppress add bo@example.com --reason unsubscribe --topic offers --tenant news",
+    ]
+    for line in said[1:]:
+        assert CliRunner().invoke(app, shlex.split(line)[1:]).exit_code == 0
+    after = json.loads(run("suppress list --json --tenant news"))["suppressions"]
+    told = ("address", "reason", "note", "topic")
+    assert [[one[name] for name in told] for one in after] == [[one[name] for name in told] for one in before]

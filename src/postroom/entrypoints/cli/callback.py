@@ -104,7 +104,8 @@ def change(
 
 @app.command()
 def remove(id: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:  # noqa: A002
-    """Remove a callback with its secret, what it was still to be told, and the record of what it was told."""
+    """Remove a callback with its secret, what it was still to be told, and the record of what it was told. It cannot be undone;
+    `change --disable` keeps all of it."""
     with session(data=data) as postroom:
         desk = desk_of(postroom, tenant)
         with recorded(postroom, "callback remove", tenant=tenant, target=f"callback/{id}"):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from postroom.entrypoints.cli.session import say
 from postroom.errors import Invalid
+from postroom.model.callback import check_url
 from postroom.model.campaign import Home, Policies, Schedule, UnknownPolicy
 from postroom.model.tenant import DEFAULT_TENANT
+from postroom.model.wire import MAX_TOPIC_BYTES
 from postroom.services.campaigns import AttachedFile, Draft
 from postroom.services.schedules import Wording, schedule_of
 from postroom.settings import Settings
@@ -78,6 +80,21 @@ def schedule(at: str, timezone: str, postroom: Postroom) -> Schedule:
     """Of `--at` and `--timezone`; `Invalid` for what is no time, has passed, or is too far ahead."""
     grace_ms = round(postroom.settings.schedule_grace * 1000)
     return schedule_of(at, timezone, now=postroom.clock.now(), grace_ms=grace_ms, wording=_OPTIONS)
+
+
+def topic(text: str | None) -> str | None:
+    """Of `--topic`; `Invalid`: no link could carry it."""
+    if text is not None and not 0 < len(text.encode(errors="replace")) <= MAX_TOPIC_BYTES:
+        raise Invalid(f"--topic {text}: from 1 to {MAX_TOPIC_BYTES} bytes")
+    return text
+
+
+def callback_url(text: str | None, settings: Settings) -> str | None:
+    """Of `--callback-url`; `Invalid`."""
+    try:
+        return None if text is None else check_url(text, settings.callback_networks)
+    except Invalid as error:
+        raise Invalid(f"--callback-url: {error}") from error
 
 
 def policies(settings: Settings, rate: float | None, unknown: UnknownPolicy) -> Policies:

@@ -56,6 +56,13 @@ def send_command(
     ] = None,
     track_opens: Annotated[bool, typer.Option(help="With a public URL: a pixel that tells of opens.")] = True,
     track_clicks: Annotated[bool, typer.Option(help="With a public URL: links that tell of clicks.")] = True,
+    topic: Annotated[
+        str | None,
+        typer.Option(help="What kind of mail it is: people may unsubscribe from this alone, and who did gets none of it."),
+    ] = None,
+    callback_url: Annotated[
+        str | None, typer.Option(help="Where events of this campaign are told, besides the tenant's callbacks.")
+    ] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this campaign: after a pause, a crash, a kill.")] = None,
     dry_run_: Annotated[
         bool, typer.Option("--dry-run", help="Check template and recipients, compose every message, send nothing.")
@@ -97,6 +104,8 @@ def send_command(
                 ),
                 track_opens=track_opens,
                 track_clicks=track_clicks,
+                topic=making.topic(topic),
+                callback_url=making.callback_url(callback_url, postroom.settings),
                 provider=DEFAULT_PROVIDER,
                 schedule=making.schedule(at, timezone, postroom) if at else None,
                 policies=making.policies(postroom.settings, rate, unknown),

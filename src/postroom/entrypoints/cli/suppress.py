@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from postroom.entrypoints.cli.operating import of_tenant, recorded
 from postroom.entrypoints.cli.options import Data, Json, OfTenant
-from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
+from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, say, session
 from postroom.errors import Invalid
 from postroom.ledger.suppression import Reason, Suppressed
@@ -46,15 +47,20 @@ def add(
 
 @app.command()
 def remove(address: Address, topic: OfTopic = None, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
-    """Take an address off the list, of every topic too, or of one alone. Exit code 1: it was not on it."""
+    """Take an address off the list, of every topic too, or of one alone, and say how to enter it again. Exit code 1: it was not
+    on it."""
     with session(data=data) as postroom:
         suppressions = _list(postroom, tenant)
-        with recorded(postroom, "suppress remove", tenant=tenant, target=_target(suppressions.entries_of(address))):
+        entries = suppressions.entries_of(address)
+        with recorded(postroom, "suppress remove", tenant=tenant, target=_target(entries)):
             removed = suppressions.remove(address, topic=topic)
     if not removed:
         say(f"{address} is not on the list")
         raise typer.Exit(FAILED)
-    say("removed")
+    say("removed; to undo that:")
+    for entry in entries:
+        if topic in {None, entry.topic}:
+            say(printable(f"postroom suppress add {_again(address, entry)}{of_tenant(tenant)}"))
 
 
 @app.command("list")
@@ -123,6 +129,14 @@ def export(tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
 def _list(postroom: Postroom, tenant: str) -> Suppressions:
     postroom.tenants.read(tenant)
     return postroom.suppressions.of(tenant)
+
+
+def _again(address: str, entry: Suppressed) -> str:
+    """What `add` makes an entry like it from."""
+    words = ["--reason", entry.reason.value]
+    words += ["--topic", entry.topic] if entry.topic else []
+    words += ["--note", entry.note] if entry.note else []
+    return shlex.join([address, *words])
 
 
 def _target(entries: Sequence[Suppressed]) -> str:
