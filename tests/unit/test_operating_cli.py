@@ -17,6 +17,7 @@ from postroom.entrypoints.cli.session import session
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.model.campaign import Home
 
+LATER = "2099-12-01T09:00:00Z"
 HTML = "<p>Hello {{ first_name }}</p>"
 
 
@@ -276,16 +277,25 @@ def test_a_topic_or_callback_that_cannot_be_makes_no_campaign(option: str) -> No
 def test_whoever_takes_somebody_off_the_list_is_told_how_to_undo_it() -> None:
     run("tenant add news")
     run("suppress add bo@example.com --topic offers --reason unsubscribe --tenant news")
-    CliRunner().invoke(app, ["suppress", "add", "bo@example.com", "--note", "asked by phone", "--tenant", "news"])
+    CliRunner().invoke(
+        app, ["suppress", "add", "bo@example.com", "--note", "asked by phone", "--until", LATER, "--tenant", "news"]
+    )
     before = json.loads(run("suppress list --json --tenant news"))["suppressions"]
     said = CliRunner().invoke(app, ["suppress", "remove", "bo@example.com", "--tenant", "news"]).stderr.splitlines()
     assert json.loads(run("suppress list --json --tenant news"))["suppressions"] == []
     assert said[1:] == [
-        "postroom suppress add bo@example.com --reason manual --note 'asked by phone' --tenant news",
+        f"postroom suppress add bo@example.com --reason manual --note 'asked by phone' --until {LATER} --tenant news",
         "postroom suppress add bo@example.com --reason unsubscribe --topic offers --tenant news",
     ]
     for line in said[1:]:
         assert CliRunner().invoke(app, shlex.split(line)[1:]).exit_code == 0
     after = json.loads(run("suppress list --json --tenant news"))["suppressions"]
-    told = ("address", "reason", "note", "topic")
+    told = ("address", "reason", "note", "topic", "expires_at")
     assert [[one[name] for name in told] for one in after] == [[one[name] for name in told] for one in before]
+
+
+@pytest.mark.parametrize("until", ["soon", "2020-01-01T00:00:00Z"])
+def test_an_entry_ends_at_a_time_to_come(until: str) -> None:
+    with pytest.raises(Invalid):
+        run(f"suppress add bo@example.com --until {until}")
+    assert run("suppress list") == ""

@@ -81,9 +81,20 @@ class Suppressions:
         self._tenant = tenant
         self._tenants = tenants
 
-    def add(self, text: str, *, reason: Reason = Reason.MANUAL, note: str = "", topic: str | None = None) -> bool:
-        """Enter an address, for all mail or for one topic; whether that changed anything. `Invalid`: it is none."""
-        entry = replace(self._entry(text, reason, note, self._secret()), topic=_topic(topic or ""))
+    def add(
+        self,
+        text: str,
+        *,
+        reason: Reason = Reason.MANUAL,
+        note: str = "",
+        topic: str | None = None,
+        until: Instant | None = None,
+    ) -> bool:
+        """Enter an address, for all mail or for one topic, for good or until then; whether that changed anything. `Invalid`: it
+        is none, or then is past."""
+        if until is not None and until <= self._clock.now():
+            raise Invalid("an entry cannot end before it begins")
+        entry = replace(self._entry(text, reason, note, self._secret()), topic=_topic(topic or ""), expires_at=until)
         return self._suppression.add_all(self._tenant, [entry]) == 1
 
     def remove(self, text: str, *, topic: str | None = None) -> bool:

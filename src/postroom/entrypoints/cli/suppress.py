@@ -17,6 +17,7 @@ from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, say, session
 from postroom.errors import Invalid
 from postroom.ledger.suppression import Reason, Suppressed
 from postroom.model.tenant import DEFAULT_TENANT
+from postroom.services.callbacks import instant_of
 from postroom.services.suppression import Suppressions
 from postroom.wiring import Postroom
 
@@ -33,6 +34,7 @@ def add(
     reason: Because = Reason.MANUAL,
     note: Annotated[str, typer.Option(help="Free text, kept with it.")] = "",
     topic: OfTopic = None,
+    until: Annotated[str | None, typer.Option(help="When it ends by itself: 2026-12-01T09:00:00Z. Without it: never.")] = None,
     tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
 ) -> None:
@@ -40,7 +42,8 @@ def add(
     with session(data=data) as postroom:
         suppressions = _list(postroom, tenant)
         with recorded(postroom, "suppress add", tenant=tenant) as change:
-            added = suppressions.add(address, reason=reason, note=note, topic=topic)
+            ends = None if until is None else instant_of(until)
+            added = suppressions.add(address, reason=reason, note=note, topic=topic, until=ends)
             change.target = _target(suppressions.entries_of(address))
     say("added" if added else "was on the list already")
 
@@ -136,6 +139,7 @@ def _again(address: str, entry: Suppressed) -> str:
     words = ["--reason", entry.reason.value]
     words += ["--topic", entry.topic] if entry.topic else []
     words += ["--note", entry.note] if entry.note else []
+    words += ["--until", shown_time(entry.expires_at)] if entry.expires_at is not None else []
     return shlex.join([address, *words])
 
 
