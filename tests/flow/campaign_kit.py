@@ -30,7 +30,7 @@ TEMPLATE = "<p>Hello {{ name }}, welcome.</p>\n"
 _POLL_S = 0.01
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Wait for a condition; an `AssertionError` naming it when it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -78,7 +78,7 @@ class Run:
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"still running after {seconds:g} s; it said:\n{self.stderr}") from error
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         """Wait for a condition while it runs."""
         until(lambda: condition() or not self.running, what, seconds)
         assert condition(), f"it ended before {what}; it said:\n{self.stderr}"
