@@ -22,7 +22,8 @@ from postroom.model.message import Message, MessageState
 from postroom.model.message_id import message_id
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.campaigns import Decision
-from postroom.services.status import Status, rfc3339
+from postroom.services.message_record import message_facts
+from postroom.services.status import Status
 from postroom.wiring import Postroom
 
 campaign_app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
@@ -210,18 +211,7 @@ def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:
     return {
         "id": message_id(campaign.home, message.key),
         "line": message.line,
-        "address": message.address,
-        "name": message.name,
-        "state": message.state.label,
-        "attempts": message.attempt,
-        "at": rfc3339(message.at),
-        "due": rfc3339(message.due),
-        "code": message.code or None,
-        "reply": message.reply or None,
-        "provider_id": message.provider_id,
-        "opened_at": rfc3339(message.opened_at),
-        "clicked_at": rfc3339(message.clicked_at),
-        "unsubscribed_at": rfc3339(message.unsubscribed_at),
+        **message_facts(message),
         "values": dict(zip(campaign.source.columns, orjson.loads(message.values), strict=False)),
     }
 

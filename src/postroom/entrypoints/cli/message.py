@@ -18,7 +18,7 @@ from postroom.model.message_id import parse_message_id
 from postroom.model.stream import is_stream
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.event_record import event_record
-from postroom.services.status import rfc3339
+from postroom.services.message_record import message_facts
 from postroom.wiring import Postroom
 
 app = typer.Typer(help="Look at one message.", no_args_is_help=True)
@@ -70,17 +70,6 @@ def _row(event: Event) -> tuple[str, ...]:
 def _as_dict(id: str, message: Message, events: Sequence[Event]) -> dict[str, object]:  # noqa: A002 - the field's own word
     return {
         "id": id,
-        "address": message.address,
-        "name": message.name,
-        "state": message.state.label,
-        "attempts": message.attempt,
-        "at": rfc3339(message.at),
-        "due": rfc3339(message.due),
-        "code": message.code or None,
-        "reply": message.reply or None,
-        "provider_id": message.provider_id,
-        "opened_at": rfc3339(message.opened_at),
-        "clicked_at": rfc3339(message.clicked_at),
-        "unsubscribed_at": rfc3339(message.unsubscribed_at),
+        **message_facts(message),
         "events": [event_record(event) for event in events],
     }

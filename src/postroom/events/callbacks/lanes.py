@@ -19,21 +19,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Denied, NotFound, PostroomError, Unavailable
+from postroom.events.callbacks.caller import Caller
+from postroom.events.callbacks.lane_state import LOOK_S, LaneState
+from postroom.events.callbacks.outcomes import GONE, answered, is_well, refused, rest_s
 from postroom.events.callbacks.signing import headers
 from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.deliveries import Deliveries, Lane, Taken
-from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryState, Endpoint, wait_s
+from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryState, Endpoint
 from postroom.model.campaign import Home
 
 AT_ONCE: Final = 16
@@ -49,87 +51,15 @@ _CROWDED_TENANT: Final = 150
 _TAKE: Final = 33
 _TAKE_CROWDED: Final = 4
 _LEASE_MS: Final = 60_000
-_FAILURES: Final = 3
-_LONGEST_ASKED_S: Final = 3_600.0
 _DISABLE_AFTER_MS: Final = 3 * 86_400_000
-_SHOWN: Final = 500
-_WELL: Final = 2
-_GONE: Final = 410
-_BUSY: Final = frozenset({429, 503})
-_LOOK_S: Final = 0.1
 _LANES_EVERY_S: Final = 0.5
-_LONGEST_LOOK_S: Final = 1.0
 _IDLE_S: Final = 60.0
 """So long a lane that does nothing keeps its connections."""
 _OFF_S: Final = 2.0
 """Between two looks at an endpoint that is switched off."""
 _OVERDUE_AT_ONCE: Final = 1_000
 _FINISH_S: Final = 5.0
-_REST_S: Final = 0.5
-_LONGEST_REST_S: Final = 30.0
 _log = logging.getLogger(__name__)
-
-
-class Said(Protocol):
-    """What a server answered."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def text(self) -> str: ...
-
-    @property
-    def retry_after_s(self) -> float | None: ...
-
-    @property
-    def took_ms(self) -> int: ...
-
-
-class Caller(Protocol):
-    """The connections to one server."""
-
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Said:
-        """`Unavailable`: no answer; `Denied`: it must not be called."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-class _Lane:
-    """What is known of one lane in this process."""
-
-    def __init__(self) -> None:
-        self.caller: Caller | None = None
-        self.failures = 0
-        """In a row."""
-        self.task: asyncio.Task[None] | None = None
-        self.next_look = 0.0
-        self.worked_at = 0.0
-        self._pause = _LOOK_S
-
-    @property
-    def busy(self) -> bool:
-        """Requests are under way."""
-        return self.task is not None and not self.task.done()
-
-    @property
-    def fails(self) -> bool:
-        """One at a time, and with rests."""
-        return self.failures >= _FAILURES
-
-    def answered(self, *, well: bool, now: float, rest_s: float = 0.0) -> None:
-        """Where it fails again and again, it rests between tries: up to half a minute. `rest_s`: it asks for that itself."""
-        self.failures = 0 if well else max(self.failures + 1, _FAILURES if rest_s else 0)
-        if self.fails:
-            rests = min(_LONGEST_REST_S, _REST_S * 2.0 ** min(10, self.failures - _FAILURES))
-            self.next_look = max(self.next_look, now + max(rests, rest_s))
-
-    def looked(self, *, found: bool, now: float, pause: float = 0.0) -> None:
-        """Where nothing is due, the next look is later each time, so that many quiet endpoints cost little."""
-        self._pause = _LOOK_S if found else min(_LONGEST_LOOK_S, 2 * self._pause)
-        if not found:
-            self.next_look = max(self.next_look, now + max(pause, self._pause))
 
 
 class _Due(NamedTuple):
@@ -159,7 +89,7 @@ class Lanes:
         self._caller = caller
         self._disabled = disabled
         self._clock = clock
-        self._lanes: dict[Lane, _Lane] = {}
+        self._lanes: dict[Lane, LaneState] = {}
         self._names: list[Lane] = []
         self._listed_until = 0.0
         self._reserved = 0
@@ -174,7 +104,7 @@ class Lanes:
             while not stop.is_set():
                 await self._start_due(everywhere=False)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), _LOOK_S)
+                    await asyncio.wait_for(stop.wait(), LOOK_S)
                 self._raise_errors()
         finally:
             self._stopping = True
@@ -232,7 +162,7 @@ class Lanes:
                 await self._let_go([self._lanes.pop(name)])
         await self._let_go([lane for lane in self._lanes.values() if not lane.busy and now - lane.worked_at > _IDLE_S])
 
-    async def _let_go(self, lanes: Sequence[_Lane]) -> None:
+    async def _let_go(self, lanes: Sequence[LaneState]) -> None:
         for lane in lanes:
             if lane.caller is not None:
                 await lane.caller.close()
@@ -241,7 +171,7 @@ class Lanes:
     def _take_due(self, names: Sequence[Lane]) -> dict[Lane, _Due]:
         found = {}
         for name in names:
-            lane = self._lanes.setdefault(name, _Lane())
+            lane = self._lanes.setdefault(name, LaneState())
             due = self._take(name, alone=lane.fails)
             lane.looked(found=bool(due and due.taken), now=self._clock.monotonic(), pause=_OFF_S if due else 0.0)
             if due and due.taken:
@@ -276,7 +206,7 @@ class Lanes:
             if lane.task is not None and lane.task.done() and not lane.task.cancelled():
                 lane.task.result()
 
-    async def _work(self, name: Lane, lane: _Lane, due: _Due | None) -> None:
+    async def _work(self, name: Lane, lane: LaneState, due: _Due | None) -> None:
         """Until nothing more is due, or the lane fails. The next are taken when most of those before are answered, so that a slow
         answer holds up only itself. A lane with few places leaves off after its first few, and may find more the next time."""
         crowded = self._reserved >= _CROWDED or self._held[name.tenant] >= _CROWDED_TENANT
@@ -306,7 +236,7 @@ class Lanes:
             self._held[name.tenant] -= room
             lane.worked_at = self._clock.monotonic()
 
-    async def _tell(self, lane: _Lane, due: _Due, places: asyncio.Semaphore, nearly: asyncio.Event) -> None:
+    async def _tell(self, lane: LaneState, due: _Due, places: asyncio.Semaphore, nearly: asyncio.Event) -> None:
         """`nearly` is set when most of them are answered, or when it ends."""
         endpoint, left = due.endpoint, len(due.taken)
         probe = lane.fails
@@ -332,7 +262,7 @@ class Lanes:
             nearly.set()
 
     async def _try(
-        self, lane: _Lane, caller: Caller, endpoint: Endpoint, delivery: Delivery, *, secrets: Sequence[bytes]
+        self, lane: LaneState, caller: Caller, endpoint: Endpoint, delivery: Delivery, *, secrets: Sequence[bytes]
     ) -> Delivery:
         """One request, and what it makes of the delivery."""
         now, body = self._clock.now(), delivery.body.encode()
@@ -341,48 +271,20 @@ class Lanes:
             said = await caller.post(endpoint.url, signed, body)
         except (Unavailable, Denied) as error:
             lane.answered(well=False, now=self._clock.monotonic())
-            return self._failed(delivery, now, 0, str(error), 0.0)
+            return refused(delivery, now, text=str(error))
         except Exception as error:  # noqa: BLE001 - one endpoint's surprise must not end the process that works for all
             _log.exception("callback %s of %s cannot be called", endpoint.id, endpoint.tenant)
             lane.answered(well=False, now=self._clock.monotonic())
-            return self._failed(delivery, now, 0, f"{type(error).__name__}: {error}", 0.0)
-        well, asked_s = said.status // 100 == _WELL, min(said.retry_after_s or 0.0, _LONGEST_ASKED_S)
-        lane.answered(well=well, now=self._clock.monotonic(), rest_s=asked_s if said.status in _BUSY else 0.0)
-        if not well:
-            return self._failed(delivery, now, said.status, said.text, asked_s, took_ms=said.took_ms)
-        return msgspec.structs.replace(
-            delivery,
-            state=DeliveryState.DELIVERED,
-            attempts=delivery.attempts + 1,
-            due=None,
-            last_at=now,
-            last_status=said.status,
-            last_text=said.text[:_SHOWN],
-            took_ms=said.took_ms,
-        )
-
-    def _failed(self, delivery: Delivery, now: Instant, status: int, text: str, asked_s: float, *, took_ms: int = 0) -> Delivery:
-        attempts = delivery.attempts + 1
-        waits_s = max(wait_s(attempts, random.random()), asked_s)  # noqa: S311 - jitter
-        due = Instant(now + round(1000 * waits_s))
-        ended = due > delivery.since + MAX_AGE_MS or status == _GONE
-        return msgspec.structs.replace(
-            delivery,
-            state=DeliveryState.DEAD if ended else DeliveryState.PENDING,
-            attempts=attempts,
-            due=None if ended else due,
-            last_at=now,
-            last_status=status,
-            last_text=text[:_SHOWN],
-            took_ms=took_ms,
-        )
+            return refused(delivery, now, text=f"{type(error).__name__}: {error}")
+        lane.answered(well=is_well(said), now=self._clock.monotonic(), rest_s=rest_s(said))
+        return answered(delivery, said, now)
 
     def _settle(self, endpoint: Endpoint, taken: Sequence[Taken], became: Sequence[Delivery]) -> None:
         """Durably, and what it says of the endpoint."""
         self._deliveries.settle(taken, became)
         tried = [after for before, after in zip(taken, became, strict=True) if after.attempts > before.delivery.attempts]
         with suppress(NotFound):  # it was removed meanwhile
-            if any(each.last_status == _GONE for each in tried):
+            if any(each.last_status == GONE for each in tried):
                 self._switch_off(endpoint, "it answered 410: nobody is there any more")
             elif any(each.state is DeliveryState.DELIVERED for each in tried):
                 self._callbacks.worked(endpoint)
