@@ -19,7 +19,7 @@ help: ## show this
 demo: $(VENV)/.run-stamp ## send the example campaign to the built-in inbox, end to end
 	$(BIN)/postroom demo
 
-test: $(VENV)/.dev-stamp .venv-ministack/.stamp postfix ## run all tests (about ten minutes); what could not run is listed at the end
+test: $(VENV)/.dev-stamp .venv-ministack/.stamp postfix ## run all tests (about a quarter of an hour); what could not run is listed at the end
 	$(BIN)/python -m pytest -n $(JOBS)
 
 check: $(VENV)/.dev-stamp ## lint, format, types, layers, docs
