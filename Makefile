@@ -53,14 +53,14 @@ $(VENV)/.run-stamp: pyproject.toml $(VENV)/.venv-stamp
 	@touch $@
 
 $(VENV)/.dev-stamp: pyproject.toml $(VENV)/.venv-stamp
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[aws]' --group dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[aws,deploy]' --group dev
 	@touch $@ $(VENV)/.run-stamp
 
-# The AWS adapters are tested against ministack, in an environment of its own because its packages would leak into ours. Without
-# it those tests are skipped, and say so.
-.venv-ministack/.stamp: $(VENV)/.venv-stamp
+# The AWS home is tested against ministack, in an environment of its own: its packages would leak into ours. Ours leak into its
+# functions, and are meant to: it runs them with its own interpreter. Without it those tests are skipped, and say so.
+.venv-ministack/.stamp: pyproject.toml $(VENV)/.venv-stamp
 	@if $(PYTHON) -m venv .venv-ministack \
-		&& .venv-ministack/bin/python -m pip install -q --disable-pip-version-check $(MINISTACK); \
+		&& .venv-ministack/bin/python -m pip install -q --disable-pip-version-check $(MINISTACK) -e '.[aws]'; \
 	then touch $@; \
 	else echo "ministack could not be installed: the tests of the AWS adapters will be skipped" >&2; fi
 

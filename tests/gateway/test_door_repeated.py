@@ -79,7 +79,7 @@ class Place:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     clock = ManualClock()
-    monkeypatch.setattr("postroom.wiring.stores.SystemClock", lambda: clock)
+    monkeypatch.setattr("postroom.wiring.embedded.SystemClock", lambda: clock)
     return clock
 
 

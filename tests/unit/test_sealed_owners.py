@@ -54,8 +54,8 @@ def test_after_a_rotation_nothing_is_left_under_the_older_key(tmp_path: Path) ->
     data.mkdir()
     with open_postroom(Settings(data=data)) as postroom:
         fill(postroom)
-        (old,) = [key.id for key in postroom.rotation.known()]
+        (old,) = [key.id for key in postroom.rotation().known()]
         assert len(under(data, old)) == 8
-        assert all(resealed.left == 0 for resealed in postroom.rotation.rotate())
+        assert all(resealed.left == 0 for resealed in postroom.rotation().rotate())
         assert under(data, old) == []
-        assert {resealed.done for resealed in postroom.rotation.reseal()} == {0}
+        assert {resealed.done for resealed in postroom.rotation().reseal()} == {0}

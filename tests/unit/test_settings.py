@@ -72,7 +72,9 @@ def test_an_unknown_name_near_to_nothing_lists_the_settings() -> None:
         ("DRAIN", "-1"),
         ("SETTLE_AFTER", "31d"),
         ("PLATFORM", "azure"),
-        ("PLATFORM", "aws"),
+        ("AWS_TABLE", "a table"),
+        ("AWS_QUEUES", "postroom-prod-"),
+        ("AWS_KEY", "arn:aws:s3:eu-west-1:111122223333:key/1"),
         ("MAIL", "smtp:relay.example"),
         ("MAIL", "smtp://"),
         ("MAIL", "sendmail"),
@@ -95,8 +97,11 @@ def test_a_bad_value_is_refused_with_its_name_and_what_is_allowed(name: str, val
     assert KINDS[name.lower()].allowed in text
 
 
-def test_aws_says_that_it_comes_later() -> None:
-    assert "comes with a later release" in refusal(POSTROOM_PLATFORM="aws")
+def test_a_stack_is_named_by_its_resources() -> None:
+    queues = "arn:aws:sqs:eu-west-1:111122223333:postroom-prod-"
+    settings = Settings.load({"POSTROOM_PLATFORM": "aws", "POSTROOM_AWS_QUEUES": queues}, None, {})
+    assert settings.platform is Platform.AWS
+    assert settings.aws_queues == queues
 
 
 @pytest.mark.parametrize(

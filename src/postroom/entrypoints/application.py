@@ -71,7 +71,8 @@ def routers(postroom: Postroom, board: StatusBoard | None = None) -> Iterator[AP
     yield templates_routes(postroom.templates, rows=postroom.uploads.row)
     yield template_test_routes(postroom.singles, postroom.identities.first_address)
     yield uploads_routes(postroom.uploads)
-    yield transfers_routes(postroom.objects, postroom.stores.transfers)
+    if postroom.stores.machine is not None:
+        yield transfers_routes(postroom.objects, postroom.stores.machine.transfers)
     yield campaign_routes(_campaign_desk(postroom, board))
     yield campaign_message_routes(postroom.reading, postroom.exports)
     yield status_routes(board)

@@ -43,9 +43,10 @@ class Chores:
     def run(self) -> None:
         """Until stopped. Errors of the stores are raised."""
         postroom = self._postroom
+        machine = postroom.stores.on_one_machine("firing timers")
         chores = [(_Every(seconds, postroom.clock), chore) for seconds, chore in self._chores()]
         while not self._stopped.is_set():
-            postroom.timers.fire_due(postroom.clock.now())
+            machine.timers.fire_due(postroom.clock.now())
             for every, chore in chores:
                 if every.due():
                     self._do(chore)

@@ -18,6 +18,7 @@ class Handling:
     ) -> None:
         """`group`: the journal under which workers prove that they live. `only`: one execution alone."""
         self._postroom = postroom
+        self._workflows = postroom.stores.on_one_machine("a worker").workflows
         self._workflow = workflow
         self._handler = handler
         self._owner = owner
@@ -33,7 +34,7 @@ class Handling:
 
     def once(self) -> bool:
         """Carry out what is due; whether there was something."""
-        return self._postroom.workflows.run_due(
+        return self._workflows.run_due(
             self._workflow,
             self._handler,
             self._owner,

@@ -35,6 +35,15 @@ class Settings:
 
     data: Path = Path("postroom-data")
     platform: Platform = Platform.EMBEDDED
+    aws_table: str | None = None
+    aws_bucket: str | None = None
+    aws_queues: str | None = None
+    aws_key: str | None = None
+    aws_machines: str | None = None
+    aws_schedules: str | None = None
+    aws_schedule_role: str | None = None
+    aws_user_pool: str | None = None
+    aws_search: str | None = None
     mail: str = field(default="inbox:", repr=False)  # may hold a password
     public_url: str | None = None
     bounce_domain: str | None = None

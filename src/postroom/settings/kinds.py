@@ -27,7 +27,43 @@ KINDS = {
         "local file system. A relative path starts at the working directory; in `postroom.toml`, at that file.",
     ),
     "platform": Kind(
-        parsing.platform, "`embedded`", "`embedded`", "Which home keeps the data. `aws` comes with a later release."
+        parsing.platform,
+        "`embedded` or `aws`",
+        "`embedded`",
+        "Which home keeps the data: this machine, or a stack that `postroom deploy` made. With `aws` the command line works on "
+        "that stack; the settings that begin with `aws_` say where it is, and `postroom[aws]` has to be installed.",
+    ),
+    "aws_table": Kind(parsing.aws_name, "a name", "none", "With `platform = aws`: the DynamoDB table."),
+    "aws_bucket": Kind(parsing.aws_name, "a name", "none", "With `platform = aws`: the S3 bucket."),
+    "aws_queues": Kind(
+        parsing.aws_arn("sqs"), "what the ARNs of its SQS queues begin with", "none", "With `platform = aws`: the stack's queues."
+    ),
+    "aws_key": Kind(
+        parsing.aws_arn("kms"),
+        "the ARN of a KMS key",
+        "none",
+        "With `platform = aws`: the master key that secrets are sealed under.",
+    ),
+    "aws_machines": Kind(
+        parsing.aws_arn("states"),
+        "what the ARNs of its Step Functions state machines begin with",
+        "none",
+        "With `platform = aws`: the stack's state machines.",
+    ),
+    "aws_schedules": Kind(
+        parsing.aws_name, "a name", "none", "With `platform = aws`: the group of the stack's EventBridge schedules."
+    ),
+    "aws_schedule_role": Kind(
+        parsing.aws_arn("iam"),
+        "the ARN of a role",
+        "none",
+        "With `platform = aws`: the role by which EventBridge Scheduler puts notes on the stack's queue.",
+    ),
+    "aws_user_pool": Kind(
+        parsing.aws_name, "an id", "none", "With `platform = aws`: the Cognito user pool that people sign in at."
+    ),
+    "aws_search": Kind(
+        parsing.public_url, "an https URL", "none: nothing is indexed", "With `platform = aws`: the OpenSearch domain's endpoint."
     ),
     "mail": Kind(
         parsing.mail,

@@ -15,6 +15,8 @@ _MASTER_KEY_BYTES = 32
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_AWS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}")
+_ARN = r"arn:aws(-[a-z]+)*:{service}:[a-z0-9-]{{0,40}}:[0-9]{{12}}:[A-Za-z0-9_+=,.@:/-]{{1,300}}"
 _TOPIC = re.compile(r"arn:aws(-[a-z]+)*:sns:[a-z0-9-]{1,40}:[0-9]{12}:[A-Za-z0-9_-]{1,256}", re.ASCII)
 
 
@@ -68,9 +70,22 @@ def percent(text: str) -> float:
 
 
 def platform(text: str) -> Platform:
-    if Platform(text) is Platform.AWS:
-        raise Refused("the AWS home comes with a later release")
     return Platform(text)
+
+
+def aws_name(text: str) -> str:
+    if not _AWS_NAME.fullmatch(text):
+        raise Refused("not a name of something on AWS")
+    return text
+
+
+def aws_arn(service: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(_ARN.format(service=service), text):
+            raise Refused(f"not an ARN of {service}")
+        return text
+
+    return parse
 
 
 def mail(text: str) -> str:

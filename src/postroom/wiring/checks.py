@@ -47,9 +47,9 @@ from postroom.services.providers import warming
 from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.sending_domain import examine_keys
 from postroom.settings import Settings
+from postroom.wiring.embedded import holds_people, key_file, master_keys
 from postroom.wiring.mail import INBOX, no_relay
 from postroom.wiring.ses import config_of, examined_ses
-from postroom.wiring.stores import holds_people, key_file, master_keys
 from postroom.wiring.way_back import check_way_back
 
 

@@ -66,7 +66,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
     kept = ledger(settings, stores)
     clock, tables, objects, messages = stores.clock, stores.tables, stores.objects, stores.messages
     tenants, campaigns, suppression = kept.tenants, kept.campaigns, kept.suppression
-    issuer = None if settings.issuer else built_in_issuer(settings, stores)
+    issuer = None if settings.issuer or stores.machine is None else built_in_issuer(settings, stores)
     accounts = SesAccounts(settings.aws, stores.rates, clock, topics=settings.ses_topics)
     composed = composing(settings, stores, kept)
     contents, singles = Contents(objects), Singles(composed, tenants, objects)
@@ -87,7 +87,7 @@ def _put_together(settings: Settings, stores: Stores) -> Postroom:
         authenticator=authenticator(settings, stores, kept, issuer=issuer),
         issuer=issuer,
         audit=kept.audit,
-        rotation=rotation(settings, stores, kept),
+        rotation=partial(rotation, settings, stores, kept),
         identities=kept.senders,
         senders=SenderService(kept.senders, Resolver(), clock),
         dkim=DkimService(kept.dkim, Resolver(), clock),

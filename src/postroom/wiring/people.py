@@ -38,13 +38,15 @@ def authenticator(settings: Settings, stores: Stores, ledger: Ledger, *, issuer:
 
 def rotation(settings: Settings, stores: Stores, ledger: Ledger) -> Rotation:
     """Everybody who keeps something under the master key; the built-in issuer also where another one is set."""
+    machine = stores.on_one_machine("changing the master key")
     owners = [
-        ("objects", stores.objects.reseal),
+        ("objects", machine.objects.reseal),
         ("providers", ledger.providers.reseal),
         ("DKIM keys", ledger.dkim.reseal),
         ("callbacks", ledger.callback_secrets.reseal),
-        ("signed URLs", stores.transfers.reseal),
+        ("signed URLs", machine.transfers.reseal),
         ("audit", ledger.audit.reseal),
         ("sign-in", built_in_issuer(settings, stores).reseal),
     ]
-    return Rotation(stores.master_keys, owners, own=stores.master_keys if isinstance(stores.master_keys, KeyFile) else None)
+    keys = machine.master_keys
+    return Rotation(keys, owners, own=keys if isinstance(keys, KeyFile) else None)

@@ -35,17 +35,16 @@ from postroom.model.campaign import Home
 from postroom.pipeline.scheduler import Scheduler
 from postroom.pipeline.sender.sender import Sender
 from postroom.pipeline.splitter import Checkpoints, Splitter
-from postroom.platform.embedded._files import FileLock
-from postroom.platform.embedded.feed import SqliteFeed
-from postroom.platform.embedded.journal import FileJournals
-from postroom.platform.embedded.messages import SqliteMessages
-from postroom.platform.embedded.objects import FileObjects
-from postroom.platform.embedded.queues import SqliteQueues
-from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.embedded.timers import SqliteTimers
-from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.inbox import Inbox
+from postroom.platform.ports.feed import Feed
+from postroom.platform.ports.journal import Journals
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.secrets import Secrets
+from postroom.platform.ports.tables import Tables
+from postroom.platform.ports.timers import Timers
+from postroom.platform.ports.workflows import Workflows
 from postroom.services.callbacks import CallbackService
 from postroom.services.campaign_changes import Changes
 from postroom.services.campaign_dry_run import DryRun
@@ -90,7 +89,8 @@ class Postroom:
     issuer: Issuer | None
     """None: people sign in at an issuer of others (POSTROOM_ISSUER)."""
     audit: AuditLog
-    rotation: Rotation
+    rotation: Callable[[], Rotation]
+    """Of the master key. `Unsupported` on AWS, where it is KMS's."""
 
     # As whom and through what mail leaves
     identities: Senders
@@ -154,35 +154,35 @@ class Postroom:
         return self.stores.secrets
 
     @property
-    def tables(self) -> SqliteTables:
+    def tables(self) -> Tables:
         return self.stores.tables
 
     @property
-    def objects(self) -> FileObjects:
+    def objects(self) -> Objects:
         return self.stores.objects
 
     @property
-    def messages(self) -> SqliteMessages:
+    def messages(self) -> Messages:
         return self.stores.messages
 
     @property
-    def queues(self) -> SqliteQueues:
+    def queues(self) -> Queues:
         return self.stores.queues
 
     @property
-    def timers(self) -> SqliteTimers:
+    def timers(self) -> Timers:
         return self.stores.timers
 
     @property
-    def workflows(self) -> SqliteWorkflows:
+    def workflows(self) -> Workflows:
         return self.stores.workflows
 
     @property
-    def feed(self) -> SqliteFeed:
+    def feed(self) -> Feed:
         return self.stores.feed
 
     @property
-    def journals(self) -> FileJournals:
+    def journals(self) -> Journals:
         return self.stores.journals
 
     @contextmanager
@@ -198,12 +198,17 @@ class Postroom:
             yield taken
 
     def is_served(self) -> bool:
-        """Whether a server runs on this data."""
+        """Whether a server runs on this data; on AWS the stack always does."""
+        if self.stores.machine is None:
+            return True
         with self._lock("serve") as free:
             return not free
 
     @contextmanager
     def _lock(self, name: str, *, patience_s: float = 0.0) -> Iterator[bool]:
+        from postroom.platform.embedded._files import FileLock  # where there is a machine to lock
+
+        self.stores.on_one_machine("a worker or server of its own")
         path = self.settings.data / "locks" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)

@@ -1,97 +1,62 @@
-"""The embedded home, opened: every adapter over one data directory."""
+"""What the services stand on: every port, kept by one of the homes. Which one, the settings say."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from postroom.clock import Clock, SystemClock
-from postroom.platform.embedded._control import open_control
-from postroom.platform.embedded._ledger import Ledgers
-from postroom.platform.embedded._sealed import Sealing
-from postroom.platform.embedded.feed import SqliteFeed
-from postroom.platform.embedded.journal import FileJournals
-from postroom.platform.embedded.messages import SqliteMessages
-from postroom.platform.embedded.objects import FileObjects
-from postroom.platform.embedded.queues import SqliteQueues
-from postroom.platform.embedded.rates import SqliteRates
-from postroom.platform.embedded.secrets import FILE_NAME, GivenKeys, KeyFile, MasterSecrets
-from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.embedded.timers import SqliteTimers
-from postroom.platform.embedded.transfers import DoorTransfers
-from postroom.platform.embedded.workflows import SqliteWorkflows
+from postroom.clock import Clock
+from postroom.errors import Unsupported
+from postroom.platform.ports.feed import Feed
+from postroom.platform.ports.journal import Journals
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.queues import Queues
+from postroom.platform.ports.rates import Rates
 from postroom.platform.ports.secrets import Secrets
-from postroom.settings import Settings
+from postroom.platform.ports.tables import Tables
+from postroom.platform.ports.timers import Timers
+from postroom.platform.ports.transfers import Transfers
+from postroom.platform.ports.workflows import Workflows
+from postroom.settings import Platform, Settings
 
-_HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/rejected/.+|export.*))")
-"""Uploads, recipient lists, reports of rejected rows."""
+if TYPE_CHECKING:
+    from postroom.wiring.embedded import Machine
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What the services stand on."""
+    """One home's."""
 
     clock: Clock
-    master_keys: GivenKeys | KeyFile
     secrets: Secrets
-    tables: SqliteTables
-    objects: FileObjects
-    messages: SqliteMessages
-    queues: SqliteQueues
-    timers: SqliteTimers
-    workflows: SqliteWorkflows
-    feed: SqliteFeed
-    journals: FileJournals
-    rates: SqliteRates
-    transfers: DoorTransfers
+    tables: Tables
+    objects: Objects
+    messages: Messages
+    queues: Queues
+    timers: Timers
+    workflows: Workflows
+    feed: Feed
+    journals: Journals
+    rates: Rates
+    transfers: Transfers
+    machine: Machine | None = None
+    """None: the home is no machine of ours."""
+
+    def on_one_machine(self, what: str) -> Machine:
+        """What `what` needs. `Unsupported`: this home has no such thing."""
+        if self.machine is None:
+            raise Unsupported(f"{what} is for an installation on one machine; this one is on AWS, where the stack does that")
+        return self.machine
 
 
-@contextmanager
-def open_stores(settings: Settings) -> Iterator[Stores]:
-    """Made where they are missing; closed at the end."""
-    clock, data = SystemClock(), settings.data
-    with ExitStack() as stack:
-        control = open_control(data)
-        stack.callback(control.close)
-        ledgers = Ledgers(data / "ledgers")
-        stack.callback(ledgers.close)
-        keys = master_keys(settings, clock)
-        secrets = MasterSecrets(keys)
-        objects = FileObjects(data / "objects", clock, sealing=Sealing(secrets, holds_people))
-        stack.callback(objects.close)
-        rates = SqliteRates(data / "rates.db")
-        stack.callback(rates.close)
-        tables = SqliteTables(control, clock)
-        yield Stores(
-            clock=clock,
-            master_keys=keys,
-            secrets=secrets,
-            tables=tables,
-            objects=objects,
-            messages=SqliteMessages(ledgers),
-            queues=SqliteQueues(control, clock),
-            timers=SqliteTimers(control, clock),
-            workflows=SqliteWorkflows(control, clock),
-            feed=SqliteFeed(ledgers),
-            journals=FileJournals(data / "journals", clock),
-            rates=rates,
-            transfers=DoorTransfers(objects, tables, secrets, door_url=settings.door_url, clock=clock),
-        )
+def open_stores(settings: Settings) -> AbstractContextManager[Stores]:
+    """Those of the home that the settings name; closed at the end."""
+    if settings.platform is Platform.AWS:
+        from postroom.wiring.aws import open_aws  # boto3 is there only where postroom[aws] is installed
 
+        return open_aws(settings)
+    from postroom.wiring.embedded import open_embedded  # a function on AWS never needs it
 
-def holds_people(key: str) -> bool:
-    """Whether an object is stored encrypted."""
-    return _HOLDS_PEOPLE.fullmatch(key) is not None
-
-
-def master_keys(settings: Settings, clock: Clock) -> GivenKeys | KeyFile:
-    """Where they come from; makes none."""
-    return KeyFile(key_file(settings), clock) if settings.master_key is None else GivenKeys(settings.master_key)
-
-
-def key_file(settings: Settings) -> Path:
-    """Where the master key is kept when it is no setting."""
-    return settings.master_key_file or settings.data / FILE_NAME
+    return open_embedded(settings)

@@ -20,7 +20,7 @@ app = typer.Typer(help="The master keys that passwords, signing keys and uploads
 def show(as_json: Json = False, data: Data = None) -> None:
     """List the master keys by id, the newest first; nothing secret is shown."""
     with session(data=data) as postroom:
-        keys = postroom.rotation.known()
+        keys = postroom.rotation().known()
     made = [shown_time(key.made_at) if key.made_at else None for key in keys]
     if as_json:
         print_json([{"id": key.id, "made_at": at} for key, at in zip(keys, made, strict=True)])
@@ -34,7 +34,7 @@ def show(as_json: Json = False, data: Data = None) -> None:
 def rotate(as_json: Json = False, data: Data = None) -> None:
     """Make a new master key and encrypt everything under it, beside a running server. Exit code 1: something could not be."""
     with session(data=data) as postroom, recorded(postroom, "secrets rotate", tenant=INSTALLATION):
-        resealed = postroom.rotation.rotate()
+        resealed = postroom.rotation().rotate()
     _report(resealed, as_json=as_json)
 
 
@@ -42,7 +42,7 @@ def rotate(as_json: Json = False, data: Data = None) -> None:
 def reseal(as_json: Json = False, data: Data = None) -> None:
     """Encrypt under the newest master key whatever is not yet: after a rotation that was interrupted."""
     with session(data=data) as postroom, recorded(postroom, "secrets reseal", tenant=INSTALLATION):
-        resealed = postroom.rotation.reseal()
+        resealed = postroom.rotation().reseal()
     _report(resealed, as_json=as_json)
 
 
@@ -50,7 +50,7 @@ def reseal(as_json: Json = False, data: Data = None) -> None:
 def drop_old(data: Data = None) -> None:
     """Forget all master keys but the newest. Refused while something needs them, and within 25 hours of `rotate`."""
     with session(data=data) as postroom, recorded(postroom, "secrets drop-old", tenant=INSTALLATION):
-        dropped = postroom.rotation.drop_old()
+        dropped = postroom.rotation().drop_old()
     say(f"{dropped} dropped" if dropped else "there is only one master key")
 
 

@@ -1,0 +1,91 @@
+"""The embedded home, opened: every adapter over one data directory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from postroom.clock import Clock, SystemClock
+from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._sealed import Sealing
+from postroom.platform.embedded.feed import SqliteFeed
+from postroom.platform.embedded.journal import FileJournals
+from postroom.platform.embedded.messages import SqliteMessages
+from postroom.platform.embedded.objects import FileObjects
+from postroom.platform.embedded.queues import SqliteQueues
+from postroom.platform.embedded.rates import SqliteRates
+from postroom.platform.embedded.secrets import FILE_NAME, GivenKeys, KeyFile, MasterSecrets
+from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.embedded.timers import SqliteTimers
+from postroom.platform.embedded.transfers import DoorTransfers
+from postroom.platform.embedded.workflows import SqliteWorkflows
+from postroom.settings import Settings
+from postroom.wiring.stores import Stores
+
+_HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/rejected/.+|export.*))")
+"""Uploads, recipient lists, reports of rejected rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What only an installation on one machine has: its own engines, and its own master key."""
+
+    master_keys: GivenKeys | KeyFile
+    timers: SqliteTimers
+    workflows: SqliteWorkflows
+    objects: FileObjects
+    transfers: DoorTransfers
+
+
+@contextmanager
+def open_embedded(settings: Settings) -> Iterator[Stores]:
+    """Made where they are missing; closed at the end."""
+    clock, data = SystemClock(), settings.data
+    with ExitStack() as stack:
+        control = open_control(data)
+        stack.callback(control.close)
+        ledgers = Ledgers(data / "ledgers")
+        stack.callback(ledgers.close)
+        keys = master_keys(settings, clock)
+        secrets = MasterSecrets(keys)
+        objects = FileObjects(data / "objects", clock, sealing=Sealing(secrets, holds_people))
+        stack.callback(objects.close)
+        rates = SqliteRates(data / "rates.db")
+        stack.callback(rates.close)
+        tables = SqliteTables(control, clock)
+        timers, workflows = SqliteTimers(control, clock), SqliteWorkflows(control, clock)
+        transfers = DoorTransfers(objects, tables, secrets, door_url=settings.door_url, clock=clock)
+        yield Stores(
+            clock=clock,
+            secrets=secrets,
+            tables=tables,
+            objects=objects,
+            messages=SqliteMessages(ledgers),
+            queues=SqliteQueues(control, clock),
+            timers=timers,
+            workflows=workflows,
+            feed=SqliteFeed(ledgers),
+            journals=FileJournals(data / "journals", clock),
+            rates=rates,
+            transfers=transfers,
+            machine=Machine(keys, timers, workflows, objects, transfers),
+        )
+
+
+def holds_people(key: str) -> bool:
+    """Whether an object is stored encrypted."""
+    return _HOLDS_PEOPLE.fullmatch(key) is not None
+
+
+def master_keys(settings: Settings, clock: Clock) -> GivenKeys | KeyFile:
+    """Where they come from; makes none."""
+    return KeyFile(key_file(settings), clock) if settings.master_key is None else GivenKeys(settings.master_key)
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the master key is kept when it is no setting."""
+    return settings.master_key_file or settings.data / FILE_NAME
