@@ -45,10 +45,8 @@ def table(clock: ManualClock) -> Iterator[tuple[Table, Stubber]]:
 def queues(clock: ManualClock) -> Iterator[tuple[SqsQueues, Stubber]]:
     client = ACCOUNT.sqs()
     with closing(client), Stubber(client) as stub:
-        stub.add_response("create_queue", {"QueueUrl": "http://q/dead"})
-        stub.add_response("get_queue_attributes", {"Attributes": {"QueueArn": "arn:dead"}})
-        stub.add_response("create_queue", {"QueueUrl": "http://q/live"})
-        yield SqsQueues(client, "p-", clock), stub
+        stub.add_response("get_queue_url", {"QueueUrl": "http://q/live"})
+        yield SqsQueues(client, "arn:aws:sqs:us-east-1:123456789012:p-", clock), stub
 
 
 @pytest.fixture
@@ -209,9 +207,9 @@ def test_no_call_passes_the_size_sqs_takes(queues: tuple[SqsQueues, Stubber]) ->
 def test_a_queue_that_was_deleted_under_our_hands_is_made_again(queues: tuple[SqsQueues, Stubber]) -> None:
     subject, stub = queues
     stub.add_client_error("receive_message", "AWS.SimpleQueueService.NonExistentQueue")
-    stub.add_response("create_queue", {"QueueUrl": "http://q/dead"})
-    stub.add_response("get_queue_attributes", {"Attributes": {"QueueArn": "arn:dead"}})
-    stub.add_response("create_queue", {"QueueUrl": "http://q/new"})
+    stub.add_client_error("get_queue_url", "AWS.SimpleQueueService.NonExistentQueue")
+    stub.add_response("create_queue", {"QueueUrl": "http://q/dead"}, {"QueueName": "p-d-work", "Attributes": ANY})
+    stub.add_response("create_queue", {"QueueUrl": "http://q/new"}, {"QueueName": "p-q-work", "Attributes": ANY})
     stub.add_response("receive_message", {})
     assert subject.receive("work") == []
     stub.assert_no_pending_responses()

@@ -69,7 +69,7 @@ class AwsHome:
 
     def queues(self) -> SqsQueues:
         client = self._closers.enter_context(closing(self.account.sqs()))
-        return SqsQueues(client, "test-", self.clock, dead_wait_s=0)
+        return SqsQueues(client, f"arn:aws:sqs:{self.account.region}:{self.account.access_key}:test-", self.clock, dead_wait_s=0)
 
     def timers(self) -> NoReturn:
         pytest.fail("the suite of timers is not for this home yet")

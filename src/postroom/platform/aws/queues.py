@@ -1,10 +1,11 @@
-"""Queues (ports.queues) in SQS: a standard queue and one for its dead letters, made on first use.
+"""Queues (ports.queues) in SQS: a standard queue and one for its dead letters, found by name, made where nobody deployed them.
 
 What SQS cannot tell, the receipt tells. A standard queue accepts an old receipt handle: it may delete or extend an item that
 is somebody else's by now. So a receipt carries the instant up to which its lease certainly holds, taken before the request
 was sent; from then on it is refused here, without asking. Nobody else can have received the item before. Only the last
 receipt before the dead letters needs no such care: nobody receives that item again from this queue.
 
+    finding     one GetQueueUrl a queue; only where there is none it is made, which the roles of deployed functions do not allow
     send        a batch call, cut so that none passes SQS's size; what it could not take of a batch is sent again
     dead        SQS moves an item to the dead-letter queue when it would hand it out a sixth time
     redrive     received there, sent here, then deleted there: a crash in between delivers twice, never loses
@@ -45,13 +46,6 @@ _STALE = frozenset({"InvalidParameterValue", "MessageNotInflight", "ReceiptHandl
 _NO_QUEUE = frozenset({"NonExistentQueue", "QueueDoesNotExist"})
 
 
-class _Pair(NamedTuple):
-    """The addresses of a queue and its dead letters."""
-
-    live: str
-    dead: str
-
-
 class _Receipt(NamedTuple):
     """A receipt, read."""
 
@@ -64,15 +58,21 @@ class SqsQueues:
     """See ports.queues and the module's text."""
 
     def __init__(self, client: SQSClient, prefix: str, clock: Clock, *, dead_wait_s: int = 1) -> None:
-        """`prefix` keeps installations apart in one account: up to 18 letters, digits, `-` and `_`. `dead_wait_s` is how
-        long to wait for a dead letter: a waiting poll asks all of SQS's servers, another may miss what is there."""
+        """`prefix` is how the queues' ARNs begin. Its last part, up to 18 letters, digits, `-` and `_`, keeps installations
+        apart in one account. `dead_wait_s` is how long to wait for a dead letter: a waiting poll asks all of SQS's servers,
+        another may miss what is there."""
         self._client = client
         self._prefix = prefix
         self._clock = clock
         self._dead_wait_s = dead_wait_s
-        self._pairs: dict[str, _Pair] = {}
+        self._urls: dict[str, str] = {}
         self._extended: dict[str, int] = {}
         self._lock = threading.Lock()
+
+    def arn(self, queue: str, *, dead: bool = False) -> str:
+        """The queue's, or its dead letters', for who sends there on our behalf. Nothing is asked."""
+        check_name(queue, "queue")
+        return f"{self._prefix}{'d' if dead else 'q'}-{queue}"
 
     def send(self, queue: str, bodies: Sequence[str], *, delay_s: int = 0) -> None:
         check_name(queue, "queue")
@@ -192,42 +192,48 @@ class SqsQueues:
             except ClientError as error:
                 if _code(error) not in _NO_QUEUE:
                     raise
-                self._pairs.pop(queue, None)
+                self._urls.pop(self.arn(queue, dead=dead), None)
             return self._call_once(operation, queue, dead, parameters)
 
     def _call_once(self, operation: str, queue: str, dead: bool, parameters: dict[str, Any]) -> Any:
-        pair = self._pair(queue)
+        url = self._url(queue, dead=dead)
         try:
-            return getattr(self._client, operation)(QueueUrl=pair.dead if dead else pair.live, **parameters)
+            return getattr(self._client, operation)(QueueUrl=url, **parameters)
         except ClientError as error:
             if "ReceiptHandle" in parameters and _code(error) in _STALE:
                 raise LeaseLost(f"The item is no longer on queue {queue}, or no longer ours.") from error
             raise
 
-    def _pair(self, queue: str) -> _Pair:
-        if queue not in self._pairs:
-            with speaking(f"making queue {queue}"):
-                self._pairs[queue] = self._make(queue)
-        return self._pairs[queue]
+    def _url(self, queue: str, *, dead: bool) -> str:
+        arn = self.arn(queue, dead=dead)
+        if arn not in self._urls:
+            try:
+                self._urls[arn] = self._client.get_queue_url(QueueName=_name(arn))["QueueUrl"]
+            except ClientError as error:
+                if _code(error) not in _NO_QUEUE:
+                    raise
+                self._make(queue)
+        return self._urls[arn]
 
-    def _make(self, queue: str) -> _Pair:
+    def _make(self, queue: str) -> None:
         """Make both queues: there already with the same attributes, that is harmless."""
-        dead = self._client.create_queue(
-            QueueName=f"{self._prefix}d-{queue}", Attributes={"MessageRetentionPeriod": _DEAD_KEPT_S}
-        )["QueueUrl"]
-        arn = self._client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
-        live = self._client.create_queue(
-            QueueName=f"{self._prefix}q-{queue}",
-            Attributes={"MessageRetentionPeriod": _KEPT_S, "RedrivePolicy": policy},
-        )["QueueUrl"]
-        return _Pair(live, dead)
+        live, dead = self.arn(queue), self.arn(queue, dead=True)
+        policy = json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": MAX_RECEIVES})
+        for arn, attributes in (
+            (dead, {"MessageRetentionPeriod": _DEAD_KEPT_S}),
+            (live, {"MessageRetentionPeriod": _KEPT_S, "RedrivePolicy": policy}),
+        ):
+            self._urls[arn] = self._client.create_queue(QueueName=_name(arn), Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
 
 
 def _received(message: Any, until: int) -> Received:
     receives = int(message["Attributes"]["ApproximateReceiveCount"])
     receipt = f"{until}.{receives}.{message['ReceiptHandle']}"
     return Received(message["MessageId"], message["Body"], receipt, receives)
+
+
+def _name(arn: str) -> str:
+    return arn.rpartition(":")[2]
 
 
 def _parse(receipt: str) -> _Receipt:
