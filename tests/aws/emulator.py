@@ -38,6 +38,8 @@ class Emulator:
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, home: TemporaryDirectory[str]) -> None:
         self.endpoint = f"http://127.0.0.1:{port}"
+        self.home = Path(home.name)
+        """Where it keeps its files, and its functions'."""
         self._process = process
         self._home = home
         self._accounts = itertools.count(100_000_000_000)
@@ -62,19 +64,23 @@ def emulator(config: pytest.Config) -> Emulator:
     if _KEY not in config.stash:
         if not PROGRAM.exists():
             pytest.skip("no AWS emulator here: `make test` installs it")
-        config.stash[_KEY] = started = _start()
+        config.stash[_KEY] = started = start()
         config.add_cleanup(started.stop)
     return config.stash[_KEY]
 
 
-def _start() -> Emulator:
+def start(**variables: str) -> Emulator:
+    """An emulator of one's own, to be stopped. `variables` are its environment's, and so its functions'."""
     for _ in range(_ATTEMPTS):
         port = _free_port()
         home = TemporaryDirectory(prefix="postroom-aws-")
         log = Path(home.name) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", _TETHERED, str(PROGRAM)], env=_environment(port, home.name), stdout=output, stderr=output
+                [sys.executable, "-c", _TETHERED, str(PROGRAM)],
+                env=_environment(port, home.name) | variables,
+                stdout=output,
+                stderr=output,
             )
         started = Emulator(process, port, home)
         if _healthy(started.endpoint, process):

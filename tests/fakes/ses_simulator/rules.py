@@ -79,6 +79,8 @@ class Options:
     secret_access_key: str = "secret/Example+Key"
     session_token: str | None = None
     """Demanded, where set."""
+    knows_keys: bool = True
+    """False: whoever signs in the right way is let in, for roles' keys are AWS's own secret."""
     configuration_sets: tuple[str, ...] = ("postroom",)
     event_destinations: tuple[dict[str, object], ...] = ()
     """Of every configuration set."""

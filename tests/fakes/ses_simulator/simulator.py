@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -25,11 +25,13 @@ class SesSimulator:
         *,
         fates: Fates | None = None,
         hook: str | None = None,
+        publish: Callable[[dict[str, object]], None] | None = None,
         topic: Topic | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        """`hook`: where notices go; without one they are only kept (`notices`)."""
+        """`hook`: where notices go, as SNS posts them; `publish`: what takes them bare, at once. Without either they are only
+        kept (`notices`)."""
         self.options = options or Options()
         self.host, self.port = host, port
         self.topic = topic or Topic()
@@ -43,6 +45,7 @@ class SesSimulator:
         self.calls = 0
         self._rules = list(rules)
         self._hook = Hook(self.topic, hook) if hook else None
+        self._publish = publish
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="ses-simulator", daemon=True)
         self._ready = threading.Event()
@@ -134,3 +137,5 @@ class SesSimulator:
             self.notices.append(notice)
             if self._hook is not None:
                 self._hook.send(notice)
+            if self._publish is not None:
+                self._publish(notice)
