@@ -61,7 +61,7 @@ def test_no_module_is_named_after_nothing() -> None:
 
 def test_only_settings_and_the_command_line_touch_the_environment() -> None:
     """Settings are handed down: `os.environ` appears where they are read, and where a child process is given them."""
-    allowed = {"settings/__init__.py", "entrypoints/cli/session.py", "entrypoints/lambdas/opened.py"}
+    allowed = {"settings/__init__.py", "entrypoints/cli/session.py", "entrypoints/cli/deploy.py", "entrypoints/lambdas/opened.py"}
     users = {path.relative_to(SOURCE).as_posix() for path in sources() if "os.environ" in path.read_text("utf-8")}
     users |= {path.relative_to(SOURCE).as_posix() for path in sources() if "os.getenv" in path.read_text("utf-8")}
     assert users <= allowed

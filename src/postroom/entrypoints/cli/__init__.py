@@ -24,6 +24,7 @@ from postroom.entrypoints.cli import (
 from postroom.entrypoints.cli.backup import backup_command, restore_command
 from postroom.entrypoints.cli.campaign import campaign_app
 from postroom.entrypoints.cli.demo import demo_command
+from postroom.entrypoints.cli.deploy import deploy_command
 from postroom.entrypoints.cli.doctor import doctor_command
 from postroom.entrypoints.cli.erase import erase_command
 from postroom.entrypoints.cli.output import take_any_text
@@ -65,6 +66,7 @@ app.add_typer(secrets.app, name="secrets")
 app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor_command)
 app.command("erase")(erase_command)
+app.command("deploy")(deploy_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("worker", hidden=True)(worker_command)
