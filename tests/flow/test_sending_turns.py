@@ -19,9 +19,10 @@ from postroom.entrypoints.sending import Sending
 from postroom.ledger import notes
 from postroom.ledger.providers import Change
 from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.services.campaigns import Draft
 from postroom.settings import Settings
-from postroom.wiring import DEFAULT_PROVIDER, Postroom, open_postroom
+from postroom.wiring import Postroom, open_postroom
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 

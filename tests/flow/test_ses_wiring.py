@@ -25,7 +25,7 @@ from postroom.platform.mail.ses import SesMailer
 from postroom.platform.ports.rates import Limit
 from postroom.services.providers import Asker, ProviderService, url_of
 from postroom.settings import AwsEnvironment, Settings
-from postroom.wiring import doctor
+from postroom.wiring.checks import doctor
 from postroom.wiring.mail import Shares, examined, way_out
 from postroom.wiring.ses import SesAccounts
 from tests.fakes.clock import ManualClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def offline(postroom: Postroom) -> Postroom:
     providers = ProviderService(postroom.providers, check=check, examine=lambda means: [])
     senders = SenderService(postroom.identities, NoDns(), postroom.clock)
     dkim = DkimService(DkimKeys(postroom.tables, postroom.secrets), NoDns(), postroom.clock)
-    return replace(postroom, senders=senders, dkim=dkim, provider_verbs=providers)
+    return postroom.but(senders=senders, dkim=dkim, provider_verbs=providers)
 
 
 @dataclass(frozen=True)

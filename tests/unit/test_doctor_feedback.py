@@ -18,7 +18,8 @@ from postroom.platform.mail.reception import takes
 from postroom.platform.mail.resolver import Resolver
 from postroom.services.coming_back import Trial, examine_bounce_domain
 from postroom.settings import Settings
-from postroom.wiring import checks, doctor, open_postroom
+from postroom.wiring import checks, open_postroom
+from postroom.wiring.checks import doctor
 from postroom.wiring.way_back import listener
 from tests.fakes.listening import listening
 from tests.fakes.smtp_rules import Rule

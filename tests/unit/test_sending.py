@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -79,7 +78,7 @@ def worked_on(
 
     async def run() -> None:
         sender = cast("Sender", ScriptedSender(postroom, work))
-        sending = asyncio.create_task(Sending(replace(postroom, sender=sender), only=None).run(stop, lambda: False))
+        sending = asyncio.create_task(Sending(postroom.but(sender=sender), only=None).run(stop, lambda: False))
         async with asyncio.timeout(10):
             while not enough(seen) and not sending.done():
                 await asyncio.sleep(0.01)

@@ -11,7 +11,9 @@ from postroom.entrypoints.cli.serve import remarks
 from postroom.entrypoints.server import check_certificate, listening_for_mail
 from postroom.errors import Invalid
 from postroom.settings import Settings
-from postroom.wiring import check_way_back, demand_secrets, open_postroom
+from postroom.wiring import open_postroom
+from postroom.wiring.checks import demand_secrets
+from postroom.wiring.way_back import check_way_back
 
 
 def settings(**environ: str) -> Settings:

@@ -17,7 +17,7 @@ from postroom.platform.embedded.queues import SqliteQueues
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.settings import Settings
-from postroom.wiring import backups
+from postroom.wiring.checks import backups
 from tests.fakes.clock import ManualClock
 from tests.fakes.singles import Desk, desk, request
 

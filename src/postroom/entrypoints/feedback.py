@@ -13,7 +13,8 @@ from collections.abc import Coroutine, Iterator
 from typing import Final
 
 from postroom.entrypoints.process import Stop, attended, trouble
-from postroom.wiring import Postroom, collecting, listener
+from postroom.wiring import Postroom
+from postroom.wiring.way_back import collecting, listener
 
 _NICE: Final = 5
 """A third of the others' share of a busy processor: what came back can wait, what is to leave cannot."""

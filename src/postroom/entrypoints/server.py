@@ -22,8 +22,9 @@ from contextlib import closing, contextmanager
 from postroom.clock import Clock
 from postroom.entrypoints.supervisor import Post, Supervisor
 from postroom.errors import Invalid
+from postroom.model.provider import INBOX
 from postroom.settings import Settings
-from postroom.wiring import INBOX, check_way_back
+from postroom.wiring.way_back import check_way_back
 
 GRACE_S = 27.0
 """Within half a minute of SIGTERM all is over, whatever `drain` says: what an orchestrator waits for."""

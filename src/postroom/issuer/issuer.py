@@ -16,7 +16,7 @@ from postroom.issuer.resealing import reseal
 from postroom.issuer.second_factor import SecondFactor
 from postroom.issuer.sessions import Sessions
 from postroom.issuer.sign_in import SignIn, by_email
-from postroom.issuer.tokens import Tokens
+from postroom.issuer.tokens import AUDIENCE, Tokens
 from postroom.issuer.tries import Tries
 from postroom.model.access import BUILT_IN
 from postroom.platform.ports.secrets import Secrets
@@ -37,6 +37,7 @@ class Issuer:
         hasher: PasswordHasher | None = None,
     ) -> None:
         self.url = url
+        self.audience = AUDIENCE
         self.membership_issuer = BUILT_IN
         """What memberships of its people and programs name as issuer: not the address, which may change."""
         self.clock = clock

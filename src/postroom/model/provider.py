@@ -16,7 +16,9 @@ from postroom.errors import Invalid
 from postroom.model.warm_up import WarmUp
 
 DEFAULT_PROVIDER = "default"
-"""The setting POSTROOM_MAIL, as it is when the mail leaves."""
+"""The setting POSTROOM_MAIL, as it is when the mail leaves; the provider of a campaign that names none."""
+INBOX = "inbox:"
+"""The setting's value where mail stays on this machine."""
 PROVIDER_NAME = r"^[a-z0-9-]{1,40}$"
 MAX_URL = 1_000
 MAX_PASSWORD = 1_000

@@ -1,58 +1,134 @@
-"""The AWS home, opened: every adapter over one stack, which `postroom deploy` made and the settings name."""
+"""The AWS home: every adapter over one stack, which `postroom deploy` made and the settings name.
+
+A function uses few of them, and waits for all that it opens: a client costs 20 to 70 ms of CPU. So each is opened, and imported,
+when it is first asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from postroom.clock import SystemClock
 from postroom.errors import Invalid, Unsupported
 from postroom.platform.aws._clients import Account
-from postroom.platform.aws._dynamo import Table
-from postroom.platform.aws.messages import DynamoMessages
-from postroom.platform.aws.objects import S3Objects
-from postroom.platform.aws.queues import SqsQueues
-from postroom.platform.aws.tables import DynamoTables
-from postroom.platform.aws.transfers import S3Transfers
 from postroom.settings import Settings
-from postroom.wiring.stores import Stores
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from postroom.platform.aws._dynamo import Table
+    from postroom.platform.aws.messages import DynamoMessages
+    from postroom.platform.aws.objects import S3Objects
+    from postroom.platform.aws.queues import SqsQueues
+    from postroom.platform.aws.tables import DynamoTables
+    from postroom.platform.aws.transfers import S3Transfers
+    from postroom.wiring.embedded import Machine
 
 
 @contextmanager
-def open_aws(settings: Settings) -> Iterator[Stores]:
-    """Nothing is made: the stack is there. Clients are opened when they are first used. `Invalid`: a setting is missing."""
-    clock, account = SystemClock(), Account()
+def open_aws(settings: Settings) -> Iterator[AwsStores]:
+    """Nothing is made: the stack is there."""
     with ExitStack() as stack:
-        dynamodb, s3, sqs = account.dynamodb(), account.s3(), account.sqs()
-        for client in (dynamodb, s3, sqs):
-            stack.callback(client.close)
-        table = Table(dynamodb, _set(settings, "aws_table"), clock)
-        stack.callback(table.close)
-        bucket = _set(settings, "aws_bucket")
-        objects = S3Objects(s3, bucket, clock)
-        stack.callback(objects.close)
-        yield Stores(
-            clock=clock,
-            secrets=_later("secrets"),
-            tables=DynamoTables(table, clock),
-            objects=objects,
-            messages=DynamoMessages(table),
-            queues=SqsQueues(sqs, _set(settings, "aws_queues").rpartition(":")[2], clock),
-            timers=_later("timers"),
-            workflows=_later("workflows"),
-            feed=_later("feed"),
-            journals=_later("journals"),
-            rates=_later("rates"),
-            transfers=S3Transfers(s3, bucket, clock),
-        )
+        yield AwsStores(settings, stack)
 
 
-def _set(settings: Settings, name: str) -> str:
-    value: str | None = getattr(settings, name)
-    if value is None:
-        raise Invalid(f"POSTROOM_{name.upper()} is not set: with POSTROOM_PLATFORM=aws it says where the stack is")
-    return value
+class AwsStores:
+    """`wiring.stores.Stores`. `Invalid`, from any of them: a setting is missing."""
+
+    def __init__(self, settings: Settings, closing: ExitStack) -> None:
+        """`closing`: where what is opened is closed."""
+        self.clock = SystemClock()
+        self.machine: Machine | None = None
+        self._settings = settings
+        self._closing = closing
+        self._account = Account()
+
+    def on_one_machine(self, what: str) -> Machine:
+        """There is none."""
+        raise Unsupported(f"{what} is for an installation on one machine; this one is on AWS, where the stack does that")
+
+    @cached_property
+    def tables(self) -> DynamoTables:
+        from postroom.platform.aws.tables import DynamoTables
+
+        return DynamoTables(self._table, self.clock)
+
+    @cached_property
+    def messages(self) -> DynamoMessages:
+        from postroom.platform.aws.messages import DynamoMessages
+
+        return DynamoMessages(self._table)
+
+    @cached_property
+    def objects(self) -> S3Objects:
+        from postroom.platform.aws.objects import S3Objects
+
+        objects = S3Objects(self._s3, self._set("aws_bucket"), self.clock)
+        self._closing.callback(objects.close)
+        return objects
+
+    @cached_property
+    def transfers(self) -> S3Transfers:
+        from postroom.platform.aws.transfers import S3Transfers
+
+        return S3Transfers(self._s3, self._set("aws_bucket"), self.clock)
+
+    @cached_property
+    def queues(self) -> SqsQueues:
+        from postroom.platform.aws.queues import SqsQueues
+
+        client = self._account.sqs()
+        self._closing.callback(client.close)
+        return SqsQueues(client, self._set("aws_queues").rpartition(":")[2], self.clock)
+
+    @property
+    def secrets(self) -> Any:
+        return _later("secrets")
+
+    @property
+    def timers(self) -> Any:
+        return _later("timers")
+
+    @property
+    def workflows(self) -> Any:
+        return _later("workflows")
+
+    @property
+    def feed(self) -> Any:
+        return _later("feed")
+
+    @property
+    def journals(self) -> Any:
+        return _later("journals")
+
+    @property
+    def rates(self) -> Any:
+        return _later("rates")
+
+    @cached_property
+    def _table(self) -> Table:
+        from postroom.platform.aws._dynamo import Table
+
+        client = self._account.dynamodb()
+        self._closing.callback(client.close)
+        table = Table(client, self._set("aws_table"), self.clock)
+        self._closing.callback(table.close)
+        return table
+
+    @cached_property
+    def _s3(self) -> S3Client:
+        client = self._account.s3()
+        self._closing.callback(client.close)
+        return client
+
+    def _set(self, name: str) -> str:
+        value: str | None = getattr(self._settings, name)
+        if value is None:
+            raise Invalid(f"POSTROOM_{name.upper()} is not set: with POSTROOM_PLATFORM=aws it says where the stack is")
+        return value
 
 
 def _later(port: str) -> Any:

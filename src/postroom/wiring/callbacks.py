@@ -1,4 +1,4 @@
-"""Callbacks, put together: where tenants ask for them, who follows the feed, and who makes the requests."""
+"""Callbacks, put together: who follows the feed, and who makes the requests."""
 
 from __future__ import annotations
 
@@ -12,24 +12,11 @@ from postroom.model.audit import Entry
 from postroom.model.callback import Endpoint
 from postroom.model.campaign import Home
 from postroom.platform.web.caller import WebCaller, trusting_context
-from postroom.services.callbacks import CallbackService
 from postroom.settings import Settings
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 _DONE: Final = 200
-
-
-def callback_desk(settings: Settings, stores: Stores, ledger: Ledger) -> CallbackService:
-    """Where tenants say whom to tell."""
-    return CallbackService(
-        ledger.callbacks,
-        ledger.callback_secrets,
-        ledger.deliveries,
-        campaigns=ledger.campaigns,
-        networks=settings.callback_networks,
-        clock=stores.clock,
-    )
 
 
 def callback_lines(settings: Settings, stores: Stores, ledger: Ledger) -> tuple[Follower, Lanes]:

@@ -1,35 +1,20 @@
-"""Campaigns, put together: how they are ordered, by which rules they go, and who erases a person from them."""
+"""Campaigns, put together: how they are ordered, and by which rules they go."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from postroom.delivery.composing import Composing
-from postroom.ledger.erasing import Erasing
 from postroom.model.callback import check_url
 from postroom.model.campaign import Policies
+from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.services.campaign_orders import House, Orders, Sources
 from postroom.services.campaigns import CampaignService
-from postroom.services.erasure import ErasureService, Places
 from postroom.services.templates import TemplateService
 from postroom.services.uploads import UploadService
 from postroom.settings import Settings
 from postroom.wiring.ledger import Ledger
-from postroom.wiring.mail import DEFAULT_PROVIDER
 from postroom.wiring.stores import Stores
-from postroom.wiring.way_back import mail_comes_back
-
-
-def composing(settings: Settings, stores: Stores, ledger: Ledger) -> Composing:
-    """What makes a message of a template and a row."""
-    return Composing(
-        ledger.tenants,
-        stores.objects,
-        public_url=settings.public_url,
-        bounce_domain=settings.bounce_domain,
-        mail_comes_back=mail_comes_back(settings),
-        keys=ledger.dkim,
-    )
 
 
 def campaign_service(stores: Stores, ledger: Ledger, composing: Composing) -> CampaignService:
@@ -86,19 +71,3 @@ def orders(
         check_callback=partial(check_url, networks=settings.callback_networks),
     )
     return Orders(service, sources, objects=stores.objects, clock=stores.clock, house=house(settings))
-
-
-def erasure(stores: Stores, ledger: Ledger, uploads: UploadService) -> ErasureService:
-    """Who looks for a person everywhere."""
-    places = Places(
-        campaigns=ledger.campaigns,
-        messages=stores.messages,
-        objects=stores.objects,
-        uploads=uploads,
-        suppression=ledger.suppression,
-        workflows=stores.workflows,
-        erasing=Erasing(stores.messages, ledger.sweep, stores.clock),
-        callbacks=ledger.callbacks,
-        deliveries=ledger.deliveries,
-    )
-    return ErasureService(places, tables=stores.tables, tenants=ledger.tenants, audit=ledger.audit, clock=stores.clock)

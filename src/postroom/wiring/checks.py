@@ -21,6 +21,7 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.dkim import DomainKeys
 from postroom.model.finding import Finding, Level
 from postroom.model.ids import CAMPAIGN_ID_LENGTH, encode
+from postroom.model.provider import INBOX
 from postroom.model.sender import covering, sender_name
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.model.stream import is_stream
@@ -48,7 +49,7 @@ from postroom.services.sending_domain import examine as examine_domain
 from postroom.services.sending_domain import examine_keys
 from postroom.settings import Settings
 from postroom.wiring.embedded import holds_people, key_file, master_keys
-from postroom.wiring.mail import INBOX, no_relay
+from postroom.wiring.mail import no_relay
 from postroom.wiring.ses import config_of, examined_ses
 from postroom.wiring.way_back import check_way_back
 

@@ -24,7 +24,6 @@ from postroom.platform.embedded.timers import SqliteTimers
 from postroom.platform.embedded.transfers import DoorTransfers
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.settings import Settings
-from postroom.wiring.stores import Stores
 
 _HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/rejected/.+|export.*))")
 """Uploads, recipient lists, reports of rejected rows."""
@@ -41,8 +40,31 @@ class Machine:
     transfers: DoorTransfers
 
 
+@dataclass(frozen=True, slots=True)
+class MachineStores:
+    """`wiring.stores.Stores`, all open."""
+
+    clock: Clock
+    secrets: MasterSecrets
+    tables: SqliteTables
+    objects: FileObjects
+    messages: SqliteMessages
+    queues: SqliteQueues
+    timers: SqliteTimers
+    workflows: SqliteWorkflows
+    feed: SqliteFeed
+    journals: FileJournals
+    rates: SqliteRates
+    transfers: DoorTransfers
+    machine: Machine
+
+    def on_one_machine(self, what: str) -> Machine:
+        """It is one."""
+        return self.machine
+
+
 @contextmanager
-def open_embedded(settings: Settings) -> Iterator[Stores]:
+def open_embedded(settings: Settings) -> Iterator[MachineStores]:
     """Made where they are missing; closed at the end."""
     clock, data = SystemClock(), settings.data
     with ExitStack() as stack:
@@ -59,7 +81,7 @@ def open_embedded(settings: Settings) -> Iterator[Stores]:
         tables = SqliteTables(control, clock)
         timers, workflows = SqliteTimers(control, clock), SqliteWorkflows(control, clock)
         transfers = DoorTransfers(objects, tables, secrets, door_url=settings.door_url, clock=clock)
-        yield Stores(
+        yield MachineStores(
             clock=clock,
             secrets=secrets,
             tables=tables,

@@ -1,8 +1,8 @@
-"""The ledger over the stores: who keeps which records, made once and handed to all that is put together on them."""
+"""The ledger over the stores: who keeps which records, each made when it is first asked for and then the same for all."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 
 from postroom.ledger.access import Memberships
 from postroom.ledger.arrivals import Arrivals
@@ -26,63 +26,95 @@ from postroom.settings import Settings
 from postroom.wiring.stores import Stores
 
 
-@dataclass(frozen=True, slots=True)
 class Ledger:
     """What is kept of whom."""
 
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self._settings = settings
+        self._stores = stores
+        self._clock = stores.clock
+
     # Who and whose
-    tenants: Tenants
-    memberships: Memberships
-    keys: Keys
-    audit: AuditLog
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        return Tenants(self._stores.tables, self._clock)
+
+    @cached_property
+    def memberships(self) -> Memberships:
+        return Memberships(self._stores.tables, self._clock)
+
+    @cached_property
+    def keys(self) -> Keys:
+        return Keys(self._stores.tables, self._clock)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        return AuditLog(self._stores.tables, self._stores.secrets, self._clock)
 
     # As whom and through what mail leaves, and to whom it does not
-    senders: Senders
-    dkim: DkimKeys
-    providers: Providers
-    suppression: Suppression
+
+    @cached_property
+    def senders(self) -> Senders:
+        return Senders(self._stores.tables, self._clock)
+
+    @cached_property
+    def dkim(self) -> DkimKeys:
+        return DkimKeys(self._stores.tables, self._stores.secrets)
+
+    @cached_property
+    def providers(self) -> Providers:
+        return Providers(self._stores.tables, self._stores.secrets, self._clock, default_url=self._settings.mail)
+
+    @cached_property
+    def suppression(self) -> Suppression:
+        return Suppression(self._stores.tables, self._clock)
 
     # What is sent
-    campaigns: Campaigns
-    streams: Streams
-    refusals: Refusals
-    sweep: Sweep
+
+    @cached_property
+    def campaigns(self) -> Campaigns:
+        return Campaigns(self._stores.tables, self._clock)
+
+    @cached_property
+    def streams(self) -> Streams:
+        return Streams(self._stores.messages, self._stores.workflows, self._stores.queues)
+
+    @cached_property
+    def refusals(self) -> Refusals:
+        return Refusals(self._stores.messages, self.suppression, self.tenants, self._clock)
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        stores, lease = self._stores, lease_ms(self._settings)
+        return Sweep(stores.messages, stores.journals, self._clock, lease_ms=lease, refusals=self.refusals)
 
     # What comes back, and whom it is told
-    arrivals: Arrivals
-    recounts: Recounts
-    tally: Tally
-    callbacks: Callbacks
-    callback_secrets: CallbackSecrets
-    deliveries: Deliveries
 
+    @cached_property
+    def arrivals(self) -> Arrivals:
+        return Arrivals(self._stores.queues)
 
-def ledger(settings: Settings, stores: Stores) -> Ledger:
-    """Each with what it stands on."""
-    clock, tables, messages = stores.clock, stores.tables, stores.messages
-    tenants, suppression = Tenants(tables, clock), Suppression(tables, clock)
-    refusals = Refusals(messages, suppression, tenants, clock)
-    callback_secrets = CallbackSecrets(tables, stores.secrets, clock)
-    return Ledger(
-        tenants=tenants,
-        memberships=Memberships(tables, clock),
-        keys=Keys(tables, clock),
-        audit=AuditLog(tables, stores.secrets, clock),
-        senders=Senders(tables, clock),
-        dkim=DkimKeys(tables, stores.secrets),
-        providers=Providers(tables, stores.secrets, clock, default_url=settings.mail),
-        suppression=suppression,
-        campaigns=Campaigns(tables, clock),
-        streams=Streams(messages, stores.workflows, stores.queues),
-        refusals=refusals,
-        sweep=Sweep(messages, stores.journals, clock, lease_ms=lease_ms(settings), refusals=refusals),
-        arrivals=Arrivals(stores.queues),
-        recounts=Recounts(tables, messages, clock),
-        tally=Tally(tables, clock, keep_ms=round(settings.guard_window * 1000) + 2 * MINUTE_MS),
-        callbacks=Callbacks(tables, callback_secrets, clock),
-        callback_secrets=callback_secrets,
-        deliveries=Deliveries(tables, clock),
-    )
+    @cached_property
+    def recounts(self) -> Recounts:
+        return Recounts(self._stores.tables, self._stores.messages, self._clock)
+
+    @cached_property
+    def tally(self) -> Tally:
+        keep_ms = round(self._settings.guard_window * 1000) + 2 * MINUTE_MS
+        return Tally(self._stores.tables, self._clock, keep_ms=keep_ms)
+
+    @cached_property
+    def callbacks(self) -> Callbacks:
+        return Callbacks(self._stores.tables, self.callback_secrets, self._clock)
+
+    @cached_property
+    def callback_secrets(self) -> CallbackSecrets:
+        return CallbackSecrets(self._stores.tables, self._stores.secrets, self._clock)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        return Deliveries(self._stores.tables, self._clock)
 
 
 def lease_ms(settings: Settings) -> int:

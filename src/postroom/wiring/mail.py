@@ -9,6 +9,7 @@ from functools import partial
 from postroom.errors import Unsupported
 from postroom.ledger.providers import ProviderMeans, Providers
 from postroom.model.finding import Finding, Level
+from postroom.model.provider import INBOX
 from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.mail.port import Mailer
 from postroom.platform.mail.probe import examine_relay
@@ -17,10 +18,6 @@ from postroom.platform.mail.share import Share
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.ports.rates import Limit
 from postroom.wiring.ses import SesAccounts
-
-INBOX = "inbox:"
-DEFAULT_PROVIDER = "default"
-"""The provider of a campaign that names none: the setting POSTROOM_MAIL, as it is when the mail leaves."""
 
 _TEST_S = 20.0
 """For a relay that is tested while a caller waits: less than a call may take."""

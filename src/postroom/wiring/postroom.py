@@ -2,188 +2,133 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Self
 
-from postroom.clock import Clock
-from postroom.delivery.composing import Composing
-from postroom.events.callbacks.follower import Follower
-from postroom.events.callbacks.lanes import Lanes
-from postroom.events.feedback import Feedback
-from postroom.events.guard import Guard
-from postroom.events.hits import Hits
-from postroom.events.letterhead import Letterhead
-from postroom.events.ses.hook import SesHook
-from postroom.events.tracking import Tracking
-from postroom.events.unsubscribing import Unsubscribing
-from postroom.gateway.auth import TokenAuthenticator
-from postroom.issuer.issuer import Issuer
-from postroom.ledger.access import Memberships
-from postroom.ledger.arrivals import Arrivals
-from postroom.ledger.audit import AuditLog
-from postroom.ledger.callbacks import Callbacks
-from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.providers import Providers
-from postroom.ledger.recounts import Recounts
-from postroom.ledger.senders import Senders
-from postroom.ledger.streams import Streams
-from postroom.ledger.tallies import Tally
-from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Home
-from postroom.pipeline.scheduler import Scheduler
-from postroom.pipeline.sender.sender import Sender
-from postroom.pipeline.splitter import Checkpoints, Splitter
-from postroom.platform.mail.inbox import Inbox
-from postroom.platform.ports.feed import Feed
-from postroom.platform.ports.journal import Journals
-from postroom.platform.ports.messages import Messages
-from postroom.platform.ports.objects import Objects
-from postroom.platform.ports.queues import Queues
-from postroom.platform.ports.secrets import Secrets
-from postroom.platform.ports.tables import Tables
-from postroom.platform.ports.timers import Timers
-from postroom.platform.ports.workflows import Workflows
-from postroom.services.callbacks import CallbackService
-from postroom.services.campaign_changes import Changes
-from postroom.services.campaign_dry_run import DryRun
-from postroom.services.campaign_edits import Edits
-from postroom.services.campaign_orders import Orders
-from postroom.services.campaign_reading import CampaignReading
-from postroom.services.campaigns import CampaignService
-from postroom.services.dkim import DkimService
-from postroom.services.erasure import ErasureService
-from postroom.services.erasure_requests import ErasureRequests
-from postroom.services.exports import Exports
-from postroom.services.inbox import InboxService
-from postroom.services.keys import ApiKeys
-from postroom.services.members import Members
-from postroom.services.messages import MessageService
-from postroom.services.providers import ProviderService
-from postroom.services.retention import CampaignRetention
-from postroom.services.rotation import Rotation
-from postroom.services.senders import SenderService
-from postroom.services.status import StatusService
-from postroom.services.stream_retention import StreamRetention
-from postroom.services.suppression import SuppressionLists
-from postroom.services.templates import TemplateService
-from postroom.services.uploads import UploadService
-from postroom.settings import Settings
-from postroom.wiring.stores import Stores
+from postroom.wiring.verbs import Verbs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postroom.events.callbacks.follower import Follower
+    from postroom.events.callbacks.lanes import Lanes
+    from postroom.events.feedback import Feedback
+    from postroom.events.guard import Guard
+    from postroom.events.hits import Hits
+    from postroom.events.letterhead import Letterhead
+    from postroom.events.ses.hook import SesHook
+    from postroom.events.tracking import Tracking
+    from postroom.events.unsubscribing import Unsubscribing
+    from postroom.pipeline.scheduler import Scheduler
+    from postroom.pipeline.sender.sender import Sender
+    from postroom.pipeline.splitter import Checkpoints, Splitter
 
 
-@dataclass(frozen=True, slots=True)
-class Postroom:
-    """One installation, put together."""
+class Postroom(Verbs):
+    """One installation, put together: its services (wiring.verbs), what sends, and what hears of what comes back."""
 
-    settings: Settings
-    stores: Stores
+    def close(self) -> None:
+        """Write what waits in memory."""
+        if "hits" in vars(self):
+            self.hits.close()
 
-    # Who and whose
-    tenants: Tenants
-    memberships: Memberships
-    members: Members
-    api_keys: ApiKeys
-    authenticator: TokenAuthenticator
-    issuer: Issuer | None
-    """None: people sign in at an issuer of others (POSTROOM_ISSUER)."""
-    audit: AuditLog
-    rotation: Callable[[], Rotation]
-    """Of the master key. `Unsupported` on AWS, where it is KMS's."""
+    def but(self, **others: object) -> Self:
+        """The same, with others in the places of what is made when it is first asked for."""
+        changed = copy(self)
+        vars(changed).update(others)
+        return changed
 
-    # As whom and through what mail leaves
-    identities: Senders
-    senders: SenderService
-    dkim: DkimService
-    providers: Providers
-    provider_verbs: ProviderService
-    suppressions: SuppressionLists
-    inbox: InboxService
-    inbox_server: Inbox
+    # What sends
 
-    # What is sent
-    templates: TemplateService
-    uploads: UploadService
-    singles: MessageService
-    streams: Streams
-    stream_retention: StreamRetention
-    records: Campaigns
-    checkpoints: Checkpoints
-    campaigns: CampaignService
-    orders: Orders
-    edits: Edits
-    changes: Changes
-    dry_run: DryRun
-    reading: CampaignReading
-    exports: Exports
-    erasure: ErasureService
-    erasure_requests: ErasureRequests
-    campaign_retention: CampaignRetention
-    status: StatusService
-    composing: Composing
+    @cached_property
+    def splitter(self) -> Splitter:
+        from postroom.wiring.sending import splitter
 
-    # What sends it
-    splitter: Splitter
-    scheduler: Scheduler
-    sender: Sender
+        return splitter(self.stores, self.ledger)
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """Of imports."""
+        from postroom.pipeline.splitter import Checkpoints
+
+        return Checkpoints(self.tables)
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        from postroom.wiring.sending import scheduler
+
+        return scheduler(self.stores, self.ledger)
+
+    @cached_property
+    def sender(self) -> Sender:
+        from postroom.wiring.sending import sender
+
+        return sender(
+            self.settings,
+            self.stores,
+            self.ledger,
+            composing=self.composing,
+            contents=self.contents,
+            singles=self.composed_singles,
+            accounts=self.ses_accounts,
+        )
 
     # What comes back
-    arrivals: Arrivals
-    feedback: Feedback
-    callbacks: Callbacks
-    deliveries: Deliveries
-    callback_desk: CallbackService
-    callback_lines: Callable[[], tuple[Follower, Lanes]]
-    """Who follows the feed, and who makes the requests: for one process."""
-    tally: Tally
-    guard: Guard
-    hits: Hits
-    tracking: Tracking
-    unsubscribing: Unsubscribing
-    letterhead: Letterhead
-    ses_hook: SesHook
-    recounts: Recounts
 
-    @property
-    def clock(self) -> Clock:
-        return self.stores.clock
+    @cached_property
+    def hits(self) -> Hits:
+        from postroom.events.hits import Hits
 
-    @property
-    def secrets(self) -> Secrets:
-        return self.stores.secrets
+        return Hits(self.arrivals)
 
-    @property
-    def tables(self) -> Tables:
-        return self.stores.tables
+    @cached_property
+    def tracking(self) -> Tracking:
+        from postroom.wiring.hearing import tracking
 
-    @property
-    def objects(self) -> Objects:
-        return self.stores.objects
+        return tracking(self.stores, self.ledger, self.hits)
 
-    @property
-    def messages(self) -> Messages:
-        return self.stores.messages
+    @cached_property
+    def unsubscribing(self) -> Unsubscribing:
+        from postroom.wiring.hearing import unsubscribing
 
-    @property
-    def queues(self) -> Queues:
-        return self.stores.queues
+        return unsubscribing(self.stores, self.ledger)
 
-    @property
-    def timers(self) -> Timers:
-        return self.stores.timers
+    @cached_property
+    def letterhead(self) -> Letterhead:
+        from postroom.events.letterhead import Letterhead
 
-    @property
-    def workflows(self) -> Workflows:
-        return self.stores.workflows
+        return Letterhead(self.records)
 
-    @property
-    def feed(self) -> Feed:
-        return self.stores.feed
+    @cached_property
+    def ses_hook(self) -> SesHook:
+        from postroom.wiring.ses_hook import ses_hook
 
-    @property
-    def journals(self) -> Journals:
-        return self.stores.journals
+        return ses_hook(self.settings, self.stores, self.ledger)
+
+    @cached_property
+    def feedback(self) -> Feedback:
+        from postroom.wiring.feedback import feedback
+
+        return feedback(self.settings, self.stores, self.ledger)
+
+    @cached_property
+    def guard(self) -> Guard:
+        from postroom.wiring.feedback import guard
+
+        return guard(self.settings, self.stores, self.ledger)
+
+    @cached_property
+    def callback_lines(self) -> Callable[[], tuple[Follower, Lanes]]:
+        """Who follows the feed, and who makes the requests: for one process."""
+        from postroom.wiring.callbacks import callback_lines
+
+        return partial(callback_lines, self.settings, self.stores, self.ledger)
+
+    # Whoever runs on one machine
 
     @contextmanager
     def run_lock(self, home: Home) -> Iterator[bool]:

@@ -1,4 +1,4 @@
-"""Amazon SES as a way out, with whose keys and how fast, as the account allows it now; and the way back of what it reports."""
+"""Amazon SES as a way out: with whose keys, and how fast, as the account allows it now."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from functools import partial
 
 from postroom.clock import Clock
 from postroom.errors import PostroomError
-from postroom.events.ses.hook import Records, SesHook
-from postroom.events.ses.pages import SnsPages
-from postroom.events.ses.sns import Verifier
-from postroom.events.together import Together
-from postroom.ledger.arrivals import Arrivals
 from postroom.ledger.providers import ProviderMeans
 from postroom.ledger.recent import Recent
 from postroom.model.finding import Finding
@@ -22,11 +17,11 @@ from postroom.platform.mail._ses_credentials import KeySource
 from postroom.platform.mail.reach import means_of
 from postroom.platform.mail.ses import SesMailer
 from postroom.platform.mail.ses_probe import examine_ses
-from postroom.platform.mail.ses_url import SesConfig, in_environment, sns_endpoint
+from postroom.platform.mail.ses_url import SesConfig, in_environment
 from postroom.platform.mail.share import Share
 from postroom.platform.mail.url import SmtpConfig
 from postroom.platform.ports.rates import Limit, Rates
-from postroom.settings import AwsEnvironment, Settings
+from postroom.settings import AwsEnvironment
 
 _BELIEVED_S = 300.0
 """Longer than a mailer lets pass between two looks, so that nobody else has to ask while mail leaves."""
@@ -100,12 +95,6 @@ def examined_ses(
 ) -> Iterator[Finding]:
     """Whether it would send, and whether its notices come to one of the topics. Nothing is sent."""
     return examine_ses(config, KeySource(config, aws.variables), clock, topics=topics, domain=domain)
-
-
-def hook_of(settings: Settings, records: Records, arrivals: Arrivals, clock: Clock) -> SesHook:
-    """Believes the settings' topics. `Invalid`: AWS's own variables name no place where SNS could be."""
-    pages = SnsPages(clock, endpoint=sns_endpoint(settings.aws.variables))
-    return SesHook(Verifier(settings.ses_topics, pages, clock), records, Together(arrivals.put).put)
 
 
 def _narrower(one: Limit, other: Limit) -> Limit:

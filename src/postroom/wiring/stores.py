@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from postroom.clock import Clock
-from postroom.errors import Unsupported
 from postroom.platform.ports.feed import Feed
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
@@ -25,30 +23,53 @@ if TYPE_CHECKING:
     from postroom.wiring.embedded import Machine
 
 
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """One home's."""
+class Stores(Protocol):
+    """One home's. Each may be opened when it is first asked for."""
 
-    clock: Clock
-    secrets: Secrets
-    tables: Tables
-    objects: Objects
-    messages: Messages
-    queues: Queues
-    timers: Timers
-    workflows: Workflows
-    feed: Feed
-    journals: Journals
-    rates: Rates
-    transfers: Transfers
-    machine: Machine | None = None
-    """None: the home is no machine of ours."""
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def secrets(self) -> Secrets: ...
+
+    @property
+    def tables(self) -> Tables: ...
+
+    @property
+    def objects(self) -> Objects: ...
+
+    @property
+    def messages(self) -> Messages: ...
+
+    @property
+    def queues(self) -> Queues: ...
+
+    @property
+    def timers(self) -> Timers: ...
+
+    @property
+    def workflows(self) -> Workflows: ...
+
+    @property
+    def feed(self) -> Feed: ...
+
+    @property
+    def journals(self) -> Journals: ...
+
+    @property
+    def rates(self) -> Rates: ...
+
+    @property
+    def transfers(self) -> Transfers: ...
+
+    @property
+    def machine(self) -> Machine | None:
+        """None: the home is no machine of ours."""
+        ...
 
     def on_one_machine(self, what: str) -> Machine:
         """What `what` needs. `Unsupported`: this home has no such thing."""
-        if self.machine is None:
-            raise Unsupported(f"{what} is for an installation on one machine; this one is on AWS, where the stack does that")
-        return self.machine
+        ...
 
 
 def open_stores(settings: Settings) -> AbstractContextManager[Stores]:

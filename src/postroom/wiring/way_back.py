@@ -19,11 +19,6 @@ from postroom.settings import Settings
 from postroom.wiring.postroom import Postroom
 
 
-def mail_comes_back(settings: Settings) -> bool:
-    """Whether somebody reads what is written to the bounce domain."""
-    return settings.bounce_domain is not None and bool(settings.feedback_listen or settings.feedback_mailbox)
-
-
 def check_way_back(settings: Settings) -> None:
     """`Invalid`: what the settings say of it cannot be used."""
     if settings.feedback_listen is not None and settings.bounce_domain is None:

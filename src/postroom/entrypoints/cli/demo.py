@@ -17,8 +17,8 @@ from postroom.entrypoints.cli.session import DONE, FAILED, say, session
 from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import NotFound
 from postroom.model.campaign import CampaignState, MissingPolicy, Policies
+from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.services.campaigns import Draft
-from postroom.wiring import DEFAULT_PROVIDER
 
 _DATA = Path("demo-data")
 

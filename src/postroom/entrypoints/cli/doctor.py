@@ -15,7 +15,7 @@ from postroom.entrypoints.cli.session import load_settings
 from postroom.errors import Invalid
 from postroom.model.finding import Finding, Level
 from postroom.settings import FILE_NAME, Settings, without_password
-from postroom.wiring import doctor
+from postroom.wiring.checks import doctor
 
 
 def doctor_command(

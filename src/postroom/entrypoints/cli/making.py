@@ -15,7 +15,8 @@ from postroom.model.wire import MAX_TOPIC_BYTES
 from postroom.services.campaigns import AttachedFile, Draft
 from postroom.services.schedules import Wording, schedule_of
 from postroom.settings import Settings
-from postroom.wiring import Postroom, usual_policies
+from postroom.wiring import Postroom
+from postroom.wiring.campaigns import usual_policies
 
 _OPTIONS = Wording("--at", "--timezone")
 

@@ -16,9 +16,10 @@ from postroom.entrypoints.cli.session import session
 from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import Invalid
 from postroom.model.campaign import Home, MissingPolicy, UnknownPolicy
+from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.campaigns import Draft
-from postroom.wiring import DEFAULT_PROVIDER, Postroom
+from postroom.wiring import Postroom
 
 _BESIDE_RESUME = frozenset({"resume", "tenant", "as_json", "data", "workers", "mail"})
 _NEEDED = ("template", "recipients", "from", "subject")

@@ -15,8 +15,10 @@ from postroom.entrypoints import server
 from postroom.entrypoints.cli.session import load_settings, say
 from postroom.errors import Conflict
 from postroom.issuer.welcome import FIRST, first_invitation
+from postroom.model.provider import INBOX
 from postroom.settings import Settings
-from postroom.wiring import INBOX, Postroom, demand_secrets, open_postroom
+from postroom.wiring import Postroom, open_postroom
+from postroom.wiring.checks import demand_secrets
 
 _LOOK_S = 0.1
 

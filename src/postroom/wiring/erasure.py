@@ -1,0 +1,25 @@
+"""Who erases a person, put together."""
+
+from __future__ import annotations
+
+from postroom.ledger.erasing import Erasing
+from postroom.services.erasure import ErasureService, Places
+from postroom.services.uploads import UploadService
+from postroom.wiring.ledger import Ledger
+from postroom.wiring.stores import Stores
+
+
+def erasure(stores: Stores, ledger: Ledger, uploads: UploadService) -> ErasureService:
+    """Who looks for a person everywhere."""
+    places = Places(
+        campaigns=ledger.campaigns,
+        messages=stores.messages,
+        objects=stores.objects,
+        uploads=uploads,
+        suppression=ledger.suppression,
+        workflows=stores.workflows,
+        erasing=Erasing(stores.messages, ledger.sweep, stores.clock),
+        callbacks=ledger.callbacks,
+        deliveries=ledger.deliveries,
+    )
+    return ErasureService(places, tables=stores.tables, tenants=ledger.tenants, audit=ledger.audit, clock=stores.clock)

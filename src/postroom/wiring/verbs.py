@@ -1,0 +1,281 @@
+"""The services of an installation: what can be asked of it, at the door and on the command line.
+
+Each is made, and what it needs imported, when it is first asked for: a function on AWS serves few of them, and its first caller
+waits for all that it imports.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from postroom.wiring.standing import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postroom.delivery.composing import Composing
+    from postroom.delivery.contents import Contents
+    from postroom.delivery.singles import Singles
+    from postroom.gateway.auth import TokenAuthenticator
+    from postroom.issuer.issuer import Issuer
+    from postroom.ledger.providers import ProviderMeans
+    from postroom.model.finding import Finding
+    from postroom.platform.mail.inbox import Inbox
+    from postroom.services.callbacks import CallbackService
+    from postroom.services.campaign_changes import Changes
+    from postroom.services.campaign_dry_run import DryRun
+    from postroom.services.campaign_edits import Edits
+    from postroom.services.campaign_orders import Orders
+    from postroom.services.campaign_reading import CampaignReading
+    from postroom.services.campaigns import CampaignService
+    from postroom.services.dkim import DkimService
+    from postroom.services.erasure import ErasureService
+    from postroom.services.erasure_requests import ErasureRequests
+    from postroom.services.exports import Exports
+    from postroom.services.inbox import InboxService
+    from postroom.services.keys import ApiKeys
+    from postroom.services.members import Members
+    from postroom.services.messages import MessageService
+    from postroom.services.providers import ProviderService
+    from postroom.services.retention import CampaignRetention
+    from postroom.services.rotation import Rotation
+    from postroom.services.senders import SenderService
+    from postroom.services.status import StatusService
+    from postroom.services.stream_retention import StreamRetention
+    from postroom.services.suppression import SuppressionLists
+    from postroom.services.templates import TemplateService
+    from postroom.services.uploads import UploadService
+    from postroom.wiring.ses import SesAccounts
+
+
+class Verbs(Standing):
+    """Of one installation. Settings that cannot be used are `Invalid` when something needs them."""
+
+    # Who and whose
+
+    @cached_property
+    def members(self) -> Members:
+        from postroom.services.members import Members
+
+        return Members(self.memberships)
+
+    @cached_property
+    def api_keys(self) -> ApiKeys:
+        from postroom.services.keys import ApiKeys
+
+        return ApiKeys(self.ledger.keys, self.clock)
+
+    @cached_property
+    def issuer(self) -> Issuer | None:
+        """None: people sign in at an issuer of others (POSTROOM_ISSUER)."""
+        if self.settings.issuer or self.stores.machine is None:
+            return None
+        from postroom.wiring.issuer import built_in_issuer
+
+        return built_in_issuer(self.settings, self.stores)
+
+    @cached_property
+    def authenticator(self) -> TokenAuthenticator:
+        from postroom.wiring.people import authenticator
+
+        return authenticator(self.settings, self.stores, self.ledger, issuer=self.issuer)
+
+    @cached_property
+    def rotation(self) -> Callable[[], Rotation]:
+        """Of the master key. `Unsupported` on AWS, where it is KMS's."""
+        from postroom.wiring.issuer import rotation
+
+        return partial(rotation, self.settings, self.stores, self.ledger)
+
+    # As whom and through what mail leaves, and to whom it does not
+
+    @cached_property
+    def senders(self) -> SenderService:
+        from postroom.platform.mail.resolver import Resolver
+        from postroom.services.senders import SenderService
+
+        return SenderService(self.identities, Resolver(), self.clock)
+
+    @cached_property
+    def dkim(self) -> DkimService:
+        from postroom.platform.mail.resolver import Resolver
+        from postroom.services.dkim import DkimService
+
+        return DkimService(self.ledger.dkim, Resolver(), self.clock)
+
+    @cached_property
+    def provider_verbs(self) -> ProviderService:
+        from postroom.platform.mail.reach import check
+        from postroom.services.providers import ProviderService
+
+        def examined(means: ProviderMeans) -> list[Finding]:
+            from postroom.wiring.mail import examined  # brings all ways out along
+
+            return examined(self.ses_accounts, means)
+
+        return ProviderService(self.providers, check=lambda url, trusted: check(url, trusted=trusted), examine=examined)
+
+    @cached_property
+    def ses_accounts(self) -> SesAccounts:
+        from postroom.wiring.ses import SesAccounts
+
+        return SesAccounts(self.settings.aws, self.stores.rates, self.clock, topics=self.settings.ses_topics)
+
+    @cached_property
+    def suppressions(self) -> SuppressionLists:
+        from postroom.services.suppression import SuppressionLists
+
+        return SuppressionLists(self.ledger.suppression, self.tenants, self.clock)
+
+    @cached_property
+    def inbox(self) -> InboxService:
+        from postroom.services.inbox import InboxService
+
+        return InboxService(self.objects)
+
+    @cached_property
+    def inbox_server(self) -> Inbox:
+        from postroom.platform.mail.inbox import Inbox
+
+        return Inbox(self.objects, self.clock)
+
+    # What is sent
+
+    @cached_property
+    def composing(self) -> Composing:
+        from postroom.wiring.composing import composing
+
+        return composing(self.settings, self.stores, self.ledger)
+
+    @cached_property
+    def contents(self) -> Contents:
+        """Of single messages."""
+        from postroom.delivery.contents import Contents
+
+        return Contents(self.objects)
+
+    @cached_property
+    def composed_singles(self) -> Singles:
+        from postroom.delivery.singles import Singles
+
+        return Singles(self.composing, self.tenants, self.objects)
+
+    @cached_property
+    def templates(self) -> TemplateService:
+        from postroom.services.templates import TemplateService
+
+        return TemplateService(self.tables, self.objects, self.clock, self.composing)
+
+    @cached_property
+    def uploads(self) -> UploadService:
+        from postroom.services.upload_use import UploadUse
+        from postroom.services.uploads import UploadService
+
+        return UploadService(
+            self.tables,
+            self.objects,
+            self.stores.transfers,
+            self.clock,
+            upload_days=self.settings.upload_days,
+            in_use=UploadUse(self.records),
+        )
+
+    @cached_property
+    def singles(self) -> MessageService:
+        from postroom.wiring.singles import message_service, sources_of
+
+        sources = sources_of(self.ledger, self.templates, self.uploads)
+        return message_service(self.stores, self.ledger, sources, contents=self.contents, singles=self.composed_singles)
+
+    @cached_property
+    def stream_retention(self) -> StreamRetention:
+        from postroom.wiring.singles import stream_retention
+
+        return stream_retention(self.stores, self.ledger, self.contents)
+
+    @cached_property
+    def campaigns(self) -> CampaignService:
+        from postroom.wiring.campaigns import campaign_service
+
+        return campaign_service(self.stores, self.ledger, self.composing)
+
+    @cached_property
+    def orders(self) -> Orders:
+        from postroom.wiring.campaigns import orders
+
+        return orders(
+            self.settings, self.stores, self.ledger, service=self.campaigns, templates=self.templates, uploads=self.uploads
+        )
+
+    @cached_property
+    def edits(self) -> Edits:
+        from postroom.services.campaign_edits import Edits
+        from postroom.wiring.campaigns import house
+
+        return Edits(self.records, self.queues, self.clock, grace_ms=house(self.settings).grace_ms)
+
+    @cached_property
+    def changes(self) -> Changes:
+        from postroom.services.campaign_changes import Changes
+
+        return Changes(self.campaigns, self.records, messages=self.messages, workflows=self.workflows, clock=self.clock)
+
+    @cached_property
+    def dry_run(self) -> DryRun:
+        from postroom.services.campaign_dry_run import DryRun
+
+        kept = self.ledger
+        return DryRun(
+            composing=self.composing,
+            objects=self.objects,
+            suppression=kept.suppression,
+            tenants=kept.tenants,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def reading(self) -> CampaignReading:
+        from postroom.services.campaign_reading import CampaignReading
+
+        return CampaignReading(self.records, self.messages)
+
+    @cached_property
+    def exports(self) -> Exports:
+        from postroom.services.exports import Exports
+
+        return Exports(self.records, self.messages, self.objects)
+
+    @cached_property
+    def status(self) -> StatusService:
+        from postroom.pipeline.sender.allowance import Allowance
+        from postroom.services.status import StatusService
+
+        waiting_for = Allowance(self.stores.rates, self.providers, self.clock).waiting_for
+        return StatusService(self.records, self.messages, self.clock, waiting_for=waiting_for)
+
+    @cached_property
+    def campaign_retention(self) -> CampaignRetention:
+        from postroom.services.retention import CampaignRetention
+
+        return CampaignRetention(self.tenants, self.records, self.campaigns)
+
+    @cached_property
+    def erasure(self) -> ErasureService:
+        from postroom.wiring.erasure import erasure
+
+        return erasure(self.stores, self.ledger, self.uploads)
+
+    @cached_property
+    def erasure_requests(self) -> ErasureRequests:
+        from postroom.services.erasure_requests import ErasureRequests
+
+        return ErasureRequests(self.erasure, self.tables, self.workflows, self.clock)
+
+    # Whom tenants want told
+
+    @cached_property
+    def callback_desk(self) -> CallbackService:
+        from postroom.wiring.callback_desk import callback_desk
+
+        return callback_desk(self.settings, self.stores, self.ledger)
