@@ -17,6 +17,7 @@ from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.aws.objects import S3Objects
 from postroom.platform.aws.queues import SqsQueues
 from postroom.platform.aws.tables import DynamoTables
+from postroom.platform.aws.timers import SchedulerTimers
 from postroom.platform.aws.transfers import S3Transfers
 from tests.aws.emulator import emulator
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 TABLE = "postroom"
 BUCKET = "postroom-objects"
+GROUP = "postroom"
 
 
 class AwsHome:
@@ -38,6 +40,9 @@ class AwsHome:
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def fire(self) -> None:
+        """The emulator looks for schedules that are due every ten seconds."""
 
     def table(self) -> Table:
         client = self._closers.enter_context(closing(self.account.dynamodb()))
@@ -71,8 +76,13 @@ class AwsHome:
         client = self._closers.enter_context(closing(self.account.sqs()))
         return SqsQueues(client, f"arn:aws:sqs:{self.account.region}:{self.account.access_key}:test-", self.clock, dead_wait_s=0)
 
-    def timers(self) -> NoReturn:
-        pytest.fail("the suite of timers is not for this home yet")
+    def timers(self) -> SchedulerTimers:
+        client = self._closers.enter_context(closing(self.account.scheduler()))
+        if GROUP not in self._made:
+            client.create_schedule_group(Name=GROUP)
+            self._made.add(GROUP)
+        role = f"arn:aws:iam::{self.account.access_key}:role/scheduler"
+        return SchedulerTimers(client, self.queues(), self.clock, group=GROUP, role=role)
 
     def workflows(self) -> NoReturn:
         pytest.fail("the suite of workflows is not for this home yet")

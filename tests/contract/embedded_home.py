@@ -38,6 +38,9 @@ class EmbeddedHome:
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
+    def fire(self) -> None:
+        self.timers().fire_due(self.clock.now())
+
     def tables(self) -> SqliteTables:
         return SqliteTables(self._closers.enter_context(closing(open_control(self.root))), self.clock)
 
