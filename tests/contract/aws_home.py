@@ -13,6 +13,7 @@ from postroom.clock import SystemClock
 from postroom.platform.aws._clients import Account
 from postroom.platform.aws._dynamo import Table
 from postroom.platform.aws._schema import make_bucket, make_table
+from postroom.platform.aws.journal import NoJournals
 from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.aws.objects import S3Objects
 from postroom.platform.aws.queues import SqsQueues
@@ -89,6 +90,9 @@ class AwsHome:
 
     def rates(self) -> NoReturn:
         pytest.fail("the suite of rates is not for this home yet")
+
+    def journals(self) -> NoJournals:
+        return NoJournals(self.clock)
 
     def secrets(self) -> NoReturn:
         pytest.fail("the suite of secrets is not for this home yet")

@@ -13,6 +13,7 @@ from postroom.gateway.routes.transfers import transfers_routes
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded.feed import SqliteFeed
+from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.queues import SqliteQueues
@@ -61,6 +62,9 @@ class EmbeddedHome:
 
     def rates(self) -> SqliteRates:
         return self._closers.enter_context(closing(SqliteRates(self.root / "rates.db")))
+
+    def journals(self) -> FileJournals:
+        return FileJournals(self.root / "journals", self.clock)
 
     def secrets(self) -> MasterSecrets:
         return MasterSecrets(KeyFile(self.root / "master.key", self.clock))

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from postroom.clock import Clock
 from postroom.platform.ports.feed import Feed
+from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
@@ -48,6 +49,8 @@ class Home(Protocol):
     def workflows(self) -> Workflows: ...
 
     def rates(self) -> Rates: ...
+
+    def journals(self) -> Journals: ...
 
     def secrets(self) -> Secrets: ...
 

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from postroom.platform.aws._dynamo import Table
+    from postroom.platform.aws.journal import NoJournals
     from postroom.platform.aws.messages import DynamoMessages
     from postroom.platform.aws.objects import S3Objects
     from postroom.platform.aws.queues import SqsQueues
     from postroom.platform.aws.tables import DynamoTables
+    from postroom.platform.aws.timers import SchedulerTimers
     from postroom.platform.aws.transfers import S3Transfers
     from postroom.wiring.embedded import Machine
 
@@ -82,15 +84,20 @@ class AwsStores:
 
         client = self._account.sqs()
         self._closing.callback(client.close)
-        return SqsQueues(client, self._set("aws_queues").rpartition(":")[2], self.clock)
+        return SqsQueues(client, self._set("aws_queues"), self.clock)
 
     @property
     def secrets(self) -> Any:
         return _later("secrets")
 
-    @property
-    def timers(self) -> Any:
-        return _later("timers")
+    @cached_property
+    def timers(self) -> SchedulerTimers:
+        from postroom.platform.aws.timers import SchedulerTimers
+
+        client = self._account.scheduler()
+        self._closing.callback(client.close)
+        group, role = self._set("aws_schedules"), self._set("aws_schedule_role")
+        return SchedulerTimers(client, self.queues, self.clock, group=group, role=role)
 
     @property
     def workflows(self) -> Any:
@@ -100,9 +107,11 @@ class AwsStores:
     def feed(self) -> Any:
         return _later("feed")
 
-    @property
-    def journals(self) -> Any:
-        return _later("journals")
+    @cached_property
+    def journals(self) -> NoJournals:
+        from postroom.platform.aws.journal import NoJournals
+
+        return NoJournals(self.clock)
 
     @property
     def rates(self) -> Any:

@@ -5,7 +5,8 @@ line costs about a microsecond and survives a killed process but not a power cut
 for its owner's page:
 - the owner may still be alive (stopped, or only slow) and hand over more: `ALIVE`, the page is not finished;
 - the owner is dead, or has sealed the page: `Handed`, the exact truth: a key in neither part was never handed over;
-- the page is lost (power cut, another machine): `LOST`, the whole group is in doubt.
+- the page is lost (power cut, another machine): `LOST`, the whole group is in doubt. A home may lose every page, and its owners
+  may be alive: whoever takes a group for lost leaves it to nobody for longer than a worker can live.
 A page may tell of a message more than once, where it was refused for now and came again: what it says last is true.
 """
 
