@@ -1,0 +1,20 @@
+"""Whom alarms reach: one topic, encrypted; people by e-mail, PagerDuty by the function `alarms`, which also closes what is over."""
+
+from __future__ import annotations
+
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+
+def add_alerts(scope: Construct, prefix: str, *, key: kms.IKey, email: str | None) -> sns.Topic:
+    """The topic `<prefix>-alerts`. Whoever has the e-mail address has to confirm it once."""
+    topic = sns.Topic(scope, "Alerts", topic_name=f"{prefix}-alerts", master_key=key, enforce_ssl=True)
+    alarms = iam.ServicePrincipal("cloudwatch.amazonaws.com")
+    topic.grant_publish(alarms)
+    key.grant(alarms, "kms:Decrypt", "kms:GenerateDataKey*")
+    if email:
+        topic.add_subscription(subscriptions.EmailSubscription(email))
+    return topic
