@@ -1,4 +1,4 @@
-"""Whom alarms reach: one topic, encrypted; people by e-mail, PagerDuty by the function `alarms`, which also closes what is over."""
+"""Whom alarms reach: one topic, encrypted; people by e-mail, PagerDuty by the function `alarms`, which closes incidents too."""
 
 from __future__ import annotations
 
