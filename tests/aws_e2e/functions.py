@@ -7,6 +7,8 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+import boto3
+
 from tests.aws_e2e.world import PREFIX, World
 
 
@@ -28,3 +30,13 @@ def kill(world: World, function: str) -> int:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return len(found)
+
+
+def credentials(world: World, function: str) -> boto3.Session:
+    """Those of its own role, as one of its processes has them."""
+    pid = processes(world, function)[0]
+    words = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    return boto3.Session(
+        given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], given["AWS_SESSION_TOKEN"], region_name=given["AWS_REGION"]
+    )
