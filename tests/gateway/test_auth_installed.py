@@ -10,8 +10,10 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from postroom.entrypoints.application import application, routers
+from postroom.entrypoints.application import application
+from postroom.entrypoints.services import all_routers
 from postroom.errors import Invalid, Unauthenticated
+from postroom.gateway.status_board import StatusBoard
 from postroom.issuer.grants import Grant
 from postroom.model.access import Kind, Membership, Principal, Role, Service
 from postroom.services.keys import ApiKeys
@@ -91,7 +93,12 @@ def test_every_role_and_service_is_explained() -> None:
 
 def test_a_key_can_be_limited_to_every_service_and_to_nothing_else(postroom: Postroom) -> None:
     """Whoever adds a service adds its tag: else no key with scopes could ever call it."""
-    found = [route for router in routers(postroom) for route in router.routes if isinstance(route, APIRoute)]
+    found = [
+        route
+        for router in all_routers(postroom, StatusBoard(postroom.status, postroom.clock))
+        for route in router.routes
+        if isinstance(route, APIRoute)
+    ]
     tags = {str(tag) for route in found for tag in route.tags if route.path.startswith("/v1/")}
     assert tags <= set(Service)
     assert all(route.tags for route in found if route.path.startswith("/v1/"))

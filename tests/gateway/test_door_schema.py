@@ -18,7 +18,8 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from postroom.entrypoints.application import frame, routers
+from postroom.entrypoints.application import frame
+from postroom.entrypoints.services import all_routers
 from postroom.gateway.access import Authenticator
 from postroom.gateway.app import create_app
 from postroom.gateway.status_board import StatusBoard
@@ -61,7 +62,7 @@ def lasting(door: WholeDoor) -> FastAPI:
     """The door, which remembers, and at which nobody waits for a change."""
     around, board = frame(door.postroom), StatusBoard(door.postroom.status, door.postroom.clock)
     board.close()
-    return create_app(replace(around, authenticator=Remembering(around.authenticator)), routers(door.postroom, board))
+    return create_app(replace(around, authenticator=Remembering(around.authenticator)), all_routers(door.postroom, board))
 
 
 def called(cwd: Path, config: Path, *, url: str, token: str) -> subprocess.CompletedProcess[str]:

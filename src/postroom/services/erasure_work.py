@@ -26,6 +26,7 @@ from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.workflows import ExecutionState, Workflows
 from postroom.services.campaign_making import prefix
 from postroom.services.erasure_traces import Traces
+from postroom.services.export_files import exports_of
 from postroom.services.uploads import UploadService
 
 _PAGE = 1_000
@@ -122,6 +123,8 @@ class ErasureWork:
         for mail in self._traces.mails():
             self._places.objects.purge(mail)
             self.found.mails += 1
+        yield "exports"
+        self._places.objects.purge(exports_of(self._owner.id))
 
     def _suppression(self, *, forget: bool) -> None:
         suppression, tenant = self._places.suppression, self._owner.id

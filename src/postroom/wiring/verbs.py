@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from postroom.services.dkim import DkimService
     from postroom.services.erasure import ErasureService
     from postroom.services.erasure_requests import ErasureRequests
+    from postroom.services.export_files import ExportFiles
     from postroom.services.exports import Exports
     from postroom.services.inbox import InboxService
     from postroom.services.keys import ApiKeys
@@ -245,6 +246,15 @@ class Verbs(Standing):
         from postroom.services.exports import Exports
 
         return Exports(self.records, self.messages, self.objects)
+
+    @cached_property
+    def export_files(self) -> ExportFiles | None:
+        """None: the door itself answers exports of any size."""
+        if self.stores.machine is not None:
+            return None
+        from postroom.services.export_files import ExportFiles
+
+        return ExportFiles(self.objects, self.stores.transfers, self.clock)
 
     @cached_property
     def status(self) -> StatusService:

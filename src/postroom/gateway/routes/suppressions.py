@@ -11,9 +11,9 @@ from fastapi import APIRouter, Query, Request, Response
 from postroom.errors import NotFound
 from postroom.gateway.access import Admin, Editor, Viewer
 from postroom.gateway.bodies import accepts
+from postroom.gateway.downloads import CSV, CsvAnswer, Download, streamed
 from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.refusals import WrongMedia
-from postroom.gateway.routes.campaign_messages import CSV, CsvAnswer, csv_answer
 from postroom.gateway.routing import Route
 from postroom.gateway.schemas.suppressions import MAX_REJECTED, Address, ImportedBody, NewSuppression, SuppressionBody, Topic
 from postroom.gateway.trail import Trails
@@ -33,11 +33,11 @@ _FILE = {
 }
 
 
-def suppression_routes(lists: SuppressionLists) -> APIRouter:
-    """Each caller's own list."""
+def suppression_routes(lists: SuppressionLists, download: Download = streamed) -> APIRouter:
+    """Each caller's own list. `download`: how files are answered."""
     router = APIRouter(prefix="/v1/suppressions", tags=["suppressions"], route_class=Route)
     _add_entries(router, lists)
-    _add_files(router, lists)
+    _add_files(router, lists, download)
     return router
 
 
@@ -87,7 +87,7 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
         trail.changed("suppression", entries[0].key.hex(), before={"reason": entries[0].reason.value})
 
 
-def _add_files(router: APIRouter, lists: SuppressionLists) -> None:
+def _add_files(router: APIRouter, lists: SuppressionLists, download: Download) -> None:
     @router.post("/import", operation_id="import_suppressions", openapi_extra=_FILE)
     @accepts(MAX_FILE)
     async def import_file(
@@ -107,8 +107,8 @@ def _add_files(router: APIRouter, lists: SuppressionLists) -> None:
         return ImportedBody.of(done)
 
     @router.get("/export.csv", operation_id="export_suppressions", response_class=CsvAnswer, responses=CSV)
-    def export(who: Viewer) -> CsvAnswer:
+    def export(who: Viewer) -> Response:
         """The whole list as CSV, which an import takes back: address, reason, note, added_at, topic,
         expires_at, source."""
         lines = lists.of(who.tenant).export_csv()
-        return csv_answer((line.encode("utf-8", "replace") for line in lines), "suppressions.csv")
+        return download(who.tenant, (line.encode("utf-8", "replace") for line in lines), "suppressions.csv")

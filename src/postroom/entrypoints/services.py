@@ -1,0 +1,166 @@
+"""Which routes stand behind which door: on one machine a single door has them all, on AWS each service is a function of its own.
+
+What a service imports is imported with its door, and not before: on AWS the first caller waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter
+
+from postroom.gateway.status_board import StatusBoard
+from postroom.model.access import BUILT_IN
+from postroom.model.campaign import Home
+from postroom.model.tenant import DEFAULT_TENANT
+from postroom.wiring import Postroom
+
+if TYPE_CHECKING:
+    from postroom.gateway.downloads import Download
+
+Routers = Iterator[APIRouter]
+
+
+def tracking(postroom: Postroom) -> Routers:
+    """Pixels, links and unsubscribing."""
+    from postroom.gateway.routes.tracking import tracking_routes
+    from postroom.gateway.routes.unsubscribe import unsubscribe_routes
+
+    mail = _mail_prefixes(postroom)
+    yield tracking_routes(postroom.tracking, mail)
+    yield unsubscribe_routes(postroom.unsubscribing, postroom.letterhead.of, mail)
+
+
+def templates(postroom: Postroom) -> Routers:
+    """Templates and their versions."""
+    from postroom.gateway.routes.templates import templates_routes
+
+    yield templates_routes(postroom.templates, rows=postroom.uploads.row)
+
+
+def uploads(postroom: Postroom) -> Routers:
+    """Files that are announced here, and brought by a signed URL."""
+    from postroom.gateway.routes.uploads import uploads_routes
+
+    yield uploads_routes(postroom.uploads)
+
+
+def email(postroom: Postroom, changed: Callable[[Home], None] = lambda home: None) -> Routers:
+    """What is sent: campaigns, single messages; as whom, through what, to whom not. `changed`: told of campaigns' changes."""
+    from postroom.gateway.routes.campaigns import Desk, campaign_routes
+    from postroom.gateway.routes.dkim import dkim_routes
+    from postroom.gateway.routes.erasures import erasure_routes
+    from postroom.gateway.routes.messages import message_routes, template_test_routes
+    from postroom.gateway.routes.providers import providers_routes
+    from postroom.gateway.routes.senders import sender_routes
+    from postroom.gateway.routes.suppressions import suppression_routes
+
+    desk = Desk(
+        campaigns=postroom.campaigns,
+        orders=postroom.orders,
+        edits=postroom.edits,
+        changes=postroom.changes,
+        dry_run=postroom.dry_run,
+        changed=changed,
+    )
+    yield campaign_routes(desk)
+    yield template_test_routes(postroom.singles, postroom.identities.first_address)
+    yield message_routes(postroom.singles)
+    yield suppression_routes(postroom.suppressions, _download(postroom))
+    yield erasure_routes(postroom.erasure_requests)
+    yield sender_routes(postroom.senders)
+    yield dkim_routes(postroom.senders, postroom.dkim)
+    yield providers_routes(postroom.provider_verbs)
+
+
+def status(postroom: Postroom, board: StatusBoard | None = None) -> Routers:
+    """What became of it, and whether all is well."""
+    from postroom.gateway.routes.audit import audit_routes
+    from postroom.gateway.routes.campaign_messages import campaign_message_routes
+    from postroom.gateway.routes.health import health_routes
+    from postroom.gateway.routes.status import status_routes
+
+    yield health_routes(_checks(postroom))
+    yield campaign_message_routes(postroom.reading, postroom.exports, _download(postroom))
+    yield status_routes(board or StatusBoard(postroom.status, postroom.clock))
+    yield audit_routes(postroom.audit)
+
+
+def callbacks(postroom: Postroom) -> Routers:
+    """Whom tenants want told."""
+    from postroom.gateway.routes.callbacks import callbacks_routes
+
+    yield callbacks_routes(postroom.callback_desk, postroom.secrets)
+
+
+def access(postroom: Postroom) -> Routers:
+    """Who may do what."""
+    from postroom.gateway.routes.keys import keys_routes
+    from postroom.gateway.routes.tenants import tenants_routes
+    from postroom.gateway.routes.users import users_routes
+
+    yield tenants_routes(postroom.tenants)
+    yield users_routes(postroom.members, issuer=postroom.settings.issuer or BUILT_IN)
+    yield keys_routes(postroom.api_keys, postroom.secrets)
+
+
+def on_one_machine(postroom: Postroom) -> Routers:
+    """What AWS has services of its own for: S3 takes the bytes of uploads, Cognito signs people in, SQS brings SES's notices."""
+    from postroom.gateway.routes.hooks import hooks_routes
+    from postroom.gateway.routes.transfers import transfers_routes
+    from postroom.issuer.routes import issuer_routes
+
+    yield transfers_routes(postroom.objects, postroom.stores.on_one_machine("bringing files to the door").transfers)
+    if postroom.settings.ses_topics:
+        yield hooks_routes(postroom.ses_hook.take)
+    if postroom.issuer is not None:
+        yield issuer_routes(postroom.issuer)
+
+
+SERVICES: Final[Mapping[str, Callable[[Postroom], Routers]]] = {
+    "tracking": tracking,
+    "templates": templates,
+    "uploads": uploads,
+    "email": email,
+    "status": status,
+    "callbacks": callbacks,
+    "access": access,
+}
+"""By the name of their function on AWS (entrypoints.lambdas.api)."""
+
+
+def all_routers(postroom: Postroom, board: StatusBoard) -> Routers:
+    """Behind one door; the most often called first: routes are tried one after the other."""
+    yield from tracking(postroom)
+    yield from templates(postroom)
+    yield from uploads(postroom)
+    yield from email(postroom, board.forget)
+    yield from status(postroom, board)
+    yield from callbacks(postroom)
+    yield from access(postroom)
+    if postroom.stores.machine is not None:
+        yield from on_one_machine(postroom)
+
+
+def _mail_prefixes(postroom: Postroom) -> list[str]:
+    """What may stand before `/t/` and `/u/`: the public URL's path, and nothing, where a proxy takes that away. Without a public
+    URL too: there may have been one, and mail of that time still leads here."""
+    return sorted({"", urlsplit(postroom.settings.public_url or "").path})
+
+
+def _download(postroom: Postroom) -> Download:
+    """How files are answered: Lambda carries 6 MB."""
+    from postroom.gateway.downloads import redirected, streamed
+
+    return streamed if postroom.export_files is None else redirected(postroom.export_files)
+
+
+def _checks(postroom: Postroom) -> list[tuple[str, Callable[[], object]]]:
+    """What a door needs; each raises when it does not work."""
+    return [
+        ("tables", lambda: postroom.tenants.read(DEFAULT_TENANT)),
+        ("objects", lambda: postroom.objects.info("readiness")),
+        ("secrets", lambda: postroom.secrets.open("readiness", postroom.secrets.seal("readiness", b""))),
+    ]
