@@ -22,6 +22,20 @@ _TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Division:
+    """How an import is divided among many (parallel.py)."""
+
+    ranges: int
+    """Parts of the upload."""
+    groups: int
+    """Parts of the batches."""
+    ranges_key: str
+    """The object that lists the ranges, as JSON."""
+    groups_key: str
+    """The object that lists the groups."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is read, and how."""
 
@@ -34,6 +48,8 @@ class Plan:
     """Rows a chunk at most: frozen too, so that a newer program goes on where an older one stopped."""
     chunk_bytes: int = sys.maxsize
     """Bytes of values that end a chunk before that; a plan from before there was a limit has none."""
+    division: Division | None = None
+    """None: one process does it all."""
 
 
 @dataclass(frozen=True, slots=True)

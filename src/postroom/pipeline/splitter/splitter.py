@@ -20,35 +20,32 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 from postroom.clock import Clock
-from postroom.errors import Conflict, Corrupt, Invalid, NotFound
+from postroom.errors import Corrupt, Invalid
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Campaign, CampaignState, Home, Import, adds_up
+from postroom.model.campaign import Campaign, CampaignState, Home, Import
 from postroom.model.shard import batches_for, key_maker
 from postroom.pipeline.splitter.checkpoint import Checkpoint, Checkpoints, Plan, Sums
+from postroom.pipeline.splitter.ending import Ending
+from postroom.pipeline.splitter.storing import Storing
+from postroom.pipeline.splitter.upload import blocks, recognised
 from postroom.pipeline.splitter.workspace import Workspace
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
 from postroom.sheets.encoding import decode
-from postroom.sheets.layout import HEAD_BYTES, Layout
-from postroom.sheets.mapping import layout_for
+from postroom.sheets.layout import Layout
 from postroom.sheets.records import Record, read_records
-from postroom.sheets.rows import DUPLICATE, SUPPRESSED, Reject, Rows, read_rows
+from postroom.sheets.rows import Rows, read_rows
 
 CHUNK = 50_000
 """Rows stored, and lost to a crash, at a time. Sorted by batch and key, that many make SQLite's inserts nearly sequential."""
 
 CHUNK_BYTES = 16_000_000
 """Bytes of values that end a chunk early: ordinary rows take less, and a gigabyte of long ones must not be held at once."""
-
-_BLOCK = 262_144
-_TRIES = 10
-_ON_LIST = "The address is on the suppression list."
 
 
 class Splitter:
@@ -70,9 +67,9 @@ class Splitter:
         self._campaigns = campaigns
         self._messages = messages
         self._objects = objects
-        self._suppression = suppression
         self._tenants = tenants
-        self._clock = clock
+        self._storing = Storing(messages, suppression, clock)
+        self._ending = Ending(campaigns, messages)
         self._checkpoints = Checkpoints(tables)
         self._chunk = chunk
         self._chunk_bytes = chunk_bytes
@@ -88,9 +85,9 @@ class Splitter:
             try:
                 self._import(campaign, alive)
             except Invalid as error:
-                self._move(home, CampaignState.FAILED, reason=str(error))
+                self._ending.failed(home, str(error))
             except Corrupt as error:
-                self._move(home, CampaignState.FAILED, reason=str(error))
+                self._ending.failed(home, str(error))
                 raise
             campaign = self._campaigns.get(home)
         if campaign.state is not CampaignState.IMPORTING:
@@ -111,29 +108,19 @@ class Splitter:
 
     def _plan(self, source: Import, alive: Callable[[], bool]) -> Plan | None:
         """Read the upload through without storing anything; None once `alive` has ended."""
-        upload = self._objects.info(source.upload_key, source.upload_version)
-        if upload is None:
-            raise Invalid(f"The upload {source.filename} is gone: upload it again.")
-        head = self._objects.read(source.upload_key, 0, HEAD_BYTES, upload.version)
-        whole = len(head) == upload.size
-        layout = layout_for(source, head, whole=whole)
+        version, layout = recognised(self._objects, source)
         rows = 0
-        with closing(self._records(source, upload.version, layout)) as records:
+        with closing(self._records(source, version, layout)) as records:
             while step := sum(1 for _ in islice(records, self._chunk)):
                 rows += step
                 if not alive():
                     return None
-        return Plan(upload.version, layout, rows, batches_for(rows), self._chunk, self._chunk_bytes)
+        return Plan(version, layout, rows, batches_for(rows), self._chunk, self._chunk_bytes)
 
     def _records(self, source: Import, version: str, layout: Layout) -> Generator[Record, None, None]:
         """The upload's rows."""
-        try:
-            stream = self._objects.open(source.upload_key, version)
-        except NotFound as error:
-            raise Invalid(f"The upload {source.filename} is gone: upload it again.") from error
-        with closing(stream):
-            blocks = iter(lambda: stream.read(_BLOCK), b"")
-            yield from islice(read_records(decode(blocks, layout.encoding), layout.delimiter), layout.skip, None)
+        texts = decode(blocks(self._objects, source, version), layout.encoding)
+        yield from islice(read_records(texts, layout.delimiter), layout.skip, None)
 
     def _store(self, campaign: Campaign, checkpoint: Checkpoint, alive: Callable[[], bool]) -> Checkpoint | None:
         """Every chunk that is not done; the last checkpoint, or None once somebody or something ended it before."""
@@ -156,55 +143,14 @@ class Splitter:
         return checkpoint
 
     def _store_chunk(self, campaign: Campaign, number: int, rows: Rows) -> Sums:
-        home, topic = campaign.home, campaign.content.topic
-        workspace = Workspace(self._objects, home)
-        on_list = self._suppression.suppressed(home.tenant, [message.key for message in rows.messages], topic=topic)
-        found = [message.line for message in rows.messages if message.key in on_list] if on_list else []
-        pinned = set(workspace.pin_suppressed(number, found))
-        kept = [message for message in rows.messages if message.line not in pinned] if pinned else rows.messages
-        kept = sorted(kept)  # by batch and key: see CHUNK
-        winners = self._messages.store(home, kept, self._clock.now())
-        rejects = [
-            *rows.rejects,
-            *(Reject(m.line, m.address, SUPPRESSED, _ON_LIST) for m in rows.messages if m.line in pinned),
-            *(
-                Reject(m.line, m.address, DUPLICATE, f"The same recipient as in line {winner}.")
-                for m, winner in zip(kept, winners, strict=True)
-                if winner != m.line
-            ),
-        ]
-        workspace.put_rejects(number, rejects)
-        duplicates = len(rejects) - len(rows.rejects) - len(pinned)
-        return Sums(len(rows.messages) + len(rows.rejects), len(rows.rejects), duplicates, len(pinned))
+        workspace = Workspace(self._objects, campaign.home)
+        stored = self._storing.store(campaign, f"{number:08}", rows.messages, workspace)
+        workspace.put_rejects(number, [*rows.rejects, *stored.rejects])
+        return Sums(len(rows.messages) + len(rows.rejects), len(rows.rejects), stored.duplicate, stored.suppressed)
 
     def _finish(self, home: Home, done: Checkpoint) -> None:
-        """Recount, add up, and say so: the only way to `ready`."""
+        """Recount, add up, and say so."""
         self._messages.recount(home)
         sums = done.sums
         report = Workspace(self._objects, home).assemble_report() if sums.accepted < sums.rows else None
-        result = replace(
-            self._campaigns.get(home).source,
-            batches=done.plan.batches,
-            rows=sums.rows,
-            invalid=sums.invalid,
-            duplicate=sums.duplicate,
-            suppressed=sums.suppressed,
-            rejected_key=report,
-        )
-        counts = self._messages.counts(home)
-        if not adds_up(result, counts):
-            raise Corrupt(f"The import does not add up: {sums} leave {sums.accepted} messages, the ledger holds {counts.total}.")
-        self._move(home, CampaignState.READY, source=result)
-
-    def _move(self, home: Home, to: CampaignState, **fields: Any) -> None:
-        """The end of importing, unless somebody else ended it."""
-        for _ in range(_TRIES):
-            campaign = self._campaigns.get(home)
-            if campaign.state is not CampaignState.IMPORTING:
-                return
-            try:
-                self._campaigns.transition(campaign, to, **fields)
-            except Conflict:  # changed since it was read: look again
-                continue
-            return
-        raise Conflict(f"campaign {home.campaign} is being changed by others all the time; try again")
+        self._ending.ready(home, done.plan.batches, sums, report)

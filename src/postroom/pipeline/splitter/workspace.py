@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 
 import orjson
 
@@ -26,9 +27,9 @@ class Workspace:
         self._objects = objects
         self._prefix = f"{home.tenant}/campaigns/{home.campaign}"
 
-    def pin_suppressed(self, chunk: int, lines: list[int]) -> list[int]:
+    def pin_suppressed(self, chunk: str, lines: list[int]) -> list[int]:
         """Write down which rows of the chunk are suppressed; those written down before, where there are such."""
-        key = f"{self._prefix}/import/suppressed/{chunk:08}"
+        key = f"{self._prefix}/import/suppressed/{chunk}"
         try:
             self._objects.put(key, orjson.dumps(lines), content_type="application/json", if_absent=True)
         except Conflict:
@@ -41,12 +42,14 @@ class Workspace:
         if rejects:
             self._objects.put(f"{self._parts}{chunk:08}", report_rows(rejects), content_type="text/csv")
 
-    def assemble_report(self) -> str:
-        """The report of all chunks in order as one object; its key. Made once: a late worker finds no parts any more."""
+    def assemble_report(self, parts: Iterable[bytes] | None = None) -> str:
+        """The report of all chunks in order (or of these parts) as one object; its key. Made once: a late worker finds no parts
+        any more."""
         key = f"{self._prefix}/rejected.csv"
         if self._objects.info(key) is None:
+            content = chain([HEADER], self._chunks() if parts is None else parts)
             with suppress(Conflict):  # another made it meanwhile: of the same parts
-                self._objects.put(key, self._report(), content_type="text/csv; charset=utf-8", if_absent=True)
+                self._objects.put(key, content, content_type="text/csv; charset=utf-8", if_absent=True)
         return key
 
     def sweep(self) -> None:
@@ -57,8 +60,7 @@ class Workspace:
     def _parts(self) -> str:
         return f"{self._prefix}/import/rejected/"
 
-    def _report(self) -> Iterator[bytes]:
-        yield HEADER
+    def _chunks(self) -> Iterator[bytes]:
         cursor: str | None = None
         while True:
             page = self._objects.list(self._parts, cursor=cursor, limit=1_000)
