@@ -17,6 +17,7 @@ from postroom.platform.aws.journal import NoJournals
 from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.aws.objects import S3Objects
 from postroom.platform.aws.queues import SqsQueues
+from postroom.platform.aws.rates import DynamoRates
 from postroom.platform.aws.tables import DynamoTables
 from postroom.platform.aws.timers import SchedulerTimers
 from postroom.platform.aws.transfers import S3Transfers
@@ -88,8 +89,8 @@ class AwsHome:
     def workflows(self) -> NoReturn:
         pytest.fail("the suite of workflows is not for this home yet")
 
-    def rates(self) -> NoReturn:
-        pytest.fail("the suite of rates is not for this home yet")
+    def rates(self) -> DynamoRates:
+        return DynamoRates(self.table(), self.clock)
 
     def journals(self) -> NoJournals:
         return NoJournals(self.clock)

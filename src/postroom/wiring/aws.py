@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from postroom.platform.aws.messages import DynamoMessages
     from postroom.platform.aws.objects import S3Objects
     from postroom.platform.aws.queues import SqsQueues
+    from postroom.platform.aws.rates import DynamoRates
     from postroom.platform.aws.tables import DynamoTables
     from postroom.platform.aws.timers import SchedulerTimers
     from postroom.platform.aws.transfers import S3Transfers
@@ -113,9 +114,11 @@ class AwsStores:
 
         return NoJournals(self.clock)
 
-    @property
-    def rates(self) -> Any:
-        return _later("rates")
+    @cached_property
+    def rates(self) -> DynamoRates:
+        from postroom.platform.aws.rates import DynamoRates
+
+        return DynamoRates(self._table, self.clock)
 
     @cached_property
     def _table(self) -> Table:
