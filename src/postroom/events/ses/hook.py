@@ -1,50 +1,38 @@
 """Takes what SNS posts: subscriptions are confirmed, notices of SES become arrivals, stored before SNS is answered.
 
 Whoever is killed before the answer is sent the same again by SNS, and events have ids, so twice is as once. A notice's tags are
-believed because SNS signed it (sns) for a topic of ours; on top of that the mail must have gone to the very address that the
-message was for. What fits no message of ours is no error of SNS's: it is answered like everything else, with a line in the log.
+believed because SNS signed it (sns) for a topic of ours; what it then says of whom is read in `believed`. What fits no message of
+ours is no error of SNS's: it is answered like everything else, with a line in the log.
 
-Who unsubscribes at SES's own page is on the suppression list before the answer. An unsubscribe that the message knows already was
-entered then: a notice that is replayed does not undo what the person decided since.
+Where SNS puts its notices on a queue of ours that nobody else may put anything on, the queue's policy is the proof (`heard`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
 
-from postroom.errors import Invalid, NotFound
+import msgspec
+
+from postroom.errors import Invalid
+from postroom.events.ses.believed import Believed
+from postroom.events.ses.believed import Records as Records
 from postroom.events.ses.envelope import Envelope, Kind
-from postroom.events.ses.notices import Charge, read_notice
 from postroom.events.ses.sns import Verifier
 from postroom.ledger.arrivals import Arrival
-from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.suppression import Reason, Suppression, source
-from postroom.ledger.tenants import Tenants
-from postroom.ledger.unwelcome import LISTED
-from postroom.model.address import AddressError, parse
-from postroom.model.campaign import Home
-from postroom.model.event import EventKind
-from postroom.model.message import ERASED
-from postroom.model.message_id import message_id
-from postroom.model.news import reply_of
-from postroom.model.shard import Key, recipient_key
-from postroom.model.stream import is_stream
-from postroom.platform.ports.messages import Messages
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
-    """What a notice is held against."""
+class _Queued(msgspec.Struct):
+    """What of an envelope counts that was not sent over HTTP."""
 
-    tenants: Tenants
-    campaigns: Campaigns
-    messages: Messages
-    suppression: Suppression
+    Type: str | None = None
+    Message: str | None = None
+    MessageId: str = ""
+
+
+_QUEUED = msgspec.json.Decoder(_Queued)
 
 
 class SesHook:
@@ -53,7 +41,7 @@ class SesHook:
     def __init__(self, verifier: Verifier, records: Records, put: Callable[[Sequence[Arrival]], None]) -> None:
         """`put`: durable when it returns (events.together)."""
         self._verifier = verifier
-        self._records = records
+        self._believed = Believed(records)
         self._put = put
 
     def take(self, body: bytes) -> None:
@@ -66,69 +54,24 @@ class SesHook:
         self._verifier.confirm(envelope)
         _log.warning("SNS: %s of the topic %s", envelope.kind.value, envelope.topic)
 
-    def _note(self, envelope: Envelope) -> None:
+    def heard(self, body: str) -> list[Arrival]:
+        """What an item says that SNS alone can have put on a queue of ours: in its envelope, or raw. The caller stores or applies
+        it; what is no notice says nothing. `Unavailable`: to be read again."""
         try:
-            charges = read_notice(envelope.message)
-        except Invalid as error:  # SES says so in plain text when a topic is set up
-            _log.info("SNS message %.40s: %s", envelope.message_id, error)
-            return
-        arrivals = [arrival for charge in charges if (arrival := self._arrival(charge)) is not None]
-        if arrivals:
+            envelope = _QUEUED.decode(body)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):  # raw, and in plain text; or of some other shape
+            envelope = _Queued()
+        if envelope.Type == Kind.NOTIFICATION and envelope.Message is not None:
+            return self._arrivals(envelope.Message, envelope.MessageId)
+        return self._arrivals(body, "")
+
+    def _note(self, envelope: Envelope) -> None:
+        if arrivals := self._arrivals(envelope.message, envelope.message_id):
             self._put(arrivals)
 
-    def _arrival(self, charge: Charge) -> Arrival | None:
-        """None: it is of no message of ours."""
+    def _arrivals(self, message: str, message_id: str) -> list[Arrival]:
         try:
-            person = self._person(charge)
-        except (NotFound, Invalid) as error:
-            _log.warning("a notice of SES (message %s) is ignored: %s", charge.provider_id, error)
-            return None
-        if charge.event.kind is not EventKind.UNSUBSCRIBED:
-            return Arrival.of(charge.ref, charge.event)
-        self._enter(person, charge)
-        return Arrival.of(charge.ref, replace(charge.event, source=LISTED))
-
-    def _person(self, charge: Charge) -> tuple[Home, Key]:
-        """Whom it is about. `NotFound`, `Invalid`: the tags name nobody, or somebody else than the mail went to."""
-        ref = charge.ref
-        tenant = self._records.tenants.by_number(ref.tenant)
-        home, key = Home(tenant.id, ref.campaign), recipient_key(tenant.secret, _normalised(charge.recipient))
-        if is_stream(ref.campaign):  # its keys are not people's
-            record = self._records.messages.get(home, ref.batch, ref.key)
-            right = record is not None and recipient_key(tenant.secret, parse(record.address).normalised) == key
-        else:
-            right = key == ref.key
-        if not right:
-            raise Invalid(f"its tags name a message of campaign {ref.campaign} that was for somebody else")
-        return home, key
-
-    def _enter(self, person: tuple[Home, Key], charge: Charge) -> None:
-        (home, key), event, address = person, charge.event, charge.recipient
-        with suppress(NotFound):
-            if any(known.id == event.id for known in self._records.messages.timeline(home, charge.ref.batch, charge.ref.key)):
-                return
-            record = self._records.messages.get(home, charge.ref.batch, charge.ref.key)
-            if record is not None and record.address == ERASED:
-                address = ""
-        self._records.suppression.add(
-            home.tenant,
-            key,
-            address=address,
-            reason=Reason.UNSUBSCRIBE,
-            note=reply_of(event),
-            topic=None if charge.everything else self._topic(home),
-            source=source(message_id(home, charge.ref.key), event),
-        )
-
-    def _topic(self, home: Home) -> str | None:
-        """What its mail was sent under. Of single messages and of a campaign that is gone nobody knows: then it is all mail."""
-        campaign = None if is_stream(home.campaign) else self._records.campaigns.find(home)
-        return None if campaign is None else campaign.content.topic
-
-
-def _normalised(recipient: str) -> str:
-    """`Invalid`, which stands in the log, and so names nobody."""
-    try:
-        return parse(recipient).normalised
-    except AddressError:
-        raise Invalid("whom it went to is no address") from None
+            return self._believed.arrivals(message)
+        except Invalid as error:  # SES says so in plain text when a topic is set up
+            _log.info("SNS message %.40s: %s", message_id, error)
+            return []

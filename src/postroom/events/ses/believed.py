@@ -1,0 +1,110 @@
+"""What a notice of SES is about, once it is believed that SES said it: arrivals of messages of ours.
+
+On top of what proves it (a signature, or a queue's policy) the mail must have gone to the very address that the message was for.
+Who unsubscribes at SES's own page is on the suppression list before this returns. An unsubscribe that the message knows already
+was entered then: a notice that is replayed does not undo what the person decided since.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from postroom.errors import Invalid, NotFound
+from postroom.events.ses.notices import Charge, read_notice
+from postroom.ledger.arrivals import Arrival
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.suppression import Reason, Suppression, source
+from postroom.ledger.tenants import Tenants
+from postroom.ledger.unwelcome import LISTED
+from postroom.model.address import AddressError, parse
+from postroom.model.campaign import Home
+from postroom.model.event import EventKind
+from postroom.model.message import ERASED
+from postroom.model.message_id import message_id
+from postroom.model.news import reply_of
+from postroom.model.shard import Key, recipient_key
+from postroom.model.stream import is_stream
+from postroom.platform.ports.messages import Messages
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What a notice is held against."""
+
+    tenants: Tenants
+    campaigns: Campaigns
+    messages: Messages
+    suppression: Suppression
+
+
+class Believed:
+    """See the module's text. For several threads."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def arrivals(self, message: str) -> list[Arrival]:
+        """Of the messages that it is about. What fits none of ours is left out, with a line in the log. `Invalid`: it is no
+        notice of SES."""
+        return [arrival for charge in read_notice(message) if (arrival := self._arrival(charge)) is not None]
+
+    def _arrival(self, charge: Charge) -> Arrival | None:
+        """None: it is of no message of ours."""
+        try:
+            person = self._person(charge)
+        except (NotFound, Invalid) as error:
+            _log.warning("a notice of SES (message %s) is ignored: %s", charge.provider_id, error)
+            return None
+        if charge.event.kind is not EventKind.UNSUBSCRIBED:
+            return Arrival.of(charge.ref, charge.event)
+        self._enter(person, charge)
+        return Arrival.of(charge.ref, replace(charge.event, source=LISTED))
+
+    def _person(self, charge: Charge) -> tuple[Home, Key]:
+        """Whom it is about. `NotFound`, `Invalid`: the tags name nobody, or somebody else than the mail went to."""
+        ref = charge.ref
+        tenant = self._records.tenants.by_number(ref.tenant)
+        home, key = Home(tenant.id, ref.campaign), recipient_key(tenant.secret, _normalised(charge.recipient))
+        if is_stream(ref.campaign):  # its keys are not people's
+            record = self._records.messages.get(home, ref.batch, ref.key)
+            right = record is not None and recipient_key(tenant.secret, parse(record.address).normalised) == key
+        else:
+            right = key == ref.key
+        if not right:
+            raise Invalid(f"its tags name a message of campaign {ref.campaign} that was for somebody else")
+        return home, key
+
+    def _enter(self, person: tuple[Home, Key], charge: Charge) -> None:
+        (home, key), event, address = person, charge.event, charge.recipient
+        with suppress(NotFound):
+            if any(known.id == event.id for known in self._records.messages.timeline(home, charge.ref.batch, charge.ref.key)):
+                return
+            record = self._records.messages.get(home, charge.ref.batch, charge.ref.key)
+            if record is not None and record.address == ERASED:
+                address = ""
+        self._records.suppression.add(
+            home.tenant,
+            key,
+            address=address,
+            reason=Reason.UNSUBSCRIBE,
+            note=reply_of(event),
+            topic=None if charge.everything else self._topic(home),
+            source=source(message_id(home, charge.ref.key), event),
+        )
+
+    def _topic(self, home: Home) -> str | None:
+        """What its mail was sent under. Of single messages and of a campaign that is gone nobody knows: then it is all mail."""
+        campaign = None if is_stream(home.campaign) else self._records.campaigns.find(home)
+        return None if campaign is None else campaign.content.topic
+
+
+def _normalised(recipient: str) -> str:
+    """`Invalid`, which stands in the log, and so names nobody."""
+    try:
+        return parse(recipient).normalised
+    except AddressError:
+        raise Invalid("whom it went to is no address") from None
