@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Final
 
 from postroom.errors import LeaseLost, PostroomError, Temporary
-from postroom.ledger.arrivals import QUEUE, parse_arrivals
+from postroom.ledger.arrivals import QUEUE, Arrival, parse_arrivals
 from postroom.ledger.incoming import Applied, Incoming
 from postroom.platform.ports.queues import MAX_PER_CALL, Queues, Received
 
@@ -58,26 +58,38 @@ class Feedback:
     def once(self) -> bool:
         """Handle what waits; whether there was something."""
         items = self._queues.receive(QUEUE, limit=MAX_PER_CALL, lease_s=_LEASE_S)
-        if not items or self._handle(items):
-            return bool(items)
-        for item in items:
-            if not self._handle([item]):
+        for item, problem in zip(items, self.record([_read(item) for item in items]), strict=True):
+            if problem is None:
+                with suppress(LeaseLost):  # somebody else has it now, and finds it applied
+                    self._queues.delete(QUEUE, item.receipt)
+            elif not isinstance(problem, Temporary):
                 _log.error("item %s of queue %s cannot be applied (try %d)", item.id, QUEUE, item.receives)
-        return True
+        return bool(items)
 
-    def _handle(self, items: Sequence[Received]) -> bool:
-        """Whether they are done with, or come again by themselves."""
+    def record(self, items: Sequence[Sequence[Arrival] | PostroomError]) -> list[PostroomError | None]:
+        """Make what came back part of the records, all together or, where that fails, each by itself; what is wrong with each.
+        None: it is done with. `Temporary`: it is to come again. Recording again is harmless. One that could not even be read
+        stays as it is."""
+        arrivals = [arrival for item in items if not isinstance(item, PostroomError) for arrival in item]
         try:
-            applied = self._incoming.apply([arrival for item in items for arrival in parse_arrivals(item.body)])
+            applied = self._incoming.apply(arrivals)
         except Temporary as error:
             _log.warning("what came back waits: %s", error)
-            return True
+            return [item if isinstance(item, PostroomError) else error for item in items]
         except PostroomError as error:
             _log.warning("what came back cannot be applied: %s", error)
-            return False
+            readable = sum(not isinstance(item, PostroomError) for item in items)
+            if readable == 1:
+                return [item if isinstance(item, PostroomError) else error for item in items]
+            return [self.record([item])[0] for item in items]
         for each in applied:
             self._observe(each)
-        for item in items:
-            with suppress(LeaseLost):  # somebody else has it now, and finds it applied
-                self._queues.delete(QUEUE, item.receipt)
-        return True
+        return [item if isinstance(item, PostroomError) else None for item in items]
+
+
+def _read(item: Received) -> list[Arrival] | PostroomError:
+    try:
+        return parse_arrivals(item.body)
+    except PostroomError as error:
+        _log.warning("what came back cannot be read: %s", error)
+        return error
