@@ -6,20 +6,23 @@ import csv
 import io
 import sys
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
+import msgspec
 import orjson
 
+from postroom.errors import NotFound
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model.address import AddressError, parse
 from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
 from postroom.model.shard import Key, batch_of, recipient_key
-from postroom.pipeline.splitter import Checkpoints, Splitter
+from postroom.pipeline.splitter import Checkpoints, ParallelImport, Range, Splitter
+from postroom.pipeline.splitter.planning import SIZES, Sizes
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded.messages import SqliteMessages
@@ -30,6 +33,7 @@ from tests.fakes.faults import Faults
 
 TENANT = "default"
 UPLOAD = "default/uploads/recipients"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,38 @@ class Installation:
             chunk=chunk,
             chunk_bytes=chunk_bytes,
         )
+
+    def parallel(self, faults: Faults | None = None, *, sizes: Sizes = SIZES) -> ParallelImport:
+        """The import in steps, every call of which to a store passes `faults`."""
+        faults = faults or Faults()
+        tables = faults.wrap(self.tables)
+        return ParallelImport(
+            campaigns=Campaigns(tables, self.clock),
+            messages=faults.wrap(self.messages),
+            objects=faults.wrap(self.objects),
+            suppression=Suppression(tables, self.clock),
+            tables=tables,
+            tenants=self.tenants,
+            clock=self.clock,
+            sizes=sizes,
+        )
+
+    def run_parallel(self, faults: Faults | None = None, *, sizes: Sizes = SIZES) -> None:
+        """All steps, as the state machine takes them, the maps' last items first."""
+        steps = self.parallel(faults, sizes=sizes)
+        division = steps.plan(self.home)
+        if division is not None:
+            for part in reversed(self.listed(division.ranges_key, list[Range])):
+                steps.read(self.home, part)
+            for group in reversed(self.listed(division.groups_key, list[int])):
+                steps.store(self.home, group, alive=lambda: True)
+        steps.finish(self.home)
+
+    def listed(self, key: str, kind: type[T]) -> T:
+        """What a map is to go through; nothing where that is swept."""
+        with suppress(NotFound):
+            return msgspec.json.decode(self.objects.get(key), type=kind)
+        return kind()
 
     def run(self, faults: Faults | None = None, *, chunk: int = 50_000, chunk_bytes: int = 16_000_000) -> None:
         self.splitter(faults, chunk=chunk, chunk_bytes=chunk_bytes).run(self.home, alive=lambda: True)

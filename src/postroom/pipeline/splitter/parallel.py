@@ -1,0 +1,137 @@
+"""The import in steps that many functions take at once, where no process lives long enough; the result is the same, row for row.
+
+    plan     read it all once: ranges, batches, groups of batches, all frozen           planning.py
+    read     a range: its rows checked, in one slice for each group                     reading.py, all ranges at once
+    store    a group: its slices of all ranges in order, stored, pinned, reported       reducing.py, all groups at once
+    finish   add up, merge the report, ready                                            finishing.py
+
+Steps hand each other references alone: what they say stands in objects (exchange.py) and marks (marks.py). Each may be killed
+anywhere, done again, or be under way twice. Where the campaign is no longer importing a step ends quietly, and sweeps what it
+may have left after others had swept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from postroom.clock import Clock
+from postroom.errors import Corrupt, Invalid, NotFound
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.suppression import Suppression
+from postroom.ledger.tenants import Tenants
+from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.pipeline.splitter.checkpoint import Checkpoints, Division, Plan
+from postroom.pipeline.splitter.ending import Ending
+from postroom.pipeline.splitter.exchange import Exchange
+from postroom.pipeline.splitter.finishing import Finishing
+from postroom.pipeline.splitter.marks import Marks
+from postroom.pipeline.splitter.planning import SIZES, Planning, Sizes
+from postroom.pipeline.splitter.ranges import Range
+from postroom.pipeline.splitter.reading import Reading
+from postroom.pipeline.splitter.reducing import Reducing
+from postroom.pipeline.splitter.storing import Storing
+from postroom.pipeline.splitter.workspace import Workspace
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.objects import Objects
+from postroom.platform.ports.tables import Tables
+
+T = TypeVar("T")
+
+
+class ParallelImport:
+    """Every step for one campaign: see the module's text.
+
+    Each answers None once the campaign is not importing any more, also where its upload turns out to be bad and it fails with the
+    reason. `Conflict` and temporary errors: take the step again. `Corrupt`: the campaign has failed with the reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        campaigns: Campaigns,
+        messages: Messages,
+        objects: Objects,
+        suppression: Suppression,
+        tables: Tables,
+        tenants: Tenants,
+        clock: Clock,
+        sizes: Sizes = SIZES,
+    ) -> None:
+        self._campaigns = campaigns
+        self._objects = objects
+        self._checkpoints = Checkpoints(tables)
+        self._marks = Marks(tables, clock)
+        self._ending = Ending(campaigns, messages)
+        self._planning = Planning(self._checkpoints, messages, objects, sizes)
+        self._reading = Reading(objects, tenants)
+        storing = Storing(messages, suppression, clock, spread=True)
+        self._reducing = Reducing(campaigns, messages, objects, storing=storing, marks=self._marks)
+        self._finishing = Finishing(objects, self._ending, self._marks)
+
+    def plan(self, home: Home) -> Division | None:
+        """How it is divided; the lists it names are what `read` and `store` are to be called with."""
+        return self._step(home, self._planning.run)
+
+    def read(self, home: Home, part: Range) -> bool | None:
+        """One of the list of ranges."""
+
+        def work(campaign: Campaign) -> bool:
+            self._reading.run(campaign, self._plan_of(home), part)
+            return True
+
+        return self._step(home, work)
+
+    def store(self, home: Home, group: int, *, alive: Callable[[], bool]) -> bool | None:
+        """One of the list of groups; False: `alive`, asked between chunks, ended it before it was done."""
+        return self._step(home, lambda campaign: self._reducing.run(campaign, self._plan_of(home), group, alive=alive))
+
+    def finish(self, home: Home) -> None:
+        """Make it `ready`, and sweep. Of a campaign that somebody else ended: sweep."""
+        self._step(home, lambda campaign: self._finishing.run(home, self._plan_of(home)))
+
+    def fail(self, home: Home, reason: str) -> None:
+        """Steps were tried again often enough."""
+
+        def work(campaign: Campaign) -> None:
+            self._ending.failed(home, reason)
+
+        self._step(home, work)
+
+    def _step(self, home: Home, work: Callable[[Campaign], T]) -> T | None:
+        answer: T | None = None
+        campaign = self._importing(home)
+        if campaign is not None:
+            try:
+                answer = work(campaign)
+            except NotFound:  # it is, or the import has ended meanwhile and was swept
+                if self._importing(home) is not None:
+                    raise
+            except Invalid as error:
+                self._ending.failed(home, str(error))
+            except Corrupt as error:
+                self._ending.failed(home, str(error))
+                raise
+        if self._importing(home) is not None:
+            return answer
+        self._sweep(home)
+        return None
+
+    def _importing(self, home: Home) -> Campaign | None:
+        try:
+            campaign = self._campaigns.get(home)
+        except NotFound:  # deleted
+            return None
+        return campaign if campaign.state is CampaignState.IMPORTING else None
+
+    def _plan_of(self, home: Home) -> Plan:
+        checkpoint = self._checkpoints.load(home)
+        if checkpoint is None:
+            raise NotFound(f"the import of campaign {home.campaign} has no plan")
+        return checkpoint.plan
+
+    def _sweep(self, home: Home) -> None:
+        Exchange(self._objects, home).sweep()
+        Workspace(self._objects, home).sweep()
+        self._marks.forget(home)
+        self._checkpoints.forget(home)
