@@ -1,0 +1,246 @@
+"""Steps of an import that die, stall or double anywhere come to the same end: nothing lost, nothing counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from postroom.errors import Conflict, Corrupt, NotFound, Unavailable
+from postroom.model.campaign import CampaignState
+from postroom.model.message import NewMessage
+from postroom.model.shard import Key
+from postroom.pipeline.splitter import Range
+from postroom.pipeline.splitter.planning import Sizes
+from tests.fakes.faults import Faults, Killed
+from tests.flow.import_home import UPLOAD, Installation, expected
+from tests.flow.test_import_restart import EFFECTS, ROWS, WHOLE
+from tests.flow.test_parallel_import import assert_clean
+
+SIZES = Sizes(range_rows=5, group_batches=1, chunk_rows=4)
+OTHER_SIZES = Sizes(range_rows=3, group_batches=2, chunk_rows=100)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that fourteen rows are three batches, each a group."""
+    monkeypatch.setattr("postroom.model.shard.BATCH_SIZE", 5)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Callable[[], Installation]:
+    """Makes an installation of its own each time."""
+    numbers = count()
+
+    def make() -> Installation:
+        root = tmp_path / str(next(numbers))
+        root.mkdir()
+        installation = Installation(root, WHOLE)
+        installation.suppress("listed@x.example")
+        return installation
+
+    return make
+
+
+def moments(fresh: Callable[[], Installation], *, effects: bool = False) -> Iterator[tuple[int, bool]]:
+    """Before each call that an import makes (which is after the one before it), and after the last. `effects`: only calls that
+    change something, which is all that a death can tell apart."""
+    with fresh() as installation:
+        faults = Faults()
+        installation.run_parallel(faults, sizes=SIZES)
+    assert {"SqliteMessages.store", "FileObjects.put", "SqliteTables.write", "SqliteMessages.recount"} <= set(faults.calls)
+    for at, name in enumerate(faults.calls, 1):
+        if not effects or name.endswith(EFFECTS):
+            yield at, False
+    yield len(faults.calls), True
+
+
+@cache
+def whole() -> object:
+    return expected(ROWS, ["listed@x.example"])
+
+
+def test_killed_before_or_after_any_call_it_comes_to_the_same_end(fresh: Callable[[], Installation]) -> None:
+    """Even where a newer program, with other sizes, goes on from there."""
+    for at, after in moments(fresh, effects=True):
+        with fresh() as installation:
+            with pytest.raises(Killed):
+                installation.run_parallel(Faults(at, after=after), sizes=SIZES)
+            installation.run_parallel(sizes=OTHER_SIZES if at % 2 else SIZES)
+            assert installation.outcome() == whole(), (at, after)
+            assert_clean(installation)
+
+
+def test_a_list_that_changes_during_the_outage_never_breaks_the_sums(fresh: Callable[[], Installation]) -> None:
+    for at, after in moments(fresh, effects=True):
+        with fresh() as installation:
+            with pytest.raises(Killed):
+                installation.run_parallel(Faults(at, after=after), sizes=SIZES)
+            installation.suppress("a@x.example", "c@x.example", "e@x.example", "late@x.example")
+            installation.suppression.remove("default", installation.key("listed@x.example"))
+            installation.run_parallel(sizes=SIZES)
+            outcome = installation.outcome()
+            assert set(outcome.messages) | set(outcome.rejected) == {row.line for row in ROWS}
+
+
+def test_an_answer_that_is_lost_is_an_error_and_the_step_taken_again_mends_it(fresh: Callable[[], Installation]) -> None:
+    def lose() -> None:
+        raise Unavailable("the store did not answer")
+
+    for at, after in moments(fresh, effects=True):
+        with fresh() as installation:
+            with pytest.raises(Unavailable):
+                installation.run_parallel(Faults(at, after=after, happens=lose), sizes=SIZES)
+            installation.run_parallel(sizes=SIZES)
+            assert installation.outcome() == whole(), (at, after)
+
+
+def test_a_step_that_wakes_up_after_others_have_finished_changes_nothing(fresh: Callable[[], Installation]) -> None:
+    """Stopped at any call, overtaken by a whole import under another list, woken: the outcome is the overtaker's."""
+    for at, after in moments(fresh):
+        with fresh() as installation:
+            outcomes: list[object] = []
+
+            def overtake(installation: Installation = installation, outcomes: list[object] = outcomes) -> None:
+                installation.suppress("c@x.example", "e@x.example")
+                installation.run_parallel(sizes=SIZES)
+                outcomes.append(installation.outcome())
+                installation.suppression.remove("default", installation.key("c@x.example"))
+
+            with suppress(Conflict):  # loud is allowed, harm is not
+                installation.run_parallel(Faults(at, after=after, happens=overtake), sizes=SIZES)
+            assert outcomes == [installation.outcome()], (at, after)
+            assert_clean(installation)
+
+
+def test_two_that_take_turns_come_to_the_same_end(fresh: Callable[[], Installation]) -> None:
+    """One stops at any call, another works until its own next-but-three and dies, the first goes on, a third ends it."""
+    for at, after in moments(fresh):
+        with fresh() as installation:
+
+            def meddle(installation: Installation = installation, at: int = at) -> None:
+                with suppress(Killed):
+                    installation.run_parallel(Faults(at + 3), sizes=OTHER_SIZES)
+
+            with suppress(Conflict, NotFound):
+                installation.run_parallel(Faults(at, after=after, happens=meddle), sizes=SIZES)
+            installation.run_parallel(sizes=SIZES)
+            assert installation.outcome() == whole(), (at, after)
+            assert_clean(installation)
+
+
+def test_a_cancelled_campaign_is_left_cancelled_and_swept(fresh: Callable[[], Installation]) -> None:
+    for at, after in moments(fresh):
+        with fresh() as installation:
+
+            def cancel(installation: Installation = installation) -> None:
+                if installation.campaign.state is CampaignState.IMPORTING:
+                    installation.campaigns.transition(installation.campaign, CampaignState.CANCELLED, reason="changed my mind")
+
+            installation.run_parallel(Faults(at, after=after, happens=cancel), sizes=SIZES)
+            assert installation.campaign.state in {CampaignState.CANCELLED, CampaignState.READY}
+            assert_clean(installation)
+
+
+def test_a_deleted_campaign_ends_every_step_quietly(fresh: Callable[[], Installation]) -> None:
+    with fresh() as installation:
+        steps = installation.parallel(sizes=SIZES)
+        installation.campaigns.transition(installation.campaign, CampaignState.CANCELLED, reason="changed my mind")
+        installation.campaigns.delete(installation.home)
+        assert steps.plan(installation.home) is None
+        assert steps.read(installation.home, Range(0, 0, 10, 1, 1)) is None
+        assert steps.store(installation.home, 0, alive=lambda: True) is None
+        steps.finish(installation.home)
+        steps.fail(installation.home, "too late")
+
+
+def test_a_group_stops_between_chunks_when_told_and_goes_on_from_there(
+    fresh: Callable[[], Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("postroom.model.shard.BATCH_SIZE", 500)
+    with fresh() as installation:
+        steps = installation.parallel(sizes=SIZES)
+        division = steps.plan(installation.home)
+        assert division is not None
+        for part in installation.listed(division.ranges_key, list[Range]):
+            steps.read(installation.home, part)
+        answers = iter([True, False])
+        assert steps.store(installation.home, 0, alive=lambda: next(answers)) is False
+        with pytest.raises(Conflict, match="not every group"):
+            steps.finish(installation.home)
+        faults = Faults()
+        assert installation.parallel(faults, sizes=SIZES).store(installation.home, 0, alive=lambda: True) is True
+        assert faults.calls.count("SqliteMessages.store") == 2  # of three
+        again = Faults()
+        assert installation.parallel(again, sizes=SIZES).store(installation.home, 0, alive=lambda: True) is True
+        assert not any(name.endswith(EFFECTS) for name in again.calls)
+        steps.finish(installation.home)
+        assert installation.outcome() == whole()
+
+
+def test_an_upload_that_is_gone_fails_the_campaign_with_the_reason(fresh: Callable[[], Installation]) -> None:
+    with fresh() as installation:
+        steps = installation.parallel(sizes=SIZES)
+        division = steps.plan(installation.home)
+        assert division is not None
+        ranges = installation.listed(division.ranges_key, list[Range])
+        installation.objects.purge(UPLOAD)
+        assert steps.read(installation.home, ranges[0]) is None
+        assert installation.campaign.state is CampaignState.FAILED
+        assert "recipients.csv is gone" in (installation.campaign.reason or "")
+        assert_clean(installation)
+
+
+def test_an_upload_that_is_replaced_meanwhile_is_read_as_it_was(fresh: Callable[[], Installation]) -> None:
+    with fresh() as installation:
+        installation.parallel(sizes=SIZES).plan(installation.home)
+        installation.objects.put(UPLOAD, b"email\nother@x.example\n")
+        installation.run_parallel(sizes=SIZES)
+        assert installation.outcome() == whole()
+
+
+def test_a_range_that_was_not_read_or_does_not_hold_its_rows_is_an_error(fresh: Callable[[], Installation]) -> None:
+    with fresh() as installation:
+        steps = installation.parallel(sizes=SIZES)
+        division = steps.plan(installation.home)
+        assert division is not None
+        with pytest.raises(NotFound):
+            steps.store(installation.home, 0, alive=lambda: True)
+        first, *_ = installation.listed(division.ranges_key, list[Range])
+        with pytest.raises(Corrupt, match="has 5 rows from line 1 on, not 4"):
+            steps.read(installation.home, Range(first.number, first.start, first.end, first.line, 4))
+        assert installation.campaign.state is CampaignState.FAILED
+
+
+def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installation]) -> None:
+    """A message that came from nowhere: the campaign fails, loudly."""
+    with fresh() as installation, fresh() as other:
+        other.run_parallel(sizes=SIZES)
+        stranger = other.messages.list(other.home, limit=1).messages[0]
+
+        def smuggle() -> None:
+            row = NewMessage(0, Key(b"stranger-000"), 999, stranger.address, None, "[]")
+            installation.messages.store(installation.home, [row], installation.clock.now())
+
+        calls = Faults()
+        with fresh() as measured:
+            measured.run_parallel(calls, sizes=SIZES)
+        at = calls.calls.index("SqliteMessages.recount") + 1
+        with pytest.raises(Corrupt, match="does not add up"):
+            installation.run_parallel(Faults(at, happens=smuggle), sizes=SIZES)
+        assert installation.campaign.state is CampaignState.FAILED
+        installation.parallel().finish(installation.home)
+        assert_clean(installation)
+
+
+def test_what_failed_too_often_fails_the_campaign_with_the_reason(fresh: Callable[[], Installation]) -> None:
+    with fresh() as installation:
+        installation.parallel(sizes=SIZES).plan(installation.home)
+        installation.parallel(sizes=SIZES).fail(installation.home, "the table refused every write")
+        assert installation.campaign.reason == "the table refused every write"
+        assert installation.campaign.state is CampaignState.FAILED
+        assert_clean(installation)
