@@ -1,0 +1,127 @@
+"""What the state machine `import` calls, step by step (infra/machines/import.asl.json): a campaign's import, from plan to end.
+
+Every step may be called again, and twice at once (pipeline/splitter/parallel.py). An answer says in a word how to go on; rows are
+never in it. However the import ends, `finish` is the last step: it tells the scheduler, skips who was stored after a campaign was
+cancelled, and ends the workflow's record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypedDict
+
+import msgspec
+
+from postroom.errors import NotFound
+from postroom.ledger import notes
+from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.pipeline.splitter.parallel import ParallelImport
+from postroom.pipeline.splitter.ranges import Range
+from postroom.platform.ports.workflows import ExecutionState
+from postroom.wiring import Postroom
+
+_SHOWN = 500
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What the machine's execution is about."""
+
+    workflow: str
+    execution: str
+    run: int
+    input: str
+    """A home, as `notes.home_input` writes it."""
+    item: Any = None
+    """Of a map: the range, or the group."""
+    error: dict[str, str] = msgspec.field(default_factory=dict)
+    """What a state caught: `Error`, `Cause`."""
+
+    @property
+    def home(self) -> Home:
+        """Whose import."""
+        return notes.parse_home(self.input)
+
+
+class Planned(TypedDict):
+    """`ended`: it is over already, go to the end. The keys name lists of ranges and groups."""
+
+    state: Literal["planned", "ended"]
+    ranges: str
+    groups: str
+
+
+class Answer(TypedDict):
+    """`again`: call the same step once more, it ran out of time."""
+
+    state: Literal["done", "again"]
+
+
+class Runs(Protocol):
+    """Who keeps the records of workflows."""
+
+    def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
+        """This run is over; of an older one, or again: harmless."""
+        ...
+
+
+class ImportSteps:
+    """See the module's text."""
+
+    def __init__(self, postroom: Postroom, steps: ParallelImport, runs: Runs) -> None:
+        self._postroom = postroom
+        self._steps = steps
+        self._runs = runs
+
+    def plan(self, order: Order) -> Planned:
+        """First."""
+        division = self._steps.plan(order.home)
+        if division is None:
+            return {"state": "ended", "ranges": "", "groups": ""}
+        return {"state": "planned", "ranges": division.ranges_key, "groups": division.groups_key}
+
+    def read(self, order: Order) -> Answer:
+        """One range."""
+        self._steps.read(order.home, msgspec.convert(order.item, Range))
+        return {"state": "done"}
+
+    def store(self, order: Order, *, alive: Callable[[], bool]) -> Answer:
+        """One group."""
+        stored = self._steps.store(order.home, msgspec.convert(order.item, int), alive=alive)
+        return {"state": "again" if stored is False else "done"}
+
+    def finish(self, order: Order, *, alive: Callable[[], bool]) -> Answer:
+        """Last, whatever came before."""
+        self._steps.finish(order.home)
+        campaign = self._campaign(order.home)
+        if campaign is not None and campaign.state is CampaignState.CANCELLED:
+            self._postroom.campaigns.cancel(order.home, alive=alive)  # rows were stored after those who cancelled had counted
+            if not alive():
+                return {"state": "again"}
+        if campaign is not None:
+            notes.look(self._postroom.queues, order.home)
+        has_failed = campaign is not None and campaign.state is CampaignState.FAILED
+        state = ExecutionState.FAILED if has_failed else ExecutionState.SUCCEEDED
+        reason = campaign.reason if campaign is not None and has_failed else None
+        self._runs.end(order.workflow, order.execution, order.run, state, reason)
+        return {"state": "done"}
+
+    def fail(self, order: Order) -> Answer:
+        """A step was tried often enough: the campaign fails with the reason. `finish` comes after it."""
+        self._steps.fail(order.home, f"The import was given up: {said(order.error)}")
+        return {"state": "done"}
+
+    def _campaign(self, home: Home) -> Campaign | None:
+        try:
+            return self._postroom.records.get(home)
+        except NotFound:  # deleted
+            return None
+
+
+def said(error: dict[str, str]) -> str:
+    """What a state of the machine caught, in words: the message of a function's error, where it was one."""
+    cause = error.get("Cause", "")
+    try:
+        told = msgspec.json.decode(cause, type=dict[str, Any])
+    except msgspec.DecodeError:
+        told = {}
+    return str(told.get("errorMessage") or cause or error.get("Error", "nobody knows why"))[:_SHOWN]
