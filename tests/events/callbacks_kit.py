@@ -10,10 +10,15 @@ from typing import Any, NamedTuple
 
 from postroom.errors import Unavailable
 from postroom.events.callbacks.follower import Follower
+from postroom.events.callbacks.lane_work import LaneWork
 from postroom.events.callbacks.lanes import Lanes
+from postroom.events.callbacks.rounds import Rounds
+from postroom.events.callbacks.teller import Teller
+from postroom.events.callbacks.wakes import Wakes
 from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import Callbacks, Wishes
 from postroom.ledger.deliveries import Deliveries
+from postroom.ledger.lane_turns import LaneTurns
 from postroom.model.callback import Endpoint
 from postroom.model.campaign import Home
 from postroom.model.event import EventKind
@@ -87,24 +92,28 @@ class Lines:
         tables = faults.wrap(made.tables)
         self.callbacks = Callbacks(tables, CallbackSecrets(tables, PlainSecrets(), made.clock), made.clock)
         self.deliveries = Deliveries(tables, made.clock)
+        self.teller = Teller(made.messages, self.callbacks, self.deliveries, campaigns=made.campaigns, clock=made.clock)
         self.follower = Follower(
             faults.wrap(SqliteFeed(made.ledgers)),
-            made.messages,
-            self.callbacks,
-            self.deliveries,
-            campaigns=made.campaigns,
+            self.teller,
             tables=tables,
             home_of=lambda shard: Home(*shard.split("/")),
             owner="me",
             clock=made.clock,
         )
-        self.lanes = Lanes(
+        self.lanes = Lanes(self.deliveries, self.work(), made.clock)
+        self.wakes = Wakes(faults.wrap(made.queues))
+        self.rounds = Rounds(self.deliveries, LaneTurns(tables, made.clock), self.work, wakes=self.wakes, clock=made.clock)
+
+    def work(self) -> LaneWork:
+        """Of one process."""
+        return LaneWork(
             self.callbacks,
             self.deliveries,
-            made.campaigns,
+            self.made.campaigns,
             caller=lambda: self.web,
             disabled=self.switched_off.append,
-            clock=made.clock,
+            clock=self.made.clock,
         )
 
     def endpoint(self, name: str = "hook", *, kinds: frozenset[EventKind] = ALL, batch: bool = False) -> Endpoint:

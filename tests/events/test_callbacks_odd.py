@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from postroom.clock import Instant
-from postroom.events.callbacks import lanes
-from postroom.events.callbacks.lanes import AT_ONCE
+from postroom.events.callbacks import lane_work, lanes
+from postroom.events.callbacks.lane_work import AT_ONCE
 from postroom.ledger.callbacks import Wishes
 from postroom.model.callback import Delivery, DeliveryState
 from postroom.model.event import Event, EventKind
@@ -210,7 +210,7 @@ def test_a_slow_answer_holds_up_only_itself(lines: Lines, monkeypatch: pytest.Mo
 
 
 def test_many_that_do_not_answer_leave_a_place_for_each_other_one(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "_CROWDED", 20)
+    monkeypatch.setattr(lane_work, "_CROWDED", 20)
     for number in range(30):
         lines.endpoint(f"dead-{number:02}")
         lines.web.held[f"https://dead-{number:02}.example/"] = asyncio.Event()
@@ -236,7 +236,7 @@ def test_a_tenant_whose_many_servers_are_all_slow_leaves_places_for_other_tenant
     """Each campaign may have a callback of its own: so a tenant may have as many as it likes, and be first in every order."""
     monkeypatch.setattr(lanes, "IN_ALL", 20)
     monkeypatch.setattr(lanes, "A_TENANT", 10)
-    monkeypatch.setattr(lanes, "_CROWDED_TENANT", 0)
+    monkeypatch.setattr(lane_work, "_CROWDED_TENANT", 0)
     for number in range(40):
         lines.endpoint(f"slow-{number:02}")
         lines.web.held[f"https://slow-{number:02}.example/"] = asyncio.Event()

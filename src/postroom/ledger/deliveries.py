@@ -122,8 +122,13 @@ class Deliveries:
 
     def is_due(self, lane: Lane) -> bool:
         """Whether there is something to take."""
+        due = self.next_due(lane)
+        return due is not None and due <= self._clock.now()
+
+    def next_due(self, lane: Lane) -> Instant | None:
+        """When the next is due; of those in somebody's hands, when their lease runs out. None: nothing is owed."""
         first = self._tables.query(_due_partition(lane), limit=1).items
-        return bool(first) and _due_at(first[0].key.sort) <= self._clock.now()
+        return Instant(_due_at(first[0].key.sort)) if first else None
 
     def give_up(self, lane: Lane, before: Instant, reason: str) -> int:
         """End those, of the first that are due, whose day began before then; how many."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from ssl import SSLContext
 from typing import Final
 
 from postroom.events.callbacks.follower import Follower
+from postroom.events.callbacks.lane_work import LaneWork
 from postroom.events.callbacks.lanes import Lanes
+from postroom.events.callbacks.rounds import Rounds
+from postroom.events.callbacks.wakes import Wakes
 from postroom.ledger.audit import AuditLog
+from postroom.ledger.lane_turns import LaneTurns
 from postroom.model.audit import Entry
 from postroom.model.callback import Endpoint
 from postroom.model.campaign import Home
 from postroom.platform.web.caller import WebCaller, trusting_context
 from postroom.settings import Settings
+from postroom.wiring.callback_teller import callback_teller
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
@@ -20,27 +26,42 @@ _DONE: Final = 200
 
 
 def callback_lines(settings: Settings, stores: Stores, ledger: Ledger) -> tuple[Follower, Lanes]:
-    """For one process."""
+    """For one process on one machine."""
     follower = Follower(
         stores.feed,
-        stores.messages,
-        ledger.callbacks,
-        ledger.deliveries,
-        campaigns=ledger.campaigns,
+        callback_teller(stores, ledger),
         tables=stores.tables,
         home_of=_home_of,
         owner=stores.clock.random(8).hex(),
         clock=stores.clock,
     )
-    lanes = Lanes(
+    return follower, Lanes(ledger.deliveries, lane_work(settings, stores, ledger), stores.clock)
+
+
+def callback_rounds(settings: Settings, stores: Stores, ledger: Ledger) -> Rounds:
+    """For one process among many that come and go."""
+    turns = LaneTurns(stores.tables, stores.clock)
+    return Rounds(
+        ledger.deliveries, turns, partial(lane_work, settings, stores, ledger), wakes=Wakes(stores.queues), clock=stores.clock
+    )
+
+
+def lane_work(settings: Settings, stores: Stores, ledger: Ledger) -> LaneWork:
+    """Who makes the requests."""
+    return LaneWork(
         ledger.callbacks,
         ledger.deliveries,
         ledger.campaigns,
-        caller=partial(WebCaller, networks=settings.callback_networks, context=trusting_context()),
+        caller=partial(WebCaller, networks=settings.callback_networks, context=_trusting()),
         disabled=partial(_switched_off, ledger.audit),
         clock=stores.clock,
     )
-    return follower, lanes
+
+
+@cache
+def _trusting() -> SSLContext:
+    """One that all share: making one takes some milliseconds and a megabyte."""
+    return trusting_context()
 
 
 def _switched_off(audit: AuditLog, endpoint: Endpoint) -> None:

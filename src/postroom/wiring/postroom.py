@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     from postroom.events.callbacks.follower import Follower
     from postroom.events.callbacks.lanes import Lanes
+    from postroom.events.callbacks.rounds import Rounds
+    from postroom.events.callbacks.teller import Teller
     from postroom.events.feedback import Feedback
     from postroom.events.guard import Guard
     from postroom.events.hits import Hits
+    from postroom.events.hits_at_once import HitsAtOnce
     from postroom.events.letterhead import Letterhead
     from postroom.events.ses.hook import SesHook
     from postroom.events.tracking import Tracking
@@ -80,7 +83,11 @@ class Postroom(Verbs):
     # What comes back
 
     @cached_property
-    def hits(self) -> Hits:
+    def hits(self) -> Hits | HitsAtOnce:
+        if self.stores.machine is None:
+            from postroom.events.hits_at_once import HitsAtOnce
+
+            return HitsAtOnce(self.arrivals, self.clock)
         from postroom.events.hits import Hits
 
         return Hits(self.arrivals)
@@ -127,6 +134,19 @@ class Postroom(Verbs):
         from postroom.wiring.callbacks import callback_lines
 
         return partial(callback_lines, self.settings, self.stores, self.ledger)
+
+    @cached_property
+    def callback_teller(self) -> Teller:
+        from postroom.wiring.callback_teller import callback_teller
+
+        return callback_teller(self.stores, self.ledger)
+
+    @cached_property
+    def callback_rounds(self) -> Rounds:
+        """Who makes the requests where processes come and go."""
+        from postroom.wiring.callbacks import callback_rounds
+
+        return callback_rounds(self.settings, self.stores, self.ledger)
 
     # Whoever runs on one machine
 

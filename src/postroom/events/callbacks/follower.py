@@ -8,31 +8,18 @@ is added twice. Shards in which nothing happens are looked at less and less ofte
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, NotFound, Permanent
-from postroom.events.callbacks.telling import Happened, Line, deliveries, event_in, happened
-from postroom.ledger.callbacks import Callbacks
-from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.recent import Recent
-from postroom.model.callback import Endpoint
+from postroom.events.callbacks.teller import Teller
 from postroom.model.campaign import Home
-from postroom.model.event import Event
-from postroom.model.shard import Key
-from postroom.model.stream import is_stream
-from postroom.platform.ports.feed import RETENTION_MS, Change, Feed
-from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.feed import RETENTION_MS, Feed
 from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables
 
 _PAGE: Final = 500
 _SHARDS_EVERY_S: Final = 1.0
-_ENDPOINTS_S: Final = 2.0
-_CAMPAIGN_S: Final = 60.0
-_REMEMBERED: Final = 10_000
 _LEASE_MS: Final = 15_000
 _SOON_S: Final = 0.2
 _LATE_S: Final = 2.0
@@ -58,11 +45,8 @@ class Follower:
     def __init__(
         self,
         feed: Feed,
-        messages: Messages,
-        callbacks: Callbacks,
-        deliveries: Deliveries,
+        teller: Teller,
         *,
-        campaigns: Campaigns,
         tables: Tables,
         home_of: Callable[[str], Home | None],
         owner: str,
@@ -70,16 +54,11 @@ class Follower:
     ) -> None:
         """`home_of`: whose changes a shard holds, where it holds one home's alone: those that nobody follows are not read."""
         self._feed = feed
-        self._messages = messages
-        self._callbacks = callbacks
-        self._deliveries = deliveries
-        self._campaigns = campaigns
+        self._teller = teller
         self._tables = tables
         self._home_of = home_of
         self._owner = owner
         self._clock = clock
-        self._endpoints: Recent[str, list[Endpoint]] = Recent(clock, most=_REMEMBERED)
-        self._own: Recent[Home, list[Endpoint]] = Recent(clock, most=_REMEMBERED)
         self._shards: dict[str, _Shard] = {}
         self._listed_until = 0.0
         self._leads_until = 0.0
@@ -135,7 +114,7 @@ class Follower:
 
     def _wanted(self, shard: str) -> bool:
         home = self._home_of(shard)
-        return home is None or bool(self._endpoints_of(home))
+        return home is None or self._teller.is_followed(home)
 
     def _read(self, shard: str) -> bool:
         place = ItemKey(_POSITIONS, shard)
@@ -147,13 +126,12 @@ class Follower:
             return False
         if not page.changes:
             return False
-        told = self._told(page.changes)
+        told = self._teller.told(page.changes)
         expected: Expect | int = Expect.ABSENT if item is None else item.version
         try:
             if any(line.endpoint.batch for line in told):
                 expected = self._save(place, {**known, "taking": len(page.changes)}, expected)
-            for line in told:
-                self._deliveries.add(list(deliveries(line, self._clock.now())))
+            self._teller.tell(told)
             self._save(place, {"position": page.position}, expected)
         except Conflict:  # somebody else follows by now, and does the same
             return False
@@ -165,58 +143,3 @@ class Follower:
         ends = Instant(self._clock.now() + _POSITION_MS)
         (version,) = self._tables.write([Put(place, data, expected, expires_at=ends)])
         return version
-
-    def _told(self, changes: Sequence[Change]) -> Collection[Line]:
-        """Who is told of what of them."""
-        wishes = list(self._wishes(changes))
-        addresses = self._addresses([change for change, _, _ in wishes])
-        told: dict[str, tuple[Endpoint, list[Happened]]] = {}
-        for change, event, endpoints in wishes:
-            if (content := happened(change, event, addresses.get((change.home, change.key)))) is not None:
-                for endpoint in endpoints:
-                    told.setdefault(endpoint.id, (endpoint, []))[1].append(content)
-        return [Line(endpoint, events) for endpoint, events in told.values()]
-
-    def _wishes(self, changes: Sequence[Change]) -> Iterator[tuple[Change, Event, list[Endpoint]]]:
-        """What is told at all, and to whom: to those that are switched on now, of what was heard since they are there."""
-        for change in changes:
-            event = event_in(change)
-            if event is not None and (
-                wanting := [each for each in self._endpoints_of(change.home) if _wants(each, change, event)]
-            ):
-                yield change, event, wanting
-
-    def _addresses(self, changes: Sequence[Change]) -> dict[tuple[Home, Key], str]:
-        """Of the messages that there are, a batch in one look."""
-        wanted: dict[tuple[Home, int], set[Key]] = {}
-        for change in changes:
-            wanted.setdefault((change.home, change.batch), set()).add(change.key)
-        found: dict[tuple[Home, Key], str] = {}
-        for (home, batch), keys in wanted.items():
-            with suppress(NotFound):  # deleted in this moment
-                found |= {(home, each.key): each.address for each in self._messages.find(home, batch, sorted(keys))}
-        return found
-
-    def _endpoints_of(self, home: Home) -> list[Endpoint]:
-        """Who may be told of what happens there."""
-        common = self._endpoints.get(home.tenant)
-        if common is None:
-            common = self._callbacks.list(home.tenant)
-            self._endpoints.put(home.tenant, common, seconds=_ENDPOINTS_S)
-        return [*common, *self._own_of(home)]
-
-    def _own_of(self, home: Home) -> list[Endpoint]:
-        if is_stream(home.campaign):
-            return []
-        own = self._own.get(home)
-        if own is None:
-            campaign = self._campaigns.find(home)
-            endpoint = None if campaign is None else self._callbacks.of_campaign(campaign)
-            own = [] if endpoint is None else [endpoint]
-            self._own.put(home, own, seconds=_CAMPAIGN_S)
-        return own
-
-
-def _wants(endpoint: Endpoint, change: Change, event: Event) -> bool:
-    """By when it was heard: a report may be dated by a slow clock, or have been on its way when the endpoint was made."""
-    return endpoint.enabled and event.kind in endpoint.kinds and change.noted_at >= endpoint.created_at

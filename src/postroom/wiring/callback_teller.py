@@ -1,0 +1,18 @@
+"""Who makes callbacks' deliveries of what happened, put together: without what makes the requests."""
+
+from __future__ import annotations
+
+from postroom.events.callbacks.teller import Teller
+from postroom.wiring.ledger import Ledger
+from postroom.wiring.stores import Stores
+
+
+def callback_teller(stores: Stores, ledger: Ledger) -> Teller:
+    """For one process."""
+    return Teller(
+        stores.messages,
+        ledger.callbacks,
+        ledger.deliveries,
+        campaigns=ledger.campaigns,
+        clock=stores.clock,
+    )
