@@ -18,6 +18,7 @@ from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.aws.objects import S3Objects
 from postroom.platform.aws.queues import SqsQueues
 from postroom.platform.aws.rates import DynamoRates
+from postroom.platform.aws.secrets import KmsSecrets
 from postroom.platform.aws.tables import DynamoTables
 from postroom.platform.aws.timers import SchedulerTimers
 from postroom.platform.aws.transfers import S3Transfers
@@ -39,6 +40,8 @@ class AwsHome:
         self.clock = SystemClock()
         self._closers = closers
         self._made: set[str] = set()
+        self.kms_keys: list[str] = []
+        """The newest first."""
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -95,8 +98,11 @@ class AwsHome:
     def journals(self) -> NoJournals:
         return NoJournals(self.clock)
 
-    def secrets(self) -> NoReturn:
-        pytest.fail("the suite of secrets is not for this home yet")
+    def secrets(self) -> KmsSecrets:
+        client = self._closers.enter_context(closing(self.account.kms()))
+        if not self.kms_keys:
+            self.kms_keys.append(client.create_key()["KeyMetadata"]["Arn"])
+        return KmsSecrets(client, self.kms_keys, self.clock)
 
     def feed(self) -> NoReturn:
         pytest.fail("the suite of the feed is not for this home yet")

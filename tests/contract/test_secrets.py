@@ -1,4 +1,4 @@
-"""The promise of `ports.secrets`, on every home that keeps it. What the key file is like on disk: test_sealed_keys."""
+"""The promise of `ports.secrets`, on every home. What the key file is like on disk: test_sealed_keys."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pytest
 from postroom.errors import Corrupt, Invalid, TooLarge
 from postroom.platform.ports.secrets import MAX_PLAIN_BYTES, Secrets
 from tests.contract.home import Home
-
-pytestmark = pytest.mark.homes("embedded")
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ class Settings:
     aws_schedules: str | None = None
     aws_schedule_role: str | None = None
     aws_user_pool: str | None = None
+    aws_usage_key: str | None = None
     aws_search: str | None = None
     mail: str = field(default="inbox:", repr=False)  # may hold a password
     public_url: str | None = None
@@ -66,6 +67,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     api_rate: float = 2_000.0
     issuer: str | None = None
+    jwks_url: str | None = None
     audience: tuple[str, ...] = ()
     master_key: str | None = field(default=None, repr=False)
     master_key_file: Path | None = None

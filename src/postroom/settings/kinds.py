@@ -39,10 +39,11 @@ KINDS = {
         parsing.aws_arn("sqs"), "what the ARNs of its SQS queues begin with", "none", "With `platform = aws`: the stack's queues."
     ),
     "aws_key": Kind(
-        parsing.aws_arn("kms"),
-        "the ARN of a KMS key",
+        parsing.aws_arns("kms"),
+        "the ARN of a KMS key, or several with commas",
         "none",
-        "With `platform = aws`: the master key that secrets are sealed under.",
+        "With `platform = aws`: the master key that secrets are sealed under. After it, those it replaced: what was sealed under "
+        "them still opens. What KMS rotates inside of a key needs nothing.",
     ),
     "aws_machines": Kind(
         parsing.aws_arn("states"),
@@ -61,6 +62,12 @@ KINDS = {
     ),
     "aws_user_pool": Kind(
         parsing.aws_name, "an id", "none", "With `platform = aws`: the Cognito user pool that people sign in at."
+    ),
+    "aws_usage_key": Kind(
+        parsing.aws_name,
+        "20 to 128 letters, digits, `_`, `.` and `-`",
+        "none: API Gateway counts nobody's calls",
+        "With `platform = aws`: the API key under whose usage plan API Gateway counts the calls of whoever is let in.",
     ),
     "aws_search": Kind(
         parsing.public_url, "an https URL", "none: nothing is indexed", "With `platform = aws`: the OpenSearch domain's endpoint."
@@ -199,6 +206,13 @@ KINDS = {
         "none: the built-in issuer",
         "An OpenID Connect provider whose access tokens are accepted instead of the built-in issuer's, such as an Amazon Cognito "
         "user pool. Its keys are found through `/.well-known/openid-configuration`.",
+    ),
+    "jwks_url": Kind(
+        parsing.issuer,
+        "an https URL (http on this machine only)",
+        "none: where the issuer's discovery document says",
+        "With `issuer`: where its keys are fetched instead, such as behind a private endpoint. Whoever answers there decides "
+        "which tokens are good.",
     ),
     "audience": Kind(
         parsing.words,

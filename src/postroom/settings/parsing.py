@@ -88,6 +88,13 @@ def aws_arn(service: str) -> Callable[[str], str]:
     return parse
 
 
+def aws_arns(service: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        return ",".join(aws_arn(service)(part.strip()) for part in text.split(","))
+
+    return parse
+
+
 def mail(text: str) -> str:
     scheme, _, rest = text.partition(":")
     if text == "inbox:" or (scheme in {"smtp", "smtps", "ses"} and rest.startswith("//") and urlsplit(text).hostname):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from postroom.platform.aws.objects import S3Objects
     from postroom.platform.aws.queues import SqsQueues
     from postroom.platform.aws.rates import DynamoRates
+    from postroom.platform.aws.secrets import KmsSecrets
     from postroom.platform.aws.tables import DynamoTables
     from postroom.platform.aws.timers import SchedulerTimers
     from postroom.platform.aws.transfers import S3Transfers
@@ -87,9 +88,13 @@ class AwsStores:
         self._closing.callback(client.close)
         return SqsQueues(client, self._set("aws_queues"), self.clock)
 
-    @property
-    def secrets(self) -> Any:
-        return _later("secrets")
+    @cached_property
+    def secrets(self) -> KmsSecrets:
+        from postroom.platform.aws.secrets import KmsSecrets
+
+        client = self._account.kms()
+        self._closing.callback(client.close)
+        return KmsSecrets(client, self._set("aws_key").split(","), self.clock)
 
     @cached_property
     def timers(self) -> SchedulerTimers:

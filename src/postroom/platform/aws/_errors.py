@@ -29,19 +29,21 @@ _DENIED = frozenset(
         "MissingAuthenticationToken",
         "MissingAuthenticationTokenException",
         "NotAuthorized",
+        "NotAuthorizedException",
         "OptInRequired",
         "SignatureDoesNotMatch",
         "UnauthorizedOperation",
         "UnrecognizedClientException",
     }
 )
-_ABSENT = frozenset({"NoSuchBucket", "ResourceNotFoundException"})
+_ABSENT = frozenset({"NoSuchBucket", "NotFoundException", "ResourceNotFoundException"})
 _TOO_LARGE = frozenset({"BatchRequestTooLong", "EntityTooLarge", "RequestEntityTooLarge"})
 _INVALID = frozenset(
     {
         "InvalidArgument",
         "InvalidAttributeValue",
         "InvalidMessageContents",
+        "InvalidParameterException",
         "InvalidParameterValue",
         "InvalidRequest",
         "SerializationException",

@@ -3,31 +3,38 @@
     wrapped   w1.<id of the master key>.<nonce, data key encrypted under the master key>
     sealed    s1.<id of the master key>.<the same>.<plain text encrypted under the data key>
 
-Binary parts are base64url. Every seal has a data key of its own, so that its nonce may be fixed, and a master key meets only
-random keys of 32 bytes: 2**32 of them before random nonces of 96 bits come too close (NIST SP 800-38D §8.3). The purpose and the
-form are authenticated with both. Unwrapping takes some microseconds, so nothing plain is kept for later.
+How texts are written: ports.sealed_text. Every seal has a data key of its own, so that its nonce may be fixed, and a master key
+meets only random keys of 32 bytes: 2**32 of them before random nonces of 96 bits come too close (NIST SP 800-38D §8.3). The
+purpose and the form are authenticated with both. Unwrapping takes some microseconds, so nothing plain is kept for later.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from postroom.errors import Corrupt, Invalid, TooLarge
-from postroom.platform.embedded._master_key import FILE_NAME, KEY_BYTES, GivenKeys, KeyFile, MasterKey
-from postroom.platform.ports.limits import utf8
-from postroom.platform.ports.secrets import MAX_PLAIN_BYTES, MAX_PURPOSE, DataKey
+from postroom.errors import Corrupt
+from postroom.platform.embedded._master_key import FILE_NAME, GivenKeys, KeyFile, MasterKey
+from postroom.platform.ports.sealed_text import (
+    DAMAGED,
+    KEY_BYTES,
+    NONCE_BYTES,
+    SEALED,
+    WRAPPED,
+    SealedText,
+    bound,
+    check_plain,
+    taken_apart,
+)
+from postroom.platform.ports.secrets import DataKey
 
 __all__ = ["FILE_NAME", "GivenKeys", "KeyFile", "MasterSecrets"]
 
-_NONCE_BYTES = 12
-_FIXED_NONCE = bytes(_NONCE_BYTES)
-_WRAPPED, _SEALED = "w1", "s1"
+_FIXED_NONCE = bytes(NONCE_BYTES)
 
 
 class MasterKeys(Protocol):
@@ -42,15 +49,6 @@ class MasterKeys(Protocol):
         ...
 
 
-class _Text(NamedTuple):
-    """A sealed or wrapped text, taken apart."""
-
-    form: str
-    master: str
-    wrapped: bytes
-    content: bytes
-
-
 class MasterSecrets:
     """`ports.secrets.Secrets` under master keys."""
 
@@ -58,79 +56,48 @@ class MasterSecrets:
         self._keys = keys
 
     def seal(self, purpose: str, plain: bytes) -> str:
-        if len(plain) > MAX_PLAIN_BYTES:
-            raise TooLarge(f"a secret of {len(plain)} bytes is too large: up to {MAX_PLAIN_BYTES}")
+        check_plain(plain)
         data_key = os.urandom(KEY_BYTES)
-        head = self._wrap(_SEALED, purpose, data_key)
-        content = AESGCM(data_key).encrypt(_FIXED_NONCE, plain, _bound(_SEALED, purpose))
-        return f"{head}.{_coded(content)}"
+        content = AESGCM(data_key).encrypt(_FIXED_NONCE, plain, bound(SEALED, purpose))
+        return str(self._wrap(SEALED, purpose, data_key)._replace(content=content))
 
     def open(self, purpose: str, sealed: str) -> bytes:
-        text = _taken_apart(sealed, _SEALED)
+        text = taken_apart(sealed, SEALED)
         try:
-            return AESGCM(self._unwrap(purpose, text)).decrypt(_FIXED_NONCE, text.content, _bound(_SEALED, purpose))
-        except InvalidTag:
-            raise Corrupt("a secret is not what was sealed") from None
+            return AESGCM(self._unwrap(purpose, text)).decrypt(_FIXED_NONCE, text.content, bound(SEALED, purpose))
+        except (InvalidTag, ValueError):
+            raise Corrupt(DAMAGED) from None
 
     def new_key(self, purpose: str) -> DataKey:
         data_key = os.urandom(KEY_BYTES)
-        return DataKey(data_key, self._wrap(_WRAPPED, purpose, data_key))
+        return DataKey(data_key, str(self._wrap(WRAPPED, purpose, data_key)))
 
     def unwrap(self, purpose: str, wrapped: str) -> bytes:
-        return self._unwrap(purpose, _taken_apart(wrapped, _WRAPPED))
+        text = taken_apart(wrapped, WRAPPED)
+        if text.content:
+            raise Corrupt(DAMAGED)
+        return self._unwrap(purpose, text)
 
     def rewrap(self, purpose: str, wrapped: str) -> str:
-        return self._wrap(_WRAPPED, purpose, self.unwrap(purpose, wrapped))
+        return str(self._wrap(WRAPPED, purpose, self.unwrap(purpose, wrapped)))
 
     def is_current(self, sealed_or_wrapped: str) -> bool:
         keys = self._keys.all()
-        return bool(keys) and _taken_apart(sealed_or_wrapped, _WRAPPED, _SEALED).master == keys[0].id
+        return bool(keys) and taken_apart(sealed_or_wrapped, WRAPPED, SEALED).master == keys[0].id
 
-    def _wrap(self, form: str, purpose: str, data_key: bytes) -> str:
-        """All of a text but the content."""
-        bound = _bound(form, purpose)
-        master, nonce = self._keys.newest(), os.urandom(_NONCE_BYTES)
-        return f"{form}.{master.id}.{_coded(nonce + AESGCM(master.plain).encrypt(nonce, data_key, bound))}"
+    def _wrap(self, form: str, purpose: str, data_key: bytes) -> SealedText:
+        """A text without content."""
+        master, nonce = self._keys.newest(), os.urandom(NONCE_BYTES)
+        return SealedText(form, master.id, nonce + AESGCM(master.plain).encrypt(nonce, data_key, bound(form, purpose)), b"")
 
-    def _unwrap(self, purpose: str, text: _Text) -> bytes:
-        bound = _bound(text.form, purpose)
+    def _unwrap(self, purpose: str, text: SealedText) -> bytes:
         master = next((key for key in self._keys.all() if key.id == text.master), None)
         if master is None:
             raise Corrupt(
                 f"a secret was encrypted under the master key {text.master}, which is gone; bring it back from your copy"
             )
+        nonce, wrapped = text.wrapped[:NONCE_BYTES], text.wrapped[NONCE_BYTES:]
         try:
-            return AESGCM(master.plain).decrypt(text.wrapped[:_NONCE_BYTES], text.wrapped[_NONCE_BYTES:], bound)
+            return AESGCM(master.plain).decrypt(nonce, wrapped, bound(text.form, purpose))
         except (InvalidTag, ValueError):
-            raise Corrupt("a secret is not what was sealed, or was sealed for another purpose") from None
-
-
-def _bound(form: str, purpose: str) -> bytes:
-    """What is authenticated with a text."""
-    if not 1 <= len(purpose) <= MAX_PURPOSE:
-        raise Invalid(f"a secret's purpose has {len(purpose)} characters: 1 to {MAX_PURPOSE}")
-    return f"{form}\0".encode() + utf8(purpose, "a secret's purpose")
-
-
-def _taken_apart(text: str, *forms: str) -> _Text:
-    form, _, rest = text.partition(".")
-    master, _, coded = rest.partition(".")
-    wrapped, dot, content = coded.partition(".")
-    if form not in forms or bool(dot) != (form == _SEALED):
-        raise Corrupt("a secret is not what was sealed: its form is not known")
-    try:
-        return _Text(form, master, _raw(wrapped), _raw(content))
-    except ValueError:
-        raise Corrupt("a secret is not what was sealed: it cannot be read") from None
-
-
-def _coded(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _raw(coded: str) -> bytes:
-    """`ValueError` for what `_coded` does not write, so that no two texts mean the same."""
-    raw = base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True)
-    if _coded(raw) != coded:
-        raise ValueError("not canonical")
-    return raw
+            raise Corrupt(DAMAGED) from None
