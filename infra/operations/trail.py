@@ -13,7 +13,7 @@ from constructs import Construct
 _KEPT = Duration.days(400)
 
 
-def add_trail(scope: Construct, prefix: str, *, removal: RemovalPolicy) -> cloudtrail.Trail:
+def add_trail(scope: Construct, prefix: str, *, logs: s3.IBucket, removal: RemovalPolicy) -> cloudtrail.Trail:
     """The account's, for all regions, with digests that show whether a log was changed."""
     key = kms.Key(scope, "TrailKey", description=f"{prefix}: the trail", enable_key_rotation=True, removal_policy=removal)
     cloudtrail_ = iam.ServicePrincipal("cloudtrail.amazonaws.com")
@@ -25,6 +25,8 @@ def add_trail(scope: Construct, prefix: str, *, removal: RemovalPolicy) -> cloud
         encryption=s3.BucketEncryption.S3_MANAGED,
         enforce_ssl=True,
         versioned=True,
+        server_access_logs_bucket=logs,
+        server_access_logs_prefix="trail/",
         lifecycle_rules=[s3.LifecycleRule(id="forget", expiration=_KEPT, noncurrent_version_expiration=_KEPT)],
         removal_policy=removal,
     )

@@ -1,0 +1,134 @@
+"""The API: API Gateway built from the application's own description, who may pass it, and the functions behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.functions import API, DOOR
+from infra.lambdas import Lambdas, retention
+from infra.names import Names
+from infra.openapi import description
+from infra.permissions import Grounds
+from infra.stage import Stage
+
+_KNOWN_S = 60
+"""How long a caller is believed without asking again: what is revoked stops within a minute."""
+_WAIT_MS = 29_000
+
+
+class Api(cdk.Stack):
+    """See the module's text."""
+
+    def __init__(
+        self, scope: Construct, id_: str, stage: Stage, *, grounds: Grounds, environment: Mapping[str, str], **settings: Any
+    ) -> None:
+        super().__init__(scope, id_, stack_name=f"{stage.prefix}-api", **settings)
+        self._stage, self._names = stage, Names(stage)
+        self.api = apigateway.SpecRestApi(
+            self,
+            "Api",
+            rest_api_name=stage.prefix,
+            api_definition=apigateway.ApiDefinition.from_inline(self._description()),
+            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            policy=self._policy(),
+            cloud_watch_role=False,
+            deploy=True,
+            deploy_options=self._deployment(),
+        )
+        self.url = f"https://{self.api.rest_api_id}.execute-api.{self.region}.{cdk.Aws.URL_SUFFIX}/{stage.stage}"
+        self.settings = {**environment, "POSTROOM_API_URL": self.url, "POSTROOM_PUBLIC_URL": self.url}
+        self.lambdas = Lambdas(self, stage, grounds, self.settings)
+        for function in (*API, *DOOR):
+            self._let_in(self.lambdas.make(function), function.name)
+        self._plan()
+        cdk.CfnOutput(self, "ApiUrl", value=self.url)
+        cdk.CfnOutput(self, "SettingApiUrl", value=self.url)
+        cdk.CfnOutput(self, "SettingPublicUrl", value=self.url)
+
+    def _description(self) -> dict[str, Any]:
+        return description(
+            self._integration,
+            {
+                "type": "apiKey",
+                "name": "Authorization",
+                "in": "header",
+                "x-amazon-apigateway-authtype": "custom",
+                "x-amazon-apigateway-authorizer": {
+                    "type": "token",
+                    "authorizerUri": self._uri("authorizer"),
+                    "authorizerResultTtlInSeconds": _KNOWN_S,
+                },
+            },
+            title=self._stage.prefix,
+        )
+
+    def _integration(self, function: str) -> dict[str, Any]:
+        return {
+            "type": "aws_proxy",
+            "httpMethod": "POST",
+            "uri": self._uri(function),
+            "passthroughBehavior": "when_no_match",
+            "timeoutInMillis": _WAIT_MS,
+        }
+
+    def _uri(self, function: str) -> str:
+        """By name: the function needs the API's address, so the API cannot need the function."""
+        where = f"arn:{cdk.Aws.PARTITION}:apigateway:{cdk.Aws.REGION}:lambda:path/2015-03-31/functions"
+        return f"{where}/{self._names.function_arn(function)}/invocations"
+
+    def _policy(self) -> iam.PolicyDocument:
+        """Everybody may knock; who may come in, the authorizer says."""
+        everybody = iam.PolicyStatement(
+            actions=["execute-api:Invoke"], principals=[iam.AnyPrincipal()], resources=["execute-api:/*"]
+        )
+        return iam.PolicyDocument(statements=[everybody])
+
+    def _deployment(self) -> apigateway.StageOptions:
+        log = logs.LogGroup(
+            self,
+            "AccessLog",
+            log_group_name=f"/{self._stage.prefix}/api",
+            retention=retention(self._stage.log_days),
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        return apigateway.StageOptions(
+            stage_name=self._stage.stage,
+            tracing_enabled=True,
+            metrics_enabled=True,
+            logging_level=apigateway.MethodLoggingLevel.ERROR,
+            data_trace_enabled=False,  # bodies are people's
+            access_log_destination=apigateway.LogGroupLogDestination(log),
+            access_log_format=apigateway.AccessLogFormat.json_with_standard_fields(
+                caller=False, http_method=True, ip=True, protocol=True, request_time=True, resource_path=True,
+                response_length=True, status=True, user=False,
+            ),
+            throttling_rate_limit=self._stage.rate,
+            throttling_burst_limit=self._stage.burst,
+        )  # fmt: skip
+
+    def _let_in(self, alias: lambda_.Alias, name: str) -> None:
+        lambda_.CfnPermission(
+            self,
+            f"Invoke-{name}",
+            action="lambda:InvokeFunction",
+            function_name=alias.function_arn,
+            principal="apigateway.amazonaws.com",
+            source_arn=self.api.arn_for_execute_api(),
+        )
+
+    def _plan(self) -> None:
+        """What a program may call, all in all; what a tenant may, the application knows."""
+        self.api.add_usage_plan(
+            "Plan",
+            name=self._stage.prefix,
+            throttle=apigateway.ThrottleSettings(rate_limit=self._stage.rate, burst_limit=self._stage.burst),
+            api_stages=[apigateway.UsagePlanPerApiStage(api=self.api, stage=self.api.deployment_stage)],
+        )

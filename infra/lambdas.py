@@ -1,0 +1,119 @@
+"""A function, made: a role of its own with what its row says, a log that ends, traces, and the alias that everything calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.functions import Function
+from infra.names import LIVE, Names
+from infra.permissions import Grounds
+from infra.stage import Stage
+
+_EMPTY = Path(__file__).with_name("nothing")
+
+
+class Lambdas:
+    """Makes functions of one stack."""
+
+    def __init__(self, scope: Construct, stage: Stage, grounds: Grounds, environment: Mapping[str, str]) -> None:
+        """`environment`: the settings, the same for all of them."""
+        self._scope = scope
+        self._stage = stage
+        self._names = Names(stage)
+        self._grounds = grounds
+        self._environment = environment
+        self._code = lambda_.Code.from_asset(stage.bundle or str(_EMPTY))
+        self.aliases: dict[str, lambda_.Alias] = {}
+
+    def make(
+        self,
+        function: Function,
+        *,
+        more: Mapping[str, str] | None = None,
+        network: ec2.IVpc | None = None,
+        group: ec2.ISecurityGroup | None = None,
+        dead: sqs.IQueue | None = None,
+    ) -> lambda_.Alias:
+        """`more` of the environment; `dead`: where calls go that nobody waits for, when they fail."""
+        log = self._log(function)
+        made = lambda_.Function(
+            self._scope,
+            f"Function-{function.name}",
+            function_name=self._names.function(function.name),
+            description=f"Postroom: {function.name}",
+            runtime=lambda_.Runtime(f"python{self._stage.python}", lambda_.RuntimeFamily.PYTHON),
+            architecture=lambda_.Architecture.X86_64,
+            handler=function.path,
+            code=self._code,
+            role=self._role(function, log, in_network=network is not None),
+            memory_size=self._stage.step_memory if function.step else self._stage.api_memory,
+            timeout=Duration.seconds(function.timeout_s),
+            reserved_concurrent_executions=function.at_once,
+            tracing=lambda_.Tracing.ACTIVE,
+            log_group=log,
+            environment={**self._environment, **(more or {})},
+            recursive_loop=lambda_.RecursiveLoop.ALLOW,  # a function that wakes itself by a queue means to
+            vpc=network,
+            vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED) if network else None,
+            security_groups=[group] if group else None,
+            dead_letter_queue=dead,
+        )
+        alias = lambda_.Alias(self._scope, f"Live-{function.name}", alias_name=LIVE, version=made.current_version)
+        self.aliases[function.name] = alias
+        return alias
+
+    def _log(self, function: Function) -> logs.LogGroup:
+        return logs.LogGroup(
+            self._scope,
+            f"Log-{function.name}",
+            log_group_name=f"/aws/lambda/{self._names.function(function.name)}",
+            retention=retention(self._stage.log_days),
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+
+    def _role(self, function: Function, log: logs.ILogGroup, *, in_network: bool) -> iam.Role:
+        statements = [
+            iam.PolicyStatement(actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[f"{log.log_group_arn}:*"]),
+            iam.PolicyStatement(actions=["xray:PutTraceSegments", "xray:PutTelemetryRecords"], resources=["*"]),
+            iam.PolicyStatement(
+                actions=["kms:Decrypt", "kms:DescribeKey"],
+                resources=[self._grounds.key_arn],
+                conditions={"StringLike": {"kms:ViaService": "dynamodb.*.amazonaws.com"}},
+            ),
+        ]
+        if in_network:
+            interfaces = ["CreateNetworkInterface", "DescribeNetworkInterfaces", "DeleteNetworkInterface", "DescribeSubnets"]
+            statements.append(iam.PolicyStatement(actions=[f"ec2:{action}" for action in interfaces], resources=["*"]))
+        for permission in function.permissions:
+            statements += permission.statements(self._grounds)
+        return iam.Role(
+            self._scope,
+            f"Role-{function.name}",
+            role_name=f"{self._names.function(function.name)}",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            inline_policies={"postroom": iam.PolicyDocument(statements=statements)},
+        )
+
+
+def retention(days: int) -> logs.RetentionDays:
+    """The least that AWS knows and that is enough."""
+    known = {
+        1: "ONE_DAY",
+        7: "ONE_WEEK",
+        14: "TWO_WEEKS",
+        30: "ONE_MONTH",
+        90: "THREE_MONTHS",
+        180: "SIX_MONTHS",
+        365: "ONE_YEAR",
+    }
+    enough = [name for least, name in known.items() if least >= days] or ["TEN_YEARS"]
+    return logs.RetentionDays[enough[0]]

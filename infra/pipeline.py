@@ -1,0 +1,197 @@
+"""What happens after "send", and what comes back: the functions that nobody calls by name, the state machines, and what wakes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import Duration
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from infra.functions import BACKGROUND, STEPS
+from infra.lambdas import Lambdas, retention
+from infra.names import MACHINES, Names
+from infra.permissions import Grounds
+from infra.stage import Stage
+
+_MACHINES = Path(__file__).with_name("machines")
+_STEPS_OF = {
+    "import": ("import-plan", "import-range", "import-reduce", "import-finish", "import-failed"),
+    "send": ("send-round", "sender"),
+    "stream": ("stream-sender",),
+    "work": ("work",),
+}
+_MESSAGES = {"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "M#"}]}}}}
+"""Of the stream, those changes that are of messages; of campaigns' other records nobody is told."""
+_AT_ONCE = {"scheduler": 5, "feedback": 10, "callbacks": 5, "notices": 20}
+
+
+class Pipeline(cdk.Stack):
+    """See the module's text."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        stage: Stage,
+        *,
+        grounds: Grounds,
+        environment: Mapping[str, str],
+        table: dynamodb.ITable | None,
+        queues: Mapping[str, sqs.IQueue],
+        network: ec2.IVpc | None,
+        callers: ec2.ISecurityGroup | None,
+        **settings: Any,
+    ) -> None:
+        """`table`: None, where the stage stands on a restored one, whose stream has to be joined by hand. `network` and
+        `callers`: of OpenSearch."""
+        super().__init__(scope, id_, stack_name=f"{stage.prefix}-pipeline", **settings)
+        self._stage, self._names = stage, Names(stage)
+        self._dead = self._lost("functions")
+        self._schedules()
+        self.lambdas = Lambdas(self, stage, grounds, environment)
+        for function in (*STEPS, *BACKGROUND):
+            if function.name == "indexer" and network is None:
+                continue
+            self.lambdas.make(
+                function,
+                network=network if function.in_network else None,
+                group=callers if function.in_network else None,
+                dead=self._dead if function.name in {"chores", "alarms"} else None,
+            )
+        self._wake_by_queues(queues)
+        self._wake_by_clock()
+        if table is not None:
+            self._follow(table)
+        self.machines = {name: self._machine(name) for name in MACHINES}
+
+    def _lost(self, name: str) -> sqs.Queue:
+        return sqs.Queue(
+            self,
+            f"Lost-{name}",
+            queue_name=self._names.dead_queue(name),
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.days(14),
+        )
+
+    def _schedules(self) -> None:
+        """One-time schedules of campaigns: each puts a note on the scheduler's queue, and can do nothing else."""
+        scheduler.CfnScheduleGroup(self, "Schedules", name=self._names.schedules)
+        ours = {"StringEquals": {"aws:SourceAccount": self.account}}
+        put = iam.PolicyStatement(
+            actions=["sqs:SendMessage"],
+            resources=[self._names.queue_arn("scheduler"), f"{self._names.queues_arn}d-scheduler"],
+        )
+        iam.Role(
+            self,
+            "ScheduleRole",
+            role_name=f"{self._stage.prefix}-schedules",
+            assumed_by=iam.PrincipalWithConditions(iam.ServicePrincipal("scheduler.amazonaws.com"), ours),
+            inline_policies={"postroom": iam.PolicyDocument(statements=[put])},
+        )
+
+    def _wake_by_queues(self, queues: Mapping[str, sqs.IQueue]) -> None:
+        woken = {"scheduler": "scheduler", "feedback": "events", "notices": "events", "callbacks": "callbacks-sender"}
+        for queue, function in woken.items():
+            lambda_.CfnEventSourceMapping(
+                self,
+                f"From-{queue}",
+                function_name=self.lambdas.aliases[function].function_arn,
+                event_source_arn=queues[queue].queue_arn,
+                batch_size=10,
+                function_response_types=["ReportBatchItemFailures"],
+                scaling_config=lambda_.CfnEventSourceMapping.ScalingConfigProperty(maximum_concurrency=_AT_ONCE[queue]),
+            )
+
+    def _wake_by_clock(self) -> None:
+        """What would wait for ever for a note that was lost, and what is due by the clock."""
+        rule = events.Rule(
+            self,
+            "EachMinute",
+            rule_name=f"{self._stage.prefix}-each-minute",
+            schedule=events.Schedule.rate(Duration.minutes(1)),
+        )
+        for name in ("chores", "callbacks-sender"):
+            rule.add_target(targets.LambdaFunction(self.lambdas.aliases[name], retry_attempts=0))
+
+    def _follow(self, table: dynamodb.ITable) -> None:
+        lost = sources.SqsDlq(self._lost("stream"))
+        for name in ("callbacks-stream", "indexer"):
+            if name in self.lambdas.aliases:
+                self.lambdas.aliases[name].add_event_source(
+                    sources.DynamoEventSource(
+                        table,
+                        starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+                        batch_size=100,
+                        max_batching_window=Duration.seconds(1),
+                        parallelization_factor=2,
+                        bisect_batch_on_error=True,
+                        retry_attempts=20,
+                        max_record_age=Duration.hours(23),
+                        on_failure=lost,
+                        report_batch_item_failures=True,
+                        filters=[_MESSAGES],
+                    )
+                )
+
+    def _machine(self, name: str) -> sfn.StateMachine:
+        log = logs.LogGroup(
+            self,
+            f"MachineLog-{name}",
+            log_group_name=f"/aws/vendedlogs/states/{self._stage.prefix}-{name}",
+            retention=retention(self._stage.log_days),
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        steps = _STEPS_OF[name]
+        substitutions = {_camel(step): self._names.function_arn(step) for step in steps}
+        machine = sfn.StateMachine(
+            self,
+            f"Machine-{name}",
+            state_machine_name=f"{self._stage.prefix}-{name}",
+            definition_body=sfn.DefinitionBody.from_string((_MACHINES / f"{name}.asl.json").read_text("utf-8")),
+            definition_substitutions={**substitutions, "Bucket": self._names.bucket, "Senders": str(self._stage.senders)},
+            role=self._machine_role(name),
+            tracing_enabled=True,
+            logs=sfn.LogOptions(destination=log, level=sfn.LogLevel.ERROR, include_execution_data=False),
+        )
+        for step in steps:
+            machine.node.add_dependency(self.lambdas.aliases[step])
+        return machine
+
+    def _machine_role(self, name: str) -> iam.Role:
+        names = self._names
+        invoke = iam.PolicyStatement(
+            actions=["lambda:InvokeFunction"], resources=[names.function_arn(step) for step in _STEPS_OF[name]]
+        )
+        # A distributed map runs its items as executions of its own machine, and reads their list from the bucket.
+        lists = iam.PolicyStatement(actions=["s3:GetObject"], resources=[f"{names.bucket_arn}/*/campaigns/*"])
+        own = iam.PolicyStatement(actions=["states:StartExecution"], resources=[names.machine_arn(name)])
+        runs = iam.PolicyStatement(
+            actions=["states:DescribeExecution", "states:StopExecution", "states:RedriveExecution"],
+            resources=[f"{names.executions_arn(name)}"],
+        )
+        return iam.Role(
+            self,
+            f"MachineRole-{name}",
+            role_name=f"{self._stage.prefix}-machine-{name}",
+            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
+            inline_policies={"postroom": iam.PolicyDocument(statements=[invoke, lists, own, runs])},
+        )
+
+
+def _camel(name: str) -> str:
+    return "".join(word.title() for word in name.split("-"))

@@ -1,0 +1,106 @@
+"""What differs from stage to stage. Each field may be given as context of the same name (`postroom deploy --set name=value`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from aws_cdk import RemovalPolicy
+
+PRODUCTION = "prod"
+_NAME = re.compile(r"[a-z][a-z0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One installation."""
+
+    stage: str = "dev"
+    bundle: str = ""
+    """A directory with the functions' code. Without one the templates are for reading only."""
+    python: str = "3.12"
+
+    # What people see
+    domain: str = ""
+    """That mail comes from: SES gets an identity for it."""
+    console_origin: str = "http://localhost:5173"
+    """Where the console is served: signing in leads back there, and its pages may bring files to the bucket."""
+
+    # Sizes
+    api_memory: int = 1_024
+    """MB. A function gets one processor for 1,769 MB."""
+    step_memory: int = 1_769
+    burst: int = 400
+    """Calls of the API at a moment."""
+    rate: int = 200
+    """Calls of the API a second."""
+    senders: int = 50
+    """Functions that send at the same time, at most."""
+    warm_writes: int = 0
+    """Writes a second that the table is made ready for; 0: what a new table has, about 4,000."""
+    table: str = ""
+    """A table that was restored, instead of the stage's own."""
+    search: bool = True
+    search_instance: str = "t3.small.search"
+    search_count: int = 2
+    search_gb: int = 20
+
+    # Watching
+    alert_email: str = ""
+    pagerduty: bool = False
+    """The secret `postroom-<stage>/pagerduty` holds a routing key."""
+    log_days: int = 30
+    cost_usd: int = 200
+    careful: bool = False
+    """New versions get a tenth of the calls first."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.stage):
+            raise ValueError(f"{self.stage!r} names no stage: 2 to 10 lower-case letters and digits, a letter first")
+
+    @classmethod
+    def of(cls, context: Callable[[str], Any]) -> Self:
+        """From the context, and by what the stage is for where that says nothing. `ValueError`."""
+        given = {each.name: context(each.name) for each in fields(cls)}
+        values = {
+            name: _read(cls.__dataclass_fields__[name].type, str(value), name)
+            for name, value in given.items()
+            if value is not None
+        }
+        usual = _PRODUCTION if values.get("stage") == PRODUCTION else {}
+        return cls(**{**usual, **values})
+
+    @property
+    def prefix(self) -> str:
+        """What all names begin with."""
+        return f"postroom-{self.stage}"
+
+    @property
+    def production(self) -> bool:
+        """Whether its data outlives it."""
+        return self.stage == PRODUCTION
+
+    @property
+    def removal(self) -> RemovalPolicy:
+        """Of what holds data."""
+        return RemovalPolicy.RETAIN if self.production else RemovalPolicy.DESTROY
+
+
+_PRODUCTION: dict[str, Any] = {
+    "search_instance": "r7g.large.search",
+    "search_count": 2,
+    "search_gb": 100,
+    "log_days": 90,
+    "careful": True,
+    "warm_writes": 12_000,
+}
+
+
+def _read(kind: Any, text: str, name: str) -> Any:
+    if kind == "bool":
+        if text.lower() not in {"true", "false"}:
+            raise ValueError(f"{name} is {text!r}; allowed: true, false")
+        return text.lower() == "true"
+    return int(text) if kind == "int" else text
