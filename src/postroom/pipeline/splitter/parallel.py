@@ -6,8 +6,8 @@
     finish   add up, merge the report, ready                                            finishing.py
 
 Steps hand each other references alone: what they say stands in objects (exchange.py) and marks (marks.py). Each may be killed
-anywhere, done again, or be under way twice. Where the campaign is no longer importing a step ends quietly, and sweeps what it
-may have left after others had swept.
+anywhere, done again, or be under way twice. Where the campaign is no longer importing a step ends quietly. `finish` comes last,
+however the import ends, and it alone sweeps: who reads an upload's rows need not be able to delete anything.
 """
 
 from __future__ import annotations
@@ -87,11 +87,13 @@ class ParallelImport:
         return self._step(home, lambda campaign: self._reducing.run(campaign, self._plan_of(home), group, alive=alive))
 
     def finish(self, home: Home) -> None:
-        """Make it `ready`, and sweep. Of a campaign that somebody else ended: sweep."""
+        """Make it `ready`; then, and where somebody else ended it, sweep. The last step of every import."""
         self._step(home, lambda campaign: self._finishing.run(home, self._plan_of(home)))
+        if self._importing(home) is None:
+            self._sweep(home)
 
     def fail(self, home: Home, reason: str) -> None:
-        """Steps were tried again often enough."""
+        """Steps were tried again often enough. `finish` comes after it."""
 
         def work(campaign: Campaign) -> None:
             self._ending.failed(home, reason)
@@ -112,10 +114,7 @@ class ParallelImport:
             except Corrupt as error:
                 self._ending.failed(home, str(error))
                 raise
-        if self._importing(home) is not None:
-            return answer
-        self._sweep(home)
-        return None
+        return answer if self._importing(home) is not None else None
 
     def _importing(self, home: Home) -> Campaign | None:
         try:

@@ -1,0 +1,164 @@
+"""A campaign imported by the functions of the state machine `import`, on an installation of one machine."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+
+from postroom.entrypoints.import_steps import ImportSteps, Order, said
+from postroom.ledger import notes
+from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.pipeline.splitter import ParallelImport
+from postroom.platform.ports.workflows import ExecutionState
+from postroom.services.campaigns import Draft
+from postroom.settings import Settings
+from postroom.wiring import Postroom, open_postroom
+from postroom.wiring.importing import parallel_import
+
+ROWS = 40
+
+
+class Runs:
+    """What was told of the workflow's end."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str, int, ExecutionState, str | None]] = []
+
+    def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
+        self.ended.append((workflow, execution, run, state, reason))
+
+
+class World:
+    """An installation with one campaign that is importing, and the steps."""
+
+    def __init__(self, postroom: Postroom, upload: str) -> None:
+        self.postroom = postroom
+        self.runs = Runs()
+        steps: ParallelImport = parallel_import(postroom.stores, postroom.ledger)
+        self.steps = ImportSteps(postroom, steps, self.runs)
+        draft = Draft(
+            name="test",
+            html="<p>Hello</p>",
+            subject="Hello",
+            from_="news@example.com",
+            variables={},
+            provider="default",
+            policies=Policies(),
+        )
+        self.home = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").home
+
+    def order(self, **more: Any) -> Order:
+        event = {"workflow": "import", "execution": self.home.campaign, "run": 2, "input": notes.home_input(self.home)}
+        return msgspec.convert(event | more, Order)
+
+    def stored(self) -> None:
+        """All steps but the last."""
+        planned = self.steps.plan(self.order())
+        assert planned["state"] == "planned"
+        for key, step in ((planned["ranges"], self.steps.read), (planned["groups"], self._store)):
+            for item in orjson.loads(self.postroom.objects.get(key)):
+                assert step(self.order(item=item)) == {"state": "done"}
+
+    def _store(self, order: Order) -> Any:
+        return self.steps.store(order, alive=lambda: True)
+
+    def finish(self) -> str:
+        return self.steps.finish(self.order(), alive=lambda: True)["state"]
+
+    @property
+    def state(self) -> CampaignState:
+        return self.postroom.records.get(self.home).state
+
+
+@pytest.fixture
+def postroom(tmp_path: Path) -> Iterator[Postroom]:
+    with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path)}, None, {})) as postroom:
+        yield postroom
+
+
+@pytest.fixture
+def world(postroom: Postroom) -> World:
+    return World(postroom, "email\n" + "".join(f"p{number}@a.example\n" for number in range(ROWS)))
+
+
+def looked_at(postroom: Postroom) -> list[Home]:
+    """Whom the scheduler is told to look at."""
+    return [notes.Note.parse(job.body).home for job in postroom.queues.receive(notes.QUEUE, limit=10)]
+
+
+def test_an_import_ends_ready_with_the_scheduler_told_and_the_run_over(world: World) -> None:
+    world.stored()
+    assert world.finish() == "done"
+    assert world.state is CampaignState.READY
+    assert world.postroom.messages.counts(world.home).pending == ROWS
+    assert looked_at(world.postroom) == [world.home]
+    assert world.runs.ended == [("import", world.home.campaign, 2, ExecutionState.SUCCEEDED, None)]
+    assert world.finish() == "done"
+    assert world.postroom.messages.counts(world.home).pending == ROWS
+
+
+def test_a_bad_upload_ends_at_once_and_the_run_says_why(postroom: Postroom) -> None:
+    world = World(postroom, "name\nAnn\n")
+    assert world.steps.plan(world.order())["state"] == "ended"
+    assert world.finish() == "done"
+    ((_, _, _, state, reason),) = world.runs.ended
+    assert state is ExecutionState.FAILED
+    assert reason is not None
+    assert "No column of addresses" in reason
+
+
+def test_rows_stored_after_the_cancelling_are_skipped_too(world: World) -> None:
+    """Those who cancelled had counted before; whatever time there is, it comes to its end."""
+    planned = world.steps.plan(world.order())
+    for item in orjson.loads(world.postroom.objects.get(planned["ranges"])):
+        world.steps.read(world.order(item=item))
+    store = world.postroom.messages.store
+    with pytest.MonkeyPatch.context() as patch:
+
+        def cancelled_first(home: Home, rows: Any, now: Any) -> Any:
+            world.postroom.campaigns.cancel(home)
+            return store(home, rows, now)
+
+        patch.setattr(world.postroom.messages, "store", cancelled_first)
+        assert world.steps.store(world.order(item=0), alive=lambda: True) == {"state": "done"}
+    assert world.steps.finish(world.order(), alive=lambda: False) == {"state": "again"}
+    assert world.runs.ended == []
+    assert world.finish() == "done"
+    assert world.postroom.messages.counts(world.home).skipped == ROWS
+    assert world.state is CampaignState.CANCELLED
+
+
+def test_a_deleted_campaign_ends_the_run(world: World) -> None:
+    world.postroom.campaigns.cancel(world.home)
+    world.postroom.campaigns.delete(world.home)
+    assert world.steps.plan(world.order())["state"] == "ended"
+    assert world.finish() == "done"
+    assert [state for _, _, _, state, _ in world.runs.ended] == [ExecutionState.SUCCEEDED]
+
+
+def test_what_was_given_up_fails_the_campaign_with_what_the_function_said(world: World) -> None:
+    world.stored()
+    error = {"Error": "Unavailable", "Cause": orjson.dumps({"errorMessage": "The table is too busy.", "errorType": "U"}).decode()}
+    assert world.steps.fail(world.order(error=error)) == {"state": "done"}
+    assert world.finish() == "done"
+    assert world.state is CampaignState.FAILED
+    assert world.runs.ended[0][3:] == (ExecutionState.FAILED, "The import was given up: The table is too busy.")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({"Error": "States.Timeout", "Cause": ""}, "States.Timeout"),
+        ({"Error": "X", "Cause": "not JSON"}, "not JSON"),
+        ({"Error": "X", "Cause": "[1]"}, "[1]"),
+        ({}, "nobody knows why"),
+    ],
+)
+def test_what_a_state_caught_is_told_in_words(error: dict[str, str], words: str) -> None:
+    assert said(error) == words
