@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from postroom.pipeline.scheduler import Scheduler
     from postroom.pipeline.sender.sender import Sender
     from postroom.pipeline.splitter import Checkpoints, Splitter
+    from postroom.services.standstill import Standstill
 
 
 class Postroom(Verbs):
@@ -134,6 +135,13 @@ class Postroom(Verbs):
         from postroom.wiring.callbacks import callback_lines
 
         return partial(callback_lines, self.settings, self.stores, self.ledger)
+
+    @cached_property
+    def standstill(self) -> Standstill:
+        """Which campaigns should move and do not."""
+        from postroom.wiring.standstill import standstill
+
+        return standstill(self.stores, self.ledger)
 
     @cached_property
     def callback_teller(self) -> Teller:

@@ -1,0 +1,124 @@
+"""The chores of an installation: what somebody has to do now and then, each with how often.
+
+Any number of processes may do any of them at the same time; each is safe to repeat, and one that fails is done again at its next
+time and holds up no other. On one machine they are done in a thread, by its clock (entrypoints.chores); on AWS by a function that
+is called each minute (entrypoints.lambdas.chores).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from postroom.clock import Instant
+from postroom.errors import Conflict, NotFound, Permanent, Temporary
+from postroom.events.guard import EVERY_S
+from postroom.model.campaign import Home
+from postroom.platform.ports.feed import RETENTION_MS
+from postroom.wiring import Postroom
+
+_TRIM_EVERY_S: Final = 600.0
+_RECORDS_EVERY_S: Final = 2.0
+_RECOUNT_EVERY_S: Final = 5.0
+_RECOUNT_FOR_S: Final = 0.25  # a timer waits for it, and sending shares the machine with it
+_SEAL_EVERY_S: Final = 20.0
+_EXPIRE_EVERY_S: Final = 300.0
+_RETAIN_EVERY_S: Final = 3_600.0
+_log = logging.getLogger(__name__)
+
+
+class Chore(NamedTuple):
+    """One, and how often it is done at least."""
+
+    name: str
+    every_s: float
+    do: Callable[[], object]
+
+
+class House:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        postroom: Postroom,
+        *,
+        only: Home | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+        recount_s: float = _RECOUNT_FOR_S,
+    ) -> None:
+        """`only`: look after one campaign alone. `recount_s`: how long counting anew may take."""
+        self._postroom = postroom
+        self._only = only
+        self._stopped = stopped
+        self._recount_s = recount_s
+
+    def chores(self) -> list[Chore]:
+        """A single campaign's worker leaves the house to others."""
+        chores = [Chore("guard", EVERY_S, self._guard), Chore("records", _RECORDS_EVERY_S, self._look_at_records)]
+        if self._postroom.stores.machine is not None:  # elsewhere the feed ends by itself
+            chores.append(Chore("feed", _TRIM_EVERY_S, self.trim_feed))
+        if self._only is None:
+            chores += [
+                Chore("seal", _SEAL_EVERY_S, self._seal),
+                Chore("uploads", _EXPIRE_EVERY_S, self._expire_uploads),
+                Chore("recount", _RECOUNT_EVERY_S, self._recount),
+                Chore("singles", _EXPIRE_EVERY_S, self._expire_singles),
+                Chore("campaigns", _RETAIN_EVERY_S, self._expire_campaigns),
+            ]
+        return chores
+
+    def handle_note(self, body: str) -> bool:
+        """Whether a note to the scheduler is done with; else it is to come again."""
+        try:
+            self._postroom.scheduler.handle(body)
+        except (Conflict, Temporary) as error:
+            _log.info("a note to the scheduler comes again: %s", error)
+            return False
+        except Permanent as error:
+            _log.warning("a note to the scheduler is dropped: %s", error)
+        return True
+
+    def trim_feed(self) -> None:
+        """Forget what every reader of the feed has had time to see."""
+        feed = self._postroom.feed
+        for shard in feed.shards():
+            with suppress(NotFound):  # deleted in this moment
+                feed.trim(shard, Instant(self._postroom.clock.now() - RETENTION_MS))
+
+    def _guard(self) -> None:
+        self._postroom.guard.look(self._only)
+
+    def _seal(self) -> None:
+        self._postroom.audit.seal()
+
+    def _recount(self) -> None:
+        self._postroom.recounts.run(seconds=self._recount_s, stopped=self._stopped)
+
+    def _expire_uploads(self) -> None:
+        uploads, now = self._postroom.uploads, self._postroom.clock.now()
+        while uploads.expire(now) and not self._stopped():
+            pass
+
+    def _expire_singles(self) -> None:
+        days = self._postroom.settings.retention_days
+        if days is not None:
+            self._postroom.stream_retention.expire(self._postroom.clock.now(), days=days)
+
+    def _expire_campaigns(self) -> None:
+        days = self._postroom.settings.retention_days
+        if days is not None:
+            self._postroom.campaign_retention.run(self._postroom.clock.now(), days=days, stopped=self._stopped)
+
+    def _look_at_records(self) -> None:
+        """What a lost note would have said: the record is the truth, and nothing waits for ever for a note."""
+        for home in [self._only] if self._only is not None else self._postroom.records.unfinished():
+            if self._stopped():
+                return
+            try:
+                self._postroom.scheduler.look(home)
+            except (Conflict, NotFound):  # somebody changed or deleted it in this moment: the next look sees
+                continue
+            except Permanent as error:  # its record cannot be read, say: those after it are looked after all the same
+                _log.error("campaign %s is not looked after: %s", home.campaign, error)

@@ -1,0 +1,67 @@
+"""The function `chores`: keeps house, called each minute.
+
+What is done less often is done in the minutes that its interval divides, by the time that the rule was due: a function remembers
+nothing. Each chore fails alone, and is done again at its next time. Nothing new is begun when the time is nearly over.
+
+Metrics: `ChoreFailures`; `StuckCampaigns`, each minute: campaigns that should move and do not (services.standstill).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from postroom.entrypoints.house import Chore, House
+from postroom.entrypoints.lambdas.observing import count, observed
+from postroom.entrypoints.lambdas.opened import postroom
+from postroom.wiring import Postroom
+
+_MARGIN_MS: Final = 5_000
+_RECOUNT_S: Final = 10.0
+_MINUTE_S: Final = 60
+_STUCK_EVERY_S: Final = 60.0
+_log = logging.getLogger(__name__)
+
+
+@observed("chores")
+def handler(event: Any, context: Any) -> None:
+    """The event of a rule."""
+
+    def stopped() -> bool:
+        return bool(context.get_remaining_time_in_millis() < _MARGIN_MS)
+
+    opened = postroom()
+    chores = House(opened, stopped=stopped, recount_s=_RECOUNT_S).chores()
+    keep_house([*chores, Chore("standstill", _STUCK_EVERY_S, lambda: _count_stuck(opened))], _minute(event, opened), stopped)
+
+
+def keep_house(chores: list[Chore], minute: int, stopped: Callable[[], bool]) -> None:
+    """Do those whose minute it is."""
+    for chore in chores:
+        if minute % max(1, round(chore.every_s / _MINUTE_S)):
+            continue
+        if stopped():
+            _log.warning("there was no time for: %s", chore.name)
+            count("ChoreFailures")
+            continue
+        try:
+            chore.do()
+        except Exception:  # noqa: BLE001 - each fails alone, whatever it is
+            _log.exception("a chore failed, and is done again later: %s", chore.name)
+            count("ChoreFailures")
+
+
+def _count_stuck(opened: Postroom) -> None:
+    found = opened.standstill.find()
+    for stuck in found:
+        _log.error("campaign %s of %s is stuck: %s", stuck.home.campaign, stuck.home.tenant, stuck.why)
+    count("StuckCampaigns", len(found))
+
+
+def _minute(event: Any, opened: Postroom) -> int:
+    """Since 1970, of when the rule was due: a call that is late stands for its own minute."""
+    due = event.get("time") if isinstance(event, dict) else None
+    seconds = datetime.fromisoformat(due).timestamp() if due else opened.clock.now() / 1000
+    return int(seconds // _MINUTE_S)
