@@ -45,6 +45,7 @@ def stacks(app: cdk.App, stage: Stage) -> None:
         logs=data.logs,
         aliases={**api.lambdas.aliases, **pipeline.lambdas.aliases},
         api_url=api.url,
+        network=search.network if search else None,
     )
     Waf(app, "Waf", stage, api_id=api.api.rest_api_id)
 

@@ -81,7 +81,7 @@ API = (
     Function(
         "status-api",
         "api.status",
-        (_DOCUMENTS, _LOOKS, _KNOWN, Files(("exports/*",)), Files(("*/campaigns/*",), write=False), Seals()),
+        (_DOCUMENTS, _LOOKS, _KNOWN, Files(("exports/*",)), Files(("*/campaigns/*", "readiness"), write=False), Seals()),
     ),
     Function("callback-api", "api.callbacks", (_DOCUMENTS, _LOOKS, _KNOWN, Sends(("callbacks",)), Seals())),
     Function("access-api", "api.access", (_DOCUMENTS, Seals())),

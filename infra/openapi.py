@@ -28,7 +28,7 @@ FUNCTION_OF: Final = {
 }
 """By the service's name."""
 AUTHORIZER: Final = "caller"
-OPEN: Final = ("/t/{hit+}", "/u/{link+}")
+OPEN: Final = {"/t/{hit+}": ("get", "head"), "/u/{link+}": ("get", "head", "post")}
 """Of recipients, who sign in nowhere: the function `tracking`."""
 _METHODS: Final = frozenset({"get", "put", "post", "delete", "patch", "head", "options"})
 _KEPT: Final = frozenset(
@@ -61,9 +61,11 @@ def description(integration: Callable[[str], Mapping[str, Any]], authorizer: Map
             for method, operation in item.items():
                 if method in _METHODS:
                     paths.setdefault(path, {})[method] = _operation(operation, target, document)
-    for path in OPEN:
-        paths[path] = {"x-amazon-apigateway-any-method": {**_answers(), "parameters": _path_parameters(path)}}
-        paths[path]["x-amazon-apigateway-any-method"]["x-amazon-apigateway-integration"] = dict(integration("tracking"))
+    for path, methods in OPEN.items():
+        described = {**_answers(), "parameters": _path_parameters(path)}
+        paths[path] = {
+            method: {**described, "x-amazon-apigateway-integration": dict(integration("tracking"))} for method in methods
+        }
     return {
         "openapi": "3.0.1",
         "info": {"title": title, "version": "1"},

@@ -8,7 +8,6 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_opensearchservice as opensearch
 from constructs import Construct
 
@@ -16,7 +15,8 @@ from infra.names import Names
 from infra.stage import Stage
 
 VERSION = "OpenSearch_2.19"
-_HTTPS = 443
+_INSIDE = "10.40.0.0/16"
+_PORT = ec2.Port.tcp(443)
 
 
 class Search(cdk.Stack):
@@ -29,6 +29,7 @@ class Search(cdk.Stack):
             self,
             "Network",
             vpc_name=stage.prefix,
+            ip_addresses=ec2.IpAddresses.cidr(_INSIDE),
             max_azs=2,
             nat_gateways=0,
             restrict_default_security_group=False,  # it would need a function of its own; nothing is in that group
@@ -36,33 +37,26 @@ class Search(cdk.Stack):
                 ec2.SubnetConfiguration(name="private", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=24)
             ],
         )
-        self.network.add_flow_log("Flows", destination=ec2.FlowLogDestination.to_cloud_watch_logs(self._flow_logs()))
         self.network.add_gateway_endpoint("Table", service=ec2.GatewayVpcEndpointAwsService.DYNAMODB)
         self.network.add_gateway_endpoint("Objects", service=ec2.GatewayVpcEndpointAwsService.S3)
-        self.callers = ec2.SecurityGroup(
-            self, "Callers", vpc=self.network, description="May speak to OpenSearch", allow_all_outbound=False
-        )
-        self._group = ec2.SecurityGroup(self, "Domain-", vpc=self.network, description="OpenSearch", allow_all_outbound=False)
-        self._group.add_ingress_rule(self.callers, ec2.Port.tcp(_HTTPS), "from those who may")
-        self.callers.add_egress_rule(self._group, ec2.Port.tcp(_HTTPS), "to OpenSearch")
+        inside = ec2.Peer.ipv4(_INSIDE)
+        self.callers = self._group("Callers", "May speak to what is inside, and to nothing else")
+        self.callers.add_egress_rule(inside, _PORT, "to OpenSearch and to endpoints")
+        self._domain_group = self._group("OpenSearch", "Hears what is inside, and nothing else")
+        self._domain_group.add_ingress_rule(inside, _PORT, "from those who may")
         self._endpoint("Logs", ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS)
         self._endpoint("Traces", ec2.InterfaceVpcEndpointAwsService.XRAY)
         self.domain = self._domain(key)
         self.url = f"https://{self.domain.attr_domain_endpoint}"
         cdk.CfnOutput(self, "SettingAwsSearch", value=self.url)
 
-    def _flow_logs(self) -> logs.LogGroup:
-        return logs.LogGroup(
-            self,
-            "FlowLogs",
-            log_group_name=f"/{self._stage.prefix}/network",
-            retention=logs.RetentionDays.ONE_MONTH,
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
+    def _group(self, name: str, description: str) -> ec2.SecurityGroup:
+        return ec2.SecurityGroup(self, name, vpc=self.network, description=description, allow_all_outbound=False)
 
     def _endpoint(self, name: str, service: ec2.InterfaceVpcEndpointAwsService) -> None:
-        endpoint = self.network.add_interface_endpoint(name, service=service, open=False)
-        endpoint.connections.allow_from(self.callers, ec2.Port.tcp(_HTTPS))
+        group = self._group(f"{name}Group", f"Hears callers of {name.lower()}")
+        group.add_ingress_rule(ec2.Peer.ipv4(_INSIDE), _PORT, "from inside")
+        self.network.add_interface_endpoint(name, service=service, open=False, security_groups=[group])
 
     def _domain(self, key: kms.IKey) -> opensearch.CfnDomain:
         stage = self._stage
@@ -90,7 +84,7 @@ class Search(cdk.Stack):
             ),
             vpc_options=opensearch.CfnDomain.VPCOptionsProperty(
                 subnet_ids=[each.subnet_id for each in self.network.isolated_subnets[: 2 if several else 1]],
-                security_group_ids=[self._group.security_group_id],
+                security_group_ids=[self._domain_group.security_group_id],
             ),
             access_policies=self._access(),
         )
