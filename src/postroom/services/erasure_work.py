@@ -201,7 +201,8 @@ class ErasureWork:
         return True
 
     def _is_reported(self, campaign: Campaign) -> bool:
-        self._places.objects.purge(f"{prefix(campaign.home)}import/rejected/")  # parts, where their sweeper was killed
+        for parts in ("rejected/", "work/"):  # of the report, and of the upload, where their sweeper was killed
+            self._places.objects.purge(f"{prefix(campaign.home)}import/{parts}")
         report = campaign.source.rejected_key
         return report is not None and self._traces.in_report(report, spare=_spare(campaign))
 

@@ -25,7 +25,7 @@ from postroom.platform.embedded.transfers import DoorTransfers
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.settings import Settings
 
-_HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/rejected/.+|export.*))")
+_HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejected\.csv|import/(rejected|work)/.+|export.*))")
 """Uploads, recipient lists, reports of rejected rows."""
 
 
