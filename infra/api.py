@@ -16,6 +16,7 @@ from infra.functions import API, DOOR
 from infra.lambdas import Lambdas, retention
 from infra.names import Names
 from infra.openapi import description
+from infra.operations.rollout import add_rollout
 from infra.permissions import Grounds
 from infra.stage import Stage
 
@@ -49,6 +50,8 @@ class Api(cdk.Stack):
         for function in (*API, *DOOR):
             self._let_in(self.lambdas.make(function), function.name)
         self._plan()
+        if stage.careful:
+            add_rollout(self, f"{stage.prefix}-api", self.lambdas.aliases)
         cdk.CfnOutput(self, "ApiUrl", value=self.url)
         cdk.CfnOutput(self, "SettingApiUrl", value=self.url)
         cdk.CfnOutput(self, "SettingPublicUrl", value=self.url)

@@ -16,6 +16,7 @@ from constructs import Construct
 from infra.functions import Function
 from infra.names import LIVE, Names
 from infra.permissions import Grounds
+from infra.rules import allow_wildcards
 from infra.stage import Stage
 
 _EMPTY = Path(__file__).with_name("nothing")
@@ -54,7 +55,7 @@ class Lambdas:
             architecture=lambda_.Architecture.X86_64,
             handler=function.path,
             code=self._code,
-            role=self._role(function, log, in_network=network is not None),
+            role=self._role(function, in_network=network is not None).without_policy_updates(),
             memory_size=self._stage.step_memory if function.step else self._stage.api_memory,
             timeout=Duration.seconds(function.timeout_s),
             reserved_concurrent_executions=function.at_once,
@@ -75,14 +76,17 @@ class Lambdas:
         return logs.LogGroup(
             self._scope,
             f"Log-{function.name}",
-            log_group_name=f"/aws/lambda/{self._names.function(function.name)}",
+            log_group_name=log_name(self._names, function),
             retention=retention(self._stage.log_days),
             removal_policy=RemovalPolicy.DESTROY,
         )
 
-    def _role(self, function: Function, log: logs.ILogGroup, *, in_network: bool) -> iam.Role:
+    def _role(self, function: Function, *, in_network: bool) -> iam.Role:
         statements = [
-            iam.PolicyStatement(actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[f"{log.log_group_arn}:*"]),
+            iam.PolicyStatement(
+                actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+                resources=[self._names.arn("logs", f"log-group:{log_name(self._names, function)}:*")],
+            ),
             iam.PolicyStatement(actions=["xray:PutTraceSegments", "xray:PutTelemetryRecords"], resources=["*"]),
             iam.PolicyStatement(
                 actions=["kms:Decrypt", "kms:DescribeKey"],
@@ -95,13 +99,20 @@ class Lambdas:
             statements.append(iam.PolicyStatement(actions=[f"ec2:{action}" for action in interfaces], resources=["*"]))
         for permission in function.permissions:
             statements += permission.statements(self._grounds)
-        return iam.Role(
+        role = iam.Role(
             self._scope,
             f"Role-{function.name}",
             role_name=f"{self._names.function(function.name)}",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             inline_policies={"postroom": iam.PolicyDocument(statements=statements)},
         )
+        allow_wildcards(role, (resource for statement in statements for resource in statement.resources))
+        return role
+
+
+def log_name(names: Names, function: Function) -> str:
+    """Of the function's log group."""
+    return f"/aws/lambda/{names.function(function.name)}"
 
 
 def retention(days: int) -> logs.RetentionDays:

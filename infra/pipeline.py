@@ -24,7 +24,9 @@ from constructs import Construct
 from infra.functions import BACKGROUND, STEPS
 from infra.lambdas import Lambdas, retention
 from infra.names import MACHINES, Names
+from infra.operations.rollout import add_rollout
 from infra.permissions import Grounds
+from infra.rules import allow_wildcards
 from infra.stage import Stage
 
 _MACHINES = Path(__file__).with_name("machines")
@@ -76,6 +78,8 @@ class Pipeline(cdk.Stack):
         self._wake_by_clock()
         if table is not None:
             self._follow(table)
+        if stage.careful:
+            add_rollout(self, f"{stage.prefix}-pipeline", self.lambdas.aliases)
         self.machines = {name: self._machine(name) for name in MACHINES}
 
     def _lost(self, name: str) -> sqs.Queue:
@@ -184,13 +188,15 @@ class Pipeline(cdk.Stack):
             actions=["states:DescribeExecution", "states:StopExecution", "states:RedriveExecution"],
             resources=[f"{names.executions_arn(name)}"],
         )
-        return iam.Role(
+        role = iam.Role(
             self,
             f"MachineRole-{name}",
             role_name=f"{self._stage.prefix}-machine-{name}",
             assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
             inline_policies={"postroom": iam.PolicyDocument(statements=[invoke, lists, own, runs])},
         )
+        allow_wildcards(role, [*lists.resources, *runs.resources, "*"])
+        return role
 
 
 def _camel(name: str) -> str:

@@ -11,25 +11,18 @@ from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-ALIAS = "live"
 
-
-def add_rollout(scope: Construct, prefix: str, aliases: Mapping[str, lambda_.Alias], *, careful: bool) -> None:
-    """`aliases` by the functions' names. Not `careful`: all at once, for stages where nobody waits for mail."""
-    application = codedeploy.LambdaApplication(scope, "Rollouts", application_name=prefix)
-    pace = (
-        codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES
-        if careful
-        else codedeploy.LambdaDeploymentConfig.ALL_AT_ONCE
-    )
-    for name, alias in aliases.items():
+def add_rollout(scope: Construct, name: str, aliases: Mapping[str, lambda_.Alias]) -> None:
+    """`aliases`, of the same stack, by the functions' names."""
+    application = codedeploy.LambdaApplication(scope, "Rollouts", application_name=name)
+    for function, alias in aliases.items():
         codedeploy.LambdaDeploymentGroup(
             scope,
-            f"Rollout-{name}",
+            f"Rollout-{function}",
             application=application,
             alias=alias,
-            deployment_config=pace,
-            alarms=[_failing(scope, name, alias)],
+            deployment_config=codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES,
+            alarms=[_failing(scope, function, alias)],
             auto_rollback=codedeploy.AutoRollbackConfig(
                 failed_deployment=True, stopped_deployment=True, deployment_in_alarm=True
             ),

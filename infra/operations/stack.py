@@ -21,7 +21,6 @@ from infra.operations.alarms import add_alarms
 from infra.operations.alerts import add_alerts
 from infra.operations.console import Console
 from infra.operations.dashboard import add_dashboard
-from infra.operations.rollout import add_rollout
 from infra.operations.trail import add_trail
 from infra.operations.watch import Limits, Watched
 from infra.stage import Stage
@@ -51,7 +50,6 @@ class Operations(cdk.Stack):
         alarms = add_alarms(self, watched, Limits(cost_usd=stage.cost_usd), topic)
         add_dashboard(self, watched, alarms)
         add_trail(self, stage.prefix, logs=logs, removal=stage.removal)
-        add_rollout(self, stage.prefix, aliases, careful=stage.careful)
         if network is not None:
             self._listen_in(stage, network)
         console = Console(self, "Console", prefix=stage.prefix, talks_to=api_url, logs=logs, removal=stage.removal)
