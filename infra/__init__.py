@@ -1,4 +1,4 @@
-"""The stack on AWS, described by the CDK: `python -m infra.app` writes its templates, `postroom deploy` does that and deploys them.
+"""The stack on AWS, described by the CDK: `python -m infra.app` writes its templates, `postroom deploy` deploys them too.
 
 app.py          the stages' stacks, in the order they need each other
 stage.py        what differs from stage to stage: sizes, limits, what is kept

@@ -1,4 +1,4 @@
-"""The stacks of one stage, in the order they need each other. `python -m infra.app`, with the CDK's own variables for context and output."""
+"""The stacks of one stage, in the order they need each other: `python -m infra.app`, told and telling by the CDK's own variables."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What a function may do, in words of Postroom; each becomes statements of its role, and of nobody else's.
 
-Rows of the table are told apart by how their partition keys begin (`dynamodb:LeadingKeys`): `T#` documents, `H#` homes of campaigns, `M#`
-messages, `E#` events. `ForAllValues` is true of a call that names no key at all, so no action that reads a whole table is ever allowed.
+Rows of the table are told apart by how their partition keys begin (`dynamodb:LeadingKeys`): `T#` documents, `H#` homes of
+campaigns, `M#` messages, `E#` events. `ForAllValues` is true of a call that names no key at all, so no action that reads a whole
+table is ever allowed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens after "send", and what comes back: the functions that nobody calls by name, the state machines, and what wakes them."""
+"""What happens after "send", and what comes back: the functions that nobody calls by name, state machines, what wakes them."""
 
 from __future__ import annotations
 
