@@ -11,16 +11,11 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, LeaseLost, Permanent, Temporary
+from postroom.errors import LeaseLost
 from postroom.platform.embedded._sqlite import Database
+from postroom.platform.ports.calling import LEASE_MS, backoff_ms, carry_out, sentence
 from postroom.platform.ports.limits import check_body, check_name
-from postroom.platform.ports.workflows import Done, Execution, ExecutionState, Handler
-
-LEASE_MS = 30_000
-"""Three times what a handler may take between two `alive`."""
-
-_FIRST_BACKOFF_MS = 1_000
-_LONGEST_BACKOFF_MS = 300_000
+from postroom.platform.ports.workflows import Execution, ExecutionState, Handler
 
 _COLUMNS = "workflow, execution, state, input, started_at, ended_at, reason"
 
@@ -131,29 +126,12 @@ class SqliteWorkflows:
         """Call `handler` for one execution that is due and not leased by anybody alive; False when there is none.
 
         `owner` names the worker; leases of owners in `dead` are void; `only`: look at this execution alone. What the handler
-        raises is recorded as the port says; anything but a `PostroomError` is a mistake in it: the execution is backed off,
-        and the error goes on to the caller.
+        raises is recorded as the port says (ports.calling).
         """
         lease = self._claim(workflow, owner, lease_ms=lease_ms, dead=dead, only=only)
         if lease is None:
             return False
-        try:
-            answer = handler(lease)
-        except (Temporary, Conflict) as error:
-            lease.fail(error)
-        except Permanent as error:
-            lease.end(ExecutionState.FAILED, _sentence(error))
-        except Exception as error:
-            lease.fail(error)
-            raise
-        except BaseException:  # the worker is told to end: somebody else carries on at once
-            lease.give_back()
-            raise
-        else:
-            if isinstance(answer, Done):
-                lease.end(ExecutionState.SUCCEEDED, None)
-            else:
-                lease.call_again(answer.at)
+        carry_out(handler, lease)
         return True
 
     def _checked(self, workflow: str, execution: str, text: str) -> dict[str, Any]:
@@ -178,7 +156,7 @@ class SqliteWorkflows:
 
 
 class _Lease:
-    """One call of a handler: a `ports.workflows.Call`, and how it ends."""
+    """One call of a handler, and how it ends: a `ports.calling.Lease`."""
 
     def __init__(
         self,
@@ -214,22 +192,17 @@ class _Lease:
         return bool(row[0])
 
     def call_again(self, at: Instant) -> None:
-        """The call went well."""
         self._write(_CALL_AGAIN, due=at, failures=0, reason=None)
 
     def fail(self, error: Exception) -> None:
-        """Backoff: doubling from a second to five minutes, each with up to half of it left to chance."""
-        longest = min(_LONGEST_BACKOFF_MS, _FIRST_BACKOFF_MS << min(self._failures, 20))
         chance = int.from_bytes(self._clock.random(4), "big") / 0xFFFF_FFFF
-        due = self._clock.now() + round(longest * (1 - chance / 2))
-        self._write(_CALL_AGAIN, due=due, failures=self._failures + 1, reason=_sentence(error))
+        due = self._clock.now() + backoff_ms(self._failures, chance)
+        self._write(_CALL_AGAIN, due=due, failures=self._failures + 1, reason=sentence(error))
 
     def end(self, state: ExecutionState, reason: str | None) -> None:
-        """Nothing more is to be done."""
         self._write(_END, state=state, reason=reason, now=self._clock.now())
 
     def give_back(self) -> None:
-        """Nobody's fault: due as it was."""
         with self._database.write() as connection:
             connection.execute(_GIVE_BACK, self._place)
 
@@ -252,9 +225,3 @@ def _execution(row: Sequence[Any]) -> Execution:
     workflow, execution, state, text, started_at, ended_at, reason = row
     ended = None if ended_at is None else Instant(ended_at)
     return Execution(workflow, execution, ExecutionState(state), text, Instant(started_at), ended, reason)
-
-
-def _sentence(error: Exception) -> str:
-    """What went wrong, in words; a mistake in our code by its kind too."""
-    text = str(error) if isinstance(error, Temporary | Permanent) else f"{type(error).__name__}: {error}"
-    return text[:1_000]
