@@ -134,9 +134,12 @@ RECIPES: dict[str, list[Recipe]] = {
         Recipe(path=TEMPLATE, body=fixed({"variables": {}})),
         Recipe(path={"template_id": "own.template"}, body=lambda about, own: {"upload_id": about.upload}),
     ],
-    "POST /v1/templates/{id}/test": [
-        Recipe(path={"id": "template"}, body=lambda about, own: {"to": ["ann@mail.example"], "from": f"news@{own.sender}"}),
-        Recipe(path={"id": "own.template"}, body=lambda about, own: {"to": ["ann@mail.example"], "from": f"a@{about.sender}"}),
+    "POST /v1/templates/{template_id}/test": [
+        Recipe(path=TEMPLATE, body=lambda about, own: {"to": ["ann@mail.example"], "from": f"news@{own.sender}"}),
+        Recipe(
+            path={"template_id": "own.template"},
+            body=lambda about, own: {"to": ["ann@mail.example"], "from": f"a@{about.sender}"},
+        ),
     ],
     "POST /v1/uploads": own({"kind": "asset", "filename": "a.pdf", "content_type": "application/pdf", "size": 5}),
     "GET /v1/uploads": [OWN],

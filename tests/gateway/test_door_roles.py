@@ -64,7 +64,7 @@ LEAST = {
         POST /v1/suppressions/import
     """,
     "sender": """
-        POST /v1/templates/{id}/test
+        POST /v1/templates/{template_id}/test
         DELETE /v1/campaigns/{campaign_id}
         POST /v1/campaigns/{campaign_id}/start
         POST /v1/campaigns/{campaign_id}/pause

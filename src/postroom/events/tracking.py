@@ -9,11 +9,10 @@ is kept of whoever asked, least of all their address.
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Final, Protocol
 
 from postroom.clock import Clock
 from postroom.errors import NotFound
-from postroom.events.hits import Hits
 from postroom.events.links import LinkTables
 from postroom.events.machines import Fetch, machine_of
 from postroom.events.tenant_secrets import TenantSecrets
@@ -26,6 +25,14 @@ _TOGETHER_MS: Final = 10_000
 _WEB: Final = ("http://", "https://")
 
 
+class Taker(Protocol):
+    """Who brings hits to the queue: `events.hits`, or `events.hits_at_once`."""
+
+    def add(self, hit: Arrival) -> None:
+        """Take one. Never raises for a queue that does not answer."""
+        ...
+
+
 class Unprepared(Exception):
     """A store has to be asked first: `Tracking.prepare`."""
 
@@ -33,7 +40,7 @@ class Unprepared(Exception):
 class Tracking:
     """See the module's text. For several threads."""
 
-    def __init__(self, secrets: TenantSecrets, links: LinkTables, hits: Hits, clock: Clock) -> None:
+    def __init__(self, secrets: TenantSecrets, links: LinkTables, hits: Taker, clock: Clock) -> None:
         self._secrets = secrets
         self._links = links
         self._hits = hits

@@ -34,6 +34,11 @@ def fetch_jwks(issuer: str, clock: Clock, *, transport: httpx.BaseTransport | No
     return _get(address, clock, until=until, transport=transport)
 
 
+def fetch_jwks_at(url: str, clock: Clock, *, transport: httpx.BaseTransport | None = None) -> Mapping[str, Any]:
+    """The JWK set at this very address. `Unavailable`."""
+    return _get(url, clock, until=clock.monotonic() + LIMIT_S, transport=transport)
+
+
 def _get(url: str, clock: Clock, *, until: float, transport: httpx.BaseTransport | None) -> Mapping[str, Any]:
     if not is_safe(url):
         raise Unavailable(f"{url} is not https: whoever is on the way could put keys in the place of the issuer's")

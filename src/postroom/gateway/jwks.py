@@ -21,7 +21,6 @@ from joserfc.util import urlsafe_b64decode
 
 from postroom.clock import Clock
 from postroom.errors import Temporary, Unavailable
-from postroom.gateway.discovery import fetch_jwks
 
 FRESH_S = 600.0
 STALE_S = 86_400.0
@@ -93,9 +92,15 @@ def LocalJwks(published: Callable[[], Mapping[str, Any]], clock: Clock) -> Jwks:
     return Jwks(published, clock)
 
 
-def HttpJwks(issuer_url: str, clock: Clock) -> Jwks:  # noqa: N802  # reads as a kind of source
-    """Those of an OpenID provider elsewhere, found through its discovery document."""
-    return Jwks(lambda: fetch_jwks(issuer_url, clock), clock)
+def HttpJwks(issuer_url: str, clock: Clock, *, at: str | None = None) -> Jwks:  # noqa: N802  # reads as a kind of source
+    """Those of an OpenID provider elsewhere, found through its discovery document, or `at` an address that is known."""
+
+    def fetch() -> Mapping[str, Any]:
+        from postroom.gateway import discovery  # and an HTTP client: never, where all callers have API keys
+
+        return discovery.fetch_jwks(issuer_url, clock) if at is None else discovery.fetch_jwks_at(at, clock)
+
+    return Jwks(fetch, clock)
 
 
 def _usable_keys(jwks: Mapping[str, Any]) -> dict[str, VerifyingKey]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from postroom.events.hits import Hits
 from postroom.events.links import LinkTables
 from postroom.events.tenant_secrets import TenantSecrets
-from postroom.events.tracking import Tracking
+from postroom.events.tracking import Taker, Tracking
 from postroom.events.unsubscribing import Unsubscribing
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 
-def tracking(stores: Stores, ledger: Ledger, hits: Hits) -> Tracking:
+def tracking(stores: Stores, ledger: Ledger, hits: Taker) -> Tracking:
     """Hears opens and clicks."""
     secrets = TenantSecrets(ledger.tenants, stores.clock)
     return Tracking(secrets, LinkTables(ledger.tenants, stores.messages, stores.objects), hits, stores.clock)

@@ -20,7 +20,10 @@ def authenticator(settings: Settings, stores: Stores, ledger: Ledger, *, issuer:
     if issuer is None and not settings.audience:
         raise Invalid("POSTROOM_ISSUER needs POSTROOM_AUDIENCE: else tokens for any other application would be taken too")
     clock = stores.clock
-    jwks = HttpJwks(settings.issuer or "", clock) if issuer is None else LocalJwks(issuer.keys.published, clock)
+    if issuer is None:
+        jwks = HttpJwks(settings.issuer or "", clock, at=settings.jwks_url)
+    else:
+        jwks = LocalJwks(issuer.keys.published, clock)
     return TokenAuthenticator(
         ledger.memberships,
         ledger.keys,

@@ -17,7 +17,6 @@ Outside of Lambda nothing of it happens: whoever calls a handler keeps their own
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import cache, wraps
@@ -27,6 +26,7 @@ from typing import Any, Final, Protocol, TypeVar
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from postroom.entrypoints.lambdas.sandbox import function_name, is_untraced
 from postroom.telemetry.logs import REQUEST
 
 NAMESPACE: Final = "Postroom"
@@ -52,10 +52,10 @@ def observed(function: str, *, answers: tuple[type[Exception], ...] = ()) -> Cal
     def wrap(handler: Handler[T]) -> Handler[T]:
         @wraps(handler)
         def call(event: Any, context: Any) -> T:
-            if not in_lambda():
+            name = function_name()
+            if name is None:
                 return handler(event, context)
-            sight = _sight(function)
-            return sight.call(handler, event, context, answers=answers)
+            return _sight(function, name).call(handler, event, context, answers=answers)
 
         return call
 
@@ -68,15 +68,9 @@ def count(name: str, value: float = 1, unit: MetricUnit = MetricUnit.Count) -> N
         _Sight.current.metrics.add_metric(name, unit, value)
 
 
-def in_lambda() -> bool:
-    """Whether this process is a function's."""
-    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ
-
-
-def stage_of(function: str, function_name: str) -> str:
+def stage_of(function: str, name: str) -> str:
     """Of `postroom-<stage>-<function>`."""
-    stage = function_name.removeprefix("postroom-").removesuffix(function).rstrip("-")
-    return stage or function_name
+    return name.removeprefix("postroom-").removesuffix(function).rstrip("-") or name
 
 
 class _Sight:
@@ -129,13 +123,13 @@ class _Sight:
 
 
 @cache
-def _sight(function: str) -> _Sight:
-    return _Sight(function, stage_of(function, os.environ["AWS_LAMBDA_FUNCTION_NAME"]))
+def _sight(function: str, name: str) -> _Sight:
+    return _Sight(function, stage_of(function, name))
 
 
 def _tracing(function: str) -> Callable[[Handler[T]], Handler[T]]:
     """What to put around a handler, for X-Ray."""
-    if find_spec("aws_xray_sdk") is None or os.environ.get("POWERTOOLS_TRACE_DISABLED", "").lower() in {"1", "true"}:
+    if find_spec("aws_xray_sdk") is None or is_untraced():
         return lambda handler: handler
     from aws_lambda_powertools import Tracer
 

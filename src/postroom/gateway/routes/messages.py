@@ -97,15 +97,21 @@ def message_routes(service: MessageService) -> APIRouter:
 
 
 def template_test_routes(service: MessageService, default_from: Callable[[str], str]) -> APIRouter:
-    """`/v1/templates/{id}/test`. `default_from`: a tenant's usual sender; `Invalid`: it has none."""
+    """`/v1/templates/{template_id}/test`. `default_from`: a tenant's usual sender; `Invalid`: it has none."""
     router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=Route)
 
-    @router.post("/{id}/test", status_code=202, operation_id="test_template", response_model_exclude_none=True)
-    def test(id: _TemplateId, body: TestMessage, who: Sender, steps: Once) -> MessageResults:  # noqa: A002
+    @router.post("/{template_id}/test", status_code=202, operation_id="test_template", response_model_exclude_none=True)
+    def test(template_id: _TemplateId, body: TestMessage, who: Sender, steps: Once) -> MessageResults:
         """Send a template to up to ten addresses, as a test."""
         from_ = body.from_ or default_from(who.tenant)
         requests = [
-            MessageRequest(to=to, from_=from_, template_id=id, template_version=body.version, variables=dict(body.variables))
+            MessageRequest(
+                to=to,
+                from_=from_,
+                template_id=template_id,
+                template_version=body.version,
+                variables=dict(body.variables),
+            )
             for to in body.to
         ]
         results = service.submit(who.tenant, requests, seed=steps.once("seed", service.new_seed))

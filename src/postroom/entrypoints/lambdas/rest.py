@@ -1,0 +1,103 @@
+"""A call as API Gateway's REST API hands it to a function, and the answer as it wants it back, around Mangum.
+
+Mangum's own reading loses what the door decides by, so it is read here:
+
+- The caller is who API Gateway saw (`requestContext.identity.sourceIp`). Nothing that a caller can write into a header field
+  counts: `X-Forwarded-*` only where POSTROOM_TRUSTED_PROXIES names that very peer (gateway.proxies).
+- A field that came twice stays two: for the door two `Authorization` fields are none.
+- `Content-Length` is the body's. API Gateway leaves it away, and by it the door knows that there is a body to be limited.
+- An answer may have 6 MB, as JSON, in which a `"` takes two bytes. A larger one becomes a problem that says so: it is a list that
+  can be asked for in smaller pages. Exports and uploads never come this way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlencode
+
+import orjson
+from mangum import Mangum
+from mangum.handlers.api_gateway import APIGateway
+from mangum.types import ASGI, Response, Scope
+from starlette.types import ASGIApp
+
+MAX_ANSWER: Final = 6_000_000
+"""Lambda's limit is 6 MB of 1,048,576 bytes, all that is around the body included."""
+_LOOK_AT: Final = MAX_ANSWER // 6
+"""Bytes of a body from which on it could have more: escaped, a byte may take six."""
+_TEXT: Final = ["text/", "application/json", "application/problem+json"]
+_TOO_LARGE: Final = {
+    "type": "/problems/invalid",
+    "title": "Invalid",
+    "status": 422,
+    "detail": "the answer has more than the 6 MB that can be answered here: ask for fewer at once (`limit`)",
+}
+
+
+class RestCall(APIGateway):
+    """One call. See the module's text."""
+
+    @classmethod
+    def infer(cls, *_: object) -> bool:
+        """The functions are called by nobody else."""
+        return True
+
+    @property
+    def scope(self) -> Scope:
+        event, base = self.event, self.config["api_gateway_base_path"]
+        path = event["path"]
+        identity = event["requestContext"].get("identity") or {}
+        return {
+            "type": "http",
+            "http_version": "1.1",
+            "method": event["httpMethod"],
+            "headers": list(self._fields()),
+            "path": unquote(path.removeprefix(base) if path.startswith(f"{base}/") else path),
+            "raw_path": None,
+            "root_path": "",
+            "scheme": "https",
+            "query_string": _query(event),
+            "server": (event["requestContext"].get("domainName") or "postroom", 443),
+            "client": (identity.get("sourceIp") or "unknown", 0),
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+        }
+
+    def __call__(self, response: Response) -> dict[str, Any]:
+        answer = super().__call__(response)
+        if len(response["body"]) > _LOOK_AT and len(json.dumps(answer)) > MAX_ANSWER:
+            return _too_large(answer["headers"].get("x-request-id", ""))
+        return answer
+
+    def _fields(self) -> Iterator[tuple[bytes, bytes]]:
+        once = self.event.get("headers") or {}
+        several = self.event.get("multiValueHeaders") or {name: [text] for name, text in once.items()}
+        for name, values in several.items():
+            if name.lower() not in {"content-length", "transfer-encoding"}:
+                yield from ((name.lower().encode("latin-1", "replace"), value.encode("utf-8", "replace")) for value in values)
+        if body := self.body:
+            yield b"content-length", str(len(body)).encode()
+
+
+def rest_handler(app: ASGIApp, *, base_path: str = "") -> Callable[[Any, Any], dict[str, Any]]:
+    """Calls of an ASGI application. `base_path`: what of the API's address stands before the application's paths."""
+    asyncio.set_event_loop(asyncio.new_event_loop())  # one for all calls of the process: locks and limiters belong to one
+    asgi = cast("ASGI", app)  # the same, but for what a coroutine is called
+    return Mangum(asgi, lifespan="off", api_gateway_base_path=base_path, custom_handlers=[RestCall], text_mime_types=_TEXT)
+
+
+def _too_large(request_id: str) -> dict[str, Any]:
+    return {
+        "statusCode": 422,
+        "headers": {"content-type": "application/problem+json", "cache-control": "no-store", "x-request-id": request_id},
+        "multiValueHeaders": {},
+        "body": orjson.dumps(_TOO_LARGE | {"request_id": request_id}).decode(),
+        "isBase64Encoded": False,
+    }
+
+
+def _query(event: Any) -> bytes:
+    values = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters") or {}
+    return urlencode(values, doseq=True).encode()
