@@ -45,6 +45,7 @@ class Settings:
     aws_user_pool: str | None = None
     aws_usage_key: str | None = None
     aws_search: str | None = None
+    aws_pagerduty: str | None = None
     mail: str = field(default="inbox:", repr=False)  # may hold a password
     public_url: str | None = None
     bounce_domain: str | None = None

@@ -72,6 +72,12 @@ KINDS = {
     "aws_search": Kind(
         parsing.public_url, "an https URL", "none: nothing is indexed", "With `platform = aws`: the OpenSearch domain's endpoint."
     ),
+    "aws_pagerduty": Kind(
+        parsing.aws_secret,
+        "the name or ARN of a secret",
+        "none: PagerDuty is told of no alarm",
+        "With `platform = aws`: the secret in AWS Secrets Manager that holds PagerDuty's routing key (Events API v2).",
+    ),
     "mail": Kind(
         parsing.mail,
         "`inbox:`, or `smtp://[user:password@]host[:port][?tls=…&connections=…]` (`smtps://` for TLS from the first byte), or "

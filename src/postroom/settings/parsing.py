@@ -16,6 +16,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _AWS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}")
+_AWS_SECRET = re.compile(r"[A-Za-z0-9/_+=.@:-]{1,512}")
 _ARN = r"arn:aws(-[a-z]+)*:{service}:[a-z0-9-]{{0,40}}:[0-9]{{12}}:[A-Za-z0-9_+=,.@:/-]{{1,300}}"
 _TOPIC = re.compile(r"arn:aws(-[a-z]+)*:sns:[a-z0-9-]{1,40}:[0-9]{12}:[A-Za-z0-9_-]{1,256}", re.ASCII)
 
@@ -76,6 +77,12 @@ def platform(text: str) -> Platform:
 def aws_name(text: str) -> str:
     if not _AWS_NAME.fullmatch(text):
         raise Refused("not a name of something on AWS")
+    return text
+
+
+def aws_secret(text: str) -> str:
+    if _AWS_SECRET.fullmatch(text) is None:
+        raise Refused("not a name of a secret")
     return text
 
 

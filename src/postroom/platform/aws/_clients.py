@@ -92,6 +92,10 @@ class Account:
         client: SNSClient = self._client("sns", "v4")
         return client
 
+    def secretsmanager(self) -> Any:
+        """A Secrets Manager client, safe to share between threads."""
+        return self._client("secretsmanager", "v4")
+
     def _client(self, service: str, signature: str) -> Any:
         shared = self._shared
         with shared.lock:
