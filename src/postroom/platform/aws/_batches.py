@@ -22,6 +22,15 @@ crash: no stamp, no cost.
 
 Counting must not lose a change either. A recount demands that `changes` is still what it was before the messages were read,
 else it counts anew; `due` is only ever lowered between counts, so a batch with work is never overlooked.
+
+A report marks the batch as stale after it wrote to the messages, but not again where it is marked already: a burst of events
+writes the mark once. So a count of a marked batch says first that it begins, and only then reads the messages:
+
+    report  R: write message ─→ read the mark; write it unless it says "told"
+    count   C: "told" → "counting" ─→ read messages ─→ store, if `changes` is as it was
+
+R found "told": its message was written before "counting", and so before C read it. R found "counting", or nothing: it writes the
+mark, and C counts anew. A count that dies leaves "counting", which is as stale as "told".
 """
 
 from __future__ import annotations
@@ -108,10 +117,15 @@ class Batches:
         rest: dict[str, Value | None] = {"touched": None, "until": until, "due": due}
         self._change(home, seen.number, fence, opened | rest, counting="changes")
 
-    def mark_stale(self, home: Home, number: int) -> None:
-        """Something was reported of its messages: a count from before is out of date, and one under way counts anew."""
+    def mark_stale(self, home: Home, numbers: Collection[int]) -> None:
+        """Something was reported of messages of these: a count from before is out of date, and one under way counts anew. Written
+        only where it does not stand there yet: what stands there now was true after the messages were written."""
+        fresh = [batch.number for batch in self.read_many(home, list(numbers)) if not batch.stale or batch.counting]
+        self._table.each(lambda number: self._mark(home, number), fresh)
+
+    def _mark(self, home: Home, number: int) -> None:
         terms = Terms()
-        change = terms.assign({"stale": True}, counting="changes")
+        change = terms.assign({"stale": _ledger.TOLD}, counting="changes")
         self._table.update(_ledger.batch_at(home, number), change, "", terms)
 
     def close(self, home: Home, number: int, fence: int) -> BatchSnapshot:
@@ -139,15 +153,25 @@ class Batches:
 
     def _store_count(self, home: Home, seen: Batch, more: dict[str, Value | None]) -> Batch | None:
         """Count the messages and store it with `more`; None if the record has moved since `seen`."""
+        if seen.stale and not seen.counting:
+            begun = self._begin_count(home, seen)
+            if begun is None:
+                return None
+            seen = begun
         tally = Tally.of(self._messages.standing(home, seen.number))
-        terms = Terms()
-        mark = self._table.mark()
+        mark, terms = self._table.mark(), Terms()
         values = tally.attributes() | {"counted_by": mark} | more
-        unmoved = [terms.equals("fence", seen.fence or None), terms.equals("changes", seen.changes or None)]
-        at = _ledger.batch_at(home, seen.number)
-        written = self._table.update(at, terms.assign(values, counting="changes"), " AND ".join(unmoved), terms)
+        at, unmoved = _ledger.batch_at(home, seen.number), _unmoved(terms, seen)
+        written = self._table.update(at, terms.assign(values, counting="changes"), unmoved, terms)
         stored = _ledger.batch(seen.number, written.item)
         return stored if written.applied or stored.counted_by == mark else None
+
+    def _begin_count(self, home: Home, seen: Batch) -> Batch | None:
+        """Let reports mark the batch again from now on; None if it has moved since `seen`."""
+        terms = Terms()
+        at, unmoved = _ledger.batch_at(home, seen.number), _unmoved(terms, seen)
+        written = self._table.update(at, terms.assign({"stale": _ledger.COUNTING}, counting="changes"), unmoved, terms)
+        return _ledger.batch(seen.number, written.item) if written.applied else None
 
     def _change(self, home: Home, number: int, fence: int, values: dict[str, Value | None], *, counting: str = "") -> None:
         """Change the record under its fence. Our own repeated call is not refused: it leaves the fence as it is."""
@@ -168,3 +192,8 @@ class Batches:
         except NotFound as absent:
             return absent
         return LeaseLost(f"batch {seen.number} was opened by somebody else (fence {seen.fence}, not {fence})")
+
+
+def _unmoved(terms: Terms, seen: Batch) -> str:
+    """Nothing was changed that a count of what was `seen` would undo."""
+    return " AND ".join((terms.equals("fence", seen.fence or None), terms.equals("changes", seen.changes or None)))

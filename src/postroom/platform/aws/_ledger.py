@@ -3,37 +3,49 @@
     H#tenant#campaign            home                 how many batches; `gone` while it is being dropped
     M#tenant#campaign#batch      !batch               fence, lease, open group, touched keys, last count
     M#tenant#campaign#batch      <key in hex>         one message
-    E#tenant#campaign#batch      <key in hex>#id      one event on its timeline
+    M#tenant#campaign#batch      !event#<key>#id      one event that stands beside its message
 
-A batch has a partition of its own (and one for the events, so that counting reads none of them): the campaign's writes are
-spread over all of them, and no partition gets hot. A message's outcome stands in attributes of its own, its news (model.news) as
-one text in `told`; where the message stands follows from the two whenever it is read. A batch's
-record is made by its first opening or count; where there is none, nothing was ever done with the batch.
+A batch has a partition of its own: the campaign's writes are spread over all of them, and no partition gets hot. Events sort
+before the messages, so that counting reads none of them; they are there because a stream is in order only within a partition.
+
+A message's outcome stands in attributes of its own. What was reported of it stands in its item too (`heard`), so that an event is
+one write of one item; only where the item would grow past `FULL_BYTES`, in an item of its own. The news (model.news) follow from
+the events in `heard`, until an event stands elsewhere or the words are erased: from then on they are kept in `told`. Where the
+message stands follows from outcome and news whenever it is read. A batch's record is made by its first opening or count; where
+there is none, nothing was ever done with the batch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
+
+import msgspec
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.model.batch import BatchSnapshot, Group
 from postroom.model.campaign import Home
 from postroom.model.event import Event, Standing
-from postroom.model.event_text import event_text
+from postroom.model.event_text import cells, event_of_cells, event_text
 from postroom.model.message import ERASED, Counts, Engagement, Message, MessageState, NewMessage, Recipient, Settlement
-from postroom.model.news import News
+from postroom.model.news import News, nameless
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.aws._dynamo import Address, Record, Value
 
 BATCH_SORT = "!batch"  # before every hexadecimal digit
+EVENT_SORT = "!event#"
 FIRST_KEY = "0"
+TOLD, COUNTING = 1, 2
+"""What `stale` of a batch says: reported of since its count; and being counted since that was marked."""
 REPLY_LENGTH = 250
-RECIPIENT = ("sk", "line", "address", "name", "values", "state", "attempt", "due", "told")
+FULL_BYTES = 4_096
+"""Where a message's item takes no more events. Each KB of it costs a unit a write; an event beside it costs four or more."""
+RECIPIENT = ("sk", "line", "address", "name", "values", "state", "attempt", "due", "told", "heard")
 """The attributes `recipient` needs."""
-STANDING = ("sk", "state", "attempt", "due", "told")
+STANDING = ("sk", "state", "attempt", "due", "told", "heard")
 """The attributes `Tally.of` needs."""
 
 
@@ -56,8 +68,8 @@ def message_at(home: Home, batch: int, key: Key) -> Address:
 
 
 def event_at(home: Home, batch: int, key: Key, event_id: str = "") -> Address:
-    """Where one of the message's events is; without an id: what all of theirs begin with."""
-    return Address(f"E#{home.tenant}#{home.campaign}#{batch}", f"{key.hex()}#{event_id}")
+    """Where one of the message's events is, if it stands beside it; without an id: what all of theirs begin with."""
+    return Address(f"M#{home.tenant}#{home.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
 
 
 class Batch(NamedTuple):
@@ -79,6 +91,8 @@ class Batch(NamedTuple):
     engagement: Engagement
     stale: bool
     """Something was reported of its messages since the count."""
+    counting: bool
+    """It is stale, and a count has begun since: whoever reports something marks it anew."""
     unsettled: int
     opened_by: str
     counted_by: str
@@ -123,7 +137,8 @@ def batch(number: int, record: Record | None) -> Batch:
         int(r.get("changes", 0)),
         Counts(*json.loads(str(r["counts"]))) if "counts" in r else Counts(),
         Engagement(*json.loads(str(r["engagement"]))) if "engagement" in r else Engagement(),
-        bool(r.get("stale", False)),
+        "stale" in r,
+        r.get("stale") == COUNTING,
         int(r.get("unsettled", 0)),
         str(r.get("opened_by", "")),
         str(r.get("counted_by", "")),
@@ -175,15 +190,43 @@ class Tally(NamedTuple):
 
 def news(record: Record) -> News | None:
     """The reported half of a message's record; None: nothing was reported."""
-    if "told" not in record:
+    if "told" in record:
+        state, *rest = json.loads(str(record["told"]))
+        return News(None if state is None else MessageState(state), *rest)
+    if "heard" not in record:
         return None
-    state, *rest = json.loads(str(record["told"]))
-    return News(None if state is None else MessageState(state), *rest)
+    found = News()
+    for event in heard(record):
+        found = found.hear(event)
+    return found
 
 
-def told(heard: News) -> str:
-    """The reverse of `news`."""
-    return json.dumps(heard, separators=(",", ":"), ensure_ascii=False)
+def told(news: News) -> str:
+    """What `news` reads where not all events are in the item."""
+    return json.dumps(news, separators=(",", ":"), ensure_ascii=False)
+
+
+def heard(record: Record) -> list[Event]:
+    """The events in the message's item, in the order they were heard."""
+    if "heard" not in record:
+        return []
+    return [event_of_cells([*row, *_UNSAID[len(row) :]]) for row in msgspec.json.decode(str(record["heard"]))]
+
+
+def hearing(events: Iterable[Event]) -> str | None:
+    """The reverse of `heard`: each event without the cells at its end that say nothing."""
+    rows = [_said(cells(event)) for event in events]
+    return msgspec.json.encode(rows).decode() if rows else None
+
+
+def _said(row: list[object]) -> list[object]:
+    length = len(row)
+    while length and row[length - 1] == _UNSAID[length - 1]:
+        length -= 1
+    return row[:length]
+
+
+_UNSAID = ("", "", 0, 0, "", None, False, "", "", "")  # as model.event_text orders them
 
 
 def outcome(record: Record) -> Standing:
@@ -193,8 +236,8 @@ def outcome(record: Record) -> Standing:
 
 def standing(record: Record) -> Standing:
     """Where the message stands."""
-    heard = news(record)
-    return (heard and heard.ahead_of(outcome(record))) or outcome(record)
+    reported = news(record)
+    return (reported and reported.ahead_of(outcome(record))) or outcome(record)
 
 
 def stored(home: Home, row: NewMessage, now: Instant) -> dict[str, Value | None]:
@@ -234,16 +277,19 @@ def settled(settlement: Settlement) -> dict[str, Value | None]:
     }
 
 
-def erased(values: str, heard: News | None) -> dict[str, Value | None]:
+def erased(values: str, seen: Record) -> dict[str, Value | None]:
     """What erasing makes of the item. `mark` stays: a repeated settlement is still known for what it is."""
-    kept = None if heard is None else told(heard._replace(reply=""))
-    return {"address": ERASED, "name": None, "values": values, "reply": None, "told": kept}
+    reported = news(seen)
+    kept = None if reported is None else told(reported._replace(reply=""))
+    words = hearing(map(nameless, heard(seen)))
+    return {"address": ERASED, "name": None, "values": values, "reply": None, "told": kept, "heard": words}
 
 
-def event_item(home: Home, batch: int, key: Key, event: Event) -> dict[str, Value | None]:
-    """An event's item."""
+def event_item(home: Home, batch: int, key: Key, event: Event, stands: str | None = None) -> dict[str, Value | None]:
+    """The item of an event that stands beside its message. `stands`: where it puts the message, for the stream; None: an event of
+    our worker's, which the message's own change tells of."""
     at = event_at(home, batch, key, event.id)
-    return {"pk": at.pk, "sk": at.sk, "event": event_text(event)}
+    return {"pk": at.pk, "sk": at.sk, "event": event_text(event), "stands": stands}
 
 
 def recipient(record: Record) -> Recipient:
@@ -261,16 +307,22 @@ def recipient(record: Record) -> Recipient:
     )
 
 
+def stands(record: Record, reported: News) -> tuple[MessageState, int, Instant | None, int, str]:
+    """Where these news put the message: state, attempt, since when, code and reply."""
+    ahead = reported.ahead_of(outcome(record))
+    if ahead is not None:
+        return ahead.state, ahead.attempt, reported.at, 0, reported.reply
+    attempt, state = outcome(record)
+    return state, attempt, instant(record, "at"), int(record.get("code", 0)), str(record.get("reply", ""))
+
+
 def message(number: int, record: Record) -> Message:
     """The whole record."""
-    heard = news(record) or News()
+    reported = news(record) or News()
     shown = recipient(record)
-    facts: tuple[Instant | None, Instant | None, int, str]
-    if heard.ahead_of(outcome(record)):
-        facts = (heard.at, None, 0, heard.reply)
-    else:
-        facts = (instant(record, "at"), instant(record, "due"), int(record.get("code", 0)), str(record.get("reply", "")))
-    people = heard.opened, heard.clicked, heard.unsubscribed_at
+    _, _, at, code, reply = stands(record, reported)
+    facts = at, shown.due, code, reply
+    people = reported.opened, reported.clicked, reported.unsubscribed_at
     return Message(number, *shown[:-1], *facts, text(record, "provider_id"), *people)
 
 

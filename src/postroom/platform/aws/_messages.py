@@ -1,7 +1,7 @@
 """Message items: stored if absent, settled under a fence, read in the order of their keys.
 
-Each change of our own is one conditional write of one item: one write unit, which keeps a message at two of them until it is
-sent (what comes back costs more: _news.py). `version` rises with every change and a change demands the one it was decided on,
+Each change is one conditional write of one item: one write unit, which keeps a message at two of them until it is
+sent, and three once it is delivered (_news.py). `version` rises with every change and a change demands the one it was decided on,
 so neither a delayed request nor two writers can undo each other. A refusal brings the item along: our own `mark` on it means
 that the first try of a repeated call did it.
 """
@@ -54,7 +54,7 @@ class MessageItems:
         for attempt in range(_TRIES):
             if held is None:
                 raise NotFound(_GONE.format(home.campaign))
-            if int(held["line"]) <= row.line or "mark" in held or "told" in held:
+            if int(held["line"]) <= row.line or "mark" in held or "heard" in held or "told" in held:
                 return int(held["line"])
             reasons = self._take_over(home, row, held)
             if not reasons:
@@ -114,9 +114,7 @@ class MessageItems:
             self._news.forget(home, number, message.key)
             terms = Terms()
             condition = f"{terms.equals('version', seen['version'])} AND {_not_above(terms, fence)}"
-            change = terms.assign(
-                _ledger.erased(values, _ledger.news(seen)) | {"fence": fence, "version": int(seen["version"]) + 1}
-            )
+            change = terms.assign(_ledger.erased(values, seen) | {"fence": fence, "version": int(seen["version"]) + 1})
             written = self._table.update(at, change, condition, terms)
             if written.applied:
                 return
@@ -170,7 +168,7 @@ class MessageItems:
     ) -> list[Record]:
         """Messages in these states (none named: all), those after the key `after`."""
         terms = Terms()
-        filter_ = f"{_one_of(terms, states)} OR attribute_exists({terms.name('told')})" if states else ""
+        filter_ = f"{_one_of(terms, states)} OR {_reported(terms)}" if states else ""
         wanted = frozenset(states) or frozenset(MessageState)
         return self.select(
             home,
@@ -210,6 +208,11 @@ class MessageItems:
 def _stands_as_settled(record: Record) -> bool:
     """Whether no news have put the message past what its worker recorded."""
     return _ledger.standing(record) == _ledger.outcome(record)
+
+
+def _reported(terms: Terms) -> str:
+    """Something was reported of the message."""
+    return f"attribute_exists({terms.name('heard')}) OR attribute_exists({terms.name('told')})"
 
 
 def _not_above(terms: Terms, fence: int) -> str:

@@ -1,26 +1,46 @@
 """What comes back, in the table: events of messages, and the reported half of their records (model.news).
 
-A message's new events and what they make of it are one transaction: a kill leaves both or neither, and an event that is there
-was heard. It demands the message's version, and that no event of that id is there. Twice the price of plain writes; in return
-nothing is ever heard twice, not even after the message was tried again.
+An event is one conditional write of its message's item, which holds the events as well: one write unit. It demands the version
+that the message was read with, so what two reporters tell at the same time is told one after the other, and an event that is
+there was heard. Where the item would grow past its limit, the event gets an item of its own, in one transaction with what it
+makes of the message: a kill leaves both or neither, and nothing is ever heard twice, not even after the message was tried again.
+
+A call that botocore repeats because its answer was lost finds its own events there: they are new all the same. Should somebody
+else have told the same in that moment, it is new to both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from postroom.errors import Unavailable
 from postroom.model.campaign import Home
 from postroom.model.event import Event
 from postroom.model.event_text import event_text, parse_event
 from postroom.model.message import ERASED, MessageState, Settlement
-from postroom.model.news import News, event_of, in_order, nameless
+from postroom.model.news import OURS, News, event_of, in_order, nameless
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
-from postroom.platform.aws._dynamo import Address, Record, Table, Terms, Value, encode_item
+from postroom.platform.aws._dynamo import Record, Table, Terms, Value, billed, encode_item
 
 _TRIES = 8
-_AT_ONCE = 50  # events of one message in a transaction, which takes 100 writes
+_AT_ONCE = 50  # events of one message in a write: a transaction takes 100
+CHANGES_A_VERSION = 128
+"""Numbers a version of a message takes of its sequence in the feed: more than one write tells of it."""
+
+
+class _Hearing(NamedTuple):
+    """What some reports make of a message."""
+
+    news: News
+    fresh: Sequence[Event]
+    """The events to be kept."""
+    stands: Sequence[str]
+    """Of each of those, where it puts the message: for the stream."""
+    new: Sequence[bool]
+    """Which of all that were reported are fresh."""
 
 
 class NewsItems:
@@ -29,29 +49,63 @@ class NewsItems:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def hear(self, home: Home, number: int, key: Key, events: Sequence[Event]) -> list[bool]:
-        """Note what came back of one message; which of it was new."""
-        parts = [events[first : first + _AT_ONCE] for first in range(0, len(events), _AT_ONCE)]
-        return [new for part in parts for new in self._hear(home, number, key, part)]
+    def find(self, home: Home, places: Iterable[tuple[int, Key]]) -> dict[tuple[int, Key], Record]:
+        """The messages that are reported of, those that there are."""
+        at = {place: _ledger.message_at(home, *place) for place in places}
+        found = self._table.get_many(at.values())
+        return {place: found[address] for place, address in at.items() if address in found}
 
-    def _hear(self, home: Home, number: int, key: Key, events: Sequence[Event]) -> list[bool]:
-        at = _ledger.message_at(home, number, key)
+    def hear(self, home: Home, number: int, seen: Record | None, events: Sequence[Event]) -> list[bool]:
+        """Note what came back of one message, as it was `seen`; which of it was new."""
+        new: list[bool] = []
+        for first in range(0, len(events), _AT_ONCE):
+            part = events[first : first + _AT_ONCE]
+            seen, each = (None, [False] * len(part)) if seen is None else self._hear(home, number, seen, part)
+            new += each
+        return new
+
+    def _hear(self, home: Home, number: int, seen: Record, events: Sequence[Event]) -> tuple[Record | None, Sequence[bool]]:
+        """The message then, and which of these were new."""
+        key = _ledger.key_of(seen)
         for attempt in range(_TRIES):
-            seen = self._table.get(at)
-            if seen is None:
-                return [False] * len(events)
-            known = {place.sk for place in self._table.get_many(_places(home, number, key, events), ("sk",))}
-            news, fresh, new = _heard(home, number, seen, events, known)
-            if not fresh or not self._write(home, number, seen, news, fresh):
-                return new
+            hearing = _heard(seen, events, self._known(home, number, seen, events))
+            if not hearing.fresh:
+                return seen, hearing.new
+            after = _after(seen, hearing)
+            if after is None:
+                done, found = not self._spill(home, number, seen, hearing), self._table.get(_ledger.message_at(home, number, key))
+            else:
+                done, found = self._add(home, number, seen, after, hearing)
+            if done or found is None:
+                return found, hearing.new if done else [False] * len(events)
+            seen = found
             self._table.pause(attempt)
         raise Unavailable(f"others kept changing the message {key.hex()} of batch {number}")
 
-    def _write(self, home: Home, number: int, seen: Record, news: News, fresh: Sequence[Event]) -> list[str]:
-        """Empty: done. Else why not."""
+    def _known(self, home: Home, number: int, seen: Record, events: Sequence[Event]) -> set[str]:
+        """Ids of events that the message has. Beside it stand only what its item had no room for, and our worker's own."""
+        known = {event.id for event in _ledger.heard(seen)}
+        unsure = [event.id for event in events if event.id not in known and ("told" in seen or event.id.startswith(OURS))]
+        at = {_ledger.event_at(home, number, _ledger.key_of(seen), id): id for id in unsure}  # noqa: A001 - the event's
+        return known | {at[place] for place in self._table.get_many(at, ("sk",))}
+
+    def _add(
+        self, home: Home, number: int, seen: Record, after: dict[str, Value], hearing: _Hearing
+    ) -> tuple[bool, Record | None]:
+        """Into the item itself; whether that is done, and the item now."""
+        terms = Terms()
+        change, condition = terms.assign(after), terms.equals("version", seen["version"])
+        written = self._table.update(_ledger.message_at(home, number, _ledger.key_of(seen)), change, condition, terms)
+        if written.applied or written.item is None or not written.repeated:
+            return written.applied, written.item
+        there = {event.id for event in _ledger.heard(written.item)}
+        return all(event.id in there for event in hearing.fresh), written.item
+
+    def _spill(self, home: Home, number: int, seen: Record, hearing: _Hearing) -> list[str]:
+        """Each event into an item of its own. Empty: done. Else why not."""
         key, terms = _ledger.key_of(seen), Terms()
         at = _ledger.message_at(home, number, key)
-        values: dict[str, Value | None] = {"told": _ledger.told(news), "version": int(seen["version"]) + 1}
+        values: dict[str, Value | None] = {"told": _ledger.told(hearing.news), "version": int(seen["version"]) + 1}
         change = terms.request(
             TableName=self._table.name,
             Key=encode_item({"pk": at.pk, "sk": at.sk}),
@@ -59,10 +113,10 @@ class NewsItems:
             ConditionExpression=terms.equals("version", seen["version"]),
         )
         puts = []
-        for event in fresh:
+        for event, stands in zip(hearing.fresh, hearing.stands, strict=True):
             absent = Terms()
             condition = absent.equals("pk", None)
-            item = encode_item(_ledger.event_item(home, number, key, event))
+            item = encode_item(_ledger.event_item(home, number, key, event, stands))
             puts.append({"Put": absent.request(TableName=self._table.name, Item=item, ConditionExpression=condition)})
         return self._table.transact([{"Update": change}, *puts])
 
@@ -77,6 +131,7 @@ class NewsItems:
         """In order of time."""
         events = [parse_event(str(item["event"])) for item in self._items(home, number, key)]
         record = self._table.get(_ledger.message_at(home, number, key))
+        events += _ledger.heard(record) if record is not None else []
         if record is not None and int(record["state"]) == MessageState.SENT:
             at = _ledger.instant(record, "at")
             code, reply = int(record.get("code", 0)), str(record.get("reply", ""))
@@ -85,7 +140,7 @@ class NewsItems:
         return in_order(events)
 
     def forget(self, home: Home, number: int, key: Key) -> None:
-        """Keep of each event what happened, and nothing of the person."""
+        """Keep of each event beside the message what happened, and nothing of the person."""
         for item in self._items(home, number, key):
             event = parse_event(str(item["event"]))
             if event != nameless(event):
@@ -100,24 +155,27 @@ class NewsItems:
         return [item for page, _ in self._table.query(at.pk, terms=terms, sort=sort) for item in page]
 
 
-def _places(home: Home, number: int, key: Key, events: Sequence[Event]) -> list[Address]:
-    return [_ledger.event_at(home, number, key, event.id) for event in events]
-
-
-def _heard(
-    home: Home, number: int, seen: Record, events: Sequence[Event], known: set[str]
-) -> tuple[News, list[Event], list[bool]]:
-    """What these make of the message as `seen`: its news then, the events to be kept, and which of all are new."""
-    news = _ledger.news(seen) or News()
+def _heard(seen: Record, events: Sequence[Event], known: set[str]) -> _Hearing:
+    """What these make of the message as `seen`."""
+    news, known = _ledger.news(seen) or News(), set(known)
     fresh: list[Event] = []
+    stands: list[str] = []
     new = []
-    known = set(known)
     for event in events:
-        place = _ledger.event_at(home, number, _ledger.key_of(seen), event.id).sk
-        new.append(place not in known and news.takes(event))
+        new.append(event.id not in known and news.takes(event))
         if new[-1]:
-            kept = nameless(event) if seen["address"] == ERASED else event
-            known.add(place)
-            fresh.append(kept)
-            news = news.hear(kept)
-    return news, fresh, new
+            known.add(event.id)
+            fresh.append(nameless(event) if seen["address"] == ERASED else event)
+            news = news.hear(fresh[-1])
+            sequence = (int(seen["version"]) + 1) * CHANGES_A_VERSION + len(stands)
+            stands.append(json.dumps([*_ledger.stands(seen, news), sequence], separators=(",", ":"), ensure_ascii=False))
+    return _Hearing(news, fresh, stands, new)
+
+
+def _after(seen: Record, hearing: _Hearing) -> dict[str, Value] | None:
+    """What changes of the item if it takes the events; None: it has no room for them."""
+    heard = _ledger.hearing([*_ledger.heard(seen), *hearing.fresh]) or ""
+    after: dict[str, Value] = {"heard": heard, "version": int(seen["version"]) + 1}
+    if "told" in seen:
+        after["told"] = _ledger.told(hearing.news)
+    return after if billed(seen | after) <= _ledger.FULL_BYTES else None

@@ -75,9 +75,8 @@ class DynamoMessages:
     def _drop_batch(self, home: Home, number: int) -> None:
         at = _ledger.batch_at(home, number)
         self._table.delete(at)  # first: without it no holder can write
-        for pk in (_ledger.event_at(home, number, Key(b"")).pk, at.pk):
-            for page, _ in self._table.query(pk, attributes=("sk",)):
-                self._table.delete_many([Address(pk, str(record["sk"])) for record in page])
+        for page, _ in self._table.query(at.pk, attributes=("sk",)):
+            self._table.delete_many([Address(at.pk, str(record["sk"])) for record in page])
 
     def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
         batches = self._items.batches(home)
@@ -208,8 +207,11 @@ class DynamoMessages:
         for index, (batch, key, event) in enumerate(reports):
             if 0 <= batch < batches:
                 of_each.setdefault((batch, key), {})[index] = tidy(event)
-        heard = self._table.each(lambda place: self._news.hear(home, *place, list(of_each[place].values())), list(of_each))
-        self._table.each(lambda batch: self._batches.mark_stale(home, batch), list({batch for batch, _ in of_each}))
+        seen = self._news.find(home, of_each)
+        heard = self._table.each(
+            lambda place: self._news.hear(home, place[0], seen.get(place), list(of_each[place].values())), list(of_each)
+        )
+        self._batches.mark_stale(home, {batch for batch, _ in seen})
         new = dict(pair for place, each in zip(of_each, heard, strict=True) for pair in zip(of_each[place], each, strict=True))
         return [new.get(index, False) for index in range(len(reports))]
 
