@@ -1,0 +1,132 @@
+"""Keeping house by the minute: each chore in the minutes its interval divides, each failing alone, none begun too late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.entrypoints.house import Chore, House
+from postroom.entrypoints.lambdas import chores
+from postroom.errors import Unavailable
+from postroom.ledger.tallies import Tally
+from postroom.model.campaign import Campaign, CampaignState, Content, Import, Schedule
+from postroom.model.message import NewMessage
+from postroom.model.shard import Key
+from postroom.services.standstill import STILL_MS, Standstill
+from postroom.wiring import Postroom
+from tests.lambdas.kit import Context, installed
+
+COUNTED: list[tuple[str, float]] = []
+
+
+@pytest.fixture
+def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postroom]:
+    COUNTED.clear()
+    monkeypatch.setattr(chores, "count", lambda name, value=1: COUNTED.append((name, value)))
+    with installed(tmp_path, monkeypatch, chores) as opened:
+        yield opened
+
+
+def campaign(postroom: Postroom, state: CampaignState, *, age_ms: int = 0, schedule: Schedule | None = None) -> Campaign:
+    now, home = postroom.clock.now(), postroom.records.new_home("default")
+    postroom.messages.create(home, 1)
+    postroom.messages.store(home, [NewMessage(0, Key(b"k" * 12), 2, "anna@example.net", None, "[]")], now)
+    postroom.messages.recount(home)
+    made = Campaign(
+        home,
+        "test",
+        state,
+        Content("html", None, "Hello", "news@example.com"),
+        Import("upload", "people.csv", batches=1, rows=1),
+        "default",
+        type(now)(now - age_ms),
+        schedule=schedule,
+        sending_since=type(now)(now - age_ms),
+    )
+    return postroom.records.create(made)
+
+
+def test_a_call_starts_what_a_lost_note_would_have_started(postroom: Postroom) -> None:
+    home = campaign(postroom, CampaignState.READY).home
+    postroom.records.change(postroom.records.get(home), start_when_ready=True)
+    chores.handler({"time": "2026-11-24T16:00:00Z", "source": "aws.events"}, Context())
+    assert postroom.records.get(home).state is CampaignState.SENDING
+    assert COUNTED == [("StuckCampaigns", 0)]
+
+
+def test_what_is_done_less_often_is_done_in_its_own_minutes() -> None:
+    done: list[str] = []
+    every = {"guard": 5.0, "minute": 60.0, "uploads": 300.0, "campaigns": 3_600.0}
+    kept = [Chore(name, seconds, lambda name=name: done.append(name)) for name, seconds in every.items()]  # type: ignore[misc]
+    for minute in range(120):
+        chores.keep_house(kept, minute, lambda: False)
+    assert {name: done.count(name) for name in every} == {"guard": 120, "minute": 120, "uploads": 24, "campaigns": 2}
+
+
+def test_a_chore_that_fails_holds_up_no_other_and_is_counted(postroom: Postroom) -> None:
+    def fails() -> None:
+        raise Unavailable("busy")
+
+    done: list[int] = []
+    chores.keep_house([Chore("a", 60, fails), Chore("b", 60, lambda: done.append(1))], 1, lambda: False)
+    assert done == [1]
+    assert COUNTED == [("ChoreFailures", 1)]
+
+
+def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Postroom) -> None:
+    home = campaign(postroom, CampaignState.READY).home
+    postroom.records.change(postroom.records.get(home), start_when_ready=True)
+    chores.handler({"time": "2026-11-24T16:00:00Z"}, Context(left_ms=100))
+    assert postroom.records.get(home).state is CampaignState.READY
+    assert {name for name, _ in COUNTED} == {"ChoreFailures"}
+
+
+def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Postroom) -> None:
+    here = {chore.name for chore in House(postroom).chores()}
+    assert here == {"guard", "records", "feed", "seal", "uploads", "recount", "singles", "campaigns"}
+    stores = postroom.stores
+
+    class Elsewhere:
+        machine = None
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(stores, name)
+
+    there = {chore.name for chore in House(postroom.but(stores=Elsewhere())).chores()}
+    assert here - there == {"feed"}
+
+
+def stuck(postroom: Postroom, *, waits: str | None = None) -> dict[str, str]:
+    found = Standstill(
+        postroom.records,
+        postroom.messages,
+        postroom.standstill._tallies,
+        waiting_for=lambda _: waits,
+        clock=postroom.clock,
+    ).find()
+    return {each.home.campaign: each.why for each in found}
+
+
+def test_a_campaign_that_sends_and_does_not_move_is_stuck(postroom: Postroom) -> None:
+    still = campaign(postroom, CampaignState.SENDING, age_ms=STILL_MS + 1)
+    campaign(postroom, CampaignState.SENDING)
+    moving = campaign(postroom, CampaignState.SENDING, age_ms=STILL_MS + 1)
+    tally = Tally(postroom.tables, postroom.clock, keep_ms=3_600_000)
+    tally.sent(moving.home, "default", "example.net")
+    tally.flush()
+    idle = campaign(postroom, CampaignState.SENDING, age_ms=STILL_MS + 1)
+    assert postroom.messages.open(idle.home, 0, "w", postroom.clock.now(), lease_ms=60_000)  # somebody works on all that is due
+    assert stuck(postroom).keys() == {still.home.campaign}
+    assert stuck(postroom, waits="today's recipients are used up") == {}
+
+
+def test_one_whose_time_has_come_or_whose_import_does_not_end_is_stuck(postroom: Postroom) -> None:
+    now = postroom.clock.now()
+    late = campaign(postroom, CampaignState.SCHEDULED, schedule=Schedule(type(now)(now - 360_000), "UTC"))
+    campaign(postroom, CampaignState.SCHEDULED, schedule=Schedule(type(now)(now + 360_000), "UTC"))
+    long = campaign(postroom, CampaignState.IMPORTING, age_ms=61 * 60_000)
+    campaign(postroom, CampaignState.IMPORTING)
+    campaign(postroom, CampaignState.PAUSED, age_ms=10 * STILL_MS)
+    assert stuck(postroom).keys() == {late.home.campaign, long.home.campaign}

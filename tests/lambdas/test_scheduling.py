@@ -1,0 +1,56 @@
+"""A note does what the record asks, and comes again only where that may help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.entrypoints.lambdas import scheduling
+from postroom.errors import Unavailable
+from postroom.ledger import notes
+from postroom.model.campaign import Campaign, CampaignState, Content, Import, Schedule
+from postroom.wiring import Postroom
+from tests.lambdas.kit import Context, from_queue, installed, returned
+
+
+@pytest.fixture
+def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postroom]:
+    with installed(tmp_path, monkeypatch, scheduling) as opened:
+        yield opened
+
+
+def scheduled(postroom: Postroom) -> Campaign:
+    """A campaign whose time has come."""
+    now, home = postroom.clock.now(), postroom.records.new_home("default")
+    postroom.messages.create(home, 1)
+    content, source = Content("html", None, "Hello", "news@example.com"), Import("upload", "people.csv", batches=1)
+    made = Campaign(home, "test", CampaignState.SCHEDULED, content, source, "default", now, schedule=Schedule(now, "UTC"))
+    return postroom.records.create(made)
+
+
+def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_beside_it(postroom: Postroom) -> None:
+    campaign = scheduled(postroom)
+    assert campaign.schedule is not None
+    due = notes.due(campaign.home, campaign.schedule.at)
+    batch = from_queue("scheduler", "nonsense", notes.due(postroom.records.new_home("default"), campaign.schedule.at), due, due)
+    assert returned(scheduling.handler(batch, Context())) == []
+    assert postroom.records.get(campaign.home).state is CampaignState.SENDING
+
+
+def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Postroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = scheduled(postroom), scheduled(postroom)
+    assert one.schedule is not None
+    assert other.schedule is not None
+    handle = postroom.scheduler.handle
+
+    def fails(body: str) -> None:
+        if one.home.campaign in body:
+            raise Unavailable("busy")
+        handle(body)
+
+    monkeypatch.setattr(postroom.scheduler, "handle", fails)
+    batch = from_queue("scheduler", notes.due(one.home, one.schedule.at), notes.due(other.home, other.schedule.at))
+    assert returned(scheduling.handler(batch, Context())) == ["0"]
+    assert postroom.records.get(other.home).state is CampaignState.SENDING
