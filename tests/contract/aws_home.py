@@ -13,6 +13,7 @@ from postroom.clock import SystemClock
 from postroom.platform.aws._clients import Account
 from postroom.platform.aws._dynamo import Table
 from postroom.platform.aws._schema import make_bucket, make_table
+from postroom.platform.aws.identity import CognitoIdentity
 from postroom.platform.aws.journal import NoJournals
 from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.aws.objects import S3Objects
@@ -22,6 +23,7 @@ from postroom.platform.aws.secrets import KmsSecrets
 from postroom.platform.aws.tables import DynamoTables
 from postroom.platform.aws.timers import SchedulerTimers
 from postroom.platform.aws.transfers import S3Transfers
+from postroom.platform.ports.identity import Invited
 from tests.aws.emulator import emulator
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class AwsHome:
         self.clock = SystemClock()
         self._closers = closers
         self._made: set[str] = set()
+        self._pool = ""
         self.kms_keys: list[str] = []
         """The newest first."""
 
@@ -103,6 +106,21 @@ class AwsHome:
         if not self.kms_keys:
             self.kms_keys.append(client.create_key()["KeyMetadata"]["Arn"])
         return KmsSecrets(client, self.kms_keys, self.clock)
+
+    def identity(self) -> CognitoIdentity:
+        client = self._closers.enter_context(closing(self.account.cognito()))
+        if not self._pool:
+            made = client.create_user_pool(
+                PoolName="people", UsernameAttributes=["email"], UsernameConfiguration={"CaseSensitive": False}
+            )
+            self._pool = made["UserPool"]["Id"]
+        return CognitoIdentity(client, self._pool, issuer=f"https://cognito-idp.us-east-1.amazonaws.com/{self._pool}")
+
+    def set_password(self, invited: Invited) -> None:
+        with closing(self.account.cognito()) as client:
+            client.admin_set_user_password(
+                UserPoolId=self._pool, Username=invited.account.subject, Password="Seven-quiet-otters-7", Permanent=True
+            )
 
     def feed(self) -> NoReturn:
         pytest.fail("the suite of the feed is not for this home yet")

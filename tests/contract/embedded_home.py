@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from postroom.gateway.routes.transfers import transfers_routes
+from postroom.issuer.directory import Directory
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded.feed import SqliteFeed
@@ -23,9 +24,11 @@ from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.timers import SqliteTimers
 from postroom.platform.embedded.transfers import DoorTransfers
 from postroom.platform.embedded.workflows import SqliteWorkflows
+from postroom.platform.ports.identity import Invited
 from tests.fakes.clock import ManualClock
 from tests.gateway.kit import app_of
 from tests.gateway.server_kit import served
+from tests.issuer.home import PASSWORD, issuer_on
 
 
 class EmbeddedHome:
@@ -68,6 +71,12 @@ class EmbeddedHome:
 
     def secrets(self) -> MasterSecrets:
         return MasterSecrets(KeyFile(self.root / "master.key", self.clock))
+
+    def identity(self) -> Directory:
+        return Directory(issuer_on(self.tables(), self.clock))
+
+    def set_password(self, invited: Invited) -> None:
+        issuer_on(self.tables(), self.clock).accept_invitation(str(invited.link).partition("token=")[2], PASSWORD)
 
     def transfers(self) -> DoorTransfers:
         made: list[DoorTransfers] = []

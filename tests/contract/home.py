@@ -6,6 +6,7 @@ from typing import Protocol
 
 from postroom.clock import Clock
 from postroom.platform.ports.feed import Feed
+from postroom.platform.ports.identity import Identity, Invited
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
@@ -53,6 +54,12 @@ class Home(Protocol):
     def journals(self) -> Journals: ...
 
     def secrets(self) -> Secrets: ...
+
+    def identity(self) -> Identity: ...
+
+    def set_password(self, invited: Invited) -> None:
+        """What somebody does who was invited."""
+        ...
 
     def transfers(self) -> Transfers:
         """Their URLs work: by our own door, listening, where the home has no other server."""

@@ -41,6 +41,7 @@ def test_whoever_is_let_in_has_a_role_and_a_link(admission: Admission, issuer: I
         EMAIL,
         True,
     )
+    assert admitted.link is not None
     issuer.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
     with pytest.raises(Conflict, match="is in already"):
         admission.add(EMAIL, tenant="other", role=Role.ADMIN)

@@ -49,6 +49,7 @@ def door(tables: SqliteTables, issuer: Issuer, clock: ManualClock) -> Door:
 
 def test_a_person_from_the_invitation_to_a_call(door: Door, issuer: Issuer, browser: Browser) -> None:
     admitted = Admission(issuer, door.memberships).add(EMAIL, tenant="acme", role=Role.SENDER)
+    assert admitted.link is not None
     issuer.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
     who = door.who(browser.tokens()["access_token"])
     assert (who.kind, who.id, who.name, who.tenant, who.role) == (Kind.USER, admitted.person.subject, EMAIL, "acme", Role.SENDER)

@@ -19,9 +19,9 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
 from postroom.issuer.opaque import digest
 from postroom.model import ids
+from postroom.platform.ports.limits import checked_email
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
-MAX_EMAIL = 254
 _PEOPLE, _EMAILS = "#issuer#people", "#issuer#emails"
 _SUBJECT_LENGTH = 20
 _NOBODY = "-"
@@ -148,19 +148,6 @@ class People:
 def without_second_factor(person: Person) -> Person:
     """The last step stays: a code that was taken is not taken again by the next enrolment."""
     return replace(person, second=None, proposed=None, recovery=())
-
-
-def checked_email(email: str) -> str:
-    """An address as a name to sign in with: trimmed and composed. Whether mail arrives there is not asked. `Invalid`."""
-    text = unicodedata.normalize("NFC", email.strip())
-    local, at, domain = text.rpartition("@")
-    if not (local and at and domain) or len(text) > MAX_EMAIL or not all(_printable(letter) for letter in text):
-        raise Invalid(f"{text[:80]!r} is no e-mail address")
-    return text
-
-
-def _printable(letter: str) -> bool:
-    return letter.isprintable() and not letter.isspace()
 
 
 def email_digest(email: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from postroom.platform.aws._dynamo import Table
+    from postroom.platform.aws.identity import CognitoIdentity
     from postroom.platform.aws.journal import NoJournals
     from postroom.platform.aws.messages import DynamoMessages
     from postroom.platform.aws.objects import S3Objects
@@ -124,6 +125,17 @@ class AwsStores:
         from postroom.platform.aws.rates import DynamoRates
 
         return DynamoRates(self._table, self.clock)
+
+    @cached_property
+    def identity(self) -> CognitoIdentity | None:
+        pool, issuer = self._settings.aws_user_pool, self._settings.issuer
+        if pool is None or issuer is None or not issuer.endswith(f"/{pool}"):
+            return None  # people sign in elsewhere
+        from postroom.platform.aws.identity import CognitoIdentity
+
+        client = self._account.cognito()
+        self._closing.callback(client.close)
+        return CognitoIdentity(client, pool, issuer=issuer)
 
     @cached_property
     def _table(self) -> Table:

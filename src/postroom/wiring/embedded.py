@@ -57,6 +57,8 @@ class MachineStores:
     rates: SqliteRates
     transfers: DoorTransfers
     machine: Machine
+    identity: None = None
+    """The built-in issuer's, which stands above."""
 
     def on_one_machine(self, what: str) -> Machine:
         """It is one."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from postroom.ledger.providers import ProviderMeans
     from postroom.model.finding import Finding
     from postroom.platform.mail.inbox import Inbox
+    from postroom.platform.ports.identity import Identity
     from postroom.services.callbacks import CallbackService
     from postroom.services.campaign_changes import Changes
     from postroom.services.campaign_dry_run import DryRun
@@ -75,6 +76,15 @@ class Verbs(Standing):
         from postroom.wiring.issuer import built_in_issuer
 
         return built_in_issuer(self.settings, self.stores)
+
+    @cached_property
+    def identity(self) -> Identity | None:
+        """Who lets people sign in; None: an issuer of others, which is asked there."""
+        if self.issuer is None:
+            return self.stores.identity
+        from postroom.issuer.directory import Directory
+
+        return Directory(self.issuer)
 
     @cached_property
     def authenticator(self) -> TokenAuthenticator:

@@ -13,12 +13,11 @@ from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid, NotFound, Unsupported
-from postroom.issuer.admission import Admission
-from postroom.issuer.issuer import Issuer
-from postroom.issuer.people import Person
 from postroom.ledger.audit import INSTALLATION
 from postroom.model.access import Membership, Role
 from postroom.model.tenant import DEFAULT_TENANT
+from postroom.platform.ports.identity import Account, AccountState, Identity
+from postroom.services.admission import Admission, Admitted
 from postroom.wiring import Postroom
 
 app = typer.Typer(help="Who may sign in, and as what.", no_args_is_help=True)
@@ -38,16 +37,17 @@ def add(
     subject: Annotated[str | None, typer.Option(help="With an issuer of others (POSTROOM_ISSUER): their `sub` there.")] = None,
     data: Data = None,
 ) -> None:
-    """Let somebody in. Prints a link, good for a day and once, by which they set their password: hand it over yourself."""
+    """Let somebody in. Prints a link, good for a day and once, by which they set their password: hand it over yourself. On AWS
+    they get a mail instead."""
     with session(data=data) as postroom:
         postroom.tenants.read(tenant)
-        if postroom.issuer is not None:
+        if postroom.identity is not None:
             if subject is not None:
-                raise Invalid("--subject is for an issuer of others: the built-in one gives subjects itself")
+                raise Invalid("--subject is for an issuer of others: here subjects are given to whoever is let in")
             with recorded(postroom, "user add", tenant=tenant) as change:
                 admitted = _admission(postroom).add(email, tenant=tenant, role=role, operator=operator)
                 change.target = _target(_admission(postroom).membership(admitted.person.subject))
-            print_line(admitted.link)
+            _tell(admitted)
         elif subject is None:
             raise Invalid("people sign in elsewhere (POSTROOM_ISSUER): say who it is there with --subject")
         else:
@@ -60,12 +60,13 @@ def add(
 
 @app.command()
 def invite(who: Who, data: Data = None) -> None:
-    """Print a link, good for a day and once, by which somebody sets a new password. What was signed in ends when they do."""
+    """Print a link, good for a day and once, by which somebody sets a new password. What was signed in ends when they do. On AWS
+    whoever has no password yet gets another mail; who has one resets it where they sign in."""
     with session(data=data) as postroom:
         person = _admission(postroom).person(who)
         with _recorded(postroom, "user invite", person):
-            link = _admission(postroom).invite(who)
-    print_line(link)
+            admitted = _admission(postroom).invite(who)
+    _tell(admitted)
 
 
 @app.command("list")
@@ -98,7 +99,7 @@ def disable(who: Who, data: Data = None) -> None:
     with session(data=data) as postroom:
         person = _admission(postroom).person(who)
         with _recorded(postroom, "user disable", person):
-            _issuer(postroom).people.disable(person.subject)
+            _identity(postroom).disable(person.subject)
     say(f"{person.email} cannot sign in")
 
 
@@ -108,7 +109,7 @@ def enable(who: Who, data: Data = None) -> None:
     with session(data=data) as postroom:
         person = _admission(postroom).person(who)
         with _recorded(postroom, "user enable", person):
-            _issuer(postroom).people.enable(person.subject)
+            _identity(postroom).enable(person.subject)
     say(f"{person.email} can sign in")
 
 
@@ -118,7 +119,7 @@ def reset_totp(who: Who, data: Data = None) -> None:
     with session(data=data) as postroom:
         person = _admission(postroom).person(who)
         with _recorded(postroom, "user reset-totp", person):
-            _issuer(postroom).people.reset_second_factor(person.subject)
+            _identity(postroom).reset_second_factor(person.subject)
     say(f"{person.email} signs in without a second factor")
 
 
@@ -126,7 +127,7 @@ def reset_totp(who: Who, data: Data = None) -> None:
 def remove(who: Who, data: Data = None) -> None:
     """Forget somebody: rights end within seconds, the account is gone. The last admin too."""
     with session(data=data) as postroom:
-        if postroom.issuer is not None:
+        if postroom.identity is not None:
             with _recorded(postroom, "user remove", _admission(postroom).person(who)):
                 _admission(postroom).remove(who)
         else:
@@ -136,7 +137,7 @@ def remove(who: Who, data: Data = None) -> None:
     say(f"{who} is removed")
 
 
-def _recorded(postroom: Postroom, command: str, person: Person) -> AbstractContextManager[Change]:
+def _recorded(postroom: Postroom, command: str, person: Account) -> AbstractContextManager[Change]:
     """In the trail of the tenant they belong to; of nobody's, the installation's."""
     member = _admission(postroom).membership(person.subject)
     return recorded(postroom, command, tenant=INSTALLATION if member is None else member.tenant, target=_target(member))
@@ -152,14 +153,25 @@ def print_line(text: str) -> None:
     typer.echo(text)
 
 
-def _issuer(postroom: Postroom) -> Issuer:
-    if postroom.issuer is None:
+def _tell(admitted: Admitted) -> None:
+    """How they come to a password."""
+    person, link = admitted
+    if link is not None:
+        print_line(link)
+    elif person.state is AccountState.INVITED:
+        say(f"{person.email} gets a mail that says how to set a password")
+    else:
+        say(f"{person.email} has a password; whoever forgot it resets it where people sign in")
+
+
+def _identity(postroom: Postroom) -> Identity:
+    if postroom.identity is None:
         raise Unsupported(f"people sign in at {postroom.settings.issuer}: do this there")
-    return postroom.issuer
+    return postroom.identity
 
 
 def _admission(postroom: Postroom) -> Admission:
-    return Admission(_issuer(postroom), postroom.memberships)
+    return Admission(_identity(postroom), postroom.memberships)
 
 
 def _members(postroom: Postroom, tenant: str) -> Iterator[Membership]:
@@ -173,9 +185,9 @@ def _members(postroom: Postroom, tenant: str) -> Iterator[Membership]:
 
 
 def _member(postroom: Postroom, who: str) -> Membership:
-    """Whoever has that address or subject, in any tenant where the built-in issuer knows them. `NotFound`."""
-    if postroom.issuer is not None:
-        person = postroom.issuer.people.by_email(who)
+    """Whoever has that address or subject, in any tenant; of an issuer of others, that subject. `NotFound`."""
+    if postroom.identity is not None:
+        person = postroom.identity.find(who)
         found = _admission(postroom).membership(person.subject if person else who)
     else:
         found = postroom.memberships.find(postroom.settings.issuer or "", who)
@@ -184,29 +196,20 @@ def _member(postroom: Postroom, who: str) -> Membership:
     return found
 
 
-def _person(postroom: Postroom, member: Membership) -> Person | None:
-    return postroom.issuer.people.find(member.subject) if postroom.issuer is not None else None
+def _person(postroom: Postroom, member: Membership) -> Account | None:
+    return postroom.identity.find(member.subject) if postroom.identity is not None else None
 
 
-def _as_dict(member: Membership, person: Person | None) -> dict[str, object]:
+def _as_dict(member: Membership, person: Account | None) -> dict[str, object]:
     return {
         "name": member.name,
         "role": member.role.value,
         "operator": member.operator,
-        "state": _state(person),
-        "second_factor": person is not None and person.second is not None,
+        "state": "elsewhere" if person is None else person.state.value,  # or a program
+        "second_factor": person is not None and person.second_factor,
         "subject": member.subject,
         "added_at": shown_time(member.added_at),
     }
-
-
-def _state(person: Person | None) -> str:
-    """`elsewhere`: signs in at another issuer, or is a program."""
-    if person is None:
-        return "elsewhere"
-    if person.disabled:
-        return "disabled"
-    return "invited" if person.password is None else "active"
 
 
 def _shown(value: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from postroom.platform.ports import messages, objects, queues, tables
 
 MAX_PAGE = 1_000
 MAX_NAME = 60
+MAX_EMAIL = 254
 
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
 _SEGMENT = re.compile(r"[A-Za-z0-9._=+@-]+")
@@ -135,6 +137,19 @@ def writes_json(writes: Sequence[tables.Write]) -> list[str]:
     if size > tables.MAX_CALL_BYTES:
         raise TooLarge(f"One call writes {size} bytes: up to {tables.MAX_CALL_BYTES}. Write it in several calls.")
     return texts
+
+
+def checked_email(email: str) -> str:
+    """An address as a name to sign in with: trimmed and composed. Whether mail arrives there is not asked. `Invalid`."""
+    text = unicodedata.normalize("NFC", email.strip())
+    local, at, domain = text.rpartition("@")
+    if not (local and at and domain) or len(text) > MAX_EMAIL or not all(_printable(letter) for letter in text):
+        raise Invalid(f"{text[:80]!r} is no e-mail address")
+    return text
+
+
+def _printable(letter: str) -> bool:
+    return letter.isprintable() and not letter.isspace()
 
 
 def utf8(text: str, what: str) -> bytes:

@@ -1,0 +1,144 @@
+"""Identity (ports.identity) in a Cognito user pool whose people sign in by e-mail address; its hosted pages are where.
+
+Cognito sends the invitation itself: a mail with a password for one sign-in, at which they set their own. It is good for as
+long as the pool says (three days, as the stack has it), and another invitation replaces it. Whoever has a password resets it by
+"forgot password" on those pages, so an invitation tells them nothing. A repeat of a creation whose answer was lost finds its own
+account there, and sends a second mail, of which the password of the later holds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from postroom.errors import Conflict, Corrupt, Invalid, NotFound
+from postroom.platform.aws._errors import code_of, speaking
+from postroom.platform.ports.identity import Account, AccountState, Invited
+from postroom.platform.ports.limits import checked_email
+
+if TYPE_CHECKING:
+    from mypy_boto3_cognito_idp import CognitoIdentityProviderClient
+
+_SUBJECT = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_MAX_USERNAME = 128
+_TAKEN = frozenset({"AliasExistsException", "UsernameExistsException"})
+_ABSENT = "UserNotFoundException"
+_NO_PASSWORD_YET = frozenset({"FORCE_CHANGE_PASSWORD", "UNCONFIRMED"})
+
+
+class CognitoIdentity:
+    """See ports.identity and the module's text."""
+
+    def __init__(self, client: CognitoIdentityProviderClient, pool: str, *, issuer: str) -> None:
+        """`pool`: its id; `issuer`: as it stands in the pool's tokens."""
+        self._client = client
+        self._pool = pool
+        self._issuer = issuer
+
+    @property
+    def issuer(self) -> str:
+        return self._issuer
+
+    def invite(self, email: str) -> Invited:
+        address = _address(email)
+        made = self._create(address, UserAttributes=_verified(address))
+        if made is not None:
+            return Invited(made, None)
+        known = self.find(address)
+        if known is None:
+            raise Conflict(f"{address} is being removed at this moment: try again")
+        if known.state is AccountState.INVITED:
+            self._create(address, MessageAction="RESEND")
+        return Invited(known, None)
+
+    def _create(self, address: str, **more: Any) -> Account | None:
+        """None: the address is taken."""
+        with speaking("inviting somebody to the user pool"):
+            try:
+                answer = self._client.admin_create_user(
+                    UserPoolId=self._pool, Username=address, DesiredDeliveryMediums=["EMAIL"], **more
+                )
+            except ClientError as error:
+                if code_of(error) not in _TAKEN:
+                    raise
+                return None
+        return _account(answer["User"], answer["User"].get("Attributes", []))
+
+    def find(self, who: str) -> Account | None:
+        name = _name(who)
+        if name is None:
+            return None
+        with speaking("reading an account of the user pool"):
+            try:
+                user = self._client.admin_get_user(UserPoolId=self._pool, Username=name)
+            except ClientError as error:
+                if code_of(error) != _ABSENT:
+                    raise
+                return None
+        return _account(user, user.get("UserAttributes", []))
+
+    def disable(self, subject: str) -> None:
+        self._do("admin_disable_user", subject)
+
+    def enable(self, subject: str) -> None:
+        self._do("admin_enable_user", subject)
+
+    def reset_second_factor(self, subject: str) -> None:
+        self._do("admin_set_user_mfa_preference", subject, SoftwareTokenMfaSettings={"Enabled": False, "PreferredMfa": False})
+
+    def remove(self, subject: str) -> bool:
+        try:
+            self._do("admin_delete_user", subject)
+        except NotFound:
+            return False
+        return True
+
+    def _do(self, operation: str, subject: str, **more: Any) -> None:
+        """`NotFound`: nobody has that subject."""
+        with speaking(f"calling {operation} on the user pool"):
+            try:
+                if not _SUBJECT.fullmatch(subject):
+                    raise NotFound(f"there is no account {subject[:80]!r}")
+                getattr(self._client, operation)(UserPoolId=self._pool, Username=subject, **more)
+            except ClientError as error:
+                if code_of(error) != _ABSENT:
+                    raise
+                raise NotFound(f"there is no account {subject!r}") from error
+
+
+def _account(user: Any, attributes: Any) -> Account:
+    known = {attribute["Name"]: attribute.get("Value", "") for attribute in attributes}
+    if "sub" not in known:
+        raise Corrupt("the user pool tells no subject of an account")
+    return Account(known["sub"], known.get("email", ""), _state(user), bool(user.get("UserMFASettingList")))
+
+
+def _state(user: Any) -> AccountState:
+    if not user.get("Enabled", True):
+        return AccountState.DISABLED
+    return AccountState.INVITED if user.get("UserStatus") in _NO_PASSWORD_YET else AccountState.ACTIVE
+
+
+def _verified(address: str) -> list[dict[str, str]]:
+    """So that "forgot password" works from the first day: who invites vouches for the address."""
+    return [{"Name": "email", "Value": address}, {"Name": "email_verified", "Value": "true"}]
+
+
+def _address(email: str) -> str:
+    """In small letters: the pool does not tell them apart, and so the same address is the same text everywhere."""
+    address = checked_email(email).lower()
+    if len(address) > _MAX_USERNAME:
+        raise Invalid(f"{address[:80]}… is too long to sign in with at Cognito: up to {_MAX_USERNAME} characters")
+    return address
+
+
+def _name(who: str) -> str | None:
+    """As Cognito finds somebody; None: nobody can be called so."""
+    if _SUBJECT.fullmatch(who):
+        return who
+    try:
+        return _address(who)
+    except Invalid:
+        return None

@@ -1,0 +1,84 @@
+"""The promise of `ports.identity`: in a user pool, and at the built-in issuer, which is its equal on one machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from postroom.errors import Invalid, NotFound
+from postroom.platform.ports.identity import Account, AccountState, Identity
+from tests.contract.home import Home
+
+ADA = "ada@example.org"
+NOBODY = "0123456789abcdefghij"
+
+
+@pytest.fixture
+def identity(home: Home) -> Identity:
+    return home.identity()
+
+
+def test_whoever_is_invited_is_found_by_address_in_any_case_and_by_subject(home: Home, identity: Identity) -> None:
+    account, _ = identity.invite(f"  {ADA} ")
+    assert account == Account(account.subject, ADA, AccountState.INVITED)
+    other = home.identity()
+    for who in (ADA, "Ada@EXAMPLE.org", f" {ADA}", account.subject):
+        assert other.find(who) == account
+    assert identity.find("bob@example.org") is identity.find(NOBODY) is None
+
+
+def test_a_second_invitation_is_the_same_person_s(identity: Identity) -> None:
+    first, second = identity.invite(ADA), identity.invite("ADA@example.org")
+    assert first.account == second.account
+
+
+def test_who_set_a_password_is_in_and_keeps_it_when_invited_again(home: Home, identity: Identity) -> None:
+    invited = identity.invite(ADA)
+    home.set_password(invited)
+    active = replace(invited.account, state=AccountState.ACTIVE)
+    assert identity.find(ADA) == active
+    assert identity.invite(ADA).account == active
+    assert identity.find(ADA) == active
+
+
+def test_who_is_disabled_is_so_until_enabled(home: Home, identity: Identity) -> None:
+    invited = identity.invite(ADA)
+    home.set_password(invited)
+    subject = invited.account.subject
+    for _ in range(2):
+        identity.disable(subject)
+        assert identity.find(ADA) == replace(invited.account, state=AccountState.DISABLED)
+    for _ in range(2):
+        identity.enable(subject)
+        assert identity.find(ADA) == replace(invited.account, state=AccountState.ACTIVE)
+    identity.reset_second_factor(subject)
+
+
+def test_who_is_removed_is_gone_and_the_address_is_somebody_else_s(identity: Identity) -> None:
+    subject = identity.invite(ADA).account.subject
+    assert identity.remove(subject)
+    assert not identity.remove(subject)
+    assert identity.find(ADA) is identity.find(subject) is None
+    assert identity.invite(ADA).account.subject != subject
+
+
+def test_nobody_cannot_be_changed(identity: Identity) -> None:
+    for subject in (NOBODY, "x" * 300, "a b", ""):
+        for change in (identity.disable, identity.enable, identity.reset_second_factor):
+            with pytest.raises(NotFound):
+                change(subject)
+        assert not identity.remove(subject)
+
+
+@pytest.mark.parametrize(
+    "email", ["", "ada", "@example.org", "ada@", "a da@example.org", "ada@example.org\n\nx", "a" * 260 + "@x"]
+)
+def test_what_is_no_address_is_invalid_and_nobody_s(identity: Identity, email: str) -> None:
+    with pytest.raises(Invalid):
+        identity.invite(email)
+    assert identity.find(email) is None
+
+
+def test_its_people_have_one_issuer(home: Home, identity: Identity) -> None:
+    assert identity.issuer == home.identity().issuer != ""
