@@ -136,9 +136,13 @@ def test_requests_over_tls_are_signed_for_the_service(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, value)
     sent: list[Any] = []
     index = SearchIndex("https://search.example")
-    answer = Scripted(200)
-    monkeypatch.setattr(index, "_http", answer)
-    monkeypatch.setattr(Scripted, "send", lambda self, request: sent.append(request) or self)
+
+    class Noting(Scripted):
+        def send(self, request: object) -> Scripted:
+            sent.append(request)
+            return self
+
+    monkeypatch.setattr(index, "_http", Noting(200))
     index.put([change(1, MessageState.SENT, 1)])
     for request in sent:
         assert "/eu-west-1/es/aws4_request" in str(request.headers["Authorization"])
