@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from postroom.clock import Instant
-from postroom.entrypoints.lambdas import callbacks
+from postroom.entrypoints.lambdas import callbacks, stream_records
 from postroom.errors import Corrupt, Unavailable
 from postroom.events.callbacks.wakes import QUEUE, parse_wake
 from postroom.ledger.callbacks import Wishes
@@ -48,7 +48,7 @@ class Told:
 
     def stream(self, changes: Sequence[Change]) -> None:
         """The stream's records are the changes here; how they are read is the feed's."""
-        self.monkeypatch.setattr(callbacks, "changes_of", lambda records: list(records))
+        self.monkeypatch.setattr(stream_records, "changes_of", list)
         callbacks.stream({"Records": changes}, Context())
 
     def wakes(self) -> list[str]:
@@ -173,3 +173,17 @@ def test_a_wake_whose_lane_meets_a_store_that_does_not_answer_is_given_back(told
         assert returned(callbacks.send(from_queue(QUEUE, '[["default","other"]]', wake), Context())) == ["0", "1"]
     assert returned(callbacks.send(from_queue(QUEUE, wake), Context())) == []
     assert told.states() == [DeliveryState.DELIVERED]
+
+
+def test_a_record_that_cannot_be_read_holds_up_no_other(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+
+    def read(records: Sequence[Any]) -> list[Change]:
+        if "broken" in records:
+            raise Corrupt("it is no item of ours")
+        return list(records)
+
+    monkeypatch.setattr(stream_records, "count", counted.append)
+    monkeypatch.setattr(stream_records, "changes_of", read)
+    callbacks.stream({"Records": [*told.changes(2), "broken"]}, Context())
+    assert (len(told.states()), counted) == (2, ["RecordsNotRead"])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from postroom.clock import Instant
-from postroom.entrypoints.lambdas import indexing
+from postroom.entrypoints.lambdas import indexing, stream_records
 from postroom.errors import Denied, Unavailable
 from postroom.model.campaign import Home
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
@@ -66,7 +66,7 @@ def found(engine: str) -> dict[str, Any]:
 
 def test_a_message_stands_as_its_newest_change_says(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     indexing._index.cache_clear()
-    monkeypatch.setattr(indexing, "changes_of", list)
+    monkeypatch.setattr(stream_records, "changes_of", list)
     with installed(tmp_path, monkeypatch, indexing, POSTROOM_AWS_SEARCH=engine):
         batches: list[Sequence[Change]] = [
             [change(1, MessageState.SENT, 2), change(2, MessageState.PENDING, 1), change(1, MessageState.PENDING, 1)],

@@ -21,11 +21,11 @@ from aws_lambda_powertools.metrics import MetricUnit
 from postroom.entrypoints.lambdas.given_back import GivenBack, given_back
 from postroom.entrypoints.lambdas.observing import count, observed
 from postroom.entrypoints.lambdas.opened import postroom
+from postroom.entrypoints.lambdas.stream_records import changes_in
 from postroom.errors import Permanent
 from postroom.events.callbacks.wakes import Wakes, parse_wake
 from postroom.ledger.deliveries import Lane
 from postroom.platform.ports.feed import Change
-from postroom.wiring.streams import changes_of
 
 _ROUND_S: Final = 45.0
 _ENDING_S: Final = 25.0
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 def stream(event: Any, _context: Any) -> None:
     """A batch of the table's stream."""
     opened = postroom()
-    lanes = _told(changes_of(event["Records"]))
+    lanes = _told(changes_in(event))
     if lanes:
         Wakes(opened.queues).put(lanes)
 

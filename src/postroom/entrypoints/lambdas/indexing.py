@@ -13,13 +13,14 @@ from typing import Any
 
 from postroom.entrypoints.lambdas.observing import count, observed
 from postroom.entrypoints.lambdas.opened import postroom
-from postroom.wiring.streams import SearchIndex, changes_of, search_index
+from postroom.entrypoints.lambdas.stream_records import changes_in
+from postroom.wiring.streams import SearchIndex, search_index
 
 
 @observed("indexer")
 def handler(event: Any, _context: Any) -> None:
     """A batch of the table's stream."""
-    changes = changes_of(event["Records"])
+    changes = changes_in(event)
     if changes:
         refused = _index().put(changes)
         count("DocumentsIndexed", len(changes) - refused)

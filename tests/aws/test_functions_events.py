@@ -1,0 +1,129 @@
+"""The functions that hear, tell and keep house, on AWS's own engines as far as an emulator has them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from postroom.entrypoints.lambdas import callbacks, chores, events, stream_records
+from postroom.events.callbacks.wakes import QUEUE
+from postroom.ledger.callbacks import Wishes
+from postroom.ledger.deliveries import Lane
+from postroom.ledger.suppression import Reason
+from postroom.model.callback import DeliveryState
+from postroom.model.event import EventKind
+from postroom.model.message import MessageState
+from postroom.platform.aws._schema import make_table
+from postroom.platform.ports.feed import Change
+from postroom.settings import Settings
+from postroom.wiring import open_postroom
+from tests.aws.emulator import REGION, emulator
+from tests.fakes.ses_simulator import notices
+from tests.lambdas.kit import Context, from_queue, returned
+from tests.lambdas.test_events import Desk
+
+TABLE = "postroom-test"
+
+
+@pytest.fixture
+def desk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A stack's worth of engines in an account of its own, and a message that SES took."""
+    account = emulator(request.config).account()
+    assert account.access_key is not None
+    assert account.endpoint is not None
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": account.access_key,
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL": account.endpoint,
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = account.dynamodb()
+    make_table(client, TABLE)
+    client.close()
+    kms = account.kms()
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    kms.close()
+    prefix = f"arn:aws:sqs:{REGION}:{account.access_key}:{TABLE}-"
+    environ = {
+        "POSTROOM_PLATFORM": "aws",
+        "POSTROOM_AWS_TABLE": TABLE,
+        "POSTROOM_AWS_BUCKET": TABLE,
+        "POSTROOM_AWS_QUEUES": prefix,
+        "POSTROOM_AWS_KEY": key,
+        "POSTROOM_CALLBACK_NETWORKS": "127.0.0.0/8",
+    }
+    with open_postroom(Settings.load(environ, None, {})) as opened:
+        for queue in (QUEUE, "feedback"):  # the stack's
+            sqs = account.sqs()
+            dead = sqs.create_queue(QueueName=f"{TABLE}-d-{queue}")["QueueUrl"]
+            arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+            policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
+            sqs.create_queue(QueueName=f"{TABLE}-q-{queue}", Attributes={"RedrivePolicy": policy})
+            sqs.close()
+        for module in (events, callbacks, chores):
+            monkeypatch.setattr(module, "postroom", lambda: opened)
+        yield Desk(opened)
+
+
+def test_a_notice_is_on_the_record_and_the_list(desk: Desk) -> None:
+    notice = desk.notice()
+    for _ in range(2):
+        assert desk.call("notices", notice, desk.notice(notices.delivery), "nonsense") == []
+    assert desk.stands().state is MessageState.BOUNCED
+    entry = desk.postroom.ledger.suppression.get("default", desk.key)
+    assert entry is not None
+    assert entry.reason is Reason.BOUNCE
+
+
+def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_function_changes_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postroom, asked = desk.postroom, list[str]()
+    postroom.callbacks.create(
+        "default", Wishes(url="https://x.example/", kinds=frozenset(EventKind)), id="hook", secret=b"s" * 32
+    )
+    now = postroom.clock.now()
+    change = Change(desk.home, 0, desk.key, MessageState.SENT, 1, now, 250, "ok", None, 7, type(now)(now + 60_000))
+    monkeypatch.setattr(stream_records, "changes_of", list)
+    callbacks.stream({"Records": [change]}, Context())
+    (wake,) = postroom.queues.receive(QUEUE)
+
+    async def post(_self: object, url: str, _headers: object, body: bytes) -> Any:
+        asked.append(json.loads(body)["data"]["recipient"])
+        return Answered()
+
+    monkeypatch.setattr("postroom.platform.web.caller.WebCaller.post", post)
+
+    async def both() -> tuple[list[Lane], list[Lane]]:
+        lane, others = [Lane("default", "hook")], desk.postroom.callback_rounds
+        one, other = await asyncio.gather(others.run(lane, seconds=5), others.run(lane, seconds=5))
+        return one, other
+
+    assert asyncio.run(both()) == ([], [])
+    assert returned(callbacks.send(from_queue(QUEUE, wake.body), Context())) == []
+    assert asked == ["anna@example.net"]
+    (delivery,) = postroom.deliveries.list("default", "hook").deliveries
+    assert delivery.state is DeliveryState.DELIVERED
+    callbacks.send({"source": "aws.events"}, Context())
+    assert postroom.queues.receive(QUEUE) == []
+
+
+def test_the_house_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    counted: dict[str, float] = {}
+    monkeypatch.setattr(chores, "count", lambda name, value=1: counted.update({name: value}))
+    desk.call("notices", desk.notice())
+    chores.handler({"time": "2026-11-24T00:00:00Z"}, Context())
+    assert counted == {"StuckCampaigns": 0}
+    assert list(desk.postroom.messages.stale(desk.home)) == []
+    assert "a chore failed" not in caplog.text
+
+
+class Answered:
+    """What a tenant's server says."""
+
+    status, text, retry_after_s, took_ms = 200, "ok", None, 3
