@@ -10,8 +10,6 @@ from postroom.platform.ports.messages import Messages
 from tests.contract.home import Home
 from tests.contract.messages_kit import CAMPAIGN, LEASE_MS, NOW, S, at, key, opened, outcome, record, row, stored
 
-pytestmark = pytest.mark.homes("embedded")
-
 
 @pytest.fixture
 def feed(home: Home) -> Feed:
@@ -82,7 +80,7 @@ def test_a_position_leads_on_across_readers_and_pages(messages: Messages, home: 
         record(messages, fence, [outcome(n)], ms=n)
     assert _all(feed, limit=1) == _all(feed)
     (shard,) = feed.shards()
-    position = feed.read(shard, None, limit=1).position
+    position = feed.read(shard, None, limit=3).position
     assert [change.key for change in home.feed().read(shard, position).changes] == [key(0), key(1), key(2)]
 
 
@@ -95,6 +93,7 @@ def test_the_end_is_an_empty_page_that_can_be_read_on_from(messages: Messages, f
     assert [change.key for change in feed.read(shard, end).changes] == [key(2)]
 
 
+@pytest.mark.homes("embedded")  # elsewhere the stream forgets by itself
 def test_trimming_forgets_only_what_is_older(messages: Messages, feed: Feed) -> None:
     stored(messages, 0)
     fence = opened(messages)
@@ -104,6 +103,7 @@ def test_trimming_forgets_only_what_is_older(messages: Messages, feed: Feed) -> 
     assert [change.key for change in _all(feed)] == [key(0)]
 
 
+@pytest.mark.homes("embedded")  # elsewhere a shard holds more than one campaign
 def test_a_dropped_campaign_s_shard_is_gone(messages: Messages, feed: Feed) -> None:
     stored(messages, 0)
     (shard,) = feed.shards()

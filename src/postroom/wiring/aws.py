@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from postroom.platform.aws._dynamo import Table
+    from postroom.platform.aws.feed import DynamoFeed
     from postroom.platform.aws.identity import CognitoIdentity
     from postroom.platform.aws.journal import NoJournals
     from postroom.platform.aws.messages import DynamoMessages
@@ -110,9 +111,14 @@ class AwsStores:
     def workflows(self) -> Any:
         return _later("workflows")
 
-    @property
-    def feed(self) -> Any:
-        return _later("feed")
+    @cached_property
+    def feed(self) -> DynamoFeed:
+        from postroom.platform.aws.feed import DynamoFeed
+
+        client, streams = self._account.dynamodb(), self._account.streams()
+        self._closing.callback(client.close)
+        self._closing.callback(streams.close)
+        return DynamoFeed(client, streams, self._set("aws_table"))
 
     @cached_property
     def journals(self) -> NoJournals:

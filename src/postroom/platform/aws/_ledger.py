@@ -35,6 +35,7 @@ from postroom.model.news import News, nameless
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.aws._dynamo import Address, Record, Value
 
+BATCH_PARTITION = "M#"
 BATCH_SORT = "!batch"  # before every hexadecimal digit
 EVENT_SORT = "!event#"
 FIRST_KEY = "0"
@@ -43,6 +44,7 @@ TOLD, COUNTING = 1, 2
 REPLY_LENGTH = 250
 FULL_BYTES = 4_096
 """Where a message's item takes no more events. Each KB of it costs a unit a write; an event beside it costs four or more."""
+_CHANGES_A_VERSION = 128  # more than one write tells of a message
 RECIPIENT = ("sk", "line", "address", "name", "values", "state", "attempt", "due", "told", "heard")
 """The attributes `recipient` needs."""
 STANDING = ("sk", "state", "attempt", "due", "told", "heard")
@@ -59,17 +61,17 @@ def home_at(home: Home) -> Address:
 
 def batch_at(home: Home, batch: int) -> Address:
     """Where the batch's record is; its messages are in the same partition."""
-    return Address(f"M#{home.tenant}#{home.campaign}#{batch}", BATCH_SORT)
+    return Address(f"{BATCH_PARTITION}{home.tenant}#{home.campaign}#{batch}", BATCH_SORT)
 
 
 def message_at(home: Home, batch: int, key: Key) -> Address:
     """Where the message is."""
-    return Address(f"M#{home.tenant}#{home.campaign}#{batch}", key.hex())
+    return Address(f"{BATCH_PARTITION}{home.tenant}#{home.campaign}#{batch}", key.hex())
 
 
 def event_at(home: Home, batch: int, key: Key, event_id: str = "") -> Address:
     """Where one of the message's events is, if it stands beside it; without an id: what all of theirs begin with."""
-    return Address(f"M#{home.tenant}#{home.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
+    return Address(f"{BATCH_PARTITION}{home.tenant}#{home.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
 
 
 class Batch(NamedTuple):
@@ -314,6 +316,11 @@ def stands(record: Record, reported: News) -> tuple[MessageState, int, Instant |
         return ahead.state, ahead.attempt, reported.at, 0, reported.reply
     attempt, state = outcome(record)
     return state, attempt, instant(record, "at"), int(record.get("code", 0)), str(record.get("reply", ""))
+
+
+def sequence(version: int, index: int) -> int:
+    """Of the change in the feed that is the `index`th of those that made this version of a message."""
+    return version * _CHANGES_A_VERSION + index
 
 
 def message(number: int, record: Record) -> Message:

@@ -27,8 +27,6 @@ from postroom.platform.aws._dynamo import Record, Table, Terms, Value, billed, e
 
 _TRIES = 8
 _AT_ONCE = 50  # events of one message in a write: a transaction takes 100
-CHANGES_A_VERSION = 128
-"""Numbers a version of a message takes of its sequence in the feed: more than one write tells of it."""
 
 
 class _Hearing(NamedTuple):
@@ -167,7 +165,7 @@ def _heard(seen: Record, events: Sequence[Event], known: set[str]) -> _Hearing:
             known.add(event.id)
             fresh.append(nameless(event) if seen["address"] == ERASED else event)
             news = news.hear(fresh[-1])
-            sequence = (int(seen["version"]) + 1) * CHANGES_A_VERSION + len(stands)
+            sequence = _ledger.sequence(int(seen["version"]) + 1, len(stands))
             stands.append(json.dumps([*_ledger.stands(seen, news), sequence], separators=(",", ":"), ensure_ascii=False))
     return _Hearing(news, fresh, stands, new)
 
