@@ -1,7 +1,7 @@
 """What a batch of the table's stream tells of messages.
 
-A record that cannot be read is left out, with a line and a metric (`RecordsNotRead`): the stream hands a batch out again until its
-function ends well, and nothing after it may wait for that.
+A record that cannot be read is left out, with a line and a metric (`RecordsNotRead`): the stream hands a batch out again until
+its function ends well, and nothing after it may wait for that.
 """
 
 from __future__ import annotations
