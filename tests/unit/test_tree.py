@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "postroom"
 PLATFORM = SOURCE / "platform"
 NOT_PORTS = {
     "buckets.py": "the arithmetic of rates that both homes do",
+    "calling.py": "what becomes of an execution that both homes have called",
     "limits.py": "the limits that both homes check",
     "sealed_text.py": "the texts of secrets that both homes write",
 }
