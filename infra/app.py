@@ -1,4 +1,4 @@
-"""The stacks of one stage, in the order they need each other: `python -m infra.app`, told and telling by the CDK's own variables."""
+"""The stacks of one stage, in the order they need each other: `python -m infra.app`, by the CDK's own variables."""
 
 from __future__ import annotations
 
@@ -74,6 +74,8 @@ def _settings(stage: Stage, data: Data, identity: Identity, search: Search | Non
         "POWERTOOLS_SERVICE_NAME": stage.prefix,
         "POWERTOOLS_METRICS_NAMESPACE": "Postroom",
     }
+    if stage.pagerduty:
+        environment["POSTROOM_AWS_PAGERDUTY"] = names.pagerduty
     return environment | ({"POSTROOM_AWS_SEARCH": search.url} if search else {})
 
 

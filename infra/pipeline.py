@@ -80,7 +80,7 @@ class Pipeline(cdk.Stack):
             self._follow(table)
         if stage.careful:
             add_rollout(self, f"{stage.prefix}-pipeline", self.lambdas.aliases)
-        self.machines = {name: self._machine(name) for name in MACHINES}
+        self.machines = {name: self._machine(name, grounds.key_arn) for name in MACHINES}
 
     def _lost(self, name: str) -> sqs.Queue:
         return sqs.Queue(
@@ -143,16 +143,16 @@ class Pipeline(cdk.Stack):
                         batch_size=100,
                         max_batching_window=Duration.seconds(1),
                         parallelization_factor=2,
-                        bisect_batch_on_error=True,
-                        retry_attempts=20,
-                        max_record_age=Duration.hours(23),
+                        # Halves would make other requests of callbacks that tell many events in one.
+                        bisect_batch_on_error=name == "indexer",
+                        max_record_age=Duration.hours(23),  # what no store takes until then; no record fails by itself
                         on_failure=lost,
                         report_batch_item_failures=True,
                         filters=[_MESSAGES],
                     )
                 )
 
-    def _machine(self, name: str) -> sfn.StateMachine:
+    def _machine(self, name: str, key_arn: str) -> sfn.StateMachine:
         log = logs.LogGroup(
             self,
             f"MachineLog-{name}",
@@ -168,7 +168,7 @@ class Pipeline(cdk.Stack):
             state_machine_name=f"{self._stage.prefix}-{name}",
             definition_body=sfn.DefinitionBody.from_string((_MACHINES / f"{name}.asl.json").read_text("utf-8")),
             definition_substitutions={**substitutions, "Bucket": self._names.bucket, "Senders": str(self._stage.senders)},
-            role=self._machine_role(name),
+            role=self._machine_role(name, key_arn),
             tracing_enabled=True,
             logs=sfn.LogOptions(destination=log, level=sfn.LogLevel.ERROR, include_execution_data=False),
         )
@@ -176,13 +176,18 @@ class Pipeline(cdk.Stack):
             machine.node.add_dependency(self.lambdas.aliases[step])
         return machine
 
-    def _machine_role(self, name: str) -> iam.Role:
+    def _machine_role(self, name: str, key_arn: str) -> iam.Role:
         names = self._names
         invoke = iam.PolicyStatement(
             actions=["lambda:InvokeFunction"], resources=[names.function_arn(step) for step in _STEPS_OF[name]]
         )
         # A distributed map runs its items as executions of its own machine, and reads their list from the bucket.
         lists = iam.PolicyStatement(actions=["s3:GetObject"], resources=[f"{names.bucket_arn}/*/campaigns/*"])
+        opened = iam.PolicyStatement(
+            actions=["kms:Decrypt"],
+            resources=[key_arn],
+            conditions={"StringLike": {"kms:EncryptionContext:aws:s3:arn": f"{names.bucket_arn}*"}},
+        )
         own = iam.PolicyStatement(actions=["states:StartExecution"], resources=[names.machine_arn(name)])
         runs = iam.PolicyStatement(
             actions=["states:DescribeExecution", "states:StopExecution", "states:RedriveExecution"],
@@ -193,7 +198,7 @@ class Pipeline(cdk.Stack):
             f"MachineRole-{name}",
             role_name=f"{self._stage.prefix}-machine-{name}",
             assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
-            inline_policies={"postroom": iam.PolicyDocument(statements=[invoke, lists, own, runs])},
+            inline_policies={"postroom": iam.PolicyDocument(statements=[invoke, lists, opened, own, runs])},
         )
         allow_wildcards(role, [*lists.resources, *runs.resources, "*"])
         return role

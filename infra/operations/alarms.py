@@ -110,7 +110,7 @@ def _mail(watched: Watched, limits: Limits) -> Iterator[_Alarm]:
         metric = _metric("AWS/SES", f"Reputation.{name}", {}, statistic="Average", period=Duration.hours(1))
         means = f"SES counts a {name} at which it reviews the account: pause what causes it before SES stops all mail"
         yield _Alarm(name, metric, limit, means)
-    stuck = _metric(NAMESPACE, "StuckCampaigns", {"service": watched.prefix}, statistic="Maximum")
+    stuck = _metric(NAMESPACE, "StuckCampaigns", {"service": "chores", "stage": watched.stage}, statistic="Maximum")
     yield _Alarm("StuckCampaigns", stuck, limits.stuck_campaigns, "a campaign is sending and does not move", periods=3)
 
 

@@ -37,3 +37,8 @@ class Watched:
     """ARNs."""
     api: str
     api_stage: str
+
+    @property
+    def stage(self) -> str:
+        """As the metrics of functions name it."""
+        return self.prefix.removeprefix("postroom-")
