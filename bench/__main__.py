@@ -22,6 +22,7 @@ SUITES = (
     ("telling callbacks", ["bench.callbacks"]),
     ("the whole campaign", ["bench.campaign", "--million"]),
     ("a campaign through the API", ["bench.serve"]),
+    ("functions on AWS, started cold", ["bench.cold_start"]),
 )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Final, cast
 from urllib.parse import unquote, urlencode
 
@@ -83,9 +84,21 @@ class RestCall(APIGateway):
 
 def rest_handler(app: ASGIApp, *, base_path: str = "") -> Callable[[Any, Any], dict[str, Any]]:
     """Calls of an ASGI application. `base_path`: what of the API's address stands before the application's paths."""
-    asyncio.set_event_loop(asyncio.new_event_loop())  # one for all calls of the process: locks and limiters belong to one
-    asgi = cast("ASGI", app)  # the same, but for what a coroutine is called
-    return Mangum(asgi, lifespan="off", api_gateway_base_path=base_path, custom_handlers=[RestCall], text_mime_types=_TEXT)
+    asgi, loop = cast("ASGI", app), _loop()  # the same type, but for what a coroutine is called
+    asyncio.set_event_loop(loop)
+    mangum = Mangum(asgi, lifespan="off", api_gateway_base_path=base_path, custom_handlers=[RestCall], text_mime_types=_TEXT)
+
+    def handle(event: Any, context: Any) -> dict[str, Any]:
+        asyncio.set_event_loop(loop)  # Mangum runs on the current one
+        return mangum(event, context)
+
+    return handle
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One for all calls of the process: what waits and limits belongs to a loop."""
+    return asyncio.new_event_loop()
 
 
 def _too_large(request_id: str) -> dict[str, Any]:
