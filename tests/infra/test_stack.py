@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.functions import ALL
+from infra.functions import ALL, API
 from tests.infra.templates import Templates, text
 
 _NO_RESOURCE = {"dynamodb:ListStreams", "ses:GetAccount", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
@@ -90,7 +90,9 @@ def test_every_function_that_a_queue_wakes_has_a_most_and_answers_for_each_item(
         assert mapping.properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"], mapping.id
         if "ScalingConfig" not in mapping.properties:  # a stream: as many as it has shards
             assert mapping.properties["DestinationConfig"]["OnFailure"]["Destination"], mapping.id
-            assert mapping.properties.get("MaximumRetryAttempts", -1) == -1, "until a day is nearly over: no record fails by itself"
+            assert mapping.properties.get("MaximumRetryAttempts", -1) == -1, (
+                "until a day is nearly over: no record fails by itself"
+            )
 
 
 def test_every_function_is_traced_and_has_a_log_that_ends(templates: Templates) -> None:
@@ -261,3 +263,12 @@ def test_the_console_has_a_place_that_only_cloudfront_reads(templates: Templates
     behaviour = distribution.properties["DistributionConfig"]["DefaultCacheBehavior"]
     assert behaviour["ViewerProtocolPolicy"] == "redirect-to-https"
     assert templates.of("AWS::CloudFront::OriginAccessControl")
+
+
+def test_every_service_has_a_function_and_every_function_a_handler() -> None:
+    """Named as the program names them, so that a typing error is not found by the first caller."""
+    for function in ALL:
+        module, _, name = function.path.rpartition(".")
+        file = Path(__file__).parents[2] / "src" / Path(*module.split("."))
+        assert f"def {name}(" in file.with_suffix(".py").read_text("utf-8"), function.path
+    assert {each.name for each in API} >= {"template-api", "upload-api", "email-api", "status-api", "callback-api"}

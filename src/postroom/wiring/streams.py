@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from typing import Any
 
 from postroom.errors import Invalid
+from postroom.platform.aws import feed
 from postroom.platform.aws._search import SearchIndex as SearchIndex
 from postroom.platform.ports.feed import Change
 from postroom.settings import Settings
@@ -14,8 +14,7 @@ from postroom.settings import Settings
 
 def changes_of(records: Iterable[Mapping[str, Any]]) -> list[Change]:
     """In the stream's order; what is no change of a message is left out."""
-    found: list[Change] = import_module("postroom.platform.aws.feed").changes_of(records)  # with the feed's home on AWS
-    return found
+    return feed.changes_of(records)
 
 
 def search_index(settings: Settings) -> SearchIndex:
