@@ -11,7 +11,8 @@ import msgspec
 import orjson
 import pytest
 
-from postroom.entrypoints.import_steps import ImportSteps, Order, said
+from postroom.entrypoints.import_steps import ImportSteps, said
+from postroom.entrypoints.machine import Order
 from postroom.ledger import notes
 from postroom.model.campaign import CampaignState, Home, Policies
 from postroom.pipeline.splitter import ParallelImport

@@ -8,10 +8,11 @@ cancelled, and ends the workflow's record.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
+from postroom.entrypoints.machine import Order, Runs
 from postroom.errors import NotFound
 from postroom.ledger import notes
 from postroom.model.campaign import Campaign, CampaignState, Home
@@ -21,25 +22,6 @@ from postroom.platform.ports.workflows import ExecutionState
 from postroom.wiring import Postroom
 
 _SHOWN = 500
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What the machine's execution is about."""
-
-    workflow: str
-    execution: str
-    run: int
-    input: str
-    """A home, as `notes.home_input` writes it."""
-    item: Any = None
-    """Of a map: the range, or the group."""
-    error: dict[str, str] = msgspec.field(default_factory=dict)
-    """What a state caught: `Error`, `Cause`."""
-
-    @property
-    def home(self) -> Home:
-        """Whose import."""
-        return notes.parse_home(self.input)
 
 
 class Planned(TypedDict):
@@ -54,14 +36,6 @@ class Answer(TypedDict):
     """`again`: call the same step once more, it ran out of time."""
 
     state: Literal["done", "again"]
-
-
-class Runs(Protocol):
-    """Who keeps the records of workflows."""
-
-    def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
-        """This run is over; of an older one, or again: harmless."""
-        ...
 
 
 class ImportSteps:

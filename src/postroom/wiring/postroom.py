@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from postroom.events.tracking import Tracking
     from postroom.events.unsubscribing import Unsubscribing
     from postroom.pipeline.scheduler import Scheduler
+    from postroom.pipeline.sender.rounds import Rounds as SendRounds
     from postroom.pipeline.sender.sender import Sender
     from postroom.pipeline.splitter import Checkpoints, Splitter
     from postroom.services.standstill import Standstill
@@ -80,6 +81,13 @@ class Postroom(Verbs):
             singles=self.composed_singles,
             accounts=self.ses_accounts,
         )
+
+    @cached_property
+    def rounds(self) -> SendRounds:
+        """Who looks what is due, where many functions send."""
+        from postroom.wiring.sending import send_rounds
+
+        return send_rounds(self.stores, self.ledger, self.sender)
 
     # What comes back
 

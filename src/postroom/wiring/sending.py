@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from postroom.delivery.composing import Composing
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Singles
 from postroom.ledger.finish import Finish
 from postroom.pipeline.scheduler import Scheduler
+from postroom.pipeline.sender.rounds import Rounds
 from postroom.pipeline.sender.sender import Sender, SenderOptions
 from postroom.pipeline.sender.sender import Stores as SenderStores
 from postroom.pipeline.splitter import Splitter
@@ -17,6 +19,9 @@ from postroom.wiring.ledger import Ledger, lease_ms
 from postroom.wiring.mail import Shares, way_out
 from postroom.wiring.ses import SesAccounts
 from postroom.wiring.stores import Stores
+
+_FUNCTIONS: Final = 50
+"""That send one campaign at the same time, at most: as many as the machine `send` starts at once (infra/machines)."""
 
 
 def splitter(stores: Stores, ledger: Ledger) -> Splitter:
@@ -35,6 +40,19 @@ def splitter(stores: Stores, ledger: Ledger) -> Splitter:
 def scheduler(stores: Stores, ledger: Ledger) -> Scheduler:
     """When what is sent."""
     return Scheduler(ledger.campaigns, ledger.streams, timers=stores.timers, workflows=stores.workflows, clock=stores.clock)
+
+
+def send_rounds(stores: Stores, ledger: Ledger, sender: Sender) -> Rounds:
+    """What is due, in portions."""
+    return Rounds(
+        ledger.campaigns,
+        stores.messages,
+        stores.objects,
+        Finish(ledger.campaigns, stores.messages),
+        rate=sender.rate,
+        most=_FUNCTIONS,
+        clock=stores.clock,
+    )
 
 
 def sender(

@@ -8,9 +8,10 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from postroom.entrypoints.import_steps import Answer, ImportSteps, Order, Planned, Runs
+from postroom.entrypoints.import_steps import Answer, ImportSteps, Planned
 from postroom.entrypoints.lambdas.observing import observed
 from postroom.entrypoints.lambdas.opened import postroom
+from postroom.entrypoints.machine import Order, Runs
 
 _CHUNK_MS = 240_000
 """Twice what a chunk of a group takes where the table is at its slowest."""

@@ -9,6 +9,7 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
 from postroom.model.campaign import CampaignState, Home
 from postroom.pipeline.sender.batch import BatchRun
+from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.means import Means
 from postroom.pipeline.sender.run import Reach, Run
 
@@ -34,9 +35,32 @@ class Campaigning:
         return self._finish.finish(self._home)
 
 
+class Portion(Campaigning):
+    """A part of a campaign: over when each of its batches was begun. Whether the campaign is, others ask."""
+
+    def __init__(
+        self, home: Home, campaigns: Campaigns, finish: Finish, unchanged: Callable[[], bool], *, given: GivenBatches
+    ) -> None:
+        super().__init__(home, campaigns, finish, unchanged)
+        self._given = given
+
+    def over(self, idle_s: float) -> bool:
+        return not self._given.left
+
+
 def campaign_run(
-    means: Means, campaigns: Campaigns, finish: Finish, *, drain_s: float, unchanged: Callable[[], bool] = lambda: True
+    means: Means,
+    campaigns: Campaigns,
+    finish: Finish,
+    *,
+    drain_s: float,
+    unchanged: Callable[[], bool] = lambda: True,
+    given: GivenBatches | None = None,
 ) -> Run:
-    """One campaign's."""
-    cause = Campaigning(means.home, campaigns, finish, unchanged)
-    return Run(means, cause, _REACH, batch=lambda number: BatchRun(means, number).run(), drain_s=drain_s)
+    """One campaign's; `given`: of those batches alone."""
+    cause = (
+        Campaigning(means.home, campaigns, finish, unchanged)
+        if given is None
+        else Portion(means.home, campaigns, finish, unchanged, given=given)
+    )
+    return Run(means, cause, _REACH, batch=lambda number: BatchRun(means, number).run(), drain_s=drain_s, source=given)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from postroom.clock import Instant
 from postroom.errors import PostroomError, Temporary
 from postroom.pipeline.sender.means import Means
 
@@ -36,6 +37,40 @@ class Cause(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Where batches come from. Blocks: called off the loop, but for `begun`."""
+
+    def due(self, limit: int) -> list[int]:
+        """Batches worth opening now."""
+        ...
+
+    def begun(self, number: int) -> None:
+        """That one is being opened."""
+        ...
+
+    def next_due(self) -> Instant | None:
+        """When there is work again; None: not known."""
+        ...
+
+
+class DueBatches:
+    """All that are due, as the stores know them."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    def due(self, limit: int) -> list[int]:
+        """See Source."""
+        return self._means.batches.claim(self._means.home, self._means.journal.owner, limit)
+
+    def begun(self, number: int) -> None:
+        """See Source."""
+
+    def next_due(self) -> Instant | None:
+        """See Source."""
+        return self._means.messages.next_due(self._means.home)
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """How many batches are worked on at a time, and how soon new work is seen."""
@@ -50,9 +85,17 @@ class Run:
     """See the module's text."""
 
     def __init__(
-        self, means: Means, cause: Cause, reach: Reach, *, batch: Callable[[int], Coroutine[None, None, None]], drain_s: float
+        self,
+        means: Means,
+        cause: Cause,
+        reach: Reach,
+        *,
+        batch: Callable[[int], Coroutine[None, None, None]],
+        drain_s: float,
+        source: Source | None = None,
     ) -> None:
-        """`batch`: works on the batch of that number until it is done."""
+        """`batch`: works on the batch of that number until it is done. `source`: None for all that are due."""
+        self._source = source or DueBatches(means)
         self._means = means
         self._cause = cause
         self._reach = reach
@@ -91,10 +134,11 @@ class Run:
         free = self._free()
         if free <= 0:
             return
-        due = await means.off_loop(means.batches.claim, means.home, means.journal.owner, max(_CLAIM, self._reach.usual))
+        due = await means.off_loop(self._source.due, max(_CLAIM, self._reach.usual))
         mine = set(self._running.values())
         due = [number for number in due if number not in mine]
         for number in random.sample(due, min(free, len(due))):  # at random: so that workers rarely reach for the same
+            self._source.begun(number)
             self._running[asyncio.create_task(self._batch(number))] = number
 
     def _free(self) -> int:
@@ -124,7 +168,7 @@ class Run:
         means = self._means
         if await means.off_loop(self._cause.over, means.clock.monotonic() - self._busy_at):
             return True
-        due = await means.off_loop(means.messages.next_due, means.home)
+        due = await means.off_loop(self._source.next_due)
         wait = self._reach.idle_s if due is None else (due - means.clock.now()) / 1000
         await _wait(means.stopping, min(max(wait, 0.02), self._reach.idle_s))
         return False

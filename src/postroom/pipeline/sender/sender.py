@@ -30,6 +30,7 @@ from postroom.model.message import Recipient
 from postroom.model.shard import Key
 from postroom.model.stream import DAY_MS, stream_day
 from postroom.pipeline.sender.campaign import campaign_run
+from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.means import Composes, Leave, Means, same_key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
@@ -99,8 +100,11 @@ class Sender:
         self._single_provider = single_provider
         self._clock = clock
 
-    async def send(self, home: Home, leave: Leave, on_trouble: Callable[[str], None]) -> None:
-        """Work on a campaign that is sending until it is not, or told to `leave`. Errors of the stores are raised.
+    async def send(
+        self, home: Home, leave: Leave, on_trouble: Callable[[str], None], *, given: GivenBatches | None = None
+    ) -> None:
+        """Work on a campaign that is sending until it is not, or told to `leave`; `given`: on those batches alone, until each
+        was begun. Errors of the stores are raised.
 
         `on_trouble` is told why the provider cannot be reached, and with empty text when it can again.
         """
@@ -116,7 +120,8 @@ class Sender:
             ):
                 unchanged = partial(self._unchanged, job, lambda: campaign.provider)
                 drain_s = self._options.drain_s
-                await campaign_run(means, stores.campaigns, stores.finish, drain_s=drain_s, unchanged=unchanged).run()
+                run = campaign_run(means, stores.campaigns, stores.finish, drain_s=drain_s, unchanged=unchanged, given=given)
+                await run.run()
             await off_loop(self._tidy_campaign, home)
         finally:
             off_loop.close()
@@ -140,6 +145,14 @@ class Sender:
             await off_loop(self._tidy_stream, home)
         finally:
             off_loop.close()
+
+    def rate(self, campaign: Campaign) -> float | None:
+        """How many recipients a second it may be sent to, all in all; None: as many as the provider takes."""
+        rates, way = self._stores.rates, self._ways(campaign.home.tenant, campaign.provider)
+        way.set_limits(rates)
+        now = self._clock.now()
+        known = [campaign.policies.rate, *(rates.current(bucket, now) for bucket in way.bulk_buckets())]
+        return min((each for each in known if each is not None), default=None)
 
     def _campaign_job(self, campaign: Campaign) -> _Job:
         """With its template compiled and its buckets set."""

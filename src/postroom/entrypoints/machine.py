@@ -1,0 +1,38 @@
+"""What a step of a state machine is called with, and whom it tells that the machine's run is over."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from postroom.ledger import notes
+from postroom.model.campaign import Home
+from postroom.platform.ports.workflows import ExecutionState
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What the machine's execution is about."""
+
+    workflow: str
+    execution: str
+    run: int
+    input: str
+    """A home, as `notes.home_input` writes it."""
+    item: Any = None
+    """Of a map: its part of the list."""
+    error: dict[str, str] = msgspec.field(default_factory=dict)
+    """What a state caught: `Error`, `Cause`."""
+
+    @property
+    def home(self) -> Home:
+        """Whose campaign or stream."""
+        return notes.parse_home(self.input)
+
+
+class Runs(Protocol):
+    """Who keeps the records of workflows."""
+
+    def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
+        """This run is over; of an older one, or again: harmless."""
+        ...

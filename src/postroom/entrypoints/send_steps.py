@@ -1,0 +1,145 @@
+"""What the state machines `send` and `stream` call (infra/machines): look for a round, send a portion, send single messages.
+
+Each step may be called again, and twice at once: leases and fences keep two apart (pipeline/sender). A step ends well before its
+function's time is up: what is in flight is answered, what was not begun is found by the next round. What a campaign cannot go on
+with pauses it with the reason, as a worker on one machine does it; what passes is raised, and the machine calls again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, Literal, TypedDict
+
+from postroom.entrypoints.machine import Order, Runs
+from postroom.errors import Conflict, NotFound, PostroomError, Temporary
+from postroom.ledger import notes
+from postroom.model.campaign import CampaignState, Home
+from postroom.pipeline.sender.given import GivenBatches
+from postroom.pipeline.sender.means import Leave
+from postroom.pipeline.sender.rounds import Next, Rounds
+from postroom.platform.ports.workflows import ExecutionState
+from postroom.services.status import rfc3339
+from postroom.wiring import Postroom
+
+ROUNDS_A_RUN: Final = 500
+"""Then a new run begins: a machine's execution may have 25,000 events, and a round has about ten."""
+PORTION_S: Final = 300.0
+"""How long a portion is worked on: what a killed function held waits no longer than that for the next round."""
+_STOP_S: Final = 20.0
+"""Before the function's end nothing is waited for any more: what is not answered by then is unknown."""
+_ANSWERED_S: Final = 60.0
+"""Before the function's end nothing new is begun."""
+_log = logging.getLogger(__name__)
+TimeLeft = Callable[[], float]
+"""Seconds until the function is ended."""
+
+
+class Looked(TypedDict):
+    """How the machine goes on."""
+
+    next: Literal["send", "wait", "end"]
+    list: str
+    until: str
+    number: int
+    """Looks of this run so far."""
+
+
+class Sent(TypedDict):
+    """Of a portion."""
+
+    left: int
+    """Batches that were not begun."""
+
+
+class Streamed(TypedDict):
+    """Of a stream: whether there is more to come."""
+
+    next: Literal["again", "end"]
+
+
+class SendSteps:
+    """See the module's text."""
+
+    def __init__(self, postroom: Postroom, rounds: Rounds, runs: Runs) -> None:
+        self._postroom = postroom
+        self._rounds = rounds
+        self._runs = runs
+
+    def look(self, order: Order, number: int) -> Looked:
+        """The campaign's next round. `number`: looks of this run before."""
+        if number >= ROUNDS_A_RUN:
+            return self._end(order, number)
+        try:
+            found = self._rounds.look(order.home, f"{order.run:06}-{number:04}")
+        except (Temporary, Conflict):
+            raise
+        except PostroomError as error:
+            self._pause(order.home, error)
+            return self._end(order, number)
+        if found.next is Next.END:
+            return self._end(order, number)
+        until = rfc3339(found.until) or ""
+        return {"next": "send" if found.next is Next.SEND else "wait", "list": found.key, "until": until, "number": number + 1}
+
+    def send(self, order: Order, left: TimeLeft) -> Sent:
+        """One portion."""
+        given = GivenBatches(map(int, order.item))
+        leave = Leave()
+        work = self._postroom.sender.send(order.home, leave, _trouble, given=given)
+        try:
+            asyncio.run(_in_time(work, leave, left, most_s=PORTION_S))
+        except (Temporary, Conflict):
+            raise
+        except PostroomError as error:
+            self._pause(order.home, error)
+        return {"left": len(given.left)}
+
+    def stream(self, order: Order, left: TimeLeft) -> Streamed:
+        """A stream of single messages, until it owes none."""
+        leave = Leave()
+        asyncio.run(_in_time(self._postroom.sender.send_stream(order.home, leave, _trouble), leave, left))
+        if leave.yielding.is_set():
+            return {"next": "again"}
+        notes.look_at_stream(self._postroom.queues, order.home)  # first: a kill before the last line leaves a note
+        self._runs.end(order.workflow, order.execution, order.run, ExecutionState.SUCCEEDED, None)
+        self._postroom.streams.look(order.home)  # a message may have come in this very moment
+        return {"next": "end"}
+
+    def _end(self, order: Order, number: int) -> Looked:
+        """The run is over; the campaign may have been resumed in this very moment."""
+        self._runs.end(order.workflow, order.execution, order.run, ExecutionState.SUCCEEDED, None)
+        with suppress(NotFound):
+            if self._postroom.records.get(order.home).state is CampaignState.SENDING:
+                notes.run_send(self._postroom.workflows, order.home)
+        return {"next": "end", "list": "", "until": "", "number": number}
+
+    def _pause(self, home: Home, error: PostroomError) -> None:
+        """It would end the same way each time: say so where people look."""
+        _log.error("campaign %s: %s", home.campaign, error)
+        with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
+            campaign = self._postroom.records.get(home)
+            if campaign.state is CampaignState.SENDING:
+                self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=str(error))
+
+
+async def _in_time(work: Coroutine[Any, Any, None], leave: Leave, left: TimeLeft, *, most_s: float | None = None) -> None:
+    """Work, and leave in time."""
+    loop = asyncio.get_running_loop()
+    answered = left() - _ANSWERED_S
+    stops = [
+        loop.call_later(max(0.0, answered if most_s is None else min(most_s, answered)), leave.yielding.set),
+        loop.call_later(max(0.0, left() - _STOP_S), leave.stopping.set),
+    ]
+    try:
+        await work
+    finally:
+        for stop in stops:
+            stop.cancel()
+
+
+def _trouble(text: str) -> None:
+    if text:
+        _log.warning("the provider: %s", text)

@@ -1,0 +1,117 @@
+"""Sending in rounds, where many functions send: one looks what is due, gives each of the others a part, and looks again.
+
+    look     batches with work and without a live lease → a list of portions, one object → as many functions as the rate needs
+             nothing due yet → wait until the next deferral, or until a lease has run out
+             the ledger adds up → completed; no longer sending → the end
+
+A round leaves nothing behind that the next needs: a portion whose function was killed is found due again when its leases have
+run out, and a list that nobody read is written over by nobody, since each has a name of its own. So a look may happen twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import orjson
+
+from postroom.clock import Clock, Instant
+from postroom.errors import NotFound
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.finish import Finish
+from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.objects import Objects
+
+RATE_OF_ONE: Final = 150.0
+"""Messages a second that one function sends: as many functions as the rate needs, and no more, wait for it at the same time."""
+UNLIMITED: Final = 10
+"""Functions for a provider without a rate."""
+_NEVER: Final = Instant(0)
+_ALL: Final = 1_000_000
+_SOON_MS: Final = 3_000
+"""To a look for work that is in somebody's hands, or that another look is just doing."""
+_LONG_MS: Final = 3_600_000
+"""A look now and then, whatever is known: a person may have settled something."""
+
+
+class Next(StrEnum):
+    """What is to happen now."""
+
+    SEND = "send"
+    WAIT = "wait"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a look found."""
+
+    next: Next
+    key: str = ""
+    """SEND: of the object with the portions: a JSON list of lists of batch numbers."""
+    portions: int = 0
+    until: Instant = _NEVER
+    """WAIT: when to look again."""
+
+
+class Rounds:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        campaigns: Campaigns,
+        messages: Messages,
+        objects: Objects,
+        finish: Finish,
+        *,
+        rate: Callable[[Campaign], float | None],
+        most: int,
+        clock: Clock,
+    ) -> None:
+        """`most` functions at the same time, whatever the rate."""
+        self._campaigns = campaigns
+        self._messages = messages
+        self._objects = objects
+        self._finish = finish
+        self._rate = rate
+        self._most = most
+        self._clock = clock
+
+    def look(self, home: Home, name: str) -> Round:
+        """What to do for the campaign now. `name`: the look's own, such as its run and number."""
+        try:
+            campaign = self._campaigns.get(home)
+        except NotFound:  # deleted
+            return Round(Next.END)
+        if campaign.state is not CampaignState.SENDING:
+            return Round(Next.END)
+        now = self._clock.now()
+        due = self._messages.due_batches(home, now, _ALL)
+        if due:
+            return self._send(campaign, due, name)
+        if self._finish.finish(home):
+            return Round(Next.END)
+        at = self._messages.next_due(home)
+        return Round(Next.WAIT, until=Instant(min(max(at or 0, now + _SOON_MS), now + _LONG_MS)))
+
+    def _send(self, campaign: Campaign, due: Sequence[int], name: str) -> Round:
+        portions = list(portions_of(due, functions_for(self._rate(campaign), self._most)))
+        key = f"{campaign.home.tenant}/campaigns/{campaign.home.campaign}/rounds/{name}.json"
+        self._objects.put(key, orjson.dumps(portions), content_type="application/json")
+        return Round(Next.SEND, key, len(portions))
+
+
+def functions_for(rate: float | None, most: int) -> int:
+    """How many it takes to send that many a second."""
+    return max(1, min(most, UNLIMITED if rate is None else math.ceil(rate / RATE_OF_ONE)))
+
+
+def portions_of(batches: Sequence[int], functions: int) -> Iterator[list[int]]:
+    """One for each function, nearly equal, none empty."""
+    count = min(functions, len(batches))
+    for part in range(count):
+        yield list(batches[part::count])

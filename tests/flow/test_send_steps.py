@@ -1,0 +1,202 @@
+"""A campaign sent by the functions of the state machines `send` and `stream`, on an installation of one machine."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+
+from postroom.entrypoints.handling import Handling
+from postroom.entrypoints.importing import importer
+from postroom.entrypoints.machine import Order
+from postroom.entrypoints.send_steps import ROUNDS_A_RUN, Looked, SendSteps
+from postroom.ledger import notes
+from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.provider import DEFAULT_PROVIDER
+from postroom.pipeline.sender.rounds import functions_for, portions_of
+from postroom.services.campaigns import Draft
+from postroom.settings import Settings
+from postroom.wiring import Postroom, open_postroom
+from tests.fakes.smtp_rules import Rule
+from tests.fakes.smtp_sink import Options, SmtpSink
+from tests.flow.test_import_steps import Runs
+
+ROWS = 1_200
+"""Of three batches."""
+_LONG_S = 600.0
+
+
+class World:
+    """An installation with one campaign that is sending, and the steps."""
+
+    def __init__(self, postroom: Postroom, sink: SmtpSink, rows: int) -> None:
+        self.postroom = postroom
+        self.sink = sink
+        self.runs = Runs()
+        self.steps = SendSteps(postroom, postroom.rounds, self.runs)
+        draft = Draft(
+            name="test",
+            html="<p>Hello</p>",
+            subject="Hello",
+            from_="news@shop.example",
+            variables={},
+            provider=DEFAULT_PROVIDER,
+            policies=Policies(retry_after_ms=1_000),
+        )
+        upload = "email\n" + "".join(f"p{n}@example.com\n" for n in range(rows))
+        self.home = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").home
+        Handling(postroom, notes.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
+        postroom.scheduler.look(self.home)
+        assert self.state is CampaignState.SENDING
+
+    @property
+    def state(self) -> CampaignState:
+        return self.postroom.records.get(self.home).state
+
+    def order(self, **more: Any) -> Order:
+        event = {"workflow": notes.SEND, "execution": self.home.campaign, "run": 3, "input": notes.home_input(self.home)}
+        return msgspec.convert(event | more, Order)
+
+    def look(self, number: int = 0) -> Looked:
+        return self.steps.look(self.order(), number)
+
+    def portions(self, looked: Looked) -> list[list[int]]:
+        portions: list[list[int]] = orjson.loads(self.postroom.objects.get(looked["list"]))
+        return portions
+
+    def send(self, looked: Looked, *, left_s: float = _LONG_S) -> list[int]:
+        return [self.steps.send(self.order(item=portion), lambda: left_s)["left"] for portion in self.portions(looked)]
+
+    def received(self) -> Counter[str]:
+        return Counter(self.sink.recipients())
+
+    def counts(self) -> dict[str, int]:
+        counts = self.postroom.messages.counts(self.home).as_dict()
+        return {state: count for state, count in counts.items() if count}
+
+
+@contextmanager
+def world(root: Path, *rules: Rule, rows: int = ROWS) -> Iterator[World]:
+    with SmtpSink(list(rules), Options()) as sink:
+        ours = {"DATA": str(root / "data"), "MAIL": f"smtp://127.0.0.1:{sink.port}?tls=none&connections=4", "LEASE": "2"}
+        with open_postroom(Settings.load({f"POSTROOM_{name}": value for name, value in ours.items()}, None, {})) as opened:
+            yield World(opened, sink, rows)
+
+
+def test_rounds_send_a_campaign_to_everybody_once_and_end_it(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        looked = w.look()
+        assert (looked["next"], looked["number"]) == ("send", 1)
+        batches = [number for portion in w.portions(looked) for number in portion]
+        assert sorted(batches) == [0, 1, 2], "each in one portion"
+        assert w.send(looked) == [0] * len(w.portions(looked))
+        assert w.look(1)["next"] == "end"
+        assert w.state is CampaignState.COMPLETED
+        assert w.runs.ended[0][2:4] == (3, "succeeded")
+        assert w.received() == Counter(f"p{n}@example.com" for n in range(ROWS))
+
+
+def test_two_functions_with_the_same_portion_send_it_once(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        looked = w.look()
+        twice = [threading.Thread(target=w.send, args=(looked,)) for _ in range(2)]
+        for each in twice:
+            each.start()
+        for each in twice:
+            each.join()
+        while w.look(1)["next"] == "send":  # who was second left what it could not open
+            w.send(w.look(1))
+        assert max(w.received().values()) == 1
+        assert len(w.received()) == ROWS
+
+
+def test_a_recipient_refused_for_now_is_waited_for(tmp_path: Path) -> None:
+    with world(tmp_path, Rule("rcpt", "reply", code=450, text="4.2.1 later", to="p7@*", first=1), rows=20) as w:
+        w.send(w.look())
+        waiting = w.look(1)
+        assert waiting["next"] == "wait"
+        assert waiting["until"].endswith("Z")
+        assert w.counts() == {"sent": 19, "deferred": 1}
+
+
+def test_a_function_that_is_out_of_time_leaves_nobody_in_doubt_and_the_rest_to_the_next(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        first = w.look()
+        w.send(first, left_s=0.0)
+        assert w.counts().get("unknown", 0) == 0
+        again = w.look(1)
+        assert again["next"] == "send"
+        w.send(again)
+        assert w.look(2)["next"] == "end"
+        assert max(w.received().values()) == 1
+        assert len(w.received()) == ROWS
+
+
+def test_a_paused_campaign_ends_the_run_and_sends_nothing(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        looked = w.look()
+        w.postroom.records.transition(w.postroom.records.get(w.home), CampaignState.PAUSED, reason="enough")
+        w.send(looked)
+        assert not w.received()
+        assert w.look(1)["next"] == "end"
+
+
+def test_what_a_campaign_cannot_go_on_with_pauses_it_with_the_reason(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        looked = w.look()
+        for item in w.postroom.objects.list(f"default/campaigns/{w.home.campaign}/").objects:
+            if "rounds" not in item.key:
+                w.postroom.objects.purge(item.key)
+        w.send(looked)
+        campaign = w.postroom.records.get(w.home)
+        assert campaign.state is CampaignState.PAUSED
+        assert campaign.reason
+
+
+def test_a_long_campaign_goes_on_in_a_new_run(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        assert w.look(ROUNDS_A_RUN)["next"] == "end"
+        assert w.runs.ended
+        assert w.state is CampaignState.SENDING
+        running = w.postroom.workflows.get(notes.SEND, w.home.campaign)
+        assert running is not None
+
+
+def test_a_deleted_campaign_ends_the_run(tmp_path: Path) -> None:
+    with world(tmp_path, rows=10) as w:
+        stranger = Home("default", "aaaaaaaaaaaaaaaa")
+        assert w.steps.look(w.order(input=notes.home_input(stranger)), 0)["next"] == "end"
+
+
+def test_killed_between_a_list_and_its_sending_the_next_look_finds_all(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.look()
+        again = w.look()
+        assert sorted(number for portion in w.portions(again) for number in portion) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("rate", "functions"), [(None, 10), (14.0, 1), (150.0, 1), (151.0, 2), (1_000.0, 7), (100_000.0, 50), (0.1, 1)]
+)
+def test_as_many_functions_as_the_rate_needs(rate: float | None, functions: int) -> None:
+    assert functions_for(rate, 50) == functions
+
+
+@pytest.mark.parametrize(("batches", "functions", "sizes"), [(5, 2, [3, 2]), (2, 10, [1, 1]), (20_000, 50, [400] * 50)])
+def test_portions_are_nearly_equal_and_never_empty(batches: int, functions: int, sizes: list[int]) -> None:
+    portions = list(portions_of(range(batches), functions))
+    assert [len(portion) for portion in portions] == sizes
+    assert sorted(number for portion in portions for number in portion) == list(range(batches))
+
+
+def test_a_run_of_the_machine_stays_far_below_its_history() -> None:
+    """Ten events a round, and what begins and ends it: 25,000 is AWS's limit."""
+    assert ROUNDS_A_RUN * 12 < 25_000 / 2
