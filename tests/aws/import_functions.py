@@ -1,0 +1,75 @@
+"""The functions of the state machine `import` as the emulator runs them: the real handlers over the real adapters, but with small
+ranges and groups, with the run's end noted as an object, and each killed after its work the first time it is called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+from postroom.entrypoints.import_steps import ImportSteps
+from postroom.entrypoints.lambdas import importing
+from postroom.entrypoints.lambdas.opened import postroom
+from postroom.errors import Conflict
+from postroom.pipeline.splitter.parallel import ParallelImport
+from postroom.pipeline.splitter.planning import Sizes
+from postroom.platform.ports.workflows import ExecutionState
+
+SIZES = Sizes(range_rows=300, group_batches=1, chunk_rows=150)
+
+
+class Ends:
+    """Notes the end of a run, however often it is told."""
+
+    def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
+        text = f"{workflow} {run} {state} {reason}"
+        with suppress(Conflict):
+            postroom().objects.put(f"ended/{execution}", text.encode(), if_absent=True)
+
+
+@cache
+def steps() -> ImportSteps:
+    stores, ledger = postroom().stores, postroom().ledger
+    small = ParallelImport(
+        campaigns=ledger.campaigns,
+        messages=stores.messages,
+        objects=stores.objects,
+        suppression=ledger.suppression,
+        tables=stores.tables,
+        tenants=ledger.tenants,
+        clock=stores.clock,
+        sizes=SIZES,
+    )
+    return ImportSteps(postroom(), small, Ends())
+
+
+importing._steps = steps
+
+
+def killed_once(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The sandbox dies after the work was done, before anybody is told, the first time that it is done."""
+
+    def call(event: Any, context: Any) -> Any:
+        answer = handler(event, context)
+        with suppress(Conflict):
+            item = event.get("item", "")
+            name = f"killed/{event['execution']}/{handler.__name__}-{item['number'] if isinstance(item, dict) else item}"
+            postroom().objects.put(name, b"", if_absent=True)
+            os._exit(1)
+        return answer
+
+    return call
+
+
+plan = killed_once(importing.plan)
+range_ = killed_once(importing.range_)
+reduce = killed_once(importing.reduce)
+finish = killed_once(importing.finish)
+failed = importing.failed
+
+
+def broken(event: Any, context: Any) -> Any:
+    """In the place of any of them."""
+    raise RuntimeError("The table is on fire.")
