@@ -168,14 +168,17 @@ class Data(cdk.Stack):
             )
         )
         queue = self.queues["notices"]
-        queue.add_to_resource_policy(
-            iam.PolicyStatement(
-                actions=["sqs:SendMessage"],
-                principals=[iam.ServicePrincipal("sns.amazonaws.com")],
-                resources=[queue.queue_arn],
-                conditions={"ArnEquals": {"aws:SourceArn": topic.topic_arn}},
+        assert queue.dead_letter_queue is not None
+        dead = queue.dead_letter_queue.queue
+        for taker in (queue, dead):
+            taker.add_to_resource_policy(
+                iam.PolicyStatement(
+                    actions=["sqs:SendMessage"],
+                    principals=[iam.ServicePrincipal("sns.amazonaws.com")],
+                    resources=[taker.queue_arn],
+                    conditions={"ArnEquals": {"aws:SourceArn": topic.topic_arn}},
+                )
             )
-        )
         sns.CfnSubscription(
             self,
             "NoticesToQueue",
@@ -183,7 +186,7 @@ class Data(cdk.Stack):
             protocol="sqs",
             endpoint=queue.queue_arn,
             raw_message_delivery=True,
-            redrive_policy={"deadLetterTargetArn": queue.dead_letter_queue.queue.queue_arn} if queue.dead_letter_queue else None,
+            redrive_policy={"deadLetterTargetArn": dead.queue_arn},
         )
         return topic
 

@@ -9,6 +9,7 @@ from infra.names import MACHINES
 from infra.permissions import (
     DOCUMENTS,
     LEDGER,
+    RATES,
     Files,
     Follows,
     Indexes,
@@ -31,6 +32,9 @@ _ACCESS = ("T#*#keys", "T##keys", "T#*#members", "T##memberships")
 _KNOWN = Never(_ACCESS)
 _DOCUMENTS = Rows(DOCUMENTS)
 _ALL = Rows((*DOCUMENTS, *LEDGER))
+_SENDS = Rows((*DOCUMENTS, *LEDGER, *RATES))
+_DOOR = ("audit", "*%23idempotency")
+"""Secrets of every service: the audit trail's key, and answers that are kept for whoever asks again."""
 _LOOKS = Rows(LEDGER, write=False)
 _CONTENT = ("*/templates/*", "*/campaigns/*", "*/contents/*")
 _LAMBDA_MOST_S = 900
@@ -60,31 +64,42 @@ API = (
     Function(
         "template-api",
         "api.templates",
-        (_DOCUMENTS, _KNOWN, Files(("*/templates/*",)), Files(("*/uploads/*",), write=False), Seals()),
+        (_DOCUMENTS, _KNOWN, Files(("*/templates/*",)), Files(("*/uploads/*",), write=False), Seals(_DOOR)),
     ),
-    Function("upload-api", "api.uploads", (_DOCUMENTS, _KNOWN, Files(("*/uploads/*",), purge=True), Seals())),
+    Function("upload-api", "api.uploads", (_DOCUMENTS, _KNOWN, Files(("*/uploads/*",), purge=True), Seals(_DOOR))),
     Function(
         "email-api",
         "api.email",
         (
-            _ALL,
+            _SENDS,
             _KNOWN,
             Files((*_CONTENT, "exports/*"), purge=True),
             Files(("*/uploads/*",), write=False),
             Sends(("scheduler", "feedback")),
             Runs(MACHINES),
             Schedules(),
-            Seals(),
+            Seals((*_DOOR, "provider", "dkim")),
             LooksAtSes(),
         ),
     ),
     Function(
         "status-api",
         "api.status",
-        (_DOCUMENTS, _LOOKS, _KNOWN, Files(("exports/*",)), Files(("*/campaigns/*", "readiness"), write=False), Seals()),
+        (
+            _DOCUMENTS,
+            _LOOKS,
+            _KNOWN,
+            Files(("exports/*",)),
+            Files(("*/campaigns/*", "readiness"), write=False),
+            Seals((*_DOOR, "readiness")),
+        ),
     ),
-    Function("callback-api", "api.callbacks", (_DOCUMENTS, _LOOKS, _KNOWN, Sends(("callbacks",)), Seals())),
-    Function("access-api", "api.access", (_DOCUMENTS, Seals())),
+    Function(
+        "callback-api",
+        "api.callbacks",
+        (_DOCUMENTS, _LOOKS, _KNOWN, Sends(("callbacks",)), Seals((*_DOOR, "callback", "callback-answer"))),
+    ),
+    Function("access-api", "api.access", (_DOCUMENTS, Seals((*_DOOR, "key")))),
 )
 """Behind the API; the same application each, with its own routes."""
 
@@ -130,21 +145,47 @@ STEPS = (
     Function(
         "send-round",
         "sending.round_",
-        (_ALL, _KNOWN, Files(("*/campaigns/*",), purge=True), Sends(("scheduler",)), Runs(MACHINES), Seals(), LooksAtSes()),
+        (
+            _SENDS,
+            _KNOWN,
+            Files(("*/campaigns/*",), purge=True),
+            Sends(("scheduler",)),
+            Runs(MACHINES),
+            Seals(("provider", "dkim")),
+            LooksAtSes(),
+        ),
         timeout_s=_LAMBDA_MOST_S,
         step=True,
     ),
     Function(
         "sender",
         "sending.batches",
-        (_ALL, _KNOWN, Files(_CONTENT, write=False), Sends(("scheduler",)), Runs(("send",)), Mails(), LooksAtSes(), Seals()),
+        (
+            _SENDS,
+            _KNOWN,
+            Files(_CONTENT, write=False),
+            Sends(("scheduler",)),
+            Runs(("send",)),
+            Mails(),
+            LooksAtSes(),
+            Seals(("provider", "dkim")),
+        ),
         timeout_s=_LAMBDA_MOST_S,
         step=True,
     ),
     Function(
         "stream-sender",
         "sending.stream",
-        (_ALL, _KNOWN, Files(_CONTENT, write=False), Sends(("scheduler",)), Runs(("stream",)), Mails(), LooksAtSes(), Seals()),
+        (
+            _SENDS,
+            _KNOWN,
+            Files(_CONTENT, write=False),
+            Sends(("scheduler",)),
+            Runs(("stream",)),
+            Mails(),
+            LooksAtSes(),
+            Seals(("provider", "dkim")),
+        ),
         timeout_s=_LAMBDA_MOST_S,
         step=True,
     ),
@@ -158,7 +199,7 @@ STEPS = (
             Sends(("scheduler", "callbacks")),
             Runs(MACHINES),
             Schedules(),
-            Seals(),
+            Seals(("audit", "provider", "dkim", "callback")),
         ),
         timeout_s=_LAMBDA_MOST_S,
         step=True,
@@ -183,7 +224,7 @@ BACKGROUND = (
             Sends(("scheduler", "callbacks")),
             Runs(MACHINES),
             Schedules(),
-            Seals(),
+            Seals(("audit",)),
         ),
         timeout_s=300,
         step=True,
@@ -199,13 +240,13 @@ BACKGROUND = (
     Function(
         "callbacks-stream",
         "callbacks.stream",
-        (_DOCUMENTS, _LOOKS, _KNOWN, Follows(), Sends(("callbacks",)), Seals()),
+        (_DOCUMENTS, _LOOKS, _KNOWN, Follows(), Sends(("callbacks",))),
         timeout_s=60,
     ),
     Function(
         "callbacks-sender",
         "callbacks.send",
-        (_DOCUMENTS, _LOOKS, _KNOWN, Takes(("callbacks",)), Sends(("callbacks",)), Seals()),
+        (_DOCUMENTS, _LOOKS, _KNOWN, Takes(("callbacks",)), Sends(("callbacks",)), Seals(("callback",))),
         timeout_s=120,
     ),
     Function("indexer", "indexing.handler", (Follows(), Indexes()), timeout_s=60, in_network=True),

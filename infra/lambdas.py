@@ -20,6 +20,14 @@ from infra.rules import allow_wildcards
 from infra.stage import Stage
 
 _EMPTY = Path(__file__).with_name("nothing")
+_INTERFACES = (
+    "CreateNetworkInterface",
+    "DescribeNetworkInterfaces",
+    "DescribeSubnets",
+    "DeleteNetworkInterface",
+    "AssignPrivateIpAddresses",
+    "UnassignPrivateIpAddresses",
+)
 
 
 class Lambdas:
@@ -55,7 +63,7 @@ class Lambdas:
             architecture=lambda_.Architecture.X86_64,
             handler=function.path,
             code=self._code,
-            role=self._role(function, in_network=network is not None).without_policy_updates(),
+            role=self._role(function, in_network=network is not None, loses=dead is not None).without_policy_updates(),
             memory_size=self._stage.step_memory if function.step else self._stage.api_memory,
             timeout=Duration.seconds(function.timeout_s),
             reserved_concurrent_executions=function.at_once,
@@ -81,22 +89,20 @@ class Lambdas:
             removal_policy=RemovalPolicy.DESTROY,
         )
 
-    def _role(self, function: Function, *, in_network: bool) -> iam.Role:
+    def _role(self, function: Function, *, in_network: bool, loses: bool) -> iam.Role:
         statements = [
             iam.PolicyStatement(
                 actions=["logs:CreateLogStream", "logs:PutLogEvents"],
                 resources=[self._names.arn("logs", f"log-group:{log_name(self._names, function)}:*")],
             ),
             iam.PolicyStatement(actions=["xray:PutTraceSegments", "xray:PutTelemetryRecords"], resources=["*"]),
-            iam.PolicyStatement(
-                actions=["kms:Decrypt", "kms:DescribeKey"],
-                resources=[self._grounds.key_arn],
-                conditions={"StringLike": {"kms:ViaService": "dynamodb.*.amazonaws.com"}},
-            ),
         ]
         if in_network:
-            interfaces = ["CreateNetworkInterface", "DescribeNetworkInterfaces", "DeleteNetworkInterface", "DescribeSubnets"]
-            statements.append(iam.PolicyStatement(actions=[f"ec2:{action}" for action in interfaces], resources=["*"]))
+            statements += self._interfaces(function)
+        if loses:
+            statements.append(
+                iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[self._names.dead_queue_arn("functions")])
+            )
         for permission in function.permissions:
             statements += permission.statements(self._grounds)
         role = iam.Role(
@@ -108,6 +114,16 @@ class Lambdas:
         )
         allow_wildcards(role, (resource for statement in statements for resource in statement.resources))
         return role
+
+    def _interfaces(self, function: Function) -> list[iam.PolicyStatement]:
+        """Lambda joins the network as the function's role, before the function runs; the function itself may not."""
+        actions = [f"ec2:{action}" for action in _INTERFACES]
+        own = self._names.arn("lambda", f"function:{self._names.function(function.name)}")
+        itself = {"ArnEquals": {"lambda:SourceFunctionArn": own}}
+        return [
+            iam.PolicyStatement(actions=actions, resources=["*"]),
+            iam.PolicyStatement(effect=iam.Effect.DENY, actions=actions, resources=["*"], conditions=itself),
+        ]
 
 
 def log_name(names: Names, function: Function) -> str:

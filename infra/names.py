@@ -54,6 +54,9 @@ class Names:
     def queue_arn(self, name: str) -> str:
         return self.arn("sqs", self.queue(name))
 
+    def dead_queue_arn(self, name: str) -> str:
+        return self.arn("sqs", self.dead_queue(name))
+
     @property
     def machines_arn(self) -> str:
         """What the ARNs of all state machines begin with."""

@@ -1,8 +1,7 @@
 """The application's own OpenAPI document, as API Gateway reads it: the API is built from what the application says it is.
 
 API Gateway takes OpenAPI 3.0 with JSON Schema draft 4 and no more; the application speaks 3.1. What cannot be said in the older
-words is left out, so that API Gateway refuses no call that the application would take: a schema here is at most as strict as the one
-there.
+words is left out, so that API Gateway refuses no call that the application would take: no schema is stricter here than there.
 """
 
 from __future__ import annotations

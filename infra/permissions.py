@@ -1,8 +1,8 @@
 """What a function may do, in words of Postroom; each becomes statements of its role, and of nobody else's.
 
 Rows of the table are told apart by how their partition keys begin (`dynamodb:LeadingKeys`): `T#` documents, `H#` homes of
-campaigns, `M#` messages, `E#` events. `ForAllValues` is true of a call that names no key at all, so no action that reads a whole
-table is ever allowed.
+campaigns, `M#` messages, `E#` events, `R#` rates. `ForAllValues` is true of a call that names no key at all, so no action that
+reads a whole table is ever allowed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "ConditionChe
 """A transaction needs the permission of each of its writes; there is none of its own."""
 DOCUMENTS = ("T#*",)
 LEDGER = ("H#*", "M#*", "E#*")
+RATES = ("R#*",)
+_TABLE_KEY = ("kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey")
+"""What DynamoDB may ask of the table's key for somebody who writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Rows:
         actions = [f"dynamodb:{action}" for action in (*READS, *(WRITES if self.write else ()))]
         condition = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(self.keys)}}
         yield iam.PolicyStatement(actions=actions, resources=[grounds.names.table_arn], conditions=condition)
+        yield _through(grounds, "dynamodb", *(_TABLE_KEY if self.write else ()))
 
     def __str__(self) -> str:
         return f"{'read and write' if self.write else 'read'} rows {', '.join(f'`{key}`' for key in self.keys)}"
@@ -141,6 +145,7 @@ class Follows:
         actions = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]
         yield iam.PolicyStatement(actions=actions, resources=[stream])
         yield iam.PolicyStatement(actions=["dynamodb:ListStreams"], resources=["*"])  # knows no resource
+        yield iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[grounds.names.dead_queue_arn("stream")])
         yield _through(grounds, "dynamodb")
 
     def __str__(self) -> str:
@@ -169,17 +174,23 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class Seals:
-    """Opens and seals secrets."""
+    """Opens and seals secrets of these classes of purposes (platform.aws.secrets)."""
+
+    classes: Sequence[str]
 
     def statements(self, grounds: Grounds) -> Iterator[iam.PolicyStatement]:
         yield iam.PolicyStatement(
-            actions=["kms:GenerateDataKey", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey"],
+            actions=["kms:GenerateDataKey", "kms:Decrypt"],
             resources=[grounds.key_arn],
-            conditions={"ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": ["purpose"]}},
+            # Nothing of ours is encrypted without a context: what S3 and DynamoDB encrypted has others, and stays closed.
+            conditions={
+                "ForAllValues:StringEquals": {"kms:EncryptionContextKeys": ["purpose"]},
+                "StringLikeIfExists": {"kms:EncryptionContext:purpose": list(self.classes)},
+            },
         )
 
     def __str__(self) -> str:
-        return "seal and open secrets"
+        return f"seal and open secrets of {', '.join(f'`{each}`' for each in self.classes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +260,7 @@ class Indexes:
         return "write to OpenSearch"
 
 
-def _through(grounds: Grounds, service: str) -> iam.PolicyStatement:
+def _through(grounds: Grounds, service: str, *more: str) -> iam.PolicyStatement:
     """The key, in a service's hands alone."""
     via = {"StringLike": {"kms:ViaService": f"{service}.*.amazonaws.com"}}
-    return iam.PolicyStatement(actions=["kms:Decrypt"], resources=[grounds.key_arn], conditions=via)
+    return iam.PolicyStatement(actions=["kms:Decrypt", "kms:DescribeKey", *more], resources=[grounds.key_arn], conditions=via)
