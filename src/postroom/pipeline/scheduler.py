@@ -23,13 +23,25 @@ from postroom.model.campaign import Campaign, CampaignState, Home
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
 
-_PROMPT_MS = 1_000  # a timer fires a moment after its time even when all is well: without any grace nothing would ever start
+PROMPT_MS = 1_000
+"""A timer fires a moment after its time even when all is well: without any grace nothing would ever start."""
 
 
 class Scheduler:
     """See the module's text."""
 
-    def __init__(self, campaigns: Campaigns, streams: Streams, *, timers: Timers, workflows: Workflows, clock: Clock) -> None:
+    def __init__(
+        self,
+        campaigns: Campaigns,
+        streams: Streams,
+        *,
+        timers: Timers,
+        workflows: Workflows,
+        clock: Clock,
+        prompt_ms: int = PROMPT_MS,
+    ) -> None:
+        """`prompt_ms`: how late timers fire when all is well."""
+        self._prompt_ms = prompt_ms
         self._campaigns = campaigns
         self._streams = streams
         self._timers = timers
@@ -70,7 +82,7 @@ class Scheduler:
 
     def _start_or_pause(self, campaign: Campaign) -> Campaign:
         schedule, now = campaign.schedule, self._clock.now()
-        if schedule is not None and now > schedule.at + max(schedule.grace_ms, _PROMPT_MS):
+        if schedule is not None and now > schedule.at + max(schedule.grace_ms, self._prompt_ms):
             late = (now - schedule.at) // 60_000
             reason = f"its time passed {late} minutes ago while nothing was running: resume it to send now, or cancel it"
             return self._campaigns.transition(campaign, CampaignState.PAUSED, reason=reason)

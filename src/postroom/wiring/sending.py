@@ -9,7 +9,7 @@ from postroom.delivery.composing import Composing
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Singles
 from postroom.ledger.finish import Finish
-from postroom.pipeline.scheduler import Scheduler
+from postroom.pipeline.scheduler import PROMPT_MS, Scheduler
 from postroom.pipeline.sender.rounds import Rounds
 from postroom.pipeline.sender.sender import Sender, SenderOptions
 from postroom.pipeline.sender.sender import Stores as SenderStores
@@ -20,6 +20,8 @@ from postroom.wiring.mail import Shares, way_out
 from postroom.wiring.ses import SesAccounts
 from postroom.wiring.stores import Stores
 
+_PROMPT_ON_AWS_MS: Final = 75_000
+"""EventBridge fires within the minute, and a function has to begin."""
 _FUNCTIONS: Final = 50
 """That send one campaign at the same time, at most: as many as the machine `send` starts at once (infra/machines)."""
 
@@ -39,7 +41,14 @@ def splitter(stores: Stores, ledger: Ledger) -> Splitter:
 
 def scheduler(stores: Stores, ledger: Ledger) -> Scheduler:
     """When what is sent."""
-    return Scheduler(ledger.campaigns, ledger.streams, timers=stores.timers, workflows=stores.workflows, clock=stores.clock)
+    return Scheduler(
+        ledger.campaigns,
+        ledger.streams,
+        timers=stores.timers,
+        workflows=stores.workflows,
+        clock=stores.clock,
+        prompt_ms=PROMPT_MS if stores.machine is not None else _PROMPT_ON_AWS_MS,
+    )
 
 
 def send_rounds(stores: Stores, ledger: Ledger, sender: Sender) -> Rounds:
