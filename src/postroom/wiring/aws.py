@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from postroom.clock import SystemClock
 from postroom.errors import Invalid, Unsupported
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from postroom.platform.aws.tables import DynamoTables
     from postroom.platform.aws.timers import SchedulerTimers
     from postroom.platform.aws.transfers import S3Transfers
+    from postroom.platform.aws.workflows import StepWorkflows
     from postroom.wiring.embedded import Machine
 
 
@@ -79,6 +80,7 @@ class AwsStores:
     @cached_property
     def transfers(self) -> S3Transfers:
         from postroom.platform.aws.transfers import S3Transfers
+    from postroom.platform.aws.workflows import StepWorkflows
 
         return S3Transfers(self._s3, self._set("aws_bucket"), self.clock)
 
@@ -107,9 +109,13 @@ class AwsStores:
         group, role = self._set("aws_schedules"), self._set("aws_schedule_role")
         return SchedulerTimers(client, self.queues, self.clock, group=group, role=role)
 
-    @property
-    def workflows(self) -> Any:
-        return _later("workflows")
+    @cached_property
+    def workflows(self) -> StepWorkflows:
+        from postroom.platform.aws.workflows import StepWorkflows
+
+        client = self._account.stepfunctions()
+        self._closing.callback(client.close)
+        return StepWorkflows(client, self.tables, self.clock, machines=self._set("aws_machines"))
 
     @cached_property
     def feed(self) -> DynamoFeed:
@@ -164,13 +170,3 @@ class AwsStores:
         if value is None:
             raise Invalid(f"POSTROOM_{name.upper()} is not set: with POSTROOM_PLATFORM=aws it says where the stack is")
         return value
-
-
-def _later(port: str) -> Any:
-    """Until the port has its home here."""
-
-    class Later:
-        def __getattr__(self, name: str) -> Any:
-            raise Unsupported(f"{port} have no home on AWS yet")
-
-    return Later()
