@@ -80,7 +80,6 @@ class AwsStores:
     @cached_property
     def transfers(self) -> S3Transfers:
         from postroom.platform.aws.transfers import S3Transfers
-    from postroom.platform.aws.workflows import StepWorkflows
 
         return S3Transfers(self._s3, self._set("aws_bucket"), self.clock)
 
