@@ -10,6 +10,8 @@ from postroom.platform.ports.messages import Messages
 from tests.contract.home import Home
 from tests.contract.messages_kit import CAMPAIGN, LEASE_MS, NOW, S, at, key, opened, outcome, record, row, stored
 
+pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+
 
 @pytest.fixture
 def feed(home: Home) -> Feed:

@@ -33,6 +33,8 @@ from tests.contract.messages_kit import (
     stored,
 )
 
+pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+
 CALLS: dict[str, Callable[[Messages], Any]] = {
     "store": lambda m: m.store(CAMPAIGN, [row(1)], NOW),
     "store nothing": lambda m: m.store(CAMPAIGN, [], NOW),

@@ -10,6 +10,8 @@ from postroom.platform.ports.messages import Messages
 from tests.contract.home import Home
 from tests.contract.messages_kit import CAMPAIGN, NOW, S, at, key, opened, outcome, record, row, stands, states, stored
 
+pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+
 
 def erase(messages: Messages, fence: int, n: int, *, values: str = "[]", ms: int = 5) -> bool:
     return messages.erase(CAMPAIGN, 0, fence, key(n), at(ms), values=values)

@@ -34,6 +34,8 @@ from tests.contract.messages_kit import (
     stored,
 )
 
+pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+
 
 def report(messages: Messages, n: int, *events: Event, batch: int = 0) -> Sequence[bool]:
     return messages.report(CAMPAIGN, [Reported(batch, key(n), one) for one in events], at(9))

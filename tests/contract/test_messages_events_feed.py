@@ -13,6 +13,8 @@ from tests.contract.home import Home
 from tests.contract.messages_kit import CAMPAIGN, NOW, K, S, at, event, key, opened, outcome, record, stored
 from tests.contract.test_messages_events import report
 
+pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+
 
 @pytest.fixture
 def feed(home: Home) -> Feed:

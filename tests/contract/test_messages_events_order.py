@@ -15,9 +15,7 @@ from postroom.model.message import Settlement
 from postroom.platform.ports.messages import Messages, Reported
 from tests.contract.home import Home
 from tests.contract.messages_kit import LEASE_MS, NOW, S, at, key, outcome, row
-from tests.contract.test_messages_model import told_of
-
-pytestmark = pytest.mark.homes("embedded")
+from tests.contract.test_messages_model import WITHOUT_SHRINKING, told_of
 
 KEYS = 2
 _numbers = itertools.count()
@@ -77,11 +75,23 @@ def histories(draw: st.DrawFn) -> tuple[list[list[Step]], list[list[Step]]]:
     return worker + [[event] for event in events], other
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(history=histories())
-def test_in_any_order_and_however_often_it_ends_the_same(home: Home, history: tuple[list[list[Step]], list[list[Step]]]) -> None:
+def check(home: Home, history: tuple[list[list[Step]], list[list[Step]]]) -> None:
     plain, other = history
     messages = home.messages()
     found, counted = play(messages, plain)
     assert found == counted
     assert play(messages, other) == (found, counted)
+
+
+@pytest.mark.homes("embedded")
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(history=histories())
+def test_in_any_order_and_however_often_it_ends_the_same(home: Home, history: tuple[list[list[Step]], list[list[Step]]]) -> None:
+    check(home, history)
+
+
+@pytest.mark.homes("aws")
+@settings(max_examples=10, phases=WITHOUT_SHRINKING, deadline=None, suppress_health_check=list(HealthCheck))
+@given(history=histories())
+def test_in_any_order_it_ends_the_same_on_aws(home: Home, history: tuple[list[list[Step]], list[list[Step]]]) -> None:
+    check(home, history)

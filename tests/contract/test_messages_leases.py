@@ -30,6 +30,8 @@ from tests.contract.messages_kit import (
     stored,
 )
 
+pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+
 WRITES: dict[str, Callable[[Messages, int], Any]] = {
     "extend": lambda m, fence: m.extend(CAMPAIGN, 0, fence, at(5), lease_ms=LEASE_MS),
     "record outcomes of the group": lambda m, fence: record(m, fence, [outcome(0), outcome(1, S.FAILED)]),

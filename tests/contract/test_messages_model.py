@@ -30,7 +30,7 @@ BATCHES = 2
 KEYS = 6
 OWNERS = ("w1", "w2", "w3")
 STORABLE = tuple(state for state in MessageState if state is not S.SENDING)
-_WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # which takes minutes where an order is a request
+WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # which takes minutes where an order is a request
 _numbers = itertools.count()
 
 
@@ -322,7 +322,7 @@ def test_a_home_on_one_machine_does_what_a_dictionary_would(home: Home, data: st
 
 
 @pytest.mark.homes("aws")
-@settings(max_examples=15, phases=_WITHOUT_SHRINKING, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, phases=WITHOUT_SHRINKING, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_home_on_aws_does_what_a_dictionary_would(home: Home, data: st.DataObject) -> None:
     play(home, data)

@@ -14,6 +14,8 @@ from postroom.errors import Conflict, Invalid, TooLarge
 from postroom.platform.ports.tables import MAX_ITEM_BYTES, Check, Delete, Expect, Item, ItemKey, Put, Tables
 from tests.contract.home import Home
 
+pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+
 PART = "tenant#campaigns"
 
 

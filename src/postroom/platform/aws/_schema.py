@@ -37,9 +37,17 @@ def make_table(client: DynamoDBClient, name: str) -> None:
             if code_of(error) != "ResourceInUseException":
                 raise
         client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": _WAIT_S, "MaxAttempts": _WAIT_ATTEMPTS})
-        client.update_continuous_backups(TableName=name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True})
         if client.describe_time_to_live(TableName=name)["TimeToLiveDescription"].get("TimeToLiveStatus") == "DISABLED":
             client.update_time_to_live(TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"})
+        _keep_backups(client, name)
+
+
+def _keep_backups(client: DynamoDBClient, name: str) -> None:
+    try:
+        client.update_continuous_backups(TableName=name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True})
+    except ClientError as error:
+        if code_of(error) != "UnknownOperationException":  # DynamoDB Local keeps none
+            raise
 
 
 def make_bucket(client: S3Client, name: str) -> None:
