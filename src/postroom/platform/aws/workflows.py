@@ -3,10 +3,10 @@
     #workflows/<workflow>            <execution>              the record, with the run's number and the handler's lease
     #workflows-running/<workflow>    <started>#<execution>    a mark of those that have not ended, in the order they began
 
-A run is an execution of a machine, `<execution>-<run>`: Step Functions takes a name once in 90 days. The record comes first, the
-machine after it; a kill in between leaves a record that nothing runs. `start` and `restart` of what is running ask for the
-machine again, which is harmless while it runs: so whoever looks at a record from time to time mends that (entrypoints.chores). A machine
-that ended without its record's knowing (it failed, or was stopped by hand) is found the same way, and a new run begins.
+A run is an execution of a machine, `<execution>-<run>`: Step Functions takes a name once in 90 days. The record comes first,
+the machine after it; a kill in between leaves a record that nothing runs. `start` and `restart` of what is running ask for the
+machine again, which is harmless while it runs: so whoever looks at a record from time to time mends that (entrypoints.chores). A
+machine that ended without its record's knowing (it failed, or was stopped by hand) is found the same way, and a new run begins.
 
 The handlers of `work` are called under a lease in the record, so that one is at work at a time, whatever the machine does twice.
 """
