@@ -145,6 +145,8 @@ class _Said(NamedTuple):
 
 
 _DECODER = msgspec.json.Decoder(_Notice)
+_NOTHING_MORE = frozenset({"send", "delivery"})
+"""Notices of which the event says all: a notice takes 1 to 3 KB, and every message that arrives has one of each."""
 
 
 def read_notice(text: str) -> list[Charge]:
@@ -180,7 +182,7 @@ def _charge(ref: MessageRef, notice: _Notice, said: _Said, raw: str) -> Charge:
         bounce=said.bounce,
         detail=_clean(said.detail, MAX_DETAIL),
         url=_clean(said.url, MAX_URL),
-        raw=_clean(raw, MAX_RAW),
+        raw="" if _kind(notice) in _NOTHING_MORE else _clean(raw, MAX_RAW),
     )
     whom = _only(notice) or [said.recipient]  # a mail that was forwarded bounces from another address
     return Charge(ref, whom[0][:320], event, _clean(notice.mail.message_id, 100), said.everything)

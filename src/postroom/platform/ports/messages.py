@@ -182,7 +182,8 @@ class Messages(Protocol):
         """Forget whom a message was for: its address becomes `ERASED`, name, reply and values give way to `values`; state and
         counts stay, and neither its timeline nor the feed tells of a reply, an address or a link any more. Whether that
         changed anything: False for one that is erased already, or not there. `Conflict`: it is work now or later, or stands in
-        an open group: settle it first. `LeaseLost` as everywhere."""
+        an open group: settle it first. `LeaseLost` as everywhere. A home that cannot write its feed again tells there what it had
+        told, until that is forgotten: 24 hours."""
         ...
 
     def get(self, home: Home, batch: int, key: Key) -> Message | None:
