@@ -19,7 +19,11 @@ from postroom.platform.ports.tables import Tables
 from tests.contract.home import Home
 
 HOMES = {"embedded": "tests.contract.embedded_home", "aws": "tests.contract.aws_home"}
-VARIANTS = {"sealed": "tests.contract.sealed_home", "dynamodb": "tests.contract.dynamodb_home"}
+VARIANTS = {
+    "sealed": "tests.contract.sealed_home",
+    "steps": "tests.contract.steps_home",
+    "dynamodb": "tests.contract.dynamodb_home",
+}
 """Homes for a suite that names them: the same as another, set up in another way."""
 
 

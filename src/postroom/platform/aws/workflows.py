@@ -25,7 +25,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, LeaseLost, Unavailable
 from postroom.platform.aws._errors import code_of, speaking
 from postroom.platform.ports.calling import LEASE_MS, backoff_ms, carry_out, sentence
-from postroom.platform.ports.limits import check_body, check_name
+from postroom.platform.ports.limits import check_input, check_name
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 from postroom.platform.ports.workflows import Execution, ExecutionState, Handler
 
@@ -44,7 +44,7 @@ _RUNNING: Final = "RUNNING"
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class Record:
     """As it is stored."""
 
     state: ExecutionState
@@ -83,7 +83,7 @@ class StepWorkflows:
     def _begin(self, workflow: str, execution: str, text: str, *, anew: bool) -> bool:
         check_name(workflow, "workflow")
         check_name(execution, "execution")
-        check_body(text)
+        check_input(text)
         for _ in range(_TRIES):
             item = self._item(workflow, execution)
             known = None if item is None else _record(item)
@@ -91,7 +91,7 @@ class StepWorkflows:
                 return False
             if known is not None and not known.is_running and not anew:
                 return False
-            begun = _Record(ExecutionState.RUNNING, (known.run if known else 0) + 1, text, self._clock.now())
+            begun = Record(ExecutionState.RUNNING, (known.run if known else 0) + 1, text, self._clock.now())
             if (
                 known is not None
             ):  # a call of the run before may still be ending: its lease stays, and only then the new one begins
@@ -102,7 +102,7 @@ class StepWorkflows:
                 return True
         raise Conflict(f"the execution {execution} of {workflow} is started by others all the time; try again")
 
-    def _run(self, workflow: str, execution: str, record: _Record) -> bool:
+    def _run(self, workflow: str, execution: str, record: Record) -> bool:
         """Have the machine run it; whether it does. False: that run of the machine has ended."""
         name = f"{execution}-{record.run}"
         order = {"workflow": workflow, "execution": execution, "run": record.run, "input": record.input}
@@ -143,7 +143,7 @@ class StepWorkflows:
 
     def _change(
         self, workflow: str, execution: str, state: ExecutionState, reason: str | None, *, run: int | None = None
-    ) -> _Record | None:
+    ) -> Record | None:
         """End it, if it is running; the record that was running."""
         for _ in range(_TRIES):
             item = self._item(workflow, execution)
@@ -156,8 +156,8 @@ class StepWorkflows:
         raise Unavailable(f"the execution {execution} of {workflow} is changed by others all the time; try again")
 
     def get(self, workflow: str, execution: str) -> Execution | None:
-        item = self._item(workflow, execution)
-        return None if item is None else _execution(workflow, execution, _record(item))
+        known = self.record(workflow, execution)
+        return None if known is None else _execution(workflow, execution, known)
 
     def running(self, workflow: str) -> list[Execution]:
         names: list[str] = []
@@ -179,8 +179,7 @@ class StepWorkflows:
         lease = self._claim(workflow, execution, run, owner, lease_ms=lease_ms)
         if isinstance(lease, _Lease):
             carry_out(handler, lease)
-            item = self._item(workflow, execution)
-            record = None if item is None else _record(item)
+            record = self.record(workflow, execution)
             return None if record is None or not record.is_running or record.run != run else Instant(record.due)
         return lease
 
@@ -200,14 +199,14 @@ class StepWorkflows:
                 return _Lease(self, workflow, execution, claimed, lease_ms)
         raise Unavailable(f"the execution {execution} of {workflow} is taken by others all the time; try again")
 
-    def under_lease(self, workflow: str, execution: str, fence: int, change: Any) -> _Record | None:
+    def under_lease(self, workflow: str, execution: str, fence: int, change: Any) -> Record | None:
         """Change the record while the lease of that fence holds: the record then. None: it is somebody else's, or given back."""
         for _ in range(_TRIES):
             item = self._item(workflow, execution)
             known = None if item is None else _record(item)
             if known is None or known.fence != fence or known.owner is None:
                 return None
-            changed: _Record = change(known)
+            changed: Record = change(known)
             if changed == known:
                 return known
             with suppress(Conflict):
@@ -215,10 +214,15 @@ class StepWorkflows:
                 return changed
         raise Unavailable(f"the execution {execution} of {workflow} is changed by others all the time; try again")
 
+    def record(self, workflow: str, execution: str) -> Record | None:
+        """As it is stored."""
+        item = self._item(workflow, execution)
+        return None if item is None else _record(item)
+
     def _item(self, workflow: str, execution: str) -> Item | None:
         return self._tables.get(_at(workflow, execution))
 
-    def _write(self, workflow: str, execution: str, record: _Record, known: Item | None) -> None:
+    def _write(self, workflow: str, execution: str, record: Record, known: Item | None) -> None:
         """The record, and its mark where it begins or ends. `Conflict`: it is not as it was read."""
         expect: Expect | int = Expect.ABSENT if known is None else known.version
         writes: list[Write] = [Put(_at(workflow, execution), msgspec.to_builtins(record), expect)]
@@ -237,7 +241,7 @@ class StepWorkflows:
 class _Lease:
     """`calling.Lease` of one call."""
 
-    def __init__(self, workflows: StepWorkflows, workflow: str, execution: str, record: _Record, lease_ms: int) -> None:
+    def __init__(self, workflows: StepWorkflows, workflow: str, execution: str, record: Record, lease_ms: int) -> None:
         self._workflows = workflows
         self._workflow = workflow
         self._name = execution
@@ -276,13 +280,13 @@ class _Lease:
     def _settle(self, **values: Any) -> None:
         """Of a run that was stopped or began anew meanwhile only the lease is given back."""
 
-        def settled(known: _Record) -> _Record:
+        def settled(known: Record) -> Record:
             ours = known.is_running and known.run == self._record.run
             return replace(known, owner=None, **(values if ours else {}))
 
         self._under(settled)
 
-    def _under(self, change: Any) -> _Record | None:
+    def _under(self, change: Any) -> Record | None:
         return self._workflows.under_lease(self._workflow, self._name, self._record.fence, change)
 
 
@@ -298,17 +302,17 @@ def _running(workflow: str) -> str:
     return f"#workflows-running/{workflow}"
 
 
-def _mark(workflow: str, execution: str, record: _Record) -> ItemKey:
+def _mark(workflow: str, execution: str, record: Record) -> ItemKey:
     return ItemKey(_running(workflow), f"{record.started_at:016}#{execution}")
 
 
-def _record(item: Item) -> _Record:
+def _record(item: Item) -> Record:
     try:
-        return msgspec.convert(item.data, _Record)
+        return msgspec.convert(item.data, Record)
     except msgspec.ValidationError as error:
         raise Corrupt(f"the record of the execution {item.key.sort} cannot be read: {error}") from error
 
 
-def _execution(workflow: str, execution: str, record: _Record) -> Execution:
+def _execution(workflow: str, execution: str, record: Record) -> Execution:
     ended = None if record.ended_at is None else Instant(record.ended_at)
     return Execution(workflow, execution, record.state, record.input, Instant(record.started_at), ended, record.reason)

@@ -14,7 +14,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import LeaseLost
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.ports.calling import LEASE_MS, backoff_ms, carry_out, sentence
-from postroom.platform.ports.limits import check_body, check_name
+from postroom.platform.ports.limits import check_input, check_name
 from postroom.platform.ports.workflows import Execution, ExecutionState, Handler
 
 _COLUMNS = "workflow, execution, state, input, started_at, ended_at, reason"
@@ -137,7 +137,7 @@ class SqliteWorkflows:
     def _checked(self, workflow: str, execution: str, text: str) -> dict[str, Any]:
         check_name(workflow, "workflow")
         check_name(execution, "execution")
-        check_body(text)
+        check_input(text)
         return {"workflow": workflow, "execution": execution, "input": text, "now": self._clock.now()}
 
     def _claim(self, workflow: str, owner: str, *, lease_ms: int, dead: Collection[str], only: str | None) -> _Lease | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from postroom.errors import Conflict, Invalid, TooLarge
 from postroom.model.message import Message
-from postroom.platform.ports import messages, objects, queues, tables
+from postroom.platform.ports import messages, objects, queues, tables, workflows
 
 MAX_PAGE = 1_000
 MAX_NAME = 60
@@ -49,10 +49,17 @@ def check_page(limit: int, most: int = MAX_PAGE) -> None:
 
 
 def check_body(body: str) -> None:
-    """The size of a queue's or timer's body or a workflow's input."""
+    """The size of a queue's or timer's body."""
     size = len(utf8(body, "A body"))
     if size > queues.MAX_BODY_BYTES:
         raise TooLarge(f"A body of {size} bytes is too large: up to {queues.MAX_BODY_BYTES}. Store it and send its key.")
+
+
+def check_input(text: str) -> None:
+    """The size of a workflow's input."""
+    size = len(utf8(text, "An input"))
+    if size > workflows.MAX_INPUT_BYTES:
+        raise TooLarge(f"An input of {size} bytes is too large: up to {workflows.MAX_INPUT_BYTES}. Store it and send its key.")
 
 
 def check_bodies(bodies: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ safe to repeat from any point, and says when it is to be called again, or that i
 temporary error (or `Conflict`) is called again with backoff; with another permanent one, the execution ends as failed
 with the reason. One handler runs at a time for an execution while its lease holds; it keeps it by asking
 `Call.alive` at least every ten seconds. Names follow the rule of queues; the input is JSON text
-up to 200 KB (a reference, never rows).
+up to 60 KB (a reference, never rows).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from postroom.clock import Instant
+
+MAX_INPUT_BYTES = 60_000
 
 
 class ExecutionState(StrEnum):
