@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from postroom.ledger.suppression import Reason
 from postroom.model.callback import DeliveryState
 from postroom.model.event import EventKind
 from postroom.model.message import MessageState
+from postroom.platform.aws._clients import Account
 from postroom.platform.aws._schema import make_table
 from postroom.platform.ports.feed import Change
 from postroom.settings import Settings
@@ -27,6 +30,7 @@ from tests.lambdas.kit import Context, from_queue, returned
 from tests.lambdas.test_events import Desk
 
 TABLE = "postroom-test"
+Records = Callable[[], list[Any]]
 
 
 @pytest.fixture
@@ -121,6 +125,38 @@ def test_the_house_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: 
     assert counted == {"StuckCampaigns": 0}
     assert list(desk.postroom.messages.stale(desk.home)) == []
     assert "a chore failed" not in caplog.text
+
+
+def test_the_table_s_own_stream_tells_an_endpoint_what_came_back(desk: Desk, records: Records) -> None:
+    postroom = desk.postroom
+    postroom.callbacks.create(
+        "default", Wishes(url="https://x.example/", kinds=frozenset(EventKind)), id="hook", secret=b"s" * 32
+    )
+    desk.call("notices", desk.notice())
+    for _ in range(2):  # it may come again
+        callbacks.stream({"Records": records()}, Context())
+    bodies = [json.loads(each.body) for each in postroom.deliveries.list("default", "hook").deliveries]
+    (bounced,) = [body["data"] for body in bodies if body["type"] == "message.bounced"]
+    assert (bounced["recipient"], bounced["state"]) == ("anna@example.net", "bounced")
+    assert len(bodies) == len({body["data"]["event_id"] for body in bodies})
+
+
+@pytest.fixture
+def records(desk: Desk) -> Records:
+    """All that the stream holds."""
+    account = Account(REGION, os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_ACCESS_KEY_ID"], "test")
+
+    def read() -> list[Any]:
+        with closing(account.dynamodb()) as tables, closing(account.streams()) as streams:
+            arn = tables.describe_table(TableName=TABLE)["Table"]["LatestStreamArn"]
+            found: list[Any] = []
+            for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
+                wanted = {"StreamArn": arn, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+                first = streams.get_shard_iterator(**wanted)["ShardIterator"]  # type: ignore[arg-type]
+                found += streams.get_records(ShardIterator=first)["Records"]
+            return found
+
+    return read
 
 
 class Answered:
