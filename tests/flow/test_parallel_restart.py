@@ -15,7 +15,12 @@ from postroom.model.campaign import CampaignState
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key
 from postroom.pipeline.splitter import Range
+from postroom.pipeline.splitter.checkpoint import Sums
+from postroom.pipeline.splitter.exchange import Exchange
+from postroom.pipeline.splitter.marks import Mark, Marks
 from postroom.pipeline.splitter.planning import Sizes
+from postroom.pipeline.splitter.slices import pack
+from postroom.sheets.rows import Reject, Rows
 from tests.fakes.faults import Faults, Killed
 from tests.flow.import_home import UPLOAD, Installation, expected
 from tests.flow.test_import_restart import EFFECTS, ROWS, WHOLE
@@ -245,3 +250,25 @@ def test_what_failed_too_often_fails_the_campaign_with_the_reason(fresh: Callabl
         assert installation.campaign.state is CampaignState.FAILED
         installation.parallel().finish(installation.home)
         assert_clean(installation)
+
+
+def test_a_mark_only_moves_forward(fresh: Callable[[], Installation]) -> None:
+    """One who was late saves what was long done."""
+    with fresh() as installation:
+        marks = Marks(installation.tables, installation.clock)
+        further = Mark(2, 3, Sums(9), counted=True)
+        marks.save(installation.home, 0, further)
+        for older in (Mark(1, 2, Sums(4)), Mark(2, 3, Sums(9))):
+            marks.save(installation.home, 0, older)
+            assert marks.load(installation.home, 0) == further
+
+
+def test_what_a_step_handed_on_stands_whoever_hands_on_something_else(fresh: Callable[[], Installation]) -> None:
+    """A newer program may read a row in another way: others have read what the older one made of it."""
+    with fresh() as installation:
+        exchange = Exchange(installation.objects, installation.home)
+        for reason in ("first", "second"):
+            exchange.put_range(0, pack(Rows([], [Reject(2, "a", reason, "")]), lambda batch: batch, 1))
+            exchange.put_rejects(0, 0, [Reject(3, "b", reason, "")])
+        rejects = [*exchange.rejects_of_range(0), *exchange.rejects_of_group(0, 1)]
+        assert [reject.reason for reject in rejects] == ["first", "first"]

@@ -35,6 +35,8 @@ PIECES = st.sampled_from(
 
 @given(st.sampled_from(ENCODINGS), st.lists(PIECES, max_size=40).map(b"".join), st.integers(1, 24))
 @example(Encoding("utf-8"), b"a\r\0\nb\rc\r\nd", 2)
+@example(Encoding("utf-8"), b"abc\r\nd\ne\nf\n", 1)  # a CRLF over two blocks
+@example(Encoding("utf-8"), b"abc\r\0\n\ne\nf\n", 1)
 @example(Encoding("utf-16-le"), "a\r\nb\u0a0dc\ud83d\r".encode("utf-16-le", "surrogatepass"), 4)
 def test_a_file_read_from_where_a_line_begins_is_the_rest_of_the_whole(encoding: Encoding, rest: bytes, size: int) -> None:
     """Whatever the bytes, and wherever blocks divide them: CRLF, NUL characters, half characters."""
