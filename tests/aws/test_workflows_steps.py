@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import boto3
 import pytest
 
 from postroom.platform.aws.workflows import StepWorkflows
@@ -16,7 +17,6 @@ from tests.contract.aws_home import AwsHome
 from tests.contract.steps_home import MACHINES, Machines, open_home
 
 INPUT = '["default","abc"]'
-_ROLE = "arn:aws:iam::000000000000:role/test"
 _WAITING = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}}
 _FAILING = {"StartAt": "Fail", "States": {"Fail": {"Type": "Fail", "Error": "Broken", "Cause": "on purpose"}}}
 
@@ -87,9 +87,10 @@ def test_stopping_stops_the_machine(steps: tuple[StepWorkflows, Machines]) -> No
 
 def test_with_real_machines(home: AwsHome) -> None:
     """Started once whoever asks; one that failed begins anew; one that is stopped is."""
+    role = _role(home)
     with closing(home.account.stepfunctions()) as client:
         for name, definition in {"send": _FAILING, "import": _WAITING}.items():
-            client.create_state_machine(name=f"test-{name}", definition=json.dumps(definition), roleArn=_ROLE)
+            client.create_state_machine(name=f"test-{name}", definition=json.dumps(definition), roleArn=role)
         arn = client.list_state_machines()["stateMachines"][0]["stateMachineArn"]
         workflows = StepWorkflows(client, home.tables(), home.clock, machines=arn.rpartition("-")[0] + "-")
         assert workflows.start("import", "abc", INPUT)
@@ -107,6 +108,14 @@ def test_with_real_machines(home: AwsHome) -> None:
         }
     assert listed["import"] == ["abc-1 ABORTED"]
     assert "abc-2" in " ".join(listed["send"])
+
+
+def _role(home: AwsHome) -> str:
+    account = home.account
+    session = boto3.Session(account.access_key, account.secret_key, region_name=account.region)
+    with closing(session.client("iam", endpoint_url=account.endpoint)) as client:
+        made = client.create_role(RoleName="machines", AssumeRolePolicyDocument="{}")
+    return str(made["Role"]["Arn"])
 
 
 def _killed(**_: Any) -> None:
