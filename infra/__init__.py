@@ -4,6 +4,7 @@ app.py          the stages' stacks, in the order they need each other
 stage.py        what differs from stage to stage: sizes, limits, what is kept
 names.py        what everything is called, and so how one stack finds what is another's
 functions.py    every function: its handler, its size, and exactly what it may do
+partitions.py   whose rows the table's documents are
 permissions.py  what "may do" is made of
 data.py         table, bucket, queues, mail
 identity.py     who signs in

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infra import partitions as of
 from infra.names import MACHINES
 from infra.permissions import (
-    DOCUMENTS,
-    LEDGER,
+    EVENTS,
+    HOMES,
+    MESSAGES,
     RATES,
     Files,
     Follows,
     Indexes,
     LooksAtSes,
     Mails,
-    Never,
     Permission,
     Reads,
     Rows,
@@ -24,19 +25,16 @@ from infra.permissions import (
     Seals,
     Sends,
     Takes,
+    documents,
 )
 
 _HANDLERS = "postroom.entrypoints.lambdas"
-_ACCESS = ("T#*#keys", "T##keys", "T#*#members", "T##memberships")
-"""Who may come in, and as what: written by the function that is for it, and by no other."""
-_KNOWN = Never(_ACCESS)
-_DOCUMENTS = Rows(DOCUMENTS)
-_ALL = Rows((*DOCUMENTS, *LEDGER))
-_SENDS = Rows((*DOCUMENTS, *LEDGER, *RATES))
-_DOOR = ("audit", "*%23idempotency")
-"""Secrets of every service: the audit trail's key, and answers that are kept for whoever asks again."""
-_LOOKS = Rows(LEDGER, write=False)
-_CONTENT = ("*/templates/*", "*/campaigns/*", "*/contents/*")
+_LEDGER = (*HOMES, *MESSAGES, *EVENTS)
+_CALL = "*%23idempotency"
+"""The secret of answers that are kept for whoever asks again; KMS is told a purpose's first part, escaped."""
+_FILES = ("*/templates/*", "*/campaigns/*", "*/streams/*")
+_CAMPAIGN = (*of.CAMPAIGNS, *of.IMPORTS, *of.CALLBACKS, *of.LANES, *of.UPLOADS, *of.WORK)
+"""What a campaign has, and is swept with it."""
 _LAMBDA_MOST_S = 900
 
 
@@ -60,25 +58,48 @@ class Function:
         return f"{_HANDLERS}.{self.handler}"
 
 
+def _door(*, sees: Sequence[str] = (), keeps: Sequence[str] = (), ledger: Sequence[str] = ()) -> Rows:
+    """Rows behind the API: who calls is looked up, and each call leaves its trail. `ledger`: seen."""
+    return Rows(
+        sees=(*documents(*of.IDENTITY, *sees), *ledger),
+        keeps=documents(*of.CALLS, *keeps),
+    )
+
+
 API = (
     Function(
         "template-api",
         "api.templates",
-        (_DOCUMENTS, _KNOWN, Files(("*/templates/*",)), Files(("*/uploads/*",), write=False), Seals(_DOOR)),
+        (
+            _door(sees=("uploads",), keeps=of.TEMPLATES),
+            Files(("*/templates/*",)),
+            Files(("*/uploads/*",), write=False),
+            Seals((_CALL,)),
+        ),
     ),
-    Function("upload-api", "api.uploads", (_DOCUMENTS, _KNOWN, Files(("*/uploads/*",), purge=True), Seals(_DOOR))),
+    Function(
+        "upload-api",
+        "api.uploads",
+        (_door(sees=("campaigns",), keeps=of.UPLOADS), Files(("*/uploads/*",), purge=True), Seals((_CALL,))),
+    ),
     Function(
         "email-api",
         "api.email",
         (
-            _SENDS,
-            _KNOWN,
-            Files((*_CONTENT, "exports/*"), purge=True),
-            Files(("*/uploads/*",), write=False),
+            Rows(
+                sees=documents(*of.IDENTITY, *of.TEMPLATES, "soft-bounces", *of.WATCHED),
+                keeps=(
+                    *documents(*of.CALLS, *_CAMPAIGN, *of.STREAMS, *of.SUPPRESSION, *of.PROVIDERS, *of.SENDERS, *of.ERASURES),
+                    *_LEDGER,
+                    *RATES,
+                ),
+            ),
+            Files(("*/templates/*", "*/uploads/*"), write=False),
+            Files(("*/campaigns/*", "*/streams/*", "exports/*"), purge=True),
             Sends(("scheduler", "feedback")),
             Runs(MACHINES),
             Schedules(),
-            Seals((*_DOOR, "provider", "dkim")),
+            Seals((_CALL, "provider", "dkim")),
             LooksAtSes(),
         ),
     ),
@@ -86,120 +107,155 @@ API = (
         "status-api",
         "api.status",
         (
-            _DOCUMENTS,
-            _LOOKS,
-            _KNOWN,
+            _door(
+                sees=(*of.CAMPAIGNS, *of.STREAMS, *of.SUPPRESSION, "uploads", "callbacks", "deliveries#*", *of.WATCHED),
+                keeps=(*of.SEALED_TRAIL, "#tenants"),
+                ledger=_LEDGER,
+            ),
             Files(("exports/*",)),
             Files(("*/campaigns/*", "readiness"), write=False),
-            Seals((*_DOOR, "readiness")),
+            Seals((_CALL, "audit", "readiness")),
         ),
     ),
     Function(
         "callback-api",
         "api.callbacks",
-        (_DOCUMENTS, _LOOKS, _KNOWN, Sends(("callbacks",)), Seals((*_DOOR, "callback", "callback-answer"))),
+        (
+            _door(sees=("campaigns",), keeps=(*of.CALLBACKS, *of.LANES), ledger=_LEDGER),
+            Sends(("callbacks",)),
+            Seals((_CALL, "callback", "callback-answer")),
+        ),
     ),
-    Function("access-api", "api.access", (_DOCUMENTS, Seals((*_DOOR, "key")))),
+    Function("access-api", "api.access", (_door(keeps=of.ACCESS), Seals((_CALL, "key")))),
 )
 """Behind the API; the same application each, with its own routes."""
 
 DOOR = (
-    Function("authorizer", "authorizer.handler", (_DOCUMENTS, _KNOWN), timeout_s=10),
+    Function(
+        "authorizer",
+        "authorizer.handler",
+        (Rows(sees=documents(*of.IDENTITY), keeps=documents("key-uses")),),
+        timeout_s=10,
+    ),
     Function(
         "tracking",
         "tracking.handler",
-        (_DOCUMENTS, _LOOKS, _KNOWN, Files(_CONTENT, write=False), Sends(("feedback",))),
+        (
+            Rows(
+                sees=(*documents("#tenants", "#tenant-numbers", "campaigns", "senders", *of.STREAMS), *_LEDGER),
+                keeps=documents(*of.SUPPRESSION),
+            ),
+            Files(("*/campaigns/*", "*/streams/*"), write=False),
+            Sends(("feedback",)),
+        ),
         timeout_s=10,
     ),
 )
 
+
+def _imports(name: str, handler: str, rows: Rows, *more: Permission, timeout_s: int = _LAMBDA_MOST_S) -> Function:
+    return Function(f"import-{name}", f"importing.{handler}", (rows, *more), timeout_s=timeout_s, step=True)
+
+
+_ENDS_IMPORT = Rows(
+    sees=documents("#tenants", "uploads", *of.SUPPRESSION),
+    keeps=(*documents(*of.CAMPAIGNS, *of.IMPORTS, *of.WORK), *_LEDGER),
+)
+_SENDS_FROM = documents("#tenants", "suppression", "suppression#*", "providers", "#providers", "senders", "dkim", "callbacks")
+
 STEPS = (
-    Function(
-        "import-plan",
-        "importing.plan",
-        (_ALL, _KNOWN, Files(("*/campaigns/*",)), Files(("*/uploads/*",), write=False)),
-        timeout_s=_LAMBDA_MOST_S,
-        step=True,
+    _imports(
+        "plan",
+        "plan",
+        Rows(
+            sees=documents("#tenants", "uploads", *of.SUPPRESSION),
+            keeps=(*documents(*of.CAMPAIGNS, *of.IMPORTS), *_LEDGER),
+        ),
+        Files(("*/campaigns/*",)),
+        Files(("*/uploads/*",), write=False),
     ),
-    Function(
-        "import-range",
-        "importing.range_",
-        (_DOCUMENTS, _KNOWN, Files(("*/campaigns/*",)), Files(("*/uploads/*",), write=False)),
-        timeout_s=_LAMBDA_MOST_S,
-        step=True,
+    _imports(
+        "range",
+        "range_",
+        Rows(sees=documents("#tenants", "campaigns", *of.SUPPRESSION), keeps=documents(*of.IMPORTS)),
+        Files(("*/campaigns/*",)),
+        Files(("*/uploads/*",), write=False),
     ),
-    Function("import-reduce", "importing.reduce", (_ALL, _KNOWN, Files(("*/campaigns/*",))), timeout_s=_LAMBDA_MOST_S, step=True),
-    Function(
-        "import-finish",
-        "importing.finish",
-        (_ALL, _KNOWN, Files(("*/campaigns/*",), purge=True), Sends(("scheduler",)), Runs(MACHINES), Schedules()),
-        timeout_s=_LAMBDA_MOST_S,
-        step=True,
+    _imports(
+        "reduce",
+        "reduce",
+        Rows(sees=documents("#tenants", "campaigns", *of.SUPPRESSION), keeps=(*documents(*of.IMPORTS), *_LEDGER)),
+        Files(("*/campaigns/*",)),
     ),
-    Function(
-        "import-failed",
-        "importing.failed",
-        (_ALL, _KNOWN, Files(("*/campaigns/*",), purge=True), Sends(("scheduler",))),
+    _imports(
+        "finish",
+        "finish",
+        _ENDS_IMPORT,
+        Files(("*/campaigns/*",), purge=True),
+        Sends(("scheduler",)),
+        Runs(("import",)),
+        Schedules(),
+    ),
+    _imports(
+        "failed",
+        "failed",
+        _ENDS_IMPORT,
+        Files(("*/campaigns/*",), purge=True),
+        Sends(("scheduler",)),
+        Runs(("import",)),
         timeout_s=60,
     ),
     Function(
         "send-round",
         "sending.round_",
         (
-            _SENDS,
-            _KNOWN,
+            Rows(sees=_SENDS_FROM, keeps=(*documents(*of.CAMPAIGNS, *of.WATCHED, *of.WORK), *_LEDGER, *RATES)),
             Files(("*/campaigns/*",), purge=True),
             Sends(("scheduler",)),
-            Runs(MACHINES),
-            Seals(("provider", "dkim")),
-            LooksAtSes(),
-        ),
-        timeout_s=_LAMBDA_MOST_S,
-        step=True,
-    ),
-    Function(
-        "sender",
-        "sending.batches",
-        (
-            _SENDS,
-            _KNOWN,
-            Files(_CONTENT, write=False),
-            Sends(("scheduler",)),
             Runs(("send",)),
-            Mails(),
-            LooksAtSes(),
             Seals(("provider", "dkim")),
+            LooksAtSes(),
         ),
         timeout_s=_LAMBDA_MOST_S,
         step=True,
     ),
-    Function(
-        "stream-sender",
-        "sending.stream",
-        (
-            _SENDS,
-            _KNOWN,
-            Files(_CONTENT, write=False),
-            Sends(("scheduler",)),
-            Runs(("stream",)),
-            Mails(),
-            LooksAtSes(),
-            Seals(("provider", "dkim")),
-        ),
-        timeout_s=_LAMBDA_MOST_S,
-        step=True,
+    *(
+        Function(
+            name,
+            f"sending.{handler}",
+            (
+                Rows(
+                    sees=_SENDS_FROM,
+                    keeps=(*documents(*of.CAMPAIGNS, *of.STREAMS, *of.HEARD, *of.WORK), *_LEDGER, *RATES),
+                ),
+                Files(_FILES, write=False),
+                Sends(("scheduler",)),
+                Runs((machine,)),
+                Mails(),
+                LooksAtSes(),
+                Seals(("provider", "dkim")),
+            ),
+            timeout_s=_LAMBDA_MOST_S,
+            step=True,
+        )
+        for name, handler, machine in (("sender", "batches", "send"), ("stream-sender", "stream", "stream"))
     ),
     Function(
         "work",
         "work.handler",
         (
-            _ALL,
-            _KNOWN,
-            Files((*_CONTENT, "*/uploads/*", "exports/*"), purge=True),
+            Rows(
+                sees=documents("#tenants", *of.TEMPLATES),
+                keeps=(
+                    *documents(*of.TRAIL, *_CAMPAIGN, *of.STREAMS, *of.SUPPRESSION, "soft-bounces", *of.ERASURES, *of.SENDERS),
+                    *_LEDGER,
+                    *RATES,
+                ),
+            ),
+            Files(("*/campaigns/*", "*/streams/*", "*/uploads/*", "exports/*"), purge=True),
             Sends(("scheduler", "callbacks")),
             Runs(MACHINES),
             Schedules(),
-            Seals(("audit", "provider", "dkim", "callback")),
         ),
         timeout_s=_LAMBDA_MOST_S,
         step=True,
@@ -211,16 +267,24 @@ BACKGROUND = (
     Function(
         "scheduler",
         "scheduling.handler",
-        (_ALL, _KNOWN, Takes(("scheduler",)), Sends(("scheduler",)), Runs(MACHINES), Schedules()),
+        (
+            Rows(sees=documents("#tenants", *of.STREAMS), keeps=(*documents(*of.CAMPAIGNS, *of.WORK), *_LEDGER)),
+            Takes(("scheduler",)),
+            Sends(("scheduler",)),
+            Runs(MACHINES),
+            Schedules(),
+        ),
         timeout_s=60,
     ),
     Function(
         "chores",
         "chores.handler",
         (
-            _ALL,
-            _KNOWN,
-            Files((*_CONTENT, "*/uploads/*", "exports/*"), purge=True),
+            Rows(
+                sees=documents("providers", "#providers", *of.SUPPRESSION, *of.TEMPLATES),
+                keeps=(*documents(*of.SEALED_TRAIL, "#tenants", *_CAMPAIGN, *of.STREAMS, *of.WATCHED), *_LEDGER, *RATES),
+            ),
+            Files(("*/campaigns/*", "*/streams/*", "*/uploads/*"), purge=True),
             Sends(("scheduler", "callbacks")),
             Runs(MACHINES),
             Schedules(),
@@ -233,20 +297,35 @@ BACKGROUND = (
     Function(
         "events",
         "events.handler",
-        (_ALL, _KNOWN, Takes(("notices", "feedback")), Files(("*/campaigns/*",), write=False)),
+        (
+            Rows(
+                sees=documents("#tenants", "#tenant-numbers", "campaigns", *of.STREAMS), keeps=(*documents(*of.HEARD), *_LEDGER)
+            ),
+            Takes(("notices", "feedback")),
+            Files(("*/campaigns/*", "*/streams/*"), write=False),
+        ),
         timeout_s=60,
         step=True,
     ),
     Function(
         "callbacks-stream",
         "callbacks.stream",
-        (_DOCUMENTS, _LOOKS, _KNOWN, Follows(), Sends(("callbacks",))),
+        (
+            Rows(sees=(*documents("callbacks", "campaigns"), *_LEDGER), keeps=documents(*of.LANES)),
+            Follows(),
+            Sends(("callbacks",)),
+        ),
         timeout_s=60,
     ),
     Function(
         "callbacks-sender",
         "callbacks.send",
-        (_DOCUMENTS, _LOOKS, _KNOWN, Takes(("callbacks",)), Sends(("callbacks",)), Seals(("callback",))),
+        (
+            Rows(sees=(*documents("#tenants", "campaigns", *of.CALLBACKS), *_LEDGER), keeps=documents(*of.LANES)),
+            Takes(("callbacks",)),
+            Sends(("callbacks",)),
+            Seals(("callback",)),
+        ),
         timeout_s=120,
     ),
     Function("indexer", "indexing.handler", (Follows(), Indexes()), timeout_s=60, in_network=True),

@@ -14,15 +14,24 @@ from typing import Protocol
 from aws_cdk import aws_iam as iam
 
 from infra.names import Names
+from infra.partitions import keys_of
 
-READS = ("GetItem", "BatchGetItem", "Query")
-WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "ConditionCheckItem")
-"""A transaction needs the permission of each of its writes; there is none of its own."""
-DOCUMENTS = ("T#*",)
-LEDGER = ("H#*", "M#*", "E#*")
+_READS = ("GetItem", "BatchGetItem", "Query", "ConditionCheckItem")
+"""A transaction needs the permission of each of its parts; there is none of its own. A check is one that writes nothing."""
+_WRITES = ("PutItem", "DeleteItem")
+_LEDGER_WRITES = ("UpdateItem", "BatchWriteItem")
+_DOCUMENT = "T#"
+HOMES = ("H#*",)
+MESSAGES = ("M#*",)
+EVENTS = ("E#*",)
 RATES = ("R#*",)
 _TABLE_KEY = ("kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey")
 """What DynamoDB may ask of the table's key for somebody who writes."""
+
+
+def documents(*names: str) -> tuple[str, ...]:
+    """Keys of documents in these partitions (infra.partitions)."""
+    return tuple(keys_of(names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +55,27 @@ class Permission(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of the table."""
+    """Rows of the table: those that it sees, and those that it also writes. One of these a function, since a call may name rows of
+    several partitions, and one statement has to allow them all."""
 
-    keys: Sequence[str]
-    write: bool = True
-
-    def statements(self, grounds: Grounds) -> Iterator[iam.PolicyStatement]:
-        actions = [f"dynamodb:{action}" for action in (*READS, *(WRITES if self.write else ()))]
-        condition = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(self.keys)}}
-        yield iam.PolicyStatement(actions=actions, resources=[grounds.names.table_arn], conditions=condition)
-        yield _through(grounds, "dynamodb", *(_TABLE_KEY if self.write else ()))
-
-    def __str__(self) -> str:
-        return f"{'read and write' if self.write else 'read'} rows {', '.join(f'`{key}`' for key in self.keys)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Never:
-    """Rows that it may not write, whatever else is allowed: who may do what is decided elsewhere."""
-
-    keys: Sequence[str]
+    sees: Sequence[str]
+    keeps: Sequence[str] = ()
 
     def statements(self, grounds: Grounds) -> Iterator[iam.PolicyStatement]:
-        actions = [f"dynamodb:{action}" for action in WRITES]
-        condition = {"ForAnyValue:StringLike": {"dynamodb:LeadingKeys": list(self.keys)}}
-        yield iam.PolicyStatement(
-            effect=iam.Effect.DENY, actions=actions, resources=[grounds.names.table_arn], conditions=condition
-        )
+        writes = (*_WRITES, *(_LEDGER_WRITES if any(not key.startswith(_DOCUMENT) for key in self.keeps) else ()))
+        yield self._statement(grounds, _READS, (*self.sees, *self.keeps))
+        if self.keeps:
+            yield self._statement(grounds, writes, self.keeps)
+        yield _through(grounds, "dynamodb", *(_TABLE_KEY if self.keeps else ()))
+
+    def _statement(self, grounds: Grounds, verbs: Sequence[str], keys: Sequence[str]) -> iam.PolicyStatement:
+        condition = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": sorted(set(keys))}}
+        actions = [f"dynamodb:{verb}" for verb in verbs]
+        return iam.PolicyStatement(actions=actions, resources=[grounds.names.table_arn], conditions=condition)
 
     def __str__(self) -> str:
-        return f"never write rows {', '.join(f'`{key}`' for key in self.keys)}"
+        said = [f"{verb} rows {_listed(keys)}" for verb, keys in (("read", self.sees), ("read and write", self.keeps)) if keys]
+        return "; ".join(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Files:
 
     def __str__(self) -> str:
         verb = "read, write and purge" if self.purge else "read and write" if self.write else "read"
-        return f"{verb} objects {', '.join(f'`{path}`' for path in self.paths)}"
+        return f"{verb} objects {_listed(self.paths)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Sends:
         yield iam.PolicyStatement(actions=["sqs:GetQueueUrl"], resources=[*arns, *dead])
 
     def __str__(self) -> str:
-        return f"put on {', '.join(f'`{queue}`' for queue in self.queues)}"
+        return f"put on {_listed(self.queues)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Takes:
         yield iam.PolicyStatement(actions=actions, resources=[grounds.names.queue_arn(queue) for queue in self.queues])
 
     def __str__(self) -> str:
-        return f"take from {', '.join(f'`{queue}`' for queue in self.queues)}"
+        return f"take from {_listed(self.queues)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Runs:
         )
 
     def __str__(self) -> str:
-        return f"run {', '.join(f'`{machine}`' for machine in self.machines)}"
+        return f"run {_listed(self.machines)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class Seals:
         )
 
     def __str__(self) -> str:
-        return f"seal and open secrets of {', '.join(f'`{each}`' for each in self.classes)}"
+        return f"seal and open secrets of {_listed(self.classes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +258,10 @@ class Indexes:
 
     def __str__(self) -> str:
         return "write to OpenSearch"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f"`{word}`" for word in dict.fromkeys(words))
 
 
 def _through(grounds: Grounds, service: str, *more: str) -> iam.PolicyStatement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -133,11 +134,78 @@ def test_only_what_sends_may_send_mail(templates: Templates) -> None:
     assert allows(templates, "ses:SendEmail") == functions("sender", "stream-sender")
 
 
-def test_only_one_function_says_who_may_do_what(templates: Templates) -> None:
-    """Whoever may write documents may not write those, but for the one that is for it."""
-    writers = {each.role for each in templates.statements() if each.effect == "Allow" and _WRITES & set(each.actions)}
-    held = {each.role for each in templates.statements() if each.effect == "Deny" and set(each.actions) >= _WRITES}
-    assert writers - held == functions("access-api")
+def writers(templates: Templates, partition: str) -> set[str]:
+    """The roles that may write rows of a partition."""
+    return {
+        each.role
+        for each in templates.statements()
+        if _WRITES & set(each.actions)
+        and any(fnmatchcase(partition, key) for key in each.condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"])
+    }
+
+
+@pytest.mark.parametrize("partition", ["T#acme#keys", "T##keys", "T#acme#members", "T##memberships", "T#acme#access"])
+def test_only_one_function_says_who_may_do_what(templates: Templates, partition: str) -> None:
+    assert writers(templates, partition) == functions("access-api")
+
+
+@pytest.mark.parametrize(
+    ("partition", "who"),
+    [
+        ("T#acme#callback-secrets", {"email-api", "callback-api", "work", "chores"}),
+        ("T##audit-key", {"status-api", "chores"}),
+        ("T#acme#templates", {"template-api"}),
+        ("T#acme#senders", {"email-api", "work"}),
+        ("R#acme", {"email-api", "send-round", "sender", "stream-sender", "work", "chores"}),
+    ],
+)
+def test_rows_are_written_by_those_alone_that_keep_them(templates: Templates, partition: str, who: set[str]) -> None:
+    assert writers(templates, partition) == functions(*who)
+
+
+def test_no_function_may_touch_all_documents(templates: Templates) -> None:
+    for each in templates.statements():
+        keys = each.condition.get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys", [])
+        assert not {"*", "T*", "T#*", "T#*#*"} & set(keys), each
+
+
+def test_every_role_is_small_enough_for_iam(templates: Templates) -> None:
+    """10,240 characters of policies in a role, without white space."""
+    for role in templates.of("AWS::IAM::Role"):
+        written = [json.dumps(each["PolicyDocument"], separators=(",", ":")) for each in role.properties.get("Policies", [])]
+        assert sum(map(len, written)) < 9_500, role.id
+
+
+@pytest.mark.parametrize(
+    ("purpose", "who"),
+    [
+        ("provider", {"email-api", "send-round", "sender", "stream-sender"}),
+        ("callback", {"callback-api", "callbacks-sender"}),
+        ("key", {"access-api"}),
+        ("audit", {"status-api", "chores"}),
+    ],
+)
+def test_secrets_are_opened_by_those_alone_that_need_them(templates: Templates, purpose: str, who: set[str]) -> None:
+    opening = {
+        each.role
+        for each in templates.statements()
+        if purpose in each.condition.get("StringLikeIfExists", {}).get("kms:EncryptionContext:purpose", [])
+    }
+    assert opening == functions(*who)
+
+
+def test_whoever_loses_calls_may_write_to_where_they_go(templates: Templates) -> None:
+    losing = {
+        str(each.properties["FunctionName"])
+        for each in templates.of("AWS::Lambda::Function")
+        if "DeadLetterConfig" in each.properties
+    }
+    may = {
+        each.role
+        for each in templates.statements()
+        if "sqs:SendMessage" in each.actions and any(text.endswith("-d-functions") for text in each.resources)
+    }
+    assert losing == functions("alarms", "chores") == may
 
 
 @pytest.mark.parametrize("function", ["alarms", "indexer"])
