@@ -36,8 +36,10 @@ _KEY = pytest.StashKey["Emulator"]()
 class Emulator:
     """A running emulator."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, home: TemporaryDirectory[str]) -> None:
-        self.endpoint = f"http://127.0.0.1:{port}"
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, home: TemporaryDirectory[str], *, encrypted: bool = False
+    ) -> None:
+        self.endpoint = f"{'https' if encrypted else 'http'}://127.0.0.1:{port}"
         self.home = Path(home.name)
         """Where it keeps its files, and its functions'."""
         self._process = process
@@ -69,8 +71,9 @@ def emulator(config: pytest.Config) -> Emulator:
     return config.stash[_KEY]
 
 
-def start(**variables: str) -> Emulator:
-    """An emulator of one's own, to be stopped. `variables` are its environment's, and so its functions'."""
+def start(*, encrypted: bool = False, **variables: str) -> Emulator:
+    """An emulator of one's own, to be stopped. `variables` are its environment's, and so its functions'; `encrypted`: they have it
+    speak TLS."""
     for _ in range(_ATTEMPTS):
         port = _free_port()
         home = TemporaryDirectory(prefix="postroom-aws-")
@@ -82,7 +85,7 @@ def start(**variables: str) -> Emulator:
                 stdout=output,
                 stderr=output,
             )
-        started = Emulator(process, port, home)
+        started = Emulator(process, port, home, encrypted=encrypted)
         if _healthy(started.endpoint, process):
             return started
         said = log.read_text(errors="replace")[-2_000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.aws_e2e.world import PREFIX, World, world
 from tests.fakes.ses_simulator.fates import Fates
 from tests.fakes.ses_simulator.rules import Options, Rule
 
-WITHOUT = frozenset({f"{PREFIX}-waf"})
+WITHOUT = frozenset({f"{PREFIX}-waf", f"{PREFIX}-operations"})
 """The emulator refuses a template with `AWS::WAFv2::WebACLAssociation` in it."""
 _VISIBLE_S = "5"
 """How long an item whose function was killed stays away: six times the function's time, on AWS. Nobody waits for that here."""
@@ -38,11 +39,19 @@ def deployed(
     stub.mkdir()
     (stub / "README").write_text("the emulator has the program itself\n")
     templates = assembly(factory, stub)
-    with world(tmp_path, rules, options, fates, faulty=faulty) as made:
+    with world(tmp_path, monkeypatch, rules, options, fates, faulty=faulty) as made:
         deploy(made.session, made.emulator.endpoint, templates, without=WITHOUT)
+        _tell_keys(made)
         _hear_ses(made)
         _hasten_queues(made)
         yield Office(made, monkeypatch)
+
+
+def _tell_keys(made: World) -> None:
+    """The emulator's tokens name AWS's own address as their issuer's, where nobody knows them."""
+    (pool,) = made.client("cognito-idp").list_user_pools(MaxResults=2)["UserPools"]
+    with urllib.request.urlopen(f"{made.emulator.endpoint}/{pool['Id']}/.well-known/jwks.json", timeout=10) as answer:
+        made.keys.document = answer.read()
 
 
 def _hear_ses(made: World) -> None:

@@ -1,7 +1,9 @@
 """The emulator of AWS and what stands around it, for one test: SES, OpenSearch, and a tenant's system that is told.
 
+    TLS          on everything of AWS's, since the stack refuses who comes without
     SES          the simulator; what becomes of mail goes to the SNS topic of the stack's configuration set, as SES publishes it
     OpenSearch   a server that answers as OpenSearch does, which the stack's domain resolves to
+    keys         those of the pool's tokens, whose issuer is an address of AWS's own
     receiver     takes callbacks, and refuses some of them once
 
 Nothing of it is left behind: processes end by their number, and the emulator takes its functions with it.
@@ -12,20 +14,25 @@ from __future__ import annotations
 import importlib.util
 import json
 import queue
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from tests.aws.emulator import REGION, Emulator, start
 from tests.aws_e2e import faults
 from tests.aws_e2e.synthesis import STAGE
+from tests.aws_e2e.tunnel import behind_tls
+from tests.fakes.certificates import make_certificate
 from tests.fakes.ses_simulator.fates import Fates
 from tests.fakes.ses_simulator.rules import Options, Rule
 from tests.fakes.ses_simulator.simulator import SesSimulator
@@ -49,6 +56,7 @@ class World:
     """One, running."""
 
     emulator: Emulator
+    keys: Keys
     ses: SesSimulator
     topic: Topic
     search: str
@@ -69,6 +77,34 @@ class World:
     def log(self) -> str:
         """What the emulator said, and its functions."""
         return (self.emulator.home / "log").read_text(errors="replace")
+
+
+class Keys:
+    """Tells the published keys of a pool over HTTP, once it is known which."""
+
+    def __init__(self) -> None:
+        self.document = b"{}"
+        keys = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(keys.document)))
+                self.end_headers()
+                self.wfile.write(keys.document)
+
+            def log_message(self, *_args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="keys")
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/keys"
+
+    def end(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 class Topic:
@@ -108,24 +144,45 @@ class Topic:
 
 @contextmanager
 def world(
-    tmp_path: Path, rules: Iterable[Rule], options: Options, fates: Fates, *, faulty: faults.Plan | None = None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rules: Iterable[Rule],
+    options: Options,
+    fates: Fates,
+    *,
+    faulty: faults.Plan | None = None,
 ) -> Iterator[World]:
     """A fresh one. `faulty`: what its functions are to meet."""
-    topic = Topic()
+    certificate, key = make_certificate(tmp_path)
+    trust = {name: str(certificate) for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
+    for name, value in trust.items():
+        monkeypatch.setenv(name, value)
+    topic, keys = Topic(), Keys()
     options.region, options.knows_keys, options.configuration_sets = REGION, False, (PREFIX,)
     with ExitStack() as stack:
+        stack.callback(keys.end)
         ses = stack.enter_context(SesSimulator(rules, options, fates=fates, publish=topic.put))
-        stack.callback(topic.end)
         search = stack.enter_context(_searching())
+        sealed = stack.enter_context(behind_tls(search, certificate, key))
         receiver, receiver_url = stack.enter_context(receiving())
-        variables = _SETTINGS | {
-            "AWS_ENDPOINT_URL_SESV2": ses.url,
-            "MINISTACK_OPENSEARCH_ENDPOINT": search.removeprefix("http://"),
-            **(faulty.variables(tmp_path) if faulty else {}),
-        }
-        emulator = start(**variables)
+        variables = (
+            _SETTINGS
+            | trust
+            | {
+                "USE_SSL": "1",
+                "MINISTACK_SSL_CERT": str(certificate),
+                "MINISTACK_SSL_KEY": str(key),
+                "AWS_ENDPOINT_URL_SESV2": ses.url,
+                "MINISTACK_OPENSEARCH_ENDPOINT": sealed,
+                "POSTROOM_JWKS_URL": keys.url,
+                **(faulty.variables(tmp_path) if faulty else {}),
+            }
+        )
+        emulator = start(encrypted=True, **variables)
         stack.callback(emulator.stop)
-        yield World(emulator, ses, topic, search, receiver, receiver_url)
+        stack.callback(topic.end)
+        stack.callback(lambda: shutil.copyfile(emulator.home / "log", tmp_path / "aws.log"))
+        yield World(emulator, keys, ses, topic, search, receiver, receiver_url)
 
 
 @contextmanager
