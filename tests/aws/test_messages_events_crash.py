@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,6 +95,55 @@ def test_a_count_does_not_call_fresh_what_came_while_it_counted(home: AwsHome) -
     assert stop.happened
     assert counter.messages.batches(CAMPAIGN)[0].counts == Counts(pending=2, complained=1)
     assert counter.messages.totals(CAMPAIGN) == AFTERWARDS
+
+
+@pytest.mark.parametrize("moment", [0, 1], ids=["before the count begins", "after it has read"])
+def test_what_comes_while_a_marked_batch_is_counted_is_not_left_out(home: AwsHome, moment: int) -> None:
+    """The mark stands already, so a report may leave it at that: but not where a count has begun since."""
+    counter, other = Worker(home), home.messages()
+    two_sent(counter.messages)
+    other.report(CAMPAIGN, [Reported(0, key(1), event(K.OPENED, ms=3))], at(9))
+    stop = Interruption(counter.client, moment, lambda: tell(other), "UpdateItem")
+    counter.messages.recount(CAMPAIGN, [0])
+    assert stop.happened
+    found = counter.messages.batches(CAMPAIGN)[0]
+    assert (found.counts, found.engagement) == (Counts(pending=2, complained=1), Engagement(opened=1))
+    assert counter.messages.stale(CAMPAIGN) == [1]
+
+
+def test_a_count_that_was_cut_short_leaves_its_batch_to_be_counted(home: AwsHome) -> None:
+    def two_told(messages: DynamoMessages) -> None:
+        two_sent(messages)
+        tell(messages)
+
+    for worker, _ in deaths(home, two_told, lambda messages, _: messages.recount(CAMPAIGN, [0])):
+        assert worker.messages.stale(CAMPAIGN) == [0, 1]
+        worker.messages.report(CAMPAIGN, [Reported(0, key(1), event(K.DELIVERED, ms=3))], at(9))
+        assert worker.messages.counts(CAMPAIGN) == Counts(pending=3, sent=1, delivered=1, complained=1)
+        worker.messages.recount(CAMPAIGN, [0])
+        assert worker.messages.stale(CAMPAIGN) == [1]
+        assert worker.messages.batches(CAMPAIGN)[0].counts == Counts(pending=1, delivered=1, complained=1)
+
+
+def test_an_event_that_found_no_room_in_its_message_is_as_whole_as_one_that_did(home: AwsHome) -> None:
+    """Killed between any two requests: the event and what it makes of the message are there together, or neither."""
+    full = [Reported(0, key(0), replace(event(K.OPENED, ms=ms, detail="x" * 200), raw="r" * 1_500)) for ms in range(2)]
+    late = [Reported(0, key(0), replace(event(K.BOUNCED, ms=5), raw="r" * 1_500)), Reported(0, key(0), event(K.CLICKED, ms=6))]
+
+    def filled(messages: DynamoMessages) -> None:
+        two_sent(messages)
+        messages.report(CAMPAIGN, full, at(9))
+
+    partly = set()
+    for worker, _ in deaths(home, filled, lambda messages, _: messages.report(CAMPAIGN, late, at(9))):
+        there = len(worker.messages.timeline(CAMPAIGN, 0, key(0))) == 5
+        assert (stands(worker.messages, 0).state is S.BOUNCED) == there
+        partly.add(there)
+        worker.messages.report(CAMPAIGN, late, at(9))
+        assert len(worker.messages.timeline(CAMPAIGN, 0, key(0))) == 5
+        assert stands(worker.messages, 0).clicked_at == at(6)
+        assert worker.messages.counts(CAMPAIGN) == Counts(pending=4, sent=1, bounced=1)
+    assert partly == {True, False}
 
 
 @pytest.mark.usefixtures("no_backoff")
