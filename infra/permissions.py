@@ -55,7 +55,7 @@ class Permission(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of the table: those that it sees, and those that it also writes. One of these a function, since a call may name rows of
+    """Rows of the table: those that it sees, and those that it also writes. One of these a function: a call may name rows of
     several partitions, and one statement has to allow them all."""
 
     sees: Sequence[str]
