@@ -17,8 +17,8 @@ from tests.aws_e2e.world import PREFIX, World, world
 from tests.fakes.ses_simulator.fates import Fates
 from tests.fakes.ses_simulator.rules import Options, Rule
 
-WITHOUT = frozenset({f"{PREFIX}-waf", f"{PREFIX}-operations"})
-"""The emulator refuses a template with `AWS::WAFv2::WebACLAssociation` in it."""
+WITHOUT = frozenset({f"{PREFIX}-waf", f"{PREFIX}-records"})
+"""The emulator refuses a template with `AWS::WAFv2::WebACLAssociation`, `AWS::CloudTrail::Trail` or `AWS::EC2::FlowLog` in it."""
 _VISIBLE_S = "5"
 """How long an item whose function was killed stays away: six times the function's time, on AWS. Nobody waits for that here."""
 
