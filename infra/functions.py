@@ -321,7 +321,10 @@ BACKGROUND = (
         "callbacks-sender",
         "callbacks.send",
         (
-            Rows(sees=(*documents("#tenants", "campaigns", *of.CALLBACKS), *_LEDGER), keeps=documents(*of.LANES)),
+            Rows(
+                sees=documents("#tenants", "campaigns", *of.CALLBACKS),
+                keeps=documents("callbacks", *of.LANES, *of.TRAIL),  # one that nobody answers for is switched off, on record
+            ),
             Takes(("callbacks",)),
             Sends(("callbacks",)),
             Seals(("callback",)),

@@ -59,8 +59,10 @@ class SearchIndex:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
-        self._http = URLLib3Session(timeout=(_CONNECT_S, _READ_S))  # type: ignore[arg-type]  # the stubs know one number only
-        self._signer = _signer() if endpoint.startswith("https:") else None
+        session = botocore.session.get_session()
+        trusted = session.get_config_variable("ca_bundle") or True
+        self._http = URLLib3Session(trusted, timeout=(_CONNECT_S, _READ_S))  # type: ignore[arg-type]  # the stubs know one number
+        self._signer = _signer(session) if endpoint.startswith("https:") else None
         self._is_made = False
 
     def put(self, changes: Sequence[Change]) -> int:
@@ -93,8 +95,7 @@ class SearchIndex:
         return answer.status_code, answer.content
 
 
-def _signer() -> SigV4Auth:
-    session = botocore.session.get_session()
+def _signer(session: botocore.session.Session) -> SigV4Auth:
     credentials, region = session.get_credentials(), session.get_config_variable("region")
     if credentials is None or region is None:
         raise Denied("AWS was not asked while indexing: there are no credentials, or no region")
