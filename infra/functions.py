@@ -322,8 +322,9 @@ BACKGROUND = (
         "callbacks.send",
         (
             Rows(
-                sees=documents("#tenants", "campaigns", *of.CALLBACKS),
-                keeps=documents("callbacks", *of.LANES, *of.TRAIL),  # one that nobody answers for is switched off, on record
+                sees=documents("#tenants", "campaigns"),
+                # One that nobody answers for is switched off, on record; the secret of campaigns' own is made when first needed.
+                keeps=documents(*of.CALLBACKS, *of.LANES, *of.TRAIL),
             ),
             Takes(("callbacks",)),
             Sends(("callbacks",)),
