@@ -9,6 +9,7 @@ from infra.api import Api
 from infra.data import Data
 from infra.identity import Identity
 from infra.names import Names
+from infra.operations.records import Records
 from infra.operations.stack import Operations
 from infra.operations.waf import Waf
 from infra.permissions import Grounds
@@ -45,8 +46,8 @@ def stacks(app: cdk.App, stage: Stage) -> None:
         logs=data.logs,
         aliases={**api.lambdas.aliases, **pipeline.lambdas.aliases},
         api_url=api.url,
-        network=search.network if search else None,
     )
+    Records(app, "Records", stage, logs=data.logs, network=search.network if search else None)
     Waf(app, "Waf", stage, api_id=api.api.rest_api_id)
 
 

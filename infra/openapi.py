@@ -6,31 +6,12 @@ words is left out, so that API Gateway refuses no call that the application woul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from postroom.entrypoints.application import frame
-from postroom.entrypoints.services import SERVICES
-from postroom.gateway.app import create_app
-from postroom.settings import Settings
-from postroom.wiring import open_postroom
+from postroom.entrypoints.lambdas import routes
 
-FUNCTION_OF: Final = {
-    "templates": "template-api",
-    "uploads": "upload-api",
-    "email": "email-api",
-    "status": "status-api",
-    "callbacks": "callback-api",
-    "access": "access-api",
-    "tracking": "tracking",
-}
-"""By the service's name."""
 AUTHORIZER: Final = "caller"
-OPEN: Final = {"/t/{hit+}": ("get", "head"), "/u/{link+}": ("get", "head", "post")}
-"""Of recipients, who sign in nowhere: the function `tracking`."""
-_METHODS: Final = frozenset({"get", "put", "post", "delete", "patch", "head", "options"})
 _KEPT: Final = frozenset(
     {
         "type",
@@ -53,19 +34,14 @@ _FORMATS: Final = frozenset({"int32", "int64", "float", "double"})
 
 def description(integration: Callable[[str], Mapping[str, Any]], authorizer: Mapping[str, Any], *, title: str) -> dict[str, Any]:
     """`integration`: of a function, by its name."""
-    documents = dict(_documents())
+    document = routes.document()
     paths: dict[str, Any] = {}
-    for service, document in documents.items():
-        target = integration(FUNCTION_OF[service])
-        for path, item in document["paths"].items():
-            for method, operation in item.items():
-                if method in _METHODS:
-                    paths.setdefault(path, {})[method] = _operation(operation, target, document)
-    for path, methods in OPEN.items():
-        described = {**_answers(), "parameters": _path_parameters(path)}
-        paths[path] = {
-            method: {**described, "x-amazon-apigateway-integration": dict(integration("tracking"))} for method in methods
-        }
+    for served in routes.table():
+        method = served.method.lower()
+        told = document["paths"].get(served.path, {}).get(method, {})  # recipients' links are in no document
+        described = _operation(told, document, path=served.path, is_open=served.is_open)
+        described["x-amazon-apigateway-integration"] = dict(integration(served.function))
+        paths.setdefault(served.path, {})[method] = described
     return {
         "openapi": "3.0.1",
         "info": {"title": title, "version": "1"},
@@ -73,39 +49,26 @@ def description(integration: Callable[[str], Mapping[str, Any]], authorizer: Map
         "components": {"securitySchemes": {AUTHORIZER: dict(authorizer)}},
         "x-amazon-apigateway-request-validators": {"all": {"validateRequestBody": True, "validateRequestParameters": True}},
         "x-amazon-apigateway-request-validator": "all",
+        "x-amazon-apigateway-binary-media-types": ["*/*"],  # else the pixel, which is a GIF, would arrive as its base64
     }
 
 
-def _documents() -> Iterator[tuple[str, dict[str, Any]]]:
-    """What each service says of itself; an installation that nobody else sees is opened for it."""
-    with TemporaryDirectory() as directory, open_postroom(Settings(data=Path(directory))) as postroom:
-        for service in SERVICES:
-            if service != "tracking":
-                yield service, create_app(frame(postroom), SERVICES[service](postroom)).openapi()
-
-
-def _operation(operation: Mapping[str, Any], target: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    given = [_parameter(each) for each in operation.get("parameters", []) if each["in"] in {"path", "query"}]
+def _operation(told: Mapping[str, Any], document: Mapping[str, Any], *, path: str, is_open: bool) -> dict[str, Any]:
+    given = [_parameter(each) for each in told.get("parameters", []) if each["in"] in {"path", "query"}]
     described: dict[str, Any] = {
-        "operationId": operation["operationId"],
-        "parameters": given,
-        **_answers(),
-        "x-amazon-apigateway-integration": dict(target),
+        "parameters": given or _path_parameters(path),
+        "responses": {"default": {"description": "As the application's own document says."}},
     }
-    if operation.get("security"):
+    if not is_open:
         described["security"] = [{AUTHORIZER: []}]
-    body = operation.get("requestBody", {}).get("content", {})
+    body = told.get("requestBody", {}).get("content", {})
     if "application/json" in body:
         schema = schema_of(body["application/json"]["schema"], document["components"]["schemas"])
         described["requestBody"] = {
-            "required": bool(operation["requestBody"].get("required")),
+            "required": bool(told["requestBody"].get("required")),
             "content": {"application/json": {"schema": schema}},
         }
     return described
-
-
-def _answers() -> dict[str, Any]:
-    return {"responses": {"default": {"description": "As the application's own document says."}}}
 
 
 def _parameter(given: Mapping[str, Any]) -> dict[str, Any]:

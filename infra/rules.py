@@ -19,7 +19,7 @@ _REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "AwsSolutions-OS9[LogExport::SEARCH_SLOW_LOGS]": "Slow logs repeat what people searched for.",
         "AwsSolutions-OS9[LogExport::INDEX_SLOW_LOGS]": "The index holds nothing that cannot be made again.",
     },
-    "Search/Network": {"AwsSolutions-VPC7": "The flow log stands with what watches, in the stack Operations."},
+    "Search/Network": {"AwsSolutions-VPC7": "The flow log stands in the stack Records."},
     "Api/Api": {"AwsSolutions-APIG2": "The validator stands in the description that the API is built from."},
     "Api/Api/DeploymentStage": {"AwsSolutions-APIG3": "WAF stands before it in a stack of its own, Waf."},
     "Pipeline/Lost-functions": {"AwsSolutions-SQS3": "It is a queue of dead letters."},

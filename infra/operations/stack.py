@@ -6,22 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import aws_cdk as cdk
-from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs_
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from infra.functions import ALL
-from infra.lambdas import retention
 from infra.names import MACHINES, QUEUES, Names
 from infra.operations.alarms import add_alarms
 from infra.operations.alerts import add_alerts
 from infra.operations.console import Console
 from infra.operations.dashboard import add_dashboard
-from infra.operations.trail import add_trail
 from infra.operations.watch import Limits, Watched
 from infra.stage import Stage
 
@@ -39,7 +35,6 @@ class Operations(cdk.Stack):
         logs: s3.IBucket,
         aliases: Mapping[str, lambda_.Alias],
         api_url: str,
-        network: ec2.IVpc | None,
         **settings: Any,
     ) -> None:
         super().__init__(scope, id_, stack_name=f"{stage.prefix}-operations", **settings)
@@ -49,28 +44,9 @@ class Operations(cdk.Stack):
         watched = self._watched(stage)
         alarms = add_alarms(self, watched, Limits(cost_usd=stage.cost_usd), topic)
         add_dashboard(self, watched, alarms)
-        add_trail(self, stage.prefix, logs=logs, removal=stage.removal)
-        if network is not None:
-            self._listen_in(stage, network)
         console = Console(self, "Console", prefix=stage.prefix, talks_to=api_url, logs=logs, removal=stage.removal)
         cdk.CfnOutput(self, "ConsoleUrl", value=f"https://{console.distribution.distribution_domain_name}")
         cdk.CfnOutput(self, "ConsoleBucket", value=console.bucket.bucket_name)
-
-    def _listen_in(self, stage: Stage, network: ec2.IVpc) -> None:
-        """Who spoke to whom in the network of OpenSearch."""
-        kept = logs_.LogGroup(
-            self,
-            "Flows",
-            log_group_name=f"/{stage.prefix}/network",
-            retention=retention(stage.log_days),
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
-        ec2.FlowLog(
-            self,
-            "FlowLog",
-            resource_type=ec2.FlowLogResourceType.from_vpc(network),
-            destination=ec2.FlowLogDestination.to_cloud_watch_logs(kept),
-        )
 
     def _watched(self, stage: Stage) -> Watched:
         names = Names(stage)

@@ -227,7 +227,7 @@ def test_whoever_calls_the_api_is_asked_who_they_are_but_for_links_and_health(te
         for path, methods in api.properties["Body"]["paths"].items()
         if any("security" not in operation for operation in methods.values())
     }
-    assert unasked == {"/healthz", "/readyz", "/t/{hit+}", "/u/{link+}"}
+    assert unasked == {"/healthz", "/readyz", "/openapi.json", "/problems/{word}", "/t/o/{token}", "/t/c/{token}", "/u/{token}"}
 
 
 def test_the_api_is_logged_traced_throttled_and_checks_requests(templates: Templates) -> None:

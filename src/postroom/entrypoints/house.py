@@ -15,8 +15,11 @@ from typing import Final, NamedTuple
 from postroom.clock import Instant
 from postroom.errors import Conflict, NotFound, Permanent, Temporary
 from postroom.events.guard import EVERY_S
+from postroom.ledger import notes
 from postroom.model.campaign import Home
 from postroom.platform.ports.feed import RETENTION_MS
+from postroom.services.campaigns import CHANGE
+from postroom.services.erasure_requests import ERASE
 from postroom.wiring import Postroom
 
 _TRIM_EVERY_S: Final = 600.0
@@ -26,6 +29,8 @@ _RECOUNT_FOR_S: Final = 0.25  # a timer waits for it, and sending shares the mac
 _SEAL_EVERY_S: Final = 20.0
 _EXPIRE_EVERY_S: Final = 300.0
 _RETAIN_EVERY_S: Final = 3_600.0
+_RUNS_EVERY_S: Final = 60.0
+_WORKFLOWS: Final = (notes.IMPORT, notes.SEND, notes.STREAM, CHANGE, ERASE)
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +64,8 @@ class House:
         chores = [Chore("guard", EVERY_S, self._guard), Chore("records", _RECORDS_EVERY_S, self._look_at_records)]
         if self._postroom.stores.machine is not None:  # elsewhere the feed ends by itself
             chores.append(Chore("feed", _TRIM_EVERY_S, self.trim_feed))
+        elif self._only is None:  # there a machine of ours may have failed; here workers find what is due themselves
+            chores.append(Chore("runs", _RUNS_EVERY_S, self._revive))
         if self._only is None:
             chores += [
                 Chore("seal", _SEAL_EVERY_S, self._seal),
@@ -92,6 +99,16 @@ class House:
 
     def _seal(self) -> None:
         self._postroom.audit.seal()
+
+    def _revive(self) -> None:
+        """What its record says is running, and nothing runs: begun anew. Harmless for all others."""
+        workflows = self._postroom.workflows
+        for workflow in _WORKFLOWS:
+            for each in workflows.running(workflow):
+                if self._stopped():
+                    return
+                if workflows.restart(workflow, each.execution, each.input):
+                    _log.error("%s %s had ended before its time: begun anew", workflow, each.execution)
 
     def _recount(self) -> None:
         self._postroom.recounts.run(seconds=self._recount_s, stopped=self._stopped)
