@@ -10,9 +10,11 @@ data.py         table, bucket, queues, mail
 identity.py     who signs in
 search.py       OpenSearch, in a network of its own
 openapi.py      the app's own description, as API Gateway reads it
+refusals.py     what API Gateway answers by itself
 api.py          the API, and the functions behind it
 pipeline.py     the functions that nobody calls, and what calls them
 machines/       the state machines
 operations/     what watches over it
 rules.py        AWS's rules that are not followed, and why
+reference.py    docs/reference/aws-stack.md, from stack.md and what the description itself says
 """

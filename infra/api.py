@@ -18,11 +18,13 @@ from infra.names import Names
 from infra.openapi import description
 from infra.operations.rollout import add_rollout
 from infra.permissions import Grounds
+from infra.refusals import refusals
 from infra.stage import Stage
 
 _KNOWN_S = 60
 """How long a caller is believed without asking again: what is revoked stops within a minute."""
 _WAIT_MS = 29_000
+_USAGE = "usage"
 
 
 class Api(cdk.Stack):
@@ -40,7 +42,8 @@ class Api(cdk.Stack):
             api_definition=apigateway.ApiDefinition.from_inline(self._description()),
             endpoint_types=[apigateway.EndpointType.REGIONAL],
             policy=self._policy(),
-            cloud_watch_role=False,
+            cloud_watch_role=True,  # an account's first API needs it, or no stage may log
+            cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN,
             deploy=True,
             deploy_options=self._deployment(),
         )
@@ -48,7 +51,8 @@ class Api(cdk.Stack):
         self.settings = {**environment, "POSTROOM_API_URL": self.url, "POSTROOM_PUBLIC_URL": self.url}
         self.lambdas = Lambdas(self, stage, grounds, self.settings)
         for function in (*API, *DOOR):
-            self._let_in(self.lambdas.make(function), function.name)
+            more = {"POSTROOM_AWS_USAGE_KEY": self._usage_key} if stage.counted and function.name == "authorizer" else None
+            self._let_in(self.lambdas.make(function, more=more), function.name)
         self._plan()
         if stage.careful:
             add_rollout(self, f"{stage.prefix}-api", self.lambdas.aliases)
@@ -56,7 +60,23 @@ class Api(cdk.Stack):
         cdk.CfnOutput(self, "SettingApiUrl", value=self.url)
         cdk.CfnOutput(self, "SettingPublicUrl", value=self.url)
 
+    @property
+    def _usage_key(self) -> str:
+        """No secret: API Gateway takes it from the authorizer alone."""
+        return f"{self._stage.prefix}-callers-{cdk.Aws.ACCOUNT_ID}"
+
     def _description(self) -> dict[str, Any]:
+        told = self._described()
+        told["x-amazon-apigateway-gateway-responses"] = refusals()
+        if self._stage.counted:
+            told["x-amazon-apigateway-api-key-source"] = "AUTHORIZER"
+            told["components"]["securitySchemes"][_USAGE] = {"type": "apiKey", "name": "x-api-key", "in": "header"}
+            for operation in (operation for item in told["paths"].values() for operation in item.values()):
+                if "security" in operation:
+                    operation["security"] = [{**operation["security"][0], _USAGE: []}]
+        return told
+
+    def _described(self) -> dict[str, Any]:
         return description(
             self._integration,
             {
@@ -129,9 +149,11 @@ class Api(cdk.Stack):
 
     def _plan(self) -> None:
         """What a program may call, all in all; what a tenant may, the application knows."""
-        self.api.add_usage_plan(
+        plan = self.api.add_usage_plan(
             "Plan",
             name=self._stage.prefix,
             throttle=apigateway.ThrottleSettings(rate_limit=self._stage.rate, burst_limit=self._stage.burst),
             api_stages=[apigateway.UsagePlanPerApiStage(api=self.api, stage=self.api.deployment_stage)],
         )
+        if self._stage.counted:
+            plan.add_api_key(self.api.add_api_key("Callers", api_key_name=f"{self._stage.prefix}-callers", value=self._usage_key))

@@ -49,6 +49,8 @@ class Function:
     timeout_s: int = 30
     step: bool = False
     """It computes: a whole processor for it."""
+    storage_mb: int = 512
+    """For temporary files."""
     at_once: int | None = None
     """How many may run; None: as many as are called."""
     in_network: bool = False
@@ -153,8 +155,11 @@ DOOR = (
 )
 
 
-def _imports(name: str, handler: str, rows: Rows, *more: Permission, timeout_s: int = _LAMBDA_MOST_S) -> Function:
-    return Function(f"import-{name}", f"importing.{handler}", (rows, *more), timeout_s=timeout_s, step=True)
+def _imports(
+    name: str, handler: str, rows: Rows, *more: Permission, timeout_s: int = _LAMBDA_MOST_S, storage_mb: int = 512
+) -> Function:
+    permissions = (rows, *more)
+    return Function(f"import-{name}", f"importing.{handler}", permissions, timeout_s=timeout_s, step=True, storage_mb=storage_mb)
 
 
 _ENDS_IMPORT = Rows(
@@ -195,6 +200,7 @@ STEPS = (
         Sends(("scheduler",)),
         Runs(("import",)),
         Schedules(),
+        storage_mb=2_048,  # a report of ten million rejected rows is spooled before it is stored
     ),
     _imports(
         "failed",

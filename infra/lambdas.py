@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration, RemovalPolicy, Size
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -65,6 +65,7 @@ class Lambdas:
             code=self._code,
             role=self._role(function, in_network=network is not None, loses=dead is not None).without_policy_updates(),
             memory_size=self._stage.step_memory if function.step else self._stage.api_memory,
+            ephemeral_storage_size=Size.mebibytes(function.storage_mb),
             timeout=Duration.seconds(function.timeout_s),
             reserved_concurrent_executions=function.at_once,
             tracing=lambda_.Tracing.ACTIVE,

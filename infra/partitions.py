@@ -1,5 +1,7 @@
 """Whose rows the table's documents are, in groups that functions need together. A name that begins with `#` is the
-installation's, any other a tenant's; `*` ends a name with more behind it. What they hold is said by the files of `postroom` that keep them.
+installation's, any other a tenant's; `*` ends a name with more behind it.
+
+What they hold is said by the files of `postroom` that keep them.
 """
 
 from __future__ import annotations

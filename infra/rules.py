@@ -8,6 +8,7 @@ from typing import Final
 import aws_cdk as cdk
 from constructs import Construct, IConstruct
 
+_PUSHES_LOGS: Final = "arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 _REASONS: Final[Mapping[str, Mapping[str, str]]] = {
     "Identity/People": {
         "AwsSolutions-COG2": "A second factor is offered to everybody; who must have one is the operator's to say.",
@@ -21,6 +22,9 @@ _REASONS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "Search/Network": {"AwsSolutions-VPC7": "The flow log stands in the stack Records."},
     "Api/Api": {"AwsSolutions-APIG2": "The validator stands in the description that the API is built from."},
+    "Api/Api/CloudWatchRole": {
+        f"AwsSolutions-IAM4[Policy::{_PUSHES_LOGS}]": "API Gateway asks for this very policy, to write logs."
+    },
     "Api/Api/DeploymentStage": {"AwsSolutions-APIG3": "WAF stands before it in a stack of its own, Waf."},
     "Pipeline/Lost-functions": {"AwsSolutions-SQS3": "It is a queue of dead letters."},
     "Pipeline/Lost-stream": {"AwsSolutions-SQS3": "It is a queue of dead letters."},

@@ -21,6 +21,7 @@ class Stage:
     bundle: str = ""
     """A directory with the functions' code. Without one the templates are for reading only."""
     python: str = "3.12"
+    """Lambda's; the functions' code is compiled for it."""
 
     # What people see
     domain: str = ""
@@ -32,10 +33,13 @@ class Stage:
     api_memory: int = 1_024
     """MB. A function gets one processor for 1,769 MB."""
     step_memory: int = 1_769
+    """The same, of functions that compute."""
     burst: int = 400
     """Calls of the API at a moment."""
     rate: int = 200
     """Calls of the API a second."""
+    counted: bool = False
+    """Each call of the API counts under the stage's usage plan, by a key that the authorizer gives it."""
     senders: int = 50
     """Functions that send at the same time, at most."""
     warm_writes: int = 0
@@ -43,16 +47,23 @@ class Stage:
     table: str = ""
     """A table that was restored, instead of the stage's own."""
     search: bool = True
+    """Whether there is OpenSearch, which costs by the hour."""
     search_instance: str = "t3.small.search"
+    """The kind of its nodes."""
     search_count: int = 2
+    """Its nodes, over two zones; with one there are no replicas."""
     search_gb: int = 20
+    """A node's disk."""
 
     # Watching
     alert_email: str = ""
+    """Who is told of alarms."""
     pagerduty: bool = False
     """The secret `postroom-<stage>/pagerduty` holds a routing key."""
     log_days: int = 30
+    """How long logs are kept."""
     cost_usd: int = 200
+    """What the account may cost a month before an alarm rings."""
     careful: bool = False
     """New versions get a tenth of the calls first."""
 
@@ -94,6 +105,7 @@ _PRODUCTION: dict[str, Any] = {
     "search_gb": 100,
     "log_days": 90,
     "careful": True,
+    "counted": True,
     "warm_writes": 12_000,
 }
 

@@ -152,7 +152,7 @@ def test_only_one_function_says_who_may_do_what(templates: Templates, partition:
 @pytest.mark.parametrize(
     ("partition", "who"),
     [
-        ("T#acme#callback-secrets", {"email-api", "callback-api", "work", "chores"}),
+        ("T#acme#callback-secrets", {"email-api", "callback-api", "callbacks-sender", "work", "chores"}),
         ("T##audit-key", {"status-api", "chores"}),
         ("T#acme#templates", {"template-api"}),
         ("T#acme#senders", {"email-api", "work"}),
@@ -241,6 +241,30 @@ def test_the_api_is_logged_traced_throttled_and_checks_requests(templates: Templ
     (api,) = templates.of("AWS::ApiGateway::RestApi")
     assert api.properties["Body"]["x-amazon-apigateway-request-validator"] == "all"
     assert templates.of("AWS::ApiGateway::UsagePlan")
+
+
+def test_every_call_that_is_let_in_counts_under_the_usage_plan(templates: Templates) -> None:
+    (api,) = templates.of("AWS::ApiGateway::RestApi")
+    body = api.properties["Body"]
+    assert body["x-amazon-apigateway-api-key-source"] == "AUTHORIZER", "whoever calls brings no key of their own"
+    for item in body["paths"].values():
+        for operation in item.values():
+            assert set(*operation.get("security", [["caller", "usage"]])) == {"caller", "usage"}
+    (key,) = templates.of("AWS::ApiGateway::ApiKey")
+    told = {
+        text(each.properties["Environment"]["Variables"]["POSTROOM_AWS_USAGE_KEY"])
+        for each in templates.of("AWS::Lambda::Function")
+        if "POSTROOM_AWS_USAGE_KEY" in each.properties["Environment"]["Variables"]
+    }
+    assert told == {text(key.properties["Value"])}
+
+
+def test_api_gateway_refuses_in_the_words_of_the_application(templates: Templates) -> None:
+    (api,) = templates.of("AWS::ApiGateway::RestApi")
+    for name, answer in api.properties["Body"]["x-amazon-apigateway-gateway-responses"].items():
+        (problem,) = (json.loads(template) for template in answer["responseTemplates"].values())
+        assert problem["status"] == answer["statusCode"], name
+        assert problem["type"].startswith("/problems/"), name
 
 
 def test_the_firewall_stands_before_the_api(templates: Templates) -> None:
