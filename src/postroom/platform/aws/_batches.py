@@ -43,8 +43,8 @@ from postroom.model.batch import BatchSnapshot
 from postroom.model.campaign import Home
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
+from postroom.platform.aws._batch import COUNTING, TOLD, Batch, Tally, batch_of
 from postroom.platform.aws._dynamo import Table, Terms, Value
-from postroom.platform.aws._ledger import Batch, Tally
 from postroom.platform.aws._messages import MessageItems
 
 _TRIES = 8
@@ -59,12 +59,12 @@ class Batches:
 
     def read(self, home: Home, number: int) -> Batch:
         """The record as it stands."""
-        return _ledger.batch(number, self._table.get(_ledger.batch_at(home, number)))
+        return batch_of(number, self._table.get(_ledger.batch_at(home, number)))
 
     def read_many(self, home: Home, numbers: Sequence[int]) -> list[Batch]:
         """The records of these batches, in this order; each as it stands, all of them not one snapshot."""
         found = self._table.get_many(_ledger.batch_at(home, number) for number in numbers)
-        return [_ledger.batch(number, found.get(_ledger.batch_at(home, number))) for number in numbers]
+        return [batch_of(number, found.get(_ledger.batch_at(home, number))) for number in numbers]
 
     def open(self, home: Home, number: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str]) -> Batch | None:
         """Raise the fence and take the lease; None while it is held."""
@@ -81,7 +81,7 @@ class Batches:
                 terms.equals("until", seen.until),
             ]
             written = self._table.update(_ledger.batch_at(home, number), terms.assign(lease), " AND ".join(unmoved), terms)
-            opened = _ledger.batch(number, written.item)
+            opened = batch_of(number, written.item)
             if written.applied or opened.opened_by == mark:  # refused to our own repeated call: the first one did it
                 return self._fenced(home, opened)
             self._table.pause(attempt)
@@ -125,7 +125,7 @@ class Batches:
 
     def _mark(self, home: Home, number: int) -> None:
         terms = Terms()
-        change = terms.assign({"stale": _ledger.TOLD}, counting="changes")
+        change = terms.assign({"stale": TOLD}, counting="changes")
         self._table.update(_ledger.batch_at(home, number), change, "", terms)
 
     def close(self, home: Home, number: int, fence: int) -> BatchSnapshot:
@@ -163,15 +163,15 @@ class Batches:
         values = tally.attributes() | {"counted_by": mark} | more
         at, unmoved = _ledger.batch_at(home, seen.number), _unmoved(terms, seen)
         written = self._table.update(at, terms.assign(values, counting="changes"), unmoved, terms)
-        stored = _ledger.batch(seen.number, written.item)
+        stored = batch_of(seen.number, written.item)
         return stored if written.applied or stored.counted_by == mark else None
 
     def _begin_count(self, home: Home, seen: Batch) -> Batch | None:
         """Let reports mark the batch again from now on; None if it has moved since `seen`."""
         terms = Terms()
         at, unmoved = _ledger.batch_at(home, seen.number), _unmoved(terms, seen)
-        written = self._table.update(at, terms.assign({"stale": _ledger.COUNTING}, counting="changes"), unmoved, terms)
-        return _ledger.batch(seen.number, written.item) if written.applied else None
+        written = self._table.update(at, terms.assign({"stale": COUNTING}, counting="changes"), unmoved, terms)
+        return batch_of(seen.number, written.item) if written.applied else None
 
     def _change(self, home: Home, number: int, fence: int, values: dict[str, Value | None], *, counting: str = "") -> None:
         """Change the record under its fence. Our own repeated call is not refused: it leaves the fence as it is."""
@@ -179,7 +179,7 @@ class Batches:
         change = terms.assign(values, counting=counting)
         written = self._table.update(_ledger.batch_at(home, number), change, terms.equals("fence", fence), terms)
         if not written.applied:
-            raise self._lost(home, _ledger.batch(number, written.item), fence)
+            raise self._lost(home, batch_of(number, written.item), fence)
 
     def check_fence(self, home: Home, seen: Batch, fence: int) -> None:
         """`LeaseLost` unless the batch was `seen` under this fence."""

@@ -1,7 +1,7 @@
 """The ledger's items in the table: what they are called, and how they become the model's records.
 
     H#tenant#campaign            home                 how many batches; `gone` while it is being dropped
-    M#tenant#campaign#batch      !batch               fence, lease, open group, touched keys, last count
+    M#tenant#campaign#batch      !batch               fence, lease, open group, touched keys, last count (_batch.py)
     M#tenant#campaign#batch      <key in hex>         one message
     M#tenant#campaign#batch      !event#<key>#id      one event that stands beside its message
 
@@ -11,8 +11,7 @@ before the messages, so that counting reads none of them; they are there because
 A message's outcome stands in attributes of its own. What was reported of it stands in its item too (`heard`), so that an event is
 one write of one item; only where the item would grow past `FULL_BYTES`, in an item of its own. The news (model.news) follow from
 the events in `heard`, until an event stands elsewhere or the words are erased: from then on they are kept in `told`. Where the
-message stands follows from outcome and news whenever it is read. A batch's record is made by its first opening or count; where
-there is none, nothing was ever done with the batch.
+message stands follows from outcome and news whenever it is read.
 """
 
 from __future__ import annotations
@@ -20,17 +19,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
-from postroom.model.batch import BatchSnapshot, Group
 from postroom.model.campaign import Home
 from postroom.model.event import Event, Standing
 from postroom.model.event_text import cells, event_of_cells, event_text
-from postroom.model.message import ERASED, Counts, Engagement, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.message import ERASED, Message, MessageState, NewMessage, Recipient, Settlement
 from postroom.model.news import News, nameless
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.aws._dynamo import Address, Record, Value
@@ -39,8 +36,6 @@ BATCH_PARTITION = "M#"
 BATCH_SORT = "!batch"  # before every hexadecimal digit
 EVENT_SORT = "!event#"
 FIRST_KEY = "0"
-TOLD, COUNTING = 1, 2
-"""What `stale` of a batch says: reported of since its count; and being counted since that was marked."""
 REPLY_LENGTH = 250
 FULL_BYTES = 4_096
 """Where a message's item takes no more events. Each KB of it costs a unit a write; an event beside it costs four or more."""
@@ -72,122 +67,6 @@ def message_at(home: Home, batch: int, key: Key) -> Address:
 def event_at(home: Home, batch: int, key: Key, event_id: str = "") -> Address:
     """Where one of the message's events is, if it stands beside it; without an id: what all of theirs begin with."""
     return Address(f"{BATCH_PARTITION}{home.tenant}#{home.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
-
-
-class Batch(NamedTuple):
-    """A batch's record."""
-
-    number: int
-    fence: int
-    owner: str | None
-    until: Instant | None
-    group: Group | None
-    touched: tuple[Key, ...]
-    """Keys outside the open group that its holder set out to change, and may be changing."""
-    touched_fence: int
-    due: Instant | None
-    """No message has work before: true at every moment; right after a count it is exact."""
-    changes: int
-    """Rises with each write that a count of before would undo."""
-    counts: Counts
-    engagement: Engagement
-    stale: bool
-    """Something was reported of its messages since the count."""
-    counting: bool
-    """It is stale, and a count has begun since: whoever reports something marks it anew."""
-    unsettled: int
-    opened_by: str
-    counted_by: str
-    """Marks of the last opening and the last count: whose they were."""
-
-    @property
-    def next_due(self) -> Instant | None:
-        """When it has work: at once while keys stand open or touched, whatever was counted."""
-        return Instant(0) if self.group or self.touched else self.due
-
-    @property
-    def in_hands(self) -> bool:
-        """Whether the stored count may be from before: somebody holds it, or left it open, or there is news."""
-        return self.owner is not None or self.group is not None or bool(self.touched) or self.stale
-
-    def held(self, now: Instant, dead: frozenset[str]) -> bool:
-        """Whether somebody has a live lease."""
-        return self.owner is not None and self.owner not in dead and (self.until or 0) > now
-
-    def snapshot(self) -> BatchSnapshot:
-        """As the port shows it."""
-        return BatchSnapshot(self.number, self.counts, self.due, self.owner, self.until, self.engagement)
-
-
-def batch(number: int, record: Record | None) -> Batch:
-    """The batch's record, where it has none that of an untouched one."""
-    r = record or {}
-    keys = r.get("group_keys")
-    group = None
-    if isinstance(keys, bytes):
-        group = Group(str(r["group_owner"]), int(r["group_fence"]), split(keys), Instant(int(r["group_at"])))
-    touched = r.get("touched", b"")
-    return Batch(
-        number,
-        int(r.get("fence", 0)),
-        text(r, "owner"),
-        instant(r, "until"),
-        group,
-        split(touched) if isinstance(touched, bytes) else (),
-        int(r.get("touched_fence", 0)),
-        instant(r, "due"),
-        int(r.get("changes", 0)),
-        Counts(*json.loads(str(r["counts"]))) if "counts" in r else Counts(),
-        Engagement(*json.loads(str(r["engagement"]))) if "engagement" in r else Engagement(),
-        "stale" in r,
-        r.get("stale") == COUNTING,
-        int(r.get("unsettled", 0)),
-        str(r.get("opened_by", "")),
-        str(r.get("counted_by", "")),
-    )
-
-
-class Tally(NamedTuple):
-    """A batch, counted."""
-
-    counts: Counts
-    engagement: Engagement
-    unsettled: int
-    due: Instant | None
-
-    @classmethod
-    def of(cls, messages: list[Record], sending: frozenset[str] = frozenset()) -> Tally:
-        """Count them; those whose `sk` is in `sending` as that."""
-        by_state = [0] * len(MessageState)
-        unsettled, due = 0, None
-        opened = clicked = unsubscribed = 0
-        for message in messages:
-            stands, told = standing(message), news(message)
-            by_state[MessageState.SENDING if message["sk"] in sending else stands.state] += 1
-            if told is not None:
-                opened += told.opened is not None
-                clicked += told.clicked is not None
-                unsubscribed += told.unsubscribed_at is not None
-            message_due = instant(message, "due")
-            if stands.state is MessageState.PENDING:
-                due = Instant(0)
-            elif stands.state in (MessageState.DEFERRED, MessageState.UNKNOWN) and message_due is not None:
-                due = message_due if due is None else min(due, message_due)
-                unsettled += stands.state is MessageState.UNKNOWN
-        counts = Counts(**{state.label: by_state[state] for state in MessageState})
-        return cls(counts, Engagement(opened, clicked, unsubscribed), unsettled, due)
-
-    def attributes(self) -> dict[str, Value | None]:
-        """For the batch's record."""
-        people = self.engagement
-        counts, engagement = list(self.counts.as_dict().values()), [people.opened, people.clicked, people.unsubscribed]
-        return {
-            "counts": json.dumps(counts, separators=(",", ":")),
-            "engagement": json.dumps(engagement, separators=(",", ":")) if any(engagement) else None,
-            "stale": None,
-            "unsettled": self.unsettled,
-            "due": self.due,
-        }
 
 
 def news(record: Record) -> News | None:

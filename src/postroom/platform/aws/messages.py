@@ -28,9 +28,9 @@ from postroom.model.message import Counts, Engagement, Message, MessageState, Ne
 from postroom.model.news import tidy
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
+from postroom.platform.aws._batch import Batch, Tally
 from postroom.platform.aws._batches import Batches
 from postroom.platform.aws._dynamo import Address, Record, Table, Terms, Value
-from postroom.platform.aws._ledger import Batch, Tally
 from postroom.platform.aws._messages import MessageItems
 from postroom.platform.aws._news import NewsItems
 from postroom.platform.ports.limits import check_at_rest, check_page, check_reports
