@@ -36,7 +36,7 @@ class Plan:
         self._folder = folder / "faults"
         self._folder.mkdir()
         (self._folder / "plan.json").write_text(json.dumps(self.faults))
-        return {"FAULTS": str(self._folder), "PYTHONPATH": str(INSIDE)}
+        return {"FAULTS": str(self._folder)}
 
     def missed(self) -> list[str]:
         """Those that did not come to pass."""

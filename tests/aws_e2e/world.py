@@ -63,6 +63,8 @@ class World:
     """OpenSearch's address."""
     receiver: Receiver
     receiver_url: str
+    asked: Path
+    """What the functions asked the table for (asked.py)."""
 
     @property
     def session(self) -> boto3.Session:
@@ -157,6 +159,8 @@ def world(
     trust = {name: str(certificate) for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
     for name, value in trust.items():
         monkeypatch.setenv(name, value)
+    asked = tmp_path / "asked"
+    asked.mkdir()
     topic, keys = Topic(), Keys()
     options.region, options.knows_keys, options.configuration_sets = REGION, False, (PREFIX,)
     with ExitStack() as stack:
@@ -175,6 +179,8 @@ def world(
                 "AWS_ENDPOINT_URL_SESV2": ses.url,
                 "MINISTACK_OPENSEARCH_ENDPOINT": sealed,
                 "POSTROOM_JWKS_URL": keys.url,
+                "PYTHONPATH": str(faults.INSIDE),
+                "ASKED": str(asked),
                 **(faulty.variables(tmp_path) if faulty else {}),
             }
         )
@@ -182,7 +188,7 @@ def world(
         stack.callback(emulator.stop)
         stack.callback(topic.end)
         stack.callback(lambda: shutil.copyfile(emulator.home / "log", tmp_path / "aws.log"))
-        yield World(emulator, keys, ses, topic, search, receiver, receiver_url)
+        yield World(emulator, keys, ses, topic, search, receiver, receiver_url, asked)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Read by Python as it starts, in a function's process: makes the faults that are planned for the function (tests/aws_e2e/faults.py)."""
+"""Read by Python as it starts, in a function's process: makes the faults that are planned for the function (tests/aws_e2e/faults.py),
+and writes down which rows of the table it asks for (tests/aws_e2e/asked.py)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from rows import Rows  # beside this file
 
 
 class _Planned:
@@ -28,22 +31,22 @@ class _Planned:
         return None
 
 
-def _arm(folder: Path, function: str) -> None:
+def _planned(folder: Path, function: str) -> _Planned:
     planned = json.loads((folder / "plan.json").read_text())
     names = [name for name in planned if function.endswith(f"-{name}")]
-    if names:
-        name = max(names, key=len)
-        _patch(_Planned(folder, name, planned[name]))
+    name = max(names, key=len, default="")
+    return _Planned(folder, name, planned.get(name, []))
 
 
-def _patch(planned: _Planned) -> None:
+def _patch(planned: _Planned | None, rows: Rows) -> None:
     from botocore.client import BaseClient
     from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
     make: Any = BaseClient._make_api_call  # type: ignore[attr-defined]
 
     def made(client: Any, operation: str, parameters: Any) -> Any:
-        how = planned.due()
+        rows.note(operation, parameters)
+        how = planned.due() if planned else None
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif how == "fail":
@@ -60,5 +63,9 @@ def _patch(planned: _Planned) -> None:
     BaseClient._make_api_call = made  # type: ignore[attr-defined]
 
 
-if "FAULTS" in os.environ and "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    _arm(Path(os.environ["FAULTS"]), os.environ["AWS_LAMBDA_FUNCTION_NAME"])
+if "ASKED" in os.environ and "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    called = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+    _patch(
+        _planned(Path(os.environ["FAULTS"]), called) if "FAULTS" in os.environ else None,
+        Rows(Path(os.environ["ASKED"]), called.split("-", 2)[2]),
+    )
