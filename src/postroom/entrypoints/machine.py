@@ -21,6 +21,8 @@ class Order(msgspec.Struct, frozen=True):
     """A home, as `notes.home_input` writes it."""
     item: Any = None
     """Of a map: its part of the list."""
+    beside: int = 1
+    """How many parts the list has."""
     error: dict[str, str] = msgspec.field(default_factory=dict)
     """What a state caught: `Error`, `Cause`."""
 

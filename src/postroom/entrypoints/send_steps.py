@@ -43,6 +43,8 @@ class Looked(TypedDict):
     next: Literal["send", "wait", "end"]
     list: str
     until: str
+    portions: int
+    """On the list."""
     number: int
     """Looks of this run so far."""
 
@@ -82,19 +84,28 @@ class SendSteps:
         if found.next is Next.END:
             return self._end(order, number)
         until = rfc3339(found.until) or ""
-        return {"next": "send" if found.next is Next.SEND else "wait", "list": found.key, "until": until, "number": number + 1}
+        return {
+            "next": "send" if found.next is Next.SEND else "wait",
+            "list": found.key,
+            "until": until,
+            "portions": found.portions,
+            "number": number + 1,
+        }
 
     def send(self, order: Order, left: TimeLeft) -> Sent:
         """One portion."""
-        given = GivenBatches(map(int, order.item))
+        given = GivenBatches(map(int, order.item), beside=order.beside)
         leave = Leave()
         work = self._postroom.sender.send(order.home, leave, _trouble, given=given)
         try:
             asyncio.run(_in_time(work, leave, left, most_s=PORTION_S))
-        except (Temporary, Conflict):
+        except (Temporary, Conflict, OSError):
             raise
         except PostroomError as error:
             self._pause(order.home, error)
+        except Exception as error:  # the machine would call again for ever
+            self._pause(order.home, error)
+            raise
         return {"left": len(given.left)}
 
     def stream(self, order: Order, left: TimeLeft) -> Streamed:
@@ -114,15 +125,17 @@ class SendSteps:
         with suppress(NotFound):
             if self._postroom.records.get(order.home).state is CampaignState.SENDING:
                 notes.run_send(self._postroom.workflows, order.home)
-        return {"next": "end", "list": "", "until": "", "number": number}
+        return {"next": "end", "list": "", "until": "", "portions": 0, "number": number}
 
-    def _pause(self, home: Home, error: PostroomError) -> None:
+    def _pause(self, home: Home, error: Exception) -> None:
         """It would end the same way each time: say so where people look."""
         _log.error("campaign %s: %s", home.campaign, error)
+        ours = not isinstance(error, PostroomError)
+        reason = f"an error in Postroom, {type(error).__name__}: its log says where; then resume it" if ours else str(error)
         with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
             campaign = self._postroom.records.get(home)
             if campaign.state is CampaignState.SENDING:
-                self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=str(error))
+                self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=reason)
 
 
 async def _in_time(work: Coroutine[Any, Any, None], leave: Leave, left: TimeLeft, *, most_s: float | None = None) -> None:

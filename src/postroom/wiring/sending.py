@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -22,6 +23,8 @@ from postroom.wiring.stores import Stores
 
 _PROMPT_ON_AWS_MS: Final = 75_000
 """EventBridge fires within the minute, and a function has to begin."""
+_LINGER_ON_AWS_S: Final = 3.0
+"""A function that waits costs as much as one that sends: thirty seconds after each single message would be $900 a million."""
 _FUNCTIONS: Final = 50
 """That send one campaign at the same time, at most: as many as the machine `send` starts at once (infra/machines)."""
 
@@ -59,6 +62,7 @@ def send_rounds(stores: Stores, ledger: Ledger, sender: Sender) -> Rounds:
         stores.objects,
         Finish(ledger.campaigns, stores.messages),
         rate=sender.rate,
+        used_up=sender.used_up,
         most=_FUNCTIONS,
         clock=stores.clock,
     )
@@ -92,7 +96,13 @@ def sender(
             tally=ledger.tally,
         ),
         partial(way_out, ledger.providers, Shares(), accounts=accounts),
-        SenderOptions(workers=settings.workers, lease_ms=lease_ms(settings), drain_s=settings.drain),
+        _options(settings, on_aws=stores.machine is None),
         single_provider=ledger.providers.for_single,
         clock=stores.clock,
     )
+
+
+def _options(settings: Settings, *, on_aws: bool) -> SenderOptions:
+    """A function on AWS is one worker; the machine tells it of those beside it."""
+    options = SenderOptions(workers=settings.workers, lease_ms=lease_ms(settings), drain_s=settings.drain)
+    return replace(options, workers=1, linger_s=_LINGER_ON_AWS_S) if on_aws else options

@@ -14,8 +14,10 @@ from postroom.clock import Instant
 class GivenBatches:
     """Some of one campaign's. See run.Source."""
 
-    def __init__(self, numbers: Iterable[int]) -> None:
+    def __init__(self, numbers: Iterable[int], *, beside: int = 1) -> None:
+        """`beside`: how many work on parts of the campaign at the same time, this one among them."""
         self._left = dict.fromkeys(numbers)
+        self.beside = beside
 
     @property
     def left(self) -> list[int]:

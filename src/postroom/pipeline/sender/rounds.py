@@ -1,6 +1,7 @@
 """Sending in rounds, where many functions send: one looks what is due, gives each of the others a part, and looks again.
 
     look     batches with work and without a live lease → a list of portions, one object → as many functions as the rate needs
+             the provider's number for today is used up → wait until it is not: no function is paid for waiting
              nothing due yet → wait until the next deferral, or until a lease has run out
              the ledger adds up → completed; no longer sending → the end
 
@@ -32,6 +33,8 @@ UNLIMITED: Final = 10
 """Functions for a provider without a rate."""
 _NEVER: Final = Instant(0)
 _ALL: Final = 1_000_000
+MOST_IN_PORTION: Final = 2_000
+"""Batches: a portion is an item of a Distributed Map, which may have 256 KB; and a million messages are more than one sends."""
 _SOON_MS: Final = 3_000
 """To a look for work that is in somebody's hands, or that another look is just doing."""
 _LONG_MS: Final = 3_600_000
@@ -69,15 +72,18 @@ class Rounds:
         finish: Finish,
         *,
         rate: Callable[[Campaign], float | None],
+        used_up: Callable[[Campaign], Instant | None],
         most: int,
         clock: Clock,
     ) -> None:
-        """`most` functions at the same time, whatever the rate."""
+        """`used_up`: until when nothing more may leave today, None: it may. `most` functions at the same time, whatever the
+        rate."""
         self._campaigns = campaigns
         self._messages = messages
         self._objects = objects
         self._finish = finish
         self._rate = rate
+        self._used_up = used_up
         self._most = most
         self._clock = clock
 
@@ -99,7 +105,11 @@ class Rounds:
         return Round(Next.WAIT, until=Instant(min(max(at or 0, now + _SOON_MS), now + _LONG_MS)))
 
     def _send(self, campaign: Campaign, due: Sequence[int], name: str) -> Round:
-        portions = list(portions_of(due, functions_for(self._rate(campaign), self._most)))
+        functions, now = functions_for(self._rate(campaign), self._most), self._clock.now()
+        until = self._used_up(campaign)
+        if until is not None:
+            return Round(Next.WAIT, until=Instant(min(max(until, now + _SOON_MS), now + _LONG_MS)))
+        portions = list(portions_of(due[: functions * MOST_IN_PORTION], functions))
         key = f"{campaign.home.tenant}/campaigns/{campaign.home.campaign}/rounds/{name}.json"
         self._objects.put(key, orjson.dumps(portions), content_type="application/json")
         return Round(Next.SEND, key, len(portions))

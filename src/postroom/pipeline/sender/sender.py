@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from postroom.clock import Clock, Instant
@@ -34,7 +34,7 @@ from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.means import Composes, Leave, Means, same_key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
-from postroom.pipeline.sender.stream import Streaming, stream_run
+from postroom.pipeline.sender.stream import LINGER_S, Streaming, stream_run
 from postroom.pipeline.sender.stream_composer import StreamComposer
 from postroom.pipeline.sender.throttle import Throttle
 from postroom.pipeline.sender.way_out import WayOut, WaysOut
@@ -53,6 +53,8 @@ class SenderOptions:
     workers: int
     lease_ms: int
     drain_s: float
+    linger_s: float = LINGER_S
+    """How long a stream that owes nothing is stayed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class _Job:
     buckets: Sequence[str]
     topic: Callable[[Recipient], str | None]
     person: Callable[[Recipient], Key] = same_key
+    workers: int | None = None
+    """How many send it at the same time; None: those of the installation."""
 
 
 class Sender:
@@ -114,6 +118,7 @@ class Sender:
             if campaign.state is not CampaignState.SENDING:
                 return
             job = await off_loop(self._campaign_job, campaign)
+            job = job if given is None else replace(job, workers=given.beside)
             async with (
                 self._counting(job, off_loop) as handovers,
                 self._means(job, off_loop, leave, on_trouble=on_trouble, handovers=handovers) as means,
@@ -136,7 +141,7 @@ class Sender:
             composer = StreamComposer(home, stores.contents, stores.singles, signed=not way.signs)
             job = await off_loop(self._stream_job, home, composer, provided)
             unchanged = partial(self._unchanged, job, lambda: self._single_provider(home.tenant))
-            cause = Streaming(home, stores.streams, unchanged)
+            cause = Streaming(home, stores.streams, unchanged, linger_s=self._options.linger_s)
             async with (
                 self._counting(job, off_loop) as handovers,
                 self._means(job, off_loop, leave, on_trouble=on_trouble, handovers=handovers) as means,
@@ -153,6 +158,12 @@ class Sender:
         now = self._clock.now()
         known = [campaign.policies.rate, *(rates.current(bucket, now) for bucket in way.bulk_buckets())]
         return min((each for each in known if each is not None), default=None)
+
+    def used_up(self, campaign: Campaign) -> Instant | None:
+        """Until when nothing more of it may leave, since what its provider may be used today is used up; None: it may."""
+        way, now = self._ways(campaign.home.tenant, campaign.provider), self._clock.now()
+        found = [self._stores.rates.used_up(bucket, now) for bucket in way.bulk_buckets()]
+        return max((each.until for each in found if each is not None), default=None)
 
     def _campaign_job(self, campaign: Campaign) -> _Job:
         """With its template compiled and its buckets set."""
@@ -194,7 +205,7 @@ class Sender:
         await mailer.start()
         ending = asyncio.Event()
         relays = [asyncio.create_task(_relay(told, ending)) for told in (leave.stopping, leave.yielding)]
-        throttle = Throttle(stores.rates, job.way.bucket, off_loop, clock, workers=self._options.workers)
+        throttle = Throttle(stores.rates, job.way.bucket, off_loop, clock, workers=job.workers or self._options.workers)
         means = Means(
             home=job.home,
             batches=Batches(stores.messages, stores.journals, clock, lease_ms=self._options.lease_ms, refusals=stores.refusals),

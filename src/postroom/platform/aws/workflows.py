@@ -14,6 +14,7 @@ The handlers of `work` are called under a lease in the record, so that one is at
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,7 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, Corrupt, LeaseLost, Unavailable
+from postroom.errors import Conflict, Corrupt, LeaseLost, PostroomError, Unavailable
 from postroom.platform.aws._errors import code_of, speaking
 from postroom.platform.ports.calling import LEASE_MS, backoff_ms, carry_out, sentence
 from postroom.platform.ports.limits import check_input, check_name
@@ -41,6 +42,7 @@ _PAGE: Final = 1_000
 _ENDED_BEFORE: Final = "ExecutionAlreadyExists"
 _NO_EXECUTION: Final = "ExecutionDoesNotExist"
 _RUNNING: Final = "RUNNING"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,7 @@ class StepWorkflows:
             if known is not None and not known.is_running and not anew:
                 return False
             begun = Record(ExecutionState.RUNNING, (known.run if known else 0) + 1, text, self._clock.now())
-            if (
-                known is not None
-            ):  # a call of the run before may still be ending: its lease stays, and only then the new one begins
+            if known is not None:  # a call of the run before may still be ending: its lease stays, and only then this one begins
                 begun = replace(begun, owner=known.owner, until=known.until, fence=known.fence)
             with suppress(Conflict):  # somebody else was first: look again
                 self._write(workflow, execution, begun, item)
@@ -130,12 +130,11 @@ class StepWorkflows:
         stopped = self._change(workflow, execution, ExecutionState.STOPPED, reason)
         if stopped is None:
             return
-        with speaking(f"stopping the state machine for {workflow} {execution}"):
-            try:
+        try:
+            with speaking(f"stopping the state machine for {workflow} {execution}"):
                 self._client.stop_execution(executionArn=self._arn(workflow, f"{execution}-{stopped.run}"), cause=reason[:1_000])
-            except ClientError as error:
-                if code_of(error) != _NO_EXECUTION:
-                    raise
+        except PostroomError as error:  # it has ended, say; one that runs on finds in the record that it is to end
+            _log.info("%s", error)
 
     def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
         """That run is over: told by the machine's last step. Of an older run, or again: harmless."""
