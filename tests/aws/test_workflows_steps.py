@@ -85,6 +85,20 @@ def test_stopping_stops_the_machine(steps: tuple[StepWorkflows, Machines]) -> No
     assert workflows.running("send") == []
 
 
+def test_stopping_what_ended_unheard_is_harmless(steps: tuple[StepWorkflows, Machines]) -> None:
+    """Its machine failed, or is forgotten: a campaign can be deleted all the same."""
+    workflows, machines = steps
+    for name, state in {"abc": "FAILED", "def": None}.items():
+        workflows.start("send", name, INPUT)
+        arn = next(arn for arn in machines.runs if f":{name}-" in arn)
+        if state is None:
+            del machines.runs[arn]
+        else:
+            machines.runs[arn] = state
+        workflows.stop("send", name, "deleted")
+    assert workflows.running("send") == []
+
+
 def test_with_real_machines(home: AwsHome) -> None:
     """Started once whoever asks; one that failed begins anew; one that is stopped is."""
     role = _role(home)

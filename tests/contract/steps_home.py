@@ -49,6 +49,8 @@ class Machines:
     def stop_execution(self, *, executionArn: str, cause: str) -> None:  # noqa: N803
         if executionArn not in self.runs:
             raise _error("ExecutionDoesNotExist")
+        if self.runs[executionArn] != "RUNNING":
+            raise _error("ValidationException")
         self.runs[executionArn] = "ABORTED"
 
 

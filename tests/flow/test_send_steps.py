@@ -14,14 +14,19 @@ import msgspec
 import orjson
 import pytest
 
+from postroom.clock import Instant
 from postroom.entrypoints.handling import Handling
 from postroom.entrypoints.importing import importer
 from postroom.entrypoints.machine import Order
 from postroom.entrypoints.send_steps import ROUNDS_A_RUN, Looked, SendSteps
 from postroom.ledger import notes
+from postroom.ledger.finish import Finish
 from postroom.model.campaign import CampaignState, Home, Policies
 from postroom.model.provider import DEFAULT_PROVIDER
-from postroom.pipeline.sender.rounds import functions_for, portions_of
+from postroom.pipeline.sender.given import GivenBatches
+from postroom.pipeline.sender.rounds import MOST_IN_PORTION, Next, Rounds, functions_for, portions_of
+from postroom.pipeline.sender.throttle import Throttle
+from postroom.platform.ports.rates import Limit
 from postroom.services.campaigns import Draft
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -91,13 +96,33 @@ def world(root: Path, *rules: Rule, rows: int = ROWS) -> Iterator[World]:
             yield World(opened, sink, rows)
 
 
+def _rounds(w: World, *, used_up: Instant | None) -> Rounds:
+    postroom = w.postroom
+    finish = Finish(postroom.records, postroom.messages)
+    return Rounds(
+        postroom.records,
+        postroom.messages,
+        postroom.objects,
+        finish,
+        rate=lambda _: 10.0,
+        used_up=lambda _: used_up,
+        most=50,
+        clock=postroom.clock,
+    )
+
+
+def _mistaken(*_: object) -> list[int]:
+    raise KeyError("nothing has this name")
+
+
 def test_rounds_send_a_campaign_to_everybody_once_and_end_it(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         looked = w.look()
         assert (looked["next"], looked["number"]) == ("send", 1)
         batches = [number for portion in w.portions(looked) for number in portion]
         assert sorted(batches) == [0, 1, 2], "each in one portion"
-        assert w.send(looked) == [0] * len(w.portions(looked))
+        assert looked["portions"] == len(w.portions(looked)) == 3
+        assert w.send(looked) == [0] * 3
         assert w.look(1)["next"] == "end"
         assert w.state is CampaignState.COMPLETED
         assert w.runs.ended[0][2:4] == (3, "succeeded")
@@ -159,6 +184,60 @@ def test_what_a_campaign_cannot_go_on_with_pauses_it_with_the_reason(tmp_path: P
         campaign = w.postroom.records.get(w.home)
         assert campaign.state is CampaignState.PAUSED
         assert campaign.reason
+
+
+def test_a_mistake_of_ours_pauses_the_campaign_and_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the machine would call again for as long as the campaign is sending."""
+    with world(tmp_path, rows=10) as w:
+        looked = w.look()
+        monkeypatch.setattr(GivenBatches, "due", _mistaken)
+        with pytest.raises(KeyError):
+            w.send(looked)
+        reason = w.postroom.records.get(w.home).reason or ""
+        assert reason.startswith("an error in Postroom, KeyError")
+        assert w.look(1)["next"] == "end"
+
+
+def test_a_day_that_is_used_up_is_waited_for_by_the_machine_and_not_by_functions(tmp_path: Path) -> None:
+    with world(tmp_path, rows=10) as w:
+        now = w.postroom.clock.now()
+        for until, expected in ((now + 60_000, now + 60_000), (now + 20 * 3_600_000, now + 3_600_000)):
+            found = _rounds(w, used_up=Instant(until)).look(w.home, "1")
+            assert found.next is Next.WAIT
+            assert abs(found.until - expected) < 5_000, "an hour at most: a person may allow more"
+        assert _rounds(w, used_up=None).look(w.home, "1").next is Next.SEND
+
+
+def test_a_used_up_day_is_seen_in_the_providers_buckets(tmp_path: Path) -> None:
+    with world(tmp_path, rows=10) as w:
+        campaign, rates, now = w.postroom.records.get(w.home), w.postroom.stores.rates, w.postroom.clock.now()
+        sender = w.postroom.sender
+        sender.rate(campaign)
+        assert sender.used_up(campaign) is None
+        (bucket,) = sender._ways("default", campaign.provider).bulk_buckets()
+        rates.limit(bucket, Limit(per_day=1))
+        rates.reserve(bucket, 1, now)
+        assert (sender.used_up(campaign) or 0) > now
+
+
+def test_a_throttle_answer_counts_all_functions_of_the_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    def noted(*args: Any, workers: int) -> Throttle:
+        told.append(workers)
+        return Throttle(*args, workers=workers)
+
+    monkeypatch.setattr("postroom.pipeline.sender.sender.Throttle", noted)
+    with world(tmp_path, rows=10) as w:
+        looked = w.look()
+        (portion,) = w.portions(looked)
+        w.steps.send(w.order(item=portion, beside=7), lambda: _LONG_S)
+    assert told == [7]
+
+
+def test_a_portion_fits_an_item_of_a_map() -> None:
+    """256 KB, with what the run is about."""
+    assert len(orjson.dumps(list(range(10**7, 10**7 + MOST_IN_PORTION)))) < 256_000 / 4
 
 
 def test_a_long_campaign_goes_on_in_a_new_run(tmp_path: Path) -> None:
