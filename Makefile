@@ -19,7 +19,7 @@ help: ## show this
 demo: $(VENV)/.run-stamp ## send the example campaign to the built-in inbox, end to end
 	$(BIN)/postroom demo
 
-test: $(VENV)/.dev-stamp .venv-ministack/.stamp postfix ## run all tests (about a quarter of an hour); what could not run is listed at the end
+test: $(VENV)/.dev-stamp .venv-ministack/.stamp .dynamodb-local/.stamp postfix ## run all tests (about twenty minutes); what could not run is listed at the end
 	$(BIN)/python -m pytest -n $(JOBS)
 
 check: $(VENV)/.dev-stamp ## lint, format, types, layers, docs
@@ -38,8 +38,8 @@ docs: $(VENV)/.dev-stamp ## remake the reference pages that are made from the co
 	$(BIN)/python -m postroom.entrypoints.api_reference > docs/reference/api.md
 
 clean: ## remove what the targets made (never your data)
-	rm -rf $(VENV) .venv-ministack .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
-	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) .venv-ministack .dynamodb-local postroom-deploy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find src tests bench infra -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.venv-stamp:
 	@test -n "$(PYTHON)" || { echo "Postroom needs Python 3.11 or newer, and none was found: install one, or run make PYTHON=/path/to/python" >&2; exit 2; }
@@ -63,6 +63,13 @@ $(VENV)/.dev-stamp: pyproject.toml $(VENV)/.venv-stamp
 		&& .venv-ministack/bin/python -m pip install -q --disable-pip-version-check $(MINISTACK) -e '.[aws]'; \
 	then touch $@; \
 	else echo "ministack could not be installed: the tests of the AWS adapters will be skipped" >&2; fi
+
+# Amazon's own emulator of DynamoDB, where Java and Maven are: the table is held to it as well.
+.dynamodb-local/.stamp: tests/aws/dynamodb-local.xml
+	@mkdir -p .dynamodb-local; if command -v java >/dev/null 2>&1 && command -v mvn >/dev/null 2>&1 \
+		&& mvn -q -B -f tests/aws/dynamodb-local.xml dependency:copy-dependencies \
+			-DoutputDirectory=$(CURDIR)/.dynamodb-local -DincludeScope=runtime; \
+	then touch $@; else echo "DynamoDB Local could not be had (it takes Java and Maven): its tests will be skipped" >&2; fi
 
 # smtp-sink, smtp-source and a real relay for tests and bench. Only root can install it, only Debian's kin have apt-get; without
 # it the tests that need it are skipped. "No configuration" keeps the package from starting a mail server.
