@@ -144,8 +144,14 @@ class Api(cdk.Stack):
             action="lambda:InvokeFunction",
             function_name=alias.function_arn,
             principal="apigateway.amazonaws.com",
-            source_arn=self.api.arn_for_execute_api(),
+            source_arn=self._calls_from(name),
         )
+
+    def _calls_from(self, name: str) -> str:
+        """API Gateway asks an authorizer in the name of that, and calls others in the name of their methods."""
+        if name != "authorizer":
+            return self.api.arn_for_execute_api()
+        return self._names.arn("execute-api", f"{self.api.rest_api_id}/authorizers/*")
 
     def _plan(self) -> None:
         """What a program may call, all in all; what a tenant may, the application knows."""

@@ -198,19 +198,9 @@ STEPS = (
         _ENDS_IMPORT,
         Files(("*/campaigns/*",), purge=True),
         Sends(("scheduler",)),
-        Runs(("import",)),
-        Schedules(),
         storage_mb=2_048,  # a report of ten million rejected rows is spooled before it is stored
     ),
-    _imports(
-        "failed",
-        "failed",
-        _ENDS_IMPORT,
-        Files(("*/campaigns/*",), purge=True),
-        Sends(("scheduler",)),
-        Runs(("import",)),
-        timeout_s=60,
-    ),
+    _imports("failed", "failed", _ENDS_IMPORT, Files(("*/campaigns/*",), purge=True), timeout_s=60),
     Function(
         "send-round",
         "sending.round_",
@@ -230,13 +220,10 @@ STEPS = (
             name,
             f"sending.{handler}",
             (
-                Rows(
-                    sees=_SENDS_FROM,
-                    keeps=(*documents(*of.CAMPAIGNS, *of.STREAMS, *of.HEARD, *of.WORK), *_LEDGER, *RATES),
-                ),
+                Rows(sees=_SENDS_FROM, keeps=(*documents(*of.CAMPAIGNS, *of.HEARD, *more), *_LEDGER, *RATES)),
                 Files(_FILES, write=False),
                 Sends(("scheduler",)),
-                Runs((machine,)),
+                *starts,
                 Mails(),
                 LooksAtSes(),
                 Seals(("provider", "dkim")),
@@ -244,7 +231,10 @@ STEPS = (
             timeout_s=_LAMBDA_MOST_S,
             step=True,
         )
-        for name, handler, machine in (("sender", "batches", "send"), ("stream-sender", "stream", "stream"))
+        for name, handler, more, starts in (
+            ("sender", "batches", (), ()),
+            ("stream-sender", "stream", (*of.STREAMS, *of.WORK), (Runs(("stream",)),)),
+        )
     ),
     Function(
         "work",

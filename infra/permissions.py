@@ -93,8 +93,9 @@ class Files:
         actions += ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"] if self.write else []
         actions += ["s3:DeleteObjectVersion"] if self.purge else []
         yield iam.PolicyStatement(actions=actions, resources=[f"{bucket}/{path}" for path in self.paths])
-        # A HEAD of what is not there says 404 only to those who may list, else 403.
-        yield iam.PolicyStatement(actions=["s3:ListBucket", "s3:ListBucketVersions"], resources=[bucket])
+        # A HEAD of what is not there says 404 only to those who may list, else 403; it names no prefix, a list does.
+        listed = {"StringLikeIfExists": {"s3:prefix": list(self.paths)}}
+        yield iam.PolicyStatement(actions=["s3:ListBucket", "s3:ListBucketVersions"], resources=[bucket], conditions=listed)
         yield iam.PolicyStatement(
             actions=["kms:Decrypt", "kms:GenerateDataKey"],
             resources=[grounds.key_arn],

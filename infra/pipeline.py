@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,8 @@ class Pipeline(cdk.Stack):
             self,
             f"Machine-{name}",
             state_machine_name=f"{self._stage.prefix}-{name}",
-            definition_body=sfn.DefinitionBody.from_string((_MACHINES / f"{name}.asl.json").read_text("utf-8")),
-            definition_substitutions={**substitutions, "Bucket": self._names.bucket, "Senders": str(self._stage.senders)},
+            definition_body=sfn.DefinitionBody.from_string(self._definition(name)),
+            definition_substitutions={**substitutions, "Bucket": self._names.bucket},
             role=self._machine_role(name, key_arn),
             tracing_enabled=True,
             logs=sfn.LogOptions(destination=log, level=sfn.LogLevel.ERROR, include_execution_data=False),
@@ -175,6 +176,15 @@ class Pipeline(cdk.Stack):
         for step in steps:
             machine.node.add_dependency(self.lambdas.aliases[step])
         return machine
+
+    def _definition(self, name: str) -> str:
+        """As its file says; how many work side by side, as the stage's sizes say: a placeholder stands for texts alone."""
+        told = json.loads((_MACHINES / f"{name}.asl.json").read_text("utf-8"))
+        sizes = {("send", "Send"): self._stage.senders, ("import", "Groups"): self._stage.groups}
+        for (machine, state), size in sizes.items():
+            if machine == name:
+                told["States"][state]["MaxConcurrency"] = size
+        return json.dumps(told)
 
     def _machine_role(self, name: str, key_arn: str) -> iam.Role:
         names = self._names

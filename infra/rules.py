@@ -42,6 +42,7 @@ _CODE_DEPLOY: Final = "arn:<AWS::Partition>:iam::aws:policy/service-role/AWSCode
 _ON_ROLLOUTS: Final = {
     f"AwsSolutions-IAM4[Policy::{_CODE_DEPLOY}]": "It is the least that CodeDeploy's deployments of functions work with."
 }
+_ON_ALIASES: Final = {"CloudFormation-Validate::W3694": "A topic may call an alias of a function as well as the function."}
 _ON_MACHINES: Final = {
     "AwsSolutions-SF1": "What went wrong is logged; every step of a million messages would cost more than they do."
 }
@@ -56,7 +57,7 @@ def acknowledge(app: cdk.App) -> None:
         found = _at(app, path)
         if found is not None:
             _because(found, rules)
-    marks = {"Function-": _ON_FUNCTIONS, "Machine-": _ON_MACHINES, "Rollout-": _ON_ROLLOUTS}
+    marks = {"Function-": _ON_FUNCTIONS, "Machine-": _ON_MACHINES, "Rollout-": _ON_ROLLOUTS, "Live-alarms": _ON_ALIASES}
     for construct in app.node.find_all():
         for mark, rules in marks.items():
             if construct.node.id.startswith(mark):

@@ -10,6 +10,7 @@ from typing import Any, Self
 from aws_cdk import RemovalPolicy
 
 PRODUCTION = "prod"
+_NEW_TABLE_WRITES = 4_000
 _NAME = re.compile(r"[a-z][a-z0-9]{1,9}")
 
 
@@ -87,6 +88,11 @@ class Stage:
     def prefix(self) -> str:
         """What all names begin with."""
         return f"postroom-{self.stage}"
+
+    @property
+    def groups(self) -> int:
+        """How many functions of an import store at the same time: each writes about 1,000 a second."""
+        return max(_NEW_TABLE_WRITES, self.warm_writes) // 1_000
 
     @property
     def production(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.functions import ALL, API
+from infra.functions import ALL, API, DOOR
 from tests.infra.templates import Templates, text
 
 _NO_RESOURCE = {"dynamodb:ListStreams", "ses:GetAccount", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
@@ -241,6 +241,29 @@ def test_the_api_is_logged_traced_throttled_and_checks_requests(templates: Templ
     (api,) = templates.of("AWS::ApiGateway::RestApi")
     assert api.properties["Body"]["x-amazon-apigateway-request-validator"] == "all"
     assert templates.of("AWS::ApiGateway::UsagePlan")
+
+
+def test_as_many_work_side_by_side_as_the_stage_s_sizes_say(templates: Templates) -> None:
+    machines = {str(each.properties["StateMachineName"]): each for each in templates.of("AWS::StepFunctions::StateMachine")}
+
+    def at_once(machine: str, state: str) -> int:
+        told = machines[f"postroom-prod-{machine}"].properties["DefinitionString"]
+        return int(json.loads(text(told))["States"][state]["MaxConcurrency"])
+
+    assert at_once("send", "Send") == 50
+    assert at_once("import", "Groups") == 12, "one for each 1,000 writes a second that the table is warmed for"
+
+
+def test_api_gateway_may_ask_the_authorizer(templates: Templates) -> None:
+    """By an ARN of its own, which none of the API's methods has."""
+    asked = {
+        text(each.properties["FunctionName"]): text(each.properties["SourceArn"])
+        for each in templates.of("AWS::Lambda::Permission")
+        if each.properties["Principal"] == "apigateway.amazonaws.com"
+    }
+    assert len(asked) == len(API) + len(DOOR)
+    for function, source in asked.items():
+        assert source.endswith("/authorizers/*") == ("authorizer" in function), function
 
 
 def test_every_call_that_is_let_in_counts_under_the_usage_plan(templates: Templates) -> None:
