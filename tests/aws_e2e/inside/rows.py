@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _ACTIONS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+_SINGLE = {"GetItem": "Key", "PutItem": "Item", "UpdateItem": "Key", "DeleteItem": "Key", "ConditionCheckItem": "Key"}
 _IN_BATCH = {"PutRequest": "Item", "DeleteRequest": "Key"}
 
 
@@ -31,10 +32,8 @@ class Rows:
 
 
 def _asked(operation: str, parameters: Any) -> Iterator[tuple[str, list[str]]]:
-    if operation in {"GetItem", "UpdateItem", "DeleteItem"}:
-        yield operation, [parameters["Key"]["pk"]["S"]]
-    elif operation == "PutItem":
-        yield operation, [parameters["Item"]["pk"]["S"]]
+    if operation in _SINGLE:
+        yield operation, [parameters[_SINGLE[operation]]["pk"]["S"]]
     elif operation == "Query":
         yield operation, [_queried(parameters)]
     elif operation == "BatchGetItem":
@@ -44,9 +43,8 @@ def _asked(operation: str, parameters: Any) -> Iterator[tuple[str, list[str]]]:
         for requests in parameters["RequestItems"].values():
             yield operation, [each[kind][_IN_BATCH[kind]]["pk"]["S"] for each in requests for kind in each]
     elif operation == "TransactWriteItems":
-        for item in parameters["TransactItems"]:
-            for verb, request in item.items():
-                yield _ACTIONS[verb], [(request["Item"] if verb == "Put" else request["Key"])["pk"]["S"]]
+        for verb, request in (pair for item in parameters["TransactItems"] for pair in item.items()):
+            yield _ACTIONS[verb], [request[_SINGLE[_ACTIONS[verb]]]["pk"]["S"]]
 
 
 def _queried(parameters: Any) -> str:

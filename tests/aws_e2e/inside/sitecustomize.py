@@ -7,10 +7,9 @@ import json
 import os
 import signal
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-from rows import Rows  # beside this file
 
 
 class _Planned:
@@ -38,7 +37,7 @@ def _planned(folder: Path, function: str) -> _Planned:
     return _Planned(folder, name, planned.get(name, []))
 
 
-def _patch(planned: _Planned | None, rows: Rows) -> None:
+def _patch(planned: _Planned | None, rows: Any) -> None:
     from botocore.client import BaseClient
     from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
@@ -67,5 +66,5 @@ if "ASKED" in os.environ and "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     called = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
     _patch(
         _planned(Path(os.environ["FAULTS"]), called) if "FAULTS" in os.environ else None,
-        Rows(Path(os.environ["ASKED"]), called.split("-", 2)[2]),
+        import_module("rows").Rows(Path(os.environ["ASKED"]), called.split("-", 2)[2]),  # beside this file
     )
