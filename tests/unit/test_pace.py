@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from postroom.clock import SystemClock
+from postroom.clock import Instant, SystemClock
 from postroom.model.batch import GROUP_SIZE
 from postroom.model.message import MessageState, Recipient
 from postroom.model.shard import Key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
 from postroom.platform.embedded.rates import SqliteRates
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import Grant, Limit
 from tests.fakes.mailer import ScriptedMailer
 
 GROUP = [Recipient(Key(n.to_bytes(12, "big")), n, f"p{n}@x.example", None, "[]", MessageState.PENDING, 0) for n in range(100)]
@@ -87,3 +87,24 @@ def test_stopping_ends_the_release_and_gives_the_rest_back(rates: SqliteRates) -
 def test_a_slow_campaign_opens_small_groups(rates: SqliteRates, per_second: float | None, size: int) -> None:
     rates.limit("campaign", Limit(per_second=per_second))
     assert asyncio.run(_pace(rates, "provider", "campaign").group_size()) == size
+
+
+def test_where_each_write_is_paid_for_a_slow_campaign_makes_few_of_them(rates: SqliteRates) -> None:
+    rates.limit("campaign", Limit(per_second=50))
+    grants: list[int] = []
+    reserve = rates.reserve
+
+    def counted(bucket: str, want: int, now: Instant) -> Grant:
+        grants.append(want)
+        return reserve(bucket, want, now)
+
+    rates.reserve = counted  # type: ignore[method-assign]
+
+    async def run() -> int:
+        pace = Pace(rates, ["campaign"], OffLoop(), SystemClock(), ScriptedMailer(), moment_s=4)
+        stopping = asyncio.Event()
+        await _release(pace, stopping, stop_after=1)
+        return await pace.group_size()
+
+    assert asyncio.run(run()) == GROUP_SIZE, "of four seconds, but no larger than any"
+    assert grants == [64], "of two seconds, but no larger than any"

@@ -25,6 +25,8 @@ _PROMPT_ON_AWS_MS: Final = 75_000
 """EventBridge fires within the minute, and a function has to begin."""
 _LINGER_ON_AWS_S: Final = 3.0
 """A function that waits costs as much as one that sends: thirty seconds after each single message would be $900 a million."""
+MOMENT_ON_AWS_S: Final = 2.0
+"""A group and its grants are writes that are paid for: a slow account would pay as much for them as for its messages."""
 _FUNCTIONS: Final = 50
 """That send one campaign at the same time, at most: as many as the machine `send` starts at once (infra/machines)."""
 
@@ -105,4 +107,4 @@ def sender(
 def _options(settings: Settings, *, on_aws: bool) -> SenderOptions:
     """A function on AWS is one worker; the machine tells it of those beside it."""
     options = SenderOptions(workers=settings.workers, lease_ms=lease_ms(settings), drain_s=settings.drain)
-    return replace(options, workers=1, linger_s=_LINGER_ON_AWS_S) if on_aws else options
+    return replace(options, workers=1, linger_s=_LINGER_ON_AWS_S, moment_s=MOMENT_ON_AWS_S) if on_aws else options

@@ -14,9 +14,12 @@ from postroom.platform.mail.port import Mailer
 from postroom.platform.ports.rates import Grant, Rates
 
 _ASK_AGAIN_S = 1.0  # how long a rate is believed: a slowed bucket is noticed within a second
-_GROUP_S = 0.5
-_GRANT = 64  # reserved at a time, at most: what a crash wastes of the rate
-_GRANT_S = 0.25  # the same in time: how long a single message waits behind a campaign's grant
+MOMENT_S = 0.5
+"""How long a group takes to leave, so that a slow campaign is seen to move."""
+GRANT = 64
+"""Reserved at a time, at most: what a crash wastes of the rate."""
+GRANTS = 2
+"""Of a group, at the least: how long a single message waits behind a campaign's grant is that part of the moment."""
 _LONG_S = 60.0  # no rate makes anybody wait so long
 _TICK_S = 0.005  # messages due within one tick leave together
 _LINE = 32  # a limited campaign keeps the mailer's line this short, so that a stall is not followed by a burst
@@ -34,6 +37,7 @@ class Pace:
         mailer: Mailer,
         *,
         counted: bool = False,
+        moment_s: float = MOMENT_S,
     ) -> None:
         """`counted`: a bucket has a limit a day, so that every send is to be granted however fast."""
         self._rates = rates
@@ -42,6 +46,7 @@ class Pace:
         self._off_loop = off_loop
         self._clock = clock
         self._mailer = mailer
+        self._moment_s = moment_s
         self._known: list[float | None] = []
         self._known_until = 0.0
         self.waits = ""
@@ -50,7 +55,7 @@ class Pace:
     async def group_size(self) -> int:
         """How many messages to open at once: as many as leave within a moment, so that a slow campaign is seen to move."""
         limits = [limit for limit in await self._limits() if limit is not None]
-        return max(1, min(GROUP_SIZE, round(min(limits) * _GROUP_S))) if limits else GROUP_SIZE
+        return max(1, min(GROUP_SIZE, round(min(limits) * self._moment_s))) if limits else GROUP_SIZE
 
     async def release(self, group: Sequence[Recipient], stopping: asyncio.Event) -> AsyncIterator[Sequence[Recipient]]:
         """The group in parts, each when it may leave; ends early when `stopping` is set."""
@@ -58,7 +63,7 @@ class Pace:
         if not limits and not self._counted:
             yield group
             return
-        most = min(_GRANT, max(1, round(min(limits) * _GRANT_S))) if limits else _GRANT
+        most = min(GRANT, max(1, round(min(limits) * self._moment_s / GRANTS))) if limits else GRANT
         left = list(group)
         while left and not stopping.is_set():
             if self._mailer.waiting > _LINE:

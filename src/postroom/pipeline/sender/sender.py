@@ -33,7 +33,7 @@ from postroom.pipeline.sender.campaign import campaign_run
 from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.means import Composes, Leave, Means, same_key
 from postroom.pipeline.sender.off_loop import OffLoop
-from postroom.pipeline.sender.pace import Pace
+from postroom.pipeline.sender.pace import MOMENT_S, Pace
 from postroom.pipeline.sender.stream import LINGER_S, Streaming, stream_run
 from postroom.pipeline.sender.stream_composer import StreamComposer
 from postroom.pipeline.sender.throttle import Throttle
@@ -55,6 +55,8 @@ class SenderOptions:
     drain_s: float
     linger_s: float = LINGER_S
     """How long a stream that owes nothing is stayed with."""
+    moment_s: float = MOMENT_S
+    """How long a group takes to leave (pace.py): each group and each grant is a write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,15 @@ class Sender:
             composer=job.composer,
             rules=job.rules,
             mailer=mailer,
-            pace=Pace(stores.rates, job.buckets, off_loop, clock, mailer, counted=job.way.limit.per_day is not None),
+            pace=Pace(
+                stores.rates,
+                job.buckets,
+                off_loop,
+                clock,
+                mailer,
+                counted=job.way.limit.per_day is not None,
+                moment_s=self._options.moment_s,
+            ),
             journal=journal,
             off_loop=off_loop,
             clock=clock,
