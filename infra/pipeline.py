@@ -40,6 +40,10 @@ _STEPS_OF = {
 _MESSAGES = {"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "M#"}]}}}}
 """Of the stream, those changes that are of messages; of campaigns' other records nobody is told."""
 _AT_ONCE = {"scheduler": 5, "feedback": 10, "callbacks": 5, "notices": 20}
+_GATHERED = {"feedback": 100, "notices": 100}
+"""Items in one call, of queues that bring one a message: ten at a time, or one, would cost as much as sending."""
+_GATHERED_S = 2
+"""How long they are waited for."""
 
 
 class Pipeline(cdk.Stack):
@@ -117,7 +121,8 @@ class Pipeline(cdk.Stack):
                 f"From-{queue}",
                 function_name=self.lambdas.aliases[function].function_arn,
                 event_source_arn=queues[queue].queue_arn,
-                batch_size=10,
+                batch_size=_GATHERED.get(queue, 10),
+                maximum_batching_window_in_seconds=_GATHERED_S if queue in _GATHERED else 0,
                 function_response_types=["ReportBatchItemFailures"],
                 scaling_config=lambda_.CfnEventSourceMapping.ScalingConfigProperty(maximum_concurrency=_AT_ONCE[queue]),
             )
