@@ -112,7 +112,7 @@ API = (
             _door(
                 sees=(*of.CAMPAIGNS, *of.STREAMS, *of.SUPPRESSION, "uploads", "callbacks", "deliveries#*", *of.WATCHED),
                 keeps=(*of.SEALED_TRAIL, "#tenants"),
-                ledger=_LEDGER,
+                ledger=(*_LEDGER, *RATES),
             ),
             Files(("exports/*",)),
             Files(("*/campaigns/*", "readiness"), write=False),
