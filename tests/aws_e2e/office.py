@@ -121,7 +121,8 @@ class Office:
 
     def minute(self) -> None:
         """Another minute begins: what the rule does."""
-        self.world.client("lambda").invoke(FunctionName=f"{PREFIX}-chores", InvocationType="Event", Payload=b"{}")
+        for function in ("chores", "callbacks-sender"):
+            self.world.client("lambda").invoke(FunctionName=f"{PREFIX}-{function}:live", InvocationType="Event", Payload=b"{}")
 
 
 def order(caller: Caller, content: bytes, **more: Any) -> str:
