@@ -58,7 +58,7 @@ def deploy_command(
     deployment.cdk(steps, "deploy", "--all", "--require-approval", approval, "--outputs-file", str(steps.outputs))
     told = deployment.outputs(steps)
     file = Path(f"postroom.{stage}.toml")
-    file.write_text(_settings(told), "utf-8")
+    file.write_text(settings_of(told), "utf-8")
     say(f"deployed. Copy {file} to postroom.toml where you run `postroom`, then let the first person in:")
     say("  postroom user add you@example.com --role admin --operator")
     if "ApiUrl" in told:
@@ -72,7 +72,7 @@ def _context(given: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in given)
 
 
-def _settings(told: dict[str, str]) -> str:
+def settings_of(told: dict[str, str]) -> str:
     """The outputs that are settings, as `postroom.toml`."""
     kept = {name: told[output] for name in KINDS if (output := _SETTING + name.title().replace("_", "")) in told}
     return "".join(f'{name} = "{value}"\n' for name, value in kept.items())
