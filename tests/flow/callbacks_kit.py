@@ -53,7 +53,7 @@ class Receiver:
             self._count += 1
             self.told[name].append(body)
             self.headers[name] = headers
-            if self._count % 7 == 0 and name not in self.taken:
+            if self._count % 7 == 0 and len(self.told[name]) == 1:
                 return 500
             self.taken.add(name)
             return 204
