@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import boto3
 import pytest
 
 from postroom.entrypoints.lambdas import callbacks, chores, events, stream_records
@@ -33,6 +34,17 @@ TABLE = "postroom-test"
 Records = Callable[[], list[Any]]
 
 
+def _machine(account: Account) -> str:
+    """The one that sends, which has nothing to do here; what the ARNs of all begin with."""
+    session = boto3.Session(account.access_key, account.secret_key, region_name=REGION)
+    with closing(session.client("iam", endpoint_url=account.endpoint)) as people:
+        role = people.create_role(RoleName="machines", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    definition = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}}
+    with closing(account.stepfunctions()) as client:
+        made = client.create_state_machine(name=f"{TABLE}-send", definition=json.dumps(definition), roleArn=role)
+    return made["stateMachineArn"].removesuffix("send")
+
+
 @pytest.fixture
 def desk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """A stack's worth of engines in an account of its own, and a message that SES took."""
@@ -52,6 +64,7 @@ def desk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     kms = account.kms()
     key = kms.create_key()["KeyMetadata"]["Arn"]
     kms.close()
+    machines = _machine(account)
     prefix = f"arn:aws:sqs:{REGION}:{account.access_key}:{TABLE}-"
     environ = {
         "POSTROOM_PLATFORM": "aws",
@@ -59,6 +72,7 @@ def desk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         "POSTROOM_AWS_BUCKET": TABLE,
         "POSTROOM_AWS_QUEUES": prefix,
         "POSTROOM_AWS_KEY": key,
+        "POSTROOM_AWS_MACHINES": machines,
         "POSTROOM_CALLBACK_NETWORKS": "127.0.0.0/8",
     }
     with open_postroom(Settings.load(environ, None, {})) as opened:
