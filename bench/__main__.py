@@ -23,6 +23,7 @@ SUITES = (
     ("the whole campaign", ["bench.campaign", "--million"]),
     ("a campaign through the API", ["bench.serve"]),
     ("functions on AWS, started cold", ["bench.cold_start"]),
+    ("a campaign on AWS, counted and priced", ["bench.aws"]),
 )
 
 

@@ -1,4 +1,4 @@
-"""The simulator by itself: `python -m tests.fakes.ses_simulator [--port P] [--hook URL] [--rate N] [--save DIRECTORY]`."""
+"""The simulator by itself: `python -m tests.fakes.ses_simulator [--port P] [--hook URL] [--rate N] [--late SECONDS] [--save DIRECTORY]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from tests.fakes.ses_simulator.rules import Options
+from tests.fakes.ses_simulator.rules import Options, Rule
 from tests.fakes.ses_simulator.simulator import SesSimulator
 from tests.fakes.ses_simulator.sns import Topic
 
@@ -17,11 +17,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8025)
     parser.add_argument("--hook")
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--late", type=float, help="seconds until each answer")
     parser.add_argument("--sns-version", choices=("1", "2"), default="2")
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     topic = Topic(version=given.sns_version)
-    with SesSimulator(options=Options(rate=given.rate), hook=given.hook, topic=topic, port=given.port) as ses:
+    rules = [Rule("late", seconds=given.late)] if given.late else []
+    with SesSimulator(rules, options=Options(rate=given.rate), hook=given.hook, topic=topic, port=given.port) as ses:
         print(f"POSTROOM_MAIL='{ses.provider}'", flush=True)
         saved = 0
         while True:
