@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.aws.emulator import Emulator
 
-from bench.aws_bill import LATENCY_S, Bill, Counts
+from bench.aws_bill import GATHERED, LATENCY_S, RECORDS, RECORDS_S, Bill, Counts
 from bench.aws_engines import emulated, installed, mailing, searching
 from bench.aws_prices import AS_OF, MILLION, PRICES, REGION
 from postroom.pipeline.sender.rounds import RATE_OF_ONE
@@ -75,8 +75,8 @@ def show_counts(real: Counts, few: Counts, many: Counts) -> None:
         if not 1 / _ABOUT <= seen / small <= _ABOUT:
             raise SystemExit("the stand-in is no stand-in: the emulator was asked for something else")
     print(f"\n{'a message, by function':26} {'calls':>9} {'writes':>9} {'reads':>9} {'CPU here, µs':>13}")
-    n = many.recipients
     for name, spent in many.spent.items():
+        n = spent["calls"] * GATHERED / RECORDS if name in RECORDS_S else many.recipients
         asked = [many.asked[name][what] / n for what in ("writes", "reads")]
         print(f"{name:26} {spent['calls'] / n:9.5f} {asked[0]:9.4f} {asked[1]:9.4f} {spent['cpu_us'] / n:13.1f}")
 

@@ -37,14 +37,15 @@ SMALL_MB: Final = 1_024
 """As infra/stage.py sizes the functions, these and the others."""
 GATHERED: Final = 100
 """Notices, and records of the stream, in a call at most."""
-NOTICES_S, RECORDS_S = 2, 1
+NOTICES_S: Final = 2
+RECORDS_S: Final = {"callbacks-stream": 1, "indexer": 5}
 """How long they are gathered, as infra/pipeline.py says."""
 _POLLERS: Final = 5
 """Of a queue, at the least."""
 _SHARDS: Final = 4
 _READERS: Final = 2
 """Of the stream: those of a new table, and the readers of each."""
-_RECORDS: Final = 3
+RECORDS: Final = 3
 """Of a message: stored, sent, delivered."""
 _BUCKETS: Final = 2
 _API_CALLS: Final = 30
@@ -54,7 +55,6 @@ _KEYS_A_UNIT: Final = 64
 _GB: Final = 1e9
 _MINUTES_A_MONTH: Final = 30 * 24 * 60
 _BY_NOTICES: Final = frozenset({"events"})
-_BY_RECORDS: Final = frozenset({"callbacks-stream", "indexer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Bill:
         seconds_gb = sum(calls[name] * self._seconds(name, calls[name], bulk) * _gb(name) for name in calls)
         more = self._unlike_measured(bulk)
         asked = self._counts
-        busy = len(_BY_NOTICES | _BY_RECORDS) * n / bulk
+        busy = len((*_BY_NOTICES, *RECORDS_S)) * n / bulk
         units = {
             "table writes": asked.total("writes") + more["writes"] * n,
             "table reads": asked.total("reads") + more["reads"] * n,
@@ -138,8 +138,8 @@ class Bill:
         n = self._counts.recipients
         if name in _BY_NOTICES:
             return n / _gathered(bulk * NOTICES_S / _POLLERS)
-        if name in _BY_RECORDS:
-            return n * _RECORDS / _gathered(bulk * _RECORDS * RECORDS_S / _SHARDS / _READERS)
+        if name in RECORDS_S:
+            return n * RECORDS / _gathered(bulk * RECORDS * RECORDS_S[name] / _SHARDS / _READERS)
         return self._counts.spent[name]["calls"]
 
     def _seconds(self, name: str, calls: float, bulk: float) -> float:
@@ -152,10 +152,11 @@ class Bill:
             ours, theirs = (each.recipients / each.spent[name]["calls"] for each in (few, many))
             a_notice = (measured - self._billed(few, name)) / (theirs - ours)
             return measured + (self._counts.recipients / calls - theirs) * a_notice
-        if name in _BY_RECORDS:  # what a call waits for does not grow with its records, and nearly all that it computes does
+        if name in RECORDS_S:  # what a call waits for does not grow with its records, and nearly all that it computes does
             spent = self._counts.spent[name]
             waits = spent["waited_us"] / 1e6 / spent["calls"]
-            return waits + (measured - waits) * spent["calls"] / calls
+            records = self._counts.recipients * RECORDS / calls
+            return waits + (measured - waits) * records / GATHERED
         return measured
 
     def _billed(self, counts: Counts, name: str) -> float:

@@ -44,6 +44,8 @@ _GATHERED = {"feedback": 100, "notices": 100}
 """Items in one call, of queues that bring one a message: ten at a time, or one, would cost as much as sending."""
 _GATHERED_S = 2
 """How long they are waited for."""
+_FOLLOWED_S = {"callbacks-stream": 1, "indexer": 5}
+"""The same for the table's stream: who is told waits, who searches hardly does."""
 
 
 class Pipeline(cdk.Stack):
@@ -147,7 +149,7 @@ class Pipeline(cdk.Stack):
                         table,
                         starting_position=lambda_.StartingPosition.TRIM_HORIZON,
                         batch_size=100,
-                        max_batching_window=Duration.seconds(1),
+                        max_batching_window=Duration.seconds(_FOLLOWED_S[name]),
                         parallelization_factor=2,
                         # Halves would make other requests of callbacks that tell many events in one.
                         bisect_batch_on_error=name == "indexer",
