@@ -36,6 +36,7 @@ docs: $(VENV)/.dev-stamp ## remake the reference pages that are made from the co
 	$(BIN)/python -m postroom.settings > docs/reference/settings.md
 	$(BIN)/python -m postroom.entrypoints.cli.reference > docs/reference/command-line.md
 	$(BIN)/python -m postroom.entrypoints.api_reference > docs/reference/api.md
+	$(BIN)/python -m infra.reference > docs/reference/aws-stack.md
 
 clean: ## remove what the targets made (never your data)
 	rm -rf $(VENV) .venv-ministack .dynamodb-local postroom-deploy .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
