@@ -15,7 +15,7 @@ from constructs import Construct
 from infra.functions import API, DOOR
 from infra.lambdas import Lambdas, retention
 from infra.names import Names
-from infra.openapi import description
+from infra.openapi import BINARY, description
 from infra.operations.rollout import add_rollout
 from infra.permissions import Grounds
 from infra.refusals import refusals
@@ -47,6 +47,8 @@ class Api(cdk.Stack):
             deploy=True,
             deploy_options=self._deployment(),
         )
+        bare: Any = self.api.node.default_child
+        bare.binary_media_types = BINARY  # in the description as well; an emulator reads only this
         self.url = f"https://{self.api.rest_api_id}.execute-api.{self.region}.{cdk.Aws.URL_SUFFIX}/{stage.stage}"
         self.settings = {**environment, "POSTROOM_API_URL": self.url, "POSTROOM_PUBLIC_URL": self.url}
         self.lambdas = Lambdas(self, stage, grounds, self.settings)

@@ -12,6 +12,8 @@ from typing import Any, Final
 from postroom.entrypoints.lambdas import routes
 
 AUTHORIZER: Final = "caller"
+BINARY: Final = ["*/*"]
+"""Else the pixel, which is a GIF, would arrive as its base64."""
 _KEPT: Final = frozenset(
     {
         "type",
@@ -49,7 +51,7 @@ def description(integration: Callable[[str], Mapping[str, Any]], authorizer: Map
         "components": {"securitySchemes": {AUTHORIZER: dict(authorizer)}},
         "x-amazon-apigateway-request-validators": {"all": {"validateRequestBody": True, "validateRequestParameters": True}},
         "x-amazon-apigateway-request-validator": "all",
-        "x-amazon-apigateway-binary-media-types": ["*/*"],  # else the pixel, which is a GIF, would arrive as its base64
+        "x-amazon-apigateway-binary-media-types": BINARY,
     }
 
 
