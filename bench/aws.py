@@ -1,4 +1,4 @@
-"""What a campaign costs on AWS, counted and priced: `python -m bench.aws [recipients]` (10,000 where nothing is said).
+"""What a campaign costs on AWS, counted and priced: `python -m bench.aws [recipients]` (5,000 where nothing is said).
 
 1. The same campaign of 1,000 through the stack's functions twice: beside the emulator, with real clients, and beside a stand-in
    for the table. Both must ask the table for the same, call by call.
@@ -28,7 +28,7 @@ from bench.aws_prices import AS_OF, MILLION, PRICES, REGION
 from postroom.pipeline.sender.rounds import RATE_OF_ONE
 
 SMALL = 1_000
-LARGE = 10_000
+LARGE = 5_000
 BY_ONE = 2_000
 RATES = (14, 50, 150, 1_000)
 """Messages a second of an account: a new one's, and what it may grow to."""
