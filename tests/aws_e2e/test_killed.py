@@ -77,7 +77,7 @@ def wait_for_doubt(office: Office, caller: Caller, campaign: str) -> set[str]:
         unknown: int = counts["counts"]["unknown"]
         return bool(counts["status"] == "completed" and unknown == len(people.PEOPLE) - len(set(accepted())))
 
-    until(known, "all to be known but what was never sent", 150)
+    until(known, "all to be known but what was never sent", 400)
     never = set(people.PEOPLE) - set(accepted())
     assert {address for address, item in messages(caller, campaign).items() if item["state"] == "unknown"} == never
     return never

@@ -56,7 +56,7 @@ def assert_exact(caller: Caller, accepted: Collection[str], campaigns: Mapping[s
         assert_adds_up(caller.call("GET", f"/v1/campaigns/{campaign}/status", 200))
 
 
-def wait_for_end(office: Office, caller: Caller, campaigns: Mapping[str, list[str]], seconds: float = 120) -> None:
+def wait_for_end(office: Office, caller: Caller, campaigns: Mapping[str, list[str]], seconds: float = 300) -> None:
     """Until the campaigns are completed, and all that SES has to tell is recorded."""
     shown: dict[str, Any] = {}
     minutes = count(1)
@@ -96,7 +96,7 @@ def assert_told(office: Office, secret: str, campaigns: Collection[str]) -> None
         for campaign in campaigns:
             expected += happened(postroom, Home(DEFAULT_TENANT, campaign), KINDS)
     with suppress(AssertionError):
-        until(lambda: len(receiver.taken) >= expected.total(), "all to be told", 60)
+        until(lambda: len(receiver.taken) >= expected.total(), "all to be told", 240)
     tells = receiver.tells()
     assert tells == expected, (
         f"{tells.total()} of {expected.total()}, not told: {sorted(expected - tells)[:3]}; no such event: {sorted(tells - expected)[:3]}"
@@ -119,7 +119,7 @@ def assert_found(office: Office, campaigns: Mapping[str, list[str]]) -> None:
         return bool(shown[-1] == expected)
 
     try:
-        until(agrees, "the index to agree", 60)
+        until(agrees, "the index to agree", 120)
     except AssertionError:
         raise AssertionError(f"the index says {shown[-1]}, the records {expected}") from None
 
