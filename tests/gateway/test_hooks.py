@@ -112,7 +112,9 @@ def test_what_cannot_be_stored_is_for_sns_to_bring_again(hook: Hook, monkeypatch
     def full(*_: object) -> None:
         raise Unavailable("the disk is full")
 
-    broken = hook.postroom.but(ses_hook=SesHook(hook.postroom.ses_hook._verifier, hook.postroom.ses_hook._believed._records, full))
+    broken = hook.postroom.but(
+        ses_hook=SesHook(hook.postroom.ses_hook._verifier, hook.postroom.ses_hook._believed._records, full)
+    )
     with TestClient(application(broken)) as client:
         assert client.post("/hooks/ses", content=json.dumps(hook.ses.topic.notification(hook.notice()))).status_code == 503
 
