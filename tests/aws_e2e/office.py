@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import quopri
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import requests
 
 from postroom.clock import Instant
 from postroom.model.campaign import Home
@@ -20,21 +23,24 @@ from postroom.model.news import queued
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.aws.emulator import REGION, ROOT
+from tests.aws_e2e.deploying import Assembly
 from tests.aws_e2e.world import PREFIX, World
+from tests.fakes.ses_simulator.api import Accepted
 from tests.flow.callbacks_kit import Tell
 from tests.flow.serve_kit import Caller
 
 PASSWORD = "Seven quiet 0tters swim!"
 EMAIL = "ada@shop.example"
 _OURS = "POSTROOM_"
+_BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
 class Office:
     """The stack, deployed."""
 
-    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, world: World, templates: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its variables become this process's: whoever opens the stores here is its operator."""
-        self.world = world
+        self.world, self.templates = world, templates
         self.variables = self._variables()
         for name, value in self.variables.items():
             monkeypatch.setenv(name, value)
@@ -135,6 +141,16 @@ def order(caller: Caller, content: bytes, **more: Any) -> str:
         **more,
     }
     return str(caller.call("POST", "/v1/campaigns", 201, body)["id"])
+
+
+def follow(office: Office, message: Accepted) -> None:
+    """What a recipient's mail program does: shows the mail's pictures, and goes where its link leads."""
+    text = quopri.decodestring(message.content).decode()
+    paths = set(re.findall(r"https://[^/\s\"<>]+/\w+(/t/[^\s\"<>]+)", text))
+    assert len(paths) == 2, text
+    for path in paths:
+        answer = requests.get(office.url + path, headers={"User-Agent": _BROWSER}, timeout=30, allow_redirects=False)
+        assert answer.status_code in (200, 302), answer.text
 
 
 def messages(caller: Caller, campaign: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def deployed(
         _tell_keys(made)
         _hear_ses(made)
         _hasten_queues(made)
-        yield Office(made, monkeypatch)
+        yield Office(made, templates, monkeypatch)
 
 
 def _translate(made: World) -> None:

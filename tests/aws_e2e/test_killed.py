@@ -13,6 +13,7 @@ import pytest
 from tests.aws_e2e import functions, people
 from tests.aws_e2e.faults import Fault, Plan
 from tests.aws_e2e.office import Office, messages, order, suppressed
+from tests.aws_e2e.privileges import assert_enough
 from tests.aws_e2e.stack import deployed
 from tests.aws_e2e.truth import assert_exact, assert_found, assert_no_trouble, assert_told, subscribe, wait_for_end
 from tests.fakes.ses_simulator.fates import Fates
@@ -45,7 +46,7 @@ def test_whoever_is_killed_it_is_exact(
 ) -> None:
     plan = Plan(FAULTS)
     fates, options = Fates(script=people.fate, repeats=2, shuffled=True), Options(rate=200, quota=50_000)
-    rules = [Rule("error", 429, "TooManyRequestsException", "Maximum sending rate exceeded.", every=50, times=3)]
+    rules = [Rule("error", 429, "TooManyRequestsException", "Maximum sending rate exceeded.", every=300, times=3)]
     with deployed(tmp_path, tmp_path_factory, monkeypatch, rules=rules, options=options, fates=fates, faulty=plan) as office:
         caller = office.newcomer()
         secret = subscribe(caller, office.world.receiver_url)
@@ -63,6 +64,7 @@ def test_whoever_is_killed_it_is_exact(
         assert_told(office, secret, list(campaigns))
         assert_found(office, campaigns)
         assert_no_trouble(office)
+        assert_enough(office)
         assert plan.missed() == []
 
 

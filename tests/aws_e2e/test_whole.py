@@ -9,20 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests.aws_e2e import people
-from tests.aws_e2e.office import order, suppressed
+from tests.aws_e2e.office import follow, order, suppressed
+from tests.aws_e2e.privileges import assert_enough, assert_least
 from tests.aws_e2e.stack import deployed
-from tests.aws_e2e.truth import assert_exact, assert_found, assert_no_trouble, assert_told, subscribe, wait_for_end
+from tests.aws_e2e.truth import assert_exact, assert_found, assert_no_trouble, assert_told, engaged, subscribe, wait_for_end
 from tests.fakes.ses_simulator.fates import Fates
 from tests.fakes.ses_simulator.rules import Options, Rule
+from tests.flow.campaign_kit import until
 
 _AHEAD_S = 25
 """The scheduled campaign starts so long from now: its import has ended by then."""
 
 
 def rules() -> list[Rule]:
-    """Too slow now and then, and some answers are lost after the mail was taken."""
+    """Too fast for SES now and then, once a pace is known; and some answers are lost after the mail was taken."""
     return [
-        Rule("error", 429, "TooManyRequestsException", "Maximum sending rate exceeded.", every=50, times=3),
+        Rule("error", 429, "TooManyRequestsException", "Maximum sending rate exceeded.", every=300, times=3),
         Rule("accept_drop", to="taken*"),
         Rule("accept_cut", to="returned*"),
     ]
@@ -49,4 +51,8 @@ def test_what_ses_did_is_what_everybody_is_told(
         assert suppressed(caller) == people.listed()
         assert_told(office, secret, list(campaigns))
         assert_found(office, campaigns)
+        follow(office, ses.accepted[0])
+        until(lambda: engaged(caller, campaigns) == (1, 1), "it to be known who opened and clicked")
         assert_no_trouble(office)
+        assert_enough(office)
+        assert_least(office)

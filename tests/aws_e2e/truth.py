@@ -6,7 +6,7 @@ import json
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -80,6 +80,12 @@ def wait_for_end(office: Office, caller: Caller, campaigns: Mapping[str, list[st
         until(all_over, "the campaigns to end", seconds)
     except AssertionError as error:
         raise AssertionError(f"{error}: {shown}") from None
+
+
+def engaged(caller: Caller, campaigns: Iterable[str]) -> tuple[int, int]:
+    """How many opened, how many clicked."""
+    shown = [caller.call("GET", f"/v1/campaigns/{campaign}/status", 200)["engagement"] for campaign in campaigns]
+    return sum(each["opened"] for each in shown), sum(each["clicked"] for each in shown)
 
 
 def ends(addresses: Collection[str]) -> dict[str, Counter[str]]:
