@@ -1,8 +1,8 @@
 """What a function may do, in words of Postroom; each becomes statements of its role, and of nobody else's.
 
 Rows of the table are told apart by how their partition keys begin (`dynamodb:LeadingKeys`): `T#` documents, `H#` homes of
-campaigns, `M#` messages, `E#` events, `R#` rates. `ForAllValues` is true of a call that names no key at all, so no action that
-reads a whole table is ever allowed.
+campaigns, `M#` messages and their events, `R#` rates. `ForAllValues` is true of a call that names no key at all, so no action
+that reads a whole table is ever allowed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ _LEDGER_WRITES = ("UpdateItem", "BatchWriteItem")
 _DOCUMENT = "T#"
 HOMES = ("H#*",)
 MESSAGES = ("M#*",)
-EVENTS = ("E#*",)
 RATES = ("R#*",)
 _TABLE_KEY = ("kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey")
 """What DynamoDB may ask of the table's key for somebody who writes."""
