@@ -66,6 +66,29 @@ def test_a_machine_that_failed_is_run_anew_by_the_next_look(steps: tuple[StepWor
     assert [execution.execution for execution in workflows.running("send")] == ["abc"]
 
 
+def test_what_ended_before_its_time_is_begun_anew_and_what_ended_is_not(steps: tuple[StepWorkflows, Machines]) -> None:
+    """By whoever listed it while it ran."""
+    workflows, machines = steps
+    for execution in ("failed", "ended", "stopped", "alive"):
+        workflows.start("change", execution, INPUT)
+    machines.runs[next(arn for arn in machines.runs if arn.endswith(":failed-1"))] = "FAILED"
+    seen = [each.execution for each in workflows.running("change")]
+    workflows.end("change", "ended", 1, ExecutionState.SUCCEEDED, None)
+    workflows.stop("change", "stopped", "withdrawn")
+    assert {execution: workflows.revive("change", execution) for execution in seen} == {
+        "failed": True,
+        "ended": False,
+        "stopped": False,
+        "alive": False,
+    }
+    assert sorted(each.execution for each in workflows.running("change")) == ["alive", "failed"]
+    assert sorted(arn.rpartition(":")[2] for arn, state in machines.runs.items() if state == "RUNNING") == [
+        "alive-1",
+        "ended-1",
+        "failed-2",
+    ]
+
+
 def test_the_end_of_an_older_run_ends_nothing(steps: tuple[StepWorkflows, Machines]) -> None:
     workflows, _ = steps
     workflows.start("send", "abc", INPUT)

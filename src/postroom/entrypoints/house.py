@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, cast
 
 from postroom.clock import Instant
 from postroom.errors import Conflict, NotFound, Permanent, Temporary
@@ -18,6 +18,7 @@ from postroom.events.guard import EVERY_S
 from postroom.ledger import notes
 from postroom.model.campaign import Home
 from postroom.platform.ports.feed import RETENTION_MS
+from postroom.platform.ports.workflows import Execution
 from postroom.services.campaigns import CHANGE
 from postroom.services.erasure_requests import ERASE
 from postroom.wiring import Postroom
@@ -32,6 +33,14 @@ _RETAIN_EVERY_S: Final = 3_600.0
 _RUNS_EVERY_S: Final = 60.0
 _WORKFLOWS: Final = (notes.IMPORT, notes.SEND, notes.STREAM, CHANGE, ERASE)
 _log = logging.getLogger(__name__)
+
+
+class _Revives(Protocol):
+    """Workflows whose runs are somebody else's machines (platform.aws.workflows)."""
+
+    def running(self, workflow: str) -> list[Execution]: ...
+
+    def revive(self, workflow: str, execution: str) -> bool: ...
 
 
 class Chore(NamedTuple):
@@ -102,12 +111,12 @@ class House:
 
     def _revive(self) -> None:
         """What its record says is running, and nothing runs: begun anew. Harmless for all others."""
-        workflows = self._postroom.workflows
+        workflows = cast("_Revives", self._postroom.workflows)
         for workflow in _WORKFLOWS:
             for each in workflows.running(workflow):
                 if self._stopped():
                     return
-                if workflows.restart(workflow, each.execution, each.input):
+                if workflows.revive(workflow, each.execution):
                     _log.error("%s %s had ended before its time: begun anew", workflow, each.execution)
 
     def _recount(self) -> None:

@@ -76,11 +76,14 @@ class SendSteps:
             return self._end(order, number)
         try:
             found = self._rounds.look(order.home, f"{order.run:06}-{number:04}")
-        except (Temporary, Conflict):
+        except (Temporary, Conflict, OSError):
             raise
         except PostroomError as error:
             self._pause(order.home, error)
             return self._end(order, number)
+        except Exception as error:  # else the machine would fail, and a new run begin, for ever and unseen
+            self._pause(order.home, error)
+            raise
         if found.next is Next.END:
             return self._end(order, number)
         until = rfc3339(found.until) or ""

@@ -102,6 +102,20 @@ class StepWorkflows:
                 return True
         raise Conflict(f"the execution {execution} of {workflow} is started by others all the time; try again")
 
+    def revive(self, workflow: str, execution: str) -> bool:
+        """Begin anew what its record says is running, and whose machine has ended; whether that was so. Of one that ended or was
+        stopped since somebody listed it: nothing, since an order that was carried out must not be again."""
+        item = self._item(workflow, execution)
+        known = None if item is None else _record(item)
+        if known is None or not known.is_running or self._run(workflow, execution, known):
+            return False
+        begun = replace(known, run=known.run + 1, started_at=self._clock.now(), due=0, failures=0, reason=None)
+        try:
+            self._write(workflow, execution, begun, item)
+        except Conflict:  # changed in this moment: it is somebody else's to look after
+            return False
+        return self._run(workflow, execution, begun)
+
     def _run(self, workflow: str, execution: str, record: Record) -> bool:
         """Have the machine run it; whether it does. False: that run of the machine has ended."""
         name = f"{execution}-{record.run}"
