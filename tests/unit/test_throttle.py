@@ -12,6 +12,7 @@ from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.throttle import Throttle
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.mail.port import Result, Verdict
+from postroom.platform.ports.rates import Limit
 from tests.fakes.clock import ManualClock
 from tests.fakes.mailer import ACCEPTED
 
@@ -55,6 +56,13 @@ def test_a_pace_that_has_just_grown_counts(rates: SqliteRates) -> None:
 
 def test_one_answer_to_the_first_message_does_not_stop_everybody(rates: SqliteRates) -> None:
     assert _after(rates, (1, 0, TOO_FAST), workers=4) == pytest.approx(2.8)
+
+
+@pytest.mark.parametrize("accepted", [0, 5, 60])
+def test_an_answer_in_the_first_moments_takes_its_part_of_the_rate_in_force(rates: SqliteRates, accepted: int) -> None:
+    """A function that has just begun has no pace of its own, and others may be sending fast."""
+    rates.limit("provider", Limit(per_second=200.0))
+    assert _after(rates, (accepted, 1, ACCEPTED), (1, 0, TOO_FAST)) == pytest.approx(0.7 * 200)
 
 
 def test_one_answer_in_the_idle_tail_tells_the_pace_from_when_there_was_one(rates: SqliteRates) -> None:

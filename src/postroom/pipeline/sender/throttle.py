@@ -2,7 +2,8 @@
 
 What the bucket is told is the rate seen *while sending*. A throttle answer to the first message, or to one that was tried again
 hours after the rest, comes in a second when next to nothing goes through: that is no pace, and a bucket that all campaigns share
-must not be slowed down to it. A rate told too high costs little: each further answer takes 0.3 of the rate in force.
+must not be slowed down to it. Nor to what a worker has sent in its first moments: until it has a pace of its own to tell, it
+tells the rate in force. A rate told too high costs little: each further answer takes 0.3 of the rate in force.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from postroom.platform.ports.rates import Rates
 
 _log = logging.getLogger(__name__)
 _RECENT_S = 2  # whole seconds, and the one that has begun
+_PACE_S = 3  # in so many seconds something was accepted: before, there is no pace yet
 _SECONDS = 30  # of those in which anything was accepted
 _FLOOR = 1.0  # recipients a second and worker: less is not a pace but idleness
 _QUIET_S = 1.0  # the bucket takes one `slow` a second; more would only be counted as one
@@ -44,7 +46,7 @@ class Throttle:
             self._count(int(now))
         elif result.throttled and now >= self._quiet_until:
             self._quiet_until = now + _QUIET_S
-            task = asyncio.create_task(self._slow(self._seen(now)))
+            task = asyncio.create_task(self._slow(self._seen(now), has_pace=len(self._accepted) >= _PACE_S))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
@@ -52,12 +54,17 @@ class Throttle:
         """Wait until the bucket knows all."""
         await asyncio.gather(*self._telling)
 
-    async def _slow(self, seen: float) -> None:
+    async def _slow(self, seen: float, *, has_pace: bool) -> None:
         """A bucket that cannot be told now is told by the next throttle answer."""
         try:
-            await self._off_loop(self._rates.slow, self._bucket, seen, self._clock.now())
+            await self._off_loop(self._tell, seen, has_pace)
         except Temporary as error:
             _log.warning("%s is not slowed: %s", self._bucket, error)
+
+    def _tell(self, seen: float, has_pace: bool) -> None:
+        now = self._clock.now()
+        in_force = None if has_pace else self._rates.current(self._bucket, now)
+        self._rates.slow(self._bucket, seen if in_force is None else in_force, now)
 
     def _seen(self, now: float) -> float:
         """Recipients a second of all workers, taking the others to be as fast as this one."""
