@@ -240,14 +240,6 @@ def test_a_portion_fits_an_item_of_a_map() -> None:
     assert len(orjson.dumps(list(range(10**7, 10**7 + MOST_IN_PORTION)))) < 256_000 / 4
 
 
-def test_a_mistake_in_a_look_pauses_the_campaign_and_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with world(tmp_path, rows=1) as w:
-        monkeypatch.setattr(w.steps, "_rounds", None)
-        with pytest.raises(AttributeError):
-            w.look()
-        assert w.state is CampaignState.PAUSED
-
-
 def test_a_long_campaign_goes_on_in_a_new_run(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         assert w.look(ROUNDS_A_RUN)["next"] == "end"

@@ -81,9 +81,6 @@ class SendSteps:
         except PostroomError as error:
             self._pause(order.home, error)
             return self._end(order, number)
-        except Exception as error:  # else the machine would fail, and a new run begin, for ever and unseen
-            self._pause(order.home, error)
-            raise
         if found.next is Next.END:
             return self._end(order, number)
         until = rfc3339(found.until) or ""
