@@ -7,6 +7,7 @@ functions.py    every function: its handler, its size, and exactly what it may d
 partitions.py   whose rows the table's documents are
 permissions.py  what "may do" is made of
 data.py         table, bucket, queues, mail
+dead_letters.py what could not be handled
 identity.py     who signs in
 search.py       OpenSearch, in a network of its own
 openapi.py      the app's own description, as API Gateway reads it

@@ -72,8 +72,6 @@ def _settings(stage: Stage, data: Data, identity: Identity, search: Search | Non
         "POSTROOM_AWS_USER_POOL": identity.pool.user_pool_id,
         "POSTROOM_ISSUER": identity.issuer,
         "POSTROOM_AUDIENCE": identity.audience,
-        "POWERTOOLS_SERVICE_NAME": stage.prefix,
-        "POWERTOOLS_METRICS_NAMESPACE": "Postroom",
     }
     if stage.pagerduty:
         environment["POSTROOM_AWS_PAGERDUTY"] = names.pagerduty

@@ -15,6 +15,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from infra.dead_letters import dead_letters
 from infra.names import QUEUES, Names
 from infra.stage import Stage
 
@@ -129,14 +130,7 @@ class Data(cdk.Stack):
         )
 
     def _queue(self, name: str) -> sqs.Queue:
-        dead = sqs.Queue(
-            self,
-            f"Dead-{name}",
-            queue_name=self._names.dead_queue(name),
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=True,
-            retention_period=Duration.days(14),
-        )
+        dead = dead_letters(self, f"Dead-{name}", self._names, name)
         return sqs.Queue(
             self,
             f"Queue-{name}",

@@ -22,6 +22,7 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
+from infra.dead_letters import dead_letters
 from infra.functions import BACKGROUND, STEPS
 from infra.lambdas import Lambdas, retention
 from infra.names import MACHINES, Names
@@ -90,14 +91,7 @@ class Pipeline(cdk.Stack):
         self.machines = {name: self._machine(name, grounds.key_arn) for name in MACHINES}
 
     def _lost(self, name: str) -> sqs.Queue:
-        return sqs.Queue(
-            self,
-            f"Lost-{name}",
-            queue_name=self._names.dead_queue(name),
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=True,
-            retention_period=Duration.days(14),
-        )
+        return dead_letters(self, f"Lost-{name}", self._names, name)
 
     def _schedules(self) -> None:
         """One-time schedules of campaigns: each puts a note on the scheduler's queue, and can do nothing else."""
