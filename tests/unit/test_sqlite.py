@@ -10,12 +10,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from postroom.errors import Conflict, Corrupt, StorageFull, Unavailable, Unsupported
 from postroom.platform.embedded._files import FileLock
-from postroom.platform.embedded._sqlite import SIDE_FILES, Database, Synchronous, remove_database
+from postroom.platform.embedded._sqlite import SIDE_FILES, Database, Synchronous, _transaction, remove_database
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "CREATE TABLE tally (n INTEGER NOT NULL) STRICT; INSERT INTO tally VALUES (0)"
@@ -73,6 +74,24 @@ def test_a_block_that_raises_changes_nothing_and_the_next_one_works(database: Da
         fail()
     add(database)
     assert tally(database) == 1
+
+
+def test_an_interrupt_right_after_a_transaction_began_leaves_none_open() -> None:
+    """A Ctrl-C comes between any two lines, and the connection is used again by whoever says goodbye."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+
+    class Interrupted:
+        in_transaction = property(lambda _: connection.in_transaction)
+
+        def execute(self, statement: str) -> None:
+            connection.execute(statement)
+            if statement == "BEGIN":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), _transaction(cast("sqlite3.Connection", Interrupted()), "BEGIN"):
+        pytest.fail("it was interrupted before")
+    assert not connection.in_transaction
+    connection.close()
 
 
 def test_a_reader_sees_one_snapshot_and_never_waits_for_a_writer(database: Database) -> None:

@@ -236,12 +236,12 @@ def _make_file(path: Path) -> None:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    connection.execute(begin)
     try:
+        connection.execute(begin)  # within: a Ctrl-C may come right after it, and the connection is used again
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # SQLite has already undone it after some errors
+        if connection.in_transaction:  # not where it never began, nor where SQLite has undone it already
             connection.execute("ROLLBACK")
         raise
 
