@@ -14,7 +14,7 @@ from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 
-from postroom.events.reading import read_report
+from postroom.events.bounce_parser import read_report
 
 MAILS = Path(__file__).parents[1] / "tests" / "data" / "bounces"
 RETURNED = b"\n<p style='margin:0'>Good news about what you subscribed to, in plain words.</p>" * 250

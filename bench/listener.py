@@ -20,9 +20,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from postroom.events.bounce_parser import read_report
+from postroom.events.bounce_parser.mime import MAX_READ
 from postroom.events.mailroom import Mailroom
-from postroom.events.reading import read_report
-from postroom.events.reading.mime import MAX_READ
 from postroom.events.tenant_secrets import TenantSecrets
 from postroom.events.unsubscribing import Unsubscribing
 from postroom.ledger.arrivals import QUEUE, Arrivals

@@ -12,8 +12,8 @@ from typing import Any
 import boto3
 import pytest
 
+from postroom.callbacks.wakes import QUEUE
 from postroom.entrypoints.lambdas import callbacks, chores, events, stream_records
-from postroom.events.callbacks.wakes import QUEUE
 from postroom.ledger.callbacks import Wishes
 from postroom.ledger.deliveries import Lane
 from postroom.ledger.suppression import Reason

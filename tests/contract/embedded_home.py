@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from postroom.gateway.routes.transfers import transfers_routes
-from postroom.issuer.directory import Directory
+from postroom.identity.directory import Directory
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded.feed import SqliteFeed
@@ -28,7 +28,7 @@ from postroom.platform.ports.identity import Invited
 from tests.fakes.clock import ManualClock
 from tests.gateway.kit import app_of
 from tests.gateway.server_kit import served
-from tests.issuer.home import PASSWORD, issuer_on
+from tests.identity.home import PASSWORD, issuer_on
 
 
 class EmbeddedHome:

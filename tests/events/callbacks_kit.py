@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from postroom.callbacks.follower import Follower
+from postroom.callbacks.lane_work import LaneWork
+from postroom.callbacks.lanes import Lanes
+from postroom.callbacks.rounds import Rounds
+from postroom.callbacks.teller import Teller
+from postroom.callbacks.wakes import Wakes
 from postroom.errors import Unavailable
-from postroom.events.callbacks.follower import Follower
-from postroom.events.callbacks.lane_work import LaneWork
-from postroom.events.callbacks.lanes import Lanes
-from postroom.events.callbacks.rounds import Rounds
-from postroom.events.callbacks.teller import Teller
-from postroom.events.callbacks.wakes import Wakes
 from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import Callbacks, Wishes
 from postroom.ledger.deliveries import Deliveries

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from postroom.callbacks.telling import happened
 from postroom.clock import Instant
-from postroom.events.callbacks.telling import happened
 from postroom.ledger.callbacks import OF_CAMPAIGN, Wishes
 from postroom.model.callback import MAX_BATCH
 from postroom.model.campaign import Home

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from postroom.callbacks import lane_work, lanes
+from postroom.callbacks.lane_work import AT_ONCE
 from postroom.clock import Instant
-from postroom.events.callbacks import lane_work, lanes
-from postroom.events.callbacks.lane_work import AT_ONCE
 from postroom.ledger.callbacks import Wishes
 from postroom.model.callback import Delivery, DeliveryState
 from postroom.model.event import Event, EventKind

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.events.callbacks.wakes import QUEUE, parse_wake
+from postroom.callbacks.wakes import QUEUE, parse_wake
 from postroom.ledger.deliveries import Lane
 from postroom.model.callback import Delivery, DeliveryState
 from tests.events.callbacks_kit import Lines, Reply

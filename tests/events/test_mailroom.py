@@ -12,8 +12,8 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound, PostroomError, Unavailable
+from postroom.events.bounce_parser.mime import MAX_READ
 from postroom.events.mailroom import Mailroom
-from postroom.events.reading.mime import MAX_READ
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.ids import encode

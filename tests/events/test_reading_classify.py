@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from postroom.events.reading import classify, wordings
-from postroom.events.reading.classify import normalised
-from postroom.events.reading.phrases import CLEAR, VAGUE, Saying
+from postroom.events.bounce_parser import classify, wordings
+from postroom.events.bounce_parser.classify import normalised
+from postroom.events.bounce_parser.phrases import CLEAR, VAGUE, Saying
 from postroom.model.event import BounceClass, BounceType
 
 REPLIES = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Instant
-from postroom.events.reading import event_of, read_report
+from postroom.events.bounce_parser import event_of, read_report
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.shard import Key
 from postroom.model.wire import MessageRef

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroom.clock import Instant
-from postroom.events.reading import classify, event_of, read_report
-from postroom.events.reading.mime import MAX_DEPTH, MAX_PARTS, MAX_READ, read_mail
+from postroom.events.bounce_parser import classify, event_of, read_report
+from postroom.events.bounce_parser.mime import MAX_DEPTH, MAX_PARTS, MAX_READ, read_mail
 from postroom.model.event import MAX_DETAIL, MAX_RAW
 from postroom.model.shard import Key
 from postroom.model.wire import MessageRef

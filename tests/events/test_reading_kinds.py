@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postroom.events.reading import ArfReport, AutoReply, Challenge, DeliveryReport, Other, UnsubscribeRequest, read_report
+from postroom.events.bounce_parser import ArfReport, AutoReply, Challenge, DeliveryReport, Other, UnsubscribeRequest, read_report
 from postroom.model.shard import Key
 from postroom.model.tenant import Tenant
 from postroom.model.wire import Sealer, open_hit, open_return_path, open_unsubscribe

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.events.reading import ArfReport, DeliveryReport, main_recipient, read_report
+from postroom.events.bounce_parser import ArfReport, DeliveryReport, main_recipient, read_report
 
 MAILS = Path(__file__).parents[1] / "data" / "bounces"
 EXPECTED: dict[str, dict[str, str]] = tomllib.loads((MAILS / "expected.toml").read_text("utf-8"))

@@ -20,7 +20,7 @@ from postroom.pipeline.splitter.exchange import Exchange
 from postroom.pipeline.splitter.marks import Mark, Marks
 from postroom.pipeline.splitter.planning import Sizes
 from postroom.pipeline.splitter.slices import pack
-from postroom.sheets.rows import Reject, Rows
+from postroom.recipients_file.rows import Reject, Rows
 from tests.fakes.faults import Faults, Killed
 from tests.flow.import_home import UPLOAD, Installation, expected
 from tests.flow.test_import_restart import EFFECTS, ROWS, WHOLE

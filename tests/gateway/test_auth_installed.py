@@ -14,7 +14,7 @@ from postroom.entrypoints.application import application
 from postroom.entrypoints.services import all_routers
 from postroom.errors import Invalid, Unauthenticated
 from postroom.gateway.status_board import StatusBoard
-from postroom.issuer.grants import Grant
+from postroom.identity.grants import Grant
 from postroom.model.access import Kind, Membership, Principal, Role, Service
 from postroom.services.keys import ApiKeys
 from postroom.settings import Settings

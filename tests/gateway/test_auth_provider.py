@@ -14,9 +14,9 @@ from postroom.clock import SystemClock
 from postroom.errors import Unauthenticated, Unavailable
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.gateway.jwks import HttpJwks
-from postroom.issuer.issuer import Issuer
-from postroom.issuer.routes import issuer_routes
-from postroom.issuer.tokens import AUDIENCE
+from postroom.identity.issuer import Issuer
+from postroom.identity.routes import issuer_routes
+from postroom.identity.tokens import AUDIENCE
 from postroom.ledger.access import Memberships
 from postroom.ledger.keys import Keys
 from postroom.ledger.tenants import Tenants

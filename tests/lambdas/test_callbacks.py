@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from postroom.callbacks.wakes import QUEUE, parse_wake
 from postroom.clock import Instant
 from postroom.entrypoints.lambdas import callbacks, stream_records
 from postroom.errors import Corrupt, Unavailable
-from postroom.events.callbacks.wakes import QUEUE, parse_wake
 from postroom.ledger.callbacks import Wishes
 from postroom.ledger.deliveries import Lane
 from postroom.model.callback import DeliveryState

@@ -7,7 +7,7 @@ from bench.cold_start import FUNCTIONS, MOST_S, started
 
 NEVER = ("argon2", "uvloop", "uvicorn", "aiosmtpd", "pyotp", "segno", "rich", "typer", "httpx2", "sqlite3")
 """Libraries of what only an installation on one machine has, or of what no call needs before it is known who calls."""
-NOT_OURS = ("postroom.platform.embedded", "postroom.issuer", "postroom.pipeline.splitter", "postroom.platform.mail.smtp")
+NOT_OURS = ("postroom.platform.embedded", "postroom.identity", "postroom.pipeline.splitter", "postroom.platform.mail.smtp")
 RENDERING = ("mjml", "css_inline", "dns")
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Unavailable
+from postroom.events.bounce_parser.mime import MAX_READ
 from postroom.events.collecting import LONGEST_WAIT_S, MAX_A_VISIT
 from postroom.events.mailroom import ROLES
-from postroom.events.reading.mime import MAX_READ
 from postroom.model.mailroom import IncomingMail
 from postroom.platform.mail._dialogue import MAX_COMMANDS, MAX_LINE, MAX_MAILS, MAX_MISTAKES, MAX_RECIPIENTS
 from postroom.platform.mail.listener import MAX_BYTES, Limits, Terms, _neighbourhood

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.sheets.cells import csv_line, guarded, unguarded
+from postroom.recipients_file.cells import csv_line, guarded, unguarded
 
 
 @given(st.text())

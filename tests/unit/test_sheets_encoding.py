@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid
-from postroom.sheets.encoding import Encoding, decode, detect
+from postroom.recipients_file.encoding import Encoding, decode, detect
 
 TEXT = "email;name\r\nzoë@example.com;Zoë\r\n"
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from postroom.errors import Invalid
 from postroom.model.upload import Inspection
-from postroom.sheets.inspect import inspect, named_rows
-from postroom.sheets.layout import HEAD_BYTES, read_heading, recognise
+from postroom.recipients_file.inspect import inspect, named_rows
+from postroom.recipients_file.layout import HEAD_BYTES, read_heading, recognise
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "recipients.csv"
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid, TooLarge
-from postroom.sheets.columns import MAX_COLUMNS, find_column, header_names
-from postroom.sheets.layout import HEAD_BYTES, Layout, recognise
+from postroom.recipients_file.columns import MAX_COLUMNS, find_column, header_names
+from postroom.recipients_file.layout import HEAD_BYTES, Layout, recognise
 
 
 def layout(text: str | bytes, *, asked_for: str | None = None, wanted: Sequence[str] = ()) -> Layout:

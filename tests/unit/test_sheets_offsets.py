@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from postroom.sheets.encoding import Encoding, decode
-from postroom.sheets.offsets import KEPT_BYTES, Offsets
-from postroom.sheets.records import split_lines
+from postroom.recipients_file.encoding import Encoding, decode
+from postroom.recipients_file.offsets import KEPT_BYTES, Offsets
+from postroom.recipients_file.records import split_lines
 
 ENCODINGS = [
     Encoding("utf-8"), Encoding("utf-8", 3), Encoding("cp1252"), Encoding("utf-16-le"), Encoding("utf-16-be", 2),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid, TooLarge
-from postroom.sheets.records import MAX_RECORD, read_records, split_lines
+from postroom.recipients_file.records import MAX_RECORD, read_records, split_lines
 
 
 def read(text: str, delimiter: str = ",") -> list[tuple[int, list[str]]]:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from postroom.model.shard import Key, batch_of, key_maker, recipient_key
 from postroom.pipeline.splitter.report import HEADER, report_rows
-from postroom.sheets.encoding import Encoding
-from postroom.sheets.layout import Layout
-from postroom.sheets.rows import MAX_VALUES_BYTES, SHOWN, Reject, Rows, read_rows
+from postroom.recipients_file.encoding import Encoding
+from postroom.recipients_file.layout import Layout
+from postroom.recipients_file.rows import MAX_VALUES_BYTES, SHOWN, Reject, Rows, read_rows
 
 SECRET = bytes(range(32))
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from postroom.model.address import MAX_LOCAL_OCTETS, MAX_MAILBOX_OCTETS, Reason
 from postroom.pipeline.splitter.splitter import CHUNK, CHUNK_BYTES
-from postroom.sheets.columns import MAX_COLUMNS
-from postroom.sheets.records import MAX_RECORD
-from postroom.sheets.rows import DUPLICATE, MAX_VALUES_BYTES, SUPPRESSED, VALUES_TOO_LONG
+from postroom.recipients_file.columns import MAX_COLUMNS
+from postroom.recipients_file.records import MAX_RECORD
+from postroom.recipients_file.rows import DUPLICATE, MAX_VALUES_BYTES, SUPPRESSED, VALUES_TOO_LONG
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "import.md").read_text(encoding="utf-8")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from postroom.delivery.compose import RowError
 from postroom.errors import Invalid
-from postroom.events.reading import UnsubscribeRequest, read_report
+from postroom.events.bounce_parser import UnsubscribeRequest, read_report
 from postroom.model import wire
 from tests.unit.composing import CAMPAIGN, KEY, PUBLIC_URL, SECRET, compile_it, compose_it, opened, part_of
 

@@ -15,7 +15,7 @@ NOT_PORTS = {
     "limits.py": "the limits that both homes check",
     "sealed_text.py": "the texts of secrets that both homes write",
 }
-ABOVE = {"identity.py": "on one machine the built-in issuer keeps it (issuer/directory.py)"}
+ABOVE = {"identity.py": "on one machine the built-in issuer keeps it (identity/directory.py)"}
 ONLY_HERE = {
     "embedded": {
         "backup.py": "copies the data directory: AWS has point-in-time recovery and versioned buckets",

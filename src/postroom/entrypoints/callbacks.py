@@ -6,8 +6,8 @@ import asyncio
 import threading
 from typing import Final
 
+from postroom.callbacks.follower import Follower
 from postroom.entrypoints.process import Stop, attended
-from postroom.events.callbacks.follower import Follower
 from postroom.wiring import Postroom
 
 _LOOK_S: Final = 0.1

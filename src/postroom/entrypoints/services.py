@@ -110,7 +110,7 @@ def on_one_machine(postroom: Postroom) -> Routers:
     """What AWS has services of its own for: S3 takes the bytes of uploads, Cognito signs people in, SQS brings SES's notices."""
     from postroom.gateway.routes.hooks import hooks_routes
     from postroom.gateway.routes.transfers import transfers_routes
-    from postroom.issuer.routes import issuer_routes
+    from postroom.identity.routes import issuer_routes
 
     yield transfers_routes(postroom.objects, postroom.stores.on_one_machine("bringing files to the door").transfers)
     if postroom.settings.ses_topics:

@@ -25,7 +25,16 @@ from typing import Final, NamedTuple, Protocol
 
 from postroom.clock import Clock
 from postroom.errors import Invalid, NotFound
-from postroom.events.reading import ArfReport, DeliveryReport, Other, Reading, Traces, UnsubscribeRequest, event_of, read_report
+from postroom.events.bounce_parser import (
+    ArfReport,
+    DeliveryReport,
+    Other,
+    Reading,
+    Traces,
+    UnsubscribeRequest,
+    event_of,
+    read_report,
+)
 from postroom.ledger.arrivals import Arrival, Arrivals
 from postroom.model.event import EventKind
 from postroom.model.mailroom import IncomingMail, Verdict

@@ -21,12 +21,12 @@ from postroom.model.campaign import Campaign, Import
 from postroom.model.message import MessageState, NewMessage, Recipient
 from postroom.model.shard import Key, key_maker
 from postroom.platform.ports.objects import Objects
+from postroom.recipients_file.encoding import decode
+from postroom.recipients_file.layout import HEAD_BYTES, Layout
+from postroom.recipients_file.mapping import layout_for
+from postroom.recipients_file.records import Record, read_records
+from postroom.recipients_file.rows import DUPLICATE, SUPPRESSED, Reject, read_rows
 from postroom.services.mail_reading import read_headers
-from postroom.sheets.encoding import decode
-from postroom.sheets.layout import HEAD_BYTES, Layout
-from postroom.sheets.mapping import layout_for
-from postroom.sheets.records import Record, read_records
-from postroom.sheets.rows import DUPLICATE, SUPPRESSED, Reject, read_rows
 
 MAX_ROWS = 1_000
 MAX_SECONDS = 8.0

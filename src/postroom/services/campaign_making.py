@@ -34,8 +34,8 @@ from postroom.model.campaign import (
 from postroom.model.upload import ReadyUpload
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.workflows import Workflows
-from postroom.sheets.layout import HEAD_BYTES
-from postroom.sheets.mapping import layout_for
+from postroom.recipients_file.layout import HEAD_BYTES
+from postroom.recipients_file.mapping import layout_for
 
 
 @dataclass(frozen=True, slots=True)

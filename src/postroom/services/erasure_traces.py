@@ -18,11 +18,11 @@ from postroom.model import address
 from postroom.model.inbox import PREFIX as INBOX
 from postroom.model.shard import Key, key_maker
 from postroom.platform.ports.objects import Objects
+from postroom.recipients_file.cells import unguarded
+from postroom.recipients_file.encoding import decode
+from postroom.recipients_file.layout import HEAD_BYTES, read_heading
+from postroom.recipients_file.records import read_records
 from postroom.services.mail_reading import read_headers
-from postroom.sheets.cells import unguarded
-from postroom.sheets.encoding import decode
-from postroom.sheets.layout import HEAD_BYTES, read_heading
-from postroom.sheets.records import read_records
 
 _BLOCK = 262_144
 _MAIL_HEAD = 16_384

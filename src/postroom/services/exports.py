@@ -15,8 +15,8 @@ from postroom.model.campaign import Home
 from postroom.model.message import Message, MessageState
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
+from postroom.recipients_file.cells import csv_line
 from postroom.services.status import rfc3339
-from postroom.sheets.cells import csv_line
 
 COLUMNS = (
     "line",

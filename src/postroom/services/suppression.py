@@ -25,7 +25,7 @@ from postroom.model import address
 from postroom.model.shard import Key, recipient_key
 from postroom.model.wire import MAX_TOPIC_BYTES
 from postroom.platform.ports.tables import MAX_WRITES
-from postroom.sheets.cells import csv_line, unguarded
+from postroom.recipients_file.cells import csv_line, unguarded
 
 MAX_NOTE = 500
 MAX_SOURCE = 250

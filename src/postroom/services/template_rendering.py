@@ -22,7 +22,7 @@ from postroom.model.campaign import Attachment, Content, Home, MissingPolicy
 from postroom.model.ids import CAMPAIGN_ID_LENGTH, encode
 from postroom.model.message import MessageState, Recipient
 from postroom.model.shard import Key
-from postroom.sheets.columns import address_column, find_column
+from postroom.recipients_file.columns import address_column, find_column
 
 STAND_IN_URL = "https://links.example"
 """Where unsubscribe links lead on an installation without POSTROOM_PUBLIC_URL, so that the template can be looked at."""

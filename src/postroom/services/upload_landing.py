@@ -13,9 +13,9 @@ from postroom.errors import Conflict
 from postroom.model.upload import Inspection, Upload, UploadKind, UploadState
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.transfers import Arrived, Transfers
+from postroom.recipients_file.inspect import inspect
+from postroom.recipients_file.layout import HEAD_BYTES
 from postroom.services.upload_records import UploadRecords
-from postroom.sheets.inspect import inspect
-from postroom.sheets.layout import HEAD_BYTES
 
 DAY_MS = 86_400_000
 _BLOCK = 1 << 20

@@ -20,11 +20,11 @@ from postroom.model.upload import MAX_BYTES, ReadyUpload, Upload, UploadKind, Up
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
 from postroom.platform.ports.transfers import Signed, Transfers
+from postroom.recipients_file.inspect import named_rows
+from postroom.recipients_file.layout import read_heading
 from postroom.services.upload_expiry import UploadExpiry
 from postroom.services.upload_landing import DAY_MS, Landings
 from postroom.services.upload_records import UploadPage, UploadRecords
-from postroom.sheets.inspect import named_rows
-from postroom.sheets.layout import read_heading
 
 PUT_MS = 3_600_000
 GET_MS = 600_000

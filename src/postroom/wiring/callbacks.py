@@ -6,11 +6,11 @@ from functools import cache, partial
 from ssl import SSLContext
 from typing import Final
 
-from postroom.events.callbacks.follower import Follower
-from postroom.events.callbacks.lane_work import LaneWork
-from postroom.events.callbacks.lanes import Lanes
-from postroom.events.callbacks.rounds import Rounds
-from postroom.events.callbacks.wakes import Wakes
+from postroom.callbacks.follower import Follower
+from postroom.callbacks.lane_work import LaneWork
+from postroom.callbacks.lanes import Lanes
+from postroom.callbacks.rounds import Rounds
+from postroom.callbacks.wakes import Wakes
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.lane_turns import LaneTurns
 from postroom.model.audit import Entry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.issuer.issuer import Issuer
+from postroom.identity.issuer import Issuer
 from postroom.platform.embedded.secrets import KeyFile
 from postroom.services.rotation import Rotation
 from postroom.settings import Settings

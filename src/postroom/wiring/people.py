@@ -12,7 +12,7 @@ from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 if TYPE_CHECKING:
-    from postroom.issuer.issuer import Issuer
+    from postroom.identity.issuer import Issuer
 
 
 def authenticator(settings: Settings, stores: Stores, ledger: Ledger, *, issuer: Issuer | None) -> TokenAuthenticator:

@@ -14,10 +14,10 @@ from postroom.wiring.verbs import Verbs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from postroom.events.callbacks.follower import Follower
-    from postroom.events.callbacks.lanes import Lanes
-    from postroom.events.callbacks.rounds import Rounds
-    from postroom.events.callbacks.teller import Teller
+    from postroom.callbacks.follower import Follower
+    from postroom.callbacks.lanes import Lanes
+    from postroom.callbacks.rounds import Rounds
+    from postroom.callbacks.teller import Teller
     from postroom.events.feedback import Feedback
     from postroom.events.guard import Guard
     from postroom.events.hits import Hits

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from postroom.delivery.contents import Contents
     from postroom.delivery.singles import Singles
     from postroom.gateway.auth import TokenAuthenticator
-    from postroom.issuer.issuer import Issuer
+    from postroom.identity.issuer import Issuer
     from postroom.ledger.providers import ProviderMeans
     from postroom.model.finding import Finding
     from postroom.platform.mail.inbox import Inbox
@@ -82,7 +82,7 @@ class Verbs(Standing):
         """Who lets people sign in; None: an issuer of others, which is asked there."""
         if self.issuer is None:
             return self.stores.identity
-        from postroom.issuer.directory import Directory
+        from postroom.identity.directory import Directory
 
         return Directory(self.issuer)
 

@@ -6,9 +6,9 @@ import ssl
 from collections.abc import Callable
 
 from postroom.errors import Invalid
+from postroom.events.bounce_parser.mime import MAX_READ
 from postroom.events.collecting import Collecting
 from postroom.events.mailroom import Mailroom
-from postroom.events.reading.mime import MAX_READ
 from postroom.events.tenant_secrets import TenantSecrets
 from postroom.events.unsubscribing import Unsubscribing
 from postroom.ledger.suppression import Suppression

@@ -11,7 +11,7 @@ from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import NotFound, Unsupported
-from postroom.issuer.admission import Admission
+from postroom.identity.admission import Admission
 from postroom.ledger.audit import INSTALLATION
 from postroom.model.access import Role
 from postroom.model.tenant import DEFAULT_TENANT

@@ -14,7 +14,7 @@ import typer
 from postroom.entrypoints import server
 from postroom.entrypoints.cli.session import load_settings, say
 from postroom.errors import Conflict
-from postroom.issuer.welcome import FIRST, first_invitation
+from postroom.identity.welcome import FIRST, first_invitation
 from postroom.model.provider import INBOX
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from aws_lambda_powertools.metrics import MetricUnit
 
+from postroom.callbacks.wakes import Wakes, parse_wake
 from postroom.entrypoints.lambdas.given_back import GivenBack, given_back
 from postroom.entrypoints.lambdas.observing import count, observed
 from postroom.entrypoints.lambdas.opened import postroom
 from postroom.entrypoints.lambdas.stream_records import changes_in
 from postroom.errors import Permanent
-from postroom.events.callbacks.wakes import Wakes, parse_wake
 from postroom.ledger.deliveries import Lane
 from postroom.platform.ports.feed import Change
 

@@ -16,7 +16,7 @@ import msgspec
 from postroom.errors import Conflict, Corrupt
 from postroom.model.campaign import Home
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
-from postroom.sheets.layout import Layout
+from postroom.recipients_file.layout import Layout
 
 _TRIES = 10
 

@@ -22,7 +22,7 @@ from postroom.model.campaign import Home
 from postroom.model.message import NewMessage
 from postroom.pipeline.splitter.slices import Head, Read, head, messages_of, rejects_of
 from postroom.platform.ports.objects import Objects
-from postroom.sheets.rows import Reject
+from postroom.recipients_file.rows import Reject
 
 _BLOCK = 262_144
 """Of each group's part of the report in memory while they are merged."""

@@ -16,7 +16,7 @@ from postroom.pipeline.splitter.planning import division_of
 from postroom.pipeline.splitter.report import report_rows
 from postroom.pipeline.splitter.workspace import Workspace
 from postroom.platform.ports.objects import Objects
-from postroom.sheets.rows import Reject
+from postroom.recipients_file.rows import Reject
 
 _AT_ONCE = 1_000
 

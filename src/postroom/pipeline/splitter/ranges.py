@@ -7,10 +7,10 @@ from itertools import islice
 
 import msgspec
 
-from postroom.sheets.encoding import Encoding, decode
-from postroom.sheets.layout import Layout
-from postroom.sheets.offsets import Offsets
-from postroom.sheets.records import Record, read_records
+from postroom.recipients_file.encoding import Encoding, decode
+from postroom.recipients_file.layout import Layout
+from postroom.recipients_file.offsets import Offsets
+from postroom.recipients_file.records import Record, read_records
 
 
 class Range(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from postroom.pipeline.splitter.ranges import Range, records_of
 from postroom.pipeline.splitter.slices import pack
 from postroom.pipeline.splitter.upload import part
 from postroom.platform.ports.objects import Objects
-from postroom.sheets.rows import read_rows
+from postroom.recipients_file.rows import read_rows
 
 
 class Reading:

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Iterable
 
-from postroom.sheets.cells import guarded
-from postroom.sheets.rows import SHOWN, Reject
+from postroom.recipients_file.cells import guarded
+from postroom.recipients_file.rows import SHOWN, Reject
 
 HEADER = b"line,address,reason,detail\r\n"
 

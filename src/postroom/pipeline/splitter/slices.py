@@ -20,7 +20,7 @@ import msgspec
 
 from postroom.errors import Corrupt
 from postroom.model.message import NewMessage
-from postroom.sheets.rows import Reject, Rows
+from postroom.recipients_file.rows import Reject, Rows
 
 _HEAD = struct.Struct("<4sIII")
 _BOUNDS = struct.Struct("<QQ")

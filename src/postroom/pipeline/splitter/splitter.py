@@ -36,10 +36,10 @@ from postroom.pipeline.splitter.workspace import Workspace
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
-from postroom.sheets.encoding import decode
-from postroom.sheets.layout import Layout
-from postroom.sheets.records import Record, read_records
-from postroom.sheets.rows import Rows, read_rows
+from postroom.recipients_file.encoding import decode
+from postroom.recipients_file.layout import Layout
+from postroom.recipients_file.records import Record, read_records
+from postroom.recipients_file.rows import Rows, read_rows
 
 CHUNK = 50_000
 """Rows stored, and lost to a crash, at a time. Sorted by batch and key, that many make SQLite's inserts nearly sequential."""

@@ -18,7 +18,7 @@ from postroom.model.campaign import Campaign
 from postroom.model.message import NewMessage
 from postroom.pipeline.splitter.workspace import Workspace
 from postroom.platform.ports.messages import Messages
-from postroom.sheets.rows import DUPLICATE, SUPPRESSED, Reject
+from postroom.recipients_file.rows import DUPLICATE, SUPPRESSED, Reject
 
 _ON_LIST = "The address is on the suppression list."
 _BY_KEY = itemgetter(1)

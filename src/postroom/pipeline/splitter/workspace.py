@@ -17,7 +17,7 @@ from postroom.errors import Conflict
 from postroom.model.campaign import Home
 from postroom.pipeline.splitter.report import HEADER, report_rows
 from postroom.platform.ports.objects import Objects
-from postroom.sheets.rows import Reject
+from postroom.recipients_file.rows import Reject
 
 
 class Workspace:

@@ -1,0 +1,145 @@
+"""From the feed to deliveries: a change that an endpoint wants to be told of is a request, durably, before the reader goes on.
+
+One process at a time follows, under a lease; another takes over when it is gone. How far it came stands with each shard, and is
+saved after what was read has become deliveries. A kill between the two makes the same deliveries again, by the same ids, so none
+is added twice. Shards in which nothing happens are looked at less and less often.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from postroom.callbacks.teller import Teller
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, NotFound, Permanent
+from postroom.model.campaign import Home
+from postroom.platform.ports.feed import RETENTION_MS, Feed
+from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables
+
+_PAGE: Final = 500
+_SHARDS_EVERY_S: Final = 1.0
+_LEASE_MS: Final = 15_000
+_SOON_S: Final = 0.2
+_LATE_S: Final = 2.0
+_A_SHARD_S: Final = 0.005
+"""What a look at an idle shard may cost of the time until the next, so that thousands of them cost no more than tens."""
+_LEASE: Final = ItemKey("#callback-follower", "lease")
+_POSITIONS: Final = "#callback-positions"
+_POSITION_MS: Final = 2 * RETENTION_MS
+_BROKEN_S: Final = 30.0
+_log = logging.getLogger(__name__)
+
+
+class _Shard(NamedTuple):
+    """When to look at one again."""
+
+    next_look: float
+    pause: float
+
+
+class Follower:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        teller: Teller,
+        *,
+        tables: Tables,
+        home_of: Callable[[str], Home | None],
+        owner: str,
+        clock: Clock,
+    ) -> None:
+        """`home_of`: whose changes a shard holds, where it holds one home's alone: those that nobody follows are not read."""
+        self._feed = feed
+        self._teller = teller
+        self._tables = tables
+        self._home_of = home_of
+        self._owner = owner
+        self._clock = clock
+        self._shards: dict[str, _Shard] = {}
+        self._listed_until = 0.0
+        self._leads_until = 0.0
+
+    def once(self) -> bool:
+        """Read on where it is time to; whether anything was told."""
+        if not self._leads():
+            return False
+        self._list_shards()
+        now = self._clock.monotonic()
+        due = [shard for shard, state in self._shards.items() if state.next_look <= now]
+        return sum(map(self._follow, due)) > 0
+
+    def _leads(self) -> bool:
+        """Whether this one follows: a lease that is renewed at half of its time."""
+        if self._clock.monotonic() < self._leads_until - _LEASE_MS / 2000:
+            return True
+        begun, now = self._clock.monotonic(), self._clock.now()
+        item = self._tables.get(_LEASE)
+        if item is not None and item.data["owner"] != self._owner and item.data["until"] > now:
+            return False
+        lease = {"owner": self._owner, "until": now + _LEASE_MS}
+        try:
+            self._tables.write([Put(_LEASE, lease, Expect.ABSENT if item is None else item.version)])
+        except Conflict:  # somebody else was first
+            return False
+        self._leads_until = begun + _LEASE_MS / 1000
+        return True
+
+    def _list_shards(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._listed_until:
+            return
+        there = set(self._feed.shards())
+        for shard in self._shards.keys() - there:
+            del self._shards[shard]
+        for shard in there - self._shards.keys():
+            self._shards[shard] = _Shard(now, _SOON_S)
+        self._listed_until = now + max(_SHARDS_EVERY_S, _A_SHARD_S * len(there))
+
+    def _follow(self, shard: str) -> bool:
+        """One page; whether there was one. A shard that cannot be read stops no other."""
+        try:
+            moved = self._wanted(shard) and self._read(shard)
+        except Permanent as error:
+            _log.error("what happened in %s cannot be told: %s", shard, error)
+            self._shards[shard] = _Shard(self._clock.monotonic() + _BROKEN_S, _BROKEN_S)
+            return False
+        longest = max(_LATE_S, _A_SHARD_S * len(self._shards))
+        pause = _SOON_S if moved else min(longest, 2 * self._shards[shard].pause)
+        self._shards[shard] = _Shard(self._clock.monotonic() + (0 if moved else pause), pause)
+        return moved
+
+    def _wanted(self, shard: str) -> bool:
+        home = self._home_of(shard)
+        return home is None or self._teller.is_followed(home)
+
+    def _read(self, shard: str) -> bool:
+        place = ItemKey(_POSITIONS, shard)
+        item = self._tables.get(place)
+        known = {} if item is None else item.data
+        try:
+            page = self._feed.read(shard, known.get("position"), limit=known.get("taking", _PAGE))
+        except NotFound:  # deleted in this moment
+            return False
+        if not page.changes:
+            return False
+        told = self._teller.told(page.changes)
+        expected: Expect | int = Expect.ABSENT if item is None else item.version
+        try:
+            if any(line.endpoint.batch for line in told):
+                expected = self._save(place, {**known, "taking": len(page.changes)}, expected)
+            self._teller.tell(told)
+            self._save(place, {"position": page.position}, expected)
+        except Conflict:  # somebody else follows by now, and does the same
+            return False
+        return True
+
+    def _save(self, place: ItemKey, data: Mapping[str, Any], expected: Expect | int) -> int:
+        """How far it came, and of how many changes the page is that is being told: read again after a kill it is the same page,
+        even where more has happened since, and so makes the same batches."""
+        ends = Instant(self._clock.now() + _POSITION_MS)
+        (version,) = self._tables.write([Put(place, data, expected, expires_at=ends)])
+        return version

@@ -1,0 +1,67 @@
+"""What a request makes of its delivery: over, tried again later, or given up."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+import msgspec
+
+from postroom.callbacks.caller import Said
+from postroom.clock import Instant
+from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryState, wait_s
+
+GONE: Final = 410
+"""The server says itself that nobody is there any more."""
+_WELL: Final = 2
+_BUSY: Final = frozenset({429, 503})
+_LONGEST_ASKED_S: Final = 3_600.0
+_SHOWN: Final = 500
+
+
+def is_well(said: Said) -> bool:
+    """Whether it was taken."""
+    return said.status // 100 == _WELL
+
+
+def rest_s(said: Said) -> float:
+    """How long the server asks to be left alone altogether."""
+    return _asked_s(said) if said.status in _BUSY else 0.0
+
+
+def answered(delivery: Delivery, said: Said, now: Instant) -> Delivery:
+    """After an answer."""
+    if not is_well(said):
+        return refused(delivery, now, status=said.status, text=said.text, asked_s=_asked_s(said), took_ms=said.took_ms)
+    return msgspec.structs.replace(
+        delivery,
+        state=DeliveryState.DELIVERED,
+        attempts=delivery.attempts + 1,
+        due=None,
+        last_at=now,
+        last_status=said.status,
+        last_text=said.text[:_SHOWN],
+        took_ms=said.took_ms,
+    )
+
+
+def refused(delivery: Delivery, now: Instant, *, text: str, status: int = 0, asked_s: float = 0.0, took_ms: int = 0) -> Delivery:
+    """After an answer that was none of the good ones, or none at all (`status` 0)."""
+    attempts = delivery.attempts + 1
+    waits_s = max(wait_s(attempts, random.random()), asked_s)  # noqa: S311 - jitter
+    due = Instant(now + round(1000 * waits_s))
+    ended = due > delivery.since + MAX_AGE_MS or status == GONE
+    return msgspec.structs.replace(
+        delivery,
+        state=DeliveryState.DEAD if ended else DeliveryState.PENDING,
+        attempts=attempts,
+        due=None if ended else due,
+        last_at=now,
+        last_status=status,
+        last_text=text[:_SHOWN],
+        took_ms=took_ms,
+    )
+
+
+def _asked_s(said: Said) -> float:
+    return min(said.retry_after_s or 0.0, _LONGEST_ASKED_S)

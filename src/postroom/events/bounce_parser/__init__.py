@@ -1,0 +1,40 @@
+"""Reading what comes back by mail: bounces, complaints, automatic answers, wishes to hear no more.
+
+`read_report` says what a mail is, `event_of` what that means for the message it is about. Neither knows a store: whose
+message it is, the caller learns from a token of ours (model.wire), and without one that opens nothing may change.
+"""
+
+from __future__ import annotations
+
+from postroom.events.bounce_parser.classify import classify
+from postroom.events.bounce_parser.event import event_of, main_recipient
+from postroom.events.bounce_parser.read import read_report
+from postroom.events.bounce_parser.readings import (
+    Action,
+    ArfReport,
+    AutoReply,
+    Challenge,
+    DeliveryReport,
+    Other,
+    Reading,
+    RecipientReport,
+    Traces,
+    UnsubscribeRequest,
+)
+
+__all__ = [
+    "Action",
+    "ArfReport",
+    "AutoReply",
+    "Challenge",
+    "DeliveryReport",
+    "Other",
+    "Reading",
+    "RecipientReport",
+    "Traces",
+    "UnsubscribeRequest",
+    "classify",
+    "event_of",
+    "main_recipient",
+    "read_report",
+]

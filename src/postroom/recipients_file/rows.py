@@ -1,0 +1,82 @@
+"""A record becomes a message or a rejected row: pure, so that any range of an upload can be read anywhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import orjson
+
+from postroom.model.address import AddressError, Reason, parse, trim
+from postroom.model.message import NewMessage
+from postroom.model.shard import Key, batch_of
+from postroom.recipients_file.layout import Layout
+from postroom.recipients_file.records import Record
+
+SHOWN = 320
+"""Characters of a rejected cell that are kept: more than the longest address."""
+
+MAX_VALUES_BYTES = 65_536
+"""A row's cells as JSON, UTF-8: more is a document, not a recipient's data."""
+
+DUPLICATE = "duplicate"
+SUPPRESSED = "suppressed"
+VALUES_TOO_LONG = "values_too_long"
+NO_CELL = "The row has no cell in the column of addresses."
+
+
+class Reject(NamedTuple):
+    """A row that becomes no message."""
+
+    line: int
+    address: str
+    """The cell as it stands in the upload, up to `SHOWN` of it, or the mailbox where it was read."""
+    reason: str
+    """A `model.address.Reason`, or one of this module's codes."""
+    detail: str
+    """A sentence."""
+
+
+class Rows(NamedTuple):
+    """What records became, in their order."""
+
+    messages: list[NewMessage]
+    rejects: list[Reject]
+
+
+def read_rows(
+    records: Iterable[Record], layout: Layout, key_of: Callable[[str], Key], *, batches: int, values_bytes: int = sys.maxsize
+) -> Rows:
+    """Every record as a message or a reject, up to and with the one whose values fill `values_bytes`. Where that is depends
+    on the records alone."""
+    room = values_bytes
+    messages: list[NewMessage] = []
+    rejects: list[Reject] = []
+    column = layout.address
+    columns = [sys.maxsize if index is None else index for index in layout.columns]  # beyond the end of any row
+    dumps = orjson.dumps
+    for line, cells in records:
+        width = len(cells)
+        try:
+            address = parse(cells[column] if column < width else "")
+        except AddressError as error:
+            rejects.append(_invalid(line, cells, column, error))
+            continue
+        values = dumps([cells[index].strip() if index < width else None for index in columns])
+        if len(values) > MAX_VALUES_BYTES:
+            detail = f"The values of the row take {len(values):,} bytes: more than {MAX_VALUES_BYTES:,}."
+            rejects.append(Reject(line, address.mailbox, VALUES_TOO_LONG, detail))
+            continue
+        key = key_of(address.normalised)
+        messages.append(NewMessage(batch_of(key, batches), key, line, address.mailbox, address.name, values.decode()))
+        room -= len(values)
+        if room <= 0:
+            break
+    return Rows(messages, rejects)
+
+
+def _invalid(line: int, cells: list[str], column: int, error: AddressError) -> Reject:
+    if column >= len(cells):
+        return Reject(line, "", Reason.EMPTY.value, NO_CELL)
+    return Reject(line, trim(cells[column])[:SHOWN], error.reason.value, str(error))

@@ -1,0 +1,34 @@
+"""One issuer a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.identity.issuer import Issuer
+from postroom.platform.embedded.tables import SqliteTables
+from tests.fakes.clock import ManualClock
+from tests.identity.home import Browser, issuer_on, open_tables
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def tables(tmp_path: Path, clock: ManualClock) -> Iterator[SqliteTables]:
+    with open_tables(tmp_path, clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def issuer(tables: SqliteTables, clock: ManualClock) -> Issuer:
+    return issuer_on(tables, clock)
+
+
+@pytest.fixture
+def browser(issuer: Issuer) -> Browser:
+    return Browser(issuer)

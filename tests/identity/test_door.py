@@ -1,0 +1,73 @@
+"""The door believes the built-in issuer by nothing but its published keys, and finds what its people and programs may do."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from postroom.errors import Denied, Unauthenticated
+from postroom.gateway.auth import TokenAuthenticator
+from postroom.gateway.jwks import LocalJwks
+from postroom.identity.admission import Admission
+from postroom.identity.issuer import Issuer
+from postroom.identity.tokens import AUDIENCE
+from postroom.ledger.access import Memberships
+from postroom.ledger.keys import Keys
+from postroom.ledger.tenants import Tenants
+from postroom.model.access import Kind, Principal, Role
+from postroom.platform.embedded.tables import SqliteTables
+from tests.fakes.clock import ManualClock
+from tests.identity.home import EMAIL, PASSWORD, URL, Browser, enter
+
+
+class Door:
+    """Who calls with a token."""
+
+    def __init__(self, tables: SqliteTables, issuer: Issuer, clock: ManualClock) -> None:
+        self.memberships = Memberships(tables, clock)
+        tenants = Tenants(tables, clock)
+        tenants.create("acme")
+        self.authenticator = TokenAuthenticator(
+            self.memberships,
+            Keys(tables, clock),
+            tenants,
+            LocalJwks(issuer.keys.published, clock),
+            issuer=URL,
+            audiences=(AUDIENCE,),
+            clock=clock,
+            members_of=issuer.membership_issuer,
+        )
+
+    def who(self, token: str) -> Principal:
+        return anyio.run(self.authenticator.authenticate, f"Bearer {token}")
+
+
+@pytest.fixture
+def door(tables: SqliteTables, issuer: Issuer, clock: ManualClock) -> Door:
+    return Door(tables, issuer, clock)
+
+
+def test_a_person_from_the_invitation_to_a_call(door: Door, issuer: Issuer, browser: Browser) -> None:
+    admitted = Admission(issuer, door.memberships).add(EMAIL, tenant="acme", role=Role.SENDER)
+    assert admitted.link is not None
+    issuer.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
+    who = door.who(browser.tokens()["access_token"])
+    assert (who.kind, who.id, who.name, who.tenant, who.role) == (Kind.USER, admitted.person.subject, EMAIL, "acme", Role.SENDER)
+
+
+def test_a_program_with_its_secret(door: Door, issuer: Issuer, browser: Browser) -> None:
+    client, secret = Admission(issuer, door.memberships).add_client("nightly", tenant="acme", role=Role.EDITOR)
+    answer = browser.token(grant_type="client_credentials", client_id=client.id, client_secret=secret)
+    who = door.who(answer.json()["access_token"])
+    assert (who.kind, who.id, who.tenant, who.role) == (Kind.CLIENT, client.id, "acme", Role.EDITOR)
+
+
+def test_other_tokens_of_the_issuer_open_nothing(door: Door, issuer: Issuer, browser: Browser) -> None:
+    enter(issuer)
+    tokens = browser.tokens()
+    with pytest.raises(Unauthenticated):
+        door.who(tokens["id_token"])
+    with pytest.raises(Unauthenticated):
+        door.who(tokens["refresh_token"])
+    with pytest.raises(Denied, match="belongs to no tenant"):
+        door.who(tokens["access_token"])

@@ -1,0 +1,210 @@
+"""The directory, passwords, counted tries and invitations."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+
+from postroom.errors import Conflict, Invalid, NotFound, Unauthenticated
+from postroom.identity.issuer import Issuer
+from postroom.identity.passwords import check_rules
+from postroom.identity.tries import ADDRESS, PASSWORD, SECOND, Counted, Limit, TooManyTries, address_name
+from postroom.platform.embedded.tables import SqliteTables
+from tests.fakes.clock import ManualClock
+from tests.fakes.secrets import PlainSecrets
+from tests.identity.home import EMAIL, enter, issuer_on, open_tables
+from tests.identity.home import PASSWORD as RIGHT
+
+
+def test_an_address_belongs_to_one_person(issuer: Issuer) -> None:
+    person = issuer.people.create(" Ada@Example.org")
+    with pytest.raises(Conflict, match="already"):
+        issuer.people.create("ada@example.ORG")
+    assert issuer.people.by_email("ADA@example.org") == person
+    assert issuer.people.list().people == [person]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ada", "@example.org", "ada@", "a da@example.org", "a\x00@b.example", "a" * 250 + "@b.example"]
+)
+def test_what_is_no_address_is_refused_and_is_nobody(issuer: Issuer, text: str) -> None:
+    with pytest.raises(Invalid):
+        issuer.people.create(text)
+    assert issuer.people.by_email(text) is None
+
+
+def test_whoever_is_removed_is_gone_and_the_address_free_for_somebody_else(issuer: Issuer) -> None:
+    person = enter(issuer)
+    assert issuer.people.delete(person.subject)
+    assert not issuer.people.delete(person.subject)
+    assert issuer.people.by_email(EMAIL) is None
+    assert issuer.people.create(EMAIL).subject != person.subject
+
+
+def test_nothing_secret_shows(issuer: Issuer) -> None:
+    person = enter(issuer)
+    assert person.password is not None
+    assert "argon2id" in person.password
+    assert "argon2" not in repr(person)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "short words",
+        "x" * 257,
+        "aaaaaaaaaaaaaaaa",
+        "abababababab",
+        "abcdefghijklmn",
+        "987654321098",
+        "qwertyuiopasdf",
+        "ada.lovelace-is-me",
+        "password1234",
+        "P@ssw0rd!!!!",
+        "Passwordpassword",
+        "Willkommen2026!",
+        "correct horse battery staple",
+        "administrator1",
+        "postroom2026",
+    ],
+)
+def test_passwords_that_are_guessed_first_are_refused(password: str) -> None:
+    with pytest.raises(Invalid):
+        check_rules(password, "ada.lovelace@example.org")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "seven quiet otters",
+        "my password is a lobster",
+        "éléphant dans la neige",
+        "p9$kQ2!vLx7&",
+        "日本語のとても長い秘密の言葉",
+        " leading and trailing ",
+        "a lobster " * 25,
+    ],
+)
+def test_other_passwords_need_no_rules_of_composition(password: str) -> None:
+    check_rules(password, "al@example.org")
+
+
+def test_one_password_typed_on_different_keyboards(issuer: Issuer) -> None:
+    person = enter(issuer, password="café crème brûlée")
+    assert issuer.passwords.matches(person, "cafe\u0301 cre\u0300me bru\u0302le\u0301e")
+    assert not issuer.passwords.matches(person, "cafe creme brulee")
+    assert not issuer.passwords.matches(person, "\udcff" * 20)
+    assert not issuer.passwords.matches(person, "x" * 1_000_000)
+
+
+def test_a_hash_of_other_costs_is_replaced_at_the_next_sign_in(tables: SqliteTables, clock: ManualClock) -> None:
+    person = enter(issuer_on(tables, clock))
+    costly = Issuer(
+        tables,
+        PlainSecrets(),
+        clock,
+        url="http://door.example",
+        hasher=PasswordHasher(time_cost=2, memory_cost=16, parallelism=1),
+    )
+    costly.sign_in.with_password(EMAIL, RIGHT, address="192.0.2.1")
+    kept = costly.people.get(person.subject)
+    assert kept.password is not None
+    assert "m=16,t=2" in kept.password
+
+
+@pytest.mark.parametrize(("limit", "pauses"), [(PASSWORD, [30, 60, 120, 240, 480, 900, 900]), (SECOND, [60, 120, 240, 480, 960])])
+def test_the_pause_doubles_up_to_its_most(limit: Limit, pauses: list[int]) -> None:
+    found = [limit.pause_ms(5 + count) // 1_000 for count in range(len(pauses) + 1)]
+    assert found == [0, *pauses]
+
+
+def test_tries_at_the_same_moment_are_all_counted(tmp_path: Path) -> None:
+    """Forty guesses at once get no further than forty in a row."""
+    clock = ManualClock()
+    who = [Counted("person/x", PASSWORD)]
+    with ExitStack() as stack:
+        issuers = [issuer_on(stack.enter_context(open_tables(tmp_path, clock)), clock) for _ in range(8)]
+
+        def attempt(number: int) -> bool:
+            try:
+                issuers[number % 8].tries.begin(who)
+            except TooManyTries:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            looked_at = sum(pool.map(attempt, range(40)))
+    assert 1 <= looked_at <= 6
+
+
+def test_tries_are_forgotten_after_a_day(issuer: Issuer, clock: ManualClock) -> None:
+    who = [Counted("person/x", PASSWORD)]
+    for _ in range(6):
+        issuer.tries.begin(who)
+    with pytest.raises(TooManyTries) as caught:
+        issuer.tries.begin(who)
+    assert caught.value.wait_s == 30
+    clock.advance(86_401)
+    for _ in range(6):
+        issuer.tries.begin(who)
+
+
+def test_a_right_try_does_not_forgive_an_address_its_wrong_ones(issuer: Issuer) -> None:
+    """Else whoever has one account could guess at all others for ever."""
+    shared, own = Counted("address/x", ADDRESS), Counted("person/x", PASSWORD)
+    for _ in range(10):
+        issuer.tries.begin([Counted("person/victim", ADDRESS), shared])
+        issuer.tries.begin([own, shared])
+        issuer.tries.passed(own, shared)
+        issuer.tries.begin([Counted("person/other", ADDRESS), shared])
+    issuer.tries.begin([own, shared])
+    with pytest.raises(TooManyTries):
+        issuer.tries.begin([own, shared])
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("192.0.2.1", "address/192.0.2.1"),
+        ("::ffff:192.0.2.1", "address/192.0.2.1"),
+        ("2001:db8::1", "address/2001:db8::/64"),
+        ("2001:db8::ffff:1", "address/2001:db8::/64"),
+        ("fe80::1%eth0", "address/fe80::/64"),
+        ("", "address/unknown"),
+        ("testclient", "address/testclient"),
+    ],
+)
+def test_whoever_has_one_address_of_ipv6_has_its_network(address: str, name: str) -> None:
+    assert address_name(address) == name
+
+
+def test_an_invitation_sets_a_password_once(issuer: Issuer, clock: ManualClock) -> None:
+    person = issuer.people.create(EMAIL)
+    first, second = (issuer.invitations.invite(person).partition("token=")[2] for _ in range(2))
+    with pytest.raises(Invalid):
+        issuer.accept_invitation(first, "too short")
+    issuer.accept_invitation(first, RIGHT)
+    issuer.sign_in.with_password(EMAIL, RIGHT, address="192.0.2.1")
+    for token in (first, second, "", "nothing"):
+        with pytest.raises(NotFound):
+            issuer.accept_invitation(token, "another good password")
+    third = issuer.invitations.invite(issuer.people.get(person.subject)).partition("token=")[2]
+    clock.advance(86_401)
+    with pytest.raises(NotFound, match="too old"):
+        issuer.invitations.find(third)
+
+
+def test_a_new_password_by_invitation_ends_a_lock_out(issuer: Issuer) -> None:
+    person = enter(issuer)
+    for _ in range(6):
+        with pytest.raises(Unauthenticated):
+            issuer.sign_in.with_password(EMAIL, "a wrong password", address="192.0.2.1")
+    with pytest.raises(TooManyTries):
+        issuer.sign_in.with_password(EMAIL, RIGHT, address="192.0.2.77")
+    token = issuer.invitations.invite(person).partition("token=")[2]
+    issuer.accept_invitation(token, "nine loud badgers")
+    issuer.sign_in.with_password(EMAIL, "nine loud badgers", address="192.0.2.77")
