@@ -33,7 +33,7 @@ from bench.compose import html_template
 from postroom.entrypoints.lambdas import callbacks, chores, events, importing, indexing, scheduling, sending
 from postroom.entrypoints.lambdas.opened import postroom
 from postroom.ledger import notes
-from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.message import Message
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.model.tags import tags_of
@@ -165,15 +165,15 @@ class Campaign:
     def run(self, at_once: int) -> dict[str, Any]:
         """`at_once`: notices in a call."""
         with self._functions.counted("API"):
-            home = self._made()
-        self._machine("import", notes.IMPORT, home)
+            campaign_ref = self._made()
+        self._machine("import", notes.IMPORT, campaign_ref)
         self._note()
-        self._machine("send", notes.SEND, home)
-        assert self._opened.records.get(home).state is CampaignState.COMPLETED
+        self._machine("send", notes.SEND, campaign_ref)
+        assert self._opened.records.get(campaign_ref).state is CampaignStatus.COMPLETED
         self._minute(1)
-        self._hear(home, at_once)
+        self._hear(campaign_ref, at_once)
         self._minute(2)
-        assert self._opened.messages.counts(home).delivered == self._recipients
+        assert self._opened.messages.counts(campaign_ref).delivered == self._recipients
         self._follow()
         self._minute(3, IDLE)
         return {
@@ -185,13 +185,13 @@ class Campaign:
 
     def sent_by_one(self) -> dict[str, Any]:
         """All in one call of the sender."""
-        home = self._made()
-        self._machine("import", notes.IMPORT, home)
+        campaign_ref = self._made()
+        self._machine("import", notes.IMPORT, campaign_ref)
         self._note()
-        self._machine("send", notes.SEND, home, listed=lambda portions: [list(itertools.chain(*portions))])
+        self._machine("send", notes.SEND, campaign_ref, listed=lambda portions: [list(itertools.chain(*portions))])
         return {"recipients": self._recipients, "spent": self._functions.spent}
 
-    def _made(self) -> Home:
+    def _made(self) -> CampaignRef:
         draft = Draft(
             name="bench",
             html=html_template(),
@@ -205,9 +205,11 @@ class Campaign:
             f"person{n}@example.com,Anna {n},Acme & Sons,Team,{n % 97},2027-01-{n % 28 + 1:02}\n" for n in range(self._recipients)
         )
         sheet = io.BytesIO(f"email,{COLUMNS}\n{''.join(rows)}".encode())
-        return self._opened.campaigns.create("default", draft, sheet, "people.csv").home
+        return self._opened.campaigns.create("default", draft, sheet, "people.csv").ref
 
-    def _machine(self, name: str, workflow: str, home: Home, *, listed: Callable[[Any], Any] = lambda items: items) -> None:
+    def _machine(
+        self, name: str, workflow: str, campaign_ref: CampaignRef, *, listed: Callable[[Any], Any] = lambda items: items
+    ) -> None:
         handlers = {
             "ImportPlan": ("import-plan", importing.plan),
             "ImportRange": ("import-range", importing.range_),
@@ -218,7 +220,7 @@ class Campaign:
         }
         functions = {f"${{{each}}}": self._functions.named(*handler) for each, handler in handlers.items()}
         machine = Machine.named(name, functions, lambda key: listed(json.loads(self._opened.objects.get(key))))
-        machine.run({"workflow": workflow, "execution": home.campaign, "run": 1, "input": notes.home_input(home)})
+        machine.run({"workflow": workflow, "execution": campaign_ref.campaign, "run": 1, "input": notes.ref_input(campaign_ref)})
         self._transitions[name] = machine.transitions
 
     def _note(self) -> None:
@@ -233,16 +235,18 @@ class Campaign:
         self._functions.named(f"chores{name}", chores.handler)({"time": at})
         self._functions.named(f"callbacks-sender{name}", callbacks.send)({"time": at})
 
-    def _hear(self, home: Home, at_once: int) -> None:
-        tenant = self._opened.tenants.get(home.tenant).number
-        for some in _parts(list(self._messages(home)), at_once):
-            bodies = [_notice(message, MessageRef(tenant, home.campaign, message.batch, message.key, 1)) for message in some]
+    def _hear(self, campaign_ref: CampaignRef, at_once: int) -> None:
+        tenant = self._opened.tenants.get(campaign_ref.tenant).number
+        for some in _parts(list(self._messages(campaign_ref)), at_once):
+            bodies = [
+                _notice(message, MessageRef(tenant, campaign_ref.campaign, message.batch, message.key, 1)) for message in some
+            ]
             self._functions.named("events", events.handler)(_batch(events.NOTICES, bodies))
 
-    def _messages(self, home: Home) -> Iterator[Message]:
+    def _messages(self, campaign_ref: CampaignRef) -> Iterator[Message]:
         cursor = None
         while True:
-            page = self._opened.messages.list(home, cursor=cursor, limit=1_000)
+            page = self._opened.messages.list(campaign_ref, cursor=cursor, limit=1_000)
             yield from page.messages
             cursor = page.cursor
             if cursor is None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from postroom.clock import Instant
 from postroom.entrypoints.callbacks import tell
 from postroom.ledger.callbacks import Wishes
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
 from postroom.model.message import NewMessage
 from postroom.model.shard import KEY_BYTES, Key
@@ -89,15 +89,15 @@ def bare(url: str, events: int, body: bytes) -> float:
     return events / (time.perf_counter() - began)
 
 
-def happen(postroom: Postroom, home: Home, events: int) -> None:
+def happen(postroom: Postroom, ref: CampaignRef, events: int) -> None:
     """So many messages are stored, and each is reported as delivered."""
     now = postroom.clock.now()
-    postroom.messages.create(home, 1)
+    postroom.messages.create(ref, 1)
     keys = [Key(number.to_bytes(KEY_BYTES, "big")) for number in range(events)]
-    postroom.messages.store(home, [NewMessage(0, key, 2, "ann@example.com", None, "[]") for key in keys], now)
+    postroom.messages.store(ref, [NewMessage(0, key, 2, "ann@example.com", None, "[]") for key in keys], now)
     for first in range(0, events, MAX_REPORTS):
         delivered = Event(kind=EventKind.DELIVERED, attempt=1, at=Instant(now + 1), id="d", source="dsn")
-        postroom.messages.report(home, [Reported(0, key, delivered) for key in keys[first : first + MAX_REPORTS]], now)
+        postroom.messages.report(ref, [Reported(0, key, delivered) for key in keys[first : first + MAX_REPORTS]], now)
 
 
 def told(postroom: Postroom, pipe: Connection, events: int) -> float:
@@ -141,7 +141,7 @@ def main() -> None:
         with open_postroom(Settings(data=Path(name), callback_networks=(_HERE,))) as postroom:
             for endpoint, url in (("fast", fast), ("dead", dead)):
                 postroom.callbacks.create("default", Wishes(url=url, kinds=_KINDS), id=endpoint, secret=b"s" * 32)
-            happen(postroom, Home("default", "bench"), events)
+            happen(postroom, CampaignRef("default", "bench"), events)
             rate = told(postroom, ours, events)
         ours.send(False)
     print(f"{'the client alone':28}{alone:9,.0f} requests/s")

@@ -17,9 +17,9 @@ from email.utils import formatdate, make_msgid
 
 from postroom.clock import Instant
 from postroom.delivery.compose import Composer, Identity, compile_content
-from postroom.model.campaign import Content, Home
+from postroom.model.campaign import CampaignRef, Content
 from postroom.model.ids import encode
-from postroom.model.message import MessageState, Recipient
+from postroom.model.message import MessageStatus, Recipient
 from postroom.model.shard import Key
 from postroom.model.tenant import Tenant
 
@@ -46,7 +46,7 @@ def composer(html: str, *, public_url: str | None = "https://mail.example.com") 
     """Compiled as for a campaign."""
     content = Content(html_key="", text_key=None, subject="{{ first_name }}, your news", from_="News <news@mail.example.com>")
     identity = Identity(
-        home=Home("default", encode(2**79 + 12345, 16)),
+        ref=CampaignRef("default", encode(2**79 + 12345, 16)),
         tenant=Tenant("default", 1, bytes(range(32))),
         public_url=public_url,
         bounce_domain="bounce.example.com",
@@ -63,7 +63,7 @@ def recipients(count: int) -> list[Recipient]:
             f"someone{n}@example.org",
             f"Anna Nr. {n}",
             json.dumps([f"Anna {n}", "Acme & Sons", "Team", str(n), "2027-01-31"]),
-            MessageState.PENDING,
+            MessageStatus.PENDING,
             0,
         )
         for n in range(count)

@@ -22,7 +22,7 @@ from bench.smtp import smtp_sink
 from postroom.clock import Instant
 from postroom.ledger.arrivals import Arrival, Arrivals
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.platform.ports.feed import Change
 from postroom.settings import Settings
 from postroom.wiring.stores import open_stores
@@ -55,9 +55,9 @@ def answer(data: Path, begin: Flag, done: Flag) -> None:
                 page = stores.feed.read(shard, positions.get(shard), limit=2_000)
                 positions[shard] = page.position
                 for change in page.changes:
-                    if change.state is MessageState.SENT and change.event is None:
+                    if change.state is MessageStatus.SENT and change.event is None:
                         number += 1
-                        where = (0, change.home.campaign, change.batch, change.key)
+                        where = (0, change.ref.campaign, change.batch, change.key)
                         heard += [Arrival(*where, event) for event in events_of(change, number)]
             arrivals.put(heard)
             time.sleep(0.05)

@@ -14,15 +14,15 @@ from pathlib import Path
 from unittest.mock import patch
 
 from postroom.clock import Instant
-from postroom.model.campaign import Home
-from postroom.model.message import MessageState, NewMessage, Settlement
+from postroom.model.campaign import CampaignRef
+from postroom.model.message import MessageStatus, NewMessage, Settlement
 from postroom.model.shard import Key, batch_of, batches_for
 from postroom.platform.embedded import _ledger, _ledger_sql
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.embedded.messages import SqliteMessages
 
-HOME = Home("default", "aaaaaaaaaaaaaaaa")
+HOME = CampaignRef("default", "aaaaaaaaaaaaaaaa")
 NOW = Instant(1_790_000_000_000)
 NO_FEED = "SELECT ?, ?, ?"
 
@@ -61,7 +61,7 @@ def _send(ledger: SqliteMessages, number: int) -> None:
         group = [recipient.key for recipient in work[first : first + 128]]
         ledger.record(HOME, number, opened.fence, settled, group, NOW, lease_ms=60_000)
         reply = "2.0.0 Ok: queued as 4bXyZ12345"
-        settled = [Settlement(key, MessageState.SENT, 1, NOW, None, 250, reply, "4bXyZ12345") for key in group]
+        settled = [Settlement(key, MessageStatus.SENT, 1, NOW, None, 250, reply, "4bXyZ12345") for key in group]
     ledger.record(HOME, number, opened.fence, settled, (), NOW, lease_ms=60_000)
     ledger.close(HOME, number, opened.fence)
 

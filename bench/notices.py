@@ -22,7 +22,7 @@ from tests.fakes.ses_simulator.sns import ARN, Topic
 from tests.flow.campaign_kit import until
 from tests.flow.serve_kit import Caller, Served, served
 
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.message import Message
 from postroom.model.tags import tags_of
 from postroom.model.wire import MessageRef
@@ -31,7 +31,7 @@ CONNECTIONS = 16
 _HEADER = b"Received: from a.example by b.example with ESMTPS id 4Xyz; Tue, 24 Nov 2026 10:00:00 +0000\r\n" * 6 + b"\r\n"
 
 
-def campaign_of(office: Served, caller: Caller, people: int) -> Home:
+def campaign_of(office: Served, caller: Caller, people: int) -> CampaignRef:
     """One that is imported, and not sent."""
     rows = "".join(f"p{number}@x.example\n" for number in range(people))
     body = {
@@ -43,23 +43,23 @@ def campaign_of(office: Served, caller: Caller, people: int) -> Home:
     }
     campaign = caller.call("POST", "/v1/campaigns", 201, body)["id"]
     until(lambda: caller.call("GET", f"/v1/campaigns/{campaign}/status", 200)["status"] == "ready", "the import")
-    return Home("default", campaign)
+    return CampaignRef("default", campaign)
 
 
-def messages_of(office: Served, home: Home) -> Iterator[Message]:
+def messages_of(office: Served, ref: CampaignRef) -> Iterator[Message]:
     cursor: str | None = None
     with office.opened() as postroom:
         while True:
-            page = postroom.messages.list(home, cursor=cursor, limit=1_000)
+            page = postroom.messages.list(ref, cursor=cursor, limit=1_000)
             yield from page.messages
             cursor = page.cursor
             if cursor is None:
                 return
 
 
-def request_of(topic: Topic, home: Home, message: Message, number: int) -> bytes:
+def request_of(topic: Topic, ref: CampaignRef, message: Message, number: int) -> bytes:
     """What SNS posts, ready to leave."""
-    tags = dict(tags_of(MessageRef(0, home.campaign, message.batch, message.key, 1)))
+    tags = dict(tags_of(MessageRef(0, ref.campaign, message.batch, message.key, 1)))
     taken = Accepted(f"0102{number:012x}", message.address, "news@shop.example", "postroom", tags, _HEADER, 1, time.time())
     made = notices.delivery(taken, time.time()) if number % 10 else notices.bounce(taken, time.time())
     body = json.dumps(topic.notification(made)).encode()
@@ -94,9 +94,9 @@ def main() -> None:
         office.serve()
         office.command("sender", "vouch", "news@shop.example")
         caller = office.key()
-        home = campaign_of(office, caller, count)
-        requests = [request_of(topic, home, message, number) for number, message in enumerate(messages_of(office, home))]
-        path = f"/v1/campaigns/{home.campaign}/status"
+        ref = campaign_of(office, caller, count)
+        requests = [request_of(topic, ref, message, number) for number, message in enumerate(messages_of(office, ref))]
+        path = f"/v1/campaigns/{ref.campaign}/status"
 
         def applied() -> bool:
             counts = caller.call("GET", path, 200)["counts"]

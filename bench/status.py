@@ -32,7 +32,7 @@ from postroom.gateway.rates import Rates
 from postroom.gateway.routes.status import status_routes
 from postroom.gateway.status_board import StatusBoard
 from postroom.model.access import Kind, Principal, Role
-from postroom.model.campaign import Campaign, CampaignState, Content, Import
+from postroom.model.campaign import Campaign, CampaignStatus, Content, Import
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 
@@ -55,11 +55,11 @@ class Load:
 
 def campaign(postroom: Postroom, batches: int) -> str:
     """The id of one that is sending."""
-    home = postroom.records.new_home("default")
+    home = postroom.records.new_ref("default")
     postroom.messages.create(home, batches)
     source = Import("upload", "people.csv", batches=batches, rows=batches * 500)
     content, now = Content("html", None, "Hello", "news@example.com"), postroom.clock.now()
-    record = Campaign(home, "bench", CampaignState.SENDING, content, source, "default", now, started_at=now)
+    record = Campaign(home, "bench", CampaignStatus.SENDING, content, source, "default", now, started_at=now)
     postroom.records.create(record)
     return home.campaign
 

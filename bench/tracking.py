@@ -178,7 +178,7 @@ async def ask(
 def prepared(data: Path) -> tuple[list[bytes], bytes]:
     """Requests of a campaign's recipients, and one of a program."""
     with open_postroom(Settings(data=data)) as postroom:
-        tenant, home = postroom.tenants.get("default"), postroom.records.new_home("default")
+        tenant, home = postroom.tenants.get("default"), postroom.records.new_ref("default")
         postroom.objects.put(links_key(home), msgspec.json.encode(["https://shop.example/spring?from=news"] * 20))
         key = postroom.api_keys.create(_ME, "bench", role=Role.VIEWER).text
     sealer = Sealer(tenant, home.campaign)

@@ -8,7 +8,7 @@ import pytest
 
 from postroom.model.batch import GROUP_SIZE
 from postroom.model.event import Event, EventKind
-from postroom.model.message import MessageState, NewMessage, Settlement
+from postroom.model.message import MessageStatus, NewMessage, Settlement
 from postroom.model.shard import Key
 from postroom.platform.aws._ledger import FULL_BYTES
 from postroom.platform.aws.messages import DynamoMessages
@@ -30,7 +30,7 @@ def rows(count: int) -> list[NewMessage]:
 
 
 def sent(keys: list[Key]) -> list[Settlement]:
-    return [Settlement(one, MessageState.SENT, 1, at(5), None, 250, REPLY, PROVIDER_ID) for one in keys]
+    return [Settlement(one, MessageStatus.SENT, 1, at(5), None, 250, REPLY, PROVIDER_ID) for one in keys]
 
 
 def told(keys: list[Key], kind: EventKind = EventKind.DELIVERED, *, raw: str = "", ms: int = 9) -> list[Reported]:
@@ -115,6 +115,6 @@ def test_what_the_item_has_no_room_for_stands_beside_it_and_is_told_of_all_the_s
     ]
     found = messages.get(CAMPAIGN, 0, key(0))
     assert found is not None
-    assert (found.state, found.opened_at) == (MessageState.BOUNCED, at(7))
+    assert (found.state, found.opened_at) == (MessageStatus.BOUNCED, at(7))
     messages.drop(CAMPAIGN)
     assert table._client.scan(TableName=TABLE, ConsistentRead=True)["Items"] == []

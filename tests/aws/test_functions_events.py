@@ -17,9 +17,9 @@ from postroom.entrypoints.lambdas import callbacks, chores, events, stream_recor
 from postroom.ledger.callbacks import Wishes
 from postroom.ledger.deliveries import Lane
 from postroom.ledger.suppression import Reason
-from postroom.model.callback import DeliveryState
+from postroom.model.callback import DeliveryStatus
 from postroom.model.event import EventKind
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.platform.aws._clients import Account
 from postroom.platform.aws._schema import make_table
 from postroom.platform.ports.feed import Change
@@ -92,7 +92,7 @@ def test_a_notice_is_on_the_record_and_the_list(desk: Desk) -> None:
     notice = desk.notice()
     for _ in range(2):
         assert desk.call("notices", notice, desk.notice(notices.delivery), "nonsense") == []
-    assert desk.stands().state is MessageState.BOUNCED
+    assert desk.stands().state is MessageStatus.BOUNCED
     entry = desk.postroom.ledger.suppression.get("default", desk.key)
     assert entry is not None
     assert entry.reason is Reason.BOUNCE
@@ -106,7 +106,7 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
         "default", Wishes(url="https://x.example/", kinds=frozenset(EventKind)), id="hook", secret=b"s" * 32
     )
     now = postroom.clock.now()
-    change = Change(desk.home, 0, desk.key, MessageState.SENT, 1, now, 250, "ok", None, 7, type(now)(now + 60_000))
+    change = Change(desk.campaign_ref, 0, desk.key, MessageStatus.SENT, 1, now, 250, "ok", None, 7, type(now)(now + 60_000))
     monkeypatch.setattr(stream_records, "changes_of", list)
     callbacks.stream({"Records": [change]}, Context())
     (wake,) = postroom.queues.receive(QUEUE)
@@ -126,7 +126,7 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
     assert returned(callbacks.send(from_queue(QUEUE, wake.body), Context())) == []
     assert asked == ["anna@example.net"]
     (delivery,) = postroom.deliveries.list("default", "hook").deliveries
-    assert delivery.state is DeliveryState.DELIVERED
+    assert delivery.state is DeliveryStatus.DELIVERED
     callbacks.send({"source": "aws.events"}, Context())
     assert postroom.queues.receive(QUEUE) == []
 
@@ -137,7 +137,7 @@ def test_the_house_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: 
     desk.call("notices", desk.notice())
     chores.handler({"time": "2026-11-24T00:00:00Z"}, Context())
     assert counted == {"StuckCampaigns": 0}
-    assert list(desk.postroom.messages.stale(desk.home)) == []
+    assert list(desk.postroom.messages.stale(desk.campaign_ref)) == []
     assert "a chore failed" not in caplog.text
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.platform.ports.objects import Objects
 from tests.aws import import_functions
 from tests.contract.aws_home import TABLE, AwsHome
@@ -101,20 +101,20 @@ class Stack:
         client.close()
         return str(made["stateMachineArn"])
 
-    def _make_campaign(self) -> Home:
+    def _make_campaign(self) -> CampaignRef:
         lines = [f"user{number % 1_000}@x.example" if number % 11 else f"bad {number}" for number in range(ROWS)]
         self.objects.put(UPLOAD, ("email\n" + "\n".join(lines)).encode())
-        home = self.campaigns.new_home("default")
+        home = self.campaigns.new_ref("default")
         content = Content("html", None, "Hello", "news@example.com")
         source = Import(UPLOAD, "people.csv")
-        draft = Campaign(home, "test", CampaignState.DRAFT, content, source, "inbox:", self.home.clock.now())
-        self.campaigns.transition(self.campaigns.create(draft), CampaignState.IMPORTING)
+        draft = Campaign(home, "test", CampaignStatus.DRAFT, content, source, "inbox:", self.home.clock.now())
+        self.campaigns.transition(self.campaigns.create(draft), CampaignStatus.IMPORTING)
         return home
 
     def run(self) -> str:
         """The machine's own state at its end."""
         home = self.campaign_home
-        order = {"workflow": "import", "execution": home.campaign, "run": 1, "input": notes.home_input(home)}
+        order = {"workflow": "import", "execution": home.campaign, "run": 1, "input": notes.ref_input(home)}
         client = self._client("stepfunctions")
         arn = client.start_execution(stateMachineArn=self._machine, name=f"{home.campaign}-1", input=json.dumps(order))[
             "executionArn"
@@ -143,7 +143,7 @@ def test_an_import_whose_every_function_is_killed_once_comes_to_its_exact_end(ho
     stack = Stack(home)
     assert stack.run() == "SUCCEEDED"
     source = stack.campaign.source
-    assert stack.campaign.state is CampaignState.READY
+    assert stack.campaign.state is CampaignStatus.READY
     assert (source.rows, source.invalid, source.duplicate, source.batches) == (ROWS, 100, 81, 3)
     assert home.messages().counts(stack.campaign_home).pending == ROWS - 181
     assert source.rejected_key is not None
@@ -157,13 +157,13 @@ def test_an_import_whose_every_function_is_killed_once_comes_to_its_exact_end(ho
     left = [info.key for info in stack.objects.list(f"default/campaigns/{stack.campaign_home.campaign}/import/").objects]
     assert [key for key in left if "/suppressed/" not in key] == []
     (note,) = {received.body for received in home.queues().receive(notes.QUEUE, limit=10)}
-    assert notes.Note.parse(note).home == stack.campaign_home
+    assert notes.Note.parse(note).ref == stack.campaign_home
 
 
 @pytest.mark.parametrize("broken", ["Plan", "Reduce"])
 def test_a_step_that_always_fails_fails_the_campaign_with_what_it_said(home: AwsHome, broken: str) -> None:
     stack = Stack(home, broken)
     assert stack.run() == "FAILED"
-    assert stack.campaign.state is CampaignState.FAILED
+    assert stack.campaign.state is CampaignStatus.FAILED
     assert stack.campaign.reason == "The import was given up: The table is on fire."
     assert stack.ended() == f"import 1 failed {stack.campaign.reason}"

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from postroom.clock import Instant
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.model.message_id import message_id
 from postroom.model.news import queued
@@ -177,16 +177,16 @@ def suppressed(caller: Caller) -> dict[str, str]:
         cursor = f"&cursor={page['cursor']}"
 
 
-def happened(postroom: Postroom, home: Home, kinds: frozenset[EventKind]) -> Counter[Tell]:
+def happened(postroom: Postroom, ref: CampaignRef, kinds: frozenset[EventKind]) -> Counter[Tell]:
     """All that stands on the timelines of a campaign's messages, and that each message was taken on."""
     found: Counter[Tell] = Counter()
     cursor: str | None = None
     while True:
-        page = postroom.messages.list(home, cursor=cursor, limit=1_000)
+        page = postroom.messages.list(ref, cursor=cursor, limit=1_000)
         for message in page.messages:
-            events = [queued(Instant(0)), *postroom.messages.timeline(home, message.batch, message.key)]
+            events = [queued(Instant(0)), *postroom.messages.timeline(ref, message.batch, message.key)]
             found.update(
-                Tell(message_id(home, message.key), event.id, f"message.{event.kind}", message.address)
+                Tell(message_id(ref, message.key), event.id, f"message.{event.kind}", message.address)
                 for event in events
                 if event.kind in kinds
             )

@@ -13,7 +13,7 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.model.tenant import DEFAULT_TENANT
 from tests.aws_e2e import people
@@ -100,7 +100,7 @@ def assert_told(office: Office, secret: str, campaigns: Collection[str]) -> None
     with office.opened() as postroom:
         expected: Counter[Any] = Counter()
         for campaign in campaigns:
-            expected += happened(postroom, Home(DEFAULT_TENANT, campaign), KINDS)
+            expected += happened(postroom, CampaignRef(DEFAULT_TENANT, campaign), KINDS)
     with suppress(AssertionError):
         until(lambda: len(receiver.taken) >= expected.total(), "all to be told", 240)
     tells = receiver.tells()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from postroom.clock import Instant
-from postroom.model.campaign import Home as Campaign
+from postroom.model.campaign import CampaignRef as Campaign
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.message import Message, MessageState, NewMessage, Settlement
+from postroom.model.message import Message, MessageStatus, NewMessage, Settlement
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.ports.messages import Messages
 
@@ -15,7 +15,7 @@ CAMPAIGN = Campaign("acme", "spring")
 NOW = Instant(1_790_000_000_000)
 LEASE_MS = 60_000
 
-S = MessageState
+S = MessageStatus
 K = EventKind
 HARD = Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
 
@@ -34,7 +34,7 @@ def row(n: int, *, batch: int = 0, line: int | None = None, address: str | None 
     return NewMessage(batch, key(n), n + 1 if line is None else line, address or f"r{n}@example.org", f"Nº {n}", f'["{n}"]')
 
 
-def outcome(n: int, state: MessageState = S.SENT, *, attempt: int = 1, ms: int = 0, due: int | None = None) -> Settlement:
+def outcome(n: int, state: MessageStatus = S.SENT, *, attempt: int = 1, ms: int = 0, due: int | None = None) -> Settlement:
     due_at = None if due is None else at(due)
     return Settlement(key(n), state, attempt, at(ms), due_at, 250, f"2.0.0 queued as {n}", f"id-{n}")
 
@@ -60,7 +60,7 @@ def record(
     messages.record(CAMPAIGN, batch, fence, list(settled), keys, at(ms), lease_ms=LEASE_MS)
 
 
-def states(messages: Messages, *, batch: int = 0, keys: Iterable[int] = range(3)) -> list[MessageState]:
+def states(messages: Messages, *, batch: int = 0, keys: Iterable[int] = range(3)) -> list[MessageStatus]:
     """The state of each message as it is stored."""
     return [stands(messages, n, batch=batch).state for n in keys]
 
@@ -71,7 +71,7 @@ def stands(messages: Messages, n: int, *, batch: int = 0) -> Message:
     return found
 
 
-def listed(messages: Messages, *, wanted: Sequence[MessageState] = (), limit: int = 100) -> list[Message]:
+def listed(messages: Messages, *, wanted: Sequence[MessageStatus] = (), limit: int = 100) -> list[Message]:
     """All pages of a list; every page keeps to the limit."""
     found: list[Message] = []
     cursor: str | None = None

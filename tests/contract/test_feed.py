@@ -33,7 +33,7 @@ def test_stored_messages_appear_once_each(messages: Messages, feed: Feed) -> Non
     stored(messages, 0, 1)
     changes = _all(feed)
     assert sorted((change.batch, change.key) for change in changes) == [(batch, key(n)) for batch in (0, 1) for n in range(3)]
-    assert {(change.home, change.state, change.attempt, change.at) for change in changes} == {(CAMPAIGN, S.PENDING, 0, NOW)}
+    assert {(change.ref, change.state, change.attempt, change.at) for change in changes} == {(CAMPAIGN, S.PENDING, 0, NOW)}
 
 
 def test_a_duplicate_row_is_no_change(messages: Messages, feed: Feed) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from postroom.clock import Instant
-from postroom.model.message import MessageState, Settlement
+from postroom.model.message import MessageStatus, Settlement
 from postroom.model.shard import Key
 from postroom.platform.ports.journal import Handed, Journals, Trace
 from tests.contract.home import Home
 
 A, B = (Key(letter * 12) for letter in (b"a", b"b"))
-SENT = Settlement(B, MessageState.SENT, 1, Instant(5), None, 250, "2.0.0 Ok: queued as ü", "id-1")
+SENT = Settlement(B, MessageStatus.SENT, 1, Instant(5), None, 250, "2.0.0 Ok: queued as ü", "id-1")
 
 
 @pytest.fixture

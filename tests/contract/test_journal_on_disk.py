@@ -15,14 +15,14 @@ import pytest
 
 from postroom.clock import Instant, SystemClock
 from postroom.errors import StorageFull
-from postroom.model.message import MessageState, Settlement
+from postroom.model.message import MessageStatus, Settlement
 from postroom.model.shard import Key
 from postroom.platform.embedded import journal as journal_module
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.ports.journal import Handed, Trace
 
 A, B, C = (Key(letter * 12) for letter in (b"a", b"b", b"c"))
-SENT = Settlement(B, MessageState.SENT, 1, Instant(5), None, 250, "2.0.0 Ok: queued as ü", "id-1")
+SENT = Settlement(B, MessageStatus.SENT, 1, Instant(5), None, 250, "2.0.0 Ok: queued as ü", "id-1")
 
 WORKER = """
 import os, signal, sys
@@ -137,7 +137,7 @@ def test_a_sealed_page_is_the_whole_truth_while_its_owner_lives_on(journals: Fil
 
 def test_of_a_message_that_was_handed_over_again_the_earlier_answer_proves_nothing(journals: FileJournals) -> None:
     """A page is open as long as somebody is on the way: long enough for a deferred message to come again."""
-    later = SENT._replace(state=MessageState.DEFERRED, due=Instant(50), code=451)
+    later = SENT._replace(state=MessageStatus.DEFERRED, due=Instant(50), code=451)
     journal = journals.begin("campaign")
     page = journal.page(3, 7)
     page.handing(B)

@@ -12,7 +12,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.model.batch import BatchSnapshot
-from postroom.model.campaign import Home as Campaign
+from postroom.model.campaign import CampaignRef as Campaign
 from postroom.model.message import Counts, Message, NewMessage, Recipient, Settlement
 from postroom.platform.ports.messages import Messages
 from tests.contract.home import Home

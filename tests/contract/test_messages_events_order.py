@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postroom.model.campaign import Home as Campaign
+from postroom.model.campaign import CampaignRef as Campaign
 from postroom.model.message import Settlement
 from postroom.platform.ports.messages import Messages, Reported
 from tests.contract.home import Home

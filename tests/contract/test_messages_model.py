@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from postroom.clock import Instant
 from postroom.errors import LeaseLost
 from postroom.model.batch import Group, OpenBatch
-from postroom.model.campaign import Home as Campaign
+from postroom.model.campaign import CampaignRef as Campaign
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind, Standing
-from postroom.model.message import Counts, Engagement, Message, MessageState, Settlement, Totals
+from postroom.model.message import Counts, Engagement, Message, MessageStatus, Settlement, Totals
 from postroom.model.news import event_of, in_order, reply_of
 from postroom.model.shard import Key
 from postroom.model.wire import MAX_ATTEMPT
@@ -29,7 +29,7 @@ from tests.contract.messages_kit import LEASE_MS, S, at, key, row
 BATCHES = 2
 KEYS = 6
 OWNERS = ("w1", "w2", "w3")
-STORABLE = tuple(state for state in MessageState if state is not S.SENDING)
+STORABLE = tuple(state for state in MessageStatus if state is not S.SENDING)
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # which takes minutes where an order is a request
 _numbers = itertools.count()
 

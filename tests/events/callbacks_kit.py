@@ -20,7 +20,7 @@ from postroom.ledger.callbacks import Callbacks, Wishes
 from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.lane_turns import LaneTurns
 from postroom.model.callback import Endpoint
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.platform.embedded.feed import SqliteFeed
 from tests.events.feedback_kit import Post
@@ -97,7 +97,7 @@ class Lines:
             faults.wrap(SqliteFeed(made.ledgers)),
             self.teller,
             tables=tables,
-            home_of=lambda shard: Home(*shard.split("/")),
+            home_of=lambda shard: CampaignRef(*shard.split("/")),
             owner="me",
             clock=made.clock,
         )

@@ -13,7 +13,7 @@ from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.message import Message, MessageState, Settlement
+from postroom.model.message import Message, MessageStatus, Settlement
 from postroom.model.shard import Key
 from tests.fakes.faults import Faults
 from tests.fakes.ledger import Bench
@@ -66,21 +66,21 @@ class Post:
         """Record every message of the campaign as sent; them."""
         messages, now = self.made.messages, self.made.clock.now()
         for batch in range(campaign.source.batches):
-            opened = messages.open(campaign.home, batch, "w", now, lease_ms=10_000)
+            opened = messages.open(campaign.ref, batch, "w", now, lease_ms=10_000)
             assert opened is not None
-            work = messages.load(campaign.home, batch, now, 1_000)
-            settled = [Settlement(each.key, MessageState.SENT, 1, now) for each in work]
-            messages.record(campaign.home, batch, opened.fence, settled, [], now, lease_ms=10_000)
-            messages.close(campaign.home, batch, opened.fence)
-        return list(messages.list(campaign.home).messages)
+            work = messages.load(campaign.ref, batch, now, 1_000)
+            settled = [Settlement(each.key, MessageStatus.SENT, 1, now) for each in work]
+            messages.record(campaign.ref, batch, opened.fence, settled, [], now, lease_ms=10_000)
+            messages.close(campaign.ref, batch, opened.fence)
+        return list(messages.list(campaign.ref).messages)
 
     def arrival(self, campaign: Campaign, message: Message, kind: EventKind, **fields: object) -> Arrival:
         """An event of it, of an id of its kind's unless `id` is given."""
         given = {"attempt": 1, "at": self.made.clock.now(), "id": f"e-{kind}", "source": "dsn", **fields}
         if kind is EventKind.BOUNCED:
             given.setdefault("bounce", HARD)
-        number = self.tenants.get(campaign.home.tenant).number
-        return Arrival(number, campaign.home.campaign, message.batch, message.key, Event(kind=kind, **given))  # type: ignore[arg-type]  # of a test's own making
+        number = self.tenants.get(campaign.ref.tenant).number
+        return Arrival(number, campaign.ref.campaign, message.batch, message.key, Event(kind=kind, **given))  # type: ignore[arg-type]  # of a test's own making
 
     def hear(self, *arrivals: Arrival) -> None:
         """Put and handled."""

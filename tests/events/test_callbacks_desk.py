@@ -10,7 +10,7 @@ import pytest
 from postroom.callbacks.signing import headers
 from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import Wishes
-from postroom.model.callback import MAX_AGE_MS, DeliveryState
+from postroom.model.callback import MAX_AGE_MS, DeliveryStatus
 from postroom.services.callbacks import USUAL, CallbackService, Edit
 from tests.events.callbacks_kit import Asked, Lines, Reply
 from tests.fakes.ledger import bench
@@ -45,7 +45,7 @@ class Desk:
         asked, self.lines.web.asked = self.lines.web.asked, []
         return asked
 
-    def state(self, delivery: str) -> DeliveryState:
+    def state(self, delivery: str) -> DeliveryStatus:
         return self.service.delivery(TENANT, HOOK, delivery).state
 
 
@@ -65,7 +65,7 @@ def test_a_test_arrives_signed(desk: Desk) -> None:
     (asked,) = desk.asked()
     assert (asked.url, asked.headers["webhook-id"], asked.content["type"]) == (URL, delivery, "postroom.test")
     assert signed_with(asked, S1)
-    assert desk.state(delivery) is DeliveryState.DELIVERED
+    assert desk.state(delivery) is DeliveryStatus.DELIVERED
 
 
 def test_after_a_rotation_both_secrets_sign_for_a_day(desk: Desk) -> None:
@@ -89,12 +89,12 @@ def test_what_was_given_up_is_told_again_under_its_id(desk: Desk) -> None:
     desk.lines.web.replies[URL] = Reply(500)
     delivery = desk.test()
     desk.lines.tell_for(MAX_AGE_MS / 1000, step=1_800)
-    assert desk.state(delivery) is DeliveryState.DEAD
+    assert desk.state(delivery) is DeliveryStatus.DEAD
     desk.lines.web.asked.clear()
     desk.lines.web.replies[URL] = Reply(204)
     assert desk.service.redeliver_dead(TENANT, HOOK).ordered == 1
     assert [each.headers["webhook-id"] for each in desk.asked()] == [delivery]
-    assert desk.state(delivery) is DeliveryState.DELIVERED
+    assert desk.state(delivery) is DeliveryStatus.DELIVERED
 
 
 def test_one_that_answers_410_is_told_again_when_somebody_switches_it_on(desk: Desk) -> None:

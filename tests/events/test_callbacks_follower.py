@@ -14,9 +14,9 @@ from postroom.callbacks.telling import happened
 from postroom.clock import Instant
 from postroom.ledger.callbacks import OF_CAMPAIGN, Wishes
 from postroom.model.callback import MAX_BATCH
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
-from postroom.model.message import ERASED, MessageState
+from postroom.model.message import ERASED, MessageStatus
 from postroom.model.message_id import message_id
 from postroom.model.shard import Key
 from postroom.platform.ports.feed import Change
@@ -57,8 +57,8 @@ def test_what_our_worker_did_and_what_was_reported_is_told_once(lines: Lines) ->
     (bounced,) = [body for body in told(lines) if body["type"] == "message.bounced"]
     assert bounced["data"] == {
         "event_id": "e-bounced",
-        "message_id": message_id(campaign.home, one.key),
-        "campaign_id": campaign.home.campaign,
+        "message_id": message_id(campaign.ref, one.key),
+        "campaign_id": campaign.ref.campaign,
         "recipient": one.address,
         "sequence": bounced["data"]["sequence"],
         "attempt": 1,
@@ -120,7 +120,7 @@ def test_a_campaign_s_own_callback_is_told_of_that_campaign_alone(lines: Lines) 
     lines.made.campaigns.change(campaign, callback_url="https://own.example/")
     lines.post.send_all(campaign)
     lines.follow()
-    assert types(lines, OF_CAMPAIGN + campaign.home.campaign) == {"message.queued": 3, "message.sent": 3}
+    assert types(lines, OF_CAMPAIGN + campaign.ref.campaign) == {"message.queued": 3, "message.sent": 3}
 
 
 def test_many_events_travel_in_one_request_where_that_is_wanted(lines: Lines) -> None:
@@ -146,11 +146,11 @@ def test_an_erased_person_s_address_is_not_told_nor_is_the_erasing(lines: Lines)
     campaign = lines.made.campaign(people=1)
     (message,) = lines.post.send_all(campaign)
     messages, now = lines.made.messages, lines.made.clock.now()
-    opened = messages.open(campaign.home, message.batch, "w", now, lease_ms=1_000)
+    opened = messages.open(campaign.ref, message.batch, "w", now, lease_ms=1_000)
     assert opened is not None
     lines.made.clock.advance(1)
     lines.endpoint()
-    messages.erase(campaign.home, message.batch, opened.fence, message.key, lines.made.clock.now())
+    messages.erase(campaign.ref, message.batch, opened.fence, message.key, lines.made.clock.now())
     lines.follow()
     assert told(lines) == []
     lines.post.hear(lines.post.arrival(campaign, message, K.COMPLAINED))
@@ -164,7 +164,7 @@ def test_words_are_not_told_where_the_address_is_not_known(address: str | None) 
     """They were read before it went; and would stay where an erasure looks for addresses."""
     words, url, now = "agent of anna@mail.example", "https://x.example/?who=anna", Instant(5)
     event = Event(kind=K.CLICKED, attempt=1, at=now, id="e", source="tracking", detail=words, url=url)
-    change = Change(Home("default", "2" * 16), 0, Key(bytes(12)), MessageState.SENT, 1, now, 0, "", event, 7)
+    change = Change(CampaignRef("default", "2" * 16), 0, Key(bytes(12)), MessageStatus.SENT, 1, now, 0, "", event, 7)
     told = happened(change, event, address)
     assert told is not None
     assert "anna" not in repr(told)
@@ -211,7 +211,7 @@ def test_a_kill_at_any_call_of_a_store_loses_and_repeats_nothing(tmp_path: Path,
 def test_a_campaign_that_was_deleted_stops_nobody(lines: Lines) -> None:
     lines.endpoint()
     campaign = lines.made.campaign(people=2)
-    lines.made.messages.drop(campaign.home)
+    lines.made.messages.drop(campaign.ref)
     lines.post.send_all(lines.made.campaign(people=2))
     lines.follow()
     assert types(lines)["message.sent"] == 2

@@ -15,9 +15,9 @@ from postroom.callbacks import lane_work, lanes
 from postroom.callbacks.lane_work import AT_ONCE
 from postroom.clock import Instant
 from postroom.ledger.callbacks import Wishes
-from postroom.model.callback import Delivery, DeliveryState
+from postroom.model.callback import Delivery, DeliveryStatus
 from postroom.model.event import Event, EventKind
-from postroom.model.message import Message, MessageState, Settlement
+from postroom.model.message import Message, MessageStatus, Settlement
 from postroom.platform.ports.messages import Reported
 from tests.events.callbacks_kit import Lines, Reply, unreachable
 from tests.fakes.faults import Faults, Killed
@@ -61,12 +61,12 @@ def test_what_people_do_with_an_older_message_is_told(lines: Lines) -> None:
 def test_that_it_was_sent_is_told_even_where_the_report_came_first(lines: Lines) -> None:
     lines.endpoint()
     campaign, messages, now = lines.made.campaign(people=1), lines.made.messages, lines.made.clock.now()
-    (message,) = messages.list(campaign.home).messages
-    opened = messages.open(campaign.home, message.batch, "w", now, lease_ms=10_000)
+    (message,) = messages.list(campaign.ref).messages
+    opened = messages.open(campaign.ref, message.batch, "w", now, lease_ms=10_000)
     assert opened is not None
     lines.post.hear(lines.post.arrival(campaign, message, K.DELIVERED))
-    sent = Settlement(message.key, MessageState.SENT, 1, now, None, 250, "2.0.0 ok")
-    messages.record(campaign.home, message.batch, opened.fence, [sent], [], now, lease_ms=10_000)
+    sent = Settlement(message.key, MessageStatus.SENT, 1, now, None, 250, "2.0.0 ok")
+    messages.record(campaign.ref, message.batch, opened.fence, [sent], [], now, lease_ms=10_000)
     lines.follow()
     assert Counter(body["type"] for body in told(lines)) == {"message.queued": 1, "message.sent": 1, "message.delivered": 1}
 
@@ -100,7 +100,7 @@ def test_events_that_do_not_fit_one_record_make_several(lines: Lines) -> None:
     lines.endpoint(batch=True, kinds=frozenset({K.CLICKED}))
     campaign = lines.made.campaign(people=100)
     sent = lines.post.send_all(campaign)
-    lines.made.messages.report(campaign.home, clicks(sent, lines.made.clock.now(), '"\\é' * 80), lines.made.clock.now())
+    lines.made.messages.report(campaign.ref, clicks(sent, lines.made.clock.now(), '"\\é' * 80), lines.made.clock.now())
     lines.follow()
     sizes = [len(body["data"]["events"]) for body in told(lines)]
     assert sum(sizes) == len(sent)
@@ -111,7 +111,7 @@ def test_events_that_do_not_fit_one_record_make_several(lines: Lines) -> None:
 def test_a_reporter_s_clock_may_say_anything(lines: Lines, at: int) -> None:
     lines.endpoint(kinds=frozenset({K.CLICKED}))
     campaign = lines.made.campaign(people=1)
-    lines.made.messages.report(campaign.home, clicks(lines.post.send_all(campaign), Instant(at), "x"), lines.made.clock.now())
+    lines.made.messages.report(campaign.ref, clicks(lines.post.send_all(campaign), Instant(at), "x"), lines.made.clock.now())
     lines.follow()
     assert [body["timestamp"][:4] for body in told(lines)] == ["9999"]
 
@@ -119,10 +119,10 @@ def test_a_reporter_s_clock_may_say_anything(lines: Lines, at: int) -> None:
 def test_a_shard_that_cannot_be_read_stops_no_other(lines: Lines) -> None:
     lines.endpoint()
     broken, sound = lines.made.campaign(people=1), lines.made.campaign(people=2)
-    with lines.made.ledgers.get(broken.home).write() as db:
+    with lines.made.ledgers.get(broken.ref).write() as db:
         db.execute("UPDATE feed SET batch = 0, changes = ?", ('[["00",3,1,0,null,0,"","",["x","nothing",0]]]',))
     lines.follow()
-    assert {body["data"]["campaign_id"] for body in told(lines)} == {sound.home.campaign}
+    assert {body["data"]["campaign_id"] for body in told(lines)} == {sound.ref.campaign}
 
 
 def owed(lines: Lines, endpoint: str, number: int, *, tenant: str = "default") -> None:
@@ -136,7 +136,7 @@ def owed(lines: Lines, endpoint: str, number: int, *, tenant: str = "default") -
     )
 
 
-def states(lines: Lines, endpoint: str = "hook") -> Counter[DeliveryState]:
+def states(lines: Lines, endpoint: str = "hook") -> Counter[DeliveryStatus]:
     return Counter(each.state for each in lines.deliveries.list("default", endpoint, limit=1_000).deliveries)
 
 
@@ -163,7 +163,7 @@ def test_what_a_dead_endpoint_is_owed_ends_with_its_day_however_much_it_is(lines
     lines.web.replies["https://hook.example/"] = unreachable()
     owed(lines, "hook", 600)
     lines.tell_for(26 * 3_600, step=600)
-    assert states(lines) == {DeliveryState.DEAD: 600}
+    assert states(lines) == {DeliveryStatus.DEAD: 600}
     assert len(lines.web.asked) < 400, "most of it was not tried"
 
 
@@ -173,7 +173,7 @@ def test_one_that_is_switched_on_again_is_told_at_once_what_it_is_owed(lines: Li
     lines.tell_for(3_600, step=600)
     lines.callbacks.change(off, enabled=True)
     lines.tell()
-    assert states(lines) == {DeliveryState.DELIVERED: 40}
+    assert states(lines) == {DeliveryStatus.DELIVERED: 40}
 
 
 def test_one_that_fails_keeps_what_was_in_its_hands_due(lines: Lines) -> None:
@@ -185,7 +185,7 @@ def test_one_that_fails_keeps_what_was_in_its_hands_due(lines: Lines) -> None:
     assert len(lines.web.asked) <= AT_ONCE + 3
     lines.web.replies.clear()
     lines.tell_for(30, step=1)
-    assert states(lines) == {DeliveryState.DELIVERED: 33}
+    assert states(lines) == {DeliveryStatus.DELIVERED: 33}
 
 
 def test_a_slow_answer_holds_up_only_itself(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_a_slow_answer_holds_up_only_itself(lines: Lines, monkeypatch: pytest.Mo
         slow.set()
 
     running(lines, scene)
-    assert states(lines) == {DeliveryState.DELIVERED: 300}
+    assert states(lines) == {DeliveryStatus.DELIVERED: 300}
 
 
 def test_many_that_do_not_answer_leave_a_place_for_each_other_one(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,11 +267,11 @@ def test_told_to_stop_it_does_not_first_make_all_that_waits(lines: Lines, monkey
         lines.web.held["https://hook.example/"].set()
 
     running(lines, scene)
-    told = states(lines)[DeliveryState.DELIVERED]
+    told = states(lines)[DeliveryStatus.DELIVERED]
     assert AT_ONCE <= told <= 33
     again = Lines(lines.made)
     again.tell()
-    assert states(again) == {DeliveryState.DELIVERED: 200}, "what it gave back is due"
+    assert states(again) == {DeliveryStatus.DELIVERED: 200}, "what it gave back is due"
 
 
 def test_told_to_stop_it_does_not_wait_for_who_never_answers(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:

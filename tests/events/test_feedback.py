@@ -12,9 +12,9 @@ from postroom.ledger.recounts import Recounts
 from postroom.ledger.suppression import Reason
 from postroom.model.address import parse
 from postroom.model.event import Event, EventKind
-from postroom.model.message import MessageState, NewMessage, Settlement
+from postroom.model.message import MessageStatus, NewMessage, Settlement
 from postroom.model.shard import Key, recipient_key
-from postroom.model.stream import stream_batches, stream_home
+from postroom.model.stream import stream_batches, stream_ref
 from postroom.platform.ports.queues import MAX_RECEIVES
 from tests.events.feedback_kit import HARD, SOFT, Post
 from tests.fakes.faults import Faults, Killed
@@ -33,9 +33,9 @@ def test_a_hard_bounce_stands_on_the_record_and_keeps_the_person_off_the_list(ma
     post, campaign = Post(made), made.campaign()
     message = post.send_all(campaign)[0]
     post.hear(post.arrival(campaign, message, K.BOUNCED, detail="no such user"))
-    stands = made.messages.get(campaign.home, message.batch, message.key)
+    stands = made.messages.get(campaign.ref, message.batch, message.key)
     assert stands is not None
-    assert stands.state is MessageState.BOUNCED
+    assert stands.state is MessageStatus.BOUNCED
     entry = post.suppression.get("default", message.key)
     assert entry is not None
     assert (entry.reason, entry.address, entry.note) == (Reason.BOUNCE, message.address, "5.1.1 no such user")
@@ -96,15 +96,15 @@ def test_an_event_of_a_message_that_there_is_not_changes_nothing(made: Bench) ->
     post.hear(forged, forged._replace(tenant=77), forged._replace(batch=99))
     assert post.observed == []
     assert post.suppression.get("default", forged.key) is None
-    assert made.messages.counts(campaign.home).sent == 10
+    assert made.messages.counts(campaign.ref).sent == 10
 
 
 def test_who_bounces_after_the_campaign_was_deleted_is_not_written_to_again(made: Bench) -> None:
     post, campaign = Post(made), made.campaign()
     message = post.send_all(campaign)[0]
     arrival = post.arrival(campaign, message, K.BOUNCED)
-    made.messages.drop(campaign.home)
-    made.campaigns.delete(campaign.home)
+    made.messages.drop(campaign.ref)
+    made.campaigns.delete(campaign.ref)
     post.hear(arrival)
     entry = post.suppression.get("default", message.key)
     assert entry is not None
@@ -115,7 +115,7 @@ def test_an_unsubscribe_finds_its_message_without_being_told_the_batch(made: Ben
     post, campaign = Post(made), made.campaign()
     message = post.send_all(campaign)[3]
     post.hear(post.arrival(campaign, message, K.UNSUBSCRIBED, source="unsubscribe")._replace(batch=None))
-    stands = made.messages.get(campaign.home, message.batch, message.key)
+    stands = made.messages.get(campaign.ref, message.batch, message.key)
     assert stands is not None
     assert stands.unsubscribed_at == made.clock.now()
 
@@ -123,7 +123,7 @@ def test_an_unsubscribe_finds_its_message_without_being_told_the_batch(made: Ben
 def test_a_single_message_s_bounce_keeps_its_recipient_off_the_list_not_its_key(made: Bench) -> None:
     post, key = Post(made), Key(b"m" * 12)
     tenant = post.tenants.get("default")
-    home = stream_home(tenant, 20_000)
+    home = stream_ref(tenant, 20_000)
     made.messages.create(home, stream_batches(home.campaign))
     made.messages.store(home, [NewMessage(3, key, 1, "Ann@example.org", None, "{}")], made.clock.now())
     complained = Event(kind=K.COMPLAINED, attempt=1, at=made.clock.now(), id="c", source="arf")
@@ -179,13 +179,13 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool
                 post.feedback.once()
             except Killed:
                 _heard(Post(made))
-            counts = made.messages.counts(campaign.home)
+            counts = made.messages.counts(campaign.ref)
             assert (counts.sent, counts.bounced, counts.complained) == (2, 1, 1)
-            assert made.messages.totals(campaign.home).engagement.opened == 1
+            assert made.messages.totals(campaign.ref).engagement.opened == 1
             assert post.suppression.suppressed("default", [one.key, two.key, three.key]) == {one.key, two.key}
             assert made.queues.depth(QUEUE).ready + made.queues.depth(QUEUE).leased == 0
             Recounts(made.tables, made.messages, made.clock).run(seconds=10)
-            assert list(made.messages.stale(campaign.home)) == []
+            assert list(made.messages.stale(campaign.ref)) == []
         if len(faults.calls) < number:
             return
         number += 1
@@ -208,12 +208,12 @@ def test_a_recipient_who_reports_their_message_again_and_again_is_told_apart(mad
 def test_who_was_refused_at_the_hand_over_does_not_bounce_once_more(made: Bench) -> None:
     post, campaign = Post(made), made.campaign()
     now = made.clock.now()
-    opened = made.messages.open(campaign.home, 0, "w", now, lease_ms=10_000)
+    opened = made.messages.open(campaign.ref, 0, "w", now, lease_ms=10_000)
     assert opened is not None
-    (refused, *_) = made.messages.load(campaign.home, 0, now, 1_000)
-    settled = [Settlement(refused.key, MessageState.BOUNCED, 1, now, code=550, reply="5.1.1 no such user")]
-    made.messages.record(campaign.home, 0, opened.fence, settled, [], now, lease_ms=10_000)
-    message = made.messages.get(campaign.home, 0, refused.key)
+    (refused, *_) = made.messages.load(campaign.ref, 0, now, 1_000)
+    settled = [Settlement(refused.key, MessageStatus.BOUNCED, 1, now, code=550, reply="5.1.1 no such user")]
+    made.messages.record(campaign.ref, 0, opened.fence, settled, [], now, lease_ms=10_000)
+    message = made.messages.get(campaign.ref, 0, refused.key)
     assert message is not None
     post.hear(post.arrival(campaign, message, K.BOUNCED))
     assert [applied.again for applied in post.observed] == [True]
@@ -224,13 +224,13 @@ def test_what_comes_back_of_a_person_who_was_erased_does_not_name_them_again(mad
     post, campaign = Post(made), made.campaign()
     message = post.send_all(campaign)[0]
     now = made.clock.now()
-    opened = made.messages.open(campaign.home, message.batch, "w", now, lease_ms=1_000)
+    opened = made.messages.open(campaign.ref, message.batch, "w", now, lease_ms=1_000)
     assert opened is not None
-    made.messages.erase(campaign.home, message.batch, opened.fence, message.key, now)
+    made.messages.erase(campaign.ref, message.batch, opened.fence, message.key, now)
     words = f"5.1.1 no mailbox {message.address}"
     post.hear(*(post.arrival(campaign, message, kind, detail=words, raw=words) for kind in (K.BOUNCED, K.COMPLAINED)))
     (entry,) = post.suppression.of("default", message.key)
     assert (entry.reason, entry.address, entry.note) == (Reason.COMPLAINT, "", "")
     with made.control.read() as db:
         assert message.address not in repr(db.execute("SELECT * FROM item").fetchall())
-    assert message.address not in repr(made.messages.timeline(campaign.home, message.batch, message.key))
+    assert message.address not in repr(made.messages.timeline(campaign.ref, message.batch, message.key))

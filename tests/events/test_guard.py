@@ -18,10 +18,10 @@ from postroom.ledger.incoming import Applied
 from postroom.ledger.providers import Change, Providers
 from postroom.ledger.tallies import Tally
 from postroom.model.audit import Entry
-from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.guard import Action, Limits
-from postroom.model.stream import day_of, stream_home
+from postroom.model.stream import day_of, stream_ref
 from postroom.model.tenant import Tenant
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -46,31 +46,31 @@ class House:
     def another_guard(self) -> Guard:
         return Guard(self.tables, self.campaigns, self.providers, audit=self.audit, clock=self.clock, limits=self.limits)
 
-    def campaign(self, provider: str = DEFAULT, tenant: str = "acme") -> Home:
-        home = self.campaigns.new_home(tenant)
+    def campaign(self, provider: str = DEFAULT, tenant: str = "acme") -> CampaignRef:
+        ref = self.campaigns.new_ref(tenant)
         content = Content("html", None, "Hello", "news@example.com")
         made = self.campaigns.create(
-            Campaign(home, "test", CampaignState.READY, content, Import("u", "u.csv"), provider, self.clock.now())
+            Campaign(ref, "test", CampaignStatus.READY, content, Import("u", "u.csv"), provider, self.clock.now())
         )
-        self.campaigns.transition(made, CampaignState.SENDING)
-        return home
+        self.campaigns.transition(made, CampaignStatus.SENDING)
+        return ref
 
-    def happens(self, home: Home, sent: int, *, hard: int = 0, complained: int = 0, through: str = DEFAULT) -> None:
+    def happens(self, ref: CampaignRef, sent: int, *, hard: int = 0, complained: int = 0, through: str = DEFAULT) -> None:
         """Of mail to several domains."""
         for number in range(10):
-            self.tally.sent(home, through, f"d{number}.example", sent // 10)
-        self.tally.bounced(home, through, "d0.example", HARD, hard)
-        self.tally.complained(home, through, "d1.example", complained)
+            self.tally.sent(ref, through, f"d{number}.example", sent // 10)
+        self.tally.bounced(ref, through, "d0.example", HARD, hard)
+        self.tally.complained(ref, through, "d1.example", complained)
         self.tally.flush()
 
     def look(self) -> None:
         self.guard.look()
 
-    def state(self, home: Home) -> CampaignState:
-        return self.campaigns.get(home).state
+    def state(self, ref: CampaignRef) -> CampaignStatus:
+        return self.campaigns.get(ref).state
 
-    def resume(self, home: Home) -> None:
-        self.campaigns.transition(self.campaigns.get(home), CampaignState.SENDING)
+    def resume(self, ref: CampaignRef) -> None:
+        self.campaigns.transition(self.campaigns.get(ref), CampaignStatus.SENDING)
 
     def trail(self, tenant: str = "acme") -> list[Entry]:
         return self.audit.list(tenant, limit=1_000).entries
@@ -96,7 +96,7 @@ def test_a_campaign_over_the_limit_is_paused_with_the_figures_and_others_go_on(h
     house.happens(bad, 200, hard=20)
     house.happens(good, 1_000)
     house.look()
-    assert (house.state(bad), house.state(good)) == (CampaignState.PAUSED, CampaignState.SENDING)
+    assert (house.state(bad), house.state(good)) == (CampaignStatus.PAUSED, CampaignStatus.SENDING)
     reason = house.campaigns.get(bad).reason or ""
     assert "10 % of messages bounced for good in the last 1 h; the limit is 10 % (20 of 200)" in reason
     (entry,) = [entry for entry in house.trail() if entry.action == "guard pause campaign"]
@@ -108,7 +108,7 @@ def test_below_the_sample_and_below_the_limits_nothing_happens(house: House) -> 
     house.happens(few, 190, hard=190, through="another")
     house.happens(fine, 9_000, hard=40)
     house.look()
-    assert {house.state(few), house.state(fine)} == {CampaignState.SENDING}
+    assert {house.state(few), house.state(fine)} == {CampaignStatus.SENDING}
     assert house.trail() == house.trail(INSTALLATION) == []
 
 
@@ -121,73 +121,73 @@ def test_complaints_pause_sooner_and_soft_bounces_never(house: House) -> None:
     house.tally.flush()
     house.look()
     states = [house.state(each) for each in (loud, one, full)]
-    assert states == [CampaignState.PAUSED, CampaignState.SENDING, CampaignState.SENDING]
+    assert states == [CampaignStatus.PAUSED, CampaignStatus.SENDING, CampaignStatus.SENDING]
 
 
 def test_a_warning_is_said_once_a_window(house: House) -> None:
-    home = house.campaign()
-    house.happens(home, 400, hard=24)
+    ref = house.campaign()
+    house.happens(ref, 400, hard=24)
     house.look()
     house.another_guard().look()
-    assert house.state(home) is CampaignState.SENDING
+    assert house.state(ref) is CampaignStatus.SENDING
     assert [text for text in house.said() if text.startswith("campaign")] == [
-        f"campaign {home.campaign}: 6 % of messages bounced for good in the last 1 h; the limit is 5 % (24 of 400)"
+        f"campaign {ref.campaign}: 6 % of messages bounced for good in the last 1 h; the limit is 5 % (24 of 400)"
     ]
     house.clock.advance(3_600)
-    house.happens(home, 400, hard=24)
+    house.happens(ref, 400, hard=24)
     house.look()
     assert len([text for text in house.said() if text.startswith("campaign")]) == 2
 
 
 def test_of_a_campaign_that_has_completed_people_are_warned(house: House) -> None:
-    home = house.campaign()
-    house.campaigns.transition(house.campaigns.get(home), CampaignState.COMPLETED)
-    house.happens(home, 200, hard=30)
+    ref = house.campaign()
+    house.campaigns.transition(house.campaigns.get(ref), CampaignStatus.COMPLETED)
+    house.happens(ref, 200, hard=30)
     for _ in range(2):
         house.look()
-    assert house.state(home) is CampaignState.COMPLETED
-    (said,) = [text for text in house.said() if home.campaign in text]
+    assert house.state(ref) is CampaignStatus.COMPLETED
+    (said,) = [text for text in house.said() if ref.campaign in text]
     assert "15 % of messages bounced for good" in said
 
 
 def test_what_happened_before_the_window_is_forgotten(house: House) -> None:
-    home = house.campaign()
-    house.happens(home, 400, hard=39)
+    ref = house.campaign()
+    house.happens(ref, 400, hard=39)
     house.look()
     house.clock.advance(3_600)
-    house.happens(home, 400, hard=10)
+    house.happens(ref, 400, hard=10)
     house.look()
-    assert house.state(home) is CampaignState.SENDING
+    assert house.state(ref) is CampaignStatus.SENDING
 
 
 def test_who_is_resumed_begins_anew(house: House) -> None:
-    home = house.campaign()
-    house.happens(home, 400, hard=100)
+    ref = house.campaign()
+    house.happens(ref, 400, hard=100)
     house.look()
-    assert house.state(home) is CampaignState.PAUSED
+    assert house.state(ref) is CampaignStatus.PAUSED
     house.clock.advance(30)
-    house.resume(home)
+    house.resume(ref)
     house.look()
-    assert house.state(home) is CampaignState.SENDING
+    assert house.state(ref) is CampaignStatus.SENDING
     house.clock.advance(60)
-    house.happens(home, 1_000, hard=10)
+    house.happens(ref, 1_000, hard=10)
     house.look()
-    assert house.state(home) is CampaignState.SENDING
-    house.happens(home, 0, hard=150)
+    assert house.state(ref) is CampaignStatus.SENDING
+    house.happens(ref, 0, hard=150)
     house.look()
-    assert house.state(home) is CampaignState.PAUSED
+    assert house.state(ref) is CampaignStatus.PAUSED
 
 
 def test_a_provider_over_the_limit_pauses_all_its_campaigns_and_no_others(house: House) -> None:
     house.providers.create("acme", "own", Change("smtp://own.example"))
     through = [house.campaign("own") for _ in range(3)]
     beside = house.campaign()
-    for home in through[:2]:
-        house.happens(home, 100, hard=15, through="acme/own")  # each below the sample
+    for ref in through[:2]:
+        house.happens(ref, 100, hard=15, through="acme/own")  # each below the sample
     house.happens(beside, 1_000)
     house.look()
-    assert [house.state(home) for home in through] == [CampaignState.PAUSED] * 3
-    assert house.state(beside) is CampaignState.SENDING
+    assert [house.state(ref) for ref in through] == [CampaignStatus.PAUSED] * 3
+    assert house.state(beside) is CampaignStatus.SENDING
     assert (house.campaigns.get(through[2]).reason or "").endswith("(30 of 200)")
 
 
@@ -196,7 +196,7 @@ def test_a_campaign_that_goes_on_after_its_provider_tripped_is_judged_by_what_co
     house.happens(first, 190, hard=60)
     house.happens(second, 190, hard=0)
     house.look()
-    assert house.state(second) is CampaignState.PAUSED
+    assert house.state(second) is CampaignStatus.PAUSED
     house.clock.advance(60)
     house.resume(second)
     fresh = house.campaign()
@@ -204,15 +204,15 @@ def test_a_campaign_that_goes_on_after_its_provider_tripped_is_judged_by_what_co
     house.happens(second, 190)
     house.happens(fresh, 190)
     house.look()
-    assert [house.state(home) for home in (first, second, fresh)] == [
-        CampaignState.PAUSED,
-        CampaignState.SENDING,
-        CampaignState.SENDING,
+    assert [house.state(ref) for ref in (first, second, fresh)] == [
+        CampaignStatus.PAUSED,
+        CampaignStatus.SENDING,
+        CampaignStatus.SENDING,
     ]
     house.happens(fresh, 10, hard=30)
     house.happens(second, 10, hard=30)
     house.look()
-    assert (house.state(second), house.state(fresh)) == (CampaignState.PAUSED, CampaignState.PAUSED)
+    assert (house.state(second), house.state(fresh)) == (CampaignStatus.PAUSED, CampaignStatus.PAUSED)
 
 
 def test_a_tenant_does_not_read_how_much_others_send_through_a_shared_provider(house: House) -> None:
@@ -228,7 +228,7 @@ def test_a_tenant_does_not_read_how_much_others_send_through_a_shared_provider(h
 
 
 def test_single_messages_are_warned_of_and_not_stopped(house: House) -> None:
-    stream = stream_home(ACME, day_of(house.clock.now()))
+    stream = stream_ref(ACME, day_of(house.clock.now()))
     house.happens(stream, 400, hard=80)
     house.look()
     assert any(text.startswith(f"campaign {stream.campaign}") for text in house.said())
@@ -236,29 +236,29 @@ def test_single_messages_are_warned_of_and_not_stopped(house: House) -> None:
 
 
 def test_a_domain_is_warned_of_and_pauses_nobody(house: House) -> None:
-    home = house.campaign()
-    house.happens(home, 10_000, hard=400)
+    ref = house.campaign()
+    house.happens(ref, 10_000, hard=400)
     house.look()
-    assert house.state(home) is CampaignState.SENDING
+    assert house.state(ref) is CampaignStatus.SENDING
     (said,) = house.said(INSTALLATION)
     assert said.startswith("provider default, mail to d0.example: 40 %")
 
 
 def test_off_is_off(tables: tuple[SqliteTables, ManualClock]) -> None:
     house = House(*tables, Limits(bounce_warn=0, bounce_pause=0, complaint_warn=0, complaint_pause=0))
-    home = house.campaign()
-    house.happens(home, 400, hard=400, complained=400)
+    ref = house.campaign()
+    house.happens(ref, 400, hard=400, complained=400)
     house.look()
-    assert house.state(home) is CampaignState.SENDING
+    assert house.state(ref) is CampaignStatus.SENDING
     assert house.trail() == house.trail(INSTALLATION) == []
 
 
 def test_one_campaigns_own_worker_pauses_no_other(house: House) -> None:
     mine, other = house.campaign(), house.campaign()
-    for home in (mine, other):
-        house.happens(home, 200, hard=100)
+    for ref in (mine, other):
+        house.happens(ref, 200, hard=100)
     house.guard.look(mine)
-    assert (house.state(mine), house.state(other)) == (CampaignState.PAUSED, CampaignState.SENDING)
+    assert (house.state(mine), house.state(other)) == (CampaignStatus.PAUSED, CampaignStatus.SENDING)
 
 
 class _KilledError(Exception):
@@ -269,9 +269,9 @@ class _KilledError(Exception):
 def test_a_kill_between_any_two_writes_leaves_what_the_next_look_completes(
     house: House, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:
-    homes = [house.campaign() for _ in range(3)]
-    for home in homes:
-        house.happens(home, 100, hard=15)
+    refs = [house.campaign() for _ in range(3)]
+    for ref in refs:
+        house.happens(ref, 100, hard=15)
     write, left = house.tables.write, iter(range(survived))
 
     def killed(writes: Sequence[Write]) -> list[int]:
@@ -285,23 +285,23 @@ def test_a_kill_between_any_two_writes_leaves_what_the_next_look_completes(
     monkeypatch.setattr(house.tables, "write", write)
     house.clock.advance(5)
     house.another_guard().look()
-    assert [house.state(home) for home in homes] == [CampaignState.PAUSED] * 3
+    assert [house.state(ref) for ref in refs] == [CampaignStatus.PAUSED] * 3
     assert any("(45 of 300)" in text for text in house.said(INSTALLATION))
 
 
 def test_a_person_who_is_faster_has_their_way(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = house.campaign()
-    house.happens(home, 200, hard=50)
+    ref = house.campaign()
+    house.happens(ref, 200, hard=50)
     transition = house.campaigns.transition
 
-    def cancelled_meanwhile(campaign: Campaign, to: CampaignState, **fields: object) -> Campaign:
+    def cancelled_meanwhile(campaign: Campaign, to: CampaignStatus, **fields: object) -> Campaign:
         monkeypatch.setattr(house.campaigns, "transition", transition)
-        transition(house.campaigns.get(home), CampaignState.CANCELLED)
+        transition(house.campaigns.get(ref), CampaignStatus.CANCELLED)
         return transition(campaign, to, **fields)
 
     monkeypatch.setattr(house.campaigns, "transition", cancelled_meanwhile)
     house.look()
-    assert house.state(home) is CampaignState.CANCELLED
+    assert house.state(ref) is CampaignStatus.CANCELLED
     assert [entry.status for entry in house.trail() if entry.action == "guard pause campaign"] == [409]
 
 
@@ -326,7 +326,7 @@ def test_what_comes_back_is_counted_under_the_provider_that_sent_it(house: House
     event = Event(
         kind=EventKind.BOUNCED, attempt=1, at=Instant(0), id="e", source="dsn", bounce=Bounce(HARD, BounceClass.MAILBOX)
     )
-    campaign, stream = Home("acme", "c1"), stream_home(ACME, day_of(house.clock.now()))
+    campaign, stream = CampaignRef("acme", "c1"), stream_ref(ACME, day_of(house.clock.now()))
     watching(Applied(campaign, "default", "a.example", event))
     watching(Applied(campaign, "own", "a.example", event))
     watching(Applied(campaign, "gone", "a.example", event))
@@ -346,6 +346,6 @@ def test_an_event_that_cannot_be_counted_stops_nobody(house: House, monkeypatch:
 
     monkeypatch.setattr(house.providers, "id_of", unavailable)
     event = Event(kind=EventKind.COMPLAINED, attempt=1, at=Instant(0), id="e", source="arf")
-    Watching(house.tally, house.providers, house.clock)(Applied(Home("acme", "c1"), "own", "a.example", event))
+    Watching(house.tally, house.providers, house.clock)(Applied(CampaignRef("acme", "c1"), "own", "a.example", event))
     house.tally.flush()
     assert house.tables.query(f"#tallies/{house.clock.now() // 60_000}").items == []

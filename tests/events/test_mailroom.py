@@ -19,7 +19,7 @@ from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.ids import encode
 from postroom.model.mailroom import IncomingMail, Verdict
 from postroom.model.shard import Key
-from postroom.model.stream import stream_home
+from postroom.model.stream import stream_ref
 from postroom.model.tenant import Tenant
 from postroom.model.wire import MAX_ATTEMPT, Sealer, open_unsubscribe
 from postroom.platform.mail.listener import Limits, Terms
@@ -206,7 +206,7 @@ def test_a_complaint_is_found_by_the_unsubscribe_link_alone(message_id: str, att
 
 
 def test_a_complaint_about_a_single_message_known_only_by_its_person_ends_all_mail_to_them() -> None:
-    desk, stream = Desk(), stream_home(TENANT, 20_000).campaign
+    desk, stream = Desk(), stream_ref(TENANT, 20_000).campaign
     returned = original(Sealer(TENANT, stream, topic="news"), links=False)
     assert desk.take(complaint("fbl", returned), f"fbl@{DOMAIN}") is Verdict.NOTED
     assert desk.wishes.said == [(KEY, "news", True)]

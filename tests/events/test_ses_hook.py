@@ -17,12 +17,12 @@ from postroom.events.ses.sns import Verifier
 from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.event import EventKind
-from postroom.model.message import MessageState, NewMessage, Settlement
+from postroom.model.message import MessageStatus, NewMessage, Settlement
 from postroom.model.message_id import message_id
 from postroom.model.shard import Key, recipient_key
-from postroom.model.stream import day_of, stream_batches, stream_home
+from postroom.model.stream import day_of, stream_batches, stream_ref
 from postroom.model.tags import tags_of
 from postroom.model.wire import MessageRef
 from postroom.platform.ports.messages import Reported
@@ -53,7 +53,7 @@ class Hooked:
         self.tenants = Tenants(made.tables, made.clock)
         self.suppression = Suppression(made.tables, made.clock)
         self.asked: list[str] = []
-        self.home = self._campaign()
+        self.ref = self._campaign()
         self.hook = SesHook(
             Verifier([ARN], self._fetch, SystemClock()),
             Records(self.tenants, made.campaigns, made.messages, faults.wrap(self.suppression)),
@@ -67,14 +67,18 @@ class Hooked:
             raise Unavailable("there is nothing")
         return page
 
-    def _campaign(self) -> Home:
-        made, home = self.made, self.made.campaigns.new_home("default")
-        made.messages.create(home, 1)
-        made.messages.store(home, [self._row(line, address) for line, address in enumerate((ANNA, BEN), 2)], made.clock.now())
+    def _campaign(self) -> CampaignRef:
+        made, campaign_ref = self.made, self.made.campaigns.new_ref("default")
+        made.messages.create(campaign_ref, 1)
+        made.messages.store(
+            campaign_ref, [self._row(line, address) for line, address in enumerate((ANNA, BEN), 2)], made.clock.now()
+        )
         content = Content("html", None, "Hello", "news@example.com", topic="news")
         source = Import("upload", "people.csv", batches=1, rows=2)
-        made.campaigns.create(Campaign(home, "test", CampaignState.SENDING, content, source, "default", made.clock.now()))
-        return home
+        made.campaigns.create(
+            Campaign(campaign_ref, "test", CampaignStatus.SENDING, content, source, "default", made.clock.now())
+        )
+        return campaign_ref
 
     def key(self, address: str) -> Key:
         return recipient_key(self.tenants.get("default").secret, address.lower())
@@ -83,13 +87,13 @@ class Hooked:
         return NewMessage(0, self.key(address), line, address, None, "[]")
 
     def mail(self, address: str = ANNA, *, ref: MessageRef | None = None, attempt: int = 1) -> Mail:
-        ref = ref or MessageRef(0, self.home.campaign, 0, self.key(address), attempt)
+        ref = ref or MessageRef(0, self.ref.campaign, 0, self.key(address), attempt)
         content = b"From: a@example.com\r\n\r\nHi\r\n"
         return Mail(ref, Accepted("0102-id", address, "a@example.com", "postroom", dict(tags_of(ref)), content, 1, 1_790_000_000))
 
-    def stream(self) -> Home:
+    def stream(self) -> CampaignRef:
         """Where today's single messages are."""
-        return stream_home(self.tenants.get("default"), day_of(self.made.clock.now()))
+        return stream_ref(self.tenants.get("default"), day_of(self.made.clock.now()))
 
     def post(self, document: dict[str, Any] | str) -> None:
         self.hook.take(json.dumps(TOPIC.notification(document)).encode())
@@ -106,7 +110,7 @@ class Hooked:
     def apply(self) -> None:
         """As the feedback worker would."""
         reports = [Reported(each.batch or 0, each.key, each.event) for each in self.arrived()]
-        self.made.messages.report(self.home, reports, self.made.clock.now())
+        self.made.messages.report(self.ref, reports, self.made.clock.now())
 
 
 @pytest.fixture
@@ -124,7 +128,7 @@ def test_a_notice_is_queued_for_its_message(hooked: Hooked) -> None:
     mail = hooked.mail(attempt=3)
     hooked.post(notices.bounce(mail.accepted, 1_790_000_001))
     (arrival,) = hooked.arrived()
-    assert (arrival.tenant, arrival.campaign, arrival.batch, arrival.key) == (0, hooked.home.campaign, 0, mail.ref.key)
+    assert (arrival.tenant, arrival.campaign, arrival.batch, arrival.key) == (0, hooked.ref.campaign, 0, mail.ref.key)
     assert (arrival.event.kind, arrival.event.attempt, arrival.event.source) == (EventKind.BOUNCED, 3, "ses")
 
 
@@ -178,11 +182,11 @@ def test_an_address_that_is_none_stands_in_no_log(hooked: Hooked, caplog: pytest
 
 
 def test_a_single_message_is_held_against_its_own_record(hooked: Hooked) -> None:
-    home = hooked.stream()
-    hooked.made.messages.create(home, stream_batches(home.campaign))
+    campaign_ref = hooked.stream()
+    hooked.made.messages.create(campaign_ref, stream_batches(campaign_ref.campaign))
     key = Key(b"m" * 12)
-    hooked.made.messages.store(home, [NewMessage(0, key, 1, ANNA, None, "[]")], hooked.made.clock.now())
-    ref = MessageRef(0, home.campaign, 0, key, 1)
+    hooked.made.messages.store(campaign_ref, [NewMessage(0, key, 1, ANNA, None, "[]")], hooked.made.clock.now())
+    ref = MessageRef(0, campaign_ref.campaign, 0, key, 1)
     hooked.post(notices.delivery(hooked.mail(ANNA, ref=ref).accepted, 1_790_000_001))
     hooked.post(notices.delivery(hooked.mail(BEN, ref=ref).accepted, 1_790_000_001))
     assert [arrival.key for arrival in hooked.arrived()] == [key]
@@ -222,7 +226,7 @@ def test_who_unsubscribes_is_on_the_list_before_the_answer(hooked: Hooked, every
     assert (entry.reason, entry.topic, entry.address) == (Reason.UNSUBSCRIBE, topic, ANNA)
     (arrival,) = hooked.arrived()
     assert (arrival.event.kind, arrival.event.source) == (EventKind.UNSUBSCRIBED, "unsubscribe")
-    assert entry.source == f"{message_id(hooked.home, arrival.key)}/{arrival.event.id}"
+    assert entry.source == f"{message_id(hooked.ref, arrival.key)}/{arrival.event.id}"
 
 
 def test_an_unsubscribe_that_is_replayed_does_not_undo_what_the_person_decided_since(hooked: Hooked) -> None:
@@ -236,17 +240,17 @@ def test_an_unsubscribe_that_is_replayed_does_not_undo_what_the_person_decided_s
 
 def test_an_unsubscribe_of_a_person_who_was_erased_does_not_name_them_again(hooked: Hooked) -> None:
     messages, now, key = hooked.made.messages, hooked.made.clock.now(), hooked.key(ANNA)
-    opened = messages.open(hooked.home, 0, "w", now, lease_ms=1_000)
+    opened = messages.open(hooked.ref, 0, "w", now, lease_ms=1_000)
     assert opened is not None
-    messages.record(hooked.home, 0, opened.fence, [Settlement(key, MessageState.SENT, 1, now)], [], now, lease_ms=1_000)
-    messages.erase(hooked.home, 0, opened.fence, key, now)
+    messages.record(hooked.ref, 0, opened.fence, [Settlement(key, MessageStatus.SENT, 1, now)], [], now, lease_ms=1_000)
+    messages.erase(hooked.ref, 0, opened.fence, key, now)
     hooked.post(leaves(hooked, everything=True))
     (entry,) = hooked.suppression.of("default", key)
     assert (entry.reason, entry.address) == (Reason.UNSUBSCRIBE, "")
 
 
 def test_an_unsubscribe_counts_where_the_campaign_is_gone(hooked: Hooked) -> None:
-    hooked.made.messages.drop(hooked.home)
+    hooked.made.messages.drop(hooked.ref)
     hooked.post(leaves(hooked, everything=True))
     assert hooked.suppression.get("default", hooked.key(ANNA)) is not None
 

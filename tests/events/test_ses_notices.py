@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from postroom.errors import Invalid
 from postroom.events.ses.notices import Charge, read_notice
 from postroom.model.event import MAX_RAW, BounceClass, BounceType, EventKind, Standing, apply
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.model.shard import Key
 from postroom.model.tags import tags_of
 from postroom.model.wire import MessageRef
@@ -158,15 +158,15 @@ def test_the_order_and_number_of_notices_make_no_difference(mailbox: str) -> Non
     sent = message(f"{mailbox}+x@simulator.amazonses.com")
     plain = Fates().of(sent, Options())
     wanted = {
-        "success": MessageState.DELIVERED,
-        "bounce": MessageState.BOUNCED,
-        "ooto": MessageState.DELIVERED,
-        "complaint": MessageState.COMPLAINED,
-        "suppressionlist": MessageState.BOUNCED,
+        "success": MessageStatus.DELIVERED,
+        "bounce": MessageStatus.BOUNCED,
+        "ooto": MessageStatus.DELIVERED,
+        "complaint": MessageStatus.COMPLAINED,
+        "suppressionlist": MessageStatus.BOUNCED,
     }
     for seed in range(5):
         mixed = Fates(repeats=3, shuffled=True, chance=random.Random(seed)).of(sent, Options())
-        standing, ids = Standing(3, MessageState.UNKNOWN), set[str]()
+        standing, ids = Standing(3, MessageStatus.UNKNOWN), set[str]()
         for document in mixed:
             event = only(document).event
             standing = apply(standing, event)

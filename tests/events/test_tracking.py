@@ -10,7 +10,7 @@ import pytest
 from postroom.errors import Corrupt, Invalid, NotFound
 from postroom.events.machines import Fetch
 from postroom.events.tracking import Unprepared
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import MAX_URL, EventKind
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key
@@ -68,8 +68,8 @@ def test_what_nothing_is_left_of_leads_nowhere(web: Web) -> None:
     single = web.single([SHOP])
     stream = open_hit(single, lambda number: web.tenant.secret).message.campaign
     erased = Key(b"e" * 12)
-    home = Home("default", stream)
-    web.made.messages.store(home, [NewMessage(3, erased, 2, "", None, "[]")], web.made.clock.now())
+    ref = CampaignRef("default", stream)
+    web.made.messages.store(ref, [NewMessage(3, erased, 2, "", None, "[]")], web.made.clock.now())
     for gone in (
         web.token(),
         web.token(f"{stream[:-2]}yf"),

@@ -206,13 +206,13 @@ def test_an_unsubscribe_reaches_the_timeline_of_its_message(made: Bench) -> None
     post, desk = Post(made), Desk(made)
     campaign = made.campaign(people=4)
     message = post.send_all(campaign)[0]
-    token = desk.token(message.key, campaign=campaign.home.campaign)
+    token = desk.token(message.key, campaign=campaign.ref.campaign)
     desk.unsubscribing.unsubscribe(token)
     made.clock.advance(1)
     desk.unsubscribing.resubscribe(token)
     post.hear()
     assert desk.suppression.of("default", message.key) == []
-    timeline = made.messages.timeline(campaign.home, message.batch, message.key)
+    timeline = made.messages.timeline(campaign.ref, message.batch, message.key)
     assert [event.kind for event in timeline if event.source == "unsubscribe"] == [UNSUBSCRIBED, RESUBSCRIBED]
 
 
@@ -224,19 +224,19 @@ def test_the_entry_says_whose_it_is_and_where_it_comes_from_once_the_event_has_f
     post, desk = Post(made), Desk(made)
     campaign = made.campaign(people=4)
     message = post.send_all(campaign)[0]
-    token = desk.token(message.key, campaign=campaign.home.campaign, topic=topic)
+    token = desk.token(message.key, campaign=campaign.ref.campaign, topic=topic)
     desk.unsubscribing.unsubscribe(token, source="by the link")
     before = desk.suppression.get("default", message.key, topic=topic)
     assert before is not None
     post.hear()
     (entry,) = desk.suppression.of("default", message.key)
-    timeline = made.messages.timeline(campaign.home, message.batch, message.key)
+    timeline = made.messages.timeline(campaign.ref, message.batch, message.key)
     (event,) = (event for event in timeline if event.kind is UNSUBSCRIBED)
     assert entry == replace(
         before,
         address=message.address,
         note=f"from {topic or 'all mail'}, by the link",
-        source=f"{message_id(campaign.home, message.key)}/{event.id}",
+        source=f"{message_id(campaign.ref, message.key)}/{event.id}",
     )
     desk.unsubscribing.resubscribe(token)
     assert desk.suppression.of("default", message.key) == []
@@ -248,12 +248,12 @@ def test_no_other_entry_is_explained_by_an_unsubscribe(made: Bench) -> None:
     campaign = made.campaign(people=4)
     message, erased = post.send_all(campaign)[:2]
     desk.suppression.add("default", message.key, address="", reason=Reason.BOUNCE)
-    desk.unsubscribing.unsubscribe(desk.token(message.key, campaign=campaign.home.campaign, topic="news"))
-    desk.unsubscribing.unsubscribe(desk.token(erased.key, campaign=campaign.home.campaign))
+    desk.unsubscribing.unsubscribe(desk.token(message.key, campaign=campaign.ref.campaign, topic="news"))
+    desk.unsubscribing.unsubscribe(desk.token(erased.key, campaign=campaign.ref.campaign))
     now = made.clock.now()
-    opened = made.messages.open(campaign.home, erased.batch, "w", now, lease_ms=1_000)
+    opened = made.messages.open(campaign.ref, erased.batch, "w", now, lease_ms=1_000)
     assert opened is not None
-    made.messages.erase(campaign.home, erased.batch, opened.fence, erased.key, now)
+    made.messages.erase(campaign.ref, erased.batch, opened.fence, erased.key, now)
     post.hear()
     assert [entry.address for entry in desk.suppression.of("default", message.key)] == ["", message.address]
     assert [entry.address for entry in desk.suppression.of("default", erased.key)] == [""]

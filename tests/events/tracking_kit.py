@@ -17,10 +17,10 @@ from postroom.events.tenant_secrets import TenantSecrets
 from postroom.events.tracking import Tracking
 from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key
-from postroom.model.stream import SingleValues, stream_home
+from postroom.model.stream import SingleValues, stream_ref
 from postroom.model.wire import Sealer
 from postroom.platform.embedded.objects import FileObjects
 from tests.fakes.faults import Faults
@@ -58,16 +58,16 @@ class Web:
 
     def table(self, links: Sequence[str], campaign: str = CAMPAIGN) -> None:
         """The campaign's link table, as its making stores it."""
-        self.objects.put(links_key(Home("default", campaign)), msgspec.json.encode(links))
+        self.objects.put(links_key(CampaignRef("default", campaign)), msgspec.json.encode(links))
 
     def single(self, links: Sequence[str], digest: str = "d" * 64) -> str:
         """A single message with such links: its token."""
-        home = stream_home(self.tenant, 20_000)
+        ref = stream_ref(self.tenant, 20_000)
         values = SingleValues(digest, {}, self.made.clock.now()).text()
-        self.made.messages.create(home, 32)
-        self.made.messages.store(home, [NewMessage(3, ANNA, 1, "anna@mail.example", None, values)], self.made.clock.now())
-        self.objects.put(single_links_key(home, digest), msgspec.json.encode(links))
-        return self.token(home.campaign)
+        self.made.messages.create(ref, 32)
+        self.made.messages.store(ref, [NewMessage(3, ANNA, 1, "anna@mail.example", None, values)], self.made.clock.now())
+        self.objects.put(single_links_key(ref, digest), msgspec.json.encode(links))
+        return self.token(ref.campaign)
 
     def arrived(self) -> list[Arrival]:
         """What was told since the last look."""

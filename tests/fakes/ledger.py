@@ -8,7 +8,7 @@ from pathlib import Path
 
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
-from postroom.model.campaign import Campaign, CampaignState, Content, Import, Policies, Schedule
+from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Policies, Schedule
 from postroom.model.message import NewMessage
 from postroom.model.shard import batch_of, recipient_key
 from postroom.platform.embedded._control import open_control
@@ -42,7 +42,7 @@ class Bench:
 
     def campaign(
         self,
-        state: CampaignState = CampaignState.SENDING,
+        state: CampaignStatus = CampaignStatus.SENDING,
         *,
         people: int = 10,
         batches: int = 2,
@@ -50,7 +50,7 @@ class Bench:
         policies: Policies | None = None,
     ) -> Campaign:
         """A campaign past its import."""
-        home = self.campaigns.new_home("default")
+        home = self.campaigns.new_ref("default")
         self.messages.create(home, batches)
         self.messages.store(home, [_row(line, batches) for line in range(2, people + 2)], self.clock.now())
         self.messages.recount(home)

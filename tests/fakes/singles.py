@@ -20,9 +20,9 @@ from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tallies import Tally
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.message import Message
-from postroom.model.stream import day_of, stream_home
+from postroom.model.stream import day_of, stream_ref
 from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.pipeline.sender.means import Leave
@@ -127,8 +127,8 @@ class Desk:
         return self.service.get("default", accepted.id).message
 
     @property
-    def home(self) -> Home:
-        return stream_home(self.tenants.get("default"), day_of(self.clock.now()))
+    def ref(self) -> CampaignRef:
+        return stream_ref(self.tenants.get("default"), day_of(self.clock.now()))
 
     def states(self) -> list[str]:
         """Of all messages of the day."""
@@ -143,7 +143,7 @@ class Desk:
     ) -> None:
         """Work on the stream until the condition holds, do what comes after that, then stop."""
         stopping = asyncio.Event()
-        sending = asyncio.create_task((sender or self.sender()).send_stream(self.home, Leave(stopping), lambda _reason: None))
+        sending = asyncio.create_task((sender or self.sender()).send_stream(self.ref, Leave(stopping), lambda _reason: None))
         try:
             async with asyncio.timeout(20):
                 while not condition() and not sending.done():

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from postroom.clock import Instant
 from postroom.errors import Conflict, NotFound
 from postroom.ledger.callbacks import Wishes
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.model.message_id import message_id
 from postroom.model.news import queued
@@ -143,19 +143,19 @@ def happened(postroom: Postroom) -> Counter[Tell]:
     """All that stands on any timeline, and that each message was taken on."""
     found: Counter[Tell] = Counter()
     for shard in postroom.feed.shards():
-        home = Home(*shard.split("/", 1))
+        ref = CampaignRef(*shard.split("/", 1))
         with suppress(NotFound):
-            found += _happened_at(postroom, home)
+            found += _happened_at(postroom, ref)
     return found
 
 
-def _happened_at(postroom: Postroom, home: Home) -> Counter[Tell]:
-    messages = postroom.messages.list(home, limit=1_000).messages
+def _happened_at(postroom: Postroom, ref: CampaignRef) -> Counter[Tell]:
+    messages = postroom.messages.list(ref, limit=1_000).messages
     assert len(messages) < 1_000
     return Counter(
-        Tell(message_id(home, message.key), event.id, f"message.{event.kind}", message.address)
+        Tell(message_id(ref, message.key), event.id, f"message.{event.kind}", message.address)
         for message in messages
-        for event in [queued(Instant(0)), *postroom.messages.timeline(home, message.batch, message.key)]
+        for event in [queued(Instant(0)), *postroom.messages.timeline(ref, message.batch, message.key)]
     )
 
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import orjson
 
-from postroom.model.campaign import Home
-from postroom.model.message import Message, MessageState
+from postroom.model.campaign import CampaignRef
+from postroom.model.message import Message, MessageStatus
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.platform.ports.feed import Change
 from postroom.settings import Settings
@@ -184,13 +184,13 @@ class Office:
         return any(line.startswith("campaign ") for run in self._runs for line in run.stderr.splitlines())
 
     @property
-    def home(self) -> Home:
-        return Home(DEFAULT_TENANT, self.campaign)
+    def ref(self) -> CampaignRef:
+        return CampaignRef(DEFAULT_TENANT, self.campaign)
 
     def status(self) -> dict[str, Any]:
         """As `--json` shows it."""
         with self.opened() as postroom:
-            return postroom.status.get(self.home).as_dict()
+            return postroom.status.get(self.ref).as_dict()
 
     def messages(self) -> dict[str, Message]:
         """The ledger, by address."""
@@ -198,7 +198,7 @@ class Office:
         cursor: str | None = None
         with self.opened() as postroom:
             while True:
-                page = postroom.messages.list(self.home, cursor=cursor, limit=1_000)
+                page = postroom.messages.list(self.ref, cursor=cursor, limit=1_000)
                 found |= {message.address: message for message in page.messages}
                 cursor = page.cursor
                 if cursor is None:
@@ -243,8 +243,8 @@ def assert_exact(messages: dict[str, Message], accepted: Iterable[str], *, twice
     for address, message in messages.items():
         times = arrived[address]
         most = 99 if address in may_repeat else 1
-        least = 1 if message.state is MessageState.SENT else 0
-        if message.state not in (MessageState.SENT, MessageState.UNKNOWN):
+        least = 1 if message.state is MessageStatus.SENT else 0
+        if message.state not in (MessageStatus.SENT, MessageStatus.UNKNOWN):
             most = 0
         if not least <= times <= most:
             wrong.append(f"{address} is {message.state.label} ({message.attempt}, {message.reply!r}) and arrived {times} times")

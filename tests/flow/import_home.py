@@ -19,7 +19,7 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model.address import AddressError, parse
-from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.shard import Key, batch_of, recipient_key
 from postroom.pipeline.splitter import Checkpoints, ParallelImport, Range, Splitter
 from postroom.pipeline.splitter.planning import SIZES, Sizes
@@ -63,7 +63,7 @@ class Installation:
     def __init__(
         self,
         root: Path,
-        upload: bytes | Home,
+        upload: bytes | CampaignRef,
         *,
         columns: Sequence[str] = (),
         email_column: str | None = None,
@@ -81,9 +81,9 @@ class Installation:
         self.checkpoints = Checkpoints(self.tables)
         if isinstance(upload, bytes):
             self.objects.put(UPLOAD, upload)
-            self.home = self._new_campaign(columns, email_column, topic)
+            self.ref = self._new_campaign(columns, email_column, topic)
         else:
-            self.home = upload
+            self.ref = upload
 
     def __enter__(self) -> Self:
         return self
@@ -91,17 +91,17 @@ class Installation:
     def __exit__(self, *_: object) -> None:
         self._closers.close()
 
-    def _new_campaign(self, columns: Sequence[str], email_column: str | None, topic: str | None) -> Home:
+    def _new_campaign(self, columns: Sequence[str], email_column: str | None, topic: str | None) -> CampaignRef:
         source = Import(UPLOAD, "recipients.csv", email_column, tuple(columns))
         content = Content("html", None, "Hello", "news@example.com", topic=topic)
-        home = self.campaigns.new_home(TENANT)
-        draft = Campaign(home, "test", CampaignState.DRAFT, content, source, "inbox:", self.clock.now())
-        self.campaigns.transition(self.campaigns.create(draft), CampaignState.IMPORTING)
-        return home
+        ref = self.campaigns.new_ref(TENANT)
+        draft = Campaign(ref, "test", CampaignStatus.DRAFT, content, source, "inbox:", self.clock.now())
+        self.campaigns.transition(self.campaigns.create(draft), CampaignStatus.IMPORTING)
+        return ref
 
     @property
     def campaign(self) -> Campaign:
-        return self.campaigns.get(self.home)
+        return self.campaigns.get(self.ref)
 
     def suppress(self, *addresses: str) -> None:
         for address in addresses:
@@ -144,13 +144,13 @@ class Installation:
     def run_parallel(self, faults: Faults | None = None, *, sizes: Sizes = SIZES) -> None:
         """All steps, as the state machine takes them, the maps' last items first."""
         steps = self.parallel(faults, sizes=sizes)
-        division = steps.plan(self.home)
+        division = steps.plan(self.ref)
         if division is not None:
             for part in reversed(self.listed(division.ranges_key, list[Range])):
-                steps.read(self.home, part)
+                steps.read(self.ref, part)
             for group in reversed(self.listed(division.groups_key, list[int])):
-                steps.store(self.home, group, alive=lambda: True)
-        steps.finish(self.home)
+                steps.store(self.ref, group, alive=lambda: True)
+        steps.finish(self.ref)
 
     def listed(self, key: str, kind: type[T]) -> T:
         """What a map is to go through; nothing where that is swept."""
@@ -159,17 +159,17 @@ class Installation:
         return kind()
 
     def run(self, faults: Faults | None = None, *, chunk: int = 50_000, chunk_bytes: int = 16_000_000) -> None:
-        self.splitter(faults, chunk=chunk, chunk_bytes=chunk_bytes).run(self.home, alive=lambda: True)
+        self.splitter(faults, chunk=chunk, chunk_bytes=chunk_bytes).run(self.ref, alive=lambda: True)
 
     def outcome(self) -> Outcome:
         """What the stores say, each batch checked to be the right one and the ledger to add up."""
         campaign = self.campaign
-        assert campaign.state is CampaignState.READY, campaign.reason
+        assert campaign.state is CampaignStatus.READY, campaign.reason
         source = campaign.source
         messages: dict[int, tuple[str, str | None, str]] = {}
         cursor: str | None = None
         while True:
-            page = self.messages.list(self.home, cursor=cursor, limit=1_000)
+            page = self.messages.list(self.ref, cursor=cursor, limit=1_000)
             for message in page.messages:
                 assert message.key == self.key(message.address)
                 assert message.batch == batch_of(message.key, source.batches)
@@ -178,7 +178,7 @@ class Installation:
             if cursor is None:
                 break
         rejected = {int(row["line"]): row["reason"] for row in self.report()}
-        assert self.messages.counts(self.home).pending == len(messages)
+        assert self.messages.counts(self.ref).pending == len(messages)
         assert source.rows == len(messages) + len(rejected)
         return Outcome(messages, rejected, (source.rows, source.invalid, source.duplicate, source.suppressed))
 
@@ -222,8 +222,8 @@ def main(root: str, campaign: str, chunk: str) -> None:
         print("alive", flush=True)
         return True
 
-    with Installation(Path(root), Home(TENANT, campaign)) as installation:
-        installation.splitter(chunk=int(chunk)).run(installation.home, alive=alive)
+    with Installation(Path(root), CampaignRef(TENANT, campaign)) as installation:
+        installation.splitter(chunk=int(chunk)).run(installation.ref, alive=alive)
 
 
 if __name__ == "__main__":

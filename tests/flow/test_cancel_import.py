@@ -14,7 +14,7 @@ from postroom.entrypoints.handling import Handling
 from postroom.entrypoints.importing import importer
 from postroom.entrypoints.worker import WORKERS
 from postroom.ledger import notes
-from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.message import NewMessage
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.services.campaigns import Draft
@@ -30,7 +30,7 @@ def postroom(tmp_path: Path) -> Iterator[Postroom]:
         yield postroom
 
 
-def importing(postroom: Postroom) -> Home:
+def importing(postroom: Postroom) -> CampaignRef:
     draft = Draft(
         name="test",
         html="<p>Hello</p>",
@@ -41,29 +41,29 @@ def importing(postroom: Postroom) -> Home:
         policies=Policies(),
     )
     upload = "email\n" + "".join(f"p{number}@a.example\n" for number in range(ROWS))
-    return postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").home
+    return postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").ref
 
 
 @pytest.mark.parametrize("before", [True, False])
 def test_rows_stored_after_the_cancelling_are_skipped_too(
     postroom: Postroom, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
-    home = importing(postroom)
+    ref = importing(postroom)
     store = SqliteMessages.store
     skipped: list[int] = []
 
-    def cancelled_meanwhile(messages: SqliteMessages, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+    def cancelled_meanwhile(messages: SqliteMessages, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
         if before:
-            skipped.append(postroom.campaigns.cancel(home))
-        winners = store(messages, home, rows, now)
+            skipped.append(postroom.campaigns.cancel(ref))
+        winners = store(messages, ref, rows, now)
         if not before:
-            skipped.append(postroom.campaigns.cancel(home))
+            skipped.append(postroom.campaigns.cancel(ref))
         return winners
 
     monkeypatch.setattr(SqliteMessages, "store", cancelled_meanwhile)
     assert Handling(postroom, notes.IMPORT, importer(postroom, threading.Event()), owner="worker", group=WORKERS).once()
-    counts = postroom.messages.counts(home)
+    counts = postroom.messages.counts(ref)
     assert skipped == [0 if before else ROWS]
     assert (counts.skipped, counts.waiting, counts.total) == (ROWS, 0, ROWS)
-    assert postroom.records.get(home).state is CampaignState.CANCELLED
+    assert postroom.records.get(ref).state is CampaignStatus.CANCELLED
     assert postroom.workflows.running(notes.IMPORT) == []

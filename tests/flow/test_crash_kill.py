@@ -15,7 +15,7 @@ from collections import Counter
 import pytest
 
 from postroom.model.batch import GROUP_SIZE
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.pipeline.sender.campaign import CONCURRENT_BATCHES
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
@@ -103,10 +103,10 @@ def test_under_never_missed_everybody_gets_it_and_only_what_was_in_flight_may_co
         assert killer.finish() == 0
         until(lambda: not office.processes(), "the last worker to end")
     ledger = office.messages()
-    doubted = {change.key for change in office.changes() if change.state is MessageState.UNKNOWN}
+    doubted = {change.key for change in office.changes() if change.state is MessageStatus.UNKNOWN}
     assert killer.kills >= 3
     assert set(sink.recipients()) == set(PEOPLE) == set(ledger)
-    assert {message.state for message in ledger.values()} == {MessageState.SENT}
+    assert {message.state for message in ledger.values()} == {MessageStatus.SENT}
     assert_exact(ledger, sink.recipients(), twice=(address for address, message in ledger.items() if message.key in doubted))
     assert len(doubted) <= CONNECTIONS * killer.workers_killed
 
@@ -198,7 +198,7 @@ def test_killed_while_the_server_misbehaves_too(make_office: MakeOffice) -> None
     assert_exact(ledger, sink.recipients())
     assert_adds_up(shown)
     assert {message.state.label for message in ledger.values()} <= {"sent", "bounced", "unknown"}
-    assert {a for a, message in ledger.items() if message.state is MessageState.BOUNCED} >= {
-        a for a, message in ledger.items() if "9@" in a and message.state is not MessageState.UNKNOWN
+    assert {a for a, message in ledger.items() if message.state is MessageStatus.BOUNCED} >= {
+        a for a, message in ledger.items() if "9@" in a and message.state is not MessageStatus.UNKNOWN
     }
     assert shown["counts"]["unknown"] <= CONNECTIONS * killer.workers_killed + 3 * 3

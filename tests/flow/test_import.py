@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.ledger.suppression import Reason
-from postroom.model.campaign import CampaignState
+from postroom.model.campaign import CampaignStatus
 from tests.flow.import_home import Installation, Row, expected
 
 PEOPLE = b"email,name\nann@x.example,Ann\nbob@x.example,Bob\nANN@x.example,Other\n\nnonsense,\ncy@x.example,Cy\n"
@@ -75,7 +75,7 @@ def test_a_bad_upload_fails_the_campaign_with_the_reason_and_stores_nothing(tmp_
     with Installation(tmp_path, upload) as installation:
         installation.run()
         campaign = installation.campaign
-        assert campaign.state is CampaignState.FAILED
+        assert campaign.state is CampaignStatus.FAILED
         assert says in (campaign.reason or "")
         assert installation.objects.list("default/campaigns/").objects == []
         installation.run()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, Corrupt, NotFound, Unavailable
-from postroom.model.campaign import CampaignState
+from postroom.model.campaign import CampaignStatus
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key
 from postroom.platform.ports.tables import ItemKey, Put
@@ -65,7 +65,7 @@ def moments(fresh: Callable[[], Installation], *, effects: bool = False) -> Iter
 
 def assert_clean(installation: Installation) -> None:
     """What an import leaves behind: the report and the pinned decisions, nothing else."""
-    assert installation.checkpoints.load(installation.home) is None
+    assert installation.checkpoints.load(installation.ref) is None
     left = [info.key.split("/import/")[-1] for info in installation.objects.list("default/campaigns/").objects]
     assert [key for key in left if not key.startswith(("suppressed/", "default/"))] == []
 
@@ -155,7 +155,7 @@ def test_killed_for_real_again_and_again(tmp_path: Path) -> None:
     addresses = [f"user{number % 900}@x.example" for number in range(1_000)] + ["nobody"]
     with Installation(tmp_path, "\n".join(["email", *addresses]).encode()) as installation:
         for life in (3, 13, 1, 2, 1, 3, None):
-            command = [sys.executable, "-m", "tests.flow.import_home", str(tmp_path), installation.home.campaign, "100"]
+            command = [sys.executable, "-m", "tests.flow.import_home", str(tmp_path), installation.ref.campaign, "100"]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
                 for _ in range(life or 0):
@@ -187,8 +187,8 @@ def test_a_plan_from_before_the_limit_has_none(fresh: Callable[[], Installation]
     """A chunk that an older program began is read to the row where that would have ended it."""
     with fresh() as installation:
         answers = iter([True] * 5 + [False])
-        installation.splitter(chunk=CHUNK).run(installation.home, alive=lambda: next(answers))
-        key = ItemKey("default#imports", installation.home.campaign)
+        installation.splitter(chunk=CHUNK).run(installation.ref, alive=lambda: next(answers))
+        key = ItemKey("default#imports", installation.ref.campaign)
         item = installation.tables.get(key)
         assert item is not None
         del item.data["plan"]["chunk_bytes"]
@@ -202,9 +202,9 @@ def test_a_plan_from_before_the_limit_has_none(fresh: Callable[[], Installation]
 def test_it_stops_at_a_chunk_when_told_and_goes_on_from_there(fresh: Callable[[], Installation]) -> None:
     with fresh() as installation:
         answers = iter([True, True, True, True, True, True, False])  # 4 chunks planned, 2 stored, then no more
-        installation.splitter(chunk=CHUNK).run(installation.home, alive=lambda: next(answers))
-        assert installation.campaign.state is CampaignState.IMPORTING
-        checkpoint = installation.checkpoints.load(installation.home)
+        installation.splitter(chunk=CHUNK).run(installation.ref, alive=lambda: next(answers))
+        assert installation.campaign.state is CampaignStatus.IMPORTING
+        checkpoint = installation.checkpoints.load(installation.ref)
         assert checkpoint is not None
         assert (checkpoint.sums.rows, checkpoint.plan.rows) == (2 * CHUNK, len(ROWS))
         faults = Faults()
@@ -216,15 +216,15 @@ def test_it_stops_at_a_chunk_when_told_and_goes_on_from_there(fresh: Callable[[]
 def test_the_checkpoint_only_moves_forward(fresh: Callable[[], Installation]) -> None:
     with fresh() as installation:
         answers = iter([True] * 6 + [False])
-        installation.splitter(chunk=CHUNK).run(installation.home, alive=lambda: next(answers))
-        checkpoint = installation.checkpoints.load(installation.home)
+        installation.splitter(chunk=CHUNK).run(installation.ref, alive=lambda: next(answers))
+        checkpoint = installation.checkpoints.load(installation.ref)
         assert checkpoint is not None
-        assert installation.checkpoints.begin(installation.home, replace(checkpoint.plan, rows=1)) == checkpoint
-        assert installation.checkpoints.save(installation.home, replace(checkpoint, chunks=checkpoint.chunks - 1))
-        assert installation.checkpoints.load(installation.home) == checkpoint
-        installation.checkpoints.forget(installation.home)
-        assert not installation.checkpoints.save(installation.home, checkpoint)
-        assert installation.checkpoints.load(installation.home) is None
+        assert installation.checkpoints.begin(installation.ref, replace(checkpoint.plan, rows=1)) == checkpoint
+        assert installation.checkpoints.save(installation.ref, replace(checkpoint, chunks=checkpoint.chunks - 1))
+        assert installation.checkpoints.load(installation.ref) == checkpoint
+        installation.checkpoints.forget(installation.ref)
+        assert not installation.checkpoints.save(installation.ref, checkpoint)
+        assert installation.checkpoints.load(installation.ref) is None
 
 
 def test_a_cancelled_campaign_is_left_cancelled(fresh: Callable[[], Installation]) -> None:
@@ -232,11 +232,11 @@ def test_a_cancelled_campaign_is_left_cancelled(fresh: Callable[[], Installation
         with fresh() as installation:
 
             def cancel(installation: Installation = installation) -> None:
-                if installation.campaign.state is CampaignState.IMPORTING:
-                    installation.campaigns.transition(installation.campaign, CampaignState.CANCELLED, reason="changed my mind")
+                if installation.campaign.state is CampaignStatus.IMPORTING:
+                    installation.campaigns.transition(installation.campaign, CampaignStatus.CANCELLED, reason="changed my mind")
 
             installation.run(Faults(at, after=after, happens=cancel), chunk=CHUNK)
-            assert installation.campaign.state in {CampaignState.CANCELLED, CampaignState.READY}
+            assert installation.campaign.state in {CampaignStatus.CANCELLED, CampaignStatus.READY}
             installation.run(chunk=CHUNK)
             assert_clean(installation)
 
@@ -256,7 +256,7 @@ def test_a_change_of_the_campaign_meanwhile_is_kept(fresh: Callable[[], Installa
 def test_an_upload_that_is_replaced_meanwhile_is_read_as_it_was(fresh: Callable[[], Installation]) -> None:
     with fresh() as installation:
         answers = iter([True] * 5 + [False])
-        installation.splitter(chunk=CHUNK).run(installation.home, alive=lambda: next(answers))
+        installation.splitter(chunk=CHUNK).run(installation.ref, alive=lambda: next(answers))
         installation.objects.put(UPLOAD, b"email\nother@x.example\n")
         installation.run(chunk=CHUNK)
         assert installation.outcome() == expected(ROWS, ["listed@x.example"])
@@ -266,10 +266,10 @@ def test_an_upload_that_is_gone_fails_the_campaign_with_the_reason(fresh: Callab
     for rounds in (0, 5):
         with fresh() as installation:
             answers = iter([True] * rounds + [False])
-            installation.splitter(chunk=CHUNK).run(installation.home, alive=lambda: next(answers))  # noqa: B023
+            installation.splitter(chunk=CHUNK).run(installation.ref, alive=lambda: next(answers))  # noqa: B023
             installation.objects.purge(UPLOAD)
             installation.run(chunk=CHUNK)
-            assert installation.campaign.state is CampaignState.FAILED
+            assert installation.campaign.state is CampaignStatus.FAILED
             assert "recipients.csv is gone" in (installation.campaign.reason or "")
 
 
@@ -277,11 +277,11 @@ def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installat
     """A message that came from nowhere: the campaign fails, loudly."""
     with fresh() as installation, fresh() as other:
         other.run()
-        stranger = other.messages.list(other.home, limit=1).messages[0]
+        stranger = other.messages.list(other.ref, limit=1).messages[0]
 
         def smuggle() -> None:
             row = NewMessage(0, Key(b"stranger-000"), 999, stranger.address, None, "[]")
-            installation.messages.store(installation.home, [row], installation.clock.now())
+            installation.messages.store(installation.ref, [row], installation.clock.now())
 
         calls = Faults()
         with fresh() as measured:
@@ -289,5 +289,5 @@ def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installat
         at = calls.calls.index("SqliteMessages.recount") + 1
         with pytest.raises(Corrupt, match="does not add up"):
             installation.run(Faults(at, happens=smuggle), chunk=CHUNK)
-        assert installation.campaign.state is CampaignState.FAILED
+        assert installation.campaign.state is CampaignStatus.FAILED
         assert "does not add up" in (installation.campaign.reason or "")

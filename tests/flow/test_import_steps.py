@@ -14,7 +14,7 @@ import pytest
 from postroom.entrypoints.import_steps import ImportSteps, said
 from postroom.entrypoints.machine import Order
 from postroom.ledger import notes
-from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.pipeline.splitter import ParallelImport
 from postroom.platform.ports.workflows import ExecutionState
 from postroom.services.campaigns import Draft
@@ -52,10 +52,10 @@ class World:
             provider="default",
             policies=Policies(),
         )
-        self.home = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").home
+        self.ref = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").ref
 
     def order(self, **more: Any) -> Order:
-        event = {"workflow": "import", "execution": self.home.campaign, "run": 2, "input": notes.home_input(self.home)}
+        event = {"workflow": "import", "execution": self.ref.campaign, "run": 2, "input": notes.ref_input(self.ref)}
         return msgspec.convert(event | more, Order)
 
     def stored(self) -> None:
@@ -73,8 +73,8 @@ class World:
         return self.steps.finish(self.order(), alive=lambda: True)["state"]
 
     @property
-    def state(self) -> CampaignState:
-        return self.postroom.records.get(self.home).state
+    def state(self) -> CampaignStatus:
+        return self.postroom.records.get(self.ref).state
 
 
 @pytest.fixture
@@ -88,20 +88,20 @@ def world(postroom: Postroom) -> World:
     return World(postroom, "email\n" + "".join(f"p{number}@a.example\n" for number in range(ROWS)))
 
 
-def looked_at(postroom: Postroom) -> list[Home]:
+def looked_at(postroom: Postroom) -> list[CampaignRef]:
     """Whom the scheduler is told to look at."""
-    return [notes.Note.parse(job.body).home for job in postroom.queues.receive(notes.QUEUE, limit=10)]
+    return [notes.Note.parse(job.body).ref for job in postroom.queues.receive(notes.QUEUE, limit=10)]
 
 
 def test_an_import_ends_ready_with_the_scheduler_told_and_the_run_over(world: World) -> None:
     world.stored()
     assert world.finish() == "done"
-    assert world.state is CampaignState.READY
-    assert world.postroom.messages.counts(world.home).pending == ROWS
-    assert looked_at(world.postroom) == [world.home]
-    assert world.runs.ended == [("import", world.home.campaign, 2, ExecutionState.SUCCEEDED, None)]
+    assert world.state is CampaignStatus.READY
+    assert world.postroom.messages.counts(world.ref).pending == ROWS
+    assert looked_at(world.postroom) == [world.ref]
+    assert world.runs.ended == [("import", world.ref.campaign, 2, ExecutionState.SUCCEEDED, None)]
     assert world.finish() == "done"
-    assert world.postroom.messages.counts(world.home).pending == ROWS
+    assert world.postroom.messages.counts(world.ref).pending == ROWS
 
 
 def test_a_bad_upload_ends_at_once_and_the_run_says_why(postroom: Postroom) -> None:
@@ -122,22 +122,22 @@ def test_rows_stored_after_the_cancelling_are_skipped_too(world: World) -> None:
     store = world.postroom.messages.store
     with pytest.MonkeyPatch.context() as patch:
 
-        def cancelled_first(home: Home, rows: Any, now: Any) -> Any:
-            world.postroom.campaigns.cancel(home)
-            return store(home, rows, now)
+        def cancelled_first(ref: CampaignRef, rows: Any, now: Any) -> Any:
+            world.postroom.campaigns.cancel(ref)
+            return store(ref, rows, now)
 
         patch.setattr(world.postroom.messages, "store", cancelled_first)
         assert world.steps.store(world.order(item=0), alive=lambda: True) == {"state": "done"}
     assert world.steps.finish(world.order(), alive=lambda: False) == {"state": "again"}
     assert world.runs.ended == []
     assert world.finish() == "done"
-    assert world.postroom.messages.counts(world.home).skipped == ROWS
-    assert world.state is CampaignState.CANCELLED
+    assert world.postroom.messages.counts(world.ref).skipped == ROWS
+    assert world.state is CampaignStatus.CANCELLED
 
 
 def test_a_deleted_campaign_ends_the_run(world: World) -> None:
-    world.postroom.campaigns.cancel(world.home)
-    world.postroom.campaigns.delete(world.home)
+    world.postroom.campaigns.cancel(world.ref)
+    world.postroom.campaigns.delete(world.ref)
     assert world.steps.plan(world.order())["state"] == "ended"
     assert world.finish() == "done"
     assert [state for _, _, _, state, _ in world.runs.ended] == [ExecutionState.SUCCEEDED]
@@ -148,7 +148,7 @@ def test_what_was_given_up_fails_the_campaign_with_what_the_function_said(world:
     error = {"Error": "Unavailable", "Cause": orjson.dumps({"errorMessage": "The table is too busy.", "errorType": "U"}).decode()}
     assert world.steps.fail(world.order(error=error)) == {"state": "done"}
     assert world.finish() == "done"
-    assert world.state is CampaignState.FAILED
+    assert world.state is CampaignStatus.FAILED
     assert world.runs.ended[0][3:] == (ExecutionState.FAILED, "The import was given up: The table is too busy.")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from postroom.ledger.arrivals import QUEUE
 from postroom.model.event import EventKind
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.model.news import OURS
 from tests.fakes.correspondents import Correspondents, answer
 from tests.fakes.mailbox_servers import PASSWORD, USER, Store, mailbox_server
@@ -30,19 +30,19 @@ CONNECTIONS = 4
 HITS_MOMENT_S = 1.0
 """What a killed door may lose of opens and clicks: 250 ms, and what a busy disk takes."""
 STATES = {
-    "gone": MessageState.BOUNCED,
-    "full": MessageState.BOUNCED,
-    "slow": MessageState.SENT,
-    "took": MessageState.DELIVERED,
-    "angry": MessageState.COMPLAINED,
-    "away": MessageState.SENT,
-    "leaves": MessageState.SENT,
-    "asks": MessageState.SENT,
-    "forged": MessageState.SENT,
-    "quiet": MessageState.SENT,
+    "gone": MessageStatus.BOUNCED,
+    "full": MessageStatus.BOUNCED,
+    "slow": MessageStatus.SENT,
+    "took": MessageStatus.DELIVERED,
+    "angry": MessageStatus.COMPLAINED,
+    "away": MessageStatus.SENT,
+    "leaves": MessageStatus.SENT,
+    "asks": MessageStatus.SENT,
+    "forged": MessageStatus.SENT,
+    "quiet": MessageStatus.SENT,
 }
 """Of those who answer by mail."""
-ALL_STATES = STATES | {"reads": MessageState.SENT, "presses": MessageState.SENT}
+ALL_STATES = STATES | {"reads": MessageStatus.SENT, "presses": MessageStatus.SENT}
 EVENTS = {
     "gone": [EventKind.BOUNCED],
     "full": [EventKind.BOUNCED],
@@ -98,7 +98,7 @@ def does(address: str) -> str:
 
 
 def assert_agree(
-    office: Served, caller: Caller, sink: SmtpSink, kinds: Mapping[str, MessageState], *, fleeting: Collection[str] = ()
+    office: Served, caller: Caller, sink: SmtpSink, kinds: Mapping[str, MessageStatus], *, fleeting: Collection[str] = ()
 ) -> None:
     """The ledger, the timelines and the suppression list say what the recipients did: all of it, once, and nothing else.
 
@@ -107,12 +107,12 @@ def assert_agree(
     arrived = set(sink.recipients())
     with office.opened() as postroom:
         (campaign,) = postroom.records.list("default").campaigns
-        home = campaign.home
+        home = campaign.ref
         messages = postroom.messages.list(home, limit=1_000).messages
         timelines = {message.address: postroom.messages.timeline(home, message.batch, message.key) for message in messages}
         engagement = postroom.messages.totals(home).engagement
     assert len(messages) == EACH * len(kinds)
-    unknown = {message.address for message in messages if message.state is MessageState.UNKNOWN}
+    unknown = {message.address for message in messages if message.state is MessageStatus.UNKNOWN}
     assert len(unknown) <= CONNECTIONS
     assert {message.address for message in messages} - arrived <= unknown
     wrong = {m.address: m.state for m in messages if m.address not in unknown and m.state is not kinds[does(m.address)]}

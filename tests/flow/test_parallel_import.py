@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.ledger.suppression import Reason
-from postroom.model.campaign import CampaignState
+from postroom.model.campaign import CampaignStatus
 from postroom.pipeline.splitter import Range
 from postroom.pipeline.splitter.planning import Sizes
 from tests.flow.import_home import Installation, Outcome, Row, expected
@@ -35,8 +35,8 @@ def result(installation: Installation) -> Result:
 
 def assert_clean(installation: Installation) -> None:
     """What an import leaves behind: the report and the pinned decisions, nothing else."""
-    assert installation.checkpoints.load(installation.home) is None
-    assert installation.tables.query(f"default#imports#{installation.home.campaign}").items == []
+    assert installation.checkpoints.load(installation.ref) is None
+    assert installation.tables.query(f"default#imports#{installation.ref.campaign}").items == []
     left = [info.key.split("/import/")[-1] for info in installation.objects.list("default/campaigns/", limit=1_000).objects]
     assert [key for key in left if not key.startswith(("suppressed/", "default/"))] == []
 
@@ -77,8 +77,8 @@ def test_where_all_rows_or_none_are_rejected(tmp_path: Path, upload: bytes) -> N
 )
 def test_a_bad_upload_fails_the_campaign_with_the_reason_and_stores_nothing(tmp_path: Path, upload: bytes, says: str) -> None:
     with Installation(tmp_path, upload) as installation:
-        assert installation.parallel().plan(installation.home) is None
-        assert installation.campaign.state is CampaignState.FAILED
+        assert installation.parallel().plan(installation.ref) is None
+        assert installation.campaign.state is CampaignStatus.FAILED
         assert says in (installation.campaign.reason or "")
         assert installation.objects.list("default/campaigns/").objects == []
 
@@ -120,7 +120,7 @@ def test_many_ranges_and_groups_come_to_the_same_as_one_process(tmp_path: Path) 
                 installation.run(chunk=1_000)
             else:
                 sizes = Sizes(range_rows=700, group_batches=5, chunk_rows=300)
-                division = installation.parallel(sizes=sizes).plan(installation.home)
+                division = installation.parallel(sizes=sizes).plan(installation.ref)
                 assert division is not None
                 assert (division.ranges, division.groups) == (9, 3)
                 installation.run_parallel(sizes=sizes)
@@ -132,7 +132,7 @@ def test_many_ranges_and_groups_come_to_the_same_as_one_process(tmp_path: Path) 
 
 def test_a_range_is_read_from_its_own_bytes_alone(tmp_path: Path) -> None:
     with Installation(tmp_path, PEOPLE, columns=["name"]) as installation:
-        division = installation.parallel(sizes=SMALL).plan(installation.home)
+        division = installation.parallel(sizes=SMALL).plan(installation.ref)
         assert division is not None
         ranges = installation.listed(division.ranges_key, list[Range])
         assert [(part.line, part.rows) for part in ranges] == [(1, 2), (4, 2), (7, 1)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, Corrupt, NotFound, Unavailable
-from postroom.model.campaign import CampaignState
+from postroom.model.campaign import CampaignStatus
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key
 from postroom.pipeline.splitter import Range
@@ -142,24 +142,24 @@ def test_a_cancelled_campaign_is_left_cancelled_and_swept(fresh: Callable[[], In
         with fresh() as installation:
 
             def cancel(installation: Installation = installation) -> None:
-                if installation.campaign.state is CampaignState.IMPORTING:
-                    installation.campaigns.transition(installation.campaign, CampaignState.CANCELLED, reason="changed my mind")
+                if installation.campaign.state is CampaignStatus.IMPORTING:
+                    installation.campaigns.transition(installation.campaign, CampaignStatus.CANCELLED, reason="changed my mind")
 
             installation.run_parallel(Faults(at, after=after, happens=cancel), sizes=SIZES)
-            assert installation.campaign.state in {CampaignState.CANCELLED, CampaignState.READY}
+            assert installation.campaign.state in {CampaignStatus.CANCELLED, CampaignStatus.READY}
             assert_clean(installation)
 
 
 def test_a_deleted_campaign_ends_every_step_quietly(fresh: Callable[[], Installation]) -> None:
     with fresh() as installation:
         steps = installation.parallel(sizes=SIZES)
-        installation.campaigns.transition(installation.campaign, CampaignState.CANCELLED, reason="changed my mind")
-        installation.campaigns.delete(installation.home)
-        assert steps.plan(installation.home) is None
-        assert steps.read(installation.home, Range(0, 0, 10, 1, 1)) is None
-        assert steps.store(installation.home, 0, alive=lambda: True) is None
-        steps.finish(installation.home)
-        steps.fail(installation.home, "too late")
+        installation.campaigns.transition(installation.campaign, CampaignStatus.CANCELLED, reason="changed my mind")
+        installation.campaigns.delete(installation.ref)
+        assert steps.plan(installation.ref) is None
+        assert steps.read(installation.ref, Range(0, 0, 10, 1, 1)) is None
+        assert steps.store(installation.ref, 0, alive=lambda: True) is None
+        steps.finish(installation.ref)
+        steps.fail(installation.ref, "too late")
 
 
 def test_a_group_stops_between_chunks_when_told_and_goes_on_from_there(
@@ -168,41 +168,41 @@ def test_a_group_stops_between_chunks_when_told_and_goes_on_from_there(
     monkeypatch.setattr("postroom.model.shard.BATCH_SIZE", 500)
     with fresh() as installation:
         steps = installation.parallel(sizes=SIZES)
-        division = steps.plan(installation.home)
+        division = steps.plan(installation.ref)
         assert division is not None
         for part in installation.listed(division.ranges_key, list[Range]):
-            steps.read(installation.home, part)
+            steps.read(installation.ref, part)
         answers = iter([True, False])
-        assert steps.store(installation.home, 0, alive=lambda: next(answers)) is False
+        assert steps.store(installation.ref, 0, alive=lambda: next(answers)) is False
         with pytest.raises(Conflict, match="not every group"):
-            steps.finish(installation.home)
+            steps.finish(installation.ref)
         faults = Faults()
-        assert installation.parallel(faults, sizes=SIZES).store(installation.home, 0, alive=lambda: True) is True
+        assert installation.parallel(faults, sizes=SIZES).store(installation.ref, 0, alive=lambda: True) is True
         assert faults.calls.count("SqliteMessages.store") == 2  # of three
         again = Faults()
-        assert installation.parallel(again, sizes=SIZES).store(installation.home, 0, alive=lambda: True) is True
+        assert installation.parallel(again, sizes=SIZES).store(installation.ref, 0, alive=lambda: True) is True
         assert not any(name.endswith(EFFECTS) for name in again.calls)
-        steps.finish(installation.home)
+        steps.finish(installation.ref)
         assert installation.outcome() == whole()
 
 
 def test_an_upload_that_is_gone_fails_the_campaign_with_the_reason(fresh: Callable[[], Installation]) -> None:
     with fresh() as installation:
         steps = installation.parallel(sizes=SIZES)
-        division = steps.plan(installation.home)
+        division = steps.plan(installation.ref)
         assert division is not None
         ranges = installation.listed(division.ranges_key, list[Range])
         installation.objects.purge(UPLOAD)
-        assert steps.read(installation.home, ranges[0]) is None
-        assert installation.campaign.state is CampaignState.FAILED
+        assert steps.read(installation.ref, ranges[0]) is None
+        assert installation.campaign.state is CampaignStatus.FAILED
         assert "recipients.csv is gone" in (installation.campaign.reason or "")
-        steps.finish(installation.home)
+        steps.finish(installation.ref)
         assert_clean(installation)
 
 
 def test_an_upload_that_is_replaced_meanwhile_is_read_as_it_was(fresh: Callable[[], Installation]) -> None:
     with fresh() as installation:
-        installation.parallel(sizes=SIZES).plan(installation.home)
+        installation.parallel(sizes=SIZES).plan(installation.ref)
         installation.objects.put(UPLOAD, b"email\nother@x.example\n")
         installation.run_parallel(sizes=SIZES)
         assert installation.outcome() == whole()
@@ -211,25 +211,25 @@ def test_an_upload_that_is_replaced_meanwhile_is_read_as_it_was(fresh: Callable[
 def test_a_range_that_was_not_read_or_does_not_hold_its_rows_is_an_error(fresh: Callable[[], Installation]) -> None:
     with fresh() as installation:
         steps = installation.parallel(sizes=SIZES)
-        division = steps.plan(installation.home)
+        division = steps.plan(installation.ref)
         assert division is not None
         with pytest.raises(NotFound):
-            steps.store(installation.home, 0, alive=lambda: True)
+            steps.store(installation.ref, 0, alive=lambda: True)
         first, *_ = installation.listed(division.ranges_key, list[Range])
         with pytest.raises(Corrupt, match="has 5 rows from line 1 on, not 4"):
-            steps.read(installation.home, Range(first.number, first.start, first.end, first.line, 4))
-        assert installation.campaign.state is CampaignState.FAILED
+            steps.read(installation.ref, Range(first.number, first.start, first.end, first.line, 4))
+        assert installation.campaign.state is CampaignStatus.FAILED
 
 
 def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installation]) -> None:
     """A message that came from nowhere: the campaign fails, loudly."""
     with fresh() as installation, fresh() as other:
         other.run_parallel(sizes=SIZES)
-        stranger = other.messages.list(other.home, limit=1).messages[0]
+        stranger = other.messages.list(other.ref, limit=1).messages[0]
 
         def smuggle() -> None:
             row = NewMessage(0, Key(b"stranger-000"), 999, stranger.address, None, "[]")
-            installation.messages.store(installation.home, [row], installation.clock.now())
+            installation.messages.store(installation.ref, [row], installation.clock.now())
 
         calls = Faults()
         with fresh() as measured:
@@ -237,18 +237,18 @@ def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installat
         at = calls.calls.index("SqliteMessages.recount") + 1
         with pytest.raises(Corrupt, match="does not add up"):
             installation.run_parallel(Faults(at, happens=smuggle), sizes=SIZES)
-        assert installation.campaign.state is CampaignState.FAILED
-        installation.parallel().finish(installation.home)
+        assert installation.campaign.state is CampaignStatus.FAILED
+        installation.parallel().finish(installation.ref)
         assert_clean(installation)
 
 
 def test_what_failed_too_often_fails_the_campaign_with_the_reason(fresh: Callable[[], Installation]) -> None:
     with fresh() as installation:
-        installation.parallel(sizes=SIZES).plan(installation.home)
-        installation.parallel(sizes=SIZES).fail(installation.home, "the table refused every write")
+        installation.parallel(sizes=SIZES).plan(installation.ref)
+        installation.parallel(sizes=SIZES).fail(installation.ref, "the table refused every write")
         assert installation.campaign.reason == "the table refused every write"
-        assert installation.campaign.state is CampaignState.FAILED
-        installation.parallel().finish(installation.home)
+        assert installation.campaign.state is CampaignStatus.FAILED
+        installation.parallel().finish(installation.ref)
         assert_clean(installation)
 
 
@@ -257,16 +257,16 @@ def test_a_mark_only_moves_forward(fresh: Callable[[], Installation]) -> None:
     with fresh() as installation:
         marks = Marks(installation.tables, installation.clock)
         further = Mark(2, 3, Sums(9), counted=True)
-        marks.save(installation.home, 0, further)
+        marks.save(installation.ref, 0, further)
         for older in (Mark(1, 2, Sums(4)), Mark(2, 3, Sums(9))):
-            marks.save(installation.home, 0, older)
-            assert marks.load(installation.home, 0) == further
+            marks.save(installation.ref, 0, older)
+            assert marks.load(installation.ref, 0) == further
 
 
 def test_what_a_step_handed_on_stands_whoever_hands_on_something_else(fresh: Callable[[], Installation]) -> None:
     """A newer program may read a row in another way: others have read what the older one made of it."""
     with fresh() as installation:
-        exchange = Exchange(installation.objects, installation.home)
+        exchange = Exchange(installation.objects, installation.ref)
         for reason in ("first", "second"):
             exchange.put_range(0, pack(Rows([], [Reject(2, "a", reason, "")]), lambda batch: batch, 1))
             exchange.put_rejects(0, 0, [Reject(3, "b", reason, "")])

@@ -40,8 +40,8 @@ def test_paused_and_resumed_in_one_breath_it_goes_on(make_office: MakeOffice) ->
         run.until(lambda: len(sink.accepted) > 300, "mail")
         for _ in range(3):
             with office.opened() as postroom:
-                postroom.campaigns.pause(office.home, "for a moment")
-                postroom.campaigns.resume(office.home)
+                postroom.campaigns.pause(office.ref, "for a moment")
+                postroom.campaigns.resume(office.ref)
             arrived = len(sink.accepted)
             until(lambda: len(sink.accepted) > arrived + 200, "it to go on")  # noqa: B023
         assert run.wait() == 0, run.stderr

@@ -10,7 +10,7 @@ import re
 import pytest
 
 from postroom.clock import Instant
-from postroom.model.message import MessageState, Recipient
+from postroom.model.message import MessageStatus, Recipient
 from tests.fakes.smtp_sink import Options, SmtpSink
 from tests.flow.campaign_kit import MakeOffice, assert_adds_up, assert_exact, parse, until, write_csv
 from tests.flow.postfix_kit import postfix, why_not
@@ -68,12 +68,12 @@ def test_hostile_values_arrive_byte_for_byte(make_office: MakeOffice) -> None:
     assert sorted(sink.recipients()) == sorted(HOSTILE)
     assert sink.violations == []
     with office.opened() as postroom:
-        composer = postroom.composing.load(postroom.records.get(office.home))
+        composer = postroom.composing.load(postroom.records.get(office.ref))
     ledger = office.messages()
     for one in sink.accepted:
         message = ledger[one.recipient]
         before = Recipient(
-            message.key, message.line, message.address, message.name, message.values, MessageState.PENDING, message.attempt - 1
+            message.key, message.line, message.address, message.name, message.values, MessageStatus.PENDING, message.attempt - 1
         )
         composed = composer.compose(message.batch, before, message.at or Instant(0)).content
         arrived = re.sub(rb"^Received: .*?\r\n(?=\S)", b"", one.content, count=1, flags=re.DOTALL)

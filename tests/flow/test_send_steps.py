@@ -21,7 +21,7 @@ from postroom.entrypoints.machine import Order
 from postroom.entrypoints.send_steps import ROUNDS_A_RUN, Looked, SendSteps
 from postroom.ledger import notes
 from postroom.ledger.finish import Finish
-from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.rounds import MOST_IN_PORTION, Next, Rounds, functions_for, portions_of
@@ -57,17 +57,17 @@ class World:
             policies=Policies(retry_after_ms=1_000),
         )
         upload = "email\n" + "".join(f"p{n}@example.com\n" for n in range(rows))
-        self.home = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").home
+        self.ref = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").ref
         Handling(postroom, notes.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
-        postroom.scheduler.look(self.home)
-        assert self.state is CampaignState.SENDING
+        postroom.scheduler.look(self.ref)
+        assert self.state is CampaignStatus.SENDING
 
     @property
-    def state(self) -> CampaignState:
-        return self.postroom.records.get(self.home).state
+    def state(self) -> CampaignStatus:
+        return self.postroom.records.get(self.ref).state
 
     def order(self, **more: Any) -> Order:
-        event = {"workflow": notes.SEND, "execution": self.home.campaign, "run": 3, "input": notes.home_input(self.home)}
+        event = {"workflow": notes.SEND, "execution": self.ref.campaign, "run": 3, "input": notes.ref_input(self.ref)}
         return msgspec.convert(event | more, Order)
 
     def look(self, number: int = 0) -> Looked:
@@ -84,7 +84,7 @@ class World:
         return Counter(self.sink.recipients())
 
     def counts(self) -> dict[str, int]:
-        counts = self.postroom.messages.counts(self.home).as_dict()
+        counts = self.postroom.messages.counts(self.ref).as_dict()
         return {state: count for state, count in counts.items() if count}
 
 
@@ -124,7 +124,7 @@ def test_rounds_send_a_campaign_to_everybody_once_and_end_it(tmp_path: Path) -> 
         assert looked["portions"] == len(w.portions(looked)) == 3
         assert w.send(looked) == [0] * 3
         assert w.look(1)["next"] == "end"
-        assert w.state is CampaignState.COMPLETED
+        assert w.state is CampaignStatus.COMPLETED
         assert w.runs.ended[0][2:4] == (3, "succeeded")
         assert w.received() == Counter(f"p{n}@example.com" for n in range(ROWS))
 
@@ -168,7 +168,7 @@ def test_a_function_that_is_out_of_time_leaves_nobody_in_doubt_and_the_rest_to_t
 def test_a_paused_campaign_ends_the_run_and_sends_nothing(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         looked = w.look()
-        w.postroom.records.transition(w.postroom.records.get(w.home), CampaignState.PAUSED, reason="enough")
+        w.postroom.records.transition(w.postroom.records.get(w.ref), CampaignStatus.PAUSED, reason="enough")
         w.send(looked)
         assert not w.received()
         assert w.look(1)["next"] == "end"
@@ -177,12 +177,12 @@ def test_a_paused_campaign_ends_the_run_and_sends_nothing(tmp_path: Path) -> Non
 def test_what_a_campaign_cannot_go_on_with_pauses_it_with_the_reason(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         looked = w.look()
-        for item in w.postroom.objects.list(f"default/campaigns/{w.home.campaign}/").objects:
+        for item in w.postroom.objects.list(f"default/campaigns/{w.ref.campaign}/").objects:
             if "rounds" not in item.key:
                 w.postroom.objects.purge(item.key)
         w.send(looked)
-        campaign = w.postroom.records.get(w.home)
-        assert campaign.state is CampaignState.PAUSED
+        campaign = w.postroom.records.get(w.ref)
+        assert campaign.state is CampaignStatus.PAUSED
         assert campaign.reason
 
 
@@ -193,7 +193,7 @@ def test_a_mistake_of_ours_pauses_the_campaign_and_is_raised(tmp_path: Path, mon
         monkeypatch.setattr(GivenBatches, "due", _mistaken)
         with pytest.raises(KeyError):
             w.send(looked)
-        reason = w.postroom.records.get(w.home).reason or ""
+        reason = w.postroom.records.get(w.ref).reason or ""
         assert reason.startswith("an error in Postroom, KeyError")
         assert w.look(1)["next"] == "end"
 
@@ -202,15 +202,15 @@ def test_a_day_that_is_used_up_is_waited_for_by_the_machine_and_not_by_functions
     with world(tmp_path, rows=10) as w:
         now = w.postroom.clock.now()
         for until, expected in ((now + 60_000, now + 60_000), (now + 20 * 3_600_000, now + 3_600_000)):
-            found = _rounds(w, used_up=Instant(until)).look(w.home, "1")
+            found = _rounds(w, used_up=Instant(until)).look(w.ref, "1")
             assert found.next is Next.WAIT
             assert abs(found.until - expected) < 5_000, "an hour at most: a person may allow more"
-        assert _rounds(w, used_up=None).look(w.home, "1").next is Next.SEND
+        assert _rounds(w, used_up=None).look(w.ref, "1").next is Next.SEND
 
 
 def test_a_used_up_day_is_seen_in_the_providers_buckets(tmp_path: Path) -> None:
     with world(tmp_path, rows=10) as w:
-        campaign, rates, now = w.postroom.records.get(w.home), w.postroom.stores.rates, w.postroom.clock.now()
+        campaign, rates, now = w.postroom.records.get(w.ref), w.postroom.stores.rates, w.postroom.clock.now()
         sender = w.postroom.sender
         sender.rate(campaign)
         assert sender.used_up(campaign) is None
@@ -244,15 +244,15 @@ def test_a_long_campaign_goes_on_in_a_new_run(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         assert w.look(ROUNDS_A_RUN)["next"] == "end"
         assert w.runs.ended
-        assert w.state is CampaignState.SENDING
-        running = w.postroom.workflows.get(notes.SEND, w.home.campaign)
+        assert w.state is CampaignStatus.SENDING
+        running = w.postroom.workflows.get(notes.SEND, w.ref.campaign)
         assert running is not None
 
 
 def test_a_deleted_campaign_ends_the_run(tmp_path: Path) -> None:
     with world(tmp_path, rows=10) as w:
-        stranger = Home("default", "aaaaaaaaaaaaaaaa")
-        assert w.steps.look(w.order(input=notes.home_input(stranger)), 0)["next"] == "end"
+        stranger = CampaignRef("default", "aaaaaaaaaaaaaaaa")
+        assert w.steps.look(w.order(input=notes.ref_input(stranger)), 0)["next"] == "end"
 
 
 def test_killed_between_a_list_and_its_sending_the_next_look_finds_all(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from postroom.entrypoints.process import Stop
 from postroom.entrypoints.sending import Sending
 from postroom.ledger import notes
 from postroom.ledger.providers import Change
-from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.services.campaigns import Draft
 from postroom.settings import Settings
@@ -38,7 +38,7 @@ def office(root: Path, seconds: float, **options: Any) -> Iterator[tuple[Postroo
             yield opened, sink
 
 
-def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> Home:
+def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> CampaignRef:
     """A campaign that is to be sent."""
     draft = Draft(
         name=name,
@@ -50,11 +50,11 @@ def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> 
         policies=Policies(),
     )
     rows = "email,name\n" + "".join(f"{name}{n}@example.com,N {n}\n" for n in range(PEOPLE))
-    home = postroom.campaigns.create("default", draft, io.BytesIO(rows.encode()), "people.csv").home
+    ref = postroom.campaigns.create("default", draft, io.BytesIO(rows.encode()), "people.csv").ref
     Handling(postroom, notes.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
-    postroom.scheduler.look(home)
-    assert postroom.records.get(home).state is CampaignState.SENDING
-    return home
+    postroom.scheduler.look(ref)
+    assert postroom.records.get(ref).state is CampaignStatus.SENDING
+    return ref
 
 
 def work(postroom: Postroom, enough: Callable[[], bool], *, turn_s: float) -> None:
@@ -75,16 +75,16 @@ def work(postroom: Postroom, enough: Callable[[], bool], *, turn_s: float) -> No
 @pytest.mark.parametrize("seconds", [0.0, 0.6], ids=["quick relay", "relay slower than the drain"])
 def test_the_end_of_a_turn_leaves_nobody_in_doubt(tmp_path: Path, seconds: float) -> None:
     with office(tmp_path, seconds) as (postroom, sink):
-        homes = [sending(postroom, name) for name in ("a", "b", "c")]
+        refs = [sending(postroom, name) for name in ("a", "b", "c")]
 
         def all_moved() -> bool:
-            return all(postroom.messages.counts(home).sent + postroom.messages.counts(home).unknown > 3 for home in homes)
+            return all(postroom.messages.counts(ref).sent + postroom.messages.counts(ref).unknown > 3 for ref in refs)
 
         def over() -> bool:
-            return all(postroom.records.get(home).state is CampaignState.COMPLETED for home in homes)
+            return all(postroom.records.get(ref).state is CampaignStatus.COMPLETED for ref in refs)
 
         work(postroom, over if not seconds else all_moved, turn_s=0.3)
-        counts = [postroom.messages.counts(home) for home in homes]
+        counts = [postroom.messages.counts(ref) for ref in refs]
         in_flight_at_the_end = 4 if seconds else 0
         assert sum(each.unknown for each in counts) <= in_flight_at_the_end, counts
         assert len(sink.accepted) <= sum(each.sent + each.unknown for each in counts)
@@ -94,13 +94,13 @@ def test_a_password_that_is_put_right_is_used_at_once(tmp_path: Path) -> None:
     with office(tmp_path, 0, users={"news": "right"}) as (postroom, sink):
         url = f"smtp://news:{{}}@127.0.0.1:{sink.port}?tls=none"
         relay = postroom.providers.create("default", "relay", Change(url.format("wrong"), trusted=True))
-        home = sending(postroom, "a", "relay")
+        ref = sending(postroom, "a", "relay")
         changed: list[object] = []
 
         def put_right() -> bool:
             if not changed and sink.connections:
                 changed.append(postroom.providers.change(relay, Change(url.format("right"), trusted=True)))
-            return postroom.records.get(home).state is CampaignState.COMPLETED
+            return postroom.records.get(ref).state is CampaignStatus.COMPLETED
 
         work(postroom, put_right, turn_s=60)
         assert len(sink.accepted) == PEOPLE
@@ -110,13 +110,13 @@ def test_a_campaign_whose_provider_is_deleted_is_paused_with_the_reason(tmp_path
     with office(tmp_path, 0.3) as (postroom, sink):
         url = f"smtp://127.0.0.1:{sink.port}?tls=none&connections=2"
         relay = postroom.providers.create("default", "relay", Change(url, trusted=True))
-        home = sending(postroom, "a", "relay")
+        ref = sending(postroom, "a", "relay")
 
         def delete() -> bool:
             if sink.accepted and postroom.providers.list("default")[0].name == "relay":
                 postroom.providers.delete(relay)
-            return postroom.records.get(home).state is CampaignState.PAUSED
+            return postroom.records.get(ref).state is CampaignStatus.PAUSED
 
         work(postroom, delete, turn_s=60)
-        campaign = postroom.records.get(home)
-        assert (campaign.state, campaign.reason) == (CampaignState.PAUSED, "there is no provider relay")
+        campaign = postroom.records.get(ref)
+        assert (campaign.state, campaign.reason) == (CampaignStatus.PAUSED, "there is no provider relay")

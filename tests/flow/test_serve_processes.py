@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import SmtpSink
 from tests.flow.campaign_kit import until, write_csv
@@ -124,5 +124,5 @@ def test_sigterm_drains_what_is_in_flight(tmp_path: Path) -> None:
             home = next(iter(postroom.records.unfinished()))
             assert home.campaign == campaign
             states = [message.state for message in postroom.messages.list(home, limit=1_000).messages]
-        assert MessageState.UNKNOWN not in states
-        assert states.count(MessageState.SENT) == len(sink.accepted)
+        assert MessageStatus.UNKNOWN not in states
+        assert states.count(MessageStatus.SENT) == len(sink.accepted)

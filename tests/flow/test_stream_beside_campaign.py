@@ -10,7 +10,7 @@ import pytest
 
 from postroom.clock import SystemClock
 from postroom.model.campaign import Campaign
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.pipeline.sender.means import Leave
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.url import parse_provider
@@ -38,13 +38,13 @@ async def single_beside(made: Desk, sink: SmtpSink, people: int) -> int:
     """Submit a single message in the middle of a campaign; how many of the campaign had been accepted when it was."""
     bulk = campaign(made, people)
     sender, stopping = made.sender(SystemClock()), asyncio.Event()
-    sending = asyncio.create_task(sender.send(bulk.home, Leave(stopping), lambda _reason: None))
-    stream = asyncio.create_task(sender.send_stream(made.home, Leave(stopping), lambda _reason: None))
+    sending = asyncio.create_task(sender.send(bulk.ref, Leave(stopping), lambda _reason: None))
+    stream = asyncio.create_task(sender.send_stream(made.ref, Leave(stopping), lambda _reason: None))
     try:
-        made.streams.make(made.home)
+        made.streams.make(made.ref)
         await until(lambda: len(sink.accepted) >= people // 10, 20)
         (accepted,) = await asyncio.to_thread(made.accept, request("single@example.org"))
-        await until(lambda: made.message(accepted).state is MessageState.SENT, 20)
+        await until(lambda: made.message(accepted).state is MessageStatus.SENT, 20)
         await until(sending.done, 30)
     finally:
         stopping.set()

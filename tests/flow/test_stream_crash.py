@@ -16,7 +16,7 @@ from postroom.delivery.singles import Singles
 from postroom.errors import NotFound
 from postroom.ledger.suppression import Suppression
 from postroom.model.message import Message
-from postroom.model.stream import day_of, stream_home
+from postroom.model.stream import day_of, stream_ref
 from postroom.model.template import TemplateContent
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.upload import ReadyUpload, UploadKind
@@ -137,7 +137,7 @@ def test_nobody_is_lost_and_nobody_is_written_to_twice(make_office: MakeOffice, 
                     until(lambda: len(sink.accepted) >= mark or time.monotonic() > late, "mail")  # noqa: B023
                     running.kill_one()
             days = range(first_day, day_of(postroom.clock.now()) + 1)
-            homes = [stream_home(postroom.tenants.get(DEFAULT_TENANT), day) for day in days]
+            homes = [stream_ref(postroom.tenants.get(DEFAULT_TENANT), day) for day in days]
             until(lambda: not any(postroom.streams.owes(home) for home in homes), "all to be sent", seconds=60)
             found = ledger(messages, days)
     assert running.kills >= 5

@@ -22,8 +22,8 @@ from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Campaign, Home, Policies
-from postroom.model.message import MessageState, Settlement
+from postroom.model.campaign import Campaign, CampaignRef, Policies
+from postroom.model.message import MessageStatus, Settlement
 from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.pipeline.scheduler import Scheduler
@@ -115,7 +115,7 @@ class Office:
             **fields,
         }
 
-    def imported(self, home: Home) -> Campaign:
+    def imported(self, ref: CampaignRef) -> Campaign:
         """As far as it comes before it sends."""
         Splitter(
             campaigns=self.made.campaigns,
@@ -125,15 +125,15 @@ class Office:
             tables=self.made.tables,
             tenants=self.tenants,
             clock=self.made.clock,
-        ).run(home, alive=lambda: True)
-        return self.scheduled(home)
+        ).run(ref, alive=lambda: True)
+        return self.scheduled(ref)
 
-    def scheduled(self, home: Home) -> Campaign:
+    def scheduled(self, ref: CampaignRef) -> Campaign:
         """Once the scheduler has looked."""
         made = self.made
         streams = Streams(made.messages, made.workflows, made.queues)
-        Scheduler(made.campaigns, streams, timers=made.timers, workflows=made.workflows, clock=made.clock).look(home)
-        return made.campaigns.get(home)
+        Scheduler(made.campaigns, streams, timers=made.timers, workflows=made.workflows, clock=made.clock).look(ref)
+        return made.campaigns.get(ref)
 
     def carry_out(self) -> int:
         """What workers do of the changes that were asked for; how many they were."""
@@ -142,17 +142,17 @@ class Office:
             done += 1
         return done
 
-    def settle(self, home: Home, state: MessageState, limit: int = 1_000) -> None:
+    def settle(self, ref: CampaignRef, state: MessageStatus, limit: int = 1_000) -> None:
         """Every message in one state, by a worker that then lets go."""
         batches = Batches(self.made.messages, self.made.journals, self.made.clock, lease_ms=1_000)
         now = self.made.clock.now()
-        for number in range(self.made.campaigns.get(home).source.batches):
-            opened = batches.open(home, number, "worker")
+        for number in range(self.made.campaigns.get(ref).source.batches):
+            opened = batches.open(ref, number, "worker")
             assert opened is not None
-            work = self.made.messages.load(home, number, now, limit)
+            work = self.made.messages.load(ref, number, now, limit)
             settled = [Settlement(r.key, state, r.attempt + 1, now, code=550, reply="=no") for r in work]
-            batches.record(home, opened, settled, ())
-            batches.finish(home, opened)
+            batches.record(ref, opened, settled, ())
+            batches.finish(ref, opened)
 
     async def _pause(self, seconds: float) -> None:
         self.made.clock.advance(seconds)

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from postroom.entrypoints.application import application
 from postroom.ledger.dkim import DkimKeys
 from postroom.model.access import Kind, Membership, Principal, Role
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.platform.mail.reach import relay
 from postroom.services.dkim import DkimService
 from postroom.services.providers import ProviderService
@@ -54,10 +54,10 @@ class WholeDoor:
         maker = Principal(Kind.OPERATOR, "root", "root", tenant, Role.ADMIN, operator=True)
         return self.postroom.api_keys.create(maker, f"{role} of {tenant}", role=role, scopes=scopes).text
 
-    def imported(self, home: Home) -> None:
+    def imported(self, ref: CampaignRef) -> None:
         """As a worker imports it."""
-        self.postroom.splitter.run(home, alive=lambda: True)
-        self.postroom.scheduler.look(home)
+        self.postroom.splitter.run(ref, alive=lambda: True)
+        self.postroom.scheduler.look(ref)
 
     def _token(self, rank: str, tenant: str) -> str:
         """An API key; for an operator, which no key is, an access token."""
@@ -146,7 +146,7 @@ def household(door: WholeDoor, tenant: str, word: str) -> Household:
         order = {"name": f"To {word}", "template_id": template, "upload_id": upload, "from": f"news@{domain}", "start": False}
         order |= {"provider": provider["name"], "attachments": [{"upload_id": asset}], "callback_url": f"https://{domain}/own"}
         campaign = made(client.post("/v1/campaigns", json=order))["id"]
-        door.imported(Home(tenant, campaign))
+        door.imported(CampaignRef(tenant, campaign))
         single = {"to": f"Ann {word} <ann@{domain}>", "from": f"news@{domain}", "template_id": template}
         listed = made(client.get(f"/v1/campaigns/{campaign}/messages"))["items"]
         subject = f"somebody-of-{word}"

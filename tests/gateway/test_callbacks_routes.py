@@ -16,7 +16,7 @@ from postroom.gateway.routes.callbacks import callbacks_routes
 from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import MOST, Callbacks
 from postroom.ledger.deliveries import Deliveries, Lane
-from postroom.model.callback import DeliveryState
+from postroom.model.callback import DeliveryStatus
 from postroom.model.event import EventKind
 from postroom.services.callbacks import CallbackService
 from tests.fakes.ledger import Bench, bench
@@ -47,7 +47,7 @@ class House:
     def signs_with(self, id: str) -> list[bytes]:  # noqa: A002
         return list(self.callbacks.signing_secrets(self.callbacks.get("default", id)))
 
-    def answered(self, id: str, status: int, text: str, state: DeliveryState) -> None:  # noqa: A002
+    def answered(self, id: str, status: int, text: str, state: DeliveryStatus) -> None:  # noqa: A002
         """What is due now, once it was answered so."""
         taken = self.deliveries.take(Lane("default", id), limit=33, lease_ms=60_000)
         tried = {"due": None, "attempts": 1, "last_at": self.made.clock.now(), "took_ms": 12}
@@ -206,7 +206,7 @@ def test_a_test_is_seen_with_its_body_and_what_was_answered(house: House, client
     waiting = client.get(delivery).json()
     assert (waiting["state"], waiting["tries"], waiting["last"], waiting["events"]) == ("pending", 0, None, 0)
     assert json.loads(waiting["body"])["data"] == {"callback_id": id}
-    house.answered(id, 200, "thanks", DeliveryState.DELIVERED)
+    house.answered(id, 200, "thanks", DeliveryStatus.DELIVERED)
     told = client.get(delivery).json()
     assert (told["state"], told["next_at"]) == ("delivered", None)
     assert (told["last"]["status"], told["last"]["text"], told["last"]["took_ms"]) == (200, "thanks", 12)
@@ -225,7 +225,7 @@ def test_deliveries_come_newest_first_in_pages_and_by_state(house: House, client
     rest = client.get(f"{path}/deliveries", params={"limit": 2, "cursor": page["cursor"]}).json()
     assert [each["id"] for each in (*page["items"], *rest["items"])] == names[::-1]
     assert rest["cursor"] is None
-    house.answered(id, 500, "no", DeliveryState.DEAD)
+    house.answered(id, 500, "no", DeliveryStatus.DEAD)
     assert len(client.get(f"{path}/deliveries", params={"state": "dead"}).json()["items"]) == 3
     assert client.get(f"{path}/deliveries", params={"state": "pending"}).json()["items"] == []
     problem(client.get(f"{path}/deliveries", params={"state": "lost"}), 422)
@@ -235,7 +235,7 @@ def test_what_was_given_up_is_told_again_one_or_all(house: House, client: TestCl
     id = made(client)["id"]  # noqa: A001
     path = f"{CALLBACKS}/{id}"
     names = [client.post(f"{path}/test").json()["delivery_id"] for _ in range(3)]
-    house.answered(id, 500, "no", DeliveryState.DEAD)
+    house.answered(id, 500, "no", DeliveryStatus.DEAD)
     again = client.post(f"{path}/deliveries/{names[0]}/redeliver")
     assert (again.status_code, again.json()["id"], again.json()["state"]) == (202, names[0], "pending")
     late = client.post(f"{path}/redeliver", json={"since": "2100-01-01T00:00:00+01:00"})
@@ -250,7 +250,7 @@ def test_what_was_given_up_is_told_again_one_or_all(house: House, client: TestCl
 
 def test_a_campaigns_own_deliveries_are_found_by_its_id(house: House, client: TestClient) -> None:
     campaign = house.made.campaigns.change(house.made.campaign(), callback_url=URL)
-    path = f"{CALLBACKS}/campaign-{campaign.home.campaign}"
+    path = f"{CALLBACKS}/campaign-{campaign.ref.campaign}"
     assert client.get(f"{path}/deliveries").json() == {"items": [], "cursor": None}
     assert client.post(f"{path}/redeliver", json={}).json() == {"count": 0, "cursor": None}
     problem(client.get(path), 422)

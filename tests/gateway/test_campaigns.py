@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.gateway.schemas.campaigns import NewCampaign
-from postroom.model.campaign import CampaignState, Home
-from postroom.model.message import MessageState
+from postroom.model.campaign import CampaignRef, CampaignStatus
+from postroom.model.message import MessageStatus
 from postroom.model.template import TemplateContent
 from postroom.model.upload import UploadKind
 from tests.gateway.campaign_office import TEMPLATE, TENANT, Office, office
@@ -30,10 +30,10 @@ def sender(desk: Office) -> Iterator[TestClient]:
         yield client
 
 
-def made(client: TestClient, desk: Office, **fields: object) -> Home:
+def made(client: TestClient, desk: Office, **fields: object) -> CampaignRef:
     answer = client.post("/v1/campaigns", json=desk.order(**fields))
     assert answer.status_code == 201, answer.text
-    return Home(TENANT, answer.json()["id"])
+    return CampaignRef(TENANT, answer.json()["id"])
 
 
 def test_a_campaign_is_made_and_imported_from_a_stored_template_and_upload(sender: TestClient, desk: Office) -> None:
@@ -47,8 +47,8 @@ def test_a_campaign_is_made_and_imported_from_a_stored_template_and_upload(sende
         {"first_name": "Vorname"},
     )
     assert shown["created_by"] == "sender@default.example"
-    campaign = desk.imported(Home(TENANT, shown["id"]))
-    assert campaign.state is CampaignState.SENDING
+    campaign = desk.imported(CampaignRef(TENANT, shown["id"]))
+    assert campaign.state is CampaignStatus.SENDING
     assert sender.get(f"/v1/campaigns/{shown['id']}").json()["import"] == {
         "filename": "people.csv",
         "rows": 4,
@@ -60,9 +60,9 @@ def test_a_campaign_is_made_and_imported_from_a_stored_template_and_upload(sende
 
 
 def test_a_variable_is_fed_from_the_column_that_was_named(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk)
-    desk.imported(home)
-    messages = sender.get(f"/v1/campaigns/{home.campaign}/messages").json()["items"]
+    ref = made(sender, desk)
+    desk.imported(ref)
+    messages = sender.get(f"/v1/campaigns/{ref.campaign}/messages").json()["items"]
     assert {(one["address"], one["values"]["first_name"]) for one in messages} == {
         ("ann@a.example", "Ann"),
         ("bob@a.example", "Bob"),
@@ -70,10 +70,10 @@ def test_a_variable_is_fed_from_the_column_that_was_named(sender: TestClient, de
 
 
 def test_the_recipients_are_those_that_were_there_when_it_was_made(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk)
+    ref = made(sender, desk)
     desk.put("uuuuuuuuuuuuuuuu", b"email,Vorname\neve@a.example,Eve\n")
-    desk.imported(home)
-    messages = sender.get(f"/v1/campaigns/{home.campaign}/messages").json()["items"]
+    desk.imported(ref)
+    messages = sender.get(f"/v1/campaigns/{ref.campaign}/messages").json()["items"]
     assert {one["address"] for one in messages} == {"ann@a.example", "bob@a.example"}
 
 
@@ -122,8 +122,8 @@ def test_what_the_description_does_not_allow_is_refused(sender: TestClient, desk
 
 def test_an_asset_becomes_an_attachment_of_the_campaigns_own(sender: TestClient, desk: Office) -> None:
     desk.put("aaaaaaaaaaaaaaaa", b"%PDF-", UploadKind.ASSET)
-    home = made(sender, desk, attachments=[{"upload_id": "aaaaaaaaaaaaaaaa", "filename": "terms.pdf"}])
-    (attachment,) = desk.made.campaigns.get(home).content.attachments
+    ref = made(sender, desk, attachments=[{"upload_id": "aaaaaaaaaaaaaaaa", "filename": "terms.pdf"}])
+    (attachment,) = desk.made.campaigns.get(ref).content.attachments
     assert (attachment.filename, desk.objects.get(attachment.object_key)) == ("terms.pdf", b"%PDF-")
 
 
@@ -137,26 +137,26 @@ def test_an_editor_makes_drafts_and_only_a_sender_sends(desk: Office) -> None:
     with desk.client("editor") as editor, desk.client("viewer") as viewer:
         assert "role sender" in problem(editor.post("/v1/campaigns", json=desk.order()), 403)
         problem(viewer.post("/v1/campaigns", json=desk.order(start=False)), 403)
-        home = made(editor, desk, start=False)
-        assert viewer.get(f"/v1/campaigns/{home.campaign}").json()["start"] is False
-        problem(editor.post(f"/v1/campaigns/{home.campaign}/start"), 403)
-        assert editor.patch(f"/v1/campaigns/{home.campaign}", json={"name": "Spring"}).json()["name"] == "Spring"
+        ref = made(editor, desk, start=False)
+        assert viewer.get(f"/v1/campaigns/{ref.campaign}").json()["start"] is False
+        problem(editor.post(f"/v1/campaigns/{ref.campaign}/start"), 403)
+        assert editor.patch(f"/v1/campaigns/{ref.campaign}", json={"name": "Spring"}).json()["name"] == "Spring"
 
 
 def test_a_draft_waits_until_it_is_started_and_starting_again_is_harmless(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk, start=False)
-    assert desk.imported(home).state is CampaignState.READY
+    ref = made(sender, desk, start=False)
+    assert desk.imported(ref).state is CampaignStatus.READY
     for _ in range(2):
-        assert sender.post(f"/v1/campaigns/{home.campaign}/start").status_code == 200
-    assert desk.scheduled(home).state is CampaignState.SENDING
-    assert sender.post(f"/v1/campaigns/{home.campaign}/start").json()["status"] == "sending"
+        assert sender.post(f"/v1/campaigns/{ref.campaign}/start").status_code == 200
+    assert desk.scheduled(ref).state is CampaignStatus.SENDING
+    assert sender.post(f"/v1/campaigns/{ref.campaign}/start").json()["status"] == "sending"
 
 
 def test_verbs_may_be_repeated_and_say_why_they_cannot(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk)
-    path = f"/v1/campaigns/{home.campaign}"
+    ref = made(sender, desk)
+    path = f"/v1/campaigns/{ref.campaign}"
     assert "is importing" in problem(sender.post(f"{path}/pause"), 409)
-    desk.imported(home)
+    desk.imported(ref)
     for verb, state in [("pause", "paused"), ("pause", "paused"), ("resume", "sending"), ("resume", "sending")]:
         assert sender.post(f"{path}/{verb}").json()["status"] == state
     assert sender.post(f"{path}/pause").json()["reason"] == "paused by sender@default.example"
@@ -170,57 +170,57 @@ def test_verbs_may_be_repeated_and_say_why_they_cannot(sender: TestClient, desk:
 
 
 def test_cancelling_ends_sending_at_once_and_the_workers_skip_who_waits(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk)
-    desk.imported(home)
-    assert sender.post(f"/v1/campaigns/{home.campaign}/cancel").json()["status"] == "cancelled"
-    assert desk.made.messages.counts(home).waiting == 2
+    ref = made(sender, desk)
+    desk.imported(ref)
+    assert sender.post(f"/v1/campaigns/{ref.campaign}/cancel").json()["status"] == "cancelled"
+    assert desk.made.messages.counts(ref).waiting == 2
     assert desk.carry_out() == 1
-    assert desk.made.messages.counts(home).skipped == 2
+    assert desk.made.messages.counts(ref).skipped == 2
 
 
 def test_who_failed_is_tried_again_by_the_workers(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk)
-    desk.imported(home)
-    path = f"/v1/campaigns/{home.campaign}/retry-failed"
+    ref = made(sender, desk)
+    desk.imported(ref)
+    path = f"/v1/campaigns/{ref.campaign}/retry-failed"
     assert "pause it first" in problem(sender.post(path), 409)
-    desk.settle(home, MessageState.FAILED)
-    desk.made.finish.finish(home)
+    desk.settle(ref, MessageStatus.FAILED)
+    desk.made.finish.finish(ref)
     for _ in range(2):
         assert sender.post(path).json() == {"messages": 2}
     assert desk.carry_out() == 1
-    assert desk.made.campaigns.get(home).state is CampaignState.SENDING
-    assert desk.made.messages.counts(home).pending == 2
+    assert desk.made.campaigns.get(ref).state is CampaignStatus.SENDING
+    assert desk.made.messages.counts(ref).pending == 2
 
 
 def test_what_is_unknown_is_settled_once_and_one_way(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk)
-    desk.imported(home)
-    desk.settle(home, MessageState.UNKNOWN)
-    desk.made.finish.finish(home)
-    path = f"/v1/campaigns/{home.campaign}/settle"
+    ref = made(sender, desk)
+    desk.imported(ref)
+    desk.settle(ref, MessageStatus.UNKNOWN)
+    desk.made.finish.finish(ref)
+    path = f"/v1/campaigns/{ref.campaign}/settle"
     assert sender.post(path, json={"decision": "sent"}).json() == {"messages": 2}
     assert "settled otherwise" in problem(sender.post(path, json={"decision": "failed"}), 409)
     problem(sender.post(path, json={"decision": "perhaps"}), 422)
     desk.carry_out()
-    assert desk.made.messages.counts(home).sent == 2
+    assert desk.made.messages.counts(ref).sent == 2
 
 
 def test_a_campaign_cancelled_while_it_is_retried_ends_with_nobody_waiting(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk)
-    desk.imported(home)
-    sender.post(f"/v1/campaigns/{home.campaign}/pause")
-    desk.settle(home, MessageState.FAILED, limit=1)
-    sender.post(f"/v1/campaigns/{home.campaign}/retry-failed")
-    desk.made.campaigns.transition(desk.made.campaigns.get(home), CampaignState.CANCELLED)
+    ref = made(sender, desk)
+    desk.imported(ref)
+    sender.post(f"/v1/campaigns/{ref.campaign}/pause")
+    desk.settle(ref, MessageStatus.FAILED, limit=1)
+    sender.post(f"/v1/campaigns/{ref.campaign}/retry-failed")
+    desk.made.campaigns.transition(desk.made.campaigns.get(ref), CampaignStatus.CANCELLED)
     desk.carry_out()
-    counts = desk.made.messages.counts(home)
+    counts = desk.made.messages.counts(ref)
     assert (counts.failed, counts.skipped, counts.waiting) == (1, 1, 0)
 
 
 def test_an_edit_is_made_to_what_was_read_or_not_at_all(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk, start=False)
-    path = f"/v1/campaigns/{home.campaign}"
-    desk.imported(home)
+    ref = made(sender, desk, start=False)
+    path = f"/v1/campaigns/{ref.campaign}"
+    desk.imported(ref)
     etag = sender.get(path).headers["etag"]
     assert sender.get(path, headers={"If-None-Match": etag}).status_code == 304
     edited = sender.patch(path, json={"rate": 50, "name": "Winter"}, headers={"If-Match": etag})
@@ -232,9 +232,9 @@ def test_an_edit_is_made_to_what_was_read_or_not_at_all(sender: TestClient, desk
 
 
 def test_a_schedule_is_moved_and_taken_away(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk, schedule={"at": "2026-11-01T09:00", "timezone": "Europe/Paris"})
-    path = f"/v1/campaigns/{home.campaign}"
-    assert desk.imported(home).state is CampaignState.SCHEDULED
+    ref = made(sender, desk, schedule={"at": "2026-11-01T09:00", "timezone": "Europe/Paris"})
+    path = f"/v1/campaigns/{ref.campaign}"
+    assert desk.imported(ref).state is CampaignStatus.SCHEDULED
     assert sender.get(path).json()["schedule"] == {"at": "2026-11-01T08:00:00.000Z", "timezone": "Europe/Paris"}
     moved = sender.patch(path, json={"schedule": {"at": "2026-11-02T09:00:00Z"}}).json()
     assert (moved["status"], moved["schedule"]["at"]) == ("scheduled", "2026-11-02T09:00:00.000Z")
@@ -245,28 +245,28 @@ def test_a_schedule_is_moved_and_taken_away(sender: TestClient, desk: Office) ->
 
 
 def test_lists_are_newest_first_and_filtered(sender: TestClient, desk: Office) -> None:
-    homes = []
+    refs = []
     for name in ("Spring", "summer", "Spring again"):
-        homes.append(made(sender, desk, name=name, start=False).campaign)
+        refs.append(made(sender, desk, name=name, start=False).campaign)
         desk.made.clock.advance(1)
-    desk.imported(Home(TENANT, homes[0]))
+    desk.imported(CampaignRef(TENANT, refs[0]))
 
     def listed(query: str) -> list[str]:
         return [one["id"] for one in sender.get(f"/v1/campaigns{query}").json()["items"]]
 
-    assert listed("") == homes[::-1]
-    assert listed("?name=spring") == [homes[2], homes[0]]
-    assert listed("?status=ready") == [homes[0]]
-    assert listed("?status=ready&status=importing&name=s") == homes[::-1]
+    assert listed("") == refs[::-1]
+    assert listed("?name=spring") == [refs[2], refs[0]]
+    assert listed("?status=ready") == [refs[0]]
+    assert listed("?status=ready&status=importing&name=s") == refs[::-1]
     first = sender.get("/v1/campaigns?limit=2").json()
-    assert listed(f"?limit=2&cursor={first['cursor']}") == [homes[0]]
+    assert listed(f"?limit=2&cursor={first['cursor']}") == [refs[0]]
     problem(sender.get("/v1/campaigns?cursor=nonsense"), 422)
 
 
 def test_a_dry_run_tells_what_would_happen_and_keeps_nothing(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk, variables={}, start=False)
-    before = desk.made.campaigns.get(home)
-    found = sender.post(f"/v1/campaigns/{home.campaign}/dry-run").json()
+    ref = made(sender, desk, variables={}, start=False)
+    before = desk.made.campaigns.get(ref)
+    found = sender.post(f"/v1/campaigns/{ref.campaign}/dry-run").json()
     assert {name: found[name] for name in ("rows", "accepted", "invalid", "duplicate", "suppressed", "not_composed")} == {
         "rows": 4,
         "accepted": 2,
@@ -282,13 +282,13 @@ def test_a_dry_run_tells_what_would_happen_and_keeps_nothing(sender: TestClient,
         (4, "no_at"),
         (5, "duplicate"),
     ]
-    assert desk.made.campaigns.get(home) == before
+    assert desk.made.campaigns.get(ref) == before
 
 
 def test_a_dry_run_shows_a_message_as_it_would_leave(sender: TestClient, desk: Office) -> None:
     desk.put("vvvvvvvvvvvvvvvv", b"email,Vorname\n" + b"".join(b"p%d@a.example,P%d\n" % (n, n) for n in range(1_500)))
-    home = made(sender, desk, upload_id="vvvvvvvvvvvvvvvv", start=False)
-    found = sender.post(f"/v1/campaigns/{home.campaign}/dry-run").json()
+    ref = made(sender, desk, upload_id="vvvvvvvvvvvvvvvv", start=False)
+    found = sender.post(f"/v1/campaigns/{ref.campaign}/dry-run").json()
     assert (found["rows"], found["accepted"], found["complete"]) == (1_000, 1_000, False)
     assert (found["sample"]["to"], found["sample"]["subject"]) == ("p0@a.example", "Hi P0")
     source = found["sample"]["source"]
@@ -300,33 +300,33 @@ def test_a_dry_run_holds_only_so_much_at_once(sender: TestClient, desk: Office) 
     desk.put(
         "vvvvvvvvvvvvvvvv", b"email,Vorname,other\n" + b"".join(b"p%d@a.example,P,%b\n" % (n, b"x" * 900_000) for n in range(9))
     )
-    home = made(sender, desk, upload_id="vvvvvvvvvvvvvvvv", start=False)
-    found = sender.post(f"/v1/campaigns/{home.campaign}/dry-run").json()
+    ref = made(sender, desk, upload_id="vvvvvvvvvvvvvvvv", start=False)
+    found = sender.post(f"/v1/campaigns/{ref.campaign}/dry-run").json()
     assert (found["rows"], found["accepted"], found["complete"]) == (4, 4, False)
 
 
 def test_another_tenant_finds_nothing(sender: TestClient, desk: Office) -> None:
-    home = made(sender, desk)
-    desk.imported(home)
-    (one, _) = sender.get(f"/v1/campaigns/{home.campaign}/messages").json()["items"]
+    ref = made(sender, desk)
+    desk.imported(ref)
+    (one, _) = sender.get(f"/v1/campaigns/{ref.campaign}/messages").json()["items"]
     with desk.client("admin", "other") as stranger:
         assert stranger.get("/v1/campaigns").json()["items"] == []
         for path in ("", "/status", "/batches", "/messages", f"/messages/{one['id']}", "/rejected.csv", "/export.csv"):
-            theirs = problem(stranger.get(f"/v1/campaigns/{home.campaign}{path}"), 404)
-            nobodys = problem(stranger.get(f"/v1/campaigns/{'a' * 16}{path.replace(home.campaign, 'a' * 16)}"), 404)
-            assert theirs.replace(home.campaign, "a" * 16) == nobodys
+            theirs = problem(stranger.get(f"/v1/campaigns/{ref.campaign}{path}"), 404)
+            nobodys = problem(stranger.get(f"/v1/campaigns/{'a' * 16}{path.replace(ref.campaign, 'a' * 16)}"), 404)
+            assert theirs.replace(ref.campaign, "a" * 16) == nobodys
         for verb in ("start", "pause", "resume", "cancel", "retry-failed", "dry-run"):
-            problem(stranger.post(f"/v1/campaigns/{home.campaign}/{verb}"), 404)
-        problem(stranger.post(f"/v1/campaigns/{home.campaign}/settle", json={"decision": "sent"}), 404)
-        problem(stranger.patch(f"/v1/campaigns/{home.campaign}", json={"name": "x"}), 404)
-        problem(stranger.delete(f"/v1/campaigns/{home.campaign}"), 404)
+            problem(stranger.post(f"/v1/campaigns/{ref.campaign}/{verb}"), 404)
+        problem(stranger.post(f"/v1/campaigns/{ref.campaign}/settle", json={"decision": "sent"}), 404)
+        problem(stranger.patch(f"/v1/campaigns/{ref.campaign}", json={"name": "x"}), 404)
+        problem(stranger.delete(f"/v1/campaigns/{ref.campaign}"), 404)
         problem(stranger.post("/v1/campaigns", json=desk.order()), 404)
 
 
 def test_the_same_order_under_the_same_id_makes_one_campaign_with_one_content(desk: Office) -> None:
-    home = Home(TENANT, desk.campaigns.new_id(TENANT))
+    ref = CampaignRef(TENANT, desk.campaigns.new_id(TENANT))
     order = NewCampaign.model_validate(desk.order()).order(template_version=1, created_by="x")
-    first = desk.orders.place(home, order)
+    first = desk.orders.place(ref, order)
     desk.versions.append(TemplateContent(TEMPLATE, 2, "Other", "<p>other</p>", None))
     desk.uploads.clear()  # gone meanwhile: nothing is looked up again
-    assert desk.orders.place(home, order) == first
+    assert desk.orders.place(ref, order) == first

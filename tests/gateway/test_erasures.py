@@ -54,7 +54,7 @@ def test_a_person_is_erased_and_no_answer_and_no_record_says_who(home: House, kn
     assert (asked.status_code, asked.json()["state"], asked.json()["found"]) == (202, "running", None)
     assert work(home)
     done = admin.get(f"{PATH}/{asked.json()['id']}").json()
-    assert (done["state"], done["person"], done["found"]["campaigns"]) == ("done", home.anna.hex(), [campaign.home.campaign])
+    assert (done["state"], done["person"], done["found"]["campaigns"]) == ("done", home.anna.hex(), [campaign.ref.campaign])
     assert done["ended_at"] is not None
     assert home.traces() == []
     assert "anna" not in (asked.text + str(done)).lower()
@@ -68,9 +68,9 @@ def test_while_something_is_imported_it_waits_and_then_goes_on(home: House, knoc
     asked = admin.post(PATH, json={"address": ANNA}).json()["id"]
     assert work(home)
     waits = admin.get(f"{PATH}/{asked}").json()
-    assert (waits["state"], waits["found"]["waiting"]) == ("waiting", [campaign.home.campaign])
+    assert (waits["state"], waits["found"]["waiting"]) == ("waiting", [campaign.ref.campaign])
     assert not work(home)
-    home.imported(campaign.home)
+    home.imported(campaign.ref)
     home.clock.advance(31)
     assert work(home)
     assert admin.get(f"{PATH}/{asked}").json()["state"] == "done"
@@ -101,7 +101,7 @@ def test_asked_for_and_killed_before_the_workflow_began_it_begins_when_it_is_loo
 def test_one_that_cannot_go_on_says_so(home: House, knock: Knock) -> None:
     asked = knock().post(PATH, json={"address": ANNA}).json()["id"]
     campaign = home.campaign()
-    home.stores.tables.write([Put(ItemKey("default#campaigns", campaign.home.campaign), {"damaged": True})])
+    home.stores.tables.write([Put(ItemKey("default#campaigns", campaign.ref.campaign), {"damaged": True})])
     assert work(home)
     assert knock().get(f"{PATH}/{asked}").json()["state"] == "failed"
 

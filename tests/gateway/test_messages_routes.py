@@ -18,7 +18,7 @@ from postroom.gateway.app import create_app
 from postroom.gateway.frame import Frame
 from postroom.gateway.routes.messages import message_routes, template_test_routes
 from postroom.ledger.suppression import Reason
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.shard import recipient_key
 from tests.fakes.secrets import PlainSecrets
 from tests.fakes.singles import HTML, Desk, desk
@@ -217,7 +217,7 @@ def test_a_call_whose_answer_was_lost_makes_the_same_message_when_it_is_repeated
     """The messages were stored, and then the store failed: nobody knows how far it came."""
     wake, keyed = made.streams.wake, {"Idempotency-Key": "order-1"}
 
-    def fails(_home: Home) -> None:
+    def fails(_ref: CampaignRef) -> None:
         raise Unavailable("the disk is busy")
 
     monkeypatch.setattr(made.streams, "wake", fails)

@@ -14,9 +14,9 @@ from fastapi.testclient import TestClient
 from postroom.errors import NotFound, Unavailable
 from postroom.gateway.routes.status import MAX_WAIT_S
 from postroom.gateway.status_board import ENDED_EVERY_S, EVERY_S, StatusBoard
-from postroom.model.campaign import CampaignState, Home
+from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Event, EventKind
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.platform.ports.messages import Reported
 from postroom.services.status import Status, StatusService
 from tests.gateway.campaign_office import TENANT, Office, office
@@ -35,17 +35,17 @@ class Counted(StatusService):
         self.gate.set()
         self.fault: Exception | None = None
 
-    def get(self, home: Home) -> Status:
+    def get(self, ref: CampaignRef) -> Status:
         self.readings += 1
         assert self.gate.wait(10)
         self.made.clock.advance(self.takes)
         if self.fault is not None:
             raise self.fault
-        return super().get(home)
+        return super().get(ref)
 
-    def get_unless(self, home: Home, version: int) -> Status | None:
+    def get_unless(self, ref: CampaignRef, version: int) -> Status | None:
         self.checks += 1
-        return super().get_unless(home, version)
+        return super().get_unless(ref, version)
 
 
 @pytest.fixture
@@ -67,96 +67,96 @@ def viewer(desk: Office, status: Counted) -> Iterator[TestClient]:
         yield client
 
 
-def report(desk: Office, home: Home, *kinds: EventKind) -> None:
+def report(desk: Office, ref: CampaignRef, *kinds: EventKind) -> None:
     """Each of another message."""
-    found, now = desk.made.messages.list(home).messages, desk.made.clock.now()
+    found, now = desk.made.messages.list(ref).messages, desk.made.clock.now()
     events = [Event(kind=kind, attempt=1, at=now, id=kind.value, source="dsn") for kind in kinds]
     reports = [Reported(one.batch, one.key, event) for one, event in zip(found, events, strict=False)]
-    desk.made.messages.report(home, reports, now)
+    desk.made.messages.report(ref, reports, now)
 
 
-def path(home: Home) -> str:
-    return f"/v1/campaigns/{home.campaign}/status"
+def path(ref: CampaignRef) -> str:
+    return f"/v1/campaigns/{ref.campaign}/status"
 
 
 def test_it_is_the_object_of_the_command_line_with_a_tag(desk: Office, status: Counted, viewer: TestClient) -> None:
-    home = desk.made.campaign().home
-    answer = viewer.get(path(home))
-    assert answer.json() == status.get(home).as_dict()
+    ref = desk.made.campaign().ref
+    answer = viewer.get(path(ref))
+    assert answer.json() == status.get(ref).as_dict()
     assert answer.headers["etag"].startswith('"')
     assert answer.headers["cache-control"] == "private, no-cache"
-    assert viewer.get(path(home), headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
-    assert viewer.get(path(home), headers={"If-None-Match": '"other"'}).status_code == 200
+    assert viewer.get(path(ref), headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    assert viewer.get(path(ref), headers={"If-None-Match": '"other"'}).status_code == 200
 
 
 def test_it_is_read_once_in_a_while_however_many_look(desk: Office, status: Counted, viewer: TestClient) -> None:
-    home = desk.made.campaign().home
+    ref = desk.made.campaign().ref
     for _ in range(20):
-        viewer.get(path(home))
+        viewer.get(path(ref))
     assert status.readings == 1
     desk.made.clock.advance(EVERY_S)
-    viewer.get(path(home))
+    viewer.get(path(ref))
     assert status.readings == 2
 
 
 def test_a_reading_that_takes_long_is_not_taken_all_the_time(desk: Office, status: Counted, viewer: TestClient) -> None:
     """Into a large campaign events may pour so fast that each reading counts all of it."""
-    home = desk.made.campaign().home
+    ref = desk.made.campaign().ref
     status.takes = 2.0
-    viewer.get(path(home))
+    viewer.get(path(ref))
     for _ in range(25):
         desk.made.clock.advance(EVERY_S)
-        viewer.get(path(home))
+        viewer.get(path(ref))
     assert status.readings == 2
 
 
 def test_what_changed_shows_within_the_time_it_is_kept(desk: Office, status: Counted, viewer: TestClient) -> None:
     campaign = desk.made.campaign()
-    before = viewer.get(path(campaign.home))
-    desk.made.campaigns.transition(campaign, CampaignState.PAUSED)
+    before = viewer.get(path(campaign.ref))
+    desk.made.campaigns.transition(campaign, CampaignStatus.PAUSED)
     desk.made.clock.advance(EVERY_S)
-    after = viewer.get(path(campaign.home), headers={"If-None-Match": before.headers["etag"]})
+    after = viewer.get(path(campaign.ref), headers={"If-None-Match": before.headers["etag"]})
     assert (after.status_code, after.json()["status"]) == (200, "paused")
 
 
 def test_what_is_changed_through_this_door_shows_at_once(desk: Office) -> None:
-    home = desk.made.campaign().home
+    ref = desk.made.campaign().ref
     with desk.client() as sender:
-        assert sender.get(path(home)).json()["status"] == "sending"
-        sender.post(f"/v1/campaigns/{home.campaign}/pause")
-        assert sender.get(path(home)).json()["status"] == "paused"
+        assert sender.get(path(ref)).json()["status"] == "sending"
+        sender.post(f"/v1/campaigns/{ref.campaign}/pause")
+        assert sender.get(path(ref)).json()["status"] == "paused"
 
 
 def test_of_an_ended_campaign_only_the_record_is_looked_at(desk: Office, status: Counted, viewer: TestClient) -> None:
-    campaign = desk.made.campaign(CampaignState.COMPLETED)
-    viewer.get(path(campaign.home))
+    campaign = desk.made.campaign(CampaignStatus.COMPLETED)
+    viewer.get(path(campaign.ref))
     for _ in range(5):
         desk.made.clock.advance(EVERY_S)
-        viewer.get(path(campaign.home))
+        viewer.get(path(campaign.ref))
     assert (status.readings, status.checks) == (1, 5)
-    desk.made.campaigns.transition(campaign, CampaignState.SENDING)
+    desk.made.campaigns.transition(campaign, CampaignStatus.SENDING)
     desk.made.clock.advance(EVERY_S)
-    assert viewer.get(path(campaign.home)).json()["status"] == "sending"
+    assert viewer.get(path(campaign.ref)).json()["status"] == "sending"
 
 
 def test_counts_of_an_ended_campaign_are_taken_again_after_a_while(desk: Office, status: Counted, viewer: TestClient) -> None:
-    campaign = desk.made.campaign(CampaignState.COMPLETED)
-    viewer.get(path(campaign.home))
-    desk.settle(campaign.home, MessageState.SENT)
+    campaign = desk.made.campaign(CampaignStatus.COMPLETED)
+    viewer.get(path(campaign.ref))
+    desk.settle(campaign.ref, MessageStatus.SENT)
     desk.made.clock.advance(ENDED_EVERY_S)
-    assert viewer.get(path(campaign.home)).json()["counts"]["sent"] == 10
+    assert viewer.get(path(campaign.ref)).json()["counts"]["sent"] == 10
 
 
 def test_what_comes_back_changes_the_status_of_a_campaign_that_is_completed_and_leaves_it_so(
     desk: Office, status: Counted, viewer: TestClient
 ) -> None:
     campaign = desk.made.campaign()
-    desk.settle(campaign.home, MessageState.SENT)
-    desk.made.campaigns.transition(campaign, CampaignState.COMPLETED)
-    before = viewer.get(path(campaign.home))
-    report(desk, campaign.home, EventKind.BOUNCED, EventKind.DELIVERED, EventKind.OPENED)
+    desk.settle(campaign.ref, MessageStatus.SENT)
+    desk.made.campaigns.transition(campaign, CampaignStatus.COMPLETED)
+    before = viewer.get(path(campaign.ref))
+    report(desk, campaign.ref, EventKind.BOUNCED, EventKind.DELIVERED, EventKind.OPENED)
     desk.made.clock.advance(ENDED_EVERY_S)
-    after = viewer.get(path(campaign.home), headers={"If-None-Match": before.headers["etag"]})
+    after = viewer.get(path(campaign.ref), headers={"If-None-Match": before.headers["etag"]})
     assert (after.status_code, after.json()["status"]) == (200, "completed")
     assert {name: n for name, n in after.json()["counts"].items() if n} == {
         "rows": 10,
@@ -169,66 +169,66 @@ def test_what_comes_back_changes_the_status_of_a_campaign_that_is_completed_and_
 
 
 def test_while_nothing_changes_the_tag_stays(desk: Office, status: Counted, viewer: TestClient) -> None:
-    for state in (CampaignState.PAUSED, CampaignState.COMPLETED, CampaignState.READY):
-        home = desk.made.campaign(state).home
-        tag = viewer.get(path(home)).headers["etag"]
+    for state in (CampaignStatus.PAUSED, CampaignStatus.COMPLETED, CampaignStatus.READY):
+        ref = desk.made.campaign(state).ref
+        tag = viewer.get(path(ref)).headers["etag"]
         for _ in range(5):
             desk.made.clock.advance(1_000)
-            assert viewer.get(path(home)).headers["etag"] == tag, state
+            assert viewer.get(path(ref)).headers["etag"] == tag, state
 
 
 def test_waiting_ends_with_a_change(desk: Office, status: Counted, viewer: TestClient) -> None:
     campaign = desk.made.campaign()
-    tag = viewer.get(path(campaign.home)).headers["etag"]
+    tag = viewer.get(path(campaign.ref)).headers["etag"]
     began = desk.made.clock.monotonic()
 
     async def change(seconds: float) -> None:
         desk.made.clock.advance(seconds)
-        if desk.made.clock.monotonic() > began + 5 and desk.made.campaigns.get(campaign.home).state is CampaignState.SENDING:
-            desk.made.campaigns.transition(campaign, CampaignState.PAUSED)
+        if desk.made.clock.monotonic() > began + 5 and desk.made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING:
+            desk.made.campaigns.transition(campaign, CampaignStatus.PAUSED)
 
     desk.board._pause = change
-    answer = viewer.get(f"{path(campaign.home)}?wait=20", headers={"If-None-Match": tag})
+    answer = viewer.get(f"{path(campaign.ref)}?wait=20", headers={"If-None-Match": tag})
     assert (answer.status_code, answer.json()["status"]) == (200, "paused")
     assert 5 <= desk.made.clock.monotonic() - began < 6
 
 
 @pytest.mark.parametrize("kind", [EventKind.DELIVERED, EventKind.COMPLAINED, EventKind.CLICKED, EventKind.UNSUBSCRIBED])
 def test_waiting_ends_with_what_comes_back(desk: Office, status: Counted, viewer: TestClient, kind: EventKind) -> None:
-    home = desk.made.campaign(CampaignState.PAUSED).home
-    tag = viewer.get(path(home)).headers["etag"]
+    ref = desk.made.campaign(CampaignStatus.PAUSED).ref
+    tag = viewer.get(path(ref)).headers["etag"]
     began = desk.made.clock.monotonic()
 
     async def tell(seconds: float) -> None:
         desk.made.clock.advance(seconds)
         if desk.made.clock.monotonic() > began + 5:
-            report(desk, home, kind)
+            report(desk, ref, kind)
 
     desk.board._pause = tell
-    assert viewer.get(f"{path(home)}?wait=20", headers={"If-None-Match": tag}).status_code == 200
+    assert viewer.get(f"{path(ref)}?wait=20", headers={"If-None-Match": tag}).status_code == 200
     assert 5 <= desk.made.clock.monotonic() - began < 6
 
 
 @pytest.mark.parametrize(("known", "code"), [(True, 304), (False, 200)])
 def test_waiting_ends_with_its_time(desk: Office, status: Counted, viewer: TestClient, known: bool, code: int) -> None:
-    home = desk.made.campaign(CampaignState.PAUSED).home
-    tag = viewer.get(path(home)).headers["etag"]
+    ref = desk.made.campaign(CampaignStatus.PAUSED).ref
+    tag = viewer.get(path(ref)).headers["etag"]
     began = desk.made.clock.monotonic()
-    answer = viewer.get(f"{path(home)}?wait=7", headers={"If-None-Match": tag} if known else {})
+    answer = viewer.get(f"{path(ref)}?wait=7", headers={"If-None-Match": tag} if known else {})
     assert (answer.status_code, answer.headers["etag"]) == (code, tag)
     assert desk.made.clock.monotonic() - began == pytest.approx(7)
 
 
 def test_who_does_not_know_the_status_does_not_wait(desk: Office, status: Counted, viewer: TestClient) -> None:
-    home = desk.made.campaign(CampaignState.PAUSED).home
+    ref = desk.made.campaign(CampaignStatus.PAUSED).ref
     began = desk.made.clock.monotonic()
-    assert viewer.get(f"{path(home)}?wait=20", headers={"If-None-Match": '"old"'}).status_code == 200
+    assert viewer.get(f"{path(ref)}?wait=20", headers={"If-None-Match": '"old"'}).status_code == 200
     assert desk.made.clock.monotonic() == began
 
 
 def test_nobody_waits_behind_a_door_that_closes(desk: Office, status: Counted, viewer: TestClient) -> None:
-    home = desk.made.campaign(CampaignState.PAUSED).home
-    tag = viewer.get(path(home)).headers["etag"]
+    ref = desk.made.campaign(CampaignStatus.PAUSED).ref
+    tag = viewer.get(path(ref)).headers["etag"]
     began = desk.made.clock.monotonic()
 
     async def close(seconds: float) -> None:
@@ -236,21 +236,21 @@ def test_nobody_waits_behind_a_door_that_closes(desk: Office, status: Counted, v
         desk.board.close()
 
     desk.board._pause = close
-    assert viewer.get(f"{path(home)}?wait=20", headers={"If-None-Match": tag}).status_code == 304
+    assert viewer.get(f"{path(ref)}?wait=20", headers={"If-None-Match": tag}).status_code == 304
     assert desk.made.clock.monotonic() - began == pytest.approx(EVERY_S)
 
 
 @pytest.mark.parametrize("wait", ["-1", str(MAX_WAIT_S + 1), "long", "1.5"])
 def test_a_wait_is_bounded(desk: Office, viewer: TestClient, wait: str) -> None:
-    problem(viewer.get(f"{path(desk.made.campaign().home)}?wait={wait}"), 422)
+    problem(viewer.get(f"{path(desk.made.campaign().ref)}?wait={wait}"), 422)
 
 
 def test_a_thousand_who_look_at_once_wait_for_one_reading(desk: Office, status: Counted) -> None:
-    home = desk.made.campaign().home
+    ref = desk.made.campaign().ref
 
     async def all_look() -> list[Any]:
         status.gate.clear()
-        looks = [asyncio.ensure_future(desk.board.look(home)) for _ in range(1_000)]
+        looks = [asyncio.ensure_future(desk.board.look(ref)) for _ in range(1_000)]
         await asyncio.sleep(0)
         looks[0].cancel()  # whoever began the reading goes away
         status.gate.set()
@@ -265,12 +265,12 @@ def test_a_change_during_a_reading_is_not_hidden_by_it(desk: Office, status: Cou
     campaign = desk.made.campaign()
 
     async def race() -> tuple[bytes, bytes]:
-        early = asyncio.ensure_future(desk.board.look(campaign.home))
+        early = asyncio.ensure_future(desk.board.look(campaign.ref))
         await asyncio.sleep(0)
-        desk.board.forget(campaign.home)
+        desk.board.forget(campaign.ref)
         first = (await early).body
-        desk.made.campaigns.transition(campaign, CampaignState.PAUSED)
-        return first, (await desk.board.look(campaign.home)).body
+        desk.made.campaigns.transition(campaign, CampaignStatus.PAUSED)
+        return first, (await desk.board.look(campaign.ref)).body
 
     first, second = asyncio.run(race())
     assert b'"sending"' in first
@@ -278,25 +278,25 @@ def test_a_change_during_a_reading_is_not_hidden_by_it(desk: Office, status: Cou
 
 
 def test_what_nobody_has_and_what_cannot_be_read_is_not_remembered(desk: Office, status: Counted, viewer: TestClient) -> None:
-    problem(viewer.get(path(Home(TENANT, "a" * 16))), 404)
-    home = desk.made.campaign().home
+    problem(viewer.get(path(CampaignRef(TENANT, "a" * 16))), 404)
+    ref = desk.made.campaign().ref
     status.fault = Unavailable("busy")
-    problem(viewer.get(path(home)), 503)
+    problem(viewer.get(path(ref)), 503)
     status.fault = None
-    assert viewer.get(path(home)).status_code == 200
+    assert viewer.get(path(ref)).status_code == 200
     with pytest.raises(NotFound):
-        asyncio.run(desk.board.look(Home("other", home.campaign)))
+        asyncio.run(desk.board.look(CampaignRef("other", ref.campaign)))
 
 
 def test_the_rate_of_late_is_told_to_who_watches(desk: Office, status: Counted, viewer: TestClient) -> None:
-    home = desk.made.campaign(people=20).home
-    assert viewer.get(path(home)).json()["recent_messages_per_second"] is None
-    desk.settle(home, MessageState.SENT, limit=4)
+    ref = desk.made.campaign(people=20).ref
+    assert viewer.get(path(ref)).json()["recent_messages_per_second"] is None
+    desk.settle(ref, MessageStatus.SENT, limit=4)
     desk.made.clock.advance(2)
-    shown = viewer.get(path(home)).json()
+    shown = viewer.get(path(ref)).json()
     assert shown["recent_messages_per_second"] == pytest.approx(4)  # two batches, four of each
     assert shown["messages_per_second"] == pytest.approx(4, rel=0.2)
     desk.made.clock.advance(9)
-    assert viewer.get(path(home)).json()["recent_messages_per_second"] == pytest.approx(4)
+    assert viewer.get(path(ref)).json()["recent_messages_per_second"] == pytest.approx(4)
     desk.made.clock.advance(1)
-    assert viewer.get(path(home)).json()["recent_messages_per_second"] == 0
+    assert viewer.get(path(ref)).json()["recent_messages_per_second"] == 0

@@ -17,10 +17,10 @@ from postroom.entrypoints.lambdas import callbacks, stream_records
 from postroom.errors import Corrupt, Unavailable
 from postroom.ledger.callbacks import Wishes
 from postroom.ledger.deliveries import Lane
-from postroom.model.callback import DeliveryState
-from postroom.model.campaign import Home
+from postroom.model.callback import DeliveryStatus
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.model.shard import Key
 from postroom.platform.ports.feed import Change
 from postroom.wiring import Postroom
@@ -37,14 +37,14 @@ class Told:
         self.monkeypatch = monkeypatch
         wishes = Wishes(url=url, kinds=frozenset(EventKind))
         postroom.callbacks.create("default", wishes, id="hook", secret=b"s" * 32)
-        self.home = Home("default", "2" * 16)
-        postroom.messages.create(self.home, 1)
+        self.ref = CampaignRef("default", "2" * 16)
+        postroom.messages.create(self.ref, 1)
 
     def changes(self, count: int) -> list[Change]:
         now = self.postroom.clock.now()
         keys = [Key(number.to_bytes(12, "big")) for number in range(count)]
         later = Instant(now + 1_000)
-        return [Change(self.home, 0, key, MessageState.SENT, 1, now, 250, "ok", None, 7, later) for key in keys]
+        return [Change(self.ref, 0, key, MessageStatus.SENT, 1, now, 250, "ok", None, 7, later) for key in keys]
 
     def stream(self, changes: Sequence[Change]) -> None:
         """The stream's records are the changes here; how they are read is the feed's."""
@@ -57,7 +57,7 @@ class Told:
             self.postroom.queues.delete(QUEUE, item.receipt)
         return [item.body for item in found]
 
-    def states(self) -> list[DeliveryState]:
+    def states(self) -> list[DeliveryStatus]:
         return [each.state for each in self.postroom.deliveries.list("default", "hook", limit=1_000).deliveries]
 
 
@@ -106,7 +106,7 @@ def test_a_change_is_at_the_endpoint_after_one_wake(told: Told, server: Server) 
     assert returned(callbacks.send(from_queue(QUEUE, wake, "nonsense"), Context())) == []
     assert len(server.bodies) == 5
     assert {body["type"] for body in server.bodies} == {"message.sent"}
-    assert told.states() == [DeliveryState.DELIVERED] * 5
+    assert told.states() == [DeliveryStatus.DELIVERED] * 5
 
 
 def test_the_same_records_again_are_the_same_requests_and_wake_again(told: Told) -> None:
@@ -172,7 +172,7 @@ def test_a_wake_whose_lane_meets_a_store_that_does_not_answer_is_given_back(told
         patched.setattr("postroom.ledger.lane_turns.LaneTurns.take", fails)
         assert returned(callbacks.send(from_queue(QUEUE, '[["default","other"]]', wake), Context())) == ["0", "1"]
     assert returned(callbacks.send(from_queue(QUEUE, wake), Context())) == []
-    assert told.states() == [DeliveryState.DELIVERED]
+    assert told.states() == [DeliveryStatus.DELIVERED]
 
 
 def test_a_record_that_cannot_be_read_holds_up_no_other(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from postroom.entrypoints.house import Chore, House
 from postroom.entrypoints.lambdas import chores
 from postroom.errors import Unavailable
 from postroom.ledger.tallies import Tally
-from postroom.model.campaign import Campaign, CampaignState, Content, Import, Schedule
+from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Schedule
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key
 from postroom.services.standstill import STILL_MS, Standstill
@@ -29,8 +29,8 @@ def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postro
         yield opened
 
 
-def campaign(postroom: Postroom, state: CampaignState, *, age_ms: int = 0, schedule: Schedule | None = None) -> Campaign:
-    now, home = postroom.clock.now(), postroom.records.new_home("default")
+def campaign(postroom: Postroom, state: CampaignStatus, *, age_ms: int = 0, schedule: Schedule | None = None) -> Campaign:
+    now, home = postroom.clock.now(), postroom.records.new_ref("default")
     postroom.messages.create(home, 1)
     postroom.messages.store(home, [NewMessage(0, Key(b"k" * 12), 2, "anna@example.net", None, "[]")], now)
     postroom.messages.recount(home)
@@ -49,10 +49,10 @@ def campaign(postroom: Postroom, state: CampaignState, *, age_ms: int = 0, sched
 
 
 def test_a_call_starts_what_a_lost_note_would_have_started(postroom: Postroom) -> None:
-    home = campaign(postroom, CampaignState.READY).home
+    home = campaign(postroom, CampaignStatus.READY).ref
     postroom.records.change(postroom.records.get(home), start_when_ready=True)
     chores.handler({"time": "2026-11-24T16:00:00Z", "source": "aws.events"}, Context())
-    assert postroom.records.get(home).state is CampaignState.SENDING
+    assert postroom.records.get(home).state is CampaignStatus.SENDING
     assert COUNTED == [("StuckCampaigns", 0)]
 
 
@@ -76,10 +76,10 @@ def test_a_chore_that_fails_holds_up_no_other_and_is_counted(postroom: Postroom)
 
 
 def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Postroom) -> None:
-    home = campaign(postroom, CampaignState.READY).home
+    home = campaign(postroom, CampaignStatus.READY).ref
     postroom.records.change(postroom.records.get(home), start_when_ready=True)
     chores.handler({"time": "2026-11-24T16:00:00Z"}, Context(left_ms=100))
-    assert postroom.records.get(home).state is CampaignState.READY
+    assert postroom.records.get(home).state is CampaignStatus.READY
     assert {name for name, _ in COUNTED} == {"ChoreFailures"}
 
 
@@ -106,27 +106,27 @@ def stuck(postroom: Postroom, *, waits: str | None = None) -> dict[str, str]:
         waiting_for=lambda _: waits,
         clock=postroom.clock,
     ).find()
-    return {each.home.campaign: each.why for each in found}
+    return {each.ref.campaign: each.why for each in found}
 
 
 def test_a_campaign_that_sends_and_does_not_move_is_stuck(postroom: Postroom) -> None:
-    still = campaign(postroom, CampaignState.SENDING, age_ms=STILL_MS + 1)
-    campaign(postroom, CampaignState.SENDING)
-    moving = campaign(postroom, CampaignState.SENDING, age_ms=STILL_MS + 1)
+    still = campaign(postroom, CampaignStatus.SENDING, age_ms=STILL_MS + 1)
+    campaign(postroom, CampaignStatus.SENDING)
+    moving = campaign(postroom, CampaignStatus.SENDING, age_ms=STILL_MS + 1)
     tally = Tally(postroom.tables, postroom.clock, keep_ms=3_600_000)
-    tally.sent(moving.home, "default", "example.net")
+    tally.sent(moving.ref, "default", "example.net")
     tally.flush()
-    idle = campaign(postroom, CampaignState.SENDING, age_ms=STILL_MS + 1)
-    assert postroom.messages.open(idle.home, 0, "w", postroom.clock.now(), lease_ms=60_000)  # somebody works on all that is due
-    assert stuck(postroom).keys() == {still.home.campaign}
+    idle = campaign(postroom, CampaignStatus.SENDING, age_ms=STILL_MS + 1)
+    assert postroom.messages.open(idle.ref, 0, "w", postroom.clock.now(), lease_ms=60_000)  # somebody works on all that is due
+    assert stuck(postroom).keys() == {still.ref.campaign}
     assert stuck(postroom, waits="today's recipients are used up") == {}
 
 
 def test_one_whose_time_has_come_or_whose_import_does_not_end_is_stuck(postroom: Postroom) -> None:
     now = postroom.clock.now()
-    late = campaign(postroom, CampaignState.SCHEDULED, schedule=Schedule(type(now)(now - 360_000), "UTC"))
-    campaign(postroom, CampaignState.SCHEDULED, schedule=Schedule(type(now)(now + 360_000), "UTC"))
-    long = campaign(postroom, CampaignState.IMPORTING, age_ms=61 * 60_000)
-    campaign(postroom, CampaignState.IMPORTING)
-    campaign(postroom, CampaignState.PAUSED, age_ms=10 * STILL_MS)
-    assert stuck(postroom).keys() == {late.home.campaign, long.home.campaign}
+    late = campaign(postroom, CampaignStatus.SCHEDULED, schedule=Schedule(type(now)(now - 360_000), "UTC"))
+    campaign(postroom, CampaignStatus.SCHEDULED, schedule=Schedule(type(now)(now + 360_000), "UTC"))
+    long = campaign(postroom, CampaignStatus.IMPORTING, age_ms=61 * 60_000)
+    campaign(postroom, CampaignStatus.IMPORTING)
+    campaign(postroom, CampaignStatus.PAUSED, age_ms=10 * STILL_MS)
+    assert stuck(postroom).keys() == {late.ref.campaign, long.ref.campaign}

@@ -13,9 +13,9 @@ from postroom.entrypoints.lambdas import events
 from postroom.errors import Corrupt, Unavailable
 from postroom.ledger.suppression import Reason
 from postroom.ledger.tallies import MINUTE_MS, Tallies
-from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.event import EventKind
-from postroom.model.message import Message, MessageState, NewMessage, Settlement
+from postroom.model.message import Message, MessageStatus, NewMessage, Settlement
 from postroom.model.shard import recipient_key
 from postroom.model.tags import tags_of
 from postroom.model.wire import MessageRef
@@ -34,18 +34,20 @@ class Desk:
         self.postroom = postroom
         tenant, now = postroom.tenants.get("default"), postroom.clock.now()
         self.key = recipient_key(tenant.secret, ADDRESS)
-        self.home = postroom.records.new_home("default")
+        self.campaign_ref = postroom.records.new_ref("default")
         messages = postroom.messages
-        messages.create(self.home, 1)
-        messages.store(self.home, [NewMessage(0, self.key, 2, ADDRESS, None, "[]")], now)
+        messages.create(self.campaign_ref, 1)
+        messages.store(self.campaign_ref, [NewMessage(0, self.key, 2, ADDRESS, None, "[]")], now)
         content = Content("html", None, "Hello", "news@example.com", topic="news")
         source = Import("upload", "people.csv", batches=1, rows=1)
-        postroom.records.create(Campaign(self.home, "test", CampaignState.SENDING, content, source, "default", now))
-        opened = messages.open(self.home, 0, "w", now, lease_ms=10_000)
+        postroom.records.create(Campaign(self.campaign_ref, "test", CampaignStatus.SENDING, content, source, "default", now))
+        opened = messages.open(self.campaign_ref, 0, "w", now, lease_ms=10_000)
         assert opened is not None
-        messages.record(self.home, 0, opened.fence, [Settlement(self.key, MessageState.SENT, 1, now)], [], now, lease_ms=10_000)
-        messages.close(self.home, 0, opened.fence)
-        self.ref = MessageRef(tenant.number, self.home.campaign, 0, self.key, 1)
+        messages.record(
+            self.campaign_ref, 0, opened.fence, [Settlement(self.key, MessageStatus.SENT, 1, now)], [], now, lease_ms=10_000
+        )
+        messages.close(self.campaign_ref, 0, opened.fence)
+        self.ref = MessageRef(tenant.number, self.campaign_ref.campaign, 0, self.key, 1)
 
     def notice(self, kind: Any = notices.bounce, *, to: str = ADDRESS) -> str:
         seconds = self.postroom.clock.now() / 1000
@@ -55,7 +57,7 @@ class Desk:
         return json.dumps(kind(accepted, seconds))
 
     def stands(self) -> Message:
-        found = self.postroom.messages.get(self.home, 0, self.key)
+        found = self.postroom.messages.get(self.campaign_ref, 0, self.key)
         assert found is not None
         return found
 
@@ -78,7 +80,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 @pytest.mark.parametrize("wrapped", [enveloped, str], ids=["in an envelope", "raw"])
 def test_a_notice_is_on_the_record_the_list_and_the_tally_when_the_call_ends(desk: Desk, wrapped: Any) -> None:
     assert desk.call("notices", wrapped(desk.notice())) == []
-    assert desk.stands().state is MessageState.BOUNCED
+    assert desk.stands().state is MessageStatus.BOUNCED
     entry = desk.postroom.ledger.suppression.get("default", desk.key)
     assert entry is not None
     assert (entry.reason, entry.address) == (Reason.BOUNCE, ADDRESS)
@@ -91,7 +93,7 @@ def test_the_same_again_changes_nothing(desk: Desk) -> None:
     notice = desk.notice()
     for _ in range(2):
         assert desk.call("notices", notice, enveloped(notice)) == []
-    kinds = [event.kind for event in desk.postroom.messages.timeline(desk.home, 0, desk.key)]
+    kinds = [event.kind for event in desk.postroom.messages.timeline(desk.campaign_ref, 0, desk.key)]
     assert kinds.count(EventKind.BOUNCED) == 1
 
 
@@ -101,12 +103,12 @@ def test_the_same_again_changes_nothing(desk: Desk) -> None:
 )
 def test_nonsense_among_notices_is_dropped(desk: Desk, body: str) -> None:
     assert desk.call("notices", body, desk.notice()) == []
-    assert desk.stands().state is MessageState.BOUNCED
+    assert desk.stands().state is MessageStatus.BOUNCED
 
 
 def test_a_notice_of_mail_to_somebody_else_is_dropped(desk: Desk) -> None:
     assert desk.call("notices", desk.notice(to="ben@example.net")) == []
-    assert desk.stands().state is MessageState.SENT
+    assert desk.stands().state is MessageStatus.SENT
 
 
 def test_who_unsubscribes_at_ses_is_on_the_list_of_the_topic(desk: Desk) -> None:
@@ -119,7 +121,7 @@ def test_arrivals_are_applied_and_only_what_cannot_be_read_is_given_back(desk: D
     desk.postroom.arrivals.put(desk.postroom.ses_hook.heard(desk.notice()))
     (item,) = desk.postroom.queues.receive("feedback")
     assert desk.call("feedback", "nonsense", item.body) == ["0"]
-    assert desk.stands().state is MessageState.BOUNCED
+    assert desk.stands().state is MessageStatus.BOUNCED
 
 
 def test_what_meets_a_store_that_does_not_answer_comes_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,18 +132,18 @@ def test_what_meets_a_store_that_does_not_answer_comes_again(desk: Desk, monkeyp
         patched.setattr(type(desk.postroom.messages), "report", fails)
         assert desk.call("notices", desk.notice(), "nonsense") == ["0", "1"]
     assert desk.call("notices", desk.notice(), "nonsense") == []
-    assert desk.stands().state is MessageState.BOUNCED
+    assert desk.stands().state is MessageStatus.BOUNCED
 
 
 def test_one_that_can_never_be_applied_spoils_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     broken, report = Desk(desk.postroom), desk.postroom.messages.report
 
-    def fails(_self: object, home: Home, *rest: Any) -> Sequence[bool]:
-        if home == broken.home:
+    def fails(_self: object, campaign_ref: CampaignRef, *rest: Any) -> Sequence[bool]:
+        if campaign_ref == broken.campaign_ref:
             raise Corrupt("its ledger cannot be read")
-        return report(home, *rest)
+        return report(campaign_ref, *rest)
 
     monkeypatch.setattr(type(desk.postroom.messages), "report", fails)
     assert desk.call("notices", broken.notice(), desk.notice()) == ["0"]
-    assert desk.stands().state is MessageState.BOUNCED
-    assert broken.stands().state is MessageState.SENT
+    assert desk.stands().state is MessageStatus.BOUNCED
+    assert broken.stands().state is MessageStatus.SENT

@@ -15,16 +15,16 @@ import pytest
 from postroom.clock import Instant
 from postroom.entrypoints.lambdas import indexing, stream_records
 from postroom.errors import Denied, Unavailable
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.model.message_id import message_id
 from postroom.model.shard import Key
 from postroom.platform.aws._search import INDEX, SearchIndex
 from postroom.platform.ports.feed import Change
 from tests.lambdas.kit import Context, installed
 
-HOME = Home("default", "2" * 16)
+HOME = CampaignRef("default", "2" * 16)
 BOUNCED = Event(
     kind=EventKind.BOUNCED,
     attempt=1,
@@ -52,7 +52,7 @@ def engine() -> Iterator[str]:
             process.terminate()
 
 
-def change(number: int, state: MessageState, sequence: int, event: Event | None = None) -> Change:
+def change(number: int, state: MessageStatus, sequence: int, event: Event | None = None) -> Change:
     key, at = Key(number.to_bytes(12, "big")), Instant(1_790_000_000_000 + sequence)
     return Change(HOME, 3, key, state, 1, at, 250, "ok anna@example.net", event, sequence, at)
 
@@ -69,9 +69,9 @@ def test_a_message_stands_as_its_newest_change_says(engine: str, tmp_path: Path,
     monkeypatch.setattr(stream_records, "changes_of", list)
     with installed(tmp_path, monkeypatch, indexing, POSTROOM_AWS_SEARCH=engine):
         batches: list[Sequence[Change]] = [
-            [change(1, MessageState.SENT, 2), change(2, MessageState.PENDING, 1), change(1, MessageState.PENDING, 1)],
-            [change(1, MessageState.BOUNCED, 3, BOUNCED)],
-            [change(1, MessageState.SENT, 2), change(2, MessageState.PENDING, 1)],
+            [change(1, MessageStatus.SENT, 2), change(2, MessageStatus.PENDING, 1), change(1, MessageStatus.PENDING, 1)],
+            [change(1, MessageStatus.BOUNCED, 3, BOUNCED)],
+            [change(1, MessageStatus.SENT, 2), change(2, MessageStatus.PENDING, 1)],
             [],
         ]
         for batch in batches:
@@ -87,7 +87,7 @@ def test_a_message_stands_as_its_newest_change_says(engine: str, tmp_path: Path,
 
 def test_another_process_finds_the_index_made(engine: str) -> None:
     for _ in range(2):
-        assert SearchIndex(engine).put([change(9, MessageState.SENT, 5)]) == 0
+        assert SearchIndex(engine).put([change(9, MessageStatus.SENT, 5)]) == 0
 
 
 class Scripted:
@@ -113,17 +113,17 @@ class Scripted:
 )
 def test_what_the_index_cannot_take_now_comes_again(answer: Scripted, error: type[Exception]) -> None:
     with pytest.raises(error):
-        scripted(answer).put([change(1, MessageState.SENT, 1)])
+        scripted(answer).put([change(1, MessageStatus.SENT, 1)])
 
 
 @pytest.mark.parametrize(("item", "refused"), [(201, 0), (409, 0), (400, 1)])
 def test_what_it_refuses_for_good_is_counted_and_something_newer_is_no_refusal(item: int, refused: int) -> None:
-    assert scripted(Scripted(200, item)).put([change(1, MessageState.SENT, 1)]) == refused
+    assert scripted(Scripted(200, item)).put([change(1, MessageStatus.SENT, 1)]) == refused
 
 
 def test_an_index_that_is_not_there_is_asked_again() -> None:
     with pytest.raises(Unavailable):
-        SearchIndex("http://127.0.0.1:9").put([change(1, MessageState.SENT, 1)])
+        SearchIndex("http://127.0.0.1:9").put([change(1, MessageStatus.SENT, 1)])
 
 
 def test_requests_over_tls_are_signed_for_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_requests_over_tls_are_signed_for_the_service(monkeypatch: pytest.Monkey
             return self
 
     monkeypatch.setattr(index, "_http", Noting(200))
-    index.put([change(1, MessageState.SENT, 1)])
+    index.put([change(1, MessageStatus.SENT, 1)])
     for request in sent:
         assert "/eu-west-1/es/aws4_request" in str(request.headers["Authorization"])
         assert request.headers["X-Amz-Security-Token"] in ("session", b"session")

@@ -10,7 +10,7 @@ import pytest
 from postroom.entrypoints.lambdas import scheduling
 from postroom.errors import Unavailable
 from postroom.ledger import notes
-from postroom.model.campaign import Campaign, CampaignState, Content, Import, Schedule
+from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Schedule
 from postroom.wiring import Postroom
 from tests.lambdas.kit import Context, from_queue, installed, returned
 
@@ -23,20 +23,20 @@ def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postro
 
 def scheduled(postroom: Postroom) -> Campaign:
     """A campaign whose time has come."""
-    now, home = postroom.clock.now(), postroom.records.new_home("default")
+    now, home = postroom.clock.now(), postroom.records.new_ref("default")
     postroom.messages.create(home, 1)
     content, source = Content("html", None, "Hello", "news@example.com"), Import("upload", "people.csv", batches=1)
-    made = Campaign(home, "test", CampaignState.SCHEDULED, content, source, "default", now, schedule=Schedule(now, "UTC"))
+    made = Campaign(home, "test", CampaignStatus.SCHEDULED, content, source, "default", now, schedule=Schedule(now, "UTC"))
     return postroom.records.create(made)
 
 
 def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_beside_it(postroom: Postroom) -> None:
     campaign = scheduled(postroom)
     assert campaign.schedule is not None
-    due = notes.due(campaign.home, campaign.schedule.at)
-    batch = from_queue("scheduler", "nonsense", notes.due(postroom.records.new_home("default"), campaign.schedule.at), due, due)
+    due = notes.due(campaign.ref, campaign.schedule.at)
+    batch = from_queue("scheduler", "nonsense", notes.due(postroom.records.new_ref("default"), campaign.schedule.at), due, due)
     assert returned(scheduling.handler(batch, Context())) == []
-    assert postroom.records.get(campaign.home).state is CampaignState.SENDING
+    assert postroom.records.get(campaign.ref).state is CampaignStatus.SENDING
 
 
 def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Postroom, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,11 +46,11 @@ def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Po
     handle = postroom.scheduler.handle
 
     def fails(body: str) -> None:
-        if one.home.campaign in body:
+        if one.ref.campaign in body:
             raise Unavailable("busy")
         handle(body)
 
     monkeypatch.setattr(postroom.scheduler, "handle", fails)
-    batch = from_queue("scheduler", notes.due(one.home, one.schedule.at), notes.due(other.home, other.schedule.at))
+    batch = from_queue("scheduler", notes.due(one.ref, one.schedule.at), notes.due(other.ref, other.schedule.at))
     assert returned(scheduling.handler(batch, Context())) == ["0"]
-    assert postroom.records.get(other.home).state is CampaignState.SENDING
+    assert postroom.records.get(other.ref).state is CampaignStatus.SENDING

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from postroom.clock import Instant
 from postroom.delivery.compose import Composed, Composer, Identity, compile_content, variables
-from postroom.model.campaign import Attachment, Content, Home, MissingPolicy
+from postroom.model.campaign import Attachment, CampaignRef, Content, MissingPolicy
 from postroom.model.ids import encode
-from postroom.model.message import MessageState, Recipient
+from postroom.model.message import MessageStatus, Recipient
 from postroom.model.shard import Key
 from postroom.model.tenant import Tenant
 
@@ -41,7 +41,7 @@ def compile_it(
         columns = sorted(variables(html=html, text=text, subject=subject))
     content = Content(html_key="h", text_key=None, subject=subject, from_=from_, missing=missing, **more)
     identity = Identity(
-        home=Home("default", CAMPAIGN),
+        ref=CampaignRef("default", CAMPAIGN),
         tenant=Tenant("default", 7, SECRET),
         public_url=public_url,
         bounce_domain=bounce_domain,
@@ -53,7 +53,7 @@ def compile_it(
 def recipient(
     cells: Sequence[str | None], *, address: str = "someone@example.org", name: str | None = None, attempt: int = 0
 ) -> Recipient:
-    return Recipient(KEY, 17, address, name, json.dumps(list(cells)), MessageState.PENDING, attempt)
+    return Recipient(KEY, 17, address, name, json.dumps(list(cells)), MessageStatus.PENDING, attempt)
 
 
 def compose_it(composer: Composer, row: Mapping[str, str | None], **more: Any) -> Composed:

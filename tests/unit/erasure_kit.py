@@ -20,10 +20,10 @@ from postroom.ledger.erasing import Erasing
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.model.callback import Delivery, Told, many_events, one_event
-from postroom.model.campaign import Campaign, CampaignState, Home, Policies
+from postroom.model.campaign import Campaign, CampaignRef, Policies
 from postroom.model.event import EventKind
 from postroom.model.inbox import mail_id, object_key
-from postroom.model.message import Message, MessageState, Settlement
+from postroom.model.message import Message, MessageStatus, Settlement
 from postroom.model.shard import Key, batch_of
 from postroom.model.upload import UploadKind
 from postroom.pipeline.splitter import Splitter
@@ -130,27 +130,27 @@ class House:
         )
         made = self.campaigns.create("default", draft, io.BytesIO(content), "people.csv")
         if imported:
-            self.imported(made.home)
-        return self.stores.campaigns.get(made.home)
+            self.imported(made.ref)
+        return self.stores.campaigns.get(made.ref)
 
-    def imported(self, home: Home) -> None:
+    def imported(self, ref: CampaignRef) -> None:
         """As the importing worker does it."""
-        self.splitter.run(home, alive=lambda: True)
-        self.stores.workflows.stop("import", home.campaign, "done")
+        self.splitter.run(ref, alive=lambda: True)
+        self.stores.workflows.stop("import", ref.campaign, "done")
 
-    def settle(self, home: Home, settlement: Settlement) -> None:
+    def settle(self, ref: CampaignRef, settlement: Settlement) -> None:
         """As a sending worker would, that then lets go."""
         batches = Batches(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
-        batch = batch_of(settlement.key, len(self.stores.messages.batches(home, limit=1_000)))
-        opened = batches.open(home, batch, "worker")
+        batch = batch_of(settlement.key, len(self.stores.messages.batches(ref, limit=1_000)))
+        opened = batches.open(ref, batch, "worker")
         assert opened is not None
-        batches.finish(home, opened, [settlement])
+        batches.finish(ref, opened, [settlement])
 
-    def sent(self, home: Home, key: Key, state: MessageState = MessageState.SENT, reply: str = f"250 for {ANNA}") -> None:
-        self.settle(home, Settlement(key, state, 1, self.clock.now(), code=250, reply=reply, provider_id="p1"))
+    def sent(self, ref: CampaignRef, key: Key, state: MessageStatus = MessageStatus.SENT, reply: str = f"250 for {ANNA}") -> None:
+        self.settle(ref, Settlement(key, state, 1, self.clock.now(), code=250, reply=reply, provider_id="p1"))
 
-    def message(self, home: Home, key: Key | None = None) -> Message:
-        found = self.stores.messages.get(home, 0, key or self.anna)
+    def message(self, ref: CampaignRef, key: Key | None = None) -> Message:
+        found = self.stores.messages.get(ref, 0, key or self.anna)
         assert found is not None
         return found
 
@@ -175,7 +175,7 @@ class House:
         assert suppressed.source.suppressed
         self.lists.remove(ANNA)
         campaign = self.campaign()
-        self.sent(campaign.home, self.anna, MessageState.BOUNCED)
+        self.sent(campaign.ref, self.anna, MessageStatus.BOUNCED)
         self.lists.add(ANNA, reason=Reason.COMPLAINT, note=f"{ANNA} wrote")
         self.lists.remove(ANNA)
         self.desk.accept(request(f"Anna <{ANNA}>"), request(BOB, variables={"name": "Bob", "code": 1}))
@@ -213,8 +213,8 @@ class House:
     def traces(self) -> list[str]:
         """Where Anna can still be read."""
         found = []
-        for home in self.stores.ledgers.homes():
-            found += [f"ledger {home.campaign}" for message in self._messages(home) if "anna" in repr(message).lower()]
+        for ref in self.stores.ledgers.refs():
+            found += [f"ledger {ref.campaign}" for message in self._messages(ref) if "anna" in repr(message).lower()]
         for info in self.objects.list(limit=1_000).objects:
             for version in self.objects.versions(info.key):
                 if b"anna" in self.objects.get(info.key, version.version).lower():
@@ -226,9 +226,9 @@ class House:
                 found += [f"table {table}" for row in rows if "anna" in repr(row).lower()]
         return found
 
-    def _messages(self, home: Home) -> Iterator[object]:
-        yield from self.stores.messages.list(home, limit=1_000).messages
-        with self.stores.ledgers.get(home).read() as db:
+    def _messages(self, ref: CampaignRef) -> Iterator[object]:
+        yield from self.stores.messages.list(ref, limit=1_000).messages
+        with self.stores.ledgers.get(ref).read() as db:
             yield from db.execute("SELECT changes FROM feed").fetchall()
 
 
@@ -257,4 +257,4 @@ def house(root: Path) -> Iterator[House]:
         yield House(made)
 
 
-__all__ = ["ANNA", "BOB", "CSV", "CampaignState", "House", "house"]
+__all__ = ["ANNA", "BOB", "CSV", "CampaignStatus", "House", "house"]

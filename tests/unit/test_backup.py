@@ -17,7 +17,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Corrupt, Invalid, NotFound, PostroomError, StorageFull, Unsupported
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key
 from postroom.platform.embedded._control import open_control
@@ -33,7 +33,7 @@ from postroom.platform.ports.journal import Trace
 from postroom.services.backup import BackupService
 from tests.fakes.clock import START, ManualClock
 
-S = CampaignState
+S = CampaignStatus
 LEDGER = "ledgers/default/c1.db"
 LARGE = b"large" * 50_000
 
@@ -57,10 +57,10 @@ def campaigns(data: Path) -> Iterator[Campaigns]:
         yield Campaigns(SqliteTables(database, ManualClock()), ManualClock())
 
 
-def campaign(name: str, state: CampaignState, *, start: bool = False) -> Campaign:
+def campaign(name: str, state: CampaignStatus, *, start: bool = False) -> Campaign:
     content = Content(html_key="h", text_key=None, subject="s", from_="a@a.example")
-    home = Home("default", name)
-    return Campaign(home, name, state, content, Import("u", "u.csv"), "inbox:", START, start_when_ready=start)
+    ref = CampaignRef("default", name)
+    return Campaign(ref, name, state, content, Import("u", "u.csv"), "inbox:", START, start_when_ready=start)
 
 
 def add_row(data: Path, text: str) -> None:
@@ -109,7 +109,7 @@ def test_everything_that_lasts_comes_back(archive: DirectoryArchive, tmp_path: P
     assert copied.files == len(names(tmp_path / "backup")) - 1
     assert rows(target) == ["one"]
     with campaigns(target) as records:
-        assert records.get(Home("default", "c1")).state is S.SENDING
+        assert records.get(CampaignRef("default", "c1")).state is S.SENDING
     with closing(FileObjects(target / "objects", ManualClock())) as objects:
         assert (objects.get("small"), objects.get("large")) == (b"small", LARGE)
 
@@ -312,35 +312,35 @@ def test_a_killed_restore_leaves_no_data_and_can_be_repeated(archive: DirectoryA
 
 def test_a_group_open_in_the_backup_is_in_doubt_as_a_whole(data: Path, tmp_path: Path) -> None:
     """Journals are not part of a backup, so of the group that was with the provider nothing is known."""
-    home = Home("default", "c2")
+    ref = CampaignRef("default", "c2")
     keys = [Key(bytes([number]) * 12) for number in range(3)]
     journals = FileJournals(data / "journals", ManualClock())
-    journal = journals.begin(home.campaign)
+    journal = journals.begin(ref.campaign)
     with closing(Ledgers(data / "ledgers")) as ledgers:
         messages = SqliteMessages(ledgers)
-        messages.create(home, 1)
+        messages.create(ref, 1)
         messages.store(
-            home, [NewMessage(0, key, line, f"p{line}@a.example", None, "[]") for line, key in enumerate(keys, 1)], START
+            ref, [NewMessage(0, key, line, f"p{line}@a.example", None, "[]") for line, key in enumerate(keys, 1)], START
         )
-        opened = messages.open(home, 0, journal.owner, START, lease_ms=1_000)
+        opened = messages.open(ref, 0, journal.owner, START, lease_ms=1_000)
         assert opened is not None
         journal.page(0, opened.fence).handing(keys[0])
-        messages.record(home, 0, opened.fence, [], keys[:2], START, lease_ms=1_000)
+        messages.record(ref, 0, opened.fence, [], keys[:2], START, lease_ms=1_000)
         DirectoryArchive(data, ManualClock()).write(tmp_path / "backup", quiet)
     target = restored(tmp_path / "backup", tmp_path / "new")
     with closing(Ledgers(target / "ledgers")) as ledgers:
-        found = SqliteMessages(ledgers).open(home, 0, "another", Instant(START + 1_000), lease_ms=1_000)
+        found = SqliteMessages(ledgers).open(ref, 0, "another", Instant(START + 1_000), lease_ms=1_000)
     assert found is not None
     assert found.left_open is not None
     assert found.left_open.keys == tuple(keys[:2])
-    known = FileJournals(target / "journals", ManualClock()).read(home.campaign, journal.owner, 0, opened.fence)
+    known = FileJournals(target / "journals", ManualClock()).read(ref.campaign, journal.owner, 0, opened.fence)
     assert known is Trace.LOST
     journal.close()
 
 
 def test_restored_campaigns_wait_for_a_person(data: Path, tmp_path: Path) -> None:
     with campaigns(data) as records:
-        records.create(replace(campaign("theirs", S.SENDING), home=Home("other", "theirs")))
+        records.create(replace(campaign("theirs", S.SENDING), ref=CampaignRef("other", "theirs")))
         for state in S:
             records.create(campaign(f"x-{state}", state))
         records.create(campaign("eager", S.IMPORTING, start=True))
@@ -348,15 +348,15 @@ def test_restored_campaigns_wait_for_a_person(data: Path, tmp_path: Path) -> Non
     BackupService(DirectoryArchive(data, ManualClock()), campaigns, no_streams).backup(tmp_path / "backup", quiet)
     target = tmp_path / "new"
     done = BackupService(DirectoryArchive(target, ManualClock()), campaigns, no_streams).restore(tmp_path / "backup", quiet)
-    assert sorted(home.campaign for home in done.held) == ["c1", "eager", "theirs", "x-scheduled", "x-sending"]
-    assert Home("other", "theirs") in done.held
+    assert sorted(ref.campaign for ref in done.held) == ["c1", "eager", "theirs", "x-scheduled", "x-sending"]
+    assert CampaignRef("other", "theirs") in done.held
     with campaigns(target) as records:
-        assert records.get(Home("other", "theirs")).state is S.PAUSED
+        assert records.get(CampaignRef("other", "theirs")).state is S.PAUSED
         found = {record.name: record for record in records.list("default").campaigns}
     assert all(found[name].state is S.PAUSED for name in ("c1", "x-scheduled", "x-sending"))
     assert not found["eager"].start_when_ready
     assert found["ended"].reason is None
-    held = [found[home.campaign] for home in done.held if home.tenant == "default"]
+    held = [found[ref.campaign] for ref in done.held if ref.tenant == "default"]
     assert all("restored from a backup of 2026-09-21T14:13:20Z" in (record.reason or "") for record in held)
     assert all(found[f"x-{state}"].state is state for state in S if state not in {S.SENDING, S.SCHEDULED})
 

@@ -15,7 +15,7 @@ from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli.session import session
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger.deliveries import Lane
-from postroom.model.callback import DeliveryState
+from postroom.model.callback import DeliveryStatus
 
 URL = "https://shop.example/hook"
 
@@ -52,7 +52,7 @@ def give_up(callback: str, delivery: str, answer: str = "no") -> None:
         (mine,) = [each for each in taken if each.delivery.id == delivery]
         over = replace(
             mine.delivery,
-            state=DeliveryState.DEAD,
+            state=DeliveryStatus.DEAD,
             due=None,
             attempts=13,
             last_at=postroom.clock.now(),

@@ -14,7 +14,7 @@ from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import Callbacks, Wishes
 from postroom.ledger.deliveries import Deliveries, Lane
-from postroom.model.callback import MAX_URL, Delivery, DeliveryState, Endpoint, check_url
+from postroom.model.callback import MAX_URL, Delivery, DeliveryStatus, Endpoint, check_url
 from postroom.model.campaign import Campaign
 from postroom.model.event import EventKind
 from postroom.services import callbacks as module
@@ -56,14 +56,14 @@ class Desk:
         new = Delivery(id="", endpoint=endpoint, tenant=TENANT, body="{}", created_at=now, since=now, due=now)
         self.deliveries.add([replace(new, id=name) for name in names])
         taken = self.deliveries.take(lane, limit=33, lease_ms=60_000)
-        ended = [replace(each.delivery, state=DeliveryState.DEAD, due=None, last_at=now) for each in taken]
+        ended = [replace(each.delivery, state=DeliveryStatus.DEAD, due=None, last_at=now) for each in taken]
         self.deliveries.settle(taken, ended)
 
     def campaign(self, url: str | None) -> Campaign:
         """One that names that URL."""
         return self.made.campaigns.change(self.made.campaign(), callback_url=url)
 
-    def standing(self, endpoint: str = "hook") -> dict[str, DeliveryState]:
+    def standing(self, endpoint: str = "hook") -> dict[str, DeliveryStatus]:
         return {each.id: each.state for each in self.service.deliveries(TENANT, endpoint).deliveries}
 
 
@@ -212,14 +212,14 @@ def test_what_was_given_up_since_then_is_told_again_part_by_part(desk: Desk, mon
     assert (part.ordered, part.cursor is None) == (4, False)
     part = desk.service.redeliver_dead(TENANT, "hook", since=since, cursor=part.cursor)
     assert (part.ordered, part.cursor) == (1, None)
-    assert [name for name, state in desk.standing().items() if state is DeliveryState.DEAD] == ["a"]
+    assert [name for name, state in desk.standing().items() if state is DeliveryStatus.DEAD] == ["a"]
 
 
 def test_one_is_told_again_under_its_id(desk: Desk) -> None:
     desk.hook()
     desk.give_up("a")
     again = desk.service.redeliver(TENANT, "hook", "a")
-    assert (again.id, again.state, again.due) == ("a", DeliveryState.PENDING, desk.clock.now())
+    assert (again.id, again.state, again.due) == ("a", DeliveryStatus.PENDING, desk.clock.now())
 
 
 def test_what_is_removed_is_gone_with_all_that_it_was_told(desk: Desk) -> None:
@@ -269,7 +269,7 @@ def test_campaigns_have_one_secret_which_is_rotated_like_others(desk: Desk) -> N
     assert desk.service.campaign_secret("other") != first
     desk.service.rotate_campaign_secret(TENANT, S2)
     campaign = desk.campaign("https://shop.example/own")
-    endpoint = desk.callbacks.of_campaign(desk.made.campaigns.get(campaign.home))
+    endpoint = desk.callbacks.of_campaign(desk.made.campaigns.get(campaign.ref))
     assert endpoint is not None
     assert desk.callbacks.signing_secrets(endpoint) == [S2, first]
     desk.service.rotate_campaign_secret("new", S1)
@@ -278,11 +278,11 @@ def test_campaigns_have_one_secret_which_is_rotated_like_others(desk: Desk) -> N
 
 def test_what_a_campaign_s_own_was_told_is_found_by_its_tenant_alone(desk: Desk) -> None:
     campaign = desk.campaign("https://shop.example/own")
-    name = f"campaign-{campaign.home.campaign}"
+    name = f"campaign-{campaign.ref.campaign}"
     desk.give_up("a", endpoint=name)
-    assert desk.standing(name) == {"a": DeliveryState.DEAD}
+    assert desk.standing(name) == {"a": DeliveryStatus.DEAD}
     assert desk.service.redeliver_dead(TENANT, name).ordered == 1
-    assert desk.service.delivery(TENANT, name, "a").state is DeliveryState.PENDING
+    assert desk.service.delivery(TENANT, name, "a").state is DeliveryStatus.PENDING
     for tenant, asked in (("other", name), (TENANT, "campaign-oooooooooooooooo")):
         with pytest.raises(NotFound, match="there is no callback campaign-"):
             desk.service.deliveries(tenant, asked)
@@ -291,7 +291,7 @@ def test_what_a_campaign_s_own_was_told_is_found_by_its_tenant_alone(desk: Desk)
 def test_a_campaign_that_names_none_has_none(desk: Desk) -> None:
     campaign = desk.campaign(None)
     with pytest.raises(NotFound):
-        desk.service.deliveries(TENANT, f"campaign-{campaign.home.campaign}")
+        desk.service.deliveries(TENANT, f"campaign-{campaign.ref.campaign}")
 
 
 @pytest.mark.parametrize("verb", ["get", "remove", "deliveries", "redeliver_dead"])

@@ -13,7 +13,7 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import CampaignState, Home, Policies
+from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.platform.embedded.objects import FileObjects
@@ -66,7 +66,7 @@ def calls(tmp_path: Path) -> int:
     faults = Faults()
     with bench(tmp_path) as made, closing(FileObjects(tmp_path / "objects", made.clock)) as objects:
         prepared(objects)
-        orders(made, objects, faults).place(made.campaigns.new_home("default"), ORDER)
+        orders(made, objects, faults).place(made.campaigns.new_ref("default"), ORDER)
     return len(faults.calls)
 
 
@@ -83,21 +83,21 @@ def test_killed_at_any_call_and_made_again_it_is_one_campaign(tmp_path: Path, af
         root = tmp_path / str(at)
         with bench(root) as made, closing(FileObjects(root / "objects", made.clock)) as objects:
             prepared(objects)
-            home = made.campaigns.new_home("default")
+            ref = made.campaigns.new_ref("default")
             with pytest.raises(Killed):
-                orders(made, objects, Faults(at, after=after)).place(home, ORDER)
-            again = orders(made, objects, Faults()).place(home, ORDER)
-            check(made, objects, home)
-            assert orders(made, objects, Faults()).place(home, ORDER) == again
+                orders(made, objects, Faults(at, after=after)).place(ref, ORDER)
+            again = orders(made, objects, Faults()).place(ref, ORDER)
+            check(made, objects, ref)
+            assert orders(made, objects, Faults()).place(ref, ORDER) == again
 
 
-def check(made: Bench, objects: FileObjects, home: Home) -> None:
+def check(made: Bench, objects: FileObjects, ref: CampaignRef) -> None:
     """One campaign, all it refers to, nothing else, and its import begun."""
     (campaign,) = made.campaigns.list("default").campaigns
-    assert (campaign.home, campaign.state) == (home, CampaignState.IMPORTING)
+    assert (campaign.ref, campaign.state) == (ref, CampaignStatus.IMPORTING)
     content = campaign.content
     (attachment,) = content.attachments
-    named = {content.html_key, content.text_key, attachment.object_key, f"{prefix(home)}links.json"}
-    assert {info.key for info in objects.list(prefix(home)).objects} == named
+    named = {content.html_key, content.text_key, attachment.object_key, f"{prefix(ref)}links.json"}
+    assert {info.key for info in objects.list(prefix(ref)).objects} == named
     assert objects.get(campaign.source.upload_key, campaign.source.upload_version) == b"email\nann@a.example\n"
-    assert [run.execution for run in made.workflows.running(notes.IMPORT)] == [home.campaign]
+    assert [run.execution for run in made.workflows.running(notes.IMPORT)] == [ref.campaign]

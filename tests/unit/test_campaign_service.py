@@ -19,8 +19,8 @@ from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
 from postroom.model.callback import Delivery
-from postroom.model.campaign import Campaign, CampaignState, Policies, Schedule
-from postroom.model.message import MessageState, Settlement
+from postroom.model.campaign import Campaign, CampaignStatus, Policies, Schedule
+from postroom.model.message import MessageStatus, Settlement
 from postroom.platform.embedded.objects import FileObjects
 from postroom.services.campaigns import CampaignService, Decision, Draft, prefix
 from tests.fakes.clock import START
@@ -48,16 +48,16 @@ class Desk:
             clock=clock,
         )
 
-    def settle(self, campaign: Campaign, state: MessageState) -> None:
+    def settle(self, campaign: Campaign, state: MessageStatus) -> None:
         """Every message in one state, by a worker that then lets go."""
         batches = Batches(self.made.messages, self.made.journals, self.made.clock, lease_ms=1_000)
         for number in range(campaign.source.batches):
-            opened = batches.open(campaign.home, number, "worker")
+            opened = batches.open(campaign.ref, number, "worker")
             assert opened is not None
-            work = self.made.messages.load(campaign.home, number, self.made.clock.now(), 1_000)
+            work = self.made.messages.load(campaign.ref, number, self.made.clock.now(), 1_000)
             settled = [Settlement(r.key, state, r.attempt + 1, self.made.clock.now(), code=550) for r in work]
-            batches.record(campaign.home, opened, settled, ())
-            batches.finish(campaign.home, opened)
+            batches.record(campaign.ref, opened, settled, ())
+            batches.finish(campaign.ref, opened)
 
 
 @pytest.fixture
@@ -82,12 +82,12 @@ def _draft(html: str = "<p>Hello {{ first_name }} of {{ city }}</p><a href='http
 
 def test_a_new_campaign_is_importing_with_the_columns_its_template_uses(desk: Desk) -> None:
     campaign = desk.service.create("default", _draft(), io.BytesIO(b"email\na@example.com\n"), "people.csv")
-    assert campaign.state is CampaignState.IMPORTING
+    assert campaign.state is CampaignStatus.IMPORTING
     assert campaign.source.columns == ("city", "first_name")
     assert desk.objects.get(campaign.source.upload_key) == b"email\na@example.com\n"
-    assert links_key(campaign.home).startswith(prefix(campaign.home))  # gone when the campaign is
-    assert desk.objects.get(links_key(campaign.home)) == b'["https://example.com/"]'
-    assert [run.execution for run in desk.made.workflows.running(notes.IMPORT)] == [campaign.home.campaign]
+    assert links_key(campaign.ref).startswith(prefix(campaign.ref))  # gone when the campaign is
+    assert desk.objects.get(links_key(campaign.ref)) == b'["https://example.com/"]'
+    assert [run.execution for run in desk.made.workflows.running(notes.IMPORT)] == [campaign.ref.campaign]
 
 
 def test_a_bad_template_makes_nothing(desk: Desk) -> None:
@@ -98,112 +98,112 @@ def test_a_bad_template_makes_nothing(desk: Desk) -> None:
 
 
 def test_resuming_mends_a_crash_before_the_workflow_began(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.IMPORTING)
-    desk.service.resume(campaign.home)
+    campaign = desk.made.campaign(CampaignStatus.IMPORTING)
+    desk.service.resume(campaign.ref)
     assert len(desk.made.workflows.running(notes.IMPORT)) == 1
 
 
 def test_pause_and_resume_may_be_repeated(desk: Desk) -> None:
-    home = desk.made.campaign().home
+    home = desk.made.campaign().ref
     desk.service.pause(home, "lunch")
     assert desk.service.pause(home, "again").reason == "lunch"
-    assert desk.service.resume(home).state is CampaignState.SENDING
-    assert desk.service.resume(home).state is CampaignState.SENDING
+    assert desk.service.resume(home).state is CampaignStatus.SENDING
+    assert desk.service.resume(home).state is CampaignStatus.SENDING
 
 
 def test_a_schedule_still_ahead_is_kept_by_pause_and_resume(desk: Desk) -> None:
     schedule = Schedule(Instant(START + 60_000), "UTC")
-    campaign = desk.made.campaign(CampaignState.SCHEDULED, schedule=schedule)
+    campaign = desk.made.campaign(CampaignStatus.SCHEDULED, schedule=schedule)
     campaign = desk.made.campaigns.change(campaign, started_at=None)
-    desk.service.pause(campaign.home, "wait")
-    assert desk.service.resume(campaign.home).state is CampaignState.SCHEDULED
-    desk.service.pause(campaign.home, "wait")
+    desk.service.pause(campaign.ref, "wait")
+    assert desk.service.resume(campaign.ref).state is CampaignStatus.SCHEDULED
+    desk.service.pause(campaign.ref, "wait")
     desk.made.clock.advance(61)
-    assert desk.service.resume(campaign.home).state is CampaignState.SENDING
+    assert desk.service.resume(campaign.ref).state is CampaignStatus.SENDING
 
 
-@pytest.mark.parametrize("state", [CampaignState.CANCELLED, CampaignState.FAILED])
-def test_what_has_ended_is_not_resumed(desk: Desk, state: CampaignState) -> None:
+@pytest.mark.parametrize("state", [CampaignStatus.CANCELLED, CampaignStatus.FAILED])
+def test_what_has_ended_is_not_resumed(desk: Desk, state: CampaignStatus) -> None:
     campaign = desk.made.campaign(state)
     with pytest.raises(Conflict, match=str(state)):
-        desk.service.resume(campaign.home)
+        desk.service.resume(campaign.ref)
 
 
 def test_cancelling_skips_whoever_waits_and_may_be_repeated(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.PAUSED, people=30)
-    assert desk.service.cancel(campaign.home) == 30
-    assert desk.service.cancel(campaign.home) == 0
-    counts = desk.made.messages.counts(campaign.home)
+    campaign = desk.made.campaign(CampaignStatus.PAUSED, people=30)
+    assert desk.service.cancel(campaign.ref) == 30
+    assert desk.service.cancel(campaign.ref) == 0
+    counts = desk.made.messages.counts(campaign.ref)
     assert (counts.skipped, counts.waiting) == (30, 0)
 
 
 def test_retry_failed_sends_only_to_those_who_failed(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.COMPLETED, people=30)
-    desk.settle(campaign, MessageState.FAILED)
-    assert desk.service.retry_failed(campaign.home) == 30
-    assert desk.made.campaigns.get(campaign.home).state is CampaignState.SENDING
-    assert desk.made.messages.counts(campaign.home).pending == 30
+    campaign = desk.made.campaign(CampaignStatus.COMPLETED, people=30)
+    desk.settle(campaign, MessageStatus.FAILED)
+    assert desk.service.retry_failed(campaign.ref) == 30
+    assert desk.made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
+    assert desk.made.messages.counts(campaign.ref).pending == 30
 
 
-@pytest.mark.parametrize("state", [MessageState.SENT, MessageState.BOUNCED, MessageState.UNKNOWN])
-def test_retry_failed_leaves_the_others_alone(desk: Desk, state: MessageState) -> None:
-    campaign = desk.made.campaign(CampaignState.COMPLETED)
+@pytest.mark.parametrize("state", [MessageStatus.SENT, MessageStatus.BOUNCED, MessageStatus.UNKNOWN])
+def test_retry_failed_leaves_the_others_alone(desk: Desk, state: MessageStatus) -> None:
+    campaign = desk.made.campaign(CampaignStatus.COMPLETED)
     desk.settle(campaign, state)
-    assert desk.service.retry_failed(campaign.home) == 0
-    assert desk.made.campaigns.get(campaign.home).state is CampaignState.COMPLETED
+    assert desk.service.retry_failed(campaign.ref) == 0
+    assert desk.made.campaigns.get(campaign.ref).state is CampaignStatus.COMPLETED
 
 
 def test_a_crash_between_retrying_and_sending_is_mended_by_retrying_again(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.COMPLETED)  # its messages are pending: the sweep was done, no more
-    assert desk.service.retry_failed(campaign.home) == 0
-    assert desk.made.campaigns.get(campaign.home).state is CampaignState.SENDING
+    campaign = desk.made.campaign(CampaignStatus.COMPLETED)  # its messages are pending: the sweep was done, no more
+    assert desk.service.retry_failed(campaign.ref) == 0
+    assert desk.made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
 
 
 @pytest.mark.parametrize(
     ("decision", "state"),
     [
-        (Decision.SENT, MessageState.SENT),
-        (Decision.FAILED, MessageState.FAILED),
-        (Decision.RESEND, MessageState.PENDING),
+        (Decision.SENT, MessageStatus.SENT),
+        (Decision.FAILED, MessageStatus.FAILED),
+        (Decision.RESEND, MessageStatus.PENDING),
     ],
 )
-def test_an_operator_settles_what_is_unknown(desk: Desk, decision: Decision, state: MessageState) -> None:
-    campaign = desk.made.campaign(CampaignState.COMPLETED)
-    desk.settle(campaign, MessageState.UNKNOWN)
-    assert desk.service.settle(campaign.home, decision) == 10
-    assert getattr(desk.made.messages.counts(campaign.home), state.label) == 10
-    resent = desk.made.campaigns.get(campaign.home).state is CampaignState.SENDING
+def test_an_operator_settles_what_is_unknown(desk: Desk, decision: Decision, state: MessageStatus) -> None:
+    campaign = desk.made.campaign(CampaignStatus.COMPLETED)
+    desk.settle(campaign, MessageStatus.UNKNOWN)
+    assert desk.service.settle(campaign.ref, decision) == 10
+    assert getattr(desk.made.messages.counts(campaign.ref), state.label) == 10
+    resent = desk.made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
     assert resent is (decision is Decision.RESEND)
 
 
 def test_resuming_mends_a_crash_between_retrying_and_sending(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.COMPLETED)  # its messages are pending: the sweep was done, no more
-    assert desk.service.resume(campaign.home).state is CampaignState.SENDING
+    campaign = desk.made.campaign(CampaignStatus.COMPLETED)  # its messages are pending: the sweep was done, no more
+    assert desk.service.resume(campaign.ref).state is CampaignStatus.SENDING
     assert desk.made.queues.depth(notes.QUEUE).ready == 1
 
 
 def test_resuming_a_completed_campaign_is_harmless(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.COMPLETED)
-    desk.settle(campaign, MessageState.SENT)
-    assert desk.service.resume(campaign.home).state is CampaignState.COMPLETED
+    campaign = desk.made.campaign(CampaignStatus.COMPLETED)
+    desk.settle(campaign, MessageStatus.SENT)
+    assert desk.service.resume(campaign.ref).state is CampaignStatus.COMPLETED
 
 
 def test_resuming_an_import_that_was_not_to_start_starts_it(desk: Desk) -> None:
-    campaign = desk.made.campaigns.change(desk.made.campaign(CampaignState.IMPORTING), start_when_ready=False)
-    assert desk.service.resume(campaign.home).start_when_ready
+    campaign = desk.made.campaigns.change(desk.made.campaign(CampaignStatus.IMPORTING), start_when_ready=False)
+    assert desk.service.resume(campaign.ref).start_when_ready
 
 
 def test_what_is_unknown_in_a_cancelled_campaign_can_be_settled_but_not_sent_again(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.CANCELLED)
-    desk.settle(campaign, MessageState.UNKNOWN)
+    campaign = desk.made.campaign(CampaignStatus.CANCELLED)
+    desk.settle(campaign, MessageStatus.UNKNOWN)
     with pytest.raises(Conflict, match="nothing of it is sent any more"):
-        desk.service.settle(campaign.home, Decision.RESEND)
-    assert desk.service.settle(campaign.home, Decision.SENT) == 10
+        desk.service.settle(campaign.ref, Decision.RESEND)
+    assert desk.service.settle(campaign.ref, Decision.SENT) == 10
 
 
 def test_cancelling_an_import_skips_what_it_had_stored(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.IMPORTING, people=30)
-    assert desk.service.cancel(campaign.home) == 30
+    campaign = desk.made.campaign(CampaignStatus.IMPORTING, people=30)
+    assert desk.service.cancel(campaign.ref) == 30
 
 
 def test_a_campaign_keeps_the_links_it_was_made_with(desk: Desk, tmp_path: Path) -> None:
@@ -213,35 +213,35 @@ def test_a_campaign_keeps_the_links_it_was_made_with(desk: Desk, tmp_path: Path)
 
 
 def test_messages_of_a_running_campaign_are_not_changed_under_the_workers(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.SENDING)
+    campaign = desk.made.campaign(CampaignStatus.SENDING)
     with pytest.raises(Conflict, match="pause it first"):
-        desk.service.retry_failed(campaign.home)
+        desk.service.retry_failed(campaign.ref)
 
 
 def test_deleting_leaves_nothing_and_may_be_repeated_after_a_crash(desk: Desk, tmp_path: Path) -> None:
-    campaign = desk.made.campaign(CampaignState.COMPLETED)
-    desk.objects.put(prefix(campaign.home) + "template.html", b"x")
-    desk.made.journals.begin(campaign.home.campaign).close()
-    desk.made.timers.set(notes.timer_name(campaign.home), Instant(START + 1), notes.QUEUE, "{}")
-    desk.made.messages.drop(campaign.home)  # as far as a crash let it come
-    desk.service.delete(campaign.home)
-    assert desk.objects.list(prefix(campaign.home)).objects == []
-    assert desk.made.timers.get(notes.timer_name(campaign.home)) is None
-    assert not (tmp_path / "journals" / campaign.home.campaign).exists()
+    campaign = desk.made.campaign(CampaignStatus.COMPLETED)
+    desk.objects.put(prefix(campaign.ref) + "template.html", b"x")
+    desk.made.journals.begin(campaign.ref.campaign).close()
+    desk.made.timers.set(notes.timer_name(campaign.ref), Instant(START + 1), notes.QUEUE, "{}")
+    desk.made.messages.drop(campaign.ref)  # as far as a crash let it come
+    desk.service.delete(campaign.ref)
+    assert desk.objects.list(prefix(campaign.ref)).objects == []
+    assert desk.made.timers.get(notes.timer_name(campaign.ref)) is None
+    assert not (tmp_path / "journals" / campaign.ref.campaign).exists()
     with pytest.raises(NotFound):
-        desk.made.campaigns.get(campaign.home)
+        desk.made.campaigns.get(campaign.ref)
 
 
 def test_what_its_own_callback_was_told_goes_with_a_campaign(desk: Desk) -> None:
     """It names people, and nobody could look for them there any more."""
-    campaign = desk.made.campaigns.change(desk.made.campaign(CampaignState.COMPLETED), callback_url="https://own.example/")
-    told, endpoint, now = Deliveries(desk.made.tables, desk.made.clock), OF_CAMPAIGN + campaign.home.campaign, Instant(START)
+    campaign = desk.made.campaigns.change(desk.made.campaign(CampaignStatus.COMPLETED), callback_url="https://own.example/")
+    told, endpoint, now = Deliveries(desk.made.tables, desk.made.clock), OF_CAMPAIGN + campaign.ref.campaign, Instant(START)
     told.add([Delivery(id="1", endpoint=endpoint, tenant="default", body="{}", created_at=now, since=now, due=now)])
-    desk.service.delete(campaign.home)
+    desk.service.delete(campaign.ref)
     assert told.list("default", endpoint).deliveries == []
 
 
 def test_only_a_campaign_at_rest_is_deleted(desk: Desk) -> None:
-    campaign = desk.made.campaign(CampaignState.SENDING)
+    campaign = desk.made.campaign(CampaignStatus.SENDING)
     with pytest.raises(Conflict):
-        desk.service.delete(campaign.home)
+        desk.service.delete(campaign.ref)

@@ -13,7 +13,7 @@ from postroom.delivery.dkim import generate
 from postroom.errors import Corrupt
 from postroom.ledger.dkim import PrivateKey
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyState
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.pipeline.sender.means import Leave
 from postroom.platform.mail.port import Delivery
 from postroom.platform.ports.tables import ItemKey, Put
@@ -49,7 +49,7 @@ def left(made: Desk) -> list[list[bytes]]:
     """The domains that each mail of a campaign of two and of a single message is signed for."""
     made.mailer = keeping = KeepingMailer()
     campaign = made.made.campaign(people=2)
-    asyncio.run(made.sender().send(campaign.home, Leave(), lambda _reason: None))
+    asyncio.run(made.sender().send(campaign.ref, Leave(), lambda _reason: None))
     made.accept(request())
     made.send(lambda: made.states() == ["sent"])
     return [re.findall(rb"\bd=([a-z.]+);", content.partition(b"\r\n\r\n")[0]) for content in keeping.contents]
@@ -91,6 +91,6 @@ def test_a_single_message_that_cannot_be_signed_waits_and_others_leave(made: Des
     (waiting,) = made.accept(request())
     made.send(lambda: made.states() == ["deferred"])
     message = made.message(waiting)
-    assert (message.state, message.attempt) == (MessageState.DEFERRED, 1)
+    assert (message.state, message.attempt) == (MessageStatus.DEFERRED, 1)
     assert "shop.example cannot be signed" in message.reply
     assert made.mailer.accepted == []

@@ -15,14 +15,14 @@ from postroom.ledger.callbacks import OF_CAMPAIGN
 from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.suppression import Reason
 from postroom.ledger.turns import turn
-from postroom.model.callback import DeliveryState
-from postroom.model.campaign import CampaignState
-from postroom.model.message import ERASED, Counts, MessageState, Settlement
+from postroom.model.callback import DeliveryStatus
+from postroom.model.campaign import CampaignStatus
+from postroom.model.message import ERASED, Counts, MessageStatus, Settlement
 from postroom.services.campaigns import Decision, prefix
 from tests.fakes.singles import request
 from tests.unit.erasure_kit import ANNA, BOB, CSV, House, house
 
-S = MessageState
+S = MessageStatus
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_nothing_of_the_person_is_left_anywhere(home: House) -> None:
     found = home.service.erase("default", home.anna)
     assert home.traces() == []
     assert found.complete
-    assert found.campaigns == [campaign.home.campaign]
+    assert found.campaigns == [campaign.ref.campaign]
     assert (found.singles, found.mails, len(found.uploads), len(found.files), len(found.reports)) == (1, 1, 1, 2, 2)
     assert found.suppressed
     assert home.lists.get(ANNA) is not None
@@ -45,17 +45,17 @@ def test_nothing_of_the_person_is_left_anywhere(home: House) -> None:
 
 def test_everybody_else_stays_and_the_campaign_adds_up(home: House) -> None:
     campaign = home.everywhere()
-    before = home.stores.messages.counts(campaign.home)
+    before = home.stores.messages.counts(campaign.ref)
     bob = home.service.key_of("default", BOB)
-    other, report = home.message(campaign.home, bob), home.objects.get(f"{prefix(campaign.home)}rejected.csv")
+    other, report = home.message(campaign.ref, bob), home.objects.get(f"{prefix(campaign.ref)}rejected.csv")
     assert b"nobody" in report
     home.service.erase("default", home.anna)
-    assert home.message(campaign.home, bob) == other
-    assert home.stores.messages.counts(campaign.home) == before
-    assert home.stores.campaigns.get(campaign.home) == campaign
-    kept = home.objects.get(f"{prefix(campaign.home)}rejected.csv")
+    assert home.message(campaign.ref, bob) == other
+    assert home.stores.messages.counts(campaign.ref) == before
+    assert home.stores.campaigns.get(campaign.ref) == campaign
+    kept = home.objects.get(f"{prefix(campaign.ref)}rejected.csv")
     assert kept.splitlines() == [line for line in report.splitlines() if b"anna" not in line.lower()]
-    assert len(home.objects.versions(f"{prefix(campaign.home)}rejected.csv")) == 1
+    assert len(home.objects.versions(f"{prefix(campaign.ref)}rejected.csv")) == 1
     records = {record.message.address for record in home.desk.service.list("default", home.desk.service.today()).records}
     assert records == {BOB, ERASED}
 
@@ -63,7 +63,7 @@ def test_everybody_else_stays_and_the_campaign_adds_up(home: House) -> None:
 def test_the_message_keeps_what_became_of_it(home: House) -> None:
     campaign = home.everywhere()
     home.service.erase("default", home.anna)
-    message = home.message(campaign.home)
+    message = home.message(campaign.ref)
     assert (message.state, message.code, message.provider_id, message.attempt) == (S.BOUNCED, 250, "p1", 1)
     assert (message.address, message.name, message.values, message.reply) == (ERASED, None, "[]", "")
 
@@ -74,7 +74,7 @@ def test_a_single_message_can_still_be_shown(home: House) -> None:
     record = home.desk.service.get("default", accepted.id)
     assert (record.message.state, record.message.address, record.values.variables) == (S.SKIPPED, ERASED, {})
     assert home.desk.service.content("default", record) is not None
-    assert not home.desk.streams.owes(accepted.home)
+    assert not home.desk.streams.owes(accepted.ref)
 
 
 def test_again_it_finds_nothing_more_to_do_and_names_the_same_campaigns(home: House) -> None:
@@ -96,55 +96,55 @@ def test_again_it_finds_nothing_more_to_do_and_names_the_same_campaigns(home: Ho
         (S.DELIVERED, None, S.DELIVERED),
     ],
 )
-def test_whoever_waits_is_not_sent_to(home: House, state: MessageState, due_s: int | None, then: MessageState) -> None:
+def test_whoever_waits_is_not_sent_to(home: House, state: MessageStatus, due_s: int | None, then: MessageStatus) -> None:
     campaign = home.campaign(b"email,name\nanna@mail.example,Anna\n")
     due = None if due_s is None else Instant(home.clock.now() + due_s * 1_000)
     if state is not S.PENDING:
-        home.settle(campaign.home, Settlement(home.anna, state, 1, home.clock.now(), due, 451, "later"))
+        home.settle(campaign.ref, Settlement(home.anna, state, 1, home.clock.now(), due, 451, "later"))
     home.service.erase("default", home.anna)
-    assert home.message(campaign.home).state is then
-    assert home.stores.messages.next_due(campaign.home) is None
-    assert home.stores.messages.unsettled(campaign.home) == 0
+    assert home.message(campaign.ref).state is then
+    assert home.stores.messages.next_due(campaign.ref) is None
+    assert home.stores.messages.unsettled(campaign.ref) == 0
 
 
 @pytest.mark.parametrize("state", [S.FAILED, S.UNKNOWN])
-def test_an_operator_who_sends_again_does_not_send_to_the_erased(home: House, state: MessageState) -> None:
+def test_an_operator_who_sends_again_does_not_send_to_the_erased(home: House, state: MessageStatus) -> None:
     campaign = home.campaign(b"email,name\nanna@mail.example,Anna\nbob@mail.example,Bob\n")
     bob = home.service.key_of("default", BOB)
-    home.sent(campaign.home, home.anna, state)
-    home.sent(campaign.home, bob, state)
+    home.sent(campaign.ref, home.anna, state)
+    home.sent(campaign.ref, bob, state)
     home.service.erase("default", home.anna)
-    home.stores.campaigns.transition(campaign, CampaignState.PAUSED)
+    home.stores.campaigns.transition(campaign, CampaignStatus.PAUSED)
     if state is S.FAILED:
-        home.campaigns.retry_failed(campaign.home)
+        home.campaigns.retry_failed(campaign.ref)
     else:
-        home.campaigns.settle(campaign.home, Decision.RESEND)
-    assert home.message(campaign.home).state is S.SKIPPED
-    assert home.message(campaign.home, bob).state is S.PENDING
+        home.campaigns.settle(campaign.ref, Decision.RESEND)
+    assert home.message(campaign.ref).state is S.SKIPPED
+    assert home.message(campaign.ref, bob).state is S.PENDING
 
 
 def test_what_a_worker_left_open_is_settled_first(home: House) -> None:
     campaign = home.campaign(b"email,name\nanna@mail.example,Anna\n", start=True)
     batches = Batches(home.stores.messages, home.stores.journals, home.clock, lease_ms=1_000)
-    journal = home.stores.journals.begin(campaign.home.campaign)
-    opened = batches.open(campaign.home, 0, journal.owner)
+    journal = home.stores.journals.begin(campaign.ref.campaign)
+    opened = batches.open(campaign.ref, 0, journal.owner)
     assert opened is not None
-    batches.record(campaign.home, opened, (), home.stores.messages.load(campaign.home, 0, home.clock.now(), 10))
+    batches.record(campaign.ref, opened, (), home.stores.messages.load(campaign.ref, 0, home.clock.now(), 10))
     journal.page(0, opened.fence).handing(home.anna)
     journal.close()
     home.service.erase("default", home.anna)
-    assert (home.message(campaign.home).state, home.message(campaign.home).address) == (S.UNKNOWN, ERASED)
+    assert (home.message(campaign.ref).state, home.message(campaign.ref).address) == (S.UNKNOWN, ERASED)
 
 
 def test_a_batch_that_a_worker_keeps_is_waited_for_and_told(home: House) -> None:
     campaign = home.campaign(b"email,name\nanna@mail.example,Anna\n", start=True)
-    journal = home.stores.journals.begin(campaign.home.campaign)
-    opened = home.stores.messages.open(campaign.home, 0, journal.owner, home.clock.now(), lease_ms=3_600_000)
+    journal = home.stores.journals.begin(campaign.ref.campaign)
+    opened = home.stores.messages.open(campaign.ref, 0, journal.owner, home.clock.now(), lease_ms=3_600_000)
     assert opened is not None
     found = home.service.erase("default", home.anna)
-    assert (found.complete, found.waiting, found.campaigns) == (False, [campaign.home.campaign], [])
-    assert home.message(campaign.home).address != ERASED
-    home.stores.messages.close(campaign.home, 0, opened.fence)
+    assert (found.complete, found.waiting, found.campaigns) == (False, [campaign.ref.campaign], [])
+    assert home.message(campaign.ref).address != ERASED
+    home.stores.messages.close(campaign.ref, 0, opened.fence)
     journal.close()
     assert home.service.erase("default", home.anna).complete
     assert home.traces() == []
@@ -153,8 +153,8 @@ def test_a_batch_that_a_worker_keeps_is_waited_for_and_told(home: House) -> None
 def test_a_campaign_that_is_being_imported_is_waited_for(home: House) -> None:
     campaign = home.campaign(imported=False)
     found = home.service.erase("default", home.anna)
-    assert (found.complete, found.waiting) == (False, [campaign.home.campaign])
-    home.imported(campaign.home)
+    assert (found.complete, found.waiting) == (False, [campaign.ref.campaign])
+    home.imported(campaign.ref)
     assert home.service.erase("default", home.anna).complete
     assert home.traces() == []
 
@@ -164,19 +164,19 @@ def test_an_upload_that_a_campaign_has_yet_to_read_is_waited_for(home: House) ->
     campaign = home.campaign(imported=False)
     home.stores.campaigns.change(campaign, upload_id=upload)
     found = home.service.erase("default", home.anna)
-    assert (found.complete, found.uploads, found.waiting) == (False, [], [upload, campaign.home.campaign])
+    assert (found.complete, found.uploads, found.waiting) == (False, [], [upload, campaign.ref.campaign])
     assert home.objects.info(f"default/uploads/{upload}") is not None
-    home.imported(campaign.home)
+    home.imported(campaign.ref)
     again = home.service.erase("default", home.anna)
     assert (again.complete, again.uploads, home.traces()) == (True, [upload], [])
 
 
 def test_an_import_that_was_broken_off_is_erased_too(home: House) -> None:
     campaign = home.campaign(imported=False)
-    home.splitter.run(campaign.home, alive=iter([True] * 2 + [False] * 9).__next__)
-    home.campaigns.cancel(campaign.home)
-    assert home.service.erase("default", home.anna).waiting == [campaign.home.campaign]  # a late worker may still store rows
-    home.imported(campaign.home)
+    home.splitter.run(campaign.ref, alive=iter([True] * 2 + [False] * 9).__next__)
+    home.campaigns.cancel(campaign.ref)
+    assert home.service.erase("default", home.anna).waiting == [campaign.ref.campaign]  # a late worker may still store rows
+    home.imported(campaign.ref)
     assert home.service.erase("default", home.anna).complete
     assert home.traces() == []
 
@@ -237,7 +237,7 @@ def test_the_trail_says_that_it_was_done_and_not_to_whom(home: House) -> None:
 def test_what_callbacks_were_told_loses_the_person_and_nobody_else(home: House) -> None:
     campaign = home.campaign()
     home.stores.campaigns.change(campaign, callback_url="https://own.example/")
-    own, kept = OF_CAMPAIGN + campaign.home.campaign, Deliveries(home.stores.tables, home.clock)
+    own, kept = OF_CAMPAIGN + campaign.ref.campaign, Deliveries(home.stores.tables, home.clock)
     home.told("hook", ANNA, BOB)
     home.told(own, ANNA)
     untouched = kept.get("default", "hook", "1")
@@ -247,7 +247,7 @@ def test_what_callbacks_were_told_loses_the_person_and_nobody_else(home: House) 
     both = json.loads(kept.get("default", "hook", "2").body)["data"]["events"]
     assert [each["data"]["recipient"] for each in both] == ["", BOB]
     assert [each["data"]["url"] for each in both] == ["", f"https://shop.example/?who={BOB}"]
-    assert {each.state for each in kept.list("default", own).deliveries} == {DeliveryState.PENDING}
+    assert {each.state for each in kept.list("default", own).deliveries} == {DeliveryStatus.PENDING}
     assert home.service.erase("default", home.anna).told == 0
 
 
@@ -272,16 +272,16 @@ def test_told_to_stop_it_stops_and_says_that_it_is_not_complete(home: House) -> 
 def test_counts_of_nobody_else_change(home: House) -> None:
     campaign = home.campaign()
     home.service.erase("default", home.anna)
-    assert home.stores.messages.counts(campaign.home) == Counts(pending=1, skipped=1)
+    assert home.stores.messages.counts(campaign.ref) == Counts(pending=1, skipped=1)
 
 
 def test_deleting_a_campaign_leaves_no_object_and_no_message_behind(home: House) -> None:
     campaign = home.everywhere()
-    home.campaigns.cancel(campaign.home)
-    home.campaigns.delete(campaign.home)
-    assert [each.key for each in home.objects.list(prefix(campaign.home)).objects] == []
-    assert campaign.home not in home.stores.ledgers.homes()
+    home.campaigns.cancel(campaign.ref)
+    home.campaigns.delete(campaign.ref)
+    assert [each.key for each in home.objects.list(prefix(campaign.ref)).objects] == []
+    assert campaign.ref not in home.stores.ledgers.refs()
     with home.stores.control.read() as db:
         left = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         rows = [(name, row) for name in left for row in db.execute(f"SELECT * FROM {name}")]
-    assert [name for name, row in rows if campaign.home.campaign in repr(row) and name not in {"execution", "note"}] == []
+    assert [name for name, row in rows if campaign.ref.campaign in repr(row) and name not in {"execution", "note"}] == []

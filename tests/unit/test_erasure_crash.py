@@ -33,7 +33,7 @@ def test_killed_at_any_call_and_repeated_nothing_of_the_person_is_left(tmp_path:
     original = tmp_path / "original"
     with house(original) as home:
         campaign = home.everywhere()
-        report = home.objects.get(f"{prefix(campaign.home)}rejected.csv")
+        report = home.objects.get(f"{prefix(campaign.ref)}rejected.csv")
     counted = Faults()
     with copied(original, tmp_path / "counted") as home:
         home.erasure(counted).erase("default", home.anna)
@@ -45,8 +45,8 @@ def test_killed_at_any_call_and_repeated_nothing_of_the_person_is_left(tmp_path:
             home.clock.advance(LONG_S)
             found = home.service.erase("default", home.anna)
             assert (found.complete, home.traces()) == (True, []), at
-            assert home.message(campaign.home).address == ERASED
-            assert home.message(campaign.home, home.service.key_of("default", BOB)).address == BOB
-            kept = home.objects.get(f"{prefix(campaign.home)}rejected.csv")
+            assert home.message(campaign.ref).address == ERASED
+            assert home.message(campaign.ref, home.service.key_of("default", BOB)).address == BOB
+            kept = home.objects.get(f"{prefix(campaign.ref)}rejected.csv")
             assert kept.splitlines() == [line for line in report.splitlines() if b"anna" not in line.lower()]
-            assert not home.objects.list(f"{prefix(campaign.home)}export").objects
+            assert not home.objects.list(f"{prefix(campaign.ref)}export").objects

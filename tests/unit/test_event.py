@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from postroom.clock import Instant
 from postroom.model.event import Event, EventKind, Standing, apply
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.model.wire import MAX_ATTEMPT
 
 
@@ -18,7 +18,7 @@ def event(kind: EventKind, attempt: int, at: int = 0) -> Event:
 
 
 events = st.lists(st.builds(event, st.sampled_from(EventKind), st.integers(1, 3), st.integers(0, 9)), max_size=8)
-standings = st.builds(Standing, st.integers(0, 3), st.sampled_from(MessageState))
+standings = st.builds(Standing, st.integers(0, 3), st.sampled_from(MessageStatus))
 
 
 def _apply_all(standing: Standing, reports: list[Event]) -> Standing:
@@ -43,24 +43,24 @@ def test_a_standing_never_goes_back(standing: Standing, reports: list[Event]) ->
 
 
 def test_news_of_an_old_attempt_leaves_a_newer_one_alone() -> None:
-    standing = Standing(2, MessageState.DEFERRED)
+    standing = Standing(2, MessageStatus.DEFERRED)
     assert apply(standing, event(EventKind.BOUNCED, 1, 0)) == standing
 
 
 def test_a_late_report_settles_what_was_unknown() -> None:
-    standing = Standing(1, MessageState.UNKNOWN)
-    assert apply(standing, event(EventKind.SENT, 1, 0)).state is MessageState.SENT
+    standing = Standing(1, MessageStatus.UNKNOWN)
+    assert apply(standing, event(EventKind.SENT, 1, 0)).state is MessageStatus.SENT
 
 
 def test_a_bounce_after_delivery_counts_and_delivery_after_a_bounce_does_not() -> None:
-    delivered = Standing(1, MessageState.DELIVERED)
+    delivered = Standing(1, MessageStatus.DELIVERED)
     bounced = apply(delivered, event(EventKind.BOUNCED, 1, 0))
-    assert bounced.state is MessageState.BOUNCED
+    assert bounced.state is MessageStatus.BOUNCED
     assert apply(bounced, event(EventKind.DELIVERED, 1, 1)) == bounced
 
 
 def test_a_report_of_the_last_attempt_the_wire_can_tell_is_about_the_newest() -> None:
-    assert apply(Standing(40, MessageState.SENT), event(EventKind.BOUNCED, MAX_ATTEMPT, 0)).state is MessageState.BOUNCED
+    assert apply(Standing(40, MessageStatus.SENT), event(EventKind.BOUNCED, MAX_ATTEMPT, 0)).state is MessageStatus.BOUNCED
 
 
 @given(standings, st.integers(1, 3))

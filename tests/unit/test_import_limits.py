@@ -13,7 +13,7 @@ import pytest
 
 from postroom.entrypoints.machine import Order
 from postroom.ledger import notes
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.shard import batches_for
 from postroom.model.upload import MAX_BYTES, UploadKind
 from postroom.pipeline.splitter.planning import SIZES, batches_of, group_of, groups_for
@@ -57,8 +57,8 @@ def test_the_page_tells_these_figures() -> None:
 
 def test_what_states_pass_is_small() -> None:
     """256 KB a state, 6 MB a function: lists stand in S3, and a map throws its answers away."""
-    home = Home("t" * 63, "c" * 16)
-    order = Order("import", home.campaign, 1_000, notes.home_input(home), msgspec.to_builtins(longest_range()))
+    ref = CampaignRef("t" * 63, "c" * 16)
+    order = Order("import", ref.campaign, 1_000, notes.ref_input(ref), msgspec.to_builtins(longest_range()))
     assert len(msgspec.json.encode(order)) < 1_024
     assert len(msgspec.json.encode(longest_range())) < 120
     assert len(msgspec.json.encode([longest_range()] * RANGES)) < 20_000

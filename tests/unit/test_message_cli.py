@@ -13,9 +13,9 @@ from postroom.clock import Instant
 from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli.session import session
 from postroom.errors import NotFound
-from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.message import MessageState, NewMessage, Settlement
+from postroom.model.message import MessageStatus, NewMessage, Settlement
 from postroom.model.message_id import message_id, parse_message_id
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.ports.messages import Reported
@@ -25,7 +25,7 @@ KEY = Key(bytes(KEY_BYTES))
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def ref(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POSTROOM_DATA", str(tmp_path / "data"))
 
@@ -42,33 +42,33 @@ def told(kind: EventKind, minute: int, **more: Any) -> Event:
     return Event(kind=kind, attempt=1, at=Instant(1_893_499_200_000 + 60_000 * minute), id=kind.value, source="dsn", **more)
 
 
-def sent_campaign() -> Home:
+def sent_campaign() -> CampaignRef:
     """Its one message is sent."""
     with session() as postroom:
         messages, now = postroom.messages, postroom.clock.now()
-        home = postroom.records.new_home("default")
+        ref = postroom.records.new_ref("default")
         content, source = Content("html", None, "Hello", "news@example.com"), Import("upload", "people.csv", batches=1, rows=1)
-        postroom.records.create(Campaign(home, "Spring", CampaignState.COMPLETED, content, source, "default", now))
-        messages.create(home, 1)
-        messages.store(home, [NewMessage(0, KEY, 2, "anna@example.com", None, "[]")], now)
-        opened = messages.open(home, 0, "w", now, lease_ms=1_000)
+        postroom.records.create(Campaign(ref, "Spring", CampaignStatus.COMPLETED, content, source, "default", now))
+        messages.create(ref, 1)
+        messages.store(ref, [NewMessage(0, KEY, 2, "anna@example.com", None, "[]")], now)
+        opened = messages.open(ref, 0, "w", now, lease_ms=1_000)
         assert opened is not None
-        sent = Settlement(KEY, MessageState.SENT, 1, now, None, 250, "2.0.0 Ok")
-        messages.record(home, 0, opened.fence, [sent], [], now, lease_ms=1_000)
-        messages.close(home, 0, opened.fence)
-    return home
+        sent = Settlement(KEY, MessageStatus.SENT, 1, now, None, 250, "2.0.0 Ok")
+        messages.record(ref, 0, opened.fence, [sent], [], now, lease_ms=1_000)
+        messages.close(ref, 0, opened.fence)
+    return ref
 
 
-def report(home: Home, *events: Event) -> None:
+def report(ref: CampaignRef, *events: Event) -> None:
     with session() as postroom:
-        postroom.messages.report(home, [Reported(0, KEY, event) for event in events], postroom.clock.now())
+        postroom.messages.report(ref, [Reported(0, KEY, event) for event in events], postroom.clock.now())
 
 
 def test_a_message_of_a_campaign_with_its_timeline() -> None:
-    home = sent_campaign()
+    ref = sent_campaign()
     bounced = told(EventKind.BOUNCED, 2, bounce=Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1"), detail="5.1.1 \x1b[2Jgone")
-    report(home, bounced, told(EventKind.CLICKED, 1, url="https://shop.example/", machine=True))
-    id_ = message_id(home, KEY)
+    report(ref, bounced, told(EventKind.CLICKED, 1, url="https://shop.example/", machine=True))
+    id_ = message_id(ref, KEY)
     head, *lines = run("message", "show", id_).splitlines()
     assert head == "anna@example.com  bounced  5.1.1 �[2Jgone"
     assert [line.split("\t")[1] for line in lines] == ["queued", "sent", "clicked (a machine)", "bounced (hard, mailbox)"]
@@ -76,16 +76,16 @@ def test_a_message_of_a_campaign_with_its_timeline() -> None:
     shown = json.loads(run("message", "show", id_, "--json"))
     assert (shown["id"], shown["state"], shown["clicked_at"]) == (id_, "bounced", None)
     assert shown["events"][-1]["bounce"] == {"type": "hard", "class": "mailbox", "code": "5.1.1"}
-    (listed,) = map(json.loads, run("campaign", "messages", home.campaign, "--json").splitlines())
+    (listed,) = map(json.loads, run("campaign", "messages", ref.campaign, "--json").splitlines())
     assert (listed["id"], listed["unsubscribed_at"]) == (id_, None)
 
 
 def test_people_show_in_the_numbers_of_their_campaign() -> None:
-    home = sent_campaign()
-    assert "opened" not in run("campaign", "show", home.campaign)
-    report(home, told(EventKind.OPENED, 1))
-    assert ["opened", "1"] in [line.split() for line in run("campaign", "show", home.campaign).splitlines()]
-    assert json.loads(run("campaign", "show", home.campaign, "--json"))["engagement"]["opened"] == 1
+    ref = sent_campaign()
+    assert "opened" not in run("campaign", "show", ref.campaign)
+    report(ref, told(EventKind.OPENED, 1))
+    assert ["opened", "1"] in [line.split() for line in run("campaign", "show", ref.campaign).splitlines()]
+    assert json.loads(run("campaign", "show", ref.campaign, "--json"))["engagement"]["opened"] == 1
 
 
 def test_a_single_message() -> None:

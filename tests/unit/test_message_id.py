@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import NotFound
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.ids import encode
 from postroom.model.message_id import MESSAGE_ID_LENGTH, message_id, parse_message_id
 from postroom.model.shard import Key
@@ -18,7 +18,7 @@ CAMPAIGN = encode(2**79 + 12345, 16)
 @given(st.integers(0, 2**80 - 1), st.binary(min_size=12, max_size=12))
 def test_an_id_comes_back_as_its_campaign_and_key(number: int, key: bytes) -> None:
     campaign = encode(number, 16)
-    text = message_id(Home("default", campaign), Key(key))
+    text = message_id(CampaignRef("default", campaign), Key(key))
     assert len(text) == MESSAGE_ID_LENGTH
     assert parse_message_id(text) == (campaign, key)
 

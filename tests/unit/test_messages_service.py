@@ -14,8 +14,8 @@ from postroom.clock import Instant
 from postroom.errors import Denied, Invalid, NotFound, StorageFull, TooLarge
 from postroom.ledger import notes
 from postroom.ledger.suppression import Reason
-from postroom.model.campaign import Home
-from postroom.model.message import MessageState, NewMessage
+from postroom.model.campaign import CampaignRef
+from postroom.model.message import MessageStatus, NewMessage
 from postroom.model.shard import Key, recipient_key
 from postroom.model.stream import SingleValues
 from postroom.platform.embedded.messages import SqliteMessages
@@ -41,10 +41,10 @@ def refused(made: Desk, **fields: Any) -> Exception:
 def test_an_accepted_message_is_stored_due_and_watched(made: Desk) -> None:
     (accepted,) = made.accept(request("Anna Müller <Anna@Example.ORG>"))
     message = made.message(accepted)
-    assert (message.address, message.name, message.state) == ("Anna@example.org", "Anna Müller", MessageState.PENDING)
-    assert made.made.messages.next_due(accepted.home) == 0
+    assert (message.address, message.name, message.state) == ("Anna@example.org", "Anna Müller", MessageStatus.PENDING)
+    assert made.made.messages.next_due(accepted.ref) == 0
     (run,) = made.made.workflows.running(notes.STREAM)
-    assert notes.parse_home(run.input) == accepted.home == made.home
+    assert notes.parse_ref(run.input) == accepted.ref == made.ref
 
 
 def test_two_messages_to_the_same_address_are_two_messages(made: Desk) -> None:
@@ -214,7 +214,7 @@ def test_a_call_that_dies_at_any_line_is_mended_by_its_repetition(made: Desk, li
     made.build(made.made)
     assert all(isinstance(result, Accepted) for result in made.submit(*asked, seed=seed))
     assert _stored(made) == 2
-    assert made.made.messages.next_due(made.home) == 0
+    assert made.made.messages.next_due(made.ref) == 0
     assert len(made.made.workflows.running(notes.STREAM)) == 1
 
 
@@ -242,14 +242,14 @@ class _Gate(SqliteMessages):
         self.stores: list[int] = []
         self.fails: Exception | None = None
 
-    def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+    def store(self, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
         self.stores.append(len(rows))
         if not self.entered.is_set():
             self.entered.set()
             assert self.opened.wait(10)
         elif self.fails is not None:
             raise self.fails
-        return super().store(home, rows, now)
+        return super().store(ref, rows, now)
 
 
 def _together(made: Desk, gate: _Gate, calls: int) -> list[StorageFull | None]:
@@ -259,7 +259,7 @@ def _together(made: Desk, gate: _Gate, calls: int) -> list[StorageFull | None]:
 
     def store(row: NewMessage) -> StorageFull | None:
         try:
-            intake.store(made.home, [row])
+            intake.store(made.ref, [row])
         except StorageFull as error:
             return error
         return None
@@ -268,7 +268,7 @@ def _together(made: Desk, gate: _Gate, calls: int) -> list[StorageFull | None]:
         first = pool.submit(store, rows[0])
         assert gate.entered.wait(10)
         others = [pool.submit(store, row) for row in rows[1:]]
-        while len(intake._lanes[made.home].waiting) < calls:
+        while len(intake._lanes[made.ref].waiting) < calls:
             threading.Event().wait(0.001)
         gate.opened.set()
         return [future.result() for future in (first, *others)]
@@ -291,4 +291,4 @@ def test_a_store_that_fails_fails_for_all_who_shared_it_and_for_nobody_else(made
 
 
 def _count(made: Desk) -> int:
-    return made.made.messages.counts(made.home).total
+    return made.made.messages.counts(made.ref).total

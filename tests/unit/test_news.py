@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from postroom.clock import Instant
 from postroom.model.event import MAX_DETAIL, MAX_RAW, Bounce, BounceClass, BounceType, Event, EventKind, Standing, apply
-from postroom.model.message import MessageState, Settlement
+from postroom.model.message import MessageStatus, Settlement
 from postroom.model.news import MAX_EVENTS, MOST_EVENTS, News, event_of, in_order, nameless, reply_of, tidy
 from postroom.model.shard import Key
 from postroom.model.wire import MAX_ATTEMPT
@@ -32,7 +32,7 @@ events = st.lists(
     ),
     max_size=9,
 )
-standings = st.builds(Standing, st.integers(0, 40), st.sampled_from(MessageState))
+standings = st.builds(Standing, st.integers(0, 40), st.sampled_from(MessageStatus))
 
 
 def heard(reports: list[Event]) -> News:
@@ -104,23 +104,23 @@ def test_the_record_shows_the_code_once() -> None:
 
 
 def test_our_own_outcomes_become_events_of_the_common_vocabulary() -> None:
-    def told(state: MessageState, code: int, reply: str, attempt: int = 2) -> Event | None:
+    def told(state: MessageStatus, code: int, reply: str, attempt: int = 2) -> Event | None:
         return event_of(Settlement(KEY, state, attempt, Instant(9), None, code, reply))
 
-    refused = told(MessageState.BOUNCED, 550, "5.1.1 no such user")
+    refused = told(MessageStatus.BOUNCED, 550, "5.1.1 no such user")
     assert refused is not None
     assert (refused.kind, refused.attempt, refused.at) == (EventKind.BOUNCED, 2, 9)
     assert refused.bounce == Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
-    plain, nowhere = told(MessageState.BOUNCED, 550, "no"), told(MessageState.BOUNCED, 550, "5.1.2 no such host")
+    plain, nowhere = told(MessageStatus.BOUNCED, 550, "no"), told(MessageStatus.BOUNCED, 550, "5.1.2 no such host")
     assert plain is not None
     assert nowhere is not None
     assert plain.bounce == Bounce(BounceType.HARD, BounceClass.MAILBOX, "550")
     assert nowhere.bounce == Bounce(BounceType.HARD, BounceClass.DOMAIN, "5.1.2")
-    kinds = [made and made.kind for made in (told(state, 0, "") for state in MessageState)]
+    kinds = [made and made.kind for made in (told(state, 0, "") for state in MessageStatus)]
     assert kinds.count(EventKind.DELAYED) == 2
     assert kinds.count(EventKind.REJECTED) == 1
-    assert told(MessageState.SKIPPED, 0, "") is None
-    assert told(MessageState.FAILED, 0, "", attempt=0) is None
+    assert told(MessageStatus.SKIPPED, 0, "") is None
+    assert told(MessageStatus.FAILED, 0, "", attempt=0) is None
 
 
 def test_a_timeline_is_in_the_order_of_time() -> None:

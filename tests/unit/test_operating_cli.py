@@ -15,14 +15,14 @@ from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli.operating import recorded
 from postroom.entrypoints.cli.session import session
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 
 LATER = "2099-12-01T09:00:00Z"
 HTML = "<p>Hello {{ first_name }}</p>"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def ref(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POSTROOM_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LOGNAME", "olga")
@@ -263,7 +263,7 @@ def test_who_left_a_topic_gets_no_campaign_of_it_from_the_command_line() -> None
     assert (left["counts"]["suppressed"], left["counts"]["sent"]) == (1, 0)
     assert json.loads(run(f"{send} --topic news"))["counts"]["sent"] == 1
     with session() as postroom:
-        campaign = postroom.campaigns.get(Home("default", left["id"]))
+        campaign = postroom.campaigns.get(CampaignRef("default", left["id"]))
     assert (campaign.content.topic, campaign.callback_url) == ("offers", "https://shop.example/hooks")
 
 

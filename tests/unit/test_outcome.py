@@ -10,13 +10,13 @@ from postroom.clock import Instant
 from postroom.delivery.outcome import OutcomeRules
 from postroom.delivery.retry import Backoff
 from postroom.model.campaign import Policies, UnknownPolicy
-from postroom.model.message import MessageState, Recipient
+from postroom.model.message import MessageStatus, Recipient
 from postroom.model.shard import Key
 from postroom.platform.mail._replies import Reply, refused
 from postroom.platform.mail.port import Result, Stage, Verdict
 
 NOW = Instant(1_000_000)
-RECIPIENT = Recipient(Key(b"k" * 12), 2, "ann@example.com", None, "[]", MessageState.PENDING, 0)
+RECIPIENT = Recipient(Key(b"k" * 12), 2, "ann@example.com", None, "[]", MessageStatus.PENDING, 0)
 
 
 def _rules(unknown: UnknownPolicy = UnknownPolicy.NEVER_TWICE, give_up_at: int = 10**12) -> OutcomeRules:
@@ -29,7 +29,7 @@ def test_accepted_is_sent_with_the_server_s_words_and_id() -> None:
     settled = _rules().settle(RECIPIENT, result, NOW, 0.5)
     assert settled is not None
     assert (settled.state, settled.attempt, settled.code, settled.reply, settled.provider_id) == (
-        MessageState.SENT,
+        MessageStatus.SENT,
         1,
         250,
         "2.0.0 Ok: queued as 4bX",
@@ -40,18 +40,18 @@ def test_accepted_is_sent_with_the_server_s_words_and_id() -> None:
 @pytest.mark.parametrize(
     ("code", "enhanced", "stage", "state"),
     [
-        (550, "5.1.1", Stage.RCPT, MessageState.BOUNCED),
-        (550, "5.1.10", Stage.CONTENT, MessageState.BOUNCED),
-        (550, "", Stage.RCPT, MessageState.BOUNCED),
-        (553, "", Stage.RCPT, MessageState.BOUNCED),
-        (550, "5.1.8", Stage.MAIL, MessageState.FAILED),  # the sender's address
-        (550, "5.7.1", Stage.RCPT, MessageState.FAILED),
-        (550, "", Stage.CONTENT, MessageState.FAILED),
-        (554, "", Stage.RCPT, MessageState.FAILED),
-        (552, "5.2.2", Stage.RCPT, MessageState.FAILED),
+        (550, "5.1.1", Stage.RCPT, MessageStatus.BOUNCED),
+        (550, "5.1.10", Stage.CONTENT, MessageStatus.BOUNCED),
+        (550, "", Stage.RCPT, MessageStatus.BOUNCED),
+        (553, "", Stage.RCPT, MessageStatus.BOUNCED),
+        (550, "5.1.8", Stage.MAIL, MessageStatus.FAILED),  # the sender's address
+        (550, "5.7.1", Stage.RCPT, MessageStatus.FAILED),
+        (550, "", Stage.CONTENT, MessageStatus.FAILED),
+        (554, "", Stage.RCPT, MessageStatus.FAILED),
+        (552, "5.2.2", Stage.RCPT, MessageStatus.FAILED),
     ],
 )
-def test_only_a_refusal_of_the_address_is_a_bounce(code: int, enhanced: str, stage: Stage, state: MessageState) -> None:
+def test_only_a_refusal_of_the_address_is_a_bounce(code: int, enhanced: str, stage: Stage, state: MessageStatus) -> None:
     settled = _rules().settle(RECIPIENT, Result(Verdict.PERMANENT, code, enhanced, "no", stage), NOW, 0.5)
     assert settled is not None
     assert settled.state is state
@@ -66,14 +66,14 @@ def test_a_lost_answer_is_final_or_due_as_the_policy_says() -> None:
     never_missed = _rules(UnknownPolicy.NEVER_MISSED).settle(RECIPIENT, Result(Verdict.UNKNOWN), NOW, 0.5)
     assert never_twice is not None
     assert never_missed is not None
-    assert (never_twice.state, never_twice.due) == (MessageState.UNKNOWN, None)
-    assert (never_missed.state, never_missed.due) == (MessageState.UNKNOWN, NOW + 5_000)
+    assert (never_twice.state, never_twice.due) == (MessageStatus.UNKNOWN, None)
+    assert (never_missed.state, never_missed.due) == (MessageStatus.UNKNOWN, NOW + 5_000)
 
 
 def test_a_deferral_past_giving_up_fails_with_the_last_words() -> None:
     settled = _rules(give_up_at=NOW + 1_000).settle(RECIPIENT, Result(Verdict.TEMPORARY, 450, "4.2.2", "full"), NOW, 0.5)
     assert settled is not None
-    assert (settled.state, settled.due, settled.reply) == (MessageState.FAILED, None, "4.2.2 full")
+    assert (settled.state, settled.due, settled.reply) == (MessageStatus.FAILED, None, "4.2.2 full")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_deferral_past_giving_up_fails_with_the_last_words() -> None:
 def test_a_refusal_of_the_sender_bounces_no_recipient(stage: Stage, code: int, text: str) -> None:
     settled = _rules().settle(RECIPIENT, refused(Reply(code, (text,)), stage), NOW, 0.5)
     assert settled is not None
-    assert settled.state is MessageState.FAILED
+    assert settled.state is MessageStatus.FAILED
 
 
 @pytest.mark.parametrize("address", ["<sender@x.example>", "mail.from@x.example", "<return-path@sender.example>"])
@@ -99,18 +99,20 @@ def test_an_address_that_only_sounds_like_a_sender_s_still_bounces(address: str)
     reply = Reply(550, (f"5.1.1 {address}: Recipient address rejected: User unknown",))
     settled = _rules().settle(RECIPIENT, refused(reply, Stage.RCPT), NOW, 0.5)
     assert settled is not None
-    assert settled.state is MessageState.BOUNCED
+    assert settled.state is MessageStatus.BOUNCED
 
 
 @pytest.mark.parametrize(
     ("text", "throttled", "state"),
     [
-        ("4.7.1 too many messages, slow down", True, MessageState.DEFERRED),  # its words say that it is about the sender
-        ("4.7.1 Recipient address rejected: Policy restrictions, try again later", False, MessageState.FAILED),
-        ("4.2.1 The user you are trying to contact is receiving mail at a rate that is too fast", False, MessageState.FAILED),
+        ("4.7.1 too many messages, slow down", True, MessageStatus.DEFERRED),  # its words say that it is about the sender
+        ("4.7.1 Recipient address rejected: Policy restrictions, try again later", False, MessageStatus.FAILED),
+        ("4.2.1 The user you are trying to contact is receiving mail at a rate that is too fast", False, MessageStatus.FAILED),
     ],
 )
-def test_at_rcpt_only_what_is_about_the_sender_s_pace_outlasts_giving_up(text: str, throttled: bool, state: MessageState) -> None:
+def test_at_rcpt_only_what_is_about_the_sender_s_pace_outlasts_giving_up(
+    text: str, throttled: bool, state: MessageStatus
+) -> None:
     result = refused(Reply(450, (text,)), Stage.RCPT)
     assert result.throttled is throttled
     settled = _rules(give_up_at=NOW + 1).settle(RECIPIENT, result, NOW, 0.5)
@@ -124,7 +126,7 @@ def test_a_recipient_of_a_throttled_sender_never_fails(attempts: int, chance: fl
     throttled = Result(Verdict.TEMPORARY, 454, "", "Maximum sending rate exceeded", throttled=True)
     settled = _rules(give_up_at=0).settle(recipient, throttled, NOW, chance)
     assert settled is not None
-    assert settled.state is MessageState.DEFERRED
+    assert settled.state is MessageStatus.DEFERRED
     assert settled.due is not None
     assert settled.due > NOW
 

@@ -11,7 +11,7 @@ import pytest
 
 from postroom.clock import Instant, SystemClock
 from postroom.model.batch import GROUP_SIZE
-from postroom.model.message import MessageState, Recipient
+from postroom.model.message import MessageStatus, Recipient
 from postroom.model.shard import Key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
@@ -19,7 +19,7 @@ from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.ports.rates import Grant, Limit
 from tests.fakes.mailer import ScriptedMailer
 
-GROUP = [Recipient(Key(n.to_bytes(12, "big")), n, f"p{n}@x.example", None, "[]", MessageState.PENDING, 0) for n in range(100)]
+GROUP = [Recipient(Key(n.to_bytes(12, "big")), n, f"p{n}@x.example", None, "[]", MessageStatus.PENDING, 0) for n in range(100)]
 
 
 @pytest.fixture

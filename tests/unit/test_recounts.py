@@ -11,11 +11,11 @@ import pytest
 from postroom.entrypoints.chores import Chores
 from postroom.ledger.arrivals import Arrival
 from postroom.ledger.recounts import MOMENT_S, Recounts
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
 from postroom.model.message import NewMessage
 from postroom.model.shard import batch_of
-from postroom.model.stream import day_of, single_key, stream_batches, stream_home
+from postroom.model.stream import day_of, single_key, stream_batches, stream_ref
 from postroom.platform.ports.messages import Reported
 from postroom.settings import Settings
 from postroom.wiring import open_postroom
@@ -34,10 +34,10 @@ def recounts(made: Bench) -> Recounts:
     return Recounts(made.tables, made.messages, made.clock)
 
 
-def report(made: Bench, home: Home, number: int, kind: EventKind = EventKind.DELIVERED) -> None:
-    message = made.messages.list(home, limit=1_000).messages[number]
+def report(made: Bench, ref: CampaignRef, number: int, kind: EventKind = EventKind.DELIVERED) -> None:
+    message = made.messages.list(ref, limit=1_000).messages[number]
     event = Event(kind=kind, attempt=1, at=made.clock.now(), id=f"{kind}{number}", source="dsn")
-    assert made.messages.report(home, [Reported(message.batch, message.key, event)], made.clock.now()) == [True]
+    assert made.messages.report(ref, [Reported(message.batch, message.key, event)], made.clock.now()) == [True]
 
 
 def listed(made: Bench) -> int:
@@ -45,23 +45,23 @@ def listed(made: Bench) -> int:
 
 
 def test_what_was_reported_is_counted_at_the_next_turn(made: Bench) -> None:
-    homes = [made.campaign(people=6).home for _ in range(3)]
+    refs = [made.campaign(people=6).ref for _ in range(3)]
     reporter, keeper = recounts(made), recounts(made)
-    for home in homes[:2]:
-        report(made, home, 0)
-        reporter.note(home)
+    for ref in refs[:2]:
+        report(made, ref, 0)
+        reporter.note(ref)
     keeper.run(seconds=10)
-    assert [list(made.messages.stale(home)) for home in homes] == [[], [], []]
-    assert made.messages.counts(homes[0]).delivered == 1
+    assert [list(made.messages.stale(ref)) for ref in refs] == [[], [], []]
+    assert made.messages.counts(refs[0]).delivered == 1
 
 
 def test_whoever_reports_all_the_time_is_entered_once_in_a_while_and_nothing_is_missed(made: Bench) -> None:
-    home = made.campaign(people=60, batches=60).home
+    ref = made.campaign(people=60, batches=60).ref
     reporter, keeper = recounts(made), recounts(made)
     entries = set()
     for number in range(50):
-        report(made, home, number)
-        reporter.note(home)
+        report(made, ref, number)
+        reporter.note(ref)
         if number % 3 == 0:
             keeper.run(seconds=10)
         entries |= {item.key for item in made.tables.query("#heard-of-campaigns").items}
@@ -70,61 +70,61 @@ def test_whoever_reports_all_the_time_is_entered_once_in_a_while_and_nothing_is_
     for _ in range(2):
         made.clock.advance(2 * MOMENT_S)
         keeper.run(seconds=10)
-    assert list(made.messages.stale(home)) == []
+    assert list(made.messages.stale(ref)) == []
     assert listed(made) == 0
 
 
 def test_an_entry_outlives_the_report_that_it_stands_for_by_another(made: Bench) -> None:
     """A second report within the moment is not entered: the entry of the first must still be there when it comes."""
-    home = made.campaign(people=6).home
+    ref = made.campaign(people=6).ref
     reporter, keeper = recounts(made), recounts(made)
-    report(made, home, 0)
-    reporter.note(home)
+    report(made, ref, 0)
+    reporter.note(ref)
     keeper.run(seconds=10)
     made.clock.advance(MOMENT_S - 1)
     keeper.run(seconds=10)
-    report(made, home, 1)
-    reporter.note(home)
+    report(made, ref, 1)
+    reporter.note(ref)
     assert listed(made) == 1
     made.clock.advance(2 * MOMENT_S)
     keeper.run(seconds=10)
-    assert (list(made.messages.stale(home)), listed(made)) == ([], 0)
+    assert (list(made.messages.stale(ref)), listed(made)) == ([], 0)
 
 
 def test_a_turn_ends_and_the_next_goes_on_where_it_was(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A campaign in which a great deal happens keeps no other waiting, and none of its own batches."""
-    large, small = made.campaign(people=200, batches=100).home, made.campaign(people=6).home
+    large, small = made.campaign(people=200, batches=100).ref, made.campaign(people=6).ref
     for number in range(200):
         report(made, large, number)
     report(made, small, 0)
     reporter, keeper = recounts(made), recounts(made)
     reporter.note(large)
     reporter.note(small)
-    recount, counted = made.messages.recount, list[tuple[Home, int]]()
+    recount, counted = made.messages.recount, list[tuple[CampaignRef, int]]()
 
-    def slow(home: Home, batches: list[int]) -> None:
+    def slow(ref: CampaignRef, batches: list[int]) -> None:
         made.clock.advance(1)
-        recount(home, batches)
-        counted.extend((home, number) for number in batches)
+        recount(ref, batches)
+        counted.extend((ref, number) for number in batches)
         for number in batches[:5]:  # and more comes in all the time, of the same
-            message = next(one for one in made.messages.list(home, limit=1_000).messages if one.batch == number)
+            message = next(one for one in made.messages.list(ref, limit=1_000).messages if one.batch == number)
             event = Event(kind=EventKind.OPENED, attempt=1, at=made.clock.now(), id=f"{len(counted)}", source="tracking")
-            made.messages.report(home, [Reported(message.batch, message.key, event)], made.clock.now())
+            made.messages.report(ref, [Reported(message.batch, message.key, event)], made.clock.now())
 
     monkeypatch.setattr(made.messages, "recount", slow)
     for _ in range(12):
         keeper.run(seconds=0.5)
     held = {message.batch for message in made.messages.list(large, limit=1_000).messages}
-    assert {number for home, number in counted if home == large} == held
-    assert small in {home for home, _ in counted}
+    assert {number for ref, number in counted if ref == large} == held
+    assert small in {ref for ref, _ in counted}
 
 
 def test_what_is_deleted_leaves_the_list(made: Bench) -> None:
-    gone, there = made.campaign().home, made.campaign().home
+    gone, there = made.campaign().ref, made.campaign().ref
     keeper = recounts(made)
-    for home in (gone, there):
-        report(made, home, 0)
-        recounts(made).note(home)
+    for ref in (gone, there):
+        report(made, ref, 0)
+        recounts(made).note(ref)
     made.messages.drop(gone)
     keeper.run(seconds=10)
     assert list(made.messages.stale(there)) == []
@@ -132,33 +132,33 @@ def test_what_is_deleted_leaves_the_list(made: Bench) -> None:
 
 
 def test_it_stops_when_told(made: Bench) -> None:
-    home = made.campaign().home
-    report(made, home, 0)
-    recounts(made).note(home)
+    ref = made.campaign().ref
+    report(made, ref, 0)
+    recounts(made).note(ref)
     keeper = recounts(made)
     keeper.run(seconds=10, stopped=lambda: True)
     keeper.run(seconds=10)
-    assert list(made.messages.stale(home)) == []
+    assert list(made.messages.stale(ref)) == []
 
 
 def test_in_an_installation_what_comes_back_is_counted_by_the_chores(tmp_path: Path) -> None:
     with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path / "data")}, None, {})) as postroom:
         messages, now, tenant = postroom.messages, postroom.clock.now(), postroom.tenants.get("default")
-        home, key = stream_home(tenant, day_of(now)), single_key(tenant.secret, "seed", 0)
-        messages.create(home, stream_batches(home.campaign))
-        batch = batch_of(key, stream_batches(home.campaign))
-        messages.store(home, [NewMessage(batch, key, 1, "anna@example.org", None, "[]")], now)
-        messages.recount(home)
+        ref, key = stream_ref(tenant, day_of(now)), single_key(tenant.secret, "seed", 0)
+        messages.create(ref, stream_batches(ref.campaign))
+        batch = batch_of(key, stream_batches(ref.campaign))
+        messages.store(ref, [NewMessage(batch, key, 1, "anna@example.org", None, "[]")], now)
+        messages.recount(ref)
         bounced = Event(kind=EventKind.DELIVERED, attempt=1, at=now, id="e", source="dsn")
-        postroom.arrivals.put([Arrival(tenant.number, home.campaign, batch, key, bounced)])
+        postroom.arrivals.put([Arrival(tenant.number, ref.campaign, batch, key, bounced)])
         assert postroom.feedback.once()
-        assert list(messages.stale(home)) == [batch]
+        assert list(messages.stale(ref)) == [batch]
         stopped = threading.Event()
         chores = threading.Thread(target=Chores(postroom, only=None, stopped=stopped).run)
         chores.start()
         try:
-            until(lambda: not messages.stale(home), "the chores to count", 5)
+            until(lambda: not messages.stale(ref), "the chores to count", 5)
         finally:
             stopped.set()
             chores.join()
-        assert messages.counts(home).delivered == 1
+        assert messages.counts(ref).delivered == 1

@@ -12,10 +12,10 @@ from postroom.ledger.refusals import Refusals
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model.address import parse
-from postroom.model.campaign import Campaign, Home, Policies
-from postroom.model.message import MessageState, NewMessage, Settlement
+from postroom.model.campaign import Campaign, CampaignRef, Policies
+from postroom.model.message import MessageStatus, NewMessage, Settlement
 from postroom.model.shard import Key, recipient_key
-from postroom.model.stream import stream_batches, stream_home
+from postroom.model.stream import stream_batches, stream_ref
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
 
@@ -34,19 +34,19 @@ class Hand:
         refusals = Refusals(messages, Suppression(faults.wrap(made.tables), made.clock), self.tenants, made.clock)
         self.batches = Batches(messages, made.journals, made.clock, lease_ms=1_000, refusals=refusals)
 
-    def refuse(self, home: Home, batch: int, key: Key) -> None:
+    def refuse(self, ref: CampaignRef, batch: int, key: Key) -> None:
         """A group of one, handed over and refused, with the journal that tells it."""
-        journal = self.made.journals.begin(home.campaign)
-        opened = self.batches.open(home, batch, journal.owner)
+        journal = self.made.journals.begin(ref.campaign)
+        opened = self.batches.open(ref, batch, journal.owner)
         assert opened is not None
-        group = self.made.messages.find(home, batch, [key])
-        self.batches.record(home, opened, [], group)
-        settlement = Settlement(key, MessageState.BOUNCED, 1, self.made.clock.now(), code=550, reply=REPLY)
+        group = self.made.messages.find(ref, batch, [key])
+        self.batches.record(ref, opened, [], group)
+        settlement = Settlement(key, MessageStatus.BOUNCED, 1, self.made.clock.now(), code=550, reply=REPLY)
         page = journal.page(batch, opened.fence)
         page.handing(key)
         page.answered(settlement)
         try:
-            self.batches.finish(home, opened, [settlement])
+            self.batches.finish(ref, opened, [settlement])
         finally:
             page.seal()
             journal.close()
@@ -60,8 +60,8 @@ def made(tmp_path: Path) -> Iterator[Bench]:
 
 def test_a_campaign_s_recipient_is_entered_with_the_server_s_words(made: Bench) -> None:
     hand, campaign = Hand(made), made.campaign()
-    message = next(iter(made.messages.list(campaign.home).messages))
-    hand.refuse(campaign.home, message.batch, message.key)
+    message = next(iter(made.messages.list(campaign.ref).messages))
+    hand.refuse(campaign.ref, message.batch, message.key)
     entry = hand.suppression.get("default", message.key)
     assert entry is not None
     assert (entry.reason, entry.address, entry.note) == (Reason.BOUNCE, message.address, REPLY)
@@ -71,21 +71,23 @@ def test_a_campaign_s_recipient_is_entered_with_the_server_s_words(made: Bench) 
 def test_a_single_message_s_recipient_is_entered_as_a_person(made: Bench) -> None:
     hand, key = Hand(made), Key(b"m" * 12)
     tenant = hand.tenants.get("default")
-    home = stream_home(tenant, 20_000)
-    made.messages.create(home, stream_batches(home.campaign))
-    made.messages.store(home, [NewMessage(3, key, 1, "Ann@example.org", None, "{}")], made.clock.now())
-    hand.refuse(home, 3, key)
+    ref = stream_ref(tenant, 20_000)
+    made.messages.create(ref, stream_batches(ref.campaign))
+    made.messages.store(ref, [NewMessage(3, key, 1, "Ann@example.org", None, "{}")], made.clock.now())
+    hand.refuse(ref, 3, key)
     person = recipient_key(tenant.secret, parse("Ann@example.org").normalised)
     assert hand.suppression.suppressed("default", [person, key]) == {person}
 
 
-@pytest.mark.parametrize("state", [state for state in MessageState if state not in {MessageState.BOUNCED, MessageState.SENDING}])
-def test_no_other_outcome_enters_anybody(made: Bench, state: MessageState) -> None:
+@pytest.mark.parametrize(
+    "state", [state for state in MessageStatus if state not in {MessageStatus.BOUNCED, MessageStatus.SENDING}]
+)
+def test_no_other_outcome_enters_anybody(made: Bench, state: MessageStatus) -> None:
     hand, campaign = Hand(made), made.campaign()
-    message = next(iter(made.messages.list(campaign.home).messages))
-    opened = hand.batches.open(campaign.home, message.batch, "me")
+    message = next(iter(made.messages.list(campaign.ref).messages))
+    opened = hand.batches.open(campaign.ref, message.batch, "me")
     assert opened is not None
-    hand.batches.finish(campaign.home, opened, [Settlement(message.key, state, 1, made.clock.now())])
+    hand.batches.finish(campaign.ref, opened, [Settlement(message.key, state, 1, made.clock.now())])
     assert hand.suppression.list("default").entries == []
 
 
@@ -95,15 +97,15 @@ def test_a_kill_at_any_call_leaves_nobody_bounced_who_may_be_written_to(tmp_path
     while True:
         with bench(tmp_path / str(number)) as made:
             campaign, faults = made.campaign(), Faults(number, after=after)
-            message = next(iter(made.messages.list(campaign.home).messages))
+            message = next(iter(made.messages.list(campaign.ref).messages))
             try:
-                Hand(made, faults).refuse(campaign.home, message.batch, message.key)
+                Hand(made, faults).refuse(campaign.ref, message.batch, message.key)
             except Killed:
                 _settled_by_the_next(Hand(made), campaign, message.batch)
-            stands = made.messages.get(campaign.home, message.batch, message.key)
+            stands = made.messages.get(campaign.ref, message.batch, message.key)
             assert stands is not None
             entered = Suppression(made.tables, made.clock).get("default", message.key)
-            assert (stands.state is MessageState.BOUNCED) <= (entered is not None)
+            assert (stands.state is MessageStatus.BOUNCED) <= (entered is not None)
         if len(faults.calls) < number:
             return
         number += 1
@@ -111,6 +113,6 @@ def test_a_kill_at_any_call_leaves_nobody_bounced_who_may_be_written_to(tmp_path
 
 def _settled_by_the_next(hand: Hand, campaign: Campaign, batch: int) -> None:
     hand.made.clock.advance(5)
-    opened = hand.batches.open(campaign.home, batch, "next")
+    opened = hand.batches.open(campaign.ref, batch, "next")
     assert opened is not None
-    assert hand.batches.settle_left_open(campaign.home, opened, Policies(), wait=False)
+    assert hand.batches.settle_left_open(campaign.ref, opened, Policies(), wait=False)

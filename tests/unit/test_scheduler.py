@@ -11,7 +11,7 @@ from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.ledger import notes
 from postroom.ledger.streams import Streams
-from postroom.model.campaign import Campaign, CampaignState, Schedule
+from postroom.model.campaign import Campaign, CampaignStatus, Schedule
 from postroom.pipeline.scheduler import Scheduler
 from tests.fakes.clock import START
 from tests.fakes.ledger import Bench, bench
@@ -32,78 +32,78 @@ def _scheduler(made: Bench) -> Scheduler:
 
 
 def _look(made: Bench, campaign: Campaign) -> Campaign:
-    _scheduler(made).handle(notes.Note(notes.Step.LOOK, campaign.home).body())
-    return made.campaigns.get(campaign.home)
+    _scheduler(made).handle(notes.Note(notes.Step.LOOK, campaign.ref).body())
+    return made.campaigns.get(campaign.ref)
 
 
 def _due(made: Bench, campaign: Campaign, at: Instant = AT) -> Campaign:
-    _scheduler(made).handle(notes.due(campaign.home, at))
-    return made.campaigns.get(campaign.home)
+    _scheduler(made).handle(notes.due(campaign.ref, at))
+    return made.campaigns.get(campaign.ref)
 
 
 def test_without_a_schedule_a_ready_campaign_is_sent_at_once(made: Bench) -> None:
-    campaign = _look(made, made.campaign(CampaignState.READY))
-    assert campaign.state is CampaignState.SENDING
+    campaign = _look(made, made.campaign(CampaignStatus.READY))
+    assert campaign.state is CampaignStatus.SENDING
     assert campaign.sending_since == made.clock.now()
-    assert [run.execution for run in made.workflows.running(notes.SEND)] == [campaign.home.campaign]
+    assert [run.execution for run in made.workflows.running(notes.SEND)] == [campaign.ref.campaign]
 
 
 def test_a_second_note_changes_nothing(made: Bench) -> None:
-    campaign = _look(made, made.campaign(CampaignState.READY))
+    campaign = _look(made, made.campaign(CampaignStatus.READY))
     assert _look(made, campaign) == campaign
     assert len(made.workflows.running(notes.SEND)) == 1
 
 
 def test_a_campaign_that_is_not_to_start_yet_waits(made: Bench) -> None:
-    campaign = made.campaigns.change(made.campaign(CampaignState.READY), start_when_ready=False)
-    assert _look(made, campaign).state is CampaignState.READY
+    campaign = made.campaigns.change(made.campaign(CampaignStatus.READY), start_when_ready=False)
+    assert _look(made, campaign).state is CampaignStatus.READY
 
 
 def test_a_schedule_sets_a_timer_whose_note_starts_it(made: Bench) -> None:
-    campaign = _look(made, made.campaign(CampaignState.READY, schedule=SCHEDULE))
-    assert campaign.state is CampaignState.SCHEDULED
-    assert made.timers.get(notes.timer_name(campaign.home)) == AT
+    campaign = _look(made, made.campaign(CampaignStatus.READY, schedule=SCHEDULE))
+    assert campaign.state is CampaignStatus.SCHEDULED
+    assert made.timers.get(notes.timer_name(campaign.ref)) == AT
     made.clock.advance(3_601)
     assert made.timers.fire_due(made.clock.now()) == 1
     (item,) = made.queues.receive(notes.QUEUE)
     _scheduler(made).handle(item.body)
-    assert made.campaigns.get(campaign.home).state is CampaignState.SENDING
+    assert made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
 
 
 def test_dying_before_the_timer_is_set_is_mended_by_the_note_coming_again(made: Bench) -> None:
-    campaign = made.campaign(CampaignState.SCHEDULED, schedule=SCHEDULE)
+    campaign = made.campaign(CampaignStatus.SCHEDULED, schedule=SCHEDULE)
     _look(made, campaign)
-    assert made.timers.get(notes.timer_name(campaign.home)) == AT
+    assert made.timers.get(notes.timer_name(campaign.ref)) == AT
 
 
 def test_dying_before_the_workers_know_is_mended_by_the_note_coming_again(made: Bench) -> None:
-    campaign = made.campaign(CampaignState.SENDING)
+    campaign = made.campaign(CampaignStatus.SENDING)
     _look(made, campaign)
     assert len(made.workflows.running(notes.SEND)) == 1
 
 
 def test_within_its_grace_a_late_campaign_is_sent(made: Bench) -> None:
-    campaign = made.campaign(CampaignState.SCHEDULED, schedule=SCHEDULE)
+    campaign = made.campaign(CampaignStatus.SCHEDULED, schedule=SCHEDULE)
     made.clock.advance(3_600 + 599)
-    assert _due(made, campaign).state is CampaignState.SENDING
+    assert _due(made, campaign).state is CampaignStatus.SENDING
 
 
 def test_a_stale_schedule_does_not_fire_blindly(made: Bench) -> None:
-    campaign = made.campaign(CampaignState.SCHEDULED, schedule=SCHEDULE)
+    campaign = made.campaign(CampaignStatus.SCHEDULED, schedule=SCHEDULE)
     made.clock.advance(3_600 + 660)
     paused = _due(made, campaign)
-    assert paused.state is CampaignState.PAUSED
+    assert paused.state is CampaignStatus.PAUSED
     assert paused.reason is not None
     assert "11 minutes ago" in paused.reason
 
 
 def test_the_timer_of_a_replaced_schedule_is_ignored(made: Bench) -> None:
-    campaign = made.campaign(CampaignState.SCHEDULED, schedule=SCHEDULE)
-    assert _due(made, campaign, Instant(AT - 1_000)).state is CampaignState.SCHEDULED
+    campaign = made.campaign(CampaignStatus.SCHEDULED, schedule=SCHEDULE)
+    assert _due(made, campaign, Instant(AT - 1_000)).state is CampaignStatus.SCHEDULED
 
 
-@pytest.mark.parametrize("state", [CampaignState.PAUSED, CampaignState.CANCELLED, CampaignState.COMPLETED])
-def test_a_campaign_at_rest_is_left_alone(made: Bench, state: CampaignState) -> None:
+@pytest.mark.parametrize("state", [CampaignStatus.PAUSED, CampaignStatus.CANCELLED, CampaignStatus.COMPLETED])
+def test_a_campaign_at_rest_is_left_alone(made: Bench, state: CampaignStatus) -> None:
     campaign = made.campaign(state, schedule=SCHEDULE)
     assert _due(made, campaign) == campaign
     assert made.workflows.running(notes.SEND) == []

@@ -19,8 +19,8 @@ from postroom.errors import Corrupt, StorageFull, Unavailable
 from postroom.ledger.batches import Batches
 from postroom.ledger.suppression import Reason, Suppressed, Suppression
 from postroom.model.batch import OpenBatch
-from postroom.model.campaign import Campaign, CampaignState, Home, Policies, UnknownPolicy
-from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies, UnknownPolicy
+from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.model.shard import Key
 from postroom.pipeline.sender.campaign import campaign_run
 from postroom.pipeline.sender.means import Means
@@ -68,9 +68,9 @@ class Worker:
     async def _send(self, campaign: Campaign, unknown: UnknownPolicy) -> None:
         made, off_loop = self.made, OffLoop()
         self.stopping = asyncio.Event()
-        journal = made.journals.begin(campaign.home.campaign)
+        journal = made.journals.begin(campaign.ref.campaign)
         means = Means(
-            home=campaign.home,
+            ref=campaign.ref,
             batches=Batches(self.messages, made.journals, made.clock, lease_ms=LEASE_MS),
             messages=self.messages,
             suppression=self.suppression,
@@ -117,7 +117,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 
 
 def _counts(worker: Worker, campaign: Campaign) -> dict[str, int]:
-    return {name: count for name, count in worker.made.messages.counts(campaign.home).as_dict().items() if count}
+    return {name: count for name, count in worker.made.messages.counts(campaign.ref).as_dict().items() if count}
 
 
 def _refuse(refused: str, result: Result) -> Callable[[str], Result | None]:
@@ -129,13 +129,13 @@ def test_everybody_is_sent_to_once_and_the_campaign_is_completed(worker: Worker)
     worker.send(campaign)
     assert sorted(worker.mailer.accepted) == sorted(f"person{line}@example.com" for line in range(2, 302))
     assert _counts(worker, campaign) == {"sent": 300}
-    assert worker.made.campaigns.get(campaign.home).state is CampaignState.COMPLETED
+    assert worker.made.campaigns.get(campaign.ref).state is CampaignStatus.COMPLETED
 
 
 def test_intent_is_durable_before_the_first_byte_leaves(worker: Worker, tmp_path: Path) -> None:
     campaign = worker.made.campaign(people=300, batches=1)
     sending: list[int] = []
-    worker.mailer.before_handing_over = lambda _address: sending.append(worker.made.messages.counts(campaign.home).sending)
+    worker.mailer.before_handing_over = lambda _address: sending.append(worker.made.messages.counts(campaign.ref).sending)
     worker.send(campaign)
     assert len(sending) == 300
     assert set(sending) == {128, 300 - 2 * 128}
@@ -159,15 +159,15 @@ def test_a_row_that_cannot_be_composed_fails_alone_with_the_reason(worker: Worke
     worker.composer = PlainComposer(bad=["person3@example.com"])
     worker.send(campaign)
     assert _counts(worker, campaign) == {"sent": 4, "failed": 1}
-    (failed,) = worker.made.messages.list(campaign.home, states=[MessageState.FAILED]).messages
+    (failed,) = worker.made.messages.list(campaign.ref, states=[MessageStatus.FAILED]).messages
     assert failed.reply == "Row at line 3: no value for first_name."
 
 
 def test_whoever_was_suppressed_since_the_import_is_skipped(worker: Worker) -> None:
     campaign = worker.made.campaign(people=5, batches=1)
-    (first, *_) = worker.made.messages.load(campaign.home, 0, worker.made.clock.now(), 10)
+    (first, *_) = worker.made.messages.load(campaign.ref, 0, worker.made.clock.now(), 10)
     entry = Suppressed(first.key, first.address, Reason.UNSUBSCRIBE, worker.made.clock.now())
-    worker.suppression.add_all(campaign.home.tenant, [entry])
+    worker.suppression.add_all(campaign.ref.tenant, [entry])
     worker.send(campaign)
     assert first.address not in worker.mailer.accepted
     assert _counts(worker, campaign) == {"sent": 4, "skipped": 1}
@@ -175,7 +175,7 @@ def test_whoever_was_suppressed_since_the_import_is_skipped(worker: Worker) -> N
 
 def test_whoever_left_the_topic_since_the_import_is_skipped_and_whoever_left_another_is_not(worker: Worker) -> None:
     campaign = worker.made.campaign(people=5, batches=1)
-    first, second, *_ = worker.made.messages.load(campaign.home, 0, worker.made.clock.now(), 10)
+    first, second, *_ = worker.made.messages.load(campaign.ref, 0, worker.made.clock.now(), 10)
     for recipient, topic in ((first, "offers"), (second, "news")):
         worker.suppression.add("default", recipient.key, address="", reason=Reason.UNSUBSCRIBE, topic=topic)
     worker.topic = "offers"
@@ -203,42 +203,42 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
 ) -> None:
     """As after a sleep of the machine: the lease is over, the worker is not."""
     campaign = worker.made.campaign(people=100, batches=1)
-    home, made = campaign.home, worker.made
+    ref, made = campaign.ref, worker.made
     thief = Batches(made.messages, made.journals, made.clock, lease_ms=10**9)
     stolen: list[OpenBatch] = []
 
     def steal_at_the_tenth(_address: str) -> None:
         if len(worker.mailer.accepted) == 9 and not stolen:
             made.clock.advance(LEASE_MS / 1000 + 1)
-            opened = thief.open(home, 0, "thief")
+            opened = thief.open(ref, 0, "thief")
             assert opened is not None
             stolen.append(opened)
-            assert not thief.settle_left_open(home, opened, campaign.policies, wait=True)
-            made.campaigns.transition(made.campaigns.get(home), CampaignState.PAUSED)
+            assert not thief.settle_left_open(ref, opened, campaign.policies, wait=True)
+            made.campaigns.transition(made.campaigns.get(ref), CampaignStatus.PAUSED)
 
     worker.mailer.before_handing_over = steal_at_the_tenth
     with caplog.at_level(logging.WARNING):
         worker.send(campaign)
     assert "somebody else's now" in caplog.text
     assert len(worker.mailer.accepted) == 9
-    assert thief.settle_left_open(home, stolen[0], campaign.policies, wait=True)
+    assert thief.settle_left_open(ref, stolen[0], campaign.policies, wait=True)
     assert _counts(worker, campaign) == {"sent": 9, "pending": 91}
 
 
 def test_stopping_while_a_live_owner_is_waited_for_leaves_its_group_in_doubt(worker: Worker) -> None:
     """Or whoever comes next would take its messages for never handed over, and send them again."""
     campaign = worker.made.campaign(people=40, batches=1)
-    home, made = campaign.home, worker.made
+    ref, made = campaign.ref, worker.made
     batches = Batches(made.messages, made.journals, made.clock, lease_ms=LEASE_MS)
-    stopped = made.journals.begin(home.campaign)
-    first = batches.open(home, 0, stopped.owner)
+    stopped = made.journals.begin(ref.campaign)
+    first = batches.open(ref, 0, stopped.owner)
     assert first is not None
-    group = made.messages.load(home, 0, made.clock.now(), 128)
-    batches.record(home, first, [], group)
+    group = made.messages.load(ref, 0, made.clock.now(), 128)
+    batches.record(ref, first, [], group)
     made.clock.advance(LEASE_MS / 1000 + 1)
     asyncio.run(worker.send_and_stop(campaign, after_s=0.3))
     assert worker.mailer.accepted == []
-    after = batches.open(home, 0, "next")
+    after = batches.open(ref, 0, "next")
     assert after is not None
     assert after.left_open is not None
     assert after.left_open.keys == tuple(recipient.key for recipient in group)
@@ -251,14 +251,14 @@ def test_a_look_at_the_campaign_that_fails_does_not_blind_the_worker(worker: Wor
     looks = 0
     real = worker.made.campaigns.get
 
-    def failing(home: Home) -> Campaign:
+    def failing(ref: CampaignRef) -> Campaign:
         nonlocal looks
         looks += 1
         if looks == 1:
             raise Unavailable("the disk is busy")
         if looks == 3:
-            worker.made.campaigns.transition(real(home), CampaignState.PAUSED)
-        return real(home)
+            worker.made.campaigns.transition(real(ref), CampaignStatus.PAUSED)
+        return real(ref)
 
     monkeypatch.setattr(worker.made.campaigns, "get", failing)
     worker.send(campaign)
@@ -323,7 +323,7 @@ def test_nothing_is_sent_that_nobody_can_stop(worker: Worker) -> None:
     """Where the record can be read no more, nobody would notice a pause."""
     campaign = worker.made.campaign(people=300, batches=2)
     worker.mailer.answer = lambda _address: None
-    place = ItemKey(f"{campaign.home.tenant}#campaigns", campaign.home.campaign)
+    place = ItemKey(f"{campaign.ref.tenant}#campaigns", campaign.ref.campaign)
     worker.made.tables.write([Put(place, {"state": "odd"})])
     begun = time.monotonic()
     with pytest.raises(Corrupt):

@@ -14,7 +14,7 @@ from postroom.ledger.audit import AuditLog
 from postroom.ledger.providers import Providers
 from postroom.ledger.suppression import Reason, Suppressed
 from postroom.ledger.tallies import Rate, Tallies
-from postroom.model.campaign import Campaign, CampaignState
+from postroom.model.campaign import Campaign, CampaignStatus
 from postroom.model.guard import Limits
 from postroom.model.shard import recipient_key
 from postroom.pipeline.sender.means import Leave
@@ -42,8 +42,8 @@ def campaign(made: Desk, *, topic: str | None = None, people: int = 10) -> Campa
 
 def send(made: Desk, wanted: Campaign) -> None:
     """Until the campaign is completed."""
-    asyncio.run(made.sender().send(wanted.home, Leave(), lambda _reason: None))
-    assert made.made.campaigns.get(wanted.home).state is CampaignState.COMPLETED
+    asyncio.run(made.sender().send(wanted.ref, Leave(), lambda _reason: None))
+    assert made.made.campaigns.get(wanted.ref).state is CampaignStatus.COMPLETED
 
 
 def leave_topic(made: Desk, address: str, topic: str | None) -> None:
@@ -58,7 +58,7 @@ def test_whoever_left_a_campaigns_topic_since_its_import_gets_none_of_it(made: D
     leave_topic(made, "person4@example.com", None)
     send(made, offers)
     assert sorted(made.mailer.accepted) == sorted(f"person{n}@example.com" for n in (3, *range(5, 12)))
-    assert made.made.messages.counts(offers.home).skipped == 2
+    assert made.made.messages.counts(offers.ref).skipped == 2
 
 
 def test_who_left_a_topic_gets_mail_without_one(made: Desk) -> None:
@@ -74,7 +74,7 @@ def test_what_is_sent_and_what_is_refused_is_tallied_under_the_provider(made: De
     made.accept(request("p1@a.example"), request("p2@b.example"))
     made.send(lambda: "pending" not in made.states())
     minute = Tallies(made.made.tables).of(made.clock.now() // 60_000)["default"]
-    assert minute.campaigns == {sent.home: Rate(10, hard=1), made.home: Rate(2, hard=1)}
+    assert minute.campaigns == {sent.ref: Rate(10, hard=1), made.ref: Rate(2, hard=1)}
     assert minute.domains == {"example.com": Rate(10, hard=1), "a.example": Rate(1), "b.example": Rate(1, hard=1)}
 
 
@@ -97,7 +97,7 @@ def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
     guard = Guard(made.made.tables, made.made.campaigns, providers, audit=audit, clock=made.clock, limits=Limits())
 
     async def sending() -> None:
-        run = asyncio.create_task(made.sender().send(wanted.home, Leave(), lambda _reason: None))
+        run = asyncio.create_task(made.sender().send(wanted.ref, Leave(), lambda _reason: None))
         async with asyncio.timeout(20):
             while len(answered) < 250:
                 await asyncio.sleep(0.005)
@@ -106,8 +106,8 @@ def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
             await run
 
     asyncio.run(sending())
-    ended = made.made.campaigns.get(wanted.home)
-    assert ended.state is CampaignState.PAUSED
+    ended = made.made.campaigns.get(wanted.ref)
+    assert ended.state is CampaignStatus.PAUSED
     assert "of messages bounced for good" in (ended.reason or "")
-    counts = made.made.messages.counts(wanted.home)
+    counts = made.made.messages.counts(wanted.ref)
     assert (counts.sent + counts.bounced, counts.pending) == (250, 50)

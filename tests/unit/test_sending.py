@@ -15,7 +15,7 @@ from postroom.entrypoints.process import Stop
 from postroom.entrypoints.sending import Sending
 from postroom.errors import Corrupt, Invalid
 from postroom.ledger import notes
-from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.pipeline.sender.means import Leave
 from postroom.pipeline.sender.sender import Sender
 from postroom.platform.ports.tables import ItemKey, Put
@@ -27,13 +27,13 @@ from tests.flow.campaign_kit import until
 class ScriptedSender:
     """Does to each campaign what the test says."""
 
-    def __init__(self, postroom: Postroom, work: Callable[[Home], None]) -> None:
+    def __init__(self, postroom: Postroom, work: Callable[[CampaignRef], None]) -> None:
         self._postroom = postroom
         self._work = work
 
-    async def send(self, home: Home, leave: Leave, on_trouble: Callable[[str], None]) -> None:
-        self._postroom.records.get(home)  # as the sender does
-        self._work(home)
+    async def send(self, ref: CampaignRef, leave: Leave, on_trouble: Callable[[str], None]) -> None:
+        self._postroom.records.get(ref)  # as the sender does
+        self._work(ref)
 
 
 @pytest.fixture
@@ -42,39 +42,39 @@ def postroom(tmp_path: Path) -> Iterator[Postroom]:
         yield opened
 
 
-def campaign(postroom: Postroom, state: CampaignState = CampaignState.SENDING) -> Home:
+def campaign(postroom: Postroom, state: CampaignStatus = CampaignStatus.SENDING) -> CampaignRef:
     """One that is to be sent."""
-    home = postroom.records.new_home("default")
+    ref = postroom.records.new_ref("default")
     content, source = Content("html", None, "Hello", "news@example.com"), Import("upload", "people.csv")
-    made = Campaign(home, "test", state, content, source, "default", postroom.clock.now(), start_when_ready=True)
+    made = Campaign(ref, "test", state, content, source, "default", postroom.clock.now(), start_when_ready=True)
     postroom.records.create(made)
-    if state is CampaignState.SENDING:
-        notes.run_send(postroom.workflows, home)
-    return home
+    if state is CampaignStatus.SENDING:
+        notes.run_send(postroom.workflows, ref)
+    return ref
 
 
-def damage(postroom: Postroom, home: Home) -> None:
+def damage(postroom: Postroom, ref: CampaignRef) -> None:
     """Its record cannot be read any more."""
-    postroom.tables.write([Put(ItemKey(f"{home.tenant}#campaigns", home.campaign), {"state": "odd"})])
+    postroom.tables.write([Put(ItemKey(f"{ref.tenant}#campaigns", ref.campaign), {"state": "odd"})])
     with pytest.raises(Corrupt):
-        postroom.records.get(home)
+        postroom.records.get(ref)
 
 
 def worked_on(
     postroom: Postroom,
-    enough: Callable[[set[Home]], bool],
+    enough: Callable[[set[CampaignRef]], bool],
     *,
-    fails: Callable[[Home], bool],
+    fails: Callable[[CampaignRef], bool],
     error: type[Exception] = Invalid,
-) -> set[Home]:
+) -> set[CampaignRef]:
     """What a worker worked on until then."""
-    seen: set[Home] = set()
+    seen: set[CampaignRef] = set()
     stop = Stop()
 
-    def work(home: Home) -> None:
-        if fails(home):
+    def work(ref: CampaignRef) -> None:
+        if fails(ref):
             raise error("it cannot be sent")
-        seen.add(home)
+        seen.add(ref)
 
     async def run() -> None:
         sender = cast("Sender", ScriptedSender(postroom, work))
@@ -92,7 +92,7 @@ def worked_on(
 def test_a_campaign_whose_record_cannot_be_read_holds_up_no_other(postroom: Postroom) -> None:
     bad, good = campaign(postroom), campaign(postroom)
     damage(postroom, bad)
-    assert worked_on(postroom, lambda seen: good in seen, fails=lambda _home: False) == {good}
+    assert worked_on(postroom, lambda seen: good in seen, fails=lambda _ref: False) == {good}
 
 
 @pytest.mark.parametrize(("error", "reason"), [(Invalid, "it cannot be sent"), (KeyError, "an error in Postroom, KeyError: ")])
@@ -100,18 +100,18 @@ def test_a_campaign_that_cannot_go_on_is_paused_with_the_reason(postroom: Postro
     """Also where the mistake is ours: the mail of everybody else goes on."""
     bad, good = campaign(postroom), campaign(postroom)
 
-    def both(seen: set[Home]) -> bool:
-        return good in seen and postroom.records.get(bad).state is CampaignState.PAUSED
+    def both(seen: set[CampaignRef]) -> bool:
+        return good in seen and postroom.records.get(bad).state is CampaignStatus.PAUSED
 
-    assert worked_on(postroom, both, fails=lambda home: home == bad, error=error) == {good}
+    assert worked_on(postroom, both, fails=lambda ref: ref == bad, error=error) == {good}
     assert (postroom.records.get(bad).reason or "").startswith(reason)
-    assert bad not in [notes.parse_home(each.input) for each in postroom.workflows.running(notes.SEND)]
+    assert bad not in [notes.parse_ref(each.input) for each in postroom.workflows.running(notes.SEND)]
 
 
 def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postroom: Postroom) -> None:
     """Nothing waits for ever for a note that was lost: whatever is listed before it."""
     for _ in range(2):
-        campaign(postroom, CampaignState.READY)
+        campaign(postroom, CampaignStatus.READY)
     bad, good = postroom.records.unfinished()
     damage(postroom, bad)
     stopped = threading.Event()
@@ -119,7 +119,7 @@ def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postr
     running = threading.Thread(target=chores.run)
     running.start()
     try:
-        until(lambda: postroom.records.get(good).state is CampaignState.SENDING, "the other to be looked at", 5)
+        until(lambda: postroom.records.get(good).state is CampaignStatus.SENDING, "the other to be looked at", 5)
     finally:
         stopped.set()
         running.join()

@@ -9,7 +9,7 @@ from postroom.ledger import notes
 from postroom.ledger.stream_hold import hold_streams
 from postroom.ledger.streams import Streams
 from postroom.ledger.sweep import Sweep
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded._ledger import Ledgers
 from postroom.platform.embedded.messages import SqliteMessages
@@ -25,7 +25,7 @@ from tests.fakes.singles import Desk, desk, request
 def _hold(made: Desk) -> int:
     stores = made.made
     return hold_streams(
-        [made.home],
+        [made.ref],
         stores.messages,
         stores.workflows,
         sweep=Sweep(stores.messages, stores.journals, made.clock, lease_ms=10_000),
@@ -44,7 +44,7 @@ def test_whoever_was_waiting_is_in_doubt_and_is_not_sent_to(tmp_path: Path) -> N
         made.accept(request("pending@example.org"))
         assert _hold(made) == 2
         assert made.states() == ["sent", "unknown", "unknown"]
-        assert not made.streams.owes(made.home)
+        assert not made.streams.owes(made.ref)
         assert made.made.workflows.running(notes.STREAM) == []
         assert _hold(made) == 0
 
@@ -53,8 +53,8 @@ def test_what_was_stored_and_not_yet_counted_is_in_doubt_too(tmp_path: Path) -> 
     with desk(tmp_path) as made:
         (accepted,) = made.accept(request())
         message = made.message(accepted)
-        assert message.state is MessageState.PENDING
-        with made.made.ledgers.get(made.home).write() as database:
+        assert message.state is MessageStatus.PENDING
+        with made.made.ledgers.get(made.ref).write() as database:
             database.execute("UPDATE batch SET pending = 0, next_due = NULL")
         assert _hold(made) == 1
 
@@ -63,7 +63,7 @@ def test_a_restore_holds_the_streams_of_every_tenant_whatever_the_workflows_say(
     data, target = tmp_path / "data", tmp_path / "new"
     with desk(data) as made:
         made.tenants.create("other")
-        homes = [result.home for tenant in ("default", "other") for result in made.accept(request(), tenant=tenant)]
+        homes = [result.ref for tenant in ("default", "other") for result in made.accept(request(), tenant=tenant)]
         for home in homes:
             made.made.workflows.stop(notes.STREAM, home.campaign, "as if woken a moment later")
     backups(Settings(data=data)).backup(tmp_path / "backup", lambda _name: None)

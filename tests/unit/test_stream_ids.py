@@ -7,7 +7,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.model import ids
-from postroom.model.stream import day_of, is_stream, single_key, stream_batches, stream_day, stream_home
+from postroom.model.stream import day_of, is_stream, single_key, stream_batches, stream_day, stream_ref
 from postroom.model.tenant import Tenant
 from postroom.platform.ports.limits import check_name
 from tests.fakes.clock import START
@@ -16,7 +16,7 @@ TENANT = Tenant("acme", 2**25 - 1, b"s" * 32)
 
 
 def test_an_id_says_what_is_needed_to_find_a_message() -> None:
-    home = stream_home(TENANT, day_of(START))
+    home = stream_ref(TENANT, day_of(START))
     assert home.tenant == "acme"
     assert (stream_day(home.campaign), stream_batches(home.campaign)) == (day_of(START), 32)
     check_name(home.campaign, "execution")
@@ -24,13 +24,13 @@ def test_an_id_says_what_is_needed_to_find_a_message() -> None:
 
 def test_streams_of_two_tenants_or_days_differ() -> None:
     other = Tenant("other", 7, b"s" * 32)
-    homes = {stream_home(tenant, day).campaign for tenant in (TENANT, other) for day in (1, 2)}
+    homes = {stream_ref(tenant, day).campaign for tenant in (TENANT, other) for day in (1, 2)}
     assert len(homes) == 4
 
 
 def test_no_campaign_has_a_streams_id_before_2054() -> None:
     in_2054 = Instant(2_650_838_400_000)
-    assert is_stream(stream_home(TENANT, 1).campaign)
+    assert is_stream(stream_ref(TENANT, 1).campaign)
     assert not is_stream(ids.campaign_id(in_2054, b"\xff" * 5))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from postroom.delivery.contents import ERA_DAYS
 from postroom.errors import Corrupt, NotFound
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.stream import DAY_MS
 from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.services.stream_retention import StreamRetention
@@ -81,8 +81,8 @@ def test_a_stream_that_owes_something_is_left_until_it_does_not(made: Desk) -> N
 def test_every_tenant_is_gone_through(made: Desk) -> None:
     made.tenants.create("other")
     (theirs,) = made.accept(request(), tenant="other")
-    made.streams.end(theirs.home)
-    made.made.messages.drop(theirs.home)
+    made.streams.end(theirs.ref)
+    made.made.messages.drop(theirs.ref)
     assert retention(made).expire(made.clock.now(), days=1) == 2 * 400
 
 
@@ -90,8 +90,8 @@ def test_a_tenant_whose_streams_cannot_be_read_keeps_no_other_tenants(made: Desk
     made.tenants.create("other")
     (theirs,) = made.accept(request(), tenant="other")
 
-    def damaged(home: Home) -> bool:
-        if home.tenant == "default":
+    def damaged(ref: CampaignRef) -> bool:
+        if ref.tenant == "default":
             raise Corrupt("the ledger is damaged")
         return False  # all is sent
 
@@ -116,4 +116,4 @@ def test_a_deletion_that_dies_is_carried_out_by_the_next(made: Desk, line: int, 
     retention(made).expire(made.clock.now(), days=8)
     with pytest.raises(NotFound):
         made.message(accepted)
-    assert made.made.journals.dead(accepted.home.campaign) == []
+    assert made.made.journals.dead(accepted.ref.campaign) == []

@@ -17,8 +17,8 @@ from postroom.ledger import notes
 from postroom.ledger.batches import Batches
 from postroom.ledger.suppression import Reason
 from postroom.model.batch import OpenBatch
-from postroom.model.campaign import Home, Policies
-from postroom.model.message import MessageState
+from postroom.model.campaign import CampaignRef, Policies
+from postroom.model.message import MessageStatus
 from postroom.model.shard import batch_of, recipient_key
 from postroom.model.stream import stream_batches
 from postroom.pipeline.scheduler import Scheduler
@@ -124,19 +124,19 @@ def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk, li
         (slow,) = made.accept(request("slow@example.org"))
         sender = made.sender(SystemClock())
         await made.send_until(lambda: bool(made.mailer.held), sender=sender, after=lambda: _neighbour(made, slow))
-        assert made.message(slow).state is MessageState.PENDING
+        assert made.message(slow).state is MessageStatus.PENDING
 
     asyncio.run(run())
 
 
 async def _neighbour(made: Desk, slow: Accepted) -> None:
     """Somebody who comes to the same batch, and gets theirs."""
-    batches = stream_batches(made.home.campaign)
+    batches = stream_batches(made.ref.campaign)
     while True:
         (accepted,) = made.accept(request("quick@example.org"))
         if batch_of(accepted.key, batches) == batch_of(slow.key, batches):
             break
-    while made.message(accepted).state is not MessageState.SENT:
+    while made.message(accepted).state is not MessageStatus.SENT:
         await asyncio.sleep(0.005)
 
 
@@ -147,9 +147,9 @@ def test_an_opening_ends_when_it_has_sent_enough(made: Desk, monkeypatch: pytest
     opened: list[int] = []
     real = made.made.messages.open
 
-    def counting(home: Home, batch: int, *args: Any, **kwargs: Any) -> OpenBatch | None:
+    def counting(ref: CampaignRef, batch: int, *args: Any, **kwargs: Any) -> OpenBatch | None:
         opened.append(batch)
-        return real(home, batch, *args, **kwargs)
+        return real(ref, batch, *args, **kwargs)
 
     monkeypatch.setattr(made.made.messages, "open", counting)
     made.accept(request("first@example.org"))
@@ -192,27 +192,27 @@ def test_a_deferred_message_is_tried_again_when_it_is_due(made: Desk) -> None:
 
 def test_a_message_that_is_deferred_for_too_long_fails(made: Desk) -> None:
     (accepted,) = made.accept(request())
-    home = accepted.home
+    ref = accepted.ref
     made.mailer.answer = lambda _address: LATER
     made.clock.advance(2 * 86_400)
 
     async def run() -> None:
         stopping = asyncio.Event()
-        sending = asyncio.create_task(made.sender().send_stream(home, Leave(stopping), lambda _reason: None))
-        while made.message(accepted).state is MessageState.PENDING:
+        sending = asyncio.create_task(made.sender().send_stream(ref, Leave(stopping), lambda _reason: None))
+        while made.message(accepted).state is MessageStatus.PENDING:
             await asyncio.sleep(0.005)
         stopping.set()
         await sending
 
     asyncio.run(run())
-    assert made.message(accepted).state is MessageState.FAILED
+    assert made.message(accepted).state is MessageStatus.FAILED
 
 
 def test_an_answer_that_never_came_is_unknown_and_not_sent_again(made: Desk) -> None:
     made.mailer.answer = lambda _address: Result(Verdict.UNKNOWN, text="the connection broke")
     made.accept(request())
     made.send(lambda: made.states() == ["unknown"])
-    assert not made.streams.owes(made.home)
+    assert not made.streams.owes(made.ref)
 
 
 def test_whoever_was_suppressed_since_the_call_is_skipped(made: Desk) -> None:
@@ -257,7 +257,7 @@ def test_stopping_loses_nothing(made: Desk) -> None:
     made.mailer.before_handing_over = stop_at_the_tenth
     made.send(lambda: len(made.mailer.accepted) == 10)
     assert made.states() == ["pending"] * 30 + ["sent"] * 10
-    assert made.made.messages.next_due(made.home) == 0
+    assert made.made.messages.next_due(made.ref) == 0
 
 
 def test_a_provider_that_cannot_be_reached_is_tried_with_one_message(made: Desk) -> None:
@@ -269,21 +269,21 @@ def test_a_provider_that_cannot_be_reached_is_tried_with_one_message(made: Desk)
 def test_a_lost_worker_leaves_in_doubt_only_what_it_had_in_flight(made: Desk) -> None:
     """Its group is open, its journal says what was handed over."""
     accepted = made.accept(*(request(f"p{n}@example.org") for n in range(3)))
-    messages, home = made.made.messages, made.home
-    journal = made.made.journals.begin(home.campaign)
+    messages, ref = made.made.messages, made.ref
+    journal = made.made.journals.begin(ref.campaign)
     for each, handed in zip(accepted, (True, False, False), strict=True):
         batch = batch_of(each.key, 32)
-        opened = messages.open(home, batch, journal.owner, made.clock.now(), lease_ms=60_000)
+        opened = messages.open(ref, batch, journal.owner, made.clock.now(), lease_ms=60_000)
         assert opened is not None
         keys = [other.key for other in accepted if batch_of(other.key, 32) == batch]
-        messages.record(home, batch, opened.fence, [], keys, made.clock.now(), lease_ms=60_000)
+        messages.record(ref, batch, opened.fence, [], keys, made.clock.now(), lease_ms=60_000)
         page = journal.page(batch, opened.fence)
         if handed:
             page.handing(each.key)
         page._let_go()
     os.close(journal._lock)  # as a kill does
     made.send(lambda: made.states() == ["sent", "sent", "unknown"])
-    assert made.message(accepted[0]).state is MessageState.UNKNOWN
+    assert made.message(accepted[0]).state is MessageStatus.UNKNOWN
     assert "p0@example.org" not in made.mailer.accepted
 
 
@@ -298,7 +298,7 @@ def test_a_stream_that_owes_nothing_is_let_go_after_a_while_and_woken_by_the_nex
     made.accept(request())
 
     async def run() -> None:
-        sending = asyncio.create_task(made.sender().send_stream(made.home, Leave(), lambda _reason: None))
+        sending = asyncio.create_task(made.sender().send_stream(made.ref, Leave(), lambda _reason: None))
         while made.states() != ["sent"]:
             await asyncio.sleep(0.005)
         assert not sending.done()
@@ -308,9 +308,9 @@ def test_a_stream_that_owes_nothing_is_let_go_after_a_while_and_woken_by_the_nex
                 await asyncio.sleep(0.05)
         await sending
 
-    home = made.home
+    ref = made.ref
     asyncio.run(run())
-    made.streams.end(home)
+    made.streams.end(ref)
     assert made.made.workflows.running(notes.STREAM) == []
     made.streams._made.clear()
     made.accept(request())
@@ -327,15 +327,15 @@ def test_a_message_that_comes_while_its_stream_is_let_go_is_not_forgotten(made: 
         stop(*words)
 
     monkeypatch.setattr(made.made.workflows, "stop", and_one_comes)
-    made.streams.end(made.home)
+    made.streams.end(made.ref)
     assert len(made.made.workflows.running(notes.STREAM)) == 1
 
 
 def test_a_worker_that_dies_while_it_lets_go_leaves_a_note(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a message that came in that moment would wait for the tenant's next one."""
     made.accept(request())
-    monkeypatch.setattr(made.streams, "look", lambda _home: None)
-    made.streams.end(made.home)
+    monkeypatch.setattr(made.streams, "look", lambda _ref: None)
+    made.streams.end(made.ref)
     assert made.made.workflows.running(notes.STREAM) == []
     monkeypatch.undo()
     bench = made.made
@@ -350,7 +350,7 @@ def test_a_changed_provider_begins_the_run_anew(made: Desk, change: dict[str, An
     made.accept(request())
 
     async def run() -> None:
-        sending = asyncio.create_task(made.sender().send_stream(made.home, Leave(), lambda _reason: None))
+        sending = asyncio.create_task(made.sender().send_stream(made.ref, Leave(), lambda _reason: None))
         while made.states() != ["sent"]:
             await asyncio.sleep(0.005)
         vars(made).update(change)
@@ -379,10 +379,10 @@ def test_the_feed_tells_of_single_messages_as_of_any(made: Desk) -> None:
     (accepted,) = made.accept(request())
     made.send(sent(made, 1))
     feed = SqliteFeed(made.made.ledgers)
-    changes = feed.read(f"default/{made.home.campaign}", None).changes
+    changes = feed.read(f"default/{made.ref.campaign}", None).changes
     assert [(change.key, change.state) for change in changes] == [
-        (accepted.key, MessageState.PENDING),
-        (accepted.key, MessageState.SENT),
+        (accepted.key, MessageStatus.PENDING),
+        (accepted.key, MessageStatus.SENT),
     ]
 
 
@@ -392,7 +392,7 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
     """As after a sleep of the machine: one is on its way and slow, others were sent, the rest still waits."""
     monkeypatch.setattr("postroom.model.stream._BATCHES_LOG2", 0)
     made.accept(*(request(f"p{n}@example.org") for n in range(20)))
-    bench, home = made.made, made.home
+    bench, ref = made.made, made.ref
     thief = Batches(bench.messages, bench.journals, made.clock, lease_ms=10**9)
     stolen: list[OpenBatch] = []
     made.mailer.answer = lambda _address: None if not made.mailer.held else ACCEPTED
@@ -400,7 +400,7 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
     def steal_at_the_tenth(_address: str) -> None:
         if len(made.mailer.accepted) == 9 and not stolen:
             made.clock.advance(LEASE_MS / 1000 + 1)
-            opened = thief.open(home, 0, "thief")
+            opened = thief.open(ref, 0, "thief")
             assert opened is not None
             stolen.append(opened)
 
@@ -409,5 +409,5 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
         made.send(lambda: bool(stolen))
     assert "somebody else's now" in caplog.text
     assert len(made.mailer.accepted) == 9
-    assert thief.settle_left_open(home, stolen[0], Policies(), wait=True)
+    assert thief.settle_left_open(ref, stolen[0], Policies(), wait=True)
     assert made.states() == ["pending"] * 11 + ["sent"] * 9

@@ -12,16 +12,16 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Unavailable
 from postroom.ledger.tallies import REST, Minute, Rate, Tallies, Tally
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.limits import item_json
 from postroom.platform.ports.tables import MAX_ITEM_BYTES, Write
 from tests.fakes.clock import ManualClock
 
-HOME = Home("default", "c1")
+HOME = CampaignRef("default", "c1")
 KEEP_MS = 3_600_000
 
 
@@ -52,19 +52,19 @@ def test_what_several_processes_heard_adds_up_by_campaign_provider_and_domain(ho
     sender, feedback = house.tally(), house.tally()
     with sender.handovers(HOME, "/relay") as handovers:
         for number in range(10):
-            handovers.settled(f"p{number}@a.example", MessageState.SENT)
-        handovers.settled("gone@b.example", MessageState.BOUNCED)
-        handovers.settled("busy@b.example", MessageState.DEFERRED)
+            handovers.settled(f"p{number}@a.example", MessageStatus.SENT)
+        handovers.settled("gone@b.example", MessageStatus.BOUNCED)
+        handovers.settled("busy@b.example", MessageStatus.DEFERRED)
         sender.flush()
     feedback.event(HOME, "/relay", "a.example", event(EventKind.BOUNCED, BounceType.SOFT))
     feedback.event(HOME, "/relay", "a.example", event(EventKind.REJECTED))
     feedback.event(HOME, "/relay", "a.example", event(EventKind.COMPLAINED))
     feedback.event(HOME, "/relay", "a.example", event(EventKind.OPENED))
-    feedback.event(Home("other", "c2"), "/relay", "", event(EventKind.BOUNCED, BounceType.HARD))
+    feedback.event(CampaignRef("other", "c2"), "/relay", "", event(EventKind.BOUNCED, BounceType.HARD))
     feedback.flush()
     minute = house.minute()["/relay"]
     assert minute.total == Rate(11, 2, 2, 1)
-    assert minute.campaigns == {HOME: Rate(11, 1, 2, 1), Home("other", "c2"): Rate(0, 1, 0, 0)}
+    assert minute.campaigns == {HOME: Rate(11, 1, 2, 1), CampaignRef("other", "c2"): Rate(0, 1, 0, 0)}
     assert minute.domains == {"a.example": Rate(10, 0, 2, 1), "b.example": Rate(1, 1, 0, 0), REST: Rate(0, 1, 0, 0)}
 
 
@@ -87,7 +87,7 @@ def test_writing_down_again_adds_nothing_and_each_minute_stands_alone(house: Hou
 def test_what_a_run_counted_last_is_not_lost_with_it(house: House) -> None:
     tally = house.tally()
     with tally.handovers(HOME, "p") as handovers:
-        handovers.settled("p@a.example", MessageState.SENT)
+        handovers.settled("p@a.example", MessageStatus.SENT)
     tally.flush()
     assert house.minute()["p"].total == Rate(1)
 
@@ -96,7 +96,7 @@ def test_an_item_stays_within_its_limit_and_loses_no_event(house: House) -> None
     tally = house.tally()
     for number in range(1_000):
         domain = f"{'long' * 20}{number}.example"
-        tally.sent(Home("tenant" * 6, f"campaign{number:012d}"), "p", domain, 1_000_000 if number < 200 else 1)
+        tally.sent(CampaignRef("tenant" * 6, f"campaign{number:012d}"), "p", domain, 1_000_000 if number < 200 else 1)
     tally.flush()
     (item,) = house.tables.query(f"#tallies/{house.clock.now() // 60_000}").items
     assert len(item_json(item.data)) < MAX_ITEM_BYTES
@@ -131,9 +131,9 @@ def test_counting_and_writing_down_at_the_same_time_lose_nothing(house: House) -
             tally.flush()
 
     def counting(name: str) -> None:
-        with tally.handovers(Home("default", name), "p") as handovers:
+        with tally.handovers(CampaignRef("default", name), "p") as handovers:
             for number in range(each):
-                handovers.settled(f"p@d{number % 7}.example", MessageState.SENT)
+                handovers.settled(f"p@d{number % 7}.example", MessageStatus.SENT)
 
     writer = threading.Thread(target=flushing)
     counters = [threading.Thread(target=counting, args=(name,)) for name in ("c1", "c2", "c3")]

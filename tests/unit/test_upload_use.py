@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.model.campaign import Campaign, CampaignState, Content, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.ids import decode, encode
 from postroom.services.upload_use import UploadUse
 from tests.fakes.ledger import Bench, bench
@@ -14,10 +14,10 @@ from tests.fakes.ledger import Bench, bench
 UPLOAD, LATER, EARLIER = "4" * 16, "5" * 16, "3" * 16
 
 
-def campaign(made: Bench, campaign_id: str, state: CampaignState, upload_id: str | None = UPLOAD, tenant: str = "acme") -> None:
+def campaign(made: Bench, campaign_id: str, state: CampaignStatus, upload_id: str | None = UPLOAD, tenant: str = "acme") -> None:
     made.campaigns.create(
         Campaign(
-            Home(tenant, campaign_id),
+            CampaignRef(tenant, campaign_id),
             "news",
             state,
             Content("html", None, subject="Hi", from_="a@acme.example"),
@@ -29,24 +29,24 @@ def campaign(made: Bench, campaign_id: str, state: CampaignState, upload_id: str
     )
 
 
-@pytest.mark.parametrize("state", list(CampaignState))
-def test_until_it_is_imported(tmp_path: Path, state: CampaignState) -> None:
+@pytest.mark.parametrize("state", list(CampaignStatus))
+def test_until_it_is_imported(tmp_path: Path, state: CampaignStatus) -> None:
     with bench(tmp_path) as made:
         campaign(made, LATER, state)
-        assert UploadUse(made.campaigns)("acme", UPLOAD) == (state in {CampaignState.DRAFT, CampaignState.IMPORTING})
+        assert UploadUse(made.campaigns)("acme", UPLOAD) == (state in {CampaignStatus.DRAFT, CampaignStatus.IMPORTING})
         assert not UploadUse(made.campaigns)("other", UPLOAD)
 
 
 def test_only_campaigns_made_after_it_are_looked_at_and_all_of_these(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
         for number in range(150):
-            campaign(made, encode(decode(LATER) + 1 + number, 16), CampaignState.READY, upload_id=None)
+            campaign(made, encode(decode(LATER) + 1 + number, 16), CampaignStatus.READY, upload_id=None)
         assert not UploadUse(made.campaigns)("acme", UPLOAD)
-        campaign(made, LATER, CampaignState.IMPORTING)
+        campaign(made, LATER, CampaignStatus.IMPORTING)
         assert UploadUse(made.campaigns)("acme", UPLOAD)
 
 
 def test_a_campaign_from_before_it_ends_the_search(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
-        campaign(made, EARLIER, CampaignState.IMPORTING)
+        campaign(made, EARLIER, CampaignStatus.IMPORTING)
         assert not UploadUse(made.campaigns)("acme", UPLOAD)

@@ -19,7 +19,7 @@ from postroom.errors import Invalid
 from postroom.ledger.batches import Batches
 from postroom.ledger.providers import Change, Providers
 from postroom.ledger.suppression import Suppression
-from postroom.model.campaign import Campaign, CampaignState, Policies
+from postroom.model.campaign import Campaign, CampaignStatus, Policies
 from postroom.model.provider import Use
 from postroom.model.warm_up import LEAST, LEAST_FACTOR, MOST, MOST_FACTOR, WarmUp, parse
 from postroom.pipeline.sender.campaign import campaign_run
@@ -110,7 +110,7 @@ class House:
         way = WayOut(means_out.id, means_out.limit, lambda: self.mailer)
         assert way.limit.per_day == per_day
         way.set_limits(self.rates)
-        journal = made.journals.begin(campaign.home.campaign)
+        journal = made.journals.begin(campaign.ref.campaign)
         stopping, told = asyncio.Event(), asyncio.Event()
 
         def trouble(text: str) -> None:
@@ -118,7 +118,7 @@ class House:
             told.set()
 
         means = Means(
-            home=campaign.home,
+            ref=campaign.ref,
             batches=Batches(made.messages, made.journals, made.clock, lease_ms=10_000),
             messages=made.messages,
             suppression=Suppression(made.tables, made.clock),
@@ -157,8 +157,8 @@ def test_a_campaign_waits_for_the_next_day_and_says_why(tmp_path: Path) -> None:
         (why,) = filter(None, house.troubles)
         assert "today is used up" in why
         assert "2026-09-22T00:00Z" in why
-        assert made.campaigns.get(campaign.home).state is CampaignState.SENDING
+        assert made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
         made.clock.advance(DAY_S)
         asyncio.run(house.send(campaign, 40, until=50))
-        assert made.campaigns.get(campaign.home).state is CampaignState.COMPLETED
+        assert made.campaigns.get(campaign.ref).state is CampaignStatus.COMPLETED
         assert len(set(house.mailer.accepted)) == 50

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from postroom.callbacks.teller import Teller
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, NotFound, Permanent
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.feed import RETENTION_MS, Feed
 from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables
 
@@ -48,7 +48,7 @@ class Follower:
         teller: Teller,
         *,
         tables: Tables,
-        home_of: Callable[[str], Home | None],
+        home_of: Callable[[str], CampaignRef | None],
         owner: str,
         clock: Clock,
     ) -> None:
@@ -113,8 +113,8 @@ class Follower:
         return moved
 
     def _wanted(self, shard: str) -> bool:
-        home = self._home_of(shard)
-        return home is None or self._teller.is_followed(home)
+        ref = self._home_of(shard)
+        return ref is None or self._teller.is_followed(ref)
 
     def _read(self, shard: str) -> bool:
         place = ItemKey(_POSITIONS, shard)

@@ -24,8 +24,8 @@ from postroom.errors import Denied, NotFound, PostroomError, Unavailable
 from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.deliveries import Deliveries, Lane, Taken
-from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryState, Endpoint
-from postroom.model.campaign import Home
+from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus, Endpoint
+from postroom.model.campaign import CampaignRef
 
 AT_ONCE: Final = 16
 """Requests to one endpoint at a time."""
@@ -180,7 +180,7 @@ class LaneWork:
         with suppress(NotFound):  # it was removed meanwhile
             if any(each.last_status == GONE for each in tried):
                 self._switch_off(endpoint, "it answered 410: nobody is there any more")
-            elif any(each.state is DeliveryState.DELIVERED for each in tried):
+            elif any(each.state is DeliveryStatus.DELIVERED for each in tried):
                 self._callbacks.worked(endpoint)
             elif tried:
                 self._note_failing(endpoint)
@@ -199,7 +199,7 @@ class LaneWork:
     def _endpoint(self, name: Lane) -> Endpoint | None:
         """As it is now; None: it was removed, or its campaign was."""
         if name.endpoint.startswith(OF_CAMPAIGN):
-            campaign = self._campaigns.find(Home(name.tenant, name.endpoint.removeprefix(OF_CAMPAIGN)))
+            campaign = self._campaigns.find(CampaignRef(name.tenant, name.endpoint.removeprefix(OF_CAMPAIGN)))
             return None if campaign is None else self._callbacks.of_campaign(campaign)
         try:
             return self._callbacks.get(name.tenant, name.endpoint)

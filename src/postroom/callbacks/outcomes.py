@@ -9,7 +9,7 @@ import msgspec
 
 from postroom.callbacks.caller import Said
 from postroom.clock import Instant
-from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryState, wait_s
+from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus, wait_s
 
 GONE: Final = 410
 """The server says itself that nobody is there any more."""
@@ -35,7 +35,7 @@ def answered(delivery: Delivery, said: Said, now: Instant) -> Delivery:
         return refused(delivery, now, status=said.status, text=said.text, asked_s=_asked_s(said), took_ms=said.took_ms)
     return msgspec.structs.replace(
         delivery,
-        state=DeliveryState.DELIVERED,
+        state=DeliveryStatus.DELIVERED,
         attempts=delivery.attempts + 1,
         due=None,
         last_at=now,
@@ -53,7 +53,7 @@ def refused(delivery: Delivery, now: Instant, *, text: str, status: int = 0, ask
     ended = due > delivery.since + MAX_AGE_MS or status == GONE
     return msgspec.structs.replace(
         delivery,
-        state=DeliveryState.DEAD if ended else DeliveryState.PENDING,
+        state=DeliveryStatus.DEAD if ended else DeliveryStatus.PENDING,
         attempts=attempts,
         due=None if ended else due,
         last_at=now,

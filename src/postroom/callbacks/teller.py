@@ -18,7 +18,7 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.deliveries import Deliveries, Lane
 from postroom.ledger.recent import Recent
 from postroom.model.callback import Endpoint
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
 from postroom.model.shard import Key
 from postroom.model.stream import is_stream
@@ -42,11 +42,11 @@ class Teller:
         self._campaigns = campaigns
         self._clock = clock
         self._endpoints: Recent[str, list[Endpoint]] = Recent(clock, most=_REMEMBERED)
-        self._own: Recent[Home, list[Endpoint]] = Recent(clock, most=_REMEMBERED)
+        self._own: Recent[CampaignRef, list[Endpoint]] = Recent(clock, most=_REMEMBERED)
 
-    def is_followed(self, home: Home) -> bool:
+    def is_followed(self, ref: CampaignRef) -> bool:
         """Whether anybody wants to be told of what happens there."""
-        return bool(self._endpoints_of(home))
+        return bool(self._endpoints_of(ref))
 
     def tell(self, lines: Collection[Line]) -> list[Lane]:
         """Who is owed something by then."""
@@ -60,7 +60,7 @@ class Teller:
         addresses = self._addresses([change for change, _, _ in wishes])
         told: dict[str, tuple[Endpoint, list[Happened]]] = {}
         for change, event, endpoints in wishes:
-            if (content := happened(change, event, addresses.get((change.home, change.key)))) is not None:
+            if (content := happened(change, event, addresses.get((change.ref, change.key)))) is not None:
                 for endpoint in endpoints:
                     told.setdefault(endpoint.id, (endpoint, []))[1].append(content)
         return [Line(endpoint, events) for endpoint, events in told.values()]
@@ -70,38 +70,38 @@ class Teller:
         for change in changes:
             event = event_in(change)
             if event is not None and (
-                wanting := [each for each in self._endpoints_of(change.home) if _wants(each, change, event)]
+                wanting := [each for each in self._endpoints_of(change.ref) if _wants(each, change, event)]
             ):
                 yield change, event, wanting
 
-    def _addresses(self, changes: Sequence[Change]) -> dict[tuple[Home, Key], str]:
+    def _addresses(self, changes: Sequence[Change]) -> dict[tuple[CampaignRef, Key], str]:
         """Of the messages that there are, a batch in one look."""
-        wanted: dict[tuple[Home, int], set[Key]] = {}
+        wanted: dict[tuple[CampaignRef, int], set[Key]] = {}
         for change in changes:
-            wanted.setdefault((change.home, change.batch), set()).add(change.key)
-        found: dict[tuple[Home, Key], str] = {}
-        for (home, batch), keys in wanted.items():
+            wanted.setdefault((change.ref, change.batch), set()).add(change.key)
+        found: dict[tuple[CampaignRef, Key], str] = {}
+        for (ref, batch), keys in wanted.items():
             with suppress(NotFound):  # deleted in this moment
-                found |= {(home, each.key): each.address for each in self._messages.find(home, batch, sorted(keys))}
+                found |= {(ref, each.key): each.address for each in self._messages.find(ref, batch, sorted(keys))}
         return found
 
-    def _endpoints_of(self, home: Home) -> list[Endpoint]:
+    def _endpoints_of(self, ref: CampaignRef) -> list[Endpoint]:
         """Who may be told of what happens there."""
-        common = self._endpoints.get(home.tenant)
+        common = self._endpoints.get(ref.tenant)
         if common is None:
-            common = self._callbacks.list(home.tenant)
-            self._endpoints.put(home.tenant, common, seconds=_ENDPOINTS_S)
-        return [*common, *self._own_of(home)]
+            common = self._callbacks.list(ref.tenant)
+            self._endpoints.put(ref.tenant, common, seconds=_ENDPOINTS_S)
+        return [*common, *self._own_of(ref)]
 
-    def _own_of(self, home: Home) -> list[Endpoint]:
-        if is_stream(home.campaign):
+    def _own_of(self, ref: CampaignRef) -> list[Endpoint]:
+        if is_stream(ref.campaign):
             return []
-        own = self._own.get(home)
+        own = self._own.get(ref)
         if own is None:
-            campaign = self._campaigns.find(home)
+            campaign = self._campaigns.find(ref)
             endpoint = None if campaign is None else self._callbacks.of_campaign(campaign)
             own = [] if endpoint is None else [endpoint]
-            self._own.put(home, own, seconds=_CAMPAIGN_S)
+            self._own.put(ref, own, seconds=_CAMPAIGN_S)
         return own
 
 

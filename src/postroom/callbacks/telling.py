@@ -17,7 +17,7 @@ from postroom.clock import Instant, rfc3339
 from postroom.model.callback import MAX_BATCH, Delivery, Endpoint, Told, many_events, one_event
 from postroom.model.event import Event, EventKind
 from postroom.model.ids import encode
-from postroom.model.message import ERASED, MessageState, Settlement
+from postroom.model.message import ERASED, MessageStatus, Settlement
 from postroom.model.message_id import message_id
 from postroom.model.news import event_of, nameless, queued
 from postroom.model.stream import is_stream
@@ -29,7 +29,7 @@ _LAST: Final = Instant(253_402_300_799_999)
 """The end of the year 9999, the last that RFC 3339 can write. Reporters' clocks may say anything."""
 _MAX_STORED: Final = 80_000
 """Of the 100 KB that a record may have; the rest is for what was answered."""
-_REPORTED_ONLY = frozenset({MessageState.DELIVERED, MessageState.COMPLAINED})
+_REPORTED_ONLY = frozenset({MessageStatus.DELIVERED, MessageStatus.COMPLAINED})
 
 
 class Happened(NamedTuple):
@@ -54,9 +54,9 @@ def event_in(change: Change) -> Event | None:
     """What happened; None: nothing that is told."""
     if change.event is not None:
         return change.event
-    if change.state is MessageState.PENDING and change.attempt == 0:
+    if change.state is MessageStatus.PENDING and change.attempt == 0:
         return queued(change.at)
-    if change.state in _REPORTED_ONLY or (change.state is MessageState.BOUNCED and not change.code):
+    if change.state in _REPORTED_ONLY or (change.state is MessageStatus.BOUNCED and not change.code):
         return None  # an outcome of ours beside what had been reported before
     return event_of(Settlement(change.key, change.state, change.attempt, change.at, code=change.code, reply=change.reply))
 
@@ -69,12 +69,12 @@ def happened(change: Change, event: Event, address: str | None) -> Happened | No
         return None
     if address is None or address == ERASED:
         event = nameless(event)
-    name = message_id(change.home, change.key)
+    name = message_id(change.ref, change.key)
     bounce = event.bounce
     told = Told(
         event_id=event.id,
         message_id=name,
-        campaign_id=None if is_stream(change.home.campaign) else change.home.campaign,
+        campaign_id=None if is_stream(change.ref.campaign) else change.ref.campaign,
         recipient="" if address is None or address == ERASED else address,
         sequence=change.sequence,
         attempt=event.attempt,

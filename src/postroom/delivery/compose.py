@@ -34,7 +34,7 @@ from postroom.delivery.templates import (
 from postroom.delivery.text import derive
 from postroom.errors import Corrupt, Invalid
 from postroom.model import address, wire
-from postroom.model.campaign import Attachment, Content, Home
+from postroom.model.campaign import Attachment, CampaignRef, Content
 from postroom.model.message import Recipient
 from postroom.model.shard import Key
 from postroom.model.tenant import Tenant
@@ -62,7 +62,7 @@ class Signs(Protocol):
 class Identity:
     """For whom a campaign is composed."""
 
-    home: Home
+    ref: CampaignRef
     tenant: Tenant
     public_url: str | None = None
     """Where links lead; None: no tracking, no unsubscribe link."""
@@ -123,7 +123,7 @@ class Composer:
         identity: Identity,
     ) -> None:
         sender = _address(content.from_, "From")
-        self._sealer = wire.Sealer(identity.tenant, identity.home.campaign, topic=content.topic)
+        self._sealer = wire.Sealer(identity.tenant, identity.ref.campaign, topic=content.topic)
         self._public_url = tracking.check_public_url(identity.public_url) if identity.public_url else None
         self._unsubscribe_url = (
             tracking.unsubscribe_url(self._public_url, self._sealer, UNSUBSCRIBE_MARK) if self._public_url else ""
@@ -134,7 +134,7 @@ class Composer:
         self._columns = tuple(columns)
         self._base: Values = {name: value for name, value in content.variables if value and name not in BUILT_IN}
         self._tenant = identity.tenant.number
-        self._campaign = identity.home.campaign
+        self._campaign = identity.ref.campaign
         self._signs = identity.signs
         domain = sender.mailbox.rpartition("@")[2]
         self._ids_end = f"@{domain}>\r\n"
@@ -145,7 +145,7 @@ class Composer:
         )
         self._fragments = [_encoded(part) for part in self._parts[1:]]
         self._head = _fixed_headers(content, sender, identity)
-        self._frame = mime.frame(attachments, boundary_seed=identity.home.campaign, html=html.skeleton.text)
+        self._frame = mime.frame(attachments, boundary_seed=identity.ref.campaign, html=html.skeleton.text)
         self._before_text = (self._list_headers() if identity.listed else "") + self._frame.before_text
         self._second, self._date = -1, ""
 
@@ -301,7 +301,7 @@ def _fixed_headers(content: Content, sender: address.Address, identity: Identity
     if content.reply_to:
         reply_to = _address(content.reply_to, "Reply-To")
         fields += headers.address_field("Reply-To", reply_to.name, reply_to.mailbox)
-    return f"{fields}Feedback-ID: {identity.home.campaign}:{identity.home.tenant}:{identity.kind}:postroom\r\n"
+    return f"{fields}Feedback-ID: {identity.ref.campaign}:{identity.ref.tenant}:{identity.kind}:postroom\r\n"
 
 
 def _ended(skeleton: Skeleton) -> Skeleton:

@@ -8,7 +8,7 @@ from postroom.delivery.compose import Composer, Identity, compile_content
 from postroom.delivery.signing import Signing
 from postroom.ledger.dkim import DkimKeys
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Attachment, Campaign, Content, Home
+from postroom.model.campaign import Attachment, Campaign, CampaignRef, Content
 from postroom.platform.ports.objects import Objects
 
 
@@ -37,7 +37,7 @@ class Composing:
 
     def compile(
         self,
-        home: Home,
+        ref: CampaignRef,
         content: Content,
         *,
         html: str,
@@ -51,8 +51,8 @@ class Composing:
         """From the parts themselves; `kind` and `listed` as in `Identity`; `signs`: what really leaves. `Invalid`: where in them,
         and what to do."""
         identity = Identity(
-            home=home,
-            tenant=self._tenants.get(home.tenant),
+            ref=ref,
+            tenant=self._tenants.get(ref.tenant),
             public_url=content.public_url,
             bounce_domain=self._bounce_domain,
             unsubscribe_mailbox=self._unsubscribe_mailbox,
@@ -70,11 +70,11 @@ class Composing:
         """From what the campaign has stored. `signed`: for mail that leaves; only looked at, it needs no key. `Corrupt`,
         `Unavailable`: the key cannot be used."""
         content, objects = campaign.content, self._objects
-        signs = self.signing(campaign.home.tenant, content.from_) if signed else None
+        signs = self.signing(campaign.ref.tenant, content.from_) if signed else None
         if signs is not None:
             signs.check()
         return self.compile(
-            campaign.home,
+            campaign.ref,
             content,
             html=objects.get(content.html_key).decode(),
             text=objects.get(content.text_key).decode() if content.text_key else None,

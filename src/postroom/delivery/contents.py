@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from postroom.errors import Conflict
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.stream import SingleContent, digest_of, stream_day
 from postroom.platform.ports.objects import Objects
 
@@ -26,24 +26,24 @@ class Contents:
         self._objects = objects
         self._known: set[str] = set()
 
-    def put(self, home: Home, document: bytes, links: Sequence[str]) -> str:
+    def put(self, ref: CampaignRef, document: bytes, links: Sequence[str]) -> str:
         """Keep a content of a stream's messages, as `SingleContent.document` wrote it, and its link table; its digest. Again:
         harmless, and free."""
         digest = digest_of(document)
-        key = _key(home, digest)
+        key = _key(ref, digest)
         if key in self._known:
             return digest
         if links:
-            self._put(links_key(home, digest), msgspec.json.encode(links))
+            self._put(links_key(ref, digest), msgspec.json.encode(links))
         self._put(key, document)
         if len(self._known) >= _KNOWN:
             self._known.clear()
         self._known.add(key)
         return digest
 
-    def get(self, home: Home, digest: str) -> SingleContent:
+    def get(self, ref: CampaignRef, digest: str) -> SingleContent:
         """What messages of that stream are made of. `NotFound`, `Corrupt`."""
-        return SingleContent.parse(self._objects.get(_key(home, digest)))
+        return SingleContent.parse(self._objects.get(_key(ref, digest)))
 
     def purge(self, tenant: str, era: int) -> None:
         """Delete an era, once all of its streams are deleted. Again: harmless."""
@@ -56,13 +56,13 @@ class Contents:
             return
 
 
-def links_key(home: Home, digest: str) -> str:
+def links_key(ref: CampaignRef, digest: str) -> str:
     """The link table of a content: a JSON array of URLs, what a tracked link's index selects from."""
-    return f"{_key(home, digest)}.links"
+    return f"{_key(ref, digest)}.links"
 
 
-def _key(home: Home, digest: str) -> str:
-    return f"{_prefix(home.tenant, stream_day(home.campaign) // ERA_DAYS)}{digest}"
+def _key(ref: CampaignRef, digest: str) -> str:
+    return f"{_prefix(ref.tenant, stream_day(ref.campaign) // ERA_DAYS)}{digest}"
 
 
 def _prefix(tenant: str, era: int) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from postroom.clock import Instant
 from postroom.delivery.retry import THROTTLED, Backoff
 from postroom.model.campaign import Policies
-from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.platform.mail.port import Result, Stage, Verdict
 
 _ADDRESS_STATUS = re.compile(r"5\.1\.(?:[0-46]|10)$")  # 5.1.7 and 5.1.8 are about the sender's address
@@ -42,15 +42,15 @@ class OutcomeRules:
             case Verdict.UNSENT:
                 return None
             case Verdict.ACCEPTED:
-                state, due = MessageState.SENT, None
+                state, due = MessageStatus.SENT, None
             case Verdict.UNKNOWN:
-                state, due = MessageState.UNKNOWN, self.policies.unknown_due(now)
+                state, due = MessageStatus.UNKNOWN, self.policies.unknown_due(now)
             case Verdict.PERMANENT:
-                state, due = MessageState.BOUNCED if refuses_address(result) else MessageState.FAILED, None
+                state, due = MessageStatus.BOUNCED if refuses_address(result) else MessageStatus.FAILED, None
             case Verdict.TEMPORARY:
                 due = (THROTTLED if result.throttled else self.backoff).due(attempt, now, chance)
                 waits = result.throttled or due <= self.give_up_at
-                state, due = (MessageState.DEFERRED, due) if waits else (MessageState.FAILED, None)
+                state, due = (MessageStatus.DEFERRED, due) if waits else (MessageStatus.FAILED, None)
         return Settlement(recipient.key, state, attempt, now, due, result.code, _reply(result), result.provider_id)
 
 

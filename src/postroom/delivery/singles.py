@@ -17,7 +17,7 @@ from postroom.delivery.compose import Composed, Composer, RowError, variables
 from postroom.delivery.composing import Composing
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
-from postroom.model.campaign import Content, Home
+from postroom.model.campaign import CampaignRef, Content
 from postroom.model.message import Recipient
 from postroom.model.shard import Key, recipient_key
 from postroom.model.stream import SingleContent, SingleValues
@@ -68,7 +68,7 @@ class Singles:
         """Where links of new messages lead."""
         return self._composing.public_url
 
-    def compile(self, home: Home, content: SingleContent, *, files: bool, signed: bool = False) -> Single:
+    def compile(self, ref: CampaignRef, content: SingleContent, *, files: bool, signed: bool = False) -> Single:
         """`files`: with its attachments; `signed`: for mail that leaves. Else it composes the same message, but for these bytes.
         `Invalid`: where in it, and what to do; `NotFound`: an attachment is gone; `Unavailable`: a store does not answer."""
         html, text = content.html, content.text
@@ -78,7 +78,7 @@ class Singles:
             for attachment, version, _ in content.attachments
         ]
         composer = self._composing.compile(
-            home,
+            ref,
             _campaign_content(content),
             html=html,
             text=text,
@@ -86,10 +86,10 @@ class Singles:
             columns=columns,
             kind="single",
             listed=content.unsubscribe,
-            signs=self._composing.signing(home.tenant, content.from_) if signed else None,
+            signs=self._composing.signing(ref.tenant, content.from_) if signed else None,
         )
         weight = 8 * (len(html) + len(text or "")) + round(_BASE64 * sum(len(each) for _, each in attached))
-        return Single(composer, columns, secret=self._tenants.get(home.tenant).secret, weight=weight, topic=content.topic)
+        return Single(composer, columns, secret=self._tenants.get(ref.tenant).secret, weight=weight, topic=content.topic)
 
 
 class Compiled:
@@ -98,12 +98,12 @@ class Compiled:
     def __init__(self, most: int) -> None:
         self._most = most
         self._weight = 0
-        self._kept: OrderedDict[tuple[Home, str], Single] = OrderedDict()
+        self._kept: OrderedDict[tuple[CampaignRef, str], Single] = OrderedDict()
         self._guard = threading.Lock()
 
-    def get(self, home: Home, digest: str, make: Callable[[], Single]) -> Single:
+    def get(self, ref: CampaignRef, digest: str, make: Callable[[], Single]) -> Single:
         """The one that is kept, or what `make` makes."""
-        key = (home, digest)
+        key = (ref, digest)
         with self._guard:
             if (found := self._kept.get(key)) is not None:
                 self._kept.move_to_end(key)

@@ -20,7 +20,7 @@ from postroom.delivery.growth import is_capture
 from postroom.delivery.lexer import PLACE, Skeleton, Tag, TagKind
 from postroom.delivery.templates import TOKEN_NAME, safe
 from postroom.errors import Invalid
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.wire import Sealer
 
 MAX_LINKS = 10_000
@@ -48,9 +48,9 @@ def unsubscribe_url(public_url: str, sealer: Sealer, core: str) -> str:
     return f"{public_url}/u/{before}{core}{after}"
 
 
-def links_key(home: Home) -> str:
+def links_key(ref: CampaignRef) -> str:
     """A campaign's link table in the object store: a JSON array of URLs, what a tracked link's index selects from."""
-    return f"{home.tenant}/campaigns/{home.campaign}/links.json"
+    return f"{ref.tenant}/campaigns/{ref.campaign}/links.json"
 
 
 def track(template: Skeleton, public_url: str, *, opens: bool, clicks: bool) -> tuple[Skeleton, tuple[str, ...]]:

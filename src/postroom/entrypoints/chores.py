@@ -13,7 +13,7 @@ from postroom.clock import Clock
 from postroom.entrypoints.house import Chore, House
 from postroom.errors import LeaseLost, PostroomError
 from postroom.ledger import notes
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.wiring import Postroom
 
 _LOOK_S = 0.05
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 class Chores:
     """In a thread of a worker, or of a process of their own."""
 
-    def __init__(self, postroom: Postroom, *, only: Home | None, stopped: threading.Event) -> None:
+    def __init__(self, postroom: Postroom, *, only: CampaignRef | None, stopped: threading.Event) -> None:
         """`only`: look after one campaign alone."""
         self._postroom = postroom
         self._house = House(postroom, only=only, stopped=stopped.is_set)

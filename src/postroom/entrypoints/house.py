@@ -16,7 +16,7 @@ from postroom.clock import Instant
 from postroom.errors import Conflict, NotFound, Permanent, Temporary
 from postroom.events.guard import EVERY_S
 from postroom.ledger import notes
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.feed import RETENTION_MS
 from postroom.platform.ports.workflows import Execution
 from postroom.services.campaigns import CHANGE
@@ -58,7 +58,7 @@ class House:
         self,
         postroom: Postroom,
         *,
-        only: Home | None = None,
+        only: CampaignRef | None = None,
         stopped: Callable[[], bool] = lambda: False,
         recount_s: float = _RECOUNT_FOR_S,
     ) -> None:
@@ -139,12 +139,12 @@ class House:
 
     def _look_at_records(self) -> None:
         """What a lost note would have said: the record is the truth, and nothing waits for ever for a note."""
-        for home in [self._only] if self._only is not None else self._postroom.records.unfinished():
+        for ref in [self._only] if self._only is not None else self._postroom.records.unfinished():
             if self._stopped():
                 return
             try:
-                self._postroom.scheduler.look(home)
+                self._postroom.scheduler.look(ref)
             except (Conflict, NotFound):  # somebody changed or deleted it in this moment: the next look sees
                 continue
             except Permanent as error:  # its record cannot be read, say: those after it are looked after all the same
-                _log.error("campaign %s is not looked after: %s", home.campaign, error)
+                _log.error("campaign %s is not looked after: %s", ref.campaign, error)

@@ -15,7 +15,7 @@ import msgspec
 from postroom.entrypoints.machine import Order, Runs
 from postroom.errors import NotFound
 from postroom.ledger import notes
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.pipeline.splitter.parallel import ParallelImport
 from postroom.pipeline.splitter.ranges import Range
 from postroom.platform.ports.workflows import ExecutionState
@@ -48,32 +48,32 @@ class ImportSteps:
 
     def plan(self, order: Order) -> Planned:
         """First."""
-        division = self._steps.plan(order.home)
+        division = self._steps.plan(order.ref)
         if division is None:
             return {"state": "ended", "ranges": "", "groups": ""}
         return {"state": "planned", "ranges": division.ranges_key, "groups": division.groups_key}
 
     def read(self, order: Order) -> Answer:
         """One range."""
-        self._steps.read(order.home, msgspec.convert(order.item, Range))
+        self._steps.read(order.ref, msgspec.convert(order.item, Range))
         return {"state": "done"}
 
     def store(self, order: Order, *, alive: Callable[[], bool]) -> Answer:
         """One group."""
-        stored = self._steps.store(order.home, msgspec.convert(order.item, int), alive=alive)
+        stored = self._steps.store(order.ref, msgspec.convert(order.item, int), alive=alive)
         return {"state": "again" if stored is False else "done"}
 
     def finish(self, order: Order, *, alive: Callable[[], bool]) -> Answer:
         """Last, whatever came before."""
-        self._steps.finish(order.home)
-        campaign = self._campaign(order.home)
-        if campaign is not None and campaign.state is CampaignState.CANCELLED:
-            self._postroom.campaigns.cancel(order.home, alive=alive)  # rows were stored after those who cancelled had counted
+        self._steps.finish(order.ref)
+        campaign = self._campaign(order.ref)
+        if campaign is not None and campaign.state is CampaignStatus.CANCELLED:
+            self._postroom.campaigns.cancel(order.ref, alive=alive)  # rows were stored after those who cancelled had counted
             if not alive():
                 return {"state": "again"}
         if campaign is not None:
-            notes.look(self._postroom.queues, order.home)
-        has_failed = campaign is not None and campaign.state is CampaignState.FAILED
+            notes.look(self._postroom.queues, order.ref)
+        has_failed = campaign is not None and campaign.state is CampaignStatus.FAILED
         state = ExecutionState.FAILED if has_failed else ExecutionState.SUCCEEDED
         reason = campaign.reason if campaign is not None and has_failed else None
         self._runs.end(order.workflow, order.execution, order.run, state, reason)
@@ -81,12 +81,12 @@ class ImportSteps:
 
     def fail(self, order: Order) -> Answer:
         """A step was tried often enough: the campaign fails with the reason. `finish` comes after it."""
-        self._steps.fail(order.home, f"The import was given up: {said(order.error)}")
+        self._steps.fail(order.ref, f"The import was given up: {said(order.error)}")
         return {"state": "done"}
 
-    def _campaign(self, home: Home) -> Campaign | None:
+    def _campaign(self, ref: CampaignRef) -> Campaign | None:
         try:
-            return self._postroom.records.get(home)
+            return self._postroom.records.get(ref)
         except NotFound:  # deleted
             return None
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from postroom.ledger import notes
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.workflows import ExecutionState
 
 
@@ -18,7 +18,7 @@ class Order(msgspec.Struct, frozen=True):
     execution: str
     run: int
     input: str
-    """A home, as `notes.home_input` writes it."""
+    """A home, as `notes.ref_input` writes it."""
     item: Any = None
     """Of a map: its part of the list."""
     beside: int = 1
@@ -27,9 +27,9 @@ class Order(msgspec.Struct, frozen=True):
     """What a state caught: `Error`, `Cause`."""
 
     @property
-    def home(self) -> Home:
+    def ref(self) -> CampaignRef:
         """Whose campaign or stream."""
-        return notes.parse_home(self.input)
+        return notes.parse_ref(self.input)
 
 
 class Runs(Protocol):

@@ -15,7 +15,7 @@ from postroom.clock import Clock
 from postroom.entrypoints.children import Child
 from postroom.entrypoints.process import STOPPED
 from postroom.errors import PostroomError
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.settings import Settings
 
 _FAILURES = 4
@@ -32,14 +32,14 @@ class RunFailed(PostroomError):
 class Runner:
     """A campaign's workers. Call `tend` several times a second."""
 
-    def __init__(self, settings: Settings, clock: Clock, home: Home, *, mail: str) -> None:
+    def __init__(self, settings: Settings, clock: Clock, ref: CampaignRef, *, mail: str) -> None:
         """`mail`: where the workers deliver to, the built-in inbox resolved."""
         self._clock = clock
         self._lease_s = settings.lease
         self._drain_s = settings.drain
         self._count = settings.workers
         self._environ = settings.environ(mail=mail)
-        self._words = ["worker", "--campaign", home.campaign, "--tenant", home.tenant]
+        self._words = ["worker", "--campaign", ref.campaign, "--tenant", ref.tenant]
         self._log_path = settings.data / "logs" / "workers.log"
         self._log = _open_log(self._log_path)
         self._children: list[Child] = []

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypedDict
 from postroom.entrypoints.machine import Order, Runs
 from postroom.errors import Conflict, NotFound, PostroomError, Temporary
 from postroom.ledger import notes
-from postroom.model.campaign import CampaignState, Home
+from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.means import Leave
 from postroom.pipeline.sender.rounds import Next, Rounds
@@ -75,11 +75,11 @@ class SendSteps:
         if number >= ROUNDS_A_RUN:
             return self._end(order, number)
         try:
-            found = self._rounds.look(order.home, f"{order.run:06}-{number:04}")
+            found = self._rounds.look(order.ref, f"{order.run:06}-{number:04}")
         except (Temporary, Conflict, OSError):
             raise
         except PostroomError as error:
-            self._pause(order.home, error)
+            self._pause(order.ref, error)
             return self._end(order, number)
         if found.next is Next.END:
             return self._end(order, number)
@@ -96,46 +96,46 @@ class SendSteps:
         """One portion."""
         given = GivenBatches(map(int, order.item), beside=order.beside)
         leave = Leave()
-        work = self._postroom.sender.send(order.home, leave, _trouble, given=given)
+        work = self._postroom.sender.send(order.ref, leave, _trouble, given=given)
         try:
             asyncio.run(_in_time(work, leave, left, most_s=PORTION_S))
         except (Temporary, Conflict, OSError):
             raise
         except PostroomError as error:
-            self._pause(order.home, error)
+            self._pause(order.ref, error)
         except Exception as error:  # the machine would call again for ever
-            self._pause(order.home, error)
+            self._pause(order.ref, error)
             raise
         return {"left": len(given.left)}
 
     def stream(self, order: Order, left: TimeLeft) -> Streamed:
         """A stream of single messages, until it owes none."""
         leave = Leave()
-        asyncio.run(_in_time(self._postroom.sender.send_stream(order.home, leave, _trouble), leave, left))
+        asyncio.run(_in_time(self._postroom.sender.send_stream(order.ref, leave, _trouble), leave, left))
         if leave.yielding.is_set():
             return {"next": "again"}
-        notes.look_at_stream(self._postroom.queues, order.home)  # first: a kill before the last line leaves a note
+        notes.look_at_stream(self._postroom.queues, order.ref)  # first: a kill before the last line leaves a note
         self._runs.end(order.workflow, order.execution, order.run, ExecutionState.SUCCEEDED, None)
-        self._postroom.streams.look(order.home)  # a message may have come in this very moment
+        self._postroom.streams.look(order.ref)  # a message may have come in this very moment
         return {"next": "end"}
 
     def _end(self, order: Order, number: int) -> Looked:
         """The run is over; the campaign may have been resumed in this very moment."""
         self._runs.end(order.workflow, order.execution, order.run, ExecutionState.SUCCEEDED, None)
         with suppress(NotFound):
-            if self._postroom.records.get(order.home).state is CampaignState.SENDING:
-                notes.run_send(self._postroom.workflows, order.home)
+            if self._postroom.records.get(order.ref).state is CampaignStatus.SENDING:
+                notes.run_send(self._postroom.workflows, order.ref)
         return {"next": "end", "list": "", "until": "", "portions": 0, "number": number}
 
-    def _pause(self, home: Home, error: Exception) -> None:
+    def _pause(self, ref: CampaignRef, error: Exception) -> None:
         """It would end the same way each time: say so where people look."""
-        _log.error("campaign %s: %s", home.campaign, error)
+        _log.error("campaign %s: %s", ref.campaign, error)
         ours = not isinstance(error, PostroomError)
         reason = f"an error in Postroom, {type(error).__name__}: its log says where; then resume it" if ours else str(error)
         with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
-            campaign = self._postroom.records.get(home)
-            if campaign.state is CampaignState.SENDING:
-                self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=reason)
+            campaign = self._postroom.records.get(ref)
+            if campaign.state is CampaignStatus.SENDING:
+                self._postroom.records.transition(campaign, CampaignStatus.PAUSED, reason=reason)
 
 
 async def _in_time(work: Coroutine[Any, Any, None], leave: Leave, left: TimeLeft, *, most_s: float | None = None) -> None:

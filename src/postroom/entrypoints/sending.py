@@ -19,7 +19,7 @@ from typing import Any
 from postroom.entrypoints.process import Stop, trouble
 from postroom.errors import Conflict, NotFound, PostroomError, Temporary
 from postroom.ledger import notes
-from postroom.model.campaign import ENDED, CampaignState, Home
+from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.model.stream import is_stream
 from postroom.pipeline.sender.means import Leave
 from postroom.wiring import Postroom
@@ -31,7 +31,7 @@ TURN_S = 20.0
 _LOOK_S = 0.05
 _REST_S = 5.0
 _log = logging.getLogger(__name__)
-_Send = Callable[[Home, Leave, Callable[[str], None]], Coroutine[Any, Any, None]]
+_Send = Callable[[CampaignRef, Leave, Callable[[str], None]], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -46,15 +46,15 @@ class _Turn:
 class Sending:
     """One worker's."""
 
-    def __init__(self, postroom: Postroom, *, only: Home | None, at_once: int = AT_ONCE, turn_s: float = TURN_S) -> None:
+    def __init__(self, postroom: Postroom, *, only: CampaignRef | None, at_once: int = AT_ONCE, turn_s: float = TURN_S) -> None:
         self._postroom = postroom
         self._only = only
         self._at_once = at_once
         self._turn_s = turn_s
-        self._turns: dict[Home, _Turn] = {}
-        self._line: dict[Home, None] = {}
+        self._turns: dict[CampaignRef, _Turn] = {}
+        self._line: dict[CampaignRef, None] = {}
         """Those that had a turn, the one that waits longest first."""
-        self._resting: dict[Home, float] = {}
+        self._resting: dict[CampaignRef, float] = {}
         """Until when they are left alone."""
 
     async def run(self, stop: Stop, broken: Callable[[], bool]) -> bool:
@@ -74,110 +74,110 @@ class Sending:
         finally:
             await self._end_all()
 
-    def _running(self) -> tuple[list[Home], list[Home]]:
+    def _running(self) -> tuple[list[CampaignRef], list[CampaignRef]]:
         """Campaigns, and streams."""
         if self._only is not None:
-            return [home for home in self._homes(notes.SEND) if home == self._only], []
-        return self._homes(notes.SEND), self._homes(notes.STREAM)
+            return [ref for ref in self._refs(notes.SEND) if ref == self._only], []
+        return self._refs(notes.SEND), self._refs(notes.STREAM)
 
-    def _homes(self, workflow: str) -> list[Home]:
-        return [notes.parse_home(execution.input) for execution in self._postroom.workflows.running(workflow)]
+    def _refs(self, workflow: str) -> list[CampaignRef]:
+        return [notes.parse_ref(execution.input) for execution in self._postroom.workflows.running(workflow)]
 
-    def _waiting(self, running: list[Home]) -> list[Home]:
+    def _waiting(self, running: list[CampaignRef]) -> list[CampaignRef]:
         now = asyncio.get_running_loop().time()
-        self._resting = {home: until for home, until in self._resting.items() if until > now}
-        return [home for home in running if home not in self._turns and home not in self._resting]
+        self._resting = {ref: until for ref, until in self._resting.items() if until > now}
+        return [ref for ref in running if ref not in self._turns and ref not in self._resting]
 
-    def _take_streams(self, running: list[Home]) -> None:
-        for home in self._waiting(running):
-            self._begin(home, self._postroom.sender.send_stream)
+    def _take_streams(self, running: list[CampaignRef]) -> None:
+        for ref in self._waiting(running):
+            self._begin(ref, self._postroom.sender.send_stream)
 
-    def _take_turns(self, running: list[Home]) -> None:
+    def _take_turns(self, running: list[CampaignRef]) -> None:
         waiting = self._waiting(running)
-        busy = Counter(home.tenant for home in self._turns if not is_stream(home.campaign))
+        busy = Counter(ref.tenant for ref in self._turns if not is_stream(ref.campaign))
         while waiting and busy.total() < self._at_once:
             had = list(self._line)
-            chosen = min(waiting, key=lambda home: (busy[home.tenant], had.index(home) if home in self._line else -1))
+            chosen = min(waiting, key=lambda ref: (busy[ref.tenant], had.index(ref) if ref in self._line else -1))
             waiting.remove(chosen)
             busy[chosen.tenant] += 1
             self._begin(chosen, self._postroom.sender.send)
         if waiting:
             self._yield_longest(len(waiting))
 
-    def _begin(self, home: Home, send: _Send) -> None:
-        self._line.pop(home, None)
+    def _begin(self, ref: CampaignRef, send: _Send) -> None:
+        self._line.pop(ref, None)
         leave = Leave()
-        task = asyncio.create_task(send(home, leave, trouble))
-        self._turns[home] = _Turn(task, leave, asyncio.get_running_loop().time())
+        task = asyncio.create_task(send(ref, leave, trouble))
+        self._turns[ref] = _Turn(task, leave, asyncio.get_running_loop().time())
 
     def _yield_longest(self, places: int) -> None:
         """Those that had their time make room for as many as wait."""
         due = asyncio.get_running_loop().time() - self._turn_s
-        had = [turn for home, turn in self._turns.items() if turn.began <= due and not is_stream(home.campaign)]
+        had = [turn for ref, turn in self._turns.items() if turn.began <= due and not is_stream(ref.campaign)]
         for turn in had[:places]:
             turn.leave.yielding.set()
 
     async def _reap(self) -> None:
-        for home in [home for home, turn in self._turns.items() if turn.task.done()]:
-            error = self._turns.pop(home).task.exception()
+        for ref in [ref for ref, turn in self._turns.items() if turn.task.done()]:
+            error = self._turns.pop(ref).task.exception()
             if error is not None and self._ends_all(error):
                 raise error
             if isinstance(error, Exception):
-                self._resting[home] = asyncio.get_running_loop().time() + _REST_S
-                await asyncio.to_thread(self._stumble, home, error)
-            elif not await asyncio.to_thread(self._end, home):
-                self._line[home] = None
+                self._resting[ref] = asyncio.get_running_loop().time() + _REST_S
+                await asyncio.to_thread(self._stumble, ref, error)
+            elif not await asyncio.to_thread(self._end, ref):
+                self._line[ref] = None
 
-    def _stumble(self, home: Home, error: Exception) -> None:
+    def _stumble(self, ref: CampaignRef, error: Exception) -> None:
         """A campaign met something it could not go on with. The edge of the worker: also a mistake of ours, which is not to stop
         the mail of everybody else."""
         ours = not isinstance(error, PostroomError)
-        _log.error("campaign %s: %s", home.campaign, error, exc_info=error if ours else None)
-        if isinstance(error, Temporary | Conflict | OSError) or is_stream(home.campaign):
+        _log.error("campaign %s: %s", ref.campaign, error, exc_info=error if ours else None)
+        if isinstance(error, Temporary | Conflict | OSError) or is_stream(ref.campaign):
             return
         reason = f"an error in Postroom, {type(error).__name__}: its log says where; then resume it" if ours else str(error)
         try:
             with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
-                campaign = self._postroom.records.get(home)
-                if campaign.state is CampaignState.SENDING:
-                    self._postroom.records.transition(campaign, CampaignState.PAUSED, reason=reason)
-            self._postroom.workflows.stop(notes.SEND, home.campaign, reason[:200])
+                campaign = self._postroom.records.get(ref)
+                if campaign.state is CampaignStatus.SENDING:
+                    self._postroom.records.transition(campaign, CampaignStatus.PAUSED, reason=reason)
+            self._postroom.workflows.stop(notes.SEND, ref.campaign, reason[:200])
         except PostroomError as another:  # its record cannot be read, say: it rests, and the others go on
-            _log.error("campaign %s cannot be paused: %s", home.campaign, another)
+            _log.error("campaign %s cannot be paused: %s", ref.campaign, another)
 
     async def _end_all(self) -> None:
         for turn in self._turns.values():
             turn.leave.stopping.set()
         ended = await asyncio.gather(*(turn.task for turn in self._turns.values()), return_exceptions=True)
-        for home, error in zip(self._turns, ended, strict=True):
+        for ref, error in zip(self._turns, ended, strict=True):
             if isinstance(error, BaseException):
                 if self._ends_all(error):
                     raise error
-                _log.error("campaign %s: %s", home.campaign, error)
+                _log.error("campaign %s: %s", ref.campaign, error)
 
     def _ends_all(self, error: BaseException) -> bool:
         """Whether a turn's error is this worker's end as well."""
         return self._only is not None or not isinstance(error, Exception)
 
-    def _end(self, home: Home) -> bool:
+    def _end(self, ref: CampaignRef) -> bool:
         """A campaign that is no longer sending needs no worker, unless it was resumed in this very moment. Whether it ended."""
-        if is_stream(home.campaign):
-            self._postroom.streams.end(home)
+        if is_stream(ref.campaign):
+            self._postroom.streams.end(ref)
             return True
-        if self._state(home) is CampaignState.SENDING:
+        if self._state(ref) is CampaignStatus.SENDING:
             return False
-        self._postroom.workflows.stop(notes.SEND, home.campaign, "not sending")
-        if self._state(home) is CampaignState.SENDING:
-            notes.run_send(self._postroom.workflows, home)
+        self._postroom.workflows.stop(notes.SEND, ref.campaign, "not sending")
+        if self._state(ref) is CampaignStatus.SENDING:
+            notes.run_send(self._postroom.workflows, ref)
             return False
         return True
 
     def _over(self) -> bool:
-        return self._only is not None and self._state(self._only) in {*ENDED, CampaignState.PAUSED}
+        return self._only is not None and self._state(self._only) in {*ENDED, CampaignStatus.PAUSED}
 
-    def _state(self, home: Home) -> CampaignState | None:
+    def _state(self, ref: CampaignRef) -> CampaignStatus | None:
         """None: it is deleted."""
         try:
-            return self._postroom.records.get(home).state
+            return self._postroom.records.get(ref).state
         except NotFound:
             return None

@@ -13,7 +13,7 @@ from fastapi import APIRouter
 
 from postroom.gateway.status_board import StatusBoard
 from postroom.model.access import BUILT_IN
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.wiring import Postroom
 
@@ -47,7 +47,7 @@ def uploads(postroom: Postroom) -> Routers:
     yield uploads_routes(postroom.uploads)
 
 
-def email(postroom: Postroom, changed: Callable[[Home], None] = lambda home: None) -> Routers:
+def email(postroom: Postroom, changed: Callable[[CampaignRef], None] = lambda ref: None) -> Routers:
     """What is sent: campaigns, single messages; as whom, through what, to whom not. `changed`: told of campaigns' changes."""
     from postroom.gateway.routes.campaigns import Desk, campaign_routes
     from postroom.gateway.routes.dkim import dkim_routes

@@ -19,7 +19,7 @@ from postroom.entrypoints.importing import importer
 from postroom.entrypoints.process import STOPPED, Stop, attended
 from postroom.entrypoints.sending import Sending
 from postroom.ledger import notes
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.services.campaigns import CHANGE
 from postroom.services.erasure_requests import ERASE
 from postroom.wiring import Postroom
@@ -29,7 +29,7 @@ WORKERS = "workers"
 _SWITCH_S = 0.0005  # the interpreter lock changes hands this often: a thread back from the disk waits less than a message takes
 
 
-def run(postroom: Postroom, only: Home | None, *, chores: bool) -> int:
+def run(postroom: Postroom, only: CampaignRef | None, *, chores: bool) -> int:
     """Work until stopped; the exit code. `only`: one campaign, and return when it has ended or is paused."""
     sys.setswitchinterval(_SWITCH_S)
     return 0 if uvloop.run(attended(Worker(postroom, only, chores=chores).run)) else STOPPED
@@ -38,7 +38,7 @@ def run(postroom: Postroom, only: Home | None, *, chores: bool) -> int:
 class Worker:
     """Sending on the event loop, the rest in threads."""
 
-    def __init__(self, postroom: Postroom, only: Home | None, *, chores: bool) -> None:
+    def __init__(self, postroom: Postroom, only: CampaignRef | None, *, chores: bool) -> None:
         self._postroom = postroom
         self._only = only
         self._with_chores = chores

@@ -7,7 +7,7 @@ from typing import Final
 from postroom.clock import Clock
 from postroom.errors import Corrupt
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import CampaignState, Home
+from postroom.model.campaign import CampaignRef, CampaignStatus
 
 _MOMENT_S: Final = 1.0
 
@@ -24,13 +24,13 @@ class Sending:
     def __call__(self) -> bool:
         now = self._clock.monotonic()
         if now >= self._known_until:
-            self._known = any(self._is_sent(home) for home in self._campaigns.unfinished())
+            self._known = any(self._is_sent(ref) for ref in self._campaigns.unfinished())
             self._known_until = now + _MOMENT_S
         return self._known
 
-    def _is_sent(self, home: Home) -> bool:
+    def _is_sent(self, ref: CampaignRef) -> bool:
         try:
-            campaign = self._campaigns.find(home)
+            campaign = self._campaigns.find(ref)
         except Corrupt:  # nobody can send it
             return False
-        return campaign is not None and campaign.state is CampaignState.SENDING
+        return campaign is not None and campaign.state is CampaignStatus.SENDING

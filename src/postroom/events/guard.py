@@ -30,7 +30,7 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.providers import Providers
 from postroom.ledger.tallies import MINUTE_MS, REST, Minute, Rate, Tallies, shown
 from postroom.model.audit import Entry
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.guard import Action, Excess, Limits
 from postroom.model.stream import is_stream
 from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
@@ -38,7 +38,7 @@ from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 EVERY_S: Final = 5.0
 """How often somebody is to look."""
 _CLOSED_AFTER: Final = 3  # minutes: no writer adds to an older one
-_JUDGED: Final = frozenset({CampaignState.SENDING, CampaignState.COMPLETED})
+_JUDGED: Final = frozenset({CampaignStatus.SENDING, CampaignStatus.COMPLETED})
 _GUARD: Final = "#guard"
 _DONE, _LATE = 200, 409
 _log = logging.getLogger(__name__)
@@ -70,13 +70,13 @@ class Guard:
         self._limits = limits
         self._closed: _Window = {}
 
-    def look(self, only: Home | None = None) -> None:
+    def look(self, only: CampaignRef | None = None) -> None:
         """Judge the last window; `only`: pause no campaign but that one. Errors of the stores are raised; looking again goes
         on."""
         window = self._window()
-        for home in {home for minute in window.values() for each in minute.values() for home in each.campaigns}:
-            if only is None or home == only:
-                self._look_at_home(home, window)
+        for ref in {ref for minute in window.values() for each in minute.values() for ref in each.campaigns}:
+            if only is None or ref == only:
+                self._look_at_home(ref, window)
         for provider in {provider for minute in window.values() for provider in minute}:
             self._look_at_provider(provider, window, only)
             self._look_at_domains(provider, window)
@@ -89,18 +89,18 @@ class Guard:
         self._closed = {minute: found for minute, found in window.items() if minute < now - _CLOSED_AFTER}
         return window
 
-    def _look_at_home(self, home: Home, window: _Window) -> None:
-        if _of_home(home, window, 0).sent < self._limits.sample:
+    def _look_at_home(self, ref: CampaignRef, window: _Window) -> None:
+        if _of_home(ref, window, 0).sent < self._limits.sample:
             return
-        about = _About(f"campaign {home.campaign}", home.tenant, f"campaign/{home.campaign}")
-        if is_stream(home.campaign):
-            self._warn(about, self._excesses(_of_home(home, window, 0)))
+        about = _About(f"campaign {ref.campaign}", ref.tenant, f"campaign/{ref.campaign}")
+        if is_stream(ref.campaign):
+            self._warn(about, self._excesses(_of_home(ref, window, 0)))
             return
-        campaign = self._campaigns.find(home)
+        campaign = self._campaigns.find(ref)
         if campaign is None or campaign.state not in _JUDGED:
             return
-        found = self._excesses(_of_home(home, window, _first_minute(campaign)))
-        if campaign.state is CampaignState.COMPLETED:  # most bounces come when all is sent
+        found = self._excesses(_of_home(ref, window, _first_minute(campaign)))
+        if campaign.state is CampaignStatus.COMPLETED:  # most bounces come when all is sent
             self._warn(about, found)
             return
         self._warn(about, [excess for excess in found if excess.action is Action.WARN])
@@ -109,7 +109,7 @@ class Guard:
                 self._pause(campaign, f"the guard paused it: {excess.figures}")
                 return
 
-    def _look_at_provider(self, provider: str, window: _Window, only: Home | None) -> None:
+    def _look_at_provider(self, provider: str, window: _Window, only: CampaignRef | None) -> None:
         trip, first = self._tables.get(_trip(provider)), 0
         if trip is not None:
             going_on = list(self._under_way(provider, only))
@@ -123,7 +123,7 @@ class Guard:
         if any(excess.action is Action.PAUSE for excess in found):
             self._trip(provider, found[0], trip, only=only)
 
-    def _trip(self, provider: str, excess: Excess, before: Item | None, *, only: Home | None) -> None:
+    def _trip(self, provider: str, excess: Excess, before: Item | None, *, only: CampaignRef | None) -> None:
         """Also where no campaign is under way: the next one that starts begins the window anew."""
         owner, name = _owner(provider)
         reason = f"the guard paused all campaigns of the provider {name}: {excess.figures if owner else excess.rate}"
@@ -146,12 +146,12 @@ class Guard:
                 named = about._replace(name=f"{about.name}, mail to {domain}")
                 self._warn(named, self._excesses(_sum(rates)))
 
-    def _under_way(self, provider: str, only: Home | None) -> Iterator[Campaign]:
-        for home in self._campaigns.unfinished() if only is None else [only]:
-            campaign = self._campaigns.find(home)
-            if campaign is None or campaign.state is not CampaignState.SENDING:
+    def _under_way(self, provider: str, only: CampaignRef | None) -> Iterator[Campaign]:
+        for ref in self._campaigns.unfinished() if only is None else [only]:
+            campaign = self._campaigns.find(ref)
+            if campaign is None or campaign.state is not CampaignStatus.SENDING:
                 continue
-            if shown(self._providers.id_of(home.tenant, campaign.provider)) == provider:
+            if shown(self._providers.id_of(ref.tenant, campaign.provider)) == provider:
                 yield campaign
 
     def _excesses(self, rate: Rate) -> list[Excess]:
@@ -159,16 +159,16 @@ class Guard:
 
     def _pause(self, campaign: Campaign, reason: str) -> None:
         """The entry first, as of everything that changes something: a kill leaves one without an end, and the record."""
-        home = campaign.home
-        entry = self._entry("pause campaign", f"campaign/{home.campaign}", reason)
-        self._audit.write(home.tenant, entry)
+        ref = campaign.ref
+        entry = self._entry("pause campaign", f"campaign/{ref.campaign}", reason)
+        self._audit.write(ref.tenant, entry)
         try:
-            self._campaigns.transition(campaign, CampaignState.PAUSED, reason=reason)
+            self._campaigns.transition(campaign, CampaignStatus.PAUSED, reason=reason)
         except Conflict:  # somebody changed it in this moment: the next look sees
-            self._audit.write(home.tenant, replace(entry, status=_LATE))
+            self._audit.write(ref.tenant, replace(entry, status=_LATE))
             return
-        _log.warning("campaign %s: %s", home.campaign, reason)
-        self._audit.write(home.tenant, replace(entry, status=_DONE))
+        _log.warning("campaign %s: %s", ref.campaign, reason)
+        self._audit.write(ref.tenant, replace(entry, status=_DONE))
 
     def _warn(self, about: _About, excesses: Iterable[Excess]) -> None:
         for excess in excesses:
@@ -191,9 +191,9 @@ class Guard:
         )
 
 
-def _of_home(home: Home, window: _Window, first: int) -> Rate:
+def _of_home(ref: CampaignRef, window: _Window, first: int) -> Rate:
     minutes = (each for minute, found in window.items() if minute >= first for each in found.values())
-    return _sum(each.campaigns[home] for each in minutes if home in each.campaigns)
+    return _sum(each.campaigns[ref] for each in minutes if ref in each.campaigns)
 
 
 def _of_provider(provider: str, window: _Window, first: int) -> Rate:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from postroom.events.unsubscribing import Wish
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.address import AddressError, parse
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.stream import is_stream
 
 
@@ -21,8 +21,8 @@ class Letterhead:
 
     def of(self, wish: Wish) -> str:
         """A name, or empty. `Unavailable`."""
-        home = Home(wish.tenant.id, wish.token.campaign)
-        campaign = None if is_stream(home.campaign) else self._campaigns.find(home)
+        ref = CampaignRef(wish.tenant.id, wish.token.campaign)
+        campaign = None if is_stream(ref.campaign) else self._campaigns.find(ref)
         return _name(campaign.content.from_) if campaign is not None else wish.tenant.name
 
 

@@ -15,7 +15,7 @@ import msgspec
 from postroom.delivery import contents, tracking
 from postroom.errors import Corrupt, NotFound
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.shard import Key
 from postroom.model.stream import SingleValues, is_stream
 from postroom.model.wire import MessageRef
@@ -51,7 +51,7 @@ class LinkTables:
     def learn(self, ref: MessageRef) -> None:
         """Bring it to memory. `NotFound`: it is gone, with its campaign or for who was erased; `Unavailable`."""
         name = _name(ref)
-        table = self._read(Home(self._tenants.by_number(ref.tenant).id, ref.campaign), ref)
+        table = self._read(CampaignRef(self._tenants.by_number(ref.tenant).id, ref.campaign), ref)
         with self._guard:
             if name not in self._kept:
                 self._kept[name] = table
@@ -59,19 +59,19 @@ class LinkTables:
             while self._weight > self._most and len(self._kept) > 1:
                 self._weight -= _weight(self._kept.popitem(last=False)[1])
 
-    def _read(self, home: Home, ref: MessageRef) -> _Table:
-        key = self._single(home, ref) if is_stream(home.campaign) else tracking.links_key(home)
+    def _read(self, campaign_ref: CampaignRef, ref: MessageRef) -> _Table:
+        key = self._single(campaign_ref, ref) if is_stream(campaign_ref.campaign) else tracking.links_key(campaign_ref)
         try:
             return msgspec.json.decode(self._objects.get(key), type=_Table)
         except msgspec.DecodeError as error:
             raise Corrupt(f"the link table {key} cannot be read: {error}") from error
 
-    def _single(self, home: Home, ref: MessageRef) -> str:
-        record = self._messages.get(home, ref.batch, ref.key)
+    def _single(self, campaign_ref: CampaignRef, ref: MessageRef) -> str:
+        record = self._messages.get(campaign_ref, ref.batch, ref.key)
         if record is None:
             raise NotFound("there is no such message")
         try:
-            return contents.links_key(home, SingleValues.parse(record.values).digest)
+            return contents.links_key(campaign_ref, SingleValues.parse(record.values).digest)
         except Corrupt as error:  # nothing but that it was there is left of it
             raise NotFound("nothing of the message is left") from error
 

@@ -33,11 +33,11 @@ class Watching:
         if applied.again:
             return
         try:
-            provider = self._provider(applied.home.tenant, applied.provider)
+            provider = self._provider(applied.ref.tenant, applied.provider)
         except PostroomError as error:
             _log.warning("an event is not counted for the guard: %s", error)
             return
-        self._tally.event(applied.home, provider, applied.domain, applied.event)
+        self._tally.event(applied.ref, provider, applied.domain, applied.event)
 
     def _provider(self, tenant: str, name: str | None) -> str:
         known = self._known.get((tenant, name))

@@ -19,7 +19,7 @@ import orjson
 
 from postroom.clock import Clock
 from postroom.gateway.etags import etag_of
-from postroom.model.campaign import ENDED, CampaignState, Home
+from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.services.status import Status, StatusService
 
 EVERY_S = 0.3
@@ -57,60 +57,60 @@ class StatusBoard:
         self._every = every
         self._ended_every = ended_every
         self._pause = pause
-        self._postings: OrderedDict[Home, _Posting] = OrderedDict()
+        self._postings: OrderedDict[CampaignRef, _Posting] = OrderedDict()
         self._closing = False
 
-    async def look(self, home: Home) -> Posted:
+    async def look(self, ref: CampaignRef) -> Posted:
         """The status, not older than `every`. `NotFound`."""
-        posting = self._postings.get(home)
+        posting = self._postings.get(ref)
         if posting is None:
-            posting = self._postings[home] = _Posting()
+            posting = self._postings[ref] = _Posting()
             if len(self._postings) > POSTINGS:
                 self._postings.popitem(last=False)
         elif posting.posted is not None and self._clock.monotonic() < posting.until:
             return posting.posted
-        self._postings.move_to_end(home)
-        return await self._renewed(home, posting)
+        self._postings.move_to_end(ref)
+        return await self._renewed(ref, posting)
 
     async def watch(
-        self, home: Home, known: Callable[[str], bool], *, seconds: float, gone: Callable[[], Awaitable[bool]]
+        self, ref: CampaignRef, known: Callable[[str], bool], *, seconds: float, gone: Callable[[], Awaitable[bool]]
     ) -> Posted:
         """The status as soon as its tag is not `known`, at the end of `seconds` as it is, or once the caller is `gone`."""
         ends = self._clock.monotonic() + seconds
         while True:
-            posted = await self.look(home)
+            posted = await self.look(ref)
             left = ends - self._clock.monotonic()
             if left <= 0 or self._closing or not known(posted.etag) or await gone():
                 return posted
             await self._pause(min(self._every, left))
 
-    def forget(self, home: Home) -> None:
+    def forget(self, ref: CampaignRef) -> None:
         """It has changed: the next look reads it. Also from other threads."""
-        if home in self._postings:  # a reading under way ends in the old posting, where nobody looks any more
-            self._postings[home] = _Posting()
+        if ref in self._postings:  # a reading under way ends in the old posting, where nobody looks any more
+            self._postings[ref] = _Posting()
 
     def close(self) -> None:
         """Nobody waits any longer, from within `every` on: the door closes."""
         self._closing = True
 
-    async def _renewed(self, home: Home, posting: _Posting) -> Posted:
+    async def _renewed(self, ref: CampaignRef, posting: _Posting) -> Posted:
         reading = posting.reading
         if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
-            reading = posting.reading = asyncio.ensure_future(asyncio.to_thread(self._read, home, posting))
+            reading = posting.reading = asyncio.ensure_future(asyncio.to_thread(self._read, ref, posting))
         try:
             return await asyncio.shield(reading)  # who goes away does not break it off for the others
         except Exception:
-            if posting.posted is None and self._postings.get(home) is posting:
-                del self._postings[home]
+            if posting.posted is None and self._postings.get(ref) is posting:
+                del self._postings[ref]
             raise
 
-    def _read(self, home: Home, posting: _Posting) -> Posted:
+    def _read(self, ref: CampaignRef, posting: _Posting) -> Posted:
         now = self._clock.monotonic()
         posted = posting.posted
         if posted is None or now >= posting.recount_at:
-            status: Status | None = self._status.get(home)
+            status: Status | None = self._status.get(ref)
         else:
-            status = self._status.get_unless(home, posting.version)
+            status = self._status.get_unless(ref, posting.version)
         if status is not None:
             posted = _posted(replace(status, recent_per_second=posting.lately(status, now)))
             posting.version = status.campaign.version
@@ -139,7 +139,7 @@ class _Posting:
         """Messages past sending a second, over the last ten seconds or since the last look before them. It stays as it is until
         something changes or ten seconds are over: who waits for a change is not to be woken by the passing of time."""
         seen = self._seen
-        if status.campaign.state is not CampaignState.SENDING:
+        if status.campaign.state is not CampaignStatus.SENDING:
             seen.clear()
             self._rate = None
         elif not seen:

@@ -18,8 +18,8 @@ from collections.abc import Collection, Iterator, Sequence
 from postroom.clock import Clock, Instant
 from postroom.ledger.refusals import Refusals
 from postroom.model.batch import OpenBatch
-from postroom.model.campaign import Home, Policies
-from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.model.campaign import CampaignRef, Policies
+from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.platform.ports.journal import Handed, Journals, Trace
 from postroom.platform.ports.messages import Messages
 
@@ -42,64 +42,64 @@ class Batches:
         self._refusals = refusals
         self.lease_ms = lease_ms
 
-    def claim(self, home: Home, owner: str, limit: int) -> list[int]:
+    def claim(self, ref: CampaignRef, owner: str, limit: int) -> list[int]:
         """Batches worth opening now."""
-        dead = self._dead(home, owner)
-        return self._messages.due_batches(home, self._clock.now(), limit, dead=dead)
+        dead = self._dead(ref, owner)
+        return self._messages.due_batches(ref, self._clock.now(), limit, dead=dead)
 
     @property
     def patience_s(self) -> float:
         """How long a group's owner that lives on is waited for: a silent worker is killed before that (entrypoints.runner)."""
         return 3 * self.lease_ms / 1000 + _PATIENCE_MARGIN_S
 
-    def open(self, home: Home, batch: int, owner: str) -> OpenBatch | None:
+    def open(self, ref: CampaignRef, batch: int, owner: str) -> OpenBatch | None:
         """Take the batch; None: somebody else has it. What it holds open is to be settled before anything else."""
         now = self._clock.now()
-        return self._messages.open(home, batch, owner, now, lease_ms=self.lease_ms, dead=self._dead(home, owner))
+        return self._messages.open(ref, batch, owner, now, lease_ms=self.lease_ms, dead=self._dead(ref, owner))
 
-    def settle_left_open(self, home: Home, opened: OpenBatch, policies: Policies, *, wait: bool) -> bool:
+    def settle_left_open(self, ref: CampaignRef, opened: OpenBatch, policies: Policies, *, wait: bool) -> bool:
         """Settle the group that was left open, if there is one. False: its owner is still alive, and `wait` says that there is
         time; ask again. `LeaseLost`."""
         group = opened.left_open
         if group is None:
             return True
-        trace = self._journals.read(home.campaign, group.owner, opened.number, group.fence)
+        trace = self._journals.read(ref.campaign, group.owner, opened.number, group.fence)
         if trace is Trace.ALIVE and wait:
             return False
-        members = [each for each in self._messages.find(home, opened.number, group.keys) if in_doubt(each, group.at)]
+        members = [each for each in self._messages.find(ref, opened.number, group.keys) if in_doubt(each, group.at)]
         now = self._clock.now()
-        self.record(home, opened, list(settle_group(members, trace, now, policies.unknown_due(now))), ())
+        self.record(ref, opened, list(settle_group(members, trace, now, policies.unknown_due(now))), ())
         return True
 
-    def record(self, home: Home, opened: OpenBatch, settled: Sequence[Settlement], group: Sequence[Recipient]) -> None:
+    def record(self, ref: CampaignRef, opened: OpenBatch, settled: Sequence[Settlement], group: Sequence[Recipient]) -> None:
         """Outcomes, then the next group: both durable when this returns. `LeaseLost`."""
         if self._refusals is not None:
-            self._refusals.enter(home, opened.number, settled)
+            self._refusals.enter(ref, opened.number, settled)
         keys = [recipient.key for recipient in group]
         now = max([self._clock.now(), *(each.due for each in group if each.due is not None)])  # see `in_doubt`: clocks are set
-        self._messages.record(home, opened.number, opened.fence, settled, keys, now, lease_ms=self.lease_ms)
+        self._messages.record(ref, opened.number, opened.fence, settled, keys, now, lease_ms=self.lease_ms)
 
-    def extend(self, home: Home, opened: OpenBatch) -> None:
+    def extend(self, ref: CampaignRef, opened: OpenBatch) -> None:
         """Keep the lease. `LeaseLost`."""
-        self._messages.extend(home, opened.number, opened.fence, self._clock.now(), lease_ms=self.lease_ms)
+        self._messages.extend(ref, opened.number, opened.fence, self._clock.now(), lease_ms=self.lease_ms)
 
-    def finish(self, home: Home, opened: OpenBatch, settled: Sequence[Settlement] = ()) -> None:
+    def finish(self, ref: CampaignRef, opened: OpenBatch, settled: Sequence[Settlement] = ()) -> None:
         """Record the last outcomes, close the group, count, and give the batch back. `LeaseLost`."""
-        self.record(home, opened, settled, ())
-        self.give_back(home, opened)
+        self.record(ref, opened, settled, ())
+        self.give_back(ref, opened)
 
-    def give_back(self, home: Home, opened: OpenBatch) -> None:
+    def give_back(self, ref: CampaignRef, opened: OpenBatch) -> None:
         """Count, and give the batch back as it is: a group that a predecessor left open stays open. `LeaseLost`."""
-        self._messages.close(home, opened.number, opened.fence)
+        self._messages.close(ref, opened.number, opened.fence)
 
-    def _dead(self, home: Home, owner: str) -> Collection[str]:
-        return [name for name in self._journals.dead(home.campaign) if name != owner]
+    def _dead(self, ref: CampaignRef, owner: str) -> Collection[str]:
+        return [name for name in self._journals.dead(ref.campaign) if name != owner]
 
 
 def in_doubt(member: Recipient, since: Instant) -> bool:
     """Whether a member of a group opened at `since` has no outcome recorded by the group's owner: a home may have stored the
     outcomes and not yet closed the group (ports.messages). What was due when the group was opened is still as it was then."""
-    return member.state is MessageState.PENDING or (member.due is not None and member.due <= since)
+    return member.state is MessageStatus.PENDING or (member.due is not None and member.due <= since)
 
 
 def settle_group(members: Sequence[Recipient], trace: Handed | Trace, now: Instant, due: Instant | None) -> Iterator[Settlement]:
@@ -114,4 +114,4 @@ def settle_group(members: Sequence[Recipient], trace: Handed | Trace, now: Insta
 
 
 def _unknown(member: Recipient, reason: str, now: Instant, due: Instant | None) -> Settlement:
-    return Settlement(member.key, MessageState.UNKNOWN, member.attempt + 1, now, due, 0, reason)
+    return Settlement(member.key, MessageStatus.UNKNOWN, member.attempt + 1, now, due, 0, reason)

@@ -133,13 +133,13 @@ class Callbacks:
         """The one that the campaign names; None: it names none."""
         if campaign.callback_url is None:
             return None
-        home = campaign.home
+        ref = campaign.ref
         return Endpoint(
-            id=OF_CAMPAIGN + home.campaign,
-            tenant=home.tenant,
+            id=OF_CAMPAIGN + ref.campaign,
+            tenant=ref.tenant,
             url=campaign.callback_url,
             kinds=frozenset(EventKind),
-            campaign=home.campaign,
+            campaign=ref.campaign,
             created_at=campaign.created_at,
         )
 

@@ -17,7 +17,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
 from postroom.ledger.pages import every
 from postroom.model import ids
-from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignState, Home
+from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignRef, CampaignStatus
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
 _UNFINISHED = "#unfinished-campaigns"
@@ -37,24 +37,24 @@ class Campaigns:
         self._tables = tables
         self._clock = clock
 
-    def new_home(self, tenant: str) -> Home:
+    def new_ref(self, tenant: str) -> CampaignRef:
         """An id nobody has used; `create` is what claims it."""
-        return Home(tenant, ids.campaign_id(self._clock.now(), self._clock.random(5)))
+        return CampaignRef(tenant, ids.campaign_id(self._clock.now(), self._clock.random(5)))
 
     def create(self, campaign: Campaign) -> Campaign:
         """Store a new record. `Conflict`: the id is taken."""
         return self._put(campaign, Expect.ABSENT)
 
-    def get(self, home: Home) -> Campaign:
+    def get(self, ref: CampaignRef) -> Campaign:
         """The record as it is now; `NotFound`."""
-        found = self.find(home)
+        found = self.find(ref)
         if found is None:
-            raise NotFound(f"there is no campaign {home.campaign}")
+            raise NotFound(f"there is no campaign {ref.campaign}")
         return found
 
-    def find(self, home: Home) -> Campaign | None:
+    def find(self, ref: CampaignRef) -> Campaign | None:
         """The record as it is now, or None."""
-        item = self._tables.get(_key(home))
+        item = self._tables.get(_key(ref))
         return None if item is None else _campaign(item)
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> CampaignPage:
@@ -67,53 +67,53 @@ class Campaigns:
         campaigns = map(_campaign, every(self._tables, _partition(tenant), at_once=100))
         return takewhile(lambda campaign: campaign.created_at < before, campaigns)
 
-    def unfinished(self) -> Iterator[Home]:
+    def unfinished(self) -> Iterator[CampaignRef]:
         """Every tenant's campaigns that have not ended; not one snapshot."""
         for item in every(self._tables, _UNFINISHED):
             tenant, _, campaign = item.key.sort.partition("/")
-            yield Home(tenant, campaign)
+            yield CampaignRef(tenant, campaign)
 
     def change(self, campaign: Campaign, **fields: Any) -> Campaign:
         """Replace fields of the record as it was read; the new record. `Conflict`: somebody changed it since."""
         return self._put(replace(campaign, **fields), campaign.version)
 
-    def transition(self, campaign: Campaign, to: CampaignState, **fields: Any) -> Campaign:
+    def transition(self, campaign: Campaign, to: CampaignStatus, **fields: Any) -> Campaign:
         """Move to another state, or raise `Conflict` where the rules or another's write forbid it."""
         if to not in TRANSITIONS[campaign.state]:
-            raise Conflict(f"campaign {campaign.home.campaign} is {campaign.state}: it cannot become {to}")
+            raise Conflict(f"campaign {campaign.ref.campaign} is {campaign.state}: it cannot become {to}")
         fields.setdefault("reason", None)
         now = self._clock.now()
         if to in ENDED:
             fields.setdefault("finished_at", now)
-        elif to is CampaignState.SENDING:
+        elif to is CampaignStatus.SENDING:
             fields.update(started_at=campaign.started_at or now, sending_since=now, finished_at=None)
-        elif to is CampaignState.PAUSED:
+        elif to is CampaignStatus.PAUSED:
             fields["paused_at"] = now
         return self.change(campaign, state=to, **fields)
 
-    def delete(self, home: Home) -> None:
+    def delete(self, ref: CampaignRef) -> None:
         """Forget the record. What it refers to is deleted by the caller, before."""
-        self._tables.write([Delete(_key(home)), Delete(_unfinished(home))])
+        self._tables.write([Delete(_key(ref)), Delete(_unfinished(ref))])
 
     def _put(self, campaign: Campaign, expect: Expect | int) -> Campaign:
         data = msgspec.to_builtins(campaign)
         del data["version"]
-        listed = _unfinished(campaign.home)
+        listed = _unfinished(campaign.ref)
         entry = Delete(listed) if campaign.state in ENDED else Put(listed, {})
-        version, _ = self._tables.write([Put(_key(campaign.home), data, expect), entry])
+        version, _ = self._tables.write([Put(_key(campaign.ref), data, expect), entry])
         return replace(campaign, version=version)
 
 
-def _unfinished(home: Home) -> ItemKey:
-    return ItemKey(_UNFINISHED, f"{home.tenant}/{home.campaign}")
+def _unfinished(ref: CampaignRef) -> ItemKey:
+    return ItemKey(_UNFINISHED, f"{ref.tenant}/{ref.campaign}")
 
 
 def _partition(tenant: str) -> str:
     return f"{tenant}#campaigns"
 
 
-def _key(home: Home) -> ItemKey:
-    return ItemKey(_partition(home.tenant), home.campaign)
+def _key(ref: CampaignRef) -> ItemKey:
+    return ItemKey(_partition(ref.tenant), ref.campaign)
 
 
 def _campaign(item: Item) -> Campaign:

@@ -22,14 +22,14 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
 from postroom.ledger.pages import every
 from postroom.ledger.recent import Recent
-from postroom.model.callback import Delivery, DeliveryState, forget
+from postroom.model.callback import Delivery, DeliveryStatus, forget
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables, Write
 
 _LANES: Final = "#callback-lanes"
 _LANE_MS: Final = 2 * 86_400_000
 _LANE_NOTED_S: Final = 3_600.0
 _LANES_NOTED: Final = 10_000
-_KEPT_MS: Final = {DeliveryState.DELIVERED: 3 * 86_400_000, DeliveryState.DEAD: 30 * 86_400_000}
+_KEPT_MS: Final = {DeliveryStatus.DELIVERED: 3 * 86_400_000, DeliveryStatus.DEAD: 30 * 86_400_000}
 _A_DELIVERY: Final = 3
 """Writes that one takes at most: its record, the place it had, the place it gets."""
 _TRIES: Final = 10
@@ -142,7 +142,7 @@ class Deliveries:
         """The records that stand at these places. What has no record any more, or is over, loses its place."""
         items = self._tables.get_many([_record(lane, name) for name in places])
         read = {item.key.sort: Taken(_delivery(item), places[item.key.sort], item.version) for item in items.values()}
-        found = [each for _, each in sorted(read.items()) if each.delivery.state is DeliveryState.PENDING]
+        found = [each for _, each in sorted(read.items()) if each.delivery.state is DeliveryStatus.PENDING]
         if strays := places.keys() - {each.delivery.id for each in found}:
             self._tables.write([Delete(_due(lane, places[name])) for name in strays])
         return found
@@ -175,7 +175,7 @@ class Deliveries:
             self._tables.write([Delete(_due(lane, taken.place))])
 
     def list(
-        self, tenant: str, endpoint: str, *, state: DeliveryState | None = None, cursor: str | None = None, limit: int = 100
+        self, tenant: str, endpoint: str, *, state: DeliveryStatus | None = None, cursor: str | None = None, limit: int = 100
     ) -> DeliveryPage:
         """Of one endpoint, newest first; a page may be short before the end. `limit` 1 to 1,000."""
         page = self._tables.query(_log(Lane(tenant, endpoint)), cursor=cursor, limit=limit, reverse=True)
@@ -205,7 +205,7 @@ class Deliveries:
         page = self._tables.query(_log(lane), cursor=cursor, limit=_DEAD_PAGE, reverse=True)
         versions = {item.key.sort: item.version for item in page.items}
         found = [_delivery(item) for item in page.items]
-        dead = [each for each in found if each.state is DeliveryState.DEAD and each.created_at >= since]
+        dead = [each for each in found if each.state is DeliveryStatus.DEAD and each.created_at >= since]
         if dead:
             self._note(lane)
         for group in _groups(dead):
@@ -268,7 +268,7 @@ class Deliveries:
 
 
 def _ended(delivery: Delivery, now: Instant, reason: str) -> Delivery:
-    return replace(delivery, state=DeliveryState.DEAD, due=None, last_at=now, last_text=delivery.last_text or reason)
+    return replace(delivery, state=DeliveryStatus.DEAD, due=None, last_at=now, last_text=delivery.last_text or reason)
 
 
 def _settling(taken: Taken, became: Delivery) -> Iterator[Write]:
@@ -285,7 +285,7 @@ def _settling(taken: Taken, became: Delivery) -> Iterator[Write]:
 
 def _again(delivery: Delivery, now: Instant) -> Delivery:
     """Due now, and for a day."""
-    return replace(delivery, state=DeliveryState.PENDING, due=now, since=now, attempts=0)
+    return replace(delivery, state=DeliveryStatus.PENDING, due=now, since=now, attempts=0)
 
 
 def _ordering(known: Delivery, again: Delivery, version: int) -> Iterator[Write]:

@@ -14,13 +14,13 @@ from postroom.errors import NotFound
 from postroom.ledger.batches import Batches
 from postroom.ledger.sweep import Alive, Sweep, Swept, always
 from postroom.model.batch import OpenBatch
-from postroom.model.campaign import Home
-from postroom.model.message import Message, MessageState, Recipient, Settlement
+from postroom.model.campaign import CampaignRef
+from postroom.model.message import Message, MessageStatus, Recipient, Settlement
 from postroom.model.shard import Key, batch_of
 from postroom.platform.ports.messages import Messages
 
 _PAGE = 1_000
-_WAITING = frozenset({MessageState.PENDING, MessageState.DEFERRED})
+_WAITING = frozenset({MessageStatus.PENDING, MessageStatus.DEFERRED})
 Kept = Callable[[Recipient], str]
 """What stays as a message's values: a JSON array."""
 
@@ -38,37 +38,37 @@ class Erasing:
         self._sweep = sweep
         self._clock = clock
 
-    def find(self, home: Home, key: Key, *, batches: int) -> Message | None:
+    def find(self, ref: CampaignRef, key: Key, *, batches: int) -> Message | None:
         """A person's message in a campaign of so many batches (0: nobody knows), erased or not; None also where nothing is
         imported."""
         try:
-            return self._messages.get(home, batch_of(key, batches or self._batches(home)), key)
+            return self._messages.get(ref, batch_of(key, batches or self._batches(ref)), key)
         except NotFound:
             return None
 
     def erase(self, swept: Swept, found: Message, *, kept: Kept = nothing, alive: Alive = always) -> bool:
         """Erase it; False: `alive` ended it before. Again: harmless. `StillSending`."""
         return self._sweep.visit(
-            swept, found.batch, lambda batches, opened: self._erase(batches, swept.home, opened, found.key, kept), alive=alive
+            swept, found.batch, lambda batches, opened: self._erase(batches, swept.ref, opened, found.key, kept), alive=alive
         )
 
-    def _erase(self, batches: Batches, home: Home, opened: OpenBatch, key: Key, kept: Kept) -> None:
-        for recipient in self._messages.find(home, opened.number, [key]):
+    def _erase(self, batches: Batches, ref: CampaignRef, opened: OpenBatch, key: Key, kept: Kept) -> None:
+        for recipient in self._messages.find(ref, opened.number, [key]):
             settled = self._at_rest(recipient)
-            batches.record(home, opened, [] if settled is None else [settled], ())
-            self._messages.erase(home, opened.number, opened.fence, key, self._clock.now(), values=kept(recipient))
+            batches.record(ref, opened, [] if settled is None else [settled], ())
+            self._messages.erase(ref, opened.number, opened.fence, key, self._clock.now(), values=kept(recipient))
 
     def _at_rest(self, recipient: Recipient) -> Settlement | None:
         """What makes of it something that nobody touches any more; None: it is so."""
         if recipient.state in _WAITING:
-            return Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, self._clock.now(), reply="erased")
-        if recipient.state is MessageState.UNKNOWN and recipient.due is not None:
-            return Settlement(recipient.key, MessageState.UNKNOWN, recipient.attempt, self._clock.now())
+            return Settlement(recipient.key, MessageStatus.SKIPPED, recipient.attempt, self._clock.now(), reply="erased")
+        if recipient.state is MessageStatus.UNKNOWN and recipient.due is not None:
+            return Settlement(recipient.key, MessageStatus.UNKNOWN, recipient.attempt, self._clock.now())
         return None
 
-    def _batches(self, home: Home) -> int:
+    def _batches(self, ref: CampaignRef) -> int:
         """How many there are: the record of a campaign whose import was broken off does not know. `NotFound`."""
         last = -1
-        while page := self._messages.batches(home, after=last, limit=_PAGE):
+        while page := self._messages.batches(ref, after=last, limit=_PAGE):
             last = page[-1].number
         return last + 1

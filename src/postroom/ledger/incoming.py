@@ -25,9 +25,9 @@ from postroom.ledger.suppression import Suppression, source
 from postroom.ledger.tenants import Tenants
 from postroom.ledger.unwelcome import LISTED, Person, SoftBounces, entry, may_enter, wish_id
 from postroom.model.address import parse
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import BounceType, Event, EventKind
-from postroom.model.message import ERASED, Message, MessageState
+from postroom.model.message import ERASED, Message, MessageStatus
 from postroom.model.message_id import message_id
 from postroom.model.news import reply_of
 from postroom.model.shard import Key, batch_of, recipient_key
@@ -42,7 +42,7 @@ _REMEMBERED: Final = 1_000
 _REMEMBERED_S: Final = 60.0
 _PLAIN = frozenset({EventKind.QUEUED, EventKind.SENT, EventKind.DELAYED, EventKind.DELIVERED})
 """Most of what comes: nothing of the message needs to be known for them."""
-_ARRIVED = frozenset({MessageState.SENT, MessageState.DELIVERED})
+_ARRIVED = frozenset({MessageStatus.SENT, MessageStatus.DELIVERED})
 _Where = tuple[int, Key]
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 class Applied(NamedTuple):
     """An event that was new, and what those want to know who watch the rates."""
 
-    home: Home
+    ref: CampaignRef
     provider: str | None
     """Through which the campaign's mail leaves; None: a single message."""
     domain: str
@@ -72,7 +72,7 @@ class _Place(NamedTuple):
     """Where an arrival belongs."""
 
     tenant: Tenant
-    home: Home
+    ref: CampaignRef
     facts: _Facts | None
     """None: the campaign is gone."""
     where: _Where
@@ -92,7 +92,7 @@ class Incoming:
         soft_bounces: SoftBounces,
         judge: Judge,
         clock: Clock,
-        noted: Callable[[Home], None] = lambda home: None,
+        noted: Callable[[CampaignRef], None] = lambda ref: None,
     ) -> None:
         """`noted` is told of each home of which something was reported, again where it is repeated (ledger.recounts)."""
         self._messages = messages
@@ -103,14 +103,14 @@ class Incoming:
         self._judge = judge
         self._clock = clock
         self._noted = noted
-        self._facts: Recent[Home, _Facts] = Recent(clock, most=_REMEMBERED)
+        self._facts: Recent[CampaignRef, _Facts] = Recent(clock, most=_REMEMBERED)
 
     def apply(self, arrivals: Sequence[Arrival]) -> list[Applied]:
         """Any number, in any order: the new ones. Again after any error: harmless, and what was noted before is not new."""
-        by_home: dict[Home, list[_Place]] = defaultdict(list)
+        by_home: dict[CampaignRef, list[_Place]] = defaultdict(list)
         for arrival in arrivals:
             if (place := self._place(arrival)) is not None:
-                by_home[place.home].append(place)
+                by_home[place.ref].append(place)
         return [applied for group in by_home.values() for applied in self._apply(group)]
 
     def _place(self, arrival: Arrival) -> _Place | None:
@@ -119,54 +119,54 @@ class Incoming:
         except NotFound as error:
             _log.warning("what came back is dropped: %s", error)
             return None
-        home = Home(tenant.id, arrival.campaign)
-        facts, batch = self._facts_of(home), arrival.batch
+        ref = CampaignRef(tenant.id, arrival.campaign)
+        facts, batch = self._facts_of(ref), arrival.batch
         if batch is None:
             batch = batch_of(arrival.key, facts.batches) if facts else 0
-        return _Place(tenant, home, facts, (batch, arrival.key), arrival.event)
+        return _Place(tenant, ref, facts, (batch, arrival.key), arrival.event)
 
-    def _facts_of(self, home: Home) -> _Facts | None:
-        if is_stream(home.campaign):
-            return _Facts(stream_batches(home.campaign), None, None)
-        facts = self._facts.get(home)
-        if facts is None and (campaign := self._campaigns.find(home)) is not None:
+    def _facts_of(self, ref: CampaignRef) -> _Facts | None:
+        if is_stream(ref.campaign):
+            return _Facts(stream_batches(ref.campaign), None, None)
+        facts = self._facts.get(ref)
+        if facts is None and (campaign := self._campaigns.find(ref)) is not None:
             facts = _Facts(campaign.source.batches, campaign.provider, campaign.content.topic)
-            self._facts.put(home, facts, seconds=_REMEMBERED_S)
+            self._facts.put(ref, facts, seconds=_REMEMBERED_S)
         return facts
 
     def _apply(self, group: Sequence[_Place]) -> Iterator[Applied]:
         """All of one home."""
-        home, facts = group[0].home, group[0].facts
+        ref, facts = group[0].ref, group[0].facts
         telling = [place for place in group if place.event.kind not in _PLAIN]
-        records = self._records(home, telling) if facts else None
+        records = self._records(ref, telling) if facts else None
         heard = self._heard(telling, records or {})
         if telling:
             self._suppress(telling, records, heard)
         known = records or {}
         told = [place for place in group if place.event.kind in _PLAIN or place.where in known]
         reports = [Reported(*place.where, self._judged(place.event, known.get(place.where))) for place in told]
-        news = self._report(home, reports) if facts else []
+        news = self._report(ref, reports) if facts else []
         said = {(where, _saying(event)) for where, events in heard.items() for event in events}
         for report, new in zip(reports, news, strict=False):
             if new:
                 where = (report.batch, report.key)
                 says = (where, _saying(report.event))
-                yield Applied(home, facts and facts.provider, _domain(known.get(where)), report.event, again=says in said)
+                yield Applied(ref, facts and facts.provider, _domain(known.get(where)), report.event, again=says in said)
                 said.add(says)
 
-    def _records(self, home: Home, group: Sequence[_Place]) -> Mapping[_Where, Message] | None:
+    def _records(self, ref: CampaignRef, group: Sequence[_Place]) -> Mapping[_Where, Message] | None:
         """Of the messages that there are; None: the home is gone with all of them, as far as anybody asked."""
         wanted = {place.where for place in group}
         try:
-            found = {where: self._messages.get(home, *where) for where in wanted}
+            found = {where: self._messages.get(ref, *where) for where in wanted}
         except NotFound:
             return None
         return {where: record for where, record in found.items() if record is not None}
 
     def _heard(self, group: Sequence[_Place], records: Mapping[_Where, Message]) -> Mapping[_Where, Sequence[Event]]:
         """What the messages know already of which something came that has consequences."""
-        asked = {place.where: place.home for place in group if place.where in records and may_enter(place.event)}
-        return {where: self._messages.timeline(home, *where) for where, home in asked.items()}
+        asked = {place.where: place.ref for place in group if place.where in records and may_enter(place.event)}
+        return {where: self._messages.timeline(ref, *where) for where, ref in asked.items()}
 
     def _suppress(
         self,
@@ -205,16 +205,16 @@ class Incoming:
     def _judged(self, event: Event, record: Message | None) -> Event:
         return event if record is None else self._judge(event, record.at if record.state in _ARRIVED else None)
 
-    def _report(self, home: Home, reports: Sequence[Reported]) -> list[bool]:
+    def _report(self, ref: CampaignRef, reports: Sequence[Reported]) -> list[bool]:
         """Which were new: none of a home that is gone."""
         now, new = self._clock.now(), list[bool]()
         try:
             for at in range(0, len(reports), MAX_REPORTS):
-                new += self._messages.report(home, reports[at : at + MAX_REPORTS], now)
+                new += self._messages.report(ref, reports[at : at + MAX_REPORTS], now)
         except NotFound:
             return [False] * len(reports)
         if reports:
-            self._noted(home)
+            self._noted(ref)
         return new
 
 
@@ -228,8 +228,8 @@ def _person(place: _Place, records: Mapping[_Where, Message] | None) -> Person |
     record = records.get(place.where) if records is not None else None
     address = "" if record is None or record.address == ERASED else record.address
     topic = place.facts.topic if place.facts else None
-    name = message_id(place.home, place.where[1])
-    if is_stream(place.home.campaign):  # its keys are not people's
+    name = message_id(place.ref, place.where[1])
+    if is_stream(place.ref.campaign):  # its keys are not people's
         return Person(recipient_key(place.tenant.secret, parse(address).normalised), address, topic, name) if address else None
     return Person(place.where[1], address, topic, name) if record is not None or records is None else None
 

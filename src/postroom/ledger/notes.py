@@ -12,7 +12,7 @@ import msgspec
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.workflows import Workflows
 
@@ -40,7 +40,7 @@ class Note(msgspec.Struct, frozen=True):
     """What travels on the queue."""
 
     step: Step
-    home: Home
+    ref: CampaignRef
     at: int | None = None
 
     def body(self) -> str:
@@ -56,46 +56,46 @@ class Note(msgspec.Struct, frozen=True):
             raise Invalid(f"not a note to the scheduler: {error}") from error
 
 
-def look(queues: Queues, home: Home) -> None:
+def look(queues: Queues, ref: CampaignRef) -> None:
     """Have the scheduler look at a campaign whose record has changed."""
-    queues.send(QUEUE, [Note(Step.LOOK, home).body()])
+    queues.send(QUEUE, [Note(Step.LOOK, ref).body()])
 
 
-def look_at_stream(queues: Queues, home: Home) -> None:
+def look_at_stream(queues: Queues, ref: CampaignRef) -> None:
     """Have the scheduler see whether a stream that is let go of owes anything after all."""
-    queues.send(QUEUE, [Note(Step.STREAM, home).body()])
+    queues.send(QUEUE, [Note(Step.STREAM, ref).body()])
 
 
-def due(home: Home, at: Instant) -> str:
+def due(ref: CampaignRef, at: Instant) -> str:
     """The body of a campaign's timer."""
-    return Note(Step.DUE, home, at).body()
+    return Note(Step.DUE, ref, at).body()
 
 
-def timer_name(home: Home) -> str:
+def timer_name(ref: CampaignRef) -> str:
     """The name of a campaign's timer."""
-    return f"start-{home.campaign}"
+    return f"start-{ref.campaign}"
 
 
-def run_import(workflows: Workflows, home: Home) -> None:
+def run_import(workflows: Workflows, ref: CampaignRef) -> None:
     """Have the workers import the campaign's upload; harmless where they already do."""
-    workflows.restart(IMPORT, home.campaign, home_input(home))
+    workflows.restart(IMPORT, ref.campaign, ref_input(ref))
 
 
-def run_send(workflows: Workflows, home: Home) -> None:
+def run_send(workflows: Workflows, ref: CampaignRef) -> None:
     """Have the workers send the campaign's batches; harmless where they already do."""
-    workflows.restart(SEND, home.campaign, home_input(home))
+    workflows.restart(SEND, ref.campaign, ref_input(ref))
 
 
-def run_stream(workflows: Workflows, home: Home) -> None:
+def run_stream(workflows: Workflows, ref: CampaignRef) -> None:
     """Have the workers send a stream's messages; harmless where they already do."""
-    workflows.restart(STREAM, home.campaign, home_input(home))
+    workflows.restart(STREAM, ref.campaign, ref_input(ref))
 
 
-def home_input(home: Home) -> str:
+def ref_input(ref: CampaignRef) -> str:
     """A home as a workflow's input."""
-    return msgspec.json.encode(home).decode()
+    return msgspec.json.encode(ref).decode()
 
 
-def parse_home(text: str) -> Home:
-    """What `home_input` wrote."""
-    return msgspec.json.decode(text, type=Home)
+def parse_ref(text: str) -> CampaignRef:
+    """What `ref_input` wrote."""
+    return msgspec.json.decode(text, type=CampaignRef)

@@ -20,7 +20,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
 from postroom.ledger.pages import every
 from postroom.ledger.recent import Recent
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Item, ItemKey, Put, Tables
 
@@ -38,19 +38,19 @@ class Recounts:
         self._tables = tables
         self._messages = messages
         self._clock = clock
-        self._entered: Recent[Home, bool] = Recent(clock, most=1_000)
-        self._round: Iterator[tuple[Home, list[Item]]] | None = None
-        self._reached: dict[Home, int] = {}
+        self._entered: Recent[CampaignRef, bool] = Recent(clock, most=1_000)
+        self._round: Iterator[tuple[CampaignRef, list[Item]]] | None = None
+        self._reached: dict[CampaignRef, int] = {}
         """Of homes that were not finished: the last batch that was counted."""
 
-    def note(self, home: Home) -> None:
+    def note(self, ref: CampaignRef) -> None:
         """Something was reported of it."""
-        if self._entered.get(home):
+        if self._entered.get(ref):
             return
         now = self._clock.now()
-        entry = ItemKey(_HEARD, f"{home.tenant}/{home.campaign}/{now:015d}")
+        entry = ItemKey(_HEARD, f"{ref.tenant}/{ref.campaign}/{now:015d}")
         self._tables.write([Put(entry, {}, expires_at=Instant(now + _FORGOTTEN_MS))])
-        self._entered.put(home, True, seconds=MOMENT_S)
+        self._entered.put(ref, True, seconds=MOMENT_S)
 
     def run(self, *, seconds: float, stopped: Callable[[], bool] = lambda: False) -> None:
         """Count for about so long, each home once at most; the next call goes on with the home after. Any number may do it."""
@@ -60,20 +60,20 @@ class Recounts:
             return stopped() or self._clock.monotonic() >= ends
 
         self._round = self._round or self._entries()
-        for home, entries in self._round:
-            self._recount(home, entries, over)
+        for ref, entries in self._round:
+            self._recount(ref, entries, over)
             if over():
                 return
         self._round = None
 
-    def _entries(self) -> Iterator[tuple[Home, list[Item]]]:
-        for home, items in groupby(every(self._tables, _HEARD), lambda item: Home(*item.key.sort.split("/")[:2])):
-            yield home, list(items)
+    def _entries(self) -> Iterator[tuple[CampaignRef, list[Item]]]:
+        for ref, items in groupby(every(self._tables, _HEARD), lambda item: CampaignRef(*item.key.sort.split("/")[:2])):
+            yield ref, list(items)
 
-    def _recount(self, home: Home, entries: list[Item], over: Callable[[], bool]) -> None:
+    def _recount(self, ref: CampaignRef, entries: list[Item], over: Callable[[], bool]) -> None:
         began = self._clock.now()
         try:
-            if not self._count(home, over):
+            if not self._count(ref, over):
                 return
         except NotFound:  # deleted
             began = Instant(began + _FORGOTTEN_MS)
@@ -81,15 +81,15 @@ class Recounts:
         for first in range(0, len(seen_all), MAX_WRITES):
             self._tables.write([Delete(key) for key in seen_all[first : first + MAX_WRITES]])
 
-    def _count(self, home: Home, over: Callable[[], bool]) -> bool:
+    def _count(self, ref: CampaignRef, over: Callable[[], bool]) -> bool:
         """Whether all that was stale is counted. What a home's last turn did not come to is first."""
-        reached = self._reached.pop(home, -1)
-        stale = sorted(self._messages.stale(home), key=lambda number: (number <= reached, number))
+        reached = self._reached.pop(ref, -1)
+        stale = sorted(self._messages.stale(ref), key=lambda number: (number <= reached, number))
         for first in range(0, len(stale), _AT_ONCE):
             if first and over():
-                self._reached[home] = stale[first - 1]
+                self._reached[ref] = stale[first - 1]
                 return False
-            self._messages.recount(home, stale[first : first + _AT_ONCE])
+            self._messages.recount(ref, stale[first : first + _AT_ONCE])
         return True
 
 

@@ -12,8 +12,8 @@ from postroom.clock import Clock
 from postroom.ledger.suppression import Reason, Suppressed, Suppression, source
 from postroom.ledger.tenants import Tenants
 from postroom.model.address import parse
-from postroom.model.campaign import Home
-from postroom.model.message import MessageState, Settlement
+from postroom.model.campaign import CampaignRef
+from postroom.model.message import MessageStatus, Settlement
 from postroom.model.message_id import message_id
 from postroom.model.news import event_of
 from postroom.model.shard import Key, recipient_key
@@ -30,23 +30,23 @@ class Refusals:
         self._tenants = tenants
         self._clock = clock
 
-    def enter(self, home: Home, batch: int, settled: Sequence[Settlement]) -> None:
+    def enter(self, ref: CampaignRef, batch: int, settled: Sequence[Settlement]) -> None:
         """Those of a batch whose addresses were refused. Costs nothing where none was."""
-        refused = {each.key: each for each in settled if each.state is MessageState.BOUNCED}
+        refused = {each.key: each for each in settled if each.state is MessageStatus.BOUNCED}
         if refused:
-            self._suppression.add_all(home.tenant, list(self._entries(home, batch, refused)))
+            self._suppression.add_all(ref.tenant, list(self._entries(ref, batch, refused)))
 
-    def _entries(self, home: Home, batch: int, refused: dict[Key, Settlement]) -> Iterator[Suppressed]:
+    def _entries(self, ref: CampaignRef, batch: int, refused: dict[Key, Settlement]) -> Iterator[Suppressed]:
         now = self._clock.now()
-        for recipient in self._messages.find(home, batch, list(refused)):
+        for recipient in self._messages.find(ref, batch, list(refused)):
             settlement = refused[recipient.key]
             event = event_of(settlement)
             if event is not None and not recipient.erased:
-                person = self._person(home, recipient.key, recipient.address)
-                told_by = source(message_id(home, recipient.key), event)
+                person = self._person(ref, recipient.key, recipient.address)
+                told_by = source(message_id(ref, recipient.key), event)
                 yield Suppressed(person, recipient.address, Reason.BOUNCE, now, settlement.reply, source=told_by)
 
-    def _person(self, home: Home, key: Key, address: str) -> Key:
-        if not is_stream(home.campaign):
+    def _person(self, ref: CampaignRef, key: Key, address: str) -> Key:
+        if not is_stream(ref.campaign):
             return key
-        return recipient_key(self._tenants.get(home.tenant).secret, parse(address).normalised)
+        return recipient_key(self._tenants.get(ref.tenant).secret, parse(address).normalised)

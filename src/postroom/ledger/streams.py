@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from postroom.errors import NotFound
 from postroom.ledger import notes
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.stream import stream_batches
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.queues import Queues
@@ -25,37 +25,37 @@ class Streams:
         self._messages = messages
         self._workflows = workflows
         self._queues = queues
-        self._made: set[Home] = set()
+        self._made: set[CampaignRef] = set()
 
-    def make(self, home: Home) -> None:
+    def make(self, ref: CampaignRef) -> None:
         """Its batches, empty. Again: harmless, and free."""
-        if home in self._made:
+        if ref in self._made:
             return
-        self._messages.create(home, stream_batches(home.campaign))
+        self._messages.create(ref, stream_batches(ref.campaign))
         if len(self._made) >= _KNOWN:
             self._made.clear()
-        self._made.add(home)
+        self._made.add(ref)
 
-    def wake(self, home: Home) -> None:
+    def wake(self, ref: CampaignRef) -> None:
         """Have the workers look at it; a read where they do already."""
-        execution = self._workflows.get(notes.STREAM, home.campaign)
+        execution = self._workflows.get(notes.STREAM, ref.campaign)
         if execution is None or execution.state is not ExecutionState.RUNNING:
-            notes.run_stream(self._workflows, home)
+            notes.run_stream(self._workflows, ref)
 
-    def look(self, home: Home) -> None:
+    def look(self, ref: CampaignRef) -> None:
         """Wake it if anything is owed."""
-        if self.owes(home):
-            self.wake(home)
+        if self.owes(ref):
+            self.wake(ref)
 
-    def owes(self, home: Home) -> bool:
+    def owes(self, ref: CampaignRef) -> bool:
         """Whether there is work in it, now or ever."""
         try:
-            return self._messages.next_due(home) is not None
+            return self._messages.next_due(ref) is not None
         except NotFound:  # nothing was ever stored, or it is deleted
             return False
 
-    def end(self, home: Home) -> None:
+    def end(self, ref: CampaignRef) -> None:
         """A worker found nothing owed, or cannot go on. Harmless where that has changed in this moment."""
-        notes.look_at_stream(self._queues, home)
-        self._workflows.stop(notes.STREAM, home.campaign, "nothing is owed")
-        self.look(home)
+        notes.look_at_stream(self._queues, ref)
+        self._workflows.stop(notes.STREAM, ref.campaign, "nothing is owed")
+        self.look(ref)

@@ -13,8 +13,8 @@ from postroom.errors import Unavailable
 from postroom.ledger.batches import Batches
 from postroom.ledger.refusals import Refusals
 from postroom.model.batch import BatchSnapshot, OpenBatch
-from postroom.model.campaign import Home, Policies
-from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.model.campaign import CampaignRef, Policies
+from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 
@@ -38,7 +38,7 @@ class Swept(Protocol):
     """Whose messages: a campaign, say."""
 
     @property
-    def home(self) -> Home: ...
+    def ref(self) -> CampaignRef: ...
 
     @property
     def policies(self) -> Policies: ...
@@ -57,22 +57,22 @@ class Sweep:
         self._lease_ms = lease_ms
         self._refusals = refusals
 
-    def change(self, campaign: Swept, states: Collection[MessageState], change: Change, *, alive: Alive = always) -> int:
+    def change(self, campaign: Swept, states: Collection[MessageStatus], change: Change, *, alive: Alive = always) -> int:
         """Settle every message in `states` as `change` says; how many, until `alive` ended it. `StillSending`: a worker kept a
         batch too long; repeat."""
-        home = campaign.home
-        journal = self._journals.begin(home.campaign)
+        ref = campaign.ref
+        journal = self._journals.begin(ref.campaign)
         batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms, refusals=self._refusals)
         try:
             changed, after = 0, -1
-            while page := self._messages.batches(home, after=after, limit=_PAGE):
+            while page := self._messages.batches(ref, after=after, limit=_PAGE):
                 after = page[-1].number
                 for snapshot in page:
                     if _concerned(snapshot, states):
                         opened = self._open(batches, campaign, snapshot.number, alive=alive, owner=journal.owner)
                         if opened is None:
                             return changed
-                        changed += self._change_batch(batches, home, opened, states, change)
+                        changed += self._change_batch(batches, ref, opened, states, change)
             return changed
         finally:
             journal.close()
@@ -80,14 +80,14 @@ class Sweep:
     def visit(self, campaign: Swept, number: int, work: Callable[[Batches, OpenBatch], None], *, alive: Alive = always) -> bool:
         """Do something to one batch while it is nobody else's, its open group settled; False: `alive` ended it before.
         `StillSending` as in `change`."""
-        home = campaign.home
-        journal = self._journals.begin(home.campaign)
+        ref = campaign.ref
+        journal = self._journals.begin(ref.campaign)
         batches = Batches(self._messages, self._journals, self._clock, lease_ms=self._lease_ms, refusals=self._refusals)
         try:
             opened = self._open(batches, campaign, number, alive=alive, owner=journal.owner)
             if opened is not None:
                 work(batches, opened)
-                batches.finish(home, opened)
+                batches.finish(ref, opened)
             return opened is not None
         finally:
             journal.close()
@@ -97,28 +97,28 @@ class Sweep:
         deadline = self._clock.monotonic() + batches.patience_s
         while alive():
             patient = self._clock.monotonic() < deadline
-            opened = batches.open(campaign.home, number, owner)
-            if opened is not None and batches.settle_left_open(campaign.home, opened, campaign.policies, wait=patient):
+            opened = batches.open(campaign.ref, number, owner)
+            if opened is not None and batches.settle_left_open(campaign.ref, opened, campaign.policies, wait=patient):
                 return opened
             if not patient:
-                what = f"batch {number} of campaign {campaign.home.campaign}"
+                what = f"batch {number} of campaign {campaign.ref.campaign}"
                 raise StillSending(f"{what} is being sent; pause it, then try again")
             self._clock.sleep(_TRY_EVERY_S)
         return None
 
     def _change_batch(
-        self, batches: Batches, home: Home, opened: OpenBatch, states: Collection[MessageState], change: Change
+        self, batches: Batches, ref: CampaignRef, opened: OpenBatch, states: Collection[MessageStatus], change: Change
     ) -> int:
         changed = 0
-        while found := self._messages.load_state(home, opened.number, states, _PAGE):
-            batches.record(home, opened, [change(recipient) for recipient in found], ())
+        while found := self._messages.load_state(ref, opened.number, states, _PAGE):
+            batches.record(ref, opened, [change(recipient) for recipient in found], ())
             changed += len(found)
             if len(found) < _PAGE:
                 break
-        batches.finish(home, opened)
+        batches.finish(ref, opened)
         return changed
 
 
-def _concerned(snapshot: BatchSnapshot, states: Collection[MessageState]) -> bool:
+def _concerned(snapshot: BatchSnapshot, states: Collection[MessageStatus]) -> bool:
     """A batch in somebody's hands is counted anew when it is opened: its snapshot is from before."""
     return snapshot.owner is not None or any(getattr(snapshot.counts, state.label) for state in states)

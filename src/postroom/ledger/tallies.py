@@ -22,9 +22,9 @@ from typing import Any, Final, NamedTuple
 from postroom.clock import Clock, Instant
 from postroom.errors import PostroomError
 from postroom.ledger.pages import every
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import BounceType, Event, EventKind
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.model.provider import without_password
 from postroom.platform.ports.tables import ItemKey, Put, Tables
 
@@ -33,7 +33,7 @@ FLUSH_S: Final = 5.0
 MINUTE_MS: Final = 60_000
 REST: Final = "*"
 """Stands for the domains beyond the busiest."""
-_SENT, _BOUNCED = MessageState.SENT, MessageState.BOUNCED  # an enum's member takes long to look up
+_SENT, _BOUNCED = MessageStatus.SENT, MessageStatus.BOUNCED  # an enum's member takes long to look up
 _DOMAINS: Final = 200
 _CAMPAIGNS: Final = 300
 _MAX_DOMAIN: Final = 100  # a longer one is counted among the rest, so that an item stays within its limit
@@ -63,13 +63,13 @@ class Minute(NamedTuple):
     """One provider's, by one writer or several."""
 
     total: Rate
-    campaigns: Mapping[Home, Rate]
+    campaigns: Mapping[CampaignRef, Rate]
     """The busiest of each writer."""
     domains: Mapping[str, Rate]
     """The busiest of each writer; `REST`: all others."""
 
 
-_What = tuple[Home, str, str]
+_What = tuple[CampaignRef, str, str]
 """Campaign or stream, domain, and which of `Rate`."""
 _Place = tuple[int, str]
 """Minute and provider."""
@@ -85,7 +85,7 @@ class Handovers:
         self._sent: dict[str, int] = {}
         self._refused: dict[str, int] = {}
 
-    def settled(self, address: str, state: MessageState) -> None:
+    def settled(self, address: str, state: MessageStatus) -> None:
         """One was answered."""
         if state is _SENT or state is _BOUNCED:
             domain = address.rpartition("@")[2]
@@ -111,41 +111,41 @@ class Tally:
         self._keep_ms = keep_ms
         self._writer = clock.random(8).hex()
         self._lock, self._flushing = Lock(), Lock()
-        self._heard: dict[tuple[str, Home, str, str], int] = {}
-        self._sending: dict[Handovers, tuple[str, Home]] = {}
+        self._heard: dict[tuple[str, CampaignRef, str, str], int] = {}
+        self._sending: dict[Handovers, tuple[str, CampaignRef]] = {}
         self._minutes: dict[_Place, Counter[_What]] = {}
         self._unwritten: set[_Place] = set()
 
-    def sent(self, home: Home, provider: str, domain: str, n: int = 1) -> None:
+    def sent(self, ref: CampaignRef, provider: str, domain: str, n: int = 1) -> None:
         """Handed over, and answered."""
-        self._count(home, provider, domain, "sent", n)
+        self._count(ref, provider, domain, "sent", n)
 
-    def bounced(self, home: Home, provider: str, domain: str, bounce: BounceType, n: int = 1) -> None:
+    def bounced(self, ref: CampaignRef, provider: str, domain: str, bounce: BounceType, n: int = 1) -> None:
         """At the hand-over or later."""
-        self._count(home, provider, domain, "hard" if bounce is BounceType.HARD else "soft", n)
+        self._count(ref, provider, domain, "hard" if bounce is BounceType.HARD else "soft", n)
 
-    def complained(self, home: Home, provider: str, domain: str, n: int = 1) -> None:
+    def complained(self, ref: CampaignRef, provider: str, domain: str, n: int = 1) -> None:
         """Somebody called it spam."""
-        self._count(home, provider, domain, "complained", n)
+        self._count(ref, provider, domain, "complained", n)
 
-    def event(self, home: Home, provider: str, domain: str, event: Event) -> None:
+    def event(self, ref: CampaignRef, provider: str, domain: str, event: Event) -> None:
         """Something that came back, and was new."""
         match event.kind:
             case EventKind.BOUNCED:
-                self.bounced(home, provider, domain, event.bounce.type if event.bounce else BounceType.UNDETERMINED)
+                self.bounced(ref, provider, domain, event.bounce.type if event.bounce else BounceType.UNDETERMINED)
             case EventKind.REJECTED:
-                self.bounced(home, provider, domain, BounceType.UNDETERMINED)
+                self.bounced(ref, provider, domain, BounceType.UNDETERMINED)
             case EventKind.COMPLAINED:
-                self.complained(home, provider, domain)
+                self.complained(ref, provider, domain)
             case _:
                 pass
 
     @contextmanager
-    def handovers(self, home: Home, provider: str) -> Iterator[Handovers]:
+    def handovers(self, ref: CampaignRef, provider: str) -> Iterator[Handovers]:
         """What a sender counts with."""
         counting = Handovers(self._lock)
         with self._lock:
-            self._sending[counting] = (provider, home)
+            self._sending[counting] = (provider, ref)
         try:
             yield counting
         finally:
@@ -175,12 +175,12 @@ class Tally:
         except PostroomError as error:
             _log.warning("what happened is not written down for the guard: %s", error)
 
-    def _count(self, home: Home, provider: str, domain: str, what: str, n: int) -> None:
-        key = (provider, home, domain, what)
+    def _count(self, ref: CampaignRef, provider: str, domain: str, what: str, n: int) -> None:
+        key = (provider, ref, domain, what)
         with self._lock:
             self._heard[key] = self._heard.get(key, 0) + n
 
-    def _add(self, whose: tuple[str, Home], counting: Handovers) -> None:
+    def _add(self, whose: tuple[str, CampaignRef], counting: Handovers) -> None:
         for what, counted in counting.take().items():
             for domain, n in counted.items():
                 key = (*whose, domain, what)
@@ -192,25 +192,25 @@ class Tally:
                 self._add(whose, counting)
             heard, self._heard = self._heard, {}
         minute = self._clock.now() // MINUTE_MS
-        for (provider, home, domain, what), n in heard.items():
+        for (provider, ref, domain, what), n in heard.items():
             place = (minute, shown(provider))
-            self._minutes.setdefault(place, Counter())[home, domain, what] += n
+            self._minutes.setdefault(place, Counter())[ref, domain, what] += n
             self._unwritten.add(place)
         for place in [each for each in self._minutes if each[0] < minute - _LINGER]:
             del self._minutes[place]
             self._unwritten.discard(place)
 
     def _put(self, place: _Place) -> Put:
-        campaigns: dict[Home, Counter[str]] = {}
+        campaigns: dict[CampaignRef, Counter[str]] = {}
         domains: dict[str, Counter[str]] = {}
         total: Counter[str] = Counter()
-        for (home, domain, what), n in self._minutes[place].items():
+        for (ref, domain, what), n in self._minutes[place].items():
             total[what] += n
-            campaigns.setdefault(home, Counter())[what] += n
+            campaigns.setdefault(ref, Counter())[what] += n
             domains.setdefault(domain if 0 < len(domain) <= _MAX_DOMAIN else REST, Counter())[what] += n
         data = {
             "all": _rate(total),
-            "campaigns": {f"{home.tenant}/{home.campaign}": _rate(each) for home, each in _busiest(campaigns, _CAMPAIGNS)[0]},
+            "campaigns": {f"{ref.tenant}/{ref.campaign}": _rate(each) for ref, each in _busiest(campaigns, _CAMPAIGNS)[0]},
             "domains": _with_rest(domains),
         }
         minute, provider = place
@@ -242,8 +242,8 @@ def _plus(known: Minute | None, data: Mapping[str, Any]) -> Minute:
     total, campaigns, domains = (known.total, dict(known.campaigns), dict(known.domains)) if known else (Rate(), {}, {})
     for name, counted in data["campaigns"].items():
         tenant, _, campaign = name.partition("/")
-        home = Home(tenant, campaign)
-        campaigns[home] = campaigns.get(home, Rate()).plus(Rate(*counted))
+        ref = CampaignRef(tenant, campaign)
+        campaigns[ref] = campaigns.get(ref, Rate()).plus(Rate(*counted))
     for domain, counted in data["domains"].items():
         domains[domain] = domains.get(domain, Rate()).plus(Rate(*counted))
     return Minute(total.plus(Rate(*data["all"])), campaigns, domains)

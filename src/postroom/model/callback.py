@@ -45,7 +45,7 @@ _NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 """A host that ends in one is an address (URL standard, "ends in a number"): `127.1` is 127.0.0.1, whoever resolves it."""
 
 
-class DeliveryState(StrEnum):
+class DeliveryStatus(StrEnum):
     """Where a delivery stands."""
 
     PENDING = "pending"
@@ -93,7 +93,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Instant
     since: Instant
     """From here its day counts: when it was made, or last ordered again."""
-    state: DeliveryState = DeliveryState.PENDING
+    state: DeliveryStatus = DeliveryStatus.PENDING
     attempts: int = 0
     due: Instant | None
     """When it is tried next; None: it is over."""

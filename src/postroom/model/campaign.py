@@ -20,7 +20,7 @@ from postroom.clock import Instant
 from postroom.model.message import Counts
 
 
-class CampaignState(StrEnum):
+class CampaignStatus(StrEnum):
     """Where a campaign stands."""
 
     DRAFT = "draft"
@@ -34,8 +34,8 @@ class CampaignState(StrEnum):
     FAILED = "failed"
 
 
-_S = CampaignState
-TRANSITIONS: dict[CampaignState, frozenset[CampaignState]] = {
+_S = CampaignStatus
+TRANSITIONS: dict[CampaignStatus, frozenset[CampaignStatus]] = {
     _S.DRAFT: frozenset({_S.IMPORTING, _S.CANCELLED}),
     _S.IMPORTING: frozenset({_S.READY, _S.FAILED, _S.CANCELLED}),
     _S.READY: frozenset({_S.SCHEDULED, _S.SENDING, _S.PAUSED, _S.CANCELLED}),
@@ -51,7 +51,7 @@ ENDED = frozenset({_S.COMPLETED, _S.CANCELLED, _S.FAILED})
 """Nothing more happens by itself."""
 
 
-class Home(NamedTuple):
+class CampaignRef(NamedTuple):
     """Where a campaign's batches and messages live: every key begins with the tenant."""
 
     tenant: str
@@ -172,9 +172,9 @@ class Policies:
 class Campaign:
     """The record. `version` is the store's, for the conditional write."""
 
-    home: Home
+    ref: CampaignRef
     name: str
-    state: CampaignState
+    state: CampaignStatus
     content: Content
     source: Import
     provider: str

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from postroom.clock import Instant
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.model.wire import MAX_ATTEMPT
 
 MAX_DETAIL = 250
@@ -27,16 +27,16 @@ MAX_RAW = 4_000
 """Characters of the reporter's own words that are kept."""
 
 _LINE = (
-    MessageState.PENDING,
-    MessageState.SENDING,
-    MessageState.DEFERRED,
-    MessageState.UNKNOWN,
-    MessageState.SKIPPED,
-    MessageState.FAILED,
-    MessageState.SENT,
-    MessageState.DELIVERED,
-    MessageState.BOUNCED,
-    MessageState.COMPLAINED,
+    MessageStatus.PENDING,
+    MessageStatus.SENDING,
+    MessageStatus.DEFERRED,
+    MessageStatus.UNKNOWN,
+    MessageStatus.SKIPPED,
+    MessageStatus.FAILED,
+    MessageStatus.SENT,
+    MessageStatus.DELIVERED,
+    MessageStatus.BOUNCED,
+    MessageStatus.COMPLAINED,
 )
 _RANK = {state: rank for rank, state in enumerate(_LINE)}
 
@@ -140,17 +140,17 @@ class Event:
     """The reporter's own words, cut to `MAX_RAW` characters."""
 
     @property
-    def state(self) -> MessageState | None:
+    def state(self) -> MessageStatus | None:
         """What it makes of the attempt; None: nothing."""
         return _STATE.get(self.kind)
 
 
 _STATE = {
-    EventKind.SENT: MessageState.SENT,
-    EventKind.DELIVERED: MessageState.DELIVERED,
-    EventKind.BOUNCED: MessageState.BOUNCED,
-    EventKind.REJECTED: MessageState.BOUNCED,
-    EventKind.COMPLAINED: MessageState.COMPLAINED,
+    EventKind.SENT: MessageStatus.SENT,
+    EventKind.DELIVERED: MessageStatus.DELIVERED,
+    EventKind.BOUNCED: MessageStatus.BOUNCED,
+    EventKind.REJECTED: MessageStatus.BOUNCED,
+    EventKind.COMPLAINED: MessageStatus.COMPLAINED,
 }
 
 
@@ -158,7 +158,7 @@ class Standing(NamedTuple):
     """Where a message stands; ordered as the module's text says."""
 
     attempt: int
-    state: MessageState
+    state: MessageStatus
 
     @property
     def rank(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from postroom.errors import NotFound
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.ids import CAMPAIGN_ID_LENGTH, decode, encode
 from postroom.model.shard import KEY_BYTES, Key
 
@@ -22,9 +22,9 @@ PATTERN = f"^[2-7a-z]{{{CAMPAIGN_ID_LENGTH}}}-[2-7a-z]{{{KEY_LENGTH}}}$"
 _SHAPE = re.compile(PATTERN.replace("$", r"\Z"))
 
 
-def message_id(home: Home, key: Key) -> str:
+def message_id(ref: CampaignRef, key: Key) -> str:
     """The id of the message `key` of a campaign or stream."""
-    return f"{home.campaign}-{encode(int.from_bytes(key, 'big'), KEY_LENGTH)}"
+    return f"{ref.campaign}-{encode(int.from_bytes(key, 'big'), KEY_LENGTH)}"
 
 
 def parse_message_id(text: str) -> tuple[str, Key]:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from postroom.clock import Instant
 from postroom.model.event import MAX_DETAIL, MAX_RAW, MAX_URL, Bounce, BounceClass, BounceType, Event, EventKind, Standing
-from postroom.model.message import MessageState, Settlement
+from postroom.model.message import MessageStatus, Settlement
 from postroom.model.wire import MAX_ATTEMPT
 
 MAX_EVENT_ID = 100
@@ -38,18 +38,18 @@ _NO_DOMAIN = frozenset({"5.1.2", "5.1.10"})
 _CAPPED = frozenset({EventKind.OPENED, EventKind.CLICKED})
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})\b")
 _OURS = {
-    MessageState.SENT: EventKind.SENT,
-    MessageState.DEFERRED: EventKind.DELAYED,
-    MessageState.UNKNOWN: EventKind.DELAYED,
-    MessageState.FAILED: EventKind.REJECTED,
-    MessageState.BOUNCED: EventKind.BOUNCED,
+    MessageStatus.SENT: EventKind.SENT,
+    MessageStatus.DEFERRED: EventKind.DELAYED,
+    MessageStatus.UNKNOWN: EventKind.DELAYED,
+    MessageStatus.FAILED: EventKind.REJECTED,
+    MessageStatus.BOUNCED: EventKind.BOUNCED,
 }
 
 
 class News(NamedTuple):
     """The reported half of a message's record."""
 
-    state: MessageState | None = None
+    state: MessageStatus | None = None
     """The furthest standing that was reported; None: no report said anything of that."""
     attempt: int = 0
     at: Instant | None = None
@@ -163,7 +163,7 @@ def event_of(settlement: Settlement) -> Event | None:
         at=settlement.at,
         id=f"{OURS}{settlement.attempt}.{settlement.state.label}",
         source="smtp",
-        bounce=_bounce(settlement) if settlement.state is MessageState.BOUNCED else None,
+        bounce=_bounce(settlement) if settlement.state is MessageStatus.BOUNCED else None,
         detail=_text(settlement.reply, MAX_DETAIL),
     )
 

@@ -17,7 +17,7 @@ import msgspec
 
 from postroom.clock import Instant
 from postroom.errors import Corrupt, Invalid
-from postroom.model.campaign import Attachment, Home
+from postroom.model.campaign import Attachment, CampaignRef
 from postroom.model.ids import CAMPAIGN_ID_LENGTH, decode, encode
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.model.tenant import Tenant
@@ -34,10 +34,10 @@ def day_of(now: Instant) -> int:
     return now // DAY_MS
 
 
-def stream_home(tenant: Tenant, day: int) -> Home:
+def stream_ref(tenant: Tenant, day: int) -> CampaignRef:
     """Where the tenant's messages of that day live."""
     name = _PREFIX + encode(day, _DAY_LENGTH) + encode(tenant.number, _TENANT_LENGTH) + encode(_BATCHES_LOG2, _BATCHES_LENGTH)
-    return Home(tenant.id, name)
+    return CampaignRef(tenant.id, name)
 
 
 def is_stream(campaign: str) -> bool:

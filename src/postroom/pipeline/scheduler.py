@@ -19,7 +19,7 @@ from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.notes import Note, Step
 from postroom.ledger.streams import Streams
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
 
@@ -52,41 +52,41 @@ class Scheduler:
         """One note. `Conflict` (somebody changed the record meanwhile) and temporary errors: deliver it again."""
         note = Note.parse(body)
         if note.step is Step.STREAM:
-            self._streams.look(note.home)
+            self._streams.look(note.ref)
         else:
             self._look(note)
 
-    def look(self, home: Home) -> None:
+    def look(self, ref: CampaignRef) -> None:
         """The same for a campaign whose note may be lost: nothing may wait for ever for a note. Errors as `handle`."""
-        self._look(Note(Step.LOOK, home))
+        self._look(Note(Step.LOOK, ref))
 
     def _look(self, note: Note) -> None:
-        campaign = self._campaigns.get(note.home)
-        if campaign.state is CampaignState.READY and campaign.start_when_ready:
+        campaign = self._campaigns.get(note.ref)
+        if campaign.state is CampaignStatus.READY and campaign.start_when_ready:
             campaign = self._begin(campaign)
-        elif campaign.state is CampaignState.SCHEDULED and note.step is Step.DUE and _meant(campaign, note):
+        elif campaign.state is CampaignStatus.SCHEDULED and note.step is Step.DUE and _meant(campaign, note):
             campaign = self._start_or_pause(campaign)
-        if campaign.state is CampaignState.SCHEDULED and campaign.schedule is not None:
-            self._set_timer(campaign.home, campaign.schedule.at)
-        elif campaign.state is CampaignState.SENDING:
-            notes.run_send(self._workflows, campaign.home)
+        if campaign.state is CampaignStatus.SCHEDULED and campaign.schedule is not None:
+            self._set_timer(campaign.ref, campaign.schedule.at)
+        elif campaign.state is CampaignStatus.SENDING:
+            notes.run_send(self._workflows, campaign.ref)
 
-    def _set_timer(self, home: Home, at: Instant) -> None:
-        if self._timers.get(notes.timer_name(home)) != at:
-            self._timers.set(notes.timer_name(home), at, notes.QUEUE, notes.due(home, at))
+    def _set_timer(self, ref: CampaignRef, at: Instant) -> None:
+        if self._timers.get(notes.timer_name(ref)) != at:
+            self._timers.set(notes.timer_name(ref), at, notes.QUEUE, notes.due(ref, at))
 
     def _begin(self, campaign: Campaign) -> Campaign:
         if campaign.schedule is not None:
-            return self._campaigns.transition(campaign, CampaignState.SCHEDULED)
-        return self._campaigns.transition(campaign, CampaignState.SENDING)
+            return self._campaigns.transition(campaign, CampaignStatus.SCHEDULED)
+        return self._campaigns.transition(campaign, CampaignStatus.SENDING)
 
     def _start_or_pause(self, campaign: Campaign) -> Campaign:
         schedule, now = campaign.schedule, self._clock.now()
         if schedule is not None and now > schedule.at + max(schedule.grace_ms, self._prompt_ms):
             late = (now - schedule.at) // 60_000
             reason = f"its time passed {late} minutes ago while nothing was running: resume it to send now, or cancel it"
-            return self._campaigns.transition(campaign, CampaignState.PAUSED, reason=reason)
-        return self._campaigns.transition(campaign, CampaignState.SENDING)
+            return self._campaigns.transition(campaign, CampaignStatus.PAUSED, reason=reason)
+        return self._campaigns.transition(campaign, CampaignStatus.SENDING)
 
 
 def _meant(campaign: Campaign, note: Note) -> bool:

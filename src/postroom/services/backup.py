@@ -18,10 +18,10 @@ from typing import NamedTuple, Protocol
 from postroom.clock import Instant
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.backup import Copied
-from postroom.model.campaign import ENDED, Campaign, CampaignState, Home
+from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus
 from postroom.model.tenant import DEFAULT_TENANT
 
-_TO_PAUSE = frozenset({CampaignState.SENDING, CampaignState.SCHEDULED})
+_TO_PAUSE = frozenset({CampaignStatus.SENDING, CampaignStatus.SCHEDULED})
 
 Progress = Callable[[str], None]
 
@@ -38,7 +38,7 @@ class Restored(NamedTuple):
     """What came back."""
 
     copied: Copied
-    held: list[Home]
+    held: list[CampaignRef]
     """Campaigns that were under way in the backup, and wait for a person now."""
     in_doubt: int
     """Single messages that waited in the backup."""
@@ -65,7 +65,7 @@ class BackupService:
 
     def restore(self, source: Path, progress: Progress) -> Restored:
         """Make the backup in `source` the data, of which there must be none yet."""
-        held: list[Home] = []
+        held: list[CampaignRef] = []
         in_doubt = 0
 
         def prepare(data: Path, created_at: Instant) -> None:
@@ -80,21 +80,21 @@ class BackupService:
         return Restored(copied, held, in_doubt)
 
 
-def hold(campaigns: Campaigns, reason: str) -> Iterator[Home]:
+def hold(campaigns: Campaigns, reason: str) -> Iterator[CampaignRef]:
     """Hold every tenant's campaigns that would send by themselves; which."""
-    for home in {*campaigns.unfinished(), *_of_default_tenant(campaigns)}:
-        campaign = campaigns.get(home)
+    for ref in {*campaigns.unfinished(), *_of_default_tenant(campaigns)}:
+        campaign = campaigns.get(ref)
         if campaign.state in _TO_PAUSE or (campaign.start_when_ready and campaign.state not in ENDED):
             _hold(campaigns, campaign, reason)
-            yield campaign.home
+            yield campaign.ref
 
 
-def _of_default_tenant(campaigns: Campaigns) -> Iterator[Home]:
+def _of_default_tenant(campaigns: Campaigns) -> Iterator[CampaignRef]:
     """A backup of an older Postroom has no list of all tenants' unfinished campaigns, and no other tenant."""
     cursor: str | None = None
     while True:
         page = campaigns.list(DEFAULT_TENANT, cursor=cursor)
-        yield from (campaign.home for campaign in page.campaigns)
+        yield from (campaign.ref for campaign in page.campaigns)
         cursor = page.cursor
         if cursor is None:
             return
@@ -102,6 +102,6 @@ def _of_default_tenant(campaigns: Campaigns) -> Iterator[Home]:
 
 def _hold(campaigns: Campaigns, campaign: Campaign, reason: str) -> None:
     if campaign.state in _TO_PAUSE:
-        campaigns.transition(campaign, CampaignState.PAUSED, start_when_ready=False, reason=reason)
+        campaigns.transition(campaign, CampaignStatus.PAUSED, start_when_ready=False, reason=reason)
     else:
         campaigns.change(campaign, start_when_ready=False, reason=reason)

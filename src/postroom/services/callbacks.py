@@ -20,8 +20,8 @@ from postroom.ledger.callback_secrets import CAMPAIGNS, CallbackSecrets
 from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks, Wishes
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.deliveries import Deliveries, DeliveryPage, Redelivered
-from postroom.model.callback import TEST, Delivery, DeliveryState, Endpoint, check_url
-from postroom.model.campaign import Home
+from postroom.model.callback import TEST, Delivery, DeliveryStatus, Endpoint, check_url
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.model.ids import encode
 
@@ -174,7 +174,7 @@ class CallbackService:
         tenant: str,
         id: str,  # noqa: A002
         *,
-        state: DeliveryState | None = None,
+        state: DeliveryStatus | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> DeliveryPage:
@@ -216,7 +216,7 @@ class CallbackService:
         if not id.startswith(OF_CAMPAIGN):
             self._callbacks.get(tenant, id)
             return
-        campaign = self._campaigns.find(Home(tenant, id.removeprefix(OF_CAMPAIGN)))
+        campaign = self._campaigns.find(CampaignRef(tenant, id.removeprefix(OF_CAMPAIGN)))
         if campaign is None or self._callbacks.of_campaign(campaign) is None:
             raise NotFound(f"there is no callback {id}")
 

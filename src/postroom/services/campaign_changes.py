@@ -20,7 +20,7 @@ from postroom.clock import Clock
 from postroom.errors import Conflict, Corrupt, NotFound
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.sweep import Alive, always
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import Counts
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.workflows import Again, Call, Done, Workflows
@@ -33,7 +33,7 @@ class Asked(msgspec.Struct, frozen=True):
     """The workflow's input."""
 
     verb: Verb
-    home: Home
+    ref: CampaignRef
     decision: Decision | None = None
 
 
@@ -49,24 +49,24 @@ class Changes:
         self._workflows = workflows
         self._clock = clock
 
-    def cancel(self, home: Home) -> Campaign:
+    def cancel(self, ref: CampaignRef) -> Campaign:
         """End it: nothing more is sent; who still waits is skipped soon. Again: harmless. `Conflict`: it has ended otherwise."""
-        campaign = self._service.end(home)
-        self._ask(Asked(Verb.CANCEL, home))
+        campaign = self._service.end(ref)
+        self._ask(Asked(Verb.CANCEL, ref))
         return campaign
 
-    def retry_failed(self, home: Home) -> int:
+    def retry_failed(self, ref: CampaignRef) -> int:
         """Have everybody who failed tried again soon; how many. `Conflict`: it is neither paused nor completed."""
-        self._service.stopped(home)
-        failed = self._counts(home).failed
-        self._ask(Asked(Verb.RETRY_FAILED, home))
+        self._service.stopped(ref)
+        failed = self._counts(ref).failed
+        self._ask(Asked(Verb.RETRY_FAILED, ref))
         return failed
 
-    def settle(self, home: Home, decision: Decision) -> int:
+    def settle(self, ref: CampaignRef, decision: Decision) -> int:
         """Have what is unknown decided soon; how many. `Conflict`: it is being sent, or decided otherwise in this moment."""
-        self._service.to_settle(home, decision)
-        unknown = self._counts(home).unknown
-        self._ask(Asked(Verb.SETTLE, home, decision))
+        self._service.to_settle(ref, decision)
+        unknown = self._counts(ref).unknown
+        self._ask(Asked(Verb.SETTLE, ref, decision))
         return unknown
 
     def handle(self, call: Call, *, working: Alive = always) -> Done | Again:
@@ -79,8 +79,8 @@ class Changes:
 
         try:
             self._carry_out(asked, alive)
-            if asked.verb is not Verb.CANCEL and self._campaigns.get(asked.home).state is CampaignState.CANCELLED:
-                self._service.cancel(asked.home, alive=alive)
+            if asked.verb is not Verb.CANCEL and self._campaigns.get(asked.ref).state is CampaignStatus.CANCELLED:
+                self._service.cancel(asked.ref, alive=alive)
         except NotFound:  # deleted meanwhile
             return Done()
         return Done() if alive() else Again(self._clock.now())
@@ -89,26 +89,26 @@ class Changes:
         try:
             match asked.verb:
                 case Verb.CANCEL:
-                    self._service.cancel(asked.home, alive=alive)
+                    self._service.cancel(asked.ref, alive=alive)
                 case Verb.RETRY_FAILED:
-                    self._service.retry_failed(asked.home, alive=alive)
+                    self._service.retry_failed(asked.ref, alive=alive)
                 case Verb.SETTLE:
-                    self._service.settle(asked.home, asked.decision or Decision.SENT, alive=alive)
+                    self._service.settle(asked.ref, asked.decision or Decision.SENT, alive=alive)
         except Conflict as error:
-            if self._campaigns.get(asked.home).state in {CampaignState.COMPLETED, CampaignState.PAUSED}:
+            if self._campaigns.get(asked.ref).state in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
                 raise
             _log.info("%s is not carried out: %s", asked.verb, error)
 
     def _ask(self, asked: Asked) -> None:
-        name, text = change_name(asked.home, asked.verb), msgspec.json.encode(asked).decode()
+        name, text = change_name(asked.ref, asked.verb), msgspec.json.encode(asked).decode()
         if not self._workflows.restart(CHANGE, name, text):
             running = self._workflows.get(CHANGE, name)
             if running is not None and _parse(running.input) != asked:
-                raise Conflict(f"campaign {asked.home.campaign} is being settled otherwise in this moment: try again")
+                raise Conflict(f"campaign {asked.ref.campaign} is being settled otherwise in this moment: try again")
 
-    def _counts(self, home: Home) -> Counts:
+    def _counts(self, ref: CampaignRef) -> Counts:
         try:
-            return self._messages.counts(home)
+            return self._messages.counts(ref)
         except NotFound:  # nothing is imported
             return Counts()
 

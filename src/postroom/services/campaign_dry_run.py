@@ -18,7 +18,7 @@ from postroom.errors import Invalid, NotFound
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, Import
-from postroom.model.message import MessageState, NewMessage, Recipient
+from postroom.model.message import MessageStatus, NewMessage, Recipient
 from postroom.model.shard import Key, key_maker
 from postroom.platform.ports.objects import Objects
 from postroom.recipients_file.encoding import decode
@@ -89,10 +89,10 @@ class DryRun:
         deadline = self._clock.monotonic() + MAX_SECONDS
         composer = self._composing.load(campaign)
         layout, records, complete = self._records(campaign.source, rows)
-        key_of = key_maker(self._tenants.get(campaign.home.tenant).secret)
+        key_of = key_maker(self._tenants.get(campaign.ref.tenant).secret)
         read = read_rows(records, layout, key_of, batches=1)
         keys = [message.key for message in read.messages]
-        on_list = self._suppression.suppressed(campaign.home.tenant, keys, topic=campaign.content.topic)
+        on_list = self._suppression.suppressed(campaign.ref.tenant, keys, topic=campaign.content.topic)
         others, kept = _sorted_out(read.messages, on_list)
         others += read.rejects
         trial = _Trial()
@@ -132,7 +132,7 @@ class _Trial:
         line, address = message.line, message.address
         try:
             composed = composer.compose(
-                0, Recipient(message.key, line, address, message.name, message.values, MessageState.PENDING, 0), now
+                0, Recipient(message.key, line, address, message.name, message.values, MessageStatus.PENDING, 0), now
             )
         except RowError as error:
             self.failed.append(Reject(line, address, NOT_COMPOSED, str(error)))

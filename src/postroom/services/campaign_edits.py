@@ -14,7 +14,7 @@ from postroom.clock import Clock
 from postroom.errors import Conflict
 from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import ENDED, Campaign, CampaignState, Schedule
+from postroom.model.campaign import ENDED, Campaign, CampaignStatus, Schedule
 from postroom.platform.ports.queues import Queues
 from postroom.services.schedules import schedule_of
 
@@ -54,29 +54,29 @@ class Edits:
         if edit.name is not KEEP:
             fields["name"] = edit.name
         if edit.rate is not KEEP:
-            _refuse(campaign, "rate", ENDED | {CampaignState.SENDING})
+            _refuse(campaign, "rate", ENDED | {CampaignStatus.SENDING})
             fields["policies"] = replace(campaign.policies, rate=edit.rate)
         if edit.schedule is not KEEP:
             fields["schedule"] = self._schedule(campaign, edit.schedule)
         if not fields:
             return campaign
-        if campaign.state is CampaignState.SCHEDULED and edit.schedule is None:
-            campaign = self._campaigns.transition(campaign, CampaignState.SENDING, **fields)
+        if campaign.state is CampaignStatus.SCHEDULED and edit.schedule is None:
+            campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING, **fields)
         else:
             campaign = self._campaigns.change(campaign, **fields)
-        notes.look(self._queues, campaign.home)
+        notes.look(self._queues, campaign.ref)
         return campaign
 
     def _schedule(self, campaign: Campaign, wanted: tuple[str, str] | None) -> Schedule | None:
-        _refuse(campaign, "schedule", ENDED | {CampaignState.SENDING})
+        _refuse(campaign, "schedule", ENDED | {CampaignStatus.SENDING})
         if campaign.started_at is not None:
-            raise Conflict(f"campaign {campaign.home.campaign} has begun to send: its schedule cannot be changed")
+            raise Conflict(f"campaign {campaign.ref.campaign} has begun to send: its schedule cannot be changed")
         if wanted is None:
             return None
         at, timezone = wanted
         return schedule_of(at, timezone, now=self._clock.now(), grace_ms=self._grace_ms)
 
 
-def _refuse(campaign: Campaign, field: str, states: frozenset[CampaignState]) -> None:
+def _refuse(campaign: Campaign, field: str, states: frozenset[CampaignStatus]) -> None:
     if campaign.state in states:
-        raise Conflict(f"campaign {campaign.home.campaign} is {campaign.state}: its {field} cannot be changed")
+        raise Conflict(f"campaign {campaign.ref.campaign} is {campaign.state}: its {field} cannot be changed")

@@ -23,9 +23,9 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import (
     Attachment,
     Campaign,
-    CampaignState,
+    CampaignRef,
+    CampaignStatus,
     Content,
-    Home,
     Import,
     MissingPolicy,
     Policies,
@@ -93,17 +93,17 @@ class Making:
 
     def create(self, tenant: str, draft: Draft, recipients: BinaryIO, filename: str) -> Campaign:
         """Check the template, store the parts, then the record, and begin the import. `Invalid`: nothing was made."""
-        home = self._campaigns.new_home(tenant)
-        columns, links = self._compiled(home, draft)
-        self._store_content(home, draft, links)
-        upload = f"{prefix(home)}recipients"
+        ref = self._campaigns.new_ref(tenant)
+        columns, links = self._compiled(ref, draft)
+        self._store_content(ref, draft, links)
+        upload = f"{prefix(ref)}recipients"
         self._objects.put(upload, recipients, content_type="text/csv")
-        return self._begin(self._record(home, draft, Import(upload, filename, draft.email_column, columns)))
+        return self._begin(self._record(ref, draft, Import(upload, filename, draft.email_column, columns)))
 
-    def create_from_upload(self, home: Home, draft: Draft, upload: ReadyUpload) -> Campaign:
+    def create_from_upload(self, ref: CampaignRef, draft: Draft, upload: ReadyUpload) -> Campaign:
         """The same with recipients that are in the store already: they are read where they are. Again: harmless (`continued`).
         `Invalid`: nothing was made; also for an upload that can be seen to be unusable."""
-        columns, links = self._compiled(home, draft)
+        columns, links = self._compiled(ref, draft)
         source = Import(
             upload.object_key,
             upload.filename,
@@ -113,29 +113,29 @@ class Making:
             headings=draft.headings,
         )
         self._look_into(source, upload)
-        self._store_content(home, draft, links)
-        return self._begin(self._record(home, draft, source, upload.id))
+        self._store_content(ref, draft, links)
+        return self._begin(self._record(ref, draft, source, upload.id))
 
-    def continued(self, home: Home) -> Campaign | None:
+    def continued(self, ref: CampaignRef) -> Campaign | None:
         """The campaign, its import begun, if it was made before; None: it is still to be made."""
-        campaign = self._campaigns.find(home)
-        if campaign is not None and campaign.state in {CampaignState.DRAFT, CampaignState.IMPORTING}:
+        campaign = self._campaigns.find(ref)
+        if campaign is not None and campaign.state in {CampaignStatus.DRAFT, CampaignStatus.IMPORTING}:
             return self.begin_import(campaign)
         return campaign
 
     def begin_import(self, campaign: Campaign) -> Campaign:
         """Have the workers import it. Again: harmless."""
-        if campaign.state is CampaignState.DRAFT:
-            campaign = self._campaigns.transition(campaign, CampaignState.IMPORTING)
-        notes.run_import(self._workflows, campaign.home)
+        if campaign.state is CampaignStatus.DRAFT:
+            campaign = self._campaigns.transition(campaign, CampaignStatus.IMPORTING)
+        notes.run_import(self._workflows, campaign.ref)
         return campaign
 
-    def _compiled(self, home: Home, draft: Draft) -> tuple[tuple[str, ...], Sequence[str]]:
+    def _compiled(self, ref: CampaignRef, draft: Draft) -> tuple[tuple[str, ...], Sequence[str]]:
         """The columns the template asks of a row, and its links. `Invalid`: the template, an address, an attachment."""
-        content = _content(home, draft, self._composing.public_url)
+        content = _content(ref, draft, self._composing.public_url)
         columns = tuple(sorted(variables(html=draft.html, text=draft.text, subject=draft.subject)))
         files = [(attachment, file.content) for attachment, file in zip(content.attachments, draft.attachments, strict=True)]
-        composer = self._composing.compile(home, content, html=draft.html, text=draft.text, attachments=files, columns=columns)
+        composer = self._composing.compile(ref, content, html=draft.html, text=draft.text, attachments=files, columns=columns)
         return columns, composer.links
 
     def _look_into(self, source: Import, upload: ReadyUpload) -> None:
@@ -145,21 +145,21 @@ class Making:
             raise Invalid(f"The upload {source.filename} is gone: upload it again.") from error
         layout_for(source, head, whole=len(head) == upload.size)
 
-    def _store_content(self, home: Home, draft: Draft, links: Sequence[str]) -> None:
-        content = _content(home, draft, self._composing.public_url)
+    def _store_content(self, ref: CampaignRef, draft: Draft, links: Sequence[str]) -> None:
+        content = _content(ref, draft, self._composing.public_url)
         self._objects.put(content.html_key, draft.html.encode(), content_type="text/html; charset=utf-8")
         if content.text_key is not None and draft.text is not None:
             self._objects.put(content.text_key, draft.text.encode(), content_type="text/plain; charset=utf-8")
         for attachment, file in zip(content.attachments, draft.attachments, strict=True):
             self._objects.put(attachment.object_key, file.content, content_type=file.content_type)
-        self._objects.put(links_key(home), msgspec.json.encode(links), content_type="application/json")
+        self._objects.put(links_key(ref), msgspec.json.encode(links), content_type="application/json")
 
-    def _record(self, home: Home, draft: Draft, source: Import, upload_id: str | None = None) -> Campaign:
+    def _record(self, ref: CampaignRef, draft: Draft, source: Import, upload_id: str | None = None) -> Campaign:
         return Campaign(
-            home,
+            ref,
             draft.name,
-            CampaignState.DRAFT,
-            _content(home, draft, self._composing.public_url),
+            CampaignStatus.DRAFT,
+            _content(ref, draft, self._composing.public_url),
             source,
             draft.provider,
             self._clock.now(),
@@ -177,24 +177,24 @@ class Making:
         try:
             campaign = self._campaigns.create(campaign)
         except Conflict:  # a call for the same id was first
-            return self.continued(campaign.home) or campaign
+            return self.continued(campaign.ref) or campaign
         return self.begin_import(campaign)
 
 
-def prefix(home: Home) -> str:
+def prefix(ref: CampaignRef) -> str:
     """Where a campaign's objects are."""
-    return f"{home.tenant}/campaigns/{home.campaign}/"
+    return f"{ref.tenant}/campaigns/{ref.campaign}/"
 
 
-def _content(home: Home, draft: Draft, public_url: str | None) -> Content:
+def _content(ref: CampaignRef, draft: Draft, public_url: str | None) -> Content:
     """The draft as the record names it."""
     attachments = tuple(
-        Attachment(f"{prefix(home)}attachment-{i}", file.filename, file.content_type, file.content_id)
+        Attachment(f"{prefix(ref)}attachment-{i}", file.filename, file.content_type, file.content_id)
         for i, file in enumerate(draft.attachments)
     )
     return Content(
-        f"{prefix(home)}template.html",
-        None if draft.text is None else f"{prefix(home)}template.txt",
+        f"{prefix(ref)}template.html",
+        None if draft.text is None else f"{prefix(ref)}template.txt",
         draft.subject,
         draft.from_,
         reply_to=draft.reply_to,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from postroom.clock import Clock
 from postroom.errors import Invalid, NotFound, TooLarge
 from postroom.model.callback import check_url
-from postroom.model.campaign import Campaign, Home, MissingPolicy, Policies, Schedule, UnknownPolicy
+from postroom.model.campaign import Campaign, CampaignRef, MissingPolicy, Policies, Schedule, UnknownPolicy
 from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.platform.ports.objects import Objects
@@ -107,13 +107,13 @@ class Orders:
         """The newest, for an order that names none: to be noted before it is placed. `NotFound`."""
         return self._content(tenant, template_id, None).version
 
-    def place(self, home: Home, order: Order) -> Campaign:
+    def place(self, ref: CampaignRef, order: Order) -> Campaign:
         """Make the campaign, or go on where a call with the same id ended. Nothing was made: `NotFound` for one of its parts,
         `Invalid`, `Denied`, `TooLarge`."""
-        made = self._campaigns.continued(home)
+        made = self._campaigns.continued(ref)
         if made is not None:
             return made
-        tenant, provider = home.tenant, order.provider or self._house.provider
+        tenant, provider = ref.tenant, order.provider or self._house.provider
         self._sources.check_sender(tenant, order.from_)
         self._check_provider(tenant, provider)
         self._check_callback(order.callback_url)
@@ -143,7 +143,7 @@ class Orders:
             created_by=order.created_by,
             callback_url=order.callback_url,
         )
-        return self._campaigns.create_from_upload(home, draft, upload)
+        return self._campaigns.create_from_upload(ref, draft, upload)
 
     def _check_provider(self, tenant: str, name: str) -> None:
         try:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from postroom.errors import Invalid, NotFound
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.batch import BatchSnapshot
-from postroom.model.campaign import Campaign, Home
+from postroom.model.campaign import Campaign, CampaignRef
 from postroom.model.event import Event
-from postroom.model.message import Message, MessageState
+from postroom.model.message import Message, MessageStatus
 from postroom.model.message_id import parse_message_id
 from postroom.model.news import queued
 from postroom.model.shard import batch_of
@@ -33,39 +33,39 @@ class CampaignReading:
         self._campaigns = campaigns
         self._messages = messages
 
-    def batches(self, home: Home, *, cursor: str | None = None, limit: int = 100) -> BatchPage:
+    def batches(self, ref: CampaignRef, *, cursor: str | None = None, limit: int = 100) -> BatchPage:
         """None before the import. `Invalid`: the cursor is of no such list."""
-        self._campaigns.get(home)
+        self._campaigns.get(ref)
         try:
-            found = self._messages.batches(home, after=_after(cursor), limit=limit)
+            found = self._messages.batches(ref, after=_after(cursor), limit=limit)
         except NotFound:
             found = []
         return BatchPage(found, str(found[-1].number) if len(found) == limit else None)
 
     def messages(
-        self, home: Home, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+        self, ref: CampaignRef, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> tuple[Campaign, MessagePage]:
         """With the campaign, which knows the names of their values. `Invalid`: the cursor is of no such list."""
-        campaign = self._campaigns.get(home)
+        campaign = self._campaigns.get(ref)
         try:
-            return campaign, self._messages.list(home, states=states, cursor=cursor, limit=limit)
+            return campaign, self._messages.list(ref, states=states, cursor=cursor, limit=limit)
         except NotFound:  # nothing is imported yet
             return campaign, MessagePage((), None)
 
-    def message(self, home: Home, message_id: str) -> tuple[Campaign, Message]:
+    def message(self, ref: CampaignRef, message_id: str) -> tuple[Campaign, Message]:
         """`NotFound`: it is no message of this campaign."""
-        campaign = self._campaigns.get(home)
+        campaign = self._campaigns.get(ref)
         of, key = parse_message_id(message_id)
         found: Message | None = None
-        if of == home.campaign and campaign.source.batches:
-            found = self._messages.get(home, batch_of(key, campaign.source.batches), key)
+        if of == ref.campaign and campaign.source.batches:
+            found = self._messages.get(ref, batch_of(key, campaign.source.batches), key)
         if found is None:
-            raise NotFound(f"there is no message {message_id!r} in campaign {home.campaign}")
+            raise NotFound(f"there is no message {message_id!r} in campaign {ref.campaign}")
         return campaign, found
 
     def timeline(self, campaign: Campaign, message: Message) -> list[Event]:
         """What happened to it, in order of time: from the making of its campaign on."""
-        return [queued(campaign.created_at), *self._messages.timeline(campaign.home, message.batch, message.key)]
+        return [queued(campaign.created_at), *self._messages.timeline(campaign.ref, message.batch, message.key)]
 
 
 def _after(cursor: str | None) -> int:

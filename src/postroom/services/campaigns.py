@@ -18,8 +18,8 @@ from postroom.ledger.callbacks import OF_CAMPAIGN
 from postroom.ledger.campaigns import CampaignPage, Campaigns
 from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.sweep import Alive, Sweep, always
-from postroom.model.campaign import ENDED, Campaign, CampaignState, Home
-from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus
+from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.model.upload import ReadyUpload
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
@@ -89,24 +89,24 @@ class CampaignService:
         """As `Making.create`."""
         return self._making.create(tenant, draft, recipients, filename)
 
-    def create_from_upload(self, home: Home, draft: Draft, upload: ReadyUpload) -> Campaign:
+    def create_from_upload(self, ref: CampaignRef, draft: Draft, upload: ReadyUpload) -> Campaign:
         """As `Making.create_from_upload`."""
-        return self._making.create_from_upload(home, draft, upload)
+        return self._making.create_from_upload(ref, draft, upload)
 
-    def continued(self, home: Home) -> Campaign | None:
+    def continued(self, ref: CampaignRef) -> Campaign | None:
         """As `Making.continued`."""
-        return self._making.continued(home)
+        return self._making.continued(ref)
 
     def new_id(self, tenant: str) -> str:
         """An id nobody has used: for `create_from_upload`."""
-        return self._campaigns.new_home(tenant).campaign
+        return self._campaigns.new_ref(tenant).campaign
 
-    def get(self, home: Home) -> Campaign:
+    def get(self, ref: CampaignRef) -> Campaign:
         """The record; `NotFound`."""
-        return self._campaigns.get(home)
+        return self._campaigns.get(ref)
 
     def list(
-        self, tenant: str, *, states: Collection[CampaignState] = (), name: str = "", cursor: str | None = None, limit: int = 100
+        self, tenant: str, *, states: Collection[CampaignStatus] = (), name: str = "", cursor: str | None = None, limit: int = 100
     ) -> CampaignPage:
         """Newest first; of these states (none named: all), with names that begin so, in any case. A page may be short, or empty,
         before the end: it looks at a thousand records or so."""
@@ -119,156 +119,156 @@ class CampaignService:
                 break
         return CampaignPage(found, cursor)
 
-    def start(self, home: Home) -> Campaign:
+    def start(self, ref: CampaignRef) -> Campaign:
         """Send, or schedule, what was made without being started. Again: harmless. `Conflict`: it is paused, or has ended."""
-        campaign = self._campaigns.get(home)
+        campaign = self._campaigns.get(ref)
         match campaign.state:
-            case CampaignState.DRAFT | CampaignState.IMPORTING | CampaignState.READY:
-                return self.resume(home)
-            case CampaignState.SCHEDULED | CampaignState.SENDING | CampaignState.COMPLETED:
+            case CampaignStatus.DRAFT | CampaignStatus.IMPORTING | CampaignStatus.READY:
+                return self.resume(ref)
+            case CampaignStatus.SCHEDULED | CampaignStatus.SENDING | CampaignStatus.COMPLETED:
                 return campaign
-            case CampaignState.PAUSED:
-                raise Conflict(f"campaign {home.campaign} is paused{_because(campaign)}: resume it")
-            case CampaignState.CANCELLED | CampaignState.FAILED:
-                raise Conflict(f"campaign {home.campaign} is {campaign.state}{_because(campaign)}: it cannot be started")
+            case CampaignStatus.PAUSED:
+                raise Conflict(f"campaign {ref.campaign} is paused{_because(campaign)}: resume it")
+            case CampaignStatus.CANCELLED | CampaignStatus.FAILED:
+                raise Conflict(f"campaign {ref.campaign} is {campaign.state}{_because(campaign)}: it cannot be started")
 
-    def pause(self, home: Home, reason: str) -> Campaign:
+    def pause(self, ref: CampaignRef, reason: str) -> Campaign:
         """Stop new sends within a second; what is in flight is drained. Again: harmless. `Conflict`: nothing to pause."""
-        campaign = self._campaigns.get(home)
-        if campaign.state is CampaignState.PAUSED:
+        campaign = self._campaigns.get(ref)
+        if campaign.state is CampaignStatus.PAUSED:
             return campaign
-        return self._campaigns.transition(campaign, CampaignState.PAUSED, reason=reason)
+        return self._campaigns.transition(campaign, CampaignStatus.PAUSED, reason=reason)
 
-    def resume(self, home: Home) -> Campaign:
+    def resume(self, ref: CampaignRef) -> Campaign:
         """Go on wherever it stopped: a pause, a crash, a kill. Running or completed: harmless. `Conflict`: it has ended."""
-        campaign = self._campaigns.get(home)
+        campaign = self._campaigns.get(ref)
         match campaign.state:
-            case CampaignState.DRAFT | CampaignState.IMPORTING:
+            case CampaignStatus.DRAFT | CampaignStatus.IMPORTING:
                 if not campaign.start_when_ready:
                     campaign = self._campaigns.change(campaign, start_when_ready=True)
                 return self._making.begin_import(campaign)
-            case CampaignState.COMPLETED:
-                return self._send_what_waits(home)
-            case CampaignState.READY:
+            case CampaignStatus.COMPLETED:
+                return self._send_what_waits(ref)
+            case CampaignStatus.READY:
                 campaign = self._campaigns.change(campaign, start_when_ready=True)
-            case CampaignState.PAUSED:
+            case CampaignStatus.PAUSED:
                 schedule = campaign.schedule
                 ahead = schedule is not None and schedule.at > self._clock.now() and campaign.started_at is None
-                to = CampaignState.SCHEDULED if ahead else CampaignState.SENDING
+                to = CampaignStatus.SCHEDULED if ahead else CampaignStatus.SENDING
                 campaign = self._campaigns.transition(campaign, to)
-            case CampaignState.CANCELLED | CampaignState.FAILED:
-                raise Conflict(f"campaign {home.campaign} is {campaign.state}{_because(campaign)}: it cannot be resumed")
-            case CampaignState.SENDING | CampaignState.SCHEDULED:
+            case CampaignStatus.CANCELLED | CampaignStatus.FAILED:
+                raise Conflict(f"campaign {ref.campaign} is {campaign.state}{_because(campaign)}: it cannot be resumed")
+            case CampaignStatus.SENDING | CampaignStatus.SCHEDULED:
                 pass
-        notes.look(self._queues, home)
+        notes.look(self._queues, ref)
         return campaign
 
-    def end(self, home: Home) -> Campaign:
+    def end(self, ref: CampaignRef) -> Campaign:
         """Nothing more is sent, from within a second on; who still waits is told of by `cancel`. Again: harmless."""
-        campaign = self._campaigns.get(home)
-        if campaign.state is CampaignState.CANCELLED:
+        campaign = self._campaigns.get(ref)
+        if campaign.state is CampaignStatus.CANCELLED:
             return campaign
-        return self._campaigns.transition(campaign, CampaignState.CANCELLED, reason="cancelled")
+        return self._campaigns.transition(campaign, CampaignStatus.CANCELLED, reason="cancelled")
 
-    def cancel(self, home: Home, *, alive: Alive = always) -> int:
+    def cancel(self, ref: CampaignRef, *, alive: Alive = always) -> int:
         """End it: nobody who is still waiting gets it; how many were skipped. Again: carries on where the last call ended."""
-        campaign = self.end(home)
+        campaign = self.end(ref)
         now = self._clock.now()
 
         def skip(recipient: Recipient) -> Settlement:
-            return Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply="cancelled")
+            return Settlement(recipient.key, MessageStatus.SKIPPED, recipient.attempt, now, reply="cancelled")
 
         try:
-            self._messages.recount(home)  # an import that was broken off has counted nothing yet
-            return self._sweep.change(campaign, {MessageState.PENDING, MessageState.DEFERRED}, skip, alive=alive)
+            self._messages.recount(ref)  # an import that was broken off has counted nothing yet
+            return self._sweep.change(campaign, {MessageStatus.PENDING, MessageStatus.DEFERRED}, skip, alive=alive)
         except NotFound:  # nothing was imported yet
             return 0
 
-    def retry_failed(self, home: Home, *, alive: Alive = always) -> int:
+    def retry_failed(self, ref: CampaignRef, *, alive: Alive = always) -> int:
         """Send to everybody who failed (not to refused addresses) again; how many. A completed campaign goes back to sending."""
-        campaign = self.stopped(home)
-        retried = self._sweep.change(campaign, {MessageState.FAILED}, self._again("to be tried again"), alive=alive)
-        self._send_what_waits(home)
+        campaign = self.stopped(ref)
+        retried = self._sweep.change(campaign, {MessageStatus.FAILED}, self._again("to be tried again"), alive=alive)
+        self._send_what_waits(ref)
         return retried
 
-    def settle(self, home: Home, decision: Decision, *, alive: Alive = always) -> int:
+    def settle(self, ref: CampaignRef, decision: Decision, *, alive: Alive = always) -> int:
         """Decide what became of messages that are `unknown`; how many. Also of a cancelled campaign, but to send them again."""
-        campaign = self.to_settle(home, decision)
+        campaign = self.to_settle(ref, decision)
         now = self._clock.now()
 
-        def decide(state: MessageState) -> Callable[[Recipient], Settlement]:
+        def decide(state: MessageStatus) -> Callable[[Recipient], Settlement]:
             return lambda recipient: Settlement(
                 recipient.key, state, recipient.attempt, now, reply=f"settled by hand: {decision}"
             )
 
         makes = {
-            Decision.SENT: decide(MessageState.SENT),
-            Decision.FAILED: decide(MessageState.FAILED),
+            Decision.SENT: decide(MessageStatus.SENT),
+            Decision.FAILED: decide(MessageStatus.FAILED),
             Decision.RESEND: self._again("settled by hand: to be sent again"),
         }
-        settled = self._sweep.change(campaign, {MessageState.UNKNOWN}, makes[decision], alive=alive)
-        self._send_what_waits(home)
+        settled = self._sweep.change(campaign, {MessageStatus.UNKNOWN}, makes[decision], alive=alive)
+        self._send_what_waits(ref)
         return settled
 
-    def to_settle(self, home: Home, decision: Decision) -> Campaign:
+    def to_settle(self, ref: CampaignRef, decision: Decision) -> Campaign:
         """The campaign, if its unknown messages may be decided so now. `Conflict`."""
-        campaign = self._campaigns.get(home)
-        if campaign.state is not CampaignState.CANCELLED or decision is Decision.RESEND:
-            campaign = self.stopped(home)
+        campaign = self._campaigns.get(ref)
+        if campaign.state is not CampaignStatus.CANCELLED or decision is Decision.RESEND:
+            campaign = self.stopped(ref)
         return campaign
 
-    def delete(self, home: Home) -> None:
+    def delete(self, ref: CampaignRef) -> None:
         """Forget the campaign, its messages and objects, and what its own callback was told. `Conflict`: it is not at rest. Safe
         to repeat from any point."""
-        campaign = self._campaigns.get(home)
-        if campaign.state not in ENDED and not (campaign.state is CampaignState.READY and not campaign.start_when_ready):
-            raise Conflict(f"campaign {home.campaign} is {campaign.state}: cancel it before deleting it")
-        self._timers.cancel(notes.timer_name(home))
+        campaign = self._campaigns.get(ref)
+        if campaign.state not in ENDED and not (campaign.state is CampaignStatus.READY and not campaign.start_when_ready):
+            raise Conflict(f"campaign {ref.campaign} is {campaign.state}: cancel it before deleting it")
+        self._timers.cancel(notes.timer_name(ref))
         for workflow in (notes.IMPORT, notes.SEND):
-            self._workflows.stop(workflow, home.campaign, "deleted")
+            self._workflows.stop(workflow, ref.campaign, "deleted")
         for verb in Verb:
-            self._workflows.stop(CHANGE, change_name(home, verb), "deleted")
-        self._messages.drop(home)
-        self._journals.drop(home.campaign)
-        self._objects.purge(prefix(home))
+            self._workflows.stop(CHANGE, change_name(ref, verb), "deleted")
+        self._messages.drop(ref)
+        self._journals.drop(ref.campaign)
+        self._objects.purge(prefix(ref))
         if campaign.callback_url is not None:
-            self._deliveries.drop(home.tenant, OF_CAMPAIGN + home.campaign)
-        self._campaigns.delete(home)
+            self._deliveries.drop(ref.tenant, OF_CAMPAIGN + ref.campaign)
+        self._campaigns.delete(ref)
 
-    def stopped(self, home: Home) -> Campaign:
+    def stopped(self, ref: CampaignRef) -> Campaign:
         """A campaign whose messages an operator may change now. `Conflict`."""
-        campaign = self._campaigns.get(home)
-        if campaign.state in {CampaignState.COMPLETED, CampaignState.PAUSED}:
+        campaign = self._campaigns.get(ref)
+        if campaign.state in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
             return campaign
         if campaign.state in ENDED:
-            raise Conflict(f"campaign {home.campaign} is {campaign.state}: nothing of it is sent any more")
-        raise Conflict(f"campaign {home.campaign} is {campaign.state}: pause it first, or wait until it is completed")
+            raise Conflict(f"campaign {ref.campaign} is {campaign.state}: nothing of it is sent any more")
+        raise Conflict(f"campaign {ref.campaign} is {campaign.state}: pause it first, or wait until it is completed")
 
     def _again(self, reason: str) -> Callable[[Recipient], Settlement]:
         """For whoever was erased there is no again."""
         now = self._clock.now()
 
         def again(recipient: Recipient) -> Settlement:
-            state = MessageState.SKIPPED if recipient.erased else MessageState.PENDING
+            state = MessageStatus.SKIPPED if recipient.erased else MessageStatus.PENDING
             return Settlement(recipient.key, state, recipient.attempt, now, reply="" if recipient.erased else reason)
 
         return again
 
-    def _send_what_waits(self, home: Home) -> Campaign:
+    def _send_what_waits(self, ref: CampaignRef) -> Campaign:
         """A completed campaign in which somebody waits again is not completed. It looks at the ledger: so it can be repeated."""
-        campaign = self._campaigns.get(home)
-        if campaign.state is CampaignState.COMPLETED and self._messages.counts(home).waiting:
-            campaign = self._campaigns.transition(campaign, CampaignState.SENDING)
-            notes.look(self._queues, home)
+        campaign = self._campaigns.get(ref)
+        if campaign.state is CampaignStatus.COMPLETED and self._messages.counts(ref).waiting:
+            campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING)
+            notes.look(self._queues, ref)
         return campaign
 
 
-def change_name(home: Home, verb: Verb) -> str:
+def change_name(ref: CampaignRef, verb: Verb) -> str:
     """The execution of `CHANGE` that does this to a campaign."""
-    return f"{verb}-{home.campaign}"
+    return f"{verb}-{ref.campaign}"
 
 
-def _asked_for(campaign: Campaign, states: Collection[CampaignState], name: str) -> bool:
+def _asked_for(campaign: Campaign, states: Collection[CampaignStatus], name: str) -> bool:
     return (not states or campaign.state in states) and campaign.name.casefold().startswith(name.casefold())
 
 

@@ -15,10 +15,10 @@ from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.erasing import Erasing, Kept, nothing
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.sweep import StillSending, Swept
-from postroom.model.campaign import Campaign, CampaignState, Home, Policies
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies
 from postroom.model.message import Message, Recipient
 from postroom.model.shard import Key
-from postroom.model.stream import SingleValues, day_of, stream_home
+from postroom.model.stream import SingleValues, day_of, stream_ref
 from postroom.model.tenant import Tenant
 from postroom.model.upload import Upload, UploadKind, UploadState
 from postroom.platform.ports.messages import Messages
@@ -32,7 +32,7 @@ from postroom.services.uploads import UploadService
 _PAGE = 1_000
 _OLDEST_DAYS = 3_650
 """Of single messages, where nobody knows since when the tenant is there."""
-_UNREAD = frozenset({CampaignState.DRAFT, CampaignState.IMPORTING})
+_UNREAD = frozenset({CampaignStatus.DRAFT, CampaignStatus.IMPORTING})
 
 
 @dataclass(slots=True)
@@ -83,8 +83,8 @@ class Ended(Exception):
 class _Stream:
     """A stream, as far as Sweep asks."""
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
+    def __init__(self, ref: CampaignRef) -> None:
+        self.ref = ref
         self.policies = Policies()
 
 
@@ -109,13 +109,13 @@ class ErasureWork:
             self._upload(upload)
         self._purge_uploads()
         for campaign in self._campaigns():
-            yield f"campaign {campaign.home.campaign}"
+            yield f"campaign {campaign.ref.campaign}"
             with suppress(NotFound):  # deleted in this moment
                 self._campaign(campaign)
         yield "single messages"
-        for home in self._streams():
+        for ref in self._streams():
             self._beat()
-            self._stream(home)
+            self._stream(ref)
         yield "callbacks"
         for endpoint in self._endpoints():
             self.found.told += self._places.deliveries.forget(self._owner.id, endpoint, self._traces.in_cell, self._beat)
@@ -174,19 +174,19 @@ class ErasureWork:
     def _campaign(self, campaign: Campaign) -> None:
         """The file goes first: what says that the person is in it goes after it."""
         if self._is_unread(campaign):
-            self.found.waiting.append(campaign.home.campaign)
+            self.found.waiting.append(campaign.ref.campaign)
             return
-        message = self._places.erasing.find(campaign.home, self._key, batches=campaign.source.batches)
+        message = self._places.erasing.find(campaign.ref, self._key, batches=campaign.source.batches)
         reported = self._is_reported(campaign)
         self._file(campaign, sure=message is not None or reported)
         if reported:
             self._report(campaign)
         if message is not None and self._message(campaign, message):
-            self.found.campaigns.append(campaign.home.campaign)
+            self.found.campaigns.append(campaign.ref.campaign)
 
     def _is_unread(self, campaign: Campaign) -> bool:
         """Whether rows may still be stored: also by a worker that has yet to see that it was cancelled."""
-        running = self._places.workflows.get(notes.IMPORT, campaign.home.campaign)
+        running = self._places.workflows.get(notes.IMPORT, campaign.ref.campaign)
         return campaign.state in _UNREAD or (running is not None and running.state is ExecutionState.RUNNING)
 
     def _message(self, swept: Swept, message: Message, *, kept: Kept = nothing) -> bool:
@@ -195,43 +195,43 @@ class ErasureWork:
             if not self._places.erasing.erase(swept, message, kept=kept, alive=self._alive):
                 raise Ended
         except StillSending:
-            if swept.home.campaign not in self.found.waiting:
-                self.found.waiting.append(swept.home.campaign)
+            if swept.ref.campaign not in self.found.waiting:
+                self.found.waiting.append(swept.ref.campaign)
             return False
         return True
 
     def _is_reported(self, campaign: Campaign) -> bool:
         for parts in ("rejected/", "work/"):  # of the report, and of the upload, where their sweeper was killed
-            self._places.objects.purge(f"{prefix(campaign.home)}import/{parts}")
+            self._places.objects.purge(f"{prefix(campaign.ref)}import/{parts}")
         report = campaign.source.rejected_key
         return report is not None and self._traces.in_report(report, spare=_spare(campaign))
 
     def _report(self, campaign: Campaign) -> None:
         if campaign.source.rejected_key is not None:
             self._traces.take_out_of_report(campaign.source.rejected_key, spare=_spare(campaign))
-            self.found.reports.append(campaign.home.campaign)
+            self.found.reports.append(campaign.ref.campaign)
 
     def _file(self, campaign: Campaign, *, sure: bool) -> None:
         """The campaign's own copy of its recipients: of no use once they are imported, or never will be."""
         key = campaign.source.upload_key
-        if key.startswith(prefix(campaign.home)) and (sure or not campaign.source.batches) and self._places.objects.purge(key):
-            self.found.files.append(campaign.home.campaign)
+        if key.startswith(prefix(campaign.ref)) and (sure or not campaign.source.batches) and self._places.objects.purge(key):
+            self.found.files.append(campaign.ref.campaign)
 
-    def _streams(self) -> Iterator[Home]:
+    def _streams(self) -> Iterator[CampaignRef]:
         made, today = self._owner.created_at, day_of(self._clock.now())
         first = today - _OLDEST_DAYS if made is None else day_of(made) - 1
-        return (stream_home(self._owner, day) for day in range(today + 1, first - 1, -1))
+        return (stream_ref(self._owner, day) for day in range(today + 1, first - 1, -1))
 
-    def _stream(self, home: Home) -> None:
+    def _stream(self, ref: CampaignRef) -> None:
         cursor: str | None = None
         while True:
             try:
-                page = self._places.messages.list(home, cursor=cursor, limit=_PAGE)
+                page = self._places.messages.list(ref, cursor=cursor, limit=_PAGE)
             except NotFound:  # nobody sent anything that day, or it is deleted
                 return
             for message in page.messages:
                 if self._traces.in_cell(message.address):
-                    self.found.singles += self._message(_Stream(home), message, kept=_own_values)
+                    self.found.singles += self._message(_Stream(ref), message, kept=_own_values)
             self._beat()
             cursor = page.cursor
             if cursor is None:
@@ -242,7 +242,7 @@ class ErasureWork:
         yield from (endpoint.id for endpoint in self._places.callbacks.list(self._owner.id))
         for campaign in self._campaigns():
             if campaign.callback_url is not None:
-                yield OF_CAMPAIGN + campaign.home.campaign
+                yield OF_CAMPAIGN + campaign.ref.campaign
 
     def _alive(self) -> bool:
         try:
@@ -254,7 +254,7 @@ class ErasureWork:
 
 def _spare(campaign: Campaign) -> str:
     """Where a report is while it is written anew; a name under which it is encrypted as well."""
-    return f"{prefix(campaign.home)}export-rejected"
+    return f"{prefix(campaign.ref)}export-rejected"
 
 
 def _own_values(recipient: Recipient) -> str:

@@ -11,8 +11,8 @@ import orjson
 
 from postroom.errors import NotFound
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import Home
-from postroom.model.message import Message, MessageState
+from postroom.model.campaign import CampaignRef
+from postroom.model.message import Message, MessageStatus
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.recipients_file.cells import csv_line
@@ -46,12 +46,12 @@ class Exports:
         self._messages = messages
         self._objects = objects
 
-    def every_message(self, home: Home, states: Collection[MessageState] = ()) -> Iterator[Message]:
+    def every_message(self, ref: CampaignRef, states: Collection[MessageStatus] = ()) -> Iterator[Message]:
         """Of these states (none named: all); none where nothing is imported yet."""
         cursor: str | None = None
         while True:
             try:
-                page = self._messages.list(home, states=states, cursor=cursor, limit=_PAGE)
+                page = self._messages.list(ref, states=states, cursor=cursor, limit=_PAGE)
             except NotFound:
                 return
             yield from page.messages
@@ -59,20 +59,20 @@ class Exports:
             if cursor is None:
                 return
 
-    def messages_csv(self, home: Home, states: Collection[MessageState] = ()) -> Iterator[str]:
+    def messages_csv(self, ref: CampaignRef, states: Collection[MessageStatus] = ()) -> Iterator[str]:
         """The header, then a line a message. `NotFound` at once."""
-        columns = self._campaigns.get(home).source.columns
-        return self._lines(home, states, columns)
+        columns = self._campaigns.get(ref).source.columns
+        return self._lines(ref, states, columns)
 
-    def rejected_csv(self, home: Home) -> Iterator[bytes]:
+    def rejected_csv(self, ref: CampaignRef) -> Iterator[bytes]:
         """The report of rejected rows, in blocks; the header alone where none was, or the import is not done. `NotFound` at
         once."""
-        key = self._campaigns.get(home).source.rejected_key
+        key = self._campaigns.get(ref).source.rejected_key
         return iter([REJECTED_HEADER]) if key is None else self._blocks(key)
 
-    def _lines(self, home: Home, states: Collection[MessageState], columns: tuple[str, ...]) -> Iterator[str]:
+    def _lines(self, ref: CampaignRef, states: Collection[MessageStatus], columns: tuple[str, ...]) -> Iterator[str]:
         yield csv_line((*COLUMNS, *columns))
-        for message in self.every_message(home, states):
+        for message in self.every_message(ref, states):
             fixed = (message.line, message.address, message.state.label, message.attempt, rfc3339(message.at))
             reply = (message.code or None, message.reply, message.provider_id)
             people = map(rfc3339, (message.opened_at, message.clicked_at, message.unsubscribed_at))

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from postroom.clock import Clock
 from postroom.errors import Unavailable
 from postroom.ledger.streams import Streams
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.message import NewMessage
 from postroom.platform.ports.messages import Messages
 
@@ -54,27 +54,27 @@ class Intake:
         self._streams = streams
         self._clock = clock
         self._guard = threading.Lock()
-        self._lanes: dict[Home, _Lane] = {}
+        self._lanes: dict[CampaignRef, _Lane] = {}
 
-    def store(self, home: Home, rows: Sequence[NewMessage]) -> None:
+    def store(self, ref: CampaignRef, rows: Sequence[NewMessage]) -> None:
         """Returns when the rows are durable and will be sent. Again with the same keys: harmless. `Unavailable` and others of
         the store: they may be stored all the same; repeat."""
         call = _Call(rows)
-        with self._lane(home, call) as lane:
+        with self._lane(ref, call) as lane:
             if not lane.storing.acquire(timeout=_PATIENCE_S):
                 raise Unavailable("the messages could not be stored in time: the disk is busy")
             try:
                 while not call.done:
-                    self._store_for(home, self._take(lane))
+                    self._store_for(ref, self._take(lane))
             finally:
                 lane.storing.release()
         if call.error is not None:
             raise call.error
 
     @contextmanager
-    def _lane(self, home: Home, call: _Call) -> Iterator[_Lane]:
+    def _lane(self, ref: CampaignRef, call: _Call) -> Iterator[_Lane]:
         with self._guard:
-            lane = self._lanes.setdefault(home, _Lane())
+            lane = self._lanes.setdefault(ref, _Lane())
             lane.callers += 1
             lane.waiting.append(call)
         try:
@@ -83,7 +83,7 @@ class Intake:
             with self._guard:
                 lane.callers -= 1
                 if not lane.callers:
-                    del self._lanes[home]
+                    del self._lanes[ref]
 
     def _take(self, lane: _Lane) -> list[_Call]:
         """Those who waited longest, as many as one store takes."""
@@ -97,9 +97,9 @@ class Intake:
             taken, lane.waiting = lane.waiting[:count], lane.waiting[count:]
         return taken
 
-    def _store_for(self, home: Home, calls: Sequence[_Call]) -> None:
+    def _store_for(self, ref: CampaignRef, calls: Sequence[_Call]) -> None:
         try:
-            self._store(home, [row for call in calls for row in call.rows])
+            self._store(ref, [row for call in calls for row in call.rows])
         except BaseException as error:
             for call in calls:
                 call.error = error
@@ -109,8 +109,8 @@ class Intake:
             for call in calls:
                 call.done = True
 
-    def _store(self, home: Home, rows: Sequence[NewMessage]) -> None:
-        self._streams.make(home)
-        self._messages.store(home, rows, self._clock.now())
-        self._messages.recount(home, {row.batch for row in rows})
-        self._streams.wake(home)
+    def _store(self, ref: CampaignRef, rows: Sequence[NewMessage]) -> None:
+        self._streams.make(ref)
+        self._messages.store(ref, rows, self._clock.now())
+        self._messages.recount(ref, {row.batch for row in rows})
+        self._streams.wake(ref)

@@ -20,9 +20,9 @@ from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Permanent, Too
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
-from postroom.model.campaign import Attachment, Home
+from postroom.model.campaign import Attachment, CampaignRef
 from postroom.model.event import Event
-from postroom.model.message import Message, MessageState, NewMessage, Recipient
+from postroom.model.message import Message, MessageStatus, NewMessage, Recipient
 from postroom.model.message_id import message_id, parse_message_id
 from postroom.model.news import queued
 from postroom.model.shard import Key, batch_of
@@ -34,7 +34,7 @@ from postroom.model.stream import (
     is_stream,
     single_key,
     stream_batches,
-    stream_home,
+    stream_ref,
 )
 from postroom.model.template import TemplateContent
 from postroom.model.tenant import Tenant
@@ -132,84 +132,84 @@ class MessageService:
         if len(requests) > MAX_REQUESTS:
             raise TooLarge(f"{len(requests)} messages in one call; {MAX_REQUESTS} at most")
         owner = self._tenants.get(tenant)
-        home = stream_home(owner, int(seed.partition(".")[0]))
-        made = [self._draft(owner, home, request, seed=seed, index=index) for index, request in enumerate(requests)]
+        ref = stream_ref(owner, int(seed.partition(".")[0]))
+        made = [self._draft(owner, ref, request, seed=seed, index=index) for index, request in enumerate(requests)]
         drafts = self._without_suppressed(tenant, made)
         accepted = [draft for draft in drafts if isinstance(draft, _Draft)]
         for draft in accepted:
-            self._contents.put(home, draft.document, draft.single.links)
+            self._contents.put(ref, draft.document, draft.single.links)
         if accepted:
-            self._intake.store(home, [draft.row for draft in accepted])
-        return [self._answer(home, draft, single_key(owner.secret, seed, index)) for index, draft in enumerate(drafts)]
+            self._intake.store(ref, [draft.row for draft in accepted])
+        return [self._answer(ref, draft, single_key(owner.secret, seed, index)) for index, draft in enumerate(drafts)]
 
     def get(self, tenant: str, id: str) -> SingleRecord:  # noqa: A002 - the field's own word
         """One message; `NotFound`."""
         stream, key = parse_message_id(id)
         if not is_stream(stream):
             raise NotFound(f"there is no single message {id!r}")
-        found = self._stored(Home(tenant, stream), key)
+        found = self._stored(CampaignRef(tenant, stream), key)
         if found is None:
             raise NotFound(f"there is no single message {id!r}")
         return SingleRecord(id, found, SingleValues.parse(found.values))
 
     def timeline(self, tenant: str, record: SingleRecord) -> list[Event]:
         """What happened to it, in order of time: from the call on."""
-        home, message = Home(tenant, parse_message_id(record.id)[0]), record.message
-        return [queued(record.values.accepted_at), *self._messages.timeline(home, message.batch, message.key)]
+        ref, message = CampaignRef(tenant, parse_message_id(record.id)[0]), record.message
+        return [queued(record.values.accepted_at), *self._messages.timeline(ref, message.batch, message.key)]
 
     def content(self, tenant: str, record: SingleRecord) -> SingleContent | None:
         """What it was made of; None once that is gone."""
         try:
-            return self._contents.get(Home(tenant, parse_message_id(record.id)[0]), record.values.digest)
+            return self._contents.get(CampaignRef(tenant, parse_message_id(record.id)[0]), record.values.digest)
         except (NotFound, Corrupt):
             return None
 
     def list(
-        self, tenant: str, day: int, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+        self, tenant: str, day: int, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> SinglePage:
         """A day's messages, in no order people know."""
         if day < 0:
             return SinglePage([], None)
-        home = stream_home(self._tenants.get(tenant), day)
+        ref = stream_ref(self._tenants.get(tenant), day)
         try:
-            page = self._messages.list(home, states=states, cursor=cursor, limit=limit)
+            page = self._messages.list(ref, states=states, cursor=cursor, limit=limit)
         except NotFound:  # nobody sent anything that day
             return SinglePage([], None)
-        records = [SingleRecord(message_id(home, each.key), each, SingleValues.parse(each.values)) for each in page.messages]
+        records = [SingleRecord(message_id(ref, each.key), each, SingleValues.parse(each.values)) for each in page.messages]
         return SinglePage(records, page.cursor)
 
     def today(self) -> int:
         """The UTC day, counted from 1970."""
         return day_of(self._clock.now())
 
-    def _draft(self, owner: Tenant, home: Home, request: MessageRequest, *, seed: str, index: int) -> _Draft | Refused:
+    def _draft(self, owner: Tenant, ref: CampaignRef, request: MessageRequest, *, seed: str, index: int) -> _Draft | Refused:
         try:
             key = single_key(owner.secret, seed, index)
-            return self._compose(owner, home, request, key=key, line=1 + index)
+            return self._compose(owner, ref, request, key=key, line=1 + index)
         except (Conflict, Corrupt):
             raise
         except Permanent as error:
             return Refused(index, error)
 
-    def _compose(self, owner: Tenant, home: Home, request: MessageRequest, *, key: Key, line: int) -> _Draft:
+    def _compose(self, owner: Tenant, ref: CampaignRef, request: MessageRequest, *, key: Key, line: int) -> _Draft:
         """Checked, and composed once."""
         to = _address("to", request.to)
         sender = _address("from", request.from_)
         self._sources.check_sender(owner.id, sender.mailbox)
         variables = texts(request.variables)
         document = self._content(owner.id, request).document()
-        single = self._single(home, document)
+        single = self._single(ref, document)
         now = self._clock.now()
-        row = _row(home, key, line, to, _values(single, document, variables, now))
+        row = _row(ref, key, line, to, _values(single, document, variables, now))
         try:
-            single.compose(row.batch, Recipient(key, line, to.mailbox, to.name, row.values, MessageState.PENDING, 0), now)
+            single.compose(row.batch, Recipient(key, line, to.mailbox, to.name, row.values, MessageStatus.PENDING, 0), now)
         except RowError as error:
             raise Invalid(str(error)) from error
         return _Draft(row, person_key(owner.secret, to.mailbox), document, single)
 
-    def _single(self, home: Home, document: bytes) -> Single:
+    def _single(self, ref: CampaignRef, document: bytes) -> Single:
         return self._compiled.get(
-            home, digest_of(document), lambda: self._singles.compile(home, SingleContent.parse(document), files=False)
+            ref, digest_of(document), lambda: self._singles.compile(ref, SingleContent.parse(document), files=False)
         )
 
     def _content(self, tenant: str, request: MessageRequest) -> SingleContent:
@@ -274,15 +274,15 @@ class MessageService:
             entry = self._suppression.get(tenant, draft.person, topic=draft.single.topic)
         return "" if entry is None else f": {_WHY[entry.reason]}"
 
-    def _answer(self, home: Home, draft: _Draft | Refused, key: Key) -> Accepted | Refused:
+    def _answer(self, ref: CampaignRef, draft: _Draft | Refused, key: Key) -> Accepted | Refused:
         """What was accepted when the call was first made stays accepted, whatever has changed since."""
-        if isinstance(draft, Refused) and self._stored(home, key) is None:
+        if isinstance(draft, Refused) and self._stored(ref, key) is None:
             return draft
-        return Accepted(message_id(home, key), home, key)
+        return Accepted(message_id(ref, key), ref, key)
 
-    def _stored(self, home: Home, key: Key) -> Message | None:
+    def _stored(self, ref: CampaignRef, key: Key) -> Message | None:
         try:
-            return self._messages.get(home, batch_of(key, stream_batches(home.campaign)), key)
+            return self._messages.get(ref, batch_of(key, stream_batches(ref.campaign)), key)
         except NotFound:
             return None
 
@@ -303,5 +303,5 @@ def _values(single: Single, document: bytes, variables: dict[str, str], now: Ins
     return SingleValues(digest_of(document), used, now).text()
 
 
-def _row(home: Home, key: Key, line: int, to: address.Address, values: str) -> NewMessage:
-    return NewMessage(batch_of(key, stream_batches(home.campaign)), key, line, to.mailbox, to.name, values)
+def _row(ref: CampaignRef, key: Key, line: int, to: address.Address, values: str) -> NewMessage:
+    return NewMessage(batch_of(key, stream_batches(ref.campaign)), key, line, to.mailbox, to.name, values)

@@ -39,7 +39,7 @@ class CampaignRetention:
     def _delete(self, campaign: Campaign) -> bool:
         """False: somebody deleted it, or went on with it, in this moment."""
         try:
-            self._service.delete(campaign.home)
+            self._service.delete(campaign.ref)
         except (Conflict, NotFound):
             return False
         return True

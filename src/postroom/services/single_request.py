@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from postroom.errors import Invalid, TooLarge
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.shard import Key
 
 MAX_REQUESTS = 100
@@ -67,7 +67,7 @@ class Accepted:
     """It is stored, and will be sent."""
 
     id: str
-    home: Home
+    ref: CampaignRef
     key: Key
 
 

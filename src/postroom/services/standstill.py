@@ -16,7 +16,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import NotFound, PostroomError
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.tallies import MINUTE_MS, Tallies
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.platform.ports.messages import Messages
 
 STILL_MS: Final = 10 * MINUTE_MS
@@ -27,7 +27,7 @@ _IMPORTING_MS: Final = 60 * MINUTE_MS
 class Stuck(NamedTuple):
     """One."""
 
-    home: Home
+    ref: CampaignRef
     why: str
 
 
@@ -53,33 +53,33 @@ class Standstill:
     def find(self) -> list[Stuck]:
         """Those that stand still now. One whose record cannot be read is among them."""
         moved = set(self._moved())
-        return [stuck for home in self._campaigns.unfinished() if (stuck := self._look(home, moved)) is not None]
+        return [stuck for ref in self._campaigns.unfinished() if (stuck := self._look(ref, moved)) is not None]
 
-    def _look(self, home: Home, moved: set[Home]) -> Stuck | None:
+    def _look(self, ref: CampaignRef, moved: set[CampaignRef]) -> Stuck | None:
         try:
-            campaign = self._campaigns.find(home)
+            campaign = self._campaigns.find(ref)
             why = None if campaign is None else self._why(campaign, moved, self._clock.now())
         except NotFound:  # deleted in this moment
             return None
         except PostroomError as error:
             why = str(error)
-        return None if why is None else Stuck(home, why)
+        return None if why is None else Stuck(ref, why)
 
-    def _why(self, campaign: Campaign, moved: set[Home], now: Instant) -> str | None:
+    def _why(self, campaign: Campaign, moved: set[CampaignRef], now: Instant) -> str | None:
         match campaign.state:
-            case CampaignState.SENDING if campaign.home not in moved and (campaign.sending_since or now) <= now - STILL_MS:
-                if self._messages.due_batches(campaign.home, now, 1) and self._waiting_for(campaign) is None:
+            case CampaignStatus.SENDING if campaign.ref not in moved and (campaign.sending_since or now) <= now - STILL_MS:
+                if self._messages.due_batches(campaign.ref, now, 1) and self._waiting_for(campaign) is None:
                     return f"it sends, and nothing left for {STILL_MS // MINUTE_MS} minutes though something is due"
-            case CampaignState.SCHEDULED if campaign.schedule is not None and campaign.schedule.at <= now - _LATE_MS:
+            case CampaignStatus.SCHEDULED if campaign.schedule is not None and campaign.schedule.at <= now - _LATE_MS:
                 return f"it is scheduled, and its time came {(now - campaign.schedule.at) // MINUTE_MS} minutes ago"
-            case CampaignState.IMPORTING if campaign.created_at <= now - _IMPORTING_MS:
+            case CampaignStatus.IMPORTING if campaign.created_at <= now - _IMPORTING_MS:
                 return f"it has been imported for {(now - campaign.created_at) // MINUTE_MS} minutes"
             case _:
                 pass
         return None
 
-    def _moved(self) -> Iterator[Home]:
+    def _moved(self) -> Iterator[CampaignRef]:
         now = self._clock.now() // MINUTE_MS
         for minute in range(now - STILL_MS // MINUTE_MS, now + 1):
             for provider in self._tallies.of(minute).values():
-                yield from (home for home, rate in provider.campaigns.items() if rate.sent or rate.hard)
+                yield from (ref for ref, rate in provider.campaigns.items() if rate.sent or rate.hard)

@@ -10,7 +10,7 @@ from postroom.clock import Clock
 from postroom.clock import rfc3339 as rfc3339
 from postroom.errors import NotFound
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import ENDED, Campaign, CampaignState, Home
+from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import Counts, Engagement, Totals
 from postroom.platform.ports.messages import Messages
 
@@ -44,7 +44,7 @@ class Status:
         """As in docs/reference/status.md."""
         campaign, source, counts = self.campaign, self.campaign.source, self.counts.as_dict()
         return {
-            "id": campaign.home.campaign,
+            "id": campaign.ref.campaign,
             "name": campaign.name,
             "status": campaign.state.value,
             "reason": campaign.reason,
@@ -103,13 +103,13 @@ class StatusService:
         self._clock = clock
         self._waiting_for = waiting_for
 
-    def get(self, home: Home) -> Status:
+    def get(self, ref: CampaignRef) -> Status:
         """One campaign's; `NotFound`."""
-        return self._status(self._campaigns.get(home))
+        return self._status(self._campaigns.get(ref))
 
-    def get_unless(self, home: Home, version: int) -> Status | None:
+    def get_unless(self, ref: CampaignRef, version: int) -> Status | None:
         """The same; None for one that has ended and whose record has that version still: counts of those hardly change."""
-        campaign = self._campaigns.get(home)
+        campaign = self._campaigns.get(ref)
         return None if campaign.version == version and campaign.state in ENDED else self._status(campaign)
 
     def list(self, tenant: str, *, limit: int = 100) -> list[Status]:
@@ -118,10 +118,10 @@ class StatusService:
 
     def _status(self, campaign: Campaign) -> Status:
         try:
-            totals = self._messages.totals(campaign.home)
+            totals = self._messages.totals(campaign.ref)
         except NotFound:  # nothing is imported yet
             totals = Totals(Counts(), Engagement())
-        waits = campaign.state is CampaignState.SENDING and totals.counts.waiting
+        waits = campaign.state is CampaignStatus.SENDING and totals.counts.waiting
         return Status(
             campaign,
             totals.counts,
@@ -135,7 +135,7 @@ class StatusService:
             return 0
         if campaign.state in ENDED and campaign.finished_at is not None:
             return campaign.finished_at - campaign.started_at
-        if campaign.state is CampaignState.PAUSED:
+        if campaign.state is CampaignStatus.PAUSED:
             return max(0, (campaign.paused_at or campaign.started_at) - campaign.started_at)
         return _coarse(self._clock.now() - campaign.started_at)
 

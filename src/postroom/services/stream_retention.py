@@ -16,7 +16,7 @@ from postroom.errors import PostroomError
 from postroom.ledger import notes
 from postroom.ledger.streams import Streams
 from postroom.ledger.tenants import Tenants
-from postroom.model.stream import day_of, stream_home
+from postroom.model.stream import day_of, stream_ref
 from postroom.model.tenant import Tenant
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
@@ -79,12 +79,12 @@ class StreamRetention:
 
     def _delete(self, tenant: Tenant, day: int) -> bool:
         """False: it still owes something."""
-        home = stream_home(tenant, day)
-        if self._streams.owes(home):
+        ref = stream_ref(tenant, day)
+        if self._streams.owes(ref):
             return False
-        self._workflows.stop(notes.STREAM, home.campaign, "deleted")
-        self._messages.drop(home)
-        self._journals.drop(home.campaign)
+        self._workflows.stop(notes.STREAM, ref.campaign, "deleted")
+        self._messages.drop(ref)
+        self._journals.drop(ref.campaign)
         if (day + 1) % ERA_DAYS == 0:
             self._contents.purge(tenant.id, day // ERA_DAYS)
         return True

@@ -18,9 +18,9 @@ from postroom.delivery.compose import variables
 from postroom.delivery.composing import Composing
 from postroom.errors import Invalid
 from postroom.model import address
-from postroom.model.campaign import Attachment, Content, Home, MissingPolicy
+from postroom.model.campaign import Attachment, CampaignRef, Content, MissingPolicy
 from postroom.model.ids import CAMPAIGN_ID_LENGTH, encode
-from postroom.model.message import MessageState, Recipient
+from postroom.model.message import MessageStatus, Recipient
 from postroom.model.shard import Key
 from postroom.recipients_file.columns import address_column, find_column
 
@@ -73,7 +73,7 @@ class Rendering:
             public_url=public_url,
         )
         self._composer = composing.compile(
-            Home(tenant, _NOBODY),
+            CampaignRef(tenant, _NOBODY),
             content,
             html=parts.html,
             text=parts.text,
@@ -85,7 +85,7 @@ class Rendering:
         """With these values; `email` is the recipient. `RowError` where a recipient's message could not be made."""
         row = orjson.dumps([values.get(name) for name in self.names]).decode()
         to = _mailbox(values.get("email") or SOMEONE)
-        recipient = Recipient(Key(bytes(12)), 1, to, None, row, MessageState.PENDING, 0)
+        recipient = Recipient(Key(bytes(12)), 1, to, None, row, MessageStatus.PENDING, 0)
         message = message_from_bytes(self._composer.compose(0, recipient, Instant(0)).content, policy=policy.default)
         html, text = (_body(message.get_body((kind,))) for kind in ("html", "plain"))
         return Rendered(str(message["Subject"] or ""), html, text)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import CampaignState
+from postroom.model.campaign import CampaignStatus
 
-_READING = frozenset({CampaignState.DRAFT, CampaignState.IMPORTING})
+_READING = frozenset({CampaignStatus.DRAFT, CampaignStatus.IMPORTING})
 
 
 class UploadUse:
@@ -20,7 +20,7 @@ class UploadUse:
         while True:
             page = self._campaigns.list(tenant, cursor=cursor)
             for campaign in page.campaigns:
-                if campaign.home.campaign < upload_id:
+                if campaign.ref.campaign < upload_id:
                     return False
                 if campaign.upload_id == upload_id and campaign.state in _READING:
                     return True

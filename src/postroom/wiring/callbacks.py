@@ -15,7 +15,7 @@ from postroom.ledger.audit import AuditLog
 from postroom.ledger.lane_turns import LaneTurns
 from postroom.model.audit import Entry
 from postroom.model.callback import Endpoint
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.platform.web.caller import WebCaller, trusting_context
 from postroom.settings import Settings
 from postroom.wiring.callback_teller import callback_teller
@@ -81,7 +81,7 @@ def _switched_off(audit: AuditLog, endpoint: Endpoint) -> None:
     )
 
 
-def _home_of(shard: str) -> Home:
+def _home_of(shard: str) -> CampaignRef:
     """On one machine each shard is a home's ledger (embedded.feed)."""
     tenant, _, campaign = shard.partition("/")
-    return Home(tenant, campaign)
+    return CampaignRef(tenant, campaign)

@@ -71,7 +71,7 @@ def _hold_streams(settings: Settings, data: Path, reason: str) -> int:
     with closing(open_control(data)) as control, closing(Ledgers(data / "ledgers")) as ledgers:
         messages, journals = SqliteMessages(ledgers), FileJournals(data / "journals", clock)
         return hold_streams(
-            [home for home in ledgers.homes() if is_stream(home.campaign)],
+            [ref for ref in ledgers.refs() if is_stream(ref.campaign)],
             messages,
             SqliteWorkflows(control, clock),
             sweep=Sweep(messages, journals, clock, lease_ms=round(settings.lease * 1000)),

@@ -8,7 +8,7 @@ from copy import copy
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.wiring.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -167,9 +167,9 @@ class Postroom(Verbs):
     # Whoever runs on one machine
 
     @contextmanager
-    def run_lock(self, home: Home) -> Iterator[bool]:
+    def run_lock(self, ref: CampaignRef) -> Iterator[bool]:
         """Whether this process alone runs the campaign's workers; the lock is gone with the process, however that ends."""
-        with self._lock(home.campaign) as taken:
+        with self._lock(ref.campaign) as taken:
             yield taken
 
     @contextmanager

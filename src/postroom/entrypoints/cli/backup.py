@@ -37,15 +37,13 @@ def restore_command(
     settings = load_settings(data=data)
     restored = backups(settings).restore(directory, _quiet)
     if as_json:
-        print_json(
-            {**_as_dict(restored.copied), "held": [home.campaign for home in restored.held], "in_doubt": restored.in_doubt}
-        )
+        print_json({**_as_dict(restored.copied), "held": [ref.campaign for ref in restored.held], "in_doubt": restored.in_doubt})
         return
     say(f"{_size(restored.copied)} as of {shown_time(restored.copied.created_at)} are back in {settings.data}")
     if restored.held:
         say("These campaigns were under way. What was sent after the backup is not known here and would be sent again:")
-        for home in restored.held:
-            say(f"  {home.campaign}: postroom campaign show, resume or cancel {home.campaign}{of_tenant(home.tenant)}")
+        for ref in restored.held:
+            say(f"  {ref.campaign}: postroom campaign show, resume or cancel {ref.campaign}{of_tenant(ref.tenant)}")
     if restored.in_doubt:
         say(f"{restored.in_doubt:,} single messages were waiting. Whether they were sent after that is not known: they are not.")
 

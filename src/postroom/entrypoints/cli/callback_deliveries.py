@@ -14,7 +14,7 @@ from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
-from postroom.model.callback import Delivery, DeliveryState
+from postroom.model.callback import Delivery, DeliveryStatus
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.callback_record import delivery_record, whole_delivery
 from postroom.services.callbacks import CallbackService, instant_of
@@ -45,7 +45,7 @@ def try_command(id: Id, tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False
 def deliveries_command(
     id: LineId,  # noqa: A002
     delivery: Annotated[str | None, typer.Argument(metavar="[DELIVERY]", help="Only this one, with all that it says.")] = None,
-    state: Annotated[DeliveryState | None, typer.Option(help="Only those that stand so.")] = None,
+    state: Annotated[DeliveryStatus | None, typer.Option(help="Only those that stand so.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
@@ -97,7 +97,7 @@ def _some(
     tenant: str,
     id: str,  # noqa: A002
     *,
-    state: DeliveryState | None,
+    state: DeliveryStatus | None,
     limit: int,
 ) -> Iterator[Delivery]:
     """The newest `limit` that stand so."""

@@ -17,8 +17,8 @@ from postroom.entrypoints.cli.output import print_json, print_rows, printable, s
 from postroom.entrypoints.cli.report import print_status
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
-from postroom.model.campaign import Campaign, Home
-from postroom.model.message import Message, MessageState
+from postroom.model.campaign import Campaign, CampaignRef
+from postroom.model.message import Message, MessageStatus
 from postroom.model.message_id import message_id
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.campaigns import Decision
@@ -56,16 +56,16 @@ def list_command(
 def show(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
     """One campaign in numbers."""
     with session(data=data) as postroom:
-        print_status(postroom.status.get(_home(postroom, tenant, campaign)), as_json=as_json)
+        print_status(postroom.status.get(_ref(postroom, tenant, campaign)), as_json=as_json)
 
 
 @campaign_app.command()
 def pause(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Stop new sends within a second; what is in flight is drained."""
     with session(data=data) as postroom:
-        home = _home(postroom, tenant, campaign)
-        with _recorded(postroom, "pause", home):
-            postroom.campaigns.pause(home, "paused by hand")
+        ref = _ref(postroom, tenant, campaign)
+        with _recorded(postroom, "pause", ref):
+            postroom.campaigns.pause(ref, "paused by hand")
     say(f"paused; go on with: postroom send --resume {campaign}{of_tenant(tenant)}")
 
 
@@ -73,20 +73,20 @@ def pause(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) ->
 def resume(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Let it go on where it stopped."""
     with session(data=data) as postroom:
-        home = _home(postroom, tenant, campaign)
-        with _recorded(postroom, "resume", home):
-            postroom.campaigns.resume(home)
+        ref = _ref(postroom, tenant, campaign)
+        with _recorded(postroom, "resume", ref):
+            postroom.campaigns.resume(ref)
         say("resumed")
-        _say_who_works(postroom, home)
+        _say_who_works(postroom, ref)
 
 
 @campaign_app.command()
 def cancel(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """End it for good: whoever still waits is skipped."""
     with session(data=data) as postroom:
-        home = _home(postroom, tenant, campaign)
-        with _recorded(postroom, "cancel", home):
-            skipped = postroom.campaigns.cancel(home)
+        ref = _ref(postroom, tenant, campaign)
+        with _recorded(postroom, "cancel", ref):
+            skipped = postroom.campaigns.cancel(ref)
     say(f"cancelled; {skipped:,} recipients were skipped")
 
 
@@ -94,12 +94,12 @@ def cancel(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -
 def retry_failed(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Try everybody who failed again (not refused addresses)."""
     with session(data=data) as postroom:
-        home = _home(postroom, tenant, campaign)
-        with _recorded(postroom, "retry-failed", home):
-            retried = postroom.campaigns.retry_failed(home)
+        ref = _ref(postroom, tenant, campaign)
+        with _recorded(postroom, "retry-failed", ref):
+            retried = postroom.campaigns.retry_failed(ref)
         say(f"{retried:,} recipients are to be tried again" if retried else "nobody failed: nothing to do")
         if retried:
-            _say_who_works(postroom, home)
+            _say_who_works(postroom, ref)
 
 
 @campaign_app.command()
@@ -111,12 +111,12 @@ def settle(
 ) -> None:
     """Decide what became of messages whose answer was never seen."""
     with session(data=data) as postroom:
-        home = _home(postroom, tenant, campaign)
-        with _recorded(postroom, "settle", home):
-            settled = postroom.campaigns.settle(home, decision)
+        ref = _ref(postroom, tenant, campaign)
+        with _recorded(postroom, "settle", ref):
+            settled = postroom.campaigns.settle(ref, decision)
         say(f"{settled:,} messages settled: {decision}")
         if settled and decision is Decision.RESEND:
-            _say_who_works(postroom, home)
+            _say_who_works(postroom, ref)
 
 
 @campaign_app.command()
@@ -130,10 +130,10 @@ def messages(
 ) -> None:
     """Messages and their last reply."""
     with session(data=data) as postroom:
-        home = _home(postroom, tenant, campaign)
-        record = postroom.records.get(home)
+        ref = _ref(postroom, tenant, campaign)
+        record = postroom.records.get(ref)
         shown = 0
-        for message in every_message(postroom, home, _states(state)):
+        for message in every_message(postroom, ref, _states(state)):
             if shown == limit:
                 say(f"… and more: --limit, or `postroom campaign export {campaign}{of_tenant(tenant)}`")
                 break
@@ -151,7 +151,7 @@ def messages(
 def rejected(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Rows that are no recipients, as CSV: line, address, reason."""
     with session(data=data) as postroom:
-        key = postroom.records.get(_home(postroom, tenant, campaign)).source.rejected_key
+        key = postroom.records.get(_ref(postroom, tenant, campaign)).source.rejected_key
         if key is None:
             say("no row was rejected, or the import is not done")
             return
@@ -163,7 +163,7 @@ def rejected(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None)
 def export(campaign: Id, state: State = None, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Every message as CSV: line, address, state, attempts, last reply, and the row's own cells."""
     with session(data=data) as postroom:
-        sys.stdout.writelines(exports(postroom).messages_csv(_home(postroom, tenant, campaign), _states(state)))
+        sys.stdout.writelines(exports(postroom).messages_csv(_ref(postroom, tenant, campaign), _states(state)))
 
 
 @campaign_app.command()
@@ -175,33 +175,33 @@ def delete(
 ) -> None:
     """Forget an ended campaign: its messages, template and recipients. It cannot be undone."""
     with session(data=data) as postroom:
-        record = postroom.records.get(_home(postroom, tenant, campaign))
+        record = postroom.records.get(_ref(postroom, tenant, campaign))
         if not yes:
             typer.confirm(f"Delete {record.name} ({campaign}) and all its messages for good?", abort=True)
-        with _recorded(postroom, "delete", record.home):
-            postroom.campaigns.delete(record.home)
+        with _recorded(postroom, "delete", record.ref):
+            postroom.campaigns.delete(record.ref)
     say("deleted")
 
 
 def _line(status: Status) -> tuple[str, ...]:
     campaign, counts = status.campaign, status.counts
     created = shown_time(campaign.created_at)
-    return campaign.home.campaign, campaign.state.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.name
+    return campaign.ref.campaign, campaign.state.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.name
 
 
-def _home(postroom: Postroom, tenant: str, campaign: str) -> Home:
+def _ref(postroom: Postroom, tenant: str, campaign: str) -> CampaignRef:
     postroom.tenants.read(tenant)
-    return Home(tenant, campaign)
+    return CampaignRef(tenant, campaign)
 
 
-def _recorded(postroom: Postroom, command: str, home: Home) -> AbstractContextManager[Change]:
-    return recorded(postroom, f"campaign {command}", tenant=home.tenant, target=f"campaign/{home.campaign}")
+def _recorded(postroom: Postroom, command: str, ref: CampaignRef) -> AbstractContextManager[Change]:
+    return recorded(postroom, f"campaign {command}", tenant=ref.tenant, target=f"campaign/{ref.campaign}")
 
 
-def _states(state: str | None) -> set[MessageState]:
+def _states(state: str | None) -> set[MessageStatus]:
     if state is None:
         return set()
-    by_label = {each.label: each for each in MessageState}
+    by_label = {each.label: each for each in MessageStatus}
     if state not in by_label:
         raise Invalid(f"--state {state}: one of {', '.join(by_label)}")
     return {by_label[state]}
@@ -209,16 +209,16 @@ def _states(state: str | None) -> set[MessageState]:
 
 def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:
     return {
-        "id": message_id(campaign.home, message.key),
+        "id": message_id(campaign.ref, message.key),
         "line": message.line,
         **message_facts(message),
         "values": dict(zip(campaign.source.columns, orjson.loads(message.values), strict=False)),
     }
 
 
-def _say_who_works(postroom: Postroom, home: Home) -> None:
+def _say_who_works(postroom: Postroom, ref: CampaignRef) -> None:
     if postroom.is_served():
         return
-    with postroom.run_lock(home) as nobody:
+    with postroom.run_lock(ref) as nobody:
         if nobody:
-            say(f"nobody is working on it now: postroom send --resume {home.campaign}{of_tenant(home.tenant)}")
+            say(f"nobody is working on it now: postroom send --resume {ref.campaign}{of_tenant(ref.tenant)}")

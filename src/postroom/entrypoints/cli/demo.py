@@ -16,7 +16,7 @@ from postroom.entrypoints.cli.report import print_status
 from postroom.entrypoints.cli.session import DONE, FAILED, say, session
 from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import NotFound
-from postroom.model.campaign import CampaignState, MissingPolicy, Policies
+from postroom.model.campaign import CampaignStatus, MissingPolicy, Policies
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.services.campaigns import Draft
 
@@ -45,11 +45,11 @@ def demo_command(
             provider=DEFAULT_PROVIDER,
             policies=Policies(),
         )
-        home = create(postroom, draft, upload)
-        status = run_and_watch(postroom, home)
+        ref = create(postroom, draft, upload)
+        status = run_and_watch(postroom, ref)
         print_status(status, as_json=False)
-    _say_where_to_look(home.campaign, data)
-    raise typer.Exit(DONE if status.campaign.state is CampaignState.COMPLETED else FAILED)
+    _say_where_to_look(ref.campaign, data)
+    raise typer.Exit(DONE if status.campaign.state is CampaignStatus.COMPLETED else FAILED)
 
 
 def _say_where_to_look(campaign: str, data: Path) -> None:

@@ -11,7 +11,7 @@ from postroom.entrypoints.cli.listing import every_message
 from postroom.entrypoints.cli.making import create
 from postroom.entrypoints.cli.session import DONE, NOT_ALL_SENT, say
 from postroom.errors import Conflict, Invalid
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import Message, Recipient
 from postroom.services.campaigns import Draft
 from postroom.wiring import Postroom
@@ -21,18 +21,18 @@ _SHOWN = 20
 
 def dry_run(postroom: Postroom, draft: Draft, recipients: Path, *, tenant: str, as_json: bool) -> int:
     """The exit code: 0, or 3 where some message could not be composed. `Invalid`: the upload cannot be used."""
-    home = create(postroom, draft, recipients, tenant=tenant)
+    ref = create(postroom, draft, recipients, tenant=tenant)
     try:
-        campaign = _imported(postroom, home)
+        campaign = _imported(postroom, ref)
         return _compose_all(postroom, campaign, as_json=as_json)
     finally:
-        _forget(postroom, home)
+        _forget(postroom, ref)
 
 
-def _imported(postroom: Postroom, home: Home) -> Campaign:
-    postroom.splitter.run(home, alive=lambda: True)
-    campaign = postroom.records.get(home)
-    if campaign.state is CampaignState.FAILED:
+def _imported(postroom: Postroom, ref: CampaignRef) -> Campaign:
+    postroom.splitter.run(ref, alive=lambda: True)
+    campaign = postroom.records.get(ref)
+    if campaign.state is CampaignStatus.FAILED:
         raise Invalid(campaign.reason or "the recipients cannot be imported")
     return campaign
 
@@ -42,7 +42,7 @@ def _compose_all(postroom: Postroom, campaign: Campaign, *, as_json: bool) -> in
     first: bytes | None = None
     problems: list[str] = []
     accepted = largest = 0
-    for message in every_message(postroom, campaign.home):
+    for message in every_message(postroom, campaign.ref):
         accepted += 1
         try:
             content = _compose(composer, message, postroom)
@@ -91,9 +91,9 @@ def _print(result: dict[str, object], problems: list[str], first: bytes | None) 
     say("dry run: nothing was sent, nothing is kept")
 
 
-def _forget(postroom: Postroom, home: Home) -> None:
+def _forget(postroom: Postroom, ref: CampaignRef) -> None:
     try:
-        postroom.campaigns.delete(home)
+        postroom.campaigns.delete(ref)
     except Conflict:  # interrupted in the middle of its import
-        postroom.campaigns.cancel(home)
-        postroom.campaigns.delete(home)
+        postroom.campaigns.cancel(ref)
+        postroom.campaigns.delete(ref)

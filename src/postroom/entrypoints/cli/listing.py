@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from postroom.model.campaign import Home
-from postroom.model.message import Message, MessageState
+from postroom.model.campaign import CampaignRef
+from postroom.model.message import Message, MessageStatus
 from postroom.services.exports import Exports
 from postroom.wiring import Postroom
 
@@ -15,6 +15,6 @@ def exports(postroom: Postroom) -> Exports:
     return Exports(postroom.records, postroom.messages, postroom.objects)
 
 
-def every_message(postroom: Postroom, home: Home, states: Collection[MessageState] = ()) -> Iterator[Message]:
+def every_message(postroom: Postroom, ref: CampaignRef, states: Collection[MessageStatus] = ()) -> Iterator[Message]:
     """Of these states (none named: all); none where nothing is imported yet."""
-    return exports(postroom).every_message(home, states)
+    return exports(postroom).every_message(ref, states)

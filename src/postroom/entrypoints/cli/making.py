@@ -9,7 +9,7 @@ from pathlib import Path
 from postroom.entrypoints.cli.session import say
 from postroom.errors import Invalid
 from postroom.model.callback import check_url
-from postroom.model.campaign import Home, Policies, Schedule, UnknownPolicy
+from postroom.model.campaign import CampaignRef, Policies, Schedule, UnknownPolicy
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.wire import MAX_TOPIC_BYTES
 from postroom.services.campaigns import AttachedFile, Draft
@@ -21,15 +21,15 @@ from postroom.wiring.campaigns import usual_policies
 _OPTIONS = Wording("--at", "--timezone")
 
 
-def create(postroom: Postroom, draft: Draft, recipients: Path, *, tenant: str = DEFAULT_TENANT) -> Home:
+def create(postroom: Postroom, draft: Draft, recipients: Path, *, tenant: str = DEFAULT_TENANT) -> CampaignRef:
     """Make the campaign and say its id, so that whoever is killed from here on can be resumed."""
     try:
         with recipients.open("rb") as upload:
-            home = postroom.campaigns.create(tenant, draft, upload, recipients.name).home
+            ref = postroom.campaigns.create(tenant, draft, upload, recipients.name).ref
     except OSError as error:
         raise Invalid(f"--recipients {recipients} cannot be read: {error.strerror}") from error
-    say(f"campaign {home.campaign}")
-    return home
+    say(f"campaign {ref.campaign}")
+    return ref
 
 
 def read_template(path: Path) -> str:

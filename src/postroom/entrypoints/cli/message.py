@@ -11,7 +11,7 @@ import typer
 from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.session import session
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
 from postroom.model.message import Message
 from postroom.model.message_id import parse_message_id
@@ -53,7 +53,7 @@ def _found(postroom: Postroom, tenant: str, id: str) -> tuple[Message, Sequence[
     if is_stream(of):
         record = postroom.singles.get(tenant, id)
         return record.message, postroom.singles.timeline(tenant, record)
-    campaign, found = postroom.reading.message(Home(tenant, of), id)
+    campaign, found = postroom.reading.message(CampaignRef(tenant, of), id)
     return found, postroom.reading.timeline(campaign, found)
 
 

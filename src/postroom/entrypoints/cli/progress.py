@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 
 from postroom.entrypoints.cli.session import say
-from postroom.model.campaign import CampaignState
+from postroom.model.campaign import CampaignStatus
 from postroom.pipeline.splitter import Checkpoint
 from postroom.services.status import Status, rfc3339
 
@@ -80,13 +80,13 @@ def _describe(status: Status, checkpoint: Checkpoint | None) -> tuple[str, int, 
     """What is going on, how much is done, of how much (0: not known)."""
     campaign = status.campaign
     match campaign.state:
-        case CampaignState.IMPORTING if checkpoint is not None:
+        case CampaignStatus.IMPORTING if checkpoint is not None:
             return "importing", checkpoint.sums.rows, checkpoint.plan.rows
-        case CampaignState.IMPORTING | CampaignState.DRAFT:
+        case CampaignStatus.IMPORTING | CampaignStatus.DRAFT:
             return "reading the recipients", 0, 0
-        case CampaignState.SCHEDULED if campaign.schedule is not None:
+        case CampaignStatus.SCHEDULED if campaign.schedule is not None:
             return f"scheduled for {rfc3339(campaign.schedule.at)}", 0, 0
-        case CampaignState.SENDING if status.counts.deferred and status.counts.waiting == status.counts.deferred:
+        case CampaignStatus.SENDING if status.counts.deferred and status.counts.waiting == status.counts.deferred:
             return f"sending ({status.counts.deferred:,} refused for now, to be tried again)", status.done, status.counts.total
         case state:
             return state.value, status.done, status.counts.total

@@ -7,7 +7,7 @@ import sys
 from postroom.entrypoints.cli.operating import of_tenant
 from postroom.entrypoints.cli.output import print_json, printable, shown_time
 from postroom.entrypoints.cli.session import BAD_INPUT, DONE, FAILED, NOT_ALL_SENT, say
-from postroom.model.campaign import ENDED, CampaignState
+from postroom.model.campaign import ENDED, CampaignStatus
 from postroom.services.status import Status
 
 _ALWAYS = frozenset({"rows", "accepted", "sent"})
@@ -40,29 +40,29 @@ def print_status(status: Status, *, as_json: bool) -> None:
 def result_code(status: Status) -> int:
     """0 all sent, 3 finished but not everybody was sent to, 2 a bad upload, 1 anything else (paused, cancelled)."""
     match status.campaign.state:
-        case CampaignState.COMPLETED:
+        case CampaignStatus.COMPLETED:
             counts = status.counts
             return NOT_ALL_SENT if counts.failed or counts.bounced or counts.unknown or counts.skipped or counts.waiting else DONE
-        case CampaignState.FAILED:
+        case CampaignStatus.FAILED:
             return BAD_INPUT
         case _:
             return FAILED
 
 
 def _print_hints(status: Status, counts: dict[str, int]) -> None:
-    campaign, whose = status.campaign, of_tenant(status.campaign.home.tenant)
+    campaign, whose = status.campaign, of_tenant(status.campaign.ref.tenant)
     if campaign.reason:
         say(f"{campaign.state}: {campaign.reason}")
     if status.waiting_for:
         say(f"waiting: {status.waiting_for}")
-    if campaign.schedule is not None and campaign.state is CampaignState.SCHEDULED:
+    if campaign.schedule is not None and campaign.state is CampaignStatus.SCHEDULED:
         say(
             f"starts at {shown_time(campaign.schedule.at)} where a server runs; else wait for it: "
-            f"postroom send --resume {campaign.home.campaign}{whose}"
+            f"postroom send --resume {campaign.ref.campaign}{whose}"
         )
     elif campaign.state not in ENDED:
-        say(f"go on with: postroom send --resume {campaign.home.campaign}{whose}")
+        say(f"go on with: postroom send --resume {campaign.ref.campaign}{whose}")
     rejected = counts["invalid"] + counts["duplicate"] + counts["suppressed"]
     for name, count in {**counts, "rejected": rejected}.items():
         if count and name in _HINTS:
-            say(f"{count:,} {name}: {_HINTS[name].format(id=f'{campaign.home.campaign}{whose}')}")
+            say(f"{count:,} {name}: {_HINTS[name].format(id=f'{campaign.ref.campaign}{whose}')}")

@@ -15,7 +15,7 @@ from postroom.entrypoints.cli.report import print_status, result_code
 from postroom.entrypoints.cli.session import session
 from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import Invalid
-from postroom.model.campaign import Home, MissingPolicy, UnknownPolicy
+from postroom.model.campaign import CampaignRef, MissingPolicy, UnknownPolicy
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.campaigns import Draft
@@ -83,9 +83,9 @@ def send_command(
         postroom.tenants.read(tenant)
         if resume is not None:
             _refuse_beside_resume(context)
-            home = Home(tenant, resume)
+            ref = CampaignRef(tenant, resume)
             with recorded(postroom, "send --resume", tenant=tenant, target=f"campaign/{resume}"):
-                postroom.campaigns.resume(home)
+                postroom.campaigns.resume(ref)
         else:
             given = dict(zip(_NEEDED, (template, recipients, from_, subject), strict=True))
             absent = [f"--{option}" for option, value in given.items() if not value]
@@ -116,9 +116,9 @@ def send_command(
             if dry_run_:
                 raise typer.Exit(dry_run(postroom, draft, recipients, tenant=tenant, as_json=as_json))
             with recorded(postroom, "send", tenant=tenant) as change:
-                home = making.create(postroom, draft, recipients, tenant=tenant)
-                change.target = f"campaign/{home.campaign}"
-        finish(postroom, home, as_json=as_json)
+                ref = making.create(postroom, draft, recipients, tenant=tenant)
+                change.target = f"campaign/{ref.campaign}"
+        finish(postroom, ref, as_json=as_json)
 
 
 def _refuse_beside_resume(context: typer.Context) -> None:
@@ -129,8 +129,8 @@ def _refuse_beside_resume(context: typer.Context) -> None:
             raise Invalid(f"{parameter.opts[0]} cannot be changed beside --resume: a campaign goes on as it was made")
 
 
-def finish(postroom: Postroom, home: Home, *, as_json: bool) -> None:
+def finish(postroom: Postroom, ref: CampaignRef, *, as_json: bool) -> None:
     """See it through, print the result, exit."""
-    status = run_and_watch(postroom, home)
+    status = run_and_watch(postroom, ref)
     print_status(status, as_json=as_json)
     raise typer.Exit(result_code(status))

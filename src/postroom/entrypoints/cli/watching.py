@@ -15,18 +15,18 @@ from types import FrameType
 from postroom.entrypoints.cli.progress import Progress
 from postroom.entrypoints.runner import Runner
 from postroom.errors import Conflict
-from postroom.model.campaign import ENDED, CampaignState, Home
+from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.services.status import Status
 from postroom.wiring import Postroom
 
 _LOOK_S = 0.1
 _SERVER = "a server runs on this data: it sends, with its own settings; watching"
 _OTHER = "somebody else is already working on this campaign: watching"
-OVER = frozenset({*ENDED, CampaignState.PAUSED})
-_PAUSABLE = frozenset({CampaignState.READY, CampaignState.SCHEDULED, CampaignState.SENDING})
+OVER = frozenset({*ENDED, CampaignStatus.PAUSED})
+_PAUSABLE = frozenset({CampaignStatus.READY, CampaignStatus.SCHEDULED, CampaignStatus.SENDING})
 
 
-def run_and_watch(postroom: Postroom, home: Home) -> Status:
+def run_and_watch(postroom: Postroom, ref: CampaignRef) -> Status:
     """Work on the campaign, or watch whoever does, until it has ended or is paused; its last status."""
     with _terminate_as_interrupt(), Progress() as progress:
         said = ""
@@ -34,39 +34,39 @@ def run_and_watch(postroom: Postroom, home: Home) -> Status:
             who = _SERVER
             if not postroom.is_served():
                 who = _OTHER
-                with postroom.run_lock(home) as alone:
+                with postroom.run_lock(ref) as alone:
                     if alone:
-                        return _run(postroom, home, progress)
+                        return _run(postroom, ref, progress)
             if who != said:
                 said = who
                 progress.note(who)
             try:
-                status = _look(postroom, home, progress)
+                status = _look(postroom, ref, progress)
                 if status.campaign.state in OVER:
                     return status
                 postroom.clock.sleep(_LOOK_S)
             except KeyboardInterrupt:
                 progress.note("pausing: whoever sends it sends no more")
-                _pause(postroom, home)
-                return postroom.status.get(home)
+                _pause(postroom, ref)
+                return postroom.status.get(ref)
 
 
-def _run(postroom: Postroom, home: Home, progress: Progress) -> Status:
+def _run(postroom: Postroom, ref: CampaignRef, progress: Progress) -> Status:
     with _mail(postroom) as mail:
-        runner = Runner(postroom.settings, postroom.clock, home, mail=mail)
+        runner = Runner(postroom.settings, postroom.clock, ref, mail=mail)
         try:
             runner.start()
-            return _tend(postroom, home, progress, runner)
+            return _tend(postroom, ref, progress, runner)
         except KeyboardInterrupt:
-            return _interrupted(postroom, home, progress, runner)
+            return _interrupted(postroom, ref, progress, runner)
         finally:
             runner.close()
 
 
-def _tend(postroom: Postroom, home: Home, progress: Progress, runner: Runner) -> Status:
+def _tend(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runner) -> Status:
     while True:
         working = runner.tend()
-        status = _look(postroom, home, progress, runner.trouble)
+        status = _look(postroom, ref, progress, runner.trouble)
         if not working:
             if status.campaign.state in OVER:
                 return status
@@ -74,28 +74,28 @@ def _tend(postroom: Postroom, home: Home, progress: Progress, runner: Runner) ->
         postroom.clock.sleep(_LOOK_S)
 
 
-def _look(postroom: Postroom, home: Home, progress: Progress, trouble: str = "") -> Status:
-    status = postroom.status.get(home)
-    progress.show(status, postroom.checkpoints.load(home), trouble)
+def _look(postroom: Postroom, ref: CampaignRef, progress: Progress, trouble: str = "") -> Status:
+    status = postroom.status.get(ref)
+    progress.show(status, postroom.checkpoints.load(ref), trouble)
     return status
 
 
-def _interrupted(postroom: Postroom, home: Home, progress: Progress, runner: Runner) -> Status:
+def _interrupted(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runner) -> Status:
     progress.note("pausing: no new sends, waiting for what is in flight (Ctrl-C again to abandon it)")
     try:
-        _pause(postroom, home)
+        _pause(postroom, ref)
         runner.stop()
     except KeyboardInterrupt:
         runner.kill()
         progress.note("abandoned: what was in flight is settled when the campaign is resumed")
-    return postroom.status.get(home)
+    return postroom.status.get(ref)
 
 
-def _pause(postroom: Postroom, home: Home) -> None:
+def _pause(postroom: Postroom, ref: CampaignRef) -> None:
     """Pause it, unless it has ended, or is importing: an import stops at its next checkpoint."""
-    while postroom.records.get(home).state in _PAUSABLE:
+    while postroom.records.get(ref).state in _PAUSABLE:
         with suppress(Conflict):  # a worker changed the record in this moment: look again
-            postroom.campaigns.pause(home, "interrupted")
+            postroom.campaigns.pause(ref, "interrupted")
 
 
 @contextmanager

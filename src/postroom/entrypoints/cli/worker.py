@@ -13,7 +13,7 @@ import typer
 from postroom.entrypoints import process
 from postroom.entrypoints.cli.session import FAILED, session
 from postroom.errors import PostroomError
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.telemetry.logs import write_logs
 from postroom.wiring import Postroom
@@ -28,7 +28,7 @@ def worker_command(
     from postroom.entrypoints import worker
 
     with _child() as postroom:
-        code = worker.run(postroom, Home(tenant, campaign) if campaign else None, chores=chores)
+        code = worker.run(postroom, CampaignRef(tenant, campaign) if campaign else None, chores=chores)
     raise typer.Exit(code)
 
 

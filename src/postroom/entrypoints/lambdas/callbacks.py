@@ -69,7 +69,7 @@ def _told(changes: Sequence[Change]) -> list[Lane]:
         try:
             lanes += teller.tell(teller.told([change]))
         except Permanent:
-            _log.exception("what happened to message %s of campaign %s cannot be told", change.key.hex(), change.home.campaign)
+            _log.exception("what happened to message %s of campaign %s cannot be told", change.key.hex(), change.ref.campaign)
             count("ChangesNotTold")
     return lanes
 

@@ -56,7 +56,7 @@ def keep_house(chores: list[Chore], minute: int, stopped: Callable[[], bool]) ->
 def _count_stuck(opened: Postroom) -> None:
     found = opened.standstill.find()
     for stuck in found:
-        _log.error("campaign %s of %s is stuck: %s", stuck.home.campaign, stuck.home.tenant, stuck.why)
+        _log.error("campaign %s of %s is stuck: %s", stuck.ref.campaign, stuck.ref.tenant, stuck.why)
     count("StuckCampaigns", len(found))
 
 

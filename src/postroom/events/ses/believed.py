@@ -19,7 +19,7 @@ from postroom.ledger.suppression import Reason, Suppression, source
 from postroom.ledger.tenants import Tenants
 from postroom.ledger.unwelcome import LISTED
 from postroom.model.address import AddressError, parse
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.model.message import ERASED
 from postroom.model.message_id import message_id
@@ -64,41 +64,43 @@ class Believed:
         self._enter(person, charge)
         return Arrival.of(charge.ref, replace(charge.event, source=LISTED))
 
-    def _person(self, charge: Charge) -> tuple[Home, Key]:
+    def _person(self, charge: Charge) -> tuple[CampaignRef, Key]:
         """Whom it is about. `NotFound`, `Invalid`: the tags name nobody, or somebody else than the mail went to."""
         ref = charge.ref
         tenant = self._records.tenants.by_number(ref.tenant)
-        home, key = Home(tenant.id, ref.campaign), recipient_key(tenant.secret, _normalised(charge.recipient))
+        campaign_ref, key = CampaignRef(tenant.id, ref.campaign), recipient_key(tenant.secret, _normalised(charge.recipient))
         if is_stream(ref.campaign):  # its keys are not people's
-            record = self._records.messages.get(home, ref.batch, ref.key)
+            record = self._records.messages.get(campaign_ref, ref.batch, ref.key)
             right = record is not None and recipient_key(tenant.secret, parse(record.address).normalised) == key
         else:
             right = key == ref.key
         if not right:
             raise Invalid(f"its tags name a message of campaign {ref.campaign} that was for somebody else")
-        return home, key
+        return campaign_ref, key
 
-    def _enter(self, person: tuple[Home, Key], charge: Charge) -> None:
-        (home, key), event, address = person, charge.event, charge.recipient
+    def _enter(self, person: tuple[CampaignRef, Key], charge: Charge) -> None:
+        (campaign_ref, key), event, address = person, charge.event, charge.recipient
         with suppress(NotFound):
-            if any(known.id == event.id for known in self._records.messages.timeline(home, charge.ref.batch, charge.ref.key)):
+            if any(
+                known.id == event.id for known in self._records.messages.timeline(campaign_ref, charge.ref.batch, charge.ref.key)
+            ):
                 return
-            record = self._records.messages.get(home, charge.ref.batch, charge.ref.key)
+            record = self._records.messages.get(campaign_ref, charge.ref.batch, charge.ref.key)
             if record is not None and record.address == ERASED:
                 address = ""
         self._records.suppression.add(
-            home.tenant,
+            campaign_ref.tenant,
             key,
             address=address,
             reason=Reason.UNSUBSCRIBE,
             note=reply_of(event),
-            topic=None if charge.everything else self._topic(home),
-            source=source(message_id(home, charge.ref.key), event),
+            topic=None if charge.everything else self._topic(campaign_ref),
+            source=source(message_id(campaign_ref, charge.ref.key), event),
         )
 
-    def _topic(self, home: Home) -> str | None:
+    def _topic(self, campaign_ref: CampaignRef) -> str | None:
         """What its mail was sent under. Of single messages and of a campaign that is gone nobody knows: then it is all mail."""
-        campaign = None if is_stream(home.campaign) else self._records.campaigns.find(home)
+        campaign = None if is_stream(campaign_ref.campaign) else self._records.campaigns.find(campaign_ref)
         return None if campaign is None else campaign.content.topic
 
 

@@ -22,14 +22,14 @@ from postroom.gateway.schemas.campaigns import CampaignBody, CampaignEdit, Campa
 from postroom.gateway.steps import Once
 from postroom.gateway.trail import Trail, Trails, reads
 from postroom.model.access import Principal, Role
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.services.campaign_changes import Changes
 from postroom.services.campaign_dry_run import DryRun
 from postroom.services.campaign_edits import Edits
 from postroom.services.campaign_orders import Orders
 from postroom.services.campaigns import CampaignService
 
-States = Annotated[list[CampaignState] | None, Query(description="Only those; again for more.", max_length=9)]
+States = Annotated[list[CampaignStatus] | None, Query(description="Only those; again for more.", max_length=9)]
 NamePrefix = Annotated[str, Query(max_length=200, description="Only names that begin so, in any case.")]
 
 
@@ -42,7 +42,7 @@ class Desk:
     edits: Edits
     changes: Changes
     dry_run: DryRun
-    changed: Callable[[Home], None] = lambda home: None
+    changed: Callable[[CampaignRef], None] = lambda ref: None
     """Told of every change: whoever keeps a status forgets it."""
 
 
@@ -65,14 +65,14 @@ def _add_records(router: APIRouter, desk: Desk) -> None:
         Its recipients are imported at once, and sent to if `start` is true (which needs the role sender)."""
         if body.start:
             _demand_sender(who)
-        home = Home(who.tenant, steps.once("id", lambda: campaigns.new_id(who.tenant)))
+        ref = CampaignRef(who.tenant, steps.once("id", lambda: campaigns.new_id(who.tenant)))
 
         def newest() -> str:
             return str(desk.orders.template_version(who.tenant, body.template_id))
 
         version = body.template_version or int(steps.once("template_version", newest))
-        campaign = desk.orders.place(home, body.order(template_version=version, created_by=who.name))
-        response.headers["Location"] = f"/v1/campaigns/{home.campaign}"
+        campaign = desk.orders.place(ref, body.order(template_version=version, created_by=who.name))
+        response.headers["Location"] = f"/v1/campaigns/{ref.campaign}"
         return _told(desk, trail, None, campaign, response)
 
     @router.get("", operation_id="list_campaigns")
@@ -93,7 +93,7 @@ def _add_records(router: APIRouter, desk: Desk) -> None:
         campaign_id: CampaignId, who: Viewer, response: Response, if_none_match: IfNoneMatch = None
     ) -> CampaignBody | Response:
         """Show one campaign."""
-        campaign = campaigns.get(Home(who.tenant, campaign_id))
+        campaign = campaigns.get(CampaignRef(who.tenant, campaign_id))
         etag = etag_of(campaign.version)
         if matches(if_none_match, etag):
             return not_modified(etag)
@@ -112,7 +112,7 @@ def _add_records(router: APIRouter, desk: Desk) -> None:
         """Change its name, schedule or rate, while it is not sending.
 
         One that will be sent without being started needs the role sender."""
-        before = campaigns.get(Home(who.tenant, campaign_id))
+        before = campaigns.get(CampaignRef(who.tenant, campaign_id))
         if before.start_when_ready:
             _demand_sender(who)
         demand(if_match, etag_of(before.version))
@@ -121,10 +121,10 @@ def _add_records(router: APIRouter, desk: Desk) -> None:
     @router.delete("/{campaign_id}", operation_id="delete_campaign", status_code=204)
     def delete(campaign_id: CampaignId, who: Sender, trail: Trails) -> None:
         """Forget a campaign that has ended or was never started, with all its messages."""
-        home = Home(who.tenant, campaign_id)
-        before = campaigns.get(home)
-        campaigns.delete(home)
-        desk.changed(home)
+        ref = CampaignRef(who.tenant, campaign_id)
+        before = campaigns.get(ref)
+        campaigns.delete(ref)
+        desk.changed(ref)
         trail.changed("campaign", campaign_id, before=_digestible(before))
 
 
@@ -134,26 +134,26 @@ def _add_verbs(router: APIRouter, desk: Desk) -> None:
     @router.post("/{campaign_id}/start", operation_id="start_campaign")
     def start(campaign_id: CampaignId, who: Sender, trail: Trails, response: Response) -> CampaignBody:
         """Send, or schedule, a campaign that was made with `start` false."""
-        home = Home(who.tenant, campaign_id)
-        return _told(desk, trail, campaigns.get(home), campaigns.start(home), response)
+        ref = CampaignRef(who.tenant, campaign_id)
+        return _told(desk, trail, campaigns.get(ref), campaigns.start(ref), response)
 
     @router.post("/{campaign_id}/pause", operation_id="pause_campaign")
     def pause(campaign_id: CampaignId, who: Sender, trail: Trails, response: Response) -> CampaignBody:
         """Stop sending within a second; what is in flight is drained."""
-        home = Home(who.tenant, campaign_id)
-        return _told(desk, trail, campaigns.get(home), campaigns.pause(home, f"paused by {who.name}"), response)
+        ref = CampaignRef(who.tenant, campaign_id)
+        return _told(desk, trail, campaigns.get(ref), campaigns.pause(ref, f"paused by {who.name}"), response)
 
     @router.post("/{campaign_id}/resume", operation_id="resume_campaign")
     def resume(campaign_id: CampaignId, who: Sender, trail: Trails, response: Response) -> CampaignBody:
         """Go on where it stopped."""
-        home = Home(who.tenant, campaign_id)
-        return _told(desk, trail, campaigns.get(home), campaigns.resume(home), response)
+        ref = CampaignRef(who.tenant, campaign_id)
+        return _told(desk, trail, campaigns.get(ref), campaigns.resume(ref), response)
 
     @router.post("/{campaign_id}/dry-run", operation_id="rehearse_campaign")
     @reads
     def rehearse(campaign_id: CampaignId, who: Editor) -> RehearsalBody:
         """Compose the messages of the upload's first thousand rows, and send nothing."""
-        return RehearsalBody.of(desk.dry_run.run(campaigns.get(Home(who.tenant, campaign_id))))
+        return RehearsalBody.of(desk.dry_run.run(campaigns.get(CampaignRef(who.tenant, campaign_id))))
 
 
 def _add_changes(router: APIRouter, desk: Desk) -> None:
@@ -162,32 +162,32 @@ def _add_changes(router: APIRouter, desk: Desk) -> None:
     @router.post("/{campaign_id}/cancel", operation_id="cancel_campaign")
     def cancel(campaign_id: CampaignId, who: Sender, trail: Trails, response: Response) -> CampaignBody:
         """End it for good: nothing more is sent, and whoever still waits is skipped."""
-        home = Home(who.tenant, campaign_id)
-        return _told(desk, trail, campaigns.get(home), changes.cancel(home), response)
+        ref = CampaignRef(who.tenant, campaign_id)
+        return _told(desk, trail, campaigns.get(ref), changes.cancel(ref), response)
 
     @router.post("/{campaign_id}/retry-failed", operation_id="retry_failed_messages", status_code=202)
     def retry_failed(campaign_id: CampaignId, who: Sender, trail: Trails) -> Concerned:
         """Send to everybody who failed again (not to refused addresses), in a campaign that is paused or completed."""
-        home = Home(who.tenant, campaign_id)
-        concerned = Concerned(messages=changes.retry_failed(home))
-        desk.changed(home)
+        ref = CampaignRef(who.tenant, campaign_id)
+        concerned = Concerned(messages=changes.retry_failed(ref))
+        desk.changed(ref)
         trail.changed("campaign", campaign_id, after={"retry_failed": concerned.messages})
         return concerned
 
     @router.post("/{campaign_id}/settle", operation_id="settle_unknown_messages", status_code=202)
     def settle(campaign_id: CampaignId, body: Settle, who: Sender, trail: Trails) -> Concerned:
         """Decide what became of messages that were handed over and whose answer was never seen."""
-        home = Home(who.tenant, campaign_id)
-        concerned = Concerned(messages=changes.settle(home, body.decision))
-        desk.changed(home)
+        ref = CampaignRef(who.tenant, campaign_id)
+        concerned = Concerned(messages=changes.settle(ref, body.decision))
+        desk.changed(ref)
         trail.changed("campaign", campaign_id, after={"settle": body.decision.value, "messages": concerned.messages})
         return concerned
 
 
 def _told(desk: Desk, trail: Trail, before: Campaign | None, after: Campaign, response: Response) -> CampaignBody:
     """The answer, once everybody who is to know of the change does."""
-    desk.changed(after.home)
-    trail.changed("campaign", after.home.campaign, before=before and _digestible(before), after=_digestible(after))
+    desk.changed(after.ref)
+    trail.changed("campaign", after.ref.campaign, before=before and _digestible(before), after=_digestible(after))
     response.headers["ETag"] = etag_of(after.version)
     return CampaignBody.of(after)
 

@@ -29,7 +29,7 @@ from postroom.gateway.schemas.messages import (
     TestMessage,
 )
 from postroom.gateway.steps import Once, starts_with
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.services.messages import MessageService, SingleRecord
 from postroom.services.single_request import Accepted, AttachedUpload, MessageRequest, Refused, Suppressed
 from postroom.services.status import rfc3339
@@ -73,7 +73,7 @@ def message_routes(service: MessageService) -> APIRouter:
     ) -> Page[MessageSummary]:
         """List a day's single messages, in no particular order."""
         number = service.today() if day is None else day.toordinal() - _EPOCH
-        wanted = {MessageState[each.upper()] for each in states or ()}
+        wanted = {MessageStatus[each.upper()] for each in states or ()}
         page = service.list(who.tenant, number, states=wanted, cursor=cursor, limit=limit)
         return Page(items=[MessageSummary.model_validate(_summary(record)) for record in page.records], cursor=page.cursor)
 

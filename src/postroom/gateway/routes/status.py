@@ -12,7 +12,7 @@ from postroom.gateway.routing import Route
 from postroom.gateway.schemas.campaigns import CampaignId
 from postroom.gateway.schemas.status import StatusBody
 from postroom.gateway.status_board import StatusBoard
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 
 MAX_WAIT_S = 20
 """API Gateway answers for us after 29 seconds."""
@@ -43,8 +43,8 @@ def status_routes(board: StatusBoard) -> APIRouter:
         """Show where a campaign stands; at most half a second old.
 
         Ask with `If-None-Match` to be told only of changes, and with `wait` to be told as soon as there is one."""
-        home = Home(who.tenant, campaign_id)
-        posted = await board.look(home)
+        ref = CampaignRef(who.tenant, campaign_id)
+        posted = await board.look(ref)
         if wait:
             first = posted.etag
             known = if_none_match
@@ -52,7 +52,7 @@ def status_routes(board: StatusBoard) -> APIRouter:
             def seen(etag: str) -> bool:
                 return etag == first if known is None else matches(known, etag)
 
-            posted = await board.watch(home, seen, seconds=wait, gone=request.is_disconnected)
+            posted = await board.watch(ref, seen, seconds=wait, gone=request.is_disconnected)
         headers = {"ETag": posted.etag, "Cache-Control": _CACHING}
         if if_none_match is not None and matches(if_none_match, posted.etag):
             return Response(status_code=304, headers=headers)

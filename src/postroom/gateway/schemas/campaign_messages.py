@@ -14,7 +14,7 @@ from postroom.gateway.schemas.events import EventBody
 from postroom.model.batch import BatchSnapshot
 from postroom.model.campaign import Campaign
 from postroom.model.event import Event
-from postroom.model.message import Message, MessageState
+from postroom.model.message import Message, MessageStatus
 from postroom.model.message_id import MESSAGE_ID_LENGTH, PATTERN, message_id
 from postroom.services.campaign_dry_run import Rehearsal
 from postroom.services.status import rfc3339
@@ -45,9 +45,9 @@ class StateName(StrEnum):
     SKIPPED = "skipped"
 
 
-def states_of(names: list[StateName] | None) -> set[MessageState]:
+def states_of(names: list[StateName] | None) -> set[MessageStatus]:
     """As the ledger has them."""
-    return {MessageState[name.name] for name in names or ()}
+    return {MessageStatus[name.name] for name in names or ()}
 
 
 class CountsBody(BaseModel):
@@ -109,7 +109,7 @@ class MessageBody(BaseModel):
     def of(cls, campaign: Campaign, message: Message, **more: Any) -> Self:
         """As recorded."""
         return cls(
-            id=message_id(campaign.home, message.key),
+            id=message_id(campaign.ref, message.key),
             line=message.line,
             address=message.address,
             name=message.name,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.gateway.schemas.scalars import NUMBER, WHOLE, Flag
 from postroom.model.callback import MAX_URL
-from postroom.model.campaign import Campaign, CampaignState, MissingPolicy, UnknownPolicy
+from postroom.model.campaign import Campaign, CampaignStatus, MissingPolicy, UnknownPolicy
 from postroom.model.ids import CAMPAIGN_ID_LENGTH
 from postroom.services.campaign_edits import KEEP, Edit
 from postroom.services.campaign_orders import EMAIL, Attached, Order
@@ -229,7 +229,7 @@ class CampaignBody(BaseModel):
 
     id: str = Field(description="16 characters.", examples=["aeqs6ksh3xegymb7"])
     name: str = Field(description="For people.")
-    status: CampaignState = Field(description="Where it stands.")
+    status: CampaignStatus = Field(description="Where it stands.")
     reason: str | None = Field(description="Why it is paused, cancelled or failed, for people.")
     template_id: str | None = Field(description="What it was made from; null where that was a file.")
     template_version: int | None = Field(description="Of that template.")
@@ -262,7 +262,7 @@ class CampaignBody(BaseModel):
         columns = dict(source.headings) | ({EMAIL: source.email_column} if source.email_column else {})
         accepted = source.rows - source.invalid - source.duplicate - source.suppressed
         return cls(
-            id=campaign.home.campaign,
+            id=campaign.ref.campaign,
             name=campaign.name,
             status=campaign.state,
             reason=campaign.reason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from postroom.gateway.schemas.campaign_messages import CountsBody
-from postroom.model.campaign import CampaignState
+from postroom.model.campaign import CampaignStatus
 
 
 class StatusCounts(CountsBody):
@@ -31,7 +31,7 @@ class StatusBody(BaseModel):
 
     id: str = Field(description="Of the campaign.", examples=["aeqs6ksh3xegymb7"])
     name: str = Field(description="For people.")
-    status: CampaignState = Field(description="Where it stands.")
+    status: CampaignStatus = Field(description="Where it stands.")
     reason: str | None = Field(description="Why it is paused, cancelled or failed, for people.")
     waiting_for: str | None = Field(
         description="Why it is `sending` and nothing leaves for hours, for people: a provider's number for the day is used up."

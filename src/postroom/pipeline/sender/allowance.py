@@ -26,7 +26,7 @@ class Allowance:
 
     def waiting_for(self, campaign: Campaign) -> str | None:
         """What a campaign that sends waits for, in words; None: for no other day."""
-        name, now = self._providers.id_of(campaign.home.tenant, campaign.provider), self._clock.now()
+        name, now = self._providers.id_of(campaign.ref.tenant, campaign.provider), self._clock.now()
         for bucket, whose in ((bulk_bucket(name), " for campaigns"), (shared_bucket(name), "")):
             if (used_up := self._rates.used_up(bucket, now)) is not None:
                 again = datetime.fromtimestamp(used_up.until / 1000, UTC).isoformat(timespec="minutes").replace("+00:00", "Z")

@@ -20,7 +20,7 @@ from postroom.clock import Instant
 from postroom.delivery.compose import Composed
 from postroom.errors import LeaseLost, Temporary
 from postroom.model.batch import OpenBatch
-from postroom.model.message import MessageState, Recipient, Settlement
+from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.pipeline.sender.means import Means
 from postroom.pipeline.sender.outgoing import Outgoing
 from postroom.platform.mail.port import Result, Verdict
@@ -48,7 +48,7 @@ class BatchRun:
         """Send what the batch owes; returns when it is done, lost, or stopping. Errors of the stores are raised."""
         means = self._means
         begun = means.clock.monotonic()
-        opened = await means.off_loop(means.batches.open, means.home, self._number, means.journal.owner)
+        opened = await means.off_loop(means.batches.open, means.ref, self._number, means.journal.owner)
         if opened is None:
             return
         self._lease_from(begun)
@@ -56,7 +56,7 @@ class BatchRun:
         try:
             await self._work(opened)
         except LeaseLost as lost:
-            _log.warning("campaign %s: %s; its work is somebody else's now", means.home.campaign, lost)
+            _log.warning("campaign %s: %s; its work is somebody else's now", means.ref.campaign, lost)
         finally:
             self._lease_end = 0.0
             keeping.cancel()
@@ -66,9 +66,9 @@ class BatchRun:
     async def _work(self, opened: OpenBatch) -> None:
         means = self._means
         if not await self._settle_left_open(opened):
-            await means.off_loop(means.batches.give_back, means.home, opened)
+            await means.off_loop(means.batches.give_back, means.ref, opened)
             return
-        work = await means.off_loop(means.messages.load, means.home, opened.number, means.clock.now(), _LOAD)
+        work = await means.off_loop(means.messages.load, means.ref, opened.number, means.clock.now(), _LOAD)
         self._page = means.journal.page(opened.number, opened.fence)
         try:
             await self._send(opened, work)
@@ -81,7 +81,7 @@ class BatchRun:
         """Whether it is settled; False: stopping, and its owner is still alive."""
         means = self._means
         patient_until = means.clock.monotonic() + means.batches.patience_s
-        settle = partial(means.batches.settle_left_open, means.home, opened, means.rules.policies)
+        settle = partial(means.batches.settle_left_open, means.ref, opened, means.rules.policies)
         while not await means.off_loop(settle, wait=means.clock.monotonic() < patient_until):
             if means.stopping.is_set():
                 return False
@@ -107,10 +107,10 @@ class BatchRun:
         means, now = self._means, self._means.clock.now()
         welcome, skipped = without_suppressed(means, candidates, now, "suppressed since import")
         group[:] = welcome
-        means.batches.record(means.home, opened, [*settled, *skipped], group)
+        means.batches.record(means.ref, opened, [*settled, *skipped], group)
 
     def _finish(self, settled: Sequence[Settlement], opened: OpenBatch) -> None:
-        self._means.batches.finish(self._means.home, opened, settled)
+        self._means.batches.finish(self._means.ref, opened, settled)
 
     async def _durably(
         self, write: Callable[Concatenate[Sequence[Settlement], P], None], *args: P.args, **kwargs: P.kwargs
@@ -152,12 +152,12 @@ class BatchRun:
             await asyncio.sleep(means.batches.lease_ms / 3000)
             begun = means.clock.monotonic()
             try:
-                await means.off_loop(means.batches.extend, means.home, opened)
+                await means.off_loop(means.batches.extend, means.ref, opened)
             except LeaseLost:
                 self._lease_end = 0.0
                 return
             except Temporary as error:
-                _log.warning("campaign %s, batch %d: lease not extended: %s", means.home.campaign, opened.number, error)
+                _log.warning("campaign %s, batch %d: lease not extended: %s", means.ref.campaign, opened.number, error)
             else:
                 self._lease_from(begun)
 
@@ -206,7 +206,7 @@ class BatchRun:
     def _stop(self, error: Temporary) -> None:
         """Hand nothing more over in this worker: the disk is full, say."""
         if not self._means.stopping.is_set():
-            _log.error("campaign %s: nothing more is sent: %s", self._means.home.campaign, error)
+            _log.error("campaign %s: nothing more is sent: %s", self._means.ref.campaign, error)
             self._means.stopping.set()
 
     def _ended(self, count: int) -> None:
@@ -222,9 +222,9 @@ def without_suppressed(
     asked = [(means.person(recipient), means.topic(recipient)) for recipient in candidates]
     welcome: list[Recipient] = []
     skipped: list[Settlement] = []
-    for recipient, refused in zip(candidates, means.suppression.refused(means.home.tenant, asked), strict=True):
+    for recipient, refused in zip(candidates, means.suppression.refused(means.ref.tenant, asked), strict=True):
         if refused:
-            skipped.append(Settlement(recipient.key, MessageState.SKIPPED, recipient.attempt, now, reply=reason))
+            skipped.append(Settlement(recipient.key, MessageStatus.SKIPPED, recipient.attempt, now, reply=reason))
         else:
             welcome.append(recipient)
     return welcome, skipped

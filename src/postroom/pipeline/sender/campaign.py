@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
-from postroom.model.campaign import CampaignState, Home
+from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.pipeline.sender.batch import BatchRun
 from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.means import Means
@@ -21,27 +21,27 @@ _REACH = Reach(usual=2, most=CONCURRENT_BATCHES, idle_s=0.4)
 class Campaigning:
     """See run.Cause."""
 
-    def __init__(self, home: Home, campaigns: Campaigns, finish: Finish, unchanged: Callable[[], bool]) -> None:
+    def __init__(self, ref: CampaignRef, campaigns: Campaigns, finish: Finish, unchanged: Callable[[], bool]) -> None:
         """`unchanged`: whether mail still leaves as it did when the run began; else it is to begin anew."""
-        self._home = home
+        self._ref = ref
         self._campaigns = campaigns
         self._finish = finish
         self._unchanged = unchanged
 
     def wanted(self) -> bool:
-        return self._campaigns.get(self._home).state is CampaignState.SENDING and self._unchanged()
+        return self._campaigns.get(self._ref).state is CampaignStatus.SENDING and self._unchanged()
 
     def over(self, idle_s: float) -> bool:
-        return self._finish.finish(self._home)
+        return self._finish.finish(self._ref)
 
 
 class Portion(Campaigning):
     """A part of a campaign: over when each of its batches was begun. Whether the campaign is, others ask."""
 
     def __init__(
-        self, home: Home, campaigns: Campaigns, finish: Finish, unchanged: Callable[[], bool], *, given: GivenBatches
+        self, ref: CampaignRef, campaigns: Campaigns, finish: Finish, unchanged: Callable[[], bool], *, given: GivenBatches
     ) -> None:
-        super().__init__(home, campaigns, finish, unchanged)
+        super().__init__(ref, campaigns, finish, unchanged)
         self._given = given
 
     def over(self, idle_s: float) -> bool:
@@ -59,8 +59,8 @@ def campaign_run(
 ) -> Run:
     """One campaign's; `given`: of those batches alone."""
     cause = (
-        Campaigning(means.home, campaigns, finish, unchanged)
+        Campaigning(means.ref, campaigns, finish, unchanged)
         if given is None
-        else Portion(means.home, campaigns, finish, unchanged, given=given)
+        else Portion(means.ref, campaigns, finish, unchanged, given=given)
     )
     return Run(means, cause, _REACH, batch=lambda number: BatchRun(means, number).run(), drain_s=drain_s, source=given)

@@ -12,8 +12,8 @@ from postroom.delivery.compose import Composed
 from postroom.delivery.outcome import OutcomeRules
 from postroom.ledger.batches import Batches
 from postroom.ledger.suppression import Suppression
-from postroom.model.campaign import Home
-from postroom.model.message import MessageState, Recipient
+from postroom.model.campaign import CampaignRef
+from postroom.model.message import MessageStatus, Recipient
 from postroom.model.shard import Key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
@@ -32,7 +32,7 @@ def no_topic(_recipient: Recipient) -> str | None:
     return None
 
 
-def nobody_counts(_address: str, _state: MessageState) -> None:
+def nobody_counts(_address: str, _state: MessageStatus) -> None:
     """Where nobody watches the rates."""
 
 
@@ -58,7 +58,7 @@ class Leave:
 class Means:
     """See the module's text."""
 
-    home: Home
+    ref: CampaignRef
     batches: Batches
     messages: Messages
     suppression: Suppression
@@ -79,7 +79,7 @@ class Means:
     """Who a recipient is on the suppression list."""
     topic: Callable[[Recipient], str | None] = no_topic
     """What their message is about, as the suppression list has it."""
-    counted: Callable[[str, MessageState], None] = nobody_counts
+    counted: Callable[[str, MessageStatus], None] = nobody_counts
     """Told of every address that was answered, and what came of it: for rates."""
     leave: Leave = field(default_factory=Leave)
     """Why it is stopping, where others said so."""

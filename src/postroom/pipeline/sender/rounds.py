@@ -23,7 +23,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 
@@ -87,21 +87,21 @@ class Rounds:
         self._most = most
         self._clock = clock
 
-    def look(self, home: Home, name: str) -> Round:
+    def look(self, ref: CampaignRef, name: str) -> Round:
         """What to do for the campaign now. `name`: the look's own, such as its run and number."""
         try:
-            campaign = self._campaigns.get(home)
+            campaign = self._campaigns.get(ref)
         except NotFound:  # deleted
             return Round(Next.END)
-        if campaign.state is not CampaignState.SENDING:
+        if campaign.state is not CampaignStatus.SENDING:
             return Round(Next.END)
         now = self._clock.now()
-        due = self._messages.due_batches(home, now, _ALL)
+        due = self._messages.due_batches(ref, now, _ALL)
         if due:
             return self._send(campaign, due, name)
-        if self._finish.finish(home):
+        if self._finish.finish(ref):
             return Round(Next.END)
-        at = self._messages.next_due(home)
+        at = self._messages.next_due(ref)
         return Round(Next.WAIT, until=Instant(min(max(at or 0, now + _SOON_MS), now + _LONG_MS)))
 
     def _send(self, campaign: Campaign, due: Sequence[int], name: str) -> Round:
@@ -110,7 +110,7 @@ class Rounds:
         if until is not None:
             return Round(Next.WAIT, until=Instant(min(max(until, now + _SOON_MS), now + _LONG_MS)))
         portions = list(portions_of(due[: functions * MOST_IN_PORTION], functions))
-        key = f"{campaign.home.tenant}/campaigns/{campaign.home.campaign}/rounds/{name}.json"
+        key = f"{campaign.ref.tenant}/campaigns/{campaign.ref.campaign}/rounds/{name}.json"
         self._objects.put(key, orjson.dumps(portions), content_type="application/json")
         return Round(Next.SEND, key, len(portions))
 

@@ -61,14 +61,14 @@ class DueBatches:
 
     def due(self, limit: int) -> list[int]:
         """See Source."""
-        return self._means.batches.claim(self._means.home, self._means.journal.owner, limit)
+        return self._means.batches.claim(self._means.ref, self._means.journal.owner, limit)
 
     def begun(self, number: int) -> None:
         """See Source."""
 
     def next_due(self) -> Instant | None:
         """See Source."""
-        return self._means.messages.next_due(self._means.home)
+        return self._means.messages.next_due(self._means.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ class Run:
         try:
             return await means.off_loop(self._cause.wanted)
         except Temporary as error:
-            _log.warning("campaign %s: its state cannot be read: %s", means.home.campaign, error)
+            _log.warning("campaign %s: its state cannot be read: %s", means.ref.campaign, error)
             return True
 
 

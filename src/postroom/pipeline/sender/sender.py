@@ -25,7 +25,7 @@ from postroom.ledger.streams import Streams
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tallies import FLUSH_S, Handovers, Tally
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Campaign, CampaignState, Home, Policies
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies
 from postroom.model.message import Recipient
 from postroom.model.shard import Key
 from postroom.model.stream import DAY_MS, stream_day
@@ -82,7 +82,7 @@ class Stores:
 class _Job:
     """What is to be sent."""
 
-    home: Home
+    ref: CampaignRef
     composer: Composes
     rules: OutcomeRules
     way: WayOut
@@ -107,7 +107,7 @@ class Sender:
         self._clock = clock
 
     async def send(
-        self, home: Home, leave: Leave, on_trouble: Callable[[str], None], *, given: GivenBatches | None = None
+        self, ref: CampaignRef, leave: Leave, on_trouble: Callable[[str], None], *, given: GivenBatches | None = None
     ) -> None:
         """Work on a campaign that is sending until it is not, or told to `leave`; `given`: on those batches alone, until each
         was begun. Errors of the stores are raised.
@@ -116,8 +116,8 @@ class Sender:
         """
         stores, off_loop = self._stores, OffLoop()
         try:
-            campaign = await off_loop(stores.campaigns.get, home)
-            if campaign.state is not CampaignState.SENDING:
+            campaign = await off_loop(stores.campaigns.get, ref)
+            if campaign.state is not CampaignStatus.SENDING:
                 return
             job = await off_loop(self._campaign_job, campaign)
             job = job if given is None else replace(job, workers=given.beside)
@@ -129,33 +129,33 @@ class Sender:
                 drain_s = self._options.drain_s
                 run = campaign_run(means, stores.campaigns, stores.finish, drain_s=drain_s, unchanged=unchanged, given=given)
                 await run.run()
-            await off_loop(self._tidy_campaign, home)
+            await off_loop(self._tidy_campaign, ref)
         finally:
             off_loop.close()
 
-    async def send_stream(self, home: Home, leave: Leave, on_trouble: Callable[[str], None]) -> None:
+    async def send_stream(self, ref: CampaignRef, leave: Leave, on_trouble: Callable[[str], None]) -> None:
         """Send a stream's single messages until it has owed none for a while, or told to `leave`; errors and `on_trouble` as
         for a campaign. Then `Streams.end` is to be called, unless it was stopped."""
         stores, off_loop = self._stores, OffLoop()
         try:
-            provided = await off_loop(self._single_provider, home.tenant)
-            way = await off_loop(self._ways, home.tenant, provided)
-            composer = StreamComposer(home, stores.contents, stores.singles, signed=not way.signs)
-            job = await off_loop(self._stream_job, home, composer, provided)
-            unchanged = partial(self._unchanged, job, lambda: self._single_provider(home.tenant))
-            cause = Streaming(home, stores.streams, unchanged, linger_s=self._options.linger_s)
+            provided = await off_loop(self._single_provider, ref.tenant)
+            way = await off_loop(self._ways, ref.tenant, provided)
+            composer = StreamComposer(ref, stores.contents, stores.singles, signed=not way.signs)
+            job = await off_loop(self._stream_job, ref, composer, provided)
+            unchanged = partial(self._unchanged, job, lambda: self._single_provider(ref.tenant))
+            cause = Streaming(ref, stores.streams, unchanged, linger_s=self._options.linger_s)
             async with (
                 self._counting(job, off_loop) as handovers,
                 self._means(job, off_loop, leave, on_trouble=on_trouble, handovers=handovers) as means,
             ):
                 await stream_run(means, cause, composer, drain_s=self._options.drain_s).run()
-            await off_loop(self._tidy_stream, home)
+            await off_loop(self._tidy_stream, ref)
         finally:
             off_loop.close()
 
     def rate(self, campaign: Campaign) -> float | None:
         """How many recipients a second it may be sent to, all in all; None: as many as the provider takes."""
-        rates, way = self._stores.rates, self._ways(campaign.home.tenant, campaign.provider)
+        rates, way = self._stores.rates, self._ways(campaign.ref.tenant, campaign.provider)
         way.set_limits(rates)
         now = self._clock.now()
         known = [campaign.policies.rate, *(rates.current(bucket, now) for bucket in way.bulk_buckets())]
@@ -163,38 +163,38 @@ class Sender:
 
     def used_up(self, campaign: Campaign) -> Instant | None:
         """Until when nothing more of it may leave, since what its provider may be used today is used up; None: it may."""
-        way, now = self._ways(campaign.home.tenant, campaign.provider), self._clock.now()
+        way, now = self._ways(campaign.ref.tenant, campaign.provider), self._clock.now()
         found = [self._stores.rates.used_up(bucket, now) for bucket in way.bulk_buckets()]
         return max((each.until for each in found if each is not None), default=None)
 
     def _campaign_job(self, campaign: Campaign) -> _Job:
         """With its template compiled and its buckets set."""
-        stores, home = self._stores, campaign.home
-        way = self._ways(home.tenant, campaign.provider)
+        stores, ref = self._stores, campaign.ref
+        way = self._ways(ref.tenant, campaign.provider)
         way.set_limits(stores.rates)
         buckets, rate = way.bulk_buckets(), campaign.policies.rate
         if rate is not None:
-            stores.rates.limit(campaign_bucket(home), Limit(per_second=rate))
-            buckets.insert(0, campaign_bucket(home))
+            stores.rates.limit(campaign_bucket(ref), Limit(per_second=rate))
+            buckets.insert(0, campaign_bucket(ref))
         since = campaign.sending_since or self._clock.now()
         topic = campaign.content.topic
         outcome = rules(campaign.policies, since)
         composer = stores.composing.load(campaign, signed=not way.signs)
-        return _Job(home, composer, outcome, way, buckets, lambda _recipient: topic)
+        return _Job(ref, composer, outcome, way, buckets, lambda _recipient: topic)
 
-    def _stream_job(self, home: Home, composer: StreamComposer, provider: str) -> _Job:
-        way = self._ways(home.tenant, provider)
+    def _stream_job(self, ref: CampaignRef, composer: StreamComposer, provider: str) -> _Job:
+        way = self._ways(ref.tenant, provider)
         way.set_limits(self._stores.rates)
-        secret = self._stores.tenants.get(home.tenant).secret
-        ends = Instant((stream_day(home.campaign) + 1) * DAY_MS)
+        secret = self._stores.tenants.get(ref.tenant).secret
+        ends = Instant((stream_day(ref.campaign) + 1) * DAY_MS)
         outcome = rules(Policies(give_up_after_ms=SINGLE_GIVE_UP_MS), ends)
         person = partial(_addressed, secret)
-        return _Job(home, composer, outcome, way, [way.bucket], composer.topic, person)
+        return _Job(ref, composer, outcome, way, [way.bucket], composer.topic, person)
 
     def _unchanged(self, job: _Job, provider: Callable[[], str]) -> bool:
         """Whether mail still leaves as it did: through the same server, with the same password and limits. `NotFound`: the
         provider is gone."""
-        way = self._ways(job.home.tenant, provider())
+        way = self._ways(job.ref.tenant, provider())
         return (way.name, way.edition) == (job.way.name, job.way.edition)
 
     @asynccontextmanager
@@ -202,14 +202,14 @@ class Sender:
         self, job: _Job, off_loop: OffLoop, leave: Leave, *, on_trouble: Callable[[str], None], handovers: Handovers
     ) -> AsyncIterator[Means]:
         stores, clock = self._stores, self._clock
-        journal = await off_loop(stores.journals.begin, job.home.campaign)
+        journal = await off_loop(stores.journals.begin, job.ref.campaign)
         mailer = job.way.open()
         await mailer.start()
         ending = asyncio.Event()
         relays = [asyncio.create_task(_relay(told, ending)) for told in (leave.stopping, leave.yielding)]
         throttle = Throttle(stores.rates, job.way.bucket, off_loop, clock, workers=job.workers or self._options.workers)
         means = Means(
-            home=job.home,
+            ref=job.ref,
             batches=Batches(stores.messages, stores.journals, clock, lease_ms=self._options.lease_ms, refusals=stores.refusals),
             messages=stores.messages,
             suppression=stores.suppression,
@@ -248,7 +248,7 @@ class Sender:
     async def _counting(self, job: _Job, off_loop: OffLoop) -> AsyncIterator[Handovers]:
         """What this run does to the rates, written down while it goes on and at its end."""
         tally = self._stores.tally
-        with tally.handovers(job.home, job.way.name) as handovers:
+        with tally.handovers(job.ref, job.way.name) as handovers:
             writing = asyncio.create_task(_write_down(tally, off_loop))
             try:
                 yield handovers
@@ -256,21 +256,21 @@ class Sender:
                 writing.cancel()
                 await off_loop(tally.try_flush)
 
-    def _tidy_campaign(self, home: Home) -> None:
+    def _tidy_campaign(self, ref: CampaignRef) -> None:
         """Once a campaign is completed no group is left open, and the journals of lost workers have told all they know."""
-        if self._stores.campaigns.get(home).state is CampaignState.COMPLETED:
-            self._forget_dead(home)
+        if self._stores.campaigns.get(ref).state is CampaignStatus.COMPLETED:
+            self._forget_dead(ref)
 
-    def _tidy_stream(self, home: Home) -> None:
+    def _tidy_stream(self, ref: CampaignRef) -> None:
         """The same where a stream owes nothing: a group left open is owed."""
-        dead = self._stores.journals.dead(home.campaign)  # looked for first: who dies later may leave a group
-        if not self._stores.streams.owes(home):
+        dead = self._stores.journals.dead(ref.campaign)  # looked for first: who dies later may leave a group
+        if not self._stores.streams.owes(ref):
             for owner in dead:
-                self._stores.journals.forget(home.campaign, owner)
+                self._stores.journals.forget(ref.campaign, owner)
 
-    def _forget_dead(self, home: Home) -> None:
-        for owner in self._stores.journals.dead(home.campaign):
-            self._stores.journals.forget(home.campaign, owner)
+    def _forget_dead(self, ref: CampaignRef) -> None:
+        for owner in self._stores.journals.dead(ref.campaign):
+            self._stores.journals.forget(ref.campaign, owner)
 
 
 def rules(policies: Policies, since: Instant) -> OutcomeRules:
@@ -287,9 +287,9 @@ def _addressed(secret: bytes, recipient: Recipient) -> Key:
     return person_key(secret, recipient.address)
 
 
-def campaign_bucket(home: Home) -> str:
+def campaign_bucket(ref: CampaignRef) -> str:
     """The campaign's own."""
-    return f"campaign:{home.tenant}/{home.campaign}"
+    return f"campaign:{ref.tenant}/{ref.campaign}"
 
 
 async def _write_down(tally: Tally, off_loop: OffLoop) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from postroom.errors import LeaseLost
 from postroom.ledger.streams import Streams
 from postroom.model.batch import GROUP_SIZE, OpenBatch
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.message import Recipient, Settlement
 from postroom.model.shard import Key
 from postroom.model.stream import stream_batches
@@ -37,10 +37,10 @@ _MOST_IN_ONE = 20_000  # with somebody on the way all the time
 class Streaming:
     """A stream as the cause of a run (run.Cause): over when it has owed nothing for a while."""
 
-    def __init__(self, home: Home, streams: Streams, unchanged: Callable[[], bool], *, linger_s: float = LINGER_S) -> None:
+    def __init__(self, ref: CampaignRef, streams: Streams, unchanged: Callable[[], bool], *, linger_s: float = LINGER_S) -> None:
         """`unchanged`: whether mail still leaves as it did when the run began; else it is to begin anew."""
         self._linger_s = linger_s
-        self._home = home
+        self._ref = ref
         self._streams = streams
         self._unchanged = unchanged
 
@@ -48,7 +48,7 @@ class Streaming:
         return self._unchanged()
 
     def over(self, idle_s: float) -> bool:
-        return idle_s >= self._linger_s and not self._streams.owes(self._home)
+        return idle_s >= self._linger_s and not self._streams.owes(self._ref)
 
 
 class StreamBatch(BatchRun):
@@ -121,7 +121,7 @@ class StreamBatch(BatchRun):
         means = self._means
         now = means.clock.now()
         group[:], skipped = without_suppressed(means, candidates, now, "suppressed since it was accepted")
-        means.batches.record(means.home, opened, [*settled, *skipped], [*still, *group])
+        means.batches.record(means.ref, opened, [*settled, *skipped], [*still, *group])
 
     async def _release(self, group: Sequence[Recipient]) -> None:
         """Into the mailer's line, as the pace allows."""
@@ -139,7 +139,7 @@ class StreamBatch(BatchRun):
         means = self._means
         if self._ends:
             return []
-        return await means.off_loop(means.messages.load, means.home, opened.number, means.clock.now(), _LOAD)
+        return await means.off_loop(means.messages.load, means.ref, opened.number, means.clock.now(), _LOAD)
 
     @property
     def _ends(self) -> bool:
@@ -169,6 +169,6 @@ class StreamBatch(BatchRun):
 
 def stream_run(means: Means, cause: Streaming, composer: StreamComposer, *, drain_s: float) -> Run:
     """One stream's: every batch may be open at once, for each may wait for somebody slow."""
-    batches = stream_batches(means.home.campaign)
+    batches = stream_batches(means.ref.campaign)
     reach = Reach(usual=batches, most=batches, idle_s=_IDLE_S)
     return Run(means, cause, reach, batch=lambda number: StreamBatch(means, number, composer).run(), drain_s=drain_s)

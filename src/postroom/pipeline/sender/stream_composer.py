@@ -13,7 +13,7 @@ from postroom.delivery.compose import Composed, RowError
 from postroom.delivery.contents import Contents
 from postroom.delivery.singles import Compiled, Single, Singles
 from postroom.errors import Permanent
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.message import Recipient
 from postroom.model.shard import Key
 from postroom.model.stream import SingleValues
@@ -25,8 +25,8 @@ _HEAVY_BYTES = 1_000_000
 class StreamComposer:
     """One stream's, in one worker. See means.Composes."""
 
-    def __init__(self, home: Home, contents: Contents, singles: Singles, *, signed: bool) -> None:
-        self._home = home
+    def __init__(self, ref: CampaignRef, contents: Contents, singles: Singles, *, signed: bool) -> None:
+        self._ref = ref
         self._contents = contents
         self._singles = singles
         self._signed = signed
@@ -61,12 +61,12 @@ class StreamComposer:
     def _single(self, recipient: Recipient) -> Single | RowError:
         try:
             digest = SingleValues.parse(recipient.values).digest
-            return self._compiled.get(self._home, digest, lambda: self._compile(digest))
+            return self._compiled.get(self._ref, digest, lambda: self._compile(digest))
         except Permanent as error:
             return RowError(str(error))
 
     def _compile(self, digest: str) -> Single:
-        return self._singles.compile(self._home, self._contents.get(self._home, digest), files=True, signed=self._signed)
+        return self._singles.compile(self._ref, self._contents.get(self._ref, digest), files=True, signed=self._signed)
 
     def _has_room(self, single: Single) -> bool:
         if single.weight < _HEAVY_BYTES:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from postroom.errors import Conflict, Corrupt
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 from postroom.recipients_file.layout import Layout
 
@@ -91,44 +91,44 @@ class Checkpoints:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def load(self, home: Home) -> Checkpoint | None:
+    def load(self, ref: CampaignRef) -> Checkpoint | None:
         """How far the import is; None before its plan is made and after it ended."""
-        item = self._tables.get(_key(home))
+        item = self._tables.get(_key(ref))
         return None if item is None else _checkpoint(item)
 
-    def begin(self, home: Home, plan: Plan) -> Checkpoint:
+    def begin(self, ref: CampaignRef, plan: Plan) -> Checkpoint:
         """Freeze the plan; the one that was frozen before, where there is one."""
         try:
-            self._tables.write([Put(_key(home), _data(Checkpoint(plan)), Expect.ABSENT)])
+            self._tables.write([Put(_key(ref), _data(Checkpoint(plan)), Expect.ABSENT)])
         except Conflict:
-            frozen = self.load(home)
+            frozen = self.load(ref)
             if frozen is None:
                 raise
             return frozen
         return Checkpoint(plan)
 
-    def save(self, home: Home, checkpoint: Checkpoint) -> bool:
+    def save(self, ref: CampaignRef, checkpoint: Checkpoint) -> bool:
         """The chunk is done, and all before it. False: the import has ended meanwhile, at another's hands."""
         for _ in range(_TRIES):
-            item = self._tables.get(_key(home))
+            item = self._tables.get(_key(ref))
             if item is None:
                 return False
             if _checkpoint(item).chunks >= checkpoint.chunks:
                 return True
             try:
-                self._tables.write([Put(_key(home), _data(checkpoint), item.version)])
+                self._tables.write([Put(_key(ref), _data(checkpoint), item.version)])
             except Conflict:  # another wrote the same chunk's or a later one's: look again
                 continue
             return True
-        raise Conflict(f"the import of campaign {home.campaign} is at work in several places; try again")
+        raise Conflict(f"the import of campaign {ref.campaign} is at work in several places; try again")
 
-    def forget(self, home: Home) -> None:
+    def forget(self, ref: CampaignRef) -> None:
         """The import has ended."""
-        self._tables.write([Delete(_key(home))])
+        self._tables.write([Delete(_key(ref))])
 
 
-def _key(home: Home) -> ItemKey:
-    return ItemKey(f"{home.tenant}#imports", home.campaign)
+def _key(ref: CampaignRef) -> ItemKey:
+    return ItemKey(f"{ref.tenant}#imports", ref.campaign)
 
 
 def _data(checkpoint: Checkpoint) -> dict[str, Any]:

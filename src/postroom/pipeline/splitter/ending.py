@@ -7,7 +7,7 @@ from typing import Any
 
 from postroom.errors import Conflict, Corrupt
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import CampaignState, Home, adds_up
+from postroom.model.campaign import CampaignRef, CampaignStatus, adds_up
 from postroom.pipeline.splitter.checkpoint import Sums
 from postroom.platform.ports.messages import Messages
 
@@ -21,10 +21,10 @@ class Ending:
         self._campaigns = campaigns
         self._messages = messages
 
-    def ready(self, home: Home, batches: int, sums: Sums, report: str | None) -> None:
+    def ready(self, ref: CampaignRef, batches: int, sums: Sums, report: str | None) -> None:
         """Add up, and say so: the only way to `ready`. The batches have been counted. `Corrupt`: it does not add up."""
         result = replace(
-            self._campaigns.get(home).source,
+            self._campaigns.get(ref).source,
             batches=batches,
             rows=sums.rows,
             invalid=sums.invalid,
@@ -32,24 +32,24 @@ class Ending:
             suppressed=sums.suppressed,
             rejected_key=report,
         )
-        counts = self._messages.counts(home)
+        counts = self._messages.counts(ref)
         if not adds_up(result, counts):
             raise Corrupt(f"The import does not add up: {sums} leave {sums.accepted} messages, the ledger holds {counts.total}.")
-        self._move(home, CampaignState.READY, source=result)
+        self._move(ref, CampaignStatus.READY, source=result)
 
-    def failed(self, home: Home, reason: str) -> None:
+    def failed(self, ref: CampaignRef, reason: str) -> None:
         """It cannot be imported."""
-        self._move(home, CampaignState.FAILED, reason=reason)
+        self._move(ref, CampaignStatus.FAILED, reason=reason)
 
-    def _move(self, home: Home, to: CampaignState, **fields: Any) -> None:
+    def _move(self, ref: CampaignRef, to: CampaignStatus, **fields: Any) -> None:
         """The end of importing, unless somebody else ended it."""
         for _ in range(_TRIES):
-            campaign = self._campaigns.get(home)
-            if campaign.state is not CampaignState.IMPORTING:
+            campaign = self._campaigns.get(ref)
+            if campaign.state is not CampaignStatus.IMPORTING:
                 return
             try:
                 self._campaigns.transition(campaign, to, **fields)
             except Conflict:  # changed since it was read: look again
                 continue
             return
-        raise Conflict(f"campaign {home.campaign} is being changed by others all the time; try again")
+        raise Conflict(f"campaign {ref.campaign} is being changed by others all the time; try again")

@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 from postroom.errors import Conflict
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.message import NewMessage
 from postroom.pipeline.splitter.slices import Head, Read, head, messages_of, rejects_of
 from postroom.platform.ports.objects import Objects
@@ -31,9 +31,9 @@ _BLOCK = 262_144
 class Exchange:
     """One campaign's."""
 
-    def __init__(self, objects: Objects, home: Home) -> None:
+    def __init__(self, objects: Objects, ref: CampaignRef) -> None:
         self._objects = objects
-        self._prefix = f"{home.tenant}/campaigns/{home.campaign}/import/work/"
+        self._prefix = f"{ref.tenant}/campaigns/{ref.campaign}/import/work/"
 
     def put_list(self, items: Sequence[Any]) -> str:
         """A list for a Distributed Map; its key, which its content gives."""

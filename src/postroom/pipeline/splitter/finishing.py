@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from postroom.errors import Conflict
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.pipeline.splitter.checkpoint import Plan, Sums
 from postroom.pipeline.splitter.ending import Ending
 from postroom.pipeline.splitter.exchange import Exchange
@@ -29,21 +29,21 @@ class Finishing:
         self._ending = ending
         self._marks = marks
 
-    def run(self, home: Home, plan: Plan) -> None:
+    def run(self, ref: CampaignRef, plan: Plan) -> None:
         """`ready`. `Conflict`: a group is not stored yet. `NotFound`: a range was not read, or the import has ended.
         `Corrupt`: it does not add up."""
-        division, exchange = division_of(plan, home), Exchange(self._objects, home)
-        marks = self._marks.all(home)
+        division, exchange = division_of(plan, ref), Exchange(self._objects, ref)
+        marks = self._marks.all(ref)
         if len(marks) != division.groups or not all(mark.counted for mark in marks):
-            raise Conflict(f"campaign {home.campaign}: not every group of batches is stored yet")
+            raise Conflict(f"campaign {ref.campaign}: not every group of batches is stored yet")
         heads = [exchange.head_of(number) for number in range(division.ranges)]
         read = sum((Sums(head.rows, head.invalid) for head in heads), Sums())
         stored = sum((mark.sums for mark in marks), Sums())
         sums = Sums(read.rows, read.invalid, stored.duplicate, stored.suppressed)
         report = None
         if sums.accepted < sums.rows:
-            report = Workspace(self._objects, home).assemble_report(_report(exchange, division.ranges, marks))
-        self._ending.ready(home, plan.batches, sums, report)
+            report = Workspace(self._objects, ref).assemble_report(_report(exchange, division.ranges, marks))
+        self._ending.ready(ref, plan.batches, sums, report)
 
 
 def _report(exchange: Exchange, ranges: int, marks: list[Mark]) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ import msgspec
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt
 from postroom.ledger.pages import every
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.pipeline.splitter.checkpoint import Sums
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables
 
@@ -39,50 +39,50 @@ class Marks:
         self._tables = tables
         self._clock = clock
 
-    def load(self, home: Home, group: int) -> Mark:
+    def load(self, ref: CampaignRef, group: int) -> Mark:
         """How far it is; at the beginning where nothing was saved."""
-        item = self._tables.get(_key(home, group))
+        item = self._tables.get(_key(ref, group))
         return Mark() if item is None else _mark(item)
 
-    def save(self, home: Home, group: int, mark: Mark) -> None:
+    def save(self, ref: CampaignRef, group: int, mark: Mark) -> None:
         """It is this far, unless it is further."""
         expires = Instant(self._clock.now() + _KEPT_MS)
         for _ in range(_TRIES):
-            item = self._tables.get(_key(home, group))
+            item = self._tables.get(_key(ref, group))
             if item is not None and _order(_mark(item)) >= _order(mark):
                 return
             try:
                 expect = Expect.ABSENT if item is None else item.version
-                self._tables.write([Put(_key(home, group), _data(mark), expect, expires)])
+                self._tables.write([Put(_key(ref, group), _data(mark), expect, expires)])
             except Conflict:  # another is at work on the same group: look again
                 continue
             return
-        raise Conflict(f"the import of campaign {home.campaign} is at work in several places; try again")
+        raise Conflict(f"the import of campaign {ref.campaign} is at work in several places; try again")
 
-    def all(self, home: Home) -> list[Mark]:
+    def all(self, ref: CampaignRef) -> list[Mark]:
         """Of every group that was begun."""
-        return [_mark(item) for item in self._items(home)]
+        return [_mark(item) for item in self._items(ref)]
 
-    def forget(self, home: Home) -> None:
+    def forget(self, ref: CampaignRef) -> None:
         """The import has ended."""
-        doomed = [Delete(item.key) for item in self._items(home)]
+        doomed = [Delete(item.key) for item in self._items(ref)]
         for first in range(0, len(doomed), MAX_WRITES):
             self._tables.write(doomed[first : first + MAX_WRITES])
 
-    def _items(self, home: Home) -> list[Item]:
-        return list(every(self._tables, _partition(home)))
+    def _items(self, ref: CampaignRef) -> list[Item]:
+        return list(every(self._tables, _partition(ref)))
 
 
 def _order(mark: Mark) -> tuple[int, bool]:
     return mark.chunks, mark.counted
 
 
-def _partition(home: Home) -> str:
-    return f"{home.tenant}#imports#{home.campaign}"
+def _partition(ref: CampaignRef) -> str:
+    return f"{ref.tenant}#imports#{ref.campaign}"
 
 
-def _key(home: Home, group: int) -> ItemKey:
-    return ItemKey(_partition(home), f"{group:06}")
+def _key(ref: CampaignRef, group: int) -> ItemKey:
+    return ItemKey(_partition(ref), f"{group:06}")
 
 
 def _data(mark: Mark) -> dict[str, Any]:

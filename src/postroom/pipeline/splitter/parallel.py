@@ -20,7 +20,7 @@ from postroom.errors import Corrupt, Invalid, NotFound
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Campaign, CampaignState, Home
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.pipeline.splitter.checkpoint import Checkpoints, Division, Plan
 from postroom.pipeline.splitter.ending import Ending
 from postroom.pipeline.splitter.exchange import Exchange
@@ -69,68 +69,68 @@ class ParallelImport:
         self._reducing = Reducing(campaigns, messages, objects, storing=storing, marks=self._marks)
         self._finishing = Finishing(objects, self._ending, self._marks)
 
-    def plan(self, home: Home) -> Division | None:
+    def plan(self, ref: CampaignRef) -> Division | None:
         """How it is divided; the lists it names are what `read` and `store` are to be called with."""
-        return self._step(home, self._planning.run)
+        return self._step(ref, self._planning.run)
 
-    def read(self, home: Home, part: Range) -> bool | None:
+    def read(self, ref: CampaignRef, part: Range) -> bool | None:
         """One of the list of ranges."""
 
         def work(campaign: Campaign) -> bool:
-            self._reading.run(campaign, self._plan_of(home), part)
+            self._reading.run(campaign, self._plan_of(ref), part)
             return True
 
-        return self._step(home, work)
+        return self._step(ref, work)
 
-    def store(self, home: Home, group: int, *, alive: Callable[[], bool]) -> bool | None:
+    def store(self, ref: CampaignRef, group: int, *, alive: Callable[[], bool]) -> bool | None:
         """One of the list of groups; False: `alive`, asked between chunks, ended it before it was done."""
-        return self._step(home, lambda campaign: self._reducing.run(campaign, self._plan_of(home), group, alive=alive))
+        return self._step(ref, lambda campaign: self._reducing.run(campaign, self._plan_of(ref), group, alive=alive))
 
-    def finish(self, home: Home) -> None:
+    def finish(self, ref: CampaignRef) -> None:
         """Make it `ready`; then, and where somebody else ended it, sweep. The last step of every import."""
-        self._step(home, lambda campaign: self._finishing.run(home, self._plan_of(home)))
-        if self._importing(home) is None:
-            self._sweep(home)
+        self._step(ref, lambda campaign: self._finishing.run(ref, self._plan_of(ref)))
+        if self._importing(ref) is None:
+            self._sweep(ref)
 
-    def fail(self, home: Home, reason: str) -> None:
+    def fail(self, ref: CampaignRef, reason: str) -> None:
         """Steps were tried again often enough. `finish` comes after it."""
 
         def work(campaign: Campaign) -> None:
-            self._ending.failed(home, reason)
+            self._ending.failed(ref, reason)
 
-        self._step(home, work)
+        self._step(ref, work)
 
-    def _step(self, home: Home, work: Callable[[Campaign], T]) -> T | None:
+    def _step(self, ref: CampaignRef, work: Callable[[Campaign], T]) -> T | None:
         answer: T | None = None
-        campaign = self._importing(home)
+        campaign = self._importing(ref)
         if campaign is not None:
             try:
                 answer = work(campaign)
             except NotFound:  # it is, or the import has ended meanwhile and was swept
-                if self._importing(home) is not None:
+                if self._importing(ref) is not None:
                     raise
             except Invalid as error:
-                self._ending.failed(home, str(error))
+                self._ending.failed(ref, str(error))
             except Corrupt as error:
-                self._ending.failed(home, str(error))
+                self._ending.failed(ref, str(error))
                 raise
-        return answer if self._importing(home) is not None else None
+        return answer if self._importing(ref) is not None else None
 
-    def _importing(self, home: Home) -> Campaign | None:
+    def _importing(self, ref: CampaignRef) -> Campaign | None:
         try:
-            campaign = self._campaigns.get(home)
+            campaign = self._campaigns.get(ref)
         except NotFound:  # deleted
             return None
-        return campaign if campaign.state is CampaignState.IMPORTING else None
+        return campaign if campaign.state is CampaignStatus.IMPORTING else None
 
-    def _plan_of(self, home: Home) -> Plan:
-        checkpoint = self._checkpoints.load(home)
+    def _plan_of(self, ref: CampaignRef) -> Plan:
+        checkpoint = self._checkpoints.load(ref)
         if checkpoint is None:
-            raise NotFound(f"the import of campaign {home.campaign} has no plan")
+            raise NotFound(f"the import of campaign {ref.campaign} has no plan")
         return checkpoint.plan
 
-    def _sweep(self, home: Home) -> None:
-        Exchange(self._objects, home).sweep()
-        Workspace(self._objects, home).sweep()
-        self._marks.forget(home)
-        self._checkpoints.forget(home)
+    def _sweep(self, ref: CampaignRef) -> None:
+        Exchange(self._objects, ref).sweep()
+        Workspace(self._objects, ref).sweep()
+        self._marks.forget(ref)
+        self._checkpoints.forget(ref)

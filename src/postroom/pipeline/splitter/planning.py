@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from postroom.errors import Conflict
-from postroom.model.campaign import Campaign, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, Import
 from postroom.model.shard import batches_for
 from postroom.pipeline.splitter.checkpoint import Checkpoints, Division, Plan
 from postroom.pipeline.splitter.exchange import Exchange
@@ -65,13 +65,13 @@ class Planning:
     def run(self, campaign: Campaign) -> Division:
         """Freeze the plan, and make the campaign's home; the plan that was frozen before, where there is one. `Invalid`: the
         upload is bad."""
-        checkpoint = self._checkpoints.load(campaign.home)
+        checkpoint = self._checkpoints.load(campaign.ref)
         if checkpoint is None:
-            checkpoint = self._checkpoints.begin(campaign.home, self._plan(campaign.home, campaign.source))
-        self._messages.create(campaign.home, checkpoint.plan.batches)
-        return division_of(checkpoint.plan, campaign.home)
+            checkpoint = self._checkpoints.begin(campaign.ref, self._plan(campaign.ref, campaign.source))
+        self._messages.create(campaign.ref, checkpoint.plan.batches)
+        return division_of(checkpoint.plan, campaign.ref)
 
-    def _plan(self, home: Home, source: Import) -> Plan:
+    def _plan(self, ref: CampaignRef, source: Import) -> Plan:
         version, layout = recognised(self._objects, source)
         upload = blocks(self._objects, source, version)
         ranges = list(find_ranges(upload, layout, rows=self._sizes.range_rows, size=self._sizes.range_bytes))
@@ -84,16 +84,16 @@ class Planning:
             batches,
             self._sizes.chunk_rows,
             self._sizes.chunk_bytes,
-            self._division(home, ranges, groups_for(batches, self._sizes)),
+            self._division(ref, ranges, groups_for(batches, self._sizes)),
         )
 
-    def _division(self, home: Home, ranges: list[Range], groups: int) -> Division:
-        exchange = Exchange(self._objects, home)
+    def _division(self, ref: CampaignRef, ranges: list[Range], groups: int) -> Division:
+        exchange = Exchange(self._objects, ref)
         return Division(len(ranges), groups, exchange.put_list(ranges), exchange.put_list(list(range(groups))))
 
 
-def division_of(plan: Plan, home: Home) -> Division:
+def division_of(plan: Plan, ref: CampaignRef) -> Division:
     """`Conflict`: one process does it all."""
     if plan.division is None:
-        raise Conflict(f"campaign {home.campaign} is being imported by one process")
+        raise Conflict(f"campaign {ref.campaign} is being imported by one process")
     return plan.division

@@ -27,13 +27,13 @@ class Reading:
 
     def run(self, campaign: Campaign, plan: Plan, wanted: Range) -> None:
         """Read it, unless it was read. `Invalid`: the upload is gone. `Corrupt`: it is not what was planned."""
-        home, source = campaign.home, campaign.source
-        exchange = Exchange(self._objects, home)
+        ref, source = campaign.ref, campaign.source
+        exchange = Exchange(self._objects, ref)
         if exchange.has_range(wanted.number):
             return
-        groups = division_of(plan, home).groups
+        groups = division_of(plan, ref).groups
         content = part(self._objects, source, plan.version, start=wanted.start, end=wanted.end)
-        key_of = key_maker(self._tenants.get(home.tenant).secret)
+        key_of = key_maker(self._tenants.get(ref.tenant).secret)
         rows = read_rows(records_of(content, wanted, plan.layout), plan.layout, key_of, batches=plan.batches)
         read = len(rows.messages) + len(rows.rejects)
         if read != wanted.rows:

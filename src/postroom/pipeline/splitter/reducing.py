@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import Campaign, CampaignState
+from postroom.model.campaign import Campaign, CampaignStatus
 from postroom.model.message import NewMessage
 from postroom.pipeline.splitter.checkpoint import Plan, Sums
 from postroom.pipeline.splitter.exchange import Exchange
@@ -39,28 +39,28 @@ class Reducing:
     def run(self, campaign: Campaign, plan: Plan, group: int, *, alive: Callable[[], bool]) -> bool:
         """Store what is not stored; whether all is, which `alive` may end before. Returns also once the campaign is not
         importing any more. `NotFound`: a range was not read, or the import has ended."""
-        home, division = campaign.home, division_of(plan, campaign.home)
-        mark = self._marks.load(home, group)
+        ref, division = campaign.ref, division_of(plan, campaign.ref)
+        mark = self._marks.load(ref, group)
         while mark.ranges < division.ranges:
-            if self._campaigns.get(home).state is not CampaignState.IMPORTING:
+            if self._campaigns.get(ref).state is not CampaignStatus.IMPORTING:
                 return True
             if not alive():
                 return False
             mark = self._store_chunk(campaign, plan, group, mark)
         if not mark.counted:
-            self._messages.recount(home, batches_of(group, plan.batches, division.groups))
-            self._marks.save(home, group, replace(mark, counted=True))
+            self._messages.recount(ref, batches_of(group, plan.batches, division.groups))
+            self._marks.save(ref, group, replace(mark, counted=True))
         return True
 
     def _store_chunk(self, campaign: Campaign, plan: Plan, group: int, mark: Mark) -> Mark:
-        home, chunk = campaign.home, mark.chunks
-        exchange, workspace = Exchange(self._objects, home), Workspace(self._objects, home)
-        rows, ranges = self._gather(exchange, plan, group, mark.ranges, division_of(plan, home).ranges)
+        ref, chunk = campaign.ref, mark.chunks
+        exchange, workspace = Exchange(self._objects, ref), Workspace(self._objects, ref)
+        rows, ranges = self._gather(exchange, plan, group, mark.ranges, division_of(plan, ref).ranges)
         stored = self._storing.store(campaign, f"{group:06}-{chunk:06}", rows, workspace)
         exchange.put_rejects(group, chunk, stored.rejects)
         sums = Sums(len(rows), 0, stored.duplicate, stored.suppressed)
         done = Mark(chunk + 1, ranges, mark.sums + sums)
-        self._marks.save(home, group, done)
+        self._marks.save(ref, group, done)
         return done
 
     def _gather(self, exchange: Exchange, plan: Plan, group: int, first: int, ranges: int) -> tuple[list[NewMessage], int]:

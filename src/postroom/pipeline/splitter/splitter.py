@@ -26,7 +26,7 @@ from postroom.errors import Corrupt, Invalid
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Campaign, CampaignState, Home, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Import
 from postroom.model.shard import batches_for, key_maker
 from postroom.pipeline.splitter.checkpoint import Checkpoint, Checkpoints, Plan, Sums
 from postroom.pipeline.splitter.ending import Ending
@@ -74,37 +74,37 @@ class Splitter:
         self._chunk = chunk
         self._chunk_bytes = chunk_bytes
 
-    def run(self, home: Home, *, alive: Callable[[], bool]) -> None:
+    def run(self, ref: CampaignRef, *, alive: Callable[[], bool]) -> None:
         """Import the upload of a campaign that is `importing`, until it is `ready`, or `failed` with the reason.
 
         Once `alive` answers false, or the campaign is cancelled, it returns within a chunk, leaving all as it is: another
         run goes on from there. A campaign past importing is left alone. `Corrupt`: the ledger does not add up.
         """
-        campaign = self._campaigns.get(home)
-        if campaign.state is CampaignState.IMPORTING:
+        campaign = self._campaigns.get(ref)
+        if campaign.state is CampaignStatus.IMPORTING:
             try:
                 self._import(campaign, alive)
             except Invalid as error:
-                self._ending.failed(home, str(error))
+                self._ending.failed(ref, str(error))
             except Corrupt as error:
-                self._ending.failed(home, str(error))
+                self._ending.failed(ref, str(error))
                 raise
-            campaign = self._campaigns.get(home)
-        if campaign.state is not CampaignState.IMPORTING:
-            Workspace(self._objects, home).sweep()
-            self._checkpoints.forget(home)
+            campaign = self._campaigns.get(ref)
+        if campaign.state is not CampaignStatus.IMPORTING:
+            Workspace(self._objects, ref).sweep()
+            self._checkpoints.forget(ref)
 
     def _import(self, campaign: Campaign, alive: Callable[[], bool]) -> None:
-        checkpoint = self._checkpoints.load(campaign.home)
+        checkpoint = self._checkpoints.load(campaign.ref)
         if checkpoint is None:
             plan = self._plan(campaign.source, alive)
             if plan is None:
                 return
-            checkpoint = self._checkpoints.begin(campaign.home, plan)
-        self._messages.create(campaign.home, checkpoint.plan.batches)
+            checkpoint = self._checkpoints.begin(campaign.ref, plan)
+        self._messages.create(campaign.ref, checkpoint.plan.batches)
         done = self._store(campaign, checkpoint, alive)
         if done is not None:
-            self._finish(campaign.home, done)
+            self._finish(campaign.ref, done)
 
     def _plan(self, source: Import, alive: Callable[[], bool]) -> Plan | None:
         """Read the upload through without storing anything; None once `alive` has ended."""
@@ -124,13 +124,13 @@ class Splitter:
 
     def _store(self, campaign: Campaign, checkpoint: Checkpoint, alive: Callable[[], bool]) -> Checkpoint | None:
         """Every chunk that is not done; the last checkpoint, or None once somebody or something ended it before."""
-        home, plan = campaign.home, checkpoint.plan
-        key_of = key_maker(self._tenants.get(home.tenant).secret)
+        ref, plan = campaign.ref, checkpoint.plan
+        key_of = key_maker(self._tenants.get(ref.tenant).secret)
         with closing(self._records(campaign.source, plan.version, plan.layout)) as records:
             for _ in islice(records, checkpoint.sums.rows):
                 pass
             while checkpoint.sums.rows < plan.rows:
-                if not alive() or self._campaigns.get(home).state is not CampaignState.IMPORTING:
+                if not alive() or self._campaigns.get(ref).state is not CampaignStatus.IMPORTING:
                     return None
                 part = islice(records, plan.chunk)
                 rows = read_rows(part, plan.layout, key_of, batches=plan.batches, values_bytes=plan.chunk_bytes)
@@ -138,19 +138,19 @@ class Splitter:
                 if sums.rows == 0:
                     raise Corrupt(f"{campaign.source.filename} ends after {checkpoint.sums.rows} of {plan.rows} rows.")
                 checkpoint = replace(checkpoint, chunks=checkpoint.chunks + 1, sums=checkpoint.sums + sums)
-                if not self._checkpoints.save(home, checkpoint):
+                if not self._checkpoints.save(ref, checkpoint):
                     return None
         return checkpoint
 
     def _store_chunk(self, campaign: Campaign, number: int, rows: Rows) -> Sums:
-        workspace = Workspace(self._objects, campaign.home)
+        workspace = Workspace(self._objects, campaign.ref)
         stored = self._storing.store(campaign, f"{number:08}", rows.messages, workspace)
         workspace.put_rejects(number, [*rows.rejects, *stored.rejects])
         return Sums(len(rows.messages) + len(rows.rejects), len(rows.rejects), stored.duplicate, stored.suppressed)
 
-    def _finish(self, home: Home, done: Checkpoint) -> None:
+    def _finish(self, ref: CampaignRef, done: Checkpoint) -> None:
         """Recount, add up, and say so."""
-        self._messages.recount(home)
+        self._messages.recount(ref)
         sums = done.sums
-        report = Workspace(self._objects, home).assemble_report() if sums.accepted < sums.rows else None
-        self._ending.ready(home, done.plan.batches, sums, report)
+        report = Workspace(self._objects, ref).assemble_report() if sums.accepted < sums.rows else None
+        self._ending.ready(ref, done.plan.batches, sums, report)

@@ -50,13 +50,13 @@ class Storing:
 
     def store(self, campaign: Campaign, name: str, rows: Sequence[NewMessage], workspace: Workspace) -> Stored:
         """Store the chunk of that name."""
-        home, topic = campaign.home, campaign.content.topic
-        on_list = self._suppression.suppressed(home.tenant, [message.key for message in rows], topic=topic)
+        ref, topic = campaign.ref, campaign.content.topic
+        on_list = self._suppression.suppressed(ref.tenant, [message.key for message in rows], topic=topic)
         found = [message.line for message in rows if message.key in on_list] if on_list else []
         pinned = set(workspace.pin_suppressed(name, found))
         kept = [message for message in rows if message.line not in pinned] if pinned else rows
         kept = sorted(kept, key=self._order)
-        winners = self._messages.store(home, kept, self._clock.now())
+        winners = self._messages.store(ref, kept, self._clock.now())
         rejects = [Reject(m.line, m.address, SUPPRESSED, _ON_LIST) for m in rows if m.line in pinned] if pinned else []
         suppressed = len(rejects)
         rejects += [

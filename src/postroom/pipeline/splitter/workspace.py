@@ -14,7 +14,7 @@ from itertools import chain
 import orjson
 
 from postroom.errors import Conflict
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.pipeline.splitter.report import HEADER, report_rows
 from postroom.platform.ports.objects import Objects
 from postroom.recipients_file.rows import Reject
@@ -23,9 +23,9 @@ from postroom.recipients_file.rows import Reject
 class Workspace:
     """One campaign's."""
 
-    def __init__(self, objects: Objects, home: Home) -> None:
+    def __init__(self, objects: Objects, ref: CampaignRef) -> None:
         self._objects = objects
-        self._prefix = f"{home.tenant}/campaigns/{home.campaign}"
+        self._prefix = f"{ref.tenant}/campaigns/{ref.campaign}"
 
     def pin_suppressed(self, chunk: str, lines: list[int]) -> list[int]:
         """Write down which rows of the chunk are suppressed; those written down before, where there are such."""

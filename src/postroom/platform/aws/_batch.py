@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from postroom.clock import Instant
 from postroom.model.batch import BatchSnapshot, Group
-from postroom.model.message import Counts, Engagement, MessageState
+from postroom.model.message import Counts, Engagement, MessageStatus
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._dynamo import Record, Value
@@ -103,23 +103,23 @@ class Tally(NamedTuple):
     @classmethod
     def of(cls, messages: list[Record], sending: frozenset[str] = frozenset()) -> Tally:
         """Count them; those whose `sk` is in `sending` as that."""
-        by_state = [0] * len(MessageState)
+        by_state = [0] * len(MessageStatus)
         unsettled, due = 0, None
         opened = clicked = unsubscribed = 0
         for message in messages:
             stands, told = _ledger.standing(message), _ledger.news(message)
-            by_state[MessageState.SENDING if message["sk"] in sending else stands.state] += 1
+            by_state[MessageStatus.SENDING if message["sk"] in sending else stands.state] += 1
             if told is not None:
                 opened += told.opened is not None
                 clicked += told.clicked is not None
                 unsubscribed += told.unsubscribed_at is not None
             message_due = _ledger.instant(message, "due")
-            if stands.state is MessageState.PENDING:
+            if stands.state is MessageStatus.PENDING:
                 due = Instant(0)
-            elif stands.state in (MessageState.DEFERRED, MessageState.UNKNOWN) and message_due is not None:
+            elif stands.state in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN) and message_due is not None:
                 due = message_due if due is None else min(due, message_due)
-                unsettled += stands.state is MessageState.UNKNOWN
-        counts = Counts(**{state.label: by_state[state] for state in MessageState})
+                unsettled += stands.state is MessageStatus.UNKNOWN
+        counts = Counts(**{state.label: by_state[state] for state in MessageStatus})
         return cls(counts, Engagement(opened, clicked, unsubscribed), unsettled, due)
 
     def attributes(self) -> dict[str, Value | None]:

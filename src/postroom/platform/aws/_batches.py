@@ -40,7 +40,7 @@ from collections.abc import Collection, Sequence
 from postroom.clock import Instant
 from postroom.errors import LeaseLost, NotFound, Unavailable
 from postroom.model.batch import BatchSnapshot
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._batch import COUNTING, TOLD, Batch, Tally, batch_of
@@ -57,20 +57,22 @@ class Batches:
         self._table = table
         self._messages = messages
 
-    def read(self, home: Home, number: int) -> Batch:
+    def read(self, ref: CampaignRef, number: int) -> Batch:
         """The record as it stands."""
-        return batch_of(number, self._table.get(_ledger.batch_at(home, number)))
+        return batch_of(number, self._table.get(_ledger.batch_at(ref, number)))
 
-    def read_many(self, home: Home, numbers: Sequence[int]) -> list[Batch]:
+    def read_many(self, ref: CampaignRef, numbers: Sequence[int]) -> list[Batch]:
         """The records of these batches, in this order; each as it stands, all of them not one snapshot."""
-        found = self._table.get_many(_ledger.batch_at(home, number) for number in numbers)
-        return [batch_of(number, found.get(_ledger.batch_at(home, number))) for number in numbers]
+        found = self._table.get_many(_ledger.batch_at(ref, number) for number in numbers)
+        return [batch_of(number, found.get(_ledger.batch_at(ref, number))) for number in numbers]
 
-    def open(self, home: Home, number: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str]) -> Batch | None:
+    def open(
+        self, ref: CampaignRef, number: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str]
+    ) -> Batch | None:
         """Raise the fence and take the lease; None while it is held."""
         mark = self._table.mark()
         for attempt in range(_TRIES):
-            seen = self.read(home, number)
+            seen = self.read(ref, number)
             if seen.owner != owner and seen.held(now, frozenset(dead)):
                 return None
             terms = Terms()
@@ -80,31 +82,31 @@ class Batches:
                 terms.equals("owner", seen.owner),
                 terms.equals("until", seen.until),
             ]
-            written = self._table.update(_ledger.batch_at(home, number), terms.assign(lease), " AND ".join(unmoved), terms)
+            written = self._table.update(_ledger.batch_at(ref, number), terms.assign(lease), " AND ".join(unmoved), terms)
             opened = batch_of(number, written.item)
             if written.applied or opened.opened_by == mark:  # refused to our own repeated call: the first one did it
-                return self._fenced(home, opened)
+                return self._fenced(ref, opened)
             self._table.pause(attempt)
         return None
 
-    def _fenced(self, home: Home, opened: Batch) -> Batch | None:
+    def _fenced(self, ref: CampaignRef, opened: Batch) -> Batch | None:
         """Stamp what an earlier holder may still be writing to; None if somebody opened the batch even since."""
         keys = (*(opened.group.keys if opened.group else ()), *opened.touched)
-        stamped = self._table.each(lambda key: self._messages.stamp(home, opened.number, key, opened.fence), keys)
+        stamped = self._table.each(lambda key: self._messages.stamp(ref, opened.number, key, opened.fence), keys)
         return opened if all(stamped) else None
 
-    def extend(self, home: Home, number: int, fence: int, until: Instant) -> None:
+    def extend(self, ref: CampaignRef, number: int, fence: int, until: Instant) -> None:
         """Keep the lease."""
-        self._change(home, number, fence, {"until": until})
+        self._change(ref, number, fence, {"until": until})
 
-    def touch(self, home: Home, seen: Batch, fence: int, keys: Sequence[Key]) -> None:
+    def touch(self, ref: CampaignRef, seen: Batch, fence: int, keys: Sequence[Key]) -> None:
         """Write down that these messages outside the open group are going to be changed. Looked at again at once if we die."""
         ours = seen.touched if seen.touched_fence == fence else ()  # an earlier holder's are stamped, and need it no more
         values: dict[str, Value | None] = {"touched": _ledger.join((*ours, *keys)), "touched_fence": fence, "due": Instant(0)}
-        self._change(home, seen.number, fence, values, counting="changes")
+        self._change(ref, seen.number, fence, values, counting="changes")
 
     def replace_group(
-        self, home: Home, seen: Batch, fence: int, group: Sequence[Key], now: Instant, until: Instant, due: Instant | None
+        self, ref: CampaignRef, seen: Batch, fence: int, group: Sequence[Key], now: Instant, until: Instant, due: Instant | None
     ) -> None:
         """All that was to be changed is changed: open the next group, or none."""
         keys = _ledger.join(tuple(group))
@@ -115,80 +117,80 @@ class Batches:
             "group_at": now if keys else None,
         }
         rest: dict[str, Value | None] = {"touched": None, "until": until, "due": due}
-        self._change(home, seen.number, fence, opened | rest, counting="changes")
+        self._change(ref, seen.number, fence, opened | rest, counting="changes")
 
-    def mark_stale(self, home: Home, numbers: Collection[int]) -> None:
+    def mark_stale(self, ref: CampaignRef, numbers: Collection[int]) -> None:
         """Something was reported of messages of these: a count from before is out of date, and one under way counts anew. Written
         only where it does not stand there yet: what stands there now was true after the messages were written."""
-        fresh = [batch.number for batch in self.read_many(home, list(numbers)) if not batch.stale or batch.counting]
-        self._table.each(lambda number: self._mark(home, number), fresh)
+        fresh = [batch.number for batch in self.read_many(ref, list(numbers)) if not batch.stale or batch.counting]
+        self._table.each(lambda number: self._mark(ref, number), fresh)
 
-    def _mark(self, home: Home, number: int) -> None:
+    def _mark(self, ref: CampaignRef, number: int) -> None:
         terms = Terms()
         change = terms.assign({"stale": TOLD}, counting="changes")
-        self._table.update(_ledger.batch_at(home, number), change, "", terms)
+        self._table.update(_ledger.batch_at(ref, number), change, "", terms)
 
-    def close(self, home: Home, number: int, fence: int) -> BatchSnapshot:
+    def close(self, ref: CampaignRef, number: int, fence: int) -> BatchSnapshot:
         """Count, and give the lease back."""
         for attempt in range(_TRIES):
-            seen = self.read(home, number)
+            seen = self.read(ref, number)
             if seen.fence != fence:
-                raise self._lost(home, seen, fence)
+                raise self._lost(ref, seen, fence)
             given_back: dict[str, Value | None] = {"owner": None, "until": None}
             if seen.touched_fence != fence:  # ours stay if `record` never came to its end: it is for the next to stamp them
                 given_back["touched"] = None
-            closed = self._store_count(home, seen, given_back)
+            closed = self._store_count(ref, seen, given_back)
             if closed is not None:
                 return closed.snapshot()
             self._table.pause(attempt)
-        raise Unavailable(f"batch {number} of campaign {home.campaign} changed while it was counted, again and again")
+        raise Unavailable(f"batch {number} of campaign {ref.campaign} changed while it was counted, again and again")
 
-    def recount(self, home: Home, number: int) -> None:
+    def recount(self, ref: CampaignRef, number: int) -> None:
         """Count, whoever holds it."""
         for attempt in range(_TRIES):
-            if self._store_count(home, self.read(home, number), {}) is not None:
+            if self._store_count(ref, self.read(ref, number), {}) is not None:
                 return
             self._table.pause(attempt)
-        raise Unavailable(f"batch {number} of campaign {home.campaign} changed while it was counted, again and again")
+        raise Unavailable(f"batch {number} of campaign {ref.campaign} changed while it was counted, again and again")
 
-    def _store_count(self, home: Home, seen: Batch, more: dict[str, Value | None]) -> Batch | None:
+    def _store_count(self, ref: CampaignRef, seen: Batch, more: dict[str, Value | None]) -> Batch | None:
         """Count the messages and store it with `more`; None if the record has moved since `seen`."""
         if seen.stale and not seen.counting:
-            begun = self._begin_count(home, seen)
+            begun = self._begin_count(ref, seen)
             if begun is None:
                 return None
             seen = begun
-        tally = Tally.of(self._messages.standing(home, seen.number))
+        tally = Tally.of(self._messages.standing(ref, seen.number))
         mark, terms = self._table.mark(), Terms()
         values = tally.attributes() | {"counted_by": mark} | more
-        at, unmoved = _ledger.batch_at(home, seen.number), _unmoved(terms, seen)
+        at, unmoved = _ledger.batch_at(ref, seen.number), _unmoved(terms, seen)
         written = self._table.update(at, terms.assign(values, counting="changes"), unmoved, terms)
         stored = batch_of(seen.number, written.item)
         return stored if written.applied or stored.counted_by == mark else None
 
-    def _begin_count(self, home: Home, seen: Batch) -> Batch | None:
+    def _begin_count(self, ref: CampaignRef, seen: Batch) -> Batch | None:
         """Let reports mark the batch again from now on; None if it has moved since `seen`."""
         terms = Terms()
-        at, unmoved = _ledger.batch_at(home, seen.number), _unmoved(terms, seen)
+        at, unmoved = _ledger.batch_at(ref, seen.number), _unmoved(terms, seen)
         written = self._table.update(at, terms.assign({"stale": COUNTING}, counting="changes"), unmoved, terms)
         return batch_of(seen.number, written.item) if written.applied else None
 
-    def _change(self, home: Home, number: int, fence: int, values: dict[str, Value | None], *, counting: str = "") -> None:
+    def _change(self, ref: CampaignRef, number: int, fence: int, values: dict[str, Value | None], *, counting: str = "") -> None:
         """Change the record under its fence. Our own repeated call is not refused: it leaves the fence as it is."""
         terms = Terms()
         change = terms.assign(values, counting=counting)
-        written = self._table.update(_ledger.batch_at(home, number), change, terms.equals("fence", fence), terms)
+        written = self._table.update(_ledger.batch_at(ref, number), change, terms.equals("fence", fence), terms)
         if not written.applied:
-            raise self._lost(home, batch_of(number, written.item), fence)
+            raise self._lost(ref, batch_of(number, written.item), fence)
 
-    def check_fence(self, home: Home, seen: Batch, fence: int) -> None:
+    def check_fence(self, ref: CampaignRef, seen: Batch, fence: int) -> None:
         """`LeaseLost` unless the batch was `seen` under this fence."""
         if seen.fence != fence:
-            raise self._lost(home, seen, fence)
+            raise self._lost(ref, seen, fence)
 
-    def _lost(self, home: Home, seen: Batch, fence: int) -> LeaseLost | NotFound:
+    def _lost(self, ref: CampaignRef, seen: Batch, fence: int) -> LeaseLost | NotFound:
         try:
-            self._messages.check(home, seen.number)
+            self._messages.check(ref, seen.number)
         except NotFound as absent:
             return absent
         return LeaseLost(f"batch {seen.number} was opened by somebody else (fence {seen.fence}, not {fence})")

@@ -24,10 +24,10 @@ import msgspec
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, Standing
 from postroom.model.event_text import cells, event_of_cells, event_text
-from postroom.model.message import ERASED, Message, MessageState, NewMessage, Recipient, Settlement
+from postroom.model.message import ERASED, Message, MessageStatus, NewMessage, Recipient, Settlement
 from postroom.model.news import News, nameless
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.aws._dynamo import Address, Record, Value
@@ -46,34 +46,34 @@ STANDING = ("sk", "state", "attempt", "due", "told", "heard")
 """The attributes `Tally.of` needs."""
 
 
-def home_at(home: Home) -> Address:
+def home_at(ref: CampaignRef) -> Address:
     """Where the home's own record is. `Invalid`: such a name could be taken for another's."""
-    for part in home:
+    for part in ref:
         if not part.replace("-", "").isalnum() or not part.isascii():
             raise Invalid(f"{part!r} is no id of a tenant or campaign")
-    return Address(f"H#{home.tenant}#{home.campaign}", "home")
+    return Address(f"H#{ref.tenant}#{ref.campaign}", "home")
 
 
-def batch_at(home: Home, batch: int) -> Address:
+def batch_at(ref: CampaignRef, batch: int) -> Address:
     """Where the batch's record is; its messages are in the same partition."""
-    return Address(f"{BATCH_PARTITION}{home.tenant}#{home.campaign}#{batch}", BATCH_SORT)
+    return Address(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", BATCH_SORT)
 
 
-def message_at(home: Home, batch: int, key: Key) -> Address:
+def message_at(ref: CampaignRef, batch: int, key: Key) -> Address:
     """Where the message is."""
-    return Address(f"{BATCH_PARTITION}{home.tenant}#{home.campaign}#{batch}", key.hex())
+    return Address(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", key.hex())
 
 
-def event_at(home: Home, batch: int, key: Key, event_id: str = "") -> Address:
+def event_at(ref: CampaignRef, batch: int, key: Key, event_id: str = "") -> Address:
     """Where one of the message's events is, if it stands beside it; without an id: what all of theirs begin with."""
-    return Address(f"{BATCH_PARTITION}{home.tenant}#{home.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
+    return Address(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
 
 
 def news(record: Record) -> News | None:
     """The reported half of a message's record; None: nothing was reported."""
     if "told" in record:
         state, *rest = json.loads(str(record["told"]))
-        return News(None if state is None else MessageState(state), *rest)
+        return News(None if state is None else MessageStatus(state), *rest)
     if "heard" not in record:
         return None
     found = News()
@@ -112,7 +112,7 @@ _UNSAID = ("", "", 0, 0, "", None, False, "", "", "")  # as model.event_text ord
 
 def outcome(record: Record) -> Standing:
     """What its worker recorded last."""
-    return Standing(int(record["attempt"]), MessageState(int(record["state"])))
+    return Standing(int(record["attempt"]), MessageStatus(int(record["state"])))
 
 
 def standing(record: Record) -> Standing:
@@ -121,10 +121,10 @@ def standing(record: Record) -> Standing:
     return (reported and reported.ahead_of(outcome(record))) or outcome(record)
 
 
-def stored(home: Home, row: NewMessage, now: Instant) -> dict[str, Value | None]:
+def stored(ref: CampaignRef, row: NewMessage, now: Instant) -> dict[str, Value | None]:
     """A new message's item."""
-    at = message_at(home, row.batch, row.key)
-    head: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "stored": now, "state": int(MessageState.PENDING), "attempt": 0}
+    at = message_at(ref, row.batch, row.key)
+    head: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "stored": now, "state": int(MessageStatus.PENDING), "attempt": 0}
     return head | {"version": 1} | replaceable(row)
 
 
@@ -166,10 +166,10 @@ def erased(values: str, seen: Record) -> dict[str, Value | None]:
     return {"address": ERASED, "name": None, "values": values, "reply": None, "told": kept, "heard": words}
 
 
-def event_item(home: Home, batch: int, key: Key, event: Event, stands: str | None = None) -> dict[str, Value | None]:
+def event_item(ref: CampaignRef, batch: int, key: Key, event: Event, stands: str | None = None) -> dict[str, Value | None]:
     """The item of an event that stands beside its message. `stands`: where it puts the message, for the stream; None: an event of
     our worker's, which the message's own change tells of."""
-    at = event_at(home, batch, key, event.id)
+    at = event_at(ref, batch, key, event.id)
     return {"pk": at.pk, "sk": at.sk, "event": event_text(event), "stands": stands}
 
 
@@ -188,7 +188,7 @@ def recipient(record: Record) -> Recipient:
     )
 
 
-def stands(record: Record, reported: News) -> tuple[MessageState, int, Instant | None, int, str]:
+def stands(record: Record, reported: News) -> tuple[MessageStatus, int, Instant | None, int, str]:
     """Where these news put the message: state, attempt, since when, code and reply."""
     ahead = reported.ahead_of(outcome(record))
     if ahead is not None:

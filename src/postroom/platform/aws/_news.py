@@ -16,10 +16,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from postroom.errors import Unavailable
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
 from postroom.model.event_text import event_text, parse_event
-from postroom.model.message import ERASED, MessageState, Settlement
+from postroom.model.message import ERASED, MessageStatus, Settlement
 from postroom.model.news import OURS, News, event_of, in_order, nameless
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
@@ -47,62 +47,62 @@ class NewsItems:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def find(self, home: Home, places: Iterable[tuple[int, Key]]) -> dict[tuple[int, Key], Record]:
+    def find(self, ref: CampaignRef, places: Iterable[tuple[int, Key]]) -> dict[tuple[int, Key], Record]:
         """The messages that are reported of, those that there are."""
-        at = {place: _ledger.message_at(home, *place) for place in places}
+        at = {place: _ledger.message_at(ref, *place) for place in places}
         found = self._table.get_many(at.values())
         return {place: found[address] for place, address in at.items() if address in found}
 
-    def hear(self, home: Home, number: int, seen: Record | None, events: Sequence[Event]) -> list[bool]:
+    def hear(self, ref: CampaignRef, number: int, seen: Record | None, events: Sequence[Event]) -> list[bool]:
         """Note what came back of one message, as it was `seen`; which of it was new."""
         new: list[bool] = []
         for first in range(0, len(events), _AT_ONCE):
             part = events[first : first + _AT_ONCE]
-            seen, each = (None, [False] * len(part)) if seen is None else self._hear(home, number, seen, part)
+            seen, each = (None, [False] * len(part)) if seen is None else self._hear(ref, number, seen, part)
             new += each
         return new
 
-    def _hear(self, home: Home, number: int, seen: Record, events: Sequence[Event]) -> tuple[Record | None, Sequence[bool]]:
+    def _hear(self, ref: CampaignRef, number: int, seen: Record, events: Sequence[Event]) -> tuple[Record | None, Sequence[bool]]:
         """The message then, and which of these were new."""
         key = _ledger.key_of(seen)
         for attempt in range(_TRIES):
-            hearing = _heard(seen, events, self._known(home, number, seen, events))
+            hearing = _heard(seen, events, self._known(ref, number, seen, events))
             if not hearing.fresh:
                 return seen, hearing.new
             after = _after(seen, hearing)
             if after is None:
-                done, found = not self._spill(home, number, seen, hearing), self._table.get(_ledger.message_at(home, number, key))
+                done, found = not self._spill(ref, number, seen, hearing), self._table.get(_ledger.message_at(ref, number, key))
             else:
-                done, found = self._add(home, number, seen, after, hearing)
+                done, found = self._add(ref, number, seen, after, hearing)
             if done or found is None:
                 return found, hearing.new if done else [False] * len(events)
             seen = found
             self._table.pause(attempt)
         raise Unavailable(f"others kept changing the message {key.hex()} of batch {number}")
 
-    def _known(self, home: Home, number: int, seen: Record, events: Sequence[Event]) -> set[str]:
+    def _known(self, ref: CampaignRef, number: int, seen: Record, events: Sequence[Event]) -> set[str]:
         """Ids of events that the message has. Beside it stand only what its item had no room for, and our worker's own."""
         known = {event.id for event in _ledger.heard(seen)}
         unsure = [event.id for event in events if event.id not in known and ("told" in seen or event.id.startswith(OURS))]
-        at = {_ledger.event_at(home, number, _ledger.key_of(seen), id): id for id in unsure}  # noqa: A001 - the event's
+        at = {_ledger.event_at(ref, number, _ledger.key_of(seen), id): id for id in unsure}  # noqa: A001 - the event's
         return known | {at[place] for place in self._table.get_many(at, ("sk",))}
 
     def _add(
-        self, home: Home, number: int, seen: Record, after: dict[str, Value], hearing: _Hearing
+        self, ref: CampaignRef, number: int, seen: Record, after: dict[str, Value], hearing: _Hearing
     ) -> tuple[bool, Record | None]:
         """Into the item itself; whether that is done, and the item now."""
         terms = Terms()
         change, condition = terms.assign(after), terms.equals("version", seen["version"])
-        written = self._table.update(_ledger.message_at(home, number, _ledger.key_of(seen)), change, condition, terms)
+        written = self._table.update(_ledger.message_at(ref, number, _ledger.key_of(seen)), change, condition, terms)
         if written.applied or written.item is None or not written.repeated:
             return written.applied, written.item
         there = {event.id for event in _ledger.heard(written.item)}
         return all(event.id in there for event in hearing.fresh), written.item
 
-    def _spill(self, home: Home, number: int, seen: Record, hearing: _Hearing) -> list[str]:
+    def _spill(self, ref: CampaignRef, number: int, seen: Record, hearing: _Hearing) -> list[str]:
         """Each event into an item of its own. Empty: done. Else why not."""
         key, terms = _ledger.key_of(seen), Terms()
-        at = _ledger.message_at(home, number, key)
+        at = _ledger.message_at(ref, number, key)
         values: dict[str, Value | None] = {"told": _ledger.told(hearing.news), "version": int(seen["version"]) + 1}
         change = terms.request(
             TableName=self._table.name,
@@ -114,41 +114,41 @@ class NewsItems:
         for event, stands in zip(hearing.fresh, hearing.stands, strict=True):
             absent = Terms()
             condition = absent.equals("pk", None)
-            item = encode_item(_ledger.event_item(home, number, key, event, stands))
+            item = encode_item(_ledger.event_item(ref, number, key, event, stands))
             puts.append({"Put": absent.request(TableName=self._table.name, Item=item, ConditionExpression=condition)})
         return self._table.transact([{"Update": change}, *puts])
 
-    def add_own(self, home: Home, number: int, settlement: Settlement) -> None:
+    def add_own(self, ref: CampaignRef, number: int, settlement: Settlement) -> None:
         """What our worker tells of an attempt that was no success, once. A success is told by the record itself."""
-        event = None if settlement.state is MessageState.SENT else event_of(settlement)
+        event = None if settlement.state is MessageStatus.SENT else event_of(settlement)
         if event is not None:
             terms = Terms()
-            self._table.put(_ledger.event_item(home, number, settlement.key, event), terms.equals("pk", None), terms)
+            self._table.put(_ledger.event_item(ref, number, settlement.key, event), terms.equals("pk", None), terms)
 
-    def timeline(self, home: Home, number: int, key: Key) -> list[Event]:
+    def timeline(self, ref: CampaignRef, number: int, key: Key) -> list[Event]:
         """In order of time."""
-        events = [parse_event(str(item["event"])) for item in self._items(home, number, key)]
-        record = self._table.get(_ledger.message_at(home, number, key))
+        events = [parse_event(str(item["event"])) for item in self._items(ref, number, key)]
+        record = self._table.get(_ledger.message_at(ref, number, key))
         events += _ledger.heard(record) if record is not None else []
-        if record is not None and int(record["state"]) == MessageState.SENT:
+        if record is not None and int(record["state"]) == MessageStatus.SENT:
             at = _ledger.instant(record, "at")
             code, reply = int(record.get("code", 0)), str(record.get("reply", ""))
-            sent = at is not None and event_of(Settlement(key, MessageState.SENT, int(record["attempt"]), at, None, code, reply))
+            sent = at is not None and event_of(Settlement(key, MessageStatus.SENT, int(record["attempt"]), at, None, code, reply))
             events += [sent] if sent else []
         return in_order(events)
 
-    def forget(self, home: Home, number: int, key: Key) -> None:
+    def forget(self, ref: CampaignRef, number: int, key: Key) -> None:
         """Keep of each event beside the message what happened, and nothing of the person."""
-        for item in self._items(home, number, key):
+        for item in self._items(ref, number, key):
             event = parse_event(str(item["event"]))
             if event != nameless(event):
                 terms = Terms()
-                at = _ledger.event_at(home, number, key, event.id)
+                at = _ledger.event_at(ref, number, key, event.id)
                 change = terms.assign({"event": event_text(nameless(event))})
                 self._table.update(at, change, f"attribute_exists({terms.name('pk')})", terms)
 
-    def _items(self, home: Home, number: int, key: Key) -> list[Record]:
-        at, terms = _ledger.event_at(home, number, key), Terms()
+    def _items(self, ref: CampaignRef, number: int, key: Key) -> list[Record]:
+        at, terms = _ledger.event_at(ref, number, key), Terms()
         sort = f"begins_with({terms.name('sk')}, {terms.value(at.sk)})"
         return [item for page, _ in self._table.query(at.pk, terms=terms, sort=sort) for item in page]
 

@@ -70,7 +70,7 @@ class SearchIndex:
         thousand. `Unavailable`: some or all may be missing; putting all again is harmless."""
         if not self._is_made:
             self._make()
-        newest = {(change.home, change.batch, change.key): change for change in sorted(changes, key=lambda each: each.sequence)}
+        newest = {(change.ref, change.batch, change.key): change for change in sorted(changes, key=lambda each: each.sequence)}
         lines = "".join(line + "\n" for change in newest.values() for line in _lines(change))
         status, answer = self._call("POST", "/_bulk", lines.encode(), "application/x-ndjson")
         if status // 100 != 2:
@@ -103,18 +103,18 @@ def _signer(session: botocore.session.Session) -> SigV4Auth:
 
 
 def _lines(change: Change) -> Iterator[str]:
-    home = change.home
-    place = f"{home.tenant}/{home.campaign}/{change.batch}/{change.key.hex()}"
+    ref = change.ref
+    place = f"{ref.tenant}/{ref.campaign}/{change.batch}/{change.key.hex()}"
     yield json.dumps({"index": {"_index": INDEX, "_id": place, "version": change.sequence, "version_type": "external"}})
     yield json.dumps(_document(change))
 
 
 def _document(change: Change) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "tenant": change.home.tenant,
-        "campaign": change.home.campaign,
+        "tenant": change.ref.tenant,
+        "campaign": change.ref.campaign,
         "batch": change.batch,
-        "message": message_id(change.home, change.key),
+        "message": message_id(change.ref, change.key),
         "state": change.state.label,
         "attempt": change.attempt,
         "code": change.code,

@@ -23,10 +23,10 @@ from datetime import datetime
 from typing import Any
 
 from postroom.clock import Instant
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
 from postroom.model.event_text import parse_event
-from postroom.model.message import ERASED, MessageState, Settlement
+from postroom.model.message import ERASED, MessageStatus, Settlement
 from postroom.model.news import News, event_of
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
@@ -75,12 +75,12 @@ def _gained(partition: str, old: Record, new: Record, noted_at: Instant) -> Iter
 def _beside(partition: str, item: Record, noted_at: Instant) -> Iterator[Change]:
     if "stands" not in item:  # our worker's own: its message's change tells of it
         return
-    home, batch = _home(partition)
+    ref, batch = _ref(partition)
     key = Key(bytes.fromhex(str(item["sk"]).split("#")[1]))
     state, attempt, at, code, reply, sequence = json.loads(str(item["stands"]))
     event = replace(parse_event(str(item["event"])), raw="")
     at = noted_at if at is None else Instant(at)
-    yield Change(home, batch, key, MessageState(state), attempt, at, code, reply, event, sequence, noted_at)
+    yield Change(ref, batch, key, MessageStatus(state), attempt, at, code, reply, event, sequence, noted_at)
 
 
 def _change(
@@ -93,12 +93,12 @@ def _change(
     event: Event | None = None,
     index: int = 0,
 ) -> Change:
-    home, batch = _home(partition)
+    ref, batch = _ref(partition)
     state, attempt, since, code, reply = _ledger.stands(new, news)
     told = None if event is None else replace(event, raw="")
     when = at if at is not None else since if since is not None else noted_at
     sequence = _ledger.sequence(int(new["version"]), index)
-    return Change(home, batch, _ledger.key_of(new), state, attempt, when, code, reply, told, sequence, noted_at)
+    return Change(ref, batch, _ledger.key_of(new), state, attempt, when, code, reply, told, sequence, noted_at)
 
 
 def _settled(record: Record) -> Event | None:
@@ -108,9 +108,9 @@ def _settled(record: Record) -> Event | None:
     return event_of(Settlement(_ledger.key_of(record), state, attempt, at, None, code, reply))
 
 
-def _home(partition: str) -> tuple[Home, int]:
+def _ref(partition: str) -> tuple[CampaignRef, int]:
     _, tenant, campaign, batch = partition.split("#")
-    return Home(tenant, campaign), int(batch)
+    return CampaignRef(tenant, campaign), int(batch)
 
 
 def _noted_at(said: datetime | float) -> Instant:

@@ -22,9 +22,9 @@ from collections.abc import Collection, Sequence
 from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.model.batch import GROUP_SIZE, BatchSnapshot, OpenBatch
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
-from postroom.model.message import Counts, Engagement, Message, MessageState, NewMessage, Recipient, Settlement, Totals
+from postroom.model.message import Counts, Engagement, Message, MessageStatus, NewMessage, Recipient, Settlement, Totals
 from postroom.model.news import tidy
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
@@ -48,38 +48,38 @@ class DynamoMessages:
         self._news = NewsItems(table)
         self._batches = Batches(table, self._items)
 
-    def create(self, home: Home, batches: int) -> None:
+    def create(self, ref: CampaignRef, batches: int) -> None:
         if batches < 1:
             raise Invalid(f"a campaign has at least one batch, not {batches}")
-        at = _ledger.home_at(home)
+        at = _ledger.home_at(ref)
         known = self._table.get(at)
         if known is not None and "gone" in known:  # a drop that was cut short
-            self.drop(home)
+            self.drop(ref)
         terms = Terms()
         record: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "batches": batches}
         written = self._table.put(record, f"attribute_not_exists({terms.name('pk')})", terms)
         if not written.applied and written.item is not None and written.item["batches"] != batches:
             known_batches = written.item["batches"]
-            raise Conflict(f"campaign {home.campaign} has {known_batches!r} batches, not {batches}: the number is frozen")
+            raise Conflict(f"campaign {ref.campaign} has {known_batches!r} batches, not {batches}: the number is frozen")
 
-    def drop(self, home: Home) -> None:
+    def drop(self, ref: CampaignRef) -> None:
         """Marks the home first and deletes it last, so that a drop that was cut short is found, and can be finished."""
         terms = Terms()
         exists = f"attribute_exists({terms.name('pk')})"
-        marked = self._table.update(_ledger.home_at(home), terms.assign({"gone": True}), exists, terms)
+        marked = self._table.update(_ledger.home_at(ref), terms.assign({"gone": True}), exists, terms)
         if marked.item is None:
             return
-        self._table.each(lambda number: self._drop_batch(home, number), range(int(marked.item["batches"])))
-        self._table.delete(_ledger.home_at(home))
+        self._table.each(lambda number: self._drop_batch(ref, number), range(int(marked.item["batches"])))
+        self._table.delete(_ledger.home_at(ref))
 
-    def _drop_batch(self, home: Home, number: int) -> None:
-        at = _ledger.batch_at(home, number)
+    def _drop_batch(self, ref: CampaignRef, number: int) -> None:
+        at = _ledger.batch_at(ref, number)
         self._table.delete(at)  # first: without it no holder can write
         for page, _ in self._table.query(at.pk, attributes=("sk",)):
             self._table.delete_many([Address(at.pk, str(record["sk"])) for record in page])
 
-    def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
-        batches = self._items.batches(home)
+    def store(self, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+        batches = self._items.batches(ref)
         lowest: dict[tuple[int, Key], NewMessage] = {}
         for row in rows:
             if not 0 <= row.batch < batches:
@@ -87,91 +87,91 @@ class DynamoMessages:
             rival = lowest.setdefault((row.batch, row.key), row)
             if row.line < rival.line:
                 lowest[row.batch, row.key] = row
-        lines = self._table.each(lambda row: self._items.store(home, row, now), list(lowest.values()))
+        lines = self._table.each(lambda row: self._items.store(ref, row, now), list(lowest.values()))
         holders = dict(zip(lowest, lines, strict=True))
         return [holders[row.batch, row.key] for row in rows]
 
-    def recount(self, home: Home, batches: Collection[int] | None = None) -> None:
-        known = self._items.batches(home)
+    def recount(self, ref: CampaignRef, batches: Collection[int] | None = None) -> None:
+        known = self._items.batches(ref)
         numbers = range(known) if batches is None else sorted({number for number in batches if 0 <= number < known})
-        self._table.each(lambda number: self._batches.recount(home, number), numbers)
+        self._table.each(lambda number: self._batches.recount(ref, number), numbers)
 
-    def counts(self, home: Home) -> Counts:
-        return self.totals(home).counts
+    def counts(self, ref: CampaignRef) -> Counts:
+        return self.totals(ref).counts
 
-    def totals(self, home: Home) -> Totals:
-        tallies = self._tallies(home)
+    def totals(self, ref: CampaignRef) -> Totals:
+        tallies = self._tallies(ref)
         return Totals(sum((t.counts for t in tallies), Counts()), sum((t.engagement for t in tallies), Engagement()))
 
-    def stale(self, home: Home) -> Sequence[int]:
-        return [batch.number for batch in self._all(home) if batch.stale]
+    def stale(self, ref: CampaignRef) -> Sequence[int]:
+        return [batch.number for batch in self._all(ref) if batch.stale]
 
-    def unsettled(self, home: Home) -> int:
-        return sum(tally.unsettled for tally in self._tallies(home))
+    def unsettled(self, ref: CampaignRef) -> int:
+        return sum(tally.unsettled for tally in self._tallies(ref))
 
-    def _tallies(self, home: Home) -> list[Tally]:
+    def _tallies(self, ref: CampaignRef) -> list[Tally]:
         """The stored count of each batch at rest; those in somebody's hands are counted now."""
-        batches = self._all(home)
-        live = self._table.each(lambda batch: self._count(home, batch), [b for b in batches if b.in_hands])
+        batches = self._all(ref)
+        live = self._table.each(lambda batch: self._count(ref, batch), [b for b in batches if b.in_hands])
         return live + [Tally(b.counts, b.engagement, b.unsettled, b.due) for b in batches if not b.in_hands]
 
-    def _count(self, home: Home, batch: Batch) -> Tally:
+    def _count(self, ref: CampaignRef, batch: Batch) -> Tally:
         sending = frozenset(key.hex() for key in batch.group.keys) if batch.group else frozenset()
-        return Tally.of(self._items.standing(home, batch.number), sending)
+        return Tally.of(self._items.standing(ref, batch.number), sending)
 
-    def _all(self, home: Home) -> list[Batch]:
-        return self._batches.read_many(home, range(self._items.batches(home)))
+    def _all(self, ref: CampaignRef) -> list[Batch]:
+        return self._batches.read_many(ref, range(self._items.batches(ref)))
 
-    def batches(self, home: Home, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
+    def batches(self, ref: CampaignRef, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
         check_page(limit)
         first = max(after + 1, 0)
-        numbers = range(first, min(self._items.batches(home), first + limit))
-        found = self._batches.read_many(home, numbers)
-        return self._table.each(lambda batch: self._snapshot(home, batch), found)
+        numbers = range(first, min(self._items.batches(ref), first + limit))
+        found = self._batches.read_many(ref, numbers)
+        return self._table.each(lambda batch: self._snapshot(ref, batch), found)
 
-    def _snapshot(self, home: Home, batch: Batch) -> BatchSnapshot:
+    def _snapshot(self, ref: CampaignRef, batch: Batch) -> BatchSnapshot:
         if not batch.stale:
             return batch.snapshot()
-        tally = Tally.of(self._items.standing(home, batch.number))
+        tally = Tally.of(self._items.standing(ref, batch.number))
         return batch._replace(counts=tally.counts, engagement=tally.engagement, due=tally.due).snapshot()
 
-    def due_batches(self, home: Home, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
+    def due_batches(self, ref: CampaignRef, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
         nobody = frozenset(dead)
-        due = [b for b in self._all(home) if b.next_due is not None and b.next_due <= now and not b.held(now, nobody)]
+        due = [b for b in self._all(ref) if b.next_due is not None and b.next_due <= now and not b.held(now, nobody)]
         return [batch.number for batch in due[:limit]]
 
-    def next_due(self, home: Home) -> Instant | None:
-        return min((batch.next_due for batch in self._all(home) if batch.next_due is not None), default=None)
+    def next_due(self, ref: CampaignRef) -> Instant | None:
+        return min((batch.next_due for batch in self._all(ref) if batch.next_due is not None), default=None)
 
     def open(
-        self, home: Home, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
+        self, ref: CampaignRef, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
     ) -> OpenBatch | None:
-        self._items.check(home, batch)
-        opened = self._batches.open(home, batch, owner, now, lease_ms=lease_ms, dead=dead)
+        self._items.check(ref, batch)
+        opened = self._batches.open(ref, batch, owner, now, lease_ms=lease_ms, dead=dead)
         return None if opened is None else OpenBatch(batch, opened.fence, opened.group)
 
-    def extend(self, home: Home, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
-        self._batches.extend(home, batch, fence, Instant(now + lease_ms))
+    def extend(self, ref: CampaignRef, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
+        self._batches.extend(ref, batch, fence, Instant(now + lease_ms))
 
-    def load(self, home: Home, batch: int, now: Instant, limit: int) -> list[Recipient]:
-        self._items.batches(home)
-        return [_ledger.recipient(record) for record in self._items.due(home, batch, now, limit)]
+    def load(self, ref: CampaignRef, batch: int, now: Instant, limit: int) -> list[Recipient]:
+        self._items.batches(ref)
+        return [_ledger.recipient(record) for record in self._items.due(ref, batch, now, limit)]
 
-    def load_state(self, home: Home, batch: int, states: Collection[MessageState], limit: int) -> list[Recipient]:
-        self._items.batches(home)
+    def load_state(self, ref: CampaignRef, batch: int, states: Collection[MessageStatus], limit: int) -> list[Recipient]:
+        self._items.batches(ref)
         if not states:
             return []
-        found = self._items.in_states(home, batch, states, limit=limit, attributes=_ledger.RECIPIENT)
+        found = self._items.in_states(ref, batch, states, limit=limit, attributes=_ledger.RECIPIENT)
         return [_ledger.recipient(record) for record in found]
 
-    def find(self, home: Home, batch: int, keys: Sequence[Key]) -> list[Recipient]:
-        self._items.batches(home)
-        found = self._items.find(home, batch, keys)
+    def find(self, ref: CampaignRef, batch: int, keys: Sequence[Key]) -> list[Recipient]:
+        self._items.batches(ref)
+        found = self._items.find(ref, batch, keys)
         return [_ledger.recipient(found[key]) for key in sorted(found)]
 
     def record(
         self,
-        home: Home,
+        ref: CampaignRef,
         batch: int,
         fence: int,
         settled: Sequence[Settlement],
@@ -182,79 +182,79 @@ class DynamoMessages:
     ) -> None:
         if len(group) > GROUP_SIZE:
             raise Invalid(f"a group has at most {GROUP_SIZE} messages, not {len(group)}")
-        seen = self._batches.read(home, batch)
-        self._batches.check_fence(home, seen, fence)
+        seen = self._batches.read(ref, batch)
+        self._batches.check_fence(ref, seen, fence)
         last = {settlement.key: settlement for settlement in settled}
-        found = self._items.find(home, batch, last)
+        found = self._items.find(ref, batch, last)
         if len(found) != len(last):
             raise NotFound(f"batch {batch} does not hold {len(last) - len(found)} of the messages to be settled")
-        self._settle(home, seen, fence, _unsettled(last, found), found)
+        self._settle(ref, seen, fence, _unsettled(last, found), found)
         until, due = Instant(now + lease_ms), _earliest(seen.due, last.values())
-        self._batches.replace_group(home, seen, fence, group, now, until, due)
+        self._batches.replace_group(ref, seen, fence, group, now, until, due)
 
-    def _settle(self, home: Home, seen: Batch, fence: int, changes: Sequence[Settlement], found: dict[Key, Record]) -> None:
+    def _settle(self, ref: CampaignRef, seen: Batch, fence: int, changes: Sequence[Settlement], found: dict[Key, Record]) -> None:
         ours = seen.touched if seen.touched_fence == fence else ()
         claimed = {*ours, *(seen.group.keys if seen.group else ())}
         touched = [change.key for change in changes if change.key not in claimed]
         if touched:
-            self._batches.touch(home, seen, fence, touched)
-        self._table.each(lambda change: self._items.settle(home, seen.number, fence, change, found[change.key]), changes)
+            self._batches.touch(ref, seen, fence, touched)
+        self._table.each(lambda change: self._items.settle(ref, seen.number, fence, change, found[change.key]), changes)
 
-    def report(self, home: Home, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
+    def report(self, ref: CampaignRef, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
         check_reports(reports)
-        batches = self._items.batches(home)
+        batches = self._items.batches(ref)
         of_each: dict[tuple[int, Key], dict[int, Event]] = {}
         for index, (batch, key, event) in enumerate(reports):
             if 0 <= batch < batches:
                 of_each.setdefault((batch, key), {})[index] = tidy(event)
-        seen = self._news.find(home, of_each)
+        seen = self._news.find(ref, of_each)
         heard = self._table.each(
-            lambda place: self._news.hear(home, place[0], seen.get(place), list(of_each[place].values())), list(of_each)
+            lambda place: self._news.hear(ref, place[0], seen.get(place), list(of_each[place].values())), list(of_each)
         )
-        self._batches.mark_stale(home, {batch for batch, _ in seen})
+        self._batches.mark_stale(ref, {batch for batch, _ in seen})
         new = dict(pair for place, each in zip(of_each, heard, strict=True) for pair in zip(of_each[place], each, strict=True))
         return [new.get(index, False) for index in range(len(reports))]
 
-    def timeline(self, home: Home, batch: int, key: Key) -> Sequence[Event]:
-        self._items.batches(home)
-        return self._news.timeline(home, batch, key)
+    def timeline(self, ref: CampaignRef, batch: int, key: Key) -> Sequence[Event]:
+        self._items.batches(ref)
+        return self._news.timeline(ref, batch, key)
 
-    def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
-        return self._batches.close(home, batch, fence)
+    def close(self, ref: CampaignRef, batch: int, fence: int) -> BatchSnapshot:
+        return self._batches.close(ref, batch, fence)
 
-    def erase(self, home: Home, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
-        self._items.check(home, batch)
-        seen = self._batches.read(home, batch)
-        self._batches.check_fence(home, seen, fence)
-        record = self._table.get(_ledger.message_at(home, batch, key))
+    def erase(self, ref: CampaignRef, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
+        self._items.check(ref, batch)
+        seen = self._batches.read(ref, batch)
+        self._batches.check_fence(ref, seen, fence)
+        record = self._table.get(_ledger.message_at(ref, batch, key))
         if record is None or (message := _ledger.message(batch, record)).is_erased(values):
             return False
         check_at_rest(message)
         if seen.group is not None and key in seen.group.keys:
             raise Conflict(f"message {key.hex()} of batch {batch} may be being sent: settle it first")
-        self._batches.touch(home, seen, fence, [key])
-        self._items.erase(home, batch, fence, message, values, record)
+        self._batches.touch(ref, seen, fence, [key])
+        self._items.erase(ref, batch, fence, message, values, record)
         return True
 
-    def get(self, home: Home, batch: int, key: Key) -> Message | None:
-        self._items.batches(home)
-        record = self._table.get(_ledger.message_at(home, batch, key))
+    def get(self, ref: CampaignRef, batch: int, key: Key) -> Message | None:
+        self._items.batches(ref)
+        record = self._table.get(_ledger.message_at(ref, batch, key))
         return None if record is None else _ledger.message(batch, record)
 
     def list(
-        self, home: Home, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+        self, ref: CampaignRef, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> MessagePage:
         check_page(limit)
         number, after = _parse_cursor(cursor)
-        batches = self._items.batches(home)
+        batches = self._items.batches(ref)
         messages: list[Message] = []
         for first in range(number, batches, _LOOK_AHEAD):
-            for batch in self._batches.read_many(home, range(first, min(batches, first + _LOOK_AHEAD))):
+            for batch in self._batches.read_many(ref, range(first, min(batches, first + _LOOK_AHEAD))):
                 if not _may_hold(batch, states):
                     continue
                 more = limit + 1 - len(messages)
                 start = after if batch.number == number else None
-                found = self._items.in_states(home, batch.number, states, limit=more, after=start)
+                found = self._items.in_states(ref, batch.number, states, limit=more, after=start)
                 messages += [_ledger.message(batch.number, record) for record in found]
                 if len(messages) > limit:
                     last = messages[limit - 1]
@@ -273,10 +273,10 @@ def _earliest(due: Instant | None, settled: Collection[Settlement]) -> Instant |
     return min((one for one in dues if one is not None), default=None)
 
 
-def _may_hold(batch: Batch, states: Collection[MessageState]) -> bool:
+def _may_hold(batch: Batch, states: Collection[MessageStatus]) -> bool:
     """Whether it is worth reading: in somebody's hands, or counted with some of these states."""
     counts = batch.counts.as_dict()
-    return batch.in_hands or any(counts[state.label] for state in (states or MessageState))
+    return batch.in_hands or any(counts[state.label] for state in (states or MessageStatus))
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int, str | None]:

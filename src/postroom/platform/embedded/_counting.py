@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from postroom.clock import Instant
-from postroom.model.message import Counts, Engagement, MessageState, Totals
+from postroom.model.message import Counts, Engagement, MessageStatus, Totals
 from postroom.model.shard import KEY_BYTES
 from postroom.platform.embedded import _ledger_sql as sql
 
@@ -30,11 +30,11 @@ def count(db: sqlite3.Connection, batch: int) -> Tally:
     unsettled, next_due, tried = 0, None, 0
     for state, number, with_due, due, *people in db.execute(outcomes, (batch,)).fetchall():
         tried += number
-        by_label[MessageState(state).label] = number
+        by_label[MessageStatus(state).label] = number
         engagement = engagement + Engagement(*people)
-        if state == MessageState.UNKNOWN:
+        if state == MessageStatus.UNKNOWN:
             unsettled = with_due
-        if due is not None and state in (MessageState.DEFERRED, MessageState.UNKNOWN):
+        if due is not None and state in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN):
             next_due = due if next_due is None else min(due, next_due)
     by_label["pending"] = by_label.get("pending", 0) + total - tried
     totals = Totals(Counts(**by_label), engagement)
@@ -58,7 +58,7 @@ def live_totals(db: sqlite3.Connection, batch: int, group: bytes | None) -> Tota
     counts = totals.counts.as_dict()
     values = {"batch": batch, "keys": group, "count": len(group) // KEY_BYTES}
     for state, number in db.execute(sql.COUNT_GROUP, values).fetchall():
-        counts[MessageState(state).label] -= number
+        counts[MessageStatus(state).label] -= number
         counts["sending"] += number
     return totals._replace(counts=Counts(**counts))
 

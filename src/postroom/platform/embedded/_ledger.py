@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from postroom.errors import Invalid, NotFound
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.platform.embedded._sqlite import SIDE_FILES, Database, remove_database
 
 _OPEN_FILES = 32
@@ -126,32 +126,32 @@ class Ledgers:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._open: OrderedDict[Home, _Opened] = OrderedDict()
+        self._open: OrderedDict[CampaignRef, _Opened] = OrderedDict()
         self._guard = threading.Lock()
 
-    def create(self, home: Home) -> Database:
+    def create(self, ref: CampaignRef) -> Database:
         """The home's file, made if need be."""
         with self._guard:
-            return self._database(home)
+            return self._database(ref)
 
-    def get(self, home: Home) -> Database:
+    def get(self, ref: CampaignRef) -> Database:
         """The home's file; `NotFound`."""
         with self._guard:
-            if _identity(self._path(home)) is None:
-                self._let_go(home)
-                raise NotFound(f"there are no messages of campaign {home.campaign}")
-            return self._database(home)
+            if _identity(self._path(ref)) is None:
+                self._let_go(ref)
+                raise NotFound(f"there are no messages of campaign {ref.campaign}")
+            return self._database(ref)
 
-    def drop(self, home: Home) -> None:
+    def drop(self, ref: CampaignRef) -> None:
         """Close and delete the home's file; absent: harmless."""
         with self._guard:
-            self._let_go(home)
-            remove_database(self._path(home))
+            self._let_go(ref)
+            remove_database(self._path(ref))
 
-    def homes(self) -> list[Home]:
+    def refs(self) -> list[CampaignRef]:
         """All homes on disk."""
         files = self._root.glob("*/*.db")
-        return [Home(path.parent.name, path.stem) for path in files if not path.name.endswith(SIDE_FILES)]
+        return [CampaignRef(path.parent.name, path.stem) for path in files if not path.name.endswith(SIDE_FILES)]
 
     def close(self) -> None:
         """Close every file."""
@@ -159,29 +159,29 @@ class Ledgers:
             while self._open:
                 self._open.popitem()[1].database.close()
 
-    def _let_go(self, home: Home) -> None:
-        opened = self._open.pop(home, None)
+    def _let_go(self, ref: CampaignRef) -> None:
+        opened = self._open.pop(ref, None)
         if opened is not None:
             opened.database.close()
 
-    def _database(self, home: Home) -> Database:
-        path = self._path(home)
-        opened = self._open.get(home)
+    def _database(self, ref: CampaignRef) -> Database:
+        path = self._path(ref)
+        opened = self._open.get(ref)
         if opened is not None and opened.identity == _identity(path):
-            self._open.move_to_end(home)
+            self._open.move_to_end(ref)
             return opened.database
-        self._let_go(home)
+        self._let_go(ref)
         database = Database(path, MIGRATIONS, cache_kib=_CACHE_KIB)
-        self._open[home] = _Opened(database, _identity(path))
+        self._open[ref] = _Opened(database, _identity(path))
         if len(self._open) > _OPEN_FILES:
             self._open.popitem(last=False)[1].database.close()
         return database
 
-    def _path(self, home: Home) -> Path:
-        for part in home:
+    def _path(self, ref: CampaignRef) -> Path:
+        for part in ref:
             if not part.replace("-", "").isalnum() or not part.isascii():
                 raise Invalid(f"{part!r} is no id of a tenant or campaign")
-        return self._root / home.tenant / f"{home.campaign}.db"
+        return self._root / ref.tenant / f"{ref.campaign}.db"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

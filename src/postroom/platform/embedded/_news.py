@@ -14,7 +14,7 @@ import orjson
 from postroom.clock import Instant
 from postroom.model.event import Event, Standing
 from postroom.model.event_text import Cells, cells, event_text, parse_event
-from postroom.model.message import ERASED, MessageState, Settlement
+from postroom.model.message import ERASED, MessageStatus, Settlement
 from postroom.model.news import News, event_of, in_order, nameless, tidy
 from postroom.model.shard import Key
 from postroom.platform.embedded import _ledger_sql as sql
@@ -29,7 +29,7 @@ class _Record:
     def __init__(self, row: Sequence[object]) -> None:
         address, state, attempt, at, code, reply, provider_id, *news = row
         self.erased = address == ERASED
-        self.outcome = Standing(attempt, MessageState(state))  # type: ignore[arg-type]
+        self.outcome = Standing(attempt, MessageStatus(state))  # type: ignore[arg-type]
         self._facts = (at, code, reply, provider_id)
         self.news = News(*news)  # type: ignore[arg-type]
 
@@ -109,9 +109,9 @@ def timeline(db: sqlite3.Connection, batch: int, key: Key) -> list[Event]:
     """In order of time."""
     events = [parse_event(told) for _, told in db.execute(sql.TIMELINE, (batch, key)).fetchall()]
     outcome = db.execute(sql.OUTCOME, (batch, key)).fetchone()
-    if outcome is not None and outcome[0] == MessageState.SENT:
+    if outcome is not None and outcome[0] == MessageStatus.SENT:
         state, attempt, at, code, reply = outcome
-        sent = event_of(Settlement(key, MessageState(state), attempt, at, None, code, reply))
+        sent = event_of(Settlement(key, MessageStatus(state), attempt, at, None, code, reply))
         events += [] if sent is None else [sent]
     return in_order(events)
 

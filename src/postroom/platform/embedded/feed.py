@@ -10,9 +10,9 @@ import orjson
 
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event_text import event_of_cells
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.model.shard import Key
 from postroom.platform.embedded import _ledger_sql as sql
 from postroom.platform.embedded._ledger import Ledgers
@@ -29,48 +29,48 @@ class SqliteFeed:
         self._ledgers = ledgers
 
     def shards(self) -> list[str]:
-        return [f"{home.tenant}/{home.campaign}" for home in self._ledgers.homes()]
+        return [f"{ref.tenant}/{ref.campaign}" for ref in self._ledgers.refs()]
 
     def read(self, shard: str, position: str | None, *, limit: int = 1_000) -> FeedPage:
-        home = _home(shard)
+        ref = _ref(shard)
         after = _position(position)
         changes: list[Change] = []
-        with self._ledgers.get(home).read() as db:
+        with self._ledgers.get(ref).read() as db:
             for number, at, batch, written in db.execute(sql.READ_FEED, (after,)):
                 first = number * _A_ROW
                 parts = orjson.loads(written)
-                changes += _stored(home, at, parts, first) if batch is None else _changed(home, batch, parts, first, noted_at=at)
+                changes += _stored(ref, at, parts, first) if batch is None else _changed(ref, batch, parts, first, noted_at=at)
                 after = number
                 if len(changes) >= limit:
                     break
         return FeedPage(changes, str(after))
 
     def trim(self, shard: str, before: Instant) -> None:
-        with self._ledgers.get(_home(shard)).write() as db:
+        with self._ledgers.get(_ref(shard)).write() as db:
             db.execute(sql.TRIM_FEED, (before,))
 
 
-def _stored(home: Home, at: Instant, written: list[list[Any]], sequence: int) -> Iterator[Change]:
+def _stored(ref: CampaignRef, at: Instant, written: list[list[Any]], sequence: int) -> Iterator[Change]:
     for number, key in written:
-        yield Change(home, number, Key(bytes.fromhex(key)), MessageState.PENDING, 0, at, 0, "", None, sequence, at)
+        yield Change(ref, number, Key(bytes.fromhex(key)), MessageStatus.PENDING, 0, at, 0, "", None, sequence, at)
 
 
-def _changed(home: Home, batch: int, written: list[list[Any]], first: int, *, noted_at: Instant) -> Iterator[Change]:
+def _changed(ref: CampaignRef, batch: int, written: list[list[Any]], first: int, *, noted_at: Instant) -> Iterator[Change]:
     of_each: Counter[str] = Counter()
     for key, state, attempt, at, _due, code, reply, _provider_id, *told in written:
         sequence = first + of_each[key]
         of_each[key] += 1
         event = event_of_cells([*told[0], ""]) if told else None
         yield Change(
-            home, batch, Key(bytes.fromhex(key)), MessageState(state), attempt, at, code, reply, event, sequence, noted_at
+            ref, batch, Key(bytes.fromhex(key)), MessageStatus(state), attempt, at, code, reply, event, sequence, noted_at
         )
 
 
-def _home(shard: str) -> Home:
+def _ref(shard: str) -> CampaignRef:
     tenant, separator, campaign = shard.partition("/")
     if not separator:
         raise NotFound(f"there is no shard {shard!r}")
-    return Home(tenant, campaign)
+    return CampaignRef(tenant, campaign)
 
 
 def _position(position: str | None) -> int:

@@ -22,7 +22,7 @@ from typing import Any, Final
 import orjson
 
 from postroom.clock import Clock
-from postroom.model.message import MessageState, Settlement
+from postroom.model.message import MessageStatus, Settlement
 from postroom.model.shard import Key
 from postroom.platform.embedded._files import disk_errors, storage_error
 from postroom.platform.embedded._page import ANSWERED, HANDED, SEALED, FilePage
@@ -176,4 +176,4 @@ def _handed(lines: list[bytes]) -> Handed:
 
 def _settlement(fields: list[Any]) -> Settlement:
     key, state, *rest = fields
-    return Settlement(Key(bytes.fromhex(key)), MessageState(state), *rest)
+    return Settlement(Key(bytes.fromhex(key)), MessageStatus(state), *rest)

@@ -15,10 +15,10 @@ import orjson
 from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, LeaseLost, NotFound
 from postroom.model.batch import GROUP_SIZE, BatchSnapshot, Group, OpenBatch
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
 from postroom.model.event_text import cells
-from postroom.model.message import ERASED, Counts, Message, MessageState, NewMessage, Recipient, Settlement, Totals
+from postroom.model.message import ERASED, Counts, Message, MessageStatus, NewMessage, Recipient, Settlement, Totals
 from postroom.model.news import event_of, tidy
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.embedded import _ledger_sql as sql
@@ -31,7 +31,7 @@ from postroom.platform.ports.messages import MessagePage, Reported
 
 _STORE_SLICE = 500  # rows inserted before asking whether any of them was a duplicate
 _REPLY_LENGTH = 250
-_SENT = MessageState.SENT
+_SENT = MessageStatus.SENT
 
 
 class SqliteMessages:
@@ -40,23 +40,23 @@ class SqliteMessages:
     def __init__(self, ledgers: Ledgers) -> None:
         self._ledgers = ledgers
 
-    def create(self, home: Home, batches: int) -> None:
+    def create(self, ref: CampaignRef, batches: int) -> None:
         if batches < 1:
             raise Invalid(f"a campaign has at least one batch, not {batches}")
-        with self._ledgers.create(home).write() as db:
+        with self._ledgers.create(ref).write() as db:
             known = db.execute(sql.BATCHES).fetchone()
             if known is None:
                 db.execute(sql.CREATE_HOME, (batches,))
                 db.execute(sql.CREATE_BATCHES, (batches,))
             elif known[0] != batches:
-                raise Conflict(f"campaign {home.campaign} has {known[0]} batches, not {batches}: the number is frozen")
+                raise Conflict(f"campaign {ref.campaign} has {known[0]} batches, not {batches}: the number is frozen")
 
-    def drop(self, home: Home) -> None:
-        self._ledgers.drop(home)
+    def drop(self, ref: CampaignRef) -> None:
+        self._ledgers.drop(ref)
 
-    def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
-        with self._home(home).write() as db:
-            (batches,) = _known(db, home)
+    def store(self, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+        with self._ref(ref).write() as db:
+            (batches,) = _known(db, ref)
             for row in rows:
                 if not 0 <= row.batch < batches:
                     raise Invalid(f"batch {row.batch} of line {row.line} is not one of the campaign's {batches}")
@@ -69,81 +69,81 @@ class SqliteMessages:
                 db.execute(sql.APPEND_FEED, (now, None, orjson.dumps(stored).decode()))
         return [winners.get(row.key, row.line) for row in rows]
 
-    def recount(self, home: Home, batches: Collection[int] | None = None) -> None:
-        with self._home(home).write() as db:
-            (known,) = _known(db, home)
+    def recount(self, ref: CampaignRef, batches: Collection[int] | None = None) -> None:
+        with self._ref(ref).write() as db:
+            (known,) = _known(db, ref)
             for number in range(known) if batches is None else batches:
                 store_count(db, number)
 
-    def counts(self, home: Home) -> Counts:
-        return self.totals(home).counts
+    def counts(self, ref: CampaignRef) -> Counts:
+        return self.totals(ref).counts
 
-    def totals(self, home: Home) -> Totals:
-        with self._home(home).read() as db:
-            _known(db, home)
+    def totals(self, ref: CampaignRef) -> Totals:
+        with self._ref(ref).read() as db:
+            _known(db, ref)
             total = stored_totals(db.execute(sql.SUM_AT_REST).fetchone())
             for number, keys in db.execute(sql.MOVED_BATCHES).fetchall():
                 total = total.plus(live_totals(db, number, keys))
         return total
 
-    def stale(self, home: Home) -> Sequence[int]:
-        with self._home(home).read() as db:
-            _known(db, home)
+    def stale(self, ref: CampaignRef) -> Sequence[int]:
+        with self._ref(ref).read() as db:
+            _known(db, ref)
             return [number for (number,) in db.execute(sql.STALE).fetchall()]
 
-    def unsettled(self, home: Home) -> int:
-        with self._home(home).read() as db:
-            _known(db, home)
+    def unsettled(self, ref: CampaignRef) -> int:
+        with self._ref(ref).read() as db:
+            _known(db, ref)
             at_rest: int = db.execute(sql.UNSETTLED_AT_REST).fetchone()[0]
             return at_rest + sum(count(db, number).unsettled for number, _ in db.execute(sql.MOVED_BATCHES).fetchall())
 
-    def batches(self, home: Home, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
+    def batches(self, ref: CampaignRef, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
         _check_limit(limit)
-        with self._home(home).read() as db:
-            _known(db, home)
+        with self._ref(ref).read() as db:
+            _known(db, ref)
             return [_snapshot(db, row) for row in db.execute(sql.SNAPSHOTS, (after, limit)).fetchall()]
 
-    def due_batches(self, home: Home, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
-        with self._home(home).read() as db:
-            _known(db, home)
+    def due_batches(self, ref: CampaignRef, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
+        with self._ref(ref).read() as db:
+            _known(db, ref)
             rows = db.execute(sql.DUE_BATCHES, {"now": now, "dead": _json(list(dead)), "limit": limit})
             return [number for (number,) in rows.fetchall()]
 
-    def next_due(self, home: Home) -> Instant | None:
-        with self._home(home).read() as db:
-            _known(db, home)
+    def next_due(self, ref: CampaignRef) -> Instant | None:
+        with self._ref(ref).read() as db:
+            _known(db, ref)
             due: Instant | None = db.execute(sql.NEXT_DUE).fetchone()[0]
             return due
 
     def open(
-        self, home: Home, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
+        self, ref: CampaignRef, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
     ) -> OpenBatch | None:
-        with self._home(home).write() as db:
-            _known(db, home)
+        with self._ref(ref).write() as db:
+            _known(db, ref)
             values = {"number": batch, "owner": owner, "now": now, "until": now + lease_ms, "dead": _json(list(dead))}
             row = db.execute(sql.OPEN_BATCH, values).fetchone()
             if row is None:
-                _check_batch(db, home, batch)
+                _check_batch(db, ref, batch)
         return None if row is None else _open_batch(batch, row)
 
-    def extend(self, home: Home, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
-        with self._home(home).write() as db:
-            _check_fence(db, home, batch, fence)
+    def extend(self, ref: CampaignRef, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
+        with self._ref(ref).write() as db:
+            _check_fence(db, ref, batch, fence)
             db.execute(sql.EXTEND, (now + lease_ms, batch))
 
-    def load(self, home: Home, batch: int, now: Instant, limit: int) -> list[Recipient]:
-        return self._recipients(home, sql.LOAD_DUE, {"batch": batch, "now": now, "limit": limit})
+    def load(self, ref: CampaignRef, batch: int, now: Instant, limit: int) -> list[Recipient]:
+        return self._recipients(ref, sql.LOAD_DUE, {"batch": batch, "now": now, "limit": limit})
 
-    def load_state(self, home: Home, batch: int, states: Collection[MessageState], limit: int) -> list[Recipient]:
-        return self._recipients(home, sql.LOAD_STATES, {"batch": batch, "states": _json(list(states)), "limit": limit})
+    def load_state(self, ref: CampaignRef, batch: int, states: Collection[MessageStatus], limit: int) -> list[Recipient]:
+        return self._recipients(ref, sql.LOAD_STATES, {"batch": batch, "states": _json(list(states)), "limit": limit})
 
-    def find(self, home: Home, batch: int, keys: Sequence[Key]) -> list[Recipient]:
+    def find(self, ref: CampaignRef, batch: int, keys: Sequence[Key]) -> list[Recipient]:
         values = {"batch": batch, "keys": b"".join(keys), "count": len(keys)}
-        return self._recipients(home, sql.FIND, values)
+        return self._recipients(ref, sql.FIND, values)
 
     def record(
         self,
-        home: Home,
+        ref: CampaignRef,
         batch: int,
         fence: int,
         settled: Sequence[Settlement],
@@ -159,8 +159,8 @@ class SqliteMessages:
         )
         unsent = [s for s in settled if s.state is not _SENT]  # few: all that is not as usual is asked of these alone
         keys = b"".join(group) or None
-        with self._home(home).write() as db:
-            heard = _check_fence(db, home, batch, fence)
+        with self._ref(ref).write() as db:
+            heard = _check_fence(db, ref, batch, fence)
             group_values = {"batch": batch, "fence": fence, "keys": keys, "at": now, "until": now + lease_ms}
             db.execute(sql.REPLACE_GROUP, group_values)
             if settled:
@@ -176,27 +176,27 @@ class SqliteMessages:
                 if work := [due for s in unsent if (due := s.next_work) is not None]:
                     db.execute(sql.LOWER_DUE, {"batch": batch, "due": min(work)})
 
-    def report(self, home: Home, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
+    def report(self, ref: CampaignRef, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
         check_reports(reports)
-        with self._home(home).write() as db:
-            _known(db, home)
+        with self._ref(ref).write() as db:
+            _known(db, ref)
             return report(db, reports, now)
 
-    def timeline(self, home: Home, batch: int, key: Key) -> Sequence[Event]:
-        with self._home(home).read() as db:
-            _known(db, home)
+    def timeline(self, ref: CampaignRef, batch: int, key: Key) -> Sequence[Event]:
+        with self._ref(ref).read() as db:
+            _known(db, ref)
             return timeline(db, batch, key)
 
-    def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
-        with self._home(home).write() as db:
-            _check_fence(db, home, batch, fence)
+    def close(self, ref: CampaignRef, batch: int, fence: int) -> BatchSnapshot:
+        with self._ref(ref).write() as db:
+            _check_fence(db, ref, batch, fence)
             db.execute(sql.GIVE_BACK, (batch,))
             store_count(db, batch)
             return _snapshot(db, db.execute(sql.SNAPSHOTS, (batch - 1, 1)).fetchone())
 
-    def erase(self, home: Home, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
-        with self._home(home).write() as db:
-            _check_fence(db, home, batch, fence)
+    def erase(self, ref: CampaignRef, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
+        with self._ref(ref).write() as db:
+            _check_fence(db, ref, batch, fence)
             row = db.execute(sql.GET, (batch, key)).fetchone()
             if row is None or (message := _message(row)).is_erased(values):
                 return False
@@ -206,33 +206,33 @@ class SqliteMessages:
             _erase(db, message, values, now)
         return True
 
-    def get(self, home: Home, batch: int, key: Key) -> Message | None:
-        with self._home(home).read() as db:
-            _known(db, home)
+    def get(self, ref: CampaignRef, batch: int, key: Key) -> Message | None:
+        with self._ref(ref).read() as db:
+            _known(db, ref)
             row = db.execute(sql.GET, (batch, key)).fetchone()
         return None if row is None else _message(row)
 
-    def _home(self, home: Home) -> Database:
-        return self._ledgers.get(home)
+    def _ref(self, ref: CampaignRef) -> Database:
+        return self._ledgers.get(ref)
 
-    def _recipients(self, home: Home, statement: str, values: dict[str, object]) -> list[Recipient]:
-        with self._home(home).read() as db:
-            _known(db, home)
+    def _recipients(self, ref: CampaignRef, statement: str, values: dict[str, object]) -> list[Recipient]:
+        with self._ref(ref).read() as db:
+            _known(db, ref)
             (rows,) = db.execute(statement, values).fetchone()
         return [
-            Recipient(Key(bytes.fromhex(key)), line, address, name, cells, MessageState(state), attempt, due)
+            Recipient(Key(bytes.fromhex(key)), line, address, name, cells, MessageStatus(state), attempt, due)
             for key, line, address, name, cells, state, attempt, due in orjson.loads(rows)
         ]
 
     def list(
-        self, home: Home, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+        self, ref: CampaignRef, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> MessagePage:
         _check_limit(limit)
         batch, after = _parse_cursor(cursor)
-        wanted = frozenset(states) or frozenset(MessageState)
+        wanted = frozenset(states) or frozenset(MessageStatus)
         messages: list[Message] = []
-        with self._home(home).read() as db:
-            (batches,) = _known(db, home)
+        with self._ref(ref).read() as db:
+            (batches,) = _known(db, ref)
             for number in range(batch, batches):
                 if _holds_none(db, number, wanted):
                     continue
@@ -249,26 +249,26 @@ class SqliteMessages:
         return MessagePage(messages, None)
 
 
-def _known(db: sqlite3.Connection, home: Home) -> tuple[int]:
+def _known(db: sqlite3.Connection, ref: CampaignRef) -> tuple[int]:
     row: tuple[int] | None = db.execute(sql.BATCHES).fetchone()
     if row is None:  # a crash left the file before its first transaction
-        raise NotFound(f"there are no messages of campaign {home.campaign}")
+        raise NotFound(f"there are no messages of campaign {ref.campaign}")
     return row
 
 
-def _check_fence(db: sqlite3.Connection, home: Home, batch: int, fence: int) -> bool:
+def _check_fence(db: sqlite3.Connection, ref: CampaignRef, batch: int, fence: int) -> bool:
     """Whether there is news of some of its messages."""
-    held, heard = _check_batch(db, home, batch)
+    held, heard = _check_batch(db, ref, batch)
     if held != fence:
         raise LeaseLost(f"batch {batch} was opened by somebody else (fence {held}, not {fence})")
     return heard
 
 
-def _check_batch(db: sqlite3.Connection, home: Home, batch: int) -> tuple[int, bool]:
-    _known(db, home)
+def _check_batch(db: sqlite3.Connection, ref: CampaignRef, batch: int) -> tuple[int, bool]:
+    _known(db, ref)
     row: tuple[int, bool] | None = db.execute(sql.FENCE, (batch,)).fetchone()
     if row is None:
-        raise NotFound(f"campaign {home.campaign} has no batch {batch}")
+        raise NotFound(f"campaign {ref.campaign} has no batch {batch}")
     return row
 
 
@@ -328,7 +328,7 @@ def _split(keys: bytes) -> tuple[Key, ...]:
 
 def _message(row: Sequence[object]) -> Message:
     batch, key, line, address, name, values, state, *rest = row
-    return Message(batch, Key(key), line, address, name, values, MessageState(state), *rest)  # type: ignore[arg-type]
+    return Message(batch, Key(key), line, address, name, values, MessageStatus(state), *rest)  # type: ignore[arg-type]
 
 
 def _as_they_stand(changes: str, settled: Sequence[Settlement], overtaken: dict[str, list[object]]) -> str:
@@ -344,7 +344,7 @@ def _as_they_stand(changes: str, settled: Sequence[Settlement], overtaken: dict[
     return _json(told)
 
 
-def _holds_none(db: sqlite3.Connection, batch: int, states: frozenset[MessageState]) -> bool:
+def _holds_none(db: sqlite3.Connection, batch: int, states: frozenset[MessageStatus]) -> bool:
     """Whether the snapshot of a batch at rest says that it has nothing to show: spares reading it."""
     counts = db.execute(sql.COUNTS_IF_AT_REST, (batch,)).fetchone()
     return counts is not None and not any(getattr(stored_totals(counts).counts, state.label) for state in states)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from postroom.clock import Instant
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
-from postroom.model.message import MessageState
+from postroom.model.message import MessageStatus
 from postroom.model.shard import Key
 
 RETENTION_MS = 24 * 3_600_000
@@ -24,10 +24,10 @@ RETENTION_MS = 24 * 3_600_000
 class Change(NamedTuple):
     """One message as it stood after one write."""
 
-    home: Home
+    ref: CampaignRef
     batch: int
     key: Key
-    state: MessageState
+    state: MessageStatus
     attempt: int
     at: Instant
     code: int

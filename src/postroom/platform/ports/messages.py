@@ -31,9 +31,9 @@ from typing import NamedTuple, Protocol
 
 from postroom.clock import Instant
 from postroom.model.batch import BatchSnapshot, OpenBatch
-from postroom.model.campaign import Home
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
-from postroom.model.message import Counts, Message, MessageState, NewMessage, Recipient, Settlement, Totals
+from postroom.model.message import Counts, Message, MessageStatus, NewMessage, Recipient, Settlement, Totals
 from postroom.model.shard import Key
 
 MAX_REPORTS = 100
@@ -58,15 +58,15 @@ class MessagePage:
 class Messages(Protocol):
     """See the module's text. Every method raises `NotFound` for a home that was never created or is dropped."""
 
-    def create(self, home: Home, batches: int) -> None:
+    def create(self, ref: CampaignRef, batches: int) -> None:
         """Make the home, its batches empty. Again with the same number: harmless; with another: `Conflict`."""
         ...
 
-    def drop(self, home: Home) -> None:
+    def drop(self, ref: CampaignRef) -> None:
         """Delete the home and all in it. Again: harmless. Stop its import first: a `store` under way may leave rows behind."""
         ...
 
-    def store(self, home: Home, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+    def store(self, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
         """Insert rows that are absent, state pending. Answers, aligned with `rows`, the line that holds each row's key now.
 
         The lowest line wins: an answer equal to the row's own line means it is stored (now or by an earlier, repeated call);
@@ -76,45 +76,45 @@ class Messages(Protocol):
         """
         ...
 
-    def recount(self, home: Home, batches: Collection[int] | None = None) -> None:
+    def recount(self, ref: CampaignRef, batches: Collection[int] | None = None) -> None:
         """Count these batches (None: all) and store their snapshots, `next_due` included. After the import and any repair."""
         ...
 
-    def counts(self, home: Home) -> Counts:
+    def counts(self, ref: CampaignRef) -> Counts:
         """The campaign's numbers: the sum of its batches' snapshots, messages in open groups shown as `sending`. Batches in
         somebody's hands, and those of which something was reported since they were counted, are counted when asked."""
         ...
 
-    def totals(self, home: Home) -> Totals:
+    def totals(self, ref: CampaignRef) -> Totals:
         """`counts`, and in how many messages people did what, counted at the same time."""
         ...
 
-    def stale(self, home: Home) -> Sequence[int]:
+    def stale(self, ref: CampaignRef) -> Sequence[int]:
         """Batches of which something was reported since they were counted. Asking for numbers costs a count of each of them:
         whoever lets them be recounted from time to time keeps that cheap."""
         ...
 
-    def unsettled(self, home: Home) -> int:
+    def unsettled(self, ref: CampaignRef) -> int:
         """How many messages are `unknown` with a `due`: waiting for a policy to decide."""
         ...
 
-    def batches(self, home: Home, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
+    def batches(self, ref: CampaignRef, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
         """Snapshots of batches numbered above `after`, in order; `limit` 1 to 1,000. Stale ones are counted when asked."""
         ...
 
-    def due_batches(self, home: Home, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
+    def due_batches(self, ref: CampaignRef, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
         """Batches that have work at `now` and no live lease (none, run out, or held by an owner in `dead`).
 
         Work is a pending message, a deferred or unknown one whose `due` has come, or a group left open.
         """
         ...
 
-    def next_due(self, home: Home) -> Instant | None:
+    def next_due(self, ref: CampaignRef) -> Instant | None:
         """The earliest time any batch has work, leased or not; None: never again."""
         ...
 
     def open(
-        self, home: Home, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
+        self, ref: CampaignRef, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
     ) -> OpenBatch | None:
         """Take the lease and a new fence; None while somebody else holds a live lease (an owner in `dead` holds none).
 
@@ -124,25 +124,25 @@ class Messages(Protocol):
         """
         ...
 
-    def extend(self, home: Home, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
+    def extend(self, ref: CampaignRef, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
         """Keep the lease until `now` + `lease_ms`. `LeaseLost` if somebody opened the batch since."""
         ...
 
-    def load(self, home: Home, batch: int, now: Instant, limit: int) -> list[Recipient]:
+    def load(self, ref: CampaignRef, batch: int, now: Instant, limit: int) -> list[Recipient]:
         """Messages with work at `now` (pending; deferred or unknown whose `due` has come), in key order."""
         ...
 
-    def load_state(self, home: Home, batch: int, states: Collection[MessageState], limit: int) -> list[Recipient]:
+    def load_state(self, ref: CampaignRef, batch: int, states: Collection[MessageStatus], limit: int) -> list[Recipient]:
         """Messages in these states, due or not, in key order: for retry-failed, settle and cancel."""
         ...
 
-    def find(self, home: Home, batch: int, keys: Sequence[Key]) -> list[Recipient]:
+    def find(self, ref: CampaignRef, batch: int, keys: Sequence[Key]) -> list[Recipient]:
         """Those of `keys` that exist in the batch, in key order: for settling a group left open."""
         ...
 
     def record(
         self,
-        home: Home,
+        ref: CampaignRef,
         batch: int,
         fence: int,
         settled: Sequence[Settlement],
@@ -159,7 +159,7 @@ class Messages(Protocol):
         """
         ...
 
-    def report(self, home: Home, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
+    def report(self, ref: CampaignRef, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
         """Note what came back of these messages, whoever has their batches: the event on the message's timeline, what it makes
         of the record, the feed. Answers, aligned with `reports`, which were new: an event that the message has already, by its
         id, changes nothing; nor does one of a message that there is not, or an open or click of one that has 1,000 events.
@@ -169,16 +169,16 @@ class Messages(Protocol):
         """
         ...
 
-    def timeline(self, home: Home, batch: int, key: Key) -> Sequence[Event]:
+    def timeline(self, ref: CampaignRef, batch: int, key: Key) -> Sequence[Event]:
         """What happened to a message, in order of time: what was reported, and what its worker recorded of each attempt that was
         no success; that the provider has taken it comes from the record itself. Empty: no such message, or nothing yet."""
         ...
 
-    def close(self, home: Home, batch: int, fence: int) -> BatchSnapshot:
+    def close(self, ref: CampaignRef, batch: int, fence: int) -> BatchSnapshot:
         """Recount, store the snapshot and give the lease back. An open group stays open. `LeaseLost` as everywhere."""
         ...
 
-    def erase(self, home: Home, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
+    def erase(self, ref: CampaignRef, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
         """Forget whom a message was for: its address becomes `ERASED`, name, reply and values give way to `values`; state and
         counts stay, and neither its timeline nor the feed tells of a reply, an address or a link any more. Whether that
         changed anything: False for one that is erased already, or not there. `Conflict`: it is work now or later, or stands in
@@ -186,12 +186,12 @@ class Messages(Protocol):
         told, until that is forgotten: 24 hours."""
         ...
 
-    def get(self, home: Home, batch: int, key: Key) -> Message | None:
+    def get(self, ref: CampaignRef, batch: int, key: Key) -> Message | None:
         """One message's record. State as stored: `sending` is not looked up."""
         ...
 
     def list(
-        self, home: Home, *, states: Collection[MessageState] = (), cursor: str | None = None, limit: int = 100
+        self, ref: CampaignRef, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> MessagePage:
         """Messages by batch and key, of these states (none named: all). A page may be short before the end."""
         ...
