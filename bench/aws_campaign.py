@@ -169,7 +169,7 @@ class Campaign:
         self._machine("import", notes.IMPORT, campaign_ref)
         self._note()
         self._machine("send", notes.SEND, campaign_ref)
-        assert self._opened.records.get(campaign_ref).state is CampaignStatus.COMPLETED
+        assert self._opened.records.get(campaign_ref).status is CampaignStatus.COMPLETED
         self._minute(1)
         self._hear(campaign_ref, at_once)
         self._minute(2)

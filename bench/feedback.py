@@ -55,7 +55,7 @@ def answer(data: Path, begin: Flag, done: Flag) -> None:
                 page = stores.feed.read(shard, positions.get(shard), limit=2_000)
                 positions[shard] = page.position
                 for change in page.changes:
-                    if change.state is MessageStatus.SENT and change.event is None:
+                    if change.status is MessageStatus.SENT and change.event is None:
                         number += 1
                         where = (0, change.ref.campaign, change.batch, change.key)
                         heard += [Arrival(*where, event) for event in events_of(change, number)]

@@ -115,6 +115,6 @@ def test_what_the_item_has_no_room_for_stands_beside_it_and_is_told_of_all_the_s
     ]
     found = messages.get(CAMPAIGN, 0, key(0))
     assert found is not None
-    assert (found.state, found.opened_at) == (MessageStatus.BOUNCED, at(7))
+    assert (found.status, found.opened_at) == (MessageStatus.BOUNCED, at(7))
     messages.drop(CAMPAIGN)
     assert table._client.scan(TableName=TABLE, ConsistentRead=True)["Items"] == []

@@ -92,7 +92,7 @@ def test_a_notice_is_on_the_record_and_the_list(desk: Desk) -> None:
     notice = desk.notice()
     for _ in range(2):
         assert desk.call("notices", notice, desk.notice(notices.delivery), "nonsense") == []
-    assert desk.stands().state is MessageStatus.BOUNCED
+    assert desk.stands().status is MessageStatus.BOUNCED
     entry = desk.postroom.ledger.suppression.get("default", desk.key)
     assert entry is not None
     assert entry.reason is Reason.BOUNCE
@@ -126,7 +126,7 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
     assert returned(callbacks.send(from_queue(QUEUE, wake.body), Context())) == []
     assert asked == ["anna@example.net"]
     (delivery,) = postroom.deliveries.list("default", "hook").deliveries
-    assert delivery.state is DeliveryStatus.DELIVERED
+    assert delivery.status is DeliveryStatus.DELIVERED
     callbacks.send({"source": "aws.events"}, Context())
     assert postroom.queues.receive(QUEUE) == []
 

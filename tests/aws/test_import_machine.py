@@ -143,7 +143,7 @@ def test_an_import_whose_every_function_is_killed_once_comes_to_its_exact_end(ho
     stack = Stack(home)
     assert stack.run() == "SUCCEEDED"
     source = stack.campaign.source
-    assert stack.campaign.state is CampaignStatus.READY
+    assert stack.campaign.status is CampaignStatus.READY
     assert (source.rows, source.invalid, source.duplicate, source.batches) == (ROWS, 100, 81, 3)
     assert home.messages().counts(stack.campaign_home).pending == ROWS - 181
     assert source.rejected_key is not None
@@ -164,6 +164,6 @@ def test_an_import_whose_every_function_is_killed_once_comes_to_its_exact_end(ho
 def test_a_step_that_always_fails_fails_the_campaign_with_what_it_said(home: AwsHome, broken: str) -> None:
     stack = Stack(home, broken)
     assert stack.run() == "FAILED"
-    assert stack.campaign.state is CampaignStatus.FAILED
+    assert stack.campaign.status is CampaignStatus.FAILED
     assert stack.campaign.reason == "The import was given up: The table is on fire."
     assert stack.ended() == f"import 1 failed {stack.campaign.reason}"

@@ -106,7 +106,7 @@ def test_an_erasure_that_was_carried_out_unseen_is_ours(home: AwsHome) -> None:
     lost = LostAnswers(table._client, "UpdateItem")
     assert messages.erase(CAMPAIGN, 0, fence, key(1), NOW)
     assert lost.lost == 2  # the keys it touches, the message
-    assert (stands(messages, 1).address, stands(messages, 1).state) == (ERASED, S.SENT)
+    assert (stands(messages, 1).address, stands(messages, 1).status) == (ERASED, S.SENT)
     record(messages, fence)
     assert messages.counts(CAMPAIGN) == Counts(pending=2, sent=1)
 

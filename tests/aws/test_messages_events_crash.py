@@ -52,7 +52,7 @@ def test_a_report_that_was_cut_short_is_completed_by_a_repeat_and_counted_once(h
             told = [each for each in worker.messages.timeline(CAMPAIGN, one.batch, one.key) if each.kind is not K.SENT]
             whole_of_it = [each.event for each in REPORTS if (each.batch, each.key) == (one.batch, one.key)]
             assert told in ([], whole_of_it)
-            assert (one.state is S.COMPLAINED) == (told == whole_of_it and (one.batch, one.key) == (0, key(0)))
+            assert (one.status is S.COMPLAINED) == (told == whole_of_it and (one.batch, one.key) == (0, key(0)))
             partly.add(bool(told))
         tell(worker.messages)
         assert tell(worker.messages) == [False] * len(REPORTS)
@@ -79,10 +79,10 @@ def test_an_outcome_that_was_cut_short_leaves_its_event_once(home: AwsHome) -> N
     alone = False
     for worker, fence in deaths(home, in_a_group, defer):
         told = worker.messages.timeline(CAMPAIGN, 0, key(0))
-        alone = alone or (bool(told) and stands(worker.messages, 0).state is S.PENDING)
+        alone = alone or (bool(told) and stands(worker.messages, 0).status is S.PENDING)
         defer(worker.messages, fence)
         assert [one.kind for one in worker.messages.timeline(CAMPAIGN, 0, key(0))] == [K.DELAYED]
-        assert stands(worker.messages, 0).state is S.DEFERRED
+        assert stands(worker.messages, 0).status is S.DEFERRED
     assert alone
 
 
@@ -137,7 +137,7 @@ def test_an_event_that_found_no_room_in_its_message_is_as_whole_as_one_that_did(
     partly = set()
     for worker, _ in deaths(home, filled, lambda messages, _: messages.report(CAMPAIGN, late, at(9))):
         there = len(worker.messages.timeline(CAMPAIGN, 0, key(0))) == 5
-        assert (stands(worker.messages, 0).state is S.BOUNCED) == there
+        assert (stands(worker.messages, 0).status is S.BOUNCED) == there
         partly.add(there)
         worker.messages.report(CAMPAIGN, late, at(9))
         assert len(worker.messages.timeline(CAMPAIGN, 0, key(0))) == 5

@@ -60,8 +60,8 @@ def test_a_function_is_told_the_same_as_a_reader_and_again_the_same(home: AwsHom
     DynamoTables(home.table(), home.clock).write([Put(ItemKey("M#acme#spring#0", "x"), {"a": 1})])
     there = records(home)
     told = changes_of(there)
-    assert [(one.key, one.state) for one in told[3:] if one.key == key(0)] == [(key(0), S.SENT), (key(0), S.DELIVERED)]
-    assert [(one.key, one.state) for one in told[3:] if one.key == key(1)] == [(key(1), S.DEFERRED)]
+    assert [(one.key, one.status) for one in told[3:] if one.key == key(0)] == [(key(0), S.SENT), (key(0), S.DELIVERED)]
+    assert [(one.key, one.status) for one in told[3:] if one.key == key(1)] == [(key(1), S.DEFERRED)]
     assert len(told) == 6
     assert changes_of(map(as_lambda_has_it, there)) == told
     (shard,) = home.feed().shards()
@@ -83,7 +83,7 @@ def test_an_event_beside_its_message_is_told_of_once_and_in_order(home: AwsHome)
         assert list(messages.report(CAMPAIGN, [big, big], NOW)) == [True, False]
     told = [one for one in changes_of(records(home)) if one.event]
     assert [one.event for one in told] == [_with_raw(each, "") for each in long]
-    assert [one.state for one in told] == [S.SENT, S.DELIVERED, S.DELIVERED, S.BOUNCED, S.COMPLAINED]
+    assert [one.status for one in told] == [S.SENT, S.DELIVERED, S.DELIVERED, S.BOUNCED, S.COMPLAINED]
     assert [one.at for one in told] == [NOW, at(1), at(1), at(3), at(4)]
     numbers = [one.sequence for one in changes_of(records(home))]
     assert numbers == sorted(set(numbers))
@@ -92,7 +92,7 @@ def test_an_event_beside_its_message_is_told_of_once_and_in_order(home: AwsHome)
     before = len(records(home))
     assert messages.erase(CAMPAIGN, 0, fence, key(0), at(9))
     (last,) = changes_of(records(home)[before:])
-    assert (last.state, last.reply, last.event) == (S.COMPLAINED, "", None)
+    assert (last.status, last.reply, last.event) == (S.COMPLAINED, "", None)
     timeline = messages.timeline(CAMPAIGN, 0, key(0))
     assert {(one.detail, one.url, one.raw) for one in timeline} == {("", "", "")}
     assert len(timeline) == 6
@@ -108,7 +108,7 @@ def test_a_row_that_takes_the_place_of_another_is_stored_again(home: AwsHome) ->
     messages.store(CAMPAIGN, [row(0, line=9)], NOW)
     messages.store(CAMPAIGN, [row(0, line=2)], NOW)
     first, second = changes_of(records(home))
-    assert (first.state, first.at, second.state, second.at) == (S.PENDING, NOW, S.PENDING, NOW)
+    assert (first.status, first.at, second.status, second.at) == (S.PENDING, NOW, S.PENDING, NOW)
     assert first.sequence < second.sequence
 
 

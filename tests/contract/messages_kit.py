@@ -62,7 +62,7 @@ def record(
 
 def states(messages: Messages, *, batch: int = 0, keys: Iterable[int] = range(3)) -> list[MessageStatus]:
     """The state of each message as it is stored."""
-    return [stands(messages, n, batch=batch).state for n in keys]
+    return [stands(messages, n, batch=batch).status for n in keys]
 
 
 def stands(messages: Messages, n: int, *, batch: int = 0) -> Message:

@@ -33,7 +33,7 @@ def test_stored_messages_appear_once_each(messages: Messages, feed: Feed) -> Non
     stored(messages, 0, 1)
     changes = _all(feed)
     assert sorted((change.batch, change.key) for change in changes) == [(batch, key(n)) for batch in (0, 1) for n in range(3)]
-    assert {(change.ref, change.state, change.attempt, change.at) for change in changes} == {(CAMPAIGN, S.PENDING, 0, NOW)}
+    assert {(change.ref, change.status, change.attempt, change.at) for change in changes} == {(CAMPAIGN, S.PENDING, 0, NOW)}
 
 
 def test_a_duplicate_row_is_no_change(messages: Messages, feed: Feed) -> None:
@@ -49,7 +49,7 @@ def test_outcomes_follow_in_the_order_of_their_writes(messages: Messages, feed: 
     record(messages, fence, [outcome(0, S.DEFERRED, due=5)], [1], ms=1)
     record(messages, fence, [outcome(1), outcome(0, attempt=2, ms=9)], ms=2)
     of_first = [change for change in _all(feed) if change.key == key(0)]
-    assert [(change.state, change.attempt) for change in of_first] == [(S.PENDING, 0), (S.DEFERRED, 1), (S.SENT, 2)]
+    assert [(change.status, change.attempt) for change in of_first] == [(S.PENDING, 0), (S.DEFERRED, 1), (S.SENT, 2)]
     assert (of_first[-1].at, of_first[-1].code, of_first[-1].reply) == (at(9), 250, "2.0.0 queued as 0")
 
 

@@ -137,7 +137,7 @@ def test_a_sealed_page_is_the_whole_truth_while_its_owner_lives_on(journals: Fil
 
 def test_of_a_message_that_was_handed_over_again_the_earlier_answer_proves_nothing(journals: FileJournals) -> None:
     """A page is open as long as somebody is on the way: long enough for a deferred message to come again."""
-    later = SENT._replace(state=MessageStatus.DEFERRED, due=Instant(50), code=451)
+    later = SENT._replace(status=MessageStatus.DEFERRED, due=Instant(50), code=451)
     journal = journals.begin("campaign")
     page = journal.page(3, 7)
     page.handing(B)

@@ -262,7 +262,7 @@ def test_load_gives_what_has_work_now_in_key_order(messages: Messages) -> None:
     assert load(2_000) == [0, 5, 6, 7]
     assert load(3_000) == [0, 1, 5, 6, 7]
     assert load(3_000, limit=2) == [0, 1]
-    loaded = {r.key: (r.state, r.attempt) for r in messages.load(CAMPAIGN, 0, at(3_000), 10)}
+    loaded = {r.key: (r.status, r.attempt) for r in messages.load(CAMPAIGN, 0, at(3_000), 10)}
     assert loaded[key(0)] == (S.DEFERRED, 1)
     assert loaded[key(1)] == (S.UNKNOWN, 1)
     assert loaded[key(5)] == (S.PENDING, 2)
@@ -336,12 +336,12 @@ def test_a_record_holds_the_whole_last_outcome(messages: Messages) -> None:
     deferred = Settlement(key(0), S.DEFERRED, 1, at(5), at(500), 451, "4.7.1 später " + "é" * 300, None)
     record(messages, fence, [deferred])
     got = stands(messages, 0)
-    assert (got.state, got.attempt, got.at, got.due, got.code, got.provider_id) == (S.DEFERRED, 1, at(5), at(500), 451, None)
+    assert (got.status, got.attempt, got.at, got.due, got.code, got.provider_id) == (S.DEFERRED, 1, at(5), at(500), 451, None)
     assert got.reply == deferred.reply[:250]
     sent = Settlement(key(0), S.SENT, 2, at(600), None, 250, "", "provider-7")
     record(messages, fence, [sent])
     got = stands(messages, 0)
-    assert (got.state, got.attempt, got.at, got.due, got.code, got.reply) == (S.SENT, 2, at(600), None, 250, "")
+    assert (got.status, got.attempt, got.at, got.due, got.code, got.reply) == (S.SENT, 2, at(600), None, 250, "")
     assert (got.provider_id, got.line, got.address, got.values) == ("provider-7", 1, "r0@example.org", '["0"]')
 
 
@@ -353,7 +353,7 @@ def test_a_list_is_by_batch_and_key_page_by_page(messages: Messages) -> None:
     for limit in (1, 3, 4, 12, 1_000):
         assert [(m.batch, m.key) for m in listed(messages, limit=limit)] == everyone
         chosen = listed(messages, wanted=[S.SENT, S.FAILED], limit=limit)
-        assert [(m.batch, m.key, m.state) for m in chosen] == [(2, key(1), S.SENT), (2, key(3), S.FAILED)]
+        assert [(m.batch, m.key, m.status) for m in chosen] == [(2, key(1), S.SENT), (2, key(3), S.FAILED)]
     messages.close(CAMPAIGN, 2, fence)
     assert [(m.batch, m.key) for m in listed(messages, wanted=[S.FAILED])] == [(2, key(3))]
     assert listed(messages, wanted=[S.COMPLAINED]) == []

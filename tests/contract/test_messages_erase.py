@@ -27,7 +27,7 @@ def test_what_is_told_of_the_recipient_goes_and_all_else_stays(home: Home, messa
     messages.close(CAMPAIGN, 0, fence)
     after = stands(home.messages(), 1)
     assert (after.address, after.name, after.values, after.reply) == (ERASED, None, '["kept"]', "")
-    facts = [(m.line, m.state, m.attempt, m.at, m.due, m.code, m.provider_id) for m in (before, after)]
+    facts = [(m.line, m.status, m.attempt, m.at, m.due, m.code, m.provider_id) for m in (before, after)]
     assert facts[0] == facts[1]
     assert stands(messages, 0) == other
     assert messages.counts(CAMPAIGN) == Counts(pending=1, sent=1, bounced=1)

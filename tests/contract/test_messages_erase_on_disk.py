@@ -18,10 +18,12 @@ def test_the_feed_tells_no_reply_of_it_any_more_and_that_it_changed(home: Embedd
     feed, shard = home.feed(), "acme/spring"
     position = feed.read(shard, None).position
     messages.erase(CAMPAIGN, 0, fence, key(1), at(9))
-    replies = {(change.key, change.state): change.reply for change in feed.read(shard, None).changes if change.state is S.BOUNCED}
+    replies = {
+        (change.key, change.status): change.reply for change in feed.read(shard, None).changes if change.status is S.BOUNCED
+    }
     assert replies == {(key(0), S.BOUNCED): "2.0.0 queued as 0", (key(1), S.BOUNCED): ""}
     (told,) = feed.read(shard, position).changes
-    assert (told.key, told.state, told.attempt, told.reply) == (key(1), S.BOUNCED, 1, "")
+    assert (told.key, told.status, told.attempt, told.reply) == (key(1), S.BOUNCED, 1, "")
 
 
 def test_nothing_of_it_stays_in_the_file(home: EmbeddedHome, messages: Messages) -> None:

@@ -60,7 +60,7 @@ def test_a_report_moves_the_record_and_the_sums_and_stands_on_the_timeline(home:
     assert report(messages, 0, bounced) == [True]
     other = home.messages()
     found = stands(other, 0)
-    assert (found.state, found.attempt, found.at, found.due, found.code, found.reply, found.provider_id) == (
+    assert (found.status, found.attempt, found.at, found.due, found.code, found.reply, found.provider_id) == (
         *(S.BOUNCED, 1, at(5), None, 0, "5.1.1 no such user"),
         "id-0",
     )
@@ -69,7 +69,7 @@ def test_a_report_moves_the_record_and_the_sums_and_stands_on_the_timeline(home:
     assert other.counts(CAMPAIGN) == Counts(pending=1, sent=1, bounced=1)
     assert [found.key for found in listed(other, wanted=[S.BOUNCED])] == [key(0)]
     assert [found.key for found in listed(other, wanted=[S.SENT])] == [key(1)]
-    assert [one.state for one in other.find(CAMPAIGN, 0, [key(0)])] == [S.BOUNCED]
+    assert [one.status for one in other.find(CAMPAIGN, 0, [key(0)])] == [S.BOUNCED]
 
 
 def test_it_is_counted_when_asked_and_cheap_again_after_a_recount(messages: Messages) -> None:
@@ -122,7 +122,7 @@ def test_who_did_what_is_counted_once_a_message_and_machines_are_nobody(messages
     report(messages, 0, event(K.OPENED, ms=8), event(K.OPENED, ms=4), event(K.CLICKED, ms=6))
     report(messages, 1, event(K.OPENED, ms=3, machine=True), event(K.UNSUBSCRIBED, ms=7))
     first, second = stands(messages, 0), stands(messages, 1)
-    assert (first.state, first.opened_at, first.clicked_at, first.unsubscribed_at) == (S.SENT, at(4), at(6), None)
+    assert (first.status, first.opened_at, first.clicked_at, first.unsubscribed_at) == (S.SENT, at(4), at(6), None)
     assert (second.opened_at, second.clicked_at, second.unsubscribed_at) == (None, None, at(7))
     engagement = Engagement(opened=1, clicked=1, unsubscribed=1)
     assert messages.totals(CAMPAIGN) == Totals(Counts(pending=1, sent=2), engagement)
@@ -147,10 +147,10 @@ def test_a_report_that_comes_before_the_worker_has_recorded_is_not_undone(messag
     fence = opened(messages)
     record(messages, fence, [], [0, 1])
     assert report(messages, 0, event(K.BOUNCED, ms=3)) == [True]
-    assert stands(messages, 0).state is S.BOUNCED
+    assert stands(messages, 0).status is S.BOUNCED
     record(messages, fence, [outcome(0, ms=4), outcome(1, ms=4)])
     found = stands(messages, 0)
-    assert (found.state, found.at, found.provider_id) == (S.BOUNCED, at(3), "id-0")
+    assert (found.status, found.at, found.provider_id) == (S.BOUNCED, at(3), "id-0")
     assert kinds(messages, 0) == [K.BOUNCED, K.SENT]
     assert states(messages) == [S.BOUNCED, S.SENT, S.PENDING]
     messages.close(CAMPAIGN, 0, fence)
@@ -193,9 +193,9 @@ def test_news_of_an_old_attempt_leave_a_newer_one_alone(messages: Messages) -> N
     record(messages, fence, [outcome(0, S.DEFERRED, due=10)])
     record(messages, fence, [outcome(0, attempt=2, ms=11)])
     report(messages, 0, event(K.BOUNCED, attempt=1))
-    assert (stands(messages, 0).state, stands(messages, 0).attempt) == (S.SENT, 2)
+    assert (stands(messages, 0).status, stands(messages, 0).attempt) == (S.SENT, 2)
     report(messages, 0, event(K.DELIVERED, attempt=2))
-    assert stands(messages, 0).state is S.DELIVERED
+    assert stands(messages, 0).status is S.DELIVERED
 
 
 def test_the_timeline_tells_each_attempt_that_was_no_success(messages: Messages) -> None:
@@ -262,7 +262,7 @@ def test_an_erased_recipient_is_told_of_no_more(home: Home, messages: Messages) 
     assert messages.erase(CAMPAIGN, 0, fence, key(0), at(9))
     report(messages, 0, event(K.COMPLAINED, ms=8, detail="r0@example.org"))
     found, told = stands(messages, 0), home.messages().timeline(CAMPAIGN, 0, key(0))
-    assert (found.address, found.state, found.reply) == (ERASED, S.COMPLAINED, "")
+    assert (found.address, found.status, found.reply) == (ERASED, S.COMPLAINED, "")
     assert [one.kind for one in told if one.source == "dsn"] == [K.BOUNCED, K.CLICKED, K.COMPLAINED]
     assert {(one.detail, one.url, one.raw) for one in told} == {("", "", "")}
     assert told[-1].id

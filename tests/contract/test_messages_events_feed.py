@@ -33,7 +33,7 @@ def test_an_event_comes_once_with_where_the_message_stands(messages: Messages, f
     report(messages, 0, clicked)
     report(messages, 0, clicked, bounced)
     told = changes(feed, 0)
-    assert [(one.state, one.at, one.event) for one in told] == [
+    assert [(one.status, one.at, one.event) for one in told] == [
         (S.PENDING, NOW, None),
         (S.SENT, NOW, None),
         (S.SENT, NOW, replace(clicked, raw="")),
@@ -62,8 +62,8 @@ def test_an_outcome_that_was_overtaken_tells_where_the_message_stands_and_what_i
     record(messages, fence, [], [0, 1])
     report(messages, 0, event(K.BOUNCED, ms=3))
     record(messages, fence, [outcome(0, ms=4), outcome(1, ms=4)])
-    assert [(one.state, one.at) for one in changes(feed, 0)][1:] == [(S.BOUNCED, at(3)), (S.BOUNCED, at(3))]
-    assert [(one.state, one.at, one.event) for one in changes(feed, 1)][1:] == [(S.SENT, at(4), None)]
+    assert [(one.status, one.at) for one in changes(feed, 0)][1:] == [(S.BOUNCED, at(3)), (S.BOUNCED, at(3))]
+    assert [(one.status, one.at, one.event) for one in changes(feed, 1)][1:] == [(S.SENT, at(4), None)]
     told = changes(feed, 0)[-1].event
     assert told is not None
     assert (told.kind, told.at, told.id, told.detail) == (K.SENT, at(4), "own.1.sent", "2.0.0 queued as 0")

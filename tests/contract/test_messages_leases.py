@@ -247,7 +247,7 @@ def test_a_settled_message_may_be_settled_otherwise_later(messages: Messages) ->
     fence = opened(messages)
     for attempt, state in enumerate([S.FAILED, S.PENDING, S.UNKNOWN, S.SENT, S.DELIVERED], start=1):
         record(messages, fence, [outcome(0, state, attempt=attempt, ms=attempt)])
-        assert (stands(messages, 0).state, stands(messages, 0).attempt, stands(messages, 0).at) == (state, attempt, at(attempt))
+        assert (stands(messages, 0).status, stands(messages, 0).attempt, stands(messages, 0).at) == (state, attempt, at(attempt))
 
 
 def test_a_group_has_128_keys_at_most(messages: Messages) -> None:

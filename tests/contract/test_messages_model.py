@@ -78,29 +78,29 @@ class Held:
 
     def stands(self) -> Message:
         """The furthest that anybody says, in the earliest words of those who say the same."""
-        told = [(self._said(event), event.at, reply_of(event)) for event in self.told.values() if event.state is not None]
-        ours = Standing(self.outcome.attempt, self.outcome.state)
+        told = [(self._said(event), event.at, reply_of(event)) for event in self.told.values() if event.status is not None]
+        ours = Standing(self.outcome.attempt, self.outcome.status)
         best = max((said for said, _, _ in told), key=lambda said: said.rank, default=ours)
         people = self._first(EventKind.OPENED), self._first(EventKind.CLICKED), self._unsubscribed()
         shown = replace(self.outcome, opened_at=people[0], clicked_at=people[1], unsubscribed_at=people[2])
         if best.rank <= ours.rank:
             return shown
         when, reply = min((when, reply) for said, when, reply in told if said == best)
-        return replace(shown, state=best.state, attempt=best.attempt, at=when, due=None, code=0, reply=reply)
+        return replace(shown, status=best.status, attempt=best.attempt, at=when, due=None, code=0, reply=reply)
 
     def timeline(self) -> list[Event]:
         ours, key = self.outcome, self.outcome.key
         sent = []
-        if ours.state is S.SENT and ours.at is not None:
-            event = event_of(Settlement(key, ours.state, ours.attempt, ours.at, None, ours.code, ours.reply))
+        if ours.status is S.SENT and ours.at is not None:
+            event = event_of(Settlement(key, ours.status, ours.attempt, ours.at, None, ours.code, ours.reply))
             sent = [event] if event else []
         return in_order([*self.told.values(), *self.own.values(), *sent])
 
     def _said(self, event: Event) -> Standing:
-        assert event.state is not None
+        assert event.status is not None
         if event.attempt >= MAX_ATTEMPT:  # the wire tells no later attempts apart
-            return Standing(max(MAX_ATTEMPT, self.outcome.attempt), event.state)
-        return Standing(event.attempt, event.state)
+            return Standing(max(MAX_ATTEMPT, self.outcome.attempt), event.status)
+        return Standing(event.attempt, event.status)
 
     def _first(self, kind: EventKind) -> Instant | None:
         return min((event.at for event in self.told.values() if event.kind is kind and not event.machine), default=None)
@@ -132,9 +132,9 @@ class Batch:
         """When there is work next."""
         dues = [0] if self.group else []
         for message in self.all():
-            if message.state is S.PENDING:
+            if message.status is S.PENDING:
                 dues.append(0)
-            elif message.state in (S.DEFERRED, S.UNKNOWN) and message.due is not None:
+            elif message.status in (S.DEFERRED, S.UNKNOWN) and message.due is not None:
                 dues.append(message.due)
         return min(dues, default=None)
 
@@ -143,7 +143,7 @@ class Batch:
         sending = self.group.keys if self.group else ()
         people = Engagement()
         for message in self.all():
-            numbers["sending" if message.key in sending else message.state.label] += 1
+            numbers["sending" if message.key in sending else message.status.label] += 1
             did = message.opened_at, message.clicked_at, message.unsubscribed_at
             people = people + Engagement(*(when is not None for when in did))
         return Totals(Counts(**numbers), people)
@@ -199,11 +199,11 @@ class Both:
         if not self._accepted(batch, fence, call):
             return
         for s in settled:
-            facts = (s.state, s.attempt, s.at, s.due, s.code, s.reply, s.provider_id)
+            facts = (s.status, s.attempt, s.at, s.due, s.code, s.reply, s.provider_id)
             names = ("state", "attempt", "at", "due", "code", "reply", "provider_id")
             held = batch.messages[s.key]
             held.outcome = replace(held.outcome, **dict(zip(names, facts, strict=True)))  # type: ignore[arg-type]
-            if s.state is not S.SENT and (own := event_of(s)) is not None:
+            if s.status is not S.SENT and (own := event_of(s)) is not None:
                 held.own.setdefault(own.id, own)
         batch.group = Group(batch.owner or "", fence, tuple(group), at(self.now)) if group else None
         batch.until = self.now + LEASE_MS
@@ -272,8 +272,8 @@ class Both:
         self.real.recount(self.campaign)
         every = [message for batch in self.batches for message in batch.all()]
         assert self.real.list(self.campaign, limit=1_000).messages == every
-        for state in {message.state for message in every}:
-            of_it = [message for message in every if message.state is state]
+        for state in {message.status for message in every}:
+            of_it = [message for message in every if message.status is state]
             assert self.real.list(self.campaign, states=[state], limit=1_000).messages == of_it
             found = [one for n in range(BATCHES) for one in self.real.load_state(self.campaign, n, [state], 100)]
             assert [(one.key, one.attempt) for one in found] == [(message.key, message.attempt) for message in of_it]
@@ -281,7 +281,7 @@ class Both:
         for message in every:
             told = self.batches[message.batch].messages[message.key].timeline()
             assert self.real.timeline(self.campaign, message.batch, message.key) == told
-        waits = [m for m in every if m.state is S.UNKNOWN and m.due is not None]
+        waits = [m for m in every if m.status is S.UNKNOWN and m.due is not None]
         assert self.real.unsettled(self.campaign) == len(waits)
         dues = [due for batch in self.batches if (due := batch.work()) is not None]
         assert self.real.next_due(self.campaign) == min(dues, default=None)
@@ -300,8 +300,8 @@ def _sum(totals: Iterable[Totals]) -> Totals:
 
 
 def _has_work(message: Message, now: Instant) -> bool:
-    waits = message.state in (S.DEFERRED, S.UNKNOWN) and message.due is not None and message.due <= now
-    return message.state is S.PENDING or waits
+    waits = message.status in (S.DEFERRED, S.UNKNOWN) and message.due is not None and message.due <= now
+    return message.status is S.PENDING or waits
 
 
 def play(home: Home, data: st.DataObject) -> None:

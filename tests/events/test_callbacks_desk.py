@@ -46,7 +46,7 @@ class Desk:
         return asked
 
     def state(self, delivery: str) -> DeliveryStatus:
-        return self.service.delivery(TENANT, HOOK, delivery).state
+        return self.service.delivery(TENANT, HOOK, delivery).status
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_what_is_answered_well_is_over(lines: Lines) -> None:
     lines.tell()
     lines.tell_for(DAY_S, step=3_600)
     assert sorted(asked.headers["webhook-id"] for asked in lines.web.asked) == ["a", "b"]
-    assert (stands(lines).state, stands(lines).last_status, stands(lines).due) == (DeliveryStatus.DELIVERED, 200, None)
+    assert (stands(lines).status, stands(lines).last_status, stands(lines).due) == (DeliveryStatus.DELIVERED, 200, None)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_everything_else_is_tried_again_under_the_same_id(lines: Lines, reply: R
     lines.web.replies[URL] = reply
     order(lines, "a")
     lines.tell()
-    assert (stands(lines).state, stands(lines).attempts) == (DeliveryStatus.PENDING, 1)
+    assert (stands(lines).status, stands(lines).attempts) == (DeliveryStatus.PENDING, 1)
     lines.web.replies[URL] = Reply()
     lines.tell_for(20, step=10)
-    assert stands(lines).state is DeliveryStatus.DELIVERED
+    assert stands(lines).status is DeliveryStatus.DELIVERED
     assert {asked.headers["webhook-id"] for asked in lines.web.asked} == {"a"}
 
 
@@ -104,7 +104,7 @@ def test_waits_grow_for_a_day_and_then_it_is_given_up_and_can_be_ordered_again(l
     lines.tell()
     lines.tell_for(DAY_S, step=60)
     dead = stands(lines)
-    assert (dead.state, dead.last_status, dead.last_text, dead.due) == (DeliveryStatus.DEAD, 503, "down", None)
+    assert (dead.status, dead.last_status, dead.last_text, dead.due) == (DeliveryStatus.DEAD, 503, "down", None)
     assert 8 <= dead.attempts <= 11
     asked = len(lines.web.asked)
     lines.tell_for(DAY_S, step=3_600)
@@ -112,7 +112,7 @@ def test_waits_grow_for_a_day_and_then_it_is_given_up_and_can_be_ordered_again(l
     lines.web.replies[URL] = Reply()
     lines.deliveries.redeliver("default", "hook", "a")
     lines.tell_for(60)
-    assert stands(lines).state is DeliveryStatus.DELIVERED
+    assert stands(lines).status is DeliveryStatus.DELIVERED
     assert lines.web.asked[-1].headers["webhook-id"] == "a"
 
 
@@ -138,7 +138,7 @@ def test_who_says_that_nobody_is_there_any_more_is_switched_off(lines: Lines) ->
     lines.web.replies[URL] = Reply(410, "gone")
     order(lines, "a")
     lines.tell()
-    assert stands(lines).state is DeliveryStatus.DEAD
+    assert stands(lines).status is DeliveryStatus.DEAD
     assert not endpoint_now(lines).enabled
     assert [each.id for each in lines.switched_off] == ["hook"]
 
@@ -177,7 +177,7 @@ def test_while_it_is_switched_off_nothing_is_sent_and_nothing_is_lost_within_the
     assert lines.web.asked == []
     lines.callbacks.change(off, enabled=True)
     lines.tell_for(1_200, step=600)
-    assert stands(lines).state is DeliveryStatus.DELIVERED
+    assert stands(lines).status is DeliveryStatus.DELIVERED
 
 
 def test_what_waits_longer_than_a_day_for_it_is_given_up(lines: Lines) -> None:
@@ -185,7 +185,7 @@ def test_what_waits_longer_than_a_day_for_it_is_given_up(lines: Lines) -> None:
     order(lines, "a")
     lines.callbacks.disable(endpoint, "by hand")
     lines.tell_for(DAY_S + 1_200, step=600)
-    assert (stands(lines).state, lines.web.asked) == (DeliveryStatus.DEAD, [])
+    assert (stands(lines).status, lines.web.asked) == (DeliveryStatus.DEAD, [])
 
 
 def test_what_an_endpoint_was_owed_goes_with_it(lines: Lines) -> None:
@@ -251,7 +251,7 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing_and_repeats_by_the_same_id(
                 sound.tell_for(180)
             asked = [each.headers["webhook-id"] for each in (*victim.web.asked, *sound.web.asked)]
             assert set(asked) == {"a", "b", "c"}
-            assert {stands(sound, name).state for name in "abc"} == {DeliveryStatus.DELIVERED}
+            assert {stands(sound, name).status for name in "abc"} == {DeliveryStatus.DELIVERED}
         if len(faults.calls) < number:
             return
         number += 1
@@ -264,5 +264,5 @@ def test_a_secret_that_cannot_be_opened_stops_no_other(lines: Lines) -> None:
     order(lines, "a", endpoint="broken")
     order(lines, "b")
     lines.tell()
-    assert stands(lines, "b").state is DeliveryStatus.DELIVERED
-    assert stands(lines, "a", "broken").state is DeliveryStatus.PENDING
+    assert stands(lines, "b").status is DeliveryStatus.DELIVERED
+    assert stands(lines, "a", "broken").status is DeliveryStatus.PENDING

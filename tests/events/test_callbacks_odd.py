@@ -137,7 +137,7 @@ def owed(lines: Lines, endpoint: str, number: int, *, tenant: str = "default") -
 
 
 def states(lines: Lines, endpoint: str = "hook") -> Counter[DeliveryStatus]:
-    return Counter(each.state for each in lines.deliveries.list("default", endpoint, limit=1_000).deliveries)
+    return Counter(each.status for each in lines.deliveries.list("default", endpoint, limit=1_000).deliveries)
 
 
 def running(lines: Lines, scene: Callable[[asyncio.Event], Awaitable[None]]) -> None:

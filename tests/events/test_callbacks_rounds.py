@@ -73,7 +73,7 @@ def test_what_is_due_within_a_minute_has_one_wake_on_its_way_whoever_looks(lines
     assert woken(lines) == [HOOK]
     lines.web.replies[URL] = Reply()
     go(lines)
-    assert stands(lines, "a").state is DeliveryStatus.DELIVERED
+    assert stands(lines, "a").status is DeliveryStatus.DELIVERED
     lines.made.clock.advance(900)
     assert woken(lines) == []
 
@@ -98,7 +98,7 @@ def test_a_lane_in_another_s_hands_is_left_to_them_and_they_look_once_more(lines
 
     lines.rounds._end = late  # type: ignore[assignment,method-assign]  # the moment between two lines
     go(lines)
-    assert stands(lines, "b").state is DeliveryStatus.DELIVERED
+    assert stands(lines, "b").status is DeliveryStatus.DELIVERED
 
 
 def test_a_server_that_fails_again_and_again_rests_whichever_process_comes_next(lines: Lines) -> None:
@@ -174,7 +174,7 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool
             made.clock.advance(120)
             sound.rounds.wake_all()
             go(sound, *woken(sound))
-            assert {stands(sound, name).state for name in "ab"} == {DeliveryStatus.DELIVERED}
+            assert {stands(sound, name).status for name in "ab"} == {DeliveryStatus.DELIVERED}
             assert len(sound.web.of(URL)) <= 4, "under the same ids, for the one kill"
         if not killed:
             assert number > 5

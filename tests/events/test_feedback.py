@@ -35,7 +35,7 @@ def test_a_hard_bounce_stands_on_the_record_and_keeps_the_person_off_the_list(ma
     post.hear(post.arrival(campaign, message, K.BOUNCED, detail="no such user"))
     stands = made.messages.get(campaign.ref, message.batch, message.key)
     assert stands is not None
-    assert stands.state is MessageStatus.BOUNCED
+    assert stands.status is MessageStatus.BOUNCED
     entry = post.suppression.get("default", message.key)
     assert entry is not None
     assert (entry.reason, entry.address, entry.note) == (Reason.BOUNCE, message.address, "5.1.1 no such user")

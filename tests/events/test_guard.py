@@ -67,7 +67,7 @@ class House:
         self.guard.look()
 
     def state(self, ref: CampaignRef) -> CampaignStatus:
-        return self.campaigns.get(ref).state
+        return self.campaigns.get(ref).status
 
     def resume(self, ref: CampaignRef) -> None:
         self.campaigns.transition(self.campaigns.get(ref), CampaignStatus.SENDING)

@@ -132,7 +132,7 @@ class Desk:
 
     def states(self) -> list[str]:
         """Of all messages of the day."""
-        return sorted(record.message.state.label for record in self.service.list("default", self.service.today()).records)
+        return sorted(record.message.status.label for record in self.service.list("default", self.service.today()).records)
 
     async def send_until(
         self,

@@ -228,7 +228,7 @@ MakeOffice = Callable[..., Office]
 
 def states(messages: dict[str, Message]) -> dict[str, int]:
     """How many messages are in each state."""
-    return dict(Counter(message.state.label for message in messages.values()))
+    return dict(Counter(message.status.label for message in messages.values()))
 
 
 def assert_exact(messages: dict[str, Message], accepted: Iterable[str], *, twice: Iterable[str] = ()) -> None:
@@ -243,11 +243,11 @@ def assert_exact(messages: dict[str, Message], accepted: Iterable[str], *, twice
     for address, message in messages.items():
         times = arrived[address]
         most = 99 if address in may_repeat else 1
-        least = 1 if message.state is MessageStatus.SENT else 0
-        if message.state not in (MessageStatus.SENT, MessageStatus.UNKNOWN):
+        least = 1 if message.status is MessageStatus.SENT else 0
+        if message.status not in (MessageStatus.SENT, MessageStatus.UNKNOWN):
             most = 0
         if not least <= times <= most:
-            wrong.append(f"{address} is {message.state.label} ({message.attempt}, {message.reply!r}) and arrived {times} times")
+            wrong.append(f"{address} is {message.status.label} ({message.attempt}, {message.reply!r}) and arrived {times} times")
     assert not wrong, f"{len(wrong)} of {len(messages)}: " + "; ".join(wrong[:5])
 
 

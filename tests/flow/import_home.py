@@ -164,7 +164,7 @@ class Installation:
     def outcome(self) -> Outcome:
         """What the stores say, each batch checked to be the right one and the ledger to add up."""
         campaign = self.campaign
-        assert campaign.state is CampaignStatus.READY, campaign.reason
+        assert campaign.status is CampaignStatus.READY, campaign.reason
         source = campaign.source
         messages: dict[int, tuple[str, str | None, str]] = {}
         cursor: str | None = None

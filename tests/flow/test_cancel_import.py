@@ -65,5 +65,5 @@ def test_rows_stored_after_the_cancelling_are_skipped_too(
     counts = postroom.messages.counts(ref)
     assert skipped == [0 if before else ROWS]
     assert (counts.skipped, counts.waiting, counts.total) == (ROWS, 0, ROWS)
-    assert postroom.records.get(ref).state is CampaignStatus.CANCELLED
+    assert postroom.records.get(ref).status is CampaignStatus.CANCELLED
     assert postroom.workflows.running(notes.IMPORT) == []

@@ -90,8 +90,8 @@ def test_nobody_is_lost_and_nobody_is_written_to_twice(make_office: MakeOffice, 
     assert counts["sent"] + counts["unknown"] == len(PEOPLE)
     assert code == (3 if counts["unknown"] else 0)
     assert counts["unknown"] <= CONNECTIONS * killer.workers_killed
-    last = {change.key: change.state for change in office.changes()}
-    assert last == {message.key: message.state for message in ledger.values()}
+    last = {change.key: change.status for change in office.changes()}
+    assert last == {message.key: message.status for message in ledger.values()}
 
 
 def test_under_never_missed_everybody_gets_it_and_only_what_was_in_flight_may_come_twice(make_office: MakeOffice) -> None:
@@ -103,10 +103,10 @@ def test_under_never_missed_everybody_gets_it_and_only_what_was_in_flight_may_co
         assert killer.finish() == 0
         until(lambda: not office.processes(), "the last worker to end")
     ledger = office.messages()
-    doubted = {change.key for change in office.changes() if change.state is MessageStatus.UNKNOWN}
+    doubted = {change.key for change in office.changes() if change.status is MessageStatus.UNKNOWN}
     assert killer.kills >= 3
     assert set(sink.recipients()) == set(PEOPLE) == set(ledger)
-    assert {message.state for message in ledger.values()} == {MessageStatus.SENT}
+    assert {message.status for message in ledger.values()} == {MessageStatus.SENT}
     assert_exact(ledger, sink.recipients(), twice=(address for address, message in ledger.items() if message.key in doubted))
     assert len(doubted) <= CONNECTIONS * killer.workers_killed
 
@@ -197,8 +197,8 @@ def test_killed_while_the_server_misbehaves_too(make_office: MakeOffice) -> None
     assert killer.kills >= 3
     assert_exact(ledger, sink.recipients())
     assert_adds_up(shown)
-    assert {message.state.label for message in ledger.values()} <= {"sent", "bounced", "unknown"}
-    assert {a for a, message in ledger.items() if message.state is MessageStatus.BOUNCED} >= {
-        a for a, message in ledger.items() if "9@" in a and message.state is not MessageStatus.UNKNOWN
+    assert {message.status.label for message in ledger.values()} <= {"sent", "bounced", "unknown"}
+    assert {a for a, message in ledger.items() if message.status is MessageStatus.BOUNCED} >= {
+        a for a, message in ledger.items() if "9@" in a and message.status is not MessageStatus.UNKNOWN
     }
     assert shown["counts"]["unknown"] <= CONNECTIONS * killer.workers_killed + 3 * 3

@@ -62,7 +62,7 @@ def test_the_ledger_is_what_the_server_accepted(make_office: MakeOffice) -> None
     assert {state: count for state, count in shown["counts"].items() if state in states(ledger)} == states(ledger)
     for address, message in ledger.items():
         expected = next((state for state, those in ENDS.items() if kind_of(address) in those), "sent")
-        assert message.state.label == expected, f"{address}: {message}"
+        assert message.status.label == expected, f"{address}: {message}"
     assert sink.violations == []
 
 

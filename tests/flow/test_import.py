@@ -75,7 +75,7 @@ def test_a_bad_upload_fails_the_campaign_with_the_reason_and_stores_nothing(tmp_
     with Installation(tmp_path, upload) as installation:
         installation.run()
         campaign = installation.campaign
-        assert campaign.state is CampaignStatus.FAILED
+        assert campaign.status is CampaignStatus.FAILED
         assert says in (campaign.reason or "")
         assert installation.objects.list("default/campaigns/").objects == []
         installation.run()

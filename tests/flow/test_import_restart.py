@@ -203,7 +203,7 @@ def test_it_stops_at_a_chunk_when_told_and_goes_on_from_there(fresh: Callable[[]
     with fresh() as installation:
         answers = iter([True, True, True, True, True, True, False])  # 4 chunks planned, 2 stored, then no more
         installation.splitter(chunk=CHUNK).run(installation.ref, alive=lambda: next(answers))
-        assert installation.campaign.state is CampaignStatus.IMPORTING
+        assert installation.campaign.status is CampaignStatus.IMPORTING
         checkpoint = installation.checkpoints.load(installation.ref)
         assert checkpoint is not None
         assert (checkpoint.sums.rows, checkpoint.plan.rows) == (2 * CHUNK, len(ROWS))
@@ -232,11 +232,11 @@ def test_a_cancelled_campaign_is_left_cancelled(fresh: Callable[[], Installation
         with fresh() as installation:
 
             def cancel(installation: Installation = installation) -> None:
-                if installation.campaign.state is CampaignStatus.IMPORTING:
+                if installation.campaign.status is CampaignStatus.IMPORTING:
                     installation.campaigns.transition(installation.campaign, CampaignStatus.CANCELLED, reason="changed my mind")
 
             installation.run(Faults(at, after=after, happens=cancel), chunk=CHUNK)
-            assert installation.campaign.state in {CampaignStatus.CANCELLED, CampaignStatus.READY}
+            assert installation.campaign.status in {CampaignStatus.CANCELLED, CampaignStatus.READY}
             installation.run(chunk=CHUNK)
             assert_clean(installation)
 
@@ -269,7 +269,7 @@ def test_an_upload_that_is_gone_fails_the_campaign_with_the_reason(fresh: Callab
             installation.splitter(chunk=CHUNK).run(installation.ref, alive=lambda: next(answers))  # noqa: B023
             installation.objects.purge(UPLOAD)
             installation.run(chunk=CHUNK)
-            assert installation.campaign.state is CampaignStatus.FAILED
+            assert installation.campaign.status is CampaignStatus.FAILED
             assert "recipients.csv is gone" in (installation.campaign.reason or "")
 
 
@@ -289,5 +289,5 @@ def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installat
         at = calls.calls.index("SqliteMessages.recount") + 1
         with pytest.raises(Corrupt, match="does not add up"):
             installation.run(Faults(at, happens=smuggle), chunk=CHUNK)
-        assert installation.campaign.state is CampaignStatus.FAILED
+        assert installation.campaign.status is CampaignStatus.FAILED
         assert "does not add up" in (installation.campaign.reason or "")

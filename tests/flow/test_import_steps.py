@@ -74,7 +74,7 @@ class World:
 
     @property
     def state(self) -> CampaignStatus:
-        return self.postroom.records.get(self.ref).state
+        return self.postroom.records.get(self.ref).status
 
 
 @pytest.fixture

@@ -112,10 +112,10 @@ def assert_agree(
         timelines = {message.address: postroom.messages.timeline(home, message.batch, message.key) for message in messages}
         engagement = postroom.messages.totals(home).engagement
     assert len(messages) == EACH * len(kinds)
-    unknown = {message.address for message in messages if message.state is MessageStatus.UNKNOWN}
+    unknown = {message.address for message in messages if message.status is MessageStatus.UNKNOWN}
     assert len(unknown) <= CONNECTIONS
     assert {message.address for message in messages} - arrived <= unknown
-    wrong = {m.address: m.state for m in messages if m.address not in unknown and m.state is not kinds[does(m.address)]}
+    wrong = {m.address: m.status for m in messages if m.address not in unknown and m.status is not kinds[does(m.address)]}
     assert not wrong
     heard = {address: [event.kind for event in events if not event.id.startswith(OURS)] for address, events in timelines.items()}
     expected = {address: EVENTS.get(does(address), []) if address in arrived else [] for address in timelines}

@@ -78,7 +78,7 @@ def test_where_all_rows_or_none_are_rejected(tmp_path: Path, upload: bytes) -> N
 def test_a_bad_upload_fails_the_campaign_with_the_reason_and_stores_nothing(tmp_path: Path, upload: bytes, says: str) -> None:
     with Installation(tmp_path, upload) as installation:
         assert installation.parallel().plan(installation.ref) is None
-        assert installation.campaign.state is CampaignStatus.FAILED
+        assert installation.campaign.status is CampaignStatus.FAILED
         assert says in (installation.campaign.reason or "")
         assert installation.objects.list("default/campaigns/").objects == []
 

@@ -142,11 +142,11 @@ def test_a_cancelled_campaign_is_left_cancelled_and_swept(fresh: Callable[[], In
         with fresh() as installation:
 
             def cancel(installation: Installation = installation) -> None:
-                if installation.campaign.state is CampaignStatus.IMPORTING:
+                if installation.campaign.status is CampaignStatus.IMPORTING:
                     installation.campaigns.transition(installation.campaign, CampaignStatus.CANCELLED, reason="changed my mind")
 
             installation.run_parallel(Faults(at, after=after, happens=cancel), sizes=SIZES)
-            assert installation.campaign.state in {CampaignStatus.CANCELLED, CampaignStatus.READY}
+            assert installation.campaign.status in {CampaignStatus.CANCELLED, CampaignStatus.READY}
             assert_clean(installation)
 
 
@@ -194,7 +194,7 @@ def test_an_upload_that_is_gone_fails_the_campaign_with_the_reason(fresh: Callab
         ranges = installation.listed(division.ranges_key, list[Range])
         installation.objects.purge(UPLOAD)
         assert steps.read(installation.ref, ranges[0]) is None
-        assert installation.campaign.state is CampaignStatus.FAILED
+        assert installation.campaign.status is CampaignStatus.FAILED
         assert "recipients.csv is gone" in (installation.campaign.reason or "")
         steps.finish(installation.ref)
         assert_clean(installation)
@@ -218,7 +218,7 @@ def test_a_range_that_was_not_read_or_does_not_hold_its_rows_is_an_error(fresh: 
         first, *_ = installation.listed(division.ranges_key, list[Range])
         with pytest.raises(Corrupt, match="has 5 rows from line 1 on, not 4"):
             steps.read(installation.ref, Range(first.number, first.start, first.end, first.line, 4))
-        assert installation.campaign.state is CampaignStatus.FAILED
+        assert installation.campaign.status is CampaignStatus.FAILED
 
 
 def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installation]) -> None:
@@ -237,7 +237,7 @@ def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installat
         at = calls.calls.index("SqliteMessages.recount") + 1
         with pytest.raises(Corrupt, match="does not add up"):
             installation.run_parallel(Faults(at, happens=smuggle), sizes=SIZES)
-        assert installation.campaign.state is CampaignStatus.FAILED
+        assert installation.campaign.status is CampaignStatus.FAILED
         installation.parallel().finish(installation.ref)
         assert_clean(installation)
 
@@ -247,7 +247,7 @@ def test_what_failed_too_often_fails_the_campaign_with_the_reason(fresh: Callabl
         installation.parallel(sizes=SIZES).plan(installation.ref)
         installation.parallel(sizes=SIZES).fail(installation.ref, "the table refused every write")
         assert installation.campaign.reason == "the table refused every write"
-        assert installation.campaign.state is CampaignStatus.FAILED
+        assert installation.campaign.status is CampaignStatus.FAILED
         installation.parallel().finish(installation.ref)
         assert_clean(installation)
 

@@ -58,7 +58,7 @@ def test_a_pause_waits_for_what_is_in_flight(make_office: MakeOffice) -> None:
         run.until(lambda: "late@x.example" in sink.dots, "the slow one")
         run.interrupt()
         assert_paused(run)
-        assert office.messages()["late@x.example"].state.label == "sent"
+        assert office.messages()["late@x.example"].status.label == "sent"
         assert parse(run.stdout)["counts"]["unknown"] == 0
         assert office.finish() == 0
     assert_exact(office.messages(), sink.recipients())
@@ -82,8 +82,8 @@ def test_a_second_ctrl_c_abandons_and_resuming_settles(make_office: MakeOffice) 
         assert office.finish() == 3
     ledger = office.messages()
     assert_exact(ledger, sink.recipients())
-    assert ledger["mute@x.example"].state.label == "unknown"
-    unknown = [message for message in ledger.values() if message.state.label == "unknown"]
+    assert ledger["mute@x.example"].status.label == "unknown"
+    unknown = [message for message in ledger.values() if message.status.label == "unknown"]
     assert len(unknown) <= 2 * 4
     assert office.status()["status"] == "completed"
 

@@ -48,7 +48,7 @@ def test_accepted_refused_and_greylisted(make_office: MakeOffice) -> None:
     assert_exact(ledger, sink.recipients())
     for address, message in ledger.items():
         expected = "bounced" if address in gone else "failed" if address.startswith("barred") else "sent"
-        assert message.state.label == expected, message
+        assert message.status.label == expected, message
     assert {ledger[address].attempt for address in grey} == {2}
     assert {ledger[address].code for address in gone} == {550}
     assert all(re.fullmatch("[0-9A-F]{8,}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,}", ledger[a].provider_id or "") for a in plain)

@@ -64,7 +64,7 @@ class World:
 
     @property
     def state(self) -> CampaignStatus:
-        return self.postroom.records.get(self.ref).state
+        return self.postroom.records.get(self.ref).status
 
     def order(self, **more: Any) -> Order:
         event = {"workflow": notes.SEND, "execution": self.ref.campaign, "run": 3, "input": notes.ref_input(self.ref)}
@@ -182,7 +182,7 @@ def test_what_a_campaign_cannot_go_on_with_pauses_it_with_the_reason(tmp_path: P
                 w.postroom.objects.purge(item.key)
         w.send(looked)
         campaign = w.postroom.records.get(w.ref)
-        assert campaign.state is CampaignStatus.PAUSED
+        assert campaign.status is CampaignStatus.PAUSED
         assert campaign.reason
 
 

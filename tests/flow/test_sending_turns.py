@@ -53,7 +53,7 @@ def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> 
     ref = postroom.campaigns.create("default", draft, io.BytesIO(rows.encode()), "people.csv").ref
     Handling(postroom, notes.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
     postroom.scheduler.look(ref)
-    assert postroom.records.get(ref).state is CampaignStatus.SENDING
+    assert postroom.records.get(ref).status is CampaignStatus.SENDING
     return ref
 
 
@@ -81,7 +81,7 @@ def test_the_end_of_a_turn_leaves_nobody_in_doubt(tmp_path: Path, seconds: float
             return all(postroom.messages.counts(ref).sent + postroom.messages.counts(ref).unknown > 3 for ref in refs)
 
         def over() -> bool:
-            return all(postroom.records.get(ref).state is CampaignStatus.COMPLETED for ref in refs)
+            return all(postroom.records.get(ref).status is CampaignStatus.COMPLETED for ref in refs)
 
         work(postroom, over if not seconds else all_moved, turn_s=0.3)
         counts = [postroom.messages.counts(ref) for ref in refs]
@@ -100,7 +100,7 @@ def test_a_password_that_is_put_right_is_used_at_once(tmp_path: Path) -> None:
         def put_right() -> bool:
             if not changed and sink.connections:
                 changed.append(postroom.providers.change(relay, Change(url.format("right"), trusted=True)))
-            return postroom.records.get(ref).state is CampaignStatus.COMPLETED
+            return postroom.records.get(ref).status is CampaignStatus.COMPLETED
 
         work(postroom, put_right, turn_s=60)
         assert len(sink.accepted) == PEOPLE
@@ -115,8 +115,8 @@ def test_a_campaign_whose_provider_is_deleted_is_paused_with_the_reason(tmp_path
         def delete() -> bool:
             if sink.accepted and postroom.providers.list("default")[0].name == "relay":
                 postroom.providers.delete(relay)
-            return postroom.records.get(ref).state is CampaignStatus.PAUSED
+            return postroom.records.get(ref).status is CampaignStatus.PAUSED
 
         work(postroom, delete, turn_s=60)
         campaign = postroom.records.get(ref)
-        assert (campaign.state, campaign.reason) == (CampaignStatus.PAUSED, "there is no provider relay")
+        assert (campaign.status, campaign.reason) == (CampaignStatus.PAUSED, "there is no provider relay")

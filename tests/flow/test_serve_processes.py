@@ -123,6 +123,6 @@ def test_sigterm_drains_what_is_in_flight(tmp_path: Path) -> None:
         with office.opened() as postroom:
             home = next(iter(postroom.records.unfinished()))
             assert home.campaign == campaign
-            states = [message.state for message in postroom.messages.list(home, limit=1_000).messages]
+            states = [message.status for message in postroom.messages.list(home, limit=1_000).messages]
         assert MessageStatus.UNKNOWN not in states
         assert states.count(MessageStatus.SENT) == len(sink.accepted)

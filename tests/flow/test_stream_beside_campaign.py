@@ -44,7 +44,7 @@ async def single_beside(made: Desk, sink: SmtpSink, people: int) -> int:
         made.streams.make(made.ref)
         await until(lambda: len(sink.accepted) >= people // 10, 20)
         (accepted,) = await asyncio.to_thread(made.accept, request("single@example.org"))
-        await until(lambda: made.message(accepted).state is MessageStatus.SENT, 20)
+        await until(lambda: made.message(accepted).status is MessageStatus.SENT, 20)
         await until(sending.done, 30)
     finally:
         stopping.set()

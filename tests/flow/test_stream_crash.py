@@ -143,7 +143,7 @@ def test_nobody_is_lost_and_nobody_is_written_to_twice(make_office: MakeOffice, 
     assert running.kills >= 5
     assert set(found) == set(PEOPLE)
     assert_exact(found, sink.recipients())
-    states = {message.state.label for message in found.values()}
+    states = {message.status.label for message in found.values()}
     assert {"sent", "bounced"} <= states <= {"sent", "bounced", "unknown"}
-    in_doubt = sum(message.state.label == "unknown" for message in found.values())
+    in_doubt = sum(message.status.label == "unknown" for message in found.values())
     assert in_doubt <= CONNECTIONS * running.kills + 2

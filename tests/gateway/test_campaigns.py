@@ -48,7 +48,7 @@ def test_a_campaign_is_made_and_imported_from_a_stored_template_and_upload(sende
     )
     assert shown["created_by"] == "sender@default.example"
     campaign = desk.imported(CampaignRef(TENANT, shown["id"]))
-    assert campaign.state is CampaignStatus.SENDING
+    assert campaign.status is CampaignStatus.SENDING
     assert sender.get(f"/v1/campaigns/{shown['id']}").json()["import"] == {
         "filename": "people.csv",
         "rows": 4,
@@ -145,10 +145,10 @@ def test_an_editor_makes_drafts_and_only_a_sender_sends(desk: Office) -> None:
 
 def test_a_draft_waits_until_it_is_started_and_starting_again_is_harmless(sender: TestClient, desk: Office) -> None:
     ref = made(sender, desk, start=False)
-    assert desk.imported(ref).state is CampaignStatus.READY
+    assert desk.imported(ref).status is CampaignStatus.READY
     for _ in range(2):
         assert sender.post(f"/v1/campaigns/{ref.campaign}/start").status_code == 200
-    assert desk.scheduled(ref).state is CampaignStatus.SENDING
+    assert desk.scheduled(ref).status is CampaignStatus.SENDING
     assert sender.post(f"/v1/campaigns/{ref.campaign}/start").json()["status"] == "sending"
 
 
@@ -188,7 +188,7 @@ def test_who_failed_is_tried_again_by_the_workers(sender: TestClient, desk: Offi
     for _ in range(2):
         assert sender.post(path).json() == {"messages": 2}
     assert desk.carry_out() == 1
-    assert desk.made.campaigns.get(ref).state is CampaignStatus.SENDING
+    assert desk.made.campaigns.get(ref).status is CampaignStatus.SENDING
     assert desk.made.messages.counts(ref).pending == 2
 
 
@@ -234,7 +234,7 @@ def test_an_edit_is_made_to_what_was_read_or_not_at_all(sender: TestClient, desk
 def test_a_schedule_is_moved_and_taken_away(sender: TestClient, desk: Office) -> None:
     ref = made(sender, desk, schedule={"at": "2026-11-01T09:00", "timezone": "Europe/Paris"})
     path = f"/v1/campaigns/{ref.campaign}"
-    assert desk.imported(ref).state is CampaignStatus.SCHEDULED
+    assert desk.imported(ref).status is CampaignStatus.SCHEDULED
     assert sender.get(path).json()["schedule"] == {"at": "2026-11-01T08:00:00.000Z", "timezone": "Europe/Paris"}
     moved = sender.patch(path, json={"schedule": {"at": "2026-11-02T09:00:00Z"}}).json()
     assert (moved["status"], moved["schedule"]["at"]) == ("scheduled", "2026-11-02T09:00:00.000Z")

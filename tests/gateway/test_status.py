@@ -184,7 +184,7 @@ def test_waiting_ends_with_a_change(desk: Office, status: Counted, viewer: TestC
 
     async def change(seconds: float) -> None:
         desk.made.clock.advance(seconds)
-        if desk.made.clock.monotonic() > began + 5 and desk.made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING:
+        if desk.made.clock.monotonic() > began + 5 and desk.made.campaigns.get(campaign.ref).status is CampaignStatus.SENDING:
             desk.made.campaigns.transition(campaign, CampaignStatus.PAUSED)
 
     desk.board._pause = change

@@ -52,7 +52,7 @@ def test_a_call_starts_what_a_lost_note_would_have_started(postroom: Postroom) -
     home = campaign(postroom, CampaignStatus.READY).ref
     postroom.records.change(postroom.records.get(home), start_when_ready=True)
     chores.handler({"time": "2026-11-24T16:00:00Z", "source": "aws.events"}, Context())
-    assert postroom.records.get(home).state is CampaignStatus.SENDING
+    assert postroom.records.get(home).status is CampaignStatus.SENDING
     assert COUNTED == [("StuckCampaigns", 0)]
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Postroom) -> No
     home = campaign(postroom, CampaignStatus.READY).ref
     postroom.records.change(postroom.records.get(home), start_when_ready=True)
     chores.handler({"time": "2026-11-24T16:00:00Z"}, Context(left_ms=100))
-    assert postroom.records.get(home).state is CampaignStatus.READY
+    assert postroom.records.get(home).status is CampaignStatus.READY
     assert {name for name, _ in COUNTED} == {"ChoreFailures"}
 
 

@@ -80,7 +80,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 @pytest.mark.parametrize("wrapped", [enveloped, str], ids=["in an envelope", "raw"])
 def test_a_notice_is_on_the_record_the_list_and_the_tally_when_the_call_ends(desk: Desk, wrapped: Any) -> None:
     assert desk.call("notices", wrapped(desk.notice())) == []
-    assert desk.stands().state is MessageStatus.BOUNCED
+    assert desk.stands().status is MessageStatus.BOUNCED
     entry = desk.postroom.ledger.suppression.get("default", desk.key)
     assert entry is not None
     assert (entry.reason, entry.address) == (Reason.BOUNCE, ADDRESS)
@@ -103,12 +103,12 @@ def test_the_same_again_changes_nothing(desk: Desk) -> None:
 )
 def test_nonsense_among_notices_is_dropped(desk: Desk, body: str) -> None:
     assert desk.call("notices", body, desk.notice()) == []
-    assert desk.stands().state is MessageStatus.BOUNCED
+    assert desk.stands().status is MessageStatus.BOUNCED
 
 
 def test_a_notice_of_mail_to_somebody_else_is_dropped(desk: Desk) -> None:
     assert desk.call("notices", desk.notice(to="ben@example.net")) == []
-    assert desk.stands().state is MessageStatus.SENT
+    assert desk.stands().status is MessageStatus.SENT
 
 
 def test_who_unsubscribes_at_ses_is_on_the_list_of_the_topic(desk: Desk) -> None:
@@ -121,7 +121,7 @@ def test_arrivals_are_applied_and_only_what_cannot_be_read_is_given_back(desk: D
     desk.postroom.arrivals.put(desk.postroom.ses_hook.heard(desk.notice()))
     (item,) = desk.postroom.queues.receive("feedback")
     assert desk.call("feedback", "nonsense", item.body) == ["0"]
-    assert desk.stands().state is MessageStatus.BOUNCED
+    assert desk.stands().status is MessageStatus.BOUNCED
 
 
 def test_what_meets_a_store_that_does_not_answer_comes_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_what_meets_a_store_that_does_not_answer_comes_again(desk: Desk, monkeyp
         patched.setattr(type(desk.postroom.messages), "report", fails)
         assert desk.call("notices", desk.notice(), "nonsense") == ["0", "1"]
     assert desk.call("notices", desk.notice(), "nonsense") == []
-    assert desk.stands().state is MessageStatus.BOUNCED
+    assert desk.stands().status is MessageStatus.BOUNCED
 
 
 def test_one_that_can_never_be_applied_spoils_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,5 +145,5 @@ def test_one_that_can_never_be_applied_spoils_no_other(desk: Desk, monkeypatch: 
 
     monkeypatch.setattr(type(desk.postroom.messages), "report", fails)
     assert desk.call("notices", broken.notice(), desk.notice()) == ["0"]
-    assert desk.stands().state is MessageStatus.BOUNCED
-    assert broken.stands().state is MessageStatus.SENT
+    assert desk.stands().status is MessageStatus.BOUNCED
+    assert broken.stands().status is MessageStatus.SENT

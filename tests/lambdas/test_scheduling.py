@@ -36,7 +36,7 @@ def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_besi
     due = notes.due(campaign.ref, campaign.schedule.at)
     batch = from_queue("scheduler", "nonsense", notes.due(postroom.records.new_ref("default"), campaign.schedule.at), due, due)
     assert returned(scheduling.handler(batch, Context())) == []
-    assert postroom.records.get(campaign.ref).state is CampaignStatus.SENDING
+    assert postroom.records.get(campaign.ref).status is CampaignStatus.SENDING
 
 
 def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Postroom, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,4 +53,4 @@ def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Po
     monkeypatch.setattr(postroom.scheduler, "handle", fails)
     batch = from_queue("scheduler", notes.due(one.ref, one.schedule.at), notes.due(other.ref, other.schedule.at))
     assert returned(scheduling.handler(batch, Context())) == ["0"]
-    assert postroom.records.get(other.ref).state is CampaignStatus.SENDING
+    assert postroom.records.get(other.ref).status is CampaignStatus.SENDING

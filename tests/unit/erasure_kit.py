@@ -20,7 +20,7 @@ from postroom.ledger.erasing import Erasing
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.sweep import Sweep
 from postroom.model.callback import Delivery, Told, many_events, one_event
-from postroom.model.campaign import Campaign, CampaignRef, Policies
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies
 from postroom.model.event import EventKind
 from postroom.model.inbox import mail_id, object_key
 from postroom.model.message import Message, MessageStatus, Settlement
@@ -241,7 +241,7 @@ def told_of(address: str, at: Instant) -> dict[str, Any]:
         recipient=address,
         sequence=1,
         attempt=1,
-        state="sent",
+        status="sent",
         machine=False,
         bounce=None,
         url=f"https://shop.example/?who={address}",

@@ -109,7 +109,7 @@ def test_everything_that_lasts_comes_back(archive: DirectoryArchive, tmp_path: P
     assert copied.files == len(names(tmp_path / "backup")) - 1
     assert rows(target) == ["one"]
     with campaigns(target) as records:
-        assert records.get(CampaignRef("default", "c1")).state is S.SENDING
+        assert records.get(CampaignRef("default", "c1")).status is S.SENDING
     with closing(FileObjects(target / "objects", ManualClock())) as objects:
         assert (objects.get("small"), objects.get("large")) == (b"small", LARGE)
 
@@ -351,14 +351,14 @@ def test_restored_campaigns_wait_for_a_person(data: Path, tmp_path: Path) -> Non
     assert sorted(ref.campaign for ref in done.held) == ["c1", "eager", "theirs", "x-scheduled", "x-sending"]
     assert CampaignRef("other", "theirs") in done.held
     with campaigns(target) as records:
-        assert records.get(CampaignRef("other", "theirs")).state is S.PAUSED
+        assert records.get(CampaignRef("other", "theirs")).status is S.PAUSED
         found = {record.name: record for record in records.list("default").campaigns}
-    assert all(found[name].state is S.PAUSED for name in ("c1", "x-scheduled", "x-sending"))
+    assert all(found[name].status is S.PAUSED for name in ("c1", "x-scheduled", "x-sending"))
     assert not found["eager"].start_when_ready
     assert found["ended"].reason is None
     held = [found[ref.campaign] for ref in done.held if ref.tenant == "default"]
     assert all("restored from a backup of 2026-09-21T14:13:20Z" in (record.reason or "") for record in held)
-    assert all(found[f"x-{state}"].state is state for state in S if state not in {S.SENDING, S.SCHEDULED})
+    assert all(found[f"x-{state}"].status is state for state in S if state not in {S.SENDING, S.SCHEDULED})
 
 
 @pytest.mark.parametrize("part", ["ledgers", "objects", "objects/files"])

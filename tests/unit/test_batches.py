@@ -58,7 +58,7 @@ def _left_open(made: Bench, ref: CampaignRef) -> tuple[FileJournal, list[Recipie
 
 
 def _states(made: Bench, ref: CampaignRef, members: list[Recipient]) -> list[MessageStatus]:
-    return [found.state for found in (made.messages.get(ref, 0, member.key) for member in members) if found is not None]
+    return [found.status for found in (made.messages.get(ref, 0, member.key) for member in members) if found is not None]
 
 
 def test_of_a_dead_worker_only_what_was_in_flight_is_unknown(made: Bench) -> None:
@@ -116,7 +116,7 @@ def test_under_never_missed_the_unknown_are_due_again(made: Bench) -> None:
     assert _open(made, ref, policies=never_missed) is not None
     made.clock.advance(6)
     due = {recipient.key: recipient for recipient in made.messages.load(ref, 0, made.clock.now(), 128)}
-    assert due[group[1].key].state is MessageStatus.UNKNOWN
+    assert due[group[1].key].status is MessageStatus.UNKNOWN
     assert due[group[1].key].attempt == 1
     assert group[0].key not in due
 

@@ -64,7 +64,7 @@ class Desk:
         return self.made.campaigns.change(self.made.campaign(), callback_url=url)
 
     def standing(self, endpoint: str = "hook") -> dict[str, DeliveryStatus]:
-        return {each.id: each.state for each in self.service.deliveries(TENANT, endpoint).deliveries}
+        return {each.id: each.status for each in self.service.deliveries(TENANT, endpoint).deliveries}
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_one_is_told_again_under_its_id(desk: Desk) -> None:
     desk.hook()
     desk.give_up("a")
     again = desk.service.redeliver(TENANT, "hook", "a")
-    assert (again.id, again.state, again.due) == ("a", DeliveryStatus.PENDING, desk.clock.now())
+    assert (again.id, again.status, again.due) == ("a", DeliveryStatus.PENDING, desk.clock.now())
 
 
 def test_what_is_removed_is_gone_with_all_that_it_was_told(desk: Desk) -> None:
@@ -282,7 +282,7 @@ def test_what_a_campaign_s_own_was_told_is_found_by_its_tenant_alone(desk: Desk)
     desk.give_up("a", endpoint=name)
     assert desk.standing(name) == {"a": DeliveryStatus.DEAD}
     assert desk.service.redeliver_dead(TENANT, name).ordered == 1
-    assert desk.service.delivery(TENANT, name, "a").state is DeliveryStatus.PENDING
+    assert desk.service.delivery(TENANT, name, "a").status is DeliveryStatus.PENDING
     for tenant, asked in (("other", name), (TENANT, "campaign-oooooooooooooooo")):
         with pytest.raises(NotFound, match="there is no callback campaign-"):
             desk.service.deliveries(tenant, asked)

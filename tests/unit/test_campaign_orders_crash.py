@@ -94,7 +94,7 @@ def test_killed_at_any_call_and_made_again_it_is_one_campaign(tmp_path: Path, af
 def check(made: Bench, objects: FileObjects, ref: CampaignRef) -> None:
     """One campaign, all it refers to, nothing else, and its import begun."""
     (campaign,) = made.campaigns.list("default").campaigns
-    assert (campaign.ref, campaign.state) == (ref, CampaignStatus.IMPORTING)
+    assert (campaign.ref, campaign.status) == (ref, CampaignStatus.IMPORTING)
     content = campaign.content
     (attachment,) = content.attachments
     named = {content.html_key, content.text_key, attachment.object_key, f"{prefix(ref)}links.json"}

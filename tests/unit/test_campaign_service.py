@@ -82,7 +82,7 @@ def _draft(html: str = "<p>Hello {{ first_name }} of {{ city }}</p><a href='http
 
 def test_a_new_campaign_is_importing_with_the_columns_its_template_uses(desk: Desk) -> None:
     campaign = desk.service.create("default", _draft(), io.BytesIO(b"email\na@example.com\n"), "people.csv")
-    assert campaign.state is CampaignStatus.IMPORTING
+    assert campaign.status is CampaignStatus.IMPORTING
     assert campaign.source.columns == ("city", "first_name")
     assert desk.objects.get(campaign.source.upload_key) == b"email\na@example.com\n"
     assert links_key(campaign.ref).startswith(prefix(campaign.ref))  # gone when the campaign is
@@ -107,8 +107,8 @@ def test_pause_and_resume_may_be_repeated(desk: Desk) -> None:
     home = desk.made.campaign().ref
     desk.service.pause(home, "lunch")
     assert desk.service.pause(home, "again").reason == "lunch"
-    assert desk.service.resume(home).state is CampaignStatus.SENDING
-    assert desk.service.resume(home).state is CampaignStatus.SENDING
+    assert desk.service.resume(home).status is CampaignStatus.SENDING
+    assert desk.service.resume(home).status is CampaignStatus.SENDING
 
 
 def test_a_schedule_still_ahead_is_kept_by_pause_and_resume(desk: Desk) -> None:
@@ -116,10 +116,10 @@ def test_a_schedule_still_ahead_is_kept_by_pause_and_resume(desk: Desk) -> None:
     campaign = desk.made.campaign(CampaignStatus.SCHEDULED, schedule=schedule)
     campaign = desk.made.campaigns.change(campaign, started_at=None)
     desk.service.pause(campaign.ref, "wait")
-    assert desk.service.resume(campaign.ref).state is CampaignStatus.SCHEDULED
+    assert desk.service.resume(campaign.ref).status is CampaignStatus.SCHEDULED
     desk.service.pause(campaign.ref, "wait")
     desk.made.clock.advance(61)
-    assert desk.service.resume(campaign.ref).state is CampaignStatus.SENDING
+    assert desk.service.resume(campaign.ref).status is CampaignStatus.SENDING
 
 
 @pytest.mark.parametrize("state", [CampaignStatus.CANCELLED, CampaignStatus.FAILED])
@@ -141,7 +141,7 @@ def test_retry_failed_sends_only_to_those_who_failed(desk: Desk) -> None:
     campaign = desk.made.campaign(CampaignStatus.COMPLETED, people=30)
     desk.settle(campaign, MessageStatus.FAILED)
     assert desk.service.retry_failed(campaign.ref) == 30
-    assert desk.made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
+    assert desk.made.campaigns.get(campaign.ref).status is CampaignStatus.SENDING
     assert desk.made.messages.counts(campaign.ref).pending == 30
 
 
@@ -150,13 +150,13 @@ def test_retry_failed_leaves_the_others_alone(desk: Desk, state: MessageStatus) 
     campaign = desk.made.campaign(CampaignStatus.COMPLETED)
     desk.settle(campaign, state)
     assert desk.service.retry_failed(campaign.ref) == 0
-    assert desk.made.campaigns.get(campaign.ref).state is CampaignStatus.COMPLETED
+    assert desk.made.campaigns.get(campaign.ref).status is CampaignStatus.COMPLETED
 
 
 def test_a_crash_between_retrying_and_sending_is_mended_by_retrying_again(desk: Desk) -> None:
     campaign = desk.made.campaign(CampaignStatus.COMPLETED)  # its messages are pending: the sweep was done, no more
     assert desk.service.retry_failed(campaign.ref) == 0
-    assert desk.made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
+    assert desk.made.campaigns.get(campaign.ref).status is CampaignStatus.SENDING
 
 
 @pytest.mark.parametrize(
@@ -172,20 +172,20 @@ def test_an_operator_settles_what_is_unknown(desk: Desk, decision: Decision, sta
     desk.settle(campaign, MessageStatus.UNKNOWN)
     assert desk.service.settle(campaign.ref, decision) == 10
     assert getattr(desk.made.messages.counts(campaign.ref), state.label) == 10
-    resent = desk.made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
+    resent = desk.made.campaigns.get(campaign.ref).status is CampaignStatus.SENDING
     assert resent is (decision is Decision.RESEND)
 
 
 def test_resuming_mends_a_crash_between_retrying_and_sending(desk: Desk) -> None:
     campaign = desk.made.campaign(CampaignStatus.COMPLETED)  # its messages are pending: the sweep was done, no more
-    assert desk.service.resume(campaign.ref).state is CampaignStatus.SENDING
+    assert desk.service.resume(campaign.ref).status is CampaignStatus.SENDING
     assert desk.made.queues.depth(notes.QUEUE).ready == 1
 
 
 def test_resuming_a_completed_campaign_is_harmless(desk: Desk) -> None:
     campaign = desk.made.campaign(CampaignStatus.COMPLETED)
     desk.settle(campaign, MessageStatus.SENT)
-    assert desk.service.resume(campaign.ref).state is CampaignStatus.COMPLETED
+    assert desk.service.resume(campaign.ref).status is CampaignStatus.COMPLETED
 
 
 def test_resuming_an_import_that_was_not_to_start_starts_it(desk: Desk) -> None:

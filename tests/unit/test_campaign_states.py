@@ -32,11 +32,11 @@ def test_only_the_transitions_of_the_table_are_possible(made: Bench) -> None:
     for old, new in product(CampaignStatus, CampaignStatus):
         campaign = made.campaign(old, people=1, batches=1)
         if new in TRANSITIONS[old]:
-            assert made.campaigns.transition(campaign, new).state is new
+            assert made.campaigns.transition(campaign, new).status is new
         else:
             with pytest.raises(Conflict):
                 made.campaigns.transition(campaign, new)
-            assert made.campaigns.get(campaign.ref).state is old
+            assert made.campaigns.get(campaign.ref).status is old
 
 
 def test_of_two_who_read_the_same_record_one_wins(made: Bench) -> None:

@@ -85,7 +85,7 @@ def test_of_two_that_settle_the_first_says_and_nothing_is_tried_again(desk: Desk
     (mine,) = desk.take()
     desk.deliveries.settle([mine], [desk.answered(mine)])
     desk.deliveries.settle([late], [desk.answered(late, status=500, due=Instant(desk.clock.now() + 5_000))])
-    assert (desk.get().state, desk.get().last_status, desk.places()) == (DeliveryStatus.DELIVERED, 200, [])
+    assert (desk.get().status, desk.get().last_status, desk.places()) == (DeliveryStatus.DELIVERED, 200, [])
 
 
 def test_one_that_was_dropped_in_somebody_s_hands_does_not_come_back(desk: Desk) -> None:
@@ -110,7 +110,7 @@ def test_one_that_is_ordered_again_is_tried_at_once_under_its_id_whatever_it_wai
     desk.deliveries.settle([taken], [desk.answered(taken)])
     (taken,) = desk.take()
     desk.deliveries.settle([taken], [desk.answered(taken)])
-    assert (desk.get().state, desk.places()) == (DeliveryStatus.DELIVERED, [])
+    assert (desk.get().status, desk.places()) == (DeliveryStatus.DELIVERED, [])
     desk.deliveries.redeliver(*LANE, "a")
     assert [each.delivery.id for each in desk.take()] == ["a"]
 
@@ -136,7 +136,7 @@ def test_one_that_loses_a_person_in_somebody_s_hands_is_settled_all_the_same(des
     later = Instant(desk.clock.now() + 5_000)
     echoed = replace(desk.answered(one), last_text="thank you for ann@example.com")
     desk.deliveries.settle([one, two], [echoed, desk.answered(two, status=500, due=later)])
-    assert (desk.get("a").state, desk.get("b").state) == (DeliveryStatus.DELIVERED, DeliveryStatus.PENDING)
+    assert (desk.get("a").status, desk.get("b").status) == (DeliveryStatus.DELIVERED, DeliveryStatus.PENDING)
     assert "ann" not in repr(desk.get("a")) + repr(desk.get("b"))
     desk.clock.advance(5)
     assert [each.delivery.id for each in desk.take()] == ["b"]
@@ -158,7 +158,7 @@ def test_only_those_whose_day_is_over_are_given_up(desk: Desk) -> None:
     desk.clock.advance(MAX_AGE_MS / 1000)
     before = Instant(desk.clock.now() - MAX_AGE_MS)
     assert desk.deliveries.give_up(LANE, before, "nobody answered") == 1
-    assert (desk.get("a").state, desk.get("a").last_text) == (DeliveryStatus.DEAD, "nobody answered")
+    assert (desk.get("a").status, desk.get("a").last_text) == (DeliveryStatus.DEAD, "nobody answered")
     assert [each.delivery.id for each in desk.take()] == ["b"]
 
 
@@ -192,7 +192,7 @@ def test_all_that_was_given_up_since_a_time_is_ordered_again_once(desk: Desk, mo
     assert redeliver_dead(desk, since) == 3
     assert redeliver_dead(desk, since) == 0
     assert [each.delivery.id for each in desk.take()] == ["b", "c", "d"]
-    assert desk.get("a").state is DeliveryStatus.DEAD
+    assert desk.get("a").status is DeliveryStatus.DEAD
 
 
 def test_one_that_somebody_orders_meanwhile_holds_up_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,4 +217,4 @@ def test_what_is_over_is_kept_a_while_and_what_is_not_until_it_is(desk: Desk) ->
     desk.clock.advance(3 * 86_400)
     with pytest.raises(NotFound):
         desk.get("a")
-    assert desk.get("b").state is DeliveryStatus.PENDING
+    assert desk.get("b").status is DeliveryStatus.PENDING

@@ -91,6 +91,6 @@ def test_a_single_message_that_cannot_be_signed_waits_and_others_leave(made: Des
     (waiting,) = made.accept(request())
     made.send(lambda: made.states() == ["deferred"])
     message = made.message(waiting)
-    assert (message.state, message.attempt) == (MessageStatus.DEFERRED, 1)
+    assert (message.status, message.attempt) == (MessageStatus.DEFERRED, 1)
     assert "shop.example cannot be signed" in message.reply
     assert made.mailer.accepted == []

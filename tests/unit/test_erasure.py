@@ -64,7 +64,7 @@ def test_the_message_keeps_what_became_of_it(home: House) -> None:
     campaign = home.everywhere()
     home.service.erase("default", home.anna)
     message = home.message(campaign.ref)
-    assert (message.state, message.code, message.provider_id, message.attempt) == (S.BOUNCED, 250, "p1", 1)
+    assert (message.status, message.code, message.provider_id, message.attempt) == (S.BOUNCED, 250, "p1", 1)
     assert (message.address, message.name, message.values, message.reply) == (ERASED, None, "[]", "")
 
 
@@ -72,7 +72,7 @@ def test_a_single_message_can_still_be_shown(home: House) -> None:
     (accepted,) = home.desk.accept(request(ANNA))
     home.service.erase("default", home.anna)
     record = home.desk.service.get("default", accepted.id)
-    assert (record.message.state, record.message.address, record.values.variables) == (S.SKIPPED, ERASED, {})
+    assert (record.message.status, record.message.address, record.values.variables) == (S.SKIPPED, ERASED, {})
     assert home.desk.service.content("default", record) is not None
     assert not home.desk.streams.owes(accepted.ref)
 
@@ -102,7 +102,7 @@ def test_whoever_waits_is_not_sent_to(home: House, state: MessageStatus, due_s: 
     if state is not S.PENDING:
         home.settle(campaign.ref, Settlement(home.anna, state, 1, home.clock.now(), due, 451, "later"))
     home.service.erase("default", home.anna)
-    assert home.message(campaign.ref).state is then
+    assert home.message(campaign.ref).status is then
     assert home.stores.messages.next_due(campaign.ref) is None
     assert home.stores.messages.unsettled(campaign.ref) == 0
 
@@ -119,8 +119,8 @@ def test_an_operator_who_sends_again_does_not_send_to_the_erased(home: House, st
         home.campaigns.retry_failed(campaign.ref)
     else:
         home.campaigns.settle(campaign.ref, Decision.RESEND)
-    assert home.message(campaign.ref).state is S.SKIPPED
-    assert home.message(campaign.ref, bob).state is S.PENDING
+    assert home.message(campaign.ref).status is S.SKIPPED
+    assert home.message(campaign.ref, bob).status is S.PENDING
 
 
 def test_what_a_worker_left_open_is_settled_first(home: House) -> None:
@@ -133,7 +133,7 @@ def test_what_a_worker_left_open_is_settled_first(home: House) -> None:
     journal.page(0, opened.fence).handing(home.anna)
     journal.close()
     home.service.erase("default", home.anna)
-    assert (home.message(campaign.ref).state, home.message(campaign.ref).address) == (S.UNKNOWN, ERASED)
+    assert (home.message(campaign.ref).status, home.message(campaign.ref).address) == (S.UNKNOWN, ERASED)
 
 
 def test_a_batch_that_a_worker_keeps_is_waited_for_and_told(home: House) -> None:
@@ -247,7 +247,7 @@ def test_what_callbacks_were_told_loses_the_person_and_nobody_else(home: House) 
     both = json.loads(kept.get("default", "hook", "2").body)["data"]["events"]
     assert [each["data"]["recipient"] for each in both] == ["", BOB]
     assert [each["data"]["url"] for each in both] == ["", f"https://shop.example/?who={BOB}"]
-    assert {each.state for each in kept.list("default", own).deliveries} == {DeliveryStatus.PENDING}
+    assert {each.status for each in kept.list("default", own).deliveries} == {DeliveryStatus.PENDING}
     assert home.service.erase("default", home.anna).told == 0
 
 

@@ -49,18 +49,18 @@ def test_news_of_an_old_attempt_leaves_a_newer_one_alone() -> None:
 
 def test_a_late_report_settles_what_was_unknown() -> None:
     standing = Standing(1, MessageStatus.UNKNOWN)
-    assert apply(standing, event(EventKind.SENT, 1, 0)).state is MessageStatus.SENT
+    assert apply(standing, event(EventKind.SENT, 1, 0)).status is MessageStatus.SENT
 
 
 def test_a_bounce_after_delivery_counts_and_delivery_after_a_bounce_does_not() -> None:
     delivered = Standing(1, MessageStatus.DELIVERED)
     bounced = apply(delivered, event(EventKind.BOUNCED, 1, 0))
-    assert bounced.state is MessageStatus.BOUNCED
+    assert bounced.status is MessageStatus.BOUNCED
     assert apply(bounced, event(EventKind.DELIVERED, 1, 1)) == bounced
 
 
 def test_a_report_of_the_last_attempt_the_wire_can_tell_is_about_the_newest() -> None:
-    assert apply(Standing(40, MessageStatus.SENT), event(EventKind.BOUNCED, MAX_ATTEMPT, 0)).state is MessageStatus.BOUNCED
+    assert apply(Standing(40, MessageStatus.SENT), event(EventKind.BOUNCED, MAX_ATTEMPT, 0)).status is MessageStatus.BOUNCED
 
 
 @given(standings, st.integers(1, 3))

@@ -36,7 +36,7 @@ def _settle_all(made: Bench, ref: CampaignRef, state: MessageStatus, due: Instan
 def test_nothing_is_completed_while_somebody_waits(made: Bench) -> None:
     ref = made.campaign().ref
     assert not made.finish.finish(ref)
-    assert made.campaigns.get(ref).state is CampaignStatus.SENDING
+    assert made.campaigns.get(ref).status is CampaignStatus.SENDING
 
 
 @pytest.mark.parametrize("state", [MessageStatus.SENT, MessageStatus.FAILED, MessageStatus.BOUNCED, MessageStatus.UNKNOWN])
@@ -45,7 +45,7 @@ def test_completed_when_all_are_past_sending(made: Bench, state: MessageStatus) 
     _settle_all(made, ref, state)
     assert made.finish.finish(ref)
     campaign = made.campaigns.get(ref)
-    assert campaign.state is CampaignStatus.COMPLETED
+    assert campaign.status is CampaignStatus.COMPLETED
     assert campaign.finished_at == made.clock.now()
 
 
@@ -65,7 +65,7 @@ def test_what_news_have_settled_keeps_nothing_open_once_it_is_counted(made: Benc
     made.messages.report(ref, [Reported(message.batch, message.key, delivered)], made.clock.now())
     made.messages.recount(ref, made.messages.stale(ref))
     assert made.finish.finish(ref)
-    assert made.campaigns.get(ref).state is CampaignStatus.COMPLETED
+    assert made.campaigns.get(ref).status is CampaignStatus.COMPLETED
 
 
 def test_while_somebody_waits_nothing_is_counted(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_a_ledger_that_cannot_add_up_any_more_is_a_failure_not_a_completion(made
     _settle_all(made, campaign.ref, MessageStatus.SENT)
     assert made.finish.finish(campaign.ref)
     failed = made.campaigns.get(campaign.ref)
-    assert failed.state is CampaignStatus.FAILED
+    assert failed.status is CampaignStatus.FAILED
     assert failed.reason == "the ledger does not add up: 11 rows, but 10 messages and 0 other rows"
 
 
@@ -92,4 +92,4 @@ def test_a_paused_campaign_is_not_completed_behind_the_user_s_back(made: Bench) 
     campaign = made.campaign(CampaignStatus.PAUSED)
     _settle_all(made, campaign.ref, MessageStatus.SENT)
     assert made.finish.finish(campaign.ref)
-    assert made.campaigns.get(campaign.ref).state is CampaignStatus.PAUSED
+    assert made.campaigns.get(campaign.ref).status is CampaignStatus.PAUSED

@@ -41,7 +41,7 @@ def refused(made: Desk, **fields: Any) -> Exception:
 def test_an_accepted_message_is_stored_due_and_watched(made: Desk) -> None:
     (accepted,) = made.accept(request("Anna Müller <Anna@Example.ORG>"))
     message = made.message(accepted)
-    assert (message.address, message.name, message.state) == ("Anna@example.org", "Anna Müller", MessageStatus.PENDING)
+    assert (message.address, message.name, message.status) == ("Anna@example.org", "Anna Müller", MessageStatus.PENDING)
     assert made.made.messages.next_due(accepted.ref) == 0
     (run,) = made.made.workflows.running(notes.STREAM)
     assert notes.parse_ref(run.input) == accepted.ref == made.ref

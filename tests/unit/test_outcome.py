@@ -28,7 +28,7 @@ def test_accepted_is_sent_with_the_server_s_words_and_id() -> None:
     result = Result(Verdict.ACCEPTED, 250, "2.0.0", "Ok: queued as 4bX", provider_id="4bX")
     settled = _rules().settle(RECIPIENT, result, NOW, 0.5)
     assert settled is not None
-    assert (settled.state, settled.attempt, settled.code, settled.reply, settled.provider_id) == (
+    assert (settled.status, settled.attempt, settled.code, settled.reply, settled.provider_id) == (
         MessageStatus.SENT,
         1,
         250,
@@ -54,7 +54,7 @@ def test_accepted_is_sent_with_the_server_s_words_and_id() -> None:
 def test_only_a_refusal_of_the_address_is_a_bounce(code: int, enhanced: str, stage: Stage, state: MessageStatus) -> None:
     settled = _rules().settle(RECIPIENT, Result(Verdict.PERMANENT, code, enhanced, "no", stage), NOW, 0.5)
     assert settled is not None
-    assert settled.state is state
+    assert settled.status is state
 
 
 def test_what_was_never_handed_over_stays_as_it_stood() -> None:
@@ -66,14 +66,14 @@ def test_a_lost_answer_is_final_or_due_as_the_policy_says() -> None:
     never_missed = _rules(UnknownPolicy.NEVER_MISSED).settle(RECIPIENT, Result(Verdict.UNKNOWN), NOW, 0.5)
     assert never_twice is not None
     assert never_missed is not None
-    assert (never_twice.state, never_twice.due) == (MessageStatus.UNKNOWN, None)
-    assert (never_missed.state, never_missed.due) == (MessageStatus.UNKNOWN, NOW + 5_000)
+    assert (never_twice.status, never_twice.due) == (MessageStatus.UNKNOWN, None)
+    assert (never_missed.status, never_missed.due) == (MessageStatus.UNKNOWN, NOW + 5_000)
 
 
 def test_a_deferral_past_giving_up_fails_with_the_last_words() -> None:
     settled = _rules(give_up_at=NOW + 1_000).settle(RECIPIENT, Result(Verdict.TEMPORARY, 450, "4.2.2", "full"), NOW, 0.5)
     assert settled is not None
-    assert (settled.state, settled.due, settled.reply) == (MessageStatus.FAILED, None, "4.2.2 full")
+    assert (settled.status, settled.due, settled.reply) == (MessageStatus.FAILED, None, "4.2.2 full")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_deferral_past_giving_up_fails_with_the_last_words() -> None:
 def test_a_refusal_of_the_sender_bounces_no_recipient(stage: Stage, code: int, text: str) -> None:
     settled = _rules().settle(RECIPIENT, refused(Reply(code, (text,)), stage), NOW, 0.5)
     assert settled is not None
-    assert settled.state is MessageStatus.FAILED
+    assert settled.status is MessageStatus.FAILED
 
 
 @pytest.mark.parametrize("address", ["<sender@x.example>", "mail.from@x.example", "<return-path@sender.example>"])
@@ -99,7 +99,7 @@ def test_an_address_that_only_sounds_like_a_sender_s_still_bounces(address: str)
     reply = Reply(550, (f"5.1.1 {address}: Recipient address rejected: User unknown",))
     settled = _rules().settle(RECIPIENT, refused(reply, Stage.RCPT), NOW, 0.5)
     assert settled is not None
-    assert settled.state is MessageStatus.BOUNCED
+    assert settled.status is MessageStatus.BOUNCED
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_at_rcpt_only_what_is_about_the_sender_s_pace_outlasts_giving_up(
     assert result.throttled is throttled
     settled = _rules(give_up_at=NOW + 1).settle(RECIPIENT, result, NOW, 0.5)
     assert settled is not None
-    assert settled.state is state
+    assert settled.status is state
 
 
 @given(st.integers(0, 500), st.floats(0, 1))
@@ -126,7 +126,7 @@ def test_a_recipient_of_a_throttled_sender_never_fails(attempts: int, chance: fl
     throttled = Result(Verdict.TEMPORARY, 454, "", "Maximum sending rate exceeded", throttled=True)
     settled = _rules(give_up_at=0).settle(recipient, throttled, NOW, chance)
     assert settled is not None
-    assert settled.state is MessageStatus.DEFERRED
+    assert settled.status is MessageStatus.DEFERRED
     assert settled.due is not None
     assert settled.due > NOW
 

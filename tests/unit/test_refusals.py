@@ -105,7 +105,7 @@ def test_a_kill_at_any_call_leaves_nobody_bounced_who_may_be_written_to(tmp_path
             stands = made.messages.get(campaign.ref, message.batch, message.key)
             assert stands is not None
             entered = Suppression(made.tables, made.clock).get("default", message.key)
-            assert (stands.state is MessageStatus.BOUNCED) <= (entered is not None)
+            assert (stands.status is MessageStatus.BOUNCED) <= (entered is not None)
         if len(faults.calls) < number:
             return
         number += 1

@@ -43,7 +43,7 @@ def _due(made: Bench, campaign: Campaign, at: Instant = AT) -> Campaign:
 
 def test_without_a_schedule_a_ready_campaign_is_sent_at_once(made: Bench) -> None:
     campaign = _look(made, made.campaign(CampaignStatus.READY))
-    assert campaign.state is CampaignStatus.SENDING
+    assert campaign.status is CampaignStatus.SENDING
     assert campaign.sending_since == made.clock.now()
     assert [run.execution for run in made.workflows.running(notes.SEND)] == [campaign.ref.campaign]
 
@@ -56,18 +56,18 @@ def test_a_second_note_changes_nothing(made: Bench) -> None:
 
 def test_a_campaign_that_is_not_to_start_yet_waits(made: Bench) -> None:
     campaign = made.campaigns.change(made.campaign(CampaignStatus.READY), start_when_ready=False)
-    assert _look(made, campaign).state is CampaignStatus.READY
+    assert _look(made, campaign).status is CampaignStatus.READY
 
 
 def test_a_schedule_sets_a_timer_whose_note_starts_it(made: Bench) -> None:
     campaign = _look(made, made.campaign(CampaignStatus.READY, schedule=SCHEDULE))
-    assert campaign.state is CampaignStatus.SCHEDULED
+    assert campaign.status is CampaignStatus.SCHEDULED
     assert made.timers.get(notes.timer_name(campaign.ref)) == AT
     made.clock.advance(3_601)
     assert made.timers.fire_due(made.clock.now()) == 1
     (item,) = made.queues.receive(notes.QUEUE)
     _scheduler(made).handle(item.body)
-    assert made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
+    assert made.campaigns.get(campaign.ref).status is CampaignStatus.SENDING
 
 
 def test_dying_before_the_timer_is_set_is_mended_by_the_note_coming_again(made: Bench) -> None:
@@ -85,21 +85,21 @@ def test_dying_before_the_workers_know_is_mended_by_the_note_coming_again(made: 
 def test_within_its_grace_a_late_campaign_is_sent(made: Bench) -> None:
     campaign = made.campaign(CampaignStatus.SCHEDULED, schedule=SCHEDULE)
     made.clock.advance(3_600 + 599)
-    assert _due(made, campaign).state is CampaignStatus.SENDING
+    assert _due(made, campaign).status is CampaignStatus.SENDING
 
 
 def test_a_stale_schedule_does_not_fire_blindly(made: Bench) -> None:
     campaign = made.campaign(CampaignStatus.SCHEDULED, schedule=SCHEDULE)
     made.clock.advance(3_600 + 660)
     paused = _due(made, campaign)
-    assert paused.state is CampaignStatus.PAUSED
+    assert paused.status is CampaignStatus.PAUSED
     assert paused.reason is not None
     assert "11 minutes ago" in paused.reason
 
 
 def test_the_timer_of_a_replaced_schedule_is_ignored(made: Bench) -> None:
     campaign = made.campaign(CampaignStatus.SCHEDULED, schedule=SCHEDULE)
-    assert _due(made, campaign, Instant(AT - 1_000)).state is CampaignStatus.SCHEDULED
+    assert _due(made, campaign, Instant(AT - 1_000)).status is CampaignStatus.SCHEDULED
 
 
 @pytest.mark.parametrize("state", [CampaignStatus.PAUSED, CampaignStatus.CANCELLED, CampaignStatus.COMPLETED])

@@ -129,7 +129,7 @@ def test_everybody_is_sent_to_once_and_the_campaign_is_completed(worker: Worker)
     worker.send(campaign)
     assert sorted(worker.mailer.accepted) == sorted(f"person{line}@example.com" for line in range(2, 302))
     assert _counts(worker, campaign) == {"sent": 300}
-    assert worker.made.campaigns.get(campaign.ref).state is CampaignStatus.COMPLETED
+    assert worker.made.campaigns.get(campaign.ref).status is CampaignStatus.COMPLETED
 
 
 def test_intent_is_durable_before_the_first_byte_leaves(worker: Worker, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def campaign(made: Desk, *, topic: str | None = None, people: int = 10) -> Campa
 def send(made: Desk, wanted: Campaign) -> None:
     """Until the campaign is completed."""
     asyncio.run(made.sender().send(wanted.ref, Leave(), lambda _reason: None))
-    assert made.made.campaigns.get(wanted.ref).state is CampaignStatus.COMPLETED
+    assert made.made.campaigns.get(wanted.ref).status is CampaignStatus.COMPLETED
 
 
 def leave_topic(made: Desk, address: str, topic: str | None) -> None:
@@ -107,7 +107,7 @@ def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
 
     asyncio.run(sending())
     ended = made.made.campaigns.get(wanted.ref)
-    assert ended.state is CampaignStatus.PAUSED
+    assert ended.status is CampaignStatus.PAUSED
     assert "of messages bounced for good" in (ended.reason or "")
     counts = made.made.messages.counts(wanted.ref)
     assert (counts.sent + counts.bounced, counts.pending) == (250, 50)

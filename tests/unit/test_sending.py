@@ -101,7 +101,7 @@ def test_a_campaign_that_cannot_go_on_is_paused_with_the_reason(postroom: Postro
     bad, good = campaign(postroom), campaign(postroom)
 
     def both(seen: set[CampaignRef]) -> bool:
-        return good in seen and postroom.records.get(bad).state is CampaignStatus.PAUSED
+        return good in seen and postroom.records.get(bad).status is CampaignStatus.PAUSED
 
     assert worked_on(postroom, both, fails=lambda ref: ref == bad, error=error) == {good}
     assert (postroom.records.get(bad).reason or "").startswith(reason)
@@ -119,7 +119,7 @@ def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postr
     running = threading.Thread(target=chores.run)
     running.start()
     try:
-        until(lambda: postroom.records.get(good).state is CampaignStatus.SENDING, "the other to be looked at", 5)
+        until(lambda: postroom.records.get(good).status is CampaignStatus.SENDING, "the other to be looked at", 5)
     finally:
         stopped.set()
         running.join()

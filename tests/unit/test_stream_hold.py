@@ -53,7 +53,7 @@ def test_what_was_stored_and_not_yet_counted_is_in_doubt_too(tmp_path: Path) -> 
     with desk(tmp_path) as made:
         (accepted,) = made.accept(request())
         message = made.message(accepted)
-        assert message.state is MessageStatus.PENDING
+        assert message.status is MessageStatus.PENDING
         with made.made.ledgers.get(made.ref).write() as database:
             database.execute("UPDATE batch SET pending = 0, next_due = NULL")
         assert _hold(made) == 1

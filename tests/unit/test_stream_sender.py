@@ -124,7 +124,7 @@ def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk, li
         (slow,) = made.accept(request("slow@example.org"))
         sender = made.sender(SystemClock())
         await made.send_until(lambda: bool(made.mailer.held), sender=sender, after=lambda: _neighbour(made, slow))
-        assert made.message(slow).state is MessageStatus.PENDING
+        assert made.message(slow).status is MessageStatus.PENDING
 
     asyncio.run(run())
 
@@ -136,7 +136,7 @@ async def _neighbour(made: Desk, slow: Accepted) -> None:
         (accepted,) = made.accept(request("quick@example.org"))
         if batch_of(accepted.key, batches) == batch_of(slow.key, batches):
             break
-    while made.message(accepted).state is not MessageStatus.SENT:
+    while made.message(accepted).status is not MessageStatus.SENT:
         await asyncio.sleep(0.005)
 
 
@@ -199,13 +199,13 @@ def test_a_message_that_is_deferred_for_too_long_fails(made: Desk) -> None:
     async def run() -> None:
         stopping = asyncio.Event()
         sending = asyncio.create_task(made.sender().send_stream(ref, Leave(stopping), lambda _reason: None))
-        while made.message(accepted).state is MessageStatus.PENDING:
+        while made.message(accepted).status is MessageStatus.PENDING:
             await asyncio.sleep(0.005)
         stopping.set()
         await sending
 
     asyncio.run(run())
-    assert made.message(accepted).state is MessageStatus.FAILED
+    assert made.message(accepted).status is MessageStatus.FAILED
 
 
 def test_an_answer_that_never_came_is_unknown_and_not_sent_again(made: Desk) -> None:
@@ -283,7 +283,7 @@ def test_a_lost_worker_leaves_in_doubt_only_what_it_had_in_flight(made: Desk) ->
         page._let_go()
     os.close(journal._lock)  # as a kill does
     made.send(lambda: made.states() == ["sent", "sent", "unknown"])
-    assert made.message(accepted[0]).state is MessageStatus.UNKNOWN
+    assert made.message(accepted[0]).status is MessageStatus.UNKNOWN
     assert "p0@example.org" not in made.mailer.accepted
 
 
@@ -380,7 +380,7 @@ def test_the_feed_tells_of_single_messages_as_of_any(made: Desk) -> None:
     made.send(sent(made, 1))
     feed = SqliteFeed(made.made.ledgers)
     changes = feed.read(f"default/{made.ref.campaign}", None).changes
-    assert [(change.key, change.state) for change in changes] == [
+    assert [(change.key, change.status) for change in changes] == [
         (accepted.key, MessageStatus.PENDING),
         (accepted.key, MessageStatus.SENT),
     ]

@@ -157,8 +157,8 @@ def test_a_campaign_waits_for_the_next_day_and_says_why(tmp_path: Path) -> None:
         (why,) = filter(None, house.troubles)
         assert "today is used up" in why
         assert "2026-09-22T00:00Z" in why
-        assert made.campaigns.get(campaign.ref).state is CampaignStatus.SENDING
+        assert made.campaigns.get(campaign.ref).status is CampaignStatus.SENDING
         made.clock.advance(DAY_S)
         asyncio.run(house.send(campaign, 40, until=50))
-        assert made.campaigns.get(campaign.ref).state is CampaignStatus.COMPLETED
+        assert made.campaigns.get(campaign.ref).status is CampaignStatus.COMPLETED
         assert len(set(house.mailer.accepted)) == 50

@@ -180,7 +180,7 @@ class LaneWork:
         with suppress(NotFound):  # it was removed meanwhile
             if any(each.last_status == GONE for each in tried):
                 self._switch_off(endpoint, "it answered 410: nobody is there any more")
-            elif any(each.state is DeliveryStatus.DELIVERED for each in tried):
+            elif any(each.status is DeliveryStatus.DELIVERED for each in tried):
                 self._callbacks.worked(endpoint)
             elif tried:
                 self._note_failing(endpoint)

@@ -54,11 +54,11 @@ def event_in(change: Change) -> Event | None:
     """What happened; None: nothing that is told."""
     if change.event is not None:
         return change.event
-    if change.state is MessageStatus.PENDING and change.attempt == 0:
+    if change.status is MessageStatus.PENDING and change.attempt == 0:
         return queued(change.at)
-    if change.state in _REPORTED_ONLY or (change.state is MessageStatus.BOUNCED and not change.code):
+    if change.status in _REPORTED_ONLY or (change.status is MessageStatus.BOUNCED and not change.code):
         return None  # an outcome of ours beside what had been reported before
-    return event_of(Settlement(change.key, change.state, change.attempt, change.at, code=change.code, reply=change.reply))
+    return event_of(Settlement(change.key, change.status, change.attempt, change.at, code=change.code, reply=change.reply))
 
 
 def happened(change: Change, event: Event, address: str | None) -> Happened | None:
@@ -78,7 +78,7 @@ def happened(change: Change, event: Event, address: str | None) -> Happened | No
         recipient="" if address is None or address == ERASED else address,
         sequence=change.sequence,
         attempt=event.attempt,
-        state=change.state.label,
+        status=change.status.label,
         machine=event.machine,
         bounce=None if bounce is None else {"type": bounce.type, "class": bounce.category, "code": bounce.code},
         url=event.url or None,

@@ -67,13 +67,13 @@ class ImportSteps:
         """Last, whatever came before."""
         self._steps.finish(order.ref)
         campaign = self._campaign(order.ref)
-        if campaign is not None and campaign.state is CampaignStatus.CANCELLED:
+        if campaign is not None and campaign.status is CampaignStatus.CANCELLED:
             self._postroom.campaigns.cancel(order.ref, alive=alive)  # rows were stored after those who cancelled had counted
             if not alive():
                 return {"state": "again"}
         if campaign is not None:
             notes.look(self._postroom.queues, order.ref)
-        has_failed = campaign is not None and campaign.state is CampaignStatus.FAILED
+        has_failed = campaign is not None and campaign.status is CampaignStatus.FAILED
         state = ExecutionState.FAILED if has_failed else ExecutionState.SUCCEEDED
         reason = campaign.reason if campaign is not None and has_failed else None
         self._runs.end(order.workflow, order.execution, order.run, state, reason)

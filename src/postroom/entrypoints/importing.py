@@ -22,10 +22,10 @@ def importer(postroom: Postroom, stopped: threading.Event) -> Handler:
             raise
         except Permanent as error:  # it would end the same way each time: say so where people look
             campaign = postroom.records.get(ref)
-            if campaign.state is CampaignStatus.IMPORTING:
+            if campaign.status is CampaignStatus.IMPORTING:
                 postroom.records.transition(campaign, CampaignStatus.FAILED, reason=str(error))
             raise
-        state = postroom.records.get(ref).state
+        state = postroom.records.get(ref).status
         if state is CampaignStatus.IMPORTING:  # stopped at a checkpoint: somebody goes on from there
             return Again(postroom.clock.now())
         if state is CampaignStatus.CANCELLED:  # it may have stored rows after those who cancelled had counted

@@ -123,7 +123,7 @@ class SendSteps:
         """The run is over; the campaign may have been resumed in this very moment."""
         self._runs.end(order.workflow, order.execution, order.run, ExecutionState.SUCCEEDED, None)
         with suppress(NotFound):
-            if self._postroom.records.get(order.ref).state is CampaignStatus.SENDING:
+            if self._postroom.records.get(order.ref).status is CampaignStatus.SENDING:
                 notes.run_send(self._postroom.workflows, order.ref)
         return {"next": "end", "list": "", "until": "", "portions": 0, "number": number}
 
@@ -134,7 +134,7 @@ class SendSteps:
         reason = f"an error in Postroom, {type(error).__name__}: its log says where; then resume it" if ours else str(error)
         with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
             campaign = self._postroom.records.get(ref)
-            if campaign.state is CampaignStatus.SENDING:
+            if campaign.status is CampaignStatus.SENDING:
                 self._postroom.records.transition(campaign, CampaignStatus.PAUSED, reason=reason)
 
 

@@ -139,7 +139,7 @@ class Sending:
         try:
             with suppress(Conflict, NotFound):  # changed or deleted in this moment: the next look sees
                 campaign = self._postroom.records.get(ref)
-                if campaign.state is CampaignStatus.SENDING:
+                if campaign.status is CampaignStatus.SENDING:
                     self._postroom.records.transition(campaign, CampaignStatus.PAUSED, reason=reason)
             self._postroom.workflows.stop(notes.SEND, ref.campaign, reason[:200])
         except PostroomError as another:  # its record cannot be read, say: it rests, and the others go on
@@ -178,6 +178,6 @@ class Sending:
     def _state(self, ref: CampaignRef) -> CampaignStatus | None:
         """None: it is deleted."""
         try:
-            return self._postroom.records.get(ref).state
+            return self._postroom.records.get(ref).status
         except NotFound:
             return None

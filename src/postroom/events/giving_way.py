@@ -33,4 +33,4 @@ class Sending:
             campaign = self._campaigns.find(ref)
         except Corrupt:  # nobody can send it
             return False
-        return campaign is not None and campaign.state is CampaignStatus.SENDING
+        return campaign is not None and campaign.status is CampaignStatus.SENDING

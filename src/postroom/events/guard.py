@@ -97,10 +97,10 @@ class Guard:
             self._warn(about, self._excesses(_of_home(ref, window, 0)))
             return
         campaign = self._campaigns.find(ref)
-        if campaign is None or campaign.state not in _JUDGED:
+        if campaign is None or campaign.status not in _JUDGED:
             return
         found = self._excesses(_of_home(ref, window, _first_minute(campaign)))
-        if campaign.state is CampaignStatus.COMPLETED:  # most bounces come when all is sent
+        if campaign.status is CampaignStatus.COMPLETED:  # most bounces come when all is sent
             self._warn(about, found)
             return
         self._warn(about, [excess for excess in found if excess.action is Action.WARN])
@@ -149,7 +149,7 @@ class Guard:
     def _under_way(self, provider: str, only: CampaignRef | None) -> Iterator[Campaign]:
         for ref in self._campaigns.unfinished() if only is None else [only]:
             campaign = self._campaigns.find(ref)
-            if campaign is None or campaign.state is not CampaignStatus.SENDING:
+            if campaign is None or campaign.status is not CampaignStatus.SENDING:
                 continue
             if shown(self._providers.id_of(ref.tenant, campaign.provider)) == provider:
                 yield campaign

@@ -114,7 +114,7 @@ class StatusBoard:
         if status is not None:
             posted = _posted(replace(status, recent_per_second=posting.lately(status, now)))
             posting.version = status.campaign.version
-            posting.recount_at = now + (self._ended_every if status.campaign.state in ENDED else 0.0)
+            posting.recount_at = now + (self._ended_every if status.campaign.status in ENDED else 0.0)
             posting.posted = posted
         assert posted is not None
         took = self._clock.monotonic() - now
@@ -139,7 +139,7 @@ class _Posting:
         """Messages past sending a second, over the last ten seconds or since the last look before them. It stays as it is until
         something changes or ten seconds are over: who waits for a change is not to be woken by the passing of time."""
         seen = self._seen
-        if status.campaign.state is not CampaignStatus.SENDING:
+        if status.campaign.status is not CampaignStatus.SENDING:
             seen.clear()
             self._rate = None
         elif not seen:

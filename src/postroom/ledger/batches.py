@@ -99,7 +99,7 @@ class Batches:
 def in_doubt(member: Recipient, since: Instant) -> bool:
     """Whether a member of a group opened at `since` has no outcome recorded by the group's owner: a home may have stored the
     outcomes and not yet closed the group (ports.messages). What was due when the group was opened is still as it was then."""
-    return member.state is MessageStatus.PENDING or (member.due is not None and member.due <= since)
+    return member.status is MessageStatus.PENDING or (member.due is not None and member.due <= since)
 
 
 def settle_group(members: Sequence[Recipient], trace: Handed | Trace, now: Instant, due: Instant | None) -> Iterator[Settlement]:

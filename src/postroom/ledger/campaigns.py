@@ -79,8 +79,8 @@ class Campaigns:
 
     def transition(self, campaign: Campaign, to: CampaignStatus, **fields: Any) -> Campaign:
         """Move to another state, or raise `Conflict` where the rules or another's write forbid it."""
-        if to not in TRANSITIONS[campaign.state]:
-            raise Conflict(f"campaign {campaign.ref.campaign} is {campaign.state}: it cannot become {to}")
+        if to not in TRANSITIONS[campaign.status]:
+            raise Conflict(f"campaign {campaign.ref.campaign} is {campaign.status}: it cannot become {to}")
         fields.setdefault("reason", None)
         now = self._clock.now()
         if to in ENDED:
@@ -99,7 +99,7 @@ class Campaigns:
         data = msgspec.to_builtins(campaign)
         del data["version"]
         listed = _unfinished(campaign.ref)
-        entry = Delete(listed) if campaign.state in ENDED else Put(listed, {})
+        entry = Delete(listed) if campaign.status in ENDED else Put(listed, {})
         version, _ = self._tables.write([Put(_key(campaign.ref), data, expect), entry])
         return replace(campaign, version=version)
 

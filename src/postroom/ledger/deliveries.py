@@ -142,7 +142,7 @@ class Deliveries:
         """The records that stand at these places. What has no record any more, or is over, loses its place."""
         items = self._tables.get_many([_record(lane, name) for name in places])
         read = {item.key.sort: Taken(_delivery(item), places[item.key.sort], item.version) for item in items.values()}
-        found = [each for _, each in sorted(read.items()) if each.delivery.state is DeliveryStatus.PENDING]
+        found = [each for _, each in sorted(read.items()) if each.delivery.status is DeliveryStatus.PENDING]
         if strays := places.keys() - {each.delivery.id for each in found}:
             self._tables.write([Delete(_due(lane, places[name])) for name in strays])
         return found
@@ -180,7 +180,7 @@ class Deliveries:
         """Of one endpoint, newest first; a page may be short before the end. `limit` 1 to 1,000."""
         page = self._tables.query(_log(Lane(tenant, endpoint)), cursor=cursor, limit=limit, reverse=True)
         found = [_delivery(item) for item in page.items]
-        return DeliveryPage([each for each in found if state in (None, each.state)], page.cursor)
+        return DeliveryPage([each for each in found if state in (None, each.status)], page.cursor)
 
     def get(self, tenant: str, endpoint: str, id: str) -> Delivery:  # noqa: A002
         """One; `NotFound`."""
@@ -205,7 +205,7 @@ class Deliveries:
         page = self._tables.query(_log(lane), cursor=cursor, limit=_DEAD_PAGE, reverse=True)
         versions = {item.key.sort: item.version for item in page.items}
         found = [_delivery(item) for item in page.items]
-        dead = [each for each in found if each.state is DeliveryStatus.DEAD and each.created_at >= since]
+        dead = [each for each in found if each.status is DeliveryStatus.DEAD and each.created_at >= since]
         if dead:
             self._note(lane)
         for group in _groups(dead):
@@ -273,7 +273,7 @@ def _ended(delivery: Delivery, now: Instant, reason: str) -> Delivery:
 
 def _settling(taken: Taken, became: Delivery) -> Iterator[Write]:
     lane = Lane(became.tenant, became.endpoint)
-    kept = _KEPT_MS.get(became.state)
+    kept = _KEPT_MS.get(became.status)
     ends = None if kept is None or became.last_at is None else Instant(became.last_at + kept)
     yield Put(_record(lane, became.id), _data(became), taken.version, expires_at=ends)
     place = None if became.due is None else _place(became)

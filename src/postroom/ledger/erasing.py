@@ -60,9 +60,9 @@ class Erasing:
 
     def _at_rest(self, recipient: Recipient) -> Settlement | None:
         """What makes of it something that nobody touches any more; None: it is so."""
-        if recipient.state in _WAITING:
+        if recipient.status in _WAITING:
             return Settlement(recipient.key, MessageStatus.SKIPPED, recipient.attempt, self._clock.now(), reply="erased")
-        if recipient.state is MessageStatus.UNKNOWN and recipient.due is not None:
+        if recipient.status is MessageStatus.UNKNOWN and recipient.due is not None:
             return Settlement(recipient.key, MessageStatus.UNKNOWN, recipient.attempt, self._clock.now())
         return None
 

@@ -20,7 +20,7 @@ class Finish:
 
         A ledger that does not add up though nobody waits is damaged: the campaign has failed, and says so."""
         campaign = self._campaigns.get(ref)
-        if campaign.state is not CampaignStatus.SENDING:
+        if campaign.status is not CampaignStatus.SENDING:
             return True
         if self._messages.next_due(ref) is not None:  # workers ask all the time, and numbers may cost a count of everything
             return False
@@ -36,5 +36,5 @@ class Finish:
                 reason = f"the ledger does not add up: {source.rows} rows, but {counts.total} messages and {others} other rows"
                 self._campaigns.transition(campaign, CampaignStatus.FAILED, reason=reason)
         except Conflict:  # paused, cancelled or completed by somebody else in this moment: ask again
-            return self._campaigns.get(ref).state is not CampaignStatus.SENDING
+            return self._campaigns.get(ref).status is not CampaignStatus.SENDING
         return True

@@ -203,7 +203,7 @@ class Incoming:
         )
 
     def _judged(self, event: Event, record: Message | None) -> Event:
-        return event if record is None else self._judge(event, record.at if record.state in _ARRIVED else None)
+        return event if record is None else self._judge(event, record.at if record.status in _ARRIVED else None)
 
     def _report(self, ref: CampaignRef, reports: Sequence[Reported]) -> list[bool]:
         """Which were new: none of a home that is gone."""

@@ -32,7 +32,7 @@ class Refusals:
 
     def enter(self, ref: CampaignRef, batch: int, settled: Sequence[Settlement]) -> None:
         """Those of a batch whose addresses were refused. Costs nothing where none was."""
-        refused = {each.key: each for each in settled if each.state is MessageStatus.BOUNCED}
+        refused = {each.key: each for each in settled if each.status is MessageStatus.BOUNCED}
         if refused:
             self._suppression.add_all(ref.tenant, list(self._entries(ref, batch, refused)))
 

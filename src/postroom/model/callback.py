@@ -93,7 +93,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Instant
     since: Instant
     """From here its day counts: when it was made, or last ordered again."""
-    state: DeliveryStatus = DeliveryStatus.PENDING
+    status: DeliveryStatus = DeliveryStatus.PENDING
     attempts: int = 0
     due: Instant | None
     """When it is tried next; None: it is over."""
@@ -117,7 +117,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     """Rises from event to event of one message, with gaps."""
     attempt: int
-    state: str
+    status: str
     """Where the message stands now."""
     machine: bool
     bounce: dict[str, str] | None

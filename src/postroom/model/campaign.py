@@ -174,7 +174,7 @@ class Campaign:
 
     ref: CampaignRef
     name: str
-    state: CampaignStatus
+    status: CampaignStatus
     content: Content
     source: Import
     provider: str

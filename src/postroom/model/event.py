@@ -38,7 +38,7 @@ _LINE = (
     MessageStatus.BOUNCED,
     MessageStatus.COMPLAINED,
 )
-_RANK = {state: rank for rank, state in enumerate(_LINE)}
+_RANK = {status: rank for rank, status in enumerate(_LINE)}
 
 
 class EventKind(StrEnum):
@@ -140,7 +140,7 @@ class Event:
     """The reporter's own words, cut to `MAX_RAW` characters."""
 
     @property
-    def state(self) -> MessageStatus | None:
+    def status(self) -> MessageStatus | None:
         """What it makes of the attempt; None: nothing."""
         return _STATE.get(self.kind)
 
@@ -158,19 +158,19 @@ class Standing(NamedTuple):
     """Where a message stands; ordered as the module's text says."""
 
     attempt: int
-    state: MessageStatus
+    status: MessageStatus
 
     @property
     def rank(self) -> tuple[int, int]:
         """Its place on the line."""
-        return self.attempt, _RANK[self.state]
+        return self.attempt, _RANK[self.status]
 
 
 def apply(standing: Standing, event: Event) -> Standing:
     """The standing after the event: the same, or further on. On the wire the last attempt that can be told apart stands for all
     after it (model.wire), so a report of it is about the newest."""
-    state = event.state
-    if state is None:
+    status = event.status
+    if status is None:
         return standing
     attempt = max(event.attempt, standing.attempt) if event.attempt >= MAX_ATTEMPT else event.attempt
-    return max(standing, Standing(attempt, state), key=lambda each: each.rank)
+    return max(standing, Standing(attempt, status), key=lambda each: each.rank)

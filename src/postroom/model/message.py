@@ -132,7 +132,7 @@ class Recipient(NamedTuple):
     address: str
     name: str | None
     values: str
-    state: MessageStatus
+    status: MessageStatus
     attempt: int
     """Attempts already recorded: 0 for a new message."""
     due: Instant | None = None
@@ -148,7 +148,7 @@ class Settlement(NamedTuple):
     """What becomes of one message: written by the holder of its batch's fence."""
 
     key: Key
-    state: MessageStatus
+    status: MessageStatus
     attempt: int
     """The number of the attempt this settles, from 1; unchanged where nothing was tried."""
     at: Instant
@@ -163,9 +163,9 @@ class Settlement(NamedTuple):
     @property
     def next_work(self) -> Instant | None:
         """When the message has work after this: 0 for at once, None for never."""
-        if self.state is MessageStatus.PENDING:
+        if self.status is MessageStatus.PENDING:
             return Instant(0)
-        return self.due if self.state in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN) else None
+        return self.due if self.status in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class Message:
     address: str
     name: str | None
     values: str
-    state: MessageStatus
+    status: MessageStatus
     attempt: int
     at: Instant | None
     due: Instant | None
@@ -195,7 +195,7 @@ class Message:
     @property
     def is_work(self) -> bool:
         """Whether it is still to be sent, or decided by a policy."""
-        return self.state in WAITING or (self.state is MessageStatus.UNKNOWN and self.due is not None)
+        return self.status in WAITING or (self.status is MessageStatus.UNKNOWN and self.due is not None)
 
     def is_erased(self, values: str) -> bool:
         """Whether nothing but `values` is told of its recipient."""

@@ -49,7 +49,7 @@ _OURS = {
 class News(NamedTuple):
     """The reported half of a message's record."""
 
-    state: MessageStatus | None = None
+    status: MessageStatus | None = None
     """The furthest standing that was reported; None: no report said anything of that."""
     attempt: int = 0
     at: Instant | None = None
@@ -82,29 +82,29 @@ class News(NamedTuple):
         return heard._with_standing(event)
 
     def _with_standing(self, event: Event) -> News:
-        if event.state is None:
+        if event.status is None:
             return self
-        said = Standing(min(event.attempt, MAX_ATTEMPT), event.state)  # the wire tells no later attempts apart
+        said = Standing(min(event.attempt, MAX_ATTEMPT), event.status)  # the wire tells no later attempts apart
         words = event.at, reply_of(event)
         if self.standing is not None:
             if said.rank < self.standing.rank:
                 return self
             if said == self.standing and self.at is not None and words >= (self.at, self.reply):
                 return self
-        return self._replace(state=said.state, attempt=said.attempt, at=words[0], reply=words[1])
+        return self._replace(status=said.status, attempt=said.attempt, at=words[0], reply=words[1])
 
     @property
     def standing(self) -> Standing | None:
         """The furthest that was reported."""
-        return None if self.state is None else Standing(self.attempt, self.state)
+        return None if self.status is None else Standing(self.attempt, self.status)
 
     def ahead_of(self, outcome: Standing) -> Standing | None:
         """Where the message stands for its news, if that is further than its outcome. What the wire calls the last attempt is
         the newest one."""
-        if self.state is None:
+        if self.status is None:
             return None
         attempt = max(self.attempt, outcome.attempt) if self.attempt >= MAX_ATTEMPT else self.attempt
-        said = Standing(attempt, self.state)
+        said = Standing(attempt, self.status)
         return said if said.rank > outcome.rank else None
 
     @property
@@ -154,16 +154,16 @@ def reply_of(event: Event) -> str:
 def event_of(settlement: Settlement) -> Event | None:
     """What our own worker tells of an attempt; None: nothing that belongs on a timeline. `failed` shows as rejected, and
     `unknown` as delayed: the words of the settlement say which."""
-    kind = _OURS.get(settlement.state)
+    kind = _OURS.get(settlement.status)
     if kind is None or settlement.attempt < 1:
         return None
     return Event(
         kind=kind,
         attempt=settlement.attempt,
         at=settlement.at,
-        id=f"{OURS}{settlement.attempt}.{settlement.state.label}",
+        id=f"{OURS}{settlement.attempt}.{settlement.status.label}",
         source="smtp",
-        bounce=_bounce(settlement) if settlement.state is MessageStatus.BOUNCED else None,
+        bounce=_bounce(settlement) if settlement.status is MessageStatus.BOUNCED else None,
         detail=_text(settlement.reply, MAX_DETAIL),
     )
 

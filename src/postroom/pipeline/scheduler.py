@@ -62,13 +62,13 @@ class Scheduler:
 
     def _look(self, note: Note) -> None:
         campaign = self._campaigns.get(note.ref)
-        if campaign.state is CampaignStatus.READY and campaign.start_when_ready:
+        if campaign.status is CampaignStatus.READY and campaign.start_when_ready:
             campaign = self._begin(campaign)
-        elif campaign.state is CampaignStatus.SCHEDULED and note.step is Step.DUE and _meant(campaign, note):
+        elif campaign.status is CampaignStatus.SCHEDULED and note.step is Step.DUE and _meant(campaign, note):
             campaign = self._start_or_pause(campaign)
-        if campaign.state is CampaignStatus.SCHEDULED and campaign.schedule is not None:
+        if campaign.status is CampaignStatus.SCHEDULED and campaign.schedule is not None:
             self._set_timer(campaign.ref, campaign.schedule.at)
-        elif campaign.state is CampaignStatus.SENDING:
+        elif campaign.status is CampaignStatus.SENDING:
             notes.run_send(self._workflows, campaign.ref)
 
     def _set_timer(self, ref: CampaignRef, at: Instant) -> None:

@@ -84,7 +84,7 @@ def hold(campaigns: Campaigns, reason: str) -> Iterator[CampaignRef]:
     """Hold every tenant's campaigns that would send by themselves; which."""
     for ref in {*campaigns.unfinished(), *_of_default_tenant(campaigns)}:
         campaign = campaigns.get(ref)
-        if campaign.state in _TO_PAUSE or (campaign.start_when_ready and campaign.state not in ENDED):
+        if campaign.status in _TO_PAUSE or (campaign.start_when_ready and campaign.status not in ENDED):
             _hold(campaigns, campaign, reason)
             yield campaign.ref
 
@@ -101,7 +101,7 @@ def _of_default_tenant(campaigns: Campaigns) -> Iterator[CampaignRef]:
 
 
 def _hold(campaigns: Campaigns, campaign: Campaign, reason: str) -> None:
-    if campaign.state in _TO_PAUSE:
+    if campaign.status in _TO_PAUSE:
         campaigns.transition(campaign, CampaignStatus.PAUSED, start_when_ready=False, reason=reason)
     else:
         campaigns.change(campaign, start_when_ready=False, reason=reason)

@@ -79,7 +79,7 @@ class Changes:
 
         try:
             self._carry_out(asked, alive)
-            if asked.verb is not Verb.CANCEL and self._campaigns.get(asked.ref).state is CampaignStatus.CANCELLED:
+            if asked.verb is not Verb.CANCEL and self._campaigns.get(asked.ref).status is CampaignStatus.CANCELLED:
                 self._service.cancel(asked.ref, alive=alive)
         except NotFound:  # deleted meanwhile
             return Done()
@@ -95,7 +95,7 @@ class Changes:
                 case Verb.SETTLE:
                     self._service.settle(asked.ref, asked.decision or Decision.SENT, alive=alive)
         except Conflict as error:
-            if self._campaigns.get(asked.ref).state in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
+            if self._campaigns.get(asked.ref).status in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
                 raise
             _log.info("%s is not carried out: %s", asked.verb, error)
 

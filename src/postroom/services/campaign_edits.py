@@ -60,7 +60,7 @@ class Edits:
             fields["schedule"] = self._schedule(campaign, edit.schedule)
         if not fields:
             return campaign
-        if campaign.state is CampaignStatus.SCHEDULED and edit.schedule is None:
+        if campaign.status is CampaignStatus.SCHEDULED and edit.schedule is None:
             campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING, **fields)
         else:
             campaign = self._campaigns.change(campaign, **fields)
@@ -78,5 +78,5 @@ class Edits:
 
 
 def _refuse(campaign: Campaign, field: str, states: frozenset[CampaignStatus]) -> None:
-    if campaign.state in states:
-        raise Conflict(f"campaign {campaign.ref.campaign} is {campaign.state}: its {field} cannot be changed")
+    if campaign.status in states:
+        raise Conflict(f"campaign {campaign.ref.campaign} is {campaign.status}: its {field} cannot be changed")

@@ -119,13 +119,13 @@ class Making:
     def continued(self, ref: CampaignRef) -> Campaign | None:
         """The campaign, its import begun, if it was made before; None: it is still to be made."""
         campaign = self._campaigns.find(ref)
-        if campaign is not None and campaign.state in {CampaignStatus.DRAFT, CampaignStatus.IMPORTING}:
+        if campaign is not None and campaign.status in {CampaignStatus.DRAFT, CampaignStatus.IMPORTING}:
             return self.begin_import(campaign)
         return campaign
 
     def begin_import(self, campaign: Campaign) -> Campaign:
         """Have the workers import it. Again: harmless."""
-        if campaign.state is CampaignStatus.DRAFT:
+        if campaign.status is CampaignStatus.DRAFT:
             campaign = self._campaigns.transition(campaign, CampaignStatus.IMPORTING)
         notes.run_import(self._workflows, campaign.ref)
         return campaign

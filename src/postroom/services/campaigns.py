@@ -122,7 +122,7 @@ class CampaignService:
     def start(self, ref: CampaignRef) -> Campaign:
         """Send, or schedule, what was made without being started. Again: harmless. `Conflict`: it is paused, or has ended."""
         campaign = self._campaigns.get(ref)
-        match campaign.state:
+        match campaign.status:
             case CampaignStatus.DRAFT | CampaignStatus.IMPORTING | CampaignStatus.READY:
                 return self.resume(ref)
             case CampaignStatus.SCHEDULED | CampaignStatus.SENDING | CampaignStatus.COMPLETED:
@@ -130,19 +130,19 @@ class CampaignService:
             case CampaignStatus.PAUSED:
                 raise Conflict(f"campaign {ref.campaign} is paused{_because(campaign)}: resume it")
             case CampaignStatus.CANCELLED | CampaignStatus.FAILED:
-                raise Conflict(f"campaign {ref.campaign} is {campaign.state}{_because(campaign)}: it cannot be started")
+                raise Conflict(f"campaign {ref.campaign} is {campaign.status}{_because(campaign)}: it cannot be started")
 
     def pause(self, ref: CampaignRef, reason: str) -> Campaign:
         """Stop new sends within a second; what is in flight is drained. Again: harmless. `Conflict`: nothing to pause."""
         campaign = self._campaigns.get(ref)
-        if campaign.state is CampaignStatus.PAUSED:
+        if campaign.status is CampaignStatus.PAUSED:
             return campaign
         return self._campaigns.transition(campaign, CampaignStatus.PAUSED, reason=reason)
 
     def resume(self, ref: CampaignRef) -> Campaign:
         """Go on wherever it stopped: a pause, a crash, a kill. Running or completed: harmless. `Conflict`: it has ended."""
         campaign = self._campaigns.get(ref)
-        match campaign.state:
+        match campaign.status:
             case CampaignStatus.DRAFT | CampaignStatus.IMPORTING:
                 if not campaign.start_when_ready:
                     campaign = self._campaigns.change(campaign, start_when_ready=True)
@@ -157,7 +157,7 @@ class CampaignService:
                 to = CampaignStatus.SCHEDULED if ahead else CampaignStatus.SENDING
                 campaign = self._campaigns.transition(campaign, to)
             case CampaignStatus.CANCELLED | CampaignStatus.FAILED:
-                raise Conflict(f"campaign {ref.campaign} is {campaign.state}{_because(campaign)}: it cannot be resumed")
+                raise Conflict(f"campaign {ref.campaign} is {campaign.status}{_because(campaign)}: it cannot be resumed")
             case CampaignStatus.SENDING | CampaignStatus.SCHEDULED:
                 pass
         notes.look(self._queues, ref)
@@ -166,7 +166,7 @@ class CampaignService:
     def end(self, ref: CampaignRef) -> Campaign:
         """Nothing more is sent, from within a second on; who still waits is told of by `cancel`. Again: harmless."""
         campaign = self._campaigns.get(ref)
-        if campaign.state is CampaignStatus.CANCELLED:
+        if campaign.status is CampaignStatus.CANCELLED:
             return campaign
         return self._campaigns.transition(campaign, CampaignStatus.CANCELLED, reason="cancelled")
 
@@ -213,7 +213,7 @@ class CampaignService:
     def to_settle(self, ref: CampaignRef, decision: Decision) -> Campaign:
         """The campaign, if its unknown messages may be decided so now. `Conflict`."""
         campaign = self._campaigns.get(ref)
-        if campaign.state is not CampaignStatus.CANCELLED or decision is Decision.RESEND:
+        if campaign.status is not CampaignStatus.CANCELLED or decision is Decision.RESEND:
             campaign = self.stopped(ref)
         return campaign
 
@@ -221,8 +221,8 @@ class CampaignService:
         """Forget the campaign, its messages and objects, and what its own callback was told. `Conflict`: it is not at rest. Safe
         to repeat from any point."""
         campaign = self._campaigns.get(ref)
-        if campaign.state not in ENDED and not (campaign.state is CampaignStatus.READY and not campaign.start_when_ready):
-            raise Conflict(f"campaign {ref.campaign} is {campaign.state}: cancel it before deleting it")
+        if campaign.status not in ENDED and not (campaign.status is CampaignStatus.READY and not campaign.start_when_ready):
+            raise Conflict(f"campaign {ref.campaign} is {campaign.status}: cancel it before deleting it")
         self._timers.cancel(notes.timer_name(ref))
         for workflow in (notes.IMPORT, notes.SEND):
             self._workflows.stop(workflow, ref.campaign, "deleted")
@@ -238,11 +238,11 @@ class CampaignService:
     def stopped(self, ref: CampaignRef) -> Campaign:
         """A campaign whose messages an operator may change now. `Conflict`."""
         campaign = self._campaigns.get(ref)
-        if campaign.state in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
+        if campaign.status in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
             return campaign
-        if campaign.state in ENDED:
-            raise Conflict(f"campaign {ref.campaign} is {campaign.state}: nothing of it is sent any more")
-        raise Conflict(f"campaign {ref.campaign} is {campaign.state}: pause it first, or wait until it is completed")
+        if campaign.status in ENDED:
+            raise Conflict(f"campaign {ref.campaign} is {campaign.status}: nothing of it is sent any more")
+        raise Conflict(f"campaign {ref.campaign} is {campaign.status}: pause it first, or wait until it is completed")
 
     def _again(self, reason: str) -> Callable[[Recipient], Settlement]:
         """For whoever was erased there is no again."""
@@ -257,7 +257,7 @@ class CampaignService:
     def _send_what_waits(self, ref: CampaignRef) -> Campaign:
         """A completed campaign in which somebody waits again is not completed. It looks at the ledger: so it can be repeated."""
         campaign = self._campaigns.get(ref)
-        if campaign.state is CampaignStatus.COMPLETED and self._messages.counts(ref).waiting:
+        if campaign.status is CampaignStatus.COMPLETED and self._messages.counts(ref).waiting:
             campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING)
             notes.look(self._queues, ref)
         return campaign
@@ -269,7 +269,7 @@ def change_name(ref: CampaignRef, verb: Verb) -> str:
 
 
 def _asked_for(campaign: Campaign, states: Collection[CampaignStatus], name: str) -> bool:
-    return (not states or campaign.state in states) and campaign.name.casefold().startswith(name.casefold())
+    return (not states or campaign.status in states) and campaign.name.casefold().startswith(name.casefold())
 
 
 def _because(campaign: Campaign) -> str:

@@ -187,7 +187,7 @@ class ErasureWork:
     def _is_unread(self, campaign: Campaign) -> bool:
         """Whether rows may still be stored: also by a worker that has yet to see that it was cancelled."""
         running = self._places.workflows.get(notes.IMPORT, campaign.ref.campaign)
-        return campaign.state in _UNREAD or (running is not None and running.state is ExecutionState.RUNNING)
+        return campaign.status in _UNREAD or (running is not None and running.state is ExecutionState.RUNNING)
 
     def _message(self, swept: Swept, message: Message, *, kept: Kept = nothing) -> bool:
         """Erase it; False: a worker is sending its batch, and goes on for long."""

@@ -73,7 +73,7 @@ class Exports:
     def _lines(self, ref: CampaignRef, states: Collection[MessageStatus], columns: tuple[str, ...]) -> Iterator[str]:
         yield csv_line((*COLUMNS, *columns))
         for message in self.every_message(ref, states):
-            fixed = (message.line, message.address, message.state.label, message.attempt, rfc3339(message.at))
+            fixed = (message.line, message.address, message.status.label, message.attempt, rfc3339(message.at))
             reply = (message.code or None, message.reply, message.provider_id)
             people = map(rfc3339, (message.opened_at, message.clicked_at, message.unsubscribed_at))
             yield csv_line((*fixed, *reply, *people, *orjson.loads(message.values)))

@@ -32,7 +32,7 @@ class CampaignRetention:
         for campaign in self._old(before):
             if stopped():
                 break
-            if campaign.state in ENDED and (campaign.finished_at or campaign.created_at) < before:
+            if campaign.status in ENDED and (campaign.finished_at or campaign.created_at) < before:
                 deleted += self._delete(campaign)
         return deleted
 

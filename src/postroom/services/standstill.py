@@ -66,7 +66,7 @@ class Standstill:
         return None if why is None else Stuck(ref, why)
 
     def _why(self, campaign: Campaign, moved: set[CampaignRef], now: Instant) -> str | None:
-        match campaign.state:
+        match campaign.status:
             case CampaignStatus.SENDING if campaign.ref not in moved and (campaign.sending_since or now) <= now - STILL_MS:
                 if self._messages.due_batches(campaign.ref, now, 1) and self._waiting_for(campaign) is None:
                     return f"it sends, and nothing left for {STILL_MS // MINUTE_MS} minutes though something is due"

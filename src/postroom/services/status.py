@@ -46,7 +46,7 @@ class Status:
         return {
             "id": campaign.ref.campaign,
             "name": campaign.name,
-            "status": campaign.state.value,
+            "status": campaign.status.value,
             "reason": campaign.reason,
             "waiting_for": self.waiting_for,
             "counts": {
@@ -110,7 +110,7 @@ class StatusService:
     def get_unless(self, ref: CampaignRef, version: int) -> Status | None:
         """The same; None for one that has ended and whose record has that version still: counts of those hardly change."""
         campaign = self._campaigns.get(ref)
-        return None if campaign.version == version and campaign.state in ENDED else self._status(campaign)
+        return None if campaign.version == version and campaign.status in ENDED else self._status(campaign)
 
     def list(self, tenant: str, *, limit: int = 100) -> list[Status]:
         """Newest first."""
@@ -121,7 +121,7 @@ class StatusService:
             totals = self._messages.totals(campaign.ref)
         except NotFound:  # nothing is imported yet
             totals = Totals(Counts(), Engagement())
-        waits = campaign.state is CampaignStatus.SENDING and totals.counts.waiting
+        waits = campaign.status is CampaignStatus.SENDING and totals.counts.waiting
         return Status(
             campaign,
             totals.counts,
@@ -133,9 +133,9 @@ class StatusService:
     def _sending_ms(self, campaign: Campaign) -> int:
         if campaign.started_at is None:
             return 0
-        if campaign.state in ENDED and campaign.finished_at is not None:
+        if campaign.status in ENDED and campaign.finished_at is not None:
             return campaign.finished_at - campaign.started_at
-        if campaign.state is CampaignStatus.PAUSED:
+        if campaign.status is CampaignStatus.PAUSED:
             return max(0, (campaign.paused_at or campaign.started_at) - campaign.started_at)
         return _coarse(self._clock.now() - campaign.started_at)
 

@@ -22,7 +22,7 @@ class UploadUse:
             for campaign in page.campaigns:
                 if campaign.ref.campaign < upload_id:
                     return False
-                if campaign.upload_id == upload_id and campaign.state in _READING:
+                if campaign.upload_id == upload_id and campaign.status in _READING:
                     return True
             cursor = page.cursor
             if cursor is None:

@@ -138,4 +138,4 @@ def _print_one(delivery: Delivery, *, as_json: bool) -> None:
 def _row(delivery: Delivery) -> tuple[str, ...]:
     tried = "" if delivery.last_at is None else shown_time(delivery.last_at)
     answer = f"{delivery.last_status or ''} {delivery.last_text}".strip()
-    return delivery.id, delivery.state.value, str(delivery.events), str(delivery.attempts), tried, answer
+    return delivery.id, delivery.status.value, str(delivery.events), str(delivery.attempts), tried, answer

@@ -142,7 +142,7 @@ def messages(
                 print_json(_as_dict(record, message))
             else:
                 reply = f"{message.code or ''} {message.reply}".strip()
-                sys.stdout.write(printable(f"{message.address}  {message.state.label}  {reply}".rstrip()) + "\n")
+                sys.stdout.write(printable(f"{message.address}  {message.status.label}  {reply}".rstrip()) + "\n")
         if not shown:
             say("no such messages")
 
@@ -186,7 +186,7 @@ def delete(
 def _line(status: Status) -> tuple[str, ...]:
     campaign, counts = status.campaign, status.counts
     created = shown_time(campaign.created_at)
-    return campaign.ref.campaign, campaign.state.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.name
+    return campaign.ref.campaign, campaign.status.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.name
 
 
 def _ref(postroom: Postroom, tenant: str, campaign: str) -> CampaignRef:

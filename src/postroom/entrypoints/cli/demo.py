@@ -49,7 +49,7 @@ def demo_command(
         status = run_and_watch(postroom, ref)
         print_status(status, as_json=False)
     _say_where_to_look(ref.campaign, data)
-    raise typer.Exit(DONE if status.campaign.state is CampaignStatus.COMPLETED else FAILED)
+    raise typer.Exit(DONE if status.campaign.status is CampaignStatus.COMPLETED else FAILED)
 
 
 def _say_where_to_look(campaign: str, data: Path) -> None:

@@ -32,7 +32,7 @@ def dry_run(postroom: Postroom, draft: Draft, recipients: Path, *, tenant: str, 
 def _imported(postroom: Postroom, ref: CampaignRef) -> Campaign:
     postroom.splitter.run(ref, alive=lambda: True)
     campaign = postroom.records.get(ref)
-    if campaign.state is CampaignStatus.FAILED:
+    if campaign.status is CampaignStatus.FAILED:
         raise Invalid(campaign.reason or "the recipients cannot be imported")
     return campaign
 
@@ -71,7 +71,7 @@ def _compose_all(postroom: Postroom, campaign: Campaign, *, as_json: bool) -> in
 
 def _compose(composer: Composer, message: Message, postroom: Postroom) -> bytes:
     recipient = Recipient(
-        message.key, message.line, message.address, message.name, message.values, message.state, message.attempt
+        message.key, message.line, message.address, message.name, message.values, message.status, message.attempt
     )
     return composer.compose(message.batch, recipient, postroom.clock.now()).content
 

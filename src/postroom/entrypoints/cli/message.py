@@ -44,7 +44,7 @@ def show(
         print_json(_as_dict(message, found, events))
         return
     reply = f"{found.code or ''} {found.reply}".strip()
-    sys.stdout.write(printable(f"{found.address}  {found.state.label}  {reply}".rstrip()) + "\n")
+    sys.stdout.write(printable(f"{found.address}  {found.status.label}  {reply}".rstrip()) + "\n")
     print_rows(("at", "what", "attempt", "source", "detail"), [_row(event) for event in events])
 
 

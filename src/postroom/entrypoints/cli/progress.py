@@ -79,7 +79,7 @@ def _bar(console: Console) -> RichProgress:
 def _describe(status: Status, checkpoint: Checkpoint | None) -> tuple[str, int, int]:
     """What is going on, how much is done, of how much (0: not known)."""
     campaign = status.campaign
-    match campaign.state:
+    match campaign.status:
         case CampaignStatus.IMPORTING if checkpoint is not None:
             return "importing", checkpoint.sums.rows, checkpoint.plan.rows
         case CampaignStatus.IMPORTING | CampaignStatus.DRAFT:

@@ -39,7 +39,7 @@ def print_status(status: Status, *, as_json: bool) -> None:
 
 def result_code(status: Status) -> int:
     """0 all sent, 3 finished but not everybody was sent to, 2 a bad upload, 1 anything else (paused, cancelled)."""
-    match status.campaign.state:
+    match status.campaign.status:
         case CampaignStatus.COMPLETED:
             counts = status.counts
             return NOT_ALL_SENT if counts.failed or counts.bounced or counts.unknown or counts.skipped or counts.waiting else DONE
@@ -52,15 +52,15 @@ def result_code(status: Status) -> int:
 def _print_hints(status: Status, counts: dict[str, int]) -> None:
     campaign, whose = status.campaign, of_tenant(status.campaign.ref.tenant)
     if campaign.reason:
-        say(f"{campaign.state}: {campaign.reason}")
+        say(f"{campaign.status}: {campaign.reason}")
     if status.waiting_for:
         say(f"waiting: {status.waiting_for}")
-    if campaign.schedule is not None and campaign.state is CampaignStatus.SCHEDULED:
+    if campaign.schedule is not None and campaign.status is CampaignStatus.SCHEDULED:
         say(
             f"starts at {shown_time(campaign.schedule.at)} where a server runs; else wait for it: "
             f"postroom send --resume {campaign.ref.campaign}{whose}"
         )
-    elif campaign.state not in ENDED:
+    elif campaign.status not in ENDED:
         say(f"go on with: postroom send --resume {campaign.ref.campaign}{whose}")
     rejected = counts["invalid"] + counts["duplicate"] + counts["suppressed"]
     for name, count in {**counts, "rejected": rejected}.items():

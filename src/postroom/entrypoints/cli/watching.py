@@ -42,7 +42,7 @@ def run_and_watch(postroom: Postroom, ref: CampaignRef) -> Status:
                 progress.note(who)
             try:
                 status = _look(postroom, ref, progress)
-                if status.campaign.state in OVER:
+                if status.campaign.status in OVER:
                     return status
                 postroom.clock.sleep(_LOOK_S)
             except KeyboardInterrupt:
@@ -68,7 +68,7 @@ def _tend(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runn
         working = runner.tend()
         status = _look(postroom, ref, progress, runner.trouble)
         if not working:
-            if status.campaign.state in OVER:
+            if status.campaign.status in OVER:
                 return status
             runner.start()  # it was paused, and resumed before we looked
         postroom.clock.sleep(_LOOK_S)
@@ -93,7 +93,7 @@ def _interrupted(postroom: Postroom, ref: CampaignRef, progress: Progress, runne
 
 def _pause(postroom: Postroom, ref: CampaignRef) -> None:
     """Pause it, unless it has ended, or is importing: an import stops at its next checkpoint."""
-    while postroom.records.get(ref).state in _PAUSABLE:
+    while postroom.records.get(ref).status in _PAUSABLE:
         with suppress(Conflict):  # a worker changed the record in this moment: look again
             postroom.campaigns.pause(ref, "interrupted")
 

@@ -162,7 +162,7 @@ def _summary(record: SingleRecord) -> dict[str, object]:
     message = record.message
     return {
         "id": record.id,
-        "status": message.state.label,
+        "status": message.status.label,
         "to": message.address,
         "name": message.name,
         "accepted_at": rfc3339(record.values.accepted_at),

@@ -113,7 +113,7 @@ class MessageBody(BaseModel):
             line=message.line,
             address=message.address,
             name=message.name,
-            state=StateName(message.state.label),
+            state=StateName(message.status.label),
             attempts=message.attempt,
             at=rfc3339(message.at),
             due=rfc3339(message.due),

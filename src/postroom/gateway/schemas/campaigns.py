@@ -264,7 +264,7 @@ class CampaignBody(BaseModel):
         return cls(
             id=campaign.ref.campaign,
             name=campaign.name,
-            status=campaign.state,
+            status=campaign.status,
             reason=campaign.reason,
             template_id=campaign.template_id,
             template_version=campaign.template_version,

@@ -192,7 +192,7 @@ class BatchRun:
         settlement = means.rules.settle(recipient, result, means.clock.now(), random.random())  # noqa: S311 - jitter
         if settlement is not None:
             self._settled.append(settlement)
-            means.counted(recipient.address, settlement.state)
+            means.counted(recipient.address, settlement.status)
             try:
                 self._page.answered(settlement)
             except Temporary as error:  # `record` may still manage; if not, this answer is lost, and no other shall be

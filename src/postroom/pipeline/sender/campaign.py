@@ -29,7 +29,7 @@ class Campaigning:
         self._unchanged = unchanged
 
     def wanted(self) -> bool:
-        return self._campaigns.get(self._ref).state is CampaignStatus.SENDING and self._unchanged()
+        return self._campaigns.get(self._ref).status is CampaignStatus.SENDING and self._unchanged()
 
     def over(self, idle_s: float) -> bool:
         return self._finish.finish(self._ref)

@@ -93,7 +93,7 @@ class Rounds:
             campaign = self._campaigns.get(ref)
         except NotFound:  # deleted
             return Round(Next.END)
-        if campaign.state is not CampaignStatus.SENDING:
+        if campaign.status is not CampaignStatus.SENDING:
             return Round(Next.END)
         now = self._clock.now()
         due = self._messages.due_batches(ref, now, _ALL)

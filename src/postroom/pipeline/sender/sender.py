@@ -117,7 +117,7 @@ class Sender:
         stores, off_loop = self._stores, OffLoop()
         try:
             campaign = await off_loop(stores.campaigns.get, ref)
-            if campaign.state is not CampaignStatus.SENDING:
+            if campaign.status is not CampaignStatus.SENDING:
                 return
             job = await off_loop(self._campaign_job, campaign)
             job = job if given is None else replace(job, workers=given.beside)
@@ -258,7 +258,7 @@ class Sender:
 
     def _tidy_campaign(self, ref: CampaignRef) -> None:
         """Once a campaign is completed no group is left open, and the journals of lost workers have told all they know."""
-        if self._stores.campaigns.get(ref).state is CampaignStatus.COMPLETED:
+        if self._stores.campaigns.get(ref).status is CampaignStatus.COMPLETED:
             self._forget_dead(ref)
 
     def _tidy_stream(self, ref: CampaignRef) -> None:

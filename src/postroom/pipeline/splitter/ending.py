@@ -45,7 +45,7 @@ class Ending:
         """The end of importing, unless somebody else ended it."""
         for _ in range(_TRIES):
             campaign = self._campaigns.get(ref)
-            if campaign.state is not CampaignStatus.IMPORTING:
+            if campaign.status is not CampaignStatus.IMPORTING:
                 return
             try:
                 self._campaigns.transition(campaign, to, **fields)

@@ -121,7 +121,7 @@ class ParallelImport:
             campaign = self._campaigns.get(ref)
         except NotFound:  # deleted
             return None
-        return campaign if campaign.state is CampaignStatus.IMPORTING else None
+        return campaign if campaign.status is CampaignStatus.IMPORTING else None
 
     def _plan_of(self, ref: CampaignRef) -> Plan:
         checkpoint = self._checkpoints.load(ref)

@@ -42,7 +42,7 @@ class Reducing:
         ref, division = campaign.ref, division_of(plan, campaign.ref)
         mark = self._marks.load(ref, group)
         while mark.ranges < division.ranges:
-            if self._campaigns.get(ref).state is not CampaignStatus.IMPORTING:
+            if self._campaigns.get(ref).status is not CampaignStatus.IMPORTING:
                 return True
             if not alive():
                 return False

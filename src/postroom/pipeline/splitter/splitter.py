@@ -81,7 +81,7 @@ class Splitter:
         run goes on from there. A campaign past importing is left alone. `Corrupt`: the ledger does not add up.
         """
         campaign = self._campaigns.get(ref)
-        if campaign.state is CampaignStatus.IMPORTING:
+        if campaign.status is CampaignStatus.IMPORTING:
             try:
                 self._import(campaign, alive)
             except Invalid as error:
@@ -90,7 +90,7 @@ class Splitter:
                 self._ending.failed(ref, str(error))
                 raise
             campaign = self._campaigns.get(ref)
-        if campaign.state is not CampaignStatus.IMPORTING:
+        if campaign.status is not CampaignStatus.IMPORTING:
             Workspace(self._objects, ref).sweep()
             self._checkpoints.forget(ref)
 
@@ -130,7 +130,7 @@ class Splitter:
             for _ in islice(records, checkpoint.sums.rows):
                 pass
             while checkpoint.sums.rows < plan.rows:
-                if not alive() or self._campaigns.get(ref).state is not CampaignStatus.IMPORTING:
+                if not alive() or self._campaigns.get(ref).status is not CampaignStatus.IMPORTING:
                     return None
                 part = islice(records, plan.chunk)
                 rows = read_rows(part, plan.layout, key_of, batches=plan.batches, values_bytes=plan.chunk_bytes)

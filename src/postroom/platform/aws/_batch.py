@@ -108,17 +108,17 @@ class Tally(NamedTuple):
         opened = clicked = unsubscribed = 0
         for message in messages:
             stands, told = _ledger.standing(message), _ledger.news(message)
-            by_state[MessageStatus.SENDING if message["sk"] in sending else stands.state] += 1
+            by_state[MessageStatus.SENDING if message["sk"] in sending else stands.status] += 1
             if told is not None:
                 opened += told.opened is not None
                 clicked += told.clicked is not None
                 unsubscribed += told.unsubscribed_at is not None
             message_due = _ledger.instant(message, "due")
-            if stands.state is MessageStatus.PENDING:
+            if stands.status is MessageStatus.PENDING:
                 due = Instant(0)
-            elif stands.state in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN) and message_due is not None:
+            elif stands.status in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN) and message_due is not None:
                 due = message_due if due is None else min(due, message_due)
-                unsettled += stands.state is MessageStatus.UNKNOWN
+                unsettled += stands.status is MessageStatus.UNKNOWN
         counts = Counts(**{state.label: by_state[state] for state in MessageStatus})
         return cls(counts, Engagement(opened, clicked, unsubscribed), unsettled, due)
 

@@ -138,7 +138,7 @@ def settled(settlement: Settlement) -> dict[str, Value | None]:
     reply = settlement.reply[:REPLY_LENGTH]
     outcome = [
         settlement.key.hex(),
-        int(settlement.state),
+        int(settlement.status),
         settlement.attempt,
         settlement.at,
         settlement.due,
@@ -147,7 +147,7 @@ def settled(settlement: Settlement) -> dict[str, Value | None]:
         settlement.provider_id,
     ]
     return {
-        "state": int(settlement.state),
+        "state": int(settlement.status),
         "attempt": settlement.attempt,
         "at": settlement.at,
         "due": settlement.due,
@@ -182,7 +182,7 @@ def recipient(record: Record) -> Recipient:
         str(record["address"]),
         text(record, "name"),
         str(record["values"]),
-        stands.state,
+        stands.status,
         stands.attempt,
         instant(record, "due") if stands == outcome(record) else None,
     )
@@ -192,7 +192,7 @@ def stands(record: Record, reported: News) -> tuple[MessageStatus, int, Instant 
     """Where these news put the message: state, attempt, since when, code and reply."""
     ahead = reported.ahead_of(outcome(record))
     if ahead is not None:
-        return ahead.state, ahead.attempt, reported.at, 0, reported.reply
+        return ahead.status, ahead.attempt, reported.at, 0, reported.reply
     attempt, state = outcome(record)
     return state, attempt, instant(record, "at"), int(record.get("code", 0)), str(record.get("reply", ""))
 

@@ -178,7 +178,7 @@ class MessageItems:
             attributes=attributes,
             limit=limit,
             after=after,
-            wanted=lambda record: _ledger.standing(record).state in wanted,
+            wanted=lambda record: _ledger.standing(record).status in wanted,
         )
 
     def select(

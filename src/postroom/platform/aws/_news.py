@@ -120,7 +120,7 @@ class NewsItems:
 
     def add_own(self, ref: CampaignRef, number: int, settlement: Settlement) -> None:
         """What our worker tells of an attempt that was no success, once. A success is told by the record itself."""
-        event = None if settlement.state is MessageStatus.SENT else event_of(settlement)
+        event = None if settlement.status is MessageStatus.SENT else event_of(settlement)
         if event is not None:
             terms = Terms()
             self._table.put(_ledger.event_item(ref, number, settlement.key, event), terms.equals("pk", None), terms)

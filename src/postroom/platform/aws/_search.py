@@ -115,7 +115,7 @@ def _document(change: Change) -> dict[str, Any]:
         "campaign": change.ref.campaign,
         "batch": change.batch,
         "message": message_id(change.ref, change.key),
-        "state": change.state.label,
+        "state": change.status.label,
         "attempt": change.attempt,
         "code": change.code,
         "at": change.at,

@@ -44,7 +44,7 @@ class _Record:
         ahead, (at, code, reply, provider_id) = self.news.ahead_of(self.outcome), self._facts
         standing = ahead or self.outcome
         facts = [self.news.at, None, 0, self.news.reply] if ahead else [at or now, None, code, reply]
-        return [key, standing.state, standing.attempt, *facts, provider_id, cells(event)[:-1]]
+        return [key, standing.status, standing.attempt, *facts, provider_id, cells(event)[:-1]]
 
 
 _Records = dict[tuple[int, Key], _Record]

@@ -155,9 +155,9 @@ class SqliteMessages:
         if len(group) > GROUP_SIZE:
             raise Invalid(f"a group has at most {GROUP_SIZE} messages, not {len(group)}")
         changes = _json(
-            [(s.key.hex(), s.state, s.attempt, s.at, s.due, s.code, s.reply[:_REPLY_LENGTH], s.provider_id) for s in settled]
+            [(s.key.hex(), s.status, s.attempt, s.at, s.due, s.code, s.reply[:_REPLY_LENGTH], s.provider_id) for s in settled]
         )
-        unsent = [s for s in settled if s.state is not _SENT]  # few: all that is not as usual is asked of these alone
+        unsent = [s for s in settled if s.status is not _SENT]  # few: all that is not as usual is asked of these alone
         keys = b"".join(group) or None
         with self._ref(ref).write() as db:
             heard = _check_fence(db, ref, batch, fence)
@@ -286,7 +286,7 @@ def _erase(db: sqlite3.Connection, message: Message, values: str, now: Instant) 
     for position, written in db.execute(sql.FEED_OF, (message.batch, name)).fetchall():
         changes = [erased_change(one) if one[0] == name else one for one in orjson.loads(written)]
         db.execute(sql.REWRITE_FEED, (_json(changes), position))
-    stands = (name, message.state, message.attempt, now, message.due, message.code, "", message.provider_id)
+    stands = (name, message.status, message.attempt, now, message.due, message.code, "", message.provider_id)
     db.execute(sql.APPEND_FEED, (now, message.batch, _json([stands])))
 
 

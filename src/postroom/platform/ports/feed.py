@@ -27,7 +27,7 @@ class Change(NamedTuple):
     ref: CampaignRef
     batch: int
     key: Key
-    state: MessageStatus
+    status: MessageStatus
     attempt: int
     at: Instant
     code: int

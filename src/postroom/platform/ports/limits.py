@@ -33,7 +33,7 @@ def check_name(name: str, what: str) -> None:
 def check_at_rest(message: Message) -> None:
     """Only what is no work any more may be erased. `Conflict`."""
     if message.is_work:
-        raise Conflict(f"message {message.key.hex()} of batch {message.batch} is {message.state.label}: settle it first")
+        raise Conflict(f"message {message.key.hex()} of batch {message.batch} is {message.status.label}: settle it first")
 
 
 def check_reports(reports: Sequence[messages.Reported]) -> None:
