@@ -15,7 +15,7 @@ from postroom.entrypoints.lambdas.opened import postroom
 from postroom.errors import Conflict
 from postroom.pipeline.splitter.parallel import ParallelImport
 from postroom.pipeline.splitter.planning import Sizes
-from postroom.platform.ports.workflows import ExecutionState
+from postroom.platform.ports.workflows import ExecutionStatus
 
 SIZES = Sizes(range_rows=300, group_batches=1, chunk_rows=150)
 
@@ -23,7 +23,7 @@ SIZES = Sizes(range_rows=300, group_batches=1, chunk_rows=150)
 class Ends:
     """Notes the end of a run, however often it is told."""
 
-    def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
+    def end(self, workflow: str, execution: str, run: int, state: ExecutionStatus, reason: str | None) -> None:
         text = f"{workflow} {run} {state} {reason}"
         with suppress(Conflict):
             postroom().objects.put(f"ended/{execution}", text.encode(), if_absent=True)

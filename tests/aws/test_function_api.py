@@ -98,7 +98,7 @@ def test_an_upload_goes_past_the_api_and_an_export_comes_past_it(postroom: Postr
     put = urllib.request.Request(first["url"], data=CSV, headers=first["headers"], method=first["method"])
     with urllib.request.urlopen(put, timeout=10) as answer:
         assert answer.status == 200
-    assert said(uploads("GET", f"/v1/uploads/{first['id']}"), 200)["state"] == "ready"
+    assert said(uploads("GET", f"/v1/uploads/{first['id']}"), 200)["status"] == "ready"
 
     said(email("POST", "/v1/suppressions", body={"address": "bob@mail.example"}), 201)
     export = email("GET", "/v1/suppressions/export.csv")

@@ -151,7 +151,7 @@ def test_the_table_s_own_stream_tells_an_endpoint_what_came_back(desk: Desk, rec
         callbacks.stream({"Records": records()}, Context())
     bodies = [json.loads(each.body) for each in postroom.deliveries.list("default", "hook").deliveries]
     (bounced,) = [body["data"] for body in bodies if body["type"] == "message.bounced"]
-    assert (bounced["recipient"], bounced["state"]) == ("anna@example.net", "bounced")
+    assert (bounced["recipient"], bounced["status"]) == ("anna@example.net", "bounced")
     assert len(bodies) == len({body["data"]["event_id"] for body in bodies})
 
 

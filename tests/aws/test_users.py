@@ -14,7 +14,7 @@ from postroom.entrypoints.cli import app
 from postroom.errors import Conflict, Denied, NotFound, PostroomError, Unavailable, Unsupported
 from postroom.platform.aws._clients import Account
 from postroom.platform.aws.identity import CognitoIdentity
-from postroom.platform.ports.identity import AccountState
+from postroom.platform.ports.identity import AccountStatus
 from tests.aws.faults import LostAnswers
 from tests.contract.aws_home import TABLE, AwsHome
 
@@ -64,7 +64,7 @@ def test_the_command_line_invites_and_lets_in_at_once(installed: CognitoIdentity
         "name": EMAIL,
         "role": "admin",
         "operator": True,
-        "state": "invited",
+        "status": "invited",
         "second_factor": False,
         "subject": account.subject,
         "added_at": "",
@@ -74,7 +74,7 @@ def test_the_command_line_invites_and_lets_in_at_once(installed: CognitoIdentity
     assert run("user", "add", "bob@example.org").exit_code == 0
     assert run("user", "role", "bob@example.org", "sender").exit_code == 0
     assert run("user", "disable", "BOB@example.org").exit_code == 0
-    assert (users()["bob@example.org"]["role"], users()["bob@example.org"]["state"]) == ("sender", "disabled")
+    assert (users()["bob@example.org"]["role"], users()["bob@example.org"]["status"]) == ("sender", "disabled")
     assert run("user", "enable", "bob@example.org").exit_code == 0
     assert run("user", "reset-totp", "bob@example.org").exit_code == 0
     assert "gets a mail" in run("user", "invite", "bob@example.org").stderr
@@ -89,7 +89,7 @@ def test_an_invitation_whose_answer_was_lost_is_sent_again_to_the_same_account(h
     identity = home.identity()
     lost = LostAnswers(identity._client, "AdminCreateUser", "AdminDeleteUser")
     invited = identity.invite(EMAIL)
-    assert invited.account.state is AccountState.INVITED
+    assert invited.account.status is AccountStatus.INVITED
     assert invited.account == home.identity().find(EMAIL)
     assert lost.lost >= 1
     identity.remove(invited.account.subject)

@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from postroom.platform.aws.workflows import StepWorkflows
-from postroom.platform.ports.workflows import ExecutionState
+from postroom.platform.ports.workflows import ExecutionStatus
 from tests.contract.aws_home import AwsHome
 from tests.contract.steps_home import MACHINES, Machines, open_home
 
@@ -73,7 +73,7 @@ def test_what_ended_before_its_time_is_begun_anew_and_what_ended_is_not(steps: t
         workflows.start("change", execution, INPUT)
     machines.runs[next(arn for arn in machines.runs if arn.endswith(":failed-1"))] = "FAILED"
     seen = [each.execution for each in workflows.running("change")]
-    workflows.end("change", "ended", 1, ExecutionState.SUCCEEDED, None)
+    workflows.end("change", "ended", 1, ExecutionStatus.SUCCEEDED, None)
     workflows.stop("change", "stopped", "withdrawn")
     assert {execution: workflows.revive("change", execution) for execution in seen} == {
         "failed": True,
@@ -92,12 +92,12 @@ def test_what_ended_before_its_time_is_begun_anew_and_what_ended_is_not(steps: t
 def test_the_end_of_an_older_run_ends_nothing(steps: tuple[StepWorkflows, Machines]) -> None:
     workflows, _ = steps
     workflows.start("send", "abc", INPUT)
-    workflows.end("send", "abc", 1, ExecutionState.SUCCEEDED, None)
+    workflows.end("send", "abc", 1, ExecutionStatus.SUCCEEDED, None)
     workflows.restart("send", "abc", INPUT)
-    workflows.end("send", "abc", 1, ExecutionState.FAILED, "late")
+    workflows.end("send", "abc", 1, ExecutionStatus.FAILED, "late")
     found = workflows.get("send", "abc")
     assert found is not None
-    assert found.state is ExecutionState.RUNNING
+    assert found.status is ExecutionStatus.RUNNING
 
 
 def test_stopping_stops_the_machine(steps: tuple[StepWorkflows, Machines]) -> None:

@@ -78,7 +78,7 @@ def wait_for_doubt(office: Office, caller: Caller, campaign: str) -> set[str]:
 
     until(known, "all to be known but what was never sent", 400)
     never = set(people.PEOPLE) - set(accepted())
-    assert {address for address, item in messages(caller, campaign).items() if item["state"] == "unknown"} == never
+    assert {address for address, item in messages(caller, campaign).items() if item["status"] == "unknown"} == never
     return never
 
 

@@ -38,7 +38,7 @@ def states(found: Mapping[str, Any]) -> dict[str, Counter[str]]:
     """By group, how many are in each state."""
     counted: dict[str, Counter[str]] = {}
     for address, item in found.items():
-        counted.setdefault(people.group_of(address), Counter())[item["state"]] += 1
+        counted.setdefault(people.group_of(address), Counter())[item["status"]] += 1
     return counted
 
 
@@ -115,7 +115,7 @@ def assert_told(office: Office, secret: str, campaigns: Collection[str]) -> None
 
 def assert_found(office: Office, campaigns: Mapping[str, list[str]]) -> None:
     """The index holds every message once, in the state that the records show."""
-    query = {"size": 0, "track_total_hits": True, "aggs": {"states": {"terms": {"field": "state", "size": 20}}}}
+    query = {"size": 0, "track_total_hits": True, "aggs": {"states": {"terms": {"field": "status", "size": 20}}}}
     expected = sum((Counter(people.ENDS[people.group_of(a)] for a in addresses) for addresses in campaigns.values()), Counter())
     shown: list[Any] = []
 

@@ -76,7 +76,7 @@ def listed(messages: Messages, *, wanted: Sequence[MessageStatus] = (), limit: i
     found: list[Message] = []
     cursor: str | None = None
     while True:
-        page = messages.list(CAMPAIGN, states=wanted, cursor=cursor, limit=limit)
+        page = messages.list(CAMPAIGN, statuses=wanted, cursor=cursor, limit=limit)
         assert len(page.messages) <= limit
         found += page.messages
         if page.cursor is None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from postroom.errors import Invalid, NotFound
-from postroom.platform.ports.identity import Account, AccountState, Identity
+from postroom.platform.ports.identity import Account, AccountStatus, Identity
 from tests.contract.home import Home
 
 ADA = "ada@example.org"
@@ -21,7 +21,7 @@ def identity(home: Home) -> Identity:
 
 def test_whoever_is_invited_is_found_by_address_in_any_case_and_by_subject(home: Home, identity: Identity) -> None:
     account, _ = identity.invite(f"  {ADA} ")
-    assert account == Account(account.subject, ADA, AccountState.INVITED)
+    assert account == Account(account.subject, ADA, AccountStatus.INVITED)
     other = home.identity()
     for who in (ADA, "Ada@EXAMPLE.org", f" {ADA}", account.subject):
         assert other.find(who) == account
@@ -36,7 +36,7 @@ def test_a_second_invitation_is_the_same_person_s(identity: Identity) -> None:
 def test_who_set_a_password_is_in_and_keeps_it_when_invited_again(home: Home, identity: Identity) -> None:
     invited = identity.invite(ADA)
     home.set_password(invited)
-    active = replace(invited.account, state=AccountState.ACTIVE)
+    active = replace(invited.account, status=AccountStatus.ACTIVE)
     assert identity.find(ADA) == active
     assert identity.invite(ADA).account == active
     assert identity.find(ADA) == active
@@ -48,10 +48,10 @@ def test_who_is_disabled_is_so_until_enabled(home: Home, identity: Identity) -> 
     subject = invited.account.subject
     for _ in range(2):
         identity.disable(subject)
-        assert identity.find(ADA) == replace(invited.account, state=AccountState.DISABLED)
+        assert identity.find(ADA) == replace(invited.account, status=AccountStatus.DISABLED)
     for _ in range(2):
         identity.enable(subject)
-        assert identity.find(ADA) == replace(invited.account, state=AccountState.ACTIVE)
+        assert identity.find(ADA) == replace(invited.account, status=AccountStatus.ACTIVE)
     identity.reset_second_factor(subject)
 
 

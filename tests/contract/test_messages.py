@@ -361,11 +361,11 @@ def test_a_list_is_by_batch_and_key_page_by_page(messages: Messages) -> None:
 
 def test_a_cursor_of_a_list_holds_while_messages_change(messages: Messages) -> None:
     stored(messages, 0, 1, each=4)
-    page = messages.list(CAMPAIGN, states=[S.PENDING], limit=3)
+    page = messages.list(CAMPAIGN, statuses=[S.PENDING], limit=3)
     assert [m.key for m in page.messages] == [key(0), key(1), key(2)]
     fence = opened(messages)
     record(messages, fence, [outcome(2), outcome(3)])
-    rest = messages.list(CAMPAIGN, states=[S.PENDING], cursor=page.cursor, limit=100)
+    rest = messages.list(CAMPAIGN, statuses=[S.PENDING], cursor=page.cursor, limit=100)
     assert [(m.batch, m.key) for m in rest.messages] == [(1, key(n)) for n in range(4)]
 
 

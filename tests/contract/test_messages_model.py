@@ -200,7 +200,7 @@ class Both:
             return
         for s in settled:
             facts = (s.status, s.attempt, s.at, s.due, s.code, s.reply, s.provider_id)
-            names = ("state", "attempt", "at", "due", "code", "reply", "provider_id")
+            names = ("status", "attempt", "at", "due", "code", "reply", "provider_id")
             held = batch.messages[s.key]
             held.outcome = replace(held.outcome, **dict(zip(names, facts, strict=True)))  # type: ignore[arg-type]
             if s.status is not S.SENT and (own := event_of(s)) is not None:
@@ -274,7 +274,7 @@ class Both:
         assert self.real.list(self.campaign, limit=1_000).messages == every
         for state in {message.status for message in every}:
             of_it = [message for message in every if message.status is state]
-            assert self.real.list(self.campaign, states=[state], limit=1_000).messages == of_it
+            assert self.real.list(self.campaign, statuses=[state], limit=1_000).messages == of_it
             found = [one for n in range(BATCHES) for one in self.real.load_state(self.campaign, n, [state], 100)]
             assert [(one.key, one.attempt) for one in found] == [(message.key, message.attempt) for message in of_it]
         assert self.real.totals(self.campaign) == _sum(batch.totals() for batch in self.batches)

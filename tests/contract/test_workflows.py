@@ -13,7 +13,7 @@ from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, LeaseLost, NotFound, TooLarge, Unavailable
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.ports.calling import LEASE_MS
-from postroom.platform.ports.workflows import Again, Call, Done, Execution, ExecutionState, Handler, Workflows
+from postroom.platform.ports.workflows import Again, Call, Done, Execution, ExecutionStatus, Handler, Workflows
 from tests.contract.home import Home
 from tests.contract.steps_home import DrivenWorkflows
 
@@ -66,7 +66,7 @@ def test_an_execution_runs_from_start_to_done(home: Home, workflows: Driven) -> 
     assert workflows.get("work", "one") is None
     began = home.clock.now()
     assert workflows.start("work", "one", '{"key": "k"}')
-    running = Execution("work", "one", ExecutionState.RUNNING, '{"key": "k"}', began, None, None)
+    running = Execution("work", "one", ExecutionStatus.RUNNING, '{"key": "k"}', began, None, None)
     assert get(workflows) == running
     home.wait(1)
     calls: list[Execution] = []
@@ -80,7 +80,7 @@ def test_an_execution_runs_from_start_to_done(home: Home, workflows: Driven) -> 
     assert connect(home).run_due("work", handler, "w")
     assert calls == [running]
     assert get(workflows) == Execution(
-        "work", "one", ExecutionState.SUCCEEDED, '{"key": "k"}', began, Instant(began + 3_000), None
+        "work", "one", ExecutionStatus.SUCCEEDED, '{"key": "k"}', began, Instant(began + 3_000), None
     )
     assert not workflows.run_due("work", handler, "w")
 
@@ -92,10 +92,10 @@ def test_a_name_starts_once_and_may_be_restarted_only_when_it_has_ended(workflow
     assert get(workflows).input == "1"
     workflows.run_due("work", done, "w")
     assert not workflows.start("work", "one", "2")
-    assert get(workflows).state is ExecutionState.SUCCEEDED
+    assert get(workflows).status is ExecutionStatus.SUCCEEDED
     assert workflows.restart("work", "one", "3")
     again = get(workflows)
-    assert (again.state, again.input, again.ended_at) == (ExecutionState.RUNNING, "3", None)
+    assert (again.status, again.input, again.ended_at) == (ExecutionStatus.RUNNING, "3", None)
     assert workflows.restart("work", "new", "4")
     assert workflows.start("other", "one", "5"), "another workflow's names are its own"
 
@@ -164,7 +164,7 @@ def test_a_temporary_failure_is_tried_again_with_growing_pauses_and_left_to_chan
         longest = min(300, 2**n)
         assert longest / 2 <= pause <= longest
     assert len({pause / min(300, 2**n) for n, pause in enumerate(pauses)}) > 6, "chance spreads them"
-    assert (get(workflows).state, get(workflows).reason) == (ExecutionState.RUNNING, "the relay sleeps")
+    assert (get(workflows).status, get(workflows).reason) == (ExecutionStatus.RUNNING, "the relay sleeps")
 
 
 @pytest.mark.parametrize("error", [LeaseLost("somebody has the batch"), Conflict("somebody changed the record")])
@@ -179,13 +179,13 @@ def test_a_call_that_went_well_ends_the_backoff(home: Home, workflows: Driven, e
     due = workflows.next_due("work")
     assert due is not None
     assert due - home.clock.now() <= 1_000
-    assert get(workflows).state is ExecutionState.RUNNING
+    assert get(workflows).status is ExecutionStatus.RUNNING
 
 
 def test_a_permanent_failure_ends_the_execution_with_its_reason(workflows: Driven) -> None:
     workflows.start("work", "one", "1")
     assert workflows.run_due("work", raising(NotFound("the upload is gone")), "w")
-    assert (get(workflows).state, get(workflows).reason) == (ExecutionState.FAILED, "the upload is gone")
+    assert (get(workflows).status, get(workflows).reason) == (ExecutionStatus.FAILED, "the upload is gone")
     assert get(workflows).ended_at is not None
     assert not workflows.run_due("work", done, "w")
     assert workflows.restart("work", "one", "1")
@@ -196,7 +196,7 @@ def test_a_mistake_in_a_handler_is_raised_and_the_execution_backed_off(home: Hom
     workflows.start("work", "one", "1")
     with pytest.raises(ZeroDivisionError):
         workflows.run_due("work", raising(ZeroDivisionError("oh")), "w")
-    assert (get(workflows).state, get(workflows).reason) == (ExecutionState.RUNNING, "ZeroDivisionError: oh")
+    assert (get(workflows).status, get(workflows).reason) == (ExecutionStatus.RUNNING, "ZeroDivisionError: oh")
     assert not workflows.run_due("work", done, "w")
     home.wait(1)
     assert workflows.run_due("work", done, "other")
@@ -228,7 +228,7 @@ def test_a_leased_execution_is_nobody_elses_until_the_lease_runs_out(home: Home,
 
     assert workflows.run_due("work", slow, "w")
     assert ran == ["to its end"]
-    assert get(workflows).state is ExecutionState.RUNNING, "the late answer changes nothing"
+    assert get(workflows).status is ExecutionStatus.RUNNING, "the late answer changes nothing"
     assert not workflows.run_due("work", done, "w"), "nor the other's appointment"
     home.wait(5)
     assert workflows.run_due("work", done, "w")
@@ -244,7 +244,7 @@ def test_a_late_failure_changes_nothing(home: Home, workflows: Driven, error: Ex
         raise error
 
     assert workflows.run_due("work", slow, "w")
-    assert (get(workflows).state, get(workflows).reason) == (ExecutionState.SUCCEEDED, None)
+    assert (get(workflows).status, get(workflows).reason) == (ExecutionStatus.SUCCEEDED, None)
 
 
 def test_a_handler_that_asks_whether_it_is_alive_keeps_its_lease(home: Home, workflows: Driven) -> None:
@@ -259,7 +259,7 @@ def test_a_handler_that_asks_whether_it_is_alive_keeps_its_lease(home: Home, wor
         return Done()
 
     assert workflows.run_due("work", long, "w")
-    assert get(workflows).state is ExecutionState.SUCCEEDED
+    assert get(workflows).status is ExecutionStatus.SUCCEEDED
 
 
 @pytest.mark.homes("embedded")  # on AWS nothing proves that a function is dead
@@ -273,7 +273,7 @@ def test_a_dead_owners_lease_is_void_at_once(home: Home, workflows: Driven) -> N
         raise Unavailable("too late")
 
     assert workflows.run_due("work", dying, "w")
-    assert get(workflows).state is ExecutionState.SUCCEEDED
+    assert get(workflows).status is ExecutionStatus.SUCCEEDED
 
 
 def test_only_the_named_execution_is_looked_at(workflows: Driven) -> None:
@@ -281,7 +281,7 @@ def test_only_the_named_execution_is_looked_at(workflows: Driven) -> None:
     workflows.start("work", "two", "1")
     assert workflows.run_due("work", done, "w", only="two")
     assert not workflows.run_due("work", done, "w", only="two")
-    assert get(workflows, "one").state is ExecutionState.RUNNING
+    assert get(workflows, "one").status is ExecutionStatus.RUNNING
 
 
 def test_a_stopped_execution_hears_it_and_is_never_called_again(home: Home, workflows: Driven) -> None:
@@ -296,7 +296,7 @@ def test_a_stopped_execution_hears_it_and_is_never_called_again(home: Home, work
         return Again(home.clock.now())
 
     assert workflows.run_due("work", handler, "w")
-    assert (get(workflows).state, get(workflows).reason) == (ExecutionState.STOPPED, "cancelled by an operator")
+    assert (get(workflows).status, get(workflows).reason) == (ExecutionStatus.STOPPED, "cancelled by an operator")
     assert not workflows.run_due("work", done, "w")
     workflows.stop("work", "one", "again")
     workflows.stop("work", "never", "again")
@@ -320,9 +320,9 @@ def test_a_call_of_an_earlier_run_neither_ends_nor_meets_the_new_one(
         return ending(call)
 
     assert workflows.run_due("work", handler, "w")
-    assert (get(workflows).state, get(workflows).input) == (ExecutionState.RUNNING, "new")
+    assert (get(workflows).status, get(workflows).input) == (ExecutionStatus.RUNNING, "new")
     assert other.run_due("work", done, "other")
-    assert get(workflows).state is ExecutionState.SUCCEEDED
+    assert get(workflows).status is ExecutionStatus.SUCCEEDED
 
 
 def test_racing_workers_call_one_handler_at_a_time(home: Home) -> None:

@@ -62,7 +62,7 @@ def test_what_our_worker_did_and_what_was_reported_is_told_once(lines: Lines) ->
         "recipient": one.address,
         "sequence": bounced["data"]["sequence"],
         "attempt": 1,
-        "state": "bounced",
+        "status": "bounced",
         "machine": False,
         "bounce": {"type": "hard", "class": "mailbox", "code": "5.1.1"},
         "url": None,

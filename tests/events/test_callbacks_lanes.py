@@ -233,7 +233,7 @@ def test_one_that_fails_is_tried_alone_and_with_rests_until_it_answers(lines: Li
     assert len(lines.web.asked) - first <= 20
     lines.web.replies[URL] = Reply()
     lines.tell_for(900, step=30)
-    assert lines.deliveries.list("default", "hook", state=DeliveryStatus.PENDING, limit=300).deliveries == []
+    assert lines.deliveries.list("default", "hook", status=DeliveryStatus.PENDING, limit=300).deliveries == []
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

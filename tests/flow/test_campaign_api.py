@@ -76,10 +76,10 @@ def test_who_failed_is_tried_again(caller: Caller) -> None:
     assert caller.call("POST", f"{path}/retry-failed", 202) == {"messages": PEOPLE // 10}
 
     def tried_again() -> bool:
-        items = caller.call("GET", f"{path}/messages?state=failed&limit=1000", 200)["items"]
+        items = caller.call("GET", f"{path}/messages?status=failed&limit=1000", 200)["items"]
         return len(items) == PEOPLE // 10 and all(one["attempts"] == 2 for one in items)
 
     until(tried_again, "the second attempt")
     assert caller.settled(campaign)["status"] == "completed"
     rows = list(csv.DictReader(io.StringIO(caller.call("GET", f"{path}/export.csv", 200))))
-    assert sorted(row["state"] for row in rows) == ["failed"] * (PEOPLE // 10) + ["sent"] * (PEOPLE - PEOPLE // 10)
+    assert sorted(row["status"] for row in rows) == ["failed"] * (PEOPLE // 10) + ["sent"] * (PEOPLE - PEOPLE // 10)

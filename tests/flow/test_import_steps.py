@@ -16,7 +16,7 @@ from postroom.entrypoints.machine import Order
 from postroom.ledger import notes
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.pipeline.splitter import ParallelImport
-from postroom.platform.ports.workflows import ExecutionState
+from postroom.platform.ports.workflows import ExecutionStatus
 from postroom.services.campaigns import Draft
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -29,9 +29,9 @@ class Runs:
     """What was told of the workflow's end."""
 
     def __init__(self) -> None:
-        self.ended: list[tuple[str, str, int, ExecutionState, str | None]] = []
+        self.ended: list[tuple[str, str, int, ExecutionStatus, str | None]] = []
 
-    def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
+    def end(self, workflow: str, execution: str, run: int, state: ExecutionStatus, reason: str | None) -> None:
         self.ended.append((workflow, execution, run, state, reason))
 
 
@@ -61,16 +61,16 @@ class World:
     def stored(self) -> None:
         """All steps but the last."""
         planned = self.steps.plan(self.order())
-        assert planned["state"] == "planned"
+        assert planned["status"] == "planned"
         for key, step in ((planned["ranges"], self.steps.read), (planned["groups"], self._store)):
             for item in orjson.loads(self.postroom.objects.get(key)):
-                assert step(self.order(item=item)) == {"state": "done"}
+                assert step(self.order(item=item)) == {"status": "done"}
 
     def _store(self, order: Order) -> Any:
         return self.steps.store(order, alive=lambda: True)
 
     def finish(self) -> str:
-        return self.steps.finish(self.order(), alive=lambda: True)["state"]
+        return self.steps.finish(self.order(), alive=lambda: True)["status"]
 
     @property
     def state(self) -> CampaignStatus:
@@ -99,17 +99,17 @@ def test_an_import_ends_ready_with_the_scheduler_told_and_the_run_over(world: Wo
     assert world.state is CampaignStatus.READY
     assert world.postroom.messages.counts(world.ref).pending == ROWS
     assert looked_at(world.postroom) == [world.ref]
-    assert world.runs.ended == [("import", world.ref.campaign, 2, ExecutionState.SUCCEEDED, None)]
+    assert world.runs.ended == [("import", world.ref.campaign, 2, ExecutionStatus.SUCCEEDED, None)]
     assert world.finish() == "done"
     assert world.postroom.messages.counts(world.ref).pending == ROWS
 
 
 def test_a_bad_upload_ends_at_once_and_the_run_says_why(postroom: Postroom) -> None:
     world = World(postroom, "name\nAnn\n")
-    assert world.steps.plan(world.order())["state"] == "ended"
+    assert world.steps.plan(world.order())["status"] == "ended"
     assert world.finish() == "done"
     ((_, _, _, state, reason),) = world.runs.ended
-    assert state is ExecutionState.FAILED
+    assert state is ExecutionStatus.FAILED
     assert reason is not None
     assert "No column of addresses" in reason
 
@@ -127,8 +127,8 @@ def test_rows_stored_after_the_cancelling_are_skipped_too(world: World) -> None:
             return store(ref, rows, now)
 
         patch.setattr(world.postroom.messages, "store", cancelled_first)
-        assert world.steps.store(world.order(item=0), alive=lambda: True) == {"state": "done"}
-    assert world.steps.finish(world.order(), alive=lambda: False) == {"state": "again"}
+        assert world.steps.store(world.order(item=0), alive=lambda: True) == {"status": "done"}
+    assert world.steps.finish(world.order(), alive=lambda: False) == {"status": "again"}
     assert world.runs.ended == []
     assert world.finish() == "done"
     assert world.postroom.messages.counts(world.ref).skipped == ROWS
@@ -138,18 +138,18 @@ def test_rows_stored_after_the_cancelling_are_skipped_too(world: World) -> None:
 def test_a_deleted_campaign_ends_the_run(world: World) -> None:
     world.postroom.campaigns.cancel(world.ref)
     world.postroom.campaigns.delete(world.ref)
-    assert world.steps.plan(world.order())["state"] == "ended"
+    assert world.steps.plan(world.order())["status"] == "ended"
     assert world.finish() == "done"
-    assert [state for _, _, _, state, _ in world.runs.ended] == [ExecutionState.SUCCEEDED]
+    assert [state for _, _, _, state, _ in world.runs.ended] == [ExecutionStatus.SUCCEEDED]
 
 
 def test_what_was_given_up_fails_the_campaign_with_what_the_function_said(world: World) -> None:
     world.stored()
     error = {"Error": "Unavailable", "Cause": orjson.dumps({"errorMessage": "The table is too busy.", "errorType": "U"}).decode()}
-    assert world.steps.fail(world.order(error=error)) == {"state": "done"}
+    assert world.steps.fail(world.order(error=error)) == {"status": "done"}
     assert world.finish() == "done"
     assert world.state is CampaignStatus.FAILED
-    assert world.runs.ended[0][3:] == (ExecutionState.FAILED, "The import was given up: The table is too busy.")
+    assert world.runs.ended[0][3:] == (ExecutionStatus.FAILED, "The import was given up: The table is too busy.")
 
 
 @pytest.mark.parametrize(

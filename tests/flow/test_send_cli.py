@@ -99,7 +99,7 @@ def test_finished_but_not_everybody_is_three(office: Office) -> None:
     run = office.send()
     assert run.wait() == 3
     assert "1 bounced: postroom campaign messages" in run.stderr
-    code, out, _ = office.command("campaign", "messages", office.campaign, "--state", "bounced")
+    code, out, _ = office.command("campaign", "messages", office.campaign, "--status", "bounced")
     assert (code, out) == (0, "gone@x.example  bounced  550 5.1.1 nobody\n")
 
 

@@ -24,7 +24,7 @@ def test_from_the_first_start_to_the_message_in_the_inbox(tmp_path: Path) -> Non
         template = somebody.template("<p>Hello {{ first_name | default('you') }} in {{ city }}</p>", subject="For {{ city }}")
         upload = somebody.upload(CSV.encode())
         seen = somebody.call("GET", f"/v1/uploads/{upload}", 200)
-        assert seen["state"] == "ready", seen
+        assert seen["status"] == "ready", seen
         campaign = somebody.call(
             "POST",
             "/v1/campaigns",

@@ -96,7 +96,7 @@ def post(office: Served, ses: SesSimulator, document: dict[str, Any]) -> None:
 
 def states(caller: Caller, campaign: str) -> dict[str, str]:
     items = caller.call("GET", f"/v1/campaigns/{campaign}/messages?limit=1000", 200)["items"]
-    return {item["address"]: item["state"] for item in items}
+    return {item["address"]: item["status"] for item in items}
 
 
 def counted(found: dict[str, str]) -> dict[str, Counter[str]]:

@@ -51,7 +51,7 @@ class House:
         """What is due now, once it was answered so."""
         taken = self.deliveries.take(Lane("default", id), limit=33, lease_ms=60_000)
         tried = {"due": None, "attempts": 1, "last_at": self.made.clock.now(), "took_ms": 12}
-        became = [replace(each.delivery, state=state, last_status=status, last_text=text, **tried) for each in taken]
+        became = [replace(each.delivery, status=state, last_status=status, last_text=text, **tried) for each in taken]
         self.deliveries.settle(taken, became)
 
 
@@ -204,11 +204,11 @@ def test_a_test_is_seen_with_its_body_and_what_was_answered(house: House, client
     assert client.post(f"{path}/test", headers={"Idempotency-Key": "once"}).json() == ordered.json()
     delivery = f"{path}/deliveries/{ordered.json()['delivery_id']}"
     waiting = client.get(delivery).json()
-    assert (waiting["state"], waiting["tries"], waiting["last"], waiting["events"]) == ("pending", 0, None, 0)
+    assert (waiting["status"], waiting["tries"], waiting["last"], waiting["events"]) == ("pending", 0, None, 0)
     assert json.loads(waiting["body"])["data"] == {"callback_id": id}
     house.answered(id, 200, "thanks", DeliveryStatus.DELIVERED)
     told = client.get(delivery).json()
-    assert (told["state"], told["next_at"]) == ("delivered", None)
+    assert (told["status"], told["next_at"]) == ("delivered", None)
     assert (told["last"]["status"], told["last"]["text"], told["last"]["took_ms"]) == (200, "thanks", 12)
     (listed,) = client.get(f"{path}/deliveries").json()["items"]
     assert listed == {name: value for name, value in told.items() if name != "body"}
@@ -226,9 +226,9 @@ def test_deliveries_come_newest_first_in_pages_and_by_state(house: House, client
     assert [each["id"] for each in (*page["items"], *rest["items"])] == names[::-1]
     assert rest["cursor"] is None
     house.answered(id, 500, "no", DeliveryStatus.DEAD)
-    assert len(client.get(f"{path}/deliveries", params={"state": "dead"}).json()["items"]) == 3
-    assert client.get(f"{path}/deliveries", params={"state": "pending"}).json()["items"] == []
-    problem(client.get(f"{path}/deliveries", params={"state": "lost"}), 422)
+    assert len(client.get(f"{path}/deliveries", params={"status": "dead"}).json()["items"]) == 3
+    assert client.get(f"{path}/deliveries", params={"status": "pending"}).json()["items"] == []
+    problem(client.get(f"{path}/deliveries", params={"status": "lost"}), 422)
 
 
 def test_what_was_given_up_is_told_again_one_or_all(house: House, client: TestClient) -> None:
@@ -237,7 +237,7 @@ def test_what_was_given_up_is_told_again_one_or_all(house: House, client: TestCl
     names = [client.post(f"{path}/test").json()["delivery_id"] for _ in range(3)]
     house.answered(id, 500, "no", DeliveryStatus.DEAD)
     again = client.post(f"{path}/deliveries/{names[0]}/redeliver")
-    assert (again.status_code, again.json()["id"], again.json()["state"]) == (202, names[0], "pending")
+    assert (again.status_code, again.json()["id"], again.json()["status"]) == (202, names[0], "pending")
     late = client.post(f"{path}/redeliver", json={"since": "2100-01-01T00:00:00+01:00"})
     assert (late.status_code, late.json()) == (202, {"count": 0, "cursor": None})
     assert client.post(f"{path}/redeliver", json={}).json()["count"] == 2

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.clock import Instant
-from postroom.gateway.schemas.campaign_messages import StateName
+from postroom.gateway.schemas.campaign_messages import StatusName
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
@@ -58,7 +58,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 def test_every_state_has_its_name() -> None:
     assert [state.label for state in MessageStatus] == sorted(
-        (one.value for one in StateName), key=lambda n: MessageStatus[n.upper()]
+        (one.value for one in StatusName), key=lambda n: MessageStatus[n.upper()]
     )
 
 
@@ -78,12 +78,12 @@ def test_messages_are_listed_page_by_page_each_once(desk: Office, viewer: TestCl
 def test_messages_are_listed_by_state_with_their_reply(desk: Office, viewer: TestClient) -> None:
     ref = campaign(desk)
     path = f"/v1/campaigns/{ref.campaign}/messages"
-    assert viewer.get(f"{path}?state=failed").json()["items"] == []
+    assert viewer.get(f"{path}?status=failed").json()["items"] == []
     desk.settle(ref, MessageStatus.FAILED, limit=1)
-    (failed,) = viewer.get(f"{path}?state=failed").json()["items"]
-    assert (failed["state"], failed["code"], failed["reply"], failed["attempts"]) == ("failed", 550, "=no", 1)
-    assert len(viewer.get(f"{path}?state=failed&state=pending").json()["items"]) == 2
-    problem(viewer.get(f"{path}?state=lost"), 422)
+    (failed,) = viewer.get(f"{path}?status=failed").json()["items"]
+    assert (failed["status"], failed["code"], failed["reply"], failed["attempts"]) == ("failed", 550, "=no", 1)
+    assert len(viewer.get(f"{path}?status=failed&status=pending").json()["items"]) == 2
+    problem(viewer.get(f"{path}?status=lost"), 422)
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "0:zz", "-1:00", "9:9", "-99999999999999999:00", "1:" + "0" * 400])
@@ -125,7 +125,7 @@ def test_a_message_is_shown_with_all_that_happened_to_it(desk: Office, viewer: T
     clicked = told(EventKind.CLICKED, 2, url="https://shop.example/", machine=True)
     id_ = report(desk, ref, "ann@a.example", bounced, clicked, told(EventKind.OPENED, 1))
     shown = viewer.get(f"/v1/campaigns/{ref.campaign}/messages/{id_}").json()
-    assert (shown["state"], shown["reply"], shown["opened_at"]) == ("bounced", "4.2.2 full", "2030-01-01T12:01:00.000Z")
+    assert (shown["status"], shown["reply"], shown["opened_at"]) == ("bounced", "4.2.2 full", "2030-01-01T12:01:00.000Z")
     assert (shown["clicked_at"], shown["unsubscribed_at"]) == (None, None)
     assert [event["kind"] for event in shown["events"]] == ["queued", "sent", "opened", "clicked", "bounced"]
     assert shown["events"][-1] == {
@@ -148,9 +148,9 @@ def test_what_came_back_is_listed_exported_and_counted_where_messages_stand(desk
     desk.settle(ref, MessageStatus.SENT)
     report(desk, ref, "ann@a.example", told(EventKind.COMPLAINED, 1), told(EventKind.UNSUBSCRIBED, 2))
     path = f"/v1/campaigns/{ref.campaign}"
-    assert [one["address"] for one in viewer.get(f"{path}/messages?state=complained").json()["items"]] == ["ann@a.example"]
-    assert [one["address"] for one in viewer.get(f"{path}/messages?state=sent").json()["items"]] == ["bob@a.example"]
-    (row,) = table(viewer.get(f"{path}/export.csv?state=complained").text)
+    assert [one["address"] for one in viewer.get(f"{path}/messages?status=complained").json()["items"]] == ["ann@a.example"]
+    assert [one["address"] for one in viewer.get(f"{path}/messages?status=sent").json()["items"]] == ["bob@a.example"]
+    (row,) = table(viewer.get(f"{path}/export.csv?status=complained").text)
     assert (row["opened_at"], row["unsubscribed_at"]) == ("", "2030-01-01T12:02:00.000Z")
     assert sum(batch["counts"]["complained"] for batch in viewer.get(f"{path}/batches").json()["items"]) == 1
 
@@ -167,7 +167,7 @@ def test_who_failed_and_was_bounced_since_is_not_tried_again(desk: Office, viewe
     report(desk, ref, "bob@a.example", told(EventKind.COMPLAINED, 1))
     now, batches = desk.made.clock.now(), desk.made.campaigns.get(ref).source.batches
     assert [one for number in range(batches) for one in desk.made.messages.load(ref, number, now, 100)] == []
-    states = {one["address"]: one["state"] for one in viewer.get(f"/v1/campaigns/{ref.campaign}/messages").json()["items"]}
+    states = {one["address"]: one["status"] for one in viewer.get(f"/v1/campaigns/{ref.campaign}/messages").json()["items"]}
     assert states == {"ann@a.example": "bounced", "bob@a.example": "complained"}
 
 
@@ -207,7 +207,7 @@ def test_an_export_has_every_message_and_no_formula(desk: Office, viewer: TestCl
         ("'+49@a.example", "'=1+1", "Rome", "'=no"),
         ("p@a.example", "Bob", "", "'=no"),
     }
-    assert table(viewer.get(f"/v1/campaigns/{ref.campaign}/export.csv?state=sent").text) == []
+    assert table(viewer.get(f"/v1/campaigns/{ref.campaign}/export.csv?status=sent").text) == []
 
 
 def test_a_large_export_is_whole(desk: Office, viewer: TestClient) -> None:

@@ -66,7 +66,7 @@ def door(tmp_path: Path, dns: Dns) -> Iterator[TestClient]:
 
 def standing(door: TestClient) -> dict[str, str]:
     """The state of each key."""
-    return {key["selector"]: key["state"] for key in door.get(SHOP).json()["keys"]}
+    return {key["selector"]: key["status"] for key in door.get(SHOP).json()["keys"]}
 
 
 def verify(door: TestClient, selector: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_a_key_is_made_published_verified_replaced_and_removed(door: TestClient,
     assert "no TXT record" in verify(door, old[0]["selector"])["finding"]
     for key in old:
         dns.publish(key)
-        assert verify(door, key["selector"])["state"] == "active"
+        assert verify(door, key["selector"])["status"] == "active"
     new = door.post(SHOP, json={}).json()["keys"]
     assert [key["algorithm"] for key in new] == ["rsa", "ed25519"]
     dns.publish(new[0])

@@ -51,10 +51,10 @@ def work(home: House) -> bool:
 def test_a_person_is_erased_and_no_answer_and_no_record_says_who(home: House, knock: Knock) -> None:
     campaign, admin = home.everywhere(), knock()
     asked = admin.post(PATH, json={"address": f"Anna <{ANNA.upper()}>"})
-    assert (asked.status_code, asked.json()["state"], asked.json()["found"]) == (202, "running", None)
+    assert (asked.status_code, asked.json()["status"], asked.json()["found"]) == (202, "running", None)
     assert work(home)
     done = admin.get(f"{PATH}/{asked.json()['id']}").json()
-    assert (done["state"], done["person"], done["found"]["campaigns"]) == ("done", home.anna.hex(), [campaign.ref.campaign])
+    assert (done["status"], done["person"], done["found"]["campaigns"]) == ("done", home.anna.hex(), [campaign.ref.campaign])
     assert done["ended_at"] is not None
     assert home.traces() == []
     assert "anna" not in (asked.text + str(done)).lower()
@@ -68,12 +68,12 @@ def test_while_something_is_imported_it_waits_and_then_goes_on(home: House, knoc
     asked = admin.post(PATH, json={"address": ANNA}).json()["id"]
     assert work(home)
     waits = admin.get(f"{PATH}/{asked}").json()
-    assert (waits["state"], waits["found"]["waiting"]) == ("waiting", [campaign.ref.campaign])
+    assert (waits["status"], waits["found"]["waiting"]) == ("waiting", [campaign.ref.campaign])
     assert not work(home)
     home.imported(campaign.ref)
     home.clock.advance(31)
     assert work(home)
-    assert admin.get(f"{PATH}/{asked}").json()["state"] == "done"
+    assert admin.get(f"{PATH}/{asked}").json()["status"] == "done"
     assert home.traces() == []
 
 
@@ -93,9 +93,9 @@ def test_asked_for_and_killed_before_the_workflow_began_it_begins_when_it_is_loo
     with pytest.raises(Killed):
         dying.ask("default", asked, ANNA, forget_suppression=True, actor="user:1")
     assert not work(home)
-    assert knock().get(f"{PATH}/{asked}").json()["state"] == "running"
+    assert knock().get(f"{PATH}/{asked}").json()["status"] == "running"
     assert work(home)
-    assert knock().get(f"{PATH}/{asked}").json()["state"] == "done"
+    assert knock().get(f"{PATH}/{asked}").json()["status"] == "done"
 
 
 def test_one_that_cannot_go_on_says_so(home: House, knock: Knock) -> None:
@@ -103,7 +103,7 @@ def test_one_that_cannot_go_on_says_so(home: House, knock: Knock) -> None:
     campaign = home.campaign()
     home.stores.tables.write([Put(ItemKey("default#campaigns", campaign.ref.campaign), {"damaged": True})])
     assert work(home)
-    assert knock().get(f"{PATH}/{asked}").json()["state"] == "failed"
+    assert knock().get(f"{PATH}/{asked}").json()["status"] == "failed"
 
 
 def test_only_admins_and_only_their_own_tenants(home: House, knock: Knock) -> None:

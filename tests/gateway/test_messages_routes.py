@@ -76,8 +76,8 @@ def test_what_happened_to_it_is_shown(made: Desk) -> None:
             ("sent", 1, "smtp"),
         ]
         assert (shown["provider_id"], shown["attempts"]) == ("1", 1)
-        assert client.get(URL, params={"state": "sent"}).json()["items"][0]["id"] == id
-        assert client.get(URL, params={"state": ["pending", "failed"]}).json()["items"] == []
+        assert client.get(URL, params={"status": "sent"}).json()["items"][0]["id"] == id
+        assert client.get(URL, params={"status": ["pending", "failed"]}).json()["items"] == []
         assert client.get(URL, params={"day": "2020-02-29"}).json()["items"] == []
         assert client.get(URL, params={"day": "0001-01-01"}).json()["items"] == []
         assert client.get(URL, params={"day": "0"}).status_code == 422

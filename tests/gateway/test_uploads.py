@@ -54,7 +54,7 @@ def test_a_file_is_announced_brought_and_seen(door: TestClient) -> None:
     raw = EXAMPLE.read_bytes()
     upload_id = bring(door, raw, filename="C:\\lists\\recipients.csv")
     seen = door.get(f"/v1/uploads/{upload_id}").json()
-    assert (seen["state"], seen["filename"], seen["size"], seen["author"]) == (
+    assert (seen["status"], seen["filename"], seen["size"], seen["author"]) == (
         "ready",
         "recipients.csv",
         len(raw),
@@ -114,12 +114,12 @@ def test_content_is_a_signed_download(door: TestClient) -> None:
 def test_before_it_arrives_and_after_it_expired(uploads: Uploads, door: TestClient) -> None:
     upload_id = door.post("/v1/uploads", json=NEW).json()["id"]
     waiting = door.get(f"/v1/uploads/{upload_id}").json()
-    assert (waiting["state"], waiting["inspection"], waiting["expires_at"]) == ("waiting", None, "2026-09-22T14:13:20.000Z")
+    assert (waiting["status"], waiting["inspection"], waiting["expires_at"]) == ("waiting", None, "2026-09-22T14:13:20.000Z")
     assert "not arrived" in problem(door.get(f"/v1/uploads/{upload_id}/content"), 422)
     uploads.clock.advance(DAY_S)
     uploads.housekeeping()
     expired = door.get(f"/v1/uploads/{upload_id}").json()
-    assert (expired["state"], expired["filename"], expired["author"], expired["expires_at"]) == ("expired", None, None, None)
+    assert (expired["status"], expired["filename"], expired["author"], expired["expires_at"]) == ("expired", None, None, None)
 
 
 def test_deleted_is_gone(uploads: Uploads, door: TestClient) -> None:
@@ -185,4 +185,4 @@ def test_an_asset_that_is_too_large_is_refused_before_it_is_sent(door: TestClien
 def test_other_bytes_than_the_announced_sha256_do_not_arrive(door: TestClient) -> None:
     signed = door.post("/v1/uploads", json={**NEW, "sha256": "00" * 32}).json()
     problem(door.put(signed["url"], headers=signed["headers"], content=CSV), 422)
-    assert door.get(f"/v1/uploads/{signed['id']}").json()["state"] == "waiting"
+    assert door.get(f"/v1/uploads/{signed['id']}").json()["status"] == "waiting"

@@ -89,10 +89,10 @@ def test_the_caller_is_who_api_gateway_saw_whatever_they_write(postroom: Postroo
 
 
 def test_queries_come_as_they_were_asked(postroom: Postroom) -> None:
-    event = event_of("GET", "/", multiValueQueryStringParameters={"state": ["sent", "failed"], "name": ["a b&c=ü"]})
+    event = event_of("GET", "/", multiValueQueryStringParameters={"status": ["sent", "failed"], "name": ["a b&c=ü"]})
     config = {"api_gateway_base_path": "/", "text_mime_types": [], "exclude_headers": []}
     scope = RestCall(event, None, config).scope  # type: ignore[arg-type]  # as Mangum calls it
-    assert scope["query_string"] == b"state=sent&state=failed&name=a+b%26c%3D%C3%BC"
+    assert scope["query_string"] == b"status=sent&status=failed&name=a+b%26c%3D%C3%BC"
 
 
 def test_a_list_that_is_too_large_says_so(postroom: Postroom, credential: str) -> None:

@@ -80,8 +80,12 @@ def test_a_message_stands_as_its_newest_change_says(engine: str, tmp_path: Path,
     documents = found(engine)
     one, two = (message_id(HOME, Key(number.to_bytes(12, "big"))) for number in (1, 2))
     assert documents.keys() == {one, two}
-    assert (documents[one]["state"], documents[one]["event"], documents[one]["bounce_class"]) == ("bounced", "bounced", "mailbox")
-    assert documents[two]["state"] == "pending"
+    assert (documents[one]["status"], documents[one]["event"], documents[one]["bounce_class"]) == (
+        "bounced",
+        "bounced",
+        "mailbox",
+    )
+    assert documents[two]["status"] == "pending"
     assert "anna" not in json.dumps(documents), "nothing that names anybody"
 
 

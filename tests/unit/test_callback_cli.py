@@ -52,7 +52,7 @@ def give_up(callback: str, delivery: str, answer: str = "no") -> None:
         (mine,) = [each for each in taken if each.delivery.id == delivery]
         over = replace(
             mine.delivery,
-            state=DeliveryStatus.DEAD,
+            status=DeliveryStatus.DEAD,
             due=None,
             attempts=13,
             last_at=postroom.clock.now(),
@@ -110,12 +110,12 @@ def test_a_test_waits_for_a_server_and_is_seen_among_deliveries() -> None:
     callback = made()
     delivery = run(f"callback test {callback}").strip()
     assert told(f"callback test {callback}").keys() == {"delivery_id"}
-    listed = told(f"callback deliveries {callback} --state pending")
+    listed = told(f"callback deliveries {callback} --status pending")
     assert {each["id"] for each in listed} > {delivery}
     shown = told(f"callback deliveries {callback} {delivery}")
-    assert (shown["state"], shown["last"], json.loads(shown["body"])["type"]) == ("pending", None, "postroom.test")
+    assert (shown["status"], shown["last"], json.loads(shown["body"])["type"]) == ("pending", None, "postroom.test")
     assert len(told(f"callback deliveries {callback} --limit 1")) == 1
-    assert told(f"callback deliveries {callback} --state dead") == []
+    assert told(f"callback deliveries {callback} --status dead") == []
     assert run(f"callback deliveries {callback}").count("\n") == 2
 
 

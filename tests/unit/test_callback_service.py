@@ -56,7 +56,7 @@ class Desk:
         new = Delivery(id="", endpoint=endpoint, tenant=TENANT, body="{}", created_at=now, since=now, due=now)
         self.deliveries.add([replace(new, id=name) for name in names])
         taken = self.deliveries.take(lane, limit=33, lease_ms=60_000)
-        ended = [replace(each.delivery, state=DeliveryStatus.DEAD, due=None, last_at=now) for each in taken]
+        ended = [replace(each.delivery, status=DeliveryStatus.DEAD, due=None, last_at=now) for each in taken]
         self.deliveries.settle(taken, ended)
 
     def campaign(self, url: str | None) -> Campaign:

@@ -49,7 +49,7 @@ class Desk:
         """As it is after a try."""
         state = DeliveryStatus.DELIVERED if due is None else DeliveryStatus.PENDING
         known = taken.delivery
-        return replace(known, state=state, due=due, attempts=known.attempts + 1, last_at=self.clock.now(), last_status=status)
+        return replace(known, status=state, due=due, attempts=known.attempts + 1, last_at=self.clock.now(), last_status=status)
 
     def places(self) -> list[str]:
         return [item.key.sort for item in self.tables.query("acme#deliveries-due#hook").items]
@@ -166,7 +166,7 @@ def give_up(desk: Desk, *names: str) -> None:
     """As a day of failures ends."""
     desk.order(*names)
     taken = [each for each in desk.take() if each.delivery.id in names]
-    ended = [replace(each.delivery, state=DeliveryStatus.DEAD, due=None, last_at=desk.clock.now()) for each in taken]
+    ended = [replace(each.delivery, status=DeliveryStatus.DEAD, due=None, last_at=desk.clock.now()) for each in taken]
     desk.deliveries.settle(taken, ended)
 
 

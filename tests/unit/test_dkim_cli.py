@@ -60,10 +60,10 @@ def test_a_key_signs_once_what_was_printed_is_published(zone: dict[str, list[str
     printed, said = run("sender dkim add Shop.Example --ed25519")
     assert "postroom sender dkim verify shop.example" in said
     assert "signs nothing yet" in run("sender dkim verify shop.example", code=1)[1]
-    assert [key["state"] for key in shown()] == ["waiting", "waiting"]
+    assert [key["status"] for key in shown()] == ["waiting", "waiting"]
     publish(zone, printed)
     run("sender dkim verify shop.example")
-    assert [(key["algorithm"], key["state"]) for key in shown()] == [("rsa", "active"), ("ed25519", "active")]
+    assert [(key["algorithm"], key["status"]) for key in shown()] == [("rsa", "active"), ("ed25519", "active")]
 
 
 def test_keys_are_replaced_and_removed(zone: dict[str, list[str]]) -> None:
@@ -72,7 +72,7 @@ def test_keys_are_replaced_and_removed(zone: dict[str, list[str]]) -> None:
     publish(zone, run("sender dkim rotate shop.example")[0])
     run("sender dkim verify shop.example")
     old, new = shown()
-    assert (old["state"], new["state"]) == ("retired", "active")
+    assert (old["status"], new["status"]) == ("retired", "active")
     assert "no longer" not in run(f"sender dkim remove shop.example {old['selector']}")[1]
     assert "no longer signed" in run(f"sender dkim remove shop.example {new['selector']}")[1]
     assert shown() == []
@@ -81,7 +81,7 @@ def test_keys_are_replaced_and_removed(zone: dict[str, list[str]]) -> None:
 def test_an_operator_may_do_without_the_dns() -> None:
     run("sender dkim add shop.example")
     run("sender dkim verify shop.example --without-check")
-    assert [(key["state"], key["unchecked"]) for key in shown()] == [("active", True)]
+    assert [(key["status"], key["unchecked"]) for key in shown()] == [("active", True)]
 
 
 def test_what_is_shown_can_be_copied() -> None:

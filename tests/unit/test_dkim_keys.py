@@ -14,7 +14,7 @@ from postroom.clock import Instant
 from postroom.delivery.signing import Signing
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable
 from postroom.ledger.dkim import DkimKeys, keys_of
-from postroom.model.dkim import MOST, SELECTOR, Algorithm, DkimKey, KeyState, record_name, unlike
+from postroom.model.dkim import MOST, SELECTOR, Algorithm, DkimKey, KeyStatus, record_name, unlike
 from postroom.model.finding import Level
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -56,7 +56,7 @@ class Desk:
         made = self.service.make(tenant, domain, self.service.new_stem(), ed25519=ed25519)
         for key in made:
             self.publish(key, domain)
-            assert self.service.verify(tenant, domain, key.selector).state is KeyState.ACTIVE
+            assert self.service.verify(tenant, domain, key.selector).status is KeyStatus.ACTIVE
         return made
 
     def signs(self, from_: str = FROM, tenant: str = "acme") -> list[str]:
@@ -64,7 +64,7 @@ class Desk:
         return selectors(Signing(self.ledger, tenant, from_).sign(MESSAGE, self.clock.now()))
 
     def states(self) -> list[str]:
-        return [key.state.value for key in self.service.keys("acme", DOMAIN).keys]
+        return [key.status.value for key in self.service.keys("acme", DOMAIN).keys]
 
 
 def selectors(content: bytes) -> list[str]:
@@ -86,10 +86,10 @@ def test_a_new_key_signs_nothing_until_its_record_was_seen(desk: Desk) -> None:
     assert re.fullmatch(SELECTOR, key.selector)
     assert desk.signs() == []
     found = desk.service.verify("acme", DOMAIN, key.selector)
-    assert (found.state, "no TXT record" in found.finding) == (KeyState.WAITING, True)
+    assert (found.status, "no TXT record" in found.finding) == (KeyStatus.WAITING, True)
     desk.publish(key)
     found = desk.service.verify("acme", DOMAIN, key.selector)
-    assert (found.state, found.finding, found.active_at) == (KeyState.ACTIVE, "", desk.clock.now())
+    assert (found.status, found.finding, found.active_at) == (KeyStatus.ACTIVE, "", desk.clock.now())
     assert desk.signs() == [key.selector]
 
 
@@ -97,7 +97,7 @@ def test_a_silent_name_server_is_no_verdict(desk: Desk) -> None:
     (key,) = desk.active()
     desk.dns.texts = None
     found = desk.service.verify("acme", DOMAIN, key.selector)
-    assert (found.state, "try again" in found.finding) == (KeyState.ACTIVE, True)
+    assert (found.status, "try again" in found.finding) == (KeyStatus.ACTIVE, True)
 
 
 def test_a_record_that_is_taken_away_stops_no_mail(desk: Desk) -> None:
@@ -168,8 +168,8 @@ def test_the_old_key_signs_until_the_new_one_is_verified_and_stays_published(des
 def test_a_retired_key_stays_retired(desk: Desk) -> None:
     (old,) = desk.active()
     desk.active()
-    assert desk.service.verify("acme", DOMAIN, old.selector).state is KeyState.RETIRED
-    assert desk.service.trust("acme", DOMAIN, old.selector).state is KeyState.RETIRED
+    assert desk.service.verify("acme", DOMAIN, old.selector).status is KeyStatus.RETIRED
+    assert desk.service.trust("acme", DOMAIN, old.selector).status is KeyStatus.RETIRED
 
 
 def test_there_must_be_a_key_to_replace(desk: Desk) -> None:

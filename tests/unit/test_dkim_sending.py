@@ -12,7 +12,7 @@ import pytest
 from postroom.delivery.dkim import generate
 from postroom.errors import Corrupt
 from postroom.ledger.dkim import PrivateKey
-from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyState
+from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.model.message import MessageStatus
 from postroom.pipeline.sender.means import Leave
 from postroom.platform.mail.port import Delivery
@@ -40,7 +40,7 @@ def made(tmp_path: Path) -> Iterator[Desk]:
         opened.objects.put("html", b"<p>News</p>")
         for domain in ("shop.example", "example.com"):
             key = generate(Algorithm.ED25519)
-            public = DkimKey("s1", Algorithm.ED25519, key.public, opened.clock.now(), KeyState.ACTIVE)
+            public = DkimKey("s1", Algorithm.ED25519, key.public, opened.clock.now(), KeyStatus.ACTIVE)
             opened.keys.add(DomainKeys("default", domain), [PrivateKey(public, key.private)])
         yield opened
 

@@ -74,7 +74,7 @@ def test_a_message_of_a_campaign_with_its_timeline() -> None:
     assert [line.split("\t")[1] for line in lines] == ["queued", "sent", "clicked (a machine)", "bounced (hard, mailbox)"]
     assert "https://shop.example/" in lines[2]
     shown = json.loads(run("message", "show", id_, "--json"))
-    assert (shown["id"], shown["state"], shown["clicked_at"]) == (id_, "bounced", None)
+    assert (shown["id"], shown["status"], shown["clicked_at"]) == (id_, "bounced", None)
     assert shown["events"][-1]["bounce"] == {"type": "hard", "class": "mailbox", "code": "5.1.1"}
     (listed,) = map(json.loads, run("campaign", "messages", ref.campaign, "--json").splitlines())
     assert (listed["id"], listed["unsubscribed_at"]) == (id_, None)
@@ -96,7 +96,7 @@ def test_a_single_message() -> None:
         (accepted,) = postroom.singles.submit("default", [request], seed=seed)
         assert isinstance(accepted, Accepted)
     shown = json.loads(run("message", "show", accepted.id, "--json"))
-    assert (shown["address"], shown["state"]) == ("anna@example.org", "pending")
+    assert (shown["address"], shown["status"]) == ("anna@example.org", "pending")
     assert [event["kind"] for event in shown["events"]] == ["queued"]
     other = parse_message_id(accepted.id)[0] + "-" + "2" * 20
     with pytest.raises(NotFound):

@@ -159,7 +159,7 @@ def test_a_row_that_cannot_be_composed_fails_alone_with_the_reason(worker: Worke
     worker.composer = PlainComposer(bad=["person3@example.com"])
     worker.send(campaign)
     assert _counts(worker, campaign) == {"sent": 4, "failed": 1}
-    (failed,) = worker.made.messages.list(campaign.ref, states=[MessageStatus.FAILED]).messages
+    (failed,) = worker.made.messages.list(campaign.ref, statuses=[MessageStatus.FAILED]).messages
     assert failed.reply == "Row at line 3: no value for first_name."
 
 
@@ -324,7 +324,7 @@ def test_nothing_is_sent_that_nobody_can_stop(worker: Worker) -> None:
     campaign = worker.made.campaign(people=300, batches=2)
     worker.mailer.answer = lambda _address: None
     place = ItemKey(f"{campaign.ref.tenant}#campaigns", campaign.ref.campaign)
-    worker.made.tables.write([Put(place, {"state": "odd"})])
+    worker.made.tables.write([Put(place, {"status": "odd"})])
     begun = time.monotonic()
     with pytest.raises(Corrupt):
         worker.send(campaign)

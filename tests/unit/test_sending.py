@@ -55,7 +55,7 @@ def campaign(postroom: Postroom, state: CampaignStatus = CampaignStatus.SENDING)
 
 def damage(postroom: Postroom, ref: CampaignRef) -> None:
     """Its record cannot be read any more."""
-    postroom.tables.write([Put(ItemKey(f"{ref.tenant}#campaigns", ref.campaign), {"state": "odd"})])
+    postroom.tables.write([Put(ItemKey(f"{ref.tenant}#campaigns", ref.campaign), {"status": "odd"})])
     with pytest.raises(Corrupt):
         postroom.records.get(ref)
 

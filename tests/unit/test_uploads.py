@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, TooLarge
-from postroom.model.upload import MAX_BYTES, ReadyUpload, UploadKind, UploadState, is_upload_id, safe_filename
+from postroom.model.upload import MAX_BYTES, ReadyUpload, UploadKind, UploadStatus, is_upload_id, safe_filename
 from postroom.platform.embedded.transfers import DoorTransfers
 from postroom.platform.ports.tables import Tables
 from postroom.services.uploads import Announcement, UploadService
@@ -33,14 +33,14 @@ def service(uploads: Uploads) -> UploadService:
 
 def test_an_upload_waits_for_its_bytes_and_is_ready_with_them(uploads: Uploads, service: UploadService) -> None:
     upload_id = uploads.announce()
-    assert service.get(TENANT, upload_id).state is UploadState.WAITING
+    assert service.get(TENANT, upload_id).status is UploadStatus.WAITING
     with pytest.raises(Invalid, match="not arrived yet"):
         service.ready(TENANT, upload_id, UploadKind.RECIPIENTS)
     with pytest.raises(Invalid, match="not arrived yet"):
         service.content(TENANT, upload_id)
     uploads.arrive(upload_id)
     upload = service.get(TENANT, upload_id)
-    assert (upload.state, upload.arrived_at) == (UploadState.READY, uploads.clock.now())
+    assert (upload.status, upload.arrived_at) == (UploadStatus.READY, uploads.clock.now())
     assert service.ready(TENANT, upload_id, UploadKind.RECIPIENTS) == ReadyUpload(
         id=upload_id,
         kind=UploadKind.RECIPIENTS,
@@ -113,7 +113,7 @@ def test_killed_while_it_is_announced_the_same_call_completes_it(
     with pytest.raises(Killed):
         service.create(TENANT, NOBODY, WHAT, author="ann")
     uploads.tables.dies_in = None
-    assert service.create(TENANT, NOBODY, WHAT, author="ann").upload.state is UploadState.WAITING
+    assert service.create(TENANT, NOBODY, WHAT, author="ann").upload.status is UploadStatus.WAITING
     assert (len(service.list(TENANT).uploads), uploads.due()) == (1, 1)
 
 
@@ -197,7 +197,7 @@ def test_lists_come_in_pages_newest_first_and_know_what_arrived(uploads: Uploads
     rest = service.list(TENANT, cursor=first.cursor, limit=3)
     assert [upload.id for upload in (*first.uploads, *rest.uploads)] == made[::-1]
     assert rest.cursor is None
-    assert [upload.state for upload in first.uploads] == [UploadState.WAITING, UploadState.READY, UploadState.WAITING]
+    assert [upload.status for upload in first.uploads] == [UploadStatus.WAITING, UploadStatus.READY, UploadStatus.WAITING]
     with pytest.raises(Invalid):
         service.list(TENANT, cursor="nonsense")
 
@@ -215,7 +215,7 @@ def test_an_id_of_nobody_and_one_of_another_tenant_are_the_same_answer(
             service.ready(TENANT, upload_id, UploadKind.ASSET)
         with pytest.raises(NotFound):
             service.row(TENANT, upload_id, 1)
-    assert service.get("other", theirs).state is UploadState.WAITING
+    assert service.get("other", theirs).status is UploadStatus.WAITING
 
 
 def test_an_upload_is_used_as_what_it_was_announced(uploads: Uploads, service: UploadService) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, Invalid, NotFound, Unavailable
-from postroom.model.upload import UploadKind, UploadState
+from postroom.model.upload import UploadKind, UploadStatus
 from postroom.services.uploads import UploadService
 from tests.fakes.clock import ManualClock
 from tests.unit.upload_kit import DAY_S, TENANT, Killed, Uploads, open_uploads
@@ -34,7 +34,7 @@ def test_a_recipients_file_goes_after_its_days_and_leaves_no_name(uploads: Uploa
     uploads.clock.advance(1)
     assert uploads.housekeeping() == 1
     upload = service.get(TENANT, upload_id)
-    assert (upload.state, upload.filename, upload.author, upload.inspection) == (UploadState.EXPIRED, "", "", None)
+    assert (upload.status, upload.filename, upload.author, upload.inspection) == (UploadStatus.EXPIRED, "", "", None)
     assert uploads.stored() == []
     assert uploads.objects.versions(upload.object_key) == []
     with pytest.raises(Invalid, match="has expired"):
@@ -47,7 +47,7 @@ def test_what_never_came_is_given_up_after_a_day(uploads: Uploads, service: Uplo
     assert uploads.housekeeping() == 0
     uploads.clock.advance(1)
     assert uploads.housekeeping() == 1
-    assert service.get(TENANT, upload_id).state is UploadState.EXPIRED
+    assert service.get(TENANT, upload_id).status is UploadStatus.EXPIRED
 
 
 def test_what_came_and_nobody_asked_for_is_not_given_up(uploads: Uploads, service: UploadService) -> None:
@@ -57,7 +57,7 @@ def test_what_came_and_nobody_asked_for_is_not_given_up(uploads: Uploads, servic
     assert service.ready(TENANT, upload_id, UploadKind.RECIPIENTS)
     uploads.clock.advance(29 * DAY_S)
     assert uploads.housekeeping() == 1
-    assert service.get(TENANT, upload_id).state is UploadState.EXPIRED
+    assert service.get(TENANT, upload_id).status is UploadStatus.EXPIRED
     assert service.ready(TENANT, asset, UploadKind.ASSET)
 
 
@@ -143,7 +143,7 @@ def test_killed_anywhere_on_its_way_out_it_ends_with_the_next_round(
         uploads.housekeeping()
     uploads.tables.dies_in = None
     uploads.housekeeping()
-    assert service.get(TENANT, upload_id).state is UploadState.EXPIRED
+    assert service.get(TENANT, upload_id).status is UploadStatus.EXPIRED
     assert uploads.stored() == []
     for _ in range(2):
         uploads.clock.advance(DAY_S)
@@ -214,7 +214,7 @@ def test_two_that_keep_house_at_the_same_time_do_no_harm(tmp_path: Path) -> None
 
         one.objects.purge = raced  # type: ignore[method-assign]
         one.housekeeping()
-        assert one.service.get(TENANT, upload_id).state is UploadState.EXPIRED
+        assert one.service.get(TENANT, upload_id).status is UploadStatus.EXPIRED
         assert one.stored() == []
         assert one.due() == 1
 
@@ -223,6 +223,6 @@ def test_many_are_taken_a_few_at_a_time_in_the_order_of_their_time(uploads: Uplo
     made = [uploads.announce(tenant=f"t{number % 3}") for number in range(20)]
     uploads.clock.advance(DAY_S)
     assert service.expire(uploads.clock.now(), limit=5) == 5
-    states = [service.get(f"t{number % 3}", upload_id).state for number, upload_id in enumerate(made)]
-    assert states == [UploadState.EXPIRED] * 5 + [UploadState.WAITING] * 15
+    states = [service.get(f"t{number % 3}", upload_id).status for number, upload_id in enumerate(made)]
+    assert states == [UploadStatus.EXPIRED] * 5 + [UploadStatus.WAITING] * 15
     assert uploads.housekeeping() == 15

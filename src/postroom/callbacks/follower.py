@@ -69,7 +69,7 @@ class Follower:
             return False
         self._list_shards()
         now = self._clock.monotonic()
-        due = [shard for shard, state in self._shards.items() if state.next_look <= now]
+        due = [shard for shard, status in self._shards.items() if status.next_look <= now]
         return sum(map(self._follow, due)) > 0
 
     def _leads(self) -> bool:

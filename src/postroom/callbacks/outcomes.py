@@ -35,7 +35,7 @@ def answered(delivery: Delivery, said: Said, now: Instant) -> Delivery:
         return refused(delivery, now, status=said.status, text=said.text, asked_s=_asked_s(said), took_ms=said.took_ms)
     return msgspec.structs.replace(
         delivery,
-        state=DeliveryStatus.DELIVERED,
+        status=DeliveryStatus.DELIVERED,
         attempts=delivery.attempts + 1,
         due=None,
         last_at=now,
@@ -53,7 +53,7 @@ def refused(delivery: Delivery, now: Instant, *, text: str, status: int = 0, ask
     ended = due > delivery.since + MAX_AGE_MS or status == GONE
     return msgspec.structs.replace(
         delivery,
-        state=DeliveryStatus.DEAD if ended else DeliveryStatus.PENDING,
+        status=DeliveryStatus.DEAD if ended else DeliveryStatus.PENDING,
         attempts=attempts,
         due=None if ended else due,
         last_at=now,

@@ -95,32 +95,32 @@ class Rounds:
             turn = await asyncio.to_thread(self._turns.take, lane, lease_ms=lease_ms)
             if turn is None:
                 return
-            state = LaneState()
-            state.failures = turn.failures
+            status = LaneState()
+            status.failures = turn.failures
             try:
-                await self._work_off(lane, work, state, ends)
+                await self._work_off(lane, work, status, ends)
             finally:
-                if state.caller is not None:
-                    await state.caller.close()
-            rests_ms = self._rests_ms(state)
-            await asyncio.to_thread(self._end, turn, state.failures, rests_ms)
+                if status.caller is not None:
+                    await status.caller.close()
+            rests_ms = self._rests_ms(status)
+            await asyncio.to_thread(self._end, turn, status.failures, rests_ms)
             if rests_ms or not await asyncio.to_thread(self._deliveries.is_due, lane):
                 return
             if self._clock.monotonic() >= ends:
                 await asyncio.to_thread(self._wakes.put, [lane])
                 return
 
-    async def _work_off(self, lane: Lane, work: LaneWork, state: LaneState, ends: float) -> None:
-        while self._clock.monotonic() < ends and not self._rests_ms(state):
-            due = await asyncio.to_thread(work.take, lane, alone=state.fails)
+    async def _work_off(self, lane: Lane, work: LaneWork, status: LaneState, ends: float) -> None:
+        while self._clock.monotonic() < ends and not self._rests_ms(status):
+            due = await asyncio.to_thread(work.take, lane, alone=status.fails)
             if due is None or not due.taken:
                 if due is not None:  # it is switched off: what it is owed waits
-                    state.looked(found=False, now=self._clock.monotonic(), pause=_SOON_MS / 1000)
+                    status.looked(found=False, now=self._clock.monotonic(), pause=_SOON_MS / 1000)
                 return
-            await work.work(lane, state, due)
+            await work.work(lane, status, due)
 
-    def _rests_ms(self, state: LaneState) -> int:
-        return round(1000 * max(0.0, state.next_look - self._clock.monotonic()))
+    def _rests_ms(self, status: LaneState) -> int:
+        return round(1000 * max(0.0, status.next_look - self._clock.monotonic()))
 
     def _end(self, turn: LaneTurn, failures: int, rests_ms: int) -> None:
         """The wake first: a kill in between has it put twice."""

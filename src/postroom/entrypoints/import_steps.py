@@ -18,7 +18,7 @@ from postroom.ledger import notes
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.pipeline.splitter.parallel import ParallelImport
 from postroom.pipeline.splitter.ranges import Range
-from postroom.platform.ports.workflows import ExecutionState
+from postroom.platform.ports.workflows import ExecutionStatus
 from postroom.wiring import Postroom
 
 _SHOWN = 500
@@ -27,7 +27,7 @@ _SHOWN = 500
 class Planned(TypedDict):
     """`ended`: it is over already, go to the end. The keys name lists of ranges and groups."""
 
-    state: Literal["planned", "ended"]
+    status: Literal["planned", "ended"]
     ranges: str
     groups: str
 
@@ -35,7 +35,7 @@ class Planned(TypedDict):
 class Answer(TypedDict):
     """`again`: call the same step once more, it ran out of time."""
 
-    state: Literal["done", "again"]
+    status: Literal["done", "again"]
 
 
 class ImportSteps:
@@ -50,18 +50,18 @@ class ImportSteps:
         """First."""
         division = self._steps.plan(order.ref)
         if division is None:
-            return {"state": "ended", "ranges": "", "groups": ""}
-        return {"state": "planned", "ranges": division.ranges_key, "groups": division.groups_key}
+            return {"status": "ended", "ranges": "", "groups": ""}
+        return {"status": "planned", "ranges": division.ranges_key, "groups": division.groups_key}
 
     def read(self, order: Order) -> Answer:
         """One range."""
         self._steps.read(order.ref, msgspec.convert(order.item, Range))
-        return {"state": "done"}
+        return {"status": "done"}
 
     def store(self, order: Order, *, alive: Callable[[], bool]) -> Answer:
         """One group."""
         stored = self._steps.store(order.ref, msgspec.convert(order.item, int), alive=alive)
-        return {"state": "again" if stored is False else "done"}
+        return {"status": "again" if stored is False else "done"}
 
     def finish(self, order: Order, *, alive: Callable[[], bool]) -> Answer:
         """Last, whatever came before."""
@@ -70,19 +70,19 @@ class ImportSteps:
         if campaign is not None and campaign.status is CampaignStatus.CANCELLED:
             self._postroom.campaigns.cancel(order.ref, alive=alive)  # rows were stored after those who cancelled had counted
             if not alive():
-                return {"state": "again"}
+                return {"status": "again"}
         if campaign is not None:
             notes.look(self._postroom.queues, order.ref)
         has_failed = campaign is not None and campaign.status is CampaignStatus.FAILED
-        state = ExecutionState.FAILED if has_failed else ExecutionState.SUCCEEDED
+        status = ExecutionStatus.FAILED if has_failed else ExecutionStatus.SUCCEEDED
         reason = campaign.reason if campaign is not None and has_failed else None
-        self._runs.end(order.workflow, order.execution, order.run, state, reason)
-        return {"state": "done"}
+        self._runs.end(order.workflow, order.execution, order.run, status, reason)
+        return {"status": "done"}
 
     def fail(self, order: Order) -> Answer:
         """A step was tried often enough: the campaign fails with the reason. `finish` comes after it."""
         self._steps.fail(order.ref, f"The import was given up: {said(order.error)}")
-        return {"state": "done"}
+        return {"status": "done"}
 
     def _campaign(self, ref: CampaignRef) -> Campaign | None:
         try:

@@ -8,7 +8,7 @@ import msgspec
 
 from postroom.ledger import notes
 from postroom.model.campaign import CampaignRef
-from postroom.platform.ports.workflows import ExecutionState
+from postroom.platform.ports.workflows import ExecutionStatus
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -35,6 +35,6 @@ class Order(msgspec.Struct, frozen=True):
 class Runs(Protocol):
     """Who keeps the records of workflows."""
 
-    def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
+    def end(self, workflow: str, execution: str, run: int, state: ExecutionStatus, reason: str | None) -> None:
         """This run is over; of an older one, or again: harmless."""
         ...

@@ -20,7 +20,7 @@ from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.means import Leave
 from postroom.pipeline.sender.rounds import Next, Rounds
-from postroom.platform.ports.workflows import ExecutionState
+from postroom.platform.ports.workflows import ExecutionStatus
 from postroom.services.status import rfc3339
 from postroom.wiring import Postroom
 
@@ -115,13 +115,13 @@ class SendSteps:
         if leave.yielding.is_set():
             return {"next": "again"}
         notes.look_at_stream(self._postroom.queues, order.ref)  # first: a kill before the last line leaves a note
-        self._runs.end(order.workflow, order.execution, order.run, ExecutionState.SUCCEEDED, None)
+        self._runs.end(order.workflow, order.execution, order.run, ExecutionStatus.SUCCEEDED, None)
         self._postroom.streams.look(order.ref)  # a message may have come in this very moment
         return {"next": "end"}
 
     def _end(self, order: Order, number: int) -> Looked:
         """The run is over; the campaign may have been resumed in this very moment."""
-        self._runs.end(order.workflow, order.execution, order.run, ExecutionState.SUCCEEDED, None)
+        self._runs.end(order.workflow, order.execution, order.run, ExecutionStatus.SUCCEEDED, None)
         with suppress(NotFound):
             if self._postroom.records.get(order.ref).status is CampaignStatus.SENDING:
                 notes.run_send(self._postroom.workflows, order.ref)

@@ -7,7 +7,7 @@ import re
 from postroom.errors import NotFound
 from postroom.identity.issuer import Issuer
 from postroom.identity.people import Person
-from postroom.platform.ports.identity import Account, AccountState, Invited
+from postroom.platform.ports.identity import Account, AccountStatus, Invited
 
 _SUBJECT = re.compile(r"[a-z0-9]{1,40}")
 
@@ -55,7 +55,7 @@ def _account(person: Person) -> Account:
     return Account(person.subject, person.email, _state(person), second_factor=person.second is not None)
 
 
-def _state(person: Person) -> AccountState:
+def _state(person: Person) -> AccountStatus:
     if person.disabled:
-        return AccountState.DISABLED
-    return AccountState.INVITED if person.password is None else AccountState.ACTIVE
+        return AccountStatus.DISABLED
+    return AccountStatus.INVITED if person.password is None else AccountStatus.ACTIVE

@@ -89,7 +89,7 @@ class Campaigns:
             fields.update(started_at=campaign.started_at or now, sending_since=now, finished_at=None)
         elif to is CampaignStatus.PAUSED:
             fields["paused_at"] = now
-        return self.change(campaign, state=to, **fields)
+        return self.change(campaign, status=to, **fields)
 
     def delete(self, ref: CampaignRef) -> None:
         """Forget the record. What it refers to is deleted by the caller, before."""

@@ -175,12 +175,12 @@ class Deliveries:
             self._tables.write([Delete(_due(lane, taken.place))])
 
     def list(
-        self, tenant: str, endpoint: str, *, state: DeliveryStatus | None = None, cursor: str | None = None, limit: int = 100
+        self, tenant: str, endpoint: str, *, status: DeliveryStatus | None = None, cursor: str | None = None, limit: int = 100
     ) -> DeliveryPage:
         """Of one endpoint, newest first; a page may be short before the end. `limit` 1 to 1,000."""
         page = self._tables.query(_log(Lane(tenant, endpoint)), cursor=cursor, limit=limit, reverse=True)
         found = [_delivery(item) for item in page.items]
-        return DeliveryPage([each for each in found if state in (None, each.status)], page.cursor)
+        return DeliveryPage([each for each in found if status in (None, each.status)], page.cursor)
 
     def get(self, tenant: str, endpoint: str, id: str) -> Delivery:  # noqa: A002
         """One; `NotFound`."""
@@ -268,7 +268,7 @@ class Deliveries:
 
 
 def _ended(delivery: Delivery, now: Instant, reason: str) -> Delivery:
-    return replace(delivery, state=DeliveryStatus.DEAD, due=None, last_at=now, last_text=delivery.last_text or reason)
+    return replace(delivery, status=DeliveryStatus.DEAD, due=None, last_at=now, last_text=delivery.last_text or reason)
 
 
 def _settling(taken: Taken, became: Delivery) -> Iterator[Write]:
@@ -285,7 +285,7 @@ def _settling(taken: Taken, became: Delivery) -> Iterator[Write]:
 
 def _again(delivery: Delivery, now: Instant) -> Delivery:
     """Due now, and for a day."""
-    return replace(delivery, state=DeliveryStatus.PENDING, due=now, since=now, attempts=0)
+    return replace(delivery, status=DeliveryStatus.PENDING, due=now, since=now, attempts=0)
 
 
 def _ordering(known: Delivery, again: Delivery, version: int) -> Iterator[Write]:

@@ -20,7 +20,7 @@ import msgspec
 from postroom.errors import Conflict, Corrupt
 from postroom.ledger.pages import every
 from postroom.ledger.resealing import reseal_each
-from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyState
+from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
@@ -65,7 +65,7 @@ class DkimKeys:
         found = self._tables.get_many([_key(tenant, domain) for domain in domains])
         for domain in domains:
             item = found.get(_key(tenant, domain))
-            active = [] if item is None else [key for key in _keys(tenant, item).keys if key.state is KeyState.ACTIVE]
+            active = [] if item is None else [key for key in _keys(tenant, item).keys if key.status is KeyStatus.ACTIVE]
             if item is not None and active:
                 active.sort(key=lambda key: key.algorithm is not Algorithm.RSA)
                 return domain, [PrivateKey(key, self._opened(tenant, item, key.selector)) for key in active]

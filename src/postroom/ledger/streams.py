@@ -13,7 +13,7 @@ from postroom.model.campaign import CampaignRef
 from postroom.model.stream import stream_batches
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.queues import Queues
-from postroom.platform.ports.workflows import ExecutionState, Workflows
+from postroom.platform.ports.workflows import ExecutionStatus, Workflows
 
 _KNOWN = 10_000
 
@@ -39,7 +39,7 @@ class Streams:
     def wake(self, ref: CampaignRef) -> None:
         """Have the workers look at it; a read where they do already."""
         execution = self._workflows.get(notes.STREAM, ref.campaign)
-        if execution is None or execution.state is not ExecutionState.RUNNING:
+        if execution is None or execution.status is not ExecutionStatus.RUNNING:
             notes.run_stream(self._workflows, ref)
 
     def look(self, ref: CampaignRef) -> None:

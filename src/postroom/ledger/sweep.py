@@ -57,8 +57,8 @@ class Sweep:
         self._lease_ms = lease_ms
         self._refusals = refusals
 
-    def change(self, campaign: Swept, states: Collection[MessageStatus], change: Change, *, alive: Alive = always) -> int:
-        """Settle every message in `states` as `change` says; how many, until `alive` ended it. `StillSending`: a worker kept a
+    def change(self, campaign: Swept, statuses: Collection[MessageStatus], change: Change, *, alive: Alive = always) -> int:
+        """Settle every message in `statuses` as `change` says; how many, until `alive` ended it. `StillSending`: a worker kept a
         batch too long; repeat."""
         ref = campaign.ref
         journal = self._journals.begin(ref.campaign)
@@ -68,11 +68,11 @@ class Sweep:
             while page := self._messages.batches(ref, after=after, limit=_PAGE):
                 after = page[-1].number
                 for snapshot in page:
-                    if _concerned(snapshot, states):
+                    if _concerned(snapshot, statuses):
                         opened = self._open(batches, campaign, snapshot.number, alive=alive, owner=journal.owner)
                         if opened is None:
                             return changed
-                        changed += self._change_batch(batches, ref, opened, states, change)
+                        changed += self._change_batch(batches, ref, opened, statuses, change)
             return changed
         finally:
             journal.close()
@@ -107,10 +107,10 @@ class Sweep:
         return None
 
     def _change_batch(
-        self, batches: Batches, ref: CampaignRef, opened: OpenBatch, states: Collection[MessageStatus], change: Change
+        self, batches: Batches, ref: CampaignRef, opened: OpenBatch, statuses: Collection[MessageStatus], change: Change
     ) -> int:
         changed = 0
-        while found := self._messages.load_state(ref, opened.number, states, _PAGE):
+        while found := self._messages.load_state(ref, opened.number, statuses, _PAGE):
             batches.record(ref, opened, [change(recipient) for recipient in found], ())
             changed += len(found)
             if len(found) < _PAGE:
@@ -119,6 +119,6 @@ class Sweep:
         return changed
 
 
-def _concerned(snapshot: BatchSnapshot, states: Collection[MessageStatus]) -> bool:
+def _concerned(snapshot: BatchSnapshot, statuses: Collection[MessageStatus]) -> bool:
     """A batch in somebody's hands is counted anew when it is opened: its snapshot is from before."""
-    return snapshot.owner is not None or any(getattr(snapshot.counts, state.label) for state in states)
+    return snapshot.owner is not None or any(getattr(snapshot.counts, status.label) for status in statuses)

@@ -85,13 +85,13 @@ class Handovers:
         self._sent: dict[str, int] = {}
         self._refused: dict[str, int] = {}
 
-    def settled(self, address: str, state: MessageStatus) -> None:
+    def settled(self, address: str, status: MessageStatus) -> None:
         """One was answered."""
-        if state is _SENT or state is _BOUNCED:
+        if status is _SENT or status is _BOUNCED:
             domain = address.rpartition("@")[2]
             with self._lock:
                 self._sent[domain] = self._sent.get(domain, 0) + 1
-                if state is _BOUNCED:
+                if status is _BOUNCED:
                     self._refused[domain] = self._refused.get(domain, 0) + 1
 
     def take(self) -> dict[str, dict[str, int]]:

@@ -36,7 +36,7 @@ class Algorithm(StrEnum):
     """Short and fast, and verified by few: beside an RSA key only."""
 
 
-class KeyState(StrEnum):
+class KeyStatus(StrEnum):
     """See the module's text."""
 
     WAITING = "waiting"
@@ -53,7 +53,7 @@ class DkimKey:
     public: str
     """As `p=` has it: base64 of a SubjectPublicKeyInfo (RSA), or of the 32 bytes (Ed25519)."""
     created_at: Instant
-    state: KeyState = KeyState.WAITING
+    status: KeyStatus = KeyStatus.WAITING
     active_at: Instant | None = None
     """Since when it signs, or signed."""
     unchecked: bool = False
@@ -97,8 +97,8 @@ class DomainKeys:
         def after(key: DkimKey) -> DkimKey:
             if key.selector == selector:
                 return changed
-            replaced = key.state is KeyState.ACTIVE is changed.state and key.algorithm is changed.algorithm
-            return replace(key, state=KeyState.RETIRED) if replaced else key
+            replaced = key.status is KeyStatus.ACTIVE is changed.status and key.algorithm is changed.algorithm
+            return replace(key, status=KeyStatus.RETIRED) if replaced else key
 
         return tuple(map(after, self.keys))
 

@@ -43,7 +43,7 @@ MAX_BYTES = {UploadKind.RECIPIENTS: 2 << 30, UploadKind.ASSET: 25 << 20}
 """An asset travels in every mail: mailbox providers take mails of 20 to 25 MB."""
 
 
-class UploadState(StrEnum):
+class UploadStatus(StrEnum):
     """How far it is."""
 
     WAITING = "waiting"
@@ -91,7 +91,7 @@ class Upload:
     author: str
     """Who announced it; empty once it is gone."""
     created_at: Instant
-    state: UploadState = UploadState.WAITING
+    status: UploadStatus = UploadStatus.WAITING
     sha256: str | None = None
     """Hex; announced, then other bytes are not taken."""
     due: Instant | None = None

@@ -36,7 +36,7 @@ def delivery_record(delivery: Delivery) -> dict[str, Any]:
     }
     return {
         "id": delivery.id,
-        "state": delivery.status.value,
+        "status": delivery.status.value,
         "events": delivery.events,
         "created_at": rfc3339(delivery.created_at),
         "tries": delivery.attempts,

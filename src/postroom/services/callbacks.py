@@ -174,14 +174,14 @@ class CallbackService:
         tenant: str,
         id: str,  # noqa: A002
         *,
-        state: DeliveryStatus | None = None,
+        status: DeliveryStatus | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> DeliveryPage:
         """What it was, or is to be, told, newest first; `limit` 1 to 1,000. Here and below `id` may be `campaign-<its id>`: what
         a campaign's own callback is told. `NotFound`: there is none."""
         self._demand(tenant, id)
-        return self._deliveries.list(tenant, id, state=state, cursor=cursor, limit=min(limit, _PAGE))
+        return self._deliveries.list(tenant, id, status=status, cursor=cursor, limit=min(limit, _PAGE))
 
     def delivery(self, tenant: str, id: str, delivery: str) -> Delivery:  # noqa: A002
         """One of them; `NotFound`."""

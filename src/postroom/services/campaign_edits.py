@@ -77,6 +77,6 @@ class Edits:
         return schedule_of(at, timezone, now=self._clock.now(), grace_ms=self._grace_ms)
 
 
-def _refuse(campaign: Campaign, field: str, states: frozenset[CampaignStatus]) -> None:
-    if campaign.status in states:
+def _refuse(campaign: Campaign, field: str, statuses: frozenset[CampaignStatus]) -> None:
+    if campaign.status in statuses:
         raise Conflict(f"campaign {campaign.ref.campaign} is {campaign.status}: its {field} cannot be changed")

@@ -43,12 +43,12 @@ class CampaignReading:
         return BatchPage(found, str(found[-1].number) if len(found) == limit else None)
 
     def messages(
-        self, ref: CampaignRef, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
+        self, ref: CampaignRef, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> tuple[Campaign, MessagePage]:
         """With the campaign, which knows the names of their values. `Invalid`: the cursor is of no such list."""
         campaign = self._campaigns.get(ref)
         try:
-            return campaign, self._messages.list(ref, states=states, cursor=cursor, limit=limit)
+            return campaign, self._messages.list(ref, statuses=statuses, cursor=cursor, limit=limit)
         except NotFound:  # nothing is imported yet
             return campaign, MessagePage((), None)
 

@@ -106,7 +106,13 @@ class CampaignService:
         return self._campaigns.get(ref)
 
     def list(
-        self, tenant: str, *, states: Collection[CampaignStatus] = (), name: str = "", cursor: str | None = None, limit: int = 100
+        self,
+        tenant: str,
+        *,
+        statuses: Collection[CampaignStatus] = (),
+        name: str = "",
+        cursor: str | None = None,
+        limit: int = 100,
     ) -> CampaignPage:
         """Newest first; of these states (none named: all), with names that begin so, in any case. A page may be short, or empty,
         before the end: it looks at a thousand records or so."""
@@ -114,7 +120,7 @@ class CampaignService:
         for _ in range(max(1, _LOOKED_AT // limit)):
             page = self._campaigns.list(tenant, cursor=cursor, limit=limit)
             cursor = page.cursor
-            found = [each for each in page.campaigns if _asked_for(each, states, name)]
+            found = [each for each in page.campaigns if _asked_for(each, statuses, name)]
             if found or cursor is None:
                 break
         return CampaignPage(found, cursor)
@@ -196,9 +202,9 @@ class CampaignService:
         campaign = self.to_settle(ref, decision)
         now = self._clock.now()
 
-        def decide(state: MessageStatus) -> Callable[[Recipient], Settlement]:
+        def decide(status: MessageStatus) -> Callable[[Recipient], Settlement]:
             return lambda recipient: Settlement(
-                recipient.key, state, recipient.attempt, now, reply=f"settled by hand: {decision}"
+                recipient.key, status, recipient.attempt, now, reply=f"settled by hand: {decision}"
             )
 
         makes = {
@@ -249,8 +255,8 @@ class CampaignService:
         now = self._clock.now()
 
         def again(recipient: Recipient) -> Settlement:
-            state = MessageStatus.SKIPPED if recipient.erased else MessageStatus.PENDING
-            return Settlement(recipient.key, state, recipient.attempt, now, reply="" if recipient.erased else reason)
+            status = MessageStatus.SKIPPED if recipient.erased else MessageStatus.PENDING
+            return Settlement(recipient.key, status, recipient.attempt, now, reply="" if recipient.erased else reason)
 
         return again
 
@@ -268,8 +274,8 @@ def change_name(ref: CampaignRef, verb: Verb) -> str:
     return f"{verb}-{ref.campaign}"
 
 
-def _asked_for(campaign: Campaign, states: Collection[CampaignStatus], name: str) -> bool:
-    return (not states or campaign.status in states) and campaign.name.casefold().startswith(name.casefold())
+def _asked_for(campaign: Campaign, statuses: Collection[CampaignStatus], name: str) -> bool:
+    return (not statuses or campaign.status in statuses) and campaign.name.casefold().startswith(name.casefold())
 
 
 def _because(campaign: Campaign) -> str:

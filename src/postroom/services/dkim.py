@@ -13,7 +13,7 @@ from postroom.delivery.dkim import generate
 from postroom.errors import Conflict, NotFound, Unavailable
 from postroom.ledger.dkim import DkimKeys, PrivateKey
 from postroom.model import dkim, ids
-from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyState
+from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.model.sender import sender_name
 from postroom.services.outside import Outside
 from postroom.services.senders import Texts
@@ -70,7 +70,7 @@ class DkimService:
     def renew(self, tenant: str, domain: str, stem: str, *, ed25519: bool | None) -> list[DkimKey]:
         """`make`, whether there are keys or not; `ed25519` None: beside the RSA key where the domain has one that is in use."""
         if ed25519 is None:
-            kept = (key for key in self.keys(tenant, domain).keys if key.state is not KeyState.RETIRED)
+            kept = (key for key in self.keys(tenant, domain).keys if key.status is not KeyStatus.RETIRED)
             ed25519 = any(key.algorithm is Algorithm.ED25519 for key in kept)
         return self.make(tenant, domain, stem, ed25519=ed25519)
 
@@ -92,7 +92,7 @@ class DkimService:
         """Let a key sign without asking the DNS. `NotFound`."""
         was = self.keys(tenant, domain)
         key = was.key(selector)
-        if key.state is not KeyState.WAITING:
+        if key.status is not KeyStatus.WAITING:
             return key
         return self._changed(was, replace(self._activated(key), unchecked=True, finding=""))
 
@@ -109,9 +109,9 @@ class DkimService:
 
     def _activated(self, key: DkimKey) -> DkimKey:
         """A retired key stays what it is."""
-        if key.state is not KeyState.WAITING:
+        if key.status is not KeyStatus.WAITING:
             return key
-        return replace(key, state=KeyState.ACTIVE, active_at=self._clock.now())
+        return replace(key, status=KeyStatus.ACTIVE, active_at=self._clock.now())
 
     def _changed(self, was: DomainKeys, key: DkimKey) -> DkimKey:
         self._keys.change(was, was.changed(key.selector, key))

@@ -20,7 +20,7 @@ from postroom.ledger.sweep import Alive, always
 from postroom.model import ids
 from postroom.model.shard import Key
 from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
-from postroom.platform.ports.workflows import Again, Call, Done, ExecutionState, Workflows
+from postroom.platform.ports.workflows import Again, Call, Done, ExecutionStatus, Workflows
 from postroom.services.erasure import Erased, ErasureService
 
 ERASE = "erase"
@@ -29,7 +29,7 @@ ID_PATTERN = "^[2-7a-z]{16}$"
 _AGAIN_MS = 30_000
 
 
-class ErasureState(StrEnum):
+class ErasureStatus(StrEnum):
     """How far it is."""
 
     RUNNING = "running"
@@ -83,17 +83,17 @@ class ErasureRequests:
         self._begin(erasure)
         return erasure
 
-    def get(self, tenant: str, request_id: str) -> tuple[Erasure, ErasureState]:
+    def get(self, tenant: str, request_id: str) -> tuple[Erasure, ErasureStatus]:
         """How far it is; `NotFound`."""
         erasure = self._find(tenant, request_id)
         if erasure.ended_at is not None:
-            return erasure, ErasureState.DONE
+            return erasure, ErasureStatus.DONE
         self._begin(erasure)
         execution = self._workflows.get(ERASE, request_id)
-        if execution is not None and execution.state is ExecutionState.FAILED:
-            return erasure, ErasureState.FAILED
+        if execution is not None and execution.status is ExecutionStatus.FAILED:
+            return erasure, ErasureStatus.FAILED
         waiting = erasure.found is not None and erasure.found.waiting
-        return erasure, ErasureState.WAITING if waiting else ErasureState.RUNNING
+        return erasure, ErasureStatus.WAITING if waiting else ErasureStatus.RUNNING
 
     def handle(self, call: Call, *, working: Alive = always) -> Done | Again:
         """The workers' part: the handler of the workflow; `working` is false once the worker is to stop. Temporary errors and

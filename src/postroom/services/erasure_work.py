@@ -20,10 +20,10 @@ from postroom.model.message import Message, Recipient
 from postroom.model.shard import Key
 from postroom.model.stream import SingleValues, day_of, stream_ref
 from postroom.model.tenant import Tenant
-from postroom.model.upload import Upload, UploadKind, UploadState
+from postroom.model.upload import Upload, UploadKind, UploadStatus
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
-from postroom.platform.ports.workflows import ExecutionState, Workflows
+from postroom.platform.ports.workflows import ExecutionStatus, Workflows
 from postroom.services.campaign_making import prefix
 from postroom.services.erasure_traces import Traces
 from postroom.services.export_files import exports_of
@@ -138,7 +138,7 @@ class ErasureWork:
         while True:
             page = self._places.uploads.list(self._owner.id, cursor=cursor)
             for upload in page.uploads:
-                if upload.kind is UploadKind.RECIPIENTS and upload.state is UploadState.READY:
+                if upload.kind is UploadKind.RECIPIENTS and upload.status is UploadStatus.READY:
                     yield upload
             cursor = page.cursor
             if cursor is None:
@@ -187,7 +187,7 @@ class ErasureWork:
     def _is_unread(self, campaign: Campaign) -> bool:
         """Whether rows may still be stored: also by a worker that has yet to see that it was cancelled."""
         running = self._places.workflows.get(notes.IMPORT, campaign.ref.campaign)
-        return campaign.status in _UNREAD or (running is not None and running.state is ExecutionState.RUNNING)
+        return campaign.status in _UNREAD or (running is not None and running.status is ExecutionStatus.RUNNING)
 
     def _message(self, swept: Swept, message: Message, *, kept: Kept = nothing) -> bool:
         """Erase it; False: a worker is sending its batch, and goes on for long."""

@@ -21,7 +21,7 @@ from postroom.services.status import rfc3339
 COLUMNS = (
     "line",
     "address",
-    "state",
+    "status",
     "attempts",
     "at",
     "code",
@@ -46,12 +46,12 @@ class Exports:
         self._messages = messages
         self._objects = objects
 
-    def every_message(self, ref: CampaignRef, states: Collection[MessageStatus] = ()) -> Iterator[Message]:
+    def every_message(self, ref: CampaignRef, statuses: Collection[MessageStatus] = ()) -> Iterator[Message]:
         """Of these states (none named: all); none where nothing is imported yet."""
         cursor: str | None = None
         while True:
             try:
-                page = self._messages.list(ref, states=states, cursor=cursor, limit=_PAGE)
+                page = self._messages.list(ref, statuses=statuses, cursor=cursor, limit=_PAGE)
             except NotFound:
                 return
             yield from page.messages
@@ -59,10 +59,10 @@ class Exports:
             if cursor is None:
                 return
 
-    def messages_csv(self, ref: CampaignRef, states: Collection[MessageStatus] = ()) -> Iterator[str]:
+    def messages_csv(self, ref: CampaignRef, statuses: Collection[MessageStatus] = ()) -> Iterator[str]:
         """The header, then a line a message. `NotFound` at once."""
         columns = self._campaigns.get(ref).source.columns
-        return self._lines(ref, states, columns)
+        return self._lines(ref, statuses, columns)
 
     def rejected_csv(self, ref: CampaignRef) -> Iterator[bytes]:
         """The report of rejected rows, in blocks; the header alone where none was, or the import is not done. `NotFound` at
@@ -70,9 +70,9 @@ class Exports:
         key = self._campaigns.get(ref).source.rejected_key
         return iter([REJECTED_HEADER]) if key is None else self._blocks(key)
 
-    def _lines(self, ref: CampaignRef, states: Collection[MessageStatus], columns: tuple[str, ...]) -> Iterator[str]:
+    def _lines(self, ref: CampaignRef, statuses: Collection[MessageStatus], columns: tuple[str, ...]) -> Iterator[str]:
         yield csv_line((*COLUMNS, *columns))
-        for message in self.every_message(ref, states):
+        for message in self.every_message(ref, statuses):
             fixed = (message.line, message.address, message.status.label, message.attempt, rfc3339(message.at))
             reply = (message.code or None, message.reply, message.provider_id)
             people = map(rfc3339, (message.opened_at, message.clicked_at, message.unsubscribed_at))

@@ -11,7 +11,7 @@ def message_facts(message: Message) -> dict[str, object]:
     return {
         "address": message.address,
         "name": message.name,
-        "state": message.status.label,
+        "status": message.status.label,
         "attempts": message.attempt,
         "at": rfc3339(message.at),
         "due": rfc3339(message.due),

@@ -165,14 +165,14 @@ class MessageService:
             return None
 
     def list(
-        self, tenant: str, day: int, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
+        self, tenant: str, day: int, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> SinglePage:
         """A day's messages, in no order people know."""
         if day < 0:
             return SinglePage([], None)
         ref = stream_ref(self._tenants.get(tenant), day)
         try:
-            page = self._messages.list(ref, states=states, cursor=cursor, limit=limit)
+            page = self._messages.list(ref, statuses=statuses, cursor=cursor, limit=limit)
         except NotFound:  # nobody sent anything that day
             return SinglePage([], None)
         records = [SingleRecord(message_id(ref, each.key), each, SingleValues.parse(each.values)) for each in page.messages]

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from postroom.errors import PostroomError, Unavailable
 from postroom.ledger.dkim import DkimKeys
-from postroom.model.dkim import DkimKey, DomainKeys, KeyState, record_name, tags, unlike
+from postroom.model.dkim import DkimKey, DomainKeys, KeyStatus, record_name, tags, unlike
 from postroom.model.finding import Finding, Level
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.senders import Texts
@@ -82,10 +82,10 @@ def _opened(kept: DomainKeys, keys: DkimKeys) -> Iterator[Finding]:
 def _own_key(key: DkimKey, name: str, names: Texts, subject: str) -> Iterator[Finding]:
     unpublished = unlike(key, name, names.txt(name))
     if not unpublished:
-        yield Finding(subject, Level.OK, f"{key.state.value}, published at {name}")
-    elif key.state is KeyState.ACTIVE:
+        yield Finding(subject, Level.OK, f"{key.status.value}, published at {name}")
+    elif key.status is KeyStatus.ACTIVE:
         yield Finding(subject, Level.FAIL, f"it signs, and {unpublished}", f"publish this TXT record there: {key.record}")
-    elif key.state is KeyState.WAITING:
+    elif key.status is KeyStatus.WAITING:
         yield Finding(subject, Level.WARN, f"it signs nothing yet: {unpublished}", f"publish this TXT record there: {key.record}")
     else:
         yield Finding(subject, Level.OK, "retired, and published no more")

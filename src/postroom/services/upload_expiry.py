@@ -14,7 +14,7 @@ from itertools import islice
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, NotFound, PostroomError
-from postroom.model.upload import Upload, UploadState
+from postroom.model.upload import Upload, UploadStatus
 from postroom.platform.ports.objects import Objects
 from postroom.services.upload_landing import DAY_MS, Landings
 from postroom.services.upload_records import Due, UploadRecords
@@ -52,7 +52,7 @@ class UploadExpiry:
         """End it now. `Conflict`: it was changed since it was read."""
         gone = self._records.change(
             upload,
-            state=UploadState.EXPIRED,
+            status=UploadStatus.EXPIRED,
             deleted=deleted,
             purged=False,
             filename="",
@@ -68,7 +68,7 @@ class UploadExpiry:
         upload = self._records.find(entry.tenant, entry.id)
         if upload is None or upload.due != entry.at:
             self._records.unlist(entry)
-        elif upload.state is UploadState.EXPIRED:
+        elif upload.status is UploadStatus.EXPIRED:
             self._purge(upload)
         else:
             upload = self._landings.settled(upload)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
-from postroom.model.upload import Inspection, Upload, UploadKind, UploadState
+from postroom.model.upload import Inspection, Upload, UploadKind, UploadStatus
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.transfers import Arrived, Transfers
 from postroom.recipients_file.inspect import inspect
@@ -39,7 +39,7 @@ class Landings:
         try:
             return self._records.change(
                 upload,
-                state=UploadState.READY,
+                status=UploadStatus.READY,
                 arrived_at=self._clock.now(),
                 object_version=arrived.version,
                 inspection=self._inspection(upload, arrived),
@@ -50,7 +50,7 @@ class Landings:
 
     def seen(self, upload: Upload) -> Arrived | None:
         """Whether the bytes of an upload that waits are there."""
-        return self._transfers.arrived(upload.object_key) if upload.state is UploadState.WAITING else None
+        return self._transfers.arrived(upload.object_key) if upload.status is UploadStatus.WAITING else None
 
     def blocks(self, upload: Upload) -> Iterator[bytes]:
         """The bytes of one that is ready: first the part that tells how it is laid out, then the rest, as asked for."""

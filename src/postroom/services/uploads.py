@@ -16,7 +16,7 @@ from typing import NamedTuple
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Invalid, NotFound, TooLarge
 from postroom.model import ids
-from postroom.model.upload import MAX_BYTES, ReadyUpload, Upload, UploadKind, UploadState, is_upload_id, safe_filename
+from postroom.model.upload import MAX_BYTES, ReadyUpload, Upload, UploadKind, UploadStatus, is_upload_id, safe_filename
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
 from postroom.platform.ports.transfers import Signed, Transfers
@@ -94,7 +94,7 @@ class UploadService:
         except Conflict:
             upload = self._same(upload)
         expires_at = min(self._clock.now() + PUT_MS, upload.created_at + WAITING_MS)
-        if expires_at <= self._clock.now() or upload.state is UploadState.EXPIRED:
+        if expires_at <= self._clock.now() or upload.status is UploadStatus.EXPIRED:
             raise Conflict(f"upload {upload_id} was announced too long ago: announce it anew")
         signed = self._transfers.put(
             upload.object_key,
@@ -142,7 +142,7 @@ class UploadService:
     def sample(self, upload: Upload) -> Sequence[dict[str, str]]:
         """The first rows of a recipients file that is ready, long cells cut; fewer where it cannot be read further."""
         rows: list[dict[str, str]] = []
-        if upload.state is UploadState.READY and upload.inspection is not None:
+        if upload.status is UploadStatus.READY and upload.inspection is not None:
             columns = len(upload.inspection.columns)
             with suppress(Invalid):  # the inspection says why
                 rows.extend(_cut(row, columns) for row in islice(self._rows(upload), SAMPLE_ROWS))
@@ -200,13 +200,13 @@ class UploadService:
         return found
 
     def _as_seen(self, upload: Upload) -> Upload:
-        return upload if self._landings.seen(upload) is None else replace(upload, state=UploadState.READY)
+        return upload if self._landings.seen(upload) is None else replace(upload, status=UploadStatus.READY)
 
     def _arrived(self, tenant: str, upload_id: str) -> Upload:
         upload = self.get(tenant, upload_id)
-        if upload.state is UploadState.WAITING:
+        if upload.status is UploadStatus.WAITING:
             raise Invalid(f"upload {upload_id} has not arrived yet: send its bytes to the URL that came with it")
-        if upload.state is UploadState.EXPIRED:
+        if upload.status is UploadStatus.EXPIRED:
             raise Invalid(f"upload {upload_id} has expired: upload the file again")
         return upload
 

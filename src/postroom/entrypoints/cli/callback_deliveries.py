@@ -45,7 +45,7 @@ def try_command(id: Id, tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False
 def deliveries_command(
     id: LineId,  # noqa: A002
     delivery: Annotated[str | None, typer.Argument(metavar="[DELIVERY]", help="Only this one, with all that it says.")] = None,
-    state: Annotated[DeliveryStatus | None, typer.Option(help="Only those that stand so.")] = None,
+    status: Annotated[DeliveryStatus | None, typer.Option(help="Only those that stand so.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
@@ -57,11 +57,11 @@ def deliveries_command(
         if delivery is not None:
             _print_one(desk.delivery(tenant, id, delivery), as_json=as_json)
             return
-        found = list(_some(desk, tenant, id, state=state, limit=limit))
+        found = list(_some(desk, tenant, id, status=status, limit=limit))
     if as_json:
         print_json([delivery_record(each) for each in found])
         return
-    print_rows(("id", "state", "events", "tries", "last try", "answer"), [_row(each) for each in found], none="nothing yet")
+    print_rows(("id", "status", "events", "tries", "last try", "answer"), [_row(each) for each in found], none="nothing yet")
 
 
 def redeliver_command(
@@ -97,13 +97,13 @@ def _some(
     tenant: str,
     id: str,  # noqa: A002
     *,
-    state: DeliveryStatus | None,
+    status: DeliveryStatus | None,
     limit: int,
 ) -> Iterator[Delivery]:
     """The newest `limit` that stand so."""
     cursor, left = None, limit
     while left:
-        page = desk.deliveries(tenant, id, state=state, cursor=cursor, limit=min(left, _PAGE))
+        page = desk.deliveries(tenant, id, status=status, cursor=cursor, limit=min(left, _PAGE))
         yield from page.deliveries
         cursor, left = page.cursor, left - len(page.deliveries)
         if cursor is None:

@@ -29,7 +29,7 @@ from postroom.wiring import Postroom
 campaign_app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(help="The campaign's id, as `postroom campaign list` shows it.")]
-State = Annotated[str | None, typer.Option(help="Only messages in this state, e.g. failed, bounced, unknown, deferred.")]
+StatusOption = Annotated[str | None, typer.Option(help="Only messages in this state, e.g. failed, bounced, unknown, deferred.")]
 
 
 @campaign_app.command("list")
@@ -122,7 +122,7 @@ def settle(
 @campaign_app.command()
 def messages(
     campaign: Id,
-    state: State = None,
+    status: StatusOption = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 100,
     tenant: OfTenant = DEFAULT_TENANT,
     as_json: Json = False,
@@ -133,7 +133,7 @@ def messages(
         ref = _ref(postroom, tenant, campaign)
         record = postroom.records.get(ref)
         shown = 0
-        for message in every_message(postroom, ref, _states(state)):
+        for message in every_message(postroom, ref, _states(status)):
             if shown == limit:
                 say(f"… and more: --limit, or `postroom campaign export {campaign}{of_tenant(tenant)}`")
                 break
@@ -160,10 +160,10 @@ def rejected(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None)
 
 
 @campaign_app.command()
-def export(campaign: Id, state: State = None, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
+def export(campaign: Id, status: StatusOption = None, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Every message as CSV: line, address, state, attempts, last reply, and the row's own cells."""
     with session(data=data) as postroom:
-        sys.stdout.writelines(exports(postroom).messages_csv(_ref(postroom, tenant, campaign), _states(state)))
+        sys.stdout.writelines(exports(postroom).messages_csv(_ref(postroom, tenant, campaign), _states(status)))
 
 
 @campaign_app.command()
@@ -198,13 +198,13 @@ def _recorded(postroom: Postroom, command: str, ref: CampaignRef) -> AbstractCon
     return recorded(postroom, f"campaign {command}", tenant=ref.tenant, target=f"campaign/{ref.campaign}")
 
 
-def _states(state: str | None) -> set[MessageStatus]:
-    if state is None:
+def _states(status: str | None) -> set[MessageStatus]:
+    if status is None:
         return set()
     by_label = {each.label: each for each in MessageStatus}
-    if state not in by_label:
-        raise Invalid(f"--state {state}: one of {', '.join(by_label)}")
-    return {by_label[state]}
+    if status not in by_label:
+        raise Invalid(f"--state {status}: one of {', '.join(by_label)}")
+    return {by_label[status]}
 
 
 def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:

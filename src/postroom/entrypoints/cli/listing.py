@@ -15,6 +15,6 @@ def exports(postroom: Postroom) -> Exports:
     return Exports(postroom.records, postroom.messages, postroom.objects)
 
 
-def every_message(postroom: Postroom, ref: CampaignRef, states: Collection[MessageStatus] = ()) -> Iterator[Message]:
+def every_message(postroom: Postroom, ref: CampaignRef, statuses: Collection[MessageStatus] = ()) -> Iterator[Message]:
     """Of these states (none named: all); none where nothing is imported yet."""
-    return exports(postroom).every_message(ref, states)
+    return exports(postroom).every_message(ref, statuses)

@@ -88,8 +88,8 @@ def _describe(status: Status, checkpoint: Checkpoint | None) -> tuple[str, int, 
             return f"scheduled for {rfc3339(campaign.schedule.at)}", 0, 0
         case CampaignStatus.SENDING if status.counts.deferred and status.counts.waiting == status.counts.deferred:
             return f"sending ({status.counts.deferred:,} refused for now, to be tried again)", status.done, status.counts.total
-        case state:
-            return state.value, status.done, status.counts.total
+        case other:
+            return other.value, status.done, status.counts.total
 
 
 def _rate(status: Status) -> str:

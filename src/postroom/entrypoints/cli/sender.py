@@ -52,7 +52,7 @@ def list_senders(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data:
         print_json([asdict(identity) for identity in senders])
         return
     rows = [_row(identity) for identity in senders]
-    print_rows(("sender", "state", "since"), rows, none="no senders yet: `postroom sender add` enters one")
+    print_rows(("sender", "status", "since"), rows, none="no senders yet: `postroom sender add` enters one")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import FAILED, say, session
 from postroom.errors import NotFound
-from postroom.model.dkim import DkimKey, DomainKeys, KeyState, record_name
+from postroom.model.dkim import DkimKey, DomainKeys, KeyStatus, record_name
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.wiring import Postroom
 
@@ -51,7 +51,7 @@ def show(domain: Domain, tenant: OfTenant = DEFAULT_TENANT, as_json: Json = Fals
         return
     rows = [(key.selector, key.algorithm.value, *_standing(key)) for key in found.keys]
     print_rows(
-        ("selector", "algorithm", "state", "since"), rows, none=f"{found.domain} has no DKIM key: `postroom sender dkim add`"
+        ("selector", "algorithm", "status", "since"), rows, none=f"{found.domain} has no DKIM key: `postroom sender dkim add`"
     )
     _print_records(found.domain, found.keys)
 
@@ -88,14 +88,14 @@ def verify(
     with session(data=data) as postroom:
         postroom.tenants.read(tenant)
         found = postroom.dkim.keys(tenant, domain)
-        asked = [key.selector for key in found.keys if key.state is not KeyState.RETIRED]
+        asked = [key.selector for key in found.keys if key.status is not KeyStatus.RETIRED]
         if not asked:
             raise NotFound(f"{found.domain} has no DKIM key yet: `postroom sender dkim add {found.domain}` makes one")
         keys = [_verified(postroom, found.domain, each, tenant=tenant, unasked=without_check) for each in asked]
     for key in keys:
         say(
             f"{key.selector} signs the mail of {found.domain}"
-            if key.state is KeyState.ACTIVE
+            if key.status is KeyStatus.ACTIVE
             else f"{key.selector} signs nothing yet"
         )
         if key.finding:
@@ -119,7 +119,7 @@ def remove(
             key = postroom.dkim.remove(tenant, domain, selector)
         left = postroom.dkim.keys(tenant, domain)
     say(f"{key.selector} is removed")
-    if key.state is KeyState.ACTIVE and all(each.state is not KeyState.ACTIVE for each in left.keys):
+    if key.status is KeyStatus.ACTIVE and all(each.status is not KeyStatus.ACTIVE for each in left.keys):
         say(f"the mail of {left.domain} is no longer signed")
 
 
@@ -144,9 +144,9 @@ def _print_records(domain: str, keys: Iterable[DkimKey]) -> None:
 def _standing(key: DkimKey) -> tuple[str, str]:
     """Its state, and since when."""
     since = "" if key.active_at is None else shown_time(key.active_at)
-    if key.state is KeyState.WAITING:
+    if key.status is KeyStatus.WAITING:
         return f"waiting: {key.finding or 'not checked yet'}", since
-    if key.state is KeyState.RETIRED:
+    if key.status is KeyStatus.RETIRED:
         return "retired", since
     word = " (not checked)" if key.unchecked else ""
     return f"signs{word}" + (f", but {key.finding}" if key.finding else ""), since

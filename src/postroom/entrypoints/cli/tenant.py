@@ -44,7 +44,7 @@ def list_tenants(as_json: Json = False, data: Data = None) -> None:
         print_json([_as_dict(tenant) for tenant in tenants])
         return
     rows = [(one.id, one.name, "disabled" if one.disabled else "", _made(one) or "") for one in tenants]
-    print_rows(("id", "name", "state", "made"), rows)
+    print_rows(("id", "name", "status", "made"), rows)
 
 
 @app.command()

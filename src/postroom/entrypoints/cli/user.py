@@ -16,7 +16,7 @@ from postroom.errors import Invalid, NotFound, Unsupported
 from postroom.ledger.audit import INSTALLATION
 from postroom.model.access import Membership, Role
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.platform.ports.identity import Account, AccountState, Identity
+from postroom.platform.ports.identity import Account, AccountStatus, Identity
 from postroom.services.admission import Admission, Admitted
 from postroom.wiring import Postroom
 
@@ -78,7 +78,7 @@ def list_users(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: D
     if as_json:
         print_json(users)
         return
-    columns = ("name", "role", "operator", "state", "second_factor", "subject", "added_at")
+    columns = ("name", "role", "operator", "status", "second_factor", "subject", "added_at")
     rows = [tuple(_shown(user[column]) for column in columns) for user in users]
     print_rows(columns, rows, none="nobody yet: `postroom user add` lets somebody in")
 
@@ -158,7 +158,7 @@ def _tell(admitted: Admitted) -> None:
     person, link = admitted
     if link is not None:
         print_line(link)
-    elif person.state is AccountState.INVITED:
+    elif person.status is AccountStatus.INVITED:
         say(f"{person.email} gets a mail that says how to set a password")
     else:
         say(f"{person.email} has a password; whoever forgot it resets it where people sign in")
@@ -205,7 +205,7 @@ def _as_dict(member: Membership, person: Account | None) -> dict[str, object]:
         "name": member.name,
         "role": member.role.value,
         "operator": member.operator,
-        "state": "elsewhere" if person is None else person.state.value,  # or a program
+        "status": "elsewhere" if person is None else person.status.value,  # or a program
         "second_factor": person is not None and person.second_factor,
         "subject": member.subject,
         "added_at": shown_time(member.added_at),

@@ -22,7 +22,7 @@ from postroom.gateway.schemas.callbacks import (
     DeliveryShown,
     LineId,
     NewCallback,
-    OfState,
+    OfStatus,
     RedeliveryOrder,
     RedeliveryOrdered,
     SecretShown,
@@ -141,13 +141,13 @@ def _add_deliveries(router: APIRouter, callbacks: CallbackService) -> None:
     def list_deliveries(
         id: LineId,  # noqa: A002
         who: Viewer,
-        state: OfState = None,
+        status: OfStatus = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[DeliveryShown]:
         """List what it was told, or is still to be told, newest first: what was answered well for three days, what was given up
         for thirty. A page may hold fewer than `limit`, or none, before the end."""
-        page = callbacks.deliveries(who.tenant, id, state=state, cursor=cursor, limit=limit)
+        page = callbacks.deliveries(who.tenant, id, status=status, cursor=cursor, limit=limit)
         return Page(items=[DeliveryShown.of(delivery) for delivery in page.deliveries], cursor=page.cursor)
 
     @router.get("/{id}/deliveries/{delivery_id}", operation_id="get_callback_delivery")

@@ -15,7 +15,7 @@ from postroom.gateway.schemas.campaign_messages import (
     MessageBody,
     MessageId,
     MessageWithEvents,
-    StateName,
+    StatusName,
     states_of,
 )
 from postroom.gateway.schemas.campaigns import CampaignId
@@ -24,7 +24,7 @@ from postroom.services.campaign_reading import CampaignReading
 from postroom.services.exports import Exports
 
 States = Annotated[
-    list[StateName] | None, Query(description="Only messages in this state; again for more.", max_length=len(StateName))
+    list[StatusName] | None, Query(description="Only messages in this state; again for more.", max_length=len(StatusName))
 ]
 
 
@@ -40,11 +40,11 @@ def campaign_message_routes(reading: CampaignReading, exports: Exports, download
 
     @router.get("/messages", operation_id="list_campaign_messages")
     def messages(
-        campaign_id: CampaignId, who: Viewer, state: States = None, limit: Limit = 100, cursor: Cursor = None
+        campaign_id: CampaignId, who: Viewer, status: States = None, limit: Limit = 100, cursor: Cursor = None
     ) -> Page[MessageBody]:
         """List the messages of a campaign, in an order of their own."""
         ref = CampaignRef(who.tenant, campaign_id)
-        campaign, page = reading.messages(ref, states=states_of(state), cursor=cursor, limit=limit)
+        campaign, page = reading.messages(ref, statuses=states_of(status), cursor=cursor, limit=limit)
         return Page(items=[MessageBody.of(campaign, message) for message in page.messages], cursor=page.cursor)
 
     @router.get("/messages/{message_id}", operation_id="get_campaign_message")
@@ -59,9 +59,9 @@ def campaign_message_routes(reading: CampaignReading, exports: Exports, download
         return download(who.tenant, exports.rejected_csv(CampaignRef(who.tenant, campaign_id)), f"{campaign_id}-rejected.csv")
 
     @router.get("/export.csv", operation_id="export_campaign_messages", response_class=CsvAnswer, responses=CSV)
-    def export(campaign_id: CampaignId, who: Viewer, state: States = None) -> Response:
+    def export(campaign_id: CampaignId, who: Viewer, status: States = None) -> Response:
         """Every message as CSV: where it stands, its last reply, what its recipient did, and the row's own cells."""
-        lines = exports.messages_csv(CampaignRef(who.tenant, campaign_id), states_of(state))
+        lines = exports.messages_csv(CampaignRef(who.tenant, campaign_id), states_of(status))
         return download(who.tenant, (line.encode("utf-8", "replace") for line in lines), f"{campaign_id}.csv")
 
     return router

@@ -80,7 +80,7 @@ def _add_records(router: APIRouter, desk: Desk) -> None:
         who: Viewer, status: States = None, name: NamePrefix = "", limit: Limit = 100, cursor: Cursor = None
     ) -> Page[CampaignBody]:
         """List campaigns, newest first."""
-        page = campaigns.list(who.tenant, states=status or (), name=name, cursor=cursor, limit=limit)
+        page = campaigns.list(who.tenant, statuses=status or (), name=name, cursor=cursor, limit=limit)
         return Page(items=[CampaignBody.of(campaign) for campaign in page.campaigns], cursor=page.cursor)
 
     @router.get(

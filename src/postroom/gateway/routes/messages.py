@@ -25,7 +25,7 @@ from postroom.gateway.schemas.messages import (
     NewMessage,
     OneOrMany,
     Refusal,
-    State,
+    StatusName,
     TestMessage,
 )
 from postroom.gateway.steps import Once, starts_with
@@ -40,8 +40,8 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _Id = Annotated[MessageId, Path(description="The message's id.")]
 _TemplateId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", max_length=64, description="The template's id.")]
 _Day = Annotated[Day | None, Query(description="The UTC day of the calls; null: today.")]
-_States = Annotated[
-    list[State] | None, Query(alias="state", max_length=9, description="Only messages in these states; null: in any.")
+_Statuses = Annotated[
+    list[StatusName] | None, Query(alias="status", max_length=9, description="Only messages in these states; null: in any.")
 ]
 
 
@@ -67,14 +67,14 @@ def message_routes(service: MessageService) -> APIRouter:
         who: Viewer,
         *,
         day: _Day = None,
-        states: _States = None,
+        statuses: _Statuses = None,
         cursor: Cursor = None,
         limit: Limit = 100,
     ) -> Page[MessageSummary]:
         """List a day's single messages, in no particular order."""
         number = service.today() if day is None else day.toordinal() - _EPOCH
-        wanted = {MessageStatus[each.upper()] for each in states or ()}
-        page = service.list(who.tenant, number, states=wanted, cursor=cursor, limit=limit)
+        wanted = {MessageStatus[each.upper()] for each in statuses or ()}
+        page = service.list(who.tenant, number, statuses=wanted, cursor=cursor, limit=limit)
         return Page(items=[MessageSummary.model_validate(_summary(record)) for record in page.records], cursor=page.cursor)
 
     @router.get("/{id}", operation_id="get_message")

@@ -51,7 +51,7 @@ DeliveryId = Annotated[
         examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"],
     ),
 ]
-OfState = Annotated[DeliveryStatus | None, Query(description="Only those that stand so; without it: all.")]
+OfStatus = Annotated[DeliveryStatus | None, Query(description="Only those that stand so; without it: all.")]
 
 
 def _kind(value: object) -> object:
@@ -192,7 +192,7 @@ class DeliveryShown(BaseModel):
     """A request, made or to be made."""
 
     id: str = Field(description="Its `webhook-id`, the same in every try.", examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"])
-    state: DeliveryStatus = Field(description="Where it stands: waiting for a try, answered well, or given up.")
+    status: DeliveryStatus = Field(description="Where it stands: waiting for a try, answered well, or given up.")
     events: int = Field(description="How many it tells; 0: a test.")
     created_at: str = Field(description="When it was made.", examples=[_EXAMPLE_TIME])
     tries: int = Field(description="How often it was tried, since it was last ordered again.")

@@ -30,7 +30,7 @@ MessageId = Annotated[
 ]
 
 
-class StateName(StrEnum):
+class StatusName(StrEnum):
     """Where a message stands."""
 
     PENDING = "pending"
@@ -45,7 +45,7 @@ class StateName(StrEnum):
     SKIPPED = "skipped"
 
 
-def states_of(names: list[StateName] | None) -> set[MessageStatus]:
+def states_of(names: list[StatusName] | None) -> set[MessageStatus]:
     """As the ledger has them."""
     return {MessageStatus[name.name] for name in names or ()}
 
@@ -93,7 +93,7 @@ class MessageBody(BaseModel):
     line: int = Field(description="The line of the upload its row begins on.")
     address: str = Field(description="The recipient's mailbox.")
     name: str | None = Field(description="The recipient's name, where the row has one.")
-    state: StateName = Field(description="Where it stands; `sending` shows in counts only.")
+    status: StatusName = Field(description="Where it stands; `sending` shows in counts only.")
     attempts: int = Field(description="How often it was tried.")
     at: str | None = Field(description="When it came to that state.")
     due: str | None = Field(description="When it is tried, or decided, next.")
@@ -113,7 +113,7 @@ class MessageBody(BaseModel):
             line=message.line,
             address=message.address,
             name=message.name,
-            state=StateName(message.status.label),
+            status=StatusName(message.status.label),
             attempts=message.attempt,
             at=rfc3339(message.at),
             due=rfc3339(message.due),

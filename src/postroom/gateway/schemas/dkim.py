@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.gateway.schemas.senders import TxtRecord
-from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyState, record_name
+from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus, record_name
 from postroom.services.status import rfc3339
 
 
@@ -25,7 +25,7 @@ class DkimKeyShown(BaseModel):
 
     selector: str = Field(description="Names it in signatures and in the DNS.", examples=["pr20261124-k3vq"])
     algorithm: Algorithm = Field(description="`rsa` (2048 bits) or `ed25519`.")
-    state: KeyState = Field(
+    status: KeyStatus = Field(
         description="`waiting`: its record was not seen yet, it signs nothing; `active`: it signs; `retired`: another signs in "
         "its place, and its record is to stay while its mail is under way."
     )
@@ -42,7 +42,7 @@ class DkimKeyShown(BaseModel):
         return cls(
             selector=key.selector,
             algorithm=key.algorithm,
-            state=key.state,
+            status=key.status,
             record=TxtRecord(name=record_name(key.selector, domain), value=key.record),
             created_at=rfc3339(key.created_at),
             active_at=rfc3339(key.active_at),

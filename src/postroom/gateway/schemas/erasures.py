@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.gateway.schemas.scalars import Flag
 from postroom.services.erasure import Erased
-from postroom.services.erasure_requests import ID_PATTERN, Erasure, ErasureState
+from postroom.services.erasure_requests import ID_PATTERN, Erasure, ErasureStatus
 from postroom.services.status import rfc3339
 
 ErasureId = Annotated[str, Path(pattern=ID_PATTERN, description="The erasure's id.", examples=["a7myn32egfni72nw"])]
@@ -64,7 +64,7 @@ class ErasureBody(BaseModel):
     """An erasure."""
 
     id: str = Field(description="Its id.", examples=["a7myn32egfni72nw"])
-    state: ErasureState = Field(
+    status: ErasureStatus = Field(
         description="`running`; `waiting`: tried again every half minute; `done`; `failed`: ask anew, with a new erasure."
     )
     person: str = Field(description="Who it is: a digest of the address under the tenant's secret.", examples=["9f" * 12])
@@ -74,11 +74,11 @@ class ErasureBody(BaseModel):
     found: FoundBody | None = Field(description="What the last try found; null before the first has ended.")
 
     @classmethod
-    def of(cls, erasure: Erasure, state: ErasureState) -> Self:
+    def of(cls, erasure: Erasure, status: ErasureStatus) -> Self:
         """As it stands."""
         return cls(
             id=erasure.id,
-            state=state,
+            status=status,
             person=erasure.key,
             forget_suppression=erasure.forget_suppression,
             asked_at=rfc3339(erasure.asked_at) or "",

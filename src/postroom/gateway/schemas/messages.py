@@ -41,7 +41,7 @@ _FROM_HTML: JsonDict = {
 Address = Annotated[str, Field(min_length=1, max_length=_MAX_ADDRESS, pattern=_NO_NUL)]
 MessageId = Annotated[str, Field(min_length=MESSAGE_ID_LENGTH, max_length=MESSAGE_ID_LENGTH, pattern=PATTERN)]
 Version = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None
-State = Literal["pending", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"]
+StatusName = Literal["pending", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"]
 
 
 def _scalar(value: object) -> object:
@@ -201,7 +201,7 @@ class MessageSummary(BaseModel):
     """A message as it stands."""
 
     id: str = Field(description="Its id.")
-    status: State = Field(description="Where it stands.")
+    status: StatusName = Field(description="Where it stands.")
     to: str = Field(description="The recipient's address.")
     name: str | None = Field(description="The recipient's name.")
     accepted_at: str = Field(description="When the call was made, RFC 3339 UTC.")

@@ -9,7 +9,7 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.gateway.schemas.scalars import WHOLE
-from postroom.model.upload import CONTENT_TYPE_PATTERN, ID_PATTERN, MAX_BYTES, Inspection, Upload, UploadKind, UploadState
+from postroom.model.upload import CONTENT_TYPE_PATTERN, ID_PATTERN, MAX_BYTES, Inspection, Upload, UploadKind, UploadStatus
 from postroom.services.status import rfc3339
 from postroom.services.uploads import Announced, Announcement
 
@@ -147,7 +147,7 @@ class UploadView(BaseModel):
 
     id: str = Field(description="Its id.", examples=["4qhk2m7cxw3a5yzn"])
     kind: UploadKind = Field(description="What it is for.")
-    state: UploadState = Field(
+    status: UploadStatus = Field(
         description="`waiting`: its bytes have not arrived whole; `ready`: they are there and never change; "
         "`expired`: they are gone."
     )
@@ -168,12 +168,12 @@ class UploadView(BaseModel):
     @classmethod
     def of(cls, upload: Upload, sample: Sequence[Mapping[str, str]] | None = None) -> Self:
         """In the API's words."""
-        gone = upload.state is UploadState.EXPIRED
-        unsettled = upload.state is UploadState.READY and upload.arrived_at is None
+        gone = upload.status is UploadStatus.EXPIRED
+        unsettled = upload.status is UploadStatus.READY and upload.arrived_at is None
         return cls(
             id=upload.id,
             kind=upload.kind,
-            state=upload.state,
+            status=upload.status,
             filename=upload.filename or None,
             content_type=upload.content_type,
             size=upload.size,

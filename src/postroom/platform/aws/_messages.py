@@ -160,7 +160,7 @@ class MessageItems:
         self,
         ref: CampaignRef,
         number: int,
-        states: Collection[MessageStatus],
+        statuses: Collection[MessageStatus],
         *,
         limit: int,
         attributes: Sequence[str] = (),
@@ -168,8 +168,8 @@ class MessageItems:
     ) -> list[Record]:
         """Messages in these states (none named: all), those after the key `after`."""
         terms = Terms()
-        filter_ = f"{_one_of(terms, states)} OR {_reported(terms)}" if states else ""
-        wanted = frozenset(states) or frozenset(MessageStatus)
+        filter_ = f"{_one_of(terms, statuses)} OR {_reported(terms)}" if statuses else ""
+        wanted = frozenset(statuses) or frozenset(MessageStatus)
         return self.select(
             ref,
             number,
@@ -221,8 +221,8 @@ def _not_above(terms: Terms, fence: int) -> str:
     return f"(attribute_not_exists({name}) OR {name} <= {terms.value(fence)})"
 
 
-def _one_of(terms: Terms, states: Collection[MessageStatus]) -> str:
-    return f"{terms.name('state')} IN ({', '.join(terms.value(int(state)) for state in states)})"
+def _one_of(terms: Terms, statuses: Collection[MessageStatus]) -> str:
+    return f"{terms.name('state')} IN ({', '.join(terms.value(int(state)) for state in statuses)})"
 
 
 def _key(at: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
 from postroom.platform.aws._errors import code_of, speaking
-from postroom.platform.ports.identity import Account, AccountState, Invited
+from postroom.platform.ports.identity import Account, AccountStatus, Invited
 from postroom.platform.ports.limits import checked_email
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class CognitoIdentity:
         known = self.find(address)
         if known is None:
             raise Conflict(f"{address} is being removed at this moment: try again")
-        if known.state is AccountState.INVITED:
+        if known.status is AccountStatus.INVITED:
             self._create(address, MessageAction="RESEND")
         return Invited(known, None)
 
@@ -115,10 +115,10 @@ def _account(user: Any, attributes: Any) -> Account:
     return Account(known["sub"], known.get("email", ""), _state(user), bool(user.get("UserMFASettingList")))
 
 
-def _state(user: Any) -> AccountState:
+def _state(user: Any) -> AccountStatus:
     if not user.get("Enabled", True):
-        return AccountState.DISABLED
-    return AccountState.INVITED if user.get("UserStatus") in _NO_PASSWORD_YET else AccountState.ACTIVE
+        return AccountStatus.DISABLED
+    return AccountStatus.INVITED if user.get("UserStatus") in _NO_PASSWORD_YET else AccountStatus.ACTIVE
 
 
 def _verified(address: str) -> list[dict[str, str]]:

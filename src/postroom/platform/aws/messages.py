@@ -157,11 +157,11 @@ class DynamoMessages:
         self._items.batches(ref)
         return [_ledger.recipient(record) for record in self._items.due(ref, batch, now, limit)]
 
-    def load_state(self, ref: CampaignRef, batch: int, states: Collection[MessageStatus], limit: int) -> list[Recipient]:
+    def load_state(self, ref: CampaignRef, batch: int, statuses: Collection[MessageStatus], limit: int) -> list[Recipient]:
         self._items.batches(ref)
-        if not states:
+        if not statuses:
             return []
-        found = self._items.in_states(ref, batch, states, limit=limit, attributes=_ledger.RECIPIENT)
+        found = self._items.in_states(ref, batch, statuses, limit=limit, attributes=_ledger.RECIPIENT)
         return [_ledger.recipient(record) for record in found]
 
     def find(self, ref: CampaignRef, batch: int, keys: Sequence[Key]) -> list[Recipient]:
@@ -242,7 +242,7 @@ class DynamoMessages:
         return None if record is None else _ledger.message(batch, record)
 
     def list(
-        self, ref: CampaignRef, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
+        self, ref: CampaignRef, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> MessagePage:
         check_page(limit)
         number, after = _parse_cursor(cursor)
@@ -250,11 +250,11 @@ class DynamoMessages:
         messages: list[Message] = []
         for first in range(number, batches, _LOOK_AHEAD):
             for batch in self._batches.read_many(ref, range(first, min(batches, first + _LOOK_AHEAD))):
-                if not _may_hold(batch, states):
+                if not _may_hold(batch, statuses):
                     continue
                 more = limit + 1 - len(messages)
                 start = after if batch.number == number else None
-                found = self._items.in_states(ref, batch.number, states, limit=more, after=start)
+                found = self._items.in_states(ref, batch.number, statuses, limit=more, after=start)
                 messages += [_ledger.message(batch.number, record) for record in found]
                 if len(messages) > limit:
                     last = messages[limit - 1]
@@ -273,10 +273,10 @@ def _earliest(due: Instant | None, settled: Collection[Settlement]) -> Instant |
     return min((one for one in dues if one is not None), default=None)
 
 
-def _may_hold(batch: Batch, states: Collection[MessageStatus]) -> bool:
+def _may_hold(batch: Batch, statuses: Collection[MessageStatus]) -> bool:
     """Whether it is worth reading: in somebody's hands, or counted with some of these states."""
     counts = batch.counts.as_dict()
-    return batch.in_hands or any(counts[state.label] for state in (states or MessageStatus))
+    return batch.in_hands or any(counts[state.label] for state in (statuses or MessageStatus))
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int, str | None]:

@@ -28,7 +28,7 @@ from postroom.platform.aws._errors import code_of, speaking
 from postroom.platform.ports.calling import LEASE_MS, backoff_ms, carry_out, sentence
 from postroom.platform.ports.limits import check_input, check_name
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
-from postroom.platform.ports.workflows import Execution, ExecutionState, Handler
+from postroom.platform.ports.workflows import Execution, ExecutionStatus, Handler
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 class Record:
     """As it is stored."""
 
-    state: ExecutionState
+    status: ExecutionStatus
     run: int
     input: str
     started_at: int
@@ -63,7 +63,7 @@ class Record:
 
     @property
     def is_running(self) -> bool:
-        return self.state is ExecutionState.RUNNING
+        return self.status is ExecutionStatus.RUNNING
 
 
 class StepWorkflows:
@@ -93,7 +93,7 @@ class StepWorkflows:
                 return False
             if known is not None and not known.is_running and not anew:
                 return False
-            begun = Record(ExecutionState.RUNNING, (known.run if known else 0) + 1, text, self._clock.now())
+            begun = Record(ExecutionStatus.RUNNING, (known.run if known else 0) + 1, text, self._clock.now())
             if known is not None:  # a call of the run before may still be ending: its lease stays, and only then this one begins
                 begun = replace(begun, owner=known.owner, until=known.until, fence=known.fence)
             with suppress(Conflict):  # somebody else was first: look again
@@ -141,7 +141,7 @@ class StepWorkflows:
                 return False  # forgotten: it ended long ago
 
     def stop(self, workflow: str, execution: str, reason: str) -> None:
-        stopped = self._change(workflow, execution, ExecutionState.STOPPED, reason)
+        stopped = self._change(workflow, execution, ExecutionStatus.STOPPED, reason)
         if stopped is None:
             return
         try:
@@ -150,12 +150,12 @@ class StepWorkflows:
         except PostroomError as error:  # it has ended, say; one that runs on finds in the record that it is to end
             _log.info("%s", error)
 
-    def end(self, workflow: str, execution: str, run: int, state: ExecutionState, reason: str | None) -> None:
+    def end(self, workflow: str, execution: str, run: int, status: ExecutionStatus, reason: str | None) -> None:
         """That run is over: told by the machine's last step. Of an older run, or again: harmless."""
-        self._change(workflow, execution, state, reason, run=run)
+        self._change(workflow, execution, status, reason, run=run)
 
     def _change(
-        self, workflow: str, execution: str, state: ExecutionState, reason: str | None, *, run: int | None = None
+        self, workflow: str, execution: str, status: ExecutionStatus, reason: str | None, *, run: int | None = None
     ) -> Record | None:
         """End it, if it is running; the record that was running."""
         for _ in range(_TRIES):
@@ -164,7 +164,7 @@ class StepWorkflows:
             if known is None or not known.is_running or run not in (None, known.run):
                 return None
             with suppress(Conflict):
-                self._write(workflow, execution, replace(known, state=state, ended_at=self._clock.now(), reason=reason), item)
+                self._write(workflow, execution, replace(known, status=status, ended_at=self._clock.now(), reason=reason), item)
                 return known
         raise Unavailable(f"the execution {execution} of {workflow} is changed by others all the time; try again")
 
@@ -284,8 +284,8 @@ class _Lease:
         due = self._clock.now() + backoff_ms(self._record.failures, chance)
         self._settle(due=due, failures=self._record.failures + 1, reason=sentence(error))
 
-    def end(self, state: ExecutionState, reason: str | None) -> None:
-        self._settle(state=state, reason=reason, ended_at=self._clock.now())
+    def end(self, status: ExecutionStatus, reason: str | None) -> None:
+        self._settle(status=status, reason=reason, ended_at=self._clock.now())
 
     def give_back(self) -> None:
         self._settle()
@@ -328,4 +328,4 @@ def _record(item: Item) -> Record:
 
 def _execution(workflow: str, execution: str, record: Record) -> Execution:
     ended = None if record.ended_at is None else Instant(record.ended_at)
-    return Execution(workflow, execution, record.state, record.input, Instant(record.started_at), ended, record.reason)
+    return Execution(workflow, execution, record.status, record.input, Instant(record.started_at), ended, record.reason)

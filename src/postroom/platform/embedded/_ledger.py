@@ -26,7 +26,7 @@ _CACHE_KIB = 32_768
 
 MIGRATIONS = (
     """
-    CREATE TABLE home (batches INTEGER NOT NULL) STRICT;
+    CREATE TABLE campaign (batches INTEGER NOT NULL) STRICT;
 
     CREATE TABLE message (
         batch    INTEGER NOT NULL,

@@ -14,8 +14,8 @@ _ATTEMPT = f"(CASE WHEN {_AHEAD} THEN {_TOLD_ATTEMPT} ELSE coalesce(o.attempt, 0
 _DUE = f"(CASE WHEN {_AHEAD} THEN NULL ELSE o.due END)"
 _UNSUBSCRIBED = "(CASE WHEN o.unsubscribed > coalesce(o.resubscribed, o.unsubscribed - 1) THEN o.unsubscribed END)"
 
-BATCHES = "SELECT batches FROM home"
-CREATE_HOME = "INSERT INTO home VALUES (?)"
+BATCHES = "SELECT batches FROM campaign"
+CREATE_CAMPAIGN = "INSERT INTO campaign VALUES (?)"
 CREATE_BATCHES = """
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?) INSERT INTO batch (number) SELECT i FROM n
 """
@@ -87,7 +87,7 @@ SELECT json_group_array(json_array(hex(key), line, address, name, cells, state, 
 LOAD_DUE = _AS_JSON.format(
     condition=f"(o.state IS NULL OR ((o.state = 0 OR (o.state IN (2, 8) AND o.due <= :now)) AND NOT {_AHEAD}))"
 )
-LOAD_STATES = _AS_JSON.format(condition=f"{_STATE} IN (SELECT value FROM json_each(:states))")
+LOAD_STATES = _AS_JSON.format(condition=f"{_STATE} IN (SELECT value FROM json_each(:statuses))")
 FIND = f"WITH RECURSIVE {_GENERATED}" + _AS_JSON.format(condition=f"m.key IN ({_KEYS})").replace(":limit", ":count")
 
 REPLACE_GROUP = """
@@ -125,7 +125,7 @@ GET = _RECORD + " WHERE m.batch = ? AND m.key = ?"
 LIST = (
     _RECORD
     + f"""
- WHERE m.batch = :batch AND m.key > :after AND {_STATE} IN (SELECT value FROM json_each(:states))
+ WHERE m.batch = :batch AND m.key > :after AND {_STATE} IN (SELECT value FROM json_each(:statuses))
  ORDER BY m.key LIMIT :limit
 """
 )

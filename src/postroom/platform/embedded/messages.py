@@ -46,7 +46,7 @@ class SqliteMessages:
         with self._ledgers.create(ref).write() as db:
             known = db.execute(sql.BATCHES).fetchone()
             if known is None:
-                db.execute(sql.CREATE_HOME, (batches,))
+                db.execute(sql.CREATE_CAMPAIGN, (batches,))
                 db.execute(sql.CREATE_BATCHES, (batches,))
             elif known[0] != batches:
                 raise Conflict(f"campaign {ref.campaign} has {known[0]} batches, not {batches}: the number is frozen")
@@ -134,8 +134,8 @@ class SqliteMessages:
     def load(self, ref: CampaignRef, batch: int, now: Instant, limit: int) -> list[Recipient]:
         return self._recipients(ref, sql.LOAD_DUE, {"batch": batch, "now": now, "limit": limit})
 
-    def load_state(self, ref: CampaignRef, batch: int, states: Collection[MessageStatus], limit: int) -> list[Recipient]:
-        return self._recipients(ref, sql.LOAD_STATES, {"batch": batch, "states": _json(list(states)), "limit": limit})
+    def load_state(self, ref: CampaignRef, batch: int, statuses: Collection[MessageStatus], limit: int) -> list[Recipient]:
+        return self._recipients(ref, sql.LOAD_STATES, {"batch": batch, "statuses": _json(list(statuses)), "limit": limit})
 
     def find(self, ref: CampaignRef, batch: int, keys: Sequence[Key]) -> list[Recipient]:
         values = {"batch": batch, "keys": b"".join(keys), "count": len(keys)}
@@ -225,11 +225,11 @@ class SqliteMessages:
         ]
 
     def list(
-        self, ref: CampaignRef, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
+        self, ref: CampaignRef, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> MessagePage:
         _check_limit(limit)
         batch, after = _parse_cursor(cursor)
-        wanted = frozenset(states) or frozenset(MessageStatus)
+        wanted = frozenset(statuses) or frozenset(MessageStatus)
         messages: list[Message] = []
         with self._ref(ref).read() as db:
             (batches,) = _known(db, ref)
@@ -239,7 +239,7 @@ class SqliteMessages:
                 values = {
                     "batch": number,
                     "after": after if number == batch else b"",
-                    "states": _json(list(wanted)),
+                    "statuses": _json(list(wanted)),
                     "limit": limit + 1 - len(messages),
                 }
                 messages += [_message(row) for row in db.execute(sql.LIST, values).fetchall()]
@@ -344,10 +344,10 @@ def _as_they_stand(changes: str, settled: Sequence[Settlement], overtaken: dict[
     return _json(told)
 
 
-def _holds_none(db: sqlite3.Connection, batch: int, states: frozenset[MessageStatus]) -> bool:
+def _holds_none(db: sqlite3.Connection, batch: int, statuses: frozenset[MessageStatus]) -> bool:
     """Whether the snapshot of a batch at rest says that it has nothing to show: spares reading it."""
     counts = db.execute(sql.COUNTS_IF_AT_REST, (batch,)).fetchone()
-    return counts is not None and not any(getattr(stored_totals(counts).counts, state.label) for state in states)
+    return counts is not None and not any(getattr(stored_totals(counts).counts, state.label) for state in statuses)
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int, bytes]:

@@ -15,7 +15,7 @@ from postroom.errors import LeaseLost
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.ports.calling import LEASE_MS, backoff_ms, carry_out, sentence
 from postroom.platform.ports.limits import check_input, check_name
-from postroom.platform.ports.workflows import Execution, ExecutionState, Handler
+from postroom.platform.ports.workflows import Execution, ExecutionStatus, Handler
 
 _COLUMNS = "workflow, execution, state, input, started_at, ended_at, reason"
 
@@ -70,7 +70,7 @@ WHERE {_HELD} AND state = 'running' AND run = :run
 """
 
 _END = f"""
-UPDATE execution SET state = :state, ended_at = :now, reason = :reason
+UPDATE execution SET state = :status, ended_at = :now, reason = :reason
 WHERE {_HELD} AND state = 'running' AND run = :run
 """
 
@@ -199,8 +199,8 @@ class _Lease:
         due = self._clock.now() + backoff_ms(self._failures, chance)
         self._write(_CALL_AGAIN, due=due, failures=self._failures + 1, reason=sentence(error))
 
-    def end(self, state: ExecutionState, reason: str | None) -> None:
-        self._write(_END, state=state, reason=reason, now=self._clock.now())
+    def end(self, status: ExecutionStatus, reason: str | None) -> None:
+        self._write(_END, status=status, reason=reason, now=self._clock.now())
 
     def give_back(self) -> None:
         with self._database.write() as connection:
@@ -222,6 +222,6 @@ def _free(connection: sqlite3.Connection, workflow: str, now: Instant, dead: Col
 
 
 def _execution(row: Sequence[Any]) -> Execution:
-    workflow, execution, state, text, started_at, ended_at, reason = row
+    workflow, execution, status, text, started_at, ended_at, reason = row
     ended = None if ended_at is None else Instant(ended_at)
-    return Execution(workflow, execution, ExecutionState(state), text, Instant(started_at), ended, reason)
+    return Execution(workflow, execution, ExecutionStatus(status), text, Instant(started_at), ended, reason)

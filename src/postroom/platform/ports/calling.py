@@ -6,7 +6,7 @@ from typing import Protocol
 
 from postroom.clock import Instant
 from postroom.errors import Conflict, Permanent, Temporary
-from postroom.platform.ports.workflows import Call, Done, ExecutionState, Handler
+from postroom.platform.ports.workflows import Call, Done, ExecutionStatus, Handler
 
 LEASE_MS = 30_000
 """Three times what a handler may take between two `alive`."""
@@ -26,7 +26,7 @@ class Lease(Call, Protocol):
         """It is called again after a pause (`backoff_ms`)."""
         ...
 
-    def end(self, state: ExecutionState, reason: str | None) -> None:
+    def end(self, status: ExecutionStatus, reason: str | None) -> None:
         """Nothing more is to be done."""
         ...
 
@@ -43,7 +43,7 @@ def carry_out(handler: Handler, lease: Lease) -> None:
     except (Temporary, Conflict) as error:
         lease.fail(error)
     except Permanent as error:
-        lease.end(ExecutionState.FAILED, sentence(error))
+        lease.end(ExecutionStatus.FAILED, sentence(error))
     except Exception as error:
         lease.fail(error)
         raise
@@ -52,7 +52,7 @@ def carry_out(handler: Handler, lease: Lease) -> None:
         raise
     else:
         if isinstance(answer, Done):
-            lease.end(ExecutionState.SUCCEEDED, None)
+            lease.end(ExecutionStatus.SUCCEEDED, None)
         else:
             lease.call_again(answer.at)
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 
-class AccountState(StrEnum):
+class AccountStatus(StrEnum):
     """How far somebody is in."""
 
     INVITED = "invited"
@@ -31,7 +31,7 @@ class Account:
 
     subject: str
     email: str
-    state: AccountState
+    status: AccountStatus
     second_factor: bool = False
 
 

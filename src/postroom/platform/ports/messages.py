@@ -132,7 +132,7 @@ class Messages(Protocol):
         """Messages with work at `now` (pending; deferred or unknown whose `due` has come), in key order."""
         ...
 
-    def load_state(self, ref: CampaignRef, batch: int, states: Collection[MessageStatus], limit: int) -> list[Recipient]:
+    def load_state(self, ref: CampaignRef, batch: int, statuses: Collection[MessageStatus], limit: int) -> list[Recipient]:
         """Messages in these states, due or not, in key order: for retry-failed, settle and cancel."""
         ...
 
@@ -191,7 +191,7 @@ class Messages(Protocol):
         ...
 
     def list(
-        self, ref: CampaignRef, *, states: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
+        self, ref: CampaignRef, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> MessagePage:
         """Messages by batch and key, of these states (none named: all). A page may be short before the end."""
         ...

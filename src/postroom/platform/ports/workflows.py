@@ -22,7 +22,7 @@ from postroom.clock import Instant
 MAX_INPUT_BYTES = 60_000
 
 
-class ExecutionState(StrEnum):
+class ExecutionStatus(StrEnum):
     """Where an execution stands."""
 
     RUNNING = "running"
@@ -37,7 +37,7 @@ class Execution:
 
     workflow: str
     execution: str
-    state: ExecutionState
+    status: ExecutionStatus
     input: str
     started_at: Instant
     ended_at: Instant | None
