@@ -31,7 +31,8 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.ids import encode
 from postroom.model.shard import Key
 from postroom.model.wire import Sealer
-from postroom.platform.mail.listener import MAX_BYTES, Listener, Terms
+from postroom.platform.mail._dialogue import Terms
+from postroom.platform.mail.listener import MAX_BYTES, Listener
 from postroom.settings import Settings
 from postroom.wiring.stores import open_stores
 

@@ -22,7 +22,8 @@ from postroom.model.shard import Key
 from postroom.model.stream import stream_ref
 from postroom.model.tenant import Tenant
 from postroom.model.wire import MAX_ATTEMPT, Sealer, open_unsubscribe
-from postroom.platform.mail.listener import Limits, Terms
+from postroom.platform.mail._dialogue import Terms
+from postroom.platform.mail.listener import Limits
 from tests.events.test_reading_hostile import BOMBS
 from tests.fakes.clock import ManualClock
 from tests.fakes.listening import listening

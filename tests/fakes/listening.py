@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from postroom.model.mailroom import IncomingMail, Verdict
-from postroom.platform.mail.listener import Limits, Listener, TakesMail, Terms
+from postroom.platform.mail._dialogue import Terms
+from postroom.platform.mail.listener import Limits, Listener, TakesMail
 
 TERMS = Terms(name="mx.test", max_bytes=1_000_000, kept_bytes=256 * 1024)
 OURS = "b@bounces.test"

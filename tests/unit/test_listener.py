@@ -18,8 +18,8 @@ from postroom.events.bounce_parser.mime import MAX_READ
 from postroom.events.collecting import LONGEST_WAIT_S, MAX_A_VISIT
 from postroom.events.mailroom import ROLES
 from postroom.model.mailroom import IncomingMail
-from postroom.platform.mail._dialogue import MAX_COMMANDS, MAX_LINE, MAX_MAILS, MAX_MISTAKES, MAX_RECIPIENTS
-from postroom.platform.mail.listener import MAX_BYTES, Limits, Terms, _neighbourhood
+from postroom.platform.mail._dialogue import MAX_COMMANDS, MAX_LINE, MAX_MAILS, MAX_MISTAKES, MAX_RECIPIENTS, Terms
+from postroom.platform.mail.listener import MAX_BYTES, Limits, _neighbourhood
 from tests.fakes.certificates import make_certificate
 from tests.fakes.listening import OURS, ScriptedMailroom, listening
 from tests.flow.campaign_kit import until

@@ -12,7 +12,8 @@ from postroom.events.mailroom import Mailroom
 from postroom.events.tenant_secrets import TenantSecrets
 from postroom.events.unsubscribing import Unsubscribing
 from postroom.ledger.suppression import Suppression
-from postroom.platform.mail.listener import MAX_BYTES, Listener, Terms
+from postroom.platform.mail._dialogue import Terms
+from postroom.platform.mail.listener import MAX_BYTES, Listener
 from postroom.platform.mail.mailbox_url import parse_mailbox
 from postroom.platform.mail.mailboxes import Mailbox
 from postroom.settings import Settings

@@ -27,8 +27,6 @@ from postroom.errors import PostroomError
 from postroom.model.mailroom import IncomingMail, Verdict
 from postroom.platform.mail._dialogue import Dialogue, Terms, Wants
 
-__all__ = ["MAX_BYTES", "Limits", "Listener", "Terms"]
-
 MAX_BYTES: Final = 10 * 1024 * 1024
 _TOGETHER: Final = 20
 _LAST_MAILS_S: Final = 5.0
