@@ -39,7 +39,7 @@ from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.model.tags import tags_of
 from postroom.model.wire import MessageRef
 from postroom.platform.aws import _clients
-from postroom.platform.mail.port import Delivery, Health, Result, Verdict
+from postroom.platform.mail.port import Health, OutboundMessage, Result, Verdict
 from postroom.services.campaigns import Draft
 from postroom.wiring.ses import SesAccounts
 
@@ -107,7 +107,7 @@ class InstantMailer:
     waiting = 0
     _numbers = itertools.count()
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: OutboundMessage) -> None:
         if delivery.compose() is not None and delivery.handing_over():
             number = f"0100018f3a5b7c9d-0a1b2c3d-4e5f-6071-8293-{next(self._numbers):012x}-000000"
             delivery.settled(Result(Verdict.ACCEPTED, 200, provider_id=number))

@@ -31,8 +31,8 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.ids import encode
 from postroom.model.shard import Key
 from postroom.model.wire import Sealer
-from postroom.platform.mail._dialogue import Terms
 from postroom.platform.mail.listener import MAX_BYTES, Listener
+from postroom.platform.mail.listener_session import ListenerConfig
 from postroom.settings import Settings
 from postroom.wiring.stores import open_stores
 
@@ -83,7 +83,7 @@ def serve(data: Path, door: socket.socket, answer: multiprocessing.connection.Co
         tenants = Tenants(stores.tables, clock)
         wishes = Unsubscribing(tenants, Suppression(stores.tables, clock), arrivals, clock)
         mailroom = Mailroom(arrivals, wishes, secret_of=TenantSecrets(tenants, clock), domain=DOMAIN, clock=clock)
-        terms = Terms(name=DOMAIN, max_bytes=MAX_BYTES, kept_bytes=MAX_READ)
+        terms = ListenerConfig(name=DOMAIN, max_bytes=MAX_BYTES, kept_bytes=MAX_READ)
 
         async def run() -> None:
             stop = asyncio.Event()

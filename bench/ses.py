@@ -26,9 +26,9 @@ from postroom.events.ses.sns import Verifier
 from postroom.model.shard import Key
 from postroom.model.tags import tags_of
 from postroom.model.wire import MessageRef
-from postroom.platform.mail._ses_credentials import KeySource
+from postroom.platform.mail._aws_auth import CredentialSource
 from postroom.platform.mail.ses import SesMailer
-from postroom.platform.mail.ses_url import SesConfig, parse_ses
+from postroom.platform.mail.ses_url import SesConfig, parse_ses_url
 
 REF = MessageRef(7, "abcdefgh23456722", 12, Key(b"k" * 12), 3)
 BenchDelivery.ref = REF
@@ -36,7 +36,7 @@ BenchDelivery.ref = REF
 
 async def send(config: SesConfig, messages: int) -> tuple[float, float]:
     """Messages a second, and microseconds of CPU a message, of this process."""
-    mailer = SesMailer(config, source=KeySource(config, {}))
+    mailer = SesMailer(config, source=CredentialSource(config, {}))
     await mailer.start()
     run = Run(mailer, messages)  # type: ignore[arg-type] # any mailer does
     began, cpu = time.monotonic(), time.process_time()
@@ -105,7 +105,7 @@ def main() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as simulator:
         try:
             assert simulator.stdout is not None
-            config = replace(parse_ses(simulator.stdout.readline().partition("=")[2].strip().strip("'")), connections=16)
+            config = replace(parse_ses_url(simulator.stdout.readline().partition("=")[2].strip().strip("'")), connections=16)
             for name, runner in (("uvloop", uvloop.run), ("asyncio", asyncio.run)):
                 rate, cpu = runner(send(config, messages))
                 print(f"SesMailer on {name:8} {rate:8,.0f} messages/s, {cpu:6.0f} µs of CPU a message")

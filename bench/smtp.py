@@ -25,7 +25,7 @@ import uvloop
 from postroom.model.wire import MessageRef
 from postroom.platform.mail.port import Result, Verdict
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.mail.smtp_url import SmtpConfig
 
 SIZE = 6_000
 DEPTH = 256

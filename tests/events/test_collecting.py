@@ -16,8 +16,8 @@ from postroom.events.collecting import MAX_TRIES, Collecting
 from postroom.model.mailroom import IncomingMail, Verdict
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
+from postroom.platform.mail.mailbox import Mailbox
 from postroom.platform.mail.mailbox_url import Security, parse_mailbox
-from postroom.platform.mail.mailboxes import Mailbox
 from tests.events.test_mailroom import BOUNCES, FORGED, RETURN_PATH, WISH, Desk, original
 from tests.fakes.certificates import make_certificate
 from tests.fakes.clock import ManualClock

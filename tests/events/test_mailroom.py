@@ -22,8 +22,8 @@ from postroom.model.shard import Key
 from postroom.model.stream import stream_ref
 from postroom.model.tenant import Tenant
 from postroom.model.wire import MAX_ATTEMPT, Sealer, open_unsubscribe
-from postroom.platform.mail._dialogue import Terms
-from postroom.platform.mail.listener import Limits
+from postroom.platform.mail.listener import ListenerLimits
+from postroom.platform.mail.listener_session import ListenerConfig
 from tests.events.test_reading_hostile import BOMBS
 from tests.fakes.clock import ManualClock
 from tests.fakes.listening import listening
@@ -39,7 +39,7 @@ RETURN_PATH = f"{TOKEN}@{DOMAIN}"
 WISH = SEALER.unsubscribe(KEY)
 FORGED = Sealer(Tenant("evil", 7, bytes(32)), CAMPAIGN, topic="news")
 BOUNCES = Path(__file__).parents[1] / "data" / "bounces"
-AT_ONCE = Limits().per_address // 2
+AT_ONCE = ListenerLimits().per_address // 2
 
 
 def secret_of(number: int) -> bytes:
@@ -321,7 +321,7 @@ def test_hostile_mail_changes_nothing(name: str) -> None:
 def test_good_mail_is_taken_beside_hostile_mail() -> None:
     """Much of it at once, at a listener: the good one waits for a second or so, not for ever."""
     desk = Desk()
-    terms = Terms(name="mx.test", max_bytes=10_000_000, kept_bytes=MAX_READ)
+    terms = ListenerConfig(name="mx.test", max_bytes=10_000_000, kept_bytes=MAX_READ)
     with listening(desk.mailroom, terms=terms) as house:
         bombs = [content[:MAX_READ] for name, content in sorted(BOMBS.items()) if not name.startswith("50 MB")]
         with ThreadPoolExecutor(AT_ONCE) as crowd:

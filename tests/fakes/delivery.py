@@ -12,7 +12,7 @@ from postroom.model.wire import MessageRef
 from postroom.platform.mail.breaker import BreakerPolicy
 from postroom.platform.mail.port import Mailer, Result, Verdict
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.mail.smtp_url import SmtpConfig
 
 HASTY = BreakerPolicy(first_wait_s=0.02, longest_wait_s=0.1, stubborn_wait_s=0.1)
 """For tests in which a relay comes back."""
@@ -27,7 +27,7 @@ def message(text: str = "hello", *, subject: str = "test") -> bytes:
 
 
 class FakeDelivery:
-    """A `postroom.platform.mail.port.Delivery`."""
+    """A `postroom.platform.mail.port.OutboundMessage`."""
 
     def __init__(self, rcpt_to: str, *, mail_from: str = "bounce@example.com", content: bytes | None = None) -> None:
         self.rcpt_to = rcpt_to

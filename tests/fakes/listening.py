@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from postroom.model.mailroom import IncomingMail, Verdict
-from postroom.platform.mail._dialogue import Terms
-from postroom.platform.mail.listener import Limits, Listener, TakesMail
+from postroom.platform.mail.listener import InboundMailHandler, Listener, ListenerLimits
+from postroom.platform.mail.listener_session import ListenerConfig
 
-TERMS = Terms(name="mx.test", max_bytes=1_000_000, kept_bytes=256 * 1024)
+TERMS = ListenerConfig(name="mx.test", max_bytes=1_000_000, kept_bytes=256 * 1024)
 OURS = "b@bounces.test"
 
 
@@ -72,11 +72,11 @@ class Listening:
 
 @contextmanager
 def listening(
-    mailroom: TakesMail,
+    mailroom: InboundMailHandler,
     *,
     tls: ssl.SSLContext | None = None,
-    limits: Limits | None = None,
-    terms: Terms = TERMS,
+    limits: ListenerLimits | None = None,
+    terms: ListenerConfig = TERMS,
     door: socket.socket | None = None,
 ) -> Iterator[Listening]:
     """Stopped at the end, unless it was before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from postroom.platform.mail.port import Delivery, Health, Result, Stage, Verdict
+from postroom.platform.mail.port import Health, OutboundMessage, Result, Stage, Verdict
 
 ACCEPTED = Result(Verdict.ACCEPTED, 250, "2.0.0", "Ok: queued as 1", Stage.CONTENT, "1")
 UNSENT = Result(Verdict.UNSENT)
@@ -18,12 +18,12 @@ class ScriptedMailer:
         self.answer = answer
         self.before_handing_over: Callable[[str], None] = lambda _address: None
         self.accepted: list[str] = []
-        self.held: deque[Delivery] = deque()
+        self.held: deque[OutboundMessage] = deque()
         self.closed: list[Health] = []
         """What `health` says before the provider can be reached."""
         self._hung_up = False
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: OutboundMessage) -> None:
         content = delivery.compose()
         if content is None:
             return

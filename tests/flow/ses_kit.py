@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from postroom.platform.mail._ses_credentials import KeySource
+from postroom.platform.mail._aws_auth import CredentialSource
 from postroom.platform.mail.breaker import BreakerPolicy
 from postroom.platform.mail.ses import SesMailer
-from postroom.platform.mail.ses_url import SesConfig, parse_ses
+from postroom.platform.mail.ses_url import SesConfig, parse_ses_url
 from tests.fakes.delivery import HASTY, FakeDelivery, send
 from tests.fakes.ses_simulator.simulator import SesSimulator
 
 
 def to(ses: SesSimulator, connections: int = 4, **changes: Any) -> SesConfig:
-    return replace(parse_ses(ses.provider), connections=connections, **changes)
+    return replace(parse_ses_url(ses.provider), connections=connections, **changes)
 
 
 def mailer_of(config: SesConfig, **options: Any) -> SesMailer:
     """With the keys in its URL."""
-    return SesMailer(config, source=KeySource(config, {}), **options)
+    return SesMailer(config, source=CredentialSource(config, {}), **options)
 
 
 def deliver(config: SesConfig, items: Sequence[FakeDelivery], *, policy: BreakerPolicy = HASTY, seconds: float = 10.0) -> None:

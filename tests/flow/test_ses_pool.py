@@ -9,19 +9,19 @@ import pytest
 
 from postroom.clock import Instant, SystemClock
 from postroom.errors import Conflict, Denied, Unavailable
-from postroom.platform.mail._sigv4 import Keys
+from postroom.platform.mail._aws_auth import AwsCredentials
 from postroom.platform.mail.breaker import BreakerPolicy
+from postroom.platform.mail.connection_pool import ConnectionBudget
 from postroom.platform.mail.port import Verdict
 from postroom.platform.mail.ses import SesMailer
 from postroom.platform.mail.ses_url import SesConfig
-from postroom.platform.mail.share import Share
 from tests.fakes.delivery import HASTY, RUNNERS, FakeDelivery, Runner, deliveries, until
 from tests.fakes.ses_simulator.rules import Options, Rule
 from tests.fakes.ses_simulator.simulator import SesSimulator
 from tests.flow.ses_kit import deliver, mailer_of, to
 
 PATIENT = BreakerPolicy(threshold=3, first_wait_s=60, stubborn_wait_s=60)
-KEYS = Keys("AKIDEXAMPLE", Options().secret_access_key)
+KEYS = AwsCredentials("AKIDEXAMPLE", Options().secret_access_key)
 
 
 def accepted(items: list[FakeDelivery], ses: SesSimulator) -> None:
@@ -138,7 +138,10 @@ def test_the_breaker_tries_with_one_and_closes_when_ses_is_back(runner: Runner) 
 
 def test_keys_that_ran_out_are_replaced_and_no_message_is_lost() -> None:
     items = deliveries(30)
-    given = [Keys("AKIDEXAMPLE", KEYS.secret_access_key, "old"), Keys("AKIDEXAMPLE", KEYS.secret_access_key, "new")]
+    given = [
+        AwsCredentials("AKIDEXAMPLE", KEYS.secret_access_key, "old"),
+        AwsCredentials("AKIDEXAMPLE", KEYS.secret_access_key, "new"),
+    ]
 
     async def go(ses: SesSimulator) -> None:
         mailer = SesMailer(to(ses), source=lambda: given.pop(0) if len(given) > 1 else given[0], policy=HASTY)
@@ -154,9 +157,9 @@ def test_keys_that_ran_out_are_replaced_and_no_message_is_lost() -> None:
 
 
 def test_keys_are_renewed_before_they_run_out() -> None:
-    clock, asked = SystemClock(), list[Keys]()
+    clock, asked = SystemClock(), list[AwsCredentials]()
 
-    def source() -> Keys:
+    def source() -> AwsCredentials:
         minutes = 1 if not asked else 60
         asked.append(replace(KEYS, expires_at=Instant(clock.now() + minutes * 60_000)))
         return asked[-1]
@@ -182,7 +185,7 @@ def test_keys_are_renewed_before_they_run_out() -> None:
 def test_without_keys_deliveries_wait_and_somebody_is_told(error: Exception) -> None:
     items = deliveries(3)
 
-    def source() -> Keys:
+    def source() -> AwsCredentials:
         raise error
 
     async def go(ses: SesSimulator) -> None:
@@ -205,7 +208,7 @@ def test_mailers_of_one_account_divide_its_connections() -> None:
     large, small = deliveries(400), deliveries(60)
 
     async def go(ses: SesSimulator) -> None:
-        share = Share(4)
+        share = ConnectionBudget(4)
         first, second = (mailer_of(to(ses, 4), share=share) for _ in range(2))
         await first.start()
         await second.start()

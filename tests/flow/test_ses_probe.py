@@ -9,8 +9,7 @@ import pytest
 from postroom.clock import SystemClock
 from postroom.errors import Denied
 from postroom.model.finding import Finding, Level
-from postroom.platform.mail._ses_credentials import KeySource
-from postroom.platform.mail._sigv4 import Keys
+from postroom.platform.mail._aws_auth import AwsCredentials, CredentialSource
 from postroom.platform.mail.ses_probe import examine_ses
 from tests.fakes.ses_simulator.rules import Options
 from tests.fakes.ses_simulator.simulator import SesSimulator
@@ -30,7 +29,7 @@ def found(options: Options, *, configuration_set: str | None = "postroom", domai
     options.event_destinations = options.event_destinations or HEARD
     with SesSimulator(options=options) as ses:
         config = replace(to(ses), configuration_set=configuration_set)
-        return list(examine_ses(config, KeySource(config, {}), SystemClock(), topics=[ARN], domain=domain))
+        return list(examine_ses(config, CredentialSource(config, {}), SystemClock(), topics=[ARN], domain=domain))
 
 
 def test_an_account_in_order_has_nothing_to_do() -> None:
@@ -67,10 +66,10 @@ def test_without_a_configuration_set_nothing_is_heard() -> None:
 
 
 def test_keys_that_are_refused_or_missing_are_the_only_finding() -> None:
-    def none() -> Keys:
+    def none() -> AwsCredentials:
         raise Denied("no credentials for AWS were found")
 
     with SesSimulator() as ses:
-        for source in (none, lambda: Keys("ANOTHER", "x")):
+        for source in (none, lambda: AwsCredentials("ANOTHER", "x")):
             (finding,) = examine_ses(to(ses), source, SystemClock())
             assert finding.level is Level.FAIL

@@ -20,7 +20,7 @@ from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail import ses
 from postroom.platform.mail.port import Verdict
-from postroom.platform.mail.reach import check
+from postroom.platform.mail.provider_url import check_provider_url
 from postroom.platform.mail.ses import SesMailer
 from postroom.platform.ports.rates import Limit
 from postroom.services.providers import Asker, ProviderService, url_of
@@ -133,7 +133,9 @@ def test_while_mail_leaves_the_buckets_follow_the_account(
     ],
 )
 def test_a_tenants_account_is_its_own_and_nowhere_else(house: House, url: str) -> None:
-    service = ProviderService(house.providers, check=lambda url, trusted: check(url, trusted=trusted), examine=lambda _: [])
+    service = ProviderService(
+        house.providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=lambda _: []
+    )
     with pytest.raises(Invalid):
         service.create(Asker("acme", operator=False), "ses", Change(url))
     service.create(Asker("acme", operator=True), "ses", Change(url))

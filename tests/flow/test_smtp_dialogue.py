@@ -9,7 +9,7 @@ import pytest
 
 from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.mail.url import Dsn, SmtpConfig
+from postroom.platform.mail.smtp_url import Dsn, SmtpConfig
 from tests.fakes.delivery import HASTY, RUNNERS, FakeDelivery, Runner, deliver, deliveries, message, send
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink

@@ -11,7 +11,7 @@ import pytest
 
 from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.mail.smtp_url import SmtpConfig
 from tests.fakes.delivery import HASTY, RUNNERS, FakeDelivery, Runner, deliver, deliveries, message, send, until
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink

@@ -10,10 +10,10 @@ import pytest
 
 from postroom.errors import Conflict, Invalid
 from postroom.platform.mail.breaker import BreakerPolicy
+from postroom.platform.mail.connection_pool import ConnectionBudget
 from postroom.platform.mail.port import Verdict
-from postroom.platform.mail.share import Share
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.mail.url import SmtpConfig, Tls
+from postroom.platform.mail.smtp_url import SmtpConfig, Tls
 from tests.fakes.delivery import HASTY, RUNNERS, FakeDelivery, Runner, deliver, deliveries, send, until
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
@@ -244,7 +244,7 @@ def test_no_failure_to_connect_is_lost_not_even_an_unforeseen_one(
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("a mistake of ours")
 
-    monkeypatch.setattr("postroom.platform.mail._pool.open_session", broken)
+    monkeypatch.setattr("postroom.platform.mail.connection_pool.open_session", broken)
     assert _reason_of_waiting(SmtpConfig("127.0.0.1")) == "ZeroDivisionError: a mistake of ours"
     assert "ZeroDivisionError" in caplog.text
 
@@ -254,7 +254,7 @@ def test_mailers_to_one_relay_divide_its_connections_and_have_them_back() -> Non
     large, small = deliveries(600), deliveries(100)
 
     async def go(sink: SmtpSink) -> None:
-        share = Share(4)
+        share = ConnectionBudget(4)
         first, second = (SmtpMailer(to(sink, 4), share=share) for _ in range(2))
         await first.start()
         await second.start()
@@ -280,7 +280,7 @@ def test_a_mailer_without_work_leaves_its_share_to_the_others() -> None:
     items = deliveries(40)
 
     async def go(sink: SmtpSink) -> None:
-        share = Share(4)
+        share = ConnectionBudget(4)
         idle, busy = (SmtpMailer(to(sink, 4), share=share) for _ in range(2))
         await idle.start()
         await send(busy, items)

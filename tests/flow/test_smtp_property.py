@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from postroom.platform.mail.port import Verdict
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.mail.smtp_url import SmtpConfig
 from tests.fakes.delivery import HASTY, RUNNERS, FakeDelivery, deliveries, send
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink

@@ -13,7 +13,7 @@ import pytest
 from postroom.platform.mail.breaker import BreakerPolicy
 from postroom.platform.mail.port import Health, Verdict
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.mail.url import Auth, SmtpConfig, Tls
+from postroom.platform.mail.smtp_url import Auth, SmtpConfig, Tls
 from tests.fakes.delivery import RUNNERS, Runner, deliveries, send, until
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink

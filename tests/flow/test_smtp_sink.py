@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from postroom.platform.mail.port import Verdict
-from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.mail.smtp_url import SmtpConfig
 from tests.fakes.delivery import deliver, deliveries
 
 

@@ -13,7 +13,7 @@ from postroom.model.campaign import Campaign
 from postroom.model.message import MessageStatus
 from postroom.pipeline.sender.means import Leave
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.mail.url import parse_provider
+from postroom.platform.mail.smtp_url import parse_smtp_url
 from postroom.platform.ports.rates import Limit
 from tests.fakes.delivery import until
 from tests.fakes.singles import Desk, desk, request
@@ -55,7 +55,7 @@ async def single_beside(made: Desk, sink: SmtpSink, people: int) -> int:
 def test_it_does_not_wait_for_the_end_of_the_campaign(made: Desk) -> None:
     people = 8_000
     with SmtpSink([], QUIET) as sink:
-        made.mailers = lambda: SmtpMailer(parse_provider(f"smtp://127.0.0.1:{sink.port}?tls=none&connections=8"))
+        made.mailers = lambda: SmtpMailer(parse_smtp_url(f"smtp://127.0.0.1:{sink.port}?tls=none&connections=8"))
         before = asyncio.run(single_beside(made, sink, people))
     assert len(sink.accepted) == people + 1
     assert before < people * 0.9
@@ -65,6 +65,6 @@ def test_it_finds_room_where_the_campaign_takes_all_of_the_rate_it_may(made: Des
     people = 400
     made.limit = Limit(per_second=100)
     with SmtpSink([], QUIET) as sink:
-        made.mailers = lambda: SmtpMailer(parse_provider(f"smtp://127.0.0.1:{sink.port}?tls=none&connections=8"))
+        made.mailers = lambda: SmtpMailer(parse_smtp_url(f"smtp://127.0.0.1:{sink.port}?tls=none&connections=8"))
         before = asyncio.run(single_beside(made, sink, people))
     assert before < people * 0.7

@@ -17,7 +17,7 @@ from postroom.entrypoints.application import application
 from postroom.ledger.dkim import DkimKeys
 from postroom.model.access import Kind, Membership, Principal, Role
 from postroom.model.campaign import CampaignRef
-from postroom.platform.mail.reach import relay
+from postroom.platform.mail.provider_url import parse_relay
 from postroom.services.dkim import DkimService
 from postroom.services.providers import ProviderService
 from postroom.services.senders import SenderService
@@ -88,7 +88,7 @@ def offline(postroom: Postroom) -> Postroom:
     """The same, but that it neither asks the DNS nor connects to a relay, whatever a caller names."""
 
     def check(url: str, trusted: bool) -> None:
-        relay(url, trusted=trusted)
+        parse_relay(url, trusted=trusted)
 
     providers = ProviderService(postroom.providers, check=check, examine=lambda means: [])
     senders = SenderService(postroom.identities, NoDns(), postroom.clock)

@@ -15,7 +15,7 @@ from postroom.ledger.providers import ProviderMeans, Providers
 from postroom.model.finding import Finding, Level
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.mail.reach import check
+from postroom.platform.mail.provider_url import check_provider_url
 from postroom.services.providers import ProviderService
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
@@ -33,7 +33,7 @@ class House:
         self.tested: list[str] = []
         self.level = Level.OK
         self.service = ProviderService(
-            self.providers, check=lambda url, trusted: check(url, trusted=trusted), examine=self._examine
+            self.providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=self._examine
         )
 
     def _examine(self, means: ProviderMeans) -> list[Finding]:

@@ -15,7 +15,7 @@ from postroom.ledger.dkim import PrivateKey
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.model.message import MessageStatus
 from postroom.pipeline.sender.means import Leave
-from postroom.platform.mail.port import Delivery
+from postroom.platform.mail.port import OutboundMessage
 from postroom.platform.ports.tables import ItemKey, Put
 from tests.fakes.mailer import ScriptedMailer
 from tests.fakes.singles import Desk, desk, request
@@ -28,7 +28,7 @@ class KeepingMailer(ScriptedMailer):
         super().__init__()
         self.contents: list[bytes] = []
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: OutboundMessage) -> None:
         self.before_handing_over = lambda _address: self.contents.append(delivery.compose() or b"")
         super().submit(delivery)
 

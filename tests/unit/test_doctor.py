@@ -21,9 +21,9 @@ from postroom.errors import Invalid, StorageFull, Unavailable
 from postroom.model.finding import Finding, Level
 from postroom.platform.embedded import probe
 from postroom.platform.embedded.probe import examine_data, file_system
-from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.resolver import Resolver
-from postroom.platform.mail.url import SmtpConfig, parse_provider
+from postroom.platform.mail.smtp_probe import examine_relay
+from postroom.platform.mail.smtp_url import SmtpConfig, parse_smtp_url
 from postroom.services.doctor import Doctor, healthy
 from postroom.services.sending_domain import examine as examine_domain
 from tests.fakes.smtp_rules import Rule
@@ -134,7 +134,7 @@ def test_a_network_file_system_fails(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def relay(sink: SmtpSink, options: str = "", credentials: str = "") -> list[Finding]:
-    return list(examine_relay(parse_provider(f"smtp://{credentials}127.0.0.1:{sink.port}{options}")))
+    return list(examine_relay(parse_smtp_url(f"smtp://{credentials}127.0.0.1:{sink.port}{options}")))
 
 
 def test_a_good_relay_is_fine_and_gets_no_mail() -> None:
@@ -194,7 +194,7 @@ def test_no_pipelining_and_no_esmtp_are_warnings() -> None:
 def test_nobody_listening_is_said() -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
-        finding = only(examine_relay(parse_provider(f"smtp://127.0.0.1:{taken.getsockname()[1]}")), "mail server")
+        finding = only(examine_relay(parse_smtp_url(f"smtp://127.0.0.1:{taken.getsockname()[1]}")), "mail server")
     assert finding.level is Level.FAIL
     assert "refused" in finding.text.lower()
 
@@ -215,7 +215,7 @@ def test_a_relay_that_turns_us_away_is_said(rule: Rule, says: str) -> None:
 
 
 def test_a_relay_that_stays_silent_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postroom.platform.mail.probe._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("postroom.platform.mail.smtp_probe._TIMEOUT_S", 0.2)
     with SmtpSink([Rule("connect", "stall")]) as sink:
         finding = only(relay(sink), "mail server")
     assert finding.level is Level.FAIL

@@ -14,8 +14,8 @@ import pytest
 from postroom.errors import Unavailable
 from postroom.gateway.reachable import examine_public_url
 from postroom.model.finding import Finding, Level
-from postroom.platform.mail.reception import takes
 from postroom.platform.mail.resolver import Resolver
+from postroom.platform.mail.smtp_probe import accepts_recipients
 from postroom.services.coming_back import Trial, examine_bounce_domain
 from postroom.settings import Settings
 from postroom.wiring import checks, open_postroom
@@ -98,7 +98,7 @@ def test_a_host_that_cannot_be_asked_is_a_warning() -> None:
 def test_a_server_is_asked_and_gets_no_mail() -> None:
     rules = [Rule("rcpt", "reply", code=550, text="5.1.1 nobody", to="nobody@x.example")]
     with SmtpSink(rules) as sink:
-        assert takes("127.0.0.1", ["ann@x.example", "nobody@x.example"], port=sink.port) == [True, False]
+        assert accepts_recipients("127.0.0.1", ["ann@x.example", "nobody@x.example"], port=sink.port) == [True, False]
     assert sink.accepted == []
     assert "DATA" not in [command.upper() for command in sink.commands]
 
@@ -106,14 +106,14 @@ def test_a_server_is_asked_and_gets_no_mail() -> None:
 @pytest.mark.parametrize("at", ["connect", "mail", "rcpt"])
 def test_busy_is_no_answer(at: str) -> None:
     with SmtpSink([Rule(at, "reply", code=451, text="later")]) as sink, pytest.raises(Unavailable):
-        takes("127.0.0.1", ["ann@x.example"], port=sink.port)
+        accepts_recipients("127.0.0.1", ["ann@x.example"], port=sink.port)
 
 
 def test_nobody_listening_is_no_answer() -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match="refused"):
-            takes("127.0.0.1", ["ann@x.example"], port=taken.getsockname()[1])
+            accepts_recipients("127.0.0.1", ["ann@x.example"], port=taken.getsockname()[1])
 
 
 # All of it, over a real listener.
@@ -127,7 +127,7 @@ def test_the_doctor_knows_its_own_listener(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(Resolver, "mx", lambda _self, name: ["127.0.0.1"])
 
         def found(port: int) -> Finding:
-            monkeypatch.setattr(checks, "takes", lambda host, addresses: takes(host, addresses, port=port))
+            monkeypatch.setattr(checks, "takes", lambda host, addresses: accepts_recipients(host, addresses, port=port))
             (finding,) = [each for each in doctor(settings, None, ()).examine() if each.subject == f"bounces to {DOMAIN}"]
             return finding
 

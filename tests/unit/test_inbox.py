@@ -13,7 +13,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound, PostroomError, StorageFull, TooLarge, Unavailable
 from postroom.model.inbox import is_mail_id, mail_id, mail_of, object_key
-from postroom.platform.mail.inbox import Inbox, Listening
+from postroom.platform.mail.inbox import Inbox, InboxAddress
 from postroom.platform.ports.objects import ObjectInfo, ObjectPage
 from postroom.services.inbox import InboxService
 from tests.fakes.clock import START, ManualClock
@@ -66,7 +66,7 @@ class Box:
         self.objects = ScriptedObjects(self.clock)
         self.inbox = Inbox(self.objects, self.clock)  # type: ignore[arg-type]
         self.reader = InboxService(self.objects)  # type: ignore[arg-type]
-        self.address: Listening = self.inbox.start()
+        self.address: InboxAddress = self.inbox.start()
 
     def send(self, to: str = "anna@b.example", content: bytes = MAIL, options: tuple[str, ...] = ()) -> tuple[int, bytes]:
         with smtplib.SMTP(self.address.host, self.address.port, timeout=10) as client:
@@ -85,7 +85,7 @@ def box() -> Iterator[Box]:
 
 
 @contextmanager
-def connected(address: Listening) -> Iterator[socket.socket]:
+def connected(address: InboxAddress) -> Iterator[socket.socket]:
     with socket.create_connection(address, timeout=10) as connection:
         yield connection
 

@@ -18,8 +18,15 @@ from postroom.events.bounce_parser.mime import MAX_READ
 from postroom.events.collecting import LONGEST_WAIT_S, MAX_A_VISIT
 from postroom.events.mailroom import ROLES
 from postroom.model.mailroom import IncomingMail
-from postroom.platform.mail._dialogue import MAX_COMMANDS, MAX_LINE, MAX_MAILS, MAX_MISTAKES, MAX_RECIPIENTS, Terms
-from postroom.platform.mail.listener import MAX_BYTES, Limits, _neighbourhood
+from postroom.platform.mail.listener import MAX_BYTES, ListenerLimits, _client_network
+from postroom.platform.mail.listener_session import (
+    MAX_COMMANDS,
+    MAX_LINE,
+    MAX_MAILS,
+    MAX_MISTAKES,
+    MAX_RECIPIENTS,
+    ListenerConfig,
+)
 from tests.fakes.certificates import make_certificate
 from tests.fakes.listening import OURS, ScriptedMailroom, listening
 from tests.flow.campaign_kit import until
@@ -111,7 +118,7 @@ def test_a_mail_that_shows_a_mistake_of_ours_holds_up_no_other() -> None:
 
 
 def test_a_connection_too_many_is_told_so() -> None:
-    with listening(ScriptedMailroom(), limits=Limits(connections=3, per_address=2)) as house, ExitStack() as clients:
+    with listening(ScriptedMailroom(), limits=ListenerLimits(connections=3, per_address=2)) as house, ExitStack() as clients:
         for _ in range(2):
             assert clients.enter_context(connected(house.port)).recv(100).startswith(b"220")
         with connected(house.port) as third:
@@ -132,12 +139,12 @@ def test_a_connection_too_many_is_told_so() -> None:
     ],
 )
 def test_who_is_counted_as_one(one: str, other: str, same: bool) -> None:
-    assert (_neighbourhood((one, 1)) == _neighbourhood((other, 2))) is same
+    assert (_client_network((one, 1)) == _client_network((other, 2))) is same
 
 
 def test_who_is_silent_is_sent_away_and_so_is_who_drips() -> None:
     with (
-        listening(ScriptedMailroom(), limits=Limits(silence_s=0.2, mail_s=0.2)) as house,
+        listening(ScriptedMailroom(), limits=ListenerLimits(silence_s=0.2, mail_s=0.2)) as house,
         connected(house.port) as silent,
         connected(house.port) as dripping,
     ):
@@ -149,8 +156,10 @@ def test_who_is_silent_is_sent_away_and_so_is_who_drips() -> None:
         feeding.join(10)
 
 
-@pytest.mark.parametrize("limits", [Limits(silence_s=0.2), Limits(idle_s=0.2)], ids=["half a command", "a long time"])
-def test_who_brings_nothing_is_sent_away_however_much_they_say(limits: Limits) -> None:
+@pytest.mark.parametrize(
+    "limits", [ListenerLimits(silence_s=0.2), ListenerLimits(idle_s=0.2)], ids=["half a command", "a long time"]
+)
+def test_who_brings_nothing_is_sent_away_however_much_they_say(limits: ListenerLimits) -> None:
     """Half a command is silence; whole ones are no mail. They would take the place of those who bring mail."""
     word = b"x" if limits.silence_s < 1 else b"NOOP\r\n"
     with listening(ScriptedMailroom(), limits=limits) as house, connected(house.port) as client:
@@ -172,7 +181,7 @@ def _drip(client: socket.socket, word: bytes = b"x") -> None:
 
 
 def test_fifty_megabytes_are_refused_and_not_kept() -> None:
-    terms = Terms(name="mx.test", max_bytes=10_000_000, kept_bytes=1_000)
+    terms = ListenerConfig(name="mx.test", max_bytes=10_000_000, kept_bytes=1_000)
     mailroom = ScriptedMailroom()
     with listening(mailroom, terms=terms) as house, smtplib.SMTP("127.0.0.1", house.port, timeout=20) as client:
         with pytest.raises(smtplib.SMTPSenderRefused) as declared:
@@ -258,7 +267,7 @@ def test_who_is_silent_under_tls_is_sent_away_too(certificate: tuple[Path, Path]
     offering = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     offering.load_cert_chain(*certificate)
     with (
-        listening(ScriptedMailroom(), tls=offering, limits=Limits(silence_s=0.5)) as house,
+        listening(ScriptedMailroom(), tls=offering, limits=ListenerLimits(silence_s=0.5)) as house,
         smtplib.SMTP("127.0.0.1", house.port, timeout=10) as client,
     ):
         client.starttls(context=ssl.create_default_context(cafile=str(certificate[0])))
@@ -281,7 +290,7 @@ def test_a_handshake_that_fails_leaves_nothing_behind(certificate: tuple[Path, P
 
 def test_the_reference_tells_the_limits_as_they_are() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "mailroom.md").read_text("utf-8")
-    limits = Limits()
+    limits = ListenerLimits()
     for words in (
         f"up to {MAX_BYTES // 1024 // 1024} MB",
         f"the first {MAX_READ // 1024} KB are kept and read; {MAX_RECIPIENTS} recipients; done within {limits.mail_s / 60:.0f} minutes",

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Unavailable
-from postroom.platform.mail._dialogue import (
+from postroom.platform.mail.listener_session import (
     MAX_COMMANDS,
     MAX_LINE,
     MAX_MAILS,
     MAX_MISTAKES,
     MAX_RECIPIENTS,
-    Dialogue,
-    Terms,
-    Wants,
+    ListenerConfig,
+    NextStep,
+    SmtpServerSession,
 )
 
-TERMS = Terms(name="mx.example", max_bytes=10_000, kept_bytes=100)
+TERMS = ListenerConfig(name="mx.example", max_bytes=10_000, kept_bytes=100)
 OURS = "b@bounces.example"
 ENVELOPE = b"EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<b@bounces.example>\r\nDATA\r\n"
 
@@ -26,21 +26,21 @@ ENVELOPE = b"EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<b@bounces.example>\r\nDATA\r\n"
 class Client:
     """Somebody at the other end, whose mails all get `250`."""
 
-    def __init__(self, terms: Terms = TERMS) -> None:
-        self.dialogue = Dialogue(terms, lambda address: address == OURS)
+    def __init__(self, terms: ListenerConfig = TERMS) -> None:
+        self.dialogue = SmtpServerSession(terms, lambda address: address == OURS)
         self.mails: list[bytes] = []
         self.over = False
-        self.wants = Wants.MORE
+        self.wants = NextStep.MORE
         self.said()
 
     def send(self, data: bytes) -> list[str]:
         """And the replies to it, whole lines."""
         self.dialogue.receive(data)
-        while (wants := self.dialogue.go_on()) is Wants.VERDICT:
+        while (wants := self.dialogue.go_on()) is NextStep.VERDICT:
             self.mails.append(self.dialogue.mail.content)
             self.dialogue.answer(250, "2.0.0 Ok")
         self.wants = wants
-        self.over = wants is Wants.END
+        self.over = wants is NextStep.END
         return self.said()
 
     def said(self) -> list[str]:
@@ -124,7 +124,7 @@ def test_it_makes_no_difference_how_the_bytes_arrive(sizes: list[int]) -> None:
 )
 def test_a_mail_ends_at_cr_lf_dot_cr_lf_and_nowhere_else(end: bytes) -> None:
     """Else a mail could carry another one inside (SMTP smuggling)."""
-    client = Client(Terms(name="mx", max_bytes=10_000, kept_bytes=10_000))
+    client = Client(ListenerConfig(name="mx", max_bytes=10_000, kept_bytes=10_000))
     client.send(ENVELOPE)
     smuggled = b"MAIL FROM:<>\r\nRCPT TO:<b@bounces.example>\r\nDATA\r\nanother"
     assert client.codes(b"one" + end + smuggled + b"\r\n.\r\n") == [250]
@@ -207,17 +207,17 @@ def test_mails_are_counted() -> None:
 
 def test_what_follows_starttls_in_the_clear_ends_the_connection() -> None:
     """RFC 3207 §4.2, and CVE-2011-0411."""
-    client = Client(Terms(name="mx", max_bytes=10, kept_bytes=10, offers_tls=True))
+    client = Client(ListenerConfig(name="mx", max_bytes=10, kept_bytes=10, offers_tls=True))
     assert client.send(b"EHLO me\r\n")[-1] == "250 STARTTLS"
     assert client.codes(b"STARTTLS\r\nMAIL FROM:<>\r\n") == [554]
     assert client.over
 
 
 def test_tls_forgets_what_was_said_before() -> None:
-    client = Client(Terms(name="mx", max_bytes=10, kept_bytes=10, offers_tls=True))
+    client = Client(ListenerConfig(name="mx", max_bytes=10, kept_bytes=10, offers_tls=True))
     client.send(b"EHLO me\r\nMAIL FROM:<>\r\n")
     assert client.codes(b"STARTTLS\r\n") == [220]
-    assert client.wants is Wants.TLS
+    assert client.wants is NextStep.TLS
     client.dialogue.protected()
     assert client.codes(b"RCPT TO:<b@bounces.example>\r\n") == [503]
     assert "250-STARTTLS" not in (lines := client.send(b"EHLO me\r\n"))
@@ -230,7 +230,7 @@ def test_a_store_that_cannot_be_asked_puts_the_recipient_off() -> None:
         raise Unavailable("no answer")
 
     client = Client()
-    client.dialogue = Dialogue(TERMS, down)
+    client.dialogue = SmtpServerSession(TERMS, down)
     client.said()
     assert client.codes(b"EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<b@bounces.example>\r\n") == [250, 250, 451]
 
@@ -239,4 +239,4 @@ def test_a_store_that_cannot_be_asked_puts_the_recipient_off() -> None:
 def test_whatever_comes_is_answered_or_waited_for(noise: bytes) -> None:
     client = Client()
     client.send(b"EHLO me\r\n" + noise + b"\r\n")
-    assert client.wants in (Wants.MORE, Wants.END)
+    assert client.wants in (NextStep.MORE, NextStep.END)

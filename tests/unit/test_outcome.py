@@ -12,7 +12,7 @@ from postroom.delivery.retry import Backoff
 from postroom.model.campaign import Policies, UnknownPolicy
 from postroom.model.message import MessageStatus, Recipient
 from postroom.model.shard import Key
-from postroom.platform.mail._replies import Reply, refused
+from postroom.platform.mail._smtp_replies import Reply, refused
 from postroom.platform.mail.port import Result, Stage, Verdict
 
 NOW = Instant(1_000_000)

@@ -18,10 +18,10 @@ from postroom.model.networks import is_public
 from postroom.model.provider import Use
 from postroom.platform.embedded._control import open_control
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.mail.probe import examine_relay
-from postroom.platform.mail.reach import addresses, check, relay
+from postroom.platform.mail.provider_url import check_provider_url, parse_relay, resolve_relay
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.mail.url import SmtpConfig, Tls
+from postroom.platform.mail.smtp_probe import examine_relay
+from postroom.platform.mail.smtp_url import SmtpConfig, Tls
 from postroom.services.providers import Asker, ProviderService, url_of
 from tests.fakes.clock import ManualClock
 from tests.fakes.delivery import RUNNERS, FakeDelivery, Runner, until
@@ -44,7 +44,7 @@ def service(providers: Providers) -> ProviderService:
     def examine(means: ProviderMeans) -> list[Finding]:
         return [Finding("mail server", Level.OK, means.url)]
 
-    return ProviderService(providers, check=lambda url, trusted: check(url, trusted=trusted), examine=examine)
+    return ProviderService(providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=examine)
 
 
 def test_only_operators_share_and_change_what_is_shared(service: ProviderService) -> None:
@@ -190,8 +190,8 @@ def test_what_is_not_on_the_public_internet(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     if "%" not in address:
         with pytest.raises(Invalid):
-            relay(f"smtp://{host}", trusted=False)
-        assert relay(f"smtp://{host}", trusted=True).public_only is False
+            parse_relay(f"smtp://{host}", trusted=False)
+        assert parse_relay(f"smtp://{host}", trusted=True).public_only is False
 
 
 @pytest.mark.parametrize("address", ["93.184.215.14", "2606:4700::1111", "::ffff:93.184.215.14", "64:ff9b::93.184.215.14"])
@@ -202,8 +202,8 @@ def test_what_is(address: str) -> None:
 def test_localhost_and_files_of_the_server_are_for_operators() -> None:
     for url in ("smtp://localhost", "smtp://LOCALHOST:2525", "smtps://relay.example?ca_file=/etc/passwd"):
         with pytest.raises(Invalid, match="operator"):
-            relay(url, trusted=False)
-        assert relay(url, trusted=True)
+            parse_relay(url, trusted=False)
+        assert parse_relay(url, trusted=True)
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *found: str | OSError) -> None:
@@ -219,17 +219,17 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *found: str | OSError) -> None:
 def test_a_name_is_judged_by_all_that_it_resolves_to(monkeypatch: pytest.MonkeyPatch) -> None:
     resolving(monkeypatch, "93.184.215.14", "10.0.0.1")
     with pytest.raises(Invalid, match="operator"):
-        check("smtp://relay.example", trusted=False)
-    check("smtp://relay.example", trusted=True)
+        check_provider_url("smtp://relay.example", trusted=False)
+    check_provider_url("smtp://relay.example", trusted=True)
     resolving(monkeypatch, "93.184.215.14", "93.184.215.14")
-    check("smtp://relay.example", trusted=False)
-    assert addresses(relay("smtp://relay.example", trusted=False)) == ["93.184.215.14"]
+    check_provider_url("smtp://relay.example", trusted=False)
+    assert resolve_relay(parse_relay("smtp://relay.example", trusted=False)) == ["93.184.215.14"]
 
 
 def test_a_name_without_an_address_is_taken_and_looked_at_when_it_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     resolving(monkeypatch, socket.gaierror(socket.EAI_NONAME, "unknown"))
-    check("smtp://relay.example", trusted=False)
-    (finding,) = examine_relay(relay("smtp://relay.example", trusted=False))
+    check_provider_url("smtp://relay.example", trusted=False)
+    (finding,) = examine_relay(parse_relay("smtp://relay.example", trusted=False))
     assert finding.level is Level.FAIL
     assert "no address" in finding.text
 

@@ -16,16 +16,15 @@ from botocore.credentials import Credentials
 
 from postroom.clock import Instant
 from postroom.errors import Denied, Invalid
-from postroom.platform.mail._ses_credentials import KeySource
-from postroom.platform.mail._sigv4 import Keys, Signer
-from postroom.platform.mail.ses_url import SesConfig, parse_ses
+from postroom.platform.mail._aws_auth import AwsCredentials, CredentialSource, Signer
+from postroom.platform.mail.ses_url import SesConfig, parse_ses_url
 
 NONE = "http://127.0.0.1:1"
 """Where no metadata are."""
 
 
-def found(environ: dict[str, str], config: SesConfig | None = None, metadata: str = NONE) -> Keys:
-    return KeySource(config or SesConfig("eu-west-1"), {"HOME": "/nonexistent", **environ}, metadata)()
+def found(environ: dict[str, str], config: SesConfig | None = None, metadata: str = NONE) -> AwsCredentials:
+    return CredentialSource(config or SesConfig("eu-west-1"), {"HOME": "/nonexistent", **environ}, metadata)()
 
 
 def test_the_url_goes_before_the_environment_and_the_environment_before_files(tmp_path: Path) -> None:
@@ -33,18 +32,18 @@ def test_the_url_goes_before_the_environment_and_the_environment_before_files(tm
     files = {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials")}
     environ = {"AWS_ACCESS_KEY_ID": "ENV", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t"}
     assert found(files).access_key_id == "FILE"
-    assert found(files | environ) == Keys("ENV", "s", "t")
-    assert found(files | environ, parse_ses("ses://URL:s@eu-west-1")) == Keys("URL", "s")
+    assert found(files | environ) == AwsCredentials("ENV", "s", "t")
+    assert found(files | environ, parse_ses_url("ses://URL:s@eu-west-1")) == AwsCredentials("URL", "s")
 
 
 def test_a_named_profile_is_found_in_either_file(tmp_path: Path) -> None:
     (tmp_path / "credentials").write_text("[mail]\naws_access_key_id = A\naws_secret_access_key = s%s\n")
     (tmp_path / "config").write_text("[profile other]\naws_access_key_id=B\naws_secret_access_key=s\naws_session_token=t\n")
     environ = {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"), "AWS_CONFIG_FILE": str(tmp_path / "config")}
-    assert found(environ, parse_ses("ses://eu-west-1?profile=mail")) == Keys("A", "s%s")
-    assert found(environ | {"AWS_PROFILE": "other"}) == Keys("B", "s", "t")
+    assert found(environ, parse_ses_url("ses://eu-west-1?profile=mail")) == AwsCredentials("A", "s%s")
+    assert found(environ | {"AWS_PROFILE": "other"}) == AwsCredentials("B", "s", "t")
     with pytest.raises(Denied, match="profile 'third' holds no"):
-        found(environ, parse_ses("ses://eu-west-1?profile=third"))
+        found(environ, parse_ses_url("ses://eu-west-1?profile=third"))
 
 
 def test_a_file_that_cannot_be_read_is_named_and_not_shown(tmp_path: Path) -> None:
@@ -68,7 +67,7 @@ def test_a_containers_role_gives_keys_for_a_while(tmp_path: Path) -> None:
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url}/creds?id=1",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(tmp_path / "token"),
         }
-        assert found(environ) == Keys("ROLE", "s", "t", Instant(1_800_000_000_000))
+        assert found(environ) == AwsCredentials("ROLE", "s", "t", Instant(1_800_000_000_000))
     with pytest.raises(Invalid, match="another machine without TLS"):
         found({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://elsewhere.example/x"})
 
@@ -77,7 +76,7 @@ def test_an_instances_role_is_asked_for_with_a_token() -> None:
     start = "/latest/meta-data/iam/security-credentials/"
     needs = {start: ("X-aws-ec2-metadata-token", "T"), start + "mailer": ("X-aws-ec2-metadata-token", "T")}
     with _metadata({"/latest/api/token": "T", start: "mailer\n", start + "mailer": _ROLE}, needs) as url:
-        assert found({}, metadata=url) == Keys("ROLE", "s", "t", Instant(1_800_000_000_000))
+        assert found({}, metadata=url) == AwsCredentials("ROLE", "s", "t", Instant(1_800_000_000_000))
         with pytest.raises(Denied, match="no credentials"):
             found({"AWS_EC2_METADATA_DISABLED": "true"}, metadata=url)
 
@@ -88,13 +87,13 @@ def test_where_there_are_none_it_is_said_where_to_put_some() -> None:
 
 
 def test_no_repr_shows_a_secret() -> None:
-    assert repr(Keys("A", "hunter2", "hunter3")) == "Keys(access_key_id='A', expires_at=None)"
+    assert repr(AwsCredentials("A", "hunter2", "hunter3")) == "Keys(access_key_id='A', expires_at=None)"
 
 
 @pytest.mark.parametrize("token", [None, "tok/en+="])
 @pytest.mark.parametrize("path", ["/v2/email/outbound-emails", "/v2/email/identities/a%40example.com"])
 def test_signatures_are_those_of_the_aws_sdk(token: str | None, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    signer = Signer(Keys("AKID", "secret", token), host="email.eu-west-1.amazonaws.com", region="eu-west-1")
+    signer = Signer(AwsCredentials("AKID", "secret", token), host="email.eu-west-1.amazonaws.com", region="eu-west-1")
     for now in (Instant(1_700_000_000_123), Instant(1_700_100_000_000)):
         fields = dict(line.split(": ", 1) for line in signer.headers("POST", path, b'{"a":1}', now).splitlines())
         request = AWSRequest("POST", f"https://email.eu-west-1.amazonaws.com{path}", data=b'{"a":1}')

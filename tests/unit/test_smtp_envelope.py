@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.platform.mail._envelope import Offers, Parcel, read_offers, stuffed
-from postroom.platform.mail._replies import Reply
+from postroom.platform.mail._smtp_envelope import Offers, QueuedMessage, read_offers, stuffed
+from postroom.platform.mail._smtp_replies import Reply
 from postroom.platform.mail.port import Result, Verdict
-from postroom.platform.mail.url import Dsn
+from postroom.platform.mail.smtp_url import Dsn
 from tests.fakes.delivery import FakeDelivery, message
 
 ALL = Offers(pipelining=True, eightbit=True, smtputf8=True, dsn=True, sized=True)
@@ -26,7 +26,7 @@ def pack(
     offers: Offers = ALL,
     dsn: Dsn = Dsn.DEFAULT,
 ) -> tuple[str, Result | None]:
-    parcel = Parcel(FakeDelivery(rcpt, mail_from=sender))
+    parcel = QueuedMessage(FakeDelivery(rcpt, mail_from=sender))
     refusal = parcel.pack(content, offers, dsn)
     return parcel.commands.decode(), refusal
 
@@ -109,7 +109,7 @@ def test_stuffed_content_never_holds_a_lone_dot_and_comes_back_the_same(content:
 
 
 def test_content_without_a_last_line_end_gets_one() -> None:
-    parcel = Parcel(FakeDelivery("r@x"))
+    parcel = QueuedMessage(FakeDelivery("r@x"))
     parcel.pack(b"a", ALL, Dsn.DEFAULT)
     assert parcel.payload == b"a\r\n"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Unavailable
-from postroom.platform.mail._replies import MAX_LINE, MAX_LINES, Reply, ReplyReader, accepted, refused
+from postroom.platform.mail._smtp_replies import MAX_LINE, MAX_LINES, Reply, ReplyReader, accepted, refused
 from postroom.platform.mail.port import Stage, Verdict
 
 

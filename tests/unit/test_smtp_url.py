@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid
-from postroom.platform.mail.url import Auth, Dsn, SmtpConfig, Tls, parse_provider
+from postroom.platform.mail.smtp_url import Auth, Dsn, SmtpConfig, Tls, parse_smtp_url
 
 
 def test_every_part_is_read() -> None:
@@ -17,7 +17,7 @@ def test_every_part_is_read() -> None:
         "smtp://us%40er:p%2Fa%3Ass@mail.example.com:2525?tls=starttls&verify=no&ca_file=/etc/ca.pem&auth=login&helo=me.example.com"
         "&connections=4&reuse=50&idle=3&connect_timeout=1&greeting_timeout=2&command_timeout=3.5&dot_timeout=4&dsn=never&pipelining=no"
     )
-    assert parse_provider(url) == SmtpConfig(
+    assert parse_smtp_url(url) == SmtpConfig(
         "mail.example.com",
         2525,
         user="us@er",
@@ -58,7 +58,7 @@ def test_every_part_is_read() -> None:
     ],
 )
 def test_what_is_not_said_is_chosen_safely(url: str, tls: Tls, port: int, verify: bool) -> None:
-    config = parse_provider(url)
+    config = parse_smtp_url(url)
     assert (config.tls, config.port, config.verify) == (tls, port, verify)
 
 
@@ -92,25 +92,25 @@ def test_what_is_not_said_is_chosen_safely(url: str, tls: Tls, port: int, verify
 )
 def test_a_bad_url_is_refused_with_the_word_to_mend(url: str, word: str) -> None:
     with pytest.raises(Invalid, match=word.replace("(", r"\(")):
-        parse_provider(url)
+        parse_smtp_url(url)
 
 
 def test_credentials_leave_in_the_clear_only_when_asked() -> None:
-    config = parse_provider("smtp://u:p@mx.example.com?tls=none&clear_auth=yes")
+    config = parse_smtp_url("smtp://u:p@mx.example.com?tls=none&clear_auth=yes")
     assert config.clear_auth
     assert config.tls is Tls.NONE
 
 
 @given(st.text(min_size=1).filter(lambda text: "\0" not in text and text.encode("utf-8", "ignore").decode() == text))
 def test_any_password_round_trips_and_never_shows(secret: str) -> None:
-    config = parse_provider(f"smtp://u:{quote(secret, safe='')}@mx.example.com")
+    config = parse_smtp_url(f"smtp://u:{quote(secret, safe='')}@mx.example.com")
     assert config.password == secret
-    assert repr(config) == repr(parse_provider("smtp://u:another@mx.example.com"))
+    assert repr(config) == repr(parse_smtp_url("smtp://u:another@mx.example.com"))
     assert "u" not in str(config).removeprefix("smtp://mx.example.com:587?tls=starttls")
 
 
 @pytest.mark.parametrize("secret", ["geh?eim=1", "geh/eim", "geh#eim", "[geheim"])
 def test_an_unescaped_password_is_not_repeated_in_the_error(secret: str) -> None:
     with pytest.raises(Invalid) as caught:
-        parse_provider(f"smtp://u:{secret}@mx.example.com:25?tls=starttls")
+        parse_smtp_url(f"smtp://u:{secret}@mx.example.com:25?tls=starttls")
     assert "eim" not in f"{caught.value!r} {caught.value.__cause__!r}"

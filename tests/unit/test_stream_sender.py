@@ -26,7 +26,7 @@ from postroom.pipeline.sender.means import Leave
 from postroom.pipeline.sender.stream import LINGER_S
 from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.embedded.feed import SqliteFeed
-from postroom.platform.mail.port import Delivery, Health, Result, Stage, Verdict
+from postroom.platform.mail.port import Health, OutboundMessage, Result, Stage, Verdict
 from postroom.platform.ports.rates import Limit
 from postroom.services.single_request import Accepted, AttachedUpload
 from tests.fakes.mailer import ACCEPTED, ScriptedMailer
@@ -52,7 +52,7 @@ class KeepingMailer(ScriptedMailer):
         super().__init__()
         self.mails: list[Mail] = []
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: OutboundMessage) -> None:
         content = delivery.compose()
         if content is not None:
             self.mails.append(email.message_from_bytes(content))

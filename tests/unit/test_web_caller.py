@@ -16,7 +16,7 @@ import pytest
 
 from postroom.errors import Denied, Unavailable
 from postroom.platform.web import caller
-from postroom.platform.web.caller import MAX_READ, MAX_SENT, Answer, WebCaller
+from postroom.platform.web.caller import MAX_READ, MAX_SENT, WebCaller, WebResponse
 from tests.fakes.certificates import make_certificate
 
 HERE = ["127.0.0.0/8"]
@@ -57,8 +57,8 @@ def replies(status: str, body: bytes = b"ok", *fields: str) -> Answering:
     return answer
 
 
-def posted(answer: Answering, networks: list[str] = HERE, times: int = 1) -> list[Answer]:
-    async def run() -> list[Answer]:
+def posted(answer: Answering, networks: list[str] = HERE, times: int = 1) -> list[WebResponse]:
+    async def run() -> list[WebResponse]:
         async with server(answer) as url:
             made = WebCaller(networks=networks)
             try:
@@ -245,7 +245,7 @@ def test_a_name_server_that_is_silent_holds_up_its_own_requests_and_nothing_else
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
-    async def run() -> list[BaseException | Answer]:
+    async def run() -> list[BaseException | WebResponse]:
         made = WebCaller()
         try:
             posts = [made.post("https://lost.example/", {}, b"{}") for _ in range(16)]
@@ -274,7 +274,7 @@ def test_the_certificate_is_asked_for_the_name_not_for_the_address(monkeypatch: 
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         writer.close()
 
-    async def run(name: str) -> Answer:
+    async def run(name: str) -> WebResponse:
         async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=serving) as listening:
             port = listening.sockets[0].getsockname()[1]
             here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]

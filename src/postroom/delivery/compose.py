@@ -79,7 +79,7 @@ class Identity:
 
 
 class Composed(NamedTuple):
-    """One message, as a mailer takes it (platform.mail.port.Delivery)."""
+    """One message, as a mailer takes it (platform.mail.port.OutboundMessage)."""
 
     mail_from: str
     rcpt_to: str

@@ -14,7 +14,7 @@ from postroom.errors import Denied, Unavailable
 from postroom.events.alarms import PAGERDUTY
 from postroom.platform.aws._clients import Account
 from postroom.platform.aws._secret_text import secret_text
-from postroom.platform.web.caller import Answer, WebCaller
+from postroom.platform.web.caller import WebCaller, WebResponse
 from postroom.settings import Settings
 
 _TAKEN: Final = 2
@@ -37,7 +37,7 @@ class Pager:
         if answer.status // 100 != _TAKEN:
             raise Unavailable(f"PagerDuty answered {answer.status}")
 
-    async def _post(self, body: bytes) -> Answer:
+    async def _post(self, body: bytes) -> WebResponse:
         caller = WebCaller(networks=self.networks, connections=1)
         try:
             return await caller.post(self.url, {"Content-Type": "application/json"}, body)

@@ -37,10 +37,9 @@ from postroom.platform.embedded.probe import examine_data
 from postroom.platform.embedded.secrets import MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.workflows import SqliteWorkflows
-from postroom.platform.mail.probe import examine_relay
-from postroom.platform.mail.reception import takes
 from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.ses_url import SesConfig
+from postroom.platform.mail.smtp_probe import accepts_recipients, examine_relay
 from postroom.services.backup import BackupService
 from postroom.services.coming_back import Trial, examine_bounce_domain, unread
 from postroom.services.doctor import Check, Doctor
@@ -129,7 +128,7 @@ def _trial(settings: Settings) -> Trial | None:
         Sealer(each, encode(0, CAMPAIGN_ID_LENGTH)).return_path(0, Key(bytes(KEY_BYTES)), 1)
         for each in (tenant, replace(tenant, secret=os.urandom(len(tenant.secret))))
     )
-    return Trial(ours, strange, takes)
+    return Trial(ours, strange, accepts_recipients)
 
 
 def _domain(settings: Settings, domain: str, selectors: tuple[str, ...]) -> Iterator[Finding]:

@@ -11,11 +11,11 @@ from postroom.ledger.providers import ProviderMeans, Providers
 from postroom.model.finding import Finding, Level
 from postroom.model.provider import INBOX
 from postroom.pipeline.sender.way_out import WayOut
+from postroom.platform.mail.connection_pool import ConnectionBudget
 from postroom.platform.mail.port import Mailer
-from postroom.platform.mail.probe import examine_relay
 from postroom.platform.mail.ses_url import SesConfig, is_ses
-from postroom.platform.mail.share import Share
 from postroom.platform.mail.smtp import SmtpMailer
+from postroom.platform.mail.smtp_probe import examine_relay
 from postroom.platform.ports.rates import Limit
 from postroom.wiring.ses import SesAccounts
 
@@ -27,11 +27,11 @@ class Shares:
     """The connections of one process to each of its relays."""
 
     def __init__(self) -> None:
-        self._shares: dict[tuple[str, int], Share] = {}
+        self._shares: dict[tuple[str, int], ConnectionBudget] = {}
 
-    def of(self, provider: str, connections: int) -> Share:
+    def of(self, provider: str, connections: int) -> ConnectionBudget:
         """What all mailers of the provider have in common; made anew where its number of connections was changed."""
-        return self._shares.setdefault((provider, connections), Share(connections))
+        return self._shares.setdefault((provider, connections), ConnectionBudget(connections))
 
 
 def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *, accounts: SesAccounts) -> WayOut:

@@ -29,6 +29,6 @@ def _check(settings: Settings) -> None:
     if settings.issuer and not settings.audience:
         raise Invalid("POSTROOM_ISSUER needs POSTROOM_AUDIENCE: else tokens for any other application would be taken too")
     if settings.mail != INBOX:
-        from postroom.platform.mail.reach import means_of
+        from postroom.platform.mail.provider_url import parse_provider_url
 
-        means_of(settings.mail, trusted=True)
+        parse_provider_url(settings.mail, trusted=True)

@@ -12,14 +12,14 @@ from postroom.ledger.providers import ProviderMeans
 from postroom.ledger.recent import Recent
 from postroom.model.finding import Finding
 from postroom.pipeline.sender.way_out import WayOut
-from postroom.platform.mail._ses_account import read_account
-from postroom.platform.mail._ses_credentials import KeySource
-from postroom.platform.mail.reach import means_of
+from postroom.platform.mail._aws_auth import CredentialSource
+from postroom.platform.mail._ses_api import read_account
+from postroom.platform.mail.connection_pool import ConnectionBudget
+from postroom.platform.mail.provider_url import parse_provider_url
 from postroom.platform.mail.ses import SesMailer
 from postroom.platform.mail.ses_probe import examine_ses
-from postroom.platform.mail.ses_url import SesConfig, in_environment
-from postroom.platform.mail.share import Share
-from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.mail.ses_url import SesConfig, with_environment_endpoint
+from postroom.platform.mail.smtp_url import SmtpConfig
 from postroom.platform.ports.rates import Limit, Rates
 from postroom.settings import AwsEnvironment
 
@@ -60,14 +60,14 @@ class SesAccounts:
         known = self._now.get(means)
         return _narrower(means.limit, self._asked(means, config) if known is None else known)
 
-    def mailer(self, means: ProviderMeans, config: SesConfig, share: Share) -> SesMailer:
+    def mailer(self, means: ProviderMeans, config: SesConfig, share: ConnectionBudget) -> SesMailer:
         """A new one. While it runs, it keeps the provider's buckets at what the account allows."""
         told = partial(self._told, means, partial(self.mailer, means, config, share))
-        return SesMailer(config, source=KeySource(config, self._aws.variables), share=share, on_limits=told)
+        return SesMailer(config, source=CredentialSource(config, self._aws.variables), share=share, on_limits=told)
 
     def _asked(self, means: ProviderMeans, config: SesConfig) -> Limit:
         try:
-            found = read_account(config, KeySource(config, self._aws.variables), self._clock).limit
+            found = read_account(config, CredentialSource(config, self._aws.variables), self._clock).limit
         except PostroomError as error:
             _log.warning("%s: what the account allows cannot be read: %s", config, error)
             found = self._last.get(means) or Limit()
@@ -86,15 +86,15 @@ class SesAccounts:
 def config_of(url: str, aws: AwsEnvironment, *, trusted: bool) -> SmtpConfig | SesConfig:
     """What a provider's URL stands for. SES is where AWS's own variables say, but for a tenant's account: they are the operator's
     word, and no key of a tenant's follows them. `Invalid`."""
-    config = means_of(url, trusted=trusted)
-    return in_environment(config, aws.variables) if trusted and isinstance(config, SesConfig) else config
+    config = parse_provider_url(url, trusted=trusted)
+    return with_environment_endpoint(config, aws.variables) if trusted and isinstance(config, SesConfig) else config
 
 
 def examined_ses(
     config: SesConfig, aws: AwsEnvironment, clock: Clock, *, topics: Collection[str] = (), domain: str | None = None
 ) -> Iterator[Finding]:
     """Whether it would send, and whether its notices come to one of the topics. Nothing is sent."""
-    return examine_ses(config, KeySource(config, aws.variables), clock, topics=topics, domain=domain)
+    return examine_ses(config, CredentialSource(config, aws.variables), clock, topics=topics, domain=domain)
 
 
 def _narrower(one: Limit, other: Limit) -> Limit:

@@ -117,7 +117,7 @@ class Verbs(Standing):
 
     @cached_property
     def provider_verbs(self) -> ProviderService:
-        from postroom.platform.mail.reach import check
+        from postroom.platform.mail.provider_url import check_provider_url
         from postroom.services.providers import ProviderService
 
         def examined(means: ProviderMeans) -> list[Finding]:
@@ -125,7 +125,9 @@ class Verbs(Standing):
 
             return examined(self.ses_accounts, means)
 
-        return ProviderService(self.providers, check=lambda url, trusted: check(url, trusted=trusted), examine=examined)
+        return ProviderService(
+            self.providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=examined
+        )
 
     @cached_property
     def ses_accounts(self) -> SesAccounts:

@@ -12,10 +12,10 @@ from postroom.events.mailroom import Mailroom
 from postroom.events.tenant_secrets import TenantSecrets
 from postroom.events.unsubscribing import Unsubscribing
 from postroom.ledger.suppression import Suppression
-from postroom.platform.mail._dialogue import Terms
 from postroom.platform.mail.listener import MAX_BYTES, Listener
+from postroom.platform.mail.listener_session import ListenerConfig
+from postroom.platform.mail.mailbox import Mailbox
 from postroom.platform.mail.mailbox_url import parse_mailbox
-from postroom.platform.mail.mailboxes import Mailbox
 from postroom.settings import Settings
 from postroom.wiring.postroom import Postroom
 
@@ -31,7 +31,7 @@ def check_way_back(settings: Settings) -> None:
 def listener(postroom: Postroom) -> Listener:
     """Takes mail to the bounce domain."""
     settings = postroom.settings
-    terms = Terms(name=settings.bounce_domain or "localhost", max_bytes=MAX_BYTES, kept_bytes=MAX_READ)
+    terms = ListenerConfig(name=settings.bounce_domain or "localhost", max_bytes=MAX_BYTES, kept_bytes=MAX_READ)
     return Listener(_mailroom(postroom), terms, tls=_certificate(settings))
 
 

@@ -28,7 +28,7 @@ class Desk(Protocol):
 
 
 class Outgoing:
-    """See platform.mail.port.Delivery. Composed once, when a connection first asks for its envelope."""
+    """See platform.mail.port.OutboundMessage. Composed once, when a connection first asks for its envelope."""
 
     __slots__ = ("_composed", "_desk", "_recipient", "mail_from", "rcpt_to", "ref")
 

@@ -14,8 +14,8 @@ from typing import Protocol, cast
 
 import httptools
 
-from postroom.platform.mail._ses_answers import Answer, read_answer
-from postroom.platform.mail.port import Delivery, Result, Stage, Verdict
+from postroom.platform.mail._ses_api import SesResponse, parse_response
+from postroom.platform.mail.port import OutboundMessage, Result, Stage, Verdict
 from postroom.platform.mail.ses_url import SesConfig
 
 _WHOLE = 64 * 1024
@@ -28,16 +28,16 @@ class Call:
 
     __slots__ = ("delivery", "moves")
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: OutboundMessage) -> None:
         self.delivery = delivery
         self.moves = 0
         """Connections that broke while it was on them."""
 
 
-class Owner(Protocol):
+class SesPoolCallbacks(Protocol):
     """The pool, as its connections see it."""
 
-    def answered(self, connection: Connection, call: Call, answer: Answer) -> None:
+    def answered(self, connection: SesConnection, call: Call, answer: SesResponse) -> None:
         """The connection is free again, or has ended."""
         ...
 
@@ -49,19 +49,19 @@ class Owner(Protocol):
         """Its last byte was out, and no answer will come."""
         ...
 
-    def withheld(self, connection: Connection, call: Call, error: Exception | None) -> None:
+    def withheld(self, connection: SesConnection, call: Call, error: Exception | None) -> None:
         """It was not to be handed over; `error`: because asking for leave failed."""
         ...
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, connection: SesConnection) -> None:
         """It carries no more calls."""
         ...
 
 
-class Connection(asyncio.Protocol):
+class SesConnection(asyncio.Protocol):
     """See the module's text."""
 
-    def __init__(self, owner: Owner, config: SesConfig, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, owner: SesPoolCallbacks, config: SesConfig, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
         self._config = config
         self._loop = loop
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
     def _answered(self) -> None:
         call = self._call
         assert call is not None
-        answer = read_answer(self._parser.get_status_code(), self._kind, bytes(self._body))
+        answer = parse_response(self._parser.get_status_code(), self._kind, bytes(self._body))
         if not self.handed_over and answer.result.verdict is Verdict.ACCEPTED:
             self.end("SES accepted what it had not read", at_once=True)
             return

@@ -15,15 +15,13 @@ from collections.abc import Callable
 
 from postroom.clock import Clock
 from postroom.errors import Permanent, PostroomError
-from postroom.platform.mail._ses_answers import Answer, Means
-from postroom.platform.mail._ses_connection import Call, Connection
-from postroom.platform.mail._ses_keys import KeyRing
-from postroom.platform.mail._ses_request import SEND, Calls
-from postroom.platform.mail._sigv4 import Keys, Signer
+from postroom.platform.mail._aws_auth import AwsCredentials, CredentialRefresher, Signer
+from postroom.platform.mail._ses_api import SEND, Calls, ProviderSignal, SesResponse
+from postroom.platform.mail._ses_connection import Call, SesConnection
 from postroom.platform.mail.breaker import Breaker, BreakerState
-from postroom.platform.mail.port import Delivery, Result, Stage, Verdict
+from postroom.platform.mail.connection_pool import ConnectionBudget
+from postroom.platform.mail.port import OutboundMessage, Result, Stage, Verdict
 from postroom.platform.mail.ses_url import SesConfig
-from postroom.platform.mail.share import Share
 
 MAX_MOVES = 5
 """A message on which this many connections in a row broke, or that was refused so often, is given back."""
@@ -35,10 +33,10 @@ class SesPool:
     def __init__(
         self,
         config: SesConfig,
-        source: Callable[[], Keys],
+        source: Callable[[], AwsCredentials],
         *,
         context: ssl.SSLContext | None,
-        share: Share,
+        share: ConnectionBudget,
         clock: Clock,
         breaker: Breaker,
     ) -> None:
@@ -48,11 +46,11 @@ class SesPool:
         self._clock = clock
         self._breaker = breaker
         self._loop = asyncio.get_running_loop()
-        self._keys = KeyRing(config, source, clock, renewed=self._schedule, failed=self._no_keys)
+        self._keys = CredentialRefresher(config, source, clock, renewed=self._schedule, failed=self._no_keys)
         self._calls = Calls(config)
         self.line: deque[Call] = deque()
-        self._open: set[Connection] = set()
-        self._idle: list[Connection] = []
+        self._open: set[SesConnection] = set()
+        self._idle: list[SesConnection] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self._scheduled = False
         self._closing = False
@@ -60,7 +58,7 @@ class SesPool:
 
     # For the mailer.
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: OutboundMessage) -> None:
         """At the end of the line."""
         if self._closing:
             delivery.settled(_unsent("the mailer is closing"))
@@ -132,20 +130,20 @@ class SesPool:
 
     # For the connections.
 
-    def answered(self, connection: Connection, call: Call, answer: Answer) -> None:
+    def answered(self, connection: SesConnection, call: Call, answer: SesResponse) -> None:
         """Settle the call, or put it back; give the connection the next one."""
         result = answer.result
         match answer.means:
-            case Means.WORKS:
+            case ProviderSignal.WORKS:
                 self._breaker.succeeded()
-            case Means.TROUBLE:
+            case ProviderSignal.TROUBLE:
                 self._trouble(result.text)
-            case Means.CLOSED:
+            case ProviderSignal.CLOSED:
                 self._trouble(f"SES sends nothing now: {result.text}", stubborn=True)
-            case Means.STALE:
+            case ProviderSignal.STALE:
                 self._keys.drop()
                 self._trouble(f"the credentials for AWS have run out: {result.text}")
-            case Means.REFUSED:
+            case ProviderSignal.REFUSED:
                 self._keys.drop()
                 self._trouble(f"SES refuses us: {result.text}; check the credentials and the configuration set", stubborn=True)
         if result.verdict is Verdict.UNSENT:
@@ -165,7 +163,7 @@ class SesPool:
             self._trouble(result.text)
         call.delivery.settled(result)
 
-    def withheld(self, connection: Connection, call: Call, error: Exception | None) -> None:
+    def withheld(self, connection: SesConnection, call: Call, error: Exception | None) -> None:
         """Not sent after all: the lease is gone, or the delivery has a bug."""
         if error is not None:
             self._report(error)
@@ -173,7 +171,7 @@ class SesPool:
         if connection.usable:
             self._loop.call_soon(self._free, connection)
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, connection: SesConnection) -> None:
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -187,7 +185,7 @@ class SesPool:
         else:
             self.line.appendleft(call)
 
-    def _free(self, connection: Connection) -> None:
+    def _free(self, connection: SesConnection) -> None:
         """It carries the next call, or waits for one."""
         if not connection.usable or connection.busy or connection not in self._open:
             return
@@ -200,7 +198,7 @@ class SesPool:
 
     # Beginning calls.
 
-    def _feed(self, connection: Connection) -> bool:
+    def _feed(self, connection: SesConnection) -> bool:
         """Whether it carries a call now."""
         signer = self._keys.signer()
         while signer is not None and self.line and connection.usable:
@@ -263,7 +261,7 @@ class SesPool:
 
     async def _connect(self) -> None:
         config = self._config
-        connection = Connection(self, config, self._loop)
+        connection = SesConnection(self, config, self._loop)
         try:
             async with asyncio.timeout(config.connect_s):
                 await self._loop.create_connection(

@@ -30,7 +30,7 @@ _LAST_ANSWER_S = 1.0  # for those that do not read it
 _WRITERS = 4  # a store commits one mail at a time: more would only wait
 
 
-class Listening(NamedTuple):
+class InboxAddress(NamedTuple):
     """Where it takes mail."""
 
     host: str
@@ -46,7 +46,7 @@ class Inbox:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self, host: str = "127.0.0.1", port: int = 0) -> Listening:
+    def start(self, host: str = "127.0.0.1", port: int = 0) -> InboxAddress:
         """Listen, on a free port for 0; the real address. `Unavailable`: somebody else listens there, or no such address."""
         loop = asyncio.new_event_loop()
         store = _Store(self._objects, self._clock)
@@ -60,7 +60,7 @@ class Inbox:
         self._loop = loop
         self._thread = threading.Thread(target=_serve, args=(loop, server, store), name="inbox", daemon=True)
         self._thread.start()
-        return Listening(address[0], address[1])
+        return InboxAddress(address[0], address[1])
 
     def stop(self) -> None:
         """Take no more mail; what is being stored is stored and answered first. Again, or never started: harmless. It may

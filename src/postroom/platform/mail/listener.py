@@ -25,7 +25,7 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from postroom.errors import PostroomError
 from postroom.model.mailroom import IncomingMail, Verdict
-from postroom.platform.mail._dialogue import Dialogue, Terms, Wants
+from postroom.platform.mail.listener_session import ListenerConfig, NextStep, SmtpServerSession
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 _TOGETHER: Final = 20
@@ -37,7 +37,7 @@ _HANDSHAKE_S: Final = 30.0
 _log = logging.getLogger(__name__)
 
 
-class TakesMail(Protocol):
+class InboundMailHandler(Protocol):
     """Who opens mail (events.mailroom)."""
 
     def knows(self, address: str) -> bool:
@@ -49,7 +49,7 @@ class TakesMail(Protocol):
         ...
 
 
-class Limits(NamedTuple):
+class ListenerLimits(NamedTuple):
     """What strangers may take of us."""
 
     connections: int = 250
@@ -67,14 +67,19 @@ class Listener:
     """One server, on the running loop."""
 
     def __init__(
-        self, mailroom: TakesMail, terms: Terms, *, tls: ssl.SSLContext | None = None, limits: Limits | None = None
+        self,
+        mailroom: InboundMailHandler,
+        terms: ListenerConfig,
+        *,
+        tls: ssl.SSLContext | None = None,
+        limits: ListenerLimits | None = None,
     ) -> None:
         """`tls`: offer STARTTLS with this certificate."""
         self.terms = replace(terms, offers_tls=tls is not None)
         self.mailroom = mailroom
         self.tls = tls
-        self.limits = limits or Limits()
-        self.desk = _Desk(mailroom)
+        self.limits = limits or ListenerLimits()
+        self.desk = _MailBatcher(mailroom)
         self.closing = False
         self.connections: set[_Connection] = set()
         self._from: Counter[str] = Counter()
@@ -135,7 +140,7 @@ class _Connection(asyncio.Protocol):
         self._loop = loop
         self._peer = ""
         self._transport: asyncio.Transport
-        self._dialogue = Dialogue(house.terms, house.mailroom.knows)
+        self._dialogue = SmtpServerSession(house.terms, house.mailroom.knows)
         self._busy: asyncio.Task[None] | None = None
         self._hanging_up = False
         self._idle_until = 0.0
@@ -144,7 +149,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        peer = _neighbourhood(transport.get_extra_info("peername"))
+        peer = _client_network(transport.get_extra_info("peername"))
         if refusal := self._house.refusal(peer):
             self._transport.write(f"421 {refusal}\r\n".encode())
             self._transport.close()
@@ -199,12 +204,12 @@ class _Connection(asyncio.Protocol):
         wants = self._dialogue.go_on()
         spoke = bool(self._dialogue.replies)
         self._flush()
-        if wants is Wants.END:
+        if wants is NextStep.END:
             self._hang_up()
-        elif wants is Wants.VERDICT or wants is Wants.TLS:
+        elif wants is NextStep.VERDICT or wants is NextStep.TLS:
             self._transport.pause_reading()
             self.deadline = float("inf")
-            self._busy = self._loop.create_task(self._answer() if wants is Wants.VERDICT else self._start_tls())
+            self._busy = self._loop.create_task(self._answer() if wants is NextStep.VERDICT else self._start_tls())
         elif not self._dialogue.begun:
             if spoke:
                 self._wait_for_a_command()
@@ -256,10 +261,10 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
 
-class _Desk:
+class _MailBatcher:
     """Where whole mails wait for the mailroom: those that wait together are opened together."""
 
-    def __init__(self, mailroom: TakesMail) -> None:
+    def __init__(self, mailroom: InboundMailHandler) -> None:
         self._mailroom = mailroom
         self._line: asyncio.Queue[tuple[IncomingMail, asyncio.Future[bool]]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mailroom")
@@ -303,7 +308,7 @@ class _Desk:
         return True
 
 
-def _neighbourhood(peername: object) -> str:
+def _client_network(peername: object) -> str:
     """Who is counted as one."""
     if not isinstance(peername, tuple):
         return "unknown"

@@ -59,7 +59,7 @@ class Result(NamedTuple):
     """The reply says "too fast", about the sender as a whole rather than about this recipient."""
 
 
-class Delivery(Protocol):
+class OutboundMessage(Protocol):
     """One message to hand over."""
 
     @property
@@ -111,7 +111,7 @@ class Health:
 class Mailer(Protocol):
     """See the module's text."""
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: OutboundMessage) -> None:
         """Put it in line. Returns at once."""
         ...
 

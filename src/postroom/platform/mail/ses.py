@@ -22,13 +22,13 @@ from collections.abc import Callable
 
 from postroom.clock import Clock, SystemClock
 from postroom.errors import Conflict, PostroomError
-from postroom.platform.mail._ses_account import Account, read_account
+from postroom.platform.mail._aws_auth import AwsCredentials
+from postroom.platform.mail._ses_api import SesAccount, read_account
 from postroom.platform.mail._ses_pool import SesPool
-from postroom.platform.mail._sigv4 import Keys
 from postroom.platform.mail.breaker import Breaker, BreakerPolicy, BreakerState
-from postroom.platform.mail.port import Delivery, Health
+from postroom.platform.mail.connection_pool import ConnectionBudget
+from postroom.platform.mail.port import Health, OutboundMessage
 from postroom.platform.mail.ses_url import SesConfig
-from postroom.platform.mail.share import Share
 from postroom.platform.ports.rates import Limit
 
 _TICK_S = 0.25
@@ -43,8 +43,8 @@ class SesMailer:
         self,
         config: SesConfig,
         *,
-        source: Callable[[], Keys],
-        share: Share | None = None,
+        source: Callable[[], AwsCredentials],
+        share: ConnectionBudget | None = None,
         on_limits: Callable[[Limit], None] | None = None,
         clock: Clock | None = None,
         policy: BreakerPolicy | None = None,
@@ -53,7 +53,7 @@ class SesMailer:
         account. `on_limits`: told every few minutes what the account allows; may block."""
         self._config = config
         self._source = source
-        self._share = share or Share(config.connections)
+        self._share = share or ConnectionBudget(config.connections)
         self._on_limits = on_limits
         self._clock = clock or SystemClock()
         self._breaker = Breaker(policy)
@@ -61,7 +61,7 @@ class SesMailer:
         self._ticker: asyncio.TimerHandle | None = None
         self._following: asyncio.Task[None] | None = None
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: OutboundMessage) -> None:
         """Put it in line. Raises `Conflict` before `start`; after `close` it settles as unsent at once."""
         if self._pool is None:
             raise Conflict("the mailer is not started")
@@ -120,7 +120,7 @@ class SesMailer:
         if self._ticker is not None:
             self._ticker.cancel()
 
-    async def _account(self) -> Account:
+    async def _account(self) -> SesAccount:
         return await asyncio.to_thread(read_account, self._config, self._source, self._clock)
 
     async def _follow(self, told: Callable[[Limit], None]) -> None:

@@ -9,8 +9,15 @@ from collections.abc import Callable, Collection, Iterator
 from postroom.clock import Clock
 from postroom.errors import NotFound, PostroomError
 from postroom.model.finding import Finding, Level
-from postroom.platform.mail._ses_account import Account, ask, configuration_set, event_destinations, identity, read_account
-from postroom.platform.mail._sigv4 import Keys
+from postroom.platform.mail._aws_auth import AwsCredentials
+from postroom.platform.mail._ses_api import (
+    SesAccount,
+    configuration_set_path,
+    event_destinations_path,
+    get_json,
+    identity_path,
+    read_account,
+)
 from postroom.platform.mail.ses_url import SesConfig
 
 _SUBJECT = "Amazon SES"
@@ -22,7 +29,12 @@ _NEEDED = frozenset({"BOUNCE", "COMPLAINT"})
 
 
 def examine_ses(
-    config: SesConfig, source: Callable[[], Keys], clock: Clock, *, topics: Collection[str] = (), domain: str | None = None
+    config: SesConfig,
+    source: Callable[[], AwsCredentials],
+    clock: Clock,
+    *,
+    topics: Collection[str] = (),
+    domain: str | None = None,
 ) -> Iterator[Finding]:
     """Every finding. `topics`: whose notices are believed here. `domain`: one that is to be sent from."""
     try:
@@ -37,7 +49,7 @@ def examine_ses(
         yield _identity(config, keys, clock, domain=domain)
 
 
-def _account(config: SesConfig, account: Account) -> Iterator[Finding]:
+def _account(config: SesConfig, account: SesAccount) -> Iterator[Finding]:
     if not account.sends or account.standing == "SHUTDOWN":
         yield Finding(
             _SUBJECT, Level.FAIL, f"sending is paused ({account.standing})", "see the account's reputation in the SES console"
@@ -64,14 +76,14 @@ def _account(config: SesConfig, account: Account) -> Iterator[Finding]:
     yield Finding("quota", level, f"{rate} recipients a second; {account.sent} of {account.per_day} in the last 24 hours", todo)
 
 
-def _configuration_set(config: SesConfig, keys: Keys, clock: Clock, topics: Collection[str]) -> Iterator[Finding]:
+def _configuration_set(config: SesConfig, keys: AwsCredentials, clock: Clock, topics: Collection[str]) -> Iterator[Finding]:
     name = config.configuration_set
     if name is None:
         todo = "add configuration_set= to the mail provider's URL, with its events going to an SNS topic"
         yield Finding("configuration set", Level.WARN, "none: bounces and complaints are not reported here", todo)
         return
     try:
-        ask(config, keys, configuration_set(name), clock)
+        get_json(config, keys, configuration_set_path(name), clock)
     except NotFound:
         yield Finding(
             "configuration set", Level.FAIL, f"{config.region} has none called {name}", "make it, or correct configuration_set="
@@ -85,10 +97,10 @@ def _configuration_set(config: SesConfig, keys: Keys, clock: Clock, topics: Coll
         yield _events(config, keys, clock, topics)
 
 
-def _events(config: SesConfig, keys: Keys, clock: Clock, topics: Collection[str]) -> Finding:
+def _events(config: SesConfig, keys: AwsCredentials, clock: Clock, topics: Collection[str]) -> Finding:
     name = config.configuration_set or ""
     try:
-        document = ask(config, keys, event_destinations(name), clock)
+        document = get_json(config, keys, event_destinations_path(name), clock)
     except PostroomError as error:
         todo = "allow ses:GetConfigurationSetEventDestinations"
         return Finding(_EVENTS, Level.SKIPPED, f"where those of {name} go could not be looked at: {error}", todo)
@@ -115,9 +127,9 @@ def _published(document: dict[str, object]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _identity(config: SesConfig, keys: Keys, clock: Clock, *, domain: str) -> Finding:
+def _identity(config: SesConfig, keys: AwsCredentials, clock: Clock, *, domain: str) -> Finding:
     try:
-        document = ask(config, keys, identity(domain), clock)
+        document = get_json(config, keys, identity_path(domain), clock)
     except NotFound:
         return Finding(
             "identity",

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from postroom.errors import Invalid
-from postroom.platform.mail.url_options import Readers, read_options
+from postroom.platform.mail.smtp_url import Readers, read_options
 
 SCHEME = "ses"
 EXAMPLE = "ses://eu-west-1?configuration_set=postroom"
@@ -80,7 +80,7 @@ def is_ses(url: str) -> bool:
     return url.partition(":")[0] == SCHEME
 
 
-def parse_ses(url: str, *, trusted: bool = True) -> SesConfig:
+def parse_ses_url(url: str, *, trusted: bool = True) -> SesConfig:
     """The configuration that `url` stands for. `trusted`: an operator wrote it.
 
     Raises `Invalid` for a bad region, an unknown option or a bad value, naming it but never a secret.
@@ -189,7 +189,7 @@ _READERS: Readers = {
 """Option in the URL → field of `SesConfig`, and what reads its value."""
 
 
-def in_environment(config: SesConfig, environ: Mapping[str, str]) -> SesConfig:
+def with_environment_endpoint(config: SesConfig, environ: Mapping[str, str]) -> SesConfig:
     """With the endpoint that AWS's own variables name, where the URL names none. `Invalid`: they name something else."""
     if config.endpoint:
         return config

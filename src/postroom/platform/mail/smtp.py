@@ -16,12 +16,11 @@ import asyncio
 
 from postroom.clock import Clock, SystemClock
 from postroom.errors import Conflict
-from postroom.platform.mail._pool import Pool
-from postroom.platform.mail._session import tls_context
+from postroom.platform.mail._smtp_session import tls_context
 from postroom.platform.mail.breaker import Breaker, BreakerPolicy, BreakerState
-from postroom.platform.mail.port import Delivery, Health
-from postroom.platform.mail.share import Share
-from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.mail.connection_pool import ConnectionBudget, Pool
+from postroom.platform.mail.port import Health, OutboundMessage
+from postroom.platform.mail.smtp_url import SmtpConfig
 
 _TICK_S = 0.25
 
@@ -33,19 +32,19 @@ class SmtpMailer:
         self,
         config: SmtpConfig,
         *,
-        share: Share | None = None,
+        share: ConnectionBudget | None = None,
         clock: Clock | None = None,
         policy: BreakerPolicy | None = None,
     ) -> None:
         """`share`: what it has in common with other mailers to the same relay."""
         self._config = config
-        self._share = share or Share(config.connections)
+        self._share = share or ConnectionBudget(config.connections)
         self._clock = clock or SystemClock()
         self._breaker = Breaker(policy)
         self._pool: Pool | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: OutboundMessage) -> None:
         """Put it in line. Raises `Conflict` before `start`; after `close` it settles as unsent at once."""
         if self._pool is None:
             raise Conflict("the mailer is not started")

@@ -37,7 +37,7 @@ _BROKEN: Final = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemotePro
 _Option = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
 
-class Answer(NamedTuple):
+class WebResponse(NamedTuple):
     """What a server said."""
 
     status: int
@@ -68,7 +68,7 @@ class WebCaller:
         self._sealed = pool(network_backend=_Guarded(networks))
         self._plain = pool(network_backend=_Guarded(networks, plain=True))
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> WebResponse:
         """`Unavailable`: no answer, and why; `Denied`: it leads into a private network, or without TLS out of one's own."""
         began = monotonic()
         try:
@@ -81,7 +81,7 @@ class WebCaller:
             raise Unavailable(f"no answer within {WHOLE_S:g} s") from error
         except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError, UnicodeError) as error:
             raise Unavailable(_told(error)) from error
-        return Answer(status, text, retry_after, round((monotonic() - began) * 1000))
+        return WebResponse(status, text, retry_after, round((monotonic() - began) * 1000))
 
     async def close(self) -> None:
         """End what is left of connections."""

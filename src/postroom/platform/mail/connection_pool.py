@@ -1,4 +1,11 @@
-"""The line of deliveries, and the connections that draw from it.
+"""The connections to one relay, divided between all mailers of a process that send through it.
+
+A relay allows so many connections, however many campaigns there are. Each mailer that has something to send has an equal share,
+and at least one, so that nobody waits behind a campaign of a million. Who has nothing to send has no share: its connections go
+when another needs them. A mailer that comes begins with its one at once, above the total for as long as the others take to
+give theirs up: a message or two.
+
+The line of deliveries, and the connections that draw from it.
 
 Connections are opened as the line needs them: one at first, then as many again as have proven to work, up to a limit. Where the
 relay turns one away while others work, the limit is halved (not below what works) and grows again by one every ten seconds; no
@@ -13,24 +20,79 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from postroom.clock import Clock
 from postroom.errors import PostroomError
-from postroom.platform.mail._envelope import Offers, Parcel
-from postroom.platform.mail._protocol import Connection
-from postroom.platform.mail._session import is_stubborn, open_session
-from postroom.platform.mail._wire import Phase
+from postroom.platform.mail._smtp_connection import SmtpConnection
+from postroom.platform.mail._smtp_envelope import Offers, QueuedMessage
+from postroom.platform.mail._smtp_session import Phase, is_stubborn, open_session
 from postroom.platform.mail.breaker import Breaker
-from postroom.platform.mail.port import Delivery, Result, Stage, Verdict
-from postroom.platform.mail.share import Share
-from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.mail.port import OutboundMessage, Result, Stage, Verdict
+from postroom.platform.mail.smtp_url import SmtpConfig
+
+
+class BudgetMember(Protocol):
+    """A mailer's pool."""
+
+    @property
+    def demands(self) -> bool:
+        """It has something to send, or on the way."""
+        ...
+
+    @property
+    def held(self) -> int:
+        """Its connections, those being opened and those saying goodbye included."""
+        ...
+
+
+class ConnectionBudget:
+    """See the module's text. On one event loop."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._members: set[BudgetMember] = set()
+
+    def join(self, member: BudgetMember) -> None:
+        """From its start on."""
+        self._members.add(member)
+
+    def leave(self, member: BudgetMember) -> None:
+        """Once it is closed."""
+        self._members.discard(member)
+
+    def ceiling(self, member: BudgetMember) -> int:
+        """The most connections for this one now."""
+        if len(self._members) <= 1:
+            return self._total
+        demanding = sum(other is not member and other.demands for other in self._members)
+        return max(1, self._total // (demanding + 1))
+
+    def room(self, member: BudgetMember) -> int:
+        """How many more it may open now, the others' being as they are."""
+        if len(self._members) <= 1:
+            return self._total
+        left = self._total - sum(other.held for other in self._members)
+        return left if member.held else max(1, left)
+
 
 MAX_MOVES = 5
+
+
 """A message on which this many connections in a row broke is given back: it may be what breaks them."""
+
+
 REFUSED_PAUSE_S = 1.0
+
+
 """After the relay turned a connection away while others work."""
+
+
 GROWTH_S = 10.0
+
+
 """For the limit to grow by one again."""
+
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +101,7 @@ class Pool:
     """All of one mailer's connections. Lives on one event loop."""
 
     def __init__(
-        self, config: SmtpConfig, context: ssl.SSLContext | None, *, share: Share, clock: Clock, breaker: Breaker
+        self, config: SmtpConfig, context: ssl.SSLContext | None, *, share: ConnectionBudget, clock: Clock, breaker: Breaker
     ) -> None:
         self._config = config
         self._context = context
@@ -47,11 +109,11 @@ class Pool:
         self._clock = clock
         self._breaker = breaker
         self._loop = asyncio.get_running_loop()
-        self.line: deque[Parcel] = deque()
+        self.line: deque[QueuedMessage] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._working: set[Connection] = set()
-        self._idle: list[Connection] = []
-        self._open: set[Connection] = set()
+        self._working: set[SmtpConnection] = set()
+        self._idle: list[SmtpConnection] = []
+        self._open: set[SmtpConnection] = set()
         self._limit = config.connections
         self._pause_until = 0.0
         self._grow_at = 0.0
@@ -62,9 +124,9 @@ class Pool:
 
     # For the mailer.
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: OutboundMessage) -> None:
         """At the end of the line."""
-        parcel = Parcel(delivery)
+        parcel = QueuedMessage(delivery)
         if self._closing:
             _unsent(parcel, "the mailer is closing")
             return
@@ -150,7 +212,7 @@ class Pool:
 
     # For connections.
 
-    def draw(self, offers: Offers) -> Parcel | None:
+    def draw(self, offers: Offers) -> QueuedMessage | None:
         """The next message that can be sent to a server with these offers; what cannot is settled on the way."""
         while self.line and not self._closing:
             parcel = self.line.popleft()
@@ -158,11 +220,11 @@ class Pool:
                 return parcel
         return None
 
-    def draw_behind(self, offers: Offers) -> Parcel | None:
+    def draw_behind(self, offers: Offers) -> QueuedMessage | None:
         """The same, unless a free connection can take it without waiting for an answer first."""
         return self.draw(offers) if len(self.line) > len(self._idle) else None
 
-    def _pack(self, parcel: Parcel, offers: Offers) -> bool:
+    def _pack(self, parcel: QueuedMessage, offers: Offers) -> bool:
         try:
             content = parcel.delivery.compose()
         except BaseException:
@@ -175,7 +237,7 @@ class Pool:
             parcel.delivery.settled(refusal)
         return refusal is None
 
-    def take_back(self, parcel: Parcel, reason: str, *, answer: Result | None) -> None:
+    def take_back(self, parcel: QueuedMessage, reason: str, *, answer: Result | None) -> None:
         parcel.unpack()
         if parcel.moves >= MAX_MOVES:
             text = f"{parcel.moves} connections in a row broke on it before its final dot; the last: {reason}"[:250]
@@ -185,20 +247,20 @@ class Pool:
         else:
             self.line.appendleft(parcel)
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: SmtpConnection) -> None:
         self._open.add(connection)
 
     def proven(self) -> None:
         self._breaker.succeeded()
         self._schedule()
 
-    def idle(self, connection: Connection) -> None:
+    def idle(self, connection: SmtpConnection) -> None:
         if self._closing:
             connection.quit()
         elif connection not in self._idle:
             self._idle.append(connection)
 
-    def lost(self, connection: Connection, reason: str) -> None:
+    def lost(self, connection: SmtpConnection, reason: str) -> None:
         self._working.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -207,7 +269,7 @@ class Pool:
         self._changed.set()
         self._schedule()
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, connection: SmtpConnection) -> None:
         self._open.discard(connection)
         self._changed.set()
         self._schedule()
@@ -248,7 +310,7 @@ class Pool:
         return wanted if wanted > 0 and self._breaker.allows(self._clock.monotonic()) else 0
 
     async def _connect(self) -> None:
-        connection = Connection(self, self._config, self._loop)
+        connection = SmtpConnection(self, self._config, self._loop)
         try:
             offers = await open_session(connection, self._config, self._context)
             connection.raise_if_broken()
@@ -269,7 +331,7 @@ class Pool:
             self._failed(f"{type(error).__name__}: {error}")
         self._changed.set()
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: SmtpConnection) -> None:
         """It never carried mail. Where the TLS handshake failed, the loop does not report the end of the connection."""
         if connection in self._open:
             self._open.discard(connection)
@@ -293,5 +355,5 @@ class Pool:
         return int.from_bytes(self._clock.random(4), "big") / 2**32
 
 
-def _unsent(parcel: Parcel, text: str) -> None:
+def _unsent(parcel: QueuedMessage, text: str) -> None:
     parcel.delivery.settled(Result(Verdict.UNSENT, text=text, stage=Stage.CONNECT))

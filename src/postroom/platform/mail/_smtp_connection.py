@@ -18,11 +18,11 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from postroom.platform.mail._envelope import Offers, Parcel
-from postroom.platform.mail._replies import Reply, accepted, refused
-from postroom.platform.mail._wire import Phase, Wire
+from postroom.platform.mail._smtp_envelope import Offers, QueuedMessage
+from postroom.platform.mail._smtp_replies import Reply, accepted, refused
+from postroom.platform.mail._smtp_session import Phase, SetupConnection
 from postroom.platform.mail.port import Result, Stage, Verdict
-from postroom.platform.mail.url import SmtpConfig
+from postroom.platform.mail.smtp_url import SmtpConfig
 
 CHUNK = 65_536
 """Larger content leaves in pieces as the socket takes them, the final dot only with the last: until then it is not risked."""
@@ -30,7 +30,7 @@ QUIT_S = 2.0
 """For the answer to QUIT."""
 
 
-class Awaited(Enum):
+class ExpectedReply(Enum):
     """What the next reply answers."""
 
     DOT = "the final dot"
@@ -42,30 +42,30 @@ class Awaited(Enum):
     QUIT = "QUIT"
 
 
-_ENVELOPE = (Awaited.MAIL, Awaited.RCPT, Awaited.DATA)
-_BURST = (Awaited.DOT, *_ENVELOPE)
-_DOT_ONLY = (Awaited.DOT,)
-_STAGES = {Awaited.MAIL: Stage.MAIL, Awaited.RCPT: Stage.RCPT, Awaited.DATA: Stage.DATA}
+_ENVELOPE = (ExpectedReply.MAIL, ExpectedReply.RCPT, ExpectedReply.DATA)
+_BURST = (ExpectedReply.DOT, *_ENVELOPE)
+_DOT_ONLY = (ExpectedReply.DOT,)
+_STAGES = {ExpectedReply.MAIL: Stage.MAIL, ExpectedReply.RCPT: Stage.RCPT, ExpectedReply.DATA: Stage.DATA}
 _USUAL_ENVELOPE = re.compile(rb"250 [^\r\n]*\r\n250 [^\r\n]*\r\n354 [^\r\n]*\r\n")
 _USUAL_BURST = re.compile(rb"(250 [^\r\n]*)\r\n250 [^\r\n]*\r\n250 [^\r\n]*\r\n354 [^\r\n]*\r\n")
 
 
-class Owner(Protocol):
+class PoolCallbacks(Protocol):
     """What a connection needs of its pool."""
 
-    def draw(self, offers: Offers) -> Parcel | None:
+    def draw(self, offers: Offers) -> QueuedMessage | None:
         """The next message, packed for a server with these offers."""
         ...
 
-    def draw_behind(self, offers: Offers) -> Parcel | None:
+    def draw_behind(self, offers: Offers) -> QueuedMessage | None:
         """The same, unless another connection is free to take it at once."""
         ...
 
-    def take_back(self, parcel: Parcel, reason: str, *, answer: Result | None) -> None:
+    def take_back(self, parcel: QueuedMessage, reason: str, *, answer: Result | None) -> None:
         """It did not leave: first in line again. `answer`: a 421 that was given to it."""
         ...
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: SmtpConnection) -> None:
         """Its socket is open."""
         ...
 
@@ -73,30 +73,30 @@ class Owner(Protocol):
         """A message was answered: the way works."""
         ...
 
-    def idle(self, connection: Connection) -> None:
+    def idle(self, connection: SmtpConnection) -> None:
         """It has nothing to do."""
         ...
 
-    def lost(self, connection: Connection, reason: str) -> None:
+    def lost(self, connection: SmtpConnection, reason: str) -> None:
         """It carries no more messages."""
         ...
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, connection: SmtpConnection) -> None:
         """Its socket is closed."""
         ...
 
 
-class Connection(Wire):
+class SmtpConnection(SetupConnection):
     """See the module's text. `deadline`, on the loop's clock, is when `expire` is due."""
 
-    def __init__(self, owner: Owner, config: SmtpConfig, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, owner: PoolCallbacks, config: SmtpConfig, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, loop)
         self._owner = owner
         self._offers = Offers()
         self._pipelines = False
-        self._expected: tuple[Awaited, ...] = ()
-        self._dotted: Parcel | None = None
-        self._head: Parcel | None = None
+        self._expected: tuple[ExpectedReply, ...] = ()
+        self._dotted: QueuedMessage | None = None
+        self._head: QueuedMessage | None = None
         self._mail_taken = self._rcpt_taken = False
         self._streamed = -1
         self._paused = False
@@ -138,7 +138,7 @@ class Connection(Wire):
             self.hang_up(f"{self._config.host} took no content for {self._config.command_s:g} s")
         else:
             awaited = self._expected[0].value if self._expected else "anything"
-            patience = self._config.dot_s if Awaited.DOT in self._expected else self._config.command_s
+            patience = self._config.dot_s if ExpectedReply.DOT in self._expected else self._config.command_s
             self.hang_up(f"{self._config.host} did not answer {awaited} within {patience:g} s")
 
     def retire(self) -> None:
@@ -150,7 +150,7 @@ class Connection(Wire):
     def quit(self) -> None:
         """Say goodbye; only between messages."""
         self._phase = Phase.QUITTING
-        self._await((Awaited.QUIT,), QUIT_S)
+        self._await((ExpectedReply.QUIT,), QUIT_S)
         self._transport.write(b"QUIT\r\n")
         self._owner.lost(self, "")
 
@@ -221,11 +221,11 @@ class Connection(Wire):
     def _answer(self, reply: Reply) -> None:
         awaited, self._expected = self._expected[0], self._expected[1:]
         self.deadline = self._time() + self._config.command_s
-        if awaited is Awaited.DOT:
+        if awaited is ExpectedReply.DOT:
             self._answer_dot(reply)
-        elif reply.code == 421 or awaited is Awaited.QUIT:
+        elif reply.code == 421 or awaited is ExpectedReply.QUIT:
             self._closed_by(reply, awaited)
-        elif awaited is Awaited.DATA:
+        elif awaited is ExpectedReply.DATA:
             self._prove()
             self._answer_data(reply)
         elif awaited in _STAGES:
@@ -252,8 +252,8 @@ class Connection(Wire):
         if not self._expected and self._phase is Phase.BUSY:
             self._next()
 
-    def _answer_command(self, awaited: Awaited, reply: Reply) -> None:
-        if awaited is Awaited.RCPT:
+    def _answer_command(self, awaited: ExpectedReply, reply: Reply) -> None:
+        if awaited is ExpectedReply.RCPT:
             self._rcpt_taken = reply.positive
         else:
             self._mail_taken = reply.positive
@@ -280,7 +280,7 @@ class Connection(Wire):
             # MAIL refused, RCPT taken, DATA awaited: a lone dot might be an empty message to somebody.
             self.hang_up("the server took a recipient after it had refused the sender")
         else:
-            self._follow(b".\r\n", Awaited.VOID)
+            self._follow(b".\r\n", ExpectedReply.VOID)
 
     def _refuse(self, reply: Reply, stage: Stage) -> bool:
         """Settle the head by a negative reply; False where it was no such reply and the connection is given up."""
@@ -292,7 +292,7 @@ class Connection(Wire):
         parcel.delivery.settled(refused(reply, stage))
         return True
 
-    def _closed_by(self, reply: Reply, awaited: Awaited) -> None:
+    def _closed_by(self, reply: Reply, awaited: ExpectedReply) -> None:
         """421, or the answer to QUIT: the server hangs up, so do we."""
         answer = None
         if self._head is not None and not self._dotted and awaited in _STAGES:
@@ -331,7 +331,7 @@ class Connection(Wire):
             self.deadline = self._time() + self._config.idle_s
             self._owner.idle(self)
 
-    def _begin(self, parcel: Parcel, before: bytes, awaited: tuple[Awaited, ...]) -> None:
+    def _begin(self, parcel: QueuedMessage, before: bytes, awaited: tuple[ExpectedReply, ...]) -> None:
         """Send the message's envelope, behind `before`, which is answered first."""
         self._head = parcel
         self._served += 1
@@ -339,17 +339,17 @@ class Connection(Wire):
             self._await((*awaited, *_ENVELOPE) if awaited else _ENVELOPE, self._config.command_s)
             self._transport.write(before + parcel.commands)
         else:
-            self._await((Awaited.MAIL,), self._config.command_s)
+            self._await((ExpectedReply.MAIL,), self._config.command_s)
             self._transport.write(parcel.commands[: parcel.commands.index(b"\n") + 1])
 
     def _reset(self) -> None:
         """End a transaction that came to nothing: the next MAIL would be nested in it."""
         if self._mail_taken:
-            self._follow(b"RSET\r\n", Awaited.RSET)
+            self._follow(b"RSET\r\n", ExpectedReply.RSET)
         else:
             self._next()
 
-    def _follow(self, line: bytes, awaited: Awaited) -> None:
+    def _follow(self, line: bytes, awaited: ExpectedReply) -> None:
         """Send `line`, and the next message's envelope with it where that is possible."""
         parcel = self._owner.draw_behind(self._offers) if self._pipelines and self._served < self._most else None
         if parcel is not None:
@@ -385,7 +385,7 @@ class Connection(Wire):
         if not self._paused:
             self._loop.call_soon(self._guarded, self._stream)
 
-    def _hand_over(self, parcel: Parcel, rest: bytes) -> None:
+    def _hand_over(self, parcel: QueuedMessage, rest: bytes) -> None:
         """Send the rest of the content, the final dot, and the next message's envelope, in one write."""
         if self._transport.is_closing():
             return  # the socket is gone already, which `connection_lost` will say: the dot would not leave
@@ -411,7 +411,7 @@ class Connection(Wire):
             self._expected = _BURST
             self._transport.write(b"".join((rest, b".\r\n", behind.commands)))
 
-    def _withhold(self, parcel: Parcel, behind: Parcel | None) -> None:
+    def _withhold(self, parcel: QueuedMessage, behind: QueuedMessage | None) -> None:
         """The dot must not leave: after 354 the only other way out is to hang up."""
         self._head = None
         if behind is not None:
@@ -428,7 +428,7 @@ class Connection(Wire):
             self._last_result = accepted(Reply(250, (line[4:].decode("utf-8", "backslashreplace"),)))
         parcel.delivery.settled(self._last_result)
 
-    def _await(self, expected: tuple[Awaited, ...], seconds: float) -> None:
+    def _await(self, expected: tuple[ExpectedReply, ...], seconds: float) -> None:
         self._expected = expected
         self.deadline = self._time() + seconds
 

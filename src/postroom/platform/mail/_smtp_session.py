@@ -1,4 +1,12 @@
-"""From a name and a port to a connection that takes mail: connect, greeting, EHLO, STARTTLS, AUTH.
+"""The wire under a connection: its socket, its phases, its replies, and the questions asked while it is being set up.
+
+Set-up is a coroutine that asks and awaits. Once it carries mail, `_protocol` drives it from `data_received`, without futures.
+
+Who we are, told to a relay: SASL PLAIN (RFC 4616), LOGIN and XOAUTH2 inside SMTP AUTH (RFC 4954).
+
+A mechanism is a generator of what to send: each reply 334 resumes it with the next line. Nothing here is ever logged.
+
+From a name and a port to a connection that takes mail: connect, greeting, EHLO, STARTTLS, AUTH.
 
 Every way to fail becomes a sentence for whoever can mend it. `Unavailable` may pass by itself; the permanent kinds need a person.
 """
@@ -8,14 +16,139 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from abc import abstractmethod
+from base64 import b64encode
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+from typing import cast
 
 from postroom.errors import Denied, Invalid, Permanent, PostroomError, Unavailable, Unsupported
-from postroom.platform.mail import _auth
-from postroom.platform.mail._envelope import Offers, read_offers
-from postroom.platform.mail._replies import Reply
-from postroom.platform.mail._wire import Wire
-from postroom.platform.mail.reach import allowed
-from postroom.platform.mail.url import SmtpConfig, Tls
+from postroom.platform.mail._smtp_envelope import Offers, read_offers
+from postroom.platform.mail._smtp_replies import Reply, ReplyReader
+from postroom.platform.mail.provider_url import allowed_addresses
+from postroom.platform.mail.smtp_url import Auth, SmtpConfig, Tls
+
+
+class Phase(Enum):
+    """What a connection is for now."""
+
+    SETUP = "being set up"
+    BUSY = "busy"
+    IDLE = "idle"
+    QUITTING = "quitting"
+    DEAD = "dead"
+
+
+class SetupConnection(asyncio.Protocol):
+    """`deadline`, on the loop's clock, is when something is due; its heir says what, and looks at it."""
+
+    def __init__(self, config: SmtpConfig, loop: asyncio.AbstractEventLoop) -> None:
+        self._config = config
+        self._loop = loop
+        self._time = loop.time
+        self._transport: asyncio.Transport
+        self._reader = ReplyReader()
+        self._phase = Phase.SETUP
+        self._early: deque[Reply] = deque()
+        self._waiter: asyncio.Future[Reply] | None = None
+        self._broken = ""
+        self.deadline = float("inf")
+
+    @property
+    def phase(self) -> Phase:
+        """What it is for now."""
+        return self._phase
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connected transport."""
+        return self._transport
+
+    def raise_if_broken(self) -> None:
+        """Raises `Unavailable` where the connection ended meanwhile."""
+        if self._phase is Phase.DEAD:
+            raise Unavailable(self._broken)
+
+    async def ask(self, line: bytes | None, timeout_s: float, *, what: str) -> Reply:
+        """Send `line` (None: nothing) and await a reply. Raises `Unavailable` when none comes in time or the connection ends; it
+        names `what` was awaited and never the line, which may be a password."""
+        if line is not None:
+            self._transport.write(line + b"\r\n")
+        if self._early:
+            return self._early.popleft()
+        self.raise_if_broken()
+        self._waiter = self._loop.create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._waiter
+        except TimeoutError as error:
+            raise Unavailable(f"{self._config.host} sent no {what} within {timeout_s:g} s") from error
+        finally:
+            self._waiter = None
+
+    @property
+    def spoke_too_soon(self) -> bool:
+        """Something came that was not asked for: after STARTTLS, an injection into the protected stream."""
+        return bool(self._early) or not self._reader.idle
+
+    def protected(self, transport: asyncio.Transport) -> None:
+        """TLS now runs on this transport: what was known before does not count (RFC 3207 §4.2)."""
+        self._transport = transport
+        self._reader = ReplyReader()
+
+    @abstractmethod
+    def hang_up(self, reason: str) -> None:
+        """Close at once, and bring what is on it to its end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+
+    def _die(self, reason: str) -> None:
+        """Nothing is sent or heard any more."""
+        self._phase, self.deadline, self._broken = Phase.DEAD, float("inf"), reason
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(Unavailable(reason))
+        self._transport.abort()
+
+    def _answer_setup(self, reply: Reply) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(reply)
+        else:
+            self._early.append(reply)
+
+    def _next_reply(self) -> Reply | None:
+        try:
+            return self._reader.next()
+        except Unavailable as error:
+            self.hang_up(str(error))
+            return None
+
+
+def choose_mechanism(config: SmtpConfig, offered: frozenset[str]) -> Auth:
+    """The mechanism to use among those `offered` (upper case). Raises `Unsupported` if there is none in common."""
+    wanted = (Auth.PLAIN, Auth.LOGIN) if config.auth is Auth.AUTO else (config.auth,)
+    for mechanism in wanted:
+        if mechanism.upper() in offered:
+            return mechanism
+    raise Unsupported(
+        f"{config.host} does not offer {' or '.join(name.upper() for name in wanted)} to log in with, "
+        f"only {', '.join(sorted(offered)) or 'nothing'}: set auth= or tls= in the mail provider's URL"
+    )
+
+
+def auth_lines(mechanism: Auth, *, user: str, password: str) -> Iterator[bytes]:
+    """The lines to send, without their line ends, the AUTH command first."""
+    match mechanism:
+        case Auth.LOGIN:
+            yield b"AUTH LOGIN"
+            yield b64encode(user.encode())
+            yield b64encode(password.encode())
+        case Auth.XOAUTH2:
+            yield b"AUTH XOAUTH2 " + b64encode(f"user={user}\x01auth=Bearer {password}\x01\x01".encode())
+            yield b""  # the 334 that refuses a token carries details and wants an empty line before it says 535
+        case _:
+            yield b"AUTH PLAIN " + b64encode(f"\0{user}\0{password}".encode())
 
 
 def tls_context(config: SmtpConfig) -> ssl.SSLContext | None:
@@ -33,14 +166,14 @@ def tls_context(config: SmtpConfig) -> ssl.SSLContext | None:
     return context
 
 
-async def open_session(connection: Wire, config: SmtpConfig, context: ssl.SSLContext | None) -> Offers:
+async def open_session(connection: SetupConnection, config: SmtpConfig, context: ssl.SSLContext | None) -> Offers:
     """Connect and make ready to take mail; what the server offers. Raises `Unavailable`, or a `Permanent` kind."""
     loop = asyncio.get_running_loop()
     immediate = context if config.tls is Tls.TLS else None
     name = config.host if immediate else None
     try:
         async with asyncio.timeout(config.connect_s):
-            host = await _where(loop, config)
+            host = await _address_to_connect(loop, config)
             await loop.create_connection(lambda: connection, host, config.port, ssl=immediate, server_hostname=name)
     except (OSError, TimeoutError, UnicodeError) as error:
         raise _unreachable(error, config) from error
@@ -59,14 +192,14 @@ async def open_session(connection: Wire, config: SmtpConfig, context: ssl.SSLCon
     return offers
 
 
-async def _where(loop: asyncio.AbstractEventLoop, config: SmtpConfig) -> str:
+async def _address_to_connect(loop: asyncio.AbstractEventLoop, config: SmtpConfig) -> str:
     """The host to connect to. Where only public ones are allowed, one of the very addresses that were looked at."""
     if not config.public_only:
         return config.host
-    return allowed(config, await loop.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM))[0]
+    return allowed_addresses(config, await loop.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM))[0]
 
 
-async def _hello(connection: Wire, config: SmtpConfig) -> Offers:
+async def _hello(connection: SetupConnection, config: SmtpConfig) -> Offers:
     name = (config.helo or _own_name(connection)).encode()
     reply = await connection.ask(b"EHLO " + name, config.command_s, what="answer to EHLO")
     if reply.positive:
@@ -78,7 +211,7 @@ async def _hello(connection: Wire, config: SmtpConfig) -> Offers:
     return Offers()
 
 
-def _own_name(connection: Wire) -> str:
+def _own_name(connection: SetupConnection) -> str:
     """RFC 5321 §4.1.3: this machine's full name, or its address in brackets. No look-up in the DNS, which may take long."""
     name = socket.gethostname()
     if "." in name and name.isascii():
@@ -87,7 +220,9 @@ def _own_name(connection: Wire) -> str:
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
-async def _start_tls(connection: Wire, offers: Offers, *, config: SmtpConfig, context: ssl.SSLContext) -> tuple[Offers, bool]:
+async def _start_tls(
+    connection: SetupConnection, offers: Offers, *, config: SmtpConfig, context: ssl.SSLContext
+) -> tuple[Offers, bool]:
     """Switch to TLS where that is offered or demanded: the offers to go on with, and whether the connection is protected."""
     if not offers.starttls:
         if config.tls is Tls.AUTO:
@@ -113,10 +248,10 @@ async def _start_tls(connection: Wire, offers: Offers, *, config: SmtpConfig, co
     return await _hello(connection, config), True
 
 
-async def _log_in(connection: Wire, offers: Offers, *, config: SmtpConfig, user: str, password: str) -> None:
-    mechanism = _auth.choose(config, offers.auth)
+async def _log_in(connection: SetupConnection, offers: Offers, *, config: SmtpConfig, user: str, password: str) -> None:
+    mechanism = choose_mechanism(config, offers.auth)
     reply = Reply(334, ())
-    for line in _auth.exchange(mechanism, user=user, password=password):
+    for line in auth_lines(mechanism, user=user, password=password):
         if reply.code != 334:
             break
         reply = await connection.ask(line, config.command_s, what="answer to the login")

@@ -16,19 +16,19 @@ from typing import Any
 
 from postroom.errors import Invalid
 from postroom.model.networks import is_public
-from postroom.platform.mail.ses_url import SesConfig, is_ses, parse_ses
-from postroom.platform.mail.url import SmtpConfig, parse_provider
+from postroom.platform.mail.ses_url import SesConfig, is_ses, parse_ses_url
+from postroom.platform.mail.smtp_url import SmtpConfig, parse_smtp_url
 
 
-def means_of(url: str, *, trusted: bool) -> SmtpConfig | SesConfig:
+def parse_provider_url(url: str, *, trusted: bool) -> SmtpConfig | SesConfig:
     """What a provider's URL stands for, whichever way mail leaves. `Invalid`: nothing, or what who is not `trusted` must not
     name. Resolves nothing."""
-    return parse_ses(url, trusted=trusted) if is_ses(url) else relay(url, trusted=trusted)
+    return parse_ses_url(url, trusted=trusted) if is_ses(url) else parse_relay(url, trusted=trusted)
 
 
-def relay(url: str, *, trusted: bool) -> SmtpConfig:
+def parse_relay(url: str, *, trusted: bool) -> SmtpConfig:
     """The relay that a URL stands for. `Invalid`: none, or one that who is not `trusted` must not name. Resolves nothing."""
-    config = parse_provider(url)
+    config = parse_smtp_url(url)
     if trusted:
         return config
     if config.ca_file is not None:
@@ -38,21 +38,21 @@ def relay(url: str, *, trusted: bool) -> SmtpConfig:
     return replace(config, public_only=True)
 
 
-def check(url: str, *, trusted: bool) -> None:
+def check_provider_url(url: str, *, trusted: bool) -> None:
     """As `means_of`, and where a relay may not be anywhere, whether what its name resolves to now is public. A name that resolves
     to nothing now is taken: it is looked at again before each connection."""
-    config = means_of(url, trusted=trusted)
+    config = parse_provider_url(url, trusted=trusted)
     if not trusted and isinstance(config, SmtpConfig):
         with suppress(OSError, UnicodeError):
-            addresses(config)
+            resolve_relay(config)
 
 
-def addresses(config: SmtpConfig) -> list[str]:
+def resolve_relay(config: SmtpConfig) -> list[str]:
     """Resolve the relay's name, and say where to connect. `Invalid`: `public_only`, and not all of it is public. `OSError`."""
-    return allowed(config, socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM))
+    return allowed_addresses(config, socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM))
 
 
-def allowed(config: SmtpConfig, resolved: Sequence[tuple[Any, ...]]) -> list[str]:
+def allowed_addresses(config: SmtpConfig, resolved: Sequence[tuple[Any, ...]]) -> list[str]:
     """The addresses of what `getaddrinfo` found, in its order. `Invalid` as of `addresses`."""
     found = list(dict.fromkeys(str(entry[4][0]) for entry in resolved))
     if config.public_only and not all(is_public(address) for address in found):

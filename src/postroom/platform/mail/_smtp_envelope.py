@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from postroom.platform.mail._replies import Reply
-from postroom.platform.mail.port import Delivery, Result, Stage, Verdict
-from postroom.platform.mail.url import Dsn
+from postroom.platform.mail._smtp_replies import Reply
+from postroom.platform.mail.port import OutboundMessage, Result, Stage, Verdict
+from postroom.platform.mail.smtp_url import Dsn
 
 _PATH = re.compile(r'[^\s<>"\x00-\x1f\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])*"@[^\s<>"\x00-\x1f\x7f]+')
 _MESSAGE_ID = re.compile(rb"^message-id:\s*<([!-;=?-~]{1,90})>", re.IGNORECASE | re.MULTILINE)
@@ -49,12 +49,12 @@ def read_offers(reply: Reply) -> Offers:
     )
 
 
-class Parcel:
+class QueuedMessage:
     """A delivery on its way: in line, or with one connection."""
 
     __slots__ = ("commands", "delivery", "moves", "payload")
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: OutboundMessage) -> None:
         self.delivery = delivery
         self.commands = b""
         """MAIL, RCPT and DATA, each line ended."""

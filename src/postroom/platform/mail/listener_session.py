@@ -37,7 +37,7 @@ _PLAIN = frozenset({"BODY=7BIT", "BODY=8BITMIME", "SMTPUTF8"})
 _END = b"\r\n.\r\n"
 
 
-class Wants(Enum):
+class NextStep(Enum):
     """What it needs to go on."""
 
     MORE = "more bytes"
@@ -47,7 +47,7 @@ class Wants(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class ListenerConfig:
     """On which mail is taken."""
 
     name: str
@@ -59,10 +59,10 @@ class Terms:
     offers_tls: bool = False
 
 
-class Dialogue:
+class SmtpServerSession:
     """One client. Hand it what comes (`receive`), do what `go_on` says, send what gathers in `replies`."""
 
-    def __init__(self, terms: Terms, knows: Callable[[str], bool]) -> None:
+    def __init__(self, terms: ListenerConfig, knows: Callable[[str], bool]) -> None:
         """`knows`: whether an address is ours; may raise what the stores raise."""
         self._terms = terms
         self._knows = knows
@@ -90,13 +90,13 @@ class Dialogue:
         """What came."""
         self._buffer += data
 
-    def go_on(self) -> Wants:
+    def go_on(self) -> NextStep:
         """As far as it goes with what is there."""
         while not self._over:
             wanted = self._content() if self._in_mail else self._command()
             if wanted is not None:
                 return wanted
-        return Wants.END
+        return NextStep.END
 
     def answer(self, code: int, text: str) -> None:
         """What became of the mail."""
@@ -126,11 +126,11 @@ class Dialogue:
 
     # Commands.
 
-    def _command(self) -> Wants | None:
+    def _command(self) -> NextStep | None:
         end = self._buffer.find(b"\n", 0, MAX_LINE)
         if end < 0:
             if len(self._buffer) < MAX_LINE:
-                return Wants.MORE
+                return NextStep.MORE
             self.end(500, "5.5.2 Line too long")
             return None
         line = bytes(self._buffer[: end + 1])
@@ -145,7 +145,7 @@ class Dialogue:
             return None
         return self._obey(text)
 
-    def _obey(self, line: str) -> Wants | None:
+    def _obey(self, line: str) -> NextStep | None:
         verb, _, rest = line.partition(" ")
         match verb.upper():
             case "EHLO" | "HELO":
@@ -234,12 +234,12 @@ class Dialogue:
         self._buffer[:0] = b"\r\n"  # so that a lone dot at the beginning is found like any other
         self.say(354, "Go ahead")
 
-    def _start_tls(self) -> Wants:
+    def _start_tls(self) -> NextStep:
         if self._buffer:
             self.end(554, "5.5.1 Nothing may follow STARTTLS before its answer")
-            return Wants.END
+            return NextStep.END
         self.say(220, "2.0.0 Go ahead")
-        return Wants.TLS
+        return NextStep.TLS
 
     def _mistake(self, code: int, text: str) -> None:
         self.say(code, text)
@@ -253,14 +253,14 @@ class Dialogue:
 
     # Content.
 
-    def _content(self) -> Wants | None:
+    def _content(self) -> NextStep | None:
         end = self._buffer.find(_END)
         if end < 0:
             self._keep(max(len(self._buffer) - len(_END) + 1, 0))
             if self._size > _BEYOND * self._terms.max_bytes:
                 self.end(552, "5.3.4 Too large by far")
                 return None
-            return Wants.MORE
+            return NextStep.MORE
         self._keep(end + 2)
         del self._buffer[: len(_END) - 2]
         return self._whole()
@@ -273,7 +273,7 @@ class Dialogue:
         self._size += length
         del self._buffer[:length]
 
-    def _whole(self) -> Wants | None:
+    def _whole(self) -> NextStep | None:
         """The dot is there."""
         self._in_mail = False
         if self._size - 2 > self._terms.max_bytes:
@@ -283,4 +283,4 @@ class Dialogue:
         content = bytes(self._kept).replace(b"\r\n.", b"\r\n")[2:]  # RFC 5321 §4.5.2
         self.mail = IncomingMail(tuple(self._recipients), content)
         self._kept = bytearray()
-        return Wants.VERDICT
+        return NextStep.VERDICT

@@ -1,4 +1,6 @@
-"""A provider as users write it: `smtp://user:password@host:port?tls=…&connections=…` becomes an `SmtpConfig`.
+"""The options of a mail provider's URL, `?name=value&…`: none is unknown, none stands twice, and each says what it takes.
+
+A provider as users write it: `smtp://user:password@host:port?tls=…&connections=…` becomes an `SmtpConfig`.
 
 Safe by default. Credentials leave only over TLS, unless `clear_auth=yes` says otherwise or the relay is on this machine, and
 `tls=starttls` means STARTTLS or nothing. Where no mode is named: port 465 is `tls`; a relay on this machine is `none`; port 587
@@ -10,13 +12,34 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from postroom.errors import Invalid
-from postroom.platform.mail.url_options import Readers, read_options
+
+Readers = Mapping[str, tuple[str, Callable[[str], object]]]
+
+
+"""Option → field of the configuration, and what reads its value; a `ValueError` of that says what it takes."""
+
+
+def read_options(query: str, readers: Readers) -> dict[str, Any]:
+    """By field. `Invalid`."""
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in readers:
+            raise Invalid(f"the mail provider's URL has an unknown option {name!r}; known are {', '.join(readers)}")
+        target, read = readers[name]
+        if target in options:
+            raise Invalid(f"the mail provider's URL gives {name} twice")
+        try:
+            options[target] = read(text)
+        except ValueError as error:
+            raise Invalid(f"the mail provider's URL has {name}={text!r}; it takes {error}") from error
+    return options
 
 
 class Tls(StrEnum):
@@ -105,7 +128,7 @@ class SmtpConfig:
         return f"smtp://{host}:{self.port}?tls={self.tls}"
 
 
-def parse_provider(url: str) -> SmtpConfig:
+def parse_smtp_url(url: str) -> SmtpConfig:
     """The configuration that `url` (scheme `smtp`, or `smtps` for `tls=tls`) stands for. User and password are percent-decoded.
 
     Raises `Invalid` for another scheme, a missing host, an unknown option or a bad value, naming it but never a password.
@@ -243,4 +266,6 @@ _READERS: Readers = {
     "command_timeout": ("command_s", _seconds),
     "dot_timeout": ("dot_s", _seconds),
 }
+
+
 """Option in the URL → field of `SmtpConfig`, and what reads its value."""

@@ -1,4 +1,8 @@
-"""Whether a relay would take mail: connect, TLS, EHLO, log in, hang up. Nothing is sent. For `doctor`; blocking.
+"""Whether a host takes mail to an address, as any server in the world would bring it. Nothing is sent. For `doctor`; blocking.
+
+The dialogue ends after RCPT: who is asked sees a sender that thought better of it (RFC 5321 §4.1.1.5, RSET).
+
+Whether a relay would take mail: connect, TLS, EHLO, log in, hang up. Nothing is sent. For `doctor`; blocking.
 
 The mailer (smtp.py) speaks to the same relay in its own way; this one uses the standard library's client, so that what both
 agree on is the relay's doing. Only the login is the mailer's own (_auth.py): the library's knows no password beyond ASCII.
@@ -10,29 +14,67 @@ import smtplib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from postroom.errors import Invalid, Unsupported
+from postroom.errors import Invalid, Unavailable, Unsupported
 from postroom.model.finding import Finding, Level
-from postroom.platform.mail import _auth
-from postroom.platform.mail._session import tls_context
-from postroom.platform.mail.reach import addresses
-from postroom.platform.mail.url import SmtpConfig, Tls
+from postroom.platform.mail import _smtp_session
+from postroom.platform.mail._smtp_session import tls_context
+from postroom.platform.mail.provider_url import resolve_relay
+from postroom.platform.mail.smtp_url import SmtpConfig, Tls
+
+SMTP_PORT = 25
+
+
+_MX_TIMEOUT_S = 5.0
+
+
+def accepts_recipients(host: str, addresses: Sequence[str], *, port: int = SMTP_PORT) -> list[bool]:
+    """For each address. `Unavailable`: the host does not answer, answers that it is busy, or speaks no SMTP."""
+    own = socket.gethostname()
+    try:
+        with smtplib.SMTP(timeout=_MX_TIMEOUT_S, local_hostname=own if own.isascii() else "localhost") as client:
+            _checked(client.connect(host, port))
+            client.ehlo_or_helo_if_needed()
+            _checked(client.mail(""))
+            codes = [_checked(client.rcpt(address), refusing=True) for address in addresses]
+            with suppress(smtplib.SMTPException, OSError):
+                client.rset()
+            return [code < 300 for code in codes]
+    except (OSError, UnicodeError, smtplib.SMTPException) as error:
+        raise Unavailable(f"no mail server answers at port {port} ({_words(error)})") from error
+
+
+def _checked(answer: tuple[int, bytes], *, refusing: bool = False) -> int:
+    """The code. `Unavailable`: it decides nothing."""
+    code, text = answer
+    if code < 300 or (refusing and code >= 500):
+        return code
+    raise Unavailable(f"it says {code} {text.decode('utf-8', 'replace')[:100]}")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"silent for {_MX_TIMEOUT_S:.0f} s"
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+
 
 _TIMEOUT_S = 10.0
+
+
 _SUBJECT = "mail server"
 
 
 def examine_relay(config: SmtpConfig, *, within_s: float = 30.0) -> Iterator[Finding]:
     """Every finding about the relay. After `within_s` the connection is cut, however slowly the relay goes on."""
-    with _Wire(config, within_s) as wire:
+    with _RelaySocket(config, within_s) as wire:
         for finding in _examined(wire, config):
             late = wire.cut and finding.level is Level.FAIL
             yield Finding(_SUBJECT, Level.FAIL, f"the relay takes longer than {within_s:g} s") if late else finding
 
 
-def _examined(wire: _Wire, config: SmtpConfig) -> Iterator[Finding]:
+def _examined(wire: _RelaySocket, config: SmtpConfig) -> Iterator[Finding]:
     try:
         with _connected(wire, config) as client:
             yield Finding(_SUBJECT, Level.OK, f"{config.host}:{config.port} answers")
@@ -81,7 +123,7 @@ def _failure(error: Exception, config: SmtpConfig) -> Finding:
             return Finding(_SUBJECT, Level.FAIL, f"{relay} hung up: {error}", modes)
 
 
-def _connected(wire: _Wire, config: SmtpConfig) -> smtplib.SMTP:
+def _connected(wire: _RelaySocket, config: SmtpConfig) -> smtplib.SMTP:
     own = socket.gethostname()
     name = config.helo or (own if own.isascii() else "localhost")
     if config.tls is Tls.TLS:
@@ -89,7 +131,7 @@ def _connected(wire: _Wire, config: SmtpConfig) -> smtplib.SMTP:
     return _Client(wire, config, name)
 
 
-class _Wire:
+class _RelaySocket:
     """The way to one relay, which ends in time."""
 
     def __init__(self, config: SmtpConfig, within_s: float) -> None:
@@ -99,7 +141,7 @@ class _Wire:
         self._timer = threading.Timer(within_s, self._cut)
         self._timer.daemon = True
 
-    def __enter__(self) -> _Wire:
+    def __enter__(self) -> _RelaySocket:
         self._timer.start()
         return self
 
@@ -112,7 +154,7 @@ class _Wire:
     def connect(self, timeout_s: float) -> socket.socket:
         """To the first address that answers. `Invalid`: none that may be connected to."""
         error: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
-        for address in addresses(self._config):
+        for address in resolve_relay(self._config):
             try:
                 connected = socket.create_connection((address, self._config.port), timeout_s)
             except OSError as refused:
@@ -134,7 +176,7 @@ class _Wire:
 class _Client(smtplib.SMTP):
     """The library's client over a `_Wire`."""
 
-    def __init__(self, wire: _Wire, config: SmtpConfig, name: str) -> None:
+    def __init__(self, wire: _RelaySocket, config: SmtpConfig, name: str) -> None:
         self._wire = wire
         super().__init__(config.host, config.port, name, timeout=_TIMEOUT_S)
 
@@ -145,7 +187,7 @@ class _Client(smtplib.SMTP):
 class _TlsClient(smtplib.SMTP_SSL):
     """The same with TLS from the first byte."""
 
-    def __init__(self, wire: _Wire, config: SmtpConfig, name: str) -> None:
+    def __init__(self, wire: _RelaySocket, config: SmtpConfig, name: str) -> None:
         self._wire = wire
         self._host_name = config.host
         super().__init__(config.host, config.port, name, timeout=_TIMEOUT_S, context=tls_context(config))
@@ -195,12 +237,12 @@ def _log_in(client: smtplib.SMTP, config: SmtpConfig) -> Iterator[Finding]:
         return
     offered = client.esmtp_features["auth"].upper().split()
     try:
-        mechanism = _auth.choose(config, frozenset(offered))
+        mechanism = _smtp_session.choose_mechanism(config, frozenset(offered))
     except Unsupported as error:
         yield Finding("AUTH", Level.FAIL, f"no common way to log in: {error}", f"the server offers {' '.join(offered)}")
         return
     code, reply = 334, b""
-    for line in _auth.exchange(mechanism, user=user, password=password):
+    for line in _smtp_session.auth_lines(mechanism, user=user, password=password):
         if code != 334:
             break
         code, reply = client.docmd(line.decode("ascii"))
