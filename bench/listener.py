@@ -22,9 +22,9 @@ from typing import Final
 
 from postroom.events.bounce_parser import read_report
 from postroom.events.bounce_parser.mime import MAX_READ
-from postroom.events.mailroom import Mailroom
-from postroom.events.tenant_secrets import TenantSecrets
-from postroom.events.unsubscribing import Unsubscribing
+from postroom.events.inbound_mail import Mailroom
+from postroom.events.tracking import TenantSecrets
+from postroom.events.unsubscribe import Unsubscribing
 from postroom.ledger.arrivals import QUEUE, Arrivals
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants

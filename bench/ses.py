@@ -21,7 +21,7 @@ from tests.fakes.ses_simulator.sns import ARN, Topic
 
 from bench.smtp import CONTENT, DEPTH, BenchDelivery, Run
 from postroom.clock import SystemClock
-from postroom.events.ses.notices import read_notice
+from postroom.events.ses.ses_event import read_notice
 from postroom.events.ses.sns import Verifier
 from postroom.model.shard import Key
 from postroom.model.tags import tags_of

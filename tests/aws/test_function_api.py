@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from postroom.entrypoints.lambdas.authorizer import decide
-from postroom.events.hits_at_once import HitsAtOnce
+from postroom.events.tracking_buffer import HitsAtOnce
 from postroom.model.access import Kind, Membership, Principal, Role
 from postroom.settings import Platform, Settings
 from postroom.wiring import Postroom, open_postroom

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from postroom.callbacks.wakes import QUEUE
+from postroom.callbacks.dispatcher import QUEUE
 from postroom.entrypoints.lambdas import callbacks, chores, events, stream_records
 from postroom.ledger.callbacks import Wishes
 from postroom.ledger.deliveries import Lane

@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from postroom.callbacks.follower import Follower
-from postroom.callbacks.lane_work import LaneWork
-from postroom.callbacks.lanes import Lanes
-from postroom.callbacks.rounds import Rounds
-from postroom.callbacks.teller import Teller
-from postroom.callbacks.wakes import Wakes
+from postroom.callbacks.consumer import Follower, Teller
+from postroom.callbacks.dispatcher import Rounds, Wakes
+from postroom.callbacks.endpoint_queues import Lanes
+from postroom.callbacks.endpoint_worker import LaneWork
 from postroom.errors import Unavailable
 from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import Callbacks, Wishes

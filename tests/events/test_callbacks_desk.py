@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.callbacks.signing import headers
+from postroom.callbacks.attempts import headers
 from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import Wishes
 from postroom.model.callback import MAX_AGE_MS, DeliveryStatus

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroom.callbacks.signing import headers
+from postroom.callbacks.attempts import headers
 from postroom.model.callback import BATCH, PREFIX, TEST, Told, parse_event_type, secret_text
 from postroom.model.event import BounceClass, BounceType, EventKind
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from postroom.callbacks.telling import happened
+from postroom.callbacks.webhook_events import happened
 from postroom.clock import Instant
 from postroom.ledger.callbacks import OF_CAMPAIGN, Wishes
 from postroom.model.callback import MAX_BATCH

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from postroom.callbacks import lane_work, lanes
-from postroom.callbacks.lane_work import AT_ONCE
+from postroom.callbacks import endpoint_queues, endpoint_worker
+from postroom.callbacks.endpoint_worker import AT_ONCE
 from postroom.clock import Instant
 from postroom.ledger.callbacks import Wishes
 from postroom.model.callback import Delivery, DeliveryStatus
@@ -145,10 +145,10 @@ def running(lines: Lines, scene: Callable[[asyncio.Event], Awaitable[None]]) -> 
 
     async def run() -> None:
         stop = asyncio.Event()
-        lanes = asyncio.create_task(lines.lanes.run(stop))
+        endpoint_queues = asyncio.create_task(lines.lanes.run(stop))
         await scene(stop)
         stop.set()
-        await lanes
+        await endpoint_queues
 
     asyncio.run(asyncio.wait_for(run(), 20))
 
@@ -210,7 +210,7 @@ def test_a_slow_answer_holds_up_only_itself(lines: Lines, monkeypatch: pytest.Mo
 
 
 def test_many_that_do_not_answer_leave_a_place_for_each_other_one(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_work, "_CROWDED", 20)
+    monkeypatch.setattr(endpoint_worker, "_CROWDED", 20)
     for number in range(30):
         lines.endpoint(f"dead-{number:02}")
         lines.web.held[f"https://dead-{number:02}.example/"] = asyncio.Event()
@@ -234,9 +234,9 @@ def test_a_tenant_whose_many_servers_are_all_slow_leaves_places_for_other_tenant
     lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each campaign may have a callback of its own: so a tenant may have as many as it likes, and be first in every order."""
-    monkeypatch.setattr(lanes, "IN_ALL", 20)
-    monkeypatch.setattr(lanes, "A_TENANT", 10)
-    monkeypatch.setattr(lane_work, "_CROWDED_TENANT", 0)
+    monkeypatch.setattr(endpoint_queues, "IN_ALL", 20)
+    monkeypatch.setattr(endpoint_queues, "A_TENANT", 10)
+    monkeypatch.setattr(endpoint_worker, "_CROWDED_TENANT", 0)
     for number in range(40):
         lines.endpoint(f"slow-{number:02}")
         lines.web.held[f"https://slow-{number:02}.example/"] = asyncio.Event()
@@ -275,7 +275,7 @@ def test_told_to_stop_it_does_not_first_make_all_that_waits(lines: Lines, monkey
 
 
 def test_told_to_stop_it_does_not_wait_for_who_never_answers(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "_FINISH_S", 0.01)
+    monkeypatch.setattr(endpoint_queues, "_FINISH_S", 0.01)
     lines.endpoint()
     lines.web.held["https://hook.example/"] = asyncio.Event()
     owed(lines, "hook", 3)

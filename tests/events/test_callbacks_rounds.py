@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.callbacks.wakes import QUEUE, parse_wake
+from postroom.callbacks.dispatcher import QUEUE, parse_wake
 from postroom.ledger.deliveries import Lane
 from postroom.model.callback import Delivery, DeliveryStatus
 from tests.events.callbacks_kit import Lines, Reply

@@ -10,8 +10,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.events.guard import Guard
-from postroom.events.watching import Watching
+from postroom.events.reputation import Guard, Watching
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.incoming import Applied

@@ -10,7 +10,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.events.hits import GROUP, OF_A_MESSAGE, Hits
+from postroom.events.tracking_buffer import GROUP, OF_A_MESSAGE, Hits
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import Event, EventKind
 from postroom.model.shard import Key

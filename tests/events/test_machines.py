@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.clock import Instant
-from postroom.events.machines import SLACK_MS, SOON_MS, Fetch, fetch_of, judge, machine_of
+from postroom.events.machine_detection import SLACK_MS, SOON_MS, Fetch, fetch_of, judge, machine_of
 from postroom.model.event import MAX_DETAIL, Event, EventKind
 
 OPENED, CLICKED = EventKind.OPENED, EventKind.CLICKED

@@ -13,7 +13,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound, PostroomError, Unavailable
 from postroom.events.bounce_parser.mime import MAX_READ
-from postroom.events.mailroom import Mailroom
+from postroom.events.inbound_mail import Mailroom
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.ids import encode

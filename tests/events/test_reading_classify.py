@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postroom.events.bounce_parser import classify, wordings
+from postroom.events.bounce_parser import classify, heuristics
 from postroom.events.bounce_parser.classify import normalised
 from postroom.events.bounce_parser.phrases import CLEAR, VAGUE, Saying
 from postroom.model.event import BounceClass, BounceType
@@ -194,5 +194,5 @@ def test_phrases_are_written_as_replies_are_read(saying: Saying) -> None:
 
 @pytest.mark.parametrize("name", ["BOUNCE_SUBJECTS", "ABSENT_STARTS", "ABSENT_ANYWHERE", "CHALLENGE_SUBJECTS", "WANTS_NO_MORE"])
 def test_a_wording_is_written_as_subjects_are_read(name: str) -> None:
-    for phrase in getattr(wordings, name):
+    for phrase in getattr(heuristics, name):
         assert phrase.casefold().replace("’", "'") == phrase

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from postroom.events.bounce_parser.codes import ENHANCED, REPLIES, SUBJECTS
-from postroom.events.bounce_parser.delivery_status import MAX_RECIPIENTS
-from postroom.events.bounce_parser.head import MAX_FIELDS, MAX_VALUE
-from postroom.events.bounce_parser.mime import MAX_DEPTH, MAX_PARTS, MAX_READ
+from postroom.events.bounce_parser.classify import ENHANCED, REPLIES, SUBJECTS
+from postroom.events.bounce_parser.mime import MAX_DEPTH, MAX_FIELDS, MAX_PARTS, MAX_READ, MAX_VALUE
+from postroom.events.bounce_parser.recipients import MAX_RECIPIENTS
 from postroom.model.event import BounceType
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/bounces.md").read_text("utf-8")

@@ -12,8 +12,8 @@ import pytest
 
 from postroom.clock import SystemClock
 from postroom.errors import Denied, Invalid, Unavailable
-from postroom.events.ses.hook import Records, SesHook
 from postroom.events.ses.sns import Verifier
+from postroom.events.ses.webhook import Records, SesHook
 from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid
-from postroom.events.ses.notices import Charge, read_notice
+from postroom.events.ses.ses_event import Charge, read_notice
 from postroom.model.event import MAX_RAW, BounceClass, BounceType, EventKind, Standing, apply
 from postroom.model.message import MessageStatus
 from postroom.model.shard import Key

@@ -10,7 +10,7 @@ import httpx2 as httpx
 import pytest
 
 from postroom.errors import Denied, Unavailable
-from postroom.events.ses.pages import AGAIN_S, LIMIT_BYTES, LIMIT_S, SnsAway, SnsPages
+from postroom.events.ses.sns import AGAIN_S, LIMIT_BYTES, LIMIT_S, SnsAway, SnsPages
 from tests.fakes.clock import ManualClock
 
 URL = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem"

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Denied, Invalid, PostroomError, TooLarge, Unavailable
-from postroom.events.ses.envelope import MAX_BYTES, Kind
-from postroom.events.ses.sns import Verifier
+from postroom.events.ses.sns import MAX_BYTES, Kind, Verifier
 from tests.fakes.clock import ManualClock
 from tests.fakes.ses_simulator.sns import ARN, PEM_PATH, Topic
 

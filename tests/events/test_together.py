@@ -9,7 +9,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.events.together import Together
+from postroom.events.group_commit import Together
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import Event, EventKind
 from postroom.model.shard import Key

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Corrupt, Invalid, NotFound
-from postroom.events.machines import Fetch
+from postroom.events.machine_detection import Fetch
 from postroom.events.tracking import Unprepared
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import MAX_URL, EventKind

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Invalid, NotFound
-from postroom.events.unsubscribing import Unsubscribing
+from postroom.events.unsubscribe import Unsubscribing
 from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants

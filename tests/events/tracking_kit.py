@@ -10,11 +10,9 @@ import msgspec
 from postroom.clock import SystemClock
 from postroom.delivery.contents import links_key as single_links_key
 from postroom.delivery.tracking import links_key
-from postroom.events.hits import Hits
-from postroom.events.links import LinkTables
-from postroom.events.machines import Fetch
-from postroom.events.tenant_secrets import TenantSecrets
-from postroom.events.tracking import Tracking
+from postroom.events.machine_detection import Fetch
+from postroom.events.tracking import LinkTables, TenantSecrets, Tracking
+from postroom.events.tracking_buffer import Hits
 from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import CampaignRef

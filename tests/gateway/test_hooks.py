@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from postroom.entrypoints.application import application
 from postroom.errors import Unavailable
-from postroom.events.ses.hook import SesHook
+from postroom.events.ses.webhook import SesHook
 from postroom.gateway.routes.hooks import MAX_BODY
 from postroom.ledger.arrivals import QUEUE
 from postroom.model.shard import recipient_key

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 
 from postroom.clock import SystemClock
 from postroom.errors import Unavailable
-from postroom.events.unsubscribing import Wish
+from postroom.events.unsubscribe import Wish
 from postroom.gateway.app import create_app
 from postroom.gateway.frame import Frame
 from postroom.gateway.leaflets import language_of, languages

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from postroom.callbacks.wakes import QUEUE, parse_wake
+from postroom.callbacks.dispatcher import QUEUE, parse_wake
 from postroom.clock import Instant
 from postroom.entrypoints.lambdas import callbacks, stream_records
 from postroom.errors import Corrupt, Unavailable

@@ -6,8 +6,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.events.hits import OF_A_MESSAGE
-from postroom.events.hits_at_once import HitsAtOnce
+from postroom.events.tracking_buffer import OF_A_MESSAGE, HitsAtOnce
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import Event, EventKind
 from postroom.model.shard import Key

@@ -15,8 +15,8 @@ import pytest
 
 from postroom.errors import Unavailable
 from postroom.events.bounce_parser.mime import MAX_READ
-from postroom.events.collecting import LONGEST_WAIT_S, MAX_A_VISIT
-from postroom.events.mailroom import ROLES
+from postroom.events.inbound_mail import ROLES
+from postroom.events.mailbox_poller import LONGEST_WAIT_S, MAX_A_VISIT
 from postroom.model.mailroom import IncomingMail
 from postroom.platform.mail.listener import MAX_BYTES, ListenerLimits, _client_network
 from postroom.platform.mail.listener_session import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.events.guard import Guard
+from postroom.events.reputation import Guard
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.providers import Providers
 from postroom.ledger.suppression import Reason, Suppressed

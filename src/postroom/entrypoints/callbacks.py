@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Final
 
-from postroom.callbacks.follower import Follower
+from postroom.callbacks.consumer import Follower
 from postroom.entrypoints.process import Stop, attended
 from postroom.wiring import Postroom
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from postroom.clock import Instant
 from postroom.errors import Conflict, NotFound, Permanent, Temporary
-from postroom.events.guard import EVERY_S
+from postroom.events.reputation import EVERY_S
 from postroom.ledger import notes
 from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.feed import RETENTION_MS

@@ -1,4 +1,6 @@
-"""Takes what came back off its queue and makes it part of the records (ledger.incoming).
+"""Whether a campaign is being sent: then what came back can wait, for what is to leave cannot.
+
+Takes what came back off its queue and makes it part of the records (ledger.incoming).
 
 Any number of processes may do it. An item is deleted once all of it is applied; whoever is killed before leaves it to be handled
 again when its lease has run out. Items are taken together, since most are small and a write to the disk costs the same for one
@@ -18,14 +20,50 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from postroom.errors import LeaseLost, PostroomError, Temporary
+from postroom.clock import Clock
+from postroom.errors import Corrupt, LeaseLost, PostroomError, Temporary
 from postroom.ledger.arrivals import QUEUE, Arrival, parse_arrivals
+from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.incoming import Applied, Incoming
+from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.platform.ports.queues import MAX_PER_CALL, Queues, Received
 
+_MOMENT_S: Final = 1.0
+
+
+class Sending:
+    """As of a moment ago."""
+
+    def __init__(self, campaigns: Campaigns, clock: Clock) -> None:
+        self._campaigns = campaigns
+        self._clock = clock
+        self._known_until = 0.0
+        self._known = False
+
+    def __call__(self) -> bool:
+        now = self._clock.monotonic()
+        if now >= self._known_until:
+            self._known = any(self._is_sent(ref) for ref in self._campaigns.unfinished())
+            self._known_until = now + _MOMENT_S
+        return self._known
+
+    def _is_sent(self, ref: CampaignRef) -> bool:
+        try:
+            campaign = self._campaigns.find(ref)
+        except Corrupt:  # nobody can send it
+            return False
+        return campaign is not None and campaign.status is CampaignStatus.SENDING
+
+
 _LOOK_S: Final = 0.05
+
+
 _LEASE_S: Final = 20
+
+
 _REST: Final = 3.0
+
+
 _log = logging.getLogger(__name__)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.callbacks.teller import Teller
+from postroom.callbacks.consumer import Teller
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 

@@ -6,11 +6,10 @@ from functools import cache, partial
 from ssl import SSLContext
 from typing import Final
 
-from postroom.callbacks.follower import Follower
-from postroom.callbacks.lane_work import LaneWork
-from postroom.callbacks.lanes import Lanes
-from postroom.callbacks.rounds import Rounds
-from postroom.callbacks.wakes import Wakes
+from postroom.callbacks.consumer import Follower
+from postroom.callbacks.dispatcher import Rounds, Wakes
+from postroom.callbacks.endpoint_queues import Lanes
+from postroom.callbacks.endpoint_worker import LaneWork
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.lane_turns import LaneTurns
 from postroom.model.audit import Entry

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from postroom.events.feedback import Feedback
-from postroom.events.giving_way import Sending
-from postroom.events.guard import Guard
-from postroom.events.machines import judge
-from postroom.events.watching import Watching
+from postroom.events.feedback import Feedback, Sending
+from postroom.events.machine_detection import judge
+from postroom.events.reputation import Guard, Watching
 from postroom.ledger.incoming import Incoming
 from postroom.ledger.soft_bounces import Patience, SoftBounces
 from postroom.model.guard import Limits

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from postroom.events.links import LinkTables
-from postroom.events.tenant_secrets import TenantSecrets
-from postroom.events.tracking import Taker, Tracking
-from postroom.events.unsubscribing import Unsubscribing
+from postroom.events.tracking import LinkTables, Taker, TenantSecrets, Tracking
+from postroom.events.unsubscribe import Unsubscribing
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 

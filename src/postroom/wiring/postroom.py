@@ -14,18 +14,15 @@ from postroom.wiring.verbs import Verbs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from postroom.callbacks.follower import Follower
-    from postroom.callbacks.lanes import Lanes
-    from postroom.callbacks.rounds import Rounds
-    from postroom.callbacks.teller import Teller
+    from postroom.callbacks.consumer import Follower, Teller
+    from postroom.callbacks.dispatcher import Rounds
+    from postroom.callbacks.endpoint_queues import Lanes
     from postroom.events.feedback import Feedback
-    from postroom.events.guard import Guard
-    from postroom.events.hits import Hits
-    from postroom.events.hits_at_once import HitsAtOnce
-    from postroom.events.letterhead import Letterhead
-    from postroom.events.ses.hook import SesHook
+    from postroom.events.reputation import Guard
+    from postroom.events.ses.webhook import SesHook
     from postroom.events.tracking import Tracking
-    from postroom.events.unsubscribing import Unsubscribing
+    from postroom.events.tracking_buffer import Hits, HitsAtOnce
+    from postroom.events.unsubscribe import Letterhead, Unsubscribing
     from postroom.pipeline.scheduler import Scheduler
     from postroom.pipeline.sender.rounds import Rounds as SendRounds
     from postroom.pipeline.sender.sender import Sender
@@ -94,10 +91,10 @@ class Postroom(Verbs):
     @cached_property
     def hits(self) -> Hits | HitsAtOnce:
         if self.stores.machine is None:
-            from postroom.events.hits_at_once import HitsAtOnce
+            from postroom.events.tracking_buffer import HitsAtOnce
 
             return HitsAtOnce(self.arrivals, self.clock)
-        from postroom.events.hits import Hits
+        from postroom.events.tracking_buffer import Hits
 
         return Hits(self.arrivals)
 
@@ -115,7 +112,7 @@ class Postroom(Verbs):
 
     @cached_property
     def letterhead(self) -> Letterhead:
-        from postroom.events.letterhead import Letterhead
+        from postroom.events.unsubscribe import Letterhead
 
         return Letterhead(self.records)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from postroom.events.ses.hook import Records, SesHook
-from postroom.events.ses.pages import SnsPages
-from postroom.events.ses.sns import Verifier
-from postroom.events.together import Together
+from postroom.events.group_commit import Together
+from postroom.events.ses.sns import SnsPages, Verifier
+from postroom.events.ses.webhook import Records, SesHook
 from postroom.platform.mail.ses_url import sns_endpoint
 from postroom.settings import Settings
 from postroom.wiring.ledger import Ledger

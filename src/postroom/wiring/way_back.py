@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from postroom.errors import Invalid
 from postroom.events.bounce_parser.mime import MAX_READ
-from postroom.events.collecting import Collecting
-from postroom.events.mailroom import Mailroom
-from postroom.events.tenant_secrets import TenantSecrets
-from postroom.events.unsubscribing import Unsubscribing
+from postroom.events.inbound_mail import Mailroom
+from postroom.events.mailbox_poller import Collecting
+from postroom.events.tracking import TenantSecrets
+from postroom.events.unsubscribe import Unsubscribing
 from postroom.ledger.suppression import Suppression
 from postroom.platform.mail.listener import MAX_BYTES, Listener
 from postroom.platform.mail.listener_session import ListenerConfig

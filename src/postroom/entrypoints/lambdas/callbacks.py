@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from postroom.callbacks.wakes import Wakes, parse_wake
+from postroom.callbacks.dispatcher import Wakes, parse_wake
 from postroom.entrypoints.lambdas.given_back import GivenBack, given_back
 from postroom.entrypoints.lambdas.observing import count, observed
 from postroom.entrypoints.lambdas.opened import postroom

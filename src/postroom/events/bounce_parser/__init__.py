@@ -7,9 +7,8 @@ message it is, the caller learns from a token of ours (model.wire), and without 
 from __future__ import annotations
 
 from postroom.events.bounce_parser.classify import classify
-from postroom.events.bounce_parser.event import event_of, main_recipient
-from postroom.events.bounce_parser.read import read_report
-from postroom.events.bounce_parser.readings import (
+from postroom.events.bounce_parser.parse import read_report
+from postroom.events.bounce_parser.reports import (
     Action,
     ArfReport,
     AutoReply,
@@ -20,6 +19,8 @@ from postroom.events.bounce_parser.readings import (
     RecipientReport,
     Traces,
     UnsubscribeRequest,
+    event_of,
+    main_recipient,
 )
 
 __all__ = [

@@ -1,4 +1,13 @@
-"""A mail that came in, in parts: no more of it than a report needs, and never more than is affordable.
+"""Bytes of a stranger's mail as text: whatever they claim to be, text comes out, in time linear in their number.
+
+Python knows codecs that must not be chosen by a stranger (punycode is quadratic, others are no charsets at all): only the
+families that mail uses are believed. Text that comes out has no NUL and no control characters, and can be stored anywhere.
+
+A block of header fields, of a mail or of a report: read leniently, cut to what is affordable.
+
+A mail's `Date` (RFC 5322 §3.3) as an instant; what cannot be read is none.
+
+A mail that came in, in parts: no more of it than a report needs, and never more than is affordable.
 
 Whoever can reach the listener writes these mails. So: only the first `MAX_READ` bytes count (a report's own words come first, the
 returned original last), parts and nesting are counted, there is no recursion, and no step looks twice at the same byte for a
@@ -8,23 +17,243 @@ not serve: it recurses as deep as the mail says, and fails there.
 
 from __future__ import annotations
 
+import binascii
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
-from postroom.events.bounce_parser import encodings
-from postroom.events.bounce_parser.head import EMPTY, Head, read_head
+from postroom.clock import Instant
+
+MAX_TEXT = 32 * 1024
+
+
+"""Bytes of one part that are read as text."""
+
+
+_CHARSETS = re.compile(
+    r"utf-?8|us-?ascii|ascii|iso-?8859-?\d{1,2}|windows-?125\d|cp-?125\d|cp(?:437|850|852|866|932|936|949|950)|koi8-?[ru]|"
+    r"iso-?2022-?(?:jp|kr|cn)|shift[-_]?jis|sjis|euc-?(?:jp|kr)|gb2312|gbk|gb18030|big5(?:-?hkscs)?|ks_c_5601-1987|tis-?620"
+)
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
+
+
+_BREAK = re.compile(r"<(?:br|p|/p|/div|/tr|/td|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNORECASE)
+
+
+_TAG = re.compile(r"<[^<>\s@][^<>@]*>")  # `<someone@example.com>` is what we are after
+
+
+_BEYOND = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9a-fA-F]{9,});?")
+
+
+"""References to characters that there are not; Python refuses to read a number of thousands of digits at all."""
+
+
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
+
+
+def undone(body: bytes, encoding: str) -> bytes:
+    """A body without its transfer encoding; broken ones give what can be read of them."""
+    match encoding.strip().lower():
+        case "base64":
+            return _newlines(_base64(body))
+        case "quoted-printable":
+            return _newlines(binascii.a2b_qp(body))
+        case _:
+            return body
+
+
+def encoded_word(charset: str, encoding: str, text: str) -> str:
+    """RFC 2047 §4."""
+    raw = text.encode("utf-8", "replace")
+    decoded = (
+        _base64(raw) if encoding in "Bb" else unquote_to_bytes(raw.replace(b"%", b"=25").replace(b"=", b"%").replace(b"_", b" "))
+    )
+    return plain(decoded, charset)
+
+
+def plain(raw: bytes, charset: str = "") -> str:
+    """Text of any origin."""
+    name = charset.strip().strip("\"'").lower()
+    if name in ("gb2312", "gbk"):
+        name = "gb18030"  # what senders mean by either
+    if _CHARSETS.fullmatch(name):
+        try:
+            return raw.decode(name, "replace")
+        except LookupError:
+            pass
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def readable(body: bytes, charset: str, *, html: bool) -> str:
+    """A part's text as a person sees it."""
+    text = plain(body[:MAX_TEXT], charset)
+    return cleaned(_seen(text) if html else text)
+
+
+def cleaned(text: str) -> str:
+    """Without control characters but line ends and tabs."""
+    return _CONTROL.sub(" ", text)
+
+
+def _seen(text: str) -> str:
+    for name in ("style", "script", "head"):
+        text = _without(text, f"<{name}", f"</{name}>")
+    return html.unescape(_BEYOND.sub(" ", _TAG.sub(" ", _BREAK.sub("\n", text))))
+
+
+def _without(text: str, start: str, end: str) -> str:
+    """Each stretch cut out; one search forward a stretch, so many that never end cost no more than one."""
+    lowered, kept, at = text.lower(), [], 0
+    if len(lowered) != len(text):  # a few letters change their length; then positions would not agree
+        return text
+    while (found := lowered.find(start, at)) >= 0:
+        kept.append(text[at:found])
+        over = lowered.find(end, found)
+        if over < 0:
+            return "".join(kept)
+        at = over + len(end)
+    return "".join([*kept, text[at:]])
+
+
+def _base64(body: bytes) -> bytes:
+    letters = _NOT_BASE64.sub(b"", body)
+    try:
+        return (
+            binascii.a2b_base64(letters[: len(letters) // 4 * 4] + b"====")
+            if len(letters) % 4 == 1
+            else binascii.a2b_base64(letters + b"=" * (-len(letters) % 4))
+        )
+    except binascii.Error:
+        return b""
+
+
+def _newlines(body: bytes) -> bytes:
+    return body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+MAX_FIELDS = 300
+
+
+MAX_VALUE = 2_000
+
+
+"""Characters of one field that are kept."""
+
+
+_FOLD = re.compile(r"\n[ \t]+")
+
+
+_WORD = re.compile(r"=\?([A-Za-z0-9_-]{1,40})(?:\*[A-Za-z-]{0,20})?\?([BbQq])\?([^?\n]{0,500})\?=")
+
+
+_BETWEEN_WORDS = re.compile(r"\?=[ \t]{1,10}=\?")
+
+
+_MAILBOX = re.compile(r"[^\s<>()\",;:]{1,256}@[^\s<>()\",;:]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Field names in lower case; values unfolded, in order."""
+
+    fields: dict[str, list[str]]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.fields
+
+    def get(self, name: str) -> str:
+        """The first field of that name as it stands; empty where there is none."""
+        values = self.fields.get(name)
+        return values[0] if values else ""
+
+    def text(self, name: str) -> str:
+        """The same for people: encoded words (RFC 2047) read."""
+        value = self.get(name)
+        if "=?" not in value:
+            return value
+        joined = _BETWEEN_WORDS.sub("?==?", value)
+        return cleaned(_WORD.sub(lambda word: encoded_word(word[1], word[2], word[3]), joined))
+
+    def mailbox(self, name: str) -> str:
+        """The first address in that field, in lower case; empty where there is none."""
+        found = _MAILBOX.search(self.get(name)) if "@" in self.get(name) else None
+        return found[0].lower() if found else ""
+
+
+EMPTY = Head({})
+
+
+def read_head(block: bytes) -> Head:
+    """Lines that are no fields are passed over: a `From ` line of a mailbox file, leftovers of broken software. No control
+    characters come out."""
+    fields: dict[str, list[str]] = {}
+    for line in _FOLD.sub(" ", cleaned(plain(block))).split("\n", MAX_FIELDS)[:MAX_FIELDS]:
+        name, colon, value = line.partition(":")
+        name = name.rstrip().lower()
+        if colon and name and len(name) <= 80 and " " not in name:
+            fields.setdefault(name, []).append(value[:MAX_VALUE].strip())
+    return Head(fields)
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+_DATE = re.compile(
+    r"\b([0-9]{1,2})[ -]([a-z]{3})[a-z]{0,6}[ -]([0-9]{4}) {1,3}"
+    r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?(?: {1,3}([+-])([0-9]{2})([0-9]{2}))?",
+    re.IGNORECASE,
+)
+
+
+def read_date(text: str) -> Instant | None:
+    """Without a zone it is UTC."""
+    found = _DATE.search(text[:200])
+    if not found:
+        return None
+    day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = found.groups()
+    try:
+        zone = timezone(timedelta(hours=int(zone_hours), minutes=int(zone_minutes)) * (-1 if sign == "-" else 1)) if sign else UTC
+        number = _MONTHS.index(month.lower()) + 1
+        moment = datetime(int(year), number, int(day), int(hour), int(minute), min(int(second or 0), 59), tzinfo=zone)
+        return Instant(int(moment.timestamp() * 1000))
+    except (ValueError, OverflowError):
+        return None
+
 
 MAX_READ = 256 * 1024
+
+
 """Bytes of a mail that are looked at."""
+
+
 MAX_PARTS = 50
+
+
 MAX_DEPTH = 8
+
+
 MAX_HEAD = 32 * 1024
+
+
 """Bytes of one part's header fields that are looked at."""
 
+
 _ENCLOSING = ("message/rfc822", "message/global")
+
+
 _PARAMETER = re.compile(r";\s*([a-z-]{1,40})\*?\s{0,5}=\s{0,5}(?:\"([^\"]*)\"|([^\s;]*))", re.IGNORECASE)
+
+
 _STRAY_BOUNDARY = re.compile(rb"^--([^\s]{5,100}?)(?:--)?[ \t]*$", re.MULTILINE)
 
 
@@ -43,7 +272,7 @@ class Part:
 
     def text(self) -> str:
         """For reading; of HTML what a person sees."""
-        return encodings.readable(self.body, self.charset, html=self.kind == "text/html")
+        return readable(self.body, self.charset, html=self.kind == "text/html")
 
 
 class _Block(NamedTuple):
@@ -75,7 +304,7 @@ def _parts(content: bytes) -> Iterator[Part]:
                 stack.extend(_Block(piece, block.depth + 1, block.enclosed) for piece in reversed(pieces[:left]))
                 continue
             kind = "text/plain"
-        body = encodings.undone(body, head.get("content-transfer-encoding"))
+        body = undone(body, head.get("content-transfer-encoding"))
         yield Part(kind, head, body, parameters.get("charset", ""), block.enclosed)
         if kind in _ENCLOSING and block.depth < MAX_DEPTH:
             stack.append(_Block(body.lstrip(b"\n"), block.depth + 1, enclosed=True))

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
-from postroom.events.ses.pages import SnsAway
+from postroom.events.ses.sns import SnsAway
 from postroom.gateway.bodies import accepts
 from postroom.gateway.problems import answer_now
 from postroom.gateway.refusals import Overloaded

@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from postroom.errors import Invalid, NotFound, PostroomError, Unavailable
-from postroom.events.machines import Fetch, fetch_of
+from postroom.events.machine_detection import Fetch, fetch_of
 from postroom.events.tracking import Tracking, Unprepared
 from postroom.gateway.headers import Raw
 from postroom.gateway.refusals import TooMany

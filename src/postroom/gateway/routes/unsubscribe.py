@@ -15,7 +15,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from postroom.errors import PostroomError
-from postroom.events.unsubscribing import BY_BUTTON, BY_LINK, Unsubscribing, Wish
+from postroom.events.unsubscribe import BY_BUTTON, BY_LINK, Unsubscribing, Wish
 from postroom.gateway.forms import fields_of
 from postroom.gateway.leaflets import Leaflet, shown
 from postroom.gateway.strangers import charge_link, refusal

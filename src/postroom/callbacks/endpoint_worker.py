@@ -1,4 +1,6 @@
-"""One lane's work: what is due is taken, the requests are made, and what became of each is stored.
+"""One lane as its process knows it: whether it is at work, how often it failed in a row, and when to look at it again.
+
+One lane's work: what is due is taken, the requests are made, and what became of each is stored.
 
 Whoever works keeps count of the requests that are under way in this process, so that each lane finds a place. What was taken and
 not settled when the process is killed is due again once its lease has run out.
@@ -15,10 +17,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from postroom.callbacks.caller import Caller
-from postroom.callbacks.lane_state import LaneState
-from postroom.callbacks.outcomes import GONE, answered, is_well, refused, rest_s
-from postroom.callbacks.signing import headers
+from postroom.callbacks.attempts import GONE, Caller, answered, headers, is_well, refused, rest_s
 from postroom.clock import Clock, Instant
 from postroom.errors import Denied, NotFound, PostroomError, Unavailable
 from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks
@@ -27,19 +26,102 @@ from postroom.ledger.deliveries import Deliveries, Lane, Taken
 from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus, Endpoint
 from postroom.model.campaign import CampaignRef
 
+LOOK_S: Final = 0.1
+
+
+"""Between two looks at a lane that has something to do."""
+
+
+FAILURES: Final = 3
+
+
+"""So many in a row, and requests are made one at a time, with rests between."""
+
+
+_LONGEST_LOOK_S: Final = 1.0
+
+
+_REST_S: Final = 0.5
+
+
+_LONGEST_REST_S: Final = 30.0
+
+
+class LaneState:
+    """What is known of one lane in this process."""
+
+    def __init__(self) -> None:
+        self.caller: Caller | None = None
+        self.failures = 0
+        """In a row."""
+        self.task: asyncio.Task[None] | None = None
+        self.next_look = 0.0
+        self.worked_at = 0.0
+        self._pause = LOOK_S
+
+    @property
+    def busy(self) -> bool:
+        """Requests are under way."""
+        return self.task is not None and not self.task.done()
+
+    @property
+    def fails(self) -> bool:
+        """One at a time, and with rests."""
+        return self.failures >= FAILURES
+
+    def answered(self, *, well: bool, now: float, rest_s: float = 0.0) -> None:
+        """Where it fails again and again, it rests between tries: up to half a minute. `rest_s`: it asks for that itself."""
+        self.failures = 0 if well else max(self.failures + 1, FAILURES if rest_s else 0)
+        if self.fails:
+            rests = min(_LONGEST_REST_S, _REST_S * 2.0 ** min(10, self.failures - FAILURES))
+            self.next_look = max(self.next_look, now + max(rests, rest_s))
+
+    def looked(self, *, found: bool, now: float, pause: float = 0.0) -> None:
+        """Where nothing is due, the next look is later each time, so that many quiet endpoints cost little."""
+        self._pause = LOOK_S if found else min(_LONGEST_LOOK_S, 2 * self._pause)
+        if not found:
+            self.next_look = max(self.next_look, now + max(pause, self._pause))
+
+
 AT_ONCE: Final = 16
+
+
 """Requests to one endpoint at a time."""
+
+
 IN_ALL: Final = 400
+
+
 """Requests at a time. Each holds an open file, of which a process commonly may have 1,024."""
+
+
 _CROWDED: Final = 300
+
+
 """With so many under way a lane that begins gets one place."""
+
+
 _CROWDED_TENANT: Final = 150
+
+
 """The same, of one tenant's requests. So no tenant ever has more than 350 places, and the others have the rest."""
+
+
 _TAKE: Final = 33
+
+
 _TAKE_CROWDED: Final = 4
+
+
 _LEASE_MS: Final = 60_000
+
+
 _DISABLE_AFTER_MS: Final = 3 * 86_400_000
+
+
 _OVERDUE_AT_ONCE: Final = 1_000
+
+
 _log = logging.getLogger(__name__)
 
 

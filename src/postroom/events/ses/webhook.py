@@ -3,16 +3,28 @@
 On top of what proves it (a signature, or a queue's policy) the mail must have gone to the very address that the message was for.
 Who unsubscribes at SES's own page is on the suppression list before this returns. An unsubscribe that the message knows already
 was entered then: a notice that is replayed does not undo what the person decided since.
+
+Takes what SNS posts: subscriptions are confirmed, notices of SES become arrivals, stored before SNS is answered.
+
+Whoever is killed before the answer is sent the same again by SNS, and events have ids, so twice is as once. A notice's tags are
+believed because SNS signed it (sns) for a topic of ours; what it then says of whom is read in `believed`. What fits no message of
+ours is no error of SNS's: it is answered like everything else, with a line in the log.
+
+Where SNS puts its notices on a queue of ours that nobody else may put anything on, the queue's policy is the proof (`heard`).
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from postroom.errors import Invalid, NotFound
-from postroom.events.ses.notices import Charge, read_notice
+from postroom.events.ses.ses_event import Charge, read_notice
+from postroom.events.ses.sns import Envelope, Kind, Verifier
 from postroom.ledger.arrivals import Arrival
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import Reason, Suppression, source
@@ -110,3 +122,56 @@ def _normalised(recipient: str) -> str:
         return parse(recipient).normalised
     except AddressError:
         raise Invalid("whom it went to is no address") from None
+
+
+class _Queued(msgspec.Struct):
+    """What of an envelope counts that was not sent over HTTP."""
+
+    Type: str | None = None
+    Message: str | None = None
+    MessageId: str = ""
+
+
+_QUEUED = msgspec.json.Decoder(_Queued)
+
+
+class SesHook:
+    """See the module's text. For several threads."""
+
+    def __init__(self, verifier: Verifier, records: Records, put: Callable[[Sequence[Arrival]], None]) -> None:
+        """`put`: durable when it returns (events.together)."""
+        self._verifier = verifier
+        self._believed = Believed(records)
+        self._put = put
+
+    def take(self, body: bytes) -> None:
+        """What SNS posted. `Invalid`, `TooLarge`, `Denied`: it is none of SNS's, or not for us; nothing is changed.
+        `Unavailable`: SNS is to try again."""
+        envelope = self._verifier.open(body)
+        if envelope.kind is Kind.NOTIFICATION:
+            self._note(envelope)
+            return
+        self._verifier.confirm(envelope)
+        _log.warning("SNS: %s of the topic %s", envelope.kind.value, envelope.topic)
+
+    def heard(self, body: str) -> list[Arrival]:
+        """What an item says that SNS alone can have put on a queue of ours: in its envelope, or raw. The caller stores or applies
+        it; what is no notice says nothing. `Unavailable`: to be read again."""
+        try:
+            envelope = _QUEUED.decode(body)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):  # raw, and in plain text; or of some other shape
+            envelope = _Queued()
+        if envelope.Type == Kind.NOTIFICATION and envelope.Message is not None:
+            return self._arrivals(envelope.Message, envelope.MessageId)
+        return self._arrivals(body, "")
+
+    def _note(self, envelope: Envelope) -> None:
+        if arrivals := self._arrivals(envelope.message, envelope.message_id):
+            self._put(arrivals)
+
+    def _arrivals(self, message: str, message_id: str) -> list[Arrival]:
+        try:
+            return self._believed.arrivals(message)
+        except Invalid as error:  # SES says so in plain text when a topic is set up
+            _log.info("SNS message %.40s: %s", message_id, error)
+            return []

@@ -1,4 +1,9 @@
-"""What a notice of SES says, in our vocabulary: for each recipient it is about, one event of one attempt at one message.
+"""SES's words for bounces in ours: type and sub-type say how lasting, the receiving server's status code says why.
+
+"Contents for bounce objects" in the SES developer guide lists the sub-types. SES calls `Permanent` what it will suppress, so that
+is hard; but a content that was refused says nothing about the address, and the guide counts it as transient.
+
+What a notice of SES says, in our vocabulary: for each recipient it is about, one event of one attempt at one message.
 
 Both of SES's formats are read: event publishing (`eventType`, from a configuration set; it repeats the tags that name the
 message) and identity notifications (`notificationType`; they carry none, so they are of no message we could name: ignored).
@@ -19,6 +24,7 @@ time, the recipient, and of a click the link.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -27,13 +33,61 @@ import msgspec
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
-from postroom.events.ses.bounces import bounce_of
-from postroom.model.event import MAX_DETAIL, MAX_RAW, MAX_URL, Bounce, BounceType, Event, EventKind
+from postroom.model.event import MAX_DETAIL, MAX_RAW, MAX_URL, Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.tags import read_tags
 from postroom.model.wire import MessageRef
 
+_TYPES = {"Permanent": BounceType.HARD, "Transient": BounceType.SOFT}
+
+
+_SUBTYPES = {
+    "NoEmail": BounceClass.MAILBOX,
+    "Suppressed": BounceClass.MAILBOX,
+    "OnAccountSuppressionList": BounceClass.MAILBOX,
+    "UnsubscribedRecipient": BounceClass.POLICY,
+    "MailboxFull": BounceClass.QUOTA,
+    "MessageTooLarge": BounceClass.SIZE,
+    "ContentRejected": BounceClass.CONTENT,
+    "AttachmentRejected": BounceClass.CONTENT,
+    "CustomTimeoutExceeded": BounceClass.NETWORK,
+}
+
+
+_CODES = (
+    (re.compile(r"[45]\.1\.(2|10)"), BounceClass.DOMAIN),
+    (re.compile(r"[45]\.1\.[0-46]"), BounceClass.MAILBOX),
+    (re.compile(r"[45]\.2\.1"), BounceClass.DISABLED),
+    (re.compile(r"[45]\.2\.2"), BounceClass.QUOTA),
+    (re.compile(r"[45]\.(2\.3|3\.4)"), BounceClass.SIZE),
+    (re.compile(r"[45]\.4\.[0-9]+"), BounceClass.NETWORK),
+    (re.compile(r"[45]\.5\.[0-9]+"), BounceClass.PROTOCOL),
+    (re.compile(r"[45]\.6\.[0-9]+"), BounceClass.CONTENT),
+    (re.compile(r"[45]\.7\.[0-9]+"), BounceClass.POLICY),
+)
+
+
+_STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
+
+
+def bounce_of(kind: str, subtype: str, status: str) -> Bounce:
+    """A bounce of SES; each of its words may be missing, or new."""
+    code = status if _STATUS.fullmatch(status) else ""
+    category = _SUBTYPES.get(subtype) or _by_code(code)
+    if category is BounceClass.OTHER and kind == "Permanent":
+        category = BounceClass.MAILBOX  # "General": the address is the usual reason, and SES names no other
+    return Bounce(_TYPES.get(kind, BounceType.UNDETERMINED), category, code)
+
+
+def _by_code(code: str) -> BounceClass:
+    return next((category for pattern, category in _CODES if pattern.fullmatch(code)), BounceClass.OTHER)
+
+
 MAX_RECIPIENTS = 50
+
+
 """A message of SES has no more."""
+
+
 _NO_COMPLAINTS = frozenset({"not-spam", "auth-failure"})
 
 
@@ -145,7 +199,11 @@ class _Said(NamedTuple):
 
 
 _DECODER = msgspec.json.Decoder(_Notice)
+
+
 _NOTHING_MORE = frozenset({"send", "delivery"})
+
+
 """Notices of which the event says all: a notice takes 1 to 3 KB, and every message that arrives has one of each."""
 
 

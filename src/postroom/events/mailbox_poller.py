@@ -21,8 +21,8 @@ from itertools import islice
 from typing import Final, Protocol
 
 from postroom.errors import Conflict, PostroomError, Temporary
-from postroom.events.bounce_parser.head import read_head
-from postroom.events.mailroom import Mailroom
+from postroom.events.bounce_parser.mime import read_head
+from postroom.events.inbound_mail import Mailroom
 from postroom.ledger.pages import every
 from postroom.model.mailroom import IncomingMail, Verdict
 from postroom.platform.ports.tables import MAX_WRITES, Delete, ItemKey, Put, Tables

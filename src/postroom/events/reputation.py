@@ -1,4 +1,9 @@
-"""Stops what goes wrong: campaigns and providers whose bounces or complaints pass a limit (model.guard), from the tallies.
+"""Tells the tally what came back, under the provider whose mail it was.
+
+Of each message a bounce for good and a complaint count once, however many reports of it come: a recipient has the tokens of
+their own message, and could otherwise stop everybody's mail by writing a hundred bounces of it.
+
+Stops what goes wrong: campaigns and providers whose bounces or complaints pass a limit (model.guard), from the tallies.
 
 A campaign over the limit is paused. A provider over it trips: every campaign of its that is under way is paused. Single
 messages are never stopped: of them, of campaigns that have completed, and of the domains that mail goes to, people are warned,
@@ -24,24 +29,69 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict
+from postroom.errors import Conflict, PostroomError
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.incoming import Applied
 from postroom.ledger.providers import Providers
-from postroom.ledger.tallies import MINUTE_MS, REST, Minute, Rate, Tallies, shown
+from postroom.ledger.recent import Recent
+from postroom.ledger.tallies import MINUTE_MS, REST, Minute, Rate, Tallies, Tally, shown
 from postroom.model.audit import Entry
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.guard import Action, Excess, Limits
 from postroom.model.stream import is_stream
 from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 
-EVERY_S: Final = 5.0
-"""How often somebody is to look."""
-_CLOSED_AFTER: Final = 3  # minutes: no writer adds to an older one
-_JUDGED: Final = frozenset({CampaignStatus.SENDING, CampaignStatus.COMPLETED})
-_GUARD: Final = "#guard"
-_DONE, _LATE = 200, 409
+_BELIEVED_S: Final = 60.0
+
+
 _log = logging.getLogger(__name__)
+
+
+class Watching:
+    """Called for each new event, by one thread."""
+
+    def __init__(self, tally: Tally, providers: Providers, clock: Clock) -> None:
+        self._tally = tally
+        self._providers = providers
+        self._known: Recent[tuple[str, str | None], str] = Recent(clock, most=1_000)
+
+    def __call__(self, applied: Applied) -> None:
+        """Never raises: an event that cannot be counted is one of many."""
+        if applied.again:
+            return
+        try:
+            provider = self._provider(applied.ref.tenant, applied.provider)
+        except PostroomError as error:
+            _log.warning("an event is not counted for the guard: %s", error)
+            return
+        self._tally.event(applied.ref, provider, applied.domain, applied.event)
+
+    def _provider(self, tenant: str, name: str | None) -> str:
+        known = self._known.get((tenant, name))
+        if known is None:
+            known = self._providers.id_of(tenant, name)
+            self._known.put((tenant, name), known, seconds=_BELIEVED_S)
+        return known
+
+
+EVERY_S: Final = 5.0
+
+
+"""How often somebody is to look."""
+
+
+_CLOSED_AFTER: Final = 3  # minutes: no writer adds to an older one
+
+
+_JUDGED: Final = frozenset({CampaignStatus.SENDING, CampaignStatus.COMPLETED})
+
+
+_GUARD: Final = "#guard"
+
+
+_DONE, _LATE = 200, 409
+
 
 _Window = dict[int, dict[str, Minute]]
 

@@ -1,4 +1,6 @@
-"""One mail that came in: what is it?
+"""What of ours a report quotes: tokens in the mail that it returns, found by the characters around them.
+
+One mail that came in: what is it?
 
 Asked in this order, because each kind can look like a later one:
 
@@ -19,19 +21,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypedDict
 
 from postroom.clock import Instant
-from postroom.events.bounce_parser import delivery_status, signs
+from postroom.events.bounce_parser import heuristics
+from postroom.events.bounce_parser import recipients as delivery_status
 from postroom.events.bounce_parser.classify import classify
-from postroom.events.bounce_parser.dates import read_date
-from postroom.events.bounce_parser.encodings import cleaned
-from postroom.events.bounce_parser.explanation import explanation_of
-from postroom.events.bounce_parser.head import Head, read_head
-from postroom.events.bounce_parser.mime import MAX_READ, Part, read_mail
-from postroom.events.bounce_parser.prose import read_prose
-from postroom.events.bounce_parser.readings import (
+from postroom.events.bounce_parser.mime import MAX_READ, Head, Part, cleaned, read_date, read_head, read_mail
+from postroom.events.bounce_parser.recipients import explanation_of, read_prose
+from postroom.events.bounce_parser.reports import (
     ArfReport,
     AutoReply,
     Challenge,
@@ -39,18 +38,96 @@ from postroom.events.bounce_parser.readings import (
     Other,
     Reading,
     RecipientReport,
+    Traces,
     UnsubscribeRequest,
 )
-from postroom.events.bounce_parser.traces import find_traces, return_path_in
 from postroom.model.event import MAX_RAW, BounceClass
-from postroom.model.wire import RECIPIENT_TOKEN_LENGTH
+from postroom.model.wire import RECIPIENT_TOKEN_LENGTH, RETURN_PATH_LENGTH
+
+MAX_FOUND = 10
+
+
+MAX_LOOKED_AT = 300
+
+
+_RETURNED = ("message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers", "message/rfc822-headers")
+
+
+_RETURN_PATH = re.compile(rb"b[2-7a-z]{%d}" % (RETURN_PATH_LENGTH - 1), re.IGNORECASE)
+
+
+_RECIPIENT_TOKEN = re.compile(rb"[A-Za-z0-9_-]{%d}" % RECIPIENT_TOKEN_LENGTH)
+
+
+_UNSUBSCRIBE = re.compile(rb"[A-Za-z0-9_-]{%d}(?:\.[A-Za-z0-9_-]{1,86})?" % RECIPIENT_TOKEN_LENGTH)
+
+
+def find_traces(raw: bytes, parts: Iterable[Part]) -> Traces:
+    """Of the first `MAX_READ` bytes, as quoted-printable wraps them."""
+    content = raw[:MAX_READ].replace(b"=\r\n", b"").replace(b"=\n", b"")
+    returned = next(
+        (read_head(part.body[:16_384].lstrip(b"\n").partition(b"\n\n")[0]) for part in parts if part.kind in _RETURNED), None
+    )
+    return Traces(
+        return_paths=_return_paths(content),
+        hits=_after(content, (b"/t/o/", b"/t/c/"), _RECIPIENT_TOKEN),
+        unsubscribes=_after(content, (b"/u/",), _UNSUBSCRIBE),
+        message_id=returned.get("message-id")[:250] if returned else "",
+        feedback_id=returned.get("feedback-id")[:250] if returned else "",
+    )
+
+
+def return_path_in(address: str) -> str:
+    """The local part, if the address looks like one of our return paths."""
+    local_part = address.partition("@")[0].strip().strip("<").lower()
+    return local_part if _RETURN_PATH.fullmatch(local_part.encode("utf-8", "replace")) else ""
+
+
+def _return_paths(content: bytes) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    at = content.find(b"@", RETURN_PATH_LENGTH)
+    for _ in range(MAX_LOOKED_AT):
+        if at < 0 or len(found) >= MAX_FOUND:
+            break
+        candidate = content[at - RETURN_PATH_LENGTH : at]
+        if _RETURN_PATH.fullmatch(candidate):
+            found[candidate.decode().lower()] = None
+        at = content.find(b"@", at + 1)
+    return tuple(found)
+
+
+def _after(content: bytes, marks: tuple[bytes, ...], shape: re.Pattern[bytes]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for mark in marks:
+        at = content.find(mark)
+        for _ in range(MAX_LOOKED_AT):
+            if at < 0 or len(found) >= MAX_FOUND:
+                break
+            token = shape.match(content, at + len(mark))
+            if token:
+                found[token[0].decode()] = None
+            at = content.find(mark, at + len(mark))
+    return tuple(found)
+
 
 _FEEDBACK = "message/feedback-report"
+
+
 _RECEIPT = "message/disposition-notification"
+
+
 _TOKEN = rf"([A-Za-z0-9_-]{{{RECIPIENT_TOKEN_LENGTH}}}(?:\.[A-Za-z0-9_-]{{1,86}})?)"
+
+
 _UNSUBSCRIBE_ADDRESS = re.compile(rf"<?(?:u|unsub|unsubscribe)[+=]{_TOKEN}@", re.IGNORECASE)
+
+
 _UNSUBSCRIBE_SUBJECT = re.compile(rf"\s*(?:unsubscribe|remove)\s{{1,3}}<?{_TOKEN}>?\s*\Z", re.IGNORECASE)
+
+
 _STATUS_LINE = re.compile(r"^[> ]{0,4}(?:final-recipient|action) {0,3}:", re.IGNORECASE | re.MULTILINE)
+
+
 _QUOTED = re.compile(r"^>{1,4} ?", re.MULTILINE)
 
 
@@ -94,7 +171,7 @@ def read_report(raw: bytes, *, recipient: str = "") -> Reading:
 
 
 def _delivery_report(mail: _Mail) -> DeliveryReport | None:
-    part = mail.first(*delivery_status.KINDS) or _mislabelled(mail)
+    part = mail.first(*delivery_status.DELIVERY_STATUS_TYPES) or _mislabelled(mail)
     if not part:
         return None
     text = _QUOTED.sub("", part.text()) if part.kind == "text/plain" else part.text()
@@ -123,7 +200,7 @@ def _feedback_report(mail: _Mail) -> ArfReport | None:
     text = part.text()
     fields = read_head(text.replace("\n\n", "\n").strip().encode("utf-8", "replace"))
     recipients = [
-        delivery_status.address(value)
+        delivery_status.untyped_address(value)
         for name in ("original-rcpt-to", "removal-recipient")
         for value in fields.fields.get(name, [])
     ]
@@ -139,7 +216,7 @@ def _feedback_report(mail: _Mail) -> ArfReport | None:
 def _feedback_without_report(mail: _Mail) -> ArfReport | None:
     """Hotmail's programme (JMRP) sends the mail itself, with a subject that says what it is."""
     returned = mail.first("message/rfc822")
-    if not returned or not signs.subject_of(mail.head).startswith("complaint about message from"):
+    if not returned or not heuristics.subject_of(mail.head).startswith("complaint about message from"):
         return None
     inner = read_head(returned.body.partition(b"\n\n")[0])
     recipient = inner.mailbox("x-hmxmroriginalrecipient") or inner.mailbox("to")
@@ -158,23 +235,27 @@ def _receipt(mail: _Mail) -> AutoReply | None:
 
 def _strict_prose(mail: _Mail) -> DeliveryReport | None:
     strict = "x-failed-recipients" in mail.head or (
-        signs.opens_like_a_bounce(mail.explanation) and not signs.says_absent(mail.head)
+        heuristics.opens_like_a_bounce(mail.explanation) and not heuristics.says_absent(mail.head)
     )
     return _prose_report(mail) if strict else None
 
 
 def _automatic(mail: _Mail) -> AutoReply | Challenge | None:
-    if signs.is_challenge(mail.head, mail.explanation):
+    if heuristics.is_challenge(mail.head, mail.explanation):
         return Challenge(**_common(mail, mail.explanation), subject=_subject(mail))
-    if not signs.is_auto_reply(mail.head):
+    if not heuristics.is_auto_reply(mail.head):
         return None
-    bounces = signs.is_from_mail_system(mail.head) and signs.has_bounce_subject(mail.head) and not signs.says_absent(mail.head)
+    bounces = (
+        heuristics.is_from_mail_system(mail.head)
+        and heuristics.has_bounce_subject(mail.head)
+        and not heuristics.says_absent(mail.head)
+    )
     return None if bounces else AutoReply(**_common(mail, mail.explanation), subject=_subject(mail))
 
 
 def _prose(mail: _Mail) -> DeliveryReport | None:
     """A subject alone is not enough, and neither is a sender: unless the text speaks like a server."""
-    system, subject = signs.is_from_mail_system(mail.head), signs.has_bounce_subject(mail.head)
+    system, subject = heuristics.is_from_mail_system(mail.head), heuristics.has_bounce_subject(mail.head)
     if not system and not subject:
         return None
     if not (system and subject):
@@ -193,7 +274,7 @@ def _prose_report(mail: _Mail) -> DeliveryReport:
 
 def _plain_wish(mail: _Mail, recipient: str) -> UnsubscribeRequest | None:
     """`unsubscribe` as a whole subject, sent to a return path of ours: that address says who it is."""
-    wished = return_path_in(recipient) and signs.wants_no_more(mail.head)
+    wished = return_path_in(recipient) and heuristics.wants_no_more(mail.head)
     return UnsubscribeRequest(**_common(mail, _subject(mail))) if wished else None
 
 

@@ -8,6 +8,12 @@ While the store does not answer, hits wait; there is room for so many opens, and
 says more. What finds no room is dropped and counted: a hit is never worth an answer, nor the memory of the process. Of one
 message only so many wait: whoever has one link can ask for it without end, under another name each time, and would fill the queue
 and take the room of all others.
+
+Opens and clicks, on the queue before whoever has one is answered: for a process that is frozen between two calls (AWS Lambda),
+whose memory holds nothing for a moment.
+
+A queue that does not answer costs the hit and not the answer, as everywhere (events.hits). The same event again within seconds,
+or too many of one message, are not put: whoever has one link can ask for it without end.
 """
 
 from __future__ import annotations
@@ -18,21 +24,45 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from postroom.clock import Clock
 from postroom.errors import Temporary
 from postroom.ledger.arrivals import MAX_ARRIVALS, Arrival, Arrivals
+from postroom.ledger.recent import Recent
 from postroom.model.event import EventKind
 
 MOMENT_S: Final = 0.2
+
+
 GROUP: Final = MAX_ARRIVALS
+
+
 MOST: Final = 20_000
+
+
 """Hits that wait, before opens are dropped: about 20 MB."""
+
+
 OF_A_MESSAGE: Final = 20
+
+
 """In a moment: a picture in each size, every link, and the scanners on the way."""
+
+
 PATIENCE_S: Final = 5.0
+
+
 """With a store that does not answer while the process ends."""
+
+
 _AGAIN_S: Final = 0.25
+
+
 _log = logging.getLogger(__name__)
+
+
 _Message = tuple[int, str, bytes]
+
+
 _Name = tuple[_Message, str]
 
 
@@ -142,3 +172,44 @@ class Hits:
 
 def _name(hit: Arrival) -> _Name:
     return (hit.tenant, hit.campaign, hit.key), hit.event.id
+
+
+_SECONDS: Final = 10.0
+
+
+_MOST: Final = 10_000
+
+
+_WORD: Final = {EventKind.OPENED: "an open", EventKind.CLICKED: "a click"}
+
+
+class HitsAtOnce:
+    """As `events.hits.Hits`, without its thread. For the calls of one process, one after the other."""
+
+    def __init__(self, arrivals: Arrivals, clock: Clock) -> None:
+        self._arrivals = arrivals
+        self._put: Recent[tuple[_Message, str], bool] = Recent(clock, most=_MOST)
+        self._of: Recent[tuple[_Message, int], int] = Recent(clock, most=_MOST)
+        """How many of a message were put in each stretch of `_SECONDS`."""
+        self._clock = clock
+        self.dropped = 0
+        """Since the process began."""
+
+    def add(self, hit: Arrival) -> None:
+        """Durable when it returns, unless it is dropped."""
+        message = (hit.tenant, hit.campaign, hit.key)
+        stretch = (message, int(self._clock.monotonic() // _SECONDS))
+        already = self._of.get(stretch) or 0
+        if self._put.get((message, hit.event.id)) or already >= OF_A_MESSAGE:
+            return
+        try:
+            self._arrivals.put([hit])
+        except Temporary as error:
+            self.dropped += 1
+            _log.error("%s was dropped: %s", _WORD[hit.event.kind], error)
+            return
+        self._put.put((message, hit.event.id), value=True, seconds=_SECONDS)
+        self._of.put(stretch, already + 1, seconds=_SECONDS)
+
+    def close(self) -> None:
+        """Nothing waits."""

@@ -1,21 +1,78 @@
-"""What a request makes of its delivery: over, tried again later, or given up."""
+"""Signatures as Standard Webhooks has them (specification, "Webhook metadata and signature scheme"): HMAC-SHA256, version v1.
+
+What makes the requests, as far as callbacks care (platform.web).
+
+What a request makes of its delivery: over, tried again later, or given up.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import random
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
-from postroom.callbacks.caller import Said
 from postroom.clock import Instant
 from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus, wait_s
 
+
+def headers(name: str, body: bytes, *, seconds: int, secrets: Sequence[bytes]) -> dict[str, str]:
+    """Of a request of the id `name` that is made at `seconds` since 1970; one signature for each secret, with spaces."""
+    signed = f"{name}.{seconds}.".encode() + body
+    signatures = (base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode() for secret in secrets)
+    return {
+        "content-type": "application/json",
+        "webhook-id": name,
+        "webhook-timestamp": str(seconds),
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+    }
+
+
+class Said(Protocol):
+    """What a server answered."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def retry_after_s(self) -> float | None: ...
+
+    @property
+    def took_ms(self) -> int: ...
+
+
+class Caller(Protocol):
+    """The connections to one server."""
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Said:
+        """`Unavailable`: no answer; `Denied`: it must not be called."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 GONE: Final = 410
+
+
 """The server says itself that nobody is there any more."""
+
+
 _WELL: Final = 2
+
+
 _BUSY: Final = frozenset({429, 503})
+
+
 _LONGEST_ASKED_S: Final = 3_600.0
+
+
 _SHOWN: Final = 500
 
 

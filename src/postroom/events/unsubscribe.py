@@ -7,6 +7,11 @@ done then, for the same reason: once the entry is gone nobody could tell of it a
 
 A token says all that is needed, so this works when the campaign is gone, and for a tenant that is disabled. It names a person by
 their key alone: the list's entry has no address until the event has found the message (ledger.incoming).
+
+Whose mail it was, for the person who holds a link of it: as the mail's own From said, else the tenant's name.
+
+A campaign that is gone took its From along, and a single message's link does not name the message: then it is the tenant's name,
+and nothing where the tenant has none.
 """
 
 from __future__ import annotations
@@ -16,15 +21,23 @@ from typing import Final
 
 from postroom.clock import Clock
 from postroom.ledger.arrivals import Arrival, Arrivals
+from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import Reason, Suppressed, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.ledger.unwelcome import LISTED, wish_id
+from postroom.model.address import AddressError, parse
+from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
+from postroom.model.stream import is_stream
 from postroom.model.tenant import Tenant
 from postroom.model.wire import Unsubscribe, open_unsubscribe
 
 BY_LINK: Final = "by the link"
+
+
 BY_BUTTON: Final = "by the mail program's button"
+
+
 _NOBODY: Final = ""
 
 
@@ -97,3 +110,24 @@ class Unsubscribing:
             detail=f"{scope}, {source}" if kind is EventKind.UNSUBSCRIBED else source,
         )
         self._arrivals.put([Arrival.of_unsubscribe(wish.token, event)])
+
+
+class Letterhead:
+    """Of all tenants."""
+
+    def __init__(self, campaigns: Campaigns) -> None:
+        self._campaigns = campaigns
+
+    def of(self, wish: Wish) -> str:
+        """A name, or empty. `Unavailable`."""
+        ref = CampaignRef(wish.tenant.id, wish.token.campaign)
+        campaign = None if is_stream(ref.campaign) else self._campaigns.find(ref)
+        return _name(campaign.content.from_) if campaign is not None else wish.tenant.name
+
+
+def _name(sender: str) -> str:
+    try:
+        address = parse(sender)
+    except AddressError:
+        return ""
+    return address.name or address.mailbox

@@ -1,4 +1,9 @@
-"""Makes the requests where processes come and go (functions): for a bounded time, the lanes that somebody was woken for.
+"""Telling a sender of callbacks that an endpoint is owed something: a queue between those who find out and those who send.
+
+A wake says whose lanes to look at, and nothing else: what is owed stands in the store. So a wake that comes twice, or too early,
+costs a look; one that is lost is made good by whoever looks at all lanes each minute.
+
+Makes the requests where processes come and go (functions): for a bounded time, the lanes that somebody was woken for.
 
     a wake → the lane's turn → what is due, taken, told, settled → the turn ends → anything more by now? → again, or a later wake
 
@@ -12,25 +17,71 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
-from postroom.callbacks.lane_state import LaneState
-from postroom.callbacks.lane_work import LaneWork
-from postroom.callbacks.wakes import Wakes
+import msgspec
+
+from postroom.callbacks.endpoint_worker import LaneState, LaneWork
 from postroom.clock import Clock, Instant
-from postroom.errors import PostroomError
+from postroom.errors import Corrupt, PostroomError
 from postroom.ledger.deliveries import Deliveries, Lane
 from postroom.ledger.lane_turns import LaneTurn, LaneTurns
+from postroom.platform.ports.queues import MAX_PER_CALL, Queues
+
+QUEUE: Final = "callbacks"
+
+
+_LANES: Final = 50
+
+
+"""In one item."""
+
+
+class Wakes:
+    """The way in."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
+    def put(self, lanes: Collection[Lane], *, delay_s: int = 0) -> None:
+        """Each once; durable when it returns. `delay_s` up to 900."""
+        names = sorted(set(lanes))
+        bodies = [msgspec.json.encode(names[at : at + _LANES]).decode() for at in range(0, len(names), _LANES)]
+        for at in range(0, len(bodies), MAX_PER_CALL):
+            self._queues.send(QUEUE, bodies[at : at + MAX_PER_CALL], delay_s=delay_s)
+
+
+def parse_wake(body: str) -> Sequence[Lane]:
+    """Whose lanes an item names; `Corrupt`."""
+    try:
+        return msgspec.json.decode(body, type=list[Lane])
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"a wake for callbacks cannot be read: {error}") from error
+
 
 LANES: Final = 100
+
+
 """At work at a time: then a lane commonly finds its places."""
+
+
 _ENDING_S: Final = 20.0
+
+
 """How long what is under way may take after the time is over: a request 10 s, and the stores."""
+
+
 _SOON_MS: Final = 60_000
+
+
 """What is due later than this is found by the look at all lanes."""
+
+
 _LOOKERS: Final = 16
+
+
 _log = logging.getLogger(__name__)
 
 

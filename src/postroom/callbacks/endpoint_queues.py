@@ -23,8 +23,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from postroom.callbacks.lane_state import LOOK_S, LaneState
-from postroom.callbacks.lane_work import IN_ALL, Due, LaneWork
+from postroom.callbacks.endpoint_worker import IN_ALL, LOOK_S, Due, LaneState, LaneWork
 from postroom.clock import Clock
 from postroom.ledger.deliveries import Deliveries, Lane
 
