@@ -147,7 +147,7 @@ def _connect(meter: Meter, asked: Any) -> StandIn | None:
     if not asked["stand_in"]:
         return None
     table = StandIn(meter, latency_s=asked["latency_s"])
-    _clients.Account.dynamodb = lambda _: table  # type: ignore[method-assign,assignment,return-value]
+    _clients.AwsAccount.dynamodb = lambda _: table  # type: ignore[method-assign,assignment,return-value]
     SesAccounts.mailer = lambda *_: InstantMailer()  # type: ignore[method-assign,assignment]
     return table
 

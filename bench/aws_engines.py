@@ -13,7 +13,7 @@ from pathlib import Path
 import boto3
 from tests.aws.emulator import REGION, Emulator, start
 
-from postroom.platform.aws._clients import Account
+from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws._schema import make_bucket, make_table
 
 NAME = "postroom-bench"
@@ -84,7 +84,7 @@ def installed(emulator: Emulator) -> dict[str, str]:
     }
 
 
-def _make(emulator: Emulator, account: Account, number: str) -> None:
+def _make(emulator: Emulator, account: AwsAccount, number: str) -> None:
     session = boto3.Session(number, "test", region_name=REGION)
     sqs = session.client("sqs", endpoint_url=emulator.endpoint)
     states = session.client("stepfunctions", endpoint_url=emulator.endpoint)

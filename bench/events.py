@@ -22,7 +22,7 @@ from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKi
 from postroom.model.event_text import event_text
 from postroom.model.message import NewMessage
 from postroom.model.shard import batches_for
-from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.ports.messages import MAX_REPORTS, Reported
 
@@ -35,7 +35,7 @@ def main() -> None:
     """Print the figures."""
     messages = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
     with tempfile.TemporaryDirectory(dir=".") as directory:
-        ledgers = Ledgers(Path(directory))
+        ledgers = LedgerFiles(Path(directory))
         ledger, rows = SqliteMessages(ledgers), _rows(messages, batches_for(messages))
         _sent(ledger, rows)
         reports = list(_reports(rows))

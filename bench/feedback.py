@@ -23,7 +23,7 @@ from postroom.clock import Instant
 from postroom.ledger.arrivals import Arrival, Arrivals
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 from postroom.settings import Settings
 from postroom.wiring.stores import open_stores
 
@@ -31,7 +31,7 @@ _HARD = Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
 _PATIENCE_S = 600
 
 
-def events_of(change: Change, number: int) -> Iterator[Event]:
+def events_of(change: MessageChange, number: int) -> Iterator[Event]:
     """What comes back of the `number`-th message that left."""
     at = Instant(change.at + 5_000)
     yield Event(kind=EventKind.DELIVERED, attempt=change.attempt, at=at, id="d", source="dsn")

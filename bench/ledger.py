@@ -18,7 +18,7 @@ from postroom.model.campaign import CampaignRef
 from postroom.model.message import MessageStatus, NewMessage, Settlement
 from postroom.model.shard import Key, batch_of, batches_for
 from postroom.platform.embedded import _ledger, _ledger_sql
-from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.embedded.messages import SqliteMessages
 
@@ -30,7 +30,7 @@ NO_FEED = "SELECT ?, ?, ?"
 def measure(messages: int) -> tuple[float, float]:
     """Microseconds a message: storing, and recording its outcome with the next group's intent."""
     with tempfile.TemporaryDirectory(dir=".") as directory:
-        ledgers = Ledgers(Path(directory))
+        ledgers = LedgerFiles(Path(directory))
         ledger, batches = SqliteMessages(ledgers), batches_for(messages)
         ledger.create(HOME, batches)
         rows = _rows(messages, batches)

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from postroom.platform.aws._clients import Account
+from postroom.platform.aws._clients import AwsAccount
 from tests.aws.emulator import REGION, ROOT
 
 JARS = ROOT / ".dynamodb-local"
@@ -35,9 +35,9 @@ class DynamoDBLocal:
         self._endpoint = f"http://127.0.0.1:{port}"
         self._keys = itertools.count(1)
 
-    def account(self) -> Account:
+    def account(self) -> AwsAccount:
         """With no table in it."""
-        return Account(REGION, self._endpoint, f"key{next(self._keys)}", "test")
+        return AwsAccount(REGION, self._endpoint, f"key{next(self._keys)}", "test")
 
     def stop(self) -> None:
         """End it: asked first, then killed."""

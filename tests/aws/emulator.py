@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from postroom.platform.aws._clients import Account
+from postroom.platform.aws._clients import AwsAccount
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / ".venv-ministack" / "bin" / "ministack"
@@ -46,9 +46,9 @@ class Emulator:
         self._home = home
         self._accounts = itertools.count(100_000_000_000)
 
-    def account(self) -> Account:
+    def account(self) -> AwsAccount:
         """A fresh account, empty."""
-        return Account(REGION, self.endpoint, str(next(self._accounts)), "test")
+        return AwsAccount(REGION, self.endpoint, str(next(self._accounts)), "test")
 
     def stop(self) -> None:
         """End it: asked first, then killed."""

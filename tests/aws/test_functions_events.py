@@ -20,9 +20,9 @@ from postroom.ledger.suppression import Reason
 from postroom.model.callback import DeliveryStatus
 from postroom.model.event import EventKind
 from postroom.model.message import MessageStatus
-from postroom.platform.aws._clients import Account
+from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws._schema import make_table
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 from postroom.settings import Settings
 from postroom.wiring import open_postroom
 from tests.aws.emulator import REGION, emulator
@@ -34,7 +34,7 @@ TABLE = "postroom-test"
 Records = Callable[[], list[Any]]
 
 
-def _machine(account: Account) -> str:
+def _machine(account: AwsAccount) -> str:
     """The one that sends, which has nothing to do here; what the ARNs of all begin with."""
     session = boto3.Session(account.access_key, account.secret_key, region_name=REGION)
     with closing(session.client("iam", endpoint_url=account.endpoint)) as people:
@@ -106,7 +106,9 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
         "default", Wishes(url="https://x.example/", kinds=frozenset(EventKind)), id="hook", secret=b"s" * 32
     )
     now = postroom.clock.now()
-    change = Change(desk.campaign_ref, 0, desk.key, MessageStatus.SENT, 1, now, 250, "ok", None, 7, type(now)(now + 60_000))
+    change = MessageChange(
+        desk.campaign_ref, 0, desk.key, MessageStatus.SENT, 1, now, 250, "ok", None, 7, type(now)(now + 60_000)
+    )
     monkeypatch.setattr(stream_records, "changes_of", list)
     callbacks.stream({"Records": [change]}, Context())
     (wake,) = postroom.queues.receive(QUEUE)
@@ -158,7 +160,7 @@ def test_the_table_s_own_stream_tells_an_endpoint_what_came_back(desk: Desk, rec
 @pytest.fixture
 def records(desk: Desk) -> Records:
     """All that the stream holds."""
-    account = Account(REGION, os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_ACCESS_KEY_ID"], "test")
+    account = AwsAccount(REGION, os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_ACCESS_KEY_ID"], "test")
 
     def read() -> list[Any]:
         with closing(account.dynamodb()) as tables, closing(account.streams()) as streams:

@@ -11,7 +11,7 @@ import pytest
 from botocore.stub import Stubber
 
 from postroom.errors import Corrupt, Denied, Invalid, PostroomError, Unavailable, Unsupported
-from postroom.platform.aws._clients import Account
+from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws.secrets import KEPT_S, SEALS, KmsSecrets
 from tests.contract.aws_home import AwsHome
 from tests.fakes.clock import ManualClock
@@ -148,7 +148,7 @@ def test_without_a_key_there_are_no_secrets(vault: Vault) -> None:
     ],
 )
 def test_refusals_of_kms(code: str, sealing: type[PostroomError], opening: type[PostroomError]) -> None:
-    client = Account("us-east-1", "http://127.0.0.1:9", "key", "secret").kms()
+    client = AwsAccount("us-east-1", "http://127.0.0.1:9", "key", "secret").kms()
     with closing(client), Stubber(client) as stub:
         secrets = KmsSecrets(client, ["arn:key"], ManualClock())
         stub.add_client_error("generate_data_key", code)

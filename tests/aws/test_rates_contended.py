@@ -10,9 +10,9 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Corrupt, Unavailable
-from postroom.platform.aws._dynamo import Address, Table, Terms
+from postroom.platform.aws._dynamo import Expression, PrimaryKey, Table
 from postroom.platform.aws.rates import DynamoRates
-from postroom.platform.ports.rates import HORIZON_MS, Limit
+from postroom.platform.ports.rates import HORIZON_MS, RateLimit
 from tests.aws.faults import Interruption, LostAnswers
 from tests.contract.aws_home import AwsHome
 from tests.fakes.clock import START, ManualClock
@@ -23,7 +23,7 @@ NOW = Instant(START)
 
 def test_twenty_functions_use_up_a_day_to_the_last_send_and_each_gets_on(home: AwsHome) -> None:
     functions = [home.rates() for _ in range(20)]
-    functions[0].limit(B, Limit(per_day=1_000))
+    functions[0].limit(B, RateLimit(per_day=1_000))
     start = threading.Barrier(len(functions))
 
     def draw(function: DynamoRates) -> int:
@@ -41,7 +41,7 @@ def test_twenty_functions_use_up_a_day_to_the_last_send_and_each_gets_on(home: A
 def test_a_reservation_costs_one_write_of_one_unit(home: AwsHome) -> None:
     table = home.table()
     rates = DynamoRates(table, home.clock)
-    rates.limit("x" * 200, Limit(per_second=100.123456789, per_day=1_000_000))
+    rates.limit("x" * 200, RateLimit(per_second=100.123456789, per_day=1_000_000))
     rates.slow("x" * 200, 33.3, NOW)
     units: list[float] = []
     table._client.meta.events.register(
@@ -65,7 +65,7 @@ def rates(home: AwsHome) -> tuple[DynamoRates, Any]:
 @pytest.mark.usefixtures("no_backoff")
 def test_a_change_that_was_carried_out_unseen_is_ours(rates: tuple[DynamoRates, Any]) -> None:
     subject, client = rates
-    subject.limit(B, Limit(per_day=10))
+    subject.limit(B, RateLimit(per_day=10))
     lost = LostAnswers(client, "PutItem")
     assert subject.reserve(B, 4, NOW).count == 4
     assert subject.reserve(B, 3, NOW).count == 3
@@ -78,7 +78,7 @@ def test_a_change_that_was_carried_out_unseen_is_ours(rates: tuple[DynamoRates, 
 def test_a_grant_that_may_have_been_taken_is_taken_again_and_counted_twice(home: AwsHome, rates: tuple[DynamoRates, Any]) -> None:
     """As a killed worker's: never too many leave."""
     subject, client = rates
-    subject.limit(B, Limit(per_day=10))
+    subject.limit(B, RateLimit(per_day=10))
     other = home.rates()
     once = iter([1])
     LostAnswers(client, "PutItem", meanwhile=lambda: [other.reserve(B, n, NOW) for n in once])
@@ -89,7 +89,7 @@ def test_a_grant_that_may_have_been_taken_is_taken_again_and_counted_twice(home:
 @pytest.mark.usefixtures("no_backoff")
 def test_a_refund_that_may_have_been_made_is_not_made_again(home: AwsHome, rates: tuple[DynamoRates, Any]) -> None:
     subject, client = rates
-    subject.limit(B, Limit(per_day=10))
+    subject.limit(B, RateLimit(per_day=10))
     subject.reserve(B, 8, NOW)
     other = home.rates()
     lost = LostAnswers(client, "PutItem", meanwhile=lambda: other.reserve(B, 1, NOW))
@@ -100,7 +100,7 @@ def test_a_refund_that_may_have_been_made_is_not_made_again(home: AwsHome, rates
 
 def test_a_refusal_is_decided_anew_on_the_bucket_it_brings(home: AwsHome, rates: tuple[DynamoRates, Any]) -> None:
     subject, client = rates
-    subject.limit(B, Limit(per_day=10))
+    subject.limit(B, RateLimit(per_day=10))
     other = home.rates()
     between = Interruption(client, 0, lambda: other.reserve(B, 9, NOW), "PutItem")
     assert subject.reserve(B, 5, NOW).count == 1
@@ -109,7 +109,7 @@ def test_a_refusal_is_decided_anew_on_the_bucket_it_brings(home: AwsHome, rates:
 
 def test_a_bucket_that_others_keep_changing_is_unavailable(home: AwsHome) -> None:
     class Contended(Table):
-        def put(self, item: Any, condition: str, terms: Terms) -> Any:
+        def put(self, item: Any, condition: str, terms: Expression) -> Any:
             other.reserve(B, 1, NOW)
             return super().put(item, condition, terms)
 
@@ -124,8 +124,8 @@ def test_a_bucket_that_others_keep_changing_is_unavailable(home: AwsHome) -> Non
 
 def test_a_bucket_that_cannot_be_read_is_corrupt(home: AwsHome) -> None:
     table = home.table()
-    terms = Terms()
+    terms = Expression()
     table.put({"pk": f"R#{B}", "sk": "rates", "data": '{"speed": 1}', "version": 1}, terms.equals("pk", None), terms)
-    assert table.get(Address(f"R#{B}", "rates")) is not None
+    assert table.get(PrimaryKey(f"R#{B}", "rates")) is not None
     with pytest.raises(Corrupt):
         home.rates().current(B, NOW)

@@ -14,17 +14,15 @@ from botocore.exceptions import ClientError, NoCredentialsError, ReadTimeoutErro
 from botocore.stub import ANY, Stubber
 
 from postroom.errors import Conflict, Corrupt, Denied, Invalid, NotFound, PostroomError, TooLarge, Unavailable, Unsupported
-from postroom.platform.aws._clients import Account
-from postroom.platform.aws._download import Download
-from postroom.platform.aws._dynamo import Address, Table
-from postroom.platform.aws._errors import translate
-from postroom.platform.aws.objects import S3Objects
+from postroom.platform.aws._clients import AwsAccount, postroom_error
+from postroom.platform.aws._dynamo import PrimaryKey, Table
+from postroom.platform.aws.objects import Download, S3Objects
 from postroom.platform.aws.queues import SqsQueues
 from postroom.platform.aws.tables import DynamoTables
 from postroom.platform.ports.tables import Check, Delete, Expect, ItemKey, Put, Write
 from tests.fakes.clock import ManualClock
 
-ACCOUNT = Account("us-east-1", "http://127.0.0.1:9", "key", "secret")
+ACCOUNT = AwsAccount("us-east-1", "http://127.0.0.1:9", "key", "secret")
 KEY = ItemKey("t#1", "a")
 OTHER = ItemKey("t#1", "b")
 
@@ -91,7 +89,7 @@ def test_items_left_undeleted_are_deleted_again(table: tuple[Table, Stubber]) ->
     left = {"postroom": [{"DeleteRequest": {"Key": at("b")}}]}
     stub.add_response("batch_write_item", {"UnprocessedItems": left})
     stub.add_response("batch_write_item", {"UnprocessedItems": {}}, {"RequestItems": left})
-    subject.delete_many([Address("T#t#1", "a"), Address("T#t#1", "b")])
+    subject.delete_many([PrimaryKey("T#t#1", "a"), PrimaryKey("T#t#1", "b")])
     stub.assert_no_pending_responses()
 
 
@@ -150,25 +148,25 @@ def test_a_put_refused_at_its_first_try_is_a_conflict_whatever_version_is_there(
     ],
 )
 def test_each_refusal_is_the_kind_of_ours_that_says_what_to_do(code: str, kind: type[PostroomError]) -> None:
-    error = translate(ClientError({"Error": {"Code": code, "Message": "because"}}, "Operation"), "reading the table x")
+    error = postroom_error(ClientError({"Error": {"Code": code, "Message": "because"}}, "Operation"), "reading the table x")
     assert type(error) is kind
     assert "reading the table x" in str(error)
     assert "because" in str(error)
 
 
 def test_what_never_came_to_aws_is_told_apart_from_what_it_refused() -> None:
-    assert type(translate(NoCredentialsError(), "reading")) is Denied
-    assert type(translate(ReadTimeoutError(endpoint_url="http://x"), "reading")) is Unavailable
+    assert type(postroom_error(NoCredentialsError(), "reading")) is Denied
+    assert type(postroom_error(ReadTimeoutError(endpoint_url="http://x"), "reading")) is Unavailable
 
 
 @pytest.mark.usefixtures("no_backoff")
 def test_an_endpoint_that_is_not_there_is_unavailable(clock: ManualClock) -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))  # bound, and never listening: refused
-        account = Account("us-east-1", f"http://127.0.0.1:{unheard.getsockname()[1]}", "key", "secret")
+        account = AwsAccount("us-east-1", f"http://127.0.0.1:{unheard.getsockname()[1]}", "key", "secret")
         client = account.dynamodb()
         with closing(client), closing(Table(client, "postroom", clock)) as table, pytest.raises(Unavailable, match="reading"):
-            table.get(Address("a", "b"))
+            table.get(PrimaryKey("a", "b"))
 
 
 def test_what_a_batch_could_not_take_is_sent_again_and_only_that(queues: tuple[SqsQueues, Stubber], clock: ManualClock) -> None:

@@ -13,10 +13,9 @@ import pytest
 from postroom.errors import Invalid, NotFound, Unsupported
 from postroom.model.event import Event
 from postroom.model.message import ERASED
-from postroom.platform.aws._stream import changes
-from postroom.platform.aws.feed import DynamoFeed, changes_of
+from postroom.platform.aws.feed import DynamoFeed, changes, changes_of
 from postroom.platform.aws.tables import DynamoTables
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 from postroom.platform.ports.messages import Reported
 from postroom.platform.ports.tables import ItemKey, Put
 from tests.contract.aws_home import TABLE, AwsHome
@@ -118,7 +117,7 @@ def image(**more: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
     return {**head, **rest, **more}
 
 
-def one(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, when: Any = WHEN) -> list[Change]:
+def one(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, when: Any = WHEN) -> list[MessageChange]:
     some = new or old or {}
     told = {"Keys": {"pk": some["pk"], "sk": some["sk"]}, "ApproximateCreationDateTime": when}
     return changes({"dynamodb": told | ({"OldImage": old} if old else {}) | ({"NewImage": new} if new else {})})

@@ -10,14 +10,14 @@ from botocore.stub import Stubber
 
 from postroom.clock import Instant
 from postroom.errors import Corrupt, Unavailable, Unsupported
-from postroom.platform.aws._clients import Account
+from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws.queues import SqsQueues
 from postroom.platform.aws.timers import SchedulerTimers
 from tests.aws.faults import LostAnswers
 from tests.contract.aws_home import AwsHome
 from tests.fakes.clock import START, ManualClock
 
-ACCOUNT = Account("us-east-1", "http://127.0.0.1:9", "key", "secret")
+ACCOUNT = AwsAccount("us-east-1", "http://127.0.0.1:9", "key", "secret")
 PREFIX = "arn:aws:sqs:us-east-1:123456789012:p-"
 TAKEN, ABSENT = "ConflictException", "ResourceNotFoundException"
 

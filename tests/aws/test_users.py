@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from postroom.entrypoints.cli import app
 from postroom.errors import Conflict, Denied, NotFound, PostroomError, Unavailable, Unsupported
-from postroom.platform.aws._clients import Account
+from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws.identity import CognitoIdentity
 from postroom.platform.ports.identity import AccountStatus
 from tests.aws.faults import LostAnswers
@@ -107,7 +107,7 @@ def test_an_invitation_whose_answer_was_lost_is_sent_again_to_the_same_account(h
     ],
 )
 def test_refusals_of_the_pool(code: str, expected: type[PostroomError]) -> None:
-    client = Account("us-east-1", "http://127.0.0.1:9", "key", "secret").cognito()
+    client = AwsAccount("us-east-1", "http://127.0.0.1:9", "key", "secret").cognito()
     with closing(client), Stubber(client) as stub:
         identity = CognitoIdentity(client, "us-east-1_pool", issuer="https://issuer/us-east-1_pool")
         stub.add_client_error("admin_create_user", code)
@@ -122,7 +122,7 @@ def test_refusals_of_the_pool(code: str, expected: type[PostroomError]) -> None:
 
 
 def test_who_is_removed_while_being_invited_is_invited_another_time() -> None:
-    client = Account("us-east-1", "http://127.0.0.1:9", "key", "secret").cognito()
+    client = AwsAccount("us-east-1", "http://127.0.0.1:9", "key", "secret").cognito()
     with closing(client), Stubber(client) as stub:
         stub.add_client_error("admin_create_user", "UsernameExistsException")
         stub.add_client_error("admin_get_user", "UserNotFoundException")

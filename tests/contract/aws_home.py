@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from postroom.clock import SystemClock
-from postroom.platform.aws._clients import Account
+from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws._dynamo import Table
 from postroom.platform.aws._schema import make_bucket, make_table
 from postroom.platform.aws.feed import DynamoFeed
@@ -24,7 +24,7 @@ from postroom.platform.aws.secrets import KmsSecrets
 from postroom.platform.aws.tables import DynamoTables
 from postroom.platform.aws.timers import SchedulerTimers
 from postroom.platform.aws.transfers import S3Transfers
-from postroom.platform.ports.identity import Invited
+from postroom.platform.ports.identity import Invitation
 from tests.aws.emulator import emulator
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ GROUP = "postroom"
 class AwsHome:
     """See `tests.contract.home.Home`. Each client has connections and threads of its own."""
 
-    def __init__(self, account: Account, closers: ExitStack) -> None:
+    def __init__(self, account: AwsAccount, closers: ExitStack) -> None:
         self.account = account
         self.clock = SystemClock()
         self._closers = closers
@@ -117,7 +117,7 @@ class AwsHome:
             self._pool = made["UserPool"]["Id"]
         return CognitoIdentity(client, self._pool, issuer=f"https://cognito-idp.us-east-1.amazonaws.com/{self._pool}")
 
-    def set_password(self, invited: Invited) -> None:
+    def set_password(self, invited: Invitation) -> None:
         with closing(self.account.cognito()) as client:
             client.admin_set_user_password(
                 UserPoolId=self._pool, Username=invited.account.subject, Password="Seven-quiet-otters-7", Permanent=True

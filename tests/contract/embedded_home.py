@@ -11,8 +11,8 @@ from fastapi import FastAPI
 
 from postroom.gateway.routes.transfers import transfers_routes
 from postroom.identity.directory import Directory
-from postroom.platform.embedded._control import open_control
-from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._ledger import LedgerFiles
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.embedded.messages import SqliteMessages
@@ -22,9 +22,9 @@ from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.timers import SqliteTimers
-from postroom.platform.embedded.transfers import DoorTransfers
+from postroom.platform.embedded.transfers import HttpTransfers
 from postroom.platform.embedded.workflows import SqliteWorkflows
-from postroom.platform.ports.identity import Invited
+from postroom.platform.ports.identity import Invitation
 from tests.fakes.clock import ManualClock
 from tests.gateway.kit import app_of
 from tests.gateway.server_kit import served
@@ -49,7 +49,7 @@ class EmbeddedHome:
         return SqliteTables(self._closers.enter_context(closing(open_control(self.root))), self.clock)
 
     def messages(self) -> SqliteMessages:
-        return SqliteMessages(self._closers.enter_context(closing(Ledgers(self.root / "ledgers"))))
+        return SqliteMessages(self._closers.enter_context(closing(LedgerFiles(self.root / "ledgers"))))
 
     def objects(self) -> FileObjects:
         return self._closers.enter_context(closing(FileObjects(self.root / "objects", self.clock)))
@@ -75,22 +75,22 @@ class EmbeddedHome:
     def identity(self) -> Directory:
         return Directory(issuer_on(self.tables(), self.clock))
 
-    def set_password(self, invited: Invited) -> None:
+    def set_password(self, invited: Invitation) -> None:
         issuer_on(self.tables(), self.clock).accept_invitation(str(invited.link).partition("token=")[2], PASSWORD)
 
-    def transfers(self) -> DoorTransfers:
-        made: list[DoorTransfers] = []
+    def transfers(self) -> HttpTransfers:
+        made: list[HttpTransfers] = []
 
         def app(url: str) -> FastAPI:
             objects = self.objects()
-            made.append(DoorTransfers(objects, self.tables(), self.secrets(), door_url=url, clock=self.clock))
+            made.append(HttpTransfers(objects, self.tables(), self.secrets(), door_url=url, clock=self.clock))
             return app_of(transfers_routes(objects, made[0]))
 
         self._closers.enter_context(served(app))
         return made[0]
 
     def feed(self) -> SqliteFeed:
-        return SqliteFeed(self._closers.enter_context(closing(Ledgers(self.root / "ledgers"))))
+        return SqliteFeed(self._closers.enter_context(closing(LedgerFiles(self.root / "ledgers"))))
 
 
 @contextmanager

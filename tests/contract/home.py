@@ -6,7 +6,7 @@ from typing import Protocol
 
 from postroom.clock import Clock
 from postroom.platform.ports.feed import Feed
-from postroom.platform.ports.identity import Identity, Invited
+from postroom.platform.ports.identity import IdentityProvider, Invitation
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
@@ -55,9 +55,9 @@ class Home(Protocol):
 
     def secrets(self) -> Secrets: ...
 
-    def identity(self) -> Identity: ...
+    def identity(self) -> IdentityProvider: ...
 
-    def set_password(self, invited: Invited) -> None:
+    def set_password(self, invited: Invitation) -> None:
         """What somebody does who was invited."""
         ...
 

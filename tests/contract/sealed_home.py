@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from postroom.platform.embedded._sealed import Sealing
+from postroom.platform.embedded._encryption import ObjectEncryption
 from postroom.platform.embedded.objects import FileObjects
 from tests.contract.embedded_home import EmbeddedHome
 
@@ -16,7 +16,7 @@ class SealedHome(EmbeddedHome):
     """See the module's text."""
 
     def objects(self) -> FileObjects:
-        sealing = Sealing(self.secrets(), lambda _key: True)
+        sealing = ObjectEncryption(self.secrets(), lambda _key: True)
         return self._closers.enter_context(closing(FileObjects(self.root / "objects", self.clock, sealing=sealing)))
 
 

@@ -16,8 +16,7 @@ from botocore.exceptions import ClientError
 
 from postroom.clock import Instant
 from postroom.platform.aws.workflows import StepWorkflows
-from postroom.platform.ports.calling import LEASE_MS
-from postroom.platform.ports.workflows import Again, Call, Done, Handler
+from postroom.platform.ports.workflows import HANDLER_LEASE_MS, Again, Done, Handler, HandlerCall
 from tests.contract.embedded_home import EmbeddedHome
 
 MACHINES = "arn:aws:states:us-east-1:000000000000:stateMachine:test-"
@@ -63,7 +62,7 @@ class DrivenWorkflows(StepWorkflows):
         handler: Handler,
         owner: str,
         *,
-        lease_ms: int = LEASE_MS,
+        lease_ms: int = HANDLER_LEASE_MS,
         dead: Collection[str] = (),
         only: str | None = None,
     ) -> bool:
@@ -71,7 +70,7 @@ class DrivenWorkflows(StepWorkflows):
         assert not dead, "a lease here ends by the clock alone"
         called = False
 
-        def noted(call: Call) -> Done | Again:
+        def noted(call: HandlerCall) -> Done | Again:
             nonlocal called
             called = True
             return handler(call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.errors import LeaseLost, NotFound
-from postroom.platform.ports.feed import RETENTION_MS, Change, Feed
+from postroom.platform.ports.feed import RETENTION_MS, Feed, MessageChange
 from postroom.platform.ports.messages import Messages
 from tests.contract.home import Home
 from tests.contract.messages_kit import CAMPAIGN, LEASE_MS, NOW, S, at, key, opened, outcome, record, row, stored
@@ -18,10 +18,10 @@ def feed(home: Home) -> Feed:
     return home.feed()
 
 
-def _all(feed: Feed, *, limit: int = 1_000) -> list[Change]:
+def _all(feed: Feed, *, limit: int = 1_000) -> list[MessageChange]:
     """Everything, page by page."""
     (shard,) = feed.shards()
-    changes: list[Change] = []
+    changes: list[MessageChange] = []
     position: str | None = None
     while (page := feed.read(shard, position, limit=limit)).changes:
         changes += page.changes

@@ -227,7 +227,7 @@ def test_a_full_disk_stops_the_hand_over_and_loses_no_answer(journals: FileJourn
     def full(_file: int, _content: bytes, _at: int) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("postroom.platform.embedded._page.os.pwrite", full)
+    monkeypatch.setattr("postroom.platform.embedded.journal.os.pwrite", full)
     keys = [Key(n.to_bytes(12, "big")) for n in range(1_000)]
     handed = 0
     with suppress(StorageFull):

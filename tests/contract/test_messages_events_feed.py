@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from postroom.platform.ports.feed import RETENTION_MS, Change, Feed
+from postroom.platform.ports.feed import RETENTION_MS, Feed, MessageChange
 from postroom.platform.ports.messages import Messages, Reported
 from tests.contract.embedded_home import EmbeddedHome
 from tests.contract.home import Home
@@ -21,7 +21,7 @@ def feed(home: Home) -> Feed:
     return home.feed()
 
 
-def changes(feed: Feed, n: int) -> list[Change]:
+def changes(feed: Feed, n: int) -> list[MessageChange]:
     (shard,) = feed.shards()
     return [change for change in feed.read(shard, None).changes if change.key == key(n)]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.ports.messages import Messages, Reported
@@ -65,7 +65,7 @@ def deaths(home: EmbeddedHome, messages: SqliteMessages, act: Callable[[], objec
 
 
 def checked(copy: Path, check: Callable[[SqliteMessages, SqliteFeed], None]) -> None:
-    with closing(Ledgers(copy)) as ledgers:
+    with closing(LedgerFiles(copy)) as ledgers:
         check(SqliteMessages(ledgers), SqliteFeed(ledgers))
 
 

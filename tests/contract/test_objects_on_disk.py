@@ -13,7 +13,7 @@ import pytest
 
 from postroom.clock import SystemClock
 from postroom.errors import Corrupt, StorageFull, Unavailable
-from postroom.platform.embedded import _spool
+from postroom.platform.embedded import _object_files
 from postroom.platform.embedded._files import FileLock
 from postroom.platform.embedded.objects import FileObjects
 
@@ -190,6 +190,6 @@ def test_a_staging_that_its_owner_removes_while_it_is_swept_is_no_error(tmp_path
                 ending.close()
             super().__init__(path)
 
-    monkeypatch.setattr(_spool, "FileLock", Late)
+    monkeypatch.setattr(_object_files, "FileLock", Late)
     FileObjects(tmp_path, SystemClock()).close()
     assert len(ended) == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
-from postroom.platform.ports.rates import BURST_MS, HORIZON_MS, Grant, Limit, Rates, UsedUp
+from postroom.platform.ports.rates import BURST_MS, HORIZON_MS, RateLimit, Rates, Reservation, UsedUp
 from tests.contract.home import Home
 from tests.fakes.clock import START
 
@@ -30,7 +30,7 @@ def at(milliseconds: float) -> Instant:
     return Instant(START + round(milliseconds))
 
 
-def times(grant: Grant) -> list[float]:
+def times(grant: Reservation) -> list[float]:
     """When each granted send may leave."""
     return [grant.at + n * grant.spacing_ms for n in range(grant.count)]
 
@@ -45,22 +45,22 @@ def never_above(sends: list[float], per_second: float, *, slack_ms: float) -> No
 
 
 def test_a_bucket_without_a_limit_grants_all_at_once(rates: Rates) -> None:
-    assert rates.reserve(B, 1_000, at(0)) == Grant(1_000, at(0), 0.0)
+    assert rates.reserve(B, 1_000, at(0)) == Reservation(1_000, at(0), 0.0)
     assert rates.current(B, at(0)) is None
 
 
 def test_grants_are_spaced_evenly_and_begin_before_the_horizon(rates: Rates) -> None:
-    rates.limit(B, Limit(per_second=10))
+    rates.limit(B, RateLimit(per_second=10))
     first = rates.reserve(B, 1_000, at(0))
-    assert first == Grant(12, at(-BURST_MS), 100.0)
+    assert first == Reservation(12, at(-BURST_MS), 100.0)
     refused = rates.reserve(B, 1, at(0))
     assert refused.count == 0
     assert refused.at == at(100)
-    assert rates.reserve(B, 5, refused.at) == Grant(1, at(HORIZON_MS + 100), 100.0)
+    assert rates.reserve(B, 5, refused.at) == Reservation(1, at(HORIZON_MS + 100), 100.0)
 
 
 def test_a_rate_below_one_a_second_grants_one_at_a_time(rates: Rates) -> None:
-    rates.limit(B, Limit(per_second=0.1))
+    rates.limit(B, RateLimit(per_second=0.1))
     assert rates.reserve(B, 10, at(0)).count == 1
     refused = rates.reserve(B, 10, at(0))
     assert (refused.count, refused.at) == (0, at(10_000 - BURST_MS - HORIZON_MS))
@@ -69,7 +69,7 @@ def test_a_rate_below_one_a_second_grants_one_at_a_time(rates: Rates) -> None:
 
 
 def test_unused_time_is_kept_for_no_longer_than_the_burst(rates: Rates) -> None:
-    rates.limit(B, Limit(per_second=100))
+    rates.limit(B, RateLimit(per_second=100))
     rates.reserve(B, 1, at(0))
     grant = rates.reserve(B, 1_000, at(3_600_000))
     assert grant.at == at(3_600_000 - BURST_MS)
@@ -84,7 +84,7 @@ def test_unused_time_is_kept_for_no_longer_than_the_burst(rates: Rates) -> None:
 def test_grants_never_pass_the_rate_over_any_window(rates: Rates, per_second: float, asks: list[tuple[int, int]]) -> None:
     """A millisecond of slack, for instants are whole milliseconds; whoever obeys a grant late uses time kept by the burst."""
     bucket = f"bucket {next(_names)}"
-    rates.limit(bucket, Limit(per_second=per_second))
+    rates.limit(bucket, RateLimit(per_second=per_second))
     now = 0
     sends: list[float] = []
     for pause, want in asks:
@@ -108,7 +108,7 @@ def test_grants_never_pass_the_rate_over_any_window(rates: Rates, per_second: fl
 @pytest.mark.parametrize("want", [1, 7, 128])
 def test_steady_demand_gets_the_whole_rate(rates: Rates, per_second: float, want: int) -> None:
     """Small grants lose nothing to rounding."""
-    rates.limit(B, Limit(per_second=per_second))
+    rates.limit(B, RateLimit(per_second=per_second))
     sends: list[float] = []
     now = 0.0
     while len(sends) < min(per_second * 20, 3_000):
@@ -122,7 +122,7 @@ def test_steady_demand_gets_the_whole_rate(rates: Rates, per_second: float, want
 
 def test_all_workers_share_the_bucket(home: Home) -> None:
     clients = [home.rates() for _ in range(4)]
-    clients[0].limit(B, Limit(per_second=1_000))
+    clients[0].limit(B, RateLimit(per_second=1_000))
     start = threading.Barrier(len(clients))
 
     def draw(client: Rates) -> list[float]:
@@ -137,7 +137,7 @@ def test_all_workers_share_the_bucket(home: Home) -> None:
 
 def test_a_worker_that_was_stopped_for_a_while_gets_nothing_and_disturbs_nobody(rates: Rates) -> None:
     """It asks with the time it read before it was stopped."""
-    rates.limit(B, Limit(per_second=100))
+    rates.limit(B, RateLimit(per_second=100))
     fresh = rates.reserve(B, 50, at(10_000))
     assert rates.reserve(B, 50, at(1_000)).count == 0
     again = rates.reserve(B, 50, at(10_000))
@@ -145,25 +145,25 @@ def test_a_worker_that_was_stopped_for_a_while_gets_nothing_and_disturbs_nobody(
 
 
 def test_buckets_are_apart(rates: Rates) -> None:
-    rates.limit("a", Limit(per_second=1))
+    rates.limit("a", RateLimit(per_second=1))
     rates.reserve("a", 10, at(0))
     assert rates.reserve("A", 10, at(0)).count == 10
     assert rates.reserve("\x00 é \U0001f600 '\"", 10, at(0)).count == 10
 
 
 def test_a_changed_limit_holds_from_the_next_reservation(rates: Rates) -> None:
-    rates.limit(B, Limit(per_second=0.001))
+    rates.limit(B, RateLimit(per_second=0.001))
     rates.reserve(B, 1, at(0))
-    rates.limit(B, Limit(per_second=100))
+    rates.limit(B, RateLimit(per_second=100))
     assert rates.reserve(B, 1, at(0)).at == at(-BURST_MS + 10), "nobody waits out the old rate"
-    rates.limit(B, Limit(per_second=0.5))
+    rates.limit(B, RateLimit(per_second=0.5))
     assert rates.reserve(B, 1, at(0)).at == at(-BURST_MS + 2_010 - HORIZON_MS), "nor is the new one too fast"
-    rates.limit(B, Limit())
-    assert rates.reserve(B, 500, at(5_000)) == Grant(500, at(5_000), 0.0)
+    rates.limit(B, RateLimit())
+    assert rates.reserve(B, 500, at(5_000)) == Reservation(500, at(5_000), 0.0)
 
 
 def test_a_clock_set_back_stops_nothing(rates: Rates) -> None:
-    rates.limit(B, Limit(per_second=100))
+    rates.limit(B, RateLimit(per_second=100))
     rates.reserve(B, 100, at(3_600_000))
     refused = rates.reserve(B, 1, at(0))
     assert refused.at <= at(12_000)
@@ -173,7 +173,7 @@ def test_a_clock_set_back_stops_nothing(rates: Rates) -> None:
 def test_a_day_that_is_used_up_says_so_until_the_next_begins_and_asking_takes_nothing(rates: Rates) -> None:
     midnight = Instant((START // DAY_MS + 1) * DAY_MS)
     assert rates.used_up(B, at(0)) is None
-    rates.limit(B, Limit(per_day=10))
+    rates.limit(B, RateLimit(per_day=10))
     rates.reserve(B, 9, at(0))
     assert rates.used_up(B, at(0)) is None
     rates.reserve(B, 9, at(0))
@@ -185,16 +185,16 @@ def test_a_day_that_is_used_up_says_so_until_the_next_begins_and_asking_takes_no
 
 def test_the_day_is_counted_in_utc_and_begins_anew(rates: Rates) -> None:
     midnight = Instant((START // DAY_MS + 1) * DAY_MS)
-    rates.limit(B, Limit(per_day=100))
+    rates.limit(B, RateLimit(per_day=100))
     assert rates.reserve(B, 70, at(0)).count == 70
     assert rates.reserve(B, 70, at(1)).count == 30
-    assert rates.reserve(B, 70, at(2)) == Grant(0, midnight, 0.0)
+    assert rates.reserve(B, 70, at(2)) == Reservation(0, midnight, 0.0)
     assert rates.reserve(B, 1, Instant(midnight - 1)).count == 0
     assert rates.reserve(B, 70, midnight).count == 70
 
 
 def test_what_was_not_sent_is_given_back_to_its_day(rates: Rates) -> None:
-    rates.limit(B, Limit(per_day=10))
+    rates.limit(B, RateLimit(per_day=10))
     rates.reserve(B, 10, at(0))
     rates.refund(B, 4, at(0))
     assert rates.reserve(B, 10, at(0)).count == 4
@@ -207,21 +207,21 @@ def test_what_was_not_sent_is_given_back_to_its_day(rates: Rates) -> None:
 
 def test_sends_before_a_daily_limit_was_set_count_too(rates: Rates) -> None:
     rates.reserve(B, 60, at(0))
-    rates.limit(B, Limit(per_day=100))
+    rates.limit(B, RateLimit(per_day=100))
     assert rates.reserve(B, 100, at(0)).count == 40
-    rates.limit(B, Limit(per_second=5, per_day=110))
+    rates.limit(B, RateLimit(per_second=5, per_day=110))
     assert rates.reserve(B, 100, at(0)).count == 6, "what fits before the horizon"
     assert rates.reserve(B, 100, at(1_000)).count == 4, "what is left of the day"
 
 
 def test_a_clock_set_back_over_midnight_opens_no_new_day(rates: Rates) -> None:
-    rates.limit(B, Limit(per_day=10))
+    rates.limit(B, RateLimit(per_day=10))
     rates.reserve(B, 10, at(0))
     assert rates.reserve(B, 10, at(-DAY_MS)).count == 0
 
 
 def test_a_throttle_answer_slows_to_seven_tenths_of_what_was_seen_and_the_rate_climbs_back(rates: Rates) -> None:
-    rates.limit(B, Limit(per_second=100))
+    rates.limit(B, RateLimit(per_second=100))
     rates.slow(B, 50, at(0))
     assert rates.current(B, at(0)) == pytest.approx(35)
     assert rates.current(B, at(9_999)) == pytest.approx(35)
@@ -234,7 +234,7 @@ def test_a_throttle_answer_slows_to_seven_tenths_of_what_was_seen_and_the_rate_c
 
 def test_callers_within_a_second_count_as_one_and_a_later_one_slows_further(home: Home) -> None:
     one, other = home.rates(), home.rates()
-    one.limit(B, Limit(per_second=100))
+    one.limit(B, RateLimit(per_second=100))
     one.slow(B, 100, at(0))
     other.slow(B, 100, at(999))
     assert one.current(B, at(999)) == pytest.approx(70)
@@ -244,7 +244,7 @@ def test_callers_within_a_second_count_as_one_and_a_later_one_slows_further(home
 
 
 def test_no_throttle_answer_slows_below_one_in_ten_seconds_or_speeds_up(rates: Rates) -> None:
-    rates.limit(B, Limit(per_second=10))
+    rates.limit(B, RateLimit(per_second=10))
     rates.slow(B, 1_000_000, at(0))
     assert rates.current(B, at(0)) == pytest.approx(7)
     for n in range(1, 40):
@@ -259,14 +259,14 @@ def test_a_bucket_without_a_limit_is_limited_only_while_it_is_slowed(rates: Rate
     assert rates.reserve(B, 1_000, at(0)).count == 16
     assert rates.current(B, at(100_000)) == pytest.approx(14 * 1.1**10)
     assert rates.current(B, at(3_600_000)) is None
-    assert rates.reserve(B, 1_000, at(3_600_000)) == Grant(1_000, at(3_600_000), 0.0)
+    assert rates.reserve(B, 1_000, at(3_600_000)) == Reservation(1_000, at(3_600_000), 0.0)
 
 
 def test_setting_the_limit_again_keeps_what_was_learned_and_counted(rates: Rates) -> None:
-    rates.limit(B, Limit(per_second=100, per_day=20))
+    rates.limit(B, RateLimit(per_second=100, per_day=20))
     rates.reserve(B, 15, at(0))
     rates.slow(B, 100, at(0))
-    rates.limit(B, Limit(per_second=100, per_day=20))
+    rates.limit(B, RateLimit(per_second=100, per_day=20))
     assert rates.current(B, at(0)) == pytest.approx(70)
     assert rates.reserve(B, 100, at(0)).count == 5
 
@@ -281,7 +281,7 @@ def test_nonsense_is_invalid(rates: Rates) -> None:
     for bucket in ("", "x" * 201, "\ud800"):
         with pytest.raises(Invalid):
             rates.reserve(bucket, 1, at(0))
-    for limit in (Limit(per_second=0), Limit(per_second=-1), Limit(per_second=float("nan")), Limit(per_day=-1)):
+    for limit in (RateLimit(per_second=0), RateLimit(per_second=-1), RateLimit(per_second=float("nan")), RateLimit(per_day=-1)):
         with pytest.raises(Invalid):
             rates.limit(B, limit)
     for seen in (-1.0, float("nan"), float("inf")):
@@ -290,5 +290,5 @@ def test_nonsense_is_invalid(rates: Rates) -> None:
     with pytest.raises(Invalid):
         rates.refund(B, -1, at(0))
     assert rates.current(B, at(0)) is None
-    rates.limit("x" * 200, Limit(per_day=0))
+    rates.limit("x" * 200, RateLimit(per_day=0))
     assert rates.reserve("x" * 200, 1, at(0)).count == 0

@@ -15,7 +15,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Invalid, TooLarge
 from postroom.platform.ports.objects import Objects
-from postroom.platform.ports.transfers import MAX_BYTES, MAX_LIFE_MS, Signed, Transfers, attachment
+from postroom.platform.ports.transfers import MAX_BYTES, MAX_LIFE_MS, PresignedRequest, Transfers, attachment
 from tests.contract.home import Home
 
 KEY = "acme/uploads/abcdefgh"
@@ -40,11 +40,11 @@ def soon(home: Home, seconds: int = 600) -> Instant:
     return Instant(home.clock.now() + seconds * 1_000)
 
 
-def signed_put(transfers: Transfers, home: Home, raw: bytes = CSV, **more: Any) -> Signed:
+def signed_put(transfers: Transfers, home: Home, raw: bytes = CSV, **more: Any) -> PresignedRequest:
     return transfers.put(KEY, size=len(raw), content_type="text/csv", expires_at=soon(home), **more)
 
 
-def send(http: httpx.Client, signed: Signed, raw: bytes = CSV, **changed: str) -> int:
+def send(http: httpx.Client, signed: PresignedRequest, raw: bytes = CSV, **changed: str) -> int:
     headers = {**signed.headers, **{name.replace("_", "-"): value for name, value in changed.items()}}
     return http.request(signed.method, signed.url, headers=headers, content=raw).status_code
 

@@ -12,8 +12,16 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, LeaseLost, NotFound, TooLarge, Unavailable
 from postroom.platform.embedded.workflows import SqliteWorkflows
-from postroom.platform.ports.calling import LEASE_MS
-from postroom.platform.ports.workflows import Again, Call, Done, Execution, ExecutionStatus, Handler, Workflows
+from postroom.platform.ports.workflows import (
+    HANDLER_LEASE_MS,
+    Again,
+    Done,
+    Execution,
+    ExecutionStatus,
+    Handler,
+    HandlerCall,
+    Workflows,
+)
 from tests.contract.home import Home
 from tests.contract.steps_home import DrivenWorkflows
 
@@ -51,12 +59,12 @@ def get(workflows: Driven, execution: str = "one") -> Execution:
     return found
 
 
-def done(call: Call) -> Done:
+def done(call: HandlerCall) -> Done:
     return Done()
 
 
-def raising(error: BaseException) -> Callable[[Call], Done]:
-    def handler(call: Call) -> Done:
+def raising(error: BaseException) -> Callable[[HandlerCall], Done]:
+    def handler(call: HandlerCall) -> Done:
         raise error
 
     return handler
@@ -71,7 +79,7 @@ def test_an_execution_runs_from_start_to_done(home: Home, workflows: Driven) -> 
     home.wait(1)
     calls: list[Execution] = []
 
-    def handler(call: Call) -> Done:
+    def handler(call: HandlerCall) -> Done:
         calls.append(call.execution)
         home.wait(2)
         assert call.alive()
@@ -140,7 +148,7 @@ def test_who_waited_longest_goes_first(home: Home, workflows: Driven) -> None:
         workflows.start("work", name, "1")
     order: list[str] = []
 
-    def handler(call: Call) -> Again:
+    def handler(call: HandlerCall) -> Again:
         order.append(call.execution.execution)
         home.wait(0.01)
         return Again(home.clock.now())
@@ -214,9 +222,9 @@ def test_a_leased_execution_is_nobody_elses_until_the_lease_runs_out(home: Home,
     other = connect(home)
     ran: list[str] = []
 
-    def slow(call: Call) -> Done:
+    def slow(call: HandlerCall) -> Done:
         assert not other.run_due("work", done, "other")
-        home.wait(LEASE_MS / 1_000 - 0.001)
+        home.wait(HANDLER_LEASE_MS / 1_000 - 0.001)
         assert not other.run_due("work", done, "other")
         assert other.next_due("work") == home.clock.now() + 1
         home.wait(0.001)
@@ -238,8 +246,8 @@ def test_a_leased_execution_is_nobody_elses_until_the_lease_runs_out(home: Home,
 def test_a_late_failure_changes_nothing(home: Home, workflows: Driven, error: Exception) -> None:
     workflows.start("work", "one", "1")
 
-    def slow(call: Call) -> Done:
-        home.wait(LEASE_MS / 1_000)
+    def slow(call: HandlerCall) -> Done:
+        home.wait(HANDLER_LEASE_MS / 1_000)
         assert connect(home).run_due("work", done, "other")
         raise error
 
@@ -251,9 +259,9 @@ def test_a_handler_that_asks_whether_it_is_alive_keeps_its_lease(home: Home, wor
     workflows.start("work", "one", "1")
     other = connect(home)
 
-    def long(call: Call) -> Done:
+    def long(call: HandlerCall) -> Done:
         for _ in range(20):
-            home.wait(LEASE_MS / 3_000)
+            home.wait(HANDLER_LEASE_MS / 3_000)
             assert call.alive()
             assert not other.run_due("work", done, "other")
         return Done()
@@ -267,7 +275,7 @@ def test_a_dead_owners_lease_is_void_at_once(home: Home, workflows: Driven) -> N
     workflows.start("work", "one", "1")
     other = connect(home)
 
-    def dying(call: Call) -> Done:
+    def dying(call: HandlerCall) -> Done:
         assert not other.run_due("work", done, "other", dead=["somebody else"])
         assert other.run_due("work", done, "other", dead=["w"])
         raise Unavailable("too late")
@@ -287,11 +295,11 @@ def test_only_the_named_execution_is_looked_at(workflows: Driven) -> None:
 def test_a_stopped_execution_hears_it_and_is_never_called_again(home: Home, workflows: Driven) -> None:
     workflows.start("work", "one", "1")
 
-    def handler(call: Call) -> Again:
+    def handler(call: HandlerCall) -> Again:
         assert call.alive()
         workflows.stop("work", "one", "cancelled by an operator")
         assert not call.alive()
-        home.wait(LEASE_MS / 3_000)
+        home.wait(HANDLER_LEASE_MS / 3_000)
         assert not call.alive()
         return Again(home.clock.now())
 
@@ -307,12 +315,12 @@ def test_a_stopped_execution_hears_it_and_is_never_called_again(home: Home, work
     "ending", [done, raising(Unavailable("no")), raising(NotFound("no"))], ids=["done", "temporary", "permanent"]
 )
 def test_a_call_of_an_earlier_run_neither_ends_nor_meets_the_new_one(
-    home: Home, workflows: Driven, ending: Callable[[Call], Done]
+    home: Home, workflows: Driven, ending: Callable[[HandlerCall], Done]
 ) -> None:
     workflows.start("work", "one", "old")
     other = connect(home)
 
-    def handler(call: Call) -> Done:
+    def handler(call: HandlerCall) -> Done:
         workflows.stop("work", "one", "changed our mind")
         assert other.restart("work", "one", "new")
         assert not call.alive(), "it belongs to the run that was stopped"
@@ -333,7 +341,7 @@ def test_racing_workers_call_one_handler_at_a_time(home: Home) -> None:
     calls: list[str] = []
     guard = threading.Lock()
 
-    def handler(call: Call) -> Done | Again:
+    def handler(call: HandlerCall) -> Done | Again:
         name = call.execution.execution
         with guard:
             inside[name] = inside.get(name, 0) + 1

@@ -19,7 +19,7 @@ from postroom.model.event import Event, EventKind
 from postroom.model.message import ERASED, MessageStatus
 from postroom.model.message_id import message_id
 from postroom.model.shard import Key
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 from tests.events.callbacks_kit import Lines
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import bench
@@ -164,7 +164,7 @@ def test_words_are_not_told_where_the_address_is_not_known(address: str | None) 
     """They were read before it went; and would stay where an erasure looks for addresses."""
     words, url, now = "agent of anna@mail.example", "https://x.example/?who=anna", Instant(5)
     event = Event(kind=K.CLICKED, attempt=1, at=now, id="e", source="tracking", detail=words, url=url)
-    change = Change(CampaignRef("default", "2" * 16), 0, Key(bytes(12)), MessageStatus.SENT, 1, now, 0, "", event, 7)
+    change = MessageChange(CampaignRef("default", "2" * 16), 0, Key(bytes(12)), MessageStatus.SENT, 1, now, 0, "", event, 7)
     told = happened(change, event, address)
     assert told is not None
     assert "anna" not in repr(told)

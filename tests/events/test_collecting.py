@@ -14,7 +14,7 @@ import pytest
 from postroom.errors import Conflict, Corrupt, Invalid, PostroomError, StorageFull, Unavailable
 from postroom.events.mailbox_poller import MAX_TRIES, Collecting
 from postroom.model.mailroom import IncomingMail, Verdict
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.mailbox import Mailbox
 from postroom.platform.mail.mailbox_url import Security, parse_mailbox

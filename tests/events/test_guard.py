@@ -22,7 +22,7 @@ from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKi
 from postroom.model.guard import Action, Limits
 from postroom.model.stream import day_of, stream_ref
 from postroom.model.tenant import Tenant
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Write
 from tests.fakes.clock import ManualClock

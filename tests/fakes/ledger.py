@@ -11,8 +11,8 @@ from postroom.ledger.finish import Finish
 from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Policies, Schedule
 from postroom.model.message import NewMessage
 from postroom.model.shard import batch_of, recipient_key
-from postroom.platform.embedded._control import open_control
-from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._ledger import LedgerFiles
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.queues import SqliteQueues
@@ -30,7 +30,7 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.clock = ManualClock()
         self.control = open_control(root)
-        self.ledgers = Ledgers(root / "ledgers")
+        self.ledgers = LedgerFiles(root / "ledgers")
         self.messages = SqliteMessages(self.ledgers)
         self.journals = FileJournals(root / "journals", self.clock)
         self.tables = SqliteTables(self.control, self.clock)

@@ -31,7 +31,7 @@ from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.mail.port import Mailer
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from postroom.services.intake import Intake
 from postroom.services.messages import MessageService, Sources
 from postroom.services.single_request import Accepted, MessageRequest, Refused
@@ -66,7 +66,7 @@ class Desk:
         self.uploads: dict[str, ReadyUpload] = {}
         self.mailer = ScriptedMailer()
         self.mailers: Callable[[], Mailer] = lambda: self.mailer
-        self.limit = Limit()
+        self.limit = RateLimit()
         self.provider = "default"
         self.edition = 1
         self.relay_signs = False

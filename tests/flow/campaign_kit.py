@@ -22,7 +22,7 @@ import orjson
 from postroom.model.campaign import CampaignRef
 from postroom.model.message import Message, MessageStatus
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 
@@ -204,9 +204,9 @@ class Office:
                 if cursor is None:
                     return found
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[MessageChange]:
         """Everything that was ever written about a message."""
-        found: list[Change] = []
+        found: list[MessageChange] = []
         position: str | None = None
         with self.opened() as postroom:
             while True:

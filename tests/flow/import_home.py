@@ -23,8 +23,8 @@ from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Conte
 from postroom.model.shard import Key, batch_of, recipient_key
 from postroom.pipeline.splitter import Checkpoints, ParallelImport, Range, Splitter
 from postroom.pipeline.splitter.planning import SIZES, Sizes
-from postroom.platform.embedded._control import open_control
-from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._ledger import LedgerFiles
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.tables import SqliteTables
@@ -74,7 +74,7 @@ class Installation:
         self.clock = ManualClock()
         self.tables = SqliteTables(self._closers.enter_context(closing(open_control(root))), self.clock)
         self.objects = self._closers.enter_context(closing(FileObjects(root / "objects", self.clock)))
-        self.messages = SqliteMessages(self._closers.enter_context(closing(Ledgers(root / "ledgers"))))
+        self.messages = SqliteMessages(self._closers.enter_context(closing(LedgerFiles(root / "ledgers"))))
         self.campaigns = Campaigns(self.tables, self.clock)
         self.suppression = Suppression(self.tables, self.clock)
         self.tenants = Tenants(self.tables, self.clock)

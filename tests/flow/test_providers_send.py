@@ -12,13 +12,13 @@ import pytest
 from postroom.errors import Invalid, NotFound
 from postroom.ledger.providers import Change, Providers
 from postroom.model.provider import Use
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.port import Verdict
 from postroom.platform.mail.smtp import SmtpMailer
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from postroom.settings import AwsEnvironment
 from postroom.wiring.mail import Shares, way_out
 from postroom.wiring.ses import SesAccounts
@@ -60,7 +60,7 @@ def test_who_has_the_same_provider_shares_its_rate_and_nobody_else_does(provider
     providers.create("acme", "relay", Change("smtp://relay.example", Use(3)))
     acme, beta, gamma = (way_out(providers, Shares(), tenant, "relay", accounts=accounts) for tenant in ("acme", "beta", "gamma"))
     assert beta.bucket == gamma.bucket != acme.bucket
-    assert (acme.limit, beta.limit) == (Limit(3, None), Limit(14, 1_000))
+    assert (acme.limit, beta.limit) == (RateLimit(3, None), RateLimit(14, 1_000))
     acme, beta = (way_out(providers, Shares(), tenant, "default", accounts=accounts) for tenant in ("acme", "beta"))
     assert acme.bucket == beta.bucket
 

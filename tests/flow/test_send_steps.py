@@ -26,7 +26,7 @@ from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.rounds import MOST_IN_PORTION, Next, Rounds, functions_for, portions_of
 from postroom.pipeline.sender.throttle import Throttle
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from postroom.services.campaigns import Draft
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -215,7 +215,7 @@ def test_a_used_up_day_is_seen_in_the_providers_buckets(tmp_path: Path) -> None:
         sender.rate(campaign)
         assert sender.used_up(campaign) is None
         (bucket,) = sender._ways("default", campaign.provider).bulk_buckets()
-        rates.limit(bucket, Limit(per_day=1))
+        rates.limit(bucket, RateLimit(per_day=1))
         rates.reserve(bucket, 1, now)
         assert (sender.used_up(campaign) or 0) > now
 

@@ -14,7 +14,7 @@ from postroom.model.tags import read_tags
 from postroom.model.wire import MessageRef
 from postroom.platform.mail.breaker import BreakerPolicy
 from postroom.platform.mail.port import Verdict
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from tests.fakes.delivery import FakeDelivery, deliveries, message, until
 from tests.fakes.ses_simulator.rules import Options, Rule
 from tests.fakes.ses_simulator.simulator import SesSimulator
@@ -202,25 +202,25 @@ def test_what_cannot_be_sent_is_refused_before_a_byte_leaves(item: FakeDelivery,
 
 
 def test_what_the_account_allows_is_read() -> None:
-    async def go(ses: SesSimulator) -> Limit:
+    async def go(ses: SesSimulator) -> RateLimit:
         return await mailer_of(to(ses)).read_limits()
 
     with SesSimulator(options=Options(rate=14, quota=50_000)) as ses:
-        assert asyncio.run(go(ses)) == Limit(14.0, 50_000)
+        assert asyncio.run(go(ses)) == RateLimit(14.0, 50_000)
     with SesSimulator(options=Options(rate=14)) as ses:
-        assert asyncio.run(go(ses)) == Limit(14.0, None)
+        assert asyncio.run(go(ses)) == RateLimit(14.0, None)
 
 
 def test_a_running_mailer_follows_what_the_account_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postroom.platform.mail.ses._ACCOUNT_S", 0.02)
-    told: list[Limit] = []
+    told: list[RateLimit] = []
 
     async def go(ses: SesSimulator) -> None:
         mailer = mailer_of(to(ses), on_limits=told.append)
         await mailer.start()
-        await until(lambda: Limit(14.0, None) in told)
+        await until(lambda: RateLimit(14.0, None) in told)
         ses.options.rate = 28.0
-        await until(lambda: Limit(28.0, None) in told)
+        await until(lambda: RateLimit(28.0, None) in told)
         await mailer.close(0)
 
     with SesSimulator(options=Options(rate=14)) as ses:

@@ -14,7 +14,7 @@ from postroom.ledger.providers import Change, Providers
 from postroom.model.finding import Level
 from postroom.model.provider import Use
 from postroom.pipeline.sender.way_out import WayOut
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
@@ -22,7 +22,7 @@ from postroom.platform.mail import ses
 from postroom.platform.mail.port import Verdict
 from postroom.platform.mail.provider_url import check_provider_url
 from postroom.platform.mail.ses import SesMailer
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from postroom.services.providers import Asker, ProviderService, url_of
 from postroom.settings import AwsEnvironment, Settings
 from postroom.wiring.checks import doctor
@@ -84,9 +84,9 @@ def test_mail_leaves_through_the_account_that_awss_own_variables_name(house: Hou
 
 
 def test_the_narrower_of_the_accounts_limits_and_the_providers_own_holds(house: House) -> None:
-    assert house.way().limit == Limit(50, 500)
+    assert house.way().limit == RateLimit(50, 500)
     house.providers.create(None, "slow", Change("ses://eu-west-1", Use(per_second=3, per_day=9_000), trusted=True))
-    assert house.way(name="slow").limit == Limit(3, 500)
+    assert house.way(name="slow").limit == RateLimit(3, 500)
 
 
 def test_the_account_is_asked_once_for_all_that_begins_within_minutes(house: House, ses_account: SesSimulator) -> None:
@@ -94,14 +94,14 @@ def test_the_account_is_asked_once_for_all_that_begins_within_minutes(house: Hou
     assert ses_account.calls == 1
     ses_account.options.rate = 80
     house.clock.advance(301)
-    assert house.way().limit == Limit(80, 500)
+    assert house.way().limit == RateLimit(80, 500)
 
 
 def test_an_account_that_does_not_answer_is_used_as_it_was(house: House, ses_account: SesSimulator) -> None:
     house.way()
     ses_account.options.access_key_id = "ANOTHER"
     house.clock.advance(301)
-    assert house.way().limit == Limit(50, 500)
+    assert house.way().limit == RateLimit(50, 500)
 
 
 def test_while_mail_leaves_the_buckets_follow_the_account(
@@ -120,7 +120,7 @@ def test_while_mail_leaves_the_buckets_follow_the_account(
 
     asyncio.run(follow())
     assert house.rates.current(way.bulk_bucket, house.clock.now()) == pytest.approx(18)
-    assert house.way().limit == Limit(20, 500), "nobody else has to ask"
+    assert house.way().limit == RateLimit(20, 500), "nobody else has to ask"
 
 
 @pytest.mark.parametrize(

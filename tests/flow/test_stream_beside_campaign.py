@@ -14,7 +14,7 @@ from postroom.model.message import MessageStatus
 from postroom.pipeline.sender.means import Leave
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.smtp_url import parse_smtp_url
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from tests.fakes.delivery import until
 from tests.fakes.singles import Desk, desk, request
 from tests.fakes.smtp_sink import Options, SmtpSink
@@ -63,7 +63,7 @@ def test_it_does_not_wait_for_the_end_of_the_campaign(made: Desk) -> None:
 
 def test_it_finds_room_where_the_campaign_takes_all_of_the_rate_it_may(made: Desk) -> None:
     people = 400
-    made.limit = Limit(per_second=100)
+    made.limit = RateLimit(per_second=100)
     with SmtpSink([], QUIET) as sink:
         made.mailers = lambda: SmtpMailer(parse_smtp_url(f"smtp://127.0.0.1:{sink.port}?tls=none&connections=8"))
         before = asyncio.run(single_beside(made, sink, people))

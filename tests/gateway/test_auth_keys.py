@@ -15,7 +15,7 @@ from postroom.errors import Denied, Unavailable
 from postroom.gateway.routes.keys import keys_routes
 from postroom.ledger.keys import Keys
 from postroom.model.access import Kind, Principal, Role
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.services.keys import ApiKeys
 from tests.fakes.clock import ManualClock

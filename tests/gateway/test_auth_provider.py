@@ -21,7 +21,7 @@ from postroom.ledger.access import Memberships
 from postroom.ledger.keys import Keys
 from postroom.ledger.tenants import Tenants
 from postroom.model.access import Kind, Membership, Principal, Role
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.secrets import PlainSecrets
 from tests.gateway.server_kit import served

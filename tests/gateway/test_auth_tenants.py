@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from postroom.gateway.routes.tenants import tenants_routes
 from postroom.ledger.tenants import Tenants
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.gateway.kit import client_of, problem

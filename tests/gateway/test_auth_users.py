@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from postroom.gateway.routes.users import users_routes
 from postroom.ledger.access import Memberships
 from postroom.model.access import Membership, Role
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.services.members import Members
 from tests.fakes.clock import ManualClock

@@ -15,7 +15,7 @@ from postroom.gateway.routes.senders import sender_routes
 from postroom.ledger.dkim import DkimKeys
 from postroom.ledger.senders import Senders
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import ItemKey
 from postroom.services.dkim import DkimService

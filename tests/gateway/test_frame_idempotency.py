@@ -15,7 +15,7 @@ from postroom.clock import Instant
 from postroom.errors import Conflict, Denied, LeaseLost, NotFound, Unavailable
 from postroom.gateway.idempotency import KEPT_MS, LEASE_MS, MOST_CANONICAL, Ask, Idempotency, Kept, Lease, digest_of
 from postroom.gateway.refusals import InProgress, KeyReused
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Item, ItemKey
 from tests.fakes.clock import ManualClock

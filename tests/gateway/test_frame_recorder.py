@@ -7,7 +7,7 @@ from pathlib import Path
 
 from postroom.gateway.recorder import LedgerRecorder
 from postroom.ledger.audit import INSTALLATION, AuditLog
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets

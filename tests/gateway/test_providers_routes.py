@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from postroom.gateway.routes.providers import providers_routes
 from postroom.ledger.providers import ProviderMeans, Providers
 from postroom.model.finding import Finding, Level
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.provider_url import check_provider_url
 from postroom.services.providers import ProviderService

@@ -9,7 +9,7 @@ from postroom.errors import Unavailable
 from postroom.gateway.breaker import BreakerOptions
 from postroom.gateway.routes.senders import sender_routes
 from postroom.ledger.senders import Senders
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.services.senders import SenderService
 from tests.fakes.clock import ManualClock

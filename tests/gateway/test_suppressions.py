@@ -13,7 +13,7 @@ from postroom.gateway.routes.suppressions import MAX_FILE, suppression_routes
 from postroom.gateway.schemas.suppressions import MAX_REJECTED
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import ItemKey, Put
 from postroom.services.suppression import SuppressionLists

@@ -22,11 +22,11 @@ from postroom.errors import Unavailable
 from postroom.gateway import incoming
 from postroom.gateway.routes import transfers as routes
 from postroom.gateway.routes.transfers import transfers_routes
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.embedded.transfers import DoorTransfers
-from postroom.platform.ports.transfers import Signed
+from postroom.platform.embedded.transfers import HttpTransfers
+from postroom.platform.ports.transfers import PresignedRequest
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
 from tests.gateway.kit import app_of
@@ -68,7 +68,7 @@ class Home:
         self.clock = ManualClock()
         self.objects = closers.enter_context(closing(Signals(root / "objects", self.clock)))
         tables = SqliteTables(closers.enter_context(closing(open_control(root))), self.clock)
-        self.transfers = DoorTransfers(self.objects, tables, PlainSecrets(), door_url="", clock=self.clock)
+        self.transfers = HttpTransfers(self.objects, tables, PlainSecrets(), door_url="", clock=self.clock)
         self.url = closers.enter_context(self.door())
         self.http = closers.enter_context(httpx.Client(trust_env=False, timeout=60))
 
@@ -76,14 +76,14 @@ class Home:
         """One more door; its address."""
         return served(lambda _url: app_of(transfers_routes(self.objects, self.transfers)))
 
-    def sign(self, size: int = len(RAW)) -> Signed:
+    def sign(self, size: int = len(RAW)) -> PresignedRequest:
         return self.transfers.put(KEY, size=size, content_type="text/csv", expires_at=Instant(self.clock.now() + 600_000))
 
-    def send(self, signed: Signed, raw: bytes = RAW, **more: str) -> httpx.Response:
+    def send(self, signed: PresignedRequest, raw: bytes = RAW, **more: str) -> httpx.Response:
         headers = {**signed.headers, **{name.replace("_", "-"): value for name, value in more.items()}}
         return self.http.put(self.url + signed.url, headers=headers, content=raw)
 
-    def begin(self, signed: Signed, raw: bytes, url: str = "") -> socket.socket:
+    def begin(self, signed: PresignedRequest, raw: bytes, url: str = "") -> socket.socket:
         """A connection that sends the head of the request and some of the body."""
         port = int((url or self.url).rpartition(":")[2])
         connection = socket.create_connection(("127.0.0.1", port), timeout=_SOON_S)

@@ -21,7 +21,7 @@ from postroom.ledger.access import Memberships
 from postroom.ledger.keys import Keys
 from postroom.ledger.tenants import Tenants
 from postroom.model.access import Membership, Principal, Role
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Tables
 from tests.fakes.clock import ManualClock

@@ -22,7 +22,7 @@ from postroom.identity.keys import Turning
 from postroom.identity.people import Person
 from postroom.identity.routes import issuer_routes
 from postroom.identity.second_factor import code_at
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Tables
 from tests.fakes.clock import ManualClock

@@ -19,7 +19,7 @@ from joserfc.jwk import KeySet
 from postroom.clock import SystemClock
 from postroom.identity.issuer import Issuer
 from postroom.identity.routes import issuer_routes
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.secrets import PlainSecrets
 from tests.gateway.server_kit import served

@@ -22,7 +22,7 @@ from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.model.message import MessageStatus
 from postroom.model.shard import Key
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 from postroom.wiring import Postroom
 from tests.lambdas.kit import Context, from_queue, installed, returned
 
@@ -40,13 +40,13 @@ class Told:
         self.ref = CampaignRef("default", "2" * 16)
         postroom.messages.create(self.ref, 1)
 
-    def changes(self, count: int) -> list[Change]:
+    def changes(self, count: int) -> list[MessageChange]:
         now = self.postroom.clock.now()
         keys = [Key(number.to_bytes(12, "big")) for number in range(count)]
         later = Instant(now + 1_000)
-        return [Change(self.ref, 0, key, MessageStatus.SENT, 1, now, 250, "ok", None, 7, later) for key in keys]
+        return [MessageChange(self.ref, 0, key, MessageStatus.SENT, 1, now, 250, "ok", None, 7, later) for key in keys]
 
-    def stream(self, changes: Sequence[Change]) -> None:
+    def stream(self, changes: Sequence[MessageChange]) -> None:
         """The stream's records are the changes here; how they are read is the feed's."""
         self.monkeypatch.setattr(stream_records, "changes_of", list)
         callbacks.stream({"Records": changes}, Context())
@@ -140,7 +140,7 @@ def test_one_that_can_never_be_told_holds_up_no_other(told: Told, monkeypatch: p
     counted: list[str] = []
     changes, real = told.changes(4), told.postroom.callback_teller.told
 
-    def odd(some: Sequence[Change]) -> Any:
+    def odd(some: Sequence[MessageChange]) -> Any:
         if changes[1] in some:
             raise Corrupt("its record cannot be read")
         return real(some)
@@ -178,7 +178,7 @@ def test_a_wake_whose_lane_meets_a_store_that_does_not_answer_is_given_back(told
 def test_a_record_that_cannot_be_read_holds_up_no_other(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[str] = []
 
-    def read(records: Sequence[Any]) -> list[Change]:
+    def read(records: Sequence[Any]) -> list[MessageChange]:
         if "broken" in records:
             raise Corrupt("it is no item of ours")
         return list(records)

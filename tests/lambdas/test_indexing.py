@@ -20,8 +20,8 @@ from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKi
 from postroom.model.message import MessageStatus
 from postroom.model.message_id import message_id
 from postroom.model.shard import Key
-from postroom.platform.aws._search import INDEX, SearchIndex
-from postroom.platform.ports.feed import Change
+from postroom.platform.aws.search import INDEX, SearchIndex
+from postroom.platform.ports.feed import MessageChange
 from tests.lambdas.kit import Context, installed
 
 HOME = CampaignRef("default", "2" * 16)
@@ -52,9 +52,9 @@ def engine() -> Iterator[str]:
             process.terminate()
 
 
-def change(number: int, state: MessageStatus, sequence: int, event: Event | None = None) -> Change:
+def change(number: int, state: MessageStatus, sequence: int, event: Event | None = None) -> MessageChange:
     key, at = Key(number.to_bytes(12, "big")), Instant(1_790_000_000_000 + sequence)
-    return Change(HOME, 3, key, state, 1, at, 250, "ok anna@example.net", event, sequence, at)
+    return MessageChange(HOME, 3, key, state, 1, at, 250, "ok anna@example.net", event, sequence, at)
 
 
 def found(engine: str) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_a_message_stands_as_its_newest_change_says(engine: str, tmp_path: Path,
     indexing._index.cache_clear()
     monkeypatch.setattr(stream_records, "changes_of", list)
     with installed(tmp_path, monkeypatch, indexing, POSTROOM_AWS_SEARCH=engine):
-        batches: list[Sequence[Change]] = [
+        batches: list[Sequence[MessageChange]] = [
             [change(1, MessageStatus.SENT, 2), change(2, MessageStatus.PENDING, 1), change(1, MessageStatus.PENDING, 1)],
             [change(1, MessageStatus.BOUNCED, 3, BOUNCED)],
             [change(1, MessageStatus.SENT, 2), change(2, MessageStatus.PENDING, 1)],

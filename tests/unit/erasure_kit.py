@@ -27,7 +27,7 @@ from postroom.model.message import Message, MessageStatus, Settlement
 from postroom.model.shard import Key, batch_of
 from postroom.model.upload import UploadKind
 from postroom.pipeline.splitter import Splitter
-from postroom.platform.embedded.transfers import DoorTransfers
+from postroom.platform.embedded.transfers import HttpTransfers
 from postroom.services.campaigns import CampaignService, Draft
 from postroom.services.erasure import ErasureService, Places
 from postroom.services.suppression import SuppressionLists
@@ -73,7 +73,7 @@ class House:
             tenants=made.tenants,
             clock=self.clock,
         )
-        transfers = DoorTransfers(
+        transfers = HttpTransfers(
             made.objects, self.stores.tables, PlainSecrets(), door_url="http://door.example", clock=self.clock
         )
         self.uploads = UploadService(
@@ -101,7 +101,7 @@ class House:
             uploads=UploadService(
                 tables,
                 objects,
-                DoorTransfers(self.objects, self.stores.tables, PlainSecrets(), door_url="http://door.example", clock=self.clock),
+                HttpTransfers(self.objects, self.stores.tables, PlainSecrets(), door_url="http://door.example", clock=self.clock),
                 self.clock,
                 upload_days=30,
                 in_use=UploadUse(self.stores.campaigns),

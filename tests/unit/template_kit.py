@@ -9,7 +9,7 @@ from pathlib import Path
 
 from postroom.delivery.composing import Composing
 from postroom.ledger.tenants import Tenants
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.objects import Objects

@@ -17,7 +17,7 @@ from postroom.ledger.recent import Recent
 from postroom.model import api_key
 from postroom.model.access import Role
 from postroom.model.api_key import ApiKey
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import START, ManualClock
 from tests.fakes.faults import Faults, Killed

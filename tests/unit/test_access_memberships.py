@@ -12,7 +12,7 @@ import pytest
 from postroom.errors import Conflict, NotFound
 from postroom.ledger.access import Memberships
 from postroom.model.access import Membership, Role, member_id
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Tables, Write
 from tests.fakes.clock import START, ManualClock

@@ -11,7 +11,7 @@ import pytest
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger.tenants import Tenants
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables, Write
 from tests.fakes.clock import ManualClock

@@ -13,7 +13,7 @@ import pytest
 from postroom.errors import Conflict
 from postroom.ledger.audit import AuditLog
 from postroom.model.audit import Entry
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Delete, ItemKey, Put, Tables
 from tests.fakes.clock import ManualClock

@@ -20,9 +20,8 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.message import NewMessage
 from postroom.model.shard import Key
-from postroom.platform.embedded._control import open_control
-from postroom.platform.embedded._ledger import Ledgers
-from postroom.platform.embedded._sqlite import Database
+from postroom.platform.embedded._ledger import LedgerFiles
+from postroom.platform.embedded._sqlite import Database, open_control
 from postroom.platform.embedded.backup import MANIFEST, DirectoryArchive
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.embedded.messages import SqliteMessages
@@ -316,7 +315,7 @@ def test_a_group_open_in_the_backup_is_in_doubt_as_a_whole(data: Path, tmp_path:
     keys = [Key(bytes([number]) * 12) for number in range(3)]
     journals = FileJournals(data / "journals", ManualClock())
     journal = journals.begin(ref.campaign)
-    with closing(Ledgers(data / "ledgers")) as ledgers:
+    with closing(LedgerFiles(data / "ledgers")) as ledgers:
         messages = SqliteMessages(ledgers)
         messages.create(ref, 1)
         messages.store(
@@ -328,7 +327,7 @@ def test_a_group_open_in_the_backup_is_in_doubt_as_a_whole(data: Path, tmp_path:
         messages.record(ref, 0, opened.fence, [], keys[:2], START, lease_ms=1_000)
         DirectoryArchive(data, ManualClock()).write(tmp_path / "backup", quiet)
     target = restored(tmp_path / "backup", tmp_path / "new")
-    with closing(Ledgers(target / "ledgers")) as ledgers:
+    with closing(LedgerFiles(target / "ledgers")) as ledgers:
         found = SqliteMessages(ledgers).open(ref, 0, "another", Instant(START + 1_000), lease_ms=1_000)
     assert found is not None
     assert found.left_open is not None

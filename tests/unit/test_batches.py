@@ -14,7 +14,7 @@ from postroom.model.campaign import CampaignRef, Policies, UnknownPolicy
 from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.model.shard import Key
 from postroom.platform.embedded.journal import FileJournal
-from postroom.platform.ports.journal import Page
+from postroom.platform.ports.journal import JournalPage
 from tests.fakes.ledger import Bench, bench
 
 LEASE_MS = 10_000
@@ -42,7 +42,7 @@ def _open(
     return opened
 
 
-def _left_open(made: Bench, ref: CampaignRef) -> tuple[FileJournal, list[Recipient], Page]:
+def _left_open(made: Bench, ref: CampaignRef) -> tuple[FileJournal, list[Recipient], JournalPage]:
     """A worker opens batch 0 and its group, hands over the first two, hears of the first, and goes no further."""
     journal = made.journals.begin(ref.campaign)
     batches = _batches(made)

@@ -13,7 +13,7 @@ from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import MOST, Callbacks, Wishes
 from postroom.model.callback import OLD_SECRET_MS
 from postroom.model.event import EventKind
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock

@@ -14,7 +14,7 @@ from postroom.clock import Instant
 from postroom.errors import NotFound
 from postroom.ledger.deliveries import Deliveries, Lane, Taken
 from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Delete, ItemKey, Write
 from tests.fakes.clock import ManualClock

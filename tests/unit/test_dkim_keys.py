@@ -16,7 +16,7 @@ from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable
 from postroom.ledger.dkim import DkimKeys, keys_of
 from postroom.model.dkim import MOST, SELECTOR, Algorithm, DkimKey, KeyStatus, record_name, unlike
 from postroom.model.finding import Level
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import ItemKey, Put
 from postroom.services.dkim import DkimService

@@ -19,8 +19,8 @@ import pytest
 
 from postroom.errors import Invalid, StorageFull, Unavailable
 from postroom.model.finding import Finding, Level
-from postroom.platform.embedded import probe
-from postroom.platform.embedded.probe import examine_data, file_system
+from postroom.platform.embedded import doctor
+from postroom.platform.embedded.doctor import check_data_directory, file_system
 from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.smtp_probe import examine_relay
 from postroom.platform.mail.smtp_url import SmtpConfig, parse_smtp_url
@@ -59,14 +59,14 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on() -> None:
 
 def test_a_private_local_directory_is_fine(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    findings = list(examine_data(tmp_path))
+    findings = list(check_data_directory(tmp_path))
     assert all(finding.level is not Level.FAIL for finding in findings)
     assert levels(findings)["SQLite"] is Level.OK
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_is_not_there_is_judged_by_where_it_will_be(tmp_path: Path) -> None:
-    findings = list(examine_data(tmp_path / "new" / "data"))
+    findings = list(check_data_directory(tmp_path / "new" / "data"))
     assert "not there yet" in findings[0].text
     assert healthy(findings)
     assert not (tmp_path / "new").exists()
@@ -74,24 +74,24 @@ def test_a_directory_that_is_not_there_is_judged_by_where_it_will_be(tmp_path: P
 
 def test_a_directory_others_may_read_is_a_warning(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    assert any(finding.level is Level.WARN and "chmod 700" in finding.todo for finding in examine_data(tmp_path))
+    assert any(finding.level is Level.WARN and "chmod 700" in finding.todo for finding in check_data_directory(tmp_path))
 
 
 def test_a_full_disk_fails_and_a_nearly_full_one_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for free, level in ((10 << 20, Level.FAIL), (1 << 30, Level.WARN), (50 << 30, Level.OK)):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
-        assert levels(examine_data(tmp_path))["disk space"] is level
+        assert levels(check_data_directory(tmp_path))["disk space"] is level
 
 
 def test_an_old_sqlite_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
-    assert levels(examine_data(tmp_path))["SQLite"] is Level.FAIL
+    assert levels(check_data_directory(tmp_path))["SQLite"] is Level.FAIL
 
 
 def test_a_place_that_cannot_be_written_is_an_error_in_our_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises((StorageFull, Unavailable)):
-        list(examine_data(tmp_path / "file"))
+        list(check_data_directory(tmp_path / "file"))
 
 
 MOUNTS = """\
@@ -124,8 +124,8 @@ def test_without_mounts_nothing_is_claimed() -> None:
 def test_a_network_file_system_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text("30 22 0:40 / / rw - cifs //server/x rw\n")
-    monkeypatch.setattr(probe, "_MOUNTS", mounts)
-    finding = only(examine_data(tmp_path), "file system")
+    monkeypatch.setattr(doctor, "_MOUNTS", mounts)
+    finding = only(check_data_directory(tmp_path), "file system")
     assert finding.level is Level.FAIL
     assert "cifs" in finding.text
 

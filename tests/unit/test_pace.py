@@ -16,7 +16,7 @@ from postroom.model.shard import Key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
 from postroom.platform.embedded.rates import SqliteRates
-from postroom.platform.ports.rates import Grant, Limit
+from postroom.platform.ports.rates import RateLimit, Reservation
 from tests.fakes.mailer import ScriptedMailer
 
 GROUP = [Recipient(Key(n.to_bytes(12, "big")), n, f"p{n}@x.example", None, "[]", MessageStatus.PENDING, 0) for n in range(100)]
@@ -53,8 +53,8 @@ def test_without_a_limit_a_group_leaves_at_once(rates: SqliteRates) -> None:
 
 
 def test_the_slowest_bucket_rules_and_messages_are_spread_evenly(rates: SqliteRates) -> None:
-    rates.limit("provider", Limit(per_second=10_000))
-    rates.limit("campaign", Limit(per_second=200))
+    rates.limit("provider", RateLimit(per_second=10_000))
+    rates.limit("campaign", RateLimit(per_second=200))
 
     async def run() -> list[float]:
         return await _release(_pace(rates, "provider", "campaign"), asyncio.Event())
@@ -66,7 +66,7 @@ def test_the_slowest_bucket_rules_and_messages_are_spread_evenly(rates: SqliteRa
 
 
 def test_stopping_ends_the_release_and_gives_the_rest_back(rates: SqliteRates) -> None:
-    rates.limit("campaign", Limit(per_second=100, per_day=1_000))
+    rates.limit("campaign", RateLimit(per_second=100, per_day=1_000))
 
     async def run() -> list[float]:
         return await _release(_pace(rates, "campaign"), asyncio.Event(), stop_after=20)
@@ -74,7 +74,7 @@ def test_stopping_ends_the_release_and_gives_the_rest_back(rates: SqliteRates) -
     left = asyncio.run(run())
     assert 20 <= len(left) < len(GROUP)
     now = SystemClock().now()
-    rates.limit("campaign", Limit(per_day=1_000))
+    rates.limit("campaign", RateLimit(per_day=1_000))
     rest = 0
     while granted := rates.reserve("campaign", 1_000, now).count:
         rest += granted
@@ -85,16 +85,16 @@ def test_stopping_ends_the_release_and_gives_the_rest_back(rates: SqliteRates) -
     ("per_second", "size"), [(None, GROUP_SIZE), (0.1, 1), (2, 1), (50, 25), (200, 100), (100_000, GROUP_SIZE)]
 )
 def test_a_slow_campaign_opens_small_groups(rates: SqliteRates, per_second: float | None, size: int) -> None:
-    rates.limit("campaign", Limit(per_second=per_second))
+    rates.limit("campaign", RateLimit(per_second=per_second))
     assert asyncio.run(_pace(rates, "provider", "campaign").group_size()) == size
 
 
 def test_where_each_write_is_paid_for_a_slow_campaign_makes_few_of_them(rates: SqliteRates) -> None:
-    rates.limit("campaign", Limit(per_second=50))
+    rates.limit("campaign", RateLimit(per_second=50))
     grants: list[int] = []
     reserve = rates.reserve
 
-    def counted(bucket: str, want: int, now: Instant) -> Grant:
+    def counted(bucket: str, want: int, now: Instant) -> Reservation:
         grants.append(want)
         return reserve(bucket, want, now)
 

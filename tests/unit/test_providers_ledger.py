@@ -12,10 +12,10 @@ import pytest
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
 from postroom.ledger.providers import MOST, Change, Providers
 from postroom.model.provider import Provider, Stream, Use, with_password, without_password
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from postroom.platform.ports.tables import ItemKey, Put, Write
 from tests.fakes.clock import ManualClock
 
@@ -65,7 +65,7 @@ def test_the_sender_gets_everything_and_its_repr_shows_nothing(providers: Provid
     providers.create("acme", "relay", Change(URL, Use(14.5, 50_000, 8), trusted=True))
     means = providers.means("acme", "relay")
     assert (means.id, means.url, means.connections, means.trusted) == ("acme/relay", URL, 8, True)
-    assert means.limit == Limit(per_second=14.5, per_day=50_000)
+    assert means.limit == RateLimit(per_second=14.5, per_day=50_000)
     assert "s3cret" not in repr(means)
     assert providers.means("acme", "default").url == "smtp://me:pw@relay.example"
 

@@ -16,7 +16,7 @@ from postroom.ledger.providers import Change, ProviderMeans, Providers
 from postroom.model.finding import Finding, Level
 from postroom.model.networks import is_public
 from postroom.model.provider import Use
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.provider_url import check_provider_url, parse_relay, resolve_relay
 from postroom.platform.mail.smtp import SmtpMailer

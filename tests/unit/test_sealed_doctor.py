@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from postroom.entrypoints.cli.doctor import doctor_command
 from postroom.errors import Unavailable
 from postroom.model.finding import Finding, Level
-from postroom.platform.embedded._sealed import Sealing
-from postroom.platform.embedded._secrecy import examine_secrecy
+from postroom.platform.embedded._encryption import ObjectEncryption
+from postroom.platform.embedded.doctor import check_encryption
 from postroom.platform.embedded.objects import FileObjects
-from postroom.platform.embedded.secrets import GivenKeys, KeyFile, MasterSecrets
+from postroom.platform.embedded.secrets import ConfiguredKeys, KeyFile, MasterSecrets
 from tests.fakes.clock import ManualClock
 
 
@@ -25,14 +25,14 @@ def holds_people(key: str) -> bool:
     return key.startswith("people/")
 
 
-def examined(root: Path, keys: GivenKeys | KeyFile | None = None) -> list[tuple[str, Level, str]]:
+def examined(root: Path, keys: ConfiguredKeys | KeyFile | None = None) -> list[tuple[str, Level, str]]:
     keys = keys or KeyFile(root / "master.key", ManualClock())
-    findings = examine_secrecy(keys, root / "master.key", index=root / "objects" / "objects.db", applies=holds_people)
+    findings = check_encryption(keys, root / "master.key", index=root / "objects" / "objects.db", applies=holds_people)
     return [(finding.subject, finding.level, finding.text) for finding in findings]
 
 
 def store(root: Path, *keys: str, sealed: bool) -> None:
-    sealing = Sealing(MasterSecrets(KeyFile(root / "master.key", ManualClock())), holds_people) if sealed else None
+    sealing = ObjectEncryption(MasterSecrets(KeyFile(root / "master.key", ManualClock())), holds_people) if sealed else None
     with closing(FileObjects(root / "objects", ManualClock(), sealing=sealing)) as objects:
         for key in keys:
             objects.put(key, b"x")
@@ -82,7 +82,7 @@ def test_older_keys_are_mentioned(tmp_path: Path) -> None:
 
 
 def test_a_key_in_a_setting_is_in_no_backup(tmp_path: Path) -> None:
-    assert "POSTROOM_MASTER_KEY" in examined(tmp_path, GivenKeys("A" * 43 + "="))[0][2]
+    assert "POSTROOM_MASTER_KEY" in examined(tmp_path, ConfiguredKeys("A" * 43 + "="))[0][2]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, Corrupt, Invalid, StorageFull, Unavailable
-from postroom.platform.embedded.secrets import GivenKeys, KeyFile, MasterSecrets
+from postroom.platform.embedded.secrets import ConfiguredKeys, KeyFile, MasterSecrets
 from tests.fakes.clock import ManualClock
 
 RACER = """
@@ -48,7 +48,7 @@ def test_the_file_is_made_when_it_is_needed_and_only_its_owner_may_use_it(tmp_pa
         secrets = MasterSecrets(key_file(tmp_path))
         assert not (tmp_path / "master.key").exists()
         with pytest.raises(Corrupt):
-            secrets.open("purpose", MasterSecrets(GivenKeys("A" * 43 + "=")).seal("purpose", b"x"))
+            secrets.open("purpose", MasterSecrets(ConfiguredKeys("A" * 43 + "=")).seal("purpose", b"x"))
         assert not (tmp_path / "master.key").exists()
         secrets.seal("purpose", b"x")
     finally:
@@ -179,17 +179,17 @@ def test_a_key_that_cannot_be_kept_is_not_used(tmp_path: Path, monkeypatch: pyte
 
 def test_given_keys_the_first_seals_and_all_open() -> None:
     first, second = (base64.b64encode(os.urandom(32)).decode() for _ in range(2))
-    old = MasterSecrets(GivenKeys(second)).seal("purpose", b"x")
-    both = MasterSecrets(GivenKeys(f"{first}, {second}"))
+    old = MasterSecrets(ConfiguredKeys(second)).seal("purpose", b"x")
+    both = MasterSecrets(ConfiguredKeys(f"{first}, {second}"))
     assert both.open("purpose", old) == b"x"
     assert not both.is_current(old)
-    assert MasterSecrets(GivenKeys(first)).open("purpose", both.seal("purpose", b"y")) == b"y"
+    assert MasterSecrets(ConfiguredKeys(first)).open("purpose", both.seal("purpose", b"y")) == b"y"
 
 
 @pytest.mark.parametrize("text", ["", "c2hvcnQ=", "?", f"{'A' * 43}=,"])
 def test_what_is_no_key_is_invalid_and_not_repeated(text: str) -> None:
     with pytest.raises(Invalid) as raised:
-        GivenKeys(text)
+        ConfiguredKeys(text)
     assert not text or text not in str(raised.value)
 
 

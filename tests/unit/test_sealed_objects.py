@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroom.errors import Corrupt, NotFound, Unavailable
-from postroom.platform.embedded._sealed import CHUNK_BYTES, Sealing, decrypted, encrypted
+from postroom.platform.embedded._encryption import CHUNK_BYTES, ObjectEncryption, decrypted, encrypted
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from tests.fakes.clock import ManualClock
@@ -108,7 +108,7 @@ class Store:
     def start(self) -> None:
         """As a new process."""
         self.keys = KeyFile(self.root / "master.key", self.clock)
-        self.sealing = Sealing(MasterSecrets(self.keys), lambda key: key.startswith("secret/"))
+        self.sealing = ObjectEncryption(MasterSecrets(self.keys), lambda key: key.startswith("secret/"))
 
     def lose_keys(self) -> None:
         (self.root / "master.key").unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, Corrupt, Unsupported
-from postroom.platform.embedded.secrets import GivenKeys, KeyFile, MasterSecrets
+from postroom.platform.embedded.secrets import ConfiguredKeys, KeyFile, MasterSecrets
 from postroom.services.rotation import Resealed, Rotation
 from tests.fakes.clock import ManualClock
 
@@ -93,12 +93,12 @@ def test_while_something_cannot_be_sealed_again_no_key_goes(house: House) -> Non
 
 def test_keys_of_a_setting_are_not_ours_to_change() -> None:
     old, new = "A" * 43 + "=", "B" * 42 + "A="
-    shelf = Shelf(MasterSecrets(GivenKeys(f"{new},{old}")))
-    shelf.sealed = [MasterSecrets(GivenKeys(old)).seal("shelf", b"x")]
-    keys = GivenKeys(f"{new},{old}")
+    shelf = Shelf(MasterSecrets(ConfiguredKeys(f"{new},{old}")))
+    shelf.sealed = [MasterSecrets(ConfiguredKeys(old)).seal("shelf", b"x")]
+    keys = ConfiguredKeys(f"{new},{old}")
     rotation = Rotation(keys, [("shelf", shelf.reseal)], own=None)
     with pytest.raises(Unsupported, match="POSTROOM_MASTER_KEY"):
         rotation.rotate()
     with pytest.raises(Unsupported, match="remove them"):
         rotation.drop_old()
-    assert MasterSecrets(GivenKeys(new)).open("shelf", shelf.sealed[0]) == b"x"
+    assert MasterSecrets(ConfiguredKeys(new)).open("shelf", shelf.sealed[0]) == b"x"

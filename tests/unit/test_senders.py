@@ -11,7 +11,7 @@ import pytest
 from postroom.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from postroom.ledger.senders import Senders
 from postroom.model.sender import covering, sender_name
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.services.senders import SenderService
 from tests.fakes.clock import ManualClock

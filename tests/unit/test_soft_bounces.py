@@ -12,7 +12,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.ledger.soft_bounces import Patience, SoftBounces
 from postroom.model.shard import Key
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 

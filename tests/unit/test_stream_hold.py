@@ -10,8 +10,8 @@ from postroom.ledger.stream_hold import hold_streams
 from postroom.ledger.streams import Streams
 from postroom.ledger.sweep import Sweep
 from postroom.model.message import MessageStatus
-from postroom.platform.embedded._control import open_control
-from postroom.platform.embedded._ledger import Ledgers
+from postroom.platform.embedded._ledger import LedgerFiles
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.queues import SqliteQueues
 from postroom.platform.embedded.workflows import SqliteWorkflows
@@ -69,7 +69,7 @@ def test_a_restore_holds_the_streams_of_every_tenant_whatever_the_workflows_say(
     backups(Settings(data=data)).backup(tmp_path / "backup", lambda _name: None)
     restored = backups(Settings(data=target)).restore(tmp_path / "backup", lambda _name: None)
     assert restored.in_doubt == 2
-    with closing(open_control(target)) as control, closing(Ledgers(target / "ledgers")) as ledgers:
+    with closing(open_control(target)) as control, closing(LedgerFiles(target / "ledgers")) as ledgers:
         messages, clock = SqliteMessages(ledgers), ManualClock()
         streams = Streams(messages, SqliteWorkflows(control, clock), SqliteQueues(control, clock))
         assert [streams.owes(home) for home in homes] == [False, False]

@@ -27,7 +27,7 @@ from postroom.pipeline.sender.stream import LINGER_S
 from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.mail.port import Health, OutboundMessage, Result, Stage, Verdict
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from postroom.services.single_request import Accepted, AttachedUpload
 from tests.fakes.mailer import ACCEPTED, ScriptedMailer
 from tests.fakes.singles import LEASE_MS, PUBLIC_URL, Desk, desk, request
@@ -115,8 +115,8 @@ def test_links_are_rewritten_only_when_asked_for(tmp_path: Path) -> None:
         assert made.objects.get(links[0]) == b'["https://shop.example/"]'
 
 
-@pytest.mark.parametrize("limit", [Limit(), Limit(per_second=20)], ids=["unlimited", "slow provider"])
-def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk, limit: Limit) -> None:
+@pytest.mark.parametrize("limit", [RateLimit(), RateLimit(per_second=20)], ids=["unlimited", "slow provider"])
+def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk, limit: RateLimit) -> None:
     made.mailer.answer = lambda address: None if address == "slow@example.org" else ACCEPTED
     made.limit = limit
 
@@ -288,7 +288,7 @@ def test_a_lost_worker_leaves_in_doubt_only_what_it_had_in_flight(made: Desk) ->
 
 
 def test_the_rate_of_a_provider_holds_for_single_messages(made: Desk) -> None:
-    made.limit = Limit(per_day=3)
+    made.limit = RateLimit(per_day=3)
     made.accept(*(request(f"p{n}@example.org") for n in range(5)))
     made.send(sent(made, 3))
     assert made.states() == ["pending", "pending", "sent", "sent", "sent"]
@@ -360,7 +360,7 @@ def test_a_changed_provider_begins_the_run_anew(made: Desk, change: dict[str, An
 
 
 def test_campaigns_leave_a_tenth_of_the_rate(made: Desk) -> None:
-    way = WayOut("relay", Limit(per_second=100, per_day=1_000), ScriptedMailer)
+    way = WayOut("relay", RateLimit(per_second=100, per_day=1_000), ScriptedMailer)
     way.set_limits(made.rates)
     now = made.clock.now()
     assert [made.rates.current(bucket, now) for bucket in way.bulk_buckets()] == [90, 100]
@@ -372,7 +372,7 @@ def test_campaigns_leave_a_tenth_of_the_rate(made: Desk) -> None:
 
 
 def test_a_provider_without_limits_asks_one_bucket_only() -> None:
-    assert WayOut("relay", Limit(), ScriptedMailer).bulk_buckets() == ["provider:relay"]
+    assert WayOut("relay", RateLimit(), ScriptedMailer).bulk_buckets() == ["provider:relay"]
 
 
 def test_the_feed_tells_of_single_messages_as_of_any(made: Desk) -> None:

@@ -13,7 +13,7 @@ from postroom.errors import Invalid
 from postroom.ledger.suppression import Reason, Suppressed, Suppression
 from postroom.ledger.tenants import Tenants
 from postroom.model.shard import Key
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.services.suppression import Suppressions
 from tests.fakes.clock import START, ManualClock

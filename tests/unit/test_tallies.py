@@ -15,7 +15,7 @@ from postroom.ledger.tallies import REST, Minute, Rate, Tallies, Tally
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.limits import item_json
 from postroom.platform.ports.tables import MAX_ITEM_BYTES, Write

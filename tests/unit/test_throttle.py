@@ -12,7 +12,7 @@ from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.throttle import Throttle
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.mail.port import Result, Verdict
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from tests.fakes.clock import ManualClock
 from tests.fakes.mailer import ACCEPTED
 
@@ -61,7 +61,7 @@ def test_one_answer_to_the_first_message_does_not_stop_everybody(rates: SqliteRa
 @pytest.mark.parametrize("accepted", [0, 5, 60])
 def test_an_answer_in_the_first_moments_takes_its_part_of_the_rate_in_force(rates: SqliteRates, accepted: int) -> None:
     """A function that has just begun has no pace of its own, and others may be sending fast."""
-    rates.limit("provider", Limit(per_second=200.0))
+    rates.limit("provider", RateLimit(per_second=200.0))
     assert _after(rates, (accepted, 1, ACCEPTED), (1, 0, TOO_FAST)) == pytest.approx(0.7 * 200)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, TooLarge
 from postroom.model.upload import MAX_BYTES, ReadyUpload, UploadKind, UploadStatus, is_upload_id, safe_filename
-from postroom.platform.embedded.transfers import DoorTransfers
+from postroom.platform.embedded.transfers import HttpTransfers
 from postroom.platform.ports.tables import Tables
 from postroom.services.uploads import Announcement, UploadService
 from tests.fakes.clock import ManualClock
@@ -167,9 +167,9 @@ class AgedSecrets(PlainSecrets):
         return sealed_or_wrapped.startswith("newer.")
 
 
-def rotated(uploads: Uploads, secrets: PlainSecrets) -> DoorTransfers:
+def rotated(uploads: Uploads, secrets: PlainSecrets) -> HttpTransfers:
     tables: Tables = uploads.tables  # type: ignore[assignment]
-    return DoorTransfers(uploads.objects, tables, secrets, door_url="http://door.example", clock=uploads.clock)
+    return HttpTransfers(uploads.objects, tables, secrets, door_url="http://door.example", clock=uploads.clock)
 
 
 def test_the_key_is_sealed_anew_after_a_rotation_and_urls_stay_good(uploads: Uploads) -> None:

@@ -27,7 +27,7 @@ from postroom.pipeline.sender.means import Means
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
 from postroom.pipeline.sender.way_out import WayOut
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock

@@ -7,10 +7,10 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from postroom.model.upload import UploadKind
-from postroom.platform.embedded._control import open_control
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.embedded.transfers import DoorTransfers
+from postroom.platform.embedded.transfers import HttpTransfers
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables, Write
 from postroom.services.uploads import Announcement, InUse, UploadService
@@ -57,7 +57,7 @@ class Uploads:
         self.tables = DyingTables(SqliteTables(closers.enter_context(closing(open_control(root))), clock))
         tables: Tables = self.tables  # type: ignore[assignment]  # the rest of it is delegated
         self.objects: Objects = closers.enter_context(closing(FileObjects(root / "objects", clock)))
-        self.transfers = DoorTransfers(self.objects, tables, PlainSecrets(), door_url="http://door.example", clock=clock)
+        self.transfers = HttpTransfers(self.objects, tables, PlainSecrets(), door_url="http://door.example", clock=clock)
         self.used: set[str] = set()
         in_use: InUse = lambda _tenant, upload: upload in self.used  # noqa: E731
         self.service = UploadService(tables, self.objects, self.transfers, clock, upload_days=upload_days, in_use=in_use)

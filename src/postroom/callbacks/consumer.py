@@ -29,7 +29,7 @@ from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
 from postroom.model.shard import Key
 from postroom.model.stream import is_stream
-from postroom.platform.ports.feed import RETENTION_MS, Change, Feed
+from postroom.platform.ports.feed import RETENTION_MS, Feed, MessageChange
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables
 
@@ -66,7 +66,7 @@ class Teller:
             self._deliveries.add(list(deliveries(line, self._clock.now())))
         return [Lane(line.endpoint.tenant, line.endpoint.id) for line in lines]
 
-    def told(self, changes: Sequence[Change]) -> Collection[Line]:
+    def told(self, changes: Sequence[MessageChange]) -> Collection[Line]:
         """Who is told of what of them."""
         wishes = list(self._wishes(changes))
         addresses = self._addresses([change for change, _, _ in wishes])
@@ -77,7 +77,7 @@ class Teller:
                     told.setdefault(endpoint.id, (endpoint, []))[1].append(content)
         return [Line(endpoint, events) for endpoint, events in told.values()]
 
-    def _wishes(self, changes: Sequence[Change]) -> Iterator[tuple[Change, Event, list[Endpoint]]]:
+    def _wishes(self, changes: Sequence[MessageChange]) -> Iterator[tuple[MessageChange, Event, list[Endpoint]]]:
         """What is told at all, and to whom: to those that are switched on now, of what was heard since they are there."""
         for change in changes:
             event = event_in(change)
@@ -86,7 +86,7 @@ class Teller:
             ):
                 yield change, event, wanting
 
-    def _addresses(self, changes: Sequence[Change]) -> dict[tuple[CampaignRef, Key], str]:
+    def _addresses(self, changes: Sequence[MessageChange]) -> dict[tuple[CampaignRef, Key], str]:
         """Of the messages that there are, a batch in one look."""
         wanted: dict[tuple[CampaignRef, int], set[Key]] = {}
         for change in changes:
@@ -117,7 +117,7 @@ class Teller:
         return own
 
 
-def _wants(endpoint: Endpoint, change: Change, event: Event) -> bool:
+def _wants(endpoint: Endpoint, change: MessageChange, event: Event) -> bool:
     """By when it was heard: a report may be dated by a slow clock, or have been on its way when the endpoint was made."""
     return endpoint.enabled and event.kind in endpoint.kinds and change.noted_at >= endpoint.created_at
 

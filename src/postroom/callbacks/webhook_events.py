@@ -21,7 +21,7 @@ from postroom.model.message import ERASED, MessageStatus, Settlement
 from postroom.model.message_id import message_id
 from postroom.model.news import event_of, nameless, queued
 from postroom.model.stream import is_stream
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 
 _TIME_LENGTH: Final = 10
 _DIGEST_LENGTH: Final = 20
@@ -50,7 +50,7 @@ class Line:
     events: Sequence[Happened]
 
 
-def event_in(change: Change) -> Event | None:
+def event_in(change: MessageChange) -> Event | None:
     """What happened; None: nothing that is told."""
     if change.event is not None:
         return change.event
@@ -61,7 +61,7 @@ def event_in(change: Change) -> Event | None:
     return event_of(Settlement(change.key, change.status, change.attempt, change.at, code=change.code, reply=change.reply))
 
 
-def happened(change: Change, event: Event, address: str | None) -> Happened | None:
+def happened(change: MessageChange, event: Event, address: str | None) -> Happened | None:
     """With all that is told of it; `address`: the recipient's, None where the message is gone. None: the person was erased, and
     this is the trace of it. Without an address the words and the link are not told either: they may name whom no erasure would
     find there."""

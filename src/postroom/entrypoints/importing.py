@@ -7,14 +7,14 @@ import threading
 from postroom.errors import Conflict, Permanent
 from postroom.ledger import notes
 from postroom.model.campaign import CampaignStatus
-from postroom.platform.ports.workflows import Again, Call, Done, Handler
+from postroom.platform.ports.workflows import Again, Done, Handler, HandlerCall
 from postroom.wiring import Postroom
 
 
 def importer(postroom: Postroom, stopped: threading.Event) -> Handler:
     """Imports until done, or `stopped` at a checkpoint."""
 
-    def handle(call: Call) -> Done | Again:
+    def handle(call: HandlerCall) -> Done | Again:
         ref = notes.parse_ref(call.execution.input)
         try:
             postroom.splitter.run(ref, alive=lambda: call.alive() and not stopped.is_set())

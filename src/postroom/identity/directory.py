@@ -7,7 +7,7 @@ import re
 from postroom.errors import NotFound
 from postroom.identity.issuer import Issuer
 from postroom.identity.people import Person
-from postroom.platform.ports.identity import Account, AccountStatus, Invited
+from postroom.platform.ports.identity import AccountStatus, Invitation, UserAccount
 
 _SUBJECT = re.compile(r"[a-z0-9]{1,40}")
 
@@ -23,11 +23,11 @@ class Directory:
     def issuer(self) -> str:
         return self._issuer.membership_issuer
 
-    def invite(self, email: str) -> Invited:
+    def invite(self, email: str) -> Invitation:
         person = self._people.by_email(email) or self._people.create(email)
-        return Invited(_account(person), self._issuer.invitations.invite(person))
+        return Invitation(_account(person), self._issuer.invitations.invite(person))
 
-    def find(self, who: str) -> Account | None:
+    def find(self, who: str) -> UserAccount | None:
         person = self._people.by_email(who) or (self._people.find(who) if _SUBJECT.fullmatch(who) else None)
         return None if person is None else _account(person)
 
@@ -51,8 +51,8 @@ def _checked(subject: str) -> str:
     return subject
 
 
-def _account(person: Person) -> Account:
-    return Account(person.subject, person.email, _state(person), second_factor=person.second is not None)
+def _account(person: Person) -> UserAccount:
+    return UserAccount(person.subject, person.email, _state(person), second_factor=person.second is not None)
 
 
 def _state(person: Person) -> AccountStatus:

@@ -19,7 +19,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
 from postroom.identity.opaque import digest
 from postroom.model import ids
-from postroom.platform.ports.limits import checked_email
+from postroom.platform.ports.limits import normalized_email
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
 _PEOPLE, _EMAILS = "#issuer#people", "#issuer#emails"
@@ -70,7 +70,7 @@ class People:
         """Enter somebody; `password` is a hash. `Invalid`: no address; `Conflict`: somebody has it."""
         person = Person(
             subject=ids.encode(int.from_bytes(self._clock.random(13), "big") >> 4, _SUBJECT_LENGTH),
-            email=checked_email(email),
+            email=normalized_email(email),
             created_at=self._clock.now(),
             password=password,
         )
@@ -96,7 +96,7 @@ class People:
     def by_email(self, email: str) -> Person | None:
         """Whoever has the address, in any case of its letters; None for what is no address too."""
         try:
-            item = self._tables.get(_email_key(checked_email(email)))
+            item = self._tables.get(_email_key(normalized_email(email)))
         except Invalid:
             return None
         return self.find(_NOBODY if item is None else item.data["subject"])

@@ -27,7 +27,7 @@ from postroom.model.provider import (
     without_password,
 )
 from postroom.model.warm_up import WarmUp
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
@@ -44,7 +44,7 @@ class ProviderMeans(NamedTuple):
     """Unlike any other's of the installation: who has the same shares a rate."""
     url: str
     """With its password."""
-    limit: Limit
+    limit: RateLimit
     connections: int | None
     """At most, in one process; None: what the URL says."""
     trusted: bool
@@ -132,11 +132,11 @@ class Providers:
     def means(self, tenant: str | None, name: str) -> ProviderMeans:
         """How mail leaves through it. `NotFound`; `Corrupt`, `Unavailable`: its password cannot be opened."""
         if name == DEFAULT_PROVIDER:
-            return ProviderMeans(DEFAULT_PROVIDER, self._default_url, Limit(), None, trusted=True)
+            return ProviderMeans(DEFAULT_PROVIDER, self._default_url, RateLimit(), None, trusted=True)
         owner, item = self._found(tenant, name)
         provider, sealed = self._provider(owner, item), item.data["sealed"]
         password = None if sealed is None else self._secrets.open(_purpose(owner, name), sealed).decode()
-        limit = Limit(provider.use.per_second, provider.today)
+        limit = RateLimit(provider.use.per_second, provider.today)
         url = with_password(provider.url, password)
         return ProviderMeans(provider.id, url, limit, provider.use.connections, trusted=provider.trusted)
 

@@ -12,20 +12,20 @@ from typing import NamedTuple
 from postroom.errors import Conflict, NotFound
 from postroom.ledger.access import Memberships
 from postroom.model.access import Membership, Role
-from postroom.platform.ports.identity import Account, Identity
+from postroom.platform.ports.identity import IdentityProvider, UserAccount
 
 
 class Admitted(NamedTuple):
     """Somebody new, and the link by which they set their password; None: the home told them itself."""
 
-    person: Account
+    person: UserAccount
     link: str | None
 
 
 class Admission:
     """For the operators of the installation: nobody's own role is asked."""
 
-    def __init__(self, identity: Identity, memberships: Memberships) -> None:
+    def __init__(self, identity: IdentityProvider, memberships: Memberships) -> None:
         self._identity = identity
         self._memberships = memberships
 
@@ -42,7 +42,7 @@ class Admission:
         """Let somebody who is there set a password. `NotFound`."""
         return Admitted(*self._identity.invite(self.person(who).email))
 
-    def person(self, who: str) -> Account:
+    def person(self, who: str) -> UserAccount:
         """Whoever has the address, or that subject; `NotFound`."""
         person = self._identity.find(who)
         if person is None:

@@ -23,7 +23,7 @@ from postroom.ledger.sweep import Alive, always
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import Counts
 from postroom.platform.ports.messages import Messages
-from postroom.platform.ports.workflows import Again, Call, Done, Workflows
+from postroom.platform.ports.workflows import Again, Done, HandlerCall, Workflows
 from postroom.services.campaigns import CHANGE, CampaignService, Decision, Verb, change_name
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Changes:
         self._ask(Asked(Verb.SETTLE, ref, decision))
         return unknown
 
-    def handle(self, call: Call, *, working: Alive = always) -> Done | Again:
+    def handle(self, call: HandlerCall, *, working: Alive = always) -> Done | Again:
         """The workers' part: the handler of the workflow `CHANGE`; `working` is false once the worker is to stop. Temporary
         errors and `Conflict`: to be called again."""
         asked = _parse(call.execution.input)

@@ -13,7 +13,7 @@ from typing import Final
 from postroom.clock import Clock, Instant
 from postroom.errors import Invalid
 from postroom.platform.ports.objects import Objects
-from postroom.platform.ports.transfers import Signed, Transfers
+from postroom.platform.ports.transfers import PresignedRequest, Transfers
 
 WITHIN_S: Final = 20.0
 """API Gateway answers for us after 29 seconds."""
@@ -30,7 +30,7 @@ class ExportFiles:
         self._clock = clock
         self._within_s = within_s
 
-    def written(self, tenant: str, parts: Iterator[bytes], filename: str, *, content_type: str) -> Signed:
+    def written(self, tenant: str, parts: Iterator[bytes], filename: str, *, content_type: str) -> PresignedRequest:
         """Where the file is to be had. `Invalid`: it cannot be written in time."""
         key = f"{exports_of(tenant)}{filename}"
         self._objects.put(key, self._in_time(parts), content_type=content_type)

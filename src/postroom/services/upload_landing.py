@@ -12,7 +12,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
 from postroom.model.upload import Inspection, Upload, UploadKind, UploadStatus
 from postroom.platform.ports.objects import Objects
-from postroom.platform.ports.transfers import Arrived, Transfers
+from postroom.platform.ports.transfers import ArrivedObject, Transfers
 from postroom.recipients_file.inspect import inspect
 from postroom.recipients_file.layout import HEAD_BYTES
 from postroom.services.upload_records import UploadRecords
@@ -48,7 +48,7 @@ class Landings:
         except Conflict:  # somebody else did: what they noted is the same
             return self._records.get(upload.tenant, upload.id)
 
-    def seen(self, upload: Upload) -> Arrived | None:
+    def seen(self, upload: Upload) -> ArrivedObject | None:
         """Whether the bytes of an upload that waits are there."""
         return self._transfers.arrived(upload.object_key) if upload.status is UploadStatus.WAITING else None
 
@@ -61,7 +61,7 @@ class Landings:
             at += len(block)
             block = self._objects.read(key, at, _BLOCK, version)
 
-    def _inspection(self, upload: Upload, arrived: Arrived) -> Inspection | None:
+    def _inspection(self, upload: Upload, arrived: ArrivedObject) -> Inspection | None:
         if upload.kind is not UploadKind.RECIPIENTS:
             return None
         return inspect(self._objects.read(upload.object_key, 0, HEAD_BYTES, arrived.version), arrived.size)

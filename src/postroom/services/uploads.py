@@ -19,7 +19,7 @@ from postroom.model import ids
 from postroom.model.upload import MAX_BYTES, ReadyUpload, Upload, UploadKind, UploadStatus, is_upload_id, safe_filename
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
-from postroom.platform.ports.transfers import Signed, Transfers
+from postroom.platform.ports.transfers import PresignedRequest, Transfers
 from postroom.recipients_file.inspect import named_rows
 from postroom.recipients_file.layout import read_heading
 from postroom.services.upload_expiry import UploadExpiry
@@ -57,7 +57,7 @@ class Announced(NamedTuple):
     """The record, and how to bring the bytes."""
 
     upload: Upload
-    signed: Signed
+    signed: PresignedRequest
 
 
 class UploadService:
@@ -131,7 +131,7 @@ class UploadService:
             size=upload.size,
         )
 
-    def content(self, tenant: str, upload_id: str) -> Signed:
+    def content(self, tenant: str, upload_id: str) -> PresignedRequest:
         """A URL to download it. `NotFound`, `Invalid` as in `ready`."""
         upload = self._arrived(tenant, upload_id)
         expires_at = Instant(self._clock.now() + GET_MS)

@@ -12,8 +12,7 @@ import msgspec
 
 from postroom.errors import Denied, Unavailable
 from postroom.events.alarms import PAGERDUTY
-from postroom.platform.aws._clients import Account
-from postroom.platform.aws._secret_text import secret_text
+from postroom.platform.aws._clients import AwsAccount, secret_text
 from postroom.platform.web.caller import WebCaller, WebResponse
 from postroom.settings import Settings
 
@@ -52,4 +51,4 @@ def pager(settings: Settings) -> Pager | None:
 
 @cache
 def _pager(name: str) -> Pager:
-    return Pager(secret_text(Account(), name))
+    return Pager(secret_text(AwsAccount(), name))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from postroom.clock import SystemClock
 from postroom.errors import Invalid, Unsupported
-from postroom.platform.aws._clients import Account
+from postroom.platform.aws._clients import AwsAccount
 from postroom.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class AwsStores:
         self.machine: Machine | None = None
         self._settings = settings
         self._closing = closing
-        self._account = Account()
+        self._account = AwsAccount()
 
     def on_one_machine(self, what: str) -> Machine:
         """There is none."""

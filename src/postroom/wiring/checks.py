@@ -27,13 +27,12 @@ from postroom.model.shard import KEY_BYTES, Key
 from postroom.model.stream import is_stream
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.wire import Sealer
-from postroom.platform.embedded._control import CONTROL_FILE, open_control
-from postroom.platform.embedded._ledger import Ledgers
-from postroom.platform.embedded._secrecy import examine_secrecy
+from postroom.platform.embedded._ledger import LedgerFiles
+from postroom.platform.embedded._sqlite import CONTROL_FILE, open_control
 from postroom.platform.embedded.backup import DirectoryArchive
+from postroom.platform.embedded.doctor import check_data_directory, check_encryption
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.embedded.messages import SqliteMessages
-from postroom.platform.embedded.probe import examine_data
 from postroom.platform.embedded.secrets import MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.workflows import SqliteWorkflows
@@ -67,7 +66,7 @@ def _records(data: Path) -> Iterator[Campaigns]:
 
 def _hold_streams(settings: Settings, data: Path, reason: str) -> int:
     clock = SystemClock()
-    with closing(open_control(data)) as control, closing(Ledgers(data / "ledgers")) as ledgers:
+    with closing(open_control(data)) as control, closing(LedgerFiles(data / "ledgers")) as ledgers:
         messages, journals = SqliteMessages(ledgers), FileJournals(data / "journals", clock)
         return hold_streams(
             [ref for ref in ledgers.refs() if is_stream(ref.campaign)],
@@ -81,7 +80,7 @@ def _hold_streams(settings: Settings, data: Path, reason: str) -> int:
 
 def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -> Doctor:
     """What can be examined of this installation; opens nothing yet."""
-    checks: list[tuple[str, Check]] = [("data directory", partial(examine_data, settings.data))]
+    checks: list[tuple[str, Check]] = [("data directory", partial(check_data_directory, settings.data))]
     checks.append(("master key", partial(_secrecy, settings)))
     if settings.mail == INBOX:
         checks.append(("mail server", no_relay))
@@ -172,7 +171,7 @@ def _tables(settings: Settings) -> Iterator[SqliteTables | None]:
 
 def _secrecy(settings: Settings) -> Iterator[Finding]:
     keys, index = master_keys(settings, SystemClock()), settings.data / "objects" / "objects.db"
-    return examine_secrecy(keys, key_file(settings), index=index, applies=holds_people)
+    return check_encryption(keys, key_file(settings), index=index, applies=holds_people)
 
 
 def demand_secrets(settings: Settings) -> None:

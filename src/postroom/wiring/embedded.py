@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postroom.clock import Clock, SystemClock
-from postroom.platform.embedded._control import open_control
-from postroom.platform.embedded._ledger import Ledgers
-from postroom.platform.embedded._sealed import Sealing
+from postroom.platform.embedded._encryption import ObjectEncryption
+from postroom.platform.embedded._ledger import LedgerFiles
+from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.queues import SqliteQueues
 from postroom.platform.embedded.rates import SqliteRates
-from postroom.platform.embedded.secrets import FILE_NAME, GivenKeys, KeyFile, MasterSecrets
+from postroom.platform.embedded.secrets import FILE_NAME, ConfiguredKeys, KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.timers import SqliteTimers
-from postroom.platform.embedded.transfers import DoorTransfers
+from postroom.platform.embedded.transfers import HttpTransfers
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.settings import Settings
 
@@ -33,11 +33,11 @@ _HOLDS_PEOPLE = re.compile(r"[^/]+/(uploads/.+|campaigns/[^/]+/(recipients|rejec
 class Machine:
     """What only an installation on one machine has: its own engines, and its own master key."""
 
-    master_keys: GivenKeys | KeyFile
+    master_keys: ConfiguredKeys | KeyFile
     timers: SqliteTimers
     workflows: SqliteWorkflows
     objects: FileObjects
-    transfers: DoorTransfers
+    transfers: HttpTransfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class MachineStores:
     feed: SqliteFeed
     journals: FileJournals
     rates: SqliteRates
-    transfers: DoorTransfers
+    transfers: HttpTransfers
     machine: Machine
     identity: None = None
     """The built-in issuer's, which stands above."""
@@ -72,17 +72,17 @@ def open_embedded(settings: Settings) -> Iterator[MachineStores]:
     with ExitStack() as stack:
         control = open_control(data)
         stack.callback(control.close)
-        ledgers = Ledgers(data / "ledgers")
+        ledgers = LedgerFiles(data / "ledgers")
         stack.callback(ledgers.close)
         keys = master_keys(settings, clock)
         secrets = MasterSecrets(keys)
-        objects = FileObjects(data / "objects", clock, sealing=Sealing(secrets, holds_people))
+        objects = FileObjects(data / "objects", clock, sealing=ObjectEncryption(secrets, holds_people))
         stack.callback(objects.close)
         rates = SqliteRates(data / "rates.db")
         stack.callback(rates.close)
         tables = SqliteTables(control, clock)
         timers, workflows = SqliteTimers(control, clock), SqliteWorkflows(control, clock)
-        transfers = DoorTransfers(objects, tables, secrets, door_url=settings.door_url, clock=clock)
+        transfers = HttpTransfers(objects, tables, secrets, door_url=settings.door_url, clock=clock)
         yield MachineStores(
             clock=clock,
             secrets=secrets,
@@ -105,9 +105,9 @@ def holds_people(key: str) -> bool:
     return _HOLDS_PEOPLE.fullmatch(key) is not None
 
 
-def master_keys(settings: Settings, clock: Clock) -> GivenKeys | KeyFile:
+def master_keys(settings: Settings, clock: Clock) -> ConfiguredKeys | KeyFile:
     """Where they come from; makes none."""
-    return KeyFile(key_file(settings), clock) if settings.master_key is None else GivenKeys(settings.master_key)
+    return KeyFile(key_file(settings), clock) if settings.master_key is None else ConfiguredKeys(settings.master_key)
 
 
 def key_file(settings: Settings) -> Path:

@@ -16,7 +16,7 @@ from postroom.platform.mail.port import Mailer
 from postroom.platform.mail.ses_url import SesConfig, is_ses
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.smtp_probe import examine_relay
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 from postroom.wiring.ses import SesAccounts
 
 _TEST_S = 20.0
@@ -37,7 +37,7 @@ class Shares:
 def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *, accounts: SesAccounts) -> WayOut:
     """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
     given = ":" in provider
-    means = ProviderMeans(provider, provider, Limit(), None, trusted=True) if given else providers.means(tenant, provider)
+    means = ProviderMeans(provider, provider, RateLimit(), None, trusted=True) if given else providers.means(tenant, provider)
     config = accounts.config(means) if is_ses(means.url) else None
     limit = accounts.limit(means, config) if isinstance(config, SesConfig) else means.limit
     return WayOut(means.id, limit, partial(_mailer, means, shares, accounts), edition=means, signs=config is not None)

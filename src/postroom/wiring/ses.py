@@ -20,7 +20,7 @@ from postroom.platform.mail.ses import SesMailer
 from postroom.platform.mail.ses_probe import examine_ses
 from postroom.platform.mail.ses_url import SesConfig, with_environment_endpoint
 from postroom.platform.mail.smtp_url import SmtpConfig
-from postroom.platform.ports.rates import Limit, Rates
+from postroom.platform.ports.rates import RateLimit, Rates
 from postroom.settings import AwsEnvironment
 
 _BELIEVED_S = 300.0
@@ -44,8 +44,8 @@ class SesAccounts:
         self._topics = topics
         self._rates = rates
         self._clock = clock
-        self._now: Recent[ProviderMeans, Limit] = Recent(clock, most=_ACCOUNTS)
-        self._last: Recent[ProviderMeans, Limit] = Recent(clock, most=_ACCOUNTS)
+        self._now: Recent[ProviderMeans, RateLimit] = Recent(clock, most=_ACCOUNTS)
+        self._last: Recent[ProviderMeans, RateLimit] = Recent(clock, most=_ACCOUNTS)
 
     def config(self, means: ProviderMeans) -> SmtpConfig | SesConfig:
         """What the provider's URL stands for, wherever it leads. `Invalid`."""
@@ -55,7 +55,7 @@ class SesAccounts:
         """Whether it would send, and be heard of."""
         return examined_ses(config, self._aws, self._clock, topics=self._topics)
 
-    def limit(self, means: ProviderMeans, config: SesConfig) -> Limit:
+    def limit(self, means: ProviderMeans, config: SesConfig) -> RateLimit:
         """The provider's own limits, or the account's where those are narrower. May ask, for some seconds."""
         known = self._now.get(means)
         return _narrower(means.limit, self._asked(means, config) if known is None else known)
@@ -65,19 +65,19 @@ class SesAccounts:
         told = partial(self._told, means, partial(self.mailer, means, config, share))
         return SesMailer(config, source=CredentialSource(config, self._aws.variables), share=share, on_limits=told)
 
-    def _asked(self, means: ProviderMeans, config: SesConfig) -> Limit:
+    def _asked(self, means: ProviderMeans, config: SesConfig) -> RateLimit:
         try:
             found = read_account(config, CredentialSource(config, self._aws.variables), self._clock).limit
         except PostroomError as error:
             _log.warning("%s: what the account allows cannot be read: %s", config, error)
-            found = self._last.get(means) or Limit()
+            found = self._last.get(means) or RateLimit()
         return self._remembered(means, found)
 
-    def _told(self, means: ProviderMeans, mailer: Callable[[], SesMailer], limit: Limit) -> None:
+    def _told(self, means: ProviderMeans, mailer: Callable[[], SesMailer], limit: RateLimit) -> None:
         narrower = _narrower(means.limit, self._remembered(means, limit))
         WayOut(means.id, narrower, mailer).set_limits(self._rates)
 
-    def _remembered(self, means: ProviderMeans, limit: Limit) -> Limit:
+    def _remembered(self, means: ProviderMeans, limit: RateLimit) -> RateLimit:
         self._now.put(means, limit, seconds=_BELIEVED_S)
         self._last.put(means, limit, seconds=_LAST_S)
         return limit
@@ -97,7 +97,7 @@ def examined_ses(
     return examine_ses(config, CredentialSource(config, aws.variables), clock, topics=topics, domain=domain)
 
 
-def _narrower(one: Limit, other: Limit) -> Limit:
+def _narrower(one: RateLimit, other: RateLimit) -> RateLimit:
     rates = [rate for rate in (one.per_second, other.per_second) if rate is not None]
     days = [most for most in (one.per_day, other.per_day) if most is not None]
-    return Limit(min(rates, default=None), min(days, default=None))
+    return RateLimit(min(rates, default=None), min(days, default=None))

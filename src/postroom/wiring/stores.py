@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from postroom.clock import Clock
 from postroom.platform.ports.feed import Feed
-from postroom.platform.ports.identity import Identity
+from postroom.platform.ports.identity import IdentityProvider
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
@@ -64,7 +64,7 @@ class Stores(Protocol):
     def transfers(self) -> Transfers: ...
 
     @property
-    def identity(self) -> Identity | None:
+    def identity(self) -> IdentityProvider | None:
         """None: people sign in at the built-in issuer, or at one of others."""
         ...
 

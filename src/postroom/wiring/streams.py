@@ -7,12 +7,12 @@ from typing import Any
 
 from postroom.errors import Invalid
 from postroom.platform.aws import feed
-from postroom.platform.aws._search import SearchIndex as SearchIndex
-from postroom.platform.ports.feed import Change
+from postroom.platform.aws.search import SearchIndex as SearchIndex
+from postroom.platform.ports.feed import MessageChange
 from postroom.settings import Settings
 
 
-def changes_of(records: Iterable[Mapping[str, Any]]) -> list[Change]:
+def changes_of(records: Iterable[Mapping[str, Any]]) -> list[MessageChange]:
     """In the stream's order; what is no change of a message is left out."""
     return feed.changes_of(records)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from postroom.ledger.providers import ProviderMeans
     from postroom.model.finding import Finding
     from postroom.platform.mail.inbox import Inbox
-    from postroom.platform.ports.identity import Identity
+    from postroom.platform.ports.identity import IdentityProvider
     from postroom.services.callbacks import CallbackService
     from postroom.services.campaign_changes import Changes
     from postroom.services.campaign_dry_run import DryRun
@@ -78,7 +78,7 @@ class Verbs(Standing):
         return built_in_issuer(self.settings, self.stores)
 
     @cached_property
-    def identity(self) -> Identity | None:
+    def identity(self) -> IdentityProvider | None:
         """Who lets people sign in; None: an issuer of others, which is asked there."""
         if self.issuer is None:
             return self.stores.identity

@@ -16,7 +16,7 @@ from postroom.errors import Invalid, NotFound, Unsupported
 from postroom.ledger.audit import INSTALLATION
 from postroom.model.access import Membership, Role
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.platform.ports.identity import Account, AccountStatus, Identity
+from postroom.platform.ports.identity import AccountStatus, IdentityProvider, UserAccount
 from postroom.services.admission import Admission, Admitted
 from postroom.wiring import Postroom
 
@@ -137,7 +137,7 @@ def remove(who: Who, data: Data = None) -> None:
     say(f"{who} is removed")
 
 
-def _recorded(postroom: Postroom, command: str, person: Account) -> AbstractContextManager[Change]:
+def _recorded(postroom: Postroom, command: str, person: UserAccount) -> AbstractContextManager[Change]:
     """In the trail of the tenant they belong to; of nobody's, the installation's."""
     member = _admission(postroom).membership(person.subject)
     return recorded(postroom, command, tenant=INSTALLATION if member is None else member.tenant, target=_target(member))
@@ -164,7 +164,7 @@ def _tell(admitted: Admitted) -> None:
         say(f"{person.email} has a password; whoever forgot it resets it where people sign in")
 
 
-def _identity(postroom: Postroom) -> Identity:
+def _identity(postroom: Postroom) -> IdentityProvider:
     if postroom.identity is None:
         raise Unsupported(f"people sign in at {postroom.settings.issuer}: do this there")
     return postroom.identity
@@ -196,11 +196,11 @@ def _member(postroom: Postroom, who: str) -> Membership:
     return found
 
 
-def _person(postroom: Postroom, member: Membership) -> Account | None:
+def _person(postroom: Postroom, member: Membership) -> UserAccount | None:
     return postroom.identity.find(member.subject) if postroom.identity is not None else None
 
 
-def _as_dict(member: Membership, person: Account | None) -> dict[str, object]:
+def _as_dict(member: Membership, person: UserAccount | None) -> dict[str, object]:
     return {
         "name": member.name,
         "role": member.role.value,

@@ -25,7 +25,7 @@ from postroom.entrypoints.lambdas.opened import postroom
 from postroom.entrypoints.lambdas.stream_records import changes_in
 from postroom.errors import Permanent
 from postroom.ledger.deliveries import Lane
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 
 _ROUND_S: Final = 45.0
 _ENDING_S: Final = 25.0
@@ -57,7 +57,7 @@ def send(event: Any, context: Any) -> GivenBack:
     return given_back([record for record in event["Records"] if failed.intersection(named[record["messageId"]])])
 
 
-def _told(changes: Sequence[Change]) -> list[Lane]:
+def _told(changes: Sequence[MessageChange]) -> list[Lane]:
     """Together, so that what travels in one request is the same whenever they come again; or each alone."""
     teller = postroom().callback_teller
     try:

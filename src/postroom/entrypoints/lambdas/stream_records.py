@@ -12,13 +12,13 @@ from typing import Any
 
 from postroom.entrypoints.lambdas.observing import count
 from postroom.errors import Permanent
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 from postroom.wiring.streams import changes_of
 
 _log = logging.getLogger(__name__)
 
 
-def changes_in(event: Any) -> list[Change]:
+def changes_in(event: Any) -> list[MessageChange]:
     """In the stream's order."""
     records: Sequence[Any] = event["Records"]
     try:
@@ -28,7 +28,7 @@ def changes_in(event: Any) -> list[Change]:
     return [change for record in records for change in _of(record)]
 
 
-def _of(record: Any) -> Sequence[Change]:
+def _of(record: Any) -> Sequence[MessageChange]:
     try:
         return changes_of([record])
     except (Permanent, ValueError, LookupError):

@@ -22,7 +22,7 @@ from postroom.errors import Conflict, Denied, NotFound, Unavailable
 from postroom.gateway.incoming import IDLE_S, Incoming, announced_digests
 from postroom.gateway.refusals import Overloaded
 from postroom.platform.ports.objects import ObjectInfo, Objects
-from postroom.platform.ports.transfers import Granted, Grants, attachment
+from postroom.platform.ports.transfers import TransferPermission, TransferVerifier, attachment
 
 AT_ONCE = 32
 """Bodies under way, in a process; one more is refused for now."""
@@ -36,7 +36,7 @@ _SHOWN_AS_A_FILE = {
 }
 
 
-def transfers_routes(objects: Objects, grants: Grants) -> APIRouter:
+def transfers_routes(objects: Objects, grants: TransferVerifier) -> APIRouter:
     """`/transfers/…` of an installation whose object store is on this machine."""
     router = APIRouter(prefix="/transfers", include_in_schema=False)
     bodies = anyio.CapacityLimiter(AT_ONCE)
@@ -69,7 +69,7 @@ def transfers_routes(objects: Objects, grants: Grants) -> APIRouter:
     return router
 
 
-def _check_headers(granted: Granted, request: Request) -> None:
+def _check_headers(granted: TransferPermission, request: Request) -> None:
     headers = request.headers
     if headers.get("content-length") != str(granted.size):
         raise Denied(f"the URL was signed for exactly {granted.size} bytes: send Content-Length: {granted.size}")
@@ -79,14 +79,14 @@ def _check_headers(granted: Granted, request: Request) -> None:
         raise Denied("the URL was signed for the bytes as they are: send no Content-Encoding")
 
 
-def _digests(granted: Granted, request: Request) -> dict[str, bytes]:
+def _digests(granted: TransferPermission, request: Request) -> dict[str, bytes]:
     digests = announced_digests(request.headers)
     if granted.sha256 is not None and digests.setdefault("sha256", bytes.fromhex(granted.sha256)).hex() != granted.sha256:
         raise Denied("the URL was signed for bytes with another SHA-256")
     return digests
 
 
-def _store(objects: Objects, granted: Granted, body: Incoming) -> str:
+def _store(objects: Objects, granted: TransferPermission, body: Incoming) -> str:
     """The version that holds the bytes: new, or from before. `Conflict`: others are there."""
     blocks = body.blocks()
     try:
@@ -108,7 +108,7 @@ def _sha256(objects: Objects, info: ObjectInfo) -> str:
     return digest.hexdigest()
 
 
-def _download(objects: Objects, granted: Granted, info: ObjectInfo, request: Request) -> Response:
+def _download(objects: Objects, granted: TransferPermission, info: ObjectInfo, request: Request) -> Response:
     etag = f'"{info.version}"'
     headers = _SHOWN_AS_A_FILE | {
         "ETag": etag,

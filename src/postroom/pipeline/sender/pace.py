@@ -11,7 +11,7 @@ from postroom.model.batch import GROUP_SIZE
 from postroom.model.message import Recipient
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.platform.mail.port import Mailer
-from postroom.platform.ports.rates import Grant, Rates
+from postroom.platform.ports.rates import Rates, Reservation
 
 _ASK_AGAIN_S = 1.0  # how long a rate is believed: a slowed bucket is noticed within a second
 MOMENT_S = 0.5
@@ -76,7 +76,9 @@ class Pace:
             async for part in self._spread(taken, grant, stopping):
                 yield part
 
-    async def _spread(self, taken: list[Recipient], grant: Grant, stopping: asyncio.Event) -> AsyncIterator[Sequence[Recipient]]:
+    async def _spread(
+        self, taken: list[Recipient], grant: Reservation, stopping: asyncio.Event
+    ) -> AsyncIterator[Sequence[Recipient]]:
         sent = 0
         while sent < len(taken) and not stopping.is_set():
             ahead_ms = self._clock.now() + _TICK_S * 1000 - grant.at
@@ -95,7 +97,7 @@ class Pace:
         await _pause(seconds, stopping)
         self.waits = ""
 
-    def _reserve(self, want: int) -> Grant:
+    def _reserve(self, want: int) -> Reservation:
         """One grant from all buckets: the latest start, the widest spacing, the fewest messages."""
         now = self._clock.now()
         count, at, spacing = want, now, 0.0
@@ -109,7 +111,7 @@ class Pace:
         for bucket, granted in taken:
             if granted > count:
                 self._rates.refund(bucket, granted - count, now)
-        return Grant(count, Instant(at), spacing)
+        return Reservation(count, Instant(at), spacing)
 
     def _refund(self, count: int) -> None:
         for bucket in self._buckets:

@@ -40,7 +40,7 @@ from postroom.pipeline.sender.throttle import Throttle
 from postroom.pipeline.sender.way_out import WayOut, WaysOut
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
-from postroom.platform.ports.rates import Limit, Rates
+from postroom.platform.ports.rates import RateLimit, Rates
 
 SINGLE_GIVE_UP_MS = DAY_MS
 """A single message that is still deferred this long after its day has ended is failed."""
@@ -174,7 +174,7 @@ class Sender:
         way.set_limits(stores.rates)
         buckets, rate = way.bulk_buckets(), campaign.policies.rate
         if rate is not None:
-            stores.rates.limit(campaign_bucket(ref), Limit(per_second=rate))
+            stores.rates.limit(campaign_bucket(ref), RateLimit(per_second=rate))
             buckets.insert(0, campaign_bucket(ref))
         since = campaign.sending_since or self._clock.now()
         topic = campaign.content.topic

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from postroom.platform.mail.port import Mailer
-from postroom.platform.ports.rates import Limit, Rates
+from postroom.platform.ports.rates import RateLimit, Rates
 
 BULK_SHARE = 0.9
 
@@ -32,7 +32,7 @@ class WayOut:
 
     name: str
     """Unlike any other's of the installation: all who have it share a rate."""
-    limit: Limit
+    limit: RateLimit
     open: Callable[[], Mailer]
     """A new mailer, not started."""
     edition: Hashable = None
@@ -52,12 +52,12 @@ class WayOut:
 
     def bulk_buckets(self) -> list[str]:
         """What grants a campaign its sends."""
-        return [self.bulk_bucket, self.bucket] if self.limit != Limit() else [self.bucket]
+        return [self.bulk_bucket, self.bucket] if self.limit != RateLimit() else [self.bucket]
 
     def set_limits(self, rates: Rates) -> None:
         """As they are now."""
         per_second, per_day = self.limit.per_second, self.limit.per_day
-        bulk = Limit(
+        bulk = RateLimit(
             None if per_second is None else per_second * BULK_SHARE, None if per_day is None else int(per_day * BULK_SHARE)
         )
         rates.limit(self.bucket, self.limit)

@@ -1,4 +1,8 @@
-"""Batch records: the lease, the fence, the open group and the count of each batch.
+"""A batch's record, and what counting its messages makes of it.
+
+It is made by the batch's first opening or count; where there is none, nothing was ever done with the batch.
+
+Batch records: the lease, the fence, the open group and the count of each batch.
 
 Why the holder of an old fence cannot change a message, though DynamoDB checks only the item it writes (a transaction would
 check the batch as well, and bill every message twice):
@@ -35,47 +39,171 @@ mark, and C counts anew. A count that dies leaves "counting", which is as stale 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from postroom.clock import Instant
 from postroom.errors import LeaseLost, NotFound, Unavailable
-from postroom.model.batch import BatchSnapshot
+from postroom.model.batch import BatchSnapshot, Group
 from postroom.model.campaign import CampaignRef
+from postroom.model.message import Counts, Engagement, MessageStatus
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
-from postroom.platform.aws._batch import COUNTING, TOLD, Batch, Tally, batch_of
-from postroom.platform.aws._dynamo import Table, Terms, Value
+from postroom.platform.aws._dynamo import Expression, Record, Table, Value
 from postroom.platform.aws._messages import MessageItems
+
+TOLD, COUNTING = 1, 2
+
+
+"""What `stale` of a batch says: reported of since its count; and being counted since that was marked."""
+
+
+class BatchRecord(NamedTuple):
+    """A batch's record."""
+
+    number: int
+    fence: int
+    owner: str | None
+    until: Instant | None
+    group: Group | None
+    touched: tuple[Key, ...]
+    """Keys outside the open group that its holder set out to change, and may be changing."""
+    touched_fence: int
+    due: Instant | None
+    """No message has work before: true at every moment; right after a count it is exact."""
+    changes: int
+    """Rises with each write that a count of before would undo."""
+    counts: Counts
+    engagement: Engagement
+    stale: bool
+    """Something was reported of its messages since the count."""
+    counting: bool
+    """It is stale, and a count has begun since: whoever reports something marks it anew."""
+    unsettled: int
+    opened_by: str
+    counted_by: str
+    """Marks of the last opening and the last count: whose they were."""
+
+    @property
+    def next_due(self) -> Instant | None:
+        """When it has work: at once while keys stand open or touched, whatever was counted."""
+        return Instant(0) if self.group or self.touched else self.due
+
+    @property
+    def in_hands(self) -> bool:
+        """Whether the stored count may be from before: somebody holds it, or left it open, or there is news."""
+        return self.owner is not None or self.group is not None or bool(self.touched) or self.stale
+
+    def held(self, now: Instant, dead: frozenset[str]) -> bool:
+        """Whether somebody has a live lease."""
+        return self.owner is not None and self.owner not in dead and (self.until or 0) > now
+
+    def snapshot(self) -> BatchSnapshot:
+        """As the port shows it."""
+        return BatchSnapshot(self.number, self.counts, self.due, self.owner, self.until, self.engagement)
+
+
+def batch_record_from(number: int, record: Record | None) -> BatchRecord:
+    """The batch's record, where it has none that of an untouched one."""
+    r = record or {}
+    keys = r.get("group_keys")
+    group = None
+    if isinstance(keys, bytes):
+        group = Group(str(r["group_owner"]), int(r["group_fence"]), _ledger.split(keys), Instant(int(r["group_at"])))
+    touched = r.get("touched", b"")
+    return BatchRecord(
+        number,
+        int(r.get("fence", 0)),
+        _ledger.text(r, "owner"),
+        _ledger.instant(r, "until"),
+        group,
+        _ledger.split(touched) if isinstance(touched, bytes) else (),
+        int(r.get("touched_fence", 0)),
+        _ledger.instant(r, "due"),
+        int(r.get("changes", 0)),
+        Counts(*json.loads(str(r["counts"]))) if "counts" in r else Counts(),
+        Engagement(*json.loads(str(r["engagement"]))) if "engagement" in r else Engagement(),
+        "stale" in r,
+        r.get("stale") == COUNTING,
+        int(r.get("unsettled", 0)),
+        str(r.get("opened_by", "")),
+        str(r.get("counted_by", "")),
+    )
+
+
+class BatchTotals(NamedTuple):
+    """A batch, counted."""
+
+    counts: Counts
+    engagement: Engagement
+    unsettled: int
+    due: Instant | None
+
+    @classmethod
+    def of(cls, messages: list[Record], sending: frozenset[str] = frozenset()) -> BatchTotals:
+        """Count them; those whose `sk` is in `sending` as that."""
+        by_state = [0] * len(MessageStatus)
+        unsettled, due = 0, None
+        opened = clicked = unsubscribed = 0
+        for message in messages:
+            stands, told = _ledger.standing(message), _ledger.news(message)
+            by_state[MessageStatus.SENDING if message["sk"] in sending else stands.status] += 1
+            if told is not None:
+                opened += told.opened is not None
+                clicked += told.clicked is not None
+                unsubscribed += told.unsubscribed_at is not None
+            message_due = _ledger.instant(message, "due")
+            if stands.status is MessageStatus.PENDING:
+                due = Instant(0)
+            elif stands.status in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN) and message_due is not None:
+                due = message_due if due is None else min(due, message_due)
+                unsettled += stands.status is MessageStatus.UNKNOWN
+        counts = Counts(**{state.label: by_state[state] for state in MessageStatus})
+        return cls(counts, Engagement(opened, clicked, unsubscribed), unsettled, due)
+
+    def attributes(self) -> dict[str, Value | None]:
+        """For the batch's record."""
+        people = self.engagement
+        counts, engagement = list(self.counts.as_dict().values()), [people.opened, people.clicked, people.unsubscribed]
+        return {
+            "counts": json.dumps(counts, separators=(",", ":")),
+            "engagement": json.dumps(engagement, separators=(",", ":")) if any(engagement) else None,
+            "stale": None,
+            "unsettled": self.unsettled,
+            "due": self.due,
+        }
+
 
 _TRIES = 8
 
 
-class Batches:
+class BatchRecords:
     """The batch records of every campaign in the table."""
 
     def __init__(self, table: Table, messages: MessageItems) -> None:
         self._table = table
         self._messages = messages
 
-    def read(self, ref: CampaignRef, number: int) -> Batch:
+    def read(self, ref: CampaignRef, number: int) -> BatchRecord:
         """The record as it stands."""
-        return batch_of(number, self._table.get(_ledger.batch_at(ref, number)))
+        return batch_record_from(number, self._table.get(_ledger.batch_at(ref, number)))
 
-    def read_many(self, ref: CampaignRef, numbers: Sequence[int]) -> list[Batch]:
+    def read_many(self, ref: CampaignRef, numbers: Sequence[int]) -> list[BatchRecord]:
         """The records of these batches, in this order; each as it stands, all of them not one snapshot."""
         found = self._table.get_many(_ledger.batch_at(ref, number) for number in numbers)
-        return [batch_of(number, found.get(_ledger.batch_at(ref, number))) for number in numbers]
+        return [batch_record_from(number, found.get(_ledger.batch_at(ref, number))) for number in numbers]
 
     def open(
         self, ref: CampaignRef, number: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str]
-    ) -> Batch | None:
+    ) -> BatchRecord | None:
         """Raise the fence and take the lease; None while it is held."""
         mark = self._table.mark()
         for attempt in range(_TRIES):
             seen = self.read(ref, number)
             if seen.owner != owner and seen.held(now, frozenset(dead)):
                 return None
-            terms = Terms()
+            terms = Expression()
             lease: dict[str, Value | None] = {"fence": seen.fence + 1, "owner": owner, "until": now + lease_ms, "opened_by": mark}
             unmoved = [
                 terms.equals("fence", seen.fence or None),
@@ -83,13 +211,13 @@ class Batches:
                 terms.equals("until", seen.until),
             ]
             written = self._table.update(_ledger.batch_at(ref, number), terms.assign(lease), " AND ".join(unmoved), terms)
-            opened = batch_of(number, written.item)
+            opened = batch_record_from(number, written.item)
             if written.applied or opened.opened_by == mark:  # refused to our own repeated call: the first one did it
                 return self._fenced(ref, opened)
             self._table.pause(attempt)
         return None
 
-    def _fenced(self, ref: CampaignRef, opened: Batch) -> Batch | None:
+    def _fenced(self, ref: CampaignRef, opened: BatchRecord) -> BatchRecord | None:
         """Stamp what an earlier holder may still be writing to; None if somebody opened the batch even since."""
         keys = (*(opened.group.keys if opened.group else ()), *opened.touched)
         stamped = self._table.each(lambda key: self._messages.stamp(ref, opened.number, key, opened.fence), keys)
@@ -99,14 +227,21 @@ class Batches:
         """Keep the lease."""
         self._change(ref, number, fence, {"until": until})
 
-    def touch(self, ref: CampaignRef, seen: Batch, fence: int, keys: Sequence[Key]) -> None:
+    def touch(self, ref: CampaignRef, seen: BatchRecord, fence: int, keys: Sequence[Key]) -> None:
         """Write down that these messages outside the open group are going to be changed. Looked at again at once if we die."""
         ours = seen.touched if seen.touched_fence == fence else ()  # an earlier holder's are stamped, and need it no more
         values: dict[str, Value | None] = {"touched": _ledger.join((*ours, *keys)), "touched_fence": fence, "due": Instant(0)}
         self._change(ref, seen.number, fence, values, counting="changes")
 
     def replace_group(
-        self, ref: CampaignRef, seen: Batch, fence: int, group: Sequence[Key], now: Instant, until: Instant, due: Instant | None
+        self,
+        ref: CampaignRef,
+        seen: BatchRecord,
+        fence: int,
+        group: Sequence[Key],
+        now: Instant,
+        until: Instant,
+        due: Instant | None,
     ) -> None:
         """All that was to be changed is changed: open the next group, or none."""
         keys = _ledger.join(tuple(group))
@@ -126,7 +261,7 @@ class Batches:
         self._table.each(lambda number: self._mark(ref, number), fresh)
 
     def _mark(self, ref: CampaignRef, number: int) -> None:
-        terms = Terms()
+        terms = Expression()
         change = terms.assign({"stale": TOLD}, counting="changes")
         self._table.update(_ledger.batch_at(ref, number), change, "", terms)
 
@@ -153,42 +288,42 @@ class Batches:
             self._table.pause(attempt)
         raise Unavailable(f"batch {number} of campaign {ref.campaign} changed while it was counted, again and again")
 
-    def _store_count(self, ref: CampaignRef, seen: Batch, more: dict[str, Value | None]) -> Batch | None:
+    def _store_count(self, ref: CampaignRef, seen: BatchRecord, more: dict[str, Value | None]) -> BatchRecord | None:
         """Count the messages and store it with `more`; None if the record has moved since `seen`."""
         if seen.stale and not seen.counting:
             begun = self._begin_count(ref, seen)
             if begun is None:
                 return None
             seen = begun
-        tally = Tally.of(self._messages.standing(ref, seen.number))
-        mark, terms = self._table.mark(), Terms()
+        tally = BatchTotals.of(self._messages.standing(ref, seen.number))
+        mark, terms = self._table.mark(), Expression()
         values = tally.attributes() | {"counted_by": mark} | more
         at, unmoved = _ledger.batch_at(ref, seen.number), _unmoved(terms, seen)
         written = self._table.update(at, terms.assign(values, counting="changes"), unmoved, terms)
-        stored = batch_of(seen.number, written.item)
+        stored = batch_record_from(seen.number, written.item)
         return stored if written.applied or stored.counted_by == mark else None
 
-    def _begin_count(self, ref: CampaignRef, seen: Batch) -> Batch | None:
+    def _begin_count(self, ref: CampaignRef, seen: BatchRecord) -> BatchRecord | None:
         """Let reports mark the batch again from now on; None if it has moved since `seen`."""
-        terms = Terms()
+        terms = Expression()
         at, unmoved = _ledger.batch_at(ref, seen.number), _unmoved(terms, seen)
         written = self._table.update(at, terms.assign({"stale": COUNTING}, counting="changes"), unmoved, terms)
-        return batch_of(seen.number, written.item) if written.applied else None
+        return batch_record_from(seen.number, written.item) if written.applied else None
 
     def _change(self, ref: CampaignRef, number: int, fence: int, values: dict[str, Value | None], *, counting: str = "") -> None:
         """Change the record under its fence. Our own repeated call is not refused: it leaves the fence as it is."""
-        terms = Terms()
+        terms = Expression()
         change = terms.assign(values, counting=counting)
         written = self._table.update(_ledger.batch_at(ref, number), change, terms.equals("fence", fence), terms)
         if not written.applied:
-            raise self._lost(ref, batch_of(number, written.item), fence)
+            raise self._lost(ref, batch_record_from(number, written.item), fence)
 
-    def check_fence(self, ref: CampaignRef, seen: Batch, fence: int) -> None:
+    def check_fence(self, ref: CampaignRef, seen: BatchRecord, fence: int) -> None:
         """`LeaseLost` unless the batch was `seen` under this fence."""
         if seen.fence != fence:
             raise self._lost(ref, seen, fence)
 
-    def _lost(self, ref: CampaignRef, seen: Batch, fence: int) -> LeaseLost | NotFound:
+    def _lost(self, ref: CampaignRef, seen: BatchRecord, fence: int) -> LeaseLost | NotFound:
         try:
             self._messages.check(ref, seen.number)
         except NotFound as absent:
@@ -196,6 +331,6 @@ class Batches:
         return LeaseLost(f"batch {seen.number} was opened by somebody else (fence {seen.fence}, not {fence})")
 
 
-def _unmoved(terms: Terms, seen: Batch) -> str:
+def _unmoved(terms: Expression, seen: BatchRecord) -> str:
     """Nothing was changed that a count of what was `seen` would undo."""
     return " AND ".join((terms.equals("fence", seen.fence or None), terms.equals("changes", seen.changes or None)))

@@ -1,4 +1,9 @@
-"""Connections to AWS: one way to make a client, with time-outs that fit a worker's lease.
+"""What AWS says, in Postroom's words: the only place that reads botocore's errors.
+
+A code that is not known to be permanent is temporary. Conditional failures are answers, not errors: the adapters read
+them before they get here.
+
+Connections to AWS: one way to make a client, with time-outs that fit a worker's lease.
 
 A call that hangs holds a lease for nothing, so a connection that is not there in 2 s and an answer that is not there in
 10 s are given up; botocore then repeats the call ("adaptive" mode: 3 more times, with backoff, and a client that is throttled
@@ -7,16 +12,23 @@ write from somebody else's, and says how. Mail is never sent through these clien
 
 The clients of one account share a session, because what a session reads of botocore's data is most of what a client costs: 40 ms
 of CPU each apart, 5 ms together. Making clients is not safe between threads, so it is done one by one; the clients are.
+
+A secret that people put into Secrets Manager for the stack to read.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from botocore import exceptions as boto
 from botocore.config import Config
+
+from postroom.errors import Denied, Invalid, NotFound, PostroomError, TooLarge, Unavailable, Unsupported
 
 if TYPE_CHECKING:
     from mypy_boto3_cognito_idp import CognitoIdentityProviderClient
@@ -29,15 +41,116 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
+
+_DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "KmsAccessDenied",
+        "KMSAccessDeniedException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "NotAuthorizedException",
+        "OptInRequired",
+        "SignatureDoesNotMatch",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+    }
+)
+
+
+_ABSENT = frozenset({"NoSuchBucket", "NotFoundException", "ResourceNotFoundException"})
+
+
+_TOO_LARGE = frozenset({"BatchRequestTooLong", "EntityTooLarge", "RequestEntityTooLarge"})
+
+
+_INVALID = frozenset(
+    {
+        "InvalidArgument",
+        "InvalidAttributeValue",
+        "InvalidMessageContents",
+        "InvalidParameterException",
+        "InvalidParameterValue",
+        "InvalidRequest",
+        "SerializationException",
+        "ValidationException",
+    }
+)
+
+
+_NO_LOGIN = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoRegionError, boto.ProfileNotFound)
+
+
+@contextmanager
+def aws_errors(doing: str) -> Iterator[None]:
+    """Turn whatever botocore raises inside into one of ours; `doing` says what failed ("reading the table x")."""
+    try:
+        yield
+    except (boto.BotoCoreError, boto.ClientError) as error:
+        raise postroom_error(error, doing) from error
+
+
+def postroom_error(error: boto.BotoCoreError | boto.ClientError, doing: str) -> PostroomError:
+    """The error of ours that says the same."""
+    if isinstance(error, boto.ClientError):
+        return _refusal(error, doing)
+    if isinstance(error, _NO_LOGIN):
+        return Denied(f"AWS was not asked while {doing}: {error}")
+    if isinstance(error, boto.ParamValidationError):
+        return Invalid(f"AWS takes no such request while {doing}: {error}")
+    return Unavailable(f"AWS did not answer while {doing}: {error}")
+
+
+def error_code(error: boto.ClientError) -> str:
+    """AWS's own word for it; a HEAD has no body and so only its HTTP status."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def was_retried(error: boto.ClientError) -> bool:
+    """Whether botocore had sent the request before: an earlier one may have been carried out unseen."""
+    return error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
+
+
+def _refusal(error: boto.ClientError, doing: str) -> PostroomError:
+    code = error_code(error).rpartition(".")[2]  # SQS also speaks in "AWS.SimpleQueueService.X"
+    said = f"{code}: {error.response.get('Error', {}).get('Message', '')}"
+    if code in _DENIED or code == "403":
+        return Denied(f"AWS does not allow {doing} ({said}): check the role's policy")
+    if code in _ABSENT:
+        return Unsupported(f"AWS has nothing to work on while {doing} ({said}): deploy the stack, or check the settings")
+    if code in _TOO_LARGE:
+        return TooLarge(f"too large for AWS while {doing} ({said})")
+    if code in _INVALID:
+        return Invalid(f"AWS refuses the request while {doing} ({said})")
+    return Unavailable(f"AWS could not go on {doing} ({said})")
+
+
 CONNECT_TIMEOUT_S = 2.0
+
+
 READ_TIMEOUT_S = 10.0
+
+
 ATTEMPTS = 4
+
+
 POOL_SIZE = 32
+
+
 """Connections kept open a client: no adapter runs more threads than that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AwsAccount:
     """Where to go and as whom. What is None comes from the environment, as AWS documents it (role, profile, region)."""
 
     region: str | None = None
@@ -122,3 +235,15 @@ def _config(signature: str) -> Config:
         signature_version=signature,
         user_agent_extra="postroom",
     )
+
+
+def secret_text(account: AwsAccount, name: str) -> str:
+    """By name or ARN. `NotFound`, `Denied`, `Unavailable`."""
+    with aws_errors(f"reading the secret {name}"):
+        client = account.secretsmanager()
+        answer = client.get_secret_value(SecretId=name)
+        client.close()
+    text = str(answer.get("SecretString", "")).strip()
+    if not text:
+        raise NotFound(f"the secret {name} holds no text")
+    return text

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from postroom.clock import Clock
 from postroom.errors import Unavailable
-from postroom.platform.aws._errors import code_of, retried, speaking
+from postroom.platform.aws._clients import aws_errors, error_code, was_retried
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -35,14 +35,14 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-class Address(NamedTuple):
+class PrimaryKey(NamedTuple):
     """An item's primary key."""
 
     pk: str
     sk: str
 
 
-class Written(NamedTuple):
+class WriteResult(NamedTuple):
     """What became of a conditional write."""
 
     applied: bool
@@ -52,7 +52,7 @@ class Written(NamedTuple):
     """Refused after botocore had repeated the call: an earlier try may have been carried out, its answer lost."""
 
 
-class Terms:
+class Expression:
     """The placeholders of one request."""
 
     def __init__(self) -> None:
@@ -115,37 +115,37 @@ class Table:
         wait(futures)
         return [future.result() for future in futures]
 
-    def get(self, at: Address, attributes: Sequence[str] = ()) -> Record | None:
+    def get(self, at: PrimaryKey, attributes: Sequence[str] = ()) -> Record | None:
         """The item, or these attributes of it."""
-        terms = Terms()
-        with speaking(f"reading the table {self.name}"):
+        terms = Expression()
+        with aws_errors(f"reading the table {self.name}"):
             answer = self._client.get_item(
                 TableName=self.name, Key=_key(at), ConsistentRead=True, **terms.request(**_projection(terms, attributes))
             )
         return decode(answer["Item"]) if "Item" in answer else None
 
-    def get_many(self, addresses: Iterable[Address], attributes: Sequence[str] = ()) -> dict[Address, Record]:
+    def get_many(self, addresses: Iterable[PrimaryKey], attributes: Sequence[str] = ()) -> dict[PrimaryKey, Record]:
         """Those items that exist (any number); each is consistent, all of them are not one snapshot."""
         distinct = list(dict.fromkeys(addresses))
         parts = [distinct[first : first + _GET_MAX] for first in range(0, len(distinct), _GET_MAX)]
-        found: dict[Address, Record] = {}
+        found: dict[PrimaryKey, Record] = {}
         for part in self.each(lambda part: self._get_part(part, attributes), parts):
             found.update(part)
         return found
 
-    def _get_part(self, addresses: Sequence[Address], attributes: Sequence[str]) -> dict[Address, Record]:
-        terms = Terms()
+    def _get_part(self, addresses: Sequence[PrimaryKey], attributes: Sequence[str]) -> dict[PrimaryKey, Record]:
+        terms = Expression()
         wanted = list(dict.fromkeys(("pk", "sk", *attributes))) if attributes else []
         request: dict[str, Any] = {
             self.name: terms.request(Keys=[_key(at) for at in addresses], ConsistentRead=True, **_projection(terms, wanted))
         }
-        found: dict[Address, Record] = {}
+        found: dict[PrimaryKey, Record] = {}
         for _ in self._rounds("reading"):
-            with speaking(f"reading the table {self.name}"):
+            with aws_errors(f"reading the table {self.name}"):
                 answer = self._client.batch_get_item(RequestItems=request)
             for raw in answer["Responses"].get(self.name, ()):
                 item = decode(raw)
-                found[Address(str(item["pk"]), str(item["sk"]))] = item
+                found[PrimaryKey(str(item["pk"]), str(item["sk"]))] = item
             request = dict(answer.get("UnprocessedKeys", {}))
             if not request:
                 break
@@ -155,7 +155,7 @@ class Table:
         self,
         pk: str,
         *,
-        terms: Terms | None = None,
+        terms: Expression | None = None,
         sort: str = "",
         filter_: str = "",
         attributes: Sequence[str] = (),
@@ -167,7 +167,7 @@ class Table:
 
         `sort` and `filter_` are conditions written with `terms`; `limit` bounds the items read for a page, filtered or not.
         """
-        terms = terms or Terms()
+        terms = terms or Expression()
         condition = f"{terms.name('pk')} = {terms.value(pk)}" + (f" AND {sort}" if sort else "")
         request = terms.request(
             TableName=self.name,
@@ -179,8 +179,8 @@ class Table:
             **_projection(terms, attributes),
         )
         while True:
-            start: dict[str, Any] = {} if after is None else {"ExclusiveStartKey": _key(Address(pk, after))}
-            with speaking(f"querying the table {self.name}"):
+            start: dict[str, Any] = {} if after is None else {"ExclusiveStartKey": _key(PrimaryKey(pk, after))}
+            with aws_errors(f"querying the table {self.name}"):
                 answer = self._client.query(**request, **start)
             last = answer.get("LastEvaluatedKey")
             after = str(last["sk"]["S"]) if last else None
@@ -188,41 +188,41 @@ class Table:
             if after is None:
                 return
 
-    def put(self, item: Mapping[str, Value | None], condition: str, terms: Terms) -> Written:
+    def put(self, item: Mapping[str, Value | None], condition: str, terms: Expression) -> WriteResult:
         """Store the whole item if the condition holds."""
         request = terms.request(Item=encode_item(item), ConditionExpression=condition)
         return self._conditionally("writing", lambda **common: self._client.put_item(**request, **common))
 
-    def update(self, at: Address, change: str, condition: str, terms: Terms) -> Written:
+    def update(self, at: PrimaryKey, change: str, condition: str, terms: Expression) -> WriteResult:
         """Change the item (made where absent) if the condition, where there is one, holds; the item as it is then."""
         request = terms.request(Key=_key(at), UpdateExpression=change, ReturnValues="ALL_NEW")
         if condition:
             request["ConditionExpression"] = condition
         return self._conditionally("changing", lambda **common: self._client.update_item(**request, **common))
 
-    def _conditionally(self, doing: str, call: Callable[..., Any]) -> Written:
-        with speaking(f"{doing} an item of the table {self.name}"):
+    def _conditionally(self, doing: str, call: Callable[..., Any]) -> WriteResult:
+        with aws_errors(f"{doing} an item of the table {self.name}"):
             try:
                 answer = call(TableName=self.name, ReturnValuesOnConditionCheckFailure="ALL_OLD")
             except ClientError as error:
-                if code_of(error) != "ConditionalCheckFailedException":
+                if error_code(error) != "ConditionalCheckFailedException":
                     raise
                 old: Any = error.response.get("Item")
-                return Written(False, decode(old) if old else None, retried(error))
-        return Written(True, decode(answer["Attributes"]) if "Attributes" in answer else None, False)
+                return WriteResult(False, decode(old) if old else None, was_retried(error))
+        return WriteResult(True, decode(answer["Attributes"]) if "Attributes" in answer else None, False)
 
-    def delete(self, at: Address) -> None:
+    def delete(self, at: PrimaryKey) -> None:
         """Delete the item, there or not."""
-        with speaking(f"deleting from the table {self.name}"):
+        with aws_errors(f"deleting from the table {self.name}"):
             self._client.delete_item(TableName=self.name, Key=_key(at))
 
-    def delete_many(self, addresses: Sequence[Address]) -> None:
+    def delete_many(self, addresses: Sequence[PrimaryKey]) -> None:
         """Delete the items, there or not."""
         for first in range(0, len(addresses), _WRITE_MAX):
             part = addresses[first : first + _WRITE_MAX]
             request: dict[str, Any] = {self.name: [{"DeleteRequest": {"Key": _key(at)}} for at in part]}
             for _ in self._rounds("deleting"):
-                with speaking(f"deleting from the table {self.name}"):
+                with aws_errors(f"deleting from the table {self.name}"):
                     request = dict(self._client.batch_write_item(RequestItems=request).get("UnprocessedItems", {}))
                 if not request:
                     break
@@ -233,11 +233,11 @@ class Table:
         The token makes AWS answer a repeated call, sent because the first answer was lost, with that first answer.
         """
         token = self._clock.random(16).hex()
-        with speaking(f"writing to the table {self.name}"):
+        with aws_errors(f"writing to the table {self.name}"):
             try:
                 self._client.transact_write_items(TransactItems=actions, ClientRequestToken=token)  # type: ignore[arg-type]
             except ClientError as error:
-                if code_of(error) != "TransactionCanceledException":
+                if error_code(error) != "TransactionCanceledException":
                     raise
                 reasons: Any = error.response.get("CancellationReasons", [])
                 return [str(reason.get("Code", "None")) for reason in reasons]
@@ -296,9 +296,9 @@ def _plain(value: Mapping[str, Any]) -> Value:
     return int(content) if kind == "N" else content
 
 
-def _key(at: Address) -> dict[str, Any]:
+def _key(at: PrimaryKey) -> dict[str, Any]:
     return {"pk": {"S": at.pk}, "sk": {"S": at.sk}}
 
 
-def _projection(terms: Terms, attributes: Sequence[str]) -> dict[str, str]:
+def _projection(terms: Expression, attributes: Sequence[str]) -> dict[str, str]:
     return {"ProjectionExpression": ", ".join(terms.name(a) for a in attributes)} if attributes else {}

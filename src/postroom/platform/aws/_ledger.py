@@ -30,7 +30,7 @@ from postroom.model.event_text import cells, event_of_cells, event_text
 from postroom.model.message import ERASED, Message, MessageStatus, NewMessage, Recipient, Settlement
 from postroom.model.news import News, nameless
 from postroom.model.shard import KEY_BYTES, Key
-from postroom.platform.aws._dynamo import Address, Record, Value
+from postroom.platform.aws._dynamo import PrimaryKey, Record, Value
 
 BATCH_PARTITION = "M#"
 BATCH_SORT = "!batch"  # before every hexadecimal digit
@@ -46,27 +46,27 @@ STANDING = ("sk", "state", "attempt", "due", "told", "heard")
 """The attributes `Tally.of` needs."""
 
 
-def home_at(ref: CampaignRef) -> Address:
+def home_at(ref: CampaignRef) -> PrimaryKey:
     """Where the home's own record is. `Invalid`: such a name could be taken for another's."""
     for part in ref:
         if not part.replace("-", "").isalnum() or not part.isascii():
             raise Invalid(f"{part!r} is no id of a tenant or campaign")
-    return Address(f"H#{ref.tenant}#{ref.campaign}", "home")
+    return PrimaryKey(f"H#{ref.tenant}#{ref.campaign}", "home")
 
 
-def batch_at(ref: CampaignRef, batch: int) -> Address:
+def batch_at(ref: CampaignRef, batch: int) -> PrimaryKey:
     """Where the batch's record is; its messages are in the same partition."""
-    return Address(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", BATCH_SORT)
+    return PrimaryKey(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", BATCH_SORT)
 
 
-def message_at(ref: CampaignRef, batch: int, key: Key) -> Address:
+def message_at(ref: CampaignRef, batch: int, key: Key) -> PrimaryKey:
     """Where the message is."""
-    return Address(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", key.hex())
+    return PrimaryKey(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", key.hex())
 
 
-def event_at(ref: CampaignRef, batch: int, key: Key, event_id: str = "") -> Address:
+def event_at(ref: CampaignRef, batch: int, key: Key, event_id: str = "") -> PrimaryKey:
     """Where one of the message's events is, if it stands beside it; without an id: what all of theirs begin with."""
-    return Address(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
+    return PrimaryKey(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
 
 
 def news(record: Record) -> News | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from postroom.platform.aws._errors import code_of, speaking
+from postroom.platform.aws._clients import aws_errors, error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -21,7 +21,7 @@ _WAIT_ATTEMPTS = 60
 
 def make_table(client: DynamoDBClient, name: str) -> None:
     """The single table: on demand, with a stream of new images (the feed) and expiry. There already: harmless."""
-    with speaking(f"making the table {name}"):
+    with aws_errors(f"making the table {name}"):
         try:
             client.create_table(
                 TableName=name,
@@ -34,7 +34,7 @@ def make_table(client: DynamoDBClient, name: str) -> None:
                 StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
             )
         except ClientError as error:
-            if code_of(error) != "ResourceInUseException":
+            if error_code(error) != "ResourceInUseException":
                 raise
         client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": _WAIT_S, "MaxAttempts": _WAIT_ATTEMPTS})
         if client.describe_time_to_live(TableName=name)["TimeToLiveDescription"].get("TimeToLiveStatus") == "DISABLED":
@@ -46,13 +46,13 @@ def _keep_backups(client: DynamoDBClient, name: str) -> None:
     try:
         client.update_continuous_backups(TableName=name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True})
     except ClientError as error:
-        if code_of(error) != "UnknownOperationException":  # DynamoDB Local keeps none
+        if error_code(error) != "UnknownOperationException":  # DynamoDB Local keeps none
             raise
 
 
 def make_bucket(client: S3Client, name: str) -> None:
     """The bucket: versioned, closed to the public, what a killed upload left behind swept after a day. Again: harmless."""
-    with speaking(f"making the bucket {name}"):
+    with aws_errors(f"making the bucket {name}"):
         try:
             region = client.meta.region_name
             if region == "us-east-1":  # the one region that must not be named
@@ -60,7 +60,7 @@ def make_bucket(client: S3Client, name: str) -> None:
             else:
                 client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": region})  # type: ignore[typeddict-item]
         except ClientError as error:
-            if code_of(error) != "BucketAlreadyOwnedByYou":
+            if error_code(error) != "BucketAlreadyOwnedByYou":
                 raise
         client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         client.put_public_access_block(

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
-from postroom.platform.aws._errors import code_of, speaking
-from postroom.platform.ports.identity import Account, AccountStatus, Invited
-from postroom.platform.ports.limits import checked_email
+from postroom.platform.aws._clients import aws_errors, error_code
+from postroom.platform.ports.identity import AccountStatus, Invitation, UserAccount
+from postroom.platform.ports.limits import normalized_email
 
 if TYPE_CHECKING:
     from mypy_boto3_cognito_idp import CognitoIdentityProviderClient
@@ -41,40 +41,40 @@ class CognitoIdentity:
     def issuer(self) -> str:
         return self._issuer
 
-    def invite(self, email: str) -> Invited:
+    def invite(self, email: str) -> Invitation:
         address = _address(email)
         made = self._create(address, UserAttributes=_verified(address))
         if made is not None:
-            return Invited(made, None)
+            return Invitation(made, None)
         known = self.find(address)
         if known is None:
             raise Conflict(f"{address} is being removed at this moment: try again")
         if known.status is AccountStatus.INVITED:
             self._create(address, MessageAction="RESEND")
-        return Invited(known, None)
+        return Invitation(known, None)
 
-    def _create(self, address: str, **more: Any) -> Account | None:
+    def _create(self, address: str, **more: Any) -> UserAccount | None:
         """None: the address is taken."""
-        with speaking("inviting somebody to the user pool"):
+        with aws_errors("inviting somebody to the user pool"):
             try:
                 answer = self._client.admin_create_user(
                     UserPoolId=self._pool, Username=address, DesiredDeliveryMediums=["EMAIL"], **more
                 )
             except ClientError as error:
-                if code_of(error) not in _TAKEN:
+                if error_code(error) not in _TAKEN:
                     raise
                 return None
         return _account(answer["User"], answer["User"].get("Attributes", []))
 
-    def find(self, who: str) -> Account | None:
+    def find(self, who: str) -> UserAccount | None:
         name = _name(who)
         if name is None:
             return None
-        with speaking("reading an account of the user pool"):
+        with aws_errors("reading an account of the user pool"):
             try:
                 user = self._client.admin_get_user(UserPoolId=self._pool, Username=name)
             except ClientError as error:
-                if code_of(error) != _ABSENT:
+                if error_code(error) != _ABSENT:
                     raise
                 return None
         return _account(user, user.get("UserAttributes", []))
@@ -97,22 +97,22 @@ class CognitoIdentity:
 
     def _do(self, operation: str, subject: str, **more: Any) -> None:
         """`NotFound`: nobody has that subject."""
-        with speaking(f"calling {operation} on the user pool"):
+        with aws_errors(f"calling {operation} on the user pool"):
             try:
                 if not _SUBJECT.fullmatch(subject):
                     raise NotFound(f"there is no account {subject[:80]!r}")
                 getattr(self._client, operation)(UserPoolId=self._pool, Username=subject, **more)
             except ClientError as error:
-                if code_of(error) != _ABSENT:
+                if error_code(error) != _ABSENT:
                     raise
                 raise NotFound(f"there is no account {subject!r}") from error
 
 
-def _account(user: Any, attributes: Any) -> Account:
+def _account(user: Any, attributes: Any) -> UserAccount:
     known = {attribute["Name"]: attribute.get("Value", "") for attribute in attributes}
     if "sub" not in known:
         raise Corrupt("the user pool tells no subject of an account")
-    return Account(known["sub"], known.get("email", ""), _state(user), bool(user.get("UserMFASettingList")))
+    return UserAccount(known["sub"], known.get("email", ""), _state(user), bool(user.get("UserMFASettingList")))
 
 
 def _state(user: Any) -> AccountStatus:
@@ -128,7 +128,7 @@ def _verified(address: str) -> list[dict[str, str]]:
 
 def _address(email: str) -> str:
     """In small letters: the pool does not tell them apart, and so the same address is the same text everywhere."""
-    address = checked_email(email).lower()
+    address = normalized_email(email).lower()
     if len(address) > _MAX_USERNAME:
         raise Invalid(f"{address[:80]}… is too long to sign in with at Cognito: up to {_MAX_USERNAME} characters")
     return address

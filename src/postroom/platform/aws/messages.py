@@ -28,11 +28,9 @@ from postroom.model.message import Counts, Engagement, Message, MessageStatus, N
 from postroom.model.news import tidy
 from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
-from postroom.platform.aws._batch import Batch, Tally
-from postroom.platform.aws._batches import Batches
-from postroom.platform.aws._dynamo import Address, Record, Table, Terms, Value
-from postroom.platform.aws._messages import MessageItems
-from postroom.platform.aws._news import NewsItems
+from postroom.platform.aws._batches import BatchRecord, BatchRecords, BatchTotals
+from postroom.platform.aws._dynamo import Expression, PrimaryKey, Record, Table, Value
+from postroom.platform.aws._messages import MessageItems, NewsItems
 from postroom.platform.ports.limits import check_at_rest, check_page, check_reports
 from postroom.platform.ports.messages import MessagePage, Reported
 
@@ -46,7 +44,7 @@ class DynamoMessages:
         self._table = table
         self._items = MessageItems(table)
         self._news = NewsItems(table)
-        self._batches = Batches(table, self._items)
+        self._batches = BatchRecords(table, self._items)
 
     def create(self, ref: CampaignRef, batches: int) -> None:
         if batches < 1:
@@ -55,7 +53,7 @@ class DynamoMessages:
         known = self._table.get(at)
         if known is not None and "gone" in known:  # a drop that was cut short
             self.drop(ref)
-        terms = Terms()
+        terms = Expression()
         record: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "batches": batches}
         written = self._table.put(record, f"attribute_not_exists({terms.name('pk')})", terms)
         if not written.applied and written.item is not None and written.item["batches"] != batches:
@@ -64,7 +62,7 @@ class DynamoMessages:
 
     def drop(self, ref: CampaignRef) -> None:
         """Marks the home first and deletes it last, so that a drop that was cut short is found, and can be finished."""
-        terms = Terms()
+        terms = Expression()
         exists = f"attribute_exists({terms.name('pk')})"
         marked = self._table.update(_ledger.home_at(ref), terms.assign({"gone": True}), exists, terms)
         if marked.item is None:
@@ -76,7 +74,7 @@ class DynamoMessages:
         at = _ledger.batch_at(ref, number)
         self._table.delete(at)  # first: without it no holder can write
         for page, _ in self._table.query(at.pk, attributes=("sk",)):
-            self._table.delete_many([Address(at.pk, str(record["sk"])) for record in page])
+            self._table.delete_many([PrimaryKey(at.pk, str(record["sk"])) for record in page])
 
     def store(self, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
         batches = self._items.batches(ref)
@@ -109,17 +107,17 @@ class DynamoMessages:
     def unsettled(self, ref: CampaignRef) -> int:
         return sum(tally.unsettled for tally in self._tallies(ref))
 
-    def _tallies(self, ref: CampaignRef) -> list[Tally]:
+    def _tallies(self, ref: CampaignRef) -> list[BatchTotals]:
         """The stored count of each batch at rest; those in somebody's hands are counted now."""
         batches = self._all(ref)
         live = self._table.each(lambda batch: self._count(ref, batch), [b for b in batches if b.in_hands])
-        return live + [Tally(b.counts, b.engagement, b.unsettled, b.due) for b in batches if not b.in_hands]
+        return live + [BatchTotals(b.counts, b.engagement, b.unsettled, b.due) for b in batches if not b.in_hands]
 
-    def _count(self, ref: CampaignRef, batch: Batch) -> Tally:
+    def _count(self, ref: CampaignRef, batch: BatchRecord) -> BatchTotals:
         sending = frozenset(key.hex() for key in batch.group.keys) if batch.group else frozenset()
-        return Tally.of(self._items.standing(ref, batch.number), sending)
+        return BatchTotals.of(self._items.standing(ref, batch.number), sending)
 
-    def _all(self, ref: CampaignRef) -> list[Batch]:
+    def _all(self, ref: CampaignRef) -> list[BatchRecord]:
         return self._batches.read_many(ref, range(self._items.batches(ref)))
 
     def batches(self, ref: CampaignRef, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
@@ -129,10 +127,10 @@ class DynamoMessages:
         found = self._batches.read_many(ref, numbers)
         return self._table.each(lambda batch: self._snapshot(ref, batch), found)
 
-    def _snapshot(self, ref: CampaignRef, batch: Batch) -> BatchSnapshot:
+    def _snapshot(self, ref: CampaignRef, batch: BatchRecord) -> BatchSnapshot:
         if not batch.stale:
             return batch.snapshot()
-        tally = Tally.of(self._items.standing(ref, batch.number))
+        tally = BatchTotals.of(self._items.standing(ref, batch.number))
         return batch._replace(counts=tally.counts, engagement=tally.engagement, due=tally.due).snapshot()
 
     def due_batches(self, ref: CampaignRef, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
@@ -192,7 +190,9 @@ class DynamoMessages:
         until, due = Instant(now + lease_ms), _earliest(seen.due, last.values())
         self._batches.replace_group(ref, seen, fence, group, now, until, due)
 
-    def _settle(self, ref: CampaignRef, seen: Batch, fence: int, changes: Sequence[Settlement], found: dict[Key, Record]) -> None:
+    def _settle(
+        self, ref: CampaignRef, seen: BatchRecord, fence: int, changes: Sequence[Settlement], found: dict[Key, Record]
+    ) -> None:
         ours = seen.touched if seen.touched_fence == fence else ()
         claimed = {*ours, *(seen.group.keys if seen.group else ())}
         touched = [change.key for change in changes if change.key not in claimed]
@@ -273,7 +273,7 @@ def _earliest(due: Instant | None, settled: Collection[Settlement]) -> Instant |
     return min((one for one in dues if one is not None), default=None)
 
 
-def _may_hold(batch: Batch, statuses: Collection[MessageStatus]) -> bool:
+def _may_hold(batch: BatchRecord, statuses: Collection[MessageStatus]) -> bool:
     """Whether it is worth reading: in somebody's hands, or counted with some of these states."""
     counts = batch.counts.as_dict()
     return batch.in_hands or any(counts[state.label] for state in (statuses or MessageStatus))

@@ -1,4 +1,8 @@
-"""Objects (ports.objects) in a versioned S3 bucket, which is made for them alone.
+"""Content on its way to S3: spooled, measured and hashed before the first byte is sent.
+
+An object of S3 as a stream: it outlives a broken connection, and proves at its end to be what was stored.
+
+Objects (ports.objects) in a versioned S3 bucket, which is made for them alone.
 
 S3 keeps what was put beside the content: the SHA-256 of the whole, the instant, and a mark of the put. Content that does not
 come as bytes is spooled first, in memory while it is small and then in a temporary file, because its SHA-256 must be
@@ -17,35 +21,162 @@ import base64
 import binascii
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, BinaryIO
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, Invalid, NotFound, Unavailable
-from postroom.platform.aws._content import Spooled, spool
-from postroom.platform.aws._download import CHUNK_BYTES, Download
-from postroom.platform.aws._errors import code_of, speaking
+from postroom.errors import Conflict, Corrupt, Invalid, NotFound, StorageFull, Unavailable
+from postroom.platform.aws._clients import aws_errors, error_code, postroom_error
 from postroom.platform.ports.limits import check_object_key, check_object_prefix, check_page
 from postroom.platform.ports.objects import ObjectInfo, ObjectPage
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+
+_CHUNK_BYTES = 1 << 20
+
+
+_IN_MEMORY_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """Content that is known whole and can be read again for another try."""
+
+    file: IO[bytes]
+    size: int
+    sha256: str
+
+    def parts(self, size: int) -> Iterator[bytes]:
+        """All of it in parts of `size`; nothing for empty content."""
+        self.file.seek(0)
+        while part := self.file.read(size):
+            yield part
+
+
+@contextmanager
+def spool(content: bytes | BinaryIO | Iterator[bytes]) -> Iterator[Spooled]:
+    """Read the content to its end: in memory up to 8 MiB, then in a temporary file that is gone however we end.
+
+    `StorageFull`: the temporary directory has no room. What the stream or iterator raises goes on to the caller.
+    """
+    digest, size = hashlib.sha256(), 0
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
+        for chunk in _chunks(content):
+            digest.update(chunk)
+            size += len(chunk)
+            _write(file, chunk)
+        yield Spooled(file, size, digest.hexdigest())
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    try:
+        file.write(chunk)
+    except OSError as error:
+        raise StorageFull(f"the temporary directory {tempfile.gettempdir()} took no more: {error}") from error
+
+
+def _chunks(content: bytes | BinaryIO | Iterator[bytes]) -> Iterable[bytes]:
+    if isinstance(content, bytes | bytearray | memoryview):
+        return (bytes(content),)
+    if hasattr(content, "read"):
+        stream: Any = content
+        return iter(lambda: stream.read(_CHUNK_BYTES), b"")
+    return content
+
+
+CHUNK_BYTES = 1 << 20
+
+
+_RESUMES = 3
+
+
+"""Broken connections in a row, without a byte in between, before the reader hears of it."""
+
+
+class Download(io.RawIOBase):
+    """Reads `body`; where it breaks, `resume(position)` opens the rest of the same version."""
+
+    def __init__(self, body: Any, resume: Callable[[int], Any], key: str, sha256: str | None) -> None:
+        self._body = body
+        self._resume = resume
+        self._key = key
+        self._sha256 = sha256
+        self._hash = hashlib.sha256()
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        chunk = self._read(len(view))
+        view[: len(chunk)] = chunk
+        self._position += len(chunk)
+        self._hash.update(chunk)
+        if not chunk and len(view) and self._sha256 not in (None, self._hash.hexdigest()):
+            raise Corrupt(f"Object {self._key} is damaged: its content is not what was stored. Restore an older version.")
+        return len(chunk)
+
+    def readall(self) -> bytes:
+        return b"".join(iter(lambda: self.read(CHUNK_BYTES), b""))
+
+    def _read(self, size: int) -> bytes:
+        broken = 0
+        while True:
+            try:
+                return bytes(self._body.read(size))
+            except BotoCoreError as error:
+                broken += 1
+                if broken > _RESUMES:
+                    raise postroom_error(error, f"reading the object {self._key}") from error
+            self._body.close()
+            self._body = self._resume(self._position)
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
+
+
 PART_BYTES = 16 << 20
+
+
 _MAX_PARTS = 9_000  # S3 takes 10,000
+
+
 _THREADS = 16
+
+
 _PURGE_MAX = 1_000  # DeleteObjects
+
+
 _TRIES = 5
+
+
 _PAUSE_S = 0.1
+
+
 # A marker of a deletion has no method GET; a HEAD answers without a body.
 _ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "404", "405"})
+
+
 # A bad version id. Of a request that names none this says that the request was bad, as with a session that expired.
 _NO_VERSION = frozenset({"InvalidArgument", "400"})
+
+
 _BEYOND = "InvalidRange"
+
+
 _TAKEN = "PreconditionFailed"
+
+
 _RACING = "ConditionalRequestConflict"
 
 
@@ -85,13 +216,13 @@ class S3Objects:
         metadata = {"sha256": spooled.sha256, "stored-at": str(now), "mark": mark}
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
         store = self._put_whole if spooled.size <= PART_BYTES else self._put_parts
-        with speaking(f"putting the object {key}"):
+        with aws_errors(f"putting the object {key}"):
             try:
                 version = store(key, spooled, condition, ContentType=content_type, Metadata=metadata)
             except ClientError as error:
-                if code_of(error) == _RACING:
+                if error_code(error) == _RACING:
                     return None
-                if code_of(error) != _TAKEN:
+                if error_code(error) != _TAKEN:
                     raise
                 own = self._own_version(key, mark)
                 if own is None:
@@ -130,7 +261,7 @@ class S3Objects:
         try:
             self._client.abort_multipart_upload(**at, UploadId=upload)
         except ClientError as error:
-            if code_of(error) != "NoSuchUpload":
+            if error_code(error) != "NoSuchUpload":
                 raise
 
     def _own_version(self, key: str, mark: str) -> str | None:
@@ -163,7 +294,7 @@ class S3Objects:
         answer = self._get(key, version, start, start + length - 1)
         if answer is None:
             return b""
-        with speaking(f"reading the object {key}"):
+        with aws_errors(f"reading the object {key}"):
             return bytes(answer["Body"].read(length))
 
     def _get(self, key: str, version: str | None, start: int = 0, last: int | None = None) -> Any:
@@ -171,13 +302,13 @@ class S3Objects:
         check_object_key(key)
         ranged = start > 0 or last is not None
         part: dict[str, Any] = {"Range": f"bytes={start}-{'' if last is None else last}"} if ranged else {}
-        with speaking(f"reading the object {key}"):
+        with aws_errors(f"reading the object {key}"):
             try:
                 answer: Any = self._client.get_object(Bucket=self._bucket, Key=key, **_named(version), **part)
             except ClientError as error:
                 if _says_absent(error, version):
                     raise _absent(key, version) from error
-                if code_of(error) == _BEYOND:
+                if error_code(error) == _BEYOND:
                     return None
                 raise
             if ranged and "ContentRange" not in answer:  # a server may ignore a range (RFC 9110 §14.2)
@@ -190,7 +321,7 @@ class S3Objects:
         return None if head is None else self._info(key, head)
 
     def _head(self, key: str, version: str | None) -> Any:
-        with speaking(f"asking for the object {key}"):
+        with aws_errors(f"asking for the object {key}"):
             try:
                 return self._client.head_object(Bucket=self._bucket, Key=key, **_named(version))
             except ClientError as error:
@@ -230,7 +361,7 @@ class S3Objects:
         check_object_prefix(prefix)
         check_page(limit)
         start: dict[str, Any] = {} if cursor is None else {"StartAfter": _position(cursor)}
-        with speaking("listing objects"):
+        with aws_errors("listing objects"):
             page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=limit, **start)
         keys = [one["Key"] for one in page.get("Contents", ())]
         more = _cursor(keys[-1]) if page["IsTruncated"] else None
@@ -238,7 +369,7 @@ class S3Objects:
 
     def delete(self, key: str) -> None:
         check_object_key(key)
-        with speaking(f"deleting the object {key}"):
+        with aws_errors(f"deleting the object {key}"):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
     def purge(self, prefix: str) -> int:
@@ -257,7 +388,7 @@ class S3Objects:
     def _delete_versions(self, doomed: Sequence[Any]) -> None:
         for first in range(0, len(doomed), _PURGE_MAX):
             part = doomed[first : first + _PURGE_MAX]
-            with speaking("deleting versions of objects"):
+            with aws_errors("deleting versions of objects"):
                 answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": part, "Quiet": True})
             for error in answer.get("Errors", ()):
                 raise Unavailable(f"S3 did not delete {error.get('Key')}: {error.get('Code')} {error.get('Message')}")
@@ -265,7 +396,7 @@ class S3Objects:
     def _version_pages(self, prefix: str) -> Iterator[Any]:
         start: dict[str, Any] = {}
         while True:
-            with speaking("listing versions of objects"):
+            with aws_errors("listing versions of objects"):
                 page = self._client.list_object_versions(Bucket=self._bucket, Prefix=prefix, **start)
             yield page
             if not page["IsTruncated"]:
@@ -283,7 +414,7 @@ def _named(version: str | None) -> dict[str, Any]:
 
 
 def _says_absent(error: ClientError, version: str | None) -> bool:
-    return code_of(error) in _ABSENT or (version is not None and code_of(error) in _NO_VERSION)
+    return error_code(error) in _ABSENT or (version is not None and error_code(error) in _NO_VERSION)
 
 
 def _absent(key: str, version: str | None) -> NotFound:

@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 
 from postroom.clock import Clock
 from postroom.errors import Invalid, LeaseLost, Unavailable
-from postroom.platform.aws._errors import code_of, speaking
+from postroom.platform.aws._clients import aws_errors, error_code
 from postroom.platform.ports.limits import check_bodies, check_delay, check_lease, check_name, check_page
 from postroom.platform.ports.queues import MAX_PER_CALL, MAX_RECEIVES, DeadLetter, QueueDepth, Received
 
@@ -186,7 +186,7 @@ class SqsQueues:
 
     def _call(self, operation: str, queue: str, *, dead: bool = False, **parameters: Any) -> Any:
         """One call on the queue, or on its dead letters; a queue that vanished since we made it is made again."""
-        with speaking(f"calling {operation} on queue {queue}"):
+        with aws_errors(f"calling {operation} on queue {queue}"):
             try:
                 return self._call_once(operation, queue, dead, parameters)
             except ClientError as error:
@@ -244,7 +244,7 @@ def _parse(receipt: str) -> _Receipt:
 
 
 def _code(error: ClientError) -> str:
-    return code_of(error).rpartition(".")[2]
+    return error_code(error).rpartition(".")[2]
 
 
 def _sendable(body: str) -> str:

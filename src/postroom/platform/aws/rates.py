@@ -22,9 +22,18 @@ from typing import NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Corrupt, Unavailable
-from postroom.platform.aws._dynamo import Address, Record, Table, Terms
-from postroom.platform.ports.buckets import Bucket, check_bucket, check_limit, check_refund, check_seen, check_want
-from postroom.platform.ports.rates import Grant, Limit, UsedUp
+from postroom.platform.aws._dynamo import Expression, PrimaryKey, Record, Table
+from postroom.platform.ports.rates import (
+    Bucket,
+    RateLimit,
+    Reservation,
+    UsedUp,
+    check_bucket,
+    check_limit,
+    check_refund,
+    check_seen,
+    check_want,
+)
 
 _TRIES = 24  # the first two at once, then up to 20 ms doubling to 200 ms: about 2 s in all
 _PAUSE_S, _PAUSE_MAX_S = 0.01, 0.2
@@ -44,15 +53,15 @@ class DynamoRates:
         self._table = table
         self._clock = clock
 
-    def limit(self, bucket: str, limit: Limit) -> None:
+    def limit(self, bucket: str, limit: RateLimit) -> None:
         check_bucket(bucket)
         check_limit(limit)
         self._change(bucket, lambda known: known.limited(limit))
 
-    def reserve(self, bucket: str, want: int, now: Instant) -> Grant:
+    def reserve(self, bucket: str, want: int, now: Instant) -> Reservation:
         check_bucket(bucket)
         check_want(want)
-        grant = Grant(0, now, 0.0)
+        grant = Reservation(0, now, 0.0)
 
         def take(known: Bucket) -> Bucket:
             nonlocal grant
@@ -90,7 +99,7 @@ class DynamoRates:
             if after == known.bucket:
                 return
             mark = self._table.mark()
-            terms = Terms()
+            terms = Expression()
             demand = terms.equals("version", known.version or None)
             written = self._table.put(_record(name, after, known.version + 1, mark), demand, terms)
             if written.applied or (written.item is not None and written.item.get("mark") == mark):
@@ -111,8 +120,8 @@ class DynamoRates:
         return _known(self._table.get(_address(name)))
 
 
-def _address(name: str) -> Address:
-    return Address(f"R#{name}", "rates")
+def _address(name: str) -> PrimaryKey:
+    return PrimaryKey(f"R#{name}", "rates")
 
 
 def _record(name: str, bucket: Bucket, version: int, mark: str) -> Record:

@@ -31,19 +31,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from postroom.clock import Clock
 from postroom.errors import Corrupt, Invalid
-from postroom.platform.aws._errors import code_of, speaking
-from postroom.platform.ports.sealed_text import (
+from postroom.platform.aws._clients import aws_errors, error_code
+from postroom.platform.ports.secrets import (
     DAMAGED,
     KEY_BYTES,
     NONCE_BYTES,
     SEALED,
     WRAPPED,
+    DataKey,
     SealedText,
-    bound,
+    associated_data,
     check_plain,
-    taken_apart,
+    parse_sealed_text,
 )
-from postroom.platform.ports.secrets import DataKey
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -88,13 +88,13 @@ class KmsSecrets:
 
     def seal(self, purpose: str, plain: bytes) -> str:
         check_plain(plain)
-        what = bound(SEALED, purpose)
+        what = associated_data(SEALED, purpose)
         key, nonce = self._sealing_key(_class(purpose)), os.urandom(NONCE_BYTES)
         text = SealedText(SEALED, self._newest, key.wrapped, b"")
         return str(text._replace(content=nonce + AESGCM(key.plain).encrypt(nonce, plain, _all(text, what))))
 
     def open(self, purpose: str, sealed: str) -> bytes:
-        text, what = taken_apart(sealed, SEALED), bound(SEALED, purpose)
+        text, what = parse_sealed_text(sealed, SEALED), associated_data(SEALED, purpose)
         nonce, content = text.content[:NONCE_BYTES], text.content[NONCE_BYTES:]
         try:
             return AESGCM(self._data_key(_class(purpose), text)).decrypt(nonce, content, _all(text, what))
@@ -102,12 +102,12 @@ class KmsSecrets:
             raise Corrupt(DAMAGED) from None
 
     def new_key(self, purpose: str) -> DataKey:
-        what = bound(WRAPPED, purpose)
+        what = associated_data(WRAPPED, purpose)
         made = self._generated(_class(purpose))
         return DataKey(made.plain, self._checkable(made.wrapped, made.plain, what))
 
     def unwrap(self, purpose: str, wrapped: str) -> bytes:
-        text, what = taken_apart(wrapped, WRAPPED), bound(WRAPPED, purpose)
+        text, what = parse_sealed_text(wrapped, WRAPPED), associated_data(WRAPPED, purpose)
         plain = self._data_key(_class(purpose), text)
         if not hmac.compare_digest(text.content, _check_value(plain, text, what)):
             raise Corrupt(DAMAGED)
@@ -115,9 +115,9 @@ class KmsSecrets:
 
     def rewrap(self, purpose: str, wrapped: str) -> str:
         plain, arn, context = self.unwrap(purpose, wrapped), self._keys[self._newest], {"purpose": _class(purpose)}
-        with speaking("wrapping a key by KMS"):
+        with aws_errors("wrapping a key by KMS"):
             again = self._client.encrypt(KeyId=arn, Plaintext=plain, EncryptionContext=context)["CiphertextBlob"]
-        return self._checkable(again, plain, bound(WRAPPED, purpose))
+        return self._checkable(again, plain, associated_data(WRAPPED, purpose))
 
     def _checkable(self, wrapped: bytes, plain: bytes, what: bytes) -> str:
         """A wrapped key's text."""
@@ -125,7 +125,7 @@ class KmsSecrets:
         return str(text._replace(content=_check_value(plain, text, what)))
 
     def is_current(self, sealed_or_wrapped: str) -> bool:
-        return taken_apart(sealed_or_wrapped, WRAPPED, SEALED).master == self._newest
+        return parse_sealed_text(sealed_or_wrapped, WRAPPED, SEALED).master == self._newest
 
     def _sealing_key(self, klass: str) -> _Sealing:
         """One that may seal once more, and has been told so."""
@@ -152,7 +152,7 @@ class KmsSecrets:
         return made
 
     def _generated(self, klass: str) -> _Sealing:
-        with speaking("making a data key by KMS"):
+        with aws_errors("making a data key by KMS"):
             answer = self._client.generate_data_key(
                 KeyId=self._keys[self._newest], KeySpec="AES_256", EncryptionContext={"purpose": klass}
             )
@@ -184,15 +184,15 @@ class KmsSecrets:
             raise Corrupt(f"a secret was encrypted under the KMS key {text.master}, which the settings do not name any more")
         if not 1 <= len(text.wrapped) <= _MAX_WRAPPED:
             raise Corrupt(DAMAGED)
-        with speaking("unwrapping a key by KMS"):
+        with aws_errors("unwrapping a key by KMS"):
             try:
                 plain = self._client.decrypt(CiphertextBlob=text.wrapped, KeyId=arn, EncryptionContext={"purpose": klass})[
                     "Plaintext"
                 ]
             except ClientError as error:
-                if code_of(error) == _GONE:
+                if error_code(error) == _GONE:
                     raise Corrupt(f"a secret was encrypted under the KMS key {arn}, which is gone") from error
-                if code_of(error) in _DAMAGED:
+                if error_code(error) in _DAMAGED:
                     raise Corrupt(DAMAGED) from error
                 raise
         if len(plain) != KEY_BYTES:

@@ -24,9 +24,9 @@ from typing import Any
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Invalid, Unavailable
-from postroom.platform.aws._dynamo import Address, Record, Table, Terms, Value, encode_item
+from postroom.platform.aws._dynamo import Expression, PrimaryKey, Record, Table, Value, encode_item
 from postroom.platform.ports.limits import check_item_key, check_page, check_writes, writes_json
-from postroom.platform.ports.tables import Check, Delete, Expect, Item, ItemKey, Page, Put, Write
+from postroom.platform.ports.tables import Check, Delete, Expect, Item, ItemKey, ItemPage, Put, Write
 
 _TRIES = 8  # against other writers of the same items: 25 ms doubling, about 3 s in all
 
@@ -59,16 +59,16 @@ class DynamoTables:
 
     def query(
         self, partition: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100, reverse: bool = False
-    ) -> Page:
+    ) -> ItemPage:
         check_item_key(ItemKey(partition, prefix or "-"))
         check_page(limit)
-        terms = Terms()
+        terms = Expression()
         sort = f"begins_with({terms.name('sk')}, {terms.value(prefix)})" if prefix else ""
         after = None if cursor is None else _parse_cursor(cursor)
         pages = self._table.query(f"T#{partition}", terms=terms, sort=sort, after=after, limit=limit, reverse=reverse)
         records, last = next(pages)
         items = [item for record in records if (item := self._item(record)) is not None]
-        return Page(items, None if last is None else _cursor(last))
+        return ItemPage(items, None if last is None else _cursor(last))
 
     def write(self, writes: Sequence[Write]) -> list[int]:
         check_writes(writes)
@@ -113,7 +113,7 @@ class DynamoTables:
         return [i for (i, _), reason in zip(needed, reasons, strict=True) if reason == "ConditionalCheckFailed"]
 
     def _put(self, put: Put, text: str, demand: int) -> list[int] | None:
-        terms = Terms()
+        terms = Expression()
         record = self._record(put, text, demand + 1)
         written = self._table.put(record, self._condition(terms, demand), terms)
         old = written.item
@@ -124,7 +124,7 @@ class DynamoTables:
         return [0]
 
     def _action(self, write: Write, text: str, demand: int | None) -> dict[str, Any] | None:
-        terms = Terms()
+        terms = Expression()
         condition = None if demand is None else self._condition(terms, demand)
         if isinstance(write, Put):
             record = self._record(write, text, (demand or 0) + 1)
@@ -135,11 +135,11 @@ class DynamoTables:
         at = _address(write.key)
         return {verb: self._request(terms, condition, Key=encode_item({"pk": at.pk, "sk": at.sk}))}
 
-    def _request(self, terms: Terms, condition: str | None, **what: Any) -> dict[str, Any]:
+    def _request(self, terms: Expression, condition: str | None, **what: Any) -> dict[str, Any]:
         demanded = {} if condition is None else {"ConditionExpression": condition}
         return terms.request(TableName=self._table.name, **what, **demanded)
 
-    def _condition(self, terms: Terms, demand: int) -> str:
+    def _condition(self, terms: Expression, demand: int) -> str:
         expires, now = terms.name("expires"), terms.value(self._clock.now())
         if demand == 0:
             return f"attribute_not_exists({terms.name('pk')}) OR {expires} <= {now}"
@@ -174,8 +174,8 @@ class DynamoTables:
         return Item(key, data, _number(record["version"]), expires)
 
 
-def _address(key: ItemKey) -> Address:
-    return Address(f"T#{key.partition}", key.sort)
+def _address(key: ItemKey) -> PrimaryKey:
+    return PrimaryKey(f"T#{key.partition}", key.sort)
 
 
 def _version_after(write: Write, demand: int | None) -> int:

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Corrupt, Invalid, Unavailable
-from postroom.platform.aws._errors import code_of, speaking
+from postroom.platform.aws._clients import aws_errors, error_code
 from postroom.platform.aws.queues import SqsQueues
 from postroom.platform.ports.limits import check_body, check_name
 from postroom.platform.ports.timers import MAX_AHEAD_MS
@@ -84,11 +84,11 @@ class SchedulerTimers:
 
     def get(self, name: str) -> Instant | None:
         check_name(name, "timer")
-        with speaking(f"reading timer {name}"):
+        with aws_errors(f"reading timer {name}"):
             try:
                 asked = self._client.get_schedule(Name=name, GroupName=self._group).get("Description", "")
             except ClientError as error:
-                if code_of(error) != _ABSENT:
+                if error_code(error) != _ABSENT:
                     raise
                 return None
         if not asked.isdecimal():
@@ -97,13 +97,13 @@ class SchedulerTimers:
 
     def _refused(self, operation: str, answers: tuple[str, ...], **parameters: Any) -> str | None:
         """Carry it out; which of the answers it was refused with."""
-        with speaking(f"calling {operation} for timer {parameters['Name']}"):
+        with aws_errors(f"calling {operation} for timer {parameters['Name']}"):
             try:
                 getattr(self._client, operation)(**parameters)
             except ClientError as error:
-                if code_of(error) not in answers:
+                if error_code(error) not in answers:
                     raise
-                return code_of(error)
+                return error_code(error)
         return None
 
     def _schedule(self, when: int, asked: Instant, queue: str, body: str) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from postroom.clock import Clock, Instant
-from postroom.platform.aws._errors import code_of, speaking
+from postroom.platform.aws._clients import aws_errors, error_code
 from postroom.platform.ports.limits import check_object_key
-from postroom.platform.ports.transfers import Arrived, Signed, attachment, check_transfer
+from postroom.platform.ports.transfers import ArrivedObject, PresignedRequest, attachment, check_transfer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -32,33 +32,33 @@ class S3Transfers:
         self._bucket = bucket
         self._clock = clock
 
-    def put(self, key: str, *, size: int, content_type: str, expires_at: Instant, sha256: str | None = None) -> Signed:
+    def put(self, key: str, *, size: int, content_type: str, expires_at: Instant, sha256: str | None = None) -> PresignedRequest:
         check_transfer(key, expires_at, self._clock.now(), size=size)
         facts: dict[str, Any] = {"ContentLength": size, "ContentType": content_type, "IfNoneMatch": "*"}
         headers = {"Content-Type": content_type, "Content-Length": str(size), "If-None-Match": "*"}
         if sha256 is not None:
             facts["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
-        return Signed("PUT", self._sign("put_object", key, expires_at, facts), headers, expires_at)
+        return PresignedRequest("PUT", self._sign("put_object", key, expires_at, facts), headers, expires_at)
 
-    def get(self, key: str, *, filename: str, content_type: str, expires_at: Instant) -> Signed:
+    def get(self, key: str, *, filename: str, content_type: str, expires_at: Instant) -> PresignedRequest:
         check_transfer(key, expires_at, self._clock.now())
         facts = {"ResponseContentDisposition": attachment(filename), "ResponseContentType": content_type}
-        return Signed("GET", self._sign("get_object", key, expires_at, facts), {}, expires_at)
+        return PresignedRequest("GET", self._sign("get_object", key, expires_at, facts), {}, expires_at)
 
-    def arrived(self, key: str) -> Arrived | None:
+    def arrived(self, key: str) -> ArrivedObject | None:
         check_object_key(key)
-        with speaking(f"asking for the object {key}"):
+        with aws_errors(f"asking for the object {key}"):
             try:
                 head = self._client.head_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
-                if code_of(error) in _ABSENT:
+                if error_code(error) in _ABSENT:
                     return None
                 raise
-        return Arrived(head["VersionId"], head["ContentLength"])
+        return ArrivedObject(head["VersionId"], head["ContentLength"])
 
     def _sign(self, operation: str, key: str, expires_at: Instant, facts: dict[str, Any]) -> str:
         seconds = max(1, -(-(expires_at - self._clock.now()) // 1000))
-        with speaking(f"signing a URL of the object {key}"):
+        with aws_errors(f"signing a URL of the object {key}"):
             url: str = self._client.generate_presigned_url(
                 operation, Params={"Bucket": self._bucket, "Key": key, **facts}, ExpiresIn=seconds
             )

@@ -24,11 +24,18 @@ from botocore.exceptions import ClientError
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, LeaseLost, PostroomError, Unavailable
-from postroom.platform.aws._errors import code_of, speaking
-from postroom.platform.ports.calling import LEASE_MS, backoff_ms, carry_out, sentence
+from postroom.platform.aws._clients import aws_errors, error_code
 from postroom.platform.ports.limits import check_input, check_name
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
-from postroom.platform.ports.workflows import Execution, ExecutionStatus, Handler
+from postroom.platform.ports.workflows import (
+    HANDLER_LEASE_MS,
+    Execution,
+    ExecutionStatus,
+    Handler,
+    backoff_ms,
+    failure_reason,
+    run_handler,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -120,23 +127,23 @@ class StepWorkflows:
         """Have the machine run it; whether it does. False: that run of the machine has ended."""
         name = f"{execution}-{record.run}"
         order = {"workflow": workflow, "execution": execution, "run": record.run, "input": record.input}
-        with speaking(f"starting the state machine for {workflow} {execution}"):
+        with aws_errors(f"starting the state machine for {workflow} {execution}"):
             try:
                 self._client.start_execution(
                     stateMachineArn=f"{self._machines}{_machine(workflow)}", name=name, input=json.dumps(order, sort_keys=True)
                 )
             except ClientError as error:
-                if code_of(error) != _ENDED_BEFORE:
+                if error_code(error) != _ENDED_BEFORE:
                     raise
                 return self._is_alive(workflow, name)
         return True
 
     def _is_alive(self, workflow: str, name: str) -> bool:
-        with speaking(f"looking at the state machine's run {name}"):
+        with aws_errors(f"looking at the state machine's run {name}"):
             try:
                 return self._client.describe_execution(executionArn=self._arn(workflow, name))["status"] == _RUNNING
             except ClientError as error:
-                if code_of(error) != _NO_EXECUTION:
+                if error_code(error) != _NO_EXECUTION:
                     raise
                 return False  # forgotten: it ended long ago
 
@@ -145,7 +152,7 @@ class StepWorkflows:
         if stopped is None:
             return
         try:
-            with speaking(f"stopping the state machine for {workflow} {execution}"):
+            with aws_errors(f"stopping the state machine for {workflow} {execution}"):
                 self._client.stop_execution(executionArn=self._arn(workflow, f"{execution}-{stopped.run}"), cause=reason[:1_000])
         except PostroomError as error:  # it has ended, say; one that runs on finds in the record that it is to end
             _log.info("%s", error)
@@ -186,12 +193,12 @@ class StepWorkflows:
         return [_execution(workflow, name, record) for name, record in records if record.is_running]
 
     def call(
-        self, workflow: str, execution: str, run: int, handler: Handler, owner: str, *, lease_ms: int = LEASE_MS
+        self, workflow: str, execution: str, run: int, handler: Handler, owner: str, *, lease_ms: int = HANDLER_LEASE_MS
     ) -> Instant | None:
         """Call the run's handler, if it is due and nobody else does; when it is to be called again, None: never."""
         lease = self._claim(workflow, execution, run, owner, lease_ms=lease_ms)
         if isinstance(lease, _Lease):
-            carry_out(handler, lease)
+            run_handler(handler, lease)
             record = self.record(workflow, execution)
             return None if record is None or not record.is_running or record.run != run else Instant(record.due)
         return lease
@@ -282,7 +289,7 @@ class _Lease:
     def fail(self, error: Exception) -> None:
         chance = int.from_bytes(self._clock.random(4), "big") / 0xFFFF_FFFF
         due = self._clock.now() + backoff_ms(self._record.failures, chance)
-        self._settle(due=due, failures=self._record.failures + 1, reason=sentence(error))
+        self._settle(due=due, failures=self._record.failures + 1, reason=failure_reason(error))
 
     def end(self, status: ExecutionStatus, reason: str | None) -> None:
         self._settle(status=status, reason=reason, ended_at=self._clock.now())

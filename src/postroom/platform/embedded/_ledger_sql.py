@@ -177,3 +177,93 @@ MARK_STALE = "UPDATE batch SET heard = 1, stale = 1 WHERE number IN (SELECT valu
 TIMELINE = "SELECT number, told FROM event WHERE batch = ? AND key = ?"
 REWRITE_EVENT = "UPDATE event SET told = ? WHERE number = ?"
 OUTCOME = "SELECT state, attempt, at, code, reply FROM outcome WHERE batch = ? AND key = ? AND at <> 0"
+
+
+MIGRATIONS = (
+    """
+    CREATE TABLE campaign (batches INTEGER NOT NULL) STRICT;
+
+    CREATE TABLE message (
+        batch    INTEGER NOT NULL,
+        key      BLOB    NOT NULL,
+        line     INTEGER NOT NULL,
+        address  TEXT    NOT NULL,
+        name     TEXT,
+        cells    TEXT    NOT NULL,  -- JSON array, in the order of the campaign's columns
+        PRIMARY KEY (batch, key)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE outcome (
+        batch       INTEGER NOT NULL,
+        key         BLOB    NOT NULL,
+        state       INTEGER NOT NULL,  -- model.message.MessageState
+        attempt     INTEGER NOT NULL,
+        at          INTEGER NOT NULL,
+        due         INTEGER,
+        code        INTEGER NOT NULL,
+        reply       TEXT    NOT NULL,
+        provider_id TEXT,
+        PRIMARY KEY (batch, key)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE batch (
+        number      INTEGER PRIMARY KEY,
+        fence       INTEGER NOT NULL DEFAULT 0,
+        owner       TEXT,
+        lease_until INTEGER,
+        group_owner TEXT,
+        group_fence INTEGER,
+        group_keys  BLOB,              -- 12 bytes a key; NULL: no open group
+        group_at    INTEGER,
+        next_due    INTEGER,           -- 0: now; NULL: never
+        unsettled   INTEGER NOT NULL DEFAULT 0,
+        pending     INTEGER NOT NULL DEFAULT 0,
+        deferred    INTEGER NOT NULL DEFAULT 0,
+        sent        INTEGER NOT NULL DEFAULT 0,
+        delivered   INTEGER NOT NULL DEFAULT 0,
+        bounced     INTEGER NOT NULL DEFAULT 0,
+        complained  INTEGER NOT NULL DEFAULT 0,
+        failed      INTEGER NOT NULL DEFAULT 0,
+        unknown     INTEGER NOT NULL DEFAULT 0,
+        skipped     INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX batch_due ON batch (next_due) WHERE next_due IS NOT NULL;
+    CREATE INDEX batch_open ON batch (number) WHERE owner IS NOT NULL OR group_keys IS NOT NULL;
+
+    CREATE TABLE feed (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        at       INTEGER NOT NULL,
+        batch    INTEGER,              -- NULL: rows stored by an import, of many batches
+        changes  TEXT    NOT NULL      -- JSON, see feed.py
+    ) STRICT;
+    """,
+    # What comes back, beside the outcome (model.news). `at` 0: nothing was settled yet, the row is there for its news.
+    """
+    ALTER TABLE outcome ADD COLUMN told_state   INTEGER;
+    ALTER TABLE outcome ADD COLUMN told_attempt INTEGER;
+    ALTER TABLE outcome ADD COLUMN told_at      INTEGER;
+    ALTER TABLE outcome ADD COLUMN told_reply   TEXT;
+    ALTER TABLE outcome ADD COLUMN opened       INTEGER;
+    ALTER TABLE outcome ADD COLUMN clicked      INTEGER;
+    ALTER TABLE outcome ADD COLUMN unsubscribed INTEGER;
+    ALTER TABLE outcome ADD COLUMN resubscribed INTEGER;
+    ALTER TABLE outcome ADD COLUMN events       INTEGER;
+
+    CREATE TABLE event (
+        number  INTEGER PRIMARY KEY,
+        batch   INTEGER NOT NULL,
+        key     BLOB    NOT NULL,
+        id      TEXT    NOT NULL,
+        told    TEXT    NOT NULL,      -- JSON, see model/event_text.py
+        UNIQUE (batch, key, id)
+    ) STRICT;
+
+    ALTER TABLE batch ADD COLUMN heard        INTEGER NOT NULL DEFAULT 0;  -- 1: some of its messages have news
+    ALTER TABLE batch ADD COLUMN stale        INTEGER NOT NULL DEFAULT 0;  -- 1: some of them since it was counted
+    ALTER TABLE batch ADD COLUMN opened       INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE batch ADD COLUMN clicked      INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE batch ADD COLUMN unsubscribed INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX batch_open;
+    CREATE INDEX batch_moved ON batch (number) WHERE owner IS NOT NULL OR group_keys IS NOT NULL OR stale;
+    """,
+)

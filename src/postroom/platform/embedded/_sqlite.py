@@ -8,6 +8,10 @@
 - **A crash** at any line leaves the last committed state; SQLite recovers it when the file is next opened.
 
 Not usable across a fork: open it in the child.
+
+The control database: tables, queues, timers and workflows in one file, so that one transaction can span them.
+
+A timer that fires and the item it puts on a queue are one commit. Messages live elsewhere (a ledger a campaign).
 """
 
 from __future__ import annotations
@@ -26,20 +30,43 @@ from postroom.platform.embedded._files import FileLock, disk_errors, sync_direct
 
 Synchronous = Literal["FULL", "NORMAL"]
 
+
 SIDE_FILES = ("-wal", "-shm", "-lock")
+
+
 """What stands beside a database, after its name."""
 
+
 _BUSY_TIMEOUT_S = 10.0  # only for programs that do not take our file lock: the sqlite3 shell, a backup
+
+
 _CACHED_STATEMENTS = 512
+
+
 _LEAST_ROOM_BYTES = 65_536
+
+
 _IDLE_READERS = 4
+
+
 _CHECKPOINT_PAGES = 4_000  # 16 MB of WAL: a checkpoint costs two syncs, so not every 4 MB
+
+
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
 
+
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+
+
 _FULL_IO_CODES = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN})
+
+
 _BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+
+
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
 _OUT_OF_REACH_CODES = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT})
 
 
@@ -264,3 +291,83 @@ def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Pa
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+CONTROL_FILE = "control.db"
+
+
+_TABLES = """
+-- Sort keys are UTF-8 as a blob: compared byte by byte, and a prefix is a range.
+CREATE TABLE item (
+    partition  TEXT    NOT NULL,
+    sort       BLOB    NOT NULL,
+    version    INTEGER NOT NULL,
+    expires_at INTEGER,
+    data       TEXT    NOT NULL,
+    PRIMARY KEY (partition, sort)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX item_by_expiry ON item (expires_at) WHERE expires_at IS NOT NULL;
+"""
+
+
+_QUEUES = """
+-- `fence` counts leasings and is never set back; `visible_at` is the end of a delay or of a lease.
+-- AUTOINCREMENT: an id is never used again, so an old receipt can never mean a new item.
+CREATE TABLE queued (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue      TEXT    NOT NULL,
+    dead       INTEGER NOT NULL DEFAULT 0,
+    visible_at INTEGER NOT NULL,
+    sent_at    INTEGER NOT NULL,
+    receives   INTEGER NOT NULL DEFAULT 0,
+    fence      INTEGER NOT NULL DEFAULT 0,
+    body       TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX queued_by_time ON queued (queue, dead, visible_at);
+CREATE INDEX queued_by_age ON queued (sent_at) WHERE dead = 0;
+"""
+
+
+_TIMERS = """
+CREATE TABLE timer (
+    name  TEXT    NOT NULL PRIMARY KEY,
+    at    INTEGER NOT NULL,
+    queue TEXT    NOT NULL,
+    body  TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX timer_by_time ON timer (at);
+"""
+
+
+_WORKFLOWS = """
+-- `due_at`: when the handler is to be called next. `run` counts starts, `fence` calls; neither is ever set back.
+CREATE TABLE execution (
+    workflow    TEXT    NOT NULL,
+    execution   TEXT    NOT NULL,
+    state       TEXT    NOT NULL,
+    run         INTEGER NOT NULL DEFAULT 1,
+    input       TEXT    NOT NULL,
+    started_at  INTEGER NOT NULL,
+    ended_at    INTEGER,
+    reason      TEXT,
+    due_at      INTEGER NOT NULL,
+    failures    INTEGER NOT NULL DEFAULT 0,
+    owner       TEXT,
+    lease_until INTEGER NOT NULL DEFAULT 0,
+    fence       INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (workflow, execution)
+) STRICT;
+
+CREATE INDEX execution_running ON execution (workflow, due_at) WHERE state = 'running';
+"""
+
+
+CONTROL_MIGRATIONS = (_TABLES + _QUEUES + _TIMERS + _WORKFLOWS,)
+
+
+def open_control(root: Path) -> Database:
+    """The control database under `root`, made if it is not there. Errors as `Database`."""
+    return Database(root / CONTROL_FILE, CONTROL_MIGRATIONS)

@@ -32,8 +32,8 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Corrupt, Invalid, NotFound, StorageFull, Unsupported
 from postroom.model.backup import Copied
 from postroom.platform.embedded._files import disk_errors, sync_directory
-from postroom.platform.embedded._master_key import FILE_NAME as KEY_FILE
 from postroom.platform.embedded._sqlite import database_error
+from postroom.platform.embedded.secrets import FILE_NAME as KEY_FILE
 
 MANIFEST = "manifest.json"
 _FORMAT = 1

@@ -15,8 +15,8 @@ from postroom.model.event_text import event_of_cells
 from postroom.model.message import MessageStatus
 from postroom.model.shard import Key
 from postroom.platform.embedded import _ledger_sql as sql
-from postroom.platform.embedded._ledger import Ledgers
-from postroom.platform.ports.feed import Change, FeedPage
+from postroom.platform.embedded._ledger import LedgerFiles
+from postroom.platform.ports.feed import FeedPage, MessageChange
 
 _A_ROW = 256
 """Numbers a row takes of its messages' sequences: more than it has changes of one message."""
@@ -25,7 +25,7 @@ _A_ROW = 256
 class SqliteFeed:
     """See ports.feed."""
 
-    def __init__(self, ledgers: Ledgers) -> None:
+    def __init__(self, ledgers: LedgerFiles) -> None:
         self._ledgers = ledgers
 
     def shards(self) -> list[str]:
@@ -34,7 +34,7 @@ class SqliteFeed:
     def read(self, shard: str, position: str | None, *, limit: int = 1_000) -> FeedPage:
         ref = _ref(shard)
         after = _position(position)
-        changes: list[Change] = []
+        changes: list[MessageChange] = []
         with self._ledgers.get(ref).read() as db:
             for number, at, batch, written in db.execute(sql.READ_FEED, (after,)):
                 first = number * _A_ROW
@@ -50,18 +50,18 @@ class SqliteFeed:
             db.execute(sql.TRIM_FEED, (before,))
 
 
-def _stored(ref: CampaignRef, at: Instant, written: list[list[Any]], sequence: int) -> Iterator[Change]:
+def _stored(ref: CampaignRef, at: Instant, written: list[list[Any]], sequence: int) -> Iterator[MessageChange]:
     for number, key in written:
-        yield Change(ref, number, Key(bytes.fromhex(key)), MessageStatus.PENDING, 0, at, 0, "", None, sequence, at)
+        yield MessageChange(ref, number, Key(bytes.fromhex(key)), MessageStatus.PENDING, 0, at, 0, "", None, sequence, at)
 
 
-def _changed(ref: CampaignRef, batch: int, written: list[list[Any]], first: int, *, noted_at: Instant) -> Iterator[Change]:
+def _changed(ref: CampaignRef, batch: int, written: list[list[Any]], first: int, *, noted_at: Instant) -> Iterator[MessageChange]:
     of_each: Counter[str] = Counter()
     for key, state, attempt, at, _due, code, reply, _provider_id, *told in written:
         sequence = first + of_each[key]
         of_each[key] += 1
         event = event_of_cells([*told[0], ""]) if told else None
-        yield Change(
+        yield MessageChange(
             ref, batch, Key(bytes.fromhex(key)), MessageStatus(state), attempt, at, code, reply, event, sequence, noted_at
         )
 

@@ -22,9 +22,20 @@ from postroom.model.message import ERASED, Counts, Message, MessageStatus, NewMe
 from postroom.model.news import event_of, tidy
 from postroom.model.shard import KEY_BYTES, Key
 from postroom.platform.embedded import _ledger_sql as sql
-from postroom.platform.embedded._counting import count, live_totals, store_count, stored_totals
-from postroom.platform.embedded._ledger import Ledgers
-from postroom.platform.embedded._news import add_events, erase_events, erased_change, overtaken, own_events, report, timeline
+from postroom.platform.embedded._ledger import (
+    LedgerFiles,
+    add_events,
+    count,
+    erase_events,
+    erased_change,
+    live_totals,
+    overtaken,
+    own_events,
+    report,
+    store_count,
+    stored_totals,
+    timeline,
+)
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.ports.limits import check_at_rest, check_reports
 from postroom.platform.ports.messages import MessagePage, Reported
@@ -37,7 +48,7 @@ _SENT = MessageStatus.SENT
 class SqliteMessages:
     """See ports.messages."""
 
-    def __init__(self, ledgers: Ledgers) -> None:
+    def __init__(self, ledgers: LedgerFiles) -> None:
         self._ledgers = ledgers
 
     def create(self, ref: CampaignRef, batches: int) -> None:

@@ -18,14 +18,11 @@ from typing import BinaryIO, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable
-from postroom.platform.embedded._content import Incoming, check, checked_stream
-from postroom.platform.embedded._cursor import cursor_at, position_of
+from postroom.platform.embedded._encryption import MIGRATION, ObjectEncryption, decrypted, encrypted, rewrap_all
 from postroom.platform.embedded._files import disk_errors
-from postroom.platform.embedded._sealed import Sealing, decrypted, encrypted
-from postroom.platform.embedded._sealing_index import MIGRATION, reseal
-from postroom.platform.embedded._spool import Spool
+from postroom.platform.embedded._object_files import IncomingContent, ObjectFiles, check_digest, checked_stream
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import check_object_key, check_object_prefix, check_page
+from postroom.platform.ports.limits import check_object_key, check_object_prefix, check_page, cursor_after, parse_cursor
 from postroom.platform.ports.objects import ObjectInfo, ObjectPage
 from postroom.platform.ports.secrets import DataKey
 
@@ -111,14 +108,14 @@ class _Stored(NamedTuple):
 class FileObjects:
     """`ports.objects.Objects` under a directory of its own."""
 
-    def __init__(self, root: Path, clock: Clock, *, sealing: Sealing | None = None) -> None:
+    def __init__(self, root: Path, clock: Clock, *, sealing: ObjectEncryption | None = None) -> None:
         """Makes what is missing under `root`, and sweeps what crashed writers left. Without `sealing` all is stored in clear."""
         self._database = Database(root / "objects.db", _MIGRATIONS)
         self._clock = clock
         self._sealing = sealing
         try:
             with self._database.write() as connection:
-                self._spool = Spool(root, secrets.token_hex(16))
+                self._spool = ObjectFiles(root, secrets.token_hex(16))
                 _sweep(connection, self._spool)
         except BaseException:
             self._database.close()
@@ -141,7 +138,7 @@ class FileObjects:
         if if_absent:  # before anything is read; decided again at the commit
             with self._database.read() as connection:
                 _check_absent(connection, key)
-        incoming = Incoming(content, small=SMALL_BYTES)
+        incoming = IncomingContent(content, small=SMALL_BYTES)
         data_key = self._sealing.new_key(key) if self._sealing else None
         if incoming.small is not None:
             return self._commit(key, incoming, content_type, if_absent=if_absent, data_key=data_key)
@@ -153,7 +150,7 @@ class FileObjects:
         stored, content = self._content(key, version)
         with disk_errors(key), content:
             raw = content.read()
-        check(key, hashlib.sha256(raw).hexdigest(), stored.sha256)
+        check_digest(key, hashlib.sha256(raw).hexdigest(), stored.sha256)
         return raw
 
     def open(self, key: str, version: str | None = None) -> BinaryIO:
@@ -182,11 +179,11 @@ class FileObjects:
     def list(self, prefix: str = "", *, cursor: str | None = None, limit: int = 100) -> ObjectPage:
         check_object_prefix(prefix)
         check_page(limit)
-        after = "" if cursor is None else position_of(cursor)
+        after = "" if cursor is None else parse_cursor(cursor)
         with self._database.read() as connection:
             rows = connection.execute(_LIST, (after, prefix, prefix + _AFTER_ALL, limit + 1)).fetchall()
         shown = [_Stored(*row).info for row in rows[:limit]]
-        return ObjectPage(shown, cursor_at(shown[-1].key) if len(rows) > limit else None)
+        return ObjectPage(shown, cursor_after(shown[-1].key) if len(rows) > limit else None)
 
     def delete(self, key: str) -> None:
         check_object_key(key)
@@ -210,12 +207,12 @@ class FileObjects:
 
     def reseal(self) -> tuple[int, int]:
         """Wrap every data key under the newest master key: how many were, and how many cannot be. Again: goes on."""
-        return reseal(self._database, self._sealing) if self._sealing else (0, 0)
+        return rewrap_all(self._database, self._sealing) if self._sealing else (0, 0)
 
     def _commit(
         self,
         key: str,
-        incoming: Incoming,
+        incoming: IncomingContent,
         content_type: str,
         *,
         if_absent: bool,
@@ -275,7 +272,7 @@ class FileObjects:
             raise Corrupt(f"The content of object {stored.key} is missing. Restore it from a backup.") from error
 
 
-def _sweep(connection: sqlite3.Connection, spool: Spool) -> None:
+def _sweep(connection: sqlite3.Connection, spool: ObjectFiles) -> None:
     """Delete what crashed writers left. Under the write lock: whatever the index does not name now belongs to nobody."""
     try:
         spool.sweep_staging()

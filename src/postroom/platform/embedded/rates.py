@@ -11,8 +11,17 @@ from pathlib import Path
 
 from postroom.clock import Instant
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.buckets import Bucket, check_bucket, check_limit, check_refund, check_seen, check_want
-from postroom.platform.ports.rates import Grant, Limit, UsedUp
+from postroom.platform.ports.rates import (
+    Bucket,
+    RateLimit,
+    Reservation,
+    UsedUp,
+    check_bucket,
+    check_limit,
+    check_refund,
+    check_seen,
+    check_want,
+)
 
 _MIGRATIONS = (
     """
@@ -51,14 +60,14 @@ class SqliteRates:
         self._durable.close()
         self._quick.close()
 
-    def limit(self, bucket: str, limit: Limit) -> None:
+    def limit(self, bucket: str, limit: RateLimit) -> None:
         check_bucket(bucket)
         check_limit(limit)
         with self._durable.write() as connection:
             known = _get(connection, bucket)
             _put(connection, bucket, known, known.limited(limit))
 
-    def reserve(self, bucket: str, want: int, now: Instant) -> Grant:
+    def reserve(self, bucket: str, want: int, now: Instant) -> Reservation:
         check_bucket(bucket)
         check_want(want)
         with self._home_of(bucket).write() as connection:

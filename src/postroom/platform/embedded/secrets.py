@@ -1,4 +1,12 @@
-"""Secrets on one machine: AES-256-GCM under the master keys of `_master_key`. The promise is `ports.secrets`.
+"""The master keys of an installation, the newest first: lines of a file that only its owner can read, or the setting.
+
+A key's id is made from the key, so a line is just `<32 bytes in base64> [<when it was made>]`; `openssl rand -base64 32` makes
+one. The file is made when a key is first needed, and every change of it is written beside it, synced and renamed under a lock.
+So two processes that need the first key at the same time end up with the same one, and a crash leaves the file as it was (and
+perhaps `.master.key.new`, which the next change removes). Before every use the file is looked at (one `stat`): a key that
+another process added is used from then on.
+
+Secrets on one machine: AES-256-GCM under the master keys of `_master_key`. The promise is `ports.secrets`.
 
     wrapped   w1.<id of the master key>.<nonce, data key encrypted under the master key>
     sealed    s1.<id of the master key>.<the same>.<plain text encrypted under the data key>
@@ -10,29 +18,218 @@ purpose and the form are authenticated with both. Unwrapping takes some microsec
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import os
-from collections.abc import Sequence
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from postroom.errors import Corrupt
-from postroom.platform.embedded._master_key import FILE_NAME, GivenKeys, KeyFile, MasterKey
-from postroom.platform.ports.sealed_text import (
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Corrupt, Invalid, Unavailable
+from postroom.platform.embedded._files import FileLock, disk_errors, sync_directory
+from postroom.platform.ports.secrets import (
     DAMAGED,
     KEY_BYTES,
     NONCE_BYTES,
     SEALED,
     WRAPPED,
+    DataKey,
     SealedText,
-    bound,
+    associated_data,
     check_plain,
-    taken_apart,
+    parse_sealed_text,
 )
-from postroom.platform.ports.secrets import DataKey
 
-__all__ = ["FILE_NAME", "GivenKeys", "KeyFile", "MasterSecrets"]
+MASTER_KEY_BYTES = 32
+
+
+FILE_NAME = "master.key"
+
+
+SETTLED_MS = 25 * 3_600_000
+
+
+"""An older key is dropped no sooner than this after the newest was made. Who took it a moment before may still be storing; and
+what lasts a day at most (answers kept for an `Idempotency-Key`) is not sealed again, it is gone by then."""
+
+
+_LONG_AGO = Instant(0)
+
+
+_HEADING = "# Postroom's master keys, the newest first. Keep a copy elsewhere: what they encrypt is lost without them.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class MasterKey:
+    """One key."""
+
+    plain: bytes = field(repr=False)
+    made_at: Instant = _LONG_AGO
+    """0: not known, hence long ago."""
+
+    @property
+    def id(self) -> str:
+        """Names the key in what it wrapped; tells nothing of it."""
+        return hashlib.sha256(b"postroom master key\0" + self.plain).hexdigest()[:12]
+
+
+class ConfiguredKeys:
+    """Keys from a setting: base64, with commas. They change with the setting alone."""
+
+    def __init__(self, text: str) -> None:
+        """`Invalid`: not such keys."""
+        try:
+            self._keys = tuple(_key(part) for part in text.split(","))
+        except ValueError as error:
+            raise Invalid("the master key is not 32 bytes in base64") from error
+
+    def all(self) -> Sequence[MasterKey]:
+        """The newest first; at least one."""
+        return self._keys
+
+    def newest(self) -> MasterKey:
+        """What new seals are made with."""
+        return self._keys[0]
+
+
+class KeyFile:
+    """Keys in a file."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        """Touches nothing yet."""
+        self._path = path
+        self._clock = clock
+        self._keys: tuple[MasterKey, ...] = ()
+        self._seen: tuple[int, ...] | None = None
+        self._guard = threading.Lock()
+
+    def all(self) -> Sequence[MasterKey]:
+        """The newest first; none where the file was not needed yet. `Unavailable`: others may read it, nobody can, or it is gone
+        since it was read."""
+        with self._guard:
+            return self._read()
+
+    def newest(self) -> MasterKey:
+        """What new seals are made with; the file is made where there is none. Errors as of `all`, and `StorageFull`."""
+        keys = self.all()
+        if not keys:
+            with self._changing():
+                if not self._read():
+                    self._write([self._fresh()])
+                keys = self._read()
+        return keys[0]
+
+    def add(self) -> MasterKey:
+        """Make a new key, the newest from now on."""
+        with self._changing():
+            key = self._fresh()
+            self._write([key, *self._read()])
+        return key
+
+    def drop_older(self) -> int:
+        """Forget all keys but the newest; how many. `Conflict`: the newest is too young (see SETTLED_MS)."""
+        with self._changing():
+            keys = self._read()
+            if len(keys) < 2:
+                return 0
+            left_ms = keys[0].made_at + SETTLED_MS - self._clock.now()
+            if left_ms > 0:
+                raise Conflict(f"the newest master key is young: what was begun before it may still be needed; {_wait(left_ms)}")
+            self._write(keys[:1])
+        return len(keys) - 1
+
+    def _fresh(self) -> MasterKey:
+        return MasterKey(os.urandom(MASTER_KEY_BYTES), self._clock.now())
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Alone, among threads and processes."""
+        with self._guard, closing(FileLock(self._path.with_name(f".{self._path.name}.lock"))) as lock:
+            lock.acquire()
+            yield
+
+    def _read(self) -> tuple[MasterKey, ...]:
+        try:
+            found = self._path.stat()
+            seen = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+            if seen != self._seen:
+                check_private(self._path, found.st_mode)
+                self._keys, self._seen = _parse(self._path.read_bytes(), self._path), seen
+        except FileNotFoundError:
+            if self._keys:  # no reason to make another: what it encrypted would be lost
+                raise Unavailable(f"{self._path} was there and is gone: bring the master key back") from None
+        except OSError as error:
+            raise Unavailable(f"the master key in {self._path} cannot be read: {error.strerror}") from error
+        return self._keys
+
+    def _write(self, keys: Sequence[MasterKey]) -> None:
+        unfinished = self._path.with_name(f".{self._path.name}.new")
+        lines = (f"{base64.b64encode(key.plain).decode()} {_time(key.made_at)}\n" for key in keys)
+        with disk_errors(self._path):
+            with suppress(FileNotFoundError):  # of a crash
+                unfinished.unlink()
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(_HEADING + "".join(lines))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(self._path)
+            sync_directory(self._path.absolute().parent)
+
+
+def check_private(path: Path, mode: int) -> None:
+    """`Unavailable` where others than its owner may read or write the file."""
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise Unavailable(f"{path} holds the master key and others on this machine may use it: chmod 600 {path}")
+
+
+def _parse(text: bytes, path: Path) -> tuple[MasterKey, ...]:
+    lines = [line for line in text.decode("ascii", "replace").splitlines() if line.strip() and not line.startswith("#")]
+    try:
+        keys = tuple(_line(line) for line in lines)
+    except ValueError as error:
+        raise Corrupt(f"{path} is damaged: a line of it is not 32 bytes in base64; bring it back from your copy") from error
+    if not keys:
+        raise Corrupt(f"{path} holds no key; bring it back from your copy, or remove it if nothing was ever encrypted")
+    return keys
+
+
+def _line(line: str) -> MasterKey:
+    coded, _, made = line.strip().partition(" ")
+    made_at = datetime.fromisoformat(made).timestamp() * 1000 if made else 0
+    return MasterKey(_key(coded).plain, Instant(round(made_at)))
+
+
+def _key(coded: str) -> MasterKey:
+    """`ValueError`: not such a key."""
+    try:
+        plain = base64.b64decode(coded.strip(), validate=True)
+    except binascii.Error:
+        raise ValueError("not base64") from None  # the cause could show the key
+    if len(plain) != MASTER_KEY_BYTES:
+        raise ValueError("not 32 bytes")
+    return MasterKey(plain)
+
+
+def _time(at: Instant) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat()
+
+
+def _wait(left_ms: int) -> str:
+    return f"try again in {-(-left_ms // 3_600_000)} h"
+
+
+__all__ = ["FILE_NAME", "ConfiguredKeys", "KeyFile", "MasterSecrets"]
+
 
 _FIXED_NONCE = bytes(NONCE_BYTES)
 
@@ -58,13 +255,13 @@ class MasterSecrets:
     def seal(self, purpose: str, plain: bytes) -> str:
         check_plain(plain)
         data_key = os.urandom(KEY_BYTES)
-        content = AESGCM(data_key).encrypt(_FIXED_NONCE, plain, bound(SEALED, purpose))
+        content = AESGCM(data_key).encrypt(_FIXED_NONCE, plain, associated_data(SEALED, purpose))
         return str(self._wrap(SEALED, purpose, data_key)._replace(content=content))
 
     def open(self, purpose: str, sealed: str) -> bytes:
-        text = taken_apart(sealed, SEALED)
+        text = parse_sealed_text(sealed, SEALED)
         try:
-            return AESGCM(self._unwrap(purpose, text)).decrypt(_FIXED_NONCE, text.content, bound(SEALED, purpose))
+            return AESGCM(self._unwrap(purpose, text)).decrypt(_FIXED_NONCE, text.content, associated_data(SEALED, purpose))
         except (InvalidTag, ValueError):
             raise Corrupt(DAMAGED) from None
 
@@ -73,7 +270,7 @@ class MasterSecrets:
         return DataKey(data_key, str(self._wrap(WRAPPED, purpose, data_key)))
 
     def unwrap(self, purpose: str, wrapped: str) -> bytes:
-        text = taken_apart(wrapped, WRAPPED)
+        text = parse_sealed_text(wrapped, WRAPPED)
         if text.content:
             raise Corrupt(DAMAGED)
         return self._unwrap(purpose, text)
@@ -83,12 +280,14 @@ class MasterSecrets:
 
     def is_current(self, sealed_or_wrapped: str) -> bool:
         keys = self._keys.all()
-        return bool(keys) and taken_apart(sealed_or_wrapped, WRAPPED, SEALED).master == keys[0].id
+        return bool(keys) and parse_sealed_text(sealed_or_wrapped, WRAPPED, SEALED).master == keys[0].id
 
     def _wrap(self, form: str, purpose: str, data_key: bytes) -> SealedText:
         """A text without content."""
         master, nonce = self._keys.newest(), os.urandom(NONCE_BYTES)
-        return SealedText(form, master.id, nonce + AESGCM(master.plain).encrypt(nonce, data_key, bound(form, purpose)), b"")
+        return SealedText(
+            form, master.id, nonce + AESGCM(master.plain).encrypt(nonce, data_key, associated_data(form, purpose)), b""
+        )
 
     def _unwrap(self, purpose: str, text: SealedText) -> bytes:
         master = next((key for key in self._keys.all() if key.id == text.master), None)
@@ -98,6 +297,6 @@ class MasterSecrets:
             )
         nonce, wrapped = text.wrapped[:NONCE_BYTES], text.wrapped[NONCE_BYTES:]
         try:
-            return AESGCM(master.plain).decrypt(nonce, wrapped, bound(text.form, purpose))
+            return AESGCM(master.plain).decrypt(nonce, wrapped, associated_data(text.form, purpose))
         except (InvalidTag, ValueError):
             raise Corrupt(DAMAGED) from None

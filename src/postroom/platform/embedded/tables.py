@@ -8,10 +8,17 @@ from collections.abc import Sequence
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
-from postroom.platform.embedded._cursor import cursor_at, position_of
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import check_item_key, check_key_part, check_page, check_writes, writes_json
-from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Page, Put, Write
+from postroom.platform.ports.limits import (
+    check_item_key,
+    check_key_part,
+    check_page,
+    check_writes,
+    cursor_after,
+    parse_cursor,
+    writes_json,
+)
+from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, ItemPage, Put, Write
 
 _GET = """
 SELECT data, version, expires_at FROM item
@@ -85,18 +92,18 @@ class SqliteTables:
 
     def query(
         self, partition: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100, reverse: bool = False
-    ) -> Page:
+    ) -> ItemPage:
         check_item_key(ItemKey(partition, prefix or "-"))
         check_page(limit)
         low, high = prefix.encode(), prefix.encode() + _AFTER_ALL
         if cursor is not None:
-            last = position_of(cursor).encode()
+            last = parse_cursor(cursor).encode()
             low, high = (low, min(high, last)) if reverse else (max(low, last + b"\x00"), high)
         statement = _BACKWARD if reverse else _FORWARD
         with self._database.read() as connection:
             rows = connection.execute(statement, (partition, low, high, self._clock.now(), limit + 1)).fetchall()
         items = [_item(ItemKey(partition, sort.decode()), *rest) for sort, *rest in rows[:limit]]
-        return Page(items, cursor_at(items[-1].key.sort) if len(rows) > limit else None)
+        return ItemPage(items, cursor_after(items[-1].key.sort) if len(rows) > limit else None)
 
     def write(self, writes: Sequence[Write]) -> list[int]:
         check_writes(writes)

@@ -23,7 +23,7 @@ from postroom.errors import Conflict, Corrupt, Denied
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables
-from postroom.platform.ports.transfers import Arrived, Granted, Signed, check_transfer
+from postroom.platform.ports.transfers import ArrivedObject, PresignedRequest, TransferPermission, check_transfer
 
 PATH = "/transfers/"
 _KEY = ItemKey("#transfers", "key")
@@ -33,7 +33,7 @@ _FORM = 1
 _CHANGED = "this URL was not signed here, or was changed on its way: use it exactly as it was given"
 
 
-class DoorTransfers:
+class HttpTransfers:
     """`ports.transfers.Transfers` and `Grants`."""
 
     def __init__(self, objects: Objects, tables: Tables, secrets: Secrets, *, door_url: str, clock: Clock) -> None:
@@ -46,20 +46,20 @@ class DoorTransfers:
         self._lock = threading.Lock()
         self._key: bytes | None = None
 
-    def put(self, key: str, *, size: int, content_type: str, expires_at: Instant, sha256: str | None = None) -> Signed:
+    def put(self, key: str, *, size: int, content_type: str, expires_at: Instant, sha256: str | None = None) -> PresignedRequest:
         check_transfer(key, expires_at, self._clock.now(), size=size)
         url = self._sign(["PUT", key, content_type, expires_at, size, sha256, ""])
-        return Signed("PUT", url, {"Content-Type": content_type, "Content-Length": str(size)}, expires_at)
+        return PresignedRequest("PUT", url, {"Content-Type": content_type, "Content-Length": str(size)}, expires_at)
 
-    def get(self, key: str, *, filename: str, content_type: str, expires_at: Instant) -> Signed:
+    def get(self, key: str, *, filename: str, content_type: str, expires_at: Instant) -> PresignedRequest:
         check_transfer(key, expires_at, self._clock.now())
-        return Signed("GET", self._sign(["GET", key, content_type, expires_at, 0, None, filename]), {}, expires_at)
+        return PresignedRequest("GET", self._sign(["GET", key, content_type, expires_at, 0, None, filename]), {}, expires_at)
 
-    def arrived(self, key: str) -> Arrived | None:
+    def arrived(self, key: str) -> ArrivedObject | None:
         info = self._objects.info(key)
-        return None if info is None else Arrived(info.version, info.size)
+        return None if info is None else ArrivedObject(info.version, info.size)
 
-    def granted(self, method: str, token: str) -> Granted:
+    def granted(self, method: str, token: str) -> TransferPermission:
         what, _, mac = token.partition(".")
         if not hmac.compare_digest(self._mac(what).encode(), mac.encode("utf-8", "replace")):
             raise Denied(_CHANGED)
@@ -70,7 +70,7 @@ class DoorTransfers:
             raise Denied(f"this URL was signed for {signed_for}, not for {method}")
         if self._clock.now() >= expires_at:
             raise Denied(f"this URL expired at {_time(expires_at)}: ask for a new one")
-        return Granted(method, key, content_type, Instant(expires_at), size, sha256, filename)
+        return TransferPermission(method, key, content_type, Instant(expires_at), size, sha256, filename)
 
     def _sign(self, what: list[Any]) -> str:
         text = base64.urlsafe_b64encode(orjson.dumps([_FORM, *what])).rstrip(b"=").decode()

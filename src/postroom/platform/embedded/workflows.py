@@ -13,9 +13,16 @@ from typing import Any
 from postroom.clock import Clock, Instant
 from postroom.errors import LeaseLost
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.calling import LEASE_MS, backoff_ms, carry_out, sentence
 from postroom.platform.ports.limits import check_input, check_name
-from postroom.platform.ports.workflows import Execution, ExecutionStatus, Handler
+from postroom.platform.ports.workflows import (
+    HANDLER_LEASE_MS,
+    Execution,
+    ExecutionStatus,
+    Handler,
+    backoff_ms,
+    failure_reason,
+    run_handler,
+)
 
 _COLUMNS = "workflow, execution, state, input, started_at, ended_at, reason"
 
@@ -119,7 +126,7 @@ class SqliteWorkflows:
         handler: Handler,
         owner: str,
         *,
-        lease_ms: int = LEASE_MS,
+        lease_ms: int = HANDLER_LEASE_MS,
         dead: Collection[str] = (),
         only: str | None = None,
     ) -> bool:
@@ -131,7 +138,7 @@ class SqliteWorkflows:
         lease = self._claim(workflow, owner, lease_ms=lease_ms, dead=dead, only=only)
         if lease is None:
             return False
-        carry_out(handler, lease)
+        run_handler(handler, lease)
         return True
 
     def _checked(self, workflow: str, execution: str, text: str) -> dict[str, Any]:
@@ -197,7 +204,7 @@ class _Lease:
     def fail(self, error: Exception) -> None:
         chance = int.from_bytes(self._clock.random(4), "big") / 0xFFFF_FFFF
         due = self._clock.now() + backoff_ms(self._failures, chance)
-        self._write(_CALL_AGAIN, due=due, failures=self._failures + 1, reason=sentence(error))
+        self._write(_CALL_AGAIN, due=due, failures=self._failures + 1, reason=failure_reason(error))
 
     def end(self, status: ExecutionStatus, reason: str | None) -> None:
         self._write(_END, status=status, reason=reason, now=self._clock.now())

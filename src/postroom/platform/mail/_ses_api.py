@@ -40,7 +40,7 @@ from postroom.model.wire import MessageRef
 from postroom.platform.mail._aws_auth import AwsCredentials, Signer
 from postroom.platform.mail.port import OutboundMessage, Result, Stage, Verdict
 from postroom.platform.mail.ses_url import SesConfig
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 
 MAX_TEXT = 250
 
@@ -258,9 +258,9 @@ class SesAccount:
     """In the last 24 hours, by whoever uses the account."""
 
     @property
-    def limit(self) -> Limit:
+    def limit(self) -> RateLimit:
         """For the provider's bucket. None of a quota of nothing: SES says itself that it takes no mail, and why."""
-        return Limit(self.per_second or None, self.per_day or None)
+        return RateLimit(self.per_second or None, self.per_day or None)
 
 
 def read_account(config: SesConfig, source: Callable[[], AwsCredentials], clock: Clock) -> SesAccount:

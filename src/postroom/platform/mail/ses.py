@@ -29,7 +29,7 @@ from postroom.platform.mail.breaker import Breaker, BreakerPolicy, BreakerState
 from postroom.platform.mail.connection_pool import ConnectionBudget
 from postroom.platform.mail.port import Health, OutboundMessage
 from postroom.platform.mail.ses_url import SesConfig
-from postroom.platform.ports.rates import Limit
+from postroom.platform.ports.rates import RateLimit
 
 _TICK_S = 0.25
 _ACCOUNT_S = 180.0
@@ -45,7 +45,7 @@ class SesMailer:
         *,
         source: Callable[[], AwsCredentials],
         share: ConnectionBudget | None = None,
-        on_limits: Callable[[Limit], None] | None = None,
+        on_limits: Callable[[RateLimit], None] | None = None,
         clock: Clock | None = None,
         policy: BreakerPolicy | None = None,
     ) -> None:
@@ -104,7 +104,7 @@ class SesMailer:
         if self._on_limits is not None:
             self._following = asyncio.create_task(self._follow(self._on_limits))
 
-    async def read_limits(self) -> Limit:
+    async def read_limits(self) -> RateLimit:
         """What the account allows now. `Unavailable`, `Denied`."""
         return (await self._account()).limit
 
@@ -123,7 +123,7 @@ class SesMailer:
     async def _account(self) -> SesAccount:
         return await asyncio.to_thread(read_account, self._config, self._source, self._clock)
 
-    async def _follow(self, told: Callable[[Limit], None]) -> None:
+    async def _follow(self, told: Callable[[RateLimit], None]) -> None:
         """The limits as they change. A look that fails changes nothing: the next one may not."""
         while True:
             await asyncio.sleep(_ACCOUNT_S)

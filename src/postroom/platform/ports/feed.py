@@ -21,7 +21,7 @@ from postroom.model.shard import Key
 RETENTION_MS = 24 * 3_600_000
 
 
-class Change(NamedTuple):
+class MessageChange(NamedTuple):
     """One message as it stood after one write."""
 
     ref: CampaignRef
@@ -45,7 +45,7 @@ class Change(NamedTuple):
 class FeedPage:
     """`position` goes into the next `read`; `changes` empty: nothing new yet."""
 
-    changes: Sequence[Change]
+    changes: Sequence[MessageChange]
     position: str
 
 

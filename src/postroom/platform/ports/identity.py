@@ -26,7 +26,7 @@ class AccountStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class UserAccount:
     """Somebody who may sign in."""
 
     subject: str
@@ -35,15 +35,15 @@ class Account:
     second_factor: bool = False
 
 
-class Invited(NamedTuple):
+class Invitation(NamedTuple):
     """Somebody who was asked to set a password."""
 
-    account: Account
+    account: UserAccount
     link: str | None
     """Where they set it: for us to hand over. None: the home told them itself, or there is nothing to tell."""
 
 
-class Identity(Protocol):
+class IdentityProvider(Protocol):
     """See the module's text."""
 
     @property
@@ -51,12 +51,12 @@ class Identity(Protocol):
         """What memberships of its people name as issuer."""
         ...
 
-    def invite(self, email: str) -> Invited:
+    def invite(self, email: str) -> Invitation:
         """Enter whoever is not there, and let them set a password. Who has one already keeps it: a home that gives
         links gives one by which it may be replaced."""
         ...
 
-    def find(self, who: str) -> Account | None:
+    def find(self, who: str) -> UserAccount | None:
         """Whoever has that address or subject; None also for what is neither."""
         ...
 

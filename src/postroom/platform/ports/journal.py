@@ -38,7 +38,7 @@ class Handed:
     """Answered, perhaps not yet recorded."""
 
 
-class Page(Protocol):
+class JournalPage(Protocol):
     """One batch under one fence."""
 
     def handing(self, key: Key) -> None:
@@ -66,7 +66,7 @@ class Journal(Protocol):
         """The worker's name: unique for ever, and the owner of its leases."""
         ...
 
-    def page(self, batch: int, fence: int) -> Page:
+    def page(self, batch: int, fence: int) -> JournalPage:
         """A new page."""
         ...
 

@@ -1,10 +1,14 @@
 """The ports' limits, checked once for both homes, before anything is touched.
 
 Each function raises `Invalid` (or `TooLarge`, which is one; or what it says) with a sentence that names the rule.
+
+A listing's cursor: the last key that was shown, made opaque.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import re
 import unicodedata
@@ -16,11 +20,20 @@ from postroom.model.message import Message
 from postroom.platform.ports import messages, objects, queues, tables, workflows
 
 MAX_PAGE = 1_000
+
+
 MAX_NAME = 60
+
+
 MAX_EMAIL = 254
 
+
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
+
+
 _SEGMENT = re.compile(r"[A-Za-z0-9._=+@-]+")
+
+
 _PREFIX = re.compile(r"[A-Za-z0-9._=+@/-]*")
 
 
@@ -146,7 +159,7 @@ def writes_json(writes: Sequence[tables.Write]) -> list[str]:
     return texts
 
 
-def checked_email(email: str) -> str:
+def normalized_email(email: str) -> str:
     """An address as a name to sign in with: trimmed and composed. Whether mail arrives there is not asked. `Invalid`."""
     text = unicodedata.normalize("NFC", email.strip())
     local, at, domain = text.rpartition("@")
@@ -165,3 +178,16 @@ def utf8(text: str, what: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise Invalid(f"{what} is not Unicode text: {error.reason}.") from error
+
+
+def cursor_after(key: str) -> str:
+    """The cursor of a page that ends with `key`."""
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def parse_cursor(cursor: str) -> str:
+    """The key of `cursor_at`; `Invalid` for anything else."""
+    try:
+        return base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError) as error:
+        raise Invalid("This cursor was not given by a listing.") from error

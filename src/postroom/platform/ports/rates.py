@@ -10,21 +10,31 @@ bucket is taken beyond that, the answer grants nothing and says when to ask agai
 ten seconds), and climbs back by a tenth every ten seconds without another `slow`; callers within one second of each
 other count as one. A bucket without a limit is limited only while it is slowed. State survives a killed process;
 after a power cut the learned slowness may be forgotten, the daily count may not.
+
+The arithmetic of a bucket (ports.rates): what is granted, and what the bucket is then. Both homes keep its result.
+
+A bucket is a value. Each home reads it, asks one of these methods for the next, and stores that as one step; what was decided on
+a bucket that somebody else changed since must not be stored.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from postroom.clock import Instant
+from postroom.errors import Invalid
+from postroom.platform.ports.limits import utf8
 
 HORIZON_MS = 1_000
+
+
 BURST_MS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class RateLimit:
     """What a bucket allows; None: no limit."""
 
     per_second: float | None = None
@@ -33,7 +43,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Reservation:
     """`count` sends, the i-th (from 0) not before `at` + i × `spacing_ms`. `count` 0: ask again at `at`."""
 
     count: int
@@ -52,11 +62,11 @@ class UsedUp(NamedTuple):
 class Rates(Protocol):
     """See the module's text. Bucket names are up to 200 characters of any kind."""
 
-    def limit(self, bucket: str, limit: Limit) -> None:
+    def limit(self, bucket: str, limit: RateLimit) -> None:
         """Set the bucket's limit; what was learned and counted stays."""
         ...
 
-    def reserve(self, bucket: str, want: int, now: Instant) -> Grant:
+    def reserve(self, bucket: str, want: int, now: Instant) -> Reservation:
         """Up to `want` sends (1 to 1,000; else `Invalid`), as many as fit before the horizon, at least one when any does."""
         ...
 
@@ -75,3 +85,155 @@ class Rates(Protocol):
     def used_up(self, bucket: str, now: Instant) -> UsedUp | None:
         """Whether the bucket's number for the day is used up; None: it is not, or there is none. Takes nothing."""
         ...
+
+
+MOST_AT_ONCE = 1_000
+
+
+_MAX_NAME = 200
+
+
+_DAY_MS = 86_400_000
+
+
+_SLOWED_TO = 0.7
+
+
+_SLOWEST = 0.1  # a second
+
+
+_CLIMB, _CLIMB_EVERY_MS = 1.1, 10_000
+
+
+_CLIMBS_TO = 2.0  # times the rate that was seen: where a bucket without a limit was not throttled up to there, it is free
+
+
+_SAME_SLOW_MS = 1_000
+
+
+_CLOCK_STEP_MS = 10_000  # what a stopped worker's `now` may be late by before it looks like a clock set back
+
+
+class Bucket(NamedTuple):
+    """A bucket as stored; the defaults are one that nobody has used yet."""
+
+    per_second: float | None = None
+    per_day: int | None = None
+    free_at: float = 0.0
+    """Its next free moment, in milliseconds."""
+    day: int = 0
+    used: int = 0
+    """Sends counted on `day`."""
+    slow_from: float | None = None
+    """The rate that the last throttle answer left; None: there was none, nor are the next two."""
+    slow_until: float | None = None
+    slow_at: int | None = None
+
+    def limited(self, limit: RateLimit) -> Self:
+        """Under this limit from now on. The last send's gap is measured anew: nobody waits out a slower rate that no longer
+        holds."""
+        free_at = self.free_at
+        if limit.per_second is not None and self.per_second is not None:
+            free_at += 1_000 / limit.per_second - 1_000 / self.per_second
+        return self._replace(per_second=limit.per_second, per_day=limit.per_day, free_at=free_at)
+
+    def reserved(self, want: int, now: Instant) -> tuple[Reservation, Self]:
+        """What is granted of `want`, and the bucket after that."""
+        if (used_up := self.used_up(now)) is not None:
+            return Reservation(0, used_up.until, 0.0), self
+        day = self.day_at(now)
+        used = self.used_by(day)
+        grant, free_at = self._placed(want if self.per_day is None else min(want, self.per_day - used), now)
+        if free_at == self.free_at and not grant.count:
+            return grant, self
+        return grant, self._replace(free_at=free_at, day=day, used=used + grant.count)
+
+    def refunded(self, count: int, now: Instant) -> Self:
+        """`count` sends fewer are counted, if they were of the day it counts."""
+        return self._replace(used=max(0, self.used - count)) if self.day == now // _DAY_MS else self
+
+    def slowed(self, seen_per_second: float, now: Instant) -> Self:
+        """After a throttle answer; the same where one came just before."""
+        if self.slow_at is not None and abs(now - self.slow_at) < _SAME_SLOW_MS:
+            return self
+        rate = self.rate(now)
+        seen = seen_per_second if rate is None else min(seen_per_second, rate)  # a throttle answer never speeds up
+        slowed = max(_SLOWEST, seen * _SLOWED_TO)
+        return self._replace(slow_from=slowed, slow_until=max(seen, slowed) * _CLIMBS_TO, slow_at=now)
+
+    def rate(self, now: Instant) -> float | None:
+        """The rate in force: the limit, or what was learned while that is lower."""
+        learned = self._learned(now)
+        known = [rate for rate in (self.per_second, learned) if rate is not None]
+        return min(known, default=None)
+
+    def _learned(self, now: Instant) -> float | None:
+        if self.slow_from is None or self.slow_until is None or self.slow_at is None:
+            return None
+        climbs = min(max(0, now - self.slow_at) // _CLIMB_EVERY_MS, 1_000)
+        rate = self.slow_from * _CLIMB**climbs
+        return rate if rate < (self.per_second or self.slow_until) else None
+
+    def day_at(self, now: Instant) -> int:
+        """A clock set back over midnight opens no new day."""
+        return max(now // _DAY_MS, self.day)
+
+    def used_up(self, now: Instant) -> UsedUp | None:
+        """See ports.rates."""
+        day = self.day_at(now)
+        if self.per_day is None or self.used_by(day) < self.per_day:
+            return None
+        return UsedUp(self.per_day, Instant((day + 1) * _DAY_MS))
+
+    def used_by(self, day: int) -> int:
+        """Sends counted on `day`."""
+        return self.used if day == self.day else 0
+
+    def _placed(self, want: int, now: Instant) -> tuple[Reservation, float]:
+        """Where on the bucket's time line `want` sends go, and its next free moment after them."""
+        rate = self.rate(now)
+        if rate is None:
+            return Reservation(want, now, 0.0), self.free_at
+        spacing = 1_000 / rate
+        horizon = now + HORIZON_MS
+        # Nothing is ever taken beyond one send past the horizon, so what is was written before the clock was set back: it does
+        # not hold, and what holds instead is stored.
+        start = min(max(self.free_at, now - BURST_MS), horizon + spacing + _CLOCK_STEP_MS)
+        if start > horizon:
+            return Reservation(0, Instant(math.ceil(start - HORIZON_MS)), spacing), start
+        count = min(want, int((horizon - start) / spacing) + 1)
+        # The line is kept exactly: rounded times would add up to a lower rate where grants are small.
+        return Reservation(count, Instant(math.ceil(start)), spacing), start + count * spacing
+
+
+def check_bucket(bucket: str) -> None:
+    """The rule of names."""
+    utf8(bucket, "A bucket's name")
+    if not 1 <= len(bucket) <= _MAX_NAME:
+        raise Invalid(f"A bucket's name has 1 to {_MAX_NAME} characters, not {len(bucket)}.")
+
+
+def check_limit(limit: RateLimit) -> None:
+    """A rate above 0 and a number that is not negative, or none."""
+    if limit.per_second is not None and not (math.isfinite(limit.per_second) and limit.per_second > 0):
+        raise Invalid(f"A rate of {limit.per_second} a second is no rate: above 0, or none.")
+    if limit.per_day is not None and limit.per_day < 0:
+        raise Invalid(f"A limit of {limit.per_day} a day is no limit: 0 or more, or none.")
+
+
+def check_want(want: int) -> None:
+    """What one `reserve` may ask for."""
+    if not 1 <= want <= MOST_AT_ONCE:
+        raise Invalid(f"{want} sends at once are out of range: 1 to {MOST_AT_ONCE}.")
+
+
+def check_refund(count: int) -> None:
+    """What one `refund` may give back."""
+    if count < 0:
+        raise Invalid(f"{count} sends cannot be given back.")
+
+
+def check_seen(per_second: float) -> None:
+    """What one `slow` may have seen."""
+    if not (math.isfinite(per_second) and per_second >= 0):
+        raise Invalid(f"{per_second} a second is no rate.")

@@ -83,7 +83,7 @@ Write = Put | Delete | Check
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ItemPage:
     """Part of a query's answer. `cursor` asks for the next part; None: that was all. Opaque text."""
 
     items: Sequence[Item]
@@ -107,7 +107,7 @@ class Tables(Protocol):
 
     def query(
         self, partition: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100, reverse: bool = False
-    ) -> Page:
+    ) -> ItemPage:
         """Items of one partition whose sort key begins with `prefix`, in order; `limit` 1 to 1,000 (else `Invalid`).
         A page may be short before the end: only `cursor` None says that it was the last."""
         ...

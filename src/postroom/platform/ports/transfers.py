@@ -29,7 +29,7 @@ MAX_BYTES = 5_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class PresignedRequest:
     """A request that its holder may make."""
 
     method: str
@@ -40,7 +40,7 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class ArrivedObject:
     """What is there."""
 
     version: str
@@ -51,21 +51,21 @@ class Arrived:
 class Transfers(Protocol):
     """See the module's text."""
 
-    def put(self, key: str, *, size: int, content_type: str, expires_at: Instant, sha256: str | None = None) -> Signed:
+    def put(self, key: str, *, size: int, content_type: str, expires_at: Instant, sha256: str | None = None) -> PresignedRequest:
         """A URL to put the object once; `sha256` in hex."""
         ...
 
-    def get(self, key: str, *, filename: str, content_type: str, expires_at: Instant) -> Signed:
+    def get(self, key: str, *, filename: str, content_type: str, expires_at: Instant) -> PresignedRequest:
         """A URL to download the object; it answers 404 while there is none."""
         ...
 
-    def arrived(self, key: str) -> Arrived | None:
+    def arrived(self, key: str) -> ArrivedObject | None:
         """Whether something was put there."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class TransferPermission:
     """What a URL allows: for a home whose own door serves such URLs."""
 
     method: str
@@ -79,10 +79,10 @@ class Granted:
     """Of a get."""
 
 
-class Grants(Protocol):
+class TransferVerifier(Protocol):
     """Reads what `Transfers` of the same home signed."""
 
-    def granted(self, method: str, token: str) -> Granted:
+    def granted(self, method: str, token: str) -> TransferPermission:
         """What the URL's last segment allows. `Denied`: not signed here, or changed, or for another method, or expired."""
         ...
 

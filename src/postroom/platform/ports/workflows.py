@@ -8,6 +8,8 @@ temporary error (or `Conflict`) is called again with backoff; with another perma
 with the reason. One handler runs at a time for an execution while its lease holds; it keeps it by asking
 `Call.alive` at least every ten seconds. Names follow the rule of queues; the input is JSON text
 up to 60 KB (a reference, never rows).
+
+What becomes of an execution when its handler was called: the same at both homes, whoever calls it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from postroom.clock import Instant
+from postroom.errors import Conflict, Permanent, Temporary
 
 MAX_INPUT_BYTES = 60_000
 
@@ -57,7 +60,7 @@ class Again:
     at: Instant
 
 
-class Call(Protocol):
+class HandlerCall(Protocol):
     """One call of a handler."""
 
     @property
@@ -70,7 +73,7 @@ class Call(Protocol):
         ...
 
 
-Handler = Callable[[Call], Done | Again]
+Handler = Callable[[HandlerCall], Done | Again]
 
 
 class Workflows(Protocol):
@@ -95,3 +98,70 @@ class Workflows(Protocol):
     def running(self, workflow: str) -> list[Execution]:
         """Executions that have not ended, oldest first."""
         ...
+
+
+HANDLER_LEASE_MS = 30_000
+
+
+"""Three times what a handler may take between two `alive`."""
+
+
+_FIRST_BACKOFF_MS = 1_000
+
+
+_LONGEST_BACKOFF_MS = 300_000
+
+
+class HandlerLease(HandlerCall, Protocol):
+    """A call, and how it may end. Too late, none of it changes anything."""
+
+    def call_again(self, at: Instant) -> None:
+        """The call went well."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """It is called again after a pause (`backoff_ms`)."""
+        ...
+
+    def end(self, status: ExecutionStatus, reason: str | None) -> None:
+        """Nothing more is to be done."""
+        ...
+
+    def give_back(self) -> None:
+        """Nobody's fault: due as it was."""
+        ...
+
+
+def run_handler(handler: Handler, lease: HandlerLease) -> None:
+    """Call it. What it raises is recorded as the port says; anything but a `PostroomError` is a mistake in it: the execution is
+    backed off, and the error goes on to the caller."""
+    try:
+        answer = handler(lease)
+    except (Temporary, Conflict) as error:
+        lease.fail(error)
+    except Permanent as error:
+        lease.end(ExecutionStatus.FAILED, failure_reason(error))
+    except Exception as error:
+        lease.fail(error)
+        raise
+    except BaseException:  # the worker is told to end: somebody else carries on at once
+        lease.give_back()
+        raise
+    else:
+        if isinstance(answer, Done):
+            lease.end(ExecutionStatus.SUCCEEDED, None)
+        else:
+            lease.call_again(answer.at)
+
+
+def backoff_ms(failures: int, chance: float) -> int:
+    """The pause after a failure that `failures` came before: doubling from a second to five minutes, each with up to half of it
+    left to `chance`, 0 to 1."""
+    longest = min(_LONGEST_BACKOFF_MS, _FIRST_BACKOFF_MS << min(failures, 20))
+    return round(longest * (1 - chance / 2))
+
+
+def failure_reason(error: Exception) -> str:
+    """What went wrong, in words; a mistake in our code by its kind too."""
+    text = str(error) if isinstance(error, Temporary | Permanent) else f"{type(error).__name__}: {error}"
+    return text[:1_000]

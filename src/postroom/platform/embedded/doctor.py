@@ -1,6 +1,10 @@
 """Whether a data directory can hold a home: for `doctor`. Writes a small trial and takes it away again.
 
 SQLite's WAL needs shared memory and locks that network file systems do not give, so a share is a failure and not a warning.
+
+What of an installation is not encrypted that should be, and whether the master key is kept from others: for `doctor`.
+
+Looks only: makes no key, opens no store.
 """
 
 from __future__ import annotations
@@ -8,18 +12,28 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from postroom.model.finding import Finding, Level
 from postroom.platform.embedded._files import disk_errors
 from postroom.platform.embedded._sqlite import database_error
+from postroom.platform.embedded.secrets import ConfiguredKeys, KeyFile
 
 _SUBJECT = "data directory"
+
+
 _SQLITE_LEAST = (3, 37, 0)  # STRICT tables
+
+
 _SPACE_FAIL = 100 << 20
+
+
 _SPACE_WARN = 2 << 30
+
+
 _REMOTE = frozenset(
     {
         "nfs",
@@ -37,10 +51,12 @@ _REMOTE = frozenset(
         "fuse.gcsfuse",
     }
 )
+
+
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
-def examine_data(data: Path) -> Iterator[Finding]:
+def check_data_directory(data: Path) -> Iterator[Finding]:
     """Every finding about `data`, which may not exist yet. `StorageFull`, `Unavailable`: it cannot be written."""
     data = data.absolute()
     if data.exists():
@@ -117,3 +133,63 @@ def _sqlite(directory: Path) -> Iterator[Finding]:
     else:
         todo = "put POSTROOM_DATA on a local disk"
         yield Finding("SQLite", Level.FAIL, f"no WAL there (journal mode {mode})", todo)
+
+
+_KEY = "master key"
+
+
+_OBJECTS = "objects"
+
+
+class _Objects(NamedTuple):
+    """Versions in the object store."""
+
+    sealed: int
+    clear: int
+    """Of those that would be encrypted today."""
+
+
+def check_encryption(
+    keys: ConfiguredKeys | KeyFile, path: Path, *, index: Path, applies: Callable[[str], bool]
+) -> Iterator[Finding]:
+    """Every finding. `path`: where the key is, for people; `index`: the object store's. `Unavailable`: others may use the
+    key; `Corrupt`: it is none."""
+    objects = _count(index, applies) if index.exists() else _Objects(0, 0)
+    yield from _key(keys, path, objects)
+    if objects.clear:
+        text = f"{objects.clear:,} files with people in them are from an earlier release and not encrypted"
+        todo = "delete their campaigns when they are over, or keep the data directory on an encrypted disk"
+        yield Finding(_OBJECTS, Level.WARN, text, todo)
+    else:
+        yield Finding(_OBJECTS, Level.OK, f"uploads, recipients and reports are encrypted ({objects.sealed:,} files)")
+
+
+def _key(keys: ConfiguredKeys | KeyFile, path: Path, objects: _Objects) -> Iterator[Finding]:
+    known = keys.all()
+    if isinstance(keys, ConfiguredKeys):
+        yield Finding(_KEY, Level.OK, "from POSTROOM_MASTER_KEY; it is in no backup", "keep a copy of it elsewhere")
+    elif not known and objects.sealed:
+        text = f"{path} is missing, and {objects.sealed:,} files are encrypted under it"
+        yield Finding(_KEY, Level.FAIL, text, "bring it back from your copy, or set POSTROOM_MASTER_KEY_FILE to where it is")
+    elif not known:
+        yield Finding(_KEY, Level.OK, f"{path} (not there yet: made when it is first needed)")
+    else:
+        yield Finding(_KEY, Level.OK, f"{path}", "keep a copy elsewhere: what it encrypts is lost without it")
+    if len(known) > 1:
+        text = f"{len(known)} are kept: the newest, and what older ones still open"
+        yield Finding(_KEY, Level.OK, text, "postroom secrets drop-old, when nothing needs them any more")
+
+
+def _count(index: Path, applies: Callable[[str], bool]) -> _Objects:
+    try:
+        with closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "version" not in tables:
+                return _Objects(0, 0)
+            if "sealing" not in tables:  # not opened since the release that encrypts
+                return _Objects(0, sum(applies(key) for (key,) in connection.execute("SELECT key FROM version")))
+            (sealed,) = connection.execute("SELECT count(*) FROM sealing").fetchone()
+            clear = connection.execute("SELECT key FROM version WHERE id NOT IN (SELECT version FROM sealing)")
+            return _Objects(sealed, sum(applies(key) for (key,) in clear))
+    except sqlite3.Error as error:
+        raise database_error(error, index) or error from error

@@ -7,6 +7,10 @@ nothing more, and a new master key means a new wrapping in the index: no file is
 The content is chunks of 64 KB, each with its tag behind it; its nonce is its number and whether it is the last (the STREAM
 construction of Hoang, Reyhanitabar, Rogaway and Vizár, 2015). So a range is read without the rest, and what is cut off, added,
 swapped or repeated is `Corrupt`. Memory does not grow with the content.
+
+The wrapped data keys in the index of objects: wrapped again when there is a new master key.
+
+Killed at any moment, what was wrapped again is, some hundreds at a time, and the next call goes on.
 """
 
 from __future__ import annotations
@@ -14,21 +18,26 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from postroom.errors import Corrupt
 from postroom.platform.embedded._files import disk_errors
+from postroom.platform.embedded._sqlite import Database
 from postroom.platform.ports.secrets import DataKey, Secrets
 
 CHUNK_BYTES = 64 * 1024
+
+
 _TAG_BYTES = 16
+
+
 _STORED_BYTES = CHUNK_BYTES + _TAG_BYTES
 
 
-class Sealing:
+class ObjectEncryption:
     """Which objects are encrypted, and the way to their keys."""
 
     def __init__(self, secrets: Secrets, applies: Callable[[str], bool]) -> None:
@@ -141,3 +150,59 @@ def _nonce(number: int, *, last: bool = False) -> bytes:
 def _purpose(key: str) -> str:
     """A key may be longer than a purpose."""
     return "object/" + hashlib.sha256(key.encode()).hexdigest()
+
+
+MIGRATION = """
+-- The wrapped data key of each version whose content is encrypted.
+CREATE TABLE sealing (
+    version INTEGER PRIMARY KEY,
+    wrapped TEXT    NOT NULL
+) STRICT;
+
+CREATE TRIGGER version_gone AFTER DELETE ON version BEGIN DELETE FROM sealing WHERE version = OLD.id; END;
+"""
+
+
+_AFTER = """
+SELECT sealing.version, key, wrapped FROM sealing JOIN version ON version.id = sealing.version
+WHERE sealing.version > ? ORDER BY sealing.version LIMIT 500
+"""
+
+
+# Only the wrapping that was read; a version that was purged meanwhile stays gone.
+_REWRAP = "UPDATE sealing SET wrapped = ? WHERE version = ? AND wrapped = ?"
+
+
+class _Wrapping(NamedTuple):
+    """A version's."""
+
+    version: int
+    key: str
+    wrapped: str
+
+
+def rewrap_all(database: Database, sealing: ObjectEncryption) -> tuple[int, int]:
+    """Wrap every data key under the newest master key: how many were, and how many cannot be."""
+    done = left = after = 0
+    while batch := _after(database, after):
+        after = batch[-1].version
+        old = [wrapping for wrapping in batch if not sealing.is_current(wrapping.wrapped)]
+        new = [pair for wrapping in old if (pair := _rewrapped(sealing, wrapping)) is not None]
+        left += len(old) - len(new)
+        if new:
+            with database.write() as connection:
+                connection.executemany(_REWRAP, new)
+            done += len(new)
+    return done, left
+
+
+def _after(database: Database, version: int) -> list[_Wrapping]:
+    with database.read() as connection:
+        return [_Wrapping(*row) for row in connection.execute(_AFTER, (version,))]
+
+
+def _rewrapped(sealing: ObjectEncryption, old: _Wrapping) -> tuple[str, int, str] | None:
+    try:
+        return sealing.rewrap(old.key, old.wrapped), old.version, old.wrapped
+    except Corrupt:
+        return None

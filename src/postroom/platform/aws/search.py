@@ -27,7 +27,7 @@ from botocore.httpsession import URLLib3Session
 
 from postroom.errors import Denied, Unavailable
 from postroom.model.message_id import message_id
-from postroom.platform.ports.feed import Change
+from postroom.platform.ports.feed import MessageChange
 
 INDEX: Final = "messages-v1"
 _CONNECT_S, _READ_S = 2.0, 10.0
@@ -65,7 +65,7 @@ class SearchIndex:
         self._signer = _signer(session) if endpoint.startswith("https:") else None
         self._is_made = False
 
-    def put(self, changes: Sequence[Change]) -> int:
+    def put(self, changes: Sequence[MessageChange]) -> int:
         """Make the documents such that they say this, or something newer; how many were refused for good. Any number up to some
         thousand. `Unavailable`: some or all may be missing; putting all again is harmless."""
         if not self._is_made:
@@ -102,14 +102,14 @@ def _signer(session: botocore.session.Session) -> SigV4Auth:
     return SigV4Auth(credentials, "es", region)
 
 
-def _lines(change: Change) -> Iterator[str]:
+def _lines(change: MessageChange) -> Iterator[str]:
     ref = change.ref
     place = f"{ref.tenant}/{ref.campaign}/{change.batch}/{change.key.hex()}"
     yield json.dumps({"index": {"_index": INDEX, "_id": place, "version": change.sequence, "version_type": "external"}})
     yield json.dumps(_document(change))
 
 
-def _document(change: Change) -> dict[str, Any]:
+def _document(change: MessageChange) -> dict[str, Any]:
     document: dict[str, Any] = {
         "tenant": change.ref.tenant,
         "campaign": change.ref.campaign,
