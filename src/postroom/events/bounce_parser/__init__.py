@@ -23,7 +23,7 @@ from postroom.events.bounce_parser.reports import (
     main_recipient,
 )
 
-__all__ = [
+__all__ = [  # noqa: RUF022
     "Action",
     "ArfReport",
     "AutoReply",
