@@ -14,7 +14,7 @@ from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 
-from postroom.events.bounce_parser import read_report
+from postroom.events.bounce_parser import parse_report
 
 MAILS = Path(__file__).parents[1] / "tests" / "data" / "bounces"
 RETURNED = b"\n<p style='margin:0'>Good news about what you subscribed to, in plain words.</p>" * 250
@@ -48,7 +48,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     mails = [path.read_bytes() for path in sorted(MAILS.glob("*.eml"))]
     for title, sample in (("as they stand", mails), ("with 20 KB returned", [with_returned(mail) for mail in mails])):
-        ours, usual = a_second(read_report, sample, rounds), a_second(parsed_and_decoded, sample, rounds)
+        ours, usual = a_second(parse_report, sample, rounds), a_second(parsed_and_decoded, sample, rounds)
         print(f"{title}, {sum(map(len, sample)) // len(sample):,} bytes on average")
         print(f"  read and classified          {ours:8,.0f} a second")
         print(f"  parsed with `email` only     {usual:8,.0f} a second")

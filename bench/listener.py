@@ -20,11 +20,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from postroom.events.bounce_parser import read_report
-from postroom.events.bounce_parser.mime import MAX_READ
-from postroom.events.inbound_mail import Mailroom
-from postroom.events.tracking import TenantSecrets
-from postroom.events.unsubscribe import Unsubscribing
+from postroom.events.bounce_parser import parse_report
+from postroom.events.bounce_parser.mime import MAX_PARSED_BYTES
+from postroom.events.inbound_mail import InboundMailProcessor
+from postroom.events.tracking import TenantSecretCache
+from postroom.events.unsubscribe import UnsubscribeService
 from postroom.ledger.arrivals import QUEUE, Arrivals
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
@@ -81,9 +81,9 @@ def serve(data: Path, door: socket.socket, answer: multiprocessing.connection.Co
     with open_stores(Settings(data=data)) as stores:
         clock, arrivals = stores.clock, Arrivals(stores.queues)
         tenants = Tenants(stores.tables, clock)
-        wishes = Unsubscribing(tenants, Suppression(stores.tables, clock), arrivals, clock)
-        mailroom = Mailroom(arrivals, wishes, secret_of=TenantSecrets(tenants, clock), domain=DOMAIN, clock=clock)
-        terms = ListenerConfig(name=DOMAIN, max_bytes=MAX_BYTES, kept_bytes=MAX_READ)
+        wishes = UnsubscribeService(tenants, Suppression(stores.tables, clock), arrivals, clock)
+        mailroom = InboundMailProcessor(arrivals, wishes, secret_of=TenantSecretCache(tenants, clock), domain=DOMAIN, clock=clock)
+        terms = ListenerConfig(name=DOMAIN, max_bytes=MAX_BYTES, kept_bytes=MAX_PARSED_BYTES)
 
         async def run() -> None:
             stop = asyncio.Event()
@@ -140,7 +140,7 @@ def main() -> None:
             depth = stores.queues.depth(QUEUE)
     began_reading = time.process_time()
     for to, content in mails:
-        read_report(content, recipient=to)
+        parse_report(content, recipient=to)
     reading = time.process_time() - began_reading
     print(
         f"{count:,} reports of {len(mails[0][1]) // 1024} KB over {CLIENTS * CONNECTIONS} connections, {depth.ready} items queued"

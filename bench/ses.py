@@ -21,8 +21,8 @@ from tests.fakes.ses_simulator.sns import ARN, Topic
 
 from bench.smtp import CONTENT, DEPTH, BenchDelivery, Run
 from postroom.clock import SystemClock
-from postroom.events.ses.ses_event import read_notice
-from postroom.events.ses.sns import Verifier
+from postroom.events.ses.ses_event import parse_ses_event
+from postroom.events.ses.sns import SnsVerifier
 from postroom.model.shard import Key
 from postroom.model.tags import tags_of
 from postroom.model.wire import MessageRef
@@ -88,10 +88,10 @@ def read_rate(version: str, seconds: float = 1.0) -> float:
     topic = Topic(version=version)
     message = Accepted("0102-id", "r@example.net", "a@example.com", "postroom", dict(tags_of(REF)), CONTENT, 1, time.time())
     body = json.dumps(topic.notification(notices.bounce(message, time.time()))).encode()
-    verifier = Verifier([ARN], lambda _: topic.pem, SystemClock())
+    verifier = SnsVerifier([ARN], lambda _: topic.pem, SystemClock())
     began, count = time.process_time(), 0
     while time.process_time() - began < seconds:
-        assert read_notice(verifier.open(body).message)
+        assert parse_ses_event(verifier.open(body).message)
         count += 1
     return count / (time.process_time() - began)
 

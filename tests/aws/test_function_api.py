@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from postroom.entrypoints.lambdas.authorizer import decide
-from postroom.events.tracking_buffer import HitsAtOnce
+from postroom.events.tracking_buffer import SyncTrackingSink
 from postroom.model.access import Kind, Membership, Principal, Role
 from postroom.settings import Platform, Settings
 from postroom.wiring import Postroom, open_postroom
@@ -108,7 +108,7 @@ def test_an_upload_goes_past_the_api_and_an_export_comes_past_it(postroom: Postr
 
 
 def test_hits_wait_in_no_memory(postroom: Postroom) -> None:
-    assert isinstance(postroom.hits, HitsAtOnce)
+    assert isinstance(postroom.hits, SyncTrackingSink)
 
 
 def _subject(token: str) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from postroom.callbacks.consumer import Follower, Teller
-from postroom.callbacks.dispatcher import Rounds, Wakes
-from postroom.callbacks.endpoint_queues import Lanes
-from postroom.callbacks.endpoint_worker import LaneWork
+from postroom.callbacks.consumer import DeliveryBuilder, FeedConsumer
+from postroom.callbacks.dispatcher import CallbackDispatcher, Wakeups
+from postroom.callbacks.endpoint_queues import EndpointQueues
+from postroom.callbacks.endpoint_worker import EndpointWorker
 from postroom.errors import Unavailable
 from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import Callbacks, Wishes
@@ -90,8 +90,8 @@ class Lines:
         tables = faults.wrap(made.tables)
         self.callbacks = Callbacks(tables, CallbackSecrets(tables, PlainSecrets(), made.clock), made.clock)
         self.deliveries = Deliveries(tables, made.clock)
-        self.teller = Teller(made.messages, self.callbacks, self.deliveries, campaigns=made.campaigns, clock=made.clock)
-        self.follower = Follower(
+        self.teller = DeliveryBuilder(made.messages, self.callbacks, self.deliveries, campaigns=made.campaigns, clock=made.clock)
+        self.follower = FeedConsumer(
             faults.wrap(SqliteFeed(made.ledgers)),
             self.teller,
             tables=tables,
@@ -99,13 +99,15 @@ class Lines:
             owner="me",
             clock=made.clock,
         )
-        self.lanes = Lanes(self.deliveries, self.work(), made.clock)
-        self.wakes = Wakes(faults.wrap(made.queues))
-        self.rounds = Rounds(self.deliveries, LaneTurns(tables, made.clock), self.work, wakes=self.wakes, clock=made.clock)
+        self.lanes = EndpointQueues(self.deliveries, self.work(), made.clock)
+        self.wakes = Wakeups(faults.wrap(made.queues))
+        self.rounds = CallbackDispatcher(
+            self.deliveries, LaneTurns(tables, made.clock), self.work, wakes=self.wakes, clock=made.clock
+        )
 
-    def work(self) -> LaneWork:
+    def work(self) -> EndpointWorker:
         """Of one process."""
-        return LaneWork(
+        return EndpointWorker(
             self.callbacks,
             self.deliveries,
             self.made.campaigns,

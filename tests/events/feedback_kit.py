@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from postroom.clock import Instant
-from postroom.events.feedback import Feedback
+from postroom.events.feedback import FeedbackWorker
 from postroom.ledger.arrivals import Arrival, Arrivals
 from postroom.ledger.incoming import Applied, Incoming
 from postroom.ledger.recounts import Recounts
@@ -56,7 +56,7 @@ class Post:
             clock=made.clock,
             noted=Recounts(faults.wrap(made.tables), made.messages, made.clock).note,
         )
-        self.feedback = Feedback(faults.wrap(made.queues), self.incoming, self.observed.append)
+        self.feedback = FeedbackWorker(faults.wrap(made.queues), self.incoming, self.observed.append)
 
     def _judge(self, event: Event, sent_at: Instant | None) -> Event:
         self.judged.append(sent_at)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.callbacks.attempts import headers
+from postroom.callbacks.attempts import signed_headers
 from postroom.ledger.callback_secrets import CallbackSecrets
 from postroom.ledger.callbacks import Wishes
 from postroom.model.callback import MAX_AGE_MS, DeliveryStatus
@@ -57,7 +57,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def signed_with(asked: Asked, *secrets: bytes) -> bool:
     seconds = int(asked.headers["webhook-timestamp"])
-    return headers(asked.headers["webhook-id"], asked.body, seconds=seconds, secrets=secrets) == asked.headers
+    return signed_headers(asked.headers["webhook-id"], asked.body, seconds=seconds, secrets=secrets) == asked.headers
 
 
 def test_a_test_arrives_signed(desk: Desk) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroom.callbacks.attempts import headers
+from postroom.callbacks.attempts import signed_headers
 from postroom.model.callback import BATCH, PREFIX, TEST, Told, parse_event_type, secret_text
 from postroom.model.event import BounceClass, BounceType, EventKind
 
@@ -109,14 +109,14 @@ def by_shell(fields: dict[str, str], body: bytes, folder: Path) -> bool:
 @pytest.mark.parametrize("verify", [by_python, by_node, by_shell])
 @pytest.mark.parametrize("secrets", [[SECRET], [SECRET, OLD], [OLD, SECRET]], ids=["one", "rotated", "not-yet-changed"])
 def test_what_receivers_are_told_to_do_verifies_our_requests(verify: Verifier, secrets: list[bytes], tmp_path: Path) -> None:
-    assert verify(headers("23glq", BODY, seconds=int(time.time()), secrets=secrets), BODY, tmp_path)
+    assert verify(signed_headers("23glq", BODY, seconds=int(time.time()), secrets=secrets), BODY, tmp_path)
 
 
 @pytest.mark.parametrize("verify", [by_python, by_node, by_shell])
 def test_and_refuses_what_others_signed_or_changed(verify: Verifier, tmp_path: Path) -> None:
     now = int(time.time())
-    assert not verify(headers("23glq", BODY, seconds=now, secrets=[OLD]), BODY, tmp_path)
-    good = headers("23glq", BODY, seconds=now, secrets=[SECRET])
+    assert not verify(signed_headers("23glq", BODY, seconds=now, secrets=[OLD]), BODY, tmp_path)
+    good = signed_headers("23glq", BODY, seconds=now, secrets=[SECRET])
     assert not verify(good, BODY.replace(b"test", b"tent"), tmp_path)
     assert not verify({**good, "webhook-id": "24glq"}, BODY, tmp_path)
     assert not verify({**good, "webhook-timestamp": str(now + 1)}, BODY, tmp_path)
@@ -125,4 +125,4 @@ def test_and_refuses_what_others_signed_or_changed(verify: Verifier, tmp_path: P
 @pytest.mark.parametrize("verify", [by_python, by_node])
 def test_and_refuses_what_is_played_back(verify: Verifier, tmp_path: Path) -> None:
     for seconds in (int(time.time()) - 301, int(time.time()) + 310):
-        assert not verify(headers("23glq", BODY, seconds=seconds, secrets=[SECRET]), BODY, tmp_path)
+        assert not verify(signed_headers("23glq", BODY, seconds=seconds, secrets=[SECRET]), BODY, tmp_path)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from postroom.callbacks.webhook_events import happened
+from postroom.callbacks.webhook_events import build_webhook_event
 from postroom.clock import Instant
 from postroom.ledger.callbacks import OF_CAMPAIGN, Wishes
 from postroom.model.callback import MAX_BATCH
@@ -165,7 +165,7 @@ def test_words_are_not_told_where_the_address_is_not_known(address: str | None) 
     words, url, now = "agent of anna@mail.example", "https://x.example/?who=anna", Instant(5)
     event = Event(kind=K.CLICKED, attempt=1, at=now, id="e", source="tracking", detail=words, url=url)
     change = MessageChange(CampaignRef("default", "2" * 16), 0, Key(bytes(12)), MessageStatus.SENT, 1, now, 0, "", event, 7)
-    told = happened(change, event, address)
+    told = build_webhook_event(change, event, address)
     assert told is not None
     assert "anna" not in repr(told)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from postroom.callbacks import endpoint_queues, endpoint_worker
-from postroom.callbacks.endpoint_worker import AT_ONCE
+from postroom.callbacks.endpoint_worker import MAX_PER_ENDPOINT
 from postroom.clock import Instant
 from postroom.ledger.callbacks import Wishes
 from postroom.model.callback import Delivery, DeliveryStatus
@@ -182,7 +182,7 @@ def test_one_that_fails_keeps_what_was_in_its_hands_due(lines: Lines) -> None:
     lines.web.replies["https://hook.example/"] = unreachable()
     owed(lines, "hook", 33)
     lines.tell()
-    assert len(lines.web.asked) <= AT_ONCE + 3
+    assert len(lines.web.asked) <= MAX_PER_ENDPOINT + 3
     lines.web.replies.clear()
     lines.tell_for(30, step=1)
     assert states(lines) == {DeliveryStatus.DELIVERED: 33}
@@ -223,7 +223,7 @@ def test_many_that_do_not_answer_leave_a_place_for_each_other_one(lines: Lines, 
         owed(lines, "sound", 50)
         lines.made.clock.advance(2)
         await until(lambda: len(lines.web.of("https://sound.example/")) == 50)
-        assert under_way == len(lines.web.asked) - 50 <= 20 + AT_ONCE + 30
+        assert under_way == len(lines.web.asked) - 50 <= 20 + MAX_PER_ENDPOINT + 30
         for event in lines.web.held.values():
             event.set()
 
@@ -261,14 +261,14 @@ def test_told_to_stop_it_does_not_first_make_all_that_waits(lines: Lines, monkey
     owed(lines, "hook", 200)
 
     async def scene(stop: asyncio.Event) -> None:
-        await until(lambda: len(lines.web.asked) == AT_ONCE)
+        await until(lambda: len(lines.web.asked) == MAX_PER_ENDPOINT)
         stop.set()
         await asyncio.sleep(0)
         lines.web.held["https://hook.example/"].set()
 
     running(lines, scene)
     told = states(lines)[DeliveryStatus.DELIVERED]
-    assert AT_ONCE <= told <= 33
+    assert MAX_PER_ENDPOINT <= told <= 33
     again = Lines(lines.made)
     again.tell()
     assert states(again) == {DeliveryStatus.DELIVERED: 200}, "what it gave back is due"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.callbacks.dispatcher import QUEUE, parse_wake
+from postroom.callbacks.dispatcher import QUEUE, parse_wakeup
 from postroom.ledger.deliveries import Lane
 from postroom.model.callback import Delivery, DeliveryStatus
 from tests.events.callbacks_kit import Lines, Reply
@@ -44,7 +44,7 @@ def woken(lines: Lines) -> list[Lane]:
     """Whom the wakes name that can be had now; they are taken."""
     found = list[Lane]()
     for item in lines.made.queues.receive(QUEUE, limit=10):
-        found += parse_wake(item.body)
+        found += parse_wakeup(item.body)
         lines.made.queues.delete(QUEUE, item.receipt)
     return found
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from postroom.errors import Conflict, Corrupt, Invalid, PostroomError, StorageFull, Unavailable
-from postroom.events.mailbox_poller import MAX_TRIES, Collecting
+from postroom.events.mailbox_poller import MAX_TRIES, MailboxPoller
 from postroom.model.mailroom import IncomingMail, Verdict
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -42,9 +42,9 @@ class Round:
         self.config = parse_mailbox(f"{protocol}://{quote(USER)}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}?tls=none{options}")
         self.trouble: list[str] = []
 
-    def collecting(self) -> Collecting:
+    def collecting(self) -> MailboxPoller:
         mailbox = Mailbox(self.config, kept_bytes=20_000)
-        return Collecting(mailbox, self.desk.mailroom, self._tables, trouble=self.trouble.append)
+        return MailboxPoller(mailbox, self.desk.mailroom, self._tables, trouble=self.trouble.append)
 
 
 Make = Callable[..., Round]
@@ -286,7 +286,7 @@ def test_a_password_that_is_refused_is_said_and_not_shown(make: Make, protocol: 
 
 
 def test_many_mails_are_read_in_several_visits_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postroom.events.mailbox_poller.MAX_A_VISIT", 30)
+    monkeypatch.setattr("postroom.events.mailbox_poller.MAX_PER_SESSION", 30)
     made = make("imap", Store())
     made.store.add(*(bounce() for _ in range(45)))
     collecting = made.collecting()

@@ -10,7 +10,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.events.reputation import Guard, Watching
+from postroom.events.reputation import ReputationGuard, ReputationRecorder
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.incoming import Applied
@@ -42,8 +42,10 @@ class House:
         self.tally = Tally(tables, clock, keep_ms=limits.window_ms)
         self.guard = self.another_guard()
 
-    def another_guard(self) -> Guard:
-        return Guard(self.tables, self.campaigns, self.providers, audit=self.audit, clock=self.clock, limits=self.limits)
+    def another_guard(self) -> ReputationGuard:
+        return ReputationGuard(
+            self.tables, self.campaigns, self.providers, audit=self.audit, clock=self.clock, limits=self.limits
+        )
 
     def campaign(self, provider: str = DEFAULT, tenant: str = "acme") -> CampaignRef:
         ref = self.campaigns.new_ref(tenant)
@@ -321,7 +323,7 @@ def test_limits_are_reached_where_they_are(hard: int, complained: int, actions: 
 
 def test_what_comes_back_is_counted_under_the_provider_that_sent_it(house: House) -> None:
     house.providers.create("acme", "own", Change("smtp://own.example"))
-    watching = Watching(house.tally, house.providers, house.clock)
+    watching = ReputationRecorder(house.tally, house.providers, house.clock)
     event = Event(
         kind=EventKind.BOUNCED, attempt=1, at=Instant(0), id="e", source="dsn", bounce=Bounce(HARD, BounceClass.MAILBOX)
     )
@@ -345,6 +347,6 @@ def test_an_event_that_cannot_be_counted_stops_nobody(house: House, monkeypatch:
 
     monkeypatch.setattr(house.providers, "id_of", unavailable)
     event = Event(kind=EventKind.COMPLAINED, attempt=1, at=Instant(0), id="e", source="arf")
-    Watching(house.tally, house.providers, house.clock)(Applied(CampaignRef("acme", "c1"), "own", "a.example", event))
+    ReputationRecorder(house.tally, house.providers, house.clock)(Applied(CampaignRef("acme", "c1"), "own", "a.example", event))
     house.tally.flush()
     assert house.tables.query(f"#tallies/{house.clock.now() // 60_000}").items == []

@@ -10,7 +10,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.events.tracking_buffer import GROUP, OF_A_MESSAGE, Hits
+from postroom.events.tracking_buffer import GROUP_SIZE, MAX_PER_MESSAGE, TrackingBuffer
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import Event, EventKind
 from postroom.model.shard import Key
@@ -44,8 +44,8 @@ class Store:
         return [each.event.id for group in self.groups for each in group]
 
 
-def hits_of(store: Store, **options: float) -> Hits:
-    return Hits(store, **{"moment_s": LONG, **options})  # type: ignore[arg-type]  # a store of the test's own
+def hits_of(store: Store, **options: float) -> TrackingBuffer:
+    return TrackingBuffer(store, **{"moment_s": LONG, **options})  # type: ignore[arg-type]  # a store of the test's own
 
 
 def hit(number: int, kind: EventKind = EventKind.OPENED, *, key: Key | None = None) -> Arrival:
@@ -82,21 +82,21 @@ def test_of_one_message_so_many_wait_and_no_more() -> None:
     """Who asks for one link without end, under another name each time, takes nobody's room."""
     store, one = Store(), Key(b"k" * 12)
     hits = hits_of(store)
-    for number in range(OF_A_MESSAGE * 3):
+    for number in range(MAX_PER_MESSAGE * 3):
         hits.add(hit(number, key=one))
     hits.add(hit(9_999))
     hits.close()
-    assert store.ids == [*(str(number) for number in range(OF_A_MESSAGE)), "9999"]
+    assert store.ids == [*(str(number) for number in range(MAX_PER_MESSAGE)), "9999"]
 
 
 def test_many_are_not_kept_waiting() -> None:
     store = Store()
     hits = hits_of(store)
-    for number in range(GROUP):
+    for number in range(GROUP_SIZE):
         hits.add(hit(number))
     assert store.tried.wait(PATIENCE_S)
     hits.close()
-    assert len(store.ids) == GROUP
+    assert len(store.ids) == GROUP_SIZE
 
 
 def test_the_same_event_is_written_once() -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from postroom.clock import Instant
-from postroom.events.machine_detection import SLACK_MS, SOON_MS, Fetch, fetch_of, judge, machine_of
+from postroom.events.machine_detection import (
+    SLACK_MS,
+    TOO_EARLY_MS,
+    TrackingRequest,
+    detect_machine,
+    flag_too_early,
+    tracking_request,
+)
 from postroom.model.event import MAX_DETAIL, Event, EventKind
 
 OPENED, CLICKED = EventKind.OPENED, EventKind.CLICKED
@@ -51,31 +58,31 @@ SCANNERS = (
 
 @pytest.mark.parametrize("agent", PEOPLE, ids=range(len(PEOPLE)))
 def test_mail_programs_and_browsers_are_peoples(agent: str) -> None:
-    assert machine_of(OPENED, Fetch(agent)) is None
-    assert machine_of(CLICKED, Fetch(agent)) is None
+    assert detect_machine(OPENED, TrackingRequest(agent)) is None
+    assert detect_machine(CLICKED, TrackingRequest(agent)) is None
 
 
 @pytest.mark.parametrize("agent", PROGRAMS, ids=range(len(PROGRAMS)))
 def test_programs_are_machines(agent: str) -> None:
-    assert machine_of(OPENED, Fetch(agent)) == machine_of(CLICKED, Fetch(agent)) == "program"
+    assert detect_machine(OPENED, TrackingRequest(agent)) == detect_machine(CLICKED, TrackingRequest(agent)) == "program"
 
 
 @pytest.mark.parametrize("agent", SCANNERS, ids=range(len(SCANNERS)))
 def test_scanners_are_machines(agent: str) -> None:
-    assert machine_of(OPENED, Fetch(agent)) == machine_of(CLICKED, Fetch(agent)) == "scanner"
+    assert detect_machine(OPENED, TrackingRequest(agent)) == detect_machine(CLICKED, TrackingRequest(agent)) == "scanner"
 
 
 @pytest.mark.parametrize("agent", [GMAIL, YAHOO], ids=["gmail", "yahoo"])
 def test_an_image_proxy_opens_for_a_person_and_clicks_for_nobody(agent: str) -> None:
-    assert machine_of(OPENED, Fetch(agent)) is None
-    assert machine_of(CLICKED, Fetch(agent)) == "image proxy"
+    assert detect_machine(OPENED, TrackingRequest(agent)) is None
+    assert detect_machine(CLICKED, TrackingRequest(agent)) == "image proxy"
 
 
 @pytest.mark.parametrize("kind", [OPENED, CLICKED])
 def test_what_is_fetched_before_anybody_looks_is_a_machines(kind: EventKind) -> None:
-    assert machine_of(kind, Fetch("Mozilla/5.0")) == "privacy protection"
-    assert machine_of(kind, Fetch(GMAIL_AHEAD)) == "fetched ahead"
-    assert machine_of(kind, Fetch(" ")) == "says nothing of itself"
+    assert detect_machine(kind, TrackingRequest("Mozilla/5.0")) == "privacy protection"
+    assert detect_machine(kind, TrackingRequest(GMAIL_AHEAD)) == "fetched ahead"
+    assert detect_machine(kind, TrackingRequest(" ")) == "says nothing of itself"
 
 
 @pytest.mark.parametrize(
@@ -88,21 +95,21 @@ def test_what_is_fetched_before_anybody_looks_is_a_machines(kind: EventKind) -> 
     ],
 )
 def test_who_says_that_nobody_asked_yet_is_believed(field: tuple[bytes, bytes]) -> None:
-    fetch = fetch_of("GET", [(b"user-agent", FIREFOX.encode()), field])
-    assert machine_of(CLICKED, fetch) == "fetched ahead"
+    fetch = tracking_request("GET", [(b"user-agent", FIREFOX.encode()), field])
+    assert detect_machine(CLICKED, fetch) == "fetched ahead"
 
 
 def test_who_asks_for_the_head_only_is_a_machine() -> None:
-    assert machine_of(OPENED, fetch_of("HEAD", [(b"user-agent", FIREFOX.encode())])) == "asked for the head only"
+    assert detect_machine(OPENED, tracking_request("HEAD", [(b"user-agent", FIREFOX.encode())])) == "asked for the head only"
 
 
 def test_other_fields_say_nothing() -> None:
     fields = [(b"user-agent", FIREFOX.encode()), (b"sec-purpose", b""), (b"accept", b"prefetch"), (b"x-moz-thing", b"prefetch")]
-    assert fetch_of("GET", fields) == Fetch(FIREFOX)
+    assert tracking_request("GET", fields) == TrackingRequest(FIREFOX)
 
 
 def test_what_somebody_says_of_themselves_is_bounded_and_never_fails() -> None:
-    fetch = fetch_of("GET", [(b"user-agent", b"\xff\x00\n" * 10_000)])
+    fetch = tracking_request("GET", [(b"user-agent", b"\xff\x00\n" * 10_000)])
     assert len(fetch.agent) == MAX_DETAIL
     fetch.agent.encode()
 
@@ -116,20 +123,20 @@ SENT = Instant(1_000_000_000)
 
 
 @pytest.mark.parametrize("kind", [OPENED, CLICKED])
-@pytest.mark.parametrize("after_ms", [-SLACK_MS, -1, 0, SOON_MS - 1])
+@pytest.mark.parametrize("after_ms", [-SLACK_MS, -1, 0, TOO_EARLY_MS - 1])
 def test_a_hit_sooner_than_anybody_reads_is_a_machines(kind: EventKind, after_ms: int) -> None:
     """Also one that comes before the sending is recorded: that is done in groups."""
-    judged = judge(hit(after_ms, kind), SENT)
+    judged = flag_too_early(hit(after_ms, kind), SENT)
     assert judged.machine
     assert FIREFOX in judged.detail
 
 
-@pytest.mark.parametrize("after_ms", [SOON_MS, 86_400_000, -SLACK_MS - 1])
+@pytest.mark.parametrize("after_ms", [TOO_EARLY_MS, 86_400_000, -SLACK_MS - 1])
 def test_later_hits_and_those_long_before_a_late_report_stay_as_they_are(after_ms: int) -> None:
-    assert judge(hit(after_ms), SENT) == hit(after_ms)
+    assert flag_too_early(hit(after_ms), SENT) == hit(after_ms)
 
 
 def test_without_a_time_of_sending_nothing_is_judged() -> None:
-    assert judge(hit(0), None) == hit(0)
-    assert judge(hit(0, EventKind.UNSUBSCRIBED), SENT) == hit(0, EventKind.UNSUBSCRIBED)
-    assert judge(hit(0, machine=True), SENT) == hit(0, machine=True)
+    assert flag_too_early(hit(0), None) == hit(0)
+    assert flag_too_early(hit(0, EventKind.UNSUBSCRIBED), SENT) == hit(0, EventKind.UNSUBSCRIBED)
+    assert flag_too_early(hit(0, machine=True), SENT) == hit(0, machine=True)

@@ -12,8 +12,8 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound, PostroomError, Unavailable
-from postroom.events.bounce_parser.mime import MAX_READ
-from postroom.events.inbound_mail import Mailroom
+from postroom.events.bounce_parser.mime import MAX_PARSED_BYTES
+from postroom.events.inbound_mail import InboundMailProcessor
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.ids import encode
@@ -81,7 +81,7 @@ class Desk:
 
     def __init__(self, domain: str | None = DOMAIN) -> None:
         self.line, self.wishes, self.clock = Line(), Wishes(), ManualClock()
-        self.mailroom = Mailroom(
+        self.mailroom = InboundMailProcessor(
             self.line,  # type: ignore[arg-type]  # of arrivals it only puts
             self.wishes,
             secret_of=secret_of,
@@ -312,7 +312,7 @@ def test_hostile_mail_changes_nothing(name: str) -> None:
     """But for the message whose return path it came to; and not even there is it a complaint or a wish."""
     desk = Desk()
     for recipient in (RETURN_PATH, f"fbl@{DOMAIN}", f"unsubscribe@{DOMAIN}"):
-        desk.take(BOMBS[name][:MAX_READ], recipient)
+        desk.take(BOMBS[name][:MAX_PARSED_BYTES], recipient)
     assert desk.wishes.said == []
     assert all(arrival.key == KEY for arrival in desk.arrivals)
     assert not [arrival for arrival in desk.arrivals if arrival.event.kind is EventKind.COMPLAINED]
@@ -321,9 +321,9 @@ def test_hostile_mail_changes_nothing(name: str) -> None:
 def test_good_mail_is_taken_beside_hostile_mail() -> None:
     """Much of it at once, at a listener: the good one waits for a second or so, not for ever."""
     desk = Desk()
-    terms = ListenerConfig(name="mx.test", max_bytes=10_000_000, kept_bytes=MAX_READ)
+    terms = ListenerConfig(name="mx.test", max_bytes=10_000_000, kept_bytes=MAX_PARSED_BYTES)
     with listening(desk.mailroom, terms=terms) as house:
-        bombs = [content[:MAX_READ] for name, content in sorted(BOMBS.items()) if not name.startswith("50 MB")]
+        bombs = [content[:MAX_PARSED_BYTES] for name, content in sorted(BOMBS.items()) if not name.startswith("50 MB")]
         with ThreadPoolExecutor(AT_ONCE) as crowd:
             brought = [crowd.submit(bring, house.port, content) for content in bombs]
             assert bring(house.port, dsn(RETURN_PATH, "a@example.com")) == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.events.bounce_parser import classify, heuristics
-from postroom.events.bounce_parser.classify import normalised
+from postroom.events.bounce_parser.classify import normalise_diagnostic
 from postroom.events.bounce_parser.phrases import CLEAR, VAGUE, Saying
 from postroom.model.event import BounceClass, BounceType
 
@@ -189,7 +189,7 @@ def test_an_address_says_nothing() -> None:
 def test_phrases_are_written_as_replies_are_read(saying: Saying) -> None:
     """Else they could never be heard."""
     phrases = (*saying.whole, *map(" ".join, saying.gapped))
-    assert [phrase for phrase in phrases if normalised(phrase) != phrase] == []
+    assert [phrase for phrase in phrases if normalise_diagnostic(phrase) != phrase] == []
 
 
 @pytest.mark.parametrize("name", ["BOUNCE_SUBJECTS", "ABSENT_STARTS", "ABSENT_ANYWHERE", "CHALLENGE_SUBJECTS", "WANTS_NO_MORE"])

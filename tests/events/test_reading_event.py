@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Instant
-from postroom.events.bounce_parser import event_of, read_report
+from postroom.events.bounce_parser import event_from_report, parse_report
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.shard import Key
 from postroom.model.wire import MessageRef
@@ -21,7 +21,7 @@ AT = Instant(SENT + 60_000)
 
 def event(name: str, *, at: Instant = AT, ref: MessageRef = REF, change: tuple[str, str] = ("", "")) -> Event | None:
     old, new = (each.encode() for each in change)
-    return event_of(read_report((MAILS / f"{name}.eml").read_bytes().replace(old, new, 1)), ref, at=at)
+    return event_from_report(parse_report((MAILS / f"{name}.eml").read_bytes().replace(old, new, 1)), ref, at=at)
 
 
 @pytest.mark.parametrize(

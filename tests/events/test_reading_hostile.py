@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroom.clock import Instant
-from postroom.events.bounce_parser import classify, event_of, read_report
-from postroom.events.bounce_parser.mime import MAX_DEPTH, MAX_PARTS, MAX_READ, read_mail
+from postroom.events.bounce_parser import classify, event_from_report, parse_report
+from postroom.events.bounce_parser.mime import MAX_DEPTH, MAX_PARSED_BYTES, MAX_PARTS, parse_mime
 from postroom.model.event import MAX_DETAIL, MAX_RAW
 from postroom.model.shard import Key
 from postroom.model.wire import MessageRef
@@ -105,7 +105,7 @@ BOMBS = {
 @pytest.mark.parametrize("raw", BOMBS.values(), ids=BOMBS)
 def test_bombs_are_read_in_bounded_time(raw: bytes) -> None:
     started = time.process_time()
-    reading = read_report(raw, recipient="b" + "a" * 59 + "@bounce.example.com")
+    reading = parse_report(raw, recipient="b" + "a" * 59 + "@bounce.example.com")
     assert time.process_time() - started < LIMIT_S
     assert len(reading.raw) <= MAX_RAW
     reading.raw.encode("utf-8")
@@ -113,9 +113,9 @@ def test_bombs_are_read_in_bounded_time(raw: bytes) -> None:
 
 @pytest.mark.parametrize("raw", BOMBS.values(), ids=BOMBS)
 def test_bombs_take_no_more_memory_than_the_limits_say(raw: bytes) -> None:
-    _, parts = read_mail(raw)
+    _, parts = parse_mime(raw)
     assert len(parts) <= MAX_PARTS
-    assert sum(len(part.body) for part in parts) <= (MAX_DEPTH + 1) * MAX_READ
+    assert sum(len(part.body) for part in parts) <= (MAX_DEPTH + 1) * MAX_PARSED_BYTES
 
 
 PIECES = [
@@ -135,8 +135,8 @@ PIECES = [
     )
 )
 def test_nothing_raises_and_all_can_be_stored(raw: bytes) -> None:
-    reading = read_report(raw, recipient="someone@example.com")
-    event = event_of(reading, REF, at=Instant(1_790_000_000_000))
+    reading = parse_report(raw, recipient="someone@example.com")
+    event = event_from_report(reading, REF, at=Instant(1_790_000_000_000))
     assert re.search(r"\\x[01][0-9a-f]|\\ud[89a-f]", repr(reading).replace("\\\\", "")) is None
     if event is not None:
         assert len(event.id) <= 100

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.events.bounce_parser import ArfReport, DeliveryReport, main_recipient, read_report
+from postroom.events.bounce_parser import ArfReport, DeliveryReport, parse_report, primary_recipient
 
 MAILS = Path(__file__).parents[1] / "data" / "bounces"
 EXPECTED: dict[str, dict[str, str]] = tomllib.loads((MAILS / "expected.toml").read_text("utf-8"))
@@ -25,12 +25,12 @@ def test_every_mail_has_its_expectation() -> None:
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
 def test_mail(name: str, line_end: bytes) -> None:
     expected = EXPECTED[name]
-    reading = read_report(read(name).replace(b"\n", line_end))
+    reading = parse_report(read(name).replace(b"\n", line_end))
     assert type(reading).__name__ == expected["kind"]
     if isinstance(reading, ArfReport):
         assert reading.kind == expected["report"]
     if isinstance(reading, DeliveryReport):
-        recipient = main_recipient(reading)
+        recipient = primary_recipient(reading)
         assert (recipient.action, recipient.address) == (expected["action"], expected["address"])
         if "type" in expected:
             assert recipient.bounce == (expected["type"], expected["category"], expected["code"])
@@ -39,13 +39,13 @@ def test_mail(name: str, line_end: bytes) -> None:
 @pytest.mark.parametrize("name", [name for name, expected in EXPECTED.items() if expected["kind"] == "DeliveryReport"])
 def test_what_is_returned_says_nothing_about_the_recipient(name: str) -> None:
     """The returned mail is our own; its words are not the server's."""
-    reading = read_report(read(name))
+    reading = parse_report(read(name))
     assert isinstance(reading, DeliveryReport)
     assert all("Hello, this mailbox is full of news" not in recipient.diagnostic for recipient in reading.recipients)
 
 
 def test_a_feedback_report_names_whom_and_what_it_is_about() -> None:
-    reading = read_report(read("arf-abuse"))
+    reading = parse_report(read("arf-abuse"))
     assert isinstance(reading, ArfReport)
     assert reading.recipients == ("someone@example.org",)
     assert reading.user_agent == "SomeFBL/1.0"
@@ -54,7 +54,7 @@ def test_a_feedback_report_names_whom_and_what_it_is_about() -> None:
 
 
 def test_only_the_beginning_of_a_large_mail_is_read_and_that_is_enough() -> None:
-    reading = read_report(read("postfix").replace(b"Hello", b"Hello" * 2_000_000))
+    reading = parse_report(read("postfix").replace(b"Hello", b"Hello" * 2_000_000))
     assert isinstance(reading, DeliveryReport)
     assert reading.recipients[0].bounce.code == "5.1.1"
 
@@ -87,7 +87,7 @@ Status: 5.0.0
 
 
 def test_several_recipients_are_told_apart_by_the_lines_about_them() -> None:
-    reading = read_report(SEVERAL)
+    reading = parse_report(SEVERAL)
     assert isinstance(reading, DeliveryReport)
     assert [(each.address, each.bounce.category) for each in reading.recipients] == [
         ("someone@example.org", "quota"),

@@ -12,8 +12,8 @@ import pytest
 
 from postroom.clock import SystemClock
 from postroom.errors import Denied, Invalid, Unavailable
-from postroom.events.ses.sns import Verifier
-from postroom.events.ses.webhook import Records, SesHook
+from postroom.events.ses.sns import SnsVerifier
+from postroom.events.ses.webhook import SesRecords, SesWebhook
 from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
@@ -54,9 +54,9 @@ class Hooked:
         self.suppression = Suppression(made.tables, made.clock)
         self.asked: list[str] = []
         self.ref = self._campaign()
-        self.hook = SesHook(
-            Verifier([ARN], self._fetch, SystemClock()),
-            Records(self.tenants, made.campaigns, made.messages, faults.wrap(self.suppression)),
+        self.hook = SesWebhook(
+            SnsVerifier([ARN], self._fetch, SystemClock()),
+            SesRecords(self.tenants, made.campaigns, made.messages, faults.wrap(self.suppression)),
             faults.wrap(Arrivals(made.queues)).put,
         )
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid
-from postroom.events.ses.ses_event import Charge, read_notice
+from postroom.events.ses.ses_event import RecipientEvent, parse_ses_event
 from postroom.model.event import MAX_RAW, BounceClass, BounceType, EventKind, Standing, apply
 from postroom.model.message import MessageStatus
 from postroom.model.shard import Key
@@ -32,11 +32,11 @@ def message(recipient: str = "r@example.net") -> Accepted:
     return Accepted("0102-id", recipient, "a@example.com", "postroom", dict(tags_of(REF)), content, 1, AT)
 
 
-def read(document: dict[str, Any]) -> list[Charge]:
-    return read_notice(json.dumps(document))
+def read(document: dict[str, Any]) -> list[RecipientEvent]:
+    return parse_ses_event(json.dumps(document))
 
 
-def only(document: dict[str, Any]) -> Charge:
+def only(document: dict[str, Any]) -> RecipientEvent:
     (charge,) = read(document)
     return charge
 
@@ -207,7 +207,7 @@ def test_what_is_of_no_message_of_ours_or_of_a_kind_we_do_not_know_says_nothing(
 )
 def test_what_is_no_notice_is_refused_in_words(text: str) -> None:
     with pytest.raises(Invalid):
-        read_notice(text)
+        parse_ses_event(text)
 
 
 @pytest.mark.parametrize("timestamp", ["x", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
@@ -223,7 +223,7 @@ def test_what_is_kept_is_bounded_and_can_be_stored() -> None:
     document["bounce"]["bouncedRecipients"] = [
         {"emailAddress": f"r{number}@example.net", "diagnosticCode": "\0" + "x" * 10_000} for number in range(1_000)
     ]
-    charges = read_notice(json.dumps(document))
+    charges = parse_ses_event(json.dumps(document))
     assert len(charges) == 50
     for charge in charges:
         assert len(charge.event.raw) <= MAX_RAW
@@ -243,4 +243,4 @@ def test_nothing_breaks_the_reader(part: object) -> None:
         (name,) = set(document) - {"eventType", "mail"}
         document[name] = part
         with suppress(Invalid):
-            read_notice(json.dumps(document))
+            parse_ses_event(json.dumps(document))

@@ -10,7 +10,7 @@ import httpx2 as httpx
 import pytest
 
 from postroom.errors import Denied, Unavailable
-from postroom.events.ses.sns import AGAIN_S, LIMIT_BYTES, LIMIT_S, SnsAway, SnsPages
+from postroom.events.ses.sns import AGAIN_S, LIMIT_BYTES, LIMIT_S, SnsClient, SnsUnavailable
 from tests.fakes.clock import ManualClock
 
 URL = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem"
@@ -23,7 +23,7 @@ class Sns:
         self.asked: list[str] = []
         self.clock = ManualClock()
         self._answer = answer
-        self.pages = SnsPages(self.clock, endpoint=endpoint, transport=httpx.MockTransport(self._handle))
+        self.pages = SnsClient(self.clock, endpoint=endpoint, transport=httpx.MockTransport(self._handle))
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(str(request.url))
@@ -49,7 +49,8 @@ def drip(clock: ManualClock) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(301, SnsAway), (302, SnsAway), (307, SnsAway), (404, Denied), (403, Denied), (500, SnsAway)]
+    ("status", "kind"),
+    [(301, SnsUnavailable), (302, SnsUnavailable), (307, SnsUnavailable), (404, Denied), (403, Denied), (500, SnsUnavailable)],
 )
 def test_a_redirect_is_not_followed_and_an_error_is_none(status: int, kind: type[Exception]) -> None:
     sns = Sns(lambda _: httpx.Response(status, headers={"Location": "http://169.254.169.254/latest"}, content=b"x"))

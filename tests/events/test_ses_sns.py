@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Denied, Invalid, PostroomError, TooLarge, Unavailable
-from postroom.events.ses.sns import MAX_BYTES, Kind, Verifier
+from postroom.events.ses.sns import MAX_BYTES, SnsType, SnsVerifier
 from tests.fakes.clock import ManualClock
 from tests.fakes.ses_simulator.sns import ARN, PEM_PATH, Topic
 
@@ -37,9 +37,9 @@ class Web:
         return page
 
 
-def verifier(web: Web | None = None, *, at: datetime | None = None) -> Verifier:
+def verifier(web: Web | None = None, *, at: datetime | None = None) -> SnsVerifier:
     clock = ManualClock(round((at or datetime.now(UTC)).timestamp() * 1000))
-    return Verifier([ARN], web or Web(), clock)
+    return SnsVerifier([ARN], web or Web(), clock)
 
 
 def sent(envelope: dict[str, Any]) -> bytes:
@@ -54,7 +54,7 @@ def test_what_sns_signed_is_opened(version: str, changes: dict[str, Any]) -> Non
     topic = Topic(version=version)
     envelope = topic.notification("hello", **changes)
     opened = verifier(Web(topic)).open(sent(envelope))
-    assert (opened.kind, opened.message) == (Kind.NOTIFICATION, envelope["Message"])
+    assert (opened.kind, opened.message) == (SnsType.NOTIFICATION, envelope["Message"])
 
 
 @pytest.mark.parametrize("kind", ["SubscriptionConfirmation", "UnsubscribeConfirmation"])
@@ -189,7 +189,7 @@ def test_a_certificate_that_cannot_be_fetched_now_may_be_later() -> None:
 
     clock = ManualClock(round(datetime.now(UTC).timestamp() * 1000))
     with pytest.raises(Unavailable):
-        Verifier([ARN], down, clock).open(sent(TOPIC.notification("hello")))
+        SnsVerifier([ARN], down, clock).open(sent(TOPIC.notification("hello")))
 
 
 def test_what_is_larger_than_sns_sends_is_not_read() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.events.group_commit import Together
+from postroom.events.group_commit import GroupCommit
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import Event, EventKind
 from postroom.model.shard import Key
@@ -43,7 +43,7 @@ class Callers:
     """Who has something to store, each in a thread."""
 
     def __init__(self, store: Store) -> None:
-        self.together = Together(store.put)
+        self.together = GroupCommit(store.put)
         self.back: list[int] = []
         self.failed: list[int] = []
         self._threads: list[threading.Thread] = []
@@ -107,7 +107,7 @@ def test_what_nobody_foresaw_is_raised_where_each_waits() -> None:
     def put(arrivals: Sequence[Arrival]) -> None:
         raise ZeroDivisionError
 
-    together = Together(put)
+    together = GroupCommit(put)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             together.put([arrival(1)])

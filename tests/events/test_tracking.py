@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Corrupt, Invalid, NotFound
-from postroom.events.machine_detection import Fetch
-from postroom.events.tracking import Unprepared
+from postroom.events.machine_detection import TrackingRequest
+from postroom.events.tracking import NotCached
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import MAX_URL, EventKind
 from postroom.model.message import NewMessage
@@ -112,7 +112,7 @@ def test_nothing_but_our_own_tokens_is_recorded_or_leads_anywhere(web: Web) -> N
 
 def test_a_number_that_no_tenant_has_is_asked_for_and_not_found(web: Web) -> None:
     token = Sealer(Tenant("nobody", 99, b"x" * 32), CAMPAIGN).recipient(3, ANNA, 1)
-    with pytest.raises(Unprepared):
+    with pytest.raises(NotCached):
         web.tracking.opened(token, BROWSER)
     with pytest.raises(NotFound):
         web.tracking.prepare(token)
@@ -122,7 +122,7 @@ def test_the_answer_asks_no_store(web: Web) -> None:
     """Once the campaign is known: neither for others of its recipients."""
     web.table([SHOP])
     single = web.single([NEWS])
-    with pytest.raises(Unprepared):
+    with pytest.raises(NotCached):
         web.tracking.opened(web.token(), BROWSER)
     web.tracking.prepare(f"{web.token()}.0")
     web.tracking.prepare(f"{single}.0")
@@ -152,7 +152,7 @@ def test_tables_are_remembered_as_far_as_there_is_room(tmp_path: Path) -> None:
 def is_prepared(web: Web, token: str) -> bool:
     try:
         web.tracking.clicked(token, BROWSER)
-    except Unprepared:
+    except NotCached:
         return False
     return True
 
@@ -163,8 +163,8 @@ def test_the_same_within_seconds_is_one_event(web: Web) -> None:
     token = web.token()
     web.tracking.prepare(f"{token}.0")
     for _ in range(3):
-        web.tracking.opened(token, Fetch(f"{BROWSER.agent} too"))
-        web.tracking.opened(token, Fetch(BROWSER.agent, head=True))
+        web.tracking.opened(token, TrackingRequest(f"{BROWSER.agent} too"))
+        web.tracking.opened(token, TrackingRequest(BROWSER.agent, head=True))
         web.tracking.opened(token, BROWSER)
         web.tracking.clicked(f"{token}.0", BROWSER)
         web.tracking.clicked(f"{token}.1", BROWSER)
@@ -179,7 +179,7 @@ def test_the_same_within_seconds_is_one_event(web: Web) -> None:
 
 def test_a_machines_hit_is_told_as_one_with_the_reason(web: Web) -> None:
     web.tracking.prepare(token := web.token())
-    web.tracking.opened(token, Fetch(BROWSER.agent, head=True))
+    web.tracking.opened(token, TrackingRequest(BROWSER.agent, head=True))
     (told,) = web.arrived()
     assert told.event.machine
     assert told.event.detail == f"asked for the head only: {BROWSER.agent}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Invalid, NotFound
-from postroom.events.unsubscribe import Unsubscribing
+from postroom.events.unsubscribe import UnsubscribeService
 from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
@@ -35,7 +35,7 @@ class Desk:
         self.made = made
         self.tenants = Tenants(made.tables, made.clock)
         self.suppression = Suppression(made.tables, made.clock)
-        self.unsubscribing = Unsubscribing(
+        self.unsubscribing = UnsubscribeService(
             self.tenants, faults.wrap(self.suppression), faults.wrap(Arrivals(made.queues)), made.clock
         )
 

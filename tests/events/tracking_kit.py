@@ -10,9 +10,9 @@ import msgspec
 from postroom.clock import SystemClock
 from postroom.delivery.contents import links_key as single_links_key
 from postroom.delivery.tracking import links_key
-from postroom.events.machine_detection import Fetch
-from postroom.events.tracking import LinkTables, TenantSecrets, Tracking
-from postroom.events.tracking_buffer import Hits
+from postroom.events.machine_detection import TrackingRequest
+from postroom.events.tracking import LinkTableCache, TenantSecretCache, Tracking
+from postroom.events.tracking_buffer import TrackingBuffer
 from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import CampaignRef
@@ -26,7 +26,7 @@ from tests.fakes.ledger import Bench
 
 CAMPAIGN = "a" * 16
 ANNA = Key(b"a" * 12)
-BROWSER = Fetch("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+BROWSER = TrackingRequest("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
 
 
 class Web:
@@ -40,9 +40,9 @@ class Web:
         self.asked = Faults()
         tenants = Tenants(self.asked.wrap(made.tables), made.clock)
         messages, objects = self.asked.wrap(made.messages), self.asked.wrap(self.objects)
-        self.links = LinkTables(tenants, messages, objects, most=most_links)
-        self.hits = Hits(Arrivals(made.queues), moment_s=3_600.0)
-        self.tracking = Tracking(TenantSecrets(tenants, made.clock), self.links, self.hits, made.clock)
+        self.links = LinkTableCache(tenants, messages, objects, most=most_links)
+        self.hits = TrackingBuffer(Arrivals(made.queues), moment_s=3_600.0)
+        self.tracking = Tracking(TenantSecretCache(tenants, made.clock), self.links, self.hits, made.clock)
 
     def close(self) -> None:
         self.hits.close()

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from postroom.entrypoints.application import application
 from postroom.errors import Unavailable
-from postroom.events.ses.webhook import SesHook
+from postroom.events.ses.webhook import SesWebhook
 from postroom.gateway.routes.hooks import MAX_BODY
 from postroom.ledger.arrivals import QUEUE
 from postroom.model.shard import recipient_key
@@ -113,7 +113,7 @@ def test_what_cannot_be_stored_is_for_sns_to_bring_again(hook: Hook, monkeypatch
         raise Unavailable("the disk is full")
 
     broken = hook.postroom.but(
-        ses_hook=SesHook(hook.postroom.ses_hook._verifier, hook.postroom.ses_hook._believed._records, full)
+        ses_hook=SesWebhook(hook.postroom.ses_hook._verifier, hook.postroom.ses_hook._believed._records, full)
     )
     with TestClient(application(broken)) as client:
         assert client.post("/hooks/ses", content=json.dumps(hook.ses.topic.notification(hook.notice()))).status_code == 503

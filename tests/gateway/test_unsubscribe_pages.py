@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 
 from postroom.clock import SystemClock
 from postroom.errors import Unavailable
-from postroom.events.unsubscribe import Wish
+from postroom.events.unsubscribe import SubscriptionState
 from postroom.gateway.app import create_app
 from postroom.gateway.frame import Frame
 from postroom.gateway.leaflets import language_of, languages
@@ -48,7 +48,7 @@ def client(desk: Desk) -> Iterator[TestClient]:
 
 
 def client_of(desk: Desk, frame: Frame = FRAME, sender: str = "Weekly Okapi", prefixes: tuple[str, ...] = ("",)) -> TestClient:
-    def sender_of(wish: Wish) -> str:
+    def sender_of(wish: SubscriptionState) -> str:
         return sender
 
     app = create_app(frame, [unsubscribe_routes(desk.unsubscribing, sender_of, prefixes)])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from postroom.callbacks.dispatcher import QUEUE, parse_wake
+from postroom.callbacks.dispatcher import QUEUE, parse_wakeup
 from postroom.clock import Instant
 from postroom.entrypoints.lambdas import callbacks, stream_records
 from postroom.errors import Corrupt, Unavailable
@@ -102,7 +102,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Ite
 def test_a_change_is_at_the_endpoint_after_one_wake(told: Told, server: Server) -> None:
     told.stream(told.changes(5))
     (wake,) = told.wakes()
-    assert parse_wake(wake) == [HOOK]
+    assert parse_wakeup(wake) == [HOOK]
     assert returned(callbacks.send(from_queue(QUEUE, wake, "nonsense"), Context())) == []
     assert len(server.bodies) == 5
     assert {body["type"] for body in server.bodies} == {"message.sent"}
@@ -157,7 +157,7 @@ def test_each_minute_what_is_owed_is_woken_whatever_was_lost(told: Told, monkeyp
     told.stream(told.changes(2))
     told.wakes()
     callbacks.send({"source": "aws.events", "time": "2026-11-24T16:00:00Z"}, Context())
-    assert [parse_wake(wake) for wake in told.wakes()] == [[HOOK]]
+    assert [parse_wakeup(wake) for wake in told.wakes()] == [[HOOK]]
     assert counted.keys() == {"CallbackLanesDue", "OldestDueCallback"}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.events.tracking_buffer import OF_A_MESSAGE, HitsAtOnce
+from postroom.events.tracking_buffer import MAX_PER_MESSAGE, SyncTrackingSink
 from postroom.ledger.arrivals import Arrival
 from postroom.model.event import Event, EventKind
 from postroom.model.shard import Key
@@ -18,8 +18,8 @@ def hit(id: str, *, key: bytes = b"k" * 12, kind: EventKind = EventKind.OPENED) 
     return Arrival(1, "camp", 0, Key(key), Event(kind=kind, attempt=1, at=Instant(1), id=id, source="tracking"))
 
 
-def hits_of(store: Store, clock: ManualClock | None = None) -> HitsAtOnce:
-    return HitsAtOnce(store, clock or ManualClock())  # type: ignore[arg-type]  # a store of the test's own
+def hits_of(store: Store, clock: ManualClock | None = None) -> SyncTrackingSink:
+    return SyncTrackingSink(store, clock or ManualClock())  # type: ignore[arg-type]  # a store of the test's own
 
 
 def test_a_hit_is_on_the_queue_when_add_returns() -> None:
@@ -39,10 +39,10 @@ def test_the_same_event_again_is_put_once() -> None:
 def test_of_one_message_only_so_many_are_put_in_a_moment_and_others_are_not_kept_out() -> None:
     store, clock = Store(), ManualClock()
     hits = hits_of(store, clock)
-    for number in range(OF_A_MESSAGE + 10):
+    for number in range(MAX_PER_MESSAGE + 10):
         hits.add(hit(str(number)))
     hits.add(hit("other", key=b"o" * 12))
-    assert len(store.ids) == OF_A_MESSAGE + 1
+    assert len(store.ids) == MAX_PER_MESSAGE + 1
     clock.advance(20)
     hits.add(hit("later"))
     assert store.ids[-1] == "later"

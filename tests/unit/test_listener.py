@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Unavailable
-from postroom.events.bounce_parser.mime import MAX_READ
+from postroom.events.bounce_parser.mime import MAX_PARSED_BYTES
 from postroom.events.inbound_mail import ROLES
-from postroom.events.mailbox_poller import LONGEST_WAIT_S, MAX_A_VISIT
+from postroom.events.mailbox_poller import MAX_PER_SESSION, MAX_WAIT_S
 from postroom.model.mailroom import IncomingMail
 from postroom.platform.mail.listener import MAX_BYTES, ListenerLimits, _client_network
 from postroom.platform.mail.listener_session import (
@@ -293,12 +293,12 @@ def test_the_reference_tells_the_limits_as_they_are() -> None:
     limits = ListenerLimits()
     for words in (
         f"up to {MAX_BYTES // 1024 // 1024} MB",
-        f"the first {MAX_READ // 1024} KB are kept and read; {MAX_RECIPIENTS} recipients; done within {limits.mail_s / 60:.0f} minutes",
+        f"the first {MAX_PARSED_BYTES // 1024} KB are kept and read; {MAX_RECIPIENTS} recipients; done within {limits.mail_s / 60:.0f} minutes",
         f"{limits.silence_s / 60:.0f} minutes of silence, {MAX_MAILS:,} mails, {MAX_MISTAKES} mistakes, commands of {MAX_LINE:,} bytes",
         f"{MAX_COMMANDS} commands and {limits.idle_s / 60:.0f} minutes from one mail to the next",
         f"{limits.connections} in all, {limits.per_address} from one address",
-        f"up to {MAX_A_VISIT} mails at a time",
-        f"at least every {LONGEST_WAIT_S / 60:.0f} minutes",
+        f"up to {MAX_PER_SESSION} mails at a time",
+        f"at least every {MAX_WAIT_S / 60:.0f} minutes",
         *(f"`{role}`" for role in ROLES),
     ):
         assert words in page

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.events.reputation import Guard
+from postroom.events.reputation import ReputationGuard
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.providers import Providers
 from postroom.ledger.suppression import Reason, Suppressed
@@ -94,7 +94,7 @@ def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
     made.made.campaigns.change(wanted, sending_since=made.clock.now())
     providers = Providers(made.made.tables, PlainSecrets(), made.clock, default_url="inbox:")
     audit = AuditLog(made.made.tables, PlainSecrets(), made.clock)
-    guard = Guard(made.made.tables, made.made.campaigns, providers, audit=audit, clock=made.clock, limits=Limits())
+    guard = ReputationGuard(made.made.tables, made.made.campaigns, providers, audit=audit, clock=made.clock, limits=Limits())
 
     async def sending() -> None:
         run = asyncio.create_task(made.sender().send(wanted.ref, Leave(), lambda _reason: None))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from postroom.delivery.compose import RowError
 from postroom.errors import Invalid
-from postroom.events.bounce_parser import UnsubscribeRequest, read_report
+from postroom.events.bounce_parser import UnsubscribeRequest, parse_report
 from postroom.model import wire
 from tests.unit.composing import CAMPAIGN, KEY, PUBLIC_URL, SECRET, compile_it, compose_it, opened, part_of
 
@@ -164,7 +164,7 @@ def mailed(place: str) -> wire.Unsubscribe:
     """What the mail says that a mail program makes of the place."""
     parts = urlsplit(place)
     assert (parts.scheme, parts.path) == ("mailto", MAILBOX)
-    reading = read_report(f"Subject: {parse_qs(parts.query)['subject'][0]}\r\n\r\n".encode(), recipient=MAILBOX)
+    reading = parse_report(f"Subject: {parse_qs(parts.query)['subject'][0]}\r\n\r\n".encode(), recipient=MAILBOX)
     assert isinstance(reading, UnsubscribeRequest)
     return wire.open_unsubscribe(reading.token, secret_of)
 

@@ -20,7 +20,7 @@ from postroom.clock import Instant
 from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus, wait_s
 
 
-def headers(name: str, body: bytes, *, seconds: int, secrets: Sequence[bytes]) -> dict[str, str]:
+def signed_headers(name: str, body: bytes, *, seconds: int, secrets: Sequence[bytes]) -> dict[str, str]:
     """Of a request of the id `name` that is made at `seconds` since 1970; one signature for each secret, with spaces."""
     signed = f"{name}.{seconds}.".encode() + body
     signatures = (base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode() for secret in secrets)
@@ -32,7 +32,7 @@ def headers(name: str, body: bytes, *, seconds: int, secrets: Sequence[bytes]) -
     }
 
 
-class Said(Protocol):
+class EndpointResponse(Protocol):
     """What a server answered."""
 
     @property
@@ -48,10 +48,10 @@ class Said(Protocol):
     def took_ms(self) -> int: ...
 
 
-class Caller(Protocol):
+class EndpointClient(Protocol):
     """The connections to one server."""
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Said:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> EndpointResponse:
         """`Unavailable`: no answer; `Denied`: it must not be called."""
         ...
 
@@ -76,20 +76,22 @@ _LONGEST_ASKED_S: Final = 3_600.0
 _SHOWN: Final = 500
 
 
-def is_well(said: Said) -> bool:
+def is_success(said: EndpointResponse) -> bool:
     """Whether it was taken."""
     return said.status // 100 == _WELL
 
 
-def rest_s(said: Said) -> float:
+def requested_rest_s(said: EndpointResponse) -> float:
     """How long the server asks to be left alone altogether."""
     return _asked_s(said) if said.status in _BUSY else 0.0
 
 
-def answered(delivery: Delivery, said: Said, now: Instant) -> Delivery:
+def delivery_after_response(delivery: Delivery, said: EndpointResponse, now: Instant) -> Delivery:
     """After an answer."""
-    if not is_well(said):
-        return refused(delivery, now, status=said.status, text=said.text, asked_s=_asked_s(said), took_ms=said.took_ms)
+    if not is_success(said):
+        return delivery_after_failure(
+            delivery, now, status=said.status, text=said.text, asked_s=_asked_s(said), took_ms=said.took_ms
+        )
     return msgspec.structs.replace(
         delivery,
         status=DeliveryStatus.DELIVERED,
@@ -102,7 +104,9 @@ def answered(delivery: Delivery, said: Said, now: Instant) -> Delivery:
     )
 
 
-def refused(delivery: Delivery, now: Instant, *, text: str, status: int = 0, asked_s: float = 0.0, took_ms: int = 0) -> Delivery:
+def delivery_after_failure(
+    delivery: Delivery, now: Instant, *, text: str, status: int = 0, asked_s: float = 0.0, took_ms: int = 0
+) -> Delivery:
     """After an answer that was none of the good ones, or none at all (`status` 0)."""
     attempts = delivery.attempts + 1
     waits_s = max(wait_s(attempts, random.random()), asked_s)  # noqa: S311 - jitter
@@ -120,5 +124,5 @@ def refused(delivery: Delivery, now: Instant, *, text: str, status: int = 0, ask
     )
 
 
-def _asked_s(said: Said) -> float:
+def _asked_s(said: EndpointResponse) -> float:
     return min(said.retry_after_s or 0.0, _LONGEST_ASKED_S)

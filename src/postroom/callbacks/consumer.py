@@ -17,7 +17,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from postroom.callbacks.webhook_events import Happened, Line, deliveries, event_in, happened
+from postroom.callbacks.webhook_events import (
+    EndpointEvents,
+    WebhookEvent,
+    build_deliveries,
+    build_webhook_event,
+    event_from_change,
+)
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, NotFound, Permanent
 from postroom.ledger.callbacks import Callbacks
@@ -42,7 +48,7 @@ _CAMPAIGN_S: Final = 60.0
 _REMEMBERED: Final = 10_000
 
 
-class Teller:
+class DeliveryBuilder:
     """See the module's text."""
 
     def __init__(
@@ -60,27 +66,27 @@ class Teller:
         """Whether anybody wants to be told of what happens there."""
         return bool(self._endpoints_of(ref))
 
-    def tell(self, lines: Collection[Line]) -> list[Lane]:
+    def tell(self, lines: Collection[EndpointEvents]) -> list[Lane]:
         """Who is owed something by then."""
         for line in lines:
-            self._deliveries.add(list(deliveries(line, self._clock.now())))
+            self._deliveries.add(list(build_deliveries(line, self._clock.now())))
         return [Lane(line.endpoint.tenant, line.endpoint.id) for line in lines]
 
-    def told(self, changes: Sequence[MessageChange]) -> Collection[Line]:
+    def told(self, changes: Sequence[MessageChange]) -> Collection[EndpointEvents]:
         """Who is told of what of them."""
         wishes = list(self._wishes(changes))
         addresses = self._addresses([change for change, _, _ in wishes])
-        told: dict[str, tuple[Endpoint, list[Happened]]] = {}
+        told: dict[str, tuple[Endpoint, list[WebhookEvent]]] = {}
         for change, event, endpoints in wishes:
-            if (content := happened(change, event, addresses.get((change.ref, change.key)))) is not None:
+            if (content := build_webhook_event(change, event, addresses.get((change.ref, change.key)))) is not None:
                 for endpoint in endpoints:
                     told.setdefault(endpoint.id, (endpoint, []))[1].append(content)
-        return [Line(endpoint, events) for endpoint, events in told.values()]
+        return [EndpointEvents(endpoint, events) for endpoint, events in told.values()]
 
     def _wishes(self, changes: Sequence[MessageChange]) -> Iterator[tuple[MessageChange, Event, list[Endpoint]]]:
         """What is told at all, and to whom: to those that are switched on now, of what was heard since they are there."""
         for change in changes:
-            event = event_in(change)
+            event = event_from_change(change)
             if event is not None and (
                 wanting := [each for each in self._endpoints_of(change.ref) if _wants(each, change, event)]
             ):
@@ -165,13 +171,13 @@ class _Shard(NamedTuple):
     pause: float
 
 
-class Follower:
+class FeedConsumer:
     """See the module's text."""
 
     def __init__(
         self,
         feed: Feed,
-        teller: Teller,
+        teller: DeliveryBuilder,
         *,
         tables: Tables,
         home_of: Callable[[str], CampaignRef | None],

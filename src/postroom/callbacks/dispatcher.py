@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from postroom.callbacks.endpoint_worker import LaneState, LaneWork
+from postroom.callbacks.endpoint_worker import EndpointState, EndpointWorker
 from postroom.clock import Clock, Instant
 from postroom.errors import Corrupt, PostroomError
 from postroom.ledger.deliveries import Deliveries, Lane
@@ -39,7 +39,7 @@ _LANES: Final = 50
 """In one item."""
 
 
-class Wakes:
+class Wakeups:
     """The way in."""
 
     def __init__(self, queues: Queues) -> None:
@@ -53,7 +53,7 @@ class Wakes:
             self._queues.send(QUEUE, bodies[at : at + MAX_PER_CALL], delay_s=delay_s)
 
 
-def parse_wake(body: str) -> Sequence[Lane]:
+def parse_wakeup(body: str) -> Sequence[Lane]:
     """Whose lanes an item names; `Corrupt`."""
     try:
         return msgspec.json.decode(body, type=list[Lane])
@@ -61,7 +61,7 @@ def parse_wake(body: str) -> Sequence[Lane]:
         raise Corrupt(f"a wake for callbacks cannot be read: {error}") from error
 
 
-LANES: Final = 100
+MAX_ENDPOINTS: Final = 100
 
 
 """At work at a time: then a lane commonly finds its places."""
@@ -85,7 +85,7 @@ _LOOKERS: Final = 16
 _log = logging.getLogger(__name__)
 
 
-class Looked(NamedTuple):
+class WakeAllResult(NamedTuple):
     """What a look at all lanes found."""
 
     due: int
@@ -94,11 +94,11 @@ class Looked(NamedTuple):
     """How long the longest due has been due."""
 
 
-class Rounds:
+class CallbackDispatcher:
     """See the module's text."""
 
     def __init__(
-        self, deliveries: Deliveries, turns: LaneTurns, work: Callable[[], LaneWork], *, wakes: Wakes, clock: Clock
+        self, deliveries: Deliveries, turns: LaneTurns, work: Callable[[], EndpointWorker], *, wakes: Wakeups, clock: Clock
     ) -> None:
         """`work`: a new one for each round."""
         self._deliveries = deliveries
@@ -107,20 +107,20 @@ class Rounds:
         self._wakes = wakes
         self._clock = clock
 
-    def wake_all(self) -> Looked:
+    def wake_all(self) -> WakeAllResult:
         """Wake every lane that is owed something now: for what no wake was put for, or whose wake was lost."""
         now, lanes = self._clock.now(), list(self._deliveries.lanes())
         with ThreadPoolExecutor(_LOOKERS) as pool:
             due_at = list(pool.map(self._deliveries.next_due, lanes))
         late = {lane: now - due for lane, due in zip(lanes, due_at, strict=True) if due is not None and due <= now}
         self._wakes.put(late.keys())
-        return Looked(len(late), max(late.values(), default=0))
+        return WakeAllResult(len(late), max(late.values(), default=0))
 
     async def run(self, lanes: Collection[Lane], *, seconds: float) -> list[Lane]:
         """Tell what these endpoints are owed, for about so long; whatever is under way then has a moment to be answered. Those
         that could not be worked, an error of the stores say: they are to be tried again."""
         work, ends = self._work(), self._clock.monotonic() + seconds
-        places = asyncio.Semaphore(LANES)
+        places = asyncio.Semaphore(MAX_ENDPOINTS)
         stop = asyncio.get_running_loop().call_later(seconds, _stop, work)
 
         async def one(lane: Lane) -> bool:
@@ -139,14 +139,14 @@ class Rounds:
             stop.cancel()
         return [lane for lane, well in zip(ordered, done, strict=True) if not well]
 
-    async def _attend(self, lane: Lane, work: LaneWork, ends: float) -> None:
+    async def _attend(self, lane: Lane, work: EndpointWorker, ends: float) -> None:
         """Turn after turn, until nothing is due, or it rests, or the time is over."""
         while True:
             lease_ms = round(1000 * (max(0.0, ends - self._clock.monotonic()) + _ENDING_S))
             turn = await asyncio.to_thread(self._turns.take, lane, lease_ms=lease_ms)
             if turn is None:
                 return
-            status = LaneState()
+            status = EndpointState()
             status.failures = turn.failures
             try:
                 await self._work_off(lane, work, status, ends)
@@ -161,7 +161,7 @@ class Rounds:
                 await asyncio.to_thread(self._wakes.put, [lane])
                 return
 
-    async def _work_off(self, lane: Lane, work: LaneWork, status: LaneState, ends: float) -> None:
+    async def _work_off(self, lane: Lane, work: EndpointWorker, status: EndpointState, ends: float) -> None:
         while self._clock.monotonic() < ends and not self._rests_ms(status):
             due = await asyncio.to_thread(work.take, lane, alone=status.fails)
             if due is None or not due.taken:
@@ -170,7 +170,7 @@ class Rounds:
                 return
             await work.work(lane, status, due)
 
-    def _rests_ms(self, status: LaneState) -> int:
+    def _rests_ms(self, status: EndpointState) -> int:
         return round(1000 * max(0.0, status.next_look - self._clock.monotonic()))
 
     def _end(self, turn: LaneTurn, failures: int, rests_ms: int) -> None:
@@ -187,5 +187,5 @@ class Rounds:
         self._turns.end(turn, failures=failures, rests_until=rests_until, wakes_at=wakes_at)
 
 
-def _stop(work: LaneWork) -> None:
+def _stop(work: EndpointWorker) -> None:
     work.stopping = True

@@ -23,11 +23,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from postroom.callbacks.endpoint_worker import IN_ALL, LOOK_S, Due, LaneState, LaneWork
+from postroom.callbacks.endpoint_worker import LOOK_S, MAX_REQUESTS, DueDeliveries, EndpointState, EndpointWorker
 from postroom.clock import Clock
 from postroom.ledger.deliveries import Deliveries, Lane
 
-A_TENANT: Final = 200
+MAX_PER_TENANT: Final = 200
 """Lanes of one tenant that are at work at a time: each campaign may have its own, and all may be slow."""
 _LANES_EVERY_S: Final = 0.5
 _IDLE_S: Final = 60.0
@@ -37,14 +37,14 @@ _OFF_S: Final = 2.0
 _FINISH_S: Final = 5.0
 
 
-class Lanes:
+class EndpointQueues:
     """All of them."""
 
-    def __init__(self, deliveries: Deliveries, work: LaneWork, clock: Clock) -> None:
+    def __init__(self, deliveries: Deliveries, work: EndpointWorker, clock: Clock) -> None:
         self._deliveries = deliveries
         self._work = work
         self._clock = clock
-        self._lanes: dict[Lane, LaneState] = {}
+        self._lanes: dict[Lane, EndpointState] = {}
         self._names: list[Lane] = []
         self._listed_until = 0.0
 
@@ -92,9 +92,9 @@ class Lanes:
         """As many as there are places for, and of no tenant more than its part."""
         chosen, working = list[Lane](), Counter(name.tenant for name, lane in self._lanes.items() if lane.busy)
         for name in names:
-            if len(chosen) >= IN_ALL - self._work.reserved:
+            if len(chosen) >= MAX_REQUESTS - self._work.reserved:
                 break
-            if working[name.tenant] < A_TENANT:
+            if working[name.tenant] < MAX_PER_TENANT:
                 working[name.tenant] += 1
                 chosen.append(name)
         return chosen
@@ -112,16 +112,16 @@ class Lanes:
                 await self._let_go([self._lanes.pop(name)])
         await self._let_go([lane for lane in self._lanes.values() if not lane.busy and now - lane.worked_at > _IDLE_S])
 
-    async def _let_go(self, lanes: Sequence[LaneState]) -> None:
+    async def _let_go(self, lanes: Sequence[EndpointState]) -> None:
         for lane in lanes:
             if lane.caller is not None:
                 await lane.caller.close()
                 lane.caller = None
 
-    def _take_due(self, names: Sequence[Lane]) -> dict[Lane, Due]:
+    def _take_due(self, names: Sequence[Lane]) -> dict[Lane, DueDeliveries]:
         found = {}
         for name in names:
-            lane = self._lanes.setdefault(name, LaneState())
+            lane = self._lanes.setdefault(name, EndpointState())
             due = self._work.take(name, alone=lane.fails)
             lane.looked(found=bool(due and due.taken), now=self._clock.monotonic(), pause=_OFF_S if due else 0.0)
             if due and due.taken:

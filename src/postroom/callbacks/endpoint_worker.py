@@ -17,7 +17,15 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from postroom.callbacks.attempts import GONE, Caller, answered, headers, is_well, refused, rest_s
+from postroom.callbacks.attempts import (
+    GONE,
+    EndpointClient,
+    delivery_after_failure,
+    delivery_after_response,
+    is_success,
+    requested_rest_s,
+    signed_headers,
+)
 from postroom.clock import Clock, Instant
 from postroom.errors import Denied, NotFound, PostroomError, Unavailable
 from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks
@@ -47,11 +55,11 @@ _REST_S: Final = 0.5
 _LONGEST_REST_S: Final = 30.0
 
 
-class LaneState:
+class EndpointState:
     """What is known of one lane in this process."""
 
     def __init__(self) -> None:
-        self.caller: Caller | None = None
+        self.caller: EndpointClient | None = None
         self.failures = 0
         """In a row."""
         self.task: asyncio.Task[None] | None = None
@@ -83,13 +91,13 @@ class LaneState:
             self.next_look = max(self.next_look, now + max(pause, self._pause))
 
 
-AT_ONCE: Final = 16
+MAX_PER_ENDPOINT: Final = 16
 
 
 """Requests to one endpoint at a time."""
 
 
-IN_ALL: Final = 400
+MAX_REQUESTS: Final = 400
 
 
 """Requests at a time. Each holds an open file, of which a process commonly may have 1,024."""
@@ -125,14 +133,14 @@ _OVERDUE_AT_ONCE: Final = 1_000
 _log = logging.getLogger(__name__)
 
 
-class Due(NamedTuple):
+class DueDeliveries(NamedTuple):
     """What an endpoint is to be told now."""
 
     endpoint: Endpoint
     taken: list[Taken]
 
 
-class LaneWork:
+class EndpointWorker:
     """Of one process."""
 
     def __init__(
@@ -141,7 +149,7 @@ class LaneWork:
         deliveries: Deliveries,
         campaigns: Campaigns,
         *,
-        caller: Callable[[], Caller],
+        caller: Callable[[], EndpointClient],
         disabled: Callable[[Endpoint], None],
         clock: Clock,
     ) -> None:
@@ -159,7 +167,7 @@ class LaneWork:
         self.stopping = False
         """What is taken and not tried yet is given back."""
 
-    def take(self, name: Lane, *, alone: bool) -> Due | None:
+    def take(self, name: Lane, *, alone: bool) -> DueDeliveries | None:
         """None: nothing is due, or nobody is told any more. Nothing in it: the endpoint is switched off."""
         if not self._deliveries.is_due(name):
             return None
@@ -170,9 +178,9 @@ class LaneWork:
         if alone or not endpoint.enabled:
             self._give_up(name, endpoint)
         if not endpoint.enabled:
-            return Due(endpoint, [])
+            return DueDeliveries(endpoint, [])
         most = 1 if alone else _TAKE_CROWDED if self.reserved >= _CROWDED else _TAKE
-        return Due(endpoint, self._deliveries.take(name, limit=most, lease_ms=_LEASE_MS))
+        return DueDeliveries(endpoint, self._deliveries.take(name, limit=most, lease_ms=_LEASE_MS))
 
     def _give_up(self, name: Lane, endpoint: Endpoint) -> None:
         """Of what waits longer than its day nothing is tried any more. Where there is very much of it, some at each look."""
@@ -182,11 +190,11 @@ class LaneWork:
         while ended < _OVERDUE_AT_ONCE and (more := self._deliveries.give_up(name, before, reason)):
             ended += more
 
-    async def work(self, name: Lane, lane: LaneState, due: Due | None) -> None:
+    async def work(self, name: Lane, lane: EndpointState, due: DueDeliveries | None) -> None:
         """Until nothing more is due, or the lane fails. The next are taken when most of those before are answered, so that a slow
         answer holds up only itself. A lane with few places leaves off after its first few, and may find more the next time."""
         crowded = self.reserved >= _CROWDED or self._held[name.tenant] >= _CROWDED_TENANT
-        room = min(len(due.taken) if due else 0, 1 if crowded else AT_ONCE)
+        room = min(len(due.taken) if due else 0, 1 if crowded else MAX_PER_ENDPOINT)
         places, rounds = asyncio.Semaphore(room), list[asyncio.Task[None]]()
         self.reserved += room
         self._held[name.tenant] += room
@@ -196,7 +204,7 @@ class LaneWork:
                 rounds = [each for each in rounds if not each.done() or _failed(each)]
                 rounds.append(asyncio.create_task(self._tell(lane, due, places, nearly)))
                 await nearly.wait()
-                if room < AT_ONCE or lane.fails or self.stopping or any(_failed(each) for each in rounds):
+                if room < MAX_PER_ENDPOINT or lane.fails or self.stopping or any(_failed(each) for each in rounds):
                     break
                 due = await asyncio.to_thread(self.take, name, alone=False)
             await asyncio.wait(rounds)
@@ -212,7 +220,7 @@ class LaneWork:
             self._held[name.tenant] -= room
             lane.worked_at = self._clock.monotonic()
 
-    async def _tell(self, lane: LaneState, due: Due, places: asyncio.Semaphore, nearly: asyncio.Event) -> None:
+    async def _tell(self, lane: EndpointState, due: DueDeliveries, places: asyncio.Semaphore, nearly: asyncio.Event) -> None:
         """`nearly` is set when most of them are answered, or when it ends."""
         endpoint, left = due.endpoint, len(due.taken)
         probe = lane.fails
@@ -225,7 +233,7 @@ class LaneWork:
                 else:
                     became = await self._try(lane, caller, endpoint, each.delivery, secrets=secrets)
             left -= 1
-            if left <= AT_ONCE // 2:
+            if left <= MAX_PER_ENDPOINT // 2:
                 nearly.set()
             return became
 
@@ -238,22 +246,22 @@ class LaneWork:
             nearly.set()
 
     async def _try(
-        self, lane: LaneState, caller: Caller, endpoint: Endpoint, delivery: Delivery, *, secrets: Sequence[bytes]
+        self, lane: EndpointState, caller: EndpointClient, endpoint: Endpoint, delivery: Delivery, *, secrets: Sequence[bytes]
     ) -> Delivery:
         """One request, and what it makes of the delivery."""
         now, body = self._clock.now(), delivery.body.encode()
-        signed = headers(delivery.id, body, seconds=now // 1000, secrets=secrets)
+        signed = signed_headers(delivery.id, body, seconds=now // 1000, secrets=secrets)
         try:
             said = await caller.post(endpoint.url, signed, body)
         except (Unavailable, Denied) as error:
             lane.answered(well=False, now=self._clock.monotonic())
-            return refused(delivery, now, text=str(error))
+            return delivery_after_failure(delivery, now, text=str(error))
         except Exception as error:  # noqa: BLE001 - one endpoint's surprise must not end the process that works for all
             _log.exception("callback %s of %s cannot be called", endpoint.id, endpoint.tenant)
             lane.answered(well=False, now=self._clock.monotonic())
-            return refused(delivery, now, text=f"{type(error).__name__}: {error}")
-        lane.answered(well=is_well(said), now=self._clock.monotonic(), rest_s=rest_s(said))
-        return answered(delivery, said, now)
+            return delivery_after_failure(delivery, now, text=f"{type(error).__name__}: {error}")
+        lane.answered(well=is_success(said), now=self._clock.monotonic(), rest_s=requested_rest_s(said))
+        return delivery_after_response(delivery, said, now)
 
     def _settle(self, endpoint: Endpoint, taken: Sequence[Taken], became: Sequence[Delivery]) -> None:
         """Durably, and what it says of the endpoint."""

@@ -32,7 +32,7 @@ _MAX_STORED: Final = 80_000
 _REPORTED_ONLY = frozenset({MessageStatus.DELIVERED, MessageStatus.COMPLAINED})
 
 
-class Happened(NamedTuple):
+class WebhookEvent(NamedTuple):
     """One event of one message, as endpoints are told of it."""
 
     kind: EventKind
@@ -43,14 +43,14 @@ class Happened(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class EndpointEvents:
     """Who is told of what."""
 
     endpoint: Endpoint
-    events: Sequence[Happened]
+    events: Sequence[WebhookEvent]
 
 
-def event_in(change: MessageChange) -> Event | None:
+def event_from_change(change: MessageChange) -> Event | None:
     """What happened; None: nothing that is told."""
     if change.event is not None:
         return change.event
@@ -61,7 +61,7 @@ def event_in(change: MessageChange) -> Event | None:
     return event_of(Settlement(change.key, change.status, change.attempt, change.at, code=change.code, reply=change.reply))
 
 
-def happened(change: MessageChange, event: Event, address: str | None) -> Happened | None:
+def build_webhook_event(change: MessageChange, event: Event, address: str | None) -> WebhookEvent | None:
     """With all that is told of it; `address`: the recipient's, None where the message is gone. None: the person was erased, and
     this is the trace of it. Without an address the words and the link are not told either: they may name whom no erasure would
     find there."""
@@ -84,14 +84,14 @@ def happened(change: MessageChange, event: Event, address: str | None) -> Happen
         url=event.url or None,
         detail=event.detail,
     )
-    return Happened(event.kind, event.at, f"{name}/{event.id}", one_event(event.kind, _time(event.at), told))
+    return WebhookEvent(event.kind, event.at, f"{name}/{event.id}", one_event(event.kind, _time(event.at), told))
 
 
 def _time(at: Instant) -> str:
     return rfc3339(Instant(min(max(at, 0), _LAST))) or ""
 
 
-def deliveries(line: Line, now: Instant) -> Iterator[Delivery]:
+def build_deliveries(line: EndpointEvents, now: Instant) -> Iterator[Delivery]:
     """The requests that tell the endpoint. The same events make the same requests, whoever makes them again."""
     wanted = [each for each in line.events if each.kind in line.endpoint.kinds]
     if not line.endpoint.batch:
@@ -103,9 +103,9 @@ def deliveries(line: Line, now: Instant) -> Iterator[Delivery]:
         yield _delivery(line.endpoint, part, content, now)
 
 
-def _batches(events: Sequence[Happened]) -> Iterator[list[Happened]]:
+def _batches(events: Sequence[WebhookEvent]) -> Iterator[list[WebhookEvent]]:
     """As many as one request may tell, and as fit a record together."""
-    batch: list[Happened] = []
+    batch: list[WebhookEvent] = []
     room = _MAX_STORED
     for each in events:
         takes = _stored_bytes(each)
@@ -118,7 +118,7 @@ def _batches(events: Sequence[Happened]) -> Iterator[list[Happened]]:
         yield batch
 
 
-def _stored_bytes(event: Happened) -> int:
+def _stored_bytes(event: WebhookEvent) -> int:
     """A body is stored as text in a JSON document: what is escaped in it is escaped again."""
     text = orjson.dumps(event.content)
     return len(text) + text.count(b'"') + text.count(b"\\") + 1
@@ -130,7 +130,7 @@ def delivery_id(at: Instant, parts: Iterable[str]) -> str:
     return encode(min(max(at, 0), _LAST), _TIME_LENGTH) + encode(int.from_bytes(digest, "big") >> 4, _DIGEST_LENGTH)
 
 
-def _delivery(endpoint: Endpoint, events: Sequence[Happened], content: dict[str, Any], now: Instant) -> Delivery:
+def _delivery(endpoint: Endpoint, events: Sequence[WebhookEvent], content: dict[str, Any], now: Instant) -> Delivery:
     identity = delivery_id(events[0].at, [endpoint.id, *(each.identity for each in events)])
     return Delivery(
         id=identity,

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Final
 
-from postroom.callbacks.consumer import Follower
+from postroom.callbacks.consumer import FeedConsumer
 from postroom.entrypoints.process import Stop, attended
 from postroom.wiring import Postroom
 
@@ -32,7 +32,7 @@ async def tell(postroom: Postroom, ended: asyncio.Event, stopped: threading.Even
     await asyncio.gather(*parts)
 
 
-def _follow(follower: Follower, stopped: threading.Event) -> None:
+def _follow(follower: FeedConsumer, stopped: threading.Event) -> None:
     while not stopped.is_set():
         if not follower.once():
             stopped.wait(_LOOK_S)

@@ -31,7 +31,7 @@ from postroom.platform.ports.queues import MAX_PER_CALL, Queues, Received
 _MOMENT_S: Final = 1.0
 
 
-class Sending:
+class Backpressure:
     """As of a moment ago."""
 
     def __init__(self, campaigns: Campaigns, clock: Clock) -> None:
@@ -67,7 +67,7 @@ _REST: Final = 3.0
 _log = logging.getLogger(__name__)
 
 
-class Feedback:
+class FeedbackWorker:
     """One worker."""
 
     def __init__(

@@ -23,7 +23,7 @@ class _Waiting:
         self.error: BaseException | None = None
 
 
-class Together:
+class GroupCommit:
     """See the module's text. For several threads."""
 
     def __init__(self, put: Callable[[Sequence[Arrival]], None]) -> None:

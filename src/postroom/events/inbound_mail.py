@@ -29,11 +29,11 @@ from postroom.events.bounce_parser import (
     ArfReport,
     DeliveryReport,
     Other,
-    Reading,
-    Traces,
+    ParsedReport,
+    QuotedTokens,
     UnsubscribeRequest,
-    event_of,
-    read_report,
+    event_from_report,
+    parse_report,
 )
 from postroom.ledger.arrivals import Arrival, Arrivals
 from postroom.model.event import EventKind
@@ -52,7 +52,7 @@ from postroom.model.wire import (
 UNSUBSCRIBE: Final = "unsubscribe"
 ROLES: Final = frozenset({UNSUBSCRIBE, "fbl", "abuse", "postmaster"})
 """Local parts that take mail for everybody: wishes, feedback loops, and what RFC 5321 §4.5.1 and RFC 2142 demand."""
-FROM_A_MAIL: Final = "mail"
+FROM_MAIL: Final = "mail"
 """The source of a wish that names no token: its entry in the suppression list is still to be made."""
 
 _TELL_EVERY_S: Final = 60.0
@@ -79,7 +79,7 @@ class _Found(NamedTuple):
 _NOTHING, _STRANGE = _Found(Verdict.NOTHING), _Found(Verdict.STRANGE)
 
 
-class Mailroom:
+class InboundMailProcessor:
     """Opens mail. Safe to use from several threads."""
 
     def __init__(
@@ -119,7 +119,7 @@ class Mailroom:
         return _Found(verdict, tuple(arrival for each in found for arrival in each.arrivals))
 
     def _open_for(self, recipient: str, content: bytes) -> _Found:
-        reading = read_report(content, recipient=recipient)
+        reading = parse_report(content, recipient=recipient)
         if isinstance(reading, UnsubscribeRequest) and reading.token:
             return self._unsubscribe(reading.token)
         ref = self._return_path(recipient.rpartition("@")[0])
@@ -134,15 +134,15 @@ class Mailroom:
             return _Found(Verdict.NOTED)
         return _STRANGE
 
-    def _tell(self, reading: Reading, ref: MessageRef) -> _Found:
-        event = event_of(reading, ref, at=self._clock.now())
+    def _tell(self, reading: ParsedReport, ref: MessageRef) -> _Found:
+        event = event_from_report(reading, ref, at=self._clock.now())
         if event is None:
             return _STRANGE if isinstance(reading, Other) else _NOTHING
         if isinstance(reading, UnsubscribeRequest):
-            event = replace(event, source=FROM_A_MAIL)
+            event = replace(event, source=FROM_MAIL)
         return _Found(Verdict.NOTED, (Arrival.of(ref, event),))
 
-    def _by_traces(self, reading: Reading, traces: Traces) -> _Found:
+    def _by_traces(self, reading: ParsedReport, traces: QuotedTokens) -> _Found:
         for ref in self._refs(traces):
             return self._tell(reading, ref)
         for text in traces.unsubscribes:
@@ -150,7 +150,7 @@ class Mailroom:
                 return self._tell_of_person(reading, text, open_unsubscribe(text, self._secret_of), traces.message_id)
         return _STRANGE
 
-    def _refs(self, traces: Traces) -> Iterator[MessageRef]:
+    def _refs(self, traces: QuotedTokens) -> Iterator[MessageRef]:
         for local_part in traces.return_paths:
             if (ref := self._return_path(local_part)) is not None:
                 yield ref
@@ -158,7 +158,7 @@ class Mailroom:
             with suppress(Invalid, NotFound):
                 yield open_hit(text, self._secret_of).message
 
-    def _tell_of_person(self, reading: Reading, text: str, token: Unsubscribe, message_id: str) -> _Found:
+    def _tell_of_person(self, reading: ParsedReport, text: str, token: Unsubscribe, message_id: str) -> _Found:
         """An unsubscribe link names a person and a campaign: so it names the message, but for single ones."""
         ref = MessageRef(token.tenant, token.campaign, 0, token.key, _attempt(message_id, token))
         found = self._tell(reading, ref)

@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 from postroom.clock import Instant
 from postroom.model.event import MAX_DETAIL, Event, EventKind
 
-SOON_MS: Final = 2_000
+TOO_EARLY_MS: Final = 2_000
 """Sooner after the message left nobody has it before them: it is a filter on the way that looks into it."""
 SLACK_MS: Final = 60_000
 """A hit that came longer before than this came before another report of the delivery: that says nothing of the hit."""
-TOO_SOON: Final = "sooner than anybody reads"
+TOO_EARLY: Final = "sooner than anybody reads"
 _HITS = frozenset({EventKind.OPENED, EventKind.CLICKED})
 
 _AHEAD = re.compile("prefetch|preview|prerender|instant")
@@ -39,7 +39,7 @@ _GMAIL_AHEAD = "edge/12.246 mozilla/5.0"
 """How the agent ends with which Gmail fetches ahead; as its image proxy, for somebody who looks, it says that it is one."""
 
 
-class Fetch(NamedTuple):
+class TrackingRequest(NamedTuple):
     """What a request says of whoever makes it."""
 
     agent: str
@@ -49,7 +49,7 @@ class Fetch(NamedTuple):
     """It says itself that nobody asked for it yet."""
 
 
-def fetch_of(method: str, fields: Iterable[tuple[bytes, bytes]]) -> Fetch:
+def tracking_request(method: str, fields: Iterable[tuple[bytes, bytes]]) -> TrackingRequest:
     """By the method and the header fields, names in lower case."""
     agent, ahead = b"", False
     for name, value in fields:
@@ -57,10 +57,10 @@ def fetch_of(method: str, fields: Iterable[tuple[bytes, bytes]]) -> Fetch:
             agent = value
         elif name in _AHEAD_FIELDS:
             ahead = ahead or _AHEAD.search(value.decode("latin-1").lower()) is not None
-    return Fetch(agent[:MAX_DETAIL].decode("latin-1"), method == "HEAD", ahead)
+    return TrackingRequest(agent[:MAX_DETAIL].decode("latin-1"), method == "HEAD", ahead)
 
 
-def machine_of(kind: EventKind, fetch: Fetch) -> str | None:
+def detect_machine(kind: EventKind, fetch: TrackingRequest) -> str | None:
     """What gives the machine away, in words; None: nothing does."""
     if fetch.head:
         return "asked for the head only"
@@ -80,10 +80,10 @@ def machine_of(kind: EventKind, fetch: Fetch) -> str | None:
     return "program" if _PROGRAMS.search(agent) else None
 
 
-def judge(event: Event, sent_at: Instant | None) -> Event:
+def flag_too_early(event: Event, sent_at: Instant | None) -> Event:
     """A hit that came too soon after the message (None: nobody knows when that was) is a machine's; all else is as it was."""
     if event.kind not in _HITS or event.machine or sent_at is None:
         return event
-    if not -SLACK_MS <= event.at - sent_at < SOON_MS:
+    if not -SLACK_MS <= event.at - sent_at < TOO_EARLY_MS:
         return event
-    return replace(event, machine=True, detail=f"{TOO_SOON}: {event.detail}"[:MAX_DETAIL])
+    return replace(event, machine=True, detail=f"{TOO_EARLY}: {event.detail}"[:MAX_DETAIL])

@@ -21,15 +21,15 @@ from itertools import islice
 from typing import Final, Protocol
 
 from postroom.errors import Conflict, PostroomError, Temporary
-from postroom.events.bounce_parser.mime import read_head
-from postroom.events.inbound_mail import Mailroom
+from postroom.events.bounce_parser.mime import parse_header
+from postroom.events.inbound_mail import InboundMailProcessor
 from postroom.ledger.pages import every
 from postroom.model.mailroom import IncomingMail, Verdict
 from postroom.platform.ports.tables import MAX_WRITES, Delete, ItemKey, Put, Tables
 
-EVERY_S: Final = 60.0
-LONGEST_WAIT_S: Final = 900.0
-MAX_A_VISIT: Final = 500
+POLL_S: Final = 60.0
+MAX_WAIT_S: Final = 900.0
+MAX_PER_SESSION: Final = 500
 """Mails read in one connection; the next follows at once where there are more."""
 
 MAX_TRIES: Final = 5
@@ -45,7 +45,7 @@ _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _log = logging.getLogger(__name__)
 
 
-class Visit(Protocol):
+class MailboxSession(Protocol):
     """One connection to a mailbox (platform.mail.mailboxes)."""
 
     def names(self) -> list[str]: ...
@@ -60,14 +60,19 @@ class Mailbox(Protocol):
     def name(self) -> str: ...
     @property
     def keeps(self) -> bool: ...
-    def visit(self) -> AbstractContextManager[Visit]: ...
+    def visit(self) -> AbstractContextManager[MailboxSession]: ...
 
 
-class Collecting:
+class MailboxPoller:
     """One mailbox, for one process at a time; two would only do the same work twice."""
 
     def __init__(
-        self, mailbox: Mailbox, mailroom: Mailroom, tables: Tables, *, trouble: Callable[[str], None] = lambda text: None
+        self,
+        mailbox: Mailbox,
+        mailroom: InboundMailProcessor,
+        tables: Tables,
+        *,
+        trouble: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`trouble` is told what keeps it from working, and the empty text once that is over."""
         self._mailbox = mailbox
@@ -87,31 +92,31 @@ class Collecting:
                 failures += 1
                 self._trouble(str(error))
                 _log.warning("%s", error)
-                stopped.wait(min(LONGEST_WAIT_S, EVERY_S * 2 ** min(failures - 1, 10)))
+                stopped.wait(min(MAX_WAIT_S, POLL_S * 2 ** min(failures - 1, 10)))
                 continue
             if failures:
                 failures = 0
                 self._trouble("")
             if not more:
-                stopped.wait(EVERY_S)
+                stopped.wait(POLL_S)
 
     def once(self) -> bool:
         """Look into it; whether there is more to read. `Unavailable`."""
         with self._mailbox.visit() as visit:
             names = visit.names()
             new = self._left.new(names)
-            for at in range(0, min(len(new), MAX_A_VISIT), _TOGETHER):
-                self._collect(visit, new[at : min(at + _TOGETHER, MAX_A_VISIT)])
-        return len(new) > MAX_A_VISIT
+            for at in range(0, min(len(new), MAX_PER_SESSION), _TOGETHER):
+                self._collect(visit, new[at : min(at + _TOGETHER, MAX_PER_SESSION)])
+        return len(new) > MAX_PER_SESSION
 
-    def _collect(self, visit: Visit, names: Sequence[str]) -> None:
+    def _collect(self, visit: MailboxSession, names: Sequence[str]) -> None:
         mails = self._fetched(visit, names)
         verdicts = self._take(mails)
         taken = [name for name, verdict in verdicts.items() if verdict is not Verdict.STRANGE]
         visit.remove(taken)
         self._left.add([name for name in mails if self._mailbox.keeps or name not in taken])
 
-    def _fetched(self, visit: Visit, names: Sequence[str]) -> dict[str, IncomingMail]:
+    def _fetched(self, visit: MailboxSession, names: Sequence[str]) -> dict[str, IncomingMail]:
         mails = {}
         for name in names:
             content = self._fetch(visit, name)
@@ -121,7 +126,7 @@ class Collecting:
                 mails[name] = IncomingMail(self._recipients(content), content)
         return mails
 
-    def _fetch(self, visit: Visit, name: str) -> bytes | None:
+    def _fetch(self, visit: MailboxSession, name: str) -> bytes | None:
         """A mail on which the mailbox breaks every time does not keep all others waiting for ever."""
         try:
             return visit.fetch(name)
@@ -155,7 +160,7 @@ class Collecting:
 
     def _recipients(self, content: bytes) -> tuple[str, ...]:
         """Addresses of ours that its head names."""
-        head = read_head(_END_OF_HEAD.split(content[:_MAX_HEAD], 1)[0].replace(b"\r\n", b"\n"))
+        head = parse_header(_END_OF_HEAD.split(content[:_MAX_HEAD], 1)[0].replace(b"\r\n", b"\n"))
         named = (value for name in _NAMED_IN for value in head.fields.get(name, ()))
         found = dict.fromkeys(address for value in named for address in _ADDRESS.findall(value))
         ours = (address for address in islice(found, _MAX_LOOKED_AT) if self._mailroom.knows(address))

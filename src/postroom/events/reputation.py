@@ -48,7 +48,7 @@ _BELIEVED_S: Final = 60.0
 _log = logging.getLogger(__name__)
 
 
-class Watching:
+class ReputationRecorder:
     """Called for each new event, by one thread."""
 
     def __init__(self, tally: Tally, providers: Providers, clock: Clock) -> None:
@@ -105,7 +105,7 @@ class _About(NamedTuple):
     target: str
 
 
-class Guard:
+class ReputationGuard:
     """See the module's text."""
 
     def __init__(

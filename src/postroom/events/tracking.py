@@ -27,7 +27,7 @@ import msgspec
 from postroom.clock import Clock
 from postroom.delivery import contents, tracking
 from postroom.errors import Corrupt, NotFound
-from postroom.events.machine_detection import Fetch, machine_of
+from postroom.events.machine_detection import TrackingRequest, detect_machine
 from postroom.ledger.arrivals import Arrival
 from postroom.ledger.recent import Recent
 from postroom.ledger.tenants import Tenants
@@ -45,7 +45,7 @@ _REMEMBERED: Final = 10_000
 _REMEMBERED_S: Final = 3_600.0
 
 
-class TenantSecrets:
+class TenantSecretCache:
     """A `model.wire.SecretOf`, safe to share between threads."""
 
     def __init__(self, tenants: Tenants, clock: Clock) -> None:
@@ -77,7 +77,7 @@ _Name = tuple[int, str, Key | None]
 _Table = tuple[str, ...]
 
 
-class LinkTables:
+class LinkTableCache:
     """Those of all tenants. For several threads."""
 
     def __init__(self, tenants: Tenants, messages: Messages, objects: Objects, *, most: int = MOST_BYTES) -> None:
@@ -143,7 +143,7 @@ _TOGETHER_MS: Final = 10_000
 _WEB: Final = ("http://", "https://")
 
 
-class Taker(Protocol):
+class TrackingSink(Protocol):
     """Who brings hits to the queue: `events.hits`, or `events.hits_at_once`."""
 
     def add(self, hit: Arrival) -> None:
@@ -151,28 +151,28 @@ class Taker(Protocol):
         ...
 
 
-class Unprepared(Exception):
+class NotCached(Exception):
     """A store has to be asked first: `Tracking.prepare`."""
 
 
 class Tracking:
     """See the module's text. For several threads."""
 
-    def __init__(self, secrets: TenantSecrets, links: LinkTables, hits: Taker, clock: Clock) -> None:
+    def __init__(self, secrets: TenantSecretCache, links: LinkTableCache, hits: TrackingSink, clock: Clock) -> None:
         self._secrets = secrets
         self._links = links
         self._hits = hits
         self._clock = clock
 
-    def opened(self, text: str, fetch: Fetch) -> None:
-        """A pixel was fetched. `Invalid`: not one of ours; `Unprepared`."""
+    def opened(self, text: str, fetch: TrackingRequest) -> None:
+        """A pixel was fetched. `Invalid`: not one of ours; `NotCached`."""
         hit = open_hit(text, self._secret)
         if hit.link is not None or hit.url is not None:
             raise NotFound("a link's token is no pixel's")
         self._tell(EventKind.OPENED, hit, fetch, url="")
 
-    def clicked(self, text: str, fetch: Fetch) -> str:
-        """Where the link leads. `Invalid`, `NotFound`: nowhere; `Unprepared`."""
+    def clicked(self, text: str, fetch: TrackingRequest) -> str:
+        """Where the link leads. `Invalid`, `NotFound`: nowhere; `NotCached`."""
         hit = open_hit(text, self._secret)
         url = self._target(hit)
         self._tell(EventKind.CLICKED, hit, fetch, url=url)
@@ -187,7 +187,7 @@ class Tracking:
     def _secret(self, number: int) -> bytes:
         secret = self._secrets.known(number)
         if secret is None:
-            raise Unprepared
+            raise NotCached
         return secret
 
     def _target(self, hit: Hit) -> str:
@@ -201,14 +201,14 @@ class Tracking:
     def _fixed(self, hit: Hit) -> str:
         table = self._links.known(hit.message)
         if table is None:
-            raise Unprepared
+            raise NotCached
         if hit.link is None or hit.link >= len(table):
             raise NotFound("the campaign has no such link")
         return table[hit.link]
 
-    def _tell(self, kind: EventKind, hit: Hit, fetch: Fetch, *, url: str) -> None:
+    def _tell(self, kind: EventKind, hit: Hit, fetch: TrackingRequest, *, url: str) -> None:
         now = self._clock.now()
-        machine = machine_of(kind, fetch)
+        machine = detect_machine(kind, fetch)
         what = "" if kind is EventKind.OPENED else f".{hit.link}" if hit.url is None else f".{_short(hit.url)}"
         event = Event(
             kind=kind,

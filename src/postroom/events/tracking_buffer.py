@@ -30,25 +30,25 @@ from postroom.ledger.arrivals import MAX_ARRIVALS, Arrival, Arrivals
 from postroom.ledger.recent import Recent
 from postroom.model.event import EventKind
 
-MOMENT_S: Final = 0.2
+FLUSH_S: Final = 0.2
 
 
-GROUP: Final = MAX_ARRIVALS
+GROUP_SIZE: Final = MAX_ARRIVALS
 
 
-MOST: Final = 20_000
+MAX_WAITING: Final = 20_000
 
 
 """Hits that wait, before opens are dropped: about 20 MB."""
 
 
-OF_A_MESSAGE: Final = 20
+MAX_PER_MESSAGE: Final = 20
 
 
 """In a moment: a picture in each size, every link, and the scanners on the way."""
 
 
-PATIENCE_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 5.0
 
 
 """With a store that does not answer while the process ends."""
@@ -66,11 +66,11 @@ _Message = tuple[int, str, bytes]
 _Name = tuple[_Message, str]
 
 
-class Hits:
+class TrackingBuffer:
     """Those of one process. Whoever closes the stores calls `close` before."""
 
     def __init__(
-        self, arrivals: Arrivals, *, moment_s: float = MOMENT_S, most: int = MOST, patience_s: float = PATIENCE_S
+        self, arrivals: Arrivals, *, moment_s: float = FLUSH_S, most: int = MAX_WAITING, patience_s: float = CLOSE_TIMEOUT_S
     ) -> None:
         self._arrivals = arrivals
         self._moment_s = moment_s
@@ -92,7 +92,7 @@ class Hits:
         """Returns at once. The same event again, while it waits, or too many of one message: nothing."""
         name = _name(hit)
         with self._guard:
-            if name in self._waiting or self._of[name[0]] >= OF_A_MESSAGE:
+            if name in self._waiting or self._of[name[0]] >= MAX_PER_MESSAGE:
                 return
             if len(self._waiting) >= self._room(hit):
                 self.dropped += 1
@@ -102,7 +102,7 @@ class Hits:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write, name="hits")
                 self._writer.start()
-            elif len(self._waiting) >= GROUP:
+            elif len(self._waiting) >= GROUP_SIZE:
                 self._hurry.set()
 
     def close(self) -> None:
@@ -183,7 +183,7 @@ _MOST: Final = 10_000
 _WORD: Final = {EventKind.OPENED: "an open", EventKind.CLICKED: "a click"}
 
 
-class HitsAtOnce:
+class SyncTrackingSink:
     """As `events.hits.Hits`, without its thread. For the calls of one process, one after the other."""
 
     def __init__(self, arrivals: Arrivals, clock: Clock) -> None:
@@ -200,7 +200,7 @@ class HitsAtOnce:
         message = (hit.tenant, hit.campaign, hit.key)
         stretch = (message, int(self._clock.monotonic() // _SECONDS))
         already = self._of.get(stretch) or 0
-        if self._put.get((message, hit.event.id)) or already >= OF_A_MESSAGE:
+        if self._put.get((message, hit.event.id)) or already >= MAX_PER_MESSAGE:
             return
         try:
             self._arrivals.put([hit])

@@ -42,7 +42,7 @@ _NOBODY: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SubscriptionState:
     """How somebody stands with a tenant's mail."""
 
     token: Unsubscribe
@@ -58,7 +58,7 @@ class Wish:
         return self.token.topic
 
 
-class Unsubscribing:
+class UnsubscribeService:
     """See the module's text. For several threads."""
 
     def __init__(self, tenants: Tenants, suppression: Suppression, arrivals: Arrivals, clock: Clock) -> None:
@@ -67,14 +67,14 @@ class Unsubscribing:
         self._arrivals = arrivals
         self._clock = clock
 
-    def look(self, token_text: str) -> Wish:
+    def look(self, token_text: str) -> SubscriptionState:
         """How whoever has this token stands; changes nothing. `Invalid`, `NotFound`: it is none of ours; `Unavailable`."""
         token = open_unsubscribe(token_text, lambda number: self._tenants.by_number(number).secret)
         tenant = self._tenants.by_number(token.tenant)
         topic = None if token.topic is None else self._suppression.get(tenant.id, token.key, topic=token.topic)
-        return Wish(token, tenant, self._suppression.get(tenant.id, token.key), topic)
+        return SubscriptionState(token, tenant, self._suppression.get(tenant.id, token.key), topic)
 
-    def unsubscribe(self, token_text: str, *, everything: bool | None = None, source: str = "by mail") -> Wish:
+    def unsubscribe(self, token_text: str, *, everything: bool | None = None, source: str = "by mail") -> SubscriptionState:
         """No more mail. `everything`: of any kind, else of the token's topic; None: as the token says, which of a mail without a
         topic is everything. `source`: how they said it, for people. On the list when it returns. Again: harmless. Raises as
         `look`."""
@@ -86,7 +86,7 @@ class Unsubscribing:
             self._tell(EventKind.UNSUBSCRIBED, now, entry, source=source)
         return now
 
-    def resubscribe(self, token_text: str, *, everything: bool | None = None, source: str = BY_LINK) -> Wish:
+    def resubscribe(self, token_text: str, *, everything: bool | None = None, source: str = BY_LINK) -> SubscriptionState:
         """Take it back. `everything`: what they said of all mail and of the token's topic; else of the topic; None: as the token
         says. Who is on the list for another reason stays there. Again: harmless. Raises as `look`."""
         wish = self.look(token_text)
@@ -99,7 +99,7 @@ class Unsubscribing:
             self._suppression.take_back(wish.tenant.id, wish.token.key, topic=entry.topic)
         return self.look(token_text)
 
-    def _tell(self, kind: EventKind, wish: Wish, entry: Suppressed, *, source: str) -> None:
+    def _tell(self, kind: EventKind, wish: SubscriptionState, entry: Suppressed, *, source: str) -> None:
         scope = "from all mail" if entry.topic is None else f"from {entry.topic}"
         event = Event(
             kind=kind,
@@ -112,13 +112,13 @@ class Unsubscribing:
         self._arrivals.put([Arrival.of_unsubscribe(wish.token, event)])
 
 
-class Letterhead:
+class SenderDisplay:
     """Of all tenants."""
 
     def __init__(self, campaigns: Campaigns) -> None:
         self._campaigns = campaigns
 
-    def of(self, wish: Wish) -> str:
+    def of(self, wish: SubscriptionState) -> str:
         """A name, or empty. `Unavailable`."""
         ref = CampaignRef(wish.tenant.id, wish.token.campaign)
         campaign = None if is_stream(ref.campaign) else self._campaigns.find(ref)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from postroom.callbacks.consumer import Teller
+from postroom.callbacks.consumer import DeliveryBuilder
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 
-def callback_teller(stores: Stores, ledger: Ledger) -> Teller:
+def callback_teller(stores: Stores, ledger: Ledger) -> DeliveryBuilder:
     """For one process."""
-    return Teller(
+    return DeliveryBuilder(
         stores.messages,
         ledger.callbacks,
         ledger.deliveries,

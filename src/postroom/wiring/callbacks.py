@@ -6,10 +6,10 @@ from functools import cache, partial
 from ssl import SSLContext
 from typing import Final
 
-from postroom.callbacks.consumer import Follower
-from postroom.callbacks.dispatcher import Rounds, Wakes
-from postroom.callbacks.endpoint_queues import Lanes
-from postroom.callbacks.endpoint_worker import LaneWork
+from postroom.callbacks.consumer import FeedConsumer
+from postroom.callbacks.dispatcher import CallbackDispatcher, Wakeups
+from postroom.callbacks.endpoint_queues import EndpointQueues
+from postroom.callbacks.endpoint_worker import EndpointWorker
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.lane_turns import LaneTurns
 from postroom.model.audit import Entry
@@ -24,9 +24,9 @@ from postroom.wiring.stores import Stores
 _DONE: Final = 200
 
 
-def callback_lines(settings: Settings, stores: Stores, ledger: Ledger) -> tuple[Follower, Lanes]:
+def callback_lines(settings: Settings, stores: Stores, ledger: Ledger) -> tuple[FeedConsumer, EndpointQueues]:
     """For one process on one machine."""
-    follower = Follower(
+    follower = FeedConsumer(
         stores.feed,
         callback_teller(stores, ledger),
         tables=stores.tables,
@@ -34,20 +34,20 @@ def callback_lines(settings: Settings, stores: Stores, ledger: Ledger) -> tuple[
         owner=stores.clock.random(8).hex(),
         clock=stores.clock,
     )
-    return follower, Lanes(ledger.deliveries, lane_work(settings, stores, ledger), stores.clock)
+    return follower, EndpointQueues(ledger.deliveries, lane_work(settings, stores, ledger), stores.clock)
 
 
-def callback_rounds(settings: Settings, stores: Stores, ledger: Ledger) -> Rounds:
+def callback_rounds(settings: Settings, stores: Stores, ledger: Ledger) -> CallbackDispatcher:
     """For one process among many that come and go."""
     turns = LaneTurns(stores.tables, stores.clock)
-    return Rounds(
-        ledger.deliveries, turns, partial(lane_work, settings, stores, ledger), wakes=Wakes(stores.queues), clock=stores.clock
+    return CallbackDispatcher(
+        ledger.deliveries, turns, partial(lane_work, settings, stores, ledger), wakes=Wakeups(stores.queues), clock=stores.clock
     )
 
 
-def lane_work(settings: Settings, stores: Stores, ledger: Ledger) -> LaneWork:
+def lane_work(settings: Settings, stores: Stores, ledger: Ledger) -> EndpointWorker:
     """Who makes the requests."""
-    return LaneWork(
+    return EndpointWorker(
         ledger.callbacks,
         ledger.deliveries,
         ledger.campaigns,

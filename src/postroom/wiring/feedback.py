@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from postroom.events.feedback import Feedback, Sending
-from postroom.events.machine_detection import judge
-from postroom.events.reputation import Guard, Watching
+from postroom.events.feedback import Backpressure, FeedbackWorker
+from postroom.events.machine_detection import flag_too_early
+from postroom.events.reputation import ReputationGuard, ReputationRecorder
 from postroom.ledger.incoming import Incoming
 from postroom.ledger.soft_bounces import Patience, SoftBounces
 from postroom.model.guard import Limits
@@ -13,7 +13,7 @@ from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 
-def feedback(settings: Settings, stores: Stores, ledger: Ledger) -> Feedback:
+def feedback(settings: Settings, stores: Stores, ledger: Ledger) -> FeedbackWorker:
     """The worker that takes what was heard into the records."""
     patience = Patience(settings.soft_bounces, round(settings.soft_bounce_window * 1000), round(settings.soft_bounce_hold * 1000))
     incoming = Incoming(
@@ -22,15 +22,15 @@ def feedback(settings: Settings, stores: Stores, ledger: Ledger) -> Feedback:
         tenants=ledger.tenants,
         campaigns=ledger.campaigns,
         soft_bounces=SoftBounces(stores.tables, patience, stores.clock),
-        judge=judge,
+        judge=flag_too_early,
         clock=stores.clock,
         noted=ledger.recounts.note,
     )
-    watching = Watching(ledger.tally, ledger.providers, stores.clock)
-    return Feedback(stores.queues, incoming, watching, Sending(ledger.campaigns, stores.clock))
+    watching = ReputationRecorder(ledger.tally, ledger.providers, stores.clock)
+    return FeedbackWorker(stores.queues, incoming, watching, Backpressure(ledger.campaigns, stores.clock))
 
 
-def guard(settings: Settings, stores: Stores, ledger: Ledger) -> Guard:
+def guard(settings: Settings, stores: Stores, ledger: Ledger) -> ReputationGuard:
     """Who stops what goes too wrong."""
     limits = Limits(
         bounce_warn=settings.bounce_warn,
@@ -40,4 +40,6 @@ def guard(settings: Settings, stores: Stores, ledger: Ledger) -> Guard:
         sample=settings.guard_sample,
         window_ms=round(settings.guard_window * 1000),
     )
-    return Guard(stores.tables, ledger.campaigns, ledger.providers, audit=ledger.audit, clock=stores.clock, limits=limits)
+    return ReputationGuard(
+        stores.tables, ledger.campaigns, ledger.providers, audit=ledger.audit, clock=stores.clock, limits=limits
+    )

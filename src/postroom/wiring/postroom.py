@@ -14,15 +14,15 @@ from postroom.wiring.verbs import Verbs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from postroom.callbacks.consumer import Follower, Teller
-    from postroom.callbacks.dispatcher import Rounds
-    from postroom.callbacks.endpoint_queues import Lanes
-    from postroom.events.feedback import Feedback
-    from postroom.events.reputation import Guard
-    from postroom.events.ses.webhook import SesHook
+    from postroom.callbacks.consumer import DeliveryBuilder, FeedConsumer
+    from postroom.callbacks.dispatcher import CallbackDispatcher
+    from postroom.callbacks.endpoint_queues import EndpointQueues
+    from postroom.events.feedback import FeedbackWorker
+    from postroom.events.reputation import ReputationGuard
+    from postroom.events.ses.webhook import SesWebhook
     from postroom.events.tracking import Tracking
-    from postroom.events.tracking_buffer import Hits, HitsAtOnce
-    from postroom.events.unsubscribe import Letterhead, Unsubscribing
+    from postroom.events.tracking_buffer import SyncTrackingSink, TrackingBuffer
+    from postroom.events.unsubscribe import SenderDisplay, UnsubscribeService
     from postroom.pipeline.scheduler import Scheduler
     from postroom.pipeline.sender.rounds import Rounds as SendRounds
     from postroom.pipeline.sender.sender import Sender
@@ -89,14 +89,14 @@ class Postroom(Verbs):
     # What comes back
 
     @cached_property
-    def hits(self) -> Hits | HitsAtOnce:
+    def hits(self) -> TrackingBuffer | SyncTrackingSink:
         if self.stores.machine is None:
-            from postroom.events.tracking_buffer import HitsAtOnce
+            from postroom.events.tracking_buffer import SyncTrackingSink
 
-            return HitsAtOnce(self.arrivals, self.clock)
-        from postroom.events.tracking_buffer import Hits
+            return SyncTrackingSink(self.arrivals, self.clock)
+        from postroom.events.tracking_buffer import TrackingBuffer
 
-        return Hits(self.arrivals)
+        return TrackingBuffer(self.arrivals)
 
     @cached_property
     def tracking(self) -> Tracking:
@@ -105,37 +105,37 @@ class Postroom(Verbs):
         return tracking(self.stores, self.ledger, self.hits)
 
     @cached_property
-    def unsubscribing(self) -> Unsubscribing:
+    def unsubscribing(self) -> UnsubscribeService:
         from postroom.wiring.hearing import unsubscribing
 
         return unsubscribing(self.stores, self.ledger)
 
     @cached_property
-    def letterhead(self) -> Letterhead:
-        from postroom.events.unsubscribe import Letterhead
+    def letterhead(self) -> SenderDisplay:
+        from postroom.events.unsubscribe import SenderDisplay
 
-        return Letterhead(self.records)
+        return SenderDisplay(self.records)
 
     @cached_property
-    def ses_hook(self) -> SesHook:
+    def ses_hook(self) -> SesWebhook:
         from postroom.wiring.ses_hook import ses_hook
 
         return ses_hook(self.settings, self.stores, self.ledger)
 
     @cached_property
-    def feedback(self) -> Feedback:
+    def feedback(self) -> FeedbackWorker:
         from postroom.wiring.feedback import feedback
 
         return feedback(self.settings, self.stores, self.ledger)
 
     @cached_property
-    def guard(self) -> Guard:
+    def guard(self) -> ReputationGuard:
         from postroom.wiring.feedback import guard
 
         return guard(self.settings, self.stores, self.ledger)
 
     @cached_property
-    def callback_lines(self) -> Callable[[], tuple[Follower, Lanes]]:
+    def callback_lines(self) -> Callable[[], tuple[FeedConsumer, EndpointQueues]]:
         """Who follows the feed, and who makes the requests: for one process."""
         from postroom.wiring.callbacks import callback_lines
 
@@ -149,13 +149,13 @@ class Postroom(Verbs):
         return standstill(self.stores, self.ledger)
 
     @cached_property
-    def callback_teller(self) -> Teller:
+    def callback_teller(self) -> DeliveryBuilder:
         from postroom.wiring.callback_teller import callback_teller
 
         return callback_teller(self.stores, self.ledger)
 
     @cached_property
-    def callback_rounds(self) -> Rounds:
+    def callback_rounds(self) -> CallbackDispatcher:
         """Who makes the requests where processes come and go."""
         from postroom.wiring.callbacks import callback_rounds
 

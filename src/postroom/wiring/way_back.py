@@ -6,11 +6,11 @@ import ssl
 from collections.abc import Callable
 
 from postroom.errors import Invalid
-from postroom.events.bounce_parser.mime import MAX_READ
-from postroom.events.inbound_mail import Mailroom
-from postroom.events.mailbox_poller import Collecting
-from postroom.events.tracking import TenantSecrets
-from postroom.events.unsubscribe import Unsubscribing
+from postroom.events.bounce_parser.mime import MAX_PARSED_BYTES
+from postroom.events.inbound_mail import InboundMailProcessor
+from postroom.events.mailbox_poller import MailboxPoller
+from postroom.events.tracking import TenantSecretCache
+from postroom.events.unsubscribe import UnsubscribeService
 from postroom.ledger.suppression import Suppression
 from postroom.platform.mail.listener import MAX_BYTES, Listener
 from postroom.platform.mail.listener_session import ListenerConfig
@@ -31,25 +31,25 @@ def check_way_back(settings: Settings) -> None:
 def listener(postroom: Postroom) -> Listener:
     """Takes mail to the bounce domain."""
     settings = postroom.settings
-    terms = ListenerConfig(name=settings.bounce_domain or "localhost", max_bytes=MAX_BYTES, kept_bytes=MAX_READ)
+    terms = ListenerConfig(name=settings.bounce_domain or "localhost", max_bytes=MAX_BYTES, kept_bytes=MAX_PARSED_BYTES)
     return Listener(_mailroom(postroom), terms, tls=_certificate(settings))
 
 
-def collecting(postroom: Postroom, trouble: Callable[[str], None]) -> Collecting | None:
+def collecting(postroom: Postroom, trouble: Callable[[str], None]) -> MailboxPoller | None:
     """Looks into the mailbox, if there is one. `Invalid`."""
     url = postroom.settings.feedback_mailbox
     if url is None:
         return None
-    mailbox = Mailbox(parse_mailbox(url), kept_bytes=MAX_READ)
-    return Collecting(mailbox, _mailroom(postroom), postroom.tables, trouble=trouble)
+    mailbox = Mailbox(parse_mailbox(url), kept_bytes=MAX_PARSED_BYTES)
+    return MailboxPoller(mailbox, _mailroom(postroom), postroom.tables, trouble=trouble)
 
 
-def _mailroom(postroom: Postroom) -> Mailroom:
+def _mailroom(postroom: Postroom) -> InboundMailProcessor:
     tenants, clock = postroom.tenants, postroom.clock
-    return Mailroom(
+    return InboundMailProcessor(
         postroom.arrivals,
-        Unsubscribing(tenants, Suppression(postroom.tables, clock), postroom.arrivals, clock),
-        secret_of=TenantSecrets(tenants, clock),
+        UnsubscribeService(tenants, Suppression(postroom.tables, clock), postroom.arrivals, clock),
+        secret_of=TenantSecretCache(tenants, clock),
         domain=postroom.settings.bounce_domain,
         clock=clock,
     )

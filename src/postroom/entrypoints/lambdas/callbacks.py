@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from postroom.callbacks.dispatcher import Wakes, parse_wake
+from postroom.callbacks.dispatcher import Wakeups, parse_wakeup
 from postroom.entrypoints.lambdas.given_back import GivenBack, given_back
 from postroom.entrypoints.lambdas.observing import count, observed
 from postroom.entrypoints.lambdas.opened import postroom
@@ -39,7 +39,7 @@ def stream(event: Any, _context: Any) -> None:
     opened = postroom()
     lanes = _told(changes_in(event))
     if lanes:
-        Wakes(opened.queues).put(lanes)
+        Wakeups(opened.queues).put(lanes)
 
 
 @observed("callbacks-sender")
@@ -77,7 +77,7 @@ def _told(changes: Sequence[MessageChange]) -> list[Lane]:
 def _named(record: Any) -> Sequence[Lane]:
     """What cannot be read was not put there by us: nothing."""
     try:
-        return parse_wake(record["body"])
+        return parse_wakeup(record["body"])
     except Permanent as error:
         _log.error("%s", error)
         return []

@@ -7,35 +7,35 @@ message it is, the caller learns from a token of ours (model.wire), and without 
 from __future__ import annotations
 
 from postroom.events.bounce_parser.classify import classify
-from postroom.events.bounce_parser.parse import read_report
+from postroom.events.bounce_parser.parse import parse_report
 from postroom.events.bounce_parser.reports import (
-    Action,
     ArfReport,
     AutoReply,
     Challenge,
     DeliveryReport,
+    DsnAction,
     Other,
-    Reading,
+    ParsedReport,
+    QuotedTokens,
     RecipientReport,
-    Traces,
     UnsubscribeRequest,
-    event_of,
-    main_recipient,
+    event_from_report,
+    primary_recipient,
 )
 
 __all__ = [  # noqa: RUF022
-    "Action",
+    "DsnAction",
     "ArfReport",
     "AutoReply",
     "Challenge",
     "DeliveryReport",
     "Other",
-    "Reading",
+    "ParsedReport",
     "RecipientReport",
-    "Traces",
+    "QuotedTokens",
     "UnsubscribeRequest",
     "classify",
-    "event_of",
-    "main_recipient",
-    "read_report",
+    "event_from_report",
+    "primary_recipient",
+    "parse_report",
 ]

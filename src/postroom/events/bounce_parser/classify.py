@@ -26,7 +26,7 @@ from typing import Final
 from postroom.events.bounce_parser.phrases import CLEAR, VAGUE, Saying
 from postroom.model.event import Bounce, BounceClass, BounceType
 
-Meaning = tuple[BounceClass, BounceType]
+Classification = tuple[BounceClass, BounceType]
 
 
 """The class, and the type if the refusal lasts. One that does not is soft."""
@@ -35,7 +35,7 @@ Meaning = tuple[BounceClass, BounceType]
 _HARD, _SOFT, _UNDETERMINED = BounceType.HARD, BounceType.SOFT, BounceType.UNDETERMINED
 
 
-ENHANCED: Final[dict[str, Meaning]] = {
+ENHANCED_CODES: Final[dict[str, Classification]] = {
     # x.1: the address
     "1.0": (
         BounceClass.MAILBOX,
@@ -98,7 +98,7 @@ ENHANCED: Final[dict[str, Meaning]] = {
 }
 
 
-SUBJECTS: Final[dict[str, Meaning]] = {
+ENHANCED_SUBJECTS: Final[dict[str, Classification]] = {
     # what the second number says alone, where the third is not known
     "6": (BounceClass.CONTENT, _SOFT),
     "7": (BounceClass.POLICY, _SOFT),
@@ -106,7 +106,7 @@ SUBJECTS: Final[dict[str, Meaning]] = {
 }
 
 
-REPLIES: Final[dict[str, Meaning]] = {
+SMTP_REPLIES: Final[dict[str, Classification]] = {
     "421": (BounceClass.NETWORK, _SOFT),
     "452": (BounceClass.NETWORK, _SOFT),
     "521": (BounceClass.DOMAIN, _HARD),  # does not accept mail (RFC 7504)
@@ -126,10 +126,10 @@ REPLIES: Final[dict[str, Meaning]] = {
 }
 
 
-def enhanced_meaning(code: str) -> Meaning | None:
+def classify_enhanced_code(code: str) -> Classification | None:
     """Of `5.1.1` or `4.7.26`; None: the code says nothing by itself."""
     _, _, rest = code.partition(".")
-    return ENHANCED.get(rest) or (SUBJECTS.get(rest.partition(".")[0]) if rest else None)
+    return ENHANCED_CODES.get(rest) or (ENHANCED_SUBJECTS.get(rest.partition(".")[0]) if rest else None)
 
 
 MAX_WORDS = 4_000
@@ -199,7 +199,7 @@ _BRACKETED = re.compile(r"<[^<>\s]{1,320}>")
 
 def classify(status: str, diagnostic: str, action: str = "failed") -> Bounce:
     """The bounce, from a report's Status, Diagnostic-Code and Action, any of which may be empty."""
-    words, status = normalised(diagnostic), "".join(_ENHANCED.findall(status)[:1])
+    words, status = normalise_diagnostic(diagnostic), "".join(_ENHANCED.findall(status)[:1])
     said = _ENHANCED.findall(words)
     reply_found = _REPLY.search(words)
     reply = reply_found[1] if reply_found else ""
@@ -222,7 +222,7 @@ def classify_text(text: str, action: str = "failed", *, status: str = "") -> Bou
     return classify(status, text, action)
 
 
-def normalised(text: str) -> str:
+def normalise_diagnostic(text: str) -> str:
     """As the phrases are written: lower case, single spaces, one reply's lines joined, no addresses (they may say anything)."""
     words = " ".join(text[:MAX_WORDS].casefold().replace("’", "'").split())
     if " - " in words[:10]:
@@ -234,8 +234,10 @@ def normalised(text: str) -> str:
     return words[:kept].replace("-", " ", 1) + _AGAIN.sub(" ", words[kept:])
 
 
-def _meaning(words: str, enhanced: str, reply: str) -> Meaning:
-    found = _said(CLEAR, f"{enhanced} {words}") or enhanced_meaning(enhanced) or REPLIES.get(reply) or _said(VAGUE, words)
+def _meaning(words: str, enhanced: str, reply: str) -> Classification:
+    found = (
+        _said(CLEAR, f"{enhanced} {words}") or classify_enhanced_code(enhanced) or SMTP_REPLIES.get(reply) or _said(VAGUE, words)
+    )
     if not found:
         return BounceClass.OTHER, BounceType.UNDETERMINED
     if found[0] in _ABOUT_RECIPIENTS and any(stage in words for stage in _TO_THE_SENDER):
@@ -243,7 +245,7 @@ def _meaning(words: str, enhanced: str, reply: str) -> Meaning:
     return found
 
 
-def _said(sayings: tuple[Saying, ...], words: str) -> Meaning | None:
+def _said(sayings: tuple[Saying, ...], words: str) -> Classification | None:
     for saying in sayings:
         if saying.heard_in(words):
             return saying.category, saying.type
@@ -252,7 +254,7 @@ def _said(sayings: tuple[Saying, ...], words: str) -> Meaning | None:
 
 def _telling(codes: list[str]) -> str:
     """The first code that says more than "something"."""
-    return next((code for code in codes if enhanced_meaning(code)), "")
+    return next((code for code in codes if classify_enhanced_code(code)), "")
 
 
 def _is_generic(code: str) -> bool:

@@ -58,7 +58,7 @@ _BEYOND = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9a-fA-F]{9,});?")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 
 
-def undone(body: bytes, encoding: str) -> bytes:
+def decode_transfer_encoding(body: bytes, encoding: str) -> bytes:
     """A body without its transfer encoding; broken ones give what can be read of them."""
     match encoding.strip().lower():
         case "base64":
@@ -69,16 +69,16 @@ def undone(body: bytes, encoding: str) -> bytes:
             return body
 
 
-def encoded_word(charset: str, encoding: str, text: str) -> str:
+def decode_encoded_word(charset: str, encoding: str, text: str) -> str:
     """RFC 2047 §4."""
     raw = text.encode("utf-8", "replace")
     decoded = (
         _base64(raw) if encoding in "Bb" else unquote_to_bytes(raw.replace(b"%", b"=25").replace(b"=", b"%").replace(b"_", b" "))
     )
-    return plain(decoded, charset)
+    return decode_text(decoded, charset)
 
 
-def plain(raw: bytes, charset: str = "") -> str:
+def decode_text(raw: bytes, charset: str = "") -> str:
     """Text of any origin."""
     name = charset.strip().strip("\"'").lower()
     if name in ("gb2312", "gbk"):
@@ -94,13 +94,13 @@ def plain(raw: bytes, charset: str = "") -> str:
         return raw.decode("latin-1")
 
 
-def readable(body: bytes, charset: str, *, html: bool) -> str:
+def readable_text(body: bytes, charset: str, *, html: bool) -> str:
     """A part's text as a person sees it."""
-    text = plain(body[:MAX_TEXT], charset)
-    return cleaned(_seen(text) if html else text)
+    text = decode_text(body[:MAX_TEXT], charset)
+    return strip_control_characters(_seen(text) if html else text)
 
 
-def cleaned(text: str) -> str:
+def strip_control_characters(text: str) -> str:
     """Without control characters but line ends and tabs."""
     return _CONTROL.sub(" ", text)
 
@@ -163,7 +163,7 @@ _MAILBOX = re.compile(r"[^\s<>()\",;:]{1,256}@[^\s<>()\",;:]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class HeaderFields:
     """Field names in lower case; values unfolded, in order."""
 
     fields: dict[str, list[str]]
@@ -182,7 +182,7 @@ class Head:
         if "=?" not in value:
             return value
         joined = _BETWEEN_WORDS.sub("?==?", value)
-        return cleaned(_WORD.sub(lambda word: encoded_word(word[1], word[2], word[3]), joined))
+        return strip_control_characters(_WORD.sub(lambda word: decode_encoded_word(word[1], word[2], word[3]), joined))
 
     def mailbox(self, name: str) -> str:
         """The first address in that field, in lower case; empty where there is none."""
@@ -190,19 +190,19 @@ class Head:
         return found[0].lower() if found else ""
 
 
-EMPTY = Head({})
+NO_HEADER = HeaderFields({})
 
 
-def read_head(block: bytes) -> Head:
+def parse_header(block: bytes) -> HeaderFields:
     """Lines that are no fields are passed over: a `From ` line of a mailbox file, leftovers of broken software. No control
     characters come out."""
     fields: dict[str, list[str]] = {}
-    for line in _FOLD.sub(" ", cleaned(plain(block))).split("\n", MAX_FIELDS)[:MAX_FIELDS]:
+    for line in _FOLD.sub(" ", strip_control_characters(decode_text(block))).split("\n", MAX_FIELDS)[:MAX_FIELDS]:
         name, colon, value = line.partition(":")
         name = name.rstrip().lower()
         if colon and name and len(name) <= 80 and " " not in name:
             fields.setdefault(name, []).append(value[:MAX_VALUE].strip())
-    return Head(fields)
+    return HeaderFields(fields)
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -215,7 +215,7 @@ _DATE = re.compile(
 )
 
 
-def read_date(text: str) -> Instant | None:
+def parse_date(text: str) -> Instant | None:
     """Without a zone it is UTC."""
     found = _DATE.search(text[:200])
     if not found:
@@ -230,7 +230,7 @@ def read_date(text: str) -> Instant | None:
         return None
 
 
-MAX_READ = 256 * 1024
+MAX_PARSED_BYTES = 256 * 1024
 
 
 """Bytes of a mail that are looked at."""
@@ -242,7 +242,7 @@ MAX_PARTS = 50
 MAX_DEPTH = 8
 
 
-MAX_HEAD = 32 * 1024
+MAX_HEADER_BYTES = 32 * 1024
 
 
 """Bytes of one part's header fields that are looked at."""
@@ -258,12 +258,12 @@ _STRAY_BOUNDARY = re.compile(rb"^--([^\s]{5,100}?)(?:--)?[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MimePart:
     """One part that is no multipart, in the order of the mail."""
 
     kind: str
     """Its media type, in lower case."""
-    head: Head
+    head: HeaderFields
     body: bytes
     """Transfer encoding undone, line ends `\\n`."""
     charset: str
@@ -272,7 +272,7 @@ class Part:
 
     def text(self) -> str:
         """For reading; of HTML what a person sees."""
-        return readable(self.body, self.charset, html=self.kind == "text/html")
+        return readable_text(self.body, self.charset, html=self.kind == "text/html")
 
 
 class _Block(NamedTuple):
@@ -283,14 +283,14 @@ class _Block(NamedTuple):
     enclosed: bool
 
 
-def read_mail(raw: bytes) -> tuple[Head, list[Part]]:
+def parse_mime(raw: bytes) -> tuple[HeaderFields, list[MimePart]]:
     """The mail's own header fields, and its parts."""
-    content = raw[:MAX_READ].replace(b"\r\n", b"\n").replace(b"\r", b"\n").lstrip(b"\n")
+    content = raw[:MAX_PARSED_BYTES].replace(b"\r\n", b"\n").replace(b"\r", b"\n").lstrip(b"\n")
     head, _ = _split(content)
     return head, list(_parts(content))
 
 
-def _parts(content: bytes) -> Iterator[Part]:
+def _parts(content: bytes) -> Iterator[MimePart]:
     """A stack instead of recursion; each multipart puts its children back in their order."""
     stack, left = [_Block(content, 0, enclosed=False)], MAX_PARTS
     while stack and left:
@@ -304,13 +304,13 @@ def _parts(content: bytes) -> Iterator[Part]:
                 stack.extend(_Block(piece, block.depth + 1, block.enclosed) for piece in reversed(pieces[:left]))
                 continue
             kind = "text/plain"
-        body = undone(body, head.get("content-transfer-encoding"))
-        yield Part(kind, head, body, parameters.get("charset", ""), block.enclosed)
+        body = decode_transfer_encoding(body, head.get("content-transfer-encoding"))
+        yield MimePart(kind, head, body, parameters.get("charset", ""), block.enclosed)
         if kind in _ENCLOSING and block.depth < MAX_DEPTH:
             stack.append(_Block(body.lstrip(b"\n"), block.depth + 1, enclosed=True))
 
 
-def content_type(head: Head) -> tuple[str, dict[str, str]]:
+def content_type(head: HeaderFields) -> tuple[str, dict[str, str]]:
     """Media type and parameters; what says none, or nonsense, is plain text (RFC 2045 §5.2)."""
     value = head.get("content-type")
     kind = value.partition(";")[0].strip().lower()
@@ -318,12 +318,12 @@ def content_type(head: Head) -> tuple[str, dict[str, str]]:
     return kind if "/" in kind else "text/plain", parameters
 
 
-def _split(content: bytes) -> tuple[Head, bytes]:
+def _split(content: bytes) -> tuple[HeaderFields, bytes]:
     """Where the first empty line is. What begins with none of a header's fields has no head."""
     if content.startswith(b"\n"):
-        return EMPTY, content[1:]
+        return NO_HEADER, content[1:]
     top, _, body = content.partition(b"\n\n")
-    return read_head(top[:MAX_HEAD]), body
+    return parse_header(top[:MAX_HEADER_BYTES]), body
 
 
 def _pieces(body: bytes, boundary: str) -> list[bytes]:
@@ -331,7 +331,7 @@ def _pieces(body: bytes, boundary: str) -> list[bytes]:
     whole = b"\n" + body
     delimiter = b"\n--" + boundary.encode("utf-8", "replace")
     if not boundary or delimiter not in whole:
-        stray = _STRAY_BOUNDARY.search(body[:MAX_HEAD])
+        stray = _STRAY_BOUNDARY.search(body[:MAX_HEADER_BYTES])
         if not stray:
             return []
         delimiter = b"\n--" + stray[1]

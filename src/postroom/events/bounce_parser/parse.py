@@ -28,17 +28,25 @@ from postroom.clock import Instant
 from postroom.events.bounce_parser import heuristics
 from postroom.events.bounce_parser import recipients as delivery_status
 from postroom.events.bounce_parser.classify import classify
-from postroom.events.bounce_parser.mime import MAX_READ, Head, Part, cleaned, read_date, read_head, read_mail
-from postroom.events.bounce_parser.recipients import explanation_of, read_prose
+from postroom.events.bounce_parser.mime import (
+    MAX_PARSED_BYTES,
+    HeaderFields,
+    MimePart,
+    parse_date,
+    parse_header,
+    parse_mime,
+    strip_control_characters,
+)
+from postroom.events.bounce_parser.recipients import explanation_of, recipients_from_prose
 from postroom.events.bounce_parser.reports import (
     ArfReport,
     AutoReply,
     Challenge,
     DeliveryReport,
     Other,
-    Reading,
+    ParsedReport,
+    QuotedTokens,
     RecipientReport,
-    Traces,
     UnsubscribeRequest,
 )
 from postroom.model.event import MAX_RAW, BounceClass
@@ -62,13 +70,13 @@ _RECIPIENT_TOKEN = re.compile(rb"[A-Za-z0-9_-]{%d}" % RECIPIENT_TOKEN_LENGTH)
 _UNSUBSCRIBE = re.compile(rb"[A-Za-z0-9_-]{%d}(?:\.[A-Za-z0-9_-]{1,86})?" % RECIPIENT_TOKEN_LENGTH)
 
 
-def find_traces(raw: bytes, parts: Iterable[Part]) -> Traces:
+def find_quoted_tokens(raw: bytes, parts: Iterable[MimePart]) -> QuotedTokens:
     """Of the first `MAX_READ` bytes, as quoted-printable wraps them."""
-    content = raw[:MAX_READ].replace(b"=\r\n", b"").replace(b"=\n", b"")
+    content = raw[:MAX_PARSED_BYTES].replace(b"=\r\n", b"").replace(b"=\n", b"")
     returned = next(
-        (read_head(part.body[:16_384].lstrip(b"\n").partition(b"\n\n")[0]) for part in parts if part.kind in _RETURNED), None
+        (parse_header(part.body[:16_384].lstrip(b"\n").partition(b"\n\n")[0]) for part in parts if part.kind in _RETURNED), None
     )
-    return Traces(
+    return QuotedTokens(
         return_paths=_return_paths(content),
         hits=_after(content, (b"/t/o/", b"/t/c/"), _RECIPIENT_TOKEN),
         unsubscribes=_after(content, (b"/u/",), _UNSUBSCRIBE),
@@ -135,12 +143,12 @@ class _Mail(NamedTuple):
     """A mail in parts, with what all questions need."""
 
     content: bytes
-    head: Head
-    parts: Sequence[Part]
+    head: HeaderFields
+    parts: Sequence[MimePart]
     explanation: str
     identity: str
 
-    def first(self, *kinds: str) -> Part | None:
+    def first(self, *kinds: str) -> MimePart | None:
         return next((part for part in self.parts if part.kind in kinds), None)
 
 
@@ -152,10 +160,10 @@ class _Common(TypedDict):
     raw: str
 
 
-def read_report(raw: bytes, *, recipient: str = "") -> Reading:
+def parse_report(raw: bytes, *, recipient: str = "") -> ParsedReport:
     """What the mail is. `recipient` is the envelope's: the address it was sent to."""
-    content = raw[:MAX_READ]
-    head, parts = read_mail(content)
+    content = raw[:MAX_PARSED_BYTES]
+    head, parts = parse_mime(content)
     mail = _Mail(content, head, parts, _explanation(parts), _identity(head, content))
     return (
         _delivery_report(mail)
@@ -175,16 +183,16 @@ def _delivery_report(mail: _Mail) -> DeliveryReport | None:
     if not part:
         return None
     text = _QUOTED.sub("", part.text()) if part.kind == "text/plain" else part.text()
-    recipients = delivery_status.read_recipients(text, mail.explanation)
+    recipients = delivery_status.recipients_from_delivery_status(text, mail.explanation)
     if not recipients:
         return None
     report = f"{text.strip()}\n\n{mail.explanation}"
     return DeliveryReport(
-        **_common(mail, report), recipients=recipients, standard=True, traces=find_traces(mail.content, mail.parts)
+        **_common(mail, report), recipients=recipients, standard=True, traces=find_quoted_tokens(mail.content, mail.parts)
     )
 
 
-def _mislabelled(mail: _Mail) -> Part | None:
+def _mislabelled(mail: _Mail) -> MimePart | None:
     """The report's fields in a part that calls itself text."""
     kinds = ("text/plain", "application/octet-stream", "message/delivery-report")
     for part in mail.parts:
@@ -198,7 +206,7 @@ def _feedback_report(mail: _Mail) -> ArfReport | None:
     if not part:
         return _feedback_without_report(mail)
     text = part.text()
-    fields = read_head(text.replace("\n\n", "\n").strip().encode("utf-8", "replace"))
+    fields = parse_header(text.replace("\n\n", "\n").strip().encode("utf-8", "replace"))
     recipients = [
         delivery_status.untyped_address(value)
         for name in ("original-rcpt-to", "removal-recipient")
@@ -209,18 +217,18 @@ def _feedback_report(mail: _Mail) -> ArfReport | None:
         kind=fields.get("feedback-type").strip().lower()[:40] or "other",
         recipients=tuple(dict.fromkeys(address for address in recipients if address))[: delivery_status.MAX_RECIPIENTS],
         user_agent=fields.get("user-agent")[:250],
-        traces=find_traces(mail.content, mail.parts),
+        traces=find_quoted_tokens(mail.content, mail.parts),
     )
 
 
 def _feedback_without_report(mail: _Mail) -> ArfReport | None:
     """Hotmail's programme (JMRP) sends the mail itself, with a subject that says what it is."""
     returned = mail.first("message/rfc822")
-    if not returned or not heuristics.subject_of(mail.head).startswith("complaint about message from"):
+    if not returned or not heuristics.normalised_subject(mail.head).startswith("complaint about message from"):
         return None
-    inner = read_head(returned.body.partition(b"\n\n")[0])
+    inner = parse_header(returned.body.partition(b"\n\n")[0])
     recipient = inner.mailbox("x-hmxmroriginalrecipient") or inner.mailbox("to")
-    traces = find_traces(mail.content, mail.parts)
+    traces = find_quoted_tokens(mail.content, mail.parts)
     return ArfReport(**_common(mail, _subject(mail)), kind="abuse", recipients=(recipient,) if recipient else (), traces=traces)
 
 
@@ -235,7 +243,7 @@ def _receipt(mail: _Mail) -> AutoReply | None:
 
 def _strict_prose(mail: _Mail) -> DeliveryReport | None:
     strict = "x-failed-recipients" in mail.head or (
-        heuristics.opens_like_a_bounce(mail.explanation) and not heuristics.says_absent(mail.head)
+        heuristics.opens_like_a_bounce(mail.explanation) and not heuristics.has_absence_subject(mail.head)
     )
     return _prose_report(mail) if strict else None
 
@@ -248,7 +256,7 @@ def _automatic(mail: _Mail) -> AutoReply | Challenge | None:
     bounces = (
         heuristics.is_from_mail_system(mail.head)
         and heuristics.has_bounce_subject(mail.head)
-        and not heuristics.says_absent(mail.head)
+        and not heuristics.has_absence_subject(mail.head)
     )
     return None if bounces else AutoReply(**_common(mail, mail.explanation), subject=_subject(mail))
 
@@ -266,19 +274,22 @@ def _prose(mail: _Mail) -> DeliveryReport | None:
 
 
 def _prose_report(mail: _Mail) -> DeliveryReport:
-    recipients: tuple[RecipientReport, ...] = read_prose(mail.head, mail.explanation)
+    recipients: tuple[RecipientReport, ...] = recipients_from_prose(mail.head, mail.explanation)
     return DeliveryReport(
-        **_common(mail, mail.explanation), recipients=recipients, standard=False, traces=find_traces(mail.content, mail.parts)
+        **_common(mail, mail.explanation),
+        recipients=recipients,
+        standard=False,
+        traces=find_quoted_tokens(mail.content, mail.parts),
     )
 
 
 def _plain_wish(mail: _Mail, recipient: str) -> UnsubscribeRequest | None:
     """`unsubscribe` as a whole subject, sent to a return path of ours: that address says who it is."""
-    wished = return_path_in(recipient) and heuristics.wants_no_more(mail.head)
+    wished = return_path_in(recipient) and heuristics.is_unsubscribe_subject(mail.head)
     return UnsubscribeRequest(**_common(mail, _subject(mail))) if wished else None
 
 
-def _explanation(parts: Sequence[Part]) -> str:
+def _explanation(parts: Sequence[MimePart]) -> str:
     """The first text that is the mail's own, else that of the mail inside it; plain before HTML."""
     for enclosed in (False, True):
         for kind in ("text/plain", "text/html"):
@@ -290,10 +301,10 @@ def _explanation(parts: Sequence[Part]) -> str:
 
 
 def _subject(mail: _Mail) -> str:
-    return cleaned(mail.head.text("subject"))[:250]
+    return strip_control_characters(mail.head.text("subject"))[:250]
 
 
-def _identity(head: Head, content: bytes) -> str:
+def _identity(head: HeaderFields, content: bytes) -> str:
     """By its Message-ID and sender; without one, by all of it but the trace lines that each delivery adds."""
     message_id = head.get("message-id")
     identity = f"{message_id} {head.get('from')} {head.get('date')}".encode("utf-8", "replace")
@@ -303,4 +314,8 @@ def _identity(head: Head, content: bytes) -> str:
 
 
 def _common(mail: _Mail, raw: str) -> _Common:
-    return {"identity": mail.identity, "sent_at": read_date(mail.head.get("date")), "raw": cleaned(raw)[:MAX_RAW]}
+    return {
+        "identity": mail.identity,
+        "sent_at": parse_date(mail.head.get("date")),
+        "raw": strip_control_characters(raw)[:MAX_RAW],
+    }

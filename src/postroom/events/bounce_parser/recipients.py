@@ -15,8 +15,8 @@ import re
 from collections.abc import Container
 
 from postroom.events.bounce_parser.classify import classify, classify_text
-from postroom.events.bounce_parser.mime import Head, read_head
-from postroom.events.bounce_parser.reports import Action, RecipientReport
+from postroom.events.bounce_parser.mime import HeaderFields, parse_header
+from postroom.events.bounce_parser.reports import DsnAction, RecipientReport
 from postroom.model.event import Bounce, BounceClass
 
 MAX_EXPLANATION = 6_000
@@ -136,21 +136,21 @@ _OF_RECIPIENT = frozenset({"final-recipient", "original-recipient"})
 
 
 _ACTIONS = {
-    "failed": Action.FAILED,
-    "failure": Action.FAILED,
-    "delayed": Action.DELAYED,
-    "deferred": Action.DELAYED,
-    "delivered": Action.DELIVERED,
-    "deliverable": Action.DELIVERED,
-    "relayed": Action.RELAYED,
-    "expanded": Action.EXPANDED,
+    "failed": DsnAction.FAILED,
+    "failure": DsnAction.FAILED,
+    "delayed": DsnAction.DELAYED,
+    "deferred": DsnAction.DELAYED,
+    "delivered": DsnAction.DELIVERED,
+    "deliverable": DsnAction.DELIVERED,
+    "relayed": DsnAction.RELAYED,
+    "expanded": DsnAction.EXPANDED,
 }
 
 
-_BY_STATUS = {"2": Action.DELIVERED, "4": Action.DELAYED}
+_BY_STATUS = {"2": DsnAction.DELIVERED, "4": DsnAction.DELAYED}
 
 
-def read_recipients(body: str, explanation: str) -> tuple[RecipientReport, ...]:
+def recipients_from_delivery_status(body: str, explanation: str) -> tuple[RecipientReport, ...]:
     """Each recipient the report is about. `explanation`, its text for people, is asked where the fields say nothing: the
     lines about this recipient, or all of it if there is no other."""
     groups = [group for group in _groups(body) if _is_recipient(group)][:MAX_RECIPIENTS]
@@ -162,11 +162,11 @@ def read_recipients(body: str, explanation: str) -> tuple[RecipientReport, ...]:
     )
 
 
-def _is_recipient(group: Head) -> bool:
+def _is_recipient(group: HeaderFields) -> bool:
     return any(name in group for name in ("final-recipient", "original-recipient", "action", "status"))
 
 
-def _groups(body: str) -> list[Head]:
+def _groups(body: str) -> list[HeaderFields]:
     """Blocks of fields. Some reporters put no empty line between them: then a second Final-Recipient begins the next."""
     blocks: list[list[str]] = [[]]
     seen: set[str] = set()
@@ -178,22 +178,22 @@ def _groups(body: str) -> list[Head]:
         if line.strip():
             blocks[-1].append(line)
             seen.add(name)
-    return _joined([read_head("\n".join(block).encode("utf-8", "replace")) for block in blocks if block][: 4 * MAX_RECIPIENTS])
+    return _joined([parse_header("\n".join(block).encode("utf-8", "replace")) for block in blocks if block][: 4 * MAX_RECIPIENTS])
 
 
-def _joined(groups: list[Head]) -> list[Head]:
+def _joined(groups: list[HeaderFields]) -> list[HeaderFields]:
     """Other reporters put an empty line inside of one: then what follows has no recipient of its own."""
-    joined: list[Head] = []
+    joined: list[HeaderFields] = []
     for group in groups:
         follows = joined and not any(name in group for name in _OF_RECIPIENT)
         if follows and any(name in joined[-1] for name in _OF_RECIPIENT) and not group.fields.keys() & joined[-1].fields.keys():
-            joined[-1] = Head(joined[-1].fields | group.fields)
+            joined[-1] = HeaderFields(joined[-1].fields | group.fields)
         else:
             joined.append(group)
     return joined
 
 
-def _recipient_from_fields(group: Head, explanation: str) -> RecipientReport:
+def _recipient_from_fields(group: HeaderFields, explanation: str) -> RecipientReport:
     found = _STATUS.search(group.get("status"))
     status = found[0] if found else ""
     diagnostic = _untyped(group.text("diagnostic-code"))
@@ -218,9 +218,9 @@ def _meaning(status: str, diagnostic: str, action: str, explanation: str) -> Bou
     return by_text if by_text.category is not BounceClass.OTHER else by_fields
 
 
-def _action_from_fields(text: str, status: str) -> Action:
+def _action_from_fields(text: str, status: str) -> DsnAction:
     word = text.strip().lower().split(" ", 1)[0].rstrip(";,.")
-    return _ACTIONS.get(word) or _BY_STATUS.get(status[:1], Action.FAILED)
+    return _ACTIONS.get(word) or _BY_STATUS.get(status[:1], DsnAction.FAILED)
 
 
 def untyped_address(value: str) -> str:
@@ -272,7 +272,7 @@ _GIVEN_UP = ("failed permanently", "permanent error", "permanent fatal", "given 
 """Against a subject that only sounds like a delay. Warnings say themselves when they would give up: so these come second."""
 
 
-def read_prose(head: Head, explanation: str) -> tuple[RecipientReport, ...]:
+def recipients_from_prose(head: HeaderFields, explanation: str) -> tuple[RecipientReport, ...]:
     """Recipients with their reasons; one without address where none is found."""
     action = _action_from_text(head, explanation)
     whole = _meaning_of_all(head, explanation, action)
@@ -283,21 +283,21 @@ def read_prose(head: Head, explanation: str) -> tuple[RecipientReport, ...]:
     return tuple(_recipient_from_text(address, reason, action, whole) for address, reason in named)
 
 
-def _recipient_from_text(address: str, reason: str, action: Action, whole: Bounce) -> RecipientReport:
+def _recipient_from_text(address: str, reason: str, action: DsnAction, whole: Bounce) -> RecipientReport:
     near = classify_text(reason, action)
     bounce = whole if near.category is BounceClass.OTHER else near
     return RecipientReport(action=action, bounce=bounce, address=address, diagnostic=" ".join(reason.split())[:1_000])
 
 
-def _meaning_of_all(head: Head, explanation: str, action: Action) -> Bounce:
+def _meaning_of_all(head: HeaderFields, explanation: str, action: DsnAction) -> Bounce:
     """Of the whole text; where that says nothing, of the subject."""
     by_text = classify_text(explanation, action)
     return by_text if by_text.category is not BounceClass.OTHER else classify_text(head.text("subject"), action)
 
 
-def _action_from_text(head: Head, explanation: str) -> Action:
+def _action_from_text(head: HeaderFields, explanation: str) -> DsnAction:
     words, subject = " ".join(explanation.lower().split()), head.text("subject").lower()
     if any(phrase in words for phrase in _DELAYED):
-        return Action.DELAYED
+        return DsnAction.DELAYED
     sounds_delayed = any(word in subject for word in _DELAYED_SUBJECT)
-    return Action.DELAYED if sounds_delayed and not any(phrase in words for phrase in _GIVEN_UP) else Action.FAILED
+    return DsnAction.DELAYED if sounds_delayed and not any(phrase in words for phrase in _GIVEN_UP) else DsnAction.FAILED

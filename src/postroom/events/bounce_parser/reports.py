@@ -18,7 +18,7 @@ from postroom.model.event import MAX_DETAIL, Bounce, BounceType, Event, EventKin
 from postroom.model.wire import MessageRef
 
 
-class Action(StrEnum):
+class DsnAction(StrEnum):
     """What a delivery report says was done for a recipient (RFC 3464 §2.3.3)."""
 
     FAILED = "failed"
@@ -31,7 +31,7 @@ class Action(StrEnum):
     """To the members of a list."""
 
 
-class Traces(NamedTuple):
+class QuotedTokens(NamedTuple):
     """What of ours a report quotes, for one that came to an address that tells nothing. Candidates, not checked."""
 
     return_paths: tuple[str, ...] = ()
@@ -45,14 +45,14 @@ class Traces(NamedTuple):
     feedback_id: str = ""
 
 
-NO_TRACES = Traces()
+NO_TOKENS = QuotedTokens()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipientReport:
     """What happened to one recipient."""
 
-    action: Action
+    action: DsnAction
     bounce: Bounce
     """Of what failed, and of what waits; of the others it means nothing."""
     address: str = ""
@@ -67,7 +67,7 @@ class RecipientReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mail:
+class ReportMail:
     """What every kind has."""
 
     identity: str
@@ -79,17 +79,17 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryReport(Mail):
+class DeliveryReport(ReportMail):
     """A delivery report: standard (RFC 3464), or read from prose."""
 
     recipients: tuple[RecipientReport, ...]
     """At least one."""
     standard: bool
-    traces: Traces = NO_TRACES
+    traces: QuotedTokens = NO_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArfReport(Mail):
+class ArfReport(ReportMail):
     """A feedback report (RFC 5965): somebody pressed "this is spam", or the like."""
 
     kind: str
@@ -97,18 +97,18 @@ class ArfReport(Mail):
     recipients: tuple[str, ...] = ()
     """Whom the mail went to, where the reporter does not hide it."""
     user_agent: str = ""
-    traces: Traces = NO_TRACES
+    traces: QuotedTokens = NO_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AutoReply(Mail):
+class AutoReply(ReportMail):
     """A machine answers for a person: absence, receipt. Never a bounce."""
 
     subject: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnsubscribeRequest(Mail):
+class UnsubscribeRequest(ReportMail):
     """Somebody, or their mail program, wants no more (RFC 2369, mailto)."""
 
     token: str = ""
@@ -116,20 +116,20 @@ class UnsubscribeRequest(Mail):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Challenge(Mail):
+class Challenge(ReportMail):
     """A filter wants to see whether we are a person. Nobody answers it."""
 
     subject: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Other(Mail):
+class Other(ReportMail):
     """None of these: an answer by a person, spam, what nobody can read."""
 
     subject: str = ""
 
 
-Reading = DeliveryReport | ArfReport | AutoReply | UnsubscribeRequest | Challenge | Other
+ParsedReport = DeliveryReport | ArfReport | AutoReply | UnsubscribeRequest | Challenge | Other
 
 
 OLDEST_MS: Final = 7 * 24 * 3_600_000
@@ -138,7 +138,7 @@ OLDEST_MS: Final = 7 * 24 * 3_600_000
 """A reporter's clock is believed this far back, and not ahead: mail servers give up after five days."""
 
 
-_MILDEST_FIRST = (Action.DELIVERED, Action.RELAYED, Action.EXPANDED, Action.DELAYED, Action.FAILED)
+_MILDEST_FIRST = (DsnAction.DELIVERED, DsnAction.RELAYED, DsnAction.EXPANDED, DsnAction.DELAYED, DsnAction.FAILED)
 
 
 _NO_COMPLAINTS = frozenset({"not-spam", "virus", "auth-failure", "dmarc"})
@@ -150,7 +150,7 @@ _NO_COMPLAINTS = frozenset({"not-spam", "virus", "auth-failure", "dmarc"})
 _OPT_OUTS = frozenset({"opt-out", "opt-out-list"})
 
 
-def event_of(reading: Reading, ref: MessageRef, *, at: Instant) -> Event | None:
+def event_from_report(reading: ParsedReport, ref: MessageRef, *, at: Instant) -> Event | None:
     """What it means for that attempt; None: nothing. `at`: when it came in. The same report again has the same id."""
     match reading:
         case DeliveryReport():
@@ -165,7 +165,7 @@ def event_of(reading: Reading, ref: MessageRef, *, at: Instant) -> Event | None:
             return None
 
 
-def main_recipient(report: DeliveryReport) -> RecipientReport:
+def primary_recipient(report: DeliveryReport) -> RecipientReport:
     """Our messages have one recipient each. Where a report names several, a forward or a list spread it: what went best is what
     happened to the address we wrote to; among failures the one that is least lasting."""
 
@@ -176,19 +176,19 @@ def main_recipient(report: DeliveryReport) -> RecipientReport:
 
 
 def _delivery(report: DeliveryReport, ref: MessageRef, at: Instant) -> Event:
-    recipient = main_recipient(report)
+    recipient = primary_recipient(report)
     detail = recipient.diagnostic or recipient.status
     match recipient.action:
-        case Action.FAILED:
+        case DsnAction.FAILED:
             return _event(report, ref, at, EventKind.BOUNCED, "dsn", detail=detail, recipient=recipient)
-        case Action.DELAYED:
+        case DsnAction.DELAYED:
             return _event(report, ref, at, EventKind.DELAYED, "dsn", detail=detail, recipient=recipient)
         case _:
             return _event(report, ref, at, EventKind.DELIVERED, "dsn", detail=detail)
 
 
 def _event(
-    reading: Reading,
+    reading: ParsedReport,
     ref: MessageRef,
     at: Instant,
     kind: EventKind,

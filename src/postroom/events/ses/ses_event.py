@@ -69,7 +69,7 @@ _CODES = (
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
 
 
-def bounce_of(kind: str, subtype: str, status: str) -> Bounce:
+def bounce_from_ses(kind: str, subtype: str, status: str) -> Bounce:
     """A bounce of SES; each of its words may be missing, or new."""
     code = status if _STATUS.fullmatch(status) else ""
     category = _SUBTYPES.get(subtype) or _by_code(code)
@@ -91,7 +91,7 @@ MAX_RECIPIENTS = 50
 _NO_COMPLAINTS = frozenset({"not-spam", "auth-failure"})
 
 
-class Charge(NamedTuple):
+class RecipientEvent(NamedTuple):
     """One event, and whose it is."""
 
     ref: MessageRef
@@ -207,7 +207,7 @@ _NOTHING_MORE = frozenset({"send", "delivery"})
 """Notices of which the event says all: a notice takes 1 to 3 KB, and every message that arrives has one of each."""
 
 
-def read_notice(text: str) -> list[Charge]:
+def parse_ses_event(text: str) -> list[RecipientEvent]:
     """Every event in a notice (an envelope's message); empty where it says nothing of a message of ours, or nothing we count.
     `Invalid`: it is no notice of SES."""
     try:
@@ -228,7 +228,7 @@ def _kind(notice: _Notice) -> str:
     return (notice.event_type or notice.notification_type or "").replace(" ", "").lower()
 
 
-def _charge(ref: MessageRef, notice: _Notice, said: _Said, raw: str) -> Charge:
+def _charge(ref: MessageRef, notice: _Notice, said: _Said, raw: str) -> RecipientEvent:
     at = _instant(said.at or notice.mail.timestamp)
     parts = (notice.mail.message_id, _kind(notice), str(at), said.recipient.lower(), said.url, str(ref.attempt))
     event = Event(
@@ -243,7 +243,7 @@ def _charge(ref: MessageRef, notice: _Notice, said: _Said, raw: str) -> Charge:
         raw="" if _kind(notice) in _NOTHING_MORE else _clean(raw, MAX_RAW),
     )
     whom = _only(notice) or [said.recipient]  # a mail that was forwarded bounces from another address
-    return Charge(ref, whom[0][:320], event, _clean(notice.mail.message_id, 100), said.everything)
+    return RecipientEvent(ref, whom[0][:320], event, _clean(notice.mail.message_id, 100), said.everything)
 
 
 def _sent(notice: _Notice) -> list[_Said]:
@@ -262,7 +262,7 @@ def _bounced(notice: _Notice) -> list[_Said]:
 
 
 def _one_bounce(part: _Bounce, who: _Who) -> _Said:
-    bounce = bounce_of(part.bounce_type, part.bounce_sub_type, who.status or "")
+    bounce = bounce_from_ses(part.bounce_type, part.bounce_sub_type, who.status or "")
     detail = who.diagnostic_code or f"{part.bounce_type} {part.bounce_sub_type}"
     silent = not (who.status or who.diagnostic_code or who.action)
     if silent and bounce.type is BounceType.SOFT and part.bounce_sub_type == "General":

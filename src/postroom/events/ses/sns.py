@@ -48,7 +48,7 @@ MAX_BYTES = 512 * 1024
 """SNS carries 256 KB; JSON inside JSON may escape much of it."""
 
 
-class Kind(StrEnum):
+class SnsType(StrEnum):
     """What SNS wants."""
 
     NOTIFICATION = "Notification"
@@ -57,10 +57,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class SnsEnvelope:
     """One, as it was read."""
 
-    kind: Kind
+    kind: SnsType
     topic: str
     message_id: str
     timestamp: str
@@ -75,7 +75,7 @@ class Envelope:
     @property
     def signed_text(self) -> bytes:
         """What the signature is over."""
-        confirms = self.kind is not Kind.NOTIFICATION
+        confirms = self.kind is not SnsType.NOTIFICATION
         named = (
             ("Message", self.message),
             ("MessageId", self.message_id),
@@ -90,7 +90,7 @@ class Envelope:
 
 
 class _Wire(msgspec.Struct):
-    Type: Kind
+    Type: SnsType
     TopicArn: str
     MessageId: str
     Timestamp: str
@@ -106,7 +106,7 @@ class _Wire(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Wire)
 
 
-def read_envelope(body: bytes) -> Envelope:
+def parse_envelope(body: bytes) -> SnsEnvelope:
     """`Invalid`: it is none. `TooLarge`."""
     if len(body) > MAX_BYTES:
         raise TooLarge(f"an SNS message of {len(body)} bytes is larger than any that SNS sends")
@@ -114,9 +114,9 @@ def read_envelope(body: bytes) -> Envelope:
         wire = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"this is no message of SNS: {error}") from error
-    if wire.Type is not Kind.NOTIFICATION and not (wire.Token and wire.SubscribeURL):
+    if wire.Type is not SnsType.NOTIFICATION and not (wire.Token and wire.SubscribeURL):
         raise Invalid(f"an SNS {wire.Type.value} without its Token or SubscribeURL")
-    return Envelope(
+    return SnsEnvelope(
         kind=wire.Type,
         topic=wire.TopicArn,
         message_id=wire.MessageId,
@@ -149,36 +149,36 @@ _CERTIFICATES = 16
 _HASHES: dict[str, type[hashes.HashAlgorithm]] = {"1": hashes.SHA1, "2": hashes.SHA256}
 
 
-Fetch = Callable[[str], bytes]
+FetchUrl = Callable[[str], bytes]
 
 
 """The body behind an https URL; follows no redirect, is bounded in time and size. `Denied`: there is none; `Unavailable`."""
 
 
-class Verifier:
+class SnsVerifier:
     """For one set of topics. Thread-safe."""
 
-    def __init__(self, topics: Collection[str], fetch: Fetch, clock: Clock) -> None:
+    def __init__(self, topics: Collection[str], fetch: FetchUrl, clock: Clock) -> None:
         self._topics = frozenset(topics)
         self._fetch = fetch
         self._clock = clock
         self._keys: OrderedDict[str, x509.Certificate] = OrderedDict()
         self._lock = threading.Lock()
 
-    def open(self, body: bytes) -> Envelope:
+    def open(self, body: bytes) -> SnsEnvelope:
         """The envelope, when it is genuine. `Invalid`: it is none. `Denied`: it is not genuine, or not for us. `Unavailable`:
         the certificate cannot be fetched now."""
-        envelope = read_envelope(body)
+        envelope = parse_envelope(body)
         if envelope.topic not in self._topics:
             raise Denied("the SNS topic is none of those that are configured")
         self._check_time(envelope)
         self._check_signature(envelope)
         return envelope
 
-    def confirm(self, envelope: Envelope) -> None:
+    def confirm(self, envelope: SnsEnvelope) -> None:
         """Tell SNS that a subscription is wanted; of one that `open` gave. Of anything else it does nothing: whoever
         unsubscribed meant it. `Denied`: the address is not SNS's. `Unavailable`."""
-        if envelope.kind is not Kind.SUBSCRIPTION:
+        if envelope.kind is not SnsType.SUBSCRIPTION:
             return
         url = envelope.subscribe_url or ""
         parts = _at_sns(url, envelope.topic)
@@ -191,7 +191,7 @@ class Verifier:
             raise Denied("the address to confirm the subscription at is not one of SNS's for this topic")
         self._fetch(url)
 
-    def _check_time(self, envelope: Envelope) -> None:
+    def _check_time(self, envelope: SnsEnvelope) -> None:
         try:
             at = datetime.fromisoformat(envelope.timestamp)
         except ValueError:
@@ -202,7 +202,7 @@ class Verifier:
         if not -MAX_AHEAD_MS <= age <= MAX_AGE_MS:
             raise Denied("the SNS message is too old, or from the future: is this machine's clock right?")
 
-    def _check_signature(self, envelope: Envelope) -> None:
+    def _check_signature(self, envelope: SnsEnvelope) -> None:
         kind = _HASHES.get(envelope.version)
         if kind is None:
             raise Invalid("the SNS message's SignatureVersion is neither 1 nor 2")
@@ -282,11 +282,11 @@ _REMEMBERED = 256
 _PLAIN = {"Accept-Encoding": "identity"}  # what is small must not unpack to something large
 
 
-class SnsAway(Unavailable):
+class SnsUnavailable(Unavailable):
     """SNS's own pages cannot be had now. Anybody can bring that about, so it says nothing about what is behind the door."""
 
 
-class SnsPages:
+class SnsClient:
     """A `sns.Fetch`. For several threads."""
 
     def __init__(self, clock: Clock, *, endpoint: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
@@ -298,7 +298,7 @@ class SnsPages:
         self._recent: Recent[str, bytes | tuple[type[PostroomError], str]] = Recent(clock, most=_REMEMBERED)
 
     def __call__(self, url: str) -> bytes:
-        """What is there. `Denied`: nothing, SNS says. `SnsAway`."""
+        """What is there. `Denied`: nothing, SNS says. `SnsUnavailable`."""
         if (page := self._known(url)) is not None:
             return page
         with self._turn():
@@ -321,7 +321,7 @@ class SnsPages:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         if not self._one.acquire(timeout=_TURN_S):
-            raise SnsAway("SNS is being asked for other things already")
+            raise SnsUnavailable("SNS is being asked for other things already")
         try:
             yield
         finally:
@@ -341,12 +341,12 @@ class SnsPages:
         try:
             with client, client.stream("GET", url, headers=_PLAIN) as response:
                 if response.status_code != httpx.codes.OK:
-                    kind = Denied if response.is_client_error else SnsAway
+                    kind = Denied if response.is_client_error else SnsUnavailable
                     raise kind(f"SNS answered {response.status_code} at {urlsplit(url).path[:120]}")
                 for chunk in response.iter_raw():
                     body += chunk
                     if len(body) > LIMIT_BYTES or self._clock.monotonic() > until:
-                        raise SnsAway("SNS sends too much, or too slowly")
+                        raise SnsUnavailable("SNS sends too much, or too slowly")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise SnsAway(f"SNS does not answer as it should: {type(error).__name__}") from error
+            raise SnsUnavailable(f"SNS does not answer as it should: {type(error).__name__}") from error
         return body

@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from postroom.errors import Invalid, NotFound
-from postroom.events.ses.ses_event import Charge, read_notice
-from postroom.events.ses.sns import Envelope, Kind, Verifier
+from postroom.events.ses.ses_event import RecipientEvent, parse_ses_event
+from postroom.events.ses.sns import SnsEnvelope, SnsType, SnsVerifier
 from postroom.ledger.arrivals import Arrival
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import Reason, Suppression, source
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class SesRecords:
     """What a notice is held against."""
 
     tenants: Tenants
@@ -53,18 +53,18 @@ class Records:
     suppression: Suppression
 
 
-class Believed:
+class SesEventMatcher:
     """See the module's text. For several threads."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: SesRecords) -> None:
         self._records = records
 
     def arrivals(self, message: str) -> list[Arrival]:
         """Of the messages that it is about. What fits none of ours is left out, with a line in the log. `Invalid`: it is no
         notice of SES."""
-        return [arrival for charge in read_notice(message) if (arrival := self._arrival(charge)) is not None]
+        return [arrival for charge in parse_ses_event(message) if (arrival := self._arrival(charge)) is not None]
 
-    def _arrival(self, charge: Charge) -> Arrival | None:
+    def _arrival(self, charge: RecipientEvent) -> Arrival | None:
         """None: it is of no message of ours."""
         try:
             person = self._person(charge)
@@ -76,7 +76,7 @@ class Believed:
         self._enter(person, charge)
         return Arrival.of(charge.ref, replace(charge.event, source=LISTED))
 
-    def _person(self, charge: Charge) -> tuple[CampaignRef, Key]:
+    def _person(self, charge: RecipientEvent) -> tuple[CampaignRef, Key]:
         """Whom it is about. `NotFound`, `Invalid`: the tags name nobody, or somebody else than the mail went to."""
         ref = charge.ref
         tenant = self._records.tenants.by_number(ref.tenant)
@@ -90,7 +90,7 @@ class Believed:
             raise Invalid(f"its tags name a message of campaign {ref.campaign} that was for somebody else")
         return campaign_ref, key
 
-    def _enter(self, person: tuple[CampaignRef, Key], charge: Charge) -> None:
+    def _enter(self, person: tuple[CampaignRef, Key], charge: RecipientEvent) -> None:
         (campaign_ref, key), event, address = person, charge.event, charge.recipient
         with suppress(NotFound):
             if any(
@@ -135,20 +135,20 @@ class _Queued(msgspec.Struct):
 _QUEUED = msgspec.json.Decoder(_Queued)
 
 
-class SesHook:
+class SesWebhook:
     """See the module's text. For several threads."""
 
-    def __init__(self, verifier: Verifier, records: Records, put: Callable[[Sequence[Arrival]], None]) -> None:
+    def __init__(self, verifier: SnsVerifier, records: SesRecords, put: Callable[[Sequence[Arrival]], None]) -> None:
         """`put`: durable when it returns (events.together)."""
         self._verifier = verifier
-        self._believed = Believed(records)
+        self._believed = SesEventMatcher(records)
         self._put = put
 
     def take(self, body: bytes) -> None:
         """What SNS posted. `Invalid`, `TooLarge`, `Denied`: it is none of SNS's, or not for us; nothing is changed.
         `Unavailable`: SNS is to try again."""
         envelope = self._verifier.open(body)
-        if envelope.kind is Kind.NOTIFICATION:
+        if envelope.kind is SnsType.NOTIFICATION:
             self._note(envelope)
             return
         self._verifier.confirm(envelope)
@@ -161,11 +161,11 @@ class SesHook:
             envelope = _QUEUED.decode(body)
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):  # raw, and in plain text; or of some other shape
             envelope = _Queued()
-        if envelope.Type == Kind.NOTIFICATION and envelope.Message is not None:
+        if envelope.Type == SnsType.NOTIFICATION and envelope.Message is not None:
             return self._arrivals(envelope.Message, envelope.MessageId)
         return self._arrivals(body, "")
 
-    def _note(self, envelope: Envelope) -> None:
+    def _note(self, envelope: SnsEnvelope) -> None:
         if arrivals := self._arrivals(envelope.message, envelope.message_id):
             self._put(arrivals)
 

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
-from postroom.events.ses.sns import SnsAway
+from postroom.events.ses.sns import SnsUnavailable
 from postroom.gateway.bodies import accepts
 from postroom.gateway.problems import answer_now
 from postroom.gateway.refusals import Overloaded
@@ -53,7 +53,7 @@ def hooks_routes(take_ses: Callable[[bytes], None]) -> APIRouter:
         body = await request.body()
         try:
             await anyio.to_thread.run_sync(take_ses, body, limiter=threads)
-        except SnsAway as error:
+        except SnsUnavailable as error:
             raise Overloaded(f"{error}; nothing was done") from error
         if request.client is not None:
             request.app.state.door.rates.give_back(request.client.host)

@@ -20,8 +20,8 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from postroom.errors import Invalid, NotFound, PostroomError, Unavailable
-from postroom.events.machine_detection import Fetch, fetch_of
-from postroom.events.tracking import Tracking, Unprepared
+from postroom.events.machine_detection import TrackingRequest, tracking_request
+from postroom.events.tracking import NotCached, Tracking
 from postroom.gateway.headers import Raw
 from postroom.gateway.refusals import TooMany
 from postroom.gateway.strangers import charge, refusal
@@ -88,17 +88,17 @@ class _Answers:
         fields = [(b"location", where), (b"content-length", b"0"), _NOT_KEPT, (b"x-robots-tag", b"noindex, nofollow")]
         await _send(send, 302, fields)
 
-    async def _prepared(self, answer: Callable[[str, Fetch], T], token: str, scope: Scope) -> T:
+    async def _prepared(self, answer: Callable[[str, TrackingRequest], T], token: str, scope: Scope) -> T:
         """From memory, or once what it needs has come to memory."""
-        fetch = fetch_of(scope["method"], scope["headers"])
+        fetch = tracking_request(scope["method"], scope["headers"])
         try:
             return answer(token, fetch)
-        except Unprepared:
+        except NotCached:
             charge(scope)
         await to_thread.run_sync(self._tracking.prepare, token)
         try:
             return answer(token, fetch)
-        except Unprepared as error:  # so many others were learned meanwhile that it is forgotten again
+        except NotCached as error:  # so many others were learned meanwhile that it is forgotten again
             raise Unavailable("too many campaigns are asked for at once") from error
 
 

@@ -15,7 +15,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from postroom.errors import PostroomError
-from postroom.events.unsubscribe import BY_BUTTON, BY_LINK, Unsubscribing, Wish
+from postroom.events.unsubscribe import BY_BUTTON, BY_LINK, SubscriptionState, UnsubscribeService
 from postroom.gateway.forms import fields_of
 from postroom.gateway.leaflets import Leaflet, shown
 from postroom.gateway.strangers import charge_link, refusal
@@ -32,7 +32,7 @@ class Choice(StrEnum):
 
 
 def unsubscribe_routes(
-    unsubscribing: Unsubscribing, sender_of: Callable[[Wish], str], prefixes: Sequence[str] = ("",)
+    unsubscribing: UnsubscribeService, sender_of: Callable[[SubscriptionState], str], prefixes: Sequence[str] = ("",)
 ) -> APIRouter:
     """`sender_of`: whose mail it was, for people; empty: nobody in particular. `prefixes`: what may stand before `/u/`, as the
     public URL has it."""
@@ -68,7 +68,7 @@ def unsubscribe_routes(
     return router
 
 
-def leaflet_of(wish: Wish) -> Leaflet:
+def leaflet_of(wish: SubscriptionState) -> Leaflet:
     """The page that shows how somebody stands."""
     if wish.no_mail is not None and wish.no_mail.reason in WILL:
         undo = [(Choice.UNDO_ALL, "undo")] if wish.no_mail.reason is Reason.UNSUBSCRIBE else []
@@ -82,7 +82,7 @@ def leaflet_of(wish: Wish) -> Leaflet:
     return Leaflet(title="ask", texts=["ask_topic"], buttons=buttons)
 
 
-def _act(unsubscribing: Unsubscribing, token: str, choice: str | None) -> Callable[[], Wish]:
+def _act(unsubscribing: UnsubscribeService, token: str, choice: str | None) -> Callable[[], SubscriptionState]:
     if choice is None:
         return partial(unsubscribing.unsubscribe, token, source=BY_BUTTON)
     if choice in {Choice.UNDO_TOPIC, Choice.UNDO_ALL}:
