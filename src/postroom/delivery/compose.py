@@ -32,6 +32,7 @@ from postroom.delivery.templates import (
     read,
 )
 from postroom.delivery.text import derive
+from postroom.delivery.tracking import PART
 from postroom.errors import Corrupt, Invalid
 from postroom.model import address, wire
 from postroom.model.campaign import Attachment, CampaignRef, Content
@@ -275,8 +276,8 @@ class Composer:
 def _read(html: str, text: str | None, subject: str) -> tuple[Source, Source | None, Source]:
     """Subject, text, HTML."""
     text_source = None if text is None else read(text, part="text template")
-    html_source = read(html, part=tracking.PART)
-    markup.check(html_source.skeleton, part=tracking.PART)
+    html_source = read(html, part=PART)
+    markup.check(html_source.skeleton, part=PART)
     return read(subject, part="subject"), text_source, html_source
 
 
