@@ -16,7 +16,7 @@ from bench.campaign import send, show
 from bench.compose import composer, html_template, microseconds, recipients
 from bench.smtp import smtp_sink
 from postroom.clock import Instant
-from postroom.delivery.dkim import Signer, SigningKey, generate
+from postroom.delivery.dkim import DomainSigner, SigningKey, generate_key
 from postroom.model.dkim import Algorithm
 
 _NOW = Instant(1_760_000_000_000)
@@ -38,7 +38,7 @@ KINDS = (
 
 def signing(algorithms: tuple[Algorithm, ...]) -> float:
     """µs of one message, of about 6 KB."""
-    signer = Signer("example.com", [SigningKey(each.value, each, generate(each).private) for each in algorithms])
+    signer = DomainSigner("example.com", [SigningKey(each.value, each, generate_key(each).private) for each in algorithms])
     everybody = recipients(500)
     content = composer(html_template()).compose(7, everybody[0], _NOW).content
     return microseconds(lambda _recipient: signer.sign(content, _NOW), everybody)

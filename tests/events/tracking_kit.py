@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from postroom.clock import SystemClock
-from postroom.delivery.contents import links_key as single_links_key
 from postroom.delivery.tracking import links_key
+from postroom.delivery.transactional import content_links_key as single_links_key
 from postroom.events.machine_detection import TrackingRequest
 from postroom.events.tracking import LinkTableCache, TenantSecretCache, Tracking
 from postroom.events.tracking_buffer import TrackingBuffer

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from postroom.clock import Clock
-from postroom.delivery.composing import Composing
-from postroom.delivery.contents import Contents
-from postroom.delivery.singles import Singles
+from postroom.delivery.compose import ContentCompiler
+from postroom.delivery.transactional import ContentStore, TransactionalCompiler
 from postroom.errors import Denied, NotFound
 from postroom.ledger.dkim import DkimKeys
 from postroom.ledger.refusals import Refusals
@@ -61,7 +60,7 @@ class Desk:
         self.suppression = Suppression(made.tables, made.clock)
         self.tally = Tally(made.tables, made.clock, keep_ms=3_600_000)
         self.keys = DkimKeys(made.tables, PlainSecrets())
-        self.composing = Composing(self.tenants, self.objects, public_url=public_url, bounce_domain=None, keys=self.keys)
+        self.composing = ContentCompiler(self.tenants, self.objects, public_url=public_url, bounce_domain=None, keys=self.keys)
         self.templates: dict[str, TemplateContent] = {}
         self.uploads: dict[str, ReadyUpload] = {}
         self.mailer = ScriptedMailer()
@@ -75,7 +74,10 @@ class Desk:
     def build(self, stores: Bench) -> None:
         """The service and the sender over these stores, which may be wrapped."""
         self.streams = Streams(stores.messages, stores.workflows, stores.queues)
-        self.contents, self.singles = Contents(self.objects), Singles(self.composing, self.tenants, self.objects)
+        self.contents, self.singles = (
+            ContentStore(self.objects),
+            TransactionalCompiler(self.composing, self.tenants, self.objects),
+        )
         self.service = MessageService(
             Sources(contents=self._content, check_sender=self._check, ready=self._ready),
             Intake(stores.messages, self.streams, self.clock),

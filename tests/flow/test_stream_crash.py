@@ -11,8 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from postroom.delivery.contents import Contents
-from postroom.delivery.singles import Singles
+from postroom.delivery.transactional import ContentStore, TransactionalCompiler
 from postroom.errors import NotFound
 from postroom.ledger.suppression import Suppression
 from postroom.model.message import Message
@@ -95,8 +94,8 @@ def service(postroom: Postroom) -> MessageService:
     return MessageService(
         Sources(contents=no_template, check_sender=lambda _tenant, _from: None, ready=no_upload),
         Intake(postroom.messages, postroom.streams, postroom.clock),
-        contents=Contents(postroom.objects),
-        singles=Singles(postroom.composing, postroom.tenants, postroom.objects),
+        contents=ContentStore(postroom.objects),
+        singles=TransactionalCompiler(postroom.composing, postroom.tenants, postroom.objects),
         messages=postroom.messages,
         suppression=Suppression(postroom.tables, postroom.clock),
         tenants=postroom.tenants,

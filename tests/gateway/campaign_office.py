@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.testclient import TestClient
 
 from postroom.clock import Clock
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler
 from postroom.errors import Denied, Invalid, NotFound
 from postroom.gateway.routes.campaign_messages import campaign_message_routes
 from postroom.gateway.routes.campaigns import Desk, campaign_routes
@@ -55,7 +55,7 @@ class Office:
         self.objects = objects
         self.tenants = Tenants(made.tables, clock)
         self.suppression = Suppression(made.tables, clock)
-        composing = Composing(self.tenants, objects, public_url="https://mail.example.com", bounce_domain=None)
+        composing = ContentCompiler(self.tenants, objects, public_url="https://mail.example.com", bounce_domain=None)
         self.campaigns = CampaignService(
             made.campaigns,
             composing=composing,

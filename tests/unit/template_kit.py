@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler
 from postroom.ledger.tenants import Tenants
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.objects import FileObjects
@@ -26,8 +26,8 @@ class TemplateHome:
     objects: Objects
     clock: ManualClock
 
-    def composing(self, public_url: str | None = "https://mail.example") -> Composing:
-        return Composing(Tenants(self.tables, self.clock), self.objects, public_url=public_url, bounce_domain=None)
+    def composing(self, public_url: str | None = "https://mail.example") -> ContentCompiler:
+        return ContentCompiler(Tenants(self.tables, self.clock), self.objects, public_url=public_url, bounce_domain=None)
 
     def service(
         self, tables: Tables | None = None, objects: Objects | None = None, public_url: str | None = "https://mail.example"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler
 from postroom.ledger import notes
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.deliveries import Deliveries
@@ -39,7 +39,7 @@ def orders(made: Bench, objects: FileObjects, faults: Faults) -> Orders:
     campaigns = Campaigns(tables, made.clock)
     service = CampaignService(
         campaigns,
-        composing=Composing(Tenants(tables, made.clock), stored, public_url=None, bounce_domain=None),
+        composing=ContentCompiler(Tenants(tables, made.clock), stored, public_url=None, bounce_domain=None),
         messages=made.messages,
         objects=stored,
         journals=made.journals,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Clock, Instant
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler
 from postroom.delivery.tracking import links_key
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger import notes
@@ -36,7 +36,9 @@ class Desk:
         clock: Clock = made.clock
         self.service = CampaignService(
             made.campaigns,
-            composing=Composing(Tenants(made.tables, clock), objects, public_url="https://mail.example.com", bounce_domain=None),
+            composing=ContentCompiler(
+                Tenants(made.tables, clock), objects, public_url="https://mail.example.com", bounce_domain=None
+            ),
             messages=made.messages,
             objects=objects,
             journals=made.journals,
@@ -208,7 +210,7 @@ def test_cancelling_an_import_skips_what_it_had_stored(desk: Desk) -> None:
 
 def test_a_campaign_keeps_the_links_it_was_made_with(desk: Desk, tmp_path: Path) -> None:
     campaign = desk.service.create("default", _draft(), io.BytesIO(b"email\na@example.com\n"), "people.csv")
-    elsewhere = Composing(Tenants(desk.made.tables, desk.made.clock), desk.objects, public_url=None, bounce_domain=None)
+    elsewhere = ContentCompiler(Tenants(desk.made.tables, desk.made.clock), desk.objects, public_url=None, bounce_domain=None)
     assert elsewhere.load(campaign).links == ("https://example.com/",)
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from minijinja import Environment
 
-from postroom.delivery.lexer import Tag, cleaned, take_apart
 from postroom.errors import Invalid
+from postroom.templates.lexer import Tag, cleaned, take_apart
 
 VALUES = {"x": "X", "y": " Y ", "n": 2}
 literal = st.text(alphabet=" \t\n.{}%#-+<é\u00a0\u2003\x85", max_size=6).filter(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Instant
-from postroom.delivery.signing import Signing
+from postroom.delivery.dkim import MailSigner
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable
 from postroom.ledger.dkim import DkimKeys, keys_of
 from postroom.model.dkim import MOST, SELECTOR, Algorithm, DkimKey, KeyStatus, record_name, unlike
@@ -61,7 +61,7 @@ class Desk:
 
     def signs(self, from_: str = FROM, tenant: str = "acme") -> list[str]:
         """The selectors that its mail is signed with."""
-        return selectors(Signing(self.ledger, tenant, from_).sign(MESSAGE, self.clock.now()))
+        return selectors(MailSigner(self.ledger, tenant, from_).sign(MESSAGE, self.clock.now()))
 
     def states(self) -> list[str]:
         return [key.status.value for key in self.service.keys("acme", DOMAIN).keys]
@@ -213,7 +213,7 @@ def test_a_key_moved_into_anothers_place_opens_nothing(desk: Desk) -> None:
     item = desk.tables.get(ItemKey("other#dkim", DOMAIN))
     assert item is not None
     desk.tables.write([Put(ItemKey("acme#dkim", DOMAIN), item.data)])
-    signing = Signing(desk.ledger, "acme", FROM)
+    signing = MailSigner(desk.ledger, "acme", FROM)
     with pytest.raises(Corrupt, match=r"shop\.example cannot be signed"):
         signing.check()
     with pytest.raises(Unavailable):
@@ -221,7 +221,7 @@ def test_a_key_moved_into_anothers_place_opens_nothing(desk: Desk) -> None:
 
 
 def test_a_key_that_appears_and_cannot_be_opened_lets_nothing_leave_unsigned(desk: Desk) -> None:
-    signing, now = Signing(desk.ledger, "acme", FROM), desk.clock.now()
+    signing, now = MailSigner(desk.ledger, "acme", FROM), desk.clock.now()
     assert signing.sign(MESSAGE, now) == MESSAGE
     (key,) = desk.active()
     item = desk.tables.get(ItemKey("acme#dkim", DOMAIN))
@@ -236,7 +236,7 @@ def test_a_key_that_appears_and_cannot_be_opened_lets_nothing_leave_unsigned(des
 
 def test_a_store_that_is_busy_changes_nothing(desk: Desk) -> None:
     """Least of all for those who have no key."""
-    signing, now = Signing(desk.ledger, "acme", FROM), desk.clock.now()
+    signing, now = MailSigner(desk.ledger, "acme", FROM), desk.clock.now()
     signing.sign(MESSAGE, now)
 
     def busy(keys: object) -> None:
@@ -247,7 +247,7 @@ def test_a_store_that_is_busy_changes_nothing(desk: Desk) -> None:
 
 
 def test_a_change_is_used_within_a_minute_by_what_is_being_sent(desk: Desk) -> None:
-    signing = Signing(desk.ledger, "acme", FROM)
+    signing = MailSigner(desk.ledger, "acme", FROM)
     now = desk.clock.now()
     assert signing.sign(MESSAGE, now) == MESSAGE
     (key,) = desk.active()
@@ -257,7 +257,7 @@ def test_a_change_is_used_within_a_minute_by_what_is_being_sent(desk: Desk) -> N
 
 def test_a_key_that_cannot_be_opened_later_is_used_on(desk: Desk) -> None:
     (key,) = desk.active()
-    signing = Signing(desk.ledger, "acme", FROM)
+    signing = MailSigner(desk.ledger, "acme", FROM)
     signing.sign(MESSAGE, desk.clock.now())
     desk.tables.write([Put(ItemKey("acme#dkim", DOMAIN), {"keys": [{"selector": "x"}]})])
     assert selectors(signing.sign(MESSAGE, Instant(desk.clock.now() + 600_000))) == [key.selector]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.delivery.dkim import generate
+from postroom.delivery.dkim import generate_key
 from postroom.errors import Corrupt
 from postroom.ledger.dkim import PrivateKey
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
@@ -39,7 +39,7 @@ def made(tmp_path: Path) -> Iterator[Desk]:
     with desk(tmp_path) as opened:
         opened.objects.put("html", b"<p>News</p>")
         for domain in ("shop.example", "example.com"):
-            key = generate(Algorithm.ED25519)
+            key = generate_key(Algorithm.ED25519)
             public = DkimKey("s1", Algorithm.ED25519, key.public, opened.clock.now(), KeyStatus.ACTIVE)
             opened.keys.add(DomainKeys("default", domain), [PrivateKey(public, key.private)])
         yield opened

@@ -21,7 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.clock import Instant
-from postroom.delivery.dkim import Generated, Signer, SigningKey, canonical_body, canonical_field, generate, signed_data
+from postroom.delivery.dkim import (
+    DomainSigner,
+    GeneratedKey,
+    SigningKey,
+    canonical_body,
+    canonical_field,
+    generate_key,
+    signed_data,
+)
 from postroom.errors import Corrupt
 from postroom.model.campaign import Attachment
 from postroom.model.dkim import Algorithm, DkimKey, record_name
@@ -37,12 +45,12 @@ MESSAGE = (
 
 
 @cache
-def key_of(algorithm: Algorithm) -> Generated:
-    return generate(algorithm)
+def key_of(algorithm: Algorithm) -> GeneratedKey:
+    return generate_key(algorithm)
 
 
-def signer(*algorithms: Algorithm, domain: str = DOMAIN) -> Signer:
-    return Signer(domain, [SigningKey(each.value, each, key_of(each).private) for each in algorithms])
+def signer(*algorithms: Algorithm, domain: str = DOMAIN) -> DomainSigner:
+    return DomainSigner(domain, [SigningKey(each.value, each, key_of(each).private) for each in algorithms])
 
 
 def record(algorithm: Algorithm) -> str:
@@ -154,7 +162,7 @@ def test_a_message_without_a_body_is_signed() -> None:
 def test_what_is_no_key_is_corrupt() -> None:
     for algorithm in BOTH:
         with pytest.raises(Corrupt):
-            Signer(DOMAIN, [SigningKey("s", algorithm, b"nonsense")])
+            DomainSigner(DOMAIN, [SigningKey("s", algorithm, b"nonsense")])
 
 
 def test_a_key_is_not_shown() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from postroom.delivery.compose import variables
-from postroom.delivery.mjml import compile_mjml
 from postroom.model import address
+from postroom.templates.mjml import compile_mjml
 from tests.unit.composing import PUBLIC_URL, compile_it, compose_it, opened, part_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from minijinja import Environment
 
-from postroom.delivery import markup
-from postroom.delivery.inlining import inline
-from postroom.delivery.lexer import Skeleton, cleaned, take_apart
-from postroom.delivery.mjml import compile_mjml
+from postroom.templates import markup
+from postroom.templates.inline_css import inline_css
+from postroom.templates.lexer import Skeleton, cleaned, take_apart
+from postroom.templates.mjml import compile_mjml
 
 ROOT = Path(__file__).parents[2]
 REAL = sorted(
@@ -32,11 +32,11 @@ def page(css: str, body: str) -> str:
 
 def body_of(css: str, body: str) -> str:
     """The body after inlining."""
-    return inline(page(css, body)).html.partition("<body>")[2].removesuffix("</body></html>")
+    return inline_css(page(css, body)).html.partition("<body>")[2].removesuffix("</body></html>")
 
 
 def why(source: str) -> str:
-    return " / ".join(left.why for left in inline(source).left)
+    return " / ".join(left.why for left in inline_css(source).left)
 
 
 def tags_of(source: str) -> list[str]:
@@ -49,7 +49,7 @@ def without_styles(html: str) -> str:
     skeleton = take_apart(cleaned(html), part="HTML")
     out, copied = [], 0
     for piece in markup.pieces(skeleton, part="HTML"):
-        if piece.kind is markup.Kind.START:
+        if piece.kind is markup.PieceKind.START:
             for found in markup.attributes(skeleton.text, piece):
                 if found.name == "style":
                     out.append(skeleton.text[copied : found.start].rstrip())
@@ -61,7 +61,7 @@ def styles_of(html: str) -> list[tuple[str, dict[str, str]]]:
     """Each element of rendered HTML and what its `style` attribute comes to."""
     found = []
     for piece in markup.pieces(Skeleton(html, []), part="HTML"):
-        if piece.kind is markup.Kind.START and piece.name not in ("html", "head", "body", "style", "tbody"):
+        if piece.kind is markup.PieceKind.START and piece.name not in ("html", "head", "body", "style", "tbody"):
             values = {a.name: markup.unescaped(a.value) for a in markup.attributes(html, piece)}
             found.append((piece.name, effective(values.get("style", ""))))
     return found
@@ -79,7 +79,7 @@ def effective(style: str) -> dict[str, str]:
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
 def test_real_templates_keep_every_tag_and_all_markup_but_styles(path: Path) -> None:
     source = html_of(path)
-    inlined = inline(source)
+    inlined = inline_css(source)
     assert tags_of(inlined.html) == tags_of(source)
     assert without_styles(inlined.html) == without_styles(source)
 
@@ -151,7 +151,7 @@ BODIES = st.lists(st.recursive(OUTPUTS, _wrapped, max_leaves=12), max_size=4).ma
 @settings(max_examples=150, deadline=None)
 def test_inlining_changes_nothing_but_styles(css: str, body: str) -> None:
     source = page(css, body)
-    inlined = inline(source).html
+    inlined = inline_css(source).html
     assert tags_of(inlined) == tags_of(source)
     assert without_styles(inlined) == without_styles(source)
 
@@ -184,7 +184,7 @@ def test_rendering_what_was_inlined_is_inlining_what_was_rendered(css: str, body
     """By css-inline itself, which merges declarations on its own."""
     source = page(css, body)
     rendered = {"x": "7", "l": [1, 2], "a": 1, "b": 2}
-    inlined = inline(source)
+    inlined = inline_css(source)
     assert inlined.left == ()
     ours = styles_of(Environment().render_str(inlined.html, **rendered))
     theirs = styles_of(CSSInliner(load_remote_stylesheets=False).inline(Environment().render_str(source, **rendered)))
@@ -218,7 +218,7 @@ def test_the_cascade_is_that_of_a_browser(css: str, body: str, expected: str | N
 def test_what_only_a_mail_reader_can_decide_stays_in_the_sheet() -> None:
     css = "p:hover{color:red} p::before{content:'x'} @media print{p{color:blue}} a:visited{color:red}"
     source = page(css, "<p><a href=x>y</a></p>")
-    assert inline(source).html == source
+    assert inline_css(source).html == source
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_elements_whose_styles_depend_on_a_recipient_are_left_alone(css: str, bo
     ],
 )  # fmt: skip
 def test_a_template_whose_elements_cannot_be_told_apart_stays_as_it_is_and_says_why(source: str, says: str) -> None:
-    assert inline(source).html == source
+    assert inline_css(source).html == source
     assert says in why(source)
 
 
@@ -284,12 +284,12 @@ def test_whatever_a_start_tag_looks_like(body: str, expected: str) -> None:
 def test_nothing_is_fetched_and_no_sheet_is_read_from_disk(tmp_path: Path) -> None:
     (tmp_path / "a.css").write_text("p{color:red}")
     source = page("i{color:red}", f'<link rel="stylesheet" href="file://{tmp_path}/a.css"><p>x</p><i>y</i>')
-    assert "<p>x</p>" in inline(source).html
+    assert "<p>x</p>" in inline_css(source).html
 
 
 def test_a_template_without_sheets_is_untouched() -> None:
     source = "{%- if a < b -%} <p>{# c #}</p> {%- endif %}"
-    assert inline(source).html == source
+    assert inline_css(source).html == source
 
 
 @pytest.mark.parametrize(
@@ -301,18 +301,18 @@ def test_a_template_without_sheets_is_untouched() -> None:
     ],
 )
 def test_where_there_is_nothing_to_move_nothing_is_said(source: str) -> None:
-    assert inline(source) == (source, ())
+    assert inline_css(source) == (source, ())
 
 
 def test_media_that_would_lose_against_the_elements_is_said() -> None:
     css = "p{color:red;width:1px} @media (max-width:9px) { p { color: blue; width: 2px !important; margin: 0 } }"
     assert why(page(css, "<p>x</p>")) == "in @media, color without !important loses to the styles in the elements"
-    assert '<p style="color: red; width: 1px">' in inline(page(css, "<p>x</p>")).html
+    assert '<p style="color: red; width: 1px">' in inline_css(page(css, "<p>x</p>")).html
     assert why(page(css, "<b>x</b>")) == ""
 
 
 def test_what_was_left_is_where_it_says() -> None:
     source = page("i{color:red}", '<p>{{ x }}</p><i class="{{ k }}">y</i>')
-    (left,) = inline(source).left
+    (left,) = inline_css(source).left
     assert take_apart(cleaned(source), part="HTML").text[left.position :].startswith("<i class")
     assert left.why == "the styles of <i> depend on template tags"

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.delivery import markup
-from postroom.delivery.lexer import Skeleton, take_apart
-from postroom.delivery.mjml import _check, is_mjml
-from postroom.delivery.text import derive
 from postroom.delivery.tracking import track
 from postroom.errors import Invalid, TooLarge
+from postroom.templates import markup
+from postroom.templates.lexer import Skeleton, take_apart
+from postroom.templates.mjml import _check, is_mjml
+from postroom.templates.text import derive_text
 from tests.unit.composing import compile_it
 
 REPEATED: dict[str, Callable[[int], str]] = {
@@ -43,7 +43,7 @@ def read_every_way(source: str) -> None:
     except Invalid:
         return
     for way in (
-        lambda: derive(skeleton),
+        lambda: derive_text(skeleton),
         lambda: track(skeleton, "https://x.example", opens=True, clicks=True),
         lambda: markup.check(skeleton, part="t"),
         lambda: _check(skeleton),
@@ -96,7 +96,7 @@ def test_what_is_never_closed_is_refused_with_its_line(html: str, words: str) ->
     "odd", ["<![foo b]>", "<!x>", "<!>", "</>", "<?x y?>", "<![CDATA[x]>", "<!doctype a [<!b>", "&#" + "9" * 5_000]
 )
 def test_odd_declarations_are_no_text_and_no_crash(odd: str) -> None:
-    text = derive(take_apart(f"a {odd}b", part="html")).text
+    text = derive_text(take_apart(f"a {odd}b", part="html")).text
     assert text.replace("\ufffd", "") == "a b\n"
 
 

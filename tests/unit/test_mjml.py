@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from minijinja import Environment
 
-from postroom.delivery import mjml
-from postroom.delivery.lexer import take_apart
-from postroom.delivery.mjml import MAX_ELEMENTS, MAX_SOURCE, _check, compile_mjml, is_mjml
 from postroom.entrypoints.cli.making import read_template
 from postroom.errors import Invalid, TooLarge
+from postroom.templates import mjml
+from postroom.templates.lexer import take_apart
+from postroom.templates.mjml import MAX_ELEMENTS, MAX_SOURCE, _check, compile_mjml, is_mjml
 
 
 def page(body: str, head: str = "") -> str:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.clock import Instant
-from postroom.delivery.outcome import OutcomeRules
-from postroom.delivery.retry import Backoff
+from postroom.delivery.outcome import Backoff, OutcomeRules
 from postroom.model.campaign import Policies, UnknownPolicy
 from postroom.model.message import MessageStatus, Recipient
 from postroom.model.shard import Key

@@ -8,7 +8,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.delivery.qp import encode_fragment, encode_value
+from postroom.delivery.mime import encode_fragment, encode_value
 
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\r\x01")) | st.text(
     alphabet=" .=\tF\nromé€x", max_size=200

@@ -13,8 +13,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.delivery.compose import Composed, Composer, RowError
-from postroom.delivery.outcome import OutcomeRules
-from postroom.delivery.retry import Backoff
+from postroom.delivery.outcome import Backoff, OutcomeRules
 from postroom.errors import Corrupt, StorageFull, Unavailable
 from postroom.ledger.batches import Batches
 from postroom.ledger.suppression import Reason, Suppressed, Suppression

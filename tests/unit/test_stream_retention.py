@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.delivery.contents import ERA_DAYS
+from postroom.delivery.transactional import ERA_DAYS
 from postroom.errors import Corrupt, NotFound
 from postroom.model.campaign import CampaignRef
 from postroom.model.stream import DAY_MS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler
 from postroom.model.template import Language, Severity, TemplateFinding, TemplateSource
 from postroom.services.template_checking import TemplateRefused, check, tidy
 from tests.fakes.clock import ManualClock
@@ -20,7 +20,7 @@ REAL = sorted((Path(__file__).parents[1] / "data/templates").iterdir())
 class Checker:
     """Checks templates on an installation with a public address."""
 
-    def __init__(self, composing: Composing, clock: ManualClock) -> None:
+    def __init__(self, composing: ContentCompiler, clock: ManualClock) -> None:
         self._composing = composing
         self._clock = clock
 

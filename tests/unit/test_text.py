@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from minijinja import Environment
 
-from postroom.delivery.growth import measure
-from postroom.delivery.lexer import Skeleton, Tag, TagKind, take_apart
-from postroom.delivery.text import derive
 from postroom.errors import Invalid
+from postroom.templates.lexer import Skeleton, Tag, TagKind, take_apart
+from postroom.templates.safety import measure
+from postroom.templates.text import derive_text
 
 
 def text_of(html: str, **values: object) -> str:
     """Derived, then rendered."""
-    skeleton = derive(take_apart(html, part="html"))
+    skeleton = derive_text(take_apart(html, part="html"))
     source = "".join(piece.source if isinstance(piece, Tag) else piece for piece in skeleton.pieces())
     return Environment(keep_trailing_newline=True).render_str(source, **values)
 
@@ -73,7 +73,7 @@ def test_markup_becomes_text(html: str, text: str) -> None:
 )
 def test_tags_go_on_working(html: str, text: str) -> None:
     if "raw" in html:
-        assert derive(take_apart(html, part="html")).text == text
+        assert derive_text(take_apart(html, part="html")).text == text
     else:
         assert text_of(html, name="A & B", yes=True, no=False, items=[1, 2]) == text
 
@@ -83,7 +83,7 @@ def test_block_tags_outside_of_start_tags_are_never_lost(pieces: list[str]) -> N
     """Else a condition would lose its end. (Whatever is not balanced is refused before.)"""
     skeleton = take_apart("".join(pieces), part="html")
     try:
-        derived = derive(skeleton)
+        derived = derive_text(skeleton)
     except Invalid as refused:
         if "is never closed" not in str(refused):
             raise
@@ -99,5 +99,5 @@ def blocks(skeleton: Skeleton) -> list[str]:
 
 
 def test_the_derived_template_is_measured_like_any_other() -> None:
-    derived = derive(take_apart("<p>{% for i in x %}{{ i }}{% endfor %}</p>", part="html"))
+    derived = derive_text(take_apart("<p>{% for i in x %}{{ i }}{% endfor %}</p>", part="html"))
     assert measure(derived, part="text").loops

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.clock import Instant
-from postroom.delivery.outcome import OutcomeRules
-from postroom.delivery.retry import Backoff
+from postroom.delivery.outcome import Backoff, OutcomeRules
 from postroom.errors import Invalid
 from postroom.ledger.batches import Batches
 from postroom.ledger.providers import Change, Providers

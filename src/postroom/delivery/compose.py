@@ -1,8 +1,10 @@
 """Composes the message of one recipient: everything that does not depend on the recipient is encoded once a campaign.
 
 A `Composer` holds header fields, MIME boundaries, attachments and the template's text ready as they go on the wire. A recipient's
-message is then the engine's values (delivery.templates) between those fragments, and a handful of header fields. What is
+message is then the engine's values (templates.render) between those fragments, and a handful of header fields. What is
 composed for one recipient and attempt is always the same but for its Date.
+
+Compiles a campaign's content, from the draft when it is made and from the store when it is sent: the same either way.
 """
 
 from __future__ import annotations
@@ -15,44 +17,59 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from postroom.clock import Instant
-from postroom.delivery import headers, markup, mime, tracking
-from postroom.delivery.lexer import Skeleton
-from postroom.delivery.qp import encode_fragment, encode_value
-from postroom.delivery.templates import (
+from postroom.delivery import headers, mime, tracking
+from postroom.delivery.dkim import MailSigner
+from postroom.delivery.mime import encode_fragment, encode_value
+from postroom.errors import Corrupt, Invalid
+from postroom.ledger.dkim import DkimKeys
+from postroom.ledger.tenants import Tenants
+from postroom.model import address, wire
+from postroom.model.campaign import Attachment, Campaign, CampaignRef, Content
+from postroom.model.message import Recipient
+from postroom.model.shard import Key
+from postroom.model.tenant import Tenant
+from postroom.platform.ports.objects import Objects
+from postroom.templates import markup
+from postroom.templates.lexer import Skeleton
+from postroom.templates.markup import HTML_PART
+from postroom.templates.render import (
     MAX_OUTPUT,
     MAX_ROW,
     TOKEN_MARK,
     TOKEN_NAME,
     UNSUBSCRIBE_MARK,
-    Part,
+    ParsedTemplate,
     PartRules,
     RowError,
-    Source,
+    TemplatePart,
     Values,
-    read,
+    read_template,
 )
-from postroom.delivery.text import derive
-from postroom.delivery.tracking import PART
-from postroom.errors import Corrupt, Invalid
-from postroom.model import address, wire
-from postroom.model.campaign import Attachment, CampaignRef, Content
-from postroom.model.message import Recipient
-from postroom.model.shard import Key
-from postroom.model.tenant import Tenant
+from postroom.templates.text import derive_text
 
 __all__ = ["Composed", "Composer", "Identity", "RowError", "compile_content", "variables"]
 
+
 BUILT_IN = frozenset({"email", "unsubscribe_url"})
+
+
 """Always ours: the recipient's mailbox, and the address that ends it all. `name` is the display name where the row has none."""
+
+
 MAX_SUBJECT = 1_000
 
+
 _WIDTHS = {TOKEN_MARK: wire.CORE_LENGTH, UNSUBSCRIBE_MARK: wire.CORE_LENGTH}
+
+
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Signs(Protocol):
-    """Signs what is composed (delivery.signing)."""
+    """Signs what is composed (delivery.dkim)."""
 
     def sign(self, content: bytes, now: Instant) -> bytes:
         """`Unavailable`: it cannot be signed now, and must not leave without."""
@@ -117,7 +134,7 @@ class Composer:
     def __init__(
         self,
         content: Content,
-        sources: tuple[Source, Source | None, Source],
+        sources: tuple[ParsedTemplate, ParsedTemplate | None, ParsedTemplate],
         attachments: Sequence[tuple[Attachment, bytes]],
         *,
         columns: Sequence[str],
@@ -142,11 +159,11 @@ class Composer:
         subject, text, html = sources
         tracked, self.links = self._track(html.skeleton, content)
         self._parts = self._make_parts(
-            content, subject, (text, text.skeleton if text else derive(html.skeleton)), (html, tracked)
+            content, subject, (text, text.skeleton if text else derive_text(html.skeleton)), (html, tracked)
         )
         self._fragments = [_encoded(part) for part in self._parts[1:]]
         self._head = _fixed_headers(content, sender, identity)
-        self._frame = mime.frame(attachments, boundary_seed=identity.ref.campaign, html=html.skeleton.text)
+        self._frame = mime.mime_frame(attachments, boundary_seed=identity.ref.campaign, html=html.skeleton.text)
         self._before_text = (self._list_headers() if identity.listed else "") + self._frame.before_text
         self._second, self._date = -1, ""
 
@@ -245,8 +262,12 @@ class Composer:
         return tracking.track(html, self._public_url, opens=content.track_opens, clicks=content.track_clicks)
 
     def _make_parts(
-        self, content: Content, subject: Source, text: tuple[Source | None, Skeleton], html: tuple[Source, Skeleton]
-    ) -> tuple[Part, Part, Part]:
+        self,
+        content: Content,
+        subject: ParsedTemplate,
+        text: tuple[ParsedTemplate | None, Skeleton],
+        html: tuple[ParsedTemplate, Skeleton],
+    ) -> tuple[TemplatePart, TemplatePart, TemplatePart]:
         filters = tracking.filters(self._public_url, self._sealer)
         constants = (
             {"unsubscribe_url": self._unsubscribe_url, TOKEN_NAME: self._sealer.recipient_start + TOKEN_MARK}
@@ -254,8 +275,8 @@ class Composer:
             else {}
         )
 
-        def part(source: Source, skeleton: Skeleton, rules: PartRules) -> Part:
-            made = Part(source, skeleton, rules, missing=content.missing, filters=filters)
+        def part(source: ParsedTemplate, skeleton: Skeleton, rules: PartRules) -> TemplatePart:
+            made = TemplatePart(source, skeleton, rules, missing=content.missing, filters=filters)
             made.try_out(self._sample(source.variables))
             return made
 
@@ -273,12 +294,12 @@ class Composer:
         return sample
 
 
-def _read(html: str, text: str | None, subject: str) -> tuple[Source, Source | None, Source]:
+def _read(html: str, text: str | None, subject: str) -> tuple[ParsedTemplate, ParsedTemplate | None, ParsedTemplate]:
     """Subject, text, HTML."""
-    text_source = None if text is None else read(text, part="text template")
-    html_source = read(html, part=PART)
-    markup.check(html_source.skeleton, part=PART)
-    return read(subject, part="subject"), text_source, html_source
+    text_source = None if text is None else read_template(text, part="text template")
+    html_source = read_template(html, part=HTML_PART)
+    markup.check(html_source.skeleton, part=HTML_PART)
+    return read_template(subject, part="subject"), text_source, html_source
 
 
 def _address(text: str, field: str) -> address.Address:
@@ -310,7 +331,7 @@ def _ended(skeleton: Skeleton) -> Skeleton:
     return skeleton.with_text(skeleton.text.rstrip() + "\n")
 
 
-def _encoded(part: Part) -> dict[str, str]:
+def _encoded(part: TemplatePart) -> dict[str, str]:
     """A part's fragments by their markers."""
     return {str(number): encode_fragment(text, _WIDTHS) for number, text in enumerate(part.fragments)}
 
@@ -320,3 +341,75 @@ def _date(second: int) -> str:
     t = time.gmtime(second)
     day, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
     return f"{day}, {t.tm_mday:02} {month} {t.tm_year:04} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000\r\n"
+
+
+class ContentCompiler:
+    """The installation's part of composing."""
+
+    def __init__(
+        self,
+        tenants: Tenants,
+        objects: Objects,
+        *,
+        public_url: str | None,
+        bounce_domain: str | None,
+        mail_comes_back: bool = False,
+        keys: DkimKeys | None = None,
+    ) -> None:
+        """`mail_comes_back`: somebody reads what is written to the bounce domain. `keys`: what mail is signed with; None: nothing
+        is signed."""
+        self._tenants = tenants
+        self._objects = objects
+        self.public_url = public_url
+        """Where links of new campaigns lead; a campaign keeps the one it was made with."""
+        self._bounce_domain = bounce_domain
+        self._unsubscribe_mailbox = f"unsubscribe@{bounce_domain}" if bounce_domain and mail_comes_back else None
+        self._keys = keys
+
+    def compile(
+        self,
+        ref: CampaignRef,
+        content: Content,
+        *,
+        html: str,
+        text: str | None,
+        attachments: Sequence[tuple[Attachment, bytes]],
+        columns: Sequence[str],
+        kind: str = "campaign",
+        listed: bool = True,
+        signs: MailSigner | None = None,
+    ) -> Composer:
+        """From the parts themselves; `kind` and `listed` as in `Identity`; `signs`: what really leaves. `Invalid`: where in them,
+        and what to do."""
+        identity = Identity(
+            ref=ref,
+            tenant=self._tenants.get(ref.tenant),
+            public_url=content.public_url,
+            bounce_domain=self._bounce_domain,
+            unsubscribe_mailbox=self._unsubscribe_mailbox,
+            kind=kind,
+            listed=listed,
+            signs=signs,
+        )
+        return compile_content(content, html=html, text=text, attachments=attachments, columns=columns, identity=identity)
+
+    def signing(self, tenant: str, from_: str) -> MailSigner | None:
+        """What the sender's mail is signed with, where it has a key. `Unavailable`: the store does not answer."""
+        return None if self._keys is None else MailSigner(self._keys, tenant, from_)
+
+    def load(self, campaign: Campaign, *, signed: bool = False) -> Composer:
+        """From what the campaign has stored. `signed`: for mail that leaves; only looked at, it needs no key. `Corrupt`,
+        `Unavailable`: the key cannot be used."""
+        content, objects = campaign.content, self._objects
+        signs = self.signing(campaign.ref.tenant, content.from_) if signed else None
+        if signs is not None:
+            signs.check()
+        return self.compile(
+            campaign.ref,
+            content,
+            html=objects.get(content.html_key).decode(),
+            text=objects.get(content.text_key).decode() if content.text_key else None,
+            attachments=[(attachment, objects.get(attachment.object_key)) for attachment in content.attachments],
+            columns=campaign.source.columns,
+            signs=signs,
+        )

@@ -6,6 +6,14 @@ some readers would show in place of ours (RFC 6376 §8.15). No part of the body 
 
 The content is as it goes on the wire: lines end in CRLF, and neither CR nor LF stands alone. What is signed must not be changed
 on its way; a relay that rewrites Date or Message-ID, as SES does, breaks the signature and signs itself.
+
+Who signs a sender's mail: the nearest domain that has a key, looked up again every minute.
+
+So a key that has become active, is replaced or removed is used, or is not, a minute later, also by what is being sent.
+
+Where there is a key, no mail leaves without its signature: a key that cannot be opened (the master key is gone, say) is used on
+where it is known from before, and else `sign` refuses. A store that does not answer says nothing: what was found before holds for
+another minute.
 """
 
 from __future__ import annotations
@@ -15,6 +23,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,21 +31,38 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from postroom.clock import Instant
-from postroom.errors import Corrupt
+from postroom.errors import Corrupt, Temporary, Unavailable
+from postroom.ledger.dkim import DkimKeys, PrivateKey
 from postroom.model.dkim import Algorithm
+from postroom.model.sender import covering
 
 RSA_BITS = 2048
+
+
 """1024 are refused by many; 4096 do not fit into the DNS answers of some (RFC 8301 §3.2)."""
 
+
 _OVERSIGNED = ("From", "To", "Subject", "Date", "Reply-To", "Content-Type")
+
+
 _SIGNED = ("Message-ID", "MIME-Version", "List-Unsubscribe", "List-Unsubscribe-Post", "Feedback-ID")
+
+
 _LINE = 78
+
+
 _BASE64_LINE = 72
 
+
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)\r\n")
+
+
 _SPACE = re.compile(rb"[ \t]+")
 
+
 Field = tuple[bytes, bytes]
+
+
 """A header field's name and value, as they stand."""
 
 
@@ -52,7 +78,7 @@ class SigningKey(NamedTuple):
         return f"SigningKey({self.selector})"
 
 
-class Generated(NamedTuple):
+class GeneratedKey(NamedTuple):
     """A new key."""
 
     private: bytes
@@ -64,7 +90,7 @@ class Generated(NamedTuple):
         return f"Generated({self.public[-8:]})"
 
 
-class Signer:
+class DomainSigner:
     """Signs as one domain, with each of its keys. For several threads."""
 
     def __init__(self, domain: str, keys: Sequence[SigningKey]) -> None:
@@ -87,15 +113,15 @@ class Signer:
         return b"".join((*made, content))
 
 
-def generate(algorithm: Algorithm) -> Generated:
+def generate_key(algorithm: Algorithm) -> GeneratedKey:
     """A new key, from the system's random source."""
     if algorithm is Algorithm.ED25519:
         short = Ed25519PrivateKey.generate()
-        return Generated(short.private_bytes_raw(), base64.b64encode(short.public_key().public_bytes_raw()).decode())
+        return GeneratedKey(short.private_bytes_raw(), base64.b64encode(short.public_key().public_bytes_raw()).decode())
     key = rsa.generate_private_key(public_exponent=65_537, key_size=RSA_BITS)
     private = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return Generated(private, base64.b64encode(public).decode())
+    return GeneratedKey(private, base64.b64encode(public).decode())
 
 
 def canonical_body(body: bytes) -> bytes:
@@ -169,3 +195,51 @@ def _loaded(key: SigningKey) -> rsa.RSAPrivateKey | Ed25519PrivateKey:
     if not isinstance(made, rsa.RSAPrivateKey):
         raise Corrupt(f"what is kept as the DKIM key {key.selector} is no RSA key")
     return made
+
+
+_LASTS_MS = 60_000
+
+
+class MailSigner:
+    """For one From address of one tenant. For one thread at a time."""
+
+    def __init__(self, keys: DkimKeys, tenant: str, from_: str) -> None:
+        """`Unavailable`: the store does not answer. `Invalid`: no address."""
+        self._keys = keys
+        self._tenant = tenant
+        self._domains: Sequence[str] = covering(from_)[1:]
+        self._signer: DomainSigner | None = None
+        self._refused = ""
+        self._until: Instant | None = None
+        self._look()
+
+    def check(self) -> None:
+        """`Corrupt`: there is a key, and it cannot be used."""
+        if self._refused:
+            raise Corrupt(self._refused)
+
+    def sign(self, content: bytes, now: Instant) -> bytes:
+        """The content, signed where there is a key. Reads the store once a minute, which is short. `Unavailable`: there is a key,
+        and it cannot be used; it is tried again a minute later."""
+        if self._until is None:
+            self._until = Instant(now + _LASTS_MS)
+        elif now >= self._until:
+            self._until = Instant(now + _LASTS_MS)
+            with suppress(Temporary):
+                self._look()
+        if self._refused:
+            raise Unavailable(self._refused)
+        return content if self._signer is None else self._signer.sign(content, now)
+
+    def _look(self) -> None:
+        try:
+            found = self._keys.signing(self._tenant, self._domains)
+            self._signer = None if found is None else _domain_signer(*found)
+            self._refused = ""
+        except Corrupt as error:
+            if self._signer is None:
+                self._refused = f"mail from {self._domains[0]} cannot be signed with its DKIM key: {error}"
+
+
+def _domain_signer(domain: str, keys: Sequence[PrivateKey]) -> DomainSigner:
+    return DomainSigner(domain, [SigningKey(each.key.selector, each.key.algorithm, each.private) for each in keys])

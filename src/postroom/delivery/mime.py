@@ -1,4 +1,11 @@
-"""The MIME structure around the two bodies (RFC 2046): fixed for a campaign, attachments encoded once.
+"""Quoted-printable (RFC 2045 §6.7) in fragments that can be joined in any order.
+
+Every fragment begins and ends at the start of a line, with a soft line break where the text itself does not end one. So the fixed
+fragments of a template are encoded once, a value stands between two of them on a line of its own, and no line is ever
+longer than 76 characters whatever stands beside it. A line never begins with a dot (SMTP would have to double it) nor
+with `From ` (mailbox files would quote it). Line ends in: LF; out: CRLF.
+
+The MIME structure around the two bodies (RFC 2046): fixed for a campaign, attachments encoded once.
 
     mixed (where there are attachments)
       alternative
@@ -14,24 +21,120 @@ Boundaries hold `=_`, which quoted-printable and base64 never put out, so no bod
 from __future__ import annotations
 
 import base64
+import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from postroom.delivery import headers
 from postroom.errors import Invalid, TooLarge
 from postroom.model.campaign import Attachment
 
+LINE_LENGTH = 76
+
+
+SOFT_BREAK = "=\r\n"
+
+
+_SHORT = re.compile(r"(?!\.|From )[ -<>-~]{1,75}").fullmatch
+
+
+_PLAIN = frozenset(chr(code) for code in range(33, 127) if chr(code) != "=") | {" ", "\t"}
+
+
+_HAZARD = re.compile(rb"^(?:\.+|F(?=rom ))", re.MULTILINE)
+
+
+_OVERLONG = re.compile(rb"^(.{74,})(=(?:20|09)\r?)$", re.MULTILINE)  # binascii makes no room for the space it encodes at an end
+
+
+_DOTS_A_LINE = 25
+
+
+_EQUALS = ord("=")
+
+
+def encode_value(text: str) -> str:
+    """A value, fast: most are a few plain characters. Any text; nothing for empty text."""
+    if _SHORT(text):
+        return text + SOFT_BREAK
+    if not text:
+        return ""
+    raw = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n").encode("utf-8", "replace")
+    coded = binascii.b2a_qp(raw, quotetabs=False, istext=True, header=False)
+    if b"\n" not in raw:
+        coded = coded.replace(b"=\n", b"=\r\n")  # it follows the text's own line ends, and found none
+    coded = _OVERLONG.sub(rb"\1=\r\n\2", coded)
+    if len(coded) - coded.rfind(b"\n") > LINE_LENGTH:  # the last line is full: no room for the break that follows
+        cut = len(coded) - 6
+        cut -= 1 if coded[cut - 1] == _EQUALS else 2 if coded[cut - 2] == _EQUALS else 0
+        coded = coded[:cut] + b"=\r\n" + coded[cut:]
+    coded = _HAZARD.sub(_defuse, coded)
+    return coded.decode("ascii") + ("" if coded.endswith(b"\n") else SOFT_BREAK)
+
+
+def encode_fragment(text: str, widths: Mapping[str, int]) -> str:
+    """A fixed fragment. Characters in `widths` stand for something of that many plain characters: they pass as they are, and
+    are never split."""
+    lines = text.split("\n")
+    coded = [_line(line, widths, ends=number < len(lines) - 1) for number, line in enumerate(lines)]
+    return "".join(coded)
+
+
+def _line(line: str, widths: Mapping[str, int], *, ends: bool) -> str:
+    if not line:
+        return "\r\n" if ends else ""
+    out: list[str] = []
+    column = 0
+    for position, character in enumerate(line):
+        atom, width = _atom(line, position, widths, ends=ends)
+        if column and column + width > LINE_LENGTH - 1:
+            out.append(SOFT_BREAK)
+            column = 0
+        if not column and (character == "." or line.startswith("From ", position)):
+            atom, width = f"={ord(character):02X}", 3
+        out.append(atom)
+        column += width
+    return "".join(out) + ("\r\n" if ends else SOFT_BREAK)
+
+
+def _atom(line: str, position: int, widths: Mapping[str, int], *, ends: bool) -> tuple[str, int]:
+    """What must not be split: one character, encoded."""
+    character = line[position]
+    if character in widths:
+        return character, widths[character]
+    if character in _PLAIN and not (ends and character in " \t" and position == len(line) - 1):
+        return character, 1
+    atom = "".join(f"={byte:02X}" for byte in character.encode("utf-8", "replace"))
+    return atom, len(atom)
+
+
+def _defuse(found: re.Match[bytes]) -> bytes:
+    """Encode what begins a line, and break after it, so that the rest stays short."""
+    text = found[0]
+    rows = [text[start : start + _DOTS_A_LINE] for start in range(0, len(text), _DOTS_A_LINE)]
+    return b"".join(b"".join(b"=%02X" % byte for byte in row) + b"=\r\n" for row in rows)
+
+
 MAX_ATTACHMENTS = 25_000_000
+
+
 """Bytes of all attachments together, before base64 adds a third."""
 
+
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,80}/[a-z0-9][a-z0-9!#$&^_.+-]{0,80}", re.IGNORECASE)
+
+
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,120}")
+
+
 _CID = re.compile(r"\bcid:([^\"'\s)>\x00]+)", re.IGNORECASE)
+
+
 _TEXT = "Content-Type: {type}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
 
 
-class Frame(NamedTuple):
+class MimeFrame(NamedTuple):
     """What stands before, between and after the two bodies, whose last line ends in CRLF."""
 
     before_text: str
@@ -40,7 +143,7 @@ class Frame(NamedTuple):
     after_html: bytes
 
 
-def frame(attachments: Sequence[tuple[Attachment, bytes]], *, boundary_seed: str, html: str) -> Frame:
+def mime_frame(attachments: Sequence[tuple[Attachment, bytes]], *, boundary_seed: str, html: str) -> MimeFrame:
     """`Invalid` for a name, type or content id no header can carry, and for an inline image that is not there; `TooLarge`."""
     _check(attachments, html)
     inline = [_part(attachment, content) for attachment, content in attachments if attachment.content_id]
@@ -60,7 +163,7 @@ def frame(attachments: Sequence[tuple[Attachment, bytes]], *, boundary_seed: str
     after += f"\r\n--{alternative}--\r\n".encode()
     if files:
         after += _closed(mixed, files)
-    return Frame(before, middle, after)
+    return MimeFrame(before, middle, after)
 
 
 def _multipart(kind: str, boundary: str, more: str = "") -> str:

@@ -1,4 +1,6 @@
-"""What an attempt's result makes of its message.
+"""When a deferred recipient is tried again: a small value asked one question.
+
+What an attempt's result makes of its message.
 
 accepted                                → sent
 refused for good, the address (5.1.x)   → bounced     (RFC 3463: 5.1.1 bad mailbox, 5.1.2 bad system, 5.1.6 moved …)
@@ -16,14 +18,43 @@ import re
 from dataclasses import dataclass
 
 from postroom.clock import Instant
-from postroom.delivery.retry import THROTTLED, Backoff
 from postroom.model.campaign import Policies
 from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.platform.mail.port import Result, Stage, Verdict
 
+_DOUBLINGS = 20  # enough to pass any cap: keeps the power small
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Doubling waits with jitter. The defaults suit greylisting (RFC 6647 §4.5: minutes) and a full mailbox (hours)."""
+
+    first_ms: int = 60_000
+    most_ms: int = 3_600_000
+    jitter: float = 0.2
+    """A wait is up to this part shorter or longer, so that those deferred together do not come back together."""
+
+    def due(self, attempt: int, now: Instant, chance: float) -> Instant:
+        """When to try again after `attempt` (from 1) failed at `now`; `chance` from 0 to 1 picks the jitter."""
+        wait = min(self.first_ms << min(attempt - 1, _DOUBLINGS), self.most_ms)
+        return Instant(now + round(wait * (1 + self.jitter * (2 * chance - 1))))
+
+
+THROTTLED = Backoff(first_ms=2_000, most_ms=60_000, jitter=0.5)
+
+
+"""After "too fast": it says nothing about the recipient, and the bucket is slowed as well."""
+
+
 _ADDRESS_STATUS = re.compile(r"5\.1\.(?:[0-46]|10)$")  # 5.1.7 and 5.1.8 are about the sender's address
+
+
 _PLAIN_ADDRESS_CODES = frozenset({550, 551, 553})  # without an enhanced code, at RCPT: mailbox unavailable, moved, bad name
+
+
 _SENDER = re.compile(r"\bsender\b|\bfrom[ -]address|\breturn[ -]?path|\bmail[ -]?from\b|\benvelope[ -]from", re.IGNORECASE)
+
+
 _MAILBOX = re.compile(r"<[^<>]*>|\S+@\S+")
 
 

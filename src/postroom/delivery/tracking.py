@@ -15,16 +15,17 @@ from operator import itemgetter
 from typing import Any
 from urllib.parse import urlsplit
 
-from postroom.delivery import markup
-from postroom.delivery.growth import is_capture
-from postroom.delivery.lexer import PLACE, Skeleton, Tag, TagKind
-from postroom.delivery.templates import TOKEN_NAME, safe
 from postroom.errors import Invalid
 from postroom.model.campaign import CampaignRef
 from postroom.model.wire import Sealer
+from postroom.templates import markup
+from postroom.templates.lexer import PLACE, Skeleton, Tag, TagKind
+from postroom.templates.markup import HTML_PART
+from postroom.templates.render import TOKEN_NAME, safe
+from postroom.templates.safety import is_capture
 
 MAX_LINKS = 10_000
-PART = "HTML template"
+
 
 _FILTER = "_personal_link"
 _LINKING = frozenset({"a", "area", "v:roundrect", "v:rect"})
@@ -103,8 +104,8 @@ class _Links:
         text = self._skeleton.text
         out: list[str] = []
         copied = 0
-        for piece in markup.pieces(self._skeleton, part=PART, outlook=True):
-            if piece.kind is not markup.Kind.START or piece.name not in _LINKING or self._is_untouched(piece.start):
+        for piece in markup.pieces(self._skeleton, part=HTML_PART, outlook=True):
+            if piece.kind is not markup.PieceKind.START or piece.name not in _LINKING or self._is_untouched(piece.start):
                 continue
             for attribute in markup.attributes(text, piece):
                 if attribute.name == "href" and (link := self._link(attribute.value)) is not None:
@@ -125,7 +126,7 @@ class _Links:
             return None
         index = self._links.setdefault(url, len(self._links))
         if index >= MAX_LINKS:
-            raise Invalid(f"{PART}: more than {MAX_LINKS} different links.")
+            raise Invalid(f"{HTML_PART}: more than {MAX_LINKS} different links.")
         return f"{self._click}{self._skeleton.add(Tag(TagKind.OUTPUT, TOKEN_NAME, 0))}.{index}"
 
     def _personal(self, value: str) -> str | None:

@@ -25,7 +25,7 @@ from typing import Final, Protocol
 import msgspec
 
 from postroom.clock import Clock
-from postroom.delivery import contents, tracking
+from postroom.delivery import tracking, transactional
 from postroom.errors import Corrupt, NotFound
 from postroom.events.machine_detection import TrackingRequest, detect_machine
 from postroom.ledger.arrivals import Arrival
@@ -120,7 +120,7 @@ class LinkTableCache:
         if record is None:
             raise NotFound("there is no such message")
         try:
-            return contents.links_key(campaign_ref, SingleValues.parse(record.values).digest)
+            return transactional.content_links_key(campaign_ref, SingleValues.parse(record.values).digest)
         except Corrupt as error:  # nothing but that it was there is left of it
             raise NotFound("nothing of the message is left") from error
 

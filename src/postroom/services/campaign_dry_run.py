@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from postroom.clock import Clock, Instant
-from postroom.delivery.compose import Composed, Composer, RowError
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import Composed, Composer, ContentCompiler, RowError
 from postroom.errors import Invalid, NotFound
 from postroom.ledger.suppression import Suppression
 from postroom.ledger.tenants import Tenants
@@ -76,7 +75,7 @@ class DryRun:
     """See the module's text."""
 
     def __init__(
-        self, *, composing: Composing, objects: Objects, suppression: Suppression, tenants: Tenants, clock: Clock
+        self, *, composing: ContentCompiler, objects: Objects, suppression: Suppression, tenants: Tenants, clock: Clock
     ) -> None:
         self._composing = composing
         self._objects = objects

@@ -14,8 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from postroom.clock import Clock
-from postroom.delivery.compose import variables
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler, variables
 from postroom.delivery.tracking import links_key
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger import notes
@@ -83,7 +82,7 @@ class Making:
     """See the module's text."""
 
     def __init__(
-        self, campaigns: Campaigns, *, composing: Composing, objects: Objects, workflows: Workflows, clock: Clock
+        self, campaigns: Campaigns, *, composing: ContentCompiler, objects: Objects, workflows: Workflows, clock: Clock
     ) -> None:
         self._campaigns = campaigns
         self._composing = composing

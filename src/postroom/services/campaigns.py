@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import BinaryIO
 
 from postroom.clock import Clock
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler
 from postroom.errors import Conflict, NotFound
 from postroom.ledger import notes
 from postroom.ledger.callbacks import OF_CAMPAIGN
@@ -62,7 +62,7 @@ class CampaignService:
         self,
         campaigns: Campaigns,
         *,
-        composing: Composing,
+        composing: ContentCompiler,
         messages: Messages,
         objects: Objects,
         journals: Journals,

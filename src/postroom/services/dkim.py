@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from postroom.clock import Clock
-from postroom.delivery.dkim import generate
+from postroom.delivery.dkim import generate_key
 from postroom.errors import Conflict, NotFound, Unavailable
 from postroom.ledger.dkim import DkimKeys, PrivateKey
 from postroom.model import dkim, ids
@@ -104,7 +104,7 @@ class DkimService:
         return key
 
     def _made(self, selector: str, algorithm: Algorithm) -> PrivateKey:
-        made = generate(algorithm)
+        made = generate_key(algorithm)
         return PrivateKey(DkimKey(selector, algorithm, made.public, self._clock.now()), made.private)
 
     def _activated(self, key: DkimKey) -> DkimKey:

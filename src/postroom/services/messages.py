@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.delivery.compose import RowError
-from postroom.delivery.contents import Contents
-from postroom.delivery.singles import Compiled, Single, Singles, person_key
+from postroom.delivery.transactional import CompiledContent, CompiledContentCache, ContentStore, TransactionalCompiler, person_key
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Permanent, TooLarge
 from postroom.ledger.suppression import Reason, Suppression
 from postroom.ledger.tenants import Tenants
@@ -95,7 +94,7 @@ class _Draft(NamedTuple):
     row: NewMessage
     person: Key
     document: bytes
-    single: Single
+    single: CompiledContent
 
 
 class MessageService:
@@ -106,8 +105,8 @@ class MessageService:
         sources: Sources,
         intake: Intake,
         *,
-        contents: Contents,
-        singles: Singles,
+        contents: ContentStore,
+        singles: TransactionalCompiler,
         messages: Messages,
         suppression: Suppression,
         tenants: Tenants,
@@ -121,7 +120,7 @@ class MessageService:
         self._suppression = suppression
         self._tenants = tenants
         self._clock = clock
-        self._compiled = Compiled(_COMPILED_BYTES)
+        self._compiled = CompiledContentCache(_COMPILED_BYTES)
 
     def new_seed(self) -> str:
         """For one call: to be kept by whoever may repeat it."""
@@ -207,7 +206,7 @@ class MessageService:
             raise Invalid(str(error)) from error
         return _Draft(row, person_key(owner.secret, to.mailbox), document, single)
 
-    def _single(self, ref: CampaignRef, document: bytes) -> Single:
+    def _single(self, ref: CampaignRef, document: bytes) -> CompiledContent:
         return self._compiled.get(
             ref, digest_of(document), lambda: self._singles.compile(ref, SingleContent.parse(document), files=False)
         )
@@ -294,7 +293,7 @@ def _address(field: str, text: str) -> address.Address:
         raise Invalid(f"{field}: {error}") from error
 
 
-def _values(single: Single, document: bytes, variables: dict[str, str], now: Instant) -> str:
+def _values(single: CompiledContent, document: bytes, variables: dict[str, str], now: Instant) -> str:
     """Only what the content uses is kept."""
     used = {name: variables[name] for name in single.columns if name in variables}
     size = sum(map(len, used.values()))

@@ -1,6 +1,6 @@
 """What is asked for in a single message, and what a template may be given: text, numbers, true and false.
 
-The bounds of rendering are proven for text (delivery.growth), so every value becomes text: `true` is the word, `false` and null
+The bounds of rendering are proven for text (templates.safety), so every value becomes text: `true` is the word, `false` and null
 are as good as absent, so that `{% if … %}` takes them as they are meant.
 """
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from postroom.clock import Instant
-from postroom.delivery.contents import ERA_DAYS, Contents
+from postroom.delivery.transactional import ERA_DAYS, ContentStore
 from postroom.errors import PostroomError
 from postroom.ledger import notes
 from postroom.ledger.streams import Streams
@@ -38,7 +38,7 @@ class StreamRetention:
         tenants: Tenants,
         streams: Streams,
         *,
-        contents: Contents,
+        contents: ContentStore,
         messages: Messages,
         journals: Journals,
         workflows: Workflows,

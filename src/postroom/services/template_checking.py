@@ -1,6 +1,6 @@
 """Makes of what an author wrote what is sent, and says what is wrong with it: errors refuse it, warnings are kept with it.
 
-The template is compiled exactly as a campaign's is (delivery.composing), for a recipient nobody is. Which variables are
+The template is compiled exactly as a campaign's is (delivery.compose), for a recipient nobody is. Which variables are
 required is found by trying: all have a value but one, and the message is made or not.
 """
 
@@ -13,15 +13,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from postroom.clock import Clock
-from postroom.delivery import markup, review
-from postroom.delivery.compose import RowError
-from postroom.delivery.composing import Composing
-from postroom.delivery.inlining import Left, inline
-from postroom.delivery.lexer import cleaned, take_apart
-from postroom.delivery.mjml import PART as MJML_PART
-from postroom.delivery.mjml import compile_mjml
-from postroom.delivery.templates import Source, read
-from postroom.delivery.tracking import PART
+from postroom.delivery.compose import ContentCompiler, RowError
 from postroom.errors import Invalid, TooLarge
 from postroom.model.campaign import MissingPolicy
 from postroom.model.template import (
@@ -35,6 +27,12 @@ from postroom.model.template import (
 )
 from postroom.services.template_findings import finding_of, sentence
 from postroom.services.template_rendering import STAND_IN_URL, Parts, Rendering
+from postroom.templates import markup, review
+from postroom.templates.inline_css import NotInlined, inline_css
+from postroom.templates.lexer import cleaned, take_apart
+from postroom.templates.markup import HTML_PART
+from postroom.templates.mjml import MJML_PART, compile_mjml
+from postroom.templates.render import ParsedTemplate, read_template
 
 MAX_TRIED = 100
 """Variables: those beyond are said to be required."""
@@ -61,7 +59,7 @@ class _Work:
 
     source: TemplateSource
     tenant: str
-    composing: Composing
+    composing: ContentCompiler
     findings: list[TemplateFinding] = field(default_factory=list)
 
     @property
@@ -89,8 +87,8 @@ class _Work:
 class _Read(NamedTuple):
     """The parts, each without an error of its own."""
 
-    subject: Source
-    body: Source
+    subject: ParsedTemplate
+    body: ParsedTemplate
     html: str
     """Compiled."""
 
@@ -101,7 +99,7 @@ def tidy(source: TemplateSource) -> TemplateSource:
     return replace(source, body=cleaned(source.body), text=text, subject=" ".join(cleaned(source.subject).split()))
 
 
-def check(source: TemplateSource, tenant: str, *, composing: Composing, clock: Clock) -> CheckedTemplate:
+def check(source: TemplateSource, tenant: str, *, composing: ContentCompiler, clock: Clock) -> CheckedTemplate:
     """Of a `tidy` source. `TemplateRefused`."""
     work = _Work(source, tenant, composing)
     parts = _read_parts(work)
@@ -127,7 +125,7 @@ def _read_parts(work: _Work) -> _Read:
     source = work.source
     subject = work.attempt("subject", partial(_read_subject, source.subject))
     if source.text is not None:
-        work.attempt("text", partial(read, source.text, part="text template"))
+        work.attempt("text", partial(read_template, source.text, part="text template"))
     body = work.attempt(work.part, partial(_read_body, source))
     html = work.attempt(work.part, partial(_compiled, source)) if body else None
     if subject is None or body is None or html is None or work.findings:
@@ -135,17 +133,17 @@ def _read_parts(work: _Work) -> _Read:
     return _Read(subject, body, html)
 
 
-def _read_subject(subject: str) -> Source:
+def _read_subject(subject: str) -> ParsedTemplate:
     if len(subject) > MAX_SUBJECT:
         raise TooLarge(f"subject: {len(subject)} characters; it may have {MAX_SUBJECT}.")
-    return read(subject, part="subject")
+    return read_template(subject, part="subject")
 
 
-def _read_body(source: TemplateSource) -> Source:
+def _read_body(source: TemplateSource) -> ParsedTemplate:
     mjml = source.language is Language.MJML
-    found = read(source.body, part=MJML_PART if mjml else PART)
+    found = read_template(source.body, part=MJML_PART if mjml else HTML_PART)
     if not mjml:
-        markup.check(found.skeleton, part=PART)
+        markup.check(found.skeleton, part=HTML_PART)
     return found
 
 
@@ -157,18 +155,18 @@ def _inlined(work: _Work, html: str) -> str:
     """With its styles in its elements, where that is wanted."""
     if not work.source.inline_css:
         return html
-    result = inline(html)
+    result = inline_css(html)
     for left in result.left:
         hint = "it still works where mail readers know <style>; inline_css: false says that this is meant"
         work.warn("not-inlined", left.why, hint, _place_of(work, html, left))
     return result.html
 
 
-def _place_of(work: _Work, html: str, left: Left) -> tuple[int, int] | None:
+def _place_of(work: _Work, html: str, left: NotInlined) -> tuple[int, int] | None:
     """Known for HTML; of MJML, only its compiled form was looked at."""
     if work.source.language is Language.MJML:
         return None
-    return review.place(html, take_apart(cleaned(html), part=PART).source_at(left.position))
+    return review.place(html, take_apart(cleaned(html), part=HTML_PART).source_at(left.position))
 
 
 def _warn_without_public_url(work: _Work, html: str) -> None:

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from postroom.clock import Instant
-from postroom.delivery.compose import variables
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler, variables
 from postroom.errors import Invalid
 from postroom.model import address
 from postroom.model.campaign import Attachment, CampaignRef, Content, MissingPolicy
@@ -56,7 +55,7 @@ class Rendering:
         parts: Parts,
         tenant: str,
         *,
-        composing: Composing,
+        composing: ContentCompiler,
         missing: MissingPolicy = MissingPolicy.EMPTY,
         public_url: str | None,
     ) -> None:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from postroom.clock import Clock
-from postroom.delivery.compose import RowError
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler, RowError
 from postroom.errors import Conflict, Invalid
 from postroom.model import ids
 from postroom.model.template import (
@@ -53,7 +52,7 @@ class Preview:
 class TemplateService:
     """See the module's text. Every method answers `NotFound` for another tenant's id as for nobody's."""
 
-    def __init__(self, tables: Tables, objects: Objects, clock: Clock, composing: Composing) -> None:
+    def __init__(self, tables: Tables, objects: Objects, clock: Clock, composing: ContentCompiler) -> None:
         self._records = TemplateRecords(tables, objects)
         self._clock = clock
         self._composing = composing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler
 from postroom.model.callback import check_url
 from postroom.model.campaign import Policies
 from postroom.model.provider import DEFAULT_PROVIDER
@@ -17,7 +17,7 @@ from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 
-def campaign_service(stores: Stores, ledger: Ledger, composing: Composing) -> CampaignService:
+def campaign_service(stores: Stores, ledger: Ledger, composing: ContentCompiler) -> CampaignService:
     """The verbs of one campaign."""
     return CampaignService(
         ledger.campaigns,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import ContentCompiler
 from postroom.settings import Settings
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 
-def composing(settings: Settings, stores: Stores, ledger: Ledger) -> Composing:
+def composing(settings: Settings, stores: Stores, ledger: Ledger) -> ContentCompiler:
     """What makes a message of a template and a row."""
-    return Composing(
+    return ContentCompiler(
         ledger.tenants,
         stores.objects,
         public_url=settings.public_url,

@@ -6,9 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from postroom.delivery.composing import Composing
-from postroom.delivery.contents import Contents
-from postroom.delivery.singles import Singles
+from postroom.delivery.compose import ContentCompiler
+from postroom.delivery.transactional import ContentStore, TransactionalCompiler
 from postroom.ledger.finish import Finish
 from postroom.pipeline.scheduler import PROMPT_MS, Scheduler
 from postroom.pipeline.sender.rounds import Rounds
@@ -75,9 +74,9 @@ def sender(
     stores: Stores,
     ledger: Ledger,
     *,
-    composing: Composing,
-    contents: Contents,
-    singles: Singles,
+    composing: ContentCompiler,
+    contents: ContentStore,
+    singles: TransactionalCompiler,
     accounts: SesAccounts,
 ) -> Sender:
     """Messages to the provider."""

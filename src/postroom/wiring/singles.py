@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.delivery.contents import Contents
-from postroom.delivery.singles import Singles
+from postroom.delivery.transactional import ContentStore, TransactionalCompiler
 from postroom.services.intake import Intake
 from postroom.services.messages import MessageService, Sources
 from postroom.services.stream_retention import StreamRetention
@@ -13,7 +12,9 @@ from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 
-def message_service(stores: Stores, ledger: Ledger, sources: Sources, *, contents: Contents, singles: Singles) -> MessageService:
+def message_service(
+    stores: Stores, ledger: Ledger, sources: Sources, *, contents: ContentStore, singles: TransactionalCompiler
+) -> MessageService:
     """Who takes them in."""
     return MessageService(
         sources,
@@ -32,7 +33,7 @@ def sources_of(ledger: Ledger, templates: TemplateService, uploads: UploadServic
     return Sources(contents=templates.content, check_sender=ledger.senders.check, ready=uploads.ready)
 
 
-def stream_retention(stores: Stores, ledger: Ledger, contents: Contents) -> StreamRetention:
+def stream_retention(stores: Stores, ledger: Ledger, contents: ContentStore) -> StreamRetention:
     """Who deletes them."""
     return StreamRetention(
         stores.tables,

@@ -14,9 +14,8 @@ from postroom.wiring.standing import Standing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from postroom.delivery.composing import Composing
-    from postroom.delivery.contents import Contents
-    from postroom.delivery.singles import Singles
+    from postroom.delivery.compose import ContentCompiler
+    from postroom.delivery.transactional import ContentStore, TransactionalCompiler
     from postroom.gateway.auth import TokenAuthenticator
     from postroom.identity.issuer import Issuer
     from postroom.ledger.providers import ProviderMeans
@@ -156,23 +155,23 @@ class Verbs(Standing):
     # What is sent
 
     @cached_property
-    def composing(self) -> Composing:
+    def composing(self) -> ContentCompiler:
         from postroom.wiring.composing import composing
 
         return composing(self.settings, self.stores, self.ledger)
 
     @cached_property
-    def contents(self) -> Contents:
+    def contents(self) -> ContentStore:
         """Of single messages."""
-        from postroom.delivery.contents import Contents
+        from postroom.delivery.transactional import ContentStore
 
-        return Contents(self.objects)
+        return ContentStore(self.objects)
 
     @cached_property
-    def composed_singles(self) -> Singles:
-        from postroom.delivery.singles import Singles
+    def composed_singles(self) -> TransactionalCompiler:
+        from postroom.delivery.transactional import TransactionalCompiler
 
-        return Singles(self.composing, self.tenants, self.objects)
+        return TransactionalCompiler(self.composing, self.tenants, self.objects)
 
     @cached_property
     def templates(self) -> TemplateService:

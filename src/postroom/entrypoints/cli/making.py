@@ -38,7 +38,7 @@ def read_template(path: Path) -> str:
     named = path.suffix.lower() == ".mjml"
     if not named and "<mjml" not in source:
         return source
-    from postroom.delivery.mjml import compile_mjml, is_mjml  # loads a compiler that most campaigns do not need
+    from postroom.templates.mjml import compile_mjml, is_mjml  # loads a compiler that most campaigns do not need
 
     return compile_mjml(source) if named or is_mjml(source) else source
 

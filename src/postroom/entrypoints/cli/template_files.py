@@ -11,10 +11,10 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from postroom.delivery.mjml import is_mjml
 from postroom.entrypoints.cli.making import read_text
 from postroom.errors import Invalid
 from postroom.model.template import Language, NewTemplate, Template, TemplateSource
+from postroom.templates.mjml import is_mjml
 
 _KEYS = ("name", "subject", "inline_css")
 _BODIES = (".html", ".htm", ".mjml")

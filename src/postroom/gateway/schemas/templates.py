@@ -8,7 +8,6 @@ from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonValue
 
-from postroom.delivery.templates import MAX_SOURCE
 from postroom.gateway.schemas.scalars import WHOLE, Flag
 from postroom.model.template import (
     MAX_NAME,
@@ -27,6 +26,7 @@ from postroom.model.upload import ID_PATTERN
 from postroom.services.status import rfc3339
 from postroom.services.template_diff import PartDiff
 from postroom.services.templates import Preview
+from postroom.templates.render import MAX_SOURCE
 
 MAX_VERSION = 99_999_999
 MAX_BODY = 6_000_000

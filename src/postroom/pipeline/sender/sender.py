@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from postroom.clock import Clock, Instant
-from postroom.delivery.composing import Composing
-from postroom.delivery.contents import Contents
-from postroom.delivery.outcome import OutcomeRules
-from postroom.delivery.retry import Backoff
-from postroom.delivery.singles import Singles, person_key
+from postroom.delivery.compose import ContentCompiler
+from postroom.delivery.outcome import Backoff, OutcomeRules
+from postroom.delivery.transactional import ContentStore, TransactionalCompiler, person_key
 from postroom.ledger.batches import Batches
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.finish import Finish
@@ -64,7 +62,7 @@ class Stores:
     """What the sender reads and writes."""
 
     campaigns: Campaigns
-    composing: Composing
+    composing: ContentCompiler
     suppression: Suppression
     finish: Finish
     messages: Messages
@@ -72,8 +70,8 @@ class Stores:
     rates: Rates
     tenants: Tenants
     streams: Streams
-    contents: Contents
-    singles: Singles
+    contents: ContentStore
+    singles: TransactionalCompiler
     refusals: Refusals
     tally: Tally
 

@@ -1,4 +1,9 @@
-"""Composes single messages: each content is compiled once for its stream and kept while it is in use.
+"""The contents of single messages in the object store: each stored once, under its own digest, before any message names it.
+
+They are kept apart by *era*, 32 days of streams, so that an era whose streams are deleted can be deleted as a whole. A crash
+leaves at worst a content that no message names; whoever sends the same again finds it there.
+
+Composes single messages: each content is compiled once for its stream and kept while it is in use.
 
 The same at the door, where a message is composed once to be sure that it can be, and in the sender. There is no upload, so
 what cannot be composed is told without a line.
@@ -8,25 +13,82 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 import orjson
 
 from postroom.clock import Instant
-from postroom.delivery.compose import Composed, Composer, RowError, variables
-from postroom.delivery.composing import Composing
+from postroom.delivery.compose import Composed, Composer, ContentCompiler, RowError, variables
+from postroom.errors import Conflict
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
 from postroom.model.campaign import CampaignRef, Content
 from postroom.model.message import Recipient
 from postroom.model.shard import Key, recipient_key
-from postroom.model.stream import SingleContent, SingleValues
+from postroom.model.stream import SingleContent, SingleValues, digest_of, stream_day
 from postroom.platform.ports.objects import Objects
+
+ERA_DAYS = 32
+
+
+_KNOWN = 10_000
+
+
+class ContentStore:
+    """Those of all tenants. For several threads."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._known: set[str] = set()
+
+    def put(self, ref: CampaignRef, document: bytes, links: Sequence[str]) -> str:
+        """Keep a content of a stream's messages, as `SingleContent.document` wrote it, and its link table; its digest. Again:
+        harmless, and free."""
+        digest = digest_of(document)
+        key = _content_key(ref, digest)
+        if key in self._known:
+            return digest
+        if links:
+            self._put(content_links_key(ref, digest), msgspec.json.encode(links))
+        self._put(key, document)
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known.add(key)
+        return digest
+
+    def get(self, ref: CampaignRef, digest: str) -> SingleContent:
+        """What messages of that stream are made of. `NotFound`, `Corrupt`."""
+        return SingleContent.parse(self._objects.get(_content_key(ref, digest)))
+
+    def purge(self, tenant: str, era: int) -> None:
+        """Delete an era, once all of its streams are deleted. Again: harmless."""
+        self._objects.purge(_era_prefix(tenant, era))
+
+    def _put(self, key: str, content: bytes) -> None:
+        try:
+            self._objects.put(key, content, content_type="application/json", if_absent=True)
+        except Conflict:  # it is there: under its digest it cannot be anything else
+            return
+
+
+def content_links_key(ref: CampaignRef, digest: str) -> str:
+    """The link table of a content: a JSON array of URLs, what a tracked link's index selects from."""
+    return f"{_content_key(ref, digest)}.links"
+
+
+def _content_key(ref: CampaignRef, digest: str) -> str:
+    return f"{_era_prefix(ref.tenant, stream_day(ref.campaign) // ERA_DAYS)}{digest}"
+
+
+def _era_prefix(tenant: str, era: int) -> str:
+    return f"{tenant}/streams/{era:06}/"
+
 
 _BASE64 = 1.37
 
 
-class Single:
+class CompiledContent:
     """One content, compiled for one stream. For several threads."""
 
     def __init__(
@@ -55,10 +117,10 @@ class Single:
             raise RowError(str(error).removeprefix(f"Row at line {recipient.line}: ")) from error
 
 
-class Singles:
+class TransactionalCompiler:
     """Compiles contents."""
 
-    def __init__(self, composing: Composing, tenants: Tenants, objects: Objects) -> None:
+    def __init__(self, composing: ContentCompiler, tenants: Tenants, objects: Objects) -> None:
         self._composing = composing
         self._tenants = tenants
         self._objects = objects
@@ -68,7 +130,7 @@ class Singles:
         """Where links of new messages lead."""
         return self._composing.public_url
 
-    def compile(self, ref: CampaignRef, content: SingleContent, *, files: bool, signed: bool = False) -> Single:
+    def compile(self, ref: CampaignRef, content: SingleContent, *, files: bool, signed: bool = False) -> CompiledContent:
         """`files`: with its attachments; `signed`: for mail that leaves. Else it composes the same message, but for these bytes.
         `Invalid`: where in it, and what to do; `NotFound`: an attachment is gone; `Unavailable`: a store does not answer."""
         html, text = content.html, content.text
@@ -89,19 +151,19 @@ class Singles:
             signs=self._composing.signing(ref.tenant, content.from_) if signed else None,
         )
         weight = 8 * (len(html) + len(text or "")) + round(_BASE64 * sum(len(each) for _, each in attached))
-        return Single(composer, columns, secret=self._tenants.get(ref.tenant).secret, weight=weight, topic=content.topic)
+        return CompiledContent(composer, columns, secret=self._tenants.get(ref.tenant).secret, weight=weight, topic=content.topic)
 
 
-class Compiled:
+class CompiledContentCache:
     """The singles used last, as far as they fit into `most` bytes. For several threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._weight = 0
-        self._kept: OrderedDict[tuple[CampaignRef, str], Single] = OrderedDict()
+        self._kept: OrderedDict[tuple[CampaignRef, str], CompiledContent] = OrderedDict()
         self._guard = threading.Lock()
 
-    def get(self, ref: CampaignRef, digest: str, make: Callable[[], Single]) -> Single:
+    def get(self, ref: CampaignRef, digest: str, make: Callable[[], CompiledContent]) -> CompiledContent:
         """The one that is kept, or what `make` makes."""
         key = (ref, digest)
         with self._guard:

@@ -1,10 +1,15 @@
-"""Renders a campaign's parts (subject, text, HTML) for one recipient after the other; bounded in steps and in output.
+"""Lets a condition ask about a value that a row does not have: `{% if plan == "club" %}` is simply false then.
+
+MiniJinja's strict mode, which finds a missing value where it is put out, also refuses to compare one. So in conditions, and
+nowhere else, a column's name reads as empty text where the row has none; `is defined` still tells the truth.
+
+Renders a campaign's parts (subject, text, HTML) for one recipient after the other; bounded in steps and in output.
 
 Literal text does not pass through the engine: a marker (NUL, number, NUL) stands for each stretch, the engine puts markers and
 values out, and the caller puts prepared fragments in the markers' places. Only inside blocks whose content becomes
 a value (`set`, `filter`, `macro`) does text stay text.
 
-The engine's fuel bounds its steps and, since MiniJinja 3, what it puts out (64 characters a unit); delivery.growth refuses what
+The engine's fuel bounds its steps and, since MiniJinja 3, what it puts out (64 characters a unit); templates.safety refuses what
 fuel does not see. Where "None" comes out, the row is rendered again by an engine that tells an absent value from a person's name.
 """
 
@@ -12,41 +17,109 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from minijinja import Environment, Markup, TemplateError
 
-from postroom.delivery.conditions import forgiving
-from postroom.delivery.growth import Growth, is_capture, measure
-from postroom.delivery.lexer import Skeleton, Tag, TagKind, cleaned, place_of, take_apart, verbatim
 from postroom.errors import Invalid, Permanent, TooLarge
 from postroom.model.campaign import MissingPolicy
+from postroom.templates.lexer import Skeleton, Tag, TagKind, cleaned, place_of, take_apart, verbatim
+from postroom.templates.safety import TemplateGrowth, is_capture, measure
+
+_TOKEN = re.compile(
+    r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<number>\d[\w.]*)|(?P<name>[^\W\d]\w*)|(?P<sign>==|[^\s])""", re.DOTALL
+)
+
+
+_TELLING = frozenset({"defined", "undefined", "none"})
+
+
+def forgiving(tag: Tag, columns: Collection[str]) -> str:
+    """The tag's source, with the columns in its condition made safe to ask about."""
+    tokens = list(_TOKEN.finditer(tag.body))
+    texts = [token[0] for token in tokens]
+    asking = tag.word in ("if", "elif")
+    out, position = [], 0
+    for index, token in enumerate(tokens):
+        if token["name"] in ("if", "else"):
+            asking = token[0] == "if"
+        elif asking and token["name"] in columns and _is_value(texts, index):
+            out += [tag.body[position : token.start()], f'({token[0]}|default(""))']
+            position = token.end()
+    body = "".join(out) + tag.body[position:]
+    return Tag(tag.kind, body, tag.line).source
+
+
+def _is_value(texts: list[str], index: int) -> bool:
+    """Not an attribute, a filter, a test, an argument's name, and not what `is defined` asks about."""
+    before = texts[index - 1] if index else ""
+    after = [*texts[index + 1 : index + 4], "", "", ""]
+    if before in (".", "|", "is") or (before == "not" and index > 1 and texts[index - 2] == "is") or after[0] == "=":
+        return False
+    return not (after[0] == "is" and (after[1] in _TELLING or (after[1] == "not" and after[2] in _TELLING)))
+
 
 MAX_SOURCE = 1_000_000
+
+
 """Characters of one part's template."""
+
+
 MAX_OUTPUT = 64_000_000
+
+
 """Characters of one rendered part, its fixed text included."""
+
+
 MAX_ROW = 32_000_000
+
+
 """Characters of all values of a row."""
+
+
 FUEL = 1_000_000
+
+
 """Steps of the engine for one part: some 20 ms, and 64 million characters."""
 
+
 TOKEN_MARK = "\x01"  # noqa: S105
+
+
 """Stands for the recipient's token in a fragment."""
+
+
 TOKEN_NAME = "_recipient_token"  # noqa: S105
+
+
 """The same as a variable."""
+
+
 UNSUBSCRIBE_MARK = "\x02"
+
+
 """Stands for what differs in a recipient's unsubscribe token."""
 
+
 _SHADOWED = frozenset(dir(dict)) | frozenset({"cycler", "debug", "dict", "joiner", "namespace"})
+
+
 """What MiniJinja finds on the mapping of values, or among its globals, where a row has none: a column may be called `items`."""
+
+
 _ABSENT = "_no_"
 
+
 _UNKNOWN = frozenset({"UnknownFilter", "UnknownFunction", "UnknownTest", "UnknownMethod", "TooManyArguments", "OutOfFuel"})
+
+
 _NAME = re.compile(r"`([^`.\[]+)[^`]*` is undefined")
 
+
 Filters = Mapping[str, Callable[..., Any]]
+
+
 Values = dict[str, str]
 
 
@@ -54,13 +127,13 @@ class RowError(Permanent):
     """One recipient's message cannot be made: the text names the line of the upload, the part and what to do."""
 
 
-class Source(NamedTuple):
+class ParsedTemplate(NamedTuple):
     """A part as its author wrote it, taken apart and measured."""
 
     part: str
     """What the author calls it: "subject", "text template", "HTML template"."""
     skeleton: Skeleton
-    growth: Growth
+    growth: TemplateGrowth
     variables: frozenset[str]
 
 
@@ -82,7 +155,7 @@ class Rendered(NamedTuple):
     markers: list[str]
 
 
-def read(source: str, *, part: str) -> Source:
+def read_template(source: str, *, part: str) -> ParsedTemplate:
     """Check a part's source; `Invalid` with line and column, `TooLarge`."""
     if len(source) > MAX_SOURCE:
         raise TooLarge(f"{part}: {len(source)} characters; a template may have {MAX_SOURCE}.")
@@ -95,15 +168,15 @@ def read(source: str, *, part: str) -> Source:
         found = environment.undeclared_variables_in_template(part)
     except TemplateError as problem:
         raise Invalid(_syntax(problem, source, part)) from problem
-    return Source(part, skeleton, growth, frozenset(found) - {"loop", "range"})
+    return ParsedTemplate(part, skeleton, growth, frozenset(found) - {"loop", "range"})
 
 
-class Part:
+class TemplatePart:
     """One part, ready to be rendered. Not for several threads at once."""
 
     def __init__(
         self,
-        source: Source,
+        source: ParsedTemplate,
         skeleton: Skeleton,
         rules: PartRules,
         *,

@@ -11,12 +11,12 @@ import re
 
 from mjml import mjml2html
 
-from postroom.delivery import markup
-from postroom.delivery.lexer import PLACE, Skeleton
-from postroom.delivery.templates import read
 from postroom.errors import Invalid, TooLarge
+from postroom.templates import markup
+from postroom.templates.lexer import PLACE, Skeleton
+from postroom.templates.render import read_template
 
-PART = "MJML template"
+MJML_PART = "MJML template"
 
 _MJML = re.compile(r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--(?:(?!-->).)*+-->\s*+)*+<mjml[\s>]", re.DOTALL)
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
@@ -37,8 +37,8 @@ def is_mjml(source: str) -> bool:
 def compile_mjml(source: str) -> str:
     """The HTML template. `Invalid` with the line of what is wrong; `TooLarge`, before it is compiled."""
     if len(source) > MAX_SOURCE:
-        raise TooLarge(f"{PART}: {len(source)} characters; a template in MJML may have {MAX_SOURCE}.")
-    skeleton = read(source, part=PART).skeleton
+        raise TooLarge(f"{MJML_PART}: {len(source)} characters; a template in MJML may have {MAX_SOURCE}.")
+    skeleton = read_template(source, part=MJML_PART).skeleton
     word = _unused_word(skeleton.text)
     swapped = PLACE.sub(lambda place: f"{word}{place[1]}z", skeleton.text)
     _check(skeleton)
@@ -46,10 +46,10 @@ def compile_mjml(source: str) -> str:
         html = mjml2html(swapped, fonts={})
     except ValueError as problem:
         where = _where(str(problem), swapped, skeleton, word)
-        raise Invalid(f"{PART}{where}: {_cleaned(str(problem), word)}; compare it with the MJML reference.") from problem
+        raise Invalid(f"{MJML_PART}{where}: {_cleaned(str(problem), word)}; compare it with the MJML reference.") from problem
     unknown = re.search(r"<(mj-[\w-]+)", html)
     if unknown:
-        raise Invalid(f"{PART}, line {_line_of(skeleton, f'<{unknown[1]}')}: there is no element <{unknown[1]}>.")
+        raise Invalid(f"{MJML_PART}, line {_line_of(skeleton, f'<{unknown[1]}')}: there is no element <{unknown[1]}>.")
     return _put_back(skeleton, html, word).source()
 
 
@@ -71,53 +71,55 @@ def _put_back(skeleton: Skeleton, html: str, word: str) -> Skeleton:
     there = {int(number) for number in PLACE.findall(text)}
     for number, tag in enumerate(skeleton.tags):
         if number not in there:
-            raise Invalid(f"{PART}, line {tag.line}: MJML drops what stands in this place, and the tag {tag.source} with it.")
+            raise Invalid(
+                f"{MJML_PART}, line {tag.line}: MJML drops what stands in this place, and the tag {tag.source} with it."
+            )
     return skeleton.with_text(text)
 
 
 def _check(skeleton: Skeleton) -> None:
     """What the compiler would refuse without saying where: elements that do not match."""
-    markup.bound(skeleton, part=PART)
+    markup.bound(skeleton, part=MJML_PART)
     for outlook in (False, True):  # the compiler reads some of these comments, so what it recurses into is bounded either way
         _check_elements(skeleton, outlook=outlook)
     if not _MJML.match(skeleton.text):
-        raise Invalid(f"{PART}, line 1: MJML begins with <mjml>.")
+        raise Invalid(f"{MJML_PART}, line 1: MJML begins with <mjml>.")
 
 
 def _check_elements(skeleton: Skeleton, *, outlook: bool) -> None:
     opened: list[tuple[str, int]] = []
     depth = count = 0
-    for piece in markup.pieces(skeleton, part=PART, outlook=outlook, xml=True):
-        begins = piece.kind is markup.Kind.START
+    for piece in markup.pieces(skeleton, part=MJML_PART, outlook=outlook, xml=True):
+        begins = piece.kind is markup.PieceKind.START
         count += begins
         if count > MAX_ELEMENTS:
-            raise TooLarge(f"{PART}, line {skeleton.line_at(piece.start)}: more than {MAX_ELEMENTS} elements.")
-        if not (begins or piece.kind is markup.Kind.END) or piece.name in _VOID:
+            raise TooLarge(f"{MJML_PART}, line {skeleton.line_at(piece.start)}: more than {MAX_ELEMENTS} elements.")
+        if not (begins or piece.kind is markup.PieceKind.END) or piece.name in _VOID:
             continue
         if piece.name == "mj-include":
             line = skeleton.line_at(piece.start)
-            raise Invalid(f"{PART}, line {line}: <mj-include> is not available; put the content here.")
+            raise Invalid(f"{MJML_PART}, line {line}: <mj-include> is not available; put the content here.")
         if begins and markup.is_alone(skeleton.text, piece):
             continue
         depth = max(0, depth + (1 if begins else -1))
         if depth > MAX_DEPTH:
-            raise Invalid(f"{PART}, line {skeleton.line_at(piece.start)}: elements nested more than {MAX_DEPTH} deep.")
+            raise Invalid(f"{MJML_PART}, line {skeleton.line_at(piece.start)}: elements nested more than {MAX_DEPTH} deep.")
         if piece.name.startswith("mj"):
             _match(skeleton, piece, opened)
     if opened:
         name, position = opened[-1]
-        raise Invalid(f"{PART}, line {skeleton.line_at(position)}: <{name}> is never closed.")
+        raise Invalid(f"{MJML_PART}, line {skeleton.line_at(position)}: <{name}> is never closed.")
 
 
 def _match(skeleton: Skeleton, piece: markup.Piece, opened: list[tuple[str, int]]) -> None:
     """Open an element of MJML, or close the one that is open; lines are counted for an error only."""
-    if piece.kind is markup.Kind.START:
+    if piece.kind is markup.PieceKind.START:
         opened.append((piece.name, piece.start))
     elif opened and opened[-1][0] == piece.name:
         opened.pop()
     else:
         still = f"<{opened[-1][0]}> of line {skeleton.line_at(opened[-1][1])} is still open" if opened else "nothing is open"
-        raise Invalid(f"{PART}, line {skeleton.line_at(piece.start)}: </{piece.name}> closes nothing: {still}.")
+        raise Invalid(f"{MJML_PART}, line {skeleton.line_at(piece.start)}: </{piece.name}> closes nothing: {still}.")
 
 
 def _where(problem: str, swapped: str, skeleton: Skeleton, word: str) -> str:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from postroom.delivery import markup
-from postroom.delivery.growth import is_capture
-from postroom.delivery.lexer import PLACE, Skeleton, TagKind
+from postroom.templates import markup
+from postroom.templates.lexer import PLACE, Skeleton, TagKind
+from postroom.templates.safety import is_capture
 
 _PARAGRAPHS = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote", "pre", "dl", "hr", "figure"})
 _LINES = frozenset(
@@ -32,7 +32,7 @@ _MAX_NESTED = 20
 _RULE = "-" * 40
 
 
-def derive(html: Skeleton) -> Skeleton:
+def derive_text(html: Skeleton) -> Skeleton:
     """The text template of an HTML template; it shares the tags. `Invalid` (line) for what is never closed."""
     reader = _Reader(html)
     reader.walk()
@@ -64,15 +64,15 @@ class _Reader:
     def walk(self) -> None:
         text = self._skeleton.text
         for piece in markup.pieces(self._skeleton, part="HTML template"):
-            if piece.kind is markup.Kind.START:
+            if piece.kind is markup.PieceKind.START:
                 found = markup.attributes(text, piece)
                 # of an attribute given twice, in branches, the last counts
                 self._start(piece.name, {name: markup.unescaped(value) for name, value, *_ in found})
                 if markup.is_alone(text, piece):
                     self._end(piece.name)
-            elif piece.kind is markup.Kind.END:
+            elif piece.kind is markup.PieceKind.END:
                 self._end(piece.name)
-            elif piece.kind is markup.Kind.TEXT:
+            elif piece.kind is markup.PieceKind.TEXT:
                 self._text(markup.unescaped(text[piece.start : piece.end]))
             else:
                 self._comment(text[piece.start : piece.end])

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from postroom.delivery import markup
-from postroom.delivery.lexer import PLACE
-from postroom.delivery.templates import Source
 from postroom.model.template import Language, Severity, TemplateFinding
+from postroom.templates import markup
+from postroom.templates.lexer import PLACE
+from postroom.templates.render import ParsedTemplate
 
 GMAIL_CLIPS = 102 * 1024
 """Bytes of HTML, from which on Gmail hides the rest behind a link: the unsubscribe link and the pixel first."""
@@ -35,7 +35,7 @@ Found = Iterator[TemplateFinding]
 class _Reading:
     source: str
     part: str
-    read: Source
+    read: ParsedTemplate
     link: markup.Piece | None = None
     """The `<a>` that is open."""
     shown: bool = field(default=False)
@@ -51,21 +51,21 @@ def place(source: str, position: int) -> tuple[int, int]:
     return source.count("\n", 0, position) + 1, position - source.rfind("\n", 0, position)
 
 
-def review_body(source: str, read: Source, language: Language) -> Found:
+def review_body(source: str, read: ParsedTemplate, language: Language) -> Found:
     """Of the HTML or MJML, which was read without error; `source` is cleaned."""
     reading = _Reading(source, language.value, read)
     text = read.skeleton.text
     for piece in markup.pieces(read.skeleton, part=read.part, xml=language is Language.MJML):
-        if piece.kind is markup.Kind.START:
+        if piece.kind is markup.PieceKind.START:
             yield from _start(reading, piece)
-        elif piece.kind is markup.Kind.END:
+        elif piece.kind is markup.PieceKind.END:
             yield from _end(reading, piece)
-        elif piece.kind is markup.Kind.TEXT and reading.link:
+        elif piece.kind is markup.PieceKind.TEXT and reading.link:
             shown = markup.unescaped(text[piece.start : piece.end])
             reading.shown = reading.shown or any(not part.isspace() for part in shown.split("\x00") if part)
 
 
-def review_subject(read: Source) -> Found:
+def review_subject(read: ParsedTemplate) -> Found:
     """Of the subject."""
     text = PLACE.sub("", read.skeleton.text).strip()
     warning = partial(TemplateFinding, Severity.WARNING, part="subject")

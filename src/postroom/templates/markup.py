@@ -2,7 +2,7 @@
 
 What is never closed (a tag, a quote, a comment, `<script>`) is refused with its line: a mail reader would swallow the rest of the
 message, and a search for its end begun anew at each such place would take for ever. The rules are those of the HTML standard's
-tokenizer (13.2.5), but for `/>`, which closes an element as in XHTML. Template tags are places (see delivery.lexer).
+tokenizer (13.2.5), but for `/>`, which closes an element as in XHTML. Template tags are places (see templates.lexer).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from postroom.delivery.lexer import Skeleton
 from postroom.errors import Invalid, TooLarge
+from postroom.templates.lexer import Skeleton
 
 MAX_MARKS = 50_000
 """Each `<` costs some microseconds in every pass there is over a template; its length alone says little."""
@@ -28,7 +28,7 @@ _ENDS = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE | re.ASCII) for 
 _ENDLESS_NUMBER = re.compile(r"&#\d{1000,};?")
 
 
-class Kind(Enum):
+class PieceKind(Enum):
     """What a piece of markup is."""
 
     TEXT = 1
@@ -41,7 +41,7 @@ class Kind(Enum):
 class Piece(NamedTuple):
     """The characters from `start` to `end` of the text."""
 
-    kind: Kind
+    kind: PieceKind
     start: int
     end: int
     name: str = ""
@@ -73,16 +73,16 @@ def pieces(skeleton: Skeleton, *, part: str, outlook: bool = False, xml: bool = 
             position = start + 1
             continue
         if begin < start:
-            yield Piece(Kind.TEXT, begin, start)
+            yield Piece(PieceKind.TEXT, begin, start)
         yield piece
         begin = position = piece.end
-        if not xml and piece.kind is Kind.START and piece.name in _ENDS and not is_alone(text, piece):
+        if not xml and piece.kind is PieceKind.START and piece.name in _ENDS and not is_alone(text, piece):
             end = _ENDS[piece.name].search(text, begin)
             if not end:
                 raise _never_closed(skeleton, start, part, f"<{piece.name}>", f"</{piece.name}>")
             position = end.start()
     if begin < len(text):
-        yield Piece(Kind.TEXT, begin, len(text))
+        yield Piece(PieceKind.TEXT, begin, len(text))
 
 
 def check(skeleton: Skeleton, *, part: str) -> None:
@@ -130,19 +130,22 @@ def _piece(skeleton: Skeleton, start: int, part: str) -> Piece | None:
             raise _never_closed(
                 skeleton, start, part, f"the tag {text[start : tag.end(1)][:40]}", "> or the quote before it, or write &lt;"
             )
-        return Piece(Kind.END if text[start + 1] == "/" else Kind.START, start, tag.end(), tag[1].lower())
+        return Piece(PieceKind.END if text[start + 1] == "/" else PieceKind.START, start, tag.end(), tag[1].lower())
     if text.startswith("<!--", start):
         end = text.find("-->", start + 2)  # <!--> is a whole comment
         if end < 0:
             raise _never_closed(skeleton, start, part, "the comment", "-->")
-        return Piece(Kind.COMMENT, start, end + 3)
+        return Piece(PieceKind.COMMENT, start, end + 3)
     if text[start + 1 : start + 2] in ("!", "?", "/"):
         end = text.find(">", start)
         if end < 0:
             raise _never_closed(skeleton, start, part, text[start : start + 2], ">, or write &lt;")
-        return Piece(Kind.COMMENT, start, end + 1)
+        return Piece(PieceKind.COMMENT, start, end + 1)
     return None
 
 
 def _never_closed(skeleton: Skeleton, position: int, part: str, what: str, wanted: str) -> Invalid:
     return Invalid(f"{part}, line {skeleton.line_at(position)}: {what} is never closed; add {wanted}.")
+
+
+HTML_PART = "HTML template"

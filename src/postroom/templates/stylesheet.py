@@ -27,7 +27,7 @@ MAX_SELECTOR = 2_000
 
 
 class Unreadable(Exception):
-    """A sheet that must stay as it is, and why; never leaves delivery.inlining."""
+    """A sheet that must stay as it is, and why; never leaves templates.inline_css."""
 
     def __init__(self, why: str, position: int | None = None) -> None:
         super().__init__(why)
