@@ -33,7 +33,8 @@ bench: $(VENV)/.dev-stamp postfix ## measure the figures in the README
 	$(BIN)/python -m bench
 
 docs: $(VENV)/.dev-stamp ## remake the reference pages that are made from the code
-	$(BIN)/python -m postroom.settings > docs/reference/settings.md
+	$(BIN)/python -m postroom.settings.reference > docs/reference/settings.md
+	$(BIN)/python -m postroom.telemetry.reference > docs/reference/logs.md
 	$(BIN)/python -m postroom.entrypoints.cli.reference > docs/reference/command-line.md
 	$(BIN)/python -m postroom.entrypoints.api_reference > docs/reference/api.md
 	$(BIN)/python -m infra.reference > docs/reference/aws-stack.md

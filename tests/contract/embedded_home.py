@@ -83,7 +83,7 @@ class EmbeddedHome:
 
         def app(url: str) -> FastAPI:
             objects = self.objects()
-            made.append(HttpTransfers(objects, self.tables(), self.secrets(), door_url=url, clock=self.clock))
+            made.append(HttpTransfers(objects, self.tables(), self.secrets(), api_base_url=url, clock=self.clock))
             return app_of(transfers_routes(objects, made[0]))
 
         self._closers.enter_context(served(app))

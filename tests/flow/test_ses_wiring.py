@@ -46,7 +46,7 @@ class House:
         secrets = MasterSecrets(KeyFile(root / "master.key", self.clock))
         self.rates = rates
         self.providers = Providers(tables, secrets, self.clock, default_url="ses://eu-west-1?configuration_set=postroom")
-        self.accounts = SesAccounts(AwsEnvironment.of(environ), rates, self.clock, topics=(ARN,))
+        self.accounts = SesAccounts(AwsEnvironment.from_environ(environ), rates, self.clock, topics=(ARN,))
 
     def way(self, tenant: str = "acme", name: str = "default") -> WayOut:
         return way_out(self.providers, Shares(), tenant, name, accounts=self.accounts)

@@ -58,7 +58,7 @@ class Hook:
 def hook_of(root: Path, **settings: Any) -> Iterator[Hook]:
     with ExitStack() as stack:
         ses = stack.enter_context(SesSimulator(topic=TOPIC))
-        aws = AwsEnvironment.of({"AWS_ENDPOINT_URL_SNS": ses.url})
+        aws = AwsEnvironment.from_environ({"AWS_ENDPOINT_URL_SNS": ses.url})
         made = {"data": root, "ses_topics": (ARN,), "aws": aws, **settings}
         postroom = stack.enter_context(open_postroom(Settings(**made)))
         yield Hook(postroom, stack.enter_context(TestClient(application(postroom))), ses)
@@ -135,7 +135,7 @@ def test_certificates_that_there_are_not_do_not_shut_the_door_for_those_that_the
     genuine = hook.ses.topic.notification(hook.notice())
     invented = [TOPIC.host + f"/SimpleNotificationService-{number}.pem" for number in range(10)]
     assert [hook.post({**genuine, "SigningCertURL": url}) for url in invented] == [403] * 10
-    nowhere = AwsEnvironment.of({"AWS_ENDPOINT_URL_SNS": "http://127.0.0.1:9"})
+    nowhere = AwsEnvironment.from_environ({"AWS_ENDPOINT_URL_SNS": "http://127.0.0.1:9"})
     with hook_of(hook.postroom.settings.data / "away", aws=nowhere) as away:
         assert [away.post({**genuine, "SigningCertURL": url}) for url in invented] == [503] * 10
         assert away.client.post("/hooks/ses", content=b"{}").status_code == 422, "not 503: the service is well"

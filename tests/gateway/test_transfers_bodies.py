@@ -68,7 +68,7 @@ class Home:
         self.clock = ManualClock()
         self.objects = closers.enter_context(closing(Signals(root / "objects", self.clock)))
         tables = SqliteTables(closers.enter_context(closing(open_control(root))), self.clock)
-        self.transfers = HttpTransfers(self.objects, tables, PlainSecrets(), door_url="", clock=self.clock)
+        self.transfers = HttpTransfers(self.objects, tables, PlainSecrets(), api_base_url="", clock=self.clock)
         self.url = closers.enter_context(self.door())
         self.http = closers.enter_context(httpx.Client(trust_env=False, timeout=60))
 

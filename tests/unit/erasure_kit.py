@@ -74,7 +74,7 @@ class House:
             clock=self.clock,
         )
         transfers = HttpTransfers(
-            made.objects, self.stores.tables, PlainSecrets(), door_url="http://door.example", clock=self.clock
+            made.objects, self.stores.tables, PlainSecrets(), api_base_url="http://door.example", clock=self.clock
         )
         self.uploads = UploadService(
             self.stores.tables,
@@ -101,7 +101,9 @@ class House:
             uploads=UploadService(
                 tables,
                 objects,
-                HttpTransfers(self.objects, self.stores.tables, PlainSecrets(), door_url="http://door.example", clock=self.clock),
+                HttpTransfers(
+                    self.objects, self.stores.tables, PlainSecrets(), api_base_url="http://door.example", clock=self.clock
+                ),
                 self.clock,
                 upload_days=30,
                 in_use=UploadUse(self.stores.campaigns),

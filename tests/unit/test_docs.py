@@ -11,7 +11,7 @@ import typer.main
 
 from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli import reference as cli_reference
-from postroom.settings import KINDS
+from postroom.settings import SETTINGS
 from postroom.settings.reference import reference
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def test_the_settings_page_is_made_from_the_code() -> None:
     """`make docs` makes it."""
     page = text("docs/reference/settings.md")
     assert page == reference()
-    assert all(f"## POSTROOM_{name.upper()}" in page for name in KINDS)
+    assert all(f"### POSTROOM_{name.upper()}" in page for name in SETTINGS)
 
 
 def test_every_dependency_is_explained() -> None:

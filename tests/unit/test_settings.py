@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Invalid
-from postroom.settings import KINDS, Platform, Settings, without_password
+from postroom.settings import SETTINGS, Platform, Settings, without_password
 
 
 def load(toml: Path | None = None, /, **environ: str) -> Settings:
@@ -55,7 +55,7 @@ def test_an_unknown_variable_names_the_near_match() -> None:
 
 def test_an_unknown_name_near_to_nothing_lists_the_settings() -> None:
     text = refusal(POSTROOM_ZZZZZZ="1")
-    assert all(f"POSTROOM_{name.upper()}" in text for name in KINDS)
+    assert all(f"POSTROOM_{name.upper()}" in text for name in SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_an_unknown_name_near_to_nothing_lists_the_settings() -> None:
 def test_a_bad_value_is_refused_with_its_name_and_what_is_allowed(name: str, value: str) -> None:
     text = refusal(**{f"POSTROOM_{name}": value})
     assert text.startswith(f"POSTROOM_{name} is ")
-    assert KINDS[name.lower()].allowed in text
+    assert SETTINGS[name.lower()].allowed in text
 
 
 def test_a_stack_is_named_by_its_resources() -> None:

@@ -169,7 +169,7 @@ class AgedSecrets(PlainSecrets):
 
 def rotated(uploads: Uploads, secrets: PlainSecrets) -> HttpTransfers:
     tables: Tables = uploads.tables  # type: ignore[assignment]
-    return HttpTransfers(uploads.objects, tables, secrets, door_url="http://door.example", clock=uploads.clock)
+    return HttpTransfers(uploads.objects, tables, secrets, api_base_url="http://door.example", clock=uploads.clock)
 
 
 def test_the_key_is_sealed_anew_after_a_rotation_and_urls_stay_good(uploads: Uploads) -> None:

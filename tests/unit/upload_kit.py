@@ -57,7 +57,7 @@ class Uploads:
         self.tables = DyingTables(SqliteTables(closers.enter_context(closing(open_control(root))), clock))
         tables: Tables = self.tables  # type: ignore[assignment]  # the rest of it is delegated
         self.objects: Objects = closers.enter_context(closing(FileObjects(root / "objects", clock)))
-        self.transfers = HttpTransfers(self.objects, tables, PlainSecrets(), door_url="http://door.example", clock=clock)
+        self.transfers = HttpTransfers(self.objects, tables, PlainSecrets(), api_base_url="http://door.example", clock=clock)
         self.used: set[str] = set()
         in_use: InUse = lambda _tenant, upload: upload in self.used  # noqa: E731
         self.service = UploadService(tables, self.objects, self.transfers, clock, upload_days=upload_days, in_use=in_use)

@@ -32,7 +32,7 @@ def frame(postroom: Postroom) -> Frame:
     return Frame(
         authenticator=postroom.authenticator,
         clock=postroom.clock,
-        url=settings.door_url,
+        url=settings.api_base_url,
         issuer=settings.issuer or "",
         tables=postroom.tables,
         secrets=postroom.secrets,

@@ -22,7 +22,7 @@ class Frame:
     authenticator: Authenticator
     clock: Clock
     url: str = ""
-    """Where the door is reached from outside, without a slash at its end: `Settings.door_url`. For the OpenAPI document."""
+    """Where the door is reached from outside, without a slash at its end: `Settings.api_base_url`. For the OpenAPI document."""
     issuer: str = ""
     """Who issues the access tokens; empty: the door itself. For the OpenAPI document."""
     tables: Tables | None = None

@@ -1,4 +1,4 @@
-"""How each kind of value is written, and what is refused: text to value."""
+"""Parsers of settings: text to value. Each raises `ValueError` for text that it does not accept, `Refused` with a reason."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _TOPIC = re.compile(r"arn:aws(-[a-z]+)*:sns:[a-z0-9-]{1,40}:[0-9]{12}:[A-Za-z0-9
 
 
 class Platform(StrEnum):
-    """Where the data lives."""
+    """The backend that keeps the data."""
 
     EMBEDDED = "embedded"
     AWS = "aws"
 
 
 class Refused(ValueError):
-    """The text says why."""
+    """The value breaks a rule that the text names."""
 
 
 def seconds(least: float, most: float) -> Callable[[str], float]:
@@ -74,15 +74,29 @@ def platform(text: str) -> Platform:
     return Platform(text)
 
 
+def log_format(text: str) -> str:
+    return _one_of(text, "auto", "json", "text")
+
+
+def log_level(text: str) -> str:
+    return _one_of(text, "debug", "info", "warning", "error")
+
+
+def _one_of(text: str, *words: str) -> str:
+    if text.lower() not in words:
+        raise Refused(f"not one of {', '.join(words)}")
+    return text.lower()
+
+
 def aws_name(text: str) -> str:
     if not _AWS_NAME.fullmatch(text):
-        raise Refused("not a name of something on AWS")
+        raise Refused("not the name of an AWS resource")
     return text
 
 
 def aws_secret(text: str) -> str:
     if _AWS_SECRET.fullmatch(text) is None:
-        raise Refused("not a name of a secret")
+        raise Refused("not the name of a secret")
     return text
 
 
@@ -106,7 +120,7 @@ def mail(text: str) -> str:
     scheme, _, rest = text.partition(":")
     if text == "inbox:" or (scheme in {"smtp", "smtps", "ses"} and rest.startswith("//") and urlsplit(text).hostname):
         return text
-    raise Refused("not a way for mail to leave")
+    raise Refused("neither inbox:, smtp://, smtps:// nor ses://")
 
 
 def mailbox(text: str) -> str:
@@ -117,10 +131,10 @@ def mailbox(text: str) -> str:
 
 
 def issuer(text: str) -> str:
-    """As it is: with or without a slash at its end are two issuers."""
+    """Unchanged: with and without a final slash are two issuers (OpenID Connect Discovery 4.3)."""
     parts = urlsplit(public_url(text))
     if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-        raise Refused("its keys would come unprotected")
+        raise Refused("its keys would be fetched without TLS")
     return text
 
 
@@ -147,7 +161,7 @@ def listen(text: str) -> str:
         raise Refused("not host:port")
     name = host.removeprefix("[").removesuffix("]")
     if not name or (":" in name) != host.startswith("["):
-        raise Refused("not host:port; an IPv6 address stands in brackets")
+        raise Refused("not host:port; write an IPv6 address in brackets")
     return text
 
 
@@ -160,14 +174,14 @@ def origins(text: str) -> tuple[str, ...]:
     for origin in origins:
         parts = urlsplit(origin)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or "@" in parts.netloc:
-            raise Refused(f"{origin!r} is no origin")
+            raise Refused(f"{origin!r} is not an origin")
     return origins
 
 
 def topics(text: str) -> tuple[str, ...]:
     for arn in words(text):
         if not _TOPIC.fullmatch(arn):
-            raise Refused(f"{arn[:80]!r} is no ARN of an SNS topic")
+            raise Refused(f"{arn[:80]!r} is not the ARN of an SNS topic")
     return words(text)
 
 
@@ -183,7 +197,7 @@ def master_keys(text: str) -> str:
 
 
 def or_off(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`off`, or `0`: zero."""
+    """`off` and `0` mean zero; other text goes to `parse`."""
     return lambda text: 0 if text.strip().lower() in {"off", "0"} else parse(text)
 
 

@@ -23,12 +23,10 @@ import logging
 import re
 import time
 from contextvars import ContextVar
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, TextIO
 
 REQUEST: ContextVar[str] = ContextVar("postroom_request", default="")
 """The id of the HTTP request that is being answered; threads that work for it inherit it. Empty elsewhere."""
-
-LogFormat = Literal["json", "text"]
 
 _CHATTY: Final = ("mail.log",)
 """Libraries' loggers that report every step: aiosmtpd's has each line of a dialogue, addresses included."""
@@ -75,10 +73,16 @@ def event_logger(name: str) -> EventLogger:
     return EventLogger(name)
 
 
-def write_logs(stream: TextIO, level: int = logging.INFO, *, format: LogFormat = "text") -> None:  # noqa: A002
-    """From now on this process logs to `stream`."""
+def write_logs(stream: TextIO, level: int | str = logging.INFO, *, format: str = "text") -> None:  # noqa: A002
+    """From now on this process logs to `stream`.
+
+    `level`: a number or name of the standard library, in any case. `format`: `json`, `text`, or `auto`: text on a terminal, JSON
+    elsewhere.
+    """
+    level = logging.getLevelName(level.upper()) if isinstance(level, str) else level
+    is_json = format == "json" or (format == "auto" and not stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_JsonFormatter() if format == "json" else _TextFormatter())
+    handler.setFormatter(_JsonFormatter() if is_json else _TextFormatter())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level)

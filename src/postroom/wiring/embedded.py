@@ -82,7 +82,7 @@ def open_embedded(settings: Settings) -> Iterator[MachineStores]:
         stack.callback(rates.close)
         tables = SqliteTables(control, clock)
         timers, workflows = SqliteTimers(control, clock), SqliteWorkflows(control, clock)
-        transfers = HttpTransfers(objects, tables, secrets, door_url=settings.door_url, clock=clock)
+        transfers = HttpTransfers(objects, tables, secrets, api_base_url=settings.api_base_url, clock=clock)
         yield MachineStores(
             clock=clock,
             secrets=secrets,

@@ -12,7 +12,7 @@ from postroom.wiring.stores import Stores
 
 def built_in_issuer(settings: Settings, stores: Stores) -> Issuer:
     """Also where another one is set: for its way back."""
-    return Issuer(stores.tables, stores.secrets, stores.clock, url=settings.door_url)
+    return Issuer(stores.tables, stores.secrets, stores.clock, url=settings.api_base_url)
 
 
 def rotation(settings: Settings, stores: Stores, ledger: Ledger) -> Rotation:

@@ -29,7 +29,7 @@ def authenticator(settings: Settings, stores: Stores, ledger: Ledger, *, issuer:
         ledger.keys,
         ledger.tenants,
         jwks,
-        issuer=settings.issuer or settings.door_url,
+        issuer=settings.issuer or settings.api_base_url,
         audiences=settings.audience if issuer is None else (issuer.audience,),
         clock=clock,
         members_of=None if issuer is None else issuer.membership_issuer,

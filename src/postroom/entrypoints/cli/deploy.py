@@ -14,7 +14,7 @@ from postroom.entrypoints import deployment
 from postroom.entrypoints.cli.session import say
 from postroom.entrypoints.deployment import Steps
 from postroom.errors import Invalid
-from postroom.settings import KINDS
+from postroom.settings import SETTINGS
 
 _STAGE = re.compile(r"[a-z][a-z0-9]{1,9}")
 _OURS = re.compile(r"[a-z][a-z0-9_]*=.+", re.DOTALL)
@@ -74,7 +74,7 @@ def _context(given: list[str]) -> dict[str, str]:
 
 def settings_of(told: dict[str, str]) -> str:
     """The outputs that are settings, as `postroom.toml`."""
-    kept = {name: told[output] for name in KINDS if (output := _SETTING + name.title().replace("_", "")) in told}
+    kept = {name: told[output] for name in SETTINGS if (output := _SETTING + name.title().replace("_", "")) in told}
     return "".join(f'{name} = "{value}"\n' for name, value in kept.items())
 
 

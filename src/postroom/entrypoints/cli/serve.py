@@ -74,7 +74,7 @@ def remarks(settings: Settings) -> Iterator[str]:
             "or POSTROOM_TRUSTED_PROXIES where a proxy in front has TLS"
         )
     if settings.api_url is None and _is_address(host) and ip_address(host).is_unspecified:
-        yield f"links and tokens name {settings.door_url}, where nobody gets: set POSTROOM_API_URL to the address that people use"
+        yield f"links and tokens use {settings.api_base_url}, which is not reachable: set POSTROOM_API_URL to the public address"
 
 
 def _is_address(host: str) -> bool:
@@ -87,7 +87,7 @@ def _is_address(host: str) -> bool:
 
 def _greet(postroom: Postroom) -> None:
     settings = postroom.settings
-    say(f"Postroom answers on {settings.door_url} with {settings.workers} workers on {settings.data}")
+    say(f"Postroom answers on {settings.api_base_url} with {settings.workers} workers on {settings.data}")
     if settings.mail == INBOX:
         say("mail goes to the built-in inbox and reaches nobody: set POSTROOM_MAIL=smtp://… or ses://… to send")
     if settings.feedback_listen is not None:

@@ -77,9 +77,9 @@ def door_command(handle: Annotated[int, typer.Option(help="The socket that liste
 @contextmanager
 def _child() -> Iterator[Postroom]:
     """The installation, for a child process: errors are told to the parent."""
-    write_logs(sys.stderr)
     try:
         with session() as postroom:
+            write_logs(sys.stderr, postroom.settings.log_level, format=postroom.settings.log_format)
             yield postroom
     except PostroomError as error:
         process.last_words(error)

@@ -60,7 +60,7 @@ def door(service: str) -> Callable[[Any, Any], Answer]:
     from postroom.entrypoints.lambdas.rest import rest_handler
 
     opened = postroom()
-    return rest_handler(service_application(opened, service), base_path=urlsplit(opened.settings.door_url).path)
+    return rest_handler(service_application(opened, service), base_path=urlsplit(opened.settings.api_base_url).path)
 
 
 def open_early(module: str, services: dict[str, str]) -> None:

@@ -36,12 +36,12 @@ _CHANGED = "this URL was not signed here, or was changed on its way: use it exac
 class HttpTransfers:
     """`ports.transfers.Transfers` and `Grants`."""
 
-    def __init__(self, objects: Objects, tables: Tables, secrets: Secrets, *, door_url: str, clock: Clock) -> None:
-        """`door_url`: without a slash at its end."""
+    def __init__(self, objects: Objects, tables: Tables, secrets: Secrets, *, api_base_url: str, clock: Clock) -> None:
+        """`api_base_url`: without a slash at its end."""
         self._objects = objects
         self._tables = tables
         self._secrets = secrets
-        self._url = door_url + PATH
+        self._url = api_base_url + PATH
         self._clock = clock
         self._lock = threading.Lock()
         self._key: bytes | None = None
