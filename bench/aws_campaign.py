@@ -32,12 +32,11 @@ from bench.campaign import COLUMNS
 from bench.compose import html_template
 from postroom.entrypoints.lambdas import callbacks, chores, events, importing, indexing, scheduling, sending
 from postroom.entrypoints.lambdas.opened import postroom
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.message import Message
 from postroom.model.provider import DEFAULT_PROVIDER
-from postroom.model.tags import tags_of
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef, ses_tags
 from postroom.platform.aws import _clients
 from postroom.platform.mail.port import Health, OutboundMessage, Result, Verdict
 from postroom.services.campaigns import Draft
@@ -166,9 +165,9 @@ class Campaign:
         """`at_once`: notices in a call."""
         with self._functions.counted("API"):
             campaign_ref = self._made()
-        self._machine("import", notes.IMPORT, campaign_ref)
+        self._machine("import", scheduler_messages.IMPORT, campaign_ref)
         self._note()
-        self._machine("send", notes.SEND, campaign_ref)
+        self._machine("send", scheduler_messages.SEND, campaign_ref)
         assert self._opened.records.get(campaign_ref).status is CampaignStatus.COMPLETED
         self._minute(1)
         self._hear(campaign_ref, at_once)
@@ -186,9 +185,9 @@ class Campaign:
     def sent_by_one(self) -> dict[str, Any]:
         """All in one call of the sender."""
         campaign_ref = self._made()
-        self._machine("import", notes.IMPORT, campaign_ref)
+        self._machine("import", scheduler_messages.IMPORT, campaign_ref)
         self._note()
-        self._machine("send", notes.SEND, campaign_ref, listed=lambda portions: [list(itertools.chain(*portions))])
+        self._machine("send", scheduler_messages.SEND, campaign_ref, listed=lambda portions: [list(itertools.chain(*portions))])
         return {"recipients": self._recipients, "spent": self._functions.spent}
 
     def _made(self) -> CampaignRef:
@@ -220,14 +219,21 @@ class Campaign:
         }
         functions = {f"${{{each}}}": self._functions.named(*handler) for each, handler in handlers.items()}
         machine = Machine.named(name, functions, lambda key: listed(json.loads(self._opened.objects.get(key))))
-        machine.run({"workflow": workflow, "execution": campaign_ref.campaign, "run": 1, "input": notes.ref_input(campaign_ref)})
+        machine.run(
+            {
+                "workflow": workflow,
+                "execution": campaign_ref.campaign,
+                "run": 1,
+                "input": scheduler_messages.ref_input(campaign_ref),
+            }
+        )
         self._transitions[name] = machine.transitions
 
     def _note(self) -> None:
         queues = self._opened.queues
-        for item in queues.receive(notes.QUEUE, limit=10, lease_s=60):
-            self._functions.named("scheduler", scheduling.handler)(_batch(notes.QUEUE, [item.body]))
-            queues.delete(notes.QUEUE, item.receipt)
+        for item in queues.receive(scheduler_messages.SCHEDULER_QUEUE, limit=10, lease_s=60):
+            self._functions.named("scheduler", scheduling.handler)(_batch(scheduler_messages.SCHEDULER_QUEUE, [item.body]))
+            queues.delete(scheduler_messages.SCHEDULER_QUEUE, item.receipt)
 
     def _minute(self, minute: int, name: str = "") -> None:
         """What the rule of each minute does; of minutes in which nothing rarer is due."""
@@ -279,7 +285,7 @@ def _batch(queue: str, bodies: Sequence[str]) -> dict[str, Any]:
 def _notice(message: Message, ref: MessageRef) -> str:
     now = time.time()
     provider_id = message.provider_id or "unknown"
-    accepted = Accepted(provider_id, message.address, "news@example.com", "postroom", dict(tags_of(ref)), _MAILED, 1, now)
+    accepted = Accepted(provider_id, message.address, "news@example.com", "postroom", dict(ses_tags(ref)), _MAILED, 1, now)
     return json.dumps(notices.delivery(accepted, now))
 
 

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from postroom.clock import Instant
 from postroom.entrypoints.callbacks import tell
-from postroom.ledger.callbacks import Wishes
+from postroom.ledger.callback_endpoints import EndpointSettings
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
-from postroom.model.message import NewMessage
-from postroom.model.shard import KEY_BYTES, Key
+from postroom.model.ids import KEY_BYTES, Key
+from postroom.model.message import MessageRow
 from postroom.platform.ports.messages import MAX_REPORTS, Reported
 from postroom.platform.web.caller import WebCaller
 from postroom.settings import Settings
@@ -94,7 +94,7 @@ def happen(postroom: Postroom, ref: CampaignRef, events: int) -> None:
     now = postroom.clock.now()
     postroom.messages.create(ref, 1)
     keys = [Key(number.to_bytes(KEY_BYTES, "big")) for number in range(events)]
-    postroom.messages.store(ref, [NewMessage(0, key, 2, "ann@example.com", None, "[]") for key in keys], now)
+    postroom.messages.store(ref, [MessageRow(0, key, 2, "ann@example.com", None, "[]") for key in keys], now)
     for first in range(0, events, MAX_REPORTS):
         delivered = Event(kind=EventKind.DELIVERED, attempt=1, at=Instant(now + 1), id="d", source="dsn")
         postroom.messages.report(ref, [Reported(0, key, delivered) for key in keys[first : first + MAX_REPORTS]], now)
@@ -140,7 +140,7 @@ def main() -> None:
         alone = bare(fast, events, b"x" * 500)
         with open_postroom(Settings(data=Path(name), callback_networks=(_HERE,))) as postroom:
             for endpoint, url in (("fast", fast), ("dead", dead)):
-                postroom.callbacks.create("default", Wishes(url=url, kinds=_KINDS), id=endpoint, secret=b"s" * 32)
+                postroom.callbacks.create("default", EndpointSettings(url=url, kinds=_KINDS), id=endpoint, secret=b"s" * 32)
             happen(postroom, CampaignRef("default", "bench"), events)
             rate = told(postroom, ours, events)
         ours.send(False)

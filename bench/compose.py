@@ -18,9 +18,8 @@ from email.utils import formatdate, make_msgid
 from postroom.clock import Instant
 from postroom.delivery.compose import Composer, Identity, compile_content
 from postroom.model.campaign import CampaignRef, Content
-from postroom.model.ids import encode
+from postroom.model.ids import Key, encode
 from postroom.model.message import MessageStatus, Recipient
-from postroom.model.shard import Key
 from postroom.model.tenant import Tenant
 
 COLUMNS = ("first_name", "company", "plan", "seats", "renewal")

@@ -18,10 +18,9 @@ from pathlib import Path
 
 from bench.ledger import HOME, NOW, _rows, _send
 from postroom.clock import Instant
-from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.event_text import event_text
-from postroom.model.message import NewMessage
-from postroom.model.shard import batches_for
+from postroom.model.batch import batches_for
+from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind, event_text
+from postroom.model.message import MessageRow
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.ports.messages import MAX_REPORTS, Reported
@@ -53,7 +52,7 @@ def main() -> None:
         ledgers.close()
 
 
-def _sent(ledger: SqliteMessages, rows: Sequence[NewMessage]) -> None:
+def _sent(ledger: SqliteMessages, rows: Sequence[MessageRow]) -> None:
     batches = batches_for(len(rows))
     ledger.create(HOME, batches)
     ledger.store(HOME, sorted(rows), NOW)
@@ -62,7 +61,7 @@ def _sent(ledger: SqliteMessages, rows: Sequence[NewMessage]) -> None:
         _send(ledger, number)
 
 
-def _reports(rows: Sequence[NewMessage]) -> Iterator[Reported]:
+def _reports(rows: Sequence[MessageRow]) -> Iterator[Reported]:
     chance = random.Random(1)
     told = [(row, EventKind.DELIVERED, "") for row in rows]
     told += [(row, EventKind.OPENED, _AGENT) for row in rows if chance.random() < 0.3]

@@ -20,7 +20,7 @@ from pathlib import Path
 from bench.serve import Api, order, server
 from bench.smtp import smtp_sink
 from postroom.clock import Instant
-from postroom.ledger.arrivals import Arrival, Arrivals
+from postroom.ledger.inbound_events import InboundEvent, InboundEventQueue
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
 from postroom.platform.ports.feed import MessageChange
@@ -45,12 +45,12 @@ def answer(data: Path, begin: Flag, done: Flag) -> None:
     """The receiving side: follows what is sent, and tells what became of it."""
     os.nice(15)  # it stands for machines elsewhere
     with open_stores(Settings(data=data)) as stores:
-        arrivals, positions, number = Arrivals(stores.queues), dict[str, str | None](), 0
+        arrivals, positions, number = InboundEventQueue(stores.queues), dict[str, str | None](), 0
         for shard in stores.feed.shards():
             positions[shard] = stores.feed.read(shard, None, limit=10**9).position
         begin.set()
         while not done.is_set():
-            heard: list[Arrival] = []
+            heard: list[InboundEvent] = []
             for shard in stores.feed.shards():
                 page = stores.feed.read(shard, positions.get(shard), limit=2_000)
                 positions[shard] = page.position
@@ -58,7 +58,7 @@ def answer(data: Path, begin: Flag, done: Flag) -> None:
                     if change.status is MessageStatus.SENT and change.event is None:
                         number += 1
                         where = (0, change.ref.campaign, change.batch, change.key)
-                        heard += [Arrival(*where, event) for event in events_of(change, number)]
+                        heard += [InboundEvent(*where, event) for event in events_of(change, number)]
             arrivals.put(heard)
             time.sleep(0.05)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from postroom.clock import Instant
+from postroom.model.batch import batch_of, batches_for
 from postroom.model.campaign import CampaignRef
-from postroom.model.message import MessageStatus, NewMessage, Settlement
-from postroom.model.shard import Key, batch_of, batches_for
+from postroom.model.ids import Key
+from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.platform.embedded import _ledger, _ledger_sql
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import Database
@@ -46,10 +47,10 @@ def measure(messages: int) -> tuple[float, float]:
     return (stored - began) / messages * 1e6, (recorded - stored) / messages * 1e6
 
 
-def _rows(count: int, batches: int) -> list[NewMessage]:
+def _rows(count: int, batches: int) -> list[MessageRow]:
     keys = [Key(os.urandom(12)) for _ in range(count)]
     values = '["Anna","Acme & Sons","Team","12","2027-01-31"]'
-    return [NewMessage(batch_of(key, batches), key, n, f"person{n}@example.com", None, values) for n, key in enumerate(keys)]
+    return [MessageRow(batch_of(key, batches), key, n, f"person{n}@example.com", None, values) for n, key in enumerate(keys)]
 
 
 def _send(ledger: SqliteMessages, number: int) -> None:

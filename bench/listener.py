@@ -25,12 +25,11 @@ from postroom.events.bounce_parser.mime import MAX_PARSED_BYTES
 from postroom.events.inbound_mail import InboundMailProcessor
 from postroom.events.tracking import TenantSecretCache
 from postroom.events.unsubscribe import UnsubscribeService
-from postroom.ledger.arrivals import QUEUE, Arrivals
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE, InboundEventQueue
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
-from postroom.model.ids import encode
-from postroom.model.shard import Key
-from postroom.model.wire import Sealer
+from postroom.model.ids import Key, encode
+from postroom.model.tokens import TokenSealer
 from postroom.platform.mail.listener import MAX_BYTES, Listener
 from postroom.platform.mail.listener_session import ListenerConfig
 from postroom.settings import Settings
@@ -79,9 +78,9 @@ From: news@shop.example
 def serve(data: Path, door: socket.socket, answer: multiprocessing.connection.Connection) -> None:
     """The process that is measured; its processor time at the end."""
     with open_stores(Settings(data=data)) as stores:
-        clock, arrivals = stores.clock, Arrivals(stores.queues)
+        clock, arrivals = stores.clock, InboundEventQueue(stores.queues)
         tenants = Tenants(stores.tables, clock)
-        wishes = UnsubscribeService(tenants, Suppression(stores.tables, clock), arrivals, clock)
+        wishes = UnsubscribeService(tenants, SuppressionList(stores.tables, clock), arrivals, clock)
         mailroom = InboundMailProcessor(arrivals, wishes, secret_of=TenantSecretCache(tenants, clock), domain=DOMAIN, clock=clock)
         terms = ListenerConfig(name=DOMAIN, max_bytes=MAX_BYTES, kept_bytes=MAX_PARSED_BYTES)
 
@@ -119,7 +118,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root, socket.create_server(("127.0.0.1", 0), backlog=512) as door:
         data = Path(root) / "data"
         with open_stores(Settings(data=data)) as stores:
-            sealer = Sealer(Tenants(stores.tables, stores.clock).get("default"), encode(2**79 + 98765, 16))
+            sealer = TokenSealer(Tenants(stores.tables, stores.clock).get("default"), encode(2**79 + 98765, 16))
         addresses = [f"{sealer.return_path(1, Key(n.to_bytes(12, 'big')), 1)}@{DOMAIN}" for n in range(count)]
         mails = [(address, report(address, n)) for n, address in enumerate(addresses)]
         ours, theirs = spawn.Pipe()
@@ -137,7 +136,7 @@ def main() -> None:
         worked = ours.recv()
         server.join()
         with open_stores(Settings(data=data)) as stores:
-            depth = stores.queues.depth(QUEUE)
+            depth = stores.queues.depth(FEEDBACK_QUEUE)
     began_reading = time.process_time()
     for to, content in mails:
         parse_report(content, recipient=to)

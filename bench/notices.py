@@ -24,8 +24,7 @@ from tests.flow.serve_kit import Caller, Served, served
 
 from postroom.model.campaign import CampaignRef
 from postroom.model.message import Message
-from postroom.model.tags import tags_of
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef, ses_tags
 
 CONNECTIONS = 16
 _HEADER = b"Received: from a.example by b.example with ESMTPS id 4Xyz; Tue, 24 Nov 2026 10:00:00 +0000\r\n" * 6 + b"\r\n"
@@ -59,7 +58,7 @@ def messages_of(office: Served, ref: CampaignRef) -> Iterator[Message]:
 
 def request_of(topic: Topic, ref: CampaignRef, message: Message, number: int) -> bytes:
     """What SNS posts, ready to leave."""
-    tags = dict(tags_of(MessageRef(0, ref.campaign, message.batch, message.key, 1)))
+    tags = dict(ses_tags(MessageRef(0, ref.campaign, message.batch, message.key, 1)))
     taken = Accepted(f"0102{number:012x}", message.address, "news@shop.example", "postroom", tags, _HEADER, 1, time.time())
     made = notices.delivery(taken, time.time()) if number % 10 else notices.bounce(taken, time.time())
     body = json.dumps(topic.notification(made)).encode()

@@ -23,9 +23,8 @@ from bench.smtp import CONTENT, DEPTH, BenchDelivery, Run
 from postroom.clock import SystemClock
 from postroom.events.ses.ses_event import parse_ses_event
 from postroom.events.ses.sns import SnsVerifier
-from postroom.model.shard import Key
-from postroom.model.tags import tags_of
-from postroom.model.wire import MessageRef
+from postroom.model.ids import Key
+from postroom.model.tokens import MessageRef, ses_tags
 from postroom.platform.mail._aws_auth import CredentialSource
 from postroom.platform.mail.ses import SesMailer
 from postroom.platform.mail.ses_url import SesConfig, parse_ses_url
@@ -65,7 +64,7 @@ def botocore_cpu(config: SesConfig, calls: int) -> float | None:
         aws_secret_access_key=config.secret_access_key,
         config=Config(retries={"total_max_attempts": 1}),
     )
-    tags = [{"Name": name, "Value": value} for name, value in tags_of(REF)]
+    tags = [{"Name": name, "Value": value} for name, value in ses_tags(REF)]
 
     def call() -> None:
         client.send_email(
@@ -86,7 +85,7 @@ def botocore_cpu(config: SesConfig, calls: int) -> float | None:
 def read_rate(version: str, seconds: float = 1.0) -> float:
     """Notices a second."""
     topic = Topic(version=version)
-    message = Accepted("0102-id", "r@example.net", "a@example.com", "postroom", dict(tags_of(REF)), CONTENT, 1, time.time())
+    message = Accepted("0102-id", "r@example.net", "a@example.com", "postroom", dict(ses_tags(REF)), CONTENT, 1, time.time())
     body = json.dumps(topic.notification(notices.bounce(message, time.time()))).encode()
     verifier = SnsVerifier([ARN], lambda _: topic.pem, SystemClock())
     began, count = time.process_time(), 0

@@ -22,7 +22,7 @@ from typing import cast
 
 import uvloop
 
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef
 from postroom.platform.mail.port import Result, Verdict
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.smtp_url import SmtpConfig

@@ -31,7 +31,7 @@ from postroom.gateway.app import create_app
 from postroom.gateway.rates import Rates
 from postroom.gateway.routes.status import status_routes
 from postroom.gateway.status_board import StatusBoard
-from postroom.model.access import Kind, Principal, Role
+from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.model.campaign import Campaign, CampaignStatus, Content, Import
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -39,7 +39,7 @@ from postroom.wiring import Postroom, open_postroom
 CONNECTIONS = 32
 PACE = 750.0
 """Requests a second at which answers must come within 30 ms (99 of 100): half of what one core must give at least."""
-_ME = Principal(Kind.OPERATOR, "bench", "bench", "default", Role.ADMIN)
+_ME = Principal(PrincipalKind.OPERATOR, "bench", "bench", "default", Role.ADMIN)
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ from bench.status import Load
 from postroom.delivery.tracking import links_key
 from postroom.entrypoints.connection import Connection
 from postroom.gateway.routes.tracking import PIXEL
-from postroom.ledger.arrivals import QUEUE, parse_arrivals
-from postroom.model.access import Kind, Principal, Role
-from postroom.model.shard import Key
-from postroom.model.wire import Sealer
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE, parse_inbound_events
+from postroom.model.access import Principal, PrincipalKind, Role
+from postroom.model.ids import Key
+from postroom.model.tokens import TokenSealer
 from postroom.settings import Settings
 from postroom.wiring import open_postroom
 
@@ -49,7 +49,7 @@ OTHERS = 20.0
 PEOPLE = 50_000
 _AGENT = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"
 _BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-_ME = Principal(Kind.OPERATOR, "bench", "bench", "default", Role.ADMIN)
+_ME = Principal(PrincipalKind.OPERATOR, "bench", "bench", "default", Role.ADMIN)
 
 
 async def bare(scope: Scope, receive: Receive, send: Send) -> None:
@@ -181,7 +181,7 @@ def prepared(data: Path) -> tuple[list[bytes], bytes]:
         tenant, home = postroom.tenants.get("default"), postroom.records.new_ref("default")
         postroom.objects.put(links_key(home), msgspec.json.encode(["https://shop.example/spring?from=news"] * 20))
         key = postroom.api_keys.create(_ME, "bench", role=Role.VIEWER).text
-    sealer = Sealer(tenant, home.campaign)
+    sealer = TokenSealer(tenant, home.campaign)
     tokens = [sealer.recipient(number // 500, Key(number.to_bytes(12, "big")), 1) for number in range(PEOPLE)]
     opens = [_get(f"/t/o/{token}", f"User-Agent: {_AGENT}\r\n") for token in tokens[::2]]
     clicks = [_get(f"/t/c/{token}.{number % 20}", f"User-Agent: {_BROWSER}\r\n") for number, token in enumerate(tokens[1::2])]
@@ -197,10 +197,10 @@ def queued(data: Path) -> int:
     """How many hits are on the queue."""
     found = 0
     with open_postroom(Settings(data=data)) as postroom:
-        while items := postroom.queues.receive(QUEUE, limit=10):
+        while items := postroom.queues.receive(FEEDBACK_QUEUE, limit=10):
             for item in items:
-                found += len({(each.key, each.event.id) for each in parse_arrivals(item.body)})
-                postroom.queues.delete(QUEUE, item.receipt)
+                found += len({(each.key, each.event.id) for each in parse_inbound_events(item.body)})
+                postroom.queues.delete(FEEDBACK_QUEUE, item.receipt)
     return found
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from postroom.model.batch import GROUP_SIZE
 from postroom.model.event import Event, EventKind
-from postroom.model.message import MessageStatus, NewMessage, Settlement
-from postroom.model.shard import Key
+from postroom.model.ids import Key
+from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.platform.aws._ledger import FULL_BYTES
 from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.ports.messages import Reported
@@ -23,9 +23,9 @@ PROVIDER_ID = "0100018f3a5b7c9d-0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9-000000"
 MESSAGES = 12
 
 
-def rows(count: int) -> list[NewMessage]:
+def rows(count: int) -> list[MessageRow]:
     return [
-        NewMessage(0, key(n), n + 1, f"annabelle.featherstonehaugh.{n}@example.org", "Annabelle", VALUES) for n in range(count)
+        MessageRow(0, key(n), n + 1, f"annabelle.featherstonehaugh.{n}@example.org", "Annabelle", VALUES) for n in range(count)
     ]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from postroom.entrypoints.lambdas.authorizer import decide
 from postroom.events.tracking_buffer import SyncTrackingSink
-from postroom.model.access import Kind, Membership, Principal, Role
+from postroom.model.access import Membership, Principal, PrincipalKind, Role
 from postroom.settings import Platform, Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.contract.aws_home import TABLE, AwsHome
@@ -88,7 +88,7 @@ def test_a_person_of_cognito_comes_in_by_an_access_token_alone(postroom: Postroo
 
 
 def test_an_upload_goes_past_the_api_and_an_export_comes_past_it(postroom: Postroom) -> None:
-    maker = Principal(Kind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
+    maker = Principal(PrincipalKind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
     key = postroom.api_keys.create(maker, "nightly", role=Role.ADMIN).text
     uploads, email = Service(postroom, "uploads", key), Service(postroom, "email", key)
 

@@ -14,9 +14,9 @@ import pytest
 
 from postroom.callbacks.dispatcher import QUEUE
 from postroom.entrypoints.lambdas import callbacks, chores, events, stream_records
-from postroom.ledger.callbacks import Wishes
-from postroom.ledger.deliveries import Lane
-from postroom.ledger.suppression import Reason
+from postroom.ledger.callback_deliveries import EndpointRef
+from postroom.ledger.callback_endpoints import EndpointSettings
+from postroom.ledger.suppression import SuppressionReason
 from postroom.model.callback import DeliveryStatus
 from postroom.model.event import EventKind
 from postroom.model.message import MessageStatus
@@ -95,7 +95,7 @@ def test_a_notice_is_on_the_record_and_the_list(desk: Desk) -> None:
     assert desk.stands().status is MessageStatus.BOUNCED
     entry = desk.postroom.ledger.suppression.get("default", desk.key)
     assert entry is not None
-    assert entry.reason is Reason.BOUNCE
+    assert entry.reason is SuppressionReason.BOUNCE
 
 
 def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_function_changes_nothing(
@@ -103,7 +103,7 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
 ) -> None:
     postroom, asked = desk.postroom, list[str]()
     postroom.callbacks.create(
-        "default", Wishes(url="https://x.example/", kinds=frozenset(EventKind)), id="hook", secret=b"s" * 32
+        "default", EndpointSettings(url="https://x.example/", kinds=frozenset(EventKind)), id="hook", secret=b"s" * 32
     )
     now = postroom.clock.now()
     change = MessageChange(
@@ -119,8 +119,8 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
 
     monkeypatch.setattr("postroom.platform.web.caller.WebCaller.post", post)
 
-    async def both() -> tuple[list[Lane], list[Lane]]:
-        lane, others = [Lane("default", "hook")], desk.postroom.callback_rounds
+    async def both() -> tuple[list[EndpointRef], list[EndpointRef]]:
+        lane, others = [EndpointRef("default", "hook")], desk.postroom.callback_rounds
         one, other = await asyncio.gather(others.run(lane, seconds=5), others.run(lane, seconds=5))
         return one, other
 
@@ -146,7 +146,7 @@ def test_the_house_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: 
 def test_the_table_s_own_stream_tells_an_endpoint_what_came_back(desk: Desk, records: Records) -> None:
     postroom = desk.postroom
     postroom.callbacks.create(
-        "default", Wishes(url="https://x.example/", kinds=frozenset(EventKind)), id="hook", secret=b"s" * 32
+        "default", EndpointSettings(url="https://x.example/", kinds=frozenset(EventKind)), id="hook", secret=b"s" * 32
     )
     desk.call("notices", desk.notice())
     for _ in range(2):  # it may come again

@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.platform.ports.objects import Objects
@@ -36,7 +36,7 @@ class Stack:
         account = home.account
         self._session = boto3.Session(account.access_key, account.secret_key, region_name=account.region)
         self._prefix = f"arn:aws:sqs:{account.region}:{account.access_key}:test-"
-        home.queues().depth(notes.QUEUE)
+        home.queues().depth(scheduler_messages.SCHEDULER_QUEUE)
         self._role = self._make_role()
         functions = {name: self._make_function(name, "broken" if name == broken else of) for name, of in HANDLERS.items()}
         self._machine = self._make_machine(functions)
@@ -114,7 +114,7 @@ class Stack:
     def run(self) -> str:
         """The machine's own state at its end."""
         home = self.campaign_home
-        order = {"workflow": "import", "execution": home.campaign, "run": 1, "input": notes.ref_input(home)}
+        order = {"workflow": "import", "execution": home.campaign, "run": 1, "input": scheduler_messages.ref_input(home)}
         client = self._client("stepfunctions")
         arn = client.start_execution(stateMachineArn=self._machine, name=f"{home.campaign}-1", input=json.dumps(order))[
             "executionArn"
@@ -156,8 +156,8 @@ def test_an_import_whose_every_function_is_killed_once_comes_to_its_exact_end(ho
     assert killed == {"plan-", "finish-", *ranges, *groups}
     left = [info.key for info in stack.objects.list(f"default/campaigns/{stack.campaign_home.campaign}/import/").objects]
     assert [key for key in left if "/suppressed/" not in key] == []
-    (note,) = {received.body for received in home.queues().receive(notes.QUEUE, limit=10)}
-    assert notes.Note.parse(note).ref == stack.campaign_home
+    (note,) = {received.body for received in home.queues().receive(scheduler_messages.SCHEDULER_QUEUE, limit=10)}
+    assert scheduler_messages.SchedulerMessage.parse(note).ref == stack.campaign_home
 
 
 @pytest.mark.parametrize("broken", ["Plan", "Reduce"])

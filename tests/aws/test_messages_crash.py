@@ -9,8 +9,8 @@ import pytest
 
 from postroom.errors import LeaseLost, NotFound
 from postroom.model.batch import Group
+from postroom.model.ids import Key
 from postroom.model.message import Counts
-from postroom.model.shard import Key
 from postroom.platform.aws._dynamo import Table
 from postroom.platform.aws.messages import DynamoMessages
 from tests.aws.faults import Interruption, Killed, Mortal

@@ -18,8 +18,8 @@ import requests
 from postroom.clock import Instant
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
-from postroom.model.message_id import message_id
-from postroom.model.news import queued
+from postroom.model.provider_status import queued_event
+from postroom.model.tokens import message_id
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.aws.emulator import REGION, ROOT
@@ -184,7 +184,7 @@ def happened(postroom: Postroom, ref: CampaignRef, kinds: frozenset[EventKind]) 
     while True:
         page = postroom.messages.list(ref, cursor=cursor, limit=1_000)
         for message in page.messages:
-            events = [queued(Instant(0)), *postroom.messages.timeline(ref, message.batch, message.key)]
+            events = [queued_event(Instant(0)), *postroom.messages.timeline(ref, message.batch, message.key)]
             found.update(
                 Tell(message_id(ref, message.key), event.id, f"message.{event.kind}", message.address)
                 for event in events

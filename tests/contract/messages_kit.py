@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from postroom.clock import Instant
 from postroom.model.campaign import CampaignRef as Campaign
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.message import Message, MessageStatus, NewMessage, Settlement
-from postroom.model.shard import KEY_BYTES, Key
+from postroom.model.ids import KEY_BYTES, Key
+from postroom.model.message import Message, MessageRow, MessageStatus, Settlement
 from postroom.platform.ports.messages import Messages
 
 CAMPAIGN = Campaign("acme", "spring")
@@ -30,8 +30,8 @@ def key(n: int) -> Key:
     return Key(n.to_bytes(KEY_BYTES, "big"))
 
 
-def row(n: int, *, batch: int = 0, line: int | None = None, address: str | None = None) -> NewMessage:
-    return NewMessage(batch, key(n), n + 1 if line is None else line, address or f"r{n}@example.org", f"Nº {n}", f'["{n}"]')
+def row(n: int, *, batch: int = 0, line: int | None = None, address: str | None = None) -> MessageRow:
+    return MessageRow(batch, key(n), n + 1 if line is None else line, address or f"r{n}@example.org", f"Nº {n}", f'["{n}"]')
 
 
 def outcome(n: int, state: MessageStatus = S.SENT, *, attempt: int = 1, ms: int = 0, due: int | None = None) -> Settlement:

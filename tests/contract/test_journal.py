@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from postroom.clock import Instant
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Settlement
-from postroom.model.shard import Key
 from postroom.platform.ports.journal import Handed, Journals, Trace
 from tests.contract.home import Home
 

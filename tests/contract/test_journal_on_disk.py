@@ -15,8 +15,8 @@ import pytest
 
 from postroom.clock import Instant, SystemClock
 from postroom.errors import StorageFull
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Settlement
-from postroom.model.shard import Key
 from postroom.platform.embedded import journal as journal_module
 from postroom.platform.embedded.journal import FileJournals
 from postroom.platform.ports.journal import Handed, Trace

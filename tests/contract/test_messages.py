@@ -13,7 +13,7 @@ from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.model.batch import BatchSnapshot
 from postroom.model.campaign import CampaignRef as Campaign
-from postroom.model.message import Counts, Message, NewMessage, Recipient, Settlement
+from postroom.model.message import Counts, Message, MessageRow, Recipient, Settlement
 from postroom.platform.ports.messages import Messages
 from tests.contract.home import Home
 from tests.contract.messages_kit import (
@@ -105,8 +105,8 @@ def test_a_home_keeps_its_number_of_batches(messages: Messages) -> None:
 
 def test_a_stored_row_comes_back_as_it_was_pending_and_untried(messages: Messages) -> None:
     messages.create(CAMPAIGN, 2)
-    plain = NewMessage(1, key(5), 17, "jürgen@example.org", 'Jürgen \U0001f600 "J" O\'Neil', '["a","\\u0000é",null]')
-    bare = NewMessage(1, key(2**95), 4, "b@example.org", None, "[]")
+    plain = MessageRow(1, key(5), 17, "jürgen@example.org", 'Jürgen \U0001f600 "J" O\'Neil', '["a","\\u0000é",null]')
+    bare = MessageRow(1, key(2**95), 4, "b@example.org", None, "[]")
     assert messages.store(CAMPAIGN, [bare, plain], NOW) == [4, 17]
     assert messages.get(CAMPAIGN, 1, key(5)) == Message(
         1, key(5), 17, plain.address, plain.name, plain.values, S.PENDING, 0, None, None, 0, "", None

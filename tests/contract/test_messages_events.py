@@ -11,7 +11,7 @@ from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound
 from postroom.model.event import Event, EventKind
 from postroom.model.message import ERASED, Counts, Engagement, Totals
-from postroom.model.news import MAX_EVENTS
+from postroom.model.provider_status import MAX_ENGAGEMENT_EVENTS
 from postroom.platform.ports.messages import MAX_REPORTS, Messages, Reported
 from tests.contract.home import Home
 from tests.contract.messages_kit import (
@@ -279,10 +279,10 @@ def test_a_row_of_a_lower_line_takes_no_key_of_which_there_is_news(messages: Mes
 @pytest.mark.homes("embedded")  # a thousand requests elsewhere: the rule is model.news'
 def test_a_link_that_is_fetched_without_end_fills_no_store(messages: Messages) -> None:
     sent(messages, 0)
-    for first in range(0, MAX_EVENTS, MAX_REPORTS):
+    for first in range(0, MAX_ENGAGEMENT_EVENTS, MAX_REPORTS):
         report(messages, 0, *[event(K.OPENED, ms=first + ms) for ms in range(MAX_REPORTS)])
     assert report(messages, 0, event(K.OPENED, ms=5_000), event(K.UNSUBSCRIBED)) == [False, True]
-    assert len(messages.timeline(CAMPAIGN, 0, key(0))) == MAX_EVENTS + 2
+    assert len(messages.timeline(CAMPAIGN, 0, key(0))) == MAX_ENGAGEMENT_EVENTS + 2
 
 
 def test_many_reporters_and_a_worker_at_the_same_time(home: Home, messages: Messages) -> None:

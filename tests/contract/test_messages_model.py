@@ -17,11 +17,11 @@ from postroom.clock import Instant
 from postroom.errors import LeaseLost
 from postroom.model.batch import Group, OpenBatch
 from postroom.model.campaign import CampaignRef as Campaign
-from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind, Standing
+from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind, StatusRank
+from postroom.model.ids import Key
 from postroom.model.message import Counts, Engagement, Message, MessageStatus, Settlement, Totals
-from postroom.model.news import event_of, in_order, reply_of
-from postroom.model.shard import Key
-from postroom.model.wire import MAX_ATTEMPT
+from postroom.model.provider_status import event_from_settlement, reply_text, sort_events
+from postroom.model.tokens import MAX_ATTEMPT
 from postroom.platform.ports.messages import Messages, Reported
 from tests.contract.home import Home
 from tests.contract.messages_kit import LEASE_MS, S, at, key, row
@@ -78,8 +78,8 @@ class Held:
 
     def stands(self) -> Message:
         """The furthest that anybody says, in the earliest words of those who say the same."""
-        told = [(self._said(event), event.at, reply_of(event)) for event in self.told.values() if event.status is not None]
-        ours = Standing(self.outcome.attempt, self.outcome.status)
+        told = [(self._said(event), event.at, reply_text(event)) for event in self.told.values() if event.status is not None]
+        ours = StatusRank(self.outcome.attempt, self.outcome.status)
         best = max((said for said, _, _ in told), key=lambda said: said.rank, default=ours)
         people = self._first(EventKind.OPENED), self._first(EventKind.CLICKED), self._unsubscribed()
         shown = replace(self.outcome, opened_at=people[0], clicked_at=people[1], unsubscribed_at=people[2])
@@ -92,15 +92,15 @@ class Held:
         ours, key = self.outcome, self.outcome.key
         sent = []
         if ours.status is S.SENT and ours.at is not None:
-            event = event_of(Settlement(key, ours.status, ours.attempt, ours.at, None, ours.code, ours.reply))
+            event = event_from_settlement(Settlement(key, ours.status, ours.attempt, ours.at, None, ours.code, ours.reply))
             sent = [event] if event else []
-        return in_order([*self.told.values(), *self.own.values(), *sent])
+        return sort_events([*self.told.values(), *self.own.values(), *sent])
 
-    def _said(self, event: Event) -> Standing:
+    def _said(self, event: Event) -> StatusRank:
         assert event.status is not None
         if event.attempt >= MAX_ATTEMPT:  # the wire tells no later attempts apart
-            return Standing(max(MAX_ATTEMPT, self.outcome.attempt), event.status)
-        return Standing(event.attempt, event.status)
+            return StatusRank(max(MAX_ATTEMPT, self.outcome.attempt), event.status)
+        return StatusRank(event.attempt, event.status)
 
     def _first(self, kind: EventKind) -> Instant | None:
         return min((event.at for event in self.told.values() if event.kind is kind and not event.machine), default=None)
@@ -203,7 +203,7 @@ class Both:
             names = ("status", "attempt", "at", "due", "code", "reply", "provider_id")
             held = batch.messages[s.key]
             held.outcome = replace(held.outcome, **dict(zip(names, facts, strict=True)))  # type: ignore[arg-type]
-            if s.status is not S.SENT and (own := event_of(s)) is not None:
+            if s.status is not S.SENT and (own := event_from_settlement(s)) is not None:
                 held.own.setdefault(own.id, own)
         batch.group = Group(batch.owner or "", fence, tuple(group), at(self.now)) if group else None
         batch.until = self.now + LEASE_MS

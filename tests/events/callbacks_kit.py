@@ -13,11 +13,9 @@ from postroom.callbacks.dispatcher import CallbackDispatcher, Wakeups
 from postroom.callbacks.endpoint_queues import EndpointQueues
 from postroom.callbacks.endpoint_worker import EndpointWorker
 from postroom.errors import Unavailable
-from postroom.ledger.callback_secrets import CallbackSecrets
-from postroom.ledger.callbacks import Callbacks, Wishes
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.lane_turns import LaneTurns
-from postroom.model.callback import Endpoint
+from postroom.ledger.callback_deliveries import CallbackDeliveries, EndpointLeases
+from postroom.ledger.callback_endpoints import CallbackEndpoints, CallbackSecrets, EndpointSettings
+from postroom.model.callback import CallbackEndpoint
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.platform.embedded.feed import SqliteFeed
@@ -86,10 +84,10 @@ class Lines:
         self.made = made
         self.post = Post(made)
         self.web = Web()
-        self.switched_off: list[Endpoint] = []
+        self.switched_off: list[CallbackEndpoint] = []
         tables = faults.wrap(made.tables)
-        self.callbacks = Callbacks(tables, CallbackSecrets(tables, PlainSecrets(), made.clock), made.clock)
-        self.deliveries = Deliveries(tables, made.clock)
+        self.callbacks = CallbackEndpoints(tables, CallbackSecrets(tables, PlainSecrets(), made.clock), made.clock)
+        self.deliveries = CallbackDeliveries(tables, made.clock)
         self.teller = DeliveryBuilder(made.messages, self.callbacks, self.deliveries, campaigns=made.campaigns, clock=made.clock)
         self.follower = FeedConsumer(
             faults.wrap(SqliteFeed(made.ledgers)),
@@ -102,7 +100,7 @@ class Lines:
         self.lanes = EndpointQueues(self.deliveries, self.work(), made.clock)
         self.wakes = Wakeups(faults.wrap(made.queues))
         self.rounds = CallbackDispatcher(
-            self.deliveries, LaneTurns(tables, made.clock), self.work, wakes=self.wakes, clock=made.clock
+            self.deliveries, EndpointLeases(tables, made.clock), self.work, wakes=self.wakes, clock=made.clock
         )
 
     def work(self) -> EndpointWorker:
@@ -116,9 +114,9 @@ class Lines:
             clock=self.made.clock,
         )
 
-    def endpoint(self, name: str = "hook", *, kinds: frozenset[EventKind] = ALL, batch: bool = False) -> Endpoint:
+    def endpoint(self, name: str = "hook", *, kinds: frozenset[EventKind] = ALL, batch: bool = False) -> CallbackEndpoint:
         """Of the tenant `default`."""
-        wishes = Wishes(url=f"https://{name}.example/", kinds=kinds, batch=batch)
+        wishes = EndpointSettings(url=f"https://{name}.example/", kinds=kinds, batch=batch)
         return self.callbacks.create("default", wishes, id=name, secret=SECRET)
 
     def follow(self) -> None:

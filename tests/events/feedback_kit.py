@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from postroom.clock import Instant
 from postroom.events.feedback import FeedbackWorker
-from postroom.ledger.arrivals import Arrival, Arrivals
-from postroom.ledger.incoming import Applied, Incoming
+from postroom.ledger.event_applier import AppliedEvent, EventApplier
+from postroom.ledger.inbound_events import InboundEvent, InboundEventQueue
 from postroom.ledger.recounts import Recounts
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
+from postroom.model.ids import Key
 from postroom.model.message import Message, MessageStatus, Settlement
-from postroom.model.shard import Key
 from tests.fakes.faults import Faults
 from tests.fakes.ledger import Bench
 
@@ -41,14 +41,14 @@ class Post:
     def __init__(self, made: Bench, faults: Faults | None = None) -> None:
         faults = faults or Faults()
         self.made = made
-        self.observed: list[Applied] = []
+        self.observed: list[AppliedEvent] = []
         self.tenants = Tenants(made.tables, made.clock)
-        self.suppression = Suppression(made.tables, made.clock)
-        self.arrivals = Arrivals(made.queues)
+        self.suppression = SuppressionList(made.tables, made.clock)
+        self.arrivals = InboundEventQueue(made.queues)
         self.judged: list[Instant | None] = []
-        self.incoming = Incoming(
+        self.incoming = EventApplier(
             faults.wrap(made.messages),
-            Suppression(faults.wrap(made.tables), made.clock),
+            SuppressionList(faults.wrap(made.tables), made.clock),
             tenants=self.tenants,
             campaigns=made.campaigns,
             soft_bounces=SoftTwice(made.clock.now),
@@ -74,15 +74,15 @@ class Post:
             messages.close(campaign.ref, batch, opened.fence)
         return list(messages.list(campaign.ref).messages)
 
-    def arrival(self, campaign: Campaign, message: Message, kind: EventKind, **fields: object) -> Arrival:
+    def arrival(self, campaign: Campaign, message: Message, kind: EventKind, **fields: object) -> InboundEvent:
         """An event of it, of an id of its kind's unless `id` is given."""
         given = {"attempt": 1, "at": self.made.clock.now(), "id": f"e-{kind}", "source": "dsn", **fields}
         if kind is EventKind.BOUNCED:
             given.setdefault("bounce", HARD)
         number = self.tenants.get(campaign.ref.tenant).number
-        return Arrival(number, campaign.ref.campaign, message.batch, message.key, Event(kind=kind, **given))  # type: ignore[arg-type]  # of a test's own making
+        return InboundEvent(number, campaign.ref.campaign, message.batch, message.key, Event(kind=kind, **given))  # type: ignore[arg-type]  # of a test's own making
 
-    def hear(self, *arrivals: Arrival) -> None:
+    def hear(self, *arrivals: InboundEvent) -> None:
         """Put and handled."""
         self.arrivals.put(arrivals)
         while self.feedback.once():

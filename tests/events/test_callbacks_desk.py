@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom.callbacks.attempts import signed_headers
-from postroom.ledger.callback_secrets import CallbackSecrets
-from postroom.ledger.callbacks import Wishes
+from postroom.ledger.callback_endpoints import CallbackSecrets, EndpointSettings
 from postroom.model.callback import MAX_AGE_MS, DeliveryStatus
 from postroom.services.callbacks import USUAL, CallbackService, Edit
 from tests.events.callbacks_kit import Asked, Lines, Reply
@@ -34,7 +33,7 @@ class Desk:
             networks=(),
             clock=lines.made.clock,
         )
-        self.service.create(TENANT, Wishes(url=URL, kinds=USUAL), id=HOOK, secret=S1)
+        self.service.create(TENANT, EndpointSettings(url=URL, kinds=USUAL), id=HOOK, secret=S1)
 
     def test(self) -> str:
         return self.service.test(TENANT, HOOK, self.service.new_delivery_id()).id

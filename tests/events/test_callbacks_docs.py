@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from postroom.callbacks.attempts import signed_headers
-from postroom.model.callback import BATCH, PREFIX, TEST, Told, parse_event_type, secret_text
+from postroom.model.callback import BATCH, PREFIX, TEST, EventPayload, parse_event_type, secret_text
 from postroom.model.event import BounceClass, BounceType, EventKind
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "callbacks.md").read_text("utf-8")
@@ -33,7 +33,7 @@ EXAMPLES: list[dict[str, Any]] = [json.loads(block) for block in blocks("json")]
 EVENTS = {example["type"]: example for example in EXAMPLES}
 
 
-class Strict(Told, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Strict(EventPayload, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Nothing is missing, and nothing more is there."""
 
 
@@ -58,7 +58,7 @@ def test_an_example_of_an_event_looks_like_one(example: dict[str, Any]) -> None:
 
 def test_every_member_is_explained() -> None:
     explained = re.findall(r"^\| `(\w+)` \|", PAGE.split("| in `data` | |")[1].split("\n\n")[0], re.MULTILINE)
-    assert explained == list(Told.__struct_fields__)
+    assert explained == list(EventPayload.__struct_fields__)
 
 
 Verifier = Callable[[dict[str, str], bytes, Path], bool]

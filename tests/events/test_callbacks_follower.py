@@ -12,13 +12,13 @@ import pytest
 
 from postroom.callbacks.webhook_events import build_webhook_event
 from postroom.clock import Instant
-from postroom.ledger.callbacks import OF_CAMPAIGN, Wishes
+from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, EndpointSettings
 from postroom.model.callback import MAX_BATCH
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
+from postroom.model.ids import Key
 from postroom.model.message import ERASED, MessageStatus
-from postroom.model.message_id import message_id
-from postroom.model.shard import Key
+from postroom.model.tokens import message_id
 from postroom.platform.ports.feed import MessageChange
 from tests.events.callbacks_kit import Lines
 from tests.fakes.faults import Faults, Killed
@@ -106,7 +106,7 @@ def test_what_is_heard_is_told_whatever_time_its_reporter_gives_it(lines: Lines)
 
 
 def test_another_tenant_is_told_nothing(lines: Lines) -> None:
-    wishes = Wishes(url="https://other.example/", kinds=frozenset(EventKind))
+    wishes = EndpointSettings(url="https://other.example/", kinds=frozenset(EventKind))
     lines.callbacks.create("other", wishes, id="theirs", secret=b"x" * 32)
     lines.post.send_all(lines.made.campaign())
     lines.follow()
@@ -120,7 +120,7 @@ def test_a_campaign_s_own_callback_is_told_of_that_campaign_alone(lines: Lines) 
     lines.made.campaigns.change(campaign, callback_url="https://own.example/")
     lines.post.send_all(campaign)
     lines.follow()
-    assert types(lines, OF_CAMPAIGN + campaign.ref.campaign) == {"message.queued": 3, "message.sent": 3}
+    assert types(lines, CAMPAIGN_PREFIX + campaign.ref.campaign) == {"message.queued": 3, "message.sent": 3}
 
 
 def test_many_events_travel_in_one_request_where_that_is_wanted(lines: Lines) -> None:

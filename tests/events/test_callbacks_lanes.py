@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import Webhook
 
 from postroom.clock import Instant
 from postroom.errors import Denied
-from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus, Endpoint, secret_text
+from postroom.model.callback import MAX_AGE_MS, CallbackDelivery, CallbackEndpoint, DeliveryStatus, secret_text
 from tests.events.callbacks_kit import SECRET, Lines, Reply, unreachable
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import bench
@@ -30,17 +30,17 @@ def order(lines: Lines, *names: str, endpoint: str = "hook") -> None:
     """Deliveries that are due now."""
     now = lines.made.clock.now()
     made = [
-        Delivery(id=name, endpoint=endpoint, tenant="default", body='{"type":"x"}', created_at=now, since=now, due=now)
+        CallbackDelivery(id=name, endpoint=endpoint, tenant="default", body='{"type":"x"}', created_at=now, since=now, due=now)
         for name in names
     ]
     lines.deliveries.add(made)
 
 
-def stands(lines: Lines, name: str = "a", endpoint: str = "hook") -> Delivery:
+def stands(lines: Lines, name: str = "a", endpoint: str = "hook") -> CallbackDelivery:
     return lines.deliveries.get("default", endpoint, name)
 
 
-def endpoint_now(lines: Lines) -> Endpoint:
+def endpoint_now(lines: Lines) -> CallbackEndpoint:
     return lines.callbacks.get("default", "hook")
 
 

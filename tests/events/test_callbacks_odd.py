@@ -14,8 +14,8 @@ import pytest
 from postroom.callbacks import endpoint_queues, endpoint_worker
 from postroom.callbacks.endpoint_worker import MAX_PER_ENDPOINT
 from postroom.clock import Instant
-from postroom.ledger.callbacks import Wishes
-from postroom.model.callback import Delivery, DeliveryStatus
+from postroom.ledger.callback_endpoints import EndpointSettings
+from postroom.model.callback import CallbackDelivery, DeliveryStatus
 from postroom.model.event import Event, EventKind
 from postroom.model.message import Message, MessageStatus, Settlement
 from postroom.platform.ports.messages import Reported
@@ -130,7 +130,7 @@ def owed(lines: Lines, endpoint: str, number: int, *, tenant: str = "default") -
     now = lines.made.clock.now()
     lines.deliveries.add(
         [
-            Delivery(id=f"{each:04}", endpoint=endpoint, tenant=tenant, body="{}", created_at=now, since=now, due=now)
+            CallbackDelivery(id=f"{each:04}", endpoint=endpoint, tenant=tenant, body="{}", created_at=now, since=now, due=now)
             for each in range(number)
         ]
     )
@@ -241,7 +241,7 @@ def test_a_tenant_whose_many_servers_are_all_slow_leaves_places_for_other_tenant
         lines.endpoint(f"slow-{number:02}")
         lines.web.held[f"https://slow-{number:02}.example/"] = asyncio.Event()
         owed(lines, f"slow-{number:02}", 1)
-    wishes = Wishes(url="https://sound.example/", kinds=frozenset(K))
+    wishes = EndpointSettings(url="https://sound.example/", kinds=frozenset(K))
     lines.callbacks.create("other", wishes, id="sound", secret=b"s" * 32)
 
     async def scene(_: asyncio.Event) -> None:

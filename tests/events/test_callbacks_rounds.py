@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from postroom.callbacks.dispatcher import QUEUE, parse_wakeup
-from postroom.ledger.deliveries import Lane
-from postroom.model.callback import Delivery, DeliveryStatus
+from postroom.ledger.callback_deliveries import EndpointRef
+from postroom.model.callback import CallbackDelivery, DeliveryStatus
 from tests.events.callbacks_kit import Lines, Reply
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import bench
 
 URL = "https://hook.example/"
-HOOK = Lane("default", "hook")
+HOOK = EndpointRef("default", "hook")
 
 
 @pytest.fixture
@@ -30,26 +30,28 @@ def order(lines: Lines, *names: str, endpoint: str = "hook") -> None:
     now = lines.made.clock.now()
     lines.deliveries.add(
         [
-            Delivery(id=name, endpoint=endpoint, tenant="default", body='{"type":"x"}', created_at=now, since=now, due=now)
+            CallbackDelivery(
+                id=name, endpoint=endpoint, tenant="default", body='{"type":"x"}', created_at=now, since=now, due=now
+            )
             for name in names
         ]
     )
 
 
-def go(lines: Lines, *lanes: Lane, seconds: float = 30) -> list[Lane]:
+def go(lines: Lines, *lanes: EndpointRef, seconds: float = 30) -> list[EndpointRef]:
     return asyncio.run(lines.rounds.run(lanes or [HOOK], seconds=seconds))
 
 
-def woken(lines: Lines) -> list[Lane]:
+def woken(lines: Lines) -> list[EndpointRef]:
     """Whom the wakes name that can be had now; they are taken."""
-    found = list[Lane]()
+    found = list[EndpointRef]()
     for item in lines.made.queues.receive(QUEUE, limit=10):
         found += parse_wakeup(item.body)
         lines.made.queues.delete(QUEUE, item.receipt)
     return found
 
 
-def stands(lines: Lines, name: str) -> Delivery:
+def stands(lines: Lines, name: str) -> CallbackDelivery:
     return lines.deliveries.get("default", "hook", name)
 
 
@@ -129,7 +131,7 @@ def test_one_that_does_not_answer_delays_no_other_and_is_taken_up_again(lines: L
 
     async def scene() -> None:
         lines.web.held[URL] = asyncio.Event()
-        running = asyncio.create_task(lines.rounds.run([HOOK, Lane("default", "quick")], seconds=0.3))
+        running = asyncio.create_task(lines.rounds.run([HOOK, EndpointRef("default", "quick")], seconds=0.3))
         while not lines.web.of("https://quick.example/"):
             await asyncio.sleep(0)
         await asyncio.sleep(0.4)

@@ -13,7 +13,7 @@ import pytest
 
 from postroom.errors import Conflict, Corrupt, Invalid, PostroomError, StorageFull, Unavailable
 from postroom.events.mailbox_poller import MAX_TRIES, MailboxPoller
-from postroom.model.mailroom import IncomingMail, Verdict
+from postroom.model.inbound_mail import InboundMail, MailVerdict
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.mailbox import Mailbox
@@ -131,7 +131,7 @@ def test_a_mail_that_shows_a_mistake_of_ours_is_left_too(
     made.store.add(bounce(), LETTER, bounce())
     take = made.desk.mailroom.take
 
-    def mistaken(mails: Sequence[IncomingMail]) -> list[Verdict]:
+    def mistaken(mails: Sequence[InboundMail]) -> list[MailVerdict]:
         if any(b"lunch" in mail.content for mail in mails):
             raise ValueError("a mistake")
         return take(mails)

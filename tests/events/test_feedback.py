@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from postroom.ledger.arrivals import QUEUE, Arrival
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE, InboundEvent
 from postroom.ledger.recounts import Recounts
-from postroom.ledger.suppression import Reason
-from postroom.model.address import parse
+from postroom.ledger.suppression import SuppressionReason
+from postroom.model.address import parse_address
 from postroom.model.event import Event, EventKind
-from postroom.model.message import MessageStatus, NewMessage, Settlement
-from postroom.model.shard import Key, recipient_key
+from postroom.model.ids import Key, recipient_key
+from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.model.stream import stream_batches, stream_ref
 from postroom.platform.ports.queues import MAX_RECEIVES
 from tests.events.feedback_kit import HARD, SOFT, Post
@@ -38,7 +38,7 @@ def test_a_hard_bounce_stands_on_the_record_and_keeps_the_person_off_the_list(ma
     assert stands.status is MessageStatus.BOUNCED
     entry = post.suppression.get("default", message.key)
     assert entry is not None
-    assert (entry.reason, entry.address, entry.note) == (Reason.BOUNCE, message.address, "5.1.1 no such user")
+    assert (entry.reason, entry.address, entry.note) == (SuppressionReason.BOUNCE, message.address, "5.1.1 no such user")
     (applied,) = post.observed
     assert (applied.provider, applied.domain, applied.event.kind) == ("default", message.address.partition("@")[2], K.BOUNCED)
 
@@ -57,8 +57,8 @@ def test_what_is_said_twice_counts_once_and_enters_nobody_again(made: Bench) -> 
 @pytest.mark.parametrize(
     ("kind", "fields", "reason"),
     [
-        (K.COMPLAINED, {}, Reason.COMPLAINT),
-        (K.UNSUBSCRIBED, {"source": "arf"}, Reason.UNSUBSCRIBE),
+        (K.COMPLAINED, {}, SuppressionReason.COMPLAINT),
+        (K.UNSUBSCRIBED, {"source": "arf"}, SuppressionReason.UNSUBSCRIBE),
         (K.UNSUBSCRIBED, {"source": "unsubscribe"}, None),
         (K.BOUNCED, {"bounce": SOFT}, None),
         (K.DELIVERED, {}, None),
@@ -67,7 +67,9 @@ def test_what_is_said_twice_counts_once_and_enters_nobody_again(made: Bench) -> 
     ],
     ids=["complained", "opt-out", "unsubscribed-through-us", "soft", "delivered", "rejected", "opened"],
 )
-def test_who_is_entered_and_why(made: Bench, kind: EventKind, fields: dict[str, object], reason: Reason | None) -> None:
+def test_who_is_entered_and_why(
+    made: Bench, kind: EventKind, fields: dict[str, object], reason: SuppressionReason | None
+) -> None:
     post, campaign = Post(made), made.campaign()
     message = post.send_all(campaign)[0]
     post.hear(post.arrival(campaign, message, kind, **fields))
@@ -108,7 +110,7 @@ def test_who_bounces_after_the_campaign_was_deleted_is_not_written_to_again(made
     post.hear(arrival)
     entry = post.suppression.get("default", message.key)
     assert entry is not None
-    assert (entry.reason, entry.address) == (Reason.BOUNCE, "")
+    assert (entry.reason, entry.address) == (SuppressionReason.BOUNCE, "")
 
 
 def test_an_unsubscribe_finds_its_message_without_being_told_the_batch(made: Bench) -> None:
@@ -125,10 +127,10 @@ def test_a_single_message_s_bounce_keeps_its_recipient_off_the_list_not_its_key(
     tenant = post.tenants.get("default")
     home = stream_ref(tenant, 20_000)
     made.messages.create(home, stream_batches(home.campaign))
-    made.messages.store(home, [NewMessage(3, key, 1, "Ann@example.org", None, "{}")], made.clock.now())
+    made.messages.store(home, [MessageRow(3, key, 1, "Ann@example.org", None, "{}")], made.clock.now())
     complained = Event(kind=K.COMPLAINED, attempt=1, at=made.clock.now(), id="c", source="arf")
-    post.hear(Arrival(tenant.number, home.campaign, 3, key, complained))
-    person = recipient_key(tenant.secret, parse("Ann@example.org").normalised)
+    post.hear(InboundEvent(tenant.number, home.campaign, 3, key, complained))
+    person = recipient_key(tenant.secret, parse_address("Ann@example.org").normalised)
     assert post.suppression.suppressed("default", [person, key]) == {person}
 
 
@@ -144,13 +146,13 @@ def test_hits_are_judged_by_how_soon_after_the_message_they_come(made: Bench) ->
 def test_an_item_that_cannot_be_read_spoils_no_other_and_becomes_a_dead_letter(made: Bench) -> None:
     post, campaign = Post(made), made.campaign()
     message = post.send_all(campaign)[0]
-    made.queues.send(QUEUE, ["no JSON"])
+    made.queues.send(FEEDBACK_QUEUE, ["no JSON"])
     post.hear(post.arrival(campaign, message, K.BOUNCED))
     assert len(post.observed) == 1
     for _ in range(MAX_RECEIVES):
         made.clock.advance(61)
         post.feedback.once()
-    assert [dead.body for dead in made.queues.dead_letters(QUEUE)] == ["no JSON"]
+    assert [dead.body for dead in made.queues.dead_letters(FEEDBACK_QUEUE)] == ["no JSON"]
 
 
 def _heard(post: Post) -> None:
@@ -183,7 +185,7 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool
             assert (counts.sent, counts.bounced, counts.complained) == (2, 1, 1)
             assert made.messages.totals(campaign.ref).engagement.opened == 1
             assert post.suppression.suppressed("default", [one.key, two.key, three.key]) == {one.key, two.key}
-            assert made.queues.depth(QUEUE).ready + made.queues.depth(QUEUE).leased == 0
+            assert made.queues.depth(FEEDBACK_QUEUE).ready + made.queues.depth(FEEDBACK_QUEUE).leased == 0
             Recounts(made.tables, made.messages, made.clock).run(seconds=10)
             assert list(made.messages.stale(campaign.ref)) == []
         if len(faults.calls) < number:
@@ -230,7 +232,7 @@ def test_what_comes_back_of_a_person_who_was_erased_does_not_name_them_again(mad
     words = f"5.1.1 no mailbox {message.address}"
     post.hear(*(post.arrival(campaign, message, kind, detail=words, raw=words) for kind in (K.BOUNCED, K.COMPLAINED)))
     (entry,) = post.suppression.of("default", message.key)
-    assert (entry.reason, entry.address, entry.note) == (Reason.COMPLAINT, "", "")
+    assert (entry.reason, entry.address, entry.note) == (SuppressionReason.COMPLAINT, "", "")
     with made.control.read() as db:
         assert message.address not in repr(db.execute("SELECT * FROM item").fetchall())
     assert message.address not in repr(made.messages.timeline(campaign.ref, message.batch, message.key))

@@ -13,13 +13,13 @@ from postroom.errors import Unavailable
 from postroom.events.reputation import ReputationGuard, ReputationRecorder
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.incoming import Applied
-from postroom.ledger.providers import Change, Providers
-from postroom.ledger.tallies import Tally
-from postroom.model.audit import Entry
+from postroom.ledger.event_applier import AppliedEvent
+from postroom.ledger.providers import Providers, ProviderSpec
+from postroom.ledger.rate_windows import RateRecorder
+from postroom.model.audit import AuditRecord
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.guard import Action, Limits
+from postroom.model.reputation import GuardAction, ReputationLimits
 from postroom.model.stream import day_of, stream_ref
 from postroom.model.tenant import Tenant
 from postroom.platform.embedded._sqlite import open_control
@@ -34,12 +34,12 @@ ACME = Tenant("acme", 1, b"s" * 32)
 
 
 class House:
-    def __init__(self, tables: SqliteTables, clock: ManualClock, limits: Limits) -> None:
+    def __init__(self, tables: SqliteTables, clock: ManualClock, limits: ReputationLimits) -> None:
         self.tables, self.clock, self.limits = tables, clock, limits
         self.campaigns = Campaigns(tables, clock)
         self.providers = Providers(tables, PlainSecrets(), clock, default_url="inbox:")
         self.audit = AuditLog(tables, PlainSecrets(), clock)
-        self.tally = Tally(tables, clock, keep_ms=limits.window_ms)
+        self.tally = RateRecorder(tables, clock, keep_ms=limits.window_ms)
         self.guard = self.another_guard()
 
     def another_guard(self) -> ReputationGuard:
@@ -73,7 +73,7 @@ class House:
     def resume(self, ref: CampaignRef) -> None:
         self.campaigns.transition(self.campaigns.get(ref), CampaignStatus.SENDING)
 
-    def trail(self, tenant: str = "acme") -> list[Entry]:
+    def trail(self, tenant: str = "acme") -> list[AuditRecord]:
         return self.audit.list(tenant, limit=1_000).entries
 
     def said(self, tenant: str = "acme") -> list[str]:
@@ -89,7 +89,7 @@ def tables(tmp_path: Path) -> Iterator[tuple[SqliteTables, ManualClock]]:
 
 @pytest.fixture
 def house(tables: tuple[SqliteTables, ManualClock]) -> House:
-    return House(*tables, Limits())
+    return House(*tables, ReputationLimits())
 
 
 def test_a_campaign_over_the_limit_is_paused_with_the_figures_and_others_go_on(house: House) -> None:
@@ -180,7 +180,7 @@ def test_who_is_resumed_begins_anew(house: House) -> None:
 
 
 def test_a_provider_over_the_limit_pauses_all_its_campaigns_and_no_others(house: House) -> None:
-    house.providers.create("acme", "own", Change("smtp://own.example"))
+    house.providers.create("acme", "own", ProviderSpec("smtp://own.example"))
     through = [house.campaign("own") for _ in range(3)]
     beside = house.campaign()
     for ref in through[:2]:
@@ -246,7 +246,7 @@ def test_a_domain_is_warned_of_and_pauses_nobody(house: House) -> None:
 
 
 def test_off_is_off(tables: tuple[SqliteTables, ManualClock]) -> None:
-    house = House(*tables, Limits(bounce_warn=0, bounce_pause=0, complaint_warn=0, complaint_pause=0))
+    house = House(*tables, ReputationLimits(bounce_warn=0, bounce_pause=0, complaint_warn=0, complaint_pause=0))
     ref = house.campaign()
     house.happens(ref, 400, hard=400, complained=400)
     house.look()
@@ -310,28 +310,28 @@ def test_a_person_who_is_faster_has_their_way(house: House, monkeypatch: pytest.
     ("hard", "complained", "actions"),
     [
         (49, 0, []),
-        (50, 0, [Action.WARN]),
-        (100, 0, [Action.PAUSE]),
-        (50, 5, [Action.PAUSE, Action.WARN]),
-        (1_000, 1_000, [Action.PAUSE, Action.PAUSE]),
+        (50, 0, [GuardAction.WARN]),
+        (100, 0, [GuardAction.PAUSE]),
+        (50, 5, [GuardAction.PAUSE, GuardAction.WARN]),
+        (1_000, 1_000, [GuardAction.PAUSE, GuardAction.PAUSE]),
     ],
 )
-def test_limits_are_reached_where_they_are(hard: int, complained: int, actions: list[Action]) -> None:
-    found = Limits().excesses(sent=1_000, hard=hard, complained=complained)
+def test_limits_are_reached_where_they_are(hard: int, complained: int, actions: list[GuardAction]) -> None:
+    found = ReputationLimits().excesses(sent=1_000, hard=hard, complained=complained)
     assert [excess.action for excess in found] == actions
 
 
 def test_what_comes_back_is_counted_under_the_provider_that_sent_it(house: House) -> None:
-    house.providers.create("acme", "own", Change("smtp://own.example"))
+    house.providers.create("acme", "own", ProviderSpec("smtp://own.example"))
     watching = ReputationRecorder(house.tally, house.providers, house.clock)
     event = Event(
         kind=EventKind.BOUNCED, attempt=1, at=Instant(0), id="e", source="dsn", bounce=Bounce(HARD, BounceClass.MAILBOX)
     )
     campaign, stream = CampaignRef("acme", "c1"), stream_ref(ACME, day_of(house.clock.now()))
-    watching(Applied(campaign, "default", "a.example", event))
-    watching(Applied(campaign, "own", "a.example", event))
-    watching(Applied(campaign, "gone", "a.example", event))
-    watching(Applied(stream, None, "a.example", event))  # the first of its own carries them
+    watching(AppliedEvent(campaign, "default", "a.example", event))
+    watching(AppliedEvent(campaign, "own", "a.example", event))
+    watching(AppliedEvent(campaign, "gone", "a.example", event))
+    watching(AppliedEvent(stream, None, "a.example", event))  # the first of its own carries them
     house.tally.flush()
     items = house.tables.query(f"#tallies/{house.clock.now() // 60_000}").items
     assert {item.key.sort.rpartition("|")[0]: item.data["all"][1] for item in items} == {
@@ -347,6 +347,8 @@ def test_an_event_that_cannot_be_counted_stops_nobody(house: House, monkeypatch:
 
     monkeypatch.setattr(house.providers, "id_of", unavailable)
     event = Event(kind=EventKind.COMPLAINED, attempt=1, at=Instant(0), id="e", source="arf")
-    ReputationRecorder(house.tally, house.providers, house.clock)(Applied(CampaignRef("acme", "c1"), "own", "a.example", event))
+    ReputationRecorder(house.tally, house.providers, house.clock)(
+        AppliedEvent(CampaignRef("acme", "c1"), "own", "a.example", event)
+    )
     house.tally.flush()
     assert house.tables.query(f"#tallies/{house.clock.now() // 60_000}").items == []

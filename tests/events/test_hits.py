@@ -11,9 +11,9 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Unavailable
 from postroom.events.tracking_buffer import GROUP_SIZE, MAX_PER_MESSAGE, TrackingBuffer
-from postroom.ledger.arrivals import Arrival
+from postroom.ledger.inbound_events import InboundEvent
 from postroom.model.event import Event, EventKind
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 
 LONG = 3_600.0
 """A moment that does not end by itself."""
@@ -24,7 +24,7 @@ class Store:
     """Keeps what is put, unless it is told to fail."""
 
     def __init__(self) -> None:
-        self.groups: list[list[Arrival]] = []
+        self.groups: list[list[InboundEvent]] = []
         self.errors: list[Exception] = []
         """Of the next puts, one after the other."""
         self.tried = threading.Event()
@@ -32,7 +32,7 @@ class Store:
         """Closed: whoever puts something waits."""
         self.open.set()
 
-    def put(self, arrivals: Sequence[Arrival]) -> None:
+    def put(self, arrivals: Sequence[InboundEvent]) -> None:
         self.tried.set()
         assert self.open.wait(PATIENCE_S)
         if self.errors:
@@ -48,10 +48,10 @@ def hits_of(store: Store, **options: float) -> TrackingBuffer:
     return TrackingBuffer(store, **{"moment_s": LONG, **options})  # type: ignore[arg-type]  # a store of the test's own
 
 
-def hit(number: int, kind: EventKind = EventKind.OPENED, *, key: Key | None = None) -> Arrival:
+def hit(number: int, kind: EventKind = EventKind.OPENED, *, key: Key | None = None) -> InboundEvent:
     """Each of a message of its own, unless `key` says whose."""
     event = Event(kind=kind, attempt=1, at=Instant(0), id=f"{number}", source="tracking")
-    return Arrival(0, "a" * 16, 0, key or Key(number.to_bytes(12, "big")), event)
+    return InboundEvent(0, "a" * 16, 0, key or Key(number.to_bytes(12, "big")), event)
 
 
 def no_writer() -> bool:

@@ -14,14 +14,13 @@ from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound, PostroomError, Unavailable
 from postroom.events.bounce_parser.mime import MAX_PARSED_BYTES
 from postroom.events.inbound_mail import InboundMailProcessor
-from postroom.ledger.arrivals import Arrival
+from postroom.ledger.inbound_events import InboundEvent
 from postroom.model.event import BounceType, Event, EventKind
-from postroom.model.ids import encode
-from postroom.model.mailroom import IncomingMail, Verdict
-from postroom.model.shard import Key
+from postroom.model.ids import Key, encode
+from postroom.model.inbound_mail import InboundMail, MailVerdict
 from postroom.model.stream import stream_ref
 from postroom.model.tenant import Tenant
-from postroom.model.wire import MAX_ATTEMPT, Sealer, open_unsubscribe
+from postroom.model.tokens import MAX_ATTEMPT, TokenSealer, parse_unsubscribe_token
 from postroom.platform.mail.listener import ListenerLimits
 from postroom.platform.mail.listener_session import ListenerConfig
 from tests.events.test_reading_hostile import BOMBS
@@ -33,11 +32,11 @@ DOMAIN = "bounces.shop.example"
 CAMPAIGN = encode(2**79 + 98765, 16)
 KEY = Key(b"0123456789ab")
 TENANT = Tenant("shop", 7, bytes(range(32)))
-SEALER = Sealer(TENANT, CAMPAIGN, topic="news")
+SEALER = TokenSealer(TENANT, CAMPAIGN, topic="news")
 TOKEN = SEALER.return_path(5, KEY, 2)
 RETURN_PATH = f"{TOKEN}@{DOMAIN}"
 WISH = SEALER.unsubscribe(KEY)
-FORGED = Sealer(Tenant("evil", 7, bytes(32)), CAMPAIGN, topic="news")
+FORGED = TokenSealer(Tenant("evil", 7, bytes(32)), CAMPAIGN, topic="news")
 BOUNCES = Path(__file__).parents[1] / "data" / "bounces"
 AT_ONCE = ListenerLimits().per_address // 2
 
@@ -56,7 +55,7 @@ class Wishes:
         self.error: PostroomError | None = None
 
     def unsubscribe(self, token_text: str, *, everything: bool | None = None) -> object:
-        token = open_unsubscribe(token_text, secret_of)
+        token = parse_unsubscribe_token(token_text, secret_of)
         if self.error is not None:
             raise self.error
         self.said.append((token.key, token.topic, everything))
@@ -67,10 +66,10 @@ class Line:
     """What was put, and whether that works."""
 
     def __init__(self) -> None:
-        self.put_together: list[list[Arrival]] = []
+        self.put_together: list[list[InboundEvent]] = []
         self.down = False
 
-    def put(self, arrivals: Sequence[Arrival]) -> None:
+    def put(self, arrivals: Sequence[InboundEvent]) -> None:
         if self.down:
             raise Unavailable("the queue does not answer")
         self.put_together.append(list(arrivals))
@@ -89,12 +88,12 @@ class Desk:
             clock=self.clock,
         )
 
-    def take(self, content: bytes, *recipients: str) -> Verdict:
-        (verdict,) = self.mailroom.take([IncomingMail(recipients, content)])
+    def take(self, content: bytes, *recipients: str) -> MailVerdict:
+        (verdict,) = self.mailroom.take([InboundMail(recipients, content)])
         return verdict
 
     @property
-    def arrivals(self) -> list[Arrival]:
+    def arrivals(self) -> list[InboundEvent]:
         return [arrival for put in self.line.put_together for arrival in put]
 
     def event(self) -> Event:
@@ -103,7 +102,7 @@ class Desk:
         return arrival.event
 
 
-def original(sealer: Sealer = SEALER, *, links: bool = True, message_id: str = "") -> bytes:
+def original(sealer: TokenSealer = SEALER, *, links: bool = True, message_id: str = "") -> bytes:
     """A mail of ours as it was delivered."""
     body = f"<img src=3D'https://m.example/t/o/{sealer.recipient(5, KEY, 2)}'>" if links else "Hello"
     leave = f"List-Unsubscribe: <https://m.example/u/{sealer.unsubscribe(KEY)}>\r\n"
@@ -120,7 +119,7 @@ def test_mail_is_taken_for_what_is_ours(local_part: str) -> None:
     [
         f"{FORGED.return_path(5, KEY, 2)}@{DOMAIN}",
         f"{TOKEN[:-1]}{'3' if TOKEN[-1] == '2' else '2'}@{DOMAIN}",
-        f"{Sealer(Tenant('other', 8, bytes(32)), CAMPAIGN).return_path(1, KEY, 1)}@{DOMAIN}",
+        f"{TokenSealer(Tenant('other', 8, bytes(32)), CAMPAIGN).return_path(1, KEY, 1)}@{DOMAIN}",
         f"unsubscribe+{FORGED.unsubscribe(KEY)}@{DOMAIN}",
         f"{TOKEN}@elsewhere.example",
         "postmaster@elsewhere.example",
@@ -141,7 +140,7 @@ def test_without_a_domain_no_address_is_ours() -> None:
 
 def test_a_report_to_a_return_path_is_about_its_message() -> None:
     desk = Desk()
-    assert desk.take(dsn(RETURN_PATH, "a@example.com"), RETURN_PATH) is Verdict.NOTED
+    assert desk.take(dsn(RETURN_PATH, "a@example.com"), RETURN_PATH) is MailVerdict.NOTED
     event = desk.event()
     assert (event.kind, event.attempt, event.source) == (EventKind.BOUNCED, 2, "dsn")
     assert event.bounce is not None
@@ -163,7 +162,7 @@ def test_a_report_without_a_token_changes_nothing(name: str) -> None:
     """Whatever it says, and to whatever address of ours it came."""
     desk = Desk()
     for recipient in (f"fbl@{DOMAIN}", f"{FORGED.return_path(5, KEY, 2)}@{DOMAIN}", "a@b.example"):
-        assert desk.take((BOUNCES / f"{name}.eml").read_bytes(), recipient) is Verdict.STRANGE
+        assert desk.take((BOUNCES / f"{name}.eml").read_bytes(), recipient) is MailVerdict.STRANGE
     assert desk.arrivals == []
     assert desk.wishes.said == []
 
@@ -171,20 +170,20 @@ def test_a_report_without_a_token_changes_nothing(name: str) -> None:
 def test_a_forged_token_in_a_report_changes_nothing() -> None:
     desk = Desk()
     for mail in (complaint("x", original(FORGED)), dsn("x", "a@example.com", original=original(FORGED))):
-        assert desk.take(mail, f"fbl@{DOMAIN}") is Verdict.STRANGE
+        assert desk.take(mail, f"fbl@{DOMAIN}") is MailVerdict.STRANGE
     assert (desk.arrivals, desk.wishes.said) == ([], [])
 
 
 def test_a_complaint_is_found_by_the_return_path_in_what_it_returns() -> None:
     desk = Desk()
     returned = f"Return-Path: <{RETURN_PATH}>\r\n".encode() + original(FORGED)
-    assert desk.take(complaint("fbl", returned), f"fbl@{DOMAIN}") is Verdict.NOTED
+    assert desk.take(complaint("fbl", returned), f"fbl@{DOMAIN}") is MailVerdict.NOTED
     assert (desk.event().kind, desk.event().attempt) == (EventKind.COMPLAINED, 2)
 
 
 def test_a_complaint_is_found_by_a_link_in_what_it_returns() -> None:
     desk = Desk()
-    assert desk.take(complaint("fbl", original()), f"abuse@{DOMAIN}") is Verdict.NOTED
+    assert desk.take(complaint("fbl", original()), f"abuse@{DOMAIN}") is MailVerdict.NOTED
     assert (desk.event().kind, desk.event().attempt, desk.arrivals[0].batch) == (EventKind.COMPLAINED, 2, 5)
 
 
@@ -202,21 +201,21 @@ def test_a_complaint_is_found_by_the_unsubscribe_link_alone(message_id: str, att
     """Loops redact return paths and links. The Message-ID tells the attempt where it is this message's."""
     desk = Desk()
     mail = complaint("fbl", original(links=False, message_id=message_id))
-    assert desk.take(mail, f"fbl@{DOMAIN}") is Verdict.NOTED
+    assert desk.take(mail, f"fbl@{DOMAIN}") is MailVerdict.NOTED
     assert (desk.event().kind, desk.event().attempt, desk.arrivals[0].batch) == (EventKind.COMPLAINED, attempt, None)
 
 
 def test_a_complaint_about_a_single_message_known_only_by_its_person_ends_all_mail_to_them() -> None:
     desk, stream = Desk(), stream_ref(TENANT, 20_000).campaign
-    returned = original(Sealer(TENANT, stream, topic="news"), links=False)
-    assert desk.take(complaint("fbl", returned), f"fbl@{DOMAIN}") is Verdict.NOTED
+    returned = original(TokenSealer(TENANT, stream, topic="news"), links=False)
+    assert desk.take(complaint("fbl", returned), f"fbl@{DOMAIN}") is MailVerdict.NOTED
     assert desk.wishes.said == [(KEY, "news", True)]
     assert desk.arrivals == []
 
 
 def test_the_address_a_report_came_to_outranks_what_it_returns() -> None:
     desk = Desk()
-    other = original(Sealer(TENANT, encode(2**79 + 1, 16)))
+    other = original(TokenSealer(TENANT, encode(2**79 + 1, 16)))
     desk.take(dsn(RETURN_PATH, "a@example.com", original=other), RETURN_PATH)
     assert desk.event().kind is EventKind.BOUNCED
 
@@ -231,7 +230,7 @@ def test_the_address_a_report_came_to_outranks_what_it_returns() -> None:
 )
 def test_a_wish_with_a_token_is_on_the_list_before_the_answer(recipient: str, subject: str) -> None:
     desk = Desk()
-    assert desk.take(wish(recipient, "a@example.com", subject), recipient) is Verdict.NOTED
+    assert desk.take(wish(recipient, "a@example.com", subject), recipient) is MailVerdict.NOTED
     assert desk.wishes.said == [(KEY, "news", None)]
     assert desk.arrivals == [], "the event is made where the list is"
 
@@ -239,42 +238,42 @@ def test_a_wish_with_a_token_is_on_the_list_before_the_answer(recipient: str, su
 @pytest.mark.parametrize("subject", ["unsubscribe", f"unsubscribe {FORGED.unsubscribe(KEY)}", f"unsubscribe {WISH[:-1]}"])
 def test_a_wish_without_a_token_of_ours_changes_nothing(subject: str) -> None:
     desk = Desk()
-    assert desk.take(wish("u", "victim@example.com", subject), f"unsubscribe@{DOMAIN}") is Verdict.STRANGE
+    assert desk.take(wish("u", "victim@example.com", subject), f"unsubscribe@{DOMAIN}") is MailVerdict.STRANGE
     assert (desk.arrivals, desk.wishes.said) == ([], [])
 
 
 def test_a_wish_written_to_a_return_path_is_the_recipient_s() -> None:
     """Its source is not that of wishes whose entry exists: the worker makes it."""
     desk = Desk()
-    assert desk.take(wish(RETURN_PATH, "a@example.com", "unsubscribe"), RETURN_PATH) is Verdict.NOTED
+    assert desk.take(wish(RETURN_PATH, "a@example.com", "unsubscribe"), RETURN_PATH) is MailVerdict.NOTED
     assert (desk.event().kind, desk.event().source) == (EventKind.UNSUBSCRIBED, "mail")
 
 
 @pytest.mark.parametrize("name", ["vacation-postfix-admin", "receipt", "boxbe"])
 def test_machines_that_answer_for_people_change_nothing(name: str) -> None:
     desk = Desk()
-    assert desk.take((BOUNCES / f"{name}.eml").read_bytes(), RETURN_PATH) is Verdict.NOTHING
-    assert desk.take(out_of_office(RETURN_PATH, "a@example.com"), RETURN_PATH) is Verdict.NOTHING
+    assert desk.take((BOUNCES / f"{name}.eml").read_bytes(), RETURN_PATH) is MailVerdict.NOTHING
+    assert desk.take(out_of_office(RETURN_PATH, "a@example.com"), RETURN_PATH) is MailVerdict.NOTHING
     assert desk.arrivals == []
 
 
 def test_a_person_s_words_to_a_return_path_are_nothing_of_ours() -> None:
     desk = Desk()
-    assert desk.take((BOUNCES / "person.eml").read_bytes(), RETURN_PATH) is Verdict.STRANGE
+    assert desk.take((BOUNCES / "person.eml").read_bytes(), RETURN_PATH) is MailVerdict.STRANGE
 
 
 def test_what_comes_together_is_stored_together() -> None:
     desk = Desk()
-    mails = [IncomingMail((RETURN_PATH,), dsn(RETURN_PATH, "a@example.com")) for _ in range(3)]
-    mails.insert(1, IncomingMail((RETURN_PATH,), out_of_office(RETURN_PATH, "a@example.com")))
-    assert desk.mailroom.take(mails) == [Verdict.NOTED, Verdict.NOTHING, Verdict.NOTED, Verdict.NOTED]
+    mails = [InboundMail((RETURN_PATH,), dsn(RETURN_PATH, "a@example.com")) for _ in range(3)]
+    mails.insert(1, InboundMail((RETURN_PATH,), out_of_office(RETURN_PATH, "a@example.com")))
+    assert desk.mailroom.take(mails) == [MailVerdict.NOTED, MailVerdict.NOTHING, MailVerdict.NOTED, MailVerdict.NOTED]
     assert [len(put) for put in desk.line.put_together] == [3]
 
 
 def test_each_recipient_of_a_mail_is_told_of_once() -> None:
     desk = Desk()
     other = f"{SEALER.return_path(1, Key(bytes(12)), 1)}@{DOMAIN}"
-    assert desk.take(dsn(RETURN_PATH, "a@example.com"), RETURN_PATH, other, RETURN_PATH) is Verdict.NOTED
+    assert desk.take(dsn(RETURN_PATH, "a@example.com"), RETURN_PATH, other, RETURN_PATH) is MailVerdict.NOTED
     assert [arrival.key for arrival in desk.arrivals] == [KEY, Key(bytes(12))]
 
 
@@ -304,7 +303,7 @@ def test_what_came_in_is_counted_in_one_line_a_minute(caplog: pytest.LogCaptureF
 
 def test_no_token_of_one_kind_passes_for_another() -> None:
     with pytest.raises(Invalid):
-        open_unsubscribe(SEALER.recipient(5, KEY, 2), secret_of)
+        parse_unsubscribe_token(SEALER.recipient(5, KEY, 2), secret_of)
 
 
 @pytest.mark.parametrize("name", sorted(BOMBS))

@@ -10,8 +10,8 @@ import pytest
 from postroom.clock import Instant
 from postroom.events.bounce_parser import event_from_report, parse_report
 from postroom.model.event import BounceType, Event, EventKind
-from postroom.model.shard import Key
-from postroom.model.wire import MessageRef
+from postroom.model.ids import Key
+from postroom.model.tokens import MessageRef
 
 MAILS = Path(__file__).parents[1] / "data" / "bounces"
 REF = MessageRef(1, "2345672345672345", 7, Key(bytes(12)), 2)

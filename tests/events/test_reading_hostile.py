@@ -13,8 +13,8 @@ from postroom.clock import Instant
 from postroom.events.bounce_parser import classify, event_from_report, parse_report
 from postroom.events.bounce_parser.mime import MAX_DEPTH, MAX_PARSED_BYTES, MAX_PARTS, parse_mime
 from postroom.model.event import MAX_DETAIL, MAX_RAW
-from postroom.model.shard import Key
-from postroom.model.wire import MessageRef
+from postroom.model.ids import Key
+from postroom.model.tokens import MessageRef
 
 REF = MessageRef(1, "2" * 16, 7, Key(bytes(12)), 1)
 LIMIT_S = 0.5

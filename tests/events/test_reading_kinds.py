@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from postroom.events.bounce_parser import ArfReport, AutoReply, Challenge, DeliveryReport, Other, UnsubscribeRequest, parse_report
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from postroom.model.tenant import Tenant
-from postroom.model.wire import Sealer, open_hit, open_return_path, open_unsubscribe
+from postroom.model.tokens import TokenSealer, parse_return_path, parse_tracking_token, parse_unsubscribe_token
 
 TENANT = Tenant("default", 1, bytes(range(32)))
 CAMPAIGN = "2345672345672345"
 KEY = Key(bytes(range(12)))
-SEALER = Sealer(TENANT, CAMPAIGN, topic="news")
+SEALER = TokenSealer(TENANT, CAMPAIGN, topic="news")
 
 
 def secret_of(number: int) -> bytes:
@@ -61,17 +61,17 @@ def test_encoded_subjects_are_read() -> None:
 @pytest.mark.parametrize("local_part", ["unsubscribe+{}", "u+{}", "unsub={}"])
 def test_mail_to_an_unsubscribe_address_of_ours_unsubscribes_whoever_writes(local_part: str) -> None:
     """Apple's mail program marks it as an automatic answer; it is none."""
-    token = Sealer(TENANT, CAMPAIGN).unsubscribe(KEY)
+    token = TokenSealer(TENANT, CAMPAIGN).unsubscribe(KEY)
     raw = mail("unsubscribe", "Apple Mail sent this email to unsubscribe", "Auto-Submitted: auto-replied\n")
     reading = parse_report(raw, recipient=local_part.format(token) + "@bounce.example.com")
     assert isinstance(reading, UnsubscribeRequest)
-    assert open_unsubscribe(reading.token, secret_of).key == KEY
+    assert parse_unsubscribe_token(reading.token, secret_of).key == KEY
 
 
 def test_a_token_in_the_subject_unsubscribes_with_its_topic() -> None:
     reading = parse_report(mail(f"unsubscribe {SEALER.unsubscribe(KEY)}"), recipient="unsubscribe@bounce.example.com")
     assert isinstance(reading, UnsubscribeRequest)
-    assert open_unsubscribe(reading.token, secret_of).topic == "news"
+    assert parse_unsubscribe_token(reading.token, secret_of).topic == "news"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_a_complaint_quotes_leads_back_to_the_message() -> None:
     ).encode()
     reading = parse_report(raw)
     assert isinstance(reading, ArfReport)
-    assert [open_return_path(each, secret_of).batch for each in reading.traces.return_paths] == [7]
-    assert [open_hit(each, secret_of).message.attempt for each in reading.traces.hits] == [2]
-    assert [open_unsubscribe(each, secret_of).topic for each in reading.traces.unsubscribes] == ["news"]
+    assert [parse_return_path(each, secret_of).batch for each in reading.traces.return_paths] == [7]
+    assert [parse_tracking_token(each, secret_of).message.attempt for each in reading.traces.hits] == [2]
+    assert [parse_unsubscribe_token(each, secret_of).topic for each in reading.traces.unsubscribes] == ["news"]
     assert reading.traces.message_id == "<x@y>"

@@ -14,17 +14,15 @@ from postroom.clock import SystemClock
 from postroom.errors import Denied, Invalid, Unavailable
 from postroom.events.ses.sns import SnsVerifier
 from postroom.events.ses.webhook import SesRecords, SesWebhook
-from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
-from postroom.ledger.suppression import Reason, Suppression
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE, InboundEvent, InboundEventQueue, parse_inbound_events
+from postroom.ledger.suppression import SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.event import EventKind
-from postroom.model.message import MessageStatus, NewMessage, Settlement
-from postroom.model.message_id import message_id
-from postroom.model.shard import Key, recipient_key
+from postroom.model.ids import Key, recipient_key
+from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.model.stream import day_of, stream_batches, stream_ref
-from postroom.model.tags import tags_of
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef, message_id, ses_tags
 from postroom.platform.ports.messages import Reported
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
@@ -51,13 +49,13 @@ class Hooked:
         faults = faults or Faults()
         self.made = made
         self.tenants = Tenants(made.tables, made.clock)
-        self.suppression = Suppression(made.tables, made.clock)
+        self.suppression = SuppressionList(made.tables, made.clock)
         self.asked: list[str] = []
         self.ref = self._campaign()
         self.hook = SesWebhook(
             SnsVerifier([ARN], self._fetch, SystemClock()),
             SesRecords(self.tenants, made.campaigns, made.messages, faults.wrap(self.suppression)),
-            faults.wrap(Arrivals(made.queues)).put,
+            faults.wrap(InboundEventQueue(made.queues)).put,
         )
 
     def _fetch(self, url: str) -> bytes:
@@ -83,13 +81,15 @@ class Hooked:
     def key(self, address: str) -> Key:
         return recipient_key(self.tenants.get("default").secret, address.lower())
 
-    def _row(self, line: int, address: str) -> NewMessage:
-        return NewMessage(0, self.key(address), line, address, None, "[]")
+    def _row(self, line: int, address: str) -> MessageRow:
+        return MessageRow(0, self.key(address), line, address, None, "[]")
 
     def mail(self, address: str = ANNA, *, ref: MessageRef | None = None, attempt: int = 1) -> Mail:
         ref = ref or MessageRef(0, self.ref.campaign, 0, self.key(address), attempt)
         content = b"From: a@example.com\r\n\r\nHi\r\n"
-        return Mail(ref, Accepted("0102-id", address, "a@example.com", "postroom", dict(tags_of(ref)), content, 1, 1_790_000_000))
+        return Mail(
+            ref, Accepted("0102-id", address, "a@example.com", "postroom", dict(ses_tags(ref)), content, 1, 1_790_000_000)
+        )
 
     def stream(self) -> CampaignRef:
         """Where today's single messages are."""
@@ -98,13 +98,13 @@ class Hooked:
     def post(self, document: dict[str, Any] | str) -> None:
         self.hook.take(json.dumps(TOPIC.notification(document)).encode())
 
-    def arrived(self) -> list[Arrival]:
+    def arrived(self) -> list[InboundEvent]:
         """Since the last look."""
         found = []
-        while items := self.made.queues.receive(QUEUE, limit=10):
+        while items := self.made.queues.receive(FEEDBACK_QUEUE, limit=10):
             for item in items:
-                found += parse_arrivals(item.body)
-                self.made.queues.delete(QUEUE, item.receipt)
+                found += parse_inbound_events(item.body)
+                self.made.queues.delete(FEEDBACK_QUEUE, item.receipt)
         return found
 
     def apply(self) -> None:
@@ -185,7 +185,7 @@ def test_a_single_message_is_held_against_its_own_record(hooked: Hooked) -> None
     campaign_ref = hooked.stream()
     hooked.made.messages.create(campaign_ref, stream_batches(campaign_ref.campaign))
     key = Key(b"m" * 12)
-    hooked.made.messages.store(campaign_ref, [NewMessage(0, key, 1, ANNA, None, "[]")], hooked.made.clock.now())
+    hooked.made.messages.store(campaign_ref, [MessageRow(0, key, 1, ANNA, None, "[]")], hooked.made.clock.now())
     ref = MessageRef(0, campaign_ref.campaign, 0, key, 1)
     hooked.post(notices.delivery(hooked.mail(ANNA, ref=ref).accepted, 1_790_000_001))
     hooked.post(notices.delivery(hooked.mail(BEN, ref=ref).accepted, 1_790_000_001))
@@ -223,7 +223,7 @@ def leaves(hooked: Hooked, *, everything: bool) -> dict[str, Any]:
 def test_who_unsubscribes_is_on_the_list_before_the_answer(hooked: Hooked, everything: bool, topic: str | None) -> None:
     hooked.post(leaves(hooked, everything=everything))
     (entry,) = hooked.suppression.of("default", hooked.key(ANNA))
-    assert (entry.reason, entry.topic, entry.address) == (Reason.UNSUBSCRIBE, topic, ANNA)
+    assert (entry.reason, entry.topic, entry.address) == (SuppressionReason.UNSUBSCRIBE, topic, ANNA)
     (arrival,) = hooked.arrived()
     assert (arrival.event.kind, arrival.event.source) == (EventKind.UNSUBSCRIBED, "unsubscribe")
     assert entry.source == f"{message_id(hooked.ref, arrival.key)}/{arrival.event.id}"
@@ -246,7 +246,7 @@ def test_an_unsubscribe_of_a_person_who_was_erased_does_not_name_them_again(hook
     messages.erase(hooked.ref, 0, opened.fence, key, now)
     hooked.post(leaves(hooked, everything=True))
     (entry,) = hooked.suppression.of("default", key)
-    assert (entry.reason, entry.address) == (Reason.UNSUBSCRIBE, "")
+    assert (entry.reason, entry.address) == (SuppressionReason.UNSUBSCRIBE, "")
 
 
 def test_an_unsubscribe_counts_where_the_campaign_is_gone(hooked: Hooked) -> None:

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from postroom.errors import Invalid
 from postroom.events.ses.ses_event import RecipientEvent, parse_ses_event
-from postroom.model.event import MAX_RAW, BounceClass, BounceType, EventKind, Standing, apply
+from postroom.model.event import MAX_RAW, BounceClass, BounceType, EventKind, StatusRank, status_after
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus
-from postroom.model.shard import Key
-from postroom.model.tags import tags_of
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef, ses_tags
 from tests.fakes.ses_simulator import notices
 from tests.fakes.ses_simulator.api import Accepted
 from tests.fakes.ses_simulator.fates import MAILBOXES, STEPS, Fates
@@ -29,7 +28,7 @@ AT = 1_700_000_000.0
 
 def message(recipient: str = "r@example.net") -> Accepted:
     content = b"From: a@example.com\r\nSubject: x\r\n\r\nx\r\n"
-    return Accepted("0102-id", recipient, "a@example.com", "postroom", dict(tags_of(REF)), content, 1, AT)
+    return Accepted("0102-id", recipient, "a@example.com", "postroom", dict(ses_tags(REF)), content, 1, AT)
 
 
 def read(document: dict[str, Any]) -> list[RecipientEvent]:
@@ -166,12 +165,12 @@ def test_the_order_and_number_of_notices_make_no_difference(mailbox: str) -> Non
     }
     for seed in range(5):
         mixed = Fates(repeats=3, shuffled=True, chance=random.Random(seed)).of(sent, Options())
-        standing, ids = Standing(3, MessageStatus.UNKNOWN), set[str]()
+        standing, ids = StatusRank(3, MessageStatus.UNKNOWN), set[str]()
         for document in mixed:
             event = only(document).event
-            standing = apply(standing, event)
+            standing = status_after(standing, event)
             ids.add(event.id)
-        assert standing == Standing(3, wanted[mailbox])
+        assert standing == StatusRank(3, wanted[mailbox])
         assert ids == {only(document).event.id for document in plain}
 
 

@@ -10,17 +10,17 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Unavailable
 from postroom.events.group_commit import GroupCommit
-from postroom.ledger.arrivals import Arrival
+from postroom.ledger.inbound_events import InboundEvent
 from postroom.model.event import Event, EventKind
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from tests.flow.campaign_kit import until
 
 _PATIENCE_S = 10
 
 
-def arrival(number: int) -> Arrival:
+def arrival(number: int) -> InboundEvent:
     event = Event(kind=EventKind.OPENED, attempt=1, at=Instant(1), id=f"e{number}", source="ses")
-    return Arrival(0, "a" * 16, 0, Key(b"k" * 12), event)
+    return InboundEvent(0, "a" * 16, 0, Key(b"k" * 12), event)
 
 
 class Store:
@@ -31,7 +31,7 @@ class Store:
         self.under_way, self.go = threading.Event(), threading.Event()
         self.error: Exception | None = None
 
-    def put(self, arrivals: Sequence[Arrival]) -> None:
+    def put(self, arrivals: Sequence[InboundEvent]) -> None:
         self.under_way.set()
         assert self.go.wait(_PATIENCE_S)
         if self.error is not None:
@@ -104,7 +104,7 @@ def test_a_write_that_fails_fails_for_all_who_shared_it_and_for_nobody_else() ->
 
 
 def test_what_nobody_foresaw_is_raised_where_each_waits() -> None:
-    def put(arrivals: Sequence[Arrival]) -> None:
+    def put(arrivals: Sequence[InboundEvent]) -> None:
         raise ZeroDivisionError
 
     together = GroupCommit(put)

@@ -12,10 +12,10 @@ from postroom.events.machine_detection import TrackingRequest
 from postroom.events.tracking import NotCached
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import MAX_URL, EventKind
-from postroom.model.message import NewMessage
-from postroom.model.shard import Key
+from postroom.model.ids import Key
+from postroom.model.message import MessageRow
 from postroom.model.tenant import Tenant
-from postroom.model.wire import Sealer, open_hit
+from postroom.model.tokens import TokenSealer, parse_tracking_token
 from tests.events.tracking_kit import ANNA, BROWSER, CAMPAIGN, Web
 from tests.fakes.ledger import bench
 
@@ -66,10 +66,10 @@ def test_a_single_messages_link_leads_where_its_contents_table_says(web: Web) ->
 def test_what_nothing_is_left_of_leads_nowhere(web: Web) -> None:
     """A campaign that is gone; a stream; a message; one whose recipient was erased."""
     single = web.single([SHOP])
-    stream = open_hit(single, lambda number: web.tenant.secret).message.campaign
+    stream = parse_tracking_token(single, lambda number: web.tenant.secret).message.campaign
     erased = Key(b"e" * 12)
     ref = CampaignRef("default", stream)
-    web.made.messages.store(ref, [NewMessage(3, erased, 2, "", None, "[]")], web.made.clock.now())
+    web.made.messages.store(ref, [MessageRow(3, erased, 2, "", None, "[]")], web.made.clock.now())
     for gone in (
         web.token(),
         web.token(f"{stream[:-2]}yf"),
@@ -91,7 +91,7 @@ def test_nothing_but_our_own_tokens_is_recorded_or_leads_anywhere(web: Web) -> N
     web.table([SHOP, "javascript:alert(1)"])
     token = web.token()
     web.tracking.prepare(f"{token}.0")
-    others = Sealer(Tenant("default", 0, b"x" * 32), CAMPAIGN)
+    others = TokenSealer(Tenant("default", 0, b"x" * 32), CAMPAIGN)
     strange = others.recipient(3, ANNA, 1)
     own = web.sealer()
     personal = own.personal(token, "https://good.example/")
@@ -111,7 +111,7 @@ def test_nothing_but_our_own_tokens_is_recorded_or_leads_anywhere(web: Web) -> N
 
 
 def test_a_number_that_no_tenant_has_is_asked_for_and_not_found(web: Web) -> None:
-    token = Sealer(Tenant("nobody", 99, b"x" * 32), CAMPAIGN).recipient(3, ANNA, 1)
+    token = TokenSealer(Tenant("nobody", 99, b"x" * 32), CAMPAIGN).recipient(3, ANNA, 1)
     with pytest.raises(NotCached):
         web.tracking.opened(token, BROWSER)
     with pytest.raises(NotFound):

@@ -10,14 +10,13 @@ import pytest
 
 from postroom.errors import Invalid, NotFound
 from postroom.events.unsubscribe import UnsubscribeService
-from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
-from postroom.ledger.suppression import Reason, Suppression
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE, InboundEvent, InboundEventQueue, parse_inbound_events
+from postroom.ledger.suppression import SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
 from postroom.model.event import EventKind
-from postroom.model.message_id import message_id
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from postroom.model.tenant import Tenant
-from postroom.model.wire import Sealer
+from postroom.model.tokens import TokenSealer, message_id
 from tests.events.feedback_kit import Post
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
@@ -34,21 +33,21 @@ class Desk:
         faults = faults or Faults()
         self.made = made
         self.tenants = Tenants(made.tables, made.clock)
-        self.suppression = Suppression(made.tables, made.clock)
+        self.suppression = SuppressionList(made.tables, made.clock)
         self.unsubscribing = UnsubscribeService(
-            self.tenants, faults.wrap(self.suppression), faults.wrap(Arrivals(made.queues)), made.clock
+            self.tenants, faults.wrap(self.suppression), faults.wrap(InboundEventQueue(made.queues)), made.clock
         )
 
     def token(self, key: Key = ANNA, *, topic: str | None = None, campaign: str = CAMPAIGN) -> str:
-        return Sealer(self.tenants.get("default"), campaign, topic=topic).unsubscribe(key)
+        return TokenSealer(self.tenants.get("default"), campaign, topic=topic).unsubscribe(key)
 
-    def arrived(self) -> list[Arrival]:
+    def arrived(self) -> list[InboundEvent]:
         """What was told since the last look, each event once."""
         found = {}
-        while items := self.made.queues.receive(QUEUE, limit=10):
+        while items := self.made.queues.receive(FEEDBACK_QUEUE, limit=10):
             for item in items:
-                found.update({(each.key, each.event.id): each for each in parse_arrivals(item.body)})
-                self.made.queues.delete(QUEUE, item.receipt)
+                found.update({(each.key, each.event.id): each for each in parse_inbound_events(item.body)})
+                self.made.queues.delete(FEEDBACK_QUEUE, item.receipt)
         return list(found.values())
 
     def ids(self) -> set[str]:
@@ -74,7 +73,7 @@ def test_a_wish_is_on_the_list_and_told(desk: Desk) -> None:
     entry = desk.suppression.get("default", ANNA)
     assert wish.no_mail == entry
     assert entry is not None
-    assert (entry.reason, entry.address, entry.topic) == (Reason.UNSUBSCRIBE, "", None)
+    assert (entry.reason, entry.address, entry.topic) == (SuppressionReason.UNSUBSCRIBE, "", None)
     (told,) = desk.arrived()
     assert (told.tenant, told.campaign, told.batch, told.key) == (0, CAMPAIGN, None, ANNA)
     assert (told.event.kind, told.event.attempt, told.event.source) == (UNSUBSCRIBED, 0, "unsubscribe")
@@ -122,21 +121,21 @@ def test_topic_and_all_mail_are_two_wishes(desk: Desk) -> None:
 def test_taking_back_leaves_other_topics_and_other_reasons(desk: Desk) -> None:
     for topic in ("news", "offers"):
         desk.unsubscribing.unsubscribe(desk.token(topic=topic))
-    desk.suppression.add("default", ANNA, address="a@a.example", reason=Reason.COMPLAINT)
+    desk.suppression.add("default", ANNA, address="a@a.example", reason=SuppressionReason.COMPLAINT)
     desk.arrived()
     wish = desk.unsubscribing.resubscribe(desk.token(topic="news"), everything=True)
     assert wish.no_topic is None
     assert wish.no_mail is not None
-    assert wish.no_mail.reason is Reason.COMPLAINT
+    assert wish.no_mail.reason is SuppressionReason.COMPLAINT
     assert [entry.topic for entry in desk.suppression.of("default", ANNA)] == [None, "offers"]
     assert desk.kinds() == [RESUBSCRIBED]
 
 
 def test_who_never_unsubscribed_takes_nothing_back(desk: Desk) -> None:
-    desk.suppression.add("default", ANNA, address="a@a.example", reason=Reason.BOUNCE)
+    desk.suppression.add("default", ANNA, address="a@a.example", reason=SuppressionReason.BOUNCE)
     wish = desk.unsubscribing.resubscribe(desk.token())
     assert wish.no_mail is not None
-    assert wish.no_mail.reason is Reason.BOUNCE
+    assert wish.no_mail.reason is SuppressionReason.BOUNCE
     assert desk.kinds() == []
 
 
@@ -148,8 +147,8 @@ def test_looking_changes_nothing(desk: Desk) -> None:
 
 def test_only_tokens_of_ours_say_anything(desk: Desk) -> None:
     token = desk.token(topic="news")
-    forged = Sealer(Tenant("default", 0, b"x" * 32), CAMPAIGN).unsubscribe(ANNA)
-    nobodys = Sealer(Tenant("nobody", 77, b"x" * 32), CAMPAIGN).unsubscribe(ANNA)
+    forged = TokenSealer(Tenant("default", 0, b"x" * 32), CAMPAIGN).unsubscribe(ANNA)
+    nobodys = TokenSealer(Tenant("nobody", 77, b"x" * 32), CAMPAIGN).unsubscribe(ANNA)
     for text in (forged, nobodys, token.partition(".")[0], token[:-1], token + "x", "", "é"):
         with pytest.raises((Invalid, NotFound)):
             desk.unsubscribing.unsubscribe(text)
@@ -159,7 +158,7 @@ def test_only_tokens_of_ours_say_anything(desk: Desk) -> None:
 def test_people_of_a_tenant_that_is_disabled_are_heard(desk: Desk) -> None:
     tenant = desk.tenants.create("closed")
     desk.tenants.disable("closed")
-    desk.unsubscribing.unsubscribe(Sealer(tenant, CAMPAIGN).unsubscribe(ANNA))
+    desk.unsubscribing.unsubscribe(TokenSealer(tenant, CAMPAIGN).unsubscribe(ANNA))
     assert desk.suppression.get("closed", ANNA) is not None
 
 
@@ -175,7 +174,7 @@ def test_killed_anywhere_and_said_again_it_is_one_wish(made: Bench, at: int, aft
     made.clock.advance(60)
     again = Desk(made)
     again.unsubscribing.unsubscribe(again.token())
-    assert [entry.reason for entry in again.suppression.of("default", ANNA)] == [Reason.UNSUBSCRIBE]
+    assert [entry.reason for entry in again.suppression.of("default", ANNA)] == [SuppressionReason.UNSUBSCRIBE]
     assert len(told | again.ids()) == 1
 
 
@@ -247,7 +246,7 @@ def test_no_other_entry_is_explained_by_an_unsubscribe(made: Bench) -> None:
     post, desk = Post(made), Desk(made)
     campaign = made.campaign(people=4)
     message, erased = post.send_all(campaign)[:2]
-    desk.suppression.add("default", message.key, address="", reason=Reason.BOUNCE)
+    desk.suppression.add("default", message.key, address="", reason=SuppressionReason.BOUNCE)
     desk.unsubscribing.unsubscribe(desk.token(message.key, campaign=campaign.ref.campaign, topic="news"))
     desk.unsubscribing.unsubscribe(desk.token(erased.key, campaign=campaign.ref.campaign))
     now = made.clock.now()

@@ -13,13 +13,13 @@ from postroom.delivery.transactional import content_links_key as single_links_ke
 from postroom.events.machine_detection import TrackingRequest
 from postroom.events.tracking import LinkTableCache, TenantSecretCache, Tracking
 from postroom.events.tracking_buffer import TrackingBuffer
-from postroom.ledger.arrivals import QUEUE, Arrival, Arrivals, parse_arrivals
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE, InboundEvent, InboundEventQueue, parse_inbound_events
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import CampaignRef
-from postroom.model.message import NewMessage
-from postroom.model.shard import Key
-from postroom.model.stream import SingleValues, stream_ref
-from postroom.model.wire import Sealer
+from postroom.model.ids import Key
+from postroom.model.message import MessageRow
+from postroom.model.stream import TransactionalValues, stream_ref
+from postroom.model.tokens import TokenSealer
 from postroom.platform.embedded.objects import FileObjects
 from tests.fakes.faults import Faults
 from tests.fakes.ledger import Bench
@@ -41,15 +41,15 @@ class Web:
         tenants = Tenants(self.asked.wrap(made.tables), made.clock)
         messages, objects = self.asked.wrap(made.messages), self.asked.wrap(self.objects)
         self.links = LinkTableCache(tenants, messages, objects, most=most_links)
-        self.hits = TrackingBuffer(Arrivals(made.queues), moment_s=3_600.0)
+        self.hits = TrackingBuffer(InboundEventQueue(made.queues), moment_s=3_600.0)
         self.tracking = Tracking(TenantSecretCache(tenants, made.clock), self.links, self.hits, made.clock)
 
     def close(self) -> None:
         self.hits.close()
         self.objects.close()
 
-    def sealer(self, campaign: str = CAMPAIGN) -> Sealer:
-        return Sealer(self.tenant, campaign)
+    def sealer(self, campaign: str = CAMPAIGN) -> TokenSealer:
+        return TokenSealer(self.tenant, campaign)
 
     def token(self, campaign: str = CAMPAIGN, *, key: Key = ANNA, batch: int = 3, attempt: int = 1) -> str:
         return self.sealer(campaign).recipient(batch, key, attempt)
@@ -61,18 +61,18 @@ class Web:
     def single(self, links: Sequence[str], digest: str = "d" * 64) -> str:
         """A single message with such links: its token."""
         ref = stream_ref(self.tenant, 20_000)
-        values = SingleValues(digest, {}, self.made.clock.now()).text()
+        values = TransactionalValues(digest, {}, self.made.clock.now()).text()
         self.made.messages.create(ref, 32)
-        self.made.messages.store(ref, [NewMessage(3, ANNA, 1, "anna@mail.example", None, values)], self.made.clock.now())
+        self.made.messages.store(ref, [MessageRow(3, ANNA, 1, "anna@mail.example", None, values)], self.made.clock.now())
         self.objects.put(single_links_key(ref, digest), msgspec.json.encode(links))
         return self.token(ref.campaign)
 
-    def arrived(self) -> list[Arrival]:
+    def arrived(self) -> list[InboundEvent]:
         """What was told since the last look."""
         self.hits.close()
-        found: list[Arrival] = []
-        while items := self.made.queues.receive(QUEUE, limit=10):
+        found: list[InboundEvent] = []
+        while items := self.made.queues.receive(FEEDBACK_QUEUE, limit=10):
             for item in items:
-                found += parse_arrivals(item.body)
-                self.made.queues.delete(QUEUE, item.receipt)
+                found += parse_inbound_events(item.body)
+                self.made.queues.delete(FEEDBACK_QUEUE, item.receipt)
         return found

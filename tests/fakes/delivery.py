@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import uvloop
 
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef
 from postroom.platform.mail.breaker import BreakerPolicy
 from postroom.platform.mail.port import Mailer, Result, Verdict
 from postroom.platform.mail.smtp import SmtpMailer

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.finish import Finish
+from postroom.ledger.campaigns import CampaignCompletion, Campaigns
+from postroom.model.batch import batch_of
 from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Policies, Schedule
-from postroom.model.message import NewMessage
-from postroom.model.shard import batch_of, recipient_key
+from postroom.model.ids import recipient_key
+from postroom.model.message import MessageRow
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.journal import FileJournals
@@ -38,7 +38,7 @@ class Bench:
         self.timers = SqliteTimers(self.control, self.clock)
         self.workflows = SqliteWorkflows(self.control, self.clock)
         self.campaigns = Campaigns(self.tables, self.clock)
-        self.finish = Finish(self.campaigns, self.messages)
+        self.finish = CampaignCompletion(self.campaigns, self.messages)
 
     def campaign(
         self,
@@ -82,7 +82,7 @@ def bench(root: Path) -> Iterator[Bench]:
         made.control.close()
 
 
-def _row(line: int, batches: int) -> NewMessage:
+def _row(line: int, batches: int) -> MessageRow:
     address = f"person{line}@example.com"
     key = recipient_key(SECRET, address)
-    return NewMessage(batch_of(key, batches), key, line, address, None, "[]")
+    return MessageRow(batch_of(key, batches), key, line, address, None, "[]")

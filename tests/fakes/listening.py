@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from postroom.model.mailroom import IncomingMail, Verdict
+from postroom.model.inbound_mail import InboundMail, MailVerdict
 from postroom.platform.mail.listener import InboundMailHandler, Listener, ListenerLimits
 from postroom.platform.mail.listener_session import ListenerConfig
 
@@ -20,21 +20,21 @@ OURS = "b@bounces.test"
 class ScriptedMailroom:
     """Knows one address. `happens` is called with each group before it counts as taken."""
 
-    def __init__(self, happens: Callable[[Sequence[IncomingMail]], None] = lambda mails: None) -> None:
-        self.groups: list[list[IncomingMail]] = []
+    def __init__(self, happens: Callable[[Sequence[InboundMail]], None] = lambda mails: None) -> None:
+        self.groups: list[list[InboundMail]] = []
         self._happens = happens
 
     @property
-    def mails(self) -> list[IncomingMail]:
+    def mails(self) -> list[InboundMail]:
         return [mail for group in self.groups for mail in group]
 
     def knows(self, address: str) -> bool:
         return address == OURS
 
-    def take(self, mails: Sequence[IncomingMail]) -> list[Verdict]:
+    def take(self, mails: Sequence[InboundMail]) -> list[MailVerdict]:
         self._happens(mails)
         self.groups.append(list(mails))
-        return [Verdict.NOTED] * len(mails)
+        return [MailVerdict.NOTED] * len(mails)
 
 
 class Listening:

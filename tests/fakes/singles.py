@@ -13,11 +13,11 @@ from postroom.clock import Clock
 from postroom.delivery.compose import ContentCompiler
 from postroom.delivery.transactional import ContentStore, TransactionalCompiler
 from postroom.errors import Denied, NotFound
+from postroom.ledger.auto_suppression import AutoSuppression
 from postroom.ledger.dkim import DkimKeys
-from postroom.ledger.refusals import Refusals
-from postroom.ledger.streams import Streams
-from postroom.ledger.suppression import Suppression
-from postroom.ledger.tallies import Tally
+from postroom.ledger.rate_windows import RateRecorder
+from postroom.ledger.streams import DailyStreams
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import CampaignRef
 from postroom.model.message import Message
@@ -57,8 +57,8 @@ class Desk:
         self.objects = FileObjects(root / "objects", made.clock)
         self.rates = SqliteRates(root / "rates.db")
         self.tenants = Tenants(made.tables, made.clock)
-        self.suppression = Suppression(made.tables, made.clock)
-        self.tally = Tally(made.tables, made.clock, keep_ms=3_600_000)
+        self.suppression = SuppressionList(made.tables, made.clock)
+        self.tally = RateRecorder(made.tables, made.clock, keep_ms=3_600_000)
         self.keys = DkimKeys(made.tables, PlainSecrets())
         self.composing = ContentCompiler(self.tenants, self.objects, public_url=public_url, bounce_domain=None, keys=self.keys)
         self.templates: dict[str, TemplateContent] = {}
@@ -73,7 +73,7 @@ class Desk:
 
     def build(self, stores: Bench) -> None:
         """The service and the sender over these stores, which may be wrapped."""
-        self.streams = Streams(stores.messages, stores.workflows, stores.queues)
+        self.streams = DailyStreams(stores.messages, stores.workflows, stores.queues)
         self.contents, self.singles = (
             ContentStore(self.objects),
             TransactionalCompiler(self.composing, self.tenants, self.objects),
@@ -104,7 +104,7 @@ class Desk:
             streams=self.streams,
             contents=self.contents,
             singles=self.singles,
-            refusals=Refusals(made.messages, self.suppression, self.tenants, self.clock),
+            refusals=AutoSuppression(made.messages, self.suppression, self.tenants, self.clock),
             tally=self.tally,
         )
         return Sender(

@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from postroom.clock import Instant
 from postroom.errors import Conflict, NotFound
-from postroom.ledger.callbacks import Wishes
+from postroom.ledger.callback_endpoints import EndpointSettings
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
-from postroom.model.message_id import message_id
-from postroom.model.news import queued
+from postroom.model.provider_status import queued_event
+from postroom.model.tokens import message_id
 from postroom.platform.ports.tables import Delete, ItemKey, Put
 from postroom.wiring import Postroom
 from tests.flow.campaign_kit import Office, until
@@ -110,7 +110,7 @@ def receiving() -> Iterator[tuple[Receiver, str]]:
 def subscribe(office: Office, url: str, *kinds: EventKind, tenant: str = "default") -> None:
     """Have the tenant told; without `kinds` of everything."""
     with office.opened() as postroom:
-        wishes = Wishes(url=url, kinds=frozenset(kinds or EventKind))
+        wishes = EndpointSettings(url=url, kinds=frozenset(kinds or EventKind))
         postroom.callbacks.create(tenant, wishes, id=ENDPOINT, secret=b"s" * 32)
 
 
@@ -155,7 +155,7 @@ def _happened_at(postroom: Postroom, ref: CampaignRef) -> Counter[Tell]:
     return Counter(
         Tell(message_id(ref, message.key), event.id, f"message.{event.kind}", message.address)
         for message in messages
-        for event in [queued(Instant(0)), *postroom.messages.timeline(ref, message.batch, message.key)]
+        for event in [queued_event(Instant(0)), *postroom.messages.timeline(ref, message.batch, message.key)]
     )
 
 

@@ -16,11 +16,12 @@ import orjson
 
 from postroom.errors import NotFound
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.suppression import Reason, Suppression
+from postroom.ledger.suppression import SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
-from postroom.model.address import AddressError, parse
+from postroom.model.address import AddressError, parse_address
+from postroom.model.batch import batch_of
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
-from postroom.model.shard import Key, batch_of, recipient_key
+from postroom.model.ids import Key, recipient_key
 from postroom.pipeline.splitter import Checkpoints, ParallelImport, Range, Splitter
 from postroom.pipeline.splitter.planning import SIZES, Sizes
 from postroom.platform.embedded._ledger import LedgerFiles
@@ -76,7 +77,7 @@ class Installation:
         self.objects = self._closers.enter_context(closing(FileObjects(root / "objects", self.clock)))
         self.messages = SqliteMessages(self._closers.enter_context(closing(LedgerFiles(root / "ledgers"))))
         self.campaigns = Campaigns(self.tables, self.clock)
-        self.suppression = Suppression(self.tables, self.clock)
+        self.suppression = SuppressionList(self.tables, self.clock)
         self.tenants = Tenants(self.tables, self.clock)
         self.checkpoints = Checkpoints(self.tables)
         if isinstance(upload, bytes):
@@ -105,10 +106,10 @@ class Installation:
 
     def suppress(self, *addresses: str) -> None:
         for address in addresses:
-            self.suppression.add(TENANT, self.key(address), address=address, reason=Reason.UNSUBSCRIBE)
+            self.suppression.add(TENANT, self.key(address), address=address, reason=SuppressionReason.UNSUBSCRIBE)
 
     def key(self, address: str) -> Key:
-        return recipient_key(self.tenants.get(TENANT).secret, parse(address).normalised)
+        return recipient_key(self.tenants.get(TENANT).secret, parse_address(address).normalised)
 
     def splitter(self, faults: Faults | None = None, *, chunk: int = 50_000, chunk_bytes: int = 16_000_000) -> Splitter:
         """A splitter whose every call to a store passes `faults`."""
@@ -118,7 +119,7 @@ class Installation:
             campaigns=Campaigns(tables, self.clock),
             messages=faults.wrap(self.messages),
             objects=faults.wrap(self.objects),
-            suppression=Suppression(tables, self.clock),
+            suppression=SuppressionList(tables, self.clock),
             tables=tables,
             tenants=self.tenants,
             clock=self.clock,
@@ -134,7 +135,7 @@ class Installation:
             campaigns=Campaigns(tables, self.clock),
             messages=faults.wrap(self.messages),
             objects=faults.wrap(self.objects),
-            suppression=Suppression(tables, self.clock),
+            suppression=SuppressionList(tables, self.clock),
             tables=tables,
             tenants=self.tenants,
             clock=self.clock,
@@ -192,13 +193,13 @@ class Installation:
 
 def expected(rows: Sequence[Row], suppressed: Collection[str] = ()) -> Outcome:
     """The naive import: one row after the other, everything in memory."""
-    listed = {parse(address).normalised for address in suppressed}
+    listed = {parse_address(address).normalised for address in suppressed}
     seen: set[str] = set()
     messages: dict[int, tuple[str, str | None, str]] = {}
     rejected: dict[int, str] = {}
     for row in rows:
         try:
-            address = parse(row.address)
+            address = parse_address(row.address)
         except AddressError as error:
             rejected[row.line] = error.reason.value
             continue

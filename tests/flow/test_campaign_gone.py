@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from postroom.clock import Instant
-from postroom.ledger.arrivals import QUEUE
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE
 from postroom.platform.ports.queues import QueueDepth
 from tests.fakes.correspondents import Correspondents, read
 from tests.fakes.smtp_sink import SmtpSink
@@ -57,7 +57,7 @@ def test_people_who_answer_a_campaign_that_is_gone_are_heard(tmp_path: Path, end
             with Correspondents(sink, port) as people:
                 server.until(lambda: len(people.answered) == len(PEOPLE) - 1, "all of them to answer")
                 with office.opened() as postroom:
-                    server.until(lambda: postroom.queues.depth(QUEUE) == QueueDepth(0, 0, 0, 0), "all of it to be heard")
+                    server.until(lambda: postroom.queues.depth(FEEDBACK_QUEUE) == QueueDepth(0, 0, 0, 0), "all of it to be heard")
             pixel, link = (requests.get(url, timeout=20, allow_redirects=False) for _, url in read(sink.accepted[0]))
             assert (pixel.status_code, link.status_code) == (200, 404)
             listed = caller.call("GET", "/v1/suppressions?limit=1000", 200)["items"]

@@ -13,9 +13,9 @@ from postroom.clock import Instant
 from postroom.entrypoints.handling import Handling
 from postroom.entrypoints.importing import importer
 from postroom.entrypoints.worker import WORKERS
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
-from postroom.model.message import NewMessage
+from postroom.model.message import MessageRow
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.services.campaigns import Draft
 from postroom.settings import Settings
@@ -52,7 +52,7 @@ def test_rows_stored_after_the_cancelling_are_skipped_too(
     store = SqliteMessages.store
     skipped: list[int] = []
 
-    def cancelled_meanwhile(messages: SqliteMessages, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+    def cancelled_meanwhile(messages: SqliteMessages, ref: CampaignRef, rows: Sequence[MessageRow], now: Instant) -> list[int]:
         if before:
             skipped.append(postroom.campaigns.cancel(ref))
         winners = store(messages, ref, rows, now)
@@ -61,9 +61,11 @@ def test_rows_stored_after_the_cancelling_are_skipped_too(
         return winners
 
     monkeypatch.setattr(SqliteMessages, "store", cancelled_meanwhile)
-    assert Handling(postroom, notes.IMPORT, importer(postroom, threading.Event()), owner="worker", group=WORKERS).once()
+    assert Handling(
+        postroom, scheduler_messages.IMPORT, importer(postroom, threading.Event()), owner="worker", group=WORKERS
+    ).once()
     counts = postroom.messages.counts(ref)
     assert skipped == [0 if before else ROWS]
     assert (counts.skipped, counts.waiting, counts.total) == (ROWS, 0, ROWS)
     assert postroom.records.get(ref).status is CampaignStatus.CANCELLED
-    assert postroom.workflows.running(notes.IMPORT) == []
+    assert postroom.workflows.running(scheduler_messages.IMPORT) == []

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postroom.ledger.suppression import Reason
+from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import CampaignStatus
 from tests.flow.import_home import Installation, Row, expected
 
@@ -41,7 +41,7 @@ def test_who_left_the_campaigns_topic_is_suppressed_and_who_left_another_is_not(
     with Installation(tmp_path, b"email\nann@x.example\nbob@x.example\n", topic="offers") as installation:
         for address, topic in (("ann@x.example", "offers"), ("bob@x.example", "news")):
             key = installation.key(address)
-            installation.suppression.add("default", key, address=address, reason=Reason.UNSUBSCRIBE, topic=topic)
+            installation.suppression.add("default", key, address=address, reason=SuppressionReason.UNSUBSCRIBE, topic=topic)
         installation.run()
         assert [row["address"] for row in installation.report()] == ["ann@x.example"]
         assert installation.campaign.source.suppressed == 1

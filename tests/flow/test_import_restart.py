@@ -15,8 +15,8 @@ import pytest
 
 from postroom.errors import Conflict, Corrupt, NotFound, Unavailable
 from postroom.model.campaign import CampaignStatus
-from postroom.model.message import NewMessage
-from postroom.model.shard import Key
+from postroom.model.ids import Key
+from postroom.model.message import MessageRow
 from postroom.platform.ports.tables import ItemKey, Put
 from tests.fakes.faults import Faults, Killed
 from tests.flow.import_home import UPLOAD, Installation, Row, expected
@@ -280,7 +280,7 @@ def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installat
         stranger = other.messages.list(other.ref, limit=1).messages[0]
 
         def smuggle() -> None:
-            row = NewMessage(0, Key(b"stranger-000"), 999, stranger.address, None, "[]")
+            row = MessageRow(0, Key(b"stranger-000"), 999, stranger.address, None, "[]")
             installation.messages.store(installation.ref, [row], installation.clock.now())
 
         calls = Faults()

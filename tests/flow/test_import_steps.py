@@ -13,7 +13,7 @@ import pytest
 
 from postroom.entrypoints.import_steps import ImportSteps, said
 from postroom.entrypoints.machine import Order
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.pipeline.splitter import ParallelImport
 from postroom.platform.ports.workflows import ExecutionStatus
@@ -55,7 +55,7 @@ class World:
         self.ref = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").ref
 
     def order(self, **more: Any) -> Order:
-        event = {"workflow": "import", "execution": self.ref.campaign, "run": 2, "input": notes.ref_input(self.ref)}
+        event = {"workflow": "import", "execution": self.ref.campaign, "run": 2, "input": scheduler_messages.ref_input(self.ref)}
         return msgspec.convert(event | more, Order)
 
     def stored(self) -> None:
@@ -90,7 +90,10 @@ def world(postroom: Postroom) -> World:
 
 def looked_at(postroom: Postroom) -> list[CampaignRef]:
     """Whom the scheduler is told to look at."""
-    return [notes.Note.parse(job.body).ref for job in postroom.queues.receive(notes.QUEUE, limit=10)]
+    return [
+        scheduler_messages.SchedulerMessage.parse(job.body).ref
+        for job in postroom.queues.receive(scheduler_messages.SCHEDULER_QUEUE, limit=10)
+    ]
 
 
 def test_an_import_ends_ready_with_the_scheduler_told_and_the_run_over(world: World) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from postroom.ledger.arrivals import QUEUE
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE
 from postroom.model.event import EventKind
 from postroom.model.message import MessageStatus
-from postroom.model.news import OURS
+from postroom.model.provider_status import OWN_EVENT_PREFIX
 from tests.fakes.correspondents import Correspondents, answer
 from tests.fakes.mailbox_servers import PASSWORD, USER, Store, mailbox_server
 from tests.fakes.smtp_sink import SmtpSink
@@ -83,13 +83,13 @@ def order(office: Served, caller: Caller, kinds: Iterable[str], *, rate: int | N
 def end_leases(office: Served) -> None:
     """As if the minute had passed that a killed process leaves its items leased."""
     with closing(sqlite3.connect(office.data / "control.db", timeout=30)) as database, database:
-        database.execute("UPDATE queued SET visible_at = 0 WHERE queue = ? AND dead = 0", (QUEUE,))
+        database.execute("UPDATE queued SET visible_at = 0 WHERE queue = ? AND dead = 0", (FEEDBACK_QUEUE,))
 
 
 def applied(office: Served) -> bool:
     """Whether all that was heard is part of the records."""
     with closing(sqlite3.connect(office.data / "control.db", timeout=30)) as database:
-        (waiting,) = database.execute("SELECT count(*) FROM queued WHERE queue = ?", (QUEUE,)).fetchone()
+        (waiting,) = database.execute("SELECT count(*) FROM queued WHERE queue = ?", (FEEDBACK_QUEUE,)).fetchone()
     return not waiting
 
 
@@ -117,7 +117,10 @@ def assert_agree(
     assert {message.address for message in messages} - arrived <= unknown
     wrong = {m.address: m.status for m in messages if m.address not in unknown and m.status is not kinds[does(m.address)]}
     assert not wrong
-    heard = {address: [event.kind for event in events if not event.id.startswith(OURS)] for address, events in timelines.items()}
+    heard = {
+        address: [event.kind for event in events if not event.id.startswith(OWN_EVENT_PREFIX)]
+        for address, events in timelines.items()
+    }
     expected = {address: EVENTS.get(does(address), []) if address in arrived else [] for address in timelines}
     different = {address for address in heard if heard[address] != expected[address]}
     assert different <= set(fleeting)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postroom.ledger.suppression import Reason
+from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import CampaignStatus
 from postroom.pipeline.splitter import Range
 from postroom.pipeline.splitter.planning import Sizes
@@ -52,7 +52,9 @@ def test_every_row_is_a_message_or_a_line_of_the_report(tmp_path: Path) -> None:
 def test_who_left_the_campaigns_topic_is_suppressed(tmp_path: Path) -> None:
     with Installation(tmp_path, b"email\nann@x.example\nbob@x.example\n", topic="offers") as installation:
         key = installation.key("ann@x.example")
-        installation.suppression.add("default", key, address="ann@x.example", reason=Reason.UNSUBSCRIBE, topic="offers")
+        installation.suppression.add(
+            "default", key, address="ann@x.example", reason=SuppressionReason.UNSUBSCRIBE, topic="offers"
+        )
         installation.run_parallel(sizes=SMALL)
         assert [row["address"] for row in installation.report()] == ["ann@x.example"]
 

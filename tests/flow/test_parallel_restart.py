@@ -12,8 +12,8 @@ import pytest
 
 from postroom.errors import Conflict, Corrupt, NotFound, Unavailable
 from postroom.model.campaign import CampaignStatus
-from postroom.model.message import NewMessage
-from postroom.model.shard import Key
+from postroom.model.ids import Key
+from postroom.model.message import MessageRow
 from postroom.pipeline.splitter import Range
 from postroom.pipeline.splitter.checkpoint import Sums
 from postroom.pipeline.splitter.exchange import Exchange
@@ -33,7 +33,7 @@ OTHER_SIZES = Sizes(range_rows=3, group_batches=2, chunk_rows=100)
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that fourteen rows are three batches, each a group."""
-    monkeypatch.setattr("postroom.model.shard.BATCH_SIZE", 5)
+    monkeypatch.setattr("postroom.model.batch.BATCH_SIZE", 5)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_deleted_campaign_ends_every_step_quietly(fresh: Callable[[], Installa
 def test_a_group_stops_between_chunks_when_told_and_goes_on_from_there(
     fresh: Callable[[], Installation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("postroom.model.shard.BATCH_SIZE", 500)
+    monkeypatch.setattr("postroom.model.batch.BATCH_SIZE", 500)
     with fresh() as installation:
         steps = installation.parallel(sizes=SIZES)
         division = steps.plan(installation.ref)
@@ -228,7 +228,7 @@ def test_a_ledger_that_does_not_add_up_is_an_error(fresh: Callable[[], Installat
         stranger = other.messages.list(other.ref, limit=1).messages[0]
 
         def smuggle() -> None:
-            row = NewMessage(0, Key(b"stranger-000"), 999, stranger.address, None, "[]")
+            row = MessageRow(0, Key(b"stranger-000"), 999, stranger.address, None, "[]")
             installation.messages.store(installation.ref, [row], installation.clock.now())
 
         calls = Faults()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Invalid, NotFound
-from postroom.ledger.providers import Change, Providers
-from postroom.model.provider import Use
+from postroom.ledger.providers import Providers, ProviderSpec
+from postroom.model.provider import UsageLimits
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
@@ -46,7 +46,7 @@ def test_the_mailer_logs_in_with_the_stored_password_and_keeps_to_the_connection
 ) -> None:
     with SmtpSink(options=Options(users={"news": "s3c:r@t"})) as sink:
         url = f"smtp://news:s3c%3Ar%40t@127.0.0.1:{sink.port}?connections=9"
-        providers.create(None, "relay", Change(url, Use(connections=2), trusted=True))
+        providers.create(None, "relay", ProviderSpec(url, UsageLimits(connections=2), trusted=True))
         mailer = way_out(providers, Shares(), "acme", "relay", accounts=accounts).open()
         assert isinstance(mailer, SmtpMailer)
         mails = deliveries(60)
@@ -56,8 +56,8 @@ def test_the_mailer_logs_in_with_the_stored_password_and_keeps_to_the_connection
 
 
 def test_who_has_the_same_provider_shares_its_rate_and_nobody_else_does(providers: Providers, accounts: SesAccounts) -> None:
-    providers.create(None, "relay", Change("smtp://10.0.0.1", Use(14, 1_000), trusted=True))
-    providers.create("acme", "relay", Change("smtp://relay.example", Use(3)))
+    providers.create(None, "relay", ProviderSpec("smtp://10.0.0.1", UsageLimits(14, 1_000), trusted=True))
+    providers.create("acme", "relay", ProviderSpec("smtp://relay.example", UsageLimits(3)))
     acme, beta, gamma = (way_out(providers, Shares(), tenant, "relay", accounts=accounts) for tenant in ("acme", "beta", "gamma"))
     assert beta.bucket == gamma.bucket != acme.bucket
     assert (acme.limit, beta.limit) == (RateLimit(3, None), RateLimit(14, 1_000))
@@ -66,7 +66,7 @@ def test_who_has_the_same_provider_shares_its_rate_and_nobody_else_does(provider
 
 
 def test_a_tenants_relay_inside_is_not_opened_whatever_the_record_says(providers: Providers, accounts: SesAccounts) -> None:
-    providers.create("acme", "inside", Change("smtp://127.0.0.1:25"))
+    providers.create("acme", "inside", ProviderSpec("smtp://127.0.0.1:25"))
     with pytest.raises(Invalid, match="operator"):
         way_out(providers, Shares(), "acme", "inside", accounts=accounts).open()
 

@@ -19,8 +19,8 @@ from postroom.entrypoints.handling import Handling
 from postroom.entrypoints.importing import importer
 from postroom.entrypoints.machine import Order
 from postroom.entrypoints.send_steps import ROUNDS_A_RUN, Looked, SendSteps
-from postroom.ledger import notes
-from postroom.ledger.finish import Finish
+from postroom.ledger import scheduler_messages
+from postroom.ledger.campaigns import CampaignCompletion
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.pipeline.sender.given import GivenBatches
@@ -58,7 +58,7 @@ class World:
         )
         upload = "email\n" + "".join(f"p{n}@example.com\n" for n in range(rows))
         self.ref = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").ref
-        Handling(postroom, notes.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
+        Handling(postroom, scheduler_messages.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
         postroom.scheduler.look(self.ref)
         assert self.state is CampaignStatus.SENDING
 
@@ -67,7 +67,12 @@ class World:
         return self.postroom.records.get(self.ref).status
 
     def order(self, **more: Any) -> Order:
-        event = {"workflow": notes.SEND, "execution": self.ref.campaign, "run": 3, "input": notes.ref_input(self.ref)}
+        event = {
+            "workflow": scheduler_messages.SEND,
+            "execution": self.ref.campaign,
+            "run": 3,
+            "input": scheduler_messages.ref_input(self.ref),
+        }
         return msgspec.convert(event | more, Order)
 
     def look(self, number: int = 0) -> Looked:
@@ -98,7 +103,7 @@ def world(root: Path, *rules: Rule, rows: int = ROWS) -> Iterator[World]:
 
 def _rounds(w: World, *, used_up: Instant | None) -> Rounds:
     postroom = w.postroom
-    finish = Finish(postroom.records, postroom.messages)
+    finish = CampaignCompletion(postroom.records, postroom.messages)
     return Rounds(
         postroom.records,
         postroom.messages,
@@ -245,14 +250,14 @@ def test_a_long_campaign_goes_on_in_a_new_run(tmp_path: Path) -> None:
         assert w.look(ROUNDS_A_RUN)["next"] == "end"
         assert w.runs.ended
         assert w.state is CampaignStatus.SENDING
-        running = w.postroom.workflows.get(notes.SEND, w.ref.campaign)
+        running = w.postroom.workflows.get(scheduler_messages.SEND, w.ref.campaign)
         assert running is not None
 
 
 def test_a_deleted_campaign_ends_the_run(tmp_path: Path) -> None:
     with world(tmp_path, rows=10) as w:
         stranger = CampaignRef("default", "aaaaaaaaaaaaaaaa")
-        assert w.steps.look(w.order(input=notes.ref_input(stranger)), 0)["next"] == "end"
+        assert w.steps.look(w.order(input=scheduler_messages.ref_input(stranger)), 0)["next"] == "end"
 
 
 def test_killed_between_a_list_and_its_sending_the_next_look_finds_all(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from postroom.entrypoints.handling import Handling
 from postroom.entrypoints.importing import importer
 from postroom.entrypoints.process import Stop
 from postroom.entrypoints.sending import Sending
-from postroom.ledger import notes
-from postroom.ledger.providers import Change
+from postroom.ledger import scheduler_messages
+from postroom.ledger.providers import ProviderSpec
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.services.campaigns import Draft
@@ -51,7 +51,7 @@ def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> 
     )
     rows = "email,name\n" + "".join(f"{name}{n}@example.com,N {n}\n" for n in range(PEOPLE))
     ref = postroom.campaigns.create("default", draft, io.BytesIO(rows.encode()), "people.csv").ref
-    Handling(postroom, notes.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
+    Handling(postroom, scheduler_messages.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
     postroom.scheduler.look(ref)
     assert postroom.records.get(ref).status is CampaignStatus.SENDING
     return ref
@@ -93,13 +93,13 @@ def test_the_end_of_a_turn_leaves_nobody_in_doubt(tmp_path: Path, seconds: float
 def test_a_password_that_is_put_right_is_used_at_once(tmp_path: Path) -> None:
     with office(tmp_path, 0, users={"news": "right"}) as (postroom, sink):
         url = f"smtp://news:{{}}@127.0.0.1:{sink.port}?tls=none"
-        relay = postroom.providers.create("default", "relay", Change(url.format("wrong"), trusted=True))
+        relay = postroom.providers.create("default", "relay", ProviderSpec(url.format("wrong"), trusted=True))
         ref = sending(postroom, "a", "relay")
         changed: list[object] = []
 
         def put_right() -> bool:
             if not changed and sink.connections:
-                changed.append(postroom.providers.change(relay, Change(url.format("right"), trusted=True)))
+                changed.append(postroom.providers.change(relay, ProviderSpec(url.format("right"), trusted=True)))
             return postroom.records.get(ref).status is CampaignStatus.COMPLETED
 
         work(postroom, put_right, turn_s=60)
@@ -109,7 +109,7 @@ def test_a_password_that_is_put_right_is_used_at_once(tmp_path: Path) -> None:
 def test_a_campaign_whose_provider_is_deleted_is_paused_with_the_reason(tmp_path: Path) -> None:
     with office(tmp_path, 0.3) as (postroom, sink):
         url = f"smtp://127.0.0.1:{sink.port}?tls=none&connections=2"
-        relay = postroom.providers.create("default", "relay", Change(url, trusted=True))
+        relay = postroom.providers.create("default", "relay", ProviderSpec(url, trusted=True))
         ref = sending(postroom, "a", "relay")
 
         def delete() -> bool:

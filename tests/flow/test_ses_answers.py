@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from postroom.model.shard import Key
-from postroom.model.tags import read_tags
-from postroom.model.wire import MessageRef
+from postroom.model.ids import Key
+from postroom.model.tokens import MessageRef, parse_ses_tags
 from postroom.platform.mail.breaker import BreakerPolicy
 from postroom.platform.mail.port import Verdict
 from postroom.platform.ports.rates import RateLimit
@@ -32,7 +31,7 @@ def test_a_message_arrives_as_it_was_composed_with_its_tags() -> None:
     (taken,) = ses.accepted
     assert taken.content == content
     assert (taken.recipient, taken.sender, taken.configuration_set) == ("r@example.net", "news@example.com", "postroom")
-    assert read_tags({name: [value] for name, value in taken.tags.items()}) == item.ref
+    assert parse_ses_tags({name: [value] for name, value in taken.tags.items()}) == item.ref
     assert (item.verdict, item.result.code, item.result.provider_id) == (Verdict.ACCEPTED, 200, taken.message_id)
     assert ses.violations == []
 

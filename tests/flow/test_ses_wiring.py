@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Invalid
-from postroom.ledger.providers import Change, Providers
+from postroom.ledger.providers import Providers, ProviderSpec
 from postroom.model.finding import Level
-from postroom.model.provider import Use
+from postroom.model.provider import UsageLimits
 from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.rates import SqliteRates
@@ -85,7 +85,7 @@ def test_mail_leaves_through_the_account_that_awss_own_variables_name(house: Hou
 
 def test_the_narrower_of_the_accounts_limits_and_the_providers_own_holds(house: House) -> None:
     assert house.way().limit == RateLimit(50, 500)
-    house.providers.create(None, "slow", Change("ses://eu-west-1", Use(per_second=3, per_day=9_000), trusted=True))
+    house.providers.create(None, "slow", ProviderSpec("ses://eu-west-1", UsageLimits(per_second=3, per_day=9_000), trusted=True))
     assert house.way(name="slow").limit == RateLimit(3, 500)
 
 
@@ -137,25 +137,25 @@ def test_a_tenants_account_is_its_own_and_nowhere_else(house: House, url: str) -
         house.providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=lambda _: []
     )
     with pytest.raises(Invalid):
-        service.create(Asker("acme", operator=False), "ses", Change(url))
-    service.create(Asker("acme", operator=True), "ses", Change(url))
+        service.create(Asker("acme", operator=False), "ses", ProviderSpec(url))
+    service.create(Asker("acme", operator=True), "ses", ProviderSpec(url))
 
 
 def test_a_tenants_keys_go_neither_to_the_operators_endpoint_nor_are_they_the_operators(house: House) -> None:
-    house.providers.create("acme", "own", Change(OWN.replace("@", ":secret%2Fkey@")))
+    house.providers.create("acme", "own", ProviderSpec(OWN.replace("@", ":secret%2Fkey@")))
     config = house.accounts.config(house.providers.means("acme", "own"))
     assert (config.host, getattr(config, "secret_access_key", None)) == ("email.eu-west-1.amazonaws.com", "secret/key")
 
 
 def test_a_key_is_sealed_and_shown_to_nobody(house: House) -> None:
-    made = house.providers.create("acme", "own", Change(OWN.replace("@", ":secret%2Fkey@")))
+    made = house.providers.create("acme", "own", ProviderSpec(OWN.replace("@", ":secret%2Fkey@")))
     assert (made.url, made.has_password) == (OWN, True)
     assert "secret" not in repr(house.providers.means("acme", "own"))
     assert "secret" not in repr(house.accounts.config(house.providers.means("acme", "own")))
 
 
 def test_a_secret_that_is_given_beside_the_url_may_hold_anything_that_awss_do(house: House) -> None:
-    house.providers.create("acme", "own", Change(url_of(OWN, "a/b+c=")))
+    house.providers.create("acme", "own", ProviderSpec(url_of(OWN, "a/b+c=")))
     config = house.accounts.config(house.providers.means("acme", "own"))
     assert getattr(config, "secret_access_key", None) == "a/b+c="
 

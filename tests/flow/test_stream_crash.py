@@ -13,7 +13,7 @@ import pytest
 
 from postroom.delivery.transactional import ContentStore, TransactionalCompiler
 from postroom.errors import NotFound
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import SuppressionList
 from postroom.model.message import Message
 from postroom.model.stream import day_of, stream_ref
 from postroom.model.template import TemplateContent
@@ -97,7 +97,7 @@ def service(postroom: Postroom) -> MessageService:
         contents=ContentStore(postroom.objects),
         singles=TransactionalCompiler(postroom.composing, postroom.tenants, postroom.objects),
         messages=postroom.messages,
-        suppression=Suppression(postroom.tables, postroom.clock),
+        suppression=SuppressionList(postroom.tables, postroom.clock),
         tenants=postroom.tenants,
         clock=postroom.clock,
     )

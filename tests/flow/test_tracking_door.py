@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from postroom.ledger.arrivals import QUEUE, Arrival, parse_arrivals
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE, InboundEvent, parse_inbound_events
+from postroom.ledger.suppression import SuppressionList
 from postroom.model.event import EventKind
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from postroom.model.tenant import Tenant
-from postroom.model.wire import Sealer
+from postroom.model.tokens import TokenSealer
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.flow.campaign_kit import until
@@ -33,7 +33,7 @@ class Door:
 
     def __init__(self, environ: dict[str, str], listening: socket.socket, tenant: Tenant) -> None:
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        self.sealer = Sealer(tenant, CAMPAIGN)
+        self.sealer = TokenSealer(tenant, CAMPAIGN)
         self.browser = requests.Session()
         self.browser.headers.update(AGENT)
         command = [sys.executable, "-m", "postroom", "door", "--handle", str(listening.fileno())]
@@ -78,12 +78,12 @@ def door_of(postroom: Postroom) -> Iterator[Door]:
             door.browser.close()
 
 
-def arrived(postroom: Postroom) -> list[Arrival]:
-    found: list[Arrival] = []
-    while items := postroom.queues.receive(QUEUE, limit=10):
+def arrived(postroom: Postroom) -> list[InboundEvent]:
+    found: list[InboundEvent] = []
+    while items := postroom.queues.receive(FEEDBACK_QUEUE, limit=10):
         for item in items:
-            found += parse_arrivals(item.body)
-            postroom.queues.delete(QUEUE, item.receipt)
+            found += parse_inbound_events(item.body)
+            postroom.queues.delete(FEEDBACK_QUEUE, item.receipt)
     return found
 
 
@@ -100,7 +100,7 @@ def test_a_killed_door_loses_only_its_last_moment_of_hits_and_no_unsubscribe(pos
     with door_of(postroom) as door:
         for number in range(50):
             door.open(number)
-        seen: list[Arrival] = []
+        seen: list[InboundEvent] = []
 
         def written() -> bool:
             seen.extend(arrived(postroom))
@@ -113,7 +113,7 @@ def test_a_killed_door_loses_only_its_last_moment_of_hits_and_no_unsubscribe(pos
         answer = door.browser.post(address, data={"List-Unsubscribe": "One-Click"}, timeout=30)
         door.end(signal.SIGKILL)
         assert answer.status_code == 200
-    assert Suppression(postroom.tables, postroom.clock).get("default", ANNA) is not None
+    assert SuppressionList(postroom.tables, postroom.clock).get("default", ANNA) is not None
     late = arrived(postroom)
     assert [each.key for each in late if each.event.kind is EventKind.UNSUBSCRIBED] == [ANNA]
     assert len({each.key for each in (*seen, *late)}) == len(seen) + len(late)

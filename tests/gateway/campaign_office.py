@@ -16,11 +16,11 @@ from postroom.gateway.routes.campaign_messages import campaign_message_routes
 from postroom.gateway.routes.campaigns import Desk, campaign_routes
 from postroom.gateway.routes.status import status_routes
 from postroom.gateway.status_board import StatusBoard
-from postroom.ledger.batches import Batches
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.streams import Streams
-from postroom.ledger.suppression import Suppression
-from postroom.ledger.sweep import Sweep
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.bulk_update import BulkUpdate
+from postroom.ledger.callback_deliveries import CallbackDeliveries
+from postroom.ledger.streams import DailyStreams
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignRef, Policies
 from postroom.model.message import MessageStatus, Settlement
@@ -54,7 +54,7 @@ class Office:
         self.made = made
         self.objects = objects
         self.tenants = Tenants(made.tables, clock)
-        self.suppression = Suppression(made.tables, clock)
+        self.suppression = SuppressionList(made.tables, clock)
         composing = ContentCompiler(self.tenants, objects, public_url="https://mail.example.com", bounce_domain=None)
         self.campaigns = CampaignService(
             made.campaigns,
@@ -65,8 +65,8 @@ class Office:
             queues=made.queues,
             timers=made.timers,
             workflows=made.workflows,
-            sweep=Sweep(made.messages, made.journals, clock, lease_ms=1_000),
-            deliveries=Deliveries(made.tables, clock),
+            sweep=BulkUpdate(made.messages, made.journals, clock, lease_ms=1_000),
+            deliveries=CallbackDeliveries(made.tables, clock),
             clock=clock,
         )
         self.versions = [TemplateContent(TEMPLATE, 1, "Hi {{ first_name }}", HTML, None)]
@@ -131,7 +131,7 @@ class Office:
     def scheduled(self, ref: CampaignRef) -> Campaign:
         """Once the scheduler has looked."""
         made = self.made
-        streams = Streams(made.messages, made.workflows, made.queues)
+        streams = DailyStreams(made.messages, made.workflows, made.queues)
         Scheduler(made.campaigns, streams, timers=made.timers, workflows=made.workflows, clock=made.clock).look(ref)
         return made.campaigns.get(ref)
 
@@ -144,7 +144,7 @@ class Office:
 
     def settle(self, ref: CampaignRef, state: MessageStatus, limit: int = 1_000) -> None:
         """Every message in one state, by a worker that then lets go."""
-        batches = Batches(self.made.messages, self.made.journals, self.made.clock, lease_ms=1_000)
+        batches = BatchLeases(self.made.messages, self.made.journals, self.made.clock, lease_ms=1_000)
         now = self.made.clock.now()
         for number in range(self.made.campaigns.get(ref).source.batches):
             opened = batches.open(ref, number, "worker")

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from postroom.entrypoints.application import application
 from postroom.ledger.dkim import DkimKeys
-from postroom.model.access import Kind, Membership, Principal, Role
+from postroom.model.access import Membership, Principal, PrincipalKind, Role
 from postroom.model.campaign import CampaignRef
 from postroom.platform.mail.provider_url import parse_relay
 from postroom.services.dkim import DkimService
@@ -51,7 +51,7 @@ class WholeDoor:
 
     def key(self, tenant: str, role: Role, scopes: frozenset[str] | None = None) -> str:
         """An API key's text."""
-        maker = Principal(Kind.OPERATOR, "root", "root", tenant, Role.ADMIN, operator=True)
+        maker = Principal(PrincipalKind.OPERATOR, "root", "root", tenant, Role.ADMIN, operator=True)
         return self.postroom.api_keys.create(maker, f"{role} of {tenant}", role=role, scopes=scopes).text
 
     def imported(self, ref: CampaignRef) -> None:

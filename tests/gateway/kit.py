@@ -12,7 +12,7 @@ from postroom.clock import SystemClock
 from postroom.errors import Unauthenticated
 from postroom.gateway.app import create_app
 from postroom.gateway.frame import Frame
-from postroom.model.access import Kind, Principal, Role
+from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.platform.ports.tables import Tables
 from tests.fakes.secrets import PlainSecrets
 
@@ -26,7 +26,7 @@ class Believer:
             raise Unauthenticated("nobody")
         role, _, operator = words[1].partition("+")
         name = words[3] if len(words) > 3 else f"{role}@{words[2]}.example"
-        return Principal(Kind.USER, name, name, words[2], Role(role), operator=operator == "op")
+        return Principal(PrincipalKind.USER, name, name, words[2], Role(role), operator=operator == "op")
 
 
 def app_of(*routers: APIRouter, tables: Tables | None = None) -> FastAPI:

@@ -15,7 +15,7 @@ from postroom.entrypoints.services import all_routers
 from postroom.errors import Invalid, Unauthenticated
 from postroom.gateway.status_board import StatusBoard
 from postroom.identity.grants import Grant
-from postroom.model.access import Kind, Membership, Principal, Role, Service
+from postroom.model.access import Membership, Principal, PrincipalKind, Role, Service
 from postroom.services.keys import ApiKeys
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -38,14 +38,14 @@ def test_a_token_of_the_built_in_issuer_opens_the_door(postroom: Postroom) -> No
     assert issuer is not None
     postroom.memberships.grant(Membership(issuer.membership_issuer, "ann", "default", Role.EDITOR, "ann@a.example"))
     token = issuer.tokens.access("ann", client="console", scope=("openid",))
-    assert who(postroom, token) == Principal(Kind.USER, "ann", "ann@a.example", "default", Role.EDITOR)
+    assert who(postroom, token) == Principal(PrincipalKind.USER, "ann", "ann@a.example", "default", Role.EDITOR)
 
 
 def test_a_program_of_the_built_in_issuer_is_a_client(postroom: Postroom) -> None:
     issuer = postroom.issuer
     assert issuer is not None
     postroom.memberships.grant(Membership(issuer.membership_issuer, "c1", "default", Role.SENDER, "nightly"))
-    assert who(postroom, issuer.tokens.access("c1", client="c1", scope=())).kind is Kind.CLIENT
+    assert who(postroom, issuer.tokens.access("c1", client="c1", scope=())).kind is PrincipalKind.CLIENT
 
 
 def test_an_id_token_of_the_built_in_issuer_does_not(postroom: Postroom) -> None:
@@ -60,11 +60,16 @@ def test_an_id_token_of_the_built_in_issuer_does_not(postroom: Postroom) -> None
 
 
 def test_a_key_of_the_installation_opens_the_door(postroom: Postroom) -> None:
-    operator = Principal(Kind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
+    operator = Principal(PrincipalKind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
     keys: ApiKeys = postroom.api_keys
     made = keys.create(operator, "shop", role=Role.SENDER, scopes=frozenset({Service.MESSAGES}), days=1)
     found = who(postroom, made.text)
-    assert (found.kind, found.role, found.operator, found.scopes) == (Kind.KEY, Role.SENDER, False, frozenset({"messages"}))
+    assert (found.kind, found.role, found.operator, found.scopes) == (
+        PrincipalKind.KEY,
+        Role.SENDER,
+        False,
+        frozenset({"messages"}),
+    )
 
 
 def test_who_is_let_in_through_the_door_comes_through_it(postroom: Postroom) -> None:

@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 
 from postroom.errors import Denied, Unavailable
 from postroom.gateway.routes.keys import keys_routes
-from postroom.ledger.keys import Keys
-from postroom.model.access import Kind, Principal, Role
+from postroom.ledger.api_keys import ApiKeyRecords
+from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.services.keys import ApiKeys
@@ -25,7 +25,7 @@ from tests.gateway.kit import client_of, problem
 from tests.gateway.token_kit import open_gate
 
 SHOP = {"name": "shop", "role": "sender", "scopes": ["messages"], "expires_in_days": 90}
-ANN = Principal(Kind.USER, "ann", "ann", "acme", Role.ADMIN)
+ANN = Principal(PrincipalKind.USER, "ann", "ann", "acme", Role.ADMIN)
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def tables(tmp_path: Path) -> Iterator[SqliteTables]:
 
 
 @pytest.fixture
-def keys(tables: SqliteTables) -> Keys:
-    return Keys(tables, ManualClock())
+def keys(tables: SqliteTables) -> ApiKeyRecords:
+    return ApiKeyRecords(tables, ManualClock())
 
 
 @pytest.fixture
-def service(keys: Keys) -> ApiKeys:
+def service(keys: ApiKeyRecords) -> ApiKeys:
     return ApiKeys(keys, ManualClock())
 
 
@@ -50,7 +50,7 @@ def admin(service: ApiKeys) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_key_is_shown_once(admin: TestClient, keys: Keys) -> None:
+def test_a_key_is_shown_once(admin: TestClient, keys: ApiKeyRecords) -> None:
     answer = admin.post("/v1/keys", json=SHOP)
     assert answer.status_code == 201
     assert answer.headers["cache-control"] == "no-store"
@@ -74,7 +74,7 @@ def test_a_key_is_shown_once(admin: TestClient, keys: Keys) -> None:
     assert admin.get("/v1/keys").json()["items"] == [made]
 
 
-def test_a_revoked_key_is_gone(admin: TestClient, keys: Keys) -> None:
+def test_a_revoked_key_is_gone(admin: TestClient, keys: ApiKeyRecords) -> None:
     made = admin.post("/v1/keys", json=SHOP).json()["id"]
     assert admin.delete(f"/v1/keys/{made}").status_code == 204
     assert keys.find(made) is None
@@ -83,7 +83,7 @@ def test_a_revoked_key_is_gone(admin: TestClient, keys: Keys) -> None:
 
 
 def test_another_tenants_key_is_not_there(admin: TestClient, service: ApiKeys) -> None:
-    other = service.create(Principal(Kind.USER, "zoe", "zoe", "other", Role.ADMIN), "theirs", role=Role.VIEWER)
+    other = service.create(Principal(PrincipalKind.USER, "zoe", "zoe", "other", Role.ADMIN), "theirs", role=Role.VIEWER)
     for call in (admin.get, admin.delete):
         said = problem(call(f"/v1/keys/{other.key.id}"), 404)
         assert said == problem(call("/v1/keys/" + "a" * 16), 404).replace("a" * 16, other.key.id)
@@ -108,7 +108,7 @@ def test_a_call_that_died_midway_makes_the_same_key_when_it_comes_again(tables: 
     def fail() -> None:
         raise Unavailable("the store went away")
 
-    dying = ApiKeys(Keys(Faults(1, after=after, happens=fail).wrap(tables), ManualClock()), ManualClock(seed=1))
+    dying = ApiKeys(ApiKeyRecords(Faults(1, after=after, happens=fail).wrap(tables), ManualClock()), ManualClock(seed=1))
     with client_of([keys_routes(dying, PlainSecrets())], "admin", "acme", tables=tables) as admin:
         problem(admin.post("/v1/keys", json=SHOP, headers=KEYED), 503)
         made = admin.post("/v1/keys", json=SHOP, headers=KEYED).json()
@@ -134,7 +134,7 @@ def test_only_admins_make_and_see_keys(service: ApiKeys, role: str) -> None:
 
 
 def test_nobody_makes_a_key_above_their_own_role(service: ApiKeys) -> None:
-    editor = Principal(Kind.USER, "ed", "ed", "acme", Role.EDITOR)
+    editor = Principal(PrincipalKind.USER, "ed", "ed", "acme", Role.EDITOR)
     service.create(editor, "mine", role=Role.EDITOR)
     with pytest.raises(Denied, match="would be sender"):
         service.create(editor, "more", role=Role.SENDER)
@@ -146,7 +146,7 @@ def test_nobody_makes_a_key_above_their_own_role(service: ApiKeys) -> None:
     ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_a_key_with_scopes_makes_none_that_is_wider(service: ApiKeys, scopes: set[str] | None, allowed: bool) -> None:
-    limited = Principal(Kind.KEY, "k", "maker", "acme", Role.ADMIN, scopes=frozenset({"keys", "messages"}))
+    limited = Principal(PrincipalKind.KEY, "k", "maker", "acme", Role.ADMIN, scopes=frozenset({"keys", "messages"}))
     if allowed:
         assert service.create(limited, "new", role=Role.VIEWER, scopes=scopes).key.scopes == scopes
     else:
@@ -157,7 +157,7 @@ def test_a_key_with_scopes_makes_none_that_is_wider(service: ApiKeys, scopes: se
 def test_a_key_that_expires_makes_none_that_outlives_it(tmp_path: Path) -> None:
     with open_gate(tmp_path) as gate:
         service = ApiKeys(gate.keys, gate.clock)
-        lent = service.create(Principal(Kind.USER, "ann", "ann", "acme", Role.ADMIN), "lent", role=Role.ADMIN, days=7)
+        lent = service.create(Principal(PrincipalKind.USER, "ann", "ann", "acme", Role.ADMIN), "lent", role=Role.ADMIN, days=7)
         borrower = gate.who(lent.text)
         for days in (None, 8):
             with pytest.raises(Denied, match="no later"):

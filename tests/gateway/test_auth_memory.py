@@ -11,16 +11,15 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Denied, Unauthenticated, Unavailable
 from postroom.gateway.auth import KNOWN_S, REMEMBERED, TokenAuthenticator
-from postroom.model import api_key
-from postroom.model.access import Kind, Membership, Principal, Role
-from postroom.model.api_key import ApiKey
+from postroom.model import access
+from postroom.model.access import ApiKey, Membership, Principal, PrincipalKind, Role
 from postroom.platform.ports.tables import Tables
 from tests.fakes.clock import START
 from tests.fakes.faults import Faults
 from tests.gateway.token_kit import ISSUER, Gate, open_gate
 
 SECRET = bytes(range(20))
-KEY = api_key.compose("k" * 16, SECRET)
+KEY = access.compose_key("k" * 16, SECRET)
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 def made_key(gate: Gate, *, scopes: frozenset[str] | None = None, days: float | None = None) -> ApiKey:
     until = None if days is None else Instant(round(START + days * 86_400_000))
-    return gate.keys.create(ApiKey("k" * 16, "acme", "shop", Role.SENDER, api_key.digest_of(KEY), START, "ann", scopes, until))
+    return gate.keys.create(ApiKey("k" * 16, "acme", "shop", Role.SENDER, access.key_digest(KEY), START, "ann", scopes, until))
 
 
 def counted(gate: Gate) -> Faults:
@@ -45,13 +44,13 @@ def counted(gate: Gate) -> Faults:
 
 def test_a_key_says_who_calls(gate: Gate) -> None:
     made_key(gate, scopes=frozenset({"messages"}))
-    assert gate.who(KEY) == Principal(Kind.KEY, "k" * 16, "shop", "acme", Role.SENDER, scopes=frozenset({"messages"}))
+    assert gate.who(KEY) == Principal(PrincipalKind.KEY, "k" * 16, "shop", "acme", Role.SENDER, scopes=frozenset({"messages"}))
 
 
 def test_a_key_with_another_secret_is_refused(gate: Gate) -> None:
     made_key(gate)
     with pytest.raises(Unauthenticated, match="not valid here, or no longer"):
-        gate.who(api_key.compose("k" * 16, bytes(20)))
+        gate.who(access.compose_key("k" * 16, bytes(20)))
 
 
 def test_a_mistyped_key_costs_no_look_up(gate: Gate) -> None:
@@ -188,7 +187,7 @@ def test_no_number_of_callers_fills_the_memory(gate: Gate) -> None:
 
 def test_neither_log_nor_memory_holds_a_credential(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     made_key(gate)
-    wrong, token = api_key.compose("k" * 16, bytes(20)), gate.issuer.token()
+    wrong, token = access.compose_key("k" * 16, bytes(20)), gate.issuer.token()
     gate.who(KEY)
     gate.who(token)
     with caplog.at_level("DEBUG"), pytest.raises(Unauthenticated):

@@ -17,10 +17,10 @@ from postroom.gateway.jwks import HttpJwks
 from postroom.identity.issuer import Issuer
 from postroom.identity.routes import issuer_routes
 from postroom.identity.tokens import AUDIENCE
-from postroom.ledger.access import Memberships
-from postroom.ledger.keys import Keys
+from postroom.ledger.api_keys import ApiKeyRecords
+from postroom.ledger.memberships import Memberships
 from postroom.ledger.tenants import Tenants
-from postroom.model.access import Kind, Membership, Principal, Role
+from postroom.model.access import Membership, Principal, PrincipalKind, Role
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.secrets import PlainSecrets
@@ -55,7 +55,7 @@ def provider(tmp_path: Path) -> Iterator[Issuer]:
 def authenticator(tables: SqliteTables, issuer: str) -> TokenAuthenticator:
     members = Memberships(tables, CLOCK)
     members.grant(Membership(issuer, "ann", "default", Role.EDITOR, "ann@a.example"))
-    keys, tenants = Keys(tables, CLOCK), Tenants(tables, CLOCK)
+    keys, tenants = ApiKeyRecords(tables, CLOCK), Tenants(tables, CLOCK)
     jwks = HttpJwks(issuer, CLOCK)
     return TokenAuthenticator(members, keys, tenants, jwks, issuer=issuer, audiences=(AUDIENCE,), clock=CLOCK)
 
@@ -64,7 +64,7 @@ def test_a_token_of_a_provider_elsewhere_opens_the_door(here: SqliteTables, prov
     door = authenticator(here, provider.url)
     token = provider.tokens.access("ann", client="console", scope=())
     who = anyio.run(door.authenticate, f"Bearer {token}")
-    assert who == Principal(Kind.USER, "ann", "ann@a.example", "default", Role.EDITOR)
+    assert who == Principal(PrincipalKind.USER, "ann", "ann@a.example", "default", Role.EDITOR)
 
 
 def test_another_provider_with_the_same_people_does_not(here: SqliteTables, provider: Issuer) -> None:

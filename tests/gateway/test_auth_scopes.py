@@ -13,7 +13,7 @@ from postroom.gateway.access import Operator, Viewer
 from postroom.gateway.app import create_app
 from postroom.gateway.frame import Frame
 from postroom.gateway.routing import Route
-from postroom.model.access import Kind, Principal, Role
+from postroom.model.access import Principal, PrincipalKind, Role
 from tests.gateway.kit import problem
 
 
@@ -23,7 +23,7 @@ class OneKey:
     async def authenticate(self, authorization: str | None) -> Principal:
         words = (authorization or "").split()[1:]
         scopes = None if words == ["all"] else frozenset(words) - {"none"}
-        return Principal(Kind.KEY, "k", "shop", "acme", Role.ADMIN, operator=True, scopes=scopes)
+        return Principal(PrincipalKind.KEY, "k", "shop", "acme", Role.ADMIN, operator=True, scopes=scopes)
 
 
 def routes(tag: str) -> APIRouter:

@@ -11,10 +11,10 @@ import pytest
 from joserfc.jwk import ECKey, RSAKey
 
 from postroom.errors import Denied, Unauthenticated
-from postroom.model.access import Kind, Membership, Principal, Role
+from postroom.model.access import Membership, Principal, PrincipalKind, Role
 from tests.gateway.token_kit import ISSUER, RSA_KEY, Gate, encoded, new_key, open_gate, signed
 
-ANN = Principal(Kind.USER, "ann", "ann@a.example", "acme", Role.ADMIN)
+ANN = Principal(PrincipalKind.USER, "ann", "ann@a.example", "acme", Role.ADMIN)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_the_scheme_is_taken_in_any_case(gate: Gate, scheme: str) -> None:
 def test_a_program_with_its_own_token_is_a_client(gate: Gate) -> None:
     gate.members.grant(Membership(ISSUER, "nightly", "acme", Role.SENDER, "nightly job"))
     who = gate.who(gate.issuer.token(sub="nightly", client_id="nightly"))
-    assert (who.kind, who.id, who.role, who.operator) == (Kind.CLIENT, "nightly", Role.SENDER, False)
+    assert (who.kind, who.id, who.role, who.operator) == (PrincipalKind.CLIENT, "nightly", Role.SENDER, False)
 
 
 def test_an_operator_is_one_by_membership_alone(gate: Gate) -> None:

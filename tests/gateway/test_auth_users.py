@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.gateway.routes.users import users_routes
-from postroom.ledger.access import Memberships
+from postroom.ledger.memberships import Memberships
 from postroom.model.access import Membership, Role
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables

@@ -13,9 +13,8 @@ from fastapi.testclient import TestClient
 from msgspec.structs import replace
 
 from postroom.gateway.routes.callbacks import callbacks_routes
-from postroom.ledger.callback_secrets import CallbackSecrets
-from postroom.ledger.callbacks import MOST, Callbacks
-from postroom.ledger.deliveries import Deliveries, Lane
+from postroom.ledger.callback_deliveries import CallbackDeliveries, EndpointRef
+from postroom.ledger.callback_endpoints import MAX_ENDPOINTS, CallbackEndpoints, CallbackSecrets
 from postroom.model.callback import DeliveryStatus
 from postroom.model.event import EventKind
 from postroom.services.callbacks import CallbackService
@@ -35,8 +34,8 @@ class House:
     def __init__(self, made: Bench) -> None:
         self.made = made
         secrets = CallbackSecrets(made.tables, PlainSecrets(), made.clock)
-        self.callbacks = Callbacks(made.tables, secrets, made.clock)
-        self.deliveries = Deliveries(made.tables, made.clock)
+        self.callbacks = CallbackEndpoints(made.tables, secrets, made.clock)
+        self.deliveries = CallbackDeliveries(made.tables, made.clock)
         self.service = CallbackService(
             self.callbacks, secrets, self.deliveries, campaigns=made.campaigns, networks=(), clock=made.clock
         )
@@ -49,7 +48,7 @@ class House:
 
     def answered(self, id: str, status: int, text: str, state: DeliveryStatus) -> None:  # noqa: A002
         """What is due now, once it was answered so."""
-        taken = self.deliveries.take(Lane("default", id), limit=33, lease_ms=60_000)
+        taken = self.deliveries.take(EndpointRef("default", id), limit=33, lease_ms=60_000)
         tried = {"due": None, "attempts": 1, "last_at": self.made.clock.now(), "took_ms": 12}
         became = [replace(each.delivery, status=state, last_status=status, last_text=text, **tried) for each in taken]
         self.deliveries.settle(taken, became)
@@ -162,7 +161,7 @@ def test_what_the_description_does_not_allow_is_refused(client: TestClient, fiel
 
 
 def test_there_is_a_most(client: TestClient) -> None:
-    for _ in range(MOST):
+    for _ in range(MAX_ENDPOINTS):
         made(client)
     assert "50" in problem(client.post(CALLBACKS, json={"url": URL}), 409)
 
@@ -242,7 +241,7 @@ def test_what_was_given_up_is_told_again_one_or_all(house: House, client: TestCl
     assert (late.status_code, late.json()) == (202, {"count": 0, "cursor": None})
     assert client.post(f"{path}/redeliver", json={}).json()["count"] == 2
     assert client.post(f"{path}/redeliver", json={}).json()["count"] == 0
-    assert len(house.deliveries.take(Lane("default", id), limit=33, lease_ms=1)) == 3
+    assert len(house.deliveries.take(EndpointRef("default", id), limit=33, lease_ms=1)) == 3
     problem(client.post(f"{path}/redeliver", json={"since": "2026-02-30T00:00:00Z"}), 422)
     problem(client.post(f"{path}/redeliver", json={"cursor": "no cursor"}), 422)
     problem(client.post(f"{path}/deliveries/{'o' * 30}/redeliver"), 404)

@@ -16,7 +16,7 @@ from postroom.gateway.schemas.campaign_messages import StatusName
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
-from postroom.model.message_id import message_id
+from postroom.model.tokens import message_id
 from postroom.platform.ports.messages import Reported
 from postroom.services.exports import COLUMNS
 from tests.gateway.campaign_office import TENANT, Office, office

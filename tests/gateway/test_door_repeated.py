@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from postroom.gateway.idempotency import LEASE_MS
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.access import Role
 from tests.fakes.clock import ManualClock
 from tests.fakes.faults import Killed
@@ -73,7 +73,7 @@ class Place:
 
     def imports(self) -> list[str]:
         """Campaigns whose import is begun."""
-        return [run.execution for run in self.door.postroom.workflows.running(notes.IMPORT)]
+        return [run.execution for run in self.door.postroom.workflows.running(scheduler_messages.IMPORT)]
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from postroom.entrypoints.application import application
 from postroom.errors import Unavailable
 from postroom.events.ses.webhook import SesWebhook
 from postroom.gateway.routes.hooks import MAX_BODY
-from postroom.ledger.arrivals import QUEUE
-from postroom.model.shard import recipient_key
-from postroom.model.tags import tags_of
-from postroom.model.wire import MessageRef
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE
+from postroom.model.ids import recipient_key
+from postroom.model.tokens import MessageRef, ses_tags
 from postroom.settings import AwsEnvironment, Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.fakes.ses_simulator import notices
@@ -42,7 +41,7 @@ class Hook:
     def notice(self) -> dict[str, Any]:
         """Of a campaign's message, whose key proves that it was for the address."""
         key = recipient_key(self.postroom.tenants.get("default").secret, ADDRESS)
-        tags = dict(tags_of(MessageRef(0, "a" * 16, 0, key, 1)))
+        tags = dict(ses_tags(MessageRef(0, "a" * 16, 0, key, 1)))
         return notices.bounce(Accepted("0102-id", ADDRESS, "a@example.com", "postroom", tags, b"\r\n\r\n", 1, AT), AT)
 
     def post(self, envelope: dict[str, Any], **fields: str) -> int:
@@ -51,7 +50,7 @@ class Hook:
 
     @property
     def queued(self) -> int:
-        return self.postroom.queues.depth(QUEUE).ready
+        return self.postroom.queues.depth(FEEDBACK_QUEUE).ready
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from postroom.errors import Invalid, Unavailable
 from postroom.gateway.app import create_app
 from postroom.gateway.frame import Frame
 from postroom.gateway.routes.messages import message_routes, template_test_routes
-from postroom.ledger.suppression import Reason
+from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import CampaignRef
-from postroom.model.shard import recipient_key
+from postroom.model.ids import recipient_key
 from tests.fakes.secrets import PlainSecrets
 from tests.fakes.singles import HTML, Desk, desk
 from tests.gateway.kit import Believer, client_of, problem
@@ -92,7 +92,7 @@ def test_what_cannot_be_sent_is_a_problem(made: Desk) -> None:
             client.post(URL, json={"to": "a@b.example", "from": BODY["from"], "template_id": "x"}), 404
         )
         key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
-        made.suppression.add("default", key, address="anna@example.org", reason=Reason.COMPLAINT)
+        made.suppression.add("default", key, address="anna@example.org", reason=SuppressionReason.COMPLAINT)
         assert "suppression list" in problem(client.post(URL, json=BODY), 422)
 
 
@@ -125,7 +125,7 @@ def test_what_the_document_forbids_is_refused(made: Desk, change: dict[str, Any]
 
 def test_each_message_of_an_array_has_its_own_result(made: Desk) -> None:
     key = recipient_key(made.tenants.get("default").secret, "no@example.org")
-    made.suppression.add("default", key, address="no@example.org", reason=Reason.UNSUBSCRIBE)
+    made.suppression.add("default", key, address="no@example.org", reason=SuppressionReason.UNSUBSCRIBE)
     with door(made) as client:
         answer = client.post(URL, json=[BODY, {**BODY, "to": "nobody"}, {**BODY, "to": "no@example.org"}, BODY])
         assert answer.status_code == 202

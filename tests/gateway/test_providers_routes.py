@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.gateway.routes.providers import providers_routes
-from postroom.ledger.providers import ProviderMeans, Providers
+from postroom.ledger.providers import ProviderCredentials, Providers
 from postroom.model.finding import Finding, Level
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -36,7 +36,7 @@ class House:
             self.providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=self._examine
         )
 
-    def _examine(self, means: ProviderMeans) -> list[Finding]:
+    def _examine(self, means: ProviderCredentials) -> list[Finding]:
         self.tested.append(means.url)
         return [Finding("TLS", Level.OK, "TLSv1.3"), Finding("AUTH", self.level, "news", "check it")]
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from postroom.gateway.routes.suppressions import MAX_FILE, suppression_routes
 from postroom.gateway.schemas.suppressions import MAX_REJECTED
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -31,7 +31,7 @@ def knock(tmp_path: Path) -> Iterator[Knock]:
     with ExitStack() as stack:
         tables = SqliteTables(stack.enter_context(closing(open_control(tmp_path))), clock)
         tables.write([Put(ItemKey("#tenants", "other"), {"number": 1, "secret": "00" * 32})])
-        lists = SuppressionLists(Suppression(tables, clock), Tenants(tables, clock), clock)
+        lists = SuppressionLists(SuppressionList(tables, clock), Tenants(tables, clock), clock)
 
         def client(role: str = "admin", tenant: str = "default") -> TestClient:
             return stack.enter_context(client_of([suppression_routes(lists)], role, tenant))

@@ -20,9 +20,9 @@ from postroom.gateway.frame import Frame
 from postroom.gateway.rates import Rates
 from postroom.gateway.routes.tracking import PIXEL, tracking_routes
 from postroom.model.event import EventKind
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from postroom.model.tenant import Tenant
-from postroom.model.wire import Sealer
+from postroom.model.tokens import TokenSealer
 from tests.events.tracking_kit import BROWSER, CAMPAIGN, Web
 from tests.fakes.ledger import bench
 from tests.gateway.kit import Believer
@@ -99,7 +99,7 @@ def test_a_personal_address_arrives_as_it_was_sealed(web: Web, client: TestClien
 
 def test_a_link_that_leads_nowhere_is_a_page_in_the_readers_language(web: Web, client: TestClient) -> None:
     token = web.token()
-    evil = Sealer(Tenant("default", 0, b"x" * 32), CAMPAIGN)
+    evil = TokenSealer(Tenant("default", 0, b"x" * 32), CAMPAIGN)
     forged = evil.recipient(3, Key(b"a" * 12), 1) + evil.personal(evil.recipient(3, Key(b"a" * 12), 1), "https://evil.example/")
     for text in (token, f"{token}.1", f"{token}.x", "x", forged, "https://evil.example/", "//evil.example"):
         answer = client.get(f"/t/c/{text}", headers={"Accept-Language": "de-CH, en;q=0.5"})
@@ -153,7 +153,7 @@ def test_damaged_tokens_are_counted_by_address_and_good_ones_are_not(web: Web) -
         assert int(refused.headers["retry-after"]) > 0
         assert "<html" in refused.text
         assert [client.get(good).status_code for _ in range(50)] == [302] * 50
-        strange = Sealer(Tenant("nobody", 99, b"x" * 32), CAMPAIGN).recipient(3, Key(b"a" * 12), 1)
+        strange = TokenSealer(Tenant("nobody", 99, b"x" * 32), CAMPAIGN).recipient(3, Key(b"a" * 12), 1)
         asked = len(web.asked.calls)
         assert is_pixel(client.get(f"/t/o/{strange}"))  # nothing is looked up for them any more
         assert len(web.asked.calls) == asked
@@ -199,7 +199,7 @@ def test_the_caller_is_whom_a_trusted_proxy_names(web: Web) -> None:
 
 
 def test_who_brings_many_damaged_pixels_fills_no_log(web: Web, caplog: pytest.LogCaptureFixture) -> None:
-    strange = Sealer(Tenant("nobody", 99, b"x" * 32), CAMPAIGN).recipient(3, Key(b"a" * 12), 1)
+    strange = TokenSealer(Tenant("nobody", 99, b"x" * 32), CAMPAIGN).recipient(3, Key(b"a" * 12), 1)
     with client_of(web, replace(FRAME, rates=Rates(address=0.001))) as client, caplog.at_level(logging.WARNING):
         assert all(is_pixel(client.get(f"/t/o/{strange}")) for _ in range(40))
     assert caplog.text == ""

@@ -22,7 +22,7 @@ from postroom.gateway.frame import Frame
 from postroom.gateway.leaflets import language_of, languages
 from postroom.gateway.rates import Rates
 from postroom.gateway.routes.unsubscribe import unsubscribe_routes
-from postroom.ledger.suppression import Reason
+from postroom.ledger.suppression import SuppressionReason
 from postroom.model.event import EventKind
 from tests.events.test_unsubscribing import ANNA, BEN, Desk
 from tests.fakes.ledger import bench
@@ -183,7 +183,7 @@ def test_a_form_without_end_is_refused(desk: Desk, client: TestClient) -> None:
 
 
 def test_who_complained_is_off_and_has_nothing_to_undo(desk: Desk, client: TestClient) -> None:
-    desk.suppression.add("default", ANNA, address="a@a.example", reason=Reason.COMPLAINT)
+    desk.suppression.add("default", ANNA, address="a@a.example", reason=SuppressionReason.COMPLAINT)
     page = Page(client.get(f"/u/{desk.token()}"))
     assert page.buttons == []
     assert page.status
@@ -191,14 +191,14 @@ def test_who_complained_is_off_and_has_nothing_to_undo(desk: Desk, client: TestC
     assert left(desk) == {None}
 
 
-@pytest.mark.parametrize("reason", [Reason.BOUNCE, Reason.MANUAL])
-def test_who_is_on_the_list_by_no_wish_of_theirs_can_wish_it(desk: Desk, client: TestClient, reason: Reason) -> None:
+@pytest.mark.parametrize("reason", [SuppressionReason.BOUNCE, SuppressionReason.MANUAL])
+def test_who_is_on_the_list_by_no_wish_of_theirs_can_wish_it(desk: Desk, client: TestClient, reason: SuppressionReason) -> None:
     desk.suppression.add("default", ANNA, address="a@a.example", reason=reason)
     assert Page(client.get(f"/u/{desk.token()}")).buttons == ["stop-all"]
     assert choose(client, desk.token(), "stop-all").buttons == ["undo-all"]
     entry = desk.suppression.get("default", ANNA)
     assert entry is not None
-    assert entry.reason is Reason.UNSUBSCRIBE
+    assert entry.reason is SuppressionReason.UNSUBSCRIBE
 
 
 def test_a_damaged_link_is_a_page_and_changes_nothing(desk: Desk, client: TestClient) -> None:

@@ -17,8 +17,8 @@ from joserfc.jwk import ECKey, RSAKey
 
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.gateway.jwks import LocalJwks
-from postroom.ledger.access import Memberships
-from postroom.ledger.keys import Keys
+from postroom.ledger.api_keys import ApiKeyRecords
+from postroom.ledger.memberships import Memberships
 from postroom.ledger.tenants import Tenants
 from postroom.model.access import Membership, Principal, Role
 from postroom.platform.embedded._sqlite import open_control
@@ -93,7 +93,7 @@ class Gate:
     def __post_init__(self) -> None:
         self.issuer = Issuer(self.clock)
         self.members = Memberships(self.tables, self.clock)
-        self.keys = Keys(self.tables, self.clock)
+        self.keys = ApiKeyRecords(self.tables, self.clock)
         self.tenants = Tenants(self.tables, self.clock)
         self.tenants.create("acme")
         self.members.grant(Membership(ISSUER, "ann", "acme", Role.ADMIN, "ann@a.example"))

@@ -13,7 +13,7 @@ from postroom.errors import Conflict, NotFound, Unavailable
 from postroom.identity.admission import Admission
 from postroom.identity.issuer import Issuer
 from postroom.identity.welcome import FIRST, first_invitation
-from postroom.ledger.access import Memberships
+from postroom.ledger.memberships import Memberships
 from postroom.model.access import BUILT_IN, Role
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock

@@ -11,10 +11,10 @@ from postroom.gateway.jwks import LocalJwks
 from postroom.identity.admission import Admission
 from postroom.identity.issuer import Issuer
 from postroom.identity.tokens import AUDIENCE
-from postroom.ledger.access import Memberships
-from postroom.ledger.keys import Keys
+from postroom.ledger.api_keys import ApiKeyRecords
+from postroom.ledger.memberships import Memberships
 from postroom.ledger.tenants import Tenants
-from postroom.model.access import Kind, Principal, Role
+from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.identity.home import EMAIL, PASSWORD, URL, Browser, enter
@@ -29,7 +29,7 @@ class Door:
         tenants.create("acme")
         self.authenticator = TokenAuthenticator(
             self.memberships,
-            Keys(tables, clock),
+            ApiKeyRecords(tables, clock),
             tenants,
             LocalJwks(issuer.keys.published, clock),
             issuer=URL,
@@ -52,14 +52,20 @@ def test_a_person_from_the_invitation_to_a_call(door: Door, issuer: Issuer, brow
     assert admitted.link is not None
     issuer.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
     who = door.who(browser.tokens()["access_token"])
-    assert (who.kind, who.id, who.name, who.tenant, who.role) == (Kind.USER, admitted.person.subject, EMAIL, "acme", Role.SENDER)
+    assert (who.kind, who.id, who.name, who.tenant, who.role) == (
+        PrincipalKind.USER,
+        admitted.person.subject,
+        EMAIL,
+        "acme",
+        Role.SENDER,
+    )
 
 
 def test_a_program_with_its_secret(door: Door, issuer: Issuer, browser: Browser) -> None:
     client, secret = Admission(issuer, door.memberships).add_client("nightly", tenant="acme", role=Role.EDITOR)
     answer = browser.token(grant_type="client_credentials", client_id=client.id, client_secret=secret)
     who = door.who(answer.json()["access_token"])
-    assert (who.kind, who.id, who.tenant, who.role) == (Kind.CLIENT, client.id, "acme", Role.EDITOR)
+    assert (who.kind, who.id, who.tenant, who.role) == (PrincipalKind.CLIENT, client.id, "acme", Role.EDITOR)
 
 
 def test_other_tokens_of_the_issuer_open_nothing(door: Door, issuer: Issuer, browser: Browser) -> None:

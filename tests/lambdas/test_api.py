@@ -13,7 +13,7 @@ from postroom.entrypoints.lambdas.rest import MAX_ANSWER, RestCall, rest_handler
 from postroom.errors import Invalid
 from postroom.gateway.downloads import redirected
 from postroom.gateway.routes.suppressions import suppression_routes
-from postroom.model.access import Kind, Principal, Role
+from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.services.export_files import ExportFiles, exports_of
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -32,7 +32,7 @@ def postroom(tmp_path: Path) -> Iterator[Postroom]:
 
 @pytest.fixture
 def credential(postroom: Postroom) -> str:
-    maker = Principal(Kind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
+    maker = Principal(PrincipalKind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
     return postroom.api_keys.create(maker, "nightly", role=Role.ADMIN).text
 
 

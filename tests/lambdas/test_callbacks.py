@@ -15,18 +15,18 @@ from postroom.callbacks.dispatcher import QUEUE, parse_wakeup
 from postroom.clock import Instant
 from postroom.entrypoints.lambdas import callbacks, stream_records
 from postroom.errors import Corrupt, Unavailable
-from postroom.ledger.callbacks import Wishes
-from postroom.ledger.deliveries import Lane
+from postroom.ledger.callback_deliveries import EndpointRef
+from postroom.ledger.callback_endpoints import EndpointSettings
 from postroom.model.callback import DeliveryStatus
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus
-from postroom.model.shard import Key
 from postroom.platform.ports.feed import MessageChange
 from postroom.wiring import Postroom
 from tests.lambdas.kit import Context, from_queue, installed, returned
 
-HOOK = Lane("default", "hook")
+HOOK = EndpointRef("default", "hook")
 
 
 class Told:
@@ -35,7 +35,7 @@ class Told:
     def __init__(self, postroom: Postroom, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         self.postroom = postroom
         self.monkeypatch = monkeypatch
-        wishes = Wishes(url=url, kinds=frozenset(EventKind))
+        wishes = EndpointSettings(url=url, kinds=frozenset(EventKind))
         postroom.callbacks.create("default", wishes, id="hook", secret=b"s" * 32)
         self.ref = CampaignRef("default", "2" * 16)
         postroom.messages.create(self.ref, 1)
@@ -169,7 +169,7 @@ def test_a_wake_whose_lane_meets_a_store_that_does_not_answer_is_given_back(told
         raise Unavailable("busy")
 
     with monkeypatch.context() as patched:
-        patched.setattr("postroom.ledger.lane_turns.LaneTurns.take", fails)
+        patched.setattr("postroom.ledger.callback_deliveries.EndpointLeases.take", fails)
         assert returned(callbacks.send(from_queue(QUEUE, '[["default","other"]]', wake), Context())) == ["0", "1"]
     assert returned(callbacks.send(from_queue(QUEUE, wake), Context())) == []
     assert told.states() == [DeliveryStatus.DELIVERED]

@@ -10,10 +10,10 @@ import pytest
 from postroom.entrypoints.house import Chore, House
 from postroom.entrypoints.lambdas import chores
 from postroom.errors import Unavailable
-from postroom.ledger.tallies import Tally
+from postroom.ledger.rate_windows import RateRecorder
 from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Schedule
-from postroom.model.message import NewMessage
-from postroom.model.shard import Key
+from postroom.model.ids import Key
+from postroom.model.message import MessageRow
 from postroom.services.standstill import STILL_MS, Standstill
 from postroom.wiring import Postroom
 from tests.lambdas.kit import Context, installed
@@ -32,7 +32,7 @@ def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postro
 def campaign(postroom: Postroom, state: CampaignStatus, *, age_ms: int = 0, schedule: Schedule | None = None) -> Campaign:
     now, home = postroom.clock.now(), postroom.records.new_ref("default")
     postroom.messages.create(home, 1)
-    postroom.messages.store(home, [NewMessage(0, Key(b"k" * 12), 2, "anna@example.net", None, "[]")], now)
+    postroom.messages.store(home, [MessageRow(0, Key(b"k" * 12), 2, "anna@example.net", None, "[]")], now)
     postroom.messages.recount(home)
     made = Campaign(
         home,
@@ -113,7 +113,7 @@ def test_a_campaign_that_sends_and_does_not_move_is_stuck(postroom: Postroom) ->
     still = campaign(postroom, CampaignStatus.SENDING, age_ms=STILL_MS + 1)
     campaign(postroom, CampaignStatus.SENDING)
     moving = campaign(postroom, CampaignStatus.SENDING, age_ms=STILL_MS + 1)
-    tally = Tally(postroom.tables, postroom.clock, keep_ms=3_600_000)
+    tally = RateRecorder(postroom.tables, postroom.clock, keep_ms=3_600_000)
     tally.sent(moving.ref, "default", "example.net")
     tally.flush()
     idle = campaign(postroom, CampaignStatus.SENDING, age_ms=STILL_MS + 1)

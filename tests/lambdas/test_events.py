@@ -11,14 +11,13 @@ import pytest
 
 from postroom.entrypoints.lambdas import events
 from postroom.errors import Corrupt, Unavailable
-from postroom.ledger.suppression import Reason
-from postroom.ledger.tallies import MINUTE_MS, Tallies
+from postroom.ledger.rate_windows import MINUTE_MS, RateWindows
+from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.event import EventKind
-from postroom.model.message import Message, MessageStatus, NewMessage, Settlement
-from postroom.model.shard import recipient_key
-from postroom.model.tags import tags_of
-from postroom.model.wire import MessageRef
+from postroom.model.ids import recipient_key
+from postroom.model.message import Message, MessageRow, MessageStatus, Settlement
+from postroom.model.tokens import MessageRef, ses_tags
 from postroom.wiring import Postroom
 from tests.fakes.ses_simulator import notices
 from tests.fakes.ses_simulator.api import Accepted
@@ -37,7 +36,7 @@ class Desk:
         self.campaign_ref = postroom.records.new_ref("default")
         messages = postroom.messages
         messages.create(self.campaign_ref, 1)
-        messages.store(self.campaign_ref, [NewMessage(0, self.key, 2, ADDRESS, None, "[]")], now)
+        messages.store(self.campaign_ref, [MessageRow(0, self.key, 2, ADDRESS, None, "[]")], now)
         content = Content("html", None, "Hello", "news@example.com", topic="news")
         source = Import("upload", "people.csv", batches=1, rows=1)
         postroom.records.create(Campaign(self.campaign_ref, "test", CampaignStatus.SENDING, content, source, "default", now))
@@ -52,7 +51,7 @@ class Desk:
     def notice(self, kind: Any = notices.bounce, *, to: str = ADDRESS) -> str:
         seconds = self.postroom.clock.now() / 1000
         accepted = Accepted(
-            "0102-id", to, "a@example.com", "postroom", dict(tags_of(self.ref)), b"From: a@b.c\r\n\r\nHi", 1, seconds
+            "0102-id", to, "a@example.com", "postroom", dict(ses_tags(self.ref)), b"From: a@b.c\r\n\r\nHi", 1, seconds
         )
         return json.dumps(kind(accepted, seconds))
 
@@ -83,9 +82,9 @@ def test_a_notice_is_on_the_record_the_list_and_the_tally_when_the_call_ends(des
     assert desk.stands().status is MessageStatus.BOUNCED
     entry = desk.postroom.ledger.suppression.get("default", desk.key)
     assert entry is not None
-    assert (entry.reason, entry.address) == (Reason.BOUNCE, ADDRESS)
+    assert (entry.reason, entry.address) == (SuppressionReason.BOUNCE, ADDRESS)
     minute = desk.postroom.clock.now() // MINUTE_MS
-    tallies = Tallies(desk.postroom.tables)
+    tallies = RateWindows(desk.postroom.tables)
     assert sum(rate.total.hard for at in (minute - 1, minute) for rate in tallies.of(at).values()) == 1
 
 
@@ -114,7 +113,7 @@ def test_a_notice_of_mail_to_somebody_else_is_dropped(desk: Desk) -> None:
 def test_who_unsubscribes_at_ses_is_on_the_list_of_the_topic(desk: Desk) -> None:
     assert desk.call("notices", desk.notice(notices.subscription)) == []
     (entry,) = desk.postroom.ledger.suppression.of("default", desk.key)
-    assert entry.reason is Reason.UNSUBSCRIBE
+    assert entry.reason is SuppressionReason.UNSUBSCRIBE
 
 
 def test_arrivals_are_applied_and_only_what_cannot_be_read_is_given_back(desk: Desk) -> None:

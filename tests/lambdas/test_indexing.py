@@ -17,9 +17,9 @@ from postroom.entrypoints.lambdas import indexing, stream_records
 from postroom.errors import Denied, Unavailable
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus
-from postroom.model.message_id import message_id
-from postroom.model.shard import Key
+from postroom.model.tokens import message_id
 from postroom.platform.aws.search import INDEX, SearchIndex
 from postroom.platform.ports.feed import MessageChange
 from tests.lambdas.kit import Context, installed

@@ -9,7 +9,7 @@ import pytest
 
 from postroom.entrypoints.lambdas import scheduling
 from postroom.errors import Unavailable
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Schedule
 from postroom.wiring import Postroom
 from tests.lambdas.kit import Context, from_queue, installed, returned
@@ -33,8 +33,14 @@ def scheduled(postroom: Postroom) -> Campaign:
 def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_beside_it(postroom: Postroom) -> None:
     campaign = scheduled(postroom)
     assert campaign.schedule is not None
-    due = notes.due(campaign.ref, campaign.schedule.at)
-    batch = from_queue("scheduler", "nonsense", notes.due(postroom.records.new_ref("default"), campaign.schedule.at), due, due)
+    due = scheduler_messages.timer_body(campaign.ref, campaign.schedule.at)
+    batch = from_queue(
+        "scheduler",
+        "nonsense",
+        scheduler_messages.timer_body(postroom.records.new_ref("default"), campaign.schedule.at),
+        due,
+        due,
+    )
     assert returned(scheduling.handler(batch, Context())) == []
     assert postroom.records.get(campaign.ref).status is CampaignStatus.SENDING
 
@@ -51,6 +57,10 @@ def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Po
         handle(body)
 
     monkeypatch.setattr(postroom.scheduler, "handle", fails)
-    batch = from_queue("scheduler", notes.due(one.ref, one.schedule.at), notes.due(other.ref, other.schedule.at))
+    batch = from_queue(
+        "scheduler",
+        scheduler_messages.timer_body(one.ref, one.schedule.at),
+        scheduler_messages.timer_body(other.ref, other.schedule.at),
+    )
     assert returned(scheduling.handler(batch, Context())) == ["0"]
     assert postroom.records.get(other.ref).status is CampaignStatus.SENDING

@@ -7,15 +7,15 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Unavailable
 from postroom.events.tracking_buffer import MAX_PER_MESSAGE, SyncTrackingSink
-from postroom.ledger.arrivals import Arrival
+from postroom.ledger.inbound_events import InboundEvent
 from postroom.model.event import Event, EventKind
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from tests.events.test_hits import Store
 from tests.fakes.clock import ManualClock
 
 
-def hit(id: str, *, key: bytes = b"k" * 12, kind: EventKind = EventKind.OPENED) -> Arrival:  # noqa: A002
-    return Arrival(1, "camp", 0, Key(key), Event(kind=kind, attempt=1, at=Instant(1), id=id, source="tracking"))
+def hit(id: str, *, key: bytes = b"k" * 12, kind: EventKind = EventKind.OPENED) -> InboundEvent:  # noqa: A002
+    return InboundEvent(1, "camp", 0, Key(key), Event(kind=kind, attempt=1, at=Instant(1), id=id, source="tracking"))
 
 
 def hits_of(store: Store, clock: ManualClock | None = None) -> SyncTrackingSink:

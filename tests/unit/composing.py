@@ -11,9 +11,8 @@ from typing import Any, cast
 from postroom.clock import Instant
 from postroom.delivery.compose import Composed, Composer, Identity, compile_content, variables
 from postroom.model.campaign import Attachment, CampaignRef, Content, MissingPolicy
-from postroom.model.ids import encode
+from postroom.model.ids import Key, encode
 from postroom.model.message import MessageStatus, Recipient
-from postroom.model.shard import Key
 from postroom.model.tenant import Tenant
 
 SECRET = bytes(range(32))

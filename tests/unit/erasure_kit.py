@@ -11,20 +11,18 @@ from typing import Any
 
 from postroom.clock import Instant, rfc3339
 from postroom.ledger.audit import AuditLog
-from postroom.ledger.batches import Batches
-from postroom.ledger.callback_secrets import CallbackSecrets
-from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks, Wishes
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.bulk_update import BulkUpdate, MessageEraser
+from postroom.ledger.callback_deliveries import CallbackDeliveries
+from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, CallbackEndpoints, CallbackSecrets, EndpointSettings
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.erasing import Erasing
-from postroom.ledger.suppression import Reason, Suppression
-from postroom.ledger.sweep import Sweep
-from postroom.model.callback import Delivery, Told, many_events, one_event
+from postroom.ledger.suppression import SuppressionList, SuppressionReason
+from postroom.model.batch import batch_of
+from postroom.model.callback import CallbackDelivery, EventPayload, batch_payload, event_payload
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies
 from postroom.model.event import EventKind
-from postroom.model.inbox import mail_id, object_key
+from postroom.model.ids import Key, inbox_object_key, new_mail_id
 from postroom.model.message import Message, MessageStatus, Settlement
-from postroom.model.shard import Key, batch_of
 from postroom.model.upload import UploadKind
 from postroom.pipeline.splitter import Splitter
 from postroom.platform.embedded.transfers import HttpTransfers
@@ -50,7 +48,7 @@ class House:
         self.tenants, self.suppression = made.tenants, made.suppression
         self.lists = SuppressionLists(made.suppression, made.tenants, made.clock).of("default")
         self.audit = AuditLog(self.stores.tables, PlainSecrets(), self.clock)
-        self.sweep = Sweep(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
+        self.sweep = BulkUpdate(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
         self.campaigns = CampaignService(
             self.stores.campaigns,
             composing=made.composing,
@@ -61,7 +59,7 @@ class House:
             timers=self.stores.timers,
             workflows=self.stores.workflows,
             sweep=self.sweep,
-            deliveries=Deliveries(self.stores.tables, self.clock),
+            deliveries=CallbackDeliveries(self.stores.tables, self.clock),
             clock=self.clock,
         )
         self.splitter = Splitter(
@@ -108,11 +106,13 @@ class House:
                 upload_days=30,
                 in_use=UploadUse(self.stores.campaigns),
             ),
-            suppression=Suppression(tables, self.clock),
+            suppression=SuppressionList(tables, self.clock),
             workflows=self.stores.workflows,
-            erasing=Erasing(messages, Sweep(messages, self.stores.journals, self.clock, lease_ms=LEASE_MS), self.clock),
-            callbacks=Callbacks(tables, CallbackSecrets(tables, PlainSecrets(), self.clock), self.clock),
-            deliveries=Deliveries(tables, self.clock),
+            erasing=MessageEraser(
+                messages, BulkUpdate(messages, self.stores.journals, self.clock, lease_ms=LEASE_MS), self.clock
+            ),
+            callbacks=CallbackEndpoints(tables, CallbackSecrets(tables, PlainSecrets(), self.clock), self.clock),
+            deliveries=CallbackDeliveries(tables, self.clock),
         )
         audit = AuditLog(tables, PlainSecrets(), self.clock)
         return ErasureService(places, tables=tables, tenants=self.tenants, audit=audit, clock=self.clock)
@@ -142,7 +142,7 @@ class House:
 
     def settle(self, ref: CampaignRef, settlement: Settlement) -> None:
         """As a sending worker would, that then lets go."""
-        batches = Batches(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
+        batches = BatchLeases(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
         batch = batch_of(settlement.key, len(self.stores.messages.batches(ref, limit=1_000)))
         opened = batches.open(ref, batch, "worker")
         assert opened is not None
@@ -166,22 +166,22 @@ class House:
 
     def mail(self, to: str) -> str:
         """In the inbox; its object's key."""
-        key = object_key(mail_id(self.clock.now(), self.clock.random(5)))
+        key = inbox_object_key(new_mail_id(self.clock.now(), self.clock.random(5)))
         self.objects.put(key, f"Return-Path: <>\r\nDelivered-To: {to}\r\nSubject: Hi\r\n\r\nHello\r\n".encode())
         return key
 
     def everywhere(self) -> Campaign:
         """Anna, in every place there is; and Bob."""
-        self.lists.add(ANNA, reason=Reason.COMPLAINT, note=f"{ANNA} wrote")
+        self.lists.add(ANNA, reason=SuppressionReason.COMPLAINT, note=f"{ANNA} wrote")
         suppressed = self.campaign()
         assert suppressed.source.suppressed
         self.lists.remove(ANNA)
         campaign = self.campaign()
         self.sent(campaign.ref, self.anna, MessageStatus.BOUNCED)
-        self.lists.add(ANNA, reason=Reason.COMPLAINT, note=f"{ANNA} wrote")
+        self.lists.add(ANNA, reason=SuppressionReason.COMPLAINT, note=f"{ANNA} wrote")
         self.lists.remove(ANNA)
         self.desk.accept(request(f"Anna <{ANNA}>"), request(BOB, variables={"name": "Bob", "code": 1}))
-        self.lists.add(ANNA, reason=Reason.COMPLAINT, note=f"{ANNA} wrote")
+        self.lists.add(ANNA, reason=SuppressionReason.COMPLAINT, note=f"{ANNA} wrote")
         self.upload()
         self.mail(ANNA)
         self.mail(BOB)
@@ -190,15 +190,17 @@ class House:
 
     def told(self, endpoint: str, *addresses: str) -> None:
         """A callback that is told of events of these people, each alone and all together."""
-        callbacks = Callbacks(self.stores.tables, CallbackSecrets(self.stores.tables, PlainSecrets(), self.clock), self.clock)
-        if not endpoint.startswith(OF_CAMPAIGN):
-            wishes = Wishes(url="https://hook.example/", kinds=frozenset(EventKind))
+        callbacks = CallbackEndpoints(
+            self.stores.tables, CallbackSecrets(self.stores.tables, PlainSecrets(), self.clock), self.clock
+        )
+        if not endpoint.startswith(CAMPAIGN_PREFIX):
+            wishes = EndpointSettings(url="https://hook.example/", kinds=frozenset(EventKind))
             callbacks.create("default", wishes, id=endpoint, secret=b"s" * 32)
         told, now = [told_of(address, self.clock.now()) for address in addresses], self.clock.now()
-        bodies = [*told, many_events(told, "2026-01-01T00:00:00Z")]
-        Deliveries(self.stores.tables, self.clock).add(
+        bodies = [*told, batch_payload(told, "2026-01-01T00:00:00Z")]
+        CallbackDeliveries(self.stores.tables, self.clock).add(
             [
-                Delivery(
+                CallbackDelivery(
                     id=str(number),
                     endpoint=endpoint,
                     tenant="default",
@@ -236,7 +238,7 @@ class House:
 
 def told_of(address: str, at: Instant) -> dict[str, Any]:
     """What a callback is told of a click of this person."""
-    told = Told(
+    told = EventPayload(
         event_id="c",
         message_id="m",
         campaign_id=None,
@@ -249,7 +251,7 @@ def told_of(address: str, at: Instant) -> dict[str, Any]:
         url=f"https://shop.example/?who={address}",
         detail=f"agent of {address}",
     )
-    return one_event(EventKind.CLICKED, rfc3339(at) or "", told)
+    return event_payload(EventKind.CLICKED, rfc3339(at) or "", told)
 
 
 @contextmanager

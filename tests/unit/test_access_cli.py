@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from postroom.entrypoints.cli import key, tenant
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.model import api_key
+from postroom.model import access
 
 app = typer.Typer()
 app.add_typer(tenant.app, name="tenant")
@@ -53,7 +53,7 @@ def test_what_cannot_be_done_with_a_tenant_is_bad_input(line: str) -> None:
 
 def test_a_keys_text_is_printed_once_and_alone() -> None:
     text = run("key add shop --role sender --scope messages --scope search --days 30").rstrip("\n")
-    assert api_key.read(text) is not None
+    assert access.parse_key(text) is not None
     (listed,) = json.loads(run("key list --json"))
     assert (listed["id"], listed["name"], listed["role"]) == (text[3:19], "shop", "sender")
     assert listed["scopes"] == ["messages", "search"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, NotFound
-from postroom.ledger.access import Memberships
+from postroom.ledger.memberships import Memberships
 from postroom.model.access import Membership, Role, member_id
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables

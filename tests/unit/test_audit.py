@@ -12,7 +12,7 @@ import pytest
 
 from postroom.errors import Conflict
 from postroom.ledger.audit import AuditLog
-from postroom.model.audit import Entry
+from postroom.model.audit import AuditRecord
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Delete, ItemKey, Put, Tables
@@ -30,8 +30,8 @@ class Trail:
         self.clock = clock
         self.log = AuditLog(tables, PlainSecrets(), clock)
 
-    def write(self, action: str = "POST /v1/things", tenant: str = "acme") -> Entry:
-        entry = Entry(id=self.log.new_id(), actor="user:1", address="192.0.2.1", action=action)
+    def write(self, action: str = "POST /v1/things", tenant: str = "acme") -> AuditRecord:
+        entry = AuditRecord(id=self.log.new_id(), actor="user:1", address="192.0.2.1", action=action)
         self.log.write(tenant, entry)
         return entry
 
@@ -46,7 +46,7 @@ def trail(tmp_path: Path) -> Iterator[Trail]:
         yield Trail(SqliteTables(control, clock), clock)
 
 
-def three_sealed_minutes(trail: Trail) -> list[Entry]:
+def three_sealed_minutes(trail: Trail) -> list[AuditRecord]:
     entries = []
     for _ in range(3):
         entries += [trail.write(), trail.write()]
@@ -94,37 +94,37 @@ def test_tenants_have_trails_of_their_own(trail: Trail) -> None:
     assert trail.log.verify("acme").entries == 1
 
 
-def changed(trail: Trail, entry: Entry) -> None:
+def changed(trail: Trail, entry: AuditRecord) -> None:
     item = trail.tables.get(ItemKey("acme#audit", entry.id))
     assert item
     trail.tables.write([Put(item.key, {**item.data, "actor": "user:2"})])
 
 
-def removed(trail: Trail, entry: Entry) -> None:
+def removed(trail: Trail, entry: AuditRecord) -> None:
     trail.tables.write([Delete(ItemKey("acme#audit", entry.id))])
 
 
-def added(trail: Trail, entry: Entry) -> None:
+def added(trail: Trail, entry: AuditRecord) -> None:
     item = trail.tables.get(ItemKey("acme#audit", entry.id))
     assert item
     trail.tables.write([Put(ItemKey("acme#audit", entry.id + "x"), item.data)])
 
 
-def minute_removed(trail: Trail, entry: Entry) -> None:
+def minute_removed(trail: Trail, entry: AuditRecord) -> None:
     for each in trail.log.list("acme", prefix=entry.id[:16]).entries:
         removed(trail, each)
 
 
-def seal_removed(trail: Trail, entry: Entry) -> None:
+def seal_removed(trail: Trail, entry: AuditRecord) -> None:
     trail.tables.write([Delete(ItemKey("acme#audit-seals", entry.id[:16]))])
 
 
-def minute_and_seal_removed(trail: Trail, entry: Entry) -> None:
+def minute_and_seal_removed(trail: Trail, entry: AuditRecord) -> None:
     minute_removed(trail, entry)
     seal_removed(trail, entry)
 
 
-def seal_made_again(trail: Trail, entry: Entry) -> None:
+def seal_made_again(trail: Trail, entry: AuditRecord) -> None:
     """By somebody who can write but has no key."""
     changed(trail, entry)
     forger = AuditLog(trail.tables, PlainSecrets(), trail.clock)
@@ -137,7 +137,7 @@ def seal_made_again(trail: Trail, entry: Entry) -> None:
     "tamper", [changed, removed, added, minute_removed, seal_removed, minute_and_seal_removed, seal_made_again]
 )
 @pytest.mark.parametrize("which", [0, 3, 5])
-def test_tampering_shows(trail: Trail, tamper: Callable[[Trail, Entry], Any], which: int) -> None:
+def test_tampering_shows(trail: Trail, tamper: Callable[[Trail, AuditRecord], Any], which: int) -> None:
     entries = three_sealed_minutes(trail)
     tamper(trail, entries[which])
     assert trail.log.verify("acme").problems

@@ -18,8 +18,8 @@ from postroom.clock import Instant
 from postroom.errors import Corrupt, Invalid, NotFound, PostroomError, StorageFull, Unsupported
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
-from postroom.model.message import NewMessage
-from postroom.model.shard import Key
+from postroom.model.ids import Key
+from postroom.model.message import MessageRow
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import Database, open_control
 from postroom.platform.embedded.backup import MANIFEST, DirectoryArchive
@@ -319,7 +319,7 @@ def test_a_group_open_in_the_backup_is_in_doubt_as_a_whole(data: Path, tmp_path:
         messages = SqliteMessages(ledgers)
         messages.create(ref, 1)
         messages.store(
-            ref, [NewMessage(0, key, line, f"p{line}@a.example", None, "[]") for line, key in enumerate(keys, 1)], START
+            ref, [MessageRow(0, key, line, f"p{line}@a.example", None, "[]") for line, key in enumerate(keys, 1)], START
         )
         opened = messages.open(ref, 0, journal.owner, START, lease_ms=1_000)
         assert opened is not None

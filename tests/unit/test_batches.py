@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Instant
-from postroom.ledger.batches import UNANSWERED, UNCERTAIN, Batches, in_doubt
+from postroom.ledger.batches import UNANSWERED, UNCERTAIN, BatchLeases, in_doubt
 from postroom.model.batch import OpenBatch
 from postroom.model.campaign import CampaignRef, Policies, UnknownPolicy
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Recipient, Settlement
-from postroom.model.shard import Key
 from postroom.platform.embedded.journal import FileJournal
 from postroom.platform.ports.journal import JournalPage
 from tests.fakes.ledger import Bench, bench
@@ -27,8 +27,8 @@ def made(tmp_path: Path) -> Iterator[Bench]:
         yield each
 
 
-def _batches(made: Bench) -> Batches:
-    return Batches(made.messages, made.journals, made.clock, lease_ms=LEASE_MS)
+def _batches(made: Bench) -> BatchLeases:
+    return BatchLeases(made.messages, made.journals, made.clock, lease_ms=LEASE_MS)
 
 
 def _open(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli.session import session
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger.deliveries import Lane
+from postroom.ledger.callback_deliveries import EndpointRef
 from postroom.model.callback import DeliveryStatus
 
 URL = "https://shop.example/hook"
@@ -47,7 +47,7 @@ def made(options: str = "") -> str:
 def give_up(callback: str, delivery: str, answer: str = "no") -> None:
     """As a day of failures ends."""
     with session() as postroom:
-        lane = Lane("default", callback)
+        lane = EndpointRef("default", callback)
         taken = postroom.deliveries.take(lane, limit=33, lease_ms=60_000)
         (mine,) = [each for each in taken if each.delivery.id == delivery]
         over = replace(

@@ -11,10 +11,9 @@ from msgspec.structs import replace
 
 from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger.callback_secrets import CallbackSecrets
-from postroom.ledger.callbacks import Callbacks, Wishes
-from postroom.ledger.deliveries import Deliveries, Lane
-from postroom.model.callback import MAX_URL, Delivery, DeliveryStatus, Endpoint, check_url
+from postroom.ledger.callback_deliveries import CallbackDeliveries, EndpointRef
+from postroom.ledger.callback_endpoints import CallbackEndpoints, CallbackSecrets, EndpointSettings
+from postroom.model.callback import MAX_URL, CallbackDelivery, CallbackEndpoint, DeliveryStatus, check_callback_url
 from postroom.model.campaign import Campaign
 from postroom.model.event import EventKind
 from postroom.services import callbacks as module
@@ -24,7 +23,7 @@ from tests.fakes.ledger import Bench, bench
 from tests.fakes.secrets import PlainSecrets
 
 TENANT = "default"
-WISHES = Wishes(url="https://shop.example/hook", kinds=USUAL)
+WISHES = EndpointSettings(url="https://shop.example/hook", kinds=USUAL)
 S1, S2 = (bytes([number]) * 32 for number in (1, 2))
 
 
@@ -36,8 +35,8 @@ class Desk:
         self.clock = made.clock
         tables = (faults or Faults()).wrap(made.tables)
         self.secrets = CallbackSecrets(tables, PlainSecrets(), self.clock)
-        self.callbacks = Callbacks(tables, self.secrets, self.clock)
-        self.deliveries = Deliveries(tables, self.clock)
+        self.callbacks = CallbackEndpoints(tables, self.secrets, self.clock)
+        self.deliveries = CallbackDeliveries(tables, self.clock)
         self.service = CallbackService(
             self.callbacks,
             self.secrets,
@@ -47,13 +46,13 @@ class Desk:
             clock=self.clock,
         )
 
-    def hook(self, id: str = "hook") -> Endpoint:  # noqa: A002
+    def hook(self, id: str = "hook") -> CallbackEndpoint:  # noqa: A002
         return self.service.create(TENANT, WISHES, id=id, secret=S1)
 
     def give_up(self, *names: str, endpoint: str = "hook") -> None:
         """Deliveries that nobody answered for a day."""
-        now, lane = self.clock.now(), Lane(TENANT, endpoint)
-        new = Delivery(id="", endpoint=endpoint, tenant=TENANT, body="{}", created_at=now, since=now, due=now)
+        now, lane = self.clock.now(), EndpointRef(TENANT, endpoint)
+        new = CallbackDelivery(id="", endpoint=endpoint, tenant=TENANT, body="{}", created_at=now, since=now, due=now)
         self.deliveries.add([replace(new, id=name) for name in names])
         taken = self.deliveries.take(lane, limit=33, lease_ms=60_000)
         ended = [replace(each.delivery, status=DeliveryStatus.DEAD, due=None, last_at=now) for each in taken]
@@ -109,7 +108,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 )
 def test_a_url_that_must_not_be_told_is_refused_with_the_reason(desk: Desk, url: str, says: str) -> None:
     with pytest.raises(Invalid, match=says):
-        desk.service.create(TENANT, Wishes(url=url, kinds=USUAL), id="hook", secret=S1)
+        desk.service.create(TENANT, EndpointSettings(url=url, kinds=USUAL), id="hook", secret=S1)
     desk.hook()
     with pytest.raises(Invalid, match=says):
         desk.service.change(TENANT, "hook", Edit(url=url))
@@ -120,13 +119,13 @@ def test_a_url_that_must_not_be_told_is_refused_with_the_reason(desk: Desk, url:
     "url", ["http://10.1.2.3:8080/x", "https://10.9.9.9/", "http://inside.example/", "https://shop.example/"]
 )
 def test_networks_of_ones_own_may_be_told_without_tls(url: str) -> None:
-    assert check_url(url, ("10.0.0.0/8",)) == url
+    assert check_callback_url(url, ("10.0.0.0/8",)) == url
 
 
 @pytest.mark.parametrize("url", ["http://192.168.1.1/", "https://127.0.0.1/", "http://93.184.215.14/", "http://[2606:4700::1]/"])
 def test_other_addresses_are_as_ever(url: str) -> None:
     with pytest.raises(Invalid):
-        check_url(url, ("10.0.0.0/8",))
+        check_callback_url(url, ("10.0.0.0/8",))
 
 
 def test_by_default_it_is_told_of_all_but_that_a_message_was_accepted() -> None:
@@ -162,9 +161,9 @@ def test_an_edit_that_changes_nothing_writes_nothing(desk: Desk) -> None:
 def test_a_change_wins_over_what_its_server_answers_meanwhile(desk: Desk) -> None:
     """The record is changed by the runner too: nobody is told of a conflict for that."""
     desk.hook()
-    seen: list[Endpoint] = []
+    seen: list[CallbackEndpoint] = []
 
-    def fails_now(endpoint: Endpoint) -> None:
+    def fails_now(endpoint: CallbackEndpoint) -> None:
         seen.append(endpoint)
         if len(seen) == 1:
             desk.callbacks.failed(endpoint)
@@ -180,7 +179,7 @@ def test_a_test_is_a_delivery_that_is_due_at_once_and_made_once(desk: Desk) -> N
     first = desk.service.test(TENANT, "hook", name)
     desk.clock.advance(5)
     assert desk.service.test(TENANT, "hook", name) == first
-    (taken,) = desk.deliveries.take(Lane(TENANT, "hook"), limit=10, lease_ms=60_000)
+    (taken,) = desk.deliveries.take(EndpointRef(TENANT, "hook"), limit=10, lease_ms=60_000)
     content = json.loads(taken.delivery.body)
     assert (content["type"], content["data"]) == ("postroom.test", {"callback_id": "hook"})
     assert (taken.delivery.id, taken.delivery.events) == (name, 0)
@@ -201,7 +200,7 @@ def test_ids_of_tests_begin_with_their_time(desk: Desk) -> None:
 
 
 def test_what_was_given_up_since_then_is_told_again_part_by_part(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postroom.ledger.deliveries._DEAD_PAGE", 2)
+    monkeypatch.setattr("postroom.ledger.callback_deliveries._DEAD_PAGE", 2)
     monkeypatch.setattr(module, "MOST_LOOKED_AT", 4)
     desk.hook()
     desk.give_up("a")

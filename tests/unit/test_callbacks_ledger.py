@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, NotFound
-from postroom.ledger.callback_secrets import CallbackSecrets
-from postroom.ledger.callbacks import MOST, Callbacks, Wishes
+from postroom.ledger.callback_endpoints import MAX_ENDPOINTS, CallbackEndpoints, CallbackSecrets, EndpointSettings
 from postroom.model.callback import OLD_SECRET_MS
 from postroom.model.event import EventKind
 from postroom.platform.embedded._sqlite import open_control
@@ -19,7 +18,7 @@ from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.fakes.faults import Faults, Killed
 
-WISHES = Wishes(url="https://shop.example/hook", kinds=frozenset({EventKind.BOUNCED}))
+WISHES = EndpointSettings(url="https://shop.example/hook", kinds=frozenset({EventKind.BOUNCED}))
 S1, S2, S3 = (bytes([number]) * 32 for number in (1, 2, 3))
 
 
@@ -31,7 +30,7 @@ class Desk:
         self.clock = ManualClock()
         self.tables = (faults or Faults()).wrap(SqliteTables(self.control, self.clock))
         self.secrets = CallbackSecrets(self.tables, MasterSecrets(KeyFile(root / "master.key", self.clock)), self.clock)
-        self.callbacks = Callbacks(self.tables, self.secrets, self.clock)
+        self.callbacks = CallbackEndpoints(self.tables, self.secrets, self.clock)
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def test_a_change_of_what_somebody_changed_since_is_refused(desk: Desk) -> None:
 
 
 def test_there_is_a_most(desk: Desk) -> None:
-    for number in range(MOST):
+    for number in range(MAX_ENDPOINTS):
         desk.callbacks.create("acme", WISHES, id=str(number), secret=S1)
     with pytest.raises(Conflict):
         desk.callbacks.create("acme", WISHES, id="more", secret=S1)
@@ -99,7 +98,7 @@ def test_there_is_a_most(desk: Desk) -> None:
 
 def test_one_that_others_were_made_beside_is_listed_and_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls at the same time may pass the most by a few: whoever was told that theirs was made has it."""
-    for number in range(MOST - 1):
+    for number in range(MAX_ENDPOINTS - 1):
         desk.callbacks.create("acme", WISHES, id=f"{number:02}", secret=S1)
     seen = desk.callbacks.list("acme")
     with monkeypatch.context() as patched:

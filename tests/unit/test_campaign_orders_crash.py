@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from postroom.delivery.compose import ContentCompiler
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
+from postroom.ledger.bulk_update import BulkUpdate
+from postroom.ledger.callback_deliveries import CallbackDeliveries
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.template import TemplateContent
@@ -46,8 +46,8 @@ def orders(made: Bench, objects: FileObjects, faults: Faults) -> Orders:
         queues=made.queues,
         timers=made.timers,
         workflows=workflows,
-        sweep=Sweep(made.messages, made.journals, made.clock, lease_ms=1_000),
-        deliveries=Deliveries(tables, made.clock),
+        sweep=BulkUpdate(made.messages, made.journals, made.clock, lease_ms=1_000),
+        deliveries=CallbackDeliveries(tables, made.clock),
         clock=made.clock,
     )
 
@@ -100,4 +100,4 @@ def check(made: Bench, objects: FileObjects, ref: CampaignRef) -> None:
     named = {content.html_key, content.text_key, attachment.object_key, f"{prefix(ref)}links.json"}
     assert {info.key for info in objects.list(prefix(ref)).objects} == named
     assert objects.get(campaign.source.upload_key, campaign.source.upload_version) == b"email\nann@a.example\n"
-    assert [run.execution for run in made.workflows.running(notes.IMPORT)] == [ref.campaign]
+    assert [run.execution for run in made.workflows.running(scheduler_messages.IMPORT)] == [ref.campaign]

@@ -12,13 +12,13 @@ from postroom.clock import Clock, Instant
 from postroom.delivery.compose import ContentCompiler
 from postroom.delivery.tracking import links_key
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger import notes
-from postroom.ledger.batches import Batches
-from postroom.ledger.callbacks import OF_CAMPAIGN
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.sweep import Sweep
+from postroom.ledger import scheduler_messages
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.bulk_update import BulkUpdate
+from postroom.ledger.callback_deliveries import CallbackDeliveries
+from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX
 from postroom.ledger.tenants import Tenants
-from postroom.model.callback import Delivery
+from postroom.model.callback import CallbackDelivery
 from postroom.model.campaign import Campaign, CampaignStatus, Policies, Schedule
 from postroom.model.message import MessageStatus, Settlement
 from postroom.platform.embedded.objects import FileObjects
@@ -45,14 +45,14 @@ class Desk:
             queues=made.queues,
             timers=made.timers,
             workflows=made.workflows,
-            sweep=Sweep(made.messages, made.journals, clock, lease_ms=1_000),
-            deliveries=Deliveries(made.tables, clock),
+            sweep=BulkUpdate(made.messages, made.journals, clock, lease_ms=1_000),
+            deliveries=CallbackDeliveries(made.tables, clock),
             clock=clock,
         )
 
     def settle(self, campaign: Campaign, state: MessageStatus) -> None:
         """Every message in one state, by a worker that then lets go."""
-        batches = Batches(self.made.messages, self.made.journals, self.made.clock, lease_ms=1_000)
+        batches = BatchLeases(self.made.messages, self.made.journals, self.made.clock, lease_ms=1_000)
         for number in range(campaign.source.batches):
             opened = batches.open(campaign.ref, number, "worker")
             assert opened is not None
@@ -89,7 +89,7 @@ def test_a_new_campaign_is_importing_with_the_columns_its_template_uses(desk: De
     assert desk.objects.get(campaign.source.upload_key) == b"email\na@example.com\n"
     assert links_key(campaign.ref).startswith(prefix(campaign.ref))  # gone when the campaign is
     assert desk.objects.get(links_key(campaign.ref)) == b'["https://example.com/"]'
-    assert [run.execution for run in desk.made.workflows.running(notes.IMPORT)] == [campaign.ref.campaign]
+    assert [run.execution for run in desk.made.workflows.running(scheduler_messages.IMPORT)] == [campaign.ref.campaign]
 
 
 def test_a_bad_template_makes_nothing(desk: Desk) -> None:
@@ -102,7 +102,7 @@ def test_a_bad_template_makes_nothing(desk: Desk) -> None:
 def test_resuming_mends_a_crash_before_the_workflow_began(desk: Desk) -> None:
     campaign = desk.made.campaign(CampaignStatus.IMPORTING)
     desk.service.resume(campaign.ref)
-    assert len(desk.made.workflows.running(notes.IMPORT)) == 1
+    assert len(desk.made.workflows.running(scheduler_messages.IMPORT)) == 1
 
 
 def test_pause_and_resume_may_be_repeated(desk: Desk) -> None:
@@ -181,7 +181,7 @@ def test_an_operator_settles_what_is_unknown(desk: Desk, decision: Decision, sta
 def test_resuming_mends_a_crash_between_retrying_and_sending(desk: Desk) -> None:
     campaign = desk.made.campaign(CampaignStatus.COMPLETED)  # its messages are pending: the sweep was done, no more
     assert desk.service.resume(campaign.ref).status is CampaignStatus.SENDING
-    assert desk.made.queues.depth(notes.QUEUE).ready == 1
+    assert desk.made.queues.depth(scheduler_messages.SCHEDULER_QUEUE).ready == 1
 
 
 def test_resuming_a_completed_campaign_is_harmless(desk: Desk) -> None:
@@ -224,11 +224,13 @@ def test_deleting_leaves_nothing_and_may_be_repeated_after_a_crash(desk: Desk, t
     campaign = desk.made.campaign(CampaignStatus.COMPLETED)
     desk.objects.put(prefix(campaign.ref) + "template.html", b"x")
     desk.made.journals.begin(campaign.ref.campaign).close()
-    desk.made.timers.set(notes.timer_name(campaign.ref), Instant(START + 1), notes.QUEUE, "{}")
+    desk.made.timers.set(
+        scheduler_messages.timer_name(campaign.ref), Instant(START + 1), scheduler_messages.SCHEDULER_QUEUE, "{}"
+    )
     desk.made.messages.drop(campaign.ref)  # as far as a crash let it come
     desk.service.delete(campaign.ref)
     assert desk.objects.list(prefix(campaign.ref)).objects == []
-    assert desk.made.timers.get(notes.timer_name(campaign.ref)) is None
+    assert desk.made.timers.get(scheduler_messages.timer_name(campaign.ref)) is None
     assert not (tmp_path / "journals" / campaign.ref.campaign).exists()
     with pytest.raises(NotFound):
         desk.made.campaigns.get(campaign.ref)
@@ -237,8 +239,12 @@ def test_deleting_leaves_nothing_and_may_be_repeated_after_a_crash(desk: Desk, t
 def test_what_its_own_callback_was_told_goes_with_a_campaign(desk: Desk) -> None:
     """It names people, and nobody could look for them there any more."""
     campaign = desk.made.campaigns.change(desk.made.campaign(CampaignStatus.COMPLETED), callback_url="https://own.example/")
-    told, endpoint, now = Deliveries(desk.made.tables, desk.made.clock), OF_CAMPAIGN + campaign.ref.campaign, Instant(START)
-    told.add([Delivery(id="1", endpoint=endpoint, tenant="default", body="{}", created_at=now, since=now, due=now)])
+    told, endpoint, now = (
+        CallbackDeliveries(desk.made.tables, desk.made.clock),
+        CAMPAIGN_PREFIX + campaign.ref.campaign,
+        Instant(START),
+    )
+    told.add([CallbackDelivery(id="1", endpoint=endpoint, tenant="default", body="{}", created_at=now, since=now, due=now)])
     desk.service.delete(campaign.ref)
     assert told.list("default", endpoint).deliveries == []
 

@@ -16,7 +16,7 @@ from postroom.clock import Instant
 from postroom.delivery.compose import Composed, RowError, variables
 from postroom.delivery.headers import cleaned
 from postroom.errors import Invalid, TooLarge
-from postroom.model import wire
+from postroom.model import tokens
 from postroom.model.campaign import Attachment, MissingPolicy
 from tests.unit.composing import CAMPAIGN, KEY, NOW, PUBLIC_URL, SECRET, compile_it, compose_it, opened, part_of, recipient
 
@@ -133,13 +133,13 @@ def test_the_return_path_names_the_attempt() -> None:
     composed = compose_it(compile_it("x", bounce_domain="bounce.sender.example"), {}, attempt=2)
     local_part, _, domain = composed.mail_from.partition("@")
     assert domain == "bounce.sender.example"
-    assert wire.open_return_path(local_part, lambda n: SECRET) == wire.MessageRef(7, CAMPAIGN, 5, KEY, 3)
+    assert tokens.parse_return_path(local_part, lambda n: SECRET) == tokens.MessageRef(7, CAMPAIGN, 5, KEY, 3)
     assert compose_it(compile_it("x"), {}).mail_from == "news@sender.example"
 
 
 def test_a_hundredth_attempt_still_fits_the_wire() -> None:
     composed = compose_it(compile_it("x", bounce_domain="b.example", public_url=PUBLIC_URL), {}, attempt=99)
-    assert wire.open_return_path(composed.mail_from.partition("@")[0], lambda n: SECRET).attempt == wire.MAX_ATTEMPT
+    assert tokens.parse_return_path(composed.mail_from.partition("@")[0], lambda n: SECRET).attempt == tokens.MAX_ATTEMPT
     assert ".100@" in opened(composed)["Message-ID"]
 
 

@@ -12,14 +12,14 @@ from msgspec.structs import replace
 
 from postroom.clock import Instant
 from postroom.errors import NotFound
-from postroom.ledger.deliveries import Deliveries, Lane, Taken
-from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus
+from postroom.ledger.callback_deliveries import CallbackDeliveries, ClaimedDelivery, EndpointRef
+from postroom.model.callback import MAX_AGE_MS, CallbackDelivery, DeliveryStatus
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Delete, ItemKey, Write
 from tests.fakes.clock import ManualClock
 
-LANE = Lane("acme", "hook")
+LANE = EndpointRef("acme", "hook")
 LEASE_MS = 60_000
 
 
@@ -28,24 +28,26 @@ class Desk:
 
     def __init__(self, tables: SqliteTables, clock: ManualClock) -> None:
         self.tables, self.clock = tables, clock
-        self.deliveries = Deliveries(tables, clock)
+        self.deliveries = CallbackDeliveries(tables, clock)
 
     def order(self, *names: str, body: str = "{}") -> None:
         now = self.clock.now()
         self.deliveries.add(
             [
-                Delivery(id=name, endpoint=LANE.endpoint, tenant=LANE.tenant, body=body, created_at=now, since=now, due=now)
+                CallbackDelivery(
+                    id=name, endpoint=LANE.endpoint, tenant=LANE.tenant, body=body, created_at=now, since=now, due=now
+                )
                 for name in names
             ]
         )
 
-    def take(self, limit: int = 33) -> list[Taken]:
+    def take(self, limit: int = 33) -> list[ClaimedDelivery]:
         return self.deliveries.take(LANE, limit=limit, lease_ms=LEASE_MS)
 
-    def get(self, name: str = "a") -> Delivery:
+    def get(self, name: str = "a") -> CallbackDelivery:
         return self.deliveries.get(*LANE, name)
 
-    def answered(self, taken: Taken, *, status: int = 200, due: Instant | None = None) -> Delivery:
+    def answered(self, taken: ClaimedDelivery, *, status: int = 200, due: Instant | None = None) -> CallbackDelivery:
         """As it is after a try."""
         state = DeliveryStatus.DELIVERED if due is None else DeliveryStatus.PENDING
         known = taken.delivery
@@ -181,7 +183,7 @@ def redeliver_dead(desk: Desk, since: Instant) -> int:
 
 
 def test_all_that_was_given_up_since_a_time_is_ordered_again_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postroom.ledger.deliveries._DEAD_PAGE", 2)
+    monkeypatch.setattr("postroom.ledger.callback_deliveries._DEAD_PAGE", 2)
     give_up(desk, "a")
     desk.clock.advance(10)
     since = desk.clock.now()

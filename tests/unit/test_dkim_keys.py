@@ -13,8 +13,8 @@ import pytest
 from postroom.clock import Instant
 from postroom.delivery.dkim import MailSigner
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable
-from postroom.ledger.dkim import DkimKeys, keys_of
-from postroom.model.dkim import MOST, SELECTOR, Algorithm, DkimKey, KeyStatus, record_name, unlike
+from postroom.ledger.dkim import DkimKeys, keys_for_domain
+from postroom.model.dkim import MAX_KEYS, SELECTOR, Algorithm, DkimKey, KeyStatus, record_mismatch, record_name
 from postroom.model.finding import Level
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -130,7 +130,7 @@ def test_a_second_first_key_is_refused(desk: Desk) -> None:
 
 
 def test_there_are_so_many_at_most(desk: Desk) -> None:
-    for _ in range(MOST // 2):
+    for _ in range(MAX_KEYS // 2):
         desk.service.make("acme", DOMAIN, desk.service.new_stem(), ed25519=True)
     with pytest.raises(Conflict, match="at most"):
         desk.service.make("acme", DOMAIN, desk.service.new_stem(), ed25519=False)
@@ -182,7 +182,7 @@ def test_a_removed_key_is_gone_for_good(desk: Desk) -> None:
     desk.service.remove("acme", DOMAIN, old.selector)
     assert desk.signs() == [new.selector]
     desk.service.remove("acme", DOMAIN, new.selector)
-    assert (desk.signs(), list(keys_of(desk.tables, DOMAIN))) == ([], [])
+    assert (desk.signs(), list(keys_for_domain(desk.tables, DOMAIN))) == ([], [])
     with pytest.raises(NotFound):
         desk.service.remove("acme", DOMAIN, new.selector)
     (again,) = desk.active()
@@ -286,13 +286,13 @@ def test_a_key_that_cannot_be_opened_later_is_used_on(desk: Desk) -> None:
 def test_a_record_is_held_against_the_key(desk: Desk, text: str, why: str) -> None:
     (key,) = desk.service.add("acme", DOMAIN, ed25519=False)
     spaced = " ".join(key.public[at : at + 100] for at in range(0, len(key.public), 100))
-    found = unlike(key, "n", [text.format(record=key.record, public=key.public, spaced=spaced)])
+    found = record_mismatch(key, "n", [text.format(record=key.record, public=key.public, spaced=spaced)])
     assert (why in found, bool(found)) == (True, bool(why))
 
 
 def test_two_records_are_one_too_many(desk: Desk) -> None:
     (key,) = desk.service.add("acme", DOMAIN, ed25519=False)
-    assert "2 TXT records" in unlike(key, "n", [key.record, key.record])
+    assert "2 TXT records" in record_mismatch(key, "n", [key.record, key.record])
 
 
 def test_a_record_is_shown_in_strings_that_fit(desk: Desk) -> None:
@@ -306,11 +306,13 @@ def test_the_doctor_holds_every_key_against_its_record(desk: Desk) -> None:
     (waiting,) = desk.service.make("acme", DOMAIN, desk.service.new_stem(), ed25519=False)
     assert desk.dns.texts is not None
     del desk.dns.texts[record_name(gone.selector, DOMAIN)]
-    found = {finding.subject: finding for finding in examine_keys(keys_of(desk.tables, DOMAIN), desk.ledger, desk.dns)}
+    found = {finding.subject: finding for finding in examine_keys(keys_for_domain(desk.tables, DOMAIN), desk.ledger, desk.dns)}
     levels = {subject.split()[2]: finding.level for subject, finding in found.items()}
     assert levels == {gone.selector: Level.FAIL, kept.selector: Level.OK, waiting.selector: Level.WARN}
     desk.dns.texts = None
-    assert {finding.level for finding in examine_keys(keys_of(desk.tables, DOMAIN), desk.ledger, desk.dns)} == {Level.SKIPPED}
+    assert {finding.level for finding in examine_keys(keys_for_domain(desk.tables, DOMAIN), desk.ledger, desk.dns)} == {
+        Level.SKIPPED
+    }
 
 
 def test_the_doctor_is_content_with_a_retired_key_that_is_gone(desk: Desk) -> None:
@@ -318,14 +320,14 @@ def test_the_doctor_is_content_with_a_retired_key_that_is_gone(desk: Desk) -> No
     desk.active()
     assert desk.dns.texts is not None
     del desk.dns.texts[record_name(old.selector, DOMAIN)]
-    assert {finding.level for finding in examine_keys(keys_of(desk.tables, DOMAIN), desk.ledger, desk.dns)} == {Level.OK}
+    assert {finding.level for finding in examine_keys(keys_for_domain(desk.tables, DOMAIN), desk.ledger, desk.dns)} == {Level.OK}
 
 
 def test_no_key_of_another_domain_is_examined(desk: Desk) -> None:
     desk.active(domain="shop.example.net")
     desk.active(domain="mail.shop.example")
-    assert list(keys_of(desk.tables, DOMAIN)) == []
-    assert [keys.domain for keys in keys_of(desk.tables, None)] == ["mail.shop.example", "shop.example.net"]
+    assert list(keys_for_domain(desk.tables, DOMAIN)) == []
+    assert [keys.domain for keys in keys_for_domain(desk.tables, None)] == ["mail.shop.example", "shop.example.net"]
 
 
 def test_a_key_is_not_shown(desk: Desk) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from postroom.delivery.dkim import generate_key
 from postroom.errors import Corrupt
-from postroom.ledger.dkim import PrivateKey
+from postroom.ledger.dkim import DkimPrivateKey
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.model.message import MessageStatus
 from postroom.pipeline.sender.means import Leave
@@ -41,7 +41,7 @@ def made(tmp_path: Path) -> Iterator[Desk]:
         for domain in ("shop.example", "example.com"):
             key = generate_key(Algorithm.ED25519)
             public = DkimKey("s1", Algorithm.ED25519, key.public, opened.clock.now(), KeyStatus.ACTIVE)
-            opened.keys.add(DomainKeys("default", domain), [PrivateKey(public, key.private)])
+            opened.keys.add(DomainKeys("default", domain), [DkimPrivateKey(public, key.private)])
         yield opened
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid
-from postroom.ledger.batches import Batches
-from postroom.ledger.callbacks import OF_CAMPAIGN
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.suppression import Reason
-from postroom.ledger.turns import turn
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.callback_deliveries import CallbackDeliveries
+from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX
+from postroom.ledger.suppression import SuppressionReason
+from postroom.ledger.tenants import tenant_lock
 from postroom.model.callback import DeliveryStatus
 from postroom.model.campaign import CampaignStatus
 from postroom.model.message import ERASED, Counts, MessageStatus, Settlement
@@ -125,7 +125,7 @@ def test_an_operator_who_sends_again_does_not_send_to_the_erased(home: House, st
 
 def test_what_a_worker_left_open_is_settled_first(home: House) -> None:
     campaign = home.campaign(b"email,name\nanna@mail.example,Anna\n", start=True)
-    batches = Batches(home.stores.messages, home.stores.journals, home.clock, lease_ms=1_000)
+    batches = BatchLeases(home.stores.messages, home.stores.journals, home.clock, lease_ms=1_000)
     journal = home.stores.journals.begin(campaign.ref.campaign)
     opened = batches.open(campaign.ref, 0, journal.owner)
     assert opened is not None
@@ -182,13 +182,13 @@ def test_an_import_that_was_broken_off_is_erased_too(home: House) -> None:
 
 
 def test_the_suppression_entry_keeps_the_reason_or_goes(home: House) -> None:
-    home.lists.add(ANNA, reason=Reason.COMPLAINT, note="by phone")
+    home.lists.add(ANNA, reason=SuppressionReason.COMPLAINT, note="by phone")
     home.service.erase("default", home.anna)
     entry = home.lists.get(ANNA)
     assert entry is not None
-    assert (entry.address, entry.note, entry.reason) == ("", "", Reason.COMPLAINT)
+    assert (entry.address, entry.note, entry.reason) == ("", "", SuppressionReason.COMPLAINT)
     assert len(list(home.lists.export_csv())) == 1
-    home.lists.add(ANNA, reason=Reason.MANUAL)
+    home.lists.add(ANNA, reason=SuppressionReason.MANUAL)
     assert home.traces() == []
     assert not home.service.erase("default", home.anna, forget_suppression=True).suppressed
     assert home.lists.get(ANNA) is None
@@ -237,7 +237,7 @@ def test_the_trail_says_that_it_was_done_and_not_to_whom(home: House) -> None:
 def test_what_callbacks_were_told_loses_the_person_and_nobody_else(home: House) -> None:
     campaign = home.campaign()
     home.stores.campaigns.change(campaign, callback_url="https://own.example/")
-    own, kept = OF_CAMPAIGN + campaign.ref.campaign, Deliveries(home.stores.tables, home.clock)
+    own, kept = CAMPAIGN_PREFIX + campaign.ref.campaign, CallbackDeliveries(home.stores.tables, home.clock)
     home.told("hook", ANNA, BOB)
     home.told(own, ANNA)
     untouched = kept.get("default", "hook", "1")
@@ -252,7 +252,7 @@ def test_what_callbacks_were_told_loses_the_person_and_nobody_else(home: House) 
 
 
 def test_two_erasures_of_a_tenant_do_not_meet(home: House) -> None:
-    with turn(home.stores.tables, home.clock, tenant="default", work="erasure"):
+    with tenant_lock(home.stores.tables, home.clock, tenant="default", work="erasure"):
         with pytest.raises(Conflict):
             home.service.erase("default", home.anna)
         home.tenants.create("other")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from postroom.ledger.turns import TURN_MS
+from postroom.ledger.tenants import LOCK_MS
 from postroom.model.message import ERASED
 from postroom.services.campaigns import prefix
 from tests.fakes.faults import Faults, Killed
 from tests.unit.erasure_kit import BOB, House, house
 
-LONG_S = TURN_MS / 1000 + 1
+LONG_S = LOCK_MS / 1000 + 1
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def rows() -> list[dict[str, str]]:
 
 def parsed(row: dict[str, str]) -> address.Address | None:
     try:
-        return address.parse(row["e-mail"])
+        return address.parse_address(row["e-mail"])
     except address.AddressError:
         return None
 

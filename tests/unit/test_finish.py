@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Instant
-from postroom.ledger.batches import Batches
+from postroom.ledger.batches import BatchLeases
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Event, EventKind
 from postroom.model.message import MessageStatus, Settlement
@@ -24,7 +24,7 @@ def made(tmp_path: Path) -> Iterator[Bench]:
 
 
 def _settle_all(made: Bench, ref: CampaignRef, state: MessageStatus, due: Instant | None = None) -> None:
-    batches = Batches(made.messages, made.journals, made.clock, lease_ms=10_000)
+    batches = BatchLeases(made.messages, made.journals, made.clock, lease_ms=10_000)
     for number in batches.claim(ref, "me", 100):
         opened = batches.open(ref, number, "me")
         assert opened is not None

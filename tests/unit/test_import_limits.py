@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from postroom.entrypoints.machine import Order
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
+from postroom.model.batch import batches_for
 from postroom.model.campaign import CampaignRef
-from postroom.model.shard import batches_for
 from postroom.model.upload import MAX_BYTES, UploadKind
 from postroom.pipeline.splitter.planning import SIZES, batches_of, group_of, groups_for
 from postroom.pipeline.splitter.ranges import Range
@@ -58,7 +58,7 @@ def test_the_page_tells_these_figures() -> None:
 def test_what_states_pass_is_small() -> None:
     """256 KB a state, 6 MB a function: lists stand in S3, and a map throws its answers away."""
     ref = CampaignRef("t" * 63, "c" * 16)
-    order = Order("import", ref.campaign, 1_000, notes.ref_input(ref), msgspec.to_builtins(longest_range()))
+    order = Order("import", ref.campaign, 1_000, scheduler_messages.ref_input(ref), msgspec.to_builtins(longest_range()))
     assert len(msgspec.json.encode(order)) < 1_024
     assert len(msgspec.json.encode(longest_range())) < 120
     assert len(msgspec.json.encode([longest_range()] * RANGES)) < 20_000

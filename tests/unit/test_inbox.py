@@ -12,7 +12,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound, PostroomError, StorageFull, TooLarge, Unavailable
-from postroom.model.inbox import is_mail_id, mail_id, mail_of, object_key
+from postroom.model.ids import inbox_object_key, is_mail_id, mail_id_from, new_mail_id
 from postroom.platform.mail.inbox import Inbox, InboxAddress
 from postroom.platform.ports.objects import ObjectInfo, ObjectPage
 from postroom.services.inbox import InboxService
@@ -157,7 +157,7 @@ def test_the_list_is_newest_first_and_pages(box: Box) -> None:
 
 def test_what_is_not_there_is_not_found(box: Box) -> None:
     with pytest.raises(NotFound):
-        box.reader.show(mail_id(START, bytes(5)))
+        box.reader.show(new_mail_id(START, bytes(5)))
     with pytest.raises(Invalid):
         box.reader.raw("../../control.db")
 
@@ -244,8 +244,8 @@ def test_a_port_that_is_taken_is_a_clear_error(box: Box) -> None:
 
 
 def test_ids_sort_newest_first_and_survive_the_key() -> None:
-    older, newer = mail_id(START, b"\xff" * 5), mail_id(Instant(START + 1), bytes(5))
+    older, newer = new_mail_id(START, b"\xff" * 5), new_mail_id(Instant(START + 1), bytes(5))
     assert newer < older
     assert is_mail_id(newer)
     assert not is_mail_id("../x")
-    assert mail_of(object_key(newer)) == newer
+    assert mail_id_from(inbox_object_key(newer)) == newer

@@ -17,7 +17,7 @@ from postroom.errors import Unavailable
 from postroom.events.bounce_parser.mime import MAX_PARSED_BYTES
 from postroom.events.inbound_mail import ROLES
 from postroom.events.mailbox_poller import MAX_PER_SESSION, MAX_WAIT_S
-from postroom.model.mailroom import IncomingMail
+from postroom.model.inbound_mail import InboundMail
 from postroom.platform.mail.listener import MAX_BYTES, ListenerLimits, _client_network
 from postroom.platform.mail.listener_session import (
     MAX_COMMANDS,
@@ -58,7 +58,7 @@ def test_a_mail_is_handed_on_before_it_is_answered() -> None:
     mailroom = ScriptedMailroom()
     with listening(mailroom) as house:
         assert send(house.port) == {}
-        assert mailroom.mails == [IncomingMail((OURS,), MAIL.encode())]
+        assert mailroom.mails == [InboundMail((OURS,), MAIL.encode())]
 
 
 def test_mail_for_others_is_refused_before_it_is_sent() -> None:
@@ -73,7 +73,7 @@ def test_mail_for_others_is_refused_before_it_is_sent() -> None:
 def test_what_cannot_be_stored_is_put_off_and_the_next_is_taken() -> None:
     down = [True]
 
-    def happens(mails: Sequence[IncomingMail]) -> None:
+    def happens(mails: Sequence[InboundMail]) -> None:
         if down.pop() if down else False:
             raise Unavailable("no answer")
 
@@ -88,7 +88,7 @@ def test_a_mail_that_shows_a_mistake_of_ours_holds_up_no_other() -> None:
     """Those that wait together are opened together, then each alone."""
     together, first = threading.Event(), threading.Event()
 
-    def happens(mails: Sequence[IncomingMail]) -> None:
+    def happens(mails: Sequence[InboundMail]) -> None:
         if not first.is_set():
             first.set()
             together.wait(10)
@@ -198,7 +198,7 @@ def test_fifty_megabytes_are_refused_and_not_kept() -> None:
 def test_who_hangs_up_while_a_mail_is_opened_disturbs_nobody() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def happens(mails: Sequence[IncomingMail]) -> None:
+    def happens(mails: Sequence[InboundMail]) -> None:
         begun.set()
         go_on.wait(10)
 
@@ -215,7 +215,7 @@ def test_who_hangs_up_while_a_mail_is_opened_disturbs_nobody() -> None:
 def test_a_mail_that_is_whole_is_answered_when_the_process_is_told_to_stop() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def happens(mails: Sequence[IncomingMail]) -> None:
+    def happens(mails: Sequence[InboundMail]) -> None:
         begun.set()
         go_on.wait(10)
 

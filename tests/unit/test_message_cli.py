@@ -15,9 +15,9 @@ from postroom.entrypoints.cli.session import session
 from postroom.errors import NotFound
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.message import MessageStatus, NewMessage, Settlement
-from postroom.model.message_id import message_id, parse_message_id
-from postroom.model.shard import KEY_BYTES, Key
+from postroom.model.ids import KEY_BYTES, Key
+from postroom.model.message import MessageRow, MessageStatus, Settlement
+from postroom.model.tokens import message_id, parse_message_id
 from postroom.platform.ports.messages import Reported
 from postroom.services.single_request import Accepted, MessageRequest
 
@@ -50,7 +50,7 @@ def sent_campaign() -> CampaignRef:
         content, source = Content("html", None, "Hello", "news@example.com"), Import("upload", "people.csv", batches=1, rows=1)
         postroom.records.create(Campaign(ref, "Spring", CampaignStatus.COMPLETED, content, source, "default", now))
         messages.create(ref, 1)
-        messages.store(ref, [NewMessage(0, KEY, 2, "anna@example.com", None, "[]")], now)
+        messages.store(ref, [MessageRow(0, KEY, 2, "anna@example.com", None, "[]")], now)
         opened = messages.open(ref, 0, "w", now, lease_ms=1_000)
         assert opened is not None
         sent = Settlement(KEY, MessageStatus.SENT, 1, now, None, 250, "2.0.0 Ok")

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from postroom.errors import NotFound
 from postroom.model.campaign import CampaignRef
-from postroom.model.ids import encode
-from postroom.model.message_id import MESSAGE_ID_LENGTH, message_id, parse_message_id
-from postroom.model.shard import Key
+from postroom.model.ids import Key, encode
+from postroom.model.tokens import MESSAGE_ID_LENGTH, message_id, parse_message_id
 
 CAMPAIGN = encode(2**79 + 12345, 16)
 

@@ -12,12 +12,12 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Denied, Invalid, NotFound, StorageFull, TooLarge
-from postroom.ledger import notes
-from postroom.ledger.suppression import Reason
+from postroom.ledger import scheduler_messages
+from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import CampaignRef
-from postroom.model.message import MessageStatus, NewMessage
-from postroom.model.shard import Key, recipient_key
-from postroom.model.stream import SingleValues
+from postroom.model.ids import Key, recipient_key
+from postroom.model.message import MessageRow, MessageStatus
+from postroom.model.stream import TransactionalValues
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.services.intake import Intake
 from postroom.services.single_request import Accepted, AttachedUpload, Refused, Suppressed
@@ -43,8 +43,8 @@ def test_an_accepted_message_is_stored_due_and_watched(made: Desk) -> None:
     message = made.message(accepted)
     assert (message.address, message.name, message.status) == ("Anna@example.org", "Anna Müller", MessageStatus.PENDING)
     assert made.made.messages.next_due(accepted.ref) == 0
-    (run,) = made.made.workflows.running(notes.STREAM)
-    assert notes.parse_ref(run.input) == accepted.ref == made.ref
+    (run,) = made.made.workflows.running(scheduler_messages.STREAM)
+    assert scheduler_messages.parse_ref(run.input) == accepted.ref == made.ref
 
 
 def test_two_messages_to_the_same_address_are_two_messages(made: Desk) -> None:
@@ -62,14 +62,14 @@ def test_messages_that_are_alike_share_one_content(made: Desk) -> None:
 
 def test_only_the_variables_that_are_used_are_kept(made: Desk) -> None:
     (accepted,) = made.accept(request(variables={"name": "Anna", "code": 1, "iban": "DE00"}))
-    assert SingleValues.parse(made.message(accepted).values).variables == {"name": "Anna", "code": "1"}
+    assert TransactionalValues.parse(made.message(accepted).values).variables == {"name": "Anna", "code": "1"}
 
 
 def test_values_become_text_and_false_is_as_good_as_absent(made: Desk) -> None:
     html = "{% if vip %}VIP {{ vip }}{% endif %}{% if old %}OLD{% endif %} {{ price }}"
     variables = {"vip": True, "old": False, "price": 12.5, "gone": None}
     (accepted,) = made.accept(request(html=html, subject="x", variables=variables))
-    assert SingleValues.parse(made.message(accepted).values).variables == {"vip": "true", "price": "12.5"}
+    assert TransactionalValues.parse(made.message(accepted).values).variables == {"vip": "true", "price": "12.5"}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_each_message_of_a_call_stands_alone(made: Desk) -> None:
 
 def test_a_suppressed_address_is_told_and_nothing_is_stored(made: Desk) -> None:
     key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
-    made.suppression.add("default", key, address="anna@example.org", reason=Reason.UNSUBSCRIBE)
+    made.suppression.add("default", key, address="anna@example.org", reason=SuppressionReason.UNSUBSCRIBE)
     results = made.submit(request("ANNA@example.org"), request("b@example.org"))
     assert isinstance(results[0], Refused)
     assert isinstance(results[0].error, Suppressed)
@@ -128,7 +128,7 @@ def test_a_suppressed_address_is_told_and_nothing_is_stored(made: Desk) -> None:
 def test_who_left_a_topic_is_refused_mail_of_it_alone(tmp_path: Path) -> None:
     with desk(tmp_path, public_url=PUBLIC_URL) as made:
         key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
-        made.suppression.add("default", key, address="", reason=Reason.UNSUBSCRIBE, topic="offers")
+        made.suppression.add("default", key, address="", reason=SuppressionReason.UNSUBSCRIBE, topic="offers")
         asked = ("nobody", None), ("anna@example.org", "offers"), ("anna@example.org", "news"), ("anna@example.org", None)
         results = made.submit(*(request(to, topic=topic) for to, topic in asked))
         assert [type(result) for result in results] == [Refused, Refused, Accepted, Accepted]
@@ -215,7 +215,7 @@ def test_a_call_that_dies_at_any_line_is_mended_by_its_repetition(made: Desk, li
     assert all(isinstance(result, Accepted) for result in made.submit(*asked, seed=seed))
     assert _stored(made) == 2
     assert made.made.messages.next_due(made.ref) == 0
-    assert len(made.made.workflows.running(notes.STREAM)) == 1
+    assert len(made.made.workflows.running(scheduler_messages.STREAM)) == 1
 
 
 def test_these_are_all_the_lines_that_a_call_can_die_at(made: Desk) -> None:
@@ -242,7 +242,7 @@ class _Gate(SqliteMessages):
         self.stores: list[int] = []
         self.fails: Exception | None = None
 
-    def store(self, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+    def store(self, ref: CampaignRef, rows: Sequence[MessageRow], now: Instant) -> list[int]:
         self.stores.append(len(rows))
         if not self.entered.is_set():
             self.entered.set()
@@ -255,9 +255,9 @@ class _Gate(SqliteMessages):
 def _together(made: Desk, gate: _Gate, calls: int) -> list[StorageFull | None]:
     """One call that stores, and `calls` that come meanwhile; what each answered or raised."""
     intake = Intake(gate, made.streams, made.clock)
-    rows = [NewMessage(n % 32, Key(bytes([n]) * 12), 1, f"p{n}@example.org", None, "[]") for n in range(calls + 1)]
+    rows = [MessageRow(n % 32, Key(bytes([n]) * 12), 1, f"p{n}@example.org", None, "[]") for n in range(calls + 1)]
 
-    def store(row: NewMessage) -> StorageFull | None:
+    def store(row: MessageRow) -> StorageFull | None:
         try:
             intake.store(made.ref, [row])
         except StorageFull as error:

@@ -8,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.clock import Instant
-from postroom.model.event import MAX_DETAIL, MAX_RAW, Bounce, BounceClass, BounceType, Event, EventKind, Standing, apply
+from postroom.model.event import MAX_DETAIL, MAX_RAW, Bounce, BounceClass, BounceType, Event, EventKind, StatusRank, status_after
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Settlement
-from postroom.model.news import MAX_EVENTS, MOST_EVENTS, News, event_of, in_order, nameless, reply_of, tidy
-from postroom.model.shard import Key
-from postroom.model.wire import MAX_ATTEMPT
+from postroom.model.provider_status import (
+    MAX_ENGAGEMENT_EVENTS,
+    MAX_EVENTS,
+    ReportedStatus,
+    event_from_settlement,
+    redact_event,
+    reply_text,
+    sort_events,
+    truncate_event,
+)
+from postroom.model.tokens import MAX_ATTEMPT
 
 KEY = Key(bytes(12))
 
@@ -32,11 +41,11 @@ events = st.lists(
     ),
     max_size=9,
 )
-standings = st.builds(Standing, st.integers(0, 40), st.sampled_from(MessageStatus))
+standings = st.builds(StatusRank, st.integers(0, 40), st.sampled_from(MessageStatus))
 
 
-def heard(reports: list[Event]) -> News:
-    news = News()
+def heard(reports: list[Event]) -> ReportedStatus:
+    news = ReportedStatus()
     for report in reports:
         news = news.hear(report)
     return news
@@ -50,10 +59,10 @@ def test_any_order_of_events_makes_the_same_news(reports: list[Event], seed: int
 
 
 @given(standings, events)
-def test_a_message_stands_where_the_rule_for_single_events_leaves_it(outcome: Standing, reports: list[Event]) -> None:
+def test_a_message_stands_where_the_rule_for_single_events_leaves_it(outcome: StatusRank, reports: list[Event]) -> None:
     expected = outcome
     for report in reports:
-        expected = apply(expected, report)
+        expected = status_after(expected, report)
     stands = heard(reports).ahead_of(outcome) or outcome
     if any(report.attempt > MAX_ATTEMPT for report in reports):
         return  # no token says that
@@ -73,7 +82,7 @@ def test_the_last_wish_counts() -> None:
 
 
 def test_a_link_that_is_fetched_without_end_fills_no_store() -> None:
-    full = News(events=MAX_EVENTS)
+    full = ReportedStatus(events=MAX_ENGAGEMENT_EVENTS)
     assert not full.takes(event(EventKind.OPENED))
     assert full.takes(event(EventKind.BOUNCED))
     assert full.takes(event(EventKind.UNSUBSCRIBED))
@@ -81,11 +90,14 @@ def test_a_link_that_is_fetched_without_end_fills_no_store() -> None:
 
 def test_an_event_is_stored_within_its_limits_and_as_text_that_any_store_gives_back() -> None:
     odd = event(EventKind.BOUNCED, detail="a\0b\ud800" + "x" * 999)
-    tidied = tidy(odd)
+    tidied = truncate_event(odd)
     assert tidied.detail.startswith("a\N{REPLACEMENT CHARACTER}b?x")
     assert len(tidied.detail) == MAX_DETAIL
-    assert tidy(tidied) == tidied
-    assert len(tidy(Event(kind=EventKind.SENT, attempt=1, at=Instant(0), id="i", source="s", raw="r" * 9_999)).raw) == MAX_RAW
+    assert truncate_event(tidied) == tidied
+    assert (
+        len(truncate_event(Event(kind=EventKind.SENT, attempt=1, at=Instant(0), id="i", source="s", raw="r" * 9_999)).raw)
+        == MAX_RAW
+    )
 
 
 def test_the_recipient_s_own_traces_go_and_the_rest_of_an_event_stays() -> None:
@@ -93,19 +105,19 @@ def test_the_recipient_s_own_traces_go_and_the_rest_of_an_event_stays() -> None:
     told = Event(
         kind=EventKind.BOUNCED, attempt=1, at=Instant(3), id="i", source="dsn", bounce=bounce, detail="d", url="u", raw="r"
     )
-    assert nameless(told) == Event(kind=EventKind.BOUNCED, attempt=1, at=Instant(3), id="i", source="dsn", bounce=bounce)
+    assert redact_event(told) == Event(kind=EventKind.BOUNCED, attempt=1, at=Instant(3), id="i", source="dsn", bounce=bounce)
 
 
 def test_the_record_shows_the_code_once() -> None:
     bounce = Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
     made = Event(kind=EventKind.BOUNCED, attempt=1, at=Instant(3), id="i", source="dsn", bounce=bounce, detail="no such user")
-    assert reply_of(made) == "5.1.1 no such user"
-    assert reply_of(tidy(event(EventKind.BOUNCED, detail="5.1.1 no"))) == "5.1.1 no"
+    assert reply_text(made) == "5.1.1 no such user"
+    assert reply_text(truncate_event(event(EventKind.BOUNCED, detail="5.1.1 no"))) == "5.1.1 no"
 
 
 def test_our_own_outcomes_become_events_of_the_common_vocabulary() -> None:
     def told(state: MessageStatus, code: int, reply: str, attempt: int = 2) -> Event | None:
-        return event_of(Settlement(KEY, state, attempt, Instant(9), None, code, reply))
+        return event_from_settlement(Settlement(KEY, state, attempt, Instant(9), None, code, reply))
 
     refused = told(MessageStatus.BOUNCED, 550, "5.1.1 no such user")
     assert refused is not None
@@ -125,11 +137,11 @@ def test_our_own_outcomes_become_events_of_the_common_vocabulary() -> None:
 
 def test_a_timeline_is_in_the_order_of_time() -> None:
     told = [event(EventKind.CLICKED, at=9), event(EventKind.DELIVERED, at=5), event(EventKind.SENT, at=5)]
-    assert [each.kind for each in in_order(told)] == [EventKind.SENT, EventKind.DELIVERED, EventKind.CLICKED]
+    assert [each.kind for each in sort_events(told)] == [EventKind.SENT, EventKind.DELIVERED, EventKind.CLICKED]
 
 
 def test_a_message_of_which_reports_never_end_hears_only_what_moves_it() -> None:
-    full = heard([event(EventKind.DELAYED)] * MOST_EVENTS)
+    full = heard([event(EventKind.DELAYED)] * MAX_EVENTS)
     assert not any(full.takes(event(kind)) for kind in (EventKind.DELAYED, EventKind.UNSUBSCRIBED, EventKind.RESUBSCRIBED))
     assert full.takes(event(EventKind.BOUNCED))
     bounced = full.hear(event(EventKind.BOUNCED))

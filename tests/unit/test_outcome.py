@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from postroom.clock import Instant
 from postroom.delivery.outcome import Backoff, OutcomeRules
 from postroom.model.campaign import Policies, UnknownPolicy
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Recipient
-from postroom.model.shard import Key
 from postroom.platform.mail._smtp_replies import Reply, refused
 from postroom.platform.mail.port import Result, Stage, Verdict
 

@@ -11,8 +11,8 @@ import pytest
 
 from postroom.clock import Instant, SystemClock
 from postroom.model.batch import GROUP_SIZE
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Recipient
-from postroom.model.shard import Key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
 from postroom.platform.embedded.rates import SqliteRates

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
-from postroom.ledger.providers import MOST, Change, Providers
-from postroom.model.provider import Provider, Stream, Use, with_password, without_password
+from postroom.ledger.providers import MAX_PROVIDERS, Providers, ProviderSpec
+from postroom.model.provider import MessageStream, Provider, UsageLimits, with_password, without_password
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
@@ -21,7 +21,7 @@ from tests.fakes.clock import ManualClock
 
 URL = "smtp://news:s3cret%40@smtp.example.com:587?tls=starttls"
 BARE = "smtp://news@smtp.example.com:587?tls=starttls"
-BULK, SINGLE = frozenset({Stream.BULK}), frozenset({Stream.TRANSACTIONAL})
+BULK, SINGLE = frozenset({MessageStream.BULK}), frozenset({MessageStream.TRANSACTIONAL})
 
 
 class House:
@@ -53,16 +53,16 @@ def names(found: list[Provider]) -> list[tuple[str | None, str]]:
 
 
 def test_a_provider_is_as_it_was_made_and_shows_no_password(house: House, providers: Providers) -> None:
-    use = Use(per_second=14.5, per_day=50_000, connections=8)
-    made = providers.create("acme", "relay", Change(URL, use, BULK))
+    use = UsageLimits(per_second=14.5, per_day=50_000, connections=8)
+    made = providers.create("acme", "relay", ProviderSpec(URL, use, BULK))
     assert made == providers.get("acme", "relay")
     assert (made.name, made.url, made.has_password, made.use, made.streams) == ("relay", BARE, True, use, BULK)
     assert (made.tenant, made.shared, made.created_at, made.version) == ("acme", False, house.clock.now(), 1)
-    assert "s3cret" not in repr(made) + repr(Change(URL)) + house.stored("acme#providers") + house.stored("#provider-seals")
+    assert "s3cret" not in repr(made) + repr(ProviderSpec(URL)) + house.stored("acme#providers") + house.stored("#provider-seals")
 
 
 def test_the_sender_gets_everything_and_its_repr_shows_nothing(providers: Providers) -> None:
-    providers.create("acme", "relay", Change(URL, Use(14.5, 50_000, 8), trusted=True))
+    providers.create("acme", "relay", ProviderSpec(URL, UsageLimits(14.5, 50_000, 8), trusted=True))
     means = providers.means("acme", "relay")
     assert (means.id, means.url, means.connections, means.trusted) == ("acme/relay", URL, 8, True)
     assert means.limit == RateLimit(per_second=14.5, per_day=50_000)
@@ -71,7 +71,7 @@ def test_the_sender_gets_everything_and_its_repr_shows_nothing(providers: Provid
 
 
 def test_another_tenants_provider_is_not_there(providers: Providers) -> None:
-    providers.create("acme", "relay", Change(URL))
+    providers.create("acme", "relay", ProviderSpec(URL))
     for call in (providers.get, providers.means, providers.for_campaign):
         with pytest.raises(NotFound):
             call("other", "relay")
@@ -81,9 +81,9 @@ def test_another_tenants_provider_is_not_there(providers: Providers) -> None:
 
 
 def test_shared_ones_are_everybodys_and_a_tenants_own_hides_one_of_its_name(providers: Providers) -> None:
-    providers.create(None, "relay", Change("smtp://shared.example"))
-    providers.create(None, "other", Change("smtp://other.example"))
-    providers.create("acme", "relay", Change("smtp://own.example"))
+    providers.create(None, "relay", ProviderSpec("smtp://shared.example"))
+    providers.create(None, "other", ProviderSpec("smtp://other.example"))
+    providers.create("acme", "relay", ProviderSpec("smtp://own.example"))
     assert names(providers.list("acme")) == [("acme", "relay"), (None, "other"), (None, "default")]
     assert names(providers.list("beta")) == [(None, "other"), (None, "relay"), (None, "default")]
     assert providers.means("acme", "relay").url == "smtp://own.example"
@@ -94,32 +94,32 @@ def test_shared_ones_are_everybodys_and_a_tenants_own_hides_one_of_its_name(prov
 
 
 def test_a_name_is_taken_once_and_the_same_call_again_makes_the_same(providers: Providers) -> None:
-    made = providers.create("acme", "relay", Change(URL), mark="call-1")
-    assert providers.create("acme", "relay", Change(URL), mark="call-1") == made
+    made = providers.create("acme", "relay", ProviderSpec(URL), mark="call-1")
+    assert providers.create("acme", "relay", ProviderSpec(URL), mark="call-1") == made
     for mark in ("", "call-2"):
         with pytest.raises(Conflict):
-            providers.create("acme", "relay", Change(URL), mark=mark)
+            providers.create("acme", "relay", ProviderSpec(URL), mark=mark)
 
 
 @pytest.mark.parametrize("name", ["", "default", "Relay", "a b", "a/b", "ä", "a" * 41, "relay\n", "٣"])
 def test_what_cannot_name_a_provider(providers: Providers, name: str) -> None:
     with pytest.raises(Invalid):
-        providers.create("acme", name, Change(URL))
+        providers.create("acme", name, ProviderSpec(URL))
 
 
 def test_there_are_at_most_so_many(providers: Providers) -> None:
-    for number in range(MOST):
-        providers.create("acme", f"relay-{number}", Change("smtp://relay.example"))
-    with pytest.raises(Conflict, match=str(MOST)):
-        providers.create("acme", "one-more", Change("smtp://relay.example"))
-    assert len(providers.list("acme")) == MOST + 1
-    providers.create("beta", "relay", Change("smtp://relay.example"))
+    for number in range(MAX_PROVIDERS):
+        providers.create("acme", f"relay-{number}", ProviderSpec("smtp://relay.example"))
+    with pytest.raises(Conflict, match=str(MAX_PROVIDERS)):
+        providers.create("acme", "one-more", ProviderSpec("smtp://relay.example"))
+    assert len(providers.list("acme")) == MAX_PROVIDERS + 1
+    providers.create("beta", "relay", ProviderSpec("smtp://relay.example"))
 
 
 def test_a_change_keeps_the_password_where_the_url_stays(providers: Providers) -> None:
-    was = providers.create("acme", "relay", Change(URL))
-    now = providers.change(was, Change(BARE, Use(per_second=1), SINGLE))
-    assert (now.version, now.use, now.streams, now.created_at) == (2, Use(per_second=1), SINGLE, was.created_at)
+    was = providers.create("acme", "relay", ProviderSpec(URL))
+    now = providers.change(was, ProviderSpec(BARE, UsageLimits(per_second=1), SINGLE))
+    assert (now.version, now.use, now.streams, now.created_at) == (2, UsageLimits(per_second=1), SINGLE, was.created_at)
     assert providers.means("acme", "relay").url == URL
 
 
@@ -134,44 +134,44 @@ def test_a_change_keeps_the_password_where_the_url_stays(providers: Providers) -
     ],
 )
 def test_a_password_is_never_carried_to_another_url(providers: Providers, url: str) -> None:
-    was = providers.create("acme", "relay", Change(URL))
+    was = providers.create("acme", "relay", ProviderSpec(URL))
     with pytest.raises(Invalid, match="password"):
-        providers.change(was, Change(url))
+        providers.change(was, ProviderSpec(url))
     assert providers.means("acme", "relay").url == URL
-    providers.change(was, Change(with_password(url, "new")))
+    providers.change(was, ProviderSpec(with_password(url, "new")))
     assert providers.means("acme", "relay").url == with_password(url, "new")
 
 
 def test_without_a_user_the_password_is_forgotten(house: House, providers: Providers) -> None:
-    was = providers.create("acme", "relay", Change(URL))
-    assert not providers.change(was, Change("smtp://smtp.example.com")).has_password
+    was = providers.create("acme", "relay", ProviderSpec(URL))
+    assert not providers.change(was, ProviderSpec("smtp://smtp.example.com")).has_password
     assert house.stored("#provider-seals") == "[]"
     assert providers.means("acme", "relay").url == "smtp://smtp.example.com"
 
 
 def test_of_two_who_change_the_same_one_wins(providers: Providers) -> None:
-    was = providers.create("acme", "relay", Change(URL))
-    providers.change(was, Change(BARE, Use(per_second=1)))
+    was = providers.create("acme", "relay", ProviderSpec(URL))
+    providers.change(was, ProviderSpec(BARE, UsageLimits(per_second=1)))
     with pytest.raises(Conflict):
-        providers.change(was, Change(BARE, Use(per_second=2)))
+        providers.change(was, ProviderSpec(BARE, UsageLimits(per_second=2)))
     with pytest.raises(Conflict):
         providers.delete(was)
-    assert providers.get("acme", "relay").use == Use(per_second=1)
+    assert providers.get("acme", "relay").use == UsageLimits(per_second=1)
 
 
 def test_what_is_deleted_is_gone_with_its_password(house: House, providers: Providers) -> None:
-    was = providers.create("acme", "relay", Change(URL))
+    was = providers.create("acme", "relay", ProviderSpec(URL))
     providers.delete(was)
     with pytest.raises(NotFound):
         providers.get("acme", "relay")
     with pytest.raises(NotFound):
-        providers.change(was, Change(URL))
+        providers.change(was, ProviderSpec(URL))
     assert house.stored("acme#providers") == house.stored("#provider-seals") == "[]"
 
 
 def test_a_sealed_password_does_not_open_in_anothers_place(house: House, providers: Providers) -> None:
-    providers.create("acme", "relay", Change(URL))
-    providers.create("beta", "relay", Change(URL))
+    providers.create("acme", "relay", ProviderSpec(URL))
+    providers.create("beta", "relay", ProviderSpec(URL))
     item = house.tables.get(ItemKey("acme#providers", "relay"))
     assert item is not None
     house.tables.write([Put(ItemKey("beta#providers", "relay"), item.data)])
@@ -180,8 +180,8 @@ def test_a_sealed_password_does_not_open_in_anothers_place(house: House, provide
 
 
 def test_what_carries_single_messages_only_carries_no_campaign(providers: Providers) -> None:
-    providers.create("acme", "single", Change(URL, streams=SINGLE))
-    providers.create("acme", "both", Change(URL))
+    providers.create("acme", "single", ProviderSpec(URL, streams=SINGLE))
+    providers.create("acme", "both", ProviderSpec(URL))
     with pytest.raises(Invalid, match="single messages"):
         providers.for_campaign("acme", "single")
     assert providers.for_campaign("acme", "both").name == "both"
@@ -190,23 +190,23 @@ def test_what_carries_single_messages_only_carries_no_campaign(providers: Provid
 
 def test_single_messages_leave_through_the_tenants_own_then_one_for_them_then_the_default(providers: Providers) -> None:
     assert providers.for_single("acme") == "default"
-    providers.create(None, "both", Change(URL))
+    providers.create(None, "both", ProviderSpec(URL))
     assert providers.for_single("acme") == "default"
-    providers.create(None, "express", Change(URL, streams=SINGLE))
+    providers.create(None, "express", ProviderSpec(URL, streams=SINGLE))
     assert providers.for_single("acme") == "express"
-    providers.create("acme", "bulk", Change(URL, streams=BULK))
+    providers.create("acme", "bulk", ProviderSpec(URL, streams=BULK))
     assert providers.for_single("acme") == "express"
-    providers.create("acme", "own", Change(URL))
+    providers.create("acme", "own", ProviderSpec(URL))
     assert providers.for_single("acme") == "own"
     assert providers.for_single("beta") == "express"
 
 
 def test_after_a_rotation_every_password_is_under_the_newest_key(house: House, providers: Providers) -> None:
     for tenant in (None, "acme", "beta"):
-        providers.create(tenant, "relay", Change(URL))
-    providers.create("acme", "open", Change("smtp://relay.example"))
+        providers.create(tenant, "relay", ProviderSpec(URL))
+    providers.create("acme", "open", ProviderSpec("smtp://relay.example"))
     house.keys.add()
-    providers.create("beta", "new", Change(URL))
+    providers.create("beta", "new", ProviderSpec(URL))
     assert providers.reseal() == (3, 0)
     assert providers.reseal() == (0, 0)
     house.clock.advance(25 * 3_600)
@@ -215,17 +215,17 @@ def test_after_a_rotation_every_password_is_under_the_newest_key(house: House, p
 
 
 def test_a_password_whose_key_is_gone_is_left_and_counted(house: House, providers: Providers, tmp_path: Path) -> None:
-    providers.create("acme", "lost", Change(URL))
+    providers.create("acme", "lost", ProviderSpec(URL))
     (tmp_path / "master.key").unlink()
     house = House(tmp_path, house.tables, house.clock)  # as a new process
-    house.providers.create("acme", "kept", Change(URL))
+    house.providers.create("acme", "kept", ProviderSpec(URL))
     house.keys.add()
     assert house.providers.reseal() == (1, 1)
 
 
 def test_a_password_that_is_being_changed_is_sealed_again_all_the_same(house: House, providers: Providers) -> None:
     """The change keeps the stored password, which is under the older key; it comes between the reading and the writing."""
-    was = providers.create("acme", "relay", Change(URL))
+    was = providers.create("acme", "relay", ProviderSpec(URL))
     house.keys.add()
     write = house.tables.write
     changed: list[bool] = []
@@ -233,14 +233,14 @@ def test_a_password_that_is_being_changed_is_sealed_again_all_the_same(house: Ho
     def interrupted(writes: Sequence[Write]) -> list[int]:
         if not changed:
             changed.append(True)
-            providers.change(was, Change(BARE, Use(per_second=1)))
+            providers.change(was, ProviderSpec(BARE, UsageLimits(per_second=1)))
         return write(writes)
 
     with pytest.MonkeyPatch.context() as faults:
         faults.setattr(house.tables, "write", interrupted)
         assert providers.reseal() == (1, 0)
     assert providers.reseal() == (0, 0)
-    assert providers.get("acme", "relay").use == Use(per_second=1)
+    assert providers.get("acme", "relay").use == UsageLimits(per_second=1)
 
 
 @pytest.mark.parametrize(

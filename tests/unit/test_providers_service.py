@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from postroom.errors import Conflict, Denied, Invalid, NotFound
-from postroom.ledger.providers import Change, ProviderMeans, Providers
+from postroom.ledger.providers import ProviderCredentials, Providers, ProviderSpec
 from postroom.model.finding import Finding, Level
 from postroom.model.networks import is_public
-from postroom.model.provider import Use
+from postroom.model.provider import UsageLimits
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.provider_url import check_provider_url, parse_relay, resolve_relay
@@ -28,8 +28,8 @@ from tests.fakes.delivery import RUNNERS, FakeDelivery, Runner, until
 from tests.fakes.secrets import PlainSecrets
 
 ACME, OPERATOR = Asker("acme", operator=False), Asker("acme", operator=True)
-PUBLIC = Change("smtp://93.184.215.14")
-INSIDE = Change("smtp://10.1.2.3")
+PUBLIC = ProviderSpec("smtp://93.184.215.14")
+INSIDE = ProviderSpec("smtp://10.1.2.3")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def providers(tmp_path: Path) -> Iterator[Providers]:
 
 @pytest.fixture
 def service(providers: Providers) -> ProviderService:
-    def examine(means: ProviderMeans) -> list[Finding]:
+    def examine(means: ProviderCredentials) -> list[Finding]:
         return [Finding("mail server", Level.OK, means.url)]
 
     return ProviderService(providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=examine)
@@ -88,10 +88,10 @@ def test_a_tenant_names_public_relays_only_and_an_operator_any(service: Provider
 
 def test_what_an_operator_pointed_inside_stays_trusted_while_its_url_stays(service: ProviderService) -> None:
     was = service.create(OPERATOR, "inside", INSIDE)
-    slower = service.change(ACME, was, INSIDE._replace(use=Use(per_second=1)))
+    slower = service.change(ACME, was, INSIDE._replace(use=UsageLimits(per_second=1)))
     assert slower.trusted
     with pytest.raises(Invalid, match="operator"):
-        service.change(ACME, slower, Change("smtp://10.1.2.4"))
+        service.change(ACME, slower, ProviderSpec("smtp://10.1.2.4"))
     moved = service.change(ACME, slower, PUBLIC)
     assert not moved.trusted
     with pytest.raises(Invalid, match="operator"):
@@ -99,11 +99,11 @@ def test_what_an_operator_pointed_inside_stays_trusted_while_its_url_stays(servi
 
 
 def test_a_change_without_the_password_is_checked_as_if_it_were_there(service: ProviderService) -> None:
-    was = service.create(ACME, "relay", Change("smtp://news:pw@93.184.215.14"))
-    now = service.change(ACME, was, Change("smtp://news@93.184.215.14", Use(per_second=1)))
+    was = service.create(ACME, "relay", ProviderSpec("smtp://news:pw@93.184.215.14"))
+    now = service.change(ACME, was, ProviderSpec("smtp://news@93.184.215.14", UsageLimits(per_second=1)))
     assert now.has_password
     with pytest.raises(Invalid, match="password"):
-        service.change(ACME, now, Change("smtp://other@93.184.215.14"))
+        service.change(ACME, now, ProviderSpec("smtp://other@93.184.215.14"))
 
 
 def test_a_url_that_is_no_relay_or_too_long_is_refused(service: ProviderService) -> None:
@@ -111,7 +111,7 @@ def test_a_url_that_is_no_relay_or_too_long_is_refused(service: ProviderService)
     for url in ("inbox:", "http://example.com", "smtp://", "smtp://h?bogus=1", "smtp://news@93.184.215.14", long):
         for asker in (ACME, OPERATOR):
             with pytest.raises(Invalid):
-                service.create(asker, "relay", Change(url))
+                service.create(asker, "relay", ProviderSpec(url))
 
 
 def test_a_password_beside_the_url_is_encoded_into_it() -> None:
@@ -127,7 +127,7 @@ def test_a_tenant_tests_one_at_a_time_and_all_together_a_few(providers: Provider
     """Tests that hang take no thread from anybody else's calls."""
     nested: list[str] = []
 
-    def examine(_means: ProviderMeans) -> list[Finding]:
+    def examine(_means: ProviderCredentials) -> list[Finding]:
         number = len(nested)
         with pytest.raises(Conflict):
             verbs.test(Asker(f"t{number}", operator=True), "default")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from postroom.entrypoints.chores import Chores
-from postroom.ledger.arrivals import Arrival
+from postroom.ledger.inbound_events import InboundEvent
 from postroom.ledger.recounts import MOMENT_S, Recounts
+from postroom.model.batch import batch_of
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
-from postroom.model.message import NewMessage
-from postroom.model.shard import batch_of
-from postroom.model.stream import day_of, single_key, stream_batches, stream_ref
+from postroom.model.message import MessageRow
+from postroom.model.stream import day_of, stream_batches, stream_ref, transactional_key
 from postroom.platform.ports.messages import Reported
 from postroom.settings import Settings
 from postroom.wiring import open_postroom
@@ -144,13 +144,13 @@ def test_it_stops_when_told(made: Bench) -> None:
 def test_in_an_installation_what_comes_back_is_counted_by_the_chores(tmp_path: Path) -> None:
     with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path / "data")}, None, {})) as postroom:
         messages, now, tenant = postroom.messages, postroom.clock.now(), postroom.tenants.get("default")
-        ref, key = stream_ref(tenant, day_of(now)), single_key(tenant.secret, "seed", 0)
+        ref, key = stream_ref(tenant, day_of(now)), transactional_key(tenant.secret, "seed", 0)
         messages.create(ref, stream_batches(ref.campaign))
         batch = batch_of(key, stream_batches(ref.campaign))
-        messages.store(ref, [NewMessage(batch, key, 1, "anna@example.org", None, "[]")], now)
+        messages.store(ref, [MessageRow(batch, key, 1, "anna@example.org", None, "[]")], now)
         messages.recount(ref)
         bounced = Event(kind=EventKind.DELIVERED, attempt=1, at=now, id="e", source="dsn")
-        postroom.arrivals.put([Arrival(tenant.number, ref.campaign, batch, key, bounced)])
+        postroom.arrivals.put([InboundEvent(tenant.number, ref.campaign, batch, key, bounced)])
         assert postroom.feedback.once()
         assert list(messages.stale(ref)) == [batch]
         stopped = threading.Event()

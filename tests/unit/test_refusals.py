@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from postroom.ledger.batches import Batches
-from postroom.ledger.refusals import Refusals
-from postroom.ledger.suppression import Reason, Suppression
+from postroom.ledger.auto_suppression import AutoSuppression
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.suppression import SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
-from postroom.model.address import parse
+from postroom.model.address import parse_address
 from postroom.model.campaign import Campaign, CampaignRef, Policies
-from postroom.model.message import MessageStatus, NewMessage, Settlement
-from postroom.model.shard import Key, recipient_key
+from postroom.model.ids import Key, recipient_key
+from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.model.stream import stream_batches, stream_ref
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
@@ -29,10 +29,10 @@ class Hand:
         faults = faults or Faults()
         self.made = made
         self.tenants = Tenants(made.tables, made.clock)
-        self.suppression = Suppression(made.tables, made.clock)
+        self.suppression = SuppressionList(made.tables, made.clock)
         messages = faults.wrap(made.messages)
-        refusals = Refusals(messages, Suppression(faults.wrap(made.tables), made.clock), self.tenants, made.clock)
-        self.batches = Batches(messages, made.journals, made.clock, lease_ms=1_000, refusals=refusals)
+        refusals = AutoSuppression(messages, SuppressionList(faults.wrap(made.tables), made.clock), self.tenants, made.clock)
+        self.batches = BatchLeases(messages, made.journals, made.clock, lease_ms=1_000, refusals=refusals)
 
     def refuse(self, ref: CampaignRef, batch: int, key: Key) -> None:
         """A group of one, handed over and refused, with the journal that tells it."""
@@ -64,7 +64,7 @@ def test_a_campaign_s_recipient_is_entered_with_the_server_s_words(made: Bench) 
     hand.refuse(campaign.ref, message.batch, message.key)
     entry = hand.suppression.get("default", message.key)
     assert entry is not None
-    assert (entry.reason, entry.address, entry.note) == (Reason.BOUNCE, message.address, REPLY)
+    assert (entry.reason, entry.address, entry.note) == (SuppressionReason.BOUNCE, message.address, REPLY)
     assert entry.source.endswith("/own.1.bounced")
 
 
@@ -73,9 +73,9 @@ def test_a_single_message_s_recipient_is_entered_as_a_person(made: Bench) -> Non
     tenant = hand.tenants.get("default")
     ref = stream_ref(tenant, 20_000)
     made.messages.create(ref, stream_batches(ref.campaign))
-    made.messages.store(ref, [NewMessage(3, key, 1, "Ann@example.org", None, "{}")], made.clock.now())
+    made.messages.store(ref, [MessageRow(3, key, 1, "Ann@example.org", None, "{}")], made.clock.now())
     hand.refuse(ref, 3, key)
-    person = recipient_key(tenant.secret, parse("Ann@example.org").normalised)
+    person = recipient_key(tenant.secret, parse_address("Ann@example.org").normalised)
     assert hand.suppression.suppressed("default", [person, key]) == {person}
 
 
@@ -104,7 +104,7 @@ def test_a_kill_at_any_call_leaves_nobody_bounced_who_may_be_written_to(tmp_path
                 _settled_by_the_next(Hand(made), campaign, message.batch)
             stands = made.messages.get(campaign.ref, message.batch, message.key)
             assert stands is not None
-            entered = Suppression(made.tables, made.clock).get("default", message.key)
+            entered = SuppressionList(made.tables, made.clock).get("default", message.key)
             assert (stands.status is MessageStatus.BOUNCED) <= (entered is not None)
         if len(faults.calls) < number:
             return

@@ -9,8 +9,8 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
-from postroom.ledger import notes
-from postroom.ledger.streams import Streams
+from postroom.ledger import scheduler_messages
+from postroom.ledger.streams import DailyStreams
 from postroom.model.campaign import Campaign, CampaignStatus, Schedule
 from postroom.pipeline.scheduler import Scheduler
 from tests.fakes.clock import START
@@ -27,17 +27,17 @@ def made(tmp_path: Path) -> Iterator[Bench]:
 
 
 def _scheduler(made: Bench) -> Scheduler:
-    streams = Streams(made.messages, made.workflows, made.queues)
+    streams = DailyStreams(made.messages, made.workflows, made.queues)
     return Scheduler(made.campaigns, streams, timers=made.timers, workflows=made.workflows, clock=made.clock)
 
 
 def _look(made: Bench, campaign: Campaign) -> Campaign:
-    _scheduler(made).handle(notes.Note(notes.Step.LOOK, campaign.ref).body())
+    _scheduler(made).handle(scheduler_messages.SchedulerMessage(scheduler_messages.SchedulerStep.LOOK, campaign.ref).body())
     return made.campaigns.get(campaign.ref)
 
 
 def _due(made: Bench, campaign: Campaign, at: Instant = AT) -> Campaign:
-    _scheduler(made).handle(notes.due(campaign.ref, at))
+    _scheduler(made).handle(scheduler_messages.timer_body(campaign.ref, at))
     return made.campaigns.get(campaign.ref)
 
 
@@ -45,13 +45,13 @@ def test_without_a_schedule_a_ready_campaign_is_sent_at_once(made: Bench) -> Non
     campaign = _look(made, made.campaign(CampaignStatus.READY))
     assert campaign.status is CampaignStatus.SENDING
     assert campaign.sending_since == made.clock.now()
-    assert [run.execution for run in made.workflows.running(notes.SEND)] == [campaign.ref.campaign]
+    assert [run.execution for run in made.workflows.running(scheduler_messages.SEND)] == [campaign.ref.campaign]
 
 
 def test_a_second_note_changes_nothing(made: Bench) -> None:
     campaign = _look(made, made.campaign(CampaignStatus.READY))
     assert _look(made, campaign) == campaign
-    assert len(made.workflows.running(notes.SEND)) == 1
+    assert len(made.workflows.running(scheduler_messages.SEND)) == 1
 
 
 def test_a_campaign_that_is_not_to_start_yet_waits(made: Bench) -> None:
@@ -62,10 +62,10 @@ def test_a_campaign_that_is_not_to_start_yet_waits(made: Bench) -> None:
 def test_a_schedule_sets_a_timer_whose_note_starts_it(made: Bench) -> None:
     campaign = _look(made, made.campaign(CampaignStatus.READY, schedule=SCHEDULE))
     assert campaign.status is CampaignStatus.SCHEDULED
-    assert made.timers.get(notes.timer_name(campaign.ref)) == AT
+    assert made.timers.get(scheduler_messages.timer_name(campaign.ref)) == AT
     made.clock.advance(3_601)
     assert made.timers.fire_due(made.clock.now()) == 1
-    (item,) = made.queues.receive(notes.QUEUE)
+    (item,) = made.queues.receive(scheduler_messages.SCHEDULER_QUEUE)
     _scheduler(made).handle(item.body)
     assert made.campaigns.get(campaign.ref).status is CampaignStatus.SENDING
 
@@ -73,13 +73,13 @@ def test_a_schedule_sets_a_timer_whose_note_starts_it(made: Bench) -> None:
 def test_dying_before_the_timer_is_set_is_mended_by_the_note_coming_again(made: Bench) -> None:
     campaign = made.campaign(CampaignStatus.SCHEDULED, schedule=SCHEDULE)
     _look(made, campaign)
-    assert made.timers.get(notes.timer_name(campaign.ref)) == AT
+    assert made.timers.get(scheduler_messages.timer_name(campaign.ref)) == AT
 
 
 def test_dying_before_the_workers_know_is_mended_by_the_note_coming_again(made: Bench) -> None:
     campaign = made.campaign(CampaignStatus.SENDING)
     _look(made, campaign)
-    assert len(made.workflows.running(notes.SEND)) == 1
+    assert len(made.workflows.running(scheduler_messages.SEND)) == 1
 
 
 def test_within_its_grace_a_late_campaign_is_sent(made: Bench) -> None:
@@ -106,7 +106,7 @@ def test_the_timer_of_a_replaced_schedule_is_ignored(made: Bench) -> None:
 def test_a_campaign_at_rest_is_left_alone(made: Bench, state: CampaignStatus) -> None:
     campaign = made.campaign(state, schedule=SCHEDULE)
     assert _due(made, campaign) == campaign
-    assert made.workflows.running(notes.SEND) == []
+    assert made.workflows.running(scheduler_messages.SEND) == []
 
 
 def test_a_note_that_is_none_is_refused(made: Bench) -> None:

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 from postroom.clock import Instant
-from postroom.ledger.callbacks import Wishes
-from postroom.ledger.providers import Change
+from postroom.ledger.callback_endpoints import EndpointSettings
+from postroom.ledger.providers import ProviderSpec
 from postroom.model.event import EventKind
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -21,9 +21,9 @@ SHORT_LIVED = {"#idempotency"}
 
 def fill(postroom: Postroom) -> None:
     """At least one thing of each kind that is kept under the master key."""
-    postroom.providers.create("acme", "relay", Change("smtp://u:p@relay.example"))
+    postroom.providers.create("acme", "relay", ProviderSpec("smtp://u:p@relay.example"))
     postroom.dkim.add("acme", "shop.example", ed25519=True)
-    wishes = Wishes(url="https://shop.example/", kinds=frozenset(EventKind))
+    wishes = EndpointSettings(url="https://shop.example/", kinds=frozenset(EventKind))
     postroom.callback_desk.create("acme", wishes, id="hook", secret=b"s" * 32)
     postroom.callback_desk.rotate("acme", "hook", b"t" * 32)
     postroom.callback_desk.campaign_secret("acme")

@@ -15,12 +15,12 @@ from postroom.clock import Instant
 from postroom.delivery.compose import Composed, Composer, RowError
 from postroom.delivery.outcome import Backoff, OutcomeRules
 from postroom.errors import Corrupt, StorageFull, Unavailable
-from postroom.ledger.batches import Batches
-from postroom.ledger.suppression import Reason, Suppressed, Suppression
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.suppression import SuppressionEntry, SuppressionList, SuppressionReason
 from postroom.model.batch import OpenBatch
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies, UnknownPolicy
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Recipient, Settlement
-from postroom.model.shard import Key
 from postroom.pipeline.sender.campaign import campaign_run
 from postroom.pipeline.sender.means import Means
 from postroom.pipeline.sender.off_loop import OffLoop
@@ -56,7 +56,7 @@ class Worker:
         self.mailer = ScriptedMailer()
         self.composer = PlainComposer()
         self.messages = made.messages
-        self.suppression = Suppression(made.tables, made.clock)
+        self.suppression = SuppressionList(made.tables, made.clock)
         self.stopping: asyncio.Event | None = None
         self.topic: str | None = None
 
@@ -70,7 +70,7 @@ class Worker:
         journal = made.journals.begin(campaign.ref.campaign)
         means = Means(
             ref=campaign.ref,
-            batches=Batches(self.messages, made.journals, made.clock, lease_ms=LEASE_MS),
+            batches=BatchLeases(self.messages, made.journals, made.clock, lease_ms=LEASE_MS),
             messages=self.messages,
             suppression=self.suppression,
             composer=self.composer,
@@ -165,7 +165,7 @@ def test_a_row_that_cannot_be_composed_fails_alone_with_the_reason(worker: Worke
 def test_whoever_was_suppressed_since_the_import_is_skipped(worker: Worker) -> None:
     campaign = worker.made.campaign(people=5, batches=1)
     (first, *_) = worker.made.messages.load(campaign.ref, 0, worker.made.clock.now(), 10)
-    entry = Suppressed(first.key, first.address, Reason.UNSUBSCRIBE, worker.made.clock.now())
+    entry = SuppressionEntry(first.key, first.address, SuppressionReason.UNSUBSCRIBE, worker.made.clock.now())
     worker.suppression.add_all(campaign.ref.tenant, [entry])
     worker.send(campaign)
     assert first.address not in worker.mailer.accepted
@@ -176,7 +176,7 @@ def test_whoever_left_the_topic_since_the_import_is_skipped_and_whoever_left_ano
     campaign = worker.made.campaign(people=5, batches=1)
     first, second, *_ = worker.made.messages.load(campaign.ref, 0, worker.made.clock.now(), 10)
     for recipient, topic in ((first, "offers"), (second, "news")):
-        worker.suppression.add("default", recipient.key, address="", reason=Reason.UNSUBSCRIBE, topic=topic)
+        worker.suppression.add("default", recipient.key, address="", reason=SuppressionReason.UNSUBSCRIBE, topic=topic)
     worker.topic = "offers"
     worker.send(campaign)
     assert first.address not in worker.mailer.accepted
@@ -203,7 +203,7 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
     """As after a sleep of the machine: the lease is over, the worker is not."""
     campaign = worker.made.campaign(people=100, batches=1)
     ref, made = campaign.ref, worker.made
-    thief = Batches(made.messages, made.journals, made.clock, lease_ms=10**9)
+    thief = BatchLeases(made.messages, made.journals, made.clock, lease_ms=10**9)
     stolen: list[OpenBatch] = []
 
     def steal_at_the_tenth(_address: str) -> None:
@@ -228,7 +228,7 @@ def test_stopping_while_a_live_owner_is_waited_for_leaves_its_group_in_doubt(wor
     """Or whoever comes next would take its messages for never handed over, and send them again."""
     campaign = worker.made.campaign(people=40, batches=1)
     ref, made = campaign.ref, worker.made
-    batches = Batches(made.messages, made.journals, made.clock, lease_ms=LEASE_MS)
+    batches = BatchLeases(made.messages, made.journals, made.clock, lease_ms=LEASE_MS)
     stopped = made.journals.begin(ref.campaign)
     first = batches.open(ref, 0, stopped.owner)
     assert first is not None

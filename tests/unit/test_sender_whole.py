@@ -12,11 +12,11 @@ import pytest
 from postroom.events.reputation import ReputationGuard
 from postroom.ledger.audit import AuditLog
 from postroom.ledger.providers import Providers
-from postroom.ledger.suppression import Reason, Suppressed
-from postroom.ledger.tallies import Rate, Tallies
+from postroom.ledger.rate_windows import RateCounts, RateWindows
+from postroom.ledger.suppression import SuppressionEntry, SuppressionReason
 from postroom.model.campaign import Campaign, CampaignStatus
-from postroom.model.guard import Limits
-from postroom.model.shard import recipient_key
+from postroom.model.ids import recipient_key
+from postroom.model.reputation import ReputationLimits
 from postroom.pipeline.sender.means import Leave
 from postroom.platform.mail.port import Result, Stage, Verdict
 from tests.fakes.ledger import SECRET
@@ -47,7 +47,9 @@ def send(made: Desk, wanted: Campaign) -> None:
 
 
 def leave_topic(made: Desk, address: str, topic: str | None) -> None:
-    entry = Suppressed(recipient_key(SECRET, address), address, Reason.UNSUBSCRIBE, made.clock.now(), topic=topic)
+    entry = SuppressionEntry(
+        recipient_key(SECRET, address), address, SuppressionReason.UNSUBSCRIBE, made.clock.now(), topic=topic
+    )
     made.suppression.add_all("default", [entry])
 
 
@@ -73,9 +75,13 @@ def test_what_is_sent_and_what_is_refused_is_tallied_under_the_provider(made: De
     send(made, sent)
     made.accept(request("p1@a.example"), request("p2@b.example"))
     made.send(lambda: "pending" not in made.states())
-    minute = Tallies(made.made.tables).of(made.clock.now() // 60_000)["default"]
-    assert minute.campaigns == {sent.ref: Rate(10, hard=1), made.ref: Rate(2, hard=1)}
-    assert minute.domains == {"example.com": Rate(10, hard=1), "a.example": Rate(1), "b.example": Rate(1, hard=1)}
+    minute = RateWindows(made.made.tables).of(made.clock.now() // 60_000)["default"]
+    assert minute.campaigns == {sent.ref: RateCounts(10, hard=1), made.ref: RateCounts(2, hard=1)}
+    assert minute.domains == {
+        "example.com": RateCounts(10, hard=1),
+        "a.example": RateCounts(1),
+        "b.example": RateCounts(1, hard=1),
+    }
 
 
 def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
@@ -94,7 +100,9 @@ def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
     made.made.campaigns.change(wanted, sending_since=made.clock.now())
     providers = Providers(made.made.tables, PlainSecrets(), made.clock, default_url="inbox:")
     audit = AuditLog(made.made.tables, PlainSecrets(), made.clock)
-    guard = ReputationGuard(made.made.tables, made.made.campaigns, providers, audit=audit, clock=made.clock, limits=Limits())
+    guard = ReputationGuard(
+        made.made.tables, made.made.campaigns, providers, audit=audit, clock=made.clock, limits=ReputationLimits()
+    )
 
     async def sending() -> None:
         run = asyncio.create_task(made.sender().send(wanted.ref, Leave(), lambda _reason: None))

@@ -14,7 +14,7 @@ from postroom.entrypoints.chores import Chores
 from postroom.entrypoints.process import Stop
 from postroom.entrypoints.sending import Sending
 from postroom.errors import Corrupt, Invalid
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.pipeline.sender.means import Leave
 from postroom.pipeline.sender.sender import Sender
@@ -49,7 +49,7 @@ def campaign(postroom: Postroom, state: CampaignStatus = CampaignStatus.SENDING)
     made = Campaign(ref, "test", state, content, source, "default", postroom.clock.now(), start_when_ready=True)
     postroom.records.create(made)
     if state is CampaignStatus.SENDING:
-        notes.run_send(postroom.workflows, ref)
+        scheduler_messages.start_send(postroom.workflows, ref)
     return ref
 
 
@@ -105,7 +105,7 @@ def test_a_campaign_that_cannot_go_on_is_paused_with_the_reason(postroom: Postro
 
     assert worked_on(postroom, both, fails=lambda ref: ref == bad, error=error) == {good}
     assert (postroom.records.get(bad).reason or "").startswith(reason)
-    assert bad not in [notes.parse_ref(each.input) for each in postroom.workflows.running(notes.SEND)]
+    assert bad not in [scheduler_messages.parse_ref(each.input) for each in postroom.workflows.running(scheduler_messages.SEND)]
 
 
 def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postroom: Postroom) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from postroom.entrypoints.machine import Order
 from postroom.entrypoints.send_steps import PORTION_S, ROUNDS_A_RUN
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
+from postroom.model.batch import batches_for
 from postroom.model.campaign import CampaignRef
-from postroom.model.shard import batches_for
 from postroom.pipeline.sender.rounds import MOST_IN_PORTION, RATE_OF_ONE, functions_for, portions_of
 
 ROWS = 10_000_000
@@ -53,7 +53,7 @@ def test_lists_and_items_fit(rows: int, rate: float | None) -> None:
     portions = list(portions_of(due, functions))
     assert 1 <= len(portions) <= MOST == SEND["States"]["Send"]["MaxConcurrency"]
     ref = CampaignRef("t" * 63, "c" * 16)
-    order = Order("send", ref.campaign, 1_000, notes.ref_input(ref), portions[0], len(portions))
+    order = Order("send", ref.campaign, 1_000, scheduler_messages.ref_input(ref), portions[0], len(portions))
     assert len(msgspec.json.encode(order)) < 14_000 < STATE_BYTES / 10
     assert len(msgspec.json.encode(portions)) < 600_000
 

@@ -10,7 +10,8 @@ from itertools import chain, islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.model.shard import Key, batch_of, key_maker, recipient_key
+from postroom.model.batch import batch_of
+from postroom.model.ids import Key, key_maker, recipient_key
 from postroom.pipeline.splitter.report import HEADER, report_rows
 from postroom.recipients_file.encoding import Encoding
 from postroom.recipients_file.layout import Layout

@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Instant
-from postroom.ledger.soft_bounces import Patience, SoftBounces
-from postroom.model.shard import Key
+from postroom.ledger.auto_suppression import SoftBounceCounts, SoftBouncePolicy
+from postroom.model.ids import Key
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 
 ANN, BOB = Key(b"a" * 12), Key(b"b" * 12)
-PATIENCE = Patience(bounces=3, window_ms=10_000, hold_ms=5_000)
+PATIENCE = SoftBouncePolicy(bounces=3, window_ms=10_000, hold_ms=5_000)
 
 
 class Counter:
     """Counts, and a clock."""
 
-    def __init__(self, root: Path, patience: Patience = PATIENCE) -> None:
+    def __init__(self, root: Path, patience: SoftBouncePolicy = PATIENCE) -> None:
         self.control = open_control(root)
         self.clock = ManualClock()
-        self.counts = SoftBounces(SqliteTables(self.control, self.clock), patience, self.clock)
+        self.counts = SoftBounceCounts(SqliteTables(self.control, self.clock), patience, self.clock)
 
     def note(self, message: str, key: Key = ANN, tenant: str = "acme") -> Instant | None:
         return self.counts.note(tenant, key, message)
@@ -65,13 +65,13 @@ def test_people_and_tenants_are_told_apart(counter: Counter) -> None:
 
 
 def test_switched_off_nobody_is_counted(tmp_path: Path) -> None:
-    counter = Counter(tmp_path, Patience(bounces=0))
+    counter = Counter(tmp_path, SoftBouncePolicy(bounces=0))
     with closing(counter.control):
         assert [counter.note(str(number)) for number in range(20)] == [None] * 20
 
 
 def test_of_messages_that_bounce_at_the_same_moment_none_is_forgotten(tmp_path: Path) -> None:
-    counter = Counter(tmp_path, Patience(bounces=8, window_ms=10_000, hold_ms=5_000))
+    counter = Counter(tmp_path, SoftBouncePolicy(bounces=8, window_ms=10_000, hold_ms=5_000))
     with closing(counter.control), ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(counter.note, "aabbccddeeffgghh"))
         assert [answer for answer in answers if answer is not None]

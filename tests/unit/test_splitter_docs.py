@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from postroom.model.address import MAX_LOCAL_OCTETS, MAX_MAILBOX_OCTETS, Reason
+from postroom.model.address import MAX_LOCAL_OCTETS, MAX_MAILBOX_OCTETS, AddressProblem
 from postroom.pipeline.splitter.splitter import CHUNK, CHUNK_BYTES
 from postroom.recipients_file.columns import MAX_COLUMNS
 from postroom.recipients_file.records import MAX_RECORD
@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "import.md").read_tex
 
 def test_every_reason_of_the_report_is_documented_and_no_other() -> None:
     documented = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
-    assert documented == {reason.value for reason in Reason} | {DUPLICATE, SUPPRESSED, VALUES_TOO_LONG}
+    assert documented == {reason.value for reason in AddressProblem} | {DUPLICATE, SUPPRESSED, VALUES_TOO_LONG}
 
 
 def test_the_limits_are_those_of_the_code() -> None:

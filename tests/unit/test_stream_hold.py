@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from postroom.ledger import notes
-from postroom.ledger.stream_hold import hold_streams
-from postroom.ledger.streams import Streams
-from postroom.ledger.sweep import Sweep
+from postroom.ledger import scheduler_messages
+from postroom.ledger.bulk_update import BulkUpdate, hold_streams
+from postroom.ledger.streams import DailyStreams
 from postroom.model.message import MessageStatus
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import open_control
@@ -28,7 +27,7 @@ def _hold(made: Desk) -> int:
         [made.ref],
         stores.messages,
         stores.workflows,
-        sweep=Sweep(stores.messages, stores.journals, made.clock, lease_ms=10_000),
+        sweep=BulkUpdate(stores.messages, stores.journals, made.clock, lease_ms=10_000),
         clock=made.clock,
         reason="restored",
     )
@@ -45,7 +44,7 @@ def test_whoever_was_waiting_is_in_doubt_and_is_not_sent_to(tmp_path: Path) -> N
         assert _hold(made) == 2
         assert made.states() == ["sent", "unknown", "unknown"]
         assert not made.streams.owes(made.ref)
-        assert made.made.workflows.running(notes.STREAM) == []
+        assert made.made.workflows.running(scheduler_messages.STREAM) == []
         assert _hold(made) == 0
 
 
@@ -65,12 +64,12 @@ def test_a_restore_holds_the_streams_of_every_tenant_whatever_the_workflows_say(
         made.tenants.create("other")
         homes = [result.ref for tenant in ("default", "other") for result in made.accept(request(), tenant=tenant)]
         for home in homes:
-            made.made.workflows.stop(notes.STREAM, home.campaign, "as if woken a moment later")
+            made.made.workflows.stop(scheduler_messages.STREAM, home.campaign, "as if woken a moment later")
     backups(Settings(data=data)).backup(tmp_path / "backup", lambda _name: None)
     restored = backups(Settings(data=target)).restore(tmp_path / "backup", lambda _name: None)
     assert restored.in_doubt == 2
     with closing(open_control(target)) as control, closing(LedgerFiles(target / "ledgers")) as ledgers:
         messages, clock = SqliteMessages(ledgers), ManualClock()
-        streams = Streams(messages, SqliteWorkflows(control, clock), SqliteQueues(control, clock))
+        streams = DailyStreams(messages, SqliteWorkflows(control, clock), SqliteQueues(control, clock))
         assert [streams.owes(home) for home in homes] == [False, False]
         assert [messages.counts(home).unknown for home in homes] == [1, 1]

@@ -7,7 +7,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.model import ids
-from postroom.model.stream import day_of, is_stream, single_key, stream_batches, stream_day, stream_ref
+from postroom.model.stream import day_of, is_stream, stream_batches, stream_day, stream_ref, transactional_key
 from postroom.model.tenant import Tenant
 from postroom.platform.ports.limits import check_name
 from tests.fakes.clock import START
@@ -41,6 +41,6 @@ def test_what_is_no_stream_is_refused() -> None:
 
 
 def test_keys_differ_by_seed_index_and_tenant() -> None:
-    keys = {single_key(secret, seed, index) for secret in (b"a", b"b") for seed in ("1.x", "1.y") for index in (0, 1)}
+    keys = {transactional_key(secret, seed, index) for secret in (b"a", b"b") for seed in ("1.x", "1.y") for index in (0, 1)}
     assert len(keys) == 8
-    assert single_key(b"a", "1.x", 0) == single_key(b"a", "1.x", 0)
+    assert transactional_key(b"a", "1.x", 0) == transactional_key(b"a", "1.x", 0)

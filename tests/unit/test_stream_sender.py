@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from postroom.clock import SystemClock
-from postroom.ledger import notes
-from postroom.ledger.batches import Batches
-from postroom.ledger.suppression import Reason
-from postroom.model.batch import OpenBatch
+from postroom.ledger import scheduler_messages
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.suppression import SuppressionReason
+from postroom.model.batch import OpenBatch, batch_of
 from postroom.model.campaign import CampaignRef, Policies
+from postroom.model.ids import recipient_key
 from postroom.model.message import MessageStatus
-from postroom.model.shard import batch_of, recipient_key
 from postroom.model.stream import stream_batches
 from postroom.pipeline.scheduler import Scheduler
 from postroom.pipeline.sender.means import Leave
@@ -218,7 +218,7 @@ def test_an_answer_that_never_came_is_unknown_and_not_sent_again(made: Desk) -> 
 def test_whoever_was_suppressed_since_the_call_is_skipped(made: Desk) -> None:
     made.accept(request(), request("b@example.org"))
     key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
-    made.suppression.add("default", key, address="anna@example.org", reason=Reason.COMPLAINT)
+    made.suppression.add("default", key, address="anna@example.org", reason=SuppressionReason.COMPLAINT)
     made.send(lambda: made.states() == ["sent", "skipped"])
     assert made.mailer.accepted == ["b@example.org"]
 
@@ -227,7 +227,7 @@ def test_whoever_left_a_messages_topic_since_the_call_is_skipped(tmp_path: Path)
     with desk(tmp_path, public_url=PUBLIC_URL) as made:
         made.accept(request(topic="offers"), request(topic="news"), request())
         key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
-        made.suppression.add("default", key, address="", reason=Reason.UNSUBSCRIBE, topic="offers")
+        made.suppression.add("default", key, address="", reason=SuppressionReason.UNSUBSCRIBE, topic="offers")
         made.send(lambda: sorted(made.states()) == ["sent", "sent", "skipped"])
 
 
@@ -311,10 +311,10 @@ def test_a_stream_that_owes_nothing_is_let_go_after_a_while_and_woken_by_the_nex
     ref = made.ref
     asyncio.run(run())
     made.streams.end(ref)
-    assert made.made.workflows.running(notes.STREAM) == []
+    assert made.made.workflows.running(scheduler_messages.STREAM) == []
     made.streams._made.clear()
     made.accept(request())
-    assert len(made.made.workflows.running(notes.STREAM)) == 1
+    assert len(made.made.workflows.running(scheduler_messages.STREAM)) == 1
 
 
 def test_a_message_that_comes_while_its_stream_is_let_go_is_not_forgotten(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +328,7 @@ def test_a_message_that_comes_while_its_stream_is_let_go_is_not_forgotten(made: 
 
     monkeypatch.setattr(made.made.workflows, "stop", and_one_comes)
     made.streams.end(made.ref)
-    assert len(made.made.workflows.running(notes.STREAM)) == 1
+    assert len(made.made.workflows.running(scheduler_messages.STREAM)) == 1
 
 
 def test_a_worker_that_dies_while_it_lets_go_leaves_a_note(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,13 +336,13 @@ def test_a_worker_that_dies_while_it_lets_go_leaves_a_note(made: Desk, monkeypat
     made.accept(request())
     monkeypatch.setattr(made.streams, "look", lambda _ref: None)
     made.streams.end(made.ref)
-    assert made.made.workflows.running(notes.STREAM) == []
+    assert made.made.workflows.running(scheduler_messages.STREAM) == []
     monkeypatch.undo()
     bench = made.made
     scheduler = Scheduler(bench.campaigns, made.streams, timers=bench.timers, workflows=bench.workflows, clock=bench.clock)
-    for received in bench.queues.receive(notes.QUEUE, limit=10, lease_s=5):
+    for received in bench.queues.receive(scheduler_messages.SCHEDULER_QUEUE, limit=10, lease_s=5):
         scheduler.handle(received.body)
-    assert len(bench.workflows.running(notes.STREAM)) == 1
+    assert len(bench.workflows.running(scheduler_messages.STREAM)) == 1
 
 
 @pytest.mark.parametrize("change", [{"provider": "other"}, {"edition": 2}], ids=["another provider", "its password, say"])
@@ -393,7 +393,7 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
     monkeypatch.setattr("postroom.model.stream._BATCHES_LOG2", 0)
     made.accept(*(request(f"p{n}@example.org") for n in range(20)))
     bench, ref = made.made, made.ref
-    thief = Batches(bench.messages, bench.journals, made.clock, lease_ms=10**9)
+    thief = BatchLeases(bench.messages, bench.journals, made.clock, lease_ms=10**9)
     stolen: list[OpenBatch] = []
     made.mailer.answer = lambda _address: None if not made.mailer.held else ACCEPTED
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict, Invalid
-from postroom.ledger.suppression import Reason, Suppressed, Suppression
+from postroom.ledger.suppression import SuppressionEntry, SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables, Write
@@ -27,13 +27,13 @@ def tables(tmp_path: Path) -> Iterator[SqliteTables]:
 
 
 @pytest.fixture
-def ledger(tables: SqliteTables) -> Suppression:
-    return Suppression(tables, ManualClock())
+def ledger(tables: SqliteTables) -> SuppressionList:
+    return SuppressionList(tables, ManualClock())
 
 
 def service(tables: Tables, tenant: str = "default") -> Suppressions:
     clock = ManualClock()
-    return Suppressions(Suppression(tables, clock), Tenants(tables, clock), clock, tenant=tenant)
+    return Suppressions(SuppressionList(tables, clock), Tenants(tables, clock), clock, tenant=tenant)
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ def suppressions(tables: SqliteTables) -> Suppressions:
     return service(tables)
 
 
-def entry(number: int, reason: Reason = Reason.MANUAL) -> Suppressed:
-    return Suppressed(Key(number.to_bytes(12, "big")), f"p{number}@a.example", reason, START)
+def entry(number: int, reason: SuppressionReason = SuppressionReason.MANUAL) -> SuppressionEntry:
+    return SuppressionEntry(Key(number.to_bytes(12, "big")), f"p{number}@a.example", reason, START)
 
 
-def take(suppressions: Suppressions, text: str, reason: Reason = Reason.MANUAL) -> Imported:
+def take(suppressions: Suppressions, text: str, reason: SuppressionReason = SuppressionReason.MANUAL) -> Imported:
     return suppressions.import_csv(io.BytesIO(text.encode()), reason=reason)
 
 
@@ -53,20 +53,20 @@ def addresses(suppressions: Suppressions) -> set[str]:
     return {found.address for found in suppressions.entries()}
 
 
-def test_suppressed_answers_for_any_number_of_keys(ledger: Suppression) -> None:
+def test_suppressed_answers_for_any_number_of_keys(ledger: SuppressionList) -> None:
     ledger.add_all("default", [entry(number) for number in range(0, 2_500, 2)])
     keys = [entry(number).key for number in range(2_500)]
     assert ledger.suppressed("default", keys) == set(keys[::2])
     assert ledger.suppressed("default", []) == set()
 
 
-def test_a_tenant_has_a_list_of_its_own(ledger: Suppression) -> None:
+def test_a_tenant_has_a_list_of_its_own(ledger: SuppressionList) -> None:
     ledger.add_all("one", [entry(1)])
     assert ledger.suppressed("two", [entry(1).key]) == set()
     assert ledger.list("two").entries == []
 
 
-def test_adding_again_changes_nothing(ledger: Suppression) -> None:
+def test_adding_again_changes_nothing(ledger: SuppressionList) -> None:
     assert ledger.add_all("default", [entry(1), entry(2), entry(1)]) == 2
     assert ledger.add_all("default", [entry(1), entry(3)]) == 1
 
@@ -74,16 +74,16 @@ def test_adding_again_changes_nothing(ledger: Suppression) -> None:
 @pytest.mark.parametrize(
     ("first", "second", "kept"),
     [
-        (Reason.MANUAL, Reason.BOUNCE, Reason.MANUAL),
-        (Reason.BOUNCE, Reason.MANUAL, Reason.BOUNCE),
-        (Reason.BOUNCE, Reason.UNSUBSCRIBE, Reason.UNSUBSCRIBE),
-        (Reason.MANUAL, Reason.COMPLAINT, Reason.COMPLAINT),
-        (Reason.UNSUBSCRIBE, Reason.BOUNCE, Reason.UNSUBSCRIBE),
-        (Reason.UNSUBSCRIBE, Reason.COMPLAINT, Reason.UNSUBSCRIBE),
+        (SuppressionReason.MANUAL, SuppressionReason.BOUNCE, SuppressionReason.MANUAL),
+        (SuppressionReason.BOUNCE, SuppressionReason.MANUAL, SuppressionReason.BOUNCE),
+        (SuppressionReason.BOUNCE, SuppressionReason.UNSUBSCRIBE, SuppressionReason.UNSUBSCRIBE),
+        (SuppressionReason.MANUAL, SuppressionReason.COMPLAINT, SuppressionReason.COMPLAINT),
+        (SuppressionReason.UNSUBSCRIBE, SuppressionReason.BOUNCE, SuppressionReason.UNSUBSCRIBE),
+        (SuppressionReason.UNSUBSCRIBE, SuppressionReason.COMPLAINT, SuppressionReason.UNSUBSCRIBE),
     ],
 )
 def test_a_persons_will_replaces_other_reasons_and_nothing_replaces_it(
-    ledger: Suppression, first: Reason, second: Reason, kept: Reason
+    ledger: SuppressionList, first: SuppressionReason, second: SuppressionReason, kept: SuppressionReason
 ) -> None:
     ledger.add_all("default", [entry(1, first)])
     changed = ledger.add_all("default", [entry(1, second)])
@@ -93,7 +93,7 @@ def test_a_persons_will_replaces_other_reasons_and_nothing_replaces_it(
     assert changed == (1 if kept is not first else 0)
 
 
-def test_list_pages_through_everything_once(ledger: Suppression) -> None:
+def test_list_pages_through_everything_once(ledger: SuppressionList) -> None:
     ledger.add_all("default", [entry(number) for number in range(25)])
     seen: list[Key] = []
     cursor: str | None = None
@@ -126,25 +126,25 @@ class RacedTables:
 
 
 def test_losing_a_race_looks_again_and_keeps_the_will(tables: SqliteTables) -> None:
-    raced = Suppression(RacedTables(tables, times=2), ManualClock())  # type: ignore[arg-type]
-    assert raced.add_all("default", [entry(1, Reason.UNSUBSCRIBE), entry(2)]) == 2
+    raced = SuppressionList(RacedTables(tables, times=2), ManualClock())  # type: ignore[arg-type]
+    assert raced.add_all("default", [entry(1, SuppressionReason.UNSUBSCRIBE), entry(2)]) == 2
     found = raced.get("default", entry(1).key)
     assert found is not None
-    assert found.reason is Reason.UNSUBSCRIBE
+    assert found.reason is SuppressionReason.UNSUBSCRIBE
 
 
 def test_losing_every_race_is_an_error_not_a_loss(tables: SqliteTables) -> None:
-    raced = Suppression(RacedTables(tables, times=1_000), ManualClock())  # type: ignore[arg-type]
+    raced = SuppressionList(RacedTables(tables, times=1_000), ManualClock())  # type: ignore[arg-type]
     with pytest.raises(Conflict, match="try again"):
-        raced.add_all("default", [entry(1, Reason.UNSUBSCRIBE)])
+        raced.add_all("default", [entry(1, SuppressionReason.UNSUBSCRIBE)])
 
 
 def test_any_spelling_of_an_address_is_found_and_removed(suppressions: Suppressions) -> None:
-    assert suppressions.add("Anna <Anna.Example@Mail.Example>", reason=Reason.UNSUBSCRIBE, note="asked by phone")
+    assert suppressions.add("Anna <Anna.Example@Mail.Example>", reason=SuppressionReason.UNSUBSCRIBE, note="asked by phone")
     assert not suppressions.add("anna.example@mail.example")
     found = suppressions.get(" ANNA.example@MAIL.example ")
     assert found is not None
-    assert (found.reason, found.note) == (Reason.UNSUBSCRIBE, "asked by phone")
+    assert (found.reason, found.note) == (SuppressionReason.UNSUBSCRIBE, "asked by phone")
     assert suppressions.remove("anna.example@mail.example")
     assert not suppressions.remove("anna.example@mail.example")
     assert addresses(suppressions) == set()
@@ -162,15 +162,15 @@ def test_import_takes_good_rows_and_reports_the_others_with_their_line(suppressi
         suppressions,
         "Name,E-Mail,Reason\nA,one@a.example,bounce\n\nB,nonsense,\nC,two@a.example,boredom\n"
         "D,old@a.example,\nE,One@A.example,\nF,three@a.example,\n",
-        Reason.COMPLAINT,
+        SuppressionReason.COMPLAINT,
     )
     assert (done.rows, done.added, done.already) == (6, 3, 1)  # `one` twice; `old` becomes a complaint
     assert [(line.line, line.text) for line in done.rejected] == [(4, "nonsense"), (5, "two@a.example")]
     assert "boredom" in done.rejected[1].reason
     assert {found.address: found.reason for found in suppressions.entries()} == {
-        "old@a.example": Reason.COMPLAINT,
-        "One@a.example": Reason.COMPLAINT,
-        "three@a.example": Reason.COMPLAINT,
+        "old@a.example": SuppressionReason.COMPLAINT,
+        "One@a.example": SuppressionReason.COMPLAINT,
+        "three@a.example": SuppressionReason.COMPLAINT,
     }
 
 
@@ -207,9 +207,9 @@ def test_an_empty_file_is_an_empty_list(suppressions: Suppressions) -> None:
 
 def test_what_is_exported_comes_back_as_it_was(tables: SqliteTables) -> None:
     here, there = service(tables, "default"), service(tables, "default")
-    here.add("one@a.example", reason=Reason.UNSUBSCRIBE, note='said "no", twice\nand more')
-    here.add("+two@a.example", reason=Reason.BOUNCE, note="=HYPERLINK(1)")
-    here.add("'+three@a.example", reason=Reason.BOUNCE, note="'quoted'")
+    here.add("one@a.example", reason=SuppressionReason.UNSUBSCRIBE, note='said "no", twice\nand more')
+    here.add("+two@a.example", reason=SuppressionReason.BOUNCE, note="=HYPERLINK(1)")
+    here.add("'+three@a.example", reason=SuppressionReason.BOUNCE, note="'quoted'")
     exported = "".join(here.export_csv())
     before = list(here.entries())
     for found in before:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Invalid
-from postroom.ledger.suppression import Reason, Suppressed, Suppression
+from postroom.ledger.suppression import SuppressionEntry, SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.services.suppression import Suppressions
@@ -28,19 +28,21 @@ def tables(tmp_path: Path) -> Iterator[SqliteTables]:
 
 
 @pytest.fixture
-def ledger(tables: SqliteTables) -> Suppression:
-    return Suppression(tables, ManualClock())
+def ledger(tables: SqliteTables) -> SuppressionList:
+    return SuppressionList(tables, ManualClock())
 
 
-def leave(ledger: Suppression, key: Key, topic: str | None = None, reason: Reason = Reason.UNSUBSCRIBE) -> bool:
+def leave(
+    ledger: SuppressionList, key: Key, topic: str | None = None, reason: SuppressionReason = SuppressionReason.UNSUBSCRIBE
+) -> bool:
     return ledger.add("default", key, address="a@a.example", reason=reason, note="n", topic=topic)
 
 
-def topics(ledger: Suppression, key: Key) -> list[str | None]:
+def topics(ledger: SuppressionList, key: Key) -> list[str | None]:
     return [entry.topic for entry in ledger.of("default", key)]
 
 
-def test_who_left_a_topic_gets_no_mail_of_it_and_all_other_mail(ledger: Suppression) -> None:
+def test_who_left_a_topic_gets_no_mail_of_it_and_all_other_mail(ledger: SuppressionList) -> None:
     leave(ledger, ANNA, "offers")
     leave(ledger, BEN)
     keys = [ANNA, BEN, CARA]
@@ -52,32 +54,32 @@ def test_who_left_a_topic_gets_no_mail_of_it_and_all_other_mail(ledger: Suppress
     assert ledger.refused("other", asked) == [False] * 5
 
 
-def test_a_topic_that_begins_like_another_is_another(ledger: Suppression) -> None:
+def test_a_topic_that_begins_like_another_is_another(ledger: SuppressionList) -> None:
     leave(ledger, ANNA, "offers/may")
     assert ledger.suppressed("default", [ANNA], topic="offers") == set()
-    assert ledger.get("default", ANNA, topic="offers/may") == Suppressed(
-        ANNA, "a@a.example", Reason.UNSUBSCRIBE, START, "n", "offers/may"
+    assert ledger.get("default", ANNA, topic="offers/may") == SuppressionEntry(
+        ANNA, "a@a.example", SuppressionReason.UNSUBSCRIBE, START, "n", "offers/may"
     )
 
 
-def test_what_a_person_takes_back_leaves_what_stood_there_before(ledger: Suppression) -> None:
-    leave(ledger, ANNA, reason=Reason.BOUNCE)
+def test_what_a_person_takes_back_leaves_what_stood_there_before(ledger: SuppressionList) -> None:
+    leave(ledger, ANNA, reason=SuppressionReason.BOUNCE)
     leave(ledger, ANNA)
     assert ledger.take_back("default", ANNA)
     found = ledger.get("default", ANNA)
     assert found is not None
-    assert found.reason is Reason.BOUNCE
+    assert found.reason is SuppressionReason.BOUNCE
     assert not ledger.take_back("default", ANNA)
 
 
-@pytest.mark.parametrize("reason", [Reason.COMPLAINT, Reason.MANUAL, Reason.BOUNCE])
-def test_a_person_takes_back_only_their_unsubscribing(ledger: Suppression, reason: Reason) -> None:
+@pytest.mark.parametrize("reason", [SuppressionReason.COMPLAINT, SuppressionReason.MANUAL, SuppressionReason.BOUNCE])
+def test_a_person_takes_back_only_their_unsubscribing(ledger: SuppressionList, reason: SuppressionReason) -> None:
     leave(ledger, ANNA, reason=reason)
     assert not ledger.take_back("default", ANNA)
     assert topics(ledger, ANNA) == [None]
 
 
-def test_taking_back_a_topic_leaves_the_others(ledger: Suppression) -> None:
+def test_taking_back_a_topic_leaves_the_others(ledger: SuppressionList) -> None:
     for topic in ("news", "offers", None):
         leave(ledger, ANNA, topic)
     assert ledger.take_back("default", ANNA, topic="news")
@@ -86,7 +88,7 @@ def test_taking_back_a_topic_leaves_the_others(ledger: Suppression) -> None:
     assert topics(ledger, ANNA) == ["offers"]
 
 
-def test_whoever_is_taken_off_the_list_is_taken_off_every_topic(ledger: Suppression) -> None:
+def test_whoever_is_taken_off_the_list_is_taken_off_every_topic(ledger: SuppressionList) -> None:
     for number in range(250):
         leave(ledger, ANNA, f"t{number:03}")
     leave(ledger, BEN, "offers")
@@ -98,8 +100,8 @@ def test_whoever_is_taken_off_the_list_is_taken_off_every_topic(ledger: Suppress
     assert topics(ledger, BEN) == ["offers"]
 
 
-def test_forgetting_a_person_forgets_their_address_in_every_entry_and_keeps_their_will(ledger: Suppression) -> None:
-    leave(ledger, ANNA, reason=Reason.BOUNCE)
+def test_forgetting_a_person_forgets_their_address_in_every_entry_and_keeps_their_will(ledger: SuppressionList) -> None:
+    leave(ledger, ANNA, reason=SuppressionReason.BOUNCE)
     leave(ledger, ANNA)
     leave(ledger, ANNA, "offers")
     leave(ledger, BEN, "offers")
@@ -114,7 +116,7 @@ def test_forgetting_a_person_forgets_their_address_in_every_entry_and_keeps_thei
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
-def test_the_list_has_every_entry_once(ledger: Suppression, limit: int) -> None:
+def test_the_list_has_every_entry_once(ledger: SuppressionList, limit: int) -> None:
     leave(ledger, ANNA)
     for number in range(5):
         leave(ledger, ANNA, f"t{number}")
@@ -133,9 +135,9 @@ def test_the_list_has_every_entry_once(ledger: Suppression, limit: int) -> None:
 
 def test_topics_are_exported_and_come_back(tables: SqliteTables) -> None:
     clock = ManualClock()
-    suppressions = Suppressions(Suppression(tables, clock), Tenants(tables, clock), clock, tenant="default")
-    suppressions.add("one@a.example", reason=Reason.UNSUBSCRIBE, topic="offers, and more")
-    suppressions.add("two@a.example", reason=Reason.BOUNCE)
+    suppressions = Suppressions(SuppressionList(tables, clock), Tenants(tables, clock), clock, tenant="default")
+    suppressions.add("one@a.example", reason=SuppressionReason.UNSUBSCRIBE, topic="offers, and more")
+    suppressions.add("two@a.example", reason=SuppressionReason.BOUNCE)
     before = list(suppressions.entries())
     exported = "".join(suppressions.export_csv())
     for entry in before:
@@ -146,6 +148,6 @@ def test_topics_are_exported_and_come_back(tables: SqliteTables) -> None:
 
 def test_a_topic_that_no_link_could_carry_is_refused(tables: SqliteTables) -> None:
     clock = ManualClock()
-    suppressions = Suppressions(Suppression(tables, clock), Tenants(tables, clock), clock, tenant="default")
+    suppressions = Suppressions(SuppressionList(tables, clock), Tenants(tables, clock), clock, tenant="default")
     with pytest.raises(Invalid, match="longer than 64 bytes"):
         suppressions.add("one@a.example", topic="é" * 33)

@@ -10,9 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid
-from postroom.model.shard import Key
-from postroom.model.tags import ATTEMPT, CAMPAIGN, MESSAGE, TENANT, read_tags, tags_of
-from postroom.model.wire import MAX_ATTEMPT, MAX_BATCH, MAX_TENANT, MessageRef
+from postroom.model.ids import Key
+from postroom.model.tokens import (
+    ATTEMPT_TAG,
+    CAMPAIGN_TAG,
+    MAX_ATTEMPT,
+    MAX_BATCH,
+    MAX_TENANT,
+    MESSAGE_TAG,
+    TENANT_TAG,
+    MessageRef,
+    parse_ses_tags,
+    ses_tags,
+)
 
 refs = st.builds(
     MessageRef,
@@ -26,13 +36,13 @@ REF = MessageRef(7, "abcdefgh23456722", 12, Key(b"k" * 12), 3)
 
 
 def worn(ref: MessageRef) -> dict[str, list[str]]:
-    return {name: [value] for name, value in tags_of(ref)}
+    return {name: [value] for name, value in ses_tags(ref)}
 
 
 @given(refs)
 def test_what_was_tagged_is_read(ref: MessageRef) -> None:
-    assert read_tags(worn(ref)) == ref
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,256}", text) for pair in tags_of(ref) for text in pair)
+    assert parse_ses_tags(worn(ref)) == ref
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,256}", text) for pair in ses_tags(ref) for text in pair)
 
 
 @dataclass(frozen=True)
@@ -44,22 +54,22 @@ class Change:
 @pytest.mark.parametrize(
     "change",
     [
-        Change(TENANT, []),
-        Change(TENANT, [str(MAX_TENANT + 1)]),
-        Change(TENANT, ["07"]),
-        Change(TENANT, ["٧"]),
-        Change(CAMPAIGN, ["abcdefgh"]),
-        Change(CAMPAIGN, ["abcdefgh23456722\n"]),
-        Change(CAMPAIGN, ["abcdefgh23456722", "abcdefgh23456722"]),
-        Change(MESSAGE, ["12"]),
-        Change(MESSAGE, [f"{MAX_BATCH + 1}-" + "0" * 24]),
-        Change(ATTEMPT, ["0"]),
-        Change(ATTEMPT, ["32"]),
+        Change(TENANT_TAG, []),
+        Change(TENANT_TAG, [str(MAX_TENANT + 1)]),
+        Change(TENANT_TAG, ["07"]),
+        Change(TENANT_TAG, ["٧"]),
+        Change(CAMPAIGN_TAG, ["abcdefgh"]),
+        Change(CAMPAIGN_TAG, ["abcdefgh23456722\n"]),
+        Change(CAMPAIGN_TAG, ["abcdefgh23456722", "abcdefgh23456722"]),
+        Change(MESSAGE_TAG, ["12"]),
+        Change(MESSAGE_TAG, [f"{MAX_BATCH + 1}-" + "0" * 24]),
+        Change(ATTEMPT_TAG, ["0"]),
+        Change(ATTEMPT_TAG, ["32"]),
     ],
     ids=lambda change: f"{change.name}={change.values}",
 )
 def test_what_is_not_ours_is_of_no_message(change: Change) -> None:
     with pytest.raises(Invalid):
-        read_tags(worn(REF) | {change.name: change.values})
+        parse_ses_tags(worn(REF) | {change.name: change.values})
     with pytest.raises(Invalid):
-        read_tags({})
+        parse_ses_tags({})

@@ -11,7 +11,7 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.ledger.tallies import REST, Minute, Rate, Tallies, Tally
+from postroom.ledger.rate_windows import OTHER_DOMAINS, MinuteRates, RateCounts, RateRecorder, RateWindows
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
@@ -29,11 +29,11 @@ class House:
     def __init__(self, tables: SqliteTables, clock: ManualClock) -> None:
         self.tables, self.clock = tables, clock
 
-    def tally(self) -> Tally:
-        return Tally(self.tables, self.clock, keep_ms=KEEP_MS)
+    def tally(self) -> RateRecorder:
+        return RateRecorder(self.tables, self.clock, keep_ms=KEEP_MS)
 
-    def minute(self, ago: int = 0) -> dict[str, Minute]:
-        return Tallies(self.tables).of(self.clock.now() // 60_000 - ago)
+    def minute(self, ago: int = 0) -> dict[str, MinuteRates]:
+        return RateWindows(self.tables).of(self.clock.now() // 60_000 - ago)
 
 
 @pytest.fixture
@@ -63,9 +63,13 @@ def test_what_several_processes_heard_adds_up_by_campaign_provider_and_domain(ho
     feedback.event(CampaignRef("other", "c2"), "/relay", "", event(EventKind.BOUNCED, BounceType.HARD))
     feedback.flush()
     minute = house.minute()["/relay"]
-    assert minute.total == Rate(11, 2, 2, 1)
-    assert minute.campaigns == {HOME: Rate(11, 1, 2, 1), CampaignRef("other", "c2"): Rate(0, 1, 0, 0)}
-    assert minute.domains == {"a.example": Rate(10, 0, 2, 1), "b.example": Rate(1, 1, 0, 0), REST: Rate(0, 1, 0, 0)}
+    assert minute.total == RateCounts(11, 2, 2, 1)
+    assert minute.campaigns == {HOME: RateCounts(11, 1, 2, 1), CampaignRef("other", "c2"): RateCounts(0, 1, 0, 0)}
+    assert minute.domains == {
+        "a.example": RateCounts(10, 0, 2, 1),
+        "b.example": RateCounts(1, 1, 0, 0),
+        OTHER_DOMAINS: RateCounts(0, 1, 0, 0),
+    }
 
 
 def test_writing_down_again_adds_nothing_and_each_minute_stands_alone(house: House) -> None:
@@ -75,11 +79,11 @@ def test_writing_down_again_adds_nothing_and_each_minute_stands_alone(house: Hou
     tally.flush()
     tally.sent(HOME, "p", "a.example", 4)
     tally.flush()
-    assert house.minute()["p"].total == Rate(7)
+    assert house.minute()["p"].total == RateCounts(7)
     house.clock.advance(60)
     tally.sent(HOME, "p", "a.example")
     tally.flush()
-    assert (house.minute()["p"].total, house.minute(1)["p"].total) == (Rate(1), Rate(7))
+    assert (house.minute()["p"].total, house.minute(1)["p"].total) == (RateCounts(1), RateCounts(7))
     house.clock.advance(KEEP_MS / 1000 + 60)
     assert house.minute(61) == {}
 
@@ -89,7 +93,7 @@ def test_what_a_run_counted_last_is_not_lost_with_it(house: House) -> None:
     with tally.handovers(HOME, "p") as handovers:
         handovers.settled("p@a.example", MessageStatus.SENT)
     tally.flush()
-    assert house.minute()["p"].total == Rate(1)
+    assert house.minute()["p"].total == RateCounts(1)
 
 
 def test_an_item_stays_within_its_limit_and_loses_no_event(house: House) -> None:
@@ -101,8 +105,8 @@ def test_an_item_stays_within_its_limit_and_loses_no_event(house: House) -> None
     (item,) = house.tables.query(f"#tallies/{house.clock.now() // 60_000}").items
     assert len(item_json(item.data)) < MAX_ITEM_BYTES
     minute = house.minute()["p"]
-    assert minute.total == Rate(200_000_800)
-    assert (len(minute.domains), minute.domains[REST]) == (201, Rate(800))
+    assert minute.total == RateCounts(200_000_800)
+    assert (len(minute.domains), minute.domains[OTHER_DOMAINS]) == (201, RateCounts(800))
     assert len(minute.campaigns) == 300
 
 
@@ -119,7 +123,7 @@ def test_what_could_not_be_written_is_written_by_the_next(house: House, monkeypa
     monkeypatch.setattr(house.tables, "write", write)
     house.clock.advance(60)
     tally.flush()
-    assert house.minute(1)["p"].total == Rate(1)
+    assert house.minute(1)["p"].total == RateCounts(1)
 
 
 def test_counting_and_writing_down_at_the_same_time_lose_nothing(house: House) -> None:
@@ -144,7 +148,7 @@ def test_counting_and_writing_down_at_the_same_time_lose_nothing(house: House) -
     done.set()
     writer.join()
     tally.flush()
-    assert house.minute()["p"].total == Rate(3 * each)
+    assert house.minute()["p"].total == RateCounts(3 * each)
 
 
 def test_no_password_of_a_url_is_written_down(house: House) -> None:
@@ -158,4 +162,4 @@ def test_no_url_is_too_long_to_be_written_down(house: House) -> None:
     tally = house.tally()
     tally.sent(HOME, f"smtp://relay.example?{'x' * 2_000}", "a.example")
     tally.flush()
-    assert [minute.total for minute in house.minute().values()] == [Rate(1)]
+    assert [minute.total for minute in house.minute().values()] == [RateCounts(1)]

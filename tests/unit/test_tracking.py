@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from postroom.delivery.compose import RowError
 from postroom.errors import Invalid
 from postroom.events.bounce_parser import UnsubscribeRequest, parse_report
-from postroom.model import wire
+from postroom.model import tokens
 from tests.unit.composing import CAMPAIGN, KEY, PUBLIC_URL, SECRET, compile_it, compose_it, opened, part_of
 
-MESSAGE = wire.MessageRef(7, CAMPAIGN, 5, KEY, 1)
+MESSAGE = tokens.MessageRef(7, CAMPAIGN, 5, KEY, 1)
 
 
 def secret_of(number: int) -> bytes:
@@ -31,21 +31,25 @@ def hrefs(html: str, row: dict[str, str] | None = None, **more: Any) -> list[str
     return [html_module.unescape(found) for found in re.findall(r'href=["\']([^"\']*)["\']', body)]
 
 
-def hit(url: str) -> wire.Hit:
+def hit(url: str) -> tokens.TrackingHit:
     assert url.startswith(f"{PUBLIC_URL}/t/c/")
-    return wire.open_hit(url.removeprefix(f"{PUBLIC_URL}/t/c/"), secret_of)
+    return tokens.parse_tracking_token(url.removeprefix(f"{PUBLIC_URL}/t/c/"), secret_of)
 
 
 def test_a_fixed_link_is_an_index_into_the_campaigns_table() -> None:
     html = '<a class="x" href="https://a.example/?x=1&amp;y=2">a</a> <A HREF=\'http://b.example\'>b</A> <a href=https://a.example/?x=1&y=2>c</a>'
     composer = compile_it(html, public_url=PUBLIC_URL)
     assert composer.links == ("https://a.example/?x=1&y=2", "http://b.example")
-    assert [hit(url) for url in hrefs(html)] == [wire.Hit(MESSAGE, link=0), wire.Hit(MESSAGE, link=1), wire.Hit(MESSAGE, link=0)]
+    assert [hit(url) for url in hrefs(html)] == [
+        tokens.TrackingHit(MESSAGE, link=0),
+        tokens.TrackingHit(MESSAGE, link=1),
+        tokens.TrackingHit(MESSAGE, link=0),
+    ]
 
 
 def test_a_personal_link_carries_its_address_under_a_mac() -> None:
     [url] = hrefs('<a href="https://a.example/?u={{ id }}&amp;v=1">a</a>', {"id": "x&y=\"<'é"})
-    assert hit(url) == wire.Hit(MESSAGE, url="https://a.example/?u=x&y=\"<'é&v=1")
+    assert hit(url) == tokens.TrackingHit(MESSAGE, url="https://a.example/?u=x&y=\"<'é&v=1")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +141,7 @@ def test_the_pixel_stands_at_the_end_of_the_body(html: str) -> None:
     url = pixel(html)
     assert url
     assert url.startswith(f"{PUBLIC_URL}/t/o/")
-    assert wire.open_hit(url.removeprefix(f"{PUBLIC_URL}/t/o/"), secret_of) == wire.Hit(MESSAGE)
+    assert tokens.parse_tracking_token(url.removeprefix(f"{PUBLIC_URL}/t/o/"), secret_of) == tokens.TrackingHit(MESSAGE)
 
 
 def test_opens_and_clicks_can_be_left_out() -> None:
@@ -153,20 +157,20 @@ def test_unsubscribe_in_header_html_and_text_is_one_address() -> None:
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert f'<a href="{url}">Leave</a>{len(url)}' in part_of(message, "html")
     assert part_of(message, "plain").startswith(f"Leave ({url})")
-    token = wire.open_unsubscribe(url.removeprefix(f"{PUBLIC_URL}/u/"), secret_of)
-    assert token == wire.Unsubscribe(7, CAMPAIGN, KEY, "monthly news é")
+    token = tokens.parse_unsubscribe_token(url.removeprefix(f"{PUBLIC_URL}/u/"), secret_of)
+    assert token == tokens.UnsubscribeTarget(7, CAMPAIGN, KEY, "monthly news é")
 
 
 MAILBOX = "unsubscribe@bounces.shop.example"
 
 
-def mailed(place: str) -> wire.Unsubscribe:
+def mailed(place: str) -> tokens.UnsubscribeTarget:
     """What the mail says that a mail program makes of the place."""
     parts = urlsplit(place)
     assert (parts.scheme, parts.path) == ("mailto", MAILBOX)
     reading = parse_report(f"Subject: {parse_qs(parts.query)['subject'][0]}\r\n\r\n".encode(), recipient=MAILBOX)
     assert isinstance(reading, UnsubscribeRequest)
-    return wire.open_unsubscribe(reading.token, secret_of)
+    return tokens.parse_unsubscribe_token(reading.token, secret_of)
 
 
 def test_where_mail_comes_back_unsubscribing_by_mail_stands_after_the_link() -> None:
@@ -174,7 +178,7 @@ def test_where_mail_comes_back_unsubscribing_by_mail_stands_after_the_link() -> 
     message = opened(compose_it(composer, {}))
     link, mail = (place.strip("<>") for place in str(message["List-Unsubscribe"]).split(", "))
     assert link.startswith(f"{PUBLIC_URL}/u/")
-    assert mailed(mail) == wire.Unsubscribe(7, CAMPAIGN, KEY, "monthly news é")
+    assert mailed(mail) == tokens.UnsubscribeTarget(7, CAMPAIGN, KEY, "monthly news é")
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom.errors import Conflict
-from postroom.ledger.turns import Turn, turn
+from postroom.ledger.tenants import TenantLock, tenant_lock
 from postroom.platform.ports.tables import ItemKey
 from tests.fakes.ledger import Bench, bench
 
@@ -21,12 +21,12 @@ def made(tmp_path: Path) -> Iterator[Bench]:
         yield opened
 
 
-def take(made: Bench) -> Turn:
-    return Turn(made.tables, made.clock, KEY)
+def take(made: Bench) -> TenantLock:
+    return TenantLock(made.tables, made.clock, KEY)
 
 
 def test_a_second_must_wait_until_it_ends(made: Bench) -> None:
-    with turn(made.tables, made.clock, tenant="default", work="work"), pytest.raises(Conflict):
+    with tenant_lock(made.tables, made.clock, tenant="default", work="work"), pytest.raises(Conflict):
         take(made)
     take(made)
 

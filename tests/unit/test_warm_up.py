@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from postroom.clock import Instant
 from postroom.delivery.outcome import Backoff, OutcomeRules
 from postroom.errors import Invalid
-from postroom.ledger.batches import Batches
-from postroom.ledger.providers import Change, Providers
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.providers import Providers, ProviderSpec
+from postroom.ledger.suppression import SuppressionList
 from postroom.model.campaign import Campaign, CampaignStatus, Policies
-from postroom.model.provider import Use
-from postroom.model.warm_up import LEAST, LEAST_FACTOR, MOST, MOST_FACTOR, WarmUp, parse
+from postroom.model.provider import MAX_FACTOR, MAX_PER_DAY, MIN_FACTOR, MIN_PER_DAY, UsageLimits, WarmUp, parse_warm_up
 from postroom.pipeline.sender.campaign import campaign_run
 from postroom.pipeline.sender.means import Means
 from postroom.pipeline.sender.off_loop import OffLoop
@@ -43,7 +42,7 @@ def at(day: str) -> Instant:
 
 
 def test_each_day_has_a_multiple_of_the_day_before_until_the_end() -> None:
-    ramp = parse("200x1.5-1000@2026-12-01")
+    ramp = parse_warm_up("200x1.5-1000@2026-12-01")
     days = [f"2026-12-{day:02d}T12:00" for day in range(1, 7)]
     assert [ramp.per_day(at(day)) for day in days] == [200, 300, 450, 675, None, None]
     assert ramp.per_day(at("2026-11-01")) == 200
@@ -51,10 +50,10 @@ def test_each_day_has_a_multiple_of_the_day_before_until_the_end() -> None:
 
 
 RAMPS = st.builds(
-    lambda start, factor, more: WarmUp(start, factor, "2026-01-01", min(MOST, start + more)).checked(),
-    st.integers(LEAST, MOST),
-    st.integers(round(LEAST_FACTOR * 100), round(MOST_FACTOR * 100)).map(lambda hundredths: hundredths / 100),
-    st.integers(0, MOST),
+    lambda start, factor, more: WarmUp(start, factor, "2026-01-01", min(MAX_PER_DAY, start + more)).checked(),
+    st.integers(MIN_PER_DAY, MAX_PER_DAY),
+    st.integers(round(MIN_FACTOR * 100), round(MAX_FACTOR * 100)).map(lambda hundredths: hundredths / 100),
+    st.integers(0, MAX_PER_DAY),
 )
 
 
@@ -67,13 +66,13 @@ def test_a_ramp_never_falls_never_passes_its_end_and_is_read_as_it_is_shown(ramp
     else:
         assert ramp.start_per_day <= today <= ramp.to_per_day
         assert tomorrow is None or tomorrow >= today
-    assert parse(str(ramp)) == ramp
+    assert parse_warm_up(str(ramp)) == ramp
 
 
 @pytest.mark.parametrize("text", ["", "200", "200x", "9x2", "200x1", "200x11", "200x2-100", "200x2@2026-02-30", "200x1e3"])
 def test_what_is_no_ramp_is_refused(text: str) -> None:
     with pytest.raises(Invalid):
-        parse(text)
+        parse_warm_up(text)
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ def providers(tmp_path: Path) -> Iterator[tuple[Providers, ManualClock]]:
 
 def test_the_sender_is_told_the_number_of_the_day(providers: tuple[Providers, ManualClock]) -> None:
     ledger, clock = providers
-    ledger.create("acme", "relay", Change("smtp://relay.example", Use(per_day=400, warm_up=WarmUp(200, 1.5))))
+    ledger.create("acme", "relay", ProviderSpec("smtp://relay.example", UsageLimits(per_day=400, warm_up=WarmUp(200, 1.5))))
     numbers = []
     for _ in range(4):
         numbers.append(ledger.means("acme", "relay").limit.per_day)
@@ -118,9 +117,9 @@ class House:
 
         means = Means(
             ref=campaign.ref,
-            batches=Batches(made.messages, made.journals, made.clock, lease_ms=10_000),
+            batches=BatchLeases(made.messages, made.journals, made.clock, lease_ms=10_000),
             messages=made.messages,
-            suppression=Suppression(made.tables, made.clock),
+            suppression=SuppressionList(made.tables, made.clock),
             composer=PlainComposer(),
             rules=OutcomeRules(Policies(), Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000)),
             mailer=self.mailer,
@@ -150,7 +149,7 @@ def test_a_campaign_waits_for_the_next_day_and_says_why(tmp_path: Path) -> None:
     with bench(tmp_path) as made, closing(SqliteRates(tmp_path / "rates.db")) as rates:
         house = House(made, rates)
         ledger = Providers(made.tables, PlainSecrets(), made.clock, default_url="inbox:")
-        ledger.create("default", "relay", Change("smtp://relay.example", Use(warm_up=WarmUp(20, 2.0))))
+        ledger.create("default", "relay", ProviderSpec("smtp://relay.example", UsageLimits(warm_up=WarmUp(20, 2.0))))
         campaign = made.campaign(people=50, batches=1)
         asyncio.run(house.send(campaign, 20, until=18))  # a tenth is kept for single messages
         (why,) = filter(None, house.troubles)

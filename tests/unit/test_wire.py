@@ -11,23 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid
-from postroom.model import wire
-from postroom.model.ids import encode
-from postroom.model.shard import Key
+from postroom.model import tokens
+from postroom.model.ids import Key, encode
 from postroom.model.tenant import Tenant
 
 SECRET = bytes(range(32))
 keys = st.binary(min_size=12, max_size=12).map(Key)
 campaigns = st.integers(0, 2**80 - 1).map(lambda n: encode(n, 16))
-tenants = st.integers(0, wire.MAX_TENANT)
-batches = st.integers(0, wire.MAX_BATCH)
-attempts = st.integers(0, wire.MAX_ATTEMPT)
+tenants = st.integers(0, tokens.MAX_TENANT)
+batches = st.integers(0, tokens.MAX_BATCH)
+attempts = st.integers(0, tokens.MAX_ATTEMPT)
 CAMPAIGN = encode(2**79 + 12345, 16)
 KEY = Key(b"0123456789ab")
 
 
-def sealer(number: int = 7, campaign: str = CAMPAIGN, topic: str | None = None, secret: bytes = SECRET) -> wire.Sealer:
-    return wire.Sealer(Tenant("default", number, secret), campaign, topic=topic)
+def sealer(number: int = 7, campaign: str = CAMPAIGN, topic: str | None = None, secret: bytes = SECRET) -> tokens.TokenSealer:
+    return tokens.TokenSealer(Tenant("default", number, secret), campaign, topic=topic)
 
 
 def secret_of(number: int) -> bytes:
@@ -41,11 +40,11 @@ def test_a_click_comes_back_with_its_message_and_link(
     seal = sealer(tenant, campaign)
     token = seal.recipient(batch, key, attempt)
     assert token == seal.recipient_start + seal.recipient_core(batch, key, attempt)
-    message = wire.MessageRef(tenant, campaign, batch, key, attempt)
-    assert len(token) == wire.RECIPIENT_TOKEN_LENGTH
+    message = tokens.MessageRef(tenant, campaign, batch, key, attempt)
+    assert len(token) == tokens.RECIPIENT_TOKEN_LENGTH
     assert set(token) <= set(string.ascii_letters + string.digits + "-_")
-    assert wire.open_hit(token, secret_of) == wire.Hit(message)
-    assert wire.open_hit(f"{token}.{link}", secret_of) == wire.Hit(message, link=link)
+    assert tokens.parse_tracking_token(token, secret_of) == tokens.TrackingHit(message)
+    assert tokens.parse_tracking_token(f"{token}.{link}", secret_of) == tokens.TrackingHit(message, link=link)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])), st.text(alphabet=st.characters(exclude_categories=["Cs"])))
@@ -53,13 +52,13 @@ def test_a_personal_address_is_sealed_to_its_recipient(url: str, other: str) -> 
     seal = sealer()
     token, stranger = seal.recipient(1, KEY, 1), seal.recipient(1, Key(b"x" * 12), 1)
     suffix = seal.personal(token, url)
-    assert wire.open_hit(token + suffix, secret_of).url == url
+    assert tokens.parse_tracking_token(token + suffix, secret_of).url == url
     with pytest.raises(Invalid):
-        wire.open_hit(stranger + suffix, secret_of)
+        tokens.parse_tracking_token(stranger + suffix, secret_of)
     if other != url:
         forged = seal.personal(token, other)
         with pytest.raises(Invalid):
-            wire.open_hit(token + suffix[:13] + forged[13:], secret_of)
+            tokens.parse_tracking_token(token + suffix[:13] + forged[13:], secret_of)
 
 
 @given(tenants, campaigns, keys, st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=16))
@@ -70,8 +69,8 @@ def test_an_unsubscribe_token_holds_tenant_campaign_recipient_and_topic(
     token = seal.unsubscribe(key)
     before, after = seal.unsubscribe_frame
     assert token == before + seal.unsubscribe_core(key) + after
-    assert len(seal.unsubscribe_core(key)) == wire.CORE_LENGTH
-    assert wire.open_unsubscribe(token, secret_of) == wire.Unsubscribe(tenant, campaign, key, topic)
+    assert len(seal.unsubscribe_core(key)) == tokens.CORE_LENGTH
+    assert tokens.parse_unsubscribe_token(token, secret_of) == tokens.UnsubscribeTarget(tenant, campaign, key, topic)
 
 
 @given(tenants, campaigns, batches, keys, attempts, st.booleans())
@@ -79,18 +78,18 @@ def test_a_return_path_survives_case_folding(tenant: int, campaign: str, batch: 
     local_part = sealer(tenant, campaign).return_path(batch, key, attempt)
     assert len(local_part) <= 64
     assert set(local_part) <= set(string.ascii_lowercase + string.digits)
-    back = wire.open_return_path(local_part.upper() if shout else local_part, secret_of)
-    assert back == wire.MessageRef(tenant, campaign, batch, key, attempt)
+    back = tokens.parse_return_path(local_part.upper() if shout else local_part, secret_of)
+    assert back == tokens.MessageRef(tenant, campaign, batch, key, attempt)
 
 
-OPENERS: dict[str, tuple[str, Callable[[str, wire.SecretOf], object]]] = {
-    "hit": (sealer().recipient(5, KEY, 2), wire.open_hit),
+OPENERS: dict[str, tuple[str, Callable[[str, tokens.SecretOf], object]]] = {
+    "hit": (sealer().recipient(5, KEY, 2), tokens.parse_tracking_token),
     "url": (
         sealer().recipient(5, KEY, 2) + sealer().personal(sealer().recipient(5, KEY, 2), "https://a.example/"),
-        wire.open_hit,
+        tokens.parse_tracking_token,
     ),
-    "unsubscribe": (sealer(topic="news").unsubscribe(KEY), wire.open_unsubscribe),
-    "return path": (sealer().return_path(5, KEY, 2), wire.open_return_path),
+    "unsubscribe": (sealer(topic="news").unsubscribe(KEY), tokens.parse_unsubscribe_token),
+    "return path": (sealer().return_path(5, KEY, 2), tokens.parse_return_path),
 }
 
 
@@ -121,9 +120,9 @@ def test_any_text_at_all_is_answered_by_invalid(kind: str, text: str) -> None:
 
 def test_one_kind_never_passes_for_another() -> None:
     with pytest.raises(Invalid):
-        wire.open_hit(sealer().unsubscribe(KEY), secret_of)
+        tokens.parse_tracking_token(sealer().unsubscribe(KEY), secret_of)
     with pytest.raises(Invalid):
-        wire.open_unsubscribe(sealer().recipient(5, KEY, 2), secret_of)
+        tokens.parse_unsubscribe_token(sealer().recipient(5, KEY, 2), secret_of)
 
 
 @pytest.mark.parametrize("bad", ["", "short", "A" * 16, "0" * 16, "a" * 17, "é" * 16])

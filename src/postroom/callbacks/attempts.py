@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from postroom.clock import Instant
-from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus, wait_s
+from postroom.model.callback import MAX_AGE_MS, CallbackDelivery, DeliveryStatus, retry_delay_s
 
 
 def signed_headers(name: str, body: bytes, *, seconds: int, secrets: Sequence[bytes]) -> dict[str, str]:
@@ -86,7 +86,7 @@ def requested_rest_s(said: EndpointResponse) -> float:
     return _asked_s(said) if said.status in _BUSY else 0.0
 
 
-def delivery_after_response(delivery: Delivery, said: EndpointResponse, now: Instant) -> Delivery:
+def delivery_after_response(delivery: CallbackDelivery, said: EndpointResponse, now: Instant) -> CallbackDelivery:
     """After an answer."""
     if not is_success(said):
         return delivery_after_failure(
@@ -105,11 +105,11 @@ def delivery_after_response(delivery: Delivery, said: EndpointResponse, now: Ins
 
 
 def delivery_after_failure(
-    delivery: Delivery, now: Instant, *, text: str, status: int = 0, asked_s: float = 0.0, took_ms: int = 0
-) -> Delivery:
+    delivery: CallbackDelivery, now: Instant, *, text: str, status: int = 0, asked_s: float = 0.0, took_ms: int = 0
+) -> CallbackDelivery:
     """After an answer that was none of the good ones, or none at all (`status` 0)."""
     attempts = delivery.attempts + 1
-    waits_s = max(wait_s(attempts, random.random()), asked_s)  # noqa: S311 - jitter
+    waits_s = max(retry_delay_s(attempts, random.random()), asked_s)  # noqa: S311 - jitter
     due = Instant(now + round(1000 * waits_s))
     ended = due > delivery.since + MAX_AGE_MS or status == GONE
     return msgspec.structs.replace(

@@ -26,14 +26,14 @@ from postroom.callbacks.webhook_events import (
 )
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, NotFound, Permanent
-from postroom.ledger.callbacks import Callbacks
+from postroom.ledger.callback_deliveries import CallbackDeliveries, EndpointRef
+from postroom.ledger.callback_endpoints import CallbackEndpoints
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries, Lane
-from postroom.ledger.recent import Recent
-from postroom.model.callback import Endpoint
+from postroom.ledger.ttl_cache import TtlCache
+from postroom.model.callback import CallbackEndpoint
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from postroom.model.stream import is_stream
 from postroom.platform.ports.feed import RETENTION_MS, Feed, MessageChange
 from postroom.platform.ports.messages import Messages
@@ -52,38 +52,44 @@ class DeliveryBuilder:
     """See the module's text."""
 
     def __init__(
-        self, messages: Messages, callbacks: Callbacks, deliveries: Deliveries, *, campaigns: Campaigns, clock: Clock
+        self,
+        messages: Messages,
+        callbacks: CallbackEndpoints,
+        deliveries: CallbackDeliveries,
+        *,
+        campaigns: Campaigns,
+        clock: Clock,
     ) -> None:
         self._messages = messages
         self._callbacks = callbacks
         self._deliveries = deliveries
         self._campaigns = campaigns
         self._clock = clock
-        self._endpoints: Recent[str, list[Endpoint]] = Recent(clock, most=_REMEMBERED)
-        self._own: Recent[CampaignRef, list[Endpoint]] = Recent(clock, most=_REMEMBERED)
+        self._endpoints: TtlCache[str, list[CallbackEndpoint]] = TtlCache(clock, most=_REMEMBERED)
+        self._own: TtlCache[CampaignRef, list[CallbackEndpoint]] = TtlCache(clock, most=_REMEMBERED)
 
     def is_followed(self, ref: CampaignRef) -> bool:
         """Whether anybody wants to be told of what happens there."""
         return bool(self._endpoints_of(ref))
 
-    def tell(self, lines: Collection[EndpointEvents]) -> list[Lane]:
+    def tell(self, lines: Collection[EndpointEvents]) -> list[EndpointRef]:
         """Who is owed something by then."""
         for line in lines:
             self._deliveries.add(list(build_deliveries(line, self._clock.now())))
-        return [Lane(line.endpoint.tenant, line.endpoint.id) for line in lines]
+        return [EndpointRef(line.endpoint.tenant, line.endpoint.id) for line in lines]
 
     def told(self, changes: Sequence[MessageChange]) -> Collection[EndpointEvents]:
         """Who is told of what of them."""
         wishes = list(self._wishes(changes))
         addresses = self._addresses([change for change, _, _ in wishes])
-        told: dict[str, tuple[Endpoint, list[WebhookEvent]]] = {}
+        told: dict[str, tuple[CallbackEndpoint, list[WebhookEvent]]] = {}
         for change, event, endpoints in wishes:
             if (content := build_webhook_event(change, event, addresses.get((change.ref, change.key)))) is not None:
                 for endpoint in endpoints:
                     told.setdefault(endpoint.id, (endpoint, []))[1].append(content)
         return [EndpointEvents(endpoint, events) for endpoint, events in told.values()]
 
-    def _wishes(self, changes: Sequence[MessageChange]) -> Iterator[tuple[MessageChange, Event, list[Endpoint]]]:
+    def _wishes(self, changes: Sequence[MessageChange]) -> Iterator[tuple[MessageChange, Event, list[CallbackEndpoint]]]:
         """What is told at all, and to whom: to those that are switched on now, of what was heard since they are there."""
         for change in changes:
             event = event_from_change(change)
@@ -103,7 +109,7 @@ class DeliveryBuilder:
                 found |= {(ref, each.key): each.address for each in self._messages.find(ref, batch, sorted(keys))}
         return found
 
-    def _endpoints_of(self, ref: CampaignRef) -> list[Endpoint]:
+    def _endpoints_of(self, ref: CampaignRef) -> list[CallbackEndpoint]:
         """Who may be told of what happens there."""
         common = self._endpoints.get(ref.tenant)
         if common is None:
@@ -111,7 +117,7 @@ class DeliveryBuilder:
             self._endpoints.put(ref.tenant, common, seconds=_ENDPOINTS_S)
         return [*common, *self._own_of(ref)]
 
-    def _own_of(self, ref: CampaignRef) -> list[Endpoint]:
+    def _own_of(self, ref: CampaignRef) -> list[CallbackEndpoint]:
         if is_stream(ref.campaign):
             return []
         own = self._own.get(ref)
@@ -123,7 +129,7 @@ class DeliveryBuilder:
         return own
 
 
-def _wants(endpoint: Endpoint, change: MessageChange, event: Event) -> bool:
+def _wants(endpoint: CallbackEndpoint, change: MessageChange, event: Event) -> bool:
     """By when it was heard: a report may be dated by a slow clock, or have been on its way when the endpoint was made."""
     return endpoint.enabled and event.kind in endpoint.kinds and change.noted_at >= endpoint.created_at
 

@@ -26,8 +26,7 @@ import msgspec
 from postroom.callbacks.endpoint_worker import EndpointState, EndpointWorker
 from postroom.clock import Clock, Instant
 from postroom.errors import Corrupt, PostroomError
-from postroom.ledger.deliveries import Deliveries, Lane
-from postroom.ledger.lane_turns import LaneTurn, LaneTurns
+from postroom.ledger.callback_deliveries import CallbackDeliveries, EndpointLease, EndpointLeases, EndpointRef
 from postroom.platform.ports.queues import MAX_PER_CALL, Queues
 
 QUEUE: Final = "callbacks"
@@ -45,7 +44,7 @@ class Wakeups:
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
 
-    def put(self, lanes: Collection[Lane], *, delay_s: int = 0) -> None:
+    def put(self, lanes: Collection[EndpointRef], *, delay_s: int = 0) -> None:
         """Each once; durable when it returns. `delay_s` up to 900."""
         names = sorted(set(lanes))
         bodies = [msgspec.json.encode(names[at : at + _LANES]).decode() for at in range(0, len(names), _LANES)]
@@ -53,10 +52,10 @@ class Wakeups:
             self._queues.send(QUEUE, bodies[at : at + MAX_PER_CALL], delay_s=delay_s)
 
 
-def parse_wakeup(body: str) -> Sequence[Lane]:
+def parse_wakeup(body: str) -> Sequence[EndpointRef]:
     """Whose lanes an item names; `Corrupt`."""
     try:
-        return msgspec.json.decode(body, type=list[Lane])
+        return msgspec.json.decode(body, type=list[EndpointRef])
     except msgspec.DecodeError as error:
         raise Corrupt(f"a wake for callbacks cannot be read: {error}") from error
 
@@ -98,7 +97,13 @@ class CallbackDispatcher:
     """See the module's text."""
 
     def __init__(
-        self, deliveries: Deliveries, turns: LaneTurns, work: Callable[[], EndpointWorker], *, wakes: Wakeups, clock: Clock
+        self,
+        deliveries: CallbackDeliveries,
+        turns: EndpointLeases,
+        work: Callable[[], EndpointWorker],
+        *,
+        wakes: Wakeups,
+        clock: Clock,
     ) -> None:
         """`work`: a new one for each round."""
         self._deliveries = deliveries
@@ -116,14 +121,14 @@ class CallbackDispatcher:
         self._wakes.put(late.keys())
         return WakeAllResult(len(late), max(late.values(), default=0))
 
-    async def run(self, lanes: Collection[Lane], *, seconds: float) -> list[Lane]:
+    async def run(self, lanes: Collection[EndpointRef], *, seconds: float) -> list[EndpointRef]:
         """Tell what these endpoints are owed, for about so long; whatever is under way then has a moment to be answered. Those
         that could not be worked, an error of the stores say: they are to be tried again."""
         work, ends = self._work(), self._clock.monotonic() + seconds
         places = asyncio.Semaphore(MAX_ENDPOINTS)
         stop = asyncio.get_running_loop().call_later(seconds, _stop, work)
 
-        async def one(lane: Lane) -> bool:
+        async def one(lane: EndpointRef) -> bool:
             async with places:
                 try:
                     await self._attend(lane, work, ends)
@@ -139,7 +144,7 @@ class CallbackDispatcher:
             stop.cancel()
         return [lane for lane, well in zip(ordered, done, strict=True) if not well]
 
-    async def _attend(self, lane: Lane, work: EndpointWorker, ends: float) -> None:
+    async def _attend(self, lane: EndpointRef, work: EndpointWorker, ends: float) -> None:
         """Turn after turn, until nothing is due, or it rests, or the time is over."""
         while True:
             lease_ms = round(1000 * (max(0.0, ends - self._clock.monotonic()) + _ENDING_S))
@@ -161,7 +166,7 @@ class CallbackDispatcher:
                 await asyncio.to_thread(self._wakes.put, [lane])
                 return
 
-    async def _work_off(self, lane: Lane, work: EndpointWorker, status: EndpointState, ends: float) -> None:
+    async def _work_off(self, lane: EndpointRef, work: EndpointWorker, status: EndpointState, ends: float) -> None:
         while self._clock.monotonic() < ends and not self._rests_ms(status):
             due = await asyncio.to_thread(work.take, lane, alone=status.fails)
             if due is None or not due.taken:
@@ -173,7 +178,7 @@ class CallbackDispatcher:
     def _rests_ms(self, status: EndpointState) -> int:
         return round(1000 * max(0.0, status.next_look - self._clock.monotonic()))
 
-    def _end(self, turn: LaneTurn, failures: int, rests_ms: int) -> None:
+    def _end(self, turn: EndpointLease, failures: int, rests_ms: int) -> None:
         """The wake first: a kill in between has it put twice."""
         now = self._clock.now()
         rests_until, due = Instant(now + rests_ms), self._deliveries.next_due(turn.lane)

@@ -25,7 +25,7 @@ from typing import Final
 
 from postroom.callbacks.endpoint_worker import LOOK_S, MAX_REQUESTS, DueDeliveries, EndpointState, EndpointWorker
 from postroom.clock import Clock
-from postroom.ledger.deliveries import Deliveries, Lane
+from postroom.ledger.callback_deliveries import CallbackDeliveries, EndpointRef
 
 MAX_PER_TENANT: Final = 200
 """Lanes of one tenant that are at work at a time: each campaign may have its own, and all may be slow."""
@@ -40,12 +40,12 @@ _FINISH_S: Final = 5.0
 class EndpointQueues:
     """All of them."""
 
-    def __init__(self, deliveries: Deliveries, work: EndpointWorker, clock: Clock) -> None:
+    def __init__(self, deliveries: CallbackDeliveries, work: EndpointWorker, clock: Clock) -> None:
         self._deliveries = deliveries
         self._work = work
         self._clock = clock
-        self._lanes: dict[Lane, EndpointState] = {}
-        self._names: list[Lane] = []
+        self._lanes: dict[EndpointRef, EndpointState] = {}
+        self._names: list[EndpointRef] = []
         self._listed_until = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -88,9 +88,9 @@ class EndpointQueues:
             lane.task = asyncio.create_task(self._work.work(name, lane, due))
         return bool(found)
 
-    def _fairly(self, names: Sequence[Lane]) -> list[Lane]:
+    def _fairly(self, names: Sequence[EndpointRef]) -> list[EndpointRef]:
         """As many as there are places for, and of no tenant more than its part."""
-        chosen, working = list[Lane](), Counter(name.tenant for name, lane in self._lanes.items() if lane.busy)
+        chosen, working = list[EndpointRef](), Counter(name.tenant for name, lane in self._lanes.items() if lane.busy)
         for name in names:
             if len(chosen) >= MAX_REQUESTS - self._work.reserved:
                 break
@@ -99,7 +99,7 @@ class EndpointQueues:
                 chosen.append(name)
         return chosen
 
-    def _may_begin(self, name: Lane, now: float, *, everywhere: bool) -> bool:
+    def _may_begin(self, name: EndpointRef, now: float, *, everywhere: bool) -> bool:
         lane = self._lanes.get(name)
         if lane is None:
             return True
@@ -118,7 +118,7 @@ class EndpointQueues:
                 await lane.caller.close()
                 lane.caller = None
 
-    def _take_due(self, names: Sequence[Lane]) -> dict[Lane, DueDeliveries]:
+    def _take_due(self, names: Sequence[EndpointRef]) -> dict[EndpointRef, DueDeliveries]:
         found = {}
         for name in names:
             lane = self._lanes.setdefault(name, EndpointState())

@@ -28,10 +28,10 @@ from postroom.callbacks.attempts import (
 )
 from postroom.clock import Clock, Instant
 from postroom.errors import Denied, NotFound, PostroomError, Unavailable
-from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks
+from postroom.ledger.callback_deliveries import CallbackDeliveries, ClaimedDelivery, EndpointRef
+from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, CallbackEndpoints
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries, Lane, Taken
-from postroom.model.callback import MAX_AGE_MS, Delivery, DeliveryStatus, Endpoint
+from postroom.model.callback import MAX_AGE_MS, CallbackDelivery, CallbackEndpoint, DeliveryStatus
 from postroom.model.campaign import CampaignRef
 
 LOOK_S: Final = 0.1
@@ -136,8 +136,8 @@ _log = logging.getLogger(__name__)
 class DueDeliveries(NamedTuple):
     """What an endpoint is to be told now."""
 
-    endpoint: Endpoint
-    taken: list[Taken]
+    endpoint: CallbackEndpoint
+    taken: list[ClaimedDelivery]
 
 
 class EndpointWorker:
@@ -145,12 +145,12 @@ class EndpointWorker:
 
     def __init__(
         self,
-        callbacks: Callbacks,
-        deliveries: Deliveries,
+        callbacks: CallbackEndpoints,
+        deliveries: CallbackDeliveries,
         campaigns: Campaigns,
         *,
         caller: Callable[[], EndpointClient],
-        disabled: Callable[[Endpoint], None],
+        disabled: Callable[[CallbackEndpoint], None],
         clock: Clock,
     ) -> None:
         """`disabled` is told of each endpoint that is switched off here, after it is."""
@@ -167,7 +167,7 @@ class EndpointWorker:
         self.stopping = False
         """What is taken and not tried yet is given back."""
 
-    def take(self, name: Lane, *, alone: bool) -> DueDeliveries | None:
+    def take(self, name: EndpointRef, *, alone: bool) -> DueDeliveries | None:
         """None: nothing is due, or nobody is told any more. Nothing in it: the endpoint is switched off."""
         if not self._deliveries.is_due(name):
             return None
@@ -182,7 +182,7 @@ class EndpointWorker:
         most = 1 if alone else _TAKE_CROWDED if self.reserved >= _CROWDED else _TAKE
         return DueDeliveries(endpoint, self._deliveries.take(name, limit=most, lease_ms=_LEASE_MS))
 
-    def _give_up(self, name: Lane, endpoint: Endpoint) -> None:
+    def _give_up(self, name: EndpointRef, endpoint: CallbackEndpoint) -> None:
         """Of what waits longer than its day nothing is tried any more. Where there is very much of it, some at each look."""
         off = f"the callback is switched off: {endpoint.disabled_reason}".rstrip(": ")
         reason = "not tried: requests before it failed" if endpoint.enabled else off
@@ -190,7 +190,7 @@ class EndpointWorker:
         while ended < _OVERDUE_AT_ONCE and (more := self._deliveries.give_up(name, before, reason)):
             ended += more
 
-    async def work(self, name: Lane, lane: EndpointState, due: DueDeliveries | None) -> None:
+    async def work(self, name: EndpointRef, lane: EndpointState, due: DueDeliveries | None) -> None:
         """Until nothing more is due, or the lane fails. The next are taken when most of those before are answered, so that a slow
         answer holds up only itself. A lane with few places leaves off after its first few, and may find more the next time."""
         crowded = self.reserved >= _CROWDED or self._held[name.tenant] >= _CROWDED_TENANT
@@ -225,7 +225,7 @@ class EndpointWorker:
         endpoint, left = due.endpoint, len(due.taken)
         probe = lane.fails
 
-        async def told(each: Taken) -> Delivery:
+        async def told(each: ClaimedDelivery) -> CallbackDelivery:
             nonlocal left
             async with places:
                 if self.stopping or (lane.fails and not probe):
@@ -246,8 +246,14 @@ class EndpointWorker:
             nearly.set()
 
     async def _try(
-        self, lane: EndpointState, caller: EndpointClient, endpoint: Endpoint, delivery: Delivery, *, secrets: Sequence[bytes]
-    ) -> Delivery:
+        self,
+        lane: EndpointState,
+        caller: EndpointClient,
+        endpoint: CallbackEndpoint,
+        delivery: CallbackDelivery,
+        *,
+        secrets: Sequence[bytes],
+    ) -> CallbackDelivery:
         """One request, and what it makes of the delivery."""
         now, body = self._clock.now(), delivery.body.encode()
         signed = signed_headers(delivery.id, body, seconds=now // 1000, secrets=secrets)
@@ -263,7 +269,7 @@ class EndpointWorker:
         lane.answered(well=is_success(said), now=self._clock.monotonic(), rest_s=requested_rest_s(said))
         return delivery_after_response(delivery, said, now)
 
-    def _settle(self, endpoint: Endpoint, taken: Sequence[Taken], became: Sequence[Delivery]) -> None:
+    def _settle(self, endpoint: CallbackEndpoint, taken: Sequence[ClaimedDelivery], became: Sequence[CallbackDelivery]) -> None:
         """Durably, and what it says of the endpoint."""
         self._deliveries.settle(taken, became)
         tried = [after for before, after in zip(taken, became, strict=True) if after.attempts > before.delivery.attempts]
@@ -275,21 +281,21 @@ class EndpointWorker:
             elif tried:
                 self._note_failing(endpoint)
 
-    def _note_failing(self, endpoint: Endpoint) -> None:
+    def _note_failing(self, endpoint: CallbackEndpoint) -> None:
         self._callbacks.failed(endpoint)
         since = endpoint.failing_since
         if since is not None and self._clock.now() - since >= _DISABLE_AFTER_MS:
             self._switch_off(endpoint, "no request was answered well for three days")
 
-    def _switch_off(self, endpoint: Endpoint, reason: str) -> None:
+    def _switch_off(self, endpoint: CallbackEndpoint, reason: str) -> None:
         if endpoint.campaign is None and endpoint.enabled:
             _log.warning("callback %s of %s is switched off: %s", endpoint.id, endpoint.tenant, reason)
             self._disabled(self._callbacks.disable(endpoint, reason))
 
-    def _endpoint(self, name: Lane) -> Endpoint | None:
+    def _endpoint(self, name: EndpointRef) -> CallbackEndpoint | None:
         """As it is now; None: it was removed, or its campaign was."""
-        if name.endpoint.startswith(OF_CAMPAIGN):
-            campaign = self._campaigns.find(CampaignRef(name.tenant, name.endpoint.removeprefix(OF_CAMPAIGN)))
+        if name.endpoint.startswith(CAMPAIGN_PREFIX):
+            campaign = self._campaigns.find(CampaignRef(name.tenant, name.endpoint.removeprefix(CAMPAIGN_PREFIX)))
             return None if campaign is None else self._callbacks.of_campaign(campaign)
         try:
             return self._callbacks.get(name.tenant, name.endpoint)

@@ -14,13 +14,13 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from postroom.clock import Instant, rfc3339
-from postroom.model.callback import MAX_BATCH, Delivery, Endpoint, Told, many_events, one_event
+from postroom.model.callback import MAX_BATCH, CallbackDelivery, CallbackEndpoint, EventPayload, batch_payload, event_payload
 from postroom.model.event import Event, EventKind
 from postroom.model.ids import encode
 from postroom.model.message import ERASED, MessageStatus, Settlement
-from postroom.model.message_id import message_id
-from postroom.model.news import event_of, nameless, queued
+from postroom.model.provider_status import event_from_settlement, queued_event, redact_event
 from postroom.model.stream import is_stream
+from postroom.model.tokens import message_id
 from postroom.platform.ports.feed import MessageChange
 
 _TIME_LENGTH: Final = 10
@@ -46,7 +46,7 @@ class WebhookEvent(NamedTuple):
 class EndpointEvents:
     """Who is told of what."""
 
-    endpoint: Endpoint
+    endpoint: CallbackEndpoint
     events: Sequence[WebhookEvent]
 
 
@@ -55,10 +55,12 @@ def event_from_change(change: MessageChange) -> Event | None:
     if change.event is not None:
         return change.event
     if change.status is MessageStatus.PENDING and change.attempt == 0:
-        return queued(change.at)
+        return queued_event(change.at)
     if change.status in _REPORTED_ONLY or (change.status is MessageStatus.BOUNCED and not change.code):
         return None  # an outcome of ours beside what had been reported before
-    return event_of(Settlement(change.key, change.status, change.attempt, change.at, code=change.code, reply=change.reply))
+    return event_from_settlement(
+        Settlement(change.key, change.status, change.attempt, change.at, code=change.code, reply=change.reply)
+    )
 
 
 def build_webhook_event(change: MessageChange, event: Event, address: str | None) -> WebhookEvent | None:
@@ -68,10 +70,10 @@ def build_webhook_event(change: MessageChange, event: Event, address: str | None
     if address == ERASED and change.event is None:
         return None
     if address is None or address == ERASED:
-        event = nameless(event)
+        event = redact_event(event)
     name = message_id(change.ref, change.key)
     bounce = event.bounce
-    told = Told(
+    told = EventPayload(
         event_id=event.id,
         message_id=name,
         campaign_id=None if is_stream(change.ref.campaign) else change.ref.campaign,
@@ -84,14 +86,14 @@ def build_webhook_event(change: MessageChange, event: Event, address: str | None
         url=event.url or None,
         detail=event.detail,
     )
-    return WebhookEvent(event.kind, event.at, f"{name}/{event.id}", one_event(event.kind, _time(event.at), told))
+    return WebhookEvent(event.kind, event.at, f"{name}/{event.id}", event_payload(event.kind, _time(event.at), told))
 
 
 def _time(at: Instant) -> str:
     return rfc3339(Instant(min(max(at, 0), _LAST))) or ""
 
 
-def build_deliveries(line: EndpointEvents, now: Instant) -> Iterator[Delivery]:
+def build_deliveries(line: EndpointEvents, now: Instant) -> Iterator[CallbackDelivery]:
     """The requests that tell the endpoint. The same events make the same requests, whoever makes them again."""
     wanted = [each for each in line.events if each.kind in line.endpoint.kinds]
     if not line.endpoint.batch:
@@ -99,7 +101,7 @@ def build_deliveries(line: EndpointEvents, now: Instant) -> Iterator[Delivery]:
             yield _delivery(line.endpoint, [each], each.content, now)
         return
     for part in _batches(wanted):
-        content = many_events([each.content for each in part], rfc3339(now) or "")
+        content = batch_payload([each.content for each in part], rfc3339(now) or "")
         yield _delivery(line.endpoint, part, content, now)
 
 
@@ -130,9 +132,11 @@ def delivery_id(at: Instant, parts: Iterable[str]) -> str:
     return encode(min(max(at, 0), _LAST), _TIME_LENGTH) + encode(int.from_bytes(digest, "big") >> 4, _DIGEST_LENGTH)
 
 
-def _delivery(endpoint: Endpoint, events: Sequence[WebhookEvent], content: dict[str, Any], now: Instant) -> Delivery:
+def _delivery(
+    endpoint: CallbackEndpoint, events: Sequence[WebhookEvent], content: dict[str, Any], now: Instant
+) -> CallbackDelivery:
     identity = delivery_id(events[0].at, [endpoint.id, *(each.identity for each in events)])
-    return Delivery(
+    return CallbackDelivery(
         id=identity,
         endpoint=endpoint.id,
         tenant=endpoint.tenant,

@@ -23,10 +23,10 @@ from postroom.delivery.mime import encode_fragment, encode_value
 from postroom.errors import Corrupt, Invalid
 from postroom.ledger.dkim import DkimKeys
 from postroom.ledger.tenants import Tenants
-from postroom.model import address, wire
+from postroom.model import address, tokens
 from postroom.model.campaign import Attachment, Campaign, CampaignRef, Content
+from postroom.model.ids import Key
 from postroom.model.message import Recipient
-from postroom.model.shard import Key
 from postroom.model.tenant import Tenant
 from postroom.platform.ports.objects import Objects
 from postroom.templates import markup
@@ -59,7 +59,7 @@ BUILT_IN = frozenset({"email", "unsubscribe_url"})
 MAX_SUBJECT = 1_000
 
 
-_WIDTHS = {TOKEN_MARK: wire.CORE_LENGTH, UNSUBSCRIBE_MARK: wire.CORE_LENGTH}
+_WIDTHS = {TOKEN_MARK: tokens.CORE_LENGTH, UNSUBSCRIBE_MARK: tokens.CORE_LENGTH}
 
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -102,7 +102,7 @@ class Composed(NamedTuple):
     mail_from: str
     rcpt_to: str
     content: bytes
-    ref: wire.MessageRef | None = None
+    ref: tokens.MessageRef | None = None
     """Which attempt at which message it is; None: of a message that is none of ours."""
 
 
@@ -141,7 +141,7 @@ class Composer:
         identity: Identity,
     ) -> None:
         sender = _address(content.from_, "From")
-        self._sealer = wire.Sealer(identity.tenant, identity.ref.campaign, topic=content.topic)
+        self._sealer = tokens.TokenSealer(identity.tenant, identity.ref.campaign, topic=content.topic)
         self._public_url = tracking.check_public_url(identity.public_url) if identity.public_url else None
         self._unsubscribe_url = (
             tracking.unsubscribe_url(self._public_url, self._sealer, UNSUBSCRIBE_MARK) if self._public_url else ""
@@ -170,7 +170,7 @@ class Composer:
     def compose(self, batch: int, recipient: Recipient, now: Instant, *, person: Key | None = None) -> Composed:
         """The message of one recipient's next attempt; `person`: the key of their address, where the message has one of its
         own. `RowError` where it cannot be made."""
-        attempt = min(recipient.attempt + 1, wire.MAX_ATTEMPT)
+        attempt = min(recipient.attempt + 1, tokens.MAX_ATTEMPT)
         key, line = recipient.key, recipient.line
         values = self._values(recipient)
         token = ""
@@ -205,7 +205,7 @@ class Composer:
         content = message.encode() + frame.after_html
         if self._signs is not None:
             content = self._signs.sign(content, now)
-        ref = wire.MessageRef(self._tenant, self._campaign, batch, key, attempt)
+        ref = tokens.MessageRef(self._tenant, self._campaign, batch, key, attempt)
         return Composed(self._return_path(batch, key, attempt), recipient.address, content, ref)
 
     def _values(self, recipient: Recipient) -> Values:
@@ -290,7 +290,7 @@ class Composer:
     def _sample(self, names: frozenset[str]) -> Values:
         sample = dict.fromkeys(names - {"unsubscribe_url"}, "x") | self._base | {"email": "someone@example.com"}
         if self._public_url:
-            sample |= {"unsubscribe_url": self._unsubscribe_url, TOKEN_NAME: "x" * wire.RECIPIENT_TOKEN_LENGTH}
+            sample |= {"unsubscribe_url": self._unsubscribe_url, TOKEN_NAME: "x" * tokens.RECIPIENT_TOKEN_LENGTH}
         return sample
 
 
@@ -304,12 +304,12 @@ def _read(html: str, text: str | None, subject: str) -> tuple[ParsedTemplate, Pa
 
 def _address(text: str, field: str) -> address.Address:
     try:
-        return address.parse(text)
+        return address.parse_address(text)
     except address.AddressError as problem:
         raise Invalid(f"{field}: {problem}") from problem
 
 
-def _return_path(bounce_domain: str | None, sender: str, sealer: wire.Sealer) -> Callable[[int, Key, int], str]:
+def _return_path(bounce_domain: str | None, sender: str, sealer: tokens.TokenSealer) -> Callable[[int, Key, int], str]:
     """The envelope's sender: one for each attempt (VERP) where bounces have a domain, else the From address."""
     if not bounce_domain:
         return lambda batch, key, attempt: sender

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from postroom.clock import Instant
 from postroom.errors import Corrupt, Temporary, Unavailable
-from postroom.ledger.dkim import DkimKeys, PrivateKey
+from postroom.ledger.dkim import DkimKeys, DkimPrivateKey
 from postroom.model.dkim import Algorithm
 from postroom.model.sender import covering
 
@@ -241,5 +241,5 @@ class MailSigner:
                 self._refused = f"mail from {self._domains[0]} cannot be signed with its DKIM key: {error}"
 
 
-def _domain_signer(domain: str, keys: Sequence[PrivateKey]) -> DomainSigner:
+def _domain_signer(domain: str, keys: Sequence[DkimPrivateKey]) -> DomainSigner:
     return DomainSigner(domain, [SigningKey(each.key.selector, each.key.algorithm, each.private) for each in keys])

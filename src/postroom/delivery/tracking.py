@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from postroom.errors import Invalid
 from postroom.model.campaign import CampaignRef
-from postroom.model.wire import Sealer
+from postroom.model.tokens import TokenSealer
 from postroom.templates import markup
 from postroom.templates.lexer import PLACE, Skeleton, Tag, TagKind
 from postroom.templates.markup import HTML_PART
@@ -43,7 +43,7 @@ def check_public_url(public_url: str) -> str:
     return public_url.rstrip("/")
 
 
-def unsubscribe_url(public_url: str, sealer: Sealer, core: str) -> str:
+def unsubscribe_url(public_url: str, sealer: TokenSealer, core: str) -> str:
     """Where a recipient says no more (GET asks, POST does it: RFC 8058); `core` is what differs, or stands for it."""
     before, after = sealer.unsubscribe_frame
     return f"{public_url}/u/{before}{core}{after}"
@@ -65,12 +65,12 @@ def track(template: Skeleton, public_url: str, *, opens: bool, clicks: bool) -> 
     return tracked, tuple(links)
 
 
-def filters(public_url: str | None, sealer: Sealer) -> dict[str, Callable[..., Any]]:
+def filters(public_url: str | None, sealer: TokenSealer) -> dict[str, Callable[..., Any]]:
     """What the tracked template calls."""
     return {} if public_url is None else {_FILTER: _personal_link(public_url, sealer)}
 
 
-def _personal_link(public_url: str, sealer: Sealer) -> Callable[..., Any]:
+def _personal_link(public_url: str, sealer: TokenSealer) -> Callable[..., Any]:
     click, ours = f"{public_url}/t/c/", f"{public_url}/"
 
     def personal_link(state: Any, rendered: str) -> Any:

@@ -24,9 +24,9 @@ from postroom.errors import Conflict
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
 from postroom.model.campaign import CampaignRef, Content
+from postroom.model.ids import Key, recipient_key
 from postroom.model.message import Recipient
-from postroom.model.shard import Key, recipient_key
-from postroom.model.stream import SingleContent, SingleValues, digest_of, stream_day
+from postroom.model.stream import TransactionalContent, TransactionalValues, content_digest, stream_day
 from postroom.platform.ports.objects import Objects
 
 ERA_DAYS = 32
@@ -45,7 +45,7 @@ class ContentStore:
     def put(self, ref: CampaignRef, document: bytes, links: Sequence[str]) -> str:
         """Keep a content of a stream's messages, as `SingleContent.document` wrote it, and its link table; its digest. Again:
         harmless, and free."""
-        digest = digest_of(document)
+        digest = content_digest(document)
         key = _content_key(ref, digest)
         if key in self._known:
             return digest
@@ -57,9 +57,9 @@ class ContentStore:
         self._known.add(key)
         return digest
 
-    def get(self, ref: CampaignRef, digest: str) -> SingleContent:
+    def get(self, ref: CampaignRef, digest: str) -> TransactionalContent:
         """What messages of that stream are made of. `NotFound`, `Corrupt`."""
-        return SingleContent.parse(self._objects.get(_content_key(ref, digest)))
+        return TransactionalContent.parse(self._objects.get(_content_key(ref, digest)))
 
     def purge(self, tenant: str, era: int) -> None:
         """Delete an era, once all of its streams are deleted. Again: harmless."""
@@ -107,7 +107,7 @@ class CompiledContent:
     def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
         """The message of one recipient's next attempt. `RowError` where it cannot be made, `Unavailable` where it cannot be
         signed now."""
-        variables = SingleValues.parse(recipient.values).variables
+        variables = TransactionalValues.parse(recipient.values).variables
         cells = orjson.dumps([variables.get(name) for name in self.columns]).decode()
         person = person_key(self._secret, recipient.address)
         try:
@@ -130,7 +130,7 @@ class TransactionalCompiler:
         """Where links of new messages lead."""
         return self._composing.public_url
 
-    def compile(self, ref: CampaignRef, content: SingleContent, *, files: bool, signed: bool = False) -> CompiledContent:
+    def compile(self, ref: CampaignRef, content: TransactionalContent, *, files: bool, signed: bool = False) -> CompiledContent:
         """`files`: with its attachments; `signed`: for mail that leaves. Else it composes the same message, but for these bytes.
         `Invalid`: where in it, and what to do; `NotFound`: an attachment is gone; `Unavailable`: a store does not answer."""
         html, text = content.html, content.text
@@ -182,10 +182,10 @@ class CompiledContentCache:
 
 def person_key(secret: bytes, mailbox: str) -> Key:
     """Who a recipient is on the suppression list, whatever the message."""
-    return recipient_key(secret, address.parse(mailbox).normalised)
+    return recipient_key(secret, address.parse_address(mailbox).normalised)
 
 
-def _campaign_content(content: SingleContent) -> Content:
+def _campaign_content(content: TransactionalContent) -> Content:
     """As the composer takes it; the bodies go beside it."""
     return Content(
         html_key="",

@@ -12,7 +12,7 @@ from contextlib import suppress
 from postroom.clock import Clock
 from postroom.entrypoints.house import Chore, House
 from postroom.errors import LeaseLost, PostroomError
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
 from postroom.wiring import Postroom
 
@@ -49,11 +49,11 @@ class Chores:
 
     def _handle_notes(self) -> bool:
         queues = self._postroom.queues
-        received = queues.receive(notes.QUEUE, limit=10, lease_s=_NOTE_LEASE_S)
+        received = queues.receive(scheduler_messages.SCHEDULER_QUEUE, limit=10, lease_s=_NOTE_LEASE_S)
         for item in received:
             if self._house.handle_note(item.body):
                 with suppress(LeaseLost):  # somebody else has it now, and finds the work done
-                    queues.delete(notes.QUEUE, item.receipt)
+                    queues.delete(scheduler_messages.SCHEDULER_QUEUE, item.receipt)
         return bool(received)
 
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol, cast
 from postroom.clock import Instant
 from postroom.errors import Conflict, NotFound, Permanent, Temporary
 from postroom.events.reputation import EVERY_S
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.feed import RETENTION_MS
 from postroom.platform.ports.workflows import Execution
@@ -31,7 +31,7 @@ _SEAL_EVERY_S: Final = 20.0
 _EXPIRE_EVERY_S: Final = 300.0
 _RETAIN_EVERY_S: Final = 3_600.0
 _RUNS_EVERY_S: Final = 60.0
-_WORKFLOWS: Final = (notes.IMPORT, notes.SEND, notes.STREAM, CHANGE, ERASE)
+_WORKFLOWS: Final = (scheduler_messages.IMPORT, scheduler_messages.SEND, scheduler_messages.STREAM, CHANGE, ERASE)
 _log = logging.getLogger(__name__)
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from postroom.entrypoints.machine import Order, Runs
 from postroom.errors import NotFound
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.pipeline.splitter.parallel import ParallelImport
 from postroom.pipeline.splitter.ranges import Range
@@ -72,7 +72,7 @@ class ImportSteps:
             if not alive():
                 return {"status": "again"}
         if campaign is not None:
-            notes.look(self._postroom.queues, order.ref)
+            scheduler_messages.notify_changed(self._postroom.queues, order.ref)
         has_failed = campaign is not None and campaign.status is CampaignStatus.FAILED
         status = ExecutionStatus.FAILED if has_failed else ExecutionStatus.SUCCEEDED
         reason = campaign.reason if campaign is not None and has_failed else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from postroom.errors import Conflict, Permanent
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignStatus
 from postroom.platform.ports.workflows import Again, Done, Handler, HandlerCall
 from postroom.wiring import Postroom
@@ -15,7 +15,7 @@ def importer(postroom: Postroom, stopped: threading.Event) -> Handler:
     """Imports until done, or `stopped` at a checkpoint."""
 
     def handle(call: HandlerCall) -> Done | Again:
-        ref = notes.parse_ref(call.execution.input)
+        ref = scheduler_messages.parse_ref(call.execution.input)
         try:
             postroom.splitter.run(ref, alive=lambda: call.alive() and not stopped.is_set())
         except Conflict:
@@ -30,7 +30,7 @@ def importer(postroom: Postroom, stopped: threading.Event) -> Handler:
             return Again(postroom.clock.now())
         if state is CampaignStatus.CANCELLED:  # it may have stored rows after those who cancelled had counted
             postroom.campaigns.cancel(ref)
-        notes.look(postroom.queues, ref)
+        scheduler_messages.notify_changed(postroom.queues, ref)
         return Done()
 
     return handle

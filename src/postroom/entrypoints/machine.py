@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.workflows import ExecutionStatus
 
@@ -29,7 +29,7 @@ class Order(msgspec.Struct, frozen=True):
     @property
     def ref(self) -> CampaignRef:
         """Whose campaign or stream."""
-        return notes.parse_ref(self.input)
+        return scheduler_messages.parse_ref(self.input)
 
 
 class Runs(Protocol):

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypedDict
 
 from postroom.entrypoints.machine import Order, Runs
 from postroom.errors import Conflict, NotFound, PostroomError, Temporary
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.means import Leave
@@ -114,7 +114,9 @@ class SendSteps:
         asyncio.run(_in_time(self._postroom.sender.send_stream(order.ref, leave, _trouble), leave, left))
         if leave.yielding.is_set():
             return {"next": "again"}
-        notes.look_at_stream(self._postroom.queues, order.ref)  # first: a kill before the last line leaves a note
+        scheduler_messages.notify_stream_idle(
+            self._postroom.queues, order.ref
+        )  # first: a kill before the last line leaves a note
         self._runs.end(order.workflow, order.execution, order.run, ExecutionStatus.SUCCEEDED, None)
         self._postroom.streams.look(order.ref)  # a message may have come in this very moment
         return {"next": "end"}
@@ -124,7 +126,7 @@ class SendSteps:
         self._runs.end(order.workflow, order.execution, order.run, ExecutionStatus.SUCCEEDED, None)
         with suppress(NotFound):
             if self._postroom.records.get(order.ref).status is CampaignStatus.SENDING:
-                notes.run_send(self._postroom.workflows, order.ref)
+                scheduler_messages.start_send(self._postroom.workflows, order.ref)
         return {"next": "end", "list": "", "until": "", "portions": 0, "number": number}
 
     def _pause(self, ref: CampaignRef, error: Exception) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from postroom.entrypoints.process import Stop, trouble
 from postroom.errors import Conflict, NotFound, PostroomError, Temporary
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.model.stream import is_stream
 from postroom.pipeline.sender.means import Leave
@@ -77,11 +77,11 @@ class Sending:
     def _running(self) -> tuple[list[CampaignRef], list[CampaignRef]]:
         """Campaigns, and streams."""
         if self._only is not None:
-            return [ref for ref in self._refs(notes.SEND) if ref == self._only], []
-        return self._refs(notes.SEND), self._refs(notes.STREAM)
+            return [ref for ref in self._refs(scheduler_messages.SEND) if ref == self._only], []
+        return self._refs(scheduler_messages.SEND), self._refs(scheduler_messages.STREAM)
 
     def _refs(self, workflow: str) -> list[CampaignRef]:
-        return [notes.parse_ref(execution.input) for execution in self._postroom.workflows.running(workflow)]
+        return [scheduler_messages.parse_ref(execution.input) for execution in self._postroom.workflows.running(workflow)]
 
     def _waiting(self, running: list[CampaignRef]) -> list[CampaignRef]:
         now = asyncio.get_running_loop().time()
@@ -141,7 +141,7 @@ class Sending:
                 campaign = self._postroom.records.get(ref)
                 if campaign.status is CampaignStatus.SENDING:
                     self._postroom.records.transition(campaign, CampaignStatus.PAUSED, reason=reason)
-            self._postroom.workflows.stop(notes.SEND, ref.campaign, reason[:200])
+            self._postroom.workflows.stop(scheduler_messages.SEND, ref.campaign, reason[:200])
         except PostroomError as another:  # its record cannot be read, say: it rests, and the others go on
             _log.error("campaign %s cannot be paused: %s", ref.campaign, another)
 
@@ -166,9 +166,9 @@ class Sending:
             return True
         if self._state(ref) is CampaignStatus.SENDING:
             return False
-        self._postroom.workflows.stop(notes.SEND, ref.campaign, "not sending")
+        self._postroom.workflows.stop(scheduler_messages.SEND, ref.campaign, "not sending")
         if self._state(ref) is CampaignStatus.SENDING:
-            notes.run_send(self._postroom.workflows, ref)
+            scheduler_messages.start_send(self._postroom.workflows, ref)
             return False
         return True
 

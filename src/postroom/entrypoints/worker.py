@@ -18,7 +18,7 @@ from postroom.entrypoints.handling import Handling
 from postroom.entrypoints.importing import importer
 from postroom.entrypoints.process import STOPPED, Stop, attended
 from postroom.entrypoints.sending import Sending
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
 from postroom.services.campaigns import CHANGE
 from postroom.services.erasure_requests import ERASE
@@ -65,7 +65,7 @@ class Worker:
     def _handlings(self, stop: Stop) -> Iterator[Handling]:
         postroom, owner = self._postroom, self._journal.owner
         only = None if self._only is None else self._only.campaign
-        yield Handling(postroom, notes.IMPORT, importer(postroom, stop.flag), owner=owner, group=WORKERS, only=only)
+        yield Handling(postroom, scheduler_messages.IMPORT, importer(postroom, stop.flag), owner=owner, group=WORKERS, only=only)
         if self._only is None:
             change = partial(postroom.changes.handle, working=lambda: not stop)
             yield Handling(postroom, CHANGE, change, owner=owner, group=WORKERS)

@@ -22,9 +22,9 @@ from typing import Final
 
 from postroom.clock import Clock
 from postroom.errors import Corrupt, LeaseLost, PostroomError, Temporary
-from postroom.ledger.arrivals import QUEUE, Arrival, parse_arrivals
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.incoming import Applied, Incoming
+from postroom.ledger.event_applier import AppliedEvent, EventApplier
+from postroom.ledger.inbound_events import FEEDBACK_QUEUE, InboundEvent, parse_inbound_events
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.platform.ports.queues import MAX_PER_CALL, Queues, Received
 
@@ -73,8 +73,8 @@ class FeedbackWorker:
     def __init__(
         self,
         queues: Queues,
-        incoming: Incoming,
-        observe: Callable[[Applied], None],
+        incoming: EventApplier,
+        observe: Callable[[AppliedEvent], None],
         gives_way: Callable[[], bool] = lambda: False,
     ) -> None:
         """`observe` is told of each event that was new, once; after a crash of some not at all. `gives_way`: whether others
@@ -95,16 +95,16 @@ class FeedbackWorker:
 
     def once(self) -> bool:
         """Handle what waits; whether there was something."""
-        items = self._queues.receive(QUEUE, limit=MAX_PER_CALL, lease_s=_LEASE_S)
+        items = self._queues.receive(FEEDBACK_QUEUE, limit=MAX_PER_CALL, lease_s=_LEASE_S)
         for item, problem in zip(items, self.record([_read(item) for item in items]), strict=True):
             if problem is None:
                 with suppress(LeaseLost):  # somebody else has it now, and finds it applied
-                    self._queues.delete(QUEUE, item.receipt)
+                    self._queues.delete(FEEDBACK_QUEUE, item.receipt)
             elif not isinstance(problem, Temporary):
-                _log.error("item %s of queue %s cannot be applied (try %d)", item.id, QUEUE, item.receives)
+                _log.error("item %s of queue %s cannot be applied (try %d)", item.id, FEEDBACK_QUEUE, item.receives)
         return bool(items)
 
-    def record(self, items: Sequence[Sequence[Arrival] | PostroomError]) -> list[PostroomError | None]:
+    def record(self, items: Sequence[Sequence[InboundEvent] | PostroomError]) -> list[PostroomError | None]:
         """Make what came back part of the records, all together or, where that fails, each by itself; what is wrong with each.
         None: it is done with. `Temporary`: it is to come again. Recording again is harmless. One that could not even be read
         stays as it is."""
@@ -125,9 +125,9 @@ class FeedbackWorker:
         return [item if isinstance(item, PostroomError) else None for item in items]
 
 
-def _read(item: Received) -> list[Arrival] | PostroomError:
+def _read(item: Received) -> list[InboundEvent] | PostroomError:
     try:
-        return parse_arrivals(item.body)
+        return parse_inbound_events(item.body)
     except PostroomError as error:
         _log.warning("what came back cannot be read: %s", error)
         return error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from postroom.ledger.arrivals import Arrival
+from postroom.ledger.inbound_events import InboundEvent
 
 
 class _Waiting:
@@ -17,7 +17,7 @@ class _Waiting:
 
     __slots__ = ("arrivals", "done", "error")
 
-    def __init__(self, arrivals: Sequence[Arrival]) -> None:
+    def __init__(self, arrivals: Sequence[InboundEvent]) -> None:
         self.arrivals = arrivals
         self.done = False
         self.error: BaseException | None = None
@@ -26,14 +26,14 @@ class _Waiting:
 class GroupCommit:
     """See the module's text. For several threads."""
 
-    def __init__(self, put: Callable[[Sequence[Arrival]], None]) -> None:
+    def __init__(self, put: Callable[[Sequence[InboundEvent]], None]) -> None:
         """`put`: of `ledger.arrivals.Arrivals`."""
         self._put = put
         self._line: list[_Waiting] = []
         self._entry = threading.Lock()
         self._turn = threading.Lock()
 
-    def put(self, arrivals: Sequence[Arrival]) -> None:
+    def put(self, arrivals: Sequence[InboundEvent]) -> None:
         """Durable when it returns. Raises as `put` does, for everybody whose arrivals were in the write."""
         mine = _Waiting(arrivals)
         with self._entry:

@@ -35,18 +35,18 @@ from postroom.events.bounce_parser import (
     event_from_report,
     parse_report,
 )
-from postroom.ledger.arrivals import Arrival, Arrivals
+from postroom.ledger.inbound_events import InboundEvent, InboundEventQueue
 from postroom.model.event import EventKind
-from postroom.model.mailroom import IncomingMail, Verdict
+from postroom.model.inbound_mail import InboundMail, MailVerdict
 from postroom.model.stream import is_stream
-from postroom.model.wire import (
+from postroom.model.tokens import (
     MAX_ATTEMPT,
     MessageRef,
     SecretOf,
-    Unsubscribe,
-    open_hit,
-    open_return_path,
-    open_unsubscribe,
+    UnsubscribeTarget,
+    parse_return_path,
+    parse_tracking_token,
+    parse_unsubscribe_token,
 )
 
 UNSUBSCRIBE: Final = "unsubscribe"
@@ -56,7 +56,7 @@ FROM_MAIL: Final = "mail"
 """The source of a wish that names no token: its entry in the suppression list is still to be made."""
 
 _TELL_EVERY_S: Final = 60.0
-_WEIGHT = {Verdict.NOTED: 2, Verdict.NOTHING: 1, Verdict.STRANGE: 0}
+_WEIGHT = {MailVerdict.NOTED: 2, MailVerdict.NOTHING: 1, MailVerdict.STRANGE: 0}
 _NAMES_THE_MESSAGE = (DeliveryReport, ArfReport)
 _log = logging.getLogger(__name__)
 
@@ -72,18 +72,18 @@ class Unsubscribes(Protocol):
 class _Found(NamedTuple):
     """What one mail comes to, for one of its recipients."""
 
-    verdict: Verdict
-    arrivals: tuple[Arrival, ...] = ()
+    verdict: MailVerdict
+    arrivals: tuple[InboundEvent, ...] = ()
 
 
-_NOTHING, _STRANGE = _Found(Verdict.NOTHING), _Found(Verdict.STRANGE)
+_NOTHING, _STRANGE = _Found(MailVerdict.NOTHING), _Found(MailVerdict.STRANGE)
 
 
 class InboundMailProcessor:
     """Opens mail. Safe to use from several threads."""
 
     def __init__(
-        self, arrivals: Arrivals, unsubscribes: Unsubscribes, *, secret_of: SecretOf, domain: str | None, clock: Clock
+        self, arrivals: InboundEventQueue, unsubscribes: Unsubscribes, *, secret_of: SecretOf, domain: str | None, clock: Clock
     ) -> None:
         """`domain`: whose mail comes back here; None: no address is ours, and only what a report returns can tell."""
         self._arrivals = arrivals
@@ -91,7 +91,7 @@ class InboundMailProcessor:
         self._secret_of = secret_of
         self._domain = domain
         self._clock = clock
-        self._tally: Counter[Verdict] = Counter()
+        self._tally: Counter[MailVerdict] = Counter()
         self._tell_at = clock.monotonic() + _TELL_EVERY_S
 
     def knows(self, address: str) -> bool:
@@ -103,7 +103,7 @@ class InboundMailProcessor:
             return True
         return self._return_path(local_part) is not None or self._unsubscribe_address(local_part)
 
-    def take(self, mails: Sequence[IncomingMail]) -> list[Verdict]:
+    def take(self, mails: Sequence[InboundMail]) -> list[MailVerdict]:
         """Open them, and store what they say together; what became of each. `Unavailable` and others of the stores: bring all
         again."""
         found = [self._open(mail) for mail in mails]
@@ -112,7 +112,7 @@ class InboundMailProcessor:
         self._count(verdicts)
         return verdicts
 
-    def _open(self, mail: IncomingMail) -> _Found:
+    def _open(self, mail: InboundMail) -> _Found:
         """For each recipient alone; a mail seldom has two."""
         found = [self._open_for(recipient, mail.content) for recipient in dict.fromkeys(mail.recipients or ("",))]
         verdict = max((each.verdict for each in found), key=_WEIGHT.__getitem__)
@@ -131,7 +131,7 @@ class InboundMailProcessor:
         """It puts its own event."""
         with suppress(Invalid, NotFound):
             self._unsubscribes.unsubscribe(token, everything=everything)
-            return _Found(Verdict.NOTED)
+            return _Found(MailVerdict.NOTED)
         return _STRANGE
 
     def _tell(self, reading: ParsedReport, ref: MessageRef) -> _Found:
@@ -140,14 +140,14 @@ class InboundMailProcessor:
             return _STRANGE if isinstance(reading, Other) else _NOTHING
         if isinstance(reading, UnsubscribeRequest):
             event = replace(event, source=FROM_MAIL)
-        return _Found(Verdict.NOTED, (Arrival.of(ref, event),))
+        return _Found(MailVerdict.NOTED, (InboundEvent.of(ref, event),))
 
     def _by_traces(self, reading: ParsedReport, traces: QuotedTokens) -> _Found:
         for ref in self._refs(traces):
             return self._tell(reading, ref)
         for text in traces.unsubscribes:
             with suppress(Invalid, NotFound):
-                return self._tell_of_person(reading, text, open_unsubscribe(text, self._secret_of), traces.message_id)
+                return self._tell_of_person(reading, text, parse_unsubscribe_token(text, self._secret_of), traces.message_id)
         return _STRANGE
 
     def _refs(self, traces: QuotedTokens) -> Iterator[MessageRef]:
@@ -156,9 +156,9 @@ class InboundMailProcessor:
                 yield ref
         for text in traces.hits:
             with suppress(Invalid, NotFound):
-                yield open_hit(text, self._secret_of).message
+                yield parse_tracking_token(text, self._secret_of).message
 
-    def _tell_of_person(self, reading: ParsedReport, text: str, token: Unsubscribe, message_id: str) -> _Found:
+    def _tell_of_person(self, reading: ParsedReport, text: str, token: UnsubscribeTarget, message_id: str) -> _Found:
         """An unsubscribe link names a person and a campaign: so it names the message, but for single ones."""
         ref = MessageRef(token.tenant, token.campaign, 0, token.key, _attempt(message_id, token))
         found = self._tell(reading, ref)
@@ -169,7 +169,7 @@ class InboundMailProcessor:
 
     def _return_path(self, local_part: str) -> MessageRef | None:
         with suppress(Invalid, NotFound):
-            return open_return_path(local_part, self._secret_of)
+            return parse_return_path(local_part, self._secret_of)
         return None
 
     def _unsubscribe_address(self, local_part: str) -> bool:
@@ -177,11 +177,11 @@ class InboundMailProcessor:
         if role.lower() != UNSUBSCRIBE:
             return False
         with suppress(Invalid, NotFound):
-            open_unsubscribe(token, self._secret_of)
+            parse_unsubscribe_token(token, self._secret_of)
             return True
         return False
 
-    def _count(self, verdicts: Sequence[Verdict]) -> None:
+    def _count(self, verdicts: Sequence[MailVerdict]) -> None:
         """One line a minute, however much comes."""
         self._tally.update(verdicts)
         if (now := self._clock.monotonic()) >= self._tell_at:
@@ -189,7 +189,7 @@ class InboundMailProcessor:
             self._tally, self._tell_at = Counter(), now + _TELL_EVERY_S
 
 
-def _attempt(message_id: str, token: Unsubscribe) -> int:
+def _attempt(message_id: str, token: UnsubscribeTarget) -> int:
     """Our Message-ID says which attempt it was, under no MAC: believed where the rest of it is what the token says. Otherwise the
     newest."""
     campaign, _, rest = message_id.strip("<> ").partition("@")[0].partition(".")

@@ -23,8 +23,8 @@ from typing import Final, Protocol
 from postroom.errors import Conflict, PostroomError, Temporary
 from postroom.events.bounce_parser.mime import parse_header
 from postroom.events.inbound_mail import InboundMailProcessor
-from postroom.ledger.pages import every
-from postroom.model.mailroom import IncomingMail, Verdict
+from postroom.ledger.collection import every
+from postroom.model.inbound_mail import InboundMail, MailVerdict
 from postroom.platform.ports.tables import MAX_WRITES, Delete, ItemKey, Put, Tables
 
 POLL_S: Final = 60.0
@@ -112,18 +112,18 @@ class MailboxPoller:
     def _collect(self, visit: MailboxSession, names: Sequence[str]) -> None:
         mails = self._fetched(visit, names)
         verdicts = self._take(mails)
-        taken = [name for name, verdict in verdicts.items() if verdict is not Verdict.STRANGE]
+        taken = [name for name, verdict in verdicts.items() if verdict is not MailVerdict.STRANGE]
         visit.remove(taken)
         self._left.add([name for name in mails if self._mailbox.keeps or name not in taken])
 
-    def _fetched(self, visit: MailboxSession, names: Sequence[str]) -> dict[str, IncomingMail]:
+    def _fetched(self, visit: MailboxSession, names: Sequence[str]) -> dict[str, InboundMail]:
         mails = {}
         for name in names:
             content = self._fetch(visit, name)
             if content is None:
                 self._left.add([name])  # now: it may have broken the connection, and is not to do so each time
             else:
-                mails[name] = IncomingMail(self._recipients(content), content)
+                mails[name] = InboundMail(self._recipients(content), content)
         return mails
 
     def _fetch(self, visit: MailboxSession, name: str) -> bytes | None:
@@ -137,7 +137,7 @@ class MailboxPoller:
                 self._left.add([name])
             raise
 
-    def _take(self, mails: Mapping[str, IncomingMail]) -> dict[str, Verdict]:
+    def _take(self, mails: Mapping[str, InboundMail]) -> dict[str, MailVerdict]:
         """What became of each; one that cannot be opened is left out. `Temporary`, `Conflict`: of the store; again later."""
         try:
             return dict(zip(mails, self._mailroom.take(list(mails.values())), strict=True))
@@ -146,7 +146,7 @@ class MailboxPoller:
         except Exception:  # noqa: BLE001  # one is the reason: each alone
             return {name: verdict for name, mail in mails.items() for verdict in self._take_one(mail)}
 
-    def _take_one(self, mail: IncomingMail) -> list[Verdict]:
+    def _take_one(self, mail: InboundMail) -> list[MailVerdict]:
         try:
             return self._mailroom.take([mail])
         except (Temporary, Conflict):

@@ -32,13 +32,21 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, PostroomError
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.incoming import Applied
+from postroom.ledger.event_applier import AppliedEvent
 from postroom.ledger.providers import Providers
-from postroom.ledger.recent import Recent
-from postroom.ledger.tallies import MINUTE_MS, REST, Minute, Rate, Tallies, Tally, shown
-from postroom.model.audit import Entry
+from postroom.ledger.rate_windows import (
+    MINUTE_MS,
+    OTHER_DOMAINS,
+    MinuteRates,
+    RateCounts,
+    RateRecorder,
+    RateWindows,
+    storable_provider,
+)
+from postroom.ledger.ttl_cache import TtlCache
+from postroom.model.audit import AuditRecord
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
-from postroom.model.guard import Action, Excess, Limits
+from postroom.model.reputation import ExceededLimit, GuardAction, ReputationLimits
 from postroom.model.stream import is_stream
 from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 
@@ -51,12 +59,12 @@ _log = logging.getLogger(__name__)
 class ReputationRecorder:
     """Called for each new event, by one thread."""
 
-    def __init__(self, tally: Tally, providers: Providers, clock: Clock) -> None:
+    def __init__(self, tally: RateRecorder, providers: Providers, clock: Clock) -> None:
         self._tally = tally
         self._providers = providers
-        self._known: Recent[tuple[str, str | None], str] = Recent(clock, most=1_000)
+        self._known: TtlCache[tuple[str, str | None], str] = TtlCache(clock, most=1_000)
 
-    def __call__(self, applied: Applied) -> None:
+    def __call__(self, applied: AppliedEvent) -> None:
         """Never raises: an event that cannot be counted is one of many."""
         if applied.again:
             return
@@ -93,7 +101,7 @@ _GUARD: Final = "#guard"
 _DONE, _LATE = 200, 409
 
 
-_Window = dict[int, dict[str, Minute]]
+_Window = dict[int, dict[str, MinuteRates]]
 
 
 class _About(NamedTuple):
@@ -109,10 +117,17 @@ class ReputationGuard:
     """See the module's text."""
 
     def __init__(
-        self, tables: Tables, campaigns: Campaigns, providers: Providers, *, audit: AuditLog, clock: Clock, limits: Limits
+        self,
+        tables: Tables,
+        campaigns: Campaigns,
+        providers: Providers,
+        *,
+        audit: AuditLog,
+        clock: Clock,
+        limits: ReputationLimits,
     ) -> None:
         self._tables = tables
-        self._tallies = Tallies(tables)
+        self._tallies = RateWindows(tables)
         self._campaigns = campaigns
         self._providers = providers
         self._audit = audit
@@ -153,9 +168,9 @@ class ReputationGuard:
         if campaign.status is CampaignStatus.COMPLETED:  # most bounces come when all is sent
             self._warn(about, found)
             return
-        self._warn(about, [excess for excess in found if excess.action is Action.WARN])
+        self._warn(about, [excess for excess in found if excess.action is GuardAction.WARN])
         for excess in found:
-            if excess.action is Action.PAUSE:
+            if excess.action is GuardAction.PAUSE:
                 self._pause(campaign, f"the guard paused it: {excess.figures}")
                 return
 
@@ -170,10 +185,10 @@ class ReputationGuard:
             first = _next_minute(min(resumed))
         found = self._excesses(_of_provider(provider, window, first))
         self._warn(_about_provider(provider), found)  # first: once it tripped, its window begins anew
-        if any(excess.action is Action.PAUSE for excess in found):
+        if any(excess.action is GuardAction.PAUSE for excess in found):
             self._trip(provider, found[0], trip, only=only)
 
-    def _trip(self, provider: str, excess: Excess, before: Item | None, *, only: CampaignRef | None) -> None:
+    def _trip(self, provider: str, excess: ExceededLimit, before: Item | None, *, only: CampaignRef | None) -> None:
         """Also where no campaign is under way: the next one that starts begins the window anew."""
         owner, name = _owner(provider)
         reason = f"the guard paused all campaigns of the provider {name}: {excess.figures if owner else excess.rate}"
@@ -191,8 +206,8 @@ class ReputationGuard:
     def _look_at_domains(self, provider: str, window: _Window) -> None:
         about = _about_provider(provider)
         for domain in {domain for minute in window.values() if provider in minute for domain in minute[provider].domains}:
-            if domain != REST:
-                rates = (m[provider].domains.get(domain, Rate()) for m in window.values() if provider in m)
+            if domain != OTHER_DOMAINS:
+                rates = (m[provider].domains.get(domain, RateCounts()) for m in window.values() if provider in m)
                 named = about._replace(name=f"{about.name}, mail to {domain}")
                 self._warn(named, self._excesses(_sum(rates)))
 
@@ -201,10 +216,10 @@ class ReputationGuard:
             campaign = self._campaigns.find(ref)
             if campaign is None or campaign.status is not CampaignStatus.SENDING:
                 continue
-            if shown(self._providers.id_of(ref.tenant, campaign.provider)) == provider:
+            if storable_provider(self._providers.id_of(ref.tenant, campaign.provider)) == provider:
                 yield campaign
 
-    def _excesses(self, rate: Rate) -> list[Excess]:
+    def _excesses(self, rate: RateCounts) -> list[ExceededLimit]:
         return self._limits.excesses(sent=rate.sent, hard=rate.hard, complained=rate.complained)
 
     def _pause(self, campaign: Campaign, reason: str) -> None:
@@ -220,7 +235,7 @@ class ReputationGuard:
         _log.warning("campaign %s: %s", ref.campaign, reason)
         self._audit.write(ref.tenant, replace(entry, status=_DONE))
 
-    def _warn(self, about: _About, excesses: Iterable[Excess]) -> None:
+    def _warn(self, about: _About, excesses: Iterable[ExceededLimit]) -> None:
         for excess in excesses:
             note = ItemKey(_GUARD, f"warned/{about.name}/{about.tenant}/{excess.what}")
             if self._tables.get(note) is None:
@@ -229,8 +244,8 @@ class ReputationGuard:
                 self._audit.write(about.tenant, replace(self._entry("warn", about.target, text), status=_DONE))
                 self._tables.write([Put(note, {}, expires_at=Instant(self._clock.now() + self._limits.window_ms))])
 
-    def _entry(self, action: str, target: str, reason: str) -> Entry:
-        return Entry(
+    def _entry(self, action: str, target: str, reason: str) -> AuditRecord:
+        return AuditRecord(
             id=self._audit.new_id(),
             actor="guard:guard",
             name="the guard",
@@ -241,17 +256,17 @@ class ReputationGuard:
         )
 
 
-def _of_home(ref: CampaignRef, window: _Window, first: int) -> Rate:
+def _of_home(ref: CampaignRef, window: _Window, first: int) -> RateCounts:
     minutes = (each for minute, found in window.items() if minute >= first for each in found.values())
     return _sum(each.campaigns[ref] for each in minutes if ref in each.campaigns)
 
 
-def _of_provider(provider: str, window: _Window, first: int) -> Rate:
+def _of_provider(provider: str, window: _Window, first: int) -> RateCounts:
     return _sum(found[provider].total for minute, found in window.items() if minute >= first and provider in found)
 
 
-def _sum(rates: Iterable[Rate]) -> Rate:
-    total = Rate()
+def _sum(rates: Iterable[RateCounts]) -> RateCounts:
+    total = RateCounts()
     for rate in rates:
         total = total.plus(rate)
     return total

@@ -28,14 +28,14 @@ from postroom.clock import Clock
 from postroom.delivery import tracking, transactional
 from postroom.errors import Corrupt, NotFound
 from postroom.events.machine_detection import TrackingRequest, detect_machine
-from postroom.ledger.arrivals import Arrival
-from postroom.ledger.recent import Recent
+from postroom.ledger.inbound_events import InboundEvent
 from postroom.ledger.tenants import Tenants
+from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import MAX_DETAIL, MAX_URL, Event, EventKind
-from postroom.model.shard import Key
-from postroom.model.stream import SingleValues, is_stream
-from postroom.model.wire import Hit, MessageRef, open_hit
+from postroom.model.ids import Key
+from postroom.model.stream import TransactionalValues, is_stream
+from postroom.model.tokens import MessageRef, TrackingHit, parse_tracking_token
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 
@@ -50,7 +50,7 @@ class TenantSecretCache:
 
     def __init__(self, tenants: Tenants, clock: Clock) -> None:
         self._tenants = tenants
-        self._recent: Recent[int, bytes] = Recent(clock, most=_REMEMBERED)
+        self._recent: TtlCache[int, bytes] = TtlCache(clock, most=_REMEMBERED)
 
     def known(self, number: int) -> bytes | None:
         """The secret, where it is in memory."""
@@ -120,7 +120,7 @@ class LinkTableCache:
         if record is None:
             raise NotFound("there is no such message")
         try:
-            return transactional.content_links_key(campaign_ref, SingleValues.parse(record.values).digest)
+            return transactional.content_links_key(campaign_ref, TransactionalValues.parse(record.values).digest)
         except Corrupt as error:  # nothing but that it was there is left of it
             raise NotFound("nothing of the message is left") from error
 
@@ -146,7 +146,7 @@ _WEB: Final = ("http://", "https://")
 class TrackingSink(Protocol):
     """Who brings hits to the queue: `events.hits`, or `events.hits_at_once`."""
 
-    def add(self, hit: Arrival) -> None:
+    def add(self, hit: InboundEvent) -> None:
         """Take one. Never raises for a queue that does not answer."""
         ...
 
@@ -166,21 +166,21 @@ class Tracking:
 
     def opened(self, text: str, fetch: TrackingRequest) -> None:
         """A pixel was fetched. `Invalid`: not one of ours; `NotCached`."""
-        hit = open_hit(text, self._secret)
+        hit = parse_tracking_token(text, self._secret)
         if hit.link is not None or hit.url is not None:
             raise NotFound("a link's token is no pixel's")
         self._tell(EventKind.OPENED, hit, fetch, url="")
 
     def clicked(self, text: str, fetch: TrackingRequest) -> str:
         """Where the link leads. `Invalid`, `NotFound`: nowhere; `NotCached`."""
-        hit = open_hit(text, self._secret)
+        hit = parse_tracking_token(text, self._secret)
         url = self._target(hit)
         self._tell(EventKind.CLICKED, hit, fetch, url=url)
         return url
 
     def prepare(self, text: str) -> None:
         """Learn what the answer needs. Asks stores; `Invalid`, `NotFound`, `Unavailable`."""
-        hit = open_hit(text, self._secrets)
+        hit = parse_tracking_token(text, self._secrets)
         if hit.link is not None and self._links.known(hit.message) is None:
             self._links.learn(hit.message)
 
@@ -190,7 +190,7 @@ class Tracking:
             raise NotCached
         return secret
 
-    def _target(self, hit: Hit) -> str:
+    def _target(self, hit: TrackingHit) -> str:
         if hit.link is None and hit.url is None:
             raise NotFound("a pixel's token is no link's")
         url = hit.url or self._fixed(hit)
@@ -198,7 +198,7 @@ class Tracking:
             raise NotFound("the link leads to no web site")
         return url
 
-    def _fixed(self, hit: Hit) -> str:
+    def _fixed(self, hit: TrackingHit) -> str:
         table = self._links.known(hit.message)
         if table is None:
             raise NotCached
@@ -206,7 +206,7 @@ class Tracking:
             raise NotFound("the campaign has no such link")
         return table[hit.link]
 
-    def _tell(self, kind: EventKind, hit: Hit, fetch: TrackingRequest, *, url: str) -> None:
+    def _tell(self, kind: EventKind, hit: TrackingHit, fetch: TrackingRequest, *, url: str) -> None:
         now = self._clock.now()
         machine = detect_machine(kind, fetch)
         what = "" if kind is EventKind.OPENED else f".{hit.link}" if hit.url is None else f".{_short(hit.url)}"
@@ -220,7 +220,7 @@ class Tracking:
             detail=f"{machine}: {fetch.agent}"[:MAX_DETAIL] if machine else fetch.agent,
             url=url[:MAX_URL],
         )
-        self._hits.add(Arrival.of(hit.message, event))
+        self._hits.add(InboundEvent.of(hit.message, event))
 
 
 def _short(text: str) -> str:

@@ -26,14 +26,14 @@ from typing import Final
 
 from postroom.clock import Clock
 from postroom.errors import Temporary
-from postroom.ledger.arrivals import MAX_ARRIVALS, Arrival, Arrivals
-from postroom.ledger.recent import Recent
+from postroom.ledger.inbound_events import MAX_EVENTS_PER_ITEM, InboundEvent, InboundEventQueue
+from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.event import EventKind
 
 FLUSH_S: Final = 0.2
 
 
-GROUP_SIZE: Final = MAX_ARRIVALS
+GROUP_SIZE: Final = MAX_EVENTS_PER_ITEM
 
 
 MAX_WAITING: Final = 20_000
@@ -70,14 +70,19 @@ class TrackingBuffer:
     """Those of one process. Whoever closes the stores calls `close` before."""
 
     def __init__(
-        self, arrivals: Arrivals, *, moment_s: float = FLUSH_S, most: int = MAX_WAITING, patience_s: float = CLOSE_TIMEOUT_S
+        self,
+        arrivals: InboundEventQueue,
+        *,
+        moment_s: float = FLUSH_S,
+        most: int = MAX_WAITING,
+        patience_s: float = CLOSE_TIMEOUT_S,
     ) -> None:
         self._arrivals = arrivals
         self._moment_s = moment_s
         self._most = most
         self._patience_s = patience_s
         self._guard = threading.Lock()
-        self._waiting: dict[_Name, Arrival] = {}
+        self._waiting: dict[_Name, InboundEvent] = {}
         self._of: Counter[_Message] = Counter()
         """How many of them wait."""
         self._writer: threading.Thread | None = None
@@ -88,7 +93,7 @@ class TrackingBuffer:
         self.dropped = 0
         """Since the process began."""
 
-    def add(self, hit: Arrival) -> None:
+    def add(self, hit: InboundEvent) -> None:
         """Returns at once. The same event again, while it waits, or too many of one message: nothing."""
         name = _name(hit)
         with self._guard:
@@ -115,7 +120,7 @@ class TrackingBuffer:
             self._gave_up.set()
             writer.join()
 
-    def _room(self, hit: Arrival) -> int:
+    def _room(self, hit: InboundEvent) -> int:
         return self._most if hit.event.kind is EventKind.OPENED else self._most + self._most // 2
 
     def _write(self) -> None:
@@ -134,14 +139,14 @@ class TrackingBuffer:
                 self._writer = None
             return self._writer is not None
 
-    def _take(self) -> list[Arrival]:
+    def _take(self) -> list[InboundEvent]:
         with self._guard:
             if not self._closing.is_set():
                 self._hurry.clear()
             group, self._waiting, self._of = list(self._waiting.values()), {}, Counter()
             return group
 
-    def _put(self, group: Sequence[Arrival]) -> bool:
+    def _put(self, group: Sequence[InboundEvent]) -> bool:
         """Whether it is done with."""
         try:
             self._arrivals.put(group)
@@ -153,7 +158,7 @@ class TrackingBuffer:
             self.dropped += len(group)
         return True
 
-    def _keep(self, group: Sequence[Arrival]) -> None:
+    def _keep(self, group: Sequence[InboundEvent]) -> None:
         """For another try, before what came since."""
         with self._guard:
             if self._gave_up.is_set():
@@ -170,7 +175,7 @@ class TrackingBuffer:
             self._told = dropped
 
 
-def _name(hit: Arrival) -> _Name:
+def _name(hit: InboundEvent) -> _Name:
     return (hit.tenant, hit.campaign, hit.key), hit.event.id
 
 
@@ -186,16 +191,16 @@ _WORD: Final = {EventKind.OPENED: "an open", EventKind.CLICKED: "a click"}
 class SyncTrackingSink:
     """As `events.hits.Hits`, without its thread. For the calls of one process, one after the other."""
 
-    def __init__(self, arrivals: Arrivals, clock: Clock) -> None:
+    def __init__(self, arrivals: InboundEventQueue, clock: Clock) -> None:
         self._arrivals = arrivals
-        self._put: Recent[tuple[_Message, str], bool] = Recent(clock, most=_MOST)
-        self._of: Recent[tuple[_Message, int], int] = Recent(clock, most=_MOST)
+        self._put: TtlCache[tuple[_Message, str], bool] = TtlCache(clock, most=_MOST)
+        self._of: TtlCache[tuple[_Message, int], int] = TtlCache(clock, most=_MOST)
         """How many of a message were put in each stretch of `_SECONDS`."""
         self._clock = clock
         self.dropped = 0
         """Since the process began."""
 
-    def add(self, hit: Arrival) -> None:
+    def add(self, hit: InboundEvent) -> None:
         """Durable when it returns, unless it is dropped."""
         message = (hit.tenant, hit.campaign, hit.key)
         stretch = (message, int(self._clock.monotonic() // _SECONDS))

@@ -20,17 +20,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from postroom.clock import Clock
-from postroom.ledger.arrivals import Arrival, Arrivals
+from postroom.ledger.auto_suppression import UNSUBSCRIBE_SOURCE, subscription_event_id
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.suppression import Reason, Suppressed, Suppression
+from postroom.ledger.inbound_events import InboundEvent, InboundEventQueue
+from postroom.ledger.suppression import SuppressionEntry, SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
-from postroom.ledger.unwelcome import LISTED, wish_id
-from postroom.model.address import AddressError, parse
+from postroom.model.address import AddressError, parse_address
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
 from postroom.model.stream import is_stream
 from postroom.model.tenant import Tenant
-from postroom.model.wire import Unsubscribe, open_unsubscribe
+from postroom.model.tokens import UnsubscribeTarget, parse_unsubscribe_token
 
 BY_LINK: Final = "by the link"
 
@@ -45,11 +45,11 @@ _NOBODY: Final = ""
 class SubscriptionState:
     """How somebody stands with a tenant's mail."""
 
-    token: Unsubscribe
+    token: UnsubscribeTarget
     tenant: Tenant
-    no_mail: Suppressed | None
+    no_mail: SuppressionEntry | None
     """Their entry of all mail."""
-    no_topic: Suppressed | None
+    no_topic: SuppressionEntry | None
     """Their entry of the token's topic."""
 
     @property
@@ -61,7 +61,7 @@ class SubscriptionState:
 class UnsubscribeService:
     """See the module's text. For several threads."""
 
-    def __init__(self, tenants: Tenants, suppression: Suppression, arrivals: Arrivals, clock: Clock) -> None:
+    def __init__(self, tenants: Tenants, suppression: SuppressionList, arrivals: InboundEventQueue, clock: Clock) -> None:
         self._tenants = tenants
         self._suppression = suppression
         self._arrivals = arrivals
@@ -69,7 +69,7 @@ class UnsubscribeService:
 
     def look(self, token_text: str) -> SubscriptionState:
         """How whoever has this token stands; changes nothing. `Invalid`, `NotFound`: it is none of ours; `Unavailable`."""
-        token = open_unsubscribe(token_text, lambda number: self._tenants.by_number(number).secret)
+        token = parse_unsubscribe_token(token_text, lambda number: self._tenants.by_number(number).secret)
         tenant = self._tenants.by_number(token.tenant)
         topic = None if token.topic is None else self._suppression.get(tenant.id, token.key, topic=token.topic)
         return SubscriptionState(token, tenant, self._suppression.get(tenant.id, token.key), topic)
@@ -80,7 +80,7 @@ class UnsubscribeService:
         `look`."""
         wish = self.look(token_text)
         topic = None if everything else wish.topic
-        self._suppression.add(wish.tenant.id, wish.token.key, address=_NOBODY, reason=Reason.UNSUBSCRIBE, topic=topic)
+        self._suppression.add(wish.tenant.id, wish.token.key, address=_NOBODY, reason=SuppressionReason.UNSUBSCRIBE, topic=topic)
         now = self.look(token_text)
         if (entry := now.no_mail if topic is None else now.no_topic) is not None:
             self._tell(EventKind.UNSUBSCRIBED, now, entry, source=source)
@@ -92,24 +92,24 @@ class UnsubscribeService:
         wish = self.look(token_text)
         everything = wish.topic is None if everything is None else everything
         entries = [wish.no_mail, wish.no_topic] if everything else [wish.no_topic]
-        willed = [entry for entry in entries if entry is not None and entry.reason is Reason.UNSUBSCRIBE]
+        willed = [entry for entry in entries if entry is not None and entry.reason is SuppressionReason.UNSUBSCRIBE]
         if willed:
             self._tell(EventKind.RESUBSCRIBED, wish, willed[0], source=source)
         for entry in willed:
             self._suppression.take_back(wish.tenant.id, wish.token.key, topic=entry.topic)
         return self.look(token_text)
 
-    def _tell(self, kind: EventKind, wish: SubscriptionState, entry: Suppressed, *, source: str) -> None:
+    def _tell(self, kind: EventKind, wish: SubscriptionState, entry: SuppressionEntry, *, source: str) -> None:
         scope = "from all mail" if entry.topic is None else f"from {entry.topic}"
         event = Event(
             kind=kind,
             attempt=0,
             at=self._clock.now(),
-            id=wish_id(kind, entry),
-            source=LISTED,
+            id=subscription_event_id(kind, entry),
+            source=UNSUBSCRIBE_SOURCE,
             detail=f"{scope}, {source}" if kind is EventKind.UNSUBSCRIBED else source,
         )
-        self._arrivals.put([Arrival.of_unsubscribe(wish.token, event)])
+        self._arrivals.put([InboundEvent.of_unsubscribe(wish.token, event)])
 
 
 class SenderDisplay:
@@ -127,7 +127,7 @@ class SenderDisplay:
 
 def _name(sender: str) -> str:
     try:
-        address = parse(sender)
+        address = parse_address(sender)
     except AddressError:
         return ""
     return address.name or address.mailbox

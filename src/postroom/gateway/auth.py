@@ -21,12 +21,12 @@ from postroom.clock import Clock
 from postroom.errors import Denied, NotFound, Unauthenticated
 from postroom.gateway.jwks import JwksSource
 from postroom.gateway.tokens import Claims, Expected, Refused, verify
-from postroom.ledger.access import Memberships
-from postroom.ledger.keys import Keys
-from postroom.ledger.recent import Recent
+from postroom.ledger.api_keys import ApiKeyRecords
+from postroom.ledger.memberships import Memberships
 from postroom.ledger.tenants import Tenants
-from postroom.model import api_key
-from postroom.model.access import Kind, Principal
+from postroom.ledger.ttl_cache import TtlCache
+from postroom.model import access
+from postroom.model.access import Principal, PrincipalKind
 
 MAX_CREDENTIAL = 8_192
 KNOWN_S = 5.0
@@ -46,7 +46,7 @@ class TokenAuthenticator:
     def __init__(
         self,
         memberships: Memberships,
-        keys: Keys,
+        keys: ApiKeyRecords,
         tenants: Tenants,
         jwks: JwksSource,
         *,
@@ -63,8 +63,8 @@ class TokenAuthenticator:
         self._expected = Expected(issuer, frozenset(audiences))
         self._members_of = members_of or issuer
         self._clock = clock
-        self._known: Recent[bytes, Principal] = Recent(clock, most=REMEMBERED)
-        self._verified: Recent[bytes, Claims] = Recent(clock, most=REMEMBERED)
+        self._known: TtlCache[bytes, Principal] = TtlCache(clock, most=REMEMBERED)
+        self._verified: TtlCache[bytes, Claims] = TtlCache(clock, most=REMEMBERED)
         self._looking_up = anyio.CapacityLimiter(LOOKING_UP)
 
     async def authenticate(self, authorization: str | None) -> Principal:
@@ -82,7 +82,7 @@ class TokenAuthenticator:
 
     def _establish(self, credential: str, digest: bytes) -> Principal:
         try:
-            by_key = credential.startswith(api_key.PREFIX)
+            by_key = credential.startswith(access.KEY_PREFIX)
             principal, seconds = self._by_key(credential) if by_key else self._by_token(credential, digest)
         except Refused as refused:
             _LOG.info("refused credentials: %s", refused)
@@ -93,7 +93,7 @@ class TokenAuthenticator:
 
     def _by_key(self, text: str) -> tuple[Principal, float]:
         """Whose key it is, and for how many seconds at most."""
-        read = api_key.read(text)
+        read = access.parse_key(text)
         key = self._keys.find(read.id) if read else None
         if key is None or not key.is_of(text):
             raise Refused("no such key")
@@ -101,7 +101,7 @@ class TokenAuthenticator:
         if left <= 0:
             raise Refused(f"the key {key.id} has expired")
         self._keys.used(key)
-        known = Principal(Kind.KEY, key.id, key.name, key.tenant, key.role, scopes=key.scopes, ends_at=key.expires_at)
+        known = Principal(PrincipalKind.KEY, key.id, key.name, key.tenant, key.role, scopes=key.scopes, ends_at=key.expires_at)
         return known, left
 
     def _by_token(self, token: str, digest: bytes) -> tuple[Principal, float]:
@@ -118,7 +118,7 @@ class TokenAuthenticator:
         found = self._memberships.find(self._members_of, claims.subject)
         if found is None:
             raise Denied(f"{claims.subject} is signed in, but belongs to no tenant here: an admin can add this subject")
-        kind = Kind.CLIENT if claims.subject == claims.client else Kind.USER
+        kind = PrincipalKind.CLIENT if claims.subject == claims.client else PrincipalKind.USER
         return Principal(kind, found.subject, found.name, found.tenant, found.role, operator=found.operator)
 
     def _check_tenant(self, principal: Principal) -> None:

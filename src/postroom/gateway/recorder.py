@@ -20,7 +20,7 @@ from postroom.gateway.audit import AuditCall, AuditEnd
 from postroom.gateway.proxies import origin
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.model.access import Principal
-from postroom.model.audit import Entry
+from postroom.model.audit import AuditRecord
 
 _WRITE_EVERY_S = 5.0
 _MINUTE = 16
@@ -31,7 +31,7 @@ _KEPT = 10_000
 class _Counted:
     """A minute's denials of one kind."""
 
-    entry: Entry
+    entry: AuditRecord
     written: int = 0
     written_at: float = 0.0
 
@@ -47,7 +47,7 @@ class LedgerRecorder:
 
     def begin(self, call: AuditCall) -> str:
         principal = call.principal
-        entry = Entry(
+        entry = AuditRecord(
             id=self._log.new_id(),
             actor=f"{principal.kind}:{principal.id}",
             name=principal.name,
@@ -59,7 +59,7 @@ class LedgerRecorder:
         return msgspec.json.encode([principal.tenant, entry]).decode()
 
     def finish(self, token: str, end: AuditEnd) -> None:
-        tenant, entry = msgspec.json.decode(token, type=tuple[str, Entry])
+        tenant, entry = msgspec.json.decode(token, type=tuple[str, AuditRecord])
         ended = replace(entry, status=end.status, target=end.target, before=end.before, after=end.after)
         self._log.write(tenant, ended)
 
@@ -76,7 +76,7 @@ class LedgerRecorder:
         with self._lock:
             counted = self._denials.get(kind)
             if counted is None:
-                entry = Entry(id=fresh, actor=actor, address=address, action="denied", count=0, reason=reason)
+                entry = AuditRecord(id=fresh, actor=actor, address=address, action="denied", count=0, reason=reason)
                 counted = self._denials[kind] = _Counted(entry)
                 if len(self._denials) > _KEPT:
                     self._denials.popitem(last=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from postroom.identity.clients import Client, Registered
 from postroom.identity.directory import Directory
 from postroom.identity.issuer import Issuer
-from postroom.ledger.access import Memberships
+from postroom.ledger.memberships import Memberships
 from postroom.model.access import Membership, Role
 from postroom.services import admission
 

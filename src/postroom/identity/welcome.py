@@ -5,7 +5,7 @@ from __future__ import annotations
 from postroom.errors import Conflict
 from postroom.identity.issuer import Issuer
 from postroom.identity.people import Person
-from postroom.ledger.access import Memberships
+from postroom.ledger.memberships import Memberships
 from postroom.model.access import Membership, Role
 from postroom.model.tenant import DEFAULT_TENANT
 

@@ -21,9 +21,9 @@ import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
-from postroom.ledger.pages import every
+from postroom.ledger.collection import every
 from postroom.model import ids
-from postroom.model.audit import START, Entry, Seal, Verification, digest_entries, seal_hash
+from postroom.model.audit import FIRST_HASH, AuditRecord, AuditSeal, AuditVerification, digest_entries, seal_hash
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
@@ -43,7 +43,7 @@ _TRIES = 5
 class EntryPage(NamedTuple):
     """Part of a trail, newest first. `cursor` asks for the next part."""
 
-    entries: list[Entry]
+    entries: list[AuditRecord]
     cursor: str | None
 
 
@@ -61,7 +61,7 @@ class AuditLog:
         chance = int.from_bytes(self._clock.random(5), "big")
         return f"{_time(self._clock.now())}-{ids.encode(chance, 8)}"
 
-    def write(self, tenant: str, entry: Entry) -> None:
+    def write(self, tenant: str, entry: AuditRecord) -> None:
         """Append it, or complete it: durable when this returns. Again: harmless. `Conflict`: it may be sealed by now."""
         if self._clock.now() - _instant(entry.at) > COMPLETED_WITHIN_MS:
             raise Conflict(f"audit entry {entry.id} stays as it was begun: it may be sealed by now")
@@ -88,9 +88,9 @@ class AuditLog:
                 sealed += 1
         return sealed
 
-    def verify(self, tenant: str) -> Verification:
+    def verify(self, tenant: str) -> AuditVerification:
         """Check every seal against its entries and its predecessor. An honest trail has no problems."""
-        found = Verification()
+        found = AuditVerification()
         seals = {seal.minute: seal for seal in self._seals(tenant)}
         waiting = {place.partition("/")[0] for place in self._places() if place.partition("/")[2] == tenant}
         for minute, entries in self._minutes(tenant):
@@ -107,7 +107,7 @@ class AuditLog:
 
     def _seal(self, tenant: str, minute: str) -> None:
         head = self._tables.get(ItemKey(_seals(tenant), _HEAD))
-        before = START if head is None else head.data["hash"]
+        before = FIRST_HASH if head is None else head.data["hash"]
         count, digest = digest_entries((item.key.sort, item.data) for item in every(self._tables, _trail(tenant), prefix=minute))
         hashed = seal_hash(self._audit_key(), tenant, minute, entries=count, digest=digest, before=before)
         seal = {"minute": minute, "entries": count, "digest": digest, "hash": hashed}
@@ -120,7 +120,7 @@ class AuditLog:
             ]
         )
 
-    def _check(self, tenant: str, seal: Seal, entries: Sequence[Item], found: Verification) -> None:
+    def _check(self, tenant: str, seal: AuditSeal, entries: Sequence[Item], found: AuditVerification) -> None:
         count, digest = digest_entries((item.key.sort, item.data) for item in entries)
         found.entries += count
         if count != seal.entries:
@@ -128,8 +128,8 @@ class AuditLog:
         elif digest != seal.digest:
             found.problems.append(f"{seal.minute}: an entry was changed after it was sealed")
 
-    def _check_chain(self, tenant: str, found: Verification) -> None:
-        key, before = self._audit_key(), START
+    def _check_chain(self, tenant: str, found: AuditVerification) -> None:
+        key, before = self._audit_key(), FIRST_HASH
         for seal in self._seals(tenant):
             hashed = seal_hash(key, tenant, seal.minute, entries=seal.entries, digest=seal.digest, before=before)
             if hashed != seal.hash:
@@ -137,7 +137,7 @@ class AuditLog:
             before, found.head = seal.hash, seal.hash
             found.seals += 1
         head = self._tables.get(ItemKey(_seals(tenant), _HEAD))
-        if (START if head is None else head.data["hash"]) != before:
+        if (FIRST_HASH if head is None else head.data["hash"]) != before:
             found.problems.append("the last seals are gone: the chain ends before its head")
 
     def _minutes(self, tenant: str) -> Iterator[tuple[str, Sequence[Item]]]:
@@ -145,10 +145,10 @@ class AuditLog:
         for minute, items in groupby(every(self._tables, _trail(tenant)), key=lambda item: item.key.sort[:_MINUTE]):
             yield minute, tuple(items)
 
-    def _seals(self, tenant: str) -> Iterator[Seal]:
+    def _seals(self, tenant: str) -> Iterator[AuditSeal]:
         for item in every(self._tables, _seals(tenant)):
             if item.key.sort != _HEAD:
-                yield msgspec.convert(item.data, Seal)
+                yield msgspec.convert(item.data, AuditSeal)
 
     def _places(self) -> Iterator[str]:
         for item in every(self._tables, _OPEN):
@@ -196,8 +196,8 @@ def _instant(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def _entry(item: Item) -> Entry:
+def _entry(item: Item) -> AuditRecord:
     try:
-        return msgspec.convert({**item.data, "id": item.key.sort}, Entry)
+        return msgspec.convert({**item.data, "id": item.key.sort}, AuditRecord)
     except msgspec.ValidationError as error:
         raise Corrupt(f"audit entry {item.key.sort} cannot be read: {error}") from error

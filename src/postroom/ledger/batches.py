@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from postroom.clock import Clock, Instant
-from postroom.ledger.refusals import Refusals
+from postroom.ledger.auto_suppression import AutoSuppression
 from postroom.model.batch import OpenBatch
 from postroom.model.campaign import CampaignRef, Policies
 from postroom.model.message import MessageStatus, Recipient, Settlement
@@ -29,11 +29,11 @@ UNCERTAIN = "perhaps handed to the provider: the worker was lost with its record
 _PATIENCE_MARGIN_S = 5.0
 
 
-class Batches:
+class BatchLeases:
     """One worker's hand on a campaign's batches."""
 
     def __init__(
-        self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int, refusals: Refusals | None = None
+        self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int, refusals: AutoSuppression | None = None
     ) -> None:
         """`refusals`: who enters refused addresses on the suppression list; None: nobody."""
         self._messages = messages

@@ -2,6 +2,8 @@
 
 So two who change the same campaign at the same time have one winner; the other gets `Conflict` and reads again. In the same
 write a campaign that has not ended is entered in a list of the installation's: whoever looks after those asks no tenant.
+
+Completing a campaign: only when every row is accounted for and nobody waits.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
-from postroom.ledger.pages import every
+from postroom.ledger.collection import every
 from postroom.model import ids
-from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignRef, CampaignStatus
+from postroom.model.campaign import ENDED, TRANSITIONS, Campaign, CampaignRef, CampaignStatus, may_complete
+from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
 _UNFINISHED = "#unfinished-campaigns"
@@ -122,3 +125,35 @@ def _campaign(item: Item) -> Campaign:
         return msgspec.convert(data, Campaign)
     except msgspec.ValidationError as error:
         raise Corrupt(f"the record of campaign {item.key.sort} cannot be read: {error}") from error
+
+
+class CampaignCompletion:
+    """Anybody may ask, at any time and any number of times."""
+
+    def __init__(self, campaigns: Campaigns, messages: Messages) -> None:
+        self._campaigns = campaigns
+        self._messages = messages
+
+    def finish(self, ref: CampaignRef) -> bool:
+        """Complete the campaign if the ledger allows; whether it is past sending (ended now, or before).
+
+        A ledger that does not add up though nobody waits is damaged: the campaign has failed, and says so."""
+        campaign = self._campaigns.get(ref)
+        if campaign.status is not CampaignStatus.SENDING:
+            return True
+        if self._messages.next_due(ref) is not None:  # workers ask all the time, and numbers may cost a count of everything
+            return False
+        counts, unsettled = self._messages.counts(ref), self._messages.unsettled(ref)
+        source = campaign.source
+        try:
+            if may_complete(source, counts, unsettled=unsettled):
+                self._campaigns.transition(campaign, CampaignStatus.COMPLETED)
+            elif counts.waiting or unsettled:
+                return False
+            else:  # nothing that is still to come can mend it
+                others = source.invalid + source.duplicate + source.suppressed
+                reason = f"the ledger does not add up: {source.rows} rows, but {counts.total} messages and {others} other rows"
+                self._campaigns.transition(campaign, CampaignStatus.FAILED, reason=reason)
+        except Conflict:  # paused, cancelled or completed by somebody else in this moment: ask again
+            return self._campaigns.get(ref).status is not CampaignStatus.SENDING
+        return True

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from postroom.errors import Conflict, Corrupt
-from postroom.ledger.pages import every
+from postroom.ledger.collection import every
 from postroom.ledger.resealing import reseal_each
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.platform.ports.secrets import Secrets
@@ -28,7 +28,7 @@ _INDEX = "#dkim-domains"
 _TRIES = 10
 
 
-class PrivateKey(NamedTuple):
+class DkimPrivateKey(NamedTuple):
     """A key with its private part. Shows none of it: see `__repr__`."""
 
     key: DkimKey
@@ -50,7 +50,7 @@ class DkimKeys:
         item = self._tables.get(_key(tenant, domain))
         return DomainKeys(tenant, domain) if item is None else _keys(tenant, item)
 
-    def add(self, was: DomainKeys, made: Sequence[PrivateKey]) -> DomainKeys:
+    def add(self, was: DomainKeys, made: Sequence[DkimPrivateKey]) -> DomainKeys:
         """More keys. `Conflict`: somebody changed them since they were read."""
         new = {each.key.selector: self._sealed(was.tenant, was.domain, each) for each in made}
         return self._store(was, (*was.keys, *(each.key for each in made)), new)
@@ -59,7 +59,7 @@ class DkimKeys:
         """As they are now; those of before that are not among them are gone for good. `Conflict` as `add`."""
         return self._store(was, keys, {})
 
-    def signing(self, tenant: str, domains: Sequence[str]) -> tuple[str, list[PrivateKey]] | None:
+    def signing(self, tenant: str, domains: Sequence[str]) -> tuple[str, list[DkimPrivateKey]] | None:
         """The first of the domains that has keys which sign, and those, RSA first; None: there is none. `Corrupt`, `Unavailable`:
         they cannot be opened."""
         found = self._tables.get_many([_key(tenant, domain) for domain in domains])
@@ -68,7 +68,7 @@ class DkimKeys:
             active = [] if item is None else [key for key in _keys(tenant, item).keys if key.status is KeyStatus.ACTIVE]
             if item is not None and active:
                 active.sort(key=lambda key: key.algorithm is not Algorithm.RSA)
-                return domain, [PrivateKey(key, self._opened(tenant, item, key.selector)) for key in active]
+                return domain, [DkimPrivateKey(key, self._opened(tenant, item, key.selector)) for key in active]
         return None
 
     def reseal(self) -> tuple[int, int]:
@@ -106,14 +106,14 @@ class DkimKeys:
         version, _ = self._tables.write([Put(key, data, was.version or Expect.ABSENT), Put(line, {})])
         return replace(was, keys=keys, version=version)
 
-    def _sealed(self, tenant: str, domain: str, made: PrivateKey) -> str:
+    def _sealed(self, tenant: str, domain: str, made: DkimPrivateKey) -> str:
         return self._secrets.seal(_purpose(tenant, domain, made.key.selector), made.private)
 
     def _opened(self, tenant: str, item: Item, selector: str) -> bytes:
         return self._secrets.open(_purpose(tenant, item.key.sort, selector), _seals(item)[selector])
 
 
-def keys_of(tables: Tables, domain: str | None) -> Iterator[DomainKeys]:
+def keys_for_domain(tables: Tables, domain: str | None) -> Iterator[DomainKeys]:
     """Every tenant's keys of a domain; None: of every domain, by its name. Opens none."""
     for name, tenant in _index(tables, "" if domain is None else f"{domain}/"):
         item = tables.get(_key(tenant, name))

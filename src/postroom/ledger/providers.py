@@ -15,29 +15,29 @@ from typing import Any, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger.pages import every
+from postroom.ledger.collection import every
 from postroom.ledger.resealing import reseal_each, reseal_fields
 from postroom.model.provider import (
     DEFAULT_PROVIDER,
+    MessageStream,
     Provider,
-    Stream,
-    Use,
-    check_name,
+    UsageLimits,
+    WarmUp,
+    check_provider_name,
     with_password,
     without_password,
 )
-from postroom.model.warm_up import WarmUp
 from postroom.platform.ports.rates import RateLimit
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
-MOST = 100
+MAX_PROVIDERS = 100
 """Providers of one tenant, and shared ones: they are listed together, without pages."""
 _SEALS = "#provider-seals"
-_EVERY_STREAM = frozenset(Stream)
+_EVERY_STREAM = frozenset(MessageStream)
 
 
-class ProviderMeans(NamedTuple):
+class ProviderCredentials(NamedTuple):
     """What the sender needs. Shows no password in logs: see `__repr__`."""
 
     id: str
@@ -54,13 +54,13 @@ class ProviderMeans(NamedTuple):
         return f"ProviderMeans({self.id})"
 
 
-class Change(NamedTuple):
+class ProviderSpec(NamedTuple):
     """What a provider is made from, or becomes."""
 
     url: str
     """With or without a password."""
-    use: Use = Use()
-    streams: frozenset[Stream] = _EVERY_STREAM
+    use: UsageLimits = UsageLimits()
+    streams: frozenset[MessageStream] = _EVERY_STREAM
     trusted: bool = False
     """Whether it is an operator's URL."""
 
@@ -77,14 +77,14 @@ class Providers:
         self._clock = clock
         self._default_url = default_url
 
-    def create(self, tenant: str | None, name: str, change: Change, *, mark: str = "") -> Provider:
+    def create(self, tenant: str | None, name: str, change: ProviderSpec, *, mark: str = "") -> Provider:
         """A new one; `tenant` None: shared. `Conflict`: the name is taken, or there are too many. Again under the same `mark`
         (not empty): the one that was made."""
-        check_name(name)
+        check_provider_name(name)
         if (item := self._tables.get(_key(tenant, name))) is not None:
             return self._made_before(item, tenant, mark)
-        if len(self._of(tenant)) >= MOST:
-            raise Conflict(f"there are {MOST} providers already, the most there may be")
+        if len(self._of(tenant)) >= MAX_PROVIDERS:
+            raise Conflict(f"there are {MAX_PROVIDERS} providers already, the most there may be")
         data = {**self._data(tenant, name, change, was=None), "created_at": self._clock.now(), "mark": mark}
         try:
             return self._store(tenant, name, data, expect=Expect.ABSENT)
@@ -93,7 +93,7 @@ class Providers:
                 raise
             return self._made_before(item, tenant, mark)
 
-    def change(self, was: Provider, change: Change) -> Provider:
+    def change(self, was: Provider, change: ProviderSpec) -> Provider:
         """Replace it as it was read. A URL without a password keeps the stored one, if it is the same URL as before: a
         password is never carried to another host. A warm-up that names no first day goes on from the stored one's.
         `Conflict`: somebody changed it since; `NotFound`; `Invalid`."""
@@ -120,7 +120,7 @@ class Providers:
     def default(self) -> Provider:
         """The setting."""
         url, password = without_password(self._default_url)
-        return Provider(DEFAULT_PROVIDER, url, password is not None, Use(), _EVERY_STREAM, None, True, None, 1)
+        return Provider(DEFAULT_PROVIDER, url, password is not None, UsageLimits(), _EVERY_STREAM, None, True, None, 1)
 
     def list(self, tenant: str | None) -> list[Provider]:
         """All that the tenant may use, its own first, then shared ones, then the default. `tenant` None: the shared ones."""
@@ -129,21 +129,21 @@ class Providers:
         shared = [provider for provider in self._of(None) if provider.name not in names]
         return [*own, *shared, self.default()]
 
-    def means(self, tenant: str | None, name: str) -> ProviderMeans:
+    def means(self, tenant: str | None, name: str) -> ProviderCredentials:
         """How mail leaves through it. `NotFound`; `Corrupt`, `Unavailable`: its password cannot be opened."""
         if name == DEFAULT_PROVIDER:
-            return ProviderMeans(DEFAULT_PROVIDER, self._default_url, RateLimit(), None, trusted=True)
+            return ProviderCredentials(DEFAULT_PROVIDER, self._default_url, RateLimit(), None, trusted=True)
         owner, item = self._found(tenant, name)
         provider, sealed = self._provider(owner, item), item.data["sealed"]
         password = None if sealed is None else self._secrets.open(_purpose(owner, name), sealed).decode()
         limit = RateLimit(provider.use.per_second, provider.today)
         url = with_password(provider.url, password)
-        return ProviderMeans(provider.id, url, limit, provider.use.connections, trusted=provider.trusted)
+        return ProviderCredentials(provider.id, url, limit, provider.use.connections, trusted=provider.trusted)
 
     def for_campaign(self, tenant: str, name: str) -> Provider:
         """One that carries campaigns. `NotFound`, `Invalid`."""
         provider = self.get(tenant, name)
-        if Stream.BULK not in provider.streams:
+        if MessageStream.BULK not in provider.streams:
             raise Invalid(f"the provider {name} carries single messages only, no campaigns")
         return provider
 
@@ -151,7 +151,9 @@ class Providers:
         """The name of the one that a tenant's single messages leave through: the first of its own that carries them, else the
         first shared one that carries nothing else, else the default."""
         for provider in self.list(tenant):
-            if Stream.TRANSACTIONAL in provider.streams and (not provider.shared or Stream.BULK not in provider.streams):
+            if MessageStream.TRANSACTIONAL in provider.streams and (
+                not provider.shared or MessageStream.BULK not in provider.streams
+            ):
                 return provider.name
         return DEFAULT_PROVIDER
 
@@ -178,7 +180,7 @@ class Providers:
         except NotFound:
             return f"{tenant}/{name}"
 
-    def _data(self, tenant: str | None, name: str, change: Change, *, was: WarmUp | None) -> dict[str, Any]:
+    def _data(self, tenant: str | None, name: str, change: ProviderSpec, *, was: WarmUp | None) -> dict[str, Any]:
         url, password = without_password(change.url)
         sealed = None if password is None else self._secrets.seal(_purpose(tenant, name), password.encode())
         streams = sorted(stream.value for stream in change.streams)
@@ -208,7 +210,7 @@ class Providers:
             url=data["url"],
             has_password=data["sealed"] is not None,
             use=use,
-            streams=frozenset(Stream(stream) for stream in data["streams"]),
+            streams=frozenset(MessageStream(stream) for stream in data["streams"]),
             tenant=tenant,
             trusted=data["trusted"],
             created_at=Instant(data["created_at"]),
@@ -217,7 +219,7 @@ class Providers:
         )
 
     def _found(self, tenant: str | None, name: str) -> tuple[str | None, Item]:
-        check_name(name)
+        check_provider_name(name)
         for owner in dict.fromkeys((tenant, None)):
             if (item := self._tables.get(_key(owner, name))) is not None:
                 return owner, item
@@ -242,6 +244,6 @@ def _purpose(tenant: str | None, name: str) -> str:
     return f"provider/{tenant or ''}/{name}"
 
 
-def _use(data: dict[str, Any]) -> Use:
+def _use(data: dict[str, Any]) -> UsageLimits:
     warm_up = data.get("warm_up")
-    return Use(**{**data, "warm_up": warm_up and WarmUp(**warm_up)})
+    return UsageLimits(**{**data, "warm_up": warm_up and WarmUp(**warm_up)})

@@ -18,8 +18,8 @@ from typing import Final
 
 from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
-from postroom.ledger.pages import every
-from postroom.ledger.recent import Recent
+from postroom.ledger.collection import every
+from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Item, ItemKey, Put, Tables
@@ -38,7 +38,7 @@ class Recounts:
         self._tables = tables
         self._messages = messages
         self._clock = clock
-        self._entered: Recent[CampaignRef, bool] = Recent(clock, most=1_000)
+        self._entered: TtlCache[CampaignRef, bool] = TtlCache(clock, most=1_000)
         self._round: Iterator[tuple[CampaignRef, list[Item]]] | None = None
         self._reached: dict[CampaignRef, int] = {}
         """Of homes that were not finished: the last batch that was counted."""

@@ -8,7 +8,7 @@ lines, somebody looks after the last change: the caller (whose call is not answe
 from __future__ import annotations
 
 from postroom.errors import NotFound
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
 from postroom.model.stream import stream_batches
 from postroom.platform.ports.messages import Messages
@@ -18,7 +18,7 @@ from postroom.platform.ports.workflows import ExecutionStatus, Workflows
 _KNOWN = 10_000
 
 
-class Streams:
+class DailyStreams:
     """The streams of all tenants."""
 
     def __init__(self, messages: Messages, workflows: Workflows, queues: Queues) -> None:
@@ -38,9 +38,9 @@ class Streams:
 
     def wake(self, ref: CampaignRef) -> None:
         """Have the workers look at it; a read where they do already."""
-        execution = self._workflows.get(notes.STREAM, ref.campaign)
+        execution = self._workflows.get(scheduler_messages.STREAM, ref.campaign)
         if execution is None or execution.status is not ExecutionStatus.RUNNING:
-            notes.run_stream(self._workflows, ref)
+            scheduler_messages.start_stream(self._workflows, ref)
 
     def look(self, ref: CampaignRef) -> None:
         """Wake it if anything is owed."""
@@ -56,6 +56,6 @@ class Streams:
 
     def end(self, ref: CampaignRef) -> None:
         """A worker found nothing owed, or cannot go on. Harmless where that has changed in this moment."""
-        notes.look_at_stream(self._queues, ref)
-        self._workflows.stop(notes.STREAM, ref.campaign, "nothing is owed")
+        scheduler_messages.notify_stream_idle(self._queues, ref)
+        self._workflows.stop(scheduler_messages.STREAM, ref.campaign, "nothing is owed")
         self.look(ref)

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
-from postroom.ledger.pages import every
+from postroom.ledger.collection import every
 from postroom.model.event import Event
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables
 
 _TRIES = 10
@@ -33,7 +33,7 @@ _IN_TOPICS = "topics:"
 _BUSY = "the suppression list is being changed by others all the time; try again"
 
 
-class Reason(StrEnum):
+class SuppressionReason(StrEnum):
     """Why."""
 
     MANUAL = "manual"
@@ -46,19 +46,19 @@ class Reason(StrEnum):
     """The person asked for no more."""
 
 
-WILL = frozenset({Reason.COMPLAINT, Reason.UNSUBSCRIBE})
+RECIPIENT_REASONS = frozenset({SuppressionReason.COMPLAINT, SuppressionReason.UNSUBSCRIBE})
 """Reasons that are the person's own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Suppressed:
+class SuppressionEntry:
     """One entry."""
 
     key: Key
     address: str
     """Empty: nobody knows it, as they unsubscribed by a link that names no address and whose message nobody has (any more), or
     were erased; they are still not to be written to."""
-    reason: Reason
+    reason: SuppressionReason
     added_at: Instant
     note: str = ""
     """Free text, or the server's reply."""
@@ -78,11 +78,11 @@ def source(message: str, event: Event) -> str:
 class SuppressionPage(NamedTuple):
     """Part of a list, in the order of keys: no order people know. `cursor` asks for the next part."""
 
-    entries: list[Suppressed]
+    entries: list[SuppressionEntry]
     cursor: str | None
 
 
-class Suppression:
+class SuppressionList:
     """The lists of all tenants."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
@@ -102,12 +102,12 @@ class Suppression:
         some = self._tables.existing(_topics(tenant), with_topic) if with_topic else set()
         return [key.hex() in everything or name in some for (key, _), name in zip(asked, names, strict=True)]
 
-    def get(self, tenant: str, key: Key, *, topic: str | None = None) -> Suppressed | None:
+    def get(self, tenant: str, key: Key, *, topic: str | None = None) -> SuppressionEntry | None:
         """The entry of all mail, or of that topic; or None."""
         item = self._tables.get(_place(tenant, key, topic))
         return None if item is None else _entry(item)
 
-    def of(self, tenant: str, key: Key) -> list[Suppressed]:
+    def of(self, tenant: str, key: Key) -> list[SuppressionEntry]:
         """Every entry of one person: of all mail first."""
         return [_entry(item) for item in self._items(tenant, key)]
 
@@ -117,16 +117,16 @@ class Suppression:
         key: Key,
         *,
         address: str,
-        reason: Reason,
+        reason: SuppressionReason,
         note: str = "",
         topic: str | None = None,
         source: str = "",
     ) -> bool:
         """Enter one person; whether that changed anything. Again: harmless."""
-        return self.add_all(tenant, [Suppressed(key, address, reason, self._clock.now(), note, topic, source=source)]) == 1
+        return self.add_all(tenant, [SuppressionEntry(key, address, reason, self._clock.now(), note, topic, source=source)]) == 1
 
     def explain(
-        self, tenant: str, key: Key, *, wanted: Callable[[Suppressed], bool], address: str, note: str, source: str
+        self, tenant: str, key: Key, *, wanted: Callable[[SuppressionEntry], bool], address: str, note: str, source: str
     ) -> None:
         """Say whose an entry is that was made by somebody who did not know, and where it comes from: of those of the person that
         are `wanted`, if they still stand and say neither. Again: harmless."""
@@ -137,10 +137,10 @@ class Suppression:
                 with suppress(Conflict):  # changed in this moment: by the person, who took it back, or by an erasure
                     self._tables.write([Put(item.key, {**item.data, **told}, item.version, item.expires_at)])
 
-    def add_all(self, tenant: str, entries: Sequence[Suppressed]) -> int:
+    def add_all(self, tenant: str, entries: Sequence[SuppressionEntry]) -> int:
         """Enter any number; how many changed something. Each hundred stands alone: after a crash some are entered, and
         entering all again completes it."""
-        chosen: dict[tuple[Key, str | None], Suppressed] = {}
+        chosen: dict[tuple[Key, str | None], SuppressionEntry] = {}
         for entry in entries:
             known = chosen.get((entry.key, entry.topic))
             if known is None or _outranks(entry, known):
@@ -163,7 +163,7 @@ class Suppression:
         place = _place(tenant, key, topic)
         for _ in range(_TRIES):
             item = self._tables.get(place)
-            if item is None or item.data["reason"] != Reason.UNSUBSCRIBE:
+            if item is None or item.data["reason"] != SuppressionReason.UNSUBSCRIBE:
                 return False
             before = item.data.get("before")
             try:
@@ -182,7 +182,7 @@ class Suppression:
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> SuppressionPage:
         """The tenant's list, entries of topics last; `limit` 1 to 1,000."""
-        entries: list[Suppressed] = []
+        entries: list[SuppressionEntry] = []
         if cursor is None or not cursor.startswith(_IN_TOPICS):
             page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit)
             entries = [_entry(item) for item in page.items]
@@ -215,7 +215,7 @@ class Suppression:
             return True
         raise Conflict(_BUSY)
 
-    def _add_chunk(self, tenant: str, entries: Sequence[Suppressed]) -> int:
+    def _add_chunk(self, tenant: str, entries: Sequence[SuppressionEntry]) -> int:
         for _ in range(_TRIES):
             known = self._tables.get_many([_place(tenant, entry.key, entry.topic) for entry in entries])
             puts = [put for entry in entries if (put := _put(tenant, entry, known)) is not None]
@@ -228,25 +228,25 @@ class Suppression:
         raise Conflict(_BUSY)
 
 
-def _outranks(later: Suppressed, earlier: Suppressed) -> bool:
+def _outranks(later: SuppressionEntry, earlier: SuppressionEntry) -> bool:
     """A person's own will before other reasons; among others what lasts before what ends, and what ends later."""
-    if (later.reason in WILL) != (earlier.reason in WILL):
-        return later.reason in WILL
+    if (later.reason in RECIPIENT_REASONS) != (earlier.reason in RECIPIENT_REASONS):
+        return later.reason in RECIPIENT_REASONS
     return earlier.expires_at is not None and (later.expires_at is None or later.expires_at > earlier.expires_at)
 
 
-def _put(tenant: str, entry: Suppressed, known: dict[ItemKey, Item]) -> Put | None:
+def _put(tenant: str, entry: SuppressionEntry, known: dict[ItemKey, Item]) -> Put | None:
     key = _place(tenant, entry.key, entry.topic)
     item = known.get(key)
     if item is None:
         return Put(key, _data(entry), Expect.ABSENT, entry.expires_at)
     if not _outranks(entry, _entry(item)):
         return None
-    lasting = entry.reason in WILL and item.expires_at is None  # what was there before is kept for `take_back`
+    lasting = entry.reason in RECIPIENT_REASONS and item.expires_at is None  # what was there before is kept for `take_back`
     return Put(key, _data(entry) | ({"before": item.data} if lasting else {}), item.version, entry.expires_at)
 
 
-def _data(entry: Suppressed) -> dict[str, Any]:
+def _data(entry: SuppressionEntry) -> dict[str, Any]:
     data = {"address": entry.address, "reason": entry.reason.value, "at": entry.added_at, "note": entry.note}
     return data | ({"source": entry.source} if entry.source else {})
 
@@ -267,13 +267,13 @@ def _topic_sort(key: Key, topic: str) -> str:
     return f"{key.hex()}/{topic}"
 
 
-def _entry(item: Item) -> Suppressed:
+def _entry(item: Item) -> SuppressionEntry:
     data = item.data
     name, slash, topic = item.key.sort.partition("/")
-    return Suppressed(
+    return SuppressionEntry(
         Key(bytes.fromhex(name)),
         data["address"],
-        Reason(data["reason"]),
+        SuppressionReason(data["reason"]),
         Instant(data["at"]),
         data["note"],
         topic if slash else None,

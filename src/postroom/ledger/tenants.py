@@ -2,25 +2,43 @@
 
 A tenant is made in one write together with the claim of its number: a crash leaves both or neither. A claim is never deleted, so
 a number on an old link never means somebody else. Two who claim the same number have one winner; the other takes the next.
+
+One at a time: a tenant's long work that two must not do at once, whichever processes they are in.
+
+Whoever was killed while he had the turn holds up the others for two minutes at most. The record of a turn stays, free, when it
+ends: its versions only rise, so somebody who comes to life too late cannot take his old turn for the present one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from postroom.clock import Clock
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger.recent import Recent
+from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.tenant import DEFAULT_TENANT, MAX_NUMBER, Tenant, is_tenant_id
 from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 
 _PARTITION = "#tenants"
+
+
 _NUMBERS = "#tenant-numbers"
+
+
 RESERVED = "me"
+
+
 """Stands for the caller's own in addresses."""
+
+
 _TRIES = 10
+
+
 _REMEMBERED_S = 5.0
+
+
 _REMEMBERED = 10_000
 
 
@@ -37,7 +55,7 @@ class Tenants:
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
         self._clock = clock
-        self._recent: Recent[str, Tenant] = Recent(clock, most=_REMEMBERED)
+        self._recent: TtlCache[str, Tenant] = TtlCache(clock, most=_REMEMBERED)
 
     def get(self, tenant: str) -> Tenant:
         """The tenant; `NotFound`. Number and secret never change; the rest may be some seconds old."""
@@ -155,3 +173,51 @@ def _of(tenant: str, data: Mapping[str, Any]) -> Tenant:
         disabled=data.get("disabled", False),
         created_at=data.get("created_at"),
     )
+
+
+LOCK_MS = 120_000
+
+
+_TAKEN = "the same work is under way, or whoever did it died just now: try again in two minutes"
+
+
+class TenantLock:
+    """Somebody's."""
+
+    def __init__(self, tables: Tables, clock: Clock, key: ItemKey) -> None:
+        """`Conflict`: it is another's."""
+        self._tables = tables
+        self._clock = clock
+        self._key = key
+        item = tables.get(key)
+        if item is not None and item.data["until"] > clock.now():
+            raise Conflict(_TAKEN)
+        self._set(clock.now() + LOCK_MS, Expect.ABSENT if item is None else item.version)
+
+    def keep(self) -> None:
+        """To be called every minute at least; often is harmless. `Conflict`: it was too late, and is another's."""
+        now = self._clock.now()
+        if self._until - now <= LOCK_MS * 2 // 3:
+            self._set(now + LOCK_MS, self._version)
+
+    def end(self) -> None:
+        """Let the next one begin."""
+        with suppress(Conflict):  # it had run out, and is another's
+            self._set(0, self._version)
+
+    def _set(self, until: int, expect: Expect | int) -> None:
+        try:
+            (self._version,) = self._tables.write([Put(self._key, {"until": until}, expect)])
+        except Conflict as error:
+            raise Conflict(_TAKEN) from error
+        self._until = until
+
+
+@contextmanager
+def tenant_lock(tables: Tables, clock: Clock, *, tenant: str, work: str) -> Iterator[TenantLock]:
+    """Do the tenant's `work` alone. `Conflict`: somebody else does."""
+    taken = TenantLock(tables, clock, ItemKey(f"{tenant}#turns", work))
+    try:
+        yield taken
+    finally:
+        taken.end()

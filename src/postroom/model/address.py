@@ -26,7 +26,7 @@ MAX_LOCAL_OCTETS = 64
 MAX_MAILBOX_OCTETS = 254  # RFC 3696 erratum 1690: a path is 256 with its angle brackets
 
 
-class Reason(StrEnum):
+class AddressProblem(StrEnum):
     """Why a text is no address. The words are those of the report of rejected rows."""
 
     EMPTY = "empty"
@@ -41,7 +41,7 @@ class Reason(StrEnum):
 class AddressError(Invalid):
     """The text is not one address: a code for programs, a sentence for people."""
 
-    def __init__(self, reason: Reason, sentence: str) -> None:
+    def __init__(self, reason: AddressProblem, sentence: str) -> None:
         super().__init__(sentence)
         self.reason = reason
 
@@ -77,7 +77,7 @@ _WRAPPINGS = ('""', "''", "“”", "‘’", "„“")
 _FORBIDDEN = frozenset({"Cc", "Cs", "Cn", "Zs", "Zl", "Zp"})
 
 
-def parse(text: str) -> Address:
+def parse_address(text: str) -> Address:
     """The address in a cell such as `a@b.example`, `Name <a@b.example>` or `"Name, Jr" <a@b.example>`.
 
     Raises `AddressError`, and nothing else. An ordinary ASCII address costs about a microsecond.
@@ -104,12 +104,12 @@ def trim(text: str) -> str:
 
 def _parse_with_care(text: str) -> Address:
     if len(text) > MAX_CELL:
-        raise AddressError(Reason.TOO_LONG, f"The cell has {len(text)} characters: too long for an address with a name.")
+        raise AddressError(AddressProblem.TOO_LONG, f"The cell has {len(text)} characters: too long for an address with a name.")
     cell = _unwrap(trim(text))
     if not cell:
-        raise AddressError(Reason.EMPTY, "The address is empty.")
+        raise AddressError(AddressProblem.EMPTY, "The address is empty.")
     if cell != text:
-        return parse(cell)
+        return parse_address(cell)
     if "@" not in cell:
         cell = cell.translate(_FULL_WIDTH_MARKS)
     name, spec = _split_name(cell)
@@ -118,9 +118,9 @@ def _parse_with_care(text: str) -> Address:
     domain = _domain(domain, spec)
     mailbox = f"{local}@{domain}"
     if len(local.encode()) > MAX_LOCAL_OCTETS:
-        raise AddressError(Reason.TOO_LONG, f"What stands before the @ is longer than {MAX_LOCAL_OCTETS} bytes.")
+        raise AddressError(AddressProblem.TOO_LONG, f"What stands before the @ is longer than {MAX_LOCAL_OCTETS} bytes.")
     if len(mailbox.encode()) > MAX_MAILBOX_OCTETS:
-        raise AddressError(Reason.TOO_LONG, f"The address is longer than {MAX_MAILBOX_OCTETS} bytes.")
+        raise AddressError(AddressProblem.TOO_LONG, f"The address is longer than {MAX_MAILBOX_OCTETS} bytes.")
     if name is not None and name.casefold() == mailbox.casefold():
         name = None
     return Address(name, mailbox, f"{_fold(content)}@{domain}")
@@ -167,10 +167,10 @@ def _bare(spec: str) -> str:
 
 def _split_mailbox(spec: str) -> tuple[str, str]:
     if not spec:
-        raise AddressError(Reason.EMPTY, "The address is empty.")
+        raise AddressError(AddressProblem.EMPTY, "The address is empty.")
     local, at, domain = spec.rpartition("@")
     if not at:
-        raise AddressError(Reason.NO_AT, f"“{_shown(spec)}” has no @.")
+        raise AddressError(AddressProblem.NO_AT, f"“{_shown(spec)}” has no @.")
     return trim(local), trim(domain)
 
 
@@ -184,14 +184,14 @@ def _local_content(local: str, spec: str) -> str:
     else:
         _refuse_several(spec)
         if not local:
-            raise AddressError(Reason.BAD_LOCAL, "Nothing stands before the @.")
-        raise AddressError(Reason.BAD_LOCAL, f"“{_shown(local)}” cannot stand before the @.")
+            raise AddressError(AddressProblem.BAD_LOCAL, "Nothing stands before the @.")
+        raise AddressError(AddressProblem.BAD_LOCAL, f"“{_shown(local)}” cannot stand before the @.")
     if not content.isascii():
         if content.strip(_JOINERS) != content:
-            raise AddressError(Reason.BAD_LOCAL, "An invisible joiner stands at the edge of what is before the @.")
+            raise AddressError(AddressProblem.BAD_LOCAL, "An invisible joiner stands at the edge of what is before the @.")
         for character in content:
             if character == "\ufffd" or (character > "\x7f" and unicodedata.category(character) in _FORBIDDEN):
-                raise AddressError(Reason.BAD_LOCAL, f"The character U+{ord(character):04X} cannot stand before the @.")
+                raise AddressError(AddressProblem.BAD_LOCAL, f"The character U+{ord(character):04X} cannot stand before the @.")
     return content
 
 
@@ -199,23 +199,25 @@ def _domain(domain: str, spec: str) -> str:
     """The domain as lower-case A-labels."""
     _refuse_control(domain)
     if domain.startswith("["):
-        raise AddressError(Reason.BAD_DOMAIN, "An IP address in brackets is not accepted as a domain.")
+        raise AddressError(AddressProblem.BAD_DOMAIN, "An IP address in brackets is not accepted as a domain.")
     domain = domain.removesuffix(".").lower()
     if len(domain) > MAX_MAILBOX_OCTETS:
-        raise AddressError(Reason.TOO_LONG, "The domain is too long.")
+        raise AddressError(AddressProblem.TOO_LONG, "The domain is too long.")
     if not domain.isascii() or "xn--" in domain:
         try:
             domain = _a_labels(domain)
         except UnicodeError as error:
             _refuse_several(spec)
-            raise AddressError(Reason.BAD_DOMAIN, f"“{_shown(domain)}” is not an international domain: {error}.") from error
+            raise AddressError(
+                AddressProblem.BAD_DOMAIN, f"“{_shown(domain)}” is not an international domain: {error}."
+            ) from error
     labels = domain.split(".")
     if any(len(label) > 63 for label in labels):
-        raise AddressError(Reason.TOO_LONG, "A part of the domain is longer than 63 characters.")
+        raise AddressError(AddressProblem.TOO_LONG, "A part of the domain is longer than 63 characters.")
     top = labels[-1]
     if len(labels) < 2 or len(top) < 2 or top.isdigit() or not all(map(_LABEL.fullmatch, labels)):
         _refuse_several(spec)
-        raise AddressError(Reason.BAD_DOMAIN, f"“{_shown(domain)}” is not a domain.")
+        raise AddressError(AddressProblem.BAD_DOMAIN, f"“{_shown(domain)}” is not a domain.")
     return domain
 
 
@@ -238,12 +240,12 @@ def _fold(content: str) -> str:
 
 def _refuse_control(part: str) -> None:
     if any(unicodedata.category(character) == "Cc" for character in part):
-        raise AddressError(Reason.CONTROL, "The address contains a control character, such as a line break or a tab.")
+        raise AddressError(AddressProblem.CONTROL, "The address contains a control character, such as a line break or a tab.")
 
 
 def _refuse_several(spec: str) -> None:
     if len(_SEVERAL.findall(spec)) > 1:
-        raise AddressError(Reason.MULTIPLE, "The cell holds more than one address: give each its own row.")
+        raise AddressError(AddressProblem.MULTIPLE, "The cell holds more than one address: give each its own row.")
 
 
 def _shown(text: str) -> str:

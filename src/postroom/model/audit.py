@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-WHEN = r"^\d{4}(-\d\d(-\d\d(T\d\d(:\d\d)?)?)?)?$"
+TIME_PREFIX = r"^\d{4}(-\d\d(-\d\d(T\d\d(:\d\d)?)?)?)?$"
 """The beginning of a time, with which entries are chosen: a day, an hour, a minute."""
-START = ""
+FIRST_HASH = ""
 """The hash before the first seal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class AuditRecord:
     """One change, or some denials of the same kind."""
 
     id: str
@@ -50,7 +50,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class AuditSeal:
     """A minute's entries, chained to the minute before that had any."""
 
     minute: str
@@ -63,14 +63,14 @@ class Seal:
 
 
 @dataclass(slots=True)
-class Verification:
+class AuditVerification:
     """What checking a trail found."""
 
     seals: int = 0
     entries: int = 0
     unsealed: int = 0
     """Entries of the last minutes, which no seal holds yet."""
-    head: str = START
+    head: str = FIRST_HASH
     """The last seal's hash: kept elsewhere, it proves later that nothing before it was cut off."""
     problems: list[str] = field(default_factory=list)
 

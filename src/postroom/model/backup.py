@@ -7,7 +7,7 @@ from typing import NamedTuple
 from postroom.clock import Instant
 
 
-class Copied(NamedTuple):
+class BackupSummary(NamedTuple):
     """What a backup holds, or a restore brought back."""
 
     created_at: Instant

@@ -1,4 +1,10 @@
-"""A batch is one shard of a campaign's messages and the unit a worker leases.
+"""Where a recipient lives: a hash shard of its campaign.
+
+The key is an HMAC of the normalised address under the tenant's secret, so a duplicate address lands on the same key
+whatever row or worker it came from, storing a row twice is harmless, no partition gets hot, and every batch is an
+independent unit of work. The address cannot be guessed back from a key without the secret.
+
+A batch is one shard of a campaign's messages and the unit a worker leases.
 
 Intent before effect: the keys a worker is about to hand to a provider stand in the batch's *open group*, durably, before
 the first byte leaves. Whoever opens the batch next finds the group there and knows exactly who is in doubt.
@@ -10,10 +16,31 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from postroom.clock import Instant
+from postroom.model.ids import Key
 from postroom.model.message import Counts, Engagement
-from postroom.model.shard import Key
+
+"""12 bytes: one recipient of a tenant."""
+
+
+BATCH_SIZE = 500
+
+
+"""Recipients a batch, about: many enough to amortise a lease, few enough for one DynamoDB query and one Lambda run."""
+
+
+def batches_for(rows: int) -> int:
+    """How many batches a campaign of `rows` rows gets; frozen before its first row is stored."""
+    return max(1, -(-rows // BATCH_SIZE))
+
+
+def batch_of(key: Key, batches: int) -> int:
+    """The batch that holds `key`, 0 to `batches` - 1."""
+    return int.from_bytes(key, "big") % batches
+
 
 GROUP_SIZE = 128
+
+
 """Keys in one open group at most: bounds what a power cut leaves in doubt, and fits a DynamoDB item."""
 
 

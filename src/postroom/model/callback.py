@@ -55,7 +55,7 @@ class DeliveryStatus(StrEnum):
     """Given up; it can be ordered again."""
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class CallbackEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where a tenant wants to be told."""
 
     id: str
@@ -79,7 +79,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True):
     """One request to be made, until it is answered well."""
 
     id: str
@@ -105,7 +105,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     took_ms: int = 0
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class EventPayload(msgspec.Struct, frozen=True, kw_only=True):
     """What a request says of one event."""
 
     event_id: str
@@ -141,12 +141,12 @@ def parse_event_type(text: str) -> EventKind:
         raise Invalid(f"{text[:60]!r} is no event; there are {names}") from error
 
 
-def one_event(kind: EventKind, at: str, told: Told) -> dict[str, Any]:
+def event_payload(kind: EventKind, at: str, told: EventPayload) -> dict[str, Any]:
     """A request's JSON; `at` RFC 3339."""
     return {"type": event_type(kind), "timestamp": at, "data": msgspec.to_builtins(told)}
 
 
-def forget(body: str, is_theirs: Callable[[str], bool]) -> str:
+def redact_payload(body: str, is_theirs: Callable[[str], bool]) -> str:
     """A request's JSON without what may tell of a person: address, words and links of events of theirs. Of nobody else's: as it
     is, to the letter."""
     content = json.loads(body)
@@ -162,12 +162,12 @@ def _events_in(content: dict[str, Any]) -> list[dict[str, Any]]:
     return [each["data"] for each in data["events"]] if content["type"] == BATCH else [data]
 
 
-def many_events(events: Sequence[dict[str, Any]], at: str) -> dict[str, Any]:
+def batch_payload(events: Sequence[dict[str, Any]], at: str) -> dict[str, Any]:
     """Several in one request."""
     return {"type": BATCH, "timestamp": at, "data": {"events": list(events)}}
 
 
-def wait_s(attempts: int, chance: float) -> float:
+def retry_delay_s(attempts: int, chance: float) -> float:
     """How long to wait after so many tries: from 5 seconds to 8 hours, a fifth more or less by `chance` (0 to 1)."""
     return _WAITS_S[min(attempts, len(_WAITS_S)) - 1] * (1 + _JITTER * (2 * chance - 1))
 
@@ -177,7 +177,7 @@ def secret_text(secret: bytes) -> str:
     return SECRET_PREFIX + base64.b64encode(secret).decode()
 
 
-def check_url(text: str, networks: Sequence[str] = ()) -> str:
+def check_callback_url(text: str, networks: Sequence[str] = ()) -> str:
     """An endpoint's URL; `Invalid` says what is wrong. `networks`: those of one's own that may be called, and without TLS. What
     a name resolves to is looked at before each request."""
     if len(text) > MAX_URL or not text.isascii() or not text.isprintable() or " " in text:

@@ -18,7 +18,7 @@ from enum import StrEnum
 from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, NotFound
 
-MOST = 10
+MAX_KEYS = 10
 """Keys of one domain, whatever their state."""
 SELECTOR = r"^[a-z0-9][a-z0-9-]{0,61}[a-z0-9]$"
 
@@ -104,8 +104,8 @@ class DomainKeys:
 
     def check_room(self, more: int) -> None:
         """`Conflict`: no more may be made."""
-        if len(self.keys) + more > MOST:
-            raise Conflict(f"{self.domain} has {len(self.keys)} DKIM keys, and {MOST} at most: remove those that are retired")
+        if len(self.keys) + more > MAX_KEYS:
+            raise Conflict(f"{self.domain} has {len(self.keys)} DKIM keys, and {MAX_KEYS} at most: remove those that are retired")
 
 
 def record_name(selector: str, domain: str) -> str:
@@ -113,13 +113,13 @@ def record_name(selector: str, domain: str) -> str:
     return f"{selector}._domainkey.{domain}"
 
 
-def stem(now: Instant, mark: str) -> str:
+def selector_stem(now: Instant, mark: str) -> str:
     """What the selectors of keys begin with that are made together: their day, and a mark that tells them from others' (two
     tenants may have keys of the same domain)."""
     return f"pr{datetime.fromtimestamp(now / 1000, UTC):%Y%m%d}-{mark}"
 
 
-def selector_of(start: str, algorithm: Algorithm, domain: str) -> str:
+def selector_for(start: str, algorithm: Algorithm, domain: str) -> str:
     """`Invalid`: the domain is too long for a key."""
     selector = start + _ENDINGS[algorithm]
     if len(record_name(selector, domain)) > _NAME:
@@ -127,19 +127,19 @@ def selector_of(start: str, algorithm: Algorithm, domain: str) -> str:
     return selector
 
 
-def tags(record: str) -> dict[str, str]:
+def parse_dkim_tags(record: str) -> dict[str, str]:
     """A record's tags by their names in lower case (RFC 6376 §3.2)."""
     pairs = (part.partition("=") for part in record.split(";"))
     return {name.strip().lower(): value.strip() for name, separator, value in pairs if separator}
 
 
-def unlike(key: DkimKey, name: str, texts: Sequence[str]) -> str:
+def record_mismatch(key: DkimKey, name: str, texts: Sequence[str]) -> str:
     """Why a receiver that finds these texts at the key's name could not verify its signatures; empty: it could."""
     if not texts:
         return f"{name} has no TXT record yet; a change of the DNS may take an hour to be seen"
     if len(texts) > 1:
         return f"{name} has {len(texts)} TXT records, and receivers want one"
-    found = tags(texts[0])
+    found = parse_dkim_tags(texts[0])
     if found.get("v", "DKIM1") != "DKIM1":
         return f"{name} has a TXT record that is no DKIM key: {texts[0][:60]}"
     public = re.sub(r"\s", "", found.get("p", ""))

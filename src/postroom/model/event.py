@@ -9,22 +9,35 @@ message, so news of an old attempt never undoes a newer one.
 Sent outranks failed and unknown: a report that the provider has the message is better than our own guess. Bounced outranks
 delivered: some receiving systems accept first and return the mail later. Complained outranks all: somebody read it. What people
 do with a mail (open, click, unsubscribe) moves nothing on that line: the first time of each is kept beside it.
+
+An event as stores keep it: a JSON array, its id first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from postroom.clock import Instant
+from postroom.errors import Corrupt
 from postroom.model.message import MessageStatus
-from postroom.model.wire import MAX_ATTEMPT
+from postroom.model.tokens import MAX_ATTEMPT
 
 MAX_DETAIL = 250
+
+
 MAX_URL = 500
+
+
 MAX_RAW = 4_000
+
+
 """Characters of the reporter's own words that are kept."""
+
 
 _LINE = (
     MessageStatus.PENDING,
@@ -38,6 +51,8 @@ _LINE = (
     MessageStatus.BOUNCED,
     MessageStatus.COMPLAINED,
 )
+
+
 _RANK = {status: rank for rank, status in enumerate(_LINE)}
 
 
@@ -154,7 +169,7 @@ _STATE = {
 }
 
 
-class Standing(NamedTuple):
+class StatusRank(NamedTuple):
     """Where a message stands; ordered as the module's text says."""
 
     attempt: int
@@ -166,11 +181,71 @@ class Standing(NamedTuple):
         return self.attempt, _RANK[self.status]
 
 
-def apply(standing: Standing, event: Event) -> Standing:
+def status_after(standing: StatusRank, event: Event) -> StatusRank:
     """The standing after the event: the same, or further on. On the wire the last attempt that can be told apart stands for all
     after it (model.wire), so a report of it is about the newest."""
     status = event.status
     if status is None:
         return standing
     attempt = max(event.attempt, standing.attempt) if event.attempt >= MAX_ATTEMPT else event.attempt
-    return max(standing, Standing(attempt, status), key=lambda each: each.rank)
+    return max(standing, StatusRank(attempt, status), key=lambda each: each.rank)
+
+
+_EventRow = tuple[str, EventKind, int, int, str, Bounce | None, bool, str, str, str]
+
+
+EventCells = list[object]
+
+
+def event_cells(event: Event) -> EventCells:
+    """The array, for whoever writes many as one value."""
+    bounce = None if event.bounce is None else [event.bounce.type.value, event.bounce.category.value, event.bounce.code]
+    return [
+        event.id,
+        event.kind.value,
+        event.at,
+        event.attempt,
+        event.source,
+        bounce,
+        event.machine,
+        event.detail,
+        event.url,
+        event.raw,
+    ]
+
+
+def event_text(event: Event) -> str:
+    """The array as text."""
+    return msgspec.json.encode(event_cells(event)).decode()
+
+
+def parse_event(text: str) -> Event:
+    """What `event_text` wrote; `Corrupt`."""
+    try:
+        return _event_from_row(msgspec.json.decode(text, type=_EventRow))
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"an event cannot be read: {error}") from error
+
+
+def event_from_cells(row: Sequence[object]) -> Event:
+    """What `cells` made; `Corrupt`."""
+    try:
+        return _event_from_row(msgspec.convert(row, _EventRow))
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"an event cannot be read: {error}") from error
+
+
+def _event_from_row(row: _EventRow) -> Event:
+    id_, kind, at, attempt, source, bounce, machine, detail, url, raw = row
+    return Event(
+        id=id_,
+        kind=kind,
+        at=Instant(at),
+        attempt=attempt,
+        source=source,
+        bounce=bounce,
+        machine=machine,
+        detail=detail,
+        url=url,
+        raw=raw,
+    )

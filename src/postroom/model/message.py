@@ -20,7 +20,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from postroom.clock import Instant
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 
 
 class MessageStatus(IntEnum):
@@ -111,7 +111,7 @@ class Totals(NamedTuple):
         return Totals(self.counts + other.counts, self.engagement + other.engagement)
 
 
-class NewMessage(NamedTuple):
+class MessageRow(NamedTuple):
     """One accepted row on its way into the ledger."""
 
     batch: int

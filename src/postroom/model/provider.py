@@ -1,31 +1,131 @@
-"""A provider: one way for mail to leave, with its own rate, connections and streams; of one tenant, or shared by all.
+"""Warm-up: how much a new provider or address may send each day, until receiving servers know it.
+
+They believe nobody who sends much from the first day. So the first UTC day has a number, each following day a multiple of it, and
+once that reaches the ramp's end there is nothing left to limit: the provider's own limits hold.
+
+A provider: one way for mail to leave, with its own rate, connections and streams; of one tenant, or shared by all.
 
 Its URL stands here without the password, which is stored sealed and goes to nobody but the sender.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
 from postroom.clock import Instant
 from postroom.errors import Invalid
-from postroom.model.warm_up import WarmUp
+
+MIN_PER_DAY: Final = 10
+
+
+"""A day, so that campaigns and single messages both have some."""
+
+
+MAX_PER_DAY: Final = 1_000_000_000
+
+
+MIN_FACTOR: Final = 1.01
+
+
+MAX_FACTOR: Final = 10.0
+
+
+_DAY_MS = 86_400_000
+
+
+_RAMP = re.compile(r"(\d{1,10})x(\d{1,2}(?:\.\d{1,6})?)(?:-(\d{1,10}))?(?:@(\d{4}-\d\d-\d\d))?", re.ASCII)
+
+
+class WarmUp(NamedTuple):
+    """A daily ramp."""
+
+    start_per_day: int
+    """Recipients on the first UTC day."""
+    factor: float
+    """By how much each day has more than the one before."""
+    since: str = ""
+    """The first day, `2026-12-01`; empty: not begun yet, it begins with the provider or the change that brings it."""
+    to_per_day: int = MAX_PER_DAY
+    """Where the ramp ends."""
+
+    def per_day(self, now: Instant) -> int | None:
+        """Recipients on the UTC day of `now`; before the first day as on it; None: the ramp is over."""
+        begun = date.fromisoformat(self.since).toordinal() if self.since else _day(now).toordinal()
+        days = max(0, _day(now).toordinal() - begun)
+        if days * math.log(self.factor) >= math.log(self.to_per_day / self.start_per_day):
+            return None
+        return min(self.to_per_day, int(self.start_per_day * self.factor**days))
+
+    def begun(self, now: Instant, was: WarmUp | None = None) -> WarmUp:
+        """With its first day: as given, else of the ramp that is replaced, else today."""
+        if self.since:
+            return self
+        return self._replace(since=was.since if was is not None and was.since else _day(now).isoformat())
+
+    def checked(self) -> WarmUp:
+        """As it is. `Invalid`: it is no ramp."""
+        if not MIN_PER_DAY <= self.start_per_day <= MAX_PER_DAY or not MIN_PER_DAY <= self.to_per_day <= MAX_PER_DAY:
+            raise Invalid(f"a warm-up starts and ends with {MIN_PER_DAY:,} to {MAX_PER_DAY:,} recipients a day")
+        if not MIN_FACTOR <= self.factor <= MAX_FACTOR:
+            raise Invalid(f"a warm-up grows by a factor of {MIN_FACTOR:g} to {MAX_FACTOR:g} a day, not {self.factor:g}")
+        if self.to_per_day < self.start_per_day:
+            raise Invalid("a warm-up ends with no fewer recipients a day than it starts with")
+        try:
+            date.fromisoformat(self.since or "2000-01-01")
+        except ValueError as error:
+            raise Invalid(f"{self.since!r} is no day: 2026-12-01") from error
+        return self
+
+    def __str__(self) -> str:
+        """As `parse` takes it."""
+        end = "" if self.to_per_day == MAX_PER_DAY else f"-{self.to_per_day}"
+        return f"{self.start_per_day}x{self.factor:g}{end}{self.since and '@' + self.since}"
+
+
+def parse_warm_up(text: str) -> WarmUp:
+    """`200x1.5`, `200x1.5-50000`, `200x1.5-50000@2026-12-01`. `Invalid`: it is none of them."""
+    found = _RAMP.fullmatch(text.strip())
+    if found is None:
+        raise Invalid(f"{text!r} is no warm-up: 200x1.5, or with its end and its first day 200x1.5-50000@2026-12-01")
+    start, factor, end, since = found.groups()
+    return WarmUp(int(start), float(factor), since or "", int(end) if end else MAX_PER_DAY).checked()
+
+
+def _day(now: Instant) -> date:
+    return datetime.fromtimestamp(now / 1000, UTC).date()
+
 
 DEFAULT_PROVIDER = "default"
+
+
 """The setting POSTROOM_MAIL, as it is when the mail leaves; the provider of a campaign that names none."""
+
+
 INBOX = "inbox:"
+
+
 """The setting's value where mail stays on this machine."""
+
+
 PROVIDER_NAME = r"^[a-z0-9-]{1,40}$"
+
+
 MAX_URL = 1_000
+
+
 MAX_PASSWORD = 1_000
+
+
 _NAME = re.compile(PROVIDER_NAME)
 
 
-class Stream(StrEnum):
+class MessageStream(StrEnum):
     """Which mail."""
 
     BULK = "bulk"
@@ -34,7 +134,7 @@ class Stream(StrEnum):
     """Single messages."""
 
 
-class Use(NamedTuple):
+class UsageLimits(NamedTuple):
     """How hard a provider may be used; None: no limit of its own."""
 
     per_second: float | None = None
@@ -60,8 +160,8 @@ class Provider:
     url: str
     """Without a password."""
     has_password: bool
-    use: Use
-    streams: frozenset[Stream]
+    use: UsageLimits
+    streams: frozenset[MessageStream]
     tenant: str | None
     """Whose it is; None: the installation's, for every tenant."""
     trusted: bool
@@ -84,7 +184,7 @@ class Provider:
         return self.name if self.name == DEFAULT_PROVIDER else f"{self.tenant or ''}/{self.name}"
 
 
-def check_name(name: str) -> None:
+def check_provider_name(name: str) -> None:
     """`Invalid` unless a provider may be called so."""
     if not name.isascii() or not _NAME.fullmatch(name) or "\n" in name:
         raise Invalid(f"{name[:80]!r} cannot name a provider: 1 to 40 lower-case letters, digits and '-'")
@@ -111,7 +211,7 @@ def with_password(url: str, password: str | None) -> str:
     return parts._replace(netloc=f"{user}:{password}@{where}").geturl()
 
 
-def encoded(password: str) -> str:
+def encode_password(password: str) -> str:
     """A password as it stands in a URL. `Invalid`: not Unicode text."""
     try:
         return quote(password, safe="")

@@ -54,11 +54,11 @@ def sender_name(text: str) -> str:
     """The name of what somebody wrote: an address, or a domain. `Invalid`: it is neither."""
     if "@" in text:
         try:
-            return address.parse(text).normalised
+            return address.parse_address(text).normalised
         except address.AddressError as error:
             raise Invalid(f"{text[:100]!r} is no address: {error}") from error
     try:
-        name = address.parse(f"postmaster@{text.strip().rstrip('.')}").normalised.rpartition("@")[2]
+        name = address.parse_address(f"postmaster@{text.strip().rstrip('.')}").normalised.rpartition("@")[2]
     except address.AddressError as error:
         raise Invalid(f"{text[:100]!r} is no domain: {error}") from error
     if not _DOMAIN.fullmatch(name):

@@ -18,8 +18,7 @@ import msgspec
 from postroom.clock import Instant
 from postroom.errors import Corrupt, Invalid
 from postroom.model.campaign import Attachment, CampaignRef
-from postroom.model.ids import CAMPAIGN_ID_LENGTH, decode, encode
-from postroom.model.shard import KEY_BYTES, Key
+from postroom.model.ids import CAMPAIGN_ID_LENGTH, KEY_BYTES, Key, decode, encode
 from postroom.model.tenant import Tenant
 
 DAY_MS = 86_400_000
@@ -55,12 +54,12 @@ def stream_batches(stream: str) -> int:
     return 1 << _part(stream, CAMPAIGN_ID_LENGTH - _BATCHES_LENGTH, _BATCHES_LENGTH)
 
 
-def single_key(secret: bytes, seed: str, index: int) -> Key:
+def transactional_key(secret: bytes, seed: str, index: int) -> Key:
     """The key of the message at `index` of the call with this seed: the same call makes the same messages, whoever repeats it."""
     return Key(hmac.digest(secret, f"single\0{seed}\0{index}".encode(), hashlib.sha256)[:KEY_BYTES])
 
 
-class SingleContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TransactionalContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything of a single message but its recipient and values: stored once under its digest, shared by all that are alike."""
 
     from_: str
@@ -84,7 +83,7 @@ class SingleContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return msgspec.json.encode(self, order="deterministic")
 
     @classmethod
-    def parse(cls, document: bytes) -> SingleContent:
+    def parse(cls, document: bytes) -> TransactionalContent:
         """What `document` wrote; `Corrupt`."""
         try:
             return msgspec.json.decode(document, type=cls)
@@ -92,12 +91,12 @@ class SingleContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             raise Corrupt(f"the content of a single message cannot be read: {error}") from error
 
 
-def digest_of(document: bytes) -> str:
+def content_digest(document: bytes) -> str:
     """The name of a content: SHA-256, hex."""
     return hashlib.sha256(document).hexdigest()
 
 
-class SingleValues(NamedTuple):
+class TransactionalValues(NamedTuple):
     """What a single message carries of its own, in its record's `values`."""
 
     digest: str
@@ -110,7 +109,7 @@ class SingleValues(NamedTuple):
         return msgspec.json.encode([self.digest, self.variables, self.accepted_at]).decode()
 
     @classmethod
-    def parse(cls, text: str) -> SingleValues:
+    def parse(cls, text: str) -> TransactionalValues:
         """What `text` wrote; `Corrupt`."""
         try:
             digest, variables, accepted_at = msgspec.json.decode(text, type=tuple[str, dict[str, str], int])

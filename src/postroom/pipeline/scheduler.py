@@ -15,10 +15,10 @@ A stream of single messages (ledger.streams) is woken if it owes any.
 from __future__ import annotations
 
 from postroom.clock import Clock, Instant
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.notes import Note, Step
-from postroom.ledger.streams import Streams
+from postroom.ledger.scheduler_messages import SchedulerMessage, SchedulerStep
+from postroom.ledger.streams import DailyStreams
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
@@ -33,7 +33,7 @@ class Scheduler:
     def __init__(
         self,
         campaigns: Campaigns,
-        streams: Streams,
+        streams: DailyStreams,
         *,
         timers: Timers,
         workflows: Workflows,
@@ -50,30 +50,32 @@ class Scheduler:
 
     def handle(self, body: str) -> None:
         """One note. `Conflict` (somebody changed the record meanwhile) and temporary errors: deliver it again."""
-        note = Note.parse(body)
-        if note.step is Step.STREAM:
+        note = SchedulerMessage.parse(body)
+        if note.step is SchedulerStep.STREAM:
             self._streams.look(note.ref)
         else:
             self._look(note)
 
     def look(self, ref: CampaignRef) -> None:
         """The same for a campaign whose note may be lost: nothing may wait for ever for a note. Errors as `handle`."""
-        self._look(Note(Step.LOOK, ref))
+        self._look(SchedulerMessage(SchedulerStep.LOOK, ref))
 
-    def _look(self, note: Note) -> None:
+    def _look(self, note: SchedulerMessage) -> None:
         campaign = self._campaigns.get(note.ref)
         if campaign.status is CampaignStatus.READY and campaign.start_when_ready:
             campaign = self._begin(campaign)
-        elif campaign.status is CampaignStatus.SCHEDULED and note.step is Step.DUE and _meant(campaign, note):
+        elif campaign.status is CampaignStatus.SCHEDULED and note.step is SchedulerStep.DUE and _meant(campaign, note):
             campaign = self._start_or_pause(campaign)
         if campaign.status is CampaignStatus.SCHEDULED and campaign.schedule is not None:
             self._set_timer(campaign.ref, campaign.schedule.at)
         elif campaign.status is CampaignStatus.SENDING:
-            notes.run_send(self._workflows, campaign.ref)
+            scheduler_messages.start_send(self._workflows, campaign.ref)
 
     def _set_timer(self, ref: CampaignRef, at: Instant) -> None:
-        if self._timers.get(notes.timer_name(ref)) != at:
-            self._timers.set(notes.timer_name(ref), at, notes.QUEUE, notes.due(ref, at))
+        if self._timers.get(scheduler_messages.timer_name(ref)) != at:
+            self._timers.set(
+                scheduler_messages.timer_name(ref), at, scheduler_messages.SCHEDULER_QUEUE, scheduler_messages.timer_body(ref, at)
+            )
 
     def _begin(self, campaign: Campaign) -> Campaign:
         if campaign.schedule is not None:
@@ -89,6 +91,6 @@ class Scheduler:
         return self._campaigns.transition(campaign, CampaignStatus.SENDING)
 
 
-def _meant(campaign: Campaign, note: Note) -> bool:
+def _meant(campaign: Campaign, note: SchedulerMessage) -> bool:
     """Whether the timer was set for the schedule the campaign has now."""
     return campaign.schedule is not None and campaign.schedule.at == note.at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from postroom.errors import Invalid
-from postroom.model.address import AddressError, parse, trim
+from postroom.model.address import AddressError, parse_address, trim
 from postroom.recipients_file.headings import PLAIN, QUALIFIED, VAGUE, squeeze
 
 MAX_COLUMNS = 2_000
@@ -75,7 +75,7 @@ def is_address(cell: str) -> bool:
     if "@" not in cell and "\uff20" not in cell:
         return False
     try:
-        parse(cell)
+        parse_address(cell)
     except AddressError:
         return False
     return True

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import orjson
 
-from postroom.model.address import AddressError, Reason, parse, trim
-from postroom.model.message import NewMessage
-from postroom.model.shard import Key, batch_of
+from postroom.model.address import AddressError, AddressProblem, parse_address, trim
+from postroom.model.batch import batch_of
+from postroom.model.ids import Key
+from postroom.model.message import MessageRow
 from postroom.recipients_file.layout import Layout
 from postroom.recipients_file.records import Record
 
@@ -41,7 +42,7 @@ class Reject(NamedTuple):
 class Rows(NamedTuple):
     """What records became, in their order."""
 
-    messages: list[NewMessage]
+    messages: list[MessageRow]
     rejects: list[Reject]
 
 
@@ -51,7 +52,7 @@ def read_rows(
     """Every record as a message or a reject, up to and with the one whose values fill `values_bytes`. Where that is depends
     on the records alone."""
     room = values_bytes
-    messages: list[NewMessage] = []
+    messages: list[MessageRow] = []
     rejects: list[Reject] = []
     column = layout.address
     columns = [sys.maxsize if index is None else index for index in layout.columns]  # beyond the end of any row
@@ -59,7 +60,7 @@ def read_rows(
     for line, cells in records:
         width = len(cells)
         try:
-            address = parse(cells[column] if column < width else "")
+            address = parse_address(cells[column] if column < width else "")
         except AddressError as error:
             rejects.append(_invalid(line, cells, column, error))
             continue
@@ -69,7 +70,7 @@ def read_rows(
             rejects.append(Reject(line, address.mailbox, VALUES_TOO_LONG, detail))
             continue
         key = key_of(address.normalised)
-        messages.append(NewMessage(batch_of(key, batches), key, line, address.mailbox, address.name, values.decode()))
+        messages.append(MessageRow(batch_of(key, batches), key, line, address.mailbox, address.name, values.decode()))
         room -= len(values)
         if room <= 0:
             break
@@ -78,5 +79,5 @@ def read_rows(
 
 def _invalid(line: int, cells: list[str], column: int, error: AddressError) -> Reject:
     if column >= len(cells):
-        return Reject(line, "", Reason.EMPTY.value, NO_CELL)
+        return Reject(line, "", AddressProblem.EMPTY.value, NO_CELL)
     return Reject(line, trim(cells[column])[:SHOWN], error.reason.value, str(error))

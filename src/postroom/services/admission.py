@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from postroom.errors import Conflict, NotFound
-from postroom.ledger.access import Memberships
+from postroom.ledger.memberships import Memberships
 from postroom.model.access import Membership, Role
 from postroom.platform.ports.identity import IdentityProvider, UserAccount
 

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from postroom.clock import Instant
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.backup import Copied
+from postroom.model.backup import BackupSummary
 from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus
 from postroom.model.tenant import DEFAULT_TENANT
 
@@ -29,15 +29,15 @@ Progress = Callable[[str], None]
 class Archive(Protocol):
     """How a home copies its data directory, and brings it back: see platform/embedded/backup.py for the errors."""
 
-    def write(self, target: Path, progress: Progress) -> Copied: ...
+    def write(self, target: Path, progress: Progress) -> BackupSummary: ...
 
-    def restore(self, source: Path, prepare: Callable[[Path, Instant], None], progress: Progress) -> Copied: ...
+    def restore(self, source: Path, prepare: Callable[[Path, Instant], None], progress: Progress) -> BackupSummary: ...
 
 
 class Restored(NamedTuple):
     """What came back."""
 
-    copied: Copied
+    copied: BackupSummary
     held: list[CampaignRef]
     """Campaigns that were under way in the backup, and wait for a person now."""
     in_doubt: int
@@ -59,7 +59,7 @@ class BackupService:
         self._open_campaigns = open_campaigns
         self._hold_streams = hold_streams
 
-    def backup(self, target: Path, progress: Progress) -> Copied:
+    def backup(self, target: Path, progress: Progress) -> BackupSummary:
         """Copy everything to `target`, which must be empty or absent, while mail may be being sent."""
         return self._archive.write(target, progress)
 

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from typing import Any
 
 from postroom.clock import rfc3339
-from postroom.model.callback import Delivery, Endpoint, event_type
+from postroom.model.callback import CallbackDelivery, CallbackEndpoint, event_type
 from postroom.model.event import EventKind
 
 
-def callback_record(endpoint: Endpoint) -> dict[str, Any]:
+def callback_record(endpoint: CallbackEndpoint) -> dict[str, Any]:
     """In words of the API; times in RFC 3339."""
     return {
         "id": endpoint.id,
@@ -26,7 +26,7 @@ def callback_record(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def delivery_record(delivery: Delivery) -> dict[str, Any]:
+def delivery_record(delivery: CallbackDelivery) -> dict[str, Any]:
     """Without what it says."""
     last = {
         "at": rfc3339(delivery.last_at),
@@ -45,7 +45,7 @@ def delivery_record(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def whole_delivery(delivery: Delivery) -> dict[str, Any]:
+def whole_delivery(delivery: CallbackDelivery) -> dict[str, Any]:
     """With what it says, to the letter."""
     return {**delivery_record(delivery), "body": delivery.body}
 

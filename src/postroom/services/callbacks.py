@@ -16,11 +16,10 @@ import orjson
 
 from postroom.clock import Clock, Instant, rfc3339
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger.callback_secrets import CAMPAIGNS, CallbackSecrets
-from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks, Wishes
+from postroom.ledger.callback_deliveries import CallbackDeliveries, DeliveryPage, RedeliveryResult
+from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, CAMPAIGNS, CallbackEndpoints, CallbackSecrets, EndpointSettings
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries, DeliveryPage, Redelivered
-from postroom.model.callback import TEST, Delivery, DeliveryStatus, Endpoint, check_url
+from postroom.model.callback import TEST, CallbackDelivery, CallbackEndpoint, DeliveryStatus, check_callback_url
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.model.ids import encode
@@ -52,11 +51,11 @@ class Edit:
 class Changed(NamedTuple):
     """What a change made of one."""
 
-    was: Endpoint
-    now: Endpoint
+    was: CallbackEndpoint
+    now: CallbackEndpoint
 
 
-def anybody(endpoint: Endpoint) -> None:
+def anybody(endpoint: CallbackEndpoint) -> None:
     """A change that is not about what was read before."""
 
 
@@ -65,9 +64,9 @@ class CallbackService:
 
     def __init__(
         self,
-        callbacks: Callbacks,
+        callbacks: CallbackEndpoints,
         secrets: CallbackSecrets,
-        deliveries: Deliveries,
+        deliveries: CallbackDeliveries,
         *,
         campaigns: Campaigns,
         networks: Sequence[str],
@@ -94,16 +93,16 @@ class CallbackService:
         chance = int.from_bytes(self._clock.random(_CHANCE_BYTES), "big")
         return encode(self._clock.now(), _TIME_LENGTH) + encode(chance, _CHANCE_LENGTH)
 
-    def create(self, tenant: str, wishes: Wishes, *, id: str, secret: bytes) -> Endpoint:  # noqa: A002
+    def create(self, tenant: str, wishes: EndpointSettings, *, id: str, secret: bytes) -> CallbackEndpoint:  # noqa: A002
         """A new one. Again with the same id and secret: the one there is. `Invalid`: the URL; `Conflict`: there are too many."""
-        check_url(wishes.url, self._networks)
+        check_callback_url(wishes.url, self._networks)
         return self._callbacks.create(tenant, wishes, id=id, secret=secret)
 
-    def get(self, tenant: str, id: str) -> Endpoint:  # noqa: A002
+    def get(self, tenant: str, id: str) -> CallbackEndpoint:  # noqa: A002
         """One; `NotFound`."""
         return self._callbacks.get(tenant, id)
 
-    def list(self, tenant: str) -> list[Endpoint]:
+    def list(self, tenant: str) -> list[CallbackEndpoint]:
         """All, oldest first."""
         return self._callbacks.list(tenant)
 
@@ -113,11 +112,11 @@ class CallbackService:
         id: str,  # noqa: A002
         edit: Edit,
         *,
-        demand: Callable[[Endpoint], None] = anybody,
+        demand: Callable[[CallbackEndpoint], None] = anybody,
     ) -> Changed:
         """Change it as it stands; `demand` is shown that, and may raise. `Invalid`: the URL; `NotFound`."""
         if edit.url is not None:
-            check_url(edit.url, self._networks)
+            check_callback_url(edit.url, self._networks)
         for _ in range(_TRIES):
             was = self._callbacks.get(tenant, id)
             demand(was)
@@ -130,7 +129,7 @@ class CallbackService:
                 continue
         raise _busy(id)
 
-    def remove(self, tenant: str, id: str) -> Endpoint:  # noqa: A002
+    def remove(self, tenant: str, id: str) -> CallbackEndpoint:  # noqa: A002
         """Forget it, its secret, what is still to be told and what was; what it was. `NotFound`."""
         for _ in range(_TRIES):
             was = self._callbacks.get(tenant, id)
@@ -142,7 +141,7 @@ class CallbackService:
             return was
         raise _busy(id)
 
-    def rotate(self, tenant: str, id: str, secret: bytes) -> Endpoint:  # noqa: A002
+    def rotate(self, tenant: str, id: str, secret: bytes) -> CallbackEndpoint:  # noqa: A002
         """Sign with this one from now on, for a day with the one before too. Again: harmless. `NotFound`."""
         return self._callbacks.rotate(tenant, id, secret)
 
@@ -155,7 +154,7 @@ class CallbackService:
         self._secrets.of_campaigns(tenant)
         self._secrets.rotate(tenant, CAMPAIGNS, secret)
 
-    def test(self, tenant: str, id: str, delivery: str) -> Delivery:  # noqa: A002
+    def test(self, tenant: str, id: str, delivery: str) -> CallbackDelivery:  # noqa: A002
         """Have it told of nothing, by the way that events take. Again with the same id: harmless. `Conflict`: it is switched
         off; `NotFound`."""
         endpoint = self._callbacks.get(tenant, id)
@@ -165,7 +164,7 @@ class CallbackService:
         content = {"type": TEST, "timestamp": rfc3339(now), "data": {"callback_id": id}}
         body = orjson.dumps(content).decode()
         self._deliveries.add(
-            [Delivery(id=delivery, endpoint=id, tenant=tenant, body=body, events=0, created_at=now, since=now, due=now)]
+            [CallbackDelivery(id=delivery, endpoint=id, tenant=tenant, body=body, events=0, created_at=now, since=now, due=now)]
         )
         return self._deliveries.get(tenant, id, delivery)
 
@@ -183,12 +182,12 @@ class CallbackService:
         self._demand(tenant, id)
         return self._deliveries.list(tenant, id, status=status, cursor=cursor, limit=min(limit, _PAGE))
 
-    def delivery(self, tenant: str, id: str, delivery: str) -> Delivery:  # noqa: A002
+    def delivery(self, tenant: str, id: str, delivery: str) -> CallbackDelivery:  # noqa: A002
         """One of them; `NotFound`."""
         self._demand(tenant, id)
         return self._deliveries.get(tenant, id, delivery)
 
-    def redeliver(self, tenant: str, id: str, delivery: str) -> Delivery:  # noqa: A002
+    def redeliver(self, tenant: str, id: str, delivery: str) -> CallbackDelivery:  # noqa: A002
         """Have it told again, now and for a day, under the same id. `NotFound`."""
         self._demand(tenant, id)
         return self._deliveries.redeliver(tenant, id, delivery)
@@ -200,7 +199,7 @@ class CallbackService:
         *,
         since: Instant = _EVER,
         cursor: str | None = None,
-    ) -> Redelivered:
+    ) -> RedeliveryResult:
         """The same with all that was given up and made at `since` or later, of up to `MOST_LOOKED_AT`, newest first. Again:
         harmless. `NotFound`."""
         self._demand(tenant, id)
@@ -209,14 +208,14 @@ class CallbackService:
             part = self._deliveries.redeliver_dead(tenant, id, since=since, cursor=cursor)
             ordered, looked_at, cursor = ordered + part.ordered, looked_at + part.looked_at, part.cursor
             if cursor is None or looked_at >= MOST_LOOKED_AT:
-                return Redelivered(ordered, looked_at, cursor)
+                return RedeliveryResult(ordered, looked_at, cursor)
 
     def _demand(self, tenant: str, id: str) -> None:  # noqa: A002
         """`NotFound`: the tenant has no such callback, and no campaign that names one."""
-        if not id.startswith(OF_CAMPAIGN):
+        if not id.startswith(CAMPAIGN_PREFIX):
             self._callbacks.get(tenant, id)
             return
-        campaign = self._campaigns.find(CampaignRef(tenant, id.removeprefix(OF_CAMPAIGN)))
+        campaign = self._campaigns.find(CampaignRef(tenant, id.removeprefix(CAMPAIGN_PREFIX)))
         if campaign is None or self._callbacks.of_campaign(campaign) is None:
             raise NotFound(f"there is no callback {id}")
 
@@ -233,7 +232,7 @@ def instant_of(text: str) -> Instant:
     return instant
 
 
-def _fields(was: Endpoint, edit: Edit) -> dict[str, Any]:
+def _fields(was: CallbackEndpoint, edit: Edit) -> dict[str, Any]:
     """What is to differ. One that is switched on, or leads elsewhere, has not failed yet."""
     fields = {name: value for name in Edit.__slots__ if (value := getattr(edit, name)) is not None}
     if edit.enabled:

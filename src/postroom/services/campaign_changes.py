@@ -18,8 +18,8 @@ import msgspec
 
 from postroom.clock import Clock
 from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.ledger.bulk_update import ShouldContinue, never_stopped
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.sweep import Alive, always
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import Counts
 from postroom.platform.ports.messages import Messages
@@ -69,7 +69,7 @@ class Changes:
         self._ask(Asked(Verb.SETTLE, ref, decision))
         return unknown
 
-    def handle(self, call: HandlerCall, *, working: Alive = always) -> Done | Again:
+    def handle(self, call: HandlerCall, *, working: ShouldContinue = never_stopped) -> Done | Again:
         """The workers' part: the handler of the workflow `CHANGE`; `working` is false once the worker is to stop. Temporary
         errors and `Conflict`: to be called again."""
         asked = _parse(call.execution.input)
@@ -85,7 +85,7 @@ class Changes:
             return Done()
         return Done() if alive() else Again(self._clock.now())
 
-    def _carry_out(self, asked: Asked, alive: Alive) -> None:
+    def _carry_out(self, asked: Asked, alive: ShouldContinue) -> None:
         try:
             match asked.verb:
                 case Verb.CANCEL:

@@ -14,11 +14,11 @@ from itertools import islice
 from postroom.clock import Clock, Instant
 from postroom.delivery.compose import Composed, Composer, ContentCompiler, RowError
 from postroom.errors import Invalid, NotFound
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, Import
-from postroom.model.message import MessageStatus, NewMessage, Recipient
-from postroom.model.shard import Key, key_maker
+from postroom.model.ids import Key, key_maker
+from postroom.model.message import MessageRow, MessageStatus, Recipient
 from postroom.platform.ports.objects import Objects
 from postroom.recipients_file.encoding import decode
 from postroom.recipients_file.layout import HEAD_BYTES, Layout
@@ -75,7 +75,7 @@ class DryRun:
     """See the module's text."""
 
     def __init__(
-        self, *, composing: ContentCompiler, objects: Objects, suppression: Suppression, tenants: Tenants, clock: Clock
+        self, *, composing: ContentCompiler, objects: Objects, suppression: SuppressionList, tenants: Tenants, clock: Clock
     ) -> None:
         self._composing = composing
         self._objects = objects
@@ -126,7 +126,7 @@ class _Trial:
         self.failed: list[Reject] = []
         self.sample: Sample | None = None
 
-    def take(self, composer: Composer, message: NewMessage, now: Instant) -> None:
+    def take(self, composer: Composer, message: MessageRow, now: Instant) -> None:
         self.accepted += 1
         line, address = message.line, message.address
         try:
@@ -169,10 +169,10 @@ def _taken(records: Iterator[Record], limit: int) -> tuple[list[Record], bool]:
     return taken, True
 
 
-def _sorted_out(messages: list[NewMessage], on_list: set[Key]) -> tuple[list[Reject], list[NewMessage]]:
+def _sorted_out(messages: list[MessageRow], on_list: set[Key]) -> tuple[list[Reject], list[MessageRow]]:
     """Who is suppressed or a duplicate, and who is left."""
     problems: list[Reject] = []
-    kept: dict[Key, NewMessage] = {}
+    kept: dict[Key, MessageRow] = {}
     for message in messages:
         first = kept.setdefault(message.key, message)
         if message.key in on_list:

@@ -12,7 +12,7 @@ from typing import Any
 
 from postroom.clock import Clock
 from postroom.errors import Conflict
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import ENDED, Campaign, CampaignStatus, Schedule
 from postroom.platform.ports.queues import Queues
@@ -64,7 +64,7 @@ class Edits:
             campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING, **fields)
         else:
             campaign = self._campaigns.change(campaign, **fields)
-        notes.look(self._queues, campaign.ref)
+        scheduler_messages.notify_changed(self._queues, campaign.ref)
         return campaign
 
     def _schedule(self, campaign: Campaign, wanted: tuple[str, str] | None) -> Schedule | None:

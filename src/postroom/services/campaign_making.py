@@ -17,7 +17,7 @@ from postroom.clock import Clock
 from postroom.delivery.compose import ContentCompiler, variables
 from postroom.delivery.tracking import links_key
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger import notes
+from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import (
     Attachment,
@@ -126,7 +126,7 @@ class Making:
         """Have the workers import it. Again: harmless."""
         if campaign.status is CampaignStatus.DRAFT:
             campaign = self._campaigns.transition(campaign, CampaignStatus.IMPORTING)
-        notes.run_import(self._workflows, campaign.ref)
+        scheduler_messages.start_import(self._workflows, campaign.ref)
         return campaign
 
     def _compiled(self, ref: CampaignRef, draft: Draft) -> tuple[tuple[str, ...], Sequence[str]]:

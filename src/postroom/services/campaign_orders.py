@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from postroom.clock import Clock
 from postroom.errors import Invalid, NotFound, TooLarge
-from postroom.model.callback import check_url
+from postroom.model.callback import check_callback_url
 from postroom.model.campaign import Campaign, CampaignRef, MissingPolicy, Policies, Schedule, UnknownPolicy
 from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
@@ -38,7 +38,7 @@ class Sources:
     """Whether the tenant may send as that address. `Denied`, `Invalid`."""
     check_provider: Callable[[str, str], None]
     """Whether the tenant has a provider of that name, that carries campaigns. `Invalid`, `NotFound`."""
-    check_callback: Callable[[str], object] = check_url
+    check_callback: Callable[[str], object] = check_callback_url
     """Whether that URL may be told of events. `Invalid`."""
 
 

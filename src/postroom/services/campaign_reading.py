@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 from postroom.errors import Invalid, NotFound
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.batch import BatchSnapshot
+from postroom.model.batch import BatchSnapshot, batch_of
 from postroom.model.campaign import Campaign, CampaignRef
 from postroom.model.event import Event
 from postroom.model.message import Message, MessageStatus
-from postroom.model.message_id import parse_message_id
-from postroom.model.news import queued
-from postroom.model.shard import batch_of
+from postroom.model.provider_status import queued_event
+from postroom.model.tokens import parse_message_id
 from postroom.platform.ports.messages import MessagePage, Messages
 
 _MAX_BATCH = 2**24
@@ -65,7 +64,7 @@ class CampaignReading:
 
     def timeline(self, campaign: Campaign, message: Message) -> list[Event]:
         """What happened to it, in order of time: from the making of its campaign on."""
-        return [queued(campaign.created_at), *self._messages.timeline(campaign.ref, message.batch, message.key)]
+        return [queued_event(campaign.created_at), *self._messages.timeline(campaign.ref, message.batch, message.key)]
 
 
 def _after(cursor: str | None) -> int:

@@ -13,11 +13,11 @@ from typing import BinaryIO
 from postroom.clock import Clock
 from postroom.delivery.compose import ContentCompiler
 from postroom.errors import Conflict, NotFound
-from postroom.ledger import notes
-from postroom.ledger.callbacks import OF_CAMPAIGN
+from postroom.ledger import scheduler_messages
+from postroom.ledger.bulk_update import BulkUpdate, ShouldContinue, never_stopped
+from postroom.ledger.callback_deliveries import CallbackDeliveries
+from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX
 from postroom.ledger.campaigns import CampaignPage, Campaigns
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.sweep import Alive, Sweep, always
 from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.model.upload import ReadyUpload
@@ -69,8 +69,8 @@ class CampaignService:
         queues: Queues,
         timers: Timers,
         workflows: Workflows,
-        sweep: Sweep,
-        deliveries: Deliveries,
+        sweep: BulkUpdate,
+        deliveries: CallbackDeliveries,
         clock: Clock,
     ) -> None:
         self._campaigns = campaigns
@@ -166,7 +166,7 @@ class CampaignService:
                 raise Conflict(f"campaign {ref.campaign} is {campaign.status}{_because(campaign)}: it cannot be resumed")
             case CampaignStatus.SENDING | CampaignStatus.SCHEDULED:
                 pass
-        notes.look(self._queues, ref)
+        scheduler_messages.notify_changed(self._queues, ref)
         return campaign
 
     def end(self, ref: CampaignRef) -> Campaign:
@@ -176,7 +176,7 @@ class CampaignService:
             return campaign
         return self._campaigns.transition(campaign, CampaignStatus.CANCELLED, reason="cancelled")
 
-    def cancel(self, ref: CampaignRef, *, alive: Alive = always) -> int:
+    def cancel(self, ref: CampaignRef, *, alive: ShouldContinue = never_stopped) -> int:
         """End it: nobody who is still waiting gets it; how many were skipped. Again: carries on where the last call ended."""
         campaign = self.end(ref)
         now = self._clock.now()
@@ -190,14 +190,14 @@ class CampaignService:
         except NotFound:  # nothing was imported yet
             return 0
 
-    def retry_failed(self, ref: CampaignRef, *, alive: Alive = always) -> int:
+    def retry_failed(self, ref: CampaignRef, *, alive: ShouldContinue = never_stopped) -> int:
         """Send to everybody who failed (not to refused addresses) again; how many. A completed campaign goes back to sending."""
         campaign = self.stopped(ref)
         retried = self._sweep.change(campaign, {MessageStatus.FAILED}, self._again("to be tried again"), alive=alive)
         self._send_what_waits(ref)
         return retried
 
-    def settle(self, ref: CampaignRef, decision: Decision, *, alive: Alive = always) -> int:
+    def settle(self, ref: CampaignRef, decision: Decision, *, alive: ShouldContinue = never_stopped) -> int:
         """Decide what became of messages that are `unknown`; how many. Also of a cancelled campaign, but to send them again."""
         campaign = self.to_settle(ref, decision)
         now = self._clock.now()
@@ -229,8 +229,8 @@ class CampaignService:
         campaign = self._campaigns.get(ref)
         if campaign.status not in ENDED and not (campaign.status is CampaignStatus.READY and not campaign.start_when_ready):
             raise Conflict(f"campaign {ref.campaign} is {campaign.status}: cancel it before deleting it")
-        self._timers.cancel(notes.timer_name(ref))
-        for workflow in (notes.IMPORT, notes.SEND):
+        self._timers.cancel(scheduler_messages.timer_name(ref))
+        for workflow in (scheduler_messages.IMPORT, scheduler_messages.SEND):
             self._workflows.stop(workflow, ref.campaign, "deleted")
         for verb in Verb:
             self._workflows.stop(CHANGE, change_name(ref, verb), "deleted")
@@ -238,7 +238,7 @@ class CampaignService:
         self._journals.drop(ref.campaign)
         self._objects.purge(prefix(ref))
         if campaign.callback_url is not None:
-            self._deliveries.drop(ref.tenant, OF_CAMPAIGN + ref.campaign)
+            self._deliveries.drop(ref.tenant, CAMPAIGN_PREFIX + ref.campaign)
         self._campaigns.delete(ref)
 
     def stopped(self, ref: CampaignRef) -> Campaign:
@@ -265,7 +265,7 @@ class CampaignService:
         campaign = self._campaigns.get(ref)
         if campaign.status is CampaignStatus.COMPLETED and self._messages.counts(ref).waiting:
             campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING)
-            notes.look(self._queues, ref)
+            scheduler_messages.notify_changed(self._queues, ref)
         return campaign
 
 

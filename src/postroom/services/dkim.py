@@ -11,7 +11,7 @@ from dataclasses import replace
 from postroom.clock import Clock
 from postroom.delivery.dkim import generate_key
 from postroom.errors import Conflict, NotFound, Unavailable
-from postroom.ledger.dkim import DkimKeys, PrivateKey
+from postroom.ledger.dkim import DkimKeys, DkimPrivateKey
 from postroom.model import dkim, ids
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.model.sender import sender_name
@@ -33,7 +33,7 @@ class DkimService:
 
     def new_stem(self) -> str:
         """What the selectors of new keys begin with."""
-        return dkim.stem(self._clock.now(), ids.encode(int.from_bytes(self._clock.random(3), "big") >> 4, _MARK))
+        return dkim.selector_stem(self._clock.now(), ids.encode(int.from_bytes(self._clock.random(3), "big") >> 4, _MARK))
 
     def keys(self, tenant: str, domain: str) -> DomainKeys:
         """All of them, the oldest first; none at all is no error."""
@@ -43,7 +43,7 @@ class DkimService:
         """New keys, which sign nothing yet: an RSA key, and an Ed25519 key beside it. Again: the same. `Conflict`: too many."""
         was = self.keys(tenant, domain)
         algorithms = [Algorithm.RSA, Algorithm.ED25519] if ed25519 else [Algorithm.RSA]
-        selectors = [dkim.selector_of(stem, algorithm, was.domain) for algorithm in algorithms]
+        selectors = [dkim.selector_for(stem, algorithm, was.domain) for algorithm in algorithms]
         there = [key for key in was.keys if key.selector in selectors]
         if there:
             return there
@@ -82,7 +82,7 @@ class DkimService:
         name = dkim.record_name(selector, was.domain)
         try:
             with self._asking.turn(tenant):
-                finding = dkim.unlike(key, name, self._dns.txt(name))
+                finding = dkim.record_mismatch(key, name, self._dns.txt(name))
         except Unavailable as error:
             return self._changed(was, replace(key, checked_at=self._clock.now(), finding=f"{error}; try again later"))
         checked = replace(key, checked_at=self._clock.now(), finding=finding, unchecked=key.unchecked and bool(finding))
@@ -103,9 +103,9 @@ class DkimService:
         self._keys.change(was, tuple(each for each in was.keys if each is not key))
         return key
 
-    def _made(self, selector: str, algorithm: Algorithm) -> PrivateKey:
+    def _made(self, selector: str, algorithm: Algorithm) -> DkimPrivateKey:
         made = generate_key(algorithm)
-        return PrivateKey(DkimKey(selector, algorithm, made.public, self._clock.now()), made.private)
+        return DkimPrivateKey(DkimKey(selector, algorithm, made.public, self._clock.now()), made.private)
 
     def _activated(self, key: DkimKey) -> DkimKey:
         """A retired key stays what it is."""

@@ -20,12 +20,11 @@ from collections.abc import Callable
 
 from postroom.clock import Clock
 from postroom.ledger.audit import AuditLog
-from postroom.ledger.sweep import Alive, always
-from postroom.ledger.tenants import Tenants
-from postroom.ledger.turns import turn
+from postroom.ledger.bulk_update import ShouldContinue, never_stopped
+from postroom.ledger.tenants import Tenants, tenant_lock
 from postroom.model import address
-from postroom.model.audit import Entry
-from postroom.model.shard import Key, recipient_key
+from postroom.model.audit import AuditRecord
+from postroom.model.ids import Key, recipient_key
 from postroom.platform.ports.tables import Tables
 from postroom.services.erasure_work import Ended, Erased, ErasureWork, Places
 
@@ -50,7 +49,7 @@ class ErasureService:
 
     def key_of(self, tenant: str, text: str) -> Key:
         """Who an address is. `Invalid`: it is none; `NotFound`: no such tenant."""
-        return recipient_key(self._tenants.get(tenant).secret, address.parse(text).normalised)
+        return recipient_key(self._tenants.get(tenant).secret, address.parse_address(text).normalised)
 
     def erase(
         self,
@@ -59,13 +58,13 @@ class ErasureService:
         *,
         forget_suppression: bool = False,
         actor: str = "operator",
-        alive: Alive = always,
+        alive: ShouldContinue = never_stopped,
         progress: Progress = _unseen,
     ) -> Erased:
         """Forget the person. Not `complete`: `alive` ended it, or something is `waiting`: erase again. `Conflict`: another of the
         tenant's erasures is under way."""
         owner = self._tenants.get(tenant)
-        with turn(self._tables, self._clock, tenant=tenant, work="erasure") as ours:
+        with tenant_lock(self._tables, self._clock, tenant=tenant, work="erasure") as ours:
 
             def beat() -> None:
                 if not alive():
@@ -85,5 +84,7 @@ class ErasureService:
         return work.found
 
     def _note(self, tenant: str, key: Key, actor: str) -> None:
-        entry = Entry(id=self._audit.new_id(), actor=actor, address="", action="erase", status=200, target=f"person/{key.hex()}")
+        entry = AuditRecord(
+            id=self._audit.new_id(), actor=actor, address="", action="erase", status=200, target=f"person/{key.hex()}"
+        )
         self._audit.write(tenant, entry)

@@ -16,9 +16,9 @@ import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
-from postroom.ledger.sweep import Alive, always
+from postroom.ledger.bulk_update import ShouldContinue, never_stopped
 from postroom.model import ids
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 from postroom.platform.ports.workflows import Again, Done, ExecutionStatus, HandlerCall, Workflows
 from postroom.services.erasure import Erased, ErasureService
@@ -95,7 +95,7 @@ class ErasureRequests:
         waiting = erasure.found is not None and erasure.found.waiting
         return erasure, ErasureStatus.WAITING if waiting else ErasureStatus.RUNNING
 
-    def handle(self, call: HandlerCall, *, working: Alive = always) -> Done | Again:
+    def handle(self, call: HandlerCall, *, working: ShouldContinue = never_stopped) -> Done | Again:
         """The workers' part: the handler of the workflow; `working` is false once the worker is to stop. Temporary errors and
         `Conflict` (another of the tenant's erasures is under way): to be called again."""
         tenant, request_id = msgspec.json.decode(call.execution.input, type=tuple[str, str])

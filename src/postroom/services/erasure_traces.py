@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from postroom.errors import Invalid, NotFound
 from postroom.model import address
-from postroom.model.inbox import PREFIX as INBOX
-from postroom.model.shard import Key, key_maker
+from postroom.model.ids import INBOX_PREFIX as INBOX
+from postroom.model.ids import Key, key_maker
 from postroom.platform.ports.objects import Objects
 from postroom.recipients_file.cells import unguarded
 from postroom.recipients_file.encoding import decode
@@ -50,7 +50,7 @@ class Traces:
         if not any(at in cell for at in _AT):
             return False
         try:
-            return self._key_of(address.parse(cell).normalised) == self._key
+            return self._key_of(address.parse_address(cell).normalised) == self._key
         except address.AddressError:
             return any(self.in_cell(part) for part in _LOOKS_LIKE_ONE.findall(cell) if part != cell)
 

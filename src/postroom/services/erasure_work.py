@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 
 from postroom.clock import Clock
 from postroom.errors import Conflict, NotFound
-from postroom.ledger import notes
-from postroom.ledger.callbacks import OF_CAMPAIGN, Callbacks
+from postroom.ledger import scheduler_messages
+from postroom.ledger.bulk_update import KeptValues, MessageEraser, StillSending, UpdateTarget, no_values
+from postroom.ledger.callback_deliveries import CallbackDeliveries
+from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, CallbackEndpoints
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries
-from postroom.ledger.erasing import Erasing, Kept, nothing
-from postroom.ledger.suppression import Suppression
-from postroom.ledger.sweep import StillSending, Swept
+from postroom.ledger.suppression import SuppressionList
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies
+from postroom.model.ids import Key
 from postroom.model.message import Message, Recipient
-from postroom.model.shard import Key
-from postroom.model.stream import SingleValues, day_of, stream_ref
+from postroom.model.stream import TransactionalValues, day_of, stream_ref
 from postroom.model.tenant import Tenant
 from postroom.model.upload import Upload, UploadKind, UploadStatus
 from postroom.platform.ports.messages import Messages
@@ -69,11 +68,11 @@ class Places:
     messages: Messages
     objects: Objects
     uploads: UploadService
-    suppression: Suppression
+    suppression: SuppressionList
     workflows: Workflows
-    erasing: Erasing
-    callbacks: Callbacks
-    deliveries: Deliveries
+    erasing: MessageEraser
+    callbacks: CallbackEndpoints
+    deliveries: CallbackDeliveries
 
 
 class Ended(Exception):
@@ -186,10 +185,10 @@ class ErasureWork:
 
     def _is_unread(self, campaign: Campaign) -> bool:
         """Whether rows may still be stored: also by a worker that has yet to see that it was cancelled."""
-        running = self._places.workflows.get(notes.IMPORT, campaign.ref.campaign)
+        running = self._places.workflows.get(scheduler_messages.IMPORT, campaign.ref.campaign)
         return campaign.status in _UNREAD or (running is not None and running.status is ExecutionStatus.RUNNING)
 
-    def _message(self, swept: Swept, message: Message, *, kept: Kept = nothing) -> bool:
+    def _message(self, swept: UpdateTarget, message: Message, *, kept: KeptValues = no_values) -> bool:
         """Erase it; False: a worker is sending its batch, and goes on for long."""
         try:
             if not self._places.erasing.erase(swept, message, kept=kept, alive=self._alive):
@@ -242,7 +241,7 @@ class ErasureWork:
         yield from (endpoint.id for endpoint in self._places.callbacks.list(self._owner.id))
         for campaign in self._campaigns():
             if campaign.callback_url is not None:
-                yield OF_CAMPAIGN + campaign.ref.campaign
+                yield CAMPAIGN_PREFIX + campaign.ref.campaign
 
     def _alive(self) -> bool:
         try:
@@ -259,4 +258,4 @@ def _spare(campaign: Campaign) -> str:
 
 def _own_values(recipient: Recipient) -> str:
     """A single message keeps what it was made of, and when."""
-    return SingleValues.parse(recipient.values)._replace(variables={}).text()
+    return TransactionalValues.parse(recipient.values)._replace(variables={}).text()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound
-from postroom.model.inbox import PREFIX, is_mail_id, mail_of, object_key
+from postroom.model.ids import INBOX_PREFIX, inbox_object_key, is_mail_id, mail_id_from
 from postroom.platform.ports.objects import ObjectInfo, Objects
 from postroom.services.mail_reading import read_body, read_headers
 
@@ -54,7 +54,7 @@ class InboxService:
 
     def list(self, *, cursor: str | None = None, limit: int = 50) -> InboxPage:
         """Newest first; `limit` 1 to 1,000."""
-        page = self._objects.list(PREFIX, cursor=cursor, limit=limit)
+        page = self._objects.list(INBOX_PREFIX, cursor=cursor, limit=limit)
         return InboxPage([self._summary(info) for info in page.objects], page.cursor)
 
     def show(self, mail: str) -> OpenedMail:
@@ -71,7 +71,7 @@ class InboxService:
     def _info(self, mail: str) -> ObjectInfo:
         if not is_mail_id(mail):
             raise Invalid(f"{mail!r} is not the id of a mail; `postroom inbox list` shows them")
-        info = self._objects.info(object_key(mail))
+        info = self._objects.info(inbox_object_key(mail))
         if info is None:
             raise NotFound(f"the inbox has no mail {mail}; `postroom inbox list` shows those there are")
         return info
@@ -81,7 +81,7 @@ class InboxService:
         for name, value in read_headers(self._objects.read(info.key, 0, _HEAD_BYTES)):
             values.setdefault(name.lower(), []).append(value)
         return InboxMail(
-            mail_of(info.key),
+            mail_id_from(info.key),
             values.get("from", [""])[0],
             tuple(values.get("delivered-to", [])),
             values.get("subject", [""])[0],

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 
 from postroom.clock import Clock
 from postroom.errors import Unavailable
-from postroom.ledger.streams import Streams
+from postroom.ledger.streams import DailyStreams
 from postroom.model.campaign import CampaignRef
-from postroom.model.message import NewMessage
+from postroom.model.message import MessageRow
 from postroom.platform.ports.messages import Messages
 
 _MOST_ROWS = 1_000
@@ -31,7 +31,7 @@ _PATIENCE_S = 20.0
 class _Call:
     """One caller's rows."""
 
-    def __init__(self, rows: Sequence[NewMessage]) -> None:
+    def __init__(self, rows: Sequence[MessageRow]) -> None:
         self.rows = rows
         self.done = False
         self.error: BaseException | None = None
@@ -49,14 +49,14 @@ class _Lane:
 class Intake:
     """One process'. For any number of threads."""
 
-    def __init__(self, messages: Messages, streams: Streams, clock: Clock) -> None:
+    def __init__(self, messages: Messages, streams: DailyStreams, clock: Clock) -> None:
         self._messages = messages
         self._streams = streams
         self._clock = clock
         self._guard = threading.Lock()
         self._lanes: dict[CampaignRef, _Lane] = {}
 
-    def store(self, ref: CampaignRef, rows: Sequence[NewMessage]) -> None:
+    def store(self, ref: CampaignRef, rows: Sequence[MessageRow]) -> None:
         """Returns when the rows are durable and will be sent. Again with the same keys: harmless. `Unavailable` and others of
         the store: they may be stored all the same; repeat."""
         call = _Call(rows)
@@ -109,7 +109,7 @@ class Intake:
             for call in calls:
                 call.done = True
 
-    def _store(self, ref: CampaignRef, rows: Sequence[NewMessage]) -> None:
+    def _store(self, ref: CampaignRef, rows: Sequence[MessageRow]) -> None:
         self._streams.make(ref)
         self._messages.store(ref, rows, self._clock.now())
         self._messages.recount(ref, {row.batch for row in rows})

@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Denied
-from postroom.ledger.keys import KeyPage, Keys, UsedKey
-from postroom.model import api_key, ids
-from postroom.model.access import Principal, Role
-from postroom.model.api_key import ApiKey
+from postroom.ledger.api_keys import ApiKeyRecords, ApiKeyUse, KeyPage
+from postroom.model import access, ids
+from postroom.model.access import ApiKey, Principal, Role
 
 MAX_DAYS = 3_660
 _DAY_MS = 86_400_000
@@ -30,7 +29,7 @@ class MadeKey(NamedTuple):
 class ApiKeys:
     """Of the caller's own tenant."""
 
-    def __init__(self, keys: Keys, clock: Clock) -> None:
+    def __init__(self, keys: ApiKeyRecords, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
 
@@ -40,7 +39,7 @@ class ApiKeys:
 
     def new_secret(self) -> bytes:
         """What only the key's text holds."""
-        return self._clock.random(api_key.SECRET_BYTES)
+        return self._clock.random(access.SECRET_BYTES)
 
     def create(
         self,
@@ -60,13 +59,13 @@ class ApiKeys:
         expires_at = None if days is None else Instant(now + days * _DAY_MS)
         if who.ends_at is not None and (expires_at is None or expires_at > who.ends_at):
             raise Denied(f"{who.name} expires: so must the keys that it makes, no later than itself")
-        text = api_key.compose(id, secret or self.new_secret())
+        text = access.compose_key(id, secret or self.new_secret())
         key = ApiKey(
             id,
             who.tenant,
             name,
             role,
-            api_key.digest_of(text),
+            access.key_digest(text),
             created_at=now,
             created_by=who.name,
             scopes=None if scopes is None else frozenset(map(str, scopes)),
@@ -74,7 +73,7 @@ class ApiKeys:
         )
         return MadeKey(self._keys.create(key), text)
 
-    def get(self, who: Principal, id: str) -> UsedKey:  # noqa: A002
+    def get(self, who: Principal, id: str) -> ApiKeyUse:  # noqa: A002
         """One; `NotFound`."""
         return self._keys.get(who.tenant, id)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from postroom.errors import Denied
-from postroom.ledger.access import MembershipPage, Memberships
+from postroom.ledger.memberships import MembershipPage, Memberships
 from postroom.model.access import Membership, Principal, Role
 
 

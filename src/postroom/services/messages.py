@@ -16,27 +16,28 @@ from postroom.clock import Clock, Instant
 from postroom.delivery.compose import RowError
 from postroom.delivery.transactional import CompiledContent, CompiledContentCache, ContentStore, TransactionalCompiler, person_key
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Permanent, TooLarge
-from postroom.ledger.suppression import Reason, Suppression
+from postroom.ledger.suppression import SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
+from postroom.model.batch import batch_of
 from postroom.model.campaign import Attachment, CampaignRef
 from postroom.model.event import Event
-from postroom.model.message import Message, MessageStatus, NewMessage, Recipient
-from postroom.model.message_id import message_id, parse_message_id
-from postroom.model.news import queued
-from postroom.model.shard import Key, batch_of
+from postroom.model.ids import Key
+from postroom.model.message import Message, MessageRow, MessageStatus, Recipient
+from postroom.model.provider_status import queued_event
 from postroom.model.stream import (
-    SingleContent,
-    SingleValues,
+    TransactionalContent,
+    TransactionalValues,
+    content_digest,
     day_of,
-    digest_of,
     is_stream,
-    single_key,
     stream_batches,
     stream_ref,
+    transactional_key,
 )
 from postroom.model.template import TemplateContent
 from postroom.model.tenant import Tenant
+from postroom.model.tokens import message_id, parse_message_id
 from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.platform.ports.messages import Messages
 from postroom.services.intake import Intake
@@ -54,10 +55,10 @@ from postroom.services.single_request import (
 
 _COMPILED_BYTES = 32_000_000
 _WHY = {
-    Reason.MANUAL: "somebody of yours entered it",
-    Reason.BOUNCE: "mail to it was returned",
-    Reason.COMPLAINT: "they called a mail of yours spam",
-    Reason.UNSUBSCRIBE: "they unsubscribed",
+    SuppressionReason.MANUAL: "somebody of yours entered it",
+    SuppressionReason.BOUNCE: "mail to it was returned",
+    SuppressionReason.COMPLAINT: "they called a mail of yours spam",
+    SuppressionReason.UNSUBSCRIBE: "they unsubscribed",
 }
 
 
@@ -78,7 +79,7 @@ class SingleRecord(NamedTuple):
 
     id: str
     message: Message
-    values: SingleValues
+    values: TransactionalValues
 
 
 class SinglePage(NamedTuple):
@@ -91,7 +92,7 @@ class SinglePage(NamedTuple):
 class _Draft(NamedTuple):
     """A message that can be composed."""
 
-    row: NewMessage
+    row: MessageRow
     person: Key
     document: bytes
     single: CompiledContent
@@ -108,7 +109,7 @@ class MessageService:
         contents: ContentStore,
         singles: TransactionalCompiler,
         messages: Messages,
-        suppression: Suppression,
+        suppression: SuppressionList,
         tenants: Tenants,
         clock: Clock,
     ) -> None:
@@ -139,7 +140,7 @@ class MessageService:
             self._contents.put(ref, draft.document, draft.single.links)
         if accepted:
             self._intake.store(ref, [draft.row for draft in accepted])
-        return [self._answer(ref, draft, single_key(owner.secret, seed, index)) for index, draft in enumerate(drafts)]
+        return [self._answer(ref, draft, transactional_key(owner.secret, seed, index)) for index, draft in enumerate(drafts)]
 
     def get(self, tenant: str, id: str) -> SingleRecord:  # noqa: A002 - the field's own word
         """One message; `NotFound`."""
@@ -149,14 +150,14 @@ class MessageService:
         found = self._stored(CampaignRef(tenant, stream), key)
         if found is None:
             raise NotFound(f"there is no single message {id!r}")
-        return SingleRecord(id, found, SingleValues.parse(found.values))
+        return SingleRecord(id, found, TransactionalValues.parse(found.values))
 
     def timeline(self, tenant: str, record: SingleRecord) -> list[Event]:
         """What happened to it, in order of time: from the call on."""
         ref, message = CampaignRef(tenant, parse_message_id(record.id)[0]), record.message
-        return [queued(record.values.accepted_at), *self._messages.timeline(ref, message.batch, message.key)]
+        return [queued_event(record.values.accepted_at), *self._messages.timeline(ref, message.batch, message.key)]
 
-    def content(self, tenant: str, record: SingleRecord) -> SingleContent | None:
+    def content(self, tenant: str, record: SingleRecord) -> TransactionalContent | None:
         """What it was made of; None once that is gone."""
         try:
             return self._contents.get(CampaignRef(tenant, parse_message_id(record.id)[0]), record.values.digest)
@@ -174,7 +175,9 @@ class MessageService:
             page = self._messages.list(ref, statuses=statuses, cursor=cursor, limit=limit)
         except NotFound:  # nobody sent anything that day
             return SinglePage([], None)
-        records = [SingleRecord(message_id(ref, each.key), each, SingleValues.parse(each.values)) for each in page.messages]
+        records = [
+            SingleRecord(message_id(ref, each.key), each, TransactionalValues.parse(each.values)) for each in page.messages
+        ]
         return SinglePage(records, page.cursor)
 
     def today(self) -> int:
@@ -183,7 +186,7 @@ class MessageService:
 
     def _draft(self, owner: Tenant, ref: CampaignRef, request: MessageRequest, *, seed: str, index: int) -> _Draft | Refused:
         try:
-            key = single_key(owner.secret, seed, index)
+            key = transactional_key(owner.secret, seed, index)
             return self._compose(owner, ref, request, key=key, line=1 + index)
         except (Conflict, Corrupt):
             raise
@@ -208,10 +211,10 @@ class MessageService:
 
     def _single(self, ref: CampaignRef, document: bytes) -> CompiledContent:
         return self._compiled.get(
-            ref, digest_of(document), lambda: self._singles.compile(ref, SingleContent.parse(document), files=False)
+            ref, content_digest(document), lambda: self._singles.compile(ref, TransactionalContent.parse(document), files=False)
         )
 
-    def _content(self, tenant: str, request: MessageRequest) -> SingleContent:
+    def _content(self, tenant: str, request: MessageRequest) -> TransactionalContent:
         if (request.template_id is None) == (request.html is None):
             raise Invalid("a message is made from a template_id, or from html and subject: one of the two")
         public_url = self._singles.public_url
@@ -221,7 +224,7 @@ class MessageService:
         template = self._template(tenant, request)
         if not request.subject and not template.subject:
             raise Invalid("subject: a message has one; give it here or in the template")
-        return SingleContent(
+        return TransactionalContent(
             from_=request.from_,
             reply_to=request.reply_to,
             subject=request.subject or template.subject,
@@ -288,7 +291,7 @@ class MessageService:
 
 def _address(field: str, text: str) -> address.Address:
     try:
-        return address.parse(text)
+        return address.parse_address(text)
     except address.AddressError as error:
         raise Invalid(f"{field}: {error}") from error
 
@@ -299,8 +302,8 @@ def _values(single: CompiledContent, document: bytes, variables: dict[str, str],
     size = sum(map(len, used.values()))
     if size > MAX_VALUES:
         raise TooLarge(f"the variables have {size} characters together; a message may have {MAX_VALUES}")
-    return SingleValues(digest_of(document), used, now).text()
+    return TransactionalValues(content_digest(document), used, now).text()
 
 
-def _row(ref: CampaignRef, key: Key, line: int, to: address.Address, values: str) -> NewMessage:
-    return NewMessage(batch_of(key, stream_batches(ref.campaign)), key, line, to.mailbox, to.name, values)
+def _row(ref: CampaignRef, key: Key, line: int, to: address.Address, values: str) -> MessageRow:
+    return MessageRow(batch_of(key, stream_batches(ref.campaign)), key, line, to.mailbox, to.name, values)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from postroom.clock import Instant
 from postroom.errors import Conflict, Denied, Invalid
-from postroom.ledger.providers import Change, ProviderMeans, Providers
+from postroom.ledger.providers import ProviderCredentials, Providers, ProviderSpec
 from postroom.model.finding import Finding, Level
-from postroom.model.provider import DEFAULT_PROVIDER, MAX_URL, Provider, encoded, with_password, without_password
+from postroom.model.provider import DEFAULT_PROVIDER, MAX_URL, Provider, encode_password, with_password, without_password
 from postroom.services.outside import Outside
 
 
@@ -35,7 +35,7 @@ class ProviderService:
         providers: Providers,
         *,
         check: Callable[[str, bool], None],
-        examine: Callable[[ProviderMeans], Sequence[Finding]],
+        examine: Callable[[ProviderCredentials], Sequence[Finding]],
     ) -> None:
         """`check`: raises `Invalid` for a URL that is no relay, or not one that may be named by who is not trusted. `examine`:
         connects, and logs in."""
@@ -44,7 +44,7 @@ class ProviderService:
         self._examine = examine
         self._tests = Outside("provider")
 
-    def create(self, asker: Asker, name: str, change: Change, *, shared: bool = False, mark: str = "") -> Provider:
+    def create(self, asker: Asker, name: str, change: ProviderSpec, *, shared: bool = False, mark: str = "") -> Provider:
         """A new one, for the asker's tenant or shared. `Invalid`, `Conflict`, `Denied`; `mark` as of the ledger."""
         if shared and not asker.operator:
             raise Denied("a provider that is shared by all tenants needs an operator of the installation")
@@ -52,7 +52,7 @@ class ProviderService:
         owner = None if shared else asker.tenant
         return self._providers.create(owner, name, change._replace(trusted=asker.operator), mark=mark)
 
-    def change(self, asker: Asker, was: Provider, change: Change) -> Provider:
+    def change(self, asker: Asker, was: Provider, change: ProviderSpec) -> Provider:
         """Replace it as it was read. A URL without its password keeps the stored one only where it is the same URL."""
         self._demand_right(asker, was)
         url, password = without_password(change.url)
@@ -115,4 +115,4 @@ def url_of(url: str, password: str | None) -> str:
         return url
     if without_password(url)[1] is not None:
         raise Invalid("the password is given twice: in the URL and beside it")
-    return with_password(url, encoded(password))
+    return with_password(url, encode_password(password))

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from postroom.errors import PostroomError, Unavailable
 from postroom.ledger.dkim import DkimKeys
-from postroom.model.dkim import DkimKey, DomainKeys, KeyStatus, record_name, tags, unlike
+from postroom.model.dkim import DkimKey, DomainKeys, KeyStatus, parse_dkim_tags, record_mismatch, record_name
 from postroom.model.finding import Finding, Level
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.senders import Texts
@@ -80,7 +80,7 @@ def _opened(kept: DomainKeys, keys: DkimKeys) -> Iterator[Finding]:
 
 
 def _own_key(key: DkimKey, name: str, names: Texts, subject: str) -> Iterator[Finding]:
-    unpublished = unlike(key, name, names.txt(name))
+    unpublished = record_mismatch(key, name, names.txt(name))
     if not unpublished:
         yield Finding(subject, Level.OK, f"{key.status.value}, published at {name}")
     elif key.status is KeyStatus.ACTIVE:
@@ -142,7 +142,7 @@ def _dkim(name: str, names: Names, subject: str) -> Iterator[Finding]:
     if not records:
         yield Finding(subject, Level.FAIL, f"no key at {name}", "publish the TXT record that your relay's set-up shows")
         return
-    found = tags(records[0])
+    found = parse_dkim_tags(records[0])
     key = "".join(found.get("p", "").split())
     if not key:
         yield Finding(subject, Level.FAIL, f"the key at {name} is revoked (empty p=)", "publish the relay's present key")
@@ -164,12 +164,12 @@ def _dmarc(domain: str, names: Names, subject: str) -> Iterator[Finding]:
     labels = domain.split(".")
     for at in range(len(labels) - 1):
         name = "_dmarc." + ".".join(labels[at:])
-        records = [text for text in names.txt(name) if tags(text).get("v") == "DMARC1"]
+        records = [text for text in names.txt(name) if parse_dkim_tags(text).get("v") == "DMARC1"]
         if len(records) > 1:
             yield Finding(subject, Level.FAIL, f"{len(records)} records at {name}: receivers ignore them all", "keep one")
             return
         if records:
-            policy = tags(records[0]).get("p", "")
+            policy = parse_dkim_tags(records[0]).get("p", "")
             if policy.lower() in {"none", "quarantine", "reject"}:
                 yield Finding(subject, Level.OK, f"policy {policy.lower()}, at {name}")
             else:

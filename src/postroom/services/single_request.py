@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from postroom.errors import Invalid, TooLarge
 from postroom.model.campaign import CampaignRef
-from postroom.model.shard import Key
+from postroom.model.ids import Key
 
 MAX_REQUESTS = 100
 """In one call."""

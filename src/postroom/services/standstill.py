@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from postroom.clock import Clock, Instant
 from postroom.errors import NotFound, PostroomError
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.tallies import MINUTE_MS, Tallies
+from postroom.ledger.rate_windows import MINUTE_MS, RateWindows
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.platform.ports.messages import Messages
 
@@ -38,7 +38,7 @@ class Standstill:
         self,
         campaigns: Campaigns,
         messages: Messages,
-        tallies: Tallies,
+        tallies: RateWindows,
         *,
         waiting_for: Callable[[Campaign], str | None],
         clock: Clock,

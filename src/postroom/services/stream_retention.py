@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from postroom.clock import Instant
 from postroom.delivery.transactional import ERA_DAYS, ContentStore
 from postroom.errors import PostroomError
-from postroom.ledger import notes
-from postroom.ledger.streams import Streams
+from postroom.ledger import scheduler_messages
+from postroom.ledger.streams import DailyStreams
 from postroom.ledger.tenants import Tenants
 from postroom.model.stream import day_of, stream_ref
 from postroom.model.tenant import Tenant
@@ -36,7 +36,7 @@ class StreamRetention:
         self,
         tables: Tables,
         tenants: Tenants,
-        streams: Streams,
+        streams: DailyStreams,
         *,
         contents: ContentStore,
         messages: Messages,
@@ -82,7 +82,7 @@ class StreamRetention:
         ref = stream_ref(tenant, day)
         if self._streams.owes(ref):
             return False
-        self._workflows.stop(notes.STREAM, ref.campaign, "deleted")
+        self._workflows.stop(scheduler_messages.STREAM, ref.campaign, "deleted")
         self._messages.drop(ref)
         self._journals.drop(ref.campaign)
         if (day + 1) % ERA_DAYS == 0:

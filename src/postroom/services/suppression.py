@@ -19,11 +19,11 @@ from typing import BinaryIO, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Invalid
-from postroom.ledger.suppression import Reason, Suppressed, Suppression, SuppressionPage
+from postroom.ledger.suppression import SuppressionEntry, SuppressionList, SuppressionPage, SuppressionReason
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
-from postroom.model.shard import Key, recipient_key
-from postroom.model.wire import MAX_TOPIC_BYTES
+from postroom.model.ids import Key, recipient_key
+from postroom.model.tokens import MAX_TOPIC_BYTES
 from postroom.platform.ports.tables import MAX_WRITES
 from postroom.recipients_file.cells import csv_line, unguarded
 
@@ -62,7 +62,7 @@ class Imported(NamedTuple):
 class SuppressionLists:
     """The lists of all tenants."""
 
-    def __init__(self, suppression: Suppression, tenants: Tenants, clock: Clock) -> None:
+    def __init__(self, suppression: SuppressionList, tenants: Tenants, clock: Clock) -> None:
         self._suppression = suppression
         self._tenants = tenants
         self._clock = clock
@@ -75,7 +75,7 @@ class SuppressionLists:
 class Suppressions:
     """One tenant's list."""
 
-    def __init__(self, suppression: Suppression, tenants: Tenants, clock: Clock, *, tenant: str) -> None:
+    def __init__(self, suppression: SuppressionList, tenants: Tenants, clock: Clock, *, tenant: str) -> None:
         self._suppression = suppression
         self._clock = clock
         self._tenant = tenant
@@ -85,7 +85,7 @@ class Suppressions:
         self,
         text: str,
         *,
-        reason: Reason = Reason.MANUAL,
+        reason: SuppressionReason = SuppressionReason.MANUAL,
         note: str = "",
         topic: str | None = None,
         until: Instant | None = None,
@@ -101,11 +101,11 @@ class Suppressions:
         """Take an address off the list, of every topic too, or of that one alone; whether it was on it. `Invalid`: it is none."""
         return self._suppression.remove(self._tenant, self._key(text), topic=topic)
 
-    def get(self, text: str, *, topic: str | None = None) -> Suppressed | None:
+    def get(self, text: str, *, topic: str | None = None) -> SuppressionEntry | None:
         """The entry of an address for all mail, or for that topic; or None. `Invalid`: it is none."""
         return self._suppression.get(self._tenant, self._key(text), topic=topic)
 
-    def entries_of(self, text: str) -> list[Suppressed]:
+    def entries_of(self, text: str) -> list[SuppressionEntry]:
         """Every entry of an address: for all mail first. `Invalid`: it is none."""
         return self._suppression.of(self._tenant, self._key(text))
 
@@ -113,7 +113,7 @@ class Suppressions:
         """The list, in no order people know; `limit` 1 to 1,000."""
         return self._suppression.list(self._tenant, cursor=cursor, limit=limit)
 
-    def entries(self) -> Iterator[Suppressed]:
+    def entries(self) -> Iterator[SuppressionEntry]:
         """All of it."""
         cursor: str | None = None
         while True:
@@ -131,7 +131,9 @@ class Suppressions:
             since = _time(entry.added_at)
             yield csv_line((entry.address, entry.reason.value, entry.note, since, entry.topic or "", ends, entry.source))
 
-    def import_csv(self, file: BinaryIO, *, reason: Reason = Reason.MANUAL, keep: int = sys.maxsize) -> Imported:
+    def import_csv(
+        self, file: BinaryIO, *, reason: SuppressionReason = SuppressionReason.MANUAL, keep: int = sys.maxsize
+    ) -> Imported:
         """Enter every row of a CSV file in UTF-8; `reason` is for rows that name none. One that has ended by itself is not
         entered, and none is rejected for it. Of the rejected `keep` are told.
 
@@ -156,12 +158,12 @@ class Suppressions:
             added += self._suppression.add_all(self._tenant, lasting)
         return Imported(rows, added, rows - added - refused, rejected)
 
-    def _read(self, record: dict[str, str], reason: Reason, secret: bytes) -> Suppressed:
+    def _read(self, record: dict[str, str], reason: SuppressionReason, secret: bytes) -> SuppressionEntry:
         word = record.get("reason", "").strip().lower()
         try:
-            named = Reason(word) if word else reason
+            named = SuppressionReason(word) if word else reason
         except ValueError as error:
-            raise Invalid(f"{word!r} is no reason; there are {', '.join(Reason)}") from error
+            raise Invalid(f"{word!r} is no reason; there are {', '.join(SuppressionReason)}") from error
         entry = self._entry(record.get("address", ""), named, record.get("note", ""), secret)
         entry = replace(entry, topic=_topic(record.get("topic", "")))
         since, ends = record.get("added_at", "").strip(), record.get("expires_at", "").strip()
@@ -172,12 +174,14 @@ class Suppressions:
             source=record.get("source", "").strip()[:MAX_SOURCE],
         )
 
-    def _entry(self, text: str, reason: Reason, note: str, secret: bytes) -> Suppressed:
-        parsed = address.parse(text)
-        return Suppressed(recipient_key(secret, parsed.normalised), parsed.mailbox, reason, self._clock.now(), note[:MAX_NOTE])
+    def _entry(self, text: str, reason: SuppressionReason, note: str, secret: bytes) -> SuppressionEntry:
+        parsed = address.parse_address(text)
+        return SuppressionEntry(
+            recipient_key(secret, parsed.normalised), parsed.mailbox, reason, self._clock.now(), note[:MAX_NOTE]
+        )
 
     def _key(self, text: str) -> Key:
-        return recipient_key(self._secret(), address.parse(text).normalised)
+        return recipient_key(self._secret(), address.parse_address(text).normalised)
 
     def _secret(self) -> bytes:
         return self._tenants.get(self._tenant).secret

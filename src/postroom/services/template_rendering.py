@@ -18,9 +18,8 @@ from postroom.delivery.compose import ContentCompiler, variables
 from postroom.errors import Invalid
 from postroom.model import address
 from postroom.model.campaign import Attachment, CampaignRef, Content, MissingPolicy
-from postroom.model.ids import CAMPAIGN_ID_LENGTH, encode
+from postroom.model.ids import CAMPAIGN_ID_LENGTH, Key, encode
 from postroom.model.message import MessageStatus, Recipient
-from postroom.model.shard import Key
 from postroom.recipients_file.columns import address_column, find_column
 
 STAND_IN_URL = "https://links.example"
@@ -107,7 +106,7 @@ def _body(part: object) -> str:
 
 def _mailbox(text: str) -> str:
     try:
-        return address.parse(text).mailbox
+        return address.parse_address(text).mailbox
     except address.AddressError as problem:
         raise Invalid(f"email: {problem}") from problem
 

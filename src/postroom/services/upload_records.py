@@ -15,7 +15,7 @@ import msgspec
 
 from postroom.clock import Instant
 from postroom.errors import Corrupt, NotFound
-from postroom.ledger.pages import every
+from postroom.ledger.collection import every
 from postroom.model.upload import Upload, is_upload_id
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 

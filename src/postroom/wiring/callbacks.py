@@ -11,9 +11,9 @@ from postroom.callbacks.dispatcher import CallbackDispatcher, Wakeups
 from postroom.callbacks.endpoint_queues import EndpointQueues
 from postroom.callbacks.endpoint_worker import EndpointWorker
 from postroom.ledger.audit import AuditLog
-from postroom.ledger.lane_turns import LaneTurns
-from postroom.model.audit import Entry
-from postroom.model.callback import Endpoint
+from postroom.ledger.callback_deliveries import EndpointLeases
+from postroom.model.audit import AuditRecord
+from postroom.model.callback import CallbackEndpoint
 from postroom.model.campaign import CampaignRef
 from postroom.platform.web.caller import WebCaller, trusting_context
 from postroom.settings import Settings
@@ -39,7 +39,7 @@ def callback_lines(settings: Settings, stores: Stores, ledger: Ledger) -> tuple[
 
 def callback_rounds(settings: Settings, stores: Stores, ledger: Ledger) -> CallbackDispatcher:
     """For one process among many that come and go."""
-    turns = LaneTurns(stores.tables, stores.clock)
+    turns = EndpointLeases(stores.tables, stores.clock)
     return CallbackDispatcher(
         ledger.deliveries, turns, partial(lane_work, settings, stores, ledger), wakes=Wakeups(stores.queues), clock=stores.clock
     )
@@ -63,11 +63,11 @@ def _trusting() -> SSLContext:
     return trusting_context()
 
 
-def _switched_off(audit: AuditLog, endpoint: Endpoint) -> None:
+def _switched_off(audit: AuditLog, endpoint: CallbackEndpoint) -> None:
     """In the tenant's audit trail, where whoever wonders will look."""
     audit.write(
         endpoint.tenant,
-        Entry(
+        AuditRecord(
             id=audit.new_id(),
             actor="callbacks:callbacks",
             name="the callback service",

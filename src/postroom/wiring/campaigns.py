@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from postroom.delivery.compose import ContentCompiler
-from postroom.model.callback import check_url
+from postroom.model.callback import check_callback_url
 from postroom.model.campaign import Policies
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.services.campaign_orders import House, Orders, Sources
@@ -68,6 +68,6 @@ def orders(
         uploads.ready,
         ledger.senders.check,
         check_provider,
-        check_callback=partial(check_url, networks=settings.callback_networks),
+        check_callback=partial(check_callback_url, networks=settings.callback_networks),
     )
     return Orders(service, sources, objects=stores.objects, clock=stores.clock, house=house(settings))

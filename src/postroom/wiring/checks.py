@@ -12,21 +12,19 @@ from pathlib import Path
 from postroom.clock import SystemClock
 from postroom.errors import Invalid
 from postroom.gateway.reachable import examine_public_url
+from postroom.ledger.bulk_update import BulkUpdate, hold_streams
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.dkim import DkimKeys, keys_of
+from postroom.ledger.dkim import DkimKeys, keys_for_domain
 from postroom.ledger.providers import Providers
-from postroom.ledger.stream_hold import hold_streams
-from postroom.ledger.sweep import Sweep
 from postroom.ledger.tenants import Tenants
 from postroom.model.dkim import DomainKeys
 from postroom.model.finding import Finding, Level
-from postroom.model.ids import CAMPAIGN_ID_LENGTH, encode
+from postroom.model.ids import CAMPAIGN_ID_LENGTH, KEY_BYTES, Key, encode
 from postroom.model.provider import INBOX
 from postroom.model.sender import covering, sender_name
-from postroom.model.shard import KEY_BYTES, Key
 from postroom.model.stream import is_stream
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.model.wire import Sealer
+from postroom.model.tokens import TokenSealer
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import CONTROL_FILE, open_control
 from postroom.platform.embedded.backup import DirectoryArchive
@@ -72,7 +70,7 @@ def _hold_streams(settings: Settings, data: Path, reason: str) -> int:
             [ref for ref in ledgers.refs() if is_stream(ref.campaign)],
             messages,
             SqliteWorkflows(control, clock),
-            sweep=Sweep(messages, journals, clock, lease_ms=round(settings.lease * 1000)),
+            sweep=BulkUpdate(messages, journals, clock, lease_ms=round(settings.lease * 1000)),
             clock=clock,
             reason=reason,
         )
@@ -124,7 +122,7 @@ def _trial(settings: Settings) -> Trial | None:
     if tenant is None:
         return None
     ours, strange = (
-        Sealer(each, encode(0, CAMPAIGN_ID_LENGTH)).return_path(0, Key(bytes(KEY_BYTES)), 1)
+        TokenSealer(each, encode(0, CAMPAIGN_ID_LENGTH)).return_path(0, Key(bytes(KEY_BYTES)), 1)
         for each in (tenant, replace(tenant, secret=os.urandom(len(tenant.secret))))
     )
     return Trial(ours, strange, accepts_recipients)
@@ -156,7 +154,7 @@ def _warm_ups(settings: Settings) -> Iterator[Finding]:
 def _keys_for(tables: SqliteTables, domain: str | None) -> Iterator[DomainKeys]:
     """Of the domain and those above it; None: all there are."""
     for name in [None] if domain is None else covering(f"postmaster@{sender_name(domain)}")[1:]:
-        yield from keys_of(tables, name)
+        yield from keys_for_domain(tables, name)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.ledger.erasing import Erasing
+from postroom.ledger.bulk_update import MessageEraser
 from postroom.services.erasure import ErasureService, Places
 from postroom.services.uploads import UploadService
 from postroom.wiring.ledger import Ledger
@@ -18,7 +18,7 @@ def erasure(stores: Stores, ledger: Ledger, uploads: UploadService) -> ErasureSe
         uploads=uploads,
         suppression=ledger.suppression,
         workflows=stores.workflows,
-        erasing=Erasing(stores.messages, ledger.sweep, stores.clock),
+        erasing=MessageEraser(stores.messages, ledger.sweep, stores.clock),
         callbacks=ledger.callbacks,
         deliveries=ledger.deliveries,
     )

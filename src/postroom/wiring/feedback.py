@@ -5,9 +5,9 @@ from __future__ import annotations
 from postroom.events.feedback import Backpressure, FeedbackWorker
 from postroom.events.machine_detection import flag_too_early
 from postroom.events.reputation import ReputationGuard, ReputationRecorder
-from postroom.ledger.incoming import Incoming
-from postroom.ledger.soft_bounces import Patience, SoftBounces
-from postroom.model.guard import Limits
+from postroom.ledger.auto_suppression import SoftBounceCounts, SoftBouncePolicy
+from postroom.ledger.event_applier import EventApplier
+from postroom.model.reputation import ReputationLimits
 from postroom.settings import Settings
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
@@ -15,13 +15,15 @@ from postroom.wiring.stores import Stores
 
 def feedback(settings: Settings, stores: Stores, ledger: Ledger) -> FeedbackWorker:
     """The worker that takes what was heard into the records."""
-    patience = Patience(settings.soft_bounces, round(settings.soft_bounce_window * 1000), round(settings.soft_bounce_hold * 1000))
-    incoming = Incoming(
+    patience = SoftBouncePolicy(
+        settings.soft_bounces, round(settings.soft_bounce_window * 1000), round(settings.soft_bounce_hold * 1000)
+    )
+    incoming = EventApplier(
         stores.messages,
         ledger.suppression,
         tenants=ledger.tenants,
         campaigns=ledger.campaigns,
-        soft_bounces=SoftBounces(stores.tables, patience, stores.clock),
+        soft_bounces=SoftBounceCounts(stores.tables, patience, stores.clock),
         judge=flag_too_early,
         clock=stores.clock,
         noted=ledger.recounts.note,
@@ -32,7 +34,7 @@ def feedback(settings: Settings, stores: Stores, ledger: Ledger) -> FeedbackWork
 
 def guard(settings: Settings, stores: Stores, ledger: Ledger) -> ReputationGuard:
     """Who stops what goes too wrong."""
-    limits = Limits(
+    limits = ReputationLimits(
         bounce_warn=settings.bounce_warn,
         bounce_pause=settings.bounce_pause,
         complaint_warn=settings.complaint_warn,

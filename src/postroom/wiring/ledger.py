@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from postroom.ledger.access import Memberships
-from postroom.ledger.arrivals import Arrivals
+from postroom.ledger.api_keys import ApiKeyRecords
 from postroom.ledger.audit import AuditLog
-from postroom.ledger.callback_secrets import CallbackSecrets
-from postroom.ledger.callbacks import Callbacks
+from postroom.ledger.auto_suppression import AutoSuppression
+from postroom.ledger.bulk_update import BulkUpdate
+from postroom.ledger.callback_deliveries import CallbackDeliveries
+from postroom.ledger.callback_endpoints import CallbackEndpoints, CallbackSecrets
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries
 from postroom.ledger.dkim import DkimKeys
-from postroom.ledger.keys import Keys
+from postroom.ledger.inbound_events import InboundEventQueue
+from postroom.ledger.memberships import Memberships
 from postroom.ledger.providers import Providers
+from postroom.ledger.rate_windows import MINUTE_MS, RateRecorder
 from postroom.ledger.recounts import Recounts
-from postroom.ledger.refusals import Refusals
 from postroom.ledger.senders import Senders
-from postroom.ledger.streams import Streams
-from postroom.ledger.suppression import Suppression
-from postroom.ledger.sweep import Sweep
-from postroom.ledger.tallies import MINUTE_MS, Tally
+from postroom.ledger.streams import DailyStreams
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.settings import Settings
 from postroom.wiring.stores import Stores
@@ -45,8 +44,8 @@ class Ledger:
         return Memberships(self._stores.tables, self._clock)
 
     @cached_property
-    def keys(self) -> Keys:
-        return Keys(self._stores.tables, self._clock)
+    def keys(self) -> ApiKeyRecords:
+        return ApiKeyRecords(self._stores.tables, self._clock)
 
     @cached_property
     def audit(self) -> AuditLog:
@@ -67,8 +66,8 @@ class Ledger:
         return Providers(self._stores.tables, self._stores.secrets, self._clock, default_url=self._settings.mail)
 
     @cached_property
-    def suppression(self) -> Suppression:
-        return Suppression(self._stores.tables, self._clock)
+    def suppression(self) -> SuppressionList:
+        return SuppressionList(self._stores.tables, self._clock)
 
     # What is sent
 
@@ -77,44 +76,44 @@ class Ledger:
         return Campaigns(self._stores.tables, self._clock)
 
     @cached_property
-    def streams(self) -> Streams:
-        return Streams(self._stores.messages, self._stores.workflows, self._stores.queues)
+    def streams(self) -> DailyStreams:
+        return DailyStreams(self._stores.messages, self._stores.workflows, self._stores.queues)
 
     @cached_property
-    def refusals(self) -> Refusals:
-        return Refusals(self._stores.messages, self.suppression, self.tenants, self._clock)
+    def refusals(self) -> AutoSuppression:
+        return AutoSuppression(self._stores.messages, self.suppression, self.tenants, self._clock)
 
     @cached_property
-    def sweep(self) -> Sweep:
+    def sweep(self) -> BulkUpdate:
         stores, lease = self._stores, lease_ms(self._settings)
-        return Sweep(stores.messages, stores.journals, self._clock, lease_ms=lease, refusals=self.refusals)
+        return BulkUpdate(stores.messages, stores.journals, self._clock, lease_ms=lease, refusals=self.refusals)
 
     # What comes back, and whom it is told
 
     @cached_property
-    def arrivals(self) -> Arrivals:
-        return Arrivals(self._stores.queues)
+    def arrivals(self) -> InboundEventQueue:
+        return InboundEventQueue(self._stores.queues)
 
     @cached_property
     def recounts(self) -> Recounts:
         return Recounts(self._stores.tables, self._stores.messages, self._clock)
 
     @cached_property
-    def tally(self) -> Tally:
+    def tally(self) -> RateRecorder:
         keep_ms = round(self._settings.guard_window * 1000) + 2 * MINUTE_MS
-        return Tally(self._stores.tables, self._clock, keep_ms=keep_ms)
+        return RateRecorder(self._stores.tables, self._clock, keep_ms=keep_ms)
 
     @cached_property
-    def callbacks(self) -> Callbacks:
-        return Callbacks(self._stores.tables, self.callback_secrets, self._clock)
+    def callbacks(self) -> CallbackEndpoints:
+        return CallbackEndpoints(self._stores.tables, self.callback_secrets, self._clock)
 
     @cached_property
     def callback_secrets(self) -> CallbackSecrets:
         return CallbackSecrets(self._stores.tables, self._stores.secrets, self._clock)
 
     @cached_property
-    def deliveries(self) -> Deliveries:
-        return Deliveries(self._stores.tables, self._clock)
+    def deliveries(self) -> CallbackDeliveries:
+        return CallbackDeliveries(self._stores.tables, self._clock)
 
 
 def lease_ms(settings: Settings) -> int:

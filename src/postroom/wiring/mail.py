@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from postroom.errors import Unsupported
-from postroom.ledger.providers import ProviderMeans, Providers
+from postroom.ledger.providers import ProviderCredentials, Providers
 from postroom.model.finding import Finding, Level
 from postroom.model.provider import INBOX
 from postroom.pipeline.sender.way_out import WayOut
@@ -37,13 +37,15 @@ class Shares:
 def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *, accounts: SesAccounts) -> WayOut:
     """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
     given = ":" in provider
-    means = ProviderMeans(provider, provider, RateLimit(), None, trusted=True) if given else providers.means(tenant, provider)
+    means = (
+        ProviderCredentials(provider, provider, RateLimit(), None, trusted=True) if given else providers.means(tenant, provider)
+    )
     config = accounts.config(means) if is_ses(means.url) else None
     limit = accounts.limit(means, config) if isinstance(config, SesConfig) else means.limit
     return WayOut(means.id, limit, partial(_mailer, means, shares, accounts), edition=means, signs=config is not None)
 
 
-def _mailer(means: ProviderMeans, shares: Shares, accounts: SesAccounts) -> Mailer:
+def _mailer(means: ProviderCredentials, shares: Shares, accounts: SesAccounts) -> Mailer:
     """A new mailer for a provider."""
     if means.url == INBOX:
         raise Unsupported("the built-in inbox is not running in this process: start the campaign with `postroom send`")
@@ -55,7 +57,7 @@ def _mailer(means: ProviderMeans, shares: Shares, accounts: SesAccounts) -> Mail
     return SmtpMailer(replace(config, connections=connections), share=share)
 
 
-def examined(accounts: SesAccounts, means: ProviderMeans) -> list[Finding]:
+def examined(accounts: SesAccounts, means: ProviderCredentials) -> list[Finding]:
     """What a test of the provider finds."""
     if means.url == INBOX:
         return list(no_relay())

@@ -8,7 +8,7 @@ from typing import Final
 
 from postroom.delivery.compose import ContentCompiler
 from postroom.delivery.transactional import ContentStore, TransactionalCompiler
-from postroom.ledger.finish import Finish
+from postroom.ledger.campaigns import CampaignCompletion
 from postroom.pipeline.scheduler import PROMPT_MS, Scheduler
 from postroom.pipeline.sender.rounds import Rounds
 from postroom.pipeline.sender.sender import Sender, SenderOptions
@@ -61,7 +61,7 @@ def send_rounds(stores: Stores, ledger: Ledger, sender: Sender) -> Rounds:
         ledger.campaigns,
         stores.messages,
         stores.objects,
-        Finish(ledger.campaigns, stores.messages),
+        CampaignCompletion(ledger.campaigns, stores.messages),
         rate=sender.rate,
         used_up=sender.used_up,
         most=_FUNCTIONS,
@@ -85,7 +85,7 @@ def sender(
             campaigns=ledger.campaigns,
             composing=composing,
             suppression=ledger.suppression,
-            finish=Finish(ledger.campaigns, stores.messages),
+            finish=CampaignCompletion(ledger.campaigns, stores.messages),
             messages=stores.messages,
             journals=stores.journals,
             rates=stores.rates,

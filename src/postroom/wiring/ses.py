@@ -8,8 +8,8 @@ from functools import partial
 
 from postroom.clock import Clock
 from postroom.errors import PostroomError
-from postroom.ledger.providers import ProviderMeans
-from postroom.ledger.recent import Recent
+from postroom.ledger.providers import ProviderCredentials
+from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.finding import Finding
 from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.mail._aws_auth import CredentialSource
@@ -44,10 +44,10 @@ class SesAccounts:
         self._topics = topics
         self._rates = rates
         self._clock = clock
-        self._now: Recent[ProviderMeans, RateLimit] = Recent(clock, most=_ACCOUNTS)
-        self._last: Recent[ProviderMeans, RateLimit] = Recent(clock, most=_ACCOUNTS)
+        self._now: TtlCache[ProviderCredentials, RateLimit] = TtlCache(clock, most=_ACCOUNTS)
+        self._last: TtlCache[ProviderCredentials, RateLimit] = TtlCache(clock, most=_ACCOUNTS)
 
-    def config(self, means: ProviderMeans) -> SmtpConfig | SesConfig:
+    def config(self, means: ProviderCredentials) -> SmtpConfig | SesConfig:
         """What the provider's URL stands for, wherever it leads. `Invalid`."""
         return config_of(means.url, self._aws, trusted=means.trusted)
 
@@ -55,17 +55,17 @@ class SesAccounts:
         """Whether it would send, and be heard of."""
         return examined_ses(config, self._aws, self._clock, topics=self._topics)
 
-    def limit(self, means: ProviderMeans, config: SesConfig) -> RateLimit:
+    def limit(self, means: ProviderCredentials, config: SesConfig) -> RateLimit:
         """The provider's own limits, or the account's where those are narrower. May ask, for some seconds."""
         known = self._now.get(means)
         return _narrower(means.limit, self._asked(means, config) if known is None else known)
 
-    def mailer(self, means: ProviderMeans, config: SesConfig, share: ConnectionBudget) -> SesMailer:
+    def mailer(self, means: ProviderCredentials, config: SesConfig, share: ConnectionBudget) -> SesMailer:
         """A new one. While it runs, it keeps the provider's buckets at what the account allows."""
         told = partial(self._told, means, partial(self.mailer, means, config, share))
         return SesMailer(config, source=CredentialSource(config, self._aws.variables), share=share, on_limits=told)
 
-    def _asked(self, means: ProviderMeans, config: SesConfig) -> RateLimit:
+    def _asked(self, means: ProviderCredentials, config: SesConfig) -> RateLimit:
         try:
             found = read_account(config, CredentialSource(config, self._aws.variables), self._clock).limit
         except PostroomError as error:
@@ -73,11 +73,11 @@ class SesAccounts:
             found = self._last.get(means) or RateLimit()
         return self._remembered(means, found)
 
-    def _told(self, means: ProviderMeans, mailer: Callable[[], SesMailer], limit: RateLimit) -> None:
+    def _told(self, means: ProviderCredentials, mailer: Callable[[], SesMailer], limit: RateLimit) -> None:
         narrower = _narrower(means.limit, self._remembered(means, limit))
         WayOut(means.id, narrower, mailer).set_limits(self._rates)
 
-    def _remembered(self, means: ProviderMeans, limit: RateLimit) -> RateLimit:
+    def _remembered(self, means: ProviderCredentials, limit: RateLimit) -> RateLimit:
         self._now.put(means, limit, seconds=_BELIEVED_S)
         self._last.put(means, limit, seconds=_LAST_S)
         return limit

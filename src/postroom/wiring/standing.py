@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from postroom.clock import Clock
-from postroom.ledger.access import Memberships
-from postroom.ledger.arrivals import Arrivals
 from postroom.ledger.audit import AuditLog
-from postroom.ledger.callbacks import Callbacks
+from postroom.ledger.callback_deliveries import CallbackDeliveries
+from postroom.ledger.callback_endpoints import CallbackEndpoints
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.deliveries import Deliveries
+from postroom.ledger.inbound_events import InboundEventQueue
+from postroom.ledger.memberships import Memberships
 from postroom.ledger.providers import Providers
+from postroom.ledger.rate_windows import RateRecorder
 from postroom.ledger.recounts import Recounts
 from postroom.ledger.senders import Senders
-from postroom.ledger.streams import Streams
-from postroom.ledger.tallies import Tally
+from postroom.ledger.streams import DailyStreams
 from postroom.ledger.tenants import Tenants
 from postroom.platform.ports.feed import Feed
 from postroom.platform.ports.journal import Journals
@@ -104,11 +104,11 @@ class Standing:
         return self.ledger.campaigns
 
     @property
-    def streams(self) -> Streams:
+    def streams(self) -> DailyStreams:
         return self.ledger.streams
 
     @property
-    def arrivals(self) -> Arrivals:
+    def arrivals(self) -> InboundEventQueue:
         return self.ledger.arrivals
 
     @property
@@ -116,13 +116,13 @@ class Standing:
         return self.ledger.recounts
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> RateRecorder:
         return self.ledger.tally
 
     @property
-    def callbacks(self) -> Callbacks:
+    def callbacks(self) -> CallbackEndpoints:
         return self.ledger.callbacks
 
     @property
-    def deliveries(self) -> Deliveries:
+    def deliveries(self) -> CallbackDeliveries:
         return self.ledger.deliveries

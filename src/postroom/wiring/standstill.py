@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.ledger.tallies import Tallies
+from postroom.ledger.rate_windows import RateWindows
 from postroom.pipeline.sender.allowance import Allowance
 from postroom.services.standstill import Standstill
 from postroom.wiring.ledger import Ledger
@@ -12,4 +12,4 @@ from postroom.wiring.stores import Stores
 def standstill(stores: Stores, ledger: Ledger) -> Standstill:
     """Reads only."""
     waiting_for = Allowance(stores.rates, ledger.providers, stores.clock).waiting_for
-    return Standstill(ledger.campaigns, stores.messages, Tallies(stores.tables), waiting_for=waiting_for, clock=stores.clock)
+    return Standstill(ledger.campaigns, stores.messages, RateWindows(stores.tables), waiting_for=waiting_for, clock=stores.clock)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from postroom.delivery.transactional import ContentStore, TransactionalCompiler
     from postroom.gateway.auth import TokenAuthenticator
     from postroom.identity.issuer import Issuer
-    from postroom.ledger.providers import ProviderMeans
+    from postroom.ledger.providers import ProviderCredentials
     from postroom.model.finding import Finding
     from postroom.platform.mail.inbox import Inbox
     from postroom.platform.ports.identity import IdentityProvider
@@ -119,7 +119,7 @@ class Verbs(Standing):
         from postroom.platform.mail.provider_url import check_provider_url
         from postroom.services.providers import ProviderService
 
-        def examined(means: ProviderMeans) -> list[Finding]:
+        def examined(means: ProviderCredentials) -> list[Finding]:
             from postroom.wiring.mail import examined  # brings all ways out along
 
             return examined(self.ses_accounts, means)

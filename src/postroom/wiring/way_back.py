@@ -11,7 +11,7 @@ from postroom.events.inbound_mail import InboundMailProcessor
 from postroom.events.mailbox_poller import MailboxPoller
 from postroom.events.tracking import TenantSecretCache
 from postroom.events.unsubscribe import UnsubscribeService
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import SuppressionList
 from postroom.platform.mail.listener import MAX_BYTES, Listener
 from postroom.platform.mail.listener_session import ListenerConfig
 from postroom.platform.mail.mailbox import Mailbox
@@ -48,7 +48,7 @@ def _mailroom(postroom: Postroom) -> InboundMailProcessor:
     tenants, clock = postroom.tenants, postroom.clock
     return InboundMailProcessor(
         postroom.arrivals,
-        UnsubscribeService(tenants, Suppression(postroom.tables, clock), postroom.arrivals, clock),
+        UnsubscribeService(tenants, SuppressionList(postroom.tables, clock), postroom.arrivals, clock),
         secret_of=TenantSecretCache(tenants, clock),
         domain=postroom.settings.bounce_domain,
         clock=clock,

@@ -14,7 +14,7 @@ from postroom.entrypoints.cli.output import print_json, print_rows
 from postroom.entrypoints.cli.session import FAILED, say, session
 from postroom.errors import Invalid
 from postroom.ledger.audit import INSTALLATION
-from postroom.model.audit import WHEN
+from postroom.model.audit import TIME_PREFIX
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.wiring import Postroom
 
@@ -33,7 +33,7 @@ def list_entries(
     data: Data = None,
 ) -> None:
     """List entries, newest first."""
-    if when and not re.match(WHEN, when):
+    if when and not re.match(TIME_PREFIX, when):
         raise Invalid(f"--when {when}: a day, hour or minute in UTC, such as 2026-12-01, 2026-12-01T09 or 2026-12-01T09:30")
     with session(data=data) as postroom:
         _known(postroom, tenant)

@@ -11,7 +11,7 @@ from postroom.entrypoints.cli.operating import of_tenant
 from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, shown_time
 from postroom.entrypoints.cli.session import load_settings, say
-from postroom.model.backup import Copied
+from postroom.model.backup import BackupSummary
 from postroom.wiring.checks import backups
 
 
@@ -52,9 +52,9 @@ def _quiet(name: str) -> None:
     """A copy is quick; its end is what matters."""
 
 
-def _size(copied: Copied) -> str:
+def _size(copied: BackupSummary) -> str:
     return f"{copied.files:,} files ({copied.size / 1_000_000:,.1f} MB)"
 
 
-def _as_dict(copied: Copied) -> dict[str, object]:
+def _as_dict(copied: BackupSummary) -> dict[str, object]:
     return {"created_at": shown_time(copied.created_at), "files": copied.files, "size": copied.size}

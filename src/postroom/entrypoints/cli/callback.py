@@ -14,8 +14,8 @@ from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
-from postroom.ledger.callbacks import Wishes
-from postroom.model.callback import MAX_DESCRIPTION, Endpoint, parse_event_type, secret_text
+from postroom.ledger.callback_endpoints import EndpointSettings
+from postroom.model.callback import MAX_DESCRIPTION, CallbackEndpoint, parse_event_type, secret_text
 from postroom.model.event import EventKind
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.callback_record import callback_record, event_types
@@ -46,7 +46,7 @@ def add(
 ) -> None:
     """Have a URL told what happens from now on. The secret that requests are signed with, the only line on standard output, is
     not shown again."""
-    wishes = Wishes(url=url, kinds=_kinds(event) or USUAL, description=_line(description) or "", batch=batch)
+    wishes = EndpointSettings(url=url, kinds=_kinds(event) or USUAL, description=_line(description) or "", batch=batch)
     with session(data=data) as postroom:
         desk = desk_of(postroom, tenant)
         secret, id = desk.new_secret(), desk.new_id()  # noqa: A001
@@ -152,7 +152,7 @@ def _line(text: str | None) -> str | None:
     return text
 
 
-def _standing(endpoint: Endpoint) -> str:
+def _standing(endpoint: CallbackEndpoint) -> str:
     if not endpoint.enabled:
         return f"off: {endpoint.disabled_reason}".rstrip(": ")
     return "on" if endpoint.failing_since is None else f"failing since {shown_time(endpoint.failing_since)}"
@@ -162,7 +162,7 @@ def _cell(value: object) -> str:
     return " ".join(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
-def _print_secret(secret: bytes, endpoint: Endpoint | None, *, as_json: bool) -> None:
+def _print_secret(secret: bytes, endpoint: CallbackEndpoint | None, *, as_json: bool) -> None:
     if as_json:
         print_json({**({} if endpoint is None else callback_record(endpoint)), "secret": secret_text(secret)})
     else:

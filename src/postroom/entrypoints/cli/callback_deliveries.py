@@ -14,7 +14,7 @@ from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
-from postroom.model.callback import Delivery, DeliveryStatus
+from postroom.model.callback import CallbackDelivery, DeliveryStatus
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.callback_record import delivery_record, whole_delivery
 from postroom.services.callbacks import CallbackService, instant_of
@@ -99,7 +99,7 @@ def _some(
     *,
     status: DeliveryStatus | None,
     limit: int,
-) -> Iterator[Delivery]:
+) -> Iterator[CallbackDelivery]:
     """The newest `limit` that stand so."""
     cursor, left = None, limit
     while left:
@@ -125,7 +125,7 @@ def _all_again(desk: CallbackService, tenant: str, id: str, since: Instant) -> i
     return count
 
 
-def _print_one(delivery: Delivery, *, as_json: bool) -> None:
+def _print_one(delivery: CallbackDelivery, *, as_json: bool) -> None:
     shown = whole_delivery(delivery)
     if as_json:
         print_json(shown)
@@ -135,7 +135,7 @@ def _print_one(delivery: Delivery, *, as_json: bool) -> None:
     print_rows(("", ""), [(name, "" if value is None else str(value)) for name, value in rows.items()])
 
 
-def _row(delivery: Delivery) -> tuple[str, ...]:
+def _row(delivery: CallbackDelivery) -> tuple[str, ...]:
     tried = "" if delivery.last_at is None else shown_time(delivery.last_at)
     answer = f"{delivery.last_status or ''} {delivery.last_text}".strip()
     return delivery.id, delivery.status.value, str(delivery.events), str(delivery.attempts), tried, answer

@@ -19,8 +19,8 @@ from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
 from postroom.model.campaign import Campaign, CampaignRef
 from postroom.model.message import Message, MessageStatus
-from postroom.model.message_id import message_id
 from postroom.model.tenant import DEFAULT_TENANT
+from postroom.model.tokens import message_id
 from postroom.services.campaigns import Decision
 from postroom.services.message_record import message_facts
 from postroom.services.status import Status

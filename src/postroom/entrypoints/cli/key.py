@@ -13,9 +13,8 @@ from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
-from postroom.ledger.keys import UsedKey
-from postroom.model.access import Principal, Role, Service
-from postroom.model.api_key import MAX_KEY_NAME
+from postroom.ledger.api_keys import ApiKeyUse
+from postroom.model.access import MAX_KEY_NAME, Principal, Role, Service
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.keys import MAX_DAYS, ApiKeys
 
@@ -74,7 +73,7 @@ def revoke(
 _COLUMNS = ("id", "name", "role", "scopes", "created_at", "created_by", "expires_at", "last_used_at")
 
 
-def _every(keys: ApiKeys, who: Principal) -> Iterator[UsedKey]:
+def _every(keys: ApiKeys, who: Principal) -> Iterator[ApiKeyUse]:
     cursor: str | None = None
     while True:
         page = keys.list(who, cursor=cursor, limit=1_000)
@@ -84,7 +83,7 @@ def _every(keys: ApiKeys, who: Principal) -> Iterator[UsedKey]:
             return
 
 
-def _as_dict(used: UsedKey) -> dict[str, object]:
+def _as_dict(used: ApiKeyUse) -> dict[str, object]:
     key = used.key
     return {
         "id": key.id,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from postroom.entrypoints.cli.session import say
 from postroom.errors import Invalid
-from postroom.model.callback import check_url
+from postroom.model.callback import check_callback_url
 from postroom.model.campaign import CampaignRef, Policies, Schedule, UnknownPolicy
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.model.wire import MAX_TOPIC_BYTES
+from postroom.model.tokens import MAX_TOPIC_BYTES
 from postroom.services.campaigns import AttachedFile, Draft
 from postroom.services.schedules import Wording, schedule_of
 from postroom.settings import Settings
@@ -93,7 +93,7 @@ def topic(text: str | None) -> str | None:
 def callback_url(text: str | None, settings: Settings) -> str | None:
     """Of `--callback-url`; `Invalid`."""
     try:
-        return None if text is None else check_url(text, settings.callback_networks)
+        return None if text is None else check_callback_url(text, settings.callback_networks)
     except Invalid as error:
         raise Invalid(f"--callback-url: {error}") from error
 

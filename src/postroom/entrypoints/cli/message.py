@@ -14,9 +14,9 @@ from postroom.entrypoints.cli.session import session
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
 from postroom.model.message import Message
-from postroom.model.message_id import parse_message_id
 from postroom.model.stream import is_stream
 from postroom.model.tenant import DEFAULT_TENANT
+from postroom.model.tokens import parse_message_id
 from postroom.services.event_record import event_record
 from postroom.services.message_record import message_facts
 from postroom.wiring import Postroom

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from postroom.errors import Conflict, PostroomError
 from postroom.ledger.audit import AuditLog
-from postroom.model.access import Kind, Principal, Role
-from postroom.model.audit import Entry
+from postroom.model.access import Principal, PrincipalKind, Role
+from postroom.model.audit import AuditRecord
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.wiring import Postroom
 
@@ -36,7 +36,7 @@ def operator(tenant: str) -> Principal:
         name = getpass.getuser()
     except (KeyError, OSError):  # a container without a user of that number
         name = "operator"
-    return Principal(Kind.OPERATOR, name, name, tenant, Role.ADMIN, operator=True)
+    return Principal(PrincipalKind.OPERATOR, name, name, tenant, Role.ADMIN, operator=True)
 
 
 def of_tenant(tenant: str) -> str:
@@ -49,7 +49,7 @@ def recorded(postroom: Postroom, command: str, *, tenant: str, target: str = "")
     """Around what changes something: `tenant` is whose trail it belongs in, empty for the installation's own."""
     change = Change(target)
     who = operator(tenant)
-    begun = Entry(
+    begun = AuditRecord(
         id=postroom.audit.new_id(),
         actor=f"{who.kind}:{who.id}",
         name=who.name,
@@ -68,6 +68,6 @@ def recorded(postroom: Postroom, command: str, *, tenant: str, target: str = "")
     _complete(postroom.audit, tenant, replace(begun, target=change.target, status=_DONE))
 
 
-def _complete(log: AuditLog, tenant: str, ended: Entry) -> None:
+def _complete(log: AuditLog, tenant: str, ended: AuditRecord) -> None:
     with suppress(Conflict):  # it took more than a minute, and may be sealed: it stays as it was begun
         log.write(tenant, ended)

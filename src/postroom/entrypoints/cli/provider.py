@@ -15,9 +15,8 @@ from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
 from postroom.ledger.audit import INSTALLATION
-from postroom.ledger.providers import Change
-from postroom.model.provider import Provider, Stream, Use
-from postroom.model.warm_up import parse
+from postroom.ledger.providers import ProviderSpec
+from postroom.model.provider import MessageStream, Provider, UsageLimits, parse_warm_up
 from postroom.services.providers import Asker, url_of
 from postroom.wiring import Postroom
 
@@ -44,7 +43,7 @@ def add(
             "200x1.5-50000@2026-12-01. With --replace and no day, a warm-up goes on where it is."
         ),
     ] = None,
-    stream: Annotated[list[Stream] | None, typer.Option(help="Only this mail; again for more. Without it: all.")] = None,
+    stream: Annotated[list[MessageStream] | None, typer.Option(help="Only this mail; again for more. Without it: all.")] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Change the one of that name. Its password stays if the URL stays.")
     ] = False,
@@ -53,8 +52,8 @@ def add(
 ) -> None:
     """Add a provider, or change one with --replace."""
     whole = url_of(url, None if password_file is None else _first_line(password_file))
-    use = Use(per_second, per_day, connections, None if warm_up is None else parse(warm_up))
-    change = Change(whole, use, frozenset(stream or Stream))
+    use = UsageLimits(per_second, per_day, connections, None if warm_up is None else parse_warm_up(warm_up))
+    change = ProviderSpec(whole, use, frozenset(stream or MessageStream))
     with session(data=data) as postroom:
         asker = _asker(postroom, tenant)
         with recorded(

@@ -15,7 +15,7 @@ from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, say, session
 from postroom.errors import Invalid
-from postroom.ledger.suppression import Reason, Suppressed
+from postroom.ledger.suppression import SuppressionEntry, SuppressionReason
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.callbacks import instant_of
 from postroom.services.suppression import Suppressions
@@ -24,14 +24,14 @@ from postroom.wiring import Postroom
 app = typer.Typer(help="People who must not be written to.", no_args_is_help=True)
 
 Address = Annotated[str, typer.Argument(help="Any spelling of it.")]
-Because = Annotated[Reason, typer.Option(help="Why.")]
+Because = Annotated[SuppressionReason, typer.Option(help="Why.")]
 OfTopic = Annotated[str | None, typer.Option(help="Only mail of this topic; without it, all mail.")]
 
 
 @app.command()
 def add(
     address: Address,
-    reason: Because = Reason.MANUAL,
+    reason: Because = SuppressionReason.MANUAL,
     note: Annotated[str, typer.Option(help="Free text, kept with it.")] = "",
     topic: OfTopic = None,
     until: Annotated[str | None, typer.Option(help="When it ends by itself: 2026-12-01T09:00:00Z. Without it: never.")] = None,
@@ -97,7 +97,7 @@ def list_entries(
 @app.command("import")
 def import_file(
     file: Annotated[Path, typer.Argument(help="CSV in UTF-8: an address a row, with or without a header; - for standard input.")],
-    reason: Because = Reason.MANUAL,
+    reason: Because = SuppressionReason.MANUAL,
     as_json: Json = False,
     tenant: OfTenant = DEFAULT_TENANT,
     data: Data = None,
@@ -134,7 +134,7 @@ def _list(postroom: Postroom, tenant: str) -> Suppressions:
     return postroom.suppressions.of(tenant)
 
 
-def _again(address: str, entry: Suppressed) -> str:
+def _again(address: str, entry: SuppressionEntry) -> str:
     """What `add` makes an entry like it from."""
     words = ["--reason", entry.reason.value]
     words += ["--topic", entry.topic] if entry.topic else []
@@ -143,17 +143,17 @@ def _again(address: str, entry: Suppressed) -> str:
     return shlex.join([address, *words])
 
 
-def _target(entries: Sequence[Suppressed]) -> str:
+def _target(entries: Sequence[SuppressionEntry]) -> str:
     """Their person's key, for the trail: an address in there could never be erased."""
     return f"suppression/{entries[0].key.hex()}" if entries else ""
 
 
-def _row(entry: Suppressed) -> tuple[str, ...]:
+def _row(entry: SuppressionEntry) -> tuple[str, ...]:
     until = "" if entry.expires_at is None else shown_time(entry.expires_at)
     return entry.address, entry.reason.value, shown_time(entry.added_at), until, entry.topic or "", entry.source, entry.note
 
 
-def _as_dict(entry: Suppressed) -> dict[str, object]:
+def _as_dict(entry: SuppressionEntry) -> dict[str, object]:
     return {
         "address": entry.address,
         "reason": entry.reason.value,

@@ -24,7 +24,7 @@ from postroom.entrypoints.lambdas.observing import count, observed
 from postroom.entrypoints.lambdas.opened import postroom
 from postroom.entrypoints.lambdas.stream_records import changes_in
 from postroom.errors import Permanent
-from postroom.ledger.deliveries import Lane
+from postroom.ledger.callback_deliveries import EndpointRef
 from postroom.platform.ports.feed import MessageChange
 
 _ROUND_S: Final = 45.0
@@ -57,14 +57,14 @@ def send(event: Any, context: Any) -> GivenBack:
     return given_back([record for record in event["Records"] if failed.intersection(named[record["messageId"]])])
 
 
-def _told(changes: Sequence[MessageChange]) -> list[Lane]:
+def _told(changes: Sequence[MessageChange]) -> list[EndpointRef]:
     """Together, so that what travels in one request is the same whenever they come again; or each alone."""
     teller = postroom().callback_teller
     try:
         return teller.tell(teller.told(changes))
     except Permanent as error:
         _log.warning("what happened cannot be told together: %s", error)
-    lanes = list[Lane]()
+    lanes = list[EndpointRef]()
     for change in changes:
         try:
             lanes += teller.tell(teller.told([change]))
@@ -74,7 +74,7 @@ def _told(changes: Sequence[MessageChange]) -> list[Lane]:
     return lanes
 
 
-def _named(record: Any) -> Sequence[Lane]:
+def _named(record: Any) -> Sequence[EndpointRef]:
     """What cannot be read was not put there by us: nothing."""
     try:
         return parse_wakeup(record["body"])

@@ -18,7 +18,7 @@ from postroom.entrypoints.lambdas.given_back import GivenBack, given_back, queue
 from postroom.entrypoints.lambdas.observing import count, observed
 from postroom.entrypoints.lambdas.opened import postroom
 from postroom.errors import PostroomError
-from postroom.ledger.arrivals import Arrival, parse_arrivals
+from postroom.ledger.inbound_events import InboundEvent, parse_inbound_events
 from postroom.wiring import Postroom
 
 NOTICES: Final = "notices"
@@ -41,8 +41,8 @@ def handler(event: Any, _context: Any) -> GivenBack:
     return given_back(failed)
 
 
-def _read(opened: Postroom, record: Any) -> Sequence[Arrival] | PostroomError:
+def _read(opened: Postroom, record: Any) -> Sequence[InboundEvent] | PostroomError:
     try:
-        return opened.ses_hook.heard(record["body"]) if queue_of(record) == NOTICES else parse_arrivals(record["body"])
+        return opened.ses_hook.heard(record["body"]) if queue_of(record) == NOTICES else parse_inbound_events(record["body"])
     except PostroomError as error:
         return error

@@ -50,7 +50,7 @@ from postroom.events.bounce_parser.reports import (
     UnsubscribeRequest,
 )
 from postroom.model.event import MAX_RAW, BounceClass
-from postroom.model.wire import RECIPIENT_TOKEN_LENGTH, RETURN_PATH_LENGTH
+from postroom.model.tokens import RECIPIENT_TOKEN_LENGTH, RETURN_PATH_LENGTH
 
 MAX_FOUND = 10
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from postroom.clock import Instant
 from postroom.model.event import MAX_DETAIL, Bounce, BounceType, Event, EventKind
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef
 
 
 class DsnAction(StrEnum):

@@ -34,8 +34,7 @@ import msgspec
 from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.model.event import MAX_DETAIL, MAX_RAW, MAX_URL, Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.tags import read_tags
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef, parse_ses_tags
 
 _TYPES = {"Permanent": BounceType.HARD, "Transient": BounceType.SOFT}
 
@@ -218,7 +217,7 @@ def parse_ses_event(text: str) -> list[RecipientEvent]:
     if said is None:
         return []
     try:
-        ref = read_tags(notice.mail.tags)
+        ref = parse_ses_tags(notice.mail.tags)
     except Invalid:
         return []
     return [_charge(ref, notice, each, text) for each in said(notice)[:MAX_RECIPIENTS] if _is_text(each.recipient)]

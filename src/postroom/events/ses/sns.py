@@ -40,7 +40,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from postroom.clock import Clock
 from postroom.errors import Denied, Invalid, PostroomError, TooLarge, Unavailable
-from postroom.ledger.recent import Recent
+from postroom.ledger.ttl_cache import TtlCache
 
 MAX_BYTES = 512 * 1024
 
@@ -295,7 +295,7 @@ class SnsClient:
         self._endpoint = endpoint
         self._transport = transport
         self._one = Lock()
-        self._recent: Recent[str, bytes | tuple[type[PostroomError], str]] = Recent(clock, most=_REMEMBERED)
+        self._recent: TtlCache[str, bytes | tuple[type[PostroomError], str]] = TtlCache(clock, most=_REMEMBERED)
 
     def __call__(self, url: str) -> bytes:
         """What is there. `Denied`: nothing, SNS says. `SnsUnavailable`."""

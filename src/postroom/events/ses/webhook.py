@@ -25,19 +25,19 @@ import msgspec
 from postroom.errors import Invalid, NotFound
 from postroom.events.ses.ses_event import RecipientEvent, parse_ses_event
 from postroom.events.ses.sns import SnsEnvelope, SnsType, SnsVerifier
-from postroom.ledger.arrivals import Arrival
+from postroom.ledger.auto_suppression import UNSUBSCRIBE_SOURCE
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.suppression import Reason, Suppression, source
+from postroom.ledger.inbound_events import InboundEvent
+from postroom.ledger.suppression import SuppressionList, SuppressionReason, source
 from postroom.ledger.tenants import Tenants
-from postroom.ledger.unwelcome import LISTED
-from postroom.model.address import AddressError, parse
+from postroom.model.address import AddressError, parse_address
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
+from postroom.model.ids import Key, recipient_key
 from postroom.model.message import ERASED
-from postroom.model.message_id import message_id
-from postroom.model.news import reply_of
-from postroom.model.shard import Key, recipient_key
+from postroom.model.provider_status import reply_text
 from postroom.model.stream import is_stream
+from postroom.model.tokens import message_id
 from postroom.platform.ports.messages import Messages
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class SesRecords:
     tenants: Tenants
     campaigns: Campaigns
     messages: Messages
-    suppression: Suppression
+    suppression: SuppressionList
 
 
 class SesEventMatcher:
@@ -59,12 +59,12 @@ class SesEventMatcher:
     def __init__(self, records: SesRecords) -> None:
         self._records = records
 
-    def arrivals(self, message: str) -> list[Arrival]:
+    def arrivals(self, message: str) -> list[InboundEvent]:
         """Of the messages that it is about. What fits none of ours is left out, with a line in the log. `Invalid`: it is no
         notice of SES."""
         return [arrival for charge in parse_ses_event(message) if (arrival := self._arrival(charge)) is not None]
 
-    def _arrival(self, charge: RecipientEvent) -> Arrival | None:
+    def _arrival(self, charge: RecipientEvent) -> InboundEvent | None:
         """None: it is of no message of ours."""
         try:
             person = self._person(charge)
@@ -72,9 +72,9 @@ class SesEventMatcher:
             _log.warning("a notice of SES (message %s) is ignored: %s", charge.provider_id, error)
             return None
         if charge.event.kind is not EventKind.UNSUBSCRIBED:
-            return Arrival.of(charge.ref, charge.event)
+            return InboundEvent.of(charge.ref, charge.event)
         self._enter(person, charge)
-        return Arrival.of(charge.ref, replace(charge.event, source=LISTED))
+        return InboundEvent.of(charge.ref, replace(charge.event, source=UNSUBSCRIBE_SOURCE))
 
     def _person(self, charge: RecipientEvent) -> tuple[CampaignRef, Key]:
         """Whom it is about. `NotFound`, `Invalid`: the tags name nobody, or somebody else than the mail went to."""
@@ -83,7 +83,7 @@ class SesEventMatcher:
         campaign_ref, key = CampaignRef(tenant.id, ref.campaign), recipient_key(tenant.secret, _normalised(charge.recipient))
         if is_stream(ref.campaign):  # its keys are not people's
             record = self._records.messages.get(campaign_ref, ref.batch, ref.key)
-            right = record is not None and recipient_key(tenant.secret, parse(record.address).normalised) == key
+            right = record is not None and recipient_key(tenant.secret, parse_address(record.address).normalised) == key
         else:
             right = key == ref.key
         if not right:
@@ -104,8 +104,8 @@ class SesEventMatcher:
             campaign_ref.tenant,
             key,
             address=address,
-            reason=Reason.UNSUBSCRIBE,
-            note=reply_of(event),
+            reason=SuppressionReason.UNSUBSCRIBE,
+            note=reply_text(event),
             topic=None if charge.everything else self._topic(campaign_ref),
             source=source(message_id(campaign_ref, charge.ref.key), event),
         )
@@ -119,7 +119,7 @@ class SesEventMatcher:
 def _normalised(recipient: str) -> str:
     """`Invalid`, which stands in the log, and so names nobody."""
     try:
-        return parse(recipient).normalised
+        return parse_address(recipient).normalised
     except AddressError:
         raise Invalid("whom it went to is no address") from None
 
@@ -138,7 +138,7 @@ _QUEUED = msgspec.json.Decoder(_Queued)
 class SesWebhook:
     """See the module's text. For several threads."""
 
-    def __init__(self, verifier: SnsVerifier, records: SesRecords, put: Callable[[Sequence[Arrival]], None]) -> None:
+    def __init__(self, verifier: SnsVerifier, records: SesRecords, put: Callable[[Sequence[InboundEvent]], None]) -> None:
         """`put`: durable when it returns (events.together)."""
         self._verifier = verifier
         self._believed = SesEventMatcher(records)
@@ -154,7 +154,7 @@ class SesWebhook:
         self._verifier.confirm(envelope)
         _log.warning("SNS: %s of the topic %s", envelope.kind.value, envelope.topic)
 
-    def heard(self, body: str) -> list[Arrival]:
+    def heard(self, body: str) -> list[InboundEvent]:
         """What an item says that SNS alone can have put on a queue of ours: in its envelope, or raw. The caller stores or applies
         it; what is no notice says nothing. `Unavailable`: to be read again."""
         try:
@@ -169,7 +169,7 @@ class SesWebhook:
         if arrivals := self._arrivals(envelope.message, envelope.message_id):
             self._put(arrivals)
 
-    def _arrivals(self, message: str, message_id: str) -> list[Arrival]:
+    def _arrivals(self, message: str, message_id: str) -> list[InboundEvent]:
         try:
             return self._believed.arrivals(message)
         except Invalid as error:  # SES says so in plain text when a topic is set up

@@ -11,10 +11,11 @@ from postroom.gateway.paging import Cursor, Limit, Page
 from postroom.gateway.routing import Route
 from postroom.gateway.schemas.audit import AuditEntry, AuditVerification
 from postroom.ledger.audit import AuditLog
-from postroom.model.audit import WHEN, Entry
+from postroom.model.audit import TIME_PREFIX, AuditRecord
 
 When = Annotated[
-    str, Query(pattern=WHEN, description="A year, month, day, hour or minute, UTC.", examples=["2026-12-01", "2026-12-01T09"])
+    str,
+    Query(pattern=TIME_PREFIX, description="A year, month, day, hour or minute, UTC.", examples=["2026-12-01", "2026-12-01T09"]),
 ]
 
 
@@ -39,7 +40,7 @@ def audit_routes(log: AuditLog) -> APIRouter:
     return router
 
 
-def _shown(entry: Entry) -> AuditEntry:
+def _shown(entry: AuditRecord) -> AuditEntry:
     return AuditEntry(
         id=entry.id,
         at=entry.at,

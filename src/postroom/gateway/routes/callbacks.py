@@ -30,7 +30,7 @@ from postroom.gateway.schemas.callbacks import (
 )
 from postroom.gateway.steps import Once, Steps
 from postroom.gateway.trail import Trails
-from postroom.model.callback import Endpoint
+from postroom.model.callback import CallbackEndpoint
 from postroom.platform.ports.secrets import Secrets
 from postroom.services.callbacks import CallbackService, instant_of
 
@@ -172,7 +172,7 @@ def _add_deliveries(router: APIRouter, callbacks: CallbackService) -> None:
         return RedeliveryOrdered.of(ordered)
 
 
-def _shown(endpoint: Endpoint, response: Response) -> CallbackShown:
+def _shown(endpoint: CallbackEndpoint, response: Response) -> CallbackShown:
     response.headers["ETag"] = etag_of(endpoint.version)
     return CallbackShown.of(endpoint)
 

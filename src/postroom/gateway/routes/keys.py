@@ -16,11 +16,11 @@ from postroom.gateway.routing import Route
 from postroom.gateway.schemas.keys import KeyMade, KeyShown, NewKey
 from postroom.gateway.steps import Once
 from postroom.gateway.trail import Trails
-from postroom.model.api_key import KEY_ID
+from postroom.model.access import API_KEY_ID
 from postroom.platform.ports.secrets import Secrets
 from postroom.services.keys import ApiKeys
 
-KeyId = Annotated[str, Path(pattern=KEY_ID, description="The key's id.", examples=["2abcdefghijklmno"])]
+KeyId = Annotated[str, Path(pattern=API_KEY_ID, description="The key's id.", examples=["2abcdefghijklmno"])]
 
 
 def keys_routes(keys: ApiKeys, secrets: Secrets) -> APIRouter:

@@ -17,7 +17,7 @@ from postroom.gateway.refusals import WrongMedia
 from postroom.gateway.routing import Route
 from postroom.gateway.schemas.suppressions import MAX_REJECTED, Address, ImportedBody, NewSuppression, SuppressionBody, Topic
 from postroom.gateway.trail import Trails
-from postroom.ledger.suppression import Reason
+from postroom.ledger.suppression import SuppressionReason
 from postroom.services.suppression import SuppressionLists
 
 MAX_FILE = 10_000_000
@@ -94,7 +94,7 @@ def _add_files(router: APIRouter, lists: SuppressionLists, download: Download) -
         request: Request,
         who: Editor,
         trail: Trails,
-        reason: Annotated[Reason, Query(description="Of rows that name none.")] = Reason.MANUAL,
+        reason: Annotated[SuppressionReason, Query(description="Of rows that name none.")] = SuppressionReason.MANUAL,
     ) -> ImportedBody:
         """Enter every row of a CSV file of up to 10 MB. Again: harmless."""
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -19,7 +19,7 @@ from postroom.events.unsubscribe import BY_BUTTON, BY_LINK, SubscriptionState, U
 from postroom.gateway.forms import fields_of
 from postroom.gateway.leaflets import Leaflet, shown
 from postroom.gateway.strangers import charge_link, refusal
-from postroom.ledger.suppression import WILL, Reason
+from postroom.ledger.suppression import RECIPIENT_REASONS, SuppressionReason
 
 
 class Choice(StrEnum):
@@ -70,10 +70,10 @@ def unsubscribe_routes(
 
 def leaflet_of(wish: SubscriptionState) -> Leaflet:
     """The page that shows how somebody stands."""
-    if wish.no_mail is not None and wish.no_mail.reason in WILL:
-        undo = [(Choice.UNDO_ALL, "undo")] if wish.no_mail.reason is Reason.UNSUBSCRIBE else []
+    if wish.no_mail is not None and wish.no_mail.reason in RECIPIENT_REASONS:
+        undo = [(Choice.UNDO_ALL, "undo")] if wish.no_mail.reason is SuppressionReason.UNSUBSCRIBE else []
         return Leaflet(title="done", texts=["done_all"], buttons=undo, note="note", is_done=True)
-    if wish.no_topic is not None and wish.no_topic.reason in WILL:
+    if wish.no_topic is not None and wish.no_topic.reason in RECIPIENT_REASONS:
         buttons = [(Choice.UNDO_TOPIC, "undo"), (Choice.STOP_ALL, "stop_all")]
         return Leaflet(title="done", texts=["done_topic"], buttons=buttons, note="note", is_done=True)
     if wish.topic is None:

@@ -10,15 +10,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from postroom.errors import Invalid
 from postroom.gateway.schemas.scalars import Flag
 from postroom.gateway.schemas.tenants import LINE
-from postroom.ledger.callbacks import OF_CAMPAIGN, Wishes
-from postroom.ledger.deliveries import Redelivered
+from postroom.ledger.callback_deliveries import RedeliveryResult
+from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, EndpointSettings
 from postroom.model.callback import (
     MAX_BATCH,
     MAX_DESCRIPTION,
     MAX_URL,
-    Delivery,
+    CallbackDelivery,
+    CallbackEndpoint,
     DeliveryStatus,
-    Endpoint,
     event_type,
     parse_event_type,
     secret_text,
@@ -38,8 +38,8 @@ CallbackId = Annotated[str, Path(pattern=f"^{_ID}$", description="The callback's
 LineId = Annotated[
     str,
     Path(
-        pattern=f"^({OF_CAMPAIGN})?{_ID}$",
-        description=f"The callback's id; or `{OF_CAMPAIGN}` and a campaign's id, for what its own `callback_url` is told.",
+        pattern=f"^({CAMPAIGN_PREFIX})?{_ID}$",
+        description=f"The callback's id; or `{CAMPAIGN_PREFIX}` and a campaign's id, for what its own `callback_url` is told.",
         examples=["aeqs6ksh3xegymb7"],
     ),
 ]
@@ -98,10 +98,10 @@ class NewCallback(BaseModel):
     description: _Description = ""
     batch: Flag = Field(False, description=_BATCH)
 
-    def wishes(self) -> Wishes:
+    def wishes(self) -> EndpointSettings:
         """For the service."""
         kinds = USUAL if self.events is None else frozenset(self.events)
-        return Wishes(url=self.url, kinds=kinds, description=self.description, batch=self.batch)
+        return EndpointSettings(url=self.url, kinds=kinds, description=self.description, batch=self.batch)
 
 
 class CallbackEdit(BaseModel):
@@ -147,7 +147,7 @@ class CallbackShown(BaseModel):
     secret_changed_at: str | None = Field(description="When its secret was last rotated; null: never.", examples=[None])
 
     @classmethod
-    def of(cls, endpoint: Endpoint) -> CallbackShown:
+    def of(cls, endpoint: CallbackEndpoint) -> CallbackShown:
         """As the record has it."""
         return cls.model_validate(callback_record(endpoint))
 
@@ -161,7 +161,7 @@ class CallbackMade(CallbackShown):
     )
 
     @classmethod
-    def made(cls, endpoint: Endpoint, secret: bytes) -> CallbackMade:
+    def made(cls, endpoint: CallbackEndpoint, secret: bytes) -> CallbackMade:
         """Right after it was made."""
         return cls.model_validate({**callback_record(endpoint), "secret": secret_text(secret)})
 
@@ -200,7 +200,7 @@ class DeliveryShown(BaseModel):
     last: TryShown | None = Field(description="What came of the last try; null: it was not tried yet.")
 
     @classmethod
-    def of(cls, delivery: Delivery) -> DeliveryShown:
+    def of(cls, delivery: CallbackDelivery) -> DeliveryShown:
         """As it stands."""
         return cls.model_validate(delivery_record(delivery))
 
@@ -214,7 +214,7 @@ class DeliveryInFull(DeliveryShown):
     )
 
     @classmethod
-    def all_of(cls, delivery: Delivery) -> DeliveryInFull:
+    def all_of(cls, delivery: CallbackDelivery) -> DeliveryInFull:
         """As it stands."""
         return cls.model_validate(whole_delivery(delivery))
 
@@ -248,6 +248,6 @@ class RedeliveryOrdered(BaseModel):
     cursor: str | None = Field(description="There may be more: call again with it; null: that was all.", examples=[None])
 
     @classmethod
-    def of(cls, ordered: Redelivered) -> RedeliveryOrdered:
+    def of(cls, ordered: RedeliveryResult) -> RedeliveryOrdered:
         """What was ordered."""
         return cls(count=ordered.ordered, cursor=ordered.cursor)

@@ -15,14 +15,14 @@ from postroom.model.batch import BatchSnapshot
 from postroom.model.campaign import Campaign
 from postroom.model.event import Event
 from postroom.model.message import Message, MessageStatus
-from postroom.model.message_id import MESSAGE_ID_LENGTH, PATTERN, message_id
+from postroom.model.tokens import MESSAGE_ID_LENGTH, MESSAGE_ID_PATTERN, message_id
 from postroom.services.campaign_dry_run import Rehearsal
 from postroom.services.status import rfc3339
 
 MessageId = Annotated[
     str,
     Path(
-        pattern=PATTERN,
+        pattern=MESSAGE_ID_PATTERN,
         max_length=MESSAGE_ID_LENGTH,
         description="The message's id: its campaign's, `-`, and 20 more characters.",
         examples=["aeqs6ksh3xegymb7-22k4m6zn7q3bvdh5xw2p"],

@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from postroom.clock import Instant
 from postroom.gateway.schemas.scalars import WHOLE
 from postroom.gateway.schemas.tenants import LINE
-from postroom.model.access import Role, Service
-from postroom.model.api_key import MAX_KEY_NAME, ApiKey
+from postroom.model.access import MAX_KEY_NAME, ApiKey, Role, Service
 from postroom.services.keys import MAX_DAYS, MadeKey
 from postroom.services.status import rfc3339
 

@@ -11,7 +11,7 @@ from pydantic.config import JsonDict
 
 from postroom.gateway.schemas.events import EventBody
 from postroom.gateway.schemas.scalars import WHOLE
-from postroom.model.message_id import MESSAGE_ID_LENGTH, PATTERN
+from postroom.model.tokens import MESSAGE_ID_LENGTH, MESSAGE_ID_PATTERN
 from postroom.model.upload import ID_PATTERN
 from postroom.services.single_request import MAX_ATTACHMENTS, MAX_REQUESTS, MAX_VARIABLES, VARIABLE_PATTERN
 
@@ -39,7 +39,7 @@ _FROM_HTML: JsonDict = {
 }
 
 Address = Annotated[str, Field(min_length=1, max_length=_MAX_ADDRESS, pattern=_NO_NUL)]
-MessageId = Annotated[str, Field(min_length=MESSAGE_ID_LENGTH, max_length=MESSAGE_ID_LENGTH, pattern=PATTERN)]
+MessageId = Annotated[str, Field(min_length=MESSAGE_ID_LENGTH, max_length=MESSAGE_ID_LENGTH, pattern=MESSAGE_ID_PATTERN)]
 Version = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None
 StatusName = Literal["pending", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"]
 

@@ -10,15 +10,27 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from postroom.gateway.schemas.scalars import DAY, NUMBER, WHOLE, Flag
-from postroom.ledger.providers import Change
+from postroom.ledger.providers import ProviderSpec
 from postroom.model.finding import Finding, Level
-from postroom.model.provider import DEFAULT_PROVIDER, MAX_PASSWORD, MAX_URL, PROVIDER_NAME, Provider, Stream, Use
-from postroom.model.warm_up import LEAST, LEAST_FACTOR, MOST, MOST_FACTOR, WarmUp
+from postroom.model.provider import (
+    DEFAULT_PROVIDER,
+    MAX_FACTOR,
+    MAX_PASSWORD,
+    MAX_PER_DAY,
+    MAX_URL,
+    MIN_FACTOR,
+    MIN_PER_DAY,
+    PROVIDER_NAME,
+    MessageStream,
+    Provider,
+    UsageLimits,
+    WarmUp,
+)
 from postroom.services.providers import url_of
 from postroom.services.status import rfc3339
 
 _URL = r"^(smtps?|ses)://[!-~]+$"
-_BOTH = [Stream.BULK, Stream.TRANSACTIONAL]
+_BOTH = [MessageStream.BULK, MessageStream.TRANSACTIONAL]
 _RAMP: JsonDict = {"start_per_day": 200, "factor": 1.5, "from": "2026-12-01", "to_per_day": 50_000}
 _EXAMPLE: JsonDict = {
     "url": "smtp://news@smtp.example.com:587?tls=starttls",
@@ -43,8 +55,10 @@ class WarmUpSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_RAMP]})
 
-    start_per_day: Annotated[int, Field(ge=LEAST, le=MOST), WHOLE] = Field(description="Recipients on the first UTC day.")
-    factor: Annotated[float, Field(ge=LEAST_FACTOR, le=MOST_FACTOR), NUMBER] = Field(
+    start_per_day: Annotated[int, Field(ge=MIN_PER_DAY, le=MAX_PER_DAY), WHOLE] = Field(
+        description="Recipients on the first UTC day."
+    )
+    factor: Annotated[float, Field(ge=MIN_FACTOR, le=MAX_FACTOR), NUMBER] = Field(
         description="By how much each day has more than the one before."
     )
     first_day: Annotated[date, DAY] | None = Field(
@@ -53,8 +67,8 @@ class WarmUpSettings(BaseModel):
         description="The first day, UTC; null: today or, in a change, where the ramp stands.",
         examples=["2026-12-01"],
     )
-    to_per_day: Annotated[int, Field(ge=LEAST, le=MOST), WHOLE] = Field(
-        default=MOST, description="Where the ramp ends, and the provider's own limits hold. Not below `start_per_day`."
+    to_per_day: Annotated[int, Field(ge=MIN_PER_DAY, le=MAX_PER_DAY), WHOLE] = Field(
+        default=MAX_PER_DAY, description="Where the ramp ends, and the provider's own limits hold. Not below `start_per_day`."
     )
 
     def ramp(self) -> WarmUp:
@@ -107,14 +121,14 @@ class ProviderSettings(BaseModel):
         default=None, description="At the same time, at most, in one worker; null: what the URL says, else 16, of SES 32."
     )
     warm_up: WarmUpSettings | None = Field(default=None, description="A daily ramp, beside `per_day`; null: none.")
-    streams: list[Stream] = Field(
+    streams: list[MessageStream] = Field(
         default=_BOTH, min_length=1, max_length=2, description="Which mail it carries: campaigns (`bulk`), single messages."
     )
 
-    def change(self) -> Change:
+    def change(self) -> ProviderSpec:
         """For the service. `Invalid`: URL and password do not go together."""
-        use = Use(self.per_second, self.per_day, self.connections, None if self.warm_up is None else self.warm_up.ramp())
-        return Change(url_of(self.url, self.password), use, frozenset(self.streams))
+        use = UsageLimits(self.per_second, self.per_day, self.connections, None if self.warm_up is None else self.warm_up.ramp())
+        return ProviderSpec(url_of(self.url, self.password), use, frozenset(self.streams))
 
 
 class NewProvider(ProviderSettings):
@@ -142,7 +156,7 @@ class ProviderShown(BaseModel):
     connections: int | None = Field(description="At the same time, at most, in one worker; null: what the URL says.")
     warm_up: WarmUpShown | None = Field(description="Its daily ramp; null: none.")
     today: int | None = Field(description="Recipients on this UTC day, at most, by `per_day` and `warm_up`; null: no limit.")
-    streams: list[Stream] = Field(description="Which mail it carries.")
+    streams: list[MessageStream] = Field(description="Which mail it carries.")
     shared: bool = Field(description="Whether it is the installation's and every tenant may use it.")
     created_at: str | None = Field(
         description="When it was made; null: the default, which is a setting.", examples=["2026-09-21T14:13:20.000Z"]

@@ -7,8 +7,8 @@ from typing import Annotated, Self
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from postroom.ledger.suppression import Reason, Suppressed
-from postroom.model.wire import MAX_TOPIC_BYTES
+from postroom.ledger.suppression import SuppressionEntry, SuppressionReason
+from postroom.model.tokens import MAX_TOPIC_BYTES
 from postroom.services.status import rfc3339
 from postroom.services.suppression import MAX_NOTE, Imported
 
@@ -32,8 +32,8 @@ class NewSuppression(BaseModel):
     )
 
     address: str = Field(min_length=1, max_length=500, description="In any spelling.")
-    reason: Reason = Field(
-        Reason.MANUAL, description="Why; a person's own will (`unsubscribe`, `complaint`) replaces other reasons."
+    reason: SuppressionReason = Field(
+        SuppressionReason.MANUAL, description="Why; a person's own will (`unsubscribe`, `complaint`) replaces other reasons."
     )
     note: str = Field("", max_length=MAX_NOTE, description="Free text, kept with it.")
     topic: str | None = Field(
@@ -47,7 +47,7 @@ class SuppressionBody(BaseModel):
     address: str = Field(
         description="The mailbox; empty where nobody knows it: see the reference of tracking.", examples=["anna@mail.example"]
     )
-    reason: Reason = Field(description="Why.")
+    reason: SuppressionReason = Field(description="Why.")
     note: str = Field(description="Free text, or the server's reply.")
     added_at: str = Field(description="RFC 3339, UTC.", examples=["2026-11-24T04:56:00.018Z"])
     topic: str | None = Field(description="Only mail of this topic; null: all mail.")
@@ -61,7 +61,7 @@ class SuppressionBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, entry: Suppressed) -> Self:
+    def of(cls, entry: SuppressionEntry) -> Self:
         """As it stands."""
         return cls(
             address=entry.address,

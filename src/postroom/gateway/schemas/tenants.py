@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from postroom.model.access import Kind, Principal, Role, Service
+from postroom.model.access import Principal, PrincipalKind, Role, Service
 from postroom.model.tenant import MAX_TENANT_NAME, TENANT_ID, Tenant
 from postroom.services.status import rfc3339
 
@@ -40,7 +40,7 @@ class TenantShown(BaseModel):
 class You(BaseModel):
     """Who the door takes the caller for."""
 
-    kind: Kind = Field(description="A person, an API key, or a program with a token of its own.")
+    kind: PrincipalKind = Field(description="A person, an API key, or a program with a token of its own.")
     id: str = Field(description="The subject at the issuer, or the key's id.", examples=["2abcdefghijklmno"])
     name: str = Field(description="For people.", examples=["ann@example.com"])
     role: Role = Field(description="What the caller may do in the tenant.")

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.finish import Finish
+from postroom.ledger.campaigns import CampaignCompletion, Campaigns
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.pipeline.sender.batch import BatchRun
 from postroom.pipeline.sender.given import GivenBatches
@@ -21,7 +20,7 @@ _REACH = Reach(usual=2, most=CONCURRENT_BATCHES, idle_s=0.4)
 class Campaigning:
     """See run.Cause."""
 
-    def __init__(self, ref: CampaignRef, campaigns: Campaigns, finish: Finish, unchanged: Callable[[], bool]) -> None:
+    def __init__(self, ref: CampaignRef, campaigns: Campaigns, finish: CampaignCompletion, unchanged: Callable[[], bool]) -> None:
         """`unchanged`: whether mail still leaves as it did when the run began; else it is to begin anew."""
         self._ref = ref
         self._campaigns = campaigns
@@ -39,7 +38,13 @@ class Portion(Campaigning):
     """A part of a campaign: over when each of its batches was begun. Whether the campaign is, others ask."""
 
     def __init__(
-        self, ref: CampaignRef, campaigns: Campaigns, finish: Finish, unchanged: Callable[[], bool], *, given: GivenBatches
+        self,
+        ref: CampaignRef,
+        campaigns: Campaigns,
+        finish: CampaignCompletion,
+        unchanged: Callable[[], bool],
+        *,
+        given: GivenBatches,
     ) -> None:
         super().__init__(ref, campaigns, finish, unchanged)
         self._given = given
@@ -51,7 +56,7 @@ class Portion(Campaigning):
 def campaign_run(
     means: Means,
     campaigns: Campaigns,
-    finish: Finish,
+    finish: CampaignCompletion,
     *,
     drain_s: float,
     unchanged: Callable[[], bool] = lambda: True,

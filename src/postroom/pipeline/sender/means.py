@@ -10,11 +10,11 @@ from typing import Protocol
 from postroom.clock import Clock, Instant
 from postroom.delivery.compose import Composed
 from postroom.delivery.outcome import OutcomeRules
-from postroom.ledger.batches import Batches
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.suppression import SuppressionList
 from postroom.model.campaign import CampaignRef
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Recipient
-from postroom.model.shard import Key
 from postroom.pipeline.sender.off_loop import OffLoop
 from postroom.pipeline.sender.pace import Pace
 from postroom.platform.mail.port import Mailer, Result
@@ -59,9 +59,9 @@ class Means:
     """See the module's text."""
 
     ref: CampaignRef
-    batches: Batches
+    batches: BatchLeases
     messages: Messages
-    suppression: Suppression
+    suppression: SuppressionList
     composer: Composes
     rules: OutcomeRules
     mailer: Mailer

@@ -7,7 +7,7 @@ from typing import Protocol
 from postroom.delivery.compose import Composed, RowError
 from postroom.errors import Temporary
 from postroom.model.message import Recipient
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef
 from postroom.platform.mail.port import Result, Stage, Verdict
 
 

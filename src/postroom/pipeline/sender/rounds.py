@@ -21,8 +21,7 @@ import orjson
 
 from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
-from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.finish import Finish
+from postroom.ledger.campaigns import CampaignCompletion, Campaigns
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
@@ -69,7 +68,7 @@ class Rounds:
         campaigns: Campaigns,
         messages: Messages,
         objects: Objects,
-        finish: Finish,
+        finish: CampaignCompletion,
         *,
         rate: Callable[[Campaign], float | None],
         used_up: Callable[[Campaign], Instant | None],

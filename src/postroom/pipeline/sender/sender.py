@@ -15,17 +15,16 @@ from postroom.clock import Clock, Instant
 from postroom.delivery.compose import ContentCompiler
 from postroom.delivery.outcome import Backoff, OutcomeRules
 from postroom.delivery.transactional import ContentStore, TransactionalCompiler, person_key
-from postroom.ledger.batches import Batches
-from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.finish import Finish
-from postroom.ledger.refusals import Refusals
-from postroom.ledger.streams import Streams
-from postroom.ledger.suppression import Suppression
-from postroom.ledger.tallies import FLUSH_S, Handovers, Tally
+from postroom.ledger.auto_suppression import AutoSuppression
+from postroom.ledger.batches import BatchLeases
+from postroom.ledger.campaigns import CampaignCompletion, Campaigns
+from postroom.ledger.rate_windows import FLUSH_S, HandoverCounter, RateRecorder
+from postroom.ledger.streams import DailyStreams
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies
+from postroom.model.ids import Key
 from postroom.model.message import Recipient
-from postroom.model.shard import Key
 from postroom.model.stream import DAY_MS, stream_day
 from postroom.pipeline.sender.campaign import campaign_run
 from postroom.pipeline.sender.given import GivenBatches
@@ -63,17 +62,17 @@ class Stores:
 
     campaigns: Campaigns
     composing: ContentCompiler
-    suppression: Suppression
-    finish: Finish
+    suppression: SuppressionList
+    finish: CampaignCompletion
     messages: Messages
     journals: Journals
     rates: Rates
     tenants: Tenants
-    streams: Streams
+    streams: DailyStreams
     contents: ContentStore
     singles: TransactionalCompiler
-    refusals: Refusals
-    tally: Tally
+    refusals: AutoSuppression
+    tally: RateRecorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +196,7 @@ class Sender:
 
     @asynccontextmanager
     async def _means(
-        self, job: _Job, off_loop: OffLoop, leave: Leave, *, on_trouble: Callable[[str], None], handovers: Handovers
+        self, job: _Job, off_loop: OffLoop, leave: Leave, *, on_trouble: Callable[[str], None], handovers: HandoverCounter
     ) -> AsyncIterator[Means]:
         stores, clock = self._stores, self._clock
         journal = await off_loop(stores.journals.begin, job.ref.campaign)
@@ -208,7 +207,9 @@ class Sender:
         throttle = Throttle(stores.rates, job.way.bucket, off_loop, clock, workers=job.workers or self._options.workers)
         means = Means(
             ref=job.ref,
-            batches=Batches(stores.messages, stores.journals, clock, lease_ms=self._options.lease_ms, refusals=stores.refusals),
+            batches=BatchLeases(
+                stores.messages, stores.journals, clock, lease_ms=self._options.lease_ms, refusals=stores.refusals
+            ),
             messages=stores.messages,
             suppression=stores.suppression,
             composer=job.composer,
@@ -243,7 +244,7 @@ class Sender:
             await off_loop(journal.close)
 
     @asynccontextmanager
-    async def _counting(self, job: _Job, off_loop: OffLoop) -> AsyncIterator[Handovers]:
+    async def _counting(self, job: _Job, off_loop: OffLoop) -> AsyncIterator[HandoverCounter]:
         """What this run does to the rates, written down while it goes on and at its end."""
         tally = self._stores.tally
         with tally.handovers(job.ref, job.way.name) as handovers:
@@ -290,7 +291,7 @@ def campaign_bucket(ref: CampaignRef) -> str:
     return f"campaign:{ref.tenant}/{ref.campaign}"
 
 
-async def _write_down(tally: Tally, off_loop: OffLoop) -> None:
+async def _write_down(tally: RateRecorder, off_loop: OffLoop) -> None:
     while True:
         await asyncio.sleep(FLUSH_S)
         await off_loop(tally.try_flush)

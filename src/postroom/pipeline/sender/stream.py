@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from postroom.errors import LeaseLost
-from postroom.ledger.streams import Streams
+from postroom.ledger.streams import DailyStreams
 from postroom.model.batch import GROUP_SIZE, OpenBatch
 from postroom.model.campaign import CampaignRef
+from postroom.model.ids import Key
 from postroom.model.message import Recipient, Settlement
-from postroom.model.shard import Key
 from postroom.model.stream import stream_batches
 from postroom.pipeline.sender.batch import BatchRun, without_suppressed
 from postroom.pipeline.sender.means import Means
@@ -37,7 +37,9 @@ _MOST_IN_ONE = 20_000  # with somebody on the way all the time
 class Streaming:
     """A stream as the cause of a run (run.Cause): over when it has owed nothing for a while."""
 
-    def __init__(self, ref: CampaignRef, streams: Streams, unchanged: Callable[[], bool], *, linger_s: float = LINGER_S) -> None:
+    def __init__(
+        self, ref: CampaignRef, streams: DailyStreams, unchanged: Callable[[], bool], *, linger_s: float = LINGER_S
+    ) -> None:
         """`unchanged`: whether mail still leaves as it did when the run began; else it is to begin anew."""
         self._linger_s = linger_s
         self._ref = ref

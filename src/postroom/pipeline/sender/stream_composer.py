@@ -13,9 +13,9 @@ from postroom.delivery.compose import Composed, RowError
 from postroom.delivery.transactional import CompiledContent, CompiledContentCache, ContentStore, TransactionalCompiler
 from postroom.errors import Permanent
 from postroom.model.campaign import CampaignRef
+from postroom.model.ids import Key
 from postroom.model.message import Recipient
-from postroom.model.shard import Key
-from postroom.model.stream import SingleValues
+from postroom.model.stream import TransactionalValues
 
 _MOST_BYTES = 64_000_000
 _HEAVY_BYTES = 1_000_000
@@ -59,7 +59,7 @@ class StreamComposer:
 
     def _single(self, recipient: Recipient) -> CompiledContent | RowError:
         try:
-            digest = SingleValues.parse(recipient.values).digest
+            digest = TransactionalValues.parse(recipient.values).digest
             return self._compiled.get(self._ref, digest, lambda: self._compile(digest))
         except Permanent as error:
             return RowError(str(error))

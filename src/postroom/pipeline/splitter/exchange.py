@@ -19,7 +19,7 @@ import orjson
 
 from postroom.errors import Conflict
 from postroom.model.campaign import CampaignRef
-from postroom.model.message import NewMessage
+from postroom.model.message import MessageRow
 from postroom.pipeline.splitter.slices import Head, Read, head, messages_of, rejects_of
 from postroom.platform.ports.objects import Objects
 from postroom.recipients_file.rows import Reject
@@ -54,7 +54,7 @@ class Exchange:
         """How many rows a range has. `NotFound`: it was not read."""
         return head(self._read(number))
 
-    def messages_of(self, number: int, group: int) -> list[NewMessage]:
+    def messages_of(self, number: int, group: int) -> list[MessageRow]:
         """A group's rows in a range. `NotFound`: it was not read."""
         return messages_of(self._read(number), group)
 

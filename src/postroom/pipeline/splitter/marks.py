@@ -9,7 +9,7 @@ import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt
-from postroom.ledger.pages import every
+from postroom.ledger.collection import every
 from postroom.model.campaign import CampaignRef
 from postroom.pipeline.splitter.checkpoint import Sums
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables

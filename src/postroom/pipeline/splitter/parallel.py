@@ -18,7 +18,7 @@ from typing import TypeVar
 from postroom.clock import Clock
 from postroom.errors import Corrupt, Invalid, NotFound
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.pipeline.splitter.checkpoint import Checkpoints, Division, Plan
@@ -52,7 +52,7 @@ class ParallelImport:
         campaigns: Campaigns,
         messages: Messages,
         objects: Objects,
-        suppression: Suppression,
+        suppression: SuppressionList,
         tables: Tables,
         tenants: Tenants,
         clock: Clock,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from postroom.errors import Conflict
+from postroom.model.batch import batches_for
 from postroom.model.campaign import Campaign, CampaignRef, Import
-from postroom.model.shard import batches_for
 from postroom.pipeline.splitter.checkpoint import Checkpoints, Division, Plan
 from postroom.pipeline.splitter.exchange import Exchange
 from postroom.pipeline.splitter.ranges import Range, find_ranges

@@ -7,7 +7,7 @@ from functools import partial
 from postroom.errors import Corrupt
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign
-from postroom.model.shard import key_maker
+from postroom.model.ids import key_maker
 from postroom.pipeline.splitter.checkpoint import Plan
 from postroom.pipeline.splitter.exchange import Exchange
 from postroom.pipeline.splitter.planning import division_of, group_of

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import Campaign, CampaignStatus
-from postroom.model.message import NewMessage
+from postroom.model.message import MessageRow
 from postroom.pipeline.splitter.checkpoint import Plan, Sums
 from postroom.pipeline.splitter.exchange import Exchange
 from postroom.pipeline.splitter.marks import Mark, Marks
@@ -63,9 +63,9 @@ class Reducing:
         self._marks.save(ref, group, done)
         return done
 
-    def _gather(self, exchange: Exchange, plan: Plan, group: int, first: int, ranges: int) -> tuple[list[NewMessage], int]:
+    def _gather(self, exchange: Exchange, plan: Plan, group: int, first: int, ranges: int) -> tuple[list[MessageRow], int]:
         """The next chunk's rows, and the range after it."""
-        rows: list[NewMessage] = []
+        rows: list[MessageRow] = []
         room = plan.chunk_bytes
         for number in range(first, ranges):
             found = exchange.messages_of(number, group)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from postroom.errors import Corrupt
-from postroom.model.message import NewMessage
+from postroom.model.message import MessageRow
 from postroom.recipients_file.rows import Reject, Rows
 
 _HEAD = struct.Struct("<4sIII")
@@ -42,7 +42,7 @@ class Head(NamedTuple):
 
 def pack(rows: Rows, group_of: Callable[[int], int], groups: int) -> bytes:
     """The object."""
-    sorted_out: list[list[NewMessage]] = [[] for _ in range(groups)]
+    sorted_out: list[list[MessageRow]] = [[] for _ in range(groups)]
     for message in rows.messages:
         sorted_out[group_of(message.batch)].append(message)
     slices = [_deflated(messages) for messages in sorted_out]
@@ -62,9 +62,9 @@ def head(read: Read) -> Head:
     return Head(groups, rows, invalid)
 
 
-def messages_of(read: Read, group: int) -> list[NewMessage]:
+def messages_of(read: Read, group: int) -> list[MessageRow]:
     """One group's. `Corrupt`."""
-    return _slice(read, group, NewMessage)
+    return _slice(read, group, MessageRow)
 
 
 def rejects_of(read: Read) -> list[Reject]:
@@ -82,7 +82,7 @@ def _slice(read: Read, number: int, kind: type[T]) -> list[T]:
         raise Corrupt(f"what a range became cannot be read: {error}") from error
 
 
-def _deflated(records: Sequence[NewMessage] | Sequence[Reject]) -> bytes:
+def _deflated(records: Sequence[MessageRow] | Sequence[Reject]) -> bytes:
     return zlib.compress(msgspec.msgpack.encode(records), _FAST) if records else b""
 
 

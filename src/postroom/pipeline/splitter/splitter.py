@@ -24,10 +24,11 @@ from itertools import islice
 from postroom.clock import Clock
 from postroom.errors import Corrupt, Invalid
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
+from postroom.model.batch import batches_for
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Import
-from postroom.model.shard import batches_for, key_maker
+from postroom.model.ids import key_maker
 from postroom.pipeline.splitter.checkpoint import Checkpoint, Checkpoints, Plan, Sums
 from postroom.pipeline.splitter.ending import Ending
 from postroom.pipeline.splitter.storing import Storing
@@ -57,7 +58,7 @@ class Splitter:
         campaigns: Campaigns,
         messages: Messages,
         objects: Objects,
-        suppression: Suppression,
+        suppression: SuppressionList,
         tables: Tables,
         tenants: Tenants,
         clock: Clock,

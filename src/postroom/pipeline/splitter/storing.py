@@ -13,9 +13,9 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from postroom.clock import Clock
-from postroom.ledger.suppression import Suppression
+from postroom.ledger.suppression import SuppressionList
 from postroom.model.campaign import Campaign
-from postroom.model.message import NewMessage
+from postroom.model.message import MessageRow
 from postroom.pipeline.splitter.workspace import Workspace
 from postroom.platform.ports.messages import Messages
 from postroom.recipients_file.rows import DUPLICATE, SUPPRESSED, Reject
@@ -40,7 +40,7 @@ class Stored(NamedTuple):
 class Storing:
     """See the module's text."""
 
-    def __init__(self, messages: Messages, suppression: Suppression, clock: Clock, *, spread: bool = False) -> None:
+    def __init__(self, messages: Messages, suppression: SuppressionList, clock: Clock, *, spread: bool = False) -> None:
         """`spread`: store in the order of keys, which strews a chunk over all of its batches: a partition of DynamoDB takes a
         thousand writes a second. Else batch by batch, which makes SQLite's inserts nearly sequential."""
         self._messages = messages
@@ -48,7 +48,7 @@ class Storing:
         self._clock = clock
         self._order = _BY_KEY if spread else None
 
-    def store(self, campaign: Campaign, name: str, rows: Sequence[NewMessage], workspace: Workspace) -> Stored:
+    def store(self, campaign: Campaign, name: str, rows: Sequence[MessageRow], workspace: Workspace) -> Stored:
         """Store the chunk of that name."""
         ref, topic = campaign.ref, campaign.content.topic
         on_list = self._suppression.suppressed(ref.tenant, [message.key for message in rows], topic=topic)

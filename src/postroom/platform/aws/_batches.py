@@ -47,8 +47,8 @@ from postroom.clock import Instant
 from postroom.errors import LeaseLost, NotFound, Unavailable
 from postroom.model.batch import BatchSnapshot, Group
 from postroom.model.campaign import CampaignRef
+from postroom.model.ids import Key
 from postroom.model.message import Counts, Engagement, MessageStatus
-from postroom.model.shard import Key
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._dynamo import Expression, Record, Table, Value
 from postroom.platform.aws._messages import MessageItems

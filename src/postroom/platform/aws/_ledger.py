@@ -25,11 +25,10 @@ import msgspec
 from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.model.campaign import CampaignRef
-from postroom.model.event import Event, Standing
-from postroom.model.event_text import cells, event_of_cells, event_text
-from postroom.model.message import ERASED, Message, MessageStatus, NewMessage, Recipient, Settlement
-from postroom.model.news import News, nameless
-from postroom.model.shard import KEY_BYTES, Key
+from postroom.model.event import Event, StatusRank, event_cells, event_from_cells, event_text
+from postroom.model.ids import KEY_BYTES, Key
+from postroom.model.message import ERASED, Message, MessageRow, MessageStatus, Recipient, Settlement
+from postroom.model.provider_status import ReportedStatus, redact_event
 from postroom.platform.aws._dynamo import PrimaryKey, Record, Value
 
 BATCH_PARTITION = "M#"
@@ -69,20 +68,20 @@ def event_at(ref: CampaignRef, batch: int, key: Key, event_id: str = "") -> Prim
     return PrimaryKey(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
 
 
-def news(record: Record) -> News | None:
+def news(record: Record) -> ReportedStatus | None:
     """The reported half of a message's record; None: nothing was reported."""
     if "told" in record:
         state, *rest = json.loads(str(record["told"]))
-        return News(None if state is None else MessageStatus(state), *rest)
+        return ReportedStatus(None if state is None else MessageStatus(state), *rest)
     if "heard" not in record:
         return None
-    found = News()
+    found = ReportedStatus()
     for event in heard(record):
         found = found.hear(event)
     return found
 
 
-def told(news: News) -> str:
+def told(news: ReportedStatus) -> str:
     """What `news` reads where not all events are in the item."""
     return json.dumps(news, separators=(",", ":"), ensure_ascii=False)
 
@@ -91,12 +90,12 @@ def heard(record: Record) -> list[Event]:
     """The events in the message's item, in the order they were heard."""
     if "heard" not in record:
         return []
-    return [event_of_cells([*row, *_UNSAID[len(row) :]]) for row in msgspec.json.decode(str(record["heard"]))]
+    return [event_from_cells([*row, *_UNSAID[len(row) :]]) for row in msgspec.json.decode(str(record["heard"]))]
 
 
 def hearing(events: Iterable[Event]) -> str | None:
     """The reverse of `heard`: each event without the cells at its end that say nothing."""
-    rows = [_said(cells(event)) for event in events]
+    rows = [_said(event_cells(event)) for event in events]
     return msgspec.json.encode(rows).decode() if rows else None
 
 
@@ -110,25 +109,25 @@ def _said(row: list[object]) -> list[object]:
 _UNSAID = ("", "", 0, 0, "", None, False, "", "", "")  # as model.event_text orders them
 
 
-def outcome(record: Record) -> Standing:
+def outcome(record: Record) -> StatusRank:
     """What its worker recorded last."""
-    return Standing(int(record["attempt"]), MessageStatus(int(record["state"])))
+    return StatusRank(int(record["attempt"]), MessageStatus(int(record["state"])))
 
 
-def standing(record: Record) -> Standing:
+def standing(record: Record) -> StatusRank:
     """Where the message stands."""
     reported = news(record)
     return (reported and reported.ahead_of(outcome(record))) or outcome(record)
 
 
-def stored(ref: CampaignRef, row: NewMessage, now: Instant) -> dict[str, Value | None]:
+def stored(ref: CampaignRef, row: MessageRow, now: Instant) -> dict[str, Value | None]:
     """A new message's item."""
     at = message_at(ref, row.batch, row.key)
     head: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "stored": now, "state": int(MessageStatus.PENDING), "attempt": 0}
     return head | {"version": 1} | replaceable(row)
 
 
-def replaceable(row: NewMessage) -> dict[str, Value | None]:
+def replaceable(row: MessageRow) -> dict[str, Value | None]:
     """What a row with a lower line replaces."""
     return {"line": row.line, "address": row.address, "name": row.name, "values": row.values}
 
@@ -162,7 +161,7 @@ def erased(values: str, seen: Record) -> dict[str, Value | None]:
     """What erasing makes of the item. `mark` stays: a repeated settlement is still known for what it is."""
     reported = news(seen)
     kept = None if reported is None else told(reported._replace(reply=""))
-    words = hearing(map(nameless, heard(seen)))
+    words = hearing(map(redact_event, heard(seen)))
     return {"address": ERASED, "name": None, "values": values, "reply": None, "told": kept, "heard": words}
 
 
@@ -188,7 +187,7 @@ def recipient(record: Record) -> Recipient:
     )
 
 
-def stands(record: Record, reported: News) -> tuple[MessageStatus, int, Instant | None, int, str]:
+def stands(record: Record, reported: ReportedStatus) -> tuple[MessageStatus, int, Instant | None, int, str]:
     """Where these news put the message: state, attempt, since when, code and reply."""
     ahead = reported.ahead_of(outcome(record))
     if ahead is not None:
@@ -204,7 +203,7 @@ def sequence(version: int, index: int) -> int:
 
 def message(number: int, record: Record) -> Message:
     """The whole record."""
-    reported = news(record) or News()
+    reported = news(record) or ReportedStatus()
     shown = recipient(record)
     _, _, at, code, reply = stands(record, reported)
     facts = at, shown.due, code, reply

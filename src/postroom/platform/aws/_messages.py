@@ -25,11 +25,10 @@ from typing import Any, NamedTuple
 from postroom.clock import Instant
 from postroom.errors import LeaseLost, NotFound, Unavailable
 from postroom.model.campaign import CampaignRef
-from postroom.model.event import Event
-from postroom.model.event_text import event_text, parse_event
-from postroom.model.message import ERASED, Message, MessageStatus, NewMessage, Settlement
-from postroom.model.news import OURS, News, event_of, in_order, nameless
-from postroom.model.shard import Key
+from postroom.model.event import Event, event_text, parse_event
+from postroom.model.ids import Key
+from postroom.model.message import ERASED, Message, MessageRow, MessageStatus, Settlement
+from postroom.model.provider_status import OWN_EVENT_PREFIX, ReportedStatus, event_from_settlement, redact_event, sort_events
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._dynamo import Expression, Record, Table, Value, billed, encode_item
 from postroom.platform.ports.limits import check_at_rest
@@ -43,7 +42,7 @@ _AT_ONCE = 50  # events of one message in a write: a transaction takes 100
 class _Hearing(NamedTuple):
     """What some reports make of a message."""
 
-    news: News
+    news: ReportedStatus
     fresh: Sequence[Event]
     """The events to be kept."""
     stands: Sequence[str]
@@ -94,7 +93,9 @@ class NewsItems:
     def _known(self, ref: CampaignRef, number: int, seen: Record, events: Sequence[Event]) -> set[str]:
         """Ids of events that the message has. Beside it stand only what its item had no room for, and our worker's own."""
         known = {event.id for event in _ledger.heard(seen)}
-        unsure = [event.id for event in events if event.id not in known and ("told" in seen or event.id.startswith(OURS))]
+        unsure = [
+            event.id for event in events if event.id not in known and ("told" in seen or event.id.startswith(OWN_EVENT_PREFIX))
+        ]
         at = {_ledger.event_at(ref, number, _ledger.key_of(seen), id): id for id in unsure}  # noqa: A001 - the event's
         return known | {at[place] for place in self._table.get_many(at, ("sk",))}
 
@@ -131,7 +132,7 @@ class NewsItems:
 
     def add_own(self, ref: CampaignRef, number: int, settlement: Settlement) -> None:
         """What our worker tells of an attempt that was no success, once. A success is told by the record itself."""
-        event = None if settlement.status is MessageStatus.SENT else event_of(settlement)
+        event = None if settlement.status is MessageStatus.SENT else event_from_settlement(settlement)
         if event is not None:
             terms = Expression()
             self._table.put(_ledger.event_item(ref, number, settlement.key, event), terms.equals("pk", None), terms)
@@ -144,18 +145,20 @@ class NewsItems:
         if record is not None and int(record["state"]) == MessageStatus.SENT:
             at = _ledger.instant(record, "at")
             code, reply = int(record.get("code", 0)), str(record.get("reply", ""))
-            sent = at is not None and event_of(Settlement(key, MessageStatus.SENT, int(record["attempt"]), at, None, code, reply))
+            sent = at is not None and event_from_settlement(
+                Settlement(key, MessageStatus.SENT, int(record["attempt"]), at, None, code, reply)
+            )
             events += [sent] if sent else []
-        return in_order(events)
+        return sort_events(events)
 
     def forget(self, ref: CampaignRef, number: int, key: Key) -> None:
         """Keep of each event beside the message what happened, and nothing of the person."""
         for item in self._items(ref, number, key):
             event = parse_event(str(item["event"]))
-            if event != nameless(event):
+            if event != redact_event(event):
                 terms = Expression()
                 at = _ledger.event_at(ref, number, key, event.id)
-                change = terms.assign({"event": event_text(nameless(event))})
+                change = terms.assign({"event": event_text(redact_event(event))})
                 self._table.update(at, change, f"attribute_exists({terms.name('pk')})", terms)
 
     def _items(self, ref: CampaignRef, number: int, key: Key) -> list[Record]:
@@ -166,7 +169,7 @@ class NewsItems:
 
 def _heard(seen: Record, events: Sequence[Event], known: set[str]) -> _Hearing:
     """What these make of the message as `seen`."""
-    news, known = _ledger.news(seen) or News(), set(known)
+    news, known = _ledger.news(seen) or ReportedStatus(), set(known)
     fresh: list[Event] = []
     stands: list[str] = []
     new = []
@@ -174,7 +177,7 @@ def _heard(seen: Record, events: Sequence[Event], known: set[str]) -> _Hearing:
         new.append(event.id not in known and news.takes(event))
         if new[-1]:
             known.add(event.id)
-            fresh.append(nameless(event) if seen["address"] == ERASED else event)
+            fresh.append(redact_event(event) if seen["address"] == ERASED else event)
             news = news.hear(fresh[-1])
             sequence = _ledger.sequence(int(seen["version"]) + 1, len(stands))
             stands.append(json.dumps([*_ledger.stands(seen, news), sequence], separators=(",", ":"), ensure_ascii=False))
@@ -212,7 +215,7 @@ class MessageItems:
         if not 0 <= number < self.batches(ref):
             raise NotFound(f"campaign {ref.campaign} has no batch {number}")
 
-    def store(self, ref: CampaignRef, row: NewMessage, now: Instant) -> int:
+    def store(self, ref: CampaignRef, row: MessageRow, now: Instant) -> int:
         """Insert it if its key is absent or held by a higher line that was never tried; the line that holds the key now."""
         terms = Expression()
         written = self._table.put(_ledger.stored(ref, row, now), f"attribute_not_exists({terms.name('pk')})", terms)
@@ -233,7 +236,7 @@ class MessageItems:
             held = self._table.get(_ledger.message_at(ref, row.batch, row.key))
         raise Unavailable(f"others kept storing the recipient of line {row.line}")
 
-    def _take_over(self, ref: CampaignRef, row: NewMessage, held: Record) -> list[str]:
+    def _take_over(self, ref: CampaignRef, row: MessageRow, held: Record) -> list[str]:
         """Rare, so a transaction at twice the price: the message is as seen, and no group is open in its batch."""
         terms, batch_terms = Expression(), Expression()
         values = _ledger.replaceable(row) | {"version": int(held["version"]) + 1}

@@ -36,11 +36,10 @@ from botocore.exceptions import ClientError
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound, Unsupported
 from postroom.model.campaign import CampaignRef
-from postroom.model.event import Event
-from postroom.model.event_text import parse_event
+from postroom.model.event import Event, parse_event
+from postroom.model.ids import Key
 from postroom.model.message import ERASED, MessageStatus, Settlement
-from postroom.model.news import News, event_of
-from postroom.model.shard import Key
+from postroom.model.provider_status import ReportedStatus, event_from_settlement
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._clients import aws_errors, error_code
 from postroom.platform.aws._dynamo import Record, decode
@@ -70,7 +69,7 @@ def changes(record: Mapping[str, Any]) -> list[MessageChange]:
 
 
 def _of_message(partition: str, old: Record | None, new: Record, noted_at: Instant) -> Iterator[MessageChange]:
-    news = _ledger.news(new) or News()
+    news = _ledger.news(new) or ReportedStatus()
     if old is None or old["line"] != new["line"]:
         yield _change(partition, new, news, noted_at, at=_ledger.instant(new, "stored"))
     elif new["address"] == ERASED and (old["address"] != ERASED or old["values"] != new["values"]):
@@ -84,7 +83,7 @@ def _of_message(partition: str, old: Record | None, new: Record, noted_at: Insta
 
 def _gained(partition: str, old: Record, new: Record, noted_at: Instant) -> Iterator[MessageChange]:
     """Events are added at the end: what stands behind those of before."""
-    news = _ledger.news(old) or News()
+    news = _ledger.news(old) or ReportedStatus()
     for index, event in enumerate(_ledger.heard(new)[len(_ledger.heard(old)) :]):
         news = news.hear(event)
         yield _change(partition, new, news, noted_at, event=event, index=index)
@@ -104,7 +103,7 @@ def _beside(partition: str, item: Record, noted_at: Instant) -> Iterator[Message
 def _change(
     partition: str,
     new: Record,
-    news: News,
+    news: ReportedStatus,
     noted_at: Instant,
     *,
     at: Instant | None = None,
@@ -123,7 +122,7 @@ def _settled(record: Record) -> Event | None:
     """The outcome that the record holds, as an event."""
     attempt, state = _ledger.outcome(record)
     at, code, reply = Instant(int(record["at"])), int(record.get("code", 0)), str(record.get("reply", ""))
-    return event_of(Settlement(_ledger.key_of(record), state, attempt, at, None, code, reply))
+    return event_from_settlement(Settlement(_ledger.key_of(record), state, attempt, at, None, code, reply))
 
 
 def _ref(partition: str) -> tuple[CampaignRef, int]:

@@ -13,8 +13,8 @@ again before `settle_after` has passed, an hour, when no function lives longer t
 from __future__ import annotations
 
 from postroom.clock import Clock
+from postroom.model.ids import Key
 from postroom.model.message import Settlement
-from postroom.model.shard import Key
 from postroom.platform.ports.journal import Trace
 
 _OWNER_BYTES = 10

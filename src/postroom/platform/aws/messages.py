@@ -24,9 +24,9 @@ from postroom.errors import Conflict, Invalid, NotFound
 from postroom.model.batch import GROUP_SIZE, BatchSnapshot, OpenBatch
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
-from postroom.model.message import Counts, Engagement, Message, MessageStatus, NewMessage, Recipient, Settlement, Totals
-from postroom.model.news import tidy
-from postroom.model.shard import Key
+from postroom.model.ids import Key
+from postroom.model.message import Counts, Engagement, Message, MessageRow, MessageStatus, Recipient, Settlement, Totals
+from postroom.model.provider_status import truncate_event
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._batches import BatchRecord, BatchRecords, BatchTotals
 from postroom.platform.aws._dynamo import Expression, PrimaryKey, Record, Table, Value
@@ -76,9 +76,9 @@ class DynamoMessages:
         for page, _ in self._table.query(at.pk, attributes=("sk",)):
             self._table.delete_many([PrimaryKey(at.pk, str(record["sk"])) for record in page])
 
-    def store(self, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+    def store(self, ref: CampaignRef, rows: Sequence[MessageRow], now: Instant) -> list[int]:
         batches = self._items.batches(ref)
-        lowest: dict[tuple[int, Key], NewMessage] = {}
+        lowest: dict[tuple[int, Key], MessageRow] = {}
         for row in rows:
             if not 0 <= row.batch < batches:
                 raise Invalid(f"batch {row.batch} of line {row.line} is not one of the campaign's {batches}")
@@ -206,7 +206,7 @@ class DynamoMessages:
         of_each: dict[tuple[int, Key], dict[int, Event]] = {}
         for index, (batch, key, event) in enumerate(reports):
             if 0 <= batch < batches:
-                of_each.setdefault((batch, key), {})[index] = tidy(event)
+                of_each.setdefault((batch, key), {})[index] = truncate_event(event)
         seen = self._news.find(ref, of_each)
         heard = self._table.each(
             lambda place: self._news.hear(ref, place[0], seen.get(place), list(of_each[place].values())), list(of_each)

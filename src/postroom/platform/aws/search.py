@@ -26,7 +26,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 
 from postroom.errors import Denied, Unavailable
-from postroom.model.message_id import message_id
+from postroom.model.tokens import message_id
 from postroom.platform.ports.feed import MessageChange
 
 INDEX: Final = "messages-v1"

@@ -31,11 +31,10 @@ import orjson
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound
 from postroom.model.campaign import CampaignRef
-from postroom.model.event import Event, Standing
-from postroom.model.event_text import Cells, cells, event_text, parse_event
+from postroom.model.event import Event, EventCells, StatusRank, event_cells, event_text, parse_event
+from postroom.model.ids import KEY_BYTES, Key
 from postroom.model.message import ERASED, Counts, Engagement, MessageStatus, Settlement, Totals
-from postroom.model.news import News, event_of, in_order, nameless, tidy
-from postroom.model.shard import KEY_BYTES, Key
+from postroom.model.provider_status import ReportedStatus, event_from_settlement, redact_event, sort_events, truncate_event
 from postroom.platform.embedded import _ledger_sql as sql
 from postroom.platform.embedded._ledger_sql import MIGRATIONS
 from postroom.platform.embedded._sqlite import SIDE_FILES, Database, remove_database
@@ -192,13 +191,13 @@ class _Record:
     def __init__(self, row: Sequence[object]) -> None:
         address, state, attempt, at, code, reply, provider_id, *news = row
         self.erased = address == ERASED
-        self.outcome = Standing(attempt, MessageStatus(state))  # type: ignore[arg-type]
+        self.outcome = StatusRank(attempt, MessageStatus(state))  # type: ignore[arg-type]
         self._facts = (at, code, reply, provider_id)
-        self.news = News(*news)  # type: ignore[arg-type]
+        self.news = ReportedStatus(*news)  # type: ignore[arg-type]
 
     def hear(self, event: Event) -> Event:
         """The event as it is to be kept."""
-        kept = nameless(event) if self.erased else event
+        kept = redact_event(event) if self.erased else event
         self.news = self.news.hear(kept)
         return kept
 
@@ -207,7 +206,7 @@ class _Record:
         ahead, (at, code, reply, provider_id) = self.news.ahead_of(self.outcome), self._facts
         standing = ahead or self.outcome
         facts = [self.news.at, None, 0, self.news.reply] if ahead else [at or now, None, code, reply]
-        return [key, standing.status, standing.attempt, *facts, provider_id, cells(event)[:-1]]
+        return [key, standing.status, standing.attempt, *facts, provider_id, event_cells(event)[:-1]]
 
 
 _Records = dict[tuple[int, Key], _Record]
@@ -215,7 +214,7 @@ _Records = dict[tuple[int, Key], _Record]
 
 def report(db: sqlite3.Connection, reports: Sequence[Reported], now: Instant) -> list[bool]:
     """Note these; which of them were new."""
-    tidied = [each._replace(event=tidy(each.event)) for each in reports]
+    tidied = [each._replace(event=truncate_event(each.event)) for each in reports]
     records, seen = _known(db, tidied)
     kept: list[Reported] = []
     changes: dict[int, list[_Change]] = {}
@@ -258,7 +257,7 @@ def add_events(db: sqlite3.Connection, told: Sequence[Reported]) -> None:
 
 def own_events(batch: int, unsent: Sequence[Settlement]) -> list[Reported]:
     """What belongs on timelines of what was recorded; a success is told by the record itself."""
-    return [Reported(batch, s.key, event) for s in unsent if (event := event_of(s)) is not None]
+    return [Reported(batch, s.key, event) for s in unsent if (event := event_from_settlement(s)) is not None]
 
 
 def overtaken(db: sqlite3.Connection, batch: int, keys: bytes, changes: str) -> dict[str, _Change]:
@@ -274,15 +273,15 @@ def timeline(db: sqlite3.Connection, batch: int, key: Key) -> list[Event]:
     outcome = db.execute(sql.OUTCOME, (batch, key)).fetchone()
     if outcome is not None and outcome[0] == MessageStatus.SENT:
         state, attempt, at, code, reply = outcome
-        sent = event_of(Settlement(key, MessageStatus(state), attempt, at, None, code, reply))
+        sent = event_from_settlement(Settlement(key, MessageStatus(state), attempt, at, None, code, reply))
         events += [] if sent is None else [sent]
-    return in_order(events)
+    return sort_events(events)
 
 
 def erase_events(db: sqlite3.Connection, batch: int, key: Key) -> None:
     """Keep of each what happened, and nothing of the person."""
     for number, told in db.execute(sql.TIMELINE, (batch, key)).fetchall():
-        db.execute(sql.REWRITE_EVENT, (event_text(nameless(parse_event(told))), number))
+        db.execute(sql.REWRITE_EVENT, (event_text(redact_event(parse_event(told))), number))
 
 
 def erased_change(change: _Change) -> _Change:
@@ -291,13 +290,13 @@ def erased_change(change: _Change) -> _Change:
     return [*told, _nameless(change[8])] if len(change) > 8 else told
 
 
-def _nameless(event: object) -> Cells:
+def _nameless(event: object) -> EventCells:
     assert isinstance(event, list)
     return [*event[:7], "", ""]
 
 
 def _values(reports: Sequence[Reported]) -> dict[str, object]:
-    rows = _json([[batch, cells(event)] for batch, _, event in reports])
+    rows = _json([[batch, event_cells(event)] for batch, _, event in reports])
     return {"keys": b"".join([key for _, key, _ in reports]), "reports": rows}
 
 

@@ -254,7 +254,7 @@ MIGRATIONS = (
         batch   INTEGER NOT NULL,
         key     BLOB    NOT NULL,
         id      TEXT    NOT NULL,
-        told    TEXT    NOT NULL,      -- JSON, see model/event_text.py
+        told    TEXT    NOT NULL,      -- JSON, see model/event.py
         UNIQUE (batch, key, id)
     ) STRICT;
 

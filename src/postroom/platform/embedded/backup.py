@@ -30,7 +30,7 @@ import orjson
 from postroom import __version__
 from postroom.clock import Clock, Instant
 from postroom.errors import Corrupt, Invalid, NotFound, StorageFull, Unsupported
-from postroom.model.backup import Copied
+from postroom.model.backup import BackupSummary
 from postroom.platform.embedded._files import disk_errors, sync_directory
 from postroom.platform.embedded._sqlite import database_error
 from postroom.platform.embedded.secrets import FILE_NAME as KEY_FILE
@@ -60,7 +60,7 @@ class DirectoryArchive:
         self._data = data
         self._clock = clock
 
-    def write(self, target: Path, progress: Callable[[str], None]) -> Copied:
+    def write(self, target: Path, progress: Callable[[str], None]) -> BackupSummary:
         """Copy the data directory to `target`, which must be empty or absent; `progress` gets each file's name before its copy.
 
         `Invalid`: `target` is not usable. `NotFound`: there is no data, or a link in it leads nowhere.
@@ -81,7 +81,7 @@ class DirectoryArchive:
             _write_manifest(target, created_at, copied)
         return _summary(created_at, copied)
 
-    def restore(self, source: Path, prepare: Callable[[Path, Instant], None], progress: Callable[[str], None]) -> Copied:
+    def restore(self, source: Path, prepare: Callable[[Path, Instant], None], progress: Callable[[str], None]) -> BackupSummary:
         """Check the backup in `source` and make it the data directory, which must be empty or absent.
 
         `prepare` may change the restored data, and gets its directory and the backup's time, before it appears. `NotFound`: no
@@ -255,8 +255,8 @@ def _digest(created_at: int, files: list[dict[str, Any]]) -> str:
     return hashlib.sha256(orjson.dumps([created_at, files], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _summary(created_at: Instant, entries: list[_Entry]) -> Copied:
-    return Copied(created_at, len(entries), sum(entry.size for entry in entries))
+def _summary(created_at: Instant, entries: list[_Entry]) -> BackupSummary:
+    return BackupSummary(created_at, len(entries), sum(entry.size for entry in entries))
 
 
 def _check_empty(directory: Path) -> None:

@@ -11,9 +11,9 @@ import orjson
 from postroom.clock import Instant
 from postroom.errors import Invalid, NotFound
 from postroom.model.campaign import CampaignRef
-from postroom.model.event_text import event_of_cells
+from postroom.model.event import event_from_cells
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus
-from postroom.model.shard import Key
 from postroom.platform.embedded import _ledger_sql as sql
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.ports.feed import FeedPage, MessageChange
@@ -60,7 +60,7 @@ def _changed(ref: CampaignRef, batch: int, written: list[list[Any]], first: int,
     for key, state, attempt, at, _due, code, reply, _provider_id, *told in written:
         sequence = first + of_each[key]
         of_each[key] += 1
-        event = event_of_cells([*told[0], ""]) if told else None
+        event = event_from_cells([*told[0], ""]) if told else None
         yield MessageChange(
             ref, batch, Key(bytes.fromhex(key)), MessageStatus(state), attempt, at, code, reply, event, sequence, noted_at
         )

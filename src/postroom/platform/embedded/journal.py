@@ -28,8 +28,8 @@ from typing import Any, Final
 import orjson
 
 from postroom.clock import Clock
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Settlement
-from postroom.model.shard import Key
 from postroom.platform.embedded._files import disk_errors, storage_error
 from postroom.platform.ports.journal import Handed, Trace
 

@@ -16,11 +16,10 @@ from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, LeaseLost, NotFound
 from postroom.model.batch import GROUP_SIZE, BatchSnapshot, Group, OpenBatch
 from postroom.model.campaign import CampaignRef
-from postroom.model.event import Event
-from postroom.model.event_text import cells
-from postroom.model.message import ERASED, Counts, Message, MessageStatus, NewMessage, Recipient, Settlement, Totals
-from postroom.model.news import event_of, tidy
-from postroom.model.shard import KEY_BYTES, Key
+from postroom.model.event import Event, event_cells
+from postroom.model.ids import KEY_BYTES, Key
+from postroom.model.message import ERASED, Counts, Message, MessageRow, MessageStatus, Recipient, Settlement, Totals
+from postroom.model.provider_status import event_from_settlement, truncate_event
 from postroom.platform.embedded import _ledger_sql as sql
 from postroom.platform.embedded._ledger import (
     LedgerFiles,
@@ -65,7 +64,7 @@ class SqliteMessages:
     def drop(self, ref: CampaignRef) -> None:
         self._ledgers.drop(ref)
 
-    def store(self, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+    def store(self, ref: CampaignRef, rows: Sequence[MessageRow], now: Instant) -> list[int]:
         with self._ref(ref).write() as db:
             (batches,) = _known(db, ref)
             for row in rows:
@@ -301,12 +300,12 @@ def _erase(db: sqlite3.Connection, message: Message, values: str, now: Instant) 
     db.execute(sql.APPEND_FEED, (now, message.batch, _json([stands])))
 
 
-def _insert(db: sqlite3.Connection, rows: Sequence[NewMessage]) -> Sequence[NewMessage]:
+def _insert(db: sqlite3.Connection, rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
     """Insert what is absent; those of the slice that may not be in the ledger under their own line."""
     return () if db.executemany(sql.INSERT, rows).rowcount == len(rows) else rows
 
 
-def _settle_contest(db: sqlite3.Connection, rows: Sequence[NewMessage]) -> dict[Key, int]:
+def _settle_contest(db: sqlite3.Connection, rows: Sequence[MessageRow]) -> dict[Key, int]:
     """Give each key to its lowest line, as far as it is still untried; the winning lines."""
     winners: dict[Key, int] = {}
     for row in rows:
@@ -350,8 +349,13 @@ def _as_they_stand(changes: str, settled: Sequence[Settlement], overtaken: dict[
     told = list(orjson.loads(changes))
     for index, settlement in enumerate(settled):
         if (stands := overtaken.get(settlement.key.hex())) is not None:
-            event = event_of(settlement)
-            told[index] = [told[index][0], *stands, told[index][7], *([] if event is None else [cells(tidy(event))[:-1]])]
+            event = event_from_settlement(settlement)
+            told[index] = [
+                told[index][0],
+                *stands,
+                told[index][7],
+                *([] if event is None else [event_cells(truncate_event(event))[:-1]]),
+            ]
     return _json(told)
 
 

@@ -35,8 +35,7 @@ import orjson
 
 from postroom.clock import Clock
 from postroom.errors import Denied, NotFound, Unavailable
-from postroom.model.tags import tags_of
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef, ses_tags
 from postroom.platform.mail._aws_auth import AwsCredentials, Signer
 from postroom.platform.mail.port import OutboundMessage, Result, Stage, Verdict
 from postroom.platform.mail.ses_url import SesConfig
@@ -224,7 +223,7 @@ def _sender(content: bytes) -> str:
 
 def _tags(ref: MessageRef) -> bytes:
     """Letters, digits and `-` only: nothing to escape."""
-    tags = ",".join(f'{{"Name":"{name}","Value":"{value}"}}' for name, value in tags_of(ref))
+    tags = ",".join(f'{{"Name":"{name}","Value":"{value}"}}' for name, value in ses_tags(ref))
     return f'"EmailTags":[{tags}],'.encode()
 
 

@@ -19,7 +19,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from postroom import __version__
 from postroom.clock import Clock
 from postroom.errors import Permanent, PostroomError, StorageFull, Unavailable
-from postroom.model.inbox import mail_id, object_key
+from postroom.model.ids import inbox_object_key, new_mail_id
 from postroom.platform.ports.objects import Objects
 
 MAX_BYTES = 50 * 1024 * 1024
@@ -188,10 +188,10 @@ class _Store:
 
     def _put(self, session: Session, envelope: Envelope) -> str:
         now = self._clock.now()
-        name = mail_id(now, self._clock.random(5))
+        name = new_mail_id(now, self._clock.random(5))
         head = _head(session, envelope, formatdate(now / 1000))
         content = envelope.content if isinstance(envelope.content, bytes) else b""
-        self._objects.put(object_key(name), head + content, content_type="message/rfc822")
+        self._objects.put(inbox_object_key(name), head + content, content_type="message/rfc822")
         return name
 
 

@@ -24,7 +24,7 @@ from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple, Protocol, cast
 
 from postroom.errors import PostroomError
-from postroom.model.mailroom import IncomingMail, Verdict
+from postroom.model.inbound_mail import InboundMail, MailVerdict
 from postroom.platform.mail.listener_session import ListenerConfig, NextStep, SmtpServerSession
 
 MAX_BYTES: Final = 10 * 1024 * 1024
@@ -44,7 +44,7 @@ class InboundMailHandler(Protocol):
         """Whether mail to it is taken; quick, it is asked on the event loop."""
         ...
 
-    def take(self, mails: Sequence[IncomingMail]) -> list[Verdict]:
+    def take(self, mails: Sequence[InboundMail]) -> list[MailVerdict]:
         """Open them and store what they say; on an error nothing is promised."""
         ...
 
@@ -266,10 +266,10 @@ class _MailBatcher:
 
     def __init__(self, mailroom: InboundMailHandler) -> None:
         self._mailroom = mailroom
-        self._line: asyncio.Queue[tuple[IncomingMail, asyncio.Future[bool]]] = asyncio.Queue()
+        self._line: asyncio.Queue[tuple[InboundMail, asyncio.Future[bool]]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mailroom")
 
-    async def answer(self, mail: IncomingMail) -> tuple[int, str]:
+    async def answer(self, mail: InboundMail) -> tuple[int, str]:
         """The reply: that of a mail that changed nothing is the same, it need not come again either."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._line.put_nowait((mail, done))
@@ -292,7 +292,7 @@ class _MailBatcher:
         """Wait for what is being opened."""
         self._thread.shutdown(wait=True)
 
-    async def _take(self, waiting: Sequence[tuple[IncomingMail, asyncio.Future[bool]]]) -> bool:
+    async def _take(self, waiting: Sequence[tuple[InboundMail, asyncio.Future[bool]]]) -> bool:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._thread, self._mailroom.take, [mail for mail, _ in waiting])

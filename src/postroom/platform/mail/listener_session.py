@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Final
 
 from postroom.errors import PostroomError
-from postroom.model.mailroom import IncomingMail
+from postroom.model.inbound_mail import InboundMail
 
 MAX_LINE: Final = 2_048
 """Bytes of a command: the 512 of RFC 5321 §4.5.3.1.4 and what extensions add to them."""
@@ -76,7 +76,7 @@ class SmtpServerSession:
         self._recipients: list[str] = []
         self._kept = bytearray()
         self._size = 0
-        self.mail = IncomingMail((), b"")
+        self.mail = InboundMail((), b"")
         """The last one that came in whole, until it is answered."""
         self.replies = bytearray()
         self.say(220, f"{terms.name} ESMTP")
@@ -102,7 +102,7 @@ class SmtpServerSession:
         """What became of the mail."""
         self.say(code, text)
         self._forget()
-        self.mail = IncomingMail((), b"")
+        self.mail = InboundMail((), b"")
         self._commands = 0
         self._mails += 1
         if self._mails >= MAX_MAILS:
@@ -281,6 +281,6 @@ class SmtpServerSession:
             self._mistake(552, f"5.3.4 Too large: {self._terms.max_bytes} bytes are taken")
             return None
         content = bytes(self._kept).replace(b"\r\n.", b"\r\n")[2:]  # RFC 5321 §4.5.2
-        self.mail = IncomingMail(tuple(self._recipients), content)
+        self.mail = InboundMail(tuple(self._recipients), content)
         self._kept = bytearray()
         return NextStep.VERDICT

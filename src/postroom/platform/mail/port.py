@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from postroom.model.wire import MessageRef
+from postroom.model.tokens import MessageRef
 
 
 class Verdict(StrEnum):

@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 from postroom.clock import Instant
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
+from postroom.model.ids import Key
 from postroom.model.message import MessageStatus
-from postroom.model.shard import Key
 
 RETENTION_MS = 24 * 3_600_000
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from postroom.model.ids import Key
 from postroom.model.message import Settlement
-from postroom.model.shard import Key
 
 
 class Trace(Enum):

@@ -33,8 +33,8 @@ from postroom.clock import Instant
 from postroom.model.batch import BatchSnapshot, OpenBatch
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event
-from postroom.model.message import Counts, Message, MessageStatus, NewMessage, Recipient, Settlement, Totals
-from postroom.model.shard import Key
+from postroom.model.ids import Key
+from postroom.model.message import Counts, Message, MessageRow, MessageStatus, Recipient, Settlement, Totals
 
 MAX_REPORTS = 100
 
@@ -66,7 +66,7 @@ class Messages(Protocol):
         """Delete the home and all in it. Again: harmless. Stop its import first: a `store` under way may leave rows behind."""
         ...
 
-    def store(self, ref: CampaignRef, rows: Sequence[NewMessage], now: Instant) -> list[int]:
+    def store(self, ref: CampaignRef, rows: Sequence[MessageRow], now: Instant) -> list[int]:
         """Insert rows that are absent, state pending. Answers, aligned with `rows`, the line that holds each row's key now.
 
         The lowest line wins: an answer equal to the row's own line means it is stored (now or by an earlier, repeated call);

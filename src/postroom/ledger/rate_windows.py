@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import PostroomError
-from postroom.ledger.pages import every
+from postroom.ledger.collection import every
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
@@ -31,7 +31,7 @@ from postroom.platform.ports.tables import ItemKey, Put, Tables
 FLUSH_S: Final = 5.0
 """How often a process writes its tally down."""
 MINUTE_MS: Final = 60_000
-REST: Final = "*"
+OTHER_DOMAINS: Final = "*"
 """Stands for the domains beyond the busiest."""
 _SENT, _BOUNCED = MessageStatus.SENT, MessageStatus.BOUNCED  # an enum's member takes long to look up
 _DOMAINS: Final = 200
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 _LINGER: Final = 2  # minutes that a writer keeps: what could not be written is written with the next
 
 
-class Rate(NamedTuple):
+class RateCounts(NamedTuple):
     """What happened."""
 
     sent: int = 0
@@ -54,28 +54,28 @@ class Rate(NamedTuple):
     """Bounced, and it may pass or nobody knows."""
     complained: int = 0
 
-    def plus(self, other: Rate) -> Rate:
+    def plus(self, other: RateCounts) -> RateCounts:
         """Both together."""
-        return Rate(*(one + more for one, more in zip(self, other, strict=True)))
+        return RateCounts(*(one + more for one, more in zip(self, other, strict=True)))
 
 
-class Minute(NamedTuple):
+class MinuteRates(NamedTuple):
     """One provider's, by one writer or several."""
 
-    total: Rate
-    campaigns: Mapping[CampaignRef, Rate]
+    total: RateCounts
+    campaigns: Mapping[CampaignRef, RateCounts]
     """The busiest of each writer."""
-    domains: Mapping[str, Rate]
+    domains: Mapping[str, RateCounts]
     """The busiest of each writer; `REST`: all others."""
 
 
 _What = tuple[CampaignRef, str, str]
-"""Campaign or stream, domain, and which of `Rate`."""
+"""Campaign or stream, domain, and which of `RateCounts`."""
 _Place = tuple[int, str]
 """Minute and provider."""
 
 
-class Handovers:
+class HandoverCounter:
     """What comes of one campaign's hand-overs. Called for each message: 0.3 µs each."""
 
     __slots__ = ("_lock", "_refused", "_sent")
@@ -101,7 +101,7 @@ class Handovers:
         return taken
 
 
-class Tally:
+class RateRecorder:
     """One process's. Thread-safe; only `flush` waits for a store."""
 
     def __init__(self, tables: Tables, clock: Clock, *, keep_ms: int) -> None:
@@ -112,7 +112,7 @@ class Tally:
         self._writer = clock.random(8).hex()
         self._lock, self._flushing = Lock(), Lock()
         self._heard: dict[tuple[str, CampaignRef, str, str], int] = {}
-        self._sending: dict[Handovers, tuple[str, CampaignRef]] = {}
+        self._sending: dict[HandoverCounter, tuple[str, CampaignRef]] = {}
         self._minutes: dict[_Place, Counter[_What]] = {}
         self._unwritten: set[_Place] = set()
 
@@ -141,9 +141,9 @@ class Tally:
                 pass
 
     @contextmanager
-    def handovers(self, ref: CampaignRef, provider: str) -> Iterator[Handovers]:
+    def handovers(self, ref: CampaignRef, provider: str) -> Iterator[HandoverCounter]:
         """What a sender counts with."""
-        counting = Handovers(self._lock)
+        counting = HandoverCounter(self._lock)
         with self._lock:
             self._sending[counting] = (provider, ref)
         try:
@@ -180,7 +180,7 @@ class Tally:
         with self._lock:
             self._heard[key] = self._heard.get(key, 0) + n
 
-    def _add(self, whose: tuple[str, CampaignRef], counting: Handovers) -> None:
+    def _add(self, whose: tuple[str, CampaignRef], counting: HandoverCounter) -> None:
         for what, counted in counting.take().items():
             for domain, n in counted.items():
                 key = (*whose, domain, what)
@@ -193,7 +193,7 @@ class Tally:
             heard, self._heard = self._heard, {}
         minute = self._clock.now() // MINUTE_MS
         for (provider, ref, domain, what), n in heard.items():
-            place = (minute, shown(provider))
+            place = (minute, storable_provider(provider))
             self._minutes.setdefault(place, Counter())[ref, domain, what] += n
             self._unwritten.add(place)
         for place in [each for each in self._minutes if each[0] < minute - _LINGER]:
@@ -207,7 +207,7 @@ class Tally:
         for (ref, domain, what), n in self._minutes[place].items():
             total[what] += n
             campaigns.setdefault(ref, Counter())[what] += n
-            domains.setdefault(domain if 0 < len(domain) <= _MAX_DOMAIN else REST, Counter())[what] += n
+            domains.setdefault(domain if 0 < len(domain) <= _MAX_DOMAIN else OTHER_DOMAINS, Counter())[what] += n
         data = {
             "all": _rate(total),
             "campaigns": {f"{ref.tenant}/{ref.campaign}": _rate(each) for ref, each in _busiest(campaigns, _CAMPAIGNS)[0]},
@@ -218,35 +218,35 @@ class Tally:
         return Put(key, data, expires_at=Instant((minute + 1) * MINUTE_MS + self._keep_ms))
 
 
-class Tallies:
+class RateWindows:
     """What every process wrote down."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def of(self, minute: int) -> dict[str, Minute]:
+    def of(self, minute: int) -> dict[str, MinuteRates]:
         """A minute (since 1970), by provider."""
-        found: dict[str, Minute] = {}
+        found: dict[str, MinuteRates] = {}
         for item in every(self._tables, _partition(minute)):
             provider = item.key.sort.rpartition("|")[0]
             found[provider] = _plus(found.get(provider), item.data)
         return found
 
 
-def shown(provider: str) -> str:
+def storable_provider(provider: str) -> str:
     """A provider's id as it may be stored: a URL in its place is the command line's, and loses its password and its end."""
     return without_password(provider)[0][:_MAX_PROVIDER] if "://" in provider else provider
 
 
-def _plus(known: Minute | None, data: Mapping[str, Any]) -> Minute:
-    total, campaigns, domains = (known.total, dict(known.campaigns), dict(known.domains)) if known else (Rate(), {}, {})
+def _plus(known: MinuteRates | None, data: Mapping[str, Any]) -> MinuteRates:
+    total, campaigns, domains = (known.total, dict(known.campaigns), dict(known.domains)) if known else (RateCounts(), {}, {})
     for name, counted in data["campaigns"].items():
         tenant, _, campaign = name.partition("/")
         ref = CampaignRef(tenant, campaign)
-        campaigns[ref] = campaigns.get(ref, Rate()).plus(Rate(*counted))
+        campaigns[ref] = campaigns.get(ref, RateCounts()).plus(RateCounts(*counted))
     for domain, counted in data["domains"].items():
-        domains[domain] = domains.get(domain, Rate()).plus(Rate(*counted))
-    return Minute(total.plus(Rate(*data["all"])), campaigns, domains)
+        domains[domain] = domains.get(domain, RateCounts()).plus(RateCounts(*counted))
+    return MinuteRates(total.plus(RateCounts(*data["all"])), campaigns, domains)
 
 
 def _busiest(counts: Mapping[Any, Counter[str]], most: int) -> tuple[list[tuple[Any, Counter[str]]], list[Counter[str]]]:
@@ -256,11 +256,11 @@ def _busiest(counts: Mapping[Any, Counter[str]], most: int) -> tuple[list[tuple[
 
 
 def _with_rest(domains: dict[str, Counter[str]]) -> dict[str, list[int]]:
-    rest = domains.pop(REST, Counter())
+    rest = domains.pop(OTHER_DOMAINS, Counter())
     named, others = _busiest(domains, _DOMAINS)
     rest.update(_sum(others))
     stored = {domain: _rate(counted) for domain, counted in named}
-    return stored | ({REST: _rate(rest)} if rest else {})
+    return stored | ({OTHER_DOMAINS: _rate(rest)} if rest else {})
 
 
 def _sum(counts: Iterable[Counter[str]]) -> Counter[str]:
@@ -271,7 +271,7 @@ def _sum(counts: Iterable[Counter[str]]) -> Counter[str]:
 
 
 def _rate(counted: Counter[str]) -> list[int]:
-    return [counted[name] for name in Rate._fields]
+    return [counted[name] for name in RateCounts._fields]
 
 
 def _partition(minute: int) -> str:

@@ -10,6 +10,16 @@ Three tokens, each sealed under its own secret derived from the tenant's (HKDF, 
   RFC 5321 §4.5.3.1.1.
 
 The tenant's number stands unsealed in front, because the secret that checks the rest is found by it.
+
+A message's id on the wire: its campaign or stream, and its key, so that it is found without an index.
+
+`<16 characters of base32>-<20 of base32>`: letters, digits and one `-`, in lower case, whatever the reader's case folding. One
+message has one spelling: anything else is no id.
+
+Which message a provider's report is about, as tags that the provider repeats in each of its reports (SES message tags).
+
+Four tags of letters, digits, `-` and `_` (all that SES takes, up to 256 characters each), so that a report finds its message
+without an index. They are not sealed: nobody but the provider sees them, and its reports come signed (events.ses.sns).
 """
 
 from __future__ import annotations
@@ -17,36 +27,73 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from postroom.errors import Invalid
-from postroom.model.ids import CAMPAIGN_ID_LENGTH, decode, encode
-from postroom.model.shard import KEY_BYTES, Key
+from postroom.errors import Invalid, NotFound
+from postroom.model.campaign import CampaignRef
+from postroom.model.ids import CAMPAIGN_ID_LENGTH, KEY_BYTES, Key, decode, encode
 from postroom.model.tenant import Tenant
 
 MAX_TENANT = 2**25 - 1
+
+
 MAX_BATCH = 2**24 - 1
+
+
 MAX_ATTEMPT = 31
+
+
 RECIPIENT_TOKEN_LENGTH = 52
+
+
 CORE_LENGTH = 32
+
+
 """Characters of a token that differ from recipient to recipient."""
+
+
 RETURN_PATH_LENGTH = 60
+
+
 MAX_TOPIC_BYTES = 64
 
+
 SecretOf = Callable[[int], bytes]
+
+
 """From a tenant's number to its secret; raises `NotFound` for a number nobody has."""
 
+
 _VERSION = b"\x01"
+
+
 _VERP_KIND = "b"  # a bounce; letters not yet used are for kinds to come
+
+
 _VERP_MAC_BYTES = 8  # of which 60 bits fit
+
+
 _VERP_MAC_LENGTH = 12
+
+
 _HEAD_BYTES = 15  # version, tenant, campaign: whole base64 groups, so that their text is the same in every token of a campaign
+
+
 _MAC_BYTES = 8
+
+
 _UNSUBSCRIBE_MAC_BYTES = 12
+
+
 _URL_MAC_LENGTH = 11
+
+
 _PAIRS = tuple(encode(number, 2) for number in range(1024))  # ten bits at a time: five times as fast as one character a step
+
+
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -60,7 +107,7 @@ class MessageRef(NamedTuple):
     attempt: int
 
 
-class Hit(NamedTuple):
+class TrackingHit(NamedTuple):
     """A recipient token and what followed it: `link` (an index into the campaign's table), or `url`, or neither (an open)."""
 
     message: MessageRef
@@ -68,7 +115,7 @@ class Hit(NamedTuple):
     url: str | None = None
 
 
-class Unsubscribe(NamedTuple):
+class UnsubscribeTarget(NamedTuple):
     """Who wants no more of what."""
 
     tenant: int
@@ -77,7 +124,7 @@ class Unsubscribe(NamedTuple):
     topic: str | None
 
 
-class Sealer:
+class TokenSealer:
     """Makes the tokens of one campaign. Derive it once: a message then costs about two microseconds."""
 
     def __init__(self, tenant: Tenant, campaign: str, *, topic: str | None = None) -> None:
@@ -138,7 +185,7 @@ class Sealer:
         return self._verp_head + "".join([pairs[number >> shift & 1023] for shift in range(180, -1, -10)])
 
 
-def open_hit(text: str, secret_of: SecretOf) -> Hit:
+def parse_tracking_token(text: str, secret_of: SecretOf) -> TrackingHit:
     """Check what followed `/t/o/` or `/t/c/`; `Invalid` for anything we did not seal."""
     token, dot, suffix = text.partition(".")
     raw = _unb64(token, RECIPIENT_TOKEN_LENGTH)
@@ -148,15 +195,15 @@ def open_hit(text: str, secret_of: SecretOf) -> Hit:
     _check(_mac(secret, b"recipient", _MAC_BYTES, head + body).digest(), mac)
     message = MessageRef(tenant, campaign, int.from_bytes(body[:3], "big"), Key(body[4:]), body[3])
     if not dot:
-        return Hit(message)
+        return TrackingHit(message)
     if suffix.startswith("~"):
-        return Hit(message, url=_open_url(token, suffix[1:], secret))
+        return TrackingHit(message, url=_open_url(token, suffix[1:], secret))
     if not (suffix.isascii() and suffix.isdigit() and len(suffix) <= 6):
         raise Invalid("This link is damaged: what follows its last dot is not the number of a link.")
-    return Hit(message, link=int(suffix))
+    return TrackingHit(message, link=int(suffix))
 
 
-def open_unsubscribe(text: str, secret_of: SecretOf) -> Unsubscribe:
+def parse_unsubscribe_token(text: str, secret_of: SecretOf) -> UnsubscribeTarget:
     """Check what followed `/u/`; `Invalid` for anything we did not seal."""
     token, dot, topic_text = text.partition(".")
     raw = _unb64(token, 52)
@@ -166,10 +213,10 @@ def open_unsubscribe(text: str, secret_of: SecretOf) -> Unsubscribe:
         raise Invalid("This unsubscribe link is damaged.")
     key, mac = raw[_HEAD_BYTES : _HEAD_BYTES + KEY_BYTES], raw[-_UNSUBSCRIBE_MAC_BYTES:]
     _check(_mac(secret_of(tenant), b"unsubscribe", _UNSUBSCRIBE_MAC_BYTES, head + key + topic).digest(), mac)
-    return Unsubscribe(tenant, campaign, Key(key), topic.decode() or None)
+    return UnsubscribeTarget(tenant, campaign, Key(key), topic.decode() or None)
 
 
-def open_return_path(local_part: str, secret_of: SecretOf) -> MessageRef:
+def parse_return_path(local_part: str, secret_of: SecretOf) -> MessageRef:
     """Check the local part a bounce came back to, whatever its case; `Invalid` for anything we did not seal."""
     text = local_part.lower()
     if len(text) != RETURN_PATH_LENGTH or not text.startswith(_VERP_KIND):
@@ -255,3 +302,77 @@ def _unb64(text: str, length: int | None = None) -> bytes:
     if (length is not None and len(text) != length) or _b64(raw) != text:
         raise Invalid("This link is damaged.")
     return raw
+
+
+KEY_TEXT_LENGTH = 20
+
+
+"""Characters of a key: 100 bits, of which 96 are used."""
+
+
+MESSAGE_ID_LENGTH = CAMPAIGN_ID_LENGTH + 1 + KEY_TEXT_LENGTH
+
+
+MESSAGE_ID_PATTERN = f"^[2-7a-z]{{{CAMPAIGN_ID_LENGTH}}}-[2-7a-z]{{{KEY_TEXT_LENGTH}}}$"
+
+
+"""What an id looks like, for documents; not all that look so are ids."""
+
+
+_SHAPE = re.compile(MESSAGE_ID_PATTERN.replace("$", r"\Z"))
+
+
+def message_id(ref: CampaignRef, key: Key) -> str:
+    """The id of the message `key` of a campaign or stream."""
+    return f"{ref.campaign}-{encode(int.from_bytes(key, 'big'), KEY_TEXT_LENGTH)}"
+
+
+def parse_message_id(text: str) -> tuple[str, Key]:
+    """The campaign or stream, and the key. `NotFound`: it is the id of no message, the same answer as for one that nobody has."""
+    number = decode(text[-KEY_TEXT_LENGTH:]) if _SHAPE.match(text) else -1
+    if number < 0 or number >> (8 * KEY_BYTES):
+        raise NotFound(f"there is no message {text[:MESSAGE_ID_LENGTH]!r}")
+    return text[:CAMPAIGN_ID_LENGTH], Key(number.to_bytes(KEY_BYTES, "big"))
+
+
+TENANT_TAG = "postroom-tenant"
+
+
+CAMPAIGN_TAG = "postroom-campaign"
+
+
+MESSAGE_TAG = "postroom-message"
+
+
+ATTEMPT_TAG = "postroom-attempt"
+
+
+_NUMBER = r"(0|[1-9][0-9]{0,7})"
+
+
+_WHOLE = re.compile(
+    rf"{_NUMBER}\n([2-7a-z]{{{CAMPAIGN_ID_LENGTH}}})\n{_NUMBER}-([0-9a-f]{{{2 * KEY_BYTES}}})\n([1-9][0-9]?)", re.ASCII
+)
+
+
+def ses_tags(ref: MessageRef) -> tuple[tuple[str, str], ...]:
+    """Names and values."""
+    return (
+        (TENANT_TAG, str(ref.tenant)),
+        (CAMPAIGN_TAG, ref.campaign),
+        (MESSAGE_TAG, f"{ref.batch}-{ref.key.hex()}"),
+        (ATTEMPT_TAG, str(ref.attempt)),
+    )
+
+
+def parse_ses_tags(tags: Mapping[str, Sequence[str]]) -> MessageRef:
+    """The way back, from each tag's values. `Invalid`: they are of no message of ours."""
+    values = [tags.get(name) or ("",) for name in (TENANT_TAG, CAMPAIGN_TAG, MESSAGE_TAG, ATTEMPT_TAG)]
+    match = _WHOLE.fullmatch("\n".join(value[0] for value in values)) if all(len(value) == 1 for value in values) else None
+    if match is None:
+        raise Invalid("The report carries no tags of a message of ours.")
+    tenant, campaign, batch, key, attempt = match.groups()
+    ref = MessageRef(int(tenant), campaign, int(batch), Key(bytes.fromhex(key)), int(attempt))
+    if ref.tenant > MAX_TENANT or ref.batch > MAX_BATCH or ref.attempt > MAX_ATTEMPT:
+        raise Invalid("The report's tags name a message that cannot be ours.")
+    return ref

@@ -20,17 +20,17 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from postroom.clock import Instant
-from postroom.model.event import MAX_DETAIL, MAX_RAW, MAX_URL, Bounce, BounceClass, BounceType, Event, EventKind, Standing
+from postroom.model.event import MAX_DETAIL, MAX_RAW, MAX_URL, Bounce, BounceClass, BounceType, Event, EventKind, StatusRank
 from postroom.model.message import MessageStatus, Settlement
-from postroom.model.wire import MAX_ATTEMPT
+from postroom.model.tokens import MAX_ATTEMPT
 
 MAX_EVENT_ID = 100
 MAX_SOURCE = 20
-MAX_EVENTS = 1_000
+MAX_ENGAGEMENT_EVENTS = 1_000
 """Events of one message after which further opens and clicks of it are not kept: a link can be fetched without end."""
-MOST_EVENTS = 1_200
+MAX_EVENTS = 1_200
 """After which nothing is kept that leaves the message where it stands: reports can be forged without end, with a token of it."""
-OURS = "own."
+OWN_EVENT_PREFIX = "own."
 """What ids of our worker's own events begin with."""
 
 _KINDS = tuple(EventKind)
@@ -46,7 +46,7 @@ _OURS = {
 }
 
 
-class News(NamedTuple):
+class ReportedStatus(NamedTuple):
     """The reported half of a message's record."""
 
     status: MessageStatus | None = None
@@ -67,7 +67,7 @@ class News(NamedTuple):
     events: int = 0
     """How many were heard."""
 
-    def hear(self, event: Event) -> News:
+    def hear(self, event: Event) -> ReportedStatus:
         """With one more event, of an id not heard before. In whatever order events are heard, the end is the same."""
         heard = self._replace(events=self.events + 1)
         match event.kind:
@@ -81,11 +81,11 @@ class News(NamedTuple):
                 return heard._replace(resubscribed=_chosen(max, self.resubscribed, event.at))
         return heard._with_standing(event)
 
-    def _with_standing(self, event: Event) -> News:
+    def _with_standing(self, event: Event) -> ReportedStatus:
         if event.status is None:
             return self
-        said = Standing(min(event.attempt, MAX_ATTEMPT), event.status)  # the wire tells no later attempts apart
-        words = event.at, reply_of(event)
+        said = StatusRank(min(event.attempt, MAX_ATTEMPT), event.status)  # the wire tells no later attempts apart
+        words = event.at, reply_text(event)
         if self.standing is not None:
             if said.rank < self.standing.rank:
                 return self
@@ -94,17 +94,17 @@ class News(NamedTuple):
         return self._replace(status=said.status, attempt=said.attempt, at=words[0], reply=words[1])
 
     @property
-    def standing(self) -> Standing | None:
+    def standing(self) -> StatusRank | None:
         """The furthest that was reported."""
-        return None if self.status is None else Standing(self.attempt, self.status)
+        return None if self.status is None else StatusRank(self.attempt, self.status)
 
-    def ahead_of(self, outcome: Standing) -> Standing | None:
+    def ahead_of(self, outcome: StatusRank) -> StatusRank | None:
         """Where the message stands for its news, if that is further than its outcome. What the wire calls the last attempt is
         the newest one."""
         if self.status is None:
             return None
         attempt = max(self.attempt, outcome.attempt) if self.attempt >= MAX_ATTEMPT else self.attempt
-        said = Standing(attempt, self.status)
+        said = StatusRank(attempt, self.status)
         return said if said.rank > outcome.rank else None
 
     @property
@@ -117,16 +117,16 @@ class News(NamedTuple):
     @property
     def is_full(self) -> bool:
         """Whether further opens and clicks are not kept."""
-        return self.events >= MAX_EVENTS
+        return self.events >= MAX_ENGAGEMENT_EVENTS
 
     def takes(self, event: Event) -> bool:
         """Whether the event is still kept."""
-        if self.events >= MOST_EVENTS:
+        if self.events >= MAX_EVENTS:
             return self.hear(event).standing != self.standing
         return not (self.is_full and event.kind in _CAPPED)
 
 
-def tidy(event: Event) -> Event:
+def truncate_event(event: Event) -> Event:
     """As it is stored: within its limits, and nothing in it that a store could not give back."""
     return replace(
         event,
@@ -139,19 +139,19 @@ def tidy(event: Event) -> Event:
     )
 
 
-def nameless(event: Event) -> Event:
+def redact_event(event: Event) -> Event:
     """Without what may tell of the person: for a message whose recipient was erased."""
     return replace(event, detail="", url="", raw="")
 
 
-def reply_of(event: Event) -> str:
+def reply_text(event: Event) -> str:
     """What the message's record shows of it."""
     code = event.bounce.code if event.bounce else ""
     told = event.detail if event.detail.startswith(code) else f"{code} {event.detail}".rstrip()
     return told[:MAX_DETAIL]
 
 
-def event_of(settlement: Settlement) -> Event | None:
+def event_from_settlement(settlement: Settlement) -> Event | None:
     """What our own worker tells of an attempt; None: nothing that belongs on a timeline. `failed` shows as rejected, and
     `unknown` as delayed: the words of the settlement say which."""
     kind = _OURS.get(settlement.status)
@@ -161,19 +161,19 @@ def event_of(settlement: Settlement) -> Event | None:
         kind=kind,
         attempt=settlement.attempt,
         at=settlement.at,
-        id=f"{OURS}{settlement.attempt}.{settlement.status.label}",
+        id=f"{OWN_EVENT_PREFIX}{settlement.attempt}.{settlement.status.label}",
         source="smtp",
         bounce=_bounce(settlement) if settlement.status is MessageStatus.BOUNCED else None,
         detail=_text(settlement.reply, MAX_DETAIL),
     )
 
 
-def queued(at: Instant) -> Event:
+def queued_event(at: Instant) -> Event:
     """That Postroom has taken the message on."""
-    return Event(kind=EventKind.QUEUED, attempt=0, at=at, id=f"{OURS}queued", source="postroom")
+    return Event(kind=EventKind.QUEUED, attempt=0, at=at, id=f"{OWN_EVENT_PREFIX}queued", source="postroom")
 
 
-def in_order(events: Iterable[Event]) -> list[Event]:
+def sort_events(events: Iterable[Event]) -> list[Event]:
     """As a timeline shows them."""
     return sorted(events, key=lambda event: (event.at, event.attempt, _KINDS.index(event.kind), event.id))
 

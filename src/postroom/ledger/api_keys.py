@@ -15,8 +15,8 @@ import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound, Temporary
-from postroom.ledger.recent import Recent
-from postroom.model.api_key import ApiKey
+from postroom.ledger.ttl_cache import TtlCache
+from postroom.model.access import ApiKey
 from postroom.platform.ports.tables import Check, Delete, Expect, Item, ItemKey, Put, Tables
 
 USE_NOTED_EVERY_S = 60.0
@@ -26,30 +26,30 @@ _FIRST_VERSION = 1
 _FORGET_USE_AFTER_MS = 400 * 86_400_000
 
 
-class UsedKey(NamedTuple):
+class ApiKeyUse(NamedTuple):
     """A key and when it was last used, to the minute; None: not yet, or over a year ago."""
 
     key: ApiKey
     last_used_at: Instant | None
 
 
-_UsedKeys = list[UsedKey]
+_UsedKeys = list[ApiKeyUse]
 
 
 class KeyPage(NamedTuple):
     """Part of a list, oldest first. `cursor` asks for the next part."""
 
-    keys: list[UsedKey]
+    keys: list[ApiKeyUse]
     cursor: str | None
 
 
-class Keys:
+class ApiKeyRecords:
     """Of all tenants."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
         self._clock = clock
-        self._noted: Recent[str, bool] = Recent(clock, most=_NOTED)
+        self._noted: TtlCache[str, bool] = TtlCache(clock, most=_NOTED)
 
     def create(self, key: ApiKey) -> ApiKey:
         """Store a new one; again, the same secret under the same id: the one there is. `Conflict`: the id is another's."""
@@ -68,7 +68,7 @@ class Keys:
         item = self._tables.get(_look_up(id))
         return None if item is None else _key(item)
 
-    def get(self, tenant: str, id: str) -> UsedKey:  # noqa: A002
+    def get(self, tenant: str, id: str) -> ApiKeyUse:  # noqa: A002
         """One of the tenant's; `NotFound`."""
         key = self.find(id)
         if key is None or key.tenant != tenant:
@@ -99,7 +99,7 @@ class Keys:
     def _with_use(self, tenant: str, keys: Sequence[ApiKey]) -> _UsedKeys:
         uses = self._tables.get_many([_use(tenant, key.id) for key in keys])
         found = [uses.get(_use(tenant, key.id)) for key in keys]
-        return [UsedKey(key, Instant(use.data["at"]) if use else None) for key, use in zip(keys, found, strict=True)]
+        return [ApiKeyUse(key, Instant(use.data["at"]) if use else None) for key, use in zip(keys, found, strict=True)]
 
 
 def _look_up(id: str) -> ItemKey:  # noqa: A002

@@ -15,7 +15,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Recent(Generic[K, V]):
+class TtlCache(Generic[K, V]):
     """At most `most` entries: the one that was put in first makes room."""
 
     def __init__(self, clock: Clock, *, most: int) -> None:

@@ -8,17 +8,17 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Action(StrEnum):
+class GuardAction(StrEnum):
     """What a limit asks for."""
 
     WARN = "warn"
     PAUSE = "pause"
 
 
-class Excess(NamedTuple):
+class ExceededLimit(NamedTuple):
     """A limit that is passed."""
 
-    action: Action
+    action: GuardAction
     what: str
     """`bounces` or `complaints`."""
     rate: str
@@ -32,7 +32,7 @@ _LEAST = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReputationLimits:
     """In percent of what was handed over; 0: off."""
 
     bounce_warn: float = 5.0
@@ -43,23 +43,23 @@ class Limits:
     """With fewer hand-overs in the window nothing is said."""
     window_ms: int = 3_600_000
 
-    def excesses(self, *, sent: int, hard: int, complained: int) -> list[Excess]:
+    def excesses(self, *, sent: int, hard: int, complained: int) -> list[ExceededLimit]:
         """What is passed, what asks for a pause first. Of bounces those that are for good count."""
         if sent < self.sample:
             return []
         bounces = self._of("bounces", "bounced for good", hard, sent)
         complaints = self._of("complaints", "were called spam", complained, sent)
-        return sorted([*bounces, *complaints], key=lambda excess: excess.action is not Action.PAUSE)
+        return sorted([*bounces, *complaints], key=lambda excess: excess.action is not GuardAction.PAUSE)
 
-    def _of(self, what: str, words: str, count: int, sent: int) -> Iterator[Excess]:
+    def _of(self, what: str, words: str, count: int, sent: int) -> Iterator[ExceededLimit]:
         warn, pause = (self.bounce_warn, self.bounce_pause) if what == "bounces" else (self.complaint_warn, self.complaint_pause)
         if count < _LEAST:
             return
         percent = 100 * count / sent
-        for action, limit in ((Action.PAUSE, pause), (Action.WARN, warn)):
+        for action, limit in ((GuardAction.PAUSE, pause), (GuardAction.WARN, warn)):
             if limit and percent >= limit:
                 rate = f"{percent:.3g} % of messages {words} in the last {_span(self.window_ms)}; the limit is {limit:g} %"
-                yield Excess(action, what, rate, f"{rate} ({count:,} of {sent:,})")
+                yield ExceededLimit(action, what, rate, f"{rate} ({count:,} of {sent:,})")
                 return
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class IncomingMail(NamedTuple):
+class InboundMail(NamedTuple):
     """One mail, as far as it is read."""
 
     recipients: tuple[str, ...]
@@ -14,7 +14,7 @@ class IncomingMail(NamedTuple):
     content: bytes
 
 
-class Verdict(StrEnum):
+class MailVerdict(StrEnum):
     """What became of it. Whichever it is, nobody need bring it again."""
 
     NOTED = "noted"

@@ -18,24 +18,32 @@ from typing import Final, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
-from postroom.ledger.arrivals import Arrival
+from postroom.ledger.auto_suppression import (
+    UNSUBSCRIBE_SOURCE,
+    SoftBounceCounter,
+    SuppressionSubject,
+    entry,
+    may_suppress,
+    subscription_event_id,
+)
 from postroom.ledger.campaigns import Campaigns
-from postroom.ledger.recent import Recent
-from postroom.ledger.suppression import Suppression, source
+from postroom.ledger.inbound_events import InboundEvent
+from postroom.ledger.suppression import SuppressionList, source
 from postroom.ledger.tenants import Tenants
-from postroom.ledger.unwelcome import LISTED, Person, SoftBounces, entry, may_enter, wish_id
-from postroom.model.address import parse
+from postroom.ledger.ttl_cache import TtlCache
+from postroom.model.address import parse_address
+from postroom.model.batch import batch_of
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import BounceType, Event, EventKind
+from postroom.model.ids import Key, recipient_key
 from postroom.model.message import ERASED, Message, MessageStatus
-from postroom.model.message_id import message_id
-from postroom.model.news import reply_of
-from postroom.model.shard import Key, batch_of, recipient_key
+from postroom.model.provider_status import reply_text
 from postroom.model.stream import is_stream, stream_batches
 from postroom.model.tenant import Tenant
+from postroom.model.tokens import message_id
 from postroom.platform.ports.messages import MAX_REPORTS, Messages, Reported
 
-Judge = Callable[[Event, Instant | None], Event]
+MachineFilter = Callable[[Event, Instant | None], Event]
 """Tells a machine's hits from a person's: the event, flagged where it came too soon after the message arrived (None: unknown)."""
 
 _REMEMBERED: Final = 1_000
@@ -47,7 +55,7 @@ _Where = tuple[int, Key]
 _log = logging.getLogger(__name__)
 
 
-class Applied(NamedTuple):
+class AppliedEvent(NamedTuple):
     """An event that was new, and what those want to know who watch the rates."""
 
     ref: CampaignRef
@@ -79,18 +87,18 @@ class _Place(NamedTuple):
     event: Event
 
 
-class Incoming:
+class EventApplier:
     """Applies what came back."""
 
     def __init__(
         self,
         messages: Messages,
-        suppression: Suppression,
+        suppression: SuppressionList,
         *,
         tenants: Tenants,
         campaigns: Campaigns,
-        soft_bounces: SoftBounces,
-        judge: Judge,
+        soft_bounces: SoftBounceCounter,
+        judge: MachineFilter,
         clock: Clock,
         noted: Callable[[CampaignRef], None] = lambda ref: None,
     ) -> None:
@@ -103,9 +111,9 @@ class Incoming:
         self._judge = judge
         self._clock = clock
         self._noted = noted
-        self._facts: Recent[CampaignRef, _Facts] = Recent(clock, most=_REMEMBERED)
+        self._facts: TtlCache[CampaignRef, _Facts] = TtlCache(clock, most=_REMEMBERED)
 
-    def apply(self, arrivals: Sequence[Arrival]) -> list[Applied]:
+    def apply(self, arrivals: Sequence[InboundEvent]) -> list[AppliedEvent]:
         """Any number, in any order: the new ones. Again after any error: harmless, and what was noted before is not new."""
         by_home: dict[CampaignRef, list[_Place]] = defaultdict(list)
         for arrival in arrivals:
@@ -113,7 +121,7 @@ class Incoming:
                 by_home[place.ref].append(place)
         return [applied for group in by_home.values() for applied in self._apply(group)]
 
-    def _place(self, arrival: Arrival) -> _Place | None:
+    def _place(self, arrival: InboundEvent) -> _Place | None:
         try:
             tenant = self._tenants.by_number(arrival.tenant)
         except NotFound as error:
@@ -134,7 +142,7 @@ class Incoming:
             self._facts.put(ref, facts, seconds=_REMEMBERED_S)
         return facts
 
-    def _apply(self, group: Sequence[_Place]) -> Iterator[Applied]:
+    def _apply(self, group: Sequence[_Place]) -> Iterator[AppliedEvent]:
         """All of one home."""
         ref, facts = group[0].ref, group[0].facts
         telling = [place for place in group if place.event.kind not in _PLAIN]
@@ -151,7 +159,7 @@ class Incoming:
             if new:
                 where = (report.batch, report.key)
                 says = (where, _saying(report.event))
-                yield Applied(ref, facts and facts.provider, _domain(known.get(where)), report.event, again=says in said)
+                yield AppliedEvent(ref, facts and facts.provider, _domain(known.get(where)), report.event, again=says in said)
                 said.add(says)
 
     def _records(self, ref: CampaignRef, group: Sequence[_Place]) -> Mapping[_Where, Message] | None:
@@ -165,7 +173,7 @@ class Incoming:
 
     def _heard(self, group: Sequence[_Place], records: Mapping[_Where, Message]) -> Mapping[_Where, Sequence[Event]]:
         """What the messages know already of which something came that has consequences."""
-        asked = {place.where: place.ref for place in group if place.where in records and may_enter(place.event)}
+        asked = {place.where: place.ref for place in group if place.where in records and may_suppress(place.event)}
         return {where: self._messages.timeline(ref, *where) for where, ref in asked.items()}
 
     def _suppress(
@@ -178,17 +186,17 @@ class Incoming:
         entries = []
         for place in group:
             known = any(event.id == place.event.id for event in heard.get(place.where, ()))
-            if known or not may_enter(place.event) or (person := _person(place, records)) is None:
+            if known or not may_suppress(place.event) or (person := _person(place, records)) is None:
                 continue
             if (entered := entry(tenant, person, place.event, soft_bounces=self._soft_bounces, now=now)) is not None:
                 entries.append(entered)
         if entries:
             self._suppression.add_all(tenant, entries)
         for place in group:
-            if place.event.kind is EventKind.UNSUBSCRIBED and place.event.source == LISTED:
+            if place.event.kind is EventKind.UNSUBSCRIBED and place.event.source == UNSUBSCRIBE_SOURCE:
                 self._explain(place, _person(place, records))
 
-    def _explain(self, place: _Place, person: Person | None) -> None:
+    def _explain(self, place: _Place, person: SuppressionSubject | None) -> None:
         """Whoever unsubscribed by a link is on the list without an address and without a source: here both are known."""
         if person is None or not person.address:
             return
@@ -196,9 +204,9 @@ class Incoming:
         self._suppression.explain(
             place.tenant.id,
             person.key,
-            wanted=lambda entry: wish_id(event.kind, entry) == event.id,
+            wanted=lambda entry: subscription_event_id(event.kind, entry) == event.id,
             address=person.address,
-            note=reply_of(event),
+            note=reply_text(event),
             source=source(person.message, event),
         )
 
@@ -223,15 +231,19 @@ def _saying(event: Event) -> tuple[EventKind, BounceType | None]:
     return event.kind, event.bounce.type if event.bounce else None
 
 
-def _person(place: _Place, records: Mapping[_Where, Message] | None) -> Person | None:
+def _person(place: _Place, records: Mapping[_Where, Message] | None) -> SuppressionSubject | None:
     """Whom it is about; None: there never was such a message, or nobody knows any more whose it was."""
     record = records.get(place.where) if records is not None else None
     address = "" if record is None or record.address == ERASED else record.address
     topic = place.facts.topic if place.facts else None
     name = message_id(place.ref, place.where[1])
     if is_stream(place.ref.campaign):  # its keys are not people's
-        return Person(recipient_key(place.tenant.secret, parse(address).normalised), address, topic, name) if address else None
-    return Person(place.where[1], address, topic, name) if record is not None or records is None else None
+        return (
+            SuppressionSubject(recipient_key(place.tenant.secret, parse_address(address).normalised), address, topic, name)
+            if address
+            else None
+        )
+    return SuppressionSubject(place.where[1], address, topic, name) if record is not None or records is None else None
 
 
 def _domain(record: Message | None) -> str:

@@ -16,7 +16,7 @@ from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.workflows import Workflows
 
-QUEUE = "scheduler"
+SCHEDULER_QUEUE = "scheduler"
 IMPORT = "import"
 """The workflow that runs while a campaign is importing. Its execution, like that of `SEND`, is the campaign's id."""
 SEND = "send"
@@ -25,7 +25,7 @@ STREAM = "stream"
 """The workflow that runs while a stream of single messages owes any. Its execution is the stream's id."""
 
 
-class Step(StrEnum):
+class SchedulerStep(StrEnum):
     """Why to look."""
 
     LOOK = "look"
@@ -36,10 +36,10 @@ class Step(StrEnum):
     """A worker let go of a stream of single messages."""
 
 
-class Note(msgspec.Struct, frozen=True):
+class SchedulerMessage(msgspec.Struct, frozen=True):
     """What travels on the queue."""
 
-    step: Step
+    step: SchedulerStep
     ref: CampaignRef
     at: int | None = None
 
@@ -48,7 +48,7 @@ class Note(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self).decode()
 
     @classmethod
-    def parse(cls, body: str) -> Note:
+    def parse(cls, body: str) -> SchedulerMessage:
         """What `body` wrote; `Invalid`."""
         try:
             return msgspec.json.decode(body, type=cls)
@@ -56,19 +56,19 @@ class Note(msgspec.Struct, frozen=True):
             raise Invalid(f"not a note to the scheduler: {error}") from error
 
 
-def look(queues: Queues, ref: CampaignRef) -> None:
+def notify_changed(queues: Queues, ref: CampaignRef) -> None:
     """Have the scheduler look at a campaign whose record has changed."""
-    queues.send(QUEUE, [Note(Step.LOOK, ref).body()])
+    queues.send(SCHEDULER_QUEUE, [SchedulerMessage(SchedulerStep.LOOK, ref).body()])
 
 
-def look_at_stream(queues: Queues, ref: CampaignRef) -> None:
+def notify_stream_idle(queues: Queues, ref: CampaignRef) -> None:
     """Have the scheduler see whether a stream that is let go of owes anything after all."""
-    queues.send(QUEUE, [Note(Step.STREAM, ref).body()])
+    queues.send(SCHEDULER_QUEUE, [SchedulerMessage(SchedulerStep.STREAM, ref).body()])
 
 
-def due(ref: CampaignRef, at: Instant) -> str:
+def timer_body(ref: CampaignRef, at: Instant) -> str:
     """The body of a campaign's timer."""
-    return Note(Step.DUE, ref, at).body()
+    return SchedulerMessage(SchedulerStep.DUE, ref, at).body()
 
 
 def timer_name(ref: CampaignRef) -> str:
@@ -76,17 +76,17 @@ def timer_name(ref: CampaignRef) -> str:
     return f"start-{ref.campaign}"
 
 
-def run_import(workflows: Workflows, ref: CampaignRef) -> None:
+def start_import(workflows: Workflows, ref: CampaignRef) -> None:
     """Have the workers import the campaign's upload; harmless where they already do."""
     workflows.restart(IMPORT, ref.campaign, ref_input(ref))
 
 
-def run_send(workflows: Workflows, ref: CampaignRef) -> None:
+def start_send(workflows: Workflows, ref: CampaignRef) -> None:
     """Have the workers send the campaign's batches; harmless where they already do."""
     workflows.restart(SEND, ref.campaign, ref_input(ref))
 
 
-def run_stream(workflows: Workflows, ref: CampaignRef) -> None:
+def start_stream(workflows: Workflows, ref: CampaignRef) -> None:
     """Have the workers send a stream's messages; harmless where they already do."""
     workflows.restart(STREAM, ref.campaign, ref_input(ref))
 
