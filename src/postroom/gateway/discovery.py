@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx2 as httpx
 import orjson
 
 from postroom.clock import Clock
 from postroom.errors import Unavailable
+
+if TYPE_CHECKING:
+    import httpx2 as httpx
 
 LIMIT_BYTES = 262_144
 LIMIT_S = 5.0
@@ -40,6 +42,8 @@ def fetch_jwks_at(url: str, clock: Clock, *, transport: httpx.BaseTransport | No
 
 
 def _get(url: str, clock: Clock, *, until: float, transport: httpx.BaseTransport | None) -> Mapping[str, Any]:
+    import httpx2 as httpx  # only here: an installation whose callers all use API keys never loads an HTTP client
+
     if not is_safe(url):
         raise Unavailable(f"{url} is not https: whoever is on the way could put keys in the place of the issuer's")
     body, proxied = b"", url.startswith("https:")  # what is loopback because nobody is on the way must not take one

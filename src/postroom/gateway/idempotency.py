@@ -9,8 +9,8 @@ One record a key, kept for 24 hours, changed only by conditional writes on its v
 A record belongs to a digest of the caller, the address and the content: another one under the same key is `KeyReused`.
 What a `kill -9` leaves: after `begin` a lease, which runs out after 60 s; after `note` also the value, so that who repeats the
 call makes the same record under the same id, and finds what is there; after the handler's own writes the same; after `finish` the
-answer. While somebody holds the lease others wait for the answer, up to 10 s, and are then told to come again (`InProgress`).
-Whoever lost its lease cannot note or finish.
+answer. While one call holds the lease, others wait up to 10 s for its answer, then end with `InProgress`.
+A call that lost its lease cannot note or finish.
 
 **Kept** are answers that would come out the same: 2xx, 3xx, and 410, 412. After anything else (422: nothing was done; 401, 403,
 404, 409, 429, 5xx: it may pass, as when a campaign is still importing) the record is released: it vanishes, unless somebody asked
@@ -76,8 +76,9 @@ class Idempotency:
         self._secrets = secrets
 
     def begin(self, ask: Ask, first: Mapping[str, Callable[[], str]] = MappingProxyType({})) -> Lease | Kept:
-        """Take the lease, or the answer; `first`: points to note with it. `KeyReused`; `InProgress` while somebody else holds the
-        lease."""
+        """Take the lease, or return the cached answer. `first`: recovery points to note in the same write.
+
+        Raises `KeyReused`, and `InProgress` while another call holds the lease."""
         place = _place(ask)
         for _ in range(_TRIES):
             item = self.tables.get(place)

@@ -21,6 +21,7 @@ from joserfc.util import urlsafe_b64decode
 
 from postroom.clock import Clock
 from postroom.errors import Temporary, Unavailable
+from postroom.gateway.discovery import fetch_jwks, fetch_jwks_at
 
 FRESH_S = 600.0
 STALE_S = 86_400.0
@@ -96,9 +97,7 @@ def HttpJwks(issuer_url: str, clock: Clock, *, at: str | None = None) -> Jwks:  
     """Those of an OpenID provider elsewhere, found through its discovery document, or `at` an address that is known."""
 
     def fetch() -> Mapping[str, Any]:
-        from postroom.gateway import discovery  # and an HTTP client: never, where all callers have API keys
-
-        return discovery.fetch_jwks(issuer_url, clock) if at is None else discovery.fetch_jwks_at(at, clock)
+        return fetch_jwks(issuer_url, clock) if at is None else fetch_jwks_at(at, clock)
 
     return Jwks(fetch, clock)
 
