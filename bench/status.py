@@ -28,9 +28,8 @@ from fastapi import APIRouter, FastAPI, Response
 
 from postroom.entrypoints.application import frame
 from postroom.gateway.app import create_app
-from postroom.gateway.rates import Rates
-from postroom.gateway.routes.status import status_routes
-from postroom.gateway.status_board import StatusBoard
+from postroom.gateway.rate_limits import Rates
+from postroom.gateway.routes.campaign_status import StatusCache, status_routes
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.model.campaign import Campaign, CampaignStatus, Content, Import
 from postroom.settings import Settings
@@ -66,7 +65,7 @@ def campaign(postroom: Postroom, batches: int) -> str:
 
 def application(postroom: Postroom) -> FastAPI:
     """The door with the one service; nobody is refused for asking too often."""
-    board = StatusBoard(postroom.status, postroom.clock)
+    board = StatusCache(postroom.status, postroom.clock)
     return create_app(replace(frame(postroom), rates=Rates.of(10_000_000)), [status_routes(board)])
 
 

@@ -33,7 +33,7 @@ from starlette.types import Receive, Scope, Send
 from bench.status import Load
 from postroom.delivery.tracking import links_key
 from postroom.entrypoints.connection import Connection
-from postroom.gateway.routes.tracking import PIXEL
+from postroom.gateway.routes.public import PIXEL
 from postroom.ledger.inbound_events import FEEDBACK_QUEUE, parse_inbound_events
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.model.ids import Key

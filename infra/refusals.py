@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from postroom.gateway.problems import KINDS, MEDIA_TYPE
+from postroom.gateway.errors import MEDIA_TYPE, PROBLEM_TYPES
 
 _REQUEST: Final = "$context.requestId"
 
@@ -49,7 +49,7 @@ def refusals() -> dict[str, Any]:
 
 
 def _responses() -> Iterator[tuple[str, dict[str, Any]]]:
-    titles = {kind.word: kind.title for kind in KINDS}
+    titles = {kind.word: kind.title for kind in PROBLEM_TYPES}
     for name, refusal in _OWN.items():
         problem = {
             "type": f"/problems/{refusal.word}",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from postroom.gateway.routes.transfers import transfers_routes
+from postroom.gateway.routes.uploads import transfers_routes
 from postroom.identity.directory import Directory
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import open_control

@@ -12,10 +12,8 @@ from fastapi.testclient import TestClient
 from postroom.clock import Clock
 from postroom.delivery.compose import ContentCompiler
 from postroom.errors import Denied, Invalid, NotFound
-from postroom.gateway.routes.campaign_messages import campaign_message_routes
-from postroom.gateway.routes.campaigns import Desk, campaign_routes
-from postroom.gateway.routes.status import status_routes
-from postroom.gateway.status_board import StatusBoard
+from postroom.gateway.routes.campaign_status import StatusCache, status_routes
+from postroom.gateway.routes.campaigns import CampaignServices, campaign_message_routes, campaign_routes
 from postroom.ledger.batches import BatchLeases
 from postroom.ledger.bulk_update import BulkUpdate
 from postroom.ledger.callback_deliveries import CallbackDeliveries
@@ -76,8 +74,8 @@ class Office:
         self.orders = Orders(self.campaigns, sources, objects=objects, clock=clock, house=house)
         self.changes = Changes(self.campaigns, made.campaigns, messages=made.messages, workflows=made.workflows, clock=clock)
         self.status = StatusService(made.campaigns, made.messages, clock)
-        self.board = StatusBoard(self.status, clock, pause=self._pause)
-        self.desk = Desk(
+        self.board = StatusCache(self.status, clock, pause=self._pause)
+        self.desk = CampaignServices(
             campaigns=self.campaigns,
             orders=self.orders,
             edits=Edits(made.campaigns, made.queues, clock, grace_ms=3_600_000),

@@ -17,13 +17,13 @@ from starlette.types import Message
 
 from postroom.gateway.access import Editor, Viewer
 from postroom.gateway.app import create_app
+from postroom.gateway.audit import Audit, reads
 from postroom.gateway.bodies import accepts
 from postroom.gateway.etags import IfMatch, IfNoneMatch, demand, etag_of, matches, not_modified
-from postroom.gateway.frame import Frame
-from postroom.gateway.routing import Route
+from postroom.gateway.idempotency import Points, first_recovery_point
+from postroom.gateway.pipeline import Route
 from postroom.gateway.schemas.scalars import WHOLE
-from postroom.gateway.steps import Once, starts_with
-from postroom.gateway.trail import Trails, reads
+from postroom.gateway.state import GatewayConfig
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
 from tests.gateway.kit import Believer
@@ -75,15 +75,15 @@ def thing_routes(things: Things) -> APIRouter:
     router = APIRouter(prefix="/v1/things", tags=["things"], route_class=Route)
 
     @router.post("", status_code=201, operation_id="create_thing")
-    def create(body: NewThing, who: Editor, steps: Once, trail: Trails) -> Thing:
+    def create(body: NewThing, who: Editor, steps: Points, trail: Audit) -> Thing:
         """Make a thing."""
         made = things.make(steps.once("id", things.new_id), body.name)
         trail.changed("thing", made.id, after={"name": made.name})
         return made
 
     @router.post("/quick", operation_id="create_thing_quickly")
-    @starts_with("id", things.new_id)
-    def quick(body: NewThing, who: Editor, steps: Once) -> Thing:
+    @first_recovery_point("id", things.new_id)
+    def quick(body: NewThing, who: Editor, steps: Points) -> Thing:
         """Make a thing with one write less."""
         return things.make(steps.once("id", things.new_id), body.name)
 
@@ -103,7 +103,7 @@ def thing_routes(things: Things) -> APIRouter:
         return JSONResponse({"id": thing, "name": "a"}, headers={"ETag": etag})
 
     @router.put("/{thing}", operation_id="put_thing")
-    async def put(thing: ThingId, body: NewThing, who: Editor, trail: Trails, if_match: IfMatch = None) -> Thing:
+    async def put(thing: ThingId, body: NewThing, who: Editor, trail: Audit, if_match: IfMatch = None) -> Thing:
         """Change a thing."""
         demand(if_match, etag_of(1))
         trail.changed("thing", thing, before={"name": "old"}, after={"name": body.name})
@@ -122,7 +122,7 @@ def thing_routes(things: Things) -> APIRouter:
 def door(things: Things, clock: ManualClock | None = None, **frame: Any) -> FastAPI:
     """The application. `frame`: fields of Frame."""
     parts: dict[str, Any] = {"authenticator": Believer(), "secrets": PlainSecrets(), **frame}
-    return create_app(Frame(clock=clock or ManualClock(), **parts), [thing_routes(things)])
+    return create_app(GatewayConfig(clock=clock or ManualClock(), **parts), [thing_routes(things)])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from postroom.clock import SystemClock
 from postroom.errors import Unauthenticated
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
+from postroom.gateway.state import GatewayConfig
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.platform.ports.tables import Tables
 from tests.fakes.secrets import PlainSecrets
@@ -31,7 +31,9 @@ class Believer:
 
 def app_of(*routers: APIRouter, tables: Tables | None = None) -> FastAPI:
     """Only these routes. With `tables` it remembers idempotency keys."""
-    return create_app(Frame(authenticator=Believer(), clock=SystemClock(), tables=tables, secrets=PlainSecrets()), routers)
+    return create_app(
+        GatewayConfig(authenticator=Believer(), clock=SystemClock(), tables=tables, secrets=PlainSecrets()), routers
+    )
 
 
 def client_of(

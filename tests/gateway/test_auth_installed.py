@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from postroom.entrypoints.application import application
 from postroom.entrypoints.services import all_routers
 from postroom.errors import Invalid, Unauthenticated
-from postroom.gateway.status_board import StatusBoard
+from postroom.gateway.routes.campaign_status import StatusCache
 from postroom.identity.grants import Grant
 from postroom.model.access import Membership, Principal, PrincipalKind, Role, Service
 from postroom.services.keys import ApiKeys
@@ -100,7 +100,7 @@ def test_a_key_can_be_limited_to_every_service_and_to_nothing_else(postroom: Pos
     """Whoever adds a service adds its tag: else no key with scopes could ever call it."""
     found = [
         route
-        for router in all_routers(postroom, StatusBoard(postroom.status, postroom.clock))
+        for router in all_routers(postroom, StatusCache(postroom.status, postroom.clock))
         for route in router.routes
         if isinstance(route, APIRoute)
     ]

@@ -15,8 +15,7 @@ import pytest
 from joserfc.jwk import ECKey, OctKey
 
 from postroom.errors import Unauthenticated, Unavailable
-from postroom.gateway.discovery import LIMIT_BYTES, LIMIT_S, fetch_jwks, is_safe
-from postroom.gateway.jwks import FRESH_S, PAUSE_S, STALE_S, Jwks
+from postroom.gateway.jwks import FRESH_S, LIMIT_BYTES, LIMIT_S, PAUSE_S, STALE_S, Jwks, fetch_jwks, is_safe
 from tests.fakes.clock import ManualClock
 from tests.gateway.token_kit import ISSUER, RSA_KEY, Gate, Issuer, new_key, open_gate
 

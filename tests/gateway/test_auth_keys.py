@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.errors import Denied, Unavailable
-from postroom.gateway.routes.keys import keys_routes
+from postroom.gateway.routes.access import keys_routes
 from postroom.ledger.api_keys import ApiKeyRecords
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.platform.embedded._sqlite import open_control

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from postroom.clock import SystemClock
 from postroom.gateway.access import Operator, Viewer
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.routing import Route
+from postroom.gateway.pipeline import Route
+from postroom.gateway.state import GatewayConfig
 from postroom.model.access import Principal, PrincipalKind, Role
 from tests.gateway.kit import problem
 
@@ -42,7 +42,7 @@ def routes(tag: str) -> APIRouter:
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[TestClient]:
-    app = create_app(Frame(authenticator=OneKey(), clock=SystemClock()), [routes("messages"), routes("campaigns")])
+    app = create_app(GatewayConfig(authenticator=OneKey(), clock=SystemClock()), [routes("messages"), routes("campaigns")])
     with TestClient(app, base_url="http://door.example") as client:
         yield client
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from postroom.gateway.routes.tenants import tenants_routes
+from postroom.gateway.routes.access import tenants_routes
 from postroom.ledger.tenants import Tenants
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from postroom.gateway.routes.users import users_routes
+from postroom.gateway.routes.access import users_routes
 from postroom.ledger.memberships import Memberships
 from postroom.model.access import Membership, Role
 from postroom.platform.embedded._sqlite import open_control

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi.routing import APIRoute
 
-from postroom.gateway.routes.suppressions import suppression_routes
+from postroom.gateway.routes.recipients import suppression_routes
 from postroom.services.exports import COLUMNS
 from postroom.services.suppression import SuppressionLists
 from tests.gateway.campaign_office import office

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.clock import Instant
-from postroom.gateway.schemas.campaign_messages import StatusName
+from postroom.gateway.schemas.campaign_messages import CampaignMessageStatus
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
@@ -58,7 +58,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 def test_every_state_has_its_name() -> None:
     assert [state.label for state in MessageStatus] == sorted(
-        (one.value for one in StatusName), key=lambda n: MessageStatus[n.upper()]
+        (one.value for one in CampaignMessageStatus), key=lambda n: MessageStatus[n.upper()]
     )
 
 

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
 from postroom.gateway.idempotency import LEASE_MS
+from postroom.gateway.state import GatewayConfig
 from postroom.model.template import TemplateContent
 from tests.fakes.faults import Killed
 from tests.fakes.secrets import PlainSecrets
@@ -32,7 +32,7 @@ def desk(tmp_path: Path) -> Iterator[Office]:
 @pytest.fixture
 def app(desk: Office) -> FastAPI:
     clock = desk.made.clock
-    frame = Frame(authenticator=Believer(), clock=clock, tables=desk.made.tables, secrets=PlainSecrets())
+    frame = GatewayConfig(authenticator=Believer(), clock=clock, tables=desk.made.tables, secrets=PlainSecrets())
     return create_app(frame, desk.routes())
 
 

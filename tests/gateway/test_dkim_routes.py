@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from postroom.gateway.routes.dkim import dkim_routes
-from postroom.gateway.routes.senders import sender_routes
+from postroom.gateway.routes.senders import dkim_routes, sender_routes
 from postroom.ledger.dkim import DkimKeys
 from postroom.ledger.senders import Senders
 from postroom.model.tenant import DEFAULT_TENANT

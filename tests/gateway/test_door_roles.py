@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from postroom.gateway.routing import Route
+from postroom.gateway.pipeline import Route
 from postroom.model.access import Role, Service
 from tests.gateway.door_kit import OPERATOR, RANKS, Household, WholeDoor, household, whole_door
 from tests.gateway.door_recipes import RECIPES, call, routes

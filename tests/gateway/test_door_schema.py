@@ -22,7 +22,7 @@ from postroom.entrypoints.application import frame
 from postroom.entrypoints.services import all_routers
 from postroom.gateway.access import Authenticator
 from postroom.gateway.app import create_app
-from postroom.gateway.status_board import StatusBoard
+from postroom.gateway.routes.campaign_status import StatusCache
 from postroom.model.access import Principal
 from tests.gateway.door_kit import OPERATOR, URL, WholeDoor, household, whole_door
 from tests.gateway.server_kit import served
@@ -60,7 +60,7 @@ class Remembering:
 
 def lasting(door: WholeDoor) -> FastAPI:
     """The door, which remembers, and at which nobody waits for a change."""
-    around, board = frame(door.postroom), StatusBoard(door.postroom.status, door.postroom.clock)
+    around, board = frame(door.postroom), StatusCache(door.postroom.status, door.postroom.clock)
     board.close()
     return create_app(replace(around, authenticator=Remembering(around.authenticator)), all_routers(door.postroom, board))
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.errors import Conflict
-from postroom.gateway.routes.erasures import erasure_routes
+from postroom.gateway.routes.recipients import erasure_routes
 from postroom.platform.ports.tables import ItemKey, Put
 from postroom.services.erasure_requests import ERASE, ErasureRequests
 from tests.fakes.faults import Faults, Killed

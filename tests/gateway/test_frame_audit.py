@@ -11,9 +11,9 @@ from fastapi import APIRouter, FastAPI
 from postroom.errors import Conflict, Unavailable
 from postroom.gateway.access import Editor
 from postroom.gateway.app import create_app
-from postroom.gateway.audit import AuditCall, AuditEnd, digest_of
-from postroom.gateway.frame import Frame
-from postroom.gateway.routing import Route
+from postroom.gateway.audit import AuditCall, AuditEnd, content_digest
+from postroom.gateway.pipeline import Route
+from postroom.gateway.state import GatewayConfig
 from postroom.model.access import Principal
 from tests.fakes.clock import START, ManualClock
 from tests.gateway.frame_kit import EDITOR, Things, ask, door
@@ -86,8 +86,8 @@ def test_its_end_names_the_record_and_digests_what_it_was_and_is(app: FastAPI, b
 
 
 def test_digests_do_not_depend_on_order() -> None:
-    assert digest_of({"a": 1, "b": [{"c": 1, "d": 2}]}) == digest_of({"b": [{"d": 2, "c": 1}], "a": 1})
-    assert digest_of(None) == ""
+    assert content_digest({"a": 1, "b": [{"c": 1, "d": 2}]}) == content_digest({"b": [{"d": 2, "c": 1}], "a": 1})
+    assert content_digest(None) == ""
 
 
 def test_a_change_that_fails_is_ended_with_its_status(app: FastAPI, book: Book, things: Things) -> None:
@@ -119,7 +119,7 @@ def test_single_messages_leave_no_record(book: Book) -> None:
     def send(who: Editor) -> int:
         return 1
 
-    frame = Frame(authenticator=Believer(), clock=ManualClock(), audit=book)
+    frame = GatewayConfig(authenticator=Believer(), clock=ManualClock(), audit=book)
     assert ask(create_app(frame, [router]), "POST", "/v1/messages", headers=EDITOR).status == 200
     assert book.lines == []
 

@@ -6,8 +6,8 @@ import pytest
 from fastapi import FastAPI
 
 from postroom.errors import Conflict, Invalid, NotFound, PostroomError, StorageFull, Unavailable
-from postroom.gateway.breaker import Breaker, BreakerOptions, Breakers, Outcome
-from postroom.gateway.refusals import CircuitOpen
+from postroom.gateway.breaker import BreakerOptions, CircuitBreaker, CircuitBreakers, ServiceHealth
+from postroom.gateway.errors import CircuitOpen
 from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import EDITOR, Answer, Things, ask, door
 
@@ -20,47 +20,53 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def breaker(clock: ManualClock) -> Breaker:
-    return Breaker(OPTIONS, clock)
+def breaker(clock: ManualClock) -> CircuitBreaker:
+    return CircuitBreaker(OPTIONS, clock)
 
 
-def pass_through(breaker: Breaker, outcome: Outcome) -> None:
+def pass_through(breaker: CircuitBreaker, outcome: ServiceHealth) -> None:
     breaker.leave(outcome, probe=breaker.enter())
 
 
-def open_it(breaker: Breaker) -> None:
+def open_it(breaker: CircuitBreaker) -> None:
     for _ in range(OPTIONS.failures):
-        pass_through(breaker, Outcome.SICK)
+        pass_through(breaker, ServiceHealth.SICK)
 
 
-def test_it_opens_after_so_many_failures_in_a_row(breaker: Breaker) -> None:
+def test_it_opens_after_so_many_failures_in_a_row(breaker: CircuitBreaker) -> None:
     open_it(breaker)
     with pytest.raises(CircuitOpen) as refused:
         breaker.enter()
     assert refused.value.retry_after_s == 2
 
 
-def test_one_success_in_between_and_it_stays_closed(breaker: Breaker) -> None:
-    for outcome in [Outcome.SICK, Outcome.SICK, Outcome.WELL, Outcome.SICK, Outcome.SICK]:
+def test_one_success_in_between_and_it_stays_closed(breaker: CircuitBreaker) -> None:
+    for outcome in [ServiceHealth.SICK, ServiceHealth.SICK, ServiceHealth.WELL, ServiceHealth.SICK, ServiceHealth.SICK]:
         pass_through(breaker, outcome)
     assert breaker.enter() is False
 
 
-def test_failures_far_apart_do_not_open_it(breaker: Breaker, clock: ManualClock) -> None:
+def test_failures_far_apart_do_not_open_it(breaker: CircuitBreaker, clock: ManualClock) -> None:
     for _ in range(10):
-        pass_through(breaker, Outcome.SICK)
+        pass_through(breaker, ServiceHealth.SICK)
         clock.advance(6)
     assert breaker.enter() is False
 
 
-def test_what_was_refused_on_its_own_merits_neither_opens_nor_excuses(breaker: Breaker) -> None:
-    for outcome in [Outcome.NOTHING] * 10 + [Outcome.SICK, Outcome.NOTHING, Outcome.SICK, Outcome.NOTHING, Outcome.SICK]:
+def test_what_was_refused_on_its_own_merits_neither_opens_nor_excuses(breaker: CircuitBreaker) -> None:
+    for outcome in [ServiceHealth.NOTHING] * 10 + [
+        ServiceHealth.SICK,
+        ServiceHealth.NOTHING,
+        ServiceHealth.SICK,
+        ServiceHealth.NOTHING,
+        ServiceHealth.SICK,
+    ]:
         pass_through(breaker, outcome)
     with pytest.raises(CircuitOpen):
         breaker.enter()
 
 
-def test_one_probe_at_a_time(breaker: Breaker, clock: ManualClock) -> None:
+def test_one_probe_at_a_time(breaker: CircuitBreaker, clock: ManualClock) -> None:
     open_it(breaker)
     clock.advance(2)
     assert breaker.enter() is True
@@ -68,14 +74,14 @@ def test_one_probe_at_a_time(breaker: Breaker, clock: ManualClock) -> None:
         breaker.enter()
 
 
-def test_a_probe_that_is_answered_closes_it(breaker: Breaker, clock: ManualClock) -> None:
+def test_a_probe_that_is_answered_closes_it(breaker: CircuitBreaker, clock: ManualClock) -> None:
     open_it(breaker)
     clock.advance(2)
-    pass_through(breaker, Outcome.WELL)
+    pass_through(breaker, ServiceHealth.WELL)
     assert breaker.enter() is False
 
 
-def test_a_probe_that_fails_doubles_the_wait_up_to_a_bound(breaker: Breaker, clock: ManualClock) -> None:
+def test_a_probe_that_fails_doubles_the_wait_up_to_a_bound(breaker: CircuitBreaker, clock: ManualClock) -> None:
     open_it(breaker)
     waits = []
     for _ in range(3):
@@ -83,18 +89,18 @@ def test_a_probe_that_fails_doubles_the_wait_up_to_a_bound(breaker: Breaker, clo
             breaker.enter()
         waits.append(refused.value.retry_after_s)
         clock.advance(refused.value.retry_after_s)
-        pass_through(breaker, Outcome.SICK)
+        pass_through(breaker, ServiceHealth.SICK)
     assert waits == [2, 4, 5]
 
 
-def test_a_probe_that_tells_nothing_makes_room_for_the_next(breaker: Breaker, clock: ManualClock) -> None:
+def test_a_probe_that_tells_nothing_makes_room_for_the_next(breaker: CircuitBreaker, clock: ManualClock) -> None:
     open_it(breaker)
     clock.advance(2)
-    pass_through(breaker, Outcome.NOTHING)
+    pass_through(breaker, ServiceHealth.NOTHING)
     assert breaker.enter() is True
 
 
-def test_a_probe_that_never_returns_is_given_up(breaker: Breaker, clock: ManualClock) -> None:
+def test_a_probe_that_never_returns_is_given_up(breaker: CircuitBreaker, clock: ManualClock) -> None:
     open_it(breaker)
     clock.advance(2)
     breaker.enter()
@@ -102,19 +108,19 @@ def test_a_probe_that_never_returns_is_given_up(breaker: Breaker, clock: ManualC
     assert breaker.enter() is True
 
 
-def test_calls_that_were_on_their_way_do_not_lengthen_the_wait(breaker: Breaker, clock: ManualClock) -> None:
+def test_calls_that_were_on_their_way_do_not_lengthen_the_wait(breaker: CircuitBreaker, clock: ManualClock) -> None:
     early = [breaker.enter() for _ in range(10)]
     open_it(breaker)
     for probe in early:
-        breaker.leave(Outcome.SICK, probe=probe)
-    breaker.leave(Outcome.NOTHING, probe=False)
+        breaker.leave(ServiceHealth.SICK, probe=probe)
+    breaker.leave(ServiceHealth.NOTHING, probe=False)
     with pytest.raises(CircuitOpen) as refused:
         breaker.enter()
     assert refused.value.retry_after_s == 2
 
 
 def test_services_have_their_own(clock: ManualClock) -> None:
-    breakers = Breakers(OPTIONS, clock)
+    breakers = CircuitBreakers(OPTIONS, clock)
     open_it(breakers.of("messages"))
     assert breakers.of("templates").enter() is False
     with pytest.raises(CircuitOpen):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from postroom.gateway import passage, rates
+from postroom.gateway import pipeline, rate_limits
 from postroom.gateway.breaker import BreakerOptions
-from postroom.gateway.headers import EXPOSED
 from postroom.gateway.idempotency import KEPT_MS
-from postroom.gateway.limits import Limits
+from postroom.gateway.limits import RequestLimits
+from postroom.gateway.middleware import EXPOSED_HEADERS
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs/reference/http.md").read_text("utf-8").split())
 
@@ -18,15 +18,15 @@ PAGE = " ".join((Path(__file__).parents[2] / "docs/reference/http.md").read_text
 @pytest.mark.parametrize(
     "said",
     [
-        f"{Limits().body // 1_000_000} MB",
-        f"must come within {Limits().body_s:g} seconds",
-        f"not answered after {Limits().handle_s:g} seconds",
-        f"More than {Limits().in_progress:,} requests",
-        f"({Limits().of_a_tenant:,} of one tenant, {Limits().strangers} of callers without credentials)",
-        f"{Limits().handlers} calls that wait",
+        f"{RequestLimits().body // 1_000_000} MB",
+        f"must come within {RequestLimits().body_s:g} seconds",
+        f"not answered after {RequestLimits().handle_s:g} seconds",
+        f"More than {RequestLimits().in_progress:,} requests",
+        f"({RequestLimits().of_a_tenant:,} of one tenant, {RequestLimits().strangers} of callers without credentials)",
+        f"{RequestLimits().handlers} calls that wait",
         f"within {KEPT_MS // 3_600_000} hours",
-        f"up to {passage._LONGEST_WAIT_S:g} seconds",
-        f"and {rates._LEAST_BURST} always may",
+        f"up to {pipeline._LONGEST_WAIT_S:g} seconds",
+        f"and {rate_limits._LEAST_BURST} always may",
         f"After {'five' if BreakerOptions().failures == 5 else '?'} failures",
         f"after {BreakerOptions().wait_s:g} seconds, then {BreakerOptions().wait_s * 2:g}, up to {BreakerOptions().longest_s:g}",
     ],
@@ -36,4 +36,4 @@ def test_a_number(said: str) -> None:
 
 
 def test_the_fields_that_scripts_may_read_are_explained() -> None:
-    assert [name for name in EXPOSED if f"{name}" not in PAGE and name != "Location"] == []
+    assert [name for name in EXPOSED_HEADERS if f"{name}" not in PAGE and name != "Location"] == []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from postroom.gateway.errors import PreconditionFailed
 from postroom.gateway.etags import demand, etag_of, matches
-from postroom.gateway.refusals import PreconditionFailed
 from tests.gateway.frame_kit import EDITOR, Things, ask, door
 
 

@@ -11,9 +11,9 @@ from fastapi import FastAPI
 
 from postroom.errors import Unavailable
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.limits import Limits
-from postroom.gateway.routes import health
+from postroom.gateway.limits import RequestLimits
+from postroom.gateway.routes import system
+from postroom.gateway.state import GatewayConfig
 from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import ask, call
 from tests.gateway.kit import Believer
@@ -27,9 +27,9 @@ def away() -> None:
     raise Unavailable("/data/control.db")
 
 
-def app_of(*checks: tuple[str, Callable[[], None]], limits: Limits | None = None) -> FastAPI:
-    frame = Frame(authenticator=Believer(), clock=ManualClock(), limits=limits or Limits())
-    return create_app(frame, [health.health_routes(checks)])
+def app_of(*checks: tuple[str, Callable[[], None]], limits: RequestLimits | None = None) -> FastAPI:
+    frame = GatewayConfig(authenticator=Believer(), clock=ManualClock(), limits=limits or RequestLimits())
+    return create_app(frame, [system.health_routes(checks)])
 
 
 def test_a_door_is_alive_whatever_is_ready() -> None:
@@ -56,7 +56,7 @@ def test_what_is_not_ready_is_named_and_why_is_logged_only(caplog: pytest.LogCap
 
 
 def test_a_check_that_hangs_is_not_waited_for_nor_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_CHECK_S", 0.02)
+    monkeypatch.setattr(system, "_CHECK_S", 0.02)
     released, started = threading.Event(), []
 
     def hangs() -> None:
@@ -95,5 +95,5 @@ def test_who_asks_all_the_time_makes_nobody_think_the_door_sick() -> None:
 
 
 def test_both_are_answered_when_there_is_no_room_for_anything_else() -> None:
-    app = app_of(("storage", fine), limits=Limits(in_progress=0))
+    app = app_of(("storage", fine), limits=RequestLimits(in_progress=0))
     assert [ask(app, "GET", path).status for path in ("/healthz", "/readyz", "/openapi.json")] == [200, 200, 503]

@@ -13,8 +13,17 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Conflict, Denied, LeaseLost, NotFound, Unavailable
-from postroom.gateway.idempotency import KEPT_MS, LEASE_MS, MOST_CANONICAL, Ask, Idempotency, Kept, Lease, digest_of
-from postroom.gateway.refusals import InProgress, KeyReused
+from postroom.gateway.errors import IdempotencyInProgress, IdempotencyKeyReused
+from postroom.gateway.idempotency import (
+    KEPT_MS,
+    LEASE_MS,
+    MOST_CANONICAL,
+    CachedResponse,
+    IdempotencyLease,
+    IdempotencyStore,
+    IdempotentRequest,
+    request_digest,
+)
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Item, ItemKey
@@ -63,7 +72,7 @@ def test_of_a_large_body_the_bytes_count() -> None:
     small, large = b'"1"', b'"' + b"1" * MOST_CANONICAL + b'"'
 
     def same(one: bytes, other: bytes) -> bool:
-        return digest_of("user:u", "POST /x", b"", one) == digest_of("user:u", "POST /x", b"", other)
+        return request_digest("user:u", "POST /x", b"", one) == request_digest("user:u", "POST /x", b"", other)
 
     assert same(b"[" + small + b"]", b"[ " + small + b"]")
     assert same(b"[" + large + b"]", b"[" + large + b"]")
@@ -78,7 +87,7 @@ def test_content_nested_too_deep_is_the_callers_mistake(tables: SqliteTables, cl
 
 
 def test_parts_of_a_call_do_not_run_into_each_other() -> None:
-    assert digest_of("user:u", "POST /x", b"a", b"b") != digest_of("user:u", "POST /xa", b"", b"b")
+    assert request_digest("user:u", "POST /x", b"a", b"b") != request_digest("user:u", "POST /xa", b"", b"b")
 
 
 def test_another_content_under_the_same_key_is_refused(tables: SqliteTables, clock: ManualClock) -> None:
@@ -174,7 +183,7 @@ def test_twenty_at_once_have_one_effect_and_one_answer(tables: SqliteTables, clo
 def test_who_waits_too_long_is_told_to_come_again(
     tables: SqliteTables, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("postroom.gateway.passage._LONGEST_WAIT_S", 0.0)
+    monkeypatch.setattr("postroom.gateway.pipeline._LONGEST_WAIT_S", 0.0)
     app = door(Things(), clock, tables=tables)
     things = Things(after=raising(Killed()))
     with pytest.raises(Killed):
@@ -228,18 +237,18 @@ class TestKilledBetweenAnyTwoSteps:
 class TestLeases:
     """The store by itself."""
 
-    ASK = Ask("acme", "k", "POST /v1/things", digest_of("user:u", "POST /v1/things", b"", b"{}"))
+    ASK = IdempotentRequest("acme", "k", "POST /v1/things", request_digest("user:u", "POST /v1/things", b"", b"{}"))
 
     @pytest.fixture
-    def keys(self, tables: SqliteTables, clock: ManualClock) -> Idempotency:
-        return Idempotency(tables, PlainSecrets(), clock)
+    def keys(self, tables: SqliteTables, clock: ManualClock) -> IdempotencyStore:
+        return IdempotencyStore(tables, PlainSecrets(), clock)
 
-    def lease(self, keys: Idempotency) -> Lease:
+    def lease(self, keys: IdempotencyStore) -> IdempotencyLease:
         claim = keys.begin(self.ASK)
-        assert isinstance(claim, Lease)
+        assert isinstance(claim, IdempotencyLease)
         return claim
 
-    def test_whoever_lost_its_lease_cannot_note(self, keys: Idempotency, clock: ManualClock) -> None:
+    def test_whoever_lost_its_lease_cannot_note(self, keys: IdempotencyStore, clock: ManualClock) -> None:
         first = self.lease(keys)
         clock.advance(LEASE_MS / 1_000)
         second = self.lease(keys)
@@ -247,52 +256,52 @@ class TestLeases:
             first.once("id", lambda: "one")
         assert second.once("id", lambda: "two") == "two"
 
-    def test_whoever_lost_its_lease_cannot_finish(self, keys: Idempotency, clock: ManualClock) -> None:
+    def test_whoever_lost_its_lease_cannot_finish(self, keys: IdempotencyStore, clock: ManualClock) -> None:
         first = self.lease(keys)
         clock.advance(LEASE_MS / 1_000)
         second = self.lease(keys)
-        first.finish(Kept(201, {}, b"one"))
-        second.finish(Kept(201, {}, b"two"))
-        assert keys.begin(self.ASK) == Kept(201, {}, b"two")
+        first.finish(CachedResponse(201, {}, b"one"))
+        second.finish(CachedResponse(201, {}, b"two"))
+        assert keys.begin(self.ASK) == CachedResponse(201, {}, b"two")
 
-    def test_a_running_lease_is_not_taken(self, keys: Idempotency, clock: ManualClock) -> None:
+    def test_a_running_lease_is_not_taken(self, keys: IdempotencyStore, clock: ManualClock) -> None:
         self.lease(keys)
         clock.advance(LEASE_MS / 1_000 - 1)
-        with pytest.raises(InProgress):
+        with pytest.raises(IdempotencyInProgress):
             keys.begin(self.ASK)
 
-    def test_notes_outlive_the_lease(self, keys: Idempotency, clock: ManualClock) -> None:
+    def test_notes_outlive_the_lease(self, keys: IdempotencyStore, clock: ManualClock) -> None:
         self.lease(keys).once("id", lambda: "one")
         clock.advance(LEASE_MS / 1_000)
         assert self.lease(keys).once("id", lambda: "two") == "one"
 
-    def test_an_answer_too_large_to_seal_is_made_again(self, keys: Idempotency) -> None:
+    def test_an_answer_too_large_to_seal_is_made_again(self, keys: IdempotencyStore) -> None:
         lease = self.lease(keys)
         lease.once("id", lambda: "one")
-        lease.finish(Kept(200, {}, b"x" * 70_000))
+        lease.finish(CachedResponse(200, {}, b"x" * 70_000))
         assert self.lease(keys).once("id", lambda: "two") == "one"
 
     def test_the_answer_is_stored_sealed(self, tables: SqliteTables, clock: ManualClock) -> None:
-        keys = Idempotency(tables, Reversing(), clock)
-        self.lease(keys).finish(Kept(201, {}, b"secret"))
+        keys = IdempotencyStore(tables, Reversing(), clock)
+        self.lease(keys).finish(CachedResponse(201, {}, b"secret"))
         stored = tables.query("acme#idempotency").items[0].data
         assert "secret" not in str(stored)
-        assert keys.begin(self.ASK) == Kept(201, {}, b"secret")
+        assert keys.begin(self.ASK) == CachedResponse(201, {}, b"secret")
 
     def test_two_beginnings_have_one_winner(self, tables: SqliteTables, clock: ManualClock) -> None:
         """The other one reads before the first has written."""
-        keys = Idempotency(tables, PlainSecrets(), clock)
-        late = Idempotency(Blind(tables), PlainSecrets(), clock)
+        keys = IdempotencyStore(tables, PlainSecrets(), clock)
+        late = IdempotencyStore(Blind(tables), PlainSecrets(), clock)
         self.lease(keys)
-        with pytest.raises(InProgress):
+        with pytest.raises(IdempotencyInProgress):
             late.begin(self.ASK)
 
-    def test_another_digest_is_another_call(self, keys: Idempotency) -> None:
+    def test_another_digest_is_another_call(self, keys: IdempotencyStore) -> None:
         self.lease(keys)
-        with pytest.raises(KeyReused):
-            keys.begin(Ask("acme", "k", "POST /v1/things", "other"))
+        with pytest.raises(IdempotencyKeyReused):
+            keys.begin(IdempotentRequest("acme", "k", "POST /v1/things", "other"))
 
-    def test_records_expire(self, keys: Idempotency, tables: SqliteTables, clock: ManualClock) -> None:
+    def test_records_expire(self, keys: IdempotencyStore, tables: SqliteTables, clock: ManualClock) -> None:
         self.lease(keys)
         assert tables.query("acme#idempotency").items[0].expires_at == Instant(clock.now() + KEPT_MS)
 

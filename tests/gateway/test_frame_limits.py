@@ -14,9 +14,9 @@ from starlette.types import Message
 
 from postroom.gateway.access import Viewer
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.limits import Limits
-from postroom.gateway.routing import Route
+from postroom.gateway.limits import RequestLimits
+from postroom.gateway.pipeline import Route
+from postroom.gateway.state import GatewayConfig
 from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import EDITOR, Answer, Things, ask, call, door
 from tests.gateway.kit import Believer
@@ -62,12 +62,12 @@ def test_a_body_under_a_streaming_path_may_have_any_size() -> None:
     async def take(request: Request) -> int:
         return sum([len(part) async for part in request.stream()])
 
-    app = create_app(Frame(authenticator=Believer(), clock=ManualClock()), [router])
+    app = create_app(GatewayConfig(authenticator=Believer(), clock=ManualClock()), [router])
     assert ask(app, "PUT", "/transfers/x", body=[b"x" * MB] * 3).json == 3 * MB
 
 
 def test_a_body_that_does_not_come_is_not_waited_for() -> None:
-    app = door(Things(), limits=Limits(body_s=0.02))
+    app = door(Things(), limits=RequestLimits(body_s=0.02))
     answer = ask(app, "POST", "/v1/things", headers=JSON, body=[b'{"na'], stalls=True)
     assert (answer.status, answer.json["type"]) == (408, "/problems/too-slow")
 
@@ -77,7 +77,7 @@ def test_a_handler_that_takes_too_long_is_answered_for_and_goes_on() -> None:
     answered, done = threading.Event(), []
     sent: list[Message] = []
     things = Things(before=partial(_wait, answered), after=lambda: done.append(True))
-    app = door(things, limits=Limits(handle_s=0.02))
+    app = door(things, limits=RequestLimits(handle_s=0.02))
 
     async def patient() -> Answer:
         waiting = asyncio.create_task(call(app, "POST", "/v1/things", headers=EDITOR, json={"name": "a"}, sent=sent))
@@ -95,7 +95,7 @@ def test_a_handler_that_takes_too_long_is_answered_for_and_goes_on() -> None:
 
 
 def test_no_more_than_so_many_calls_are_in_progress() -> None:
-    app = door(Things(), limits=Limits(in_progress=1))
+    app = door(Things(), limits=RequestLimits(in_progress=1))
 
     async def two() -> tuple[Answer, Answer]:
         first = asyncio.create_task(call(app, "POST", "/v1/things", headers=JSON, body=[b"{"], stalls=True))
@@ -121,7 +121,7 @@ async def beside(app: FastAPI, slow: dict[str, str], *calls: dict[str, str]) -> 
 
 
 def test_a_tenant_alone_cannot_fill_the_door() -> None:
-    app, other = door(Things(), limits=Limits(of_a_tenant=1)), {"Authorization": "Bearer editor other"}
+    app, other = door(Things(), limits=RequestLimits(of_a_tenant=1)), {"Authorization": "Bearer editor other"}
     own, others = asyncio.run(beside(app, EDITOR, EDITOR, other))
     assert (own.status, own.json["type"], others.status) == (503, "/problems/overloaded", 200)
     assert asyncio.run(beside(app, other, EDITOR))[0].status == 200
@@ -138,7 +138,7 @@ def test_a_place_of_a_tenant_is_free_when_its_answer_has_ended() -> None:
     async def slow(who: Viewer) -> StreamingResponse:
         return StreamingResponse(parts())
 
-    frame = Frame(authenticator=Believer(), clock=ManualClock(), limits=Limits(of_a_tenant=1))
+    frame = GatewayConfig(authenticator=Believer(), clock=ManualClock(), limits=RequestLimits(of_a_tenant=1))
     app = create_app(frame, [router])
 
     async def two() -> tuple[int, int]:
@@ -155,7 +155,7 @@ def test_a_place_of_a_tenant_is_free_when_its_answer_has_ended() -> None:
 
 
 def test_who_shows_no_credentials_cannot_fill_the_door() -> None:
-    app, nobody = door(Things(), limits=Limits(strangers=1)), {"Content-Type": "application/json"}
+    app, nobody = door(Things(), limits=RequestLimits(strangers=1)), {"Content-Type": "application/json"}
 
     async def three() -> list[int]:
         first = asyncio.create_task(call(app, "POST", "/v1/things", headers=nobody, body=[b"{"], stalls=True))
@@ -178,7 +178,7 @@ def test_no_more_than_so_many_handlers_wait_for_a_thread() -> None:
         started.set()
         _wait(answered)
 
-    app = door(Things(before=hold), limits=Limits(handlers=1))
+    app = door(Things(before=hold), limits=RequestLimits(handlers=1))
 
     async def two() -> Answer:
         first = asyncio.create_task(call(app, "GET", "/v1/things/a", headers=EDITOR))

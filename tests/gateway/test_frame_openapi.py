@@ -8,7 +8,7 @@ import pytest
 import schemathesis
 from hypothesis import settings
 
-from postroom.gateway.rates import Rates
+from postroom.gateway.rate_limits import Rates
 from tests.gateway.frame_kit import EDITOR, Things, ask, door
 
 Json = dict[str, Any]

@@ -28,9 +28,9 @@ from postroom.errors import (
 )
 from postroom.gateway.access import Viewer
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.problems import KINDS, kind_of
-from postroom.gateway.routing import Route
+from postroom.gateway.errors import PROBLEM_TYPES, problem_type_of
+from postroom.gateway.pipeline import Route
+from postroom.gateway.state import GatewayConfig
 from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import EDITOR, Answer, Things, ask, door
 from tests.gateway.kit import Believer
@@ -91,17 +91,17 @@ def test_what_is_ours_is_logged_with_the_request_and_not_told(
 
 def test_every_kind_of_error_has_its_own_row_or_its_parents() -> None:
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, PostroomError)]
-    failed = {kind for kind in kinds if kind_of(kind("x")).word == "failed"}
+    failed = {kind for kind in kinds if problem_type_of(kind("x")).word == "failed"}
     assert failed == {PostroomError, errors.Permanent, Corrupt}
 
 
 def test_words_are_unique_and_fit_an_address() -> None:
-    words = [kind.word for kind in KINDS]
+    words = [kind.word for kind in PROBLEM_TYPES]
     assert len(set(words)) == len(words)
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", word) for word in words)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.word)
+@pytest.mark.parametrize("kind", PROBLEM_TYPES, ids=lambda kind: kind.word)
 def test_each_kind_explains_itself_to_people_and_programs(kind: Any) -> None:
     app = door(Things())
     said = ask(app, "GET", f"/problems/{kind.word}").json
@@ -113,7 +113,7 @@ def test_each_kind_explains_itself_to_people_and_programs(kind: Any) -> None:
 
 def test_the_page_of_problems_has_every_row() -> None:
     rows = re.findall(r"^\| (\d+) \| `/problems/([a-z-]+)` \| (.+?) \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert rows == [(str(kind.status), kind.word, kind.title, kind.meaning) for kind in KINDS]
+    assert rows == [(str(kind.status), kind.word, kind.title, kind.meaning) for kind in PROBLEM_TYPES]
 
 
 def test_an_unknown_path_is_a_problem() -> None:
@@ -181,7 +181,7 @@ def test_an_answer_that_is_not_as_declared_is_not_shown_to_the_log(caplog: pytes
     def odd(who: Viewer) -> str:
         return "anna@mail.example"
 
-    app = create_app(Frame(authenticator=Believer(), clock=ManualClock()), [router])
+    app = create_app(GatewayConfig(authenticator=Believer(), clock=ManualClock()), [router])
     assert ask(app, "GET", "/v1/odd", headers=EDITOR).status == 500
     assert "int_parsing" in caplog.text
     assert "anna" not in caplog.text

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.gateway.rates import Policy, Rates
+from postroom.gateway.rate_limits import RatePolicy, Rates
 from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import EDITOR, Answer, Things, ask, door
 
@@ -20,7 +20,7 @@ def get(app: FastAPI, headers: dict[str, str], client: str = "203.0.113.9") -> A
     return ask(app, "GET", "/v1/things/a", headers=headers, client=client)
 
 
-def admitted(policy: Policy, who: str, now: float) -> bool:
+def admitted(policy: RatePolicy, who: str, now: float) -> bool:
     if policy.wait(who, now) > 0:
         return False
     policy.spend(who, now)
@@ -29,7 +29,7 @@ def admitted(policy: Policy, who: str, now: float) -> bool:
 
 @given(st.integers(1, 40), st.lists(st.floats(0, 3), max_size=40))
 def test_never_more_than_burst_and_rate_in_any_time(rate: int, pauses: list[float]) -> None:
-    policy, now, times = Policy("x", rate), 0.0, []
+    policy, now, times = RatePolicy("x", rate), 0.0, []
     for pause in [0.0] * 25 + pauses:
         now += pause
         if admitted(policy, "a", now):
@@ -41,21 +41,21 @@ def test_never_more_than_burst_and_rate_in_any_time(rate: int, pauses: list[floa
 
 @given(st.integers(1, 500))
 def test_a_full_bucket_admits_exactly_its_burst(rate: int) -> None:
-    policy = Policy("x", rate)
+    policy = RatePolicy("x", rate)
     assert sum(admitted(policy, "a", 5.0) for _ in range(policy.burst * 2)) == policy.burst
     assert policy.left("a", 5.0) == 0
 
 
 @given(st.integers(1, 500))
 def test_who_waits_as_long_as_told_is_admitted(rate: int) -> None:
-    policy = Policy("x", rate)
+    policy = RatePolicy("x", rate)
     while admitted(policy, "a", 5.0):
         pass
     assert admitted(policy, "a", 5.0 + policy.wait("a", 5.0) + 1e-6)
 
 
 def test_memory_is_bounded_and_forgets_who_called_longest_ago() -> None:
-    policy = Policy("x", 1.0, kept=2)
+    policy = RatePolicy("x", 1.0, kept=2)
     for who in ("a", "b", "a", "c"):
         policy.spend(who, 0.0)
     assert [policy.left(who, 0.0) for who in ("a", "b", "c")] == [policy.burst - 2, policy.burst, policy.burst - 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from postroom.gateway.recorder import LedgerRecorder
+from postroom.gateway.audit import LedgerAuditRecorder
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -17,7 +17,7 @@ def test_who_changes_the_address_within_a_network_of_their_own_is_one_caller(tmp
     clock = ManualClock()
     with closing(open_control(tmp_path)) as control:
         log = AuditLog(SqliteTables(control, clock), PlainSecrets(), clock)
-        recorder = LedgerRecorder(log, clock)
+        recorder = LedgerAuditRecorder(log, clock)
         for host in range(100):
             recorder.denied(None, f"2001:db8::{host:x}", "GET /v1/things: Unauthenticated")
         recorder.denied(None, "192.0.2.1", "GET /v1/things: Unauthenticated")

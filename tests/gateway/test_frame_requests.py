@@ -11,8 +11,8 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.proxies import origin
+from postroom.gateway.middleware import client_network
+from postroom.gateway.state import GatewayConfig
 from postroom.telemetry.logs import write_logs
 from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import EDITOR, Things, ask, door
@@ -87,7 +87,7 @@ def test_what_nobody_caught_is_logged_under_the_id_that_is_answered(log: io.Stri
     async def broken() -> None:
         raise ValueError("why")
 
-    app = create_app(Frame(authenticator=Believer(), clock=ManualClock()), [router])
+    app = create_app(GatewayConfig(authenticator=Believer(), clock=ManualClock()), [router])
     answer = ask(app, "GET", "/broken")
     assert (answer.status, answer.json["type"]) == (500, "/problems/failed")
     assert b"why" not in answer.body
@@ -115,7 +115,7 @@ def test_a_handlers_own_field_stands_alone() -> None:
     async def mine() -> Response:
         return Response(headers={"Cache-Control": "private, max-age=5", "Content-Security-Policy": "default-src 'self'"})
 
-    fields = ask(create_app(Frame(authenticator=Believer(), clock=ManualClock()), [router]), "GET", "/v1/mine").fields
+    fields = ask(create_app(GatewayConfig(authenticator=Believer(), clock=ManualClock()), [router]), "GET", "/v1/mine").fields
     assert fields["cache-control"] == "private, max-age=5"
     assert fields["content-security-policy"] == "default-src 'self'"
 
@@ -129,7 +129,7 @@ def seen(trusted: tuple[str, ...], peer: str, headers: dict[str, str]) -> tuple[
         assert request.client
         return [request.client.host, request.url.scheme]
 
-    frame = Frame(authenticator=Believer(), clock=ManualClock(), trusted_proxies=trusted)
+    frame = GatewayConfig(authenticator=Believer(), clock=ManualClock(), trusted_proxies=trusted)
     answer = ask(create_app(frame, [router]), "GET", "/me", headers=headers, client=peer)
     host, scheme = answer.json
     return host, scheme, "strict-transport-security" in answer.fields
@@ -174,7 +174,7 @@ def test_a_scheme_that_is_none_changes_nothing(scheme: str) -> None:
     [("198.51.100.7", "198.51.100.7"), ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"), ("testclient", "testclient")],
 )
 def test_an_ipv6_customer_counts_as_one(address: str, counted: str) -> None:
-    assert origin(address) == counted
+    assert client_network(address) == counted
 
 
 def app_with_origin() -> FastAPI:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from postroom.gateway.limits import Limits
+from postroom.gateway.limits import RequestLimits
 from tests.gateway.frame_kit import Things, door
 from tests.gateway.server_kit import served
 
@@ -63,7 +63,7 @@ def test_a_body_too_large_is_refused_before_it_comes_and_the_connection_closed()
 
 
 def test_a_body_that_does_not_come_ends_the_connection() -> None:
-    with served(lambda _: door(Things(), limits=Limits(body_s=0.05))) as url, connected(url) as (line, answers):
+    with served(lambda _: door(Things(), limits=RequestLimits(body_s=0.05))) as url, connected(url) as (line, answers):
         line.sendall(post(10, b"{"))
         assert read(answers)[0] == 408
         assert answers.read() == b""
@@ -76,7 +76,7 @@ def test_the_line_is_free_again_while_a_late_handler_goes_on() -> None:
         assert released.wait(10)
 
     things = Things(before=hold)
-    with served(lambda _: door(things, limits=Limits(handle_s=0.05))) as url, connected(url) as (line, answers):
+    with served(lambda _: door(things, limits=RequestLimits(handle_s=0.05))) as url, connected(url) as (line, answers):
         try:
             line.sendall(GET)
             status, fields, _ = read(answers)

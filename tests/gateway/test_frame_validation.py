@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from postroom.gateway.access import Viewer
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.routing import Route
-from postroom.gateway.trail import reads
+from postroom.gateway.audit import reads
+from postroom.gateway.pipeline import Route
+from postroom.gateway.state import GatewayConfig
 from tests.fakes.clock import ManualClock
 from tests.gateway.frame_kit import EDITOR, Things, ask, door
 from tests.gateway.kit import Believer
@@ -54,7 +54,7 @@ def faults(body: Any, query: str = "") -> list[tuple[str, str, str]]:
     def take(body: Parcel, who: Viewer, much: Annotated[int, Query(ge=1)] = 1) -> None:
         """Take one."""
 
-    app = create_app(Frame(authenticator=Believer(), clock=ManualClock()), [router])
+    app = create_app(GatewayConfig(authenticator=Believer(), clock=ManualClock()), [router])
     answer = ask(app, "POST", f"/v1/parcels{query}", json=body, headers=EDITOR)
     assert answer.status == 422
     return [(one["in"], one["pointer"], one["detail"]) for one in answer.json["errors"]]

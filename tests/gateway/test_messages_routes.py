@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 from postroom.clock import SystemClock
 from postroom.errors import Invalid, Unavailable
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
 from postroom.gateway.routes.messages import message_routes, template_test_routes
+from postroom.gateway.state import GatewayConfig
 from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import CampaignRef
 from postroom.model.ids import recipient_key
@@ -198,7 +198,7 @@ def test_a_template_is_tested_on_up_to_ten_people(made: Desk) -> None:
 
 def _keyed_door(made: Desk) -> TestClient:
     """With a place for idempotency keys."""
-    frame = Frame(authenticator=Believer(), clock=SystemClock(), tables=made.made.tables, secrets=PlainSecrets())
+    frame = GatewayConfig(authenticator=Believer(), clock=SystemClock(), tables=made.made.tables, secrets=PlainSecrets())
     client = TestClient(create_app(frame, [message_routes(made.service)]), base_url="http://door.example")
     client.headers["Authorization"] = "Bearer sender default"
     return client
@@ -234,6 +234,6 @@ def test_a_call_whose_answer_was_lost_makes_the_same_message_when_it_is_repeated
 def test_the_document_describes_every_field(made: Desk) -> None:
     with door(made) as client:
         schemas = client.get("/openapi.json").json()["components"]["schemas"]
-    for name in ("NewMessage", "MessageDetail", "MessageResult", "MessageSummary", "TestMessage", "AttachmentOf"):
+    for name in ("NewMessage", "MessageDetail", "MessageResult", "MessageSummary", "TestMessage", "NewAttachment"):
         for field, schema in schemas[name]["properties"].items():
             assert "description" in schema, f"{name}.{field}"

@@ -12,8 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.errors import NotFound, Unavailable
-from postroom.gateway.routes.status import MAX_WAIT_S
-from postroom.gateway.status_board import ENDED_EVERY_S, EVERY_S, StatusBoard
+from postroom.gateway.routes.campaign_status import ENDED_EVERY_S, EVERY_S, MAX_WAIT_S, StatusCache
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Event, EventKind
 from postroom.model.message import MessageStatus
@@ -57,7 +56,7 @@ def desk(tmp_path: Path) -> Iterator[Office]:
 @pytest.fixture
 def status(desk: Office) -> Counted:
     counted = Counted(desk)
-    desk.board = StatusBoard(counted, desk.made.clock, pause=desk._pause)
+    desk.board = StatusCache(counted, desk.made.clock, pause=desk._pause)
     return counted
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from postroom.gateway.routes.suppressions import MAX_FILE, suppression_routes
-from postroom.gateway.schemas.suppressions import MAX_REJECTED
+from postroom.gateway.routes.recipients import MAX_FILE, suppression_routes
+from postroom.gateway.schemas.recipients import MAX_REJECTED
 from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.platform.embedded._sqlite import open_control

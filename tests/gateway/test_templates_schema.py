@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.rates import Rates
+from postroom.gateway.rate_limits import Rates
 from postroom.gateway.routes.templates import templates_routes
+from postroom.gateway.state import GatewayConfig
 from postroom.model.template import NewTemplate
 from postroom.services.templates import TemplateService
 from tests.fakes.secrets import PlainSecrets
@@ -28,7 +28,7 @@ NEW = NewTemplate(name="News", subject="Hi {{ first_name }}", html="<p>Hi {{ fir
 
 
 def schema_of(home: TemplateHome, service: TemplateService) -> Any:
-    frame = Frame(authenticator=Believer(), clock=home.clock, tables=home.tables, secrets=PlainSecrets(), rates=FAST)
+    frame = GatewayConfig(authenticator=Believer(), clock=home.clock, tables=home.tables, secrets=PlainSecrets(), rates=FAST)
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(frame, [templates_routes(service)]))
     schema.config.generation.update(allow_x00=False)
     # what is well formed may still be no template, or ask for a version that is not there

@@ -12,11 +12,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.errors import Invalid
-from postroom.gateway import turns
+from postroom.gateway import limits
 from postroom.gateway.breaker import BreakerOptions
-from postroom.gateway.refusals import Overloaded
+from postroom.gateway.errors import Overloaded
+from postroom.gateway.limits import ConcurrencyLimit
 from postroom.gateway.routes.templates import templates_routes
-from postroom.gateway.turns import Turns
 from postroom.model.template import NewTemplate
 from postroom.services.templates import TemplateService
 from tests.gateway.kit import client_of, problem
@@ -28,7 +28,7 @@ NEW = {"name": "News", "subject": "Hello", "html": "<p>Hi</p>"}
 
 
 @contextmanager
-def taken(places: Turns, *tenants: str) -> Iterator[None]:
+def taken(places: ConcurrencyLimit, *tenants: str) -> Iterator[None]:
     """A caller of each tenant holds a place: some at work, the others waiting."""
     holding, leave = threading.Semaphore(0), threading.Event()
 
@@ -40,7 +40,7 @@ def taken(places: Turns, *tenants: str) -> Iterator[None]:
     with ThreadPoolExecutor(len(tenants)) as callers:
         done: list[Future[None]] = [callers.submit(hold, tenant) for tenant in tenants]
         try:
-            for _ in range(min(len(tenants), turns.AT_ONCE)):
+            for _ in range(min(len(tenants), limits.WORKING)):
                 assert holding.acquire(timeout=_SOON_S)
             wait_until_all_came(places, len(tenants))
             yield
@@ -50,7 +50,7 @@ def taken(places: Turns, *tenants: str) -> Iterator[None]:
             each.result(_SOON_S)
 
 
-def wait_until_all_came(places: Turns, count: int) -> None:
+def wait_until_all_came(places: ConcurrencyLimit, count: int) -> None:
     ticks, patience = threading.Event(), 2_000
     while places.count < count and patience:
         patience -= 1
@@ -59,8 +59,8 @@ def wait_until_all_came(places: Turns, count: int) -> None:
 
 
 def test_as_many_as_may_be_are_let_in_and_one_more_is_refused() -> None:
-    places = Turns("x")
-    callers = [f"t{at % 4}" for at in range(turns.PLACES)]
+    places = ConcurrencyLimit("x")
+    callers = [f"t{at % 4}" for at in range(limits.PLACES)]
     with taken(places, *callers), pytest.raises(Overloaded, match="nothing was done"), places.of("another"):
         pass
     with places.of("another"):
@@ -68,14 +68,14 @@ def test_as_many_as_may_be_are_let_in_and_one_more_is_refused() -> None:
 
 
 def test_no_tenant_takes_all_places() -> None:
-    places = Turns("x")
-    with taken(places, *["greedy"] * turns.OF_A_TENANT, "modest"), pytest.raises(Overloaded), places.of("greedy"):
+    places = ConcurrencyLimit("x")
+    with taken(places, *["greedy"] * limits.OF_A_TENANT, "modest"), pytest.raises(Overloaded), places.of("greedy"):
         pass
 
 
 def test_a_place_is_given_back_where_the_work_fails() -> None:
-    places = Turns("x")
-    for _ in range(turns.PLACES + 1):
+    places = ConcurrencyLimit("x")
+    for _ in range(limits.PLACES + 1):
         with pytest.raises(Invalid), places.of("acme"):
             raise Invalid("no template")
     assert places.count == 0
@@ -83,7 +83,7 @@ def test_a_place_is_given_back_where_the_work_fails() -> None:
 
 def test_one_too_many_is_refused_and_everything_else_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service is not taken for sick, however often that happens: reading goes on."""
-    monkeypatch.setattr(turns, "OF_A_TENANT", 1)
+    monkeypatch.setattr(limits, "OF_A_TENANT", 1)
     checking, leave = threading.Event(), threading.Event()
     with open_templates(tmp_path) as home:
         service = home.service()

@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 from postroom.clock import SystemClock
 from postroom.errors import Unavailable
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.rates import Rates
-from postroom.gateway.routes.tracking import PIXEL, tracking_routes
+from postroom.gateway.rate_limits import Rates
+from postroom.gateway.routes.public import PIXEL, tracking_routes
+from postroom.gateway.state import GatewayConfig
 from postroom.model.event import EventKind
 from postroom.model.ids import Key
 from postroom.model.tenant import Tenant
@@ -28,7 +28,7 @@ from tests.fakes.ledger import bench
 from tests.gateway.kit import Believer
 
 SHOP = "https://shop.example/?a=1&b=%20"
-FRAME = Frame(authenticator=Believer(), clock=SystemClock())
+FRAME = GatewayConfig(authenticator=Believer(), clock=SystemClock())
 NOBODY = {"User-Agent": BROWSER.agent}
 
 
@@ -47,7 +47,7 @@ def client(web: Web) -> Iterator[TestClient]:
         yield client
 
 
-def client_of(web: Web, frame: Frame = FRAME, prefixes: tuple[str, ...] = ("",)) -> TestClient:
+def client_of(web: Web, frame: GatewayConfig = FRAME, prefixes: tuple[str, ...] = ("",)) -> TestClient:
     app = create_app(frame, [tracking_routes(web.tracking, prefixes)])
     client = TestClient(app, base_url="http://mail.example", follow_redirects=False)
     client.headers = httpx.Headers(NOBODY)

@@ -19,9 +19,9 @@ import pytest
 
 from postroom.clock import Instant
 from postroom.errors import Unavailable
-from postroom.gateway import incoming
-from postroom.gateway.routes import transfers as routes
-from postroom.gateway.routes.transfers import transfers_routes
+from postroom.gateway.routes import uploads
+from postroom.gateway.routes import uploads as routes
+from postroom.gateway.routes.uploads import transfers_routes
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.tables import SqliteTables
@@ -118,7 +118,7 @@ def test_a_client_that_goes_away_leaves_nothing_and_may_come_again(home: Home) -
 
 
 def test_a_client_that_stalls_is_given_up(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming, "IDLE_S", 0.05)
+    monkeypatch.setattr(uploads, "IDLE_S", 0.05)
     with closing(home.begin(home.sign(), RAW[:2_500_000])) as connection:
         assert connection.recv(12) == b"HTTP/1.1 503"
     assert isinstance(home.objects.error, TimeoutError)

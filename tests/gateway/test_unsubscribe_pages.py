@@ -18,17 +18,17 @@ from postroom.clock import SystemClock
 from postroom.errors import Unavailable
 from postroom.events.unsubscribe import SubscriptionState
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.leaflets import language_of, languages
-from postroom.gateway.rates import Rates
-from postroom.gateway.routes.unsubscribe import unsubscribe_routes
+from postroom.gateway.rate_limits import Rates
+from postroom.gateway.recipient_pages import language_of, languages
+from postroom.gateway.routes.public import unsubscribe_routes
+from postroom.gateway.state import GatewayConfig
 from postroom.ledger.suppression import SuppressionReason
 from postroom.model.event import EventKind
 from tests.events.test_unsubscribing import ANNA, BEN, Desk
 from tests.fakes.ledger import bench
 from tests.gateway.kit import Believer
 
-FRAME = Frame(authenticator=Believer(), clock=SystemClock())
+FRAME = GatewayConfig(authenticator=Believer(), clock=SystemClock())
 ONE_CLICK = "List-Unsubscribe=One-Click"
 FORM = "application/x-www-form-urlencoded"
 HOSTILE = '<script>alert("x")</script>&"{topic}'
@@ -47,7 +47,9 @@ def client(desk: Desk) -> Iterator[TestClient]:
         yield client
 
 
-def client_of(desk: Desk, frame: Frame = FRAME, sender: str = "Weekly Okapi", prefixes: tuple[str, ...] = ("",)) -> TestClient:
+def client_of(
+    desk: Desk, frame: GatewayConfig = FRAME, sender: str = "Weekly Okapi", prefixes: tuple[str, ...] = ("",)
+) -> TestClient:
     def sender_of(wish: SubscriptionState) -> str:
         return sender
 

@@ -10,8 +10,7 @@ import httpx2 as httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from postroom.gateway.routes.transfers import transfers_routes
-from postroom.gateway.routes.uploads import uploads_routes
+from postroom.gateway.routes.uploads import transfers_routes, uploads_routes
 from tests.fakes.clock import ManualClock
 from tests.gateway.kit import client_of, problem
 from tests.unit.upload_kit import CSV, DAY_S, Uploads, open_uploads

@@ -11,8 +11,8 @@ import pytest
 
 from postroom.entrypoints.lambdas.rest import MAX_ANSWER, RestCall, rest_handler
 from postroom.errors import Invalid
-from postroom.gateway.downloads import redirected
-from postroom.gateway.routes.suppressions import suppression_routes
+from postroom.gateway.paging import redirected
+from postroom.gateway.routes.recipients import suppression_routes
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.services.export_files import ExportFiles, exports_of
 from postroom.settings import Settings

@@ -13,8 +13,7 @@ import pytest
 from postroom.entrypoints.lambdas.authorizer import Unauthorized, decide
 from postroom.errors import Unavailable
 from postroom.gateway.auth import TokenAuthenticator
-from postroom.gateway.discovery import fetch_jwks_at
-from postroom.gateway.jwks import Jwks
+from postroom.gateway.jwks import Jwks, fetch_jwks_at
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.services.keys import ApiKeys
 from tests.fakes.clock import ManualClock

@@ -6,16 +6,16 @@ from fastapi import FastAPI
 
 from postroom.entrypoints.services import SERVICES, all_routers
 from postroom.gateway.app import create_app
-from postroom.gateway.frame import Frame
-from postroom.gateway.rates import Rates
-from postroom.gateway.recorder import LedgerRecorder
-from postroom.gateway.status_board import StatusBoard
+from postroom.gateway.audit import LedgerAuditRecorder
+from postroom.gateway.rate_limits import Rates
+from postroom.gateway.routes.campaign_status import StatusCache
+from postroom.gateway.state import GatewayConfig
 from postroom.wiring import Postroom
 
 
-def application(postroom: Postroom, board: StatusBoard | None = None) -> FastAPI:
+def application(postroom: Postroom, board: StatusCache | None = None) -> FastAPI:
     """All services behind one door. `board`: closed by whoever closes the door, so that nobody waits for a change any longer."""
-    board = board or StatusBoard(postroom.status, postroom.clock)
+    board = board or StatusCache(postroom.status, postroom.clock)
     return create_app(frame(postroom), all_routers(postroom, board))
 
 
@@ -26,17 +26,17 @@ def service_application(postroom: Postroom, service: str) -> FastAPI:
     return app
 
 
-def frame(postroom: Postroom) -> Frame:
+def frame(postroom: Postroom) -> GatewayConfig:
     """What surrounds the services."""
     settings = postroom.settings
-    return Frame(
+    return GatewayConfig(
         authenticator=postroom.authenticator,
         clock=postroom.clock,
         url=settings.api_base_url,
         issuer=settings.issuer or "",
         tables=postroom.tables,
         secrets=postroom.secrets,
-        audit=LedgerRecorder(postroom.audit, postroom.clock),
+        audit=LedgerAuditRecorder(postroom.audit, postroom.clock),
         rates=Rates.of(settings.api_rate),
         trusted_proxies=settings.trusted_proxies,
         cors_origins=settings.cors_origins,

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from postroom.entrypoints.application import application
 from postroom.entrypoints.connection import Connection
 from postroom.entrypoints.process import Stop, attended
-from postroom.gateway.status_board import StatusBoard
+from postroom.gateway.routes.campaign_status import StatusCache
 from postroom.settings import Settings
 from postroom.wiring import Postroom
 
@@ -27,7 +27,7 @@ _IDLE_S = 30
 
 def run(postroom: Postroom, door: socket.socket) -> None:
     """Answer on a socket that listens already, until told to stop."""
-    board = StatusBoard(postroom.status, postroom.clock)
+    board = StatusCache(postroom.status, postroom.clock)
     server = _Server(_config(application(postroom, board), postroom.settings))
 
     async def serve(stop: Stop) -> None:

@@ -11,22 +11,21 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 
-from postroom.gateway.status_board import StatusBoard
+from postroom.gateway.routes.campaign_status import StatusCache
 from postroom.model.access import BUILT_IN
 from postroom.model.campaign import CampaignRef
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.wiring import Postroom
 
 if TYPE_CHECKING:
-    from postroom.gateway.downloads import Download
+    from postroom.gateway.paging import Download
 
 Routers = Iterator[APIRouter]
 
 
 def tracking(postroom: Postroom) -> Routers:
     """Pixels, links and unsubscribing."""
-    from postroom.gateway.routes.tracking import tracking_routes
-    from postroom.gateway.routes.unsubscribe import unsubscribe_routes
+    from postroom.gateway.routes.public import tracking_routes, unsubscribe_routes
 
     mail = _mail_prefixes(postroom)
     yield tracking_routes(postroom.tracking, mail)
@@ -49,15 +48,13 @@ def uploads(postroom: Postroom) -> Routers:
 
 def email(postroom: Postroom, changed: Callable[[CampaignRef], None] = lambda ref: None) -> Routers:
     """What is sent: campaigns, single messages; as whom, through what, to whom not. `changed`: told of campaigns' changes."""
-    from postroom.gateway.routes.campaigns import Desk, campaign_routes
-    from postroom.gateway.routes.dkim import dkim_routes
-    from postroom.gateway.routes.erasures import erasure_routes
+    from postroom.gateway.routes.campaigns import CampaignServices, campaign_routes
     from postroom.gateway.routes.messages import message_routes, template_test_routes
     from postroom.gateway.routes.providers import providers_routes
-    from postroom.gateway.routes.senders import sender_routes
-    from postroom.gateway.routes.suppressions import suppression_routes
+    from postroom.gateway.routes.recipients import erasure_routes, suppression_routes
+    from postroom.gateway.routes.senders import dkim_routes, sender_routes
 
-    desk = Desk(
+    desk = CampaignServices(
         campaigns=postroom.campaigns,
         orders=postroom.orders,
         edits=postroom.edits,
@@ -75,17 +72,17 @@ def email(postroom: Postroom, changed: Callable[[CampaignRef], None] = lambda re
     yield providers_routes(postroom.provider_verbs)
 
 
-def status(postroom: Postroom, board: StatusBoard | None = None) -> Routers:
+def status(postroom: Postroom, board: StatusCache | None = None) -> Routers:
     """What became of it, and whether all is well."""
-    from postroom.gateway.routes.audit import audit_routes
-    from postroom.gateway.routes.campaign_messages import campaign_message_routes
-    from postroom.gateway.routes.health import health_routes
-    from postroom.gateway.routes.status import status_routes
+    from postroom.gateway.routes.access import audit_log_routes
+    from postroom.gateway.routes.campaign_status import status_routes
+    from postroom.gateway.routes.campaigns import campaign_message_routes
+    from postroom.gateway.routes.system import health_routes
 
     yield health_routes(_checks(postroom))
     yield campaign_message_routes(postroom.reading, postroom.exports, _download(postroom))
-    yield status_routes(board or StatusBoard(postroom.status, postroom.clock))
-    yield audit_routes(postroom.audit)
+    yield status_routes(board or StatusCache(postroom.status, postroom.clock))
+    yield audit_log_routes(postroom.audit)
 
 
 def callbacks(postroom: Postroom) -> Routers:
@@ -97,9 +94,7 @@ def callbacks(postroom: Postroom) -> Routers:
 
 def access(postroom: Postroom) -> Routers:
     """Who may do what."""
-    from postroom.gateway.routes.keys import keys_routes
-    from postroom.gateway.routes.tenants import tenants_routes
-    from postroom.gateway.routes.users import users_routes
+    from postroom.gateway.routes.access import keys_routes, tenants_routes, users_routes
 
     yield tenants_routes(postroom.tenants)
     yield users_routes(postroom.members, issuer=postroom.settings.issuer or BUILT_IN)
@@ -109,7 +104,7 @@ def access(postroom: Postroom) -> Routers:
 def on_one_machine(postroom: Postroom) -> Routers:
     """What AWS has services of its own for: S3 takes the bytes of uploads, Cognito signs people in, SQS brings SES's notices."""
     from postroom.gateway.routes.hooks import hooks_routes
-    from postroom.gateway.routes.transfers import transfers_routes
+    from postroom.gateway.routes.uploads import transfers_routes
     from postroom.identity.routes import issuer_routes
 
     yield transfers_routes(postroom.objects, postroom.stores.on_one_machine("bringing files to the door").transfers)
@@ -131,7 +126,7 @@ SERVICES: Final[Mapping[str, Callable[[Postroom], Routers]]] = {
 """By the name of their function on AWS (entrypoints.lambdas.api)."""
 
 
-def all_routers(postroom: Postroom, board: StatusBoard) -> Routers:
+def all_routers(postroom: Postroom, board: StatusCache) -> Routers:
     """Behind one door; the most often called first: routes are tried one after the other."""
     yield from tracking(postroom)
     yield from templates(postroom)
@@ -152,7 +147,7 @@ def _mail_prefixes(postroom: Postroom) -> list[str]:
 
 def _download(postroom: Postroom) -> Download:
     """How files are answered: Lambda carries 6 MB."""
-    from postroom.gateway.downloads import redirected, streamed
+    from postroom.gateway.paging import redirected, streamed
 
     return streamed if postroom.export_files is None else redirected(postroom.export_files)
 

@@ -15,25 +15,23 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from postroom.errors import PostroomError
-from postroom.gateway.frame import Door, Frame
-from postroom.gateway.headers import EXPOSED
-from postroom.gateway.limits import Limited
+from postroom.gateway.errors import handle_error, problem_response
+from postroom.gateway.limits import LimitsMiddleware
+from postroom.gateway.middleware import EXPOSED_HEADERS, RequestMiddleware, TrustedProxies
 from postroom.gateway.openapi import described
-from postroom.gateway.problems import answer, answer_now
-from postroom.gateway.proxies import Proxies
-from postroom.gateway.requests import Requests
-from postroom.gateway.routes.about import about_routes
+from postroom.gateway.routes.system import about_routes
+from postroom.gateway.state import GatewayConfig, GatewayState
 
 _PREFLIGHT_S = 600
 
 
-def create_app(frame: Frame, routers: Iterable[APIRouter]) -> FastAPI:
+def create_app(frame: GatewayConfig, routers: Iterable[APIRouter]) -> FastAPI:
     """Without state of its own but caches, and without tasks in the background."""
     app = FastAPI(title="Postroom", version="1", openapi_url=None, redirect_slashes=False)
     app.state.frame = frame
-    app.state.door = Door(frame)
+    app.state.door = GatewayState(frame)
     for kind in (PostroomError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, answer)
+        app.add_exception_handler(kind, handle_error)
     app.add_exception_handler(405, _not_this_method)
     for router in (about_routes(), *routers):
         app.router.routes.extend(router.routes)  # as they are: `include_router` would match each of them twice a request
@@ -43,24 +41,24 @@ def create_app(frame: Frame, routers: Iterable[APIRouter]) -> FastAPI:
     return app
 
 
-def _wrap(app: FastAPI, frame: Frame) -> None:
+def _wrap(app: FastAPI, frame: GatewayConfig) -> None:
     """The innermost first."""
-    app.add_middleware(Limited, limits=frame.limits)
+    app.add_middleware(LimitsMiddleware, limits=frame.limits)
     if frame.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=frame.cors_origins,
             allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
             allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-Id"),
-            expose_headers=EXPOSED,
+            expose_headers=EXPOSED_HEADERS,
             max_age=_PREFLIGHT_S,
         )
-    app.add_middleware(Requests, clock=frame.clock, proxies=Proxies(frame.trusted_proxies))
+    app.add_middleware(RequestMiddleware, clock=frame.clock, proxies=TrustedProxies(frame.trusted_proxies))
 
 
 async def _not_this_method(request: Request, error: Exception) -> Response:
     """With all methods of the path: each of its routes alone knows only its own."""
-    response = answer_now(request, error)
+    response = problem_response(request, error)
     path = request.scope["path"]
     matching = [route for route in request.app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
     nearest = min(matching, key=lambda route: len(route.param_convertors), default=None)

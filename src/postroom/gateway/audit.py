@@ -1,4 +1,9 @@
-"""The audit record of a call that changes something: begun durably before the handler runs, ended after it.
+"""What a handler adds to the audit record of its call: which record it changed, from what to what.
+
+Every call under /v1 that is not a read leaves an audit record by itself (gateway.routing). A handler says more with
+`trail.changed("template", id, before=…, after=…)`: the values are stored as digests only (SHA-256 of their canonical JSON).
+
+The audit record of a call that changes something: begun durably before the handler runs, ended after it.
 
 Each call under /v1 that is neither a GET nor marked `@reads` nor about single messages (tag `messages`: they have records of
 their own) is recorded, from the moment its role and content have been found good. The order of a call:
@@ -8,6 +13,13 @@ What a `kill -9` leaves: after `begin`, a record without an end: the change may 
 looks at the record it names. Before it, nothing was changed. A call that cannot be recorded is refused (503) and changes nothing;
 one whose end cannot be recorded is answered as it ended, and the log says so.
 Denials (401, 403) go to `denied`, which counts them.
+
+Keeps the door's audit records in the ledger's trail.
+
+Denials are counted, not listed: one entry a minute, caller, address (of IPv6: the /64, in which one caller has 2**64) and
+reason. It is written with the first, and again when the count has doubled or five seconds have passed: somebody who knocks a
+thousand times a second costs a dozen writes a minute. What is counted and not yet written when the process is killed is lost:
+the entry then says "at least".
 """
 
 from __future__ import annotations
@@ -16,22 +28,68 @@ import functools
 import hashlib
 import inspect
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Protocol, TypeVar
 
+import msgspec
 import orjson
 from anyio import to_thread
-from fastapi import Response
+from fastapi import Depends, Request, Response
 
-from postroom.clock import Instant
-from postroom.errors import PostroomError
-from postroom.gateway.problems import kind_of
-from postroom.gateway.trail import Trail
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, PostroomError
+from postroom.gateway.errors import problem_type_of
+from postroom.gateway.middleware import client_network
+from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.model.access import Principal
+from postroom.model.audit import AuditRecord
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+_READS = "_postroom_reads"
+
+
+@dataclass(slots=True)
+class AuditChange:
+    """One call's."""
+
+    target: str = ""
+    """Such as `template/2abc…`."""
+    before: object = field(default=None, repr=False)
+    after: object = field(default=None, repr=False)
+
+    def changed(self, kind: str, id: str, *, before: object = None, after: object = None) -> None:  # noqa: A002
+        """Which record, and what it was and is: JSON values, or None where there was or is nothing."""
+        self.target, self.before, self.after = f"{kind}/{id}", before, after
+
+
+async def _audit_change(request: Request) -> AuditChange:
+    trail: AuditChange = request.state.trail
+    return trail
+
+
+Audit = Annotated[AuditChange, Depends(_audit_change)]
+
+
+def reads(handler: Handler) -> Handler:
+    """Marks a POST that changes nothing (a preview, a query): no audit record, no idempotency key."""
+    setattr(handler, _READS, True)
+    return handler
+
+
+def only_reads(handler: Callable[..., Any]) -> bool:
+    """Whether it is marked."""
+    return getattr(handler, _READS, False)
+
 
 Endpoint = Callable[..., Any]
+
+
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +116,7 @@ class AuditEnd:
     after: str
 
 
-class Recorder(Protocol):
+class AuditRecorder(Protocol):
     """Keeps the records. Called from threads; may block."""
 
     def begin(self, call: AuditCall) -> str:
@@ -75,15 +133,17 @@ class Recorder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
+class AuditContext:
     """What the endpoint of the present request needs."""
 
-    recorder: Recorder
+    recorder: AuditRecorder
     call: AuditCall
-    trail: Trail
+    trail: AuditChange
 
 
-AUDITED: ContextVar[Audited | None] = ContextVar("postroom_audited", default=None)
+AUDIT_CONTEXT: ContextVar[AuditContext | None] = ContextVar("postroom_audited", default=None)
+
+
 """Set by gateway.routing; threads of handlers inherit it."""
 
 
@@ -95,7 +155,7 @@ def audited(endpoint: Endpoint, status: int) -> Endpoint:
     return wrapped
 
 
-def digest_of(value: object) -> str:
+def content_digest(value: object) -> str:
     """Of JSON values, in which the order of members means nothing."""
     if value is None:
         return ""
@@ -106,14 +166,14 @@ def digest_of(value: object) -> str:
 def _function(endpoint: Endpoint, status: int) -> Endpoint:
     @functools.wraps(endpoint)
     def recorded(*args: Any, **kwargs: Any) -> Any:
-        here = AUDITED.get()
+        here = AUDIT_CONTEXT.get()
         if here is None:
             return endpoint(*args, **kwargs)
         token = here.recorder.begin(here.call)
         try:
             answer = endpoint(*args, **kwargs)
         except Exception as error:
-            _finish(here, token, kind_of(error).status)
+            _finish(here, token, problem_type_of(error).status)
             raise
         _finish(here, token, answer.status_code if isinstance(answer, Response) else status)
         return answer
@@ -124,14 +184,14 @@ def _function(endpoint: Endpoint, status: int) -> Endpoint:
 def _coroutine(endpoint: Endpoint, status: int) -> Endpoint:
     @functools.wraps(endpoint)
     async def recorded(*args: Any, **kwargs: Any) -> Any:
-        here = AUDITED.get()
+        here = AUDIT_CONTEXT.get()
         if here is None:
             return await endpoint(*args, **kwargs)
         token = await to_thread.run_sync(here.recorder.begin, here.call)
         try:
             answer = await endpoint(*args, **kwargs)
         except Exception as error:
-            await to_thread.run_sync(_finish, here, token, kind_of(error).status)
+            await to_thread.run_sync(_finish, here, token, problem_type_of(error).status)
             raise
         done = answer.status_code if isinstance(answer, Response) else status
         await to_thread.run_sync(_finish, here, token, done)
@@ -140,9 +200,85 @@ def _coroutine(endpoint: Endpoint, status: int) -> Endpoint:
     return recorded
 
 
-def _finish(here: Audited, token: str, status: int) -> None:
+def _finish(here: AuditContext, token: str, status: int) -> None:
     trail = here.trail
     try:
-        here.recorder.finish(token, AuditEnd(status, trail.target, digest_of(trail.before), digest_of(trail.after)))
+        here.recorder.finish(token, AuditEnd(status, trail.target, content_digest(trail.before), content_digest(trail.after)))
     except PostroomError as error:  # the change is made, and its record says that it was begun
         _log.error("the audit record %s could not be ended: %s", token, error)
+
+
+_WRITE_EVERY_S = 5.0
+
+
+_MINUTE = 16
+
+
+_KEPT = 10_000
+
+
+@dataclass(slots=True)
+class _DenialCount:
+    """A minute's denials of one kind."""
+
+    entry: AuditRecord
+    written: int = 0
+    written_at: float = 0.0
+
+
+class LedgerAuditRecorder:
+    """`gateway.audit.Recorder`."""
+
+    def __init__(self, log: AuditLog, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._denials: OrderedDict[tuple[str, ...], _DenialCount] = OrderedDict()
+
+    def begin(self, call: AuditCall) -> str:
+        principal = call.principal
+        entry = AuditRecord(
+            id=self._log.new_id(),
+            actor=f"{principal.kind}:{principal.id}",
+            name=principal.name,
+            address=call.address,
+            action=f"{call.method} {call.route}",
+            request_id=call.request_id,
+        )
+        self._log.write(principal.tenant, entry)
+        return msgspec.json.encode([principal.tenant, entry]).decode()
+
+    def finish(self, token: str, end: AuditEnd) -> None:
+        tenant, entry = msgspec.json.decode(token, type=tuple[str, AuditRecord])
+        ended = replace(entry, status=end.status, target=end.target, before=end.before, after=end.after)
+        self._log.write(tenant, ended)
+
+    def denied(self, principal: Principal | None, address: str, reason: str) -> None:
+        tenant, address = INSTALLATION if principal is None else principal.tenant, client_network(address)
+        counted = self._count(tenant, "" if principal is None else f"{principal.kind}:{principal.id}", address, reason=reason)
+        if counted is not None:
+            self._write(tenant, counted, name="" if principal is None else principal.name)
+
+    def _count(self, tenant: str, actor: str, address: str, *, reason: str) -> _DenialCount | None:
+        """One more; the entry, if it is to be written now."""
+        fresh = self._log.new_id()
+        kind = (fresh[:_MINUTE], tenant, actor, address, reason)
+        with self._lock:
+            counted = self._denials.get(kind)
+            if counted is None:
+                entry = AuditRecord(id=fresh, actor=actor, address=address, action="denied", count=0, reason=reason)
+                counted = self._denials[kind] = _DenialCount(entry)
+                if len(self._denials) > _KEPT:
+                    self._denials.popitem(last=False)
+            counted.entry = replace(counted.entry, count=counted.entry.count + 1)
+            now = self._clock.monotonic()
+            if counted.entry.count < 2 * counted.written and now - counted.written_at < _WRITE_EVERY_S:
+                return None
+            counted.written, counted.written_at = counted.entry.count, now
+            return counted
+
+    def _write(self, tenant: str, counted: _DenialCount, *, name: str) -> None:
+        try:
+            self._log.write(tenant, replace(counted.entry, name=name))
+        except Conflict:  # the minute's end, and a slow thread: it stays as it was written before
+            return

@@ -1,4 +1,13 @@
-"""Who calls: an API key or an access token, then the membership or key record that says which tenant and role that is.
+"""Access tokens (JWT, RFC 7519 and 9068): what must be true of one before it is believed. RFC 8725 is the list of traps.
+
+- The key comes from the issuer's JWK set by the token's `kid`, and the key says which algorithm (ES256 or RS256): a header that
+  names another is refused, and so is one that brings a key or the address of one.
+- `iss` is the issuer, to the letter; `exp` has not passed, `nbf` and `iat` have; clocks may differ by 30 seconds.
+- It is for us: `aud` has one of the audiences, or, where there is no `aud` (Amazon Cognito), `client_id` is one of them.
+- It is an access token, and says so: `typ: at+jwt` in its header (RFC 9068), `token_use: access` (Cognito) or `typ: Bearer` among
+  its claims (Keycloak). An ID token is a receipt for the client that signed somebody in; it opens nothing here.
+
+Who calls: an API key or an access token, then the membership or key record that says which tenant and role that is.
 
 A token is verified every `VERIFIED_S`; whose it is, is looked up again every `KNOWN_S`: what is revoked, and a tenant that is
 disabled, stops within seconds in every process. Both are remembered under the credential's SHA-256, never the credential. What
@@ -12,31 +21,186 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import anyio
 import anyio.to_thread
+import orjson
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.util import urlsafe_b64decode
 
-from postroom.clock import Clock
+from postroom.clock import Clock, Instant
 from postroom.errors import Denied, NotFound, Unauthenticated
-from postroom.gateway.jwks import JwksSource
-from postroom.gateway.tokens import Claims, Expected, Refused, verify
+from postroom.gateway.jwks import JwksSource, VerifyingKey
 from postroom.ledger.api_keys import ApiKeyRecords
 from postroom.ledger.memberships import Memberships
 from postroom.ledger.tenants import Tenants
 from postroom.ledger.ttl_cache import TtlCache
 from postroom.model import access
-from postroom.model.access import Principal, PrincipalKind
+from postroom.model.access import MAX_SUBJECT, Principal, PrincipalKind
+
+LEEWAY_MS = 30_000
+
+
+_ALGORITHMS = ("ES256", "RS256")
+
+
+_MAX_HEADER = 512
+
+
+_MAX_KID = 200
+
+
+_FOREIGN_KEYS = frozenset({"jwk", "jku", "x5c", "x5u", "crit", "b64", "zip"})
+
+
+_ACCESS_TYPES = frozenset({"at+jwt", "application/at+jwt"})
+
+
+class InvalidToken(Exception):
+    """The token is worth nothing; the reason is for the log, not for whoever sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenClaims:
+    """What is believed of a token."""
+
+    subject: str
+    client: str
+    """Whose client it was issued to; "" where it is not told."""
+    expires_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class TokenExpectations:
+    """What tokens must be like here."""
+
+    issuer: str
+    audiences: frozenset[str]
+
+
+def verify(token: str, jwks: JwksSource, expected: TokenExpectations, *, now: Instant) -> TokenClaims:
+    """Its claims. `InvalidToken`; `Unavailable`: the issuer's keys cannot be had now."""
+    header = _header(token)
+    key = jwks.key(header["kid"])
+    if key is None or key.algorithm != header["alg"]:
+        raise InvalidToken("no key of the issuer verifies it")
+    return _claims(_verify_signature(token, key), header, expected, now)
+
+
+def _header(token: str) -> Mapping[str, Any]:
+    """As far as it can be trusted: not at all, but enough to look for the key."""
+    first = token.partition(".")[0]
+    if len(first) > _MAX_HEADER or token.count(".") != 2:
+        raise InvalidToken("not a token")
+    header = _object(first.encode())
+    if header.get("alg") not in _ALGORITHMS or not _FOREIGN_KEYS.isdisjoint(header):
+        raise InvalidToken("a header that is not accepted")
+    if not _is_text(header.get("kid"), _MAX_KID):
+        raise InvalidToken("no key id")
+    return header
+
+
+def _verify_signature(token: str, key: VerifyingKey) -> Mapping[str, Any]:
+    registry = jws.JWSRegistry(algorithms=[key.algorithm], strict_check_header=False)
+    try:
+        jws.deserialize_compact(token, key.key, registry=registry)
+    except (JoseError, ValueError, TypeError) as error:
+        raise InvalidToken(f"not signed by the issuer: {type(error).__name__}") from error
+    return _object(token.split(".")[1].encode())
+
+
+def _claims(claims: Mapping[str, Any], header: Mapping[str, Any], expected: TokenExpectations, now: Instant) -> TokenClaims:
+    subject, client = claims.get("sub"), claims.get("client_id", claims.get("azp", ""))
+    if claims.get("iss") != expected.issuer:
+        raise InvalidToken("another issuer")
+    if not isinstance(subject, str) or not _is_text(subject, MAX_SUBJECT) or not isinstance(client, str):
+        raise InvalidToken("no usable subject")
+    if not _is_access_token(claims, header):
+        raise InvalidToken("not an access token")
+    if not _is_for(claims, expected.audiences):
+        raise InvalidToken("for another audience")
+    return TokenClaims(subject, client, _valid_until(claims, now))
+
+
+def _is_access_token(claims: Mapping[str, Any], header: Mapping[str, Any]) -> bool:
+    named = header.get("typ")
+    if claims.get("token_use", "access") != "access":
+        return False
+    rfc_9068 = isinstance(named, str) and named.lower() in _ACCESS_TYPES
+    return rfc_9068 or claims.get("token_use") == "access" or claims.get("typ") == "Bearer"
+
+
+def _is_for(claims: Mapping[str, Any], audiences: Collection[str]) -> bool:
+    named = claims.get("aud")
+    if named is None:
+        named = claims.get("client_id")
+    listed = named if isinstance(named, list) else [named]
+    return any(isinstance(one, str) and one in audiences for one in listed)
+
+
+def _valid_until(claims: Mapping[str, Any], now: Instant) -> Instant:
+    """Milliseconds; the leeway is in it."""
+    expires, begins, issued = (_milliseconds(claims.get(name)) for name in ("exp", "nbf", "iat"))
+    if expires is None or now >= expires + LEEWAY_MS:
+        raise InvalidToken("expired")
+    if any(since is not None and since > now + LEEWAY_MS for since in (begins, issued)):
+        raise InvalidToken("not valid yet")
+    return Instant(expires + LEEWAY_MS)
+
+
+def _milliseconds(seconds: object) -> int | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e11:
+        raise InvalidToken("a time that is none")
+    return int(seconds * 1_000)
+
+
+def _object(segment: bytes) -> Mapping[str, Any]:
+    try:
+        found = orjson.loads(urlsafe_b64decode(segment))
+    except ValueError as error:
+        raise InvalidToken("not a token") from error
+    if not isinstance(found, dict):
+        raise InvalidToken("not a token")
+    return found
+
+
+def _is_text(value: object, most: int) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= most and value.isprintable()
+
 
 MAX_CREDENTIAL = 8_192
+
+
 KNOWN_S = 5.0
+
+
 VERIFIED_S = 30.0
+
+
 REMEMBERED = 10_000
+
+
 LOOKING_UP = 20
+
+
 """Look-ups at the same time: threads of their own count, so that an issuer that hangs holds up no call whose caller is known."""
+
+
 _LOG = logging.getLogger(__name__)
+
+
 _WORD = re.compile(r"[A-Za-z0-9._~+/=-]+")
+
+
 """RFC 6750 §2.1: so two fields that somebody on the way joined with a comma are none."""
+
+
 _WORTHLESS = "these credentials are not valid here, or no longer"
 
 
@@ -60,11 +224,11 @@ class TokenAuthenticator:
         self._keys = keys
         self._tenants = tenants
         self._jwks = jwks
-        self._expected = Expected(issuer, frozenset(audiences))
+        self._expected = TokenExpectations(issuer, frozenset(audiences))
         self._members_of = members_of or issuer
         self._clock = clock
         self._known: TtlCache[bytes, Principal] = TtlCache(clock, most=REMEMBERED)
-        self._verified: TtlCache[bytes, Claims] = TtlCache(clock, most=REMEMBERED)
+        self._verified: TtlCache[bytes, TokenClaims] = TtlCache(clock, most=REMEMBERED)
         self._looking_up = anyio.CapacityLimiter(LOOKING_UP)
 
     async def authenticate(self, authorization: str | None) -> Principal:
@@ -84,7 +248,7 @@ class TokenAuthenticator:
         try:
             by_key = credential.startswith(access.KEY_PREFIX)
             principal, seconds = self._by_key(credential) if by_key else self._by_token(credential, digest)
-        except Refused as refused:
+        except InvalidToken as refused:
             _LOG.info("refused credentials: %s", refused)
             raise Unauthenticated(_WORTHLESS) from refused
         self._check_tenant(principal)
@@ -96,10 +260,10 @@ class TokenAuthenticator:
         read = access.parse_key(text)
         key = self._keys.find(read.id) if read else None
         if key is None or not key.is_of(text):
-            raise Refused("no such key")
+            raise InvalidToken("no such key")
         left = VERIFIED_S if key.expires_at is None else (key.expires_at - self._clock.now()) / 1_000
         if left <= 0:
-            raise Refused(f"the key {key.id} has expired")
+            raise InvalidToken(f"the key {key.id} has expired")
         self._keys.used(key)
         known = Principal(PrincipalKind.KEY, key.id, key.name, key.tenant, key.role, scopes=key.scopes, ends_at=key.expires_at)
         return known, left
@@ -111,10 +275,10 @@ class TokenAuthenticator:
             claims = verify(token, self._jwks, self._expected, now=now)
             self._verified.put(digest, claims, seconds=min(VERIFIED_S, (claims.expires_at - now) / 1_000))
         if now >= claims.expires_at:  # remembered by the steady clock, which does not follow the wall's
-            raise Refused("expired")
+            raise InvalidToken("expired")
         return self._member(claims), (claims.expires_at - now) / 1_000
 
-    def _member(self, claims: Claims) -> Principal:
+    def _member(self, claims: TokenClaims) -> Principal:
         found = self._memberships.find(self._members_of, claims.subject)
         if found is None:
             raise Denied(f"{claims.subject} is signed in, but belongs to no tenant here: an admin can add this subject")

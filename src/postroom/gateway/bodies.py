@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope
 
 from postroom.errors import Invalid
-from postroom.gateway.refusals import WrongMedia
+from postroom.gateway.errors import UnsupportedMediaType
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 _MOST = "_postroom_max_body"
@@ -55,10 +55,10 @@ def has_body(scope: Scope) -> bool:
 
 
 def demand_json(request: Request) -> None:
-    """`WrongMedia` unless the body says that it is JSON."""
+    """`UnsupportedMediaType` unless the body says that it is JSON."""
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
-        raise WrongMedia(f"the body must be application/json, not {media or 'without a Content-Type'}")
+        raise UnsupportedMediaType(f"the body must be application/json, not {media or 'without a Content-Type'}")
 
 
 def demand_text(scope: Scope) -> None:

@@ -19,10 +19,10 @@ from enum import Enum
 
 from postroom.clock import Clock
 from postroom.errors import StorageFull, Temporary
-from postroom.gateway.refusals import CircuitOpen, Overloaded
+from postroom.gateway.errors import CircuitOpen, Overloaded
 
 
-class Outcome(Enum):
+class ServiceHealth(Enum):
     """What a call says about what is behind the door."""
 
     WELL = "well"
@@ -42,7 +42,7 @@ class BreakerOptions:
     """A probe that is silent for so long has failed."""
 
 
-class Breaker:
+class CircuitBreaker:
     """One service's."""
 
     def __init__(self, options: BreakerOptions, clock: Clock) -> None:
@@ -63,18 +63,18 @@ class Breaker:
         self._shut_until = now + self._options.probe_s
         return True
 
-    def leave(self, outcome: Outcome, *, probe: bool) -> None:
+    def leave(self, outcome: ServiceHealth, *, probe: bool) -> None:
         """How the call ended. Calls that were on their way when it opened can only close it."""
-        if outcome is Outcome.WELL:
+        if outcome is ServiceHealth.WELL:
             self._failures.clear()
             self._shut_until, self._wait = None, self._options.wait_s
         elif probe:
             self._probed(outcome, self._clock.monotonic())
-        elif outcome is Outcome.SICK and self._shut_until is None:
+        elif outcome is ServiceHealth.SICK and self._shut_until is None:
             self._failed(self._clock.monotonic())
 
-    def _probed(self, outcome: Outcome, now: float) -> None:
-        if outcome is Outcome.SICK:
+    def _probed(self, outcome: ServiceHealth, now: float) -> None:
+        if outcome is ServiceHealth.SICK:
             self._wait = min(self._wait * 2, self._options.longest_s)
             self._shut_until = now + self._wait
         else:  # it told nothing: let another go
@@ -86,23 +86,23 @@ class Breaker:
             self._shut_until = now + self._wait
 
 
-class Breakers:
+class CircuitBreakers:
     """One a service."""
 
     def __init__(self, options: BreakerOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._breakers: dict[str, Breaker] = {}
+        self._breakers: dict[str, CircuitBreaker] = {}
 
-    def of(self, service: str) -> Breaker:
+    def of(self, service: str) -> CircuitBreaker:
         """The one of a service: the first tag of its routes, so there are few."""
         if service not in self._breakers:
-            self._breakers[service] = Breaker(self._options, self._clock)
+            self._breakers[service] = CircuitBreaker(self._options, self._clock)
         return self._breakers[service]
 
 
-def outcome_of(status: int, error: Exception | None) -> Outcome:
+def health_from_response(status: int, error: Exception | None) -> ServiceHealth:
     """What an answer says."""
     if isinstance(error, Temporary) and not isinstance(error, StorageFull | Overloaded):
-        return Outcome.SICK
-    return Outcome.WELL if status < 400 or status in {404, 409, 412} else Outcome.NOTHING
+        return ServiceHealth.SICK
+    return ServiceHealth.WELL if status < 400 or status in {404, 409, 412} else ServiceHealth.NOTHING

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from fastapi import Header, Response
 
-from postroom.gateway.refusals import PreconditionFailed
+from postroom.gateway.errors import PreconditionFailed
 
 IfNoneMatch = Annotated[
     str | None,

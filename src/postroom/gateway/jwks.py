@@ -1,4 +1,9 @@
-"""An issuer's public keys (RFC 7517): fetched when needed, kept, and fetched again when a token names one that is not known.
+"""An OpenID provider's keys over the network: its discovery document (OpenID Connect Discovery 1.0 §4), then the key set.
+
+The issuer's address is the operator's setting, never a token's word. https, except on loopback; no redirects; up to 256 KB an
+answer; five seconds for connecting, for each silence and for both answers' contents, so that a provider that hangs is let go.
+
+An issuer's public keys (RFC 7517): fetched when needed, kept, and fetched again when a token names one that is not known.
 
 - The issuer is asked at most once in `PAUSE_S`, whatever the tokens say and however many callers wait; one caller asks, the
   others wait for its answer or go on with what is known.
@@ -12,23 +17,107 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from threading import Lock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
+import orjson
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.util import urlsafe_b64decode
 
 from postroom.clock import Clock
 from postroom.errors import Temporary, Unavailable
-from postroom.gateway.discovery import fetch_jwks, fetch_jwks_at
+
+if TYPE_CHECKING:
+    import httpx2 as httpx
+
+
+LIMIT_BYTES = 262_144
+
+
+LIMIT_S = 5.0
+
+
+_PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}  # what is small must not unpack to something large
+
+
+def fetch_jwks(issuer: str, clock: Clock, *, transport: httpx.BaseTransport | None = None) -> Mapping[str, Any]:
+    """The issuer's JWK set. `Unavailable`: it does not answer, or not as an OpenID provider must."""
+    until = clock.monotonic() + LIMIT_S
+    document = _get(issuer.rstrip("/") + "/.well-known/openid-configuration", clock, until=until, transport=transport)
+    if document.get("issuer") != issuer:
+        raise Unavailable(f"{issuer} says that it is another issuer")
+    address = document.get("jwks_uri")
+    if not isinstance(address, str):
+        raise Unavailable(f"{issuer} does not say where its keys are")
+    return _get(address, clock, until=until, transport=transport)
+
+
+def fetch_jwks_at(url: str, clock: Clock, *, transport: httpx.BaseTransport | None = None) -> Mapping[str, Any]:
+    """The JWK set at this very address. `Unavailable`."""
+    return _get(url, clock, until=clock.monotonic() + LIMIT_S, transport=transport)
+
+
+def _get(url: str, clock: Clock, *, until: float, transport: httpx.BaseTransport | None) -> Mapping[str, Any]:
+    import httpx2 as httpx  # only here: an installation whose callers all use API keys never loads an HTTP client
+
+    if not is_safe(url):
+        raise Unavailable(f"{url} is not https: whoever is on the way could put keys in the place of the issuer's")
+    body, proxied = b"", url.startswith("https:")  # what is loopback because nobody is on the way must not take one
+    client = httpx.Client(timeout=LIMIT_S, follow_redirects=False, transport=transport, trust_env=proxied)
+    try:
+        with client, client.stream("GET", url, headers=_PLAIN) as response:
+            if response.status_code != httpx.codes.OK:
+                raise Unavailable(f"{url} answered {response.status_code}")
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > LIMIT_BYTES or clock.monotonic() > until:
+                    raise Unavailable(f"{url} sends too much, or too slowly")
+        found = orjson.loads(body)
+    except (httpx.HTTPError, httpx.InvalidURL, orjson.JSONDecodeError) as error:
+        raise Unavailable(f"{url} does not answer as it should: {type(error).__name__}") from error
+    if not isinstance(found, dict):
+        raise Unavailable(f"{url} is no JSON object")
+    return found
+
+
+def is_safe(url: str) -> bool:
+    """Whether nobody on the way can change the answer: https, or this very machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
 
 FRESH_S = 600.0
+
+
 STALE_S = 86_400.0
+
+
 PAUSE_S = 10.0
+
+
 WAIT_S = 3.0
+
+
 _LEAST_RSA_BITS = 2_048
+
+
 _MOST_KEYS = 100
+
+
 _LOG = logging.getLogger(__name__)
 
 

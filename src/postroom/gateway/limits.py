@@ -3,12 +3,20 @@
 A handler that passes its time is not stopped (its thread cannot be): the caller is answered 503, and what the handler does still
 happens. Who repeats a POST with its `Idempotency-Key` finds out. The time ends with the answer's first byte: downloads and
 exports may take longer; so do bodies of any size (`streamed`), whose handlers count for themselves.
+
+Calls that cost processor time: a few work at once in a process, a few more wait, the rest is refused at once.
+
+They wait in threads that all calls share, so no more of them may wait than leave most of those free; nor may one tenant's take
+all places.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -16,16 +24,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from postroom.errors import Temporary
 from postroom.gateway.bodies import limited
-from postroom.gateway.problems import answer_now
-from postroom.gateway.refusals import Overloaded
+from postroom.gateway.errors import Overloaded, problem_response
 
 _ALIVE = frozenset({"/healthz", "/readyz"})
+
+
 """Answered also when there is no room for anything else."""
+
+
 _PLACE = "postroom.place"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """Of one door process."""
 
     body: int = 1_000_000
@@ -46,13 +57,13 @@ class Limits:
     """Paths under which bodies may have any size and take any time."""
 
 
-class Limited:
+class LimitsMiddleware:
     """ASGI."""
 
-    def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, *, limits: RequestLimits) -> None:
         self._app = app
         self._limits = limits
-        self._places = _Places(limits)
+        self._places = _RequestSlots(limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _ALIVE:
@@ -61,7 +72,7 @@ class Limited:
         try:
             place = scope[_PLACE] = self._places.take(scope)
         except Overloaded as error:
-            await answer_now(Request(scope), error)(scope, receive, send)
+            await problem_response(Request(scope), error)(scope, receive, send)
             return
         try:
             await self._timed(scope, receive, send)
@@ -75,38 +86,38 @@ class Limited:
         if streamed:
             await self._app(scope, receive, send)
             return
-        timed = _Timed(scope, receive, send, limits.handle_s)
+        timed = _ResponseTimeout(scope, receive, send, limits.handle_s)
         try:
             await self._app(scope, receive, timed.send)
         finally:
             await timed.close()
 
 
-class _Places:
+class _RequestSlots:
     """How many requests are in progress, and whose. Only the event loop touches it."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
         self.taken = 0
         self.strangers = 0
         self.tenants: Counter[str] = Counter()
 
-    def take(self, scope: Scope) -> Place:
+    def take(self, scope: Scope) -> RequestSlot:
         """`Overloaded`: there is none."""
         stranger = not scope["path"].startswith("/v1/") or all(name != b"authorization" for name, _ in scope["headers"])
         if self.taken >= self.limits.in_progress or (stranger and self.strangers >= self.limits.strangers):
             raise Overloaded("too many requests are in progress; nothing was done")
         self.taken += 1
         self.strangers += stranger
-        return Place(self, stranger=stranger)
+        return RequestSlot(self, stranger=stranger)
 
 
-class Place:
+class RequestSlot:
     """One request's."""
 
     __slots__ = ("_places", "_stranger", "_tenant")
 
-    def __init__(self, places: _Places, *, stranger: bool) -> None:
+    def __init__(self, places: _RequestSlots, *, stranger: bool) -> None:
         self._places = places
         self._stranger = stranger
         self._tenant: str | None = None
@@ -128,13 +139,13 @@ class Place:
                 del self._places.tenants[self._tenant]
 
 
-def place_of(scope: Scope) -> Place | None:
+def slot_of(scope: Scope) -> RequestSlot | None:
     """The request's; None outside the frame."""
-    place: Place | None = scope.get(_PLACE)
+    place: RequestSlot | None = scope.get(_PLACE)
     return place
 
 
-class _Timed:
+class _ResponseTimeout:
     """The answer's way out, until the time is over; from then on ours."""
 
     __slots__ = ("_answer", "_receive", "_scope", "_send", "_started", "_timer")
@@ -161,5 +172,46 @@ class _Timed:
             await self._answer
 
     def _expire(self) -> None:
-        problem = answer_now(Request(self._scope), Temporary("the handler is still at work"))
+        problem = problem_response(Request(self._scope), Temporary("the handler is still at work"))
         self._answer = asyncio.get_running_loop().create_task(problem(self._scope, self._receive, self._send))
+
+
+WORKING = 2
+
+
+PLACES = 12
+
+
+"""At work or waiting, of the 40 threads."""
+
+
+OF_A_TENANT = 6
+
+
+class ConcurrencyLimit:
+    """Those of one kind. `what`: such as `templates are being checked`."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._taken: Counter[str] = Counter()
+        self._guard = threading.Lock()
+        self._work = threading.BoundedSemaphore(WORKING)
+
+    @property
+    def count(self) -> int:
+        """At work or waiting."""
+        return self._taken.total()
+
+    @contextmanager
+    def of(self, tenant: str) -> Iterator[None]:
+        """Around the work; blocks until there is room for it. `Overloaded`: as many as may be wait for that."""
+        with self._guard:
+            if self._taken[tenant] >= OF_A_TENANT or self.count >= PLACES:
+                raise Overloaded(f"too many {self._what} at the moment; nothing was done")
+            self._taken[tenant] += 1
+        try:
+            with self._work:
+                yield
+        finally:
+            with self._guard:
+                self._taken -= Counter({tenant: 1})

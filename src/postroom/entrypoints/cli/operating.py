@@ -61,9 +61,9 @@ def recorded(postroom: Postroom, command: str, *, tenant: str, target: str = "")
     try:
         yield change
     except PostroomError as error:
-        from postroom.gateway.problems import kind_of  # loads a web framework that no other command needs
+        from postroom.gateway.errors import problem_type_of  # loads a web framework that no other command needs
 
-        _complete(postroom.audit, tenant, replace(begun, target=change.target, status=kind_of(error).status))
+        _complete(postroom.audit, tenant, replace(begun, target=change.target, status=problem_type_of(error).status))
         raise
     _complete(postroom.audit, tenant, replace(begun, target=change.target, status=_DONE))
 

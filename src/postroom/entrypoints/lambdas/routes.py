@@ -17,8 +17,8 @@ from starlette.routing import BaseRoute
 
 from postroom.entrypoints.application import application
 from postroom.entrypoints.services import SERVICES
-from postroom.gateway.routes.about import about_routes
-from postroom.gateway.routing import Route
+from postroom.gateway.pipeline import Route
+from postroom.gateway.routes.system import about_routes
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 

@@ -2,6 +2,8 @@
 
 A new campaign's id, and the version of its template where none was named, are noted before anything is made: the call may die
 anywhere and come again. Verbs may be repeated. What changes many messages is carried out by the workers, after the answer.
+
+`/v1/campaigns/{id}/…`: its batches, its messages, and both of its files.
 """
 
 from __future__ import annotations
@@ -14,27 +16,46 @@ from fastapi import APIRouter, Query, Response
 
 from postroom.errors import Denied
 from postroom.gateway.access import Editor, Sender, Viewer
+from postroom.gateway.audit import Audit, AuditChange, reads
 from postroom.gateway.etags import IfMatch, IfNoneMatch, demand, etag_of, matches, not_modified
-from postroom.gateway.paging import Cursor, Limit, Page
-from postroom.gateway.routing import Route
-from postroom.gateway.schemas.campaign_messages import RehearsalBody
-from postroom.gateway.schemas.campaigns import CampaignBody, CampaignEdit, CampaignId, Concerned, NewCampaign, Settle
-from postroom.gateway.steps import Once
-from postroom.gateway.trail import Trail, Trails, reads
+from postroom.gateway.idempotency import Points
+from postroom.gateway.paging import CSV, CsvAnswer, Cursor, Download, Limit, Page, streamed
+from postroom.gateway.pipeline import Route
+from postroom.gateway.schemas.campaign_messages import (
+    BatchBody,
+    CampaignMessageStatus,
+    DryRunBody,
+    MessageBody,
+    MessageId,
+    MessageWithEvents,
+    states_of,
+)
+from postroom.gateway.schemas.campaigns import (
+    AffectedMessages,
+    CampaignBody,
+    CampaignEdit,
+    CampaignId,
+    NewCampaign,
+    SettleRequest,
+)
 from postroom.model.access import Principal, Role
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.services.campaign_changes import Changes
 from postroom.services.campaign_dry_run import DryRun
 from postroom.services.campaign_edits import Edits
 from postroom.services.campaign_orders import Orders
+from postroom.services.campaign_reading import CampaignReading
 from postroom.services.campaigns import CampaignService
+from postroom.services.exports import Exports
 
-States = Annotated[list[CampaignStatus] | None, Query(description="Only those; again for more.", max_length=9)]
+CampaignStatuses = Annotated[list[CampaignStatus] | None, Query(description="Only those; again for more.", max_length=9)]
+
+
 NamePrefix = Annotated[str, Query(max_length=200, description="Only names that begin so, in any case.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class CampaignServices:
     """The services behind these routes."""
 
     campaigns: CampaignService
@@ -46,7 +67,7 @@ class Desk:
     """Told of every change: whoever keeps a status forgets it."""
 
 
-def campaign_routes(desk: Desk) -> APIRouter:
+def campaign_routes(desk: CampaignServices) -> APIRouter:
     """All but the reading of messages."""
     router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], route_class=Route)
     _add_records(router, desk)
@@ -55,32 +76,32 @@ def campaign_routes(desk: Desk) -> APIRouter:
     return router
 
 
-def _add_records(router: APIRouter, desk: Desk) -> None:
+def _add_records(router: APIRouter, desk: CampaignServices) -> None:
     campaigns = desk.campaigns
 
     @router.post("", operation_id="create_campaign", status_code=201)
-    def create(body: NewCampaign, who: Editor, steps: Once, trail: Trails, response: Response) -> CampaignBody:
+    def create(body: NewCampaign, caller: Editor, points: Points, audit: Audit, response: Response) -> CampaignBody:
         """Make a campaign.
 
         Its recipients are imported at once, and sent to if `start` is true (which needs the role sender)."""
         if body.start:
-            _demand_sender(who)
-        ref = CampaignRef(who.tenant, steps.once("id", lambda: campaigns.new_id(who.tenant)))
+            _demand_sender(caller)
+        ref = CampaignRef(caller.tenant, points.once("id", lambda: campaigns.new_id(caller.tenant)))
 
         def newest() -> str:
-            return str(desk.orders.template_version(who.tenant, body.template_id))
+            return str(desk.orders.template_version(caller.tenant, body.template_id))
 
-        version = body.template_version or int(steps.once("template_version", newest))
-        campaign = desk.orders.place(ref, body.order(template_version=version, created_by=who.name))
+        version = body.template_version or int(points.once("template_version", newest))
+        campaign = desk.orders.place(ref, body.order(template_version=version, created_by=caller.name))
         response.headers["Location"] = f"/v1/campaigns/{ref.campaign}"
-        return _told(desk, trail, None, campaign, response)
+        return _changed_campaign(desk, audit, None, campaign, response)
 
     @router.get("", operation_id="list_campaigns")
     def list_campaigns(
-        who: Viewer, status: States = None, name: NamePrefix = "", limit: Limit = 100, cursor: Cursor = None
+        caller: Viewer, status: CampaignStatuses = None, name: NamePrefix = "", limit: Limit = 100, cursor: Cursor = None
     ) -> Page[CampaignBody]:
         """List campaigns, newest first."""
-        page = campaigns.list(who.tenant, statuses=status or (), name=name, cursor=cursor, limit=limit)
+        page = campaigns.list(caller.tenant, statuses=status or (), name=name, cursor=cursor, limit=limit)
         return Page(items=[CampaignBody.of(campaign) for campaign in page.campaigns], cursor=page.cursor)
 
     @router.get(
@@ -90,10 +111,10 @@ def _add_records(router: APIRouter, desk: Desk) -> None:
         responses={304: {"description": "As you know it."}},
     )
     def get(
-        campaign_id: CampaignId, who: Viewer, response: Response, if_none_match: IfNoneMatch = None
+        campaign_id: CampaignId, caller: Viewer, response: Response, if_none_match: IfNoneMatch = None
     ) -> CampaignBody | Response:
         """Show one campaign."""
-        campaign = campaigns.get(CampaignRef(who.tenant, campaign_id))
+        campaign = campaigns.get(CampaignRef(caller.tenant, campaign_id))
         etag = etag_of(campaign.version)
         if matches(if_none_match, etag):
             return not_modified(etag)
@@ -104,98 +125,147 @@ def _add_records(router: APIRouter, desk: Desk) -> None:
     def edit(
         campaign_id: CampaignId,
         body: CampaignEdit,
-        who: Editor,
-        trail: Trails,
+        caller: Editor,
+        audit: Audit,
         response: Response,
         if_match: IfMatch = None,
     ) -> CampaignBody:
         """Change its name, schedule or rate, while it is not sending.
 
         One that will be sent without being started needs the role sender."""
-        before = campaigns.get(CampaignRef(who.tenant, campaign_id))
+        before = campaigns.get(CampaignRef(caller.tenant, campaign_id))
         if before.start_when_ready:
-            _demand_sender(who)
+            _demand_sender(caller)
         demand(if_match, etag_of(before.version))
-        return _told(desk, trail, before, desk.edits.apply(before, body.edit()), response)
+        return _changed_campaign(desk, audit, before, desk.edits.apply(before, body.edit()), response)
 
     @router.delete("/{campaign_id}", operation_id="delete_campaign", status_code=204)
-    def delete(campaign_id: CampaignId, who: Sender, trail: Trails) -> None:
+    def delete(campaign_id: CampaignId, caller: Sender, audit: Audit) -> None:
         """Forget a campaign that has ended or was never started, with all its messages."""
-        ref = CampaignRef(who.tenant, campaign_id)
+        ref = CampaignRef(caller.tenant, campaign_id)
         before = campaigns.get(ref)
         campaigns.delete(ref)
         desk.changed(ref)
-        trail.changed("campaign", campaign_id, before=_digestible(before))
+        audit.changed("campaign", campaign_id, before=_audit_value(before))
 
 
-def _add_verbs(router: APIRouter, desk: Desk) -> None:
+def _add_verbs(router: APIRouter, desk: CampaignServices) -> None:
     campaigns = desk.campaigns
 
     @router.post("/{campaign_id}/start", operation_id="start_campaign")
-    def start(campaign_id: CampaignId, who: Sender, trail: Trails, response: Response) -> CampaignBody:
+    def start(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
         """Send, or schedule, a campaign that was made with `start` false."""
-        ref = CampaignRef(who.tenant, campaign_id)
-        return _told(desk, trail, campaigns.get(ref), campaigns.start(ref), response)
+        ref = CampaignRef(caller.tenant, campaign_id)
+        return _changed_campaign(desk, audit, campaigns.get(ref), campaigns.start(ref), response)
 
     @router.post("/{campaign_id}/pause", operation_id="pause_campaign")
-    def pause(campaign_id: CampaignId, who: Sender, trail: Trails, response: Response) -> CampaignBody:
+    def pause(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
         """Stop sending within a second; what is in flight is drained."""
-        ref = CampaignRef(who.tenant, campaign_id)
-        return _told(desk, trail, campaigns.get(ref), campaigns.pause(ref, f"paused by {who.name}"), response)
+        ref = CampaignRef(caller.tenant, campaign_id)
+        return _changed_campaign(desk, audit, campaigns.get(ref), campaigns.pause(ref, f"paused by {caller.name}"), response)
 
     @router.post("/{campaign_id}/resume", operation_id="resume_campaign")
-    def resume(campaign_id: CampaignId, who: Sender, trail: Trails, response: Response) -> CampaignBody:
+    def resume(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
         """Go on where it stopped."""
-        ref = CampaignRef(who.tenant, campaign_id)
-        return _told(desk, trail, campaigns.get(ref), campaigns.resume(ref), response)
+        ref = CampaignRef(caller.tenant, campaign_id)
+        return _changed_campaign(desk, audit, campaigns.get(ref), campaigns.resume(ref), response)
 
     @router.post("/{campaign_id}/dry-run", operation_id="rehearse_campaign")
     @reads
-    def rehearse(campaign_id: CampaignId, who: Editor) -> RehearsalBody:
+    def rehearse(campaign_id: CampaignId, caller: Editor) -> DryRunBody:
         """Compose the messages of the upload's first thousand rows, and send nothing."""
-        return RehearsalBody.of(desk.dry_run.run(campaigns.get(CampaignRef(who.tenant, campaign_id))))
+        return DryRunBody.of(desk.dry_run.run(campaigns.get(CampaignRef(caller.tenant, campaign_id))))
 
 
-def _add_changes(router: APIRouter, desk: Desk) -> None:
+def _add_changes(router: APIRouter, desk: CampaignServices) -> None:
     campaigns, changes = desk.campaigns, desk.changes
 
     @router.post("/{campaign_id}/cancel", operation_id="cancel_campaign")
-    def cancel(campaign_id: CampaignId, who: Sender, trail: Trails, response: Response) -> CampaignBody:
+    def cancel(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
         """End it for good: nothing more is sent, and whoever still waits is skipped."""
-        ref = CampaignRef(who.tenant, campaign_id)
-        return _told(desk, trail, campaigns.get(ref), changes.cancel(ref), response)
+        ref = CampaignRef(caller.tenant, campaign_id)
+        return _changed_campaign(desk, audit, campaigns.get(ref), changes.cancel(ref), response)
 
     @router.post("/{campaign_id}/retry-failed", operation_id="retry_failed_messages", status_code=202)
-    def retry_failed(campaign_id: CampaignId, who: Sender, trail: Trails) -> Concerned:
+    def retry_failed(campaign_id: CampaignId, caller: Sender, audit: Audit) -> AffectedMessages:
         """Send to everybody who failed again (not to refused addresses), in a campaign that is paused or completed."""
-        ref = CampaignRef(who.tenant, campaign_id)
-        concerned = Concerned(messages=changes.retry_failed(ref))
+        ref = CampaignRef(caller.tenant, campaign_id)
+        concerned = AffectedMessages(messages=changes.retry_failed(ref))
         desk.changed(ref)
-        trail.changed("campaign", campaign_id, after={"retry_failed": concerned.messages})
+        audit.changed("campaign", campaign_id, after={"retry_failed": concerned.messages})
         return concerned
 
     @router.post("/{campaign_id}/settle", operation_id="settle_unknown_messages", status_code=202)
-    def settle(campaign_id: CampaignId, body: Settle, who: Sender, trail: Trails) -> Concerned:
+    def settle(campaign_id: CampaignId, body: SettleRequest, caller: Sender, audit: Audit) -> AffectedMessages:
         """Decide what became of messages that were handed over and whose answer was never seen."""
-        ref = CampaignRef(who.tenant, campaign_id)
-        concerned = Concerned(messages=changes.settle(ref, body.decision))
+        ref = CampaignRef(caller.tenant, campaign_id)
+        concerned = AffectedMessages(messages=changes.settle(ref, body.decision))
         desk.changed(ref)
-        trail.changed("campaign", campaign_id, after={"settle": body.decision.value, "messages": concerned.messages})
+        audit.changed("campaign", campaign_id, after={"settle": body.decision.value, "messages": concerned.messages})
         return concerned
 
 
-def _told(desk: Desk, trail: Trail, before: Campaign | None, after: Campaign, response: Response) -> CampaignBody:
+def _changed_campaign(
+    desk: CampaignServices, audit: AuditChange, before: Campaign | None, after: Campaign, response: Response
+) -> CampaignBody:
     """The answer, once everybody who is to know of the change does."""
     desk.changed(after.ref)
-    trail.changed("campaign", after.ref.campaign, before=before and _digestible(before), after=_digestible(after))
+    audit.changed("campaign", after.ref.campaign, before=before and _audit_value(before), after=_audit_value(after))
     response.headers["ETag"] = etag_of(after.version)
     return CampaignBody.of(after)
 
 
-def _digestible(campaign: Campaign) -> object:
+def _audit_value(campaign: Campaign) -> object:
     return CampaignBody.of(campaign).model_dump(mode="json")
 
 
-def _demand_sender(who: Principal) -> None:
-    if not who.role.includes(Role.SENDER):
-        raise Denied(f"sending needs the role {Role.SENDER}; {who.name} is {who.role}: make it with `start` false")
+def _demand_sender(caller: Principal) -> None:
+    if not caller.role.includes(Role.SENDER):
+        raise Denied(f"sending needs the role {Role.SENDER}; {caller.name} is {caller.role}: make it with `start` false")
+
+
+MessageStatuses = Annotated[
+    list[CampaignMessageStatus] | None,
+    Query(description="Only messages in this state; again for more.", max_length=len(CampaignMessageStatus)),
+]
+
+
+def campaign_message_routes(reading: CampaignReading, exports: Exports, download: Download = streamed) -> APIRouter:
+    """Who may see anything of the tenant may see these. `download`: how files are answered."""
+    router = APIRouter(prefix="/v1/campaigns/{campaign_id}", tags=["campaigns"], route_class=Route)
+
+    @router.get("/batches", operation_id="list_batches")
+    def batches(campaign_id: CampaignId, caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[BatchBody]:
+        """List the batches of a campaign, by number."""
+        page = reading.batches(CampaignRef(caller.tenant, campaign_id), cursor=cursor, limit=limit)
+        return Page(items=[BatchBody.of(batch) for batch in page.batches], cursor=page.cursor)
+
+    @router.get("/messages", operation_id="list_campaign_messages")
+    def messages(
+        campaign_id: CampaignId, caller: Viewer, status: MessageStatuses = None, limit: Limit = 100, cursor: Cursor = None
+    ) -> Page[MessageBody]:
+        """List the messages of a campaign, in an order of their own."""
+        ref = CampaignRef(caller.tenant, campaign_id)
+        campaign, page = reading.messages(ref, statuses=states_of(status), cursor=cursor, limit=limit)
+        return Page(items=[MessageBody.of(campaign, message) for message in page.messages], cursor=page.cursor)
+
+    @router.get("/messages/{message_id}", operation_id="get_campaign_message")
+    def message(campaign_id: CampaignId, message_id: MessageId, caller: Viewer) -> MessageWithEvents:
+        """Show one message of a campaign and what happened to it."""
+        campaign, found = reading.message(CampaignRef(caller.tenant, campaign_id), message_id)
+        return MessageWithEvents.told(campaign, found, reading.timeline(campaign, found))
+
+    @router.get("/rejected.csv", operation_id="export_rejected_rows", response_class=CsvAnswer, responses=CSV)
+    def rejected(campaign_id: CampaignId, caller: Viewer) -> Response:
+        """Rows that are no recipients, as CSV: line, address, reason, detail."""
+        return download(
+            caller.tenant, exports.rejected_csv(CampaignRef(caller.tenant, campaign_id)), f"{campaign_id}-rejected.csv"
+        )
+
+    @router.get("/export.csv", operation_id="export_campaign_messages", response_class=CsvAnswer, responses=CSV)
+    def export(campaign_id: CampaignId, caller: Viewer, status: MessageStatuses = None) -> Response:
+        """Every message as CSV: where it stands, its last reply, what its recipient did, and the row's own cells."""
+        lines = exports.messages_csv(CampaignRef(caller.tenant, campaign_id), states_of(status))
+        return download(caller.tenant, (line.encode("utf-8", "replace") for line in lines), f"{campaign_id}.csv")
+
+    return router

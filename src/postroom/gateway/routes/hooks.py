@@ -16,9 +16,8 @@ from fastapi import APIRouter, Request, Response
 
 from postroom.events.ses.sns import SnsUnavailable
 from postroom.gateway.bodies import accepts
-from postroom.gateway.problems import answer_now
-from postroom.gateway.refusals import Overloaded
-from postroom.gateway.routing import Route
+from postroom.gateway.errors import Overloaded, problem_response
+from postroom.gateway.pipeline import Route
 
 MAX_BODY = 300_000
 """SNS carries 256 KB."""
@@ -26,7 +25,7 @@ AT_ONCE = 16
 """In threads, in a process: while SNS's certificate is fetched nobody else waits for one."""
 
 
-class _Patient(Route):
+class _SnsRoute(Route):
     """Asks those to come again who have come too often."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -36,14 +35,16 @@ class _Patient(Route):
             response = await handle(request)
             if response.status_code != 429:
                 return response
-            return answer_now(request, Overloaded("too many calls from this address that were not genuine; nothing was done"))
+            return problem_response(
+                request, Overloaded("too many calls from this address that were not genuine; nothing was done")
+            )
 
         return patient
 
 
 def hooks_routes(take_ses: Callable[[bytes], None]) -> APIRouter:
     """`take_ses`: durable when it returns; `Invalid`, `Denied`, `Unavailable`."""
-    router = APIRouter(prefix="/hooks", include_in_schema=False, route_class=_Patient)
+    router = APIRouter(prefix="/hooks", include_in_schema=False, route_class=_SnsRoute)
     threads = anyio.CapacityLimiter(AT_ONCE)
 
     @router.post("/ses")

@@ -11,24 +11,24 @@ from fastapi import APIRouter, Path, Query
 from postroom.errors import NotFound
 from postroom.gateway.access import Sender, Viewer
 from postroom.gateway.bodies import accepts
+from postroom.gateway.errors import problem_type_of
+from postroom.gateway.idempotency import Points, first_recovery_point
 from postroom.gateway.paging import Cursor, Limit, Page
-from postroom.gateway.problems import kind_of
-from postroom.gateway.routing import Route
-from postroom.gateway.schemas.events import EventBody
+from postroom.gateway.pipeline import Route
 from postroom.gateway.schemas.messages import (
     Day,
+    EventBody,
     MessageDetail,
     MessageId,
+    MessageProblem,
     MessageResult,
     MessageResults,
     MessageSummary,
     NewMessage,
     OneOrMany,
-    Refusal,
-    StatusName,
+    SingleMessageStatus,
     TestMessage,
 )
-from postroom.gateway.steps import Once, starts_with
 from postroom.model.message import MessageStatus
 from postroom.services.messages import MessageService, SingleRecord
 from postroom.services.single_request import Accepted, AttachedUpload, MessageRequest, Refused, Suppressed
@@ -41,7 +41,8 @@ _Id = Annotated[MessageId, Path(description="The message's id.")]
 _TemplateId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", max_length=64, description="The template's id.")]
 _Day = Annotated[Day | None, Query(description="The UTC day of the calls; null: today.")]
 _Statuses = Annotated[
-    list[StatusName] | None, Query(alias="status", max_length=9, description="Only messages in these states; null: in any.")
+    list[SingleMessageStatus] | None,
+    Query(alias="status", max_length=9, description="Only messages in these states; null: in any."),
 ]
 
 
@@ -51,20 +52,20 @@ def message_routes(service: MessageService) -> APIRouter:
 
     @router.post("", status_code=202, operation_id="send_messages", response_model_exclude_none=True)
     @accepts(MAX_BODY)
-    @starts_with("seed", service.new_seed)
-    def send(body: OneOrMany, who: Sender, steps: Once) -> MessageResult | MessageResults:
+    @first_recovery_point("seed", service.new_seed)
+    def send(body: OneOrMany, caller: Sender, points: Points) -> MessageResult | MessageResults:
         """Send a message, or up to a hundred.
 
         A message is answered once it is stored for good. One that cannot be sent is a problem; in an array, its result says so
         and the others are sent all the same."""
         requests = body if isinstance(body, list) else [body]
-        seed = steps.once("seed", service.new_seed)
-        results = service.submit(who.tenant, [_request(each) for each in requests], seed=seed)
+        seed = points.once("seed", service.new_seed)
+        results = service.submit(caller.tenant, [_request(each) for each in requests], seed=seed)
         return MessageResults(results=list(map(_result, results))) if isinstance(body, list) else _only(results)
 
     @router.get("", operation_id="list_messages")
     def list_messages(
-        who: Viewer,
+        caller: Viewer,
         *,
         day: _Day = None,
         statuses: _Statuses = None,
@@ -74,14 +75,14 @@ def message_routes(service: MessageService) -> APIRouter:
         """List a day's single messages, in no particular order."""
         number = service.today() if day is None else day.toordinal() - _EPOCH
         wanted = {MessageStatus[each.upper()] for each in statuses or ()}
-        page = service.list(who.tenant, number, statuses=wanted, cursor=cursor, limit=limit)
+        page = service.list(caller.tenant, number, statuses=wanted, cursor=cursor, limit=limit)
         return Page(items=[MessageSummary.model_validate(_summary(record)) for record in page.records], cursor=page.cursor)
 
     @router.get("/{id}", operation_id="get_message")
-    def get(id: _Id, who: Viewer) -> MessageDetail:  # noqa: A002
+    def get(id: _Id, caller: Viewer) -> MessageDetail:  # noqa: A002
         """Show a single message and what happened to it."""
-        record = service.get(who.tenant, id)
-        content = service.content(who.tenant, record)
+        record = service.get(caller.tenant, id)
+        content = service.content(caller.tenant, record)
         made_of = {
             "from": content.from_ if content else None,
             "reply_to": content.reply_to if content else None,
@@ -90,7 +91,7 @@ def message_routes(service: MessageService) -> APIRouter:
             "template_version": content.template_version if content else None,
         }
         return MessageDetail.model_validate(
-            {**_summary(record), **made_of, "events": EventBody.all(service.timeline(who.tenant, record))}
+            {**_summary(record), **made_of, "events": EventBody.all(service.timeline(caller.tenant, record))}
         )
 
     return router
@@ -101,9 +102,9 @@ def template_test_routes(service: MessageService, default_from: Callable[[str], 
     router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=Route)
 
     @router.post("/{template_id}/test", status_code=202, operation_id="test_template", response_model_exclude_none=True)
-    def test(template_id: _TemplateId, body: TestMessage, who: Sender, steps: Once) -> MessageResults:
+    def test(template_id: _TemplateId, body: TestMessage, caller: Sender, points: Points) -> MessageResults:
         """Send a template to up to ten addresses, as a test."""
-        from_ = body.from_ or default_from(who.tenant)
+        from_ = body.from_ or default_from(caller.tenant)
         requests = [
             MessageRequest(
                 to=to,
@@ -114,7 +115,7 @@ def template_test_routes(service: MessageService, default_from: Callable[[str], 
             )
             for to in body.to
         ]
-        results = service.submit(who.tenant, requests, seed=steps.once("seed", service.new_seed))
+        results = service.submit(caller.tenant, requests, seed=points.once("seed", service.new_seed))
         for result in results:
             if isinstance(result, Refused) and isinstance(result.error, NotFound):  # the same for all: there is no such template
                 raise result.error
@@ -153,8 +154,8 @@ def _only(results: Sequence[Accepted | Refused]) -> MessageResult:
 def _result(result: Accepted | Refused) -> MessageResult:
     if isinstance(result, Accepted):
         return MessageResult(id=result.id, status="accepted")
-    kind = kind_of(result.error)
-    problem = Refusal(type=f"/problems/{kind.word}", title=kind.title, status=kind.status, detail=str(result.error))
+    kind = problem_type_of(result.error)
+    problem = MessageProblem(type=f"/problems/{kind.word}", title=kind.title, status=kind.status, detail=str(result.error))
     return MessageResult(status="suppressed" if isinstance(result.error, Suppressed) else "refused", problem=problem)
 
 

@@ -8,12 +8,19 @@ import secrets
 from fastapi import APIRouter, Response
 
 from postroom.gateway.access import Admin, Viewer
+from postroom.gateway.audit import Audit, reads
 from postroom.gateway.etags import IfMatch, IfNoneMatch, demand, etag_of, matches, not_modified
+from postroom.gateway.idempotency import Points
 from postroom.gateway.paging import Page
-from postroom.gateway.routing import Route
-from postroom.gateway.schemas.providers import FindingShown, NewProvider, ProviderName, ProviderSettings, ProviderShown, Tested
-from postroom.gateway.steps import Once
-from postroom.gateway.trail import Trails, reads
+from postroom.gateway.pipeline import Route
+from postroom.gateway.schemas.providers import (
+    NewProvider,
+    ProviderBody,
+    ProviderCheck,
+    ProviderName,
+    ProviderSettings,
+    ProviderTestResult,
+)
 from postroom.model.access import Principal
 from postroom.model.provider import Provider
 from postroom.services.doctor import healthy
@@ -30,73 +37,73 @@ def providers_routes(providers: ProviderService) -> APIRouter:
 
 def _add_reading(router: APIRouter, providers: ProviderService) -> None:
     @router.get("", operation_id="list_providers")
-    def list_all(who: Viewer) -> Page[ProviderShown]:
+    def list_all(caller: Viewer) -> Page[ProviderBody]:
         """List what the tenant's mail can leave through: its own providers, shared ones, the default. All in one page."""
-        items = [ProviderShown.of(provider, operator=who.operator) for provider in providers.list(_asker(who))]
+        items = [ProviderBody.of(provider, operator=caller.operator) for provider in providers.list(_asker(caller))]
         return Page(items=items, cursor=None)
 
     @router.get(
-        "/{name}", operation_id="get_provider", response_model=ProviderShown, responses={304: {"description": "Not modified"}}
+        "/{name}", operation_id="get_provider", response_model=ProviderBody, responses={304: {"description": "Not modified"}}
     )
-    def get(name: ProviderName, who: Viewer, response: Response, if_none_match: IfNoneMatch = None) -> ProviderShown | Response:
+    def get(name: ProviderName, caller: Viewer, response: Response, if_none_match: IfNoneMatch = None) -> ProviderBody | Response:
         """Show a provider; its password is never shown."""
-        provider = providers.get(_asker(who), name)
-        if matches(if_none_match, _etag(provider, who)):
-            return not_modified(_etag(provider, who))
-        return _shown(provider, who, response)
+        provider = providers.get(_asker(caller), name)
+        if matches(if_none_match, _etag(provider, caller)):
+            return not_modified(_etag(provider, caller))
+        return _shown(provider, caller, response)
 
     @router.post("/{name}/test", operation_id="test_provider")
     @reads
-    def test(name: ProviderName, who: Admin) -> Tested:
+    def test(name: ProviderName, caller: Admin) -> ProviderTestResult:
         """Connect to the relay, greet it, start TLS and log in, or ask Amazon SES what it allows. Nothing is sent. A shared one
         is for operators to test."""
-        findings = providers.test(_asker(who), name)
-        return Tested(works=healthy(findings), findings=[FindingShown.of(finding) for finding in findings])
+        findings = providers.test(_asker(caller), name)
+        return ProviderTestResult(works=healthy(findings), findings=[ProviderCheck.of(finding) for finding in findings])
 
 
 def _add_changing(router: APIRouter, providers: ProviderService) -> None:
     @router.post("", status_code=201, operation_id="create_provider")
-    def create(body: NewProvider, who: Admin, steps: Once, trail: Trails, response: Response) -> ProviderShown:
+    def create(body: NewProvider, caller: Admin, points: Points, audit: Audit, response: Response) -> ProviderBody:
         """Make a provider. A tenant's relay must be on the public Internet, and its URL must name no file."""
-        mark = steps.once("mark", lambda: secrets.token_hex(16))
-        provider = providers.create(_asker(who), body.name, body.change(), shared=body.shared, mark=mark)
+        mark = points.once("mark", lambda: secrets.token_hex(16))
+        provider = providers.create(_asker(caller), body.name, body.change(), shared=body.shared, mark=mark)
         response.headers["Location"] = f"/v1/providers/{provider.name}"
-        shown = _shown(provider, who, response)
-        trail.changed("provider", provider.id, after=shown.model_dump())
+        shown = _shown(provider, caller, response)
+        audit.changed("provider", provider.id, after=shown.model_dump())
         return shown
 
     @router.put("/{name}", operation_id="change_provider")
     def change(
-        name: ProviderName, body: ProviderSettings, who: Admin, trail: Trails, response: Response, if_match: IfMatch = None
-    ) -> ProviderShown:
+        name: ProviderName, body: ProviderSettings, caller: Admin, audit: Audit, response: Response, if_match: IfMatch = None
+    ) -> ProviderBody:
         """Replace a provider's settings. Mail that leaves from now on takes them; campaigns that are sending do so within minutes
         or after a pause. Another URL needs its password again."""
-        was = providers.get(_asker(who), name)
-        demand(if_match, _etag(was, who))
-        provider = providers.change(_asker(who), was, body.change())
-        shown = _shown(provider, who, response)
-        trail.changed(
-            "provider", provider.id, before=ProviderShown.of(was, operator=who.operator).model_dump(), after=shown.model_dump()
+        was = providers.get(_asker(caller), name)
+        demand(if_match, _etag(was, caller))
+        provider = providers.change(_asker(caller), was, body.change())
+        shown = _shown(provider, caller, response)
+        audit.changed(
+            "provider", provider.id, before=ProviderBody.of(was, operator=caller.operator).model_dump(), after=shown.model_dump()
         )
         return shown
 
     @router.delete("/{name}", status_code=204, operation_id="delete_provider")
-    def delete(name: ProviderName, who: Admin, trail: Trails) -> None:
+    def delete(name: ProviderName, caller: Admin, audit: Audit) -> None:
         """Delete a provider and its password. Campaigns that name it cannot send until there is one of that name again."""
-        was = providers.delete(_asker(who), name)
-        trail.changed("provider", was.id, before=ProviderShown.of(was, operator=who.operator).model_dump())
+        was = providers.delete(_asker(caller), name)
+        audit.changed("provider", was.id, before=ProviderBody.of(was, operator=caller.operator).model_dump())
 
 
-def _asker(who: Principal) -> Asker:
-    return Asker(who.tenant, who.operator)
+def _asker(caller: Principal) -> Asker:
+    return Asker(caller.tenant, caller.operator)
 
 
-def _shown(provider: Provider, who: Principal, response: Response) -> ProviderShown:
-    response.headers["ETag"] = _etag(provider, who)
-    return ProviderShown.of(provider, operator=who.operator)
+def _shown(provider: Provider, caller: Principal, response: Response) -> ProviderBody:
+    response.headers["ETag"] = _etag(provider, caller)
+    return ProviderBody.of(provider, operator=caller.operator)
 
 
-def _etag(provider: Provider, who: Principal) -> str:
+def _etag(provider: Provider, caller: Principal) -> str:
     """Of what the caller sees. A version alone would come again with another provider of the name, and a setting has none."""
-    seen = f"{provider.version} {ProviderShown.of(provider, operator=who.operator).model_dump_json()}"
+    seen = f"{provider.version} {ProviderBody.of(provider, operator=caller.operator).model_dump_json()}"
     return etag_of(hashlib.sha256(seen.encode()).hexdigest()[:24])

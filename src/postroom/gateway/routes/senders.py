@@ -1,4 +1,10 @@
-"""`/v1/senders`: addresses and domains that a tenant may send as."""
+"""`/v1/senders`: addresses and domains that a tenant may send as.
+
+`/v1/senders/{name}/dkim`: the keys that the mail of a sender's domain is signed with.
+
+A repeated POST answers the same keys: what their selectors begin with is a recovery point of the call. No answer holds a private
+part; nothing here lets a key sign whose record the DNS does not have.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +13,20 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from postroom.gateway.access import Admin, Operator, Viewer
+from postroom.gateway.audit import Audit
+from postroom.gateway.idempotency import Points
 from postroom.gateway.paging import Cursor, Limit, Page
-from postroom.gateway.routing import Route
-from postroom.gateway.schemas.senders import NAME, NewSender, SenderShown
-from postroom.gateway.trail import Trails
+from postroom.gateway.pipeline import Route
+from postroom.gateway.schemas.senders import SENDER_NAME, DkimKeyBody, DkimKeysBody, NewDkimKeys, NewSender, SenderBody
+from postroom.model.dkim import SELECTOR
+from postroom.services.dkim import DkimService
 from postroom.services.senders import SenderService
 
 Name = Annotated[
-    str, Path(pattern=NAME, max_length=320, description="The address or domain.", examples=["news@shop.example", "shop.example"])
+    str,
+    Path(
+        pattern=SENDER_NAME, max_length=320, description="The address or domain.", examples=["news@shop.example", "shop.example"]
+    ),
 ]
 
 
@@ -23,42 +35,89 @@ def sender_routes(senders: SenderService) -> APIRouter:
     router = APIRouter(prefix="/v1/senders", tags=["senders"], route_class=Route)
 
     @router.post("", status_code=201, operation_id="create_sender")
-    def create(body: NewSender, who: Admin, trail: Trails) -> SenderShown:
+    def create(body: NewSender, caller: Admin, audit: Audit) -> SenderBody:
         """Enter an address or a domain; the answer names the TXT record that verifies it. Again: the same answer."""
-        shown = SenderShown.of(senders.add(who.tenant, body.name))
-        trail.changed("sender", shown.name, after=shown.model_dump())
+        shown = SenderBody.of(senders.add(caller.tenant, body.name))
+        audit.changed("sender", shown.name, after=shown.model_dump())
         return shown
 
     @router.get("", operation_id="list_senders")
-    def list_all(who: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[SenderShown]:
+    def list_all(caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[SenderBody]:
         """List the tenant's senders by name."""
-        page = senders.list(who.tenant, cursor=cursor, limit=limit)
-        return Page(items=[SenderShown.of(identity) for identity in page.senders], cursor=page.cursor)
+        page = senders.list(caller.tenant, cursor=cursor, limit=limit)
+        return Page(items=[SenderBody.of(identity) for identity in page.senders], cursor=page.cursor)
 
     @router.get("/{name}", operation_id="get_sender")
-    def get(name: Name, who: Viewer) -> SenderShown:
+    def get(name: Name, caller: Viewer) -> SenderBody:
         """Show a sender."""
-        return SenderShown.of(senders.get(who.tenant, name))
+        return SenderBody.of(senders.get(caller.tenant, name))
 
     @router.post("/{name}/verify", operation_id="verify_sender")
-    def verify(name: Name, who: Admin, trail: Trails) -> SenderShown:
+    def verify(name: Name, caller: Admin, audit: Audit) -> SenderBody:
         """Ask the DNS now whether its TXT record is there."""
-        before = SenderShown.of(senders.get(who.tenant, name))
-        shown = SenderShown.of(senders.verify(who.tenant, name))
-        trail.changed("sender", shown.name, before=before.model_dump(), after=shown.model_dump())
+        before = SenderBody.of(senders.get(caller.tenant, name))
+        shown = SenderBody.of(senders.verify(caller.tenant, name))
+        audit.changed("sender", shown.name, before=before.model_dump(), after=shown.model_dump())
         return shown
 
     @router.post("/{name}/vouch", operation_id="vouch_for_sender")
-    def vouch(name: Name, who: Operator, trail: Trails) -> SenderShown:
+    def vouch(name: Name, caller: Operator, audit: Audit) -> SenderBody:
         """Take a sender of the operator's own tenant on trust. Operators only."""
-        shown = SenderShown.of(senders.vouch(who.tenant, name, operator=who.name))
-        trail.changed("sender", shown.name, after=shown.model_dump())
+        shown = SenderBody.of(senders.vouch(caller.tenant, name, operator=caller.name))
+        audit.changed("sender", shown.name, after=shown.model_dump())
         return shown
 
     @router.delete("/{name}", status_code=204, operation_id="delete_sender")
-    def remove(name: Name, who: Admin, trail: Trails) -> None:
+    def remove(name: Name, caller: Admin, audit: Audit) -> None:
         """Remove a sender: nothing new is sent from it, campaigns under way go on."""
-        shown = SenderShown.of(senders.remove(who.tenant, name))
-        trail.changed("sender", shown.name, before=shown.model_dump())
+        shown = SenderBody.of(senders.remove(caller.tenant, name))
+        audit.changed("sender", shown.name, before=shown.model_dump())
+
+    return router
+
+
+Selector = Annotated[str, Path(pattern=SELECTOR, max_length=63, description="The key's selector.", examples=["pr20261124-k3vq"])]
+
+
+def dkim_routes(senders: SenderService, dkim: DkimService) -> APIRouter:
+    """Of domains that are senders of the tenant, or have one."""
+    router = APIRouter(prefix="/v1/senders/{name}/dkim", tags=["senders"], route_class=Route)
+
+    def known(tenant: str, name: str) -> str:
+        """`NotFound`: no sender of the tenant."""
+        return senders.get(tenant, name).name
+
+    @router.get("", operation_id="list_dkim_keys")
+    def list_all(name: Name, caller: Viewer) -> DkimKeysBody:
+        """List the DKIM keys of a sender's domain, with the records to publish."""
+        return DkimKeysBody.of(dkim.keys(caller.tenant, known(caller.tenant, name)))
+
+    @router.post("", status_code=201, operation_id="create_dkim_keys")
+    def create(name: Name, body: NewDkimKeys, caller: Admin, points: Points, audit: Audit) -> DkimKeysBody:
+        """Make new DKIM keys. Each signs once it is verified, and then takes the place of the one that signs now. Answers the new
+        keys only."""
+        name = known(caller.tenant, name)
+        stem = points.once("stem", dkim.new_stem)
+        keys = dkim.renew(caller.tenant, name, stem, ed25519=body.ed25519)
+        domain = dkim.keys(caller.tenant, name).domain
+        made = DkimKeysBody(domain=domain, keys=[DkimKeyBody.of(key, domain) for key in keys])
+        audit.changed("dkim", f"{made.domain}/{stem}", after=made.model_dump())
+        return made
+
+    @router.post("/{selector}/verify", operation_id="verify_dkim_key")
+    def verify(name: Name, selector: Selector, caller: Admin, audit: Audit) -> DkimKeyBody:
+        """Ask the DNS now whether the key's record is there: a key that waits signs from then on."""
+        was = dkim.keys(caller.tenant, known(caller.tenant, name))
+        before = DkimKeyBody.of(was.key(selector), was.domain)
+        shown = DkimKeyBody.of(dkim.verify(caller.tenant, was.domain, selector), was.domain)
+        audit.changed("dkim", f"{was.domain}/{selector}", before=before.model_dump(), after=shown.model_dump())
+        return shown
+
+    @router.delete("/{selector}", status_code=204, operation_id="delete_dkim_key")
+    def remove(name: Name, selector: Selector, caller: Admin, audit: Audit) -> None:
+        """Remove a DKIM key for good: within a minute nothing is signed with it. Its record is to stay for some days."""
+        domain = dkim.keys(caller.tenant, known(caller.tenant, name)).domain
+        shown = DkimKeyBody.of(dkim.remove(caller.tenant, domain, selector), domain)
+        audit.changed("dkim", f"{domain}/{selector}", before=shown.model_dump())
 
     return router

@@ -12,10 +12,13 @@ from fastapi import APIRouter, Response
 
 from postroom.errors import Denied, Unsupported
 from postroom.gateway.access import Editor, Viewer
+from postroom.gateway.audit import Audit, AuditChange, reads
 from postroom.gateway.bodies import accepts
 from postroom.gateway.etags import IfMatch, IfNoneMatch, demand, etag_of, matches, not_modified
+from postroom.gateway.idempotency import Points
+from postroom.gateway.limits import ConcurrencyLimit
 from postroom.gateway.paging import Cursor, Limit, Page
-from postroom.gateway.routing import Route
+from postroom.gateway.pipeline import Route
 from postroom.gateway.schemas.templates import (
     MAX_BODY,
     Archived,
@@ -39,9 +42,6 @@ from postroom.gateway.schemas.templates import (
     VersionNumber,
     VersionSummary,
 )
-from postroom.gateway.steps import Once
-from postroom.gateway.trail import Trail, Trails, reads
-from postroom.gateway.turns import Turns
 from postroom.model.access import Role
 from postroom.model.template import Template
 from postroom.services.template_checking import TemplateRefused
@@ -54,7 +54,7 @@ Rows = Callable[[str, str, int], Mapping[str, str]]
 def templates_routes(service: TemplateService, rows: Rows | None = None) -> APIRouter:
     """All but the test send. Without `rows`, previews take no upload."""
     router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=Route)
-    turns = Turns("templates are being checked")
+    turns = ConcurrencyLimit("templates are being checked")
     _add_records(router, service, turns)
     _add_changes(router, service, turns)
     _add_versions(router, service)
@@ -62,25 +62,25 @@ def templates_routes(service: TemplateService, rows: Rows | None = None) -> APIR
     return router
 
 
-def _add_records(router: APIRouter, service: TemplateService, turns: Turns) -> None:
+def _add_records(router: APIRouter, service: TemplateService, turns: ConcurrencyLimit) -> None:
     @router.post("", operation_id="create_template", status_code=201)
     @accepts(MAX_BODY)
-    def create(body: TemplateWritten, who: Editor, steps: Once, trail: Trails, response: Response) -> TemplateBody:
+    def create(body: TemplateWritten, caller: Editor, points: Points, audit: Audit, response: Response) -> TemplateBody:
         """Write a new template: its version 1.
 
         A template with errors is refused; `findings` of the problem say where and what. Warnings are kept with it."""
-        id_ = steps.once("id", service.new_id)
-        with turns.of(who.tenant):
-            template = service.create(who.tenant, id_, body.new(), who.name)
+        id_ = points.once("id", service.new_id)
+        with turns.of(caller.tenant):
+            template = service.create(caller.tenant, id_, body.new(), caller.name)
         response.headers["Location"] = f"/v1/templates/{template.id}"
-        return _told(service, who.tenant, trail, None, template, response)
+        return _changed_template(service, caller.tenant, audit, None, template, response)
 
     @router.get("", operation_id="list_templates")
     def list_templates(
-        who: Viewer, name: NamePrefix = "", archived: Archived = False, limit: Limit = 100, cursor: Cursor = None
+        caller: Viewer, name: NamePrefix = "", archived: Archived = False, limit: Limit = 100, cursor: Cursor = None
     ) -> Page[TemplateSummary]:
         """List templates, newest first."""
-        page = service.list(who.tenant, archived=archived, prefix=name, cursor=cursor, limit=limit)
+        page = service.list(caller.tenant, archived=archived, prefix=name, cursor=cursor, limit=limit)
         return Page(items=[TemplateSummary.of(template) for template in page.items], cursor=page.cursor)
 
     @router.get(
@@ -90,93 +90,93 @@ def _add_records(router: APIRouter, service: TemplateService, turns: Turns) -> N
         responses={304: {"description": "As you know it."}},
     )
     def get(
-        template_id: TemplateId, who: Viewer, response: Response, if_none_match: IfNoneMatch = None
+        template_id: TemplateId, caller: Viewer, response: Response, if_none_match: IfNoneMatch = None
     ) -> TemplateBody | Response:
         """Show a template with its newest version."""
-        template = service.get(who.tenant, template_id)
+        template = service.get(caller.tenant, template_id)
         etag = etag_of(template.revision)
         if matches(if_none_match, etag):
             return not_modified(etag)
         response.headers["ETag"] = etag
-        return _whole(service, who.tenant, template)
+        return _whole(service, caller.tenant, template)
 
 
-def _add_changes(router: APIRouter, service: TemplateService, turns: Turns) -> None:
+def _add_changes(router: APIRouter, service: TemplateService, turns: ConcurrencyLimit) -> None:
     @router.put("/{template_id}", operation_id="save_template")
     @accepts(MAX_BODY)
     def save(
         template_id: TemplateId,
         body: TemplateWritten,
-        who: Editor,
-        trail: Trails,
+        caller: Editor,
+        audit: Audit,
         response: Response,
         if_match: IfMatch = None,
     ) -> TemplateBody:
         """Save a template: a new version, unless nothing but its name changed.
 
         With `If-Match`, only if nobody else changed it since it was read."""
-        before = service.get(who.tenant, template_id)
+        before = service.get(caller.tenant, template_id)
         demand(if_match, etag_of(before.revision))
         seen = before.revision if if_match else None
-        with turns.of(who.tenant):
-            after = service.save(who.tenant, template_id, body.new(), author=who.name, if_version=seen)
-        return _told(service, who.tenant, trail, before, after, response)
+        with turns.of(caller.tenant):
+            after = service.save(caller.tenant, template_id, body.new(), author=caller.name, if_version=seen)
+        return _changed_template(service, caller.tenant, audit, before, after, response)
 
     @router.post("/{template_id}/rollback", operation_id="roll_back_template")
     def rollback(
-        template_id: TemplateId, body: Rollback, who: Editor, trail: Trails, response: Response, if_match: IfMatch = None
+        template_id: TemplateId, body: Rollback, caller: Editor, audit: Audit, response: Response, if_match: IfMatch = None
     ) -> TemplateBody:
         """Make an older version the newest again: as a new version that equals it."""
-        before = service.get(who.tenant, template_id)
+        before = service.get(caller.tenant, template_id)
         demand(if_match, etag_of(before.revision))
         seen = before.revision if if_match else None
-        after = service.rollback(who.tenant, template_id, body.version, author=who.name, if_version=seen)
-        return _told(service, who.tenant, trail, before, after, response)
+        after = service.rollback(caller.tenant, template_id, body.version, author=caller.name, if_version=seen)
+        return _changed_template(service, caller.tenant, audit, before, after, response)
 
     @router.delete("/{template_id}", operation_id="archive_template", status_code=204)
-    def archive(template_id: TemplateId, who: Editor, trail: Trails) -> None:
+    def archive(template_id: TemplateId, caller: Editor, audit: Audit) -> None:
         """Put a template away.
 
         It is hidden in lists and cannot be changed; campaigns made from it, and whoever knows its id, still read it."""
-        before = service.get(who.tenant, template_id)
-        after = service.archive(who.tenant, template_id, author=who.name)
-        trail.changed("template", template_id, before=_digestible(before), after=_digestible(after))
+        before = service.get(caller.tenant, template_id)
+        after = service.archive(caller.tenant, template_id, author=caller.name)
+        audit.changed("template", template_id, before=_audit_value(before), after=_audit_value(after))
 
     @router.post("/{template_id}/unarchive", operation_id="unarchive_template")
-    def unarchive(template_id: TemplateId, who: Editor, trail: Trails, response: Response) -> TemplateBody:
+    def unarchive(template_id: TemplateId, caller: Editor, audit: Audit, response: Response) -> TemplateBody:
         """Bring back a template that was put away."""
-        before = service.get(who.tenant, template_id)
-        after = service.archive(who.tenant, template_id, author=who.name, archived=False)
-        return _told(service, who.tenant, trail, before, after, response)
+        before = service.get(caller.tenant, template_id)
+        after = service.archive(caller.tenant, template_id, author=caller.name, archived=False)
+        return _changed_template(service, caller.tenant, audit, before, after, response)
 
 
 def _add_versions(router: APIRouter, service: TemplateService) -> None:
     @router.get("/{template_id}/versions", operation_id="list_template_versions")
-    def versions(template_id: TemplateId, who: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[VersionSummary]:
+    def versions(template_id: TemplateId, caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[VersionSummary]:
         """List the versions of a template, newest first."""
-        page = service.versions(who.tenant, template_id, cursor=cursor, limit=limit)
+        page = service.versions(caller.tenant, template_id, cursor=cursor, limit=limit)
         return Page(items=[VersionSummary.of(version) for version in page.items], cursor=page.cursor)
 
     @router.get("/{template_id}/versions/{version}", operation_id="get_template_version")
-    def version(template_id: TemplateId, version: VersionNumber, who: Viewer) -> VersionBody:
+    def version(template_id: TemplateId, version: VersionNumber, caller: Viewer) -> VersionBody:
         """Show one version, with the HTML that messages are made from."""
-        return VersionBody.whole(*service.version(who.tenant, template_id, version))
+        return VersionBody.whole(*service.version(caller.tenant, template_id, version))
 
     @router.get("/{template_id}/diff", operation_id="compare_template_versions")
-    def diff(template_id: TemplateId, before: From, to: To, who: Viewer) -> Diff:
+    def diff(template_id: TemplateId, before: From, to: To, caller: Viewer) -> Diff:
         """Compare two versions, part by part, as their authors wrote them."""
-        return Diff(parts=DiffBody.all(service.diff(who.tenant, template_id, before, to)))
+        return Diff(parts=DiffBody.all(service.diff(caller.tenant, template_id, before, to)))
 
 
-def _add_looks(router: APIRouter, service: TemplateService, turns: Turns, *, rows: Rows | None) -> None:
+def _add_looks(router: APIRouter, service: TemplateService, turns: ConcurrencyLimit, *, rows: Rows | None) -> None:
     @router.post("/validate", operation_id="validate_template")
     @reads
     @accepts(MAX_BODY)
-    def validate(body: TemplateToValidate, who: Viewer) -> Validation:
+    def validate(body: TemplateToValidate, caller: Viewer) -> Validation:
         """Check a template without saving it: errors, warnings, and what it asks of a row."""
         try:
-            with turns.of(who.tenant):
-                checked = service.validate(who.tenant, body.new())
+            with turns.of(caller.tenant):
+                checked = service.validate(caller.tenant, body.new())
         except TemplateRefused as refused:
             return Validation(valid=False, findings=FindingBody.all(refused.found), variables=[], size=None)
         findings, variables = FindingBody.all(checked.findings), VariableBody.all(checked.variables)
@@ -184,33 +184,33 @@ def _add_looks(router: APIRouter, service: TemplateService, turns: Turns, *, row
 
     @router.post("/{template_id}/preview", operation_id="preview_template")
     @reads
-    def preview(template_id: TemplateId, body: Row, who: Viewer) -> PreviewBody:
+    def preview(template_id: TemplateId, body: Row, caller: Viewer) -> PreviewBody:
         """Render a template for one row, as it would be sent. A row of an upload is for editors."""
-        _, checked = service.version(who.tenant, template_id, body.version)
+        _, checked = service.version(caller.tenant, template_id, body.version)
         row: Mapping[str, str] = {}
         if body.upload_id is not None:
             if rows is None:
                 raise Unsupported("uploads are not to be had here: give the values as variables")
-            if not who.role.includes(Role.EDITOR):  # as where uploads show their rows
+            if not caller.role.includes(Role.EDITOR):  # as where uploads show their rows
                 raise Denied(
-                    f"rows of uploads are personal data, for editors; {who.name} is {who.role}: give the values yourself"
+                    f"rows of uploads are personal data, for editors; {caller.name} is {caller.role}: give the values yourself"
                 )
-            row = rows(who.tenant, body.upload_id, body.row)
-        with turns.of(who.tenant):
-            return PreviewBody.of(service.preview(who.tenant, checked, body.variables, row))
+            row = rows(caller.tenant, body.upload_id, body.row)
+        with turns.of(caller.tenant):
+            return PreviewBody.of(service.preview(caller.tenant, checked, body.variables, row))
 
 
 def _whole(service: TemplateService, tenant: str, template: Template) -> TemplateBody:
     return TemplateBody.whole(template, service.version(tenant, template.id, template.version)[1])
 
 
-def _told(
-    service: TemplateService, tenant: str, trail: Trail, before: Template | None, after: Template, response: Response
+def _changed_template(
+    service: TemplateService, tenant: str, audit: AuditChange, before: Template | None, after: Template, response: Response
 ) -> TemplateBody:
-    trail.changed("template", after.id, before=before and _digestible(before), after=_digestible(after))
+    audit.changed("template", after.id, before=before and _audit_value(before), after=_audit_value(after))
     response.headers["ETag"] = etag_of(after.revision)
     return _whole(service, tenant, after)
 
 
-def _digestible(template: Template) -> object:
+def _audit_value(template: Template) -> object:
     return TemplateSummary.of(template).model_dump(mode="json")

@@ -8,8 +8,8 @@ from fastapi import Path, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from postroom.errors import Invalid
+from postroom.gateway.schemas.access import LINE
 from postroom.gateway.schemas.scalars import Flag
-from postroom.gateway.schemas.tenants import LINE
 from postroom.ledger.callback_deliveries import RedeliveryResult
 from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, EndpointSettings
 from postroom.model.callback import (
@@ -35,7 +35,7 @@ _EXAMPLE_URL: Final = "https://example.com/hooks/postroom"
 _EXAMPLE_TIME: Final = "2026-12-01T08:00:00.000Z"
 
 CallbackId = Annotated[str, Path(pattern=f"^{_ID}$", description="The callback's id.", examples=["aeqs6ksh3xegymb7"])]
-LineId = Annotated[
+DeliveryTargetId = Annotated[
     str,
     Path(
         pattern=f"^({CAMPAIGN_PREFIX})?{_ID}$",
@@ -51,7 +51,7 @@ DeliveryId = Annotated[
         examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"],
     ),
 ]
-OfStatus = Annotated[DeliveryStatus | None, Query(description="Only those that stand so; without it: all.")]
+DeliveryStatusFilter = Annotated[DeliveryStatus | None, Query(description="Only those that stand so; without it: all.")]
 
 
 def _kind(value: object) -> object:
@@ -130,7 +130,7 @@ class CallbackEdit(BaseModel):
         )
 
 
-class CallbackShown(BaseModel):
+class CallbackBody(BaseModel):
     """A callback: everything but its secret."""
 
     id: str = Field(description="Made by the installation.", examples=["aeqs6ksh3xegymb7"])
@@ -147,12 +147,12 @@ class CallbackShown(BaseModel):
     secret_changed_at: str | None = Field(description="When its secret was last rotated; null: never.", examples=[None])
 
     @classmethod
-    def of(cls, endpoint: CallbackEndpoint) -> CallbackShown:
+    def of(cls, endpoint: CallbackEndpoint) -> CallbackBody:
         """As the record has it."""
         return cls.model_validate(callback_record(endpoint))
 
 
-class CallbackMade(CallbackShown):
+class CreatedCallback(CallbackBody):
     """A callback and its secret."""
 
     secret: str = Field(
@@ -161,12 +161,12 @@ class CallbackMade(CallbackShown):
     )
 
     @classmethod
-    def made(cls, endpoint: CallbackEndpoint, secret: bytes) -> CallbackMade:
+    def made(cls, endpoint: CallbackEndpoint, secret: bytes) -> CreatedCallback:
         """Right after it was made."""
         return cls.model_validate({**callback_record(endpoint), "secret": secret_text(secret)})
 
 
-class SecretShown(BaseModel):
+class SecretBody(BaseModel):
     """What requests are signed with."""
 
     secret: str = Field(
@@ -174,12 +174,12 @@ class SecretShown(BaseModel):
     )
 
     @classmethod
-    def of(cls, secret: bytes) -> SecretShown:
+    def of(cls, secret: bytes) -> SecretBody:
         """As it is."""
         return cls(secret=secret_text(secret))
 
 
-class TryShown(BaseModel):
+class DeliveryAttempt(BaseModel):
     """What came of the last try."""
 
     at: str = Field(description="When.", examples=[_EXAMPLE_TIME])
@@ -188,7 +188,7 @@ class TryShown(BaseModel):
     took_ms: int = Field(description="Until the answer.", examples=[120])
 
 
-class DeliveryShown(BaseModel):
+class DeliveryBody(BaseModel):
     """A request, made or to be made."""
 
     id: str = Field(description="Its `webhook-id`, the same in every try.", examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"])
@@ -197,15 +197,15 @@ class DeliveryShown(BaseModel):
     created_at: str = Field(description="When it was made.", examples=[_EXAMPLE_TIME])
     tries: int = Field(description="How often it was tried, since it was last ordered again.")
     next_at: str | None = Field(description="When it is tried next; null: it is over.", examples=[_EXAMPLE_TIME])
-    last: TryShown | None = Field(description="What came of the last try; null: it was not tried yet.")
+    last: DeliveryAttempt | None = Field(description="What came of the last try; null: it was not tried yet.")
 
     @classmethod
-    def of(cls, delivery: CallbackDelivery) -> DeliveryShown:
+    def of(cls, delivery: CallbackDelivery) -> DeliveryBody:
         """As it stands."""
         return cls.model_validate(delivery_record(delivery))
 
 
-class DeliveryInFull(DeliveryShown):
+class DeliveryDetail(DeliveryBody):
     """A request with all that it says."""
 
     body: str = Field(
@@ -214,18 +214,18 @@ class DeliveryInFull(DeliveryShown):
     )
 
     @classmethod
-    def all_of(cls, delivery: CallbackDelivery) -> DeliveryInFull:
+    def all_of(cls, delivery: CallbackDelivery) -> DeliveryDetail:
         """As it stands."""
         return cls.model_validate(whole_delivery(delivery))
 
 
-class TestOrdered(BaseModel):
+class CallbackTest(BaseModel):
     """A test under way."""
 
     delivery_id: str = Field(description="Shows what comes of it.", examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"])
 
 
-class RedeliveryOrder(BaseModel):
+class RedeliveryRequest(BaseModel):
     """Which of those that were given up are to be told again."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"since": "2026-12-01T08:00:00Z"}]})
@@ -241,13 +241,13 @@ class RedeliveryOrder(BaseModel):
     )
 
 
-class RedeliveryOrdered(BaseModel):
+class RedeliveryBody(BaseModel):
     """How many are told again."""
 
     count: int = Field(description="Ordered by this call.", examples=[12])
     cursor: str | None = Field(description="There may be more: call again with it; null: that was all.", examples=[None])
 
     @classmethod
-    def of(cls, ordered: RedeliveryResult) -> RedeliveryOrdered:
+    def of(cls, ordered: RedeliveryResult) -> RedeliveryBody:
         """What was ordered."""
         return cls(count=ordered.ordered, cursor=ordered.cursor)

@@ -1,4 +1,7 @@
-"""What is said of a campaign's batches and messages over HTTP, and of messages that were only rehearsed."""
+"""What is said of a campaign's batches and messages over HTTP, and of messages that were only rehearsed.
+
+A campaign's status as JSON (docs/reference/status.md). The answer itself is made by services.status.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import orjson
 from fastapi import Path
 from pydantic import BaseModel, Field
 
-from postroom.gateway.schemas.events import EventBody
+from postroom.gateway.schemas.messages import EventBody
 from postroom.model.batch import BatchSnapshot
-from postroom.model.campaign import Campaign
+from postroom.model.campaign import Campaign, CampaignStatus
 from postroom.model.event import Event
 from postroom.model.message import Message, MessageStatus
 from postroom.model.tokens import MESSAGE_ID_LENGTH, MESSAGE_ID_PATTERN, message_id
@@ -30,7 +33,7 @@ MessageId = Annotated[
 ]
 
 
-class StatusName(StrEnum):
+class CampaignMessageStatus(StrEnum):
     """Where a message stands."""
 
     PENDING = "pending"
@@ -45,7 +48,7 @@ class StatusName(StrEnum):
     SKIPPED = "skipped"
 
 
-def states_of(names: list[StatusName] | None) -> set[MessageStatus]:
+def states_of(names: list[CampaignMessageStatus] | None) -> set[MessageStatus]:
     """As the ledger has them."""
     return {MessageStatus[name.name] for name in names or ()}
 
@@ -93,7 +96,7 @@ class MessageBody(BaseModel):
     line: int = Field(description="The line of the upload its row begins on.")
     address: str = Field(description="The recipient's mailbox.")
     name: str | None = Field(description="The recipient's name, where the row has one.")
-    status: StatusName = Field(description="Where it stands; `sending` shows in counts only.")
+    status: CampaignMessageStatus = Field(description="Where it stands; `sending` shows in counts only.")
     attempts: int = Field(description="How often it was tried.")
     at: str | None = Field(description="When it came to that state.")
     due: str | None = Field(description="When it is tried, or decided, next.")
@@ -113,7 +116,7 @@ class MessageBody(BaseModel):
             line=message.line,
             address=message.address,
             name=message.name,
-            status=StatusName(message.status.label),
+            status=CampaignMessageStatus(message.status.label),
             attempts=message.attempt,
             at=rfc3339(message.at),
             due=rfc3339(message.due),
@@ -158,7 +161,7 @@ class SampleBody(BaseModel):
     source: str = Field(description="As on the wire (RFC 5322), its first 200,000 characters.")
 
 
-class RehearsalBody(BaseModel):
+class DryRunBody(BaseModel):
     """What would happen. `rows` = `accepted` + `invalid` + `duplicate` + `suppressed`."""
 
     rows: int = Field(description="How many were looked at, from the beginning.")
@@ -190,3 +193,44 @@ class RehearsalBody(BaseModel):
             if sample
             else None,
         )
+
+
+class CampaignCountsBody(CountsBody):
+    """Rows and messages."""
+
+    rows: int = Field(description="`accepted` + `invalid` + `duplicate` + `suppressed`, once the import is done.")
+    accepted: int = Field(description="Rows that are messages: the sum of the states.")
+    invalid: int = Field(description="Rows without a usable address.")
+    duplicate: int = Field(description="Rows of a recipient who stands above.")
+    suppressed: int = Field(description="Rows of somebody on the suppression list.")
+
+
+class EngagementBody(BaseModel):
+    """What recipients did; people, not machines."""
+
+    opened: int = Field(description="Who opened it.")
+    clicked: int = Field(description="Who followed a link.")
+    unsubscribed: int = Field(description="Who wants no more.")
+
+
+class CampaignStatusBody(BaseModel):
+    """Where a campaign stands, in numbers."""
+
+    id: str = Field(description="Of the campaign.", examples=["aeqs6ksh3xegymb7"])
+    name: str = Field(description="For people.")
+    status: CampaignStatus = Field(description="Where it stands.")
+    reason: str | None = Field(description="Why it is paused, cancelled or failed, for people.")
+    waiting_for: str | None = Field(
+        description="Why it is `sending` and nothing leaves for hours, for people: a provider's number for the day is used up."
+    )
+    counts: CampaignCountsBody = Field(description="Rows and messages.")
+    engagement: EngagementBody = Field(description="What recipients did.")
+    created_at: str = Field(description="RFC 3339, UTC.")
+    scheduled_at: str | None = Field(description="When it is to start.")
+    started_at: str | None = Field(description="When it first began to send.")
+    finished_at: str | None = Field(description="When it ended.")
+    messages_per_second: float = Field(description="Messages past sending, since it first began to send, pauses included.")
+    recent_messages_per_second: float | None = Field(
+        description="The same over the last ten seconds; null while it is not sending, or nobody has watched."
+    )
+    rejected_report: str | None = Field(description="The key of the report of rejected rows; `…/rejected.csv` has its content.")

@@ -191,7 +191,7 @@ class CampaignEdit(_Asked):
         )
 
 
-class Settle(_Asked):
+class SettleRequest(_Asked):
     """What is known, or wanted, of messages that were handed over and whose answer was never seen."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"decision": "sent"}]})
@@ -199,7 +199,7 @@ class Settle(_Asked):
     decision: Decision = Field(description="`sent`: they arrived; `failed`: they did not; `resend`: send them again.")
 
 
-class Concerned(BaseModel):
+class AffectedMessages(BaseModel):
     """The workers carry it out."""
 
     messages: int = Field(description="How many are changed; the campaign's status shows it happen.", examples=[17])

@@ -1,27 +1,82 @@
-"""Single messages on the wire."""
+"""What happened to a message, as it is told over HTTP: one shape for campaigns' messages and single ones.
+
+Single messages on the wire.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, WrapValidator, model_validator
 from pydantic.config import JsonDict
 
-from postroom.gateway.schemas.events import EventBody
 from postroom.gateway.schemas.scalars import WHOLE
+from postroom.model.event import BounceClass, BounceType, Event, EventKind
 from postroom.model.tokens import MESSAGE_ID_LENGTH, MESSAGE_ID_PATTERN
 from postroom.model.upload import ID_PATTERN
+from postroom.services.event_record import event_record
 from postroom.services.single_request import MAX_ATTACHMENTS, MAX_REQUESTS, MAX_VARIABLES, VARIABLE_PATTERN
 
+
+class BounceBody(BaseModel):
+    """What a bounce says."""
+
+    type: BounceType = Field(description="How lasting it is.")
+    class_: BounceClass = Field(alias="class", description="Why, as far as the report tells.")
+    code: str = Field(description="The enhanced status code (RFC 3463), or the SMTP reply code; empty where there is none.")
+
+
+class EventBody(BaseModel):
+    """One thing that happened to one attempt at a message."""
+
+    id: str = Field(description="Unlike any other event's of the message.")
+    kind: EventKind = Field(description="What happened.")
+    at: str = Field(description="When, by the reporter's clock where it has one (RFC 3339, UTC).")
+    attempt: int = Field(ge=0, description="Which attempt it is about, from 1; 0: none, or nobody knows.")
+    source: str = Field(description="Who reports it.", examples=["dsn"])
+    bounce: BounceBody | None = Field(description="Of a bounce: how lasting, and why.")
+    machine: bool = Field(
+        description="Of an open or a click: an image proxy, a link scanner, a prefetch; not counted as a person's."
+    )
+    detail: str = Field(description="For people: the last reply, the kind of complaint, the user agent.")
+    url: str | None = Field(description="Of a click: where to.")
+    raw: str | None = Field(description="The reporter's own words, cut to 4,000 characters; null: there are none.")
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """As kept."""
+        return cls.model_validate(event_record(event))
+
+    @classmethod
+    def all(cls, events: Sequence[Event]) -> list[Self]:
+        """In their order."""
+        return [cls.of(event) for event in events]
+
+
 _NO_NUL = r"^[^\x00]*$"
+
+
 _MAX_ADDRESS = 2_000
+
+
 _MAX_BODY = 1_000_000
+
+
 _MAX_INTEGER = 10**30
+
+
 _TEMPLATE_ID = r"^[A-Za-z0-9_-]{1,64}$"
+
+
 _CONTENT_ID = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,120}$"
+
+
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
 _EXAMPLE: JsonDict = {
     "to": "Anna Müller <anna@example.org>",
     "from": "Shop <orders@shop.example>",
@@ -29,19 +84,30 @@ _EXAMPLE: JsonDict = {
     "html": "<p>Hello {{ name }}, thank you for order {{ number }}.</p>",
     "variables": {"number": 4711, "name": "Anna"},
 }
+
+
 _FROM_TEMPLATE: JsonDict = {
     "required": ["template_id"],
     "properties": {"template_id": {"type": "string"}, "html": {"type": "null"}, "text": {"type": "null"}},
 }
+
+
 _FROM_HTML: JsonDict = {
     "required": ["html", "subject"],
     "properties": {"html": {"type": "string"}, "subject": {"type": "string"}, "template_id": {"type": "null"}},
 }
 
+
 Address = Annotated[str, Field(min_length=1, max_length=_MAX_ADDRESS, pattern=_NO_NUL)]
+
+
 MessageId = Annotated[str, Field(min_length=MESSAGE_ID_LENGTH, max_length=MESSAGE_ID_LENGTH, pattern=MESSAGE_ID_PATTERN)]
+
+
 Version = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None
-StatusName = Literal["pending", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"]
+
+
+SingleMessageStatus = Literal["pending", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"]
 
 
 def _scalar(value: object) -> object:
@@ -58,6 +124,8 @@ def _full_date(value: object) -> object:
 
 
 Day = Annotated[date, BeforeValidator(_full_date)]
+
+
 Scalar = Annotated[
     Annotated[str, Field(max_length=32_768, pattern=_NO_NUL)]
     | Annotated[int, Field(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
@@ -66,6 +134,8 @@ Scalar = Annotated[
     | None,
     BeforeValidator(_scalar),
 ]
+
+
 Variables = Annotated[
     dict[Annotated[str, Field(pattern=VARIABLE_PATTERN, max_length=100)], Scalar],
     Field(
@@ -80,7 +150,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class AttachmentOf(_Request):
+class NewAttachment(_Request):
     """A file that goes along: an upload of kind `asset` that has arrived."""
 
     upload_id: str = Field(pattern=ID_PATTERN, max_length=16, description="The upload.")
@@ -99,7 +169,7 @@ class AttachmentOf(_Request):
     )
 
 
-class TrackingOf(_Request):
+class NewTracking(_Request):
     """What is followed. Off unless asked for: links in a message about somebody's password are nobody's to rewrite."""
 
     opens: StrictBool = Field(default=False, description="Whether it was opened (a pixel).")
@@ -128,10 +198,10 @@ class NewMessage(_Request):
         default=None, max_length=_MAX_BODY, pattern=_NO_NUL, description="The body as plain text; null: made from the HTML."
     )
     variables: Variables = Field(default_factory=dict)
-    attachments: list[AttachmentOf] = Field(
+    attachments: list[NewAttachment] = Field(
         default_factory=list, max_length=MAX_ATTACHMENTS, description="Up to 10,000,000 bytes together."
     )
-    tracking: TrackingOf = Field(default_factory=TrackingOf, description="What is followed.")
+    tracking: NewTracking = Field(default_factory=NewTracking, description="What is followed.")
     unsubscribe: StrictBool = Field(
         default=False, description="Give it `List-Unsubscribe`: for mail that people may want no more of."
     )
@@ -161,6 +231,8 @@ NewMessages = Annotated[
 
 
 _ONE: TypeAdapter[NewMessage] = TypeAdapter(NewMessage)
+
+
 _MANY: TypeAdapter[list[NewMessage]] = TypeAdapter(NewMessages)
 
 
@@ -172,7 +244,7 @@ def _one_or_many(value: object, _handler: object) -> NewMessage | list[NewMessag
 OneOrMany = Annotated[NewMessage | NewMessages, WrapValidator(_one_or_many)]
 
 
-class Refusal(BaseModel):
+class MessageProblem(BaseModel):
     """Why a message was refused (RFC 9457)."""
 
     type: str = Field(description="What kind of problem: a path that explains it.")
@@ -188,7 +260,7 @@ class MessageResult(BaseModel):
     status: Literal["accepted", "refused", "suppressed"] = Field(
         description="`accepted`: stored, and on its way. `suppressed`: the address is on the suppression list."
     )
-    problem: Refusal | None = Field(default=None, description="Why it was not accepted.")
+    problem: MessageProblem | None = Field(default=None, description="Why it was not accepted.")
 
 
 class MessageResults(BaseModel):
@@ -201,7 +273,7 @@ class MessageSummary(BaseModel):
     """A message as it stands."""
 
     id: str = Field(description="Its id.")
-    status: StatusName = Field(description="Where it stands.")
+    status: SingleMessageStatus = Field(description="Where it stands.")
     to: str = Field(description="The recipient's address.")
     name: str | None = Field(description="The recipient's name.")
     accepted_at: str = Field(description="When the call was made, RFC 3339 UTC.")

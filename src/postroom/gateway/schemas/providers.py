@@ -77,7 +77,7 @@ class WarmUpSettings(BaseModel):
         return WarmUp(self.start_per_day, self.factor, since, self.to_per_day)
 
 
-class WarmUpShown(BaseModel):
+class WarmUpBody(BaseModel):
     """A daily ramp."""
 
     start_per_day: int = Field(description="Recipients on the first UTC day.")
@@ -86,7 +86,7 @@ class WarmUpShown(BaseModel):
     to_per_day: int = Field(description="Where it ends, and the provider's own limits hold.")
 
     @classmethod
-    def of(cls, ramp: WarmUp) -> WarmUpShown:
+    def of(cls, ramp: WarmUp) -> WarmUpBody:
         """As it stands."""
         return cls(start_per_day=ramp.start_per_day, factor=ramp.factor, first_day=ramp.since, to_per_day=ramp.to_per_day)
 
@@ -142,7 +142,7 @@ class NewProvider(ProviderSettings):
     shared: Flag = Field(default=False, description="Whether every tenant may use it. Operators only.")
 
 
-class ProviderShown(BaseModel):
+class ProviderBody(BaseModel):
     """A provider: everything but its password."""
 
     name: str = Field(description="What campaigns call it.", examples=["relay"])
@@ -154,7 +154,7 @@ class ProviderShown(BaseModel):
     per_second: float | None = Field(description="Recipients a second, at most; null: no limit.")
     per_day: int | None = Field(description="Recipients in any UTC day, at most; null: no limit.")
     connections: int | None = Field(description="At the same time, at most, in one worker; null: what the URL says.")
-    warm_up: WarmUpShown | None = Field(description="Its daily ramp; null: none.")
+    warm_up: WarmUpBody | None = Field(description="Its daily ramp; null: none.")
     today: int | None = Field(description="Recipients on this UTC day, at most, by `per_day` and `warm_up`; null: no limit.")
     streams: list[MessageStream] = Field(description="Which mail it carries.")
     shared: bool = Field(description="Whether it is the installation's and every tenant may use it.")
@@ -163,7 +163,7 @@ class ProviderShown(BaseModel):
     )
 
     @classmethod
-    def of(cls, provider: Provider, *, operator: bool) -> ProviderShown:
+    def of(cls, provider: Provider, *, operator: bool) -> ProviderBody:
         """As the caller may see it."""
         use = provider.use
         return cls(
@@ -173,7 +173,7 @@ class ProviderShown(BaseModel):
             per_second=use.per_second,
             per_day=use.per_day,
             connections=use.connections,
-            warm_up=None if use.warm_up is None else WarmUpShown.of(use.warm_up),
+            warm_up=None if use.warm_up is None else WarmUpBody.of(use.warm_up),
             today=provider.today,
             streams=sorted(provider.streams),
             shared=provider.shared,
@@ -181,7 +181,7 @@ class ProviderShown(BaseModel):
         )
 
 
-class FindingShown(BaseModel):
+class ProviderCheck(BaseModel):
     """One thing that was looked at."""
 
     subject: str = Field(description="What.", examples=["TLS"])
@@ -192,13 +192,13 @@ class FindingShown(BaseModel):
     todo: str = Field(description="What to do about it; may be empty.")
 
     @classmethod
-    def of(cls, finding: Finding) -> FindingShown:
+    def of(cls, finding: Finding) -> ProviderCheck:
         """As it was found."""
         return cls(subject=finding.subject, level=finding.level, text=finding.text, todo=finding.todo)
 
 
-class Tested(BaseModel):
+class ProviderTestResult(BaseModel):
     """What came of a test."""
 
     works: bool = Field(description="Whether nothing failed.")
-    findings: list[FindingShown] = Field(description="In the order in which they were looked at.")
+    findings: list[ProviderCheck] = Field(description="In the order in which they were looked at.")

@@ -1,13 +1,19 @@
-"""Senders on the wire."""
+"""Senders on the wire.
+
+DKIM keys on the wire: their public parts.
+"""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus, record_name
 from postroom.model.sender import SenderIdentity
 from postroom.services.status import rfc3339
 
-NAME = r"^[^\x00-\x20\x7f/?#]+$"
+SENDER_NAME = r"^[^\x00-\x20\x7f/?#]+$"
+
+
 """What may name a sender in a path."""
 
 
@@ -16,7 +22,9 @@ class NewSender(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "shop.example"}]})
 
-    name: str = Field(pattern=NAME, max_length=320, description="An address, or a domain with all addresses in it and below it.")
+    name: str = Field(
+        pattern=SENDER_NAME, max_length=320, description="An address, or a domain with all addresses in it and below it."
+    )
 
 
 class TxtRecord(BaseModel):
@@ -26,7 +34,7 @@ class TxtRecord(BaseModel):
     value: str = Field(description="Its text.", examples=["postroom-verification=abcdefgh234567abcdefgh234567abcd"])
 
 
-class SenderShown(BaseModel):
+class SenderBody(BaseModel):
     """An address or domain that the tenant may, or will, send as."""
 
     name: str = Field(description="The address or domain.", examples=["shop.example"])
@@ -39,7 +47,7 @@ class SenderShown(BaseModel):
     created_at: str | None = Field(description="When it was entered.")
 
     @classmethod
-    def of(cls, identity: SenderIdentity) -> SenderShown:
+    def of(cls, identity: SenderIdentity) -> SenderBody:
         """As it is now."""
         return cls(
             name=identity.name,
@@ -51,3 +59,58 @@ class SenderShown(BaseModel):
             finding=identity.finding,
             created_at=rfc3339(identity.created_at),
         )
+
+
+class NewDkimKeys(BaseModel):
+    """What to make."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ed25519": True}]})
+
+    ed25519: bool | None = Field(
+        default=None,
+        description="An Ed25519 key beside the RSA key. Not given: as the domain's keys have it; of the first, none.",
+    )
+
+
+class DkimKeyBody(BaseModel):
+    """A key that mail is, or will be, signed with."""
+
+    selector: str = Field(description="Names it in signatures and in the DNS.", examples=["pr20261124-k3vq"])
+    algorithm: Algorithm = Field(description="`rsa` (2048 bits) or `ed25519`.")
+    status: KeyStatus = Field(
+        description="`waiting`: its record was not seen yet, it signs nothing; `active`: it signs; `retired`: another signs in "
+        "its place, and its record is to stay while its mail is under way."
+    )
+    record: TxtRecord = Field(description="The TXT record to publish: one record, however many strings it is cut into.")
+    created_at: str | None = Field(description="When it was made; RFC 3339.")
+    active_at: str | None = Field(description="Since when it signs, or signed.")
+    unchecked: bool = Field(description="It signs on an operator's word: the DNS has not confirmed it.")
+    checked_at: str | None = Field(description="When the DNS was last asked.")
+    finding: str = Field(description="What the DNS said, where it did not say yes.")
+
+    @classmethod
+    def of(cls, key: DkimKey, domain: str) -> DkimKeyBody:
+        """As it is now."""
+        return cls(
+            selector=key.selector,
+            algorithm=key.algorithm,
+            status=key.status,
+            record=TxtRecord(name=record_name(key.selector, domain), value=key.record),
+            created_at=rfc3339(key.created_at),
+            active_at=rfc3339(key.active_at),
+            unchecked=key.unchecked,
+            checked_at=rfc3339(key.checked_at),
+            finding=key.finding,
+        )
+
+
+class DkimKeysBody(BaseModel):
+    """All keys of a domain."""
+
+    domain: str = Field(description="The domain that they sign for, and every one below it that has none of its own.")
+    keys: list[DkimKeyBody] = Field(description="The oldest first; ten at most.")
+
+    @classmethod
+    def of(cls, found: DomainKeys) -> DkimKeysBody:
+        """As they are now."""
+        return cls(domain=found.domain, keys=[DkimKeyBody.of(key, found.domain) for key in found.keys])

@@ -19,7 +19,7 @@ UploadId = Annotated[str, Path(pattern=ID_PATTERN, max_length=16, description="T
 _SIZE = "Its exact size in bytes: another number is not taken."
 
 
-class _New(BaseModel):
+class _NewFile(BaseModel):
     """What both kinds have."""
 
     model_config = ConfigDict(extra="forbid")
@@ -43,7 +43,7 @@ class _New(BaseModel):
     )
 
 
-class NewRecipients(_New):
+class NewRecipients(_NewFile):
     """A list of recipients, as CSV."""
 
     model_config = ConfigDict(
@@ -57,7 +57,7 @@ class NewRecipients(_New):
     size: Annotated[int, Field(ge=1, le=MAX_BYTES[UploadKind.RECIPIENTS]), WHOLE] = Field(description=_SIZE)
 
 
-class NewAsset(_New):
+class NewAsset(_NewFile):
     """An attachment or an inline image."""
 
     model_config = ConfigDict(
@@ -105,7 +105,7 @@ class SignedUpload(BaseModel):
         )
 
 
-class InspectionView(BaseModel):
+class InspectionBody(BaseModel):
     """What a recipients file looks like, told from its beginning by the same rules as the import's."""
 
     encoding: str | None = Field(
@@ -142,7 +142,7 @@ class InspectionView(BaseModel):
         )
 
 
-class UploadView(BaseModel):
+class UploadBody(BaseModel):
     """One upload."""
 
     id: str = Field(description="Its id.", examples=["4qhk2m7cxw3a5yzn"])
@@ -163,7 +163,7 @@ class UploadView(BaseModel):
         "arrived after a day; null: never (an asset), or it is gone, or in a list where nobody asked for it since it arrived."
     )
     warnings: list[str] = Field(description="What to think about before it is sent.")
-    inspection: InspectionView | None = Field(description="Of a recipients file that is ready.")
+    inspection: InspectionBody | None = Field(description="Of a recipients file that is ready.")
 
     @classmethod
     def of(cls, upload: Upload, sample: Sequence[Mapping[str, str]] | None = None) -> Self:
@@ -183,5 +183,5 @@ class UploadView(BaseModel):
             arrived_at=rfc3339(upload.arrived_at),
             expires_at=None if gone or unsettled else rfc3339(upload.due),
             warnings=list(upload.warnings),
-            inspection=None if upload.inspection is None else InspectionView.of(upload.inspection, sample),
+            inspection=None if upload.inspection is None else InspectionBody.of(upload.inspection, sample),
         )

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from postroom.clock import Clock
-from postroom.gateway.proxies import origin
-from postroom.gateway.refusals import TooMany
+from postroom.gateway.errors import TooManyRequests
+from postroom.gateway.middleware import client_network
 from postroom.model.access import Principal
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -46,7 +46,7 @@ class Rates:
         return cls(api_rate, api_rate * 0.5, api_rate * 0.1)
 
 
-class Policy:
+class RatePolicy:
     """One named limit and its buckets."""
 
     def __init__(self, name: str, rate: float, *, kept: int = _KEPT) -> None:
@@ -91,15 +91,15 @@ class RateLimits:
 
     def __init__(self, rates: Rates, clock: Clock) -> None:
         self._clock = clock
-        self._tenant = Policy("tenant", rates.tenant)
-        self._principal = Policy("caller", rates.principal)
-        self._address = Policy("address", rates.address)
-        self._link = Policy("link", _A_LINK)
+        self._tenant = RatePolicy("tenant", rates.tenant)
+        self._principal = RatePolicy("caller", rates.principal)
+        self._address = RatePolicy("address", rates.address)
+        self._link = RatePolicy("link", _A_LINK)
         self._known = f"{self._principal.text}, {self._tenant.text}".encode()
         self._unknown = self._address.text.encode()
 
     def charge(self, principal: Principal) -> Fields:
-        """One call of somebody known; the answer's fields. `TooMany`."""
+        """One call of somebody known; the answer's fields. `TooManyRequests`."""
         caller, now = f"{principal.kind}:{principal.id}", self._clock.monotonic()
         wait = max(self._principal.wait(caller, now), self._tenant.wait(principal.tenant, now))
         if wait == 0:
@@ -111,8 +111,8 @@ class RateLimits:
         return fields
 
     def charge_address(self, address: str) -> Fields:
-        """One call of somebody unknown, or known by nothing that counts. `TooMany`."""
-        who, now = origin(address), self._clock.monotonic()
+        """One call of somebody unknown, or known by nothing that counts. `TooManyRequests`."""
+        who, now = client_network(address), self._clock.monotonic()
         wait = self._address.wait(who, now)
         if wait == 0:
             self._address.spend(who, now)
@@ -125,7 +125,7 @@ class RateLimits:
         return fields
 
     def charge_link(self, token: str) -> None:
-        """One change by whoever holds a link out of a mail. `TooMany`."""
+        """One change by whoever holds a link out of a mail. `TooManyRequests`."""
         who, now = hashlib.blake2b(token.encode("utf-8", "replace"), digest_size=12).hexdigest(), self._clock.monotonic()
         if (wait := self._link.wait(who, now)) > 0:
             raise _too_many("changes by this link", wait, ())
@@ -133,7 +133,7 @@ class RateLimits:
 
     def give_back(self, address: str) -> None:
         """What was charged to an address: the call was of somebody known after all."""
-        self._address.give_back(origin(address))
+        self._address.give_back(client_network(address))
 
     def _fields(self, tenant: str, caller: str, now: float) -> Fields:
         nearest = (
@@ -144,5 +144,5 @@ class RateLimits:
         return ((b"ratelimit-policy", self._known), (b"ratelimit", nearest.encode()))
 
 
-def _too_many(what: str, wait: float, fields: Fields) -> TooMany:
-    return TooMany(f"too many {what}", max(1, math.ceil(wait)), fields)
+def _too_many(what: str, wait: float, fields: Fields) -> TooManyRequests:
+    return TooManyRequests(f"too many {what}", max(1, math.ceil(wait)), fields)

@@ -5,6 +5,8 @@ wait for the same reading (single flight). Nobody looks, nothing is read. A camp
 version, its counts less often. Waiting for a change holds no thread. All of it is a cache: it may be lost at any time, and
 what it shows is at most `every` seconds old, or four times as old as a reading takes; what this door itself changed (`forget`)
 is seen at once.
+
+`GET /v1/campaigns/{id}/status`: where a campaign stands in numbers, made to be asked all the time (gateway.status_board).
 """
 
 from __future__ import annotations
@@ -14,33 +16,51 @@ import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import orjson
+from fastapi import APIRouter, Query, Request, Response
 
 from postroom.clock import Clock
-from postroom.gateway.etags import etag_of
+from postroom.gateway.access import Viewer
+from postroom.gateway.etags import IfNoneMatch, etag_of, matches
+from postroom.gateway.pipeline import Route
+from postroom.gateway.schemas.campaign_messages import CampaignStatusBody
+from postroom.gateway.schemas.campaigns import CampaignId
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.services.status import Status, StatusService
 
 EVERY_S = 0.3
+
+
 READING_SHARE = 0.25
+
+
 """Of the time, at most, goes into readings of one campaign: into a large one events may pour so fast that all of it is counted
 anew each time (ports.messages: `totals`)."""
+
+
 ENDED_EVERY_S = 5.0
-POSTINGS = 10_000
+
+
+ENTRIES = 10_000
+
+
 _LATELY_S = 10.0
+
+
 _SHORTEST_S = 1.0  # over less, a rate is noise
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
+class CachedStatus:
     """A status as it goes out."""
 
     body: bytes
     etag: str
 
 
-class StatusBoard:
+class StatusCache:
     """On one event loop."""
 
     def __init__(
@@ -57,15 +77,15 @@ class StatusBoard:
         self._every = every
         self._ended_every = ended_every
         self._pause = pause
-        self._postings: OrderedDict[CampaignRef, _Posting] = OrderedDict()
+        self._postings: OrderedDict[CampaignRef, _Entry] = OrderedDict()
         self._closing = False
 
-    async def look(self, ref: CampaignRef) -> Posted:
+    async def look(self, ref: CampaignRef) -> CachedStatus:
         """The status, not older than `every`. `NotFound`."""
         posting = self._postings.get(ref)
         if posting is None:
-            posting = self._postings[ref] = _Posting()
-            if len(self._postings) > POSTINGS:
+            posting = self._postings[ref] = _Entry()
+            if len(self._postings) > ENTRIES:
                 self._postings.popitem(last=False)
         elif posting.posted is not None and self._clock.monotonic() < posting.until:
             return posting.posted
@@ -74,7 +94,7 @@ class StatusBoard:
 
     async def watch(
         self, ref: CampaignRef, known: Callable[[str], bool], *, seconds: float, gone: Callable[[], Awaitable[bool]]
-    ) -> Posted:
+    ) -> CachedStatus:
         """The status as soon as its tag is not `known`, at the end of `seconds` as it is, or once the caller is `gone`."""
         ends = self._clock.monotonic() + seconds
         while True:
@@ -87,13 +107,13 @@ class StatusBoard:
     def forget(self, ref: CampaignRef) -> None:
         """It has changed: the next look reads it. Also from other threads."""
         if ref in self._postings:  # a reading under way ends in the old posting, where nobody looks any more
-            self._postings[ref] = _Posting()
+            self._postings[ref] = _Entry()
 
     def close(self) -> None:
         """Nobody waits any longer, from within `every` on: the door closes."""
         self._closing = True
 
-    async def _renewed(self, ref: CampaignRef, posting: _Posting) -> Posted:
+    async def _renewed(self, ref: CampaignRef, posting: _Entry) -> CachedStatus:
         reading = posting.reading
         if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
             reading = posting.reading = asyncio.ensure_future(asyncio.to_thread(self._read, ref, posting))
@@ -104,7 +124,7 @@ class StatusBoard:
                 del self._postings[ref]
             raise
 
-    def _read(self, ref: CampaignRef, posting: _Posting) -> Posted:
+    def _read(self, ref: CampaignRef, posting: _Entry) -> CachedStatus:
         now = self._clock.monotonic()
         posted = posting.posted
         if posted is None or now >= posting.recount_at:
@@ -112,7 +132,7 @@ class StatusBoard:
         else:
             status = self._status.get_unless(ref, posting.version)
         if status is not None:
-            posted = _posted(replace(status, recent_per_second=posting.lately(status, now)))
+            posted = _cached_status(replace(status, recent_per_second=posting.lately(status, now)))
             posting.version = status.campaign.version
             posting.recount_at = now + (self._ended_every if status.campaign.status in ENDED else 0.0)
             posting.posted = posted
@@ -122,15 +142,15 @@ class StatusBoard:
         return posted
 
 
-class _Posting:
+class _Entry:
     """One campaign's place on the board. Only one reading at a time changes it."""
 
     def __init__(self) -> None:
-        self.posted: Posted | None = None
+        self.posted: CachedStatus | None = None
         self.until = 0.0
         self.recount_at = 0.0
         self.version = 0
-        self.reading: asyncio.Future[Posted] | None = None
+        self.reading: asyncio.Future[CachedStatus] | None = None
         self._seen: deque[tuple[float, int]] = deque()
         """When the number of messages past sending changed, and what it was then."""
         self._rate: float | None = None
@@ -155,6 +175,60 @@ class _Posting:
         return self._rate
 
 
-def _posted(status: Status) -> Posted:
+def _cached_status(status: Status) -> CachedStatus:
     body = orjson.dumps(status.as_dict())
-    return Posted(body, etag_of(hashlib.sha256(body).hexdigest()[:24]))
+    return CachedStatus(body, etag_of(hashlib.sha256(body).hexdigest()[:24]))
+
+
+MAX_WAIT_S = 20
+
+
+"""API Gateway answers for us after 29 seconds."""
+
+
+Wait = Annotated[
+    int,
+    Query(
+        ge=0,
+        le=MAX_WAIT_S,
+        description="Seconds to wait for a change: of what `If-None-Match` names, else of what it is when the call comes in.",
+    ),
+]
+
+
+_CACHING = "private, no-cache"
+
+
+_ANSWERS: dict[int | str, dict[str, object]] = {
+    200: {"model": CampaignStatusBody, "description": "The status, with its `ETag`."},
+    304: {"description": "Still as you know it."},
+}
+
+
+def status_routes(board: StatusCache) -> APIRouter:
+    """One route, that never holds a thread while it waits."""
+    router = APIRouter(prefix="/v1/campaigns", tags=["status", "campaigns"], route_class=Route)
+
+    @router.get("/{campaign_id}/status", operation_id="get_campaign_status", responses=_ANSWERS)
+    async def status(
+        campaign_id: CampaignId, caller: Viewer, request: Request, wait: Wait = 0, if_none_match: IfNoneMatch = None
+    ) -> Response:
+        """Show where a campaign stands; at most half a second old.
+
+        Ask with `If-None-Match` to be told only of changes, and with `wait` to be told as soon as there is one."""
+        ref = CampaignRef(caller.tenant, campaign_id)
+        posted = await board.look(ref)
+        if wait:
+            first = posted.etag
+            known = if_none_match
+
+            def seen(etag: str) -> bool:
+                return etag == first if known is None else matches(known, etag)
+
+            posted = await board.watch(ref, seen, seconds=wait, gone=request.is_disconnected)
+        headers = {"ETag": posted.etag, "Cache-Control": _CACHING}
+        if if_none_match is not None and matches(if_none_match, posted.etag):
+            return Response(status_code=304, headers=headers)
+        return Response(posted.body, media_type="application/json", headers=headers)
+
+    return router

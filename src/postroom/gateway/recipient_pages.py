@@ -25,7 +25,7 @@ _PLACE = re.compile(r"\{sender\}|\{topic\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leaflet:
+class RecipientPage:
     """One page, before it is in anybody's language: names of words.toml."""
 
     title: str
@@ -37,8 +37,8 @@ class Leaflet:
     """It tells what was done, and offers a way back."""
 
 
-GONE = Leaflet(title="gone", texts=["gone_text"])
-LATER = Leaflet(title="later", texts=["later_text"])
+GONE = RecipientPage(title="gone", texts=["gone_text"])
+LATER = RecipientPage(title="later", texts=["later_text"])
 
 
 def languages() -> Mapping[str, Mapping[str, str]]:
@@ -59,8 +59,8 @@ def language_of(accepted: str) -> str:
     return best
 
 
-def shown(
-    leaflet: Leaflet,
+def render_page(
+    leaflet: RecipientPage,
     accepted: str,
     *,
     status: int = 200,
@@ -87,10 +87,10 @@ def shown(
         note=leaflet.note and say(leaflet.note),
         status=leaflet.is_done,
     )
-    return HTMLResponse(text, status, headers={**_headers(language), **(headers or {})})
+    return HTMLResponse(text, status, headers={**_page_headers(language), **(headers or {})})
 
 
-def _headers(language: str) -> dict[str, str]:
+def _page_headers(language: str) -> dict[str, str]:
     policy = f"default-src 'none'; style-src '{_style_digest()}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     return {
         "Content-Security-Policy": policy,
@@ -104,12 +104,12 @@ def _headers(language: str) -> dict[str, str]:
 
 @cache
 def _words() -> Mapping[str, Mapping[str, str]]:
-    return tomllib.loads(_text("words.toml"))
+    return tomllib.loads(_page_file("words.toml"))
 
 
 @cache
 def _style() -> str:
-    return _text("style.css")
+    return _page_file("style.css")
 
 
 @cache
@@ -119,8 +119,8 @@ def _style_digest() -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(loader=_text)
+    return Environment(loader=_page_file)
 
 
-def _text(name: str) -> str:
+def _page_file(name: str) -> str:
     return (_PAGES / name).read_text("utf-8")

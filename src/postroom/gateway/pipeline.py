@@ -3,46 +3,70 @@
 who calls → how often → (is the service well?) → has this call been made already? → [its handler, with an audit record around it]
 → keep the answer → count denials. Everything that is raised on the way becomes a problem here, so that whoever keeps or counts
 answers sees them all.
+
+What every request under /v1 goes through before and after its handler (gateway.passage).
+
+Use as `APIRouter(route_class=Route)`. A route learns what it needs from its declaration: a POST under /v1 takes an
+`Idempotency-Key` unless it is marked `@reads`; what is no GET there leaves an audit record unless it is marked `@reads` or is
+tagged `messages`; its first tag names the service whose circuit breaker it shares.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from anyio import to_thread
-from fastapi import Response
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+from starlette.types import Scope
 
 from postroom.errors import Denied, Invalid, PostroomError, Unauthenticated
-from postroom.gateway.audit import AUDITED, AuditCall, Audited
+from postroom.gateway.access import DEMANDS
+from postroom.gateway.audit import AUDIT_CONTEXT, AuditCall, AuditChange, AuditContext, audited, only_reads
 from postroom.gateway.bodies import StrictRequest, demand_json, demand_text, has_body, widen
-from postroom.gateway.breaker import outcome_of
-from postroom.gateway.frame import Door
-from postroom.gateway.idempotency import Ask, Idempotency, Kept, Lease, digest_of
-from postroom.gateway.limits import place_of
-from postroom.gateway.problems import answer_now, request_id
-from postroom.gateway.rates import Fields
-from postroom.gateway.refusals import InProgress, Overloaded, TooMany
-from postroom.gateway.steps import first_points
-from postroom.gateway.trail import Trail
+from postroom.gateway.breaker import health_from_response
+from postroom.gateway.errors import IdempotencyInProgress, Overloaded, TooManyRequests, problem_response, request_id
+from postroom.gateway.idempotency import (
+    CachedResponse,
+    IdempotencyLease,
+    IdempotencyStore,
+    IdempotentRequest,
+    first_points,
+    request_digest,
+)
+from postroom.gateway.limits import slot_of
+from postroom.gateway.rate_limits import Fields
+from postroom.gateway.state import GatewayState
 from postroom.model.access import Principal
 
 Handle = Callable[[Any], Awaitable[Response]]
 
+
 _KEY = re.compile(r"[ -~]{1,255}")
+
+
 _KEPT_FIELDS = frozenset({"content-type", "location", "etag", "cache-control"})
+
+
 _LONGEST_WAIT_S = 10.0
+
+
 """For the answer of the first call with the same key: with the call's own time it stays under API Gateway's 29 s, mostly."""
+
+
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class RouteSpec:
     """What is known of a route before anybody calls."""
 
     service: str
@@ -57,10 +81,10 @@ class Traits:
     audited: bool
 
 
-class Passage:
+class RequestPipeline:
     """See the module's text."""
 
-    def __init__(self, door: Door, request: StrictRequest, traits: Traits, handle: Handle) -> None:
+    def __init__(self, door: GatewayState, request: StrictRequest, traits: RouteSpec, handle: Handle) -> None:
         self._door = door
         self._request = request
         self._traits = traits
@@ -71,7 +95,7 @@ class Passage:
 
     async def answer(self) -> Response:
         """Never raises but what kills the process."""
-        self._request.state.trail = Trail()
+        self._request.state.trail = AuditChange()
         try:
             await self._identify()
             response = await self._admitted()
@@ -94,7 +118,7 @@ class Passage:
             raise
         self._request.state.principal = self._principal
         self._fields = self._door.rates.charge(self._principal)
-        if (place := place_of(self._request.scope)) is not None:
+        if (place := slot_of(self._request.scope)) is not None:
             place.give_to(self._principal.tenant)
 
     async def _authenticated(self, given: list[str]) -> Principal:
@@ -117,7 +141,7 @@ class Passage:
             response = await self._keyed()
         except Exception as error:  # noqa: BLE001  # as above
             response = self._refusal(error)
-        breaker.leave(outcome_of(response.status_code, self._error), probe=probe)
+        breaker.leave(health_from_response(response.status_code, self._error), probe=probe)
         return response
 
     async def _keyed(self) -> Response:
@@ -125,7 +149,7 @@ class Passage:
         if store is None or key is None or self._principal is None:
             return await self._work()
         claim = await self._claim(store, await self._ask(key, self._principal))
-        if isinstance(claim, Kept):
+        if isinstance(claim, CachedResponse):
             return Response(claim.body, claim.status, {**claim.fields, "Idempotent-Replayed": "true"})
         self._request.state.steps = claim
         response = await self._work()
@@ -136,7 +160,7 @@ class Passage:
         return response
 
     async def _work(self) -> Response:
-        token = AUDITED.set(self._audited())
+        token = AUDIT_CONTEXT.set(self._audited())
         self._door.handlers += self._traits.threaded
         try:
             return await self._handle(self._request)
@@ -144,27 +168,27 @@ class Passage:
             return self._refusal(error)
         finally:
             self._door.handlers -= self._traits.threaded
-            AUDITED.reset(token)
+            AUDIT_CONTEXT.reset(token)
 
-    async def _claim(self, store: Idempotency, ask: Ask) -> Lease | Kept:
+    async def _claim(self, store: IdempotencyStore, ask: IdempotentRequest) -> IdempotencyLease | CachedResponse:
         loop, first = asyncio.get_running_loop(), first_points(self._traits.handler)
         ends, pause = loop.time() + _LONGEST_WAIT_S, 0.02
         while True:
             try:
                 return await to_thread.run_sync(store.begin, ask, first)
-            except InProgress:
+            except IdempotencyInProgress:
                 if loop.time() >= ends:
                     raise
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.5)
 
-    async def _ask(self, key: str, principal: Principal) -> Ask:
+    async def _ask(self, key: str, principal: Principal) -> IdempotentRequest:
         request = self._request
         address = f"{request.method} {request.scope['path']}"
         body = await request.body()
         asked = f"{address}\n{request.headers.get('if-match', '')}"  # on another condition it is another call
-        digest = digest_of(f"{principal.kind}:{principal.id}", asked, request.scope["query_string"], body)
-        return Ask(principal.tenant, key, address, digest)
+        digest = request_digest(f"{principal.kind}:{principal.id}", asked, request.scope["query_string"], body)
+        return IdempotentRequest(principal.tenant, key, address, digest)
 
     def _key(self) -> str | None:
         if not self._traits.keyed:
@@ -174,7 +198,7 @@ class Passage:
             raise Invalid("an Idempotency-Key is 1 to 255 printable ASCII characters, and stands there once")
         return given[0] if given else None
 
-    def _audited(self) -> Audited | None:
+    def _audited(self) -> AuditContext | None:
         frame, principal, request = self._door.frame, self._principal, self._request
         if frame.audit is None or principal is None or not self._traits.audited:
             return None
@@ -186,7 +210,7 @@ class Passage:
             request_id(request),
             frame.clock.now(),
         )
-        return Audited(frame.audit, call, request.state.trail)
+        return AuditContext(frame.audit, call, request.state.trail)
 
     async def _denied(self) -> None:
         audit = self._door.frame.audit
@@ -201,11 +225,11 @@ class Passage:
 
     def _refusal(self, error: Exception) -> Response:
         self._error = error
-        if isinstance(error, TooMany):
+        if isinstance(error, TooManyRequests):
             self._fields = tuple(error.fields)
         if isinstance(error, ClientDisconnect):  # in the middle of its body: no mistake of ours, and nobody reads an answer
             return Response(status_code=499)
-        return answer_now(self._request, error)
+        return problem_response(self._request, error)
 
     @property
     def _address(self) -> str:
@@ -213,10 +237,73 @@ class Passage:
         return client[0] if client else "unknown"
 
 
-def _kept(response: Response) -> Kept | None:
+def _kept(response: Response) -> CachedResponse | None:
     """None: it streams."""
     body = getattr(response, "body", None)
     if not isinstance(body, bytes):
         return None
     fields = {name: value for name, value in response.headers.items() if name in _KEPT_FIELDS}
-    return Kept(response.status_code, fields, body)
+    return CachedResponse(response.status_code, fields, body)
+
+
+_Handle = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Route(APIRoute):
+    """See the module's text."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        methods = frozenset(options.get("methods") or {"GET"})
+        tags = [str(tag) for tag in options.get("tags") or ()]
+        acts = path.startswith("/v1/") and not methods <= _SAFE and not only_reads(endpoint)
+        self._plain = endpoint
+        self._service = tags[0] if tags else path
+        self._audited = acts and "messages" not in tags
+        self._keyed = acts and "POST" in methods
+        self._head = path.partition("{")[0]
+        if self._audited:
+            endpoint = audited(endpoint, options.get("status_code") or 200)
+        super().__init__(path, endpoint, **options)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it takes an `Idempotency-Key`."""
+        return self._keyed
+
+    @property
+    def demands(self) -> str | None:
+        """The least role that may call it, or `operator`; None: anybody."""
+        return next((DEMANDS[each.call] for each in self.dependant.dependencies if each.call in DEMANDS), None)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As ever, but a path without parameters is never taken for one with them (OpenAPI 3.1, "Path Templating Matching"), and
+        most routes see by the beginning of the path that they are not meant: 50 µs less with 80 routes."""
+        if scope["type"] != "http" or scope.get("root_path"):
+            return super().matches(scope)
+        path = scope["path"]
+        if not path.startswith(self._head) or (path != self.path and path in scope["app"].state.plain_paths):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+    def get_route_handler(self) -> _Handle:
+        handle, traits = super().get_route_handler(), self._traits()
+
+        async def guarded(request: Request) -> Response:
+            strict = StrictRequest(request.scope, request.receive)
+            return await RequestPipeline(request.app.state.door, strict, traits, handle).answer()
+
+        return guarded
+
+    def _traits(self) -> RouteSpec:
+        return RouteSpec(
+            service=self._service,
+            route=self.path,
+            handler=self._plain,
+            threaded=not inspect.iscoroutinefunction(self._plain),
+            json=self.body_field is not None,
+            keyed=self._keyed,
+            audited=self._audited,
+        )

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 
 from postroom.clock import Clock
 from postroom.gateway.access import Authenticator
-from postroom.gateway.audit import Recorder
-from postroom.gateway.breaker import BreakerOptions, Breakers
-from postroom.gateway.idempotency import Idempotency
-from postroom.gateway.limits import Limits
-from postroom.gateway.rates import RateLimits, Rates
+from postroom.gateway.audit import AuditRecorder
+from postroom.gateway.breaker import BreakerOptions, CircuitBreakers
+from postroom.gateway.idempotency import IdempotencyStore
+from postroom.gateway.limits import RequestLimits
+from postroom.gateway.rate_limits import RateLimits, Rates
 from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class GatewayConfig:
     """Put together by whoever opens the door (entrypoints)."""
 
     authenticator: Authenticator
@@ -28,24 +28,24 @@ class Frame:
     tables: Tables | None = None
     """Where idempotency keys are kept, sealed by `secrets`. Without either, keys are not looked at."""
     secrets: Secrets | None = None
-    audit: Recorder | None = None
+    audit: AuditRecorder | None = None
     rates: Rates = field(default_factory=Rates)
-    limits: Limits = field(default_factory=Limits)
+    limits: RequestLimits = field(default_factory=RequestLimits)
     breaker: BreakerOptions = field(default_factory=BreakerOptions)
     trusted_proxies: tuple[str, ...] = ()
     """Networks. Whoever runs the server must keep it from believing forwarded fields itself (uvicorn: `proxy_headers=False`)."""
     cors_origins: tuple[str, ...] = ()
 
 
-class Door:
+class GatewayState:
     """A frame at work: what one process counts and remembers. All of it may be lost at any time."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: GatewayConfig) -> None:
         self.frame = frame
         self.rates = RateLimits(frame.rates, frame.clock)
-        self.breakers = Breakers(frame.breaker, frame.clock)
+        self.breakers = CircuitBreakers(frame.breaker, frame.clock)
         self.handlers = 0
         """In threads, or waiting for one."""
-        self.idempotency: Idempotency | None = None
+        self.idempotency: IdempotencyStore | None = None
         if frame.tables is not None and frame.secrets is not None:
-            self.idempotency = Idempotency(frame.tables, frame.secrets, frame.clock)
+            self.idempotency = IdempotencyStore(frame.tables, frame.secrets, frame.clock)

@@ -1,0 +1,292 @@
+"""A small form as a mail program or a browser sends it: urlencoded, or multipart (RFC 7578), which RFC 8058 allows too.
+
+What cannot be read has no fields: whoever posts to an unsubscribe address means it, whatever else is wrong with the form.
+
+Those who come by an address out of a mail: nobody knows more of them than their token says, and they are people, not programs.
+
+So a refusal is a page. A token that is none of ours is counted by address, like any call without credentials; so is one for which
+something has to be learned first. A good one is not: behind one address of an image proxy, or of a mail provider that passes on
+unsubscribes, are millions of people. What a good one changes is counted by the token.
+
+`/t/o/…` and `/t/c/…`: the pixel in a mail, and its links. From outside, without credentials: the token is all there is.
+
+They are called more often than all other addresses, so they are no FastAPI routes, whose parameters and threads cost more than
+the answer: bare ASGI, inside the same frame. What is not in memory is learned in a thread.
+
+A pixel is a pixel whatever its token: nobody learns by it whether a token is good, and no mail shows a broken picture.
+
+`/u/…`: where people say that they want no more mail. From outside, without credentials: the token is all there is.
+
+GET shows how they stand, and changes nothing: scanners follow links. POST does it: at once for a mail program's button (RFC
+8058), else as the page's form says, back at the page then (303), so that reloading it repeats nothing. A form without a choice
+is the button, or something that means the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
+from functools import partial
+from typing import Final, TypeVar
+from urllib.parse import parse_qsl, quote
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Receive, Scope, Send
+
+from postroom.errors import Invalid, NotFound, PostroomError, Temporary, TooLarge, Unavailable
+from postroom.events.machine_detection import TrackingRequest, tracking_request
+from postroom.events.tracking import NotCached, Tracking
+from postroom.events.unsubscribe import BY_BUTTON, BY_LINK, SubscriptionState, UnsubscribeService
+from postroom.gateway.errors import TooManyRequests
+from postroom.gateway.middleware import Raw
+from postroom.gateway.recipient_pages import GONE, LATER, RecipientPage, render_page
+from postroom.gateway.state import GatewayState
+from postroom.ledger.suppression import RECIPIENT_REASONS, SuppressionReason
+
+MAX_FORM_BYTES = 16_384
+
+
+_MOST_FIELDS = 50
+
+
+_BOUNDARY = re.compile(r"""multipart/form-data\s*;.*?\bboundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))""", re.IGNORECASE | re.DOTALL)
+
+
+_NAME = re.compile(rb"""^content-disposition:[^\r\n]*;\s*name=(?:"([^"\r\n]*)"|([^\s;"]+))""", re.IGNORECASE | re.MULTILINE)
+
+
+async def read_form(request: Request) -> Mapping[str, str]:
+    """The form's fields; of a name that stands there twice the last. `TooLarge`."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise TooLarge(f"the form is larger than {MAX_FORM_BYTES:,} bytes")
+    return parse_form(request.headers.get("content-type", ""), bytes(body))
+
+
+def parse_form(content_type: str, body: bytes) -> Mapping[str, str]:
+    """By name."""
+    boundary = _BOUNDARY.match(content_type.strip())
+    if boundary is not None:
+        return _multipart(body, (boundary[1] or boundary[2]).encode())
+    try:
+        return dict(parse_qsl(body.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        return {}
+
+
+def _multipart(body: bytes, boundary: bytes) -> Mapping[str, str]:
+    found = {}
+    for part in body.split(b"--" + boundary)[1 : _MOST_FIELDS + 1]:
+        head, gap, value = part.replace(b"\r\n", b"\n").partition(b"\n\n")
+        name = _NAME.search(head)
+        if gap and name is not None:
+            found[(name[1] or name[2] or b"").decode("utf-8", "replace")] = value.strip(b"\n").decode("utf-8", "replace")
+    return found
+
+
+_RETRY_AFTER_S = 2
+
+
+_log = logging.getLogger(__name__)
+
+
+def charge_client(scope: Scope) -> None:
+    """Count one call of this address. `TooManyRequests`."""
+    door: GatewayState = scope["app"].state.door
+    client = scope.get("client")
+    door.rates.charge_address(client[0] if client else "unknown")
+
+
+def charge_link(scope: Scope, token: str) -> None:
+    """Count one change by a token. `TooManyRequests`."""
+    door: GatewayState = scope["app"].state.door
+    door.rates.charge_link(token)
+
+
+def error_page(error: PostroomError, request: Request) -> Response:
+    """The page for what went wrong. Raises what is a mistake of ours."""
+    accepted = request.headers.get("accept-language", "")
+    if isinstance(error, Invalid | NotFound):
+        try:
+            charge_client(request.scope)
+        except TooManyRequests as too_many:
+            error = too_many
+        else:
+            return render_page(GONE, accepted, status=404)
+    if isinstance(error, TooManyRequests):
+        return render_page(LATER, accepted, status=429, headers={"Retry-After": str(error.retry_after_s)})
+    if not isinstance(error, Temporary):
+        raise error
+    _log.warning("somebody from a mail was asked to try again: %s", error)
+    return render_page(LATER, accepted, status=503, headers={"Retry-After": str(_RETRY_AFTER_S)})
+
+
+PIXEL: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+
+
+"""A GIF of one transparent point."""
+
+
+_NOT_KEPT = (b"cache-control", b"no-store, no-cache, must-revalidate, private, max-age=0")
+
+
+_PIXEL_FIELDS = [(b"content-type", b"image/gif"), (b"content-length", str(len(PIXEL)).encode()), _NOT_KEPT]
+
+
+_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+
+
+"""What stays as it is in an address (RFC 3986); all else that is no letter or digit is percent-encoded."""
+
+
+_Answer = Callable[[str, Scope, Receive, Send], Awaitable[None]]
+
+
+T = TypeVar("T")
+
+
+def tracking_routes(tracking: Tracking, prefixes: Sequence[str] = ("",)) -> APIRouter:
+    """`prefixes`: what may stand before `/t/`, as the public URL has it."""
+    router, answers = APIRouter(), _TrackingEndpoints(tracking)
+    for prefix in prefixes:
+        router.routes += [_TokenRoute(f"{prefix}/t/o/", answers.pixel), _TokenRoute(f"{prefix}/t/c/", answers.link)]
+    return router
+
+
+class _TokenRoute(BaseRoute):
+    """Everything that begins so."""
+
+    def __init__(self, head: str, answer: _Answer) -> None:
+        self.path = f"{head}{{token}}"
+        self._head = head
+        self._answer = answer
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        found = scope["type"] == "http" and scope["path"].startswith(self._head)
+        return (Match.FULL, {"route": self}) if found else (Match.NONE, {})
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in {"GET", "HEAD"}:
+            raise HTTPException(405, "a mail's pixel and links are fetched by GET", {"Allow": "GET, HEAD"})
+        await self._answer(scope["path"][len(self._head) :], scope, receive, send)
+
+
+class _TrackingEndpoints:
+    """The token's."""
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+
+    async def pixel(self, token: str, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._prepared(self._tracking.opened, token, scope)
+        except (Invalid, NotFound, TooManyRequests):  # nothing to record
+            pass
+        except PostroomError as error:
+            _log.warning("an open is not recorded: %s", error)
+        await _send(send, 200, _PIXEL_FIELDS, PIXEL)
+
+    async def link(self, token: str, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            url = await self._prepared(self._tracking.clicked, token, scope)
+        except PostroomError as error:
+            await error_page(error, Request(scope))(scope, receive, send)
+            return
+        where = quote(url, safe=_URL_SAFE).encode()
+        fields = [(b"location", where), (b"content-length", b"0"), _NOT_KEPT, (b"x-robots-tag", b"noindex, nofollow")]
+        await _send(send, 302, fields)
+
+    async def _prepared(self, answer: Callable[[str, TrackingRequest], T], token: str, scope: Scope) -> T:
+        """From memory, or once what it needs has come to memory."""
+        fetch = tracking_request(scope["method"], scope["headers"])
+        try:
+            return answer(token, fetch)
+        except NotCached:
+            charge_client(scope)
+        await to_thread.run_sync(self._tracking.prepare, token)
+        try:
+            return answer(token, fetch)
+        except NotCached as error:  # so many others were learned meanwhile that it is forgotten again
+            raise Unavailable("too many campaigns are asked for at once") from error
+
+
+async def _send(send: Send, status: int, fields: Raw, body: bytes = b"") -> None:
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+
+
+class PageChoice(StrEnum):
+    """What the page's buttons say."""
+
+    STOP_TOPIC = "stop-topic"
+    STOP_ALL = "stop-all"
+    UNDO_TOPIC = "undo-topic"
+    UNDO_ALL = "undo-all"
+
+
+def unsubscribe_routes(
+    unsubscribing: UnsubscribeService, sender_of: Callable[[SubscriptionState], str], prefixes: Sequence[str] = ("",)
+) -> APIRouter:
+    """`sender_of`: whose mail it was, for people; empty: nobody in particular. `prefixes`: what may stand before `/u/`, as the
+    public URL has it."""
+    router = APIRouter(include_in_schema=False)
+
+    async def show(token: str, request: Request) -> Response:
+        """How they stand, and what they can choose."""
+        try:
+            return await to_thread.run_sync(look, token, request)
+        except PostroomError as error:
+            return error_page(error, request)
+
+    async def choose(token: str, request: Request) -> Response:
+        """Do as the form says."""
+        choice = (await read_form(request)).get("choice")
+        try:
+            charge_link(request.scope, token)
+            await to_thread.run_sync(_act(unsubscribing, token, choice))
+            if choice is None:
+                return await to_thread.run_sync(look, token, request)
+        except PostroomError as error:
+            return error_page(error, request)
+        return Response(status_code=303, headers={"Location": token, "Cache-Control": "no-store"})
+
+    def look(token: str, request: Request) -> Response:
+        wish = unsubscribing.look(token)
+        accepted = request.headers.get("accept-language", "")
+        return render_page(page_for(wish), accepted, sender=sender_of(wish), topic=wish.topic or "")
+
+    for prefix in prefixes:
+        router.add_api_route(f"{prefix}/u/{{token}}", show, methods=["GET", "HEAD"])
+        router.add_api_route(f"{prefix}/u/{{token}}", choose, methods=["POST"])
+    return router
+
+
+def page_for(wish: SubscriptionState) -> RecipientPage:
+    """The page that shows how somebody stands."""
+    if wish.no_mail is not None and wish.no_mail.reason in RECIPIENT_REASONS:
+        undo = [(PageChoice.UNDO_ALL, "undo")] if wish.no_mail.reason is SuppressionReason.UNSUBSCRIBE else []
+        return RecipientPage(title="done", texts=["done_all"], buttons=undo, note="note", is_done=True)
+    if wish.no_topic is not None and wish.no_topic.reason in RECIPIENT_REASONS:
+        buttons = [(PageChoice.UNDO_TOPIC, "undo"), (PageChoice.STOP_ALL, "stop_all")]
+        return RecipientPage(title="done", texts=["done_topic"], buttons=buttons, note="note", is_done=True)
+    if wish.topic is None:
+        return RecipientPage(title="ask", texts=["ask_all"], buttons=[(PageChoice.STOP_ALL, "stop")])
+    buttons = [(PageChoice.STOP_TOPIC, "stop_topic"), (PageChoice.STOP_ALL, "stop_all")]
+    return RecipientPage(title="ask", texts=["ask_topic"], buttons=buttons)
+
+
+def _act(unsubscribing: UnsubscribeService, token: str, choice: str | None) -> Callable[[], SubscriptionState]:
+    if choice is None:
+        return partial(unsubscribing.unsubscribe, token, source=BY_BUTTON)
+    if choice in {PageChoice.UNDO_TOPIC, PageChoice.UNDO_ALL}:
+        return partial(unsubscribing.resubscribe, token, everything=choice == PageChoice.UNDO_ALL, source=BY_LINK)
+    if choice in {PageChoice.STOP_TOPIC, PageChoice.STOP_ALL}:
+        return partial(unsubscribing.unsubscribe, token, everything=choice == PageChoice.STOP_ALL, source=BY_LINK)
+    return partial(unsubscribing.look, token)
