@@ -1,4 +1,4 @@
-"""A home on AWS for the tests of this directory, and no waiting for botocore's retries."""
+"""A backend on AWS for the tests of this directory, and no waiting for botocore's retries."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.contract.aws_home import AwsHome, open_home
+from tests.contract.aws_backend import AwsBackend, open_backend
 
 
 @pytest.fixture
-def home(request: pytest.FixtureRequest) -> Iterator[AwsHome]:
-    with open_home(request) as opened:
+def backend(request: pytest.FixtureRequest) -> Iterator[AwsBackend]:
+    with open_backend(request) as opened:
         yield opened
 
 

@@ -14,7 +14,7 @@ from postroom.platform.aws._ledger import FULL_BYTES
 from postroom.platform.aws.messages import DynamoMessages
 from postroom.platform.ports.messages import Reported
 from tests.aws.meter import Meter
-from tests.contract.aws_home import TABLE, AwsHome
+from tests.contract.aws_backend import TABLE, AwsBackend
 from tests.contract.messages_kit import CAMPAIGN, LEASE_MS, NOW, at, key
 
 VALUES = '["Annabelle","Featherstonehaugh","2026-11-30","https://example.org/offers/spring/2026?customer=4711","EUR 1,234.56"]'
@@ -42,8 +42,8 @@ def told(keys: list[Key], kind: EventKind = EventKind.DELIVERED, *, raw: str = "
     ]
 
 
-def test_a_message_costs_one_write_a_change_and_a_group_one_more(home: AwsHome) -> None:
-    table = home.table()
+def test_a_message_costs_one_write_a_change_and_a_group_one_more(backend: AwsBackend) -> None:
+    table = backend.table()
     messages, meter = DynamoMessages(table), Meter(table)
     messages.create(CAMPAIGN, 1)
     meter.calls()
@@ -69,10 +69,10 @@ def test_a_message_costs_one_write_a_change_and_a_group_one_more(home: AwsHome) 
 
 
 @pytest.mark.parametrize("group", [7, GROUP_SIZE])
-def test_a_batch_that_is_stored_sent_and_delivered_costs_three_units_a_message(home: AwsHome, group: int) -> None:
+def test_a_batch_that_is_stored_sent_and_delivered_costs_three_units_a_message(backend: AwsBackend, group: int) -> None:
     """All of it: the batch's record, its groups, the count after each phase; events by the ten, as a queue brings them."""
     count = 500
-    table = home.table()
+    table = backend.table()
     messages, meter = DynamoMessages(table), Meter(table)
     messages.create(CAMPAIGN, 1)
     keys = [row.key for row in rows(count)]
@@ -95,8 +95,8 @@ def test_a_batch_that_is_stored_sent_and_delivered_costs_three_units_a_message(h
     assert read <= (2.7 if group == GROUP_SIZE else 2.9)
 
 
-def test_what_the_item_has_no_room_for_stands_beside_it_and_is_told_of_all_the_same(home: AwsHome) -> None:
-    table = home.table()
+def test_what_the_item_has_no_room_for_stands_beside_it_and_is_told_of_all_the_same(backend: AwsBackend) -> None:
+    table = backend.table()
     messages, meter = DynamoMessages(table), Meter(table)
     messages.create(CAMPAIGN, 1)
     messages.store(CAMPAIGN, rows(1), NOW)

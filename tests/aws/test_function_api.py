@@ -16,7 +16,7 @@ from postroom.events.tracking_buffer import SyncTrackingSink
 from postroom.model.access import Membership, Principal, PrincipalKind, Role
 from postroom.settings import Platform, Settings
 from postroom.wiring import Postroom, open_postroom
-from tests.contract.aws_home import TABLE, AwsHome
+from tests.contract.aws_backend import TABLE, AwsBackend
 from tests.lambdas.rest_kit import Service, said
 
 METHOD = "arn:aws:execute-api:us-east-1:123456789012:abc123/test/GET/v1/templates"
@@ -25,9 +25,9 @@ CSV = b"email,name\nann@mail.example,Ann\n"
 
 
 @pytest.fixture
-def signed_in(home: AwsHome) -> tuple[str, str, str]:
+def signed_in(backend: AwsBackend) -> tuple[str, str, str]:
     """Pool, client and access token of a person."""
-    with closing(home.account.cognito()) as cognito:
+    with closing(backend.account.cognito()) as cognito:
         pool = cognito.create_user_pool(PoolName="people")["UserPool"]["Id"]
         client = cognito.create_user_pool_client(
             UserPoolId=pool, ClientName="console", ExplicitAuthFlows=["ALLOW_ADMIN_USER_PASSWORD_AUTH"]
@@ -44,8 +44,8 @@ def signed_in(home: AwsHome) -> tuple[str, str, str]:
 
 
 @pytest.fixture
-def postroom(home: AwsHome, signed_in: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Postroom]:
-    account, (pool, client, _) = home.account, signed_in
+def postroom(backend: AwsBackend, signed_in: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Postroom]:
+    account, (pool, client, _) = backend.account, signed_in
     variables = {
         "AWS_ENDPOINT_URL": account.endpoint,
         "AWS_DEFAULT_REGION": account.region,
@@ -54,14 +54,14 @@ def postroom(home: AwsHome, signed_in: tuple[str, str, str], monkeypatch: pytest
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, str(value))
-    home.table()
-    home.secrets()
+    backend.table()
+    backend.secrets()
     settings = Settings(
         platform=Platform.AWS,
         aws_table=TABLE,
-        aws_bucket=home._bucket()[1],
+        aws_bucket=backend._bucket()[1],
         aws_queues=f"arn:aws:sqs:{account.region}:{account.access_key}:test-",
-        aws_key=home.kms_keys[0],
+        aws_key=backend.kms_keys[0],
         aws_schedules="test",
         aws_schedule_role=f"arn:aws:iam::{account.access_key}:role/test",
         aws_machines=f"arn:aws:states:{account.region}:{account.access_key}:stateMachine:test-",

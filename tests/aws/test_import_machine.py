@@ -18,7 +18,7 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.platform.ports.objects import Objects
 from tests.aws import import_functions
-from tests.contract.aws_home import TABLE, AwsHome
+from tests.contract.aws_backend import TABLE, AwsBackend
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = ROOT / "infra" / "machines" / "import.asl.json"
@@ -30,21 +30,21 @@ ROWS = 1_100
 class Stack:
     """Functions and the machine in an account, and a campaign that is importing."""
 
-    def __init__(self, home: AwsHome, broken: str | None = None) -> None:
-        self.home = home
-        self.objects: Objects = home.objects()
-        account = home.account
+    def __init__(self, backend: AwsBackend, broken: str | None = None) -> None:
+        self.backend = backend
+        self.objects: Objects = backend.objects()
+        account = backend.account
         self._session = boto3.Session(account.access_key, account.secret_key, region_name=account.region)
         self._prefix = f"arn:aws:sqs:{account.region}:{account.access_key}:test-"
-        home.queues().depth(scheduler_messages.SCHEDULER_QUEUE)
+        backend.queues().depth(scheduler_messages.SCHEDULER_QUEUE)
         self._role = self._make_role()
         functions = {name: self._make_function(name, "broken" if name == broken else of) for name, of in HANDLERS.items()}
         self._machine = self._make_machine(functions)
-        self.campaigns = Campaigns(home.tables(), home.clock)
-        self.campaign_home = self._make_campaign()
+        self.campaigns = Campaigns(backend.tables(), backend.clock)
+        self.campaign_ref = self._make_campaign()
 
     def _client(self, service: str) -> Any:
-        return self._session.client(service, endpoint_url=self.home.account.endpoint)  # type: ignore[call-overload]
+        return self._session.client(service, endpoint_url=self.backend.account.endpoint)  # type: ignore[call-overload]
 
     def _make_role(self) -> str:
         iam = self._client("iam")
@@ -88,7 +88,7 @@ class Stack:
 
     @property
     def _bucket(self) -> str:
-        return f"postroom-objects-{self.home.account.access_key}"
+        return f"postroom-objects-{self.backend.account.access_key}"
 
     def _make_machine(self, functions: Mapping[str, str]) -> str:
         definition = MACHINE.read_text().replace("${Bucket}", self._bucket)
@@ -104,19 +104,19 @@ class Stack:
     def _make_campaign(self) -> CampaignRef:
         lines = [f"user{number % 1_000}@x.example" if number % 11 else f"bad {number}" for number in range(ROWS)]
         self.objects.put(UPLOAD, ("email\n" + "\n".join(lines)).encode())
-        home = self.campaigns.new_ref("default")
+        ref = self.campaigns.new_ref("default")
         content = Content("html", None, "Hello", "news@example.com")
         source = Import(UPLOAD, "people.csv")
-        draft = Campaign(home, "test", CampaignStatus.DRAFT, content, source, "inbox:", self.home.clock.now())
+        draft = Campaign(ref, "test", CampaignStatus.DRAFT, content, source, "inbox:", self.backend.clock.now())
         self.campaigns.transition(self.campaigns.create(draft), CampaignStatus.IMPORTING)
-        return home
+        return ref
 
     def run(self) -> str:
         """The machine's own state at its end."""
-        home = self.campaign_home
-        order = {"workflow": "import", "execution": home.campaign, "run": 1, "input": scheduler_messages.ref_input(home)}
+        ref = self.campaign_ref
+        order = {"workflow": "import", "execution": ref.campaign, "run": 1, "input": scheduler_messages.ref_input(ref)}
         client = self._client("stepfunctions")
-        arn = client.start_execution(stateMachineArn=self._machine, name=f"{home.campaign}-1", input=json.dumps(order))[
+        arn = client.start_execution(stateMachineArn=self._machine, name=f"{ref.campaign}-1", input=json.dumps(order))[
             "executionArn"
         ]
         deadline = time.monotonic() + 120
@@ -127,11 +127,11 @@ class Stack:
         return str(status)
 
     def ended(self) -> str:
-        return self.objects.get(f"ended/{self.campaign_home.campaign}").decode()
+        return self.objects.get(f"ended/{self.campaign_ref.campaign}").decode()
 
     @property
     def campaign(self) -> Campaign:
-        return self.campaigns.get(self.campaign_home)
+        return self.campaigns.get(self.campaign_ref)
 
 
 def _hasty(part: dict[str, Any]) -> dict[str, Any]:
@@ -139,13 +139,13 @@ def _hasty(part: dict[str, Any]) -> dict[str, Any]:
     return part | {"IntervalSeconds": 1, "MaxAttempts": 1} if "IntervalSeconds" in part else part
 
 
-def test_an_import_whose_every_function_is_killed_once_comes_to_its_exact_end(home: AwsHome) -> None:
-    stack = Stack(home)
+def test_an_import_whose_every_function_is_killed_once_comes_to_its_exact_end(backend: AwsBackend) -> None:
+    stack = Stack(backend)
     assert stack.run() == "SUCCEEDED"
     source = stack.campaign.source
     assert stack.campaign.status is CampaignStatus.READY
     assert (source.rows, source.invalid, source.duplicate, source.batches) == (ROWS, 100, 81, 3)
-    assert home.messages().counts(stack.campaign_home).pending == ROWS - 181
+    assert backend.messages().counts(stack.campaign_ref).pending == ROWS - 181
     assert source.rejected_key is not None
     lines = [int(row.split(",")[0]) for row in stack.objects.get(source.rejected_key).decode().splitlines()[1:]]
     assert lines == sorted(lines)
@@ -154,15 +154,15 @@ def test_an_import_whose_every_function_is_killed_once_comes_to_its_exact_end(ho
     killed = {info.key.split("/")[-1] for info in stack.objects.list("killed/").objects}
     ranges, groups = {f"range_-{number}" for number in range(4)}, {f"reduce-{number}" for number in range(3)}
     assert killed == {"plan-", "finish-", *ranges, *groups}
-    left = [info.key for info in stack.objects.list(f"default/campaigns/{stack.campaign_home.campaign}/import/").objects]
+    left = [info.key for info in stack.objects.list(f"default/campaigns/{stack.campaign_ref.campaign}/import/").objects]
     assert [key for key in left if "/suppressed/" not in key] == []
-    (note,) = {received.body for received in home.queues().receive(scheduler_messages.SCHEDULER_QUEUE, limit=10)}
-    assert scheduler_messages.SchedulerMessage.parse(note).ref == stack.campaign_home
+    (note,) = {received.body for received in backend.queues().receive(scheduler_messages.SCHEDULER_QUEUE, limit=10)}
+    assert scheduler_messages.SchedulerMessage.parse(note).ref == stack.campaign_ref
 
 
 @pytest.mark.parametrize("broken", ["Plan", "Reduce"])
-def test_a_step_that_always_fails_fails_the_campaign_with_what_it_said(home: AwsHome, broken: str) -> None:
-    stack = Stack(home, broken)
+def test_a_step_that_always_fails_fails_the_campaign_with_what_it_said(backend: AwsBackend, broken: str) -> None:
+    stack = Stack(backend, broken)
     assert stack.run() == "FAILED"
     assert stack.campaign.status is CampaignStatus.FAILED
     assert stack.campaign.reason == "The import was given up: The table is on fire."

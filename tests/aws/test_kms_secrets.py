@@ -13,7 +13,7 @@ from botocore.stub import Stubber
 from postroom.errors import Corrupt, Denied, Invalid, PostroomError, Unavailable, Unsupported
 from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws.secrets import KEPT_S, SEALS, KmsSecrets
-from tests.contract.aws_home import AwsHome
+from tests.contract.aws_backend import AwsBackend
 from tests.fakes.clock import ManualClock
 
 P = "provider/acme/relay"
@@ -32,14 +32,14 @@ class Vault(NamedTuple):
 
 
 @pytest.fixture
-def vault(home: AwsHome) -> Iterator[Vault]:
+def vault(backend: AwsBackend) -> Iterator[Vault]:
     asked: list[tuple[str, dict[str, str]]] = []
 
     def note(params: dict[str, Any], model: Any, **_: Any) -> None:
         if "EncryptionContext" in params:
             asked.append((model.name, params["EncryptionContext"]))
 
-    with closing(home.account.kms()) as client:
+    with closing(backend.account.kms()) as client:
         client.meta.events.register("provide-client-params.kms.*", note)
         clock, arn = ManualClock(), str(client.create_key()["KeyMetadata"]["Arn"])
         yield Vault(KmsSecrets(client, [arn], clock), client, clock, asked)
@@ -71,7 +71,7 @@ def test_racing_threads_wait_for_one_data_key_and_use_none_beyond_its_seals(vaul
     assert [vault.secrets.open(P, text) for text in sealed[::100]] == [str(n).encode() for n in range(3 * SEALS)][::100]
 
 
-def test_an_unwrapped_key_is_believed_for_a_while(home: AwsHome, vault: Vault) -> None:
+def test_an_unwrapped_key_is_believed_for_a_while(backend: AwsBackend, vault: Vault) -> None:
     sealed, key = vault.secrets.seal(P, b"secret"), vault.secrets.new_key(P)
     vault.secrets.open(P, sealed)
     assert [operation for operation, _ in vault.asked] == ["GenerateDataKey"] * 2, "what was just made is known"

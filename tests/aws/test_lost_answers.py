@@ -18,7 +18,7 @@ from postroom.platform.aws.queues import SqsQueues
 from postroom.platform.aws.tables import DynamoTables
 from postroom.platform.ports.tables import Check, Delete, Expect, Item, ItemKey, Put
 from tests.aws.faults import Delayed, LostAnswers
-from tests.contract.aws_home import AwsHome
+from tests.contract.aws_backend import AwsBackend
 from tests.contract.messages_kit import CAMPAIGN, LEASE_MS, NOW, S, key, opened, outcome, record, row, stands, states, stored
 
 pytestmark = pytest.mark.usefixtures("no_backoff")
@@ -26,10 +26,10 @@ ONE, TWO, THREE = (ItemKey("t#lost", sort) for sort in ("one", "two", "three"))
 
 
 @pytest.fixture
-def tables(home: AwsHome) -> tuple[DynamoTables, Any]:
+def tables(backend: AwsBackend) -> tuple[DynamoTables, Any]:
     """Tables, and the client whose answers can be lost."""
-    table = home.table()
-    return DynamoTables(table, home.clock), table._client
+    table = backend.table()
+    return DynamoTables(table, backend.clock), table._client
 
 
 @pytest.mark.parametrize("expect", [Expect.ABSENT, Expect.ANYTHING])
@@ -43,10 +43,10 @@ def test_a_put_that_was_carried_out_unseen_is_ours(tables: tuple[DynamoTables, A
 
 
 def test_a_put_that_is_refused_to_its_repeat_by_somebody_elses_item_is_a_conflict(
-    home: AwsHome, tables: tuple[DynamoTables, Any]
+    backend: AwsBackend, tables: tuple[DynamoTables, Any]
 ) -> None:
     subject, client = tables
-    home.tables().write([Put(ONE, {"theirs": 1})])
+    backend.tables().write([Put(ONE, {"theirs": 1})])
     lost = LostAnswers(client, "PutItem")
     with pytest.raises(Conflict):
         subject.write([Put(ONE, {"ours": 1}, Expect.ABSENT)])
@@ -55,10 +55,10 @@ def test_a_put_that_is_refused_to_its_repeat_by_somebody_elses_item_is_a_conflic
 
 
 def test_a_put_that_may_have_been_written_over_before_its_repeat_is_not_called_a_conflict(
-    home: AwsHome, tables: tuple[DynamoTables, Any]
+    backend: AwsBackend, tables: tuple[DynamoTables, Any]
 ) -> None:
     subject, client = tables
-    other = home.tables()
+    other = backend.tables()
     LostAnswers(client, "PutItem", meanwhile=lambda: other.write([Put(ONE, {"theirs": 1}, 1)]))
     with pytest.raises(Unavailable):
         subject.write([Put(ONE, {"ours": 1}, Expect.ABSENT)])
@@ -77,8 +77,8 @@ def test_a_transaction_that_was_carried_out_unseen_is_ours(tables: tuple[DynamoT
         subject.write([Delete(ONE, 1)])
 
 
-def test_storing_opening_recording_and_closing_survive_a_lost_answer_each(home: AwsHome) -> None:
-    table = home.table()
+def test_storing_opening_recording_and_closing_survive_a_lost_answer_each(backend: AwsBackend) -> None:
+    table = backend.table()
     messages = DynamoMessages(table)
     lost = LostAnswers(table._client, "PutItem", "UpdateItem", "TransactWriteItems")
     messages.create(CAMPAIGN, 1)
@@ -97,8 +97,8 @@ def test_storing_opening_recording_and_closing_survive_a_lost_answer_each(home: 
     assert lost.lost >= 15
 
 
-def test_an_erasure_that_was_carried_out_unseen_is_ours(home: AwsHome) -> None:
-    table = home.table()
+def test_an_erasure_that_was_carried_out_unseen_is_ours(backend: AwsBackend) -> None:
+    table = backend.table()
     messages = DynamoMessages(table)
     stored(messages, 0)
     fence = opened(messages)
@@ -111,9 +111,9 @@ def test_an_erasure_that_was_carried_out_unseen_is_ours(home: AwsHome) -> None:
     assert messages.counts(CAMPAIGN) == Counts(pending=2, sent=1)
 
 
-def test_a_request_that_arrives_long_after_its_repeat_changes_nothing(home: AwsHome) -> None:
+def test_a_request_that_arrives_long_after_its_repeat_changes_nothing(backend: AwsBackend) -> None:
     """The message has moved on under the same fence: the late request must not set it back."""
-    table = home.table()
+    table = backend.table()
     messages = DynamoMessages(table)
     stored(messages, 0, each=1)
     fence = opened(messages)
@@ -126,17 +126,17 @@ def test_a_request_that_arrives_long_after_its_repeat_changes_nothing(home: AwsH
 
 
 @pytest.mark.parametrize("size", [10, PART_BYTES + 1], ids=["whole", "in parts"])
-def test_an_object_put_if_absent_unseen_is_ours(home: AwsHome, size: int) -> None:
-    objects = home.objects()
+def test_an_object_put_if_absent_unseen_is_ours(backend: AwsBackend, size: int) -> None:
+    objects = backend.objects()
     lost = LostAnswers(objects._client, "PutObject", "CompleteMultipartUpload")
     info = objects.put("key", b"x" * size, if_absent=True)
     assert lost.lost == 1
     assert objects.versions("key") == [info]
 
 
-def test_an_object_put_if_absent_beside_somebody_elses_is_a_conflict_though_repeated(home: AwsHome) -> None:
-    objects = home.objects()
-    theirs = home.objects().put("key", b"theirs")
+def test_an_object_put_if_absent_beside_somebody_elses_is_a_conflict_though_repeated(backend: AwsBackend) -> None:
+    objects = backend.objects()
+    theirs = backend.objects().put("key", b"theirs")
     lost = LostAnswers(objects._client, "PutObject")
     with pytest.raises(Conflict):
         objects.put("key", b"ours", if_absent=True)
@@ -144,8 +144,8 @@ def test_an_object_put_if_absent_beside_somebody_elses_is_a_conflict_though_repe
     assert objects.versions("key") == [theirs]
 
 
-def test_an_item_deleted_unseen_is_deleted(home: AwsHome) -> None:
-    queues: SqsQueues = home.queues()
+def test_an_item_deleted_unseen_is_deleted(backend: AwsBackend) -> None:
+    queues: SqsQueues = backend.queues()
     queues.send("work", ["1"])
     (item,) = queues.receive("work")
     lost = LostAnswers(queues._client, "DeleteMessage")

@@ -14,7 +14,7 @@ from postroom.model.message import Counts
 from postroom.platform.aws._dynamo import Table
 from postroom.platform.aws.messages import DynamoMessages
 from tests.aws.faults import Interruption, Killed, Mortal
-from tests.contract.aws_home import TABLE, AwsHome
+from tests.contract.aws_backend import TABLE, AwsBackend
 from tests.contract.messages_kit import CAMPAIGN, LEASE_MS, NOW, S, key, listed, opened, outcome, record, row, states, stored
 
 EACH = 6
@@ -26,8 +26,8 @@ AFTERWARDS = [S.SENT, S.DEFERRED, S.FAILED, S.PENDING, S.SKIPPED, S.PENDING]
 class Worker:
     """A client of the ledger whose connection can be broken."""
 
-    def __init__(self, home: AwsHome) -> None:
-        self.table: Table = home.table()
+    def __init__(self, backend: AwsBackend) -> None:
+        self.table: Table = backend.table()
         self.client: Any = self.table._client
         self.messages = DynamoMessages(self.table)
 
@@ -37,10 +37,10 @@ def group(owner: str, fence: int, numbers: tuple[int, ...]) -> Group:
 
 
 def deaths(
-    home: AwsHome, prepare: Callable[[DynamoMessages], Any], act: Callable[[DynamoMessages, Any], object]
+    backend: AwsBackend, prepare: Callable[[DynamoMessages], Any], act: Callable[[DynamoMessages, Any], object]
 ) -> Iterator[tuple[Worker, Any]]:
     """Everything from the start, killed before the first request of `act`, before the second, and so on until it survives."""
-    worker = Worker(home)
+    worker = Worker(backend)
     for lives in range(100):
         worker.messages.drop(CAMPAIGN)
         prepared = prepare(worker.messages)
@@ -68,11 +68,11 @@ def settle_and_go_on(messages: DynamoMessages, fence: int) -> None:
     record(messages, fence, SETTLED, NEW_GROUP)
 
 
-def test_whoever_dies_while_recording_leaves_what_the_next_can_judge(home: AwsHome) -> None:
+def test_whoever_dies_while_recording_leaves_what_the_next_can_judge(backend: AwsBackend) -> None:
     """Outcomes come before the next group, the batch is found to have work, and the dead one, come alive, changes nothing."""
     left: set[tuple[Key, ...]] = set()
-    heir = home.messages()
-    for worker, fence in deaths(home, a_group_on_its_way, settle_and_go_on):
+    heir = backend.messages()
+    for worker, fence in deaths(backend, a_group_on_its_way, settle_and_go_on):
         assert heir.due_batches(CAMPAIGN, NOW, 10, dead=["w1"]) == [0]
         got = heir.open(CAMPAIGN, 0, "w2", NOW, lease_ms=LEASE_MS, dead=["w1"])
         assert got is not None
@@ -92,19 +92,19 @@ def test_whoever_dies_while_recording_leaves_what_the_next_can_judge(home: AwsHo
     assert left == {tuple(key(n) for n in OLD_GROUP)}, "the last request opens the next group"
 
 
-def test_a_repeat_by_the_same_worker_completes_what_was_cut_short(home: AwsHome) -> None:
-    for worker, fence in deaths(home, a_group_on_its_way, settle_and_go_on):
+def test_a_repeat_by_the_same_worker_completes_what_was_cut_short(backend: AwsBackend) -> None:
+    for worker, fence in deaths(backend, a_group_on_its_way, settle_and_go_on):
         settle_and_go_on(worker.messages, fence)
         assert states(worker.messages, keys=range(EACH)) == AFTERWARDS
         assert worker.messages.counts(CAMPAIGN) == Counts(sending=2, deferred=1, sent=1, failed=1, skipped=1)
 
 
-def test_whoever_dies_while_opening_shuts_the_one_before_out_all_the_same(home: AwsHome) -> None:
+def test_whoever_dies_while_opening_shuts_the_one_before_out_all_the_same(backend: AwsBackend) -> None:
     def take(messages: DynamoMessages, _: int) -> None:
         opened(messages, "w2", dead=["w1"])
 
-    first, heir = home.messages(), home.messages()
-    for _, fence in deaths(home, a_group_on_its_way, take):
+    first, heir = backend.messages(), backend.messages()
+    for _, fence in deaths(backend, a_group_on_its_way, take):
         got = heir.open(CAMPAIGN, 0, "w3", NOW, lease_ms=LEASE_MS, dead=["w1", "w2"])
         assert got is not None
         assert got.left_open == group("w1", fence, OLD_GROUP)
@@ -114,9 +114,9 @@ def test_whoever_dies_while_opening_shuts_the_one_before_out_all_the_same(home: 
 
 
 @pytest.mark.parametrize("n", range(12))
-def test_no_write_of_a_stopped_worker_lands_after_its_batch_was_opened(home: AwsHome, n: int) -> None:
+def test_no_write_of_a_stopped_worker_lands_after_its_batch_was_opened(backend: AwsBackend, n: int) -> None:
     """The worker is stopped right before its n-th write; another opens the batch and looks; then the first goes on."""
-    worker, other = Worker(home), home.messages()
+    worker, other = Worker(backend), backend.messages()
     fence = a_group_on_its_way(worker.messages)
     seen: list[Any] = []
 
@@ -139,9 +139,9 @@ def test_no_write_of_a_stopped_worker_lands_after_its_batch_was_opened(home: Aws
     assert again.left_open == group("w1", fence, OLD_GROUP)
 
 
-def test_a_worker_that_reads_its_messages_after_they_were_taken_over_writes_to_none_of_them(home: AwsHome) -> None:
+def test_a_worker_that_reads_its_messages_after_they_were_taken_over_writes_to_none_of_them(backend: AwsBackend) -> None:
     """It saw its fence on the batch, was stopped, and finds the messages as the next opener stamped them."""
-    worker, other = Worker(home), home.messages()
+    worker, other = Worker(backend), backend.messages()
     fence = a_group_on_its_way(worker.messages)
     stop = Interruption(worker.client, 0, lambda: opened(other, "w2", dead=["w1"]), "BatchGetItem")
     with pytest.raises(LeaseLost):
@@ -150,9 +150,9 @@ def test_a_worker_that_reads_its_messages_after_they_were_taken_over_writes_to_n
     assert states(other, keys=range(EACH)) == [S.PENDING] * EACH
 
 
-def test_keys_whose_change_never_came_to_an_end_stay_marked_for_the_next_opener(home: AwsHome) -> None:
+def test_keys_whose_change_never_came_to_an_end_stay_marked_for_the_next_opener(backend: AwsBackend) -> None:
     """Its connection broke while it skipped a message; it gave up and closed. The next opener stamps, and closes for good."""
-    worker, other = Worker(home), home.messages()
+    worker, other = Worker(backend), backend.messages()
     stored(worker.messages, 0, each=1)
     fence = opened(worker.messages, "w1")
     record(worker.messages, fence, [outcome(0, S.FAILED)])
@@ -170,9 +170,9 @@ def test_keys_whose_change_never_came_to_an_end_stay_marked_for_the_next_opener(
     assert states(other, keys=[0]) == [S.FAILED]
 
 
-def test_a_count_never_hides_work_that_came_while_it_counted(home: AwsHome) -> None:
+def test_a_count_never_hides_work_that_came_while_it_counted(backend: AwsBackend) -> None:
     """A recount read the messages, then a worker made one pending, then the recount stores: it must not say `nothing to do`."""
-    worker, counter = Worker(home), Worker(home)
+    worker, counter = Worker(backend), Worker(backend)
     stored(worker.messages, 0)
     fence = opened(worker.messages, "w1")
     record(worker.messages, fence, [outcome(n, S.FAILED) for n in range(3)])
@@ -186,13 +186,13 @@ def test_a_count_never_hides_work_that_came_while_it_counted(home: AwsHome) -> N
     assert counter.messages.due_batches(CAMPAIGN, NOW, 10, dead=["w1"]) == [0]
 
 
-def test_a_close_that_was_cut_short_is_made_good_by_the_next_opener(home: AwsHome) -> None:
+def test_a_close_that_was_cut_short_is_made_good_by_the_next_opener(backend: AwsBackend) -> None:
     def close(messages: DynamoMessages, fence: int) -> None:
         record(messages, fence, [outcome(n) for n in range(EACH)])
         messages.close(CAMPAIGN, 0, fence)
 
-    heir = home.messages()
-    for _ in deaths(home, a_group_on_its_way, close):
+    heir = backend.messages()
+    for _ in deaths(backend, a_group_on_its_way, close):
         assert heir.due_batches(CAMPAIGN, NOW, 10, dead=["w1"]) == [0]
         fence = opened(heir, "w2", dead=["w1"])
         record(heir, fence, [outcome(n) for n in range(EACH)])
@@ -200,7 +200,7 @@ def test_a_close_that_was_cut_short_is_made_good_by_the_next_opener(home: AwsHom
         assert heir.next_due(CAMPAIGN) is None
 
 
-def test_an_import_that_was_cut_short_is_repeated_to_the_same_end(home: AwsHome) -> None:
+def test_an_import_that_was_cut_short_is_repeated_to_the_same_end(backend: AwsBackend) -> None:
     rows = [row(n, batch=n % 2, line=10 + n) for n in range(4)] + [row(1, batch=1, line=3)]
 
     def create(messages: DynamoMessages) -> None:
@@ -211,15 +211,15 @@ def test_an_import_that_was_cut_short_is_repeated_to_the_same_end(home: AwsHome)
         messages.store(CAMPAIGN, rows, NOW)
         messages.recount(CAMPAIGN)
 
-    for worker, _ in deaths(home, create, store):
+    for worker, _ in deaths(backend, create, store):
         assert worker.messages.store(CAMPAIGN, rows, NOW) == [10, 3, 12, 13, 3]
         worker.messages.recount(CAMPAIGN)
         assert worker.messages.counts(CAMPAIGN) == Counts(pending=4)
 
 
-def test_a_drop_that_was_cut_short_hides_the_campaign_and_is_finished_by_a_repeat(home: AwsHome) -> None:
+def test_a_drop_that_was_cut_short_hides_the_campaign_and_is_finished_by_a_repeat(backend: AwsBackend) -> None:
     for first_again in (True, False):
-        for number, (worker, _) in enumerate(deaths(home, a_group_on_its_way, lambda m, _: m.drop(CAMPAIGN))):
+        for number, (worker, _) in enumerate(deaths(backend, a_group_on_its_way, lambda m, _: m.drop(CAMPAIGN))):
             if number > 0:
                 with pytest.raises(NotFound):
                     worker.messages.counts(CAMPAIGN)
@@ -232,9 +232,9 @@ def test_a_drop_that_was_cut_short_hides_the_campaign_and_is_finished_by_a_repea
                 assert listed(worker.messages) == [] or number == 0
 
 
-def test_a_worker_of_a_dropped_campaign_cannot_bring_it_back(home: AwsHome) -> None:
+def test_a_worker_of_a_dropped_campaign_cannot_bring_it_back(backend: AwsBackend) -> None:
     for n in range(6):
-        worker, other = Worker(home), home.messages()
+        worker, other = Worker(backend), backend.messages()
         fence = a_group_on_its_way(worker.messages)
         stop = Interruption(worker.client, n, lambda other=other: other.drop(CAMPAIGN), "UpdateItem")  # type: ignore[misc]
         with pytest.raises(NotFound):

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.contract.aws_home import AwsHome
+from tests.contract.aws_backend import AwsBackend
 
 MACHINES = Path(__file__).resolve().parents[2] / "infra" / "machines"
 LIST = "default/campaigns/abc/rounds/1.json"
@@ -42,11 +42,11 @@ def handler(event, context):
 class Stack:
     """Scripted functions, and machines over them."""
 
-    def __init__(self, home: AwsHome) -> None:
-        account = home.account
-        self._home = home
+    def __init__(self, backend: AwsBackend) -> None:
+        account = backend.account
+        self._home = backend
         self._session = boto3.Session(account.access_key, account.secret_key, region_name=account.region)
-        self.objects = home.objects()
+        self.objects = backend.objects()
         self._bucket = f"postroom-objects-{account.access_key}"
         with closing(self._client("iam")) as iam:
             trusted = {"Service": ["lambda.amazonaws.com", "states.amazonaws.com"]}
@@ -108,8 +108,8 @@ def _hasty(part: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def stack(home: AwsHome) -> Stack:
-    return Stack(home)
+def stack(backend: AwsBackend) -> Stack:
+    return Stack(backend)
 
 
 def looked(following: str, number: int, portions: int = 0) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws.queues import SqsQueues
 from postroom.platform.aws.timers import SchedulerTimers
 from tests.aws.faults import LostAnswers
-from tests.contract.aws_home import AwsHome
+from tests.contract.aws_backend import AwsBackend
 from tests.fakes.clock import START, ManualClock
 
 ACCOUNT = AwsAccount("us-east-1", "http://127.0.0.1:9", "key", "secret")
@@ -118,10 +118,10 @@ def test_a_schedule_that_somebody_changed_by_hand_is_not_guessed_at(timers: tupl
 
 
 @pytest.mark.usefixtures("no_backoff")
-def test_lost_answers_change_nothing(home: AwsHome) -> None:
-    timers = home.timers()
+def test_lost_answers_change_nothing(backend: AwsBackend) -> None:
+    timers = backend.timers()
     lost = LostAnswers(timers._client, "CreateSchedule", "UpdateSchedule", "DeleteSchedule")
-    first, second = (Instant(home.clock.now() + ms) for ms in (60_000, 90_000))
+    first, second = (Instant(backend.clock.now() + ms) for ms in (60_000, 90_000))
     timers.set("one", first, "due", "1")
     assert timers.get("one") == first
     timers.set("one", second, "due", "2")

@@ -16,7 +16,7 @@ from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws.identity import CognitoIdentity
 from postroom.platform.ports.identity import AccountStatus
 from tests.aws.faults import LostAnswers
-from tests.contract.aws_home import TABLE, AwsHome
+from tests.contract.aws_backend import TABLE, AwsBackend
 
 EMAIL = "ada@example.org"
 
@@ -31,21 +31,21 @@ def users() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def installed(home: AwsHome, monkeypatch: pytest.MonkeyPatch) -> CognitoIdentity:
+def installed(backend: AwsBackend, monkeypatch: pytest.MonkeyPatch) -> CognitoIdentity:
     """The settings of an installation on AWS; its pool."""
-    identity, _ = home.identity(), home.table()
-    region, account = home.account.region, home.account.access_key
-    home.secrets()
+    identity, _ = backend.identity(), backend.table()
+    region, account = backend.account.region, backend.account.access_key
+    backend.secrets()
     for name, value in {
         "POSTROOM_PLATFORM": "aws",
         "POSTROOM_AWS_TABLE": TABLE,
         "POSTROOM_AWS_BUCKET": "postroom-test",
         "POSTROOM_AWS_QUEUES": f"arn:aws:sqs:{region}:{account}:postroom-test-",
-        "POSTROOM_AWS_KEY": home.kms_keys[0],
+        "POSTROOM_AWS_KEY": backend.kms_keys[0],
         "POSTROOM_AWS_USER_POOL": identity._pool,
         "POSTROOM_ISSUER": identity.issuer,
         "POSTROOM_AUDIENCE": "console",
-        "AWS_ENDPOINT_URL": str(home.account.endpoint),
+        "AWS_ENDPOINT_URL": str(backend.account.endpoint),
         "AWS_DEFAULT_REGION": str(region),
         "AWS_ACCESS_KEY_ID": str(account),
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -85,15 +85,15 @@ def test_the_command_line_invites_and_lets_in_at_once(installed: CognitoIdentity
 
 
 @pytest.mark.usefixtures("no_backoff")
-def test_an_invitation_whose_answer_was_lost_is_sent_again_to_the_same_account(home: AwsHome) -> None:
-    identity = home.identity()
+def test_an_invitation_whose_answer_was_lost_is_sent_again_to_the_same_account(backend: AwsBackend) -> None:
+    identity = backend.identity()
     lost = LostAnswers(identity._client, "AdminCreateUser", "AdminDeleteUser")
     invited = identity.invite(EMAIL)
     assert invited.account.status is AccountStatus.INVITED
-    assert invited.account == home.identity().find(EMAIL)
+    assert invited.account == backend.identity().find(EMAIL)
     assert lost.lost >= 1
     identity.remove(invited.account.subject)
-    assert home.identity().find(EMAIL) is None
+    assert backend.identity().find(EMAIL) is None
 
 
 @pytest.mark.parametrize(

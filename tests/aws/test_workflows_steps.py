@@ -13,8 +13,8 @@ import pytest
 
 from postroom.platform.aws.workflows import StepWorkflows
 from postroom.platform.ports.workflows import ExecutionStatus
-from tests.contract.aws_home import AwsHome
-from tests.contract.steps_home import MACHINES, Machines, open_home
+from tests.contract.aws_backend import AwsBackend
+from tests.contract.steps_backend import MACHINES, Machines, open_backend
 
 INPUT = '["default","abc"]'
 _WAITING = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}}
@@ -23,8 +23,8 @@ _FAILING = {"StartAt": "Fail", "States": {"Fail": {"Type": "Fail", "Error": "Bro
 
 @pytest.fixture
 def steps(request: pytest.FixtureRequest) -> Iterator[tuple[StepWorkflows, Machines]]:
-    with open_home(request) as home:
-        yield home.workflows(), home.machines
+    with open_backend(request) as backend:
+        yield backend.workflows(), backend.machines
 
 
 def test_an_order_tells_the_machine_what_it_is_about(steps: tuple[StepWorkflows, Machines]) -> None:
@@ -122,14 +122,14 @@ def test_stopping_what_ended_unheard_is_harmless(steps: tuple[StepWorkflows, Mac
     assert workflows.running("send") == []
 
 
-def test_with_real_machines(home: AwsHome) -> None:
+def test_with_real_machines(backend: AwsBackend) -> None:
     """Started once whoever asks; one that failed begins anew; one that is stopped is."""
-    role = _role(home)
-    with closing(home.account.stepfunctions()) as client:
+    role = _role(backend)
+    with closing(backend.account.stepfunctions()) as client:
         for name, definition in {"send": _FAILING, "import": _WAITING}.items():
             client.create_state_machine(name=f"test-{name}", definition=json.dumps(definition), roleArn=role)
         arn = client.list_state_machines()["stateMachines"][0]["stateMachineArn"]
-        workflows = StepWorkflows(client, home.tables(), home.clock, machines=arn.rpartition("-")[0] + "-")
+        workflows = StepWorkflows(client, backend.tables(), backend.clock, machines=arn.rpartition("-")[0] + "-")
         assert workflows.start("import", "abc", INPUT)
         assert not workflows.start("import", "abc", INPUT)
         assert not workflows.restart("import", "abc", INPUT)
@@ -147,8 +147,8 @@ def test_with_real_machines(home: AwsHome) -> None:
     assert "abc-2" in " ".join(listed["send"])
 
 
-def _role(home: AwsHome) -> str:
-    account = home.account
+def _role(backend: AwsBackend) -> str:
+    account = backend.account
     session = boto3.Session(account.access_key, account.secret_key, region_name=account.region)
     with closing(session.client("iam", endpoint_url=account.endpoint)) as client:
         made = client.create_role(RoleName="machines", AssumeRolePolicyDocument="{}")

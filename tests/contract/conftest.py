@@ -1,8 +1,8 @@
-"""Runs every conformance suite on every home that keeps its port.
+"""Runs every conformance suite on each backend.
 
-A test that takes `home` runs once a home; `pytestmark = pytest.mark.homes("embedded")` keeps a suite to the homes named.
-A home is a module with `open_home(request)`, a context manager that yields a `tests.contract.home.Home`; it skips, with
-the reason, where this machine cannot have it.
+A test that takes the fixture `backend` runs once for each backend. `pytestmark = pytest.mark.backends("embedded")` limits a suite to
+the backends named. Each entry below names a context manager that yields a `tests.contract.backend.Backend`. It skips the test,
+and says why, if this machine cannot run that backend.
 """
 
 from __future__ import annotations
@@ -16,49 +16,53 @@ from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.tables import Tables
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 
-HOMES = {"embedded": "tests.contract.embedded_home", "aws": "tests.contract.aws_home"}
-VARIANTS = {
-    "sealed": "tests.contract.sealed_home",
-    "steps": "tests.contract.steps_home",
-    "dynamodb": "tests.contract.dynamodb_home",
+BACKENDS = {
+    "embedded": ("tests.contract.embedded_backend", "open_backend"),
+    "aws": ("tests.contract.aws_backend", "open_backend"),
 }
-"""Homes for a suite that names them: the same as another, set up in another way."""
+VARIANTS = {
+    "sealed": ("tests.contract.embedded_backend", "open_sealed_backend"),
+    "steps": ("tests.contract.steps_backend", "open_backend"),
+    "dynamodb": ("tests.contract.aws_backend", "open_dynamodb_backend"),
+}
+"""Other set-ups of the same adapters, for suites that name them in their marker."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "homes(*names): the homes that keep this suite's port yet")
+    config.addinivalue_line("markers", "backends(*names): the backends this suite runs on")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "home" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("homes")
-        metafunc.parametrize("home", marker.args if marker else list(HOMES), indirect=True)
+    if "backend" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("backends")
+        metafunc.parametrize("backend", marker.args if marker else list(BACKENDS), indirect=True)
 
 
 @pytest.fixture
-def home(request: pytest.FixtureRequest) -> Iterator[Home]:
-    """Fresh storage in the home that is the test's parameter."""
-    with import_module((HOMES | VARIANTS)[request.param]).open_home(request) as opened:
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Fresh storage in the backend that is the test's parameter."""
+    module, function = (BACKENDS | VARIANTS)[request.param]
+    with getattr(import_module(module), function)(request) as opened:
         yield opened
 
 
 @pytest.fixture
-def tables(home: Home) -> Tables:
-    return home.tables()
+def tables(backend: Backend) -> Tables:
+    return backend.tables()
 
 
 @pytest.fixture
-def queues(home: Home) -> Queues:
-    return home.queues()
+def queues(backend: Backend) -> Queues:
+    return backend.queues()
 
 
 @pytest.fixture
-def messages(home: Home) -> Messages:
-    return home.messages()
+def messages(backend: Backend) -> Messages:
+    return backend.messages()
 
 
 @pytest.fixture
-def objects(home: Home) -> Objects:
-    return home.objects()
+def objects(backend: Backend) -> Objects:
+    return backend.objects()

@@ -7,15 +7,15 @@ import pytest
 from postroom.errors import LeaseLost, NotFound
 from postroom.platform.ports.feed import RETENTION_MS, Feed, MessageChange
 from postroom.platform.ports.messages import Messages
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 from tests.contract.messages_kit import CAMPAIGN, LEASE_MS, NOW, S, at, key, opened, outcome, record, row, stored
 
-pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+pytestmark = pytest.mark.backends("embedded", "aws", "dynamodb")
 
 
 @pytest.fixture
-def feed(home: Home) -> Feed:
-    return home.feed()
+def feed(backend: Backend) -> Feed:
+    return backend.feed()
 
 
 def _all(feed: Feed, *, limit: int = 1_000) -> list[MessageChange]:
@@ -75,7 +75,7 @@ def test_opening_and_closing_change_no_message(messages: Messages, feed: Feed) -
     assert _all(feed) == before
 
 
-def test_a_position_leads_on_across_readers_and_pages(messages: Messages, home: Home, feed: Feed) -> None:
+def test_a_position_leads_on_across_readers_and_pages(messages: Messages, backend: Backend, feed: Feed) -> None:
     stored(messages, 0)
     fence = opened(messages)
     for n in range(3):
@@ -83,7 +83,7 @@ def test_a_position_leads_on_across_readers_and_pages(messages: Messages, home: 
     assert _all(feed, limit=1) == _all(feed)
     (shard,) = feed.shards()
     position = feed.read(shard, None, limit=3).position
-    assert [change.key for change in home.feed().read(shard, position).changes] == [key(0), key(1), key(2)]
+    assert [change.key for change in backend.feed().read(shard, position).changes] == [key(0), key(1), key(2)]
 
 
 def test_the_end_is_an_empty_page_that_can_be_read_on_from(messages: Messages, feed: Feed) -> None:
@@ -95,7 +95,7 @@ def test_the_end_is_an_empty_page_that_can_be_read_on_from(messages: Messages, f
     assert [change.key for change in feed.read(shard, end).changes] == [key(2)]
 
 
-@pytest.mark.homes("embedded")  # elsewhere the stream forgets by itself
+@pytest.mark.backends("embedded")  # elsewhere the stream forgets by itself
 def test_trimming_forgets_only_what_is_older(messages: Messages, feed: Feed) -> None:
     stored(messages, 0)
     fence = opened(messages)
@@ -105,7 +105,7 @@ def test_trimming_forgets_only_what_is_older(messages: Messages, feed: Feed) -> 
     assert [change.key for change in _all(feed)] == [key(0)]
 
 
-@pytest.mark.homes("embedded")  # elsewhere a shard holds more than one campaign
+@pytest.mark.backends("embedded")  # elsewhere a shard holds more than one campaign
 def test_a_dropped_campaign_s_shard_is_gone(messages: Messages, feed: Feed) -> None:
     stored(messages, 0)
     (shard,) = feed.shards()

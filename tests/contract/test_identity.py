@@ -8,21 +8,21 @@ import pytest
 
 from postroom.errors import Invalid, NotFound
 from postroom.platform.ports.identity import AccountStatus, IdentityProvider, UserAccount
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 
 ADA = "ada@example.org"
 NOBODY = "0123456789abcdefghij"
 
 
 @pytest.fixture
-def identity(home: Home) -> IdentityProvider:
-    return home.identity()
+def identity(backend: Backend) -> IdentityProvider:
+    return backend.identity()
 
 
-def test_whoever_is_invited_is_found_by_address_in_any_case_and_by_subject(home: Home, identity: IdentityProvider) -> None:
+def test_whoever_is_invited_is_found_by_address_in_any_case_and_by_subject(backend: Backend, identity: IdentityProvider) -> None:
     account, _ = identity.invite(f"  {ADA} ")
     assert account == UserAccount(account.subject, ADA, AccountStatus.INVITED)
-    other = home.identity()
+    other = backend.identity()
     for who in (ADA, "Ada@EXAMPLE.org", f" {ADA}", account.subject):
         assert other.find(who) == account
     assert identity.find("bob@example.org") is identity.find(NOBODY) is None
@@ -33,18 +33,18 @@ def test_a_second_invitation_is_the_same_person_s(identity: IdentityProvider) ->
     assert first.account == second.account
 
 
-def test_who_set_a_password_is_in_and_keeps_it_when_invited_again(home: Home, identity: IdentityProvider) -> None:
+def test_who_set_a_password_is_in_and_keeps_it_when_invited_again(backend: Backend, identity: IdentityProvider) -> None:
     invited = identity.invite(ADA)
-    home.set_password(invited)
+    backend.set_password(invited)
     active = replace(invited.account, status=AccountStatus.ACTIVE)
     assert identity.find(ADA) == active
     assert identity.invite(ADA).account == active
     assert identity.find(ADA) == active
 
 
-def test_who_is_disabled_is_so_until_enabled(home: Home, identity: IdentityProvider) -> None:
+def test_who_is_disabled_is_so_until_enabled(backend: Backend, identity: IdentityProvider) -> None:
     invited = identity.invite(ADA)
-    home.set_password(invited)
+    backend.set_password(invited)
     subject = invited.account.subject
     for _ in range(2):
         identity.disable(subject)
@@ -80,5 +80,5 @@ def test_what_is_no_address_is_invalid_and_nobody_s(identity: IdentityProvider, 
     assert identity.find(email) is None
 
 
-def test_its_people_have_one_issuer(home: Home, identity: IdentityProvider) -> None:
-    assert identity.issuer == home.identity().issuer != ""
+def test_its_people_have_one_issuer(backend: Backend, identity: IdentityProvider) -> None:
+    assert identity.issuer == backend.identity().issuer != ""

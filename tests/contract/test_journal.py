@@ -1,4 +1,4 @@
-"""The promise of `ports.journal`, on every home: an exact answer, or none. What proves it on one machine: test_journal_on_disk."""
+"""The promise of `ports.journal`, on every backend: an exact answer, or none. What proves it on one machine: test_journal_on_disk."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from postroom.clock import Instant
 from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Settlement
 from postroom.platform.ports.journal import Handed, Journals, Trace
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 
 A, B = (Key(letter * 12) for letter in (b"a", b"b"))
 SENT = Settlement(B, MessageStatus.SENT, 1, Instant(5), None, 250, "2.0.0 Ok: queued as ü", "id-1")
 
 
 @pytest.fixture
-def journals(home: Home) -> Journals:
-    return home.journals()
+def journals(backend: Backend) -> Journals:
+    return backend.journals()
 
 
-def test_every_worker_has_a_name_of_its_own(home: Home, journals: Journals) -> None:
-    workers = [each.begin("campaign") for each in (journals, journals, home.journals())]
+def test_every_worker_has_a_name_of_its_own(backend: Backend, journals: Journals) -> None:
+    workers = [each.begin("campaign") for each in (journals, journals, backend.journals())]
     assert len({worker.owner for worker in workers}) == 3
     assert all(1 <= len(worker.owner) <= 100 for worker in workers)
     for worker in workers:
@@ -37,14 +37,14 @@ def test_a_living_worker_s_page_is_never_finished(journals: Journals) -> None:
     worker.close()
 
 
-def test_a_sealed_page_is_exact_or_lost(home: Home, journals: Journals) -> None:
+def test_a_sealed_page_is_exact_or_lost(backend: Backend, journals: Journals) -> None:
     worker = journals.begin("campaign")
     page = worker.page(3, 7)
     page.handing(A)
     page.handing(B)
     page.answered(SENT)
     page.seal()
-    assert home.journals().read("campaign", worker.owner, 3, 7) in (Handed(frozenset({A}), {B: SENT}), Trace.LOST)
+    assert backend.journals().read("campaign", worker.owner, 3, 7) in (Handed(frozenset({A}), {B: SENT}), Trace.LOST)
     worker.close()
 
 

@@ -1,4 +1,4 @@
-"""The promise of `ports.messages` on every home: storing, counting, reading. Leases and fences: test_messages_leases."""
+"""The promise of `ports.messages` on every backend: storing, counting, reading. Leases and fences: test_messages_leases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from postroom.model.batch import BatchSnapshot
 from postroom.model.campaign import CampaignRef as Campaign
 from postroom.model.message import Counts, Message, MessageRow, Recipient, Settlement
 from postroom.platform.ports.messages import Messages
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 from tests.contract.messages_kit import (
     CAMPAIGN,
     LEASE_MS,
@@ -33,7 +33,7 @@ from tests.contract.messages_kit import (
     stored,
 )
 
-pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+pytestmark = pytest.mark.backends("embedded", "aws", "dynamodb")
 
 CALLS: dict[str, Callable[[Messages], Any]] = {
     "store": lambda m: m.store(CAMPAIGN, [row(1)], NOW),
@@ -57,16 +57,18 @@ CALLS: dict[str, Callable[[Messages], Any]] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_home_that_was_never_created_is_not_found_by_any_method(messages: Messages, call: Callable[[Messages], Any]) -> None:
+def test_a_campaign_that_was_never_created_is_not_found_by_any_method(
+    messages: Messages, call: Callable[[Messages], Any]
+) -> None:
     with pytest.raises(NotFound):
         call(messages)
 
 
-def test_a_dropped_home_is_not_found_and_can_be_made_anew_empty(home: Home, messages: Messages) -> None:
+def test_a_dropped_campaign_is_not_found_and_can_be_made_anew_empty(backend: Backend, messages: Messages) -> None:
     stored(messages, 0, 1)
     fence = opened(messages)
     record(messages, fence, [outcome(0)], [1])
-    home.messages().drop(CAMPAIGN)
+    backend.messages().drop(CAMPAIGN)
     for call in CALLS.values():
         with pytest.raises(NotFound):
             call(messages)
@@ -91,7 +93,7 @@ def test_dropping_one_campaign_leaves_the_others(messages: Messages) -> None:
     assert [messages.counts(campaign) for campaign in others] == [Counts(pending=1)] * 3
 
 
-def test_a_home_keeps_its_number_of_batches(messages: Messages) -> None:
+def test_a_campaign_keeps_its_number_of_batches(messages: Messages) -> None:
     stored(messages, 0, 1)
     messages.create(CAMPAIGN, 2)
     assert messages.counts(CAMPAIGN) == Counts(pending=6)
@@ -131,10 +133,12 @@ def test_of_two_rows_with_one_key_the_lowest_line_wins_within_a_call(messages: M
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 8), (8, 3)])
-def test_the_lowest_line_wins_across_calls_whichever_came_first(home: Home, messages: Messages, first: int, second: int) -> None:
+def test_the_lowest_line_wins_across_calls_whichever_came_first(
+    backend: Backend, messages: Messages, first: int, second: int
+) -> None:
     messages.create(CAMPAIGN, 1)
     assert messages.store(CAMPAIGN, [row(1, line=first, address=f"a{first}@example.org")], NOW) == [first]
-    assert home.messages().store(CAMPAIGN, [row(1, line=second, address=f"a{second}@example.org")], NOW) == [3]
+    assert backend.messages().store(CAMPAIGN, [row(1, line=second, address=f"a{second}@example.org")], NOW) == [3]
     assert (stands(messages, 1).line, stands(messages, 1).address) == (3, "a3@example.org")
     messages.recount(CAMPAIGN)
     assert messages.counts(CAMPAIGN) == Counts(pending=1)
@@ -179,8 +183,8 @@ def test_a_row_for_a_batch_that_is_none_is_invalid(messages: Messages, batch: in
         messages.store(CAMPAIGN, [row(1), row(2, batch=batch)], NOW)
 
 
-def test_rows_stored_by_racing_importers_are_stored_once_under_their_lowest_line(home: Home) -> None:
-    clients = [home.messages() for _ in range(3)]
+def test_rows_stored_by_racing_importers_are_stored_once_under_their_lowest_line(backend: Backend) -> None:
+    clients = [backend.messages() for _ in range(3)]
     clients[0].create(CAMPAIGN, 2)
     start = threading.Barrier(3)
 
@@ -378,8 +382,8 @@ def test_a_cursor_or_limit_from_elsewhere_is_invalid(messages: Messages, bad: di
         messages.list(CAMPAIGN, **bad)
 
 
-def test_other_clients_see_every_change_at_once(home: Home) -> None:
-    one, other = home.messages(), home.messages()
+def test_other_clients_see_every_change_at_once(backend: Backend) -> None:
+    one, other = backend.messages(), backend.messages()
     stored(one, 0)
     fence = opened(one)
     for n in range(3):

@@ -1,4 +1,4 @@
-"""The promise of `ports.messages.erase` on every home: whom a message was for is forgotten, and nothing else changes."""
+"""The promise of `ports.messages.erase` on every backend: whom a message was for is forgotten, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import pytest
 from postroom.errors import Conflict, LeaseLost, NotFound
 from postroom.model.message import ERASED, Counts
 from postroom.platform.ports.messages import Messages
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 from tests.contract.messages_kit import CAMPAIGN, NOW, S, at, key, opened, outcome, record, row, stands, states, stored
 
-pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+pytestmark = pytest.mark.backends("embedded", "aws", "dynamodb")
 
 
 def erase(messages: Messages, fence: int, n: int, *, values: str = "[]", ms: int = 5) -> bool:
     return messages.erase(CAMPAIGN, 0, fence, key(n), at(ms), values=values)
 
 
-def test_what_is_told_of_the_recipient_goes_and_all_else_stays(home: Home, messages: Messages) -> None:
+def test_what_is_told_of_the_recipient_goes_and_all_else_stays(backend: Backend, messages: Messages) -> None:
     stored(messages, 0)
     fence = opened(messages)
     record(messages, fence, [outcome(0), outcome(1, S.BOUNCED)])
@@ -25,7 +25,7 @@ def test_what_is_told_of_the_recipient_goes_and_all_else_stays(home: Home, messa
     assert before.reply
     assert erase(messages, fence, 1, values='["kept"]')
     messages.close(CAMPAIGN, 0, fence)
-    after = stands(home.messages(), 1)
+    after = stands(backend.messages(), 1)
     assert (after.address, after.name, after.values, after.reply) == (ERASED, None, '["kept"]', "")
     facts = [(m.line, m.status, m.attempt, m.at, m.due, m.code, m.provider_id) for m in (before, after)]
     assert facts[0] == facts[1]
@@ -71,11 +71,11 @@ def test_what_stands_in_an_open_group_is_not_erased(messages: Messages) -> None:
     assert erase(messages, fence, 1)
 
 
-def test_an_old_fence_erases_nothing(home: Home, messages: Messages) -> None:
+def test_an_old_fence_erases_nothing(backend: Backend, messages: Messages) -> None:
     stored(messages, 0)
     old = opened(messages)
     record(messages, old, [outcome(1)])
-    new = opened(home.messages(), "w2", dead=["w1"])
+    new = opened(backend.messages(), "w2", dead=["w1"])
     with pytest.raises(LeaseLost):
         erase(messages, old, 1)
     assert stands(messages, 1).address != ERASED
@@ -101,7 +101,7 @@ def test_a_row_of_the_same_key_that_comes_later_is_a_duplicate_of_the_erased_one
     assert stands(messages, 1).address == ERASED
 
 
-def test_no_such_batch_or_home_is_not_found(messages: Messages) -> None:
+def test_no_such_batch_or_campaign_is_not_found(messages: Messages) -> None:
     with pytest.raises(NotFound):
         messages.erase(CAMPAIGN, 0, 1, key(1), NOW)
     stored(messages, 0)

@@ -1,21 +1,21 @@
-"""What the embedded home leaves of an erased recipient: nothing in the feed, nothing in the bytes of its file."""
+"""What the embedded backend leaves of an erased recipient: nothing in the feed, nothing in the bytes of its file."""
 
 from __future__ import annotations
 
 import pytest
 
 from postroom.platform.ports.messages import Messages
-from tests.contract.embedded_home import EmbeddedHome
+from tests.contract.embedded_backend import EmbeddedBackend
 from tests.contract.messages_kit import CAMPAIGN, S, at, key, opened, outcome, record, stored
 
-pytestmark = pytest.mark.homes("embedded")
+pytestmark = pytest.mark.backends("embedded")
 
 
-def test_the_feed_tells_no_reply_of_it_any_more_and_that_it_changed(home: EmbeddedHome, messages: Messages) -> None:
+def test_the_feed_tells_no_reply_of_it_any_more_and_that_it_changed(backend: EmbeddedBackend, messages: Messages) -> None:
     stored(messages, 0)
     fence = opened(messages)
     record(messages, fence, [outcome(0, S.BOUNCED), outcome(1, S.BOUNCED)])
-    feed, shard = home.feed(), "acme/spring"
+    feed, shard = backend.feed(), "acme/spring"
     position = feed.read(shard, None).position
     messages.erase(CAMPAIGN, 0, fence, key(1), at(9))
     replies = {
@@ -26,13 +26,13 @@ def test_the_feed_tells_no_reply_of_it_any_more_and_that_it_changed(home: Embedd
     assert (told.key, told.status, told.attempt, told.reply) == (key(1), S.BOUNCED, 1, "")
 
 
-def test_nothing_of_it_stays_in_the_file(home: EmbeddedHome, messages: Messages) -> None:
+def test_nothing_of_it_stays_in_the_file(backend: EmbeddedBackend, messages: Messages) -> None:
     stored(messages, 0)
     fence = opened(messages)
     record(messages, fence, [outcome(0, S.BOUNCED), outcome(1, S.BOUNCED)])
     messages.erase(CAMPAIGN, 0, fence, key(1), at(9))
     messages._ledgers.close()  # type: ignore[attr-defined]  # the last connection moves the log into the file
-    (path,) = (home.root / "ledgers").glob("*/*.db")
+    (path,) = (backend.root / "ledgers").glob("*/*.db")
     assert not path.with_name(path.name + "-wal").exists()
     content = path.read_bytes()
     assert b"r0@example.org" in content

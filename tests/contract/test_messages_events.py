@@ -1,4 +1,4 @@
-"""The promise of `ports.messages.report` on every home: what comes back is noted once, and undoes nothing."""
+"""The promise of `ports.messages.report` on every backend: what comes back is noted once, and undoes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from postroom.model.event import Event, EventKind
 from postroom.model.message import ERASED, Counts, Engagement, Totals
 from postroom.model.provider_status import MAX_ENGAGEMENT_EVENTS
 from postroom.platform.ports.messages import MAX_REPORTS, Messages, Reported
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 from tests.contract.messages_kit import (
     CAMPAIGN,
     HARD,
@@ -34,7 +34,7 @@ from tests.contract.messages_kit import (
     stored,
 )
 
-pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+pytestmark = pytest.mark.backends("embedded", "aws", "dynamodb")
 
 
 def report(messages: Messages, n: int, *events: Event, batch: int = 0) -> Sequence[bool]:
@@ -54,11 +54,11 @@ def sent(messages: Messages, *numbers: int) -> int:
     return fence
 
 
-def test_a_report_moves_the_record_and_the_sums_and_stands_on_the_timeline(home: Home, messages: Messages) -> None:
+def test_a_report_moves_the_record_and_the_sums_and_stands_on_the_timeline(backend: Backend, messages: Messages) -> None:
     sent(messages, 0, 1)
     bounced = event(K.BOUNCED, ms=5, detail="no such user")
     assert report(messages, 0, bounced) == [True]
-    other = home.messages()
+    other = backend.messages()
     found = stands(other, 0)
     assert (found.status, found.attempt, found.at, found.due, found.code, found.reply, found.provider_id) == (
         *(S.BOUNCED, 1, at(5), None, 0, "5.1.1 no such user"),
@@ -228,7 +228,7 @@ def test_nobody_to_report_of(messages: Messages) -> None:
     assert messages.timeline(CAMPAIGN, 0, key(0)) == []
 
 
-def test_a_dropped_home_keeps_no_event(messages: Messages) -> None:
+def test_a_dropped_campaign_keeps_no_event(messages: Messages) -> None:
     sent(messages, 0)
     report(messages, 0, event(K.BOUNCED))
     messages.drop(CAMPAIGN)
@@ -255,13 +255,13 @@ def test_odd_text_is_kept_as_text(messages: Messages) -> None:
     assert stands(messages, 0).reply.startswith("5.1.1 a")
 
 
-def test_an_erased_recipient_is_told_of_no_more(home: Home, messages: Messages) -> None:
+def test_an_erased_recipient_is_told_of_no_more(backend: Backend, messages: Messages) -> None:
     sent(messages, 0)
     report(messages, 0, event(K.BOUNCED, detail="<r0@example.org> unknown"), event(K.CLICKED, ms=5))
     fence = opened(messages, "w2")
     assert messages.erase(CAMPAIGN, 0, fence, key(0), at(9))
     report(messages, 0, event(K.COMPLAINED, ms=8, detail="r0@example.org"))
-    found, told = stands(messages, 0), home.messages().timeline(CAMPAIGN, 0, key(0))
+    found, told = stands(messages, 0), backend.messages().timeline(CAMPAIGN, 0, key(0))
     assert (found.address, found.status, found.reply) == (ERASED, S.COMPLAINED, "")
     assert [one.kind for one in told if one.source == "dsn"] == [K.BOUNCED, K.CLICKED, K.COMPLAINED]
     assert {(one.detail, one.url, one.raw) for one in told} == {("", "", "")}
@@ -276,7 +276,7 @@ def test_a_row_of_a_lower_line_takes_no_key_of_which_there_is_news(messages: Mes
     assert messages.store(CAMPAIGN, [row(0, line=2, address="other@example.org")], NOW) == [9]
 
 
-@pytest.mark.homes("embedded")  # a thousand requests elsewhere: the rule is model.news'
+@pytest.mark.backends("embedded")  # a thousand requests elsewhere: the rule is model.news'
 def test_a_link_that_is_fetched_without_end_fills_no_store(messages: Messages) -> None:
     sent(messages, 0)
     for first in range(0, MAX_ENGAGEMENT_EVENTS, MAX_REPORTS):
@@ -285,10 +285,10 @@ def test_a_link_that_is_fetched_without_end_fills_no_store(messages: Messages) -
     assert len(messages.timeline(CAMPAIGN, 0, key(0))) == MAX_ENGAGEMENT_EVENTS + 2
 
 
-def test_many_reporters_and_a_worker_at_the_same_time(home: Home, messages: Messages) -> None:
+def test_many_reporters_and_a_worker_at_the_same_time(backend: Backend, messages: Messages) -> None:
     stored(messages, 0, each=6)
     fence = opened(messages)
-    clients = [home.messages() for _ in range(3)]
+    clients = [backend.messages() for _ in range(3)]
     failed: list[BaseException] = []
 
     def tell(client: Messages, turn: int) -> None:

@@ -8,17 +8,17 @@ import pytest
 
 from postroom.platform.ports.feed import RETENTION_MS, Feed, MessageChange
 from postroom.platform.ports.messages import Messages, Reported
-from tests.contract.embedded_home import EmbeddedHome
-from tests.contract.home import Home
+from tests.contract.backend import Backend
+from tests.contract.embedded_backend import EmbeddedBackend
 from tests.contract.messages_kit import CAMPAIGN, NOW, K, S, at, event, key, opened, outcome, record, stored
 from tests.contract.test_messages_events import report
 
-pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+pytestmark = pytest.mark.backends("embedded", "aws", "dynamodb")
 
 
 @pytest.fixture
-def feed(home: Home) -> Feed:
-    return home.feed()
+def feed(backend: Backend) -> Feed:
+    return backend.feed()
 
 
 def changes(feed: Feed, n: int) -> list[MessageChange]:
@@ -69,8 +69,8 @@ def test_an_outcome_that_was_overtaken_tells_where_the_message_stands_and_what_i
     assert (told.kind, told.at, told.id, told.detail) == (K.SENT, at(4), "own.1.sent", "2.0.0 queued as 0")
 
 
-@pytest.mark.homes("embedded")  # elsewhere the stream keeps for a day what it told
-def test_nothing_of_an_erased_recipient_stays_in_feed_or_file(home: EmbeddedHome, messages: Messages, feed: Feed) -> None:
+@pytest.mark.backends("embedded")  # elsewhere the stream keeps for a day what it told
+def test_nothing_of_an_erased_recipient_stays_in_feed_or_file(backend: EmbeddedBackend, messages: Messages, feed: Feed) -> None:
     stored(messages, 0)
     fence = opened(messages)
     record(messages, fence, [outcome(0), outcome(1, S.DEFERRED, due=5)])
@@ -83,14 +83,14 @@ def test_nothing_of_an_erased_recipient_stays_in_feed_or_file(home: EmbeddedHome
     assert [one.kind for one in messages.timeline(CAMPAIGN, 0, key(1))].count(K.CLICKED) == 1
     messages._ledgers.close()  # type: ignore[attr-defined]  # the last connection moves the log into the file
     feed._ledgers.close()  # type: ignore[attr-defined]
-    (path,) = (home.root / "ledgers").glob("*/*.db")
+    (path,) = (backend.root / "ledgers").glob("*/*.db")
     content = path.read_bytes()
     for trace in (*traces, "trace-bounce", "queued as 1"):
         assert trace.encode() not in content
     assert b"queued as 0" in content
 
 
-@pytest.mark.homes("embedded")  # elsewhere the stream forgets by itself
+@pytest.mark.backends("embedded")  # elsewhere the stream forgets by itself
 def test_events_are_forgotten_a_while_after_they_were_told_however_old_they_are(messages: Messages, feed: Feed) -> None:
     """The age of a row is when it was written; and a message keeps its timeline, and its sequence goes on."""
     stored(messages, 0)

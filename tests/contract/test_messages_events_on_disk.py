@@ -14,10 +14,10 @@ from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.ports.messages import Messages, Reported
-from tests.contract.embedded_home import EmbeddedHome
+from tests.contract.embedded_backend import EmbeddedBackend
 from tests.contract.messages_kit import CAMPAIGN, K, S, at, event, key, listed, opened, outcome, record, stored
 
-pytestmark = pytest.mark.homes("embedded")
+pytestmark = pytest.mark.backends("embedded")
 
 REPORTS = [
     Reported(0, key(0), event(K.BOUNCED, ms=5, detail="no such user")),
@@ -49,13 +49,13 @@ def seen(messages: Messages, feed: SqliteFeed) -> Left:
     )
 
 
-def deaths(home: EmbeddedHome, messages: SqliteMessages, act: Callable[[], object]) -> list[Path]:
+def deaths(backend: EmbeddedBackend, messages: SqliteMessages, act: Callable[[], object]) -> list[Path]:
     """Copies of the ledgers as a kill right before each statement of `act`, its commit included, leaves them on the disk."""
     copies: list[Path] = []
 
     def copy(_: str) -> None:
-        copies.append(home.root / f"killed{len(copies)}")
-        shutil.copytree(home.root / "ledgers", copies[-1], ignore=shutil.ignore_patterns("*-shm", "*-lock"))
+        copies.append(backend.root / f"killed{len(copies)}")
+        shutil.copytree(backend.root / "ledgers", copies[-1], ignore=shutil.ignore_patterns("*-shm", "*-lock"))
 
     writer = messages._ledgers.get(CAMPAIGN)._writer
     writer.set_trace_callback(copy)
@@ -70,14 +70,14 @@ def checked(copy: Path, check: Callable[[SqliteMessages, SqliteFeed], None]) -> 
 
 
 def test_whoever_dies_in_a_report_has_reported_nothing_and_a_repeat_makes_it_whole(
-    home: EmbeddedHome, messages: SqliteMessages
+    backend: EmbeddedBackend, messages: SqliteMessages
 ) -> None:
     stored(messages, 0, 1)
     fence = opened(messages)
     record(messages, fence, [outcome(0), outcome(1, S.DEFERRED, due=5)], [2])
-    feed = home.feed()
+    feed = backend.feed()
     before = seen(messages, feed)
-    copies = deaths(home, messages, lambda: messages.report(CAMPAIGN, REPORTS, at(9)))
+    copies = deaths(backend, messages, lambda: messages.report(CAMPAIGN, REPORTS, at(9)))
     after = seen(messages, feed)
 
     def check(found: SqliteMessages, told: SqliteFeed) -> None:
@@ -93,15 +93,17 @@ def test_whoever_dies_in_a_report_has_reported_nothing_and_a_repeat_makes_it_who
         checked(copy, check)
 
 
-def test_whoever_dies_while_recording_leaves_no_event_without_its_outcome(home: EmbeddedHome, messages: SqliteMessages) -> None:
+def test_whoever_dies_while_recording_leaves_no_event_without_its_outcome(
+    backend: EmbeddedBackend, messages: SqliteMessages
+) -> None:
     stored(messages, 0)
     fence = opened(messages)
     record(messages, fence, [], [0, 1])
     messages.report(CAMPAIGN, REPORTS[:1], at(4))
     settled = [outcome(0, S.DEFERRED, due=5), outcome(1, S.FAILED)]
-    feed = home.feed()
+    feed = backend.feed()
     before = seen(messages, feed)
-    copies = deaths(home, messages, lambda: record(messages, fence, settled))
+    copies = deaths(backend, messages, lambda: record(messages, fence, settled))
     after = seen(messages, feed)
 
     def check(found: SqliteMessages, told: SqliteFeed) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from postroom.model.campaign import CampaignRef as Campaign
 from postroom.model.message import Settlement
 from postroom.platform.ports.messages import Messages, Reported
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 from tests.contract.messages_kit import LEASE_MS, NOW, S, at, key, outcome, row
 from tests.contract.test_messages_model import WITHOUT_SHRINKING, told_of
 
@@ -75,23 +75,25 @@ def histories(draw: st.DrawFn) -> tuple[list[list[Step]], list[list[Step]]]:
     return worker + [[event] for event in events], other
 
 
-def check(home: Home, history: tuple[list[list[Step]], list[list[Step]]]) -> None:
+def check(backend: Backend, history: tuple[list[list[Step]], list[list[Step]]]) -> None:
     plain, other = history
-    messages = home.messages()
+    messages = backend.messages()
     found, counted = play(messages, plain)
     assert found == counted
     assert play(messages, other) == (found, counted)
 
 
-@pytest.mark.homes("embedded")
+@pytest.mark.backends("embedded")
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=histories())
-def test_in_any_order_and_however_often_it_ends_the_same(home: Home, history: tuple[list[list[Step]], list[list[Step]]]) -> None:
-    check(home, history)
+def test_in_any_order_and_however_often_it_ends_the_same(
+    backend: Backend, history: tuple[list[list[Step]], list[list[Step]]]
+) -> None:
+    check(backend, history)
 
 
-@pytest.mark.homes("aws")
+@pytest.mark.backends("aws")
 @settings(max_examples=10, phases=WITHOUT_SHRINKING, deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=histories())
-def test_in_any_order_it_ends_the_same_on_aws(home: Home, history: tuple[list[list[Step]], list[list[Step]]]) -> None:
-    check(home, history)
+def test_in_any_order_it_ends_the_same_on_aws(backend: Backend, history: tuple[list[list[Step]], list[list[Step]]]) -> None:
+    check(backend, history)

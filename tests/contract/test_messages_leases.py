@@ -1,4 +1,4 @@
-"""The promise of `ports.messages` on every home: one holder a batch, and nobody who lost it can change anything."""
+"""The promise of `ports.messages` on every backend: one holder a batch, and nobody who lost it can change anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from postroom.errors import Invalid, LeaseLost, NotFound
 from postroom.model.batch import GROUP_SIZE, Group, OpenBatch
 from postroom.model.message import Counts, Message
 from postroom.platform.ports.messages import Messages
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 from tests.contract.messages_kit import (
     CAMPAIGN,
     LEASE_MS,
@@ -30,7 +30,7 @@ from tests.contract.messages_kit import (
     stored,
 )
 
-pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+pytestmark = pytest.mark.backends("embedded", "aws", "dynamodb")
 
 WRITES: dict[str, Callable[[Messages, int], Any]] = {
     "extend": lambda m, fence: m.extend(CAMPAIGN, 0, fence, at(5), lease_ms=LEASE_MS),
@@ -116,12 +116,12 @@ def test_a_batch_that_is_none_is_not_found(messages: Messages, batch: int) -> No
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 @pytest.mark.parametrize("counted", [False, True], ids=["left open", "closed since"])
 def test_an_old_fence_is_refused_and_nothing_has_changed(
-    home: Home, messages: Messages, write: Callable[[Messages, int], Any], counted: bool
+    backend: Backend, messages: Messages, write: Callable[[Messages, int], Any], counted: bool
 ) -> None:
     stored(messages, 0)
     old = opened(messages, "w1")
     record(messages, old, [], [0, 1])
-    other = home.messages()
+    other = backend.messages()
     new = opened(other, "w2", dead=["w1"])
     if counted:
         record(other, new, [outcome(0, S.UNKNOWN), outcome(1, S.DEFERRED, due=7)], ms=3)
@@ -273,8 +273,8 @@ def test_batches_are_independent(messages: Messages) -> None:
     record(messages, one, [outcome(1)], batch=0)
 
 
-def test_of_workers_racing_for_a_batch_one_wins(home: Home) -> None:
-    clients = [home.messages() for _ in range(4)]
+def test_of_workers_racing_for_a_batch_one_wins(backend: Backend) -> None:
+    clients = [backend.messages() for _ in range(4)]
     stored(clients[0], 0, 1, 2)
     for batch in range(3):
         start = threading.Barrier(len(clients))
@@ -288,10 +288,10 @@ def test_of_workers_racing_for_a_batch_one_wins(home: Home) -> None:
         assert won == [OpenBatch(batch, 1, None)]
 
 
-def test_what_an_opener_finds_cannot_change_behind_its_back(home: Home) -> None:
+def test_what_an_opener_finds_cannot_change_behind_its_back(backend: Backend) -> None:
     """The stopped worker wakes up and records while another opens its batch: whatever of it was in time is there when `open`
     returns, and nothing comes after."""
-    slow, quick = home.messages(), home.messages()
+    slow, quick = backend.messages(), backend.messages()
     each = 8
     rounds = 6
     stored(slow, *range(rounds), each=each)
@@ -320,6 +320,6 @@ def test_what_an_opener_finds_cannot_change_behind_its_back(home: Home) -> None:
             (got, found), how = taken.result(), woken.result()
         assert got is not None
         assert quick.find(CAMPAIGN, batch, keys) == found, how
-        sent = [r.state for r in found]
+        sent = [r.status for r in found]
         if got.left_open is None and how == "in time":
             assert sent == [S.FAILED] * each

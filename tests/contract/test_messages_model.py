@@ -1,4 +1,4 @@
-"""Both homes of `ports.messages` do, whatever is asked of them in whatever order, what a dictionary would do; and whatever comes
+"""Both backends of `ports.messages` do, whatever is asked of them in whatever order, what a dictionary would do; and whatever comes
 back, in whatever order and however often, ends at the same records and the same sums."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from postroom.model.message import Counts, Engagement, Message, MessageStatus, S
 from postroom.model.provider_status import event_from_settlement, reply_text, sort_events
 from postroom.model.tokens import MAX_ATTEMPT
 from postroom.platform.ports.messages import Messages, Reported
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 from tests.contract.messages_kit import LEASE_MS, S, at, key, row
 
 BATCHES = 2
@@ -150,7 +150,7 @@ class Batch:
 
 
 class Both:
-    """The home under test and the model, given the same orders."""
+    """The backend under test and the model, given the same orders."""
 
     def __init__(self, messages: Messages, campaign: Campaign) -> None:
         self.real = messages
@@ -304,8 +304,8 @@ def _has_work(message: Message, now: Instant) -> bool:
     return message.status is S.PENDING or waits
 
 
-def play(home: Home, data: st.DataObject) -> None:
-    both = Both(home.messages(), Campaign("model", f"c{next(_numbers)}"))
+def play(backend: Backend, data: st.DataObject) -> None:
+    both = Both(backend.messages(), Campaign("model", f"c{next(_numbers)}"))
     both.store(data)
     verbs = [both.store, both.open, both.open, both.record, both.record, both.record, both.extend, both.close, both.wait]
     verbs += [both.report] * 3
@@ -314,15 +314,15 @@ def play(home: Home, data: st.DataObject) -> None:
     both.compare()
 
 
-@pytest.mark.homes("embedded")
+@pytest.mark.backends("embedded")
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_a_home_on_one_machine_does_what_a_dictionary_would(home: Home, data: st.DataObject) -> None:
-    play(home, data)
+def test_a_backend_on_one_machine_does_what_a_dictionary_would(backend: Backend, data: st.DataObject) -> None:
+    play(backend, data)
 
 
-@pytest.mark.homes("aws")
+@pytest.mark.backends("aws")
 @settings(max_examples=15, phases=WITHOUT_SHRINKING, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_a_home_on_aws_does_what_a_dictionary_would(home: Home, data: st.DataObject) -> None:
-    play(home, data)
+def test_a_backend_on_aws_does_what_a_dictionary_would(backend: Backend, data: st.DataObject) -> None:
+    play(backend, data)

@@ -1,4 +1,4 @@
-"""The promise of `ports.objects`, on every home. What a crash or a full disk leaves here: test_objects_on_disk."""
+"""The promise of `ports.objects`, on every backend. What a crash or a full disk leaves here: test_objects_on_disk."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.platform.ports.objects import Objects
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 
-pytestmark = pytest.mark.homes("embedded", "sealed", "aws")
+pytestmark = pytest.mark.backends("embedded", "sealed", "aws")
 
 MIB = 1 << 20
 SIZES = [0, 1, 64 * 1024, 64 * 1024 + 1, MIB, 6 * MIB + 7]
@@ -88,9 +88,9 @@ def test_what_is_not_there_is_not_found(objects: Objects) -> None:
     assert objects.purge("missing") == 0
 
 
-def test_each_put_is_a_version_and_the_newest_is_current(home: Home, objects: Objects) -> None:
+def test_each_put_is_a_version_and_the_newest_is_current(backend: Backend, objects: Objects) -> None:
     first = objects.put("key", b"one", content_type="a/a")
-    home.wait(0.01)
+    backend.wait(0.01)
     second = objects.put("key", b"two", content_type="b/b")
     same = objects.put("key", b"two", content_type="b/b")
     assert len({first.version, second.version, same.version}) == 3
@@ -159,8 +159,8 @@ def test_if_absent_stores_only_where_there_is_no_current_version(objects: Object
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
-def test_of_racing_puts_if_absent_one_wins(home: Home, size: int) -> None:
-    clients = [home.objects() for _ in range(4)]
+def test_of_racing_puts_if_absent_one_wins(backend: Backend, size: int) -> None:
+    clients = [backend.objects() for _ in range(4)]
     start = threading.Barrier(len(clients))
 
     def claim(n: int) -> bool:
@@ -194,8 +194,8 @@ def test_content_that_breaks_off_leaves_what_was_there(objects: Objects, before:
     assert objects.get("key") == b"old"
 
 
-def test_nothing_shows_until_a_put_is_complete(home: Home, objects: Objects) -> None:
-    other = home.objects()
+def test_nothing_shows_until_a_put_is_complete(backend: Backend, objects: Objects) -> None:
+    other = backend.objects()
 
     def watched() -> Iterator[bytes]:
         for _ in range(3):

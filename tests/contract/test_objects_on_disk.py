@@ -28,11 +28,11 @@ objects.put("key", content())
 """
 
 KILLED_BEFORE_THE_COMMIT = """
-place = Spool.place
+place = ObjectFiles.place
 def place_and_die(self, staged, name):
     place(self, staged, name)
     os.kill(os.getpid(), signal.SIGKILL)
-Spool.place = place_and_die
+ObjectFiles.place = place_and_die
 objects.put("key", b"new" * 100_000)
 """
 
@@ -46,7 +46,7 @@ import os, resource, signal, sys
 from pathlib import Path
 from postroom.clock import SystemClock
 from postroom.errors import StorageFull
-from postroom.platform.embedded._spool import Spool
+from postroom.platform.embedded._object_files import ObjectFiles
 from postroom.platform.embedded.objects import FileObjects
 objects = FileObjects(Path(sys.argv[1]), SystemClock())
 """

@@ -1,4 +1,4 @@
-"""The promise of `ports.rates`, on every home. What a killed process leaves on one machine: test_rates_on_disk."""
+"""The promise of `ports.rates`, on every backend. What a killed process leaves on one machine: test_rates_on_disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from postroom.clock import Instant
 from postroom.errors import Invalid
 from postroom.platform.ports.rates import BURST_MS, HORIZON_MS, RateLimit, Rates, Reservation, UsedUp
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 from tests.fakes.clock import START
 
 B = "smtp://relay.example.org"
@@ -22,8 +22,8 @@ _names = itertools.count()
 
 
 @pytest.fixture
-def rates(home: Home) -> Rates:
-    return home.rates()
+def rates(backend: Backend) -> Rates:
+    return backend.rates()
 
 
 def at(milliseconds: float) -> Instant:
@@ -103,7 +103,9 @@ def test_grants_never_pass_the_rate_over_any_window(rates: Rates, per_second: fl
     never_above(sends, per_second, slack_ms=1.001)
 
 
-@pytest.mark.homes("embedded")  # the arithmetic is one for both (ports.buckets), and on AWS each of thousands of steps is a call
+@pytest.mark.backends(
+    "embedded"
+)  # the arithmetic is one for both (ports.buckets), and on AWS each of thousands of steps is a call
 @pytest.mark.parametrize("per_second", [0.7, 14.0, 333.3, 10_000.0])
 @pytest.mark.parametrize("want", [1, 7, 128])
 def test_steady_demand_gets_the_whole_rate(rates: Rates, per_second: float, want: int) -> None:
@@ -120,8 +122,8 @@ def test_steady_demand_gets_the_whole_rate(rates: Rates, per_second: float, want
     assert (len(sends) - 1) / span_s == pytest.approx(per_second, rel=0.005)
 
 
-def test_all_workers_share_the_bucket(home: Home) -> None:
-    clients = [home.rates() for _ in range(4)]
+def test_all_workers_share_the_bucket(backend: Backend) -> None:
+    clients = [backend.rates() for _ in range(4)]
     clients[0].limit(B, RateLimit(per_second=1_000))
     start = threading.Barrier(len(clients))
 
@@ -232,8 +234,8 @@ def test_a_throttle_answer_slows_to_seven_tenths_of_what_was_seen_and_the_rate_c
     assert rates.reserve(B, 1_000, at(0)).spacing_ms == pytest.approx(1_000 / 35)
 
 
-def test_callers_within_a_second_count_as_one_and_a_later_one_slows_further(home: Home) -> None:
-    one, other = home.rates(), home.rates()
+def test_callers_within_a_second_count_as_one_and_a_later_one_slows_further(backend: Backend) -> None:
+    one, other = backend.rates(), backend.rates()
     one.limit(B, RateLimit(per_second=100))
     one.slow(B, 100, at(0))
     other.slow(B, 100, at(999))

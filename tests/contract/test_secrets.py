@@ -1,4 +1,4 @@
-"""The promise of `ports.secrets`, on every home. What the key file is like on disk: test_sealed_keys."""
+"""The promise of `ports.secrets`, on every backend. What the key file is like on disk: test_sealed_keys."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 
 from postroom.errors import Corrupt, Invalid, TooLarge
 from postroom.platform.ports.secrets import MAX_PLAIN_BYTES, Secrets
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 
 
 @pytest.fixture
-def secrets(home: Home) -> Secrets:
-    return home.secrets()
+def secrets(backend: Backend) -> Secrets:
+    return backend.secrets()
 
 
-def test_what_was_sealed_opens_for_its_purpose_in_any_process(home: Home, secrets: Secrets) -> None:
+def test_what_was_sealed_opens_for_its_purpose_in_any_process(backend: Backend, secrets: Secrets) -> None:
     for plain in (b"", b"secret", bytes(MAX_PLAIN_BYTES)):
         sealed = secrets.seal("provider/acme/relay", plain)
         assert sealed.isascii()
         assert sealed.isprintable()
-        assert home.secrets().open("provider/acme/relay", sealed) == plain
+        assert backend.secrets().open("provider/acme/relay", sealed) == plain
 
 
 def test_the_same_is_never_sealed_to_the_same_text_and_does_not_show_in_it(secrets: Secrets) -> None:
@@ -43,12 +43,12 @@ def test_for_another_purpose_it_is_corrupt(secrets: Secrets) -> None:
             secrets.unwrap(other, wrapped)
 
 
-def test_a_data_key_is_fresh_has_32_bytes_and_comes_back(home: Home, secrets: Secrets) -> None:
+def test_a_data_key_is_fresh_has_32_bytes_and_comes_back(backend: Backend, secrets: Secrets) -> None:
     keys = [secrets.new_key("upload/1") for _ in range(10)]
     assert len({key.plain for key in keys}) == 10
     assert {len(key.plain) for key in keys} == {32}
     assert all(key.wrapped.isascii() and len(key.wrapped) <= 1_000 for key in keys)
-    assert home.secrets().unwrap("upload/1", keys[0].wrapped) == keys[0].plain
+    assert backend.secrets().unwrap("upload/1", keys[0].wrapped) == keys[0].plain
 
 
 def test_a_data_key_that_is_wrapped_again_is_the_same_key_under_the_newest_master_key(secrets: Secrets) -> None:

@@ -1,4 +1,4 @@
-"""The promise of `ports.tables`, on every home."""
+"""The promise of `ports.tables`, on every backend."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Conflict, Invalid, TooLarge
 from postroom.platform.ports.tables import MAX_ITEM_BYTES, Check, Delete, Expect, Item, ItemKey, Put, Tables
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 
-pytestmark = pytest.mark.homes("embedded", "aws", "dynamodb")
+pytestmark = pytest.mark.backends("embedded", "aws", "dynamodb")
 
 PART = "tenant#campaigns"
 
@@ -62,8 +62,8 @@ def test_versions_begin_anew_with_a_new_life(tables: Tables) -> None:
     assert tables.write([Put(key("one"), {}, Expect.ABSENT)]) == [1]
 
 
-def test_another_client_sees_a_write_at_once(home: Home) -> None:
-    one, other = home.tables(), home.tables()
+def test_another_client_sees_a_write_at_once(backend: Backend) -> None:
+    one, other = backend.tables(), backend.tables()
     for n in range(5):
         one.write([Put(key("seen"), {"n": n})])
         found = other.get(key("seen"))
@@ -225,13 +225,13 @@ def test_a_cursor_from_elsewhere_is_invalid_or_finds_nothing_wrong(tables: Table
     assert sorts(list(page.items)) in ([], ["a"])
 
 
-def test_an_expired_item_is_absent_everywhere(home: Home, tables: Tables) -> None:
-    soon = Instant(home.clock.now() + 1_000)
-    late = Instant(home.clock.now() + 3_600_000)
+def test_an_expired_item_is_absent_everywhere(backend: Backend, tables: Tables) -> None:
+    soon = Instant(backend.clock.now() + 1_000)
+    late = Instant(backend.clock.now() + 3_600_000)
     tables.write([Put(key("soon"), {"n": 1}, expires_at=soon), Put(key("soon-too"), {}, expires_at=soon)])
     tables.write([Put(key("late"), {"n": 2}, expires_at=late)])
     assert tables.write([Put(key("soon"), {"n": 1}, expires_at=soon)]) == [2]
-    home.wait(1.05)
+    backend.wait(1.05)
     assert tables.get(key("soon")) is None
     assert tables.get(key("late")) == Item(key("late"), {"n": 2}, 1, late)
     assert set(tables.get_many([key("soon"), key("late")])) == {key("late")}
@@ -294,8 +294,8 @@ def test_data_that_is_no_json_is_invalid(tables: Tables, data: dict[str, Any]) -
     assert tables.get(key("one")) is None
 
 
-def test_of_racing_conditional_writes_one_wins(home: Home) -> None:
-    clients = [home.tables() for _ in range(4)]
+def test_of_racing_conditional_writes_one_wins(backend: Backend) -> None:
+    clients = [backend.tables() for _ in range(4)]
     start = threading.Barrier(len(clients))
 
     def claim(n: int) -> bool:
@@ -315,8 +315,8 @@ def test_of_racing_conditional_writes_one_wins(home: Home) -> None:
     assert sorts(everything(clients[0], prefix="side")) == [f"side{won.index(True)}"]
 
 
-def test_no_increment_is_lost_between_racing_clients(home: Home) -> None:
-    clients = [home.tables() for _ in range(3)]
+def test_no_increment_is_lost_between_racing_clients(backend: Backend) -> None:
+    clients = [backend.tables() for _ in range(3)]
     clients[0].write([Put(key("count"), {"n": 0})])
 
     def increment(tables: Tables) -> None:

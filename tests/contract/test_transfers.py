@@ -1,4 +1,4 @@
-"""The promise of `ports.transfers`, on every home, by real HTTP. Bodies cut off or endless at our own door: test_transfers_bodies."""
+"""The promise of `ports.transfers`, on every backend, by real HTTP. Bodies cut off or endless at our own door: test_transfers_bodies."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from postroom.clock import Instant
 from postroom.errors import Invalid, TooLarge
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.transfers import MAX_BYTES, MAX_LIFE_MS, PresignedRequest, Transfers, attachment
-from tests.contract.home import Home
+from tests.contract.backend import Backend
 
 KEY = "acme/uploads/abcdefgh"
-pytestmark = pytest.mark.homes("embedded", "sealed", "aws")
+pytestmark = pytest.mark.backends("embedded", "sealed", "aws")
 
 CSV = b"email,name\r\nann@mail.example,Ann\r\n"
 THERE_ALREADY = {409, 412}
 
 
 @pytest.fixture
-def transfers(home: Home) -> Transfers:
-    return home.transfers()
+def transfers(backend: Backend) -> Transfers:
+    return backend.transfers()
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
-def soon(home: Home, seconds: int = 600) -> Instant:
-    return Instant(home.clock.now() + seconds * 1_000)
+def soon(backend: Backend, seconds: int = 600) -> Instant:
+    return Instant(backend.clock.now() + seconds * 1_000)
 
 
-def signed_put(transfers: Transfers, home: Home, raw: bytes = CSV, **more: Any) -> PresignedRequest:
-    return transfers.put(KEY, size=len(raw), content_type="text/csv", expires_at=soon(home), **more)
+def signed_put(transfers: Transfers, backend: Backend, raw: bytes = CSV, **more: Any) -> PresignedRequest:
+    return transfers.put(KEY, size=len(raw), content_type="text/csv", expires_at=soon(backend), **more)
 
 
 def send(http: httpx.Client, signed: PresignedRequest, raw: bytes = CSV, **changed: str) -> int:
@@ -50,10 +50,10 @@ def send(http: httpx.Client, signed: PresignedRequest, raw: bytes = CSV, **chang
 
 
 def test_bytes_arrive_whole_under_the_key_and_type_that_were_signed(
-    home: Home, transfers: Transfers, objects: Objects, http: httpx.Client
+    backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client
 ) -> None:
     assert transfers.arrived(KEY) is None
-    assert send(http, signed_put(transfers, home)) == 200
+    assert send(http, signed_put(transfers, backend)) == 200
     info = objects.info(KEY)
     assert info is not None
     assert (info.size, info.content_type, objects.get(KEY)) == (len(CSV), "text/csv", CSV)
@@ -64,38 +64,40 @@ def test_bytes_arrive_whole_under_the_key_and_type_that_were_signed(
 
 @pytest.mark.parametrize("size", [1, 65_536, 5_000_003])
 def test_bytes_of_any_size_arrive_as_a_stream(
-    home: Home, transfers: Transfers, objects: Objects, http: httpx.Client, size: int
+    backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client, size: int
 ) -> None:
     raw = hashlib.shake_128(b"bytes").digest(size)
-    signed = signed_put(transfers, home, raw)
+    signed = signed_put(transfers, backend, raw)
     parts = (raw[at : at + 70_001] for at in range(0, size, 70_001))
     assert http.request(signed.method, signed.url, headers=dict(signed.headers), content=parts).status_code == 200
     assert objects.get(KEY) == raw
 
 
 @pytest.mark.parametrize("raw", [CSV + b"x", CSV[:-1], b""], ids=["longer", "shorter", "empty"])
-def test_another_size_is_refused(home: Home, transfers: Transfers, objects: Objects, http: httpx.Client, raw: bytes) -> None:
-    assert send(http, signed_put(transfers, home), raw, Content_Length=str(len(raw))) == 403
+def test_another_size_is_refused(
+    backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client, raw: bytes
+) -> None:
+    assert send(http, signed_put(transfers, backend), raw, Content_Length=str(len(raw))) == 403
     assert objects.info(KEY) is None
 
 
-def test_a_body_without_a_length_is_refused(home: Home, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
-    signed = signed_put(transfers, home)
+def test_a_body_without_a_length_is_refused(backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
+    signed = signed_put(transfers, backend)
     headers = {name: value for name, value in signed.headers.items() if name != "Content-Length"}
     assert http.request(signed.method, signed.url, headers=headers, content=iter([CSV])).status_code == 403
     assert objects.info(KEY) is None
 
 
-def test_another_type_is_refused(home: Home, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
-    assert send(http, signed_put(transfers, home), Content_Type="text/html") == 403
+def test_another_type_is_refused(backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
+    assert send(http, signed_put(transfers, backend), Content_Type="text/html") == 403
     assert objects.info(KEY) is None
 
 
 def test_a_url_changed_anywhere_puts_nothing_anywhere(
-    home: Home, transfers: Transfers, objects: Objects, http: httpx.Client
+    backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client
 ) -> None:
     """Path and values, but for those that say it is signed at all: S3 refuses what is not, its emulator lets anybody in."""
-    signed = signed_put(transfers, home)
+    signed = signed_put(transfers, backend)
     places = [at for part in re.finditer(r"(?<=[=/])(?!AWS4-)[^/=&?]+(?=[/&?]|$)", signed.url) for at in range(*part.span())]
     places = [at for at in places if at > signed.url.index("/", 8) and signed.url[at].isalnum()]
     for at in [*places[:: max(1, len(places) // 40)], *places[-3:]]:
@@ -105,9 +107,9 @@ def test_a_url_changed_anywhere_puts_nothing_anywhere(
     assert objects.list().objects == []
 
 
-def test_a_url_is_for_its_method_alone(home: Home, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
-    put = signed_put(transfers, home)
-    get = transfers.get(KEY, filename="a.csv", content_type="text/csv", expires_at=soon(home))
+def test_a_url_is_for_its_method_alone(backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
+    put = signed_put(transfers, backend)
+    get = transfers.get(KEY, filename="a.csv", content_type="text/csv", expires_at=soon(backend))
     assert http.put(get.url, headers=dict(put.headers), content=CSV).status_code == 403
     assert objects.info(KEY) is None
     assert send(http, put) == 200
@@ -116,29 +118,29 @@ def test_a_url_is_for_its_method_alone(home: Home, transfers: Transfers, objects
     assert objects.get(KEY) == CSV
 
 
-def test_a_url_ends_when_it_says(home: Home, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
-    put = transfers.put(KEY, size=len(CSV), content_type="text/csv", expires_at=soon(home, 1))
-    get = transfers.get(KEY, filename="a.csv", content_type="text/csv", expires_at=soon(home, 1))
-    home.wait(2.1)
+def test_a_url_ends_when_it_says(backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
+    put = transfers.put(KEY, size=len(CSV), content_type="text/csv", expires_at=soon(backend, 1))
+    get = transfers.get(KEY, filename="a.csv", content_type="text/csv", expires_at=soon(backend, 1))
+    backend.wait(2.1)
     assert send(http, put) == 403
     assert objects.info(KEY) is None
     assert http.get(get.url).status_code == 403
 
 
-def test_what_arrived_first_stays(home: Home, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
-    signed = signed_put(transfers, home)
+def test_what_arrived_first_stays(backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
+    signed = signed_put(transfers, backend)
     assert send(http, signed) == 200
     before = objects.versions(KEY)
     assert send(http, signed) in {200, *THERE_ALREADY}
     assert send(http, signed, CSV.replace(b"Ann", b"Bob")) in THERE_ALREADY
-    assert send(http, signed_put(transfers, home), CSV.replace(b"Ann", b"Bob")) in THERE_ALREADY
+    assert send(http, signed_put(transfers, backend), CSV.replace(b"Ann", b"Bob")) in THERE_ALREADY
     assert objects.versions(KEY) == before
     assert objects.get(KEY) == CSV
 
 
-def test_of_two_at_the_same_time_one_wins(home: Home, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
+def test_of_two_at_the_same_time_one_wins(backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
     raws = [bytes([number]) * 300_000 for number in range(4)]
-    signed = signed_put(transfers, home, raws[0])
+    signed = signed_put(transfers, backend, raws[0])
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda raw: send(http, signed, raw), raws))
     assert sorted(answers)[0] == 200
@@ -148,9 +150,9 @@ def test_of_two_at_the_same_time_one_wins(home: Home, transfers: Transfers, obje
 
 
 def test_bytes_of_another_sha256_than_signed_do_not_arrive(
-    home: Home, transfers: Transfers, objects: Objects, http: httpx.Client
+    backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client
 ) -> None:
-    signed = signed_put(transfers, home, sha256=hashlib.sha256(CSV).hexdigest())
+    signed = signed_put(transfers, backend, sha256=hashlib.sha256(CSV).hexdigest())
     assert 400 <= send(http, signed, CSV.replace(b"Ann", b"Bob")) < 500
     assert objects.info(KEY) is None
     assert send(http, signed) == 200
@@ -158,11 +160,11 @@ def test_bytes_of_another_sha256_than_signed_do_not_arrive(
 
 
 def test_a_download_is_a_file_to_be_saved_whole_or_a_range(
-    home: Home, transfers: Transfers, objects: Objects, http: httpx.Client
+    backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client
 ) -> None:
     raw = hashlib.shake_128(b"download").digest(2_500_001)
     objects.put(KEY, raw, content_type="text/plain")
-    signed = transfers.get(KEY, filename='Gäste "1".csv', content_type="text/csv", expires_at=soon(home))
+    signed = transfers.get(KEY, filename='Gäste "1".csv', content_type="text/csv", expires_at=soon(backend))
     assert (signed.method, signed.headers) == ("GET", {})
     whole = http.get(signed.url)
     assert (whole.status_code, whole.content, whole.headers["content-type"]) == (200, raw, "text/csv")
@@ -178,29 +180,29 @@ def test_a_download_is_a_file_to_be_saved_whole_or_a_range(
     assert http.get(signed.url, headers={"Range": f"bytes={len(raw)}-"}).status_code == 416
 
 
-def test_nothing_there_is_not_found(home: Home, transfers: Transfers, http: httpx.Client) -> None:
-    assert http.get(transfers.get(KEY, filename="a", content_type="text/csv", expires_at=soon(home)).url).status_code == 404
+def test_nothing_there_is_not_found(backend: Backend, transfers: Transfers, http: httpx.Client) -> None:
+    assert http.get(transfers.get(KEY, filename="a", content_type="text/csv", expires_at=soon(backend)).url).status_code == 404
 
 
-def test_what_was_deleted_has_not_arrived(home: Home, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
-    send(http, signed_put(transfers, home))
+def test_what_was_deleted_has_not_arrived(backend: Backend, transfers: Transfers, objects: Objects, http: httpx.Client) -> None:
+    send(http, signed_put(transfers, backend))
     objects.delete(KEY)
     assert transfers.arrived(KEY) is None
 
 
 @pytest.mark.parametrize("life", [-1, 0, MAX_LIFE_MS + 1])
-def test_a_life_out_of_range_is_refused(home: Home, transfers: Transfers, life: int) -> None:
+def test_a_life_out_of_range_is_refused(backend: Backend, transfers: Transfers, life: int) -> None:
     with pytest.raises(Invalid):
-        transfers.get(KEY, filename="a", content_type="text/csv", expires_at=Instant(home.clock.now() + life))
+        transfers.get(KEY, filename="a", content_type="text/csv", expires_at=Instant(backend.clock.now() + life))
     if life <= 0:  # a real clock goes on
         with pytest.raises(Invalid):
-            transfers.put(KEY, size=1, content_type="text/csv", expires_at=Instant(home.clock.now() + life))
+            transfers.put(KEY, size=1, content_type="text/csv", expires_at=Instant(backend.clock.now() + life))
 
 
-def test_limits_of_size_and_key(home: Home, transfers: Transfers) -> None:
+def test_limits_of_size_and_key(backend: Backend, transfers: Transfers) -> None:
     with pytest.raises(TooLarge):
-        transfers.put(KEY, size=MAX_BYTES + 1, content_type="text/csv", expires_at=soon(home))
+        transfers.put(KEY, size=MAX_BYTES + 1, content_type="text/csv", expires_at=soon(backend))
     with pytest.raises(Invalid):
-        transfers.put("../up", size=1, content_type="text/csv", expires_at=soon(home))
+        transfers.put("../up", size=1, content_type="text/csv", expires_at=soon(backend))
     with pytest.raises(Invalid):
         transfers.arrived("../up")

@@ -1,4 +1,4 @@
-"""The promise of `ports.workflows`, on every home that keeps it yet; how handlers are called is the workers' on one machine."""
+"""The promise of `ports.workflows`, on every backend that keeps it yet; how handlers are called is the workers' on one machine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from postroom.platform.ports.workflows import (
     HandlerCall,
     Workflows,
 )
-from tests.contract.home import Home
-from tests.contract.steps_home import DrivenWorkflows
+from tests.contract.backend import Backend
+from tests.contract.steps_backend import DrivenWorkflows
 
-pytestmark = pytest.mark.homes("embedded", "steps")
+pytestmark = pytest.mark.backends("embedded", "steps")
 
 
 class Driven(Workflows, Protocol):
@@ -42,15 +42,15 @@ class Driven(Workflows, Protocol):
         ...
 
 
-def connect(home: Home) -> Driven:
-    workflows = home.workflows()
+def connect(backend: Backend) -> Driven:
+    workflows = backend.workflows()
     assert isinstance(workflows, SqliteWorkflows | DrivenWorkflows)
     return workflows
 
 
 @pytest.fixture
-def workflows(home: Home) -> Driven:
-    return connect(home)
+def workflows(backend: Backend) -> Driven:
+    return connect(backend)
 
 
 def get(workflows: Driven, execution: str = "one") -> Execution:
@@ -70,22 +70,22 @@ def raising(error: BaseException) -> Callable[[HandlerCall], Done]:
     return handler
 
 
-def test_an_execution_runs_from_start_to_done(home: Home, workflows: Driven) -> None:
+def test_an_execution_runs_from_start_to_done(backend: Backend, workflows: Driven) -> None:
     assert workflows.get("work", "one") is None
-    began = home.clock.now()
+    began = backend.clock.now()
     assert workflows.start("work", "one", '{"key": "k"}')
     running = Execution("work", "one", ExecutionStatus.RUNNING, '{"key": "k"}', began, None, None)
     assert get(workflows) == running
-    home.wait(1)
+    backend.wait(1)
     calls: list[Execution] = []
 
     def handler(call: HandlerCall) -> Done:
         calls.append(call.execution)
-        home.wait(2)
+        backend.wait(2)
         assert call.alive()
         return Done()
 
-    assert connect(home).run_due("work", handler, "w")
+    assert connect(backend).run_due("work", handler, "w")
     assert calls == [running]
     assert get(workflows) == Execution(
         "work", "one", ExecutionStatus.SUCCEEDED, '{"key": "k"}', began, Instant(began + 3_000), None
@@ -108,18 +108,18 @@ def test_a_name_starts_once_and_may_be_restarted_only_when_it_has_ended(workflow
     assert workflows.start("other", "one", "5"), "another workflow's names are its own"
 
 
-def test_running_lists_what_has_not_ended_oldest_first(home: Home, workflows: Driven) -> None:
+def test_running_lists_what_has_not_ended_oldest_first(backend: Backend, workflows: Driven) -> None:
     for name in ("z", "y", "x"):
         workflows.start("work", name, "1")
-        home.wait(1)
+        backend.wait(1)
     workflows.start("other", "w", "1")
     workflows.stop("work", "y", "enough")
     assert [execution.execution for execution in workflows.running("work")] == ["z", "x"]
     assert get(workflows, "y").reason == "enough"
 
 
-def test_racing_starts_begin_one(home: Home) -> None:
-    clients = [connect(home) for _ in range(4)]
+def test_racing_starts_begin_one(backend: Backend) -> None:
+    clients = [connect(backend) for _ in range(4)]
     start = threading.Barrier(len(clients))
 
     def begin(client: Driven) -> bool:
@@ -130,19 +130,19 @@ def test_racing_starts_begin_one(home: Home) -> None:
         assert list(pool.map(begin, clients)).count(True) == 1
 
 
-def test_a_handler_that_asks_for_it_is_called_again_then_and_not_before(home: Home, workflows: Driven) -> None:
+def test_a_handler_that_asks_for_it_is_called_again_then_and_not_before(backend: Backend, workflows: Driven) -> None:
     workflows.start("work", "one", "1")
-    at = Instant(home.clock.now() + 90_000)
+    at = Instant(backend.clock.now() + 90_000)
     assert workflows.run_due("work", lambda call: Again(at), "w")
     assert workflows.next_due("work") == at
-    home.wait(89.999)
+    backend.wait(89.999)
     assert not workflows.run_due("work", done, "w")
-    home.wait(0.001)
+    backend.wait(0.001)
     assert workflows.run_due("work", done, "w")
     assert workflows.next_due("work") is None
 
 
-def test_who_waited_longest_goes_first(home: Home, workflows: Driven) -> None:
+def test_who_waited_longest_goes_first(backend: Backend, workflows: Driven) -> None:
     """No execution is starved by one that always asks for more."""
     for name in ("a", "b", "c"):
         workflows.start("work", name, "1")
@@ -150,24 +150,24 @@ def test_who_waited_longest_goes_first(home: Home, workflows: Driven) -> None:
 
     def handler(call: HandlerCall) -> Again:
         order.append(call.execution.execution)
-        home.wait(0.01)
-        return Again(home.clock.now())
+        backend.wait(0.01)
+        return Again(backend.clock.now())
 
     for _ in range(6):
         workflows.run_due("work", handler, "w")
     assert order == ["a", "b", "c", "a", "b", "c"]
 
 
-def test_a_temporary_failure_is_tried_again_with_growing_pauses_and_left_to_chance(home: Home, workflows: Driven) -> None:
+def test_a_temporary_failure_is_tried_again_with_growing_pauses_and_left_to_chance(backend: Backend, workflows: Driven) -> None:
     workflows.start("work", "one", "1")
     pauses: list[float] = []
     for _ in range(12):
         workflows.run_due("work", raising(Unavailable("the relay sleeps")), "w")
         due = workflows.next_due("work")
         assert due is not None
-        pauses.append((due - home.clock.now()) / 1_000)
+        pauses.append((due - backend.clock.now()) / 1_000)
         assert not workflows.run_due("work", done, "w")
-        home.wait(pauses[-1])
+        backend.wait(pauses[-1])
     for n, pause in enumerate(pauses):
         longest = min(300, 2**n)
         assert longest / 2 <= pause <= longest
@@ -176,17 +176,17 @@ def test_a_temporary_failure_is_tried_again_with_growing_pauses_and_left_to_chan
 
 
 @pytest.mark.parametrize("error", [LeaseLost("somebody has the batch"), Conflict("somebody changed the record")])
-def test_a_call_that_went_well_ends_the_backoff(home: Home, workflows: Driven, error: Exception) -> None:
+def test_a_call_that_went_well_ends_the_backoff(backend: Backend, workflows: Driven, error: Exception) -> None:
     workflows.start("work", "one", "1")
     for _ in range(6):
         workflows.run_due("work", raising(Unavailable("no")), "w")
-        home.wait(300)
-    workflows.run_due("work", lambda call: Again(home.clock.now()), "w")
+        backend.wait(300)
+    workflows.run_due("work", lambda call: Again(backend.clock.now()), "w")
     assert get(workflows).reason is None
     workflows.run_due("work", raising(error), "w")
     due = workflows.next_due("work")
     assert due is not None
-    assert due - home.clock.now() <= 1_000
+    assert due - backend.clock.now() <= 1_000
     assert get(workflows).status is ExecutionStatus.RUNNING
 
 
@@ -200,13 +200,13 @@ def test_a_permanent_failure_ends_the_execution_with_its_reason(workflows: Drive
     assert get(workflows).reason is None
 
 
-def test_a_mistake_in_a_handler_is_raised_and_the_execution_backed_off(home: Home, workflows: Driven) -> None:
+def test_a_mistake_in_a_handler_is_raised_and_the_execution_backed_off(backend: Backend, workflows: Driven) -> None:
     workflows.start("work", "one", "1")
     with pytest.raises(ZeroDivisionError):
         workflows.run_due("work", raising(ZeroDivisionError("oh")), "w")
     assert (get(workflows).status, get(workflows).reason) == (ExecutionStatus.RUNNING, "ZeroDivisionError: oh")
     assert not workflows.run_due("work", done, "w")
-    home.wait(1)
+    backend.wait(1)
     assert workflows.run_due("work", done, "other")
 
 
@@ -217,18 +217,18 @@ def test_a_worker_told_to_end_gives_its_execution_back_at_once(workflows: Driven
     assert workflows.run_due("work", done, "other")
 
 
-def test_a_leased_execution_is_nobody_elses_until_the_lease_runs_out(home: Home, workflows: Driven) -> None:
+def test_a_leased_execution_is_nobody_elses_until_the_lease_runs_out(backend: Backend, workflows: Driven) -> None:
     workflows.start("work", "one", "1")
-    other = connect(home)
+    other = connect(backend)
     ran: list[str] = []
 
     def slow(call: HandlerCall) -> Done:
         assert not other.run_due("work", done, "other")
-        home.wait(HANDLER_LEASE_MS / 1_000 - 0.001)
+        backend.wait(HANDLER_LEASE_MS / 1_000 - 0.001)
         assert not other.run_due("work", done, "other")
-        assert other.next_due("work") == home.clock.now() + 1
-        home.wait(0.001)
-        assert other.run_due("work", lambda call: Again(Instant(home.clock.now() + 5_000)), "other")
+        assert other.next_due("work") == backend.clock.now() + 1
+        backend.wait(0.001)
+        assert other.run_due("work", lambda call: Again(Instant(backend.clock.now() + 5_000)), "other")
         with pytest.raises(LeaseLost):
             call.alive()
         ran.append("to its end")
@@ -238,30 +238,30 @@ def test_a_leased_execution_is_nobody_elses_until_the_lease_runs_out(home: Home,
     assert ran == ["to its end"]
     assert get(workflows).status is ExecutionStatus.RUNNING, "the late answer changes nothing"
     assert not workflows.run_due("work", done, "w"), "nor the other's appointment"
-    home.wait(5)
+    backend.wait(5)
     assert workflows.run_due("work", done, "w")
 
 
 @pytest.mark.parametrize("error", [Unavailable("late"), Conflict("late"), LeaseLost("late")])
-def test_a_late_failure_changes_nothing(home: Home, workflows: Driven, error: Exception) -> None:
+def test_a_late_failure_changes_nothing(backend: Backend, workflows: Driven, error: Exception) -> None:
     workflows.start("work", "one", "1")
 
     def slow(call: HandlerCall) -> Done:
-        home.wait(HANDLER_LEASE_MS / 1_000)
-        assert connect(home).run_due("work", done, "other")
+        backend.wait(HANDLER_LEASE_MS / 1_000)
+        assert connect(backend).run_due("work", done, "other")
         raise error
 
     assert workflows.run_due("work", slow, "w")
     assert (get(workflows).status, get(workflows).reason) == (ExecutionStatus.SUCCEEDED, None)
 
 
-def test_a_handler_that_asks_whether_it_is_alive_keeps_its_lease(home: Home, workflows: Driven) -> None:
+def test_a_handler_that_asks_whether_it_is_alive_keeps_its_lease(backend: Backend, workflows: Driven) -> None:
     workflows.start("work", "one", "1")
-    other = connect(home)
+    other = connect(backend)
 
     def long(call: HandlerCall) -> Done:
         for _ in range(20):
-            home.wait(HANDLER_LEASE_MS / 3_000)
+            backend.wait(HANDLER_LEASE_MS / 3_000)
             assert call.alive()
             assert not other.run_due("work", done, "other")
         return Done()
@@ -270,10 +270,10 @@ def test_a_handler_that_asks_whether_it_is_alive_keeps_its_lease(home: Home, wor
     assert get(workflows).status is ExecutionStatus.SUCCEEDED
 
 
-@pytest.mark.homes("embedded")  # on AWS nothing proves that a function is dead
-def test_a_dead_owners_lease_is_void_at_once(home: Home, workflows: Driven) -> None:
+@pytest.mark.backends("embedded")  # on AWS nothing proves that a function is dead
+def test_a_dead_owners_lease_is_void_at_once(backend: Backend, workflows: Driven) -> None:
     workflows.start("work", "one", "1")
-    other = connect(home)
+    other = connect(backend)
 
     def dying(call: HandlerCall) -> Done:
         assert not other.run_due("work", done, "other", dead=["somebody else"])
@@ -292,16 +292,16 @@ def test_only_the_named_execution_is_looked_at(workflows: Driven) -> None:
     assert get(workflows, "one").status is ExecutionStatus.RUNNING
 
 
-def test_a_stopped_execution_hears_it_and_is_never_called_again(home: Home, workflows: Driven) -> None:
+def test_a_stopped_execution_hears_it_and_is_never_called_again(backend: Backend, workflows: Driven) -> None:
     workflows.start("work", "one", "1")
 
     def handler(call: HandlerCall) -> Again:
         assert call.alive()
         workflows.stop("work", "one", "cancelled by an operator")
         assert not call.alive()
-        home.wait(HANDLER_LEASE_MS / 3_000)
+        backend.wait(HANDLER_LEASE_MS / 3_000)
         assert not call.alive()
-        return Again(home.clock.now())
+        return Again(backend.clock.now())
 
     assert workflows.run_due("work", handler, "w")
     assert (get(workflows).status, get(workflows).reason) == (ExecutionStatus.STOPPED, "cancelled by an operator")
@@ -315,10 +315,10 @@ def test_a_stopped_execution_hears_it_and_is_never_called_again(home: Home, work
     "ending", [done, raising(Unavailable("no")), raising(NotFound("no"))], ids=["done", "temporary", "permanent"]
 )
 def test_a_call_of_an_earlier_run_neither_ends_nor_meets_the_new_one(
-    home: Home, workflows: Driven, ending: Callable[[HandlerCall], Done]
+    backend: Backend, workflows: Driven, ending: Callable[[HandlerCall], Done]
 ) -> None:
     workflows.start("work", "one", "old")
-    other = connect(home)
+    other = connect(backend)
 
     def handler(call: HandlerCall) -> Done:
         workflows.stop("work", "one", "changed our mind")
@@ -333,8 +333,8 @@ def test_a_call_of_an_earlier_run_neither_ends_nor_meets_the_new_one(
     assert get(workflows).status is ExecutionStatus.SUCCEEDED
 
 
-def test_racing_workers_call_one_handler_at_a_time(home: Home) -> None:
-    workers = [connect(home) for _ in range(4)]
+def test_racing_workers_call_one_handler_at_a_time(backend: Backend) -> None:
+    workers = [connect(backend) for _ in range(4)]
     for n in range(8):
         workers[0].start("work", f"e{n}", "1")
     inside: dict[str, int] = {}
@@ -351,7 +351,7 @@ def test_racing_workers_call_one_handler_at_a_time(home: Home) -> None:
         call.alive()
         with guard:
             inside[name] -= 1
-        return Again(home.clock.now()) if again else Done()
+        return Again(backend.clock.now()) if again else Done()
 
     def work(n: int) -> None:
         while workers[n].running("work"):

@@ -31,8 +31,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from postroom.clock import SystemClock
-from postroom.platform.embedded import _master_key
-file = _master_key.KeyFile(Path(sys.argv[1]), SystemClock())
+from postroom.platform.embedded import secrets
+file = secrets.KeyFile(Path(sys.argv[1]), SystemClock())
 os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
 file.add()
 """

@@ -1,4 +1,4 @@
-"""The tree says what the platform is: each home keeps the ports under the ports' own file names."""
+"""The tree says what the platform is: each backend keeps the ports under the ports' own file names."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "postroom"
 PLATFORM = SOURCE / "platform"
-NOT_PORTS = {
-    "buckets.py": "the arithmetic of rates that both homes do",
-    "calling.py": "what becomes of an execution that both homes have called",
-    "limits.py": "the limits that both homes check",
-    "sealed_text.py": "the texts of secrets that both homes write",
-}
+NOT_PORTS = {"limits.py": "rules of names, pages and cursors that several ports share"}
 ABOVE = {"identity.py": "on one machine the built-in issuer keeps it (identity/directory.py)"}
 ONLY_HERE = {
     "embedded": {
         "backup.py": "copies the data directory: AWS has point-in-time recovery and versioned buckets",
-        "probe.py": "examines the data directory: AWS has no directory",
+        "doctor.py": "checks the data directory: AWS has no directory",
     },
-    "aws": {},
+    "aws": {"search.py": "the index in OpenSearch that the stack may have"},
 }
 
 
@@ -44,10 +39,10 @@ def test_embedded_keeps_every_port() -> None:
     assert modules(PLATFORM / "embedded") >= PORTS - ABOVE.keys()
 
 
-@pytest.mark.parametrize("home", ["embedded", "aws"])
-def test_a_home_has_no_files_but_the_ports_and_its_private_ones(home: str) -> None:
-    public = {name for name in modules(PLATFORM / home) if not name.startswith("_")}
-    assert public - PORTS == ONLY_HERE[home].keys()
+@pytest.mark.parametrize("backend", ["embedded", "aws"])
+def test_a_backend_has_no_files_but_the_ports_and_its_private_ones(backend: str) -> None:
+    public = {name for name in modules(PLATFORM / backend) if not name.startswith("_")}
+    assert public - PORTS == ONLY_HERE[backend].keys()
 
 
 def sources() -> list[Path]:

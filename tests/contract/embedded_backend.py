@@ -1,4 +1,4 @@
-"""The embedded home: a temporary directory and a clock that moves only when told."""
+"""The embedded backend: a temporary directory and a clock that moves only when a test advances it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from postroom.gateway.routes.uploads import transfers_routes
 from postroom.identity.directory import Directory
+from postroom.platform.embedded._encryption import ObjectEncryption
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.feed import SqliteFeed
@@ -31,8 +32,8 @@ from tests.gateway.server_kit import served
 from tests.identity.home import PASSWORD, issuer_on
 
 
-class EmbeddedHome:
-    """See `tests.contract.home.Home`. Each client has connections of its own, so that clients meet only in the files."""
+class EmbeddedBackend:
+    """See `tests.contract.backend.Backend`. Each client has connections of its own, so that clients meet only in the files."""
 
     def __init__(self, root: Path, closers: ExitStack) -> None:
         self.root = root
@@ -94,8 +95,24 @@ class EmbeddedHome:
 
 
 @contextmanager
-def open_home(request: pytest.FixtureRequest) -> Iterator[EmbeddedHome]:
-    """A home in the test's own directory."""
+def open_backend(request: pytest.FixtureRequest) -> Iterator[EmbeddedBackend]:
+    """A backend in the test's own directory."""
     root: Path = request.getfixturevalue("tmp_path")
     with ExitStack() as closers:
-        yield EmbeddedHome(root, closers)
+        yield EmbeddedBackend(root, closers)
+
+
+class SealedBackend(EmbeddedBackend):
+    """The embedded backend with every object encrypted."""
+
+    def objects(self) -> FileObjects:
+        sealing = ObjectEncryption(self.secrets(), lambda _key: True)
+        return self._closers.enter_context(closing(FileObjects(self.root / "objects", self.clock, sealing=sealing)))
+
+
+@contextmanager
+def open_sealed_backend(request: pytest.FixtureRequest) -> Iterator[SealedBackend]:
+    """A backend in the test's own directory, its objects encrypted."""
+    root: Path = request.getfixturevalue("tmp_path")
+    with ExitStack() as closers:
+        yield SealedBackend(root, closers)

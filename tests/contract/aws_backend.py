@@ -1,4 +1,4 @@
-"""The AWS home: an account of its own in the emulator, and real time."""
+"""The AWS backend: a fresh account in the emulator for each test, and real time."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from postroom.platform.aws.tables import DynamoTables
 from postroom.platform.aws.timers import SchedulerTimers
 from postroom.platform.aws.transfers import S3Transfers
 from postroom.platform.ports.identity import Invitation
+from tests.aws.dynamodb_local import dynamodb_local
 from tests.aws.emulator import emulator
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ BUCKET = "postroom-objects"
 GROUP = "postroom"
 
 
-class AwsHome:
-    """See `tests.contract.home.Home`. Each client has connections and threads of its own."""
+class AwsBackend:
+    """See `tests.contract.backend.Backend`. Each client has connections and threads of its own."""
 
     def __init__(self, account: AwsAccount, closers: ExitStack) -> None:
         self.account = account
@@ -94,7 +95,7 @@ class AwsHome:
         return SchedulerTimers(client, self.queues(), self.clock, group=GROUP, role=role)
 
     def workflows(self) -> NoReturn:
-        pytest.fail("the suite of workflows is not for this home yet")
+        pytest.fail("the suite of workflows is not for this backend yet")
 
     def rates(self) -> DynamoRates:
         return DynamoRates(self.table(), self.clock)
@@ -129,8 +130,16 @@ class AwsHome:
 
 
 @contextmanager
-def open_home(request: pytest.FixtureRequest) -> Iterator[AwsHome]:
-    """A home in a fresh account."""
+def open_backend(request: pytest.FixtureRequest) -> Iterator[AwsBackend]:
+    """A backend in a fresh account."""
     account = emulator(request.config).account()
     with ExitStack() as closers:
-        yield AwsHome(account, closers)
+        yield AwsBackend(account, closers)
+
+
+@contextmanager
+def open_dynamodb_backend(request: pytest.FixtureRequest) -> Iterator[AwsBackend]:
+    """A backend on DynamoDB Local, Amazon's own emulator: tables, messages and their feed, and no other service."""
+    account = dynamodb_local(request.config).account()
+    with ExitStack() as closers:
+        yield AwsBackend(account, closers)

@@ -1,4 +1,4 @@
-"""What a conformance suite needs of a home: every port on fresh storage, and a way to let time pass."""
+"""What a conformance suite needs of a backend: every port on fresh storage, and a way to let time pass."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from postroom.platform.ports.transfers import Transfers
 from postroom.platform.ports.workflows import Workflows
 
 
-class Home(Protocol):
+class Backend(Protocol):
     """One test's own storage. Each call of a port's name gives another client of the same data, as another process would
-    have it; the home closes them all at the end."""
+    have it; the backend closes them all at the end."""
 
     @property
     def clock(self) -> Clock:
@@ -29,7 +29,7 @@ class Home(Protocol):
         ...
 
     def wait(self, seconds: float) -> None:
-        """Let at least `seconds` pass for everything in this home: at once where the clock is ours, really where it is not.
+        """Let at least `seconds` pass for everything in this backend: at once where the clock is ours, really where it is not.
         Suites keep it to a few seconds."""
         ...
 
@@ -62,7 +62,7 @@ class Home(Protocol):
         ...
 
     def transfers(self) -> Transfers:
-        """Their URLs work: by our own door, listening, where the home has no other server."""
+        """Their URLs work: by our own door, listening, where the backend has no other server."""
         ...
 
     def feed(self) -> Feed: ...

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from postroom.clock import Instant
 from postroom.platform.aws.workflows import StepWorkflows
 from postroom.platform.ports.workflows import HANDLER_LEASE_MS, Again, Done, Handler, HandlerCall
-from tests.contract.embedded_home import EmbeddedHome
+from tests.contract.embedded_backend import EmbeddedBackend
 
 MACHINES = "arn:aws:states:us-east-1:000000000000:stateMachine:test-"
 
@@ -93,8 +93,8 @@ class DrivenWorkflows(StepWorkflows):
                 yield max(record.due, record.until if record.owner is not None else 0), execution.execution, record.run
 
 
-class StepsHome(EmbeddedHome):
-    """The embedded home, but for its workflows."""
+class StepsBackend(EmbeddedBackend):
+    """The embedded backend, but for its workflows."""
 
     machines: Machines
 
@@ -103,13 +103,13 @@ class StepsHome(EmbeddedHome):
 
 
 @contextmanager
-def open_home(request: pytest.FixtureRequest) -> Iterator[StepsHome]:
-    """A home in a fresh directory."""
-    root = request.getfixturevalue("tmp_path_factory").mktemp("home", numbered=True)
+def open_backend(request: pytest.FixtureRequest) -> Iterator[StepsBackend]:
+    """A backend in a fresh directory."""
+    root = request.getfixturevalue("tmp_path_factory").mktemp("backend", numbered=True)
     with ExitStack() as closers:
-        home = StepsHome(root, closers)
-        home.machines = Machines()
-        yield home
+        backend = StepsBackend(root, closers)
+        backend.machines = Machines()
+        yield backend
 
 
 def _error(code: str) -> ClientError:
