@@ -90,6 +90,7 @@ def test_decisions_are_numbered_and_listed() -> None:
     for path in records:
         lines = path.read_text("utf-8").splitlines()
         assert lines[0].startswith(f"# {path.name[:4]}: ")
+        assert re.fullmatch(r"Status: (accepted|superseded by \[\d{4}\]\(\S+\)), \d{4}-\d\d-\d\d", lines[2]), path.name
         assert {"## Context", "## Decision", "## Consequences"} <= set(lines), path.name
         assert f"adr/{path.name}" in text("ARCHITECTURE.md"), path.name
 
