@@ -39,7 +39,7 @@ from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.model.tokens import MessageRef, ses_tags
 from postroom.platform.aws import _clients
 from postroom.platform.mail.port import Health, OutboundMessage, Result, Verdict
-from postroom.services.campaigns import Draft
+from postroom.services.campaign_making import Draft
 from postroom.wiring.ses import SesAccounts
 
 FOLLOWED = 100

@@ -10,7 +10,7 @@ import pytest
 from postroom.callbacks.attempts import signed_headers
 from postroom.ledger.callback_endpoints import CallbackSecrets, EndpointSettings
 from postroom.model.callback import MAX_AGE_MS, DeliveryStatus
-from postroom.services.callbacks import USUAL, CallbackService, Edit
+from postroom.services.callbacks import DEFAULT_EVENTS, CallbackService, EndpointChanges
 from tests.events.callbacks_kit import Asked, Lines, Reply
 from tests.fakes.ledger import bench
 from tests.fakes.secrets import PlainSecrets
@@ -33,7 +33,7 @@ class Desk:
             networks=(),
             clock=lines.made.clock,
         )
-        self.service.create(TENANT, EndpointSettings(url=URL, kinds=USUAL), id=HOOK, secret=S1)
+        self.service.create(TENANT, EndpointSettings(url=URL, kinds=DEFAULT_EVENTS), id=HOOK, secret=S1)
 
     def test(self) -> str:
         return self.service.test(TENANT, HOOK, self.service.new_delivery_id()).id
@@ -78,9 +78,9 @@ def test_after_a_rotation_both_secrets_sign_for_a_day(desk: Desk) -> None:
 
 def test_what_waits_is_told_where_it_leads_by_then_once_it_is_switched_on(desk: Desk) -> None:
     delivery = desk.test()
-    desk.service.change(TENANT, HOOK, Edit(enabled=False))
+    desk.service.change(TENANT, HOOK, EndpointChanges(enabled=False))
     assert desk.asked() == []
-    desk.service.change(TENANT, HOOK, Edit(enabled=True, url="https://other.example/"))
+    desk.service.change(TENANT, HOOK, EndpointChanges(enabled=True, url="https://other.example/"))
     assert [(each.url, each.headers["webhook-id"]) for each in desk.asked()] == [("https://other.example/", delivery)]
 
 
@@ -102,7 +102,7 @@ def test_one_that_answers_410_is_told_again_when_somebody_switches_it_on(desk: D
     assert len(desk.asked()) == 1
     assert desk.service.get(TENANT, HOOK).disabled_reason != ""
     desk.lines.web.replies[URL] = Reply(200)
-    assert desk.service.change(TENANT, HOOK, Edit(enabled=True)).now.disabled_reason == ""
+    assert desk.service.change(TENANT, HOOK, EndpointChanges(enabled=True)).now.disabled_reason == ""
     desk.service.redeliver(TENANT, HOOK, delivery)
     assert len(desk.asked()) == 1
 

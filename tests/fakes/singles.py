@@ -31,9 +31,8 @@ from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.mail.port import Mailer
 from postroom.platform.ports.rates import RateLimit
-from postroom.services.intake import Intake
-from postroom.services.messages import MessageService, Sources
-from postroom.services.single_request import Accepted, MessageRequest, Refused
+from postroom.services.message_acceptance import AcceptedMessage, MessageAcceptance, MessageRequest, RefusedMessage
+from postroom.services.messages import MessageService, MessageSources
 from tests.fakes.ledger import Bench, bench
 from tests.fakes.mailer import ScriptedMailer
 from tests.fakes.secrets import PlainSecrets
@@ -79,8 +78,8 @@ class Desk:
             TransactionalCompiler(self.composing, self.tenants, self.objects),
         )
         self.service = MessageService(
-            Sources(contents=self._content, check_sender=self._check, ready=self._ready),
-            Intake(stores.messages, self.streams, self.clock),
+            MessageSources(contents=self._content, check_sender=self._check, ready=self._ready),
+            MessageAcceptance(stores.messages, self.streams, self.clock),
             contents=self.contents,
             singles=self.singles,
             messages=stores.messages,
@@ -115,17 +114,19 @@ class Desk:
             clock=clock or self.clock,
         )
 
-    def submit(self, *requests: MessageRequest, seed: str | None = None, tenant: str = "default") -> list[Accepted | Refused]:
+    def submit(
+        self, *requests: MessageRequest, seed: str | None = None, tenant: str = "default"
+    ) -> list[AcceptedMessage | RefusedMessage]:
         return self.service.submit(tenant, requests, seed=seed or self.service.new_seed())
 
-    def accept(self, *requests: MessageRequest, tenant: str = "default") -> list[Accepted]:
+    def accept(self, *requests: MessageRequest, tenant: str = "default") -> list[AcceptedMessage]:
         """All of them."""
         results = self.submit(*requests, tenant=tenant)
-        accepted = [result for result in results if isinstance(result, Accepted)]
+        accepted = [result for result in results if isinstance(result, AcceptedMessage)]
         assert len(accepted) == len(requests), results
         return accepted
 
-    def message(self, accepted: Accepted) -> Message:
+    def message(self, accepted: AcceptedMessage) -> Message:
         return self.service.get("default", accepted.id).message
 
     @property

@@ -17,7 +17,7 @@ from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.message import MessageRow
 from postroom.platform.embedded.messages import SqliteMessages
-from postroom.services.campaigns import Draft
+from postroom.services.campaign_making import Draft
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 

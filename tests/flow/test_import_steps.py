@@ -17,7 +17,7 @@ from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.pipeline.splitter import ParallelImport
 from postroom.platform.ports.workflows import ExecutionStatus
-from postroom.services.campaigns import Draft
+from postroom.services.campaign_making import Draft
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from postroom.wiring.importing import parallel_import

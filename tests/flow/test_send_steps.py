@@ -27,7 +27,7 @@ from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.rounds import MOST_IN_PORTION, Next, Rounds, functions_for, portions_of
 from postroom.pipeline.sender.throttle import Throttle
 from postroom.platform.ports.rates import RateLimit
-from postroom.services.campaigns import Draft
+from postroom.services.campaign_making import Draft
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.fakes.smtp_rules import Rule

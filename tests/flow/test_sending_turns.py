@@ -20,7 +20,7 @@ from postroom.ledger import scheduler_messages
 from postroom.ledger.providers import ProviderSpec
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.provider import DEFAULT_PROVIDER
-from postroom.services.campaigns import Draft
+from postroom.services.campaign_making import Draft
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.fakes.smtp_rules import Rule

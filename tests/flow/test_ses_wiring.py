@@ -23,7 +23,7 @@ from postroom.platform.mail.port import Verdict
 from postroom.platform.mail.provider_url import check_provider_url
 from postroom.platform.mail.ses import SesMailer
 from postroom.platform.ports.rates import RateLimit
-from postroom.services.providers import Asker, ProviderService, url_of
+from postroom.services.providers import ProviderCaller, ProviderService, provider_url
 from postroom.settings import AwsEnvironment, Settings
 from postroom.wiring.checks import doctor
 from postroom.wiring.mail import Shares, examined, way_out
@@ -137,8 +137,8 @@ def test_a_tenants_account_is_its_own_and_nowhere_else(house: House, url: str) -
         house.providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=lambda _: []
     )
     with pytest.raises(Invalid):
-        service.create(Asker("acme", operator=False), "ses", ProviderSpec(url))
-    service.create(Asker("acme", operator=True), "ses", ProviderSpec(url))
+        service.create(ProviderCaller("acme", operator=False), "ses", ProviderSpec(url))
+    service.create(ProviderCaller("acme", operator=True), "ses", ProviderSpec(url))
 
 
 def test_a_tenants_keys_go_neither_to_the_operators_endpoint_nor_are_they_the_operators(house: House) -> None:
@@ -155,7 +155,7 @@ def test_a_key_is_sealed_and_shown_to_nobody(house: House) -> None:
 
 
 def test_a_secret_that_is_given_beside_the_url_may_hold_anything_that_awss_do(house: House) -> None:
-    house.providers.create("acme", "own", ProviderSpec(url_of(OWN, "a/b+c=")))
+    house.providers.create("acme", "own", ProviderSpec(provider_url(OWN, "a/b+c=")))
     config = house.accounts.config(house.providers.means("acme", "own"))
     assert getattr(config, "secret_access_key", None) == "a/b+c="
 

@@ -19,9 +19,8 @@ from postroom.model.stream import day_of, stream_ref
 from postroom.model.template import TemplateContent
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.upload import ReadyUpload, UploadKind
-from postroom.services.intake import Intake
-from postroom.services.messages import MessageService, Sources
-from postroom.services.single_request import Accepted
+from postroom.services.message_acceptance import AcceptedMessage, MessageAcceptance
+from postroom.services.messages import MessageService, MessageSources
 from postroom.wiring import Postroom
 from tests.fakes.singles import request
 from tests.fakes.smtp_rules import Rule
@@ -92,8 +91,8 @@ def service(postroom: Postroom) -> MessageService:
         raise NotFound(upload_id)
 
     return MessageService(
-        Sources(contents=no_template, check_sender=lambda _tenant, _from: None, ready=no_upload),
-        Intake(postroom.messages, postroom.streams, postroom.clock),
+        MessageSources(contents=no_template, check_sender=lambda _tenant, _from: None, ready=no_upload),
+        MessageAcceptance(postroom.messages, postroom.streams, postroom.clock),
         contents=ContentStore(postroom.objects),
         singles=TransactionalCompiler(postroom.composing, postroom.tenants, postroom.objects),
         messages=postroom.messages,
@@ -130,7 +129,7 @@ def test_nobody_is_lost_and_nobody_is_written_to_twice(make_office: MakeOffice, 
             chance = random.Random(seed)
             for at in range(0, len(PEOPLE), 50):
                 accepted = messages.submit(DEFAULT_TENANT, [request(to) for to in PEOPLE[at : at + 50]], seed=messages.new_seed())
-                assert all(isinstance(each, Accepted) for each in accepted)
+                assert all(isinstance(each, AcceptedMessage) for each in accepted)
                 if at % 300 == 0 and at:
                     mark, late = len(sink.accepted) + chance.randrange(60), time.monotonic() + 2
                     until(lambda: len(sink.accepted) >= mark or time.monotonic() > late, "mail")  # noqa: B023

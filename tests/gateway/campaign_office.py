@@ -27,13 +27,13 @@ from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.pipeline.scheduler import Scheduler
 from postroom.pipeline.splitter import Splitter
 from postroom.platform.embedded.objects import FileObjects
-from postroom.services.campaign_changes import Changes
-from postroom.services.campaign_dry_run import DryRun
+from postroom.services.campaign_actions import CampaignActions
 from postroom.services.campaign_edits import Edits
-from postroom.services.campaign_orders import House, Orders, Sources
-from postroom.services.campaign_reading import CampaignReading
-from postroom.services.campaigns import CHANGE, CampaignService
-from postroom.services.exports import Exports
+from postroom.services.campaign_orders import CampaignDefaults, CampaignSources, Orders
+from postroom.services.campaign_reading import CampaignReader
+from postroom.services.campaigns import ACTION, CampaignService
+from postroom.services.dry_run import DryRun
+from postroom.services.exports import CampaignExports
 from postroom.services.status import StatusService
 from tests.fakes.ledger import Bench, bench
 from tests.gateway.kit import client_of
@@ -69,10 +69,12 @@ class Office:
         )
         self.versions = [TemplateContent(TEMPLATE, 1, "Hi {{ first_name }}", HTML, None)]
         self.uploads: dict[str, ReadyUpload] = {}
-        sources = Sources(self._content, self._ready, check_sender, check_provider)
-        house = House("default", Policies(rate=7.0), 3_600_000)
+        sources = CampaignSources(self._content, self._ready, check_sender, check_provider)
+        house = CampaignDefaults("default", Policies(rate=7.0), 3_600_000)
         self.orders = Orders(self.campaigns, sources, objects=objects, clock=clock, house=house)
-        self.changes = Changes(self.campaigns, made.campaigns, messages=made.messages, workflows=made.workflows, clock=clock)
+        self.changes = CampaignActions(
+            self.campaigns, made.campaigns, messages=made.messages, workflows=made.workflows, clock=clock
+        )
         self.status = StatusService(made.campaigns, made.messages, clock)
         self.board = StatusCache(self.status, clock, pause=self._pause)
         self.desk = CampaignServices(
@@ -83,8 +85,8 @@ class Office:
             dry_run=DryRun(composing=composing, objects=objects, suppression=self.suppression, tenants=self.tenants, clock=clock),
             changed=self.board.forget,
         )
-        self.reading = CampaignReading(made.campaigns, made.messages)
-        self.exports = Exports(made.campaigns, made.messages, objects)
+        self.reading = CampaignReader(made.campaigns, made.messages)
+        self.exports = CampaignExports(made.campaigns, made.messages, objects)
         self.put("uuuuuuuuuuuuuuuu", PEOPLE)
 
     def routes(self) -> list[APIRouter]:
@@ -136,7 +138,7 @@ class Office:
     def carry_out(self) -> int:
         """What workers do of the changes that were asked for; how many they were."""
         done = 0
-        while self.made.workflows.run_due(CHANGE, self.changes.handle, "worker", lease_ms=60_000):
+        while self.made.workflows.run_due(ACTION, self.changes.handle, "worker", lease_ms=60_000):
             done += 1
         return done
 

@@ -16,7 +16,7 @@ from postroom.errors import Invalid, Unauthenticated
 from postroom.gateway.routes.campaign_status import StatusCache
 from postroom.identity.grants import Grant
 from postroom.model.access import Membership, Principal, PrincipalKind, Role, Service
-from postroom.services.keys import ApiKeys
+from postroom.services.keys import ApiKeyService
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 
@@ -61,7 +61,7 @@ def test_an_id_token_of_the_built_in_issuer_does_not(postroom: Postroom) -> None
 
 def test_a_key_of_the_installation_opens_the_door(postroom: Postroom) -> None:
     operator = Principal(PrincipalKind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
-    keys: ApiKeys = postroom.api_keys
+    keys: ApiKeyService = postroom.api_keys
     made = keys.create(operator, "shop", role=Role.SENDER, scopes=frozenset({Service.MESSAGES}), days=1)
     found = who(postroom, made.text)
     assert (found.kind, found.role, found.operator, found.scopes) == (

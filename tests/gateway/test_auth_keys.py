@@ -17,7 +17,7 @@ from postroom.ledger.api_keys import ApiKeyRecords
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.services.keys import ApiKeys
+from postroom.services.keys import ApiKeyService
 from tests.fakes.clock import ManualClock
 from tests.fakes.faults import Faults
 from tests.fakes.secrets import PlainSecrets
@@ -40,12 +40,12 @@ def keys(tables: SqliteTables) -> ApiKeyRecords:
 
 
 @pytest.fixture
-def service(keys: ApiKeyRecords) -> ApiKeys:
-    return ApiKeys(keys, ManualClock())
+def service(keys: ApiKeyRecords) -> ApiKeyService:
+    return ApiKeyService(keys, ManualClock())
 
 
 @pytest.fixture
-def admin(service: ApiKeys) -> Iterator[TestClient]:
+def admin(service: ApiKeyService) -> Iterator[TestClient]:
     with client_of([keys_routes(service, PlainSecrets())], "admin", "acme") as client:
         yield client
 
@@ -82,7 +82,7 @@ def test_a_revoked_key_is_gone(admin: TestClient, keys: ApiKeyRecords) -> None:
         problem(call(f"/v1/keys/{made}"), 404)
 
 
-def test_another_tenants_key_is_not_there(admin: TestClient, service: ApiKeys) -> None:
+def test_another_tenants_key_is_not_there(admin: TestClient, service: ApiKeyService) -> None:
     other = service.create(Principal(PrincipalKind.USER, "zoe", "zoe", "other", Role.ADMIN), "theirs", role=Role.VIEWER)
     for call in (admin.get, admin.delete):
         said = problem(call(f"/v1/keys/{other.key.id}"), 404)
@@ -93,7 +93,7 @@ def test_another_tenants_key_is_not_there(admin: TestClient, service: ApiKeys) -
 KEYED = {"Idempotency-Key": "try-1"}
 
 
-def test_the_same_call_again_answers_the_same_key(tables: SqliteTables, service: ApiKeys) -> None:
+def test_the_same_call_again_answers_the_same_key(tables: SqliteTables, service: ApiKeyService) -> None:
     with client_of([keys_routes(service, PlainSecrets())], "admin", "acme", tables=tables) as admin:
         first, again = (admin.post("/v1/keys", json=SHOP, headers=KEYED) for _ in range(2))
         other = admin.post("/v1/keys", json=SHOP, headers={"Idempotency-Key": "try-2"})
@@ -108,7 +108,7 @@ def test_a_call_that_died_midway_makes_the_same_key_when_it_comes_again(tables: 
     def fail() -> None:
         raise Unavailable("the store went away")
 
-    dying = ApiKeys(ApiKeyRecords(Faults(1, after=after, happens=fail).wrap(tables), ManualClock()), ManualClock(seed=1))
+    dying = ApiKeyService(ApiKeyRecords(Faults(1, after=after, happens=fail).wrap(tables), ManualClock()), ManualClock(seed=1))
     with client_of([keys_routes(dying, PlainSecrets())], "admin", "acme", tables=tables) as admin:
         problem(admin.post("/v1/keys", json=SHOP, headers=KEYED), 503)
         made = admin.post("/v1/keys", json=SHOP, headers=KEYED).json()
@@ -117,7 +117,7 @@ def test_a_call_that_died_midway_makes_the_same_key_when_it_comes_again(tables: 
     assert stored.key.is_of(made["key"])
 
 
-def test_no_store_holds_the_text_in_clear(tables: SqliteTables, service: ApiKeys, tmp_path: Path) -> None:
+def test_no_store_holds_the_text_in_clear(tables: SqliteTables, service: ApiKeyService, tmp_path: Path) -> None:
     """Neither the recovery points nor the kept answer."""
     with client_of([keys_routes(service, PlainSecrets())], "admin", "acme", tables=tables) as admin:
         secret = admin.post("/v1/keys", json=SHOP, headers=KEYED).json()["key"].rsplit("_", 1)[1][:32]
@@ -127,13 +127,13 @@ def test_no_store_holds_the_text_in_clear(tables: SqliteTables, service: ApiKeys
 
 
 @pytest.mark.parametrize("role", ["viewer", "editor", "sender"])
-def test_only_admins_make_and_see_keys(service: ApiKeys, role: str) -> None:
+def test_only_admins_make_and_see_keys(service: ApiKeyService, role: str) -> None:
     with client_of([keys_routes(service, PlainSecrets())], role, "acme") as client:
         problem(client.get("/v1/keys"), 403)
         problem(client.post("/v1/keys", json=SHOP), 403)
 
 
-def test_nobody_makes_a_key_above_their_own_role(service: ApiKeys) -> None:
+def test_nobody_makes_a_key_above_their_own_role(service: ApiKeyService) -> None:
     editor = Principal(PrincipalKind.USER, "ed", "ed", "acme", Role.EDITOR)
     service.create(editor, "mine", role=Role.EDITOR)
     with pytest.raises(Denied, match="would be sender"):
@@ -145,7 +145,7 @@ def test_nobody_makes_a_key_above_their_own_role(service: ApiKeys) -> None:
     [(None, False), ({"keys", "messages"}, True), ({"messages"}, True), ({"messages", "users"}, False)],
     ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
-def test_a_key_with_scopes_makes_none_that_is_wider(service: ApiKeys, scopes: set[str] | None, allowed: bool) -> None:
+def test_a_key_with_scopes_makes_none_that_is_wider(service: ApiKeyService, scopes: set[str] | None, allowed: bool) -> None:
     limited = Principal(PrincipalKind.KEY, "k", "maker", "acme", Role.ADMIN, scopes=frozenset({"keys", "messages"}))
     if allowed:
         assert service.create(limited, "new", role=Role.VIEWER, scopes=scopes).key.scopes == scopes
@@ -156,7 +156,7 @@ def test_a_key_with_scopes_makes_none_that_is_wider(service: ApiKeys, scopes: se
 
 def test_a_key_that_expires_makes_none_that_outlives_it(tmp_path: Path) -> None:
     with open_gate(tmp_path) as gate:
-        service = ApiKeys(gate.keys, gate.clock)
+        service = ApiKeyService(gate.keys, gate.clock)
         lent = service.create(Principal(PrincipalKind.USER, "ann", "ann", "acme", Role.ADMIN), "lent", role=Role.ADMIN, days=7)
         borrower = gate.who(lent.text)
         for days in (None, 8):

@@ -15,7 +15,7 @@ from postroom.ledger.memberships import Memberships
 from postroom.model.access import Membership, Role
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.services.members import Members
+from postroom.services.users import MemberService
 from tests.fakes.clock import ManualClock
 from tests.gateway.kit import client_of, problem
 
@@ -35,13 +35,13 @@ def memberships(tmp_path: Path) -> Iterator[Memberships]:
 
 @pytest.fixture
 def admin(memberships: Memberships) -> Iterator[TestClient]:
-    with client_of([users_routes(Members(memberships), issuer=ISSUER)], "admin", "acme") as client:
+    with client_of([users_routes(MemberService(memberships), issuer=ISSUER)], "admin", "acme") as client:
         yield client
 
 
 @pytest.fixture
 def operator(memberships: Memberships) -> Iterator[TestClient]:
-    with client_of([users_routes(Members(memberships), issuer=ISSUER)], "admin+op", "acme") as client:
+    with client_of([users_routes(MemberService(memberships), issuer=ISSUER)], "admin+op", "acme") as client:
         yield client
 
 
@@ -118,7 +118,7 @@ def test_only_operators_make_or_touch_operators(admin: TestClient, operator: Tes
 
 @pytest.mark.parametrize("role", ["viewer", "editor", "sender"])
 def test_only_admins_see_who_belongs_to_the_tenant(memberships: Memberships, role: str) -> None:
-    with client_of([users_routes(Members(memberships), issuer=ISSUER)], role, "acme") as client:
+    with client_of([users_routes(MemberService(memberships), issuer=ISSUER)], role, "acme") as client:
         problem(client.get("/v1/users"), 403)
         problem(client.post("/v1/users", json=BOB), 403)
 

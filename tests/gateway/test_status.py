@@ -17,7 +17,7 @@ from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Event, EventKind
 from postroom.model.message import MessageStatus
 from postroom.platform.ports.messages import Reported
-from postroom.services.status import Status, StatusService
+from postroom.services.status import StatusReport, StatusService
 from tests.gateway.campaign_office import TENANT, Office, office
 from tests.gateway.kit import problem
 
@@ -34,7 +34,7 @@ class Counted(StatusService):
         self.gate.set()
         self.fault: Exception | None = None
 
-    def get(self, ref: CampaignRef) -> Status:
+    def get(self, ref: CampaignRef) -> StatusReport:
         self.readings += 1
         assert self.gate.wait(10)
         self.made.clock.advance(self.takes)
@@ -42,7 +42,7 @@ class Counted(StatusService):
             raise self.fault
         return super().get(ref)
 
-    def get_unless(self, ref: CampaignRef, version: int) -> Status | None:
+    def get_unless(self, ref: CampaignRef, version: int) -> StatusReport | None:
         self.checks += 1
         return super().get_unless(ref, version)
 

@@ -14,7 +14,7 @@ from postroom.errors import Invalid
 from postroom.gateway.paging import redirected
 from postroom.gateway.routes.recipients import suppression_routes
 from postroom.model.access import Principal, PrincipalKind, Role
-from postroom.services.export_files import ExportFiles, exports_of
+from postroom.services.exports import ExportFiles, exports_prefix
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.fakes.clock import ManualClock
@@ -124,7 +124,7 @@ def test_an_export_is_a_redirect_to_a_file_that_ends(postroom: Postroom) -> None
     fields = {"Authorization": ["Bearer admin default"]}
     answer = rest_handler(app)(event_of("GET", "/v1/suppressions/export.csv", fields=fields), None)
     assert (answer["statusCode"], answer["body"]) == (307, "")
-    assert "ann@mail.example" in postroom.objects.get(f"{exports_of('default')}suppressions.csv").decode()
+    assert "ann@mail.example" in postroom.objects.get(f"{exports_prefix('default')}suppressions.csv").decode()
     assert answer["headers"]["location"].startswith("https://api.example/test/transfers/")
 
 
@@ -139,4 +139,4 @@ def test_an_export_that_takes_too_long_leaves_nothing(postroom: Postroom) -> Non
     files = ExportFiles(postroom.objects, postroom.stores.transfers, clock, within_s=5)
     with pytest.raises(Invalid, match="page by page"):
         files.written("default", slow(), "all.csv", content_type="text/csv")
-    assert postroom.objects.info(f"{exports_of('default')}all.csv") is None
+    assert postroom.objects.info(f"{exports_prefix('default')}all.csv") is None

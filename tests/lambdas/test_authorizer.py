@@ -15,7 +15,7 @@ from postroom.errors import Unavailable
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.gateway.jwks import Jwks, fetch_jwks_at
 from postroom.model.access import Principal, PrincipalKind, Role
-from postroom.services.keys import ApiKeys
+from postroom.services.keys import ApiKeyService
 from tests.fakes.clock import ManualClock
 from tests.gateway.token_kit import AUDIENCE, ISSUER, Gate, open_gate
 
@@ -59,7 +59,7 @@ def test_a_token_of_cognito_needs_no_audience_but_its_client(gate: Gate) -> None
 
 def test_an_api_key_comes_in_under_the_installations_usage_plan(gate: Gate) -> None:
     maker = Principal(PrincipalKind.USER, "ann", "ann", "acme", Role.ADMIN)
-    text = ApiKeys(gate.keys, gate.clock).create(maker, "nightly", role=Role.SENDER).text
+    text = ApiKeyService(gate.keys, gate.clock).create(maker, "nightly", role=Role.SENDER).text
     answer = asked(gate, f"Bearer {text}", "a-key-of-the-stage-0001")
     assert answer["usageIdentifierKey"] == "a-key-of-the-stage-0001"
     assert answer["context"]["role"] == "sender"

@@ -14,7 +14,7 @@ from postroom.ledger.rate_windows import RateRecorder
 from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Schedule
 from postroom.model.ids import Key
 from postroom.model.message import MessageRow
-from postroom.services.standstill import STILL_MS, Standstill
+from postroom.services.status import STILL_MS, StalledCampaigns
 from postroom.wiring import Postroom
 from tests.lambdas.kit import Context, installed
 
@@ -99,7 +99,7 @@ def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Postroom) -> N
 
 
 def stuck(postroom: Postroom, *, waits: str | None = None) -> dict[str, str]:
-    found = Standstill(
+    found = StalledCampaigns(
         postroom.records,
         postroom.messages,
         postroom.standstill._tallies,

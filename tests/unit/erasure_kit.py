@@ -26,11 +26,11 @@ from postroom.model.message import Message, MessageStatus, Settlement
 from postroom.model.upload import UploadKind
 from postroom.pipeline.splitter import Splitter
 from postroom.platform.embedded.transfers import HttpTransfers
-from postroom.services.campaigns import CampaignService, Draft
-from postroom.services.erasure import ErasureService, Places
+from postroom.services.campaign_making import Draft
+from postroom.services.campaigns import CampaignService
+from postroom.services.erasure import ErasureService, ErasureStores
 from postroom.services.suppression import SuppressionLists
-from postroom.services.upload_use import UploadUse
-from postroom.services.uploads import Announcement, UploadService
+from postroom.services.uploads import Announcement, UploadService, UploadUsage
 from tests.fakes.faults import Faults
 from tests.fakes.secrets import PlainSecrets
 from tests.fakes.singles import Desk, desk, request
@@ -80,7 +80,7 @@ class House:
             transfers,
             self.clock,
             upload_days=30,
-            in_use=UploadUse(self.stores.campaigns),
+            in_use=UploadUsage(self.stores.campaigns),
         )
         self.service = self.erasure(Faults())
         self.anna = self.service.key_of("default", ANNA)
@@ -92,7 +92,7 @@ class House:
             faults.wrap(self.objects),
             faults.wrap(self.stores.messages),
         )
-        places = Places(
+        places = ErasureStores(
             campaigns=Campaigns(tables, self.clock),
             messages=messages,
             objects=objects,
@@ -104,7 +104,7 @@ class House:
                 ),
                 self.clock,
                 upload_days=30,
-                in_use=UploadUse(self.stores.campaigns),
+                in_use=UploadUsage(self.stores.campaigns),
             ),
             suppression=SuppressionList(tables, self.clock),
             workflows=self.stores.workflows,

@@ -17,13 +17,13 @@ from postroom.model.callback import MAX_URL, CallbackDelivery, CallbackEndpoint,
 from postroom.model.campaign import Campaign
 from postroom.model.event import EventKind
 from postroom.services import callbacks as module
-from postroom.services.callbacks import USUAL, CallbackService, Edit, instant_of
+from postroom.services.callbacks import DEFAULT_EVENTS, CallbackService, EndpointChanges, parse_instant
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
 from tests.fakes.secrets import PlainSecrets
 
 TENANT = "default"
-WISHES = EndpointSettings(url="https://shop.example/hook", kinds=USUAL)
+WISHES = EndpointSettings(url="https://shop.example/hook", kinds=DEFAULT_EVENTS)
 S1, S2 = (bytes([number]) * 32 for number in (1, 2))
 
 
@@ -108,10 +108,10 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 )
 def test_a_url_that_must_not_be_told_is_refused_with_the_reason(desk: Desk, url: str, says: str) -> None:
     with pytest.raises(Invalid, match=says):
-        desk.service.create(TENANT, EndpointSettings(url=url, kinds=USUAL), id="hook", secret=S1)
+        desk.service.create(TENANT, EndpointSettings(url=url, kinds=DEFAULT_EVENTS), id="hook", secret=S1)
     desk.hook()
     with pytest.raises(Invalid, match=says):
-        desk.service.change(TENANT, "hook", Edit(url=url))
+        desk.service.change(TENANT, "hook", EndpointChanges(url=url))
     assert desk.service.get(TENANT, "hook").url == WISHES.url
 
 
@@ -129,32 +129,32 @@ def test_other_addresses_are_as_ever(url: str) -> None:
 
 
 def test_by_default_it_is_told_of_all_but_that_a_message_was_accepted() -> None:
-    assert frozenset(EventKind) - USUAL == {EventKind.QUEUED}
+    assert frozenset(EventKind) - DEFAULT_EVENTS == {EventKind.QUEUED}
 
 
 def test_who_switches_one_on_again_begins_anew(desk: Desk) -> None:
     desk.callbacks.failed(desk.hook())
     desk.callbacks.disable(desk.callbacks.get(TENANT, "hook"), "it answered 410")
-    was, now = desk.service.change(TENANT, "hook", Edit(enabled=True))
+    was, now = desk.service.change(TENANT, "hook", EndpointChanges(enabled=True))
     assert (was.enabled, was.disabled_reason) == (False, "it answered 410")
     assert (now.enabled, now.disabled_reason, now.failing_since) == (True, "", None)
 
 
 def test_one_that_leads_elsewhere_has_not_failed_yet(desk: Desk) -> None:
     desk.callbacks.failed(desk.hook())
-    assert desk.service.change(TENANT, "hook", Edit(url=WISHES.url, description="x")).now.failing_since is not None
-    assert desk.service.change(TENANT, "hook", Edit(url="https://other.example/")).now.failing_since is None
+    assert desk.service.change(TENANT, "hook", EndpointChanges(url=WISHES.url, description="x")).now.failing_since is not None
+    assert desk.service.change(TENANT, "hook", EndpointChanges(url="https://other.example/")).now.failing_since is None
 
 
 def test_why_it_was_switched_off_stays_until_somebody_switches_it_on(desk: Desk) -> None:
     desk.callbacks.disable(desk.hook(), "it answered 410")
-    for edit in (Edit(enabled=False), Edit(description="the shop")):
+    for edit in (EndpointChanges(enabled=False), EndpointChanges(description="the shop")):
         assert desk.service.change(TENANT, "hook", edit).now.disabled_reason == "it answered 410"
 
 
 def test_an_edit_that_changes_nothing_writes_nothing(desk: Desk) -> None:
     was = desk.hook()
-    edit = Edit(url=was.url, kinds=was.kinds, description="", batch=False, enabled=True)
+    edit = EndpointChanges(url=was.url, kinds=was.kinds, description="", batch=False, enabled=True)
     assert desk.service.change(TENANT, "hook", edit) == (was, was)
 
 
@@ -168,7 +168,7 @@ def test_a_change_wins_over_what_its_server_answers_meanwhile(desk: Desk) -> Non
         if len(seen) == 1:
             desk.callbacks.failed(endpoint)
 
-    changed = desk.service.change(TENANT, "hook", Edit(description="new"), demand=fails_now).now
+    changed = desk.service.change(TENANT, "hook", EndpointChanges(description="new"), demand=fails_now).now
     assert (changed.description, changed.failing_since) == ("new", desk.clock.now())
     assert len(seen) == 2
 
@@ -187,7 +187,7 @@ def test_a_test_is_a_delivery_that_is_due_at_once_and_made_once(desk: Desk) -> N
 
 def test_one_that_is_switched_off_is_not_tested(desk: Desk) -> None:
     desk.hook()
-    desk.service.change(TENANT, "hook", Edit(enabled=False))
+    desk.service.change(TENANT, "hook", EndpointChanges(enabled=False))
     with pytest.raises(Conflict, match="switched off"):
         desk.service.test(TENANT, "hook", desk.service.new_delivery_id())
     assert desk.standing() == {}
@@ -303,7 +303,7 @@ def test_of_another_tenant_it_is_not_there(desk: Desk, verb: str) -> None:
 
 
 def test_times_have_offsets() -> None:
-    assert instant_of("1970-01-01T01:00:01+01:00") == Instant(1_000)
+    assert parse_instant("1970-01-01T01:00:01+01:00") == Instant(1_000)
     for text in ("1970-01-01T00:00:00", "yesterday", "2026-02-30T00:00:00Z"):
         with pytest.raises(Invalid):
-            instant_of(text)
+            parse_instant(text)

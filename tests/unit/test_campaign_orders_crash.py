@@ -18,7 +18,7 @@ from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.platform.embedded.objects import FileObjects
 from postroom.services.campaign_making import prefix
-from postroom.services.campaign_orders import Attached, House, Order, Orders, Sources
+from postroom.services.campaign_orders import Attached, CampaignDefaults, CampaignSources, Order, Orders
 from postroom.services.campaigns import CampaignService
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
@@ -57,8 +57,8 @@ def orders(made: Bench, objects: FileObjects, faults: Faults) -> Orders:
         return ReadyUpload(upload, kind, upload, info.version, upload, "text/csv", info.size)
 
     content = TemplateContent("t", 1, "Hi", "<p>Hello</p>", "Hello")
-    sources = Sources(lambda *_: content, ready, lambda *_: None, lambda *_: None)
-    return Orders(service, sources, objects=stored, clock=made.clock, house=House("default", Policies(), 0))
+    sources = CampaignSources(lambda *_: content, ready, lambda *_: None, lambda *_: None)
+    return Orders(service, sources, objects=stored, clock=made.clock, house=CampaignDefaults("default", Policies(), 0))
 
 
 def calls(tmp_path: Path) -> int:

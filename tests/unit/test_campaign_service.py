@@ -22,7 +22,8 @@ from postroom.model.callback import CallbackDelivery
 from postroom.model.campaign import Campaign, CampaignStatus, Policies, Schedule
 from postroom.model.message import MessageStatus, Settlement
 from postroom.platform.embedded.objects import FileObjects
-from postroom.services.campaigns import CampaignService, Decision, Draft, prefix
+from postroom.services.campaign_making import Draft, prefix
+from postroom.services.campaigns import CampaignService, Decision
 from tests.fakes.clock import START
 from tests.fakes.ledger import Bench, bench
 

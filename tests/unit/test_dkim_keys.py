@@ -20,7 +20,7 @@ from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import ItemKey, Put
 from postroom.services.dkim import DkimService
-from postroom.services.sending_domain import examine_keys
+from postroom.services.doctor import check_dkim_keys
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
 
@@ -306,11 +306,11 @@ def test_the_doctor_holds_every_key_against_its_record(desk: Desk) -> None:
     (waiting,) = desk.service.make("acme", DOMAIN, desk.service.new_stem(), ed25519=False)
     assert desk.dns.texts is not None
     del desk.dns.texts[record_name(gone.selector, DOMAIN)]
-    found = {finding.subject: finding for finding in examine_keys(keys_for_domain(desk.tables, DOMAIN), desk.ledger, desk.dns)}
+    found = {finding.subject: finding for finding in check_dkim_keys(keys_for_domain(desk.tables, DOMAIN), desk.ledger, desk.dns)}
     levels = {subject.split()[2]: finding.level for subject, finding in found.items()}
     assert levels == {gone.selector: Level.FAIL, kept.selector: Level.OK, waiting.selector: Level.WARN}
     desk.dns.texts = None
-    assert {finding.level for finding in examine_keys(keys_for_domain(desk.tables, DOMAIN), desk.ledger, desk.dns)} == {
+    assert {finding.level for finding in check_dkim_keys(keys_for_domain(desk.tables, DOMAIN), desk.ledger, desk.dns)} == {
         Level.SKIPPED
     }
 
@@ -320,7 +320,9 @@ def test_the_doctor_is_content_with_a_retired_key_that_is_gone(desk: Desk) -> No
     desk.active()
     assert desk.dns.texts is not None
     del desk.dns.texts[record_name(old.selector, DOMAIN)]
-    assert {finding.level for finding in examine_keys(keys_for_domain(desk.tables, DOMAIN), desk.ledger, desk.dns)} == {Level.OK}
+    assert {finding.level for finding in check_dkim_keys(keys_for_domain(desk.tables, DOMAIN), desk.ledger, desk.dns)} == {
+        Level.OK
+    }
 
 
 def test_no_key_of_another_domain_is_examined(desk: Desk) -> None:

@@ -25,7 +25,7 @@ from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.smtp_probe import examine_relay
 from postroom.platform.mail.smtp_url import SmtpConfig, parse_smtp_url
 from postroom.services.doctor import Doctor, healthy
-from postroom.services.sending_domain import examine as examine_domain
+from postroom.services.doctor import check_sending_domain as examine_domain
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 

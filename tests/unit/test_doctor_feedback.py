@@ -16,7 +16,7 @@ from postroom.gateway.reachable import examine_public_url
 from postroom.model.finding import Finding, Level
 from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.smtp_probe import accepts_recipients
-from postroom.services.coming_back import Trial, examine_bounce_domain
+from postroom.services.doctor import BounceProbe, check_bounce_domain
 from postroom.settings import Settings
 from postroom.wiring import checks, open_postroom
 from postroom.wiring.checks import doctor
@@ -47,7 +47,7 @@ class Zone:
 
 def judged(zone: Zone, ask: Callable[[str, Sequence[str]], list[bool]] | None = None) -> tuple[Level, str]:
     """Of the way back; SPF is fine."""
-    spf, way = examine_bounce_domain(DOMAIN, zone, None if ask is None else Trial("b1token", "b1nobody", ask))
+    spf, way = check_bounce_domain(DOMAIN, zone, None if ask is None else BounceProbe("b1token", "b1nobody", ask))
     assert (spf.subject, spf.level) == (f"SPF of {DOMAIN}", Level.OK)
     return way.level, way.text
 

@@ -19,7 +19,7 @@ from postroom.model.ids import KEY_BYTES, Key
 from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.model.tokens import message_id, parse_message_id
 from postroom.platform.ports.messages import Reported
-from postroom.services.single_request import Accepted, MessageRequest
+from postroom.services.message_acceptance import AcceptedMessage, MessageRequest
 
 KEY = Key(bytes(KEY_BYTES))
 
@@ -94,7 +94,7 @@ def test_a_single_message() -> None:
         seed = postroom.singles.new_seed()
         request = MessageRequest(to="anna@example.org", from_="shop@example.com", subject="Hello", html="<p>Hello</p>")
         (accepted,) = postroom.singles.submit("default", [request], seed=seed)
-        assert isinstance(accepted, Accepted)
+        assert isinstance(accepted, AcceptedMessage)
     shown = json.loads(run("message", "show", accepted.id, "--json"))
     assert (shown["address"], shown["status"]) == ("anna@example.org", "pending")
     assert [event["kind"] for event in shown["events"]] == ["queued"]

@@ -19,8 +19,13 @@ from postroom.model.ids import Key, recipient_key
 from postroom.model.message import MessageRow, MessageStatus
 from postroom.model.stream import TransactionalValues
 from postroom.platform.embedded.messages import SqliteMessages
-from postroom.services.intake import Intake
-from postroom.services.single_request import Accepted, AttachedUpload, Refused, Suppressed
+from postroom.services.message_acceptance import (
+    AcceptedMessage,
+    AttachedUpload,
+    MessageAcceptance,
+    RecipientSuppressed,
+    RefusedMessage,
+)
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench
 from tests.fakes.singles import PUBLIC_URL, Desk, desk, request
@@ -34,7 +39,7 @@ def made(tmp_path: Path) -> Iterator[Desk]:
 
 def refused(made: Desk, **fields: Any) -> Exception:
     (result,) = made.submit(request(**fields))
-    assert isinstance(result, Refused)
+    assert isinstance(result, RefusedMessage)
     return result.error
 
 
@@ -111,7 +116,7 @@ def test_a_template_that_nobody_has_is_refused(made: Desk) -> None:
 
 def test_each_message_of_a_call_stands_alone(made: Desk) -> None:
     results = made.submit(request(), request("nobody"), request("b@example.org"))
-    assert [type(result) for result in results] == [Accepted, Refused, Accepted]
+    assert [type(result) for result in results] == [AcceptedMessage, RefusedMessage, AcceptedMessage]
     assert made.states() == ["pending", "pending"]
 
 
@@ -119,8 +124,8 @@ def test_a_suppressed_address_is_told_and_nothing_is_stored(made: Desk) -> None:
     key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
     made.suppression.add("default", key, address="anna@example.org", reason=SuppressionReason.UNSUBSCRIBE)
     results = made.submit(request("ANNA@example.org"), request("b@example.org"))
-    assert isinstance(results[0], Refused)
-    assert isinstance(results[0].error, Suppressed)
+    assert isinstance(results[0], RefusedMessage)
+    assert isinstance(results[0].error, RecipientSuppressed)
     assert str(results[0].error) == "ANNA@example.org is on the suppression list: they unsubscribed"
     assert made.states() == ["pending"]
 
@@ -131,7 +136,7 @@ def test_who_left_a_topic_is_refused_mail_of_it_alone(tmp_path: Path) -> None:
         made.suppression.add("default", key, address="", reason=SuppressionReason.UNSUBSCRIBE, topic="offers")
         asked = ("nobody", None), ("anna@example.org", "offers"), ("anna@example.org", "news"), ("anna@example.org", None)
         results = made.submit(*(request(to, topic=topic) for to, topic in asked))
-        assert [type(result) for result in results] == [Refused, Refused, Accepted, Accepted]
+        assert [type(result) for result in results] == [RefusedMessage, RefusedMessage, AcceptedMessage, AcceptedMessage]
 
 
 def test_attachments_go_by_reference_and_are_bounded(made: Desk) -> None:
@@ -212,7 +217,7 @@ def test_a_call_that_dies_at_any_line_is_mended_by_its_repetition(made: Desk, li
     with pytest.raises(Killed):
         made.submit(*asked, seed=seed)
     made.build(made.made)
-    assert all(isinstance(result, Accepted) for result in made.submit(*asked, seed=seed))
+    assert all(isinstance(result, AcceptedMessage) for result in made.submit(*asked, seed=seed))
     assert _stored(made) == 2
     assert made.made.messages.next_due(made.ref) == 0
     assert len(made.made.workflows.running(scheduler_messages.STREAM)) == 1
@@ -254,7 +259,7 @@ class _Gate(SqliteMessages):
 
 def _together(made: Desk, gate: _Gate, calls: int) -> list[StorageFull | None]:
     """One call that stores, and `calls` that come meanwhile; what each answered or raised."""
-    intake = Intake(gate, made.streams, made.clock)
+    intake = MessageAcceptance(gate, made.streams, made.clock)
     rows = [MessageRow(n % 32, Key(bytes([n]) * 12), 1, f"p{n}@example.org", None, "[]") for n in range(calls + 1)]
 
     def store(row: MessageRow) -> StorageFull | None:

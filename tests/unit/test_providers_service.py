@@ -22,12 +22,12 @@ from postroom.platform.mail.provider_url import check_provider_url, parse_relay,
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.smtp_probe import examine_relay
 from postroom.platform.mail.smtp_url import SmtpConfig, Tls
-from postroom.services.providers import Asker, ProviderService, url_of
+from postroom.services.providers import ProviderCaller, ProviderService, provider_url
 from tests.fakes.clock import ManualClock
 from tests.fakes.delivery import RUNNERS, FakeDelivery, Runner, until
 from tests.fakes.secrets import PlainSecrets
 
-ACME, OPERATOR = Asker("acme", operator=False), Asker("acme", operator=True)
+ACME, OPERATOR = ProviderCaller("acme", operator=False), ProviderCaller("acme", operator=True)
 PUBLIC = ProviderSpec("smtp://93.184.215.14")
 INSIDE = ProviderSpec("smtp://10.1.2.3")
 
@@ -115,11 +115,11 @@ def test_a_url_that_is_no_relay_or_too_long_is_refused(service: ProviderService)
 
 
 def test_a_password_beside_the_url_is_encoded_into_it() -> None:
-    assert url_of("smtp://u@h", None) == "smtp://u@h"
-    assert url_of("smtp://u@h", "a:b@c/ä") == "smtp://u:a%3Ab%40c%2F%C3%A4@h"
+    assert provider_url("smtp://u@h", None) == "smtp://u@h"
+    assert provider_url("smtp://u@h", "a:b@c/ä") == "smtp://u:a%3Ab%40c%2F%C3%A4@h"
     for url, password in (("smtp://u:p@h", "s3cret"), ("smtp://h", "s3cret"), ("smtp://u@h", "s3cret\ud800")):
         with pytest.raises(Invalid) as raised:
-            url_of(url, password)
+            provider_url(url, password)
         assert "s3cret" not in str(raised.value)
 
 
@@ -130,20 +130,20 @@ def test_a_tenant_tests_one_at_a_time_and_all_together_a_few(providers: Provider
     def examine(_means: ProviderCredentials) -> list[Finding]:
         number = len(nested)
         with pytest.raises(Conflict):
-            verbs.test(Asker(f"t{number}", operator=True), "default")
+            verbs.test(ProviderCaller(f"t{number}", operator=True), "default")
         nested.append("")
         if number + 1 < 8:
-            verbs.test(Asker(f"t{number + 1}", operator=True), "default")
+            verbs.test(ProviderCaller(f"t{number + 1}", operator=True), "default")
         else:
             with pytest.raises(Conflict):
-                verbs.test(Asker("one-more", operator=True), "default")
+                verbs.test(ProviderCaller("one-more", operator=True), "default")
         return []
 
     verbs = ProviderService(providers, check=lambda url, trusted: None, examine=examine)
-    verbs.test(Asker("t0", operator=True), "default")
+    verbs.test(ProviderCaller("t0", operator=True), "default")
     assert len(nested) == 8
     nested.clear()
-    verbs.test(Asker("t0", operator=True), "default")
+    verbs.test(ProviderCaller("t0", operator=True), "default")
     assert len(nested) == 8
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from postroom.errors import Invalid
-from postroom.services.schedules import schedule_of
+from postroom.services.schedules import parse_schedule
 from tests.fakes.clock import START
 
 HOUR = 3_600_000
@@ -24,7 +24,7 @@ HOUR = 3_600_000
     ],
 )
 def test_a_time_is_that_of_its_offset_else_of_the_zones_clocks(at: str, timezone: str, utc: str) -> None:
-    schedule = schedule_of(at, timezone, now=START, grace_ms=HOUR)
+    schedule = parse_schedule(at, timezone, now=START, grace_ms=HOUR)
     assert schedule.at == datetime.fromisoformat(utc).timestamp() * 1000
     assert (schedule.timezone, schedule.grace_ms) == (timezone, HOUR)
 
@@ -43,8 +43,8 @@ def test_a_time_is_that_of_its_offset_else_of_the_zones_clocks(at: str, timezone
 )
 def test_what_cannot_be_meant_is_refused_in_the_words_of_the_api(at: str, timezone: str, says: str) -> None:
     with pytest.raises(Invalid, match=says):
-        schedule_of(at, timezone, now=START, grace_ms=HOUR)
+        parse_schedule(at, timezone, now=START, grace_ms=HOUR)
 
 
 def test_a_schedule_within_its_grace_is_taken() -> None:
-    assert schedule_of("2026-09-21T13:30Z", "UTC", now=START, grace_ms=HOUR).at < START
+    assert parse_schedule("2026-09-21T13:30Z", "UTC", now=START, grace_ms=HOUR).at < START

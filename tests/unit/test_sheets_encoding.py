@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.errors import Invalid
-from postroom.recipients_file.encoding import Encoding, decode, detect
+from postroom.recipients_file.encoding import Encoding, decode, detect_encoding
 
 TEXT = "email;name\r\nzoë@example.com;Zoë\r\n"
 
@@ -42,7 +42,7 @@ def zipped(*names: str) -> bytes:
     ],
 )
 def test_recognises(raw: bytes, expected: Encoding) -> None:
-    assert detect(raw) == expected
+    assert detect_encoding(raw) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_recognises(raw: bytes, expected: Encoding) -> None:
 )
 def test_refuses_what_is_not_text_and_says_what_it_is(raw: bytes, says: str) -> None:
     with pytest.raises(Invalid, match=says):
-        detect(raw)
+        detect_encoding(raw)
 
 
 def test_a_stray_byte_spoils_only_itself() -> None:
     """One Windows-1252 cell in a UTF-8 file, beyond what was sampled or within: every other row stays readable."""
     raw = "zoë@b.example;Zoë Åkesson\n".encode() * 3 + b"jos\xe9@b.example\n" + "żółć\n".encode()
-    assert detect(raw).codec == "utf-8"
+    assert detect_encoding(raw).codec == "utf-8"
     assert "".join(decode([raw], Encoding("utf-8"))) == "zoë@b.example;Zoë Åkesson\n" * 3 + "josé@b.example\nżółć\n"
 
 
@@ -108,7 +108,7 @@ def test_what_is_well_formed_survives(text: str, codec: str) -> None:
 def test_detect_answers_or_refuses(raw: bytes) -> None:
     """Whatever the bytes: an encoding that decodes them, or `Invalid`."""
     try:
-        encoding = detect(raw)
+        encoding = detect_encoding(raw)
     except Invalid:
         return
     text = "".join(decode([raw], encoding))

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 
 from postroom.errors import Invalid
 from postroom.model.upload import Inspection
-from postroom.recipients_file.inspect import inspect, named_rows
-from postroom.recipients_file.layout import HEAD_BYTES, read_heading, recognise
+from postroom.recipients_file.layout import HEAD_BYTES, detect_layout, inspect_file, named_rows, read_header
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "recipients.csv"
 
 
 def of(text: str | bytes, size: int | None = None) -> Inspection:
     raw = text.encode() if isinstance(text, str) else text
-    return inspect(raw[:HEAD_BYTES], len(raw) if size is None else size)
+    return inspect_file(raw[:HEAD_BYTES], len(raw) if size is None else size)
 
 
 def test_the_example() -> None:
@@ -125,7 +124,7 @@ def test_many_and_long_names_fit_a_record() -> None:
 
 def test_rows_come_by_name_trimmed_and_without_cells_they_do_not_have() -> None:
     raw = b"email;name;city\r\na@b.example; Ann ;Rome;more\r\n\r\nb@b.example\r\n"
-    rows = list(named_rows([raw[:30], raw[30:]], read_heading(raw, whole=True)))
+    rows = list(named_rows([raw[:30], raw[30:]], read_header(raw, whole=True)))
     assert rows == [{"email": "a@b.example", "name": "Ann", "city": "Rome"}, {"email": "b@b.example"}]
 
 
@@ -133,10 +132,10 @@ def test_rows_come_by_name_trimmed_and_without_cells_they_do_not_have() -> None:
 def test_whatever_stands_in_a_file_its_inspection_agrees_with_the_import(text: str, cut: int) -> None:
     """Where the import would recognise it, the inspection has no problem with its beginning; and it never fails."""
     raw = text.encode()
-    found = inspect(raw, len(raw))
-    inspect(raw[:cut], len(raw) + 1)
+    found = inspect_file(raw, len(raw))
+    inspect_file(raw[:cut], len(raw) + 1)
     try:
-        layout = recognise(raw, whole=True, asked_for=None, wanted=())
+        layout = detect_layout(raw, whole=True, asked_for=None, wanted=())
     except Invalid as error:
         refusal: str | None = str(error)
     else:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from postroom.errors import Invalid, TooLarge
 from postroom.recipients_file.columns import MAX_COLUMNS, find_column, header_names
-from postroom.recipients_file.layout import HEAD_BYTES, Layout, recognise
+from postroom.recipients_file.layout import HEAD_BYTES, Layout, detect_layout
 
 
 def layout(text: str | bytes, *, asked_for: str | None = None, wanted: Sequence[str] = ()) -> Layout:
     raw = text.encode() if isinstance(text, str) else text
-    return recognise(raw[:HEAD_BYTES], whole=len(raw) <= HEAD_BYTES, asked_for=asked_for, wanted=wanted)
+    return detect_layout(raw[:HEAD_BYTES], whole=len(raw) <= HEAD_BYTES, asked_for=asked_for, wanted=wanted)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -115,7 +115,7 @@ def test_a_head_that_ends_anywhere_is_no_error() -> None:
     row = 'a@b.example,"é\né"\n'.encode()
     for cut in range(len(row) + 1):
         head = b"email,name\n" + row + row[:cut]
-        found = recognise(head, whole=False, asked_for=None, wanted=("name",))
+        found = detect_layout(head, whole=False, asked_for=None, wanted=("name",))
         assert (found.delimiter, found.address, found.columns) == (",", 0, (1,))
 
 

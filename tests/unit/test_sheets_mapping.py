@@ -6,7 +6,7 @@ import pytest
 
 from postroom.errors import Invalid
 from postroom.model.campaign import Import
-from postroom.recipients_file.mapping import layout_for
+from postroom.recipients_file.layout import layout_for
 
 HEAD = b"E-Mail;Vorname;first_name;City\nann@a.example;Ann;x;Rome\n"
 

@@ -6,8 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from postroom.recipients_file.encoding import Encoding, decode
-from postroom.recipients_file.offsets import KEPT_BYTES, Offsets
-from postroom.recipients_file.records import split_lines
+from postroom.recipients_file.records import KEPT_BYTES, LineOffsets, split_lines
 
 ENCODINGS = [
     Encoding("utf-8"), Encoding("utf-8", 3), Encoding("cp1252"), Encoding("utf-16-le"), Encoding("utf-16-be", 2),
@@ -42,7 +41,7 @@ def test_a_file_read_from_where_a_line_begins_is_the_rest_of_the_whole(encoding:
     """Whatever the bytes, and wherever blocks divide them: CRLF, NUL characters, half characters."""
     raw = b"\xff" * encoding.bom + rest
     size *= 4  # as any block that is read is divided by the unit
-    offsets = Offsets(encoding)
+    offsets = LineOffsets(encoding)
     texts = list(offsets.decode(raw[at : at + size] for at in range(0, len(raw), size)))
     lines = list(split_lines(texts))
     assert "".join(texts) == "".join(decode([raw], encoding))
@@ -61,7 +60,7 @@ def test_a_file_read_from_where_a_line_begins_is_the_rest_of_the_whole(encoding:
 
 
 def test_a_line_that_is_too_far_back_is_not_told() -> None:
-    offsets = Offsets(Encoding("utf-8"))
+    offsets = LineOffsets(Encoding("utf-8"))
     for _ in offsets.decode([b"a\nb\n", *[b"c" * 65_536] * (KEPT_BYTES // 65_536 + 2), b"\nd\n"]):
         pass
     assert offsets.of(1) == 0

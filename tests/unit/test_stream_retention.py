@@ -12,7 +12,7 @@ from postroom.errors import Corrupt, NotFound
 from postroom.model.campaign import CampaignRef
 from postroom.model.stream import DAY_MS
 from postroom.platform.mail.port import Result, Stage, Verdict
-from postroom.services.stream_retention import StreamRetention
+from postroom.services.retention import StreamRetention
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.singles import Desk, desk, request
 

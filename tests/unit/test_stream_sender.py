@@ -28,7 +28,7 @@ from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.mail.port import Health, OutboundMessage, Result, Stage, Verdict
 from postroom.platform.ports.rates import RateLimit
-from postroom.services.single_request import Accepted, AttachedUpload
+from postroom.services.message_acceptance import AcceptedMessage, AttachedUpload
 from tests.fakes.mailer import ACCEPTED, ScriptedMailer
 from tests.fakes.singles import LEASE_MS, PUBLIC_URL, Desk, desk, request
 
@@ -129,7 +129,7 @@ def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk, li
     asyncio.run(run())
 
 
-async def _neighbour(made: Desk, slow: Accepted) -> None:
+async def _neighbour(made: Desk, slow: AcceptedMessage) -> None:
     """Somebody who comes to the same batch, and gets theirs."""
     batches = stream_batches(made.ref.campaign)
     while True:

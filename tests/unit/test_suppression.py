@@ -16,7 +16,7 @@ from postroom.model.ids import Key
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables, Write
-from postroom.services.suppression import Imported, Suppressions
+from postroom.services.suppression import Imported, TenantSuppressions
 from tests.fakes.clock import START, ManualClock
 
 
@@ -31,13 +31,13 @@ def ledger(tables: SqliteTables) -> SuppressionList:
     return SuppressionList(tables, ManualClock())
 
 
-def service(tables: Tables, tenant: str = "default") -> Suppressions:
+def service(tables: Tables, tenant: str = "default") -> TenantSuppressions:
     clock = ManualClock()
-    return Suppressions(SuppressionList(tables, clock), Tenants(tables, clock), clock, tenant=tenant)
+    return TenantSuppressions(SuppressionList(tables, clock), Tenants(tables, clock), clock, tenant=tenant)
 
 
 @pytest.fixture
-def suppressions(tables: SqliteTables) -> Suppressions:
+def suppressions(tables: SqliteTables) -> TenantSuppressions:
     return service(tables)
 
 
@@ -45,11 +45,11 @@ def entry(number: int, reason: SuppressionReason = SuppressionReason.MANUAL) -> 
     return SuppressionEntry(Key(number.to_bytes(12, "big")), f"p{number}@a.example", reason, START)
 
 
-def take(suppressions: Suppressions, text: str, reason: SuppressionReason = SuppressionReason.MANUAL) -> Imported:
+def take(suppressions: TenantSuppressions, text: str, reason: SuppressionReason = SuppressionReason.MANUAL) -> Imported:
     return suppressions.import_csv(io.BytesIO(text.encode()), reason=reason)
 
 
-def addresses(suppressions: Suppressions) -> set[str]:
+def addresses(suppressions: TenantSuppressions) -> set[str]:
     return {found.address for found in suppressions.entries()}
 
 
@@ -139,7 +139,7 @@ def test_losing_every_race_is_an_error_not_a_loss(tables: SqliteTables) -> None:
         raced.add_all("default", [entry(1, SuppressionReason.UNSUBSCRIBE)])
 
 
-def test_any_spelling_of_an_address_is_found_and_removed(suppressions: Suppressions) -> None:
+def test_any_spelling_of_an_address_is_found_and_removed(suppressions: TenantSuppressions) -> None:
     assert suppressions.add("Anna <Anna.Example@Mail.Example>", reason=SuppressionReason.UNSUBSCRIBE, note="asked by phone")
     assert not suppressions.add("anna.example@mail.example")
     found = suppressions.get(" ANNA.example@MAIL.example ")
@@ -151,12 +151,12 @@ def test_any_spelling_of_an_address_is_found_and_removed(suppressions: Suppressi
 
 
 @pytest.mark.parametrize("text", ["", "nobody", "a@b@c"])
-def test_what_is_no_address_is_refused(suppressions: Suppressions, text: str) -> None:
+def test_what_is_no_address_is_refused(suppressions: TenantSuppressions, text: str) -> None:
     with pytest.raises(Invalid):
         suppressions.add(text)
 
 
-def test_import_takes_good_rows_and_reports_the_others_with_their_line(suppressions: Suppressions) -> None:
+def test_import_takes_good_rows_and_reports_the_others_with_their_line(suppressions: TenantSuppressions) -> None:
     suppressions.add("old@a.example")
     done = take(
         suppressions,
@@ -174,7 +174,7 @@ def test_import_takes_good_rows_and_reports_the_others_with_their_line(suppressi
     }
 
 
-def test_import_again_adds_nothing(suppressions: Suppressions) -> None:
+def test_import_again_adds_nothing(suppressions: TenantSuppressions) -> None:
     text = "\ufeffaddress\n" + "".join(f"p{number}@a.example\n" for number in range(350))
     assert take(suppressions, text) == Imported(350, 350, 0, [])
     assert take(suppressions, text) == Imported(350, 0, 350, [])
@@ -183,7 +183,7 @@ def test_import_again_adds_nothing(suppressions: Suppressions) -> None:
 @pytest.mark.parametrize(
     "text", ["a@a.example\nb@a.example\n", "a@a.example;x\r\nb@a.example;y", "\n\nmail\ta\na@a.example\t1\nb@a.example\t2\n"]
 )
-def test_files_without_header_and_other_delimiters_are_read(suppressions: Suppressions, text: str) -> None:
+def test_files_without_header_and_other_delimiters_are_read(suppressions: TenantSuppressions, text: str) -> None:
     assert take(suppressions, text).added == 2
     assert addresses(suppressions) == {"a@a.example", "b@a.example"}
 
@@ -196,12 +196,12 @@ def test_files_without_header_and_other_delimiters_are_read(suppressions: Suppre
         (b"address\nm\xfcller@a.example\n", "not UTF-8"),
     ],
 )
-def test_a_file_that_is_no_list_is_refused(suppressions: Suppressions, content: bytes, says: str) -> None:
+def test_a_file_that_is_no_list_is_refused(suppressions: TenantSuppressions, content: bytes, says: str) -> None:
     with pytest.raises(Invalid, match=says):
         suppressions.import_csv(io.BytesIO(content))
 
 
-def test_an_empty_file_is_an_empty_list(suppressions: Suppressions) -> None:
+def test_an_empty_file_is_an_empty_list(suppressions: TenantSuppressions) -> None:
     assert take(suppressions, "") == Imported(0, 0, 0, [])
 
 
@@ -224,7 +224,7 @@ def test_what_is_exported_comes_back_as_it_was(tables: SqliteTables) -> None:
     ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00", "9999-12-31T23:59:59.999999", "10000-01-01", "yesterday"],
 )
 def test_a_time_that_could_not_be_printed_again_is_refused_and_the_list_can_be_read(
-    suppressions: Suppressions, added_at: str
+    suppressions: TenantSuppressions, added_at: str
 ) -> None:
     done = take(suppressions, f"address,added_at\none@a.example,{added_at}\ntwo@a.example,0001-01-01T00:00:00Z\n")
     assert [line.text for line in done.rejected] == ["one@a.example"]

@@ -15,7 +15,7 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.ids import Key
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.services.suppression import Suppressions
+from postroom.services.suppression import TenantSuppressions
 from tests.fakes.clock import START, ManualClock
 
 ANNA, BEN, CARA = (Key(bytes([number]) * 12) for number in range(3))
@@ -135,7 +135,7 @@ def test_the_list_has_every_entry_once(ledger: SuppressionList, limit: int) -> N
 
 def test_topics_are_exported_and_come_back(tables: SqliteTables) -> None:
     clock = ManualClock()
-    suppressions = Suppressions(SuppressionList(tables, clock), Tenants(tables, clock), clock, tenant="default")
+    suppressions = TenantSuppressions(SuppressionList(tables, clock), Tenants(tables, clock), clock, tenant="default")
     suppressions.add("one@a.example", reason=SuppressionReason.UNSUBSCRIBE, topic="offers, and more")
     suppressions.add("two@a.example", reason=SuppressionReason.BOUNCE)
     before = list(suppressions.entries())
@@ -148,6 +148,6 @@ def test_topics_are_exported_and_come_back(tables: SqliteTables) -> None:
 
 def test_a_topic_that_no_link_could_carry_is_refused(tables: SqliteTables) -> None:
     clock = ManualClock()
-    suppressions = Suppressions(SuppressionList(tables, clock), Tenants(tables, clock), clock, tenant="default")
+    suppressions = TenantSuppressions(SuppressionList(tables, clock), Tenants(tables, clock), clock, tenant="default")
     with pytest.raises(Invalid, match="longer than 64 bytes"):
         suppressions.add("one@a.example", topic="é" * 33)

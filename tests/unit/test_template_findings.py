@@ -9,7 +9,7 @@ import pytest
 
 from postroom.delivery.compose import ContentCompiler
 from postroom.model.template import Language, Severity, TemplateFinding, TemplateSource
-from postroom.services.template_checking import TemplateRefused, check, tidy
+from postroom.services.template_checks import TemplateRefused, check, tidy
 from tests.fakes.clock import ManualClock
 from tests.unit.template_kit import open_templates
 

@@ -11,8 +11,7 @@ import pytest
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
 from postroom.model.template import Language, NewTemplate, Severity, Template, Variable
 from postroom.platform.ports.tables import Tables, Write
-from postroom.services.template_checking import TemplateRefused
-from postroom.services.template_diff import MAX_COMPARED
+from postroom.services.template_checks import MAX_COMPARED, TemplateRefused
 from postroom.services.templates import TemplateService
 from tests.unit.template_kit import TemplateHome, open_templates
 

@@ -8,7 +8,7 @@ import pytest
 
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.ids import decode, encode
-from postroom.services.upload_use import UploadUse
+from postroom.services.uploads import UploadUsage
 from tests.fakes.ledger import Bench, bench
 
 UPLOAD, LATER, EARLIER = "4" * 16, "5" * 16, "3" * 16
@@ -33,20 +33,20 @@ def campaign(made: Bench, campaign_id: str, state: CampaignStatus, upload_id: st
 def test_until_it_is_imported(tmp_path: Path, state: CampaignStatus) -> None:
     with bench(tmp_path) as made:
         campaign(made, LATER, state)
-        assert UploadUse(made.campaigns)("acme", UPLOAD) == (state in {CampaignStatus.DRAFT, CampaignStatus.IMPORTING})
-        assert not UploadUse(made.campaigns)("other", UPLOAD)
+        assert UploadUsage(made.campaigns)("acme", UPLOAD) == (state in {CampaignStatus.DRAFT, CampaignStatus.IMPORTING})
+        assert not UploadUsage(made.campaigns)("other", UPLOAD)
 
 
 def test_only_campaigns_made_after_it_are_looked_at_and_all_of_these(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
         for number in range(150):
             campaign(made, encode(decode(LATER) + 1 + number, 16), CampaignStatus.READY, upload_id=None)
-        assert not UploadUse(made.campaigns)("acme", UPLOAD)
+        assert not UploadUsage(made.campaigns)("acme", UPLOAD)
         campaign(made, LATER, CampaignStatus.IMPORTING)
-        assert UploadUse(made.campaigns)("acme", UPLOAD)
+        assert UploadUsage(made.campaigns)("acme", UPLOAD)
 
 
 def test_a_campaign_from_before_it_ends_the_search(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
         campaign(made, EARLIER, CampaignStatus.IMPORTING)
-        assert not UploadUse(made.campaigns)("acme", UPLOAD)
+        assert not UploadUsage(made.campaigns)("acme", UPLOAD)

@@ -19,7 +19,7 @@ from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.feed import RETENTION_MS
 from postroom.platform.ports.workflows import Execution
-from postroom.services.campaigns import CHANGE
+from postroom.services.campaigns import ACTION
 from postroom.services.erasure_requests import ERASE
 from postroom.wiring import Postroom
 
@@ -31,7 +31,7 @@ _SEAL_EVERY_S: Final = 20.0
 _EXPIRE_EVERY_S: Final = 300.0
 _RETAIN_EVERY_S: Final = 3_600.0
 _RUNS_EVERY_S: Final = 60.0
-_WORKFLOWS: Final = (scheduler_messages.IMPORT, scheduler_messages.SEND, scheduler_messages.STREAM, CHANGE, ERASE)
+_WORKFLOWS: Final = (scheduler_messages.IMPORT, scheduler_messages.SEND, scheduler_messages.STREAM, ACTION, ERASE)
 _log = logging.getLogger(__name__)
 
 

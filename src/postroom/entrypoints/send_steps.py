@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Literal, TypedDict
 
+from postroom.clock import rfc3339
 from postroom.entrypoints.machine import Order, Runs
 from postroom.errors import Conflict, NotFound, PostroomError, Temporary
 from postroom.ledger import scheduler_messages
@@ -21,7 +22,6 @@ from postroom.pipeline.sender.given import GivenBatches
 from postroom.pipeline.sender.means import Leave
 from postroom.pipeline.sender.rounds import Next, Rounds
 from postroom.platform.ports.workflows import ExecutionStatus
-from postroom.services.status import rfc3339
 from postroom.wiring import Postroom
 
 ROUNDS_A_RUN: Final = 500

@@ -20,7 +20,7 @@ from postroom.entrypoints.process import STOPPED, Stop, attended
 from postroom.entrypoints.sending import Sending
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
-from postroom.services.campaigns import CHANGE
+from postroom.services.campaigns import ACTION
 from postroom.services.erasure_requests import ERASE
 from postroom.wiring import Postroom
 
@@ -68,7 +68,7 @@ class Worker:
         yield Handling(postroom, scheduler_messages.IMPORT, importer(postroom, stop.flag), owner=owner, group=WORKERS, only=only)
         if self._only is None:
             change = partial(postroom.changes.handle, working=lambda: not stop)
-            yield Handling(postroom, CHANGE, change, owner=owner, group=WORKERS)
+            yield Handling(postroom, ACTION, change, owner=owner, group=WORKERS)
             erase = partial(postroom.erasure_requests.handle, working=lambda: not stop)
             yield Handling(postroom, ERASE, erase, owner=owner, group=WORKERS)
 

@@ -16,7 +16,7 @@ from fastapi import Query, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from postroom.services.export_files import ExportFiles
+from postroom.services.exports import ExportFiles
 
 Item = TypeVar("Item")
 

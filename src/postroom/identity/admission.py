@@ -10,10 +10,10 @@ from postroom.identity.directory import Directory
 from postroom.identity.issuer import Issuer
 from postroom.ledger.memberships import Memberships
 from postroom.model.access import Membership, Role
-from postroom.services import admission
+from postroom.services import users
 
 
-class Admission(admission.Admission):
+class Admission(users.UserService):
     """Of people and programs, at the built-in issuer."""
 
     def __init__(self, issuer: Issuer, memberships: Memberships) -> None:

@@ -59,7 +59,7 @@ class Encoding:
     """Bytes of the byte order mark at the beginning."""
 
 
-def detect(head: bytes) -> Encoding:
+def detect_encoding(head: bytes) -> Encoding:
     """The encoding of a file that begins with `head`. `Invalid`: empty, or not text, with what it is and what to do."""
     if not head:
         raise Invalid("The file is empty.")

@@ -1,27 +1,46 @@
-"""How an upload is laid out, recognised from its beginning: encoding, delimiter, header, which column is which."""
+"""How an upload is laid out, recognised from its beginning: encoding, delimiter, header, which column is which.
+
+The layout of a campaign's upload: which column feeds which variable, as its maker said or as the names tell.
+
+What a recipients file looks like, told from its beginning before anything is imported: the same recognition as the import's.
+
+Nothing is taken from a row: what is told may be kept where the file itself is kept encrypted.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 from postroom.errors import Invalid
+from postroom.model.campaign import Import
+from postroom.model.upload import Inspection
 from postroom.recipients_file.columns import address_column, find_column, header_names, is_address, numbered_names
-from postroom.recipients_file.encoding import Encoding, decode, detect
+from postroom.recipients_file.encoding import Encoding, decode, detect_encoding
 from postroom.recipients_file.records import MAX_RECORD, Record, read_records
 
 HEAD_BYTES = 4 * MAX_RECORD + 1_024
+
+
 """Bytes of the beginning to recognise a layout from: more than the longest record in any encoding."""
+
 
 NO_ROWS = "The file holds no recipients: there is no row after the header."
 
+
 _DELIMITERS = ",;\t|"
+
+
 _SAMPLED = 200
+
+
 _BLOCK = 65_536
+
+
 # Excel's own way to name the delimiter, on a line before the header. A quote, a blank or a letter can delimit nothing.
 _DECLARED = re.compile(r"\s*\"?sep=([^\w \"'])\"?\s*", re.IGNORECASE)
 
@@ -41,7 +60,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Heading:
+class Header:
     """What the beginning of an upload tells before anybody says which column is which."""
 
     encoding: Encoding
@@ -56,10 +75,10 @@ class Heading:
     """The first rows: a sample. May be empty."""
 
 
-def recognise(head: bytes, *, whole: bool, asked_for: str | None, wanted: Sequence[str]) -> Layout:
+def detect_layout(head: bytes, *, whole: bool, asked_for: str | None, wanted: Sequence[str]) -> Layout:
     """The layout of an upload that begins with `head` (`HEAD_BYTES` of it, or `whole`). `asked_for` names the column of
     addresses, `wanted` are the names the template uses. `Invalid` with what is wrong and what to do."""
-    heading = read_heading(head, whole=whole)
+    heading = read_header(head, whole=whole)
     if not heading.rows:
         raise Invalid(NO_ROWS)
     return Layout(
@@ -71,9 +90,9 @@ def recognise(head: bytes, *, whole: bool, asked_for: str | None, wanted: Sequen
     )
 
 
-def read_heading(head: bytes, *, whole: bool) -> Heading:
+def read_header(head: bytes, *, whole: bool) -> Header:
     """Encoding, delimiter and the columns' names; `head` as for `recognise`. `Invalid`: no delimited text, or nothing in it."""
-    encoding = detect(head)
+    encoding = detect_encoding(head)
     delimiter, sample, declared = _delimit(head, encoding, whole=whole)
     if not sample:
         raise Invalid("The file holds no recipients: there is nothing in it.")
@@ -81,7 +100,7 @@ def read_heading(head: bytes, *, whole: bool) -> Heading:
     named = not any(map(is_address, first))  # a header holds no address: this would be a row of a file without one
     rows = sample[1:] if named else sample
     names = header_names(first) if named else numbered_names(max(len(cells) for _, cells in sample))
-    return Heading(encoding, delimiter, declared + len(sample) - len(rows), names, named, rows)
+    return Header(encoding, delimiter, declared + len(sample) - len(rows), names, named, rows)
 
 
 class _HeadEnds(Exception):
@@ -141,3 +160,87 @@ def _fitness(sample: Sequence[Record]) -> tuple[bool, float, float, int]:
     addressed = sum(any(map(is_address, cells)) for _, cells in sample) / len(sample)
     even = sum(len(cells) == width for _, cells in sample) / len(sample)
     return (width > 1, addressed, even, width)
+
+
+def layout_for(source: Import, head: bytes, *, whole: bool) -> Layout:
+    """As `recognise`. `Invalid` also for a heading that was named for a variable and does not exist: a typing error there
+    must not become empty text in everybody's mail."""
+    layout = detect_layout(head, whole=whole, asked_for=source.email_column, wanted=source.wanted)
+    headings = dict(source.headings)
+    for name, column in zip(source.columns, layout.columns, strict=True):
+        if column is None and name in headings:
+            raise Invalid(f"There is no column {headings[name]!r} for the variable {name!r} in {source.filename}.")
+    return layout
+
+
+_NAMES_BYTES = 40_000
+
+
+"""A record holds 100 KB in all."""
+
+
+_NAME_SHOWN = 200
+
+
+def inspect_file(head: bytes, size: int) -> Inspection:
+    """Of a file of `size` bytes that begins with `head` (`layout.HEAD_BYTES` of it, or all)."""
+    whole = len(head) == size
+    try:
+        heading = read_header(head, whole=whole)
+    except Invalid as error:
+        return Inspection(problems=(str(error),))
+    rows, broken = _count(head, heading, whole=whole)
+    address, problems = _address(heading)
+    return Inspection(
+        encoding=heading.encoding.codec,
+        delimiter=heading.delimiter,
+        header=heading.named,
+        columns=_shown(heading.names),
+        column_count=len(heading.names),
+        address_column=address,
+        rows=None if broken else rows if whole else round(rows * size / len(head)),
+        rows_exact=whole and broken is None,
+        problems=(*problems, *([broken] if broken else [])),
+    )
+
+
+def named_rows(blocks: Iterable[bytes], heading: Header) -> Iterator[dict[str, str]]:
+    """The rows of a file given from its first byte, by column name, cells trimmed as the import does. A cell that the row
+    does not have is left out. `Invalid` names the line that cannot be read."""
+    records = read_records(decode(blocks, heading.encoding), heading.delimiter)
+    for _, cells in islice(records, heading.skip, None):
+        yield {name: cell.strip() for name, cell in zip(heading.names, cells, strict=False)}
+
+
+def _count(head: bytes, heading: Header, *, whole: bool) -> tuple[int, str | None]:
+    """Rows in `head`, and why there are no more than these."""
+    rows = -heading.skip
+    try:
+        for _ in records_within(head, heading.encoding, heading.delimiter, whole=whole):
+            rows += 1
+    except Invalid as error:
+        return rows, str(error)
+    return rows, None
+
+
+def _address(heading: Header) -> tuple[str | None, Sequence[str]]:
+    if not heading.rows:
+        return None, (NO_ROWS,)
+    try:
+        found = address_column(heading.names, [cells for _, cells in heading.rows], None)
+    except Invalid as error:
+        return None, (str(error),)
+    return heading.names[found][:_NAME_SHOWN], ()
+
+
+def _shown(names: Sequence[str]) -> tuple[str, ...]:
+    """As many as a record has room for."""
+    shown: list[str] = []
+    room = _NAMES_BYTES
+    for name in names:
+        cut = name[:_NAME_SHOWN]
+        room -= len(cut.encode()) + 3
+        if room < 0:
+            break
+        shown.append(cut)
+    return tuple(shown)

@@ -3,11 +3,13 @@
 Each change is one conditional write (ledger.callbacks), so a crash leaves it made or not made. Removing one is two: the endpoint
 with its secret, then what was still to be told, and the log. A crash between the two leaves deliveries that nobody is told of any
 more: they go when they come due, or when their time is over.
+
+Callbacks and deliveries as programs read them: the same over HTTP and on the command line. Never a secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -19,26 +21,46 @@ from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger.callback_deliveries import CallbackDeliveries, DeliveryPage, RedeliveryResult
 from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, CAMPAIGNS, CallbackEndpoints, CallbackSecrets, EndpointSettings
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.callback import TEST, CallbackDelivery, CallbackEndpoint, DeliveryStatus, check_callback_url
+from postroom.model.callback import TEST, CallbackDelivery, CallbackEndpoint, DeliveryStatus, check_callback_url, event_type
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.model.ids import encode
 
-USUAL: Final = frozenset(EventKind) - {EventKind.QUEUED}
+DEFAULT_EVENTS: Final = frozenset(EventKind) - {EventKind.QUEUED}
+
+
 """What is told where nothing else is wished: everything after a message was accepted."""
-MOST_LOOKED_AT: Final = 10_000
+
+
+MAX_EXAMINED: Final = 10_000
+
+
 """Deliveries, by one order to redeliver."""
+
+
 _EVER: Final = Instant(0)
+
+
 _PAGE: Final = 200
+
+
 """Bodies are read too: of a thousand they may be 100 MB."""
+
+
 _TRIES: Final = 10
+
+
 _TIME_LENGTH: Final = 10
+
+
 _CHANCE_LENGTH: Final = 20
+
+
 _CHANCE_BYTES: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
+class EndpointChanges:
     """What is to be different; None: it stays."""
 
     url: str | None = None
@@ -48,14 +70,14 @@ class Edit:
     enabled: bool | None = None
 
 
-class Changed(NamedTuple):
+class EndpointChange(NamedTuple):
     """What a change made of one."""
 
     was: CallbackEndpoint
     now: CallbackEndpoint
 
 
-def anybody(endpoint: CallbackEndpoint) -> None:
+def no_precondition(endpoint: CallbackEndpoint) -> None:
     """A change that is not about what was read before."""
 
 
@@ -110,10 +132,10 @@ class CallbackService:
         self,
         tenant: str,
         id: str,  # noqa: A002
-        edit: Edit,
+        edit: EndpointChanges,
         *,
-        demand: Callable[[CallbackEndpoint], None] = anybody,
-    ) -> Changed:
+        demand: Callable[[CallbackEndpoint], None] = no_precondition,
+    ) -> EndpointChange:
         """Change it as it stands; `demand` is shown that, and may raise. `Invalid`: the URL; `NotFound`."""
         if edit.url is not None:
             check_callback_url(edit.url, self._networks)
@@ -122,9 +144,9 @@ class CallbackService:
             demand(was)
             fields = _fields(was, edit)
             if not fields:
-                return Changed(was, was)
+                return EndpointChange(was, was)
             try:
-                return Changed(was, self._callbacks.change(was, **fields))
+                return EndpointChange(was, self._callbacks.change(was, **fields))
             except Conflict:  # changed since, by somebody or by what its server answered: look again
                 continue
         raise _busy(id)
@@ -207,7 +229,7 @@ class CallbackService:
         while True:
             part = self._deliveries.redeliver_dead(tenant, id, since=since, cursor=cursor)
             ordered, looked_at, cursor = ordered + part.ordered, looked_at + part.looked_at, part.cursor
-            if cursor is None or looked_at >= MOST_LOOKED_AT:
+            if cursor is None or looked_at >= MAX_EXAMINED:
                 return RedeliveryResult(ordered, looked_at, cursor)
 
     def _demand(self, tenant: str, id: str) -> None:  # noqa: A002
@@ -220,7 +242,7 @@ class CallbackService:
             raise NotFound(f"there is no callback {id}")
 
 
-def instant_of(text: str) -> Instant:
+def parse_instant(text: str) -> Instant:
     """From RFC 3339; `Invalid`."""
     try:
         at = datetime.fromisoformat(text)
@@ -232,9 +254,9 @@ def instant_of(text: str) -> Instant:
     return instant
 
 
-def _fields(was: CallbackEndpoint, edit: Edit) -> dict[str, Any]:
+def _fields(was: CallbackEndpoint, edit: EndpointChanges) -> dict[str, Any]:
     """What is to differ. One that is switched on, or leads elsewhere, has not failed yet."""
-    fields = {name: value for name in Edit.__slots__ if (value := getattr(edit, name)) is not None}
+    fields = {name: value for name in EndpointChanges.__slots__ if (value := getattr(edit, name)) is not None}
     if edit.enabled:
         fields["disabled_reason"] = ""
     if edit.enabled or fields.get("url", was.url) != was.url:
@@ -244,3 +266,48 @@ def _fields(was: CallbackEndpoint, edit: Edit) -> dict[str, Any]:
 
 def _busy(id: str) -> Conflict:  # noqa: A002
     return Conflict(f"the callback {id} is being changed by others all the time; try again")
+
+
+def callback_record(endpoint: CallbackEndpoint) -> dict[str, Any]:
+    """In words of the API; times in RFC 3339."""
+    return {
+        "id": endpoint.id,
+        "url": endpoint.url,
+        "events": event_types(endpoint.kinds),
+        "description": endpoint.description,
+        "batch": endpoint.batch,
+        "enabled": endpoint.enabled,
+        "disabled_reason": endpoint.disabled_reason,
+        "failing_since": rfc3339(endpoint.failing_since),
+        "created_at": rfc3339(endpoint.created_at),
+        "secret_changed_at": rfc3339(endpoint.secret_changed_at),
+    }
+
+
+def delivery_record(delivery: CallbackDelivery) -> dict[str, Any]:
+    """Without what it says."""
+    last = {
+        "at": rfc3339(delivery.last_at),
+        "status": delivery.last_status or None,
+        "text": delivery.last_text,
+        "took_ms": delivery.took_ms,
+    }
+    return {
+        "id": delivery.id,
+        "status": delivery.status.value,
+        "events": delivery.events,
+        "created_at": rfc3339(delivery.created_at),
+        "tries": delivery.attempts,
+        "next_at": rfc3339(delivery.due),
+        "last": None if delivery.last_at is None else last,
+    }
+
+
+def whole_delivery(delivery: CallbackDelivery) -> dict[str, Any]:
+    """With what it says, to the letter."""
+    return {**delivery_record(delivery), "body": delivery.body}
+
+
+def event_types(kinds: Collection[EventKind]) -> list[str]:
+    """In the order of a message's life."""
+    return [event_type(kind) for kind in EventKind if kind in kinds]

@@ -16,7 +16,7 @@ from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import ENDED, Campaign, CampaignStatus, Schedule
 from postroom.platform.ports.queues import Queues
-from postroom.services.schedules import schedule_of
+from postroom.services.schedules import parse_schedule
 
 
 class Keep(Enum):
@@ -29,7 +29,7 @@ KEEP = Keep.KEEP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
+class CampaignChanges:
     """What is to be different."""
 
     name: str | Keep = KEEP
@@ -48,7 +48,7 @@ class Edits:
         self._clock = clock
         self._grace_ms = grace_ms
 
-    def apply(self, campaign: Campaign, edit: Edit) -> Campaign:
+    def apply(self, campaign: Campaign, edit: CampaignChanges) -> Campaign:
         """The new record. `Conflict`: somebody changed it since it was read, or it is past such a change. `Invalid`: the time."""
         fields: dict[str, Any] = {}
         if edit.name is not KEEP:
@@ -74,7 +74,7 @@ class Edits:
         if wanted is None:
             return None
         at, timezone = wanted
-        return schedule_of(at, timezone, now=self._clock.now(), grace_ms=self._grace_ms)
+        return parse_schedule(at, timezone, now=self._clock.now(), grace_ms=self._grace_ms)
 
 
 def _refuse(campaign: Campaign, field: str, statuses: frozenset[CampaignStatus]) -> None:

@@ -33,8 +33,7 @@ from postroom.model.campaign import (
 from postroom.model.upload import ReadyUpload
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.workflows import Workflows
-from postroom.recipients_file.layout import HEAD_BYTES
-from postroom.recipients_file.mapping import layout_for
+from postroom.recipients_file.layout import HEAD_BYTES, layout_for
 
 
 @dataclass(frozen=True, slots=True)

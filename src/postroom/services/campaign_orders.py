@@ -18,7 +18,7 @@ from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.platform.ports.objects import Objects
 from postroom.services.campaign_making import AttachedFile, Draft
 from postroom.services.campaigns import CampaignService
-from postroom.services.schedules import schedule_of
+from postroom.services.schedules import parse_schedule
 
 MAX_ATTACHED = 10_000_000
 """Bytes of all attachments and inline images together; on the wire they take a third more."""
@@ -27,7 +27,7 @@ EMAIL = "email"
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class CampaignSources:
     """Where an order's parts come from. Each takes the tenant first, and knows nothing of other tenants'."""
 
     contents: Callable[[str, str, int | None], TemplateContent]
@@ -43,7 +43,7 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class CampaignDefaults:
     """What holds where an order says nothing."""
 
     provider: str
@@ -96,7 +96,9 @@ class Order:
 class Orders:
     """See the module's text."""
 
-    def __init__(self, campaigns: CampaignService, sources: Sources, *, objects: Objects, clock: Clock, house: House) -> None:
+    def __init__(
+        self, campaigns: CampaignService, sources: CampaignSources, *, objects: Objects, clock: Clock, house: CampaignDefaults
+    ) -> None:
         self._campaigns = campaigns
         self._sources = sources
         self._objects = objects
@@ -185,7 +187,7 @@ class Orders:
         return AttachedFile(wanted.filename or upload.filename, upload.content_type, content, wanted.content_id)
 
     def _schedule(self, at: str, timezone: str) -> Schedule:
-        return schedule_of(at, timezone, now=self._clock.now(), grace_ms=self._house.grace_ms)
+        return parse_schedule(at, timezone, now=self._clock.now(), grace_ms=self._house.grace_ms)
 
     def _policies(self, order: Order) -> Policies:
         usual = self._house.policies

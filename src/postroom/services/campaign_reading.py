@@ -25,7 +25,7 @@ class BatchPage(NamedTuple):
     cursor: str | None
 
 
-class CampaignReading:
+class CampaignReader:
     """Every method: `NotFound` for a campaign that the tenant does not have."""
 
     def __init__(self, campaigns: Campaigns, messages: Messages) -> None:

@@ -27,16 +27,14 @@ from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
-from postroom.services.campaign_making import AttachedFile, Draft, Making, prefix
+from postroom.services.campaign_making import Draft, Making, prefix
 
-__all__ = ["CHANGE", "AttachedFile", "CampaignService", "Decision", "Draft", "Verb", "change_name", "prefix"]
-
-CHANGE = "change"
+ACTION = "change"
 """The workflow of changes to a whole campaign that workers carry out (services.campaign_changes)."""
 _LOOKED_AT = 1_000
 
 
-class Verb(StrEnum):
+class CampaignAction(StrEnum):
     """What such a change does."""
 
     CANCEL = "cancel"
@@ -232,8 +230,8 @@ class CampaignService:
         self._timers.cancel(scheduler_messages.timer_name(ref))
         for workflow in (scheduler_messages.IMPORT, scheduler_messages.SEND):
             self._workflows.stop(workflow, ref.campaign, "deleted")
-        for verb in Verb:
-            self._workflows.stop(CHANGE, change_name(ref, verb), "deleted")
+        for verb in CampaignAction:
+            self._workflows.stop(ACTION, action_execution(ref, verb), "deleted")
         self._messages.drop(ref)
         self._journals.drop(ref.campaign)
         self._objects.purge(prefix(ref))
@@ -269,7 +267,7 @@ class CampaignService:
         return campaign
 
 
-def change_name(ref: CampaignRef, verb: Verb) -> str:
+def action_execution(ref: CampaignRef, verb: CampaignAction) -> str:
     """The execution of `CHANGE` that does this to a campaign."""
     return f"{verb}-{ref.campaign}"
 

@@ -15,8 +15,8 @@ from postroom.ledger.dkim import DkimKeys, DkimPrivateKey
 from postroom.model import dkim, ids
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.model.sender import sender_name
-from postroom.services.outside import Outside
-from postroom.services.senders import Texts
+from postroom.services.outbound_slots import OutboundSlots
+from postroom.services.senders import TxtLookup
 
 _MARK = 4
 """Characters; a name twice would be another key under the record of one that signs."""
@@ -25,11 +25,11 @@ _MARK = 4
 class DkimService:
     """See the module's text. `domain` may be written in any way, or be an address in it: `Invalid`, it is neither."""
 
-    def __init__(self, keys: DkimKeys, dns: Texts, clock: Clock) -> None:
+    def __init__(self, keys: DkimKeys, dns: TxtLookup, clock: Clock) -> None:
         self._keys = keys
         self._dns = dns
         self._clock = clock
-        self._asking = Outside("DKIM key")
+        self._asking = OutboundSlots("DKIM key")
 
     def new_stem(self) -> str:
         """What the selectors of new keys begin with."""

@@ -21,7 +21,7 @@ from postroom.model import ids
 from postroom.model.ids import Key
 from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 from postroom.platform.ports.workflows import Again, Done, ExecutionStatus, HandlerCall, Workflows
-from postroom.services.erasure import Erased, ErasureService
+from postroom.services.erasure import ErasureFindings, ErasureService
 
 ERASE = "erase"
 """The workflow. Its execution is the request's id."""
@@ -54,7 +54,7 @@ class Erasure:
     """Who asked."""
     asked_at: Instant
     ended_at: Instant | None = None
-    found: Erased | None = None
+    found: ErasureFindings | None = None
     """By the last try."""
 
 

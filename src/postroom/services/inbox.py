@@ -15,7 +15,7 @@ from postroom.services.mail_reading import read_body, read_headers
 _HEAD_BYTES = 16_384
 
 
-class InboxMail(NamedTuple):
+class InboxEntry(NamedTuple):
     """One line of the list."""
 
     id: str
@@ -30,7 +30,7 @@ class InboxMail(NamedTuple):
 class InboxPage(NamedTuple):
     """Part of the list, newest first. `cursor` asks for the next part."""
 
-    mails: list[InboxMail]
+    mails: list[InboxEntry]
     cursor: str | None
 
 
@@ -38,7 +38,7 @@ class InboxPage(NamedTuple):
 class OpenedMail:
     """One mail to read."""
 
-    mail: InboxMail
+    mail: InboxEntry
     headers: Sequence[tuple[str, str]]
     text: str
     """The text part; the HTML source where there is no other; empty where there is neither."""
@@ -76,11 +76,11 @@ class InboxService:
             raise NotFound(f"the inbox has no mail {mail}; `postroom inbox list` shows those there are")
         return info
 
-    def _summary(self, info: ObjectInfo) -> InboxMail:
+    def _summary(self, info: ObjectInfo) -> InboxEntry:
         values: dict[str, list[str]] = {}
         for name, value in read_headers(self._objects.read(info.key, 0, _HEAD_BYTES)):
             values.setdefault(name.lower(), []).append(value)
-        return InboxMail(
+        return InboxEntry(
             mail_id_from(info.key),
             values.get("from", [""])[0],
             tuple(values.get("delivered-to", [])),

@@ -26,7 +26,7 @@ class MadeKey(NamedTuple):
     text: str
 
 
-class ApiKeys:
+class ApiKeyService:
     """Of the caller's own tenant."""
 
     def __init__(self, keys: ApiKeyRecords, clock: Clock) -> None:

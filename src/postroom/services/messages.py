@@ -4,6 +4,10 @@ A call is answered when what it asked for is durable. Each of its messages stand
 The call's *seed* decides where its messages live and under which keys, so whoever repeats a call with the seed it had
 makes the same messages, whatever line the first one died at: contents are stored before the messages that name them, and
 both are stored only where they are absent (services.intake says what is left between the lines).
+
+A message as `--json` prints it, whoever lists it.
+
+An event of a message as the API answers it and `--json` prints it.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from postroom.clock import Clock, Instant
+from postroom.clock import Clock, Instant, rfc3339
 from postroom.delivery.compose import RowError
 from postroom.delivery.transactional import CompiledContent, CompiledContentCache, ContentStore, TransactionalCompiler, person_key
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Permanent, TooLarge
@@ -40,20 +44,22 @@ from postroom.model.tenant import Tenant
 from postroom.model.tokens import message_id, parse_message_id
 from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.platform.ports.messages import Messages
-from postroom.services.intake import Intake
-from postroom.services.single_request import (
+from postroom.services.message_acceptance import (
     MAX_ATTACHED_BYTES,
     MAX_ATTACHMENTS,
     MAX_REQUESTS,
     MAX_VALUES,
-    Accepted,
+    AcceptedMessage,
+    MessageAcceptance,
     MessageRequest,
-    Refused,
-    Suppressed,
+    RecipientSuppressed,
+    RefusedMessage,
     texts,
 )
 
 _COMPILED_BYTES = 32_000_000
+
+
 _WHY = {
     SuppressionReason.MANUAL: "somebody of yours entered it",
     SuppressionReason.BOUNCE: "mail to it was returned",
@@ -63,7 +69,7 @@ _WHY = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
+class MessageSources:
     """Where what a message is made of comes from."""
 
     contents: Callable[[str, str, int | None], TemplateContent]
@@ -74,7 +80,7 @@ class Sources:
     """A tenant's upload that has arrived; `NotFound`, `Invalid`."""
 
 
-class SingleRecord(NamedTuple):
+class TransactionalMessage(NamedTuple):
     """A message as it stands."""
 
     id: str
@@ -82,10 +88,10 @@ class SingleRecord(NamedTuple):
     values: TransactionalValues
 
 
-class SinglePage(NamedTuple):
+class TransactionalPage(NamedTuple):
     """Part of a day's list. `cursor` asks for the next part."""
 
-    records: list[SingleRecord]
+    records: list[TransactionalMessage]
     cursor: str | None
 
 
@@ -103,8 +109,8 @@ class MessageService:
 
     def __init__(
         self,
-        sources: Sources,
-        intake: Intake,
+        sources: MessageSources,
+        intake: MessageAcceptance,
         *,
         contents: ContentStore,
         singles: TransactionalCompiler,
@@ -127,7 +133,7 @@ class MessageService:
         """For one call: to be kept by whoever may repeat it."""
         return f"{day_of(self._clock.now())}.{self._clock.random(16).hex()}"
 
-    def submit(self, tenant: str, requests: Sequence[MessageRequest], *, seed: str) -> list[Accepted | Refused]:
+    def submit(self, tenant: str, requests: Sequence[MessageRequest], *, seed: str) -> list[AcceptedMessage | RefusedMessage]:
         """Up to 100 messages; what became of each, in their order. Errors of the stores are raised: nothing is answered then."""
         if len(requests) > MAX_REQUESTS:
             raise TooLarge(f"{len(requests)} messages in one call; {MAX_REQUESTS} at most")
@@ -142,7 +148,7 @@ class MessageService:
             self._intake.store(ref, [draft.row for draft in accepted])
         return [self._answer(ref, draft, transactional_key(owner.secret, seed, index)) for index, draft in enumerate(drafts)]
 
-    def get(self, tenant: str, id: str) -> SingleRecord:  # noqa: A002 - the field's own word
+    def get(self, tenant: str, id: str) -> TransactionalMessage:  # noqa: A002 - the field's own word
         """One message; `NotFound`."""
         stream, key = parse_message_id(id)
         if not is_stream(stream):
@@ -150,14 +156,14 @@ class MessageService:
         found = self._stored(CampaignRef(tenant, stream), key)
         if found is None:
             raise NotFound(f"there is no single message {id!r}")
-        return SingleRecord(id, found, TransactionalValues.parse(found.values))
+        return TransactionalMessage(id, found, TransactionalValues.parse(found.values))
 
-    def timeline(self, tenant: str, record: SingleRecord) -> list[Event]:
+    def timeline(self, tenant: str, record: TransactionalMessage) -> list[Event]:
         """What happened to it, in order of time: from the call on."""
         ref, message = CampaignRef(tenant, parse_message_id(record.id)[0]), record.message
         return [queued_event(record.values.accepted_at), *self._messages.timeline(ref, message.batch, message.key)]
 
-    def content(self, tenant: str, record: SingleRecord) -> TransactionalContent | None:
+    def content(self, tenant: str, record: TransactionalMessage) -> TransactionalContent | None:
         """What it was made of; None once that is gone."""
         try:
             return self._contents.get(CampaignRef(tenant, parse_message_id(record.id)[0]), record.values.digest)
@@ -166,32 +172,35 @@ class MessageService:
 
     def list(
         self, tenant: str, day: int, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
-    ) -> SinglePage:
+    ) -> TransactionalPage:
         """A day's messages, in no order people know."""
         if day < 0:
-            return SinglePage([], None)
+            return TransactionalPage([], None)
         ref = stream_ref(self._tenants.get(tenant), day)
         try:
             page = self._messages.list(ref, statuses=statuses, cursor=cursor, limit=limit)
         except NotFound:  # nobody sent anything that day
-            return SinglePage([], None)
+            return TransactionalPage([], None)
         records = [
-            SingleRecord(message_id(ref, each.key), each, TransactionalValues.parse(each.values)) for each in page.messages
+            TransactionalMessage(message_id(ref, each.key), each, TransactionalValues.parse(each.values))
+            for each in page.messages
         ]
-        return SinglePage(records, page.cursor)
+        return TransactionalPage(records, page.cursor)
 
     def today(self) -> int:
         """The UTC day, counted from 1970."""
         return day_of(self._clock.now())
 
-    def _draft(self, owner: Tenant, ref: CampaignRef, request: MessageRequest, *, seed: str, index: int) -> _Draft | Refused:
+    def _draft(
+        self, owner: Tenant, ref: CampaignRef, request: MessageRequest, *, seed: str, index: int
+    ) -> _Draft | RefusedMessage:
         try:
             key = transactional_key(owner.secret, seed, index)
             return self._compose(owner, ref, request, key=key, line=1 + index)
         except (Conflict, Corrupt):
             raise
         except Permanent as error:
-            return Refused(index, error)
+            return RefusedMessage(index, error)
 
     def _compose(self, owner: Tenant, ref: CampaignRef, request: MessageRequest, *, key: Key, line: int) -> _Draft:
         """Checked, and composed once."""
@@ -259,11 +268,13 @@ class MessageService:
             raise TooLarge(f"the attachments have {size} bytes together; a single message may carry {MAX_ATTACHED_BYTES}")
         return tuple(attached)
 
-    def _without_suppressed(self, tenant: str, made: Sequence[_Draft | Refused]) -> Sequence[_Draft | Refused]:
+    def _without_suppressed(self, tenant: str, made: Sequence[_Draft | RefusedMessage]) -> Sequence[_Draft | RefusedMessage]:
         asked = [(draft.person, draft.single.topic) for draft in made if isinstance(draft, _Draft)]
         refused = iter(self._suppression.refused(tenant, asked) if asked else ())
         return [
-            Refused(index, Suppressed(f"{draft.row.address} is on the suppression list{self._why(tenant, draft)}"))
+            RefusedMessage(
+                index, RecipientSuppressed(f"{draft.row.address} is on the suppression list{self._why(tenant, draft)}")
+            )
             if isinstance(draft, _Draft) and next(refused)
             else draft
             for index, draft in enumerate(made)
@@ -276,11 +287,11 @@ class MessageService:
             entry = self._suppression.get(tenant, draft.person, topic=draft.single.topic)
         return "" if entry is None else f": {_WHY[entry.reason]}"
 
-    def _answer(self, ref: CampaignRef, draft: _Draft | Refused, key: Key) -> Accepted | Refused:
+    def _answer(self, ref: CampaignRef, draft: _Draft | RefusedMessage, key: Key) -> AcceptedMessage | RefusedMessage:
         """What was accepted when the call was first made stays accepted, whatever has changed since."""
-        if isinstance(draft, Refused) and self._stored(ref, key) is None:
+        if isinstance(draft, RefusedMessage) and self._stored(ref, key) is None:
             return draft
-        return Accepted(message_id(ref, key), ref, key)
+        return AcceptedMessage(message_id(ref, key), ref, key)
 
     def _stored(self, ref: CampaignRef, key: Key) -> Message | None:
         try:
@@ -307,3 +318,38 @@ def _values(single: CompiledContent, document: bytes, variables: dict[str, str],
 
 def _row(ref: CampaignRef, key: Key, line: int, to: address.Address, values: str) -> MessageRow:
     return MessageRow(batch_of(key, stream_batches(ref.campaign)), key, line, to.mailbox, to.name, values)
+
+
+def message_record(message: Message) -> dict[str, object]:
+    """What is the same of a campaign's message and of a single one."""
+    return {
+        "address": message.address,
+        "name": message.name,
+        "status": message.status.label,
+        "attempts": message.attempt,
+        "at": rfc3339(message.at),
+        "due": rfc3339(message.due),
+        "code": message.code or None,
+        "reply": message.reply or None,
+        "provider_id": message.provider_id,
+        "opened_at": rfc3339(message.opened_at),
+        "clicked_at": rfc3339(message.clicked_at),
+        "unsubscribed_at": rfc3339(message.unsubscribed_at),
+    }
+
+
+def event_record(event: Event) -> dict[str, object]:
+    """As in docs/reference/messages.md."""
+    bounce = event.bounce
+    return {
+        "id": event.id,
+        "kind": event.kind.value,
+        "at": rfc3339(event.at),
+        "attempt": event.attempt,
+        "source": event.source,
+        "bounce": None if bounce is None else {"type": bounce.type.value, "class": bounce.category.value, "code": bounce.code},
+        "machine": event.machine,
+        "detail": event.detail,
+        "url": event.url or None,
+        "raw": event.raw or None,
+    }

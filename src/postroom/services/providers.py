@@ -15,11 +15,11 @@ from postroom.errors import Conflict, Denied, Invalid
 from postroom.ledger.providers import ProviderCredentials, Providers, ProviderSpec
 from postroom.model.finding import Finding, Level
 from postroom.model.provider import DEFAULT_PROVIDER, MAX_URL, Provider, encode_password, with_password, without_password
-from postroom.services.outside import Outside
+from postroom.services.outbound_slots import OutboundSlots
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class ProviderCaller:
     """On whose behalf."""
 
     tenant: str | None
@@ -42,9 +42,9 @@ class ProviderService:
         self._providers = providers
         self._check = check
         self._examine = examine
-        self._tests = Outside("provider")
+        self._tests = OutboundSlots("provider")
 
-    def create(self, asker: Asker, name: str, change: ProviderSpec, *, shared: bool = False, mark: str = "") -> Provider:
+    def create(self, asker: ProviderCaller, name: str, change: ProviderSpec, *, shared: bool = False, mark: str = "") -> Provider:
         """A new one, for the asker's tenant or shared. `Invalid`, `Conflict`, `Denied`; `mark` as of the ledger."""
         if shared and not asker.operator:
             raise Denied("a provider that is shared by all tenants needs an operator of the installation")
@@ -52,7 +52,7 @@ class ProviderService:
         owner = None if shared else asker.tenant
         return self._providers.create(owner, name, change._replace(trusted=asker.operator), mark=mark)
 
-    def change(self, asker: Asker, was: Provider, change: ProviderSpec) -> Provider:
+    def change(self, asker: ProviderCaller, was: Provider, change: ProviderSpec) -> Provider:
         """Replace it as it was read. A URL without its password keeps the stored one only where it is the same URL."""
         self._demand_right(asker, was)
         url, password = without_password(change.url)
@@ -61,22 +61,22 @@ class ProviderService:
         self._check_url(with_password(url, "kept") if keeps else change.url, trusted=trusted)
         return self._providers.change(was, change._replace(trusted=trusted))
 
-    def delete(self, asker: Asker, name: str) -> Provider:
+    def delete(self, asker: ProviderCaller, name: str) -> Provider:
         """Forget it; what it was. Campaigns that name it cannot send until they have another."""
         was = self._providers.get(asker.tenant, name)
         self._demand_right(asker, was)
         self._providers.delete(was)
         return was
 
-    def get(self, asker: Asker, name: str) -> Provider:
+    def get(self, asker: ProviderCaller, name: str) -> Provider:
         """The one that the asker means by the name; `NotFound`."""
         return self._providers.get(asker.tenant, name)
 
-    def list(self, asker: Asker) -> Sequence[Provider]:
+    def list(self, asker: ProviderCaller) -> Sequence[Provider]:
         """All that may be used: own, shared, and the default."""
         return self._providers.list(asker.tenant)
 
-    def test(self, asker: Asker, name: str) -> Sequence[Finding]:
+    def test(self, asker: ProviderCaller, name: str) -> Sequence[Finding]:
         """Connect, greet, encrypt and log in; nothing is sent. Within about half a minute. `Conflict`: as many as may are being
         tested (services.outside)."""
         provider = self._providers.get(asker.tenant, name)
@@ -86,7 +86,7 @@ class ProviderService:
         with self._tests.turn(asker.tenant):
             return self._examine(means)
 
-    def _demand_right(self, asker: Asker, provider: Provider) -> None:
+    def _demand_right(self, asker: ProviderCaller, provider: Provider) -> None:
         if provider.name == DEFAULT_PROVIDER:
             raise Conflict(f"the provider {DEFAULT_PROVIDER} is the setting POSTROOM_MAIL: it is changed there")
         if provider.shared and not asker.operator:
@@ -109,7 +109,7 @@ def warming(providers: Sequence[Provider], now: Instant) -> Iterator[Finding]:
             yield Finding(f"provider {provider.name}", Level.OK, text)
 
 
-def url_of(url: str, password: str | None) -> str:
+def provider_url(url: str, password: str | None) -> str:
     """A URL and a password that came apart. `Invalid`: it has one already, or no user for it."""
     if password is None:
         return url

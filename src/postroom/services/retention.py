@@ -2,6 +2,13 @@
 
 Records are read from the oldest on, and only up to those made after the limit: what is kept costs one page a tenant. A campaign
 that has not ended stays, however old. Its record goes last (services.campaigns), so the next run finds what a kill leaves.
+
+Deleting single messages that are older than the installation keeps them: a day's stream as a whole, with all that is known
+of its recipients.
+
+Streams have no list: their ids follow from tenant and day. A tenant's record says up to which day all is deleted; it is
+written after the deed, so a crash only means that something is deleted again, which is harmless. A stream that still
+owes something is left, and so are those after it, until it does not.
 """
 
 from __future__ import annotations
@@ -9,10 +16,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from postroom.clock import Instant
-from postroom.errors import Conflict, NotFound
+from postroom.delivery.transactional import ERA_DAYS, ContentStore
+from postroom.errors import Conflict, NotFound, PostroomError
+from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.streams import DailyStreams
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import ENDED, Campaign
+from postroom.model.stream import day_of, stream_ref
+from postroom.model.tenant import Tenant
+from postroom.platform.ports.journal import Journals
+from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.tables import ItemKey, Put, Tables
+from postroom.platform.ports.workflows import Workflows
 from postroom.services.campaigns import CampaignService
 
 _DAY_MS = 86_400_000
@@ -54,6 +70,88 @@ class CampaignRetention:
         while True:
             page = self._tenants.list(cursor=cursor)
             yield from (tenant.id for tenant in page.tenants)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+
+_GRACE_DAYS = 1
+
+
+"""Beyond those asked for: a call of the day may be repeated for so long."""
+
+
+_LOOK_BACK_DAYS = 400
+
+
+"""Where a tenant has no record yet."""
+
+
+class StreamRetention:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        tenants: Tenants,
+        streams: DailyStreams,
+        *,
+        contents: ContentStore,
+        messages: Messages,
+        journals: Journals,
+        workflows: Workflows,
+    ) -> None:
+        self._tables = tables
+        self._tenants = tenants
+        self._streams = streams
+        self._contents = contents
+        self._messages = messages
+        self._journals = journals
+        self._workflows = workflows
+
+    def expire(self, now: Instant, *, days: int) -> int:
+        """Delete every tenant's streams that ended more than `days` days ago; how many days of tenants were gone through.
+
+        A tenant's that fail keep no other tenant's: those are deleted first, then the error is raised."""
+        until, gone_through = day_of(now) - days - _GRACE_DAYS, 0
+        failed: PostroomError | None = None
+        for tenant in self._all_tenants():
+            try:
+                gone_through += self._expire(tenant, until)
+            except PostroomError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return gone_through
+
+    def _expire(self, tenant: Tenant, until: int) -> int:
+        key = ItemKey(f"{tenant.id}#streams", "expired")
+        item = self._tables.get(key)
+        first = until - _LOOK_BACK_DAYS if item is None else int(item.data["before"])
+        day = first
+        while day < until and self._delete(tenant, day):
+            day += 1
+        if day > first:
+            self._tables.write([Put(key, {"before": day})])
+        return max(0, day - first)
+
+    def _delete(self, tenant: Tenant, day: int) -> bool:
+        """False: it still owes something."""
+        ref = stream_ref(tenant, day)
+        if self._streams.owes(ref):
+            return False
+        self._workflows.stop(scheduler_messages.STREAM, ref.campaign, "deleted")
+        self._messages.drop(ref)
+        self._journals.drop(ref.campaign)
+        if (day + 1) % ERA_DAYS == 0:
+            self._contents.purge(tenant.id, day // ERA_DAYS)
+        return True
+
+    def _all_tenants(self) -> Iterator[Tenant]:
+        cursor: str | None = None
+        while True:
+            page = self._tenants.list(cursor=cursor)
+            yield from page.tenants
             cursor = page.cursor
             if cursor is None:
                 return

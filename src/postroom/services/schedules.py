@@ -12,17 +12,17 @@ from postroom.model.campaign import Schedule
 from postroom.platform.ports.timers import MAX_AHEAD_MS
 
 
-class Wording(NamedTuple):
+class FieldNames(NamedTuple):
     """What the two are called where they were written, for sentences about them."""
 
     at: str
     timezone: str
 
 
-API = Wording("schedule.at", "schedule.timezone")
+API = FieldNames("schedule.at", "schedule.timezone")
 
 
-def schedule_of(at: str, timezone: str, *, now: Instant, grace_ms: int, wording: Wording = API) -> Schedule:
+def parse_schedule(at: str, timezone: str, *, now: Instant, grace_ms: int, wording: FieldNames = API) -> Schedule:
     """`at` is RFC 3339, or without an offset: then in `timezone`. `Invalid`: no time, passed, or too far ahead."""
     shown = f"{wording.at} {at[:40]}"
     try:
@@ -42,14 +42,14 @@ def schedule_of(at: str, timezone: str, *, now: Instant, grace_ms: int, wording:
     return Schedule(instant, timezone, grace_ms)
 
 
-def _zone(timezone: str, wording: Wording) -> ZoneInfo:
+def _zone(timezone: str, wording: FieldNames) -> ZoneInfo:
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # some names are those of folders
         raise Invalid(f"{wording.timezone} {timezone[:40]} is no IANA time zone, such as Europe/Paris or UTC") from error
 
 
-def _in_zone(when: datetime, zone: ZoneInfo, wording: Wording) -> datetime:
+def _in_zone(when: datetime, zone: ZoneInfo, wording: FieldNames) -> datetime:
     """A wall-clock time in a zone. `Invalid` for one that the zone's clocks skip; of a time they show twice, the first."""
     placed = when.replace(tzinfo=zone)
     if datetime.fromtimestamp(placed.timestamp(), zone).replace(tzinfo=None) != when:

@@ -12,10 +12,10 @@ from postroom.clock import Clock
 from postroom.errors import Unavailable
 from postroom.ledger.senders import SenderPage, Senders
 from postroom.model.sender import SenderIdentity, sender_name
-from postroom.services.outside import Outside
+from postroom.services.outbound_slots import OutboundSlots
 
 
-class Texts(Protocol):
+class TxtLookup(Protocol):
     """The part of the DNS that is asked."""
 
     def txt(self, name: str) -> list[str]:
@@ -26,11 +26,11 @@ class Texts(Protocol):
 class SenderService:
     """See the module's text."""
 
-    def __init__(self, senders: Senders, dns: Texts, clock: Clock) -> None:
+    def __init__(self, senders: Senders, dns: TxtLookup, clock: Clock) -> None:
         self._senders = senders
         self._dns = dns
         self._clock = clock
-        self._asking = Outside("sender")
+        self._asking = OutboundSlots("sender")
 
     def add(self, tenant: str, text: str) -> SenderIdentity:
         """Enter an address or a domain. Again: harmless. `Invalid`: it is neither."""

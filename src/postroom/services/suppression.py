@@ -67,12 +67,12 @@ class SuppressionLists:
         self._tenants = tenants
         self._clock = clock
 
-    def of(self, tenant: str) -> Suppressions:
+    def of(self, tenant: str) -> TenantSuppressions:
         """One tenant's."""
-        return Suppressions(self._suppression, self._tenants, self._clock, tenant=tenant)
+        return TenantSuppressions(self._suppression, self._tenants, self._clock, tenant=tenant)
 
 
-class Suppressions:
+class TenantSuppressions:
     """One tenant's list."""
 
     def __init__(self, suppression: SuppressionList, tenants: Tenants, clock: Clock, *, tenant: str) -> None:

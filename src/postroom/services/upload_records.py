@@ -2,22 +2,39 @@
 
 A record and its entry in that list change in one write: no crash leaves an upload that nobody will ever look at. Each change is
 conditional on the version that was read; the loser of a race gets `Conflict` and reads again.
+
+An upload's bytes are there: seen, looked at, and noted in its record. Whoever comes first does it.
+
+Nobody tells us that bytes arrived: the store is asked when somebody asks for the upload, and by housekeeping at last. A crash
+before the record is written leaves it waiting, and the next one to ask finds the same bytes: they cannot change.
+
+The end of uploads: recipients files grow old, announced ones never come, somebody deletes one.
+
+    record: expired, nameless → bytes purged → record: look again in a day → bytes purged again → record forgotten in a month
+
+In this order, so that whatever dies in between, the list of what is due still names the upload and the next round goes on; and
+a file that arrives while its upload is being given up belongs to an upload that is expired already. The second purge is for a
+transfer that had begun with a URL which was still valid: nobody may bring back what was deleted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import msgspec
 
-from postroom.clock import Instant
-from postroom.errors import Corrupt, NotFound
+from postroom.clock import Clock, Instant
+from postroom.errors import Conflict, Corrupt, NotFound, PostroomError
 from postroom.ledger.collection import every
-from postroom.model.upload import Upload, is_upload_id
+from postroom.model.upload import Inspection, Upload, UploadKind, UploadStatus, is_upload_id
+from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
+from postroom.platform.ports.transfers import ArrivedObject, Transfers
+from postroom.recipients_file.layout import HEAD_BYTES, inspect_file
 
 _DUE = "#uploads-by-expiry"
 
@@ -29,7 +46,7 @@ class UploadPage(NamedTuple):
     cursor: str | None
 
 
-class Due(NamedTuple):
+class DueUpload(NamedTuple):
     """An entry of the list."""
 
     tenant: str
@@ -74,14 +91,15 @@ class UploadRecords:
             moves += [_listed(changed)] if changed.due is not None else []
         return self._put(changed, upload.version, moves, forget_at)
 
-    def due(self, now: Instant) -> Iterator[Due]:
+    def due(self, now: Instant) -> Iterator[DueUpload]:
         """What must be looked at by `now`, the longest overdue first."""
         entries = (
-            Due(item.data["tenant"], item.data["id"], Instant(item.data["at"])) for item in every(self._tables, _DUE, at_once=100)
+            DueUpload(item.data["tenant"], item.data["id"], Instant(item.data["at"]))
+            for item in every(self._tables, _DUE, at_once=100)
         )
         return takewhile(lambda entry: entry.at <= now, entries)
 
-    def unlist(self, entry: Due) -> None:
+    def unlist(self, entry: DueUpload) -> None:
         """Take an entry off the list whose record is gone, or is due at another time."""
         self._tables.write([Delete(_due_key(entry))])
 
@@ -93,11 +111,11 @@ class UploadRecords:
 
 
 def _listed(upload: Upload) -> Put:
-    entry = Due(upload.tenant, upload.id, upload.due or Instant(0))
+    entry = DueUpload(upload.tenant, upload.id, upload.due or Instant(0))
     return Put(_due_key(entry), entry._asdict())
 
 
-def _due_key(entry: Due) -> ItemKey:
+def _due_key(entry: DueUpload) -> ItemKey:
     return ItemKey(_DUE, f"{entry.at:014d}#{entry.tenant}#{entry.id}")
 
 
@@ -114,3 +132,122 @@ def _upload(item: Item) -> Upload:
         return msgspec.convert({**item.data, "version": item.version}, Upload)
     except msgspec.ValidationError as error:
         raise Corrupt(f"the record of upload {item.key.sort} cannot be read: {error}") from error
+
+
+DAY_MS = 86_400_000
+
+
+_BLOCK = 1 << 20
+
+
+class UploadArrivals:
+    """See the module's text."""
+
+    def __init__(self, records: UploadRecords, objects: Objects, transfers: Transfers, clock: Clock, *, upload_days: int) -> None:
+        self._records = records
+        self._objects = objects
+        self._transfers = transfers
+        self._clock = clock
+        self._kept_ms = upload_days * DAY_MS
+
+    def settled(self, upload: Upload) -> Upload:
+        """The record as it is once somebody has looked whether its bytes are there."""
+        arrived = self.seen(upload)
+        if arrived is None:
+            return upload
+        try:
+            return self._records.change(
+                upload,
+                status=UploadStatus.READY,
+                arrived_at=self._clock.now(),
+                object_version=arrived.version,
+                inspection=self._inspection(upload, arrived),
+                due=Instant(upload.created_at + self._kept_ms) if upload.kind is UploadKind.RECIPIENTS else None,
+            )
+        except Conflict:  # somebody else did: what they noted is the same
+            return self._records.get(upload.tenant, upload.id)
+
+    def seen(self, upload: Upload) -> ArrivedObject | None:
+        """Whether the bytes of an upload that waits are there."""
+        return self._transfers.arrived(upload.object_key) if upload.status is UploadStatus.WAITING else None
+
+    def blocks(self, upload: Upload) -> Iterator[bytes]:
+        """The bytes of one that is ready: first the part that tells how it is laid out, then the rest, as asked for."""
+        key, version = upload.object_key, upload.object_version
+        at, block = 0, self._objects.read(key, 0, HEAD_BYTES, version)
+        while block:
+            yield block
+            at += len(block)
+            block = self._objects.read(key, at, _BLOCK, version)
+
+    def _inspection(self, upload: Upload, arrived: ArrivedObject) -> Inspection | None:
+        if upload.kind is not UploadKind.RECIPIENTS:
+            return None
+        return inspect_file(self._objects.read(upload.object_key, 0, HEAD_BYTES, arrived.version), arrived.size)
+
+
+FORGOTTEN_AFTER_MS = 30 * DAY_MS
+
+
+class UploadExpiry:
+    """See the module's text."""
+
+    def __init__(self, records: UploadRecords, landings: UploadArrivals, objects: Objects, clock: Clock) -> None:
+        self._records = records
+        self._landings = landings
+        self._objects = objects
+        self._clock = clock
+
+    def expire(self, now: Instant, *, limit: int) -> int:
+        """Look at up to `limit` uploads that are due; how many there were: fewer than `limit`, then that was all.
+
+        One that fails keeps nobody waiting: the others are done first, then its error is raised."""
+        entries = list(islice(self._records.due(now), limit))
+        failed: PostroomError | None = None
+        for entry in entries:
+            try:
+                self._look_at(entry, now)
+            except (Conflict, NotFound):  # somebody changed it just now: the next round sees it as it is then
+                continue
+            except PostroomError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return len(entries)
+
+    def retire(self, upload: Upload, *, deleted: bool) -> None:
+        """End it now. `Conflict`: it was changed since it was read."""
+        gone = self._records.change(
+            upload,
+            status=UploadStatus.EXPIRED,
+            deleted=deleted,
+            purged=False,
+            filename="",
+            author="",
+            sha256=None,
+            inspection=None,
+            object_version=None,
+            due=self._clock.now(),
+        )
+        self._purge(gone)
+
+    def _look_at(self, entry: DueUpload, now: Instant) -> None:
+        upload = self._records.find(entry.tenant, entry.id)
+        if upload is None or upload.due != entry.at:
+            self._records.unlist(entry)
+        elif upload.status is UploadStatus.EXPIRED:
+            self._purge(upload)
+        else:
+            upload = self._landings.settled(upload)
+            if upload.due is not None and upload.due <= now:
+                self.retire(upload, deleted=False)
+
+    def _purge(self, upload: Upload) -> None:
+        """The bytes, for the first or the second time."""
+        self._objects.purge(upload.object_key)
+        now = self._clock.now()
+        with suppress(Conflict):  # somebody else ends it too, and did or will do this
+            if upload.purged:
+                self._records.change(upload, due=None, forget_at=Instant(now + FORGOTTEN_AFTER_MS))
+            else:
+                self._records.change(upload, purged=True, due=Instant(now + DAY_MS))

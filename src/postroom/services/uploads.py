@@ -3,6 +3,8 @@
 An upload is made under an id that the caller chose (`new_id`), and only once: the same call again finds the record and gives a
 fresh URL for it, after a crash between any two lines too. What a recipients file holds is shown from the file itself each time;
 its record holds nothing of any row.
+
+Whether an upload is still read: a campaign that has not imported it yet would fail without it.
 """
 
 from __future__ import annotations
@@ -15,28 +17,43 @@ from typing import NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Invalid, NotFound, TooLarge
+from postroom.ledger.campaigns import Campaigns
 from postroom.model import ids
+from postroom.model.campaign import CampaignStatus
 from postroom.model.upload import MAX_BYTES, ReadyUpload, Upload, UploadKind, UploadStatus, is_upload_id, safe_filename
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
 from postroom.platform.ports.transfers import PresignedRequest, Transfers
-from postroom.recipients_file.inspect import named_rows
-from postroom.recipients_file.layout import read_heading
-from postroom.services.upload_expiry import UploadExpiry
-from postroom.services.upload_landing import DAY_MS, Landings
-from postroom.services.upload_records import UploadPage, UploadRecords
+from postroom.recipients_file.layout import named_rows, read_header
+from postroom.services.upload_records import DAY_MS, UploadArrivals, UploadExpiry, UploadPage, UploadRecords
 
 PUT_MS = 3_600_000
+
+
 GET_MS = 600_000
+
+
 WAITING_MS = DAY_MS
+
+
 """An upload that is announced and not brought is given up after so long, and no URL for it outlives that."""
 
+
 SAMPLE_ROWS = 5
+
+
 MAX_ROW = 1_000
+
+
 _TRIES = 5
+
+
 _CELL_SHOWN = 200
 
+
 InUse = Callable[[str, str], bool]
+
+
 """Whether somebody still needs the upload: tenant, id."""
 
 
@@ -77,7 +94,7 @@ class UploadService:
         self._transfers = transfers
         self._clock = clock
         self._in_use = in_use
-        self._landings = Landings(self._records, objects, transfers, clock, upload_days=upload_days)
+        self._landings = UploadArrivals(self._records, objects, transfers, clock, upload_days=upload_days)
         self._expiry = UploadExpiry(self._records, self._landings, objects, clock)
 
     def new_id(self) -> str:
@@ -213,7 +230,7 @@ class UploadService:
     def _rows(self, upload: Upload) -> Iterator[dict[str, str]]:
         blocks = self._landings.blocks(upload)
         head = next(blocks, b"")
-        return named_rows(chain([head], blocks), read_heading(head, whole=len(head) == upload.size))
+        return named_rows(chain([head], blocks), read_header(head, whole=len(head) == upload.size))
 
 
 def _facts(upload: Upload) -> tuple[object, ...]:
@@ -222,3 +239,27 @@ def _facts(upload: Upload) -> tuple[object, ...]:
 
 def _cut(row: dict[str, str], columns: int) -> dict[str, str]:
     return {name[:_CELL_SHOWN]: cell[:_CELL_SHOWN] for name, cell in islice(row.items(), columns)}
+
+
+_READING = frozenset({CampaignStatus.DRAFT, CampaignStatus.IMPORTING})
+
+
+class UploadUsage:
+    """`services.uploads.InUse`. Attachments are copied when a campaign is made, recipients when they are imported."""
+
+    def __init__(self, campaigns: Campaigns) -> None:
+        self._campaigns = campaigns
+
+    def __call__(self, tenant: str, upload_id: str) -> bool:
+        """Looks at the campaigns that were made after the upload: both ids begin with their time."""
+        cursor: str | None = None
+        while True:
+            page = self._campaigns.list(tenant, cursor=cursor)
+            for campaign in page.campaigns:
+                if campaign.ref.campaign < upload_id:
+                    return False
+                if campaign.upload_id == upload_id and campaign.status in _READING:
+                    return True
+            cursor = page.cursor
+            if cursor is None:
+                return False

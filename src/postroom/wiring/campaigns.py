@@ -8,7 +8,7 @@ from postroom.delivery.compose import ContentCompiler
 from postroom.model.callback import check_callback_url
 from postroom.model.campaign import Policies
 from postroom.model.provider import DEFAULT_PROVIDER
-from postroom.services.campaign_orders import House, Orders, Sources
+from postroom.services.campaign_orders import CampaignDefaults, CampaignSources, Orders
 from postroom.services.campaigns import CampaignService
 from postroom.services.templates import TemplateService
 from postroom.services.uploads import UploadService
@@ -34,9 +34,9 @@ def campaign_service(stores: Stores, ledger: Ledger, composing: ContentCompiler)
     )
 
 
-def house(settings: Settings) -> House:
+def house(settings: Settings) -> CampaignDefaults:
     """How campaigns go that say nothing else."""
-    return House(DEFAULT_PROVIDER, usual_policies(settings), round(settings.schedule_grace * 1000))
+    return CampaignDefaults(DEFAULT_PROVIDER, usual_policies(settings), round(settings.schedule_grace * 1000))
 
 
 def usual_policies(settings: Settings) -> Policies:
@@ -63,7 +63,7 @@ def orders(
     def check_provider(tenant: str, name: str) -> None:
         ledger.providers.for_campaign(tenant, name)
 
-    sources = Sources(
+    sources = CampaignSources(
         templates.content,
         uploads.ready,
         ledger.senders.check,

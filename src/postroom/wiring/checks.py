@@ -38,11 +38,9 @@ from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.ses_url import SesConfig
 from postroom.platform.mail.smtp_probe import accepts_recipients, examine_relay
 from postroom.services.backup import BackupService
-from postroom.services.coming_back import Trial, examine_bounce_domain, unread
-from postroom.services.doctor import Check, Doctor
+from postroom.services.doctor import BounceProbe, Check, Doctor, check_bounce_domain, check_dkim_keys, unread_bounce_domain
+from postroom.services.doctor import check_sending_domain as examine_domain
 from postroom.services.providers import warming
-from postroom.services.sending_domain import examine as examine_domain
-from postroom.services.sending_domain import examine_keys
 from postroom.settings import Settings
 from postroom.wiring.embedded import holds_people, key_file, master_keys
 from postroom.wiring.mail import no_relay
@@ -110,12 +108,12 @@ def _settled(settings: Settings) -> Iterator[Finding]:
 
 
 def _bounce_domain(settings: Settings, domain: str) -> Iterator[Finding]:
-    yield from examine_bounce_domain(domain, Resolver(), _trial(settings) if settings.feedback_listen else None)
+    yield from check_bounce_domain(domain, Resolver(), _trial(settings) if settings.feedback_listen else None)
     if not (settings.feedback_listen or settings.feedback_mailbox or settings.ses_topics):
-        yield from unread(domain)
+        yield from unread_bounce_domain(domain)
 
 
-def _trial(settings: Settings) -> Trial | None:
+def _trial(settings: Settings) -> BounceProbe | None:
     """A return path that opens, of a campaign that there is not, and one that does not. None: nobody has sent anything yet."""
     with _tables(settings) as tables:
         tenant = None if tables is None else Tenants(tables, SystemClock()).get(DEFAULT_TENANT)
@@ -125,7 +123,7 @@ def _trial(settings: Settings) -> Trial | None:
         TokenSealer(each, encode(0, CAMPAIGN_ID_LENGTH)).return_path(0, Key(bytes(KEY_BYTES)), 1)
         for each in (tenant, replace(tenant, secret=os.urandom(len(tenant.secret))))
     )
-    return Trial(ours, strange, accepts_recipients)
+    return BounceProbe(ours, strange, accepts_recipients)
 
 
 def _domain(settings: Settings, domain: str, selectors: tuple[str, ...]) -> Iterator[Finding]:
@@ -139,7 +137,7 @@ def _dkim(settings: Settings, domain: str | None) -> Iterator[Finding]:
     with _tables(settings) as tables:
         if tables is not None:
             keys = DkimKeys(tables, MasterSecrets(master_keys(settings, SystemClock())))
-            yield from examine_keys(_keys_for(tables, domain), keys, Resolver())
+            yield from check_dkim_keys(_keys_for(tables, domain), keys, Resolver())
 
 
 def _warm_ups(settings: Settings) -> Iterator[Finding]:

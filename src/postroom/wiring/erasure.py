@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from postroom.ledger.bulk_update import MessageEraser
-from postroom.services.erasure import ErasureService, Places
+from postroom.services.erasure import ErasureService, ErasureStores
 from postroom.services.uploads import UploadService
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
@@ -11,7 +11,7 @@ from postroom.wiring.stores import Stores
 
 def erasure(stores: Stores, ledger: Ledger, uploads: UploadService) -> ErasureService:
     """Who looks for a person everywhere."""
-    places = Places(
+    places = ErasureStores(
         campaigns=ledger.campaigns,
         messages=stores.messages,
         objects=stores.objects,

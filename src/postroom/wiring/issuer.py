@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from postroom.identity.issuer import Issuer
 from postroom.platform.embedded.secrets import KeyFile
-from postroom.services.rotation import Rotation
+from postroom.services.key_rotation import KeyRotation
 from postroom.settings import Settings
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
@@ -15,7 +15,7 @@ def built_in_issuer(settings: Settings, stores: Stores) -> Issuer:
     return Issuer(stores.tables, stores.secrets, stores.clock, url=settings.api_base_url)
 
 
-def rotation(settings: Settings, stores: Stores, ledger: Ledger) -> Rotation:
+def rotation(settings: Settings, stores: Stores, ledger: Ledger) -> KeyRotation:
     """Everybody who keeps something under the master key; the built-in issuer also where another one is set."""
     machine = stores.on_one_machine("changing the master key")
     owners = [
@@ -28,4 +28,4 @@ def rotation(settings: Settings, stores: Stores, ledger: Ledger) -> Rotation:
         ("sign-in", built_in_issuer(settings, stores).reseal),
     ]
     keys = machine.master_keys
-    return Rotation(keys, owners, own=keys if isinstance(keys, KeyFile) else None)
+    return KeyRotation(keys, owners, own=keys if isinstance(keys, KeyFile) else None)

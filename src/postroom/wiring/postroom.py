@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from postroom.pipeline.sender.rounds import Rounds as SendRounds
     from postroom.pipeline.sender.sender import Sender
     from postroom.pipeline.splitter import Checkpoints, Splitter
-    from postroom.services.standstill import Standstill
+    from postroom.services.status import StalledCampaigns
 
 
 class Postroom(Verbs):
@@ -142,7 +142,7 @@ class Postroom(Verbs):
         return partial(callback_lines, self.settings, self.stores, self.ledger)
 
     @cached_property
-    def standstill(self) -> Standstill:
+    def standstill(self) -> StalledCampaigns:
         """Which campaigns should move and do not."""
         from postroom.wiring.standstill import standstill
 

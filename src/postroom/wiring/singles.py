@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from postroom.delivery.transactional import ContentStore, TransactionalCompiler
-from postroom.services.intake import Intake
-from postroom.services.messages import MessageService, Sources
-from postroom.services.stream_retention import StreamRetention
+from postroom.services.message_acceptance import MessageAcceptance
+from postroom.services.messages import MessageService, MessageSources
+from postroom.services.retention import StreamRetention
 from postroom.services.templates import TemplateService
 from postroom.services.uploads import UploadService
 from postroom.wiring.ledger import Ledger
@@ -13,12 +13,12 @@ from postroom.wiring.stores import Stores
 
 
 def message_service(
-    stores: Stores, ledger: Ledger, sources: Sources, *, contents: ContentStore, singles: TransactionalCompiler
+    stores: Stores, ledger: Ledger, sources: MessageSources, *, contents: ContentStore, singles: TransactionalCompiler
 ) -> MessageService:
     """Who takes them in."""
     return MessageService(
         sources,
-        Intake(stores.messages, ledger.streams, stores.clock),
+        MessageAcceptance(stores.messages, ledger.streams, stores.clock),
         contents=contents,
         singles=singles,
         messages=stores.messages,
@@ -28,9 +28,9 @@ def message_service(
     )
 
 
-def sources_of(ledger: Ledger, templates: TemplateService, uploads: UploadService) -> Sources:
+def sources_of(ledger: Ledger, templates: TemplateService, uploads: UploadService) -> MessageSources:
     """Where what they name is found."""
-    return Sources(contents=templates.content, check_sender=ledger.senders.check, ready=uploads.ready)
+    return MessageSources(contents=templates.content, check_sender=ledger.senders.check, ready=uploads.ready)
 
 
 def stream_retention(stores: Stores, ledger: Ledger, contents: ContentStore) -> StreamRetention:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from postroom.ledger.rate_windows import RateWindows
 from postroom.pipeline.sender.allowance import Allowance
-from postroom.services.standstill import Standstill
+from postroom.services.status import StalledCampaigns
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 
-def standstill(stores: Stores, ledger: Ledger) -> Standstill:
+def standstill(stores: Stores, ledger: Ledger) -> StalledCampaigns:
     """Reads only."""
     waiting_for = Allowance(stores.rates, ledger.providers, stores.clock).waiting_for
-    return Standstill(ledger.campaigns, stores.messages, RateWindows(stores.tables), waiting_for=waiting_for, clock=stores.clock)
+    return StalledCampaigns(
+        ledger.campaigns, stores.messages, RateWindows(stores.tables), waiting_for=waiting_for, clock=stores.clock
+    )

@@ -23,30 +23,28 @@ if TYPE_CHECKING:
     from postroom.platform.mail.inbox import Inbox
     from postroom.platform.ports.identity import IdentityProvider
     from postroom.services.callbacks import CallbackService
-    from postroom.services.campaign_changes import Changes
-    from postroom.services.campaign_dry_run import DryRun
+    from postroom.services.campaign_actions import CampaignActions
     from postroom.services.campaign_edits import Edits
     from postroom.services.campaign_orders import Orders
-    from postroom.services.campaign_reading import CampaignReading
+    from postroom.services.campaign_reading import CampaignReader
     from postroom.services.campaigns import CampaignService
     from postroom.services.dkim import DkimService
+    from postroom.services.dry_run import DryRun
     from postroom.services.erasure import ErasureService
     from postroom.services.erasure_requests import ErasureRequests
-    from postroom.services.export_files import ExportFiles
-    from postroom.services.exports import Exports
+    from postroom.services.exports import CampaignExports, ExportFiles
     from postroom.services.inbox import InboxService
-    from postroom.services.keys import ApiKeys
-    from postroom.services.members import Members
+    from postroom.services.key_rotation import KeyRotation
+    from postroom.services.keys import ApiKeyService
     from postroom.services.messages import MessageService
     from postroom.services.providers import ProviderService
-    from postroom.services.retention import CampaignRetention
-    from postroom.services.rotation import Rotation
+    from postroom.services.retention import CampaignRetention, StreamRetention
     from postroom.services.senders import SenderService
     from postroom.services.status import StatusService
-    from postroom.services.stream_retention import StreamRetention
     from postroom.services.suppression import SuppressionLists
     from postroom.services.templates import TemplateService
     from postroom.services.uploads import UploadService
+    from postroom.services.users import MemberService
     from postroom.wiring.ses import SesAccounts
 
 
@@ -56,16 +54,16 @@ class Verbs(Standing):
     # Who and whose
 
     @cached_property
-    def members(self) -> Members:
-        from postroom.services.members import Members
+    def members(self) -> MemberService:
+        from postroom.services.users import MemberService
 
-        return Members(self.memberships)
+        return MemberService(self.memberships)
 
     @cached_property
-    def api_keys(self) -> ApiKeys:
-        from postroom.services.keys import ApiKeys
+    def api_keys(self) -> ApiKeyService:
+        from postroom.services.keys import ApiKeyService
 
-        return ApiKeys(self.ledger.keys, self.clock)
+        return ApiKeyService(self.ledger.keys, self.clock)
 
     @cached_property
     def issuer(self) -> Issuer | None:
@@ -92,7 +90,7 @@ class Verbs(Standing):
         return authenticator(self.settings, self.stores, self.ledger, issuer=self.issuer)
 
     @cached_property
-    def rotation(self) -> Callable[[], Rotation]:
+    def rotation(self) -> Callable[[], KeyRotation]:
         """Of the master key. `Unsupported` on AWS, where it is KMS's."""
         from postroom.wiring.issuer import rotation
 
@@ -181,8 +179,7 @@ class Verbs(Standing):
 
     @cached_property
     def uploads(self) -> UploadService:
-        from postroom.services.upload_use import UploadUse
-        from postroom.services.uploads import UploadService
+        from postroom.services.uploads import UploadService, UploadUsage
 
         return UploadService(
             self.tables,
@@ -190,7 +187,7 @@ class Verbs(Standing):
             self.stores.transfers,
             self.clock,
             upload_days=self.settings.upload_days,
-            in_use=UploadUse(self.records),
+            in_use=UploadUsage(self.records),
         )
 
     @cached_property
@@ -228,14 +225,14 @@ class Verbs(Standing):
         return Edits(self.records, self.queues, self.clock, grace_ms=house(self.settings).grace_ms)
 
     @cached_property
-    def changes(self) -> Changes:
-        from postroom.services.campaign_changes import Changes
+    def changes(self) -> CampaignActions:
+        from postroom.services.campaign_actions import CampaignActions
 
-        return Changes(self.campaigns, self.records, messages=self.messages, workflows=self.workflows, clock=self.clock)
+        return CampaignActions(self.campaigns, self.records, messages=self.messages, workflows=self.workflows, clock=self.clock)
 
     @cached_property
     def dry_run(self) -> DryRun:
-        from postroom.services.campaign_dry_run import DryRun
+        from postroom.services.dry_run import DryRun
 
         kept = self.ledger
         return DryRun(
@@ -247,23 +244,23 @@ class Verbs(Standing):
         )
 
     @cached_property
-    def reading(self) -> CampaignReading:
-        from postroom.services.campaign_reading import CampaignReading
+    def reading(self) -> CampaignReader:
+        from postroom.services.campaign_reading import CampaignReader
 
-        return CampaignReading(self.records, self.messages)
+        return CampaignReader(self.records, self.messages)
 
     @cached_property
-    def exports(self) -> Exports:
-        from postroom.services.exports import Exports
+    def exports(self) -> CampaignExports:
+        from postroom.services.exports import CampaignExports
 
-        return Exports(self.records, self.messages, self.objects)
+        return CampaignExports(self.records, self.messages, self.objects)
 
     @cached_property
     def export_files(self) -> ExportFiles | None:
         """None: the door itself answers exports of any size."""
         if self.stores.machine is not None:
             return None
-        from postroom.services.export_files import ExportFiles
+        from postroom.services.exports import ExportFiles
 
         return ExportFiles(self.objects, self.stores.transfers, self.clock)
 

@@ -18,8 +18,7 @@ from postroom.ledger.callback_endpoints import EndpointSettings
 from postroom.model.callback import MAX_DESCRIPTION, CallbackEndpoint, parse_event_type, secret_text
 from postroom.model.event import EventKind
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.callback_record import callback_record, event_types
-from postroom.services.callbacks import USUAL, Edit
+from postroom.services.callbacks import DEFAULT_EVENTS, EndpointChanges, callback_record, event_types
 
 app = typer.Typer(help="Requests that tell a tenant's own systems what happens to its mail.", no_args_is_help=True)
 app.command("test")(try_command)
@@ -46,7 +45,7 @@ def add(
 ) -> None:
     """Have a URL told what happens from now on. The secret that requests are signed with, the only line on standard output, is
     not shown again."""
-    wishes = EndpointSettings(url=url, kinds=_kinds(event) or USUAL, description=_line(description) or "", batch=batch)
+    wishes = EndpointSettings(url=url, kinds=_kinds(event) or DEFAULT_EVENTS, description=_line(description) or "", batch=batch)
     with session(data=data) as postroom:
         desk = desk_of(postroom, tenant)
         secret, id = desk.new_secret(), desk.new_id()  # noqa: A001
@@ -92,7 +91,7 @@ def change(
     data: Data = None,
 ) -> None:
     """Change a callback; what is not named stays. What waits since less than a day is told once it is switched on again."""
-    edit = Edit(url=url, kinds=_kinds(event), description=_line(description), batch=batch, enabled=enabled)
+    edit = EndpointChanges(url=url, kinds=_kinds(event), description=_line(description), batch=batch, enabled=enabled)
     with session(data=data) as postroom:
         desk = desk_of(postroom, tenant)
         with recorded(postroom, "callback change", tenant=tenant, target=f"callback/{id}"):

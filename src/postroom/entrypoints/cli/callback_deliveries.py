@@ -16,8 +16,7 @@ from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid
 from postroom.model.callback import CallbackDelivery, DeliveryStatus
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.callback_record import delivery_record, whole_delivery
-from postroom.services.callbacks import CallbackService, instant_of
+from postroom.services.callbacks import CallbackService, delivery_record, parse_instant, whole_delivery
 from postroom.wiring import Postroom
 
 _PAGE = 1_000
@@ -75,7 +74,7 @@ def redeliver_command(
     """Tell it again, under the same id: now, and for a day until it is answered well."""
     if delivery is not None and since is not None:
         raise Invalid("--since is for all that were given up: leave it out to name one")
-    start = Instant(0) if since is None else instant_of(since)
+    start = Instant(0) if since is None else parse_instant(since)
     with session(data=data) as postroom:
         desk = desk_of(postroom, tenant)
         target = f"callback/{id}" if delivery is None else f"callback/{id}/deliveries/{delivery}"

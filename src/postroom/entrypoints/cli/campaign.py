@@ -22,8 +22,8 @@ from postroom.model.message import Message, MessageStatus
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.tokens import message_id
 from postroom.services.campaigns import Decision
-from postroom.services.message_record import message_facts
-from postroom.services.status import Status
+from postroom.services.messages import message_record
+from postroom.services.status import StatusReport
 from postroom.wiring import Postroom
 
 campaign_app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
@@ -183,7 +183,7 @@ def delete(
     say("deleted")
 
 
-def _line(status: Status) -> tuple[str, ...]:
+def _line(status: StatusReport) -> tuple[str, ...]:
     campaign, counts = status.campaign, status.counts
     created = shown_time(campaign.created_at)
     return campaign.ref.campaign, campaign.status.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.name
@@ -211,7 +211,7 @@ def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:
     return {
         "id": message_id(campaign.ref, message.key),
         "line": message.line,
-        **message_facts(message),
+        **message_record(message),
         "values": dict(zip(campaign.source.columns, orjson.loads(message.values), strict=False)),
     }
 

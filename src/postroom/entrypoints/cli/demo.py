@@ -18,7 +18,7 @@ from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import NotFound
 from postroom.model.campaign import CampaignStatus, MissingPolicy, Policies
 from postroom.model.provider import DEFAULT_PROVIDER
-from postroom.services.campaigns import Draft
+from postroom.services.campaign_making import Draft
 
 _DATA = Path("demo-data")
 

@@ -13,7 +13,7 @@ from postroom.entrypoints.cli.session import DONE, NOT_ALL_SENT, say
 from postroom.errors import Conflict, Invalid
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import Message, Recipient
-from postroom.services.campaigns import Draft
+from postroom.services.campaign_making import Draft
 from postroom.wiring import Postroom
 
 _SHOWN = 20

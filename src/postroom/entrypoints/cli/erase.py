@@ -13,7 +13,7 @@ from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json
 from postroom.entrypoints.cli.session import FAILED, say, session
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.erasure import Erased
+from postroom.services.erasure import ErasureFindings
 
 
 def erase_command(
@@ -46,7 +46,7 @@ def erase_command(
         raise typer.Exit(FAILED)
 
 
-def _tell(found: Erased) -> None:
+def _tell(found: ErasureFindings) -> None:
     say(f"messages erased in {len(found.campaigns):,} campaigns, and {found.singles:,} single ones")
     for what, where in (
         ("uploads deleted", found.uploads),

@@ -14,7 +14,7 @@ from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import Invalid, StorageFull
-from postroom.services.inbox import InboxMail, OpenedMail
+from postroom.services.inbox import InboxEntry, OpenedMail
 
 app = typer.Typer(help="Mail that the built-in inbox received.", no_args_is_help=True)
 
@@ -95,7 +95,7 @@ def listen(
         postroom.inbox_server.stop()
 
 
-def _as_dict(mail: InboxMail) -> dict[str, object]:
+def _as_dict(mail: InboxEntry) -> dict[str, object]:
     return {
         "id": mail.id,
         "received_at": shown_time(mail.received_at),

@@ -16,7 +16,7 @@ from postroom.errors import Invalid
 from postroom.ledger.api_keys import ApiKeyUse
 from postroom.model.access import MAX_KEY_NAME, Principal, Role, Service
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.keys import MAX_DAYS, ApiKeys
+from postroom.services.keys import MAX_DAYS, ApiKeyService
 
 app = typer.Typer(help="API keys, with which programs call.", no_args_is_help=True)
 
@@ -73,7 +73,7 @@ def revoke(
 _COLUMNS = ("id", "name", "role", "scopes", "created_at", "created_by", "expires_at", "last_used_at")
 
 
-def _every(keys: ApiKeys, who: Principal) -> Iterator[ApiKeyUse]:
+def _every(keys: ApiKeyService, who: Principal) -> Iterator[ApiKeyUse]:
     cursor: str | None = None
     while True:
         page = keys.list(who, cursor=cursor, limit=1_000)

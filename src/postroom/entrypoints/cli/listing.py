@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator
 
 from postroom.model.campaign import CampaignRef
 from postroom.model.message import Message, MessageStatus
-from postroom.services.exports import Exports
+from postroom.services.exports import CampaignExports
 from postroom.wiring import Postroom
 
 
-def exports(postroom: Postroom) -> Exports:
+def exports(postroom: Postroom) -> CampaignExports:
     """The same files as over HTTP."""
-    return Exports(postroom.records, postroom.messages, postroom.objects)
+    return CampaignExports(postroom.records, postroom.messages, postroom.objects)
 
 
 def every_message(postroom: Postroom, ref: CampaignRef, statuses: Collection[MessageStatus] = ()) -> Iterator[Message]:

@@ -12,13 +12,13 @@ from postroom.model.callback import check_callback_url
 from postroom.model.campaign import CampaignRef, Policies, Schedule, UnknownPolicy
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.tokens import MAX_TOPIC_BYTES
-from postroom.services.campaigns import AttachedFile, Draft
-from postroom.services.schedules import Wording, schedule_of
+from postroom.services.campaign_making import AttachedFile, Draft
+from postroom.services.schedules import FieldNames, parse_schedule
 from postroom.settings import Settings
 from postroom.wiring import Postroom
 from postroom.wiring.campaigns import usual_policies
 
-_OPTIONS = Wording("--at", "--timezone")
+_OPTIONS = FieldNames("--at", "--timezone")
 
 
 def create(postroom: Postroom, draft: Draft, recipients: Path, *, tenant: str = DEFAULT_TENANT) -> CampaignRef:
@@ -80,7 +80,7 @@ def variables(given: list[str]) -> dict[str, str]:
 def schedule(at: str, timezone: str, postroom: Postroom) -> Schedule:
     """Of `--at` and `--timezone`; `Invalid` for what is no time, has passed, or is too far ahead."""
     grace_ms = round(postroom.settings.schedule_grace * 1000)
-    return schedule_of(at, timezone, now=postroom.clock.now(), grace_ms=grace_ms, wording=_OPTIONS)
+    return parse_schedule(at, timezone, now=postroom.clock.now(), grace_ms=grace_ms, wording=_OPTIONS)
 
 
 def topic(text: str | None) -> str | None:

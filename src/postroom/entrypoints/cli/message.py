@@ -17,8 +17,7 @@ from postroom.model.message import Message
 from postroom.model.stream import is_stream
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.tokens import parse_message_id
-from postroom.services.event_record import event_record
-from postroom.services.message_record import message_facts
+from postroom.services.messages import event_record, message_record
 from postroom.wiring import Postroom
 
 app = typer.Typer(help="Look at one message.", no_args_is_help=True)
@@ -70,6 +69,6 @@ def _row(event: Event) -> tuple[str, ...]:
 def _as_dict(id: str, message: Message, events: Sequence[Event]) -> dict[str, object]:  # noqa: A002 - the field's own word
     return {
         "id": id,
-        **message_facts(message),
+        **message_record(message),
         "events": [event_record(event) for event in events],
     }

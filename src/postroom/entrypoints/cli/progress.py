@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from postroom.clock import rfc3339
 from postroom.entrypoints.cli.session import say
 from postroom.model.campaign import CampaignStatus
 from postroom.pipeline.splitter import Checkpoint
-from postroom.services.status import Status, rfc3339
+from postroom.services.status import StatusReport
 
 _PLAIN_EVERY_S = 5.0
 
@@ -45,7 +46,7 @@ class Progress:
         else:
             say(text)
 
-    def show(self, status: Status, checkpoint: Checkpoint | None, trouble: str) -> None:
+    def show(self, status: StatusReport, checkpoint: Checkpoint | None, trouble: str) -> None:
         """The campaign as it is now; `trouble` is what keeps it from going on."""
         if trouble != self._trouble:
             self._trouble = trouble
@@ -76,7 +77,7 @@ def _bar(console: Console) -> RichProgress:
     )
 
 
-def _describe(status: Status, checkpoint: Checkpoint | None) -> tuple[str, int, int]:
+def _describe(status: StatusReport, checkpoint: Checkpoint | None) -> tuple[str, int, int]:
     """What is going on, how much is done, of how much (0: not known)."""
     campaign = status.campaign
     match campaign.status:
@@ -92,5 +93,5 @@ def _describe(status: Status, checkpoint: Checkpoint | None) -> tuple[str, int, 
             return other.value, status.done, status.counts.total
 
 
-def _rate(status: Status) -> str:
+def _rate(status: StatusReport) -> str:
     return f" {status.per_second:,.0f}/s" if status.done and status.seconds else ""

@@ -17,7 +17,7 @@ from postroom.errors import Invalid
 from postroom.ledger.audit import INSTALLATION
 from postroom.ledger.providers import ProviderSpec
 from postroom.model.provider import MessageStream, Provider, UsageLimits, parse_warm_up
-from postroom.services.providers import Asker, url_of
+from postroom.services.providers import ProviderCaller, provider_url
 from postroom.wiring import Postroom
 
 app = typer.Typer(help="How mail leaves: relays that all tenants share, or one tenant's.", no_args_is_help=True)
@@ -51,7 +51,7 @@ def add(
     data: Data = None,
 ) -> None:
     """Add a provider, or change one with --replace."""
-    whole = url_of(url, None if password_file is None else _first_line(password_file))
+    whole = provider_url(url, None if password_file is None else _first_line(password_file))
     use = UsageLimits(per_second, per_day, connections, None if warm_up is None else parse_warm_up(warm_up))
     change = ProviderSpec(whole, use, frozenset(stream or MessageStream))
     with session(data=data) as postroom:
@@ -108,12 +108,12 @@ def try_out(name: Name, tenant: Owner = None, as_json: Json = False, data: Data 
     report(findings, as_json=as_json)
 
 
-def _asker(postroom: Postroom, tenant: str | None) -> Asker:
+def _asker(postroom: Postroom, tenant: str | None) -> ProviderCaller:
     """An operator, for a tenant that there is."""
-    return Asker(None if tenant is None else postroom.tenants.get(tenant).id, operator=True)
+    return ProviderCaller(None if tenant is None else postroom.tenants.get(tenant).id, operator=True)
 
 
-def _own(postroom: Postroom, asker: Asker, name: str) -> Provider:
+def _own(postroom: Postroom, asker: ProviderCaller, name: str) -> Provider:
     """The one that the asker owns: `--tenant` never reaches a shared one of the same name."""
     provider = postroom.provider_verbs.get(asker, name)
     if provider.tenant != asker.tenant:

@@ -8,7 +8,7 @@ from postroom.entrypoints.cli.operating import of_tenant
 from postroom.entrypoints.cli.output import print_json, printable, shown_time
 from postroom.entrypoints.cli.session import BAD_INPUT, DONE, FAILED, NOT_ALL_SENT, say
 from postroom.model.campaign import ENDED, CampaignStatus
-from postroom.services.status import Status
+from postroom.services.status import StatusReport
 
 _ALWAYS = frozenset({"rows", "accepted", "sent"})
 _HINTS = {
@@ -20,7 +20,7 @@ _HINTS = {
 }
 
 
-def print_status(status: Status, *, as_json: bool) -> None:
+def print_status(status: StatusReport, *, as_json: bool) -> None:
     """On standard output."""
     shown = status.as_dict()
     if as_json:
@@ -37,7 +37,7 @@ def print_status(status: Status, *, as_json: bool) -> None:
     _print_hints(status, counts)
 
 
-def result_code(status: Status) -> int:
+def result_code(status: StatusReport) -> int:
     """0 all sent, 3 finished but not everybody was sent to, 2 a bad upload, 1 anything else (paused, cancelled)."""
     match status.campaign.status:
         case CampaignStatus.COMPLETED:
@@ -49,7 +49,7 @@ def result_code(status: Status) -> int:
             return FAILED
 
 
-def _print_hints(status: Status, counts: dict[str, int]) -> None:
+def _print_hints(status: StatusReport, counts: dict[str, int]) -> None:
     campaign, whose = status.campaign, of_tenant(status.campaign.ref.tenant)
     if campaign.reason:
         say(f"{campaign.status}: {campaign.reason}")

@@ -11,7 +11,7 @@ from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import FAILED, say, session
 from postroom.ledger.audit import INSTALLATION
-from postroom.services.rotation import Resealed
+from postroom.services.key_rotation import Resealed
 
 app = typer.Typer(help="The master keys that passwords, signing keys and uploads are encrypted under.", no_args_is_help=True)
 

@@ -18,7 +18,7 @@ from postroom.errors import Invalid
 from postroom.model.campaign import CampaignRef, MissingPolicy, UnknownPolicy
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.campaigns import Draft
+from postroom.services.campaign_making import Draft
 from postroom.wiring import Postroom
 
 _BESIDE_RESUME = frozenset({"resume", "tenant", "as_json", "data", "workers", "mail"})

@@ -17,8 +17,8 @@ from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, say, session
 from postroom.errors import Invalid
 from postroom.ledger.suppression import SuppressionEntry, SuppressionReason
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.callbacks import instant_of
-from postroom.services.suppression import Suppressions
+from postroom.services.callbacks import parse_instant
+from postroom.services.suppression import TenantSuppressions
 from postroom.wiring import Postroom
 
 app = typer.Typer(help="People who must not be written to.", no_args_is_help=True)
@@ -42,7 +42,7 @@ def add(
     with session(data=data) as postroom:
         suppressions = _list(postroom, tenant)
         with recorded(postroom, "suppress add", tenant=tenant) as change:
-            ends = None if until is None else instant_of(until)
+            ends = None if until is None else parse_instant(until)
             added = suppressions.add(address, reason=reason, note=note, topic=topic, until=ends)
             change.target = _target(suppressions.entries_of(address))
     say("added" if added else "was on the list already")
@@ -129,7 +129,7 @@ def export(tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
             sys.stdout.write(line)
 
 
-def _list(postroom: Postroom, tenant: str) -> Suppressions:
+def _list(postroom: Postroom, tenant: str) -> TenantSuppressions:
     postroom.tenants.read(tenant)
     return postroom.suppressions.of(tenant)
 

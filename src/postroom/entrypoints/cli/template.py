@@ -18,7 +18,7 @@ from postroom.entrypoints.cli.template_files import read_files, write_files
 from postroom.errors import Invalid, NotFound
 from postroom.model.template import CheckedTemplate, NewTemplate, Template, TemplateFinding
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.template_checking import TemplateRefused
+from postroom.services.template_checks import TemplateRefused
 from postroom.services.templates import TemplateService
 from postroom.wiring import Postroom
 

@@ -17,7 +17,7 @@ from postroom.ledger.audit import INSTALLATION
 from postroom.model.access import Membership, Role
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.platform.ports.identity import AccountStatus, IdentityProvider, UserAccount
-from postroom.services.admission import Admission, Admitted
+from postroom.services.users import InvitedUser, UserService
 from postroom.wiring import Postroom
 
 app = typer.Typer(help="Who may sign in, and as what.", no_args_is_help=True)
@@ -153,7 +153,7 @@ def print_line(text: str) -> None:
     typer.echo(text)
 
 
-def _tell(admitted: Admitted) -> None:
+def _tell(admitted: InvitedUser) -> None:
     """How they come to a password."""
     person, link = admitted
     if link is not None:
@@ -170,8 +170,8 @@ def _identity(postroom: Postroom) -> IdentityProvider:
     return postroom.identity
 
 
-def _admission(postroom: Postroom) -> Admission:
-    return Admission(_identity(postroom), postroom.memberships)
+def _admission(postroom: Postroom) -> UserService:
+    return UserService(_identity(postroom), postroom.memberships)
 
 
 def _members(postroom: Postroom, tenant: str) -> Iterator[Membership]:

@@ -16,7 +16,7 @@ from postroom.entrypoints.cli.progress import Progress
 from postroom.entrypoints.runner import Runner
 from postroom.errors import Conflict
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
-from postroom.services.status import Status
+from postroom.services.status import StatusReport
 from postroom.wiring import Postroom
 
 _LOOK_S = 0.1
@@ -26,7 +26,7 @@ OVER = frozenset({*ENDED, CampaignStatus.PAUSED})
 _PAUSABLE = frozenset({CampaignStatus.READY, CampaignStatus.SCHEDULED, CampaignStatus.SENDING})
 
 
-def run_and_watch(postroom: Postroom, ref: CampaignRef) -> Status:
+def run_and_watch(postroom: Postroom, ref: CampaignRef) -> StatusReport:
     """Work on the campaign, or watch whoever does, until it has ended or is paused; its last status."""
     with _terminate_as_interrupt(), Progress() as progress:
         said = ""
@@ -51,7 +51,7 @@ def run_and_watch(postroom: Postroom, ref: CampaignRef) -> Status:
                 return postroom.status.get(ref)
 
 
-def _run(postroom: Postroom, ref: CampaignRef, progress: Progress) -> Status:
+def _run(postroom: Postroom, ref: CampaignRef, progress: Progress) -> StatusReport:
     with _mail(postroom) as mail:
         runner = Runner(postroom.settings, postroom.clock, ref, mail=mail)
         try:
@@ -63,7 +63,7 @@ def _run(postroom: Postroom, ref: CampaignRef, progress: Progress) -> Status:
             runner.close()
 
 
-def _tend(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runner) -> Status:
+def _tend(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runner) -> StatusReport:
     while True:
         working = runner.tend()
         status = _look(postroom, ref, progress, runner.trouble)
@@ -74,13 +74,13 @@ def _tend(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runn
         postroom.clock.sleep(_LOOK_S)
 
 
-def _look(postroom: Postroom, ref: CampaignRef, progress: Progress, trouble: str = "") -> Status:
+def _look(postroom: Postroom, ref: CampaignRef, progress: Progress, trouble: str = "") -> StatusReport:
     status = postroom.status.get(ref)
     progress.show(status, postroom.checkpoints.load(ref), trouble)
     return status
 
 
-def _interrupted(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runner) -> Status:
+def _interrupted(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runner) -> StatusReport:
     progress.note("pausing: no new sends, waiting for what is in flight (Ctrl-C again to abandon it)")
     try:
         _pause(postroom, ref)

@@ -8,15 +8,14 @@ from typing import Any, Final, Literal, Protocol, TypedDict, cast
 
 import msgspec
 
-from postroom.clock import Instant
+from postroom.clock import Instant, rfc3339
 from postroom.entrypoints.lambdas.observing import observed
 from postroom.entrypoints.lambdas.opened import postroom
 from postroom.entrypoints.machine import Order
 from postroom.errors import Unsupported
 from postroom.platform.ports.workflows import Handler
-from postroom.services.campaigns import CHANGE
+from postroom.services.campaigns import ACTION
 from postroom.services.erasure_requests import ERASE
-from postroom.services.status import rfc3339
 
 _ENOUGH_MS: Final = 60_000
 """Before the function's end its handler is told to leave off; it goes on at the next call."""
@@ -56,7 +55,7 @@ def handler(event: Any, context: Context) -> Worked:
 
 def _handler(workflow: str, working: Callable[[], bool]) -> Handler:
     """`Unsupported`: nobody does such work."""
-    if workflow == CHANGE:
+    if workflow == ACTION:
         return partial(postroom().changes.handle, working=working)
     if workflow == ERASE:
         return partial(postroom().erasure_requests.handle, working=working)

@@ -44,13 +44,13 @@ from postroom.model.access import API_KEY_ID, Membership
 from postroom.model.audit import TIME_PREFIX, AuditRecord
 from postroom.model.tenant import TENANT_ID, Tenant
 from postroom.platform.ports.secrets import Secrets
-from postroom.services.keys import ApiKeys
-from postroom.services.members import Members
+from postroom.services.keys import ApiKeyService
+from postroom.services.users import MemberService
 
 KeyId = Annotated[str, Path(pattern=API_KEY_ID, description="The key's id.", examples=["2abcdefghijklmno"])]
 
 
-def keys_routes(keys: ApiKeys, secrets: Secrets) -> APIRouter:
+def keys_routes(keys: ApiKeyService, secrets: Secrets) -> APIRouter:
     """The keys of the caller's tenant."""
     router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=Route)
 
@@ -88,7 +88,7 @@ def keys_routes(keys: ApiKeys, secrets: Secrets) -> APIRouter:
 UserId = Annotated[str, Path(pattern=USER_ID, description="The user's id.", examples=["2abcdefghijklmnopqrstuvwxy"])]
 
 
-def users_routes(members: Members, *, issuer: str) -> APIRouter:
+def users_routes(members: MemberService, *, issuer: str) -> APIRouter:
     """`issuer`: whose subjects are meant where a call names no issuer."""
     router = APIRouter(prefix="/v1/users", tags=["users"], route_class=Route)
 

@@ -32,7 +32,7 @@ from postroom.gateway.schemas.callbacks import (
 )
 from postroom.model.callback import CallbackEndpoint
 from postroom.platform.ports.secrets import Secrets
-from postroom.services.callbacks import CallbackService, instant_of
+from postroom.services.callbacks import CallbackService, parse_instant
 
 _KEPT_TO_ONESELF = "no-store"
 
@@ -166,7 +166,7 @@ def _add_deliveries(router: APIRouter, callbacks: CallbackService) -> None:
     def redeliver_dead(id: DeliveryTargetId, body: RedeliveryRequest, caller: Admin, audit: Audit) -> RedeliveryBody:  # noqa: A002
         """Tell it again all that was given up. One call looks at up to about 10,000 deliveries, newest first; with a `cursor` in
         its answer there is more. May be repeated."""
-        since = {} if body.since is None else {"since": instant_of(body.since)}
+        since = {} if body.since is None else {"since": parse_instant(body.since)}
         ordered = callbacks.redeliver_dead(caller.tenant, id, cursor=body.cursor, **since)
         audit.changed("callback", id)
         return RedeliveryBody.of(ordered)

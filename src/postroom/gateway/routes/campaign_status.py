@@ -28,7 +28,7 @@ from postroom.gateway.pipeline import Route
 from postroom.gateway.schemas.campaign_messages import CampaignStatusBody
 from postroom.gateway.schemas.campaigns import CampaignId
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
-from postroom.services.status import Status, StatusService
+from postroom.services.status import StatusReport, StatusService
 
 EVERY_S = 0.3
 
@@ -128,7 +128,7 @@ class StatusCache:
         now = self._clock.monotonic()
         posted = posting.posted
         if posted is None or now >= posting.recount_at:
-            status: Status | None = self._status.get(ref)
+            status: StatusReport | None = self._status.get(ref)
         else:
             status = self._status.get_unless(ref, posting.version)
         if status is not None:
@@ -155,7 +155,7 @@ class _Entry:
         """When the number of messages past sending changed, and what it was then."""
         self._rate: float | None = None
 
-    def lately(self, status: Status, now: float) -> float | None:
+    def lately(self, status: StatusReport, now: float) -> float | None:
         """Messages past sending a second, over the last ten seconds or since the last look before them. It stays as it is until
         something changes or ten seconds are over: who waits for a change is not to be woken by the passing of time."""
         seen = self._seen
@@ -175,7 +175,7 @@ class _Entry:
         return self._rate
 
 
-def _cached_status(status: Status) -> CachedStatus:
+def _cached_status(status: StatusReport) -> CachedStatus:
     body = orjson.dumps(status.as_dict())
     return CachedStatus(body, etag_of(hashlib.sha256(body).hexdigest()[:24]))
 

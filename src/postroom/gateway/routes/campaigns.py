@@ -40,13 +40,13 @@ from postroom.gateway.schemas.campaigns import (
 )
 from postroom.model.access import Principal, Role
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
-from postroom.services.campaign_changes import Changes
-from postroom.services.campaign_dry_run import DryRun
+from postroom.services.campaign_actions import CampaignActions
 from postroom.services.campaign_edits import Edits
 from postroom.services.campaign_orders import Orders
-from postroom.services.campaign_reading import CampaignReading
+from postroom.services.campaign_reading import CampaignReader
 from postroom.services.campaigns import CampaignService
-from postroom.services.exports import Exports
+from postroom.services.dry_run import DryRun
+from postroom.services.exports import CampaignExports
 
 CampaignStatuses = Annotated[list[CampaignStatus] | None, Query(description="Only those; again for more.", max_length=9)]
 
@@ -61,7 +61,7 @@ class CampaignServices:
     campaigns: CampaignService
     orders: Orders
     edits: Edits
-    changes: Changes
+    changes: CampaignActions
     dry_run: DryRun
     changed: Callable[[CampaignRef], None] = lambda ref: None
     """Told of every change: whoever keeps a status forgets it."""
@@ -230,7 +230,7 @@ MessageStatuses = Annotated[
 ]
 
 
-def campaign_message_routes(reading: CampaignReading, exports: Exports, download: Download = streamed) -> APIRouter:
+def campaign_message_routes(reading: CampaignReader, exports: CampaignExports, download: Download = streamed) -> APIRouter:
     """Who may see anything of the tenant may see these. `download`: how files are answered."""
     router = APIRouter(prefix="/v1/campaigns/{campaign_id}", tags=["campaigns"], route_class=Route)
 

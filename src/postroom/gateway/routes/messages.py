@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from postroom.clock import rfc3339
 from postroom.errors import NotFound
 from postroom.gateway.access import Sender, Viewer
 from postroom.gateway.bodies import accepts
@@ -30,9 +31,14 @@ from postroom.gateway.schemas.messages import (
     TestMessage,
 )
 from postroom.model.message import MessageStatus
-from postroom.services.messages import MessageService, SingleRecord
-from postroom.services.single_request import Accepted, AttachedUpload, MessageRequest, Refused, Suppressed
-from postroom.services.status import rfc3339
+from postroom.services.message_acceptance import (
+    AcceptedMessage,
+    AttachedUpload,
+    MessageRequest,
+    RecipientSuppressed,
+    RefusedMessage,
+)
+from postroom.services.messages import MessageService, TransactionalMessage
 
 MAX_BODY = 10_000_000
 """Bytes: a hundred messages with HTML of their own."""
@@ -117,7 +123,9 @@ def template_test_routes(service: MessageService, default_from: Callable[[str], 
         ]
         results = service.submit(caller.tenant, requests, seed=points.once("seed", service.new_seed))
         for result in results:
-            if isinstance(result, Refused) and isinstance(result.error, NotFound):  # the same for all: there is no such template
+            if isinstance(result, RefusedMessage) and isinstance(
+                result.error, NotFound
+            ):  # the same for all: there is no such template
                 raise result.error
         return MessageResults(results=list(map(_result, results)))
 
@@ -143,23 +151,23 @@ def _request(body: NewMessage) -> MessageRequest:
     )
 
 
-def _only(results: Sequence[Accepted | Refused]) -> MessageResult:
+def _only(results: Sequence[AcceptedMessage | RefusedMessage]) -> MessageResult:
     """Of a call with one message: a refusal is the call's own problem."""
     (result,) = results
-    if isinstance(result, Refused):
+    if isinstance(result, RefusedMessage):
         raise result.error
     return _result(result)
 
 
-def _result(result: Accepted | Refused) -> MessageResult:
-    if isinstance(result, Accepted):
+def _result(result: AcceptedMessage | RefusedMessage) -> MessageResult:
+    if isinstance(result, AcceptedMessage):
         return MessageResult(id=result.id, status="accepted")
     kind = problem_type_of(result.error)
     problem = MessageProblem(type=f"/problems/{kind.word}", title=kind.title, status=kind.status, detail=str(result.error))
-    return MessageResult(status="suppressed" if isinstance(result.error, Suppressed) else "refused", problem=problem)
+    return MessageResult(status="suppressed" if isinstance(result.error, RecipientSuppressed) else "refused", problem=problem)
 
 
-def _summary(record: SingleRecord) -> dict[str, object]:
+def _summary(record: TransactionalMessage) -> dict[str, object]:
     message = record.message
     return {
         "id": record.id,

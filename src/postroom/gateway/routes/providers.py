@@ -24,7 +24,7 @@ from postroom.gateway.schemas.providers import (
 from postroom.model.access import Principal
 from postroom.model.provider import Provider
 from postroom.services.doctor import healthy
-from postroom.services.providers import Asker, ProviderService
+from postroom.services.providers import ProviderCaller, ProviderService
 
 
 def providers_routes(providers: ProviderService) -> APIRouter:
@@ -94,8 +94,8 @@ def _add_changing(router: APIRouter, providers: ProviderService) -> None:
         audit.changed("provider", was.id, before=ProviderBody.of(was, operator=caller.operator).model_dump())
 
 
-def _asker(caller: Principal) -> Asker:
-    return Asker(caller.tenant, caller.operator)
+def _asker(caller: Principal) -> ProviderCaller:
+    return ProviderCaller(caller.tenant, caller.operator)
 
 
 def _shown(provider: Provider, caller: Principal, response: Response) -> ProviderBody:

@@ -44,7 +44,7 @@ from postroom.gateway.schemas.templates import (
 )
 from postroom.model.access import Role
 from postroom.model.template import Template
-from postroom.services.template_checking import TemplateRefused
+from postroom.services.template_checks import TemplateRefused
 from postroom.services.templates import TemplateService
 
 Rows = Callable[[str, str, int], Mapping[str, str]]

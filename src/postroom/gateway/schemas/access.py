@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from postroom.clock import Instant
+from postroom.clock import Instant, rfc3339
 from postroom.gateway.schemas.scalars import WHOLE, Flag
 from postroom.model.access import (
     BUILT_IN,
@@ -30,7 +30,6 @@ from postroom.model.access import (
 )
 from postroom.model.tenant import MAX_TENANT_NAME, TENANT_ID, Tenant
 from postroom.services.keys import MAX_DAYS, MadeKey
-from postroom.services.status import rfc3339
 
 LINE = r"^[^\x00-\x1f\x7f]*$"
 

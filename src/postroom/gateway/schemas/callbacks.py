@@ -25,8 +25,7 @@ from postroom.model.callback import (
 )
 from postroom.model.event import EventKind
 from postroom.model.ids import CAMPAIGN_ID_LENGTH
-from postroom.services.callback_record import callback_record, delivery_record, whole_delivery
-from postroom.services.callbacks import USUAL, Edit
+from postroom.services.callbacks import DEFAULT_EVENTS, EndpointChanges, callback_record, delivery_record, whole_delivery
 
 _ID = f"[2-7a-z]{{{CAMPAIGN_ID_LENGTH}}}"
 _URL = r"^https?://[!-~]+$"
@@ -100,7 +99,7 @@ class NewCallback(BaseModel):
 
     def wishes(self) -> EndpointSettings:
         """For the service."""
-        kinds = USUAL if self.events is None else frozenset(self.events)
+        kinds = DEFAULT_EVENTS if self.events is None else frozenset(self.events)
         return EndpointSettings(url=self.url, kinds=kinds, description=self.description, batch=self.batch)
 
 
@@ -119,9 +118,9 @@ class CallbackEdit(BaseModel):
         "than a day.",
     )
 
-    def edit(self) -> Edit:
+    def edit(self) -> EndpointChanges:
         """For the service."""
-        return Edit(
+        return EndpointChanges(
             url=self.url,
             kinds=None if self.events is None else frozenset(self.events),
             description=self.description,

@@ -13,14 +13,14 @@ import orjson
 from fastapi import Path
 from pydantic import BaseModel, Field
 
+from postroom.clock import rfc3339
 from postroom.gateway.schemas.messages import EventBody
 from postroom.model.batch import BatchSnapshot
 from postroom.model.campaign import Campaign, CampaignStatus
 from postroom.model.event import Event
 from postroom.model.message import Message, MessageStatus
 from postroom.model.tokens import MESSAGE_ID_LENGTH, MESSAGE_ID_PATTERN, message_id
-from postroom.services.campaign_dry_run import Rehearsal
-from postroom.services.status import rfc3339
+from postroom.services.dry_run import DryRunResult
 
 MessageId = Annotated[
     str,
@@ -176,7 +176,7 @@ class DryRunBody(BaseModel):
     sample: SampleBody | None = Field(description="The first message.")
 
     @classmethod
-    def of(cls, found: Rehearsal) -> Self:
+    def of(cls, found: DryRunResult) -> Self:
         """As found."""
         sample = found.sample
         return cls(

@@ -7,14 +7,14 @@ from typing import Annotated, Self
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from postroom.clock import rfc3339
 from postroom.gateway.schemas.scalars import NUMBER, WHOLE, Flag
 from postroom.model.callback import MAX_URL
 from postroom.model.campaign import Campaign, CampaignStatus, MissingPolicy, UnknownPolicy
 from postroom.model.ids import CAMPAIGN_ID_LENGTH
-from postroom.services.campaign_edits import KEEP, Edit
+from postroom.services.campaign_edits import KEEP, CampaignChanges
 from postroom.services.campaign_orders import EMAIL, Attached, Order
 from postroom.services.campaigns import Decision
-from postroom.services.status import rfc3339
 
 CampaignId = Annotated[
     str,
@@ -180,11 +180,11 @@ class CampaignEdit(_Asked):
     schedule: ScheduleBody | None = Field(None, description="Null: as soon as it may.")
     rate: _Rate | None = Field(None, description="Null: as fast as the provider takes them.")
 
-    def edit(self) -> Edit:
+    def edit(self) -> CampaignChanges:
         """As the service takes it."""
         named = self.model_fields_set
         schedule = (self.schedule.at, self.schedule.timezone) if self.schedule else None
-        return Edit(
+        return CampaignChanges(
             name=self.name if self.name is not None else KEEP,
             schedule=schedule if "schedule" in named else KEEP,
             rate=self.rate if "rate" in named else KEEP,

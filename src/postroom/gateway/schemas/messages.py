@@ -17,8 +17,8 @@ from postroom.gateway.schemas.scalars import WHOLE
 from postroom.model.event import BounceClass, BounceType, Event, EventKind
 from postroom.model.tokens import MESSAGE_ID_LENGTH, MESSAGE_ID_PATTERN
 from postroom.model.upload import ID_PATTERN
-from postroom.services.event_record import event_record
-from postroom.services.single_request import MAX_ATTACHMENTS, MAX_REQUESTS, MAX_VARIABLES, VARIABLE_PATTERN
+from postroom.services.message_acceptance import MAX_ATTACHMENTS, MAX_REQUESTS, MAX_VARIABLES, VARIABLE_PATTERN
+from postroom.services.messages import event_record
 
 
 class BounceBody(BaseModel):

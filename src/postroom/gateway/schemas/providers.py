@@ -9,6 +9,7 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from postroom.clock import rfc3339
 from postroom.gateway.schemas.scalars import DAY, NUMBER, WHOLE, Flag
 from postroom.ledger.providers import ProviderSpec
 from postroom.model.finding import Finding, Level
@@ -26,8 +27,7 @@ from postroom.model.provider import (
     UsageLimits,
     WarmUp,
 )
-from postroom.services.providers import url_of
-from postroom.services.status import rfc3339
+from postroom.services.providers import provider_url
 
 _URL = r"^(smtps?|ses)://[!-~]+$"
 _BOTH = [MessageStream.BULK, MessageStream.TRANSACTIONAL]
@@ -128,7 +128,7 @@ class ProviderSettings(BaseModel):
     def change(self) -> ProviderSpec:
         """For the service. `Invalid`: URL and password do not go together."""
         use = UsageLimits(self.per_second, self.per_day, self.connections, None if self.warm_up is None else self.warm_up.ramp())
-        return ProviderSpec(url_of(self.url, self.password), use, frozenset(self.streams))
+        return ProviderSpec(provider_url(self.url, self.password), use, frozenset(self.streams))
 
 
 class NewProvider(ProviderSettings):

@@ -10,12 +10,12 @@ from typing import Annotated, Self
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from postroom.clock import rfc3339
 from postroom.gateway.schemas.scalars import Flag
 from postroom.ledger.suppression import SuppressionEntry, SuppressionReason
 from postroom.model.tokens import MAX_TOPIC_BYTES
-from postroom.services.erasure import Erased
+from postroom.services.erasure import ErasureFindings
 from postroom.services.erasure_requests import ID_PATTERN, Erasure, ErasureStatus
-from postroom.services.status import rfc3339
 from postroom.services.suppression import MAX_NOTE, Imported
 
 MAX_REJECTED = 1_000
@@ -139,7 +139,7 @@ class ErasureResult(BaseModel):
     )
 
     @classmethod
-    def of(cls, found: Erased) -> Self:
+    def of(cls, found: ErasureFindings) -> Self:
         """As it was found."""
         return cls(
             campaigns=found.campaigns,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from postroom.clock import rfc3339
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus, record_name
 from postroom.model.sender import SenderIdentity
-from postroom.services.status import rfc3339
 
 SENDER_NAME = r"^[^\x00-\x20\x7f/?#]+$"
 

@@ -8,6 +8,7 @@ from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonValue
 
+from postroom.clock import rfc3339
 from postroom.gateway.schemas.scalars import WHOLE, Flag
 from postroom.model.template import (
     MAX_NAME,
@@ -23,8 +24,7 @@ from postroom.model.template import (
     Variable,
 )
 from postroom.model.upload import ID_PATTERN
-from postroom.services.status import rfc3339
-from postroom.services.template_diff import PartDiff
+from postroom.services.template_checks import PartDiff
 from postroom.services.templates import Preview
 from postroom.templates.render import MAX_SOURCE
 

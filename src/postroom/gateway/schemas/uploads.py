@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Self
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from postroom.clock import rfc3339
 from postroom.gateway.schemas.scalars import WHOLE
 from postroom.model.upload import CONTENT_TYPE_PATTERN, ID_PATTERN, MAX_BYTES, Inspection, Upload, UploadKind, UploadStatus
-from postroom.services.status import rfc3339
 from postroom.services.uploads import Announced, Announcement
 
 UploadId = Annotated[str, Path(pattern=ID_PATTERN, max_length=16, description="The upload's id.", examples=["4qhk2m7cxw3a5yzn"])]

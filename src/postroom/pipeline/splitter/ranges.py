@@ -9,8 +9,7 @@ import msgspec
 
 from postroom.recipients_file.encoding import Encoding, decode
 from postroom.recipients_file.layout import Layout
-from postroom.recipients_file.offsets import Offsets
-from postroom.recipients_file.records import Record, read_records
+from postroom.recipients_file.records import LineOffsets, Record, read_records
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -31,7 +30,7 @@ class Range(msgspec.Struct, frozen=True):
 def find_ranges(blocks: Iterable[bytes], layout: Layout, *, rows: int, size: int) -> Iterator[Range]:
     """The upload in ranges of `rows` rows, or fewer where they are longer than `size` bytes. A range is a little larger where the
     next record's place cannot be told. `Invalid` as `read_records`."""
-    offsets = Offsets(layout.encoding)
+    offsets = LineOffsets(layout.encoding)
     number, start, line, count = 0, layout.encoding.bom, 1, 0
     for begin, _ in islice(read_records(offsets.decode(blocks), layout.delimiter), layout.skip, None):
         if (count >= rows or (count and offsets.read - start >= size)) and (at := offsets.of(begin)) is not None:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 from postroom.errors import Invalid, NotFound
 from postroom.model.campaign import Import
 from postroom.platform.ports.objects import Objects
-from postroom.recipients_file.layout import HEAD_BYTES, Layout
-from postroom.recipients_file.mapping import layout_for
+from postroom.recipients_file.layout import HEAD_BYTES, Layout, layout_for
 
 BLOCK = 262_144
 _PART = 4_194_304

@@ -14,7 +14,7 @@ from postroom.errors import Conflict
 AT_ONCE = 8
 
 
-class Outside:
+class OutboundSlots:
     """Those of one kind. `what`: a word for it, such as `provider`."""
 
     def __init__(self, what: str) -> None:

@@ -21,8 +21,7 @@ from postroom.model.ids import Key, key_maker
 from postroom.model.message import MessageRow, MessageStatus, Recipient
 from postroom.platform.ports.objects import Objects
 from postroom.recipients_file.encoding import decode
-from postroom.recipients_file.layout import HEAD_BYTES, Layout
-from postroom.recipients_file.mapping import layout_for
+from postroom.recipients_file.layout import HEAD_BYTES, Layout, layout_for
 from postroom.recipients_file.records import Record, read_records
 from postroom.recipients_file.rows import DUPLICATE, SUPPRESSED, Reject, read_rows
 from postroom.services.mail_reading import read_headers
@@ -39,7 +38,7 @@ _CHARACTERS = 4_000_000  # of rows held at once
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SampleMessage:
     """One message as it would leave."""
 
     line: int
@@ -52,7 +51,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsal:
+class DryRunResult:
     """What was found. `rows` = `accepted` + `invalid` + `duplicate` + `suppressed`."""
 
     rows: int
@@ -68,7 +67,7 @@ class Rehearsal:
     """Bytes of the largest message."""
     problems: list[Reject]
     """The first of them, in the order of their lines."""
-    sample: Sample | None
+    sample: SampleMessage | None
 
 
 class DryRun:
@@ -83,7 +82,7 @@ class DryRun:
         self._tenants = tenants
         self._clock = clock
 
-    def run(self, campaign: Campaign, *, rows: int = MAX_ROWS) -> Rehearsal:
+    def run(self, campaign: Campaign, *, rows: int = MAX_ROWS) -> DryRunResult:
         """Look at the first `rows`. `Invalid`: the upload is gone, or cannot be used at all."""
         deadline = self._clock.monotonic() + MAX_SECONDS
         composer = self._composing.load(campaign)
@@ -124,7 +123,7 @@ class _Trial:
     def __init__(self) -> None:
         self.accepted = self.largest = 0
         self.failed: list[Reject] = []
-        self.sample: Sample | None = None
+        self.sample: SampleMessage | None = None
 
     def take(self, composer: Composer, message: MessageRow, now: Instant) -> None:
         self.accepted += 1
@@ -140,10 +139,10 @@ class _Trial:
         self.sample = self.sample or _sample(line, composed)
 
 
-def _summed(trial: _Trial, others: list[Reject], *, complete: bool) -> Rehearsal:
+def _summed(trial: _Trial, others: list[Reject], *, complete: bool) -> DryRunResult:
     duplicate = sum(reject.reason == DUPLICATE for reject in others)
     suppressed = sum(reject.reason == SUPPRESSED for reject in others)
-    return Rehearsal(
+    return DryRunResult(
         rows=trial.accepted + len(others),
         complete=complete,
         accepted=trial.accepted,
@@ -183,7 +182,7 @@ def _sorted_out(messages: list[MessageRow], on_list: set[Key]) -> tuple[list[Rej
     return problems, [message for message in kept.values() if message.key not in on_list]
 
 
-def _sample(line: int, composed: Composed) -> Sample:
+def _sample(line: int, composed: Composed) -> SampleMessage:
     subject = next((value for name, value in read_headers(composed.content) if name.lower() == "subject"), "")
     source = composed.content[: 4 * MAX_SHOWN].decode("utf-8", "replace")[:MAX_SHOWN]
-    return Sample(line, composed.rcpt_to, subject, len(composed.content), source)
+    return SampleMessage(line, composed.rcpt_to, subject, len(composed.content), source)

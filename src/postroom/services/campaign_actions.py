@@ -24,20 +24,20 @@ from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import Counts
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.workflows import Again, Done, HandlerCall, Workflows
-from postroom.services.campaigns import CHANGE, CampaignService, Decision, Verb, change_name
+from postroom.services.campaigns import ACTION, CampaignAction, CampaignService, Decision, action_execution
 
 _log = logging.getLogger(__name__)
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ActionRequest(msgspec.Struct, frozen=True):
     """The workflow's input."""
 
-    verb: Verb
+    verb: CampaignAction
     ref: CampaignRef
     decision: Decision | None = None
 
 
-class Changes:
+class CampaignActions:
     """See the module's text."""
 
     def __init__(
@@ -52,21 +52,21 @@ class Changes:
     def cancel(self, ref: CampaignRef) -> Campaign:
         """End it: nothing more is sent; who still waits is skipped soon. Again: harmless. `Conflict`: it has ended otherwise."""
         campaign = self._service.end(ref)
-        self._ask(Asked(Verb.CANCEL, ref))
+        self._ask(ActionRequest(CampaignAction.CANCEL, ref))
         return campaign
 
     def retry_failed(self, ref: CampaignRef) -> int:
         """Have everybody who failed tried again soon; how many. `Conflict`: it is neither paused nor completed."""
         self._service.stopped(ref)
         failed = self._counts(ref).failed
-        self._ask(Asked(Verb.RETRY_FAILED, ref))
+        self._ask(ActionRequest(CampaignAction.RETRY_FAILED, ref))
         return failed
 
     def settle(self, ref: CampaignRef, decision: Decision) -> int:
         """Have what is unknown decided soon; how many. `Conflict`: it is being sent, or decided otherwise in this moment."""
         self._service.to_settle(ref, decision)
         unknown = self._counts(ref).unknown
-        self._ask(Asked(Verb.SETTLE, ref, decision))
+        self._ask(ActionRequest(CampaignAction.SETTLE, ref, decision))
         return unknown
 
     def handle(self, call: HandlerCall, *, working: ShouldContinue = never_stopped) -> Done | Again:
@@ -79,30 +79,30 @@ class Changes:
 
         try:
             self._carry_out(asked, alive)
-            if asked.verb is not Verb.CANCEL and self._campaigns.get(asked.ref).status is CampaignStatus.CANCELLED:
+            if asked.verb is not CampaignAction.CANCEL and self._campaigns.get(asked.ref).status is CampaignStatus.CANCELLED:
                 self._service.cancel(asked.ref, alive=alive)
         except NotFound:  # deleted meanwhile
             return Done()
         return Done() if alive() else Again(self._clock.now())
 
-    def _carry_out(self, asked: Asked, alive: ShouldContinue) -> None:
+    def _carry_out(self, asked: ActionRequest, alive: ShouldContinue) -> None:
         try:
             match asked.verb:
-                case Verb.CANCEL:
+                case CampaignAction.CANCEL:
                     self._service.cancel(asked.ref, alive=alive)
-                case Verb.RETRY_FAILED:
+                case CampaignAction.RETRY_FAILED:
                     self._service.retry_failed(asked.ref, alive=alive)
-                case Verb.SETTLE:
+                case CampaignAction.SETTLE:
                     self._service.settle(asked.ref, asked.decision or Decision.SENT, alive=alive)
         except Conflict as error:
             if self._campaigns.get(asked.ref).status in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
                 raise
             _log.info("%s is not carried out: %s", asked.verb, error)
 
-    def _ask(self, asked: Asked) -> None:
-        name, text = change_name(asked.ref, asked.verb), msgspec.json.encode(asked).decode()
-        if not self._workflows.restart(CHANGE, name, text):
-            running = self._workflows.get(CHANGE, name)
+    def _ask(self, asked: ActionRequest) -> None:
+        name, text = action_execution(asked.ref, asked.verb), msgspec.json.encode(asked).decode()
+        if not self._workflows.restart(ACTION, name, text):
+            running = self._workflows.get(ACTION, name)
             if running is not None and _parse(running.input) != asked:
                 raise Conflict(f"campaign {asked.ref.campaign} is being settled otherwise in this moment: try again")
 
@@ -113,8 +113,8 @@ class Changes:
             return Counts()
 
 
-def _parse(text: str) -> Asked:
+def _parse(text: str) -> ActionRequest:
     try:
-        return msgspec.json.decode(text, type=Asked)
+        return msgspec.json.decode(text, type=ActionRequest)
     except msgspec.DecodeError as error:
         raise Corrupt(f"not a change of a campaign: {error}") from error

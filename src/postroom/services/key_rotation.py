@@ -17,7 +17,7 @@ Reseal = Callable[[], tuple[int, int]]
 """How many were sealed again, and how many could not be."""
 
 
-class Key(Protocol):
+class SealingKey(Protocol):
     """A master key, as far as it may be seen."""
 
     @property
@@ -29,18 +29,18 @@ class Key(Protocol):
         ...
 
 
-class Keys(Protocol):
+class SealingKeys(Protocol):
     """Master keys."""
 
-    def all(self) -> Sequence[Key]:
+    def all(self) -> Sequence[SealingKey]:
         """The newest first."""
         ...
 
 
-class OwnKeys(Keys, Protocol):
+class OwnSealingKeys(SealingKeys, Protocol):
     """Master keys that are ours to change."""
 
-    def add(self) -> Key:
+    def add(self) -> SealingKey:
         """Make a new one, the newest."""
         ...
 
@@ -58,16 +58,16 @@ class Resealed(NamedTuple):
     """Those that could not be opened: damaged, or their key is gone."""
 
 
-class Rotation:
+class KeyRotation:
     """One installation's."""
 
-    def __init__(self, keys: Keys, owners: Sequence[tuple[str, Reseal]], *, own: OwnKeys | None) -> None:
+    def __init__(self, keys: SealingKeys, owners: Sequence[tuple[str, Reseal]], *, own: OwnSealingKeys | None) -> None:
         """`own`: the same keys, where they can be changed from here; None: they come from a setting."""
         self._keys = keys
         self._owners = owners
         self._own = own
 
-    def known(self) -> Sequence[Key]:
+    def known(self) -> Sequence[SealingKey]:
         """The newest first."""
         return self._keys.all()
 

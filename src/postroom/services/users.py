@@ -1,0 +1,110 @@
+"""Letting people in and out: who they are (ports.identity), and what they may do (memberships).
+
+These are two stores' records, so the order counts. In: first the account, which may do nothing yet, then the membership. Out:
+first the membership, which ends all rights within seconds, then the account. A crash in between leaves somebody who may do
+nothing; doing it again completes it.
+
+Who belongs to a tenant: the rules of who may let whom in. Nobody grants more than they have.
+
+- A role up to one's own; the operator flag, and any change of somebody who has it, is for operators.
+- A tenant keeps an admin (`ledger.access`).
+- Nobody is taken from another tenant: a subject that belongs to one already is a `Conflict`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from postroom.errors import Conflict, Denied, NotFound
+from postroom.ledger.memberships import MembershipPage, Memberships
+from postroom.model.access import Membership, Principal, Role
+from postroom.platform.ports.identity import IdentityProvider, UserAccount
+
+
+class InvitedUser(NamedTuple):
+    """Somebody new, and the link by which they set their password; None: the home told them itself."""
+
+    person: UserAccount
+    link: str | None
+
+
+class UserService:
+    """For the operators of the installation: nobody's own role is asked."""
+
+    def __init__(self, identity: IdentityProvider, memberships: Memberships) -> None:
+        self._identity = identity
+        self._memberships = memberships
+
+    def add(self, email: str, *, tenant: str, role: Role, operator: bool = False) -> InvitedUser:
+        """Let a person in. `Invalid`: no address; `Conflict`: they belong to a tenant already."""
+        known = self._identity.find(email)
+        if known is not None and self.membership(known.subject) is not None:
+            raise Conflict(f"{known.email} is in already: `postroom user role` changes what they may do, `invite` makes a link")
+        person, link = self._identity.invite(email)
+        self._memberships.add(Membership(self._identity.issuer, person.subject, tenant, role, person.email, operator=operator))
+        return InvitedUser(person, link)
+
+    def invite(self, who: str) -> InvitedUser:
+        """Let somebody who is there set a password. `NotFound`."""
+        return InvitedUser(*self._identity.invite(self.person(who).email))
+
+    def person(self, who: str) -> UserAccount:
+        """Whoever has the address, or that subject; `NotFound`."""
+        person = self._identity.find(who)
+        if person is None:
+            raise NotFound(f"there is nobody called {who!r}; `postroom user list` shows who there is")
+        return person
+
+    def membership(self, subject: str) -> Membership | None:
+        """What the person may do, or None."""
+        return self._memberships.find(self._identity.issuer, subject)
+
+    def remove(self, who: str) -> None:
+        """Forget a person. `NotFound`."""
+        person = self.person(who)
+        self._memberships.revoke(self._identity.issuer, person.subject)
+        self._identity.remove(person.subject)
+
+
+class MemberService:
+    """Of the caller's own tenant."""
+
+    def __init__(self, memberships: Memberships) -> None:
+        self._memberships = memberships
+
+    def list(self, who: Principal, *, cursor: str | None = None, limit: int = 100) -> MembershipPage:
+        """In no order people know; `limit` 1 to 1,000."""
+        return self._memberships.list(who.tenant, cursor=cursor, limit=limit)
+
+    def get(self, who: Principal, id: str) -> Membership:  # noqa: A002
+        """One; `NotFound`."""
+        return self._memberships.get(who.tenant, id)
+
+    def add(self, who: Principal, membership: Membership) -> Membership:
+        """Let somebody in; again, as the same: the record there is. `Conflict`: they belong to a tenant already; `Denied`."""
+        _check(who, role=membership.role, operator=membership.operator)
+        return self._memberships.add(membership)
+
+    def change(self, who: Principal, id: str, **fields: Any) -> Membership:  # noqa: A002
+        """Replace `role`, `name` or `operator`. `NotFound`; `Denied`; `Conflict`: no admin would be left."""
+        known = self._touchable(who, id)
+        role, operator = fields.get("role", known.role), fields.get("operator", known.operator)
+        _check(who, role=role, operator=operator)
+        return self._memberships.change(who.tenant, id, **fields)
+
+    def remove(self, who: Principal, id: str) -> Membership:  # noqa: A002
+        """Let somebody in no longer, within seconds. `NotFound`; `Denied`; `Conflict`: no admin would be left."""
+        self._touchable(who, id)
+        return self._memberships.remove(who.tenant, id)
+
+    def _touchable(self, who: Principal, id: str) -> Membership:  # noqa: A002
+        known = self._memberships.get(who.tenant, id)
+        _check(who, role=known.role, operator=known.operator)
+        return known
+
+
+def _check(who: Principal, *, role: Role, operator: bool) -> None:
+    if not who.role.includes(role):
+        raise Denied(f"{who.name} is {who.role}: this is about the role {role}")
+    if operator and not who.operator:
+        raise Denied("only an operator of the installation may do this to an operator, or make one")
