@@ -22,8 +22,9 @@ from postroom.model.address import AddressError, parse_address
 from postroom.model.batch import batch_of
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.ids import Key, recipient_key
-from postroom.pipeline.splitter import Checkpoints, ParallelImport, Range, Splitter
+from postroom.pipeline.splitter import Checkpoints, ParallelImport, Splitter
 from postroom.pipeline.splitter.planning import SIZES, Sizes
+from postroom.pipeline.splitter.ranges import Range
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.messages import SqliteMessages

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import CampaignStatus
-from postroom.pipeline.splitter import Range
 from postroom.pipeline.splitter.planning import Sizes
+from postroom.pipeline.splitter.ranges import Range
 from tests.flow.import_home import Installation, Outcome, Row, expected
 from tests.flow.test_import import PEOPLE, PEOPLE_ROWS, uploads
 

@@ -14,11 +14,11 @@ from postroom.errors import Conflict, Corrupt, NotFound, Unavailable
 from postroom.model.campaign import CampaignStatus
 from postroom.model.ids import Key
 from postroom.model.message import MessageRow
-from postroom.pipeline.splitter import Range
 from postroom.pipeline.splitter.checkpoint import Sums
 from postroom.pipeline.splitter.exchange import Exchange
 from postroom.pipeline.splitter.marks import Mark, Marks
 from postroom.pipeline.splitter.planning import Sizes
+from postroom.pipeline.splitter.ranges import Range
 from postroom.pipeline.splitter.slices import pack
 from postroom.recipients_file.rows import Reject, Rows
 from tests.fakes.faults import Faults, Killed
