@@ -25,7 +25,7 @@ from tests.aws.emulator import Emulator
 from bench.aws_bill import GATHERED, LATENCY_S, RECORDS, RECORDS_S, Bill, Counts
 from bench.aws_engines import emulated, installed, mailing, searching
 from bench.aws_prices import AS_OF, MILLION, PRICES, REGION
-from postroom.pipeline.sender.rounds import RATE_OF_ONE
+from postroom.pipeline.sender.dispatch import RATE_PER_FUNCTION
 
 SMALL = 1_000
 LARGE = 5_000
@@ -104,7 +104,7 @@ def show_rate(emulator: Emulator) -> None:
     spent, n = sent.spent["sender"], sent.recipients
     rate, cpu = n / (spent["cpu_us"] + spent["waited_us"]) * MILLION, spent["cpu_us"] / n
     print(f"\nOne function on one processor, SES answering after {LATE_S * 1_000:.0f} ms:")
-    print(f"{rate:,.0f} messages a second beside the emulator, {rate / RATE_OF_ONE:.1f} times what it is given")
+    print(f"{rate:,.0f} messages a second beside the emulator, {rate / RATE_PER_FUNCTION:.1f} times what it is given")
     print(f"{cpu:,.0f} µs of its own CPU a message: the processor alone would do for {MILLION / cpu:,.0f} a second")
 
 

@@ -20,9 +20,9 @@ from typing import Any, Final
 from bench.aws_prices import MILLION, PRICES
 from postroom.entrypoints.send_steps import PORTION_S
 from postroom.model.batch import GROUP_SIZE
-from postroom.pipeline.sender.pace import GRANT, GRANTS
-from postroom.pipeline.sender.rounds import RATE_OF_ONE
-from postroom.pipeline.sender.way_out import BULK_SHARE
+from postroom.pipeline.sender.dispatch import RATE_PER_FUNCTION
+from postroom.pipeline.sender.provider_route import BULK_SHARE
+from postroom.pipeline.sender.rate_gate import GRANT, GRANTS
 from postroom.wiring.sending import MOMENT_ON_AWS_S
 
 IDLE: Final = ", idle"
@@ -119,7 +119,7 @@ class Bill:
             "table reads": asked.total("reads") + more["reads"] * n,
             "function calls": sum(calls.values()) + _API_CALLS,
             "function time": seconds_gb,
-            "transitions": sum(asked.transitions.values()) + n / bulk / PORTION_S * (3 + 2 * math.ceil(bulk / RATE_OF_ONE)),
+            "transitions": sum(asked.transitions.values()) + n / bulk / PORTION_S * (3 + 2 * math.ceil(bulk / RATE_PER_FUNCTION)),
             "notices": n,
             "queue calls": n + 2 * max(n / 10, calls["events"]) + asked.called("sqs.SendMessage", "sqs.SendMessageBatch") * 3,
             "object puts": asked.called("s3.PutObject", "s3.ListObjectVersions", "s3.DeleteObjects"),
@@ -146,7 +146,7 @@ class Bill:
         """Of one call."""
         measured = self._billed(self._counts, name)
         if name == "sender":  # it waits for the rate, and never needs as long as that
-            return max(measured, self._counts.recipients / min(bulk, RATE_OF_ONE) / calls)
+            return max(measured, self._counts.recipients / min(bulk, RATE_PER_FUNCTION) / calls)
         if name in _BY_NOTICES:
             few, many = self._few, self._counts
             ours, theirs = (each.recipients / each.spent[name]["calls"] for each in (few, many))

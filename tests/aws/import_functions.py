@@ -14,10 +14,10 @@ from postroom.entrypoints.lambdas import importing
 from postroom.entrypoints.lambdas.opened import postroom
 from postroom.errors import Conflict
 from postroom.pipeline.splitter.parallel import ParallelImport
-from postroom.pipeline.splitter.planning import Sizes
+from postroom.pipeline.splitter.plan import ImportSizes
 from postroom.platform.ports.workflows import ExecutionStatus
 
-SIZES = Sizes(range_rows=300, group_batches=1, chunk_rows=150)
+SIZES = ImportSizes(range_rows=300, group_batches=1, chunk_rows=150)
 
 
 class Ends:

@@ -24,9 +24,9 @@ from postroom.model.message import Message
 from postroom.model.stream import day_of, stream_ref
 from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
-from postroom.pipeline.sender.means import Leave
-from postroom.pipeline.sender.sender import Sender, SenderOptions, Stores
-from postroom.pipeline.sender.way_out import WayOut
+from postroom.pipeline.sender.context import StopSignal
+from postroom.pipeline.sender.provider_route import ProviderRoute
+from postroom.pipeline.sender.worker import Sender, SenderOptions, SenderStores
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.mail.port import Mailer
@@ -66,7 +66,7 @@ class Desk:
         self.mailers: Callable[[], Mailer] = lambda: self.mailer
         self.limit = RateLimit()
         self.provider = "default"
-        self.edition = 1
+        self.config_version = 1
         self.relay_signs = False
         self.build(made)
 
@@ -91,7 +91,7 @@ class Desk:
     def sender(self, clock: Clock | None = None) -> Sender:
         """One worker's."""
         made = self.made
-        stores = Stores(
+        stores = SenderStores(
             campaigns=made.campaigns,
             composing=self.composing,
             suppression=self.suppression,
@@ -108,7 +108,7 @@ class Desk:
         )
         return Sender(
             stores,
-            lambda _tenant, provider: WayOut(provider, self.limit, self.mailers, self.edition, self.relay_signs),
+            lambda _tenant, provider: ProviderRoute(provider, self.limit, self.mailers, self.config_version, self.relay_signs),
             SenderOptions(workers=1, lease_ms=LEASE_MS, drain_s=1),
             single_provider=lambda _tenant: self.provider,
             clock=clock or self.clock,
@@ -146,7 +146,7 @@ class Desk:
     ) -> None:
         """Work on the stream until the condition holds, do what comes after that, then stop."""
         stopping = asyncio.Event()
-        sending = asyncio.create_task((sender or self.sender()).send_stream(self.ref, Leave(stopping), lambda _reason: None))
+        sending = asyncio.create_task((sender or self.sender()).send_stream(self.ref, StopSignal(stopping), lambda _reason: None))
         try:
             async with asyncio.timeout(20):
                 while not condition() and not sending.done():

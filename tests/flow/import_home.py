@@ -23,8 +23,7 @@ from postroom.model.batch import batch_of
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
 from postroom.model.ids import Key, recipient_key
 from postroom.pipeline.splitter import Checkpoints, ParallelImport, Splitter
-from postroom.pipeline.splitter.planning import SIZES, Sizes
-from postroom.pipeline.splitter.ranges import Range
+from postroom.pipeline.splitter.plan import SIZES, ImportSizes, UploadRange
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.messages import SqliteMessages
@@ -128,7 +127,7 @@ class Installation:
             chunk_bytes=chunk_bytes,
         )
 
-    def parallel(self, faults: Faults | None = None, *, sizes: Sizes = SIZES) -> ParallelImport:
+    def parallel(self, faults: Faults | None = None, *, sizes: ImportSizes = SIZES) -> ParallelImport:
         """The import in steps, every call of which to a store passes `faults`."""
         faults = faults or Faults()
         tables = faults.wrap(self.tables)
@@ -143,12 +142,12 @@ class Installation:
             sizes=sizes,
         )
 
-    def run_parallel(self, faults: Faults | None = None, *, sizes: Sizes = SIZES) -> None:
+    def run_parallel(self, faults: Faults | None = None, *, sizes: ImportSizes = SIZES) -> None:
         """All steps, as the state machine takes them, the maps' last items first."""
         steps = self.parallel(faults, sizes=sizes)
         division = steps.plan(self.ref)
         if division is not None:
-            for part in reversed(self.listed(division.ranges_key, list[Range])):
+            for part in reversed(self.listed(division.ranges_key, list[UploadRange])):
                 steps.read(self.ref, part)
             for group in reversed(self.listed(division.groups_key, list[int])):
                 steps.store(self.ref, group, alive=lambda: True)

@@ -16,7 +16,7 @@ import pytest
 
 from postroom.model.batch import GROUP_SIZE
 from postroom.model.message import MessageStatus
-from postroom.pipeline.sender.campaign import CONCURRENT_BATCHES
+from postroom.pipeline.sender.run import CONCURRENT_BATCHES
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 from tests.flow.campaign_kit import MakeOffice, Office, Run, assert_adds_up, assert_exact, parse, until, write_csv

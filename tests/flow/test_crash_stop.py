@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from postroom.model.batch import GROUP_SIZE
-from postroom.pipeline.sender.campaign import CONCURRENT_BATCHES
+from postroom.pipeline.sender.run import CONCURRENT_BATCHES
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 from tests.flow.campaign_kit import MakeOffice, Office, assert_adds_up, assert_exact, parse, until, write_csv

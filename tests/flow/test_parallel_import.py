@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import CampaignStatus
-from postroom.pipeline.splitter.planning import Sizes
-from postroom.pipeline.splitter.ranges import Range
+from postroom.pipeline.splitter.plan import ImportSizes, UploadRange
 from tests.flow.import_home import Installation, Outcome, Row, expected
 from tests.flow.test_import import PEOPLE, PEOPLE_ROWS, uploads
 
-SMALL = Sizes(range_rows=2, range_bytes=1_000, group_batches=1, chunk_rows=3, chunk_bytes=1_000)
+SMALL = ImportSizes(range_rows=2, range_bytes=1_000, group_batches=1, chunk_rows=3, chunk_bytes=1_000)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def test_any_dirty_file_comes_to_the_same_as_in_one_process(
 ) -> None:
     """Any encoding, delimiter, line end, quoting, raggedness; any size of ranges and chunks."""
     raw, _ = upload
-    sizes = Sizes(range_rows=rows, range_bytes=size, group_batches=1, chunk_rows=chunk, chunk_bytes=size)
+    sizes = ImportSizes(range_rows=rows, range_bytes=size, group_batches=1, chunk_rows=chunk, chunk_bytes=size)
     results = []
     for parallel in (False, True):
         with (
@@ -121,7 +120,7 @@ def test_many_ranges_and_groups_come_to_the_same_as_one_process(tmp_path: Path) 
             if name == "one":
                 installation.run(chunk=1_000)
             else:
-                sizes = Sizes(range_rows=700, group_batches=5, chunk_rows=300)
+                sizes = ImportSizes(range_rows=700, group_batches=5, chunk_rows=300)
                 division = installation.parallel(sizes=sizes).plan(installation.ref)
                 assert division is not None
                 assert (division.ranges, division.groups) == (9, 3)
@@ -136,7 +135,7 @@ def test_a_range_is_read_from_its_own_bytes_alone(tmp_path: Path) -> None:
     with Installation(tmp_path, PEOPLE, columns=["name"]) as installation:
         division = installation.parallel(sizes=SMALL).plan(installation.ref)
         assert division is not None
-        ranges = installation.listed(division.ranges_key, list[Range])
+        ranges = installation.listed(division.ranges_key, list[UploadRange])
         assert [(part.line, part.rows) for part in ranges] == [(1, 2), (4, 2), (7, 1)]
         assert [PEOPLE[part.start : part.end] for part in ranges] == [
             b"email,name\nann@x.example,Ann\nbob@x.example,Bob\n",

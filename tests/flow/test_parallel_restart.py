@@ -14,20 +14,17 @@ from postroom.errors import Conflict, Corrupt, NotFound, Unavailable
 from postroom.model.campaign import CampaignStatus
 from postroom.model.ids import Key
 from postroom.model.message import MessageRow
-from postroom.pipeline.splitter.checkpoint import Sums
-from postroom.pipeline.splitter.exchange import Exchange
-from postroom.pipeline.splitter.marks import Mark, Marks
-from postroom.pipeline.splitter.planning import Sizes
-from postroom.pipeline.splitter.ranges import Range
-from postroom.pipeline.splitter.slices import pack
+from postroom.pipeline.splitter.checkpoint import GroupCheckpoints, GroupProgress, ImportTotals
+from postroom.pipeline.splitter.exchange import Exchange, pack_range
+from postroom.pipeline.splitter.plan import ImportSizes, UploadRange
 from postroom.recipients_file.rows import Reject, Rows
 from tests.fakes.faults import Faults, Killed
 from tests.flow.import_home import UPLOAD, Installation, expected
 from tests.flow.test_import_restart import EFFECTS, ROWS, WHOLE
 from tests.flow.test_parallel_import import assert_clean
 
-SIZES = Sizes(range_rows=5, group_batches=1, chunk_rows=4)
-OTHER_SIZES = Sizes(range_rows=3, group_batches=2, chunk_rows=100)
+SIZES = ImportSizes(range_rows=5, group_batches=1, chunk_rows=4)
+OTHER_SIZES = ImportSizes(range_rows=3, group_batches=2, chunk_rows=100)
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +153,7 @@ def test_a_deleted_campaign_ends_every_step_quietly(fresh: Callable[[], Installa
         installation.campaigns.transition(installation.campaign, CampaignStatus.CANCELLED, reason="changed my mind")
         installation.campaigns.delete(installation.ref)
         assert steps.plan(installation.ref) is None
-        assert steps.read(installation.ref, Range(0, 0, 10, 1, 1)) is None
+        assert steps.read(installation.ref, UploadRange(0, 0, 10, 1, 1)) is None
         assert steps.store(installation.ref, 0, alive=lambda: True) is None
         steps.finish(installation.ref)
         steps.fail(installation.ref, "too late")
@@ -170,7 +167,7 @@ def test_a_group_stops_between_chunks_when_told_and_goes_on_from_there(
         steps = installation.parallel(sizes=SIZES)
         division = steps.plan(installation.ref)
         assert division is not None
-        for part in installation.listed(division.ranges_key, list[Range]):
+        for part in installation.listed(division.ranges_key, list[UploadRange]):
             steps.read(installation.ref, part)
         answers = iter([True, False])
         assert steps.store(installation.ref, 0, alive=lambda: next(answers)) is False
@@ -191,7 +188,7 @@ def test_an_upload_that_is_gone_fails_the_campaign_with_the_reason(fresh: Callab
         steps = installation.parallel(sizes=SIZES)
         division = steps.plan(installation.ref)
         assert division is not None
-        ranges = installation.listed(division.ranges_key, list[Range])
+        ranges = installation.listed(division.ranges_key, list[UploadRange])
         installation.objects.purge(UPLOAD)
         assert steps.read(installation.ref, ranges[0]) is None
         assert installation.campaign.status is CampaignStatus.FAILED
@@ -215,9 +212,9 @@ def test_a_range_that_was_not_read_or_does_not_hold_its_rows_is_an_error(fresh: 
         assert division is not None
         with pytest.raises(NotFound):
             steps.store(installation.ref, 0, alive=lambda: True)
-        first, *_ = installation.listed(division.ranges_key, list[Range])
+        first, *_ = installation.listed(division.ranges_key, list[UploadRange])
         with pytest.raises(Corrupt, match="has 5 rows from line 1 on, not 4"):
-            steps.read(installation.ref, Range(first.number, first.start, first.end, first.line, 4))
+            steps.read(installation.ref, UploadRange(first.number, first.start, first.end, first.line, 4))
         assert installation.campaign.status is CampaignStatus.FAILED
 
 
@@ -255,10 +252,10 @@ def test_what_failed_too_often_fails_the_campaign_with_the_reason(fresh: Callabl
 def test_a_mark_only_moves_forward(fresh: Callable[[], Installation]) -> None:
     """One who was late saves what was long done."""
     with fresh() as installation:
-        marks = Marks(installation.tables, installation.clock)
-        further = Mark(2, 3, Sums(9), counted=True)
+        marks = GroupCheckpoints(installation.tables, installation.clock)
+        further = GroupProgress(2, 3, ImportTotals(9), counted=True)
         marks.save(installation.ref, 0, further)
-        for older in (Mark(1, 2, Sums(4)), Mark(2, 3, Sums(9))):
+        for older in (GroupProgress(1, 2, ImportTotals(4)), GroupProgress(2, 3, ImportTotals(9))):
             marks.save(installation.ref, 0, older)
             assert marks.load(installation.ref, 0) == further
 
@@ -268,7 +265,7 @@ def test_what_a_step_handed_on_stands_whoever_hands_on_something_else(fresh: Cal
     with fresh() as installation:
         exchange = Exchange(installation.objects, installation.ref)
         for reason in ("first", "second"):
-            exchange.put_range(0, pack(Rows([], [Reject(2, "a", reason, "")]), lambda batch: batch, 1))
+            exchange.put_range(0, pack_range(Rows([], [Reject(2, "a", reason, "")]), lambda batch: batch, 1))
             exchange.put_rejects(0, 0, [Reject(3, "b", reason, "")])
         rejects = [*exchange.rejects_of_range(0), *exchange.rejects_of_group(0, 1)]
         assert [reject.reason for reject in rejects] == ["first", "first"]

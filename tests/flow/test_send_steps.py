@@ -23,9 +23,9 @@ from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import CampaignCompletion
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.provider import DEFAULT_PROVIDER
-from postroom.pipeline.sender.given import GivenBatches
-from postroom.pipeline.sender.rounds import MOST_IN_PORTION, Next, Rounds, functions_for, portions_of
-from postroom.pipeline.sender.throttle import Throttle
+from postroom.pipeline.sender.dispatch import MAX_SHARD_BATCHES, Dispatch, Next, functions_for, split_into_shards
+from postroom.pipeline.sender.rate_gate import ThrottleFeedback
+from postroom.pipeline.sender.run import AssignedBatches
 from postroom.platform.ports.rates import RateLimit
 from postroom.services.campaign_making import Draft
 from postroom.settings import Settings
@@ -101,10 +101,10 @@ def world(root: Path, *rules: Rule, rows: int = ROWS) -> Iterator[World]:
             yield World(opened, sink, rows)
 
 
-def _rounds(w: World, *, used_up: Instant | None) -> Rounds:
+def _rounds(w: World, *, used_up: Instant | None) -> Dispatch:
     postroom = w.postroom
     finish = CampaignCompletion(postroom.records, postroom.messages)
-    return Rounds(
+    return Dispatch(
         postroom.records,
         postroom.messages,
         postroom.objects,
@@ -195,7 +195,7 @@ def test_a_mistake_of_ours_pauses_the_campaign_and_is_raised(tmp_path: Path, mon
     """Else the machine would call again for as long as the campaign is sending."""
     with world(tmp_path, rows=10) as w:
         looked = w.look()
-        monkeypatch.setattr(GivenBatches, "due", _mistaken)
+        monkeypatch.setattr(AssignedBatches, "due", _mistaken)
         with pytest.raises(KeyError):
             w.send(looked)
         reason = w.postroom.records.get(w.ref).reason or ""
@@ -228,11 +228,11 @@ def test_a_used_up_day_is_seen_in_the_providers_buckets(tmp_path: Path) -> None:
 def test_a_throttle_answer_counts_all_functions_of_the_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
 
-    def noted(*args: Any, workers: int) -> Throttle:
+    def noted(*args: Any, workers: int) -> ThrottleFeedback:
         told.append(workers)
-        return Throttle(*args, workers=workers)
+        return ThrottleFeedback(*args, workers=workers)
 
-    monkeypatch.setattr("postroom.pipeline.sender.sender.Throttle", noted)
+    monkeypatch.setattr("postroom.pipeline.sender.worker.ThrottleFeedback", noted)
     with world(tmp_path, rows=10) as w:
         looked = w.look()
         (portion,) = w.portions(looked)
@@ -242,7 +242,7 @@ def test_a_throttle_answer_counts_all_functions_of_the_round(tmp_path: Path, mon
 
 def test_a_portion_fits_an_item_of_a_map() -> None:
     """256 KB, with what the run is about."""
-    assert len(orjson.dumps(list(range(10**7, 10**7 + MOST_IN_PORTION)))) < 256_000 / 4
+    assert len(orjson.dumps(list(range(10**7, 10**7 + MAX_SHARD_BATCHES)))) < 256_000 / 4
 
 
 def test_a_long_campaign_goes_on_in_a_new_run(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_as_many_functions_as_the_rate_needs(rate: float | None, functions: int)
 
 @pytest.mark.parametrize(("batches", "functions", "sizes"), [(5, 2, [3, 2]), (2, 10, [1, 1]), (20_000, 50, [400] * 50)])
 def test_portions_are_nearly_equal_and_never_empty(batches: int, functions: int, sizes: list[int]) -> None:
-    portions = list(portions_of(range(batches), functions))
+    portions = list(split_into_shards(range(batches), functions))
     assert [len(portion) for portion in portions] == sizes
     assert sorted(number for portion in portions for number in portion) == list(range(batches))
 

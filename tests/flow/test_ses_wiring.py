@@ -13,7 +13,7 @@ from postroom.errors import Invalid
 from postroom.ledger.providers import Providers, ProviderSpec
 from postroom.model.finding import Level
 from postroom.model.provider import UsageLimits
-from postroom.pipeline.sender.way_out import WayOut
+from postroom.pipeline.sender.provider_route import ProviderRoute
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
@@ -48,7 +48,7 @@ class House:
         self.providers = Providers(tables, secrets, self.clock, default_url="ses://eu-west-1?configuration_set=postroom")
         self.accounts = SesAccounts(AwsEnvironment.from_environ(environ), rates, self.clock, topics=(ARN,))
 
-    def way(self, tenant: str = "acme", name: str = "default") -> WayOut:
+    def way(self, tenant: str = "acme", name: str = "default") -> ProviderRoute:
         return way_out(self.providers, Shares(), tenant, name, accounts=self.accounts)
 
 

@@ -11,7 +11,7 @@ import pytest
 from postroom.clock import SystemClock
 from postroom.model.campaign import Campaign
 from postroom.model.message import MessageStatus
-from postroom.pipeline.sender.means import Leave
+from postroom.pipeline.sender.context import StopSignal
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.mail.smtp_url import parse_smtp_url
 from postroom.platform.ports.rates import RateLimit
@@ -38,8 +38,8 @@ async def single_beside(made: Desk, sink: SmtpSink, people: int) -> int:
     """Submit a single message in the middle of a campaign; how many of the campaign had been accepted when it was."""
     bulk = campaign(made, people)
     sender, stopping = made.sender(SystemClock()), asyncio.Event()
-    sending = asyncio.create_task(sender.send(bulk.ref, Leave(stopping), lambda _reason: None))
-    stream = asyncio.create_task(sender.send_stream(made.ref, Leave(stopping), lambda _reason: None))
+    sending = asyncio.create_task(sender.send(bulk.ref, StopSignal(stopping), lambda _reason: None))
+    stream = asyncio.create_task(sender.send_stream(made.ref, StopSignal(stopping), lambda _reason: None))
     try:
         made.streams.make(made.ref)
         await until(lambda: len(sink.accepted) >= people // 10, 20)

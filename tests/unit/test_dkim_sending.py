@@ -14,7 +14,7 @@ from postroom.errors import Corrupt
 from postroom.ledger.dkim import DkimPrivateKey
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.model.message import MessageStatus
-from postroom.pipeline.sender.means import Leave
+from postroom.pipeline.sender.context import StopSignal
 from postroom.platform.mail.port import OutboundMessage
 from postroom.platform.ports.tables import ItemKey, Put
 from tests.fakes.mailer import ScriptedMailer
@@ -49,7 +49,7 @@ def left(made: Desk) -> list[list[bytes]]:
     """The domains that each mail of a campaign of two and of a single message is signed for."""
     made.mailer = keeping = KeepingMailer()
     campaign = made.made.campaign(people=2)
-    asyncio.run(made.sender().send(campaign.ref, Leave(), lambda _reason: None))
+    asyncio.run(made.sender().send(campaign.ref, StopSignal(), lambda _reason: None))
     made.accept(request())
     made.send(lambda: made.states() == ["sent"])
     return [re.findall(rb"\bd=([a-z.]+);", content.partition(b"\r\n\r\n")[0]) for content in keeping.contents]

@@ -16,8 +16,7 @@ from postroom.ledger import scheduler_messages
 from postroom.model.batch import batches_for
 from postroom.model.campaign import CampaignRef
 from postroom.model.upload import MAX_BYTES, UploadKind
-from postroom.pipeline.splitter.planning import SIZES, batches_of, group_of, groups_for
-from postroom.pipeline.splitter.ranges import Range
+from postroom.pipeline.splitter.plan import SIZES, UploadRange, batches_of, group_of, groups_for
 
 ROWS = 10_000_000
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,9 +35,9 @@ GROUPS = groups_for(BATCHES)
 RANGES = -(-ROWS // SIZES.range_rows)
 
 
-def longest_range() -> Range:
+def longest_range() -> UploadRange:
     size = MAX_BYTES[UploadKind.RECIPIENTS]
-    return Range(RANGES, size - SIZES.range_bytes, size, ROWS * 10, SIZES.range_rows)
+    return UploadRange(RANGES, size - SIZES.range_bytes, size, ROWS * 10, SIZES.range_rows)
 
 
 def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

@@ -13,8 +13,8 @@ from postroom.clock import Instant, SystemClock
 from postroom.model.batch import GROUP_SIZE
 from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Recipient
-from postroom.pipeline.sender.off_loop import OffLoop
-from postroom.pipeline.sender.pace import Pace
+from postroom.pipeline.sender.rate_gate import RateGate
+from postroom.pipeline.sender.thread_bridge import ThreadBridge
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.ports.rates import RateLimit, Reservation
 from tests.fakes.mailer import ScriptedMailer
@@ -29,14 +29,14 @@ def rates(tmp_path: Path) -> Iterator[SqliteRates]:
     made.close()
 
 
-def _pace(rates: SqliteRates, *buckets: str) -> Pace:
-    return Pace(rates, buckets, OffLoop(), SystemClock(), ScriptedMailer())
+def _pace(rates: SqliteRates, *buckets: str) -> RateGate:
+    return RateGate(rates, buckets, ThreadBridge(), SystemClock(), ScriptedMailer())
 
 
-async def _release(pace: Pace, stopping: asyncio.Event, *, stop_after: int | None = None) -> list[float]:
+async def _release(rate_gate: RateGate, stopping: asyncio.Event, *, stop_after: int | None = None) -> list[float]:
     """When each message left, in seconds."""
     began, left = time.monotonic(), list[float]()
-    async for part in pace.release(GROUP, stopping):
+    async for part in rate_gate.release(GROUP, stopping):
         left += [time.monotonic() - began] * len(part)
         if stop_after is not None and len(left) >= stop_after:
             stopping.set()
@@ -101,10 +101,10 @@ def test_where_each_write_is_paid_for_a_slow_campaign_makes_few_of_them(rates: S
     rates.reserve = counted  # type: ignore[method-assign]
 
     async def run() -> int:
-        pace = Pace(rates, ["campaign"], OffLoop(), SystemClock(), ScriptedMailer(), moment_s=4)
+        rate_gate = RateGate(rates, ["campaign"], ThreadBridge(), SystemClock(), ScriptedMailer(), moment_s=4)
         stopping = asyncio.Event()
-        await _release(pace, stopping, stop_after=1)
-        return await pace.group_size()
+        await _release(rate_gate, stopping, stop_after=1)
+        return await rate_gate.group_size()
 
     assert asyncio.run(run()) == GROUP_SIZE, "of four seconds, but no larger than any"
     assert grants == [64], "of two seconds, but no larger than any"

@@ -21,10 +21,10 @@ from postroom.model.batch import OpenBatch
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies, UnknownPolicy
 from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Recipient, Settlement
-from postroom.pipeline.sender.campaign import campaign_run
-from postroom.pipeline.sender.means import Means
-from postroom.pipeline.sender.off_loop import OffLoop
-from postroom.pipeline.sender.pace import Pace
+from postroom.pipeline.sender.context import SendContext
+from postroom.pipeline.sender.rate_gate import RateGate
+from postroom.pipeline.sender.run import campaign_run
+from postroom.pipeline.sender.thread_bridge import ThreadBridge
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.mail.port import Health, Result, Stage, Verdict
@@ -65,10 +65,10 @@ class Worker:
         asyncio.run(self._send(campaign, unknown))
 
     async def _send(self, campaign: Campaign, unknown: UnknownPolicy) -> None:
-        made, off_loop = self.made, OffLoop()
+        made, threads = self.made, ThreadBridge()
         self.stopping = asyncio.Event()
         journal = made.journals.begin(campaign.ref.campaign)
-        means = Means(
+        means = SendContext(
             ref=campaign.ref,
             batches=BatchLeases(self.messages, made.journals, made.clock, lease_ms=LEASE_MS),
             messages=self.messages,
@@ -78,9 +78,9 @@ class Worker:
                 Policies(unknown=unknown, settle_after_ms=5_000), Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000)
             ),
             mailer=self.mailer,
-            pace=Pace(self.rates, ["provider:x"], off_loop, made.clock, self.mailer),
+            rate_gate=RateGate(self.rates, ["provider:x"], threads, made.clock, self.mailer),
             journal=journal,
-            off_loop=off_loop,
+            threads=threads,
             clock=made.clock,
             stopping=self.stopping,
             on_result=lambda _result: None,
@@ -90,7 +90,7 @@ class Worker:
         try:
             await asyncio.wait_for(campaign_run(means, made.campaigns, made.finish, drain_s=1).run(), 20)
         finally:
-            off_loop.close()
+            threads.close()
             journal.close()
 
     async def send_and_stop(self, campaign: Campaign, *, after_s: float) -> None:

@@ -17,7 +17,7 @@ from postroom.ledger.suppression import SuppressionEntry, SuppressionReason
 from postroom.model.campaign import Campaign, CampaignStatus
 from postroom.model.ids import recipient_key
 from postroom.model.reputation import ReputationLimits
-from postroom.pipeline.sender.means import Leave
+from postroom.pipeline.sender.context import StopSignal
 from postroom.platform.mail.port import Result, Stage, Verdict
 from tests.fakes.ledger import SECRET
 from tests.fakes.mailer import ACCEPTED
@@ -42,7 +42,7 @@ def campaign(made: Desk, *, topic: str | None = None, people: int = 10) -> Campa
 
 def send(made: Desk, wanted: Campaign) -> None:
     """Until the campaign is completed."""
-    asyncio.run(made.sender().send(wanted.ref, Leave(), lambda _reason: None))
+    asyncio.run(made.sender().send(wanted.ref, StopSignal(), lambda _reason: None))
     assert made.made.campaigns.get(wanted.ref).status is CampaignStatus.COMPLETED
 
 
@@ -105,7 +105,7 @@ def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
     )
 
     async def sending() -> None:
-        run = asyncio.create_task(made.sender().send(wanted.ref, Leave(), lambda _reason: None))
+        run = asyncio.create_task(made.sender().send(wanted.ref, StopSignal(), lambda _reason: None))
         async with asyncio.timeout(20):
             while len(answered) < 250:
                 await asyncio.sleep(0.005)

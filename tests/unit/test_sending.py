@@ -16,8 +16,8 @@ from postroom.entrypoints.sending import Sending
 from postroom.errors import Corrupt, Invalid
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
-from postroom.pipeline.sender.means import Leave
-from postroom.pipeline.sender.sender import Sender
+from postroom.pipeline.sender.context import StopSignal
+from postroom.pipeline.sender.worker import Sender
 from postroom.platform.ports.tables import ItemKey, Put
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -31,7 +31,7 @@ class ScriptedSender:
         self._postroom = postroom
         self._work = work
 
-    async def send(self, ref: CampaignRef, leave: Leave, on_trouble: Callable[[str], None]) -> None:
+    async def send(self, ref: CampaignRef, leave: StopSignal, on_trouble: Callable[[str], None]) -> None:
         self._postroom.records.get(ref)  # as the sender does
         self._work(ref)
 

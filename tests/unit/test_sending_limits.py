@@ -14,7 +14,7 @@ from postroom.entrypoints.send_steps import PORTION_S, ROUNDS_A_RUN
 from postroom.ledger import scheduler_messages
 from postroom.model.batch import batches_for
 from postroom.model.campaign import CampaignRef
-from postroom.pipeline.sender.rounds import MOST_IN_PORTION, RATE_OF_ONE, functions_for, portions_of
+from postroom.pipeline.sender.dispatch import MAX_SHARD_BATCHES, RATE_PER_FUNCTION, functions_for, split_into_shards
 
 ROWS = 10_000_000
 RATE = 500.0
@@ -34,8 +34,8 @@ def test_the_page_tells_these_figures() -> None:
     figures = [
         f"| functions side by side | {functions} |",
         f"| rounds | {-(-rounds // 1):.0f} |",
-        f"{MOST_IN_PORTION:,} batches at most",
-        f"each {RATE_OF_ONE:.0f} messages a second, {MOST} at most",
+        f"{MAX_SHARD_BATCHES:,} batches at most",
+        f"each {RATE_PER_FUNCTION:.0f} messages a second, {MOST} at most",
         f"| {PORTION_S:.0f} s, then",
         f"{EVENTS_A_ROUND} events a round, {ROUNDS_A_RUN} rounds, then a new run: {EVENTS_A_ROUND * ROUNDS_A_RUN:,}",
         f"| batches | {batches_for(ROWS):,} |",
@@ -49,8 +49,8 @@ def test_the_page_tells_these_figures() -> None:
 def test_lists_and_items_fit(rows: int, rate: float | None) -> None:
     """However large the campaign: what does not fit waits for the next look."""
     functions = functions_for(rate, MOST)
-    due = range(batches_for(rows))[: functions * MOST_IN_PORTION]
-    portions = list(portions_of(due, functions))
+    due = range(batches_for(rows))[: functions * MAX_SHARD_BATCHES]
+    portions = list(split_into_shards(due, functions))
     assert 1 <= len(portions) <= MOST == SEND["States"]["Send"]["MaxConcurrency"]
     ref = CampaignRef("t" * 63, "c" * 16)
     order = Order("send", ref.campaign, 1_000, scheduler_messages.ref_input(ref), portions[0], len(portions))

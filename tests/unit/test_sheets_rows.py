@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from postroom.model.batch import batch_of
 from postroom.model.ids import Key, key_maker, recipient_key
-from postroom.pipeline.splitter.report import HEADER, report_rows
+from postroom.pipeline.splitter.store import HEADER, report_rows
 from postroom.recipients_file.encoding import Encoding
 from postroom.recipients_file.layout import Layout
 from postroom.recipients_file.rows import MAX_VALUES_BYTES, SHOWN, Reject, Rows, read_rows

@@ -22,9 +22,9 @@ from postroom.model.ids import recipient_key
 from postroom.model.message import MessageStatus
 from postroom.model.stream import stream_batches
 from postroom.pipeline.scheduler import Scheduler
-from postroom.pipeline.sender.means import Leave
+from postroom.pipeline.sender.context import StopSignal
+from postroom.pipeline.sender.provider_route import ProviderRoute
 from postroom.pipeline.sender.stream import LINGER_S
-from postroom.pipeline.sender.way_out import WayOut
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.mail.port import Health, OutboundMessage, Result, Stage, Verdict
 from postroom.platform.ports.rates import RateLimit
@@ -198,7 +198,7 @@ def test_a_message_that_is_deferred_for_too_long_fails(made: Desk) -> None:
 
     async def run() -> None:
         stopping = asyncio.Event()
-        sending = asyncio.create_task(made.sender().send_stream(ref, Leave(stopping), lambda _reason: None))
+        sending = asyncio.create_task(made.sender().send_stream(ref, StopSignal(stopping), lambda _reason: None))
         while made.message(accepted).status is MessageStatus.PENDING:
             await asyncio.sleep(0.005)
         stopping.set()
@@ -240,7 +240,7 @@ def test_a_content_that_is_gone_fails_its_message_and_no_other(made: Desk) -> No
 
 
 def test_large_attachments_wait_for_their_turn(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postroom.pipeline.sender.stream_composer._MOST_BYTES", 3_000_000)
+    monkeypatch.setattr("postroom.pipeline.sender.stream._MOST_BYTES", 3_000_000)
     for n in range(4):
         made.upload(f"u{n}", bytes([n]) * 1_500_000)
     made.accept(*(request(attachments=(AttachedUpload(f"u{n}"),)) for n in range(4)))
@@ -298,7 +298,7 @@ def test_a_stream_that_owes_nothing_is_let_go_after_a_while_and_woken_by_the_nex
     made.accept(request())
 
     async def run() -> None:
-        sending = asyncio.create_task(made.sender().send_stream(made.ref, Leave(), lambda _reason: None))
+        sending = asyncio.create_task(made.sender().send_stream(made.ref, StopSignal(), lambda _reason: None))
         while made.states() != ["sent"]:
             await asyncio.sleep(0.005)
         assert not sending.done()
@@ -345,12 +345,12 @@ def test_a_worker_that_dies_while_it_lets_go_leaves_a_note(made: Desk, monkeypat
     assert len(bench.workflows.running(scheduler_messages.STREAM)) == 1
 
 
-@pytest.mark.parametrize("change", [{"provider": "other"}, {"edition": 2}], ids=["another provider", "its password, say"])
+@pytest.mark.parametrize("change", [{"provider": "other"}, {"config_version": 2}], ids=["another provider", "its password, say"])
 def test_a_changed_provider_begins_the_run_anew(made: Desk, change: dict[str, Any]) -> None:
     made.accept(request())
 
     async def run() -> None:
-        sending = asyncio.create_task(made.sender().send_stream(made.ref, Leave(), lambda _reason: None))
+        sending = asyncio.create_task(made.sender().send_stream(made.ref, StopSignal(), lambda _reason: None))
         while made.states() != ["sent"]:
             await asyncio.sleep(0.005)
         vars(made).update(change)
@@ -360,7 +360,7 @@ def test_a_changed_provider_begins_the_run_anew(made: Desk, change: dict[str, An
 
 
 def test_campaigns_leave_a_tenth_of_the_rate(made: Desk) -> None:
-    way = WayOut("relay", RateLimit(per_second=100, per_day=1_000), ScriptedMailer)
+    way = ProviderRoute("relay", RateLimit(per_second=100, per_day=1_000), ScriptedMailer)
     way.set_limits(made.rates)
     now = made.clock.now()
     assert [made.rates.current(bucket, now) for bucket in way.bulk_buckets()] == [90, 100]
@@ -372,7 +372,7 @@ def test_campaigns_leave_a_tenth_of_the_rate(made: Desk) -> None:
 
 
 def test_a_provider_without_limits_asks_one_bucket_only() -> None:
-    assert WayOut("relay", RateLimit(), ScriptedMailer).bulk_buckets() == ["provider:relay"]
+    assert ProviderRoute("relay", RateLimit(), ScriptedMailer).bulk_buckets() == ["provider:relay"]
 
 
 def test_the_feed_tells_of_single_messages_as_of_any(made: Desk) -> None:

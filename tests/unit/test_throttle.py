@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from postroom.pipeline.sender.off_loop import OffLoop
-from postroom.pipeline.sender.throttle import Throttle
+from postroom.pipeline.sender.rate_gate import ThrottleFeedback
+from postroom.pipeline.sender.thread_bridge import ThreadBridge
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.mail.port import Result, Verdict
 from postroom.platform.ports.rates import RateLimit
@@ -31,14 +31,14 @@ def _after(rates: SqliteRates, *steps: tuple[int, float, Result], workers: int =
     clock = ManualClock()
 
     async def run() -> float:
-        off_loop = OffLoop()
-        throttle = Throttle(rates, "provider", off_loop, clock, workers=workers)
+        threads = ThreadBridge()
+        throttle = ThrottleFeedback(rates, "provider", threads, clock, workers=workers)
         for count, seconds, result in steps:
             for _ in range(count):
                 clock.advance(seconds / count)
                 throttle.on_result(result)
                 await throttle.settle()
-        off_loop.close()
+        threads.close()
         rate = rates.current("provider", clock.now())
         assert rate is not None
         return rate

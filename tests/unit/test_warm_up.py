@@ -20,11 +20,11 @@ from postroom.ledger.providers import Providers, ProviderSpec
 from postroom.ledger.suppression import SuppressionList
 from postroom.model.campaign import Campaign, CampaignStatus, Policies
 from postroom.model.provider import MAX_FACTOR, MAX_PER_DAY, MIN_FACTOR, MIN_PER_DAY, UsageLimits, WarmUp, parse_warm_up
-from postroom.pipeline.sender.campaign import campaign_run
-from postroom.pipeline.sender.means import Means
-from postroom.pipeline.sender.off_loop import OffLoop
-from postroom.pipeline.sender.pace import Pace
-from postroom.pipeline.sender.way_out import WayOut
+from postroom.pipeline.sender.context import SendContext
+from postroom.pipeline.sender.provider_route import ProviderRoute
+from postroom.pipeline.sender.rate_gate import RateGate
+from postroom.pipeline.sender.run import campaign_run
+from postroom.pipeline.sender.thread_bridge import ThreadBridge
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.embedded.tables import SqliteTables
@@ -102,10 +102,10 @@ class House:
 
     async def send(self, campaign: Campaign, per_day: int, *, until: int) -> None:
         """Until so many are sent and a trouble is told, or the campaign is completed."""
-        made, off_loop = self.made, OffLoop()
+        made, threads = self.made, ThreadBridge()
         ledger = Providers(made.tables, PlainSecrets(), made.clock, default_url="inbox:")
         means_out = ledger.means("default", "relay")
-        way = WayOut(means_out.id, means_out.limit, lambda: self.mailer)
+        way = ProviderRoute(means_out.id, means_out.limit, lambda: self.mailer)
         assert way.limit.per_day == per_day
         way.set_limits(self.rates)
         journal = made.journals.begin(campaign.ref.campaign)
@@ -115,7 +115,7 @@ class House:
             self.troubles.append(text)
             told.set()
 
-        means = Means(
+        means = SendContext(
             ref=campaign.ref,
             batches=BatchLeases(made.messages, made.journals, made.clock, lease_ms=10_000),
             messages=made.messages,
@@ -123,9 +123,9 @@ class House:
             composer=PlainComposer(),
             rules=OutcomeRules(Policies(), Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000)),
             mailer=self.mailer,
-            pace=Pace(self.rates, way.bulk_buckets(), off_loop, made.clock, self.mailer, counted=True),
+            rate_gate=RateGate(self.rates, way.bulk_buckets(), threads, made.clock, self.mailer, counted=True),
             journal=journal,
-            off_loop=off_loop,
+            threads=threads,
             clock=made.clock,
             stopping=stopping,
             on_result=lambda _result: None,
@@ -140,7 +140,7 @@ class House:
             stopping.set()
             await asyncio.wait_for(run, 20)
         finally:
-            off_loop.close()
+            threads.close()
             journal.close()
         assert len(self.mailer.accepted) == until
 

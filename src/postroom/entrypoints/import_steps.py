@@ -17,7 +17,7 @@ from postroom.errors import NotFound
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.pipeline.splitter.parallel import ParallelImport
-from postroom.pipeline.splitter.ranges import Range
+from postroom.pipeline.splitter.plan import UploadRange
 from postroom.platform.ports.workflows import ExecutionStatus
 from postroom.wiring import Postroom
 
@@ -55,7 +55,7 @@ class ImportSteps:
 
     def read(self, order: Order) -> Answer:
         """One range."""
-        self._steps.read(order.ref, msgspec.convert(order.item, Range))
+        self._steps.read(order.ref, msgspec.convert(order.item, UploadRange))
         return {"status": "done"}
 
     def store(self, order: Order, *, alive: Callable[[], bool]) -> Answer:

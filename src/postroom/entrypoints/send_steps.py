@@ -18,9 +18,9 @@ from postroom.entrypoints.machine import Order, Runs
 from postroom.errors import Conflict, NotFound, PostroomError, Temporary
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus
-from postroom.pipeline.sender.given import GivenBatches
-from postroom.pipeline.sender.means import Leave
-from postroom.pipeline.sender.rounds import Next, Rounds
+from postroom.pipeline.sender.context import StopSignal
+from postroom.pipeline.sender.dispatch import Dispatch, Next
+from postroom.pipeline.sender.run import AssignedBatches
 from postroom.platform.ports.workflows import ExecutionStatus
 from postroom.wiring import Postroom
 
@@ -65,7 +65,7 @@ class Streamed(TypedDict):
 class SendSteps:
     """See the module's text."""
 
-    def __init__(self, postroom: Postroom, rounds: Rounds, runs: Runs) -> None:
+    def __init__(self, postroom: Postroom, rounds: Dispatch, runs: Runs) -> None:
         self._postroom = postroom
         self._rounds = rounds
         self._runs = runs
@@ -94,8 +94,8 @@ class SendSteps:
 
     def send(self, order: Order, left: TimeLeft) -> Sent:
         """One portion."""
-        given = GivenBatches(map(int, order.item), beside=order.beside)
-        leave = Leave()
+        given = AssignedBatches(map(int, order.item), beside=order.beside)
+        leave = StopSignal()
         work = self._postroom.sender.send(order.ref, leave, _trouble, given=given)
         try:
             asyncio.run(_in_time(work, leave, left, most_s=PORTION_S))
@@ -110,9 +110,9 @@ class SendSteps:
 
     def stream(self, order: Order, left: TimeLeft) -> Streamed:
         """A stream of single messages, until it owes none."""
-        leave = Leave()
+        leave = StopSignal()
         asyncio.run(_in_time(self._postroom.sender.send_stream(order.ref, leave, _trouble), leave, left))
-        if leave.yielding.is_set():
+        if leave.preempt.is_set():
             return {"next": "again"}
         scheduler_messages.notify_stream_idle(
             self._postroom.queues, order.ref
@@ -140,12 +140,12 @@ class SendSteps:
                 self._postroom.records.transition(campaign, CampaignStatus.PAUSED, reason=reason)
 
 
-async def _in_time(work: Coroutine[Any, Any, None], leave: Leave, left: TimeLeft, *, most_s: float | None = None) -> None:
+async def _in_time(work: Coroutine[Any, Any, None], leave: StopSignal, left: TimeLeft, *, most_s: float | None = None) -> None:
     """Work, and leave in time."""
     loop = asyncio.get_running_loop()
     answered = left() - _ANSWERED_S
     stops = [
-        loop.call_later(max(0.0, answered if most_s is None else min(most_s, answered)), leave.yielding.set),
+        loop.call_later(max(0.0, answered if most_s is None else min(most_s, answered)), leave.preempt.set),
         loop.call_later(max(0.0, left() - _STOP_S), leave.stopping.set),
     ]
     try:

@@ -21,7 +21,7 @@ from postroom.errors import Conflict, NotFound, PostroomError, Temporary
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.model.stream import is_stream
-from postroom.pipeline.sender.means import Leave
+from postroom.pipeline.sender.context import StopSignal
 from postroom.wiring import Postroom
 
 AT_ONCE = 16
@@ -31,7 +31,7 @@ TURN_S = 20.0
 _LOOK_S = 0.05
 _REST_S = 5.0
 _log = logging.getLogger(__name__)
-_Send = Callable[[CampaignRef, Leave, Callable[[str], None]], Coroutine[Any, Any, None]]
+_Send = Callable[[CampaignRef, StopSignal, Callable[[str], None]], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class _Turn:
     """A campaign or stream at work."""
 
     task: asyncio.Task[None]
-    leave: Leave
+    leave: StopSignal
     began: float
 
 
@@ -106,7 +106,7 @@ class Sending:
 
     def _begin(self, ref: CampaignRef, send: _Send) -> None:
         self._line.pop(ref, None)
-        leave = Leave()
+        leave = StopSignal()
         task = asyncio.create_task(send(ref, leave, trouble))
         self._turns[ref] = _Turn(task, leave, asyncio.get_running_loop().time())
 
@@ -115,7 +115,7 @@ class Sending:
         due = asyncio.get_running_loop().time() - self._turn_s
         had = [turn for ref, turn in self._turns.items() if turn.began <= due and not is_stream(ref.campaign)]
         for turn in had[:places]:
-            turn.leave.yielding.set()
+            turn.leave.preempt.set()
 
     async def _reap(self) -> None:
         for ref in [ref for ref, turn in self._turns.items() if turn.task.done()]:

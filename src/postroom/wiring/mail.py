@@ -10,7 +10,7 @@ from postroom.errors import Unsupported
 from postroom.ledger.providers import ProviderCredentials, Providers
 from postroom.model.finding import Finding, Level
 from postroom.model.provider import INBOX
-from postroom.pipeline.sender.way_out import WayOut
+from postroom.pipeline.sender.provider_route import ProviderRoute
 from postroom.platform.mail.connection_pool import ConnectionBudget
 from postroom.platform.mail.port import Mailer
 from postroom.platform.mail.ses_url import SesConfig, is_ses
@@ -34,7 +34,7 @@ class Shares:
         return self._shares.setdefault((provider, connections), ConnectionBudget(connections))
 
 
-def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *, accounts: SesAccounts) -> WayOut:
+def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *, accounts: SesAccounts) -> ProviderRoute:
     """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
     given = ":" in provider
     means = (
@@ -42,7 +42,9 @@ def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *,
     )
     config = accounts.config(means) if is_ses(means.url) else None
     limit = accounts.limit(means, config) if isinstance(config, SesConfig) else means.limit
-    return WayOut(means.id, limit, partial(_mailer, means, shares, accounts), edition=means, signs=config is not None)
+    return ProviderRoute(
+        means.id, limit, partial(_mailer, means, shares, accounts), config_version=means, signs=config is not None
+    )
 
 
 def _mailer(means: ProviderCredentials, shares: Shares, accounts: SesAccounts) -> Mailer:

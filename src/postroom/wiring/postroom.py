@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from postroom.events.tracking_buffer import SyncTrackingSink, TrackingBuffer
     from postroom.events.unsubscribe import SenderDisplay, UnsubscribeService
     from postroom.pipeline.scheduler import Scheduler
-    from postroom.pipeline.sender.rounds import Rounds as SendRounds
-    from postroom.pipeline.sender.sender import Sender
+    from postroom.pipeline.sender.dispatch import Dispatch as SendRounds
+    from postroom.pipeline.sender.worker import Sender
     from postroom.pipeline.splitter import Checkpoints, Splitter
     from postroom.services.status import StalledCampaigns
 

@@ -10,9 +10,8 @@ from postroom.delivery.compose import ContentCompiler
 from postroom.delivery.transactional import ContentStore, TransactionalCompiler
 from postroom.ledger.campaigns import CampaignCompletion
 from postroom.pipeline.scheduler import PROMPT_MS, Scheduler
-from postroom.pipeline.sender.rounds import Rounds
-from postroom.pipeline.sender.sender import Sender, SenderOptions
-from postroom.pipeline.sender.sender import Stores as SenderStores
+from postroom.pipeline.sender.dispatch import Dispatch
+from postroom.pipeline.sender.worker import Sender, SenderOptions, SenderStores
 from postroom.pipeline.splitter import Splitter
 from postroom.settings import Settings
 from postroom.wiring.ledger import Ledger, lease_ms
@@ -55,9 +54,9 @@ def scheduler(stores: Stores, ledger: Ledger) -> Scheduler:
     )
 
 
-def send_rounds(stores: Stores, ledger: Ledger, sender: Sender) -> Rounds:
+def send_rounds(stores: Stores, ledger: Ledger, sender: Sender) -> Dispatch:
     """What is due, in portions."""
-    return Rounds(
+    return Dispatch(
         ledger.campaigns,
         stores.messages,
         stores.objects,

@@ -11,7 +11,7 @@ from postroom.errors import PostroomError
 from postroom.ledger.providers import ProviderCredentials
 from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.finding import Finding
-from postroom.pipeline.sender.way_out import WayOut
+from postroom.pipeline.sender.provider_route import ProviderRoute
 from postroom.platform.mail._aws_auth import CredentialSource
 from postroom.platform.mail._ses_api import read_account
 from postroom.platform.mail.connection_pool import ConnectionBudget
@@ -75,7 +75,7 @@ class SesAccounts:
 
     def _told(self, means: ProviderCredentials, mailer: Callable[[], SesMailer], limit: RateLimit) -> None:
         narrower = _narrower(means.limit, self._remembered(means, limit))
-        WayOut(means.id, narrower, mailer).set_limits(self._rates)
+        ProviderRoute(means.id, narrower, mailer).set_limits(self._rates)
 
     def _remembered(self, means: ProviderCredentials, limit: RateLimit) -> RateLimit:
         self._now.put(means, limit, seconds=_BELIEVED_S)

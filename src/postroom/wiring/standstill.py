@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from postroom.ledger.rate_windows import RateWindows
-from postroom.pipeline.sender.allowance import Allowance
+from postroom.pipeline.sender.provider_route import DailyQuota
 from postroom.services.status import StalledCampaigns
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
@@ -11,7 +11,7 @@ from postroom.wiring.stores import Stores
 
 def standstill(stores: Stores, ledger: Ledger) -> StalledCampaigns:
     """Reads only."""
-    waiting_for = Allowance(stores.rates, ledger.providers, stores.clock).waiting_for
+    waiting_for = DailyQuota(stores.rates, ledger.providers, stores.clock).waiting_for
     return StalledCampaigns(
         ledger.campaigns, stores.messages, RateWindows(stores.tables), waiting_for=waiting_for, clock=stores.clock
     )

@@ -266,10 +266,10 @@ class Verbs(Standing):
 
     @cached_property
     def status(self) -> StatusService:
-        from postroom.pipeline.sender.allowance import Allowance
+        from postroom.pipeline.sender.provider_route import DailyQuota
         from postroom.services.status import StatusService
 
-        waiting_for = Allowance(self.stores.rates, self.providers, self.clock).waiting_for
+        waiting_for = DailyQuota(self.stores.rates, self.providers, self.clock).waiting_for
         return StatusService(self.records, self.messages, self.clock, waiting_for=waiting_for)
 
     @cached_property

@@ -1,4 +1,6 @@
-"""One batch, under lease: a group at a time, intent before effect, outcomes before the next intent.
+"""One message on its way through the mailer.
+
+One batch, under lease: a group at a time, intent before effect, outcomes before the next intent.
 
 What a kill leaves, line by line: before the first `record`, nothing. After it, an open group: its messages are in doubt as
 far as the journal does not say otherwise (ledger.batches). After the last `record`, a lease that the next opener takes over.
@@ -14,29 +16,87 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, Protocol
 
 from postroom.clock import Instant
-from postroom.delivery.compose import Composed
+from postroom.delivery.compose import Composed, RowError
 from postroom.errors import LeaseLost, Temporary
 from postroom.model.batch import OpenBatch
 from postroom.model.message import MessageStatus, Recipient, Settlement
-from postroom.pipeline.sender.means import Means
-from postroom.pipeline.sender.outgoing import Outgoing
-from postroom.platform.mail.port import Result, Verdict
+from postroom.model.tokens import MessageRef
+from postroom.pipeline.sender.context import SendContext
+from postroom.platform.mail.port import Result, Stage, Verdict
+
+
+class Desk(Protocol):
+    """What an outgoing message asks of its batch."""
+
+    def compose(self, recipient: Recipient) -> Composed:
+        """`RowError`: never; `Temporary`: not now (it cannot be signed)."""
+        ...
+
+    def may_hand_over(self, recipient: Recipient) -> bool:
+        """Journal it, while the lease holds."""
+        ...
+
+    def settled(self, recipient: Recipient, result: Result) -> None:
+        """Its end."""
+        ...
+
+
+class Outgoing:
+    """See platform.mail.port.OutboundMessage. Composed once, when a connection first asks for its envelope."""
+
+    __slots__ = ("_composed", "_desk", "_recipient", "mail_from", "rcpt_to", "ref")
+
+    def __init__(self, desk: Desk, recipient: Recipient) -> None:
+        self._desk = desk
+        self._recipient = recipient
+        self._composed: bytes | None = None
+        self.mail_from = ""
+        self.rcpt_to = recipient.address
+        self.ref: MessageRef | None = None
+
+    def compose(self) -> bytes | None:
+        if self._composed is None:
+            try:
+                self.mail_from, self.rcpt_to, self._composed, self.ref = self._desk.compose(self._recipient)
+            except RowError as error:
+                self._desk.settled(self._recipient, Result(Verdict.PERMANENT, 0, "", str(error), Stage.CONTENT))
+            except Temporary as error:
+                self._desk.settled(self._recipient, Result(Verdict.TEMPORARY, 0, "", str(error)[:250], Stage.CONTENT))
+        return self._composed
+
+    def handing_over(self) -> bool:
+        return self._desk.may_hand_over(self._recipient)
+
+    def settled(self, result: Result) -> None:
+        self._composed = None
+        self._desk.settled(self._recipient, result)
+
 
 _LOAD = 2_000  # messages of one batch in one opening; should it hold more, the rest is due again
+
+
 _LOOK_S = 0.25
+
+
 _WRITE_TRIES = 6
+
+
 _WRITE_WAIT_S = 0.5
+
+
 _log = logging.getLogger(__name__)
+
+
 P = ParamSpec("P")
 
 
 class BatchRun:
     """One opening of one batch. Also the desk (outgoing.Desk) of its messages."""
 
-    def __init__(self, means: Means, batch: int) -> None:
+    def __init__(self, means: SendContext, batch: int) -> None:
         self._means = means
         self._number = batch
         self._lease_end = 0.0
@@ -48,7 +108,7 @@ class BatchRun:
         """Send what the batch owes; returns when it is done, lost, or stopping. Errors of the stores are raised."""
         means = self._means
         begun = means.clock.monotonic()
-        opened = await means.off_loop(means.batches.open, means.ref, self._number, means.journal.owner)
+        opened = await means.threads(means.batches.open, means.ref, self._number, means.journal.owner)
         if opened is None:
             return
         self._lease_from(begun)
@@ -66,9 +126,9 @@ class BatchRun:
     async def _work(self, opened: OpenBatch) -> None:
         means = self._means
         if not await self._settle_left_open(opened):
-            await means.off_loop(means.batches.give_back, means.ref, opened)
+            await means.threads(means.batches.give_back, means.ref, opened)
             return
-        work = await means.off_loop(means.messages.load, means.ref, opened.number, means.clock.now(), _LOAD)
+        work = await means.threads(means.messages.load, means.ref, opened.number, means.clock.now(), _LOAD)
         self._page = means.journal.page(opened.number, opened.fence)
         try:
             await self._send(opened, work)
@@ -82,7 +142,7 @@ class BatchRun:
         means = self._means
         patient_until = means.clock.monotonic() + means.batches.patience_s
         settle = partial(means.batches.settle_left_open, means.ref, opened, means.rules.policies)
-        while not await means.off_loop(settle, wait=means.clock.monotonic() < patient_until):
+        while not await means.threads(settle, wait=means.clock.monotonic() < patient_until):
             if means.stopping.is_set():
                 return False
             await asyncio.sleep(_LOOK_S)
@@ -92,7 +152,7 @@ class BatchRun:
         means = self._means
         begun = 0
         while begun < len(work) and not means.stopping.is_set():
-            size = await means.pace.group_size()
+            size = await means.rate_gate.group_size()
             candidates = work[begun : begun + size]
             begun += size
             group: list[Recipient] = []
@@ -121,7 +181,7 @@ class BatchRun:
         for attempt in range(1, _WRITE_TRIES + 1):
             begun = means.clock.monotonic()
             try:
-                await means.off_loop(write, settled, *args, **kwargs)
+                await means.threads(write, settled, *args, **kwargs)
             except Temporary:
                 if attempt == _WRITE_TRIES:
                     self._settled = settled + self._settled
@@ -138,7 +198,7 @@ class BatchRun:
         self._outstanding = len(group)
         self._group_done = asyncio.get_running_loop().create_future()
         submitted = 0
-        async for part in means.pace.release(group, means.stopping):
+        async for part in means.rate_gate.release(group, means.stopping):
             for recipient in part:
                 means.mailer.submit(Outgoing(self, recipient))
             submitted += len(part)
@@ -152,7 +212,7 @@ class BatchRun:
             await asyncio.sleep(means.batches.lease_ms / 3000)
             begun = means.clock.monotonic()
             try:
-                await means.off_loop(means.batches.extend, means.ref, opened)
+                await means.threads(means.batches.extend, means.ref, opened)
             except LeaseLost:
                 self._lease_end = 0.0
                 return
@@ -216,7 +276,7 @@ class BatchRun:
 
 
 def without_suppressed(
-    means: Means, candidates: Sequence[Recipient], now: Instant, reason: str
+    means: SendContext, candidates: Sequence[Recipient], now: Instant, reason: str
 ) -> tuple[list[Recipient], list[Settlement]]:
     """Who may be written to, and what becomes of the others."""
     asked = [(means.person(recipient), means.topic(recipient)) for recipient in candidates]

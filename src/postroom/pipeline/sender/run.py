@@ -1,8 +1,16 @@
-"""One campaign or stream in one worker: claims its batches while it is wanted, several at a time, until it is over.
+"""Batches that somebody else has chosen for this worker: each is opened once, and what remains is told.
+
+On one machine a worker looks for due batches itself, which costs it little. Where a look at a campaign costs a read a batch, one
+function looks for all (rounds.py), and gives each of those that send a part.
+
+One campaign or stream in one worker: claims its batches while it is wanted, several at a time, until it is over.
 
 Several, because a group ends with the slowest of its messages: other batches fill the connections meanwhile. Each open
 group is also what a power cut leaves in doubt, so no more than are needed: more than usual only while slow recipients
 leave the mailer without work.
+
+A campaign as the cause of a run: wanted while its record says that it is sending and its provider is what it was, over when
+the ledger adds up.
 """
 
 from __future__ import annotations
@@ -10,22 +18,58 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from postroom.clock import Instant
 from postroom.errors import PostroomError, Temporary
-from postroom.pipeline.sender.means import Means
+from postroom.ledger.campaigns import CampaignCompletion, Campaigns
+from postroom.model.campaign import CampaignRef, CampaignStatus
+from postroom.pipeline.sender.batch import BatchRun
+from postroom.pipeline.sender.context import SendContext
+
+
+class AssignedBatches:
+    """Some of one campaign's. See run.Source."""
+
+    def __init__(self, numbers: Iterable[int], *, beside: int = 1) -> None:
+        """`beside`: how many work on parts of the campaign at the same time, this one among them."""
+        self._left = dict.fromkeys(numbers)
+        self.beside = beside
+
+    @property
+    def left(self) -> list[int]:
+        """Those that were not begun."""
+        return list(self._left)
+
+    def due(self, limit: int) -> list[int]:
+        """Some that were not begun."""
+        return list(self._left)[:limit]
+
+    def begun(self, number: int) -> None:
+        """It is being worked on, or is somebody else's."""
+        del self._left[number]
+
+    def next_due(self) -> Instant | None:
+        """Of others nothing is known."""
+        return None
+
 
 _LOOK_AGAIN_S = 0.1  # how soon a mailer without work gets one batch more
+
+
 _LOOK_S = 0.4  # how often it is asked whether the work is still wanted: a pause takes effect within a second
+
+
 _CLAIM = 16
+
+
 _log = logging.getLogger(__name__)
 
 
-class Cause(Protocol):
+class RunPolicy(Protocol):
     """Why anything is sent at all. Blocks: called off the loop."""
 
     def wanted(self) -> bool:
@@ -37,7 +81,7 @@ class Cause(Protocol):
         ...
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where batches come from. Blocks: called off the loop, but for `begun`."""
 
     def due(self, limit: int) -> list[int]:
@@ -53,10 +97,10 @@ class Source(Protocol):
         ...
 
 
-class DueBatches:
+class AllDueBatches:
     """All that are due, as the stores know them."""
 
-    def __init__(self, means: Means) -> None:
+    def __init__(self, means: SendContext) -> None:
         self._means = means
 
     def due(self, limit: int) -> list[int]:
@@ -72,7 +116,7 @@ class DueBatches:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class Concurrency:
     """How many batches are worked on at a time, and how soon new work is seen."""
 
     usual: int
@@ -86,16 +130,16 @@ class Run:
 
     def __init__(
         self,
-        means: Means,
-        cause: Cause,
-        reach: Reach,
+        means: SendContext,
+        cause: RunPolicy,
+        reach: Concurrency,
         *,
         batch: Callable[[int], Coroutine[None, None, None]],
         drain_s: float,
-        source: Source | None = None,
+        source: BatchSource | None = None,
     ) -> None:
         """`batch`: works on the batch of that number until it is done. `source`: None for all that are due."""
-        self._source = source or DueBatches(means)
+        self._source = source or AllDueBatches(means)
         self._means = means
         self._cause = cause
         self._reach = reach
@@ -134,7 +178,7 @@ class Run:
         free = self._free()
         if free <= 0:
             return
-        due = await means.off_loop(self._source.due, max(_CLAIM, self._reach.usual))
+        due = await means.threads(self._source.due, max(_CLAIM, self._reach.usual))
         mine = set(self._running.values())
         due = [number for number in due if number not in mine]
         for number in random.sample(due, min(free, len(due))):  # at random: so that workers rarely reach for the same
@@ -166,9 +210,9 @@ class Run:
     async def _idle(self) -> bool:
         """Nothing to do here now. Done for good?"""
         means = self._means
-        if await means.off_loop(self._cause.over, means.clock.monotonic() - self._busy_at):
+        if await means.threads(self._cause.over, means.clock.monotonic() - self._busy_at):
             return True
-        due = await means.off_loop(self._source.next_due)
+        due = await means.threads(self._source.next_due)
         wait = self._reach.idle_s if due is None else (due - means.clock.now()) / 1000
         await _wait(means.stopping, min(max(wait, 0.02), self._reach.idle_s))
         return False
@@ -177,7 +221,7 @@ class Run:
         """Nobody is to be in doubt because others wait: what is in flight is answered in the relay's own time, unless the worker
         is to end, or the work is no longer wanted."""
         means, running = self._means, set(self._running)
-        while running and means.leave.yielding.is_set() and not means.leave.stopping.is_set() and await self._still_wanted():
+        while running and means.leave.preempt.is_set() and not means.leave.stopping.is_set() and await self._still_wanted():
             means.mailer.recall()  # again and again: what a broken connection gave back is in line
             _, running = await asyncio.wait(running, timeout=_LOOK_S)
 
@@ -196,7 +240,7 @@ class Run:
                 means.stopping.set()
                 means.mailer.recall()
             health = means.mailer.health()
-            before, trouble = trouble, means.pace.waits if health.open else health.reason
+            before, trouble = trouble, means.rate_gate.waits if health.open else health.reason
             if trouble != before:
                 means.on_trouble(trouble)
 
@@ -204,7 +248,7 @@ class Run:
         """A look that fails says nothing: the next one may."""
         means = self._means
         try:
-            return await means.off_loop(self._cause.wanted)
+            return await means.threads(self._cause.wanted)
         except Temporary as error:
             _log.warning("campaign %s: its state cannot be read: %s", means.ref.campaign, error)
             return True
@@ -213,3 +257,66 @@ class Run:
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
+
+
+CONCURRENT_BATCHES = 6
+
+
+"""At most."""
+
+
+_CONCURRENCY = Concurrency(usual=2, most=CONCURRENT_BATCHES, idle_s=0.4)
+
+
+class CampaignPolicy:
+    """See run.Cause."""
+
+    def __init__(self, ref: CampaignRef, campaigns: Campaigns, finish: CampaignCompletion, unchanged: Callable[[], bool]) -> None:
+        """`unchanged`: whether mail still leaves as it did when the run began; else it is to begin anew."""
+        self._ref = ref
+        self._campaigns = campaigns
+        self._finish = finish
+        self._unchanged = unchanged
+
+    def wanted(self) -> bool:
+        return self._campaigns.get(self._ref).status is CampaignStatus.SENDING and self._unchanged()
+
+    def over(self, idle_s: float) -> bool:
+        return self._finish.finish(self._ref)
+
+
+class AssignedPolicy(CampaignPolicy):
+    """A part of a campaign: over when each of its batches was begun. Whether the campaign is, others ask."""
+
+    def __init__(
+        self,
+        ref: CampaignRef,
+        campaigns: Campaigns,
+        finish: CampaignCompletion,
+        unchanged: Callable[[], bool],
+        *,
+        given: AssignedBatches,
+    ) -> None:
+        super().__init__(ref, campaigns, finish, unchanged)
+        self._given = given
+
+    def over(self, idle_s: float) -> bool:
+        return not self._given.left
+
+
+def campaign_run(
+    means: SendContext,
+    campaigns: Campaigns,
+    finish: CampaignCompletion,
+    *,
+    drain_s: float,
+    unchanged: Callable[[], bool] = lambda: True,
+    given: AssignedBatches | None = None,
+) -> Run:
+    """One campaign's; `given`: of those batches alone."""
+    cause = (
+        CampaignPolicy(means.ref, campaigns, finish, unchanged)
+        if given is None
+        else AssignedPolicy(means.ref, campaigns, finish, unchanged, given=given)
+    )
+    return Run(means, cause, _CONCURRENCY, batch=lambda number: BatchRun(means, number).run(), drain_s=drain_s, source=given)

@@ -3,19 +3,23 @@
 One item a campaign. The plan is written once, if absent; whoever finds it follows it. A chunk begins where the one before
 ended, and ends where the plan and the rows themselves say: so it is the same range of rows whoever reads it, and
 what becomes of it is pinned, so its sums are the same whoever computes them. The checkpoint only moves forward.
+
+How far each group of a divided import is. One item a group; it only moves forward.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import msgspec
 
+from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt
+from postroom.ledger.collection import every
 from postroom.model.campaign import CampaignRef
-from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables
 from postroom.recipients_file.layout import Layout
 
 _TRIES = 10
@@ -53,7 +57,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class ImportTotals:
     """What became of the rows so far."""
 
     rows: int = 0
@@ -66,8 +70,8 @@ class Sums:
         """Rows that are messages."""
         return self.rows - self.invalid - self.duplicate - self.suppressed
 
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(
+    def __add__(self, other: ImportTotals) -> ImportTotals:
+        return ImportTotals(
             self.rows + other.rows,
             self.invalid + other.invalid,
             self.duplicate + other.duplicate,
@@ -82,7 +86,7 @@ class Checkpoint:
     plan: Plan
     chunks: int = 0
     """Chunks that are done."""
-    sums: Sums = Sums()
+    sums: ImportTotals = ImportTotals()
 
 
 class Checkpoints:
@@ -141,3 +145,87 @@ def _checkpoint(item: Item) -> Checkpoint:
         return msgspec.convert(item.data, Checkpoint)
     except msgspec.ValidationError as error:
         raise Corrupt(f"the progress of importing campaign {item.key.sort} cannot be read: {error}") from error
+
+
+_EXPIRES_MS: Final = 30 * 86_400_000
+
+
+"""A mark that somebody late leaves behind is gone by itself; no import takes that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupProgress:
+    """One group's."""
+
+    chunks: int = 0
+    """Chunks that are stored, and their part of the report."""
+    ranges: int = 0
+    """Ranges whose rows are in them: the next chunk begins with this one's."""
+    sums: ImportTotals = field(default_factory=ImportTotals)
+    counted: bool = False
+    """Its batches were counted after the last chunk: nothing is left to do."""
+
+
+class GroupCheckpoints:
+    """Where groups keep their place."""
+
+    def __init__(self, tables: Tables, clock: Clock) -> None:
+        self._tables = tables
+        self._clock = clock
+
+    def load(self, ref: CampaignRef, group: int) -> GroupProgress:
+        """How far it is; at the beginning where nothing was saved."""
+        item = self._tables.get(_group_key(ref, group))
+        return GroupProgress() if item is None else _group_progress(item)
+
+    def save(self, ref: CampaignRef, group: int, mark: GroupProgress) -> None:
+        """It is this far, unless it is further."""
+        expires = Instant(self._clock.now() + _EXPIRES_MS)
+        for _ in range(_TRIES):
+            item = self._tables.get(_group_key(ref, group))
+            if item is not None and _order(_group_progress(item)) >= _order(mark):
+                return
+            try:
+                expect = Expect.ABSENT if item is None else item.version
+                self._tables.write([Put(_group_key(ref, group), _group_data(mark), expect, expires)])
+            except Conflict:  # another is at work on the same group: look again
+                continue
+            return
+        raise Conflict(f"the import of campaign {ref.campaign} is at work in several places; try again")
+
+    def all(self, ref: CampaignRef) -> list[GroupProgress]:
+        """Of every group that was begun."""
+        return [_group_progress(item) for item in self._items(ref)]
+
+    def forget(self, ref: CampaignRef) -> None:
+        """The import has ended."""
+        doomed = [Delete(item.key) for item in self._items(ref)]
+        for first in range(0, len(doomed), MAX_WRITES):
+            self._tables.write(doomed[first : first + MAX_WRITES])
+
+    def _items(self, ref: CampaignRef) -> list[Item]:
+        return list(every(self._tables, _partition(ref)))
+
+
+def _order(mark: GroupProgress) -> tuple[int, bool]:
+    return mark.chunks, mark.counted
+
+
+def _partition(ref: CampaignRef) -> str:
+    return f"{ref.tenant}#imports#{ref.campaign}"
+
+
+def _group_key(ref: CampaignRef, group: int) -> ItemKey:
+    return ItemKey(_partition(ref), f"{group:06}")
+
+
+def _group_data(mark: GroupProgress) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(mark)
+    return data
+
+
+def _group_progress(item: Item) -> GroupProgress:
+    try:
+        return msgspec.convert(item.data, GroupProgress)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"the progress of group {item.key.sort} of {item.key.partition} cannot be read: {error}") from error

@@ -1,4 +1,14 @@
-"""What the steps of a divided import hand each other, all of it below the campaign's own prefix, gone with the import.
+"""What one range of an upload became, in one object: its rows in a slice for each group of batches, and its rejected rows.
+
+    head      magic, number of groups, rows, invalid rows
+    index     where each slice begins and ends
+    slices    one a group: messages in the order of their lines, MessagePack, deflated; nothing where there are none
+    rejects   the same of rejected rows
+
+One object a range, because it appears whole or not at all, and because a slice is then read by its place: thousands of small
+objects would cost more to put than everything else here.
+
+What the steps of a divided import hand each other, all of it below the campaign's own prefix, gone with the import.
 
 <tenant>/campaigns/<campaign>/import/work/<digest>.json            a list of ranges, or of groups, for the steps to be called with
 <tenant>/campaigns/<campaign>/import/work/rows/<range>             what a range became (slices.py)
@@ -10,21 +20,106 @@ None is ever changed once it is there: who does a step again finds it, and leave
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import orjson
 
-from postroom.errors import Conflict
+from postroom.errors import Conflict, Corrupt
 from postroom.model.campaign import CampaignRef
 from postroom.model.message import MessageRow
-from postroom.pipeline.splitter.slices import Head, Read, head, messages_of, rejects_of
 from postroom.platform.ports.objects import Objects
-from postroom.recipients_file.rows import Reject
+from postroom.recipients_file.rows import Reject, Rows
+
+_HEAD = struct.Struct("<4sIII")
+
+
+_BOUNDS = struct.Struct("<QQ")
+
+
+_MAGIC = b"PRR1"
+
+
+_FAST = 1
+
+
+T = TypeVar("T")
+
+
+ReadRange = Callable[[int, int], bytes]
+
+
+"""Reads so many bytes from a place."""
+
+
+class RangeHeader(NamedTuple):
+    """What is said first."""
+
+    groups: int
+    rows: int
+    invalid: int
+
+
+def pack_range(rows: Rows, group_of: Callable[[int], int], groups: int) -> bytes:
+    """The object."""
+    sorted_out: list[list[MessageRow]] = [[] for _ in range(groups)]
+    for message in rows.messages:
+        sorted_out[group_of(message.batch)].append(message)
+    slices = [_deflated(messages) for messages in sorted_out]
+    slices.append(_deflated(rows.rejects))
+    places = [_HEAD.size + 8 * (len(slices) + 1)]
+    for each in slices:
+        places.append(places[-1] + len(each))
+    head = _HEAD.pack(_MAGIC, groups, len(rows.messages) + len(rows.rejects), len(rows.rejects))
+    return b"".join([head, struct.pack(f"<{len(places)}Q", *places), *slices])
+
+
+def range_header(read: ReadRange) -> RangeHeader:
+    """How many rows there were. `Corrupt`."""
+    magic, groups, rows, invalid = _unpacked(_HEAD, read(0, _HEAD.size))
+    if magic != _MAGIC:
+        raise Corrupt("what a range became cannot be read")
+    return RangeHeader(groups, rows, invalid)
+
+
+def messages_in_slice(read: ReadRange, group: int) -> list[MessageRow]:
+    """One group's. `Corrupt`."""
+    return _slice(read, group, MessageRow)
+
+
+def rejects_in_range(read: ReadRange) -> list[Reject]:
+    """The rejected rows. `Corrupt`."""
+    return _slice(read, range_header(read).groups, Reject)
+
+
+def _slice(read: ReadRange, number: int, kind: type[T]) -> list[T]:
+    begin, end = _unpacked(_BOUNDS, read(_HEAD.size + 8 * number, _BOUNDS.size))
+    if begin == end:
+        return []
+    try:
+        return msgspec.msgpack.decode(zlib.decompress(read(begin, end - begin)), type=list[kind])  # type: ignore[valid-type]
+    except (zlib.error, msgspec.DecodeError) as error:
+        raise Corrupt(f"what a range became cannot be read: {error}") from error
+
+
+def _deflated(records: Sequence[MessageRow] | Sequence[Reject]) -> bytes:
+    return zlib.compress(msgspec.msgpack.encode(records), _FAST) if records else b""
+
+
+def _unpacked(form: struct.Struct, data: bytes) -> tuple[Any, ...]:
+    try:
+        return form.unpack(data)
+    except struct.error as error:
+        raise Corrupt(f"what a range became cannot be read: {error}") from error
+
 
 _BLOCK = 262_144
+
+
 """Of each group's part of the report in memory while they are merged."""
 
 
@@ -50,17 +145,17 @@ class Exchange:
         """What it became."""
         self._put(self._rows(number), packed, "application/octet-stream")
 
-    def head_of(self, number: int) -> Head:
+    def head_of(self, number: int) -> RangeHeader:
         """How many rows a range has. `NotFound`: it was not read."""
-        return head(self._read(number))
+        return range_header(self._read(number))
 
     def messages_of(self, number: int, group: int) -> list[MessageRow]:
         """A group's rows in a range. `NotFound`: it was not read."""
-        return messages_of(self._read(number), group)
+        return messages_in_slice(self._read(number), group)
 
     def rejects_of_range(self, number: int) -> list[Reject]:
         """The range's invalid rows, in order. `NotFound`: it was not read."""
-        return rejects_of(self._read(number))
+        return rejects_in_range(self._read(number))
 
     def put_rejects(self, group: int, chunk: int, rejects: Iterable[Reject]) -> None:
         """The chunk's part of the report."""
@@ -87,7 +182,7 @@ class Exchange:
         with suppress(Conflict):  # somebody did the same step
             self._objects.put(key, content, content_type=content_type, if_absent=True)
 
-    def _read(self, number: int) -> Read:
+    def _read(self, number: int) -> ReadRange:
         key = self._rows(number)
         return lambda start, length: self._objects.read(key, start, length)
 

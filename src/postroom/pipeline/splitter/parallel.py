@@ -1,4 +1,14 @@
-"""The import in steps that many functions take at once, where no process lives long enough; the result is the same, row for row.
+"""A range of a divided import: its rows are read and checked, and stored in slices, one for each group of batches.
+
+A group of batches of a divided import: its rows of all ranges are stored, the lowest line wins, and counted.
+
+One owner a group, so no two store the same recipient. The rows come in the order of the upload, in chunks of whole slices, so a
+chunk is the same rows whoever gathers them: storing.py says why a crash in one is harmless. After each chunk its part of the
+report is put, then the group's mark moves on. Two that are at work on one group do the same.
+
+The last step of a divided import: all sums together, the report of all parts in the order of lines, `ready`.
+
+The import in steps that many functions take at once, where no process lives long enough; the result is the same, row for row.
 
     plan     read it all once: ranges, batches, groups of batches, all frozen           planning.py
     read     a range: its rows checked, in one slice for each group                     reading.py, all ranges at once
@@ -12,29 +22,158 @@ however the import ends, and it alone sweeps: who reads an upload's rows need no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
 from typing import TypeVar
 
 from postroom.clock import Clock
-from postroom.errors import Corrupt, Invalid, NotFound
+from postroom.errors import Conflict, Corrupt, Invalid, NotFound
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
-from postroom.pipeline.splitter.checkpoint import Checkpoints, Division, Plan
-from postroom.pipeline.splitter.ending import Ending
-from postroom.pipeline.splitter.exchange import Exchange
-from postroom.pipeline.splitter.finishing import Finishing
-from postroom.pipeline.splitter.marks import Marks
-from postroom.pipeline.splitter.planning import SIZES, Planning, Sizes
-from postroom.pipeline.splitter.ranges import Range
-from postroom.pipeline.splitter.reading import Reading
-from postroom.pipeline.splitter.reducing import Reducing
-from postroom.pipeline.splitter.storing import Storing
-from postroom.pipeline.splitter.workspace import Workspace
+from postroom.model.ids import key_maker
+from postroom.model.message import MessageRow
+from postroom.pipeline.splitter.checkpoint import Checkpoints, Division, GroupCheckpoints, GroupProgress, ImportTotals, Plan
+from postroom.pipeline.splitter.exchange import Exchange, pack_range
+from postroom.pipeline.splitter.plan import (
+    SIZES,
+    ImportSizes,
+    PlanStep,
+    UploadRange,
+    batches_of,
+    division_of,
+    group_of,
+    range_records,
+    read_upload_part,
+)
+from postroom.pipeline.splitter.store import ChunkStore, ImportCompletion, ImportFiles, report_rows
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
+from postroom.recipients_file.rows import Reject, read_rows
+
+
+class ReadStep:
+    """One range a call. What a crash leaves is nothing, or all of it."""
+
+    def __init__(self, objects: Objects, tenants: Tenants) -> None:
+        self._objects = objects
+        self._tenants = tenants
+
+    def run(self, campaign: Campaign, plan: Plan, wanted: UploadRange) -> None:
+        """Read it, unless it was read. `Invalid`: the upload is gone. `Corrupt`: it is not what was planned."""
+        ref, source = campaign.ref, campaign.source
+        exchange = Exchange(self._objects, ref)
+        if exchange.has_range(wanted.number):
+            return
+        groups = division_of(plan, ref).groups
+        content = read_upload_part(self._objects, source, plan.version, start=wanted.start, end=wanted.end)
+        key_of = key_maker(self._tenants.get(ref.tenant).secret)
+        rows = read_rows(range_records(content, wanted, plan.layout), plan.layout, key_of, batches=plan.batches)
+        read = len(rows.messages) + len(rows.rejects)
+        if read != wanted.rows:
+            raise Corrupt(f"{source.filename} has {read} rows from line {wanted.line} on, not {wanted.rows} as was planned.")
+        exchange.put_range(wanted.number, pack_range(rows, partial(group_of, batches=plan.batches, groups=groups), groups))
+
+
+_ROW = 64
+
+
+"""Bytes of a row beside its texts, about."""
+
+
+class StoreStep:
+    """One group a call."""
+
+    def __init__(
+        self, campaigns: Campaigns, messages: Messages, objects: Objects, *, storing: ChunkStore, marks: GroupCheckpoints
+    ) -> None:
+        self._campaigns = campaigns
+        self._messages = messages
+        self._objects = objects
+        self._storing = storing
+        self._marks = marks
+
+    def run(self, campaign: Campaign, plan: Plan, group: int, *, alive: Callable[[], bool]) -> bool:
+        """Store what is not stored; whether all is, which `alive` may end before. Returns also once the campaign is not
+        importing any more. `NotFound`: a range was not read, or the import has ended."""
+        ref, division = campaign.ref, division_of(plan, campaign.ref)
+        mark = self._marks.load(ref, group)
+        while mark.ranges < division.ranges:
+            if self._campaigns.get(ref).status is not CampaignStatus.IMPORTING:
+                return True
+            if not alive():
+                return False
+            mark = self._store_chunk(campaign, plan, group, mark)
+        if not mark.counted:
+            self._messages.recount(ref, batches_of(group, plan.batches, division.groups))
+            self._marks.save(ref, group, replace(mark, counted=True))
+        return True
+
+    def _store_chunk(self, campaign: Campaign, plan: Plan, group: int, mark: GroupProgress) -> GroupProgress:
+        ref, chunk = campaign.ref, mark.chunks
+        exchange, workspace = Exchange(self._objects, ref), ImportFiles(self._objects, ref)
+        rows, ranges = self._gather(exchange, plan, group, mark.ranges, division_of(plan, ref).ranges)
+        stored = self._storing.store(campaign, f"{group:06}-{chunk:06}", rows, workspace)
+        exchange.put_rejects(group, chunk, stored.rejects)
+        sums = ImportTotals(len(rows), 0, stored.duplicate, stored.suppressed)
+        done = GroupProgress(chunk + 1, ranges, mark.sums + sums)
+        self._marks.save(ref, group, done)
+        return done
+
+    def _gather(self, exchange: Exchange, plan: Plan, group: int, first: int, ranges: int) -> tuple[list[MessageRow], int]:
+        """The next chunk's rows, and the range after it."""
+        rows: list[MessageRow] = []
+        room = plan.chunk_bytes
+        for number in range(first, ranges):
+            found = exchange.messages_of(number, group)
+            rows += found
+            room -= sum(len(row.values) + len(row.address) + _ROW for row in found)
+            if len(rows) >= plan.chunk or room <= 0:
+                return rows, number + 1
+        return rows, ranges
+
+
+_AT_ONCE = 1_000
+
+
+class FinishStep:
+    """Safe to repeat, and to do twice at the same time: everything that it reads stands still."""
+
+    def __init__(self, objects: Objects, ending: ImportCompletion, marks: GroupCheckpoints) -> None:
+        self._objects = objects
+        self._ending = ending
+        self._marks = marks
+
+    def run(self, ref: CampaignRef, plan: Plan) -> None:
+        """`ready`. `Conflict`: a group is not stored yet. `NotFound`: a range was not read, or the import has ended.
+        `Corrupt`: it does not add up."""
+        division, exchange = division_of(plan, ref), Exchange(self._objects, ref)
+        marks = self._marks.all(ref)
+        if len(marks) != division.groups or not all(mark.counted for mark in marks):
+            raise Conflict(f"campaign {ref.campaign}: not every group of batches is stored yet")
+        heads = [exchange.head_of(number) for number in range(division.ranges)]
+        read = sum((ImportTotals(head.rows, head.invalid) for head in heads), ImportTotals())
+        stored = sum((mark.sums for mark in marks), ImportTotals())
+        sums = ImportTotals(read.rows, read.invalid, stored.duplicate, stored.suppressed)
+        report = None
+        if sums.accepted < sums.rows:
+            report = ImportFiles(self._objects, ref).assemble_report(_report(exchange, division.ranges, marks))
+        self._ending.ready(ref, plan.batches, sums, report)
+
+
+def _report(exchange: Exchange, ranges: int, marks: list[GroupProgress]) -> Iterator[bytes]:
+    """All parts, merged by line. One range's invalid rows are in memory, and a block of each group's."""
+    invalid = chain.from_iterable(exchange.rejects_of_range(number) for number in range(ranges))
+    others = [exchange.rejects_of_group(group, mark.chunks) for group, mark in enumerate(marks)]
+    rejects: Iterator[Reject] = heapq.merge(invalid, *others)
+    while some := list(islice(rejects, _AT_ONCE)):
+        yield report_rows(some)
+
 
 T = TypeVar("T")
 
@@ -56,24 +195,24 @@ class ParallelImport:
         tables: Tables,
         tenants: Tenants,
         clock: Clock,
-        sizes: Sizes = SIZES,
+        sizes: ImportSizes = SIZES,
     ) -> None:
         self._campaigns = campaigns
         self._objects = objects
         self._checkpoints = Checkpoints(tables)
-        self._marks = Marks(tables, clock)
-        self._ending = Ending(campaigns, messages)
-        self._planning = Planning(self._checkpoints, messages, objects, sizes)
-        self._reading = Reading(objects, tenants)
-        storing = Storing(messages, suppression, clock, spread=True)
-        self._reducing = Reducing(campaigns, messages, objects, storing=storing, marks=self._marks)
-        self._finishing = Finishing(objects, self._ending, self._marks)
+        self._marks = GroupCheckpoints(tables, clock)
+        self._ending = ImportCompletion(campaigns, messages)
+        self._planning = PlanStep(self._checkpoints, messages, objects, sizes)
+        self._reading = ReadStep(objects, tenants)
+        storing = ChunkStore(messages, suppression, clock, spread=True)
+        self._reducing = StoreStep(campaigns, messages, objects, storing=storing, marks=self._marks)
+        self._finishing = FinishStep(objects, self._ending, self._marks)
 
     def plan(self, ref: CampaignRef) -> Division | None:
         """How it is divided; the lists it names are what `read` and `store` are to be called with."""
         return self._step(ref, self._planning.run)
 
-    def read(self, ref: CampaignRef, part: Range) -> bool | None:
+    def read(self, ref: CampaignRef, part: UploadRange) -> bool | None:
         """One of the list of ranges."""
 
         def work(campaign: Campaign) -> bool:
@@ -131,6 +270,6 @@ class ParallelImport:
 
     def _sweep(self, ref: CampaignRef) -> None:
         Exchange(self._objects, ref).sweep()
-        Workspace(self._objects, ref).sweep()
+        ImportFiles(self._objects, ref).sweep()
         self._marks.forget(ref)
         self._checkpoints.forget(ref)

@@ -29,11 +29,9 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.batch import batches_for
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Import
 from postroom.model.ids import key_maker
-from postroom.pipeline.splitter.checkpoint import Checkpoint, Checkpoints, Plan, Sums
-from postroom.pipeline.splitter.ending import Ending
-from postroom.pipeline.splitter.storing import Storing
-from postroom.pipeline.splitter.upload import blocks, recognised
-from postroom.pipeline.splitter.workspace import Workspace
+from postroom.pipeline.splitter.checkpoint import Checkpoint, Checkpoints, ImportTotals, Plan
+from postroom.pipeline.splitter.plan import read_upload, recognise_upload
+from postroom.pipeline.splitter.store import ChunkStore, ImportCompletion, ImportFiles
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
@@ -69,8 +67,8 @@ class Splitter:
         self._messages = messages
         self._objects = objects
         self._tenants = tenants
-        self._storing = Storing(messages, suppression, clock)
-        self._ending = Ending(campaigns, messages)
+        self._storing = ChunkStore(messages, suppression, clock)
+        self._ending = ImportCompletion(campaigns, messages)
         self._checkpoints = Checkpoints(tables)
         self._chunk = chunk
         self._chunk_bytes = chunk_bytes
@@ -92,7 +90,7 @@ class Splitter:
                 raise
             campaign = self._campaigns.get(ref)
         if campaign.status is not CampaignStatus.IMPORTING:
-            Workspace(self._objects, ref).sweep()
+            ImportFiles(self._objects, ref).sweep()
             self._checkpoints.forget(ref)
 
     def _import(self, campaign: Campaign, alive: Callable[[], bool]) -> None:
@@ -109,7 +107,7 @@ class Splitter:
 
     def _plan(self, source: Import, alive: Callable[[], bool]) -> Plan | None:
         """Read the upload through without storing anything; None once `alive` has ended."""
-        version, layout = recognised(self._objects, source)
+        version, layout = recognise_upload(self._objects, source)
         rows = 0
         with closing(self._records(source, version, layout)) as records:
             while step := sum(1 for _ in islice(records, self._chunk)):
@@ -120,7 +118,7 @@ class Splitter:
 
     def _records(self, source: Import, version: str, layout: Layout) -> Generator[Record, None, None]:
         """The upload's rows."""
-        texts = decode(blocks(self._objects, source, version), layout.encoding)
+        texts = decode(read_upload(self._objects, source, version), layout.encoding)
         yield from islice(read_records(texts, layout.delimiter), layout.skip, None)
 
     def _store(self, campaign: Campaign, checkpoint: Checkpoint, alive: Callable[[], bool]) -> Checkpoint | None:
@@ -143,15 +141,15 @@ class Splitter:
                     return None
         return checkpoint
 
-    def _store_chunk(self, campaign: Campaign, number: int, rows: Rows) -> Sums:
-        workspace = Workspace(self._objects, campaign.ref)
+    def _store_chunk(self, campaign: Campaign, number: int, rows: Rows) -> ImportTotals:
+        workspace = ImportFiles(self._objects, campaign.ref)
         stored = self._storing.store(campaign, f"{number:08}", rows.messages, workspace)
         workspace.put_rejects(number, [*rows.rejects, *stored.rejects])
-        return Sums(len(rows.messages) + len(rows.rejects), len(rows.rejects), stored.duplicate, stored.suppressed)
+        return ImportTotals(len(rows.messages) + len(rows.rejects), len(rows.rejects), stored.duplicate, stored.suppressed)
 
     def _finish(self, ref: CampaignRef, done: Checkpoint) -> None:
         """Recount, add up, and say so."""
         self._messages.recount(ref)
         sums = done.sums
-        report = Workspace(self._objects, ref).assemble_report() if sums.accepted < sums.rows else None
+        report = ImportFiles(self._objects, ref).assemble_report() if sums.accepted < sums.rows else None
         self._ending.ready(ref, done.plan.batches, sums, report)

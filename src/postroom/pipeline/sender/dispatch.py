@@ -26,13 +26,13 @@ from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 
-RATE_OF_ONE: Final = 150.0
+RATE_PER_FUNCTION: Final = 150.0
 """Messages a second that one function sends: as many functions as the rate needs, and no more, wait for it at the same time."""
-UNLIMITED: Final = 10
+FUNCTIONS_WITHOUT_RATE: Final = 10
 """Functions for a provider without a rate."""
 _NEVER: Final = Instant(0)
 _ALL: Final = 1_000_000
-MOST_IN_PORTION: Final = 2_000
+MAX_SHARD_BATCHES: Final = 2_000
 """Batches: a portion is an item of a Distributed Map, which may have 256 KB; and a million messages are more than one sends."""
 _SOON_MS: Final = 3_000
 """To a look for work that is in somebody's hands, or that another look is just doing."""
@@ -49,7 +49,7 @@ class Next(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class DispatchStep:
     """What a look found."""
 
     next: Next
@@ -60,7 +60,7 @@ class Round:
     """WAIT: when to look again."""
 
 
-class Rounds:
+class Dispatch:
     """See the module's text."""
 
     def __init__(
@@ -86,40 +86,40 @@ class Rounds:
         self._most = most
         self._clock = clock
 
-    def look(self, ref: CampaignRef, name: str) -> Round:
+    def look(self, ref: CampaignRef, name: str) -> DispatchStep:
         """What to do for the campaign now. `name`: the look's own, such as its run and number."""
         try:
             campaign = self._campaigns.get(ref)
         except NotFound:  # deleted
-            return Round(Next.END)
+            return DispatchStep(Next.END)
         if campaign.status is not CampaignStatus.SENDING:
-            return Round(Next.END)
+            return DispatchStep(Next.END)
         now = self._clock.now()
         due = self._messages.due_batches(ref, now, _ALL)
         if due:
             return self._send(campaign, due, name)
         if self._finish.finish(ref):
-            return Round(Next.END)
+            return DispatchStep(Next.END)
         at = self._messages.next_due(ref)
-        return Round(Next.WAIT, until=Instant(min(max(at or 0, now + _SOON_MS), now + _LONG_MS)))
+        return DispatchStep(Next.WAIT, until=Instant(min(max(at or 0, now + _SOON_MS), now + _LONG_MS)))
 
-    def _send(self, campaign: Campaign, due: Sequence[int], name: str) -> Round:
+    def _send(self, campaign: Campaign, due: Sequence[int], name: str) -> DispatchStep:
         functions, now = functions_for(self._rate(campaign), self._most), self._clock.now()
         until = self._used_up(campaign)
         if until is not None:
-            return Round(Next.WAIT, until=Instant(min(max(until, now + _SOON_MS), now + _LONG_MS)))
-        portions = list(portions_of(due[: functions * MOST_IN_PORTION], functions))
+            return DispatchStep(Next.WAIT, until=Instant(min(max(until, now + _SOON_MS), now + _LONG_MS)))
+        portions = list(split_into_shards(due[: functions * MAX_SHARD_BATCHES], functions))
         key = f"{campaign.ref.tenant}/campaigns/{campaign.ref.campaign}/rounds/{name}.json"
         self._objects.put(key, orjson.dumps(portions), content_type="application/json")
-        return Round(Next.SEND, key, len(portions))
+        return DispatchStep(Next.SEND, key, len(portions))
 
 
 def functions_for(rate: float | None, most: int) -> int:
     """How many it takes to send that many a second."""
-    return max(1, min(most, UNLIMITED if rate is None else math.ceil(rate / RATE_OF_ONE)))
+    return max(1, min(most, FUNCTIONS_WITHOUT_RATE if rate is None else math.ceil(rate / RATE_PER_FUNCTION)))
 
 
-def portions_of(batches: Sequence[int], functions: int) -> Iterator[list[int]]:
+def split_into_shards(batches: Sequence[int], functions: int) -> Iterator[list[int]]:
     """One for each function, nearly equal, none empty."""
     count = min(functions, len(batches))
     for part in range(count):

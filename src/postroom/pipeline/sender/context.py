@@ -15,8 +15,8 @@ from postroom.ledger.suppression import SuppressionList
 from postroom.model.campaign import CampaignRef
 from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Recipient
-from postroom.pipeline.sender.off_loop import OffLoop
-from postroom.pipeline.sender.pace import Pace
+from postroom.pipeline.sender.rate_gate import RateGate
+from postroom.pipeline.sender.thread_bridge import ThreadBridge
 from postroom.platform.mail.port import Mailer, Result
 from postroom.platform.ports.journal import Journal
 from postroom.platform.ports.messages import Messages
@@ -45,17 +45,17 @@ class Composes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class StopSignal:
     """What others tell a run."""
 
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """The worker is to end: what is in flight has `drain_s` to be answered."""
-    yielding: asyncio.Event = field(default_factory=asyncio.Event)
+    preempt: asyncio.Event = field(default_factory=asyncio.Event)
     """Others wait for their turn: send nothing new, and end when all in flight is answered, however long the relay takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class SendContext:
     """See the module's text."""
 
     ref: CampaignRef
@@ -65,9 +65,9 @@ class Means:
     composer: Composes
     rules: OutcomeRules
     mailer: Mailer
-    pace: Pace
+    rate_gate: RateGate
     journal: Journal
-    off_loop: OffLoop
+    threads: ThreadBridge
     clock: Clock
     stopping: asyncio.Event
     """Set: open no new group; what is not begun comes back unsent."""
@@ -81,5 +81,5 @@ class Means:
     """What their message is about, as the suppression list has it."""
     counted: Callable[[str, MessageStatus], None] = nobody_counts
     """Told of every address that was answered, and what came of it: for rates."""
-    leave: Leave = field(default_factory=Leave)
+    leave: StopSignal = field(default_factory=StopSignal)
     """Why it is stopping, where others said so."""

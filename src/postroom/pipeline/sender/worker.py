@@ -26,15 +26,12 @@ from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Polic
 from postroom.model.ids import Key
 from postroom.model.message import Recipient
 from postroom.model.stream import DAY_MS, stream_day
-from postroom.pipeline.sender.campaign import campaign_run
-from postroom.pipeline.sender.given import GivenBatches
-from postroom.pipeline.sender.means import Composes, Leave, Means, same_key
-from postroom.pipeline.sender.off_loop import OffLoop
-from postroom.pipeline.sender.pace import MOMENT_S, Pace
-from postroom.pipeline.sender.stream import LINGER_S, Streaming, stream_run
-from postroom.pipeline.sender.stream_composer import StreamComposer
-from postroom.pipeline.sender.throttle import Throttle
-from postroom.pipeline.sender.way_out import WayOut, WaysOut
+from postroom.pipeline.sender.context import Composes, SendContext, StopSignal, same_key
+from postroom.pipeline.sender.provider_route import ProviderRoute, RouteLookup
+from postroom.pipeline.sender.rate_gate import MOMENT_S, RateGate, ThrottleFeedback
+from postroom.pipeline.sender.run import AssignedBatches, campaign_run
+from postroom.pipeline.sender.stream import LINGER_S, StreamComposer, StreamPolicy, stream_run
+from postroom.pipeline.sender.thread_bridge import ThreadBridge
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.rates import RateLimit, Rates
@@ -57,7 +54,7 @@ class SenderOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
+class SenderStores:
     """What the sender reads and writes."""
 
     campaigns: Campaigns
@@ -76,13 +73,13 @@ class Stores:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class SendJob:
     """What is to be sent."""
 
     ref: CampaignRef
     composer: Composes
     rules: OutcomeRules
-    way: WayOut
+    way: ProviderRoute
     buckets: Sequence[str]
     topic: Callable[[Recipient], str | None]
     person: Callable[[Recipient], Key] = same_key
@@ -94,7 +91,13 @@ class Sender:
     """One worker's sender."""
 
     def __init__(
-        self, stores: Stores, ways: WaysOut, options: SenderOptions, *, single_provider: Callable[[str], str], clock: Clock
+        self,
+        stores: SenderStores,
+        ways: RouteLookup,
+        options: SenderOptions,
+        *,
+        single_provider: Callable[[str], str],
+        clock: Clock,
     ) -> None:
         """`single_provider`: the name of the provider of a tenant's single messages."""
         self._stores = stores
@@ -104,51 +107,51 @@ class Sender:
         self._clock = clock
 
     async def send(
-        self, ref: CampaignRef, leave: Leave, on_trouble: Callable[[str], None], *, given: GivenBatches | None = None
+        self, ref: CampaignRef, leave: StopSignal, on_trouble: Callable[[str], None], *, given: AssignedBatches | None = None
     ) -> None:
         """Work on a campaign that is sending until it is not, or told to `leave`; `given`: on those batches alone, until each
         was begun. Errors of the stores are raised.
 
         `on_trouble` is told why the provider cannot be reached, and with empty text when it can again.
         """
-        stores, off_loop = self._stores, OffLoop()
+        stores, threads = self._stores, ThreadBridge()
         try:
-            campaign = await off_loop(stores.campaigns.get, ref)
+            campaign = await threads(stores.campaigns.get, ref)
             if campaign.status is not CampaignStatus.SENDING:
                 return
-            job = await off_loop(self._campaign_job, campaign)
+            job = await threads(self._campaign_job, campaign)
             job = job if given is None else replace(job, workers=given.beside)
             async with (
-                self._counting(job, off_loop) as handovers,
-                self._means(job, off_loop, leave, on_trouble=on_trouble, handovers=handovers) as means,
+                self._counting(job, threads) as handovers,
+                self._means(job, threads, leave, on_trouble=on_trouble, handovers=handovers) as means,
             ):
                 unchanged = partial(self._unchanged, job, lambda: campaign.provider)
                 drain_s = self._options.drain_s
                 run = campaign_run(means, stores.campaigns, stores.finish, drain_s=drain_s, unchanged=unchanged, given=given)
                 await run.run()
-            await off_loop(self._tidy_campaign, ref)
+            await threads(self._tidy_campaign, ref)
         finally:
-            off_loop.close()
+            threads.close()
 
-    async def send_stream(self, ref: CampaignRef, leave: Leave, on_trouble: Callable[[str], None]) -> None:
+    async def send_stream(self, ref: CampaignRef, leave: StopSignal, on_trouble: Callable[[str], None]) -> None:
         """Send a stream's single messages until it has owed none for a while, or told to `leave`; errors and `on_trouble` as
         for a campaign. Then `Streams.end` is to be called, unless it was stopped."""
-        stores, off_loop = self._stores, OffLoop()
+        stores, threads = self._stores, ThreadBridge()
         try:
-            provided = await off_loop(self._single_provider, ref.tenant)
-            way = await off_loop(self._ways, ref.tenant, provided)
+            provided = await threads(self._single_provider, ref.tenant)
+            way = await threads(self._ways, ref.tenant, provided)
             composer = StreamComposer(ref, stores.contents, stores.singles, signed=not way.signs)
-            job = await off_loop(self._stream_job, ref, composer, provided)
+            job = await threads(self._stream_job, ref, composer, provided)
             unchanged = partial(self._unchanged, job, lambda: self._single_provider(ref.tenant))
-            cause = Streaming(ref, stores.streams, unchanged, linger_s=self._options.linger_s)
+            cause = StreamPolicy(ref, stores.streams, unchanged, linger_s=self._options.linger_s)
             async with (
-                self._counting(job, off_loop) as handovers,
-                self._means(job, off_loop, leave, on_trouble=on_trouble, handovers=handovers) as means,
+                self._counting(job, threads) as handovers,
+                self._means(job, threads, leave, on_trouble=on_trouble, handovers=handovers) as means,
             ):
                 await stream_run(means, cause, composer, drain_s=self._options.drain_s).run()
-            await off_loop(self._tidy_stream, ref)
+            await threads(self._tidy_stream, ref)
         finally:
-            off_loop.close()
+            threads.close()
 
     def rate(self, campaign: Campaign) -> float | None:
         """How many recipients a second it may be sent to, all in all; None: as many as the provider takes."""
@@ -164,7 +167,7 @@ class Sender:
         found = [self._stores.rates.used_up(bucket, now) for bucket in way.bulk_buckets()]
         return max((each.until for each in found if each is not None), default=None)
 
-    def _campaign_job(self, campaign: Campaign) -> _Job:
+    def _campaign_job(self, campaign: Campaign) -> SendJob:
         """With its template compiled and its buckets set."""
         stores, ref = self._stores, campaign.ref
         way = self._ways(ref.tenant, campaign.provider)
@@ -177,35 +180,41 @@ class Sender:
         topic = campaign.content.topic
         outcome = rules(campaign.policies, since)
         composer = stores.composing.load(campaign, signed=not way.signs)
-        return _Job(ref, composer, outcome, way, buckets, lambda _recipient: topic)
+        return SendJob(ref, composer, outcome, way, buckets, lambda _recipient: topic)
 
-    def _stream_job(self, ref: CampaignRef, composer: StreamComposer, provider: str) -> _Job:
+    def _stream_job(self, ref: CampaignRef, composer: StreamComposer, provider: str) -> SendJob:
         way = self._ways(ref.tenant, provider)
         way.set_limits(self._stores.rates)
         secret = self._stores.tenants.get(ref.tenant).secret
         ends = Instant((stream_day(ref.campaign) + 1) * DAY_MS)
         outcome = rules(Policies(give_up_after_ms=SINGLE_GIVE_UP_MS), ends)
         person = partial(_addressed, secret)
-        return _Job(ref, composer, outcome, way, [way.bucket], composer.topic, person)
+        return SendJob(ref, composer, outcome, way, [way.bucket], composer.topic, person)
 
-    def _unchanged(self, job: _Job, provider: Callable[[], str]) -> bool:
+    def _unchanged(self, job: SendJob, provider: Callable[[], str]) -> bool:
         """Whether mail still leaves as it did: through the same server, with the same password and limits. `NotFound`: the
         provider is gone."""
         way = self._ways(job.ref.tenant, provider())
-        return (way.name, way.edition) == (job.way.name, job.way.edition)
+        return (way.name, way.config_version) == (job.way.name, job.way.config_version)
 
     @asynccontextmanager
     async def _means(
-        self, job: _Job, off_loop: OffLoop, leave: Leave, *, on_trouble: Callable[[str], None], handovers: HandoverCounter
-    ) -> AsyncIterator[Means]:
+        self,
+        job: SendJob,
+        threads: ThreadBridge,
+        leave: StopSignal,
+        *,
+        on_trouble: Callable[[str], None],
+        handovers: HandoverCounter,
+    ) -> AsyncIterator[SendContext]:
         stores, clock = self._stores, self._clock
-        journal = await off_loop(stores.journals.begin, job.ref.campaign)
+        journal = await threads(stores.journals.begin, job.ref.campaign)
         mailer = job.way.open()
         await mailer.start()
         ending = asyncio.Event()
-        relays = [asyncio.create_task(_relay(told, ending)) for told in (leave.stopping, leave.yielding)]
-        throttle = Throttle(stores.rates, job.way.bucket, off_loop, clock, workers=job.workers or self._options.workers)
-        means = Means(
+        relays = [asyncio.create_task(_relay(told, ending)) for told in (leave.stopping, leave.preempt)]
+        throttle = ThrottleFeedback(stores.rates, job.way.bucket, threads, clock, workers=job.workers or self._options.workers)
+        means = SendContext(
             ref=job.ref,
             batches=BatchLeases(
                 stores.messages, stores.journals, clock, lease_ms=self._options.lease_ms, refusals=stores.refusals
@@ -215,17 +224,17 @@ class Sender:
             composer=job.composer,
             rules=job.rules,
             mailer=mailer,
-            pace=Pace(
+            rate_gate=RateGate(
                 stores.rates,
                 job.buckets,
-                off_loop,
+                threads,
                 clock,
                 mailer,
                 counted=job.way.limit.per_day is not None,
                 moment_s=self._options.moment_s,
             ),
             journal=journal,
-            off_loop=off_loop,
+            threads=threads,
             clock=clock,
             stopping=ending,
             on_result=throttle.on_result,
@@ -241,19 +250,19 @@ class Sender:
             for relay in relays:
                 relay.cancel()
             await throttle.settle()
-            await off_loop(journal.close)
+            await threads(journal.close)
 
     @asynccontextmanager
-    async def _counting(self, job: _Job, off_loop: OffLoop) -> AsyncIterator[HandoverCounter]:
+    async def _counting(self, job: SendJob, threads: ThreadBridge) -> AsyncIterator[HandoverCounter]:
         """What this run does to the rates, written down while it goes on and at its end."""
         tally = self._stores.tally
         with tally.handovers(job.ref, job.way.name) as handovers:
-            writing = asyncio.create_task(_write_down(tally, off_loop))
+            writing = asyncio.create_task(_write_down(tally, threads))
             try:
                 yield handovers
             finally:
                 writing.cancel()
-                await off_loop(tally.try_flush)
+                await threads(tally.try_flush)
 
     def _tidy_campaign(self, ref: CampaignRef) -> None:
         """Once a campaign is completed no group is left open, and the journals of lost workers have told all they know."""
@@ -291,10 +300,10 @@ def campaign_bucket(ref: CampaignRef) -> str:
     return f"campaign:{ref.tenant}/{ref.campaign}"
 
 
-async def _write_down(tally: RateRecorder, off_loop: OffLoop) -> None:
+async def _write_down(tally: RateRecorder, threads: ThreadBridge) -> None:
     while True:
         await asyncio.sleep(FLUSH_S)
-        await off_loop(tally.try_flush)
+        await threads(tally.try_flush)
 
 
 async def _relay(told: asyncio.Event, ending: asyncio.Event) -> None:

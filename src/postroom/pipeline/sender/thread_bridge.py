@@ -14,7 +14,7 @@ T = TypeVar("T")
 _THREADS = 2  # one may wait for the disk while another reads
 
 
-class OffLoop:
+class ThreadBridge:
     """Call a port and await its answer. Awaiting may be cancelled; a call that has begun is carried out all the same."""
 
     def __init__(self) -> None:
