@@ -93,14 +93,14 @@ class Lines:
             faults.wrap(SqliteFeed(made.ledgers)),
             self.teller,
             tables=tables,
-            home_of=lambda shard: CampaignRef(*shard.split("/")),
+            campaign_of=lambda shard: CampaignRef(*shard.split("/")),
             owner="me",
             clock=made.clock,
         )
         self.lanes = EndpointQueues(self.deliveries, self.work(), made.clock)
         self.wakes = Wakeups(faults.wrap(made.queues))
         self.rounds = CallbackDispatcher(
-            self.deliveries, EndpointLeases(tables, made.clock), self.work, wakes=self.wakes, clock=made.clock
+            self.deliveries, EndpointLeases(tables, made.clock), self.work, wakeups=self.wakes, clock=made.clock
         )
 
     def work(self) -> EndpointWorker:
@@ -109,8 +109,8 @@ class Lines:
             self.callbacks,
             self.deliveries,
             self.made.campaigns,
-            caller=lambda: self.web,
-            disabled=self.switched_off.append,
+            connect=lambda: self.web,
+            on_disabled=self.switched_off.append,
             clock=self.made.clock,
         )
 

@@ -234,8 +234,8 @@ def test_a_tenant_whose_many_servers_are_all_slow_leaves_places_for_other_tenant
     lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each campaign may have a callback of its own: so a tenant may have as many as it likes, and be first in every order."""
-    monkeypatch.setattr(endpoint_queues, "IN_ALL", 20)
-    monkeypatch.setattr(endpoint_queues, "A_TENANT", 10)
+    monkeypatch.setattr(endpoint_queues, "MAX_REQUESTS", 20)
+    monkeypatch.setattr(endpoint_queues, "MAX_PER_TENANT", 10)
     monkeypatch.setattr(endpoint_worker, "_CROWDED_TENANT", 0)
     for number in range(40):
         lines.endpoint(f"slow-{number:02}")

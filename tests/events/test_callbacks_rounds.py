@@ -87,7 +87,7 @@ def test_a_lane_in_another_s_hands_is_left_to_them_and_they_look_once_more(lines
     other = Lines(lines.made)
     other.web = lines.web
     seen = 0
-    end = lines.rounds._end
+    end = lines.rounds._release
 
     def late(*args: object) -> None:
         nonlocal seen
@@ -98,7 +98,7 @@ def test_a_lane_in_another_s_hands_is_left_to_them_and_they_look_once_more(lines
             assert len(lines.web.of(URL)) == 1, "the other left it alone"
         end(*args)  # type: ignore[arg-type]  # of the same
 
-    lines.rounds._end = late  # type: ignore[assignment,method-assign]  # the moment between two lines
+    lines.rounds._release = late  # type: ignore[assignment,method-assign]  # the moment between two lines
     go(lines)
     assert stands(lines, "b").status is DeliveryStatus.DELIVERED
 

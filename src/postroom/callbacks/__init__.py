@@ -1,1 +1,1 @@
-"""Telling tenants' own systems what happened: from the feed to deliveries, and from those to signed requests."""
+"""Webhooks to tenants' systems: the feed's changes become deliveries, and deliveries become signed HTTP requests."""

@@ -1,8 +1,6 @@
-"""Signatures as Standard Webhooks has them (specification, "Webhook metadata and signature scheme"): HMAC-SHA256, version v1.
+"""One attempt at a delivery: the signed headers, the HTTP client it needs, and what the response makes of the delivery.
 
-What makes the requests, as far as callbacks care (platform.web).
-
-What a request makes of its delivery: over, tried again later, or given up.
+Signatures follow Standard Webhooks (HMAC-SHA256, version v1): https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
 from __future__ import annotations
@@ -19,21 +17,16 @@ import msgspec
 from postroom.clock import Instant
 from postroom.model.callback import MAX_AGE_MS, CallbackDelivery, DeliveryStatus, retry_delay_s
 
-
-def signed_headers(name: str, body: bytes, *, seconds: int, secrets: Sequence[bytes]) -> dict[str, str]:
-    """Of a request of the id `name` that is made at `seconds` since 1970; one signature for each secret, with spaces."""
-    signed = f"{name}.{seconds}.".encode() + body
-    signatures = (base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode() for secret in secrets)
-    return {
-        "content-type": "application/json",
-        "webhook-id": name,
-        "webhook-timestamp": str(seconds),
-        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
-    }
+GONE: Final = 410
+"""HTTP 410: the server says that the endpoint no longer exists."""
+_SUCCESS: Final = 2
+_BUSY: Final = frozenset({429, 503})
+_MAX_RETRY_AFTER_S: Final = 3_600.0
+_MAX_TEXT: Final = 500
 
 
 class EndpointResponse(Protocol):
-    """What a server answered."""
+    """A server's response (platform.web)."""
 
     @property
     def status(self) -> int: ...
@@ -49,48 +42,47 @@ class EndpointResponse(Protocol):
 
 
 class EndpointClient(Protocol):
-    """The connections to one server."""
+    """The connections to one server (platform.web)."""
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> EndpointResponse:
-        """`Unavailable`: no answer; `Denied`: it must not be called."""
+        """Raises `Unavailable` without a response, `Denied` if the URL must not be called."""
         ...
 
     async def close(self) -> None: ...
 
 
-GONE: Final = 410
+def signed_headers(delivery_id: str, body: bytes, *, seconds: int, secrets: Sequence[bytes]) -> dict[str, str]:
+    """The headers of a request made at `seconds` since 1970, with one signature per secret."""
+    signed = f"{delivery_id}.{seconds}.".encode() + body
+    signatures = (base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode() for secret in secrets)
+    return {
+        "content-type": "application/json",
+        "webhook-id": delivery_id,
+        "webhook-timestamp": str(seconds),
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+    }
 
 
-"""The server says itself that nobody is there any more."""
+def is_success(response: EndpointResponse) -> bool:
+    """Whether the status is 2xx."""
+    return response.status // 100 == _SUCCESS
 
 
-_WELL: Final = 2
+def requested_rest_s(response: EndpointResponse) -> float:
+    """Seconds for which the server wants no request at all: `Retry-After` of a 429 or 503, up to an hour; else 0."""
+    return _retry_after_s(response) if response.status in _BUSY else 0.0
 
 
-_BUSY: Final = frozenset({429, 503})
-
-
-_LONGEST_ASKED_S: Final = 3_600.0
-
-
-_SHOWN: Final = 500
-
-
-def is_success(said: EndpointResponse) -> bool:
-    """Whether it was taken."""
-    return said.status // 100 == _WELL
-
-
-def requested_rest_s(said: EndpointResponse) -> float:
-    """How long the server asks to be left alone altogether."""
-    return _asked_s(said) if said.status in _BUSY else 0.0
-
-
-def delivery_after_response(delivery: CallbackDelivery, said: EndpointResponse, now: Instant) -> CallbackDelivery:
-    """After an answer."""
-    if not is_success(said):
+def delivery_after_response(delivery: CallbackDelivery, response: EndpointResponse, now: Instant) -> CallbackDelivery:
+    """The delivery after a response: delivered if it was 2xx, else as `delivery_after_failure`."""
+    if not is_success(response):
         return delivery_after_failure(
-            delivery, now, status=said.status, text=said.text, asked_s=_asked_s(said), took_ms=said.took_ms
+            delivery,
+            now,
+            status=response.status,
+            text=response.text,
+            min_wait_s=_retry_after_s(response),
+            took_ms=response.took_ms,
         )
     return msgspec.structs.replace(
         delivery,
@@ -98,18 +90,21 @@ def delivery_after_response(delivery: CallbackDelivery, said: EndpointResponse, 
         attempts=delivery.attempts + 1,
         due=None,
         last_at=now,
-        last_status=said.status,
-        last_text=said.text[:_SHOWN],
-        took_ms=said.took_ms,
+        last_status=response.status,
+        last_text=response.text[:_MAX_TEXT],
+        took_ms=response.took_ms,
     )
 
 
 def delivery_after_failure(
-    delivery: CallbackDelivery, now: Instant, *, text: str, status: int = 0, asked_s: float = 0.0, took_ms: int = 0
+    delivery: CallbackDelivery, now: Instant, *, text: str, status: int = 0, min_wait_s: float = 0.0, took_ms: int = 0
 ) -> CallbackDelivery:
-    """After an answer that was none of the good ones, or none at all (`status` 0)."""
+    """The delivery after a failed attempt: due again later, or dead after a day or a 410.
+
+    `status` is 0 if there was no response; `min_wait_s` is how long the server asked to wait.
+    """
     attempts = delivery.attempts + 1
-    waits_s = max(retry_delay_s(attempts, random.random()), asked_s)  # noqa: S311 - jitter
+    waits_s = max(retry_delay_s(attempts, random.random()), min_wait_s)  # noqa: S311 - jitter
     due = Instant(now + round(1000 * waits_s))
     ended = due > delivery.since + MAX_AGE_MS or status == GONE
     return msgspec.structs.replace(
@@ -119,10 +114,10 @@ def delivery_after_failure(
         due=None if ended else due,
         last_at=now,
         last_status=status,
-        last_text=text[:_SHOWN],
+        last_text=text[:_MAX_TEXT],
         took_ms=took_ms,
     )
 
 
-def _asked_s(said: EndpointResponse) -> float:
-    return min(said.retry_after_s or 0.0, _LONGEST_ASKED_S)
+def _retry_after_s(response: EndpointResponse) -> float:
+    return min(response.retry_after_s or 0.0, _MAX_RETRY_AFTER_S)

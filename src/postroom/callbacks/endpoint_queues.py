@@ -1,18 +1,18 @@
-"""Makes the requests: a lane for each endpoint, so that one that is slow or dead delays no other.
+"""Makes all callback requests of one process, with a queue per endpoint, so that a slow or dead endpoint delays no other.
 
-    due in the store → taken under a lease → a request → what became of it, in the store
+    due in the store → taken under a lease → request → result stored
 
-A lane makes up to sixteen requests at a time; one that failed three times in a row, one alone and with a rest between, until it
-is answered well: what it had in its hands it gives back. Where many are slow at the same time and few places are left, a lane has
-one, so that each finds one. What was taken and not settled when a process is killed is due again once its lease has run out,
-under the same id. What an endpoint that is switched off is owed stays due, for its day: it is told when it is switched on again.
+An endpoint gets up to 16 requests at a time. After three failures in a row it gets one at a time with a pause in between, until
+one succeeds; what was taken for it is given back. If many endpoints are slow and few slots are left, each gets one slot. After a
+crash, what was taken and not settled becomes due again when its lease has run out, with the same id. Deliveries of a disabled
+endpoint stay due for a day, and are made if it is enabled within that time.
 
-    2xx          delivered
-    410          the endpoint is switched off: it says itself that nobody is there
-    anything else, and no answer    tried again: after 5 s, 30 s, 2 min, 10 min … 8 h, or when the answer asks (`Retry-After`)
-    429, 503 with `Retry-After`     the whole lane rests as long as it asks, up to an hour
-    a day after it was made         given up, tried or not; it can be ordered again
-    three days without success      the endpoint is switched off
+    2xx                             delivered
+    410                             the endpoint is disabled
+    anything else, or no response   tried again after 5 s, 30 s, 2 min, 10 min … 8 h, or as `Retry-After` asks
+    429, 503 with `Retry-After`     all requests to the endpoint rest for that time, up to an hour
+    one day after it was created    given up, whether tried or not; it can be redelivered
+    three days without success      the endpoint is disabled
 """
 
 from __future__ import annotations
@@ -23,51 +23,51 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from postroom.callbacks.endpoint_worker import LOOK_S, MAX_REQUESTS, DueDeliveries, EndpointState, EndpointWorker
+from postroom.callbacks.endpoint_worker import MAX_REQUESTS, POLL_S, DueDeliveries, EndpointState, EndpointWorker
 from postroom.clock import Clock
 from postroom.ledger.callback_deliveries import CallbackDeliveries, EndpointRef
 
 MAX_PER_TENANT: Final = 200
-"""Lanes of one tenant that are at work at a time: each campaign may have its own, and all may be slow."""
-_LANES_EVERY_S: Final = 0.5
+"""Endpoints of one tenant that are worked on at a time: each campaign may have its own, and all may be slow."""
+_LIST_S: Final = 0.5
 _IDLE_S: Final = 60.0
-"""So long a lane that does nothing keeps its connections."""
-_OFF_S: Final = 2.0
-"""Between two looks at an endpoint that is switched off."""
+"""An endpoint's connections are closed after this time without requests."""
+_DISABLED_POLL_S: Final = 2.0
+"""Pause between two polls of a disabled endpoint."""
 _FINISH_S: Final = 5.0
 
 
 class EndpointQueues:
-    """All of them."""
+    """The queues of all endpoints, for one process on one machine."""
 
-    def __init__(self, deliveries: CallbackDeliveries, work: EndpointWorker, clock: Clock) -> None:
+    def __init__(self, deliveries: CallbackDeliveries, worker: EndpointWorker, clock: Clock) -> None:
         self._deliveries = deliveries
-        self._work = work
+        self._worker = worker
         self._clock = clock
-        self._lanes: dict[EndpointRef, EndpointState] = {}
+        self._states: dict[EndpointRef, EndpointState] = {}
         self._names: list[EndpointRef] = []
         self._listed_until = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until stopped; what is under way then has a moment to be answered. Errors of the stores that do not pass are raised."""
+        """Run until stopped; requests under way then have 5 s to finish. Raises permanent errors of the stores."""
         try:
             while not stop.is_set():
                 await self._start_due(everywhere=False)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), LOOK_S)
+                    await asyncio.wait_for(stop.wait(), POLL_S)
                 self._raise_errors()
         finally:
-            self._work.stopping = True
+            self._worker.stopping = True
             await self._finish()
-            await self._let_go(list(self._lanes.values()))
+            await self._disconnect(list(self._states.values()))
 
     async def drain(self) -> None:
         """Make every request that is due now, and return: for tests and benches."""
         while await self._start_due(everywhere=True):
-            await asyncio.gather(*(lane.task for lane in self._lanes.values() if lane.task))
+            await asyncio.gather(*(state.task for state in self._states.values() if state.task))
 
     async def _finish(self) -> None:
-        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        tasks = [state.task for state in self._states.values() if state.task is not None]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_FINISH_S)
             for task in late:  # another process makes these requests again
@@ -75,24 +75,24 @@ class EndpointQueues:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _start_due(self, *, everywhere: bool) -> bool:
-        """Whether there was anything to do. `everywhere`: in lanes too that were found quiet a moment ago."""
+        """Start a task for each endpoint with due deliveries; returns whether there was one. `everywhere`: poll idle ones too."""
         now = self._clock.monotonic()
         if everywhere or now >= self._listed_until:
             self._names = await asyncio.to_thread(lambda: list(self._deliveries.lanes()))
-            self._listed_until = now + _LANES_EVERY_S
+            self._listed_until = now + _LIST_S
             await self._forget(now)
         names = [name for name in self._names if self._may_begin(name, now, everywhere=everywhere)]
         found = await asyncio.to_thread(self._take_due, self._fairly(names))
         for name, due in found.items():
-            lane = self._lanes[name]
-            lane.task = asyncio.create_task(self._work.work(name, lane, due))
+            state = self._states[name]
+            state.task = asyncio.create_task(self._worker.work(name, state, due))
         return bool(found)
 
     def _fairly(self, names: Sequence[EndpointRef]) -> list[EndpointRef]:
-        """As many as there are places for, and of no tenant more than its part."""
-        chosen, working = list[EndpointRef](), Counter(name.tenant for name, lane in self._lanes.items() if lane.busy)
+        """As many endpoints as there are slots, and at most `MAX_PER_TENANT` per tenant."""
+        chosen, working = list[EndpointRef](), Counter(name.tenant for name, state in self._states.items() if state.busy)
         for name in names:
-            if len(chosen) >= MAX_REQUESTS - self._work.reserved:
+            if len(chosen) >= MAX_REQUESTS - self._worker.reserved:
                 break
             if working[name.tenant] < MAX_PER_TENANT:
                 working[name.tenant] += 1
@@ -100,35 +100,36 @@ class EndpointQueues:
         return chosen
 
     def _may_begin(self, name: EndpointRef, now: float, *, everywhere: bool) -> bool:
-        lane = self._lanes.get(name)
-        if lane is None:
+        state = self._states.get(name)
+        if state is None:
             return True
-        return not lane.busy and (now >= lane.next_look or (everywhere and not lane.fails))
+        return not state.busy and (now >= state.next_poll or (everywhere and not state.failing))
 
     async def _forget(self, now: float) -> None:
-        """Lanes that are no more; and of those that are quiet, their connections."""
-        for name in self._lanes.keys() - set(self._names):
-            if not self._lanes[name].busy:
-                await self._let_go([self._lanes.pop(name)])
-        await self._let_go([lane for lane in self._lanes.values() if not lane.busy and now - lane.worked_at > _IDLE_S])
+        """Drop endpoints that no longer exist, and close the connections of idle ones."""
+        for name in self._states.keys() - set(self._names):
+            if not self._states[name].busy:
+                await self._disconnect([self._states.pop(name)])
+        await self._disconnect([state for state in self._states.values() if not state.busy and now - state.worked_at > _IDLE_S])
 
-    async def _let_go(self, lanes: Sequence[EndpointState]) -> None:
-        for lane in lanes:
-            if lane.caller is not None:
-                await lane.caller.close()
-                lane.caller = None
+    async def _disconnect(self, states: Sequence[EndpointState]) -> None:
+        for state in states:
+            if state.client is not None:
+                await state.client.close()
+                state.client = None
 
     def _take_due(self, names: Sequence[EndpointRef]) -> dict[EndpointRef, DueDeliveries]:
         found = {}
         for name in names:
-            lane = self._lanes.setdefault(name, EndpointState())
-            due = self._work.take(name, alone=lane.fails)
-            lane.looked(found=bool(due and due.taken), now=self._clock.monotonic(), pause=_OFF_S if due else 0.0)
+            state = self._states.setdefault(name, EndpointState())
+            due = self._worker.take(name, alone=state.failing)
+            pause = _DISABLED_POLL_S if due else 0.0
+            state.polled(found=bool(due and due.taken), now=self._clock.monotonic(), pause=pause)
             if due and due.taken:
                 found[name] = due
         return found
 
     def _raise_errors(self) -> None:
-        for lane in self._lanes.values():
-            if lane.task is not None and lane.task.done() and not lane.task.cancelled():
-                lane.task.result()
+        for state in self._states.values():
+            if state.task is not None and state.task.done() and not state.task.cancelled():
+                state.task.result()

@@ -1,15 +1,12 @@
-"""One lane as its process knows it: whether it is at work, how often it failed in a row, and when to look at it again.
+"""Works off one endpoint's queue: takes due deliveries under a lease, makes the requests, stores the results.
 
-One lane's work: what is due is taken, the requests are made, and what became of each is stored.
-
-Whoever works keeps count of the requests that are under way in this process, so that each lane finds a place. What was taken and
-not settled when the process is killed is due again once its lease has run out.
+A worker counts the requests under way in its process, so that every endpoint gets a slot. What was taken and not settled when a
+process is killed becomes due again when its lease has run out, with the same id.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,115 +30,77 @@ from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, CallbackEndpoint
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.callback import MAX_AGE_MS, CallbackDelivery, CallbackEndpoint, DeliveryStatus
 from postroom.model.campaign import CampaignRef
+from postroom.telemetry.logs import event_logger
 
-LOOK_S: Final = 0.1
-
-
-"""Between two looks at a lane that has something to do."""
-
-
+POLL_S: Final = 0.1
+"""Shortest pause between two polls of an endpoint."""
 FAILURES: Final = 3
-
-
-"""So many in a row, and requests are made one at a time, with rests between."""
-
-
-_LONGEST_LOOK_S: Final = 1.0
-
-
-_REST_S: Final = 0.5
-
-
-_LONGEST_REST_S: Final = 30.0
-
-
-class EndpointState:
-    """What is known of one lane in this process."""
-
-    def __init__(self) -> None:
-        self.caller: EndpointClient | None = None
-        self.failures = 0
-        """In a row."""
-        self.task: asyncio.Task[None] | None = None
-        self.next_look = 0.0
-        self.worked_at = 0.0
-        self._pause = LOOK_S
-
-    @property
-    def busy(self) -> bool:
-        """Requests are under way."""
-        return self.task is not None and not self.task.done()
-
-    @property
-    def fails(self) -> bool:
-        """One at a time, and with rests."""
-        return self.failures >= FAILURES
-
-    def answered(self, *, well: bool, now: float, rest_s: float = 0.0) -> None:
-        """Where it fails again and again, it rests between tries: up to half a minute. `rest_s`: it asks for that itself."""
-        self.failures = 0 if well else max(self.failures + 1, FAILURES if rest_s else 0)
-        if self.fails:
-            rests = min(_LONGEST_REST_S, _REST_S * 2.0 ** min(10, self.failures - FAILURES))
-            self.next_look = max(self.next_look, now + max(rests, rest_s))
-
-    def looked(self, *, found: bool, now: float, pause: float = 0.0) -> None:
-        """Where nothing is due, the next look is later each time, so that many quiet endpoints cost little."""
-        self._pause = LOOK_S if found else min(_LONGEST_LOOK_S, 2 * self._pause)
-        if not found:
-            self.next_look = max(self.next_look, now + max(pause, self._pause))
-
-
+"""After this many failures in a row requests are made one at a time, with pauses between them."""
 MAX_PER_ENDPOINT: Final = 16
-
-
-"""Requests to one endpoint at a time."""
-
-
+"""Concurrent requests to one endpoint."""
 MAX_REQUESTS: Final = 400
-
-
-"""Requests at a time. Each holds an open file, of which a process commonly may have 1,024."""
-
-
+"""Concurrent requests of a process. Each holds an open file, of which a process commonly may have 1,024."""
+_MAX_POLL_S: Final = 1.0
+_REST_S: Final = 0.5
+_MAX_REST_S: Final = 30.0
 _CROWDED: Final = 300
-
-
-"""With so many under way a lane that begins gets one place."""
-
-
+"""With this many requests under way, an endpoint that begins gets one slot."""
 _CROWDED_TENANT: Final = 150
-
-
-"""The same, of one tenant's requests. So no tenant ever has more than 350 places, and the others have the rest."""
-
-
+"""The same for one tenant's requests: no tenant ever has more than 350 slots, and the others have the rest."""
 _TAKE: Final = 33
-
-
 _TAKE_CROWDED: Final = 4
-
-
 _LEASE_MS: Final = 60_000
-
-
 _DISABLE_AFTER_MS: Final = 3 * 86_400_000
-
-
-_OVERDUE_AT_ONCE: Final = 1_000
-
-
-_log = logging.getLogger(__name__)
+_MAX_EXPIRED: Final = 1_000
+"""Overdue deliveries given up per poll."""
+_log = event_logger(__name__)
 
 
 class DueDeliveries(NamedTuple):
-    """What an endpoint is to be told now."""
+    """An endpoint and the deliveries that were taken for it."""
 
     endpoint: CallbackEndpoint
     taken: list[ClaimedDelivery]
 
 
+class EndpointState:
+    """What a process knows of one endpoint: whether it is busy, its failures in a row, and when to poll it next."""
+
+    def __init__(self) -> None:
+        self.client: EndpointClient | None = None
+        self.failures = 0
+        """In a row."""
+        self.task: asyncio.Task[None] | None = None
+        self.next_poll = 0.0
+        self.worked_at = 0.0
+        self._pause = POLL_S
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are under way."""
+        return self.task is not None and not self.task.done()
+
+    @property
+    def failing(self) -> bool:
+        """Whether requests are made one at a time, with pauses between them."""
+        return self.failures >= FAILURES
+
+    def responded(self, *, ok: bool, now: float, rest_s: float = 0.0) -> None:
+        """Note an attempt's result. A failing endpoint rests between attempts, up to 30 s, or `rest_s` if it asked for that."""
+        self.failures = 0 if ok else max(self.failures + 1, FAILURES if rest_s else 0)
+        if self.failing:
+            rests = min(_MAX_REST_S, _REST_S * 2.0 ** min(10, self.failures - FAILURES))
+            self.next_poll = max(self.next_poll, now + max(rests, rest_s))
+
+    def polled(self, *, found: bool, now: float, pause: float = 0.0) -> None:
+        """Note a poll's result. Idle endpoints are polled less and less often, so that many of them cost little."""
+        self._pause = POLL_S if found else min(_MAX_POLL_S, 2 * self._pause)
+        if not found:
+            self.next_poll = max(self.next_poll, now + max(pause, self._pause))
+
+
 class EndpointWorker:
-    """Of one process."""
+    """Makes the requests of all endpoints of one process."""
 
     def __init__(
         self,
@@ -149,26 +108,26 @@ class EndpointWorker:
         deliveries: CallbackDeliveries,
         campaigns: Campaigns,
         *,
-        caller: Callable[[], EndpointClient],
-        disabled: Callable[[CallbackEndpoint], None],
+        connect: Callable[[], EndpointClient],
+        on_disabled: Callable[[CallbackEndpoint], None],
         clock: Clock,
     ) -> None:
-        """`disabled` is told of each endpoint that is switched off here, after it is."""
+        """`connect` returns a client for one server. `on_disabled` is called after an endpoint was disabled here."""
         self._callbacks = callbacks
         self._deliveries = deliveries
         self._campaigns = campaigns
-        self._caller = caller
-        self._disabled = disabled
+        self._connect = connect
+        self._on_disabled = on_disabled
         self._clock = clock
         self.reserved = 0
-        """Places, of all lanes."""
-        self._held: Counter[str] = Counter()
-        """The same by tenant."""
+        """Slots in use, of all endpoints."""
+        self._reserved_by_tenant: Counter[str] = Counter()
         self.stopping = False
-        """What is taken and not tried yet is given back."""
+        """CallbackDeliveries that were taken and not tried yet are given back."""
 
     def take(self, name: EndpointRef, *, alone: bool) -> DueDeliveries | None:
-        """None: nothing is due, or nobody is told any more. Nothing in it: the endpoint is switched off."""
+        """Take due deliveries, one if `alone`. Returns None if nothing is due or the endpoint was removed; none taken if it is
+        disabled."""
         if not self._deliveries.is_due(name):
             return None
         endpoint = self._endpoint(name)
@@ -176,106 +135,110 @@ class EndpointWorker:
             self._deliveries.drop(*name)
             return None
         if alone or not endpoint.enabled:
-            self._give_up(name, endpoint)
+            self._expire(name, endpoint)
         if not endpoint.enabled:
             return DueDeliveries(endpoint, [])
         most = 1 if alone else _TAKE_CROWDED if self.reserved >= _CROWDED else _TAKE
         return DueDeliveries(endpoint, self._deliveries.take(name, limit=most, lease_ms=_LEASE_MS))
 
-    def _give_up(self, name: EndpointRef, endpoint: CallbackEndpoint) -> None:
-        """Of what waits longer than its day nothing is tried any more. Where there is very much of it, some at each look."""
-        off = f"the callback is switched off: {endpoint.disabled_reason}".rstrip(": ")
-        reason = "not tried: requests before it failed" if endpoint.enabled else off
+    def _expire(self, name: EndpointRef, endpoint: CallbackEndpoint) -> None:
+        """Give up deliveries that waited longer than a day, at most `_MAX_EXPIRED` per poll."""
+        disabled = f"the callback is disabled: {endpoint.disabled_reason}".rstrip(": ")
+        reason = "not tried: requests before it failed" if endpoint.enabled else disabled
         before, ended = Instant(self._clock.now() - MAX_AGE_MS), 0
-        while ended < _OVERDUE_AT_ONCE and (more := self._deliveries.give_up(name, before, reason)):
+        while ended < _MAX_EXPIRED and (more := self._deliveries.give_up(name, before, reason)):
             ended += more
 
-    async def work(self, name: EndpointRef, lane: EndpointState, due: DueDeliveries | None) -> None:
-        """Until nothing more is due, or the lane fails. The next are taken when most of those before are answered, so that a slow
-        answer holds up only itself. A lane with few places leaves off after its first few, and may find more the next time."""
-        crowded = self.reserved >= _CROWDED or self._held[name.tenant] >= _CROWDED_TENANT
+    async def work(self, name: EndpointRef, state: EndpointState, due: DueDeliveries | None) -> None:
+        """Make requests until nothing is due or the endpoint fails.
+
+        The next deliveries are taken when most of the last are done, so that a slow response delays only itself. When the process
+        is crowded the endpoint gets one slot and returns after its first deliveries.
+        """
+        crowded = self.reserved >= _CROWDED or self._reserved_by_tenant[name.tenant] >= _CROWDED_TENANT
         room = min(len(due.taken) if due else 0, 1 if crowded else MAX_PER_ENDPOINT)
-        places, rounds = asyncio.Semaphore(room), list[asyncio.Task[None]]()
+        slots, batches = asyncio.Semaphore(room), list[asyncio.Task[None]]()
         self.reserved += room
-        self._held[name.tenant] += room
+        self._reserved_by_tenant[name.tenant] += room
         try:
             while due is not None and due.taken:
-                nearly = asyncio.Event()
-                rounds = [each for each in rounds if not each.done() or _failed(each)]
-                rounds.append(asyncio.create_task(self._tell(lane, due, places, nearly)))
-                await nearly.wait()
-                if room < MAX_PER_ENDPOINT or lane.fails or self.stopping or any(_failed(each) for each in rounds):
+                nearly_done = asyncio.Event()
+                batches = [each for each in batches if not each.done() or _failed(each)]
+                batches.append(asyncio.create_task(self._deliver(state, due, slots, nearly_done)))
+                await nearly_done.wait()
+                if room < MAX_PER_ENDPOINT or state.failing or self.stopping or any(_failed(each) for each in batches):
                     break
                 due = await asyncio.to_thread(self.take, name, alone=False)
-            await asyncio.wait(rounds)
-            for each in rounds:
+            await asyncio.wait(batches)
+            for each in batches:
                 each.result()
-        except PostroomError as error:  # its secret cannot be opened, say: the leases run out, and all comes again
-            _log.warning("callback %s waits: %s", name.endpoint, error)
-            lane.answered(well=False, now=self._clock.monotonic())
+        except PostroomError as error:  # its secret cannot be opened, say: the leases run out, and all becomes due again
+            _log.warning("callback.deferred", callback=name.endpoint, tenant=name.tenant, reason=str(error))
+            state.responded(ok=False, now=self._clock.monotonic())
         finally:
-            for each in rounds:  # none is left but where this was cancelled
+            for each in batches:  # some are left only if this was cancelled
                 each.cancel()
             self.reserved -= room
-            self._held[name.tenant] -= room
-            lane.worked_at = self._clock.monotonic()
+            self._reserved_by_tenant[name.tenant] -= room
+            state.worked_at = self._clock.monotonic()
 
-    async def _tell(self, lane: EndpointState, due: DueDeliveries, places: asyncio.Semaphore, nearly: asyncio.Event) -> None:
-        """`nearly` is set when most of them are answered, or when it ends."""
+    async def _deliver(
+        self, state: EndpointState, due: DueDeliveries, slots: asyncio.Semaphore, nearly_done: asyncio.Event
+    ) -> None:
+        """Sets `nearly_done` when most of the deliveries are done, or when it ends."""
         endpoint, left = due.endpoint, len(due.taken)
-        probe = lane.fails
+        probe = state.failing
 
-        async def told(each: ClaimedDelivery) -> CallbackDelivery:
+        async def deliver(each: ClaimedDelivery) -> CallbackDelivery:
             nonlocal left
-            async with places:
-                if self.stopping or (lane.fails and not probe):
-                    became = msgspec.structs.replace(each.delivery, due=self._clock.now())
+            async with slots:
+                if self.stopping or (state.failing and not probe):
+                    result = msgspec.structs.replace(each.delivery, due=self._clock.now())
                 else:
-                    became = await self._try(lane, caller, endpoint, each.delivery, secrets=secrets)
+                    result = await self._attempt(state, client, endpoint, each.delivery, secrets=secrets)
             left -= 1
             if left <= MAX_PER_ENDPOINT // 2:
-                nearly.set()
-            return became
+                nearly_done.set()
+            return result
 
         try:
             secrets = await asyncio.to_thread(self._callbacks.signing_secrets, endpoint)
-            lane.caller = caller = lane.caller or self._caller()
-            became = await asyncio.gather(*(told(each) for each in due.taken))
-            await asyncio.to_thread(self._settle, endpoint, due.taken, became)
+            state.client = client = state.client or self._connect()
+            results = await asyncio.gather(*(deliver(each) for each in due.taken))
+            await asyncio.to_thread(self._settle, endpoint, due.taken, results)
         finally:
-            nearly.set()
+            nearly_done.set()
 
-    async def _try(
+    async def _attempt(
         self,
-        lane: EndpointState,
-        caller: EndpointClient,
+        state: EndpointState,
+        client: EndpointClient,
         endpoint: CallbackEndpoint,
         delivery: CallbackDelivery,
         *,
         secrets: Sequence[bytes],
     ) -> CallbackDelivery:
-        """One request, and what it makes of the delivery."""
         now, body = self._clock.now(), delivery.body.encode()
-        signed = signed_headers(delivery.id, body, seconds=now // 1000, secrets=secrets)
+        headers = signed_headers(delivery.id, body, seconds=now // 1000, secrets=secrets)
         try:
-            said = await caller.post(endpoint.url, signed, body)
+            response = await client.post(endpoint.url, headers, body)
         except (Unavailable, Denied) as error:
-            lane.answered(well=False, now=self._clock.monotonic())
+            state.responded(ok=False, now=self._clock.monotonic())
             return delivery_after_failure(delivery, now, text=str(error))
         except Exception as error:  # noqa: BLE001 - one endpoint's surprise must not end the process that works for all
-            _log.exception("callback %s of %s cannot be called", endpoint.id, endpoint.tenant)
-            lane.answered(well=False, now=self._clock.monotonic())
+            _log.error("callback.attempt_failed", exc_info=error, callback=endpoint.id, tenant=endpoint.tenant)
+            state.responded(ok=False, now=self._clock.monotonic())
             return delivery_after_failure(delivery, now, text=f"{type(error).__name__}: {error}")
-        lane.answered(well=is_success(said), now=self._clock.monotonic(), rest_s=requested_rest_s(said))
-        return delivery_after_response(delivery, said, now)
+        state.responded(ok=is_success(response), now=self._clock.monotonic(), rest_s=requested_rest_s(response))
+        return delivery_after_response(delivery, response, now)
 
-    def _settle(self, endpoint: CallbackEndpoint, taken: Sequence[ClaimedDelivery], became: Sequence[CallbackDelivery]) -> None:
-        """Durably, and what it says of the endpoint."""
-        self._deliveries.settle(taken, became)
-        tried = [after for before, after in zip(taken, became, strict=True) if after.attempts > before.delivery.attempts]
-        with suppress(NotFound):  # it was removed meanwhile
+    def _settle(self, endpoint: CallbackEndpoint, taken: Sequence[ClaimedDelivery], results: Sequence[CallbackDelivery]) -> None:
+        """Store the results, and what they mean for the endpoint."""
+        self._deliveries.settle(taken, results)
+        tried = [after for before, after in zip(taken, results, strict=True) if after.attempts > before.delivery.attempts]
+        with suppress(NotFound):  # the endpoint was removed meanwhile
             if any(each.last_status == GONE for each in tried):
-                self._switch_off(endpoint, "it answered 410: nobody is there any more")
+                self._disable(endpoint, "it answered 410: the endpoint no longer exists")
             elif any(each.status is DeliveryStatus.DELIVERED for each in tried):
                 self._callbacks.worked(endpoint)
             elif tried:
@@ -285,15 +248,15 @@ class EndpointWorker:
         self._callbacks.failed(endpoint)
         since = endpoint.failing_since
         if since is not None and self._clock.now() - since >= _DISABLE_AFTER_MS:
-            self._switch_off(endpoint, "no request was answered well for three days")
+            self._disable(endpoint, "no request succeeded for three days")
 
-    def _switch_off(self, endpoint: CallbackEndpoint, reason: str) -> None:
+    def _disable(self, endpoint: CallbackEndpoint, reason: str) -> None:
         if endpoint.campaign is None and endpoint.enabled:
-            _log.warning("callback %s of %s is switched off: %s", endpoint.id, endpoint.tenant, reason)
-            self._disabled(self._callbacks.disable(endpoint, reason))
+            _log.warning("callback.disabled", callback=endpoint.id, tenant=endpoint.tenant, reason=reason)
+            self._on_disabled(self._callbacks.disable(endpoint, reason))
 
     def _endpoint(self, name: EndpointRef) -> CallbackEndpoint | None:
-        """As it is now; None: it was removed, or its campaign was."""
+        """The endpoint as it is now; None if it or its campaign was removed."""
         if name.endpoint.startswith(CAMPAIGN_PREFIX):
             campaign = self._campaigns.find(CampaignRef(name.tenant, name.endpoint.removeprefix(CAMPAIGN_PREFIX)))
             return None if campaign is None else self._callbacks.of_campaign(campaign)

@@ -1,7 +1,7 @@
-"""What a change in the feed tells of a message, and as which request of an endpoint.
+"""Builds webhook events from message changes, and deliveries (requests) from webhook events.
 
-A change that was reported carries its event. One that our own worker made is an event too, by the same ids as on the message's
-timeline (model.news): `queued`, `sent`, `delayed`, `rejected`, and `bounced` where the address was refused at the hand-over.
+A change that was reported from outside carries its event. A change made by our own worker is an event too, with the same id as on
+the message's timeline: `queued`, `sent`, `delayed`, `rejected`, and `bounced` if the address was refused at hand-over.
 """
 
 from __future__ import annotations
@@ -26,54 +26,56 @@ from postroom.platform.ports.feed import MessageChange
 _TIME_LENGTH: Final = 10
 _DIGEST_LENGTH: Final = 20
 _LAST: Final = Instant(253_402_300_799_999)
-"""The end of the year 9999, the last that RFC 3339 can write. Reporters' clocks may say anything."""
+"""The end of the year 9999, the last time RFC 3339 can write. Reported times can be arbitrary."""
 _MAX_STORED: Final = 80_000
-"""Of the 100 KB that a record may have; the rest is for what was answered."""
+"""Bytes of a stored body. A record may have 100 KB; the rest is for the response."""
 _REPORTED_ONLY = frozenset({MessageStatus.DELIVERED, MessageStatus.COMPLAINED})
 
 
 class WebhookEvent(NamedTuple):
-    """One event of one message, as endpoints are told of it."""
+    """One event of one message, as endpoints receive it."""
 
     kind: EventKind
     at: Instant
     identity: str
-    """Unlike any other's: of the message and the event."""
+    """Message id and event id: unique among all events."""
     content: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointEvents:
-    """Who is told of what."""
+    """Events for one endpoint."""
 
     endpoint: CallbackEndpoint
     events: Sequence[WebhookEvent]
 
 
 def event_from_change(change: MessageChange) -> Event | None:
-    """What happened; None: nothing that is told."""
+    """The change's event; None if endpoints are not notified of it."""
     if change.event is not None:
         return change.event
     if change.status is MessageStatus.PENDING and change.attempt == 0:
         return queued_event(change.at)
     if change.status in _REPORTED_ONLY or (change.status is MessageStatus.BOUNCED and not change.code):
-        return None  # an outcome of ours beside what had been reported before
+        return None  # our own outcome of an event that was reported before
     return event_from_settlement(
         Settlement(change.key, change.status, change.attempt, change.at, code=change.code, reply=change.reply)
     )
 
 
 def build_webhook_event(change: MessageChange, event: Event, address: str | None) -> WebhookEvent | None:
-    """With all that is told of it; `address`: the recipient's, None where the message is gone. None: the person was erased, and
-    this is the trace of it. Without an address the words and the link are not told either: they may name whom no erasure would
-    find there."""
+    """The webhook event of a change; None if the change is the erasure of the person itself.
+
+    `address` is the recipient's, None if the message is gone. Without an address the detail and the link are left out too: they
+    may contain personal data that an erasure would not find there.
+    """
     if address == ERASED and change.event is None:
         return None
     if address is None or address == ERASED:
         event = redact_event(event)
     name = message_id(change.ref, change.key)
     bounce = event.bounce
-    told = EventPayload(
+    data = EventPayload(
         event_id=event.id,
         message_id=name,
         campaign_id=None if is_stream(change.ref.campaign) else change.ref.campaign,
@@ -86,27 +88,27 @@ def build_webhook_event(change: MessageChange, event: Event, address: str | None
         url=event.url or None,
         detail=event.detail,
     )
-    return WebhookEvent(event.kind, event.at, f"{name}/{event.id}", event_payload(event.kind, _time(event.at), told))
+    return WebhookEvent(event.kind, event.at, f"{name}/{event.id}", event_payload(event.kind, _time(event.at), data))
 
 
 def _time(at: Instant) -> str:
     return rfc3339(Instant(min(max(at, 0), _LAST))) or ""
 
 
-def build_deliveries(line: EndpointEvents, now: Instant) -> Iterator[CallbackDelivery]:
-    """The requests that tell the endpoint. The same events make the same requests, whoever makes them again."""
-    wanted = [each for each in line.events if each.kind in line.endpoint.kinds]
-    if not line.endpoint.batch:
+def build_deliveries(group: EndpointEvents, now: Instant) -> Iterator[CallbackDelivery]:
+    """The requests for these events: one each, or batches if the endpoint takes them. The same events make the same ids."""
+    wanted = [each for each in group.events if each.kind in group.endpoint.kinds]
+    if not group.endpoint.batch:
         for each in wanted:
-            yield _delivery(line.endpoint, [each], each.content, now)
+            yield _delivery(group.endpoint, [each], each.content, now)
         return
     for part in _batches(wanted):
         content = batch_payload([each.content for each in part], rfc3339(now) or "")
-        yield _delivery(line.endpoint, part, content, now)
+        yield _delivery(group.endpoint, part, content, now)
 
 
 def _batches(events: Sequence[WebhookEvent]) -> Iterator[list[WebhookEvent]]:
-    """As many as one request may tell, and as fit a record together."""
+    """Up to `MAX_BATCH` events, and as many as fit one record."""
     batch: list[WebhookEvent] = []
     room = _MAX_STORED
     for each in events:
@@ -121,13 +123,13 @@ def _batches(events: Sequence[WebhookEvent]) -> Iterator[list[WebhookEvent]]:
 
 
 def _stored_bytes(event: WebhookEvent) -> int:
-    """A body is stored as text in a JSON document: what is escaped in it is escaped again."""
+    """A body is stored as a string in a JSON document, so its quotes and backslashes are escaped once more."""
     text = orjson.dumps(event.content)
     return len(text) + text.count(b'"') + text.count(b"\\") + 1
 
 
 def delivery_id(at: Instant, parts: Iterable[str]) -> str:
-    """Ids begin with a time, so that a list of them is in its order."""
+    """An id that begins with the time, so that ids sort by it."""
     digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=13).digest()
     return encode(min(max(at, 0), _LAST), _TIME_LENGTH) + encode(int.from_bytes(digest, "big") >> 4, _DIGEST_LENGTH)
 

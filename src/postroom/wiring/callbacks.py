@@ -30,7 +30,7 @@ def callback_lines(settings: Settings, stores: Stores, ledger: Ledger) -> tuple[
         stores.feed,
         callback_teller(stores, ledger),
         tables=stores.tables,
-        home_of=_home_of,
+        campaign_of=_campaign_of,
         owner=stores.clock.random(8).hex(),
         clock=stores.clock,
     )
@@ -41,7 +41,7 @@ def callback_rounds(settings: Settings, stores: Stores, ledger: Ledger) -> Callb
     """For one process among many that come and go."""
     turns = EndpointLeases(stores.tables, stores.clock)
     return CallbackDispatcher(
-        ledger.deliveries, turns, partial(lane_work, settings, stores, ledger), wakes=Wakeups(stores.queues), clock=stores.clock
+        ledger.deliveries, turns, partial(lane_work, settings, stores, ledger), wakeups=Wakeups(stores.queues), clock=stores.clock
     )
 
 
@@ -51,8 +51,8 @@ def lane_work(settings: Settings, stores: Stores, ledger: Ledger) -> EndpointWor
         ledger.callbacks,
         ledger.deliveries,
         ledger.campaigns,
-        caller=partial(WebCaller, networks=settings.callback_networks, context=_trusting()),
-        disabled=partial(_switched_off, ledger.audit),
+        connect=partial(WebCaller, networks=settings.callback_networks, context=_trusting()),
+        on_disabled=partial(_switched_off, ledger.audit),
         clock=stores.clock,
     )
 
@@ -80,7 +80,7 @@ def _switched_off(audit: AuditLog, endpoint: CallbackEndpoint) -> None:
     )
 
 
-def _home_of(shard: str) -> CampaignRef:
+def _campaign_of(shard: str) -> CampaignRef:
     """On one machine each shard is a home's ledger (embedded.feed)."""
     tenant, _, campaign = shard.partition("/")
     return CampaignRef(tenant, campaign)

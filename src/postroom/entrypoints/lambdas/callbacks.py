@@ -59,15 +59,15 @@ def send(event: Any, context: Any) -> GivenBack:
 
 def _told(changes: Sequence[MessageChange]) -> list[EndpointRef]:
     """Together, so that what travels in one request is the same whenever they come again; or each alone."""
-    teller = postroom().callback_teller
+    builder = postroom().callback_teller
     try:
-        return teller.tell(teller.told(changes))
+        return builder.create(builder.group_by_endpoint(changes))
     except Permanent as error:
         _log.warning("what happened cannot be told together: %s", error)
     lanes = list[EndpointRef]()
     for change in changes:
         try:
-            lanes += teller.tell(teller.told([change]))
+            lanes += builder.create(builder.group_by_endpoint([change]))
         except Permanent:
             _log.exception("what happened to message %s of campaign %s cannot be told", change.key.hex(), change.ref.campaign)
             count("ChangesNotTold")
