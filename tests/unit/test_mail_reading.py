@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from postroom.services.mail_reading import read_body, read_headers
@@ -98,6 +98,14 @@ def test_nothing_that_is_sent_keeps_a_mail_from_being_shown(seed: int) -> None:
     json.dumps([read_headers(content), read_body(content)], ensure_ascii=False).encode()
 
 
+@example(b"Content-Type: text/plain; charset=unicode_escape\r\n\r\n\\ \xc3\xa9")
+@example(b"Content-Disposition: attachment; filename*=unicode_escape''%5C%20a\r\n\r\nhello")
+@example(b"Subject: =?unicode_escape?Q?=5C_a?=\r\n\r\nhello")
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_mail(content: bytes) -> None:
     json.dumps([read_headers(content), read_body(content)], ensure_ascii=False).encode()
+
+
+def test_a_name_in_a_charset_of_its_own_is_read() -> None:
+    content = b"Content-Disposition: attachment; filename*=iso-8859-1'de'Gr%FC%DFe.txt\r\n\r\nhello"
+    assert read_body(content).attachments == ("Gr\u00fc\u00dfe.txt",)

@@ -7,6 +7,7 @@ which looks for nothing within headers; encoded words are read here. What cannot
 from __future__ import annotations
 
 import binascii
+import codecs
 import quopri
 import re
 from base64 import b64decode
@@ -22,6 +23,8 @@ _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _BREAKS = re.compile(r"[\r\n]+")
 _LIBRARY_ERRORS = (AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What the library raises on bad charsets, parameters and boundaries, and on parts nested a thousand deep."""
+_NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+"""Python's names of codecs that are no charsets; some of them warn about the text they read."""
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
 _Part: TypeAlias = "Message[str, str]"
@@ -57,7 +60,7 @@ def _read_body(message: _Part) -> Body:
     for part in _leaves(message):
         kind = part.get_content_type()
         kind = "text/plain" if part.get_content_maintype() == "multipart" else kind  # without a boundary it is no more than that
-        name = part.get_filename()
+        name = _parameter(part, "filename", "content-disposition") or _parameter(part, "name", "content-type")
         if name is None and kind in {"text/plain", "text/html"} and kind not in texts and not _is_attached(part):
             texts[kind] = _text(part)
         else:
@@ -70,9 +73,8 @@ def _leaves(message: _Part) -> Iterator[_Part]:
     waiting = [message]
     while waiting:
         part = waiting.pop()
-        inner = part.get_payload()
-        if part.get_content_maintype() == "multipart" and isinstance(inner, list):
-            waiting.extend(reversed([each for each in inner if isinstance(each, Message)]))
+        if part.get_content_maintype() == "multipart" and part.is_multipart():  # a text's payload would be decoded here
+            waiting.extend(reversed([each for each in part.get_payload() if isinstance(each, Message)]))
         else:
             yield part
 
@@ -84,7 +86,17 @@ def _is_attached(part: _Part) -> bool:
 def _text(part: _Part) -> str:
     """Whatever charset it claims. Lines end as they do in Python."""
     content = part.get_payload(decode=True)
-    return _in_charset(_lines(content) if isinstance(content, bytes) else b"", part.get_content_charset("utf-8"))
+    charset = _parameter(part, "charset", "content-type") or "utf-8"
+    return _in_charset(_lines(content) if isinstance(content, bytes) else b"", charset)
+
+
+def _parameter(part: _Part, name: str, header: str) -> str:
+    """A parameter of a header, in its own charset where it names one (RFC 2231); empty if it is absent."""
+    value = part.get_param(name, "", header)
+    if isinstance(value, tuple):
+        charset, _, text = value
+        return _in_charset(text.encode("raw-unicode-escape", "surrogateescape"), charset or "utf-8")
+    return str(value).strip()
 
 
 def _lines(raw: bytes) -> bytes:
@@ -119,8 +131,12 @@ def _read_word(encoding: str, text: str) -> bytes:
 
 
 def _in_charset(raw: bytes, charset: str) -> str:
+    """The bytes as text; as UTF-8 if the charset is unknown or one of Python's codecs that no mail means."""
     try:
-        return _clean(raw.decode(charset, "replace"))
+        codec = codecs.lookup(charset)
+        if codec.name in _NO_CHARSETS:
+            return raw.decode("utf-8", "replace")
+        return _clean(raw.decode(codec.name, "replace"))
     except (LookupError, ValueError):
         return raw.decode("utf-8", "replace")
 
