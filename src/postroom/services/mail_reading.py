@@ -61,7 +61,7 @@ def _read_body(message: _Part) -> Body:
         kind = part.get_content_type()
         kind = "text/plain" if part.get_content_maintype() == "multipart" else kind  # without a boundary it is no more than that
         name = _parameter(part, "filename", "content-disposition") or _parameter(part, "name", "content-type")
-        if name is None and kind in {"text/plain", "text/html"} and kind not in texts and not _is_attached(part):
+        if not name and kind in {"text/plain", "text/html"} and kind not in texts and not _is_attached(part):
             texts[kind] = _text(part)
         else:
             attachments.append(_clean(name or "(no name)"))
@@ -73,8 +73,9 @@ def _leaves(message: _Part) -> Iterator[_Part]:
     waiting = [message]
     while waiting:
         part = waiting.pop()
-        if part.get_content_maintype() == "multipart" and part.is_multipart():  # a text's payload would be decoded here
-            waiting.extend(reversed([each for each in part.get_payload() if isinstance(each, Message)]))
+        inner: object = part.get_payload() if part.is_multipart() else None  # a text's payload would be decoded by this call
+        if part.get_content_maintype() == "multipart" and isinstance(inner, list):
+            waiting.extend(reversed([each for each in inner if isinstance(each, Message)]))
         else:
             yield part
 
