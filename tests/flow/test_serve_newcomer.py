@@ -15,7 +15,7 @@ CSV = "E-Mail;First Name;City\nanna@example.com;Anna;Oslo\nbo@example.com;;Lund\
 def test_from_the_first_start_to_the_message_in_the_inbox(tmp_path: Path) -> None:
     with served(tmp_path) as office:
         server = office.serve()
-        server.until(lambda: "nobody can sign in yet" in server.stderr, "the first invitation")
+        server.until(lambda: "no user can sign in yet" in server.stderr, "the first invitation")
         link = re.search(r"http://\S+", server.stderr[server.stderr.index("nobody can") :])
         assert link
         somebody = Caller(office.url, sign_in(office.url, link[0]))

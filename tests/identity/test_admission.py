@@ -135,7 +135,7 @@ def test_the_command_line_keeps_people(run: CliRun) -> None:
         "name": EMAIL,
         "role": "admin",
         "operator": True,
-        "state": "invited",
+        "status": "invited",
         "second_factor": False,
         "subject": "",
         "added_at": "",
@@ -143,7 +143,7 @@ def test_the_command_line_keeps_people(run: CliRun) -> None:
     run("user", "add", "bob@example.org")
     assert run("user", "role", "bob@example.org", "sender").exit_code == 0
     assert run("user", "disable", "BOB@example.org").exit_code == 0
-    states = {user["name"]: (user["role"], user["state"]) for user in run.users()}
+    states = {user["name"]: (user["role"], user["status"]) for user in run.users()}
     assert states == {EMAIL: ("admin", "invited"), "bob@example.org": ("sender", "disabled")}
     assert run("user", "enable", "bob@example.org").exit_code == 0
     assert run("user", "reset-totp", "bob@example.org").exit_code == 0
@@ -157,7 +157,7 @@ def test_the_command_line_knows_people_of_an_issuer_of_others(run: CliRun, monke
     monkeypatch.setenv("POSTROOM_ISSUER", "https://idp.example")
     monkeypatch.setenv("POSTROOM_AUDIENCE", "postroom")
     assert run("user", "add", EMAIL, "--subject", "00u1").exit_code == 0
-    assert [(user["subject"], user["state"]) for user in run.users()] == [("00u1", "elsewhere")]
+    assert [(user["subject"], user["status"]) for user in run.users()] == [("00u1", "elsewhere")]
     assert "do this there" in str(run("user", "invite", EMAIL).exception)
     assert "--subject" in str(run("user", "add", EMAIL).exception)
     assert run("user", "remove", "00u1").exit_code == 0

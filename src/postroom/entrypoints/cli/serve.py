@@ -96,4 +96,4 @@ def _greet(postroom: Postroom) -> None:
         say(remark)
     link = first_invitation(postroom.issuer, postroom.memberships) if postroom.issuer is not None else None
     if link is not None:
-        say(f"nobody can sign in yet: set a password for {FIRST} at {link}\n(good for a day and once; or: postroom user add)")
+        say(f"no user can sign in yet: set a password for {FIRST} at {link}\n(one use, within a day; or: postroom user add)")
