@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from postroom.gateway.routes.uploads import transfers_routes
-from postroom.identity.directory import Directory
+from postroom.identity.directory import UserDirectory
 from postroom.platform.embedded._encryption import ObjectEncryption
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded._sqlite import open_control
@@ -73,8 +73,8 @@ class EmbeddedBackend:
     def secrets(self) -> MasterSecrets:
         return MasterSecrets(KeyFile(self.root / "master.key", self.clock))
 
-    def identity(self) -> Directory:
-        return Directory(issuer_on(self.tables(), self.clock))
+    def identity(self) -> UserDirectory:
+        return UserDirectory(issuer_on(self.tables(), self.clock))
 
     def set_password(self, invited: Invitation) -> None:
         issuer_on(self.tables(), self.clock).accept_invitation(str(invited.link).partition("token=")[2], PASSWORD)

@@ -14,7 +14,7 @@ from postroom.entrypoints.application import application
 from postroom.entrypoints.services import all_routers
 from postroom.errors import Invalid, Unauthenticated
 from postroom.gateway.routes.campaign_status import StatusCache
-from postroom.identity.grants import Grant
+from postroom.identity.tokens import Grant
 from postroom.model.access import Membership, Principal, PrincipalKind, Role, Service
 from postroom.services.keys import ApiKeyService
 from postroom.settings import Settings

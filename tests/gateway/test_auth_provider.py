@@ -14,7 +14,7 @@ from postroom.clock import SystemClock
 from postroom.errors import Unauthenticated, Unavailable
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.gateway.jwks import HttpJwks
-from postroom.identity.issuer import Issuer
+from postroom.identity.provider import OpenIdProvider
 from postroom.identity.routes import issuer_routes
 from postroom.identity.tokens import AUDIENCE
 from postroom.ledger.api_keys import ApiKeyRecords
@@ -37,13 +37,13 @@ def here(tmp_path: Path) -> Iterator[SqliteTables]:
 
 
 @pytest.fixture
-def provider(tmp_path: Path) -> Iterator[Issuer]:
+def provider(tmp_path: Path) -> Iterator[OpenIdProvider]:
     (tmp_path / "there").mkdir()
-    made: list[Issuer] = []
+    made: list[OpenIdProvider] = []
     with closing(open_control(tmp_path / "there")) as database:
 
         def application(url: str) -> FastAPI:
-            made.append(Issuer(SqliteTables(database, CLOCK), PlainSecrets(), CLOCK, url=url))
+            made.append(OpenIdProvider(SqliteTables(database, CLOCK), PlainSecrets(), CLOCK, url=url))
             app = FastAPI()
             app.include_router(issuer_routes(made[0]))
             return app
@@ -60,21 +60,21 @@ def authenticator(tables: SqliteTables, issuer: str) -> TokenAuthenticator:
     return TokenAuthenticator(members, keys, tenants, jwks, issuer=issuer, audiences=(AUDIENCE,), clock=CLOCK)
 
 
-def test_a_token_of_a_provider_elsewhere_opens_the_door(here: SqliteTables, provider: Issuer) -> None:
+def test_a_token_of_a_provider_elsewhere_opens_the_door(here: SqliteTables, provider: OpenIdProvider) -> None:
     door = authenticator(here, provider.url)
     token = provider.tokens.access("ann", client="console", scope=())
     who = anyio.run(door.authenticate, f"Bearer {token}")
     assert who == Principal(PrincipalKind.USER, "ann", "ann@a.example", "default", Role.EDITOR)
 
 
-def test_another_provider_with_the_same_people_does_not(here: SqliteTables, provider: Issuer) -> None:
+def test_another_provider_with_the_same_people_does_not(here: SqliteTables, provider: OpenIdProvider) -> None:
     door = authenticator(here, provider.url)
-    twin = Issuer(here, PlainSecrets(), CLOCK, url=provider.url)
+    twin = OpenIdProvider(here, PlainSecrets(), CLOCK, url=provider.url)
     with pytest.raises(Unauthenticated):
         anyio.run(door.authenticate, f"Bearer {twin.tokens.access('ann', client='console', scope=())}")
 
 
-def test_a_provider_that_does_not_answer_is_no_refusal(here: SqliteTables, provider: Issuer) -> None:
+def test_a_provider_that_does_not_answer_is_no_refusal(here: SqliteTables, provider: OpenIdProvider) -> None:
     door = authenticator(here, "http://127.0.0.1:1")
     token = provider.tokens.access("ann", client="console", scope=())
     with pytest.raises(Unavailable):

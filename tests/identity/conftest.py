@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.identity.issuer import Issuer
+from postroom.identity.provider import OpenIdProvider
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.identity.home import Browser, issuer_on, open_tables
@@ -25,10 +25,10 @@ def tables(tmp_path: Path, clock: ManualClock) -> Iterator[SqliteTables]:
 
 
 @pytest.fixture
-def issuer(tables: SqliteTables, clock: ManualClock) -> Issuer:
+def issuer(tables: SqliteTables, clock: ManualClock) -> OpenIdProvider:
     return issuer_on(tables, clock)
 
 
 @pytest.fixture
-def browser(issuer: Issuer) -> Browser:
+def browser(issuer: OpenIdProvider) -> Browser:
     return Browser(issuer)

@@ -17,11 +17,11 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from postroom.identity.issuer import Issuer
-from postroom.identity.keys import Turning
-from postroom.identity.people import Person
+from postroom.identity.provider import OpenIdProvider
 from postroom.identity.routes import issuer_routes
 from postroom.identity.second_factor import code_at
+from postroom.identity.signing_keys import KeyRotation
+from postroom.identity.users import User
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Tables
@@ -43,16 +43,16 @@ def open_tables(root: Path, clock: ManualClock) -> Iterator[SqliteTables]:
         yield SqliteTables(control, clock)
 
 
-def issuer_on(tables: Tables, clock: ManualClock, *, url: str = URL, turning: Turning | None = None) -> Issuer:
-    return Issuer(tables, PlainSecrets(), clock, url=url, turning=turning, hasher=CHEAP)
+def issuer_on(tables: Tables, clock: ManualClock, *, url: str = URL, turning: KeyRotation | None = None) -> OpenIdProvider:
+    return OpenIdProvider(tables, PlainSecrets(), clock, url=url, turning=turning, hasher=CHEAP)
 
 
-def enter(issuer: Issuer, email: str = EMAIL, password: str = PASSWORD) -> Person:
+def enter(issuer: OpenIdProvider, email: str = EMAIL, password: str = PASSWORD) -> User:
     """Somebody who can sign in."""
     return issuer.people.create(email, password=issuer.passwords.hash(password, email=email))
 
 
-def enrol(issuer: Issuer, subject: str) -> str:
+def enrol(issuer: OpenIdProvider, subject: str) -> str:
     """Turn the second factor on; its secret. The present half minute's code is used up by it."""
     person = issuer.account.propose(issuer.people.get(subject))
     secret = issuer.second_factor.proposal(person)
@@ -61,14 +61,14 @@ def enrol(issuer: Issuer, subject: str) -> str:
     return secret
 
 
-def code_of(issuer: Issuer, secret: str) -> str:
+def code_of(issuer: OpenIdProvider, secret: str) -> str:
     return code_at(secret, issuer.clock.now())
 
 
 class Browser:
     """Keeps cookies, fills in forms, follows no redirect to elsewhere."""
 
-    def __init__(self, issuer: Issuer, address: str = "192.0.2.1") -> None:
+    def __init__(self, issuer: OpenIdProvider, address: str = "192.0.2.1") -> None:
         app = FastAPI()
         app.include_router(issuer_routes(issuer))
         self.client = TestClient(app, base_url=issuer.url, follow_redirects=False, client=(address, 50_000))

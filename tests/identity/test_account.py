@@ -9,7 +9,7 @@ from html import unescape
 import pytest
 
 from postroom.errors import Unavailable
-from postroom.identity.issuer import Issuer
+from postroom.identity.provider import OpenIdProvider
 from tests.fakes.clock import ManualClock
 from tests.identity.home import EMAIL, PASSWORD, URL, Browser, code_of, enrol, enter, hidden
 
@@ -18,7 +18,7 @@ NEW = "nine loud badgers"
 
 
 @pytest.fixture
-def person(issuer: Issuer, browser: Browser) -> str:
+def person(issuer: OpenIdProvider, browser: Browser) -> str:
     """Somebody who is signed in."""
     subject = enter(issuer).subject
     browser.sign_in()
@@ -52,7 +52,7 @@ def test_no_act_is_done_without_the_forms_token(browser: Browser, act: str) -> N
     assert "Set it up" in browser.get(ACCOUNT).text
 
 
-def test_a_new_password_ends_every_other_session_and_token(issuer: Issuer, browser: Browser, person: str) -> None:
+def test_a_new_password_ends_every_other_session_and_token(issuer: OpenIdProvider, browser: Browser, person: str) -> None:
     other = Browser(issuer)
     tokens = other.tokens()
     before = browser.client.cookies["postroom-session"]
@@ -83,7 +83,7 @@ def test_what_is_wrong_stands_on_the_page(browser: Browser, fields: dict[str, st
     assert browser.get(ACCOUNT).status_code == 200
 
 
-def test_guesses_on_the_page_are_counted_like_those_at_sign_in(issuer: Issuer, browser: Browser, person: str) -> None:
+def test_guesses_on_the_page_are_counted_like_those_at_sign_in(issuer: OpenIdProvider, browser: Browser, person: str) -> None:
     for _ in range(6):
         browser.submit(browser.get(ACCOUNT), f"{ACCOUNT}/password", current="wrong", password=NEW, repeated=NEW)
     locked = browser.submit(browser.get(ACCOUNT), f"{ACCOUNT}/password", current=PASSWORD, password=NEW, repeated=NEW)
@@ -93,7 +93,7 @@ def test_guesses_on_the_page_are_counted_like_those_at_sign_in(issuer: Issuer, b
 
 
 def test_the_second_step_from_the_qr_code_to_the_first_sign_in(
-    issuer: Issuer, browser: Browser, person: str, clock: ManualClock
+    issuer: OpenIdProvider, browser: Browser, person: str, clock: ManualClock
 ) -> None:
     browser.submit(browser.get(ACCOUNT), f"{ACCOUNT}/second-factor")
     page = browser.get(ACCOUNT)
@@ -118,7 +118,7 @@ def test_the_second_step_from_the_qr_code_to_the_first_sign_in(
 
 
 def test_the_second_step_is_turned_off_only_by_password_and_code(
-    issuer: Issuer, browser: Browser, person: str, clock: ManualClock
+    issuer: OpenIdProvider, browser: Browser, person: str, clock: ManualClock
 ) -> None:
     secret = enrol(issuer, person)
     clock.advance(30)
@@ -135,7 +135,7 @@ def test_the_second_step_is_turned_off_only_by_password_and_code(
 
 
 @pytest.mark.usefixtures("person")
-def test_signing_out_everywhere_ends_every_session(issuer: Issuer, browser: Browser) -> None:
+def test_signing_out_everywhere_ends_every_session(issuer: OpenIdProvider, browser: Browser) -> None:
     other = Browser(issuer)
     other.sign_in()
     fields = hidden(browser.get(ACCOUNT), "/oauth2/sign-out")
@@ -145,7 +145,7 @@ def test_signing_out_everywhere_ends_every_session(issuer: Issuer, browser: Brow
 
 
 @pytest.mark.usefixtures("person")
-def test_signing_out_ends_the_session_and_not_only_the_cookie(issuer: Issuer, browser: Browser) -> None:
+def test_signing_out_ends_the_session_and_not_only_the_cookie(issuer: OpenIdProvider, browser: Browser) -> None:
     token = browser.client.cookies["postroom-session"]
     out = browser.submit(browser.get(ACCOUNT), "/oauth2/sign-out")
     assert "You are signed out" in out.text
@@ -153,7 +153,7 @@ def test_signing_out_ends_the_session_and_not_only_the_cookie(issuer: Issuer, br
     assert "postroom-session" not in browser.client.cookies
 
 
-def test_a_client_signs_out_whom_it_signed_in(browser: Browser, issuer: Issuer) -> None:
+def test_a_client_signs_out_whom_it_signed_in(browser: Browser, issuer: OpenIdProvider) -> None:
     """RP-Initiated Logout: with the person's ID token at once and back; a link without it asks first."""
     enter(issuer)
     tokens = browser.tokens()
@@ -165,7 +165,7 @@ def test_a_client_signs_out_whom_it_signed_in(browser: Browser, issuer: Issuer) 
     assert browser.get(ACCOUNT).status_code == 303
 
 
-def test_signing_out_leads_to_no_address_that_is_not_registered(browser: Browser, issuer: Issuer) -> None:
+def test_signing_out_leads_to_no_address_that_is_not_registered(browser: Browser, issuer: OpenIdProvider) -> None:
     enter(issuer)
     tokens = browser.tokens()
     for to in ("https://evil.example/", f"{URL}/x", f"{URL}.evil.example/"):
@@ -174,7 +174,7 @@ def test_signing_out_leads_to_no_address_that_is_not_registered(browser: Browser
         assert "evil" not in out.text
 
 
-def test_somebody_elses_id_token_signs_nobody_out(browser: Browser, issuer: Issuer) -> None:
+def test_somebody_elses_id_token_signs_nobody_out(browser: Browser, issuer: OpenIdProvider) -> None:
     enter(issuer)
     enter(issuer, "bob@example.org")
     other = Browser(issuer)
@@ -186,7 +186,7 @@ def test_somebody_elses_id_token_signs_nobody_out(browser: Browser, issuer: Issu
     assert browser.get(ACCOUNT).status_code == 200
 
 
-def test_an_invitations_page_uses_nothing_up_until_a_password_is_set(issuer: Issuer, browser: Browser) -> None:
+def test_an_invitations_page_uses_nothing_up_until_a_password_is_set(issuer: OpenIdProvider, browser: Browser) -> None:
     person = issuer.people.create(EMAIL)
     path = issuer.invitations.invite(person).removeprefix(URL)
     for _ in range(3):
@@ -203,13 +203,13 @@ def test_an_invitations_page_uses_nothing_up_until_a_password_is_set(issuer: Iss
     assert browser.sign_in(password=NEW).status_code == 303
 
 
-def test_an_invitations_form_needs_its_token_too(issuer: Issuer, browser: Browser) -> None:
+def test_an_invitations_form_needs_its_token_too(issuer: OpenIdProvider, browser: Browser) -> None:
     token = issuer.invitations.invite(issuer.people.create(EMAIL)).partition("token=")[2]
     assert browser.post("/oauth2/invitation", token=token, password=NEW, repeated=NEW).status_code == 403
     assert issuer.people.by_email(EMAIL) == issuer.invitations.find(token).person
 
 
-def test_a_second_step_that_is_on_is_not_replaced_without_its_code(issuer: Issuer, browser: Browser, person: str) -> None:
+def test_a_second_step_that_is_on_is_not_replaced_without_its_code(issuer: OpenIdProvider, browser: Browser, person: str) -> None:
     fields = hidden(browser.get(ACCOUNT), f"{ACCOUNT}/second-factor")
     secret = enrol(issuer, person)
     assert browser.post(f"{ACCOUNT}/second-factor", **fields).status_code == 409
@@ -220,7 +220,7 @@ def test_a_second_step_that_is_on_is_not_replaced_without_its_code(issuer: Issue
 
 
 def test_a_crash_in_the_second_step_leaves_the_code_unused_or_somebody_signed_in(
-    issuer: Issuer, browser: Browser, person: str, monkeypatch: pytest.MonkeyPatch, clock: ManualClock
+    issuer: OpenIdProvider, browser: Browser, person: str, monkeypatch: pytest.MonkeyPatch, clock: ManualClock
 ) -> None:
     """Its three changes are one write: lost, the same code still works; made, it works no more."""
     secret = enrol(issuer, person)

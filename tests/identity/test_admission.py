@@ -10,9 +10,8 @@ from typer.testing import CliRunner, Result
 
 from postroom.entrypoints.cli import app
 from postroom.errors import Conflict, NotFound, Unavailable
-from postroom.identity.admission import Admission
-from postroom.identity.issuer import Issuer
-from postroom.identity.welcome import FIRST, first_invitation
+from postroom.identity.directory import FIRST_ADMIN, AccessAdmin, first_invitation
+from postroom.identity.provider import OpenIdProvider
 from postroom.ledger.memberships import Memberships
 from postroom.model.access import BUILT_IN, Role
 from postroom.platform.embedded.tables import SqliteTables
@@ -26,11 +25,11 @@ def memberships(tables: SqliteTables, clock: ManualClock) -> Memberships:
 
 
 @pytest.fixture
-def admission(issuer: Issuer, memberships: Memberships) -> Admission:
-    return Admission(issuer, memberships)
+def admission(issuer: OpenIdProvider, memberships: Memberships) -> AccessAdmin:
+    return AccessAdmin(issuer, memberships)
 
 
-def test_whoever_is_let_in_has_a_role_and_a_link(admission: Admission, issuer: Issuer) -> None:
+def test_whoever_is_let_in_has_a_role_and_a_link(admission: AccessAdmin, issuer: OpenIdProvider) -> None:
     admitted = admission.add(EMAIL, tenant="acme", role=Role.EDITOR, operator=True)
     member = admission.membership(admitted.person.subject)
     assert member is not None
@@ -48,7 +47,7 @@ def test_whoever_is_let_in_has_a_role_and_a_link(admission: Admission, issuer: I
 
 
 def test_letting_in_goes_on_where_a_crash_left_it(
-    admission: Admission, memberships: Memberships, monkeypatch: pytest.MonkeyPatch
+    admission: AccessAdmin, memberships: Memberships, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(*_: object) -> None:
         raise Unavailable("killed")
@@ -63,7 +62,7 @@ def test_letting_in_goes_on_where_a_crash_left_it(
 
 
 def test_whoever_is_removed_has_no_rights_whatever_a_crash_leaves(
-    admission: Admission, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    admission: AccessAdmin, issuer: OpenIdProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = admission.add(EMAIL, tenant="acme", role=Role.ADMIN).person.subject
 
@@ -80,7 +79,7 @@ def test_whoever_is_removed_has_no_rights_whatever_a_crash_leaves(
         admission.remove(EMAIL)
 
 
-def test_a_program_comes_with_its_membership_and_goes_with_it(admission: Admission) -> None:
+def test_a_program_comes_with_its_membership_and_goes_with_it(admission: AccessAdmin) -> None:
     client, secret = admission.add_client("nightly", tenant="acme", role=Role.SENDER)
     assert client.id.startswith("acme.")
     assert client.proves(secret)
@@ -93,21 +92,23 @@ def test_a_program_comes_with_its_membership_and_goes_with_it(admission: Admissi
     assert admission.membership(client.id) is None
 
 
-def test_the_first_start_invites_an_administrator_until_somebody_has_a_password(issuer: Issuer, memberships: Memberships) -> None:
+def test_the_first_start_invites_an_administrator_until_somebody_has_a_password(
+    issuer: OpenIdProvider, memberships: Memberships
+) -> None:
     links = [first_invitation(issuer, memberships) for _ in range(2)]
     assert all(link is not None and link.startswith(f"{URL}/oauth2/invitation?token=") for link in links)
     (person,) = issuer.people.list().people
     member = memberships.find(BUILT_IN, person.subject)
     assert member is not None
-    assert (person.email, member.role, member.operator, member.tenant) == (FIRST, Role.ADMIN, True, "default")
+    assert (person.email, member.role, member.operator, member.tenant) == (FIRST_ADMIN, Role.ADMIN, True, "default")
     issuer.accept_invitation((links[1] or "").partition("token=")[2], PASSWORD)
     assert first_invitation(issuer, memberships) is None
 
 
-def test_no_administrator_appears_where_somebody_can_sign_in(issuer: Issuer, memberships: Memberships) -> None:
+def test_no_administrator_appears_where_somebody_can_sign_in(issuer: OpenIdProvider, memberships: Memberships) -> None:
     enter(issuer)
     assert first_invitation(issuer, memberships) is None
-    assert issuer.people.by_email(FIRST) is None
+    assert issuer.people.by_email(FIRST_ADMIN) is None
 
 
 @pytest.fixture
@@ -176,6 +177,6 @@ def test_the_command_line_keeps_programs(run: CliRun) -> None:
 
 def test_a_door_that_moves_keeps_its_people(tables: SqliteTables, clock: ManualClock, memberships: Memberships) -> None:
     """Memberships name the built-in issuer, not its address."""
-    before, after = (Admission(issuer_on(tables, clock, url=url), memberships) for url in (URL, "https://mail.example"))
+    before, after = (AccessAdmin(issuer_on(tables, clock, url=url), memberships) for url in (URL, "https://mail.example"))
     subject = before.add(EMAIL, tenant="acme", role=Role.EDITOR).person.subject
     assert after.membership(subject) == before.membership(subject) is not None

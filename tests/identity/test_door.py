@@ -8,8 +8,8 @@ import pytest
 from postroom.errors import Denied, Unauthenticated
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.gateway.jwks import LocalJwks
-from postroom.identity.admission import Admission
-from postroom.identity.issuer import Issuer
+from postroom.identity.directory import AccessAdmin
+from postroom.identity.provider import OpenIdProvider
 from postroom.identity.tokens import AUDIENCE
 from postroom.ledger.api_keys import ApiKeyRecords
 from postroom.ledger.memberships import Memberships
@@ -23,7 +23,7 @@ from tests.identity.home import EMAIL, PASSWORD, URL, Browser, enter
 class Door:
     """Who calls with a token."""
 
-    def __init__(self, tables: SqliteTables, issuer: Issuer, clock: ManualClock) -> None:
+    def __init__(self, tables: SqliteTables, issuer: OpenIdProvider, clock: ManualClock) -> None:
         self.memberships = Memberships(tables, clock)
         tenants = Tenants(tables, clock)
         tenants.create("acme")
@@ -43,12 +43,12 @@ class Door:
 
 
 @pytest.fixture
-def door(tables: SqliteTables, issuer: Issuer, clock: ManualClock) -> Door:
+def door(tables: SqliteTables, issuer: OpenIdProvider, clock: ManualClock) -> Door:
     return Door(tables, issuer, clock)
 
 
-def test_a_person_from_the_invitation_to_a_call(door: Door, issuer: Issuer, browser: Browser) -> None:
-    admitted = Admission(issuer, door.memberships).add(EMAIL, tenant="acme", role=Role.SENDER)
+def test_a_person_from_the_invitation_to_a_call(door: Door, issuer: OpenIdProvider, browser: Browser) -> None:
+    admitted = AccessAdmin(issuer, door.memberships).add(EMAIL, tenant="acme", role=Role.SENDER)
     assert admitted.link is not None
     issuer.accept_invitation(admitted.link.partition("token=")[2], PASSWORD)
     who = door.who(browser.tokens()["access_token"])
@@ -61,14 +61,14 @@ def test_a_person_from_the_invitation_to_a_call(door: Door, issuer: Issuer, brow
     )
 
 
-def test_a_program_with_its_secret(door: Door, issuer: Issuer, browser: Browser) -> None:
-    client, secret = Admission(issuer, door.memberships).add_client("nightly", tenant="acme", role=Role.EDITOR)
+def test_a_program_with_its_secret(door: Door, issuer: OpenIdProvider, browser: Browser) -> None:
+    client, secret = AccessAdmin(issuer, door.memberships).add_client("nightly", tenant="acme", role=Role.EDITOR)
     answer = browser.token(grant_type="client_credentials", client_id=client.id, client_secret=secret)
     who = door.who(answer.json()["access_token"])
     assert (who.kind, who.id, who.tenant, who.role) == (PrincipalKind.CLIENT, client.id, "acme", Role.EDITOR)
 
 
-def test_other_tokens_of_the_issuer_open_nothing(door: Door, issuer: Issuer, browser: Browser) -> None:
+def test_other_tokens_of_the_issuer_open_nothing(door: Door, issuer: OpenIdProvider, browser: Browser) -> None:
     enter(issuer)
     tokens = browser.tokens()
     with pytest.raises(Unauthenticated):

@@ -9,27 +9,29 @@ from pathlib import Path
 
 import pytest
 
-from postroom.identity.issuer import Issuer
-from postroom.identity.keys import Turning
+from postroom.identity.provider import OpenIdProvider
+from postroom.identity.signing_keys import KeyRotation
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import ItemKey
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
 from tests.identity.home import issuer_on, open_tables
 
-TURNING = Turning(rotate_after=1_000, publish_before=100, keep_after=50)
+TURNING = KeyRotation(rotate_after=1_000, publish_before=100, keep_after=50)
 
 
 @pytest.fixture
-def issuer(tables: SqliteTables, clock: ManualClock) -> Issuer:
+def issuer(tables: SqliteTables, clock: ManualClock) -> OpenIdProvider:
     return issuer_on(tables, clock, turning=TURNING)
 
 
-def published(issuer: Issuer) -> list[str]:
+def published(issuer: OpenIdProvider) -> list[str]:
     return [key["kid"] for key in issuer.keys.published()["keys"]]
 
 
-def test_a_new_key_is_published_before_it_signs_and_the_old_one_stays_for_a_while(issuer: Issuer, clock: ManualClock) -> None:
+def test_a_new_key_is_published_before_it_signs_and_the_old_one_stays_for_a_while(
+    issuer: OpenIdProvider, clock: ManualClock
+) -> None:
     first, _ = issuer.keys.signing()
     clock.advance(899)
     assert published(issuer) == [first]
@@ -45,7 +47,7 @@ def test_a_new_key_is_published_before_it_signs_and_the_old_one_stays_for_a_whil
     assert published(issuer) == [second]
 
 
-def test_a_token_outlives_the_turn_of_its_key(issuer: Issuer, clock: ManualClock) -> None:
+def test_a_token_outlives_the_turn_of_its_key(issuer: OpenIdProvider, clock: ManualClock) -> None:
     clock.advance(900)
     issuer.keys.published()
     token = issuer.tokens.access("somebody", client="console", scope=("openid",))
@@ -57,7 +59,7 @@ def test_a_token_outlives_the_turn_of_its_key(issuer: Issuer, clock: ManualClock
     assert token.split(".")[0] != new.split(".")[0]
 
 
-def test_after_a_long_rest_a_new_key_is_still_published_first(issuer: Issuer, clock: ManualClock) -> None:
+def test_after_a_long_rest_a_new_key_is_still_published_first(issuer: OpenIdProvider, clock: ManualClock) -> None:
     old, _ = issuer.keys.signing()
     clock.advance(1_000_000)
     assert issuer.keys.signing()[0] == old
@@ -65,7 +67,7 @@ def test_after_a_long_rest_a_new_key_is_still_published_first(issuer: Issuer, cl
 
 
 def test_private_parts_are_never_published_and_forgotten_when_their_time_is_over(
-    issuer: Issuer, tables: SqliteTables, clock: ManualClock
+    issuer: OpenIdProvider, tables: SqliteTables, clock: ManualClock
 ) -> None:
     issuer.keys.signing()
     clock.advance(900)
@@ -100,21 +102,21 @@ class TurnedSecrets(PlainSecrets):
         return sealed_or_wrapped.startswith("new.")
 
 
-def test_everything_sealed_follows_the_master_key(issuer: Issuer, tables: SqliteTables, clock: ManualClock) -> None:
+def test_everything_sealed_follows_the_master_key(issuer: OpenIdProvider, tables: SqliteTables, clock: ManualClock) -> None:
     name, _ = issuer.keys.signing()
     person = issuer.account.propose(issuer.people.create("ada@example.org"))
     issuer.people.create("bob@example.org")
     assert issuer.reseal() == (0, 0)
-    turned = Issuer(tables, TurnedSecrets(), clock, url=issuer.url)
+    turned = OpenIdProvider(tables, TurnedSecrets(), clock, url=issuer.url)
     assert turned.reseal() == (2, 0)
     assert turned.reseal() == (0, 0)
     assert turned.keys.signing()[0] == name
     assert turned.second_factor.proposal(turned.people.get(person.subject)) == issuer.second_factor.proposal(person)
 
 
-def test_what_cannot_be_opened_is_counted_and_stays(issuer: Issuer, tables: SqliteTables, clock: ManualClock) -> None:
+def test_what_cannot_be_opened_is_counted_and_stays(issuer: OpenIdProvider, tables: SqliteTables, clock: ManualClock) -> None:
     issuer.keys.signing()
     person = issuer.people.create("ada@example.org")
     issuer.people.store(replace(person, second="damaged"))
-    assert Issuer(tables, TurnedSecrets(), clock, url=issuer.url).reseal() == (1, 1)
+    assert OpenIdProvider(tables, TurnedSecrets(), clock, url=issuer.url).reseal() == (1, 1)
     assert issuer.people.get(person.subject).second == "damaged"

@@ -17,7 +17,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from postroom.clock import SystemClock
-from postroom.identity.issuer import Issuer
+from postroom.identity.provider import OpenIdProvider
 from postroom.identity.routes import issuer_routes
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
@@ -29,7 +29,7 @@ from tests.identity.home import CHEAP, EMAIL, PASSWORD, enter, hidden
 class Provider:
     """One that runs."""
 
-    def __init__(self, issuer: Issuer) -> None:
+    def __init__(self, issuer: OpenIdProvider) -> None:
         self.issuer = issuer
         self.url = issuer.url
         self.metadata: dict[str, Any] = self.get("/.well-known/openid-configuration")
@@ -46,11 +46,11 @@ class Provider:
 @pytest.fixture
 def provider(tmp_path: Path) -> Iterator[Provider]:
     with closing(open_control(tmp_path)) as control:
-        made: list[Issuer] = []
+        made: list[OpenIdProvider] = []
 
         def make(url: str) -> FastAPI:
             clock = SystemClock()
-            made.append(Issuer(SqliteTables(control, clock), PlainSecrets(), clock, url=url, hasher=CHEAP))
+            made.append(OpenIdProvider(SqliteTables(control, clock), PlainSecrets(), clock, url=url, hasher=CHEAP))
             app = FastAPI()
             app.include_router(issuer_routes(made[0]))
             return app

@@ -10,9 +10,9 @@ import pytest
 from argon2 import PasswordHasher
 
 from postroom.errors import Conflict, Invalid, NotFound, Unauthenticated
-from postroom.identity.issuer import Issuer
+from postroom.identity.login_throttle import ADDRESS, PASSWORD, SECOND, Counted, Limit, TooManyAttempts, address_name
 from postroom.identity.passwords import check_rules
-from postroom.identity.tries import ADDRESS, PASSWORD, SECOND, Counted, Limit, TooManyTries, address_name
+from postroom.identity.provider import OpenIdProvider
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
@@ -20,7 +20,7 @@ from tests.identity.home import EMAIL, enter, issuer_on, open_tables
 from tests.identity.home import PASSWORD as RIGHT
 
 
-def test_an_address_belongs_to_one_person(issuer: Issuer) -> None:
+def test_an_address_belongs_to_one_person(issuer: OpenIdProvider) -> None:
     person = issuer.people.create(" Ada@Example.org")
     with pytest.raises(Conflict, match="already"):
         issuer.people.create("ada@example.ORG")
@@ -31,13 +31,13 @@ def test_an_address_belongs_to_one_person(issuer: Issuer) -> None:
 @pytest.mark.parametrize(
     "text", ["", "ada", "@example.org", "ada@", "a da@example.org", "a\x00@b.example", "a" * 250 + "@b.example"]
 )
-def test_what_is_no_address_is_refused_and_is_nobody(issuer: Issuer, text: str) -> None:
+def test_what_is_no_address_is_refused_and_is_nobody(issuer: OpenIdProvider, text: str) -> None:
     with pytest.raises(Invalid):
         issuer.people.create(text)
     assert issuer.people.by_email(text) is None
 
 
-def test_whoever_is_removed_is_gone_and_the_address_free_for_somebody_else(issuer: Issuer) -> None:
+def test_whoever_is_removed_is_gone_and_the_address_free_for_somebody_else(issuer: OpenIdProvider) -> None:
     person = enter(issuer)
     assert issuer.people.delete(person.subject)
     assert not issuer.people.delete(person.subject)
@@ -45,7 +45,7 @@ def test_whoever_is_removed_is_gone_and_the_address_free_for_somebody_else(issue
     assert issuer.people.create(EMAIL).subject != person.subject
 
 
-def test_nothing_secret_shows(issuer: Issuer) -> None:
+def test_nothing_secret_shows(issuer: OpenIdProvider) -> None:
     person = enter(issuer)
     assert person.password is not None
     assert "argon2id" in person.password
@@ -93,7 +93,7 @@ def test_other_passwords_need_no_rules_of_composition(password: str) -> None:
     check_rules(password, "al@example.org")
 
 
-def test_one_password_typed_on_different_keyboards(issuer: Issuer) -> None:
+def test_one_password_typed_on_different_keyboards(issuer: OpenIdProvider) -> None:
     person = enter(issuer, password="café crème brûlée")
     assert issuer.passwords.matches(person, "cafe\u0301 cre\u0300me bru\u0302le\u0301e")
     assert not issuer.passwords.matches(person, "cafe creme brulee")
@@ -103,7 +103,7 @@ def test_one_password_typed_on_different_keyboards(issuer: Issuer) -> None:
 
 def test_a_hash_of_other_costs_is_replaced_at_the_next_sign_in(tables: SqliteTables, clock: ManualClock) -> None:
     person = enter(issuer_on(tables, clock))
-    costly = Issuer(
+    costly = OpenIdProvider(
         tables,
         PlainSecrets(),
         clock,
@@ -132,7 +132,7 @@ def test_tries_at_the_same_moment_are_all_counted(tmp_path: Path) -> None:
         def attempt(number: int) -> bool:
             try:
                 issuers[number % 8].tries.begin(who)
-            except TooManyTries:
+            except TooManyAttempts:
                 return False
             return True
 
@@ -141,11 +141,11 @@ def test_tries_at_the_same_moment_are_all_counted(tmp_path: Path) -> None:
     assert 1 <= looked_at <= 6
 
 
-def test_tries_are_forgotten_after_a_day(issuer: Issuer, clock: ManualClock) -> None:
+def test_tries_are_forgotten_after_a_day(issuer: OpenIdProvider, clock: ManualClock) -> None:
     who = [Counted("person/x", PASSWORD)]
     for _ in range(6):
         issuer.tries.begin(who)
-    with pytest.raises(TooManyTries) as caught:
+    with pytest.raises(TooManyAttempts) as caught:
         issuer.tries.begin(who)
     assert caught.value.wait_s == 30
     clock.advance(86_401)
@@ -153,7 +153,7 @@ def test_tries_are_forgotten_after_a_day(issuer: Issuer, clock: ManualClock) -> 
         issuer.tries.begin(who)
 
 
-def test_a_right_try_does_not_forgive_an_address_its_wrong_ones(issuer: Issuer) -> None:
+def test_a_right_try_does_not_forgive_an_address_its_wrong_ones(issuer: OpenIdProvider) -> None:
     """Else whoever has one account could guess at all others for ever."""
     shared, own = Counted("address/x", ADDRESS), Counted("person/x", PASSWORD)
     for _ in range(10):
@@ -162,7 +162,7 @@ def test_a_right_try_does_not_forgive_an_address_its_wrong_ones(issuer: Issuer) 
         issuer.tries.passed(own, shared)
         issuer.tries.begin([Counted("person/other", ADDRESS), shared])
     issuer.tries.begin([own, shared])
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyAttempts):
         issuer.tries.begin([own, shared])
 
 
@@ -182,7 +182,7 @@ def test_whoever_has_one_address_of_ipv6_has_its_network(address: str, name: str
     assert address_name(address) == name
 
 
-def test_an_invitation_sets_a_password_once(issuer: Issuer, clock: ManualClock) -> None:
+def test_an_invitation_sets_a_password_once(issuer: OpenIdProvider, clock: ManualClock) -> None:
     person = issuer.people.create(EMAIL)
     first, second = (issuer.invitations.invite(person).partition("token=")[2] for _ in range(2))
     with pytest.raises(Invalid):
@@ -198,12 +198,12 @@ def test_an_invitation_sets_a_password_once(issuer: Issuer, clock: ManualClock) 
         issuer.invitations.find(third)
 
 
-def test_a_new_password_by_invitation_ends_a_lock_out(issuer: Issuer) -> None:
+def test_a_new_password_by_invitation_ends_a_lock_out(issuer: OpenIdProvider) -> None:
     person = enter(issuer)
     for _ in range(6):
         with pytest.raises(Unauthenticated):
             issuer.sign_in.with_password(EMAIL, "a wrong password", address="192.0.2.1")
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyAttempts):
         issuer.sign_in.with_password(EMAIL, RIGHT, address="192.0.2.77")
     token = issuer.invitations.invite(person).partition("token=")[2]
     issuer.accept_invitation(token, "nine loud badgers")

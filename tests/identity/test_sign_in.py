@@ -16,11 +16,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from postroom.errors import Unauthenticated, Unavailable
-from postroom.identity.issuer import Issuer
+from postroom.identity.login import Session
+from postroom.identity.login_throttle import TooManyAttempts
 from postroom.identity.passwords import Passwords
+from postroom.identity.provider import OpenIdProvider
 from postroom.identity.routes import issuer_routes
-from postroom.identity.sessions import Session
-from postroom.identity.tries import TooManyTries
 from postroom.platform.embedded.tables import SqliteTables
 from tests.fakes.clock import ManualClock
 from tests.identity.home import (
@@ -40,7 +40,7 @@ from tests.identity.home import (
 )
 
 
-def test_the_way_leads_over_the_password_back_to_the_client(issuer: Issuer, browser: Browser) -> None:
+def test_the_way_leads_over_the_password_back_to_the_client(issuer: OpenIdProvider, browser: Browser) -> None:
     enter(issuer)
     asked = browser.authorize()
     assert urlsplit(asked.headers["location"]).path == "/oauth2/sign-in"
@@ -52,7 +52,7 @@ def test_the_way_leads_over_the_password_back_to_the_client(issuer: Issuer, brow
     assert answered(answer)["iss"] == URL
 
 
-def test_a_wrong_password_and_nobody_of_that_name_look_the_same(issuer: Issuer, browser: Browser) -> None:
+def test_a_wrong_password_and_nobody_of_that_name_look_the_same(issuer: OpenIdProvider, browser: Browser) -> None:
     person = enter(issuer)
     wrong = browser.sign_in(password="not the right one")
     nobody = browser.sign_in(email="bob@example.org")
@@ -64,7 +64,7 @@ def test_a_wrong_password_and_nobody_of_that_name_look_the_same(issuer: Issuer, 
     assert "is wrong" in wrong.text
 
 
-def test_nobody_costs_as_much_work_as_somebody(issuer: Issuer, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_costs_as_much_work_as_somebody(issuer: OpenIdProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer to a password is one verification, so that its time tells nothing."""
     enter(issuer)
     issuer.people.create("new@example.org")
@@ -81,13 +81,13 @@ def test_nobody_costs_as_much_work_as_somebody(issuer: Issuer, browser: Browser,
     assert len(seen) == 3
 
 
-def test_a_name_is_found_in_any_case_and_form(issuer: Issuer, browser: Browser) -> None:
+def test_a_name_is_found_in_any_case_and_form(issuer: OpenIdProvider, browser: Browser) -> None:
     enter(issuer, "Zoë@Example.org")
     assert browser.sign_in(email=" zoe\u0308@example.ORG").status_code == 303
 
 
 @pytest.mark.parametrize("field", ["", "0" * 64, "\udcff"])
-def test_a_form_without_its_token_is_refused(issuer: Issuer, browser: Browser, field: str) -> None:
+def test_a_form_without_its_token_is_refused(issuer: OpenIdProvider, browser: Browser, field: str) -> None:
     enter(issuer)
     browser.get("/oauth2/sign-in")
     body = {"email": EMAIL, "password": PASSWORD} | ({"form_token": field.encode(errors="replace").decode()} if field else {})
@@ -96,7 +96,7 @@ def test_a_form_without_its_token_is_refused(issuer: Issuer, browser: Browser, f
     assert "set-cookie" not in refused.headers
 
 
-def test_a_forms_token_is_worth_nothing_in_another_browser(issuer: Issuer, browser: Browser) -> None:
+def test_a_forms_token_is_worth_nothing_in_another_browser(issuer: OpenIdProvider, browser: Browser) -> None:
     enter(issuer)
     fields = hidden(browser.get("/oauth2/sign-in"), "/oauth2/sign-in")
     other = Browser(issuer)
@@ -104,7 +104,7 @@ def test_a_forms_token_is_worth_nothing_in_another_browser(issuer: Issuer, brows
     assert other.post("/oauth2/sign-in", email=EMAIL, password=PASSWORD, **fields).status_code == 403
 
 
-def test_a_form_on_another_site_is_refused(issuer: Issuer, browser: Browser) -> None:
+def test_a_form_on_another_site_is_refused(issuer: OpenIdProvider, browser: Browser) -> None:
     enter(issuer)
     fields = hidden(browser.get("/oauth2/sign-in"), "/oauth2/sign-in") | {"email": EMAIL, "password": PASSWORD}
     send = browser.client.post
@@ -113,7 +113,7 @@ def test_a_form_on_another_site_is_refused(issuer: Issuer, browser: Browser) -> 
     assert send("/oauth2/sign-in", data=fields, headers={"Origin": URL}).status_code == 303
 
 
-def test_a_session_that_was_planted_is_not_the_one_that_is_signed_in(issuer: Issuer, browser: Browser) -> None:
+def test_a_session_that_was_planted_is_not_the_one_that_is_signed_in(issuer: OpenIdProvider, browser: Browser) -> None:
     """Session fixation: each step gives a token of its own, and the one before is over."""
     person = enter(issuer)
     planted = "A" * 43
@@ -127,7 +127,7 @@ def test_a_session_that_was_planted_is_not_the_one_that_is_signed_in(issuer: Iss
     assert issuer.sessions.find(first) is None
 
 
-def test_a_halfway_session_opens_nothing(issuer: Issuer, browser: Browser) -> None:
+def test_a_halfway_session_opens_nothing(issuer: OpenIdProvider, browser: Browser) -> None:
     person = enter(issuer)
     enrol(issuer, person.subject)
     browser.sign_in()
@@ -136,7 +136,9 @@ def test_a_halfway_session_opens_nothing(issuer: Issuer, browser: Browser) -> No
     assert answered(browser.authorize(prompt="none"))["error"] == "login_required"
 
 
-def test_the_second_step_gives_a_new_session_and_a_code_works_once(issuer: Issuer, browser: Browser, clock: ManualClock) -> None:
+def test_the_second_step_gives_a_new_session_and_a_code_works_once(
+    issuer: OpenIdProvider, browser: Browser, clock: ManualClock
+) -> None:
     person = enter(issuer)
     secret = enrol(issuer, person.subject)
     clock.advance(60)
@@ -153,7 +155,7 @@ def test_the_second_step_gives_a_new_session_and_a_code_works_once(issuer: Issue
     assert "used before" in answers[1].text
 
 
-def test_a_recovery_code_works_once(issuer: Issuer, browser: Browser) -> None:
+def test_a_recovery_code_works_once(issuer: OpenIdProvider, browser: Browser) -> None:
     person = enter(issuer)
     secret = enrol(issuer, person.subject)
     kept, codes = issuer.second_factor.recoverable(issuer.people.get(person.subject))
@@ -168,7 +170,7 @@ def test_a_recovery_code_works_once(issuer: Issuer, browser: Browser) -> None:
 
 
 def test_too_many_wrong_passwords_lock_out_even_the_right_one_for_a_while(
-    issuer: Issuer, browser: Browser, clock: ManualClock
+    issuer: OpenIdProvider, browser: Browser, clock: ManualClock
 ) -> None:
     enter(issuer)
     for _ in range(6):
@@ -182,7 +184,7 @@ def test_too_many_wrong_passwords_lock_out_even_the_right_one_for_a_while(
     assert browser.sign_in(password="not the right one").status_code == 403
 
 
-def test_one_address_cannot_try_everybody(issuer: Issuer, browser: Browser, clock: ManualClock) -> None:
+def test_one_address_cannot_try_everybody(issuer: OpenIdProvider, browser: Browser, clock: ManualClock) -> None:
     enter(issuer)
     tried = [browser.sign_in(email=f"p{number}@example.org").status_code for number in range(22)]
     assert tried == [403] * 21 + [429]
@@ -206,7 +208,7 @@ def test_one_address_cannot_try_everybody(issuer: Issuer, browser: Browser, cloc
         "",
     ],
 )
-def test_signing_in_leads_nowhere_else(issuer: Issuer, browser: Browser, way: str) -> None:
+def test_signing_in_leads_nowhere_else(issuer: OpenIdProvider, browser: Browser, way: str) -> None:
     enter(issuer)
     page = browser.get("/oauth2/sign-in", next=way)
     assert "evil" not in page.text
@@ -222,7 +224,7 @@ def test_what_comes_from_outside_is_escaped(browser: Browser) -> None:
     assert "&quot;&gt;&lt;script&gt;" in page.text.replace("&#34;", "&quot;").replace("&#x2f;", "/")
 
 
-def test_pages_allow_no_scripts_no_frames_and_no_caches(issuer: Issuer, browser: Browser) -> None:
+def test_pages_allow_no_scripts_no_frames_and_no_caches(issuer: OpenIdProvider, browser: Browser) -> None:
     enter(issuer)
     browser.sign_in()
     for path in ("/oauth2/sign-in", "/oauth2/account", "/oauth2/logout", "/oauth2/invitation?token=x", "/oauth2/authorize"):
@@ -258,7 +260,7 @@ def test_cookies_are_out_of_scripts_reach_and_bound_to_the_host_under_https(tabl
     assert "Domain" not in cookie
 
 
-def test_pages_can_be_filled_in_by_password_managers(issuer: Issuer, browser: Browser) -> None:
+def test_pages_can_be_filled_in_by_password_managers(issuer: OpenIdProvider, browser: Browser) -> None:
     person = enter(issuer)
     enrol(issuer, person.subject)
     page = browser.get("/oauth2/sign-in")
@@ -280,11 +282,11 @@ def test_of_those_who_use_a_code_at_the_same_moment_one_gets_in(tmp_path: Path) 
         tokens = [issuer.sign_in.with_password(EMAIL, PASSWORD, address="192.0.2.1")[0] for issuer in issuers]
         halves = [issuer.sessions.find(token) for issuer, token in zip(issuers, tokens, strict=True)]
 
-        def second(issuer: Issuer, halfway: Session | None) -> bool:
+        def second(issuer: OpenIdProvider, halfway: Session | None) -> bool:
             assert halfway is not None
             try:
                 issuer.sign_in.with_code(halfway, code, address="192.0.2.1")
-            except (Unauthenticated, TooManyTries):
+            except (Unauthenticated, TooManyAttempts):
                 return False
             return True
 
@@ -336,7 +338,9 @@ def test_a_flood_of_sign_ins_leaves_threads_for_the_rest_of_the_door(clock: Manu
     assert passwords.matches(None, "another") is False
 
 
-def test_what_the_flood_leaves_no_room_for_is_told_to_come_again(issuer: Issuer, browser: Browser, monkeypatch: Any) -> None:
+def test_what_the_flood_leaves_no_room_for_is_told_to_come_again(
+    issuer: OpenIdProvider, browser: Browser, monkeypatch: Any
+) -> None:
     enter(issuer)
     monkeypatch.setattr(issuer.passwords, "_room", BoundedSemaphore(1))
     with issuer.passwords._slot():

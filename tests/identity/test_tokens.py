@@ -15,8 +15,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from postroom.errors import Unavailable
-from postroom.identity.issuer import Issuer
-from postroom.identity.refusals import Refused
+from postroom.identity.oauth import OAuthError
+from postroom.identity.provider import OpenIdProvider
 from tests.fakes.clock import ManualClock
 from tests.identity.home import (
     CALLBACK,
@@ -39,7 +39,7 @@ def parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.fixture
-def person(issuer: Issuer) -> str:
+def person(issuer: OpenIdProvider) -> str:
     return enter(issuer).subject
 
 
@@ -135,25 +135,25 @@ def test_of_two_at_the_same_moment_one_wins_and_nothing_stays_usable(tmp_path: P
         browser.sign_in()
         given = browser.code() if kind == "code" else browser.tokens()["refresh_token"]
 
-        def present(issuer: Issuer) -> str | None:
+        def present(issuer: OpenIdProvider) -> str | None:
             try:
                 if kind == "code":
                     return issuer.grants.redeem(given, client="console", redirect_uri=CALLBACK, challenge=CHALLENGE).refresh_token
                 return issuer.grants.refresh(given, client="console").refresh_token
-            except Refused:
+            except OAuthError:
                 return None
 
         with ThreadPoolExecutor(len(issuers)) as pool:
             won = [token for token in pool.map(present, issuers) if token is not None]
         assert len(won) == 1
-        with pytest.raises(Refused):
+        with pytest.raises(OAuthError):
             issuers[0].grants.refresh(won[0], client="console")
 
 
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("applied", [True, False])
 def test_a_crash_while_a_code_is_redeemed_leaves_nothing_that_works_twice(
-    issuer: Issuer, browser: Browser, monkeypatch: pytest.MonkeyPatch, *, applied: bool
+    issuer: OpenIdProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch, *, applied: bool
 ) -> None:
     """The store's answer is lost: whether the write was made or not, at most one redemption gives tokens that last."""
     browser.sign_in()
@@ -180,7 +180,7 @@ def test_a_crash_while_a_code_is_redeemed_leaves_nothing_that_works_twice(
 
 
 @pytest.mark.parametrize("how", ["sign_out", "disable", "delete"])
-def test_what_was_signed_in_ends_with_the_person(issuer: Issuer, browser: Browser, person: str, how: str) -> None:
+def test_what_was_signed_in_ends_with_the_person(issuer: OpenIdProvider, browser: Browser, person: str, how: str) -> None:
     tokens = browser.tokens()
     waiting = browser.code()
     getattr(issuer.people, how)(person)
@@ -213,7 +213,7 @@ def test_more_scope_than_was_granted_is_refused(browser: Browser) -> None:
     assert answer.json()["error"] == "invalid_scope"
 
 
-def test_a_program_must_prove_itself(issuer: Issuer, browser: Browser) -> None:
+def test_a_program_must_prove_itself(issuer: OpenIdProvider, browser: Browser) -> None:
     client, secret = issuer.clients.create("acme", name="import")
     asked = {"grant_type": "client_credentials", "client_id": client.id}
     assert browser.token(**asked, client_secret=secret).status_code == 200
@@ -249,7 +249,7 @@ def test_errors_have_the_shape_of_the_standard(browser: Browser, body: bytes, ki
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_the_wrong_algorithm_or_key_is_no_token_of_ours(issuer: Issuer, browser: Browser, person: str) -> None:
+def test_the_wrong_algorithm_or_key_is_no_token_of_ours(issuer: OpenIdProvider, browser: Browser, person: str) -> None:
     """No algorithm, the public key as an HMAC secret, a foreign key under our key's id, another kind of token."""
     good = browser.tokens()
     header, claims = parts(good["access_token"])
@@ -363,7 +363,7 @@ def test_other_errors_go_to_the_client(browser: Browser, changed: dict[str, str]
     assert "code" not in answer
 
 
-def test_an_unknown_client_or_a_program_is_told_nothing_by_redirect(issuer: Issuer, browser: Browser) -> None:
+def test_an_unknown_client_or_a_program_is_told_nothing_by_redirect(issuer: OpenIdProvider, browser: Browser) -> None:
     client, _ = issuer.clients.create("acme", name="import")
     for name in ("nobody", client.id, ""):
         assert browser.authorize(client_id=name).status_code == 400

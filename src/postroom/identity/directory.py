@@ -1,21 +1,33 @@
-"""Identity (platform.ports.identity) at the built-in issuer: its directory of people, and links for us to hand over."""
+"""Identity (platform.ports.identity) at the built-in issuer: its directory of people, and links for us to hand over.
+
+Letting programs in and out beside people (services.admission): who they are (the clients), and what they may do (memberships).
+
+The order is the same: in, first the client, which may do nothing yet; out, first the membership.
+
+The first way in: while nobody has a password, the start of the server shows a link by which `admin@localhost` sets one.
+"""
 
 from __future__ import annotations
 
 import re
 
-from postroom.errors import NotFound
-from postroom.identity.issuer import Issuer
-from postroom.identity.people import Person
+from postroom.errors import Conflict, NotFound
+from postroom.identity.oauth import OAuthClient, Registered
+from postroom.identity.provider import OpenIdProvider
+from postroom.identity.users import User
+from postroom.ledger.memberships import Memberships
+from postroom.model.access import Membership, Role
+from postroom.model.tenant import DEFAULT_TENANT
 from postroom.platform.ports.identity import AccountStatus, Invitation, UserAccount
+from postroom.services import users
 
 _SUBJECT = re.compile(r"[a-z0-9]{1,40}")
 
 
-class Directory:
+class UserDirectory:
     """See ports.identity."""
 
-    def __init__(self, issuer: Issuer) -> None:
+    def __init__(self, issuer: OpenIdProvider) -> None:
         self._issuer = issuer
         self._people = issuer.people
 
@@ -51,11 +63,80 @@ def _checked(subject: str) -> str:
     return subject
 
 
-def _account(person: Person) -> UserAccount:
+def _account(person: User) -> UserAccount:
     return UserAccount(person.subject, person.email, _state(person), second_factor=person.second is not None)
 
 
-def _state(person: Person) -> AccountStatus:
+def _state(person: User) -> AccountStatus:
     if person.disabled:
         return AccountStatus.DISABLED
     return AccountStatus.INVITED if person.password is None else AccountStatus.ACTIVE
+
+
+class AccessAdmin(users.UserService):
+    """Of people and programs, at the built-in issuer."""
+
+    def __init__(self, issuer: OpenIdProvider, memberships: Memberships) -> None:
+        super().__init__(UserDirectory(issuer), memberships)
+        self._issuer = issuer
+
+    def add_client(self, name: str, *, tenant: str, role: Role) -> Registered:
+        """Let a program in; its secret is shown this once. `Invalid`: no usable name."""
+        registered = self._issuer.clients.create(tenant, name=name)
+        issuer, client = self._issuer.membership_issuer, registered.client
+        self._memberships.add(Membership(issuer, client.id, tenant, role, client.name))
+        return registered
+
+    def clients(self, tenant: str) -> list[tuple[OAuthClient, Membership | None]]:
+        """All programs of a tenant, with what each may do."""
+        found: list[tuple[OAuthClient, Membership | None]] = []
+        cursor: str | None = None
+        while True:
+            page = self._issuer.clients.list(tenant, cursor=cursor)
+            found += [(client, self.membership(client.id)) for client in page.clients]
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+    def revoke_client(self, id: str) -> bool:  # noqa: A002
+        """End a program; whether anything of it was there."""
+        ended = self._memberships.revoke(self._issuer.membership_issuer, id)
+        return self._issuer.clients.revoke(id) or ended
+
+
+FIRST_ADMIN = "admin@localhost"
+
+
+def first_invitation(issuer: OpenIdProvider, memberships: Memberships) -> str | None:
+    """A link for the first administrator and operator; None where somebody has a password already.
+
+    Again after a crash, or after a day without use: another link for the same person. Whoever had another role by then keeps it.
+    """
+    if _any_user_can_sign_in(issuer):
+        return None
+    person = issuer.people.by_email(FIRST_ADMIN) or _created_admin(issuer)
+    membership = Membership(issuer.membership_issuer, person.subject, DEFAULT_TENANT, Role.ADMIN, FIRST_ADMIN, operator=True)
+    if memberships.find(issuer.membership_issuer, person.subject) is None:
+        memberships.grant(membership)
+    return issuer.invitations.invite(person)
+
+
+def _any_user_can_sign_in(issuer: OpenIdProvider) -> bool:
+    cursor: str | None = None
+    while True:
+        page = issuer.people.list(cursor=cursor)
+        if any(person.password is not None for person in page.people):
+            return True
+        cursor = page.cursor
+        if cursor is None:
+            return False
+
+
+def _created_admin(issuer: OpenIdProvider) -> User:
+    try:
+        return issuer.people.create(FIRST_ADMIN)
+    except Conflict:  # another process starts at this moment
+        known = issuer.people.by_email(FIRST_ADMIN)
+        if known is None:
+            raise
+        return known

@@ -22,7 +22,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from postroom.clock import Clock
 from postroom.errors import Invalid, Unavailable
-from postroom.identity.people import Person
+from postroom.identity.users import User
 
 MIN_LENGTH, MAX_LENGTH = 12, 256
 _AT_ONCE, _WAITING = 4, 8
@@ -71,7 +71,7 @@ class Passwords:
         with self._slot():
             return self._hasher.hash(text)
 
-    def matches(self, person: Person | None, password: str) -> bool:
+    def matches(self, person: User | None, password: str) -> bool:
         """Whether it is this person's; as slow for nobody."""
         known = person.password if person is not None else None
         with self._slot():
@@ -81,7 +81,7 @@ class Passwords:
                 return False
         return right and known is not None
 
-    def outdated(self, person: Person) -> bool:
+    def outdated(self, person: User) -> bool:
         """Whether the hash was made with other costs than today's."""
         return person.password is not None and self._hasher.check_needs_rehash(person.password)
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 import pyotp
 
 from postroom.clock import Clock, Instant
-from postroom.identity.opaque import digest
-from postroom.identity.people import Person
+from postroom.identity.random_tokens import digest
+from postroom.identity.users import User
 from postroom.platform.ports.secrets import Secrets
 
 RECOVERY_CODES = 10
@@ -32,16 +32,16 @@ class SecondFactor:
         self._secrets = secrets
         self._clock = clock
 
-    def proposed(self, person: Person) -> Person:
+    def proposed(self, person: User) -> User:
         """With a new secret to enrol; the factor in use stays until a code of the new one is shown."""
         secret = base64.b32encode(self._clock.random(_SECRET_BYTES))
         return replace(person, proposed=self._secrets.seal(_purpose(person), secret))
 
-    def proposal(self, person: Person) -> str | None:
+    def proposal(self, person: User) -> str | None:
         """The secret being enrolled, in base32, or None."""
         return None if person.proposed is None else self._opened(person, person.proposed)
 
-    def confirmed(self, person: Person, code: str) -> tuple[Person, list[str]] | None:
+    def confirmed(self, person: User, code: str) -> tuple[User, list[str]] | None:
         """Enrolled, with new recovery codes (shown once); None: the code is wrong."""
         secret = self.proposal(person)
         step = None if secret is None else self._step(secret, code, after=person.step)
@@ -49,12 +49,12 @@ class SecondFactor:
             return None
         return self.recoverable(replace(person, second=person.proposed, proposed=None, step=step))
 
-    def recoverable(self, person: Person) -> tuple[Person, list[str]]:
+    def recoverable(self, person: User) -> tuple[User, list[str]]:
         """With new recovery codes; the old ones are void."""
         codes = [_grouped(self._clock.random(_RECOVERY_BYTES)) for _ in range(RECOVERY_CODES)]
         return replace(person, recovery=tuple(digest(_plain(code)) for code in codes)), codes
 
-    def taken(self, person: Person, code: str) -> Person | None:
+    def taken(self, person: User, code: str) -> User | None:
         """With the code used up, be it the app's or for recovery; None: it is neither. Sealed anew under a new master key."""
         if person.second is None:
             return None
@@ -67,11 +67,11 @@ class SecondFactor:
             return None
         return replace(person, recovery=tuple(left for left in person.recovery if left != used))
 
-    def is_current(self, person: Person) -> bool:
+    def is_current(self, person: User) -> bool:
         """Whether the newest master key sealed what there is."""
         return all(sealed is None or self._secrets.is_current(sealed) for sealed in (person.second, person.proposed))
 
-    def resealed(self, person: Person) -> Person:
+    def resealed(self, person: User) -> User:
         """Under the newest master key. `Corrupt`: cannot be opened."""
         second, proposed = (None if kept is None else self._fresh(person, kept) for kept in (person.second, person.proposed))
         return replace(person, second=second, proposed=proposed)
@@ -82,10 +82,10 @@ class SecondFactor:
         near = [step for step in (now - 1, now, now + 1) if step > after]
         return next((step for step in near if _same(code_at(secret, Instant(step * _STEP_MS)), given)), None)
 
-    def _opened(self, person: Person, sealed: str) -> str:
+    def _opened(self, person: User, sealed: str) -> str:
         return self._secrets.open(_purpose(person), sealed).decode()
 
-    def _fresh(self, person: Person, sealed: str) -> str:
+    def _fresh(self, person: User, sealed: str) -> str:
         if self._secrets.is_current(sealed):
             return sealed
         return self._secrets.seal(_purpose(person), self._secrets.open(_purpose(person), sealed))
@@ -114,5 +114,5 @@ def _plain(code: str) -> str:
     return "".join(letter for letter in code.lower() if letter.isalnum())
 
 
-def _purpose(person: Person) -> str:
+def _purpose(person: User) -> str:
     return f"issuer/second-factor/{person.subject}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.identity.issuer import Issuer
+from postroom.identity.provider import OpenIdProvider
 from postroom.platform.embedded.secrets import KeyFile
 from postroom.services.key_rotation import KeyRotation
 from postroom.settings import Settings
@@ -10,9 +10,9 @@ from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 
-def built_in_issuer(settings: Settings, stores: Stores) -> Issuer:
+def built_in_issuer(settings: Settings, stores: Stores) -> OpenIdProvider:
     """Also where another one is set: for its way back."""
-    return Issuer(stores.tables, stores.secrets, stores.clock, url=settings.api_base_url)
+    return OpenIdProvider(stores.tables, stores.secrets, stores.clock, url=settings.api_base_url)
 
 
 def rotation(settings: Settings, stores: Stores, ledger: Ledger) -> KeyRotation:

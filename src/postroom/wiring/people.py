@@ -12,10 +12,10 @@ from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 if TYPE_CHECKING:
-    from postroom.identity.issuer import Issuer
+    from postroom.identity.provider import OpenIdProvider
 
 
-def authenticator(settings: Settings, stores: Stores, ledger: Ledger, *, issuer: Issuer | None) -> TokenAuthenticator:
+def authenticator(settings: Settings, stores: Stores, ledger: Ledger, *, issuer: OpenIdProvider | None) -> TokenAuthenticator:
     """Believes the built-in issuer, or the one that the settings name; never both. `Invalid`: for nobody in particular."""
     if issuer is None and not settings.audience:
         raise Invalid("POSTROOM_ISSUER needs POSTROOM_AUDIENCE: else tokens for any other application would be taken too")

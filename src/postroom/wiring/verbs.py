@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from postroom.delivery.compose import ContentCompiler
     from postroom.delivery.transactional import ContentStore, TransactionalCompiler
     from postroom.gateway.auth import TokenAuthenticator
-    from postroom.identity.issuer import Issuer
+    from postroom.identity.provider import OpenIdProvider
     from postroom.ledger.providers import ProviderCredentials
     from postroom.model.finding import Finding
     from postroom.platform.mail.inbox import Inbox
@@ -66,7 +66,7 @@ class Verbs(Standing):
         return ApiKeyService(self.ledger.keys, self.clock)
 
     @cached_property
-    def issuer(self) -> Issuer | None:
+    def issuer(self) -> OpenIdProvider | None:
         """None: people sign in at an issuer of others (POSTROOM_ISSUER)."""
         if self.settings.issuer or self.stores.machine is None:
             return None
@@ -79,9 +79,9 @@ class Verbs(Standing):
         """Who lets people sign in; None: an issuer of others, which is asked there."""
         if self.issuer is None:
             return self.stores.identity
-        from postroom.identity.directory import Directory
+        from postroom.identity.directory import UserDirectory
 
-        return Directory(self.issuer)
+        return UserDirectory(self.issuer)
 
     @cached_property
     def authenticator(self) -> TokenAuthenticator:

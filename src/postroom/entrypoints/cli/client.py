@@ -11,7 +11,7 @@ from postroom.entrypoints.cli.options import Data, Json, OfTenant
 from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
 from postroom.entrypoints.cli.session import say, session
 from postroom.errors import NotFound, Unsupported
-from postroom.identity.admission import Admission
+from postroom.identity.directory import AccessAdmin
 from postroom.ledger.audit import INSTALLATION
 from postroom.model.access import Role
 from postroom.model.tenant import DEFAULT_TENANT
@@ -73,7 +73,7 @@ def revoke(id: Annotated[str, typer.Argument(help="The client id.")], data: Data
     say(f"revoked {id}")
 
 
-def _admission(postroom: Postroom) -> Admission:
+def _admission(postroom: Postroom) -> AccessAdmin:
     if postroom.issuer is None:
         raise Unsupported(f"programs get their tokens at {postroom.settings.issuer}: register them there, and here as a user")
-    return Admission(postroom.issuer, postroom.memberships)
+    return AccessAdmin(postroom.issuer, postroom.memberships)

@@ -14,7 +14,7 @@ import typer
 from postroom.entrypoints import server
 from postroom.entrypoints.cli.session import load_settings, say
 from postroom.errors import Conflict
-from postroom.identity.welcome import FIRST, first_invitation
+from postroom.identity.directory import FIRST_ADMIN, first_invitation
 from postroom.model.provider import INBOX
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -96,4 +96,6 @@ def _greet(postroom: Postroom) -> None:
         say(remark)
     link = first_invitation(postroom.issuer, postroom.memberships) if postroom.issuer is not None else None
     if link is not None:
-        say(f"no user can sign in yet: set a password for {FIRST} at {link}\n(one use, within a day; or: postroom user add)")
+        say(
+            f"no user can sign in yet: set a password for {FIRST_ADMIN} at {link}\n(one use, within a day; or: postroom user add)"
+        )

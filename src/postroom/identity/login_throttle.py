@@ -15,11 +15,11 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Temporary
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
-_TRIES = 10
+_RETRIES = 10
 _PARTITION = "#issuer#tries"
 
 
-class TooManyTries(Temporary):
+class TooManyAttempts(Temporary):
     """`wait_s`: whole seconds until the next try is looked at."""
 
     def __init__(self, wait_s: int) -> None:
@@ -58,7 +58,7 @@ class Counted:
     limit: Limit
 
 
-class Tries:
+class LoginThrottle:
     """Everybody's counters."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
@@ -66,23 +66,23 @@ class Tries:
         self._clock = clock
 
     def begin(self, who: Sequence[Counted]) -> None:
-        """Count one try of each, or raise `TooManyTries` and count none."""
-        for _ in range(_TRIES):
+        """Count one try of each, or raise `TooManyAttempts` and count none."""
+        for _ in range(_RETRIES):
             now, found = self._clock.now(), self._read(who)
             wait_ms = max((item.data["until"] - now for item in found.values()), default=0)
             if wait_ms > 0:
-                raise TooManyTries(-(-wait_ms // 1_000))
+                raise TooManyAttempts(-(-wait_ms // 1_000))
             try:
-                self._tables.write([_counted(one, found.get(_key(one)), now) for one in who])
+                self._tables.write([_counted_put(one, found.get(_counter_key(one)), now) for one in who])
             except Conflict:  # another try at the same moment: that one counts too
                 continue
             return
-        raise TooManyTries(1)
+        raise TooManyAttempts(1)
 
     def passed(self, who: Counted, shared: Counted | None = None) -> None:
         """The try was right: forget this one's count; of an address that others share, only the try itself."""
-        self._tables.write([Delete(_key(who))])
-        item = self._tables.get(_key(shared)) if shared is not None else None
+        self._tables.write([Delete(_counter_key(who))])
+        item = self._tables.get(_counter_key(shared)) if shared is not None else None
         if shared is not None and item is not None:
             self._give_back(shared, item)
 
@@ -95,7 +95,7 @@ class Tries:
             return
 
     def _read(self, who: Sequence[Counted]) -> Mapping[ItemKey, Item]:
-        return self._tables.get_many([_key(one) for one in who])
+        return self._tables.get_many([_counter_key(one) for one in who])
 
 
 def address_name(address: str) -> str:
@@ -109,13 +109,13 @@ def address_name(address: str) -> str:
     return f"address/{getattr(ip, 'ipv4_mapped', None) or ip}"
 
 
-def _counted(one: Counted, item: Item | None, now: Instant) -> Put:
+def _counted_put(one: Counted, item: Item | None, now: Instant) -> Put:
     count = 1 + (item.data["count"] if item is not None else 0)
     pause = one.limit.pause_ms(count)
     data = {"count": count, "until": now + pause if pause else 0}
     expires = Instant(now + max(pause, one.limit.forget_s * 1_000))
-    return Put(_key(one), data, Expect.ABSENT if item is None else item.version, expires)
+    return Put(_counter_key(one), data, Expect.ABSENT if item is None else item.version, expires)
 
 
-def _key(one: Counted) -> ItemKey:
+def _counter_key(one: Counted) -> ItemKey:
     return ItemKey(_PARTITION, one.name)

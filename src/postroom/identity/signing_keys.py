@@ -26,11 +26,11 @@ from postroom.platform.ports.tables import Expect, ItemKey, Put, Tables
 ALGORITHM = "ES256"
 _CURVE = "P-256"
 _KEY = ItemKey("#issuer", "keys")
-_TRIES = 10
+_RETRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Turning:
+class KeyRotation:
     """When keys turn, in seconds."""
 
     rotate_after: int = 30 * 86_400
@@ -52,14 +52,14 @@ class StoredKey:
     signs_from: Instant
 
 
-class Keys:
+class SigningKeys:
     """The ring."""
 
-    def __init__(self, tables: Tables, secrets: Secrets, clock: Clock, *, turning: Turning | None = None) -> None:
+    def __init__(self, tables: Tables, secrets: Secrets, clock: Clock, *, turning: KeyRotation | None = None) -> None:
         self._tables = tables
         self._secrets = secrets
         self._clock = clock
-        self._turning = turning or Turning()
+        self._turning = turning or KeyRotation()
         self._opened: dict[str, ECKey] = {}
         self._lock = threading.Lock()
 
@@ -102,7 +102,7 @@ class Keys:
             return None
 
     def _ring(self) -> Sequence[StoredKey]:
-        for _ in range(_TRIES):
+        for _ in range(_RETRIES):
             item = self._tables.get(_KEY)
             ring = [] if item is None else _stored(item.data)
             turned = self._turned(ring)
@@ -122,10 +122,13 @@ class Keys:
         if not ring:
             return [self._new(now)]
         kept = [
-            one for one, after in zip(ring, [*ring[1:], None], strict=True) if not _over(after, now - turning.keep_after * 1_000)
+            one
+            for one, after in zip(ring, [*ring[1:], None], strict=True)
+            if not _next_phase(after, now - turning.keep_after * 1_000)
         ]
         spent = [
-            replace(one, sealed=None) if _over(after, now) else one for one, after in zip(kept, [*kept[1:], None], strict=True)
+            replace(one, sealed=None) if _next_phase(after, now) else one
+            for one, after in zip(kept, [*kept[1:], None], strict=True)
         ]
         newest = spent[-1]
         if newest.signs_from + (turning.rotate_after - turning.publish_before) * 1_000 <= now:
@@ -145,7 +148,7 @@ class Keys:
         return ECKey.import_key(msgspec.json.decode(self._secrets.open(_purpose(stored.id), stored.sealed)))
 
 
-def _over(after: StoredKey | None, at: int) -> bool:
+def _next_phase(after: StoredKey | None, at: int) -> bool:
     """Whether the key after it signed at that time already."""
     return after is not None and after.signs_from <= at
 

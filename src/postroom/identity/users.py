@@ -17,20 +17,20 @@ import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
-from postroom.identity.opaque import digest
+from postroom.identity.random_tokens import digest
 from postroom.model import ids
 from postroom.platform.ports.limits import normalized_email
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
 _PEOPLE, _EMAILS = "#issuer#people", "#issuer#emails"
 _SUBJECT_LENGTH = 20
-_NOBODY = "-"
+_NO_USER = "-"
 """Looked up in the place of a person who is not there: the answer takes as long."""
-_TRIES = 10
+_RETRIES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
+class User:
     """Somebody who can sign in, once there is a password."""
 
     subject: str
@@ -52,23 +52,23 @@ class Person:
     version: int = 0
 
 
-class PeoplePage(NamedTuple):
+class UserPage(NamedTuple):
     """Part of the directory, in the order of subjects: no order people know. `cursor` asks for the next part."""
 
-    people: list[Person]
+    people: list[User]
     cursor: str | None
 
 
-class People:
+class Users:
     """Everybody."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
         self._clock = clock
 
-    def create(self, email: str, *, password: str | None = None) -> Person:
+    def create(self, email: str, *, password: str | None = None) -> User:
         """Enter somebody; `password` is a hash. `Invalid`: no address; `Conflict`: somebody has it."""
-        person = Person(
+        person = User(
             subject=ids.encode(int.from_bytes(self._clock.random(13), "big") >> 4, _SUBJECT_LENGTH),
             email=normalized_email(email),
             created_at=self._clock.now(),
@@ -81,58 +81,58 @@ class People:
             raise Conflict(f"{person.email} is in the directory already") from conflict
         return replace(person, version=1)
 
-    def find(self, subject: str) -> Person | None:
+    def find(self, subject: str) -> User | None:
         """The person, or None."""
         item = self._tables.get(ItemKey(_PEOPLE, subject))
-        return None if item is None else _person(item)
+        return None if item is None else _user_from(item)
 
-    def get(self, subject: str) -> Person:
+    def get(self, subject: str) -> User:
         """The person; `NotFound`."""
         person = self.find(subject)
         if person is None:
             raise NotFound(f"there is no person {subject}")
         return person
 
-    def by_email(self, email: str) -> Person | None:
+    def by_email(self, email: str) -> User | None:
         """Whoever has the address, in any case of its letters; None for what is no address too."""
         try:
             item = self._tables.get(_email_key(normalized_email(email)))
         except Invalid:
             return None
-        return self.find(_NOBODY if item is None else item.data["subject"])
+        return self.find(_NO_USER if item is None else item.data["subject"])
 
-    def list(self, *, cursor: str | None = None, limit: int = 100) -> PeoplePage:
+    def list(self, *, cursor: str | None = None, limit: int = 100) -> UserPage:
         """Everybody; `limit` 1 to 1,000."""
         page = self._tables.query(_PEOPLE, cursor=cursor, limit=limit)
-        return PeoplePage([_person(item) for item in page.items], page.cursor)
+        return UserPage([_user_from(item) for item in page.items], page.cursor)
 
-    def store(self, person: Person, *also: Write) -> Person:
+    def store(self, person: User, *also: Write) -> User:
         """Replace the record as it was read, together with other writes. `Conflict`: somebody changed one of them since."""
         version, *_ = self._tables.write([_put(person, person.version), *also])
         return replace(person, version=version)
 
-    def update(self, subject: str, change: Callable[[Person], Person]) -> Person:
+    def update(self, subject: str, change: Callable[[User], User]) -> User:
         """Read, change, store; again where somebody else was faster. `NotFound`."""
-        for _ in range(_TRIES):
+        for _ in range(_RETRIES):
             try:
                 return self.store(change(self.get(subject)))
             except Conflict:
                 continue
         raise Conflict("this person's record is being changed by others all the time; try again")
 
-    def disable(self, subject: str) -> Person:
+    def disable(self, subject: str) -> User:
         """Nobody signs in as this person, and what was signed in ends. `NotFound`."""
         return self.update(subject, lambda person: replace(person, disabled=True, epoch=person.epoch + 1))
 
-    def enable(self, subject: str) -> Person:
+    def enable(self, subject: str) -> User:
         """The opposite; they must sign in again. `NotFound`."""
         return self.update(subject, lambda person: replace(person, disabled=False))
 
-    def sign_out(self, subject: str) -> Person:
+    def sign_out(self, subject: str) -> User:
         """End every session and every refresh token. Access tokens run out by themselves. `NotFound`."""
         return self.update(subject, lambda person: replace(person, epoch=person.epoch + 1))
 
-    def reset_second_factor(self, subject: str) -> Person:
+    def reset_second_factor(self, subject: str) -> User:
         """For somebody who lost it. `NotFound`."""
         return self.update(subject, without_second_factor)
 
@@ -145,7 +145,7 @@ class People:
         return True
 
 
-def without_second_factor(person: Person) -> Person:
+def without_second_factor(person: User) -> User:
     """The last step stays: a code that was taken is not taken again by the next enrolment."""
     return replace(person, second=None, proposed=None, recovery=())
 
@@ -159,14 +159,14 @@ def _email_key(email: str) -> ItemKey:
     return ItemKey(_EMAILS, email_digest(email))
 
 
-def _put(person: Person, expect: Expect | int) -> Put:
+def _put(person: User, expect: Expect | int) -> Put:
     data: dict[str, Any] = msgspec.to_builtins(person)
     del data["version"]
     return Put(ItemKey(_PEOPLE, person.subject), data, expect)
 
 
-def _person(item: Item) -> Person:
+def _user_from(item: Item) -> User:
     try:
-        return msgspec.convert({**item.data, "version": item.version}, Person)
+        return msgspec.convert({**item.data, "version": item.version}, User)
     except msgspec.ValidationError as error:
         raise Corrupt(f"the record of person {item.key.sort} cannot be read: {error}") from error

@@ -1,0 +1,106 @@
+"""After the master key was changed: second factors and signing keys are sealed again, beside those who use them.
+
+The provider, put together: what the pages and endpoints (issuer.routes) and the command line work with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from argon2 import PasswordHasher
+
+from postroom.clock import Clock
+from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.identity.login import AccountService, Invitations, LoginService, Sessions, password_counter
+from postroom.identity.login_throttle import LoginThrottle
+from postroom.identity.oauth import OAuthClients, own_clients
+from postroom.identity.passwords import Passwords
+from postroom.identity.second_factor import SecondFactor
+from postroom.identity.signing_keys import KeyRotation, SigningKeys
+from postroom.identity.tokens import AUDIENCE, Grants, Tokens
+from postroom.identity.users import User, Users
+from postroom.model.access import BUILT_IN
+from postroom.platform.ports.secrets import Secrets
+from postroom.platform.ports.tables import Tables
+
+
+def reseal_identity(people: Users, second_factor: SecondFactor, keys: SigningKeys) -> tuple[int, int]:
+    """How many were sealed again, and how many could not be opened. Again: harmless, and goes on where it was killed."""
+    done, left = keys.reseal()
+    for person in _all_users(people):
+        if second_factor.is_current(person):
+            continue
+        try:
+            people.update(person.subject, second_factor.resealed)
+        except NotFound:  # removed since
+            continue
+        except (Corrupt, Conflict):
+            left += 1
+        else:
+            done += 1
+    return done, left
+
+
+def _all_users(people: Users) -> Iterator[User]:
+    cursor: str | None = None
+    while True:
+        page = people.list(cursor=cursor, limit=1_000)
+        yield from page.people
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+class OpenIdProvider:
+    """`url`: the issuer's identifier, the address of the door, without a slash at its end. `hasher`: cheaper, for tests."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        secrets: Secrets,
+        clock: Clock,
+        *,
+        url: str,
+        turning: KeyRotation | None = None,
+        hasher: PasswordHasher | None = None,
+    ) -> None:
+        self.url = url
+        self.audience = AUDIENCE
+        self.membership_issuer = BUILT_IN
+        """What memberships of its people and programs name as issuer: not the address, which may change."""
+        self.clock = clock
+        self.people = Users(tables, clock)
+        self.passwords = Passwords(clock, hasher)
+        self.second_factor = SecondFactor(secrets, clock)
+        self.sessions = Sessions(tables, clock, self.people)
+        self.tries = LoginThrottle(tables, clock)
+        self.invitations = Invitations(tables, clock, people=self.people, passwords=self.passwords, url=url)
+        self.clients = OAuthClients(tables, clock, own=own_clients(url))
+        self.grants = Grants(tables, clock)
+        self.keys = SigningKeys(tables, secrets, clock, turning=turning)
+        self.tokens = Tokens(self.keys, clock, url=url)
+        self.sign_in = LoginService(
+            tables,
+            self.people,
+            passwords=self.passwords,
+            second_factor=self.second_factor,
+            sessions=self.sessions,
+            tries=self.tries,
+        )
+        self.account = AccountService(
+            self.people,
+            passwords=self.passwords,
+            second_factor=self.second_factor,
+            sessions=self.sessions,
+            sign_in=self.sign_in,
+        )
+
+    def reseal(self) -> tuple[int, int]:
+        """Seal again under the newest master key: how many, and how many could not be opened."""
+        return reseal_identity(self.people, self.second_factor, self.keys)
+
+    def accept_invitation(self, token: str, password: str) -> User:
+        """Set a password by a one-time link; what was guessed at before is forgotten. `Invalid`, `NotFound`."""
+        person = self.invitations.accept(token, password)
+        self.tries.passed(password_counter(person.email))
+        return person

@@ -1,0 +1,332 @@
+"""What a client must know of this provider (OpenID Connect Discovery 1.0), and its public keys.
+
+Where a client sends the browser: a code goes back where somebody is signed in, else the way leads over the sign-in page.
+
+Tokens for codes, refresh tokens and clients' secrets (RFC 6749 §3.2), and their revocation (RFC 7009).
+
+Signing out: at the wish of a client (OpenID Connect RP-Initiated Logout 1.0), or of the person.
+
+Without a proof that the client knows who is signed in (an ID token of that person), the person is asked, so that no link on
+some site signs anybody out. The way back must match a registered address.
+
+Who an access token is about (OpenID Connect Core §5.3).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+
+from postroom.errors import Unauthenticated
+from postroom.identity import pages
+from postroom.identity.login import Session
+from postroom.identity.oauth import (
+    CODE,
+    CREDENTIALS,
+    MAX_STATE,
+    REFRESH,
+    SCOPES,
+    AuthorizationRequest,
+    OAuthClient,
+    OAuthError,
+    RedirectedError,
+    answer_url,
+    authenticate_client,
+    parse_authorization_request,
+)
+from postroom.identity.pages import AUTHORIZE, NO_STORE, Browser, Form, ProtocolRoute, page, page_route, read_browser, sign_in_url
+from postroom.identity.provider import OpenIdProvider
+from postroom.identity.signing_keys import ALGORITHM
+from postroom.identity.tokens import ACCESS_S, Grant, IssuedGrant
+
+KEYS_MAX_AGE_S = 300
+
+
+def discovery_routes(issuer: OpenIdProvider) -> APIRouter:
+    """For anybody; may be cached for minutes."""
+    router = APIRouter(route_class=ProtocolRoute)
+    cached = {"Cache-Control": f"public, max-age={KEYS_MAX_AGE_S}", "Access-Control-Allow-Origin": "*"}
+
+    @router.get("/.well-known/openid-configuration")
+    def configuration() -> Response:
+        return JSONResponse(metadata(issuer.url), headers=cached)
+
+    @router.get("/oauth2/jwks")
+    def jwks() -> Response:
+        return JSONResponse(issuer.keys.published(), headers=cached, media_type="application/jwk-set+json")
+
+    @router.get("/oauth2/style.css")
+    def style() -> Response:
+        return pages.style()
+
+    return router
+
+
+def metadata(url: str) -> dict[str, Any]:
+    """The document."""
+    methods = ["client_secret_basic", "client_secret_post", "none"]
+    return {
+        "issuer": url,
+        "authorization_endpoint": f"{url}/oauth2/authorize",
+        "token_endpoint": f"{url}/oauth2/token",
+        "userinfo_endpoint": f"{url}/oauth2/userinfo",
+        "revocation_endpoint": f"{url}/oauth2/revoke",
+        "end_session_endpoint": f"{url}/oauth2/logout",
+        "jwks_uri": f"{url}/oauth2/jwks",
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": [CODE, REFRESH, CREDENTIALS],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": [ALGORITHM],
+        "scopes_supported": list(SCOPES),
+        "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "amr", "azp", "email"],
+        "token_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_methods_supported": methods,
+        "code_challenge_methods_supported": ["S256"],
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+        "authorization_response_iss_parameter_supported": True,
+        "claims_parameter_supported": False,
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,
+    }
+
+
+_LOGIN = {"login", "select_account"}
+
+
+def authorize_routes(issuer: OpenIdProvider) -> APIRouter:
+    """For browsers."""
+    router = APIRouter(route_class=page_route(issuer.url))
+    base = urlsplit(issuer.url).path
+
+    @router.get(AUTHORIZE)
+    def authorize(request: Request) -> Response:
+        pairs = request.query_params.multi_items()
+        asked = parse_authorization_request(pairs, issuer.clients)
+        session = issuer.sessions.full(read_browser(request, issuer.clock, url=issuer.url).session)
+        if session is None or _too_old(asked, session, issuer.clock.now()):
+            if "none" in asked.prompts:
+                raise RedirectedError(asked.redirect_uri, "login_required", "nobody is signed in", state=asked.state)
+            way = [(name, value) for name, value in pairs if name not in {"prompt", "max_age"}]
+            to = sign_in_url(base, f"{AUTHORIZE}?{urlencode(way)}", hint=asked.hint)
+            return RedirectResponse(to, 303, headers=NO_STORE)
+        grant = _new_grant(asked, session)
+        code = issuer.grants.code(grant, redirect_uri=asked.redirect_uri, challenge=asked.challenge)
+        answer = {"code": code, "state": asked.state, "iss": issuer.url}
+        return RedirectResponse(answer_url(asked.redirect_uri, answer), 303, headers=NO_STORE)
+
+    @router.post(AUTHORIZE)
+    def authorize_by_form(form: Form) -> Response:
+        """The standard wants this too (OpenID Connect Core §3.1.2.1); a form of another site brings no session along."""
+        return RedirectResponse(f"{base}{AUTHORIZE}?{urlencode(form)}", 303, headers=NO_STORE)
+
+    return router
+
+
+def _too_old(asked: AuthorizationRequest, session: Session, now: int) -> bool:
+    """Whether the person must show the password again."""
+    aged = asked.max_age_s is not None and now - session.at > asked.max_age_s * 1_000
+    return aged or asked.max_age_s == 0 or bool(asked.prompts & _LOGIN)
+
+
+def _new_grant(asked: AuthorizationRequest, session: Session) -> Grant:
+    return Grant(
+        client=asked.client.id,
+        subject=session.person.subject,
+        epoch=session.person.epoch,
+        scope=asked.scope,
+        signed_in_at=session.at,
+        methods=session.methods,
+        nonce=asked.nonce,
+    )
+
+
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+
+
+def token_routes(issuer: OpenIdProvider) -> APIRouter:
+    """For clients."""
+    router = APIRouter(route_class=ProtocolRoute)
+
+    @router.post("/oauth2/token")
+    def token(request: Request, form: Form) -> Response:
+        client = authenticate_client(form, request.headers.get("authorization"), issuer.clients)
+        kind = form.get("grant_type", "")
+        if kind not in {CODE, REFRESH, CREDENTIALS}:
+            raise OAuthError("unsupported_grant_type", f"grant_type must be {CODE}, {REFRESH} or {CREDENTIALS}")
+        if kind not in client.grants:
+            raise OAuthError("unauthorized_client", f"this client may not use {kind}")
+        answer = {CODE: _by_code, REFRESH: _by_refresh, CREDENTIALS: _by_secret}[kind](issuer, client, form)
+        return JSONResponse(answer, headers=NO_STORE)
+
+    @router.post("/oauth2/revoke")
+    def revoke(request: Request, form: Form) -> Response:
+        client = authenticate_client(form, request.headers.get("authorization"), issuer.clients)
+        given = _needed(form, "token")
+        if _is_access(issuer, given):
+            raise OAuthError("unsupported_token_type", "an access token runs out by itself within minutes")
+        issuer.grants.revoke(given, client=client.id)
+        return Response(status_code=200, headers=NO_STORE)
+
+    return router
+
+
+def _by_code(issuer: OpenIdProvider, client: OAuthClient, form: Mapping[str, str]) -> dict[str, object]:
+    code, redirect_uri = _needed(form, "code"), _needed(form, "redirect_uri")
+    verifier = _needed(form, "code_verifier")
+    if not _VERIFIER.fullmatch(verifier):
+        raise OAuthError("invalid_request", "code_verifier has 43 to 128 unreserved characters (RFC 7636 §4.1)")
+    hashed = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    issued = issuer.grants.redeem(code, client=client.id, redirect_uri=redirect_uri, challenge=hashed)
+    return _for_person(issuer, client, issued)
+
+
+def _by_refresh(issuer: OpenIdProvider, client: OAuthClient, form: Mapping[str, str]) -> dict[str, object]:
+    issued = issuer.grants.refresh(_needed(form, "refresh_token"), client=client.id)
+    if not set(form.get("scope", "").split()) <= set(issued.grant.scope):
+        issuer.grants.revoke(issued.refresh_token, client=client.id)
+        raise OAuthError("invalid_scope", "more than was granted: sign in again")
+    return _for_person(issuer, client, issued)
+
+
+def _by_secret(issuer: OpenIdProvider, client: OAuthClient, _form: Mapping[str, str]) -> dict[str, object]:
+    """No refresh token (RFC 6749 §4.4.3): the secret is one. What the program may do says its membership, not a scope."""
+    access = issuer.tokens.access(client.id, client=client.id, scope=())
+    return {"access_token": access, "token_type": "Bearer", "expires_in": ACCESS_S}
+
+
+def _for_person(issuer: OpenIdProvider, client: OAuthClient, issued: IssuedGrant) -> dict[str, object]:
+    grant = issued.grant
+    person = issuer.people.find(grant.subject)
+    if person is None or person.disabled or person.epoch != grant.epoch:
+        issuer.grants.revoke(issued.refresh_token, client=client.id)
+        raise OAuthError("invalid_grant", "the person signed out everywhere, or may not sign in: sign in again")
+    return {
+        "access_token": issuer.tokens.access(grant.subject, client=client.id, scope=grant.scope),
+        "token_type": "Bearer",
+        "expires_in": ACCESS_S,
+        "refresh_token": issued.refresh_token,
+        "id_token": issuer.tokens.identity(grant, email=person.email),
+        "scope": " ".join(grant.scope),
+    }
+
+
+def _needed(form: Mapping[str, str], name: str) -> str:
+    value = form.get(name, "")
+    if not value:
+        raise OAuthError("invalid_request", f"{name} is missing")
+    return value
+
+
+def _is_access(issuer: OpenIdProvider, token: str) -> bool:
+    try:
+        issuer.tokens.read_access(token)
+    except Unauthenticated:
+        return False
+    return True
+
+
+LOGOUT = "/oauth2/logout"
+
+
+def sign_out_routes(issuer: OpenIdProvider) -> APIRouter:
+    """For browsers."""
+    router = APIRouter(route_class=page_route(issuer.url))
+    base = urlsplit(issuer.url).path
+
+    def shown(browser: Browser, session: Session | None) -> Response:
+        email = session.person.email if session else ""
+        response = page(
+            "sign_out", base=base, url=issuer.url, form_token=browser.form_token, session=session is not None, email=email
+        )
+        browser.remember(response)
+        return response
+
+    @router.get(LOGOUT)
+    def logout(request: Request) -> Response:
+        browser = read_browser(request, issuer.clock, url=issuer.url)
+        session, asked = issuer.sessions.find(browser.session), dict(request.query_params)
+        hinted = _id_token_claims(issuer, asked)
+        if session is not None and (hinted is None or hinted["sub"] != session.person.subject):
+            return shown(browser, session)
+        back = _redirect_after_logout(issuer, asked, hinted)
+        response = shown(browser, None) if back is None else RedirectResponse(back, 303, headers=NO_STORE)
+        if session is not None:
+            issuer.sessions.end(session)
+        browser.sign_out(response)
+        return response
+
+    @router.post(LOGOUT)
+    def logout_by_form(form: Form) -> Response:
+        """The standard wants this too; a form of another site brings no session along."""
+        return RedirectResponse(f"{base}{LOGOUT}?{urlencode(form)}", 303, headers=NO_STORE)
+
+    @router.post("/oauth2/sign-out")
+    def sign_out(request: Request, form: Form) -> Response:
+        browser = read_browser(request, issuer.clock, url=issuer.url)
+        browser.check(form)
+        session = issuer.sessions.find(browser.session)
+        if session is not None:
+            issuer.sessions.end(session)
+        response = shown(browser, None)
+        browser.sign_out(response)
+        return response
+
+    return router
+
+
+def _id_token_claims(issuer: OpenIdProvider, asked: Mapping[str, str]) -> Mapping[str, str] | None:
+    """The claims of the ID token that the client sent along, or None."""
+    try:
+        return issuer.tokens.read_hint(asked["id_token_hint"]) if "id_token_hint" in asked else None
+    except Unauthenticated:
+        return None
+
+
+def _redirect_after_logout(issuer: OpenIdProvider, asked: Mapping[str, str], hinted: Mapping[str, str] | None) -> str | None:
+    """Where to go, if the client said so and has registered it."""
+    to, state = asked.get("post_logout_redirect_uri"), asked.get("state")
+    client = issuer.clients.find(hinted["aud"] if hinted is not None else asked.get("client_id", ""))
+    if to is None or client is None or to not in client.after_logout or asked.get("client_id", client.id) != client.id:
+        return None
+    return to if state is None else answer_url(to, {"state": state[:MAX_STATE]})
+
+
+def userinfo_routes(issuer: OpenIdProvider) -> APIRouter:
+    """For clients."""
+    router = APIRouter(route_class=ProtocolRoute)
+
+    @router.get("/oauth2/userinfo")
+    @router.post("/oauth2/userinfo")
+    def userinfo(request: Request) -> Response:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise OAuthError("invalid_token", "an access token is needed", status=401, challenge="Bearer")
+        try:
+            claims = issuer.tokens.read_access(token.strip())
+        except Unauthenticated as error:
+            raise _invalid() from error
+        person = issuer.people.find(claims["sub"])
+        if person is None or person.disabled:
+            raise _invalid()
+        scopes = claims.get("scope", "").split()
+        if "openid" not in scopes:
+            raise OAuthError(
+                "insufficient_scope", "this needs the scope openid", status=403, challenge='Bearer error="insufficient_scope"'
+            )
+        answer = {"sub": person.subject} | ({"email": person.email} if "email" in scopes else {})
+        return JSONResponse(answer, headers=NO_STORE)
+
+    return router
+
+
+def _invalid() -> OAuthError:
+    challenge = 'Bearer error="invalid_token"'
+    return OAuthError("invalid_token", "the access token is unknown or too old", status=401, challenge=challenge)
