@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,7 @@ import pytest
 
 from postroom.errors import Conflict, Corrupt, StorageFull, Unavailable, Unsupported
 from postroom.platform.embedded._files import FileLock
-from postroom.platform.embedded._sqlite import SIDE_FILES, Database, Synchronous, _transaction, remove_database
+from postroom.platform.embedded._sqlite import FIRST_FORMAT, SIDE_FILES, Database, Synchronous, _transaction, remove_database
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "CREATE TABLE tally (n INTEGER NOT NULL) STRICT; INSERT INTO tally VALUES (0)"
@@ -134,11 +135,11 @@ def test_a_file_is_nobody_elses_to_read(database: Database, path: Path) -> None:
 def test_a_migration_runs_once_and_keeps_the_data(path: Path) -> None:
     first = Database(path, [FIRST])
     add(first, 7)
-    assert first.version == 1
+    assert first.version == FIRST_FORMAT
     first.close()
     for _ in range(2):
         second = Database(path, [FIRST, SECOND])
-        assert second.version == 2
+        assert second.version == FIRST_FORMAT + 1
         with second.read() as connection:
             assert connection.execute("SELECT n, note FROM tally").fetchall() == [(7, "none")]
         second.close()
@@ -149,7 +150,7 @@ def test_a_migration_that_breaks_leaves_the_file_as_it_was(path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
         Database(path, [FIRST, "UPDATE tally SET n = 9; UPDATE nowhere SET n = 1"])
     again = Database(path, [FIRST])
-    assert (again.version, tally(again)) == (1, 0)
+    assert (again.version, tally(again)) == (FIRST_FORMAT, 0)
     again.close()
 
 
@@ -158,8 +159,20 @@ def test_a_file_of_a_newer_postroom_is_refused_untouched(path: Path) -> None:
     with pytest.raises(Unsupported, match="newer"):
         Database(path, [FIRST])
     again = Database(path, [FIRST, SECOND])
-    assert again.version == 2
+    assert again.version == FIRST_FORMAT + 1
     again.close()
+
+
+@pytest.mark.parametrize("older", range(1, FIRST_FORMAT))
+def test_a_file_of_an_older_postroom_is_refused_untouched_and_the_error_names_both_formats(path: Path, older: int) -> None:
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE tally (n INTEGER NOT NULL)")
+        connection.execute(f"PRAGMA user_version={older}")
+    with pytest.raises(Unsupported, match=rf"older Postroom \(format {older}, this one reads {FIRST_FORMAT} to {FIRST_FORMAT}\)"):
+        Database(path, [FIRST])
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (older,)
 
 
 def test_many_processes_may_open_and_migrate_at_once_and_lose_no_write(path: Path) -> None:
@@ -173,7 +186,7 @@ for _ in range(40):
     ends = [process.communicate(timeout=60) for process in processes]
     assert ends == [("", "")] * 4
     database = Database(path, [FIRST, SECOND])
-    assert (database.version, tally(database)) == (2, 160)
+    assert (database.version, tally(database)) == (FIRST_FORMAT + 1, 160)
     database.close()
 
 

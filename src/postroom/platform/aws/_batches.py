@@ -54,8 +54,6 @@ from postroom.platform.aws._dynamo import Expression, Record, Table, Value
 from postroom.platform.aws._messages import MessageItems
 
 TOLD, COUNTING = 1, 2
-
-
 """What `stale` of a batch says: reported of since its count; and being counted since that was marked."""
 
 

@@ -66,12 +66,8 @@ _DENIED = frozenset(
     }
 )
 
-
 _ABSENT = frozenset({"NoSuchBucket", "NotFoundException", "ResourceNotFoundException"})
-
-
 _TOO_LARGE = frozenset({"BatchRequestTooLong", "EntityTooLarge", "RequestEntityTooLarge"})
-
 
 _INVALID = frozenset(
     {
@@ -85,7 +81,6 @@ _INVALID = frozenset(
         "ValidationException",
     }
 )
-
 
 _NO_LOGIN = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoRegionError, boto.ProfileNotFound)
 
@@ -135,17 +130,9 @@ def _refusal(error: boto.ClientError, doing: str) -> PostroomError:
 
 
 CONNECT_TIMEOUT_S = 2.0
-
-
 READ_TIMEOUT_S = 10.0
-
-
 ATTEMPTS = 4
-
-
 POOL_SIZE = 32
-
-
 """Connections kept open a client: no adapter runs more threads than that."""
 
 

@@ -34,8 +34,6 @@ from postroom.platform.aws._dynamo import Expression, Record, Table, Value, bill
 from postroom.platform.ports.limits import check_at_rest
 
 _TRIES = 8
-
-
 _AT_ONCE = 50  # events of one message in a write: a transaction takes 100
 
 

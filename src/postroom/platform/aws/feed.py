@@ -137,17 +137,10 @@ def _noted_at(said: datetime | float) -> Instant:
 
 
 _RECORDS_MAX: Final = 1_000
-
-
 _EMPTY_PAGES: Final = 3
-
-
 """In a row, before that is the end: a page may be empty though more follows."""
 
-
 _LOOKS: Final = 20
-
-
 """At most, for one page: the stream holds other writes too, and a reader's time is bounded."""
 
 

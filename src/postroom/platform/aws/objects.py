@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 
 _CHUNK_BYTES = 1 << 20
-
-
 _IN_MEMORY_BYTES = 8 << 20
 
 
@@ -93,11 +91,7 @@ def _chunks(content: bytes | BinaryIO | Iterator[bytes]) -> Iterable[bytes]:
 
 
 CHUNK_BYTES = 1 << 20
-
-
 _RESUMES = 3
-
-
 """Broken connections in a row, without a byte in between, before the reader hears of it."""
 
 
@@ -146,37 +140,19 @@ class Download(io.RawIOBase):
 
 
 PART_BYTES = 16 << 20
-
-
 _MAX_PARTS = 9_000  # S3 takes 10,000
-
-
 _THREADS = 16
-
-
 _PURGE_MAX = 1_000  # DeleteObjects
-
-
 _TRIES = 5
-
-
 _PAUSE_S = 0.1
-
 
 # A marker of a deletion has no method GET; a HEAD answers without a body.
 _ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "404", "405"})
 
-
 # A bad version id. Of a request that names none this says that the request was bad, as with a session that expired.
 _NO_VERSION = frozenset({"InvalidArgument", "400"})
-
-
 _BEYOND = "InvalidRange"
-
-
 _TAKEN = "PreconditionFailed"
-
-
 _RACING = "ConditionalRequestConflict"
 
 

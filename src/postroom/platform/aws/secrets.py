@@ -55,8 +55,6 @@ _MAX_WRAPPED = 6_144  # what KMS takes for decryption
 _CHECK_BYTES = 16
 _DAMAGED = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
 _GONE = "NotFoundException"
-
-
 _Place = tuple[str, str, bytes]
 """A data key's master key, class and wrapping."""
 

@@ -29,11 +29,7 @@ from postroom.platform.embedded._sqlite import Database
 from postroom.platform.ports.secrets import DataKey, Secrets
 
 CHUNK_BYTES = 64 * 1024
-
-
 _TAG_BYTES = 16
-
-
 _STORED_BYTES = CHUNK_BYTES + _TAG_BYTES
 
 
@@ -152,7 +148,7 @@ def _purpose(key: str) -> str:
     return "object/" + hashlib.sha256(key.encode()).hexdigest()
 
 
-MIGRATION = """
+ENCRYPTION_SCHEMA = """
 -- The wrapped data key of each version whose content is encrypted.
 CREATE TABLE sealing (
     version INTEGER PRIMARY KEY,
@@ -162,12 +158,10 @@ CREATE TABLE sealing (
 CREATE TRIGGER version_gone AFTER DELETE ON version BEGIN DELETE FROM sealing WHERE version = OLD.id; END;
 """
 
-
 _AFTER = """
 SELECT sealing.version, key, wrapped FROM sealing JOIN version ON version.id = sealing.version
 WHERE sealing.version > ? ORDER BY sealing.version LIMIT 500
 """
-
 
 # Only the wrapping that was read; a version that was purged meanwhile stays gone.
 _REWRAP = "UPDATE sealing SET wrapped = ? WHERE version = ? AND wrapped = ?"

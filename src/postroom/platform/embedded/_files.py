@@ -19,8 +19,6 @@ from postroom.errors import PostroomError, StorageFull, Unavailable
 
 _NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "the file may grow no more"}
 _NO_WRITING = {errno.EROFS: "the disk is read-only", errno.EACCES: "permission is missing", errno.EPERM: "permission is missing"}
-
-
 LOCK_PATIENCE_S = 30.0
 _SHORTEST_WAIT_S = 0.000_05
 _LONGEST_WAIT_S = 0.005

@@ -1,20 +1,17 @@
-"""The ledger files: one SQLite database a campaign, so campaigns share no lock and deleting one is deleting a file.
+"""The ledger files: one SQLite database for each campaign, so campaigns share no lock, and deleting one is deleting a file.
 
-    message   what was imported, never changed: the wide part, written once
-    outcome   how each message stands since something was tried: the narrow part, rewritten a group at a time
+    message   the imported rows, never changed: the wide part, written once
+    outcome   the status of each message since something was tried: the narrow part, rewritten a group at a time
     batch     lease, fence, open group and the last count of each batch
-    event     what happened to a message, one row each: its timeline
-    feed      one row a write, in the same transaction
+    event     the timeline: one row for each event of a message
+    feed      one row for each write, in the same transaction
 
 Messages and outcomes are clustered by (batch, key), so a worker's group is a run of neighbouring pages. A message without
-an outcome is pending: importing writes no state, and recording 128 outcomes touches three pages instead of a dozen.
+an outcome is pending: importing writes no status, and recording 128 outcomes touches three pages instead of a dozen.
 
-Counting a batch: its messages by where they stand, and what their recipients did.
-
-What comes back, in a ledger file: events of messages, and the reported half of their records (model.news).
-
-All of it happens in the caller's transaction, so a kill leaves a report noted whole or not at all. The lists go to SQLite as
-one JSON value each, for the reason that messages.py gives.
+This module opens the files, counts batches and stores reported events (model.provider_status). Everything but opening happens in
+the caller's transaction, so a kill leaves a report stored whole or not at all. Lists go to SQLite as one JSON value each, for the
+reason that messages.py gives.
 """
 
 from __future__ import annotations
@@ -41,20 +38,18 @@ from postroom.platform.embedded._sqlite import SIDE_FILES, Database, remove_data
 from postroom.platform.ports.messages import Reported
 
 _OPEN_FILES = 32
-
-
 _CACHE_KIB = 32_768
 
 
 class _Opened(NamedTuple):
-    """An open file, and which one it is: another process may drop the campaign, and make it anew, under our hands."""
+    """An open file and its inode: another process may drop the campaign and create it again at any time."""
 
     database: Database
     identity: tuple[int, int] | None
 
 
 class LedgerFiles:
-    """The open ledger files of this process. Threads may share it; it is not for use across a fork."""
+    """The open ledger files of this process, at most 32. Threads may share it. Do not use it across a fork."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -62,26 +57,26 @@ class LedgerFiles:
         self._guard = threading.Lock()
 
     def create(self, ref: CampaignRef) -> Database:
-        """The home's file, made if need be."""
+        """The campaign's file, created if absent."""
         with self._guard:
             return self._database(ref)
 
     def get(self, ref: CampaignRef) -> Database:
-        """The home's file; `NotFound`."""
+        """The campaign's file. Raises `NotFound`."""
         with self._guard:
             if _identity(self._path(ref)) is None:
-                self._let_go(ref)
+                self._forget(ref)
                 raise NotFound(f"there are no messages of campaign {ref.campaign}")
             return self._database(ref)
 
     def drop(self, ref: CampaignRef) -> None:
-        """Close and delete the home's file; absent: harmless."""
+        """Close and delete the campaign's file. Does nothing if it is absent."""
         with self._guard:
-            self._let_go(ref)
+            self._forget(ref)
             remove_database(self._path(ref))
 
     def refs(self) -> list[CampaignRef]:
-        """All homes on disk."""
+        """All campaigns on disk."""
         files = self._root.glob("*/*.db")
         return [CampaignRef(path.parent.name, path.stem) for path in files if not path.name.endswith(SIDE_FILES)]
 
@@ -91,7 +86,7 @@ class LedgerFiles:
             while self._open:
                 self._open.popitem()[1].database.close()
 
-    def _let_go(self, ref: CampaignRef) -> None:
+    def _forget(self, ref: CampaignRef) -> None:
         opened = self._open.pop(ref, None)
         if opened is not None:
             opened.database.close()
@@ -102,7 +97,7 @@ class LedgerFiles:
         if opened is not None and opened.identity == _identity(path):
             self._open.move_to_end(ref)
             return opened.database
-        self._let_go(ref)
+        self._forget(ref)
         database = Database(path, MIGRATIONS, cache_kib=_CACHE_KIB)
         self._open[ref] = _Opened(database, _identity(path))
         if len(self._open) > _OPEN_FILES:
@@ -117,7 +112,7 @@ class LedgerFiles:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file has this name now; None: no file."""
+    """Device and inode of the file of this name, or None."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -126,7 +121,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 class BatchCount(NamedTuple):
-    """A batch, counted now."""
+    """The result of counting a batch."""
 
     totals: Totals
     unsettled: int
@@ -134,20 +129,20 @@ class BatchCount(NamedTuple):
 
 
 def count(db: sqlite3.Connection, batch: int) -> BatchCount:
-    """Messages by where they stand (none is `sending`), the unsettled among the unknown, and when there is work next."""
+    """Count messages by status (none is `sending`), those waiting for a policy, and when the batch next has work."""
     total: int = db.execute(sql.COUNT_MESSAGES, (batch,)).fetchone()[0]
     by_label: dict[str, int] = {}
     engagement = Engagement()
-    known = db.execute(sql.FENCE, (batch,)).fetchone()
-    outcomes = sql.COUNT_OUTCOMES if known and known[1] else sql.COUNT_UNHEARD
+    row = db.execute(sql.FENCE, (batch,)).fetchone()
+    outcomes = sql.COUNT_OUTCOMES if row and row[1] else sql.COUNT_UNREPORTED
     unsettled, next_due, tried = 0, None, 0
-    for state, number, with_due, due, *people in db.execute(outcomes, (batch,)).fetchall():
+    for status, number, with_due, due, *people in db.execute(outcomes, (batch,)).fetchall():
         tried += number
-        by_label[MessageStatus(state).label] = number
+        by_label[MessageStatus(status).label] = number
         engagement = engagement + Engagement(*people)
-        if state == MessageStatus.UNKNOWN:
+        if status == MessageStatus.UNKNOWN:
             unsettled = with_due
-        if due is not None and state in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN):
+        if due is not None and status in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN):
             next_due = due if next_due is None else min(due, next_due)
     by_label["pending"] = by_label.get("pending", 0) + total - tried
     totals = Totals(Counts(**by_label), engagement)
@@ -155,7 +150,7 @@ def count(db: sqlite3.Connection, batch: int) -> BatchCount:
 
 
 def store_count(db: sqlite3.Connection, batch: int) -> None:
-    """Count it and keep that."""
+    """Count the batch and store the numbers."""
     totals, unsettled, next_due = count(db, batch)
     people = totals.engagement
     values = {"opened": people.opened, "clicked": people.clicked, "unsubscribed": people.unsubscribed}
@@ -164,20 +159,20 @@ def store_count(db: sqlite3.Connection, batch: int) -> None:
 
 
 def live_totals(db: sqlite3.Connection, batch: int, group: bytes | None) -> Totals:
-    """Counted now, with those of its open group as `sending`."""
+    """Count now; messages of the open group count as `sending`."""
     totals = count(db, batch).totals
     if not group:
         return totals
     counts = totals.counts.as_dict()
     values = {"batch": batch, "keys": group, "count": len(group) // KEY_BYTES}
-    for state, number in db.execute(sql.COUNT_GROUP, values).fetchall():
-        counts[MessageStatus(state).label] -= number
+    for status, number in db.execute(sql.COUNT_GROUP, values).fetchall():
+        counts[MessageStatus(status).label] -= number
         counts["sending"] += number
     return totals._replace(counts=Counts(**counts))
 
 
 def stored_totals(row: Sequence[int]) -> Totals:
-    """As `store_count` kept them."""
+    """The numbers that `store_count` stored."""
     pending, deferred, *rest = row
     return Totals(Counts(pending, 0, deferred, *rest[:-3]), Engagement(*rest[-3:]))
 
@@ -186,111 +181,111 @@ _Change = list[object]
 
 
 class _Record:
-    """A message while its news are heard."""
+    """A message's record while reported events are added to it."""
 
     def __init__(self, row: Sequence[object]) -> None:
-        address, state, attempt, at, code, reply, provider_id, *news = row
+        address, status, attempt, at, code, reply, provider_id, *reported = row
         self.erased = address == ERASED
-        self.outcome = StatusRank(attempt, MessageStatus(state))  # type: ignore[arg-type]
+        self.outcome = StatusRank(attempt, MessageStatus(status))  # type: ignore[arg-type]
         self._facts = (at, code, reply, provider_id)
-        self.news = ReportedStatus(*news)  # type: ignore[arg-type]
+        self.reported = ReportedStatus(*reported)  # type: ignore[arg-type]
 
-    def hear(self, event: Event) -> Event:
-        """The event as it is to be kept."""
+    def add(self, event: Event) -> Event:
+        """Add the event to the reported status. Returns the event as it is stored."""
         kept = redact_event(event) if self.erased else event
-        self.news = self.news.hear(kept)
+        self.reported = self.reported.hear(kept)
         return kept
 
     def change(self, key: str, now: Instant, event: Event) -> _Change:
-        """For the feed: as settlements are written, with the event behind."""
-        ahead, (at, code, reply, provider_id) = self.news.ahead_of(self.outcome), self._facts
-        standing = ahead or self.outcome
-        facts = [self.news.at, None, 0, self.news.reply] if ahead else [at or now, None, code, reply]
-        return [key, standing.status, standing.attempt, *facts, provider_id, event_cells(event)[:-1]]
+        """The feed's entry: the same fields as a settlement, followed by the event."""
+        ahead, (at, code, reply, provider_id) = self.reported.ahead_of(self.outcome), self._facts
+        rank = ahead or self.outcome
+        facts = [self.reported.at, None, 0, self.reported.reply] if ahead else [at or now, None, code, reply]
+        return [key, rank.status, rank.attempt, *facts, provider_id, event_cells(event)[:-1]]
 
 
 _Records = dict[tuple[int, Key], _Record]
 
 
 def report(db: sqlite3.Connection, reports: Sequence[Reported], now: Instant) -> list[bool]:
-    """Note these; which of them were new."""
-    tidied = [each._replace(event=truncate_event(each.event)) for each in reports]
-    records, seen = _known(db, tidied)
+    """Store these events. Returns which of them were new."""
+    truncated = [each._replace(event=truncate_event(each.event)) for each in reports]
+    records, stored = _find(db, truncated)
     kept: list[Reported] = []
     changes: dict[int, list[_Change]] = {}
     new = []
-    for batch, key, event in tidied:
+    for batch, key, event in truncated:
         record = records.get((batch, key))
-        new.append(record is not None and (batch, key, event.id) not in seen and record.news.takes(event))
+        new.append(record is not None and (batch, key, event.id) not in stored and record.reported.takes(event))
         if record is not None and new[-1]:
-            seen.add((batch, key, event.id))
-            kept.append(Reported(batch, key, record.hear(event)))
+            stored.add((batch, key, event.id))
+            kept.append(Reported(batch, key, record.add(event)))
             changes.setdefault(batch, []).append(record.change(key.hex(), now, kept[-1].event))
     if kept:
         add_events(db, kept)
-        _store_news(db, kept, records)
+        _store_reported_status(db, kept, records)
         db.executemany(sql.APPEND_FEED, [(now, batch, _json(each)) for batch, each in changes.items()])
         db.execute(sql.MARK_STALE, (_json(list(changes)),))
     return new
 
 
-def _known(db: sqlite3.Connection, reports: Sequence[Reported]) -> tuple[_Records, set[tuple[int, Key, str]]]:
-    """The messages that are reported of, and which of their events are known."""
+def _find(db: sqlite3.Connection, reports: Sequence[Reported]) -> tuple[_Records, set[tuple[int, Key, str]]]:
+    """The messages of these reports, and the events that are stored already."""
     values = _values(reports)
-    (found,) = db.execute(sql.NEWS_OF, values).fetchone()
+    (found,) = db.execute(sql.REPORTED_STATUS_OF, values).fetchone()
     records = {(batch, Key(bytes.fromhex(key))): _Record(row) for batch, key, *row in orjson.loads(found)}
     (repeated,) = db.execute(sql.KNOWN_EVENTS, values).fetchone()
-    known = [reports[index] for index in orjson.loads(repeated)]
-    return records, {(batch, key, event.id) for batch, key, event in known}
+    stored = [reports[index] for index in orjson.loads(repeated)]
+    return records, {(batch, key, event.id) for batch, key, event in stored}
 
 
-def _store_news(db: sqlite3.Connection, kept: Sequence[Reported], records: _Records) -> None:
-    heard = list(dict.fromkeys((batch, key) for batch, key, _ in kept))
-    news = _json([[place[0], *records[place].news] for place in heard])
-    db.execute(sql.STORE_NEWS, {"keys": b"".join([key for _, key in heard]), "news": news})
+def _store_reported_status(db: sqlite3.Connection, kept: Sequence[Reported], records: _Records) -> None:
+    places = list(dict.fromkeys((batch, key) for batch, key, _ in kept))
+    rows = _json([[place[0], *records[place].reported] for place in places])
+    db.execute(sql.STORE_REPORTED_STATUS, {"keys": b"".join([key for _, key in places]), "reported": rows})
 
 
-def add_events(db: sqlite3.Connection, told: Sequence[Reported]) -> None:
-    """Onto the timelines; those that are there already stay as they are."""
-    db.execute(sql.ADD_EVENTS, _values(told))
+def add_events(db: sqlite3.Connection, events: Sequence[Reported]) -> None:
+    """Add events to the timelines. Events that are stored already stay as they are."""
+    db.execute(sql.ADD_EVENTS, _values(events))
 
 
 def own_events(batch: int, unsent: Sequence[Settlement]) -> list[Reported]:
-    """What belongs on timelines of what was recorded; a success is told by the record itself."""
+    """The timeline entries of recorded outcomes other than success; a success follows from the record itself."""
     return [Reported(batch, s.key, event) for s in unsent if (event := event_from_settlement(s)) is not None]
 
 
 def overtaken(db: sqlite3.Connection, batch: int, keys: bytes, changes: str) -> dict[str, _Change]:
-    """Of the settled messages those that stand elsewhere all the same, because of their news: state, attempt and facts."""
+    """The settled messages whose reported status is ahead of the new outcome: their status, attempt and facts."""
     values = {"batch": batch, "keys": keys, "changes": changes}
     rows = db.execute(sql.OVERTAKEN, values).fetchall()
-    return {key.hex(): [state, attempt, at, None, 0, reply] for key, state, attempt, at, reply in rows}
+    return {key.hex(): [status, attempt, at, None, 0, reply] for key, status, attempt, at, reply in rows}
 
 
 def timeline(db: sqlite3.Connection, batch: int, key: Key) -> list[Event]:
-    """In order of time."""
-    events = [parse_event(told) for _, told in db.execute(sql.TIMELINE, (batch, key)).fetchall()]
+    """The message's events in order of time."""
+    events = [parse_event(data) for _, data in db.execute(sql.TIMELINE, (batch, key)).fetchall()]
     outcome = db.execute(sql.OUTCOME, (batch, key)).fetchone()
     if outcome is not None and outcome[0] == MessageStatus.SENT:
-        state, attempt, at, code, reply = outcome
-        sent = event_from_settlement(Settlement(key, MessageStatus(state), attempt, at, None, code, reply))
+        status, attempt, at, code, reply = outcome
+        sent = event_from_settlement(Settlement(key, MessageStatus(status), attempt, at, None, code, reply))
         events += [] if sent is None else [sent]
     return sort_events(events)
 
 
 def erase_events(db: sqlite3.Connection, batch: int, key: Key) -> None:
-    """Keep of each what happened, and nothing of the person."""
-    for number, told in db.execute(sql.TIMELINE, (batch, key)).fetchall():
-        db.execute(sql.REWRITE_EVENT, (event_text(redact_event(parse_event(told))), number))
+    """Remove everything personal from the message's events."""
+    for number, data in db.execute(sql.TIMELINE, (batch, key)).fetchall():
+        db.execute(sql.REWRITE_EVENT, (event_text(redact_event(parse_event(data))), number))
 
 
 def erased_change(change: _Change) -> _Change:
-    """A change in the feed, without what may tell of the person."""
-    told = [*change[:6], "", *change[7:8]]
-    return [*told, _nameless(change[8])] if len(change) > 8 else told
+    """A change in the feed without anything personal."""
+    kept = [*change[:6], "", *change[7:8]]
+    return [*kept, _redacted(change[8])] if len(change) > 8 else kept
 
 
-def _nameless(event: object) -> EventCells:
+def _redacted(event: object) -> EventCells:
     assert isinstance(event, list)
     return [*event[:7], "", ""]
 

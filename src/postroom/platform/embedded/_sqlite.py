@@ -1,17 +1,15 @@
-"""One SQLite database file, opened right: durable, shared by threads and processes, migrated, its errors in our words.
+"""Opens SQLite databases: durable, shared by threads and processes, with a checked format and errors from `postroom.errors`.
 
-- **Durable**: WAL; with `synchronous=FULL` a committed transaction survives a power cut, with `NORMAL` a killed
-  process but the last moments may be lost with the power.
-- **Writers** take a file lock (gone with a killed process, and it names its holder) before SQLite's own.
-- **Connections**: one writes, guarded by a lock; those that read are borrowed from a pool and see one snapshot each,
-  so a long export never holds up a commit, and threads that come and go leak nothing.
-- **A crash** at any line leaves the last committed state; SQLite recovers it when the file is next opened.
+- **Durable**: WAL. With `synchronous=FULL` a committed transaction survives a power cut; with `NORMAL` it survives a killed
+  process, but a power cut may lose the last moments (https://www.sqlite.org/pragma.html#pragma_synchronous).
+- **Writers** take a file lock before SQLite's own. A killed process releases it, and it names its holder.
+- **Connections**: one connection writes, guarded by a lock. Reading connections come from a pool and see one snapshot each, so
+  a long export never delays a commit, and threads that come and go leak nothing.
+- **Format**: `PRAGMA user_version` holds the file's format, one integer. The first migration makes a file of `FIRST_FORMAT`, each
+  further one raises the format by one. A file of a lower or higher format is refused with `Unsupported`, unchanged.
+- **A crash** at any line leaves the last committed state. SQLite recovers it when the file is next opened.
 
-Not usable across a fork: open it in the child.
-
-The control database: tables, queues, timers and workflows in one file, so that one transaction can span them.
-
-A timer that fires and the item it puts on a queue are one commit. Messages live elsewhere (a ledger a campaign).
+Do not use a `Database` across a fork: open it in the child.
 """
 
 from __future__ import annotations
@@ -29,49 +27,30 @@ from postroom.errors import Corrupt, PostroomError, StorageFull, TooLarge, Unava
 from postroom.platform.embedded._files import FileLock, disk_errors, sync_directory
 
 Synchronous = Literal["FULL", "NORMAL"]
-
-
 SIDE_FILES = ("-wal", "-shm", "-lock")
+"""Suffixes of the files beside a database."""
 
-
-"""What stands beside a database, after its name."""
-
+FIRST_FORMAT = 3
+"""The oldest format that this release reads. Formats 1 and 2 were never released."""
 
 _BUSY_TIMEOUT_S = 10.0  # only for programs that do not take our file lock: the sqlite3 shell, a backup
-
-
 _CACHED_STATEMENTS = 512
-
-
 _LEAST_ROOM_BYTES = 65_536
-
-
 _IDLE_READERS = 4
-
-
 _CHECKPOINT_PAGES = 4_000  # 16 MB of WAL: a checkpoint costs two syncs, so not every 4 MB
-
-
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
-
-
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
-
-
 _FULL_IO_CODES = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN})
-
-
 _BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-
-
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
 _OUT_OF_REACH_CODES = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT})
 
 
 def database_error(error: sqlite3.Error, path: Path) -> PostroomError | None:
-    """What SQLite's error means for `path`; None: a mistake in our own SQL, to be raised as it is."""
+    """The error from `postroom.errors` that SQLite's error means; None if the mistake is in our own SQL: raise it as it is.
+
+    Codes: https://www.sqlite.org/rescode.html
+    """
     code = getattr(error, "sqlite_errorcode", 0)
     primary = code & 0xFF
     if primary in _FULL_CODES or code in _FULL_IO_CODES:
@@ -95,7 +74,7 @@ def _is_full(path: Path) -> bool:
 
 
 class Database:
-    """See the module's text."""
+    """One SQLite file. Threads may share it."""
 
     def __init__(
         self,
@@ -107,11 +86,11 @@ class Database:
         mmap_bytes: int = 0,
         checkpoint_pages: int = _CHECKPOINT_PAGES,
     ) -> None:
-        """Open or make the file and bring it to the newest of `migrations`: SQL scripts, the first is number 1, never edited
-        once released, only added to.
+        """Open or create the file and run the `migrations` that it has not seen.
 
-        `cache_kib` is the writer's page cache, readers get a quarter. `Unsupported`: written by a newer Postroom.
-        `StorageFull`, `Corrupt`, `Unavailable`: it cannot be opened.
+        `migrations` are SQL scripts. The first creates a file of `FIRST_FORMAT`; released ones are never edited, only added to.
+        `cache_kib` is the writer's page cache, each reader gets a quarter. Raises `Unsupported` if an older or newer Postroom
+        wrote the file, `StorageFull`, `Corrupt` or `Unavailable` if it cannot be opened.
         """
         self.path = path
         self._pragmas = (
@@ -120,7 +99,7 @@ class Database:
             f"PRAGMA wal_autocheckpoint={checkpoint_pages}",
             f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}",
             "PRAGMA foreign_keys=ON",
-            "PRAGMA secure_delete=ON",  # who is erased is overwritten; as Debian's SQLite does anyway
+            "PRAGMA secure_delete=ON",  # an erased person's bytes are overwritten; Debian's SQLite does so by default
             "PRAGMA temp_store=MEMORY",
         )
         self._cache_kib = cache_kib
@@ -137,22 +116,22 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, alone among all threads and processes: committed and durable when the block ends, undone when it
-        raises. Not to be nested. SQLite's errors within are raised as ours; the kinds are those of `__init__`.
+        """One transaction, exclusive among all threads and processes: committed and durable when the block ends, rolled back when
+        it raises. Must not be nested. Raises the errors of `__init__` for SQLite's errors in the block.
         """
         with self._writing:
             self._check_open()
             self._lock.acquire()
             try:
-                with self._our_errors(), _transaction(self._writer, "BEGIN IMMEDIATE"):
+                with self._postroom_errors(), _transaction(self._writer, "BEGIN IMMEDIATE"):
                     yield self._writer
             finally:
                 self._lock.release()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """One snapshot: every statement of the block sees the same state, whatever is committed meanwhile."""
-        with self._our_errors():
+        """One snapshot: every statement of the block sees the same state, whatever other connections commit meanwhile."""
+        with self._postroom_errors():
             connection = self._borrow()
             try:
                 with _transaction(connection, "BEGIN"):
@@ -162,26 +141,26 @@ class Database:
 
     @property
     def version(self) -> int:
-        """The number of the newest migration in the file."""
+        """The file's format."""
         with self.read() as connection:
             return _version(connection)
 
     def close(self) -> None:
-        """Close every connection that is not in use; those in use close when they are given back. Again: harmless."""
+        """Close every connection that is not in use; those in use close when they are returned. May be called again."""
         with self._writing:
             if self._closed:
                 return
             self._closed = True
             while self._readers:
                 self._readers.pop().close()
-            with self._our_errors():
+            with self._postroom_errors():
                 self._writer.close()
             self._lock.close()
 
     def _open_writer(self, migrations: Sequence[str]) -> sqlite3.Connection:
         self._lock.acquire()
         try:
-            with self._our_errors():
+            with self._postroom_errors():
                 connection = self._connect(self._cache_kib)
                 try:
                     connection.execute("PRAGMA journal_mode=WAL")
@@ -228,7 +207,7 @@ class Database:
             self._readers.append(connection)
 
     @contextmanager
-    def _our_errors(self) -> Iterator[None]:
+    def _postroom_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -241,9 +220,9 @@ class Database:
 
 
 def remove_database(path: Path) -> None:
-    """Delete a database and what stands beside it, for good; absent: harmless. Nobody may have it open.
+    """Delete a database and the files beside it. Does nothing if it is absent. It must not be open anywhere.
 
-    The main file goes first: a leftover beside a file that is gone is ignored and overwritten by SQLite.
+    The main file goes first: SQLite ignores and overwrites side files whose main file is gone.
     """
     with disk_errors(path):
         for name in (path.name, *(path.name + suffix for suffix in SIDE_FILES)):
@@ -253,7 +232,7 @@ def remove_database(path: Path) -> None:
 
 
 def _make_file(path: Path) -> None:
-    """Make it private (it holds people's addresses), for SQLite gives the files beside it the same mode, and its name last."""
+    """Create it readable by its owner only (it holds addresses): SQLite gives the files beside it the same mode."""
     with disk_errors(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
@@ -264,11 +243,11 @@ def _make_file(path: Path) -> None:
 @contextmanager
 def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
     try:
-        connection.execute(begin)  # within: a Ctrl-C may come right after it, and the connection is used again
+        connection.execute(begin)  # inside the try: a Ctrl-C may come right after it, and the connection is used again
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # not where it never began, nor where SQLite has undone it already
+        if connection.in_transaction:  # false if it never began, or if SQLite has rolled it back
             connection.execute("ROLLBACK")
         raise
 
@@ -278,13 +257,20 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:
-    """Run the scripts that the file has not seen, each in one transaction with its number. The caller holds the file lock."""
-    version = _version(connection)
-    if version > len(migrations):
+    """Run the scripts that the file has not seen, each in one transaction with its format. The caller holds the file lock."""
+    newest = FIRST_FORMAT + len(migrations) - 1
+    found = _version(connection)
+    if 0 < found < FIRST_FORMAT:
         raise Unsupported(
-            f"{path} was written by a newer Postroom (version {version}, this one knows {len(migrations)}): upgrade."
+            f"{path} was written by an older Postroom (format {found}, this one reads {FIRST_FORMAT} to {newest}): use the"
+            " release that wrote it, or start with an empty data directory. Nothing was changed."
         )
-    for number, script in enumerate(migrations[version:], version + 1):
+    if found > newest:
+        raise Unsupported(
+            f"{path} was written by a newer Postroom (format {found}, this one reads {FIRST_FORMAT} to {newest}): upgrade."
+        )
+    unseen = migrations[found - FIRST_FORMAT + 1 :] if found else migrations
+    for number, script in enumerate(unseen, newest - len(unseen) + 1):
         try:
             connection.executescript(f"BEGIN IMMEDIATE;\n{script};\nPRAGMA user_version={number};\nCOMMIT;")
         except BaseException:
@@ -293,8 +279,9 @@ def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Pa
             raise
 
 
+# The control database: tables, queues, timers and workflows in one file, so that one transaction can span them. A timer that
+# fires and the item it puts on a queue are one commit. Messages are elsewhere, in one ledger for each campaign.
 CONTROL_FILE = "control.db"
-
 
 _TABLES = """
 -- Sort keys are UTF-8 as a blob: compared byte by byte, and a prefix is a range.
@@ -309,7 +296,6 @@ CREATE TABLE item (
 
 CREATE INDEX item_by_expiry ON item (expires_at) WHERE expires_at IS NOT NULL;
 """
-
 
 _QUEUES = """
 -- `fence` counts leasings and is never set back; `visible_at` is the end of a delay or of a lease.
@@ -329,7 +315,6 @@ CREATE INDEX queued_by_time ON queued (queue, dead, visible_at);
 CREATE INDEX queued_by_age ON queued (sent_at) WHERE dead = 0;
 """
 
-
 _TIMERS = """
 CREATE TABLE timer (
     name  TEXT    NOT NULL PRIMARY KEY,
@@ -341,13 +326,12 @@ CREATE TABLE timer (
 CREATE INDEX timer_by_time ON timer (at);
 """
 
-
 _WORKFLOWS = """
 -- `due_at`: when the handler is to be called next. `run` counts starts, `fence` calls; neither is ever set back.
 CREATE TABLE execution (
     workflow    TEXT    NOT NULL,
     execution   TEXT    NOT NULL,
-    state       TEXT    NOT NULL,
+    status      TEXT    NOT NULL,
     run         INTEGER NOT NULL DEFAULT 1,
     input       TEXT    NOT NULL,
     started_at  INTEGER NOT NULL,
@@ -361,13 +345,12 @@ CREATE TABLE execution (
     PRIMARY KEY (workflow, execution)
 ) STRICT;
 
-CREATE INDEX execution_running ON execution (workflow, due_at) WHERE state = 'running';
+CREATE INDEX execution_running ON execution (workflow, due_at) WHERE status = 'running';
 """
-
 
 CONTROL_MIGRATIONS = (_TABLES + _QUEUES + _TIMERS + _WORKFLOWS,)
 
 
 def open_control(root: Path) -> Database:
-    """The control database under `root`, made if it is not there. Errors as `Database`."""
+    """The control database under `root`, created if absent. Raises as `Database`."""
     return Database(root / CONTROL_FILE, CONTROL_MIGRATIONS)

@@ -23,16 +23,9 @@ from postroom.platform.embedded._sqlite import database_error
 from postroom.platform.embedded.secrets import ConfiguredKeys, KeyFile
 
 _SUBJECT = "data directory"
-
-
 _SQLITE_LEAST = (3, 37, 0)  # STRICT tables
-
-
 _SPACE_FAIL = 100 << 20
-
-
 _SPACE_WARN = 2 << 30
-
 
 _REMOTE = frozenset(
     {
@@ -51,7 +44,6 @@ _REMOTE = frozenset(
         "fuse.gcsfuse",
     }
 )
-
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -136,8 +128,6 @@ def _sqlite(directory: Path) -> Iterator[Finding]:
 
 
 _KEY = "master key"
-
-
 _OBJECTS = "objects"
 
 

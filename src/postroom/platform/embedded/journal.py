@@ -34,14 +34,8 @@ from postroom.platform.embedded._files import disk_errors, storage_error
 from postroom.platform.ports.journal import Handed, Trace
 
 HANDED, ANSWERED, SEALED = b"H", b"A", b"S"
-
-
 _ROOM = 131_072  # for the 500 messages of a batch, about
-
-
 _ANSWER_ROOM = 2_048  # a reply is at most 250 characters
-
-
 _SEAL_ROOM = 64
 
 
@@ -100,17 +94,9 @@ class FilePage:
 
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-
-
 _ASK_BOOT_ID: Final = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")  # macOS, which has no /proc
-
-
 _ASK_S = 5.0
-
-
 _LOCK = "lock"
-
-
 _NEWBORN = "new."
 
 

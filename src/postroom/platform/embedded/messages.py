@@ -1,7 +1,7 @@
-"""Messages (ports.messages) in SQLite: see _ledger.py for the files.
+"""`ports.messages` in SQLite. The files and their schema: _ledger.py and _ledger_sql.py.
 
-Rows travel between Python and SQLite as one JSON value a call, not one Python call a row: sqlite3 gives the interpreter
-lock away at every step, and on a thread beside a busy event loop each of those steps would wait for a switch (5 ms).
+Rows travel between Python and SQLite as one JSON value for each call, not one Python call for each row. sqlite3 releases the
+interpreter lock at every step, and on a thread beside a busy event loop each step would wait for a thread switch (5 ms).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SENT = MessageStatus.SENT
 
 
 class SqliteMessages:
-    """See ports.messages."""
+    """`ports.messages.Messages`: one SQLite database for each campaign."""
 
     def __init__(self, ledgers: LedgerFiles) -> None:
         self._ledgers = ledgers
@@ -65,23 +65,23 @@ class SqliteMessages:
         self._ledgers.drop(ref)
 
     def store(self, ref: CampaignRef, rows: Sequence[MessageRow], now: Instant) -> list[int]:
-        with self._ref(ref).write() as db:
-            (batches,) = _known(db, ref)
+        with self._database(ref).write() as db:
+            (batches,) = _batch_count(db, ref)
             for row in rows:
                 if not 0 <= row.batch < batches:
                     raise Invalid(f"batch {row.batch} of line {row.line} is not one of the campaign's {batches}")
-            contested = [
+            maybe_taken = [
                 row for first in range(0, len(rows), _STORE_SLICE) for row in _insert(db, rows[first : first + _STORE_SLICE])
             ]
-            winners = _settle_contest(db, contested)
-            stored = [(row.batch, row.key.hex()) for row in rows if winners.get(row.key, row.line) == row.line]
+            lines = _lowest_lines(db, maybe_taken)
+            stored = [(row.batch, row.key.hex()) for row in rows if lines.get(row.key, row.line) == row.line]
             if stored:
                 db.execute(sql.APPEND_FEED, (now, None, orjson.dumps(stored).decode()))
-        return [winners.get(row.key, row.line) for row in rows]
+        return [lines.get(row.key, row.line) for row in rows]
 
     def recount(self, ref: CampaignRef, batches: Collection[int] | None = None) -> None:
-        with self._ref(ref).write() as db:
-            (known,) = _known(db, ref)
+        with self._database(ref).write() as db:
+            (known,) = _batch_count(db, ref)
             for number in range(known) if batches is None else batches:
                 store_count(db, number)
 
@@ -89,47 +89,47 @@ class SqliteMessages:
         return self.totals(ref).counts
 
     def totals(self, ref: CampaignRef) -> Totals:
-        with self._ref(ref).read() as db:
-            _known(db, ref)
+        with self._database(ref).read() as db:
+            _batch_count(db, ref)
             total = stored_totals(db.execute(sql.SUM_AT_REST).fetchone())
             for number, keys in db.execute(sql.MOVED_BATCHES).fetchall():
                 total = total.plus(live_totals(db, number, keys))
         return total
 
     def stale(self, ref: CampaignRef) -> Sequence[int]:
-        with self._ref(ref).read() as db:
-            _known(db, ref)
+        with self._database(ref).read() as db:
+            _batch_count(db, ref)
             return [number for (number,) in db.execute(sql.STALE).fetchall()]
 
     def unsettled(self, ref: CampaignRef) -> int:
-        with self._ref(ref).read() as db:
-            _known(db, ref)
+        with self._database(ref).read() as db:
+            _batch_count(db, ref)
             at_rest: int = db.execute(sql.UNSETTLED_AT_REST).fetchone()[0]
             return at_rest + sum(count(db, number).unsettled for number, _ in db.execute(sql.MOVED_BATCHES).fetchall())
 
     def batches(self, ref: CampaignRef, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
         _check_limit(limit)
-        with self._ref(ref).read() as db:
-            _known(db, ref)
+        with self._database(ref).read() as db:
+            _batch_count(db, ref)
             return [_snapshot(db, row) for row in db.execute(sql.SNAPSHOTS, (after, limit)).fetchall()]
 
     def due_batches(self, ref: CampaignRef, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
-        with self._ref(ref).read() as db:
-            _known(db, ref)
+        with self._database(ref).read() as db:
+            _batch_count(db, ref)
             rows = db.execute(sql.DUE_BATCHES, {"now": now, "dead": _json(list(dead)), "limit": limit})
             return [number for (number,) in rows.fetchall()]
 
     def next_due(self, ref: CampaignRef) -> Instant | None:
-        with self._ref(ref).read() as db:
-            _known(db, ref)
+        with self._database(ref).read() as db:
+            _batch_count(db, ref)
             due: Instant | None = db.execute(sql.NEXT_DUE).fetchone()[0]
             return due
 
     def open(
         self, ref: CampaignRef, batch: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str] = ()
     ) -> OpenBatch | None:
-        with self._ref(ref).write() as db:
-            _known(db, ref)
+        with self._database(ref).write() as db:
+            _batch_count(db, ref)
             values = {"number": batch, "owner": owner, "now": now, "until": now + lease_ms, "dead": _json(list(dead))}
             row = db.execute(sql.OPEN_BATCH, values).fetchone()
             if row is None:
@@ -137,7 +137,7 @@ class SqliteMessages:
         return None if row is None else _open_batch(batch, row)
 
     def extend(self, ref: CampaignRef, batch: int, fence: int, now: Instant, *, lease_ms: int) -> None:
-        with self._ref(ref).write() as db:
+        with self._database(ref).write() as db:
             _check_fence(db, ref, batch, fence)
             db.execute(sql.EXTEND, (now + lease_ms, batch))
 
@@ -145,7 +145,7 @@ class SqliteMessages:
         return self._recipients(ref, sql.LOAD_DUE, {"batch": batch, "now": now, "limit": limit})
 
     def load_state(self, ref: CampaignRef, batch: int, statuses: Collection[MessageStatus], limit: int) -> list[Recipient]:
-        return self._recipients(ref, sql.LOAD_STATES, {"batch": batch, "statuses": _json(list(statuses)), "limit": limit})
+        return self._recipients(ref, sql.LOAD_STATUSES, {"batch": batch, "statuses": _json(list(statuses)), "limit": limit})
 
     def find(self, ref: CampaignRef, batch: int, keys: Sequence[Key]) -> list[Recipient]:
         values = {"batch": batch, "keys": b"".join(keys), "count": len(keys)}
@@ -167,10 +167,10 @@ class SqliteMessages:
         changes = _json(
             [(s.key.hex(), s.status, s.attempt, s.at, s.due, s.code, s.reply[:_REPLY_LENGTH], s.provider_id) for s in settled]
         )
-        unsent = [s for s in settled if s.status is not _SENT]  # few: all that is not as usual is asked of these alone
+        unsent = [s for s in settled if s.status is not _SENT]  # few: everything but the usual case is checked for these only
         keys = b"".join(group) or None
-        with self._ref(ref).write() as db:
-            heard = _check_fence(db, ref, batch, fence)
+        with self._database(ref).write() as db:
+            has_reports = _check_fence(db, ref, batch, fence)
             group_values = {"batch": batch, "fence": fence, "keys": keys, "at": now, "until": now + lease_ms}
             db.execute(sql.REPLACE_GROUP, group_values)
             if settled:
@@ -178,60 +178,60 @@ class SqliteMessages:
                 written = db.execute(sql.SETTLE, {"batch": batch, "keys": settled_keys, "changes": changes}).rowcount
                 if written != len(settled):
                     raise NotFound(f"batch {batch} does not hold {len(settled) - written} of the messages to be settled")
-                if told := own_events(batch, unsent):
-                    add_events(db, told)
-                if heard:
-                    changes = _as_they_stand(changes, settled, overtaken(db, batch, settled_keys, changes))
+                if events := own_events(batch, unsent):
+                    add_events(db, events)
+                if has_reports:
+                    changes = _with_reported_status(changes, settled, overtaken(db, batch, settled_keys, changes))
                 db.execute(sql.APPEND_FEED, (now, batch, changes))
                 if work := [due for s in unsent if (due := s.next_work) is not None]:
                     db.execute(sql.LOWER_DUE, {"batch": batch, "due": min(work)})
 
     def report(self, ref: CampaignRef, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
         check_reports(reports)
-        with self._ref(ref).write() as db:
-            _known(db, ref)
+        with self._database(ref).write() as db:
+            _batch_count(db, ref)
             return report(db, reports, now)
 
     def timeline(self, ref: CampaignRef, batch: int, key: Key) -> Sequence[Event]:
-        with self._ref(ref).read() as db:
-            _known(db, ref)
+        with self._database(ref).read() as db:
+            _batch_count(db, ref)
             return timeline(db, batch, key)
 
     def close(self, ref: CampaignRef, batch: int, fence: int) -> BatchSnapshot:
-        with self._ref(ref).write() as db:
+        with self._database(ref).write() as db:
             _check_fence(db, ref, batch, fence)
             db.execute(sql.GIVE_BACK, (batch,))
             store_count(db, batch)
             return _snapshot(db, db.execute(sql.SNAPSHOTS, (batch - 1, 1)).fetchone())
 
     def erase(self, ref: CampaignRef, batch: int, fence: int, key: Key, now: Instant, *, values: str = "[]") -> bool:
-        with self._ref(ref).write() as db:
+        with self._database(ref).write() as db:
             _check_fence(db, ref, batch, fence)
             row = db.execute(sql.GET, (batch, key)).fetchone()
             if row is None or (message := _message(row)).is_erased(values):
                 return False
             check_at_rest(message)
             if _in_group(db, batch, key):
-                raise Conflict(f"message {key.hex()} of batch {batch} may be being sent: settle it first")
+                raise Conflict(f"message {key.hex()} of batch {batch} is in an open group and may be on its way: settle it first")
             _erase(db, message, values, now)
         return True
 
     def get(self, ref: CampaignRef, batch: int, key: Key) -> Message | None:
-        with self._ref(ref).read() as db:
-            _known(db, ref)
+        with self._database(ref).read() as db:
+            _batch_count(db, ref)
             row = db.execute(sql.GET, (batch, key)).fetchone()
         return None if row is None else _message(row)
 
-    def _ref(self, ref: CampaignRef) -> Database:
+    def _database(self, ref: CampaignRef) -> Database:
         return self._ledgers.get(ref)
 
     def _recipients(self, ref: CampaignRef, statement: str, values: dict[str, object]) -> list[Recipient]:
-        with self._ref(ref).read() as db:
-            _known(db, ref)
+        with self._database(ref).read() as db:
+            _batch_count(db, ref)
             (rows,) = db.execute(statement, values).fetchone()
         return [
-            Recipient(Key(bytes.fromhex(key)), line, address, name, cells, MessageStatus(state), attempt, due)
-            for key, line, address, name, cells, state, attempt, due in orjson.loads(rows)
+            Recipient(Key(bytes.fromhex(key)), line, address, name, cells, MessageStatus(status), attempt, due)
+            for key, line, address, name, cells, status, attempt, due in orjson.loads(rows)
         ]
 
     def list(
@@ -241,8 +241,8 @@ class SqliteMessages:
         batch, after = _parse_cursor(cursor)
         wanted = frozenset(statuses) or frozenset(MessageStatus)
         messages: list[Message] = []
-        with self._ref(ref).read() as db:
-            (batches,) = _known(db, ref)
+        with self._database(ref).read() as db:
+            (batches,) = _batch_count(db, ref)
             for number in range(batch, batches):
                 if _holds_none(db, number, wanted):
                     continue
@@ -259,23 +259,23 @@ class SqliteMessages:
         return MessagePage(messages, None)
 
 
-def _known(db: sqlite3.Connection, ref: CampaignRef) -> tuple[int]:
+def _batch_count(db: sqlite3.Connection, ref: CampaignRef) -> tuple[int]:
     row: tuple[int] | None = db.execute(sql.BATCHES).fetchone()
-    if row is None:  # a crash left the file before its first transaction
+    if row is None:  # a crash came between creating the file and its first transaction
         raise NotFound(f"there are no messages of campaign {ref.campaign}")
     return row
 
 
 def _check_fence(db: sqlite3.Connection, ref: CampaignRef, batch: int, fence: int) -> bool:
-    """Whether there is news of some of its messages."""
-    held, heard = _check_batch(db, ref, batch)
-    if held != fence:
-        raise LeaseLost(f"batch {batch} was opened by somebody else (fence {held}, not {fence})")
-    return heard
+    """Whether events were reported of any message of the batch. Raises `LeaseLost`, `NotFound`."""
+    current, has_reports = _check_batch(db, ref, batch)
+    if current != fence:
+        raise LeaseLost(f"batch {batch} was opened by another worker (fence {current}, not {fence})")
+    return has_reports
 
 
 def _check_batch(db: sqlite3.Connection, ref: CampaignRef, batch: int) -> tuple[int, bool]:
-    _known(db, ref)
+    _batch_count(db, ref)
     row: tuple[int, bool] | None = db.execute(sql.FENCE, (batch,)).fetchone()
     if row is None:
         raise NotFound(f"campaign {ref.campaign} has no batch {batch}")
@@ -296,24 +296,24 @@ def _erase(db: sqlite3.Connection, message: Message, values: str, now: Instant) 
     for position, written in db.execute(sql.FEED_OF, (message.batch, name)).fetchall():
         changes = [erased_change(one) if one[0] == name else one for one in orjson.loads(written)]
         db.execute(sql.REWRITE_FEED, (_json(changes), position))
-    stands = (name, message.status, message.attempt, now, message.due, message.code, "", message.provider_id)
-    db.execute(sql.APPEND_FEED, (now, message.batch, _json([stands])))
+    erased = (name, message.status, message.attempt, now, message.due, message.code, "", message.provider_id)
+    db.execute(sql.APPEND_FEED, (now, message.batch, _json([erased])))
 
 
 def _insert(db: sqlite3.Connection, rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
-    """Insert what is absent; those of the slice that may not be in the ledger under their own line."""
+    """Insert the rows whose key is absent. Returns the rows of which some key was present, or nothing if none was."""
     return () if db.executemany(sql.INSERT, rows).rowcount == len(rows) else rows
 
 
-def _settle_contest(db: sqlite3.Connection, rows: Sequence[MessageRow]) -> dict[Key, int]:
-    """Give each key to its lowest line, as far as it is still untried; the winning lines."""
-    winners: dict[Key, int] = {}
+def _lowest_lines(db: sqlite3.Connection, rows: Sequence[MessageRow]) -> dict[Key, int]:
+    """Store the lowest line of each key while the key is untried. Returns the line that holds each key."""
+    lines: dict[Key, int] = {}
     for row in rows:
         (line,) = db.execute(sql.LINE, (row.batch, row.key)).fetchone()
         if row.line < line and db.execute(sql.TAKE_OVER, row).rowcount:
             line = row.line
-        winners[row.key] = line
-    return winners
+        lines[row.key] = line
+    return lines
 
 
 def _snapshot(db: sqlite3.Connection, row: Sequence[Any]) -> BatchSnapshot:
@@ -337,26 +337,26 @@ def _split(keys: bytes) -> tuple[Key, ...]:
 
 
 def _message(row: Sequence[object]) -> Message:
-    batch, key, line, address, name, values, state, *rest = row
-    return Message(batch, Key(key), line, address, name, values, MessageStatus(state), *rest)  # type: ignore[arg-type]
+    batch, key, line, address, name, values, status, *rest = row
+    return Message(batch, Key(key), line, address, name, values, MessageStatus(status), *rest)  # type: ignore[arg-type]
 
 
-def _as_they_stand(changes: str, settled: Sequence[Settlement], overtaken: dict[str, list[object]]) -> str:
-    """The feed tells where messages stand, not where an outcome that news have overtaken would have them; and the outcome as the
-    event that it is, for there is nothing else to tell it by."""
+def _with_reported_status(changes: str, settled: Sequence[Settlement], overtaken: dict[str, list[object]]) -> str:
+    """The feed's entries of settled messages. Where the reported status is ahead of the new outcome, the entry has the reported
+    status, and the outcome is its event."""
     if not overtaken:
         return changes
-    told = list(orjson.loads(changes))
+    entries = list(orjson.loads(changes))
     for index, settlement in enumerate(settled):
-        if (stands := overtaken.get(settlement.key.hex())) is not None:
+        if (reported := overtaken.get(settlement.key.hex())) is not None:
             event = event_from_settlement(settlement)
-            told[index] = [
-                told[index][0],
-                *stands,
-                told[index][7],
+            entries[index] = [
+                entries[index][0],
+                *reported,
+                entries[index][7],
                 *([] if event is None else [event_cells(truncate_event(event))[:-1]]),
             ]
-    return _json(told)
+    return _json(entries)
 
 
 def _holds_none(db: sqlite3.Connection, batch: int, statuses: frozenset[MessageStatus]) -> bool:
@@ -373,7 +373,7 @@ def _parse_cursor(cursor: str | None) -> tuple[int, bytes]:
         at = int(batch), bytes.fromhex(key)
     except ValueError as error:
         raise Invalid(f"{cursor!r} is no cursor of this list") from error
-    if at[0] < 0:  # a list that began there would take for ever
+    if at[0] < 0:  # a list from there would never end
         raise Invalid(f"{cursor!r} is no cursor of this list")
     return at
 

@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable
-from postroom.platform.embedded._encryption import MIGRATION, ObjectEncryption, decrypted, encrypted, rewrap_all
+from postroom.platform.embedded._encryption import ENCRYPTION_SCHEMA, ObjectEncryption, decrypted, encrypted, rewrap_all
 from postroom.platform.embedded._files import disk_errors
 from postroom.platform.embedded._object_files import IncomingContent, ObjectFiles, check_digest, checked_stream
 from postroom.platform.embedded._sqlite import Database
@@ -50,8 +50,8 @@ _MIGRATIONS = (
         key     TEXT    NOT NULL PRIMARY KEY,
         version INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    """,
-    MIGRATION,
+    """
+    + ENCRYPTION_SCHEMA,
 )
 
 _COLUMNS = "version.id, version.key, size, sha256, content_type, stored_at, file"

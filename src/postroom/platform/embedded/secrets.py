@@ -51,21 +51,12 @@ from postroom.platform.ports.secrets import (
 )
 
 MASTER_KEY_BYTES = 32
-
-
 FILE_NAME = "master.key"
-
-
 SETTLED_MS = 25 * 3_600_000
-
-
 """An older key is dropped no sooner than this after the newest was made. Who took it a moment before may still be storing; and
 what lasts a day at most (answers kept for an `Idempotency-Key`) is not sealed again, it is gone by then."""
 
-
 _LONG_AGO = Instant(0)
-
-
 _HEADING = "# Postroom's master keys, the newest first. Keep a copy elsewhere: what they encrypt is lost without them.\n"
 
 
@@ -229,8 +220,6 @@ def _wait(left_ms: int) -> str:
 
 
 __all__ = ["FILE_NAME", "ConfiguredKeys", "KeyFile", "MasterSecrets"]
-
-
 _FIXED_NONCE = bytes(NONCE_BYTES)
 
 

@@ -24,39 +24,39 @@ from postroom.platform.ports.workflows import (
     run_handler,
 )
 
-_COLUMNS = "workflow, execution, state, input, started_at, ended_at, reason"
+_COLUMNS = "workflow, execution, status, input, started_at, ended_at, reason"
 
 _START = """
-INSERT OR IGNORE INTO execution (workflow, execution, state, input, started_at, due_at)
+INSERT OR IGNORE INTO execution (workflow, execution, status, input, started_at, due_at)
 VALUES (:workflow, :execution, 'running', :input, :now, :now)
 """
 
 # The owner stays: a call of the run before may still be ending, and only then does the new run begin.
 _RESTART = """
 UPDATE execution
-SET state = 'running', run = run + 1, input = :input, started_at = :now, ended_at = NULL, reason = NULL,
+SET status = 'running', run = run + 1, input = :input, started_at = :now, ended_at = NULL, reason = NULL,
     due_at = :now, failures = 0
-WHERE workflow = :workflow AND execution = :execution AND state != 'running'
+WHERE workflow = :workflow AND execution = :execution AND status != 'running'
 """
 
 _STOP = """
-UPDATE execution SET state = 'stopped', ended_at = ?, reason = ?
-WHERE workflow = ? AND execution = ? AND state = 'running'
+UPDATE execution SET status = 'stopped', ended_at = ?, reason = ?
+WHERE workflow = ? AND execution = ? AND status = 'running'
 """
 
 _GET = f"SELECT {_COLUMNS} FROM execution WHERE workflow = ? AND execution = ?"
 
-_RUNNING = f"SELECT {_COLUMNS} FROM execution WHERE workflow = ? AND state = 'running' ORDER BY started_at, execution"
+_RUNNING = f"SELECT {_COLUMNS} FROM execution WHERE workflow = ? AND status = 'running' ORDER BY started_at, execution"
 
 # Who waited longest goes first. Dead owners are few: they are filtered by the caller.
 _DUE = """
 SELECT execution, owner, lease_until FROM execution
-WHERE workflow = ? AND state = 'running' AND due_at <= ? ORDER BY due_at, execution
+WHERE workflow = ? AND status = 'running' AND due_at <= ? ORDER BY due_at, execution
 """
 
 _NEXT_DUE = """
 SELECT min(max(due_at, CASE WHEN owner IS NULL THEN 0 ELSE lease_until END)) FROM execution
-WHERE workflow = ? AND state = 'running'
+WHERE workflow = ? AND status = 'running'
 """
 
 _CLAIM = f"""
@@ -64,21 +64,21 @@ UPDATE execution SET owner = ?, lease_until = ?, fence = fence + 1 WHERE workflo
 RETURNING fence, run, failures, {_COLUMNS}
 """
 
-# Whose lease it is; state and run are no part of it: a stopped execution's last call still gives its lease back.
+# The lease's condition. Status and run are no part of it: the last call of a stopped execution still returns its lease.
 _HELD = "workflow = :workflow AND execution = :execution AND fence = :fence AND owner IS NOT NULL"
 
-_KEEP = f"UPDATE execution SET lease_until = :until WHERE {_HELD} RETURNING state = 'running' AND run = :run"
+_KEEP = f"UPDATE execution SET lease_until = :until WHERE {_HELD} RETURNING status = 'running' AND run = :run"
 
-_LOOK = f"SELECT state = 'running' AND run = :run FROM execution WHERE {_HELD}"
+_LOOK = f"SELECT status = 'running' AND run = :run FROM execution WHERE {_HELD}"
 
 _CALL_AGAIN = f"""
 UPDATE execution SET due_at = :due, failures = :failures, reason = :reason
-WHERE {_HELD} AND state = 'running' AND run = :run
+WHERE {_HELD} AND status = 'running' AND run = :run
 """
 
 _END = f"""
-UPDATE execution SET state = :status, ended_at = :now, reason = :reason
-WHERE {_HELD} AND state = 'running' AND run = :run
+UPDATE execution SET status = :status, ended_at = :now, reason = :reason
+WHERE {_HELD} AND status = 'running' AND run = :run
 """
 
 _GIVE_BACK = f"UPDATE execution SET owner = NULL WHERE {_HELD}"

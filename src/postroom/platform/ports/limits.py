@@ -20,20 +20,10 @@ from postroom.model.message import Message
 from postroom.platform.ports import messages, objects, queues, tables, workflows
 
 MAX_PAGE = 1_000
-
-
 MAX_NAME = 60
-
-
 MAX_EMAIL = 254
-
-
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
-
-
 _SEGMENT = re.compile(r"[A-Za-z0-9._=+@-]+")
-
-
 _PREFIX = re.compile(r"[A-Za-z0-9._=+@/-]*")
 
 

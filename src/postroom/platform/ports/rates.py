@@ -28,8 +28,6 @@ from postroom.errors import Invalid
 from postroom.platform.ports.limits import utf8
 
 HORIZON_MS = 1_000
-
-
 BURST_MS = 100
 
 
@@ -88,29 +86,13 @@ class Rates(Protocol):
 
 
 MOST_AT_ONCE = 1_000
-
-
 _MAX_NAME = 200
-
-
 _DAY_MS = 86_400_000
-
-
 _SLOWED_TO = 0.7
-
-
 _SLOWEST = 0.1  # a second
-
-
 _CLIMB, _CLIMB_EVERY_MS = 1.1, 10_000
-
-
 _CLIMBS_TO = 2.0  # times the rate that was seen: where a bucket without a limit was not throttled up to there, it is free
-
-
 _SAME_SLOW_MS = 1_000
-
-
 _CLOCK_STEP_MS = 10_000  # what a stopped worker's `now` may be late by before it looks like a clock set back
 
 

@@ -27,8 +27,6 @@ from postroom.errors import Corrupt, Invalid, TooLarge
 from postroom.platform.ports.limits import utf8
 
 MAX_PLAIN_BYTES = 65_536
-
-
 MAX_PURPOSE = 500
 
 
@@ -71,14 +69,8 @@ class Secrets(Protocol):
 
 
 KEY_BYTES = 32
-
-
 NONCE_BYTES = 12
-
-
 WRAPPED, SEALED = "w1", "s1"
-
-
 DAMAGED = "a secret is not what was sealed, or was sealed for another purpose"
 
 

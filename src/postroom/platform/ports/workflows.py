@@ -101,14 +101,9 @@ class Workflows(Protocol):
 
 
 HANDLER_LEASE_MS = 30_000
-
-
 """Three times what a handler may take between two `alive`."""
 
-
 _FIRST_BACKOFF_MS = 1_000
-
-
 _LONGEST_BACKOFF_MS = 300_000
 
 
