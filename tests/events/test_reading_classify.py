@@ -6,7 +6,7 @@ import pytest
 
 from postroom.events.bounce_parser import classify, heuristics
 from postroom.events.bounce_parser.classify import normalise_diagnostic
-from postroom.events.bounce_parser.phrases import CLEAR, VAGUE, Saying
+from postroom.events.bounce_parser.patterns import CLEAR, VAGUE, PhraseGroup
 from postroom.model.event import BounceClass, BounceType
 
 REPLIES = """
@@ -185,14 +185,16 @@ def test_an_address_says_nothing() -> None:
     assert classify("", "550 <user-unknown@spamhaus.example> mailbox.full.quota@spam.example").category is BounceClass.OTHER
 
 
-@pytest.mark.parametrize("saying", [*CLEAR, *VAGUE], ids=lambda saying: saying.category.value)
-def test_phrases_are_written_as_replies_are_read(saying: Saying) -> None:
+@pytest.mark.parametrize("group", [*CLEAR, *VAGUE], ids=lambda group: group.category.value)
+def test_phrases_are_written_as_replies_are_read(group: PhraseGroup) -> None:
     """Else they could never be heard."""
-    phrases = (*saying.whole, *map(" ".join, saying.gapped))
+    phrases = (*group.contiguous, *map(" ".join, group.gapped))
     assert [phrase for phrase in phrases if normalise_diagnostic(phrase) != phrase] == []
 
 
-@pytest.mark.parametrize("name", ["BOUNCE_SUBJECTS", "ABSENT_STARTS", "ABSENT_ANYWHERE", "CHALLENGE_SUBJECTS", "WANTS_NO_MORE"])
+@pytest.mark.parametrize(
+    "name", ["BOUNCE_SUBJECTS", "ABSENCE_PREFIXES", "ABSENCE_SUBJECTS", "CHALLENGE_SUBJECTS", "UNSUBSCRIBE_SUBJECTS"]
+)
 def test_a_wording_is_written_as_subjects_are_read(name: str) -> None:
     for phrase in getattr(heuristics, name):
         assert phrase.casefold().replace("’", "'") == phrase

@@ -123,7 +123,7 @@ def test_what_a_complaint_quotes_leads_back_to_the_message() -> None:
     ).encode()
     reading = parse_report(raw)
     assert isinstance(reading, ArfReport)
-    assert [parse_return_path(each, secret_of).batch for each in reading.traces.return_paths] == [7]
-    assert [parse_tracking_token(each, secret_of).message.attempt for each in reading.traces.hits] == [2]
-    assert [parse_unsubscribe_token(each, secret_of).topic for each in reading.traces.unsubscribes] == ["news"]
-    assert reading.traces.message_id == "<x@y>"
+    assert [parse_return_path(each, secret_of).batch for each in reading.quoted.return_paths] == [7]
+    assert [parse_tracking_token(each, secret_of).message.attempt for each in reading.quoted.recipient_tokens] == [2]
+    assert [parse_unsubscribe_token(each, secret_of).topic for each in reading.quoted.unsubscribe_tokens] == ["news"]
+    assert reading.quoted.message_id == "<x@y>"

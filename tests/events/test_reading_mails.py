@@ -28,7 +28,7 @@ def test_mail(name: str, line_end: bytes) -> None:
     reading = parse_report(read(name).replace(b"\n", line_end))
     assert type(reading).__name__ == expected["kind"]
     if isinstance(reading, ArfReport):
-        assert reading.kind == expected["report"]
+        assert reading.feedback_type == expected["report"]
     if isinstance(reading, DeliveryReport):
         recipient = primary_recipient(reading)
         assert (recipient.action, recipient.address) == (expected["action"], expected["address"])
@@ -49,8 +49,8 @@ def test_a_feedback_report_names_whom_and_what_it_is_about() -> None:
     assert isinstance(reading, ArfReport)
     assert reading.recipients == ("someone@example.org",)
     assert reading.user_agent == "SomeFBL/1.0"
-    assert reading.traces.message_id == "<20260102.1@mail.example.com>"
-    assert reading.traces.feedback_id == "2345672345672345:default:campaign:postroom"
+    assert reading.quoted.message_id == "<20260102.1@mail.example.com>"
+    assert reading.quoted.feedback_id == "2345672345672345:default:campaign:postroom"
 
 
 def test_only_the_beginning_of_a_large_mail_is_read_and_that_is_enough() -> None:

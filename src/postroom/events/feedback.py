@@ -56,14 +56,8 @@ class Backpressure:
 
 
 _LOOK_S: Final = 0.05
-
-
 _LEASE_S: Final = 20
-
-
 _REST: Final = 3.0
-
-
 _log = logging.getLogger(__name__)
 
 

@@ -54,7 +54,6 @@ ROLES: Final = frozenset({UNSUBSCRIBE, "fbl", "abuse", "postmaster"})
 """Local parts that take mail for everybody: wishes, feedback loops, and what RFC 5321 §4.5.1 and RFC 2142 demand."""
 FROM_MAIL: Final = "mail"
 """The source of a wish that names no token: its entry in the suppression list is still to be made."""
-
 _TELL_EVERY_S: Final = 60.0
 _WEIGHT = {MailVerdict.NOTED: 2, MailVerdict.NOTHING: 1, MailVerdict.STRANGE: 0}
 _NAMES_THE_MESSAGE = (DeliveryReport, ArfReport)
@@ -125,7 +124,7 @@ class InboundMailProcessor:
         ref = self._return_path(recipient.rpartition("@")[0])
         if ref is not None:
             return self._tell(reading, ref)
-        return self._by_traces(reading, reading.traces) if isinstance(reading, _NAMES_THE_MESSAGE) else _STRANGE
+        return self._by_traces(reading, reading.quoted) if isinstance(reading, _NAMES_THE_MESSAGE) else _STRANGE
 
     def _unsubscribe(self, token: str, *, everything: bool | None = None) -> _Found:
         """It puts its own event."""
@@ -145,7 +144,7 @@ class InboundMailProcessor:
     def _by_traces(self, reading: ParsedReport, traces: QuotedTokens) -> _Found:
         for ref in self._refs(traces):
             return self._tell(reading, ref)
-        for text in traces.unsubscribes:
+        for text in traces.unsubscribe_tokens:
             with suppress(Invalid, NotFound):
                 return self._tell_of_person(reading, text, parse_unsubscribe_token(text, self._secret_of), traces.message_id)
         return _STRANGE
@@ -154,7 +153,7 @@ class InboundMailProcessor:
         for local_part in traces.return_paths:
             if (ref := self._return_path(local_part)) is not None:
                 yield ref
-        for text in traces.hits:
+        for text in traces.recipient_tokens:
             with suppress(Invalid, NotFound):
                 yield parse_tracking_token(text, self._secret_of).message
 

@@ -20,7 +20,6 @@ SLACK_MS: Final = 60_000
 """A hit that came longer before than this came before another report of the delivery: that says nothing of the hit."""
 TOO_EARLY: Final = "sooner than anybody reads"
 _HITS = frozenset({EventKind.OPENED, EventKind.CLICKED})
-
 _AHEAD = re.compile("prefetch|preview|prerender|instant")
 _AHEAD_FIELDS = frozenset({b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"})
 _SCANNERS = re.compile(

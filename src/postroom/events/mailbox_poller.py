@@ -31,10 +31,8 @@ POLL_S: Final = 60.0
 MAX_WAIT_S: Final = 900.0
 MAX_PER_SESSION: Final = 500
 """Mails read in one connection; the next follows at once where there are more."""
-
 MAX_TRIES: Final = 5
 """Of one mail, in as many visits."""
-
 _TOGETHER: Final = 20
 _MAX_HEAD: Final = 32 * 1024
 _MAX_ADDRESSES: Final = 10

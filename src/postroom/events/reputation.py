@@ -51,8 +51,6 @@ from postroom.model.stream import is_stream
 from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
 
 _BELIEVED_S: Final = 60.0
-
-
 _log = logging.getLogger(__name__)
 
 
@@ -84,23 +82,11 @@ class ReputationRecorder:
 
 
 EVERY_S: Final = 5.0
-
-
 """How often somebody is to look."""
-
-
 _CLOSED_AFTER: Final = 3  # minutes: no writer adds to an older one
-
-
 _JUDGED: Final = frozenset({CampaignStatus.SENDING, CampaignStatus.COMPLETED})
-
-
 _GUARD: Final = "#guard"
-
-
 _DONE, _LATE = 200, 409
-
-
 _Window = dict[int, dict[str, MinuteRates]]
 
 

@@ -40,8 +40,6 @@ from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 
 _REMEMBERED: Final = 10_000
-
-
 _REMEMBERED_S: Final = 3_600.0
 
 
@@ -66,14 +64,8 @@ class TenantSecretCache:
 
 
 MOST_BYTES: Final = 32_000_000
-
-
 _OVERHEAD: Final = 100
-
-
 _Name = tuple[int, str, Key | None]
-
-
 _Table = tuple[str, ...]
 
 
@@ -135,11 +127,7 @@ def _weight(table: _Table) -> int:
 
 
 SOURCE: Final = "tracking"
-
-
 _TOGETHER_MS: Final = 10_000
-
-
 _WEB: Final = ("http://", "https://")
 
 

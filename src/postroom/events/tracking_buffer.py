@@ -31,38 +31,16 @@ from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.event import EventKind
 
 FLUSH_S: Final = 0.2
-
-
 GROUP_SIZE: Final = MAX_EVENTS_PER_ITEM
-
-
 MAX_WAITING: Final = 20_000
-
-
 """Hits that wait, before opens are dropped: about 20 MB."""
-
-
 MAX_PER_MESSAGE: Final = 20
-
-
 """In a moment: a picture in each size, every link, and the scanners on the way."""
-
-
 CLOSE_TIMEOUT_S: Final = 5.0
-
-
 """With a store that does not answer while the process ends."""
-
-
 _AGAIN_S: Final = 0.25
-
-
 _log = logging.getLogger(__name__)
-
-
 _Message = tuple[int, str, bytes]
-
-
 _Name = tuple[_Message, str]
 
 
@@ -180,11 +158,7 @@ def _name(hit: InboundEvent) -> _Name:
 
 
 _SECONDS: Final = 10.0
-
-
 _MOST: Final = 10_000
-
-
 _WORD: Final = {EventKind.OPENED: "an open", EventKind.CLICKED: "a click"}
 
 

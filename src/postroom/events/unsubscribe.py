@@ -33,11 +33,7 @@ from postroom.model.tenant import Tenant
 from postroom.model.tokens import UnsubscribeTarget, parse_unsubscribe_token
 
 BY_LINK: Final = "by the link"
-
-
 BY_BUTTON: Final = "by the mail program's button"
-
-
 _NOBODY: Final = ""
 
 

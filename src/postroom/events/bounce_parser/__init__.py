@@ -1,7 +1,7 @@
-"""Reading what comes back by mail: bounces, complaints, automatic answers, wishes to hear no more.
+"""Parses reports that arrive by mail: bounces, complaints, automatic replies, unsubscribe requests.
 
-`read_report` says what a mail is, `event_of` what that means for the message it is about. Neither knows a store: whose
-message it is, the caller learns from a token of ours (model.wire), and without one that opens nothing may change.
+`parse_report` tells what a mail is, `event_from_report` what it means for a message. Both are pure: which message a report is
+about is found by a token of ours, see `events.inbound_mail`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from postroom.events.bounce_parser.reports import (
     primary_recipient,
 )
 
-__all__ = [  # noqa: RUF022
-    "DsnAction",
+__all__ = [
     "ArfReport",
     "AutoReply",
     "Challenge",
     "DeliveryReport",
+    "DsnAction",
     "Other",
     "ParsedReport",
-    "RecipientReport",
     "QuotedTokens",
+    "RecipientReport",
     "UnsubscribeRequest",
     "classify",
     "event_from_report",
-    "primary_recipient",
     "parse_report",
+    "primary_recipient",
 ]

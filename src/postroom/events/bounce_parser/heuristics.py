@@ -1,11 +1,7 @@
-"""What senders' software and people write into subjects and first lines, by what it tells about a mail (`signs`).
+"""Recognises kinds of mail by header fields, subjects and first lines, where no standard part says what a mail is.
 
-Case-folded, with straight apostrophes; phrases are divided by `|`.
-
-Which kind of mail it is, where no standard part says so: what senders' software writes into headers and subjects.
-
-Subjects are compared in lower case and without `Re:`. A sign that is weak by itself (a subject that says "failed") counts only
-together with a sender that is a mail system.
+Subjects are compared case-folded, with straight apostrophes and without `Re:`. A weak sign (a subject that says "failed") counts
+only if the sender is a mail system. In the phrase lists `|` divides phrases.
 """
 
 from __future__ import annotations
@@ -27,11 +23,7 @@ MAIL_SYSTEM_LOCAL_PARTS = _each(
     postmaster | system | uucp
     """
 )
-
-
-"""Local parts that mail servers send as."""
-
-
+"""Local parts of mail servers' sender addresses."""
 MAIL_SYSTEM_NAMES = _each(
     """
     mail delivery | mailer-daemon | mailer daemon | mail system | system administrator | postmaster |
@@ -40,11 +32,7 @@ MAIL_SYSTEM_NAMES = _each(
     microsoft outlook | bounce
     """
 )
-
-
-"""In the name that stands beside."""
-
-
+"""Parts of their display names."""
 BOUNCE_OPENINGS = _each(
     """
     hi. this is the qmail-send program | hi. this is the | i'm afraid i wasn't able to deliver |
@@ -58,11 +46,7 @@ BOUNCE_OPENINGS = _each(
     delivery has failed to these recipients | this is a delivery status notification | mail delivery failed
     """
 )
-
-
-"""In the first lines of a bounce; no person and no absence message writes so."""
-
-
+"""Phrases in the first lines of bounces that neither people nor absence messages use."""
 BOUNCE_SUBJECTS = _each(
     """
     undeliver | unable to deliver | returned mail | returned to sender | return to sender | mail delivery |
@@ -87,11 +71,7 @@ BOUNCE_SUBJECTS = _each(
     エラーメール | 배달되지 | 반송 | 전송 실패 | 메일 전송
     """
 )
-
-
-"""In two dozen languages."""
-
-
+"""Parts of bounces' subjects, in two dozen languages."""
 ABSENCE_PREFIXES = _each(
     """
     out of office | out of the office | out-of-office | outofoffice | ooo: | automatic reply | auto reply |
@@ -109,22 +89,14 @@ ABSENCE_PREFIXES = _each(
     부재 | תשובה אוטומטית | رد تلقائي
     """
 )
-
-
-"""What the subject of an absence message begins with."""
-
-
+"""Beginnings of absence messages' subjects."""
 ABSENCE_SUBJECTS = _each(
     """
     out of office | out of the office | autoreply | auto-reply | auto reply | automatic reply | vacation reply |
     abwesenheitsnotiz | réponse automatique | 自动回复
     """
 )
-
-
-"""What may stand anywhere in it."""
-
-
+"""Parts of absence messages' subjects, anywhere."""
 CHALLENGE_SUBJECTS = _each(
     """
     confirm your message | please confirm your | verify your e-mail | sender verification | verification required |
@@ -133,11 +105,7 @@ CHALLENGE_SUBJECTS = _each(
     please authenticate
     """
 )
-
-
-"""Of filters that ask the sender to prove something."""
-
-
+"""Parts of the subjects of filters that ask the sender to confirm (challenge-response)."""
 CHALLENGE_TEXT = _each(
     """
     boxbe | spam arrest | spamarrest | tmda | click the link below to verify | prove that you are human |
@@ -145,11 +113,7 @@ CHALLENGE_TEXT = _each(
     reply to this message to confirm
     """
 )
-
-
-"""And of their text: both are demanded."""
-
-
+"""Parts of their text. A challenge has both."""
 UNSUBSCRIBE_SUBJECTS = _each(
     """
     abbestellen | abmelden | abmeldung | afmeld | afmelden | austragen | avmeld | avprenumerera | avregistrera |
@@ -159,14 +123,8 @@ UNSUBSCRIBE_SUBJECTS = _each(
     unsubscribe | unsubscribe me | wypisz | отписаться | отписка | 退訂 | 退订 | 配信停止 | 수신거부
     """
 )
-
-
-"""As a whole subject."""
-
-
+"""Whole subjects of people who unsubscribe."""
 _PREFIX = re.compile(r"(?:(?:re|fwd?|aw|wg|sv|antw|tr|rv|res)\s?:\s{0,3}){1,3}")
-
-
 _ABSENT_FIELDS = (
     "x-autoreply",
     "x-autorespond",
@@ -176,20 +134,18 @@ _ABSENT_FIELDS = (
     "x-auto-reply",
     "vacation",
 )
-
-
 _CHALLENGE_FIELDS = ("x-boxbe-notification", "x-tmda-confirm-to", "x-spamarrest", "x-qconfirm")
 
 
 def normalised_subject(head: HeaderFields) -> str:
-    """For comparing."""
+    """The subject in lower case without `Re:` and the like, for comparison."""
     lowered = " ".join(head.text("subject").casefold().replace("’", "'").split())
     prefix = _PREFIX.match(lowered)
     return lowered[prefix.end() :] if prefix else lowered
 
 
 def is_from_mail_system(head: HeaderFields) -> bool:
-    """A bounce has no sender (RFC 5321 §4.5.5), or one whose name tells."""
+    """Whether the envelope sender is empty (RFC 5321 4.5.5) or the From address is a mail server's."""
     if head.get("return-path").replace(" ", "") == "<>":
         return True
     sender = head.text("from").lower()
@@ -202,19 +158,19 @@ def is_from_mail_system(head: HeaderFields) -> bool:
 
 
 def has_bounce_subject(head: HeaderFields) -> bool:
-    """In any of two dozen languages."""
+    """Whether the subject is one of a bounce, in any of two dozen languages."""
     subject = normalised_subject(head)
     return any(words in subject for words in BOUNCE_SUBJECTS)
 
 
 def opens_like_a_bounce(explanation: str) -> bool:
-    """Words that no person and no absence message begins with."""
+    """Whether the text begins as only bounces do."""
     start = " ".join(explanation[:1_500].lower().replace("’", "'").split())
     return any(words in start for words in BOUNCE_OPENINGS)
 
 
 def is_auto_reply(head: HeaderFields) -> bool:
-    """RFC 3834 §5, what was used before it, and subjects. A bounce may carry the same fields: that is asked first."""
+    """Whether header (RFC 3834 5, or older conventions) or subject are an automatic reply's. Bounces may have the same fields."""
     automatic = head.get("auto-submitted").strip().lower()
     if automatic.startswith(("auto-replied", "auto-notified")) or any(name in head for name in _ABSENT_FIELDS):
         return True
@@ -229,13 +185,13 @@ def is_auto_reply(head: HeaderFields) -> bool:
 
 
 def has_absence_subject(head: HeaderFields) -> bool:
-    """By the subject."""
+    """Whether the subject is an absence message's."""
     subject = normalised_subject(head)
     return subject.startswith(ABSENCE_PREFIXES) or any(words in subject for words in ABSENCE_SUBJECTS)
 
 
 def is_challenge(head: HeaderFields, explanation: str) -> bool:
-    """A filter that asks the sender to prove something."""
+    """Whether a filter asks the sender to confirm the message (challenge-response)."""
     if any(name in head for name in _CHALLENGE_FIELDS) or "tmda" in head.get("x-delivery-agent").lower():
         return True
     subject, words = normalised_subject(head), explanation[:3_000].lower()
@@ -243,5 +199,5 @@ def is_challenge(head: HeaderFields, explanation: str) -> bool:
 
 
 def is_unsubscribe_subject(head: HeaderFields) -> bool:
-    """A subject that is one of these words and nothing else."""
+    """Whether the whole subject asks to unsubscribe."""
     return normalised_subject(head).strip(" .!\"'") in UNSUBSCRIBE_SUBJECTS

@@ -1,18 +1,11 @@
-"""Bytes of a stranger's mail as text: whatever they claim to be, text comes out, in time linear in their number.
+"""MIME parsing for mails that anyone may have written: bounded, lenient, never raises.
 
-Python knows codecs that must not be chosen by a stranger (punycode is quadratic, others are no charsets at all): only the
-families that mail uses are believed. Text that comes out has no NUL and no control characters, and can be stored anywhere.
-
-A block of header fields, of a mail or of a report: read leniently, cut to what is affordable.
-
-A mail's `Date` (RFC 5322 §3.3) as an instant; what cannot be read is none.
-
-A mail that came in, in parts: no more of it than a report needs, and never more than is affordable.
-
-Whoever can reach the listener writes these mails. So: only the first `MAX_READ` bytes count (a report's own words come first, the
-returned original last), parts and nesting are counted, there is no recursion, and no step looks twice at the same byte for a
-reason a stranger controls. What is beyond a limit is not read; nothing here raises. The standard library's parser does
-not serve: it recurses as deep as the mail says, and fails there.
+- Only the first `MAX_PARSED_BYTES` of a mail are read (a report's own text comes first, the returned original last). Parts,
+  nesting and header fields have limits; what is beyond them is ignored.
+- No recursion, and no step whose time is more than linear in the input. The standard library's parser recurses as deep as the
+  mail says, and fails there.
+- Only the charsets that mail uses are decoded. Python knows codecs that a sender must not be able to choose: punycode is
+  quadratic, and others are no charsets. Text never contains NUL or control characters, so it can be stored anywhere.
 """
 
 from __future__ import annotations
@@ -29,37 +22,21 @@ from urllib.parse import unquote_to_bytes
 from postroom.clock import Instant
 
 MAX_TEXT = 32 * 1024
-
-
 """Bytes of one part that are read as text."""
-
-
 _CHARSETS = re.compile(
     r"utf-?8|us-?ascii|ascii|iso-?8859-?\d{1,2}|windows-?125\d|cp-?125\d|cp(?:437|850|852|866|932|936|949|950)|koi8-?[ru]|"
     r"iso-?2022-?(?:jp|kr|cn)|shift[-_]?jis|sjis|euc-?(?:jp|kr)|gb2312|gbk|gb18030|big5(?:-?hkscs)?|ks_c_5601-1987|tis-?620"
 )
-
-
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
-
-
 _BREAK = re.compile(r"<(?:br|p|/p|/div|/tr|/td|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNORECASE)
-
-
-_TAG = re.compile(r"<[^<>\s@][^<>@]*>")  # `<someone@example.com>` is what we are after
-
-
+_TAG = re.compile(r"<[^<>\s@][^<>@]*>")  # but not `<someone@example.com>`: an address is what we look for
 _BEYOND = re.compile(r"&#(?:[0-9]{9,}|[xX][0-9a-fA-F]{9,});?")
-
-
-"""References to characters that there are not; Python refuses to read a number of thousands of digits at all."""
-
-
+"""References to characters that do not exist: `html.unescape` fails on numbers of thousands of digits."""
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 
 
 def decode_transfer_encoding(body: bytes, encoding: str) -> bytes:
-    """A body without its transfer encoding; broken ones give what can be read of them."""
+    """Undo a Content-Transfer-Encoding (RFC 2045 6). Of a broken encoding returns what can be decoded."""
     match encoding.strip().lower():
         case "base64":
             return _newlines(_base64(body))
@@ -70,7 +47,7 @@ def decode_transfer_encoding(body: bytes, encoding: str) -> bytes:
 
 
 def decode_encoded_word(charset: str, encoding: str, text: str) -> str:
-    """RFC 2047 §4."""
+    """Decode one encoded word (RFC 2047 4)."""
     raw = text.encode("utf-8", "replace")
     decoded = (
         _base64(raw) if encoding in "Bb" else unquote_to_bytes(raw.replace(b"%", b"=25").replace(b"=", b"%").replace(b"_", b" "))
@@ -79,10 +56,10 @@ def decode_encoded_word(charset: str, encoding: str, text: str) -> str:
 
 
 def decode_text(raw: bytes, charset: str = "") -> str:
-    """Text of any origin."""
+    """Decode bytes as `charset` if it is one that mail uses, else as UTF-8, else as Latin-1. Never raises."""
     name = charset.strip().strip("\"'").lower()
     if name in ("gb2312", "gbk"):
-        name = "gb18030"  # what senders mean by either
+        name = "gb18030"  # a superset, and what senders mean by either
     if _CHARSETS.fullmatch(name):
         try:
             return raw.decode(name, "replace")
@@ -95,13 +72,13 @@ def decode_text(raw: bytes, charset: str = "") -> str:
 
 
 def readable_text(body: bytes, charset: str, *, html: bool) -> str:
-    """A part's text as a person sees it."""
+    """A part's text, of HTML without markup; at most `MAX_TEXT` bytes of it are read."""
     text = decode_text(body[:MAX_TEXT], charset)
     return strip_control_characters(_seen(text) if html else text)
 
 
 def strip_control_characters(text: str) -> str:
-    """Without control characters but line ends and tabs."""
+    """Replace control characters, except line ends and tabs, by spaces."""
     return _CONTROL.sub(" ", text)
 
 
@@ -112,9 +89,9 @@ def _seen(text: str) -> str:
 
 
 def _without(text: str, start: str, end: str) -> str:
-    """Each stretch cut out; one search forward a stretch, so many that never end cost no more than one."""
+    """Cut out each stretch from `start` to `end`. One forward search per stretch, so unclosed ones cost no more than one."""
     lowered, kept, at = text.lower(), [], 0
-    if len(lowered) != len(text):  # a few letters change their length; then positions would not agree
+    if len(lowered) != len(text):  # lower() changed the length of some letter, so positions would not agree
         return text
     while (found := lowered.find(start, at)) >= 0:
         kept.append(text[at:found])
@@ -142,29 +119,17 @@ def _newlines(body: bytes) -> bytes:
 
 
 MAX_FIELDS = 300
-
-
 MAX_VALUE = 2_000
-
-
 """Characters of one field that are kept."""
-
-
 _FOLD = re.compile(r"\n[ \t]+")
-
-
 _WORD = re.compile(r"=\?([A-Za-z0-9_-]{1,40})(?:\*[A-Za-z-]{0,20})?\?([BbQq])\?([^?\n]{0,500})\?=")
-
-
 _BETWEEN_WORDS = re.compile(r"\?=[ \t]{1,10}=\?")
-
-
 _MAILBOX = re.compile(r"[^\s<>()\",;:]{1,256}@[^\s<>()\",;:]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderFields:
-    """Field names in lower case; values unfolded, in order."""
+    """Header fields: names in lower case, values unfolded, in order."""
 
     fields: dict[str, list[str]]
 
@@ -172,12 +137,12 @@ class HeaderFields:
         return name in self.fields
 
     def get(self, name: str) -> str:
-        """The first field of that name as it stands; empty where there is none."""
+        """The first value of that field, undecoded; empty if there is none."""
         values = self.fields.get(name)
         return values[0] if values else ""
 
     def text(self, name: str) -> str:
-        """The same for people: encoded words (RFC 2047) read."""
+        """The first value of that field with encoded words (RFC 2047) decoded."""
         value = self.get(name)
         if "=?" not in value:
             return value
@@ -185,7 +150,7 @@ class HeaderFields:
         return strip_control_characters(_WORD.sub(lambda word: decode_encoded_word(word[1], word[2], word[3]), joined))
 
     def mailbox(self, name: str) -> str:
-        """The first address in that field, in lower case; empty where there is none."""
+        """The first address in that field, in lower case; empty if there is none."""
         found = _MAILBOX.search(self.get(name)) if "@" in self.get(name) else None
         return found[0].lower() if found else ""
 
@@ -194,8 +159,7 @@ NO_HEADER = HeaderFields({})
 
 
 def parse_header(block: bytes) -> HeaderFields:
-    """Lines that are no fields are passed over: a `From ` line of a mailbox file, leftovers of broken software. No control
-    characters come out."""
+    """Parse a block of header fields, leniently. Skips lines that are no fields, such as the `From ` line of an mbox file."""
     fields: dict[str, list[str]] = {}
     for line in _FOLD.sub(" ", strip_control_characters(decode_text(block))).split("\n", MAX_FIELDS)[:MAX_FIELDS]:
         name, colon, value = line.partition(":")
@@ -206,8 +170,6 @@ def parse_header(block: bytes) -> HeaderFields:
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-
-
 _DATE = re.compile(
     r"\b([0-9]{1,2})[ -]([a-z]{3})[a-z]{0,6}[ -]([0-9]{4}) {1,3}"
     r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?(?: {1,3}([+-])([0-9]{2})([0-9]{2}))?",
@@ -216,7 +178,7 @@ _DATE = re.compile(
 
 
 def parse_date(text: str) -> Instant | None:
-    """Without a zone it is UTC."""
+    """Parse a `Date` field (RFC 5322 3.3). Without a zone it is UTC. Returns None if it cannot be parsed."""
     found = _DATE.search(text[:200])
     if not found:
         return None
@@ -231,52 +193,36 @@ def parse_date(text: str) -> Instant | None:
 
 
 MAX_PARSED_BYTES = 256 * 1024
-
-
-"""Bytes of a mail that are looked at."""
-
-
+"""Bytes of a mail that are parsed."""
 MAX_PARTS = 50
-
-
 MAX_DEPTH = 8
-
-
 MAX_HEADER_BYTES = 32 * 1024
-
-
-"""Bytes of one part's header fields that are looked at."""
-
-
+"""Bytes of one part's header that are parsed."""
 _ENCLOSING = ("message/rfc822", "message/global")
-
-
 _PARAMETER = re.compile(r";\s*([a-z-]{1,40})\*?\s{0,5}=\s{0,5}(?:\"([^\"]*)\"|([^\s;]*))", re.IGNORECASE)
-
-
 _STRAY_BOUNDARY = re.compile(rb"^--([^\s]{5,100}?)(?:--)?[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class MimePart:
-    """One part that is no multipart, in the order of the mail."""
+    """A part that is not a multipart."""
 
     kind: str
     """Its media type, in lower case."""
     head: HeaderFields
     body: bytes
-    """Transfer encoding undone, line ends `\\n`."""
+    """Decoded, with line ends `\\n`."""
     charset: str
     enclosed: bool
-    """It belongs to a mail inside this mail."""
+    """Whether it belongs to a mail inside this mail."""
 
     def text(self) -> str:
-        """For reading; of HTML what a person sees."""
+        """The decoded text, of HTML without markup."""
         return readable_text(self.body, self.charset, html=self.kind == "text/html")
 
 
 class _Block(NamedTuple):
-    """Head and body as they stand, not looked at yet."""
+    """Header and body, not parsed yet."""
 
     content: bytes
     depth: int
@@ -284,14 +230,14 @@ class _Block(NamedTuple):
 
 
 def parse_mime(raw: bytes) -> tuple[HeaderFields, list[MimePart]]:
-    """The mail's own header fields, and its parts."""
+    """The mail's own header fields, and its parts in their order."""
     content = raw[:MAX_PARSED_BYTES].replace(b"\r\n", b"\n").replace(b"\r", b"\n").lstrip(b"\n")
     head, _ = _split(content)
     return head, list(_parts(content))
 
 
 def _parts(content: bytes) -> Iterator[MimePart]:
-    """A stack instead of recursion; each multipart puts its children back in their order."""
+    """Uses a stack instead of recursion; a multipart's children are pushed in their order."""
     stack, left = [_Block(content, 0, enclosed=False)], MAX_PARTS
     while stack and left:
         left -= 1
@@ -311,7 +257,7 @@ def _parts(content: bytes) -> Iterator[MimePart]:
 
 
 def content_type(head: HeaderFields) -> tuple[str, dict[str, str]]:
-    """Media type and parameters; what says none, or nonsense, is plain text (RFC 2045 §5.2)."""
+    """Media type and parameters; `text/plain` if the type is missing or invalid (RFC 2045 5.2)."""
     value = head.get("content-type")
     kind = value.partition(";")[0].strip().lower()
     parameters = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(value)}
@@ -319,7 +265,7 @@ def content_type(head: HeaderFields) -> tuple[str, dict[str, str]]:
 
 
 def _split(content: bytes) -> tuple[HeaderFields, bytes]:
-    """Where the first empty line is. What begins with none of a header's fields has no head."""
+    """Header and body, split at the first empty line. A block that begins with an empty line has no header."""
     if content.startswith(b"\n"):
         return NO_HEADER, content[1:]
     top, _, body = content.partition(b"\n\n")
@@ -327,7 +273,7 @@ def _split(content: bytes) -> tuple[HeaderFields, bytes]:
 
 
 def _pieces(body: bytes, boundary: str) -> list[bytes]:
-    """Between the boundaries. Broken mail names another boundary than it uses: then the first line that looks like one."""
+    """The pieces between boundaries. If the declared boundary does not occur, the first line that looks like one is used."""
     whole = b"\n" + body
     delimiter = b"\n--" + boundary.encode("utf-8", "replace")
     if not boundary or delimiter not in whole:
@@ -340,7 +286,7 @@ def _pieces(body: bytes, boundary: str) -> list[bytes]:
         if piece.startswith(b"--"):
             break
         line, _, rest = piece.partition(b"\n")
-        if line.strip() and pieces:  # another boundary that begins with this one: it belongs to the part before
+        if line.strip() and pieces:  # another boundary that begins with this one: part of the piece before
             pieces[-1] += delimiter + piece
         else:
             pieces.append(rest)

@@ -1,12 +1,9 @@
-"""A bounce's text for people: what of it counts, and which lines of it are about whom.
+"""Finds the recipients of a bounce and why each failed: in a delivery status part, or in prose.
 
-The fields of a delivery report (RFC 3464 and RFC 6533), of any dialect: recipients out of `message/delivery-status`.
-
-Bounces without a standard report: qmail, Exim, old Exchange and Notes, Yahoo, GroupWise, Chinese and Japanese providers …
-
-They differ in all but this: a text for people, with the address at the beginning of a line and the reason near it, and often
-the mail that failed below. So nothing here knows their names: what is returned is cut off, the addresses are found, and
-the reason is classified like a reply.
+A standard report has a `message/delivery-status` part (RFC 3464, RFC 6533) with a block of fields per recipient. Bounces without
+one (qmail, Exim, old Exchange and Notes, Yahoo, GroupWise, Chinese and Japanese providers …) have a text for people in common:
+the address at the beginning of a line, the reason near it, and often the returned mail below. So no product is named here: the
+returned mail is cut off, the addresses are found, and each reason is classified like a reply.
 """
 
 from __future__ import annotations
@@ -20,11 +17,7 @@ from postroom.events.bounce_parser.reports import DsnAction, RecipientReport
 from postroom.model.event import Bounce, BounceClass
 
 MAX_EXPLANATION = 6_000
-
-
 MAX_LINES = 300
-
-
 _RETURNED_STARTS = (
     "below this line",
     "this is a copy of",
@@ -52,29 +45,21 @@ _RETURNED_STARTS = (
     "原邮件",
     "原始邮件",
 )
-
-
 _RETURNED_AFTER_RULE = ("header", "original", "returned", "message", "unsent")
-
-
-"""Words that begin what is returned only after a row of dashes."""
-
-
+"""These begin the returned mail only after a row of dashes."""
 _LABEL = re.compile(
     r"(?:to|an|a|à|para|für|recipients?|recipient address|address|user|mailbox|failed recipient|empfänger|destinataire|"
     r"destinatario|error|收件人|发送给)\s{0,3}[:：]\s{0,5}",
     re.IGNORECASE,
 )
-
-
 _ADDRESS = re.compile(r"[^\s<>()\[\]\",;:'|]{1,128}@[^\s<>()\[\]\",;:'|]{1,255}")
-
-
-_NOBODY = frozenset({"postmaster", "mailer-daemon", "abuse", "support", "helpdesk", "noreply", "no-reply", "admin", "webmaster"})
+_NOT_RECIPIENTS = frozenset(
+    {"postmaster", "mailer-daemon", "abuse", "support", "helpdesk", "noreply", "no-reply", "admin", "webmaster"}
+)
 
 
 def explanation_of(text: str) -> str:
-    """Up to the mail that is returned."""
+    """The text for people, without the returned mail below it."""
     kept: list[str] = []
     seen = False
     for line in text.split("\n", MAX_LINES)[:MAX_LINES]:
@@ -88,30 +73,30 @@ def explanation_of(text: str) -> str:
     return "\n".join(kept)[:MAX_EXPLANATION].strip()
 
 
-def sections(explanation: str, *, strangers: Container[str] = ()) -> dict[str, str]:
-    """Addresses at the beginning of lines, each with the text up to the next one. `strangers` are no recipients."""
+def sections(explanation: str, *, exclude: Container[str] = ()) -> dict[str, str]:
+    """Addresses at the beginning of lines, each with the text up to the next one. `exclude`: addresses that are no recipients."""
     named: dict[str, list[str]] = {}
     current: list[str] = []
     for line in explanation.split("\n"):
         address = _leading_address(line)
-        if address and _may_be_recipient(address, strangers):
+        if address and _may_be_recipient(address, exclude):
             current = named.setdefault(address, [])
         current.append(line)
     return {address: "\n".join(lines) for address, lines in named.items()}
 
 
-def first_address(explanation: str, *, strangers: Container[str] = ()) -> str:
-    """The first address anywhere in it that may be a recipient's; empty where there is none."""
+def first_address(explanation: str, *, exclude: Container[str] = ()) -> str:
+    """The first address anywhere in the text that may be a recipient's; empty if there is none."""
     for word in explanation.split():
         found = _ADDRESS.search(word[:400]) if "@" in word else None
         address = found[0].strip(".").lower() if found else ""
-        if address and _may_be_recipient(address, strangers):
+        if address and _may_be_recipient(address, exclude):
             return address
     return ""
 
 
-def _may_be_recipient(address: str, strangers: Container[str]) -> bool:
-    return address not in strangers and address.partition("@")[0] not in _NOBODY
+def _may_be_recipient(address: str, exclude: Container[str]) -> bool:
+    return address not in exclude and address.partition("@")[0] not in _NOT_RECIPIENTS
 
 
 def _leading_address(line: str) -> str:
@@ -124,17 +109,9 @@ def _leading_address(line: str) -> str:
 
 
 DELIVERY_STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status")
-
-
 MAX_RECIPIENTS = 50
-
-
 _STATUS = re.compile(r"[245]\.[0-7]\.[0-9]{1,3}")
-
-
 _OF_RECIPIENT = frozenset({"final-recipient", "original-recipient"})
-
-
 _ACTIONS = {
     "failed": DsnAction.FAILED,
     "failure": DsnAction.FAILED,
@@ -145,14 +122,15 @@ _ACTIONS = {
     "relayed": DsnAction.RELAYED,
     "expanded": DsnAction.EXPANDED,
 }
-
-
 _BY_STATUS = {"2": DsnAction.DELIVERED, "4": DsnAction.DELAYED}
 
 
 def recipients_from_delivery_status(body: str, explanation: str) -> tuple[RecipientReport, ...]:
-    """Each recipient the report is about. `explanation`, its text for people, is asked where the fields say nothing: the
-    lines about this recipient, or all of it if there is no other."""
+    """The recipients of a `message/delivery-status` part.
+
+    `explanation`: the report's text for people, used where the fields say nothing: the lines about the recipient, or all of it if
+    there is only one.
+    """
     groups = [group for group in _groups(body) if _is_recipient(group)][:MAX_RECIPIENTS]
     if len(groups) == 1:
         return (_recipient_from_fields(groups[0], explanation),)
@@ -167,7 +145,7 @@ def _is_recipient(group: HeaderFields) -> bool:
 
 
 def _groups(body: str) -> list[HeaderFields]:
-    """Blocks of fields. Some reporters put no empty line between them: then a second Final-Recipient begins the next."""
+    """Blocks of fields. Some reporters put no empty line between them, so a second Final-Recipient begins the next block."""
     blocks: list[list[str]] = [[]]
     seen: set[str] = set()
     for line in body.split("\n"):
@@ -182,7 +160,7 @@ def _groups(body: str) -> list[HeaderFields]:
 
 
 def _joined(groups: list[HeaderFields]) -> list[HeaderFields]:
-    """Other reporters put an empty line inside of one: then what follows has no recipient of its own."""
+    """Joins blocks without a recipient to the one before: some reporters put an empty line inside of a block."""
     joined: list[HeaderFields] = []
     for group in groups:
         follows = joined and not any(name in group for name in _OF_RECIPIENT)
@@ -210,7 +188,7 @@ def _recipient_from_fields(group: HeaderFields, explanation: str) -> RecipientRe
 
 
 def _meaning(status: str, diagnostic: str, action: str, explanation: str) -> Bounce:
-    """From the fields, and where they say only that something failed, from the text."""
+    """From the fields; if they say only that something failed, from the text."""
     by_fields = classify(status, diagnostic, action)
     if by_fields.category is not BounceClass.OTHER or not explanation:
         return by_fields
@@ -224,7 +202,7 @@ def _action_from_fields(text: str, status: str) -> DsnAction:
 
 
 def untyped_address(value: str) -> str:
-    """Without its type (`rfc822; …`) and brackets."""
+    """An address field's value without its type (`rfc822; …`) and brackets; empty if it is no address."""
     bare = _untyped(value).strip().strip("<>").strip()
     return bare[:320] if "@" in bare else ""
 
@@ -261,25 +239,19 @@ _DELAYED = (
     "verzögert",
     "sera retenté",
 )
-
-
 _DELAYED_SUBJECT = ("delay", "deferred", "verzöger", "retard", "延迟", "遅延")
-
-
 _GIVEN_UP = ("failed permanently", "permanent error", "permanent fatal", "given up", "giving up", "could not be delivered for")
-
-
-"""Against a subject that only sounds like a delay. Warnings say themselves when they would give up: so these come second."""
+"""These outweigh a subject that sounds like a delay, but not `_DELAYED`: a warning says when the server will give up."""
 
 
 def recipients_from_prose(head: HeaderFields, explanation: str) -> tuple[RecipientReport, ...]:
-    """Recipients with their reasons; one without address where none is found."""
+    """The recipients of a bounce in prose with their reasons; one without address if none is found."""
     action = _action_from_text(head, explanation)
     whole = _meaning_of_all(head, explanation, action)
     ours = {head.mailbox("to"), head.mailbox("from"), head.mailbox("reply-to")}
-    named = list(sections(explanation, strangers=ours).items())[:MAX_RECIPIENTS]
+    named = list(sections(explanation, exclude=ours).items())[:MAX_RECIPIENTS]
     if not named:
-        named = [(head.mailbox("x-failed-recipients") or first_address(explanation, strangers=ours), explanation)]
+        named = [(head.mailbox("x-failed-recipients") or first_address(explanation, exclude=ours), explanation)]
     return tuple(_recipient_from_text(address, reason, action, whole) for address, reason in named)
 
 
@@ -290,7 +262,7 @@ def _recipient_from_text(address: str, reason: str, action: DsnAction, whole: Bo
 
 
 def _meaning_of_all(head: HeaderFields, explanation: str, action: DsnAction) -> Bounce:
-    """Of the whole text; where that says nothing, of the subject."""
+    """Of the whole text; if that says nothing, of the subject."""
     by_text = classify_text(explanation, action)
     return by_text if by_text.category is not BounceClass.OTHER else classify_text(head.text("subject"), action)
 

@@ -1,9 +1,7 @@
-"""What a mail that came in can be: one of these, and nothing believed but what it says of itself.
+"""Kinds of reports that arrive by mail, and the event each means for a message.
 
-None of it is proof: whoever can reach the listener can write a report. It counts only together with a token of ours that opens
-(model.wire): the address it came to, or one in what it returns.
-
-A reading as an event of the message that it is about.
+A report is no proof: anyone can write one. It counts only together with a token of ours that can be opened (model.tokens): in the
+address it was sent to, or in the mail it returns. See `events.inbound_mail`.
 """
 
 from __future__ import annotations
@@ -19,29 +17,29 @@ from postroom.model.tokens import MessageRef
 
 
 class DsnAction(StrEnum):
-    """What a delivery report says was done for a recipient (RFC 3464 §2.3.3)."""
+    """The `Action` field of a delivery report (RFC 3464 2.3.3)."""
 
     FAILED = "failed"
     DELAYED = "delayed"
-    """Not yet; the reporter goes on trying."""
+    """The reporter goes on trying."""
     DELIVERED = "delivered"
     RELAYED = "relayed"
-    """To a system that will report nothing."""
+    """To a system that sends no reports."""
     EXPANDED = "expanded"
     """To the members of a list."""
 
 
 class QuotedTokens(NamedTuple):
-    """What of ours a report quotes, for one that came to an address that tells nothing. Candidates, not checked."""
+    """Tokens of ours in a report's returned mail. They are candidates: not verified yet."""
 
     return_paths: tuple[str, ...] = ()
     """Local parts, for `model.wire.open_return_path`."""
-    hits: tuple[str, ...] = ()
+    recipient_tokens: tuple[str, ...] = ()
     """Recipient tokens, for `open_hit`."""
-    unsubscribes: tuple[str, ...] = ()
+    unsubscribe_tokens: tuple[str, ...] = ()
     """Unsubscribe tokens, for `open_unsubscribe`."""
     message_id: str = ""
-    """Of the mail that is returned, as it stands there."""
+    """The returned mail's Message-ID."""
     feedback_id: str = ""
 
 
@@ -50,124 +48,119 @@ NO_TOKENS = QuotedTokens()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipientReport:
-    """What happened to one recipient."""
+    """What a report says of one recipient."""
 
     action: DsnAction
     bounce: Bounce
-    """Of what failed, and of what waits; of the others it means nothing."""
+    """Has no meaning unless the action is failed or delayed."""
     address: str = ""
-    """Where it failed: the address itself, or where a forward led. Empty: not said."""
+    """Final-Recipient: the address, or where it was forwarded to. Empty if not given."""
     original: str = ""
-    """As we wrote it, if the reporter says so."""
+    """Original-Recipient. Empty if not given."""
     status: str = ""
-    """Enhanced code (RFC 3463)."""
+    """Enhanced status code (RFC 3463)."""
     diagnostic: str = ""
-    """The remote server's reply, else the reporter's own words."""
+    """The remote server's reply, else the reporter's text."""
     remote_mta: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportMail:
-    """What every kind has."""
+    """Fields of every kind."""
 
     identity: str
-    """A digest: the same for the same mail, however often it comes."""
+    """A digest that is the same each time the same mail comes."""
     sent_at: Instant | None = None
-    """Its own `Date`; whose clock may be wrong."""
+    """The mail's `Date`, which may be wrong."""
     raw: str = ""
-    """The part that says it, for people; up to `model.event.MAX_RAW` characters."""
+    """The relevant part, for people; up to `model.event.MAX_RAW` characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryReport(ReportMail):
-    """A delivery report: standard (RFC 3464), or read from prose."""
+    """A delivery report (bounce): standard (RFC 3464), or found in prose."""
 
     recipients: tuple[RecipientReport, ...]
     """At least one."""
     standard: bool
-    traces: QuotedTokens = NO_TOKENS
+    quoted: QuotedTokens = NO_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArfReport(ReportMail):
-    """A feedback report (RFC 5965): somebody pressed "this is spam", or the like."""
+    """A feedback report (RFC 5965): a recipient marked the message as spam, or the like."""
 
-    kind: str
+    feedback_type: str
     """`abuse`, `fraud`, `virus`, `not-spam`, `opt-out`, `auth-failure`, `other` …"""
     recipients: tuple[str, ...] = ()
-    """Whom the mail went to, where the reporter does not hide it."""
+    """The recipients, if the reporter names them."""
     user_agent: str = ""
-    traces: QuotedTokens = NO_TOKENS
+    quoted: QuotedTokens = NO_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoReply(ReportMail):
-    """A machine answers for a person: absence, receipt. Never a bounce."""
+    """An automatic reply: absence message or receipt. Never a bounce."""
 
     subject: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnsubscribeRequest(ReportMail):
-    """Somebody, or their mail program, wants no more (RFC 2369, mailto)."""
+    """A recipient or their mail program asks to unsubscribe by mail (RFC 2369)."""
 
     token: str = ""
-    """For `model.wire.open_unsubscribe`. Empty: the address it came to says who."""
+    """For `model.wire.open_unsubscribe`. Empty if the recipient address names the person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge(ReportMail):
-    """A filter wants to see whether we are a person. Nobody answers it."""
+    """A filter asks the sender to confirm the message. It is not answered."""
 
     subject: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other(ReportMail):
-    """None of these: an answer by a person, spam, what nobody can read."""
+    """None of these: a reply by a person, spam, an unreadable mail."""
 
     subject: str = ""
 
 
 ParsedReport = DeliveryReport | ArfReport | AutoReply | UnsubscribeRequest | Challenge | Other
-
-
 OLDEST_MS: Final = 7 * 24 * 3_600_000
-
-
-"""A reporter's clock is believed this far back, and not ahead: mail servers give up after five days."""
-
-
+"""Reported times further back than this, or in the future, are replaced: mail servers give up after five days."""
 _MILDEST_FIRST = (DsnAction.DELIVERED, DsnAction.RELAYED, DsnAction.EXPANDED, DsnAction.DELAYED, DsnAction.FAILED)
-
-
 _NO_COMPLAINTS = frozenset({"not-spam", "virus", "auth-failure", "dmarc"})
-
-
-"""Not said by a recipient, or the contrary of a complaint. A type nobody knows counts as `other` (RFC 5965 §7.3), a complaint."""
-
-
+"""Not from a recipient, or the opposite of a complaint. Unknown types count as `other` (RFC 5965 7.3), which is a complaint."""
 _OPT_OUTS = frozenset({"opt-out", "opt-out-list"})
 
 
-def event_from_report(reading: ParsedReport, ref: MessageRef, *, at: Instant) -> Event | None:
-    """What it means for that attempt; None: nothing. `at`: when it came in. The same report again has the same id."""
-    match reading:
+def event_from_report(report: ParsedReport, ref: MessageRef, *, at: Instant) -> Event | None:
+    """The event that a report means for an attempt; None if it means none. `at`: when it was received.
+
+    The same report gives an event with the same id each time.
+    """
+    match report:
         case DeliveryReport():
-            return _delivery(reading, ref, at)
-        case ArfReport() if reading.kind in _OPT_OUTS:
-            return _event(reading, ref, at, EventKind.UNSUBSCRIBED, "arf", detail=reading.kind)
-        case ArfReport() if reading.kind not in _NO_COMPLAINTS:
-            return _event(reading, ref, at, EventKind.COMPLAINED, "arf", detail=f"{reading.kind} {reading.user_agent}".strip())
+            return _delivery(report, ref, at)
+        case ArfReport() if report.feedback_type in _OPT_OUTS:
+            return _event(report, ref, at, EventKind.UNSUBSCRIBED, "arf", detail=report.feedback_type)
+        case ArfReport() if report.feedback_type not in _NO_COMPLAINTS:
+            return _event(
+                report, ref, at, EventKind.COMPLAINED, "arf", detail=f"{report.feedback_type} {report.user_agent}".strip()
+            )
         case UnsubscribeRequest():
-            return _event(reading, ref, at, EventKind.UNSUBSCRIBED, "unsubscribe", detail="by mail")
+            return _event(report, ref, at, EventKind.UNSUBSCRIBED, "unsubscribe", detail="by mail")
         case _:
             return None
 
 
 def primary_recipient(report: DeliveryReport) -> RecipientReport:
-    """Our messages have one recipient each. Where a report names several, a forward or a list spread it: what went best is what
-    happened to the address we wrote to; among failures the one that is least lasting."""
+    """The recipient whose result counts: the best result, and among failures the least permanent.
+
+    Our messages have one recipient each. A report names several if the message was forwarded or expanded by a list.
+    """
 
     def harm(recipient: RecipientReport) -> tuple[int, bool]:
         return _MILDEST_FIRST.index(recipient.action), recipient.bounce.type is BounceType.HARD
@@ -188,7 +181,7 @@ def _delivery(report: DeliveryReport, ref: MessageRef, at: Instant) -> Event:
 
 
 def _event(
-    reading: ParsedReport,
+    report: ParsedReport,
     ref: MessageRef,
     at: Instant,
     kind: EventKind,
@@ -197,8 +190,8 @@ def _event(
     detail: str,
     recipient: RecipientReport | None = None,
 ) -> Event:
-    identity = f"{reading.identity} {kind} {ref.tenant} {ref.campaign} {ref.batch} {ref.key.hex()} {ref.attempt}"
-    sent_at = reading.sent_at
+    identity = f"{report.identity} {kind} {ref.tenant} {ref.campaign} {ref.batch} {ref.key.hex()} {ref.attempt}"
+    sent_at = report.sent_at
     return Event(
         kind=kind,
         attempt=ref.attempt,
@@ -207,5 +200,5 @@ def _event(
         source=source,
         bounce=recipient.bounce if recipient else None,
         detail=" ".join(detail.split())[:MAX_DETAIL],
-        raw=reading.raw,
+        raw=report.raw,
     )

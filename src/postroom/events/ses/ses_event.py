@@ -37,8 +37,6 @@ from postroom.model.event import MAX_DETAIL, MAX_RAW, MAX_URL, Bounce, BounceCla
 from postroom.model.tokens import MessageRef, parse_ses_tags
 
 _TYPES = {"Permanent": BounceType.HARD, "Transient": BounceType.SOFT}
-
-
 _SUBTYPES = {
     "NoEmail": BounceClass.MAILBOX,
     "Suppressed": BounceClass.MAILBOX,
@@ -50,8 +48,6 @@ _SUBTYPES = {
     "AttachmentRejected": BounceClass.CONTENT,
     "CustomTimeoutExceeded": BounceClass.NETWORK,
 }
-
-
 _CODES = (
     (re.compile(r"[45]\.1\.(2|10)"), BounceClass.DOMAIN),
     (re.compile(r"[45]\.1\.[0-46]"), BounceClass.MAILBOX),
@@ -63,8 +59,6 @@ _CODES = (
     (re.compile(r"[45]\.6\.[0-9]+"), BounceClass.CONTENT),
     (re.compile(r"[45]\.7\.[0-9]+"), BounceClass.POLICY),
 )
-
-
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
 
 
@@ -82,11 +76,7 @@ def _by_code(code: str) -> BounceClass:
 
 
 MAX_RECIPIENTS = 50
-
-
 """A message of SES has no more."""
-
-
 _NO_COMPLAINTS = frozenset({"not-spam", "auth-failure"})
 
 
@@ -198,11 +188,7 @@ class _Said(NamedTuple):
 
 
 _DECODER = msgspec.json.Decoder(_Notice)
-
-
 _NOTHING_MORE = frozenset({"send", "delivery"})
-
-
 """Notices of which the event says all: a notice takes 1 to 3 KB, and every message that arrives has one of each."""
 
 

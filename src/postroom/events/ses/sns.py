@@ -43,8 +43,6 @@ from postroom.errors import Denied, Invalid, PostroomError, TooLarge, Unavailabl
 from postroom.ledger.ttl_cache import TtlCache
 
 MAX_BYTES = 512 * 1024
-
-
 """SNS carries 256 KB; JSON inside JSON may escape much of it."""
 
 
@@ -132,26 +130,12 @@ def parse_envelope(body: bytes) -> SnsEnvelope:
 
 
 MAX_AGE_MS = 24 * 3_600_000
-
-
 """SNS retries a delivery for an hour at most; the stamp is from the first try."""
-
-
 MAX_AHEAD_MS = 15 * 60_000
-
-
 _PEM_PATH = re.compile(r"/SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem", re.ASCII)
-
-
 _CERTIFICATES = 16
-
-
 _HASHES: dict[str, type[hashes.HashAlgorithm]] = {"1": hashes.SHA1, "2": hashes.SHA256}
-
-
 FetchUrl = Callable[[str], bytes]
-
-
 """The body behind an https URL; follows no redirect, is bounded in time and size. `Denied`: there is none; `Unavailable`."""
 
 
@@ -265,20 +249,10 @@ def _read(pem: bytes) -> x509.Certificate:
 
 
 LIMIT_BYTES = 64 * 1024
-
-
 LIMIT_S = 5.0
-
-
 AGAIN_S = 10.0
-
-
 _TURN_S = 2.0
-
-
 _REMEMBERED = 256
-
-
 _PLAIN = {"Accept-Encoding": "identity"}  # what is small must not unpack to something large
 
 
