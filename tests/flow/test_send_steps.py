@@ -219,7 +219,7 @@ def test_a_used_up_day_is_seen_in_the_providers_buckets(tmp_path: Path) -> None:
         sender = w.postroom.sender
         sender.rate(campaign)
         assert sender.used_up(campaign) is None
-        (bucket,) = sender._ways("default", campaign.provider).bulk_buckets()
+        (bucket,) = sender._routes("default", campaign.provider).bulk_buckets()
         rates.limit(bucket, RateLimit(per_day=1))
         rates.reserve(bucket, 1, now)
         assert (sender.used_up(campaign) or 0) > now

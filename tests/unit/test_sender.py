@@ -21,13 +21,15 @@ from postroom.model.batch import OpenBatch
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies, UnknownPolicy
 from postroom.model.ids import Key
 from postroom.model.message import MessageStatus, Recipient, Settlement
-from postroom.pipeline.sender.context import SendContext
+from postroom.pipeline.sender.context import SendContext, SendJob
+from postroom.pipeline.sender.provider_route import ProviderRoute
 from postroom.pipeline.sender.rate_gate import RateGate
 from postroom.pipeline.sender.run import campaign_run
 from postroom.pipeline.sender.thread_bridge import ThreadBridge
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.rates import SqliteRates
 from postroom.platform.mail.port import Health, Result, Stage, Verdict
+from postroom.platform.ports.rates import RateLimit
 from postroom.platform.ports.tables import ItemKey, Put
 from tests.fakes.ledger import Bench, bench
 from tests.fakes.mailer import ACCEPTED, ScriptedMailer
@@ -68,27 +70,24 @@ class Worker:
         made, threads = self.made, ThreadBridge()
         self.stopping = asyncio.Event()
         journal = made.journals.begin(campaign.ref.campaign)
-        means = SendContext(
-            ref=campaign.ref,
+        rules = OutcomeRules(
+            Policies(unknown=unknown, settle_after_ms=5_000), Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000)
+        )
+        route = ProviderRoute("x", RateLimit(), lambda: self.mailer)
+        context = SendContext(
+            job=SendJob(campaign.ref, self.composer.compose, rules, route, [route.bucket], topic=lambda _recipient: self.topic),
             batches=BatchLeases(self.messages, made.journals, made.clock, lease_ms=LEASE_MS),
             messages=self.messages,
             suppression=self.suppression,
-            composer=self.composer,
-            rules=OutcomeRules(
-                Policies(unknown=unknown, settle_after_ms=5_000), Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000)
-            ),
+            journal=journal,
             mailer=self.mailer,
             rate_gate=RateGate(self.rates, ["provider:x"], threads, made.clock, self.mailer),
-            journal=journal,
             threads=threads,
             clock=made.clock,
             stopping=self.stopping,
-            on_result=lambda _result: None,
-            on_trouble=lambda _reason: None,
-            topic=lambda _recipient: self.topic,
         )
         try:
-            await asyncio.wait_for(campaign_run(means, made.campaigns, made.finish, drain_s=1).run(), 20)
+            await asyncio.wait_for(campaign_run(context, made.campaigns, made.finish, drain_s=1).run(), 20)
         finally:
             threads.close()
             journal.close()
@@ -218,7 +217,7 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
     worker.mailer.before_handing_over = steal_at_the_tenth
     with caplog.at_level(logging.WARNING):
         worker.send(campaign)
-    assert "somebody else's now" in caplog.text
+    assert "batch.lease_lost" in caplog.text
     assert len(worker.mailer.accepted) == 9
     assert thief.settle_left_open(ref, stolen[0], campaign.policies, wait=True)
     assert _counts(worker, campaign) == {"sent": 9, "pending": 91}

@@ -360,12 +360,12 @@ def test_a_changed_provider_begins_the_run_anew(made: Desk, change: dict[str, An
 
 
 def test_campaigns_leave_a_tenth_of_the_rate(made: Desk) -> None:
-    way = ProviderRoute("relay", RateLimit(per_second=100, per_day=1_000), ScriptedMailer)
-    way.set_limits(made.rates)
+    route = ProviderRoute("relay", RateLimit(per_second=100, per_day=1_000), ScriptedMailer)
+    route.set_limits(made.rates)
     now = made.clock.now()
-    assert [made.rates.current(bucket, now) for bucket in way.bulk_buckets()] == [90, 100]
+    assert [made.rates.current(bucket, now) for bucket in route.bulk_buckets()] == [90, 100]
     granted = 0
-    while count := made.rates.reserve(way.bulk_bucket, 1_000, made.clock.now()).count:
+    while count := made.rates.reserve(route.bulk_bucket, 1_000, made.clock.now()).count:
         granted += count
         made.clock.advance(2)
     assert granted == 900
@@ -407,7 +407,7 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
     made.mailer.before_handing_over = steal_at_the_tenth
     with caplog.at_level("WARNING"):
         made.send(lambda: bool(stolen))
-    assert "somebody else's now" in caplog.text
+    assert "batch.lease_lost" in caplog.text
     assert len(made.mailer.accepted) == 9
     assert thief.settle_left_open(ref, stolen[0], Policies(), wait=True)
     assert made.states() == ["pending"] * 11 + ["sent"] * 9

@@ -20,7 +20,7 @@ from postroom.ledger.providers import Providers, ProviderSpec
 from postroom.ledger.suppression import SuppressionList
 from postroom.model.campaign import Campaign, CampaignStatus, Policies
 from postroom.model.provider import MAX_FACTOR, MAX_PER_DAY, MIN_FACTOR, MIN_PER_DAY, UsageLimits, WarmUp, parse_warm_up
-from postroom.pipeline.sender.context import SendContext
+from postroom.pipeline.sender.context import RunEvents, SendContext, SendJob
 from postroom.pipeline.sender.provider_route import ProviderRoute
 from postroom.pipeline.sender.rate_gate import RateGate
 from postroom.pipeline.sender.run import campaign_run
@@ -92,7 +92,7 @@ def test_the_sender_is_told_the_number_of_the_day(providers: tuple[Providers, Ma
     assert numbers == [200, 300, 400, 400]
 
 
-class House:
+class WarmUpSender:
     """A campaign through a provider with a limit a day."""
 
     def __init__(self, made: Bench, rates: SqliteRates) -> None:
@@ -105,9 +105,9 @@ class House:
         made, threads = self.made, ThreadBridge()
         ledger = Providers(made.tables, PlainSecrets(), made.clock, default_url="inbox:")
         means_out = ledger.means("default", "relay")
-        way = ProviderRoute(means_out.id, means_out.limit, lambda: self.mailer)
-        assert way.limit.per_day == per_day
-        way.set_limits(self.rates)
+        route = ProviderRoute(means_out.id, means_out.limit, lambda: self.mailer)
+        assert route.limit.per_day == per_day
+        route.set_limits(self.rates)
         journal = made.journals.begin(campaign.ref.campaign)
         stopping, told = asyncio.Event(), asyncio.Event()
 
@@ -115,24 +115,22 @@ class House:
             self.troubles.append(text)
             told.set()
 
-        means = SendContext(
-            ref=campaign.ref,
+        rules = OutcomeRules(Policies(), Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000))
+        context = SendContext(
+            job=SendJob(campaign.ref, PlainComposer().compose, rules, route, route.bulk_buckets()),
             batches=BatchLeases(made.messages, made.journals, made.clock, lease_ms=10_000),
             messages=made.messages,
             suppression=SuppressionList(made.tables, made.clock),
-            composer=PlainComposer(),
-            rules=OutcomeRules(Policies(), Instant(made.clock.now() + 60_000), Backoff(first_ms=60_000)),
-            mailer=self.mailer,
-            rate_gate=RateGate(self.rates, way.bulk_buckets(), threads, made.clock, self.mailer, counted=True),
             journal=journal,
+            mailer=self.mailer,
+            rate_gate=RateGate(self.rates, route.bulk_buckets(), threads, made.clock, self.mailer, counted=True),
             threads=threads,
             clock=made.clock,
             stopping=stopping,
-            on_result=lambda _result: None,
-            on_trouble=trouble,
+            events=RunEvents(on_trouble=trouble),
         )
         await self.mailer.start()
-        run = asyncio.create_task(campaign_run(means, made.campaigns, made.finish, drain_s=1).run())
+        run = asyncio.create_task(campaign_run(context, made.campaigns, made.finish, drain_s=1).run())
         try:
             waiting = asyncio.create_task(told.wait())
             await asyncio.wait([run, waiting], timeout=20, return_when=asyncio.FIRST_COMPLETED)
@@ -147,16 +145,16 @@ class House:
 
 def test_a_campaign_waits_for_the_next_day_and_says_why(tmp_path: Path) -> None:
     with bench(tmp_path) as made, closing(SqliteRates(tmp_path / "rates.db")) as rates:
-        house = House(made, rates)
+        sender = WarmUpSender(made, rates)
         ledger = Providers(made.tables, PlainSecrets(), made.clock, default_url="inbox:")
         ledger.create("default", "relay", ProviderSpec("smtp://relay.example", UsageLimits(warm_up=WarmUp(20, 2.0))))
         campaign = made.campaign(people=50, batches=1)
-        asyncio.run(house.send(campaign, 20, until=18))  # a tenth is kept for single messages
-        (why,) = filter(None, house.troubles)
+        asyncio.run(sender.send(campaign, 20, until=18))  # a tenth is kept for single messages
+        (why,) = filter(None, sender.troubles)
         assert "today is used up" in why
         assert "2026-09-22T00:00Z" in why
         assert made.campaigns.get(campaign.ref).status is CampaignStatus.SENDING
         made.clock.advance(DAY_S)
-        asyncio.run(house.send(campaign, 40, until=50))
+        asyncio.run(sender.send(campaign, 40, until=50))
         assert made.campaigns.get(campaign.ref).status is CampaignStatus.COMPLETED
-        assert len(set(house.mailer.accepted)) == 50
+        assert len(set(sender.mailer.accepted)) == 50

@@ -94,11 +94,11 @@ class SendSteps:
 
     def send(self, order: Order, left: TimeLeft) -> Sent:
         """One portion."""
-        given = AssignedBatches(map(int, order.item), beside=order.beside)
-        leave = StopSignal()
-        work = self._postroom.sender.send(order.ref, leave, _trouble, given=given)
+        assigned = AssignedBatches(map(int, order.item), workers=order.beside)
+        stop = StopSignal()
+        work = self._postroom.sender.send(order.ref, stop, _trouble, assigned=assigned)
         try:
-            asyncio.run(_in_time(work, leave, left, most_s=PORTION_S))
+            asyncio.run(_in_time(work, stop, left, most_s=PORTION_S))
         except (Temporary, Conflict, OSError):
             raise
         except PostroomError as error:
@@ -106,13 +106,13 @@ class SendSteps:
         except Exception as error:  # the machine would call again for ever
             self._pause(order.ref, error)
             raise
-        return {"left": len(given.left)}
+        return {"left": len(assigned.left)}
 
     def stream(self, order: Order, left: TimeLeft) -> Streamed:
         """A stream of single messages, until it owes none."""
-        leave = StopSignal()
-        asyncio.run(_in_time(self._postroom.sender.send_stream(order.ref, leave, _trouble), leave, left))
-        if leave.preempt.is_set():
+        stop = StopSignal()
+        asyncio.run(_in_time(self._postroom.sender.send_stream(order.ref, stop, _trouble), stop, left))
+        if stop.preempt.is_set():
             return {"next": "again"}
         scheduler_messages.notify_stream_idle(
             self._postroom.queues, order.ref
@@ -140,19 +140,19 @@ class SendSteps:
                 self._postroom.records.transition(campaign, CampaignStatus.PAUSED, reason=reason)
 
 
-async def _in_time(work: Coroutine[Any, Any, None], leave: StopSignal, left: TimeLeft, *, most_s: float | None = None) -> None:
-    """Work, and leave in time."""
+async def _in_time(work: Coroutine[Any, Any, None], stop: StopSignal, left: TimeLeft, *, most_s: float | None = None) -> None:
+    """Do the work, but preempt it and then shut it down before the function's time is up."""
     loop = asyncio.get_running_loop()
     answered = left() - _ANSWERED_S
-    stops = [
-        loop.call_later(max(0.0, answered if most_s is None else min(most_s, answered)), leave.preempt.set),
-        loop.call_later(max(0.0, left() - _STOP_S), leave.stopping.set),
+    timers = [
+        loop.call_later(max(0.0, answered if most_s is None else min(most_s, answered)), stop.preempt.set),
+        loop.call_later(max(0.0, left() - _STOP_S), stop.shutdown.set),
     ]
     try:
         await work
     finally:
-        for stop in stops:
-            stop.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 def _trouble(text: str) -> None:

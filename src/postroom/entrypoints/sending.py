@@ -39,7 +39,7 @@ class _Turn:
     """A campaign or stream at work."""
 
     task: asyncio.Task[None]
-    leave: StopSignal
+    stop: StopSignal
     began: float
 
 
@@ -106,16 +106,16 @@ class Sending:
 
     def _begin(self, ref: CampaignRef, send: _Send) -> None:
         self._line.pop(ref, None)
-        leave = StopSignal()
-        task = asyncio.create_task(send(ref, leave, trouble))
-        self._turns[ref] = _Turn(task, leave, asyncio.get_running_loop().time())
+        stop = StopSignal()
+        task = asyncio.create_task(send(ref, stop, trouble))
+        self._turns[ref] = _Turn(task, stop, asyncio.get_running_loop().time())
 
     def _yield_longest(self, places: int) -> None:
         """Those that had their time make room for as many as wait."""
         due = asyncio.get_running_loop().time() - self._turn_s
         had = [turn for ref, turn in self._turns.items() if turn.began <= due and not is_stream(ref.campaign)]
         for turn in had[:places]:
-            turn.leave.preempt.set()
+            turn.stop.preempt.set()
 
     async def _reap(self) -> None:
         for ref in [ref for ref, turn in self._turns.items() if turn.task.done()]:
@@ -147,7 +147,7 @@ class Sending:
 
     async def _end_all(self) -> None:
         for turn in self._turns.values():
-            turn.leave.stopping.set()
+            turn.stop.shutdown.set()
         ended = await asyncio.gather(*(turn.task for turn in self._turns.values()), return_exceptions=True)
         for ref, error in zip(self._turns, ended, strict=True):
             if isinstance(error, BaseException):

@@ -1,4 +1,4 @@
-"""The threads beside the event loop on which the synchronous ports are called."""
+"""Calls the synchronous ports on threads beside the event loop."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_THREADS = 2  # one may wait for the disk while another reads
+_THREADS = 2  # one may wait for the disk while the other reads
 
 
 class ThreadBridge:
-    """Call a port and await its answer. Awaiting may be cancelled; a call that has begun is carried out all the same."""
+    """`await threads(port.method, …)`. Awaiting may be cancelled; a call that has begun is carried out all the same."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ports")
@@ -24,5 +24,5 @@ class ThreadBridge:
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(call, *args, **kwargs))
 
     def close(self) -> None:
-        """Wait for what runs, take nothing more."""
+        """Wait for running calls and accept no more."""
         self._pool.shutdown(wait=True)
