@@ -25,7 +25,7 @@ from postroom.events.ses.ses_event import parse_ses_event
 from postroom.events.ses.sns import SnsVerifier
 from postroom.model.ids import Key
 from postroom.model.tokens import MessageRef, ses_tags
-from postroom.platform.mail._aws_auth import CredentialSource
+from postroom.platform.mail._aws_auth import AwsCredentialChain
 from postroom.platform.mail.ses import SesMailer
 from postroom.platform.mail.ses_url import SesConfig, parse_ses_url
 
@@ -35,7 +35,7 @@ BenchDelivery.ref = REF
 
 async def send(config: SesConfig, messages: int) -> tuple[float, float]:
     """Messages a second, and microseconds of CPU a message, of this process."""
-    mailer = SesMailer(config, source=CredentialSource(config, {}))
+    mailer = SesMailer(config, source=AwsCredentialChain(config, {}, SystemClock()))
     await mailer.start()
     run = Run(mailer, messages)  # type: ignore[arg-type] # any mailer does
     began, cpu = time.monotonic(), time.process_time()

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from postroom.platform.mail._aws_auth import CredentialSource
+from postroom.clock import SystemClock
+from postroom.platform.mail._aws_auth import AwsCredentialChain, AwsCredentials
 from postroom.platform.mail.breaker import BreakerPolicy
 from postroom.platform.mail.ses import SesMailer
 from postroom.platform.mail.ses_url import SesConfig, parse_ses_url
 from tests.fakes.delivery import HASTY, FakeDelivery, send
 from tests.fakes.ses_simulator.simulator import SesSimulator
+
+
+class FakeCredentials:
+    """A `CredentialSource` over a function."""
+
+    def __init__(self, load: Callable[[], AwsCredentials]) -> None:
+        self.load = load
+        self.rejected = 0
+
+    def reject(self) -> None:
+        self.rejected += 1
 
 
 def to(ses: SesSimulator, connections: int = 4, **changes: Any) -> SesConfig:
@@ -21,7 +33,7 @@ def to(ses: SesSimulator, connections: int = 4, **changes: Any) -> SesConfig:
 
 def mailer_of(config: SesConfig, **options: Any) -> SesMailer:
     """With the keys in its URL."""
-    return SesMailer(config, source=CredentialSource(config, {}), **options)
+    return SesMailer(config, source=AwsCredentialChain(config, {}, SystemClock()), **options)
 
 
 def deliver(config: SesConfig, items: Sequence[FakeDelivery], *, policy: BreakerPolicy = HASTY, seconds: float = 10.0) -> None:

@@ -9,12 +9,12 @@ import pytest
 from postroom.clock import SystemClock
 from postroom.errors import Denied
 from postroom.model.finding import Finding, Level
-from postroom.platform.mail._aws_auth import AwsCredentials, CredentialSource
+from postroom.platform.mail._aws_auth import AwsCredentialChain, AwsCredentials
 from postroom.platform.mail.ses_probe import examine_ses
 from tests.fakes.ses_simulator.rules import Options
 from tests.fakes.ses_simulator.simulator import SesSimulator
 from tests.fakes.ses_simulator.sns import ARN
-from tests.flow.ses_kit import to
+from tests.flow.ses_kit import FakeCredentials, to
 
 
 def going(*kinds: str, topic: str = ARN, enabled: bool = True) -> tuple[dict[str, object], ...]:
@@ -29,7 +29,9 @@ def found(options: Options, *, configuration_set: str | None = "postroom", domai
     options.event_destinations = options.event_destinations or HEARD
     with SesSimulator(options=options) as ses:
         config = replace(to(ses), configuration_set=configuration_set)
-        return list(examine_ses(config, CredentialSource(config, {}), SystemClock(), topics=[ARN], domain=domain))
+        return list(
+            examine_ses(config, AwsCredentialChain(config, {}, SystemClock()), SystemClock(), topics=[ARN], domain=domain)
+        )
 
 
 def test_an_account_in_order_has_nothing_to_do() -> None:
@@ -71,5 +73,5 @@ def test_keys_that_are_refused_or_missing_are_the_only_finding() -> None:
 
     with SesSimulator() as ses:
         for source in (none, lambda: AwsCredentials("ANOTHER", "x")):
-            (finding,) = examine_ses(to(ses), source, SystemClock())
+            (finding,) = examine_ses(to(ses), FakeCredentials(source), SystemClock())
             assert finding.level is Level.FAIL

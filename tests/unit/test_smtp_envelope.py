@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.platform.mail._smtp_envelope import Offers, QueuedMessage, read_offers, stuffed
+from postroom.platform.mail import _smtp_envelope
+from postroom.platform.mail._smtp_envelope import Offers, read_offers, stuffed
 from postroom.platform.mail._smtp_replies import Reply
+from postroom.platform.mail.connection_pool import QueuedMessage
 from postroom.platform.mail.port import Result, Verdict
 from postroom.platform.mail.smtp_url import Dsn
 from tests.fakes.delivery import FakeDelivery, message
@@ -26,9 +28,9 @@ def pack(
     offers: Offers = ALL,
     dsn: Dsn = Dsn.DEFAULT,
 ) -> tuple[str, Result | None]:
-    parcel = QueuedMessage(FakeDelivery(rcpt, mail_from=sender))
-    refusal = parcel.pack(content, offers, dsn)
-    return parcel.commands.decode(), refusal
+    item = QueuedMessage(FakeDelivery(rcpt, mail_from=sender))
+    refusal = _smtp_envelope.pack(item, content, offers, dsn)
+    return item.head.decode(), refusal
 
 
 def test_plain_ascii_asks_for_nothing_special() -> None:
@@ -109,9 +111,9 @@ def test_stuffed_content_never_holds_a_lone_dot_and_comes_back_the_same(content:
 
 
 def test_content_without_a_last_line_end_gets_one() -> None:
-    parcel = QueuedMessage(FakeDelivery("r@x"))
-    parcel.pack(b"a", ALL, Dsn.DEFAULT)
-    assert parcel.payload == b"a\r\n"
+    item = QueuedMessage(FakeDelivery("r@x"))
+    assert _smtp_envelope.pack(item, b"a", ALL, Dsn.DEFAULT) is None
+    assert item.payload == b"a\r\n"
 
 
 def test_offers_are_read_as_servers_write_them() -> None:

@@ -56,7 +56,7 @@ def _mailer(means: ProviderCredentials, shares: Shares, accounts: SesAccounts) -
     share = shares.of(means.id, connections)
     if isinstance(config, SesConfig):
         return accounts.mailer(means, replace(config, connections=connections), share)
-    return SmtpMailer(replace(config, connections=connections), share=share)
+    return SmtpMailer(replace(config, connections=connections), budget=share)
 
 
 def examined(accounts: SesAccounts, means: ProviderCredentials) -> list[Finding]:

@@ -12,7 +12,7 @@ from postroom.ledger.providers import ProviderCredentials
 from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.finding import Finding
 from postroom.pipeline.sender.provider_route import ProviderRoute
-from postroom.platform.mail._aws_auth import CredentialSource
+from postroom.platform.mail._aws_auth import AwsCredentialChain
 from postroom.platform.mail._ses_api import read_account
 from postroom.platform.mail.connection_pool import ConnectionBudget
 from postroom.platform.mail.provider_url import parse_provider_url
@@ -44,6 +44,7 @@ class SesAccounts:
         self._topics = topics
         self._rates = rates
         self._clock = clock
+        self._chains: dict[tuple[str, str | None], AwsCredentialChain] = {}
         self._now: TtlCache[ProviderCredentials, RateLimit] = TtlCache(clock, most=_ACCOUNTS)
         self._last: TtlCache[ProviderCredentials, RateLimit] = TtlCache(clock, most=_ACCOUNTS)
 
@@ -63,15 +64,20 @@ class SesAccounts:
     def mailer(self, means: ProviderCredentials, config: SesConfig, share: ConnectionBudget) -> SesMailer:
         """A new one. While it runs, it keeps the provider's buckets at what the account allows."""
         told = partial(self._told, means, partial(self.mailer, means, config, share))
-        return SesMailer(config, source=CredentialSource(config, self._aws.variables), share=share, on_limits=told)
+        return SesMailer(config, source=self._credentials(config), budget=share, on_limits=told)
 
     def _asked(self, means: ProviderCredentials, config: SesConfig) -> RateLimit:
         try:
-            found = read_account(config, CredentialSource(config, self._aws.variables), self._clock).limit
+            found = read_account(config, self._credentials(config).load(), self._clock).limit
         except PostroomError as error:
             _log.warning("%s: what the account allows cannot be read: %s", config, error)
             found = self._last.get(means) or RateLimit()
         return self._remembered(means, found)
+
+    def _credentials(self, config: SesConfig) -> AwsCredentialChain:
+        """Shared by all mailers of the operator's account, so that roles are assumed once. Keys in a URL need no sharing."""
+        chain = AwsCredentialChain(config, self._aws.variables, self._clock)
+        return chain if config.access_key_id else self._chains.setdefault((config.region, config.profile), chain)
 
     def _told(self, means: ProviderCredentials, mailer: Callable[[], SesMailer], limit: RateLimit) -> None:
         narrower = _narrower(means.limit, self._remembered(means, limit))
@@ -94,7 +100,7 @@ def examined_ses(
     config: SesConfig, aws: AwsEnvironment, clock: Clock, *, topics: Collection[str] = (), domain: str | None = None
 ) -> Iterator[Finding]:
     """Whether it would send, and whether its notices come to one of the topics. Nothing is sent."""
-    return examine_ses(config, CredentialSource(config, aws.variables), clock, topics=topics, domain=domain)
+    return examine_ses(config, AwsCredentialChain(config, aws.variables, clock), clock, topics=topics, domain=domain)
 
 
 def _narrower(one: RateLimit, other: RateLimit) -> RateLimit:

@@ -1,42 +1,45 @@
-"""Signs a request to AWS: Signature Version 4, as far as a JSON API needs it.
+"""AWS credentials for SES, and the signature of requests.
 
-The AWS SDK's signer takes most of the time of a call; this one prepares what is the same for a day (the key) and a second (the
-date), which leaves two SHA-256 and one HMAC. "Create a signed AWS API request" in the IAM user guide is what it follows.
+Where credentials come from, in this order:
 
-Where the keys to AWS come from, when the provider's URL does not hold them: the places where AWS's own tools look.
+1. the provider's URL (`ses://KEY_ID:SECRET@region`),
+2. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, unless the URL names a profile,
+3. botocore's chain: profiles with keys, single sign-on, assumed roles or a process, web identity, container and instance roles.
+   https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 
-    1. AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
-    2. the shared files (~/.aws/credentials, ~/.aws/config, or where AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE point)
-    3. a container's role (ECS, EKS Pod Identity): AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or …_FULL_URI
-    4. an instance's role (EC2), IMDSv2 only
+1 and 2 work without botocore; 3 needs `pip install 'postroom[aws]'`. Finding credentials blocks, a few seconds at most, so
+mailers do it in a thread. `CredentialRefresher` renews them before they expire while mail is sent with the old ones.
 
-These variables are AWS's, not Postroom's, and its tools on the same machine read them alike; the settings read them and hand them
-down. Nothing is kept on disk. Blocking, a few seconds at most:
-called off the loop. Profiles that need another service first (single sign-on, assumed roles, credential_process) are not
-followed: `aws configure export-credentials` turns them into what stands under 1 or 2.
-
-The keys that calls are signed with, renewed in the background before they run out.
+Requests are signed with Signature Version 4, here as far as a JSON API needs it: botocore's signer would take most of the time of
+a request. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
 """
 
 from __future__ import annotations
 
 import asyncio
-import configparser
 import hmac
-import http.client
-import json
+import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
 from hashlib import sha256
-from pathlib import Path
-from urllib.parse import quote, urlsplit
+from typing import Any, Protocol
+from urllib.parse import quote
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Denied, Invalid, PostroomError, Unavailable
+from postroom.errors import Denied, Invalid, Permanent, PostroomError, Unavailable, Unsupported
 from postroom.platform.mail.ses_url import SesConfig
+
+_RENEW_MS = 5 * 60_000
+"""Left before they expire, when credentials are renewed."""
+_EXPIRED_MS = 30_000
+"""Left before they expire, when credentials are no longer used."""
+_AGAIN_S = 30.0
+"""Between two attempts to renew: a role may hand out the same credentials until shortly before they expire."""
+_FRESH_MS = 10 * 60_000
+"""Validity that botocore guarantees of credentials that it renews itself (its mandatory refresh time)."""
+_SHORT_MS = 60_000
+"""Assumed validity of those that come with less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +50,104 @@ class AwsCredentials:
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
     expires_at: Instant | None = None
-    """None: never."""
+    """When to have others at the latest; None: never."""
+
+
+class CredentialSource(Protocol):
+    """Finds credentials. Both methods may be called from several threads."""
+
+    def load(self) -> AwsCredentials:
+        """The credentials to use now. Blocks. Raises a `Permanent` error if only a person can help, `Unavailable` if their source
+        does not answer."""
+        ...
+
+    def reject(self) -> None:
+        """AWS does not accept what was loaded: the next `load` must look anew."""
+        ...
+
+
+class AwsCredentialChain:
+    """A `CredentialSource` for one provider: its URL, the environment, botocore's chain."""
+
+    def __init__(self, config: SesConfig, environ: Mapping[str, str], clock: Clock) -> None:
+        """`environ`: for static keys. botocore reads the process's environment itself."""
+        self._config = config
+        self._environ = environ
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._renewing: Any = None
+        """botocore's credentials, if they are of the kind that it renews."""
+
+    def load(self) -> AwsCredentials:
+        config, environ = self._config, self._environ
+        if config.access_key_id and config.secret_access_key:
+            return AwsCredentials(config.access_key_id, config.secret_access_key)
+        key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+        if key and secret and config.profile is None:
+            return _checked(AwsCredentials(key, secret, environ.get("AWS_SESSION_TOKEN") or None))
+        with self._lock:
+            return self._from_botocore()
+
+    def reject(self) -> None:
+        with self._lock:
+            self._renewing = None
+
+    def _from_botocore(self) -> AwsCredentials:
+        try:
+            from botocore import credentials, exceptions
+            from botocore.session import Session
+        except ImportError as error:
+            raise Unsupported(
+                "AWS profiles and roles need botocore: pip install 'postroom[aws]', or set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or write ses://KEY_ID:SECRET@region"
+            ) from error
+        try:
+            found = self._renewing
+            if found is None:
+                session = Session(profile=self._config.profile)
+                session.set_config_variable("region", self._config.region)
+                found = session.get_credentials()
+            if found is None:
+                raise Denied(
+                    "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in "
+                    "~/.aws/credentials, or give the machine a role"
+                )
+            frozen = found.get_frozen_credentials()
+        except exceptions.ConfigParseError as error:  # its message may show a line of the file
+            raise Invalid(f"{error.kwargs.get('path')} cannot be read as an AWS configuration file") from None
+        except (
+            exceptions.ProfileNotFound,
+            exceptions.PartialCredentialsError,
+            exceptions.SSOError,
+            exceptions.ClientError,
+        ) as error:
+            raise Denied(f"no AWS credentials: {error}") from error
+        except (exceptions.BotoCoreError, OSError, RuntimeError, ValueError) as error:
+            raise Unavailable(f"no AWS credentials now: {error}") from error
+        expires_at = None
+        if isinstance(found, credentials.RefreshableCredentials):
+            self._renewing = found
+            valid_ms = _SHORT_MS if found.refresh_needed(refresh_in=_FRESH_MS // 1000) else _FRESH_MS
+            expires_at = Instant(self._clock.now() + valid_ms)
+        return _checked(AwsCredentials(frozen.access_key, frozen.secret_key, frozen.token or None, expires_at))
+
+
+def _checked(credentials: AwsCredentials) -> AwsCredentials:
+    """They become header fields."""
+    for text in (credentials.access_key_id, credentials.secret_access_key, credentials.session_token or ""):
+        if not text.isascii() or not text.isprintable():
+            raise Invalid("the AWS credentials that were found are not printable ASCII")
+    return credentials
 
 
 class Signer:
-    """Signs for one host, region and service with one pair of keys."""
+    """Signs requests to one host, region and service. The key is derived once a day, the date once a second."""
 
-    def __init__(self, keys: AwsCredentials, *, host: str, region: str, service: str = "ses") -> None:
-        self._keys = keys
+    def __init__(self, credentials: AwsCredentials, *, host: str, region: str, service: str = "ses") -> None:
+        self._credentials = credentials
         self._region = region
         self._service = service
-        token = keys.session_token
+        token = credentials.session_token
         self._names = "content-type;host;x-amz-date" + (";x-amz-security-token" if token else "")
         self._before_date = f"content-type:application/json\nhost:{host}\nx-amz-date:"
         self._after_date = (f"\nx-amz-security-token:{token}" if token else "") + f"\n\n{self._names}\n"
@@ -69,7 +159,7 @@ class Signer:
         self._key = b""
 
     def headers(self, method: str, path: str, body: bytes, now: Instant) -> str:
-        """The header fields of a request, each line ended, without `Content-Length`. `path`: as it is sent, without a query."""
+        """The header fields of a request, each line ended, without `Content-Length`. `path`: as sent, without a query."""
         if now // 1000 != self._second:
             self._tick(now // 1000)
         fields = f"{self._before_date}{self._date}{self._after_date}"
@@ -87,8 +177,8 @@ class Signer:
         if second // 86_400 != self._day:
             self._day = second // 86_400
             self._scope = f"{self._date[:8]}/{self._region}/{self._service}/aws4_request"
-            self._credential = f"{self._keys.access_key_id}/{self._scope}"
-            self._key = _signing_key(self._keys.secret_access_key, self._scope)
+            self._credential = f"{self._credentials.access_key_id}/{self._scope}"
+            self._key = _signing_key(self._credentials.secret_access_key, self._scope)
 
 
 def _signing_key(secret: str, scope: str) -> bytes:
@@ -98,224 +188,75 @@ def _signing_key(secret: str, scope: str) -> bytes:
     return key
 
 
-METADATA = "http://169.254.169.254"
-
-
-_CONTAINER = "http://169.254.170.2"
-
-
-_CONTAINER_HOSTS = {"169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost", "127.0.0.1", "::1"}
-
-
-_TIMEOUT_S = 2.0
-
-
-_MAX_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialSource:
-    """Finds keys for one configuration; each call looks anew."""
-
-    config: SesConfig
-    environ: Mapping[str, str]
-    metadata: str = METADATA
-
-    def __call__(self) -> AwsCredentials:
-        """`Denied`: there are none, and where they were looked for. `Unavailable`: their source does not answer."""
-        config = self.config
-        if config.access_key_id and config.secret_access_key:
-            return AwsCredentials(config.access_key_id, config.secret_access_key)
-        keys = (None if config.profile else self._of_environment()) or self._of_files() or self._of_container()
-        return keys or self._of_instance()
-
-    def _of_environment(self) -> AwsCredentials | None:
-        return _static(
-            {
-                name.lower(): self.environ.get(name, "")
-                for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-            }
-        )
-
-    def _of_files(self) -> AwsCredentials | None:
-        """The profile's, from the first file that has them. A profile that was named must have some."""
-        named = self.config.profile or self.environ.get("AWS_PROFILE")
-        profile = named or "default"
-        home = Path(self.environ.get("HOME", "~")).expanduser()
-        credentials = Path(self.environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws/credentials")
-        config = Path(self.environ.get("AWS_CONFIG_FILE") or home / ".aws/config")
-        section = profile if profile == "default" else f"profile {profile}"
-        keys = _static(_section(credentials, profile)) or _static(_section(config, section))
-        if keys is None and named:
-            raise Denied(
-                f"the AWS profile {named!r} holds no aws_access_key_id and aws_secret_access_key ({credentials}, {config}); "
-                f"other kinds of profile become such by `aws configure export-credentials --profile {named}`"
-            )
-        return keys
-
-    def _of_container(self) -> AwsCredentials | None:
-        relative = self.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-        url = _CONTAINER + relative if relative else self.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-        if not url:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme != "https" and parts.hostname not in _CONTAINER_HOSTS:
-            raise Invalid("AWS_CONTAINER_CREDENTIALS_FULL_URI leads to another machine without TLS")
-        return _temporary(_ask("GET", url, {"Authorization": token} if (token := self._container_token()) else {}))
-
-    def _container_token(self) -> str:
-        file = self.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-        if not file:
-            return self.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
-        try:
-            return Path(file).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Unavailable(f"the container's token for AWS cannot be read: {error}") from error
-
-    def _of_instance(self) -> AwsCredentials:
-        roles = "/latest/meta-data/iam/security-credentials/"
-        try:
-            if self.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
-                raise Unavailable("the instance's metadata are disabled")
-            token = _ask("PUT", self.metadata + "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"})
-            headers = {"X-aws-ec2-metadata-token": token}
-            role = _ask("GET", self.metadata + roles, headers).split("\n")[0].strip()
-            return _temporary(_ask("GET", self.metadata + roles + role, headers))
-        except PostroomError as error:
-            raise Denied(
-                "no credentials for AWS were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in "
-                f"~/.aws/credentials, or give the machine a role ({error})"
-            ) from error
-
-
-def _static(values: Mapping[str, str]) -> AwsCredentials | None:
-    key, secret = values.get("aws_access_key_id"), values.get("aws_secret_access_key")
-    return _checked(AwsCredentials(key, secret, values.get("aws_session_token") or None)) if key and secret else None
-
-
-def _checked(keys: AwsCredentials) -> AwsCredentials:
-    """They go into header fields."""
-    for text in (keys.access_key_id, keys.secret_access_key, keys.session_token or ""):
-        if not text.isascii() or not text.isprintable():
-            raise Invalid("the credentials for AWS that were found are not printable ASCII")
-    return keys
-
-
-def _section(path: Path, name: str) -> Mapping[str, str]:
-    parser = configparser.RawConfigParser()
-    try:
-        parser.read_string(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        raise Invalid(f"{path} cannot be read: {type(error).__name__}") from None  # the parser's message shows a line of it
-    return dict(parser[name]) if parser.has_section(name) else {}
-
-
-def _temporary(text: str) -> AwsCredentials:
-    """What a role gives: for some hours."""
-    try:
-        given = json.loads(text)
-        until = datetime.fromisoformat(given["Expiration"])
-        return _checked(
-            AwsCredentials(
-                given["AccessKeyId"], given["SecretAccessKey"], given["Token"], Instant(round(until.timestamp() * 1000))
-            )
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unavailable(f"the role's credentials cannot be read: {type(error).__name__}") from None
-
-
-def _ask(method: str, url: str, headers: Mapping[str, str]) -> str:
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    with closing(kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)) as connection:
-        try:
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request(method, target, headers=dict(headers))
-            answer = connection.getresponse()
-            text = answer.read(_MAX_BYTES).decode()
-        except (OSError, http.client.HTTPException, UnicodeDecodeError, ValueError) as error:
-            raise Unavailable(f"{parts.hostname} gives no credentials: {error}") from error
-    if answer.status != 200:
-        raise Unavailable(f"{parts.hostname} gives no credentials: HTTP {answer.status}")
-    return text
-
-
-_RENEW_MS = 5 * 60_000
-
-
-_SPENT_MS = 30_000
-
-
-_AGAIN_S = 30.0
-
-
 class CredentialRefresher:
-    """Of one mailer. Lives on one event loop."""
+    """The signer that a mailer uses now, renewed in the background before its credentials expire. Lives on one event loop."""
 
     def __init__(
         self,
-        config: SesConfig,
-        source: Callable[[], AwsCredentials],
+        source: CredentialSource,
+        signer: Callable[[AwsCredentials], Signer],
         clock: Clock,
         *,
         renewed: Callable[[], None],
-        failed: Callable[[PostroomError], None],
+        failed: Callable[[PostroomError, bool], None],
     ) -> None:
-        """`source` blocks. `failed` is called only where no usable keys are left."""
-        self._config = config
+        """`renewed`: called when there are new credentials. `failed`: called if there are none to use; its second argument says
+        whether only a person can help."""
         self._source = source
+        self._make_signer = signer
         self._clock = clock
         self._renewed = renewed
         self._failed = failed
-        self._keys: AwsCredentials | None = None
+        self._expires_at: Instant | None = None
         self._signer: Signer | None = None
-        self._renewing: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        """On the monotonic clock: the next attempt to renew."""
+        self._rejected = False
 
     @property
-    def waiting(self) -> bool:
-        """They are being fetched."""
-        return self._renewing is not None
-
-    def signer(self) -> Signer | None:
-        """None: there are none now; `renewed` or `failed` will tell."""
-        left = self._left_ms()
-        if left is not None and left <= _SPENT_MS:
-            self.drop()
-        if self._signer is None or (left is not None and left <= _RENEW_MS and self._clock.monotonic() >= self._not_before):
-            self._renew()
+    def current(self) -> Signer:
+        """Only after `ready` said True, on the same turn of the loop."""
+        assert self._signer is not None
         return self._signer
 
-    def drop(self) -> None:
-        """AWS does not take them: look again."""
-        self._keys = self._signer = None
+    def ready(self) -> bool:
+        """Whether there are credentials. If not, or if they expire soon, others are looked for: `renewed` or `failed` follows."""
+        if self._signer is not None and self._expires_at is None:
+            return True
+        left = 0 if self._expires_at is None else self._expires_at - self._clock.now()
+        if left <= _EXPIRED_MS:
+            self._signer = self._expires_at = None
+        if self._fetching is None and (self._signer is None or (left <= _RENEW_MS and self._may_renew)):
+            self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+        return self._signer is not None
+
+    def reject(self) -> None:
+        """AWS does not accept them: look for others."""
+        self._signer = self._expires_at = None
+        self._rejected = True
 
     async def close(self) -> None:
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
 
-    def _left_ms(self) -> int | None:
-        expires_at = self._keys.expires_at if self._keys else None
-        return None if expires_at is None else expires_at - self._clock.now()
-
-    def _renew(self) -> None:
-        if self._renewing is None:
-            self._renewing = asyncio.get_running_loop().create_task(self._fetch())
+    @property
+    def _may_renew(self) -> bool:
+        return self._clock.monotonic() >= self._not_before
 
     async def _fetch(self) -> None:
-        config = self._config
         try:
-            keys = await asyncio.to_thread(self._source)
+            if self._rejected:
+                self._rejected = False
+                await asyncio.to_thread(self._source.reject)
+            credentials = await asyncio.to_thread(self._source.load)
         except PostroomError as error:
-            self._renewing = None
-            self._not_before = self._clock.monotonic() + _AGAIN_S
             if self._signer is None:
-                self._failed(error)
-            return
-        self._renewing = None
-        self._not_before = self._clock.monotonic() + _AGAIN_S  # a source may give the old ones until they are almost spent
-        self._keys, self._signer = keys, Signer(keys, host=config.authority, region=config.region)
-        self._renewed()
+                self._failed(error, isinstance(error, Permanent))
+        else:
+            self._signer, self._expires_at = self._make_signer(credentials), credentials.expires_at
+            self._renewed()
+        finally:
+            self._fetching = None
+            self._not_before = self._clock.monotonic() + _AGAIN_S

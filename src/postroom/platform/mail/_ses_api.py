@@ -1,21 +1,18 @@
-"""What SES answers, and what it means: for the message, for the account, for the way there.
+"""The SES API v2 as far as a mailer needs it: SendEmail requests, what responses mean, and what the account allows.
+
+What a response to SendEmail means for the message, and for the account:
 
     200                                      accepted
-    429, or "throttling" in any status       temporary, throttled: the account's rate, no recipient fails for it
-    the account's quota is used up           temporary, throttled; the way is closed for a while
-    paused, suspended, no right to send      temporary; the way is closed until a person has mended it
-    credentials, configuration set           nothing was risked, the message stays in line; closed until a person has mended it
+    429, or "throttling" in any status       temporary, throttled: the account's rate, no recipient fails because of it
+    the account's quota is used up           temporary, throttled; sending pauses for a while
+    paused, suspended, no right to send      temporary; sending pauses until a person has fixed it
+    credentials, configuration set           nothing was risked, the message stays in the queue; paused as well
     the message or its identities            permanent
-    any other 4xx                            temporary: what is not known to be permanent is not
-    5xx                                      unknown: it may have been accepted before it went wrong
+    any other 4xx                            temporary: only what is known to be permanent is
+    5xx                                      unknown: it may have been accepted before it failed
 
-SES names the kind of an error in `X-Amzn-ErrorType` (`Kind:http://…`) or in the body's `__type` (`prefix#Kind`).
-
-One message as a call of SES: `SendEmail` of the API v2 with raw content, and the tags that come back in its reports.
-
-What can be known to fail is refused here, before a byte leaves: too large, or an address SES cannot take.
-
-Asks SES about the account: what it allows, whether it may send at all. Blocking, one connection a question.
+The kind of an error is in `X-Amzn-ErrorType` (`Kind:http://…`) or in the body's `__type` (`prefix#Kind`).
+https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html
 """
 
 from __future__ import annotations
@@ -24,7 +21,6 @@ import http.client
 import re
 import ssl
 from binascii import b2a_base64
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,23 +38,11 @@ from postroom.platform.mail.ses_url import SesConfig
 from postroom.platform.ports.rates import RateLimit
 
 MAX_TEXT = 250
-
-
 _THROTTLED = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded", "SlowDown"})
-
-
 _QUOTA = frozenset({"LimitExceededException"})
-
-
-_CLOSED = frozenset({"SendingPausedException", "AccountSuspendedException", "AccessDeniedException", "AccessDenied"})
-
-
-"""The last two may be about one sender only: its message is put off, so that others have their turn."""
-
-
-_STALE = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
-
-
+_PAUSED = frozenset({"SendingPausedException", "AccountSuspendedException", "AccessDeniedException", "AccessDenied"})
+"""The last two may be about one sender only: its message is put off, so that others are sent."""
+_EXPIRED = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
 _REFUSED = frozenset(
     {
         "IncompleteSignature",
@@ -72,42 +56,36 @@ _REFUSED = frozenset(
         "UnrecognizedClientException",
     }
 )
-
-
 _PERMANENT = frozenset(
     {"MessageRejected", "BadRequestException", "MailFromDomainNotVerifiedException", "ValidationException", "ValidationError"}
 )
-
-
 _DAILY = re.compile(r"daily (message|sending) quota|quota exceeded", re.IGNORECASE)
-
-
 _UNPRINTABLE = re.compile(r"[^ -~\u00a0-\ud7ff\ue000-\U0010ffff]+")
 
 
 class ProviderSignal(StrEnum):
-    """What an answer says about the way, besides its result."""
+    """What a response says about the account and the connection to it, besides the message's result."""
 
     WORKS = "works"
     TROUBLE = "trouble"
     """It may pass by itself: after a few the breaker opens."""
-    CLOSED = "closed"
+    PAUSED = "paused"
     """The account sends nothing now."""
     REFUSED = "refused"
-    """We are not let in; the message was not looked at."""
-    STALE = "stale"
-    """As refused, because our credentials have run out: others may be there."""
+    """The request was refused before the message was looked at."""
+    EXPIRED = "expired"
+    """As refused, because the credentials have expired: there may be others."""
 
 
 class SesResponse(NamedTuple):
-    """One answer, understood."""
+    """One parsed response."""
 
     result: Result
-    means: ProviderSignal
+    signal: ProviderSignal
 
 
 def parse_response(status: int, kind: str, body: bytes) -> SesResponse:
-    """`kind`: the header's, as it came; may be empty."""
+    """`kind`: the value of `X-Amzn-ErrorType`, or empty."""
     if status == 200:
         return _accepted(body)
     name, text = parse_error(status, kind, body)
@@ -116,13 +94,13 @@ def parse_response(status: int, kind: str, body: bytes) -> SesResponse:
         doubt = f"SES failed and may have accepted it all the same: {said}"
         return SesResponse(_result(Verdict.UNKNOWN, status, doubt), ProviderSignal.TROUBLE)
     if name in _QUOTA or (name in _THROTTLED and _DAILY.search(text)):
-        return SesResponse(_result(Verdict.TEMPORARY, status, said, throttled=True), ProviderSignal.CLOSED)
+        return SesResponse(_result(Verdict.TEMPORARY, status, said, throttled=True), ProviderSignal.PAUSED)
     if name in _THROTTLED or status == 429:
         return SesResponse(_result(Verdict.TEMPORARY, status, said, throttled=True), ProviderSignal.WORKS)
-    if name in _CLOSED:
-        return SesResponse(_result(Verdict.TEMPORARY, status, said), ProviderSignal.CLOSED)
-    if name in _STALE:
-        return SesResponse(_result(Verdict.UNSENT, status, said), ProviderSignal.STALE)
+    if name in _PAUSED:
+        return SesResponse(_result(Verdict.TEMPORARY, status, said), ProviderSignal.PAUSED)
+    if name in _EXPIRED:
+        return SesResponse(_result(Verdict.UNSENT, status, said), ProviderSignal.EXPIRED)
     if name in _REFUSED or status in (401, 403):
         return SesResponse(_result(Verdict.UNSENT, status, said), ProviderSignal.REFUSED)
     permanent = name in _PERMANENT or status == 413
@@ -130,7 +108,7 @@ def parse_response(status: int, kind: str, body: bytes) -> SesResponse:
 
 
 def parse_error(status: int, kind: str, body: bytes) -> tuple[str, str]:
-    """The kind of error and its text, whoever wrote it: a proxy on the way writes neither."""
+    """The kind of error and its text. A proxy on the way gives neither: then the HTTP status is the kind."""
     document = _document(body)
     name = kind or str(document.get("__type") or document.get("code") or "")
     name = name.partition(":")[0].rpartition("#")[2].strip()
@@ -139,12 +117,12 @@ def parse_error(status: int, kind: str, body: bytes) -> tuple[str, str]:
 
 
 def printable(text: str, length: int) -> str:
-    """On one line, and not too long."""
+    """`text` on one line, without control characters."""
     return _UNPRINTABLE.sub(" ", text).strip()[:length]
 
 
 def _accepted(body: bytes) -> SesResponse:
-    """An answer without an id is an acceptance all the same: the status says so."""
+    """A response without an id is an acceptance too: the status says so."""
     name = _document(body).get("MessageId")
     given = printable(name, 100) if isinstance(name, str) else ""
     return SesResponse(
@@ -164,37 +142,32 @@ def _result(verdict: Verdict, status: int, text: str, *, throttled: bool = False
     return Result(verdict, status, "", text[:MAX_TEXT], Stage.CONTENT, provider_id or None, throttled)
 
 
-SEND = "/v2/email/outbound-emails"
-
-
+SEND_PATH = "/v2/email/outbound-emails"
 MAX_MESSAGE = 40 * 1024 * 1024
-
-
 """Of the API v2, before base64 encoding; https://docs.aws.amazon.com/ses/latest/dg/quotas.html."""
-
-
 _ADDRESS = re.compile(r'(?:[^\s<>"\x00-\x1f\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])*")@[^\s<>"@\x00-\x1f\x7f]+')
-
-
 _FROM = re.compile(
     rb"^From:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*?[ <]([!#-;=?-~]+@[!-;=?-~]+?)>?\r\n(?![ \t])", re.MULTILINE | re.IGNORECASE
 )
 
 
-class Calls:
-    """Makes the body of a call for each delivery of one configuration."""
+class SendRequests:
+    """Builds SendEmail requests with raw content, and the tags that come back in SES's events.
+
+    What is certain to fail is refused here, before a byte is sent: too large, or an address that SES does not take.
+    """
 
     def __init__(self, config: SesConfig) -> None:
         named = config.configuration_set
         self._start = b'{"ConfigurationSetName":' + orjson.dumps(named) + b"," if named else b"{"
 
-    def body(self, delivery: OutboundMessage, content: bytes) -> bytes | Result:
-        """The call's JSON, or the result that settles the delivery because there can be none."""
-        recipient = delivery.rcpt_to
+    def body(self, message: OutboundMessage, content: bytes) -> bytes | Result:
+        """The request's JSON, or the result that settles the message because it cannot be sent."""
+        recipient = message.rcpt_to
         if not _ADDRESS.fullmatch(recipient):
             return _refusal("5.1.3", f"not an address: {recipient!r}")
         if not recipient.isascii():
-            return _refusal("5.6.7", "the address is not ASCII, and SES takes no such")
+            return _refusal("5.6.7", "the address is not ASCII, and SES takes only ASCII addresses")
         if len(content) > MAX_MESSAGE:
             return _refusal("5.3.4", f"the message has {len(content)} bytes, SES takes {MAX_MESSAGE} at most")
         sender = _sender(content)
@@ -205,7 +178,7 @@ class Calls:
                 b'"Destination":{"ToAddresses":[',
                 orjson.dumps(recipient),
                 b"]},",
-                _tags(delivery.ref) if delivery.ref is not None else b"",
+                _tags(message.ref) if message.ref is not None else b"",
                 b'"Content":{"Raw":{"Data":"',
                 b2a_base64(content, newline=False),
                 b'"}}}',
@@ -214,8 +187,8 @@ class Calls:
 
 
 def _sender(content: bytes) -> str:
-    """The mailbox in From, which SES must know as an identity; empty where SES had better read it itself. Not the return path:
-    SES has its own, and reports by notices."""
+    """The mailbox in From, which must be an identity of the account; empty if SES should read it itself. Not the return path: SES
+    has its own, and reports by events."""
     head = content[: content.find(b"\r\n\r\n") + 2 or None]
     found = _FROM.search(head)
     return found[1].decode() if found else ""
@@ -232,46 +205,45 @@ def _refusal(enhanced: str, text: str) -> Result:
 
 
 _TIMEOUT_S = 5.0
-
-
 _MAX_BYTES = 256 * 1024
-
-
-ACCOUNT = "/v2/email/account"
+ACCOUNT_PATH = "/v2/email/account"
 
 
 @dataclass(frozen=True, slots=True)
 class SesAccount:
-    """What `GetAccount` says, as far as it matters here."""
+    """What GetAccount says, as far as it matters here.
+
+    https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_GetAccount.html
+    """
 
     sends: bool
     """False: sending is paused."""
     production: bool
     """False: the sandbox, which writes to verified addresses only."""
-    standing: str
+    enforcement_status: str
     """`HEALTHY`, `PROBATION`, `SHUTDOWN`."""
     per_second: float | None
     per_day: int | None
     """In any 24 hours. None: no limit."""
     sent: int
-    """In the last 24 hours, by whoever uses the account."""
+    """In the last 24 hours, by everything that uses the account."""
 
     @property
     def limit(self) -> RateLimit:
-        """For the provider's bucket. None of a quota of nothing: SES says itself that it takes no mail, and why."""
+        """The account's limits. A quota of 0 counts as no limit: SES then says with each message that it takes none, and why."""
         return RateLimit(self.per_second or None, self.per_day or None)
 
 
-def read_account(config: SesConfig, source: Callable[[], AwsCredentials], clock: Clock) -> SesAccount:
-    """`Unavailable`: no answer that can be read. `Denied`: the keys are no good, or may not ask."""
-    document = get_json(config, source(), ACCOUNT, clock)
+def read_account(config: SesConfig, credentials: AwsCredentials, clock: Clock) -> SesAccount:
+    """GetAccount; blocks. Raises `Unavailable` if there is no readable answer, `Denied` if the credentials do not allow it."""
+    document = get_json(config, credentials, ACCOUNT_PATH, clock)
     quota = document.get("SendQuota")
     if not isinstance(quota, dict):
         raise Unavailable("SES's answer about the account holds no SendQuota")
     return SesAccount(
         sends=document.get("SendingEnabled") is not False,
         production=document.get("ProductionAccessEnabled") is not False,
-        standing=str(document.get("EnforcementStatus") or "HEALTHY")[:40],
+        enforcement_status=str(document.get("EnforcementStatus") or "HEALTHY")[:40],
         per_second=_number(quota, "MaxSendRate"),
         per_day=None if (most := _number(quota, "Max24HourSend")) is None else int(most),
         sent=int(_number(quota, "SentLast24Hours") or 0),
@@ -293,9 +265,9 @@ def identity_path(name: str) -> str:
     return f"/v2/email/identities/{quote(name, safe='')}"
 
 
-def get_json(config: SesConfig, keys: AwsCredentials, path: str, clock: Clock) -> dict[str, object]:
-    """The answer to a GET. `NotFound`, `Denied`, `Unavailable`."""
-    signer = Signer(keys, host=config.authority, region=config.region)
+def get_json(config: SesConfig, credentials: AwsCredentials, path: str, clock: Clock) -> dict[str, object]:
+    """The response to a signed GET; blocks. Raises `NotFound`, `Denied` or `Unavailable`."""
+    signer = Signer(credentials, host=config.authority, region=config.region)
     fields = dict(line.split(": ", 1) for line in signer.headers("GET", path, b"", clock.now()).splitlines())
     status, kind, body = _exchange(config, path, fields)
     if status == 200:
@@ -333,6 +305,6 @@ def _exchange(config: SesConfig, path: str, fields: dict[str, str]) -> tuple[int
 
 
 def _number(quota: dict[str, object], name: str) -> float | None:
-    """SES says -1 where there is no limit."""
+    """None for -1, which means no limit."""
     value = quota.get(name)
     return float(value) if isinstance(value, int | float) and value >= 0 else None

@@ -1,13 +1,13 @@
-"""One connection to a relay, and the rules by which each message on it comes to exactly one end.
+"""One connection to an SMTP relay, and the rules by which each message on it is settled exactly once.
 
-Each message costs one round trip: with its content and final dot go MAIL, RCPT and DATA of the next one (RFC 2920 §3.1: DATA
-ends a group, and content may be followed by commands). So at most two messages are on a connection:
+Each message costs one round trip: MAIL, RCPT and DATA of the next one are sent with its content and final dot (RFC 2920 §3.1:
+DATA ends a group, and content may be followed by commands). So at most two messages are on a connection:
 
-- `_dotted`, whose final dot left and whose answer is awaited. If the connection ends now, it is `UNKNOWN`.
-- `_head`, whose MAIL, RCPT and DATA are being answered or whose content is leaving. Nothing is risked: if the connection ends
-  now it goes back to the line. It counts as a broken try only if no dot stood before it.
+- `_dotted`: its final dot was sent and the answer is awaited. If the connection ends now, it is `UNKNOWN`.
+- `_begun`: its MAIL, RCPT and DATA are being answered, or its content is being sent. Nothing is risked: if the connection ends
+  now, it goes back to the queue. That counts as one of its moves only if no dot was pending before it.
 
-No future and no task a message: replies drive it from `data_received`. A burst of the four usual replies is recognised whole.
+No future and no task per message: replies drive it from `data_received`. The four usual replies are recognised in one match.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import asyncio
 import re
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
 
-from postroom.platform.mail._smtp_envelope import Offers, QueuedMessage
+from postroom.platform.mail._smtp_envelope import Offers, pack
 from postroom.platform.mail._smtp_replies import Reply, accepted, refused
 from postroom.platform.mail._smtp_session import Phase, SetupConnection
+from postroom.platform.mail.connection_pool import ConnectionPool, QueuedMessage
 from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.platform.mail.smtp_url import SmtpConfig
 
 CHUNK = 65_536
-"""Larger content leaves in pieces as the socket takes them, the final dot only with the last: until then it is not risked."""
+"""Larger content is sent in pieces as the socket takes them, the final dot only with the last: until then nothing is risked."""
 QUIT_S = 2.0
 """For the answer to QUIT."""
 
 
 class ExpectedReply(Enum):
-    """What the next reply answers."""
+    """What the next reply is an answer to."""
 
     DOT = "the final dot"
     MAIL = "MAIL"
@@ -50,53 +50,18 @@ _USUAL_ENVELOPE = re.compile(rb"250 [^\r\n]*\r\n250 [^\r\n]*\r\n354 [^\r\n]*\r\n
 _USUAL_BURST = re.compile(rb"(250 [^\r\n]*)\r\n250 [^\r\n]*\r\n250 [^\r\n]*\r\n354 [^\r\n]*\r\n")
 
 
-class PoolCallbacks(Protocol):
-    """What a connection needs of its pool."""
-
-    def draw(self, offers: Offers) -> QueuedMessage | None:
-        """The next message, packed for a server with these offers."""
-        ...
-
-    def draw_behind(self, offers: Offers) -> QueuedMessage | None:
-        """The same, unless another connection is free to take it at once."""
-        ...
-
-    def take_back(self, parcel: QueuedMessage, reason: str, *, answer: Result | None) -> None:
-        """It did not leave: first in line again. `answer`: a 421 that was given to it."""
-        ...
-
-    def opened(self, connection: SmtpConnection) -> None:
-        """Its socket is open."""
-        ...
-
-    def proven(self) -> None:
-        """A message was answered: the way works."""
-        ...
-
-    def idle(self, connection: SmtpConnection) -> None:
-        """It has nothing to do."""
-        ...
-
-    def lost(self, connection: SmtpConnection, reason: str) -> None:
-        """It carries no more messages."""
-        ...
-
-    def gone(self, connection: SmtpConnection) -> None:
-        """Its socket is closed."""
-        ...
-
-
 class SmtpConnection(SetupConnection):
-    """See the module's text. `deadline`, on the loop's clock, is when `expire` is due."""
+    """A `PooledConnection`."""
 
-    def __init__(self, owner: PoolCallbacks, config: SmtpConfig, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pool: ConnectionPool, config: SmtpConfig, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, loop)
-        self._owner = owner
-        self._offers = Offers()
+        self._pool = pool
+        self.offers = Offers()
+        """The server's extensions; set before `enlist`."""
         self._pipelines = False
         self._expected: tuple[ExpectedReply, ...] = ()
         self._dotted: QueuedMessage | None = None
-        self._head: QueuedMessage | None = None
+        self._begun: QueuedMessage | None = None
         self._mail_taken = self._rcpt_taken = False
         self._streamed = -1
         self._paused = False
@@ -104,32 +69,39 @@ class SmtpConnection(SetupConnection):
         self._most = config.reuse
         self._last_line = b""
         self._last_result = Result(Verdict.ACCEPTED)
-        self.fruitful = False
-        """A message was answered on it."""
+        self.proven = False
 
-    # What the pool sees.
+    # What the pool calls: see `PooledConnection`.
 
     @property
-    def awaits_verdict(self) -> bool:
-        """A final dot is out and unanswered."""
+    def busy(self) -> bool:
+        return self._phase is Phase.BUSY
+
+    @property
+    def in_flight(self) -> bool:
         return self._dotted is not None
 
-    def enlist(self, offers: Offers) -> None:
-        """Set-up is done: carry messages."""
+    @property
+    def leaving(self) -> bool:
+        return self._phase is Phase.QUITTING
+
+    def enlist(self) -> None:
         if self._phase is Phase.DEAD:
-            self._owner.lost(self, self._broken)
+            self._pool.lost(self, self._broken)
             return
-        self._offers = offers
-        self._pipelines = offers.pipelining and self._config.pipelining
+        self._pipelines = self.offers.pipelining and self._config.pipelining
         self._phase = Phase.BUSY
         self.wake()
 
+    def prepare(self, item: QueuedMessage, content: bytes) -> Result | None:
+        return pack(item, content, self.offers, self._config.dsn)
+
     def wake(self) -> None:
-        """There may be something to do."""
         self._guarded(self._next)
 
-    def expire(self) -> None:
-        """`deadline` has passed."""
+    def tick(self, now: float) -> None:
+        if self.deadline > now:
+            return
         if self._phase is Phase.IDLE:
             self.quit()
         elif self._phase is Phase.QUITTING:
@@ -142,47 +114,45 @@ class SmtpConnection(SetupConnection):
             self.hang_up(f"{self._config.host} did not answer {awaited} within {patience:g} s")
 
     def retire(self) -> None:
-        """Carry no further message: say goodbye after the one under way."""
         self._most = 0
         if self._phase is Phase.IDLE:
             self.quit()
 
     def quit(self) -> None:
-        """Say goodbye; only between messages."""
         self._phase = Phase.QUITTING
         self._await((ExpectedReply.QUIT,), QUIT_S)
         self._transport.write(b"QUIT\r\n")
-        self._owner.lost(self, "")
+        self._pool.lost(self, "")
 
     def hang_up(self, reason: str, *, answer: Result | None = None, blame: bool = True) -> None:
-        """Close at once, and bring what is on it to its end. `answer`: a 421 to the message at the head. `blame`: whether that
-        message, if no dot stood before it, may have been the cause."""
+        """Close at once, and settle or give back what is on it. `answer`: a 421 to the message that was begun. `blame`: whether
+        that message, if no dot was pending before it, may have been the cause."""
         if self._phase is Phase.DEAD:
             return
         was = self._phase
         dotted, self._dotted = self._dotted, None
-        head, self._head = self._head, None
+        begun, self._begun = self._begun, None
         self._expected = ()
         self._die(reason)
         if was in (Phase.BUSY, Phase.IDLE):
-            self._owner.lost(self, reason)
-        if head is not None:
-            head.moves += blame and dotted is None
-            self._owner.take_back(head, reason, answer=answer)
+            self._pool.lost(self, reason)
+        if begun is not None:
+            begun.moves += blame and dotted is None
+            self._pool.take_back(begun, reason, answer=answer)
         if dotted is not None:
             text = f"the final dot went out and no answer came: {reason}"[:250]
-            dotted.delivery.settled(Result(Verdict.UNKNOWN, text=text, stage=Stage.CONTENT))
+            dotted.message.settled(Result(Verdict.UNKNOWN, text=text, stage=Stage.CONTENT))
 
-    # The event loop calls these.
+    # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._owner.opened(self)
+        self._pool.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         reason = f"the connection broke: {exc}" if exc else "the server closed the connection"
         self.hang_up(reason)
-        self._owner.gone(self)
+        self._pool.gone(self)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -235,16 +205,16 @@ class SmtpConnection(SetupConnection):
             self._next()
 
     def _answer_dot(self, reply: Reply) -> None:
-        parcel, self._dotted = self._dotted, None
-        assert parcel is not None
+        item, self._dotted = self._dotted, None
+        assert item is not None
         if reply.code < 400 and not reply.positive:
-            self._dotted = parcel
+            self._dotted = item
             self.hang_up(f"the server answered the final dot with {reply}")
             return
         if reply.positive:
-            parcel.delivery.settled(accepted(reply))
+            item.message.settled(accepted(reply))
         else:
-            parcel.delivery.settled(refused(reply, Stage.CONTENT))
+            item.message.settled(refused(reply, Stage.CONTENT))
         if reply.code == 421:
             self.hang_up(str(reply), blame=False)
             return
@@ -257,19 +227,19 @@ class SmtpConnection(SetupConnection):
             self._rcpt_taken = reply.positive
         else:
             self._mail_taken = reply.positive
-        if self._head is not None and not reply.positive and not self._refuse(reply, _STAGES[awaited]):
+        if self._begun is not None and not reply.positive and not self._refuse(reply, _STAGES[awaited]):
             return
         if self._expected:
             return
-        if self._head is None:
+        if self._begun is None:
             self._reset()
         else:
             following = _ENVELOPE[_ENVELOPE.index(awaited) + 1]
             self._await((following,), self._config.command_s)
-            self._transport.write(self._head.commands.splitlines(keepends=True)[_ENVELOPE.index(following)])
+            self._transport.write(self._begun.head.splitlines(keepends=True)[_ENVELOPE.index(following)])
 
     def _answer_data(self, reply: Reply) -> None:
-        if self._head is not None:
+        if self._begun is not None:
             if reply.code == 354:
                 self._transmit()
             elif self._refuse(reply, Stage.DATA):
@@ -277,131 +247,132 @@ class SmtpConnection(SetupConnection):
         elif reply.code != 354:
             self._reset()
         elif self._rcpt_taken:
-            # MAIL refused, RCPT taken, DATA awaited: a lone dot might be an empty message to somebody.
+            # MAIL refused, RCPT taken, DATA awaited: a lone dot might be accepted as an empty message.
             self.hang_up("the server took a recipient after it had refused the sender")
         else:
             self._follow(b".\r\n", ExpectedReply.VOID)
 
     def _refuse(self, reply: Reply, stage: Stage) -> bool:
-        """Settle the head by a negative reply; False where it was no such reply and the connection is given up."""
+        """Settle the begun message by a negative reply. False if it was no such reply: the connection is given up."""
         if reply.code < 400:
             self.hang_up(f"the server answered {stage.upper()} with {reply}")
             return False
-        parcel, self._head = self._head, None
-        assert parcel is not None
-        parcel.delivery.settled(refused(reply, stage))
+        item, self._begun = self._begun, None
+        assert item is not None
+        item.message.settled(refused(reply, stage))
         return True
 
     def _closed_by(self, reply: Reply, awaited: ExpectedReply) -> None:
-        """421, or the answer to QUIT: the server hangs up, so do we."""
+        """421, or the answer to QUIT: the server hangs up, and so does this side."""
         answer = None
-        if self._head is not None and not self._dotted and awaited in _STAGES:
+        if self._begun is not None and not self._dotted and awaited in _STAGES:
             answer = refused(reply, _STAGES[awaited])
             # On a connection that has carried mail this means "enough for one connection"; on a fresh one it is the pace.
             if answer.throttled and self._served == 1:
-                parcel, self._head = self._head, None
-                parcel.delivery.settled(answer)
+                item, self._begun = self._begun, None
+                item.message.settled(answer)
         self.hang_up(str(reply), answer=answer)
 
     def _interrupted(self, reply: Reply) -> None:
-        """A reply to nothing: while content leaves it is about that message (too large, say); otherwise it is goodbye."""
-        parcel = self._head
-        if parcel is not None and self._streamed >= 0 and reply.code >= 400 and reply.code != 421:
-            self._head = None
-            parcel.delivery.settled(refused(reply, Stage.CONTENT))
+        """A reply that was not asked for. While content is being sent it is about that message (too large, say); otherwise the
+        server is closing the connection."""
+        item = self._begun
+        if item is not None and self._streamed >= 0 and reply.code >= 400 and reply.code != 421:
+            self._begun = None
+            item.message.settled(refused(reply, Stage.CONTENT))
         self.hang_up(str(reply))
 
     def _prove(self) -> None:
-        if not self.fruitful:
-            self.fruitful = True
-            self._owner.proven()
+        if not self.proven:
+            self.proven = True
+            self._pool.succeeded()
 
     # Messages.
 
     def _next(self) -> None:
-        """Begin a message if there is one."""
-        parcel = self._owner.draw(self._offers) if self._served < self._most else None
-        if parcel is not None:
+        """Begin the next message if there is one."""
+        item = self._pool.draw(self) if self._served < self._most else None
+        if item is not None:
             self._phase = Phase.BUSY
-            self._begin(parcel, b"", ())
+            self._begin(item, b"", ())
         elif self._served >= self._most:
             self.quit()
         else:
             self._phase = Phase.IDLE
             self.deadline = self._time() + self._config.idle_s
-            self._owner.idle(self)
+            self._pool.idle(self)
 
-    def _begin(self, parcel: QueuedMessage, before: bytes, awaited: tuple[ExpectedReply, ...]) -> None:
-        """Send the message's envelope, behind `before`, which is answered first."""
-        self._head = parcel
+    def _begin(self, item: QueuedMessage, before: bytes, awaited: tuple[ExpectedReply, ...]) -> None:
+        """Send the message's envelope behind `before`, which is answered first."""
+        self._begun = item
         self._served += 1
         if self._pipelines:
             self._await((*awaited, *_ENVELOPE) if awaited else _ENVELOPE, self._config.command_s)
-            self._transport.write(before + parcel.commands)
+            self._transport.write(before + item.head)
         else:
             self._await((ExpectedReply.MAIL,), self._config.command_s)
-            self._transport.write(parcel.commands[: parcel.commands.index(b"\n") + 1])
+            self._transport.write(item.head[: item.head.index(b"\n") + 1])
 
     def _reset(self) -> None:
-        """End a transaction that came to nothing: the next MAIL would be nested in it."""
+        """End a transaction that was refused: the next MAIL would be nested in it."""
         if self._mail_taken:
             self._follow(b"RSET\r\n", ExpectedReply.RSET)
         else:
             self._next()
 
     def _follow(self, line: bytes, awaited: ExpectedReply) -> None:
-        """Send `line`, and the next message's envelope with it where that is possible."""
-        parcel = self._owner.draw_behind(self._offers) if self._pipelines and self._served < self._most else None
-        if parcel is not None:
-            self._begin(parcel, line, (awaited,))
+        """Send `line`, and the next message's envelope with it if the server pipelines."""
+        item = self._pool.draw_behind(self) if self._pipelines and self._served < self._most else None
+        if item is not None:
+            self._begin(item, line, (awaited,))
         else:
             self._await((awaited,), self._config.command_s)
             self._transport.write(line)
 
     def _transmit(self) -> None:
-        """The head's DATA was answered 354: its content may leave."""
-        head = self._head
-        assert head is not None
+        """DATA was answered 354: the content may be sent."""
+        begun = self._begun
+        assert begun is not None
         if not self._reader.idle:
             self.hang_up("the server spoke out of turn")
-        elif len(head.payload) <= CHUNK:
-            self._hand_over(head, head.payload)
+        elif len(begun.payload) <= CHUNK:
+            self._hand_over(begun, begun.payload)
         else:
             self._streamed = 0
             self._stream()
 
     def _stream(self) -> None:
-        """One piece, when the socket has room. Others have their turn between two, and a refusal halfway is heard."""
-        head = self._head
-        if head is None or self._streamed < 0 or self._paused or self._phase is not Phase.BUSY:
+        """Send one piece when the socket has room. Other connections run between two pieces, and a refusal halfway is read."""
+        begun = self._begun
+        if begun is None or self._streamed < 0 or self._paused or self._phase is not Phase.BUSY:
             return
         start, self._streamed = self._streamed, self._streamed + CHUNK
-        if self._streamed >= len(head.payload):
+        if self._streamed >= len(begun.payload):
             self._streamed = -1
-            self._hand_over(head, head.payload[start:])
+            self._hand_over(begun, begun.payload[start:])
             return
         self.deadline = self._time() + self._config.command_s
-        self._transport.write(head.payload[start : self._streamed])
+        self._transport.write(begun.payload[start : self._streamed])
         if not self._paused:
             self._loop.call_soon(self._guarded, self._stream)
 
-    def _hand_over(self, parcel: QueuedMessage, rest: bytes) -> None:
+    def _hand_over(self, item: QueuedMessage, rest: bytes) -> None:
         """Send the rest of the content, the final dot, and the next message's envelope, in one write."""
         if self._transport.is_closing():
-            return  # the socket is gone already, which `connection_lost` will say: the dot would not leave
+            return  # the socket is gone, as `connection_lost` will report: the dot would not be sent
         behind = None
         if self._pipelines and self._served < self._most:
-            behind = self._owner.draw_behind(self._offers)
+            behind = self._pool.draw_behind(self)
         try:
-            leaves = parcel.delivery.handing_over()
+            leaves = item.message.handing_over()
         except BaseException:
             if behind is not None:
-                self._owner.take_back(behind, "", answer=None)
+                self._pool.take_back(behind, "", answer=None)
             raise
         if not leaves:
-            self._withhold(parcel, behind)
+            self._withhold(item, behind)
             return
-        self._dotted, self._head = parcel, behind
+        self._dotted, self._begun = item, behind
         self.deadline = self._time() + self._config.dot_s
         if behind is None:
             self._expected = _DOT_ONLY
@@ -409,33 +380,33 @@ class SmtpConnection(SetupConnection):
         else:
             self._served += 1
             self._expected = _BURST
-            self._transport.write(b"".join((rest, b".\r\n", behind.commands)))
+            self._transport.write(b"".join((rest, b".\r\n", behind.head)))
 
-    def _withhold(self, parcel: QueuedMessage, behind: QueuedMessage | None) -> None:
-        """The dot must not leave: after 354 the only other way out is to hang up."""
-        self._head = None
+    def _withhold(self, item: QueuedMessage, behind: QueuedMessage | None) -> None:
+        """The dot must not be sent: after 354 the only alternative is to hang up."""
+        self._begun = None
         if behind is not None:
-            self._owner.take_back(behind, "", answer=None)
-        parcel.delivery.settled(Result(Verdict.UNSENT, text="withheld before its final dot", stage=Stage.CONTENT))
+            self._pool.take_back(behind, "", answer=None)
+        item.message.settled(Result(Verdict.UNSENT, text="withheld before its final dot", stage=Stage.CONTENT))
         self.hang_up("a message was withheld")
 
     def _accept(self, line: bytes) -> None:
-        """The usual good answer to a final dot. Servers that name no queue id say the same each time."""
-        parcel, self._dotted = self._dotted, None
-        assert parcel is not None
+        """The usual positive answer to a final dot. Servers that name no queue id repeat it, so it is parsed once."""
+        item, self._dotted = self._dotted, None
+        assert item is not None
         if line != self._last_line:
             self._last_line = line
             self._last_result = accepted(Reply(250, (line[4:].decode("utf-8", "backslashreplace"),)))
-        parcel.delivery.settled(self._last_result)
+        item.message.settled(self._last_result)
 
     def _await(self, expected: tuple[ExpectedReply, ...], seconds: float) -> None:
         self._expected = expected
         self.deadline = self._time() + seconds
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        """Run what the loop would not clean up after: a delivery that raises costs this connection, and is heard of."""
+        """Run a step that calls into a message. An error costs this connection, and the loop's exception handler gets it."""
         try:
             step()
         except BaseException:
-            self.hang_up("a delivery raised")
+            self.hang_up("a message raised an error")
             raise

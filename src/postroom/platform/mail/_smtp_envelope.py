@@ -1,6 +1,6 @@
-"""One message ready for the wire: what the server offers, its MAIL, RCPT and DATA, and its content with the dots stuffed.
+"""One message as SMTP: the server's extensions, the MAIL, RCPT and DATA commands, and the dot-stuffed content.
 
-What can be known to fail is refused here, before a byte leaves: too large for the server (RFC 1870), an address it cannot take
+What is certain to fail is refused here, before a byte is sent: too large for the server (RFC 1870), an address it cannot take
 (RFC 6531, in a header field RFC 6532), content that needs 8 bits (RFC 6152), an address that would break out of its command.
 """
 
@@ -10,7 +10,8 @@ import re
 from typing import NamedTuple
 
 from postroom.platform.mail._smtp_replies import Reply
-from postroom.platform.mail.port import OutboundMessage, Result, Stage, Verdict
+from postroom.platform.mail.connection_pool import QueuedMessage
+from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.platform.mail.smtp_url import Dsn
 
 _PATH = re.compile(r'[^\s<>"\x00-\x1f\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])*"@[^\s<>"\x00-\x1f\x7f]+')
@@ -27,7 +28,7 @@ class Offers(NamedTuple):
     starttls: bool = False
     dsn: bool = False
     size: int = 0
-    """Octets of the largest message, 0 where no limit is named."""
+    """Octets of the largest message, 0 if no limit is named."""
     sized: bool = False
     auth: frozenset[str] = frozenset()
 
@@ -49,68 +50,50 @@ def read_offers(reply: Reply) -> Offers:
     )
 
 
-class QueuedMessage:
-    """A delivery on its way: in line, or with one connection."""
-
-    __slots__ = ("commands", "delivery", "moves", "payload")
-
-    def __init__(self, delivery: OutboundMessage) -> None:
-        self.delivery = delivery
-        self.commands = b""
-        """MAIL, RCPT and DATA, each line ended."""
-        self.payload = b""
-        """The content with its dots stuffed, without the final one."""
-        self.moves = 0
-        """Connections that broke while it was the message they were on."""
-
-    def pack(self, content: bytes, offers: Offers, dsn: Dsn) -> Result | None:
-        """Make it ready for a server with these `offers`. The result that settles it, where it cannot be sent there."""
-        sender, recipient = self.delivery.mail_from, self.delivery.rcpt_to
-        if not _PATH.fullmatch(recipient):
-            return _refusal("5.1.3", f"not an address: {recipient!r}", Stage.RCPT)
-        if sender and not _PATH.fullmatch(sender):
-            return _refusal("5.1.7", f"not a return path: {sender!r}", Stage.MAIL)
-        if content[-2:] != b"\r\n":
-            content += b"\r\n"
-        size = len(content)
-        if 0 < offers.size < size:
-            return _refusal("5.3.4", f"the message has {size} bytes, the server takes {offers.size} at most", Stage.MAIL)
-        mail = f" SIZE={size}" if offers.sized else ""
-        if not content.isascii():
-            if not offers.eightbit:
-                return _refusal("5.6.3", "the message needs 8 bits (8BITMIME), which the server does not take", Stage.MAIL)
-            mail += " BODY=8BITMIME"
-        if not (recipient.isascii() and sender.isascii() and _headers_are_ascii(content)):
-            if not offers.smtputf8:
-                return _refusal("5.6.7", "an address is not ASCII, and the server does not take such (SMTPUTF8)", Stage.MAIL)
-            mail += " SMTPUTF8"
-        rcpt = ""
-        if dsn is not Dsn.DEFAULT and offers.dsn:
-            mail += _dsn_of_mail(content)
-            rcpt = f" NOTIFY={_NOTIFY[dsn]}"
-        self.commands = f"MAIL FROM:<{sender}>{mail}\r\nRCPT TO:<{recipient}>{rcpt}\r\nDATA\r\n".encode()
-        self.payload = stuffed(content)
-        return None
-
-    def unpack(self) -> None:
-        """Back in line: it is composed anew when its turn comes."""
-        self.commands = self.payload = b""
+def pack(item: QueuedMessage, content: bytes, offers: Offers, dsn: Dsn) -> Result | None:
+    """Prepare a message for a server with these `offers`. Returns the result that settles it if it cannot be sent there."""
+    sender, recipient = item.message.mail_from, item.message.rcpt_to
+    if not _PATH.fullmatch(recipient):
+        return _refusal("5.1.3", f"not an address: {recipient!r}", Stage.RCPT)
+    if sender and not _PATH.fullmatch(sender):
+        return _refusal("5.1.7", f"not a return path: {sender!r}", Stage.MAIL)
+    if content[-2:] != b"\r\n":
+        content += b"\r\n"
+    size = len(content)
+    if 0 < offers.size < size:
+        return _refusal("5.3.4", f"the message has {size} bytes, the server takes {offers.size} at most", Stage.MAIL)
+    mail = f" SIZE={size}" if offers.sized else ""
+    if not content.isascii():
+        if not offers.eightbit:
+            return _refusal("5.6.3", "the message needs 8 bits (8BITMIME), which the server does not take", Stage.MAIL)
+        mail += " BODY=8BITMIME"
+    if not (recipient.isascii() and sender.isascii() and _headers_are_ascii(content)):
+        if not offers.smtputf8:
+            return _refusal("5.6.7", "an address is not ASCII, and the server does not take such (SMTPUTF8)", Stage.MAIL)
+        mail += " SMTPUTF8"
+    rcpt = ""
+    if dsn is not Dsn.DEFAULT and offers.dsn:
+        mail += _dsn_of_mail(content)
+        rcpt = f" NOTIFY={_NOTIFY[dsn]}"
+    item.head = f"MAIL FROM:<{sender}>{mail}\r\nRCPT TO:<{recipient}>{rcpt}\r\nDATA\r\n".encode()
+    item.payload = stuffed(content)
+    return None
 
 
 def stuffed(content: bytes) -> bytes:
-    """RFC 5321 §4.5.2, and after a bare LF too, so that no line end a server may see can make a lone dot of it."""
+    """Dot-stuffing (RFC 5321 §4.5.2). After a bare LF too, because some servers take that for a line end."""
     if b"\n." in content:
         content = content.replace(b"\n.", b"\n..")
     return b"." + content if content[:1] == b"." else content
 
 
 def _headers_are_ascii(content: bytes) -> bool:
-    """RFC 6532 §3: a header block with UTF-8 in it may only go where SMTPUTF8 is asked for, whatever the envelope."""
+    """RFC 6532 §3: a header block with UTF-8 in it needs SMTPUTF8, whatever the envelope."""
     return content.isascii() or content[: content.find(b"\r\n\r\n") + 1 or None].isascii()
 
 
 def _dsn_of_mail(content: bytes) -> str:
-    """Headers only come back (RET), with the Message-ID as the envelope's id (ENVID), in xtext (RFC 3461 §4)."""
+    """Reports return headers only (RET), with the Message-ID as the envelope's id (ENVID), in xtext (RFC 3461 §4)."""
     head = content[: content.find(b"\r\n\r\n") + 2]
     found = _MESSAGE_ID.search(head)
     if found is None:

@@ -1,14 +1,9 @@
-"""The wire under a connection: its socket, its phases, its replies, and the questions asked while it is being set up.
+"""From a host and a port to a connection that takes mail: connect, greeting, EHLO, STARTTLS, AUTH.
 
-Set-up is a coroutine that asks and awaits. Once it carries mail, `_protocol` drives it from `data_received`, without futures.
-
-Who we are, told to a relay: SASL PLAIN (RFC 4616), LOGIN and XOAUTH2 inside SMTP AUTH (RFC 4954).
-
-A mechanism is a generator of what to send: each reply 334 resumes it with the next line. Nothing here is ever logged.
-
-From a name and a port to a connection that takes mail: connect, greeting, EHLO, STARTTLS, AUTH.
-
-Every way to fail becomes a sentence for whoever can mend it. `Unavailable` may pass by itself; the permanent kinds need a person.
+Set-up is a coroutine that asks and awaits; once a connection carries mail, `_smtp_connection` drives it from `data_received`,
+without futures. Each failure is described for the person who can fix it: `Unavailable` may pass by itself, the `Permanent` kinds
+need a person. Login is SASL PLAIN (RFC 4616), LOGIN or XOAUTH2 inside SMTP AUTH (RFC 4954); neither its lines nor their answers'
+questions are ever logged.
 """
 
 from __future__ import annotations
@@ -23,15 +18,23 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import cast
 
-from postroom.errors import Denied, Invalid, Permanent, PostroomError, Unavailable, Unsupported
+from postroom.errors import Denied, Invalid, PostroomError, Unavailable, Unsupported
+from postroom.platform.mail._pooled_mailer import ConnectHints, connect_error, verified_tls
 from postroom.platform.mail._smtp_envelope import Offers, read_offers
 from postroom.platform.mail._smtp_replies import Reply, ReplyReader
 from postroom.platform.mail.provider_url import allowed_addresses
 from postroom.platform.mail.smtp_url import Auth, SmtpConfig, Tls
 
+_HINTS = ConnectHints(
+    certificate="; name its authority with ca_file=, or verify=no",
+    tls="; on a port that begins in the clear use tls=starttls",
+    name=": check the host and this machine's DNS",
+    refused=": is the mail server running, and is that its port?",
+)
+
 
 class Phase(Enum):
-    """What a connection is for now."""
+    """What a connection does now."""
 
     SETUP = "being set up"
     BUSY = "busy"
@@ -41,7 +44,7 @@ class Phase(Enum):
 
 
 class SetupConnection(asyncio.Protocol):
-    """`deadline`, on the loop's clock, is when something is due; its heir says what, and looks at it."""
+    """A connection while it is being set up: sends a line, awaits its reply. `SmtpConnection` adds how it carries mail."""
 
     def __init__(self, config: SmtpConfig, loop: asyncio.AbstractEventLoop) -> None:
         self._config = config
@@ -53,11 +56,13 @@ class SetupConnection(asyncio.Protocol):
         self._early: deque[Reply] = deque()
         self._waiter: asyncio.Future[Reply] | None = None
         self._broken = ""
+        self.connected = False
+        """It had a socket at some time."""
         self.deadline = float("inf")
+        """On the loop's clock: when the step under way is too late."""
 
     @property
     def phase(self) -> Phase:
-        """What it is for now."""
         return self._phase
 
     @property
@@ -66,7 +71,7 @@ class SetupConnection(asyncio.Protocol):
         return self._transport
 
     def raise_if_broken(self) -> None:
-        """Raises `Unavailable` where the connection ended meanwhile."""
+        """Raises `Unavailable` if the connection has ended."""
         if self._phase is Phase.DEAD:
             raise Unavailable(self._broken)
 
@@ -99,13 +104,14 @@ class SetupConnection(asyncio.Protocol):
 
     @abstractmethod
     def hang_up(self, reason: str) -> None:
-        """Close at once, and bring what is on it to its end."""
+        """Close at once, and settle or give back what is on it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
+        self.connected = True
 
     def _die(self, reason: str) -> None:
-        """Nothing is sent or heard any more."""
+        """Nothing is sent or received any more."""
         self._phase, self.deadline, self._broken = Phase.DEAD, float("inf"), reason
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(Unavailable(reason))
@@ -152,14 +158,13 @@ def auth_lines(mechanism: Auth, *, user: str, password: str) -> Iterator[bytes]:
 
 
 def tls_context(config: SmtpConfig) -> ssl.SSLContext | None:
-    """TLS 1.2 or later; None where no TLS is wanted. Raises `Invalid` for a CA file that cannot be used."""
+    """None if no TLS is wanted. Raises `Invalid` if the CA file cannot be used."""
     if config.tls is Tls.NONE:
         return None
     try:
-        context = ssl.create_default_context(cafile=config.ca_file)
+        context = verified_tls(config.ca_file)
     except (OSError, ssl.SSLError) as error:
         raise Invalid(f"ca_file={config.ca_file} is no file of PEM certificates that can be read: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not config.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -167,7 +172,7 @@ def tls_context(config: SmtpConfig) -> ssl.SSLContext | None:
 
 
 async def open_session(connection: SetupConnection, config: SmtpConfig, context: ssl.SSLContext | None) -> Offers:
-    """Connect and make ready to take mail; what the server offers. Raises `Unavailable`, or a `Permanent` kind."""
+    """Connect and make ready to take mail. Returns what the server offers; raises `Unavailable`, or a `Permanent` kind."""
     loop = asyncio.get_running_loop()
     immediate = context if config.tls is Tls.TLS else None
     name = config.host if immediate else None
@@ -193,7 +198,7 @@ async def open_session(connection: SetupConnection, config: SmtpConfig, context:
 
 
 async def _address_to_connect(loop: asyncio.AbstractEventLoop, config: SmtpConfig) -> str:
-    """The host to connect to. Where only public ones are allowed, one of the very addresses that were looked at."""
+    """The host to connect to. If only public ones are allowed, one of the very addresses that were checked."""
     if not config.public_only:
         return config.host
     return allowed_addresses(config, await loop.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM))[0]
@@ -223,7 +228,7 @@ def _own_name(connection: SetupConnection) -> str:
 async def _start_tls(
     connection: SetupConnection, offers: Offers, *, config: SmtpConfig, context: ssl.SSLContext
 ) -> tuple[Offers, bool]:
-    """Switch to TLS where that is offered or demanded: the offers to go on with, and whether the connection is protected."""
+    """Switch to TLS if that is offered or demanded. Returns the offers to go on with, and whether the connection is protected."""
     if not offers.starttls:
         if config.tls is Tls.AUTO:
             return offers, False
@@ -234,7 +239,7 @@ async def _start_tls(
             return offers, False
         raise _turned_away(reply, config, "refuses STARTTLS")
     if connection.spoke_too_soon:
-        raise Denied(f"{config.host} sent plain text after its answer to STARTTLS: somebody may be tampering with the connection")
+        raise Denied(f"{config.host} sent plain text after its answer to STARTTLS: possible tampering with the connection")
     try:
         async with asyncio.timeout(config.connect_s):
             transport = await asyncio.get_running_loop().start_tls(
@@ -271,28 +276,4 @@ def _turned_away(reply: Reply, config: SmtpConfig, what: str) -> PostroomError:
 
 
 def _unreachable(error: Exception, config: SmtpConfig) -> PostroomError:
-    """What went wrong on the way, in words."""
-    where = f"{config.host}:{config.port}"
-    match error:
-        case ssl.SSLCertVerificationError():
-            why = error.verify_message
-            return Denied(
-                f"the TLS certificate of {where} was not accepted: {why}; name its authority with ca_file=, or verify=no"
-            )
-        case ssl.SSLError():
-            why = error.reason or str(error)
-            return Unavailable(f"no TLS with {where}: {why}; on a port that begins in the clear use tls=starttls")
-        case socket.gaierror():
-            return Unavailable(f"the name {config.host} was not found ({error.strerror}): check the host and this machine's DNS")
-        case UnicodeError():
-            return Invalid(f"{config.host} is no name that a host can have ({error}): check the host in the mail provider's URL")
-        case TimeoutError():
-            return Unavailable(f"{where} did not answer within {config.connect_s:g} s: check the host, the port and the firewall")
-        case ConnectionRefusedError():
-            return Unavailable(f"{where} refused the connection: is the mail server running, and is that its port?")
-    return Unavailable(f"{where} cannot be reached: {error}")
-
-
-def is_stubborn(error: PostroomError) -> bool:
-    """Whether only a person can mend it."""
-    return isinstance(error, Permanent)
+    return connect_error(error, _HINTS, host=config.host, port=config.port, seconds=config.connect_s)

@@ -1,15 +1,15 @@
-"""Whether SES would send, and whether its notices would come here: credentials, account, configuration set, where its events go,
-sending domain. Nothing is sent. For `doctor`; blocking.
+"""Checks for `doctor` whether SES would send, and whether its events would arrive: credentials, account, configuration set, event
+destinations, sending domain. Sends nothing; blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from postroom.clock import Clock
 from postroom.errors import NotFound, PostroomError
 from postroom.model.finding import Finding, Level
-from postroom.platform.mail._aws_auth import AwsCredentials
+from postroom.platform.mail._aws_auth import AwsCredentials, CredentialSource
 from postroom.platform.mail._ses_api import (
     SesAccount,
     configuration_set_path,
@@ -23,40 +23,46 @@ from postroom.platform.mail.ses_url import SesConfig
 _SUBJECT = "Amazon SES"
 _EVENTS = "events"
 _NEARLY = 0.9
-_HEARD = ("BOUNCE", "COMPLAINT", "DELIVERY", "DELIVERY_DELAY", "REJECT", "SEND")
-"""What is to be reported. A message whose answer was lost is settled by the first of them that comes."""
-_NEEDED = frozenset({"BOUNCE", "COMPLAINT"})
+_EVENT_TYPES = ("BOUNCE", "COMPLAINT", "DELIVERY", "DELIVERY_DELAY", "REJECT", "SEND")
+"""Event types that should arrive. A message whose response was lost is settled by the first of them."""
+_REQUIRED_TYPES = frozenset({"BOUNCE", "COMPLAINT"})
 
 
 def examine_ses(
     config: SesConfig,
-    source: Callable[[], AwsCredentials],
+    source: CredentialSource,
     clock: Clock,
     *,
     topics: Collection[str] = (),
     domain: str | None = None,
 ) -> Iterator[Finding]:
-    """Every finding. `topics`: whose notices are believed here. `domain`: one that is to be sent from."""
+    """All findings. `topics`: SNS topics that this installation accepts events from. `domain`: a sending domain to check."""
     try:
-        keys = source()
-        account = read_account(config, lambda: keys, clock)
+        credentials = source.load()
+        account = read_account(config, credentials, clock)
     except PostroomError as error:
         yield Finding(_SUBJECT, Level.FAIL, str(error), "check region and credentials, and that they allow ses:GetAccount")
         return
     yield from _account(config, account)
-    yield from _configuration_set(config, keys, clock, topics)
+    yield from _configuration_set(config, credentials, clock, topics)
     if domain is not None:
-        yield _identity(config, keys, clock, domain=domain)
+        yield _identity(config, credentials, clock, domain=domain)
 
 
 def _account(config: SesConfig, account: SesAccount) -> Iterator[Finding]:
-    if not account.sends or account.standing == "SHUTDOWN":
+    if not account.sends or account.enforcement_status == "SHUTDOWN":
         yield Finding(
-            _SUBJECT, Level.FAIL, f"sending is paused ({account.standing})", "see the account's reputation in the SES console"
+            _SUBJECT,
+            Level.FAIL,
+            f"sending is paused ({account.enforcement_status})",
+            "see the account's reputation in the SES console",
         )
-    elif account.standing != "HEALTHY":
+    elif account.enforcement_status != "HEALTHY":
         yield Finding(
-            _SUBJECT, Level.WARN, f"the account is under review ({account.standing})", "see its reputation in the SES console"
+            _SUBJECT,
+            Level.WARN,
+            f"the account is under review ({account.enforcement_status})",
+            "see its reputation in the SES console",
         )
     else:
         yield Finding(_SUBJECT, Level.OK, f"{config.host} answers, and the account may send")
@@ -76,14 +82,16 @@ def _account(config: SesConfig, account: SesAccount) -> Iterator[Finding]:
     yield Finding("quota", level, f"{rate} recipients a second; {account.sent} of {account.per_day} in the last 24 hours", todo)
 
 
-def _configuration_set(config: SesConfig, keys: AwsCredentials, clock: Clock, topics: Collection[str]) -> Iterator[Finding]:
+def _configuration_set(
+    config: SesConfig, credentials: AwsCredentials, clock: Clock, topics: Collection[str]
+) -> Iterator[Finding]:
     name = config.configuration_set
     if name is None:
         todo = "add configuration_set= to the mail provider's URL, with its events going to an SNS topic"
         yield Finding("configuration set", Level.WARN, "none: bounces and complaints are not reported here", todo)
         return
     try:
-        get_json(config, keys, configuration_set_path(name), clock)
+        get_json(config, credentials, configuration_set_path(name), clock)
     except NotFound:
         yield Finding(
             "configuration set", Level.FAIL, f"{config.region} has none called {name}", "make it, or correct configuration_set="
@@ -94,13 +102,13 @@ def _configuration_set(config: SesConfig, keys: AwsCredentials, clock: Clock, to
         )
     else:
         yield Finding("configuration set", Level.OK, name)
-        yield _events(config, keys, clock, topics)
+        yield _events(config, credentials, clock, topics)
 
 
-def _events(config: SesConfig, keys: AwsCredentials, clock: Clock, topics: Collection[str]) -> Finding:
+def _events(config: SesConfig, credentials: AwsCredentials, clock: Clock, topics: Collection[str]) -> Finding:
     name = config.configuration_set or ""
     try:
-        document = get_json(config, keys, event_destinations_path(name), clock)
+        document = get_json(config, credentials, event_destinations_path(name), clock)
     except PostroomError as error:
         todo = "allow ses:GetConfigurationSetEventDestinations"
         return Finding(_EVENTS, Level.SKIPPED, f"where those of {name} go could not be looked at: {error}", todo)
@@ -109,9 +117,9 @@ def _events(config: SesConfig, keys: AwsCredentials, clock: Clock, topics: Colle
     if not heard:
         text = f"none of {name} come here: they go to {', '.join(sorted({topic for topic, _ in going})) or 'no SNS topic'}"
         return Finding(_EVENTS, Level.WARN, text, "let them go to an SNS topic, and name it in POSTROOM_SES_TOPICS")
-    missing = [kind for kind in _HEARD if kind not in heard]
+    missing = [kind for kind in _EVENT_TYPES if kind not in heard]
     if missing:
-        level = Level.WARN if _NEEDED & {*missing} else Level.OK
+        level = Level.WARN if _REQUIRED_TYPES & {*missing} else Level.OK
         return Finding(_EVENTS, level, f"{name} does not report {', '.join(missing)}", "add them to its event destination")
     return Finding(_EVENTS, Level.OK, f"{name} reports to {', '.join(sorted(topic for topic, _ in going if topic in topics))}")
 
@@ -127,9 +135,9 @@ def _published(document: dict[str, object]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _identity(config: SesConfig, keys: AwsCredentials, clock: Clock, *, domain: str) -> Finding:
+def _identity(config: SesConfig, credentials: AwsCredentials, clock: Clock, *, domain: str) -> Finding:
     try:
-        document = get_json(config, keys, identity_path(domain), clock)
+        document = get_json(config, credentials, identity_path(domain), clock)
     except NotFound:
         return Finding(
             "identity",

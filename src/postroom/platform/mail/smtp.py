@@ -1,97 +1,71 @@
-"""The SMTP mailer: keeps the promise of `platform.mail.port` over our own pipelining client.
+"""The SMTP mailer: the `Mailer` port over a pipelining SMTP client of our own.
 
-    url        how users name a relay            _replies   what the server says, and what it means
-    _pool      the line and the connections      _envelope  one message ready for the wire
-    _protocol  one connection, one round trip    _session   connect, greet, STARTTLS, log in (_auth)
-               a message (_wire: its socket)     breaker    when to try an unreachable relay again
-    share      connections between mailers
+    smtp_url          a relay's URL                      _smtp_session     connect, greeting, EHLO, STARTTLS, AUTH
+    connection_pool   the queue and the connections      _smtp_connection  one connection: one round trip per message
+    breaker           when to try a relay again          _smtp_envelope    one message as MAIL, RCPT, DATA and content
+    smtp_probe        would it take mail: for `doctor`   _smtp_replies     what the server answers
 
-One event loop, no thread, no task a message. What a killed process leaves behind is the sender's journal's business
-(`Delivery.handing_over`); nothing is kept here.
+One event loop, no thread, no task per message. Nothing is kept here: after a kill, the sender's journal says what was handed over
+(`OutboundMessage.handing_over`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 
-from postroom.clock import Clock, SystemClock
-from postroom.errors import Conflict
-from postroom.platform.mail._smtp_session import tls_context
-from postroom.platform.mail.breaker import Breaker, BreakerPolicy, BreakerState
-from postroom.platform.mail.connection_pool import ConnectionBudget, Pool
-from postroom.platform.mail.port import Health, OutboundMessage
+from postroom.clock import Clock
+from postroom.platform.mail._pooled_mailer import PooledMailer
+from postroom.platform.mail._smtp_connection import SmtpConnection
+from postroom.platform.mail._smtp_session import open_session, tls_context
+from postroom.platform.mail.breaker import BreakerPolicy
+from postroom.platform.mail.connection_pool import ConnectionBudget, ConnectionPool
 from postroom.platform.mail.smtp_url import SmtpConfig
 
-_TICK_S = 0.25
 
-
-class SmtpMailer:
-    """A `Mailer` for one relay. Everything happens on the event loop that `start` runs on."""
+class SmtpMailer(PooledMailer):
+    """A `Mailer` for one relay."""
 
     def __init__(
         self,
         config: SmtpConfig,
         *,
-        share: ConnectionBudget | None = None,
+        budget: ConnectionBudget | None = None,
         clock: Clock | None = None,
         policy: BreakerPolicy | None = None,
     ) -> None:
-        """`share`: what it has in common with other mailers to the same relay."""
+        """`budget`: shared with other mailers to the same relay."""
+        super().__init__(str(config), connections=config.connections, budget=budget, clock=clock, policy=policy)
         self._config = config
-        self._share = share or ConnectionBudget(config.connections)
-        self._clock = clock or SystemClock()
-        self._breaker = Breaker(policy)
-        self._pool: Pool | None = None
-        self._ticker: asyncio.TimerHandle | None = None
 
-    def submit(self, delivery: OutboundMessage) -> None:
-        """Put it in line. Raises `Conflict` before `start`; after `close` it settles as unsent at once."""
-        if self._pool is None:
-            raise Conflict("the mailer is not started")
-        self._pool.submit(delivery)
+    def _connector(self) -> SmtpConnector:
+        return SmtpConnector(self._config, tls_context(self._config))
 
-    @property
-    def waiting(self) -> int:
-        return len(self._pool.line) if self._pool else 0
+    def _shortest_s(self) -> float:
+        return min(self._config.idle_s, self._config.command_s, self._config.dot_s)
 
-    def recall(self) -> None:
-        if self._pool:
-            self._pool.recall("recalled from the line")
 
-    def health(self) -> Health:
-        pool = self._pool
-        if pool is None:
-            return Health(open=True, reason="", retry_in_s=0.0, connections=0, in_flight=0)
-        return Health(
-            open=self._breaker.state is BreakerState.CLOSED or pool.works,
-            reason=pool.reason,
-            retry_in_s=self._breaker.retry_in(self._clock.monotonic()),
-            connections=pool.connections,
-            in_flight=pool.in_flight,
-        )
+class SmtpConnector:
+    """A `Connector` for one relay."""
 
-    async def start(self) -> None:
-        """Raises `Invalid` for a CA file that cannot be read, `Conflict` when it was started before."""
-        if self._pool is not None:
-            raise Conflict("a mailer starts once")
-        context = tls_context(self._config)
-        self._pool = Pool(self._config, context, share=self._share, clock=self._clock, breaker=self._breaker)
-        self._share.join(self._pool)
-        config = self._config
-        shortest = min(config.idle_s, config.command_s, config.dot_s)
-        self._tick(min(_TICK_S, shortest / 4))
+    def __init__(self, config: SmtpConfig, context: ssl.SSLContext | None) -> None:
+        self._config = config
+        self._context = context
 
-    def _tick(self, interval: float) -> None:
-        """Deadlines are checked here, all of them, so that no message needs a timer of its own."""
-        assert self._pool is not None
-        self._ticker = asyncio.get_running_loop().call_later(interval, self._tick, interval)
-        self._pool.tick()
+    def ready(self) -> bool:
+        return True
 
-    async def close(self, grace_s: float) -> None:
-        if self._pool is not None:
-            try:
-                await self._pool.close(grace_s)
-            finally:
-                self._share.leave(self._pool)
-        if self._ticker is not None:
-            self._ticker.cancel()
+    async def open(self, pool: ConnectionPool) -> SmtpConnection:
+        connection = SmtpConnection(pool, self._config, asyncio.get_running_loop())
+        try:
+            connection.offers = await open_session(connection, self._config, self._context)
+            connection.raise_if_broken()
+        except BaseException:
+            if connection.connected:
+                connection.hang_up("the connection was given up")
+                pool.gone(connection)  # after a failed TLS handshake the loop does not report its end
+            raise
+        return connection
+
+    async def close(self) -> None:
+        return
