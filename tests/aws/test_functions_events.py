@@ -127,7 +127,7 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
     assert asyncio.run(both()) == ([], [])
     assert returned(callbacks.send(from_queue(QUEUE, wake.body), Context())) == []
     assert asked == ["anna@example.net"]
-    (delivery,) = postroom.deliveries.list("default", "hook").deliveries
+    (delivery,) = postroom.deliveries.list("default", "hook").items
     assert delivery.status is DeliveryStatus.DELIVERED
     callbacks.send({"source": "aws.events"}, Context())
     assert postroom.queues.receive(QUEUE) == []
@@ -151,7 +151,7 @@ def test_the_table_s_own_stream_tells_an_endpoint_what_came_back(desk: Desk, rec
     desk.call("notices", desk.notice())
     for _ in range(2):  # it may come again
         callbacks.stream({"Records": records()}, Context())
-    bodies = [json.loads(each.body) for each in postroom.deliveries.list("default", "hook").deliveries]
+    bodies = [json.loads(each.body) for each in postroom.deliveries.list("default", "hook").items]
     (bounced,) = [body["data"] for body in bodies if body["type"] == "message.bounced"]
     assert (bounced["recipient"], bounced["status"]) == ("anna@example.net", "bounced")
     assert len(bodies) == len({body["data"]["event_id"] for body in bodies})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from postroom.clock import Instant
 from postroom.events.feedback import FeedbackWorker
+from postroom.ledger.auto_suppression import SoftBounceCounts, SoftBouncePolicy
 from postroom.ledger.event_applier import AppliedEvent, EventApplier
 from postroom.ledger.inbound_events import InboundEvent, InboundEventQueue
 from postroom.ledger.recounts import Recounts
@@ -13,26 +12,12 @@ from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
 from postroom.model.campaign import Campaign
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
-from postroom.model.ids import Key
 from postroom.model.message import Message, MessageStatus, Settlement
 from tests.fakes.faults import Faults
 from tests.fakes.ledger import Bench
 
 HARD = Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
 SOFT = Bounce(BounceType.SOFT, BounceClass.QUOTA, "4.2.2")
-
-
-class SoftTwice:
-    """Suppresses for a minute at the second message of a person that bounces."""
-
-    def __init__(self, now: Callable[[], Instant]) -> None:
-        self._now = now
-        self._seen: dict[Key, set[str]] = {}
-
-    def note(self, tenant: str, key: Key, message: str) -> Instant | None:
-        seen = self._seen.setdefault(key, set())
-        seen.add(message)
-        return Instant(self._now() + 60_000) if len(seen) > 1 else None
 
 
 class Post:
@@ -51,7 +36,7 @@ class Post:
             SuppressionList(faults.wrap(made.tables), made.clock),
             tenants=self.tenants,
             campaigns=made.campaigns,
-            soft_bounces=SoftTwice(made.clock.now),
+            soft_bounces=SoftBounceCounts(made.tables, SoftBouncePolicy(bounces=2, hold_ms=60_000), made.clock),
             judge=self._judge,
             clock=made.clock,
             noted=Recounts(faults.wrap(made.tables), made.messages, made.clock).note,

@@ -36,7 +36,7 @@ def lines(tmp_path: Path) -> Iterator[Lines]:
 def told(lines: Lines, endpoint: str = "hook") -> list[dict[str, Any]]:
     """The bodies of what is to be told, oldest first."""
     page = lines.deliveries.list("default", endpoint, limit=1_000)
-    return [json.loads(each.body) for each in reversed(page.deliveries)]
+    return [json.loads(each.body) for each in reversed(page.items)]
 
 
 def types(lines: Lines, endpoint: str = "hook") -> Counter[str]:
@@ -110,8 +110,8 @@ def test_another_tenant_is_told_nothing(lines: Lines) -> None:
     lines.callbacks.create("other", wishes, id="theirs", secret=b"x" * 32)
     lines.post.send_all(lines.made.campaign())
     lines.follow()
-    assert lines.deliveries.list("other", "theirs").deliveries == []
-    assert list(lines.deliveries.lanes()) == []
+    assert lines.deliveries.list("other", "theirs").items == []
+    assert list(lines.deliveries.endpoints()) == []
 
 
 def test_a_campaign_s_own_callback_is_told_of_that_campaign_alone(lines: Lines) -> None:

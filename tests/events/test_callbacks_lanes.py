@@ -194,8 +194,8 @@ def test_what_an_endpoint_was_owed_goes_with_it(lines: Lines) -> None:
     lines.callbacks.remove(endpoint)
     lines.tell()
     assert lines.web.asked == []
-    assert lines.deliveries.list("default", "hook").deliveries == []
-    assert list(lines.deliveries.lanes()) == []
+    assert lines.deliveries.list("default", "hook").items == []
+    assert list(lines.deliveries.endpoints()) == []
 
 
 def test_one_that_does_not_answer_delays_no_other(lines: Lines) -> None:
@@ -233,7 +233,7 @@ def test_one_that_fails_is_tried_alone_and_with_rests_until_it_answers(lines: Li
     assert len(lines.web.asked) - first <= 20
     lines.web.replies[URL] = Reply()
     lines.tell_for(900, step=30)
-    assert lines.deliveries.list("default", "hook", status=DeliveryStatus.PENDING, limit=300).deliveries == []
+    assert lines.deliveries.list("default", "hook", status=DeliveryStatus.PENDING, limit=300).items == []
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

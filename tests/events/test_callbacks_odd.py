@@ -34,7 +34,7 @@ def lines(tmp_path: Path) -> Iterator[Lines]:
 
 def told(lines: Lines) -> list[dict[str, Any]]:
     page = lines.deliveries.list("default", "hook", limit=1_000)
-    return [json.loads(each.body) for each in reversed(page.deliveries)]
+    return [json.loads(each.body) for each in reversed(page.items)]
 
 
 def clicks(messages: Sequence[Message], at: Instant, text: str) -> list[Reported]:
@@ -137,7 +137,7 @@ def owed(lines: Lines, endpoint: str, number: int, *, tenant: str = "default") -
 
 
 def states(lines: Lines, endpoint: str = "hook") -> Counter[DeliveryStatus]:
-    return Counter(each.status for each in lines.deliveries.list("default", endpoint, limit=1_000).deliveries)
+    return Counter(each.status for each in lines.deliveries.list("default", endpoint, limit=1_000).items)
 
 
 def running(lines: Lines, scene: Callable[[asyncio.Event], Awaitable[None]]) -> None:

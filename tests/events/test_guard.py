@@ -74,7 +74,7 @@ class House:
         self.campaigns.transition(self.campaigns.get(ref), CampaignStatus.SENDING)
 
     def trail(self, tenant: str = "acme") -> list[AuditRecord]:
-        return self.audit.list(tenant, limit=1_000).entries
+        return self.audit.list(tenant, limit=1_000).items
 
     def said(self, tenant: str = "acme") -> list[str]:
         return [entry.reason for entry in self.trail(tenant) if entry.action == "guard warn"]

@@ -106,7 +106,7 @@ def assert_agree(
     """
     arrived = set(sink.recipients())
     with office.opened() as postroom:
-        (campaign,) = postroom.records.list("default").campaigns
+        (campaign,) = postroom.records.list("default").items
         home = campaign.ref
         messages = postroom.messages.list(home, limit=1_000).messages
         timelines = {message.address: postroom.messages.timeline(home, message.batch, message.key) for message in messages}

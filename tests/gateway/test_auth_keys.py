@@ -98,7 +98,7 @@ def test_the_same_call_again_answers_the_same_key(tables: SqliteTables, service:
         first, again = (admin.post("/v1/keys", json=SHOP, headers=KEYED) for _ in range(2))
         other = admin.post("/v1/keys", json=SHOP, headers={"Idempotency-Key": "try-2"})
     assert first.json() == again.json() != other.json()
-    assert {used.key.id for used in service.list(ANN).keys} == {first.json()["id"], other.json()["id"]}
+    assert {used.key.id for used in service.list(ANN).items} == {first.json()["id"], other.json()["id"]}
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -112,7 +112,7 @@ def test_a_call_that_died_midway_makes_the_same_key_when_it_comes_again(tables: 
     with client_of([keys_routes(dying, PlainSecrets())], "admin", "acme", tables=tables) as admin:
         problem(admin.post("/v1/keys", json=SHOP, headers=KEYED), 503)
         made = admin.post("/v1/keys", json=SHOP, headers=KEYED).json()
-    (stored,) = dying.list(ANN).keys
+    (stored,) = dying.list(ANN).items
     assert stored.key.id == made["id"]
     assert stored.key.is_of(made["key"])
 

@@ -33,12 +33,18 @@ def made_key(gate: Gate, *, scopes: frozenset[str] | None = None, days: float | 
     return gate.keys.create(ApiKey("k" * 16, "acme", "shop", Role.SENDER, access.key_digest(KEY), START, "ann", scopes, until))
 
 
+def use_tables(gate: Gate, tables: Tables) -> None:
+    """Gives other tables to the very stores that the authenticator holds."""
+    for store in (gate.members, gate.keys):
+        store._tables = store._records._tables = tables
+    gate.tenants._tables = tables
+
+
 def counted(gate: Gate) -> Faults:
     """Counts what the gate's stores are asked from now on."""
     faults = Faults()
     tables: Tables = faults.wrap(gate.tables)
-    for store in (gate.members, gate.keys, gate.tenants):
-        store._tables = tables  # the very stores that the authenticator holds
+    use_tables(gate, tables)
     return faults
 
 
@@ -160,7 +166,7 @@ def test_a_store_that_is_down_is_no_refusal(gate: Gate) -> None:
 
     token = gate.issuer.token()
     tables: Tables = Faults(1, happens=fail).wrap(gate.tables)
-    gate.members._tables = tables
+    gate.members._tables = gate.members._records._tables = tables
     with pytest.raises(Unavailable):
         gate.who(token)
     assert gate.who(token).id == "ann"
@@ -172,7 +178,7 @@ def test_a_key_is_good_although_its_use_cannot_be_noted(gate: Gate) -> None:
 
     made_key(gate)
     tables: Tables = Faults(2, happens=fail).wrap(gate.tables)
-    gate.keys._tables = tables
+    gate.keys._tables = gate.keys._records._tables = tables
     assert gate.who(KEY).name == "shop"
     assert gate.keys.get("acme", "k" * 16).last_used_at is None
 

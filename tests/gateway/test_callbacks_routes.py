@@ -48,7 +48,7 @@ class House:
 
     def answered(self, id: str, status: int, text: str, state: DeliveryStatus) -> None:  # noqa: A002
         """What is due now, once it was answered so."""
-        taken = self.deliveries.take(EndpointRef("default", id), limit=33, lease_ms=60_000)
+        taken = self.deliveries.claim(EndpointRef("default", id), limit=33, lease_ms=60_000)
         tried = {"due": None, "attempts": 1, "last_at": self.made.clock.now(), "took_ms": 12}
         became = [replace(each.delivery, status=state, last_status=status, last_text=text, **tried) for each in taken]
         self.deliveries.settle(taken, became)
@@ -193,7 +193,7 @@ def test_one_that_is_deleted_is_gone_with_what_it_was_told(house: House, client:
     assert client.delete(path).status_code == 204
     for answer in (client.get(path), client.delete(path), client.get(f"{path}/deliveries")):
         problem(answer, 404)
-    assert list(house.deliveries.lanes()) == []
+    assert list(house.deliveries.endpoints()) == []
 
 
 def test_a_test_is_seen_with_its_body_and_what_was_answered(house: House, client: TestClient) -> None:
@@ -241,7 +241,7 @@ def test_what_was_given_up_is_told_again_one_or_all(house: House, client: TestCl
     assert (late.status_code, late.json()) == (202, {"count": 0, "cursor": None})
     assert client.post(f"{path}/redeliver", json={}).json()["count"] == 2
     assert client.post(f"{path}/redeliver", json={}).json()["count"] == 0
-    assert len(house.deliveries.take(EndpointRef("default", id), limit=33, lease_ms=1)) == 3
+    assert len(house.deliveries.claim(EndpointRef("default", id), limit=33, lease_ms=1)) == 3
     problem(client.post(f"{path}/redeliver", json={"since": "2026-02-30T00:00:00Z"}), 422)
     problem(client.post(f"{path}/redeliver", json={"cursor": "no cursor"}), 422)
     problem(client.post(f"{path}/deliveries/{'o' * 30}/redeliver"), 404)

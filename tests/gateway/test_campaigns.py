@@ -184,7 +184,7 @@ def test_who_failed_is_tried_again_by_the_workers(sender: TestClient, desk: Offi
     path = f"/v1/campaigns/{ref.campaign}/retry-failed"
     assert "pause it first" in problem(sender.post(path), 409)
     desk.settle(ref, MessageStatus.FAILED)
-    desk.made.finish.finish(ref)
+    desk.made.finish.complete(ref)
     for _ in range(2):
         assert sender.post(path).json() == {"messages": 2}
     assert desk.carry_out() == 1
@@ -196,7 +196,7 @@ def test_what_is_unknown_is_settled_once_and_one_way(sender: TestClient, desk: O
     ref = made(sender, desk)
     desk.imported(ref)
     desk.settle(ref, MessageStatus.UNKNOWN)
-    desk.made.finish.finish(ref)
+    desk.made.finish.complete(ref)
     path = f"/v1/campaigns/{ref.campaign}/settle"
     assert sender.post(path, json={"decision": "sent"}).json() == {"messages": 2}
     assert "settled otherwise" in problem(sender.post(path, json={"decision": "failed"}), 409)

@@ -59,7 +59,7 @@ def test_a_person_is_erased_and_no_answer_and_no_record_says_who(home: House, kn
     assert home.traces() == []
     assert "anna" not in (asked.text + str(done)).lower()
     assert not work(home)
-    (entry, *_) = [entry for entry in home.audit.list("default").entries if entry.action == "erase"]
+    (entry, *_) = [entry for entry in home.audit.list("default").items if entry.action == "erase"]
     assert entry.actor == "user:admin@default.example"
 
 

@@ -22,5 +22,5 @@ def test_who_changes_the_address_within_a_network_of_their_own_is_one_caller(tmp
             recorder.denied(None, f"2001:db8::{host:x}", "GET /v1/things: Unauthenticated")
         recorder.denied(None, "192.0.2.1", "GET /v1/things: Unauthenticated")
         recorder.denied(None, "192.0.2.2", "GET /v1/things: Unauthenticated")
-        addresses = sorted(entry.address for entry in log.list(INSTALLATION).entries)
+        addresses = sorted(entry.address for entry in log.list(INSTALLATION).items)
     assert addresses == ["192.0.2.1", "192.0.2.2", "2001:db8::/64"]

@@ -85,7 +85,7 @@ def test_the_caller_is_who_api_gateway_saw_whatever_they_write(postroom: Postroo
     forged = {"X-Forwarded-For": ["1.2.3.4"], "X-Real-Ip": ["1.2.3.4"], "Forwarded": ["for=1.2.3.4"]}
     new = {"kind": "recipients", "filename": "people.csv", "content_type": "text/csv", "size": 5}
     said(Service(postroom, "uploads", credential)("POST", "/v1/uploads", body=new, fields=forged), 201)
-    assert {entry.address for entry in postroom.audit.list("default").entries} == {SOURCE}
+    assert {entry.address for entry in postroom.audit.list("default").items} == {SOURCE}
 
 
 def test_queries_come_as_they_were_asked(postroom: Postroom) -> None:

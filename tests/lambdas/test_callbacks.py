@@ -58,7 +58,7 @@ class Told:
         return [item.body for item in found]
 
     def states(self) -> list[DeliveryStatus]:
-        return [each.status for each in self.postroom.deliveries.list("default", "hook", limit=1_000).deliveries]
+        return [each.status for each in self.postroom.deliveries.list("default", "hook", limit=1_000).items]
 
 
 class Server(ThreadingHTTPServer):

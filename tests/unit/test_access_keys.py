@@ -80,7 +80,7 @@ def test_a_key_is_found_and_listed(keys: ApiKeyRecords) -> None:
     keys.create(key())
     assert keys.find(ID) == key()
     assert keys.get("acme", ID).key == key()
-    assert [used.key for used in keys.list("acme").keys] == [key()]
+    assert [used.key for used in keys.list("acme").items] == [key()]
 
 
 def test_making_the_same_key_again_is_harmless(keys: ApiKeyRecords) -> None:
@@ -96,16 +96,16 @@ def test_another_tenants_key_is_not_found(keys: ApiKeyRecords) -> None:
     for attempt in (keys.get, keys.revoke):
         with pytest.raises(NotFound):
             attempt("other", ID)
-    assert keys.list("other").keys == []
+    assert keys.list("other").items == []
     assert keys.find(ID) is not None
 
 
 def test_revoking_leaves_nothing(tables: SqliteTables, keys: ApiKeyRecords) -> None:
     keys.create(key())
-    keys.used(key())
+    keys.record_use(key())
     keys.revoke("acme", ID)
     assert keys.find(ID) is None
-    assert keys.list("acme").keys == []
+    assert keys.list("acme").items == []
     assert tables.query("acme#key-uses").items == []
     with pytest.raises(NotFound):
         keys.revoke("acme", ID)
@@ -117,18 +117,18 @@ def test_a_use_is_noted_at_most_once_a_minute(tables: SqliteTables, clock: Manua
     keys.create(key())
     assert keys.get("acme", ID).last_used_at is None
     for _ in range(100):
-        keys.used(key())
+        keys.record_use(key())
     assert faults.calls.count("SqliteTables.write") == 2
     assert keys.get("acme", ID).last_used_at == START
     clock.advance(60)
-    keys.used(key())
-    assert keys.list("acme").keys[0].last_used_at == START + 60_000
+    keys.record_use(key())
+    assert keys.list("acme").items[0].last_used_at == START + 60_000
 
 
 def test_a_use_that_comes_late_does_not_revive_a_revoked_key(tables: SqliteTables, keys: ApiKeyRecords) -> None:
     keys.create(key())
     keys.revoke("acme", ID)
-    keys.used(key())
+    keys.record_use(key())
     assert tables.query("acme#key-uses").items == []
 
 
@@ -136,7 +136,7 @@ def test_a_use_that_comes_late_does_not_revive_a_revoked_key(tables: SqliteTable
 def test_a_kill_leaves_both_items_or_neither(tables: SqliteTables, keys: ApiKeyRecords, clock: ManualClock, after: bool) -> None:
     with suppress(Killed):
         ApiKeyRecords(Faults(1, after=after).wrap(tables), clock).create(key())
-    assert (keys.find(ID) is not None) == (len(keys.list("acme").keys) == 1) == after
+    assert (keys.find(ID) is not None) == (len(keys.list("acme").items) == 1) == after
 
 
 def test_a_memory_is_bounded_and_its_entries_end(clock: ManualClock) -> None:

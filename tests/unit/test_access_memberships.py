@@ -56,7 +56,7 @@ class Meanwhile:
 def test_who_was_granted_is_found_and_listed(members: Memberships) -> None:
     members.grant(somebody())
     assert members.find(ISSUER, "ann") == replace(somebody(), added_at=START)
-    assert members.list("acme").memberships == [members.find(ISSUER, "ann")]
+    assert members.list("acme").items == [members.find(ISSUER, "ann")]
     assert members.get("acme", somebody().id) == members.find(ISSUER, "ann")
 
 
@@ -72,7 +72,7 @@ def test_another_tenants_member_is_not_found(members: Memberships) -> None:
     for attempt in (members.get, members.remove, members.change):
         with pytest.raises(NotFound):
             attempt("other", somebody().id)
-    assert members.list("other").memberships == []
+    assert members.list("other").items == []
 
 
 def test_a_list_comes_in_pages(members: Memberships) -> None:
@@ -80,7 +80,7 @@ def test_a_list_comes_in_pages(members: Memberships) -> None:
         members.grant(somebody(f"p{number}"))
     first = members.list("acme", limit=3)
     rest = members.list("acme", cursor=first.cursor, limit=3)
-    assert {one.subject for one in first.memberships + rest.memberships} == {f"p{number}" for number in range(5)}
+    assert {one.subject for one in first.items + rest.items} == {f"p{number}" for number in range(5)}
     assert rest.cursor is None
 
 
@@ -90,15 +90,15 @@ def test_a_grant_replaces_and_moves(members: Memberships) -> None:
     found = members.find(ISSUER, "ann")
     assert found is not None
     assert (found.tenant, found.role) == ("other", Role.VIEWER)
-    assert members.list("acme").memberships == []
-    assert members.list("other").memberships == [found]
+    assert members.list("acme").items == []
+    assert members.list("other").items == [found]
 
 
 def test_adding_never_takes_somebody_from_another_tenant(members: Memberships) -> None:
     members.grant(somebody())
     with pytest.raises(Conflict, match="already"):
         members.add(somebody(tenant="other"))
-    assert members.list("other").memberships == []
+    assert members.list("other").items == []
 
 
 def test_adding_the_same_again_is_harmless(members: Memberships) -> None:
@@ -111,7 +111,7 @@ def test_revoking_leaves_nothing(members: Memberships) -> None:
     members.grant(somebody())
     assert members.revoke(ISSUER, "ann")
     assert members.find(ISSUER, "ann") is None
-    assert members.list("acme").memberships == []
+    assert members.list("acme").items == []
     assert not members.revoke(ISSUER, "ann")
 
 
@@ -124,7 +124,7 @@ def test_the_last_admin_stays(members: Memberships) -> None:
         members.change("acme", somebody().id, role=Role.SENDER)
     members.change("acme", somebody().id, name="Ann")
     members.remove("acme", somebody("bob").id)
-    assert [one.name for one in members.list("acme").memberships] == ["Ann"]
+    assert [one.name for one in members.list("acme").items] == ["Ann"]
 
 
 def test_two_admins_who_remove_each_other_leave_one(tables: SqliteTables, members: Memberships) -> None:
@@ -134,7 +134,7 @@ def test_two_admins_who_remove_each_other_leave_one(tables: SqliteTables, member
     slow = Memberships(Meanwhile(tables, lambda: members.remove("acme", somebody("bob").id)), ManualClock())  # type: ignore[arg-type]  # by __getattr__
     with pytest.raises(Conflict, match="last admin"):
         slow.remove("acme", somebody().id)
-    assert [one.subject for one in members.list("acme").memberships] == ["ann"]
+    assert [one.subject for one in members.list("acme").items] == ["ann"]
 
 
 def test_who_changes_a_record_that_moved_looks_again(tables: SqliteTables, members: Memberships) -> None:
@@ -158,5 +158,5 @@ def test_a_kill_leaves_both_items_or_neither(tables: SqliteTables, members: Memb
         dying.grant(somebody(role=Role.EDITOR, tenant="other"))
     found = members.find(ISSUER, "ann")
     assert found is not None
-    assert members.list(found.tenant).memberships == [found]
-    assert members.list("acme" if found.tenant == "other" else "other").memberships == []
+    assert members.list(found.tenant).items == [found]
+    assert members.list("acme" if found.tenant == "other" else "other").items == []

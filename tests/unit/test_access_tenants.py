@@ -46,7 +46,7 @@ def test_each_tenant_has_a_number_and_is_found_by_it(tenants: Tenants) -> None:
 def test_the_default_tenant_is_there_from_the_start(tenants: Tenants) -> None:
     assert tenants.get(DEFAULT_TENANT).number == 0
     assert tenants.by_number(0) == tenants.get(DEFAULT_TENANT)
-    assert [one.id for one in tenants.list().tenants] == [DEFAULT_TENANT]
+    assert [one.id for one in tenants.list().items] == [DEFAULT_TENANT]
     with pytest.raises(Conflict):
         tenants.create(DEFAULT_TENANT)
 

@@ -68,7 +68,7 @@ def test_a_minute_is_not_sealed_while_an_entry_of_it_may_be_completed(trail: Tra
     trail.minutes_pass(1)
     assert trail.log.seal() == 0
     trail.log.write("acme", replace(entry, status=201))
-    assert trail.log.list("acme").entries[0].status == 201
+    assert trail.log.list("acme").items[0].status == 201
 
 
 def test_what_may_be_sealed_is_not_completed(trail: Trail) -> None:
@@ -90,7 +90,7 @@ def test_tenants_have_trails_of_their_own(trail: Trail) -> None:
     trail.write(tenant="other")
     trail.minutes_pass(5)
     assert trail.log.seal() == 2
-    assert len(trail.log.list("other").entries) == 1
+    assert len(trail.log.list("other").items) == 1
     assert trail.log.verify("acme").entries == 1
 
 
@@ -111,7 +111,7 @@ def added(trail: Trail, entry: AuditRecord) -> None:
 
 
 def minute_removed(trail: Trail, entry: AuditRecord) -> None:
-    for each in trail.log.list("acme", prefix=entry.id[:16]).entries:
+    for each in trail.log.list("acme", prefix=entry.id[:16]).items:
         removed(trail, each)
 
 
@@ -145,10 +145,10 @@ def test_tampering_shows(trail: Trail, tamper: Callable[[Trail, AuditRecord], An
 
 def test_a_kill_between_entry_and_end_leaves_an_entry_without_an_end(trail: Trail) -> None:
     trail.write()
-    assert trail.log.list("acme").entries[0].status is None
+    assert trail.log.list("acme").items[0].status is None
 
 
 def test_a_list_goes_back_in_time_and_can_be_narrowed(trail: Trail) -> None:
     entries = three_sealed_minutes(trail)
-    assert [entry.id for entry in trail.log.list("acme").entries] == sorted((entry.id for entry in entries), reverse=True)
-    assert len(trail.log.list("acme", prefix=entries[0].id[:16]).entries) == 2
+    assert [entry.id for entry in trail.log.list("acme").items] == sorted((entry.id for entry in entries), reverse=True)
+    assert len(trail.log.list("acme", prefix=entries[0].id[:16]).items) == 2

@@ -166,7 +166,7 @@ def test_what_is_stored_and_named_while_the_copy_runs_never_dangles(data: Path, 
         DirectoryArchive(data, ManualClock()).write(tmp_path / "backup", write_on)
     target = restored(tmp_path / "backup", tmp_path / "new")
     with campaigns(target) as records, closing(FileObjects(target / "objects", ManualClock())) as objects:
-        named = {record.name for record in records.list("default").campaigns} - {"c1"}
+        named = {record.name for record in records.list("default").items} - {"c1"}
         assert named
         assert all(objects.get(key) == LARGE for key in (named | set(rows(target))) - {"one"})
     assert named <= set(rows(target))
@@ -351,7 +351,7 @@ def test_restored_campaigns_wait_for_a_person(data: Path, tmp_path: Path) -> Non
     assert CampaignRef("other", "theirs") in done.held
     with campaigns(target) as records:
         assert records.get(CampaignRef("other", "theirs")).status is S.PAUSED
-        found = {record.name: record for record in records.list("default").campaigns}
+        found = {record.name: record for record in records.list("default").items}
     assert all(found[name].status is S.PAUSED for name in ("c1", "x-scheduled", "x-sending"))
     assert not found["eager"].start_when_ready
     assert found["ended"].reason is None

@@ -48,7 +48,7 @@ def give_up(callback: str, delivery: str, answer: str = "no") -> None:
     """As a day of failures ends."""
     with session() as postroom:
         lane = EndpointRef("default", callback)
-        taken = postroom.deliveries.take(lane, limit=33, lease_ms=60_000)
+        taken = postroom.deliveries.claim(lane, limit=33, lease_ms=60_000)
         (mine,) = [each for each in taken if each.delivery.id == delivery]
         over = replace(
             mine.delivery,

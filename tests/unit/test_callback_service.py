@@ -54,7 +54,7 @@ class Desk:
         now, lane = self.clock.now(), EndpointRef(TENANT, endpoint)
         new = CallbackDelivery(id="", endpoint=endpoint, tenant=TENANT, body="{}", created_at=now, since=now, due=now)
         self.deliveries.add([replace(new, id=name) for name in names])
-        taken = self.deliveries.take(lane, limit=33, lease_ms=60_000)
+        taken = self.deliveries.claim(lane, limit=33, lease_ms=60_000)
         ended = [replace(each.delivery, status=DeliveryStatus.DEAD, due=None, last_at=now) for each in taken]
         self.deliveries.settle(taken, ended)
 
@@ -63,7 +63,7 @@ class Desk:
         return self.made.campaigns.change(self.made.campaign(), callback_url=url)
 
     def standing(self, endpoint: str = "hook") -> dict[str, DeliveryStatus]:
-        return {each.id: each.status for each in self.service.deliveries(TENANT, endpoint).deliveries}
+        return {each.id: each.status for each in self.service.deliveries(TENANT, endpoint).items}
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_test_is_a_delivery_that_is_due_at_once_and_made_once(desk: Desk) -> N
     first = desk.service.test(TENANT, "hook", name)
     desk.clock.advance(5)
     assert desk.service.test(TENANT, "hook", name) == first
-    (taken,) = desk.deliveries.take(EndpointRef(TENANT, "hook"), limit=10, lease_ms=60_000)
+    (taken,) = desk.deliveries.claim(EndpointRef(TENANT, "hook"), limit=10, lease_ms=60_000)
     content = json.loads(taken.delivery.body)
     assert (content["type"], content["data"]) == ("postroom.test", {"callback_id": "hook"})
     assert (taken.delivery.id, taken.delivery.events) == (name, 0)
@@ -229,8 +229,8 @@ def test_what_is_removed_is_gone_with_all_that_it_was_told(desk: Desk) -> None:
     for verb in (desk.service.get, desk.service.deliveries, desk.service.remove):
         with pytest.raises(NotFound):
             verb(TENANT, "hook")
-    assert desk.deliveries.list(TENANT, "hook").deliveries == []
-    assert list(desk.deliveries.lanes()) == []
+    assert desk.deliveries.list(TENANT, "hook").items == []
+    assert list(desk.deliveries.endpoints()) == []
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

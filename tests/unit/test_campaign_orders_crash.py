@@ -93,7 +93,7 @@ def test_killed_at_any_call_and_made_again_it_is_one_campaign(tmp_path: Path, af
 
 def check(made: Bench, objects: FileObjects, ref: CampaignRef) -> None:
     """One campaign, all it refers to, nothing else, and its import begun."""
-    (campaign,) = made.campaigns.list("default").campaigns
+    (campaign,) = made.campaigns.list("default").items
     assert (campaign.ref, campaign.status) == (ref, CampaignStatus.IMPORTING)
     content = campaign.content
     (attachment,) = content.attachments

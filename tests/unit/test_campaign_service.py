@@ -96,7 +96,7 @@ def test_a_new_campaign_is_importing_with_the_columns_its_template_uses(desk: De
 def test_a_bad_template_makes_nothing(desk: Desk) -> None:
     with pytest.raises(Invalid):
         desk.service.create("default", _draft("{% if %}"), io.BytesIO(b""), "people.csv")
-    assert desk.made.campaigns.list("default").campaigns == []
+    assert desk.made.campaigns.list("default").items == []
     assert desk.objects.list().objects == []
 
 
@@ -247,7 +247,7 @@ def test_what_its_own_callback_was_told_goes_with_a_campaign(desk: Desk) -> None
     )
     told.add([CallbackDelivery(id="1", endpoint=endpoint, tenant="default", body="{}", created_at=now, since=now, due=now)])
     desk.service.delete(campaign.ref)
-    assert told.list("default", endpoint).deliveries == []
+    assert told.list("default", endpoint).items == []
 
 
 def test_only_a_campaign_at_rest_is_deleted(desk: Desk) -> None:

@@ -63,8 +63,8 @@ def test_lists_show_the_newest_first_and_only_the_tenant_s(made: Bench) -> None:
     for _ in range(3):
         refs.append(made.campaign(people=1, batches=1).ref)
         made.clock.advance(1)
-    assert [campaign.ref for campaign in made.campaigns.list("default").campaigns] == refs[::-1]
-    assert made.campaigns.list("other").campaigns == []
+    assert [campaign.ref for campaign in made.campaigns.list("default").items] == refs[::-1]
+    assert made.campaigns.list("other").items == []
 
 
 def test_another_tenant_s_id_is_not_found(made: Bench) -> None:

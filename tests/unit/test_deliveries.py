@@ -42,7 +42,7 @@ class Desk:
         )
 
     def take(self, limit: int = 33) -> list[ClaimedDelivery]:
-        return self.deliveries.take(LANE, limit=limit, lease_ms=LEASE_MS)
+        return self.deliveries.claim(LANE, limit=limit, lease_ms=LEASE_MS)
 
     def get(self, name: str = "a") -> CallbackDelivery:
         return self.deliveries.get(*LANE, name)
@@ -206,7 +206,7 @@ def test_one_that_somebody_orders_meanwhile_holds_up_no_other(desk: Desk, monkey
             desk.deliveries.redeliver(*LANE, "a")
         return write(writes)
 
-    desk.deliveries._noted.put(LANE, True, seconds=60)
+    desk.deliveries._registered.put(LANE, True, seconds=60)
     monkeypatch.setattr(desk.tables, "write", late)
     assert redeliver_dead(desk, Instant(0)) == 2
     assert [each.delivery.id for each in desk.take()] == ["a", "b"]

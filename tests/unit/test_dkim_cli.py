@@ -112,7 +112,7 @@ def test_every_change_is_in_the_trail(zone: dict[str, list[str]]) -> None:
     run("sender dkim verify shop.example")
     run(f"sender dkim remove shop.example {selector}")
     with session() as postroom:
-        entries = [(entry.action, entry.target, entry.status) for entry in reversed(postroom.audit.list("default").entries)]
+        entries = [(entry.action, entry.target, entry.status) for entry in reversed(postroom.audit.list("default").items)]
     target = f"dkim/shop.example/{selector}"
     assert entries == [(f"postroom sender dkim {word}", target, 200) for word in ("add", "verify", "remove")]
 

@@ -230,7 +230,7 @@ def test_another_tenants_data_is_left_alone(home: House) -> None:
 
 def test_the_trail_says_that_it_was_done_and_not_to_whom(home: House) -> None:
     home.service.erase("default", home.anna, actor="user:1")
-    (entry,) = home.audit.list("default").entries
+    (entry,) = home.audit.list("default").items
     assert (entry.actor, entry.action, entry.target) == ("user:1", "erase", f"person/{home.anna.hex()}")
     assert "anna" not in json.dumps([entry.target, entry.name, entry.action])
 
@@ -248,7 +248,7 @@ def test_what_callbacks_were_told_loses_the_person_and_nobody_else(home: House) 
     both = json.loads(kept.get("default", "hook", "2").body)["data"]["events"]
     assert [each["data"]["recipient"] for each in both] == ["", BOB]
     assert [each["data"]["url"] for each in both] == ["", f"https://shop.example/?who={BOB}"]
-    assert {each.status for each in kept.list("default", own).deliveries} == {DeliveryStatus.PENDING}
+    assert {each.status for each in kept.list("default", own).items} == {DeliveryStatus.PENDING}
     assert home.service.erase("default", home.anna).told == 0
 
 

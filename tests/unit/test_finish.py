@@ -35,7 +35,7 @@ def _settle_all(made: Bench, ref: CampaignRef, state: MessageStatus, due: Instan
 
 def test_nothing_is_completed_while_somebody_waits(made: Bench) -> None:
     ref = made.campaign().ref
-    assert not made.finish.finish(ref)
+    assert not made.finish.complete(ref)
     assert made.campaigns.get(ref).status is CampaignStatus.SENDING
 
 
@@ -43,7 +43,7 @@ def test_nothing_is_completed_while_somebody_waits(made: Bench) -> None:
 def test_completed_when_all_are_past_sending(made: Bench, state: MessageStatus) -> None:
     ref = made.campaign().ref
     _settle_all(made, ref, state)
-    assert made.finish.finish(ref)
+    assert made.finish.complete(ref)
     campaign = made.campaigns.get(ref)
     assert campaign.status is CampaignStatus.COMPLETED
     assert campaign.finished_at == made.clock.now()
@@ -53,7 +53,7 @@ def test_completed_when_all_are_past_sending(made: Bench, state: MessageStatus) 
 def test_what_is_due_later_keeps_it_open(made: Bench, state: MessageStatus) -> None:
     ref = made.campaign().ref
     _settle_all(made, ref, state, Instant(made.clock.now() + 60_000))
-    assert not made.finish.finish(ref)
+    assert not made.finish.complete(ref)
 
 
 def test_what_news_have_settled_keeps_nothing_open_once_it_is_counted(made: Bench) -> None:
@@ -64,7 +64,7 @@ def test_what_news_have_settled_keeps_nothing_open_once_it_is_counted(made: Benc
     delivered = Event(kind=EventKind.DELIVERED, attempt=1, at=made.clock.now(), id="e", source="dsn")
     made.messages.report(ref, [Reported(message.batch, message.key, delivered)], made.clock.now())
     made.messages.recount(ref, made.messages.stale(ref))
-    assert made.finish.finish(ref)
+    assert made.finish.complete(ref)
     assert made.campaigns.get(ref).status is CampaignStatus.COMPLETED
 
 
@@ -74,15 +74,15 @@ def test_while_somebody_waits_nothing_is_counted(made: Bench, monkeypatch: pytes
     _settle_all(made, ref, MessageStatus.DEFERRED, Instant(made.clock.now() + 60_000))
     monkeypatch.setattr(made.messages, "counts", None)
     monkeypatch.setattr(made.messages, "unsettled", None)
-    assert not made.finish.finish(ref)
+    assert not made.finish.complete(ref)
 
 
 def test_a_ledger_that_cannot_add_up_any_more_is_a_failure_not_a_completion(made: Bench) -> None:
     campaign = made.campaign()
     made.campaigns.change(campaign, source=replace(campaign.source, rows=campaign.source.rows + 1))
-    assert not made.finish.finish(campaign.ref)  # somebody waits
+    assert not made.finish.complete(campaign.ref)  # somebody waits
     _settle_all(made, campaign.ref, MessageStatus.SENT)
-    assert made.finish.finish(campaign.ref)
+    assert made.finish.complete(campaign.ref)
     failed = made.campaigns.get(campaign.ref)
     assert failed.status is CampaignStatus.FAILED
     assert failed.reason == "the ledger does not add up: 11 rows, but 10 messages and 0 other rows"
@@ -91,5 +91,5 @@ def test_a_ledger_that_cannot_add_up_any_more_is_a_failure_not_a_completion(made
 def test_a_paused_campaign_is_not_completed_behind_the_user_s_back(made: Bench) -> None:
     campaign = made.campaign(CampaignStatus.PAUSED)
     _settle_all(made, campaign.ref, MessageStatus.SENT)
-    assert made.finish.finish(campaign.ref)
+    assert made.finish.complete(campaign.ref)
     assert made.campaigns.get(campaign.ref).status is CampaignStatus.PAUSED

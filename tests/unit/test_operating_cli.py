@@ -46,7 +46,7 @@ def trail(tenant: str = "default") -> list[dict[str, Any]]:
         page = postroom.audit.list(tenant)
     return [
         {"actor": entry.actor, "action": entry.action, "target": entry.target, "status": entry.status}
-        for entry in reversed(page.entries)
+        for entry in reversed(page.items)
     ]
 
 

@@ -88,7 +88,7 @@ def test_no_other_outcome_enters_anybody(made: Bench, state: MessageStatus) -> N
     opened = hand.batches.open(campaign.ref, message.batch, "me")
     assert opened is not None
     hand.batches.finish(campaign.ref, opened, [Settlement(message.key, state, 1, made.clock.now())])
-    assert hand.suppression.list("default").entries == []
+    assert hand.suppression.list("default").items == []
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

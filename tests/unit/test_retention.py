@@ -35,7 +35,7 @@ def ended(ref: House) -> Campaign:
 
 
 def there(ref: House) -> list[str]:
-    return [campaign.ref.campaign for campaign in ref.campaigns.list("default").campaigns]
+    return [campaign.ref.campaign for campaign in ref.campaigns.list("default").items]
 
 
 def test_what_ended_long_ago_is_deleted_and_leaves_nothing(ref: House) -> None:

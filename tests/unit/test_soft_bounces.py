@@ -29,7 +29,7 @@ class Counter:
         self.counts = SoftBounceCounts(SqliteTables(self.control, self.clock), patience, self.clock)
 
     def note(self, message: str, key: Key = ANN, tenant: str = "acme") -> Instant | None:
-        return self.counts.note(tenant, key, message)
+        return self.counts.record(tenant, key, message)
 
 
 @pytest.fixture

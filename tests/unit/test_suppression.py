@@ -63,7 +63,7 @@ def test_suppressed_answers_for_any_number_of_keys(ledger: SuppressionList) -> N
 def test_a_tenant_has_a_list_of_its_own(ledger: SuppressionList) -> None:
     ledger.add_all("one", [entry(1)])
     assert ledger.suppressed("two", [entry(1).key]) == set()
-    assert ledger.list("two").entries == []
+    assert ledger.list("two").items == []
 
 
 def test_adding_again_changes_nothing(ledger: SuppressionList) -> None:
@@ -99,7 +99,7 @@ def test_list_pages_through_everything_once(ledger: SuppressionList) -> None:
     cursor: str | None = None
     while True:
         page = ledger.list("default", cursor=cursor, limit=10)
-        seen += [found.key for found in page.entries]
+        seen += [found.key for found in page.items]
         cursor = page.cursor
         if cursor is None:
             break

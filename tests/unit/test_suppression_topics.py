@@ -125,8 +125,8 @@ def test_the_list_has_every_entry_once(ledger: SuppressionList, limit: int) -> N
     cursor: str | None = None
     while True:
         page = ledger.list("default", cursor=cursor, limit=limit)
-        assert len(page.entries) <= limit
-        seen += [(entry.key, entry.topic) for entry in page.entries]
+        assert len(page.items) <= limit
+        seen += [(entry.key, entry.topic) for entry in page.items]
         cursor = page.cursor
         if cursor is None:
             break

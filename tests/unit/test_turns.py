@@ -38,7 +38,7 @@ def test_kept_it_lasts(made: Bench) -> None:
         first.keep()
     with pytest.raises(Conflict):
         take(made)
-    first.end()
+    first.release()
     take(made)
 
 
@@ -48,7 +48,7 @@ def test_of_one_who_died_it_runs_out_and_what_he_still_does_is_refused(made: Ben
     alive = take(made)
     with pytest.raises(Conflict):
         dead.keep()
-    dead.end()
+    dead.release()
     alive.keep()
     with pytest.raises(Conflict):
         take(made)

@@ -91,7 +91,7 @@ class CallbackDispatcher:
 
     def wake_all(self) -> WakeAllResult:
         """Wake every endpoint that has something due now: catches what no wakeup was queued for, and lost wakeups."""
-        now, lanes = self._clock.now(), list(self._deliveries.lanes())
+        now, lanes = self._clock.now(), list(self._deliveries.endpoints())
         with ThreadPoolExecutor(_THREADS) as pool:
             due_at = list(pool.map(self._deliveries.next_due, lanes))
         late = {lane: now - due for lane, due in zip(lanes, due_at, strict=True) if due is not None and due <= now}
@@ -160,13 +160,13 @@ class CallbackDispatcher:
     def _release(self, lease: EndpointLease, failures: int, rests_ms: int) -> None:
         """Queues the next wakeup before it releases the lease: a crash in between queues it twice."""
         now = self._clock.now()
-        rests_until, due = Instant(now + rests_ms), self._deliveries.next_due(lease.lane)
+        rests_until, due = Instant(now + rests_ms), self._deliveries.next_due(lease.ref)
         wakes_at = lease.wakes_at
         if due is not None:
             next_at = Instant(max(due, rests_until))
             is_queued = now < wakes_at <= next_at
             if not is_queued and now < next_at <= now + _SOON_MS:
-                self._wakeups.put([lease.lane], delay_s=-((now - next_at) // 1000))
+                self._wakeups.put([lease.ref], delay_s=-((now - next_at) // 1000))
                 wakes_at = next_at
         self._leases.end(lease, failures=failures, rests_until=rests_until, wakes_at=wakes_at)
 

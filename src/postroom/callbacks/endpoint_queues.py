@@ -78,7 +78,7 @@ class EndpointQueues:
         """Start a task for each endpoint with due deliveries; returns whether there was one. `everywhere`: poll idle ones too."""
         now = self._clock.monotonic()
         if everywhere or now >= self._listed_until:
-            self._names = await asyncio.to_thread(lambda: list(self._deliveries.lanes()))
+            self._names = await asyncio.to_thread(lambda: list(self._deliveries.endpoints()))
             self._listed_until = now + _LIST_S
             await self._forget(now)
         names = [name for name in self._names if self._may_begin(name, now, everywhere=everywhere)]

@@ -139,7 +139,7 @@ class EndpointWorker:
         if not endpoint.enabled:
             return DueDeliveries(endpoint, [])
         most = 1 if alone else _TAKE_CROWDED if self.reserved >= _CROWDED else _TAKE
-        return DueDeliveries(endpoint, self._deliveries.take(name, limit=most, lease_ms=_LEASE_MS))
+        return DueDeliveries(endpoint, self._deliveries.claim(name, limit=most, lease_ms=_LEASE_MS))
 
     def _expire(self, name: EndpointRef, endpoint: CallbackEndpoint) -> None:
         """Give up deliveries that waited longer than a day, at most `_MAX_EXPIRED` per poll."""

@@ -23,7 +23,7 @@ from typing import Final, Protocol
 from postroom.errors import Conflict, PostroomError, Temporary
 from postroom.events.bounce_parser.mime import parse_header
 from postroom.events.inbound_mail import InboundMailProcessor
-from postroom.ledger.collection import every
+from postroom.ledger.collection import iterate_items
 from postroom.model.inbound_mail import InboundMail, MailVerdict
 from postroom.platform.ports.tables import MAX_WRITES, Delete, ItemKey, Put, Tables
 
@@ -189,7 +189,7 @@ class _Left:
 
     def _loaded(self) -> set[str]:
         if self._digests is None:
-            self._digests = {item.key.sort for item in every(self._tables, self._partition)}
+            self._digests = {item.key.sort for item in iterate_items(self._tables, self._partition)}
         return self._digests
 
     def _write(self, writes: Sequence[Put | Delete]) -> None:

@@ -264,7 +264,7 @@ class TokenAuthenticator:
         left = VERIFIED_S if key.expires_at is None else (key.expires_at - self._clock.now()) / 1_000
         if left <= 0:
             raise InvalidToken(f"the key {key.id} has expired")
-        self._keys.used(key)
+        self._keys.record_use(key)
         known = Principal(PrincipalKind.KEY, key.id, key.name, key.tenant, key.role, scopes=key.scopes, ends_at=key.expires_at)
         return known, left
 

@@ -15,13 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import NamedTuple
 
 import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound
-from postroom.ledger.collection import every
+from postroom.ledger.collection import TRIES, Collection, ListPage, expect_of, iterate_items
 from postroom.model import ids
 from postroom.model.audit import FIRST_HASH, AuditRecord, AuditSeal, AuditVerification, digest_entries, seal_hash
 from postroom.platform.ports.secrets import Secrets
@@ -37,14 +36,6 @@ _KEY = ItemKey("#audit-key", "1")
 _HEAD = "head"
 _MINUTE = 16
 _PURPOSE = "audit"
-_TRIES = 5
-
-
-class EntryPage(NamedTuple):
-    """Part of a trail, newest first. `cursor` asks for the next part."""
-
-    entries: list[AuditRecord]
-    cursor: str | None
 
 
 class AuditLog:
@@ -55,6 +46,7 @@ class AuditLog:
         self._secrets = secrets
         self._clock = clock
         self._key: bytes | None = None
+        self._records = Collection(tables, AuditRecord, "audit entry", derived={"id": lambda item: item.key.sort})
 
     def new_id(self) -> str:
         """For an entry of now."""
@@ -65,15 +57,13 @@ class AuditLog:
         """Append it, or complete it: durable when this returns. Again: harmless. `Conflict`: it may be sealed by now."""
         if self._clock.now() - _instant(entry.at) > COMPLETED_WITHIN_MS:
             raise Conflict(f"audit entry {entry.id} stays as it was begun: it may be sealed by now")
-        data = msgspec.to_builtins(entry)
-        del data["id"]
         minute = entry.id[:_MINUTE]
-        self._tables.write([Put(ItemKey(_trail(tenant), entry.id), data), Put(ItemKey(_OPEN, f"{minute}/{tenant}"), {})])
+        put = self._records.put_of(ItemKey(_trail(tenant), entry.id), entry)
+        self._tables.write([put, Put(ItemKey(_OPEN, f"{minute}/{tenant}"), {})])
 
-    def list(self, tenant: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> EntryPage:
+    def list(self, tenant: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> ListPage[AuditRecord]:
         """Newest first; `prefix` of a time (`2026-12-01T09`) chooses a day, an hour, a minute."""
-        page = self._tables.query(_trail(tenant), prefix=prefix, cursor=cursor, limit=limit, reverse=True)
-        return EntryPage([_entry(item) for item in page.items], page.cursor)
+        return self._records.page(_trail(tenant), prefix=prefix, cursor=cursor, limit=limit, reverse=True)
 
     def seal(self) -> int:
         """Seal every minute that is over; how many. Errors of the stores are raised; calling again goes on."""
@@ -108,14 +98,15 @@ class AuditLog:
     def _seal(self, tenant: str, minute: str) -> None:
         head = self._tables.get(ItemKey(_seals(tenant), _HEAD))
         before = FIRST_HASH if head is None else head.data["hash"]
-        count, digest = digest_entries((item.key.sort, item.data) for item in every(self._tables, _trail(tenant), prefix=minute))
+        count, digest = digest_entries(
+            (item.key.sort, item.data) for item in iterate_items(self._tables, _trail(tenant), prefix=minute)
+        )
         hashed = seal_hash(self._audit_key(), tenant, minute, entries=count, digest=digest, before=before)
         seal = {"minute": minute, "entries": count, "digest": digest, "hash": hashed}
-        expected = Expect.ABSENT if head is None else head.version
         self._tables.write(
             [
                 Put(ItemKey(_seals(tenant), minute), seal, Expect.ABSENT),
-                Put(ItemKey(_seals(tenant), _HEAD), {"minute": minute, "hash": hashed}, expected),
+                Put(ItemKey(_seals(tenant), _HEAD), {"minute": minute, "hash": hashed}, expect_of(head)),
                 Delete(ItemKey(_OPEN, f"{minute}/{tenant}")),
             ]
         )
@@ -142,16 +133,16 @@ class AuditLog:
 
     def _minutes(self, tenant: str) -> Iterator[tuple[str, Sequence[Item]]]:
         """The trail's entries by minute, in order."""
-        for minute, items in groupby(every(self._tables, _trail(tenant)), key=lambda item: item.key.sort[:_MINUTE]):
+        for minute, items in groupby(iterate_items(self._tables, _trail(tenant)), key=lambda item: item.key.sort[:_MINUTE]):
             yield minute, tuple(items)
 
     def _seals(self, tenant: str) -> Iterator[AuditSeal]:
-        for item in every(self._tables, _seals(tenant)):
+        for item in iterate_items(self._tables, _seals(tenant)):
             if item.key.sort != _HEAD:
                 yield msgspec.convert(item.data, AuditSeal)
 
     def _places(self) -> Iterator[str]:
-        for item in every(self._tables, _OPEN):
+        for item in iterate_items(self._tables, _OPEN):
             yield item.key.sort
 
     def reseal(self) -> tuple[int, int]:
@@ -168,7 +159,7 @@ class AuditLog:
 
     def _audit_key(self) -> bytes:
         """The installation's, made when it is first needed."""
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             if self._key is not None:
                 return self._key
             item = self._tables.get(_KEY)
@@ -194,10 +185,3 @@ def _time(at: Instant) -> str:
 
 def _instant(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
-
-
-def _entry(item: Item) -> AuditRecord:
-    try:
-        return msgspec.convert({**item.data, "id": item.key.sort}, AuditRecord)
-    except msgspec.ValidationError as error:
-        raise Corrupt(f"audit entry {item.key.sort} cannot be read: {error}") from error

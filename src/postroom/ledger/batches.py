@@ -74,7 +74,7 @@ class BatchLeases:
     def record(self, ref: CampaignRef, opened: OpenBatch, settled: Sequence[Settlement], group: Sequence[Recipient]) -> None:
         """Outcomes, then the next group: both durable when this returns. `LeaseLost`."""
         if self._refusals is not None:
-            self._refusals.enter(ref, opened.number, settled)
+            self._refusals.add_rejected(ref, opened.number, settled)
         keys = [recipient.key for recipient in group]
         now = max([self._clock.now(), *(each.due for each in group if each.due is not None)])  # see `in_doubt`: clocks are set
         self._messages.record(ref, opened.number, opened.fence, settled, keys, now, lease_ms=self.lease_ms)

@@ -11,21 +11,19 @@ for the composer alone (`signing`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
 
 from postroom.errors import Conflict, Corrupt
-from postroom.ledger.collection import every
+from postroom.ledger.collection import iterate_items, write_retrying
 from postroom.ledger.resealing import reseal_each
 from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus
 from postroom.platform.ports.secrets import Secrets
-from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
+from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
 _INDEX = "#dkim-domains"
-_TRIES = 10
 
 
 class DkimPrivateKey(NamedTuple):
@@ -78,19 +76,18 @@ class DkimKeys:
     def _resealed(self, owner: tuple[str, str]) -> int:
         """How many had to be. A change that comes between may have kept the old seals: look again."""
         domain, tenant = owner
-        for _ in range(_TRIES):
+
+        def plan() -> tuple[Sequence[Write], int]:
             item = self._tables.get(_key(tenant, domain))
-            old = (
-                {} if item is None else {name: text for name, text in _seals(item).items() if not self._secrets.is_current(text)}
-            )
+            seals = {} if item is None else _seals(item)
+            old = [name for name, text in seals.items() if not self._secrets.is_current(text)]
             if item is None or not old:
-                return 0
+                return [], 0
             new = {name: self._secrets.seal(_purpose(tenant, domain, name), self._opened(tenant, item, name)) for name in old}
-            was = _keys(tenant, item)
-            with suppress(Conflict):
-                self._store(was, was.keys, new)
-                return len(new)
-        raise Conflict(f"the DKIM keys of {domain} are being changed by others all the time")
+            keys = [{**each, "sealed": new.get(each["selector"], each["sealed"])} for each in item.data["keys"]]
+            return [Put(item.key, {"keys": keys}, item.version)], len(new)
+
+        return write_retrying(self._tables, plan, f"the list of DKIM keys of {domain}")
 
     def _store(self, was: DomainKeys, keys: tuple[DkimKey, ...], sealed: Mapping[str, str]) -> DomainKeys:
         """`sealed`: of keys that are new, or sealed again; the others' stay."""
@@ -123,7 +120,7 @@ def keys_for_domain(tables: Tables, domain: str | None) -> Iterator[DomainKeys]:
 
 def _index(tables: Tables, prefix: str) -> Iterator[tuple[str, str]]:
     """Domain and tenant."""
-    for item in every(tables, _INDEX, prefix=prefix):
+    for item in iterate_items(tables, _INDEX, prefix=prefix):
         domain, _, tenant = item.key.sort.partition("/")
         yield domain, tenant
 

@@ -1,17 +1,15 @@
-"""What came back, made part of the records: the suppression list first, then the message.
+"""Applies inbound events to the records: the suppression list first, then the message.
 
-Whoever is killed between the two is handled again, for the item is still queued: entering the list twice is harmless, and a
-message knows its events by their ids. The other way round a message would stand as bounced and its address be written to again.
-An event that the message knows already enters nobody: a notice that is replayed does not undo what people decided since.
+A crash between the two leaves the event in its queue, and it is applied again: listing an address twice is harmless, and a
+message knows its events by their ids. In the other order a message could be shown as bounced while its address is still sent to.
+An event that the message has already never suppresses: a replayed notification does not undo what users decided since.
 
-A campaign may be gone before its last bounce comes. Its recipients' keys are the tenant's, so a token of ours still says who is
-not to be written to any more. A message that its campaign does not have, or that no tenant's number leads to, is nobody's: the
-event is dropped.
+A campaign may be deleted before its last bounce comes. Recipient keys are the tenant's, so its tokens still say which address to
+suppress. Events of a message that its campaign does not have, or of an unknown tenant number, are dropped.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -20,15 +18,15 @@ from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
 from postroom.ledger.auto_suppression import (
     UNSUBSCRIBE_SOURCE,
-    SoftBounceCounter,
+    SoftBounceCounts,
     SuppressionSubject,
-    entry,
     may_suppress,
     subscription_event_id,
+    suppression_for,
 )
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.inbound_events import InboundEvent
-from postroom.ledger.suppression import SuppressionList, source
+from postroom.ledger.suppression import SuppressionList, suppression_source
 from postroom.ledger.tenants import Tenants
 from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.address import parse_address
@@ -42,53 +40,54 @@ from postroom.model.stream import is_stream, stream_batches
 from postroom.model.tenant import Tenant
 from postroom.model.tokens import message_id
 from postroom.platform.ports.messages import MAX_REPORTS, Messages, Reported
+from postroom.telemetry.logs import event_logger
 
 MachineFilter = Callable[[Event, Instant | None], Event]
-"""Tells a machine's hits from a person's: the event, flagged where it came too soon after the message arrived (None: unknown)."""
+"""Takes an open or click and when its message arrived (None: unknown); returns it, with `machine` set if a scanner made it."""
 
 _REMEMBERED: Final = 1_000
 _REMEMBERED_S: Final = 60.0
 _PLAIN = frozenset({EventKind.QUEUED, EventKind.SENT, EventKind.DELAYED, EventKind.DELIVERED})
-"""Most of what comes: nothing of the message needs to be known for them."""
+"""Most events: they are recorded without reading the message."""
 _ARRIVED = frozenset({MessageStatus.SENT, MessageStatus.DELIVERED})
 _Where = tuple[int, Key]
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 class AppliedEvent(NamedTuple):
-    """An event that was new, and what those want to know who watch the rates."""
+    """An event that was new, with what the reputation rules need."""
 
     ref: CampaignRef
     provider: str | None
-    """Through which the campaign's mail leaves; None: a single message."""
+    """The campaign's provider; None: a transactional message."""
     domain: str
-    """Of the recipient; empty where nobody knows it any more, or nobody asked."""
+    """The recipient's domain; empty if it is not known."""
     event: Event
     again: bool = False
-    """The message knows one that says the same. Whoever has a token of it may write as many reports of it as they like."""
+    """The message has an event that says the same. Not to be counted twice: with a token anyone can report."""
 
 
 class _Facts(NamedTuple):
-    """What of a campaign's record is needed again and again."""
+    """The parts of a campaign's record that events need, cached."""
 
     batches: int
     provider: str | None
     topic: str | None
 
 
-class _Place(NamedTuple):
-    """Where an arrival belongs."""
+class _Located(NamedTuple):
+    """An inbound event and the record it belongs to."""
 
     tenant: Tenant
     ref: CampaignRef
     facts: _Facts | None
-    """None: the campaign is gone."""
+    """None: the campaign was deleted."""
     where: _Where
     event: Event
 
 
 class EventApplier:
-    """Applies what came back."""
+    """Applies inbound events. Safe to repeat after any error."""
 
     def __init__(
         self,
@@ -97,12 +96,12 @@ class EventApplier:
         *,
         tenants: Tenants,
         campaigns: Campaigns,
-        soft_bounces: SoftBounceCounter,
+        soft_bounces: SoftBounceCounts,
         judge: MachineFilter,
         clock: Clock,
         noted: Callable[[CampaignRef], None] = lambda ref: None,
     ) -> None:
-        """`noted` is told of each home of which something was reported, again where it is repeated (ledger.recounts)."""
+        """`noted` is called with each campaign that got an event, to have its batches recounted (ledger.recounts)."""
         self._messages = messages
         self._suppression = suppression
         self._tenants = tenants
@@ -113,25 +112,25 @@ class EventApplier:
         self._noted = noted
         self._facts: TtlCache[CampaignRef, _Facts] = TtlCache(clock, most=_REMEMBERED)
 
-    def apply(self, arrivals: Sequence[InboundEvent]) -> list[AppliedEvent]:
-        """Any number, in any order: the new ones. Again after any error: harmless, and what was noted before is not new."""
-        by_home: dict[CampaignRef, list[_Place]] = defaultdict(list)
-        for arrival in arrivals:
-            if (place := self._place(arrival)) is not None:
-                by_home[place.ref].append(place)
-        return [applied for group in by_home.values() for applied in self._apply(group)]
+    def apply(self, events: Sequence[InboundEvent]) -> list[AppliedEvent]:
+        """Apply any number of events, in any order; the new ones. Events recorded by an earlier, failed call are not new."""
+        by_campaign: dict[CampaignRef, list[_Located]] = defaultdict(list)
+        for inbound in events:
+            if (place := self._locate(inbound)) is not None:
+                by_campaign[place.ref].append(place)
+        return [applied for group in by_campaign.values() for applied in self._apply(group)]
 
-    def _place(self, arrival: InboundEvent) -> _Place | None:
+    def _locate(self, inbound: InboundEvent) -> _Located | None:
         try:
-            tenant = self._tenants.by_number(arrival.tenant)
+            tenant = self._tenants.by_number(inbound.tenant)
         except NotFound as error:
-            _log.warning("what came back is dropped: %s", error)
+            _log.warning("event.dropped", tenant_number=inbound.tenant, reason=str(error))
             return None
-        ref = CampaignRef(tenant.id, arrival.campaign)
-        facts, batch = self._facts_of(ref), arrival.batch
+        ref = CampaignRef(tenant.id, inbound.campaign)
+        facts, batch = self._facts_of(ref), inbound.batch
         if batch is None:
-            batch = batch_of(arrival.key, facts.batches) if facts else 0
-        return _Place(tenant, ref, facts, (batch, arrival.key), arrival.event)
+            batch = batch_of(inbound.key, facts.batches) if facts else 0
+        return _Located(tenant, ref, facts, (batch, inbound.key), inbound.event)
 
     def _facts_of(self, ref: CampaignRef) -> _Facts | None:
         if is_stream(ref.campaign):
@@ -142,19 +141,19 @@ class EventApplier:
             self._facts.put(ref, facts, seconds=_REMEMBERED_S)
         return facts
 
-    def _apply(self, group: Sequence[_Place]) -> Iterator[AppliedEvent]:
-        """All of one home."""
+    def _apply(self, group: Sequence[_Located]) -> Iterator[AppliedEvent]:
+        """Apply the events of one campaign."""
         ref, facts = group[0].ref, group[0].facts
-        telling = [place for place in group if place.event.kind not in _PLAIN]
-        records = self._records(ref, telling) if facts else None
-        heard = self._heard(telling, records or {})
-        if telling:
-            self._suppress(telling, records, heard)
+        detailed = [place for place in group if place.event.kind not in _PLAIN]
+        records = self._records(ref, detailed) if facts else None
+        known_events = self._known_events(detailed, records or {})
+        if detailed:
+            self._suppress(detailed, records, known_events)
         known = records or {}
         told = [place for place in group if place.event.kind in _PLAIN or place.where in known]
         reports = [Reported(*place.where, self._judged(place.event, known.get(place.where))) for place in told]
         news = self._report(ref, reports) if facts else []
-        said = {(where, _saying(event)) for where, events in heard.items() for event in events}
+        said = {(where, _saying(event)) for where, events in known_events.items() for event in events}
         for report, new in zip(reports, news, strict=False):
             if new:
                 where = (report.batch, report.key)
@@ -162,8 +161,8 @@ class EventApplier:
                 yield AppliedEvent(ref, facts and facts.provider, _domain(known.get(where)), report.event, again=says in said)
                 said.add(says)
 
-    def _records(self, ref: CampaignRef, group: Sequence[_Place]) -> Mapping[_Where, Message] | None:
-        """Of the messages that there are; None: the home is gone with all of them, as far as anybody asked."""
+    def _records(self, ref: CampaignRef, group: Sequence[_Located]) -> Mapping[_Where, Message] | None:
+        """The messages that exist; None: the campaign's messages are deleted."""
         wanted = {place.where for place in group}
         try:
             found = {where: self._messages.get(ref, *where) for where in wanted}
@@ -171,24 +170,24 @@ class EventApplier:
             return None
         return {where: record for where, record in found.items() if record is not None}
 
-    def _heard(self, group: Sequence[_Place], records: Mapping[_Where, Message]) -> Mapping[_Where, Sequence[Event]]:
-        """What the messages know already of which something came that has consequences."""
+    def _known_events(self, group: Sequence[_Located], records: Mapping[_Where, Message]) -> Mapping[_Where, Sequence[Event]]:
+        """The earlier events of messages whose new events may suppress an address."""
         asked = {place.where: place.ref for place in group if place.where in records and may_suppress(place.event)}
         return {where: self._messages.timeline(ref, *where) for where, ref in asked.items()}
 
     def _suppress(
         self,
-        group: Sequence[_Place],
+        group: Sequence[_Located],
         records: Mapping[_Where, Message] | None,
-        heard: Mapping[_Where, Sequence[Event]],
+        known_events: Mapping[_Where, Sequence[Event]],
     ) -> None:
         tenant, now = group[0].tenant.id, self._clock.now()
         entries = []
         for place in group:
-            known = any(event.id == place.event.id for event in heard.get(place.where, ()))
+            known = any(event.id == place.event.id for event in known_events.get(place.where, ()))
             if known or not may_suppress(place.event) or (person := _person(place, records)) is None:
                 continue
-            if (entered := entry(tenant, person, place.event, soft_bounces=self._soft_bounces, now=now)) is not None:
+            if (entered := suppression_for(tenant, person, place.event, soft_bounces=self._soft_bounces, now=now)) is not None:
                 entries.append(entered)
         if entries:
             self._suppression.add_all(tenant, entries)
@@ -196,8 +195,8 @@ class EventApplier:
             if place.event.kind is EventKind.UNSUBSCRIBED and place.event.source == UNSUBSCRIBE_SOURCE:
                 self._explain(place, _person(place, records))
 
-    def _explain(self, place: _Place, person: SuppressionSubject | None) -> None:
-        """Whoever unsubscribed by a link is on the list without an address and without a source: here both are known."""
+    def _explain(self, place: _Located, person: SuppressionSubject | None) -> None:
+        """Complete the entry of a link unsubscribe: it was stored without the address and source, which are known here."""
         if person is None or not person.address:
             return
         event = place.event
@@ -207,14 +206,14 @@ class EventApplier:
             wanted=lambda entry: subscription_event_id(event.kind, entry) == event.id,
             address=person.address,
             note=reply_text(event),
-            source=source(person.message, event),
+            source=suppression_source(person.message, event),
         )
 
     def _judged(self, event: Event, record: Message | None) -> Event:
         return event if record is None else self._judge(event, record.at if record.status in _ARRIVED else None)
 
     def _report(self, ref: CampaignRef, reports: Sequence[Reported]) -> list[bool]:
-        """Which were new: none of a home that is gone."""
+        """Record events; which were new. None are if the campaign's messages are deleted."""
         now, new = self._clock.now(), list[bool]()
         try:
             for at in range(0, len(reports), MAX_REPORTS):
@@ -227,12 +226,12 @@ class EventApplier:
 
 
 def _saying(event: Event) -> tuple[EventKind, BounceType | None]:
-    """What a report says, as far as rates go."""
+    """What rates distinguish."""
     return event.kind, event.bounce.type if event.bounce else None
 
 
-def _person(place: _Place, records: Mapping[_Where, Message] | None) -> SuppressionSubject | None:
-    """Whom it is about; None: there never was such a message, or nobody knows any more whose it was."""
+def _person(place: _Located, records: Mapping[_Where, Message] | None) -> SuppressionSubject | None:
+    """The recipient; None: there is no such message, or its recipient is not known any more."""
     record = records.get(place.where) if records is not None else None
     address = "" if record is None or record.address == ERASED else record.address
     topic = place.facts.topic if place.facts else None

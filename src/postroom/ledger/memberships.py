@@ -1,69 +1,63 @@
-"""Memberships: which tenant somebody belongs to, and as what.
+"""Memberships: the tenant that a user or client belongs to, and its role there.
 
-Two items for each, in one atomic write: one that a call finds by issuer and subject whatever the tenant, one in the tenant's
-list. So a crash leaves both or neither. Two who change the same membership have one winner; the other looks again.
+    #memberships / id        found by issuer and subject, whatever the tenant
+    {tenant}#members / id    the tenant's list
 
-A tenant keeps an admin: whatever takes one away (`change`, `remove`) also writes the tenant's guard item on the version it read
-before counting, so that two admins who remove each other at the same moment cannot both succeed.
+Both items are one atomic write, so a crash leaves both or neither. Concurrent changes of one membership are retried.
+
+A tenant keeps at least one admin: `change` and `remove` also write the tenant's guard item on the version they read before they
+counted admins, so two admins who remove each other at the same time cannot both succeed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import Any
 
 from postroom.clock import Clock
-from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.errors import Conflict, NotFound
+from postroom.ledger.collection import Collection, ListPage, expect_of, write_retrying
 from postroom.model.access import Membership, Role, member_id
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
-_TRIES = 10
 _LOOK_UP = "#memberships"
 _Writes = list[Write]
 _Plan = tuple[_Writes, Membership]
 
 
-class MembershipPage(NamedTuple):
-    """Part of a list, in the order of ids: no order people know. `cursor` asks for the next part."""
-
-    memberships: list[Membership]
-    cursor: str | None
-
-
 class Memberships:
-    """Of all tenants."""
+    """The memberships of all tenants."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
         self._clock = clock
+        self._records = Collection(tables, Membership, "user")
 
     def find(self, issuer: str, subject: str) -> Membership | None:
-        """Whoever calls, or None. One read."""
-        item = self._tables.get(_look_up(member_id(issuer, subject)))
-        return None if item is None else _membership(item)
+        """The membership of a caller, or None. One read."""
+        return self._records.find(_look_up(member_id(issuer, subject)))
 
     def get(self, tenant: str, id: str) -> Membership:  # noqa: A002
-        """One of the tenant's; `NotFound`."""
-        return _membership(self._listed(tenant, id))
+        """A membership of the tenant. Raises `NotFound`."""
+        return self._records.get(ItemKey(_partition(tenant), id))
 
-    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> MembershipPage:
-        """The tenant's; `limit` 1 to 1,000."""
-        page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit)
-        return MembershipPage([_membership(item) for item in page.items], page.cursor)
+    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ListPage[Membership]:
+        """The tenant's memberships by id, which is a digest: no order people know. `limit`: 1 to 1,000."""
+        return self._records.page(_partition(tenant), cursor=cursor, limit=limit)
 
     def grant(self, membership: Membership) -> None:
-        """Enter or replace, whatever was there: a subject of another tenant moves. For the operators of the machine."""
-        self._retried(lambda: self._granting(membership))
+        """Add or replace a membership; a subject of another tenant moves. For operators."""
+        self._write(lambda: self._granting(membership))
 
     def add(self, membership: Membership) -> Membership:
-        """Enter somebody who belongs nowhere yet; again, as the same: the record there is. `Conflict`: they belong to some
-        tenant already; which one is not told."""
+        """Add a subject that belongs to no tenant yet. Repeating the same call returns the record.
+
+        Raises `Conflict` if the subject belongs to a tenant already; the text does not say which.
+        """
         made = self._dated(membership)
         try:
-            self._tables.write(_puts(made, Expect.ABSENT))
+            self._tables.write(self._puts(made, Expect.ABSENT))
         except Conflict as conflict:
             known = self.find(made.issuer, made.subject)
             if known is None or replace(known, added_at=made.added_at) != made:
@@ -72,83 +66,67 @@ class Memberships:
         return made
 
     def change(self, tenant: str, id: str, **fields: Any) -> Membership:  # noqa: A002
-        """Replace role, name or operator of one of the tenant's. `NotFound`; `Conflict`: no admin would be left."""
-        return self._retried(lambda: self._changing(tenant, id, fields))
+        """Replace role, name or operator. Raises `NotFound`, and `Conflict` if no admin would be left."""
+        return self._write(lambda: self._changing(tenant, id, fields))
 
     def remove(self, tenant: str, id: str) -> Membership:  # noqa: A002
-        """End one of the tenant's. `NotFound`; `Conflict`: no admin would be left."""
-        return self._retried(lambda: self._removing(tenant, id))
+        """Remove a membership. Raises `NotFound`, and `Conflict` if no admin would be left."""
+        return self._write(lambda: self._removing(tenant, id))
 
     def revoke(self, issuer: str, subject: str) -> bool:
-        """End a membership, the last admin's too; whether there was one. For the operators of the machine."""
+        """Remove a membership, even the last admin's; False if there was none. For operators."""
         try:
-            self._retried(lambda: self._revoking(member_id(issuer, subject)))
+            self._write(lambda: self._revoking(member_id(issuer, subject)))
         except NotFound:
             return False
         return True
 
     def _granting(self, membership: Membership) -> _Plan:
         item, made = self._tables.get(_look_up(membership.id)), self._dated(membership)
-        writes = _puts(made, Expect.ABSENT if item is None else item.version)
-        if item is not None and (left := _entry(_membership(item))) != _entry(made):
+        writes = self._puts(made, expect_of(item))
+        if item is not None and (left := _entry(self._records.decode(item))) != _entry(made):
             writes.append(Delete(left))
         return writes, made
 
     def _revoking(self, id: str) -> _Plan:  # noqa: A002
-        item = self._tables.get(_look_up(id))
-        if item is None:
-            raise NotFound(f"there is no user {id}")
-        known = _membership(item)
+        item = self._records.item(_look_up(id))
+        known = self._records.decode(item)
         return [Delete(item.key, item.version), Delete(_entry(known))], known
 
     def _changing(self, tenant: str, id: str, fields: Mapping[str, Any]) -> _Plan:  # noqa: A002
         item = self._listed(tenant, id)
-        known = _membership(item)
+        known = self._records.decode(item)
         made = replace(known, **fields)
-        return [Put(_look_up(id), _data(made)), Put(item.key, _data(made), item.version), *self._guarded(known, made)], made
+        puts = [self._records.put_of(_look_up(id), made), self._records.put_of(item.key, made, item.version)]
+        return [*puts, *self._guarded(known, made)], made
 
     def _removing(self, tenant: str, id: str) -> _Plan:  # noqa: A002
         item = self._listed(tenant, id)
-        known = _membership(item)
+        known = self._records.decode(item)
         return [Delete(_look_up(id)), Delete(item.key, item.version), *self._guarded(known, None)], known
 
     def _guarded(self, known: Membership, made: Membership | None) -> _Writes:
-        """What keeps an admin in the tenant (see the module's text)."""
+        """The write that keeps an admin in the tenant, if this change takes one away."""
         if known.role is not Role.ADMIN or (made is not None and made.role is Role.ADMIN):
             return []
         guard = self._tables.get(key := ItemKey(f"{known.tenant}#access", "admins"))
-        if not self._another_admin(known):
-            raise Conflict(f"{known.name} is the last admin of {known.tenant}: make somebody else one first")
-        return [Put(key, {}, Expect.ABSENT if guard is None else guard.version)]
-
-    def _another_admin(self, known: Membership) -> bool:
-        cursor: str | None = None
-        while True:
-            page = self.list(known.tenant, cursor=cursor, limit=1_000)
-            if any(other.role is Role.ADMIN and other.id != known.id for other in page.memberships):
-                return True
-            cursor = page.cursor
-            if cursor is None:
-                return False
+        others = (other for other in self._records.iterate(_partition(known.tenant)) if other.id != known.id)
+        if not any(other.role is Role.ADMIN for other in others):
+            raise Conflict(f"{known.name} is the last admin of {known.tenant}: make another user an admin first")
+        return [Put(key, {}, expect_of(guard))]
 
     def _listed(self, tenant: str, id: str) -> Item:  # noqa: A002
-        item = self._tables.get(ItemKey(_partition(tenant), id))
-        if item is None:
-            raise NotFound(f"there is no user {id}")
-        return item
+        return self._records.item(ItemKey(_partition(tenant), id))
+
+    def _puts(self, membership: Membership, expect: Expect | int) -> _Writes:
+        put_of = self._records.put_of
+        return [put_of(_look_up(membership.id), membership, expect), put_of(_entry(membership), membership)]
 
     def _dated(self, membership: Membership) -> Membership:
         return membership if membership.added_at else replace(membership, added_at=self._clock.now())
 
-    def _retried(self, plan: Callable[[], _Plan]) -> Membership:
-        for _ in range(_TRIES):
-            writes, made = plan()
-            try:
-                self._tables.write(writes)
-            except Conflict:  # somebody changed it since: look again
-                continue
-            return made
-        raise Conflict("the users of this tenant are being changed by others all the time; try again")
+    def _write(self, plan: Callable[[], _Plan]) -> Membership:
+        return write_retrying(self._tables, plan, "the list of this tenant's users")
 
 
 def _partition(tenant: str) -> str:
@@ -161,20 +139,3 @@ def _look_up(id: str) -> ItemKey:  # noqa: A002
 
 def _entry(membership: Membership) -> ItemKey:
     return ItemKey(_partition(membership.tenant), membership.id)
-
-
-def _puts(membership: Membership, expect: Expect | int) -> _Writes:
-    data = _data(membership)
-    return [Put(_look_up(membership.id), data, expect), Put(_entry(membership), data)]
-
-
-def _data(membership: Membership) -> dict[str, Any]:
-    data: dict[str, Any] = msgspec.to_builtins(membership)
-    return data
-
-
-def _membership(item: Item) -> Membership:
-    try:
-        return msgspec.convert(item.data, Membership)
-    except msgspec.ValidationError as error:
-        raise Corrupt(f"the membership {item.key.sort} cannot be read: {error}") from error

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger.collection import every
+from postroom.ledger.collection import iterate_items
 from postroom.ledger.resealing import reseal_each, reseal_fields
 from postroom.model.provider import (
     DEFAULT_PROVIDER,
@@ -165,7 +165,7 @@ class Providers:
         return reseal_fields(self._tables, self._secrets, _key(*owner), purpose=_purpose(*owner), fields=("sealed",))
 
     def _sealed(self) -> Iterator[tuple[str | None, str]]:
-        for item in every(self._tables, _SEALS):
+        for item in iterate_items(self._tables, _SEALS):
             tenant, _, name = item.key.sort.partition("/")
             yield tenant or None, name
 
@@ -195,7 +195,7 @@ class Providers:
         return self._provider(tenant, Item(_key(tenant, name), data, version))
 
     def _of(self, tenant: str | None) -> Sequence[Provider]:
-        return [self._provider(tenant, item) for item in every(self._tables, _partition(tenant))]
+        return [self._provider(tenant, item) for item in iterate_items(self._tables, _partition(tenant))]
 
     def _made_before(self, item: Item, tenant: str | None, mark: str) -> Provider:
         if not mark or item.data["mark"] != mark:

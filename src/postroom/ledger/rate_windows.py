@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import PostroomError
-from postroom.ledger.collection import every
+from postroom.ledger.collection import iterate_items
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
@@ -227,7 +227,7 @@ class RateWindows:
     def of(self, minute: int) -> dict[str, MinuteRates]:
         """A minute (since 1970), by provider."""
         found: dict[str, MinuteRates] = {}
-        for item in every(self._tables, _partition(minute)):
+        for item in iterate_items(self._tables, _partition(minute)):
             provider = item.key.sort.rpartition("|")[0]
             found[provider] = _plus(found.get(provider), item.data)
         return found

@@ -18,7 +18,7 @@ from typing import Final
 
 from postroom.clock import Clock, Instant
 from postroom.errors import NotFound
-from postroom.ledger.collection import every
+from postroom.ledger.collection import iterate_items
 from postroom.ledger.ttl_cache import TtlCache
 from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.messages import Messages
@@ -67,7 +67,7 @@ class Recounts:
         self._round = None
 
     def _entries(self) -> Iterator[tuple[CampaignRef, list[Item]]]:
-        for ref, items in groupby(every(self._tables, _HEARD), lambda item: CampaignRef(*item.key.sort.split("/")[:2])):
+        for ref, items in groupby(iterate_items(self._tables, _HEARD), lambda item: CampaignRef(*item.key.sort.split("/")[:2])):
             yield ref, list(items)
 
     def _recount(self, ref: CampaignRef, entries: list[Item], over: Callable[[], bool]) -> None:

@@ -17,20 +17,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
-from postroom.ledger.collection import every
+from postroom.ledger.collection import ListPage, iterate_items, write_retrying
 from postroom.model.event import Event
 from postroom.model.ids import Key
-from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables
+from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables, Write
 
-_TRIES = 10
 _PAGE = 100
 _IN_TOPICS = "topics:"
 """What a cursor begins with once the entries of all mail have been listed."""
-_BUSY = "the suppression list is being changed by others all the time; try again"
+_LIST = "the suppression list"
 
 
 class SuppressionReason(StrEnum):
@@ -70,16 +69,9 @@ class SuppressionEntry:
     """The message and the event that it came from, as `source` writes it; empty: somebody entered it."""
 
 
-def source(message: str, event: Event) -> str:
+def suppression_source(message: str, event: Event) -> str:
     """What an entry's `source` says: the message's id, a slash, the event's."""
     return f"{message}/{event.id}"
-
-
-class SuppressionPage(NamedTuple):
-    """Part of a list, in the order of keys: no order people know. `cursor` asks for the next part."""
-
-    entries: list[SuppressionEntry]
-    cursor: str | None
 
 
 class SuppressionList:
@@ -161,17 +153,15 @@ class SuppressionList:
         """The person takes their unsubscribing back, of all mail or of that topic: what had been there before stands again, a
         bounce say. Whether there was anything to take back."""
         place = _place(tenant, key, topic)
-        for _ in range(_TRIES):
+
+        def plan() -> tuple[list[Write], bool]:
             item = self._tables.get(place)
             if item is None or item.data["reason"] != SuppressionReason.UNSUBSCRIBE:
-                return False
+                return [], False
             before = item.data.get("before")
-            try:
-                self._tables.write([Delete(place, item.version) if before is None else Put(place, before, item.version)])
-            except Conflict:  # somebody changed it since: look again
-                continue
-            return True
-        raise Conflict(_BUSY)
+            return [Delete(place, item.version) if before is None else Put(place, before, item.version)], True
+
+        return write_retrying(self._tables, plan, _LIST)
 
     def forget_address(self, tenant: str, key: Key) -> bool:
         """Keep of a person's entries only that they must not be written to, and why; whether there is any. Again: harmless."""
@@ -180,52 +170,45 @@ class SuppressionList:
             found = self._forget_address(item.key) or found
         return found
 
-    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> SuppressionPage:
+    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ListPage[SuppressionEntry]:
         """The tenant's list, entries of topics last; `limit` 1 to 1,000."""
         entries: list[SuppressionEntry] = []
         if cursor is None or not cursor.startswith(_IN_TOPICS):
             page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit)
             entries = [_entry(item) for item in page.items]
             if page.cursor is not None or len(entries) == limit:
-                return SuppressionPage(entries, page.cursor or _IN_TOPICS)
+                return ListPage(entries, page.cursor or _IN_TOPICS)
             cursor = _IN_TOPICS
         after = cursor.removeprefix(_IN_TOPICS) or None
         page = self._tables.query(_topics(tenant), cursor=after, limit=limit - len(entries))
         entries += [_entry(item) for item in page.items]
-        return SuppressionPage(entries, None if page.cursor is None else _IN_TOPICS + page.cursor)
+        return ListPage(entries, None if page.cursor is None else _IN_TOPICS + page.cursor)
 
     def _items(self, tenant: str, key: Key) -> Iterator[Item]:
         item = self._tables.get(_place(tenant, key, None))
         if item is not None:
             yield item
-        yield from every(self._tables, _topics(tenant), prefix=_topic_sort(key, ""), at_once=_PAGE)
+        yield from iterate_items(self._tables, _topics(tenant), prefix=_topic_sort(key, ""), at_once=_PAGE)
 
     def _forget_address(self, place: ItemKey) -> bool:
-        for _ in range(_TRIES):
+        def plan() -> tuple[list[Write], bool]:
             item = self._tables.get(place)
             if item is None:
-                return False
+                return [], False
             forgotten = {**item.data, "address": "", "note": ""}
             if "before" in forgotten:
                 forgotten["before"] = {**forgotten["before"], "address": "", "note": ""}
-            try:
-                self._tables.write([Put(place, forgotten, item.version, item.expires_at)])
-            except Conflict:  # somebody changed it since: look again
-                continue
-            return True
-        raise Conflict(_BUSY)
+            return [Put(place, forgotten, item.version, item.expires_at)], True
+
+        return write_retrying(self._tables, plan, _LIST)
 
     def _add_chunk(self, tenant: str, entries: Sequence[SuppressionEntry]) -> int:
-        for _ in range(_TRIES):
+        def plan() -> tuple[list[Put], int]:
             known = self._tables.get_many([_place(tenant, entry.key, entry.topic) for entry in entries])
             puts = [put for entry in entries if (put := _put(tenant, entry, known)) is not None]
-            try:
-                if puts:
-                    self._tables.write(puts)
-            except Conflict:  # somebody entered one of them since: look again
-                continue
-            return len(puts)
-        raise Conflict(_BUSY)
+            return puts, len(puts)
+
+        return write_retrying(self._tables, plan, _LIST)
 
 
 def _outranks(later: SuppressionEntry, earlier: SuppressionEntry) -> bool:

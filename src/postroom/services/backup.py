@@ -94,7 +94,7 @@ def _of_default_tenant(campaigns: Campaigns) -> Iterator[CampaignRef]:
     cursor: str | None = None
     while True:
         page = campaigns.list(DEFAULT_TENANT, cursor=cursor)
-        yield from (campaign.ref for campaign in page.campaigns)
+        yield from (campaign.ref for campaign in page.items)
         cursor = page.cursor
         if cursor is None:
             return

@@ -18,9 +18,10 @@ import orjson
 
 from postroom.clock import Clock, Instant, rfc3339
 from postroom.errors import Conflict, Invalid, NotFound
-from postroom.ledger.callback_deliveries import CallbackDeliveries, DeliveryPage, RedeliveryResult
+from postroom.ledger.callback_deliveries import CallbackDeliveries, RedeliveryResult
 from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX, CAMPAIGNS, CallbackEndpoints, CallbackSecrets, EndpointSettings
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.collection import ListPage
 from postroom.model.callback import TEST, CallbackDelivery, CallbackEndpoint, DeliveryStatus, check_callback_url, event_type
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
@@ -198,7 +199,7 @@ class CallbackService:
         status: DeliveryStatus | None = None,
         cursor: str | None = None,
         limit: int = 100,
-    ) -> DeliveryPage:
+    ) -> ListPage[CallbackDelivery]:
         """What it was, or is to be, told, newest first; `limit` 1 to 1,000. Here and below `id` may be `campaign-<its id>`: what
         a campaign's own callback is told. `NotFound`: there is none."""
         self._demand(tenant, id)

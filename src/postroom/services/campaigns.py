@@ -17,7 +17,8 @@ from postroom.ledger import scheduler_messages
 from postroom.ledger.bulk_update import BulkUpdate, ShouldContinue, never_stopped
 from postroom.ledger.callback_deliveries import CallbackDeliveries
 from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX
-from postroom.ledger.campaigns import CampaignPage, Campaigns
+from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.collection import ListPage
 from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.model.upload import ReadyUpload
@@ -111,17 +112,17 @@ class CampaignService:
         name: str = "",
         cursor: str | None = None,
         limit: int = 100,
-    ) -> CampaignPage:
+    ) -> ListPage[Campaign]:
         """Newest first; of these states (none named: all), with names that begin so, in any case. A page may be short, or empty,
         before the end: it looks at a thousand records or so."""
         found: list[Campaign] = []
         for _ in range(max(1, _LOOKED_AT // limit)):
             page = self._campaigns.list(tenant, cursor=cursor, limit=limit)
             cursor = page.cursor
-            found = [each for each in page.campaigns if _asked_for(each, statuses, name)]
+            found = [each for each in page.items if _asked_for(each, statuses, name)]
             if found or cursor is None:
                 break
-        return CampaignPage(found, cursor)
+        return ListPage(found, cursor)
 
     def start(self, ref: CampaignRef) -> Campaign:
         """Send, or schedule, what was made without being started. Again: harmless. `Conflict`: it is paused, or has ended."""

@@ -340,7 +340,7 @@ class ErasureRun:
         cursor: str | None = None
         while True:
             page = self._places.campaigns.list(self._owner.id, cursor=cursor)
-            yield from page.campaigns
+            yield from page.items
             cursor = page.cursor
             if cursor is None:
                 return

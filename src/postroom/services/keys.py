@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Denied
-from postroom.ledger.api_keys import ApiKeyRecords, ApiKeyUse, KeyPage
+from postroom.ledger.api_keys import ApiKeyRecords, ApiKeyUse
+from postroom.ledger.collection import ListPage
 from postroom.model import access, ids
 from postroom.model.access import ApiKey, Principal, Role
 
@@ -77,7 +78,7 @@ class ApiKeyService:
         """One; `NotFound`."""
         return self._keys.get(who.tenant, id)
 
-    def list(self, who: Principal, *, cursor: str | None = None, limit: int = 100) -> KeyPage:
+    def list(self, who: Principal, *, cursor: str | None = None, limit: int = 100) -> ListPage[ApiKeyUse]:
         """Oldest first; `limit` 1 to 1,000."""
         return self._keys.list(who.tenant, cursor=cursor, limit=limit)
 

@@ -69,7 +69,7 @@ class CampaignRetention:
         cursor: str | None = None
         while True:
             page = self._tenants.list(cursor=cursor)
-            yield from (tenant.id for tenant in page.tenants)
+            yield from (tenant.id for tenant in page.items)
             cursor = page.cursor
             if cursor is None:
                 return
@@ -151,7 +151,7 @@ class StreamRetention:
         cursor: str | None = None
         while True:
             page = self._tenants.list(cursor=cursor)
-            yield from page.tenants
+            yield from page.items
             cursor = page.cursor
             if cursor is None:
                 return

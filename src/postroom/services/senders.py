@@ -10,7 +10,8 @@ from typing import Protocol
 
 from postroom.clock import Clock
 from postroom.errors import Unavailable
-from postroom.ledger.senders import SenderPage, Senders
+from postroom.ledger.collection import ListPage
+from postroom.ledger.senders import Senders
 from postroom.model.sender import SenderIdentity, sender_name
 from postroom.services.outbound_slots import OutboundSlots
 
@@ -40,7 +41,7 @@ class SenderService:
         """`NotFound`."""
         return self._senders.get(tenant, sender_name(text))
 
-    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> SenderPage:
+    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ListPage[SenderIdentity]:
         """By name."""
         return self._senders.list(tenant, cursor=cursor, limit=limit)
 

@@ -123,7 +123,7 @@ class StatusService:
 
     def list(self, tenant: str, *, limit: int = 100) -> list[StatusReport]:
         """Newest first."""
-        return [self._status(campaign) for campaign in self._campaigns.list(tenant, limit=limit).campaigns]
+        return [self._status(campaign) for campaign in self._campaigns.list(tenant, limit=limit).items]
 
     def _status(self, campaign: Campaign) -> StatusReport:
         try:

@@ -19,7 +19,8 @@ from typing import BinaryIO, NamedTuple
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Invalid
-from postroom.ledger.suppression import SuppressionEntry, SuppressionList, SuppressionPage, SuppressionReason
+from postroom.ledger.collection import ListPage
+from postroom.ledger.suppression import SuppressionEntry, SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
 from postroom.model.ids import Key, recipient_key
@@ -109,7 +110,7 @@ class TenantSuppressions:
         """Every entry of an address: for all mail first. `Invalid`: it is none."""
         return self._suppression.of(self._tenant, self._key(text))
 
-    def list(self, *, cursor: str | None = None, limit: int = 100) -> SuppressionPage:
+    def list(self, *, cursor: str | None = None, limit: int = 100) -> ListPage[SuppressionEntry]:
         """The list, in no order people know; `limit` 1 to 1,000."""
         return self._suppression.list(self._tenant, cursor=cursor, limit=limit)
 
@@ -118,7 +119,7 @@ class TenantSuppressions:
         cursor: str | None = None
         while True:
             page = self._suppression.list(self._tenant, cursor=cursor, limit=1_000)
-            yield from page.entries
+            yield from page.items
             cursor = page.cursor
             if cursor is None:
                 return

@@ -29,7 +29,7 @@ import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, NotFound, PostroomError
-from postroom.ledger.collection import every
+from postroom.ledger.collection import iterate_items
 from postroom.model.upload import Inspection, Upload, UploadKind, UploadStatus, is_upload_id
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
@@ -95,7 +95,7 @@ class UploadRecords:
         """What must be looked at by `now`, the longest overdue first."""
         entries = (
             DueUpload(item.data["tenant"], item.data["id"], Instant(item.data["at"]))
-            for item in every(self._tables, _DUE, at_once=100)
+            for item in iterate_items(self._tables, _DUE, at_once=100)
         )
         return takewhile(lambda entry: entry.at <= now, entries)
 

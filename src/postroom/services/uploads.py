@@ -255,7 +255,7 @@ class UploadUsage:
         cursor: str | None = None
         while True:
             page = self._campaigns.list(tenant, cursor=cursor)
-            for campaign in page.campaigns:
+            for campaign in page.items:
                 if campaign.ref.campaign < upload_id:
                     return False
                 if campaign.upload_id == upload_id and campaign.status in _READING:

@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from postroom.errors import Conflict, Denied, NotFound
-from postroom.ledger.memberships import MembershipPage, Memberships
+from postroom.ledger.collection import ListPage
+from postroom.ledger.memberships import Memberships
 from postroom.model.access import Membership, Principal, Role
 from postroom.platform.ports.identity import IdentityProvider, UserAccount
 
@@ -72,7 +73,7 @@ class MemberService:
     def __init__(self, memberships: Memberships) -> None:
         self._memberships = memberships
 
-    def list(self, who: Principal, *, cursor: str | None = None, limit: int = 100) -> MembershipPage:
+    def list(self, who: Principal, *, cursor: str | None = None, limit: int = 100) -> ListPage[Membership]:
         """In no order people know; `limit` 1 to 1,000."""
         return self._memberships.list(who.tenant, cursor=cursor, limit=limit)
 

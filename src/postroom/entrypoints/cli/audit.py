@@ -39,7 +39,7 @@ def list_entries(
         _known(postroom, tenant)
         page = postroom.audit.list(tenant, prefix=when, cursor=cursor, limit=limit)
     if as_json:
-        print_json({"entries": [{"at": entry.at, **asdict(entry)} for entry in page.entries], "cursor": page.cursor})
+        print_json({"entries": [{"at": entry.at, **asdict(entry)} for entry in page.items], "cursor": page.cursor})
         return
     print_rows(
         ("time", "who", "from", "what", "record", "ended"),
@@ -52,7 +52,7 @@ def list_entries(
                 entry.target,
                 "" if entry.status is None else str(entry.status),
             )
-            for entry in page.entries
+            for entry in page.items
         ],
         none="nothing is recorded",
     )

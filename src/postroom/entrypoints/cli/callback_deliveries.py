@@ -103,8 +103,8 @@ def _some(
     cursor, left = None, limit
     while left:
         page = desk.deliveries(tenant, id, status=status, cursor=cursor, limit=min(left, _PAGE))
-        yield from page.deliveries
-        cursor, left = page.cursor, left - len(page.deliveries)
+        yield from page.items
+        cursor, left = page.cursor, left - len(page.items)
         if cursor is None:
             return
 

@@ -77,7 +77,7 @@ def _every(keys: ApiKeyService, who: Principal) -> Iterator[ApiKeyUse]:
     cursor: str | None = None
     while True:
         page = keys.list(who, cursor=cursor, limit=1_000)
-        yield from page.keys
+        yield from page.items
         cursor = page.cursor
         if cursor is None:
             return

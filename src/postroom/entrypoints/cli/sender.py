@@ -44,7 +44,7 @@ def list_senders(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data:
         senders, cursor = [], None
         while True:
             page = postroom.senders.list(tenant, cursor=cursor, limit=1_000)
-            senders += page.senders
+            senders += page.items
             cursor = page.cursor
             if cursor is None:
                 break

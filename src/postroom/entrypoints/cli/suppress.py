@@ -79,7 +79,7 @@ def list_entries(
     with session(data=data) as postroom:
         if address is None:
             page = _list(postroom, tenant).list(cursor=cursor, limit=limit)
-            entries, following = page.entries, page.cursor
+            entries, following = page.items, page.cursor
         else:
             entries, following = _list(postroom, tenant).entries_of(address), None
     if as_json:

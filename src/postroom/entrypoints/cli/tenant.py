@@ -67,7 +67,7 @@ def _every(tenants: Tenants) -> Iterator[Tenant]:
     cursor: str | None = None
     while True:
         page = tenants.list(cursor=cursor, limit=1_000)
-        yield from page.tenants
+        yield from page.items
         cursor = page.cursor
         if cursor is None:
             return

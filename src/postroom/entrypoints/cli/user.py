@@ -178,7 +178,7 @@ def _members(postroom: Postroom, tenant: str) -> Iterator[Membership]:
     cursor: str | None = None
     while True:
         page = postroom.memberships.list(tenant, cursor=cursor, limit=1_000)
-        yield from page.memberships
+        yield from page.items
         cursor = page.cursor
         if cursor is None:
             return

@@ -28,7 +28,7 @@ from postroom.events.ses.sns import SnsEnvelope, SnsType, SnsVerifier
 from postroom.ledger.auto_suppression import UNSUBSCRIBE_SOURCE
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.inbound_events import InboundEvent
-from postroom.ledger.suppression import SuppressionList, SuppressionReason, source
+from postroom.ledger.suppression import SuppressionList, SuppressionReason, suppression_source
 from postroom.ledger.tenants import Tenants
 from postroom.model.address import AddressError, parse_address
 from postroom.model.campaign import CampaignRef
@@ -107,7 +107,7 @@ class SesEventMatcher:
             reason=SuppressionReason.UNSUBSCRIBE,
             note=reply_text(event),
             topic=None if charge.everything else self._topic(campaign_ref),
-            source=source(message_id(campaign_ref, charge.ref.key), event),
+            source=suppression_source(message_id(campaign_ref, charge.ref.key), event),
         )
 
     def _topic(self, campaign_ref: CampaignRef) -> str | None:

@@ -70,7 +70,7 @@ def keys_routes(keys: ApiKeyService, secrets: Secrets) -> APIRouter:
     def list_all(caller: Admin, limit: Limit = 100, cursor: Cursor = None) -> Page[KeyBody]:
         """List the tenant's keys, oldest first."""
         page = keys.list(caller, cursor=cursor, limit=limit)
-        return Page(items=[KeyBody.of(*used) for used in page.keys], cursor=page.cursor)
+        return Page(items=[KeyBody.of(*used) for used in page.items], cursor=page.cursor)
 
     @router.get("/{id}", operation_id="get_key")
     def get(id: KeyId, caller: Admin) -> KeyBody:  # noqa: A002
@@ -106,7 +106,7 @@ def users_routes(members: MemberService, *, issuer: str) -> APIRouter:
     def list_all(caller: Admin, limit: Limit = 100, cursor: Cursor = None) -> Page[UserBody]:
         """List who belongs to the tenant, in no particular order."""
         page = members.list(caller, cursor=cursor, limit=limit)
-        return Page(items=[UserBody.of(member) for member in page.memberships], cursor=page.cursor)
+        return Page(items=[UserBody.of(member) for member in page.items], cursor=page.cursor)
 
     @router.get("/{id}", operation_id="get_user")
     def get(id: UserId, caller: Admin) -> UserBody:  # noqa: A002
@@ -148,7 +148,7 @@ def tenants_routes(tenants: Tenants) -> APIRouter:
     def list_all(caller: Operator, limit: Limit = 100, cursor: Cursor = None) -> Page[TenantBody]:
         """List all tenants. Operators only."""
         page = tenants.list(cursor=cursor, limit=limit)
-        return Page(items=[TenantBody.of(tenant) for tenant in page.tenants], cursor=page.cursor)
+        return Page(items=[TenantBody.of(tenant) for tenant in page.items], cursor=page.cursor)
 
     @router.get("/me", operation_id="get_my_tenant")
     def mine(caller: Viewer) -> OwnTenant:
@@ -192,7 +192,7 @@ def audit_log_routes(log: AuditLog) -> APIRouter:
     def entries(caller: Admin, limit: Limit = 100, cursor: Cursor = None, when: When | None = None) -> Page[AuditEntry]:
         """The tenant's trail, newest first."""
         page = log.list(caller.tenant, prefix=when or "", cursor=cursor, limit=limit)
-        return Page(items=[_entry_body(entry) for entry in page.entries], cursor=page.cursor)
+        return Page(items=[_entry_body(entry) for entry in page.items], cursor=page.cursor)
 
     @router.get("/verification", operation_id="verify_audit")
     def verification(caller: Admin) -> AuditVerification:

@@ -148,7 +148,7 @@ def _add_deliveries(router: APIRouter, callbacks: CallbackService) -> None:
         """List what it was told, or is still to be told, newest first: what was answered well for three days, what was given up
         for thirty. A page may hold fewer than `limit`, or none, before the end."""
         page = callbacks.deliveries(caller.tenant, id, status=status, cursor=cursor, limit=limit)
-        return Page(items=[DeliveryBody.of(delivery) for delivery in page.deliveries], cursor=page.cursor)
+        return Page(items=[DeliveryBody.of(delivery) for delivery in page.items], cursor=page.cursor)
 
     @router.get("/{id}/deliveries/{delivery_id}", operation_id="get_callback_delivery")
     def get_delivery(id: DeliveryTargetId, delivery_id: DeliveryId, caller: Viewer) -> DeliveryDetail:  # noqa: A002

@@ -102,7 +102,7 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
     ) -> Page[CampaignBody]:
         """List campaigns, newest first."""
         page = campaigns.list(caller.tenant, statuses=status or (), name=name, cursor=cursor, limit=limit)
-        return Page(items=[CampaignBody.of(campaign) for campaign in page.campaigns], cursor=page.cursor)
+        return Page(items=[CampaignBody.of(campaign) for campaign in page.items], cursor=page.cursor)
 
     @router.get(
         "/{campaign_id}",

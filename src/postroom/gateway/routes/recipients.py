@@ -73,7 +73,7 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
         if address is not None:
             return Page(items=[SuppressionBody.of(entry) for entry in suppressions.entries_of(address)], cursor=None)
         page = suppressions.list(cursor=cursor, limit=limit)
-        return Page(items=[SuppressionBody.of(entry) for entry in page.entries], cursor=page.cursor)
+        return Page(items=[SuppressionBody.of(entry) for entry in page.items], cursor=page.cursor)
 
     @router.post(
         "",

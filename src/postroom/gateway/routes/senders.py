@@ -45,7 +45,7 @@ def sender_routes(senders: SenderService) -> APIRouter:
     def list_all(caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[SenderBody]:
         """List the tenant's senders by name."""
         page = senders.list(caller.tenant, cursor=cursor, limit=limit)
-        return Page(items=[SenderBody.of(identity) for identity in page.senders], cursor=page.cursor)
+        return Page(items=[SenderBody.of(identity) for identity in page.items], cursor=page.cursor)
 
     @router.get("/{name}", operation_id="get_sender")
     def get(name: Name, caller: Viewer) -> SenderBody:

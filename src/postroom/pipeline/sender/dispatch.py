@@ -98,7 +98,7 @@ class Dispatch:
         due = self._messages.due_batches(ref, now, _ALL)
         if due:
             return self._send(campaign, due, name)
-        if self._finish.finish(ref):
+        if self._finish.complete(ref):
             return DispatchStep(Next.END)
         at = self._messages.next_due(ref)
         return DispatchStep(Next.WAIT, until=Instant(min(max(at or 0, now + _SOON_MS), now + _LONG_MS)))

@@ -58,7 +58,7 @@ class CampaignPolicy:
         return self._campaigns.get(self._ref).status is CampaignStatus.SENDING and self._unchanged()
 
     def over(self, idle_s: float) -> bool:
-        return self._completion.finish(self._ref)
+        return self._completion.complete(self._ref)
 
 
 class BatchSource(Protocol):

@@ -17,7 +17,7 @@ import msgspec
 
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt
-from postroom.ledger.collection import every
+from postroom.ledger.collection import iterate_items
 from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables
 from postroom.recipients_file.layout import Layout
@@ -204,7 +204,7 @@ class GroupCheckpoints:
             self._tables.write(doomed[first : first + MAX_WRITES])
 
     def _items(self, ref: CampaignRef) -> list[Item]:
-        return list(every(self._tables, _partition(ref)))
+        return list(iterate_items(self._tables, _partition(ref)))
 
 
 def _order(mark: GroupProgress) -> tuple[int, bool]:
