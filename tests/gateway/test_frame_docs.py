@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from postroom.gateway import pipeline, rate_limits
-from postroom.gateway.breaker import BreakerOptions
 from postroom.gateway.idempotency import KEPT_MS
 from postroom.gateway.limits import RequestLimits
 from postroom.gateway.middleware import EXPOSED_HEADERS
@@ -27,8 +26,6 @@ PAGE = " ".join((Path(__file__).parents[2] / "docs/reference/http.md").read_text
         f"within {KEPT_MS // 3_600_000} hours",
         f"up to {pipeline._LONGEST_WAIT_S:g} seconds",
         f"and {rate_limits._LEAST_BURST} always may",
-        f"After {'five' if BreakerOptions().failures == 5 else '?'} failures",
-        f"after {BreakerOptions().wait_s:g} seconds, then {BreakerOptions().wait_s * 2:g}, up to {BreakerOptions().longest_s:g}",
     ],
 )
 def test_a_number(said: str) -> None:

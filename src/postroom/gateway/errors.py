@@ -35,7 +35,6 @@ from postroom.errors import (
     Temporary,
     TooLarge,
     Unauthenticated,
-    Unavailable,
     Unsupported,
 )
 
@@ -71,14 +70,6 @@ class Overloaded(Temporary):
     """Too much is in progress: refused before anything was done."""
 
     retry_after_s = 1
-
-
-class CircuitOpen(Unavailable):
-    """What is behind the door failed again and again: refused without touching it."""
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__("what is behind the door does not answer at the moment; nothing was done")
-        self.retry_after_s = retry_after_s
 
 
 _MOST = 50
@@ -318,7 +309,7 @@ async def handle_error(request: Request, error: Exception) -> Response:
 def problem_response(request: Request, error: Exception) -> Response:
     """See `answer`."""
     kind = problem_type_of(error)
-    if kind.word in _OURS and not isinstance(error, CircuitOpen):
+    if kind.word in _OURS:
         _report(kind, error)
         detail = _OURS[kind.word]
     else:

@@ -1,6 +1,6 @@
 """One call's way through the door, in this order, and what is answered wherever it ends.
 
-who calls → how often → (is the service well?) → has this call been made already? → [its handler, with an audit record around it]
+who calls → how often → has this call been made already? → [its handler, with an audit record around it]
 → keep the answer → count denials. Everything that is raised on the way becomes a problem here, so that whoever keeps or counts
 answers sees them all.
 
@@ -8,7 +8,7 @@ What every request under /v1 goes through before and after its handler (gateway.
 
 Use as `APIRouter(route_class=Route)`. A route learns what it needs from its declaration: a POST under /v1 takes an
 `Idempotency-Key` unless it is marked `@reads`; what is no GET there leaves an audit record unless it is marked `@reads` or is
-tagged `messages`; its first tag names the service whose circuit breaker it shares.
+tagged `messages`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from postroom.errors import Denied, Invalid, PostroomError, Unauthenticated
 from postroom.gateway.access import DEMANDS
 from postroom.gateway.audit import AUDIT_CONTEXT, AuditCall, AuditChange, AuditContext, audited, only_reads
 from postroom.gateway.bodies import StrictRequest, demand_json, demand_text, has_body, widen
-from postroom.gateway.breaker import health_from_response
 from postroom.gateway.errors import IdempotencyInProgress, Overloaded, TooManyRequests, problem_response, request_id
 from postroom.gateway.idempotency import (
     CachedResponse,
@@ -69,7 +68,6 @@ _log = logging.getLogger(__name__)
 class RouteSpec:
     """What is known of a route before anybody calls."""
 
-    service: str
     route: str
     handler: Callable[..., Any]
     threaded: bool
@@ -135,14 +133,7 @@ class RequestPipeline:
         if traits.json and has_body(request.scope):
             demand_json(request)
             await request.json()
-        breaker = self._door.breakers.of(traits.service)
-        probe = breaker.enter()
-        try:
-            response = await self._keyed()
-        except Exception as error:  # noqa: BLE001  # as above
-            response = self._refusal(error)
-        breaker.leave(health_from_response(response.status_code, self._error), probe=probe)
-        return response
+        return await self._keyed()
 
     async def _keyed(self) -> Response:
         store, key = self._door.idempotency, self._key()
@@ -260,7 +251,6 @@ class Route(APIRoute):
         tags = [str(tag) for tag in options.get("tags") or ()]
         acts = path.startswith("/v1/") and not methods <= _SAFE and not only_reads(endpoint)
         self._plain = endpoint
-        self._service = tags[0] if tags else path
         self._audited = acts and "messages" not in tags
         self._keyed = acts and "POST" in methods
         self._head = path.partition("{")[0]
@@ -299,7 +289,6 @@ class Route(APIRoute):
 
     def _traits(self) -> RouteSpec:
         return RouteSpec(
-            service=self._service,
             route=self.path,
             handler=self._plain,
             threaded=not inspect.iscoroutinefunction(self._plain),

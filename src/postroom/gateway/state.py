@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from postroom.clock import Clock
 from postroom.gateway.access import Authenticator
 from postroom.gateway.audit import AuditRecorder
-from postroom.gateway.breaker import BreakerOptions, CircuitBreakers
 from postroom.gateway.idempotency import IdempotencyStore
 from postroom.gateway.limits import RequestLimits
 from postroom.gateway.rate_limits import RateLimits, Rates
@@ -31,7 +30,6 @@ class GatewayConfig:
     audit: AuditRecorder | None = None
     rates: Rates = field(default_factory=Rates)
     limits: RequestLimits = field(default_factory=RequestLimits)
-    breaker: BreakerOptions = field(default_factory=BreakerOptions)
     trusted_proxies: tuple[str, ...] = ()
     """Networks. Whoever runs the server must keep it from believing forwarded fields itself (uvicorn: `proxy_headers=False`)."""
     cors_origins: tuple[str, ...] = ()
@@ -43,7 +41,6 @@ class GatewayState:
     def __init__(self, frame: GatewayConfig) -> None:
         self.frame = frame
         self.rates = RateLimits(frame.rates, frame.clock)
-        self.breakers = CircuitBreakers(frame.breaker, frame.clock)
         self.handlers = 0
         """In threads, or waiting for one."""
         self.idempotency: IdempotencyStore | None = None
