@@ -96,7 +96,7 @@ class Hooked:
         return stream_ref(self.tenants.get("default"), day_of(self.made.clock.now()))
 
     def post(self, document: dict[str, Any] | str) -> None:
-        self.hook.take(json.dumps(TOPIC.notification(document)).encode())
+        self.hook.receive(json.dumps(TOPIC.notification(document)).encode())
 
     def arrived(self) -> list[InboundEvent]:
         """Since the last look."""
@@ -144,7 +144,7 @@ def test_what_is_not_signed_by_sns_changes_nothing(hooked: Hooked) -> None:
     foreign = Topic(ARN + "-2", version="2").notification(notices.bounce(hooked.mail().accepted, 1_790_000_001))
     for body, kind in ((forged, Denied), (foreign, Denied), ({"Type": "Notification"}, Invalid)):
         with pytest.raises(kind):
-            hooked.hook.take(json.dumps(body).encode())
+            hooked.hook.receive(json.dumps(body).encode())
     assert hooked.arrived() == []
     assert len(hooked.asked) == 1, "the certificate, once, for a topic of ours"
 
@@ -177,7 +177,7 @@ def test_an_address_that_is_none_stands_in_no_log(hooked: Hooked, caplog: pytest
     document["mail"]["destination"] = ["anna smith@example.net"]
     hooked.post(document)
     assert hooked.arrived() == []
-    assert "whom it went to is no address" in caplog.text
+    assert "its recipient is no address" in caplog.text
     assert "anna" not in caplog.text
 
 
@@ -202,12 +202,14 @@ def test_a_word_of_ses_that_is_no_notice_is_answered_like_one(hooked: Hooked) ->
 
 def test_a_subscription_to_a_topic_of_ours_is_confirmed_where_sns_is(hooked: Hooked) -> None:
     TOPIC.confirmed.clear()
-    hooked.hook.take(json.dumps(TOPIC.confirmation(token="t1")).encode())
+    hooked.hook.receive(json.dumps(TOPIC.confirmation(token="t1")).encode())
     assert TOPIC.confirmed == ["t1"]
-    hooked.hook.take(json.dumps(TOPIC.confirmation("UnsubscribeConfirmation", token="t2")).encode())
+    hooked.hook.receive(json.dumps(TOPIC.confirmation("UnsubscribeConfirmation", token="t2")).encode())
     assert TOPIC.confirmed == ["t1"]
     with pytest.raises(Denied):
-        hooked.hook.take(json.dumps(TOPIC.confirmation(SubscribeURL="https://evil.example/?Action=ConfirmSubscription")).encode())
+        hooked.hook.receive(
+            json.dumps(TOPIC.confirmation(SubscribeURL="https://evil.example/?Action=ConfirmSubscription")).encode()
+        )
 
 
 def leaves(hooked: Hooked, *, everything: bool) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def read(document: dict[str, Any]) -> list[RecipientEvent]:
 
 
 def only(document: dict[str, Any]) -> RecipientEvent:
-    (charge,) = read(document)
-    return charge
+    (found,) = read(document)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def only(document: dict[str, Any]) -> RecipientEvent:
     ],
 )
 def test_every_kind_of_notice_is_one_word_of_ours(step: str, kind: EventKind) -> None:
-    charge = only(STEPS[step](message(), AT + 5))
-    event = charge.event
-    assert (charge.ref, charge.recipient, charge.provider_id) == (REF, "r@example.net", "0102-id")
+    found = only(STEPS[step](message(), AT + 5))
+    event = found.event
+    assert (found.ref, found.recipient, found.ses_message_id) == (REF, "r@example.net", "0102-id")
     assert (event.kind, event.attempt, event.source) == (kind, 3, "ses")
     timed = step not in ("send", "reject", "rendering_failure")
     assert event.at == (AT + 5 if timed else AT) * 1000
@@ -107,9 +107,9 @@ def test_a_soft_bounce_with_a_reason_is_no_automatic_reply() -> None:
     [("abuse", 1), ("fraud", 1), ("virus", 1), ("other", 1), (None, 1), ("not-spam", 0), ("auth-failure", 0)],
 )
 def test_feedback_that_is_no_complaint_accuses_nobody(feedback: str | None, counts: int) -> None:
-    charges = read(notices.complaint(message(), AT, feedback))
-    assert [charge.event.kind for charge in charges] == [EventKind.COMPLAINED] * counts
-    assert all((feedback or "") in charge.event.detail for charge in charges)
+    events = read(notices.complaint(message(), AT, feedback))
+    assert [event.event.kind for event in events] == [EventKind.COMPLAINED] * counts
+    assert all((feedback or "") in event.event.detail for event in events)
 
 
 def test_a_notice_about_several_is_charged_to_each_with_what_is_said_of_it() -> None:
@@ -129,8 +129,8 @@ def test_a_mail_that_was_forwarded_bounces_for_whom_it_was_sent_to() -> None:
     """SES names the address that the last server refused."""
     document = notices.bounce(message(), AT)
     document["bounce"]["bouncedRecipients"][0]["emailAddress"] = "elsewhere@example.org"
-    (charge,) = read(document)
-    assert charge.recipient == "r@example.net"
+    (found,) = read(document)
+    assert found.recipient == "r@example.net"
 
 
 def test_a_click_says_where_to_and_two_links_are_two_events() -> None:
@@ -222,13 +222,13 @@ def test_what_is_kept_is_bounded_and_can_be_stored() -> None:
     document["bounce"]["bouncedRecipients"] = [
         {"emailAddress": f"r{number}@example.net", "diagnosticCode": "\0" + "x" * 10_000} for number in range(1_000)
     ]
-    charges = parse_ses_event(json.dumps(document))
-    assert len(charges) == 50
-    for charge in charges:
-        assert len(charge.event.raw) <= MAX_RAW
-        assert len(charge.event.detail) <= 250
-        assert "\0" not in charge.event.detail
-        charge.event.detail.encode()
+    found = parse_ses_event(json.dumps(document))
+    assert len(found) == 50
+    for event in found:
+        assert len(event.event.raw) <= MAX_RAW
+        assert len(event.event.detail) <= 250
+        assert "\0" not in event.event.detail
+        event.event.detail.encode()
 
 
 @given(

@@ -10,7 +10,7 @@ import httpx2 as httpx
 import pytest
 
 from postroom.errors import Denied, Unavailable
-from postroom.events.ses.sns import AGAIN_S, LIMIT_BYTES, LIMIT_S, SnsClient, SnsUnavailable
+from postroom.events.ses.sns_client import CACHED_S, LIMIT_BYTES, LIMIT_S, SnsClient, SnsUnavailable
 from tests.fakes.clock import ManualClock
 
 URL = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem"
@@ -75,7 +75,7 @@ def test_what_failed_is_asked_for_again_only_after_a_while() -> None:
     for _ in range(3):
         with pytest.raises(Unavailable):
             sns.pages(URL)
-    sns.clock.advance(AGAIN_S)
+    sns.clock.advance(CACHED_S)
     assert (sns.pages(URL), len(sns.asked)) == (b"PEM", 2)
 
 

@@ -53,7 +53,7 @@ def sent(envelope: dict[str, Any]) -> bytes:
 def test_what_sns_signed_is_opened(version: str, changes: dict[str, Any]) -> None:
     topic = Topic(version=version)
     envelope = topic.notification("hello", **changes)
-    opened = verifier(Web(topic)).open(sent(envelope))
+    opened = verifier(Web(topic)).verify(sent(envelope))
     assert (opened.kind, opened.message) == (SnsType.NOTIFICATION, envelope["Message"])
 
 
@@ -61,7 +61,7 @@ def test_what_sns_signed_is_opened(version: str, changes: dict[str, Any]) -> Non
 @pytest.mark.parametrize("version", ["1", "2"])
 def test_confirmations_are_signed_over_other_fields(kind: str, version: str) -> None:
     topic = Topic(version=version)
-    assert verifier(Web(topic)).open(sent(topic.confirmation(kind))).kind == kind
+    assert verifier(Web(topic)).verify(sent(topic.confirmation(kind))).kind == kind
 
 
 @pytest.mark.parametrize("field", ["Message", "MessageId", "Timestamp", "Subject"])
@@ -70,32 +70,32 @@ def test_a_field_that_was_changed_is_noticed(field: str) -> None:
     later = envelope["Timestamp"][:-2] + ("8Z" if envelope["Timestamp"].endswith("9Z") else "9Z")
     changed = envelope | {field: later if field == "Timestamp" else "other"}
     with pytest.raises(Denied, match="signature"):
-        verifier().open(sent(changed))
+        verifier().verify(sent(changed))
     with pytest.raises(Denied, match="signature"):
-        verifier().open(sent({name: value for name, value in envelope.items() if name != "Subject"}))
+        verifier().verify(sent({name: value for name, value in envelope.items() if name != "Subject"}))
 
 
 @pytest.mark.parametrize("field", ["SubscribeURL", "Token", "Type"])
 def test_a_confirmation_that_was_changed_is_noticed(field: str) -> None:
     other = {"Type": "UnsubscribeConfirmation"}.get(field, "other")
     with pytest.raises(Denied, match="signature"):
-        verifier().open(sent(TOPIC.confirmation() | {field: other}))
+        verifier().verify(sent(TOPIC.confirmation() | {field: other}))
 
 
 def test_another_keys_signature_is_noticed() -> None:
     with pytest.raises(Denied, match="signature"):
-        verifier().open(sent(Topic().notification("hello")))
+        verifier().verify(sent(Topic().notification("hello")))
 
 
 def test_a_signature_of_another_version_is_noticed() -> None:
     with pytest.raises(Denied, match="signature"):
-        verifier().open(sent(TOPIC.notification("hello") | {"SignatureVersion": "2"}))
+        verifier().verify(sent(TOPIC.notification("hello") | {"SignatureVersion": "2"}))
 
 
 def test_another_topic_is_refused_before_anything_is_fetched() -> None:
     web = Web()
     with pytest.raises(Denied, match="topic"):
-        verifier(web).open(sent(TOPIC.notification("hello", TopicArn=ARN + "x")))
+        verifier(web).verify(sent(TOPIC.notification("hello", TopicArn=ARN + "x")))
     assert web.asked == []
 
 
@@ -125,7 +125,7 @@ HOSTS = [
 def test_a_certificate_from_elsewhere_is_refused_before_anything_is_fetched(host: str) -> None:
     web = Web()
     with pytest.raises(Denied):
-        verifier(web).open(sent(TOPIC.notification("hello") | {"SigningCertURL": host + PEM_PATH}))
+        verifier(web).verify(sent(TOPIC.notification("hello") | {"SigningCertURL": host + PEM_PATH}))
     assert web.asked == []
 
 
@@ -136,7 +136,7 @@ def test_a_certificate_from_elsewhere_is_refused_before_anything_is_fetched(host
 def test_nothing_but_a_certificate_is_fetched_from_sns(path: str) -> None:
     web = Web()
     with pytest.raises(Denied):
-        verifier(web).open(sent(TOPIC.notification("hello") | {"SigningCertURL": HOST + path}))
+        verifier(web).verify(sent(TOPIC.notification("hello") | {"SigningCertURL": HOST + path}))
     assert web.asked == []
 
 
@@ -144,20 +144,20 @@ def test_a_certificate_is_fetched_once() -> None:
     web = Web()
     opener = verifier(web)
     for _ in range(3):
-        opener.open(sent(TOPIC.notification("hello")))
+        opener.verify(sent(TOPIC.notification("hello")))
     assert web.asked == [HOST + PEM_PATH]
 
 
 def test_a_certificate_that_has_run_out_or_is_none_is_refused() -> None:
     far = datetime.now(UTC) + timedelta(days=60)
     with pytest.raises(Denied, match="not valid now"):
-        verifier(at=far).open(sent(TOPIC.notification("hello", Timestamp=far.isoformat())))
+        verifier(at=far).verify(sent(TOPIC.notification("hello", Timestamp=far.isoformat())))
 
     class Junk(Topic):
         pem = b"junk"
 
     with pytest.raises(Denied, match="no certificate"):
-        verifier(Web(Junk())).open(sent(TOPIC.notification("hello")))
+        verifier(Web(Junk())).verify(sent(TOPIC.notification("hello")))
 
 
 def test_a_certificate_with_another_kind_of_key_is_refused() -> None:
@@ -165,14 +165,14 @@ def test_a_certificate_with_another_kind_of_key_is_refused() -> None:
         pem = _ed25519()
 
     with pytest.raises(Denied, match="no RSA key"):
-        verifier(Web(Other())).open(sent(TOPIC.notification("hello")))
+        verifier(Web(Other())).verify(sent(TOPIC.notification("hello")))
 
 
 @pytest.mark.parametrize("hours", [-25, 1])
 def test_what_is_too_old_or_from_the_future_is_refused(hours: int) -> None:
     when = (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
     with pytest.raises(Denied, match="clock"):
-        verifier().open(sent(TOPIC.notification("hello", Timestamp=when)))
+        verifier().verify(sent(TOPIC.notification("hello", Timestamp=when)))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_what_is_too_old_or_from_the_future_is_refused(hours: int) -> None:
 )
 def test_what_cannot_be_read_is_invalid(changes: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
-        verifier().open(sent(TOPIC.notification("hello") | changes))
+        verifier().verify(sent(TOPIC.notification("hello") | changes))
 
 
 def test_a_certificate_that_cannot_be_fetched_now_may_be_later() -> None:
@@ -189,28 +189,28 @@ def test_a_certificate_that_cannot_be_fetched_now_may_be_later() -> None:
 
     clock = ManualClock(round(datetime.now(UTC).timestamp() * 1000))
     with pytest.raises(Unavailable):
-        SnsVerifier([ARN], down, clock).open(sent(TOPIC.notification("hello")))
+        SnsVerifier([ARN], down, clock).verify(sent(TOPIC.notification("hello")))
 
 
 def test_what_is_larger_than_sns_sends_is_not_read() -> None:
     with pytest.raises(TooLarge):
-        verifier().open(b" " * (MAX_BYTES + 1))
+        verifier().verify(b" " * (MAX_BYTES + 1))
 
 
 @given(st.binary(max_size=300) | st.just(b"[" * 100_000) | st.just(b'{"Type":"Notification"}') | st.just(b'{"a":"\\ud800"}'))
 def test_hostile_bytes_are_refused_in_words(body: bytes) -> None:
     with pytest.raises(PostroomError):
-        verifier().open(body)
+        verifier().verify(body)
 
 
 def test_a_subscription_is_confirmed_at_sns_and_only_for_its_topic() -> None:
     web = Web(Topic())
     opener = verifier(web)
-    opener.confirm(opener.open(sent(web.topic.confirmation(token="abc"))))
+    opener.confirm(opener.verify(sent(web.topic.confirmation(token="abc"))))
     assert web.topic.confirmed == ["abc"]
     for kind in ("UnsubscribeConfirmation",):
-        opener.confirm(opener.open(sent(web.topic.confirmation(kind))))
-    opener.confirm(opener.open(sent(web.topic.notification("hello"))))
+        opener.confirm(opener.verify(sent(web.topic.confirmation(kind))))
+    opener.confirm(opener.verify(sent(web.topic.notification("hello"))))
     assert web.topic.confirmed == ["abc"]
 
 
@@ -227,7 +227,7 @@ def test_a_subscription_is_confirmed_at_sns_and_only_for_its_topic() -> None:
 def test_even_a_signed_address_is_looked_at(url: str) -> None:
     web = Web()
     opener = verifier(web)
-    envelope = opener.open(sent(TOPIC.confirmation(SubscribeURL=url)))
+    envelope = opener.verify(sent(TOPIC.confirmation(SubscribeURL=url)))
     web.asked.clear()
     with pytest.raises(Denied):
         opener.confirm(envelope)

@@ -117,7 +117,7 @@ def test_who_unsubscribes_at_ses_is_on_the_list_of_the_topic(desk: Desk) -> None
 
 
 def test_arrivals_are_applied_and_only_what_cannot_be_read_is_given_back(desk: Desk) -> None:
-    desk.postroom.arrivals.put(desk.postroom.ses_hook.heard(desk.notice()))
+    desk.postroom.arrivals.put(desk.postroom.ses_hook.parse_queued(desk.notice()))
     (item,) = desk.postroom.queues.receive("feedback")
     assert desk.call("feedback", "nonsense", item.body) == ["0"]
     assert desk.stands().status is MessageStatus.BOUNCED

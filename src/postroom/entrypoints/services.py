@@ -109,7 +109,7 @@ def on_one_machine(postroom: Postroom) -> Routers:
 
     yield transfers_routes(postroom.objects, postroom.stores.on_one_machine("bringing files to the door").transfers)
     if postroom.settings.ses_topics:
-        yield hooks_routes(postroom.ses_hook.take)
+        yield hooks_routes(postroom.ses_hook.receive)
     if postroom.issuer is not None:
         yield issuer_routes(postroom.issuer)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from postroom.events.group_commit import GroupCommit
-from postroom.events.ses.sns import SnsClient, SnsVerifier
+from postroom.events.ses.sns import SnsVerifier
+from postroom.events.ses.sns_client import SnsClient
 from postroom.events.ses.webhook import SesRecords, SesWebhook
 from postroom.platform.mail.ses_url import sns_endpoint
 from postroom.settings import Settings

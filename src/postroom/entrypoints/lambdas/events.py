@@ -43,6 +43,8 @@ def handler(event: Any, _context: Any) -> GivenBack:
 
 def _read(opened: Postroom, record: Any) -> Sequence[InboundEvent] | PostroomError:
     try:
-        return opened.ses_hook.heard(record["body"]) if queue_of(record) == NOTICES else parse_inbound_events(record["body"])
+        return (
+            opened.ses_hook.parse_queued(record["body"]) if queue_of(record) == NOTICES else parse_inbound_events(record["body"])
+        )
     except PostroomError as error:
         return error

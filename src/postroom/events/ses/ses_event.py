@@ -1,24 +1,25 @@
-"""SES's words for bounces in ours: type and sub-type say how lasting, the receiving server's status code says why.
+"""Parses Amazon SES events into our vocabulary: for each recipient an event is about, one event of one attempt of a message.
 
-"Contents for bounce objects" in the SES developer guide lists the sub-types. SES calls `Permanent` what it will suppress, so that
-is hard; but a content that was refused says nothing about the address, and the guide counts it as transient.
+Two formats: event publishing (`eventType`, from a configuration set), and notifications of an identity (`notificationType`). Only
+the first repeats the tags that name the message, so notifications are ignored.
 
-What a notice of SES says, in our vocabulary: for each recipient it is about, one event of one attempt at one message.
-
-Both of SES's formats are read: event publishing (`eventType`, from a configuration set; it repeats the tags that name the
-message) and identity notifications (`notificationType`; they carry none, so they are of no message we could name: ignored).
+- https://docs.aws.amazon.com/ses/latest/dg/event-publishing-retrieving-sns-contents.html
+- https://docs.aws.amazon.com/ses/latest/dg/notification-contents.html
 
     Send                 sent                     Reject             rejected
     Delivery             delivered                Rendering Failure  rejected
     DeliveryDelay        delayed                  Open, Click        opened, clicked
     Bounce               bounced, but see below   Subscription       unsubscribed, or resubscribed
-    Complaint            complained; feedback that is no complaint (`not-spam`, `auth-failure`) nothing
+    Complaint            complained; nothing if the feedback type is `not-spam` or `auth-failure`
 
-An automatic reply (out of office) comes as a bounce `Transient`, `General` that carries no status and no reply of a server. It
-proves that the message arrived, so it is `delivered`; so is the rare soft bounce that SES can say nothing about.
+An automatic reply (out of office) comes as a bounce `Transient`, `General` without a status and a diagnostic code. It proves that
+the message arrived, so it is `delivered`. The rare soft bounce without any detail is treated the same.
 
-SNS numbers deliveries, not events, and may deliver twice; so an event's id is made of what it says: the message, the kind, the
-time, the recipient, and of a click the link.
+Bounce types: SES calls `Permanent` what it will suppress, so that is hard. Refused content says nothing about the address; SES
+counts it as transient. The sub-type or the receiving server's status code gives the class.
+
+SNS numbers deliveries, not events, and may deliver twice. So an event's id is derived from the SES message id, the type, the
+time, the recipient, the link and the attempt.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
 
 
 def bounce_from_ses(kind: str, subtype: str, status: str) -> Bounce:
-    """A bounce of SES; each of its words may be missing, or new."""
+    """Classify by an SES bounce's type, sub-type and status code. Each may be empty or unknown."""
     code = status if _STATUS.fullmatch(status) else ""
     category = _SUBTYPES.get(subtype) or _by_code(code)
     if category is BounceClass.OTHER and kind == "Permanent":
@@ -76,25 +77,25 @@ def _by_code(code: str) -> BounceClass:
 
 
 MAX_RECIPIENTS = 50
-"""A message of SES has no more."""
-_NO_COMPLAINTS = frozenset({"not-spam", "auth-failure"})
+"""SES sends a message to at most this many."""
+_NOT_COMPLAINTS = frozenset({"not-spam", "auth-failure"})
 
 
 class RecipientEvent(NamedTuple):
-    """One event, and whose it is."""
+    """One event of one recipient."""
 
     ref: MessageRef
     recipient: str
-    """To whom SES sent the mail. Where it went to several (none of ours does), whom the notice names: of a complaint that may be
-    one of those who could have complained."""
+    """The address SES sent the mail to. If it went to several (ours never do), the one that the event names, which in a complaint
+    may be anyone of them."""
     event: Event
-    provider_id: str
-    """SES's own id of the message."""
-    everything: bool = False
-    """Of an unsubscribe: it is of all mail."""
+    ses_message_id: str
+    """SES's id of the message (`mail.messageId`)."""
+    all_mail: bool = False
+    """An unsubscribe from all mail, not from a topic."""
 
 
-class _Who(msgspec.Struct, rename="camel"):
+class _Recipient(msgspec.Struct, rename="camel"):
     email_address: str
     status: str | None = None
     diagnostic_code: str | None = None
@@ -120,11 +121,11 @@ class _Delivery(_Timed, rename="camel"):
 class _Bounce(_Timed, rename="camel"):
     bounce_type: str = ""
     bounce_sub_type: str = ""
-    bounced_recipients: list[_Who] = []
+    bounced_recipients: list[_Recipient] = []
 
 
 class _Complaint(_Timed, rename="camel"):
-    complained_recipients: list[_Who] = []
+    complained_recipients: list[_Recipient] = []
     complaint_sub_type: str | None = None
     complaint_feedback_type: str | None = None
     user_agent: str | None = None
@@ -132,7 +133,7 @@ class _Complaint(_Timed, rename="camel"):
 
 class _Delay(_Timed, rename="camel"):
     delay_type: str = ""
-    delayed_recipients: list[_Who] = []
+    delayed_recipients: list[_Recipient] = []
 
 
 class _Reject(msgspec.Struct, rename="camel"):
@@ -143,7 +144,7 @@ class _Failure(msgspec.Struct, rename="camel"):
     error_message: str | None = None
 
 
-class _Hit(_Timed, rename="camel"):
+class _Engagement(_Timed, rename="camel"):
     user_agent: str | None = None
     link: str | None = None
 
@@ -159,7 +160,7 @@ class _Subscription(_Timed, rename="camel"):
     source: str | None = None
 
 
-class _Notice(msgspec.Struct, rename="camel"):
+class _SesEvent(msgspec.Struct, rename="camel"):
     mail: _Mail
     event_type: str | None = None
     notification_type: str | None = None
@@ -169,145 +170,150 @@ class _Notice(msgspec.Struct, rename="camel"):
     delivery_delay: _Delay | None = None
     reject: _Reject | None = None
     failure: _Failure | None = None
-    open: _Hit | None = None
-    click: _Hit | None = None
+    open: _Engagement | None = None
+    click: _Engagement | None = None
     subscription: _Subscription | None = None
 
 
-class _Said(NamedTuple):
-    """What a notice says of one recipient."""
+class _Reported(NamedTuple):
+    """What an SES event says of one recipient."""
 
     recipient: str
     kind: EventKind
     at: str | None
-    """None: when the mail was sent."""
+    """A timestamp; None for the time the mail was sent."""
     detail: str = ""
     bounce: Bounce | None = None
     url: str = ""
-    everything: bool = False
+    all_mail: bool = False
 
 
-_DECODER = msgspec.json.Decoder(_Notice)
-_NOTHING_MORE = frozenset({"send", "delivery"})
-"""Notices of which the event says all: a notice takes 1 to 3 KB, and every message that arrives has one of each."""
+_DECODER = msgspec.json.Decoder(_SesEvent)
+_WITHOUT_RAW = frozenset({"send", "delivery"})
+"""Types stored without their raw JSON: it adds nothing, takes 1 to 3 KB, and every delivered message has one of each."""
 
 
 def parse_ses_event(text: str) -> list[RecipientEvent]:
-    """Every event in a notice (an envelope's message); empty where it says nothing of a message of ours, or nothing we count.
-    `Invalid`: it is no notice of SES."""
+    """The events in an SES event (an SNS envelope's message); empty if it has no tags of ours, or a type without meaning.
+
+    Raises `Invalid` if it is no SES event.
+    """
     try:
-        notice = _DECODER.decode(text.encode("utf-8", "surrogatepass"))
+        event = _DECODER.decode(text.encode("utf-8", "surrogatepass"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid(f"this is no notice of SES: {error}") from error
-    said = _SAYS.get(_kind(notice))
-    if said is None:
+        raise Invalid(f"this is no SES event: {error}") from error
+    read = _READERS.get(_event_type(event))
+    if read is None:
         return []
     try:
-        ref = parse_ses_tags(notice.mail.tags)
+        ref = parse_ses_tags(event.mail.tags)
     except Invalid:
         return []
-    return [_charge(ref, notice, each, text) for each in said(notice)[:MAX_RECIPIENTS] if _is_text(each.recipient)]
+    return [_recipient_event(ref, event, each, text) for each in read(event)[:MAX_RECIPIENTS] if _is_text(each.recipient)]
 
 
-def _kind(notice: _Notice) -> str:
-    return (notice.event_type or notice.notification_type or "").replace(" ", "").lower()
+def _event_type(event: _SesEvent) -> str:
+    return (event.event_type or event.notification_type or "").replace(" ", "").lower()
 
 
-def _charge(ref: MessageRef, notice: _Notice, said: _Said, raw: str) -> RecipientEvent:
-    at = _instant(said.at or notice.mail.timestamp)
-    parts = (notice.mail.message_id, _kind(notice), str(at), said.recipient.lower(), said.url, str(ref.attempt))
-    event = Event(
-        kind=said.kind,
+def _recipient_event(ref: MessageRef, event: _SesEvent, reported: _Reported, raw: str) -> RecipientEvent:
+    at = _instant(reported.at or event.mail.timestamp)
+    parts = (event.mail.message_id, _event_type(event), str(at), reported.recipient.lower(), reported.url, str(ref.attempt))
+    normalised = Event(
+        kind=reported.kind,
         attempt=ref.attempt,
         at=at,
         id="ses-" + hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:40],
         source="ses",
-        bounce=said.bounce,
-        detail=_clean(said.detail, MAX_DETAIL),
-        url=_clean(said.url, MAX_URL),
-        raw="" if _kind(notice) in _NOTHING_MORE else _clean(raw, MAX_RAW),
+        bounce=reported.bounce,
+        detail=_clean(reported.detail, MAX_DETAIL),
+        url=_clean(reported.url, MAX_URL),
+        raw="" if _event_type(event) in _WITHOUT_RAW else _clean(raw, MAX_RAW),
     )
-    whom = _only(notice) or [said.recipient]  # a mail that was forwarded bounces from another address
-    return RecipientEvent(ref, whom[0][:320], event, _clean(notice.mail.message_id, 100), said.everything)
+    recipient = (_sole_recipient(event) or [reported.recipient])[0]  # a forwarded mail bounces from another address
+    return RecipientEvent(ref, recipient[:320], normalised, _clean(event.mail.message_id, 100), reported.all_mail)
 
 
-def _sent(notice: _Notice) -> list[_Said]:
-    return [_Said(address, EventKind.SENT, None) for address in notice.mail.destination]
+def _sent(event: _SesEvent) -> list[_Reported]:
+    return [_Reported(address, EventKind.SENT, None) for address in event.mail.destination]
 
 
-def _delivered(notice: _Notice) -> list[_Said]:
-    part = notice.delivery or _Delivery()
+def _delivered(event: _SesEvent) -> list[_Reported]:
+    part = event.delivery or _Delivery()
     detail = part.smtp_response or ""
-    return [_Said(who, EventKind.DELIVERED, part.timestamp, detail) for who in part.recipients or notice.mail.destination]
+    return [_Reported(who, EventKind.DELIVERED, part.timestamp, detail) for who in part.recipients or event.mail.destination]
 
 
-def _bounced(notice: _Notice) -> list[_Said]:
-    part = notice.bounce or _Bounce()
+def _bounced(event: _SesEvent) -> list[_Reported]:
+    part = event.bounce or _Bounce()
     return [_one_bounce(part, who) for who in part.bounced_recipients]
 
 
-def _one_bounce(part: _Bounce, who: _Who) -> _Said:
+def _one_bounce(part: _Bounce, who: _Recipient) -> _Reported:
     bounce = bounce_from_ses(part.bounce_type, part.bounce_sub_type, who.status or "")
     detail = who.diagnostic_code or f"{part.bounce_type} {part.bounce_sub_type}"
     silent = not (who.status or who.diagnostic_code or who.action)
     if silent and bounce.type is BounceType.SOFT and part.bounce_sub_type == "General":
-        return _Said(who.email_address, EventKind.DELIVERED, part.timestamp, "answered by an automatic reply")
-    return _Said(who.email_address, EventKind.BOUNCED, part.timestamp, detail, bounce)
+        return _Reported(who.email_address, EventKind.DELIVERED, part.timestamp, "answered by an automatic reply")
+    return _Reported(who.email_address, EventKind.BOUNCED, part.timestamp, detail, bounce)
 
 
-def _complained(notice: _Notice) -> list[_Said]:
-    part = notice.complaint or _Complaint()
-    if part.complaint_feedback_type in _NO_COMPLAINTS:
+def _complained(event: _SesEvent) -> list[_Reported]:
+    part = event.complaint or _Complaint()
+    if part.complaint_feedback_type in _NOT_COMPLAINTS:
         return []
     words = (part.complaint_feedback_type, part.complaint_sub_type, part.user_agent)
     detail = ", ".join(word for word in words if word)
-    return [_Said(who.email_address, EventKind.COMPLAINED, part.timestamp, detail) for who in part.complained_recipients]
+    return [_Reported(who.email_address, EventKind.COMPLAINED, part.timestamp, detail) for who in part.complained_recipients]
 
 
-def _delayed(notice: _Notice) -> list[_Said]:
-    part = notice.delivery_delay or _Delay()
+def _delayed(event: _SesEvent) -> list[_Reported]:
+    part = event.delivery_delay or _Delay()
     return [
-        _Said(
+        _Reported(
             who.email_address, EventKind.DELAYED, part.timestamp, f"{part.delay_type}: {who.diagnostic_code or who.status or ''}"
         )
         for who in part.delayed_recipients
     ]
 
 
-def _rejected(notice: _Notice) -> list[_Said]:
-    detail = (notice.reject.reason if notice.reject else notice.failure.error_message if notice.failure else "") or ""
-    return [_Said(address, EventKind.REJECTED, None, detail) for address in notice.mail.destination]
+def _rejected(event: _SesEvent) -> list[_Reported]:
+    detail = (event.reject.reason if event.reject else event.failure.error_message if event.failure else "") or ""
+    return [_Reported(address, EventKind.REJECTED, None, detail) for address in event.mail.destination]
 
 
-def _opened(notice: _Notice) -> list[_Said]:
-    part = notice.open or _Hit()
-    return [_Said(who, EventKind.OPENED, part.timestamp, part.user_agent or "") for who in _only(notice)]
+def _opened(event: _SesEvent) -> list[_Reported]:
+    part = event.open or _Engagement()
+    return [_Reported(who, EventKind.OPENED, part.timestamp, part.user_agent or "") for who in _sole_recipient(event)]
 
 
-def _clicked(notice: _Notice) -> list[_Said]:
-    part = notice.click or _Hit()
-    return [_Said(who, EventKind.CLICKED, part.timestamp, part.user_agent or "", url=part.link or "") for who in _only(notice)]
+def _clicked(event: _SesEvent) -> list[_Reported]:
+    part = event.click or _Engagement()
+    return [
+        _Reported(who, EventKind.CLICKED, part.timestamp, part.user_agent or "", url=part.link or "")
+        for who in _sole_recipient(event)
+    ]
 
 
-def _subscribed(notice: _Notice) -> list[_Said]:
-    part = notice.subscription or _Subscription()
-    wishes = part.new_topic_preferences
-    if wishes is None:
+def _subscribed(event: _SesEvent) -> list[_Reported]:
+    part = event.subscription or _Subscription()
+    preferences = part.new_topic_preferences
+    if preferences is None:
         return []
-    topics = wishes.topic_subscription_status or wishes.topic_default_subscription_status or []
+    topics = preferences.topic_subscription_status or preferences.topic_default_subscription_status or []
     out = [topic.get("topicName", "") for topic in topics if topic.get("subscriptionStatus", "").lower() == "optout"]
-    leaves = wishes.unsubscribe_all or bool(out)
-    detail = "everything" if wishes.unsubscribe_all else ", ".join(out)
-    kind = EventKind.UNSUBSCRIBED if leaves else EventKind.RESUBSCRIBED
-    return [_Said(who, kind, part.timestamp, detail, everything=wishes.unsubscribe_all) for who in _only(notice)]
+    unsubscribed = preferences.unsubscribe_all or bool(out)
+    detail = "everything" if preferences.unsubscribe_all else ", ".join(out)
+    kind = EventKind.UNSUBSCRIBED if unsubscribed else EventKind.RESUBSCRIBED
+    return [_Reported(who, kind, part.timestamp, detail, all_mail=preferences.unsubscribe_all) for who in _sole_recipient(event)]
 
 
-def _only(notice: _Notice) -> list[str]:
-    """The mail's one recipient; empty where it had several. A message of ours has one."""
-    return notice.mail.destination if len(notice.mail.destination) == 1 else []
+def _sole_recipient(event: _SesEvent) -> list[str]:
+    """The mail's only recipient; empty if it had several. A message of ours has one."""
+    return event.mail.destination if len(event.mail.destination) == 1 else []
 
 
-_SAYS: dict[str, Callable[[_Notice], Sequence[_Said]]] = {
+_READERS: dict[str, Callable[[_SesEvent], Sequence[_Reported]]] = {
     "send": _sent,
     "delivery": _delivered,
     "bounce": _bounced,
@@ -326,7 +332,7 @@ def _instant(text: str) -> Instant:
         at = datetime.fromisoformat(text)
         return Instant(round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
     except (ValueError, OverflowError) as error:
-        raise Invalid("a notice of SES with a time that is none") from error
+        raise Invalid("an SES event whose timestamp is no time") from error
 
 
 def _is_text(address: str) -> bool:
@@ -334,5 +340,5 @@ def _is_text(address: str) -> bool:
 
 
 def _clean(text: str, length: int) -> str:
-    """What every store can keep."""
+    """Cut, without NUL and lone surrogates, so that every store can keep it."""
     return text[:length].replace("\0", " ").encode("utf-8", "replace").decode("utf-8", "replace")

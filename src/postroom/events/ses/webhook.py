@@ -1,21 +1,18 @@
-"""What a notice of SES is about, once it is believed that SES said it: arrivals of messages of ours.
+"""Receives Amazon SES events from SNS, by HTTP or from a queue, and matches them to our messages.
 
-On top of what proves it (a signature, or a queue's policy) the mail must have gone to the very address that the message was for.
-Who unsubscribes at SES's own page is on the suppression list before this returns. An unsubscribe that the message knows already
-was entered then: a notice that is replayed does not undo what the person decided since.
+- By HTTP (`SesWebhook.receive`) the SNS signature is the proof. Subscriptions are confirmed; events are stored before SNS is
+  answered.
+- On an SQS queue to which only SNS may send, the queue's policy is the proof (`parse_queued`).
+- On top of that, an event's recipient must be the address that the tagged message was sent to.
+- Events that match no message of ours are logged and acknowledged: they are no error of SNS's.
+- A crash before the answer makes SNS send the same again. Events have ids, so applying one twice changes nothing.
 
-Takes what SNS posts: subscriptions are confirmed, notices of SES become arrivals, stored before SNS is answered.
-
-Whoever is killed before the answer is sent the same again by SNS, and events have ids, so twice is as once. A notice's tags are
-believed because SNS signed it (sns) for a topic of ours; what it then says of whom is read in `believed`. What fits no message of
-ours is no error of SNS's: it is answered like everything else, with a line in the log.
-
-Where SNS puts its notices on a queue of ours that nobody else may put anything on, the queue's policy is the proof (`heard`).
+If a person unsubscribes on SES's own page, the suppression entry exists before the event is stored. An unsubscribe event that the
+message's timeline already has was entered then, so a repeated one does not undo what the person decided since.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -39,13 +36,14 @@ from postroom.model.provider_status import reply_text
 from postroom.model.stream import is_stream
 from postroom.model.tokens import message_id
 from postroom.platform.ports.messages import Messages
+from postroom.telemetry.logs import event_logger
 
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SesRecords:
-    """What a notice is held against."""
+    """The stores that events are matched against."""
 
     tenants: Tenants
     campaigns: Campaigns
@@ -54,50 +52,46 @@ class SesRecords:
 
 
 class SesEventMatcher:
-    """See the module's text. For several threads."""
+    """Turns SES events into inbound events of our messages. Thread-safe."""
 
     def __init__(self, records: SesRecords) -> None:
         self._records = records
 
-    def arrivals(self, message: str) -> list[InboundEvent]:
-        """Of the messages that it is about. What fits none of ours is left out, with a line in the log. `Invalid`: it is no
-        notice of SES."""
-        return [arrival for charge in parse_ses_event(message) if (arrival := self._arrival(charge)) is not None]
+    def inbound_events(self, text: str) -> list[InboundEvent]:
+        """The inbound events in an SES event; what matches no message is logged and left out. Raises `Invalid`."""
+        return [found for event in parse_ses_event(text) if (found := self._match(event)) is not None]
 
-    def _arrival(self, charge: RecipientEvent) -> InboundEvent | None:
-        """None: it is of no message of ours."""
+    def _match(self, event: RecipientEvent) -> InboundEvent | None:
         try:
-            person = self._person(charge)
+            campaign_ref, key = self._recipient(event)
         except (NotFound, Invalid) as error:
-            _log.warning("a notice of SES (message %s) is ignored: %s", charge.provider_id, error)
+            _log.warning("ses.event_ignored", ses_message_id=event.ses_message_id, reason=str(error))
             return None
-        if charge.event.kind is not EventKind.UNSUBSCRIBED:
-            return InboundEvent.of(charge.ref, charge.event)
-        self._enter(person, charge)
-        return InboundEvent.of(charge.ref, replace(charge.event, source=UNSUBSCRIBE_SOURCE))
+        if event.event.kind is not EventKind.UNSUBSCRIBED:
+            return InboundEvent.of(event.ref, event.event)
+        self._suppress(campaign_ref, key, event)
+        return InboundEvent.of(event.ref, replace(event.event, source=UNSUBSCRIBE_SOURCE))
 
-    def _person(self, charge: RecipientEvent) -> tuple[CampaignRef, Key]:
-        """Whom it is about. `NotFound`, `Invalid`: the tags name nobody, or somebody else than the mail went to."""
-        ref = charge.ref
+    def _recipient(self, event: RecipientEvent) -> tuple[CampaignRef, Key]:
+        """Raises `NotFound` or `Invalid` unless the tagged message was sent to the event's recipient."""
+        ref = event.ref
         tenant = self._records.tenants.by_number(ref.tenant)
-        campaign_ref, key = CampaignRef(tenant.id, ref.campaign), recipient_key(tenant.secret, _normalised(charge.recipient))
-        if is_stream(ref.campaign):  # its keys are not people's
+        campaign_ref, key = CampaignRef(tenant.id, ref.campaign), recipient_key(tenant.secret, _normalised(event.recipient))
+        if is_stream(ref.campaign):  # a stream's message keys are not recipient keys
             record = self._records.messages.get(campaign_ref, ref.batch, ref.key)
-            right = record is not None and recipient_key(tenant.secret, parse_address(record.address).normalised) == key
+            matches = record is not None and recipient_key(tenant.secret, parse_address(record.address).normalised) == key
         else:
-            right = key == ref.key
-        if not right:
-            raise Invalid(f"its tags name a message of campaign {ref.campaign} that was for somebody else")
+            matches = key == ref.key
+        if not matches:
+            raise Invalid(f"its tags name a message of campaign {ref.campaign} that was for another recipient")
         return campaign_ref, key
 
-    def _enter(self, person: tuple[CampaignRef, Key], charge: RecipientEvent) -> None:
-        (campaign_ref, key), event, address = person, charge.event, charge.recipient
+    def _suppress(self, campaign_ref: CampaignRef, key: Key, event: RecipientEvent) -> None:
+        ref, messages, address = event.ref, self._records.messages, event.recipient
         with suppress(NotFound):
-            if any(
-                known.id == event.id for known in self._records.messages.timeline(campaign_ref, charge.ref.batch, charge.ref.key)
-            ):
+            if any(known.id == event.event.id for known in messages.timeline(campaign_ref, ref.batch, ref.key)):
                 return
-            record = self._records.messages.get(campaign_ref, charge.ref.batch, charge.ref.key)
+            record = messages.get(campaign_ref, ref.batch, ref.key)
             if record is not None and record.address == ERASED:
                 address = ""
         self._records.suppression.add(
@@ -105,73 +99,72 @@ class SesEventMatcher:
             key,
             address=address,
             reason=SuppressionReason.UNSUBSCRIBE,
-            note=reply_text(event),
-            topic=None if charge.everything else self._topic(campaign_ref),
-            source=suppression_source(message_id(campaign_ref, charge.ref.key), event),
+            note=reply_text(event.event),
+            topic=None if event.all_mail else self._topic(campaign_ref),
+            source=suppression_source(message_id(campaign_ref, ref.key), event.event),
         )
 
     def _topic(self, campaign_ref: CampaignRef) -> str | None:
-        """What its mail was sent under. Of single messages and of a campaign that is gone nobody knows: then it is all mail."""
+        """The campaign's topic. None (all mail) for streams, and for a campaign that was deleted."""
         campaign = None if is_stream(campaign_ref.campaign) else self._records.campaigns.find(campaign_ref)
         return None if campaign is None else campaign.content.topic
 
 
 def _normalised(recipient: str) -> str:
-    """`Invalid`, which stands in the log, and so names nobody."""
+    """Raises `Invalid` without the address, because the error is logged."""
     try:
         return parse_address(recipient).normalised
     except AddressError:
-        raise Invalid("whom it went to is no address") from None
+        raise Invalid("its recipient is no address") from None
 
 
-class _Queued(msgspec.Struct):
-    """What of an envelope counts that was not sent over HTTP."""
+class _QueuedEnvelope(msgspec.Struct):
+    """The fields of an SNS envelope that count on a queue."""
 
     Type: str | None = None
     Message: str | None = None
     MessageId: str = ""
 
 
-_QUEUED = msgspec.json.Decoder(_Queued)
+_QUEUED = msgspec.json.Decoder(_QueuedEnvelope)
 
 
 class SesWebhook:
-    """See the module's text. For several threads."""
+    """The webhook that SNS posts SES events to. Thread-safe."""
 
     def __init__(self, verifier: SnsVerifier, records: SesRecords, put: Callable[[Sequence[InboundEvent]], None]) -> None:
-        """`put`: durable when it returns (events.together)."""
+        """`put` stores events durably before it returns (events.group_commit)."""
         self._verifier = verifier
-        self._believed = SesEventMatcher(records)
+        self._matcher = SesEventMatcher(records)
         self._put = put
 
-    def take(self, body: bytes) -> None:
-        """What SNS posted. `Invalid`, `TooLarge`, `Denied`: it is none of SNS's, or not for us; nothing is changed.
-        `Unavailable`: SNS is to try again."""
-        envelope = self._verifier.open(body)
+    def receive(self, body: bytes) -> None:
+        """Process a POST of SNS. Raises `Invalid`, `TooLarge` or `Denied` if it is not SNS's or not for us, `Unavailable` if SNS
+        must try again; nothing is changed then."""
+        envelope = self._verifier.verify(body)
         if envelope.kind is SnsType.NOTIFICATION:
-            self._note(envelope)
+            self._store(envelope)
             return
         self._verifier.confirm(envelope)
-        _log.warning("SNS: %s of the topic %s", envelope.kind.value, envelope.topic)
+        _log.warning("sns.subscription_changed", type=envelope.kind.value, topic=envelope.topic)
 
-    def heard(self, body: str) -> list[InboundEvent]:
-        """What an item says that SNS alone can have put on a queue of ours: in its envelope, or raw. The caller stores or applies
-        it; what is no notice says nothing. `Unavailable`: to be read again."""
+    def parse_queued(self, body: str) -> list[InboundEvent]:
+        """The inbound events of an item on a queue that only SNS can send to, in an SNS envelope or raw. Raises `Unavailable`."""
         try:
             envelope = _QUEUED.decode(body)
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):  # raw, and in plain text; or of some other shape
-            envelope = _Queued()
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):  # raw delivery of plain text, or of some other shape
+            envelope = _QueuedEnvelope()
         if envelope.Type == SnsType.NOTIFICATION and envelope.Message is not None:
-            return self._arrivals(envelope.Message, envelope.MessageId)
-        return self._arrivals(body, "")
+            return self._events(envelope.Message, envelope.MessageId)
+        return self._events(body, "")
 
-    def _note(self, envelope: SnsEnvelope) -> None:
-        if arrivals := self._arrivals(envelope.message, envelope.message_id):
-            self._put(arrivals)
+    def _store(self, envelope: SnsEnvelope) -> None:
+        if events := self._events(envelope.message, envelope.message_id):
+            self._put(events)
 
-    def _arrivals(self, message: str, message_id: str) -> list[InboundEvent]:
+    def _events(self, text: str, sns_message_id: str) -> list[InboundEvent]:
         try:
-            return self._believed.arrivals(message)
-        except Invalid as error:  # SES says so in plain text when a topic is set up
-            _log.info("SNS message %.40s: %s", message_id, error)
+            return self._matcher.inbound_events(text)
+        except Invalid as error:  # SES sends a plain text when a topic is set up
+            _log.info("sns.message_ignored", sns_message_id=sns_message_id[:40], reason=str(error))
             return []

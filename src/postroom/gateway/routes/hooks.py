@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
-from postroom.events.ses.sns import SnsUnavailable
+from postroom.events.ses.sns_client import SnsUnavailable
 from postroom.gateway.bodies import accepts
 from postroom.gateway.errors import Overloaded, problem_response
 from postroom.gateway.pipeline import Route
