@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,5 +67,5 @@ def test_waits_keep_to_their_bounds_whatever_the_chance(chances: list[float], st
     for chance in chances:
         breaker.failed(now, "x", chance=chance, stubborn=stubborn)
         wait = breaker.retry_in(now)
-        assert 0 <= wait <= 60
+        assert 0 <= wait < 60 or wait == pytest.approx(60)  # a difference of two floats
         now += wait
