@@ -151,7 +151,7 @@ def test_a_campaign_waits_for_the_next_day_and_says_why(tmp_path: Path) -> None:
         campaign = made.campaign(people=50, batches=1)
         asyncio.run(sender.send(campaign, 20, until=18))  # a tenth is kept for single messages
         (why,) = filter(None, sender.troubles)
-        assert "today is used up" in why
+        assert "daily quota is used up" in why
         assert "2026-09-22T00:00Z" in why
         assert made.campaigns.get(campaign.ref).status is CampaignStatus.SENDING
         made.clock.advance(DAY_S)

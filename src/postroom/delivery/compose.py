@@ -47,25 +47,15 @@ from postroom.templates.render import (
 )
 from postroom.templates.text import derive_text
 
-__all__ = ["Composed", "Composer", "Identity", "RowError", "compile_content", "variables"]
-
-
 BUILT_IN = frozenset({"email", "unsubscribe_url"})
-
-
 """Always ours: the recipient's mailbox, and the address that ends it all. `name` is the display name where the row has none."""
-
-
 MAX_SUBJECT = 1_000
-
-
 _WIDTHS = {TOKEN_MARK: tokens.CORE_LENGTH, UNSUBSCRIBE_MARK: tokens.CORE_LENGTH}
-
-
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-
-
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+__all__ = ["Composed", "Composer", "Identity", "RowError", "compile_content", "variables"]
 
 
 class Signs(Protocol):

@@ -37,33 +37,16 @@ from postroom.model.dkim import Algorithm
 from postroom.model.sender import covering
 
 RSA_BITS = 2048
-
-
 """1024 are refused by many; 4096 do not fit into the DNS answers of some (RFC 8301 §3.2)."""
-
-
 _OVERSIGNED = ("From", "To", "Subject", "Date", "Reply-To", "Content-Type")
-
-
 _SIGNED = ("Message-ID", "MIME-Version", "List-Unsubscribe", "List-Unsubscribe-Post", "Feedback-ID")
-
-
 _LINE = 78
-
-
 _BASE64_LINE = 72
-
-
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)\r\n")
-
-
 _SPACE = re.compile(rb"[ \t]+")
-
-
 Field = tuple[bytes, bytes]
-
-
 """A header field's name and value, as they stand."""
+_LASTS_MS = 60_000
 
 
 class SigningKey(NamedTuple):
@@ -195,9 +178,6 @@ def _loaded(key: SigningKey) -> rsa.RSAPrivateKey | Ed25519PrivateKey:
     if not isinstance(made, rsa.RSAPrivateKey):
         raise Corrupt(f"what is kept as the DKIM key {key.selector} is no RSA key")
     return made
-
-
-_LASTS_MS = 60_000
 
 
 class MailSigner:

@@ -31,27 +31,19 @@ from postroom.errors import Invalid, TooLarge
 from postroom.model.campaign import Attachment
 
 LINE_LENGTH = 76
-
-
 SOFT_BREAK = "=\r\n"
-
-
 _SHORT = re.compile(r"(?!\.|From )[ -<>-~]{1,75}").fullmatch
-
-
 _PLAIN = frozenset(chr(code) for code in range(33, 127) if chr(code) != "=") | {" ", "\t"}
-
-
 _HAZARD = re.compile(rb"^(?:\.+|F(?=rom ))", re.MULTILINE)
-
-
 _OVERLONG = re.compile(rb"^(.{74,})(=(?:20|09)\r?)$", re.MULTILINE)  # binascii makes no room for the space it encodes at an end
-
-
 _DOTS_A_LINE = 25
-
-
 _EQUALS = ord("=")
+MAX_ATTACHMENTS = 25_000_000
+"""Bytes of all attachments together, before base64 adds a third."""
+_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,80}/[a-z0-9][a-z0-9!#$&^_.+-]{0,80}", re.IGNORECASE)
+_CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,120}")
+_CID = re.compile(r"\bcid:([^\"'\s)>\x00]+)", re.IGNORECASE)
+_TEXT = "Content-Type: {type}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
 
 
 def encode_value(text: str) -> str:
@@ -114,24 +106,6 @@ def _defuse(found: re.Match[bytes]) -> bytes:
     text = found[0]
     rows = [text[start : start + _DOTS_A_LINE] for start in range(0, len(text), _DOTS_A_LINE)]
     return b"".join(b"".join(b"=%02X" % byte for byte in row) + b"=\r\n" for row in rows)
-
-
-MAX_ATTACHMENTS = 25_000_000
-
-
-"""Bytes of all attachments together, before base64 adds a third."""
-
-
-_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,80}/[a-z0-9][a-z0-9!#$&^_.+-]{0,80}", re.IGNORECASE)
-
-
-_CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,120}")
-
-
-_CID = re.compile(r"\bcid:([^\"'\s)>\x00]+)", re.IGNORECASE)
-
-
-_TEXT = "Content-Type: {type}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
 
 
 class MimeFrame(NamedTuple):

@@ -23,6 +23,10 @@ from postroom.model.message import MessageStatus, Recipient, Settlement
 from postroom.platform.mail.port import Result, Stage, Verdict
 
 _DOUBLINGS = 20  # enough to pass any cap: keeps the power small
+_ADDRESS_STATUS = re.compile(r"5\.1\.(?:[0-46]|10)$")  # 5.1.7 and 5.1.8 are about the sender's address
+_PLAIN_ADDRESS_CODES = frozenset({550, 551, 553})  # without an enhanced code, at RCPT: mailbox unavailable, moved, bad name
+_SENDER = re.compile(r"\bsender\b|\bfrom[ -]address|\breturn[ -]?path|\bmail[ -]?from\b|\benvelope[ -]from", re.IGNORECASE)
+_MAILBOX = re.compile(r"<[^<>]*>|\S+@\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +48,6 @@ THROTTLED = Backoff(first_ms=2_000, most_ms=60_000, jitter=0.5)
 
 
 """After "too fast": it says nothing about the recipient, and the bucket is slowed as well."""
-
-
-_ADDRESS_STATUS = re.compile(r"5\.1\.(?:[0-46]|10)$")  # 5.1.7 and 5.1.8 are about the sender's address
-
-
-_PLAIN_ADDRESS_CODES = frozenset({550, 551, 553})  # without an enhanced code, at RCPT: mailbox unavailable, moved, bad name
-
-
-_SENDER = re.compile(r"\bsender\b|\bfrom[ -]address|\breturn[ -]?path|\bmail[ -]?from\b|\benvelope[ -]from", re.IGNORECASE)
-
-
-_MAILBOX = re.compile(r"<[^<>]*>|\S+@\S+")
 
 
 @dataclass(frozen=True, slots=True)

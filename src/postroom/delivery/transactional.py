@@ -30,9 +30,8 @@ from postroom.model.stream import TransactionalContent, TransactionalValues, con
 from postroom.platform.ports.objects import Objects
 
 ERA_DAYS = 32
-
-
 _KNOWN = 10_000
+_BASE64 = 1.37
 
 
 class ContentStore:
@@ -83,9 +82,6 @@ def _content_key(ref: CampaignRef, digest: str) -> str:
 
 def _era_prefix(tenant: str, era: int) -> str:
     return f"{tenant}/streams/{era:06}/"
-
-
-_BASE64 = 1.37
 
 
 class CompiledContent:

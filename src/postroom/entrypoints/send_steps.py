@@ -88,7 +88,7 @@ class SendSteps:
             "next": "send" if found.next is Next.SEND else "wait",
             "list": found.key,
             "until": until,
-            "portions": found.portions,
+            "portions": found.shards,
             "number": number + 1,
         }
 

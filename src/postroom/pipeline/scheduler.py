@@ -1,15 +1,15 @@
-"""The scheduler: when a campaign starts. At once, or at an instant, guarded against a stale schedule.
+"""Starts campaigns: at once, or at a set time, guarded against a stale schedule.
 
-It works from notes (ledger.notes) and does what the campaign's record asks; every step may happen twice, and any crash is
-followed by another delivery of the same note:
+The scheduler receives messages (ledger.scheduler_messages) and does what the campaign's record asks. Every step may happen twice;
+after any crash the same message is delivered again:
 
     ready, to be started   → sending, or scheduled
-    scheduled              → its timer is set (again)
-    scheduled, timer fired → sending; or paused with the reason, when the machine was off for too long: mail about
-                             yesterday's sale helps nobody, so a person decides
-    sending                → the workers know of it
+    scheduled              → set its timer (again)
+    scheduled, timer fired → sending; or paused with the reason if the machine was off for too long: mail about yesterday's
+                             sale helps no reader, so a person decides
+    sending                → start the workflow that sends it
 
-A stream of single messages (ledger.streams) is woken if it owes any.
+A daily stream of transactional messages (ledger.streams) is woken if it owes any.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
 
 PROMPT_MS = 1_000
-"""A timer fires a moment after its time even when all is well: without any grace nothing would ever start."""
+"""A timer fires a moment late even when all is well: without any grace no campaign would ever start. Default: 1 s."""
 
 
 class Scheduler:
-    """See the module's text."""
+    """Handles the scheduler's messages."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Scheduler:
         clock: Clock,
         prompt_ms: int = PROMPT_MS,
     ) -> None:
-        """`prompt_ms`: how late timers fire when all is well."""
+        """`prompt_ms`: how late timers may fire when all is well."""
         self._prompt_ms = prompt_ms
         self._campaigns = campaigns
         self._streams = streams
@@ -49,22 +49,22 @@ class Scheduler:
         self._clock = clock
 
     def handle(self, body: str) -> None:
-        """One note. `Conflict` (somebody changed the record meanwhile) and temporary errors: deliver it again."""
-        note = SchedulerMessage.parse(body)
-        if note.step is SchedulerStep.STREAM:
-            self._streams.look(note.ref)
+        """Handle one message. On `Conflict` (the record was changed meanwhile) and temporary errors: deliver it again."""
+        message = SchedulerMessage.parse(body)
+        if message.step is SchedulerStep.STREAM:
+            self._streams.look(message.ref)
         else:
-            self._look(note)
+            self._look(message)
 
     def look(self, ref: CampaignRef) -> None:
-        """The same for a campaign whose note may be lost: nothing may wait for ever for a note. Errors as `handle`."""
+        """The same for a campaign whose message may be lost. Errors as for `handle`."""
         self._look(SchedulerMessage(SchedulerStep.LOOK, ref))
 
-    def _look(self, note: SchedulerMessage) -> None:
-        campaign = self._campaigns.get(note.ref)
+    def _look(self, message: SchedulerMessage) -> None:
+        campaign = self._campaigns.get(message.ref)
         if campaign.status is CampaignStatus.READY and campaign.start_when_ready:
             campaign = self._begin(campaign)
-        elif campaign.status is CampaignStatus.SCHEDULED and note.step is SchedulerStep.DUE and _meant(campaign, note):
+        elif campaign.status is CampaignStatus.SCHEDULED and message.step is SchedulerStep.DUE and _is_current(campaign, message):
             campaign = self._start_or_pause(campaign)
         if campaign.status is CampaignStatus.SCHEDULED and campaign.schedule is not None:
             self._set_timer(campaign.ref, campaign.schedule.at)
@@ -91,6 +91,6 @@ class Scheduler:
         return self._campaigns.transition(campaign, CampaignStatus.SENDING)
 
 
-def _meant(campaign: Campaign, note: SchedulerMessage) -> bool:
+def _is_current(campaign: Campaign, message: SchedulerMessage) -> bool:
     """Whether the timer was set for the schedule the campaign has now."""
-    return campaign.schedule is not None and campaign.schedule.at == note.at
+    return campaign.schedule is not None and campaign.schedule.at == message.at

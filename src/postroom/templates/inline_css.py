@@ -36,23 +36,11 @@ from postroom.templates.safety import is_capture
 from postroom.templates.stylesheet import Sheet, Unreadable, cascade, read_sheet
 
 MAX_DEPTH = 300
-
-
 """Elements in elements: the parser recurses, and overflows the stack of the process somewhere above ten thousand."""
-
-
 MAX_UNCLOSED = 50
-
-
 """Elements such as `<b>` that are never closed: the parser opens each again in every paragraph that follows."""
-
-
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"})
-
-
 _VERBATIM = frozenset({"script", "style", "textarea", "title"})
-
-
 _ENDED_BY_THE_NEXT = {
     "li": frozenset({"li"}),
     "td": frozenset({"td", "th"}),
@@ -62,9 +50,15 @@ _ENDED_BY_THE_NEXT = {
     "dd": frozenset({"dt", "dd"}),
     "p": frozenset({"p"}),
 }
-
-
 """Their end tags may be left away (HTML §13.1.2.4)."""
+MAX_REOPENED = 200_000
+"""Of these, times all elements."""
+MAX_WORK = 1_000_000_000
+"""Rules squared times elements: two seconds where every rule matches every element. 1,000 rules and 1,000 elements."""
+_NUMBER = "data-postroom-n"
+_OUR_PROPERTY = re.compile(r"--r(\d+):")
+_HEAD = frozenset({"head", "title", "meta", "link", "base", "style", "script"})
+_FETCHED = frozenset({"link", "base"})
 
 
 @dataclass(slots=True)
@@ -219,30 +213,6 @@ def _balanced(elements: Elements, piece: markup.Piece) -> None:
             break
     if depth:
         raise Unreadable(f"a condition or loop begins or ends in the middle of the tag <{piece.name}>", piece.start)
-
-
-MAX_REOPENED = 200_000
-
-
-"""Of these, times all elements."""
-
-
-MAX_WORK = 1_000_000_000
-
-
-"""Rules squared times elements: two seconds where every rule matches every element. 1,000 rules and 1,000 elements."""
-
-
-_NUMBER = "data-postroom-n"
-
-
-_OUR_PROPERTY = re.compile(r"--r(\d+):")
-
-
-_HEAD = frozenset({"head", "title", "meta", "link", "base", "style", "script"})
-
-
-_FETCHED = frozenset({"link", "base"})
 
 
 class NotInlined(NamedTuple):

@@ -26,6 +26,7 @@ _ATTRIBUTE = re.compile(
 _ENDS = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE | re.ASCII) for name in ("script", "style", "textarea", "title")}
 """Elements whose content is text, whatever it looks like, and what ends it."""
 _ENDLESS_NUMBER = re.compile(r"&#\d{1000,};?")
+HTML_PART = "HTML template"
 
 
 class PieceKind(Enum):
@@ -146,6 +147,3 @@ def _piece(skeleton: Skeleton, start: int, part: str) -> Piece | None:
 
 def _never_closed(skeleton: Skeleton, position: int, part: str, what: str, wanted: str) -> Invalid:
     return Invalid(f"{part}, line {skeleton.line_at(position)}: {what} is never closed; add {wanted}.")
-
-
-HTML_PART = "HTML template"

@@ -30,9 +30,28 @@ from postroom.templates.safety import TemplateGrowth, is_capture, measure
 _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<number>\d[\w.]*)|(?P<name>[^\W\d]\w*)|(?P<sign>==|[^\s])""", re.DOTALL
 )
-
-
 _TELLING = frozenset({"defined", "undefined", "none"})
+MAX_SOURCE = 1_000_000
+"""Characters of one part's template."""
+MAX_OUTPUT = 64_000_000
+"""Characters of one rendered part, its fixed text included."""
+MAX_ROW = 32_000_000
+"""Characters of all values of a row."""
+FUEL = 1_000_000
+"""Steps of the engine for one part: some 20 ms, and 64 million characters."""
+TOKEN_MARK = "\x01"  # noqa: S105
+"""Stands for the recipient's token in a fragment."""
+TOKEN_NAME = "_recipient_token"  # noqa: S105
+"""The same as a variable."""
+UNSUBSCRIBE_MARK = "\x02"
+"""Stands for what differs in a recipient's unsubscribe token."""
+_SHADOWED = frozenset(dir(dict)) | frozenset({"cycler", "debug", "dict", "joiner", "namespace"})
+"""What MiniJinja finds on the mapping of values, or among its globals, where a row has none: a column may be called `items`."""
+_ABSENT = "_no_"
+_UNKNOWN = frozenset({"UnknownFilter", "UnknownFunction", "UnknownTest", "UnknownMethod", "TooManyArguments", "OutOfFuel"})
+_NAME = re.compile(r"`([^`.\[]+)[^`]*` is undefined")
+Filters = Mapping[str, Callable[..., Any]]
+Values = dict[str, str]
 
 
 def forgiving(tag: Tag, columns: Collection[str]) -> str:
@@ -58,69 +77,6 @@ def _is_value(texts: list[str], index: int) -> bool:
     if before in (".", "|", "is") or (before == "not" and index > 1 and texts[index - 2] == "is") or after[0] == "=":
         return False
     return not (after[0] == "is" and (after[1] in _TELLING or (after[1] == "not" and after[2] in _TELLING)))
-
-
-MAX_SOURCE = 1_000_000
-
-
-"""Characters of one part's template."""
-
-
-MAX_OUTPUT = 64_000_000
-
-
-"""Characters of one rendered part, its fixed text included."""
-
-
-MAX_ROW = 32_000_000
-
-
-"""Characters of all values of a row."""
-
-
-FUEL = 1_000_000
-
-
-"""Steps of the engine for one part: some 20 ms, and 64 million characters."""
-
-
-TOKEN_MARK = "\x01"  # noqa: S105
-
-
-"""Stands for the recipient's token in a fragment."""
-
-
-TOKEN_NAME = "_recipient_token"  # noqa: S105
-
-
-"""The same as a variable."""
-
-
-UNSUBSCRIBE_MARK = "\x02"
-
-
-"""Stands for what differs in a recipient's unsubscribe token."""
-
-
-_SHADOWED = frozenset(dir(dict)) | frozenset({"cycler", "debug", "dict", "joiner", "namespace"})
-
-
-"""What MiniJinja finds on the mapping of values, or among its globals, where a row has none: a column may be called `items`."""
-
-
-_ABSENT = "_no_"
-
-
-_UNKNOWN = frozenset({"UnknownFilter", "UnknownFunction", "UnknownTest", "UnknownMethod", "TooManyArguments", "OutOfFuel"})
-
-
-_NAME = re.compile(r"`([^`.\[]+)[^`]*` is undefined")
-
-
-Filters = Mapping[str, Callable[..., Any]]
-
-
-Values = dict[str, str]
 
 
 class RowError(Permanent):

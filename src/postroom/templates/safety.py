@@ -21,17 +21,9 @@ from postroom.errors import Invalid
 from postroom.templates.lexer import Skeleton, Tag, TagKind
 
 MAX_WEIGHT = 64
-
-
 MAX_TOKENS = 256
-
-
 MAX_NUMBER = 1_000
-
-
 _WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None", "loop"})
-
-
 _PLAIN_FILTERS = frozenset(
     {"abs", "attr", "bool", "capitalize", "chain", "count", "d", "default", "dictsort", "e", "escape", "filesizeformat", "first"}
     | {
@@ -53,23 +45,13 @@ _PLAIN_FILTERS = frozenset(
     | {"rejectattr", "reverse", "round", "safe", "select", "selectattr", "sort", "split", "string", "striptags", "sum", "title"}
     | {"trim", "truncate", "unique", "upper", "urlencode", "values", "wordcount"}
 )
-
-
 _LITERAL_FILTERS = frozenset({"replace", "join", "indent", "wordwrap", "batch", "slice"})
-
-
 """Their arguments multiply, so these must be written out."""
-
-
 _ARGUMENT_WORDS = frozenset({",", "=", "true", "false", "d", "attribute", "width", "first", "blank", "fill_with"})
-
-
 _MAPPED = frozenset(
     {"attr", "capitalize", "e", "escape", "float", "int", "length", "lower", "round", "string", "striptags", "title", "trim"}
     | {"upper"}
 )
-
-
 _METHODS = frozenset(
     {
         "capitalize",
@@ -88,19 +70,21 @@ _METHODS = frozenset(
     | {"isupper", "items", "keys", "lower", "lstrip", "rfind", "rstrip", "split", "splitlines", "startswith", "strip", "title"}
     | {"upper", "values"}
 )
-
-
 _BINDS_TIGHTER = frozenset({"*", "/", "//", "%", "**"})
-
-
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<number>\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?)"""
     r"""|(?P<name>[^\W\d]\w*)|(?P<sign>\*\*|//|[=!<>]=|.))""",
     re.DOTALL,
 )
-
-
 _FORMAT = re.compile(r"(?:[^%]|%%|%[-+ #0]*\d{0,2}(?:\.\d{1,2})?[a-zA-Z])*")
+MAX_TAGS = 5_000
+MAX_ELIF = 100
+MAX_CAPTURED = 16_384
+"""Characters of literal text inside one macro, `set` or `filter` block: a loop may copy them."""
+CAPTURES = frozenset({"set", "filter", "macro"})
+"""Blocks whose content becomes a value, where they have an end of their own."""
+_BLOCKS = frozenset({"if", "elif", "else", "for", "set", "with", "filter", "macro", "autoescape", "do"})
+_ENDS = frozenset({"endif", "endfor", "endset", "endwith", "endfilter", "endmacro", "endautoescape"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,30 +225,6 @@ def _arguments(tokens: list[Token], index: int) -> list[Token]:
         if not depth:
             return tokens[index + 1 : end]
     return tokens[index + 1 :]
-
-
-MAX_TAGS = 5_000
-
-
-MAX_ELIF = 100
-
-
-MAX_CAPTURED = 16_384
-
-
-"""Characters of literal text inside one macro, `set` or `filter` block: a loop may copy them."""
-
-
-CAPTURES = frozenset({"set", "filter", "macro"})
-
-
-"""Blocks whose content becomes a value, where they have an end of their own."""
-
-
-_BLOCKS = frozenset({"if", "elif", "else", "for", "set", "with", "filter", "macro", "autoescape", "do"})
-
-
-_ENDS = frozenset({"endif", "endfor", "endset", "endwith", "endfilter", "endmacro", "endautoescape"})
 
 
 @dataclass(slots=True)

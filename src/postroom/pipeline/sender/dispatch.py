@@ -1,12 +1,12 @@
-"""Sending in rounds, where many functions send: one looks what is due, gives each of the others a part, and looks again.
+"""Dispatch cycles, for AWS, where many functions send: one looks for due batches, assigns each function a shard, and looks again.
 
-    look     batches with work and without a live lease → a list of portions, one object → as many functions as the rate needs
-             the provider's number for today is used up → wait until it is not: no function is paid for waiting
+    look     due batches without a live lease → a list of shards, one object → as many functions as the rate needs
+             the provider's daily quota is used up → wait until it is not: no function is paid for waiting
              nothing due yet → wait until the next deferral, or until a lease has run out
-             the ledger adds up → completed; no longer sending → the end
+             the ledger adds up → completed; the campaign is not `sending` any more → the end
 
-A round leaves nothing behind that the next needs: a portion whose function was killed is found due again when its leases have
-run out, and a list that nobody read is written over by nobody, since each has a name of its own. So a look may happen twice.
+A cycle leaves nothing behind that the next one needs. A shard whose function was killed is found due again when its leases have
+run out. A list that no function read is never overwritten, because each has its own name. So a look may happen twice.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 
 RATE_PER_FUNCTION: Final = 150.0
-"""Messages a second that one function sends: as many functions as the rate needs, and no more, wait for it at the same time."""
+"""Messages a second that one function sends. A campaign gets as many functions as its rate needs, and no more."""
 FUNCTIONS_WITHOUT_RATE: Final = 10
-"""Functions for a provider without a rate."""
+"""Functions for a campaign whose provider has no rate."""
 _NEVER: Final = Instant(0)
 _ALL: Final = 1_000_000
 MAX_SHARD_BATCHES: Final = 2_000
-"""Batches: a portion is an item of a Distributed Map, which may have 256 KB; and a million messages are more than one sends."""
+"""Batches in a shard. A shard is an item of a Distributed Map, at most 256 KB; and a million messages are more than one function
+sends in its time."""
 _SOON_MS: Final = 3_000
-"""To a look for work that is in somebody's hands, or that another look is just doing."""
+"""How soon to look again for work that is leased, or that another look is assigning."""
 _LONG_MS: Final = 3_600_000
-"""A look now and then, whatever is known: a person may have settled something."""
+"""How long to wait at most: an operator may have settled something meanwhile."""
 
 
 class Next(StrEnum):
-    """What is to happen now."""
+    """What the state machine does next."""
 
     SEND = "send"
     WAIT = "wait"
@@ -50,18 +51,18 @@ class Next(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DispatchStep:
-    """What a look found."""
+    """The result of a look."""
 
     next: Next
     key: str = ""
-    """SEND: of the object with the portions: a JSON list of lists of batch numbers."""
-    portions: int = 0
+    """SEND: key of the object with the shards, a JSON list of lists of batch numbers."""
+    shards: int = 0
     until: Instant = _NEVER
     """WAIT: when to look again."""
 
 
 class Dispatch:
-    """See the module's text."""
+    """Looks for due batches and divides them into shards."""
 
     def __init__(
         self,
@@ -75,8 +76,8 @@ class Dispatch:
         most: int,
         clock: Clock,
     ) -> None:
-        """`used_up`: until when nothing more may leave today, None: it may. `most` functions at the same time, whatever the
-        rate."""
+        """`rate`: messages a second the campaign may be sent at, None for no limit. `used_up`: until when its daily quota is used
+        up, None if it is not. `most`: functions at the same time, whatever the rate."""
         self._campaigns = campaigns
         self._messages = messages
         self._objects = objects
@@ -87,7 +88,7 @@ class Dispatch:
         self._clock = clock
 
     def look(self, ref: CampaignRef, name: str) -> DispatchStep:
-        """What to do for the campaign now. `name`: the look's own, such as its run and number."""
+        """What to do for the campaign now. `name`: unique to this look, such as its run and number."""
         try:
             campaign = self._campaigns.get(ref)
         except NotFound:  # deleted
@@ -108,19 +109,19 @@ class Dispatch:
         until = self._used_up(campaign)
         if until is not None:
             return DispatchStep(Next.WAIT, until=Instant(min(max(until, now + _SOON_MS), now + _LONG_MS)))
-        portions = list(split_into_shards(due[: functions * MAX_SHARD_BATCHES], functions))
+        shards = list(split_into_shards(due[: functions * MAX_SHARD_BATCHES], functions))
         key = f"{campaign.ref.tenant}/campaigns/{campaign.ref.campaign}/rounds/{name}.json"
-        self._objects.put(key, orjson.dumps(portions), content_type="application/json")
-        return DispatchStep(Next.SEND, key, len(portions))
+        self._objects.put(key, orjson.dumps(shards), content_type="application/json")
+        return DispatchStep(Next.SEND, key, len(shards))
 
 
 def functions_for(rate: float | None, most: int) -> int:
-    """How many it takes to send that many a second."""
+    """How many functions it takes to send `rate` messages a second, at most `most`. None: no rate limit."""
     return max(1, min(most, FUNCTIONS_WITHOUT_RATE if rate is None else math.ceil(rate / RATE_PER_FUNCTION)))
 
 
 def split_into_shards(batches: Sequence[int], functions: int) -> Iterator[list[int]]:
-    """One for each function, nearly equal, none empty."""
+    """One shard for each function, nearly equal in size, none empty."""
     count = min(functions, len(batches))
     for part in range(count):
         yield list(batches[part::count])

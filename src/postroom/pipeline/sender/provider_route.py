@@ -1,13 +1,8 @@
-"""A provider as the sender uses it, and the share of its rate that is kept for single messages.
+"""A provider as the sender uses it: its mailer, its rate limits, and its daily quota.
 
-A campaign is granted sends by two of the provider's buckets: one that all who leave through it share, and one for campaigns
-alone, a tenth smaller. So single messages find room however many campaigns run. The narrower bucket is asked first:
-what it does not grant must not be taken from the others.
-
-Why nothing of a campaign leaves for hours though all is well: what its provider may be used a day is used up.
-
-Seen in the provider's buckets whenever somebody asks, and written down nowhere else: so it is over when they say so, whoever was
-killed meanwhile. What a provider is used for at all is in the buckets once mail leaves through it.
+A campaign needs grants from two of the provider's buckets: one that everything sent through the provider shares, and one for
+campaigns only, a tenth smaller. So transactional messages find room however many campaigns run. The narrower bucket is asked
+first: what it does not grant must not be taken from the shared one.
 """
 
 from __future__ import annotations
@@ -27,45 +22,45 @@ BULK_SHARE = 0.9
 
 
 def shared_bucket(name: str) -> str:
-    """Shared by all that leaves through the provider of that name."""
+    """The name of the bucket that everything sent through the provider shares."""
     return f"provider:{name}"
 
 
 def bulk_bucket(name: str) -> str:
-    """Shared by the campaigns."""
+    """The name of the bucket that only campaigns share."""
     return f"provider-bulk:{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRoute:
-    """One provider."""
+    """How to send through one provider."""
 
     name: str
-    """Unlike any other's of the installation: all who have it share a rate."""
+    """Unique in the installation: everything sent under this name shares a rate."""
     limit: RateLimit
     open: Callable[[], Mailer]
     """A new mailer, not started."""
     config_version: Hashable = None
-    """What it is made of: where that has changed, whoever sends through it is to begin anew."""
+    """Server, credentials and limits. If it changes, runs that use the route begin anew."""
     signs: bool = False
-    """It signs by itself (DKIM), and rewrites what a signature made before would cover."""
+    """The provider signs with DKIM itself, and rewrites headers that an earlier signature would cover."""
 
     @property
     def bucket(self) -> str:
-        """Shared by all that leaves through the provider."""
+        """The bucket that everything sent through the provider shares."""
         return shared_bucket(self.name)
 
     @property
     def bulk_bucket(self) -> str:
-        """Shared by the campaigns."""
+        """The bucket that campaigns share."""
         return bulk_bucket(self.name)
 
     def bulk_buckets(self) -> list[str]:
-        """What grants a campaign its sends."""
+        """The buckets that must grant a campaign's messages, the narrower one first."""
         return [self.bulk_bucket, self.bucket] if self.limit != RateLimit() else [self.bucket]
 
     def set_limits(self, rates: Rates) -> None:
-        """As they are now."""
+        """Write the provider's present limits to its buckets."""
         per_second, per_day = self.limit.per_second, self.limit.per_day
         bulk = RateLimit(
             None if per_second is None else per_second * BULK_SHARE, None if per_day is None else int(per_day * BULK_SHARE)
@@ -75,13 +70,14 @@ class ProviderRoute:
 
 
 RouteLookup = Callable[[str, str], ProviderRoute]
-
-
-"""From a tenant and a provider's name, or its URL; raises `NotFound`, `Unsupported`."""
+"""Tenant, provider's name or URL → its route. Raises `NotFound`, `Unsupported`."""
 
 
 class DailyQuota:
-    """Of all providers. For several threads."""
+    """Says why a campaign that is `sending` waits for another day. Safe for several threads.
+
+    It reads the providers' buckets each time and stores nothing, so the answer ends when the buckets say so, whatever was killed.
+    """
 
     def __init__(self, rates: Rates, providers: Providers, clock: Clock) -> None:
         self._rates = rates
@@ -89,7 +85,7 @@ class DailyQuota:
         self._clock = clock
 
     def waiting_for(self, campaign: Campaign) -> str | None:
-        """What a campaign that sends waits for, in words; None: for no other day."""
+        """The reason in words. None: the campaign does not wait for another day."""
         name, now = self._providers.id_of(campaign.ref.tenant, campaign.provider), self._clock.now()
         for bucket, whose in ((bulk_bucket(name), " for campaigns"), (shared_bucket(name), "")):
             if (used_up := self._rates.used_up(bucket, now)) is not None:

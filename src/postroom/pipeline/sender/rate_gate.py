@@ -1,17 +1,16 @@
-"""When the next messages may leave: the provider's bucket and the campaign's own, shared with all workers.
+"""When the next messages may leave, and what a provider's "too fast" does. Both work on buckets shared with all workers.
 
-What a provider's "too fast" does: the shared bucket slows down; no recipient fails for it.
+`RateGate` asks the provider's bucket and the campaign's own for grants and spreads messages evenly over them.
 
-What the bucket is told is the rate seen *while sending*. A throttle answer to the first message, or to one that was tried again
-hours after the rest, comes in a second when next to nothing goes through: that is no pace, and a bucket that all campaigns share
-must not be slowed down to it. Nor to what a worker has sent in its first moments: until it has a pace of its own to tell, it
-tells the rate in force. A rate told too high costs little: each further answer takes 0.3 of the rate in force.
+`ThrottleFeedback` slows the provider's bucket down after a throttle answer; no recipient fails for it. It reports the rate seen
+*while sending*: a throttle answer to the very first message, or to a retry hours after the rest, comes in a second in which next
+to nothing is sent, and a shared bucket must not be slowed to that. Until a worker has sent for a few seconds it reports the rate
+in force. A rate reported too high costs little: each further answer takes 0.3 of the rate in force.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
@@ -22,39 +21,28 @@ from postroom.model.message import Recipient
 from postroom.pipeline.sender.thread_bridge import ThreadBridge
 from postroom.platform.mail.port import Mailer, Result, Verdict
 from postroom.platform.ports.rates import Rates, Reservation
+from postroom.telemetry.logs import event_logger
 
 _ASK_AGAIN_S = 1.0  # how long a rate is believed: a slowed bucket is noticed within a second
-
-
 MOMENT_S = 0.5
-
-
-"""How long a group takes to leave, so that a slow campaign is seen to move."""
-
-
+"""Seconds a group takes to leave, so that the progress of a slow campaign is visible. Default: 0.5 s."""
 GRANT = 64
-
-
-"""Reserved at a time, at most: what a crash wastes of the rate."""
-
-
+"""Messages reserved at a time, at most: what a crash wastes of the rate."""
 GRANTS = 2
-
-
-"""Of a group, at the least: how long a single message waits behind a campaign's grant is that part of the moment."""
-
-
-_LONG_S = 60.0  # no rate makes anybody wait so long
-
-
+"""Grants per group, at least: a transactional message waits behind a campaign's grant for that part of a moment."""
+_LONG_S = 60.0  # no rate makes a message wait so long: the daily quota is used up
 _TICK_S = 0.005  # messages due within one tick leave together
-
-
-_LINE = 32  # a limited campaign keeps the mailer's line this short, so that a stall is not followed by a burst
+_LINE = 32  # messages a limited campaign queues at the mailer, so that a stall is not followed by a burst
+_log = event_logger(__name__)
+_RECENT_S = 2  # whole seconds, and the one that has begun
+_STEADY_S = 3  # seconds in which something was accepted; with fewer there is no own rate to report yet
+_SECONDS = 30  # how many seconds with an accepted message are kept
+_FLOOR = 1.0  # recipients a second and worker: less is idleness, not a rate
+_QUIET_S = 1.0  # the bucket takes one `slow` a second; more would only be counted as one
 
 
 class RateGate:
-    """Yields groups' messages as the buckets allow."""
+    """Releases the messages of a group as the buckets allow."""
 
     def __init__(
         self,
@@ -67,7 +55,7 @@ class RateGate:
         counted: bool = False,
         moment_s: float = MOMENT_S,
     ) -> None:
-        """`counted`: a bucket has a limit a day, so that every send is to be granted however fast."""
+        """`counted`: a bucket has a daily limit, so every message needs a grant, also without a rate."""
         self._rates = rates
         self._counted = counted
         self._buckets = buckets
@@ -78,15 +66,15 @@ class RateGate:
         self._known: list[float | None] = []
         self._known_until = 0.0
         self.waits = ""
-        """Why nothing may leave for long: a limit a day is used up. Empty: it may."""
+        """Why nothing may leave for long (the daily quota is used up); empty if it may."""
 
     async def group_size(self) -> int:
-        """How many messages to open at once: as many as leave within a moment, so that a slow campaign is seen to move."""
+        """How many messages to open at once: as many as leave within `moment_s`, at most `GROUP_SIZE`."""
         limits = [limit for limit in await self._limits() if limit is not None]
         return max(1, min(GROUP_SIZE, round(min(limits) * self._moment_s))) if limits else GROUP_SIZE
 
     async def release(self, group: Sequence[Recipient], stopping: asyncio.Event) -> AsyncIterator[Sequence[Recipient]]:
-        """The group in parts, each when it may leave; ends early when `stopping` is set."""
+        """Yields the group in parts, each when it may leave. Ends early if `stopping` is set."""
         limits = [limit for limit in await self._limits() if limit is not None]
         if not limits and not self._counted:
             yield group
@@ -146,7 +134,7 @@ class RateGate:
             self._rates.refund(bucket, count, self._clock.now())
 
     async def _limits(self) -> list[float | None]:
-        """The buckets' rates in force, as known a moment ago."""
+        """The buckets' rates in force, at most a second old."""
         now = self._clock.monotonic()
         if now >= self._known_until:
             self._known = await self._off_loop(self._current)
@@ -159,7 +147,7 @@ class RateGate:
 
 def _daily_limit_reached(until: Instant) -> str:
     again = datetime.fromtimestamp(until / 1000, UTC).isoformat(timespec="minutes").replace("+00:00", "Z")
-    return f"the provider's number of recipients for today is used up; it goes on at {again}"
+    return f"the provider's daily quota is used up; sending goes on at {again}"
 
 
 async def _pause(seconds: float, stopping: asyncio.Event) -> None:
@@ -170,26 +158,8 @@ async def _pause(seconds: float, stopping: asyncio.Event) -> None:
         return
 
 
-_log = logging.getLogger(__name__)
-
-
-_RECENT_S = 2  # whole seconds, and the one that has begun
-
-
-_PACE_S = 3  # in so many seconds something was accepted: before, there is no pace yet
-
-
-_SECONDS = 30  # of those in which anything was accepted
-
-
-_FLOOR = 1.0  # recipients a second and worker: less is not a pace but idleness
-
-
-_QUIET_S = 1.0  # the bucket takes one `slow` a second; more would only be counted as one
-
-
 class ThrottleFeedback:
-    """Sees every result of one worker's campaign."""
+    """Sees every result of one run."""
 
     def __init__(self, rates: Rates, bucket: str, threads: ThreadBridge, clock: Clock, *, workers: int) -> None:
         self._rates = rates
@@ -198,39 +168,39 @@ class ThrottleFeedback:
         self._clock = clock
         self._workers = workers
         self._accepted: dict[int, int] = {}
-        """Second → how many were accepted in it; those without any are absent, the oldest is first."""
+        """Second → messages accepted in it; seconds without any are absent, the oldest is first."""
         self._quiet_until = 0.0
         self._telling: set[asyncio.Task[None]] = set()
 
     def on_result(self, result: Result) -> None:
-        """Count what goes through; on a throttle answer tell the bucket, in the background."""
+        """Count accepted messages. On a throttle answer slow the bucket, in the background."""
         now = self._clock.monotonic()
         if result.verdict is Verdict.ACCEPTED:
             self._count(int(now))
         elif result.throttled and now >= self._quiet_until:
             self._quiet_until = now + _QUIET_S
-            task = asyncio.create_task(self._slow(self._seen(now), has_pace=len(self._accepted) >= _PACE_S))
+            task = asyncio.create_task(self._slow(self._seen(now), is_steady=len(self._accepted) >= _STEADY_S))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
     async def settle(self) -> None:
-        """Wait until the bucket knows all."""
+        """Wait until every report is written."""
         await asyncio.gather(*self._telling)
 
-    async def _slow(self, seen: float, *, has_pace: bool) -> None:
-        """A bucket that cannot be told now is told by the next throttle answer."""
+    async def _slow(self, seen: float, *, is_steady: bool) -> None:
+        """If the bucket cannot be written now, the next throttle answer does it."""
         try:
-            await self._off_loop(self._tell, seen, has_pace)
+            await self._off_loop(self._tell, seen, is_steady)
         except Temporary as error:
-            _log.warning("%s is not slowed: %s", self._bucket, error)
+            _log.warning("rate.not_slowed", bucket=self._bucket, reason=str(error))
 
-    def _tell(self, seen: float, has_pace: bool) -> None:
+    def _tell(self, seen: float, is_steady: bool) -> None:
         now = self._clock.now()
-        in_force = None if has_pace else self._rates.current(self._bucket, now)
+        in_force = None if is_steady else self._rates.current(self._bucket, now)
         self._rates.slow(self._bucket, seen if in_force is None else in_force, now)
 
     def _seen(self, now: float) -> float:
-        """Recipients a second of all workers, taking the others to be as fast as this one."""
+        """Recipients a second of all workers, assuming that the others are as fast as this one."""
         second = int(now)
         recent = sum(self._accepted.get(second - ago, 0) for ago in range(_RECENT_S + 1)) / (_RECENT_S + now - second)
         sending = sum(self._accepted.values()) / max(1, len(self._accepted))

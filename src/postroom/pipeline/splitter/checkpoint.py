@@ -1,10 +1,9 @@
-"""How far an import is: the plan, frozen before the first row is stored, and the sums of the chunks that are done.
+"""How far an import is: its plan, frozen before the first row is stored, and the totals of the chunks that are done.
 
-One item a campaign. The plan is written once, if absent; whoever finds it follows it. A chunk begins where the one before
-ended, and ends where the plan and the rows themselves say: so it is the same range of rows whoever reads it, and
-what becomes of it is pinned, so its sums are the same whoever computes them. The checkpoint only moves forward.
-
-How far each group of a divided import is. One item a group; it only moves forward.
+One item per campaign (`Checkpoints`), and one per group of batches of a parallel import (`GroupCheckpoints`). Both only move
+forward. The plan is written once, if absent; every later worker follows it. A chunk begins where the one before ended and ends
+where the plan and the rows say, so it is the same range of rows whichever worker reads it. What becomes of its rows is pinned, so
+its totals are the same whichever worker computes them.
 """
 
 from __future__ import annotations
@@ -23,42 +22,44 @@ from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, Ite
 from postroom.recipients_file.layout import Layout
 
 _TRIES = 10
+_EXPIRES_MS: Final = 30 * 86_400_000
+"""Progress that a late worker leaves behind expires; no import takes that long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """How an import is divided among many (parallel.py)."""
+    """How an import is divided among many functions (parallel.py)."""
 
     ranges: int
     """Parts of the upload."""
     groups: int
     """Parts of the batches."""
     ranges_key: str
-    """The object that lists the ranges, as JSON."""
+    """Key of the object that lists the ranges, as JSON."""
     groups_key: str
-    """The object that lists the groups."""
+    """Key of the object that lists the groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is read, and how."""
+    """What is imported, and how it is read."""
 
     version: str
-    """Of the upload's object."""
+    """Version of the upload's object."""
     layout: Layout
     rows: int
     batches: int
     chunk: int
-    """Rows a chunk at most: frozen too, so that a newer program goes on where an older one stopped."""
+    """Rows in a chunk, at most. Frozen too, so that a newer release continues where an older one stopped."""
     chunk_bytes: int = sys.maxsize
-    """Bytes of values that end a chunk before that; a plan from before there was a limit has none."""
+    """Bytes of values that end a chunk early. Plans of releases before this limit have none."""
     division: Division | None = None
-    """None: one process does it all."""
+    """None: one process does the whole import."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportTotals:
-    """What became of the rows so far."""
+    """Rows so far, and how many of them were rejected, by reason."""
 
     rows: int = 0
     invalid: int = 0
@@ -67,7 +68,7 @@ class ImportTotals:
 
     @property
     def accepted(self) -> int:
-        """Rows that are messages."""
+        """Rows that became messages."""
         return self.rows - self.invalid - self.duplicate - self.suppressed
 
     def __add__(self, other: ImportTotals) -> ImportTotals:
@@ -81,7 +82,7 @@ class ImportTotals:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """An import under way: `sums.rows` of `plan.rows` are done."""
+    """An import in progress: `sums.rows` of `plan.rows` rows are done."""
 
     plan: Plan
     chunks: int = 0
@@ -90,18 +91,18 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """Where imports keep their place. `load` is also how their progress is shown."""
+    """The checkpoints of all imports. Their progress is shown from here too."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     def load(self, ref: CampaignRef) -> Checkpoint | None:
-        """How far the import is; None before its plan is made and after it ended."""
+        """Returns None before the plan is made and after the import has ended."""
         item = self._tables.get(_key(ref))
         return None if item is None else _checkpoint(item)
 
     def begin(self, ref: CampaignRef, plan: Plan) -> Checkpoint:
-        """Freeze the plan; the one that was frozen before, where there is one."""
+        """Freeze the plan. If one was frozen before, that one is returned."""
         try:
             self._tables.write([Put(_key(ref), _data(Checkpoint(plan)), Expect.ABSENT)])
         except Conflict:
@@ -112,7 +113,7 @@ class Checkpoints:
         return Checkpoint(plan)
 
     def save(self, ref: CampaignRef, checkpoint: Checkpoint) -> bool:
-        """The chunk is done, and all before it. False: the import has ended meanwhile, at another's hands."""
+        """Record that the chunk and all before it are done. Returns False if another worker has ended the import meanwhile."""
         for _ in range(_TRIES):
             item = self._tables.get(_key(ref))
             if item is None:
@@ -121,13 +122,13 @@ class Checkpoints:
                 return True
             try:
                 self._tables.write([Put(_key(ref), _data(checkpoint), item.version)])
-            except Conflict:  # another wrote the same chunk's or a later one's: look again
+            except Conflict:  # another worker saved this chunk or a later one: look again
                 continue
             return True
-        raise Conflict(f"the import of campaign {ref.campaign} is at work in several places; try again")
+        raise Conflict(f"the import of campaign {ref.campaign} is running in several places; try again")
 
     def forget(self, ref: CampaignRef) -> None:
-        """The import has ended."""
+        """Delete: the import has ended."""
         self._tables.write([Delete(_key(ref))])
 
 
@@ -147,58 +148,52 @@ def _checkpoint(item: Item) -> Checkpoint:
         raise Corrupt(f"the progress of importing campaign {item.key.sort} cannot be read: {error}") from error
 
 
-_EXPIRES_MS: Final = 30 * 86_400_000
-
-
-"""A mark that somebody late leaves behind is gone by itself; no import takes that long."""
-
-
 @dataclass(frozen=True, slots=True)
 class GroupProgress:
-    """One group's."""
+    """How far one group is."""
 
     chunks: int = 0
-    """Chunks that are stored, and their part of the report."""
+    """Chunks whose rows and part of the report are stored."""
     ranges: int = 0
-    """Ranges whose rows are in them: the next chunk begins with this one's."""
+    """Ranges whose rows are in those chunks: the number of the range the next chunk begins with."""
     sums: ImportTotals = field(default_factory=ImportTotals)
     counted: bool = False
-    """Its batches were counted after the last chunk: nothing is left to do."""
+    """The batches were counted after the last chunk: nothing is left to do."""
 
 
 class GroupCheckpoints:
-    """Where groups keep their place."""
+    """The progress of all groups of parallel imports."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
         self._clock = clock
 
     def load(self, ref: CampaignRef, group: int) -> GroupProgress:
-        """How far it is; at the beginning where nothing was saved."""
+        """The group's progress; an empty one if nothing was saved."""
         item = self._tables.get(_group_key(ref, group))
         return GroupProgress() if item is None else _group_progress(item)
 
-    def save(self, ref: CampaignRef, group: int, mark: GroupProgress) -> None:
-        """It is this far, unless it is further."""
+    def save(self, ref: CampaignRef, group: int, progress: GroupProgress) -> None:
+        """Save the progress, unless what is saved is further."""
         expires = Instant(self._clock.now() + _EXPIRES_MS)
         for _ in range(_TRIES):
             item = self._tables.get(_group_key(ref, group))
-            if item is not None and _order(_group_progress(item)) >= _order(mark):
+            if item is not None and _order(_group_progress(item)) >= _order(progress):
                 return
             try:
                 expect = Expect.ABSENT if item is None else item.version
-                self._tables.write([Put(_group_key(ref, group), _group_data(mark), expect, expires)])
-            except Conflict:  # another is at work on the same group: look again
+                self._tables.write([Put(_group_key(ref, group), _group_data(progress), expect, expires)])
+            except Conflict:  # another worker stores the same group: look again
                 continue
             return
-        raise Conflict(f"the import of campaign {ref.campaign} is at work in several places; try again")
+        raise Conflict(f"the import of campaign {ref.campaign} is running in several places; try again")
 
     def all(self, ref: CampaignRef) -> list[GroupProgress]:
-        """Of every group that was begun."""
+        """The progress of every group that was begun, in order."""
         return [_group_progress(item) for item in self._items(ref)]
 
     def forget(self, ref: CampaignRef) -> None:
-        """The import has ended."""
+        """Delete: the import has ended."""
         doomed = [Delete(item.key) for item in self._items(ref)]
         for first in range(0, len(doomed), MAX_WRITES):
             self._tables.write(doomed[first : first + MAX_WRITES])
@@ -207,8 +202,8 @@ class GroupCheckpoints:
         return list(iterate_items(self._tables, _partition(ref)))
 
 
-def _order(mark: GroupProgress) -> tuple[int, bool]:
-    return mark.chunks, mark.counted
+def _order(progress: GroupProgress) -> tuple[int, bool]:
+    return progress.chunks, progress.counted
 
 
 def _partition(ref: CampaignRef) -> str:
@@ -219,8 +214,8 @@ def _group_key(ref: CampaignRef, group: int) -> ItemKey:
     return ItemKey(_partition(ref), f"{group:06}")
 
 
-def _group_data(mark: GroupProgress) -> dict[str, Any]:
-    data: dict[str, Any] = msgspec.to_builtins(mark)
+def _group_data(progress: GroupProgress) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(progress)
     return data
 
 

@@ -1,20 +1,18 @@
-"""What one range of an upload became, in one object: its rows in a slice for each group of batches, and its rejected rows.
+"""What the steps of a parallel import hand each other: objects below the campaign's prefix, deleted when the import ends.
+
+    <tenant>/campaigns/<campaign>/import/work/<digest>.json            a list of ranges or groups to call the steps with
+    <tenant>/campaigns/<campaign>/import/work/rows/<range>             the rows of a range, see below
+    <tenant>/campaigns/<campaign>/import/work/rejected/<group>-<chunk> a group's part of the report: JSON lines, in order
+
+No object is ever changed: a step that is done again finds it and leaves it. The object of a range:
 
     head      magic, number of groups, rows, invalid rows
     index     where each slice begins and ends
-    slices    one a group: messages in the order of their lines, MessagePack, deflated; nothing where there are none
-    rejects   the same of rejected rows
+    slices    one per group: messages in the order of their lines, MessagePack, deflated; empty if there are none
+    rejects   the same for rejected rows
 
-One object a range, because it appears whole or not at all, and because a slice is then read by its place: thousands of small
-objects would cost more to put than everything else here.
-
-What the steps of a divided import hand each other, all of it below the campaign's own prefix, gone with the import.
-
-<tenant>/campaigns/<campaign>/import/work/<digest>.json            a list of ranges, or of groups, for the steps to be called with
-<tenant>/campaigns/<campaign>/import/work/rows/<range>             what a range became (slices.py)
-<tenant>/campaigns/<campaign>/import/work/rejected/<group>-<chunk> a group's part of the report: JSON lines, in order
-
-None is ever changed once it is there: who does a step again finds it, and leaves it.
+One object per range, because it appears whole or not at all, and a slice can be read by its offset: thousands of small objects
+would cost more to put than everything else here.
 """
 
 from __future__ import annotations
@@ -36,28 +34,18 @@ from postroom.platform.ports.objects import Objects
 from postroom.recipients_file.rows import Reject, Rows
 
 _HEAD = struct.Struct("<4sIII")
-
-
 _BOUNDS = struct.Struct("<QQ")
-
-
 _MAGIC = b"PRR1"
-
-
 _FAST = 1
-
-
 T = TypeVar("T")
-
-
 ReadRange = Callable[[int, int], bytes]
-
-
-"""Reads so many bytes from a place."""
+"""(offset, length) → bytes."""
+_BLOCK = 262_144
+"""Bytes of each group's part of the report in memory while the parts are merged."""
 
 
 class RangeHeader(NamedTuple):
-    """What is said first."""
+    """The head of a range's object."""
 
     groups: int
     rows: int
@@ -65,7 +53,7 @@ class RangeHeader(NamedTuple):
 
 
 def pack_range(rows: Rows, group_of: Callable[[int], int], groups: int) -> bytes:
-    """The object."""
+    """The object of a range."""
     sorted_out: list[list[MessageRow]] = [[] for _ in range(groups)]
     for message in rows.messages:
         sorted_out[group_of(message.batch)].append(message)
@@ -79,20 +67,20 @@ def pack_range(rows: Rows, group_of: Callable[[int], int], groups: int) -> bytes
 
 
 def range_header(read: ReadRange) -> RangeHeader:
-    """How many rows there were. `Corrupt`."""
+    """Read the head. Raises `Corrupt`."""
     magic, groups, rows, invalid = _unpacked(_HEAD, read(0, _HEAD.size))
     if magic != _MAGIC:
-        raise Corrupt("what a range became cannot be read")
+        raise Corrupt("the rows of a range cannot be read")
     return RangeHeader(groups, rows, invalid)
 
 
 def messages_in_slice(read: ReadRange, group: int) -> list[MessageRow]:
-    """One group's. `Corrupt`."""
+    """The messages of one group. Raises `Corrupt`."""
     return _slice(read, group, MessageRow)
 
 
 def rejects_in_range(read: ReadRange) -> list[Reject]:
-    """The rejected rows. `Corrupt`."""
+    """The rejected rows. Raises `Corrupt`."""
     return _slice(read, range_header(read).groups, Reject)
 
 
@@ -103,7 +91,7 @@ def _slice(read: ReadRange, number: int, kind: type[T]) -> list[T]:
     try:
         return msgspec.msgpack.decode(zlib.decompress(read(begin, end - begin)), type=list[kind])  # type: ignore[valid-type]
     except (zlib.error, msgspec.DecodeError) as error:
-        raise Corrupt(f"what a range became cannot be read: {error}") from error
+        raise Corrupt(f"the rows of a range cannot be read: {error}") from error
 
 
 def _deflated(records: Sequence[MessageRow] | Sequence[Reject]) -> bytes:
@@ -114,51 +102,45 @@ def _unpacked(form: struct.Struct, data: bytes) -> tuple[Any, ...]:
     try:
         return form.unpack(data)
     except struct.error as error:
-        raise Corrupt(f"what a range became cannot be read: {error}") from error
-
-
-_BLOCK = 262_144
-
-
-"""Of each group's part of the report in memory while they are merged."""
+        raise Corrupt(f"the rows of a range cannot be read: {error}") from error
 
 
 class Exchange:
-    """One campaign's."""
+    """The objects of one campaign's import."""
 
     def __init__(self, objects: Objects, ref: CampaignRef) -> None:
         self._objects = objects
         self._prefix = f"{ref.tenant}/campaigns/{ref.campaign}/import/work/"
 
     def put_list(self, items: Sequence[Any]) -> str:
-        """A list for a Distributed Map; its key, which its content gives."""
+        """Store a list for a Distributed Map. Returns its key, a digest of its content."""
         content = msgspec.json.encode(items)
         key = f"{self._prefix}{hashlib.sha256(content).hexdigest()[:20]}.json"
         self._put(key, content, "application/json")
         return key
 
     def has_range(self, number: int) -> bool:
-        """Whether the range was read."""
+        """Whether the range was read already."""
         return self._objects.info(self._rows(number)) is not None
 
     def put_range(self, number: int, packed: bytes) -> None:
-        """What it became."""
+        """Store the rows of a range (`pack_range`)."""
         self._put(self._rows(number), packed, "application/octet-stream")
 
     def head_of(self, number: int) -> RangeHeader:
-        """How many rows a range has. `NotFound`: it was not read."""
+        """How many rows a range has. Raises `NotFound` if it was not read."""
         return range_header(self._read(number))
 
     def messages_of(self, number: int, group: int) -> list[MessageRow]:
-        """A group's rows in a range. `NotFound`: it was not read."""
+        """A group's rows in a range. Raises `NotFound` if the range was not read."""
         return messages_in_slice(self._read(number), group)
 
     def rejects_of_range(self, number: int) -> list[Reject]:
-        """The range's invalid rows, in order. `NotFound`: it was not read."""
+        """The range's invalid rows, in order. Raises `NotFound` if it was not read."""
         return rejects_in_range(self._read(number))
 
     def put_rejects(self, group: int, chunk: int, rejects: Iterable[Reject]) -> None:
-        """The chunk's part of the report."""
+        """Store the chunk's part of the report."""
         lines = b"".join(orjson.dumps(reject, option=orjson.OPT_APPEND_NEWLINE) for reject in map(list, sorted(rejects)))
         self._put(self._rejected(group, chunk), lines, "application/jsonl")
 
@@ -169,7 +151,7 @@ class Exchange:
                 yield Reject(*orjson.loads(line))
 
     def sweep(self) -> None:
-        """Delete it all."""
+        """Delete all of them."""
         self._objects.purge(self._prefix)
 
     def _rows(self, number: int) -> str:
@@ -179,7 +161,7 @@ class Exchange:
         return f"{self._prefix}rejected/{group:06}-{chunk:06}"
 
     def _put(self, key: str, content: bytes, content_type: str) -> None:
-        with suppress(Conflict):  # somebody did the same step
+        with suppress(Conflict):  # the same step was done before
             self._objects.put(key, content, content_type=content_type, if_absent=True)
 
     def _read(self, number: int) -> ReadRange:
@@ -187,7 +169,7 @@ class Exchange:
         return lambda start, length: self._objects.read(key, start, length)
 
     def _lines(self, key: str) -> Iterator[bytes]:
-        """A block at a time: hundreds of these are merged at once."""
+        """Reads a block at a time: hundreds of these are merged at once."""
         start, rest = 0, b""
         while block := self._objects.read(key, start, _BLOCK):
             start += len(block)

@@ -1,23 +1,19 @@
-"""A range of a divided import: its rows are read and checked, and stored in slices, one for each group of batches.
+"""The import in steps that many functions take at once, for AWS, where no process lives long enough. The result is the same, row
+for row, as of an import in one process.
 
-A group of batches of a divided import: its rows of all ranges are stored, the lowest line wins, and counted.
+    plan     read it all once; freeze ranges, batches and groups of batches (plan.py)
+    read     one range: check its rows, store them in one slice per group; all ranges at once
+    store    one group: its slices of all ranges in order are stored, pinned, reported; all groups at once
+    finish   add up, merge the report, `ready`
 
-One owner a group, so no two store the same recipient. The rows come in the order of the upload, in chunks of whole slices, so a
-chunk is the same rows whoever gathers them: storing.py says why a crash in one is harmless. After each chunk its part of the
-report is put, then the group's mark moves on. Two that are at work on one group do the same.
+Steps hand each other references only: their data is in objects (exchange.py) and group checkpoints. Each step may be killed
+anywhere, done again, or run twice at the same time. If the campaign is not importing any more, a step ends quietly. `finish` comes
+last however the import ends, and only it deletes: the functions that read an upload need no permission to delete.
 
-The last step of a divided import: all sums together, the report of all parts in the order of lines, `ready`.
-
-The import in steps that many functions take at once, where no process lives long enough; the result is the same, row for row.
-
-    plan     read it all once: ranges, batches, groups of batches, all frozen           planning.py
-    read     a range: its rows checked, in one slice for each group                     reading.py, all ranges at once
-    store    a group: its slices of all ranges in order, stored, pinned, reported       reducing.py, all groups at once
-    finish   add up, merge the report, ready                                            finishing.py
-
-Steps hand each other references alone: what they say stands in objects (exchange.py) and marks (marks.py). Each may be killed
-anywhere, done again, or be under way twice. Where the campaign is no longer importing a step ends quietly. `finish` comes last,
-however the import ends, and it alone sweeps: who reads an upload's rows need not be able to delete anything.
+A crash in `read` leaves nothing or the whole range. In `store`, one function owns a group, so no two store the same recipient.
+Rows come in the order of the upload, in chunks of whole slices, so a chunk has the same rows whichever function gathers them
+(store.py says why a crash in a chunk is harmless). After each chunk its part of the report is stored, then the group's checkpoint.
+Two functions that store one group do the same.
 """
 
 from __future__ import annotations
@@ -56,16 +52,21 @@ from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
 from postroom.recipients_file.rows import Reject, read_rows
 
+_ROW = 64
+"""About how many bytes a row takes besides its texts."""
+_AT_ONCE = 1_000
+T = TypeVar("T")
+
 
 class ReadStep:
-    """One range a call. What a crash leaves is nothing, or all of it."""
+    """Reads one range per call."""
 
     def __init__(self, objects: Objects, tenants: Tenants) -> None:
         self._objects = objects
         self._tenants = tenants
 
     def run(self, campaign: Campaign, plan: Plan, wanted: UploadRange) -> None:
-        """Read it, unless it was read. `Invalid`: the upload is gone. `Corrupt`: it is not what was planned."""
+        """Read the range, unless it was read. Raises `Invalid` if the upload is gone, `Corrupt` if it differs from the plan."""
         ref, source = campaign.ref, campaign.source
         exchange = Exchange(self._objects, ref)
         if exchange.has_range(wanted.number):
@@ -80,27 +81,21 @@ class ReadStep:
         exchange.put_range(wanted.number, pack_range(rows, partial(group_of, batches=plan.batches, groups=groups), groups))
 
 
-_ROW = 64
-
-
-"""Bytes of a row beside its texts, about."""
-
-
 class StoreStep:
-    """One group a call."""
+    """Stores one group per call."""
 
     def __init__(
-        self, campaigns: Campaigns, messages: Messages, objects: Objects, *, storing: ChunkStore, marks: GroupCheckpoints
+        self, campaigns: Campaigns, messages: Messages, objects: Objects, *, chunks: ChunkStore, marks: GroupCheckpoints
     ) -> None:
         self._campaigns = campaigns
         self._messages = messages
         self._objects = objects
-        self._storing = storing
+        self._chunks = chunks
         self._marks = marks
 
     def run(self, campaign: Campaign, plan: Plan, group: int, *, alive: Callable[[], bool]) -> bool:
-        """Store what is not stored; whether all is, which `alive` may end before. Returns also once the campaign is not
-        importing any more. `NotFound`: a range was not read, or the import has ended."""
+        """Store the chunks that are not stored. Returns False if `alive`, asked between chunks, ended it early; True if all are
+        stored, or the campaign is not importing any more. Raises `NotFound` if a range was not read or the import has ended."""
         ref, division = campaign.ref, division_of(plan, campaign.ref)
         mark = self._marks.load(ref, group)
         while mark.ranges < division.ranges:
@@ -116,9 +111,9 @@ class StoreStep:
 
     def _store_chunk(self, campaign: Campaign, plan: Plan, group: int, mark: GroupProgress) -> GroupProgress:
         ref, chunk = campaign.ref, mark.chunks
-        exchange, workspace = Exchange(self._objects, ref), ImportFiles(self._objects, ref)
+        exchange, files = Exchange(self._objects, ref), ImportFiles(self._objects, ref)
         rows, ranges = self._gather(exchange, plan, group, mark.ranges, division_of(plan, ref).ranges)
-        stored = self._storing.store(campaign, f"{group:06}-{chunk:06}", rows, workspace)
+        stored = self._chunks.store(campaign, f"{group:06}-{chunk:06}", rows, files)
         exchange.put_rejects(group, chunk, stored.rejects)
         sums = ImportTotals(len(rows), 0, stored.duplicate, stored.suppressed)
         done = GroupProgress(chunk + 1, ranges, mark.sums + sums)
@@ -126,7 +121,7 @@ class StoreStep:
         return done
 
     def _gather(self, exchange: Exchange, plan: Plan, group: int, first: int, ranges: int) -> tuple[list[MessageRow], int]:
-        """The next chunk's rows, and the range after it."""
+        """The rows of the next chunk, and the number of the range after it."""
         rows: list[MessageRow] = []
         room = plan.chunk_bytes
         for number in range(first, ranges):
@@ -138,11 +133,8 @@ class StoreStep:
         return rows, ranges
 
 
-_AT_ONCE = 1_000
-
-
 class FinishStep:
-    """Safe to repeat, and to do twice at the same time: everything that it reads stands still."""
+    """Ends the import. Safe to repeat and to run twice at once: nothing it reads changes any more."""
 
     def __init__(self, objects: Objects, ending: ImportCompletion, marks: GroupCheckpoints) -> None:
         self._objects = objects
@@ -150,8 +142,8 @@ class FinishStep:
         self._marks = marks
 
     def run(self, ref: CampaignRef, plan: Plan) -> None:
-        """`ready`. `Conflict`: a group is not stored yet. `NotFound`: a range was not read, or the import has ended.
-        `Corrupt`: it does not add up."""
+        """Set `ready`. Raises `Conflict` if a group is not stored yet, `NotFound` if a range was not read or the import has ended,
+        `Corrupt` if the totals do not add up."""
         division, exchange = division_of(plan, ref), Exchange(self._objects, ref)
         marks = self._marks.all(ref)
         if len(marks) != division.groups or not all(mark.counted for mark in marks):
@@ -167,7 +159,7 @@ class FinishStep:
 
 
 def _report(exchange: Exchange, ranges: int, marks: list[GroupProgress]) -> Iterator[bytes]:
-    """All parts, merged by line. One range's invalid rows are in memory, and a block of each group's."""
+    """All parts merged by line. In memory: one range's invalid rows, and a block of each group's part."""
     invalid = chain.from_iterable(exchange.rejects_of_range(number) for number in range(ranges))
     others = [exchange.rejects_of_group(group, mark.chunks) for group, mark in enumerate(marks)]
     rejects: Iterator[Reject] = heapq.merge(invalid, *others)
@@ -175,14 +167,11 @@ def _report(exchange: Exchange, ranges: int, marks: list[GroupProgress]) -> Iter
         yield report_rows(some)
 
 
-T = TypeVar("T")
-
-
 class ParallelImport:
-    """Every step for one campaign: see the module's text.
+    """The steps of a parallel import.
 
-    Each answers None once the campaign is not importing any more, also where its upload turns out to be bad and it fails with the
-    reason. `Conflict` and temporary errors: take the step again. `Corrupt`: the campaign has failed with the reason.
+    Each returns None if the campaign is not importing any more, also if its upload is bad and it has failed with the reason.
+    `Conflict` and temporary errors: repeat the step. `Corrupt`: the campaign has failed with the reason.
     """
 
     def __init__(
@@ -204,16 +193,16 @@ class ParallelImport:
         self._ending = ImportCompletion(campaigns, messages)
         self._planning = PlanStep(self._checkpoints, messages, objects, sizes)
         self._reading = ReadStep(objects, tenants)
-        storing = ChunkStore(messages, suppression, clock, spread=True)
-        self._reducing = StoreStep(campaigns, messages, objects, storing=storing, marks=self._marks)
+        chunks = ChunkStore(messages, suppression, clock, spread=True)
+        self._reducing = StoreStep(campaigns, messages, objects, chunks=chunks, marks=self._marks)
         self._finishing = FinishStep(objects, self._ending, self._marks)
 
     def plan(self, ref: CampaignRef) -> Division | None:
-        """How it is divided; the lists it names are what `read` and `store` are to be called with."""
+        """Plan the import. Call `read` and `store` with each item of the lists that the result names."""
         return self._step(ref, self._planning.run)
 
     def read(self, ref: CampaignRef, part: UploadRange) -> bool | None:
-        """One of the list of ranges."""
+        """Read one range."""
 
         def work(campaign: Campaign) -> bool:
             self._reading.run(campaign, self._plan_of(ref), part)
@@ -222,17 +211,17 @@ class ParallelImport:
         return self._step(ref, work)
 
     def store(self, ref: CampaignRef, group: int, *, alive: Callable[[], bool]) -> bool | None:
-        """One of the list of groups; False: `alive`, asked between chunks, ended it before it was done."""
+        """Store one group. Returns False if `alive`, asked between chunks, ended it before it was done."""
         return self._step(ref, lambda campaign: self._reducing.run(campaign, self._plan_of(ref), group, alive=alive))
 
     def finish(self, ref: CampaignRef) -> None:
-        """Make it `ready`; then, and where somebody else ended it, sweep. The last step of every import."""
+        """Set `ready`, then delete the import's temporary objects; only the latter if the import has ended otherwise. The last step."""
         self._step(ref, lambda campaign: self._finishing.run(ref, self._plan_of(ref)))
         if self._importing(ref) is None:
             self._sweep(ref)
 
     def fail(self, ref: CampaignRef, reason: str) -> None:
-        """Steps were tried again often enough. `finish` comes after it."""
+        """Set `failed`: steps were repeated often enough. Call `finish` afterwards."""
 
         def work(campaign: Campaign) -> None:
             self._ending.failed(ref, reason)
@@ -245,7 +234,7 @@ class ParallelImport:
         if campaign is not None:
             try:
                 answer = work(campaign)
-            except NotFound:  # it is, or the import has ended meanwhile and was swept
+            except NotFound:  # the campaign is gone, or the import ended meanwhile and its objects were deleted
                 if self._importing(ref) is not None:
                     raise
             except Invalid as error:

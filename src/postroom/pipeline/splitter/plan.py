@@ -1,12 +1,9 @@
-"""The upload of a campaign, as what reads it sees it: one version of one object, and how it is laid out.
+"""Plans an import: finds the upload's version and layout, reads it once, and freezes how it is divided.
 
-An upload in ranges: parts that begin and end between two records, so that each can be read alone, anywhere, by anybody.
-
-The first step of a divided import: the upload is read through once, and all that follows is frozen.
-
-Its ranges, the number of batches, the groups of batches, the sizes of chunks: all stand in the plan or in lists that the plan
-names, before the first row is stored. Whoever does this step again, or at the same time, follows the plan that was first. A bad
-upload is found here, as by an import in one process, with the same words.
+A parallel import reads an upload in ranges. A range begins and ends between two records, so any function can read it alone.
+`PlanStep`, the first step, freezes the ranges, the number of batches, the groups of batches and the sizes of chunks before the
+first row is stored. Every later or concurrent run of the step follows the plan that was frozen first. A bad upload is rejected
+here, with the same words as by an import in one process.
 """
 
 from __future__ import annotations
@@ -31,20 +28,18 @@ from postroom.recipients_file.layout import HEAD_BYTES, Layout, layout_for
 from postroom.recipients_file.records import LineOffsets, Record, read_records
 
 BLOCK = 262_144
-
-
 _PART = 4_194_304
 
 
 class RecognisedUpload(NamedTuple):
-    """What is imported, and how it is read."""
+    """The version of the upload's object, and how it is read."""
 
     version: str
     layout: Layout
 
 
 def recognise_upload(objects: Objects, source: Import) -> RecognisedUpload:
-    """The version that the campaign names, or the newest, and its layout, told from its beginning. `Invalid`."""
+    """Find the version the campaign names (or the newest) and recognise its layout from its first bytes. Raises `Invalid`."""
     upload = objects.info(source.upload_key, source.upload_version)
     if upload is None:
         raise upload_gone(source)
@@ -53,7 +48,7 @@ def recognise_upload(objects: Objects, source: Import) -> RecognisedUpload:
 
 
 def read_upload(objects: Objects, source: Import, version: str) -> Iterator[bytes]:
-    """The whole, from its beginning. `Invalid`: it is gone."""
+    """The upload's bytes. Raises `Invalid` if it is gone."""
     try:
         stream = objects.open(source.upload_key, version)
     except NotFound as error:
@@ -63,7 +58,7 @@ def read_upload(objects: Objects, source: Import, version: str) -> Iterator[byte
 
 
 def read_upload_part(objects: Objects, source: Import, version: str, *, start: int, end: int) -> Iterator[bytes]:
-    """The bytes from `start` to before `end`. `Invalid`: it is gone."""
+    """The bytes from `start` to before `end`. Raises `Invalid` if the upload is gone."""
     while start < end:
         try:
             block = objects.read(source.upload_key, start, min(_PART, end - start), version)
@@ -76,7 +71,7 @@ def read_upload_part(objects: Objects, source: Import, version: str, *, start: i
 
 
 def upload_gone(source: Import) -> Invalid:
-    """What to say where it is not there."""
+    """The error if the upload does not exist."""
     return Invalid(f"The upload {source.filename} is gone: upload it again.")
 
 
@@ -84,20 +79,20 @@ class UploadRange(msgspec.Struct, frozen=True):
     """One part of an upload."""
 
     number: int
-    """From 0, in the order of the upload."""
+    """Counted from 0 in the order of the upload."""
     start: int
     """Its first byte."""
     end: int
     """The byte after its last."""
     line: int
-    """Of the upload: where it begins."""
+    """The line of the upload that the range begins on."""
     rows: int
-    """How many are in it."""
+    """Rows in the range."""
 
 
 def find_ranges(blocks: Iterable[bytes], layout: Layout, *, rows: int, size: int) -> Iterator[UploadRange]:
-    """The upload in ranges of `rows` rows, or fewer where they are longer than `size` bytes. A range is a little larger where the
-    next record's place cannot be told. `Invalid` as `read_records`."""
+    """Divide the upload into ranges of `rows` rows, or fewer if they exceed `size` bytes. A range is a little larger if the offset
+    of the next record is not known. Raises `Invalid` as `read_records` does."""
     offsets = LineOffsets(layout.encoding)
     number, start, line, count = 0, layout.encoding.bom, 1, 0
     for begin, _ in islice(read_records(offsets.decode(blocks), layout.delimiter), layout.skip, None):
@@ -110,7 +105,7 @@ def find_ranges(blocks: Iterable[bytes], layout: Layout, *, rows: int, size: int
 
 
 def range_records(blocks: Iterable[bytes], part: UploadRange, layout: Layout) -> Iterator[Record]:
-    """The rows of one range, whose bytes `blocks` are."""
+    """The rows of a range; `blocks` are its bytes."""
     texts = decode(blocks, Encoding(layout.encoding.codec))
     records = read_records(texts, layout.delimiter, first_line=part.line)
     return islice(records, layout.skip if part.number == 0 else 0, None)
@@ -118,29 +113,29 @@ def range_records(blocks: Iterable[bytes], part: UploadRange, layout: Layout) ->
 
 @dataclass(frozen=True, slots=True)
 class ImportSizes:
-    """How much one call of a function takes on. Why these: docs/reference/aws-limits.md."""
+    """How much one call of a function does. The reasons: docs/reference/aws-limits.md."""
 
     range_rows: int = 50_000
     range_bytes: int = 16_000_000
-    """Of a range of long rows."""
+    """Bytes that end a range of long rows early."""
     group_batches: int = 200
-    """Batches a group at most: about 100,000 rows."""
+    """Batches in a group, at most: about 100,000 rows."""
     chunk_rows: int = 20_000
-    """Rows of a group stored, and lost to a crash, at a time: up to a range's rows more."""
+    """Rows of a group stored at a time, and repeated after a crash; up to a range's rows more."""
     chunk_bytes: int = 16_000_000
-    """Bytes of rows that end a chunk before that."""
+    """Bytes of rows that end a chunk early."""
 
 
 SIZES = ImportSizes()
 
 
 def groups_for(batches: int, sizes: ImportSizes = SIZES) -> int:
-    """How many groups so many batches make."""
+    """The number of groups for that many batches."""
     return -(-batches // sizes.group_batches)
 
 
 def group_of(batch: int, batches: int, groups: int) -> int:
-    """The group that has a batch: a run of neighbours, all groups of one size but for one batch."""
+    """The group of a batch. Groups are runs of neighbours; their sizes differ by one batch at most."""
     return batch * groups // batches
 
 
@@ -150,7 +145,7 @@ def batches_of(group: int, batches: int, groups: int) -> range:
 
 
 class PlanStep:
-    """See the module's text."""
+    """The first step of a parallel import."""
 
     def __init__(self, checkpoints: Checkpoints, messages: Messages, objects: Objects, sizes: ImportSizes) -> None:
         self._checkpoints = checkpoints
@@ -159,7 +154,7 @@ class PlanStep:
         self._sizes = sizes
 
     def run(self, campaign: Campaign) -> Division:
-        """Freeze the plan, and make the campaign's home; the plan that was frozen before, where there is one. `Invalid`: the
+        """Freeze the plan, or follow the one that was frozen before, and create the campaign's batches. Raises `Invalid` if the
         upload is bad."""
         checkpoint = self._checkpoints.load(campaign.ref)
         if checkpoint is None:
@@ -189,7 +184,7 @@ class PlanStep:
 
 
 def division_of(plan: Plan, ref: CampaignRef) -> Division:
-    """`Conflict`: one process does it all."""
+    """How the import is divided. Raises `Conflict` if one process does the whole import."""
     if plan.division is None:
         raise Conflict(f"campaign {ref.campaign} is being imported by one process")
     return plan.division

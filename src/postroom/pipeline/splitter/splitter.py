@@ -1,17 +1,17 @@
-"""The splitter makes messages of an upload: every row becomes a message or a line of the report, whatever happens between.
+"""The import in one process: every row of an upload becomes a message or a line of the report, whatever crashes in between.
 
     plan    read it all once: encoding, layout, sizes and quotes are checked, rows counted, the number of batches frozen
     chunks  of 50,000 rows each, or as many as fill 16 MB with values, in order:
-            1 pin      which rows are suppressed is written down, once: the list may change before a crash is mended
-            2 store    insert-if-absent, the lowest line wins: the answer says which rows are duplicates
+            1 pin      write down which rows are suppressed, once: the list may change before a crash is repaired
+            2 store    insert if absent, the lowest line wins: the result says which rows are duplicates
             3 report   the chunk's rejected rows, one object
             4 mark     the checkpoint: the chunk is done
     finish  recount, add up, assemble the report, ready
 
 What a crash leaves between any two lines: a chunk that is done again from its first step, with the same result, since the
-rows of a chunk, its suppressed rows and the winner of each address do not depend on when or by whom they are computed. So
-two splitters at work on one campaign (a lease that ran out) do no harm either. A bad upload fails the campaign with the reason
-before a single row is stored.
+rows of a chunk, its suppressed rows and the winner of each address do not depend on when or by which process they are computed.
+So two splitters at work on one campaign (a lease ran out) do no harm either. A bad upload fails the campaign with the reason
+before any row is stored.
 """
 
 from __future__ import annotations
@@ -41,10 +41,9 @@ from postroom.recipients_file.records import Record, read_records
 from postroom.recipients_file.rows import Rows, read_rows
 
 CHUNK = 50_000
-"""Rows stored, and lost to a crash, at a time. Sorted by batch and key, that many make SQLite's inserts nearly sequential."""
-
+"""Rows stored at a time, and repeated after a crash. Sorted by batch and key, so many make SQLite's inserts nearly sequential."""
 CHUNK_BYTES = 16_000_000
-"""Bytes of values that end a chunk early: ordinary rows take less, and a gigabyte of long ones must not be held at once."""
+"""Bytes of values that end a chunk early: ordinary rows take less, and a gigabyte of long rows must not be in memory at once."""
 
 
 class Splitter:
@@ -67,7 +66,7 @@ class Splitter:
         self._messages = messages
         self._objects = objects
         self._tenants = tenants
-        self._storing = ChunkStore(messages, suppression, clock)
+        self._chunk_store = ChunkStore(messages, suppression, clock)
         self._ending = ImportCompletion(campaigns, messages)
         self._checkpoints = Checkpoints(tables)
         self._chunk = chunk
@@ -76,8 +75,8 @@ class Splitter:
     def run(self, ref: CampaignRef, *, alive: Callable[[], bool]) -> None:
         """Import the upload of a campaign that is `importing`, until it is `ready`, or `failed` with the reason.
 
-        Once `alive` answers false, or the campaign is cancelled, it returns within a chunk, leaving all as it is: another
-        run goes on from there. A campaign past importing is left alone. `Corrupt`: the ledger does not add up.
+        If `alive` returns False or the campaign is cancelled, it returns within a chunk; another run continues from there. A
+        campaign past importing is left alone. Raises `Corrupt` if the ledger does not add up.
         """
         campaign = self._campaigns.get(ref)
         if campaign.status is CampaignStatus.IMPORTING:
@@ -106,7 +105,7 @@ class Splitter:
             self._finish(campaign.ref, done)
 
     def _plan(self, source: Import, alive: Callable[[], bool]) -> Plan | None:
-        """Read the upload through without storing anything; None once `alive` has ended."""
+        """Read the whole upload without storing anything. None: `alive` ended it."""
         version, layout = recognise_upload(self._objects, source)
         rows = 0
         with closing(self._records(source, version, layout)) as records:
@@ -117,12 +116,12 @@ class Splitter:
         return Plan(version, layout, rows, batches_for(rows), self._chunk, self._chunk_bytes)
 
     def _records(self, source: Import, version: str, layout: Layout) -> Generator[Record, None, None]:
-        """The upload's rows."""
+        """The rows of the upload."""
         texts = decode(read_upload(self._objects, source, version), layout.encoding)
         yield from islice(read_records(texts, layout.delimiter), layout.skip, None)
 
     def _store(self, campaign: Campaign, checkpoint: Checkpoint, alive: Callable[[], bool]) -> Checkpoint | None:
-        """Every chunk that is not done; the last checkpoint, or None once somebody or something ended it before."""
+        """Store every chunk that is not done. Returns the last checkpoint, or None if the import was ended before."""
         ref, plan = campaign.ref, checkpoint.plan
         key_of = key_maker(self._tenants.get(ref.tenant).secret)
         with closing(self._records(campaign.source, plan.version, plan.layout)) as records:
@@ -142,13 +141,13 @@ class Splitter:
         return checkpoint
 
     def _store_chunk(self, campaign: Campaign, number: int, rows: Rows) -> ImportTotals:
-        workspace = ImportFiles(self._objects, campaign.ref)
-        stored = self._storing.store(campaign, f"{number:08}", rows.messages, workspace)
-        workspace.put_rejects(number, [*rows.rejects, *stored.rejects])
+        files = ImportFiles(self._objects, campaign.ref)
+        stored = self._chunk_store.store(campaign, f"{number:08}", rows.messages, files)
+        files.put_rejects(number, [*rows.rejects, *stored.rejects])
         return ImportTotals(len(rows.messages) + len(rows.rejects), len(rows.rejects), stored.duplicate, stored.suppressed)
 
     def _finish(self, ref: CampaignRef, done: Checkpoint) -> None:
-        """Recount, add up, and say so."""
+        """Recount, add up, set `ready`."""
         self._messages.recount(ref)
         sums = done.sums
         report = ImportFiles(self._objects, ref).assemble_report() if sums.accepted < sums.rows else None

@@ -1,19 +1,14 @@
-"""The report of rejected rows: CSV in UTF-8 with the columns line, address, reason, detail.
+"""Stores one chunk of rows in the ledger, keeps an import's files, and ends an import.
 
-What an import keeps in the object store, all of it below the campaign's own prefix.
+    1 pin      write down which rows are suppressed, once: the list may change before a crash is repaired
+    2 store    insert if absent; the lowest line wins: the result says which rows are duplicates
 
-<tenant>/campaigns/<campaign>/import/suppressed/<chunk>   lines of suppressed rows: kept, a late worker must find them
-<tenant>/campaigns/<campaign>/import/rejected/<chunk>     part of the report: gone once that is whole
-<tenant>/campaigns/<campaign>/rejected.csv                the report
+A chunk that is done again, by any worker, has the same result: it keeps its name and its rows. Files of an import, all below the
+campaign's prefix:
 
-A chunk of rows into the ledger: who is on the suppression list is pinned, the others are stored, the lowest line wins.
-
-    1 pin      which rows are suppressed is written down, once: the list may change before a crash is mended
-    2 store    insert-if-absent: the answer says which rows are duplicates
-
-Done again, by whomever, a chunk comes to the same: it keeps its name, and the rows that its name stands for.
-
-How an import ends: `ready` once every row is accounted for, `failed` with the reason, or as somebody else ended it.
+    <tenant>/campaigns/<campaign>/import/suppressed/<chunk>   lines of suppressed rows: kept, because a late worker must find them
+    <tenant>/campaigns/<campaign>/import/rejected/<chunk>     part of the report: deleted once the report is complete
+    <tenant>/campaigns/<campaign>/rejected.csv                the report: UTF-8, columns line, address, reason, detail
 """
 
 from __future__ import annotations
@@ -42,10 +37,13 @@ from postroom.recipients_file.cells import guarded
 from postroom.recipients_file.rows import DUPLICATE, SHOWN, SUPPRESSED, Reject
 
 HEADER = b"line,address,reason,detail\r\n"
+_ON_LIST = "The address is on the suppression list."
+_BY_KEY = itemgetter(1)
+_TRIES = 10
 
 
 def report_rows(rejects: Iterable[Reject]) -> bytes:
-    """The rejects as rows of the report, in the order of their lines; without the header."""
+    """The rejects as CSV rows in the order of their lines, without the header."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(
         (reject.line, _harmless(reject.address), reject.reason, reject.detail) for reject in sorted(rejects)
@@ -54,19 +52,19 @@ def report_rows(rejects: Iterable[Reject]) -> bytes:
 
 
 def _harmless(cell: str) -> str:
-    """The cell on one line, and no formula where a spreadsheet opens the report."""
+    """The cell on one line, and not a formula when a spreadsheet opens the report."""
     return guarded("".join(character if character.isprintable() else " " for character in cell[:SHOWN]))
 
 
 class ImportFiles:
-    """One campaign's."""
+    """The files of one campaign's import."""
 
     def __init__(self, objects: Objects, ref: CampaignRef) -> None:
         self._objects = objects
         self._prefix = f"{ref.tenant}/campaigns/{ref.campaign}"
 
     def pin_suppressed(self, chunk: str, lines: list[int]) -> list[int]:
-        """Write down which rows of the chunk are suppressed; those written down before, where there are such."""
+        """Write down which rows of the chunk are suppressed. If they were written before, those are returned."""
         key = f"{self._prefix}/import/suppressed/{chunk}"
         try:
             self._objects.put(key, orjson.dumps(lines), content_type="application/json", if_absent=True)
@@ -76,17 +74,17 @@ class ImportFiles:
         return lines
 
     def put_rejects(self, chunk: int, rejects: list[Reject]) -> None:
-        """The chunk's part of the report."""
+        """Store the chunk's part of the report."""
         if rejects:
             self._objects.put(f"{self._parts}{chunk:08}", report_rows(rejects), content_type="text/csv")
 
     def assemble_report(self, parts: Iterable[bytes] | None = None) -> str:
-        """The report of all chunks in order (or of these parts) as one object; its key. Made once: a late worker finds no parts
-        any more."""
+        """Make the report of all chunks in order, or of `parts`, as one object, and return its key. Made once: a late worker
+        finds no parts any more."""
         key = f"{self._prefix}/rejected.csv"
         if self._objects.info(key) is None:
             content = chain([HEADER], self._chunks() if parts is None else parts)
-            with suppress(Conflict):  # another made it meanwhile: of the same parts
+            with suppress(Conflict):  # another worker made it from the same parts
                 self._objects.put(key, content, content_type="text/csv; charset=utf-8", if_absent=True)
         return key
 
@@ -109,17 +107,11 @@ class ImportFiles:
                 return
 
 
-_ON_LIST = "The address is on the suppression list."
-
-
-_BY_KEY = itemgetter(1)
-
-
 class StoredChunk(NamedTuple):
-    """What became of a chunk."""
+    """The rejected rows of a chunk."""
 
     rejects: list[Reject]
-    """Its suppressed rows, then its duplicates."""
+    """Suppressed rows, then duplicates."""
     suppressed: int
 
     @property
@@ -129,22 +121,22 @@ class StoredChunk(NamedTuple):
 
 
 class ChunkStore:
-    """See the module's text."""
+    """Stores chunks of rows."""
 
     def __init__(self, messages: Messages, suppression: SuppressionList, clock: Clock, *, spread: bool = False) -> None:
-        """`spread`: store in the order of keys, which strews a chunk over all of its batches: a partition of DynamoDB takes a
-        thousand writes a second. Else batch by batch, which makes SQLite's inserts nearly sequential."""
+        """`spread`: store in the order of keys, which spreads a chunk over all of its batches, because a partition of DynamoDB
+        takes 1,000 writes a second. Default: batch by batch, which makes SQLite's inserts nearly sequential."""
         self._messages = messages
         self._suppression = suppression
         self._clock = clock
         self._order = _BY_KEY if spread else None
 
-    def store(self, campaign: Campaign, name: str, rows: Sequence[MessageRow], workspace: ImportFiles) -> StoredChunk:
-        """Store the chunk of that name."""
+    def store(self, campaign: Campaign, name: str, rows: Sequence[MessageRow], files: ImportFiles) -> StoredChunk:
+        """Store the rows of the chunk of that name."""
         ref, topic = campaign.ref, campaign.content.topic
         on_list = self._suppression.suppressed(ref.tenant, [message.key for message in rows], topic=topic)
         found = [message.line for message in rows if message.key in on_list] if on_list else []
-        pinned = set(workspace.pin_suppressed(name, found))
+        pinned = set(files.pin_suppressed(name, found))
         kept = [message for message in rows if message.line not in pinned] if pinned else rows
         kept = sorted(kept, key=self._order)
         winners = self._messages.store(ref, kept, self._clock.now())
@@ -158,18 +150,16 @@ class ChunkStore:
         return StoredChunk(rejects, suppressed)
 
 
-_TRIES = 10
-
-
 class ImportCompletion:
-    """Of any import."""
+    """Ends an import: `ready` once every row is accounted for, `failed` with the reason."""
 
     def __init__(self, campaigns: Campaigns, messages: Messages) -> None:
         self._campaigns = campaigns
         self._messages = messages
 
     def ready(self, ref: CampaignRef, batches: int, sums: ImportTotals, report: str | None) -> None:
-        """Add up, and say so: the only way to `ready`. The batches have been counted. `Corrupt`: it does not add up."""
+        """Check that the totals agree with the ledger, then set `ready`. The batches must be counted before. Raises `Corrupt` if
+        the totals do not add up."""
         result = replace(
             self._campaigns.get(ref).source,
             batches=batches,
@@ -185,11 +175,11 @@ class ImportCompletion:
         self._move(ref, CampaignStatus.READY, source=result)
 
     def failed(self, ref: CampaignRef, reason: str) -> None:
-        """It cannot be imported."""
+        """Set `failed` with the reason."""
         self._move(ref, CampaignStatus.FAILED, reason=reason)
 
     def _move(self, ref: CampaignRef, to: CampaignStatus, **fields: Any) -> None:
-        """The end of importing, unless somebody else ended it."""
+        """Change the status, unless the import was ended meanwhile (cancelled, for example)."""
         for _ in range(_TRIES):
             campaign = self._campaigns.get(ref)
             if campaign.status is not CampaignStatus.IMPORTING:
@@ -199,4 +189,4 @@ class ImportCompletion:
             except Conflict:  # changed since it was read: look again
                 continue
             return
-        raise Conflict(f"campaign {ref.campaign} is being changed by others all the time; try again")
+        raise Conflict(f"campaign {ref.campaign} is being changed by others; try again")
