@@ -1,10 +1,9 @@
-"""Composes the message of one recipient: everything that does not depend on the recipient is encoded once a campaign.
+"""Composes the message of one recipient; everything that does not depend on the recipient is encoded once per campaign.
 
-A `Composer` holds header fields, MIME boundaries, attachments and the template's text ready as they go on the wire. A recipient's
-message is then the engine's values (templates.render) between those fragments, and a handful of header fields. What is
-composed for one recipient and attempt is always the same but for its Date.
-
-Compiles a campaign's content, from the draft when it is made and from the store when it is sent: the same either way.
+A `Composer` keeps header fields, MIME boundaries, attachments and the template's text ready as they go on the wire. A recipient's
+message is then the rendered values (templates.render) between those fragments, and a handful of header fields. The message of one
+recipient and attempt is always the same, except for its Date. `ContentCompiler` makes composers: from a draft, and from what the
+campaign has stored.
 """
 
 from __future__ import annotations
@@ -48,7 +47,8 @@ from postroom.templates.render import (
 from postroom.templates.text import derive_text
 
 BUILT_IN = frozenset({"email", "unsubscribe_url"})
-"""Always ours: the recipient's mailbox, and the address that ends it all. `name` is the display name where the row has none."""
+"""Variables that Postroom sets: the recipient's mailbox and the unsubscribe address. `name` is the display name if the row has
+none."""
 MAX_SUBJECT = 1_000
 _WIDTHS = {TOKEN_MARK: tokens.CORE_LENGTH, UNSUBSCRIBE_MARK: tokens.CORE_LENGTH}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -59,45 +59,45 @@ __all__ = ["Composed", "Composer", "Identity", "RowError", "compile_content", "v
 
 
 class Signs(Protocol):
-    """Signs what is composed (delivery.dkim)."""
+    """Signs a composed message (delivery.dkim)."""
 
     def sign(self, content: bytes, now: Instant) -> bytes:
-        """`Unavailable`: it cannot be signed now, and must not leave without."""
+        """Raises `Unavailable` if the message cannot be signed now; it must not leave unsigned."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """For whom a campaign is composed."""
+    """The sender's side of a campaign: tenant, addresses, signature."""
 
     ref: CampaignRef
     tenant: Tenant
     public_url: str | None = None
-    """Where links lead; None: no tracking, no unsubscribe link."""
+    """Base of tracking and unsubscribe links. None: no tracking, no unsubscribe link."""
     bounce_domain: str | None = None
-    """Where bounces return to; None: to the sender's own address."""
+    """Domain of the return path. None: bounces return to the From address."""
     kind: str = "campaign"
-    """What Feedback-ID calls it."""
+    """The kind of mail in Feedback-ID."""
     unsubscribe_mailbox: str | None = None
-    """Where wishes to unsubscribe are read; None: nowhere."""
+    """Mailbox for unsubscribe requests by mail. None: there is none."""
     listed: bool = True
-    """It carries `List-Unsubscribe`, where there is a public URL or such a mailbox."""
+    """Whether to add `List-Unsubscribe`, if there is a public URL or such a mailbox."""
     signs: Signs | None = None
-    """None: nobody signs."""
+    """None: messages are not signed here."""
 
 
 class Composed(NamedTuple):
-    """One message, as a mailer takes it (platform.mail.port.OutboundMessage)."""
+    """One message as a mailer takes it (platform.mail.port.OutboundMessage)."""
 
     mail_from: str
     rcpt_to: str
     content: bytes
     ref: tokens.MessageRef | None = None
-    """Which attempt at which message it is; None: of a message that is none of ours."""
+    """Which attempt at which message it is. None: not a message of the ledger (a test, for example)."""
 
 
 def variables(*, html: str, text: str | None, subject: str) -> frozenset[str]:
-    """What the template asks of a row: the columns an import keeps. `Invalid` as `compile_content`."""
+    """The variables a template uses: the columns an import keeps. Raises `Invalid` as `compile_content` does."""
     sources = _read(html, text, subject)
     return frozenset().union(*(source.variables for source in sources if source)) - BUILT_IN
 
@@ -111,15 +111,15 @@ def compile_content(
     columns: Sequence[str],
     identity: Identity,
 ) -> Composer:
-    """Everything of a campaign that is the same for all. `Invalid` (part, line, column, what to do)."""
+    """Compile what is the same for all recipients. Raises `Invalid` with part, line, column and what to do."""
     return Composer(content, _read(html, text, content.subject), attachments, columns=columns, identity=identity)
 
 
 class Composer:
-    """See the module's text. For one thread at a time."""
+    """Composes a campaign's messages. For one thread at a time."""
 
     links: tuple[str, ...]
-    """The campaign's link table: what the indexes in its links select from."""
+    """The campaign's link table: the indexes in tracked links select from it."""
 
     def __init__(
         self,
@@ -158,8 +158,8 @@ class Composer:
         self._second, self._date = -1, ""
 
     def compose(self, batch: int, recipient: Recipient, now: Instant, *, person: Key | None = None) -> Composed:
-        """The message of one recipient's next attempt; `person`: the key of their address, where the message has one of its
-        own. `RowError` where it cannot be made."""
+        """The message of a recipient's next attempt. `person`: the key of the address, if the message has a key of its own
+        (transactional messages). Raises `RowError` if the message cannot be made."""
         attempt = min(recipient.attempt + 1, tokens.MAX_ATTEMPT)
         key, line = recipient.key, recipient.line
         values = self._values(recipient)
@@ -199,7 +199,7 @@ class Composer:
         return Composed(self._return_path(batch, key, attempt), recipient.address, content, ref)
 
     def _values(self, recipient: Recipient) -> Values:
-        """What the template sees: the row's cells over the campaign's values; what is empty or null is not there at all."""
+        """The template's variables: the row's cells over the campaign's values. Empty cells and null are left out."""
         if len(recipient.values) > MAX_ROW:
             raise RowError(
                 f"Row at line {recipient.line}: its values have {len(recipient.values)} characters; {MAX_ROW} at most."
@@ -219,7 +219,7 @@ class Composer:
         return values
 
     def _joined(self, part: int, values: list[str], markers: list[str], line: int) -> str:
-        """Values and fragments in turn, encoded."""
+        """Values and fragments alternating, encoded."""
         fragments = self._fragments[part]
         pieces = [""] * (len(values) + len(markers))
         try:
@@ -238,7 +238,7 @@ class Composer:
         return self._date
 
     def _list_headers(self) -> str:
-        """RFC 2369 and RFC 8058."""
+        """List-Unsubscribe (RFC 2369) and List-Unsubscribe-Post (RFC 8058)."""
         places = [f"<{self._unsubscribe_url}>"] if self._public_url else []
         if self._unsubscribe_mailbox:
             token = UNSUBSCRIBE_MARK.join(self._sealer.unsubscribe_frame)
@@ -285,7 +285,7 @@ class Composer:
 
 
 def _read(html: str, text: str | None, subject: str) -> tuple[ParsedTemplate, ParsedTemplate | None, ParsedTemplate]:
-    """Subject, text, HTML."""
+    """Read subject, text and HTML, in that order."""
     text_source = None if text is None else read_template(text, part="text template")
     html_source = read_template(html, part=HTML_PART)
     markup.check(html_source.skeleton, part=HTML_PART)
@@ -300,7 +300,7 @@ def _address(text: str, field: str) -> address.Address:
 
 
 def _return_path(bounce_domain: str | None, sender: str, sealer: tokens.TokenSealer) -> Callable[[int, Key, int], str]:
-    """The envelope's sender: one for each attempt (VERP) where bounces have a domain, else the From address."""
+    """The envelope sender: one per attempt (VERP) if there is a bounce domain, else the From address."""
     if not bounce_domain:
         return lambda batch, key, attempt: sender
     domain = _address(f"bounce@{bounce_domain}", "POSTROOM_BOUNCE_DOMAIN").mailbox.rpartition("@")[2]
@@ -308,7 +308,7 @@ def _return_path(bounce_domain: str | None, sender: str, sealer: tokens.TokenSea
 
 
 def _fixed_headers(content: Content, sender: address.Address, identity: Identity) -> str:
-    """The fields that are the same for everybody. Feedback-ID (Gmail's feedback loop): campaign, tenant, kind, sender."""
+    """The fields that are the same for all recipients. Feedback-ID (Gmail's feedback loop): campaign, tenant, kind, sender."""
     fields = headers.address_field("From", sender.name, sender.mailbox)
     if content.reply_to:
         reply_to = _address(content.reply_to, "Reply-To")
@@ -322,19 +322,19 @@ def _ended(skeleton: Skeleton) -> Skeleton:
 
 
 def _encoded(part: TemplatePart) -> dict[str, str]:
-    """A part's fragments by their markers."""
+    """A part's encoded fragments by marker."""
     return {str(number): encode_fragment(text, _WIDTHS) for number, text in enumerate(part.fragments)}
 
 
 def _date(second: int) -> str:
-    """RFC 5322 §3.3, in UTC, whatever the locale; with its line end."""
+    """RFC 5322 §3.3 in UTC, independent of the locale, with its line end."""
     t = time.gmtime(second)
     day, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
     return f"{day}, {t.tm_mday:02} {month} {t.tm_year:04} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000\r\n"
 
 
 class ContentCompiler:
-    """The installation's part of composing."""
+    """Compiles contents into composers, with the settings of this installation."""
 
     def __init__(
         self,
@@ -346,12 +346,12 @@ class ContentCompiler:
         mail_comes_back: bool = False,
         keys: DkimKeys | None = None,
     ) -> None:
-        """`mail_comes_back`: somebody reads what is written to the bounce domain. `keys`: what mail is signed with; None: nothing
-        is signed."""
+        """`mail_comes_back`: mail to the bounce domain is read, so an unsubscribe mailbox works. `keys`: DKIM keys; None: mail is
+        not signed."""
         self._tenants = tenants
         self._objects = objects
         self.public_url = public_url
-        """Where links of new campaigns lead; a campaign keeps the one it was made with."""
+        """Base of the links in new campaigns; a campaign keeps the one it was created with."""
         self._bounce_domain = bounce_domain
         self._unsubscribe_mailbox = f"unsubscribe@{bounce_domain}" if bounce_domain and mail_comes_back else None
         self._keys = keys
@@ -369,8 +369,8 @@ class ContentCompiler:
         listed: bool = True,
         signs: MailSigner | None = None,
     ) -> Composer:
-        """From the parts themselves; `kind` and `listed` as in `Identity`; `signs`: what really leaves. `Invalid`: where in them,
-        and what to do."""
+        """Compile from the parts. `kind`, `listed`: as in `Identity`. `signs`: for mail that is really sent. Raises `Invalid`
+        with the place in the part and what to do."""
         identity = Identity(
             ref=ref,
             tenant=self._tenants.get(ref.tenant),
@@ -384,12 +384,12 @@ class ContentCompiler:
         return compile_content(content, html=html, text=text, attachments=attachments, columns=columns, identity=identity)
 
     def signing(self, tenant: str, from_: str) -> MailSigner | None:
-        """What the sender's mail is signed with, where it has a key. `Unavailable`: the store does not answer."""
+        """The signer for mail from that address. Raises `Unavailable` if the store does not answer."""
         return None if self._keys is None else MailSigner(self._keys, tenant, from_)
 
     def load(self, campaign: Campaign, *, signed: bool = False) -> Composer:
-        """From what the campaign has stored. `signed`: for mail that leaves; only looked at, it needs no key. `Corrupt`,
-        `Unavailable`: the key cannot be used."""
+        """Compile what the campaign has stored. `signed`: for mail that is really sent; a preview needs no key. Raises `Corrupt`
+        or `Unavailable` if the key cannot be used."""
         content, objects = campaign.content, self._objects
         signs = self.signing(campaign.ref.tenant, content.from_) if signed else None
         if signs is not None:

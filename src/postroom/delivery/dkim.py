@@ -1,19 +1,16 @@
 """DKIM signatures for mail that no relay signs (RFC 6376; Ed25519: RFC 8463), relaxed/relaxed.
 
-Signed is what a reader sees and what a receiver acts on; both List-Unsubscribe fields have to be (RFC 8058 §4). `From`, `To`,
-`Subject`, `Date`, `Reply-To` and `Content-Type` stand in `h=` once more than they are there: nobody can add another one, which
-some readers would show in place of ours (RFC 6376 §8.15). No part of the body is left out (`l=` invites the same).
+Signed are the headers a reader sees and a receiver acts on; both List-Unsubscribe fields must be signed (RFC 8058 §4). `From`,
+`To`, `Subject`, `Date`, `Reply-To` and `Content-Type` are listed in `h=` once more than they occur, so that no second one can be
+added, which some readers would show instead (RFC 6376 §8.15). No part of the body is left out (`l=` invites the same attack).
 
-The content is as it goes on the wire: lines end in CRLF, and neither CR nor LF stands alone. What is signed must not be changed
-on its way; a relay that rewrites Date or Message-ID, as SES does, breaks the signature and signs itself.
+The content must be as it goes on the wire: lines end in CRLF, and neither CR nor LF stands alone. A signed message must not be
+changed on its way; a relay that rewrites Date or Message-ID, as SES does, breaks the signature and signs itself.
 
-Who signs a sender's mail: the nearest domain that has a key, looked up again every minute.
-
-So a key that has become active, is replaced or removed is used, or is not, a minute later, also by what is being sent.
-
-Where there is a key, no mail leaves without its signature: a key that cannot be opened (the master key is gone, say) is used on
-where it is known from before, and else `sign` refuses. A store that does not answer says nothing: what was found before holds for
-another minute.
+`MailSigner` finds the key: of the nearest domain of the From address that has one, looked up again every minute. So a key that
+becomes active, is replaced or removed takes effect within a minute, also for a running campaign. If a domain has a key, no mail
+leaves unsigned: if the key cannot be opened (the master key is gone, for example), the one known from before is used, else `sign`
+refuses. If the store does not answer, the last result holds for another minute.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ from postroom.model.dkim import Algorithm
 from postroom.model.sender import covering
 
 RSA_BITS = 2048
-"""1024 are refused by many; 4096 do not fit into the DNS answers of some (RFC 8301 §3.2)."""
+"""Many receivers refuse 1024 bits; 4096 do not fit into the DNS answers of some servers (RFC 8301 §3.2)."""
 _OVERSIGNED = ("From", "To", "Subject", "Date", "Reply-To", "Content-Type")
 _SIGNED = ("Message-ID", "MIME-Version", "List-Unsubscribe", "List-Unsubscribe-Post", "Feedback-ID")
 _LINE = 78
@@ -45,12 +42,12 @@ _BASE64_LINE = 72
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r]*(?:\r\n[ \t][^\r]*)*)\r\n")
 _SPACE = re.compile(rb"[ \t]+")
 Field = tuple[bytes, bytes]
-"""A header field's name and value, as they stand."""
+"""A header field's name and value, unchanged."""
 _LASTS_MS = 60_000
 
 
 class SigningKey(NamedTuple):
-    """What signs. Shows no key in logs: see `__repr__`."""
+    """A private key and its selector. `__repr__` shows no key, for logs."""
 
     selector: str
     algorithm: Algorithm
@@ -65,24 +62,24 @@ class GeneratedKey(NamedTuple):
     """A new key."""
 
     private: bytes
-    """As `SigningKey` has it."""
+    """In the form of `SigningKey.private`."""
     public: str
-    """As `p=` has it."""
+    """The value of `p=` in DNS."""
 
     def __repr__(self) -> str:
         return f"Generated({self.public[-8:]})"
 
 
 class DomainSigner:
-    """Signs as one domain, with each of its keys. For several threads."""
+    """Signs for one domain with each of its keys. Safe for several threads."""
 
     def __init__(self, domain: str, keys: Sequence[SigningKey]) -> None:
-        """`Corrupt`: one of them is no key."""
+        """Raises `Corrupt` if one of the keys cannot be read."""
         self.domain = domain
         self._keys = [(key.selector, key.algorithm, _loaded(key)) for key in keys]
 
     def sign(self, content: bytes, at: Instant) -> bytes:
-        """The content with a field for each key before it, the first key's first."""
+        """The content preceded by one DKIM-Signature field per key, in the order of the keys."""
         ends = content.find(b"\r\n\r\n")
         head, body = (content, b"") if ends < 0 else (content[: ends + 2], content[ends + 4 :])
         fields = _FIELD.findall(head)
@@ -97,7 +94,7 @@ class DomainSigner:
 
 
 def generate_key(algorithm: Algorithm) -> GeneratedKey:
-    """A new key, from the system's random source."""
+    """Generate a key from the system's random source."""
     if algorithm is Algorithm.ED25519:
         short = Ed25519PrivateKey.generate()
         return GeneratedKey(short.private_bytes_raw(), base64.b64encode(short.public_key().public_bytes_raw()).decode())
@@ -108,7 +105,7 @@ def generate_key(algorithm: Algorithm) -> GeneratedKey:
 
 
 def canonical_body(body: bytes) -> bytes:
-    """RFC 6376 §3.4.4. Most bodies are so already, and found to be at the speed of memory."""
+    """RFC 6376 §3.4.4. Most bodies are canonical already, which is checked at the speed of memory."""
     if body and not body.endswith(b"\r\n"):
         body += b"\r\n"
     if b"\t" in body or b"  " in body:
@@ -127,8 +124,8 @@ def canonical_field(name: bytes, value: bytes) -> bytes:
 
 
 def signed_data(fields: Iterable[Field], names: Sequence[str], unsigned: bytes) -> bytes:
-    """What a signature is about (RFC 6376 §3.7): the fields that `names` names, of several of a name the last first, and the
-    signature's own field as far as it is known."""
+    """The data that is signed (RFC 6376 §3.7): the fields listed in `names`, the last first if a name occurs several times, and
+    the signature's own field without its `b=` value."""
     there: dict[bytes, list[bytes]] = defaultdict(list)
     for name, value in fields:
         there[name.lower()].append(canonical_field(name, value))
@@ -138,7 +135,7 @@ def signed_data(fields: Iterable[Field], names: Sequence[str], unsigned: bytes) 
 
 
 def _signed_names(fields: Iterable[Field]) -> list[str]:
-    """What `h=` lists."""
+    """The names in `h=`."""
     there = [name.lower().decode() for name, _ in fields]
     names = [name for name in _OVERSIGNED for _ in range(there.count(name.lower()) + 1)]
     return names + [name for name in _SIGNED for _ in range(there.count(name.lower()))]
@@ -171,20 +168,20 @@ def _loaded(key: SigningKey) -> rsa.RSAPrivateKey | Ed25519PrivateKey:
     try:
         if key.algorithm is Algorithm.ED25519:
             return Ed25519PrivateKey.from_private_bytes(key.private)
-        # Not checked again: it is what we made (25 ms, each time that something is compiled).
+        # Not validated again: we made it (validation takes 25 ms each time a content is compiled).
         made = serialization.load_der_private_key(key.private, password=None, unsafe_skip_rsa_key_validation=True)
     except ValueError as error:
-        raise Corrupt(f"what is kept as the DKIM key {key.selector} is no key") from error
+        raise Corrupt(f"the stored DKIM key {key.selector} cannot be read") from error
     if not isinstance(made, rsa.RSAPrivateKey):
-        raise Corrupt(f"what is kept as the DKIM key {key.selector} is no RSA key")
+        raise Corrupt(f"the stored DKIM key {key.selector} is not an RSA key")
     return made
 
 
 class MailSigner:
-    """For one From address of one tenant. For one thread at a time."""
+    """Signs mail from one From address of one tenant. For one thread at a time."""
 
     def __init__(self, keys: DkimKeys, tenant: str, from_: str) -> None:
-        """`Unavailable`: the store does not answer. `Invalid`: no address."""
+        """Raises `Unavailable` if the store does not answer, `Invalid` if `from_` is no address."""
         self._keys = keys
         self._tenant = tenant
         self._domains: Sequence[str] = covering(from_)[1:]
@@ -194,13 +191,13 @@ class MailSigner:
         self._look()
 
     def check(self) -> None:
-        """`Corrupt`: there is a key, and it cannot be used."""
+        """Raise `Corrupt` if there is a key and it cannot be used."""
         if self._refused:
             raise Corrupt(self._refused)
 
     def sign(self, content: bytes, now: Instant) -> bytes:
-        """The content, signed where there is a key. Reads the store once a minute, which is short. `Unavailable`: there is a key,
-        and it cannot be used; it is tried again a minute later."""
+        """The content, signed if there is a key. Reads the store once a minute, which takes a moment. Raises `Unavailable` if
+        there is a key and it cannot be used; it is tried again a minute later."""
         if self._until is None:
             self._until = Instant(now + _LASTS_MS)
         elif now >= self._until:

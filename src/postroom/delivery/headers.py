@@ -1,8 +1,7 @@
-"""Header fields from values nobody can trust: encoded (RFC 2047, RFC 2231), folded (RFC 5322 §2.2.3), one line of text each.
+"""Header fields from untrusted values: encoded (RFC 2047, RFC 2231), folded (RFC 5322 §2.2.3), one line of text each.
 
-No value can end a field: control characters and line separators become spaces before anything else happens.
-Lines have at most 78 characters where a space or an encoded word lets them break, and never more than 998.
-Every function answers one whole field, its final CRLF included.
+No value can end a field: control characters and line separators become spaces first. Lines have at most 78 characters if a space
+or an encoded word lets them break, and never more than 998. Every function returns one whole field with its final CRLF.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _PARAMETER_CHUNK = 50
 
 
 def cleaned(text: str) -> str:
-    """One line: what could end a field, or cannot be in one, becomes a space; space around the whole is dropped."""
+    """The text on one line: characters that could end a field or are not allowed in one become a space; outer space is cut."""
     return _CONTROL.sub(" ", text).strip()
 
 
@@ -38,7 +37,7 @@ def text_field(name: str, text: str) -> str:
 
 
 def address_field(name: str, display: str | None, mailbox: str) -> str:
-    """From, To, Reply-To with one address. `mailbox` is taken as it is: model.address made it."""
+    """From, To or Reply-To with one address. `mailbox` must come from model.address; it is not encoded."""
     if not display:
         return f"{name}: {mailbox}\r\n"
     if _NAME(display) and len(name) + len(display) + len(mailbox) < LINE - 8:
@@ -81,7 +80,7 @@ def parameter_field(name: str, value: str, *parameters: list[str]) -> str:
 
 
 def encoded_words(text: str) -> list[str]:
-    """RFC 2047, UTF-8, split between characters, in the shorter of the two encodings. Decoded and joined they are `text`."""
+    """Encoded words (RFC 2047) in UTF-8, split between characters, in the shorter of the two encodings."""
     raw = text.encode("utf-8", "replace")
     quoted_size = sum(1 if byte in _Q_PLAIN or byte == 32 else 3 for byte in raw)
     in_q = quoted_size <= len(raw) * 4 / 3

@@ -1,21 +1,19 @@
-"""Quoted-printable (RFC 2045 §6.7) in fragments that can be joined in any order.
+"""The two bodies and the MIME structure around them, fixed for a campaign; attachments are encoded once.
 
-Every fragment begins and ends at the start of a line, with a soft line break where the text itself does not end one. So the fixed
-fragments of a template are encoded once, a value stands between two of them on a line of its own, and no line is ever
-longer than 76 characters whatever stands beside it. A line never begins with a dot (SMTP would have to double it) nor
-with `From ` (mailbox files would quote it). Line ends in: LF; out: CRLF.
-
-The MIME structure around the two bodies (RFC 2046): fixed for a campaign, attachments encoded once.
-
-    mixed (where there are attachments)
+    mixed (if there are attachments)
       alternative
         text/plain
-        related (where there are inline images)
+        related (if there are inline images)
           text/html
           images
       attachments
 
-Boundaries hold `=_`, which quoted-printable and base64 never put out, so no body can contain one.
+Boundaries contain `=_`, which quoted-printable and base64 never produce, so no body can contain one (RFC 2046).
+
+Bodies are quoted-printable (RFC 2045 §6.7), in fragments that can be joined in any order. Every fragment begins and ends at the
+start of a line, with a soft line break if the text does not end one. So the fixed fragments of a template are encoded once, a
+value stands between two of them on a line of its own, and no line is longer than 76 characters whatever its neighbours are. No
+line begins with a dot (SMTP would double it) or with `From ` (mbox files would quote it). Line ends in: LF; out: CRLF.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ _OVERLONG = re.compile(rb"^(.{74,})(=(?:20|09)\r?)$", re.MULTILINE)  # binascii 
 _DOTS_A_LINE = 25
 _EQUALS = ord("=")
 MAX_ATTACHMENTS = 25_000_000
-"""Bytes of all attachments together, before base64 adds a third."""
+"""Bytes of all attachments together, before base64 adds a third. 25 MB."""
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,80}/[a-z0-9][a-z0-9!#$&^_.+-]{0,80}", re.IGNORECASE)
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,120}")
 _CID = re.compile(r"\bcid:([^\"'\s)>\x00]+)", re.IGNORECASE)
@@ -47,7 +45,7 @@ _TEXT = "Content-Type: {type}; charset=utf-8\r\nContent-Transfer-Encoding: quote
 
 
 def encode_value(text: str) -> str:
-    """A value, fast: most are a few plain characters. Any text; nothing for empty text."""
+    """Encode a value. Fast for a few plain characters, which most values are. Empty text gives an empty result."""
     if _SHORT(text):
         return text + SOFT_BREAK
     if not text:
@@ -66,7 +64,7 @@ def encode_value(text: str) -> str:
 
 
 def encode_fragment(text: str, widths: Mapping[str, int]) -> str:
-    """A fixed fragment. Characters in `widths` stand for something of that many plain characters: they pass as they are, and
+    """Encode a fixed fragment. Characters in `widths` are placeholders for that many plain characters: they stay as they are and
     are never split."""
     lines = text.split("\n")
     coded = [_line(line, widths, ends=number < len(lines) - 1) for number, line in enumerate(lines)]
@@ -91,7 +89,7 @@ def _line(line: str, widths: Mapping[str, int], *, ends: bool) -> str:
 
 
 def _atom(line: str, position: int, widths: Mapping[str, int], *, ends: bool) -> tuple[str, int]:
-    """What must not be split: one character, encoded."""
+    """One character, encoded, and its width: it must not be split."""
     character = line[position]
     if character in widths:
         return character, widths[character]
@@ -102,14 +100,14 @@ def _atom(line: str, position: int, widths: Mapping[str, int], *, ends: bool) ->
 
 
 def _defuse(found: re.Match[bytes]) -> bytes:
-    """Encode what begins a line, and break after it, so that the rest stays short."""
+    """Encode the beginning of a line and break after it, so that the rest stays short."""
     text = found[0]
     rows = [text[start : start + _DOTS_A_LINE] for start in range(0, len(text), _DOTS_A_LINE)]
     return b"".join(b"".join(b"=%02X" % byte for byte in row) + b"=\r\n" for row in rows)
 
 
 class MimeFrame(NamedTuple):
-    """What stands before, between and after the two bodies, whose last line ends in CRLF."""
+    """The bytes before, between and after the two bodies. The last line of a body ends in CRLF."""
 
     before_text: str
     """Begins with the message's last header fields."""
@@ -118,7 +116,8 @@ class MimeFrame(NamedTuple):
 
 
 def mime_frame(attachments: Sequence[tuple[Attachment, bytes]], *, boundary_seed: str, html: str) -> MimeFrame:
-    """`Invalid` for a name, type or content id no header can carry, and for an inline image that is not there; `TooLarge`."""
+    """Build the structure. Raises `Invalid` for a file name, type or content id that no header can carry and for a missing inline
+    image, `TooLarge` for attachments above `MAX_ATTACHMENTS`."""
     _check(attachments, html)
     inline = [_part(attachment, content) for attachment, content in attachments if attachment.content_id]
     files = [_part(attachment, content) for attachment, content in attachments if not attachment.content_id]

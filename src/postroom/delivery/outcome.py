@@ -1,6 +1,4 @@
-"""When a deferred recipient is tried again: a small value asked one question.
-
-What an attempt's result makes of its message.
+"""What the provider's answer makes of a message, and when a deferred one is tried again.
 
 accepted                                → sent
 refused for good, the address (5.1.x)   → bounced     (RFC 3463: 5.1.1 bad mailbox, 5.1.2 bad system, 5.1.6 moved …)
@@ -8,8 +6,8 @@ refused for good, the sender            → failed, whatever the code and the st
 refused for good, anything else         → failed
 refused for now                         → deferred, until `give_up_at`, then failed
 refused as too fast                     → deferred, always: it is about the sender, no recipient fails for it
-no answer to the final dot              → unknown, and at its `due` the campaign's policy decides
-never handed over                       → as it stood (None)
+no answer to the final dot              → unknown; at its `due` the campaign's policy decides
+never handed over                       → unchanged (None)
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ class Backoff:
     first_ms: int = 60_000
     most_ms: int = 3_600_000
     jitter: float = 0.2
-    """A wait is up to this part shorter or longer, so that those deferred together do not come back together."""
+    """A wait is up to this fraction shorter or longer, so that messages deferred together do not return together."""
 
     def due(self, attempt: int, now: Instant, chance: float) -> Instant:
         """When to try again after `attempt` (from 1) failed at `now`; `chance` from 0 to 1 picks the jitter."""
@@ -47,19 +45,19 @@ class Backoff:
 THROTTLED = Backoff(first_ms=2_000, most_ms=60_000, jitter=0.5)
 
 
-"""After "too fast": it says nothing about the recipient, and the bucket is slowed as well."""
+"""After "too fast", which says nothing about the recipient. The rate bucket is slowed as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRules:
-    """A campaign's rules for one attempt."""
+    """A campaign's rules."""
 
     policies: Policies
     give_up_at: Instant
     backoff: Backoff
 
     def settle(self, recipient: Recipient, result: Result, now: Instant, chance: float) -> Settlement | None:
-        """The message's new standing; None: nothing was tried. `chance` from 0 to 1 is for jitter."""
+        """The settlement of one attempt. None: nothing was tried. `chance`: from 0 to 1, picks the jitter."""
         attempt = recipient.attempt + 1
         match result.verdict:
             case Verdict.UNSENT:
@@ -78,7 +76,7 @@ class OutcomeRules:
 
 
 def refuses_address(result: Result) -> bool:
-    """Whether a permanent refusal is about the recipient's address. What is said of the sender's must not cost us recipients."""
+    """Whether a permanent refusal is about the recipient's address. A refusal of the sender must not suppress recipients."""
     if result.stage is Stage.MAIL or _SENDER.search(_MAILBOX.sub("", result.text)):
         return False
     if result.enhanced:

@@ -1,8 +1,8 @@
-"""Links, the open pixel and the unsubscribe address: everything in a message that leads back to us is made here.
+"""Links, the open pixel and the unsubscribe address: every URL in a message that leads back to Postroom is made here.
 
 A fixed link becomes an index into the campaign's link table: `…/t/c/<recipient's token>.<index>`. A link with template tags in
 its address is rendered first and then sealed whole, for this recipient only (model.wire): neither can be made to
-lead elsewhere. Addresses that are not http or https stay as they are, and so do links inside `{% filter %}`, our own addresses,
+lead elsewhere. Addresses that are not http or https stay as they are, and so do links inside `{% filter %}`, links to Postroom,
 and the text part. Without a public URL nothing is tracked.
 """
 
@@ -35,7 +35,7 @@ _BODY_END = re.compile(r"</body\s*>", re.IGNORECASE)
 
 
 def check_public_url(public_url: str) -> str:
-    """Without its final slash; `Invalid` unless it is an http(s) address without query."""
+    """The URL without its final slash. Raises `Invalid` unless it is an http(s) URL without query."""
     parts = urlsplit(public_url)
     good = parts.scheme in ("http", "https") and parts.netloc and not parts.query and not parts.fragment
     if not good or not re.fullmatch(r"[!-~]{1,300}", public_url) or re.search(r"""["'<>\\=&]""", public_url):
@@ -44,18 +44,18 @@ def check_public_url(public_url: str) -> str:
 
 
 def unsubscribe_url(public_url: str, sealer: TokenSealer, core: str) -> str:
-    """Where a recipient says no more (GET asks, POST does it: RFC 8058); `core` is what differs, or stands for it."""
+    """The unsubscribe URL (GET asks, POST unsubscribes: RFC 8058). `core`: what differs by recipient, or a placeholder."""
     before, after = sealer.unsubscribe_frame
     return f"{public_url}/u/{before}{core}{after}"
 
 
 def links_key(ref: CampaignRef) -> str:
-    """A campaign's link table in the object store: a JSON array of URLs, what a tracked link's index selects from."""
+    """Key of a campaign's link table: a JSON array of URLs that a tracked link's index selects from."""
     return f"{ref.tenant}/campaigns/{ref.campaign}/links.json"
 
 
 def track(template: Skeleton, public_url: str, *, opens: bool, clicks: bool) -> tuple[Skeleton, tuple[str, ...]]:
-    """The HTML template with its links and pixel in place, and the campaign's link table."""
+    """The HTML template with tracked links and the pixel, and the campaign's link table."""
     tracked = template.with_text(template.text)
     links: dict[str, int] = {}
     if clicks:
@@ -66,7 +66,7 @@ def track(template: Skeleton, public_url: str, *, opens: bool, clicks: bool) -> 
 
 
 def filters(public_url: str | None, sealer: TokenSealer) -> dict[str, Callable[..., Any]]:
-    """What the tracked template calls."""
+    """The filters that a tracked template calls."""
     return {} if public_url is None else {_FILTER: _personal_link(public_url, sealer)}
 
 
@@ -85,13 +85,13 @@ def _personal_link(public_url: str, sealer: TokenSealer) -> Callable[..., Any]:
 
 
 def _harmless(url: str, rendered: str) -> str:
-    """An address that came out of a row must not run anything where a mail reader would let it."""
+    """A URL from a row must not run a script in a mail reader."""
     scheme = re.sub(r"[\x00-\x20]", "", url).partition(":")[0].lower()
     return "#" if scheme in ("javascript", "vbscript", "data") else rendered
 
 
 class _Links:
-    """One pass over a template's markup."""
+    """Rewrites the links of one template."""
 
     def __init__(self, skeleton: Skeleton, public_url: str, links: dict[str, int]) -> None:
         self._skeleton = skeleton
@@ -139,7 +139,7 @@ class _Links:
 
 
 def _inside_filters(skeleton: Skeleton) -> list[tuple[int, int]]:
-    """Where the text is inside `{% filter %}`, which would change an address: in order, the outermost ones."""
+    """The ranges inside `{% filter %}`, which would change a URL: the outermost ones, in order."""
     ranges: list[tuple[int, int]] = []
     opened: list[int] = []
     for place in PLACE.finditer(skeleton.text):
@@ -154,7 +154,7 @@ def _inside_filters(skeleton: Skeleton) -> list[tuple[int, int]]:
 
 
 def _add_pixel(skeleton: Skeleton, public_url: str) -> None:
-    """Before the last `</body>`, or at the end."""
+    """Add the pixel before the last `</body>`, or at the end."""
     token = skeleton.add(Tag(TagKind.OUTPUT, TOKEN_NAME, 0))
     style = "display:block;width:1px;height:1px;border:0"
     pixel = f'<img src="{public_url}/t/o/{token}" width="1" height="1" alt="" style="{style}">'

@@ -1,12 +1,11 @@
-"""The contents of single messages in the object store: each stored once, under its own digest, before any message names it.
+"""Transactional messages: their contents in the object store, compiled once per stream and kept while in use.
 
-They are kept apart by *era*, 32 days of streams, so that an era whose streams are deleted can be deleted as a whole. A crash
-leaves at worst a content that no message names; whoever sends the same again finds it there.
+A content is stored once, under its digest, before any message refers to it. Contents are kept by *era*, 32 days of streams, so
+that an era whose streams are deleted can be deleted as a whole. A crash leaves at worst a content that no message refers to; the
+next call with the same content finds it.
 
-Composes single messages: each content is compiled once for its stream and kept while it is in use.
-
-The same at the door, where a message is composed once to be sure that it can be, and in the sender. There is no upload, so
-what cannot be composed is told without a line.
+The API composes a message once, to be sure that it can be, and the sender composes it again: both with the code here. There is no
+upload, so errors name no line.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ _BASE64 = 1.37
 
 
 class ContentStore:
-    """Those of all tenants. For several threads."""
+    """The contents of all tenants. Safe for several threads."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._known: set[str] = set()
 
     def put(self, ref: CampaignRef, document: bytes, links: Sequence[str]) -> str:
-        """Keep a content of a stream's messages, as `SingleContent.document` wrote it, and its link table; its digest. Again:
-        harmless, and free."""
+        """Store a content (`TransactionalContent.document`) and its link table, and return its digest. Repeating it is harmless
+        and costs nothing."""
         digest = content_digest(document)
         key = _content_key(ref, digest)
         if key in self._known:
@@ -57,11 +56,11 @@ class ContentStore:
         return digest
 
     def get(self, ref: CampaignRef, digest: str) -> TransactionalContent:
-        """What messages of that stream are made of. `NotFound`, `Corrupt`."""
+        """The content with that digest. Raises `NotFound`, `Corrupt`."""
         return TransactionalContent.parse(self._objects.get(_content_key(ref, digest)))
 
     def purge(self, tenant: str, era: int) -> None:
-        """Delete an era, once all of its streams are deleted. Again: harmless."""
+        """Delete an era whose streams are all deleted. Repeating it is harmless."""
         self._objects.purge(_era_prefix(tenant, era))
 
     def _put(self, key: str, content: bytes) -> None:
@@ -72,7 +71,7 @@ class ContentStore:
 
 
 def content_links_key(ref: CampaignRef, digest: str) -> str:
-    """The link table of a content: a JSON array of URLs, what a tracked link's index selects from."""
+    """Key of a content's link table: a JSON array of URLs that a tracked link's index selects from."""
     return f"{_content_key(ref, digest)}.links"
 
 
@@ -85,7 +84,7 @@ def _era_prefix(tenant: str, era: int) -> str:
 
 
 class CompiledContent:
-    """One content, compiled for one stream. For several threads."""
+    """One content, compiled for one stream. Safe for several threads."""
 
     def __init__(
         self, composer: Composer, columns: tuple[str, ...], *, secret: bytes, weight: int, topic: str | None = None
@@ -94,15 +93,15 @@ class CompiledContent:
         self._secret = secret
         self._guard = threading.Lock()
         self.columns = columns
-        """The variables that it uses."""
+        """The variables it uses."""
         self.links = composer.links
         self.weight = weight
-        """Bytes that it keeps in memory, about."""
+        """About how many bytes it takes in memory."""
         self.topic = topic
 
     def compose(self, batch: int, recipient: Recipient, now: Instant) -> Composed:
-        """The message of one recipient's next attempt. `RowError` where it cannot be made, `Unavailable` where it cannot be
-        signed now."""
+        """The message of a recipient's next attempt. Raises `RowError` if it cannot be made, `Unavailable` if it cannot be signed
+        now."""
         variables = TransactionalValues.parse(recipient.values).variables
         cells = orjson.dumps([variables.get(name) for name in self.columns]).decode()
         person = person_key(self._secret, recipient.address)
@@ -114,7 +113,7 @@ class CompiledContent:
 
 
 class TransactionalCompiler:
-    """Compiles contents."""
+    """Compiles contents of transactional messages."""
 
     def __init__(self, composing: ContentCompiler, tenants: Tenants, objects: Objects) -> None:
         self._composing = composing
@@ -123,12 +122,13 @@ class TransactionalCompiler:
 
     @property
     def public_url(self) -> str | None:
-        """Where links of new messages lead."""
+        """Base of the links in new messages. None: there is no public URL."""
         return self._composing.public_url
 
     def compile(self, ref: CampaignRef, content: TransactionalContent, *, files: bool, signed: bool = False) -> CompiledContent:
-        """`files`: with its attachments; `signed`: for mail that leaves. Else it composes the same message, but for these bytes.
-        `Invalid`: where in it, and what to do; `NotFound`: an attachment is gone; `Unavailable`: a store does not answer."""
+        """Compile a content. `files`: load its attachments; without them the message is the same but for their bytes. `signed`:
+        for mail that is really sent. Raises `Invalid` with the place and what to do, `NotFound` if an attachment is gone,
+        `Unavailable` if a store does not answer."""
         html, text = content.html, content.text
         columns = tuple(sorted(variables(html=html, text=text, subject=content.subject)))
         attached = [
@@ -151,7 +151,7 @@ class TransactionalCompiler:
 
 
 class CompiledContentCache:
-    """The singles used last, as far as they fit into `most` bytes. For several threads."""
+    """The contents used last, as many as fit into `most` bytes. Safe for several threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -160,7 +160,7 @@ class CompiledContentCache:
         self._guard = threading.Lock()
 
     def get(self, ref: CampaignRef, digest: str, make: Callable[[], CompiledContent]) -> CompiledContent:
-        """The one that is kept, or what `make` makes."""
+        """The cached content; if it is not cached, the result of `make`, which is cached."""
         key = (ref, digest)
         with self._guard:
             if (found := self._kept.get(key)) is not None:
@@ -177,12 +177,12 @@ class CompiledContentCache:
 
 
 def person_key(secret: bytes, mailbox: str) -> Key:
-    """Who a recipient is on the suppression list, whatever the message."""
+    """The key of an address on the suppression list. A transactional message has a key of its own."""
     return recipient_key(secret, address.parse_address(mailbox).normalised)
 
 
 def _campaign_content(content: TransactionalContent) -> Content:
-    """As the composer takes it; the bodies go beside it."""
+    """The content in the form the composer takes; bodies are passed separately."""
     return Content(
         html_key="",
         text_key=None,

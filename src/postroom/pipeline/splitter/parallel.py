@@ -7,13 +7,13 @@ for row, as of an import in one process.
     finish   add up, merge the report, `ready`
 
 Steps hand each other references only: their data is in objects (exchange.py) and group checkpoints. Each step may be killed
-anywhere, done again, or run twice at the same time. If the campaign is not importing any more, a step ends quietly. `finish` comes
-last however the import ends, and only it deletes: the functions that read an upload need no permission to delete.
+anywhere, done again, or run twice at the same time. If the campaign is not importing any more, a step ends quietly. `finish`
+comes last however the import ends, and only it deletes: the functions that read an upload need no permission to delete.
 
 A crash in `read` leaves nothing or the whole range. In `store`, one function owns a group, so no two store the same recipient.
 Rows come in the order of the upload, in chunks of whole slices, so a chunk has the same rows whichever function gathers them
-(store.py says why a crash in a chunk is harmless). After each chunk its part of the report is stored, then the group's checkpoint.
-Two functions that store one group do the same.
+(store.py says why a crash in a chunk is harmless). After each chunk its part of the report is stored, then the group's
+checkpoint. Two functions that store one group do the same.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ class FinishStep:
         self._marks = marks
 
     def run(self, ref: CampaignRef, plan: Plan) -> None:
-        """Set `ready`. Raises `Conflict` if a group is not stored yet, `NotFound` if a range was not read or the import has ended,
-        `Corrupt` if the totals do not add up."""
+        """Set `ready`. Raises `Conflict` if a group is not stored yet, `NotFound` if a range was not read or the import has
+        ended, `Corrupt` if the totals do not add up."""
         division, exchange = division_of(plan, ref), Exchange(self._objects, ref)
         marks = self._marks.all(ref)
         if len(marks) != division.groups or not all(mark.counted for mark in marks):
@@ -215,7 +215,8 @@ class ParallelImport:
         return self._step(ref, lambda campaign: self._reducing.run(campaign, self._plan_of(ref), group, alive=alive))
 
     def finish(self, ref: CampaignRef) -> None:
-        """Set `ready`, then delete the import's temporary objects; only the latter if the import has ended otherwise. The last step."""
+        """Set `ready`, then delete the import's temporary objects; only the latter if the import has ended otherwise. The last
+        step."""
         self._step(ref, lambda campaign: self._finishing.run(ref, self._plan_of(ref)))
         if self._importing(ref) is None:
             self._sweep(ref)

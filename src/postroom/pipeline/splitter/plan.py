@@ -91,8 +91,8 @@ class UploadRange(msgspec.Struct, frozen=True):
 
 
 def find_ranges(blocks: Iterable[bytes], layout: Layout, *, rows: int, size: int) -> Iterator[UploadRange]:
-    """Divide the upload into ranges of `rows` rows, or fewer if they exceed `size` bytes. A range is a little larger if the offset
-    of the next record is not known. Raises `Invalid` as `read_records` does."""
+    """Divide the upload into ranges of `rows` rows, or fewer if they exceed `size` bytes. A range is a little larger if the
+    offset of the next record is not known. Raises `Invalid` as `read_records` does."""
     offsets = LineOffsets(layout.encoding)
     number, start, line, count = 0, layout.encoding.bom, 1, 0
     for begin, _ in islice(read_records(offsets.decode(blocks), layout.delimiter), layout.skip, None):
