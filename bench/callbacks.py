@@ -26,7 +26,7 @@ from postroom.model.event import Event, EventKind
 from postroom.model.ids import KEY_BYTES, Key
 from postroom.model.message import MessageRow
 from postroom.platform.ports.messages import MAX_REPORTS, Reported
-from postroom.platform.web.caller import WebCaller
+from postroom.platform.web.client import WebClient
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 
@@ -75,7 +75,7 @@ def bare(url: str, events: int, body: bytes) -> float:
     """Requests a second of the client alone."""
 
     async def run() -> None:
-        caller, left = WebCaller(networks=[_HERE]), iter(range(events))
+        caller, left = WebClient(networks=[_HERE]), iter(range(events))
 
         async def post() -> None:
             for _ in left:

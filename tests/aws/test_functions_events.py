@@ -117,7 +117,7 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
         asked.append(json.loads(body)["data"]["recipient"])
         return Answered()
 
-    monkeypatch.setattr("postroom.platform.web.caller.WebCaller.post", post)
+    monkeypatch.setattr("postroom.platform.web.client.WebClient.post", post)
 
     async def both() -> tuple[list[EndpointRef], list[EndpointRef]]:
         lane, others = [EndpointRef("default", "hook")], desk.postroom.callback_rounds

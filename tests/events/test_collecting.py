@@ -342,12 +342,12 @@ def test_the_password_goes_under_tls_to_who_proves_to_be_the_host(tmp_path: Path
     store.add(LETTER)
     with mailbox_server(protocol, store, tls=theirs, immediate=immediate) as port:
         url = f"{protocol}{'s' if immediate else ''}://{quote(USER)}:{quote(PASSWORD, safe='')}@localhost:{port}"
-        with pytest.raises(Unavailable, match="certificate"), Mailbox(parse_mailbox(url), kept_bytes=100).visit():
+        with pytest.raises(Unavailable, match="certificate"), Mailbox(parse_mailbox(url), kept_bytes=100).session():
             pass
         assert store.logins == 0
         trust = ssl.create_default_context(cafile=certificate)
-        with Mailbox(parse_mailbox(url), kept_bytes=100, trust=trust).visit() as visit:
-            assert [visit.fetch(name) for name in visit.names()] == [
+        with Mailbox(parse_mailbox(url), kept_bytes=100, trust=trust).session() as session:
+            assert [session.fetch(name) for name in session.names()] == [
                 LETTER.removesuffix(b"\r\n") if protocol == "pop3" else LETTER
             ]
     assert store.secure

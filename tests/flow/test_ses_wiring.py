@@ -26,7 +26,7 @@ from postroom.platform.ports.rates import RateLimit
 from postroom.services.providers import ProviderCaller, ProviderService, provider_url
 from postroom.settings import AwsEnvironment, Settings
 from postroom.wiring.checks import doctor
-from postroom.wiring.mail import Shares, examined, way_out
+from postroom.wiring.mail import ConnectionBudgets, examined, way_out
 from postroom.wiring.ses import SesAccounts
 from tests.fakes.clock import ManualClock
 from tests.fakes.delivery import deliveries, send, until
@@ -49,7 +49,7 @@ class House:
         self.accounts = SesAccounts(AwsEnvironment.from_environ(environ), rates, self.clock, topics=(ARN,))
 
     def way(self, tenant: str = "acme", name: str = "default") -> ProviderRoute:
-        return way_out(self.providers, Shares(), tenant, name, accounts=self.accounts)
+        return way_out(self.providers, ConnectionBudgets(), tenant, name, accounts=self.accounts)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import httpcore2
 import pytest
 
 from postroom.errors import Denied, Unavailable
-from postroom.platform.web import caller
-from postroom.platform.web.caller import MAX_READ, MAX_SENT, WebCaller, WebResponse
+from postroom.platform.web import client
+from postroom.platform.web.client import MAX_READ, MAX_SENT, WebClient, WebResponse
 from tests.fakes.certificates import make_certificate
 
 HERE = ["127.0.0.0/8"]
@@ -60,7 +60,7 @@ def replies(status: str, body: bytes = b"ok", *fields: str) -> Answering:
 def posted(answer: Answering, networks: list[str] = HERE, times: int = 1) -> list[WebResponse]:
     async def run() -> list[WebResponse]:
         async with server(answer) as url:
-            made = WebCaller(networks=networks)
+            made = WebClient(networks=networks)
             try:
                 return [await made.post(url, {"webhook-id": "a"}, b"{}") for _ in range(times)]
             finally:
@@ -103,7 +103,7 @@ def test_of_a_long_answer_the_beginning_is_read() -> None:
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caller, "WHOLE_S", 0.05)
+    monkeypatch.setattr(client, "WHOLE_S", 0.05)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -113,7 +113,7 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caller, "WHOLE_S", 0.1)
+    monkeypatch.setattr(client, "WHOLE_S", 0.1)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request(reader)
@@ -174,7 +174,7 @@ def test_a_name_that_leads_into_a_private_network_is_not_called(monkeypatch: pyt
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
 
     async def run() -> None:
-        made = WebCaller()
+        made = WebClient()
         try:
             await made.post("http://shop.example/", {}, b"{}")
         finally:
@@ -206,7 +206,7 @@ def test_without_tls_only_networks_of_ones_own_are_called(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: [(2, 1, 6, "", (address, 80))])
 
     async def run() -> None:
-        made = WebCaller(networks=["10.0.0.0/8"])
+        made = WebClient(networks=["10.0.0.0/8"])
         try:
             await made.post(url, {}, b"{}")
         finally:
@@ -224,7 +224,7 @@ def test_a_name_that_nobody_has_is_no_answer(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
     async def run() -> None:
-        made = WebCaller()
+        made = WebClient()
         try:
             await made.post("https://nobody.example/", {}, b"{}")
         finally:
@@ -235,7 +235,7 @@ def test_a_name_that_nobody_has_is_no_answer(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_name_server_that_is_silent_holds_up_its_own_requests_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caller, "CONNECT_S", 0.05)
+    monkeypatch.setattr(client, "CONNECT_S", 0.05)
     answered, asked = threading.Event(), list[str]()
 
     def resolve(host: str, *_args: object, **_options: object) -> list[Any]:
@@ -246,7 +246,7 @@ def test_a_name_server_that_is_silent_holds_up_its_own_requests_and_nothing_else
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
     async def run() -> list[BaseException | WebResponse]:
-        made = WebCaller()
+        made = WebClient()
         try:
             posts = [made.post("https://lost.example/", {}, b"{}") for _ in range(16)]
             found = await asyncio.gather(*posts, return_exceptions=True)
@@ -279,7 +279,7 @@ def test_the_certificate_is_asked_for_the_name_not_for_the_address(monkeypatch: 
             port = listening.sockets[0].getsockname()[1]
             here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
             monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: here)
-            made = WebCaller(networks=HERE, context=context)
+            made = WebClient(networks=HERE, context=context)
             try:
                 return await made.post(f"https://{name}:{port}/hook", {}, b"{}")
             finally:

@@ -58,7 +58,7 @@ class Mailbox(Protocol):
     def name(self) -> str: ...
     @property
     def keeps(self) -> bool: ...
-    def visit(self) -> AbstractContextManager[MailboxSession]: ...
+    def session(self) -> AbstractContextManager[MailboxSession]: ...
 
 
 class MailboxPoller:
@@ -100,34 +100,34 @@ class MailboxPoller:
 
     def once(self) -> bool:
         """Look into it; whether there is more to read. `Unavailable`."""
-        with self._mailbox.visit() as visit:
-            names = visit.names()
+        with self._mailbox.session() as session:
+            names = session.names()
             new = self._left.new(names)
             for at in range(0, min(len(new), MAX_PER_SESSION), _TOGETHER):
-                self._collect(visit, new[at : min(at + _TOGETHER, MAX_PER_SESSION)])
+                self._collect(session, new[at : min(at + _TOGETHER, MAX_PER_SESSION)])
         return len(new) > MAX_PER_SESSION
 
-    def _collect(self, visit: MailboxSession, names: Sequence[str]) -> None:
-        mails = self._fetched(visit, names)
+    def _collect(self, session: MailboxSession, names: Sequence[str]) -> None:
+        mails = self._fetched(session, names)
         verdicts = self._take(mails)
         taken = [name for name, verdict in verdicts.items() if verdict is not MailVerdict.STRANGE]
-        visit.remove(taken)
+        session.remove(taken)
         self._left.add([name for name in mails if self._mailbox.keeps or name not in taken])
 
-    def _fetched(self, visit: MailboxSession, names: Sequence[str]) -> dict[str, InboundMail]:
+    def _fetched(self, session: MailboxSession, names: Sequence[str]) -> dict[str, InboundMail]:
         mails = {}
         for name in names:
-            content = self._fetch(visit, name)
+            content = self._fetch(session, name)
             if content is None:
                 self._left.add([name])  # now: it may have broken the connection, and is not to do so each time
             else:
                 mails[name] = InboundMail(self._recipients(content), content)
         return mails
 
-    def _fetch(self, visit: MailboxSession, name: str) -> bytes | None:
+    def _fetch(self, session: MailboxSession, name: str) -> bytes | None:
         """A mail on which the mailbox breaks every time does not keep all others waiting for ever."""
         try:
-            return visit.fetch(name)
+            return session.fetch(name)
         except Temporary:
             self._broke[name] += 1
             if self._broke[name] >= MAX_TRIES:

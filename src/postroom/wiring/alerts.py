@@ -13,7 +13,7 @@ import msgspec
 from postroom.errors import Denied, Unavailable
 from postroom.events.alarms import PAGERDUTY
 from postroom.platform.aws._clients import AwsAccount, secret_text
-from postroom.platform.web.caller import WebCaller, WebResponse
+from postroom.platform.web.client import WebClient, WebResponse
 from postroom.settings import Settings
 
 _TAKEN: Final = 2
@@ -37,7 +37,7 @@ class Pager:
             raise Unavailable(f"PagerDuty answered {answer.status}")
 
     async def _post(self, body: bytes) -> WebResponse:
-        caller = WebCaller(networks=self.networks, connections=1)
+        caller = WebClient(networks=self.networks, connections=1)
         try:
             return await caller.post(self.url, {"Content-Type": "application/json"}, body)
         finally:

@@ -15,7 +15,7 @@ from postroom.ledger.callback_deliveries import EndpointLeases
 from postroom.model.audit import AuditRecord
 from postroom.model.callback import CallbackEndpoint
 from postroom.model.campaign import CampaignRef
-from postroom.platform.web.caller import WebCaller, trusting_context
+from postroom.platform.web.client import WebClient, trusting_context
 from postroom.settings import Settings
 from postroom.wiring.callback_teller import callback_teller
 from postroom.wiring.ledger import Ledger
@@ -51,7 +51,7 @@ def lane_work(settings: Settings, stores: Stores, ledger: Ledger) -> EndpointWor
         ledger.callbacks,
         ledger.deliveries,
         ledger.campaigns,
-        connect=partial(WebCaller, networks=settings.callback_networks, context=_trusting()),
+        connect=partial(WebClient, networks=settings.callback_networks, context=_trusting()),
         on_disabled=partial(_switched_off, ledger.audit),
         clock=stores.clock,
     )

@@ -23,7 +23,7 @@ _TEST_S = 20.0
 """For a relay that is tested while a caller waits: less than a call may take."""
 
 
-class Shares:
+class ConnectionBudgets:
     """The connections of one process to each of its relays."""
 
     def __init__(self) -> None:
@@ -34,7 +34,9 @@ class Shares:
         return self._shares.setdefault((provider, connections), ConnectionBudget(connections))
 
 
-def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *, accounts: SesAccounts) -> ProviderRoute:
+def way_out(
+    providers: Providers, shares: ConnectionBudgets, tenant: str, provider: str, *, accounts: SesAccounts
+) -> ProviderRoute:
     """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
     given = ":" in provider
     means = (
@@ -47,7 +49,7 @@ def way_out(providers: Providers, shares: Shares, tenant: str, provider: str, *,
     )
 
 
-def _mailer(means: ProviderCredentials, shares: Shares, accounts: SesAccounts) -> Mailer:
+def _mailer(means: ProviderCredentials, shares: ConnectionBudgets, accounts: SesAccounts) -> Mailer:
     """A new mailer for a provider."""
     if means.url == INBOX:
         raise Unsupported("the built-in inbox is not running in this process: start the campaign with `postroom send`")

@@ -15,7 +15,7 @@ from postroom.pipeline.sender.worker import Sender, SenderOptions, SenderStores
 from postroom.pipeline.splitter import Splitter
 from postroom.settings import Settings
 from postroom.wiring.ledger import Ledger, lease_ms
-from postroom.wiring.mail import Shares, way_out
+from postroom.wiring.mail import ConnectionBudgets, way_out
 from postroom.wiring.ses import SesAccounts
 from postroom.wiring.stores import Stores
 
@@ -95,7 +95,7 @@ def sender(
             refusals=ledger.refusals,
             tally=ledger.tally,
         ),
-        partial(way_out, ledger.providers, Shares(), accounts=accounts),
+        partial(way_out, ledger.providers, ConnectionBudgets(), accounts=accounts),
         _options(settings, on_aws=stores.machine is None),
         single_provider=ledger.providers.for_single,
         clock=stores.clock,

@@ -79,9 +79,9 @@ class ImapSession:
         with _imap_errors(config):
             server = _connect_imap(config, trust)
         try:
-            visit = cls(server, config, kept_bytes)
-            visit._open()
-            yield visit
+            session = cls(server, config, kept_bytes)
+            session._open()
+            yield session
             with _imap_errors(config):
                 server.logout()
         finally:
@@ -318,9 +318,9 @@ class Mailbox:
         return self._config.keep
 
     @contextmanager
-    def visit(self) -> Iterator[MailboxSession]:
+    def session(self) -> Iterator[MailboxSession]:
         """A connection, logged in. `Unavailable`."""
         trust = self._trust or ssl.create_default_context()
         made = ImapSession if self._config.protocol == "imap" else Pop3Session
-        with made.begin(self._config, trust, kept_bytes=self._kept_bytes) as visit:
-            yield visit
+        with made.begin(self._config, trust, kept_bytes=self._kept_bytes) as session:
+            yield session

@@ -53,7 +53,7 @@ def trusting_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-class WebCaller:
+class WebClient:
     """The connections to one server, at most `connections`; on one event loop."""
 
     def __init__(self, *, networks: Sequence[str] = (), connections: int = 16, context: ssl.SSLContext | None = None) -> None:
@@ -65,8 +65,8 @@ class WebCaller:
             max_keepalive_connections=connections,
             keepalive_expiry=_IDLE_S,
         )
-        self._sealed = pool(network_backend=_Guarded(networks))
-        self._plain = pool(network_backend=_Guarded(networks, plain=True))
+        self._sealed = pool(network_backend=_GuardedBackend(networks))
+        self._plain = pool(network_backend=_GuardedBackend(networks, plain=True))
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> WebResponse:
         """`Unavailable`: no answer, and why; `Denied`: it leads into a private network, or without TLS out of one's own."""
@@ -80,7 +80,7 @@ class WebCaller:
         except TimeoutError as error:
             raise Unavailable(f"no answer within {WHOLE_S:g} s") from error
         except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError, UnicodeError) as error:
-            raise Unavailable(_told(error)) from error
+            raise Unavailable(_error_text(error)) from error
         return WebResponse(status, text, retry_after, round((monotonic() - began) * 1000))
 
     async def close(self) -> None:
@@ -102,7 +102,7 @@ class WebCaller:
             return response.status, bytes(read[:MAX_READ]).decode("utf-8", "replace"), _retry_after(answered.get(b"retry-after"))
 
 
-class _Guarded(httpcore2.AnyIOBackend):
+class _GuardedBackend(httpcore2.AnyIOBackend):
     """Connects to addresses that may be called, and to no other."""
 
     def __init__(self, networks: Sequence[str], *, plain: bool = False) -> None:
@@ -132,7 +132,7 @@ class _Guarded(httpcore2.AnyIOBackend):
         last: Exception = OSError(f"{host} has no address")
         for address in addresses:
             try:
-                return _Bounded(await super().connect_tcp(address, port, timeout, local_address, socket_options))
+                return _BoundedStream(await super().connect_tcp(address, port, timeout, local_address, socket_options))
             except (httpcore2.NetworkError, httpcore2.TimeoutException) as error:
                 last = error
         raise last
@@ -141,7 +141,7 @@ class _Guarded(httpcore2.AnyIOBackend):
         """Whoever asks for the same at the same time waits for the same answer."""
         known = self._asked.get((host, port))
         if known is None:
-            known = self._asked[host, port] = _in_a_thread(partial(_look_up, host, port))
+            known = self._asked[host, port] = _run_in_thread(partial(_look_up, host, port))
             known.add_done_callback(lambda _: self._asked.pop((host, port), None))
         return await asyncio.shield(known)
 
@@ -152,7 +152,7 @@ class _Guarded(httpcore2.AnyIOBackend):
         return any(ip_address(address) in network for network in self._networks)
 
 
-class _Bounded(httpcore2.AsyncNetworkStream):
+class _BoundedStream(httpcore2.AsyncNetworkStream):
     """Of what comes before the next request, so much is read."""
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
@@ -176,7 +176,7 @@ class _Bounded(httpcore2.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        return _Bounded(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        return _BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -187,7 +187,7 @@ def _look_up(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _in_a_thread(work: Callable[[], list[str]]) -> asyncio.Future[list[str]]:
+def _run_in_thread(work: Callable[[], list[str]]) -> asyncio.Future[list[str]]:
     """In one of its own, for which nobody waits at the end: a silent name server takes half a minute of it. The loop's own
     threads are few, and work for everybody."""
     loop = asyncio.get_running_loop()
@@ -226,5 +226,5 @@ def _retry_after(value: bytes | None) -> float | None:
         return None
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")[:300]
