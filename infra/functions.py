@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from infra import partitions as of
 from infra.names import MACHINES
 from infra.permissions import (
-    HOMES,
+    CAMPAIGN_RECORDS,
     MESSAGES,
     RATES,
     Files,
@@ -28,7 +28,7 @@ from infra.permissions import (
 )
 
 _HANDLERS = "postroom.entrypoints.lambdas"
-_LEDGER = (*HOMES, *MESSAGES)
+_LEDGER = (*CAMPAIGN_RECORDS, *MESSAGES)
 _CALL = "*%23idempotency"
 """The secret of answers that are kept for whoever asks again; KMS is told a purpose's first part, escaped."""
 _FILES = ("*/templates/*", "*/campaigns/*", "*/streams/*")

@@ -1,6 +1,6 @@
 """What a function may do, in words of Postroom; each becomes statements of its role, and of nobody else's.
 
-Rows of the table are told apart by how their partition keys begin (`dynamodb:LeadingKeys`): `T#` documents, `H#` homes of
+Rows of the table are told apart by how their partition keys begin (`dynamodb:LeadingKeys`): `T#` documents, `C#` records of
 campaigns, `M#` messages and their events, `R#` rates. `ForAllValues` is true of a call that names no key at all, so no action
 that reads a whole table is ever allowed.
 """
@@ -21,7 +21,7 @@ _READS = ("GetItem", "BatchGetItem", "Query", "ConditionCheckItem")
 _WRITES = ("PutItem", "DeleteItem")
 _LEDGER_WRITES = ("UpdateItem", "BatchWriteItem")
 _DOCUMENT = "T#"
-HOMES = ("H#*",)
+CAMPAIGN_RECORDS = ("C#*",)
 MESSAGES = ("M#*",)
 RATES = ("R#*",)
 _TABLE_KEY = ("kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey")

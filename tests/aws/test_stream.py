@@ -13,7 +13,7 @@ import pytest
 from postroom.errors import Invalid, NotFound, Unsupported
 from postroom.model.event import Event
 from postroom.model.message import ERASED
-from postroom.platform.aws.feed import DynamoFeed, changes, changes_of
+from postroom.platform.aws.feed import DynamoFeed, changes_of, changes_of_record
 from postroom.platform.aws.tables import DynamoTables
 from postroom.platform.ports.feed import MessageChange
 from postroom.platform.ports.messages import Reported
@@ -113,14 +113,14 @@ def test_a_row_that_takes_the_place_of_another_is_stored_again(backend: AwsBacke
 
 def image(**more: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
     head = {"pk": {"S": "M#acme#spring#3"}, "sk": {"S": key(7).hex()}, "line": {"N": "4"}, "address": {"S": "a@b.c"}}
-    rest = {"values": {"S": "[]"}, "stored": {"N": "5"}, "state": {"N": "0"}, "attempt": {"N": "0"}, "version": {"N": "2"}}
+    rest = {"values": {"S": "[]"}, "stored": {"N": "5"}, "status": {"N": "0"}, "attempt": {"N": "0"}, "version": {"N": "2"}}
     return {**head, **rest, **more}
 
 
 def one(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, when: Any = WHEN) -> list[MessageChange]:
     some = new or old or {}
     told = {"Keys": {"pk": some["pk"], "sk": some["sk"]}, "ApproximateCreationDateTime": when}
-    return changes({"dynamodb": told | ({"OldImage": old} if old else {}) | ({"NewImage": new} if new else {})})
+    return changes_of_record({"dynamodb": told | ({"OldImage": old} if old else {}) | ({"NewImage": new} if new else {})})
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def one(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, when: Any 
         (image(), image(fence={"N": "9"}, version={"N": "3"})),
         (image(), image(told={"S": '[3,1,5,"",null,null,null,null,1]'}, version={"N": "3"})),
         (None, image(pk={"S": "T#M#acme#spring#3"})),
-        (None, image(pk={"S": "H#acme#spring"}, sk={"S": "home"})),
+        (None, image(pk={"S": "C#acme#spring"}, sk={"S": "campaign"})),
         (None, image(sk={"S": "!batch"})),
         (image(sk={"S": "!event#00#x"}), image(sk={"S": "!event#00#x"}, event={"S": "[]"})),
         (None, image(sk={"S": "!event#00#own.1.deferred"}, event={"S": "[]"})),

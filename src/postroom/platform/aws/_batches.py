@@ -1,40 +1,38 @@
-"""A batch's record, and what counting its messages makes of it.
+"""Batch records: the lease, fence, open group and last count of each batch.
 
-It is made by the batch's first opening or count; where there is none, nothing was ever done with the batch.
+A record is created by the batch's first opening or count. If it is absent, nothing was ever done with the batch.
 
-Batch records: the lease, the fence, the open group and the count of each batch.
+**Fences.** DynamoDB checks only the item it writes; a transaction that checked the batch as well would bill every message twice
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html). Three rules make it unnecessary:
 
-Why the holder of an old fence cannot change a message, though DynamoDB checks only the item it writes (a transaction would
-check the batch as well, and bill every message twice):
-
-1. A holder writes to a message only while its key stands in the batch's record: in the open group, or among the *touched*
-   keys. Both are written under the condition that the fence is still the holder's.
-2. Whoever opens the batch raises the fence first, and reads in the same answer which keys stood there. No older holder can
-   add one from then on. Before `open` returns, each of those messages is stamped with the new fence.
+1. A worker writes to a message only while its key is in the batch's record: in the open group, or among the *touched*
+   keys. Both are written under the condition that the fence is still the worker's.
+2. `open` raises the fence first, and the same answer says which keys are there. No older worker can add one from then on.
+   Before `open` returns, each of those messages is stamped with the new fence.
 3. Every write to a message demands that the fence on it is not above the writer's.
 
     worker A, fence 5                       worker B, fence 6
     group {k} open, k is being sent
       (stopped; its lease runs out)         open: batch fence 5 → 6, sees the group {k}
                                             stamp k with 6
-    settle k, if its fence ≤ 5  ─→ refused  open returns: the state of k is now B's to judge
+    settle k, if its fence ≤ 5  ─→ refused  open returns: only B changes k from now on
     next group, if fence = 5    ─→ refused
 
-A write of A that lands before the stamp is a true outcome, recorded before B's `open` returned: B finds it there. B crashed
-before its stamps: whoever opens next finds the group still open and stamps. Nothing was left open, as ever but after a
-crash: no stamp, no cost.
+A write of A that lands before the stamp is a true outcome, recorded before B's `open` returned: B reads it. If B crashes before
+its stamps, the group is still open, and the next `open` stamps. After a clean close nothing is open and nothing is stamped, so
+stamps cost something only after a crash.
 
-Counting must not lose a change either. A recount demands that `changes` is still what it was before the messages were read,
-else it counts anew; `due` is only ever lowered between counts, so a batch with work is never overlooked.
+**Counts.** A count is stored only if `changes` is what it was before the messages were read; else the batch is counted again.
+Between counts `due` is only lowered, so a batch with work is never overlooked.
 
-A report marks the batch as stale after it wrote to the messages, but not again where it is marked already: a burst of events
-writes the mark once. So a count of a marked batch says first that it begins, and only then reads the messages:
+A report marks the batch as stale after it wrote to the messages, unless the mark is there already: a burst of events
+writes the mark once. So a count of a marked batch first changes the mark, and only then reads the messages:
 
-    report  R: write message ─→ read the mark; write it unless it says "told"
-    count   C: "told" → "counting" ─→ read messages ─→ store, if `changes` is as it was
+    report  R: write message ─→ read the mark; write it unless it says STALE
+    count   C: STALE → COUNTING ─→ read messages ─→ store, if `changes` is as it was
 
-R found "told": its message was written before "counting", and so before C read it. R found "counting", or nothing: it writes the
-mark, and C counts anew. A count that dies leaves "counting", which is as stale as "told".
+If R read STALE, its message was written before COUNTING, and so before C read it. If R read COUNTING or nothing, it writes the
+mark, and C counts again. A count that dies leaves COUNTING, which counts as stale too.
 """
 
 from __future__ import annotations
@@ -53,8 +51,8 @@ from postroom.platform.aws import _ledger
 from postroom.platform.aws._dynamo import Expression, Record, Table, Value
 from postroom.platform.aws._messages import MessageItems
 
-TOLD, COUNTING = 1, 2
-"""What `stale` of a batch says: reported of since its count; and being counted since that was marked."""
+STALE, COUNTING = 1, 2
+"""Values of a batch's `stale`: an event was reported since the last count; and a count has begun since."""
 
 
 class BatchRecord(NamedTuple):
@@ -66,44 +64,44 @@ class BatchRecord(NamedTuple):
     until: Instant | None
     group: Group | None
     touched: tuple[Key, ...]
-    """Keys outside the open group that its holder set out to change, and may be changing."""
+    """Keys outside the open group that the lease's owner may be changing."""
     touched_fence: int
     due: Instant | None
-    """No message has work before: true at every moment; right after a count it is exact."""
+    """No message has work before this time. Exact right after a count."""
     changes: int
-    """Rises with each write that a count of before would undo."""
+    """Rises with each write that storing an earlier count would undo."""
     counts: Counts
     engagement: Engagement
     stale: bool
-    """Something was reported of its messages since the count."""
+    """An event was reported since the last count."""
     counting: bool
-    """It is stale, and a count has begun since: whoever reports something marks it anew."""
+    """It is stale and a count has begun: the next report must write the mark again."""
     unsettled: int
     opened_by: str
     counted_by: str
-    """Marks of the last opening and the last count: whose they were."""
+    """Random marks of the last opening and the last count, so that a repeated call recognizes its own write."""
 
     @property
     def next_due(self) -> Instant | None:
-        """When it has work: at once while keys stand open or touched, whatever was counted."""
+        """When the batch has work: now while a group is open or keys are touched."""
         return Instant(0) if self.group or self.touched else self.due
 
     @property
-    def in_hands(self) -> bool:
-        """Whether the stored count may be from before: somebody holds it, or left it open, or there is news."""
+    def needs_count(self) -> bool:
+        """Whether the stored count may be out of date: the batch is leased, has an open group or touched keys, or is stale."""
         return self.owner is not None or self.group is not None or bool(self.touched) or self.stale
 
     def held(self, now: Instant, dead: frozenset[str]) -> bool:
-        """Whether somebody has a live lease."""
+        """Whether an owner outside `dead` has a live lease."""
         return self.owner is not None and self.owner not in dead and (self.until or 0) > now
 
     def snapshot(self) -> BatchSnapshot:
-        """As the port shows it."""
+        """The port's view of the record."""
         return BatchSnapshot(self.number, self.counts, self.due, self.owner, self.until, self.engagement)
 
 
 def batch_record_from(number: int, record: Record | None) -> BatchRecord:
-    """The batch's record, where it has none that of an untouched one."""
+    """The batch's record; an untouched batch's if `record` is None."""
     r = record or {}
     keys = r.get("group_keys")
     group = None
@@ -131,7 +129,7 @@ def batch_record_from(number: int, record: Record | None) -> BatchRecord:
 
 
 class BatchTotals(NamedTuple):
-    """A batch, counted."""
+    """The result of counting a batch."""
 
     counts: Counts
     engagement: Engagement
@@ -139,29 +137,29 @@ class BatchTotals(NamedTuple):
     due: Instant | None
 
     @classmethod
-    def of(cls, messages: list[Record], sending: frozenset[str] = frozenset()) -> BatchTotals:
-        """Count them; those whose `sk` is in `sending` as that."""
-        by_state = [0] * len(MessageStatus)
+    def from_messages(cls, messages: list[Record], sending: frozenset[str] = frozenset()) -> BatchTotals:
+        """Count these messages; those with a sort key in `sending` count as `sending`."""
+        by_status = [0] * len(MessageStatus)
         unsettled, due = 0, None
         opened = clicked = unsubscribed = 0
         for message in messages:
-            stands, told = _ledger.standing(message), _ledger.news(message)
-            by_state[MessageStatus.SENDING if message["sk"] in sending else stands.status] += 1
-            if told is not None:
-                opened += told.opened is not None
-                clicked += told.clicked is not None
-                unsubscribed += told.unsubscribed_at is not None
+            rank, reported = _ledger.current_rank(message), _ledger.reported_status(message)
+            by_status[MessageStatus.SENDING if message["sk"] in sending else rank.status] += 1
+            if reported is not None:
+                opened += reported.opened is not None
+                clicked += reported.clicked is not None
+                unsubscribed += reported.unsubscribed_at is not None
             message_due = _ledger.instant(message, "due")
-            if stands.status is MessageStatus.PENDING:
+            if rank.status is MessageStatus.PENDING:
                 due = Instant(0)
-            elif stands.status in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN) and message_due is not None:
+            elif rank.status in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN) and message_due is not None:
                 due = message_due if due is None else min(due, message_due)
-                unsettled += stands.status is MessageStatus.UNKNOWN
-        counts = Counts(**{state.label: by_state[state] for state in MessageStatus})
+                unsettled += rank.status is MessageStatus.UNKNOWN
+        counts = Counts(**{state.label: by_status[state] for state in MessageStatus})
         return cls(counts, Engagement(opened, clicked, unsubscribed), unsettled, due)
 
     def attributes(self) -> dict[str, Value | None]:
-        """For the batch's record."""
+        """The attributes of the batch's record."""
         people = self.engagement
         counts, engagement = list(self.counts.as_dict().values()), [people.opened, people.clicked, people.unsubscribed]
         return {
@@ -184,18 +182,18 @@ class BatchRecords:
         self._messages = messages
 
     def read(self, ref: CampaignRef, number: int) -> BatchRecord:
-        """The record as it stands."""
-        return batch_record_from(number, self._table.get(_ledger.batch_at(ref, number)))
+        """The batch's record."""
+        return batch_record_from(number, self._table.get(_ledger.batch_key(ref, number)))
 
     def read_many(self, ref: CampaignRef, numbers: Sequence[int]) -> list[BatchRecord]:
-        """The records of these batches, in this order; each as it stands, all of them not one snapshot."""
-        found = self._table.get_many(_ledger.batch_at(ref, number) for number in numbers)
-        return [batch_record_from(number, found.get(_ledger.batch_at(ref, number))) for number in numbers]
+        """The records of these batches in this order. Together they are not one snapshot."""
+        found = self._table.get_many(_ledger.batch_key(ref, number) for number in numbers)
+        return [batch_record_from(number, found.get(_ledger.batch_key(ref, number))) for number in numbers]
 
     def open(
         self, ref: CampaignRef, number: int, owner: str, now: Instant, *, lease_ms: int, dead: Collection[str]
     ) -> BatchRecord | None:
-        """Raise the fence and take the lease; None while it is held."""
+        """Raise the fence and take the lease. Returns None while another owner holds the lease."""
         mark = self._table.mark()
         for attempt in range(_TRIES):
             seen = self.read(ref, number)
@@ -208,7 +206,7 @@ class BatchRecords:
                 terms.equals("owner", seen.owner),
                 terms.equals("until", seen.until),
             ]
-            written = self._table.update(_ledger.batch_at(ref, number), terms.assign(lease), " AND ".join(unmoved), terms)
+            written = self._table.update(_ledger.batch_key(ref, number), terms.assign(lease), " AND ".join(unmoved), terms)
             opened = batch_record_from(number, written.item)
             if written.applied or opened.opened_by == mark:  # refused to our own repeated call: the first one did it
                 return self._fenced(ref, opened)
@@ -216,18 +214,18 @@ class BatchRecords:
         return None
 
     def _fenced(self, ref: CampaignRef, opened: BatchRecord) -> BatchRecord | None:
-        """Stamp what an earlier holder may still be writing to; None if somebody opened the batch even since."""
+        """Stamp the messages that an earlier owner may still write to. Returns None if the batch was opened again since."""
         keys = (*(opened.group.keys if opened.group else ()), *opened.touched)
         stamped = self._table.each(lambda key: self._messages.stamp(ref, opened.number, key, opened.fence), keys)
         return opened if all(stamped) else None
 
     def extend(self, ref: CampaignRef, number: int, fence: int, until: Instant) -> None:
-        """Keep the lease."""
+        """Extend the lease. Raises `LeaseLost`."""
         self._change(ref, number, fence, {"until": until})
 
     def touch(self, ref: CampaignRef, seen: BatchRecord, fence: int, keys: Sequence[Key]) -> None:
-        """Write down that these messages outside the open group are going to be changed. Looked at again at once if we die."""
-        ours = seen.touched if seen.touched_fence == fence else ()  # an earlier holder's are stamped, and need it no more
+        """Record that these messages outside the open group are about to be changed. After a crash the batch is due at once."""
+        ours = seen.touched if seen.touched_fence == fence else ()  # those of an earlier owner are stamped already
         values: dict[str, Value | None] = {"touched": _ledger.join((*ours, *keys)), "touched_fence": fence, "due": Instant(0)}
         self._change(ref, seen.number, fence, values, counting="changes")
 
@@ -241,7 +239,7 @@ class BatchRecords:
         until: Instant,
         due: Instant | None,
     ) -> None:
-        """All that was to be changed is changed: open the next group, or none."""
+        """After all outcomes are stored: open the next group, or close the group if `group` is empty."""
         keys = _ledger.join(tuple(group))
         opened: dict[str, Value | None] = {
             "group_keys": keys,
@@ -253,50 +251,50 @@ class BatchRecords:
         self._change(ref, seen.number, fence, opened | rest, counting="changes")
 
     def mark_stale(self, ref: CampaignRef, numbers: Collection[int]) -> None:
-        """Something was reported of messages of these: a count from before is out of date, and one under way counts anew. Written
-        only where it does not stand there yet: what stands there now was true after the messages were written."""
+        """Mark batches as stale after events of their messages were stored. A count under way starts again. The mark is written
+        only if it is absent: what is read here was true after the messages were written."""
         fresh = [batch.number for batch in self.read_many(ref, list(numbers)) if not batch.stale or batch.counting]
         self._table.each(lambda number: self._mark(ref, number), fresh)
 
     def _mark(self, ref: CampaignRef, number: int) -> None:
         terms = Expression()
-        change = terms.assign({"stale": TOLD}, counting="changes")
-        self._table.update(_ledger.batch_at(ref, number), change, "", terms)
+        change = terms.assign({"stale": STALE}, counting="changes")
+        self._table.update(_ledger.batch_key(ref, number), change, "", terms)
 
     def close(self, ref: CampaignRef, number: int, fence: int) -> BatchSnapshot:
-        """Count, and give the lease back."""
+        """Count the batch and return the lease."""
         for attempt in range(_TRIES):
             seen = self.read(ref, number)
             if seen.fence != fence:
                 raise self._lost(ref, seen, fence)
             given_back: dict[str, Value | None] = {"owner": None, "until": None}
-            if seen.touched_fence != fence:  # ours stay if `record` never came to its end: it is for the next to stamp them
+            if seen.touched_fence != fence:  # ours stay if `record` was cut short: the next `open` stamps them
                 given_back["touched"] = None
             closed = self._store_count(ref, seen, given_back)
             if closed is not None:
                 return closed.snapshot()
             self._table.pause(attempt)
-        raise Unavailable(f"batch {number} of campaign {ref.campaign} changed while it was counted, again and again")
+        raise Unavailable(f"batch {number} of campaign {ref.campaign} kept changing while it was counted")
 
     def recount(self, ref: CampaignRef, number: int) -> None:
-        """Count, whoever holds it."""
+        """Count the batch, leased or not."""
         for attempt in range(_TRIES):
             if self._store_count(ref, self.read(ref, number), {}) is not None:
                 return
             self._table.pause(attempt)
-        raise Unavailable(f"batch {number} of campaign {ref.campaign} changed while it was counted, again and again")
+        raise Unavailable(f"batch {number} of campaign {ref.campaign} kept changing while it was counted")
 
     def _store_count(self, ref: CampaignRef, seen: BatchRecord, more: dict[str, Value | None]) -> BatchRecord | None:
-        """Count the messages and store it with `more`; None if the record has moved since `seen`."""
+        """Count the messages and store the count with `more`. Returns None if the record changed since `seen`."""
         if seen.stale and not seen.counting:
             begun = self._begin_count(ref, seen)
             if begun is None:
                 return None
             seen = begun
-        tally = BatchTotals.of(self._messages.standing(ref, seen.number))
+        tally = BatchTotals.from_messages(self._messages.statuses(ref, seen.number))
         mark, terms = self._table.mark(), Expression()
         values = tally.attributes() | {"counted_by": mark} | more
-        at, unmoved = _ledger.batch_at(ref, seen.number), _unmoved(terms, seen)
+        at, unmoved = _ledger.batch_key(ref, seen.number), _unmoved(terms, seen)
         written = self._table.update(at, terms.assign(values, counting="changes"), unmoved, terms)
         stored = batch_record_from(seen.number, written.item)
         return stored if written.applied or stored.counted_by == mark else None
@@ -304,7 +302,7 @@ class BatchRecords:
     def _begin_count(self, ref: CampaignRef, seen: BatchRecord) -> BatchRecord | None:
         """Let reports mark the batch again from now on; None if it has moved since `seen`."""
         terms = Expression()
-        at, unmoved = _ledger.batch_at(ref, seen.number), _unmoved(terms, seen)
+        at, unmoved = _ledger.batch_key(ref, seen.number), _unmoved(terms, seen)
         written = self._table.update(at, terms.assign({"stale": COUNTING}, counting="changes"), unmoved, terms)
         return batch_record_from(seen.number, written.item) if written.applied else None
 
@@ -312,7 +310,7 @@ class BatchRecords:
         """Change the record under its fence. Our own repeated call is not refused: it leaves the fence as it is."""
         terms = Expression()
         change = terms.assign(values, counting=counting)
-        written = self._table.update(_ledger.batch_at(ref, number), change, terms.equals("fence", fence), terms)
+        written = self._table.update(_ledger.batch_key(ref, number), change, terms.equals("fence", fence), terms)
         if not written.applied:
             raise self._lost(ref, batch_record_from(number, written.item), fence)
 
@@ -326,9 +324,9 @@ class BatchRecords:
             self._messages.check(ref, seen.number)
         except NotFound as absent:
             return absent
-        return LeaseLost(f"batch {seen.number} was opened by somebody else (fence {seen.fence}, not {fence})")
+        return LeaseLost(f"batch {seen.number} was opened by another worker (fence {seen.fence}, not {fence})")
 
 
 def _unmoved(terms: Expression, seen: BatchRecord) -> str:
-    """Nothing was changed that a count of what was `seen` would undo."""
+    """Condition: nothing changed that storing a count of `seen` would undo."""
     return " AND ".join((terms.equals("fence", seen.fence or None), terms.equals("changes", seen.changes or None)))

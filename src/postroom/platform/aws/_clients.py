@@ -1,19 +1,15 @@
-"""What AWS says, in Postroom's words: the only place that reads botocore's errors.
+"""Clients of AWS, and the translation of their errors.
 
-A code that is not known to be permanent is temporary. Conditional failures are answers, not errors: the adapters read
-them before they get here.
+**Clients.** Time-outs fit a worker's lease: a connection that takes longer than 2 s or an answer that takes longer than 10 s is
+given up. botocore then repeats the call 3 times with backoff, in "adaptive" mode, in which a throttled client slows down by
+itself (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html). It may repeat a write whose answer was
+lost, so every adapter must recognize its own earlier write; its module says how. Mail is never sent through these clients'
+retries (platform.mail). The clients of one account share a session: loading botocore's data takes 40 ms of CPU for each
+session, 5 ms for each client of a shared one. Creating clients is not safe between threads, so a lock guards it; using them is.
 
-Connections to AWS: one way to make a client, with time-outs that fit a worker's lease.
-
-A call that hangs holds a lease for nothing, so a connection that is not there in 2 s and an answer that is not there in
-10 s are given up; botocore then repeats the call ("adaptive" mode: 3 more times, with backoff, and a client that is throttled
-slows down by itself). It may thus repeat a write whose answer was lost: every adapter must be able to tell its own earlier
-write from somebody else's, and says how. Mail is never sent through these clients' retries (platform.mail).
-
-The clients of one account share a session, because what a session reads of botocore's data is most of what a client costs: 40 ms
-of CPU each apart, 5 ms together. Making clients is not safe between threads, so it is done one by one; the clients are.
-
-A secret that people put into Secrets Manager for the stack to read.
+**Errors.** This is the only module that translates botocore's errors
+(https://docs.aws.amazon.com/boto3/latest/guide/error-handling.html). A code that is not known to be permanent is
+temporary. Failed conditions are results, not errors: adapters read them before translation.
 """
 
 from __future__ import annotations
@@ -87,7 +83,7 @@ _NO_LOGIN = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoRegio
 
 @contextmanager
 def aws_errors(doing: str) -> Iterator[None]:
-    """Turn whatever botocore raises inside into one of ours; `doing` says what failed ("reading the table x")."""
+    """Raise botocore's errors of the block as errors from `postroom.errors`. `doing` says what failed ("reading the table x")."""
     try:
         yield
     except (boto.BotoCoreError, boto.ClientError) as error:
@@ -95,105 +91,96 @@ def aws_errors(doing: str) -> Iterator[None]:
 
 
 def postroom_error(error: boto.BotoCoreError | boto.ClientError, doing: str) -> PostroomError:
-    """The error of ours that says the same."""
+    """The error from `postroom.errors` that corresponds."""
     if isinstance(error, boto.ClientError):
         return _refusal(error, doing)
     if isinstance(error, _NO_LOGIN):
-        return Denied(f"AWS was not asked while {doing}: {error}")
+        return Denied(f"no call was made to AWS while {doing}: {error}")
     if isinstance(error, boto.ParamValidationError):
-        return Invalid(f"AWS takes no such request while {doing}: {error}")
+        return Invalid(f"the request to AWS is not valid while {doing}: {error}")
     return Unavailable(f"AWS did not answer while {doing}: {error}")
 
 
 def error_code(error: boto.ClientError) -> str:
-    """AWS's own word for it; a HEAD has no body and so only its HTTP status."""
+    """AWS's error code. A HEAD's answer has no body, so its code is the HTTP status."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def was_retried(error: boto.ClientError) -> bool:
-    """Whether botocore had sent the request before: an earlier one may have been carried out unseen."""
+    """Whether botocore had sent the request before: an earlier try may have been applied and its answer lost."""
     return error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
 
 
 def _refusal(error: boto.ClientError, doing: str) -> PostroomError:
-    code = error_code(error).rpartition(".")[2]  # SQS also speaks in "AWS.SimpleQueueService.X"
-    said = f"{code}: {error.response.get('Error', {}).get('Message', '')}"
+    code = error_code(error).rpartition(".")[2]  # SQS prefixes some codes: "AWS.SimpleQueueService.X"
+    detail = f"{code}: {error.response.get('Error', {}).get('Message', '')}"
     if code in _DENIED or code == "403":
-        return Denied(f"AWS does not allow {doing} ({said}): check the role's policy")
+        return Denied(f"AWS does not allow {doing} ({detail}): check the role's policy")
     if code in _ABSENT:
-        return Unsupported(f"AWS has nothing to work on while {doing} ({said}): deploy the stack, or check the settings")
+        return Unsupported(f"AWS has nothing to work on while {doing} ({detail}): deploy the stack, or check the settings")
     if code in _TOO_LARGE:
-        return TooLarge(f"too large for AWS while {doing} ({said})")
+        return TooLarge(f"too large for AWS while {doing} ({detail})")
     if code in _INVALID:
-        return Invalid(f"AWS refuses the request while {doing} ({said})")
-    return Unavailable(f"AWS could not go on {doing} ({said})")
+        return Invalid(f"AWS refuses the request while {doing} ({detail})")
+    return Unavailable(f"AWS could not go on {doing} ({detail})")
 
 
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 10.0
 ATTEMPTS = 4
 POOL_SIZE = 32
-"""Connections kept open a client: no adapter runs more threads than that."""
+"""Connections that a client keeps open. No adapter runs more threads than that."""
 
 
 @dataclass(frozen=True, slots=True)
 class AwsAccount:
-    """Where to go and as whom. What is None comes from the environment, as AWS documents it (role, profile, region)."""
+    """Region, endpoint and credentials of an account. A value of None comes from the environment: role, profile, region
+    (https://docs.aws.amazon.com/sdkref/latest/guide/environment-variables.html). Clients are safe to share between threads."""
 
     region: str | None = None
     endpoint: str | None = None
-    """One address for all services: an emulator's. None: as botocore finds it (`AWS_ENDPOINT_URL`, else the real one)."""
+    """One URL for all services, such as an emulator's. Default: `AWS_ENDPOINT_URL`, else AWS's own."""
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
     _shared: _Shared = field(default_factory=lambda: _Shared(), init=False, repr=False, compare=False)
 
     def dynamodb(self) -> DynamoDBClient:
-        """A DynamoDB client, safe to share between threads."""
         client: DynamoDBClient = self._client("dynamodb", "v4")
         return client
 
     def sqs(self) -> SQSClient:
-        """An SQS client, safe to share between threads."""
         client: SQSClient = self._client("sqs", "v4")
         return client
 
     def s3(self) -> S3Client:
-        """An S3 client, safe to share between threads."""
         client: S3Client = self._client("s3", "s3v4")
         return client
 
     def streams(self) -> DynamoDBStreamsClient:
-        """A client of DynamoDB's streams, safe to share between threads."""
         client: DynamoDBStreamsClient = self._client("dynamodbstreams", "v4")
         return client
 
     def scheduler(self) -> EventBridgeSchedulerClient:
-        """A client of the EventBridge Scheduler, safe to share between threads."""
         client: EventBridgeSchedulerClient = self._client("scheduler", "v4")
         return client
 
     def stepfunctions(self) -> SFNClient:
-        """A Step Functions client, safe to share between threads."""
         client: SFNClient = self._client("stepfunctions", "v4")
         return client
 
     def kms(self) -> KMSClient:
-        """A KMS client, safe to share between threads."""
         client: KMSClient = self._client("kms", "v4")
         return client
 
     def cognito(self) -> CognitoIdentityProviderClient:
-        """A client of Cognito's user pools, safe to share between threads."""
         client: CognitoIdentityProviderClient = self._client("cognito-idp", "v4")
         return client
 
     def sns(self) -> SNSClient:
-        """An SNS client, safe to share between threads."""
         client: SNSClient = self._client("sns", "v4")
         return client
 
     def secretsmanager(self) -> Any:
-        """A Secrets Manager client, safe to share between threads."""
         return self._client("secretsmanager", "v4")
 
     def _client(self, service: str, signature: str) -> Any:
@@ -205,7 +192,7 @@ class AwsAccount:
 
 
 class _Shared:
-    """The session that an account's clients are made from, once there is one."""
+    """The session that an account's clients are made from, once it exists."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -225,7 +212,8 @@ def _config(signature: str) -> Config:
 
 
 def secret_text(account: AwsAccount, name: str) -> str:
-    """By name or ARN. `NotFound`, `Denied`, `Unavailable`."""
+    """The text of a secret in Secrets Manager, by name or ARN. Raises `NotFound`, `Denied` or `Unavailable`
+    (https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html)."""
     with aws_errors(f"reading the secret {name}"):
         client = account.secretsmanager()
         answer = client.get_secret_value(SecretId=name)

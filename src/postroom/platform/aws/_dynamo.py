@@ -1,8 +1,10 @@
-"""One DynamoDB table, spoken to in plain Python values: what tables and messages both need, and nothing they do not.
+"""One DynamoDB table in plain Python values: the calls that documents, messages and rates share.
 
-Reads are strongly consistent. Every name and value in an expression is a placeholder, because hundreds of everyday words
-are reserved. What a batch call leaves unprocessed is asked again with growing pauses; botocore repeats whole calls.
-A refused condition is an answer (`Written.applied` false, with the item that refused), not an error.
+Reads are strongly consistent. Every name and value in an expression is a placeholder, because hundreds of everyday words are
+reserved (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html). Unprocessed keys of a batch call
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html) are requested again with growing pauses;
+botocore repeats whole calls. A refused condition is a result (`WriteResult.applied` is False, with the refusing item), not an
+error.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
 
 Value = str | int | bytes | bool
 Record = dict[str, Value]
-"""An item, or part of one. An absent attribute is None nowhere: it is not there."""
+"""An item, or part of one. An absent attribute has no key: no value is None."""
 
 _THREADS = 16
-_GET_MAX = 100  # BatchGetItem
-_WRITE_MAX = 25  # BatchWriteItem
+_GET_MAX = 100  # keys in a BatchGetItem
+_WRITE_MAX = 25  # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
 _ROUNDS = 10  # for unprocessed items: 25 ms doubling to 2 s, about 8 s in all
 _PAUSE_S, _PAUSE_MAX_S = 0.025, 2.0
 
@@ -43,17 +45,17 @@ class PrimaryKey(NamedTuple):
 
 
 class WriteResult(NamedTuple):
-    """What became of a conditional write."""
+    """The result of a conditional write."""
 
     applied: bool
     item: Record | None
-    """Applied: the item as it is now, where the call gives it. Refused: the item that refused, None where there is none."""
+    """If applied: the item now, if the call returns it. If refused: the item whose condition failed, or None if it is absent."""
     repeated: bool
-    """Refused after botocore had repeated the call: an earlier try may have been carried out, its answer lost."""
+    """Refused after botocore had repeated the call: an earlier try may have been applied and its answer lost."""
 
 
 class Expression:
-    """The placeholders of one request."""
+    """Builds the expressions of one request and collects their placeholders."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -71,13 +73,13 @@ class Expression:
         return placeholder
 
     def equals(self, attribute: str, value: Value | None) -> str:
-        """The attribute has this value; None: it is absent."""
+        """Condition: the attribute has this value, or is absent if `value` is None."""
         if value is None:
             return f"attribute_not_exists({self.name(attribute)})"
         return f"{self.name(attribute)} = {self.value(value)}"
 
     def assign(self, values: Mapping[str, Value | None], *, counting: str = "") -> str:
-        """An update that sets these attributes; None removes one. `counting` names a number that rises by one."""
+        """An update expression that sets these attributes; None removes one. `counting` names a number to raise by one."""
         sets = [f"{self.name(a)} = {self.value(v)}" for a, v in values.items() if v is not None]
         removes = [self.name(a) for a, v in values.items() if v is None]
         adds = [f"{self.name(counting)} {self.value(1)}"] if counting else []
@@ -85,7 +87,7 @@ class Expression:
         return " ".join(f"{verb} {', '.join(what)}" for verb, what in clauses if what)
 
     def request(self, **more: Any) -> dict[str, Any]:
-        """The request's parameters: these, and the placeholders used."""
+        """The request's parameters: `more`, and the placeholders used."""
         if self._names:
             more["ExpressionAttributeNames"] = self._names
         if self._values:
@@ -94,7 +96,7 @@ class Expression:
 
 
 class Table:
-    """The table. Threads may share it; `each` runs on threads of its own."""
+    """The table. Threads may share it. `each` runs on its own pool of 16 threads."""
 
     def __init__(self, client: DynamoDBClient, name: str, clock: Clock) -> None:
         self.name = name
@@ -103,12 +105,12 @@ class Table:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="dynamodb")
 
     def close(self) -> None:
-        """Wait for what is under way and end the threads."""
+        """Wait for running calls and end the threads."""
         self._pool.shutdown()
 
     def each(self, function: Callable[[In], Out], inputs: Sequence[In]) -> list[Out]:
-        """`function` of each, several at a time, in order. When one fails all are waited for before its error is raised, so
-        that nothing is still being written when the caller hears of it. `function` must not call `each`."""
+        """Call `function` with each input on the pool's threads. Returns the results in order. If one raises, all are awaited
+        before its error is raised, so that nothing is still being written then. `function` must not call `each`."""
         if len(inputs) == 1:
             return [function(inputs[0])]
         futures = [self._pool.submit(function, one) for one in inputs]
@@ -116,7 +118,7 @@ class Table:
         return [future.result() for future in futures]
 
     def get(self, at: PrimaryKey, attributes: Sequence[str] = ()) -> Record | None:
-        """The item, or these attributes of it."""
+        """The item, or these attributes of it, or None."""
         terms = Expression()
         with aws_errors(f"reading the table {self.name}"):
             answer = self._client.get_item(
@@ -125,7 +127,7 @@ class Table:
         return decode(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, addresses: Iterable[PrimaryKey], attributes: Sequence[str] = ()) -> dict[PrimaryKey, Record]:
-        """Those items that exist (any number); each is consistent, all of them are not one snapshot."""
+        """The items of these keys (any number) that exist. Each is consistent; together they are not one snapshot."""
         distinct = list(dict.fromkeys(addresses))
         parts = [distinct[first : first + _GET_MAX] for first in range(0, len(distinct), _GET_MAX)]
         found: dict[PrimaryKey, Record] = {}
@@ -163,9 +165,10 @@ class Table:
         limit: int | None = None,
         reverse: bool = False,
     ) -> Iterator[tuple[list[Record], str | None]]:
-        """A partition in the order of `sk`, a page a time, each with the `sk` to go on after (None: it was the last).
+        """A partition in the order of `sk`, page by page, each with the `sk` to continue after (None after the last page).
 
-        `sort` and `filter_` are conditions written with `terms`; `limit` bounds the items read for a page, filtered or not.
+        `sort` and `filter_` are conditions built with `terms`. `limit` bounds the items read for a page, before the filter
+        (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Query.html).
         """
         terms = terms or Expression()
         condition = f"{terms.name('pk')} = {terms.value(pk)}" + (f" AND {sort}" if sort else "")
@@ -194,7 +197,7 @@ class Table:
         return self._conditionally("writing", lambda **common: self._client.put_item(**request, **common))
 
     def update(self, at: PrimaryKey, change: str, condition: str, terms: Expression) -> WriteResult:
-        """Change the item (made where absent) if the condition, where there is one, holds; the item as it is then."""
+        """Change the item, created if absent, if the condition (if any) holds. The result has the item afterwards."""
         request = terms.request(Key=_key(at), UpdateExpression=change, ReturnValues="ALL_NEW")
         if condition:
             request["ConditionExpression"] = condition
@@ -212,12 +215,12 @@ class Table:
         return WriteResult(True, decode(answer["Attributes"]) if "Attributes" in answer else None, False)
 
     def delete(self, at: PrimaryKey) -> None:
-        """Delete the item, there or not."""
+        """Delete the item if it exists."""
         with aws_errors(f"deleting from the table {self.name}"):
             self._client.delete_item(TableName=self.name, Key=_key(at))
 
     def delete_many(self, addresses: Sequence[PrimaryKey]) -> None:
-        """Delete the items, there or not."""
+        """Delete the items that exist."""
         for first in range(0, len(addresses), _WRITE_MAX):
             part = addresses[first : first + _WRITE_MAX]
             request: dict[str, Any] = {self.name: [{"DeleteRequest": {"Key": _key(at)}} for at in part]}
@@ -228,9 +231,11 @@ class Table:
                     break
 
     def transact(self, actions: Sequence[dict[str, Any]]) -> list[str]:
-        """Carry out all of the actions or none. Empty: done. Else the reason of each, "None" where it had none.
+        """Apply all of the actions or none. Returns an empty list if applied, else the reason of each action ("None" if it had
+        none).
 
-        The token makes AWS answer a repeated call, sent because the first answer was lost, with that first answer.
+        The token makes AWS answer a call that botocore repeats with the first answer
+        (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html, ClientRequestToken).
         """
         token = self._clock.random(16).hex()
         with aws_errors(f"writing to the table {self.name}"):
@@ -244,11 +249,11 @@ class Table:
         return []
 
     def mark(self) -> str:
-        """A new text to know one's own write by."""
+        """A random text by which a repeated call recognizes its own write."""
         return self._clock.random(9).hex()
 
     def pause(self, attempt: int) -> None:
-        """Wait before trying again, longer each time, never two writers alike."""
+        """Wait before try `attempt` + 1: from 25 ms doubling to 2 s, with jitter."""
         self._clock.sleep(min(_PAUSE_MAX_S, _PAUSE_S * 2**attempt) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
 
     def _rounds(self, doing: str) -> Iterator[None]:
@@ -259,7 +264,8 @@ class Table:
 
 
 def encode(value: Value) -> dict[str, Any]:
-    """As DynamoDB types it on the wire."""
+    """The value in DynamoDB's wire format
+    (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_AttributeValue.html)."""
     match value:
         case bool():
             return {"BOOL": value}
@@ -282,7 +288,8 @@ def decode(item: Mapping[str, Any]) -> Record:
 
 
 def billed(item: Mapping[str, Value | None]) -> int:
-    """About the bytes that DynamoDB bills, rather more than fewer."""
+    """About the bytes that DynamoDB bills, rounded up
+    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html)."""
     sizes = {
         a: len(str(v)) // 2 + 2 if isinstance(v, int) else len(v.encode() if isinstance(v, str) else v)
         for a, v in item.items()

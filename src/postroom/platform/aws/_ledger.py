@@ -1,17 +1,20 @@
-"""The ledger's items in the table: what they are called, and how they become the model's records.
+"""The ledger's items in the table: their keys and attributes, and how they become the model's records.
 
-    H#tenant#campaign            home                 how many batches; `gone` while it is being dropped
-    M#tenant#campaign#batch      !batch               fence, lease, open group, touched keys, last count (_batch.py)
+    C#tenant#campaign            campaign             `batches`, `format`; `gone` while it is being dropped
+    M#tenant#campaign#batch      !batch               fence, lease, open group, touched keys, last count (_batches.py)
     M#tenant#campaign#batch      <key in hex>         one message
-    M#tenant#campaign#batch      !event#<key>#id      one event that stands beside its message
+    M#tenant#campaign#batch      !event#<key>#id      one event in an item of its own
 
-A batch has a partition of its own: the campaign's writes are spread over all of them, and no partition gets hot. Events sort
-before the messages, so that counting reads none of them; they are there because a stream is in order only within a partition.
+Each batch has its own partition: the campaign's writes are spread over all of them, and no partition gets hot
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html). Events sort before the
+messages, so counting does not read them. They share the partition because a stream is in order only within one.
 
-A message's outcome stands in attributes of its own. What was reported of it stands in its item too (`heard`), so that an event is
-one write of one item; only where the item would grow past `FULL_BYTES`, in an item of its own. The news (model.news) follow from
-the events in `heard`, until an event stands elsewhere or the words are erased: from then on they are kept in `told`. Where the
-message stands follows from outcome and news whenever it is read.
+A message's item holds the recorded outcome in attributes of its own, and the reported events in `events`, so that an event is one
+write of one item. Only if the item would grow past `FULL_BYTES`, events get items of their own. The reported status
+(model.provider_status) is computed from `events`, until an event has its own item or the message is erased: from then on it is
+stored in `reported`. The message's status is computed from outcome and reported status at each read.
+
+`FORMAT` is stored with each campaign. A campaign of another format is refused (`Unsupported`).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from collections.abc import Iterable
 import msgspec
 
 from postroom.clock import Instant
-from postroom.errors import Invalid
+from postroom.errors import Invalid, Unsupported
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, StatusRank, event_cells, event_from_cells, event_text
 from postroom.model.ids import KEY_BYTES, Key
@@ -31,109 +34,124 @@ from postroom.model.message import ERASED, Message, MessageRow, MessageStatus, R
 from postroom.model.provider_status import ReportedStatus, redact_event
 from postroom.platform.aws._dynamo import PrimaryKey, Record, Value
 
+FORMAT = 2
+"""Of a campaign's items. Format 1 was never released."""
 BATCH_PARTITION = "M#"
 BATCH_SORT = "!batch"  # before every hexadecimal digit
 EVENT_SORT = "!event#"
 FIRST_KEY = "0"
 REPLY_LENGTH = 250
 FULL_BYTES = 4_096
-"""Where a message's item takes no more events. Each KB of it costs a unit a write; an event beside it costs four or more."""
-_CHANGES_A_VERSION = 128  # more than one write tells of a message
-RECIPIENT = ("sk", "line", "address", "name", "values", "state", "attempt", "due", "told", "heard")
-"""The attributes `recipient` needs."""
-STANDING = ("sk", "state", "attempt", "due", "told", "heard")
-"""The attributes `Tally.of` needs."""
+"""A message's item takes no more events from this size. Each KB costs a write unit at each write of the item
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html); an event's own item costs four or
+more."""
+_CHANGES_A_VERSION = 128  # more than one write can add to a message
+RECIPIENT_ATTRIBUTES = ("sk", "line", "address", "name", "values", "status", "attempt", "due", "reported", "events")
+"""The attributes that `recipient` needs."""
+STATUS_ATTRIBUTES = ("sk", "status", "attempt", "due", "reported", "events")
+"""The attributes `BatchTotals.from_messages` needs."""
 
 
-def home_at(ref: CampaignRef) -> PrimaryKey:
-    """Where the home's own record is. `Invalid`: such a name could be taken for another's."""
+def campaign_key(ref: CampaignRef) -> PrimaryKey:
+    """Key of the campaign's record. Raises `Invalid` for an id that could be mistaken for another's key."""
     for part in ref:
         if not part.replace("-", "").isalnum() or not part.isascii():
             raise Invalid(f"{part!r} is no id of a tenant or campaign")
-    return PrimaryKey(f"H#{ref.tenant}#{ref.campaign}", "home")
+    return PrimaryKey(f"C#{ref.tenant}#{ref.campaign}", "campaign")
 
 
-def batch_at(ref: CampaignRef, batch: int) -> PrimaryKey:
-    """Where the batch's record is; its messages are in the same partition."""
+def check_format(ref: CampaignRef, record: Record) -> None:
+    """Raises `Unsupported` if the campaign's items have another format than this release writes."""
+    found = int(record.get("format", 1))
+    if found != FORMAT:
+        writer, advice = ("an older", "use the release that wrote them") if found < FORMAT else ("a newer", "upgrade")
+        raise Unsupported(
+            f"the messages of campaign {ref.campaign} were written by {writer} Postroom"
+            f" (format {found}, this one reads {FORMAT}): {advice}. Nothing was changed."
+        )
+
+
+def batch_key(ref: CampaignRef, batch: int) -> PrimaryKey:
+    """Key of the batch's record. Its messages are in the same partition."""
     return PrimaryKey(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", BATCH_SORT)
 
 
-def message_at(ref: CampaignRef, batch: int, key: Key) -> PrimaryKey:
-    """Where the message is."""
+def message_key(ref: CampaignRef, batch: int, key: Key) -> PrimaryKey:
+    """Key of the message's item."""
     return PrimaryKey(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", key.hex())
 
 
-def event_at(ref: CampaignRef, batch: int, key: Key, event_id: str = "") -> PrimaryKey:
-    """Where one of the message's events is, if it stands beside it; without an id: what all of theirs begin with."""
+def event_key(ref: CampaignRef, batch: int, key: Key, event_id: str = "") -> PrimaryKey:
+    """Key of an event's own item. Without an id: the prefix of all of the message's event items."""
     return PrimaryKey(f"{BATCH_PARTITION}{ref.tenant}#{ref.campaign}#{batch}", f"{EVENT_SORT}{key.hex()}#{event_id}")
 
 
-def news(record: Record) -> ReportedStatus | None:
-    """The reported half of a message's record; None: nothing was reported."""
-    if "told" in record:
-        state, *rest = json.loads(str(record["told"]))
+def reported_status(record: Record) -> ReportedStatus | None:
+    """The message's reported status, or None if nothing was reported."""
+    if "reported" in record:
+        state, *rest = json.loads(str(record["reported"]))
         return ReportedStatus(None if state is None else MessageStatus(state), *rest)
-    if "heard" not in record:
+    if "events" not in record:
         return None
     found = ReportedStatus()
-    for event in heard(record):
+    for event in stored_events(record):
         found = found.hear(event)
     return found
 
 
-def told(news: ReportedStatus) -> str:
-    """What `news` reads where not all events are in the item."""
-    return json.dumps(news, separators=(",", ":"), ensure_ascii=False)
+def reported_text(reported: ReportedStatus) -> str:
+    """The attribute `reported`, for a message whose item does not hold all events."""
+    return json.dumps(reported, separators=(",", ":"), ensure_ascii=False)
 
 
-def heard(record: Record) -> list[Event]:
-    """The events in the message's item, in the order they were heard."""
-    if "heard" not in record:
+def stored_events(record: Record) -> list[Event]:
+    """The events in the message's item, in the order they were reported."""
+    if "events" not in record:
         return []
-    return [event_from_cells([*row, *_UNSAID[len(row) :]]) for row in msgspec.json.decode(str(record["heard"]))]
+    return [event_from_cells([*row, *_EMPTY_CELLS[len(row) :]]) for row in msgspec.json.decode(str(record["events"]))]
 
 
-def hearing(events: Iterable[Event]) -> str | None:
-    """The reverse of `heard`: each event without the cells at its end that say nothing."""
-    rows = [_said(event_cells(event)) for event in events]
+def events_json(events: Iterable[Event]) -> str | None:
+    """The reverse of `stored_events`: each event without its empty trailing cells."""
+    rows = [_without_empty_cells(event_cells(event)) for event in events]
     return msgspec.json.encode(rows).decode() if rows else None
 
 
-def _said(row: list[object]) -> list[object]:
+def _without_empty_cells(row: list[object]) -> list[object]:
     length = len(row)
-    while length and row[length - 1] == _UNSAID[length - 1]:
+    while length and row[length - 1] == _EMPTY_CELLS[length - 1]:
         length -= 1
     return row[:length]
 
 
-_UNSAID = ("", "", 0, 0, "", None, False, "", "", "")  # as model.event_text orders them
+_EMPTY_CELLS = ("", "", 0, 0, "", None, False, "", "", "")  # as model.event_text orders them
 
 
-def outcome(record: Record) -> StatusRank:
-    """What its worker recorded last."""
-    return StatusRank(int(record["attempt"]), MessageStatus(int(record["state"])))
+def outcome_rank(record: Record) -> StatusRank:
+    """The status and attempt that the worker recorded last."""
+    return StatusRank(int(record["attempt"]), MessageStatus(int(record["status"])))
 
 
-def standing(record: Record) -> StatusRank:
-    """Where the message stands."""
-    reported = news(record)
-    return (reported and reported.ahead_of(outcome(record))) or outcome(record)
+def current_rank(record: Record) -> StatusRank:
+    """The message's status and attempt: reported if that is ahead, else recorded."""
+    reported = reported_status(record)
+    return (reported and reported.ahead_of(outcome_rank(record))) or outcome_rank(record)
 
 
-def stored(ref: CampaignRef, row: MessageRow, now: Instant) -> dict[str, Value | None]:
+def new_message_item(ref: CampaignRef, row: MessageRow, now: Instant) -> dict[str, Value | None]:
     """A new message's item."""
-    at = message_at(ref, row.batch, row.key)
-    head: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "stored": now, "state": int(MessageStatus.PENDING), "attempt": 0}
-    return head | {"version": 1} | replaceable(row)
+    at = message_key(ref, row.batch, row.key)
+    head: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "stored": now, "status": int(MessageStatus.PENDING), "attempt": 0}
+    return head | {"version": 1} | row_attributes(row)
 
 
-def replaceable(row: MessageRow) -> dict[str, Value | None]:
-    """What a row with a lower line replaces."""
+def row_attributes(row: MessageRow) -> dict[str, Value | None]:
+    """The attributes that a row with a lower line replaces."""
     return {"line": row.line, "address": row.address, "name": row.name, "values": row.values}
 
 
-def settled(settlement: Settlement) -> dict[str, Value | None]:
-    """What a settlement makes of the item. `mark` says which one it was, so that a repeat is known for what it is."""
+def settled_attributes(settlement: Settlement) -> dict[str, Value | None]:
+    """The attributes that a settlement sets. `mark` identifies the settlement, so that a repeat is recognized."""
     reply = settlement.reply[:REPLY_LENGTH]
     outcome = [
         settlement.key.hex(),
@@ -146,7 +164,7 @@ def settled(settlement: Settlement) -> dict[str, Value | None]:
         settlement.provider_id,
     ]
     return {
-        "state": int(settlement.status),
+        "status": int(settlement.status),
         "attempt": settlement.attempt,
         "at": settlement.at,
         "due": settlement.due,
@@ -157,55 +175,55 @@ def settled(settlement: Settlement) -> dict[str, Value | None]:
     }
 
 
-def erased(values: str, seen: Record) -> dict[str, Value | None]:
-    """What erasing makes of the item. `mark` stays: a repeated settlement is still known for what it is."""
-    reported = news(seen)
-    kept = None if reported is None else told(reported._replace(reply=""))
-    words = hearing(map(redact_event, heard(seen)))
-    return {"address": ERASED, "name": None, "values": values, "reply": None, "told": kept, "heard": words}
+def erased_attributes(values: str, seen: Record) -> dict[str, Value | None]:
+    """The attributes that erasing sets. `mark` stays, so that a repeated settlement is still recognized."""
+    reported = reported_status(seen)
+    kept = None if reported is None else reported_text(reported._replace(reply=""))
+    words = events_json(map(redact_event, stored_events(seen)))
+    return {"address": ERASED, "name": None, "values": values, "reply": None, "reported": kept, "events": words}
 
 
-def event_item(ref: CampaignRef, batch: int, key: Key, event: Event, stands: str | None = None) -> dict[str, Value | None]:
-    """The item of an event that stands beside its message. `stands`: where it puts the message, for the stream; None: an event of
-    our worker's, which the message's own change tells of."""
-    at = event_at(ref, batch, key, event.id)
-    return {"pk": at.pk, "sk": at.sk, "event": event_text(event), "stands": stands}
+def event_item(ref: CampaignRef, batch: int, key: Key, event: Event, status: str | None = None) -> dict[str, Value | None]:
+    """An event's own item. `status` is the message's status after the event, for the stream. None for an event of our own worker,
+    which the change of the message's item reports."""
+    at = event_key(ref, batch, key, event.id)
+    return {"pk": at.pk, "sk": at.sk, "event": event_text(event), "message_status": status}
 
 
 def recipient(record: Record) -> Recipient:
-    """A message as the sender needs it."""
-    stands = standing(record)
+    """The message as the sender needs it."""
+    rank = current_rank(record)
     return Recipient(
         key_of(record),
         int(record["line"]),
         str(record["address"]),
         text(record, "name"),
         str(record["values"]),
-        stands.status,
-        stands.attempt,
-        instant(record, "due") if stands == outcome(record) else None,
+        rank.status,
+        rank.attempt,
+        instant(record, "due") if rank == outcome_rank(record) else None,
     )
 
 
-def stands(record: Record, reported: ReportedStatus) -> tuple[MessageStatus, int, Instant | None, int, str]:
-    """Where these news put the message: state, attempt, since when, code and reply."""
-    ahead = reported.ahead_of(outcome(record))
+def current_status(record: Record, reported: ReportedStatus) -> tuple[MessageStatus, int, Instant | None, int, str]:
+    """The message's status given this reported status: status, attempt, since when, code and reply."""
+    ahead = reported.ahead_of(outcome_rank(record))
     if ahead is not None:
         return ahead.status, ahead.attempt, reported.at, 0, reported.reply
-    attempt, state = outcome(record)
+    attempt, state = outcome_rank(record)
     return state, attempt, instant(record, "at"), int(record.get("code", 0)), str(record.get("reply", ""))
 
 
 def sequence(version: int, index: int) -> int:
-    """Of the change in the feed that is the `index`th of those that made this version of a message."""
+    """`MessageChange.sequence` of the `index`th change that made this version of a message."""
     return version * _CHANGES_A_VERSION + index
 
 
 def message(number: int, record: Record) -> Message:
     """The whole record."""
-    reported = news(record) or ReportedStatus()
+    reported = reported_status(record) or ReportedStatus()
     shown = recipient(record)
-    _, _, at, code, reply = stands(record, reported)
+    _, _, at, code, reply = current_status(record, reported)
     facts = at, shown.due, code, reply
     people = reported.opened, reported.clicked, reported.unsubscribed_at
     return Message(number, *shown[:-1], *facts, text(record, "provider_id"), *people)

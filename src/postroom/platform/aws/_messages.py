@@ -1,19 +1,16 @@
-"""What comes back, in the table: events of messages, and the reported half of their records (model.news).
+"""Message items and their events: stored if absent, settled under a fence, read in the order of their keys.
 
-An event is one conditional write of its message's item, which holds the events as well: one write unit. It demands the version
-that the message was read with, so what two reporters tell at the same time is told one after the other, and an event that is
-there was heard. Where the item would grow past its limit, the event gets an item of its own, in one transaction with what it
-makes of the message: a kill leaves both or neither, and nothing is ever heard twice, not even after the message was tried again.
+Each change is one conditional write of one item, one write unit: two for a message until it is sent, three once it is
+delivered. `version` rises with each change, and a change demands the version it was decided on, so neither a delayed request nor
+two writers can undo each other. A refusal returns the item
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html, ReturnValuesOnConditionCheckFailure): our own
+`mark` on it means that the first try of a repeated call did it.
 
-A call that botocore repeats because its answer was lost finds its own events there: they are new all the same. Should somebody
-else have told the same in that moment, it is new to both.
-
-Message items: stored if absent, settled under a fence, read in the order of their keys.
-
-Each change is one conditional write of one item: one write unit, which keeps a message at two of them until it is
-sent, and three once it is delivered (_news.py). `version` rises with every change and a change demands the one it was decided on,
-so neither a delayed request nor two writers can undo each other. A refusal brings the item along: our own `mark` on it means
-that the first try of a repeated call did it.
+**Events.** An event is one conditional write of its message's item, which holds the events too. Where the item would grow past
+its limit, the event gets its own item, in one transaction with the message's reported status: a kill leaves both or neither, and
+no event is counted twice, not even after the message was tried again. A call that botocore repeats because its answer was lost
+finds its own events stored: they are new all the same. If another reporter stored the same event at that moment, it is new to
+both.
 """
 
 from __future__ import annotations
@@ -34,86 +31,92 @@ from postroom.platform.aws._dynamo import Expression, Record, Table, Value, bill
 from postroom.platform.ports.limits import check_at_rest
 
 _TRIES = 8
-_AT_ONCE = 50  # events of one message in a write: a transaction takes 100
+_AT_ONCE = 50  # events of one message in a write. A transaction takes 100 actions:
+# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
 
 
-class _Hearing(NamedTuple):
-    """What some reports make of a message."""
+class _NewEvents(NamedTuple):
+    """What storing some reported events changes."""
 
-    news: ReportedStatus
-    fresh: Sequence[Event]
-    """The events to be kept."""
-    stands: Sequence[str]
-    """Of each of those, where it puts the message: for the stream."""
-    new: Sequence[bool]
-    """Which of all that were reported are fresh."""
+    reported: ReportedStatus
+    """After all of them."""
+    events: Sequence[Event]
+    """The events to store."""
+    statuses: Sequence[str]
+    """The message's status after each of `events`, as JSON, for the stream."""
+    is_new: Sequence[bool]
+    """Of each reported event: whether it is among `events`."""
 
 
-class NewsItems:
+class EventItems:
     """The timelines of every campaign in the table."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def find(self, ref: CampaignRef, places: Iterable[tuple[int, Key]]) -> dict[tuple[int, Key], Record]:
-        """The messages that are reported of, those that there are."""
-        at = {place: _ledger.message_at(ref, *place) for place in places}
+        """The items of these messages, those that exist."""
+        at = {place: _ledger.message_key(ref, *place) for place in places}
         found = self._table.get_many(at.values())
         return {place: found[address] for place, address in at.items() if address in found}
 
-    def hear(self, ref: CampaignRef, number: int, seen: Record | None, events: Sequence[Event]) -> list[bool]:
-        """Note what came back of one message, as it was `seen`; which of it was new."""
-        new: list[bool] = []
+    def report(self, ref: CampaignRef, number: int, seen: Record | None, events: Sequence[Event]) -> list[bool]:
+        """Store events reported of one message, read as `seen`. Returns which of them were new."""
+        all_new: list[bool] = []
         for first in range(0, len(events), _AT_ONCE):
             part = events[first : first + _AT_ONCE]
-            seen, each = (None, [False] * len(part)) if seen is None else self._hear(ref, number, seen, part)
-            new += each
-        return new
+            seen, each = (None, [False] * len(part)) if seen is None else self._report(ref, number, seen, part)
+            all_new += each
+        return all_new
 
-    def _hear(self, ref: CampaignRef, number: int, seen: Record, events: Sequence[Event]) -> tuple[Record | None, Sequence[bool]]:
-        """The message then, and which of these were new."""
+    def _report(
+        self, ref: CampaignRef, number: int, seen: Record, events: Sequence[Event]
+    ) -> tuple[Record | None, Sequence[bool]]:
+        """The message's item afterwards, and which events were new."""
         key = _ledger.key_of(seen)
         for attempt in range(_TRIES):
-            hearing = _heard(seen, events, self._known(ref, number, seen, events))
-            if not hearing.fresh:
-                return seen, hearing.new
-            after = _after(seen, hearing)
+            new = _new_events(seen, events, self._known(ref, number, seen, events))
+            if not new.events:
+                return seen, new.is_new
+            after = _with_events(seen, new)
             if after is None:
-                done, found = not self._spill(ref, number, seen, hearing), self._table.get(_ledger.message_at(ref, number, key))
+                done, found = not self._spill(ref, number, seen, new), self._table.get(_ledger.message_key(ref, number, key))
             else:
-                done, found = self._add(ref, number, seen, after, hearing)
+                done, found = self._add(ref, number, seen, after, new)
             if done or found is None:
-                return found, hearing.new if done else [False] * len(events)
+                return found, new.is_new if done else [False] * len(events)
             seen = found
             self._table.pause(attempt)
-        raise Unavailable(f"others kept changing the message {key.hex()} of batch {number}")
+        raise Unavailable(f"other writers kept changing the message {key.hex()} of batch {number}")
 
     def _known(self, ref: CampaignRef, number: int, seen: Record, events: Sequence[Event]) -> set[str]:
-        """Ids of events that the message has. Beside it stand only what its item had no room for, and our worker's own."""
-        known = {event.id for event in _ledger.heard(seen)}
+        """Ids of these events that are stored. Only events that found no room in the item, and our worker's own, have items."""
+        known = {event.id for event in _ledger.stored_events(seen)}
         unsure = [
-            event.id for event in events if event.id not in known and ("told" in seen or event.id.startswith(OWN_EVENT_PREFIX))
+            event.id
+            for event in events
+            if event.id not in known and ("reported" in seen or event.id.startswith(OWN_EVENT_PREFIX))
         ]
-        at = {_ledger.event_at(ref, number, _ledger.key_of(seen), id): id for id in unsure}  # noqa: A001 - the event's
+        at = {_ledger.event_key(ref, number, _ledger.key_of(seen), id): id for id in unsure}  # noqa: A001 - the event's
         return known | {at[place] for place in self._table.get_many(at, ("sk",))}
 
     def _add(
-        self, ref: CampaignRef, number: int, seen: Record, after: dict[str, Value], hearing: _Hearing
+        self, ref: CampaignRef, number: int, seen: Record, after: dict[str, Value], new: _NewEvents
     ) -> tuple[bool, Record | None]:
-        """Into the item itself; whether that is done, and the item now."""
+        """Store events in the message's item. Returns whether that is done, and the item now."""
         terms = Expression()
         change, condition = terms.assign(after), terms.equals("version", seen["version"])
-        written = self._table.update(_ledger.message_at(ref, number, _ledger.key_of(seen)), change, condition, terms)
+        written = self._table.update(_ledger.message_key(ref, number, _ledger.key_of(seen)), change, condition, terms)
         if written.applied or written.item is None or not written.repeated:
             return written.applied, written.item
-        there = {event.id for event in _ledger.heard(written.item)}
-        return all(event.id in there for event in hearing.fresh), written.item
+        there = {event.id for event in _ledger.stored_events(written.item)}
+        return all(event.id in there for event in new.events), written.item
 
-    def _spill(self, ref: CampaignRef, number: int, seen: Record, hearing: _Hearing) -> list[str]:
-        """Each event into an item of its own. Empty: done. Else why not."""
+    def _spill(self, ref: CampaignRef, number: int, seen: Record, new: _NewEvents) -> list[str]:
+        """Store each event in its own item. Returns an empty list if done, else the reasons of the refusal."""
         key, terms = _ledger.key_of(seen), Expression()
-        at = _ledger.message_at(ref, number, key)
-        values: dict[str, Value | None] = {"told": _ledger.told(hearing.news), "version": int(seen["version"]) + 1}
+        at = _ledger.message_key(ref, number, key)
+        values: dict[str, Value | None] = {"reported": _ledger.reported_text(new.reported), "version": int(seen["version"]) + 1}
         change = terms.request(
             TableName=self._table.name,
             Key=encode_item({"pk": at.pk, "sk": at.sk}),
@@ -121,26 +124,26 @@ class NewsItems:
             ConditionExpression=terms.equals("version", seen["version"]),
         )
         puts = []
-        for event, stands in zip(hearing.fresh, hearing.stands, strict=True):
+        for event, status in zip(new.events, new.statuses, strict=True):
             absent = Expression()
             condition = absent.equals("pk", None)
-            item = encode_item(_ledger.event_item(ref, number, key, event, stands))
+            item = encode_item(_ledger.event_item(ref, number, key, event, status))
             puts.append({"Put": absent.request(TableName=self._table.name, Item=item, ConditionExpression=condition)})
         return self._table.transact([{"Update": change}, *puts])
 
     def add_own(self, ref: CampaignRef, number: int, settlement: Settlement) -> None:
-        """What our worker tells of an attempt that was no success, once. A success is told by the record itself."""
+        """Store the event of an attempt without success, once. A success follows from the message's item."""
         event = None if settlement.status is MessageStatus.SENT else event_from_settlement(settlement)
         if event is not None:
             terms = Expression()
             self._table.put(_ledger.event_item(ref, number, settlement.key, event), terms.equals("pk", None), terms)
 
     def timeline(self, ref: CampaignRef, number: int, key: Key) -> list[Event]:
-        """In order of time."""
+        """The message's events in order of time."""
         events = [parse_event(str(item["event"])) for item in self._items(ref, number, key)]
-        record = self._table.get(_ledger.message_at(ref, number, key))
-        events += _ledger.heard(record) if record is not None else []
-        if record is not None and int(record["state"]) == MessageStatus.SENT:
+        record = self._table.get(_ledger.message_key(ref, number, key))
+        events += _ledger.stored_events(record) if record is not None else []
+        if record is not None and int(record["status"]) == MessageStatus.SENT:
             at = _ledger.instant(record, "at")
             code, reply = int(record.get("code", 0)), str(record.get("reply", ""))
             sent = at is not None and event_from_settlement(
@@ -150,44 +153,45 @@ class NewsItems:
         return sort_events(events)
 
     def forget(self, ref: CampaignRef, number: int, key: Key) -> None:
-        """Keep of each event beside the message what happened, and nothing of the person."""
+        """Remove everything personal from the message's event items."""
         for item in self._items(ref, number, key):
             event = parse_event(str(item["event"]))
             if event != redact_event(event):
                 terms = Expression()
-                at = _ledger.event_at(ref, number, key, event.id)
+                at = _ledger.event_key(ref, number, key, event.id)
                 change = terms.assign({"event": event_text(redact_event(event))})
                 self._table.update(at, change, f"attribute_exists({terms.name('pk')})", terms)
 
     def _items(self, ref: CampaignRef, number: int, key: Key) -> list[Record]:
-        at, terms = _ledger.event_at(ref, number, key), Expression()
+        at, terms = _ledger.event_key(ref, number, key), Expression()
         sort = f"begins_with({terms.name('sk')}, {terms.value(at.sk)})"
         return [item for page, _ in self._table.query(at.pk, terms=terms, sort=sort) for item in page]
 
 
-def _heard(seen: Record, events: Sequence[Event], known: set[str]) -> _Hearing:
-    """What these make of the message as `seen`."""
-    news, known = _ledger.news(seen) or ReportedStatus(), set(known)
-    fresh: list[Event] = []
-    stands: list[str] = []
+def _new_events(seen: Record, events: Sequence[Event], known: set[str]) -> _NewEvents:
+    """What storing these events changes of the message as `seen`. `known`: ids of stored events."""
+    reported, known = _ledger.reported_status(seen) or ReportedStatus(), set(known)
+    kept: list[Event] = []
+    statuses: list[str] = []
     new = []
     for event in events:
-        new.append(event.id not in known and news.takes(event))
+        new.append(event.id not in known and reported.takes(event))
         if new[-1]:
             known.add(event.id)
-            fresh.append(redact_event(event) if seen["address"] == ERASED else event)
-            news = news.hear(fresh[-1])
-            sequence = _ledger.sequence(int(seen["version"]) + 1, len(stands))
-            stands.append(json.dumps([*_ledger.stands(seen, news), sequence], separators=(",", ":"), ensure_ascii=False))
-    return _Hearing(news, fresh, stands, new)
+            kept.append(redact_event(event) if seen["address"] == ERASED else event)
+            reported = reported.hear(kept[-1])
+            sequence = _ledger.sequence(int(seen["version"]) + 1, len(statuses))
+            status = [*_ledger.current_status(seen, reported), sequence]
+            statuses.append(json.dumps(status, separators=(",", ":"), ensure_ascii=False))
+    return _NewEvents(reported, kept, statuses, new)
 
 
-def _after(seen: Record, hearing: _Hearing) -> dict[str, Value] | None:
-    """What changes of the item if it takes the events; None: it has no room for them."""
-    heard = _ledger.hearing([*_ledger.heard(seen), *hearing.fresh]) or ""
-    after: dict[str, Value] = {"heard": heard, "version": int(seen["version"]) + 1}
-    if "told" in seen:
-        after["told"] = _ledger.told(hearing.news)
+def _with_events(seen: Record, new: _NewEvents) -> dict[str, Value] | None:
+    """The item's changed attributes with these events, or None if it has no room for them."""
+    events = _ledger.events_json([*_ledger.stored_events(seen), *new.events]) or ""
+    after: dict[str, Value] = {"events": events, "version": int(seen["version"]) + 1}
+    if "reported" in seen:
+        after["reported"] = _ledger.reported_text(new.reported)
     return after if billed(seen | after) <= _ledger.FULL_BYTES else None
 
 
@@ -195,70 +199,73 @@ _GONE = "there are no messages of campaign {}"
 
 
 class MessageItems:
-    """The messages of every campaign in the table, and what says that a campaign has a home here."""
+    """The messages of every campaign in the table, and the campaigns' own records."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._news = NewsItems(table)
+        self._events = EventItems(table)
 
     def batches(self, ref: CampaignRef) -> int:
-        """How many batches the home has; `NotFound`."""
-        record = self._table.get(_ledger.home_at(ref))
+        """How many batches the campaign has. Raises `NotFound`, or `Unsupported` if its items have another format."""
+        record = self._table.get(_ledger.campaign_key(ref))
         if record is None or "gone" in record:
             raise NotFound(_GONE.format(ref.campaign))
+        _ledger.check_format(ref, record)
         return int(record["batches"])
 
     def check(self, ref: CampaignRef, number: int) -> None:
-        """`NotFound` unless the home has this batch."""
+        """Raises `NotFound` unless the campaign has this batch."""
         if not 0 <= number < self.batches(ref):
             raise NotFound(f"campaign {ref.campaign} has no batch {number}")
 
     def store(self, ref: CampaignRef, row: MessageRow, now: Instant) -> int:
-        """Insert it if its key is absent or held by a higher line that was never tried; the line that holds the key now."""
+        """Insert the row if its key is absent, or held by a higher line that was never tried. Returns the line that holds the
+        key now."""
         terms = Expression()
-        written = self._table.put(_ledger.stored(ref, row, now), f"attribute_not_exists({terms.name('pk')})", terms)
+        written = self._table.put(_ledger.new_message_item(ref, row, now), f"attribute_not_exists({terms.name('pk')})", terms)
         if written.applied:
             return row.line
         held = written.item
         for attempt in range(_TRIES):
             if held is None:
                 raise NotFound(_GONE.format(ref.campaign))
-            if int(held["line"]) <= row.line or "mark" in held or "heard" in held or "told" in held:
+            if int(held["line"]) <= row.line or "mark" in held or "events" in held or "reported" in held:
                 return int(held["line"])
             reasons = self._take_over(ref, row, held)
             if not reasons:
                 return row.line
-            if reasons[1] == "ConditionalCheckFailed":  # a group is open: somebody is sending what is stored
+            if reasons[1] == "ConditionalCheckFailed":  # a group is open: the stored row may be on its way
                 return int(held["line"])
             self._table.pause(attempt)
-            held = self._table.get(_ledger.message_at(ref, row.batch, row.key))
-        raise Unavailable(f"others kept storing the recipient of line {row.line}")
+            held = self._table.get(_ledger.message_key(ref, row.batch, row.key))
+        raise Unavailable(f"other writers kept storing the recipient of line {row.line}")
 
     def _take_over(self, ref: CampaignRef, row: MessageRow, held: Record) -> list[str]:
-        """Rare, so a transaction at twice the price: the message is as seen, and no group is open in its batch."""
+        """Rare, so a transaction at twice the price: it demands that the message is as read and no group is open in its batch."""
         terms, batch_terms = Expression(), Expression()
-        values = _ledger.replaceable(row) | {"version": int(held["version"]) + 1}
+        values = _ledger.row_attributes(row) | {"version": int(held["version"]) + 1}
         change = terms.request(
             TableName=self._table.name,
-            Key=_key(_ledger.message_at(ref, row.batch, row.key)),
+            Key=_key(_ledger.message_key(ref, row.batch, row.key)),
             UpdateExpression=terms.assign(values),
             ConditionExpression=f"{terms.equals('version', held['version'])} AND {terms.equals('mark', None)}",
         )
         check = batch_terms.request(
             TableName=self._table.name,
-            Key=_key(_ledger.batch_at(ref, row.batch)),
+            Key=_key(_ledger.batch_key(ref, row.batch)),
             ConditionExpression=batch_terms.equals("group_keys", None),
         )
         return self._table.transact([{"Update": change}, {"ConditionCheck": check}])
 
     def settle(self, ref: CampaignRef, number: int, fence: int, settlement: Settlement, seen: Record) -> None:
-        """Apply it to the message as `seen`, unless it stands so already. `LeaseLost`; `NotFound`: the home was dropped.
+        """Record an outcome on the message, read as `seen`, unless it is recorded already. Raises `LeaseLost`, and `NotFound`
+        if the campaign was dropped.
 
-        What belongs on the timeline comes first: a kill in between leaves it there alone, and the repeat finds it."""
-        values = _ledger.settled(settlement)
+        The timeline's event is written first: a kill in between leaves the event alone, and the repeat finds it."""
+        values = _ledger.settled_attributes(settlement)
         if seen.get("mark") != values["mark"]:
-            self._news.add_own(ref, number, settlement)
-        at = _ledger.message_at(ref, number, settlement.key)
+            self._events.add_own(ref, number, settlement)
+        at = _ledger.message_key(ref, number, settlement.key)
         for attempt in range(_TRIES):
             if seen.get("mark") == values["mark"]:
                 return
@@ -272,18 +279,18 @@ class MessageItems:
                 raise NotFound(_GONE.format(ref.campaign))
             seen = written.item
             if int(seen.get("fence", 0)) > fence:
-                raise LeaseLost(f"batch {number} was opened by somebody else (fence {seen['fence']!r}, not {fence})")
+                raise LeaseLost(f"batch {number} was opened by another worker (fence {seen['fence']!r}, not {fence})")
             self._table.pause(attempt)
-        raise Unavailable(f"others kept changing the message {settlement.key.hex()} of batch {number}")
+        raise Unavailable(f"other writers kept changing the message {settlement.key.hex()} of batch {number}")
 
     def erase(self, ref: CampaignRef, number: int, fence: int, message: Message, values: str, seen: Record) -> None:
         """Forget whom the message as `seen` was for, in its events first. `LeaseLost`; `Conflict`: it is work again."""
-        at = _ledger.message_at(ref, number, message.key)
+        at = _ledger.message_key(ref, number, message.key)
         for attempt in range(_TRIES):
-            self._news.forget(ref, number, message.key)
+            self._events.forget(ref, number, message.key)
             terms = Expression()
             condition = f"{terms.equals('version', seen['version'])} AND {_not_above(terms, fence)}"
-            change = terms.assign(_ledger.erased(values, seen) | {"fence": fence, "version": int(seen["version"]) + 1})
+            change = terms.assign(_ledger.erased_attributes(values, seen) | {"fence": fence, "version": int(seen["version"]) + 1})
             written = self._table.update(at, change, condition, terms)
             if written.applied:
                 return
@@ -291,39 +298,41 @@ class MessageItems:
                 raise NotFound(_GONE.format(ref.campaign))
             seen = written.item
             if int(seen.get("fence", 0)) > fence:
-                raise LeaseLost(f"batch {number} was opened by somebody else (fence {seen['fence']!r}, not {fence})")
+                raise LeaseLost(f"batch {number} was opened by another worker (fence {seen['fence']!r}, not {fence})")
             stands = _ledger.message(number, seen)
             if stands.is_erased(values):  # our own call, its answer lost
                 return
             check_at_rest(stands)
             self._table.pause(attempt)
-        raise Unavailable(f"others kept changing the message {message.key.hex()} of batch {number}")
+        raise Unavailable(f"other writers kept changing the message {message.key.hex()} of batch {number}")
 
     def stamp(self, ref: CampaignRef, number: int, key: Key, fence: int) -> bool:
-        """Shut older fences out of this message; False if a newer one did so to us."""
+        """Refuse writes of older fences to this message from now on. False if a newer fence was stamped already."""
         terms = Expression()
         version = terms.name("version")
         change = f"SET {terms.name('fence')} = {terms.value(fence)}, {version} = {version} + {terms.value(1)}"
         condition = f"attribute_exists({terms.name('pk')}) AND {_not_above(terms, fence - 1)}"
-        written = self._table.update(_ledger.message_at(ref, number, key), change, condition, terms)
+        written = self._table.update(_ledger.message_key(ref, number, key), change, condition, terms)
         return written.applied or written.item is None or int(written.item.get("fence", 0)) <= fence
 
     def find(self, ref: CampaignRef, number: int, keys: Collection[Key]) -> dict[Key, Record]:
-        """Those that exist, whole."""
-        found = self._table.get_many(_ledger.message_at(ref, number, key) for key in keys)
+        """The items of these messages, those that exist."""
+        found = self._table.get_many(_ledger.message_key(ref, number, key) for key in keys)
         return {_ledger.key_of(record): record for record in found.values()}
 
-    def standing(self, ref: CampaignRef, number: int) -> list[Record]:
-        """Key, state and due of every message of the batch."""
-        return self.select(ref, number, attributes=_ledger.STANDING)
+    def statuses(self, ref: CampaignRef, number: int) -> list[Record]:
+        """Status and due time of every message of the batch."""
+        return self.select(ref, number, attributes=_ledger.STATUS_ATTRIBUTES)
 
     def due(self, ref: CampaignRef, number: int, now: Instant, limit: int) -> list[Record]:
         """Messages with work at `now`."""
         terms = Expression()
         waits = _one_of(terms, (MessageStatus.DEFERRED, MessageStatus.UNKNOWN))
-        pending = terms.equals("state", int(MessageStatus.PENDING))
+        pending = terms.equals("status", int(MessageStatus.PENDING))
         filter_ = f"{pending} OR ({waits} AND {terms.name('due')} <= {terms.value(now)})"
-        return self.select(ref, number, terms, filter_, attributes=_ledger.RECIPIENT, limit=limit, wanted=_stands_as_settled)
+        return self.select(
+            ref, number, terms, filter_, attributes=_ledger.RECIPIENT_ATTRIBUTES, limit=limit, wanted=_is_as_settled
+        )
 
     def in_states(
         self,
@@ -335,7 +344,7 @@ class MessageItems:
         attributes: Sequence[str] = (),
         after: str | None = None,
     ) -> list[Record]:
-        """Messages in these states (none named: all), those after the key `after`."""
+        """Messages with these statuses (none given: all) after the key `after`."""
         terms = Expression()
         filter_ = f"{_one_of(terms, statuses)} OR {_reported(terms)}" if statuses else ""
         wanted = frozenset(statuses) or frozenset(MessageStatus)
@@ -347,7 +356,7 @@ class MessageItems:
             attributes=attributes,
             limit=limit,
             after=after,
-            wanted=lambda record: _ledger.standing(record).status in wanted,
+            wanted=lambda record: _ledger.current_rank(record).status in wanted,
         )
 
     def select(
@@ -362,10 +371,10 @@ class MessageItems:
         after: str | None = None,
         wanted: Callable[[Record], bool] | None = None,
     ) -> list[Record]:
-        """Messages of the batch in key order, up to `limit` of those that pass the filter and are `wanted`."""
+        """Up to `limit` messages of the batch in key order that pass the filter and `wanted`."""
         terms = terms or Expression()
         found: list[Record] = []
-        pk = _ledger.batch_at(ref, number).pk
+        pk = _ledger.batch_key(ref, number).pk
         sort = f"{terms.name('sk')} >= {terms.value(_ledger.FIRST_KEY)}"
         for page, _ in self._table.query(pk, terms=terms, sort=sort, filter_=filter_, attributes=attributes, after=after):
             found += page if wanted is None else filter(wanted, page)
@@ -374,24 +383,24 @@ class MessageItems:
         return found
 
 
-def _stands_as_settled(record: Record) -> bool:
-    """Whether no news have put the message past what its worker recorded."""
-    return _ledger.standing(record) == _ledger.outcome(record)
+def _is_as_settled(record: Record) -> bool:
+    """Whether the reported status is not ahead of the recorded one."""
+    return _ledger.current_rank(record) == _ledger.outcome_rank(record)
 
 
 def _reported(terms: Expression) -> str:
-    """Something was reported of the message."""
-    return f"attribute_exists({terms.name('heard')}) OR attribute_exists({terms.name('told')})"
+    """Condition: events were reported of the message."""
+    return f"attribute_exists({terms.name('events')}) OR attribute_exists({terms.name('reported')})"
 
 
 def _not_above(terms: Expression, fence: int) -> str:
-    """No newer holder has stamped the message."""
+    """Condition: no newer fence was stamped on the message."""
     name = terms.name("fence")
     return f"(attribute_not_exists({name}) OR {name} <= {terms.value(fence)})"
 
 
 def _one_of(terms: Expression, statuses: Collection[MessageStatus]) -> str:
-    return f"{terms.name('state')} IN ({', '.join(terms.value(int(state)) for state in statuses)})"
+    return f"{terms.name('status')} IN ({', '.join(terms.value(int(state)) for state in statuses)})"
 
 
 def _key(at: Any) -> dict[str, Any]:

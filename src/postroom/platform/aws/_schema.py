@@ -1,6 +1,6 @@
-"""What must exist in the account: the table, the bucket. The stack deploys the same; this makes it where there is no stack.
+"""Creates the table and the bucket where no stack deployed them, for tests and benchmarks. The stack deploys the same.
 
-The table's layout and its costs: docs/reference/aws-table.md.
+The table's layout and costs: docs/reference/aws-table.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _WAIT_ATTEMPTS = 60
 
 
 def make_table(client: DynamoDBClient, name: str) -> None:
-    """The single table: on demand, with a stream of new images (the feed) and expiry. There already: harmless."""
+    """Create the table: on demand, with a stream of old and new images (the feed) and expiry. Harmless if it exists
+    (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html)."""
     with aws_errors(f"making the table {name}"):
         try:
             client.create_table(
@@ -51,7 +52,8 @@ def _keep_backups(client: DynamoDBClient, name: str) -> None:
 
 
 def make_bucket(client: S3Client, name: str) -> None:
-    """The bucket: versioned, closed to the public, what a killed upload left behind swept after a day. Again: harmless."""
+    """Create the bucket: versioned, not public, unfinished uploads deleted after a day. Harmless if it exists
+    (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html)."""
     with aws_errors(f"making the bucket {name}"):
         try:
             region = client.meta.region_name

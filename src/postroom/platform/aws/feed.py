@@ -1,26 +1,25 @@
-"""From a record of the table's stream to changes of the feed (ports.feed): pure, whoever brings the record.
+"""`ports.feed` from the table's stream (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
 
-The stream has a record for each write of each item, with the item before and after, in the order of the writes within a
-partition; a message is one item, and its events beside it stand in the same partition. What a write tells is what the item
-gained by it:
+Each shard of the stream is a shard of the feed. DynamoDB writes the record with the item, keeps it for 24 hours and then deletes
+it: there is nothing to trim, and an erased person is gone from the records within a day. Lambda functions receive the records
+from AWS (`changes_of`); `DynamoFeed` reads them for other callers.
+
+A busy shard is split. Later changes of its messages are in its children: a reader that follows more than one shard orders a
+message's changes by `MessageChange.sequence`.
+
+The stream has one record for each write of an item, with the item before and after, in the order of the writes within a
+partition. A message is one item, and its event items are in the same partition. A record becomes changes by comparing the two
+items:
 
     no item before                 the message was stored
-    another line                   a row with a lower line took its place, untried
-    more events in `heard`         each of them, with where it puts the message
-    another `mark`                 its worker settled it; where news are ahead of that, the outcome is told as the event it is
-    the address is `ERASED`        nothing of the person, any more
-    an event's item is new         the event, by what `stands` on it: where it put the message
+    another `line`                 a row with a lower line took its place, untried
+    more events in `events`        one change for each, with the message's status after it
+    another `mark`                 a worker settled it; if the reported status is ahead, the outcome is the change's event
+    the address is `ERASED`        a change without anything personal
+    an event's item is new         the event, with the `message_status` after it
 
-Fences, leases, counts, documents: no change of a message. A record that comes again makes the same changes, sequence included.
-
-Feed (ports.feed) from the table's stream: each of its shards is a shard, and what it holds becomes changes (_stream.py).
-
-DynamoDB writes the record with the item, keeps it for 24 hours and then forgets it by itself: there is nothing to trim, and what
-an erased message's records told of the person before is gone within a day. In the account functions are handed the records
-(`changes_of`); this reader is for everybody else.
-
-A shard that grows busy is split. What comes of its messages then is in its children: who follows more than one shard finds a
-message's order by `Change.sequence`.
+Writes of fences, leases, counts and documents are not changes. A record that is read again yields the same changes, with the same
+sequence.
 """
 
 from __future__ import annotations
@@ -53,57 +52,58 @@ if TYPE_CHECKING:
 _A_SECOND_MS = 1_000
 
 
-def changes(record: Mapping[str, Any]) -> list[MessageChange]:
-    """What one record tells of messages, as GetRecords gives it or as Lambda is given it."""
-    told = record["dynamodb"]
-    partition, sort = str(told["Keys"]["pk"]["S"]), str(told["Keys"]["sk"]["S"])
-    if "NewImage" not in told or not partition.startswith(_ledger.BATCH_PARTITION):
+def changes_of_record(record: Mapping[str, Any]) -> list[MessageChange]:
+    """The changes of messages in one record, as GetRecords returns it or Lambda receives it
+    (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_Record.html)."""
+    stream_record = record["dynamodb"]
+    partition, sort = str(stream_record["Keys"]["pk"]["S"]), str(stream_record["Keys"]["sk"]["S"])
+    if "NewImage" not in stream_record or not partition.startswith(_ledger.BATCH_PARTITION):
         return []
-    noted_at = _noted_at(told["ApproximateCreationDateTime"])
+    noted_at = _noted_at(stream_record["ApproximateCreationDateTime"])
     if sort.startswith(_ledger.EVENT_SORT):
-        return [] if "OldImage" in told else list(_beside(partition, decode(told["NewImage"]), noted_at))
+        return [] if "OldImage" in stream_record else list(_event_changes(partition, decode(stream_record["NewImage"]), noted_at))
     if sort < _ledger.FIRST_KEY:
         return []
-    old = decode(told["OldImage"]) if "OldImage" in told else None
-    return list(_of_message(partition, old, decode(told["NewImage"]), noted_at))
+    old = decode(stream_record["OldImage"]) if "OldImage" in stream_record else None
+    return list(_of_message(partition, old, decode(stream_record["NewImage"]), noted_at))
 
 
 def _of_message(partition: str, old: Record | None, new: Record, noted_at: Instant) -> Iterator[MessageChange]:
-    news = _ledger.news(new) or ReportedStatus()
+    reported = _ledger.reported_status(new) or ReportedStatus()
     if old is None or old["line"] != new["line"]:
-        yield _change(partition, new, news, noted_at, at=_ledger.instant(new, "stored"))
+        yield _change(partition, new, reported, noted_at, at=_ledger.instant(new, "stored"))
     elif new["address"] == ERASED and (old["address"] != ERASED or old["values"] != new["values"]):
-        yield _change(partition, new, news, noted_at, at=noted_at)
+        yield _change(partition, new, reported, noted_at, at=noted_at)
     elif old.get("mark") != new.get("mark"):
-        overtaken = news.ahead_of(_ledger.outcome(new)) is not None
-        yield _change(partition, new, news, noted_at, event=_settled(new) if overtaken else None)
-    elif old.get("heard") != new.get("heard"):
+        overtaken = reported.ahead_of(_ledger.outcome_rank(new)) is not None
+        yield _change(partition, new, reported, noted_at, event=_settled(new) if overtaken else None)
+    elif old.get("events") != new.get("events"):
         yield from _gained(partition, old, new, noted_at)
 
 
 def _gained(partition: str, old: Record, new: Record, noted_at: Instant) -> Iterator[MessageChange]:
-    """Events are added at the end: what stands behind those of before."""
-    news = _ledger.news(old) or ReportedStatus()
-    for index, event in enumerate(_ledger.heard(new)[len(_ledger.heard(old)) :]):
-        news = news.hear(event)
-        yield _change(partition, new, news, noted_at, event=event, index=index)
+    """One change for each event that was added. Events are added at the end of the list."""
+    reported = _ledger.reported_status(old) or ReportedStatus()
+    for index, event in enumerate(_ledger.stored_events(new)[len(_ledger.stored_events(old)) :]):
+        reported = reported.hear(event)
+        yield _change(partition, new, reported, noted_at, event=event, index=index)
 
 
-def _beside(partition: str, item: Record, noted_at: Instant) -> Iterator[MessageChange]:
-    if "stands" not in item:  # our worker's own: its message's change tells of it
+def _event_changes(partition: str, item: Record, noted_at: Instant) -> Iterator[MessageChange]:
+    if "message_status" not in item:  # our own worker's: the change of its message has it
         return
     ref, batch = _ref(partition)
     key = Key(bytes.fromhex(str(item["sk"]).split("#")[1]))
-    state, attempt, at, code, reply, sequence = json.loads(str(item["stands"]))
+    status, attempt, at, code, reply, sequence = json.loads(str(item["message_status"]))
     event = replace(parse_event(str(item["event"])), raw="")
     at = noted_at if at is None else Instant(at)
-    yield MessageChange(ref, batch, key, MessageStatus(state), attempt, at, code, reply, event, sequence, noted_at)
+    yield MessageChange(ref, batch, key, MessageStatus(status), attempt, at, code, reply, event, sequence, noted_at)
 
 
 def _change(
     partition: str,
     new: Record,
-    news: ReportedStatus,
+    reported: ReportedStatus,
     noted_at: Instant,
     *,
     at: Instant | None = None,
@@ -111,16 +111,16 @@ def _change(
     index: int = 0,
 ) -> MessageChange:
     ref, batch = _ref(partition)
-    state, attempt, since, code, reply = _ledger.stands(new, news)
-    told = None if event is None else replace(event, raw="")
+    status, attempt, since, code, reply = _ledger.current_status(new, reported)
+    shown = None if event is None else replace(event, raw="")
     when = at if at is not None else since if since is not None else noted_at
     sequence = _ledger.sequence(int(new["version"]), index)
-    return MessageChange(ref, batch, _ledger.key_of(new), state, attempt, when, code, reply, told, sequence, noted_at)
+    return MessageChange(ref, batch, _ledger.key_of(new), status, attempt, when, code, reply, shown, sequence, noted_at)
 
 
 def _settled(record: Record) -> Event | None:
-    """The outcome that the record holds, as an event."""
-    attempt, state = _ledger.outcome(record)
+    """The recorded outcome as an event."""
+    attempt, state = _ledger.outcome_rank(record)
     at, code, reply = Instant(int(record["at"])), int(record.get("code", 0)), str(record.get("reply", ""))
     return event_from_settlement(Settlement(_ledger.key_of(record), state, attempt, at, None, code, reply))
 
@@ -130,27 +130,27 @@ def _ref(partition: str) -> tuple[CampaignRef, int]:
     return CampaignRef(tenant, campaign), int(batch)
 
 
-def _noted_at(said: datetime | float) -> Instant:
-    """The stream tells whole seconds. The end of that second: nobody who was there when it was written came after it."""
-    ms = int((said.timestamp() if isinstance(said, datetime) else said) * _A_SECOND_MS)
+def _noted_at(answer: datetime | float) -> Instant:
+    """The end of the second that the stream names: it has whole seconds only, and the time must not be before the write."""
+    ms = int((answer.timestamp() if isinstance(answer, datetime) else answer) * _A_SECOND_MS)
     return Instant(ms + _A_SECOND_MS - 1 if ms % _A_SECOND_MS == 0 else ms)
 
 
 _RECORDS_MAX: Final = 1_000
 _EMPTY_PAGES: Final = 3
-"""In a row, before that is the end: a page may be empty though more follows."""
+"""Empty pages in a row that count as the end: a page may be empty although more records follow."""
 
 _LOOKS: Final = 20
-"""At most, for one page: the stream holds other writes too, and a reader's time is bounded."""
+"""GetRecords calls for one page at most: the stream holds other writes too, and a reader's time is bounded."""
 
 
 def changes_of(records: Iterable[Mapping[str, Any]]) -> list[MessageChange]:
-    """What records of the stream tell of messages, in their order: `Records` of a Lambda event, or of GetRecords."""
-    return [change for record in records for change in changes(record)]
+    """The changes of messages in records of the stream, in order: `Records` of a Lambda event or of GetRecords."""
+    return [change for record in records for change in changes_of_record(record)]
 
 
 class DynamoFeed:
-    """See ports.feed and the module's text."""
+    """`ports.feed.Feed` of one table's stream."""
 
     def __init__(self, client: DynamoDBClient, streams: DynamoDBStreamsClient, table: str) -> None:
         self._client = client
@@ -163,9 +163,9 @@ class DynamoFeed:
         more: dict[str, Any] = {}
         while True:
             with aws_errors(f"reading the stream of {self._table}"):
-                said = self._streams.describe_stream(StreamArn=self._stream(), **more)["StreamDescription"]
-            found += [shard["ShardId"] for shard in said.get("Shards", ())]
-            if (last := said.get("LastEvaluatedShardId")) is None:
+                answer = self._streams.describe_stream(StreamArn=self._stream(), **more)["StreamDescription"]
+            found += [shard["ShardId"] for shard in answer.get("Shards", ())]
+            if (last := answer.get("LastEvaluatedShardId")) is None:
                 return found
             more = {"ExclusiveStartShardId": last}
 
@@ -187,10 +187,11 @@ class DynamoFeed:
         return FeedPage(found, position or "")
 
     def trim(self, shard: str, before: Instant) -> None:
-        """DynamoDB does."""
+        """Does nothing: DynamoDB trims the stream."""
 
     def _iterator(self, shard: str, position: str | None) -> str:
-        """`NotFound`: no such shard, or no more. After a position that is older than a day: the oldest kept."""
+        """An iterator after `position`, or at the oldest record if the position is older than a day. Raises `NotFound` if the
+        shard is absent (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html)."""
         start: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
         if position:
             if not (position.isascii() and position.isdigit()):

@@ -1,9 +1,10 @@
-"""Identity (ports.identity) in a Cognito user pool whose people sign in by e-mail address; its hosted pages are where.
+"""`ports.identity` in a Cognito user pool whose people sign in by e-mail address on its hosted pages.
 
-Cognito sends the invitation itself: a mail with a password for one sign-in, at which they set their own. It is good for as
-long as the pool says (three days, as the stack has it), and another invitation replaces it. Whoever has a password resets it by
-"forgot password" on those pages, so an invitation tells them nothing. A repeat of a creation whose answer was lost finds its own
-account there, and sends a second mail, of which the password of the later holds.
+Cognito sends the invitation itself: a mail with a temporary password, good for one sign-in, at which the person sets their own
+(https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_AdminCreateUser.html). It is valid as long as the
+pool says (three days in our stack), and another invitation replaces it. A person who has a password resets it with "forgot
+password" on those pages, so an invitation does nothing for them. If the answer to a creation was lost, the repeat finds its own
+account and sends a second mail, whose password is the valid one.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ _NO_PASSWORD_YET = frozenset({"FORCE_CHANGE_PASSWORD", "UNCONFIRMED"})
 
 
 class CognitoIdentity:
-    """See ports.identity and the module's text."""
+    """`ports.identity.IdentityProvider` in one user pool."""
 
     def __init__(self, client: CognitoIdentityProviderClient, pool: str, *, issuer: str) -> None:
-        """`pool`: its id; `issuer`: as it stands in the pool's tokens."""
+        """`pool`: the pool's id. `issuer`: the `iss` claim of the pool's tokens."""
         self._client = client
         self._pool = pool
         self._issuer = issuer
@@ -54,8 +55,8 @@ class CognitoIdentity:
         return Invitation(known, None)
 
     def _create(self, address: str, **more: Any) -> UserAccount | None:
-        """None: the address is taken."""
-        with aws_errors("inviting somebody to the user pool"):
+        """The new account, or None if the address is taken."""
+        with aws_errors("inviting a person to the user pool"):
             try:
                 answer = self._client.admin_create_user(
                     UserPoolId=self._pool, Username=address, DesiredDeliveryMediums=["EMAIL"], **more
@@ -96,7 +97,7 @@ class CognitoIdentity:
         return True
 
     def _do(self, operation: str, subject: str, **more: Any) -> None:
-        """`NotFound`: nobody has that subject."""
+        """Call an operation on the account. Raises `NotFound` if no account has that subject."""
         with aws_errors(f"calling {operation} on the user pool"):
             try:
                 if not _SUBJECT.fullmatch(subject):
@@ -111,7 +112,7 @@ class CognitoIdentity:
 def _account(user: Any, attributes: Any) -> UserAccount:
     known = {attribute["Name"]: attribute.get("Value", "") for attribute in attributes}
     if "sub" not in known:
-        raise Corrupt("the user pool tells no subject of an account")
+        raise Corrupt("the user pool returned an account without a subject")
     return UserAccount(known["sub"], known.get("email", ""), _state(user), bool(user.get("UserMFASettingList")))
 
 
@@ -122,12 +123,12 @@ def _state(user: Any) -> AccountStatus:
 
 
 def _verified(address: str) -> list[dict[str, str]]:
-    """So that "forgot password" works from the first day: who invites vouches for the address."""
+    """A verified address, so that "forgot password" works at once. The inviting administrator is trusted about it."""
     return [{"Name": "email", "Value": address}, {"Name": "email_verified", "Value": "true"}]
 
 
 def _address(email: str) -> str:
-    """In small letters: the pool does not tell them apart, and so the same address is the same text everywhere."""
+    """The address in lower case: the pool ignores case, so the same address is the same text everywhere."""
     address = normalized_email(email).lower()
     if len(address) > _MAX_USERNAME:
         raise Invalid(f"{address[:80]}… is too long to sign in with at Cognito: up to {_MAX_USERNAME} characters")
@@ -135,7 +136,7 @@ def _address(email: str) -> str:
 
 
 def _name(who: str) -> str | None:
-    """As Cognito finds somebody; None: nobody can be called so."""
+    """The user name for Cognito, or None if it cannot be one."""
     if _SUBJECT.fullmatch(who):
         return who
     try:

@@ -1,13 +1,14 @@
-"""No journals (ports.journal): a function has no disk that outlives it, so a page of its would prove nothing.
+"""`ports.journal` without a journal: a Lambda function has no disk that outlives it, so a page would prove nothing.
 
-What a journal is for, an exact answer to "which of this group were really handed over?", needs a place that is written in a
-microsecond and survives a killed process. A function's disk goes with its sandbox, and a write to DynamoDB before each message
-would cost as much as the message. So every page here is lost, and of a group that a killed function left open all is in doubt:
-its messages become `unknown`, and what SES reports of them, by the tags they carry, settles them, usually within seconds; what it
-never reports of, the campaign's policy settles.
+A journal gives an exact answer to "which messages of this group were handed over?". It needs storage that is written in a
+microsecond and survives a killed process. A function's disk goes with its sandbox
+(https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html), and a write to DynamoDB before each message
+would cost as much as the message. So every page here is lost, and the whole group that a killed function left open is in doubt:
+its messages become `unknown`. What SES reports of them, matched by their tags, settles them, usually within seconds; the
+campaign's policy settles the rest.
 
-"Lost" also stands for an owner who is still alive: what such a one hands over later is `unknown` already, and nobody sends it
-again before `settle_after` has passed, an hour, when no function lives longer than 15 minutes.
+`LOST` is also the answer for an owner that is still alive. What it hands over later is `unknown` already, and no worker
+sends it again before `settle_after`, an hour, when no function lives longer than 15 minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _OWNER_BYTES = 10
 
 
 class LostPage:
-    """See ports.journal.Page. Keeps nothing."""
+    """A `ports.journal.JournalPage` that stores nothing."""
 
     def handing(self, key: Key) -> None:
         pass
@@ -37,7 +38,7 @@ class LostPage:
 
 
 class NoJournal:
-    """See ports.journal.Journal. Gives its worker a name, and pages that keep nothing."""
+    """A `ports.journal.Journal` that only names its worker."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -54,7 +55,7 @@ class NoJournal:
 
 
 class NoJournals:
-    """See ports.journal.Journals and the module's text."""
+    """`ports.journal.Journals` whose pages are always lost."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -1,18 +1,18 @@
-"""Messages (ports.messages) in DynamoDB. The layout: _ledger.py; why old fences cannot write: _batches.py; costs: docs.
+"""`ports.messages` in DynamoDB. Layout: _ledger.py; fences and counts: _batches.py; costs: docs/reference/aws-table.md.
 
 `record` stores every outcome, waits for all of them, and only then opens the next group:
 
-    write down the touched keys (only where some stand outside the open group)    durable intent
+    write the touched keys (only if some are outside the open group)              durable intent
     settle each message, if its fence is not newer and it is as it was read       one write unit each, 16 at a time
     replace the group, if the batch's fence is still ours                         what may be sent next
 
-A crash between any two of these leaves the group, or the touched keys, open: the next opener finds outcomes that were recorded
-on the messages, and only those keys without one are in doubt. All of it may be repeated: what already stands is not written.
-A fence that is old when a call begins changes nothing; one that grows old during it may have recorded outcomes, all before
-the new opener's `open` returned.
+A crash between any two of these leaves the group, or the touched keys, open: the next `open` finds the recorded outcomes
+on the messages, and only keys without one are in doubt. All of it may be repeated: what is stored already is not written again.
+A fence that is old when a call begins changes nothing. One that grows old during the call may have recorded outcomes, all before
+the new owner's `open` returned.
 
-`report` needs no fence: it changes the reported half of each message, which no settlement touches (_news.py), and then marks the
-batch as stale, whether anything was new or not. So after a kill in between, the repeat makes up for the mark.
+`report` needs no fence: it changes attributes that no settlement touches (_messages.py), and then marks the batch as stale,
+even if no event was new. So after a kill in between, the repeat writes the mark.
 """
 
 from __future__ import annotations
@@ -30,49 +30,49 @@ from postroom.model.provider_status import truncate_event
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._batches import BatchRecord, BatchRecords, BatchTotals
 from postroom.platform.aws._dynamo import Expression, PrimaryKey, Record, Table, Value
-from postroom.platform.aws._messages import MessageItems, NewsItems
+from postroom.platform.aws._messages import EventItems, MessageItems
 from postroom.platform.ports.limits import check_at_rest, check_page, check_reports
 from postroom.platform.ports.messages import MessagePage, Reported
 
-_LOOK_AHEAD = 100  # batch records read at once while listing
+_LOOK_AHEAD = 100  # batch records read in one call while listing
 
 
 class DynamoMessages:
-    """See ports.messages and the module's text."""
+    """`ports.messages.Messages` in one table. Threads may share it."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._items = MessageItems(table)
-        self._news = NewsItems(table)
+        self._events = EventItems(table)
         self._batches = BatchRecords(table, self._items)
 
     def create(self, ref: CampaignRef, batches: int) -> None:
         if batches < 1:
             raise Invalid(f"a campaign has at least one batch, not {batches}")
-        at = _ledger.home_at(ref)
+        at = _ledger.campaign_key(ref)
         known = self._table.get(at)
         if known is not None and "gone" in known:  # a drop that was cut short
             self.drop(ref)
         terms = Expression()
-        record: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "batches": batches}
+        record: dict[str, Value | None] = {"pk": at.pk, "sk": at.sk, "batches": batches, "format": _ledger.FORMAT}
         written = self._table.put(record, f"attribute_not_exists({terms.name('pk')})", terms)
         if not written.applied and written.item is not None and written.item["batches"] != batches:
             known_batches = written.item["batches"]
             raise Conflict(f"campaign {ref.campaign} has {known_batches!r} batches, not {batches}: the number is frozen")
 
     def drop(self, ref: CampaignRef) -> None:
-        """Marks the home first and deletes it last, so that a drop that was cut short is found, and can be finished."""
+        """Mark the campaign first and delete its record last, so that a drop that was cut short can be finished."""
         terms = Expression()
         exists = f"attribute_exists({terms.name('pk')})"
-        marked = self._table.update(_ledger.home_at(ref), terms.assign({"gone": True}), exists, terms)
+        marked = self._table.update(_ledger.campaign_key(ref), terms.assign({"gone": True}), exists, terms)
         if marked.item is None:
             return
         self._table.each(lambda number: self._drop_batch(ref, number), range(int(marked.item["batches"])))
-        self._table.delete(_ledger.home_at(ref))
+        self._table.delete(_ledger.campaign_key(ref))
 
     def _drop_batch(self, ref: CampaignRef, number: int) -> None:
-        at = _ledger.batch_at(ref, number)
-        self._table.delete(at)  # first: without it no holder can write
+        at = _ledger.batch_key(ref, number)
+        self._table.delete(at)  # first: without it no worker can write
         for page, _ in self._table.query(at.pk, attributes=("sk",)):
             self._table.delete_many([PrimaryKey(at.pk, str(record["sk"])) for record in page])
 
@@ -98,24 +98,24 @@ class DynamoMessages:
         return self.totals(ref).counts
 
     def totals(self, ref: CampaignRef) -> Totals:
-        tallies = self._tallies(ref)
-        return Totals(sum((t.counts for t in tallies), Counts()), sum((t.engagement for t in tallies), Engagement()))
+        totals = self._totals(ref)
+        return Totals(sum((t.counts for t in totals), Counts()), sum((t.engagement for t in totals), Engagement()))
 
     def stale(self, ref: CampaignRef) -> Sequence[int]:
         return [batch.number for batch in self._all(ref) if batch.stale]
 
     def unsettled(self, ref: CampaignRef) -> int:
-        return sum(tally.unsettled for tally in self._tallies(ref))
+        return sum(tally.unsettled for tally in self._totals(ref))
 
-    def _tallies(self, ref: CampaignRef) -> list[BatchTotals]:
-        """The stored count of each batch at rest; those in somebody's hands are counted now."""
+    def _totals(self, ref: CampaignRef) -> list[BatchTotals]:
+        """The stored count of each batch; those whose count may be out of date are counted now."""
         batches = self._all(ref)
-        live = self._table.each(lambda batch: self._count(ref, batch), [b for b in batches if b.in_hands])
-        return live + [BatchTotals(b.counts, b.engagement, b.unsettled, b.due) for b in batches if not b.in_hands]
+        live = self._table.each(lambda batch: self._count(ref, batch), [b for b in batches if b.needs_count])
+        return live + [BatchTotals(b.counts, b.engagement, b.unsettled, b.due) for b in batches if not b.needs_count]
 
     def _count(self, ref: CampaignRef, batch: BatchRecord) -> BatchTotals:
         sending = frozenset(key.hex() for key in batch.group.keys) if batch.group else frozenset()
-        return BatchTotals.of(self._items.standing(ref, batch.number), sending)
+        return BatchTotals.from_messages(self._items.statuses(ref, batch.number), sending)
 
     def _all(self, ref: CampaignRef) -> list[BatchRecord]:
         return self._batches.read_many(ref, range(self._items.batches(ref)))
@@ -130,12 +130,12 @@ class DynamoMessages:
     def _snapshot(self, ref: CampaignRef, batch: BatchRecord) -> BatchSnapshot:
         if not batch.stale:
             return batch.snapshot()
-        tally = BatchTotals.of(self._items.standing(ref, batch.number))
+        tally = BatchTotals.from_messages(self._items.statuses(ref, batch.number))
         return batch._replace(counts=tally.counts, engagement=tally.engagement, due=tally.due).snapshot()
 
     def due_batches(self, ref: CampaignRef, now: Instant, limit: int, *, dead: Collection[str] = ()) -> list[int]:
-        nobody = frozenset(dead)
-        due = [b for b in self._all(ref) if b.next_due is not None and b.next_due <= now and not b.held(now, nobody)]
+        gone = frozenset(dead)
+        due = [b for b in self._all(ref) if b.next_due is not None and b.next_due <= now and not b.held(now, gone)]
         return [batch.number for batch in due[:limit]]
 
     def next_due(self, ref: CampaignRef) -> Instant | None:
@@ -159,7 +159,7 @@ class DynamoMessages:
         self._items.batches(ref)
         if not statuses:
             return []
-        found = self._items.in_states(ref, batch, statuses, limit=limit, attributes=_ledger.RECIPIENT)
+        found = self._items.in_states(ref, batch, statuses, limit=limit, attributes=_ledger.RECIPIENT_ATTRIBUTES)
         return [_ledger.recipient(record) for record in found]
 
     def find(self, ref: CampaignRef, batch: int, keys: Sequence[Key]) -> list[Recipient]:
@@ -207,17 +207,17 @@ class DynamoMessages:
         for index, (batch, key, event) in enumerate(reports):
             if 0 <= batch < batches:
                 of_each.setdefault((batch, key), {})[index] = truncate_event(event)
-        seen = self._news.find(ref, of_each)
-        heard = self._table.each(
-            lambda place: self._news.hear(ref, place[0], seen.get(place), list(of_each[place].values())), list(of_each)
+        seen = self._events.find(ref, of_each)
+        reported = self._table.each(
+            lambda place: self._events.report(ref, place[0], seen.get(place), list(of_each[place].values())), list(of_each)
         )
         self._batches.mark_stale(ref, {batch for batch, _ in seen})
-        new = dict(pair for place, each in zip(of_each, heard, strict=True) for pair in zip(of_each[place], each, strict=True))
+        new = dict(pair for place, each in zip(of_each, reported, strict=True) for pair in zip(of_each[place], each, strict=True))
         return [new.get(index, False) for index in range(len(reports))]
 
     def timeline(self, ref: CampaignRef, batch: int, key: Key) -> Sequence[Event]:
         self._items.batches(ref)
-        return self._news.timeline(ref, batch, key)
+        return self._events.timeline(ref, batch, key)
 
     def close(self, ref: CampaignRef, batch: int, fence: int) -> BatchSnapshot:
         return self._batches.close(ref, batch, fence)
@@ -226,19 +226,19 @@ class DynamoMessages:
         self._items.check(ref, batch)
         seen = self._batches.read(ref, batch)
         self._batches.check_fence(ref, seen, fence)
-        record = self._table.get(_ledger.message_at(ref, batch, key))
+        record = self._table.get(_ledger.message_key(ref, batch, key))
         if record is None or (message := _ledger.message(batch, record)).is_erased(values):
             return False
         check_at_rest(message)
         if seen.group is not None and key in seen.group.keys:
-            raise Conflict(f"message {key.hex()} of batch {batch} may be being sent: settle it first")
+            raise Conflict(f"message {key.hex()} of batch {batch} is in an open group and may be on its way: settle it first")
         self._batches.touch(ref, seen, fence, [key])
         self._items.erase(ref, batch, fence, message, values, record)
         return True
 
     def get(self, ref: CampaignRef, batch: int, key: Key) -> Message | None:
         self._items.batches(ref)
-        record = self._table.get(_ledger.message_at(ref, batch, key))
+        record = self._table.get(_ledger.message_key(ref, batch, key))
         return None if record is None else _ledger.message(batch, record)
 
     def list(
@@ -263,20 +263,20 @@ class DynamoMessages:
 
 
 def _unsettled(last: dict[Key, Settlement], found: dict[Key, Record]) -> list[Settlement]:
-    """Without those that stand already: a repeat touches nothing."""
-    return [s for key, s in last.items() if found[key].get("mark") != _ledger.settled(s)["mark"]]
+    """The settlements that are not recorded yet: a repeat writes nothing."""
+    return [s for key, s in last.items() if found[key].get("mark") != _ledger.settled_attributes(s)["mark"]]
 
 
 def _earliest(due: Instant | None, settled: Collection[Settlement]) -> Instant | None:
-    """`due`, or earlier where a settlement leaves work before it."""
+    """`due`, or earlier if a settlement leaves work before it."""
     dues = (due, *(settlement.next_work for settlement in settled))
     return min((one for one in dues if one is not None), default=None)
 
 
 def _may_hold(batch: BatchRecord, statuses: Collection[MessageStatus]) -> bool:
-    """Whether it is worth reading: in somebody's hands, or counted with some of these states."""
+    """Whether the batch may hold messages with these statuses, by its count."""
     counts = batch.counts.as_dict()
-    return batch.in_hands or any(counts[state.label] for state in (statuses or MessageStatus))
+    return batch.needs_count or any(counts[state.label] for state in (statuses or MessageStatus))
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int, str | None]:
@@ -287,6 +287,6 @@ def _parse_cursor(cursor: str | None) -> tuple[int, str | None]:
         at = int(batch), bytes.fromhex(key).hex()
     except ValueError as error:
         raise Invalid(f"{cursor!r} is no cursor of this list") from error
-    if at[0] < 0:  # a list that began there would take for ever
+    if at[0] < 0:  # a list from there would never end
         raise Invalid(f"{cursor!r} is no cursor of this list")
     return at

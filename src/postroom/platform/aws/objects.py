@@ -1,18 +1,17 @@
-"""Content on its way to S3: spooled, measured and hashed before the first byte is sent.
+"""`ports.objects` in a versioned S3 bucket that holds nothing else.
 
-An object of S3 as a stream: it outlives a broken connection, and proves at its end to be what was stored.
+Each object's metadata holds the SHA-256 of the whole content, the time and a mark of the put. Content that does not come as bytes
+is spooled first, in memory up to 8 MiB and then in a temporary file, because its SHA-256 must be known before its first byte
+is sent. Up to 16 MiB go in one request, checked by S3 against the SHA-256; larger content goes in parts, each checked
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html). What a killed upload leaves is
+invisible, and deleted by the bucket's lifecycle rule
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpu-abort-incomplete-mpu-lifecycle-config.html).
 
-Objects (ports.objects) in a versioned S3 bucket, which is made for them alone.
+An `if_absent` put is a conditional write (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). If
+its answer was lost, botocore's repeat is refused because of the first try: the mark on the stored object shows that. A plain put
+repeated so may leave two versions of the same content.
 
-S3 keeps what was put beside the content: the SHA-256 of the whole, the instant, and a mark of the put. Content that does not
-come as bytes is spooled first, in memory while it is small and then in a temporary file, because its SHA-256 must be
-known before its first byte is sent. Up to 16 MiB go in one request that S3 checks against the SHA-256, more goes in parts,
-each checked; what a killed upload leaves is invisible, and swept by the bucket's own rule.
-
-An `if_absent` put whose answer was lost is repeated by botocore and refused to its own first try: the mark on what is there
-says whose it was. A plain put so repeated may leave two versions of the same content.
-
-S3's listing tells neither version nor SHA-256, so each listed object is asked for, 16 at a time.
+S3's listing has neither version nor SHA-256, so each listed object costs a HeadObject, 16 at a time.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _IN_MEMORY_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """Content that is known whole and can be read again for another try."""
+    """Content whose size and hash are known, and that can be read again for another try."""
 
     file: IO[bytes]
     size: int
@@ -92,7 +91,7 @@ def _chunks(content: bytes | BinaryIO | Iterator[bytes]) -> Iterable[bytes]:
 
 CHUNK_BYTES = 1 << 20
 _RESUMES = 3
-"""Broken connections in a row, without a byte in between, before the reader hears of it."""
+"""Broken connections in a row, without a byte between them, before the reader gets the error."""
 
 
 class Download(io.RawIOBase):
@@ -146,10 +145,11 @@ _PURGE_MAX = 1_000  # DeleteObjects
 _TRIES = 5
 _PAUSE_S = 0.1
 
-# A marker of a deletion has no method GET; a HEAD answers without a body.
+# A delete marker answers 405 to GET; a HEAD's answer has no body, so its code is the status:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html
 _ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "404", "405"})
 
-# A bad version id. Of a request that names none this says that the request was bad, as with a session that expired.
+# A bad version id. Without a version in the request, these codes mean another error, such as an expired session.
 _NO_VERSION = frozenset({"InvalidArgument", "400"})
 _BEYOND = "InvalidRange"
 _TAKEN = "PreconditionFailed"
@@ -157,7 +157,7 @@ _RACING = "ConditionalRequestConflict"
 
 
 class S3Objects:
-    """See ports.objects and the module's text."""
+    """`ports.objects.Objects` in one bucket."""
 
     def __init__(self, client: S3Client, bucket: str, clock: Clock) -> None:
         self._client = client
@@ -184,10 +184,10 @@ class S3Objects:
                 if info is not None:
                     return info
                 self._clock.sleep(_PAUSE_S * 2**attempt)
-        raise Unavailable(f"others kept putting the object {key}")
+        raise Unavailable(f"other writers kept putting the object {key}")
 
     def _put(self, key: str, spooled: Spooled, content_type: str, *, if_absent: bool) -> ObjectInfo | None:
-        """Store it; None if S3 asks for it once more, because another conditional put was under way."""
+        """Store the content. Returns None if S3 asks for another try because of a concurrent conditional put (409)."""
         now, mark = self._clock.now(), self._clock.random(9).hex()
         metadata = {"sha256": spooled.sha256, "stored-at": str(now), "mark": mark}
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
@@ -241,7 +241,7 @@ class S3Objects:
                 raise
 
     def _own_version(self, key: str, mark: str) -> str | None:
-        """The current version, if it carries our mark."""
+        """The current version if it has our mark, else None."""
         head = self._head(key, None)
         return head["VersionId"] if head is not None and head["Metadata"].get("mark") == mark else None
 
@@ -250,7 +250,7 @@ class S3Objects:
             return stream.read()
 
     def open(self, key: str, version: str | None = None) -> BinaryIO:
-        """The stream goes on by itself where a connection breaks, in the same version; at its end it is checked."""
+        """See the port. If the connection breaks, the stream continues in the same version. Its SHA-256 is checked at the end."""
         answer = self._get(key, version)
         known = version or answer["VersionId"]
 
@@ -274,7 +274,7 @@ class S3Objects:
             return bytes(answer["Body"].read(length))
 
     def _get(self, key: str, version: str | None, start: int = 0, last: int | None = None) -> Any:
-        """S3's answer; None for a range that begins at the end or beyond. Its body may go on after `last`."""
+        """S3's answer, or None if the range begins at the end or beyond. The body may continue after `last`."""
         check_object_key(key)
         ranged = start > 0 or last is not None
         part: dict[str, Any] = {"Range": f"bytes={start}-{'' if last is None else last}"} if ranged else {}
@@ -312,7 +312,7 @@ class S3Objects:
         return ObjectInfo(key, head["VersionId"], head["ContentLength"], sha256, head["ContentType"], Instant(stored_at))
 
     def _hash(self, key: str, version: str) -> str:
-        """What a client uploaded straight to S3 came without it: read it all."""
+        """The SHA-256 of an object that a client uploaded straight to S3: read all of it."""
         digest = hashlib.sha256()
         with self.open(key, version) as stream:
             while chunk := stream.read(CHUNK_BYTES):
@@ -329,7 +329,7 @@ class S3Objects:
         return self._infos([(key, version) for version in named])
 
     def _infos(self, named: Sequence[tuple[str, str | None]]) -> list[ObjectInfo]:
-        """Of those that are still there."""
+        """The infos of those that still exist."""
         infos = self._pool.map(lambda one: self.info(*one), named)
         return [info for info in infos if info is not None]
 

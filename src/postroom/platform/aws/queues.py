@@ -1,14 +1,16 @@
-"""Queues (ports.queues) in SQS: a standard queue and one for its dead letters, found by name, made where nobody deployed them.
+"""`ports.queues` in SQS: a standard queue and one for its dead letters, found by name, created where no stack deployed them.
 
-What SQS cannot tell, the receipt tells. A standard queue accepts an old receipt handle: it may delete or extend an item that
-is somebody else's by now. So a receipt carries the instant up to which its lease certainly holds, taken before the request
-was sent; from then on it is refused here, without asking. Nobody else can have received the item before. Only the last
-receipt before the dead letters needs no such care: nobody receives that item again from this queue.
+A standard queue accepts an old receipt handle, which may then delete or extend an item that another receiver has by now
+(https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html). So a receipt carries the time
+until which its lease certainly holds, taken before the request was sent. From then on it is refused here, without a call: before
+that time no other receiver can have got the item. Only the receipt of the last receive before the dead letters needs no such
+check: no receiver gets that item from this queue again.
 
-    finding     one GetQueueUrl a queue; only where there is none it is made, which the roles of deployed functions do not allow
-    send        a batch call, cut so that none passes SQS's size; what it could not take of a batch is sent again
-    dead        SQS moves an item to the dead-letter queue when it would hand it out a sixth time
-    redrive     received there, sent here, then deleted there: a crash in between delivers twice, never loses
+    finding     one GetQueueUrl for each queue; only if it is absent it is created, which deployed functions' roles do not allow
+    send        a batch call, split so that none exceeds SQS's size; entries that failed are sent again
+    dead        SQS moves an item to the dead-letter queue when it would be received a sixth time
+                (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html)
+    redrive     receive there, send here, then delete there: a crash in between delivers twice, never loses
 """
 
 from __future__ import annotations
@@ -55,12 +57,13 @@ class _Receipt(NamedTuple):
 
 
 class SqsQueues:
-    """See ports.queues and the module's text."""
+    """`ports.queues.Queues` in SQS. Thread-safe."""
 
     def __init__(self, client: SQSClient, prefix: str, clock: Clock, *, dead_wait_s: int = 1) -> None:
-        """`prefix` is how the queues' ARNs begin. Its last part, up to 18 letters, digits, `-` and `_`, keeps installations
-        apart in one account. `dead_wait_s` is how long to wait for a dead letter: a waiting poll asks all of SQS's servers,
-        another may miss what is there."""
+        """`prefix`: the start of the queues' ARNs. Its last part, up to 18 letters, digits, `-` and `_`, separates installations
+        in one account. `dead_wait_s`: wait time of a receive from the dead letters. Long polling queries all of SQS's servers,
+        short polling may miss items
+        (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html)."""
         self._client = client
         self._prefix = prefix
         self._clock = clock
@@ -70,7 +73,7 @@ class SqsQueues:
         self._lock = threading.Lock()
 
     def arn(self, queue: str, *, dead: bool = False) -> str:
-        """The queue's, or its dead letters', for who sends there on our behalf. Nothing is asked."""
+        """The ARN of the queue or its dead-letter queue. Makes no call."""
         check_name(queue, "queue")
         return f"{self._prefix}{'d' if dead else 'q'}-{queue}"
 
@@ -119,7 +122,7 @@ class SqsQueues:
         parsed = _parse(receipt)
         if parsed.receives < MAX_RECEIVES:
             self._check_held(queue, receipt, parsed)
-        with suppress(LeaseLost):  # nobody else can have it: it was deleted before, is a dead letter, or was purged
+        with suppress(LeaseLost):  # no other receiver can have it: it was deleted before, is a dead letter, or was purged
             self._call("delete_message", queue, ReceiptHandle=parsed.handle)
 
     def extend(self, queue: str, receipt: str, lease_s: int) -> None:
@@ -131,11 +134,11 @@ class SqsQueues:
         self._remember(receipt, until)
 
     def _check_held(self, queue: str, receipt: str, parsed: _Receipt) -> None:
-        """`LeaseLost` unless the lease certainly holds."""
+        """Raises `LeaseLost` unless the lease certainly holds."""
         with self._lock:
             until = self._extended.get(receipt, parsed.until)
         if self._clock.now() >= until:
-            raise LeaseLost(f"The lease of the item on queue {queue} ran out: somebody else may have it.")
+            raise LeaseLost(f"The lease of the item on queue {queue} ran out: another receiver may have it.")
 
     def _remember(self, receipt: str, until: int) -> None:
         with self._lock:
@@ -156,8 +159,8 @@ class SqsQueues:
         return ready, leased, delayed
 
     def dead_letters(self, queue: str, *, limit: int = 10) -> list[DeadLetter]:
-        """Looked at under a short lease, given back at once: a crash in between hides them for 3 s. SQS counts looking as
-        receiving, so the count is the one that made them dead letters."""
+        """See the port. Items are received under a short lease that is returned at once: a crash in between hides them for 3 s.
+        SQS counts that as a receive, so `receives` is the number that made them dead letters."""
         check_name(queue, "queue")
         check_page(limit, MAX_PER_CALL)
         messages = self._receive(queue, limit=limit, lease_s=_PEEK_S, dead=True)
@@ -185,7 +188,7 @@ class SqsQueues:
         self._call("purge_queue", queue, dead=True)
 
     def _call(self, operation: str, queue: str, *, dead: bool = False, **parameters: Any) -> Any:
-        """One call on the queue, or on its dead letters; a queue that vanished since we made it is made again."""
+        """One call on the queue or its dead-letter queue. A queue that was deleted since is created again."""
         with aws_errors(f"calling {operation} on queue {queue}"):
             try:
                 return self._call_once(operation, queue, dead, parameters)
@@ -216,7 +219,7 @@ class SqsQueues:
         return self._urls[arn]
 
     def _make(self, queue: str) -> None:
-        """Make both queues: there already with the same attributes, that is harmless."""
+        """Create both queues. Harmless if they exist with the same attributes."""
         live, dead = self.arn(queue), self.arn(queue, dead=True)
         policy = json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": MAX_RECEIVES})
         for arn, attributes in (
@@ -248,14 +251,15 @@ def _code(error: ClientError) -> str:
 
 
 def _sendable(body: str) -> str:
-    """The same JSON in characters that SQS takes."""
+    """The same JSON in characters that SQS accepts
+    (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html)."""
     if not body or _CONTROL.search(body):
         raise Invalid("A body is JSON text: not empty, its control characters escaped.")
     return body.translate(_NONCHARACTERS)
 
 
 def _batches(bodies: Sequence[str]) -> Iterator[list[str]]:
-    """Cut where SQS's size for one call would be passed."""
+    """Split where a batch would exceed SQS's size for one call."""
     batch: list[str] = []
     size = 0
     for body in bodies:

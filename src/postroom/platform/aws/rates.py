@@ -1,14 +1,15 @@
-"""Rates (ports.rates) in DynamoDB: a bucket is an item, JSON text beside a version, under pk `R#<bucket>` and sk `rates`.
+"""`ports.rates` in DynamoDB: a bucket is an item, JSON text and a version, under pk `R#<bucket>` and sk `rates`.
 
-Each change reads the bucket, decides (ports.buckets), and stores it on the version it was decided on: one read unit and one write
-unit. Somebody else in between: the refusal brings the bucket as it is now, and it is decided anew, at once, then with growing
-pauses that no two writers share. Twenty functions that take a grant of some dozen sends each meet seldom; a bucket that stays
-contended for seconds is `Unavailable`. One item takes about 1,000 changes a second.
+Each change reads the bucket, computes the next one (`ports.rates.Bucket`), and stores it if the version is unchanged: one read
+unit and one write unit. If another writer was faster, the refusal returns the bucket as it is now, and the change is computed
+again, at once, then with growing pauses and jitter. Twenty functions that reserve a few dozen sends each seldom collide; a
+bucket that stays contended for seconds is `Unavailable`. One item takes about 1,000 changes a second
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html).
 
-A lost answer. botocore repeats the call, the repeat is refused, and our mark on the item says that it was us. Where somebody
-changed the bucket after us, nobody can tell, and whoever changed it decided on a bucket that may hold our change:
+A lost answer: botocore repeats the call, the repeat is refused, and our mark on the item shows that the first try was applied. If
+another writer changed the bucket after us, the mark is gone, and it cannot be known whether our change was applied:
 
-    reserve   again: at worst a grant that nobody uses, as a killed worker leaves one
+    reserve   again: at worst a reservation that is not used, as after a killed worker
     refund    not again: at worst sends are counted that were not made, never the reverse
     limit, slow   again: a second time changes nothing
 """
@@ -40,14 +41,14 @@ _PAUSE_S, _PAUSE_MAX_S = 0.01, 0.2
 
 
 class _Known(NamedTuple):
-    """A bucket and its version; 0: nobody stored it yet."""
+    """A bucket and its version; 0 if it is not stored yet."""
 
     bucket: Bucket
     version: int
 
 
 class DynamoRates:
-    """See ports.rates and the module's text."""
+    """`ports.rates.Rates` in one table."""
 
     def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table
@@ -90,7 +91,7 @@ class DynamoRates:
         return self._read(bucket).bucket.used_up(now)
 
     def _change(self, name: str, change: Callable[[Bucket], Bucket], *, once: bool = False) -> None:
-        """Store what `change` makes of the bucket, if it makes another. `once`: rather not at all than perhaps twice."""
+        """Store `change(bucket)` if it differs. `once`: in doubt, do not apply the change a second time."""
         known: _Known | None = None
         for attempt in range(_TRIES):
             if known is None:
@@ -107,10 +108,10 @@ class DynamoRates:
             if once and written.repeated:
                 return
             known = self._pause(attempt, written.item)
-        raise Unavailable(f"others kept changing the rate of {name}: nothing was taken or given back")
+        raise Unavailable(f"other writers kept changing the rate of {name}: nothing was reserved or refunded")
 
     def _pause(self, attempt: int, found: Record | None) -> _Known | None:
-        """What to decide on next: what the refusal told, if no time passes before."""
+        """Pause. Returns the bucket for the next try: the refusal's if there was no pause, else None (read it again)."""
         if attempt < 1:
             return _known(found)
         self._clock.sleep(min(_PAUSE_MAX_S, _PAUSE_S * 2**attempt) * random.random())  # noqa: S311 - jitter

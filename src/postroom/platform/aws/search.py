@@ -1,16 +1,19 @@
-"""The search index of messages: a document each, as the message stands, in OpenSearch.
+"""The search index of messages: one document for each message, with its current status, in OpenSearch.
 
-A document's id is the message's place and its version the change's sequence, told to OpenSearch as an external version: an older
-change never replaces a newer one, whatever comes twice or late. Of people it holds nothing that names them: no address, no name,
-no value of theirs, no words of servers, which may quote an address. What stands in it:
+A document's id is the message's place. Its version is the change's sequence, given as an external version
+(https://opensearch.org/docs/latest/api-reference/document-apis/index-document/), so an older change never replaces a newer one,
+even if changes come twice or late. A document holds nothing that identifies a person: no address, name or value, and no server
+replies, which may quote an address. Its fields:
 
-    tenant, campaign, batch, message    whose; the message's public id
-    state, attempt, code, at            where it stands, and since when (ms since 1970)
-    event, event_at, machine            what happened last, if an event was the cause; whether a machine did it
+    tenant, campaign, batch, message    the message's place and its public id
+    status, attempt, code, at           its status, and since when (ms since 1970)
+    event, event_at, machine            the last event, if an event was the cause; whether a machine did it
     bounce_type, bounce_class           of a bounce
-    noted_at, sequence                  when it was written here, and its place among the message's changes
+    noted_at, sequence                  when it was written here, and its order among the message's changes
 
-Requests are signed (SigV4, service `es`) where the endpoint is https; one without TLS is an emulator's.
+Requests are signed (SigV4, service `es`,
+https://docs.aws.amazon.com/opensearch-service/latest/developerguide/request-signing.html) if the endpoint is https. An endpoint
+without TLS is an emulator's.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ _MAPPING = {"mappings": {"dynamic": "strict", "properties": _FIELDS}}
 
 
 class SearchIndex:
-    """One domain's. For one thread."""
+    """The index of one OpenSearch domain. Not thread-safe."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -66,8 +69,9 @@ class SearchIndex:
         self._is_made = False
 
     def put(self, changes: Sequence[MessageChange]) -> int:
-        """Make the documents such that they say this, or something newer; how many were refused for good. Any number up to some
-        thousand. `Unavailable`: some or all may be missing; putting all again is harmless."""
+        """Store the newest change of each message, unless the index has a newer one. Up to a few thousand changes.
+
+        Returns how many documents were refused permanently. Raises `Unavailable` if some may be missing: call again with all."""
         if not self._is_made:
             self._make()
         newest = {(change.ref, change.batch, change.key): change for change in sorted(changes, key=lambda each: each.sequence)}
@@ -78,7 +82,7 @@ class SearchIndex:
         return sum(map(_is_refused, json.loads(answer)["items"]))
 
     def _make(self) -> None:
-        """There already: harmless."""
+        """Create the index if it is absent."""
         status, answer = self._call("PUT", f"/{INDEX}", json.dumps(_MAPPING).encode(), "application/json")
         if status // 100 != 2 and b"resource_already_exists_exception" not in answer:
             raise _refusal(status, answer)
@@ -98,7 +102,7 @@ class SearchIndex:
 def _signer(session: botocore.session.Session) -> SigV4Auth:
     credentials, region = session.get_credentials(), session.get_config_variable("region")
     if credentials is None or region is None:
-        raise Denied("AWS was not asked while indexing: there are no credentials, or no region")
+        raise Denied("no call was made to AWS while indexing: there are no credentials, or no region")
     return SigV4Auth(credentials, "es", region)
 
 
@@ -131,11 +135,11 @@ def _document(change: MessageChange) -> dict[str, Any]:
 
 
 def _is_refused(item: Any) -> bool:
-    """`Unavailable`: not for good."""
+    """Whether the document was refused permanently. Raises `Unavailable` if it was refused for now."""
     status = int(item["index"]["status"])
     if status == 429 or status // 100 == 5:
         raise Unavailable(f"the search index could not take a document: {status}")
-    return status // 100 != 2 and status != _CONFLICT  # a conflict: something newer stands there
+    return status // 100 != 2 and status != _CONFLICT  # a conflict: the index has a newer version
 
 
 def _refusal(status: int, answer: bytes) -> Denied | Unavailable:

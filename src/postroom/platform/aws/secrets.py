@@ -1,17 +1,19 @@
-"""Secrets (ports.secrets) under a key of KMS, which never leaves it: KMS wraps data keys, and AES-256-GCM is done here.
+"""`ports.secrets` under a KMS key, which never leaves KMS: KMS wraps data keys, and AES-256-GCM runs here.
 
-    wrapped   w1.<id of the master key>.<data key, as KMS wrapped it>.<check value>
-    sealed    s1.<id of the master key>.<data key, as KMS wrapped it>.<nonce, plain text encrypted under the data key>
+    wrapped   w1.<id of the master key>.<data key, wrapped by KMS>.<check value>
+    sealed    s1.<id of the master key>.<data key, wrapped by KMS>.<nonce, plain text encrypted under the data key>
 
-A call of KMS takes 5 to 10 ms and costs money, so sealing takes one data key for some secrets, and keys that were unwrapped are
-believed for a while: `KEPT_S`, both. Such a data key meets at most `SEALS` random nonces of 96 bits, far from where they come
-close (NIST SP 800-38D §8.3). It is shared by purposes of one *class*, the part before the first slash; KMS's encryption context
-binds it to that, so that a role may be allowed some classes alone (`kms:EncryptionContext:purpose`). The whole purpose and all
-of the text are authenticated here: with the content of what is sealed; for a wrapped key by the check value, an HMAC under it. A
-key that `new_key` gives is nobody else's.
+A call to KMS takes 5 to 10 ms and costs money, so one data key seals several secrets, and unwrapped keys are kept in memory,
+both for `KEPT_S`. A data key meets at most `SEALS` random nonces of 96 bits, far from the bound of NIST SP 800-38D §8.3. It is
+shared by purposes of one *class*, the part before the first slash. KMS's encryption context
+(https://docs.aws.amazon.com/kms/latest/developerguide/encrypt_context.html) binds it to the class, so that a role may be
+allowed only some classes (`kms:EncryptionContext:purpose`). The whole purpose and text are authenticated here: with the content
+of a sealed secret, and for a wrapped key by the check value, an HMAC under it. A key that `new_key` returns is used for nothing
+else.
 
-AWS rotates what is inside of a KMS key by itself; its ARN stays, and nothing has to be sealed again. Another ARN is another
-master key: named first, it wraps from then on, and the older ones, named after it, still open.
+AWS rotates the material inside a KMS key; its ARN stays, and nothing has to be sealed again
+(https://docs.aws.amazon.com/kms/latest/developerguide/rotate-keys.html). Another ARN is another master key: named first, it
+wraps from then on; older ones, named after it, still unwrap.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 KEPT_S: Final = 300.0
 SEALS: Final = 1_000
 _KEPT = 1_000
-_MAX_WRAPPED = 6_144  # what KMS takes for decryption
+_MAX_WRAPPED = 6_144  # https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html, CiphertextBlob
 _CHECK_BYTES = 16
 _DAMAGED = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
 _GONE = "NotFoundException"
@@ -60,7 +62,7 @@ _Place = tuple[str, str, bytes]
 
 
 class _Sealing(NamedTuple):
-    """A data key that seals, since when and how often it may yet."""
+    """A data key in use for sealing: since when (monotonic seconds), and how many seals are left."""
 
     wrapped: bytes
     plain: bytes
@@ -69,10 +71,10 @@ class _Sealing(NamedTuple):
 
 
 class KmsSecrets:
-    """See ports.secrets and the module's text. Thread-safe."""
+    """`ports.secrets.Secrets` under KMS keys. Thread-safe."""
 
     def __init__(self, client: KMSClient, keys: Sequence[str], clock: Clock) -> None:
-        """`keys`: ARNs of symmetric keys, the newest first. `Invalid`: none."""
+        """`keys`: ARNs of symmetric keys, the newest first. Raises `Invalid` if there are none."""
         if not keys:
             raise Invalid("there is no KMS key to encrypt secrets under")
         self._client = client
@@ -126,10 +128,10 @@ class KmsSecrets:
         return parse_sealed_text(sealed_or_wrapped, WRAPPED, SEALED).master == self._newest
 
     def _sealing_key(self, klass: str) -> _Sealing:
-        """One that may seal once more, and has been told so."""
+        """A data key for one more seal, which is counted."""
         if (key := self._taken(klass)) is not None:
             return key
-        with self._making:  # who needs one at the same moment waits for it
+        with self._making:  # concurrent callers wait for the same key
             return self._taken(klass) or self._made(klass)
 
     def _taken(self, klass: str) -> _Sealing | None:
@@ -157,7 +159,7 @@ class KmsSecrets:
         return _Sealing(answer["CiphertextBlob"], answer["Plaintext"], self._clock.monotonic(), SEALS)
 
     def _data_key(self, klass: str, text: SealedText) -> bytes:
-        """What KMS unwraps, now or a moment ago. `Corrupt`."""
+        """The unwrapped data key, from KMS or from memory. Raises `Corrupt`."""
         place, now = (text.master, klass, text.wrapped), self._clock.monotonic()
         with self._lock:
             since, plain = self._opened.get(place, (-KEPT_S, b""))
@@ -199,17 +201,17 @@ class KmsSecrets:
 
 
 def _id(arn: str) -> str:
-    """Names the key in what it wrapped."""
+    """Identifies the master key in wrapped texts."""
     return hashlib.sha256(b"postroom kms key\0" + arn.encode()).hexdigest()[:12]
 
 
 def _class(purpose: str) -> str:
-    """The part of a purpose that KMS is told, in characters that policies take."""
+    """The part of a purpose in KMS's encryption context, in characters that policies accept."""
     return quote(purpose.partition("/")[0], safe="") or "-"
 
 
 def _all(text: SealedText, what: bytes) -> bytes:
-    """All that is authenticated: what it is and for which purpose, and the text but its content."""
+    """The authenticated data: form, purpose, and the text without its content."""
     return b"\0".join((text.master.encode(), hashlib.sha256(text.wrapped).digest(), what))
 
 

@@ -1,17 +1,20 @@
-"""Tables (ports.tables) in DynamoDB: an item is a JSON text beside its version, under pk `T#<partition>` and sk `<sort>`.
+"""`ports.tables` in DynamoDB: an item is a JSON text and its version, under pk `T#<partition>` and sk `<sort>`.
 
-How a lost answer is told from a lost race. botocore repeats a call whose answer did not come, and the repeated one finds
-the version already risen:
+How a lost answer is distinguished from a lost race. botocore repeats a call whose answer did not come, and the repeat finds
+the version already raised:
 
     we                              DynamoDB
     put, if version = 4      ───→   version 5, mark "a1"       the answer is lost
     put, if version = 4      ───→   refused: version 5, mark "a1"
 
-The refusal brings the item along: our mark on it means that it was us. Another's mark means a conflict, unless the call was
-repeated and the version is beyond ours: then both may have happened, and the caller is told `Unavailable` and reads first.
-Everything that is not a single put goes as a transaction, whose token makes AWS give the first answer again.
+The refusal returns the item: our mark on it means that the first try was applied. Another mark means a conflict, unless the
+call was repeated and the version is beyond ours: then both may have happened, and the caller gets `Unavailable` and reads first.
+Everything but a single put is a transaction, whose token makes AWS repeat the first answer
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
 
-A put that demands nothing must still count versions: the version is read, then demanded, and read anew if it moved.
+A put without a condition must still count versions: the version is read, then demanded, and read again if it changed. Expired
+items are filtered on read; DynamoDB deletes them later by `ttl`
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html).
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ _TRIES = 8  # against other writers of the same items: 25 ms doubling, about 3 s
 
 
 class DynamoTables:
-    """See ports.tables and the module's text."""
+    """`ports.tables.Tables` in one table."""
 
     def __init__(self, table: Table, clock: Clock) -> None:
         self._table = table
@@ -79,12 +82,12 @@ class DynamoTables:
             if refused is None:
                 return [_version_after(write, demand) for write, demand in zip(writes, demands, strict=True)]
             if refused and writes[refused[0]].expect is not Expect.ANYTHING:
-                raise Conflict(f"{_name(writes[refused[0]].key)} is not as expected: somebody else changed it")
+                raise Conflict(f"{_name(writes[refused[0]].key)} is not as expected: another writer changed it")
             self._table.pause(attempt)
-        raise Unavailable("others kept changing the same items: nothing was written")
+        raise Unavailable("other writers kept changing the same items: nothing was written")
 
     def _demands(self, writes: Sequence[Write]) -> list[int | None]:
-        """What each write is to demand: a version, 0 for absent, None for nothing."""
+        """The version each write demands: 0 for absent, None for no condition."""
         free = [_address(w.key) for w in writes if isinstance(w, Put) and w.expect is Expect.ANYTHING]
         found = self._table.get_many(free, ["version", "expires"]) if free else {}
         versions = {at: 0 if self._expired(record) else _number(record["version"]) for at, record in found.items()}
@@ -99,7 +102,7 @@ class DynamoTables:
         return demands
 
     def _apply(self, writes: Sequence[Write], texts: Sequence[str], demands: Sequence[int | None]) -> list[int] | None:
-        """None: written. Else the unmet demands in order, which may be none of them (contended, or busy)."""
+        """Returns None if written, else the indexes of the failed conditions: none of them if the table was busy."""
         if len(writes) == 1 and isinstance(writes[0], Put) and demands[0] is not None:
             return self._put(writes[0], texts[0], demands[0])
         if len(writes) == 1 and isinstance(writes[0], Delete) and demands[0] is None:
@@ -148,7 +151,7 @@ class DynamoTables:
 
     def _record(self, put: Put, text: str, version: int) -> dict[str, Value | None]:
         at = _address(put.key)
-        seconds = None if put.expires_at is None else -(-put.expires_at // 1_000)  # what DynamoDB sweeps by, in its own time
+        seconds = None if put.expires_at is None else -(-put.expires_at // 1_000)
         return {
             "pk": at.pk,
             "sk": at.sk,

@@ -1,13 +1,15 @@
-"""Timers (ports.timers) in the EventBridge Scheduler: one-time schedules, each of which sends its body to a queue and goes.
+"""`ports.timers` in the EventBridge Scheduler: one-time schedules that send their body to a queue and are deleted.
 
-    set      create; where the name is taken, update; where it fired in between, create again. A repeat of either changes nothing.
-    past     sent to the queue at once, without a schedule: the Scheduler takes up to a minute, and does not say what it does with
-             a time that is over. An older timer of that name goes after that: dying in between fires both, never neither.
-    firing   within the minute that the schedule names; tried for a day, then a dead letter of the queue, where `redrive` finds it
+    set      create; if the name is taken, update; if it fired in between, create again. A repeat of either changes nothing.
+    past     sent to the queue at once, without a schedule: the Scheduler takes up to a minute, and does not document what it does
+             with a time in the past. An older timer of that name is cancelled after that: a crash in between fires both, never
+             none.
+    firing   within the minute that the schedule names (https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html);
+             tried for a day, then a dead letter of the queue, where `redrive` finds it
 
-A schedule has whole seconds, so it is rounded up, and stands a few seconds ahead, so that it is still to come when AWS has it.
-What was asked for, to the millisecond, stands in its description. All is UTC. The queue must be there before a timer fires: the
-stack deploys it.
+A schedule has whole seconds (https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html), so the time is
+rounded up, and is a few seconds ahead so that it is still in the future when AWS has it. The requested time, to the
+millisecond, is in the schedule's description. All times are UTC. The queue must exist before a timer fires: the stack deploys it.
 """
 
 from __future__ import annotations
@@ -29,22 +31,24 @@ if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
 
 _AHEAD_MS = 5_000
-_RETRIED_S = 86_400  # as long as the Scheduler tries at most
+_RETRIED_S = 86_400  # the maximum: https://docs.aws.amazon.com/scheduler/latest/APIReference/API_RetryPolicy.html
 _RETRIES = 185
 _TRIES = 6
 _PAUSE_S = 0.1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TAKEN = "ConflictException"  # the name, at a creation; being changed by somebody else, at an update or deletion
+_TAKEN = "ConflictException"  # at a creation: the name is taken; at an update or deletion: a concurrent change
 _ABSENT = "ResourceNotFoundException"
-# What the Scheduler would fill in. JSON text has `<` in strings alone, where it may be escaped.
+# Context attributes that the Scheduler would replace
+# (https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html). JSON has `<` only in
+# strings, where it may be escaped.
 _KEYWORD, _ESCAPED = "<aws.scheduler.", "\\u003caws.scheduler."
 
 
 class SchedulerTimers:
-    """See ports.timers and the module's text."""
+    """`ports.timers.Timers` in one schedule group."""
 
     def __init__(self, client: EventBridgeSchedulerClient, queues: SqsQueues, clock: Clock, *, group: str, role: str) -> None:
-        """`group` of the schedules; `role`: the ARN of whom the Scheduler is when it sends."""
+        """`group`: name of the schedule group. `role`: ARN of the role that the Scheduler assumes to send."""
         self._client = client
         self._queues = queues
         self._clock = clock
@@ -72,7 +76,7 @@ class SchedulerTimers:
             if refused is None:
                 return
             self._pause(attempt)
-        raise Unavailable(f"timer {name} is being changed by others all the time: it was not set")
+        raise Unavailable(f"timer {name} is being changed all the time: it was not set")
 
     def cancel(self, name: str) -> None:
         check_name(name, "timer")
@@ -80,7 +84,7 @@ class SchedulerTimers:
             if self._refused("delete_schedule", (_TAKEN, _ABSENT), Name=name, GroupName=self._group) != _TAKEN:
                 return
             self._pause(attempt)
-        raise Unavailable(f"timer {name} is being changed by others all the time: it was not cancelled")
+        raise Unavailable(f"timer {name} is being changed all the time: it was not cancelled")
 
     def get(self, name: str) -> Instant | None:
         check_name(name, "timer")
@@ -92,11 +96,13 @@ class SchedulerTimers:
                     raise
                 return None
         if not asked.isdecimal():
-            raise Corrupt(f"the schedule {name} of group {self._group} does not say what it was set to: somebody else changed it")
+            raise Corrupt(
+                f"the schedule {name} of group {self._group} has no time in its description: it was changed outside Postroom"
+            )
         return Instant(int(asked))
 
     def _refused(self, operation: str, answers: tuple[str, ...], **parameters: Any) -> str | None:
-        """Carry it out; which of the answers it was refused with."""
+        """Call the operation. Returns the error code if it is one of `answers`, else None."""
         with aws_errors(f"calling {operation} for timer {parameters['Name']}"):
             try:
                 getattr(self._client, operation)(**parameters)

@@ -1,8 +1,10 @@
-"""Transfers straight to and from S3: presigned requests (Signature Version 4). The promise is `ports.transfers`.
+"""`ports.transfers` straight to and from S3, by presigned requests.
 
-What is fixed is signed as headers: length, type, `If-None-Match: *` and the checksum, so that S3 refuses any other with 403, and
-a second put with 412. Whoever signs must be allowed to do what is signed, and a URL dies with the credentials that signed it:
-a role's session may be shorter than `expires_at` says. S3 tells seconds, so a URL may live for one more than asked for.
+Length, type, `If-None-Match: *` and checksum are signed as headers, so S3 refuses any other value with 403, and a second put
+with 412 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). The signing role must be allowed to do
+what it signs, and a URL expires with the credentials that signed it: a role's session may be shorter than `expires_at`
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html). S3 counts in seconds, so a URL may live up to
+a second longer than requested.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ from postroom.platform.ports.transfers import ArrivedObject, PresignedRequest, a
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_ABSENT = frozenset({"NoSuchKey", "404", "405"})  # a HEAD answers without a body; 405: the newest version is a deletion
+_ABSENT = frozenset(
+    {"NoSuchKey", "404", "405"}
+)  # a HEAD's answer has no body, so its code is the status; 405: the newest version is a delete marker
 
 
 class S3Transfers:
     """`ports.transfers.Transfers` of one bucket."""
 
     def __init__(self, client: S3Client, bucket: str, clock: Clock) -> None:
-        """The client must sign by Signature Version 4."""
+        """`client` must sign with Signature Version 4."""
         self._client = client
         self._bucket = bucket
         self._clock = clock

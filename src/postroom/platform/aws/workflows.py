@@ -1,20 +1,20 @@
-"""Workflows (ports.workflows) in Step Functions: a record of each execution in the table, and a state machine that runs it.
+"""`ports.workflows` in Step Functions: a record of each execution in the table, and a state machine that runs it.
 
     #workflows/<workflow>            <execution>              the record, with the run's number and the handler's lease
-    #workflows-running/<workflow>    <started>#<execution>    a mark of those that have not ended, in the order they began
+    #workflows-running/<workflow>    <started>#<execution>    a marker for each execution that has not ended, by start time
 
-A run is an execution of a machine, `<execution>-<run>`: Step Functions takes a name once in 90 days. The record comes first,
-the machine after it; a kill in between leaves a record that nothing runs. `start` and `restart` of what is running ask for the
-machine again, which is harmless while it runs: so whoever looks at a record from time to time mends that (entrypoints.chores). A
-machine that ended without its record's knowing (it failed, or was stopped by hand) is found the same way, and a new run begins.
+A run is an execution of a state machine named `<execution>-<run>`: Step Functions accepts a name once in 90 days
+(https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html). The record is written first, the
+machine is started after it; a kill in between leaves a record that nothing runs. `start` and `restart` of a running execution
+start the machine again, which is harmless while it runs, so a periodic look at running records mends that (entrypoints.house).
+`revive` finds a machine that ended without updating its record (it failed, or was stopped by hand), and begins a new run.
 
-The handlers of `work` are called under a lease in the record, so that one is at work at a time, whatever the machine does twice.
+The handlers of `work` are called under a lease in the record, so that one runs at a time, even if the machine calls twice.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -36,25 +36,26 @@ from postroom.platform.ports.workflows import (
     failure_reason,
     run_handler,
 )
+from postroom.telemetry.logs import event_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 MACHINES: Final = frozenset({"import", "send", "stream"})
-"""Workflows with a machine of their own."""
+"""Workflows that have their own state machine."""
 WORK: Final = "work"
-"""The machine of all others: it calls the workflow's handler until that says that it is done."""
+"""The machine of all other workflows: it calls the handler until that returns `Done`."""
 _TRIES: Final = 8
 _PAGE: Final = 1_000
 _ENDED_BEFORE: Final = "ExecutionAlreadyExists"
 _NO_EXECUTION: Final = "ExecutionDoesNotExist"
 _RUNNING: Final = "RUNNING"
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """As it is stored."""
+    """The stored record of an execution."""
 
     status: ExecutionStatus
     run: int
@@ -74,10 +75,10 @@ class Record:
 
 
 class StepWorkflows:
-    """See ports.workflows and the module's text."""
+    """`ports.workflows.Workflows` in Step Functions."""
 
     def __init__(self, client: SFNClient, tables: Tables, clock: Clock, *, machines: str) -> None:
-        """`machines`: what the ARNs of the state machines begin with."""
+        """`machines`: the prefix of the state machines' ARNs."""
         self._client = client
         self._tables = tables
         self._clock = clock
@@ -101,17 +102,17 @@ class StepWorkflows:
             if known is not None and not known.is_running and not anew:
                 return False
             begun = Record(ExecutionStatus.RUNNING, (known.run if known else 0) + 1, text, self._clock.now())
-            if known is not None:  # a call of the run before may still be ending: its lease stays, and only then this one begins
+            if known is not None:  # a call of the previous run may still be ending: its lease stays, and this run begins after it
                 begun = replace(begun, owner=known.owner, until=known.until, fence=known.fence)
-            with suppress(Conflict):  # somebody else was first: look again
+            with suppress(Conflict):  # another process was first: read again
                 self._write(workflow, execution, begun, item)
                 self._run(workflow, execution, begun)
                 return True
-        raise Conflict(f"the execution {execution} of {workflow} is started by others all the time; try again")
+        raise Conflict(f"the execution {execution} of {workflow} is being started all the time; try again")
 
     def revive(self, workflow: str, execution: str) -> bool:
-        """Begin anew what its record says is running, and whose machine has ended; whether that was so. Of one that ended or was
-        stopped since somebody listed it: nothing, since an order that was carried out must not be again."""
+        """Begin a new run of an execution whose record says running and whose machine has ended. Returns whether that was so.
+        Does nothing if the execution has ended or was stopped meanwhile: work that is done must not run again."""
         item = self._item(workflow, execution)
         known = None if item is None else _record(item)
         if known is None or not known.is_running or self._run(workflow, execution, known):
@@ -119,12 +120,12 @@ class StepWorkflows:
         begun = replace(known, run=known.run + 1, started_at=self._clock.now(), due=0, failures=0, reason=None)
         try:
             self._write(workflow, execution, begun, item)
-        except Conflict:  # changed in this moment: it is somebody else's to look after
+        except Conflict:  # changed at this moment: leave it to the process that changed it
             return False
         return self._run(workflow, execution, begun)
 
     def _run(self, workflow: str, execution: str, record: Record) -> bool:
-        """Have the machine run it; whether it does. False: that run of the machine has ended."""
+        """Start the machine's run if it was not started. Returns False if that run has ended."""
         name = f"{execution}-{record.run}"
         order = {"workflow": workflow, "execution": execution, "run": record.run, "input": record.input}
         with aws_errors(f"starting the state machine for {workflow} {execution}"):
@@ -145,7 +146,7 @@ class StepWorkflows:
             except ClientError as error:
                 if error_code(error) != _NO_EXECUTION:
                     raise
-                return False  # forgotten: it ended long ago
+                return False  # deleted by AWS: it ended long ago
 
     def stop(self, workflow: str, execution: str, reason: str) -> None:
         stopped = self._change(workflow, execution, ExecutionStatus.STOPPED, reason)
@@ -154,17 +155,17 @@ class StepWorkflows:
         try:
             with aws_errors(f"stopping the state machine for {workflow} {execution}"):
                 self._client.stop_execution(executionArn=self._arn(workflow, f"{execution}-{stopped.run}"), cause=reason[:1_000])
-        except PostroomError as error:  # it has ended, say; one that runs on finds in the record that it is to end
-            _log.info("%s", error)
+        except PostroomError as error:  # it may have ended; a machine that still runs reads from the record that it must end
+            _log.info("workflow.machine_not_stopped", workflow=workflow, execution=execution, reason=str(error))
 
     def end(self, workflow: str, execution: str, run: int, status: ExecutionStatus, reason: str | None) -> None:
-        """That run is over: told by the machine's last step. Of an older run, or again: harmless."""
+        """End that run: called by the machine's last step. Does nothing for an older run, or if called again."""
         self._change(workflow, execution, status, reason, run=run)
 
     def _change(
         self, workflow: str, execution: str, status: ExecutionStatus, reason: str | None, *, run: int | None = None
     ) -> Record | None:
-        """End it, if it is running; the record that was running."""
+        """End the execution if it is running. Returns the record before that, or None."""
         for _ in range(_TRIES):
             item = self._item(workflow, execution)
             known = None if item is None else _record(item)
@@ -173,7 +174,7 @@ class StepWorkflows:
             with suppress(Conflict):
                 self._write(workflow, execution, replace(known, status=status, ended_at=self._clock.now(), reason=reason), item)
                 return known
-        raise Unavailable(f"the execution {execution} of {workflow} is changed by others all the time; try again")
+        raise Unavailable(f"the execution {execution} of {workflow} is being changed all the time; try again")
 
     def get(self, workflow: str, execution: str) -> Execution | None:
         known = self.record(workflow, execution)
@@ -195,7 +196,7 @@ class StepWorkflows:
     def call(
         self, workflow: str, execution: str, run: int, handler: Handler, owner: str, *, lease_ms: int = HANDLER_LEASE_MS
     ) -> Instant | None:
-        """Call the run's handler, if it is due and nobody else does; when it is to be called again, None: never."""
+        """Call the run's handler if it is due and not leased. Returns when to call again, or None if the run has ended."""
         lease = self._claim(workflow, execution, run, owner, lease_ms=lease_ms)
         if isinstance(lease, _Lease):
             run_handler(handler, lease)
@@ -217,10 +218,11 @@ class StepWorkflows:
             with suppress(Conflict):
                 self._write(workflow, execution, claimed, item)
                 return _Lease(self, workflow, execution, claimed, lease_ms)
-        raise Unavailable(f"the execution {execution} of {workflow} is taken by others all the time; try again")
+        raise Unavailable(f"the execution {execution} of {workflow} is being claimed all the time; try again")
 
     def under_lease(self, workflow: str, execution: str, fence: int, change: Any) -> Record | None:
-        """Change the record while the lease of that fence holds: the record then. None: it is somebody else's, or given back."""
+        """Change the record if the lease of that fence holds. Returns the new record, or None if the lease is lost or was
+        returned."""
         for _ in range(_TRIES):
             item = self._item(workflow, execution)
             known = None if item is None else _record(item)
@@ -232,10 +234,10 @@ class StepWorkflows:
             with suppress(Conflict):
                 self._write(workflow, execution, changed, item)
                 return changed
-        raise Unavailable(f"the execution {execution} of {workflow} is changed by others all the time; try again")
+        raise Unavailable(f"the execution {execution} of {workflow} is being changed all the time; try again")
 
     def record(self, workflow: str, execution: str) -> Record | None:
-        """As it is stored."""
+        """The stored record, or None."""
         item = self._item(workflow, execution)
         return None if item is None else _record(item)
 
@@ -243,15 +245,15 @@ class StepWorkflows:
         return self._tables.get(_at(workflow, execution))
 
     def _write(self, workflow: str, execution: str, record: Record, known: Item | None) -> None:
-        """The record, and its mark where it begins or ends. `Conflict`: it is not as it was read."""
+        """Write the record, and its marker if it begins or ends. Raises `Conflict` if the record changed since it was read."""
         expect: Expect | int = Expect.ABSENT if known is None else known.version
         writes: list[Write] = [Put(_at(workflow, execution), msgspec.to_builtins(record), expect)]
         before = None if known is None else _record(known)
         marked = before is not None and before.is_running
         if marked and before is not None and (not record.is_running or before.started_at != record.started_at):
-            writes.append(Delete(_mark(workflow, execution, before)))
+            writes.append(Delete(_marker(workflow, execution, before)))
         if record.is_running and (not marked or len(writes) > 1):
-            writes.append(Put(_mark(workflow, execution, record), {}))
+            writes.append(Put(_marker(workflow, execution, record), {}))
         self._tables.write(writes)
 
     def _arn(self, workflow: str, name: str) -> str:
@@ -259,7 +261,7 @@ class StepWorkflows:
 
 
 class _Lease:
-    """`calling.Lease` of one call."""
+    """A `ports.workflows.HandlerLease`: one call of a handler."""
 
     def __init__(self, workflows: StepWorkflows, workflow: str, execution: str, record: Record, lease_ms: int) -> None:
         self._workflows = workflows
@@ -279,7 +281,7 @@ class _Lease:
         due = now - self._kept_at >= self._lease_ms / 3
         kept = self._under(lambda known: replace(known, until=now + self._lease_ms) if due else known)
         if kept is None:
-            raise LeaseLost(f"the execution {self._name} of {self._workflow} is somebody else's now")
+            raise LeaseLost(f"the execution {self._name} of {self._workflow} is run by another worker now")
         self._kept_at = now if due else self._kept_at
         return kept.is_running and kept.run == self._record.run
 
@@ -298,7 +300,7 @@ class _Lease:
         self._settle()
 
     def _settle(self, **values: Any) -> None:
-        """Of a run that was stopped or began anew meanwhile only the lease is given back."""
+        """Write the result and return the lease. If the run was stopped or restarted meanwhile, only return the lease."""
 
         def settled(known: Record) -> Record:
             ours = known.is_running and known.run == self._record.run
@@ -322,7 +324,7 @@ def _running(workflow: str) -> str:
     return f"#workflows-running/{workflow}"
 
 
-def _mark(workflow: str, execution: str, record: Record) -> ItemKey:
+def _marker(workflow: str, execution: str, record: Record) -> ItemKey:
     return ItemKey(_running(workflow), f"{record.started_at:016}#{execution}")
 
 
