@@ -1,18 +1,17 @@
-"""Reads which elements an HTML template has, and how sure that is: conditions, loops and values may change what comes out.
+"""Copies the rules of `<style>` into the elements of an HTML template, once per version: many mail readers drop style sheets.
 
-Ends that authors leave away are known (`<li>`, `<td>`, `<p>` …). A template where a block opens an element and does not close
-it, or whose elements nest or stay open beyond all measure, is not read at all (`Unreadable`).
+The markup is never written anew: an HTML parser would move `{% for %}` out of a table and escape `{% if a < b %}`. A copy without
+template tags, with numbered elements, goes to css-inline, which only says which rules match which element. Their declarations are
+put into the author's own start tags, before the existing `style`. Everything else stays as it was, also `<style>`, for `@media`
+and `:hover`.
 
-Moves styles from `<style>` into the elements of an HTML template, once a version: many mail readers drop style sheets.
+An element is left alone if its styles may depend on a recipient: template tags in its (or an outer element's) class, id or an
+attribute that a selector uses, an element inside a macro, or a matching rule with template tags in its values. If elements cannot
+be told apart, the template is returned unchanged. Either way the sheet still applies, and `Inlined.left` says why.
 
-The markup is never written anew: an HTML parser would hoist `{% for %}` out of a table and escape `{% if a < b %}`. A copy
-without template tags, each element numbered, goes to css-inline, which only tells which rules match which element; what they
-declare is put into the author's own start tags, before what stands in `style` already. All else stays as it was, `<style>` too,
-for `@media` and `:hover`.
-
-An element is left alone where its styles may depend on a recipient: tags in its (or an outer element's) class, id or an
-attribute that a selector asks about, inside a macro, or a matching rule with tags in its values. Where elements cannot be told
-apart at all, everything stays as it is. Either way the sheet still holds, and `Inlined.left` says why.
+Elements are read with the end tags that authors may leave out (`<li>`, `<td>`, `<p>` …). Conditions, loops and values may change
+which elements come out. A template in which a block opens an element without closing it, or whose elements nest or stay open
+beyond the limits, is not processed (`Unreadable`).
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from postroom.templates.safety import is_capture
 from postroom.templates.stylesheet import Sheet, Unreadable, cascade, read_sheet
 
 MAX_DEPTH = 300
-"""Elements in elements: the parser recurses, and overflows the stack of the process somewhere above ten thousand."""
+"""Nesting of elements, at most: the parser recurses, and overflows the process's stack somewhere above 10,000."""
 MAX_UNCLOSED = 50
-"""Elements such as `<b>` that are never closed: the parser opens each again in every paragraph that follows."""
+"""Elements such as `<b>` that are never closed, at most: the parser opens each again in every following paragraph."""
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"})
 _VERBATIM = frozenset({"script", "style", "textarea", "title"})
 _ENDED_BY_THE_NEXT = {
@@ -50,11 +49,11 @@ _ENDED_BY_THE_NEXT = {
     "dd": frozenset({"dt", "dd"}),
     "p": frozenset({"p"}),
 }
-"""Their end tags may be left away (HTML §13.1.2.4)."""
+"""Elements whose end tag may be omitted, and the start tags that end them (HTML §13.1.2.4)."""
 MAX_REOPENED = 200_000
-"""Of these, times all elements."""
+"""Unclosed elements times all elements, at most."""
 MAX_WORK = 1_000_000_000
-"""Rules squared times elements: two seconds where every rule matches every element. 1,000 rules and 1,000 elements."""
+"""Rules squared times elements, at most: two seconds if every rule matches every element. 1,000 rules and 1,000 elements."""
 _NUMBER = "data-postroom-n"
 _OUR_PROPERTY = re.compile(r"--r(\d+):")
 _HEAD = frozenset({"head", "title", "meta", "link", "base", "style", "script"})
@@ -68,22 +67,22 @@ class Element:
     piece: markup.Piece
     attributes: list[markup.Attribute]
     outer: int | None
-    """The element it stands in."""
+    """The enclosing element. None: the outermost level."""
     captured: bool
-    """Inside a macro or the like: it may come out somewhere else."""
+    """Inside a macro or the like: it may be output somewhere else."""
     loose: bool
-    """What a template tag puts out stands in it outside of any attribute: it may be one."""
+    """A template tag outputs something outside of any attribute: it may be an attribute."""
     branches: bool
-    """Conditions or loops stand in it around attributes."""
+    """Conditions or loops surround attributes."""
 
     @property
     def style(self) -> markup.Attribute | None:
-        """Of an attribute given twice, the first counts (HTML §13.2.5.33)."""
+        """The first `style` attribute: of a duplicate the first counts (HTML §13.2.5.33)."""
         return next((attribute for attribute in self.attributes if attribute.name == "style"), None)
 
     @property
     def inside(self) -> int:
-        """Where its attributes begin."""
+        """The position at which its attributes begin."""
         return self.piece.start + 1 + len(self.piece.name)
 
 
@@ -91,29 +90,29 @@ class Element:
 class _Block:
     tag: Tag
     depth: int
-    """Of elements, where it began."""
+    """Open elements where the block began."""
     lowest: int
 
 
 @dataclass(slots=True)
 class Elements:
-    """Of a template, in order."""
+    """The elements of a template, in order, and the state while they are read."""
 
     skeleton: Skeleton
     all: list[Element] = field(default_factory=list)
     open: list[tuple[str, int]] = field(default_factory=list)
-    """While it is read: those not yet closed, each with its number."""
+    """Elements not yet closed: name and number."""
     named: Counter[str] = field(default_factory=Counter)
-    """Of those, how many have a name."""
+    """How many of those have a name."""
     blocks: list[_Block] = field(default_factory=list)
     moves: bool = False
-    """A condition, a loop or unescaped output: which elements come out is not certain."""
+    """A condition, a loop or unescaped output makes it uncertain which elements come out."""
     unclosed: int = 0
-    """Those that another's end closed."""
+    """Elements that the end tag of another one closed."""
 
 
 def read_elements(skeleton: Skeleton) -> Elements:
-    """All of them. `Unreadable`; `Invalid` as `markup.check`."""
+    """Read all elements. Raises `Unreadable`, and `Invalid` as `markup.check` does."""
     elements = Elements(skeleton)
     for piece in markup.pieces(skeleton, part=HTML_PART):
         _read_piece(elements, piece)
@@ -160,7 +159,7 @@ def _start(elements: Elements, piece: markup.Piece) -> None:
 
 
 def _between(elements: Elements, piece: markup.Piece, attributes: list[markup.Attribute]) -> Iterator[Tag]:
-    """The template tags of a start tag that stand outside of its attributes' values."""
+    """The template tags of a start tag outside of its attributes' values."""
     for place in PLACE.finditer(elements.skeleton.text, piece.start, piece.end):
         found = bisect_right(attributes, place.start(), key=attrgetter("start")) - 1
         if found < 0 or place.start() >= attributes[found].end:
@@ -168,7 +167,7 @@ def _between(elements: Elements, piece: markup.Piece, attributes: list[markup.At
 
 
 def _end_element(elements: Elements, name: str) -> None:
-    """Close the element and what is still open in it; an end without a beginning is ignored, as browsers do."""
+    """Close the element and all open elements in it. An end tag without a start is ignored, as browsers do."""
     if not elements.named[name]:
         return
     while elements.open[-1][0] != name:
@@ -216,21 +215,21 @@ def _balanced(elements: Elements, piece: markup.Piece) -> None:
 
 
 class NotInlined(NamedTuple):
-    """What was not inlined, and why; `position` in the template's text."""
+    """A style that was not inlined, and why. `position` is in the template's text."""
 
     position: int
     why: str
 
 
 class Inlined(NamedTuple):
-    """The template, and what stayed in its style sheets."""
+    """The template, and the styles that stayed in its style sheets."""
 
     html: str
     left: tuple[NotInlined, ...]
 
 
 def inline_css(source: str) -> Inlined:
-    """The HTML template with its styles in its elements. `Invalid` as `lexer.take_apart` and `markup.check`."""
+    """Inline the styles of an HTML template. Raises `Invalid` as `lexer.take_apart` and `markup.check` do."""
     skeleton = take_apart(cleaned(source), part=HTML_PART)
     try:
         sheet = _style_sheet(skeleton)
@@ -254,7 +253,7 @@ def _first_style(skeleton: Skeleton) -> int:
 
 
 def _style_sheet(skeleton: Skeleton) -> Sheet:
-    """What all `<style>` say together, but those for other media."""
+    """All `<style>` together, except those for other media."""
     css: list[str] = []
     style: markup.Piece | None = None
     for piece in markup.pieces(skeleton, part=HTML_PART):
@@ -275,7 +274,7 @@ def _is_shown(skeleton: Skeleton, style: markup.Piece) -> bool:
 
 
 def _certain(elements: Elements, sheet: Sheet) -> list[bool]:
-    """Of each element, whether the copy shows everything that a selector can ask about."""
+    """For each element, whether the copy contains everything that a selector can depend on."""
     certain: list[bool] = []
     for element in elements.all:
         asked = any(
@@ -291,7 +290,7 @@ def _certain(elements: Elements, sheet: Sheet) -> list[bool]:
 
 
 def _styles(elements: Elements, sheet: Sheet, certain: list[bool]) -> tuple[dict[int, str], tuple[NotInlined, ...]]:
-    """Of each element that gets any, the styles."""
+    """The styles of each element that gets any."""
     styles: dict[int, str] = {}
     unsure: list[int] = []
     size = len(elements.skeleton.text)
@@ -318,7 +317,7 @@ def _styles(elements: Elements, sheet: Sheet, certain: list[bool]) -> tuple[dict
 
 
 def _matches(elements: Elements, sheet: Sheet) -> Iterator[tuple[int, list[int]]]:
-    """By css-inline: each rule declares nothing but a property with its number."""
+    """The rules that match each element, found by css-inline: each rule declares one property with its number."""
     if len(sheet.rules) ** 2 * len(elements.all) > MAX_WORK or elements.unclosed * len(elements.all) > MAX_REOPENED:
         raise Unreadable("there are too many rules and elements, or elements that are never closed")
     css = "".join(f"{rule.selector}{{--r{at}:1}}\n" for at, rule in enumerate(sheet.rules))
@@ -378,7 +377,7 @@ def _written(elements: Elements, styles: dict[int, str]) -> str:
 
 
 def _attribute(style: str, own: str) -> str:
-    """The author's own declarations last: they win, as they did. Some old mail readers do not know `&quot;` in a style."""
+    """The author's own declarations come last and win, as before. Some old mail readers do not know `&quot;` in a style."""
     style = style if "'" in style else style.replace('"', "'")
     style = style.replace("&", "&amp;").replace('"', "&quot;")
     own = own.strip().replace('"', "&quot;")

@@ -1,8 +1,8 @@
-"""Takes a template apart into text and tags, so that text can be worked on without harming a tag.
+"""Splits a template into text and tags, so that text can be edited without harming a tag.
 
-A `Skeleton` is the template's text in which every tag stands as NUL, its index, NUL. Tracking, the derived text part and MJML
-are all edits of that one string. White-space control (`{%-`, `-%}`), comments and raw blocks are resolved here, once, so a tag
-is complete in itself and text is only text. The syntax is Jinja's, with its default delimiters and nothing trimmed by default.
+A `Skeleton` is the template's text with every tag replaced by NUL, its index, NUL. Tracking, the derived text part and MJML are
+all edits of that one string. White-space control (`{%-`, `-%}`), comments and raw blocks are resolved here, once, so a tag is
+complete in itself and text is only text. The syntax is Jinja's with its default delimiters; nothing is trimmed by default.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _INSIDE = re.compile(
     r"""("(?:[^"\\]++|\\.?)*+(?:"|(\Z))|'(?:[^'\\]++|\\.?)*+(?:'|(\Z)))|[-+]?[}%]\}|[()\[\]{}]""",
     re.DOTALL,
 )
-"""A text that is never closed matches up to the end: were it passed over, each quote in it would be tried anew."""
+"""An unclosed string matches up to the end: if it were skipped, each quote in it would be tried anew (quadratic time)."""
 _CONTROL = dict.fromkeys([*range(9), *range(11, 32), 127])
 PLACE = re.compile("\x00(\\d+)\x00")
-"""A tag's place in a skeleton's text."""
+"""A tag's placeholder in a skeleton's text."""
 
 
 class TagKind(StrEnum):
-    """What a tag does."""
+    """Whether a tag outputs a value (`{{ }}`) or is a statement (`{% %}`)."""
 
     OUTPUT = "output"
     BLOCK = "block"
@@ -40,52 +40,52 @@ class TagKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One tag: `body` is what stood between its delimiters."""
+    """One tag. `body`: the text between its delimiters."""
 
     kind: TagKind
     body: str
     line: int
-    """Counted from 1, in the template its author wrote."""
+    """The line in the author's template, from 1."""
     lines: int = 0
     """Line ends inside it."""
 
     @property
     def word(self) -> str:
-        """A block's first word: `if`, `for` …"""
+        """A block's first word: `if`, `for` …; empty for an output."""
         return self.body.split(None, 1)[0] if self.kind is TagKind.BLOCK and self.body else ""
 
     @property
     def source(self) -> str:
-        """As MiniJinja reads it."""
+        """The tag with its delimiters, for MiniJinja."""
         return f"{{% {self.body} %}}" if self.kind is TagKind.BLOCK else f"{{{{ {self.body} }}}}"
 
 
 class Origin(NamedTuple):
-    """Where a stretch of a skeleton's text comes from."""
+    """The origin of a stretch of a skeleton's text."""
 
     position: int
-    """Where it begins in the skeleton's text."""
+    """Offset in the skeleton's text."""
     source: int
-    """Where it began in the author's template."""
+    """Offset in the author's template."""
     line: int
 
 
 @dataclass(slots=True)
 class Skeleton:
-    """A template taken apart. `text` may be edited freely as long as its places are kept whole."""
+    """A template split into text and tags. `text` may be edited freely as long as its placeholders stay intact."""
 
     text: str
     tags: list[Tag]
     origins: list[Origin] = field(default_factory=list, repr=False)
-    """Of each stretch of `text`, in order; only as long as it is unedited."""
+    """The origin of each stretch of `text`, in order; valid until `text` is edited."""
 
     def add(self, tag: Tag) -> str:
-        """A new tag; the answer is its place, to be put into `text`."""
+        """Add a tag. Returns its placeholder, to be put into `text`."""
         self.tags.append(tag)
         return f"\x00{len(self.tags) - 1}\x00"
 
     def pieces(self) -> Iterator[str | Tag]:
-        """Text and tags in order; empty text is left out."""
+        """Text and tags in order, without empty text."""
         for position, part in enumerate(self.text.split("\x00")):
             if position % 2:
                 yield self.tags[int(part)]
@@ -93,11 +93,11 @@ class Skeleton:
                 yield part
 
     def source(self) -> str:
-        """A template that is the same, for MiniJinja or for `take_apart`."""
+        """An equivalent template, for MiniJinja or for `take_apart`."""
         return "".join(verbatim(piece) if isinstance(piece, str) else piece.source for piece in self.pieces())
 
     def line_at(self, position: int) -> int:
-        """The line in the author's template; of an edited text from the last tag before, as tags may have had lines."""
+        """The line in the author's template. In an edited text it is counted from the last tag before the position."""
         if self.origins:
             origin = self._origin(position)
             return origin.line + self.text.count("\n", origin.position, position)
@@ -108,7 +108,7 @@ class Skeleton:
         return tag.line + tag.lines + self.text.count("\n", end, position)
 
     def source_at(self, position: int) -> int:
-        """Where in the author's (cleaned) template a position of the unedited `text` stood."""
+        """The offset in the author's (cleaned) template of a position in the unedited `text`."""
         origin = self._origin(position)
         return origin.source + position - origin.position
 
@@ -116,7 +116,7 @@ class Skeleton:
         return self.origins[max(0, bisect_right(self.origins, position, key=itemgetter(0)) - 1)]
 
     def with_text(self, text: str) -> Skeleton:
-        """Another text over a copy of the same tags."""
+        """A skeleton with another text and a copy of the tags."""
         return Skeleton(text, list(self.tags))
 
 
@@ -126,7 +126,7 @@ def cleaned(source: str) -> str:
 
 
 def take_apart(source: str, *, part: str) -> Skeleton:
-    """Split a `cleaned` template. `Invalid` (part, line, column) where a tag is never closed."""
+    """Split a `cleaned` template. Raises `Invalid` with part, line and column if a tag is never closed."""
     skeleton = Skeleton("", [])
     pieces: list[str] = []
     position, trim, line, size = 0, False, 1, 0
@@ -158,12 +158,12 @@ def take_apart(source: str, *, part: str) -> Skeleton:
 
 
 def verbatim(text: str) -> str:
-    """Text that nobody reads as a tag."""
+    """The text escaped, so that MiniJinja reads no tag in it."""
     return _BRACE.sub('{{ "{" }}', text)
 
 
 def place_of(source: str, position: int) -> str:
-    """A position in words: `line 3, column 7`."""
+    """The position in words: `line 3, column 7`."""
     start = source.rfind("\n", 0, position) + 1
     return f"line {source.count(chr(10), 0, position) + 1}, column {position - start + 1}"
 
@@ -173,7 +173,7 @@ def _sign(source: str, position: int) -> str:
 
 
 def _text(source: str, start: int, end: int, *, trim_start: bool, trim_end: bool) -> tuple[str, int]:
-    """A stretch of text, and where it begins."""
+    """A stretch of text, trimmed, and its offset."""
     text = source[start:end]
     text = text.rstrip() if trim_end else text
     kept = text.lstrip() if trim_start else text

@@ -1,8 +1,9 @@
-"""Reads the HTML of a template: text, start tags, end tags and comments, in one pass whose cost grows with its length alone.
+"""Reads the HTML of a template: text, start tags, end tags and comments, in one pass of linear time.
 
-What is never closed (a tag, a quote, a comment, `<script>`) is refused with its line: a mail reader would swallow the rest of the
-message, and a search for its end begun anew at each such place would take for ever. The rules are those of the HTML standard's
-tokenizer (13.2.5), but for `/>`, which closes an element as in XHTML. Template tags are places (see templates.lexer).
+Anything never closed (a tag, a quote, a comment, `<script>`) is refused with its line: a mail reader would swallow the rest of
+the message, and searching for the end anew at each such place would take quadratic time. The rules are those of the HTML
+standard's tokenizer (13.2.5), except `/>`, which closes an element as in XHTML. Template tags are placeholders
+(templates.lexer).
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from postroom.errors import Invalid, TooLarge
 from postroom.templates.lexer import Skeleton
 
 MAX_MARKS = 50_000
-"""Each `<` costs some microseconds in every pass there is over a template; its length alone says little."""
+"""`<` characters in a template, at most: each costs some microseconds in every pass over it."""
 _TAG = re.compile(r"""</?([a-zA-Z][^\s/>\x00"'<]*+)(?:[^>=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?+)*+(>?)""")
 _ATTRIBUTE = re.compile(
     r"""\x00\d+\x00|(?P<name>[^\s/>=\x00"']++)"""
     r"""(?:\s*+=\s*+(?:"(?P<double>[^"]*+)"|'(?P<single>[^']*+)'|(?P<bare>[^\s>"'][^\s>]*+)))?+"""
 )
 _ENDS = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE | re.ASCII) for name in ("script", "style", "textarea", "title")}
-"""Elements whose content is text, whatever it looks like, and what ends it."""
+"""Elements whose content is plain text, and the pattern that ends it."""
 _ENDLESS_NUMBER = re.compile(r"&#\d{1000,};?")
 HTML_PART = "HTML template"
 
 
 class PieceKind(Enum):
-    """What a piece of markup is."""
+    """The kind of a piece of markup."""
 
     TEXT = 1
     START = 2
@@ -40,13 +41,13 @@ class PieceKind(Enum):
 
 
 class Piece(NamedTuple):
-    """The characters from `start` to `end` of the text."""
+    """The markup from `start` to before `end` of the text."""
 
     kind: PieceKind
     start: int
     end: int
     name: str = ""
-    """Of an element, in lower case."""
+    """The element's name in lower case; empty for text and comments."""
 
 
 class Attribute(NamedTuple):
@@ -59,9 +60,9 @@ class Attribute(NamedTuple):
 
 
 def pieces(skeleton: Skeleton, *, part: str, outlook: bool = False, xml: bool = False) -> Iterator[Piece]:
-    """The markup in order, without gaps. `Invalid` (part, line) for what is never closed.
+    """The markup in order, without gaps. Raises `Invalid` with part and line for anything never closed.
 
-    `outlook`: with what stands in `<!--[if …]>` comments. `xml`: with what stands in `<script>` and such.
+    `outlook`: also read inside `<!--[if …]>` comments. `xml`: also read inside `<script>` and similar elements.
     """
     text = skeleton.text
     begin = position = 0
@@ -87,7 +88,7 @@ def pieces(skeleton: Skeleton, *, part: str, outlook: bool = False, xml: bool = 
 
 
 def check(skeleton: Skeleton, *, part: str) -> None:
-    """`Invalid` for what `pieces` would refuse; `TooLarge`, before that, as `bound`."""
+    """Raise `Invalid` for anything `pieces` would refuse; before that, `TooLarge` as `bound` does."""
     bound(skeleton, part=part)
     for outlook in (False, True):
         for _ in pieces(skeleton, part=part, outlook=outlook):
@@ -95,13 +96,13 @@ def check(skeleton: Skeleton, *, part: str) -> None:
 
 
 def bound(skeleton: Skeleton, *, part: str) -> None:
-    """`TooLarge` where reading it would take long."""
+    """Raise `TooLarge` if reading it would take too long."""
     if (marks := skeleton.text.count("<")) > MAX_MARKS:
         raise TooLarge(f"{part}: {marks} times <, as tags or as text; a template may have {MAX_MARKS}.")
 
 
 def attributes(text: str, piece: Piece) -> list[Attribute]:
-    """Of a start tag."""
+    """The attributes of a start tag."""
     found = []
     for match in _ATTRIBUTE.finditer(text, piece.start + 1 + len(piece.name), piece.end - 1):
         if name := match["name"]:
@@ -111,7 +112,7 @@ def attributes(text: str, piece: Piece) -> list[Attribute]:
 
 
 def is_alone(text: str, piece: Piece) -> bool:
-    """Whether a start tag ends with `/>`; the slash may belong to the last attribute's value."""
+    """Whether a start tag ends with `/>`. A slash that belongs to the last attribute's value does not count."""
     if text[piece.end - 2] != "/":
         return False
     found = attributes(text, piece)
@@ -119,12 +120,12 @@ def is_alone(text: str, piece: Piece) -> bool:
 
 
 def unescaped(text: str) -> str:
-    """Character references resolved; a number that no machine counts to is a replacement character."""
+    """Resolve character references. One with a number of 1,000 digits or more becomes a replacement character."""
     return html.unescape(_ENDLESS_NUMBER.sub("\ufffd", text))
 
 
 def _piece(skeleton: Skeleton, start: int, part: str) -> Piece | None:
-    """What begins with this `<`; None where it is only a character."""
+    """The markup that begins with this `<`. None: it is an ordinary character."""
     text = skeleton.text
     if tag := _TAG.match(text, start):
         if not tag[2]:

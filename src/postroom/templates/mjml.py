@@ -1,7 +1,7 @@
-"""Compiles an MJML template to an HTML template, once a version: responsive markup that Outlook reads too.
+"""Compiles an MJML template to an HTML template, once per version: responsive markup that Outlook reads too.
 
-Template tags survive because the compiler never sees them: each stands as a plain word while it works, in attributes, in text and
-between elements. A tag in a place the compiler drops would be lost in silence, so that is an error. Nothing is fetched:
+Template tags survive because the compiler never sees them: each is replaced by a plain word, in attributes, in text and between
+elements. A tag in a place the compiler drops would be lost silently, so that is an error. Nothing is fetched:
 `mj-include` is refused, and no web font is linked that the template does not name with `mj-font`.
 """
 
@@ -22,20 +22,20 @@ _MJML = re.compile(r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--(?:(?!-->).)*+-->\s*+)*+<
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
 _POSITION = re.compile(r" at position (\d+):\d+")
 MAX_SOURCE = 300_000
-"""Characters: the compiler holds the interpreter's lock, so that all threads of the process stand still meanwhile."""
+"""Characters, at most: the compiler holds the interpreter's lock, so all threads of the process wait meanwhile."""
 MAX_ELEMENTS = 5_000
-"""Of MJML and of HTML in it: some become a thousand characters each."""
+"""Elements of MJML and of HTML in it, at most: some become a thousand characters each."""
 MAX_DEPTH = 50
-"""Elements in elements: the compiler recurses, and overflows the stack of the process somewhere above a thousand."""
+"""Nesting of elements, at most: the compiler recurses, and overflows the process's stack somewhere above 1,000."""
 
 
 def is_mjml(source: str) -> bool:
-    """Whether a template is MJML rather than HTML: by its first element."""
+    """Whether a template is MJML rather than HTML, by its first element."""
     return _MJML.match(source.removeprefix("\ufeff")) is not None
 
 
 def compile_mjml(source: str) -> str:
-    """The HTML template. `Invalid` with the line of what is wrong; `TooLarge`, before it is compiled."""
+    """Compile to HTML. Raises `Invalid` with the line of the error, and `TooLarge` before anything is compiled."""
     if len(source) > MAX_SOURCE:
         raise TooLarge(f"{MJML_PART}: {len(source)} characters; a template in MJML may have {MAX_SOURCE}.")
     skeleton = read_template(source, part=MJML_PART).skeleton
@@ -54,7 +54,7 @@ def compile_mjml(source: str) -> str:
 
 
 def _unused_word(text: str) -> str:
-    """The beginning of words that do not occur in the template."""
+    """A prefix of words that do not occur in the template."""
     word = "zqtag"
     while word in text:
         word += "q"
@@ -62,7 +62,7 @@ def _unused_word(text: str) -> str:
 
 
 def _places(swapped: str, word: str) -> str:
-    """The tags' places back for their words."""
+    """Replace the words by the tags' placeholders."""
     return re.sub(rf"{word}(\d+)z", "\x00\\1\x00", swapped)
 
 
@@ -78,7 +78,7 @@ def _put_back(skeleton: Skeleton, html: str, word: str) -> Skeleton:
 
 
 def _check(skeleton: Skeleton) -> None:
-    """What the compiler would refuse without saying where: elements that do not match."""
+    """Raise an error with a line for anything the compiler would refuse without one: elements that do not match."""
     markup.bound(skeleton, part=MJML_PART)
     for outlook in (False, True):  # the compiler reads some of these comments, so what it recurses into is bounded either way
         _check_elements(skeleton, outlook=outlook)
@@ -112,7 +112,7 @@ def _check_elements(skeleton: Skeleton, *, outlook: bool) -> None:
 
 
 def _match(skeleton: Skeleton, piece: markup.Piece, opened: list[tuple[str, int]]) -> None:
-    """Open an element of MJML, or close the one that is open; lines are counted for an error only."""
+    """Open an MJML element, or close the open one."""
     if piece.kind is markup.PieceKind.START:
         opened.append((piece.name, piece.start))
     elif opened and opened[-1][0] == piece.name:
@@ -123,7 +123,7 @@ def _match(skeleton: Skeleton, piece: markup.Piece, opened: list[tuple[str, int]
 
 
 def _where(problem: str, swapped: str, skeleton: Skeleton, word: str) -> str:
-    """The line, where the compiler tells a position: a range of bytes in what it was given."""
+    """The line of an error, if the compiler gives a position (a byte range in its input)."""
     told = _POSITION.search(problem)
     if not told:
         return ""
@@ -137,5 +137,5 @@ def _line_of(skeleton: Skeleton, text: str) -> int:
 
 
 def _cleaned(problem: str, word: str) -> str:
-    """The compiler's words, without ours."""
+    """The compiler's message without the placeholder words."""
     return re.sub(rf"{word}\d+z", "{{…}}", _POSITION.sub("", problem)).strip()[:200]

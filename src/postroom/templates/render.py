@@ -1,16 +1,16 @@
-"""Lets a condition ask about a value that a row does not have: `{% if plan == "club" %}` is simply false then.
+"""Renders a campaign's parts (subject, text, HTML) for one recipient after another, bounded in steps and in output.
 
-MiniJinja's strict mode, which finds a missing value where it is put out, also refuses to compare one. So in conditions, and
-nowhere else, a column's name reads as empty text where the row has none; `is defined` still tells the truth.
+Literal text does not pass through the engine: a marker (NUL, number, NUL) stands for each stretch of it, the engine outputs
+markers and values, and the caller replaces the markers by prepared fragments. Only inside blocks whose content becomes a value
+(`set`, `filter`, `macro`) does text stay text.
 
-Renders a campaign's parts (subject, text, HTML) for one recipient after the other; bounded in steps and in output.
+The engine's fuel bounds its steps and, since MiniJinja 3, its output (64 characters a unit); templates.safety refuses what fuel
+does not cover. If "None" appears in the output, the row is rendered again by an engine that tells a missing value from a person's
+name.
 
-Literal text does not pass through the engine: a marker (NUL, number, NUL) stands for each stretch, the engine puts markers and
-values out, and the caller puts prepared fragments in the markers' places. Only inside blocks whose content becomes
-a value (`set`, `filter`, `macro`) does text stay text.
-
-The engine's fuel bounds its steps and, since MiniJinja 3, what it puts out (64 characters a unit); templates.safety refuses what
-fuel does not see. Where "None" comes out, the row is rendered again by an engine that tells an absent value from a person's name.
+A condition may ask for a value that a row does not have: `{% if plan == "club" %}` is simply false then. MiniJinja's strict mode,
+which finds a missing value in an output, also refuses to compare one. So in conditions only, a column's name reads as empty text
+if the row has none; `is defined` still gives the right answer.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _TOKEN = re.compile(
 )
 _TELLING = frozenset({"defined", "undefined", "none"})
 MAX_SOURCE = 1_000_000
-"""Characters of one part's template."""
+"""Characters of one part's template, at most."""
 MAX_OUTPUT = 64_000_000
-"""Characters of one rendered part, its fixed text included."""
+"""Characters of one rendered part, at most, fixed text included."""
 MAX_ROW = 32_000_000
-"""Characters of all values of a row."""
+"""Characters of all values of a row, at most."""
 FUEL = 1_000_000
-"""Steps of the engine for one part: some 20 ms, and 64 million characters."""
+"""Steps of the engine for one part: about 20 ms, and 64 million characters."""
 TOKEN_MARK = "\x01"  # noqa: S105
-"""Stands for the recipient's token in a fragment."""
+"""Placeholder for the recipient's token in a fragment."""
 TOKEN_NAME = "_recipient_token"  # noqa: S105
-"""The same as a variable."""
+"""The variable that holds the recipient's token."""
 UNSUBSCRIBE_MARK = "\x02"
-"""Stands for what differs in a recipient's unsubscribe token."""
+"""Placeholder for the part of the unsubscribe token that differs by recipient."""
 _SHADOWED = frozenset(dir(dict)) | frozenset({"cycler", "debug", "dict", "joiner", "namespace"})
-"""What MiniJinja finds on the mapping of values, or among its globals, where a row has none: a column may be called `items`."""
+"""Names MiniJinja finds on the mapping of values, or among its globals, if a row has no such value (a column called `items`)."""
 _ABSENT = "_no_"
 _UNKNOWN = frozenset({"UnknownFilter", "UnknownFunction", "UnknownTest", "UnknownMethod", "TooManyArguments", "OutOfFuel"})
 _NAME = re.compile(r"`([^`.\[]+)[^`]*` is undefined")
@@ -54,8 +54,8 @@ Filters = Mapping[str, Callable[..., Any]]
 Values = dict[str, str]
 
 
-def forgiving(tag: Tag, columns: Collection[str]) -> str:
-    """The tag's source, with the columns in its condition made safe to ask about."""
+def lenient_condition(tag: Tag, columns: Collection[str]) -> str:
+    """The tag's source, with missing columns in its condition reading as empty text."""
     tokens = list(_TOKEN.finditer(tag.body))
     texts = [token[0] for token in tokens]
     asking = tag.word in ("if", "elif")
@@ -71,7 +71,7 @@ def forgiving(tag: Tag, columns: Collection[str]) -> str:
 
 
 def _is_value(texts: list[str], index: int) -> bool:
-    """Not an attribute, a filter, a test, an argument's name, and not what `is defined` asks about."""
+    """Whether the name is a value: not an attribute, filter, test or argument name, and not the subject of `is defined`."""
     before = texts[index - 1] if index else ""
     after = [*texts[index + 1 : index + 4], "", "", ""]
     if before in (".", "|", "is") or (before == "not" and index > 1 and texts[index - 2] == "is") or after[0] == "=":
@@ -80,14 +80,14 @@ def _is_value(texts: list[str], index: int) -> bool:
 
 
 class RowError(Permanent):
-    """One recipient's message cannot be made: the text names the line of the upload, the part and what to do."""
+    """One recipient's message cannot be made. The text names the line of the upload, the part and what to do."""
 
 
 class ParsedTemplate(NamedTuple):
-    """A part as its author wrote it, taken apart and measured."""
+    """A part as its author wrote it, split into text and tags, and checked."""
 
     part: str
-    """What the author calls it: "subject", "text template", "HTML template"."""
+    """The name of the part in errors: "subject", "text template", "HTML template"."""
     skeleton: Skeleton
     growth: TemplateGrowth
     variables: frozenset[str]
@@ -97,22 +97,22 @@ class PartRules(NamedTuple):
     """How a part is rendered."""
 
     escaped: bool
-    """Values are escaped for HTML."""
+    """Whether values are escaped for HTML."""
     marked: bool
-    """Literal text stays out of the engine."""
+    """Whether literal text stays out of the engine."""
     constants: Mapping[str, str]
-    """What a name put out by itself stands for, as a fragment; marks may stand in it."""
+    """Variables that are fragments when output by themselves; their text may contain placeholders."""
 
 
 class Rendered(NamedTuple):
-    """What the engine put out: values and markers, alternating, values at both ends."""
+    """The engine's output: values and markers, alternating, with values at both ends."""
 
     values: list[str]
     markers: list[str]
 
 
 def read_template(source: str, *, part: str) -> ParsedTemplate:
-    """Check a part's source; `Invalid` with line and column, `TooLarge`."""
+    """Read and check a part. Raises `Invalid` with line and column, `TooLarge` above `MAX_SOURCE`."""
     if len(source) > MAX_SOURCE:
         raise TooLarge(f"{part}: {len(source)} characters; a template may have {MAX_SOURCE}.")
     source = cleaned(source)
@@ -128,7 +128,7 @@ def read_template(source: str, *, part: str) -> ParsedTemplate:
 
 
 class TemplatePart:
-    """One part, ready to be rendered. Not for several threads at once."""
+    """One compiled part. For one thread at a time."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class TemplatePart:
         missing: MissingPolicy,
         filters: Filters,
     ) -> None:
-        """`skeleton` is `source`'s, after tracking."""
+        """`skeleton`: the skeleton of `source` after tracking was added."""
         self.name = source.part
         self.loops = source.growth.loops
         self._file = "part.html" if rules.escaped else "part.txt"
@@ -151,7 +151,7 @@ class TemplatePart:
         self._render = self._engine.render_template
 
     def render(self, values: Values, line: int) -> Rendered:
-        """For one recipient, whose row began on `line`. `RowError` for a missing value or a bound passed."""
+        """Render for one recipient, whose row begins on `line`. Raises `RowError` for a missing value or an exceeded limit."""
         try:
             text = self._render(self._file, **values)
             if "None" in text:
@@ -164,7 +164,7 @@ class TemplatePart:
         return Rendered(pieces[::2], pieces[1::2])
 
     def try_out(self, columns: Values) -> None:
-        """Render once with made-up values: `Invalid` for what would fail for everybody."""
+        """Render once with sample values. Raises `Invalid` for an error that every recipient would have."""
         try:
             self._strict.render_template(self._file, **columns)
         except TemplateError as problem:
@@ -192,7 +192,7 @@ class TemplatePart:
         return environment
 
     def _line(self, problem: TemplateError) -> str:
-        """Where in the author's template: tags keep the line they were written on."""
+        """The line in the author's template: tags keep the line they were written on."""
         if not problem.range or not self._starts:
             return ""
         found = max(0, bisect_right(self._starts, problem.range[0]) - 1)
@@ -210,11 +210,11 @@ class TemplatePart:
 
 
 class _NoneFound(Exception):
-    """Out of the engine, through MiniJinja, to `Part.render`."""
+    """Raised inside the engine, caught in `TemplatePart.render`."""
 
 
 def _not_none(value: Any) -> Any:
-    """Every output passes here, in the careful engine."""
+    """Called for every output of the careful engine."""
     if value is None:
         raise _NoneFound
     return value
@@ -224,12 +224,12 @@ class _Assembled(NamedTuple):
     source: str
     fragments: list[str]
     starts: list[int]
-    """Byte offsets in `source`, as MiniJinja counts, where tags begin."""
+    """Byte offsets in `source`, as MiniJinja counts, at which tags begin."""
     lines: list[int]
 
 
 def _assemble(skeleton: Skeleton, rules: PartRules, columns: frozenset[str]) -> _Assembled:
-    """The source MiniJinja gets, and the text that does not pass through it."""
+    """The source for MiniJinja, and the text that does not pass through it."""
     source: list[str] = []
     fragments: list[str] = []
     starts: list[int] = []
@@ -263,7 +263,7 @@ def _assemble(skeleton: Skeleton, rules: PartRules, columns: frozenset[str]) -> 
         flush()
         starts.append(size)
         lines.append(piece.line)
-        emit(forgiving(piece, columns))
+        emit(lenient_condition(piece, columns))
         depth += _depth_change(piece)
     flush()
     return _Assembled("".join(source), fragments, starts, lines)
@@ -295,5 +295,5 @@ def _syntax(problem: TemplateError, source: str, part: str) -> str:
 
 
 def safe(text: str) -> Markup:
-    """Text that needs no escaping any more."""
+    """Text that is escaped already."""
     return Markup(text)

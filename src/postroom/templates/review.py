@@ -1,6 +1,6 @@
-"""Reads a template as a mail reader or a spam filter will, and warns: what is valid, and still will not work for many recipients.
+"""Warns about valid templates that do not work for many recipients, in mail readers or because of spam filters.
 
-Lines and columns are those of what the author wrote, HTML or MJML. Nothing here refuses a template.
+Lines and columns are those of the author's HTML or MJML. A warning never refuses a template.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from postroom.templates.lexer import PLACE
 from postroom.templates.render import ParsedTemplate
 
 GMAIL_CLIPS = 102 * 1024
-"""Bytes of HTML, from which on Gmail hides the rest behind a link: the unsubscribe link and the pixel first."""
+"""Bytes of HTML above which Gmail hides the rest behind a link, the unsubscribe link and the pixel first."""
 LONG_SUBJECT = 120
 MAX_FINDINGS = 100
 
@@ -37,9 +37,9 @@ class _Reading:
     part: str
     read: ParsedTemplate
     link: markup.Piece | None = None
-    """The `<a>` that is open."""
+    """The open `<a>`. None: there is none."""
     shown: bool = field(default=False)
-    """Something to see stands in it."""
+    """Whether it contains something visible."""
 
     def at(self, position: int, code: str, message: str, hint: str = "") -> TemplateFinding:
         line, column = place(self.source, self.read.skeleton.source_at(position))
@@ -52,7 +52,7 @@ def place(source: str, position: int) -> tuple[int, int]:
 
 
 def review_body(source: str, read: ParsedTemplate, language: Language) -> Found:
-    """Of the HTML or MJML, which was read without error; `source` is cleaned."""
+    """Findings in the HTML or MJML body. `source`: the cleaned source, which was read without error."""
     reading = _Reading(source, language.value, read)
     text = read.skeleton.text
     for piece in markup.pieces(read.skeleton, part=read.part, xml=language is Language.MJML):
@@ -66,7 +66,7 @@ def review_body(source: str, read: ParsedTemplate, language: Language) -> Found:
 
 
 def review_subject(read: ParsedTemplate) -> Found:
-    """Of the subject."""
+    """Findings in the subject."""
     text = PLACE.sub("", read.skeleton.text).strip()
     warning = partial(TemplateFinding, Severity.WARNING, part="subject")
     if not read.skeleton.text.strip():
@@ -80,7 +80,8 @@ def review_subject(read: ParsedTemplate) -> Found:
 
 
 def review_whole(part: str, size: int, *, unsubscribes: bool) -> Found:
-    """Of the message: `size` in bytes of rendered HTML; whether the unsubscribe address is put out anywhere in it."""
+    """Findings about the whole message. `size`: bytes of rendered HTML. `unsubscribes`: whether the unsubscribe URL is output
+    anywhere in it."""
     warning = partial(TemplateFinding, Severity.WARNING, part=part)
     if not unsubscribes:
         yield warning(
@@ -169,7 +170,7 @@ def _relative(reading: _Reading, piece: markup.Piece, address: str) -> TemplateF
 
 
 def _scheme(address: str) -> str | None:
-    """In lower case; empty where there is none, None where a template tag may bring it."""
+    """The URL's scheme in lower case. Empty: it has none. None: a template tag may output it."""
     fixed = _SPACE.sub("", address).partition("\x00")[0]
     if found := _SCHEME.match(fixed):
         return found[1].lower()

@@ -1,14 +1,12 @@
-"""What an expression in a template may use, and how much longer than a row's values its result can be.
+"""Refuses templates that could use unbounded time or memory, before the engine sees them.
 
-The words below are the language: a filter, method or function that is not among them is refused, because what nobody looked at
-may repeat text a million times. See templates.safety for why fuel alone is not enough.
+MiniJinja's fuel bounds steps and output, but a nested expression overflows its stack, a list that contains another one twice
+takes for ever to print, and `*` copies lists unseen. So constructs that feed a result back into itself are not part of the
+language (namespaces, recursive loops, macros that call macros), constructs that multiply do it by literal numbers, and each
+expression has a *weight*: how many times the size of a row its result can be.
 
-Refuses what a template could eat the machine with, before the engine sees it.
-
-MiniJinja's fuel bounds steps and output, but a nested expression overflows its stack, a list that holds another twice takes for
-ever to print, and `*` copies lists unseen. So the constructs that feed a result back into itself are left out of
-the language (namespaces, recursive loops, macros calling macros), those that multiply do it by plain numbers, and each expression
-gets a *weight*: how many times the size of a row its result can be.
+The words listed below are the language. A filter, method or function that is not listed is refused: one that was never examined
+might repeat text a million times.
 """
 
 from __future__ import annotations
@@ -20,55 +18,27 @@ from dataclasses import dataclass, field
 from postroom.errors import Invalid
 from postroom.templates.lexer import Skeleton, Tag, TagKind
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 MAX_WEIGHT = 64
 MAX_TOKENS = 256
 MAX_NUMBER = 1_000
-_WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None", "loop"})
-_PLAIN_FILTERS = frozenset(
-    {"abs", "attr", "bool", "capitalize", "chain", "count", "d", "default", "dictsort", "e", "escape", "filesizeformat", "first"}
-    | {
-        "float",
-        "groupby",
-        "int",
-        "items",
-        "keys",
-        "last",
-        "length",
-        "lines",
-        "list",
-        "lower",
-        "max",
-        "min",
-        "pluralize",
-        "reject",
-    }
-    | {"rejectattr", "reverse", "round", "safe", "select", "selectattr", "sort", "split", "string", "striptags", "sum", "title"}
-    | {"trim", "truncate", "unique", "upper", "urlencode", "values", "wordcount"}
+_WORDS = _words("False None True and else false if in is loop none not or true")
+_PLAIN_FILTERS = _words(
+    "abs attr bool capitalize chain count d default dictsort e escape filesizeformat first float groupby int items keys "
+    "last length lines list lower max min pluralize reject rejectattr reverse round safe select selectattr sort split "
+    "string striptags sum title trim truncate unique upper urlencode values wordcount"
 )
 _LITERAL_FILTERS = frozenset({"replace", "join", "indent", "wordwrap", "batch", "slice"})
-"""Their arguments multiply, so these must be written out."""
+"""Their arguments multiply, so they must be literals."""
 _ARGUMENT_WORDS = frozenset({",", "=", "true", "false", "d", "attribute", "width", "first", "blank", "fill_with"})
-_MAPPED = frozenset(
-    {"attr", "capitalize", "e", "escape", "float", "int", "length", "lower", "round", "string", "striptags", "title", "trim"}
-    | {"upper"}
-)
-_METHODS = frozenset(
-    {
-        "capitalize",
-        "count",
-        "cycle",
-        "endswith",
-        "find",
-        "get",
-        "isalnum",
-        "isalpha",
-        "isascii",
-        "isdigit",
-        "islower",
-        "isnumeric",
-    }
-    | {"isupper", "items", "keys", "lower", "lstrip", "rfind", "rstrip", "split", "splitlines", "startswith", "strip", "title"}
-    | {"upper", "values"}
+_MAPPED = _words("attr capitalize e escape float int length lower round string striptags title trim upper")
+_METHODS = _words(
+    "capitalize count cycle endswith find get isalnum isalpha isascii isdigit islower isnumeric isupper items keys lower "
+    "lstrip rfind rstrip split splitlines startswith strip title upper values"
 )
 _BINDS_TIGHTER = frozenset({"*", "/", "//", "%", "**"})
 _TOKEN = re.compile(
@@ -80,9 +50,9 @@ _FORMAT = re.compile(r"(?:[^%]|%%|%[-+ #0]*\d{0,2}(?:\.\d{1,2})?[a-zA-Z])*")
 MAX_TAGS = 5_000
 MAX_ELIF = 100
 MAX_CAPTURED = 16_384
-"""Characters of literal text inside one macro, `set` or `filter` block: a loop may copy them."""
+"""Characters of literal text inside one macro, `set` or `filter` block, at most: a loop may copy them."""
 CAPTURES = frozenset({"set", "filter", "macro"})
-"""Blocks whose content becomes a value, where they have an end of their own."""
+"""Blocks whose content becomes a value (`set` only if it has an end tag)."""
 _BLOCKS = frozenset({"if", "elif", "else", "for", "set", "with", "filter", "macro", "autoescape", "do"})
 _ENDS = frozenset({"endif", "endfor", "endset", "endwith", "endfilter", "endmacro", "endautoescape"})
 
@@ -97,11 +67,11 @@ class Token:
 
 @dataclass(slots=True)
 class Names:
-    """What a template has defined so far."""
+    """The names a template has defined so far."""
 
     part: str
     weights: dict[str, int] = field(default_factory=dict)
-    """Of names assigned in the template; those of the row weigh one."""
+    """Weights of names assigned in the template; those of the row weigh one."""
     macros: dict[str, int] = field(default_factory=dict)
 
 
@@ -115,7 +85,7 @@ def refuse(names: Names, tag: Tag, what: str) -> Invalid:
 
 
 def weigh(names: Names, tag: Tag, tokens: list[Token], *, may_call_macro: bool = False, may_range: bool = False) -> int:
-    """The weight of all operands together, times what multiplies them."""
+    """The weight of an expression: the sum of its operands times its factors. Raises `Invalid` above `MAX_WEIGHT`."""
     if len(tokens) > MAX_TOKENS:
         raise refuse(names, tag, f"an expression of {len(tokens)} tokens; at most {MAX_TOKENS}.")
     weight, factor = 0, 1
@@ -136,7 +106,7 @@ def weigh(names: Names, tag: Tag, tokens: list[Token], *, may_call_macro: bool =
 
 
 def _multiplier(names: Names, tag: Tag, tokens: list[Token], index: int) -> int:
-    """`*` repeats text and lists, so one whole side must be a number, written out. Nothing here knows types."""
+    """The factor of `*`. It repeats text and lists, and types are not known here, so one whole side must be a literal number."""
     right, after = (*tokens[index + 1 : index + 3], Token("sign", ""), Token("sign", ""))[:2]
     left, before = (*reversed(tokens[max(0, index - 2) : index]), Token("sign", ""), Token("sign", ""))[:2]
     sides = [right] if after.text != "**" else []
@@ -153,7 +123,7 @@ def _multiplier(names: Names, tag: Tag, tokens: list[Token], index: int) -> int:
 
 
 def _call(names: Names, tag: Tag, tokens: list[Token], index: int, *, may_call_macro: bool, may_range: bool) -> int:
-    """What stands before `(`: a filter and a test are checked elsewhere; a method or function must be a known one."""
+    """The factor of a call. Filters and tests are checked elsewhere; a method or function must be a known one."""
     callee = tokens[index - 1] if index else Token("sign", "")
     before = tokens[index - 2].text if index > 1 else ""
     if callee.text in (")", "]"):
@@ -195,12 +165,12 @@ def _filter_factor(names: Names, tag: Tag, tokens: list[Token], index: int) -> i
 
 
 def _is_plain_format(tokens: list[Token], index: int) -> bool:
-    """`"…"|format(…)` with widths below 100, written out."""
+    """Whether it is `"…"|format(…)` with literal widths below 100."""
     return index > 1 and tokens[index - 2].kind == "string" and _FORMAT.fullmatch(tokens[index - 2].text) is not None
 
 
 def _literal_factor(names: Names, tag: Tag, name: str, arguments: list[Token]) -> int:
-    """How many times longer a filter can make its text, from arguments that are all written out."""
+    """How many times longer a filter can make its text, from its literal arguments."""
     factor = 1
     for token in arguments:
         if token.kind == "string":
@@ -216,7 +186,7 @@ def _literal_factor(names: Names, tag: Tag, name: str, arguments: list[Token]) -
 
 
 def _arguments(tokens: list[Token], index: int) -> list[Token]:
-    """The tokens between the parentheses that open at `index`, none if none open there."""
+    """The tokens between the parentheses that open at `index`; empty if none open there."""
     if index >= len(tokens) or tokens[index].text != "(":
         return []
     depth = 0
@@ -271,7 +241,7 @@ def measure(skeleton: Skeleton, *, part: str) -> TemplateGrowth:
 
 
 def is_capture(tag: Tag) -> bool:
-    """Whether a block's content becomes a value: it is then rendered as text, not as prepared fragments."""
+    """Whether the content of a block becomes a value: it is then rendered as text, not as prepared fragments."""
     return tag.word in ("filter", "macro") or (tag.word == "set" and not _has_assignment(tokens_of(tag.body)))
 
 
@@ -341,7 +311,7 @@ def _with(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
 
 
 def _assign(scan: _Scan, tag: Tag, tokens: list[Token]) -> None:
-    """Each name assigned gets the weight of the whole tag: coarse, and never too low."""
+    """Give each assigned name the weight of the whole tag: coarse, but never too low."""
     weight = weigh(scan.names, tag, tokens)
     for token, following in zip(tokens, [*tokens[1:], Token("sign", "")], strict=True):
         if token.kind == "name" and following.text in ("=", ","):

@@ -1,8 +1,7 @@
 """Reads a template's style sheets and resolves the cascade (CSS Cascade 4 §6), so that styles can be moved into elements.
 
-Only plain rules are taken. What a mail reader must decide itself stays in `<style>`: at-rules such as `@media`, and selectors
-that ask for a state (`:hover`) or a part (`::before`) of an element. A sheet that is not certain to be read as mail readers
-do is not read at all.
+Only plain rules are used. At-rules such as `@media`, and selectors for a state (`:hover`) or a part (`::before`) of an element
+stay in `<style>`: the mail reader decides them. A sheet that mail readers might read differently is not used at all.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ MAX_SELECTOR = 2_000
 
 
 class Unreadable(Exception):
-    """A sheet that must stay as it is, and why; never leaves templates.inline_css."""
+    """The sheet must stay as it is, with the reason. Caught in templates.inline_css."""
 
     def __init__(self, why: str, position: int | None = None) -> None:
         super().__init__(why)
         self.position = position
-        """In the template's text."""
+        """Offset in the template's text."""
 
 
 class Declaration(NamedTuple):
@@ -44,29 +43,29 @@ class Declaration(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A selector and what it declares."""
+    """A selector and its declarations."""
 
     selector: str
     specificity: tuple[int, int, int]
     declarations: tuple[Declaration, ...]
     personal: bool
-    """Template tags stand in its values."""
+    """Whether its values contain template tags."""
 
 
 class Sheet(NamedTuple):
-    """All style sheets of a template together."""
+    """All style sheets of a template as one."""
 
     rules: list[Rule]
     looks_around: bool
-    """A selector counts or follows siblings: which element it means may depend on conditions and loops."""
+    """A selector counts or follows siblings: the elements it matches may depend on conditions and loops."""
     attributes: frozenset[str]
-    """Attributes that selectors ask about, in lower case."""
+    """Attributes that selectors use, in lower case."""
     overruled: tuple[str, ...]
-    """Properties that `@media` sets without `!important`, and plain rules too."""
+    """Properties that both `@media` (without `!important`) and plain rules set."""
 
 
 def read_sheet(css: str) -> Sheet:
-    """The rules in their order. `Unreadable`."""
+    """Read the rules in order. Raises `Unreadable`."""
     rules: list[Rule] = []
     conditional: set[str] = set()
     for prelude, body in _blocks(_COMMENT.sub(lambda found: found[1] or " ", css)):
@@ -83,8 +82,8 @@ def read_sheet(css: str) -> Sheet:
 
 
 def cascade(rules: Iterable[tuple[int, Rule]], own: str) -> str:
-    """What one element gets from the rules that match it, given with their place in the sheet, as a `style` attribute's text:
-    without what its `own` style replaces anyway."""
+    """The text of a `style` attribute from the rules that match an element, given with their position in the sheet. Properties
+    that the element's `own` style sets are left out."""
     winners: dict[str, list[Declaration]] = {}
     for _, rule in sorted(rules, key=lambda found: (found[1].specificity, found[0])):
         named: dict[str, list[Declaration]] = {}
@@ -101,7 +100,7 @@ def cascade(rules: Iterable[tuple[int, Rule]], own: str) -> str:
 
 
 def _blocks(css: str) -> Iterator[tuple[str, str]]:
-    """What stands before each outermost pair of braces, and in it."""
+    """The text before each outermost pair of braces, and the text inside."""
     depth, start, begin, prelude, nested = 0, 0, 0, "", False
     for token in _TOKEN.finditer(css):
         if token[0] == "{":
@@ -167,7 +166,7 @@ def _analysable(selector: str) -> str:
 
 
 def _has_state(selector: str) -> bool:
-    """Whether it asks for more than elements, attributes and their place among siblings."""
+    """Whether it depends on more than elements, attributes and their position among siblings."""
     plain = _CONDITION.sub("", _analysable(selector))
     return any(not _NEIGHBOURS.match(plain, found.start()) for found in _STATE.finditer(plain))
 

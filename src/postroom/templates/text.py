@@ -1,8 +1,8 @@
-"""Derives the text part from the HTML *template*, once a campaign, with its tags kept: a recipient's text costs one rendering.
+"""Derives the text part from the HTML *template*, once per campaign, with its template tags: each recipient costs one rendering.
 
-Links become `text (address)`, lists get dashes or numbers, cells of a row stand side by side; styles, scripts, hidden preheaders
-and comments go. Tags between the elements stay where they were, so loops and conditions go on working; a tag inside a start tag
-goes with it, except in the address of a link. Line ends wanted by two neighbours are made once, and before a tag, so that
+Links become `text (address)`, lists get dashes or numbers, cells of a row are put side by side; styles, scripts, hidden
+preheaders and comments are dropped. Template tags between elements stay, so loops and conditions still work; a tag inside a start
+tag is dropped with it, except in the address of a link. Line ends that two neighbours need are made once, before a tag, so that
 every branch of a condition begins on its own line.
 """
 
@@ -21,19 +21,19 @@ _LINES = frozenset(
     | {"figcaption", "caption", "thead", "tbody", "tfoot", "body"}
 )
 _NO_TEXT = frozenset({"table", "thead", "tbody", "tfoot", "tr", "ul", "ol", "dl"})
-"""White space directly inside them means nothing."""
+"""White space directly inside these elements has no meaning."""
 _DROPPED = frozenset({"head", "style", "script", "title", "template", "noscript", "svg", "object", "xml"})
 _VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"])
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all|max-height\s*:\s*0(?!\.?\d)", re.IGNORECASE)
 _SPACES = re.compile(r"[ \t\n\r\f\xa0]+")
 _FILLERS = dict.fromkeys([0xAD, 0x34F, 0x200B, 0xFEFF])
 _MAX_NESTED = 20
-"""Links in links that are followed, lists in lists that are indented: each costs as much as what is in it."""
+"""Nesting of links and lists that is processed, at most: each level costs as much as its content."""
 _RULE = "-" * 40
 
 
 def derive_text(html: Skeleton) -> Skeleton:
-    """The text template of an HTML template; it shares the tags. `Invalid` (line) for what is never closed."""
+    """The text template of an HTML template, with the same tags. Raises `Invalid` with the line of anything never closed."""
     reader = _Reader(html)
     reader.walk()
     return html.with_text(reader.finished())
@@ -123,7 +123,7 @@ class _Reader:
                 self._words(part)
 
     def _comment(self, data: str) -> None:
-        """Tags may stand in comments, so that an HTML editor leaves them alone."""
+        """Template tags may be in comments, so that an HTML editor leaves them alone."""
         for number in PLACE.findall(data):
             if self._tags[int(number)].kind is TagKind.BLOCK:
                 self._tag(int(number))
@@ -131,7 +131,7 @@ class _Reader:
     # what they do
 
     def _is_dropped(self) -> bool:
-        """What is in a hidden element goes, unless it becomes a value that may be used elsewhere (a macro in the head)."""
+        """The content of a hidden element is dropped, unless it becomes a value that is used elsewhere (a macro in the head)."""
         return self._hidden > 0 and not self._captures
 
     def _tag(self, number: int) -> None:
@@ -208,7 +208,7 @@ class _Reader:
             self._break(tag)
 
     def _end_link(self, address: str, start: int) -> None:
-        """`text (address)`; just the text where the address says nothing more, just the address where there is no text."""
+        """`text (address)`; only the text if the address adds nothing, only the address if there is no text."""
         shown = "".join(self._out[start:]).strip()
         bare = address.removeprefix("tel:")
         if address.startswith("mailto:"):
