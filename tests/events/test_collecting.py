@@ -44,7 +44,7 @@ class Round:
 
     def collecting(self) -> MailboxPoller:
         mailbox = Mailbox(self.config, kept_bytes=20_000)
-        return MailboxPoller(mailbox, self.desk.mailroom, self._tables, trouble=self.trouble.append)
+        return MailboxPoller(mailbox, self.desk.mailroom, self._tables, on_trouble=self.trouble.append)
 
 
 Make = Callable[..., Round]
@@ -129,18 +129,18 @@ def test_a_mail_that_shows_a_mistake_of_ours_is_left_too(
     """Or whoever sends it could end the process, and do so again after each start."""
     made = make("imap", Store())
     made.store.add(bounce(), LETTER, bounce())
-    take = made.desk.mailroom.take
+    take = made.desk.mailroom.process
 
     def mistaken(mails: Sequence[InboundMail]) -> list[MailVerdict]:
         if any(b"lunch" in mail.content for mail in mails):
             raise ValueError("a mistake")
         return take(mails)
 
-    monkeypatch.setattr(made.desk.mailroom, "take", mistaken)
+    monkeypatch.setattr(made.desk.mailroom, "process", mistaken)
     assert made.collecting().once() is False
     assert made.store.uids == [2]
     assert len(made.desk.arrivals) == 2
-    assert "cannot be opened, and is left" in caplog.text
+    assert "mailbox.mail_skipped" in caplog.text
     assert made.collecting().once() is False
     assert made.store.fetched == [1, 2, 3]
 

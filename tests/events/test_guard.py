@@ -65,7 +65,7 @@ class House:
         self.tally.flush()
 
     def look(self) -> None:
-        self.guard.look()
+        self.guard.check()
 
     def state(self, ref: CampaignRef) -> CampaignStatus:
         return self.campaigns.get(ref).status
@@ -129,7 +129,7 @@ def test_a_warning_is_said_once_a_window(house: House) -> None:
     ref = house.campaign()
     house.happens(ref, 400, hard=24)
     house.look()
-    house.another_guard().look()
+    house.another_guard().check()
     assert house.state(ref) is CampaignStatus.SENDING
     assert [text for text in house.said() if text.startswith("campaign")] == [
         f"campaign {ref.campaign}: 6 % of messages bounced for good in the last 1 h; the limit is 5 % (24 of 400)"
@@ -258,7 +258,7 @@ def test_one_campaigns_own_worker_pauses_no_other(house: House) -> None:
     mine, other = house.campaign(), house.campaign()
     for ref in (mine, other):
         house.happens(ref, 200, hard=100)
-    house.guard.look(mine)
+    house.guard.check(mine)
     assert (house.state(mine), house.state(other)) == (CampaignStatus.PAUSED, CampaignStatus.SENDING)
 
 
@@ -285,7 +285,7 @@ def test_a_kill_between_any_two_writes_leaves_what_the_next_look_completes(
         house.look()
     monkeypatch.setattr(house.tables, "write", write)
     house.clock.advance(5)
-    house.another_guard().look()
+    house.another_guard().check()
     assert [house.state(ref) for ref in refs] == [CampaignStatus.PAUSED] * 3
     assert any("(45 of 300)" in text for text in house.said(INSTALLATION))
 

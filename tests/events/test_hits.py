@@ -45,7 +45,7 @@ class Store:
 
 
 def hits_of(store: Store, **options: float) -> TrackingBuffer:
-    return TrackingBuffer(store, **{"moment_s": LONG, **options})  # type: ignore[arg-type]  # a store of the test's own
+    return TrackingBuffer(store, **{"flush_s": LONG, **options})  # type: ignore[arg-type]  # a store of the test's own
 
 
 def hit(number: int, kind: EventKind = EventKind.OPENED, *, key: Key | None = None) -> InboundEvent:
@@ -55,7 +55,7 @@ def hit(number: int, kind: EventKind = EventKind.OPENED, *, key: Key | None = No
 
 
 def no_writer() -> bool:
-    return not any(thread.name == "hits" for thread in threading.enumerate())
+    return not any(thread.name == "tracking" for thread in threading.enumerate())
 
 
 def test_what_came_in_a_moment_is_written_together_and_in_order() -> None:
@@ -71,7 +71,7 @@ def test_what_came_in_a_moment_is_written_together_and_in_order() -> None:
 
 def test_the_moment_ends_by_itself() -> None:
     store = Store()
-    hits = hits_of(store, moment_s=0.001)
+    hits = hits_of(store, flush_s=0.001)
     hits.add(hit(1))
     assert store.tried.wait(PATIENCE_S)
     hits.close()
@@ -122,7 +122,7 @@ def test_while_the_store_does_not_answer_hits_wait() -> None:
     """And those that were under way come first."""
     store = Store()
     store.errors = [Unavailable("busy"), Unavailable("still busy")]
-    hits = hits_of(store, moment_s=0.001)
+    hits = hits_of(store, flush_s=0.001)
     hits.add(hit(1))
     assert store.tried.wait(PATIENCE_S)
     hits.add(hit(2))
@@ -134,7 +134,7 @@ def test_while_the_store_does_not_answer_hits_wait() -> None:
 def test_adding_never_waits_for_the_store() -> None:
     store = Store()
     store.open.clear()
-    hits = hits_of(store, moment_s=0.001)
+    hits = hits_of(store, flush_s=0.001)
     hits.add(hit(1))
     assert store.tried.wait(PATIENCE_S)
     hits.add(hit(2))  # while the other is being written
@@ -145,7 +145,7 @@ def test_adding_never_waits_for_the_store() -> None:
 
 def test_opens_are_dropped_first_and_clicks_later_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     store = Store()
-    hits = hits_of(store, most=10)
+    hits = hits_of(store, max_waiting=10)
     for number in range(20):
         hits.add(hit(number))
     assert hits.dropped == 10
@@ -155,25 +155,25 @@ def test_opens_are_dropped_first_and_clicks_later_and_counted(caplog: pytest.Log
     with caplog.at_level(logging.ERROR):
         hits.close()
     assert store.ids == [str(number) for number in (*range(10), *range(20, 25))]
-    assert "25 opens and clicks were dropped" in caplog.text
+    assert "tracking.events_dropped events=25" in caplog.text
 
 
 def test_a_store_that_never_answers_does_not_keep_the_process(caplog: pytest.LogCaptureFixture) -> None:
     store = Store()
     store.errors = [Unavailable("gone")] * 1_000_000
-    hits = hits_of(store, patience_s=0.01)
+    hits = hits_of(store, close_timeout_s=0.01)
     hits.add(hit(1))
     hits.add(hit(2))
     hits.close()
     assert no_writer()
     assert hits.dropped == 2
-    assert "2 opens and clicks were dropped" in caplog.text
+    assert "tracking.events_dropped events=2" in caplog.text
 
 
 def test_what_nobody_foresaw_ends_neither_the_thread_nor_the_hits_after_it(caplog: pytest.LogCaptureFixture) -> None:
     store = Store()
     store.errors = [ValueError("a mistake of ours")]
-    hits = hits_of(store, moment_s=0.001)
+    hits = hits_of(store, flush_s=0.001)
     hits.add(hit(1))
     assert store.tried.wait(PATIENCE_S)
     hits.close()

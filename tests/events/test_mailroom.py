@@ -89,7 +89,7 @@ class Desk:
         )
 
     def take(self, content: bytes, *recipients: str) -> MailVerdict:
-        (verdict,) = self.mailroom.take([InboundMail(recipients, content)])
+        (verdict,) = self.mailroom.process([InboundMail(recipients, content)])
         return verdict
 
     @property
@@ -111,7 +111,7 @@ def original(sealer: TokenSealer = SEALER, *, links: bool = True, message_id: st
 
 @pytest.mark.parametrize("local_part", [TOKEN, TOKEN.upper(), "fbl", "Abuse", "postmaster", "unsubscribe", f"unsubscribe+{WISH}"])
 def test_mail_is_taken_for_what_is_ours(local_part: str) -> None:
-    assert Desk().mailroom.knows(f"{local_part}@{DOMAIN.upper()}")
+    assert Desk().mailroom.accepts(f"{local_part}@{DOMAIN.upper()}")
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def test_mail_is_taken_for_what_is_ours(local_part: str) -> None:
     ],
 )
 def test_mail_is_refused_for_what_is_not(address: str) -> None:
-    assert not Desk().mailroom.knows(address)
+    assert not Desk().mailroom.accepts(address)
 
 
 def test_without_a_domain_no_address_is_ours() -> None:
-    assert not Desk(None).mailroom.knows(RETURN_PATH)
+    assert not Desk(None).mailroom.accepts(RETURN_PATH)
 
 
 def test_a_report_to_a_return_path_is_about_its_message() -> None:
@@ -266,7 +266,7 @@ def test_what_comes_together_is_stored_together() -> None:
     desk = Desk()
     mails = [InboundMail((RETURN_PATH,), dsn(RETURN_PATH, "a@example.com")) for _ in range(3)]
     mails.insert(1, InboundMail((RETURN_PATH,), out_of_office(RETURN_PATH, "a@example.com")))
-    assert desk.mailroom.take(mails) == [MailVerdict.NOTED, MailVerdict.NOTHING, MailVerdict.NOTED, MailVerdict.NOTED]
+    assert desk.mailroom.process(mails) == [MailVerdict.NOTED, MailVerdict.NOTHING, MailVerdict.NOTED, MailVerdict.NOTED]
     assert [len(put) for put in desk.line.put_together] == [3]
 
 
@@ -298,7 +298,7 @@ def test_what_came_in_is_counted_in_one_line_a_minute(caplog: pytest.LogCaptureF
     assert caplog.records == []
     desk.clock.advance(61)
     desk.take(dsn(RETURN_PATH, "a@example.com"), RETURN_PATH)
-    assert [record.message for record in caplog.records] == ["mail that came in: 1 noted, 50 strange"]
+    assert [record.message for record in caplog.records] == ["inbound_mail.processed noted=1 strange=50"]
 
 
 def test_no_token_of_one_kind_passes_for_another() -> None:

@@ -59,7 +59,7 @@ class Callers:
             assert not thread.is_alive()
 
     def waiting(self) -> int:
-        return len(self.together._line)
+        return len(self.together._waiting)
 
     def _call(self, number: int) -> None:
         try:

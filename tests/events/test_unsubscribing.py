@@ -140,7 +140,7 @@ def test_who_never_unsubscribed_takes_nothing_back(desk: Desk) -> None:
 
 
 def test_looking_changes_nothing(desk: Desk) -> None:
-    assert desk.unsubscribing.look(desk.token()).no_mail is None
+    assert desk.unsubscribing.state(desk.token()).no_mail is None
     assert desk.suppression.of("default", ANNA) == []
     assert desk.kinds() == []
 

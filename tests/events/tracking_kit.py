@@ -41,7 +41,7 @@ class Web:
         tenants = Tenants(self.asked.wrap(made.tables), made.clock)
         messages, objects = self.asked.wrap(made.messages), self.asked.wrap(self.objects)
         self.links = LinkTableCache(tenants, messages, objects, most=most_links)
-        self.hits = TrackingBuffer(InboundEventQueue(made.queues), moment_s=3_600.0)
+        self.hits = TrackingBuffer(InboundEventQueue(made.queues), flush_s=3_600.0)
         self.tracking = Tracking(TenantSecretCache(tenants, made.clock), self.links, self.hits, made.clock)
 
     def close(self) -> None:

@@ -28,10 +28,10 @@ class ScriptedMailroom:
     def mails(self) -> list[InboundMail]:
         return [mail for group in self.groups for mail in group]
 
-    def knows(self, address: str) -> bool:
+    def accepts(self, address: str) -> bool:
         return address == OURS
 
-    def take(self, mails: Sequence[InboundMail]) -> list[MailVerdict]:
+    def process(self, mails: Sequence[InboundMail]) -> list[MailVerdict]:
         self._happens(mails)
         self.groups.append(list(mails))
         return [MailVerdict.NOTED] * len(mails)

@@ -54,6 +54,6 @@ def test_a_queue_that_does_not_answer_costs_the_hit_and_not_the_answer(caplog: p
     hits = hits_of(store)
     hits.add(hit("a", kind=EventKind.CLICKED))
     assert (store.ids, hits.dropped) == ([], 1)
-    assert "a click was dropped" in caplog.text
+    assert "tracking.event_dropped kind=clicked" in caplog.text
     hits.add(hit("a", kind=EventKind.CLICKED))
     assert store.ids == ["a"]

@@ -110,7 +110,7 @@ def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
             while len(answered) < 250:
                 await asyncio.sleep(0.005)
             await asyncio.to_thread(made.tally.flush)
-            await asyncio.to_thread(guard.look)
+            await asyncio.to_thread(guard.check)
             await run
 
     asyncio.run(sending())

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from postroom.clock import Instant
 from postroom.errors import Conflict, NotFound, Permanent, Temporary
-from postroom.events.reputation import EVERY_S
+from postroom.events.reputation import CHECK_S
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
 from postroom.platform.ports.feed import RETENTION_MS
@@ -70,7 +70,7 @@ class House:
 
     def chores(self) -> list[Chore]:
         """A single campaign's worker leaves the house to others."""
-        chores = [Chore("guard", EVERY_S, self._guard), Chore("records", _RECORDS_EVERY_S, self._look_at_records)]
+        chores = [Chore("guard", CHECK_S, self._guard), Chore("records", _RECORDS_EVERY_S, self._look_at_records)]
         if self._postroom.stores.machine is not None:  # elsewhere the feed ends by itself
             chores.append(Chore("feed", _TRIM_EVERY_S, self.trim_feed))
         elif self._only is None:  # there a machine of ours may have failed; here workers find what is due themselves
@@ -104,7 +104,7 @@ class House:
                 feed.trim(shard, Instant(self._postroom.clock.now() - RETENTION_MS))
 
     def _guard(self) -> None:
-        self._postroom.guard.look(self._only)
+        self._postroom.guard.check(self._only)
 
     def _seal(self) -> None:
         self._postroom.audit.seal()

@@ -29,7 +29,7 @@ def tracking(postroom: Postroom) -> Routers:
 
     mail = _mail_prefixes(postroom)
     yield tracking_routes(postroom.tracking, mail)
-    yield unsubscribe_routes(postroom.unsubscribing, postroom.letterhead.of, mail)
+    yield unsubscribe_routes(postroom.unsubscribing, postroom.letterhead.name_for, mail)
 
 
 def templates(postroom: Postroom) -> Routers:

@@ -1,1 +1,1 @@
-"""What comes back: bounces, complaints, opens, clicks, unsubscribes."""
+"""Inbound events: bounces, complaints, opens, clicks and unsubscribes, from mail, SES and HTTP, into the records."""

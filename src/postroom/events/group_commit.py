@@ -1,7 +1,7 @@
-"""What several callers hear at the same time is stored in one write: a write to the disk costs the same for one as for many.
+"""Group commit: stores the events of concurrent callers in one write, because a disk write costs the same for one as for many.
 
-While one write is under way whoever comes waits, and the first of them then writes for all. Each is back once its own is durable,
-or knows that it may not be; nothing is kept between calls, so a crash loses nothing that anybody was told of.
+While one write is under way, callers wait; the first of them then writes for all. Each call returns once its own events are
+durable, or raises. Nothing is kept between calls, so a crash loses nothing that was acknowledged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from postroom.ledger.inbound_events import InboundEvent
 
 
 class _Waiting:
-    """One call."""
+    """One call of `put`."""
 
     __slots__ = ("arrivals", "done", "error")
 
@@ -24,33 +24,33 @@ class _Waiting:
 
 
 class GroupCommit:
-    """See the module's text. For several threads."""
+    """Writes events of several threads together. Thread-safe."""
 
     def __init__(self, put: Callable[[Sequence[InboundEvent]], None]) -> None:
         """`put`: of `ledger.arrivals.Arrivals`."""
         self._put = put
-        self._line: list[_Waiting] = []
-        self._entry = threading.Lock()
-        self._turn = threading.Lock()
+        self._waiting: list[_Waiting] = []
+        self._lock = threading.Lock()
+        self._write_lock = threading.Lock()
 
     def put(self, arrivals: Sequence[InboundEvent]) -> None:
-        """Durable when it returns. Raises as `put` does, for everybody whose arrivals were in the write."""
+        """Durable when it returns. An error of the write is raised in each call whose events were in it."""
         mine = _Waiting(arrivals)
-        with self._entry:
-            self._line.append(mine)
-        with self._turn:
+        with self._lock:
+            self._waiting.append(mine)
+        with self._write_lock:
             if not mine.done:
                 self._write()
         if mine.error is not None:
             raise mine.error
 
     def _write(self) -> None:
-        with self._entry:
-            line, self._line = self._line, []
+        with self._lock:
+            group, self._waiting = self._waiting, []
         try:
-            self._put([arrival for waiting in line for arrival in waiting.arrivals])
-        except BaseException as error:  # noqa: BLE001 - raised where each of them waits
-            for waiting in line:
+            self._put([arrival for waiting in group for arrival in waiting.arrivals])
+        except BaseException as error:  # noqa: BLE001 - raised in each waiting call
+            for waiting in group:
                 waiting.error = error
-        for waiting in line:
+        for waiting in group:
             waiting.done = True

@@ -1,22 +1,21 @@
-"""Where mail that came back is opened: which message is it about, and what does it say of it?
+"""Processes inbound mail: finds the message that a report is about, and queues the event it means.
 
-Whoever can reach us can write such a mail, so its words count only together with a token of ours that opens (model.wire):
+Anyone can send such a mail, so it counts only together with a token of ours that is valid (model.tokens):
 
-1. the local part of the address that it came to, a return path of ours;
-2. the token of a wish to unsubscribe, in the address or the subject;
-3. in a report, a token inside the mail that it returns: its return path, its links, its unsubscribe link. Feedback loops write
-   to one address for everybody.
+1. in the recipient address, if it is a return path of ours;
+2. an unsubscribe token in the recipient address or the subject;
+3. in the returned mail of a report: its return path, its links, its unsubscribe link. Feedback loops send all reports to one
+   address.
 
-A report is believed of that one message. Who has a token had the message, and can bounce or complain for nobody but its
-recipient. Without a token nothing changes, whatever the mail says, and nobody is answered: a bounce of a bounce never ends.
+A report counts for that one message. A token proves that its holder had the message, and they can bounce or complain only for its
+recipient. Without a token nothing changes, whatever the mail says. No mail is answered: a bounce of a bounce never ends.
 
-Wishes to unsubscribe are on the suppression list, and everything else is queued durably, when `take` returns. Killed before, it
-has taken responsibility for nothing: whoever brought the mail brings it again, and the same mail makes the same events.
+When `process` returns, unsubscribed people are suppressed and all other events are queued durably. After a crash before that, the
+sender (SMTP client or mailbox) presents the mail again, and the same mail gives the same events.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -48,28 +47,29 @@ from postroom.model.tokens import (
     parse_tracking_token,
     parse_unsubscribe_token,
 )
+from postroom.telemetry.logs import event_logger
 
 UNSUBSCRIBE: Final = "unsubscribe"
 ROLES: Final = frozenset({UNSUBSCRIBE, "fbl", "abuse", "postmaster"})
-"""Local parts that take mail for everybody: wishes, feedback loops, and what RFC 5321 §4.5.1 and RFC 2142 demand."""
+"""Local parts without a token: unsubscribe requests, feedback loops, and those of RFC 5321 4.5.1 and RFC 2142."""
 FROM_MAIL: Final = "mail"
-"""The source of a wish that names no token: its entry in the suppression list is still to be made."""
-_TELL_EVERY_S: Final = 60.0
+"""The source of an unsubscribe without a token: its suppression entry is made when the event is applied."""
+_LOG_S: Final = 60.0
 _WEIGHT = {MailVerdict.NOTED: 2, MailVerdict.NOTHING: 1, MailVerdict.STRANGE: 0}
-_NAMES_THE_MESSAGE = (DeliveryReport, ArfReport)
-_log = logging.getLogger(__name__)
+_WITH_QUOTED_TOKENS = (DeliveryReport, ArfReport)
+_log = event_logger(__name__)
 
 
 class Unsubscribes(Protocol):
-    """Who keeps people's wishes (events.unsubscribing)."""
+    """Unsubscribes people (events.unsubscribe)."""
 
     def unsubscribe(self, token_text: str, *, everything: bool | None = None) -> object:
-        """Enter the person, now. `Invalid`, `NotFound`: not a token of ours."""
+        """Suppress the person durably. Raises `Invalid` or `NotFound` if it is no token of ours."""
         ...
 
 
 class _Found(NamedTuple):
-    """What one mail comes to, for one of its recipients."""
+    """The result for one recipient of a mail."""
 
     verdict: MailVerdict
     arrivals: tuple[InboundEvent, ...] = ()
@@ -79,22 +79,22 @@ _NOTHING, _STRANGE = _Found(MailVerdict.NOTHING), _Found(MailVerdict.STRANGE)
 
 
 class InboundMailProcessor:
-    """Opens mail. Safe to use from several threads."""
+    """Processes inbound mail. Thread-safe."""
 
     def __init__(
         self, arrivals: InboundEventQueue, unsubscribes: Unsubscribes, *, secret_of: SecretOf, domain: str | None, clock: Clock
     ) -> None:
-        """`domain`: whose mail comes back here; None: no address is ours, and only what a report returns can tell."""
+        """`domain`: the bounce domain; None if no address is ours: then only tokens in returned mail count."""
         self._arrivals = arrivals
         self._unsubscribes = unsubscribes
         self._secret_of = secret_of
         self._domain = domain
         self._clock = clock
-        self._tally: Counter[MailVerdict] = Counter()
-        self._tell_at = clock.monotonic() + _TELL_EVERY_S
+        self._counts: Counter[MailVerdict] = Counter()
+        self._log_at = clock.monotonic() + _LOG_S
 
-    def knows(self, address: str) -> bool:
-        """Whether mail to it is taken: a return path or unsubscribe address whose token opens, or a role. `Unavailable`."""
+    def accepts(self, address: str) -> bool:
+        """Whether mail to this address is accepted: a return path or unsubscribe address with a valid token, or a role."""
         local_part, _, domain = address.rpartition("@")
         if not self._domain or domain.lower().rstrip(".") != self._domain:
             return not domain and address.lower() == "postmaster"  # RFC 5321 §4.5.1: it may come without a domain
@@ -102,9 +102,11 @@ class InboundMailProcessor:
             return True
         return self._return_path(local_part) is not None or self._unsubscribe_address(local_part)
 
-    def take(self, mails: Sequence[InboundMail]) -> list[MailVerdict]:
-        """Open them, and store what they say together; what became of each. `Unavailable` and others of the stores: bring all
-        again."""
+    def process(self, mails: Sequence[InboundMail]) -> list[MailVerdict]:
+        """Parse mails and store their events together; returns each mail's verdict.
+
+        Raises errors of the stores; then nothing counts as processed and all must be passed in again.
+        """
         found = [self._open(mail) for mail in mails]
         self._arrivals.put([arrival for each in found for arrival in each.arrivals])
         verdicts = [each.verdict for each in found]
@@ -112,55 +114,55 @@ class InboundMailProcessor:
         return verdicts
 
     def _open(self, mail: InboundMail) -> _Found:
-        """For each recipient alone; a mail seldom has two."""
+        """Parsed per recipient: the recipient address may name the message."""
         found = [self._open_for(recipient, mail.content) for recipient in dict.fromkeys(mail.recipients or ("",))]
         verdict = max((each.verdict for each in found), key=_WEIGHT.__getitem__)
         return _Found(verdict, tuple(arrival for each in found for arrival in each.arrivals))
 
     def _open_for(self, recipient: str, content: bytes) -> _Found:
-        reading = parse_report(content, recipient=recipient)
-        if isinstance(reading, UnsubscribeRequest) and reading.token:
-            return self._unsubscribe(reading.token)
+        report = parse_report(content, recipient=recipient)
+        if isinstance(report, UnsubscribeRequest) and report.token:
+            return self._unsubscribe(report.token)
         ref = self._return_path(recipient.rpartition("@")[0])
         if ref is not None:
-            return self._tell(reading, ref)
-        return self._by_traces(reading, reading.quoted) if isinstance(reading, _NAMES_THE_MESSAGE) else _STRANGE
+            return self._event(report, ref)
+        return self._by_quoted_tokens(report, report.quoted) if isinstance(report, _WITH_QUOTED_TOKENS) else _STRANGE
 
     def _unsubscribe(self, token: str, *, everything: bool | None = None) -> _Found:
-        """It puts its own event."""
+        """Suppresses the person; `unsubscribe` queues the event itself."""
         with suppress(Invalid, NotFound):
             self._unsubscribes.unsubscribe(token, everything=everything)
             return _Found(MailVerdict.NOTED)
         return _STRANGE
 
-    def _tell(self, reading: ParsedReport, ref: MessageRef) -> _Found:
-        event = event_from_report(reading, ref, at=self._clock.now())
+    def _event(self, report: ParsedReport, ref: MessageRef) -> _Found:
+        event = event_from_report(report, ref, at=self._clock.now())
         if event is None:
-            return _STRANGE if isinstance(reading, Other) else _NOTHING
-        if isinstance(reading, UnsubscribeRequest):
+            return _STRANGE if isinstance(report, Other) else _NOTHING
+        if isinstance(report, UnsubscribeRequest):
             event = replace(event, source=FROM_MAIL)
         return _Found(MailVerdict.NOTED, (InboundEvent.of(ref, event),))
 
-    def _by_traces(self, reading: ParsedReport, traces: QuotedTokens) -> _Found:
-        for ref in self._refs(traces):
-            return self._tell(reading, ref)
-        for text in traces.unsubscribe_tokens:
+    def _by_quoted_tokens(self, report: ParsedReport, quoted: QuotedTokens) -> _Found:
+        if (ref := next(self._refs(quoted), None)) is not None:
+            return self._event(report, ref)
+        for text in quoted.unsubscribe_tokens:
             with suppress(Invalid, NotFound):
-                return self._tell_of_person(reading, text, parse_unsubscribe_token(text, self._secret_of), traces.message_id)
+                return self._event_of_person(report, text, parse_unsubscribe_token(text, self._secret_of), quoted.message_id)
         return _STRANGE
 
-    def _refs(self, traces: QuotedTokens) -> Iterator[MessageRef]:
-        for local_part in traces.return_paths:
+    def _refs(self, quoted: QuotedTokens) -> Iterator[MessageRef]:
+        for local_part in quoted.return_paths:
             if (ref := self._return_path(local_part)) is not None:
                 yield ref
-        for text in traces.recipient_tokens:
+        for text in quoted.recipient_tokens:
             with suppress(Invalid, NotFound):
                 yield parse_tracking_token(text, self._secret_of).message
 
-    def _tell_of_person(self, reading: ParsedReport, text: str, token: UnsubscribeTarget, message_id: str) -> _Found:
-        """An unsubscribe link names a person and a campaign: so it names the message, but for single ones."""
+    def _event_of_person(self, report: ParsedReport, text: str, token: UnsubscribeTarget, message_id: str) -> _Found:
+        """An unsubscribe token names a person and a campaign, and so the message, except in a stream of single messages."""
         ref = MessageRef(token.tenant, token.campaign, 0, token.key, _attempt(message_id, token))
-        found = self._tell(reading, ref)
+        found = self._event(report, ref)
         if is_stream(token.campaign):
             complained = any(arrival.event.kind is EventKind.COMPLAINED for arrival in found.arrivals)
             return self._unsubscribe(text, everything=True) if complained else _NOTHING
@@ -181,16 +183,15 @@ class InboundMailProcessor:
         return False
 
     def _count(self, verdicts: Sequence[MailVerdict]) -> None:
-        """One line a minute, however much comes."""
-        self._tally.update(verdicts)
-        if (now := self._clock.monotonic()) >= self._tell_at:
-            _log.info("mail that came in: %s", ", ".join(f"{count} {verdict}" for verdict, count in sorted(self._tally.items())))
-            self._tally, self._tell_at = Counter(), now + _TELL_EVERY_S
+        """Log the counts at most once a minute."""
+        self._counts.update(verdicts)
+        if (now := self._clock.monotonic()) >= self._log_at:
+            _log.info("inbound_mail.processed", **{verdict.value: count for verdict, count in sorted(self._counts.items())})
+            self._counts, self._log_at = Counter(), now + _LOG_S
 
 
 def _attempt(message_id: str, token: UnsubscribeTarget) -> int:
-    """Our Message-ID says which attempt it was, under no MAC: believed where the rest of it is what the token says. Otherwise the
-    newest."""
+    """The attempt in our Message-ID. It has no MAC, so it counts only if campaign and key are the token's; else the newest."""
     campaign, _, rest = message_id.strip("<> ").partition("@")[0].partition(".")
     key, _, attempt = rest.partition(".")
     if campaign == token.campaign and key == token.key.hex() and attempt.isascii() and attempt.isdigit() and len(attempt) < 6:

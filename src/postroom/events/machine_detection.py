@@ -1,7 +1,7 @@
-"""Whether a machine fetched what a mail holds, or a person: docs/reference/tracking.md explains each rule.
+"""Tells whether a machine or a person fetched a tracking pixel or link. docs/reference/tracking.md explains each rule.
 
-A machine's hit is shown and does not count. What cannot be told is a person's: scanners that look like a browser, and come late,
-are not recognised by what they send, and lists of their networks would be stale in a month.
+Machine events are shown and not counted. In doubt it is a person: scanners that look like a browser and come late cannot be told
+by their requests, and lists of their networks would be outdated in a month.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from postroom.clock import Instant
 from postroom.model.event import MAX_DETAIL, Event, EventKind
 
 TOO_EARLY_MS: Final = 2_000
-"""Sooner after the message left nobody has it before them: it is a filter on the way that looks into it."""
+"""A request sooner than this after the message was sent comes from a filter on the way, not from a reader."""
 SLACK_MS: Final = 60_000
-"""A hit that came longer before than this came before another report of the delivery: that says nothing of the hit."""
+"""If the request is older than `sent_at` by more than this, `sent_at` is of a later report, and says nothing of the request."""
 TOO_EARLY: Final = "sooner than anybody reads"
-_HITS = frozenset({EventKind.OPENED, EventKind.CLICKED})
-_AHEAD = re.compile("prefetch|preview|prerender|instant")
-_AHEAD_FIELDS = frozenset({b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"})
+_ENGAGEMENT = frozenset({EventKind.OPENED, EventKind.CLICKED})
+_PREFETCH = re.compile("prefetch|preview|prerender|instant")
+_PREFETCH_FIELDS = frozenset({b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"})
 _SCANNERS = re.compile(
     "barracuda|proofpoint|mimecast|safelinks|ciscosecure|ironport|fireeye|trellix|trendmicro|trend micro|symantec|messagelabs|"
     "sophos|fortimail|forcepoint|zscaler|checkpoint|kaspersky|bitdefender|vadesecure|hornetsecurity|spamhaus|urlscan|virustotal|"
@@ -33,46 +33,46 @@ _PROGRAMS = re.compile(
 )
 _PROXIES = re.compile("googleimageproxy|yahoomailproxy")
 _PRIVACY = "mozilla/5.0"
-"""All that Apple Mail's privacy protection says of itself."""
-_GMAIL_AHEAD = "edge/12.246 mozilla/5.0"
-"""How the agent ends with which Gmail fetches ahead; as its image proxy, for somebody who looks, it says that it is one."""
+"""The whole User-Agent of Apple Mail Privacy Protection."""
+_GMAIL_PREFETCH = "edge/12.246 mozilla/5.0"
+"""The end of the User-Agent with which Gmail prefetches. When a person opens the mail, its image proxy names itself."""
 
 
 class TrackingRequest(NamedTuple):
-    """What a request says of whoever makes it."""
+    """What a tracking request says about its client."""
 
     agent: str
     head: bool = False
-    """It asks for the head of the answer only."""
-    ahead: bool = False
-    """It says itself that nobody asked for it yet."""
+    """Whether the method is HEAD."""
+    prefetch: bool = False
+    """Whether a header field says that it is a prerequest."""
 
 
 def tracking_request(method: str, fields: Iterable[tuple[bytes, bytes]]) -> TrackingRequest:
-    """By the method and the header fields, names in lower case."""
-    agent, ahead = b"", False
+    """From the HTTP method and the header fields, with names in lower case."""
+    agent, prefetch = b"", False
     for name, value in fields:
         if name == b"user-agent":
             agent = value
-        elif name in _AHEAD_FIELDS:
-            ahead = ahead or _AHEAD.search(value.decode("latin-1").lower()) is not None
-    return TrackingRequest(agent[:MAX_DETAIL].decode("latin-1"), method == "HEAD", ahead)
+        elif name in _PREFETCH_FIELDS:
+            prefetch = prefetch or _PREFETCH.search(value.decode("latin-1").lower()) is not None
+    return TrackingRequest(agent[:MAX_DETAIL].decode("latin-1"), method == "HEAD", prefetch)
 
 
-def detect_machine(kind: EventKind, fetch: TrackingRequest) -> str | None:
-    """What gives the machine away, in words; None: nothing does."""
-    if fetch.head:
+def detect_machine(kind: EventKind, request: TrackingRequest) -> str | None:
+    """Why the client is a machine, in words; None if it may be a person."""
+    if request.head:
         return "asked for the head only"
-    if fetch.ahead:
+    if request.prefetch:
         return "fetched ahead"
-    agent = fetch.agent.strip().lower()
+    agent = request.agent.strip().lower()
     if not agent:
         return "says nothing of itself"
     if agent == _PRIVACY:
         return "privacy protection"
-    if agent.endswith(_GMAIL_AHEAD):
+    if agent.endswith(_GMAIL_PREFETCH):
         return "fetched ahead"
-    if _PROXIES.search(agent):  # fetches the picture when somebody looks at the mail, and follows no link for anybody
+    if _PROXIES.search(agent):  # fetches images when a person opens the mail, but follows no links for them
         return "image proxy" if kind is EventKind.CLICKED else None
     if _SCANNERS.search(agent):
         return "scanner"
@@ -80,8 +80,8 @@ def detect_machine(kind: EventKind, fetch: TrackingRequest) -> str | None:
 
 
 def flag_too_early(event: Event, sent_at: Instant | None) -> Event:
-    """A hit that came too soon after the message (None: nobody knows when that was) is a machine's; all else is as it was."""
-    if event.kind not in _HITS or event.machine or sent_at is None:
+    """Marks an open or click too soon after the message was sent as a machine's. `sent_at`: None if unknown."""
+    if event.kind not in _ENGAGEMENT or event.machine or sent_at is None:
         return event
     if not -SLACK_MS <= event.at - sent_at < TOO_EARLY_MS:
         return event

@@ -1,18 +1,14 @@
-"""Tenants' secrets by the numbers on the wire, remembered: a token that comes back is checked without asking a store.
+"""Answers tracking pixels and links, and records opens and clicks.
 
-A number's secret never changes, so it is remembered until others make room. A number that nobody has is asked for each time.
+Answers come from memory; only the first click of a campaign asks a store.
 
-Where a link's number leads: each campaign's own table, as it was written when the campaign was made, and never changed.
-
-The tables used last stay in memory, so that a click asks no store but for the first of its campaign. Single messages share the
-table of their content, which their record names: the first click of each asks for that.
-
-What an open or a click is answered with, and what is told of it: from memory alone, but for what has to be learned first.
-
-Tokens are checked by their MAC, so nothing that was not sealed here is recorded or leads anywhere. A program that asks twice for
-the same within ten seconds (a picture in two sizes, a double click) has made one event: its id is made of what it is about, of
-these ten seconds, and of what the program says of itself, so that no scanner's hit stands for the person's after it. Nothing else
-is kept of whoever asked, least of all their address.
+- Tokens are verified by their MAC, so only what was issued here is recorded or redirected.
+- A client that requests the same twice within ten seconds (a pixel in two sizes, a double click) makes one event: the event's id
+  is derived from its subject, these ten seconds, and the User-Agent, so that a scanner's request does not replace a person's
+  after it.
+- Nothing else about the client is kept, in particular not its IP address.
+- `TenantSecretCache` keeps tenants' secrets, `LinkTableCache` the link tables of campaigns, which never change. Single messages
+  share the table of their content, which their record names, so the first click of each message reads that record.
 """
 
 from __future__ import annotations
@@ -44,22 +40,22 @@ _REMEMBERED_S: Final = 3_600.0
 
 
 class TenantSecretCache:
-    """A `model.wire.SecretOf`, safe to share between threads."""
+    """A `model.tokens.SecretOf` with a cache. A number's secret never changes. Thread-safe."""
 
     def __init__(self, tenants: Tenants, clock: Clock) -> None:
         self._tenants = tenants
-        self._recent: TtlCache[int, bytes] = TtlCache(clock, most=_REMEMBERED)
+        self._cache: TtlCache[int, bytes] = TtlCache(clock, most=_REMEMBERED)
 
     def known(self, number: int) -> bytes | None:
-        """The secret, where it is in memory."""
-        return self._recent.get(number)
+        """The secret if it is cached, else None."""
+        return self._cache.get(number)
 
     def __call__(self, number: int) -> bytes:
-        """The secret; `NotFound`, `Unavailable`."""
-        secret = self._recent.get(number)
+        """The tenant's secret. Raises `NotFound`, which is not cached, or `Unavailable`."""
+        secret = self._cache.get(number)
         if secret is None:
             secret = self._tenants.by_number(number).secret
-            self._recent.put(number, secret, seconds=_REMEMBERED_S)
+            self._cache.put(number, secret, seconds=_REMEMBERED_S)
         return secret
 
 
@@ -70,35 +66,35 @@ _Table = tuple[str, ...]
 
 
 class LinkTableCache:
-    """Those of all tenants. For several threads."""
+    """The link tables last used, in memory. Thread-safe."""
 
     def __init__(self, tenants: Tenants, messages: Messages, objects: Objects, *, most: int = MOST_BYTES) -> None:
         self._tenants = tenants
         self._messages = messages
         self._objects = objects
         self._most = most
-        self._guard = threading.Lock()
-        self._kept: OrderedDict[_Name, _Table] = OrderedDict()
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[_Name, _Table] = OrderedDict()
         self._weight = 0
 
     def known(self, ref: MessageRef) -> _Table | None:
-        """The table of the message's links, where it is in memory."""
+        """The message's link table if it is cached, else None."""
         name = _name(ref)
-        with self._guard:
-            if (table := self._kept.get(name)) is not None:
-                self._kept.move_to_end(name)
+        with self._lock:
+            if (table := self._cache.get(name)) is not None:
+                self._cache.move_to_end(name)
             return table
 
-    def learn(self, ref: MessageRef) -> None:
-        """Bring it to memory. `NotFound`: it is gone, with its campaign or for who was erased; `Unavailable`."""
+    def load(self, ref: MessageRef) -> None:
+        """Load the table into the cache. Raises `NotFound` if the campaign was deleted or the person erased, `Unavailable`."""
         name = _name(ref)
         table = self._read(CampaignRef(self._tenants.by_number(ref.tenant).id, ref.campaign), ref)
-        with self._guard:
-            if name not in self._kept:
-                self._kept[name] = table
+        with self._lock:
+            if name not in self._cache:
+                self._cache[name] = table
                 self._weight += _weight(table)
-            while self._weight > self._most and len(self._kept) > 1:
-                self._weight -= _weight(self._kept.popitem(last=False)[1])
+            while self._weight > self._most and len(self._cache) > 1:
+                self._weight -= _weight(self._cache.popitem(last=False)[1])
 
     def _read(self, campaign_ref: CampaignRef, ref: MessageRef) -> _Table:
         key = self._single(campaign_ref, ref) if is_stream(campaign_ref.campaign) else tracking.links_key(campaign_ref)
@@ -113,7 +109,7 @@ class LinkTableCache:
             raise NotFound("there is no such message")
         try:
             return transactional.content_links_key(campaign_ref, TransactionalValues.parse(record.values).digest)
-        except Corrupt as error:  # nothing but that it was there is left of it
+        except Corrupt as error:  # only a trace of it is left
             raise NotFound("nothing of the message is left") from error
 
 
@@ -122,55 +118,55 @@ def _name(ref: MessageRef) -> _Name:
 
 
 def _weight(table: _Table) -> int:
-    """Bytes, about."""
+    """Approximate bytes."""
     return _OVERHEAD + sum(_OVERHEAD + len(url) for url in table)
 
 
 SOURCE: Final = "tracking"
-_TOGETHER_MS: Final = 10_000
+_SAME_EVENT_MS: Final = 10_000
 _WEB: Final = ("http://", "https://")
 
 
 class TrackingSink(Protocol):
-    """Who brings hits to the queue: `events.hits`, or `events.hits_at_once`."""
+    """Queues tracking events (events.tracking_buffer)."""
 
-    def add(self, hit: InboundEvent) -> None:
-        """Take one. Never raises for a queue that does not answer."""
+    def add(self, event: InboundEvent) -> None:
+        """Add an event. Does not raise if the queue does not answer."""
         ...
 
 
 class NotCached(Exception):
-    """A store has to be asked first: `Tracking.prepare`."""
+    """The answer needs a store: call `Tracking.prepare` first."""
 
 
 class Tracking:
-    """See the module's text. For several threads."""
+    """Answers tracking requests and records their events. Thread-safe."""
 
-    def __init__(self, secrets: TenantSecretCache, links: LinkTableCache, hits: TrackingSink, clock: Clock) -> None:
+    def __init__(self, secrets: TenantSecretCache, links: LinkTableCache, sink: TrackingSink, clock: Clock) -> None:
         self._secrets = secrets
         self._links = links
-        self._hits = hits
+        self._sink = sink
         self._clock = clock
 
-    def opened(self, text: str, fetch: TrackingRequest) -> None:
-        """A pixel was fetched. `Invalid`: not one of ours; `NotCached`."""
+    def opened(self, text: str, request: TrackingRequest) -> None:
+        """Record the fetch of a pixel. Raises `Invalid` or `NotFound` if the token is not a pixel's, `NotCached`."""
         hit = parse_tracking_token(text, self._secret)
         if hit.link is not None or hit.url is not None:
             raise NotFound("a link's token is no pixel's")
-        self._tell(EventKind.OPENED, hit, fetch, url="")
+        self._record(EventKind.OPENED, hit, request, url="")
 
-    def clicked(self, text: str, fetch: TrackingRequest) -> str:
-        """Where the link leads. `Invalid`, `NotFound`: nowhere; `NotCached`."""
+    def clicked(self, text: str, request: TrackingRequest) -> str:
+        """Record a click; returns the link's target. Raises `Invalid` or `NotFound` if it has none, `NotCached`."""
         hit = parse_tracking_token(text, self._secret)
         url = self._target(hit)
-        self._tell(EventKind.CLICKED, hit, fetch, url=url)
+        self._record(EventKind.CLICKED, hit, request, url=url)
         return url
 
     def prepare(self, text: str) -> None:
-        """Learn what the answer needs. Asks stores; `Invalid`, `NotFound`, `Unavailable`."""
+        """Load into the caches what the answer needs. Raises `Invalid`, `NotFound`, `Unavailable`."""
         hit = parse_tracking_token(text, self._secrets)
         if hit.link is not None and self._links.known(hit.message) is None:
-            self._links.learn(hit.message)
+            self._links.load(hit.message)
 
     def _secret(self, number: int) -> bytes:
         secret = self._secrets.known(number)
@@ -194,21 +190,21 @@ class Tracking:
             raise NotFound("the campaign has no such link")
         return table[hit.link]
 
-    def _tell(self, kind: EventKind, hit: TrackingHit, fetch: TrackingRequest, *, url: str) -> None:
+    def _record(self, kind: EventKind, hit: TrackingHit, request: TrackingRequest, *, url: str) -> None:
         now = self._clock.now()
-        machine = detect_machine(kind, fetch)
+        machine = detect_machine(kind, request)
         what = "" if kind is EventKind.OPENED else f".{hit.link}" if hit.url is None else f".{_short(hit.url)}"
         event = Event(
             kind=kind,
             attempt=hit.message.attempt,
             at=now,
-            id=f"{kind}{what}.{hit.message.attempt}.{now // _TOGETHER_MS}.{_short(f'{machine}/{fetch.agent}')}",
+            id=f"{kind}{what}.{hit.message.attempt}.{now // _SAME_EVENT_MS}.{_short(f'{machine}/{request.agent}')}",
             source=SOURCE,
             machine=machine is not None,
-            detail=f"{machine}: {fetch.agent}"[:MAX_DETAIL] if machine else fetch.agent,
+            detail=f"{machine}: {request.agent}"[:MAX_DETAIL] if machine else request.agent,
             url=url[:MAX_URL],
         )
-        self._hits.add(InboundEvent.of(hit.message, event))
+        self._sink.add(InboundEvent.of(hit.message, event))
 
 
 def _short(text: str) -> str:

@@ -41,7 +41,7 @@ def collecting(postroom: Postroom, trouble: Callable[[str], None]) -> MailboxPol
     if url is None:
         return None
     mailbox = Mailbox(parse_mailbox(url), kept_bytes=MAX_PARSED_BYTES)
-    return MailboxPoller(mailbox, _mailroom(postroom), postroom.tables, trouble=trouble)
+    return MailboxPoller(mailbox, _mailroom(postroom), postroom.tables, on_trouble=trouble)
 
 
 def _mailroom(postroom: Postroom) -> InboundMailProcessor:

@@ -258,7 +258,7 @@ def unsubscribe_routes(
         return Response(status_code=303, headers={"Location": token, "Cache-Control": "no-store"})
 
     def look(token: str, request: Request) -> Response:
-        wish = unsubscribing.look(token)
+        wish = unsubscribing.state(token)
         accepted = request.headers.get("accept-language", "")
         return render_page(page_for(wish), accepted, sender=sender_of(wish), topic=wish.topic or "")
 
@@ -289,4 +289,4 @@ def _act(unsubscribing: UnsubscribeService, token: str, choice: str | None) -> C
         return partial(unsubscribing.resubscribe, token, everything=choice == PageChoice.UNDO_ALL, source=BY_LINK)
     if choice in {PageChoice.STOP_TOPIC, PageChoice.STOP_ALL}:
         return partial(unsubscribing.unsubscribe, token, everything=choice == PageChoice.STOP_ALL, source=BY_LINK)
-    return partial(unsubscribing.look, token)
+    return partial(unsubscribing.state, token)

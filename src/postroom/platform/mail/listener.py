@@ -38,14 +38,14 @@ _log = logging.getLogger(__name__)
 
 
 class InboundMailHandler(Protocol):
-    """Who opens mail (events.mailroom)."""
+    """Processes received mail (events.inbound_mail)."""
 
-    def knows(self, address: str) -> bool:
-        """Whether mail to it is taken; quick, it is asked on the event loop."""
+    def accepts(self, address: str) -> bool:
+        """Whether mail to this address is accepted. Must be quick: it is called on the event loop."""
         ...
 
-    def take(self, mails: Sequence[InboundMail]) -> list[MailVerdict]:
-        """Open them and store what they say; on an error nothing is promised."""
+    def process(self, mails: Sequence[InboundMail]) -> list[MailVerdict]:
+        """Process mails and store what they say. After an error none counts as processed."""
         ...
 
 
@@ -140,7 +140,7 @@ class _Connection(asyncio.Protocol):
         self._loop = loop
         self._peer = ""
         self._transport: asyncio.Transport
-        self._dialogue = SmtpServerSession(house.terms, house.mailroom.knows)
+        self._dialogue = SmtpServerSession(house.terms, house.mailroom.accepts)
         self._busy: asyncio.Task[None] | None = None
         self._hanging_up = False
         self._idle_until = 0.0
@@ -295,7 +295,7 @@ class _MailBatcher:
     async def _take(self, waiting: Sequence[tuple[InboundMail, asyncio.Future[bool]]]) -> bool:
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, self._mailroom.take, [mail for mail, _ in waiting])
+            await loop.run_in_executor(self._thread, self._mailroom.process, [mail for mail, _ in waiting])
         except PostroomError as error:
             _log.warning("mail that came in is put off: %s", error)
             return False
