@@ -1,4 +1,6 @@
-"""The kinds of error Postroom speaks, a dozen in all: each adapter turns what its library raises into one of these.
+"""The kinds of error Postroom raises, a dozen, and a few subclasses that an API client must tell apart.
+
+Each adapter turns what its library raises into one of these.
 
 `Temporary` and `Permanent` are the types that matter: a temporary error may be tried again as it is, a permanent
 one will fail the same way until somebody changes something. What is not known to be permanent is temporary.
@@ -42,6 +44,26 @@ class Unauthenticated(Permanent):
 
 class Denied(Permanent):
     """Known, but not allowed."""
+
+
+class InvalidAddress(Invalid):
+    """An email address is not valid."""
+
+
+class MissingVariable(Invalid):
+    """A template needs a variable that the request does not set."""
+
+
+class RecipientSuppressed(Invalid):
+    """The recipient is on the tenant's suppression list."""
+
+
+class UnverifiedSender(Denied):
+    """The From address or its domain is not a verified sender of the tenant."""
+
+
+class QuotaExceeded(Conflict):
+    """The tenant has as many records of this kind as it may have."""
 
 
 class TooLarge(Invalid):

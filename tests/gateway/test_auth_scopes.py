@@ -1,4 +1,4 @@
-"""At the door: a key opens only the services it is for, and two Authorization fields open nothing."""
+"""At the door: a key opens only the services it is for, and more than one Authorization field open nothing."""
 
 from __future__ import annotations
 
@@ -68,4 +68,4 @@ def test_a_key_opens_its_services_only(door: TestClient, path: str, scopes: str,
 
 def test_two_authorization_fields_open_nothing(door: TestClient) -> None:
     fields = [("Authorization", "Bearer all"), ("Authorization", "Bearer messages")]
-    assert "two Authorization fields" in problem(door.get("/v1/messages", headers=fields), 401)
+    assert "more than one Authorization field" in problem(door.get("/v1/messages", headers=fields), 401)

@@ -67,16 +67,16 @@ GOOD = {"name": "a", "inside": {"kind": "list", "size": 1}}
     ("body", "pointer", "sentence"),
     [
         ([], "#", "this must be an object"),
-        ({**GOOD, "nmae": "a"}, "#/nmae", "there is no such member here"),
-        ({"inside": GOOD["inside"]}, "#/name", "this is needed"),
+        ({**GOOD, "nmae": "a"}, "#/nmae", "unknown member; did you mean 'name'?"),
+        ({"inside": GOOD["inside"]}, "#/name", "this is required"),
         ({**GOOD, "name": 7}, "#/name", "this must be text"),
         ({**GOOD, "name": "A"}, "#/name", "this must match ^[a-z]+$"),
-        ({**GOOD, "inside": {"kind": "list"}}, "#/inside/size", "this is needed"),
+        ({**GOOD, "inside": {"kind": "list"}}, "#/inside/size", "this is required"),
         ({**GOOD, "inside": {"kind": "list", "size": "many"}}, "#/inside/size", "this must be a whole number"),
         ({**GOOD, "inside": {"kind": "list", "size": 0}}, "#/inside/size", "this must be greater than or equal to 1"),
-        ({**GOOD, "inside": {"kind": "list", "size": 1, "tags": []}}, "#/inside/tags", "there is no such member here"),
+        ({**GOOD, "inside": {"kind": "list", "size": 1, "tags": []}}, "#/inside/tags", "unknown member"),
         ({**GOOD, "inside": {"kind": "song"}}, "#/inside/kind", "this must be 'list' or 'picture'"),
-        ({**GOOD, "inside": {}}, "#/inside/kind", "this is needed"),
+        ({**GOOD, "inside": {}}, "#/inside/kind", "this is required"),
         (
             {**GOOD, "inside": {"kind": "picture", "tags": ["a", "long"]}},
             "#/inside/tags/1",
@@ -96,6 +96,22 @@ def test_a_fault_outside_of_the_body_keeps_its_place() -> None:
     assert faults(GOOD, "?much=lots") == [("query", "#/much", "this must be a whole number")]
 
 
+def test_an_unknown_parameter_is_refused_with_the_nearest_name() -> None:
+    assert faults(GOOD, "?mcuh=1") == [("query", "#/mcuh", "unknown parameter; did you mean 'much'?")]
+    assert faults(GOOD, "?color=1&much=1&size") == [
+        ("query", "#/color", "unknown parameter; this route takes much"),
+        ("query", "#/size", "unknown parameter; this route takes much"),
+    ]
+
+
+def test_who_is_unknown_learns_nothing_about_parameters() -> None:
+    answer = ask(door(Things()), "GET", "/v1/things/a?mcuh=1")
+    assert answer.json["type"] != "/problems/unknown-parameter"
+
+
 def test_a_wrong_method_is_told_where_the_right_ones_stand() -> None:
     answer = ask(door(Things()), "DELETE", "/v1/things/a")
-    assert (answer.json["detail"], answer.fields["allow"]) == ("this path takes other methods: see the field Allow", "GET, PUT")
+    assert (answer.json["detail"], answer.fields["allow"]) == (
+        "this path does not take this method: see the header field Allow",
+        "GET, PUT",
+    )

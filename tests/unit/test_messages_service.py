@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from postroom.clock import Instant
-from postroom.errors import Denied, Invalid, NotFound, StorageFull, TooLarge
+from postroom.errors import Denied, Invalid, NotFound, RecipientSuppressed, StorageFull, TooLarge
 from postroom.ledger import scheduler_messages
 from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import CampaignRef
@@ -23,7 +23,6 @@ from postroom.services.message_acceptance import (
     AcceptedMessage,
     AttachedUpload,
     MessageAcceptance,
-    RecipientSuppressed,
     RefusedMessage,
 )
 from tests.fakes.faults import Faults, Killed

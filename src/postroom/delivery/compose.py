@@ -37,6 +37,7 @@ from postroom.templates.render import (
     TOKEN_MARK,
     TOKEN_NAME,
     UNSUBSCRIBE_MARK,
+    MissingValue,
     ParsedTemplate,
     PartRules,
     RowError,
@@ -55,7 +56,7 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-__all__ = ["Composed", "Composer", "Identity", "RowError", "compile_content", "variables"]
+__all__ = ["Composed", "Composer", "Identity", "MissingValue", "RowError", "compile_content", "variables"]
 
 
 class Signs(Protocol):

@@ -109,7 +109,7 @@ class CompiledContent:
             with self._guard:
                 return self._composer.compose(batch, recipient._replace(values=cells), now, person=person)
         except RowError as error:
-            raise RowError(str(error).removeprefix(f"Row at line {recipient.line}: ")) from error
+            raise type(error)(str(error).removeprefix(f"Row at line {recipient.line}: ")) from error
 
 
 class TransactionalCompiler:

@@ -69,8 +69,8 @@ class AuditChange:
 
 
 async def _audit_change(request: Request) -> AuditChange:
-    trail: AuditChange = request.state.trail
-    return trail
+    change: AuditChange = request.state.audit_change
+    return change
 
 
 Audit = Annotated[AuditChange, Depends(_audit_change)]

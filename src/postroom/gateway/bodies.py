@@ -42,6 +42,23 @@ def accepts(max_body: int | None) -> Callable[[Handler], Handler]:
 class StrictRequest(Request):
     """A request whose JSON is strict, and parsed once."""
 
+    async def prepare(self, handler: Callable[..., Any], *, json: bool) -> None:
+        """Check path, query and body before the handler runs; `json`: the handler reads JSON.
+
+        Raises `Invalid` for the character NUL in path or query and for what is no strict JSON, and `UnsupportedMediaType`."""
+        scope = self.scope
+        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+            raise Invalid("the address holds the character U+0000, which no text may")
+        body: Body | None = scope.get(_BODY)
+        if body is None:
+            return
+        body.most = getattr(handler, _MOST, body.most)
+        if json:
+            media = media_type(self)
+            if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+                raise UnsupportedMediaType(f"the body must be application/json, not {media or 'without a Content-Type'}")
+            await self.json()
+
     async def json(self) -> Any:
         """The body; `Invalid`."""
         if not hasattr(self, "_strict"):
@@ -49,22 +66,9 @@ class StrictRequest(Request):
         return self._strict
 
 
-def has_body(scope: Scope) -> bool:
-    """Whether one was announced."""
-    return _BODY in scope
-
-
-def demand_json(request: Request) -> None:
-    """`UnsupportedMediaType` unless the body says that it is JSON."""
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
-        raise UnsupportedMediaType(f"the body must be application/json, not {media or 'without a Content-Type'}")
-
-
-def demand_text(scope: Scope) -> None:
-    """`Invalid` for a NUL in path or query."""
-    if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
-        raise Invalid("the address holds the character U+0000, which no text may")
+def media_type(request: Request) -> str:
+    """The media type of the body, in lower case and without parameters; empty: none is given."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class Body:
@@ -120,13 +124,6 @@ def limited(scope: Scope, receive: Receive, *, most: int | None, seconds: float)
         return receive
     body = scope[_BODY] = Body(receive, length, most=most, seconds=seconds)
     return body.receive
-
-
-def widen(scope: Scope, handler: Callable[..., Any]) -> None:
-    """Apply what `@accepts` says."""
-    body: Body | None = scope.get(_BODY)
-    if body is not None and hasattr(handler, _MOST):
-        body.most = getattr(handler, _MOST)
 
 
 def _parsed(body: bytes) -> Any:

@@ -238,7 +238,7 @@ class NoRecoveryPoints:
 
 
 async def _recovery_points(request: Request) -> RecoveryPoints:
-    steps: RecoveryPoints = getattr(request.state, "steps", None) or NoRecoveryPoints()
+    steps: RecoveryPoints = getattr(request.state, "recovery_points", None) or NoRecoveryPoints()
     return steps
 
 

@@ -1,8 +1,8 @@
 """The parts of the OpenAPI document that every operation shares: the shape of a problem, answers, header fields, security.
 
-The OpenAPI 3.1 document: what the routes declare, and what the frame adds to each of them.
+The OpenAPI 3.1 document: what the routes declare, and what the config adds to each of them.
 
-The frame answers for itself: problems (by what an operation takes: credentials, a path, a body, `If-Match`), the fields of every
+The config answers for itself: problems (by what an operation takes: credentials, a path, a body, `If-Match`), the fields of every
 answer, the `Idempotency-Key`. So no route has to say any of it, and none can forget it.
 """
 
@@ -121,9 +121,9 @@ RESPONSES: Json = _responses()
 """By status."""
 
 
-def security_schemes(frame: GatewayConfig) -> Json:
+def security_schemes(config: GatewayConfig) -> Json:
     """Besides `bearer`: where access tokens come from."""
-    issuer = (frame.issuer or frame.url).rstrip("/")
+    issuer = (config.issuer or config.url).rstrip("/")
     return {
         "openid": {
             "type": "openIdConnect",
@@ -145,20 +145,20 @@ sends takes an `Idempotency-Key`. No text may hold the character U+0000. Clients
 _METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options"})
 
 
-def described(app: FastAPI, frame: GatewayConfig) -> Json:
+def openapi_document(app: FastAPI, config: GatewayConfig) -> Json:
     """The document; the same object each time."""
     if app.openapi_schema is None:
-        app.openapi_schema = _document(app, frame)
+        app.openapi_schema = _document(app, config)
     return app.openapi_schema
 
 
-def _document(app: FastAPI, frame: GatewayConfig) -> Json:
+def _document(app: FastAPI, config: GatewayConfig) -> Json:
     document = get_openapi(
         title=_TITLE,
         version=app.version,
         description=_DESCRIPTION,
         routes=app.routes,
-        servers=[{"url": frame.url or "/"}],
+        servers=[{"url": config.url or "/"}],
     )
     for path, method, operation in _operations(document):
         _complete(operation, path, method)
@@ -173,7 +173,7 @@ def _document(app: FastAPI, frame: GatewayConfig) -> Json:
     components["schemas"] = {"Problem": PROBLEM, **schemas}
     components["responses"] = RESPONSES
     components["headers"] = FIELDS
-    components["securitySchemes"] = components.get("securitySchemes", {}) | security_schemes(frame)
+    components["securitySchemes"] = components.get("securitySchemes", {}) | security_schemes(config)
     return document
 
 
@@ -229,7 +229,7 @@ def _without_null(schema: Json) -> Json:
 
 
 def _statuses(operation: Json, path: str, method: str) -> list[str]:
-    """Of the problems that the frame, or any handler, may answer with."""
+    """Of the problems that the config, or any handler, may answer with."""
     parameters = operation.get("parameters", ())
     statuses = []
     if operation.get("security"):

@@ -1,4 +1,4 @@
-"""What the door is made of, besides the routes."""
+"""What the HTTP API is built from besides routes (`GatewayConfig`), and what one process counts and caches (`GatewayState`)."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from postroom.platform.ports.tables import Tables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
-    """Put together by whoever opens the door (entrypoints)."""
+    """Built by entrypoints."""
 
     authenticator: Authenticator
     clock: Clock
     url: str = ""
-    """Where the door is reached from outside, without a slash at its end: `Settings.api_base_url`. For the OpenAPI document."""
+    """The API's public address without a trailing slash (`Settings.api_base_url`). For the OpenAPI document."""
     issuer: str = ""
-    """Who issues the access tokens; empty: the door itself. For the OpenAPI document."""
+    """The issuer of access tokens; empty: `url`. For the OpenAPI document."""
     tables: Tables | None = None
-    """Where idempotency keys are kept, sealed by `secrets`. Without either, keys are not looked at."""
+    """Where idempotency keys are stored, sealed by `secrets`. If either is None, `Idempotency-Key` is ignored."""
     secrets: Secrets | None = None
     audit: AuditRecorder | None = None
+    """None: no audit records."""
     rates: Rates = field(default_factory=Rates)
     limits: RequestLimits = field(default_factory=RequestLimits)
     trusted_proxies: tuple[str, ...] = ()
-    """Networks. Whoever runs the server must keep it from believing forwarded fields itself (uvicorn: `proxy_headers=False`)."""
+    """Networks. The server itself must ignore forwarded fields (uvicorn: `proxy_headers=False`)."""
     cors_origins: tuple[str, ...] = ()
 
 
 class GatewayState:
-    """A frame at work: what one process counts and remembers. All of it may be lost at any time."""
+    """The counters and caches of one process. A restart may lose all of it."""
 
-    def __init__(self, frame: GatewayConfig) -> None:
-        self.frame = frame
-        self.rates = RateLimits(frame.rates, frame.clock)
+    def __init__(self, config: GatewayConfig) -> None:
+        self.config = config
+        self.rates = RateLimits(config.rates, config.clock)
         self.handlers = 0
-        """In threads, or waiting for one."""
+        """Handlers that run in a thread or wait for one."""
         self.idempotency: IdempotencyStore | None = None
-        if frame.tables is not None and frame.secrets is not None:
-            self.idempotency = IdempotencyStore(frame.tables, frame.secrets, frame.clock)
+        if config.tables is not None and config.secrets is not None:
+            self.idempotency = IdempotencyStore(config.tables, config.secrets, config.clock)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, NotFound
+from postroom.errors import Conflict, NotFound, QuotaExceeded
 from postroom.ledger.collection import VERSION, Collection, iterate_items, write_retrying
 from postroom.ledger.resealing import reseal_each, reseal_fields
 from postroom.model import ids
@@ -141,7 +141,7 @@ class CallbackEndpoints:
         if (known := self._records.find(_endpoint_key(tenant, id))) is not None:
             return known
         if len(self.list(tenant)) >= MAX_ENDPOINTS:
-            raise Conflict(f"there are {MAX_ENDPOINTS} callbacks already, the most there may be")
+            raise QuotaExceeded(f"there are {MAX_ENDPOINTS} callbacks already, the most a tenant may have")
         endpoint = CallbackEndpoint(
             id=id,
             tenant=tenant,

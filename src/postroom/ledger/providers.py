@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, Invalid, NotFound
+from postroom.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from postroom.ledger.collection import iterate_items
 from postroom.ledger.resealing import reseal_each, reseal_fields
 from postroom.model.provider import (
@@ -84,7 +84,7 @@ class Providers:
         if (item := self._tables.get(_key(tenant, name))) is not None:
             return self._made_before(item, tenant, mark)
         if len(self._of(tenant)) >= MAX_PROVIDERS:
-            raise Conflict(f"there are {MAX_PROVIDERS} providers already, the most there may be")
+            raise QuotaExceeded(f"there are {MAX_PROVIDERS} providers already, the most a tenant may have")
         data = {**self._data(tenant, name, change, was=None), "created_at": self._clock.now(), "mark": mark}
         try:
             return self._store(tenant, name, data, expect=Expect.ABSENT)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from postroom.clock import Clock
-from postroom.errors import Conflict, Denied, NotFound
+from postroom.errors import Conflict, NotFound, UnverifiedSender
 from postroom.ledger.collection import VERSION, Collection, Derived, ListPage
 from postroom.model import ids
 from postroom.model.sender import SenderIdentity, covering
@@ -30,13 +30,13 @@ class Senders:
     def check(self, tenant: str, from_: str) -> None:
         """Check that the tenant may send as this From address.
 
-        Raises `Denied`, with what to do, if neither the address nor a domain above it is verified; `Invalid` if it is no address.
+        Raises `UnverifiedSender`, with what to do, if neither the address nor a domain above it is verified; `InvalidAddress` if it is not an address.
         """
         names = covering(from_)
         found = self._tables.get_many([_key(tenant, name) for name in names])
         if not any(item.data.get("verified_at") is not None for item in found.values()):
             known = " It is waiting to be verified." if found else ""
-            raise Denied(
+            raise UnverifiedSender(
                 f"{names[0]} is no verified sender of this tenant.{known} Add it or {names[1]} under /v1/senders and verify it, "
                 f"or have an operator vouch for it: postroom sender vouch {names[0]} --tenant {tenant}"
             )

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import idna
 
-from postroom.errors import Invalid
+from postroom.errors import InvalidAddress
 
 MAX_CELL = 2_000
 """Characters of a cell; more is no address with a name."""
@@ -38,7 +38,7 @@ class AddressProblem(StrEnum):
     CONTROL = "control"
 
 
-class AddressError(Invalid):
+class AddressError(InvalidAddress):
     """The text is not one address: a code for programs, a sentence for people."""
 
     def __init__(self, reason: AddressProblem, sentence: str) -> None:

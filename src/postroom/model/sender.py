@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from postroom.clock import Instant
-from postroom.errors import Invalid
+from postroom.errors import Invalid, InvalidAddress
 from postroom.model import address
 
 _LABEL = "_postroom"
@@ -56,7 +56,7 @@ def sender_name(text: str) -> str:
         try:
             return address.parse_address(text).normalised
         except address.AddressError as error:
-            raise Invalid(f"{text[:100]!r} is no address: {error}") from error
+            raise InvalidAddress(f"{text[:100]!r} is not an email address: {error}") from error
     try:
         name = address.parse_address(f"postmaster@{text.strip().rstrip('.')}").normalised.rpartition("@")[2]
     except address.AddressError as error:
@@ -71,6 +71,6 @@ def covering(from_: str) -> list[str]:
     `Invalid`: it is no address."""
     name = sender_name(from_) if "@" in from_ else ""
     if not name:
-        raise Invalid(f"{from_[:100]!r} is no address")
+        raise InvalidAddress(f"{from_[:100]!r} is not an email address")
     labels = name.rpartition("@")[2].split(".")
     return [name] + [".".join(labels[at:]) for at in range(len(labels) - 1)]

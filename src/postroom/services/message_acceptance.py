@@ -111,10 +111,6 @@ class RefusedMessage:
     """Such as `Invalid`, `Denied`, `NotFound`, `RecipientSuppressed`."""
 
 
-class RecipientSuppressed(Invalid):
-    """The address is on the tenant's suppression list."""
-
-
 def texts(variables: Mapping[str, object]) -> dict[str, str]:
     """Variables as the template gets them; those that are absent or false are left out. `Invalid`."""
     if len(variables) > MAX_VARIABLES:

@@ -17,9 +17,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from postroom.clock import Clock, Instant, rfc3339
-from postroom.delivery.compose import RowError
+from postroom.delivery.compose import MissingValue, RowError
 from postroom.delivery.transactional import CompiledContent, CompiledContentCache, ContentStore, TransactionalCompiler, person_key
-from postroom.errors import Conflict, Corrupt, Invalid, NotFound, Permanent, TooLarge
+from postroom.errors import (
+    Conflict,
+    Corrupt,
+    Invalid,
+    InvalidAddress,
+    MissingVariable,
+    NotFound,
+    Permanent,
+    RecipientSuppressed,
+    TooLarge,
+)
 from postroom.ledger.suppression import SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
 from postroom.model import address
@@ -52,7 +62,6 @@ from postroom.services.message_acceptance import (
     AcceptedMessage,
     MessageAcceptance,
     MessageRequest,
-    RecipientSuppressed,
     RefusedMessage,
     texts,
 )
@@ -214,6 +223,8 @@ class MessageService:
         row = _row(ref, key, line, to, _values(single, document, variables, now))
         try:
             single.compose(row.batch, Recipient(key, line, to.mailbox, to.name, row.values, MessageStatus.PENDING, 0), now)
+        except MissingValue as error:
+            raise MissingVariable(str(error)) from error
         except RowError as error:
             raise Invalid(str(error)) from error
         return _Draft(row, person_key(owner.secret, to.mailbox), document, single)
@@ -304,7 +315,7 @@ def _address(field: str, text: str) -> address.Address:
     try:
         return address.parse_address(text)
     except address.AddressError as error:
-        raise Invalid(f"{field}: {error}") from error
+        raise InvalidAddress(f"{field}: {error}") from error
 
 
 def _values(single: CompiledContent, document: bytes, variables: dict[str, str], now: Instant) -> str:

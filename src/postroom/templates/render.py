@@ -83,6 +83,10 @@ class RowError(Permanent):
     """One recipient's message cannot be made. The text names the line of the upload, the part and what to do."""
 
 
+class MissingValue(RowError):
+    """A variable that the template needs has no value."""
+
+
 class ParsedTemplate(NamedTuple):
     """A part as its author wrote it, split into text and tags, and checked."""
 
@@ -157,7 +161,7 @@ class TemplatePart:
             if "None" in text:
                 text = self._careful.render_template(self._file, **values)
         except TemplateError as problem:
-            raise RowError(self._sentence(problem, line)) from problem
+            raise self._row_error(problem, line) from problem
         except _NoneFound as problem:
             raise RowError(f"Row at line {line}: {self.name}: an output is none; write default(…) in its place.") from problem
         pieces = text.split("\x00")
@@ -198,15 +202,15 @@ class TemplatePart:
         found = max(0, bisect_right(self._starts, problem.range[0]) - 1)
         return f"line {self._lines[found]}: "
 
-    def _sentence(self, problem: TemplateError, line: int) -> str:
+    def _row_error(self, problem: TemplateError, line: int) -> RowError:
         where = f"Row at line {line}: {self.name}, {self._line(problem)}"
         name = _NAME.search(problem.detail or "")
         if problem.kind != "UndefinedError" or not name:
-            return f"{where}{_what(problem)}."
+            return RowError(f"{where}{_what(problem)}.")
         if name[1] == "unsubscribe_url":
-            return f"{where}unsubscribe_url exists only with POSTROOM_PUBLIC_URL."
+            return RowError(f"{where}unsubscribe_url exists only with POSTROOM_PUBLIC_URL.")
         column = name[1].removeprefix(_ABSENT)
-        return f"{where}'{column}' is missing or empty; fill it in, or write {{{{ {column}|default(\"…\") }}}}."
+        return MissingValue(f"{where}'{column}' is missing or empty; fill it in, or write {{{{ {column}|default(\"…\") }}}}.")
 
 
 class _NoneFound(Exception):

@@ -57,7 +57,7 @@ def hooks_routes(take_ses: Callable[[bytes], None]) -> APIRouter:
         except SnsUnavailable as error:
             raise Overloaded(f"{error}; nothing was done") from error
         if request.client is not None:
-            request.app.state.door.rates.give_back(request.client.host)
+            request.app.state.gateway.rates.give_back(request.client.host)
         return Response()
 
     return router

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from postroom.clock import rfc3339
-from postroom.errors import NotFound
+from postroom.errors import NotFound, RecipientSuppressed
 from postroom.gateway.access import Sender, Viewer
 from postroom.gateway.bodies import accepts
 from postroom.gateway.errors import problem_type_of
@@ -35,7 +35,6 @@ from postroom.services.message_acceptance import (
     AcceptedMessage,
     AttachedUpload,
     MessageRequest,
-    RecipientSuppressed,
     RefusedMessage,
 )
 from postroom.services.messages import MessageService, TransactionalMessage

@@ -99,15 +99,15 @@ _log = logging.getLogger(__name__)
 
 def charge_client(scope: Scope) -> None:
     """Count one call of this address. `TooManyRequests`."""
-    door: GatewayState = scope["app"].state.door
+    gateway: GatewayState = scope["app"].state.gateway
     client = scope.get("client")
-    door.rates.charge_address(client[0] if client else "unknown")
+    gateway.rates.charge_address(client[0] if client else "unknown")
 
 
 def charge_link(scope: Scope, token: str) -> None:
     """Count one change by a token. `TooManyRequests`."""
-    door: GatewayState = scope["app"].state.door
-    door.rates.charge_link(token)
+    gateway: GatewayState = scope["app"].state.gateway
+    gateway.rates.charge_link(token)
 
 
 def error_page(error: PostroomError, request: Request) -> Response:

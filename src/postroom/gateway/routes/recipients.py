@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from postroom.errors import NotFound
 from postroom.gateway.access import Admin, Editor, Viewer
 from postroom.gateway.audit import Audit
-from postroom.gateway.bodies import accepts
+from postroom.gateway.bodies import accepts, media_type
 from postroom.gateway.errors import UnsupportedMediaType
 from postroom.gateway.idempotency import Points
 from postroom.gateway.paging import CSV, CsvAnswer, Cursor, Download, Limit, Page, streamed
@@ -114,7 +114,7 @@ def _add_files(router: APIRouter, lists: SuppressionLists, download: Download) -
         reason: Annotated[SuppressionReason, Query(description="Of rows that name none.")] = SuppressionReason.MANUAL,
     ) -> ImportResult:
         """Enter every row of a CSV file of up to 10 MB. Again: harmless."""
-        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        media = media_type(request)
         if media != "text/csv":
             raise UnsupportedMediaType(f"the body must be text/csv, not {media or 'without a Content-Type'}")
         content = io.BytesIO(await request.body())
