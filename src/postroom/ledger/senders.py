@@ -30,7 +30,8 @@ class Senders:
     def check(self, tenant: str, from_: str) -> None:
         """Check that the tenant may send as this From address.
 
-        Raises `UnverifiedSender`, with what to do, if neither the address nor a domain above it is verified; `InvalidAddress` if it is not an address.
+        Raises `UnverifiedSender`, with what to do, if neither the address nor a domain above it is verified, and
+        `InvalidAddress`.
         """
         names = covering(from_)
         found = self._tables.get_many([_key(tenant, name) for name in names])
