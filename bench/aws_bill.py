@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.aws_prices import MILLION, PRICES
-from postroom.entrypoints.send_steps import PORTION_S
+from postroom.entrypoints.lambdas.send_steps import PORTION_S
 from postroom.model.batch import GROUP_SIZE
 from postroom.pipeline.sender.dispatch import RATE_PER_FUNCTION
 from postroom.pipeline.sender.provider_route import BULK_SHARE

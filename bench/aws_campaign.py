@@ -30,8 +30,8 @@ from bench.aws_meter import NOTHING, Asked, Meter
 from bench.aws_table import StandIn
 from bench.campaign import COLUMNS
 from bench.compose import html_template
-from postroom.entrypoints.lambdas import callbacks, chores, events, importing, indexing, scheduling, sending
-from postroom.entrypoints.lambdas.opened import postroom
+from postroom.entrypoints.lambdas import events, import_steps, maintenance, send_steps, streams
+from postroom.entrypoints.lambdas.runtime import container
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.message import Message
@@ -158,7 +158,7 @@ class Campaign:
         self._recipients = recipients
         self._functions = functions
         self._table = table
-        self._opened = postroom()
+        self._opened = container()
         self._transitions: dict[str, int] = {}
 
     def run(self, at_once: int) -> dict[str, Any]:
@@ -210,12 +210,12 @@ class Campaign:
         self, name: str, workflow: str, campaign_ref: CampaignRef, *, listed: Callable[[Any], Any] = lambda items: items
     ) -> None:
         handlers = {
-            "ImportPlan": ("import-plan", importing.plan),
-            "ImportRange": ("import-range", importing.range_),
-            "ImportReduce": ("import-reduce", importing.reduce),
-            "ImportFinish": ("import-finish", importing.finish),
-            "SendRound": ("send-round", sending.round_),
-            "Sender": ("sender", sending.batches),
+            "ImportPlan": ("import-plan", import_steps.plan),
+            "ImportRange": ("import-range", import_steps.range_),
+            "ImportReduce": ("import-reduce", import_steps.reduce),
+            "ImportFinish": ("import-finish", import_steps.finish),
+            "SendRound": ("send-round", send_steps.round_),
+            "Sender": ("sender", send_steps.batches),
         }
         functions = {f"${{{each}}}": self._functions.named(*handler) for each, handler in handlers.items()}
         machine = Machine.named(name, functions, lambda key: listed(json.loads(self._opened.objects.get(key))))
@@ -232,14 +232,14 @@ class Campaign:
     def _note(self) -> None:
         queues = self._opened.queues
         for item in queues.receive(scheduler_messages.SCHEDULER_QUEUE, limit=10, lease_s=60):
-            self._functions.named("scheduler", scheduling.handler)(_batch(scheduler_messages.SCHEDULER_QUEUE, [item.body]))
+            self._functions.named("scheduler", maintenance.schedule)(_batch(scheduler_messages.SCHEDULER_QUEUE, [item.body]))
             queues.delete(scheduler_messages.SCHEDULER_QUEUE, item.receipt)
 
     def _minute(self, minute: int, name: str = "") -> None:
         """What the rule of each minute does; of minutes in which nothing rarer is due."""
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_AN_HOUR + 60 * minute))
-        self._functions.named(f"chores{name}", chores.handler)({"time": at})
-        self._functions.named(f"callbacks-sender{name}", callbacks.send)({"time": at})
+        self._functions.named(f"chores{name}", maintenance.run_jobs)({"time": at})
+        self._functions.named(f"callbacks-sender{name}", streams.send_callbacks)({"time": at})
 
     def _hear(self, campaign_ref: CampaignRef, at_once: int) -> None:
         tenant = self._opened.tenants.get(campaign_ref.tenant).number
@@ -264,8 +264,8 @@ class Campaign:
         now = time.time()
         for some in itertools.islice(_parts(changes, GATHERED), FOLLOWED):
             records = [_record(before, after, now) for before, after in some]
-            self._functions.named("callbacks-stream", callbacks.stream)({"Records": records})
-            self._functions.named("indexer", indexing.handler)({"Records": records})
+            self._functions.named("callbacks-stream", streams.enqueue_callbacks)({"Records": records})
+            self._functions.named("indexer", streams.index_messages)({"Records": records})
 
 
 def _parts(all_: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from postroom.clock import Instant
-from postroom.entrypoints.callbacks import tell
+from postroom.entrypoints.server.background import process_callbacks
 from postroom.ledger.callback_endpoints import EndpointSettings
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
@@ -120,7 +120,7 @@ def told(postroom: Postroom, pipe: Connection, events: int) -> float:
             stop.set()
             ended.set()
 
-        await asyncio.gather(tell(postroom, ended, stop), watch())
+        await asyncio.gather(process_callbacks(postroom, ended, stop), watch())
 
     asyncio.run(run())
     return events / seconds[0]

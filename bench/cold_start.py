@@ -89,15 +89,15 @@ FUNCTIONS = (
     Function("status-api", "api.status", _call("/v1/campaigns/aaaaaaaaaaaaaaaa/status")),
     Function("callback-api", "api.callbacks", _call("/v1/callbacks")),
     Function("access-api", "api.access", _call("/v1/keys")),
-    Function("tracking", "tracking.handler", _call("/t/o/nothing")),
+    Function("tracking", "api.tracking", _call("/t/o/nothing")),
     Function("authorizer", "authorizer.handler", _ASKED),
     Function("events", "events.handler", None),
-    Function("scheduler", "scheduling.handler", None),
-    Function("chores", "chores.handler", None),
-    Function("callbacks-sender", "callbacks.send", None),
-    Function("indexer", "indexing.handler", None),
+    Function("scheduler", "maintenance.schedule", None),
+    Function("chores", "maintenance.run_jobs", None),
+    Function("callbacks-sender", "streams.send_callbacks", None),
+    Function("indexer", "streams.index_messages", None),
     Function("alarms", "alarms.handler", None),
-    Function("import-range", "importing.range_", None),
+    Function("import-range", "import_steps.range_", None),
 )
 
 

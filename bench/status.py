@@ -26,7 +26,7 @@ import uvicorn
 import uvloop
 from fastapi import APIRouter, FastAPI, Response
 
-from postroom.entrypoints.application import frame
+from postroom.entrypoints.application import gateway_config
 from postroom.gateway.app import create_app
 from postroom.gateway.rate_limits import Rates
 from postroom.gateway.routes.campaign_status import StatusCache, status_routes
@@ -66,7 +66,7 @@ def campaign(postroom: Postroom, batches: int) -> str:
 def application(postroom: Postroom) -> FastAPI:
     """The door with the one service; nobody is refused for asking too often."""
     board = StatusCache(postroom.status, postroom.clock)
-    return create_app(replace(frame(postroom), rates=Rates.of(10_000_000)), [status_routes(board)])
+    return create_app(replace(gateway_config(postroom), rates=Rates.of(10_000_000)), [status_routes(board)])
 
 
 def bare(answer: bytes) -> FastAPI:

@@ -32,7 +32,7 @@ from starlette.types import Receive, Scope, Send
 
 from bench.status import Load
 from postroom.delivery.tracking import links_key
-from postroom.entrypoints.connection import Connection
+from postroom.entrypoints.server.http_server import HttpConnection
 from postroom.gateway.routes.public import PIXEL
 from postroom.ledger.inbound_events import FEEDBACK_QUEUE, parse_inbound_events
 from postroom.model.access import Principal, PrincipalKind, Role
@@ -61,7 +61,9 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
 
 def serve_bare(descriptor: int) -> None:
     """Until killed."""
-    config = uvicorn.Config(bare, loop="uvloop", http=Connection, ws="none", lifespan="off", log_config=None, access_log=False)
+    config = uvicorn.Config(
+        bare, loop="uvloop", http=HttpConnection, ws="none", lifespan="off", log_config=None, access_log=False
+    )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 

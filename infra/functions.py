@@ -140,7 +140,7 @@ DOOR = (
     ),
     Function(
         "tracking",
-        "tracking.handler",
+        "api.tracking",
         (
             Rows(
                 sees=(*documents("#tenants", "#tenant-numbers", "campaigns", "senders", *of.STREAMS), *_LEDGER),
@@ -158,7 +158,8 @@ def _imports(
     name: str, handler: str, rows: Rows, *more: Permission, timeout_s: int = _LAMBDA_MOST_S, storage_mb: int = 512
 ) -> Function:
     permissions = (rows, *more)
-    return Function(f"import-{name}", f"importing.{handler}", permissions, timeout_s=timeout_s, step=True, storage_mb=storage_mb)
+    path = f"import_steps.{handler}"
+    return Function(f"import-{name}", path, permissions, timeout_s=timeout_s, step=True, storage_mb=storage_mb)
 
 
 _ENDS_IMPORT = Rows(
@@ -202,7 +203,7 @@ STEPS = (
     _imports("failed", "failed", _ENDS_IMPORT, Files(("*/campaigns/*",), purge=True), timeout_s=60),
     Function(
         "send-round",
-        "sending.round_",
+        "send_steps.round_",
         (
             Rows(sees=_SENDS_FROM, keeps=(*documents(*of.CAMPAIGNS, *of.WATCHED, *of.WORK), *_LEDGER, *RATES)),
             Files(("*/campaigns/*",), purge=True),
@@ -217,7 +218,7 @@ STEPS = (
     *(
         Function(
             name,
-            f"sending.{handler}",
+            f"send_steps.{handler}",
             (
                 Rows(sees=_SENDS_FROM, keeps=(*documents(*of.CAMPAIGNS, *of.HEARD, *more), *_LEDGER, *RATES)),
                 Files(_FILES, write=False),
@@ -237,7 +238,7 @@ STEPS = (
     ),
     Function(
         "work",
-        "work.handler",
+        "workflow.handler",
         (
             Rows(
                 sees=documents("#tenants", *of.TEMPLATES),
@@ -261,7 +262,7 @@ STEPS = (
 BACKGROUND = (
     Function(
         "scheduler",
-        "scheduling.handler",
+        "maintenance.schedule",
         (
             Rows(sees=documents("#tenants", *of.STREAMS), keeps=(*documents(*of.CAMPAIGNS, *of.WORK), *_LEDGER)),
             Takes(("scheduler",)),
@@ -273,7 +274,7 @@ BACKGROUND = (
     ),
     Function(
         "chores",
-        "chores.handler",
+        "maintenance.run_jobs",
         (
             Rows(
                 sees=documents("providers", "#providers", *of.SUPPRESSION, *of.TEMPLATES),
@@ -304,7 +305,7 @@ BACKGROUND = (
     ),
     Function(
         "callbacks-stream",
-        "callbacks.stream",
+        "streams.enqueue_callbacks",
         (
             Rows(sees=(*documents("callbacks", "campaigns"), *_LEDGER), keeps=documents(*of.LANES)),
             Follows(),
@@ -314,7 +315,7 @@ BACKGROUND = (
     ),
     Function(
         "callbacks-sender",
-        "callbacks.send",
+        "streams.send_callbacks",
         (
             Rows(
                 sees=documents("#tenants", "campaigns"),
@@ -327,7 +328,7 @@ BACKGROUND = (
         ),
         timeout_s=120,
     ),
-    Function("indexer", "indexing.handler", (Follows(), Indexes()), timeout_s=60, in_network=True),
+    Function("indexer", "streams.index_messages", (Follows(), Indexes()), timeout_s=60, in_network=True),
     Function("alarms", "alarms.handler", (Reads(),)),
 )
 """That nobody calls."""

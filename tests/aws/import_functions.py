@@ -9,9 +9,9 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from postroom.entrypoints.import_steps import ImportSteps
-from postroom.entrypoints.lambdas import importing
-from postroom.entrypoints.lambdas.opened import postroom
+from postroom.entrypoints.lambdas import import_steps
+from postroom.entrypoints.lambdas.import_steps import ImportSteps
+from postroom.entrypoints.lambdas.runtime import container
 from postroom.errors import Conflict
 from postroom.pipeline.splitter.parallel import ParallelImport
 from postroom.pipeline.splitter.plan import ImportSizes
@@ -26,12 +26,12 @@ class Ends:
     def end(self, workflow: str, execution: str, run: int, state: ExecutionStatus, reason: str | None) -> None:
         text = f"{workflow} {run} {state} {reason}"
         with suppress(Conflict):
-            postroom().objects.put(f"ended/{execution}", text.encode(), if_absent=True)
+            container().objects.put(f"ended/{execution}", text.encode(), if_absent=True)
 
 
 @cache
 def steps() -> ImportSteps:
-    stores, ledger = postroom().stores, postroom().ledger
+    stores, ledger = container().stores, container().ledger
     small = ParallelImport(
         campaigns=ledger.campaigns,
         messages=stores.messages,
@@ -42,10 +42,10 @@ def steps() -> ImportSteps:
         clock=stores.clock,
         sizes=SIZES,
     )
-    return ImportSteps(postroom(), small, Ends())
+    return ImportSteps(container(), small, Ends())
 
 
-importing._steps = steps
+import_steps._steps = steps
 
 
 def killed_once(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -56,18 +56,18 @@ def killed_once(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
         with suppress(Conflict):
             item = event.get("item", "")
             name = f"killed/{event['execution']}/{handler.__name__}-{item['number'] if isinstance(item, dict) else item}"
-            postroom().objects.put(name, b"", if_absent=True)
+            container().objects.put(name, b"", if_absent=True)
             os._exit(1)
         return answer
 
     return call
 
 
-plan = killed_once(importing.plan)
-range_ = killed_once(importing.range_)
-reduce = killed_once(importing.reduce)
-finish = killed_once(importing.finish)
-failed = importing.failed
+plan = killed_once(import_steps.plan)
+range_ = killed_once(import_steps.range_)
+reduce = killed_once(import_steps.reduce)
+finish = killed_once(import_steps.finish)
+failed = import_steps.failed
 
 
 def broken(event: Any, context: Any) -> Any:

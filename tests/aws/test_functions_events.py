@@ -13,7 +13,9 @@ import boto3
 import pytest
 
 from postroom.callbacks.dispatcher import QUEUE
-from postroom.entrypoints.lambdas import callbacks, chores, events, stream_records
+from postroom.entrypoints.lambdas import events, maintenance
+from postroom.entrypoints.lambdas import streams as callbacks
+from postroom.entrypoints.lambdas import streams as stream_records
 from postroom.ledger.callback_deliveries import EndpointRef
 from postroom.ledger.callback_endpoints import EndpointSettings
 from postroom.ledger.suppression import SuppressionReason
@@ -83,8 +85,8 @@ def desk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
             policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
             sqs.create_queue(QueueName=f"{TABLE}-q-{queue}", Attributes={"RedrivePolicy": policy})
             sqs.close()
-        for module in (events, callbacks, chores):
-            monkeypatch.setattr(module, "postroom", lambda: opened)
+        for module in (events, callbacks, maintenance):
+            monkeypatch.setattr(module, "container", lambda: opened)
         yield Desk(opened)
 
 
@@ -110,7 +112,7 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
         desk.campaign_ref, 0, desk.key, MessageStatus.SENT, 1, now, 250, "ok", None, 7, type(now)(now + 60_000)
     )
     monkeypatch.setattr(stream_records, "changes_of", list)
-    callbacks.stream({"Records": [change]}, Context())
+    callbacks.enqueue_callbacks({"Records": [change]}, Context())
     (wake,) = postroom.queues.receive(QUEUE)
 
     async def post(_self: object, url: str, _headers: object, body: bytes) -> Any:
@@ -125,19 +127,19 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
         return one, other
 
     assert asyncio.run(both()) == ([], [])
-    assert returned(callbacks.send(from_queue(QUEUE, wake.body), Context())) == []
+    assert returned(callbacks.send_callbacks(from_queue(QUEUE, wake.body), Context())) == []
     assert asked == ["anna@example.net"]
     (delivery,) = postroom.deliveries.list("default", "hook").items
     assert delivery.status is DeliveryStatus.DELIVERED
-    callbacks.send({"source": "aws.events"}, Context())
+    callbacks.send_callbacks({"source": "aws.events"}, Context())
     assert postroom.queues.receive(QUEUE) == []
 
 
 def test_the_house_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     counted: dict[str, float] = {}
-    monkeypatch.setattr(chores, "count", lambda name, value=1: counted.update({name: value}))
+    monkeypatch.setattr(maintenance, "count", lambda name, value=1: counted.update({name: value}))
     desk.call("notices", desk.notice())
-    chores.handler({"time": "2026-11-24T00:00:00Z"}, Context())
+    maintenance.run_jobs({"time": "2026-11-24T00:00:00Z"}, Context())
     assert counted == {"StuckCampaigns": 0}
     assert list(desk.postroom.messages.stale(desk.campaign_ref)) == []
     assert "a chore failed" not in caplog.text
@@ -150,7 +152,7 @@ def test_the_table_s_own_stream_tells_an_endpoint_what_came_back(desk: Desk, rec
     )
     desk.call("notices", desk.notice())
     for _ in range(2):  # it may come again
-        callbacks.stream({"Records": records()}, Context())
+        callbacks.enqueue_callbacks({"Records": records()}, Context())
     bodies = [json.loads(each.body) for each in postroom.deliveries.list("default", "hook").items]
     (bounced,) = [body["data"] for body in bodies if body["type"] == "message.bounced"]
     assert (bounced["recipient"], bounced["status"]) == ("anna@example.net", "bounced")

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from postroom.clock import Instant
-from postroom.entrypoints.handling import Handling
-from postroom.entrypoints.importing import importer
-from postroom.entrypoints.worker import WORKERS
+from postroom.entrypoints.server.worker import WORKERS, WorkflowLoop, import_handler
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.message import MessageRow
@@ -61,8 +59,8 @@ def test_rows_stored_after_the_cancelling_are_skipped_too(
         return winners
 
     monkeypatch.setattr(SqliteMessages, "store", cancelled_meanwhile)
-    assert Handling(
-        postroom, scheduler_messages.IMPORT, importer(postroom, threading.Event()), owner="worker", group=WORKERS
+    assert WorkflowLoop(
+        postroom, scheduler_messages.IMPORT, import_handler(postroom, threading.Event()), owner="worker", group=WORKERS
     ).once()
     counts = postroom.messages.counts(ref)
     assert skipped == [0 if before else ROWS]

@@ -11,8 +11,8 @@ import msgspec
 import orjson
 import pytest
 
-from postroom.entrypoints.import_steps import ImportSteps, said
-from postroom.entrypoints.machine import Order
+from postroom.entrypoints.lambdas.import_steps import ImportSteps, said
+from postroom.entrypoints.lambdas.workflow import Order
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.pipeline.splitter import ParallelImport

@@ -15,10 +15,9 @@ import orjson
 import pytest
 
 from postroom.clock import Instant
-from postroom.entrypoints.handling import Handling
-from postroom.entrypoints.importing import importer
-from postroom.entrypoints.machine import Order
-from postroom.entrypoints.send_steps import ROUNDS_A_RUN, Looked, SendSteps
+from postroom.entrypoints.lambdas.send_steps import ROUNDS_A_RUN, Looked, SendSteps
+from postroom.entrypoints.lambdas.workflow import Order
+from postroom.entrypoints.server.worker import WorkflowLoop, import_handler
 from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import CampaignCompletion
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
@@ -58,7 +57,9 @@ class World:
         )
         upload = "email\n" + "".join(f"p{n}@example.com\n" for n in range(rows))
         self.ref = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").ref
-        Handling(postroom, scheduler_messages.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
+        WorkflowLoop(
+            postroom, scheduler_messages.IMPORT, import_handler(postroom, threading.Event()), owner="test", group="test"
+        ).once()
         postroom.scheduler.look(self.ref)
         assert self.state is CampaignStatus.SENDING
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from postroom.entrypoints.handling import Handling
-from postroom.entrypoints.importing import importer
-from postroom.entrypoints.process import Stop
-from postroom.entrypoints.sending import Sending
+from postroom.entrypoints.server.process import Stop
+from postroom.entrypoints.server.send_loop import SendLoop
+from postroom.entrypoints.server.worker import WorkflowLoop, import_handler
 from postroom.ledger import scheduler_messages
 from postroom.ledger.providers import ProviderSpec
 from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
@@ -51,7 +50,9 @@ def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> 
     )
     rows = "email,name\n" + "".join(f"{name}{n}@example.com,N {n}\n" for n in range(PEOPLE))
     ref = postroom.campaigns.create("default", draft, io.BytesIO(rows.encode()), "people.csv").ref
-    Handling(postroom, scheduler_messages.IMPORT, importer(postroom, threading.Event()), owner="test", group="test").once()
+    WorkflowLoop(
+        postroom, scheduler_messages.IMPORT, import_handler(postroom, threading.Event()), owner="test", group="test"
+    ).once()
     postroom.scheduler.look(ref)
     assert postroom.records.get(ref).status is CampaignStatus.SENDING
     return ref
@@ -62,7 +63,7 @@ def work(postroom: Postroom, enough: Callable[[], bool], *, turn_s: float) -> No
 
     async def run() -> None:
         stop = Stop()
-        working = asyncio.create_task(Sending(postroom, only=None, at_once=1, turn_s=turn_s).run(stop, lambda: False))
+        working = asyncio.create_task(SendLoop(postroom, only=None, at_once=1, turn_s=turn_s).run(stop, lambda: False))
         async with asyncio.timeout(40):
             while not enough() and not working.done():
                 await asyncio.sleep(0.02)

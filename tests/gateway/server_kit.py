@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from postroom.entrypoints.connection import Connection
+from postroom.entrypoints.server.http_server import HttpConnection
 
 _PATIENCE_S = 10
 
@@ -32,7 +32,7 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def served(make: Callable[[str], ASGIApp], http: type[Connection] = Connection) -> Iterator[str]:
+def served(make: Callable[[str], ASGIApp], http: type[HttpConnection] = HttpConnection) -> Iterator[str]:
     """The address (http://127.0.0.1:port) of the application that `make` builds for it; stopped at the end. `http`: how
     connections are."""
     door = socket.create_server(("127.0.0.1", 0))

@@ -10,8 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from postroom.entrypoints.application import application
-from postroom.entrypoints.services import all_routers
+from postroom.entrypoints.application import all_routers, application
 from postroom.errors import Invalid, Unauthenticated
 from postroom.gateway.routes.campaign_status import StatusCache
 from postroom.identity.tokens import Grant

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from postroom.entrypoints.connection import Connection
+from postroom.entrypoints.server.http_server import HttpConnection
 from tests.gateway.frame_kit import Things, door
 from tests.gateway.server_kit import served
 
@@ -21,7 +21,7 @@ BODY = b'c\r\n{"name":"a"}\r\n'
 ENOUGH = 20_000_000
 
 
-class Impatient(Connection):
+class Impatient(HttpConnection):
     head_s = 0.3
     stall_s = 0.3
 

@@ -18,8 +18,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from postroom.entrypoints.application import frame
-from postroom.entrypoints.services import all_routers
+from postroom.entrypoints.application import all_routers, gateway_config
 from postroom.gateway.access import Authenticator
 from postroom.gateway.app import create_app
 from postroom.gateway.routes.campaign_status import StatusCache
@@ -60,7 +59,7 @@ class Remembering:
 
 def lasting(door: WholeDoor) -> FastAPI:
     """The door, which remembers, and at which nobody waits for a change."""
-    around, board = frame(door.postroom), StatusCache(door.postroom.status, door.postroom.clock)
+    around, board = gateway_config(door.postroom), StatusCache(door.postroom.status, door.postroom.clock)
     board.close()
     return create_app(replace(around, authenticator=Remembering(around.authenticator)), all_routers(door.postroom, board))
 

@@ -34,7 +34,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *handlers: Any, *
     environ = {"POSTROOM_DATA": str(tmp_path / "data"), "POSTROOM_MASTER_KEY": MASTER, **settings}
     with open_postroom(Settings.load(environ, None, {})) as opened:
         for module in handlers:
-            monkeypatch.setattr(module, "postroom", lambda: opened)
+            monkeypatch.setattr(module, "container", lambda: opened)
         yield opened
 
 

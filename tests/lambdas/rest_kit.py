@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from postroom.entrypoints.application import service_application
-from postroom.entrypoints.lambdas.rest import rest_handler
+from postroom.entrypoints.lambdas.api import rest_handler
 from postroom.wiring import Postroom
 
 SOURCE = "203.0.113.9"

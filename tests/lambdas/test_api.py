@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.entrypoints.lambdas.rest import MAX_ANSWER, RestCall, rest_handler
+from postroom.entrypoints.lambdas.api import MAX_ANSWER, RestCall, rest_handler
 from postroom.errors import Invalid
 from postroom.gateway.paging import redirected
 from postroom.gateway.routes.recipients import suppression_routes

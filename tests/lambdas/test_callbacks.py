@@ -13,7 +13,7 @@ import pytest
 
 from postroom.callbacks.dispatcher import QUEUE, parse_wakeup
 from postroom.clock import Instant
-from postroom.entrypoints.lambdas import callbacks, stream_records
+from postroom.entrypoints.lambdas import streams
 from postroom.errors import Corrupt, Unavailable
 from postroom.ledger.callback_deliveries import EndpointRef
 from postroom.ledger.callback_endpoints import EndpointSettings
@@ -48,8 +48,8 @@ class Told:
 
     def stream(self, changes: Sequence[MessageChange]) -> None:
         """The stream's records are the changes here; how they are read is the feed's."""
-        self.monkeypatch.setattr(stream_records, "changes_of", list)
-        callbacks.stream({"Records": changes}, Context())
+        self.monkeypatch.setattr(streams, "changes_of", list)
+        streams.enqueue_callbacks({"Records": changes}, Context())
 
     def wakes(self) -> list[str]:
         found = self.postroom.queues.receive(QUEUE, limit=10)
@@ -95,7 +95,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Iterator[Told]:
-    with installed(tmp_path, monkeypatch, callbacks, POSTROOM_CALLBACK_NETWORKS="127.0.0.0/8") as opened:
+    with installed(tmp_path, monkeypatch, streams, POSTROOM_CALLBACK_NETWORKS="127.0.0.0/8") as opened:
         yield Told(opened, monkeypatch, f"http://127.0.0.1:{server.server_port}/")
 
 
@@ -103,7 +103,7 @@ def test_a_change_is_at_the_endpoint_after_one_wake(told: Told, server: Server) 
     told.stream(told.changes(5))
     (wake,) = told.wakes()
     assert parse_wakeup(wake) == [HOOK]
-    assert returned(callbacks.send(from_queue(QUEUE, wake, "nonsense"), Context())) == []
+    assert returned(streams.send_callbacks(from_queue(QUEUE, wake, "nonsense"), Context())) == []
     assert len(server.bodies) == 5
     assert {body["type"] for body in server.bodies} == {"message.sent"}
     assert told.states() == [DeliveryStatus.DELIVERED] * 5
@@ -146,17 +146,17 @@ def test_one_that_can_never_be_told_holds_up_no_other(told: Told, monkeypatch: p
         return real(some)
 
     monkeypatch.setattr(told.postroom.callback_teller, "group_by_endpoint", odd)
-    monkeypatch.setattr(callbacks, "count", lambda name, *_: counted.append(name))
+    monkeypatch.setattr(streams, "count", lambda name, *_: counted.append(name))
     told.stream(changes)
     assert (len(told.states()), counted) == (3, ["ChangesNotTold"])
 
 
 def test_each_minute_what_is_owed_is_woken_whatever_was_lost(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: dict[str, float] = {}
-    monkeypatch.setattr(callbacks, "count", lambda name, value=1, *_: counted.update({name: value}))
+    monkeypatch.setattr(streams, "count", lambda name, value=1, *_: counted.update({name: value}))
     told.stream(told.changes(2))
     told.wakes()
-    callbacks.send({"source": "aws.events", "time": "2026-11-24T16:00:00Z"}, Context())
+    streams.send_callbacks({"source": "aws.events", "time": "2026-11-24T16:00:00Z"}, Context())
     assert [parse_wakeup(wake) for wake in told.wakes()] == [[HOOK]]
     assert counted.keys() == {"CallbackLanesDue", "OldestDueCallback"}
 
@@ -170,8 +170,8 @@ def test_a_wake_whose_lane_meets_a_store_that_does_not_answer_is_given_back(told
 
     with monkeypatch.context() as patched:
         patched.setattr("postroom.ledger.callback_deliveries.EndpointLeases.take", fails)
-        assert returned(callbacks.send(from_queue(QUEUE, '[["default","other"]]', wake), Context())) == ["0", "1"]
-    assert returned(callbacks.send(from_queue(QUEUE, wake), Context())) == []
+        assert returned(streams.send_callbacks(from_queue(QUEUE, '[["default","other"]]', wake), Context())) == ["0", "1"]
+    assert returned(streams.send_callbacks(from_queue(QUEUE, wake), Context())) == []
     assert told.states() == [DeliveryStatus.DELIVERED]
 
 
@@ -183,7 +183,7 @@ def test_a_record_that_cannot_be_read_holds_up_no_other(told: Told, monkeypatch:
             raise Corrupt("it is no item of ours")
         return list(records)
 
-    monkeypatch.setattr(stream_records, "count", counted.append)
-    monkeypatch.setattr(stream_records, "changes_of", read)
-    callbacks.stream({"Records": [*told.changes(2), "broken"]}, Context())
+    monkeypatch.setattr(streams, "count", counted.append)
+    monkeypatch.setattr(streams, "changes_of", read)
+    streams.enqueue_callbacks({"Records": [*told.changes(2), "broken"]}, Context())
     assert (len(told.states()), counted) == (2, ["RecordsNotRead"])

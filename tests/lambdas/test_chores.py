@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from postroom.entrypoints.house import Chore, House
-from postroom.entrypoints.lambdas import chores
+from postroom.entrypoints.lambdas import maintenance
+from postroom.entrypoints.maintenance import MaintenanceJob, MaintenanceJobs
 from postroom.errors import Unavailable
 from postroom.ledger.rate_windows import RateRecorder
 from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Schedule
@@ -24,8 +24,8 @@ COUNTED: list[tuple[str, float]] = []
 @pytest.fixture
 def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postroom]:
     COUNTED.clear()
-    monkeypatch.setattr(chores, "count", lambda name, value=1: COUNTED.append((name, value)))
-    with installed(tmp_path, monkeypatch, chores) as opened:
+    monkeypatch.setattr(maintenance, "count", lambda name, value=1: COUNTED.append((name, value)))
+    with installed(tmp_path, monkeypatch, maintenance) as opened:
         yield opened
 
 
@@ -51,7 +51,7 @@ def campaign(postroom: Postroom, state: CampaignStatus, *, age_ms: int = 0, sche
 def test_a_call_starts_what_a_lost_note_would_have_started(postroom: Postroom) -> None:
     home = campaign(postroom, CampaignStatus.READY).ref
     postroom.records.change(postroom.records.get(home), start_when_ready=True)
-    chores.handler({"time": "2026-11-24T16:00:00Z", "source": "aws.events"}, Context())
+    maintenance.run_jobs({"time": "2026-11-24T16:00:00Z", "source": "aws.events"}, Context())
     assert postroom.records.get(home).status is CampaignStatus.SENDING
     assert COUNTED == [("StuckCampaigns", 0)]
 
@@ -59,9 +59,9 @@ def test_a_call_starts_what_a_lost_note_would_have_started(postroom: Postroom) -
 def test_what_is_done_less_often_is_done_in_its_own_minutes() -> None:
     done: list[str] = []
     every = {"guard": 5.0, "minute": 60.0, "uploads": 300.0, "campaigns": 3_600.0}
-    kept = [Chore(name, seconds, lambda name=name: done.append(name)) for name, seconds in every.items()]  # type: ignore[misc]
+    kept = [MaintenanceJob(name, seconds, lambda name=name: done.append(name)) for name, seconds in every.items()]  # type: ignore[misc]
     for minute in range(120):
-        chores.keep_house(kept, minute, lambda: False)
+        maintenance.run_due_jobs(kept, minute, lambda: False)
     assert {name: done.count(name) for name in every} == {"guard": 120, "minute": 120, "uploads": 24, "campaigns": 2}
 
 
@@ -70,7 +70,7 @@ def test_a_chore_that_fails_holds_up_no_other_and_is_counted(postroom: Postroom)
         raise Unavailable("busy")
 
     done: list[int] = []
-    chores.keep_house([Chore("a", 60, fails), Chore("b", 60, lambda: done.append(1))], 1, lambda: False)
+    maintenance.run_due_jobs([MaintenanceJob("a", 60, fails), MaintenanceJob("b", 60, lambda: done.append(1))], 1, lambda: False)
     assert done == [1]
     assert COUNTED == [("ChoreFailures", 1)]
 
@@ -78,13 +78,13 @@ def test_a_chore_that_fails_holds_up_no_other_and_is_counted(postroom: Postroom)
 def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Postroom) -> None:
     home = campaign(postroom, CampaignStatus.READY).ref
     postroom.records.change(postroom.records.get(home), start_when_ready=True)
-    chores.handler({"time": "2026-11-24T16:00:00Z"}, Context(left_ms=100))
+    maintenance.run_jobs({"time": "2026-11-24T16:00:00Z"}, Context(left_ms=100))
     assert postroom.records.get(home).status is CampaignStatus.READY
     assert {name for name, _ in COUNTED} == {"ChoreFailures"}
 
 
 def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Postroom) -> None:
-    here = {chore.name for chore in House(postroom).chores()}
+    here = {chore.name for chore in MaintenanceJobs(postroom).chores()}
     assert here == {"guard", "records", "feed", "seal", "uploads", "recount", "singles", "campaigns"}
     stores = postroom.stores
 
@@ -94,7 +94,7 @@ def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Postroom) -> N
         def __getattr__(self, name: str) -> object:
             return getattr(stores, name)
 
-    there = {chore.name for chore in House(postroom.but(stores=Elsewhere())).chores()}
+    there = {chore.name for chore in MaintenanceJobs(postroom.but(stores=Elsewhere())).chores()}
     assert here - there == {"feed"}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from postroom.clock import Instant
-from postroom.entrypoints.lambdas import indexing, stream_records
+from postroom.entrypoints.lambdas import streams
 from postroom.errors import Denied, Unavailable
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
@@ -65,9 +65,9 @@ def found(engine: str) -> dict[str, Any]:
 
 
 def test_a_message_stands_as_its_newest_change_says(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    indexing._index.cache_clear()
-    monkeypatch.setattr(stream_records, "changes_of", list)
-    with installed(tmp_path, monkeypatch, indexing, POSTROOM_AWS_SEARCH=engine):
+    streams._index.cache_clear()
+    monkeypatch.setattr(streams, "changes_of", list)
+    with installed(tmp_path, monkeypatch, streams, POSTROOM_AWS_SEARCH=engine):
         batches: list[Sequence[MessageChange]] = [
             [change(1, MessageStatus.SENT, 2), change(2, MessageStatus.PENDING, 1), change(1, MessageStatus.PENDING, 1)],
             [change(1, MessageStatus.BOUNCED, 3, BOUNCED)],
@@ -75,8 +75,8 @@ def test_a_message_stands_as_its_newest_change_says(engine: str, tmp_path: Path,
             [],
         ]
         for batch in batches:
-            indexing.handler({"Records": batch}, Context())
-    indexing._index.cache_clear()
+            streams.index_messages({"Records": batch}, Context())
+    streams._index.cache_clear()
     documents = found(engine)
     one, two = (message_id(HOME, Key(number.to_bytes(12, "big"))) for number in (1, 2))
     assert documents.keys() == {one, two}

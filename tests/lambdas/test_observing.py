@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 
-from postroom.entrypoints.lambdas.observing import stage_of
+from postroom.entrypoints.lambdas.runtime import stage_of
 
 _PROGRAM = """
 import logging
 from types import SimpleNamespace
-from postroom.entrypoints.lambdas.observing import count, observed
+from postroom.entrypoints.lambdas.runtime import count, observed
 
 class Answer(Exception): pass
 

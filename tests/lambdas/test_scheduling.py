@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.entrypoints.lambdas import scheduling
+from postroom.entrypoints.lambdas import maintenance
 from postroom.errors import Unavailable
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Schedule
@@ -17,7 +17,7 @@ from tests.lambdas.kit import Context, from_queue, installed, returned
 
 @pytest.fixture
 def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postroom]:
-    with installed(tmp_path, monkeypatch, scheduling) as opened:
+    with installed(tmp_path, monkeypatch, maintenance) as opened:
         yield opened
 
 
@@ -41,7 +41,7 @@ def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_besi
         due,
         due,
     )
-    assert returned(scheduling.handler(batch, Context())) == []
+    assert returned(maintenance.schedule(batch, Context())) == []
     assert postroom.records.get(campaign.ref).status is CampaignStatus.SENDING
 
 
@@ -62,5 +62,5 @@ def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Po
         scheduler_messages.timer_body(one.ref, one.schedule.at),
         scheduler_messages.timer_body(other.ref, other.schedule.at),
     )
-    assert returned(scheduling.handler(batch, Context())) == ["0"]
+    assert returned(maintenance.schedule(batch, Context())) == ["0"]
     assert postroom.records.get(other.ref).status is CampaignStatus.SENDING

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroom.entrypoints.machine import Order
+from postroom.entrypoints.lambdas.workflow import Order
 from postroom.ledger import scheduler_messages
 from postroom.model.batch import batches_for
 from postroom.model.campaign import CampaignRef

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.entrypoints.chores import Chores
+from postroom.entrypoints.server.timers import MaintenanceLoop
 from postroom.ledger.inbound_events import InboundEvent
 from postroom.ledger.recounts import MOMENT_S, Recounts
 from postroom.model.batch import batch_of
@@ -154,7 +154,7 @@ def test_in_an_installation_what_comes_back_is_counted_by_the_chores(tmp_path: P
         assert postroom.feedback.once()
         assert list(messages.stale(ref)) == [batch]
         stopped = threading.Event()
-        chores = threading.Thread(target=Chores(postroom, only=None, stopped=stopped).run)
+        chores = threading.Thread(target=MaintenanceLoop(postroom, only=None, stopped=stopped).run)
         chores.start()
         try:
             until(lambda: not messages.stale(ref), "the chores to count", 5)

@@ -10,9 +10,9 @@ from typing import cast
 
 import pytest
 
-from postroom.entrypoints.chores import Chores
-from postroom.entrypoints.process import Stop
-from postroom.entrypoints.sending import Sending
+from postroom.entrypoints.server.process import Stop
+from postroom.entrypoints.server.send_loop import SendLoop
+from postroom.entrypoints.server.timers import MaintenanceLoop
 from postroom.errors import Corrupt, Invalid
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
@@ -78,7 +78,7 @@ def worked_on(
 
     async def run() -> None:
         sender = cast("Sender", ScriptedSender(postroom, work))
-        sending = asyncio.create_task(Sending(postroom.but(sender=sender), only=None).run(stop, lambda: False))
+        sending = asyncio.create_task(SendLoop(postroom.but(sender=sender), only=None).run(stop, lambda: False))
         async with asyncio.timeout(10):
             while not enough(seen) and not sending.done():
                 await asyncio.sleep(0.01)
@@ -115,7 +115,7 @@ def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postr
     bad, good = postroom.records.unfinished()
     damage(postroom, bad)
     stopped = threading.Event()
-    chores = Chores(postroom, only=None, stopped=stopped)
+    chores = MaintenanceLoop(postroom, only=None, stopped=stopped)
     running = threading.Thread(target=chores.run)
     running.start()
     try:

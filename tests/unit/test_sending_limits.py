@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from postroom.entrypoints.machine import Order
-from postroom.entrypoints.send_steps import PORTION_S, ROUNDS_A_RUN
+from postroom.entrypoints.lambdas.send_steps import PORTION_S, ROUNDS_A_RUN
+from postroom.entrypoints.lambdas.workflow import Order
 from postroom.ledger import scheduler_messages
 from postroom.model.batch import batches_for
 from postroom.model.campaign import CampaignRef

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postroom.entrypoints.cli.serve import remarks
-from postroom.entrypoints.server import check_certificate, listening_for_mail
+from postroom.entrypoints.server.processes import check_certificate, listening_for_mail
 from postroom.errors import Invalid
 from postroom.settings import Settings
 from postroom.wiring import open_postroom

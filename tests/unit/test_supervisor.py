@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from postroom.entrypoints import supervisor as supervisor_module
 from postroom.entrypoints.cli.session import say
-from postroom.entrypoints.supervisor import Post, Supervisor
+from postroom.entrypoints.server import supervisor as supervisor_module
+from postroom.entrypoints.server.supervisor import ProcessSpec, Supervisor
 from tests.fakes.clock import ManualClock
 
 
@@ -64,7 +64,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_process_that_cannot_be_started_is_tried_again_ever_more_seldom(started: list[float]) -> None:
     clock, said = ManualClock(), list[str]()
-    post = Post("door", ["door"], {})
+    post = ProcessSpec("door", ["door"], {})
     supervisor = Supervisor([post], clock, patience_s=30, say=said.append)
     for _ in range(100):
         supervisor.tend()

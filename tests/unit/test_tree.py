@@ -66,8 +66,7 @@ def test_only_settings_and_the_command_line_touch_the_environment() -> None:
         "settings/__init__.py",
         "entrypoints/cli/session.py",
         "entrypoints/cli/deploy.py",
-        "entrypoints/lambdas/opened.py",
-        "entrypoints/lambdas/sandbox.py",
+        "entrypoints/lambdas/runtime.py",
     }
     users = {path.relative_to(SOURCE).as_posix() for path in sources() if "os.environ" in path.read_text("utf-8")}
     users |= {path.relative_to(SOURCE).as_posix() for path in sources() if "os.getenv" in path.read_text("utf-8")}

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints import server
 from postroom.entrypoints.cli.session import load_settings, say
+from postroom.entrypoints.server import processes
 from postroom.errors import Conflict
 from postroom.identity.directory import FIRST_ADMIN, first_invitation
 from postroom.model.provider import INBOX
@@ -43,15 +43,15 @@ def serve_command(
     with open_postroom(settings) as postroom, postroom.serving() as alone:
         if not alone:
             raise Conflict(f"another server is running on {settings.data}: stop it, or name another directory with --data")
-        with server.listening(settings) as door, server.listening_for_mail(settings) as mail_door:
-            supervisor = server.crew(settings, door, postroom.clock, say, mail_door=mail_door)
+        with processes.listening(settings) as door, processes.listening_for_mail(settings) as mail_door:
+            supervisor = processes.build_supervisor(settings, door, postroom.clock, say, mail_door=mail_door)
             try:
                 supervisor.tend()
                 _greet(postroom)
                 while not stopping.wait(_LOOK_S):
                     supervisor.tend()
                 say("stopping: no new sends, waiting for what is in flight")
-                supervisor.stop(server.GRACE_S)
+                supervisor.stop(processes.GRACE_S)
             finally:
                 supervisor.kill()
 

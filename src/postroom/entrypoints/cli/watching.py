@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from postroom.entrypoints.cli.progress import Progress
-from postroom.entrypoints.runner import Runner
+from postroom.entrypoints.server.supervisor import CampaignWorkers
 from postroom.errors import Conflict
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.services.status import StatusReport
@@ -53,7 +53,7 @@ def run_and_watch(postroom: Postroom, ref: CampaignRef) -> StatusReport:
 
 def _run(postroom: Postroom, ref: CampaignRef, progress: Progress) -> StatusReport:
     with _mail(postroom) as mail:
-        runner = Runner(postroom.settings, postroom.clock, ref, mail=mail)
+        runner = CampaignWorkers(postroom.settings, postroom.clock, ref, mail=mail)
         try:
             runner.start()
             return _tend(postroom, ref, progress, runner)
@@ -63,7 +63,7 @@ def _run(postroom: Postroom, ref: CampaignRef, progress: Progress) -> StatusRepo
             runner.close()
 
 
-def _tend(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runner) -> StatusReport:
+def _tend(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: CampaignWorkers) -> StatusReport:
     while True:
         working = runner.tend()
         status = _look(postroom, ref, progress, runner.trouble)
@@ -80,7 +80,7 @@ def _look(postroom: Postroom, ref: CampaignRef, progress: Progress, trouble: str
     return status
 
 
-def _interrupted(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Runner) -> StatusReport:
+def _interrupted(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: CampaignWorkers) -> StatusReport:
     progress.note("pausing: no new sends, waiting for what is in flight (Ctrl-C again to abandon it)")
     try:
         _pause(postroom, ref)

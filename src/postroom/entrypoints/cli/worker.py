@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints import process
 from postroom.entrypoints.cli.session import FAILED, session
+from postroom.entrypoints.server import process
 from postroom.errors import PostroomError
 from postroom.model.campaign import CampaignRef
 from postroom.model.tenant import DEFAULT_TENANT
@@ -25,7 +25,7 @@ def worker_command(
     chores: Annotated[bool, typer.Option(help="Fire timers and hand on notes as well.")] = True,
 ) -> None:
     """Import and send until told to stop."""
-    from postroom.entrypoints import worker
+    from postroom.entrypoints.server import worker
 
     with _child() as postroom:
         code = worker.run(postroom, CampaignRef(tenant, campaign) if campaign else None, chores=chores)
@@ -34,7 +34,7 @@ def worker_command(
 
 def timers_command() -> None:
     """Fire timers, hand on notes, keep house until told to stop."""
-    from postroom.entrypoints import timers
+    from postroom.entrypoints.server import timers
 
     with _child() as postroom:
         timers.run(postroom)
@@ -42,25 +42,25 @@ def timers_command() -> None:
 
 def callbacks_command() -> None:
     """Tell tenants' systems what happened until told to stop."""
-    from postroom.entrypoints import callbacks
+    from postroom.entrypoints.server import background
 
     with _child() as postroom:
-        callbacks.run(postroom)
+        background.run_callbacks(postroom)
 
 
 def feedback_command(
     handle: Annotated[int, typer.Option(help="The socket of mail that comes back: an open file's number; -1: none.")] = -1,
 ) -> None:
     """Take in what comes back, and make it part of the records, until told to stop."""
-    from postroom.entrypoints import feedback
+    from postroom.entrypoints.server import background
 
     with _child() as postroom:
-        feedback.run(postroom, None if handle < 0 else socket.socket(fileno=handle))
+        background.run_feedback(postroom, None if handle < 0 else socket.socket(fileno=handle))
 
 
 def inbox_command(port: Annotated[int, typer.Option(help="Where to listen, on loopback.")] = 0) -> None:
     """Take mail until told to stop."""
-    from postroom.entrypoints import timers
+    from postroom.entrypoints.server import timers
 
     with _child() as postroom:
         timers.run_inbox(postroom, port)
@@ -68,10 +68,10 @@ def inbox_command(port: Annotated[int, typer.Option(help="Where to listen, on lo
 
 def door_command(handle: Annotated[int, typer.Option(help="The socket that listens: an open file's number.")]) -> None:
     """Answer HTTP until told to stop."""
-    from postroom.entrypoints import door  # the web framework takes a while to load
+    from postroom.entrypoints.server import http_server  # the web framework takes a while to load
 
     with _child() as postroom:
-        door.run(postroom, socket.socket(fileno=handle))
+        http_server.run(postroom, socket.socket(fileno=handle))
 
 
 @contextmanager
@@ -82,5 +82,5 @@ def _child() -> Iterator[Postroom]:
             write_logs(sys.stderr, postroom.settings.log_level, format=postroom.settings.log_format)
             yield postroom
     except PostroomError as error:
-        process.last_words(error)
+        process.report_fatal(error)
         raise typer.Exit(FAILED) from error

@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from postroom.entrypoints.lambdas.observing import count, observed
-from postroom.entrypoints.lambdas.opened import postroom
+from postroom.entrypoints.lambdas.runtime import container, count, observed
 from postroom.errors import Invalid
 from postroom.events.alarms import AlarmState, incident, read_alarm
 from postroom.wiring.alerts import Pager, pager
@@ -24,7 +23,7 @@ _log = logging.getLogger(__name__)
 @observed("alarms")
 def handler(event: Any, _context: Any) -> None:
     """A message of SNS's."""
-    to = pager(postroom().settings)
+    to = pager(container().settings)
     for record in event["Records"]:
         _tell(record["Sns"]["Message"], to)
 

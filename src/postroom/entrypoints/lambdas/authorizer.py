@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from postroom.entrypoints.lambdas.observing import observed
-from postroom.entrypoints.lambdas.opened import postroom
+from postroom.entrypoints.lambdas.runtime import container, observed
 from postroom.errors import Denied, Unauthenticated
 from postroom.gateway.auth import TokenAuthenticator
 from postroom.model.access import Principal
@@ -35,7 +34,7 @@ class Unauthorized(Exception):
 @observed("authorizer", answers=(Unauthorized,))
 def handler(event: Any, context: Any) -> dict[str, Any]:
     """May whoever sends this `Authorization` field come in?"""
-    opened = postroom()
+    opened = container()
     return decide(event, opened.authenticator, opened.settings.aws_usage_key)
 
 

@@ -14,9 +14,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
-from postroom.entrypoints.lambdas.given_back import GivenBack, given_back, queue_of
-from postroom.entrypoints.lambdas.observing import count, observed
-from postroom.entrypoints.lambdas.opened import postroom
+from postroom.entrypoints.lambdas.runtime import BatchResponse, batch_failures, container, count, observed, queue_of
 from postroom.errors import PostroomError
 from postroom.ledger.inbound_events import InboundEvent, parse_inbound_events
 from postroom.wiring import Postroom
@@ -26,9 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 @observed("events")
-def handler(event: Any, _context: Any) -> GivenBack:
+def handler(event: Any, _context: Any) -> BatchResponse:
     """A batch of SQS's."""
-    opened, records = postroom(), event["Records"]
+    opened, records = container(), event["Records"]
     items = [_read(opened, record) for record in records]
     problems = opened.feedback.record(items)
     opened.tally.try_flush()
@@ -38,7 +36,7 @@ def handler(event: Any, _context: Any) -> GivenBack:
             _log.warning("item %s comes again: %s", record["messageId"], problem)
     count("Arrivals", sum(len(item) for item in items if not isinstance(item, PostroomError)))
     count("ItemsGivenBack", len(failed))
-    return given_back(failed)
+    return batch_failures(failed)
 
 
 def _read(opened: Postroom, record: Any) -> Sequence[InboundEvent] | PostroomError:

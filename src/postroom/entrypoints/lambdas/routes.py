@@ -15,8 +15,7 @@ from typing import Any, Final, NamedTuple
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
-from postroom.entrypoints.application import application
-from postroom.entrypoints.services import SERVICES
+from postroom.entrypoints.application import SERVICES, application
 from postroom.gateway.pipeline import Route
 from postroom.gateway.routes.system import about_routes
 from postroom.settings import Settings

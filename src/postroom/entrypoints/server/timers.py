@@ -1,16 +1,20 @@
 """Who does the chores on one machine: fires timers, hands notes to the scheduler, keeps house.
 
 Any number of processes may do it at the same time; each step is safe to repeat.
+
+The process that does a server's chores, and nothing else: no import and no sending ever delays a timer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from contextlib import suppress
 
 from postroom.clock import Clock
-from postroom.entrypoints.house import Chore, House
+from postroom.entrypoints.maintenance import MaintenanceJob, MaintenanceJobs
+from postroom.entrypoints.server.process import Stop, supervised
 from postroom.errors import LeaseLost, PostroomError
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
@@ -21,13 +25,13 @@ _NOTE_LEASE_S = 5
 _log = logging.getLogger(__name__)
 
 
-class Chores:
+class MaintenanceLoop:
     """In a thread of a worker, or of a process of their own."""
 
     def __init__(self, postroom: Postroom, *, only: CampaignRef | None, stopped: threading.Event) -> None:
         """`only`: look after one campaign alone."""
         self._postroom = postroom
-        self._house = House(postroom, only=only, stopped=stopped.is_set)
+        self._house = MaintenanceJobs(postroom, only=only, stopped=stopped.is_set)
         self._stopped = stopped
 
     def run(self) -> None:
@@ -57,7 +61,7 @@ class Chores:
         return bool(received)
 
 
-def _do(chore: Chore) -> None:
+def _do(chore: MaintenanceJob) -> None:
     try:
         chore.do()
     except PostroomError:
@@ -78,3 +82,23 @@ class _Every:
             return False
         self._next = now + self._seconds
         return True
+
+
+def run(postroom: Postroom) -> None:
+    """Until told to stop. Errors of the stores are raised."""
+
+    async def work(stop: Stop) -> None:
+        await asyncio.to_thread(MaintenanceLoop(postroom, only=None, stopped=stop.flag).run)
+
+    asyncio.run(supervised(work))
+
+
+def run_inbox(postroom: Postroom, port: int) -> None:
+    """The built-in inbox, until told to stop."""
+
+    async def work(stop: Stop) -> None:
+        await asyncio.to_thread(postroom.inbox_server.start, port=port)
+        await stop.event.wait()
+        await asyncio.to_thread(postroom.inbox_server.stop)
+
+    asyncio.run(supervised(work))

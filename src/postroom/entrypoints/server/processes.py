@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from postroom.clock import Clock
-from postroom.entrypoints.supervisor import Post, Supervisor
+from postroom.entrypoints.server.supervisor import ProcessSpec, Supervisor
 from postroom.errors import Invalid
 from postroom.model.provider import INBOX
 from postroom.settings import Settings
@@ -79,7 +79,7 @@ def check_certificate(settings: Settings) -> None:
         raise Invalid(f"{found} cannot be used for TLS ({error.reason or error}): needed are {wanted}") from error
 
 
-def crew(
+def build_supervisor(
     settings: Settings, door: socket.socket, clock: Clock, say: Callable[[str], None], *, mail_door: socket.socket | None = None
 ) -> Supervisor:
     """Everybody, not yet started."""
@@ -88,16 +88,16 @@ def crew(
     if mail == INBOX:
         port = _free_port()
         mail = f"smtp://{_LOOPBACK}:{port}?tls=none"
-        posts.append(Post("inbox", ["inbox-server", "--port", str(port)], settings.environ(), last=True))
+        posts.append(ProcessSpec("inbox", ["inbox-server", "--port", str(port)], settings.environ(), last=True))
     environ = settings.environ(mail=mail)
-    posts.append(Post("timers", ["timers"], environ))
+    posts.append(ProcessSpec("timers", ["timers"], environ))
     mail_handles = [] if mail_door is None else [mail_door.fileno()]
     posts.append(
-        Post("feedback", ["feedback", *(f"--handle={handle}" for handle in mail_handles)], environ, handles=mail_handles)
+        ProcessSpec("feedback", ["feedback", *(f"--handle={handle}" for handle in mail_handles)], environ, handles=mail_handles)
     )
-    posts.append(Post("callbacks", ["callbacks"], environ))
-    posts += [Post(f"worker {number}", ["worker", "--no-chores"], environ) for number in range(1, settings.workers + 1)]
-    posts.append(Post("door", ["door", "--handle", str(door.fileno())], environ, handles=[door.fileno()]))
+    posts.append(ProcessSpec("callbacks", ["callbacks"], environ))
+    posts += [ProcessSpec(f"worker {number}", ["worker", "--no-chores"], environ) for number in range(1, settings.workers + 1)]
+    posts.append(ProcessSpec("door", ["door", "--handle", str(door.fileno())], environ, handles=[door.fileno()]))
     return Supervisor(posts, clock, patience_s=2 * settings.lease, say=say)
 
 

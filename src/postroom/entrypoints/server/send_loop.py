@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from postroom.entrypoints.process import Stop, trouble
+from postroom.entrypoints.server.process import Stop, report_trouble
 from postroom.errors import Conflict, NotFound, PostroomError, Temporary
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
@@ -43,7 +43,7 @@ class _Turn:
     began: float
 
 
-class Sending:
+class SendLoop:
     """One worker's."""
 
     def __init__(self, postroom: Postroom, *, only: CampaignRef | None, at_once: int = AT_ONCE, turn_s: float = TURN_S) -> None:
@@ -107,7 +107,7 @@ class Sending:
     def _begin(self, ref: CampaignRef, send: _Send) -> None:
         self._line.pop(ref, None)
         stop = StopSignal()
-        task = asyncio.create_task(send(ref, stop, trouble))
+        task = asyncio.create_task(send(ref, stop, report_trouble))
         self._turns[ref] = _Turn(task, stop, asyncio.get_running_loop().time())
 
     def _yield_longest(self, places: int) -> None:

@@ -2,6 +2,8 @@
 
 It takes mail from its listener and its mailbox, where there are such, and does what waits in the queue of all that was heard, by
 the door too. Told to stop, it answers the mails that are whole, and finishes what it has begun to record.
+
+The process that tells tenants' systems what happened: their servers may be slow, and nothing of ours waits for them.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Coroutine, Iterator
 from typing import Final
 
-from postroom.entrypoints.process import Stop, attended, trouble
+from postroom.callbacks.consumer import FeedConsumer
+from postroom.entrypoints.server.process import Stop, report_trouble, supervised
 from postroom.wiring import Postroom
 from postroom.wiring.way_back import collecting, listener
 
@@ -20,7 +24,7 @@ _NICE: Final = 5
 """A third of the others' share of a busy processor: what came back can wait, what is to leave cannot."""
 
 
-def run(postroom: Postroom, door: socket.socket | None = None) -> None:
+def run_feedback(postroom: Postroom, door: socket.socket | None = None) -> None:
     """Until told to stop. `door`: where mail comes in. Errors of the stores are raised."""
 
     async def work(stop: Stop) -> None:
@@ -32,7 +36,7 @@ def run(postroom: Postroom, door: socket.socket | None = None) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     os.nice(_NICE)
-    asyncio.run(attended(work))
+    asyncio.run(supervised(work))
 
 
 def _parts(postroom: Postroom, door: socket.socket | None, stop: Stop) -> Iterator[Coroutine[None, None, None]]:
@@ -40,5 +44,33 @@ def _parts(postroom: Postroom, door: socket.socket | None, stop: Stop) -> Iterat
     yield asyncio.to_thread(postroom.tally.run, stop.flag)
     if door is not None:
         yield listener(postroom).serve(door, stop.event)
-    if (mailbox := collecting(postroom, trouble)) is not None:
+    if (mailbox := collecting(postroom, report_trouble)) is not None:
         yield asyncio.to_thread(mailbox.run, stop.flag)
+
+
+_LOOK_S: Final = 0.1
+
+
+def run_callbacks(postroom: Postroom) -> None:
+    """Until told to stop. Errors of the stores are raised."""
+
+    async def work(stop: Stop) -> None:
+        await process_callbacks(postroom, stop.event, stop.flag)
+
+    asyncio.run(supervised(work))
+
+
+async def process_callbacks(postroom: Postroom, ended: asyncio.Event, stopped: threading.Event) -> None:
+    """Until both are set. Errors of the stores are raised, once nothing is under way any more."""
+    follower, lanes = postroom.callback_lines()
+    parts = [asyncio.create_task(asyncio.to_thread(_follow, follower, stopped)), asyncio.create_task(lanes.run(ended))]
+    await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    ended.set()
+    stopped.set()
+    await asyncio.gather(*parts)
+
+
+def _follow(follower: FeedConsumer, stopped: threading.Event) -> None:
+    while not stopped.is_set():
+        if not follower.once():
+            stopped.wait(_LOOK_S)

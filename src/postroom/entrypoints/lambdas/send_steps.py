@@ -3,6 +3,8 @@
 Each step may be called again, and twice at once: leases and fences keep two apart (pipeline/sender). A step ends well before its
 function's time is up: what is in flight is answered, what was not begun is found by the next round. What a campaign cannot go on
 with pauses it with the reason, as a worker on one machine does it; what passes is raised, and the machine calls again.
+
+The functions of the state machines `send` and `stream` (send_steps.py).
 """
 
 from __future__ import annotations
@@ -11,10 +13,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, Literal, TypedDict
+from functools import cache
+from typing import Any, Final, Literal, Protocol, TypedDict, cast
+
+import msgspec
 
 from postroom.clock import rfc3339
-from postroom.entrypoints.machine import Order, Runs
+from postroom.entrypoints.lambdas.runtime import container, observed
+from postroom.entrypoints.lambdas.workflow import Order, Runs
 from postroom.errors import Conflict, NotFound, PostroomError, Temporary
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef, CampaignStatus
@@ -158,3 +164,41 @@ async def _in_time(work: Coroutine[Any, Any, None], stop: StopSignal, left: Time
 def _trouble(text: str) -> None:
     if text:
         _log.warning("the provider: %s", text)
+
+
+class Context(Protocol):
+    """Of a call."""
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+@cache
+def _steps() -> SendSteps:
+    opened = container()
+    return SendSteps(opened, opened.rounds, cast("Runs", opened.workflows))
+
+
+@observed("send-round")
+def round_(event: Any, context: Context) -> Looked:
+    """`SendSteps.look`."""
+    return _steps().look(_order(event), int(event.get("round", {}).get("number", 0)))
+
+
+@observed("sender")
+def batches(event: Any, context: Context) -> Sent:
+    """`SendSteps.send`."""
+    return _steps().send(_order(event), _left(context))
+
+
+@observed("stream-sender")
+def stream(event: Any, context: Context) -> Streamed:
+    """`SendSteps.stream`."""
+    return _steps().stream(_order(event), _left(context))
+
+
+def _order(event: Any) -> Order:
+    return msgspec.convert(event, Order)
+
+
+def _left(context: Context) -> TimeLeft:
+    return lambda: context.get_remaining_time_in_millis() / 1000

@@ -1,4 +1,10 @@
-"""What a function tells of itself: log lines, metrics and traces, the same for all of them.
+"""What Lambda says of the process it started: its own variables, which are no settings of ours.
+
+The installation, opened once a sandbox: Lambda keeps a process for many calls, and freezes it between them.
+
+Which items of a batch a function did not manage: Lambda hands those out again, and no others (partial batch responses).
+
+What a function tells of itself: log lines, metrics and traces, the same for all of them.
 
     @observed("events")
     def handler(event, context): ...
@@ -17,8 +23,10 @@ Outside of Lambda nothing of it happens: whoever calls a handler keeps their own
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import cache, wraps
 from importlib.util import find_spec
 from typing import Any, Final, Protocol, TypeVar
@@ -26,8 +34,49 @@ from typing import Any, Final, Protocol, TypeVar
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from postroom.entrypoints.lambdas.sandbox import function_name, is_untraced
+from postroom.settings import Settings
 from postroom.telemetry.logs import REQUEST
+from postroom.wiring import Postroom, open_postroom
+
+
+def function_name() -> str | None:
+    """None: this is no function's process."""
+    return os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
+
+
+def handler_name() -> str:
+    """`module.function` of the handler that it was started for; empty outside of Lambda."""
+    return os.environ.get("_HANDLER", "")
+
+
+def is_untraced() -> bool:
+    """Whether traces are switched off (powertools' own variable)."""
+    return os.environ.get("POWERTOOLS_TRACE_DISABLED", "").lower() in {"1", "true"}
+
+
+_KEPT = ExitStack()
+"""Open for as long as the process is there: Lambda tells nobody when it ends one."""
+
+
+@cache
+def container() -> Postroom:
+    """As the function's environment describes it. `Invalid`."""
+    return _KEPT.enter_context(open_postroom(Settings.load(os.environ, None, {})))
+
+
+BatchResponse = dict[str, list[dict[str, str]]]
+"""What a function answers that is called with a batch of SQS's."""
+
+
+def batch_failures(records: Iterable[Any]) -> BatchResponse:
+    """These of SQS's records."""
+    return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in records]}
+
+
+def queue_of(record: Any) -> str:
+    """The queue's name as the port has it: of `…:postroom-<stage>-q-<queue>`."""
+    return str(record["eventSourceARN"]).rpartition("-q-")[2]
+
 
 NAMESPACE: Final = "Postroom"
 _LOUD: Final = ("botocore", "boto3", "mangum", "urllib3", "asyncio", "httpx2", "httpcore2", "aws_xray_sdk")

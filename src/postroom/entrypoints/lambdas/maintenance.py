@@ -4,6 +4,11 @@ What is done less often is done in the minutes that its interval divides, by the
 nothing. Each chore fails alone, and is done again at its next time. Nothing new is begun when the time is nearly over.
 
 Metrics: `ChoreFailures`; `StuckCampaigns`, each minute: campaigns that should move and do not (services.standstill).
+
+The function `scheduler`: notes about campaigns and streams, from the door and from schedules whose time has come.
+
+A note that meets somebody else's write, or a store that does not answer, comes again; what can never be handled is dropped with a
+line in the log, since the record is the truth and is looked at each minute (`chores`).
 """
 
 from __future__ import annotations
@@ -13,9 +18,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-from postroom.entrypoints.house import Chore, House
-from postroom.entrypoints.lambdas.observing import count, observed
-from postroom.entrypoints.lambdas.opened import postroom
+from postroom.entrypoints.lambdas.runtime import BatchResponse, batch_failures, container, count, observed
+from postroom.entrypoints.maintenance import MaintenanceJob, MaintenanceJobs
 from postroom.wiring import Postroom
 
 _MARGIN_MS: Final = 5_000
@@ -26,18 +30,20 @@ _log = logging.getLogger(__name__)
 
 
 @observed("chores")
-def handler(event: Any, context: Any) -> None:
+def run_jobs(event: Any, context: Any) -> None:
     """The event of a rule."""
 
     def stopped() -> bool:
         return bool(context.get_remaining_time_in_millis() < _MARGIN_MS)
 
-    opened = postroom()
-    chores = House(opened, stopped=stopped, recount_s=_RECOUNT_S).chores()
-    keep_house([*chores, Chore("standstill", _STUCK_EVERY_S, lambda: _count_stuck(opened))], _minute(event, opened), stopped)
+    opened = container()
+    chores = MaintenanceJobs(opened, stopped=stopped, recount_s=_RECOUNT_S).chores()
+    run_due_jobs(
+        [*chores, MaintenanceJob("standstill", _STUCK_EVERY_S, lambda: _count_stuck(opened))], _minute(event, opened), stopped
+    )
 
 
-def keep_house(chores: list[Chore], minute: int, stopped: Callable[[], bool]) -> None:
+def run_due_jobs(chores: list[MaintenanceJob], minute: int, stopped: Callable[[], bool]) -> None:
     """Do those whose minute it is."""
     for chore in chores:
         if minute % max(1, round(chore.every_s / _MINUTE_S)):
@@ -65,3 +71,10 @@ def _minute(event: Any, opened: Postroom) -> int:
     due = event.get("time") if isinstance(event, dict) else None
     seconds = datetime.fromisoformat(due).timestamp() if due else opened.clock.now() / 1000
     return int(seconds // _MINUTE_S)
+
+
+@observed("scheduler")
+def schedule(event: Any, _context: Any) -> BatchResponse:
+    """A batch of SQS's."""
+    house = MaintenanceJobs(container())
+    return batch_failures([record for record in event["Records"] if not house.handle_note(record["body"])])

@@ -43,7 +43,7 @@ class _Revives(Protocol):
     def revive(self, workflow: str, execution: str) -> bool: ...
 
 
-class Chore(NamedTuple):
+class MaintenanceJob(NamedTuple):
     """One, and how often it is done at least."""
 
     name: str
@@ -51,7 +51,7 @@ class Chore(NamedTuple):
     do: Callable[[], object]
 
 
-class House:
+class MaintenanceJobs:
     """See the module's text."""
 
     def __init__(
@@ -68,20 +68,23 @@ class House:
         self._stopped = stopped
         self._recount_s = recount_s
 
-    def chores(self) -> list[Chore]:
+    def chores(self) -> list[MaintenanceJob]:
         """A single campaign's worker leaves the house to others."""
-        chores = [Chore("guard", CHECK_S, self._guard), Chore("records", _RECORDS_EVERY_S, self._look_at_records)]
+        chores = [
+            MaintenanceJob("guard", CHECK_S, self._guard),
+            MaintenanceJob("records", _RECORDS_EVERY_S, self._look_at_records),
+        ]
         if self._postroom.stores.machine is not None:  # elsewhere the feed ends by itself
-            chores.append(Chore("feed", _TRIM_EVERY_S, self.trim_feed))
+            chores.append(MaintenanceJob("feed", _TRIM_EVERY_S, self.trim_feed))
         elif self._only is None:  # there a machine of ours may have failed; here workers find what is due themselves
-            chores.append(Chore("runs", _RUNS_EVERY_S, self._revive))
+            chores.append(MaintenanceJob("runs", _RUNS_EVERY_S, self._revive))
         if self._only is None:
             chores += [
-                Chore("seal", _SEAL_EVERY_S, self._seal),
-                Chore("uploads", _EXPIRE_EVERY_S, self._expire_uploads),
-                Chore("recount", _RECOUNT_EVERY_S, self._recount),
-                Chore("singles", _EXPIRE_EVERY_S, self._expire_singles),
-                Chore("campaigns", _RETAIN_EVERY_S, self._expire_campaigns),
+                MaintenanceJob("seal", _SEAL_EVERY_S, self._seal),
+                MaintenanceJob("uploads", _EXPIRE_EVERY_S, self._expire_uploads),
+                MaintenanceJob("recount", _RECOUNT_EVERY_S, self._recount),
+                MaintenanceJob("singles", _EXPIRE_EVERY_S, self._expire_singles),
+                MaintenanceJob("campaigns", _RETAIN_EVERY_S, self._expire_campaigns),
             ]
         return chores
 

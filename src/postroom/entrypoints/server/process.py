@@ -45,7 +45,7 @@ class Stop:
         return self.flag.is_set()
 
 
-async def attended(work: Callable[[Stop], Awaitable[T]]) -> T:
+async def supervised(work: Callable[[Stop], Awaitable[T]]) -> T:
     """Do the work as a child of a parent that watches."""
     loop = asyncio.get_running_loop()
     stop = Stop()
@@ -59,13 +59,13 @@ async def attended(work: Callable[[Stop], Awaitable[T]]) -> T:
         alive.cancel()
 
 
-def last_words(error: PostroomError) -> None:
+def report_fatal(error: PostroomError) -> None:
     """Tell the parent what ended this process."""
     _log.error("%s", error)
     _say(FATAL + str(error).replace("\n", " "))
 
 
-def trouble(reason: str) -> None:
+def report_trouble(reason: str) -> None:
     """Tell the parent what keeps this process from working; empty text: nothing any more."""
     _say(TROUBLE + reason.replace("\n", " "))
 

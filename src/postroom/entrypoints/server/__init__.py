@@ -1,0 +1,1 @@
+"""The processes of `postroom serve`, and the worker processes of `postroom send`."""
