@@ -28,14 +28,14 @@ WORKER = """
 import os, signal, sys
 from pathlib import Path
 from postroom.clock import Instant, SystemClock
-from postroom.model.message import MessageState, Settlement
-from postroom.model.shard import Key
+from postroom.model.message import MessageStatus, Settlement
+from postroom.model.ids import Key
 from postroom.platform.embedded.journal import FileJournals
 journal = FileJournals(Path(sys.argv[1]), SystemClock()).begin("campaign")
 page = journal.page(3, 7)
 page.handing(Key(b"a" * 12))
 page.handing(Key(b"b" * 12))
-page.answered(Settlement(Key(b"b" * 12), MessageState.SENT, 1, Instant(5), None, 250, "2.0.0 Ok: queued as ü", "id-1"))
+page.answered(Settlement(Key(b"b" * 12), MessageStatus.SENT, 1, Instant(5), None, 250, "2.0.0 Ok: queued as ü", "id-1"))
 print(journal.owner, flush=True)
 signal.pause()
 """

@@ -222,7 +222,7 @@ with database.write() as connection:
 
 def test_whoever_waits_too_long_says_for_whom(path: Path, database: Database) -> None:
     lock = FileLock(path.with_name(path.name + "-lock"))
-    with database.write(), pytest.raises(Unavailable, match=f"process {os.getpid()}: end it, or let it continue"):
+    with database.write(), pytest.raises(Unavailable, match=f"process {os.getpid()}: end that process or let it continue"):
         lock.acquire(patience_s=0.1)
     lock.acquire(patience_s=0.1)
     lock.close()

@@ -280,7 +280,7 @@ def test_a_lost_worker_leaves_in_doubt_only_what_it_had_in_flight(made: Desk) ->
         page = journal.page(batch, opened.fence)
         if handed:
             page.handing(each.key)
-        page._let_go()
+        page._unmap()
     os.close(journal._lock)  # as a kill does
     made.send(lambda: made.states() == ["sent", "sent", "unknown"])
     assert made.message(accepted[0]).status is MessageStatus.UNKNOWN
@@ -294,7 +294,7 @@ def test_the_rate_of_a_provider_holds_for_single_messages(made: Desk) -> None:
     assert made.states() == ["pending", "pending", "sent", "sent", "sent"]
 
 
-def test_a_stream_that_owes_nothing_is_let_go_after_a_while_and_woken_by_the_next_message(made: Desk) -> None:
+def test_a_stream_that_owes_nothing_is_unmap_after_a_while_and_woken_by_the_next_message(made: Desk) -> None:
     made.accept(request())
 
     async def run() -> None:
@@ -317,7 +317,7 @@ def test_a_stream_that_owes_nothing_is_let_go_after_a_while_and_woken_by_the_nex
     assert len(made.made.workflows.running(scheduler_messages.STREAM)) == 1
 
 
-def test_a_message_that_comes_while_its_stream_is_let_go_is_not_forgotten(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_comes_while_its_stream_is_unmap_is_not_forgotten(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     made.accept(request())
     made.send(sent(made, 1))
     stop = made.made.workflows.stop

@@ -1,16 +1,13 @@
-"""Content of the object store, encrypted: which objects, and how.
+"""Encryption of objects: which objects, and how.
 
-Each version has a data key of its own (AES-256-GCM), wrapped by `ports.secrets` for the object's key, so that content cannot be
-moved to another's place. The wrapped key stands in the index beside size and digest of the *plain* content, so listing costs
-nothing more, and a new master key means a new wrapping in the index: no file is written again, no version changes.
+Each version has its own data key (AES-256-GCM), wrapped by `ports.secrets` for the object's key, so content cannot be
+moved to another object. The wrapped key is in the index beside size and digest of the *plain* content, so listing costs
+nothing more, and a new master key only changes the wrapping in the index: no file is written again, no version changes.
+Killed at any moment, `rewrap_all` has rewrapped some hundreds of keys at a time, and the next call continues.
 
-The content is chunks of 64 KB, each with its tag behind it; its nonce is its number and whether it is the last (the STREAM
-construction of Hoang, Reyhanitabar, Rogaway and Vizár, 2015). So a range is read without the rest, and what is cut off, added,
-swapped or repeated is `Corrupt`. Memory does not grow with the content.
-
-The wrapped data keys in the index of objects: wrapped again when there is a new master key.
-
-Killed at any moment, what was wrapped again is, some hundreds at a time, and the next call goes on.
+Content is chunks of 64 KB, each followed by its tag. A chunk's nonce is its number and whether it is the last (the STREAM
+construction of Hoang, Reyhanitabar, Rogaway and Vizár, 2015). So a range is read without the rest, and content that was cut,
+extended, swapped or repeated is `Corrupt`. Memory does not grow with the content.
 """
 
 from __future__ import annotations
@@ -34,18 +31,18 @@ _STORED_BYTES = CHUNK_BYTES + _TAG_BYTES
 
 
 class ObjectEncryption:
-    """Which objects are encrypted, and the way to their keys."""
+    """Decides which objects are encrypted, and wraps and unwraps their data keys."""
 
     def __init__(self, secrets: Secrets, applies: Callable[[str], bool]) -> None:
         self._secrets = secrets
         self._applies = applies
 
     def new_key(self, key: str) -> DataKey | None:
-        """A data key for a new version; None: it is stored in clear."""
+        """A data key for a new version, or None if it is stored in clear."""
         return self._secrets.new_key(_purpose(key)) if self._applies(key) else None
 
     def unwrap(self, key: str, wrapped: str) -> bytes:
-        """The data key of a version. `Corrupt`, `Unavailable`."""
+        """The data key of a version. Raises `Corrupt` or `Unavailable`."""
         try:
             return self._secrets.unwrap(_purpose(key), wrapped)
         except Corrupt as error:
@@ -61,12 +58,12 @@ class ObjectEncryption:
 
 
 def encrypted(chunks: Iterable[bytes], data_key: bytes) -> Iterator[bytes]:
-    """The content as it is stored, in pieces about as large as those that come."""
+    """The encrypted content, in pieces about as large as the given chunks."""
     cipher, number = AESGCM(data_key), 0
     held = b""
     for chunk in chunks:
         plain = memoryview(held + chunk)
-        whole = max(0, (len(plain) - 1) // CHUNK_BYTES)  # what is left may be the last, and is never empty
+        whole = max(0, (len(plain) - 1) // CHUNK_BYTES)  # the rest may be the last chunk, which is never empty
         parts = [plain[at * CHUNK_BYTES : (at + 1) * CHUNK_BYTES] for at in range(whole)]
         if parts:
             yield b"".join(cipher.encrypt(_nonce(number + at), part, None) for at, part in enumerate(parts))
@@ -76,12 +73,13 @@ def encrypted(chunks: Iterable[bytes], data_key: bytes) -> Iterator[bytes]:
 
 
 def decrypted(file: BinaryIO, data_key: bytes, *, key: str, size: int) -> BinaryIO:
-    """The plain content, `size` bytes, of a `file` that `encrypted` made; seekable. `Corrupt`: it is not what was stored."""
+    """The plain content, `size` bytes, of a `file` written by `encrypted`. Seekable. Reading raises `Corrupt` if it was
+    changed."""
     return cast("BinaryIO", io.BufferedReader(_Decrypted(file, data_key, key, size), CHUNK_BYTES))
 
 
 class _Decrypted(io.RawIOBase):
-    """See `decrypted`. Keeps one chunk."""
+    """The stream of `decrypted`. Buffers one chunk."""
 
     def __init__(self, file: BinaryIO, data_key: bytes, key: str, size: int) -> None:
         self._file, self._cipher = file, AESGCM(data_key)
@@ -125,7 +123,7 @@ class _Decrypted(io.RawIOBase):
             length = self._size - number * CHUNK_BYTES + _TAG_BYTES if last else _STORED_BYTES
             with disk_errors(self._key):
                 self._file.seek(number * _STORED_BYTES)
-                stored = self._file.read(length + last)  # one more than there may be at the end
+                stored = self._file.read(length + last)  # at the end one byte more, to notice added bytes
             if len(stored) != length:
                 raise _damaged(self._key)
             try:
@@ -144,7 +142,7 @@ def _nonce(number: int, *, last: bool = False) -> bytes:
 
 
 def _purpose(key: str) -> str:
-    """A key may be longer than a purpose."""
+    """The purpose for `ports.secrets`: hashed, because a key may be longer than a purpose."""
     return "object/" + hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -168,7 +166,7 @@ _REWRAP = "UPDATE sealing SET wrapped = ? WHERE version = ? AND wrapped = ?"
 
 
 class _Wrapping(NamedTuple):
-    """A version's."""
+    """The wrapped data key of one version."""
 
     version: int
     key: str
@@ -176,7 +174,7 @@ class _Wrapping(NamedTuple):
 
 
 def rewrap_all(database: Database, sealing: ObjectEncryption) -> tuple[int, int]:
-    """Wrap every data key under the newest master key: how many were, and how many cannot be."""
+    """Wrap every data key under the newest master key. Returns how many were rewrapped, and how many cannot be."""
     done = left = after = 0
     while batch := _after(database, after):
         after = batch[-1].version

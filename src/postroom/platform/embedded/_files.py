@@ -1,8 +1,8 @@
-"""What every file of the embedded home needs: locks that die with their holder, renames that last, errors in our words.
+"""File helpers of the embedded backend: locks that die with their process, durable renames, disk errors as `postroom.errors`.
 
-A lock is `flock` on a side file: a killed process leaves nothing to clean up. Its holders keep it for one transaction or
-one rename, mostly a millisecond, so who waits looks again soon, and ever more seldom. Only a stopped (not a dead) process
-can make others wait for long: after half a minute they say whom they wait for.
+A lock is `flock` on a side file, so a killed process leaves nothing to clean up. A lock is held for one transaction or one
+rename, mostly a millisecond: a waiting process tries again soon, and then less and less often. Only a stopped (not a dead)
+process can block others for long. After 30 s the wait ends with an error that names its process id.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONGEST_WAIT_S = 0.005
 
 
 def storage_error(error: OSError, path: Path | str) -> PostroomError:
-    """What an `OSError` at `path` means: `StorageFull` where a person must make room or give permission, else `Unavailable`."""
+    """The error for an `OSError` at `path`: `StorageFull` if a person must free space or give permission, else `Unavailable`."""
     number = error.errno or 0
     if number in _NO_ROOM:
         return StorageFull(f"Cannot write {path}: {_NO_ROOM[number]}. Make room and go on; nothing was changed.")
@@ -36,7 +36,7 @@ def storage_error(error: OSError, path: Path | str) -> PostroomError:
 
 @contextmanager
 def disk_errors(path: Path | str) -> Iterator[None]:
-    """Raise an `OSError` of the body as `storage_error` names it."""
+    """Raise `OSError`s of the block as `storage_error` translates them."""
     try:
         yield
     except OSError as error:
@@ -53,21 +53,22 @@ def sync_directory(path: Path) -> None:
 
 
 class FileLock:
-    """A lock between processes. Not between threads of one: the caller holds a lock of its own around it."""
+    """A lock between processes, not between threads of one process: the caller needs another lock for those."""
 
     def __init__(self, path: Path) -> None:
-        """`StorageFull`, `Unavailable`: the side file cannot be made."""
+        """Create the side file. Raises `StorageFull` or `Unavailable`."""
         with disk_errors(path):
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._path = path
 
     def acquire(self, patience_s: float = LOCK_PATIENCE_S) -> None:
-        """Wait for the lock. `Unavailable`: somebody kept it for `patience_s`, or the file system keeps no locks."""
+        """Wait for the lock. Raises `Unavailable` after `patience_s` seconds, or if the file system has no locks."""
         if not self.try_acquire_for(patience_s):
-            raise Unavailable(f"{self._path} is kept locked by {self._holder()}: end it, or let it continue, and go on.")
+            raise Unavailable(f"{self._path} is locked by {self._holder()}: end that process or let it continue, then try again.")
 
     def try_acquire_for(self, patience_s: float) -> bool:
-        """Wait for the lock so long at most; whether it was had. `Unavailable`: the file system keeps no locks."""
+        """Wait up to `patience_s` seconds. Returns whether the lock was taken. Raises `Unavailable` if the file system has no
+        locks."""
         wait, deadline = _SHORTEST_WAIT_S, time.monotonic() + patience_s
         while not self.try_acquire():
             if time.monotonic() > deadline:
@@ -77,14 +78,14 @@ class FileLock:
         return True
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free. `Unavailable`: the file system keeps no locks."""
+        """Take the lock if it is free. Raises `Unavailable` if the file system has no locks."""
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError as error:
             raise storage_error(error, self._path) from error
-        with suppress(OSError):  # only for whoever waits too long: a full disk keeps nobody from locking
+        with suppress(OSError):  # only for the error message: a full disk must not prevent locking
             os.pwrite(self._handle, b"%-20d" % os.getpid(), 0)
         return True
 
@@ -93,9 +94,9 @@ class FileLock:
         return f"process {pid}" if pid else "another process"
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         fcntl.flock(self._handle, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Release it and forget it; the side file stays: removing it would split the lock in two."""
+        """Release the lock and close the file. The file stays: removing it would split the lock in two."""
         os.close(self._handle)

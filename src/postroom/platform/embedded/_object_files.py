@@ -1,13 +1,12 @@
-"""Content on its way into and out of the object store: read in chunks, hashed, checked.
-
-The files of the object store: written aside, synced, then moved to their place in one step.
+"""The files of the object store, and the streams of content in and out of them.
 
     staging/<writer>/owner      locked while its process lives
     staging/<writer>/<n>        a file being written
-    files/<aa>/<name>           a complete file, of no meaning until the index names it
+    files/<aa>/<name>           a complete file, without meaning until the index names it
 
-A file moves to `files` only under the index's write lock. So whoever holds that lock knows that a file which the index
-does not name belongs to nobody, and that the staging of an owner whose lock is free does not either: `sweep` deletes both.
+A file is written in `staging`, synced, and moved to `files` in one step, under the index's write lock. So under that
+lock, a file that the index does not name belongs to no writer, and neither does the staging directory of an owner whose lock is
+free: `sweep_staging` and the store delete both.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ CHUNK_BYTES = 1 << 20
 
 
 class IncomingContent:
-    """Content given as bytes, a stream or an iterator: its first chunks held back until it is known to be small or not."""
+    """Content given as bytes, a stream or an iterator, buffered until it is known whether it is small."""
 
     def __init__(self, content: bytes | BinaryIO | Iterator[bytes], *, small: int) -> None:
-        """Reads until the end or past `small` bytes. What the stream or iterator raises goes on to the caller."""
+        """Read to the end, or past `small` bytes. Errors of the stream or iterator reach the caller."""
         self.size = 0
         self._hash = hashlib.sha256()
         self._rest = iter(_chunks(content))
@@ -47,11 +46,11 @@ class IncomingContent:
 
     @property
     def sha256(self) -> str:
-        """Hex; of all chunks that were read."""
+        """Hex, of all chunks read so far."""
         return self._hash.hexdigest()
 
     def chunks(self) -> Iterator[bytes]:
-        """All of it, once, if it is not small."""
+        """All content, once, if it is not small."""
         while self._head:
             yield self._account(self._head.pop(0))
         for chunk in self._rest:
@@ -73,7 +72,7 @@ def _chunks(content: bytes | BinaryIO | Iterator[bytes]) -> Iterable[bytes]:
 
 
 class _Checked(io.RawIOBase):
-    """A file that is hashed as it is read; read to its end in order, it proves to be what was stored."""
+    """A file that is hashed while it is read in order, and checked at its end."""
 
     def __init__(self, file: BinaryIO, key: str, sha256: str) -> None:
         self._file = file
@@ -110,12 +109,12 @@ class _Checked(io.RawIOBase):
 
 
 def checked_stream(file: BinaryIO, key: str, sha256: str) -> BinaryIO:
-    """`file` to be read: at its end `Corrupt` is raised if it is not what was stored."""
+    """A stream of `file`. Raises `Corrupt` at its end if the content is not what was stored."""
     return io.BufferedReader(_Checked(file, key, sha256), CHUNK_BYTES)
 
 
 def check_digest(key: str, found: str, stored: str) -> None:
-    """Compare two digests of an object's content."""
+    """Raises `Corrupt` if the digests of an object's content differ."""
     if found != stored:
         raise Corrupt(f"Object {key} is damaged: its content is not what was stored. Restore it from a backup.")
 
@@ -124,10 +123,11 @@ _OWNER = "owner"
 
 
 class ObjectFiles:
-    """One process's way to the files under `root`."""
+    """One process's access to the files under `root`."""
 
     def __init__(self, root: Path, name: str) -> None:
-        """`name`: never used before. The caller holds the index's write lock, so that no sweep meets a staging without owner."""
+        """`name`: unique for ever. The caller holds the index's write lock, so that no sweep finds a staging directory without
+        owner."""
         self._files = root / "files"
         self._staging = root / "staging" / name
         self._numbers = itertools.count()
@@ -138,13 +138,13 @@ class ObjectFiles:
             self._owner.acquire()
 
     def close(self) -> None:
-        """Remove what was staged."""
+        """Remove this process's staging directory."""
         shutil.rmtree(self._staging, ignore_errors=True)
         self._owner.close()
 
     @contextmanager
     def staged(self, chunks: Iterable[bytes]) -> Iterator[Path]:
-        """A complete and synced file of `chunks`; gone after the block, unless it was moved."""
+        """Write `chunks` to a synced file. It is deleted after the block unless it was moved."""
         path = self._staging / str(next(self._numbers))
         try:
             with path.open("xb", buffering=0) as file:
@@ -155,11 +155,11 @@ class ObjectFiles:
                     os.fsync(file.fileno())
             yield path
         finally:
-            with suppress(OSError):  # what cannot be removed now is swept later
+            with suppress(OSError):  # a file that cannot be removed now is swept later
                 path.unlink(missing_ok=True)
 
     def place(self, staged: Path, name: str) -> None:
-        """Move a staged file to its place, durably. Under the index's write lock."""
+        """Move a staged file to `files`, durably. The caller holds the index's write lock."""
         target = self.path(name)
         with disk_errors(target):
             if not target.parent.exists():
@@ -169,24 +169,24 @@ class ObjectFiles:
             sync_directory(target.parent)
 
     def path(self, name: str) -> Path:
-        """Where a file of this name is."""
+        """The path of the file of this name."""
         return self._files / name[-2:] / name
 
     def remove(self, names: Iterable[str]) -> None:
-        """Delete files the index no longer names; what cannot be deleted is swept later."""
+        """Delete files that the index no longer names. Those that cannot be deleted are swept later."""
         for name in names:
             with suppress(OSError):
                 self.path(name).unlink(missing_ok=True)
 
     def names(self) -> Iterator[str]:
-        """Every file there is."""
+        """The names of all files."""
         with disk_errors(self._files):
             for directory in self._files.iterdir():
                 for file in directory.iterdir():
                     yield file.name
 
     def sweep_staging(self) -> None:
-        """Delete the staging of dead owners. Under the index's write lock."""
+        """Delete staging directories of dead owners. The caller holds the index's write lock."""
         with disk_errors(self._staging):
             for staging in self._staging.parent.iterdir():
                 if staging == self._staging:
@@ -196,7 +196,7 @@ class ObjectFiles:
 
 
 def _sweep(staging: Path) -> None:
-    """Unless its owner lives. Owners remove their own as they end, under no lock: it may be gone at any step."""
+    """Delete a staging directory unless its owner lives. A living owner may remove its own at any moment, without a lock."""
     try:
         lock = FileLock(staging / _OWNER)
     except Unavailable:
@@ -211,7 +211,7 @@ def _sweep(staging: Path) -> None:
 
 
 def _write(file: BinaryIO, chunk: bytes) -> None:
-    """All of it: a raw file may take less."""
+    """Write all of the chunk: a raw file may accept less."""
     rest = memoryview(chunk)
     while rest:
         rest = rest[file.write(rest) :]

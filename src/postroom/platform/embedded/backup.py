@@ -1,17 +1,18 @@
-"""A copy of the data directory, consistent, taken while mail is being sent; and its way back.
+"""Backup and restore of the data directory: a consistent copy, taken while mail is being sent.
 
-**Order**: what refers is copied before what it refers to, so that no reference in the copy is ahead of its referent:
-`control.db` (campaigns, queues, timers), then the ledgers (messages), then the index of objects, then their files, and last
-the master keys, if they are kept in the data directory: a copy without them could not be read. Whatever a
-campaign of the copied control database names was stored before it was named, hence before it is looked for. What the
-later files have in excess (messages past the campaign's checkpoint, files no index names) is what a crash leaves too: work
-goes on from there, or it is swept. Each database is one snapshot (SQLite's backup in one step); objects' files never change.
+**Order**: files that refer to others are copied first, so that no reference in the copy is newer than what it refers to:
+`control.db` (campaigns, queues, timers), the ledgers (messages), the index of objects, the objects' files, and last
+the master keys, if they are in the data directory: a copy without them could not be read. Everything a
+campaign of the copied control database names was stored before it was named, hence before its copy begins. Excess data in
+later files (messages past the campaign's checkpoint, files that no index names) is what a crash leaves too: work
+continues from there, or it is swept. Each database is one snapshot (SQLite's online backup in one step,
+https://www.sqlite.org/backup.html); objects' files never change.
 
-Hand-over journals and locks belong to live processes and are not copied: a group that was open in the copy is in doubt
+Journals and locks belong to live processes and are not copied: a group that was open in the copy is in doubt
 as a whole. A campaign deleted during the copy may be named in it without its messages.
 
 **Crash**: the manifest is written last, so a directory without one is no backup. A restore is built beside its target and
-moved there in one step, so a data directory is never half restored.
+renamed in one step, so a data directory is never half restored.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _FORMAT = 1
 _CHUNK = 1 << 20
 _FILES = PurePosixPath("objects/files")
 _LARGE_PARTS = ("ledgers", "objects", "objects/files")
-"""What people move to another disk, and leave a link to."""
+"""Parts that may be on another disk, behind a symbolic link."""
 _ORDER = ("control.db", "ledgers/", "objects/objects.db", "")
-"""Databases are copied by the first of these that their path begins with."""
+"""Databases are copied in the order of the first of these prefixes that matches."""
 
 
 class _Entry(NamedTuple):
@@ -54,7 +55,7 @@ class _Entry(NamedTuple):
 
 
 class DirectoryArchive:
-    """Backups of one data directory. See the module's text."""
+    """Backups of one data directory."""
 
     def __init__(self, data: Path, clock: Clock) -> None:
         self._data = data
@@ -63,8 +64,8 @@ class DirectoryArchive:
     def write(self, target: Path, progress: Callable[[str], None]) -> BackupSummary:
         """Copy the data directory to `target`, which must be empty or absent; `progress` gets each file's name before its copy.
 
-        `Invalid`: `target` is not usable. `NotFound`: there is no data, or a link in it leads nowhere.
-        `StorageFull`: it does not fit. `Corrupt`: the data is damaged.
+        Raises `Invalid` if `target` is not usable, `NotFound` if there is no data or a link in it is broken,
+        `StorageFull` if it does not fit, `Corrupt` if the data is damaged.
         """
         if not (self._data / _ORDER[0]).is_file():
             raise NotFound(f"{self._data} holds no data of Postroom: there is nothing to back up")
@@ -84,8 +85,9 @@ class DirectoryArchive:
     def restore(self, source: Path, prepare: Callable[[Path, Instant], None], progress: Callable[[str], None]) -> BackupSummary:
         """Check the backup in `source` and make it the data directory, which must be empty or absent.
 
-        `prepare` may change the restored data, and gets its directory and the backup's time, before it appears. `NotFound`: no
-        finished backup. `Corrupt`: not what was written. `Unsupported`: from a newer Postroom. `Invalid`: there is data already.
+        `prepare` may change the restored data before it appears; it gets its directory and the backup's time. Raises `NotFound`
+        if `source` is no finished backup, `Corrupt` if it was changed, `Unsupported` if a newer Postroom wrote it, `Invalid` if
+        there is data already.
         """
         created_at, entries = _read_manifest(source)
         _check_empty(self._data)
@@ -109,7 +111,7 @@ class DirectoryArchive:
         return _summary(created_at, entries)
 
     def _names(self) -> Iterator[str]:
-        """What to copy, in order. Each part is listed only when its turn comes: see the module's text."""
+        """The files to copy, in order. Each part is listed only when its turn comes (see Order above)."""
         done: set[str] = set()
         for part in _ORDER:
             for path in _files_below(self._data):
@@ -148,7 +150,7 @@ class DirectoryArchive:
 
 
 def _files_below(folder: Path, inside: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Every file, in order; a part that was moved to another disk and linked is followed."""
+    """Every file, in order. Symbolic links to other disks are followed."""
     here = folder.resolve()
     if here in inside:
         raise Invalid(f"{folder} leads back to {here}, which it is in: no backup was made; remove that link")
@@ -162,7 +164,7 @@ def _files_below(folder: Path, inside: tuple[Path, ...] = ()) -> Iterator[Path]:
         elif path.is_file():
             yield path
         elif path.is_symlink():
-            raise NotFound(f"{path} leads nowhere: no backup was made; bring back what it named, or remove that link")
+            raise NotFound(f"{path} is a broken link: no backup was made; restore its target, or remove the link")
 
 
 def _size(path: Path) -> int:
@@ -190,7 +192,7 @@ def _copy_database(source: Path, copy: Path) -> None:
 
 
 def _copy_file(source: Path, copy: Path) -> tuple[int, str]:
-    """Copy, sync, and say how large it is and its SHA-256."""
+    """Copy and sync. Returns size and SHA-256."""
     digest, size = hashlib.sha256(), 0
     with source.open("rb") as reading, os.fdopen(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writing:
         while chunk := reading.read(_CHUNK):
@@ -279,6 +281,6 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_tree(root: Path) -> None:
-    """The directories' entries; the files themselves are synced as they are written."""
+    """Sync all directories. The files are synced as they are written."""
     for directory, _, _ in os.walk(root, topdown=False):
         sync_directory(Path(directory))

@@ -1,10 +1,10 @@
-"""Whether a data directory can hold a home: for `doctor`. Writes a small trial and takes it away again.
+"""Checks of the data directory and of encryption, for `postroom doctor`.
 
-SQLite's WAL needs shared memory and locks that network file systems do not give, so a share is a failure and not a warning.
+Whether a directory can hold the data: this writes a small trial database and removes it again. SQLite's WAL needs shared memory
+and locks that network file systems do not have (https://www.sqlite.org/wal.html), so a share is a failure, not a warning.
 
-What of an installation is not encrypted that should be, and whether the master key is kept from others: for `doctor`.
-
-Looks only: makes no key, opens no store.
+Whether everything that should be encrypted is, and whether the master key is private: this only reads. It creates no key and
+opens no store.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def check_data_directory(data: Path) -> Iterator[Finding]:
-    """Every finding about `data`, which may not exist yet. `StorageFull`, `Unavailable`: it cannot be written."""
+    """Check `data`, which may not exist yet. Raises `StorageFull` or `Unavailable` if it cannot be written."""
     data = data.absolute()
     if data.exists():
         yield Finding(_SUBJECT, Level.OK, f"{data}")
@@ -69,7 +69,7 @@ def check_data_directory(data: Path) -> Iterator[Finding]:
 def _file_system(directory: Path) -> Iterator[Finding]:
     kind = file_system(directory, _MOUNTS.read_text("utf-8", "replace")) if _MOUNTS.exists() else None
     if kind is None:
-        yield Finding("file system", Level.SKIPPED, "its kind could not be told", "make sure it is a local disk")
+        yield Finding("file system", Level.SKIPPED, "its type is not known", "make sure it is a local disk")
     elif kind in _REMOTE:
         todo = "put POSTROOM_DATA on a local disk: databases on a share are damaged sooner or later"
         yield Finding("file system", Level.FAIL, f"{kind} is a network file system", todo)
@@ -82,7 +82,7 @@ def _file_system(directory: Path) -> Iterator[Finding]:
 
 
 def file_system(directory: Path, mountinfo: str) -> str | None:
-    """The kind of file system `directory` is on, from the text of /proc/self/mountinfo (proc(5)); None: not told."""
+    """The type of file system that holds `directory`, from the text of /proc/self/mountinfo (proc(5)), or None."""
     best: tuple[int, str] | None = None
     for line in mountinfo.splitlines():
         place, separator, source = line.partition(" - ")
@@ -132,18 +132,20 @@ _OBJECTS = "objects"
 
 
 class _Objects(NamedTuple):
-    """Versions in the object store."""
+    """Numbers of versions in the object store."""
 
     sealed: int
     clear: int
-    """Of those that would be encrypted today."""
+    """Versions that would be encrypted today and are not."""
 
 
 def check_encryption(
     keys: ConfiguredKeys | KeyFile, path: Path, *, index: Path, applies: Callable[[str], bool]
 ) -> Iterator[Finding]:
-    """Every finding. `path`: where the key is, for people; `index`: the object store's. `Unavailable`: others may use the
-    key; `Corrupt`: it is none."""
+    """Check the master key and the objects. `path`: where the key is, for display. `index`: the object store's index.
+
+    Raises `Unavailable` if others may use the key, `Corrupt` if it is not a key.
+    """
     objects = _count(index, applies) if index.exists() else _Objects(0, 0)
     yield from _key(keys, path, objects)
     if objects.clear:
@@ -176,7 +178,7 @@ def _count(index: Path, applies: Callable[[str], bool]) -> _Objects:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if "version" not in tables:
                 return _Objects(0, 0)
-            if "sealing" not in tables:  # not opened since the release that encrypts
+            if "sealing" not in tables:  # written before objects were encrypted
                 return _Objects(0, sum(applies(key) for (key,) in connection.execute("SELECT key FROM version")))
             (sealed,) = connection.execute("SELECT count(*) FROM sealing").fetchone()
             clear = connection.execute("SELECT key FROM version WHERE id NOT IN (SELECT version FROM sealing)")

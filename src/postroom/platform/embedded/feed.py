@@ -1,4 +1,4 @@
-"""Feed (ports.feed) on one machine: each campaign's ledger is a shard, each row one write's changes."""
+"""`ports.feed` on one machine: each campaign's ledger is a shard, each row holds one write's changes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from postroom.platform.embedded import _ledger_sql as sql
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.ports.feed import FeedPage, MessageChange
 
-_A_ROW = 256
-"""Numbers a row takes of its messages' sequences: more than it has changes of one message."""
+_SEQUENCES_PER_ROW = 256
+"""Sequence numbers reserved for each row: more than it has changes of one message."""
 
 
 class SqliteFeed:
-    """See ports.feed."""
+    """`ports.feed.Feed` over the ledgers."""
 
     def __init__(self, ledgers: LedgerFiles) -> None:
         self._ledgers = ledgers
@@ -37,7 +37,7 @@ class SqliteFeed:
         changes: list[MessageChange] = []
         with self._ledgers.get(ref).read() as db:
             for number, at, batch, written in db.execute(sql.READ_FEED, (after,)):
-                first = number * _A_ROW
+                first = number * _SEQUENCES_PER_ROW
                 parts = orjson.loads(written)
                 changes += _stored(ref, at, parts, first) if batch is None else _changed(ref, batch, parts, first, noted_at=at)
                 after = number
@@ -57,12 +57,12 @@ def _stored(ref: CampaignRef, at: Instant, written: list[list[Any]], sequence: i
 
 def _changed(ref: CampaignRef, batch: int, written: list[list[Any]], first: int, *, noted_at: Instant) -> Iterator[MessageChange]:
     of_each: Counter[str] = Counter()
-    for key, state, attempt, at, _due, code, reply, _provider_id, *told in written:
+    for key, status, attempt, at, _due, code, reply, _provider_id, *events in written:
         sequence = first + of_each[key]
         of_each[key] += 1
-        event = event_from_cells([*told[0], ""]) if told else None
+        event = event_from_cells([*events[0], ""]) if events else None
         yield MessageChange(
-            ref, batch, Key(bytes.fromhex(key)), MessageStatus(state), attempt, at, code, reply, event, sequence, noted_at
+            ref, batch, Key(bytes.fromhex(key)), MessageStatus(status), attempt, at, code, reply, event, sequence, noted_at
         )
 
 

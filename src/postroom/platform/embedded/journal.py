@@ -1,16 +1,15 @@
-"""A journal's page as a file in memory: writing a line is copying bytes, it waits for nothing and lets no other thread in.
+"""`ports.journal` as files: a directory for each worker, with a lock that lives as long as its process and a file for each page.
 
-What is copied is the kernel's at once, so it survives the process. The room for it is taken beforehand, and with each hand-over
-the room for its answer: so a disk that fills up stops the next hand-over and never loses an answer. Unused room is zeros.
+    <root>/<campaign>/<owner>/lock            held exclusively while the owner lives; contains the boot id
+    <root>/<campaign>/<owner>/<batch>-<fence> one line for each hand-over (H) and each answer (A); S: sealed
 
-Journals (ports.journal) as files: a folder a worker, in it a lock that lives as long as its process, and a file a page.
-
-    <root>/<campaign>/<owner>/lock            held exclusively while the owner lives; says which boot it belongs to
-    <root>/<campaign>/<owner>/<batch>-<fence> one line a hand-over (H) and one an answer (A); S: sealed
-
-The kernel drops the lock when the process ends, however it ends, and only after that can nothing more leave its sockets'
-owner: what was written to them by then was journalled before. So a free lock proves that the page is the whole truth.
+The kernel releases the lock when the process ends, however it ends, and only after that nothing more can leave its
+sockets: everything written to them by then was journalled before. So a free lock proves that the page is complete.
 After a power cut the page may lack lines: it is trusted only within the boot it was written in.
+
+A page is a memory-mapped file: writing a line is copying bytes, without a system call and without releasing the interpreter lock.
+Copied bytes are in the kernel at once, so they survive the process. Space is allocated beforehand, and each hand-over also
+reserves the space for its answer: a disk that fills up stops the next hand-over and never loses an answer. Unused space is zeros.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _SEAL_ROOM = 64
 
 
 class FilePage:
-    """See ports.journal.Page."""
+    """A `ports.journal.JournalPage` in a memory-mapped file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -48,7 +47,7 @@ class FilePage:
         self._in_flight: set[Key] = set()
         with disk_errors(path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._take_room()
+        self._allocate()
 
     def handing(self, key: Key) -> None:
         line = HANDED + key.hex().encode() + b"\n"
@@ -66,29 +65,29 @@ class FilePage:
 
     def seal(self) -> None:
         self._write(SEALED + b"\n", -_SEAL_ROOM)
-        self._let_go()
+        self._unmap()
 
     def close(self) -> None:
-        self._let_go()
+        self._unmap()
         with disk_errors(self._path):
             self._path.unlink(missing_ok=True)
 
     def _write(self, line: bytes, reserve: int) -> None:
         end = self._end + len(line)
         while end + reserve + _SEAL_ROOM > self._room:
-            self._take_room()
+            self._allocate()
         self._map[self._end : end] = line
         self._end = end
 
-    def _take_room(self) -> None:
+    def _allocate(self) -> None:
         with disk_errors(self._path):
             written = os.pwrite(self._file, bytes(_ROOM), self._room)
-            if written < _ROOM:  # it ends where the disk does: this says so
+            if written < _ROOM:  # the disk is full: the second write raises the error
                 os.pwrite(self._file, bytes(_ROOM - written), self._room + written)
             self._room += _ROOM
             self._map = mmap.mmap(self._file, self._room)
 
-    def _let_go(self) -> None:
+    def _unmap(self) -> None:
         self._map.close()
         os.close(self._file)
 
@@ -101,7 +100,7 @@ _NEWBORN = "new."
 
 
 class FileJournal:
-    """See ports.journal.Journal."""
+    """A `ports.journal.Journal` in one directory."""
 
     def __init__(self, folder: Path, lock: int) -> None:
         self._folder = folder
@@ -116,13 +115,13 @@ class FileJournal:
 
     def close(self) -> None:
         with disk_errors(self._folder):
-            if not any(file.name != _LOCK for file in self._folder.iterdir()):  # pages that are left need their lock
+            if not any(file.name != _LOCK for file in self._folder.iterdir()):  # remaining pages need their lock
                 shutil.rmtree(self._folder)
         os.close(self._lock)
 
 
 class FileJournals:
-    """See ports.journal.Journals."""
+    """`ports.journal.Journals` in a directory."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self._root = root
@@ -137,14 +136,14 @@ class FileJournals:
             lock = os.open(newborn / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
             os.write(lock, _boot_id())
-            newborn.rename(folder)  # nobody sees the folder before its lock is held
+            newborn.rename(folder)  # the folder is visible only once its lock is held
         return FileJournal(folder, lock)
 
     def read(self, campaign: str, owner: str, batch: int, fence: int) -> Handed | Trace:
         folder = self._root / campaign / owner
         if not folder.is_dir():
             return Trace.LOST
-        dead = _is_dead(folder)  # before the page is read: what a dead owner wrote is all there by then
+        dead = _is_dead(folder)  # before the page is read: a dead owner's lines are complete by then
         lines = _lines(folder / f"{batch}-{fence}")
         if not dead and SEALED not in lines:
             return Trace.ALIVE
@@ -160,7 +159,7 @@ class FileJournals:
     def forget(self, campaign: str, owner: str) -> None:
         folder = self._root / campaign / owner
         if folder.is_dir() and _is_dead(folder):
-            _remove(folder)  # half gone is gone: without its lock it reads as lost
+            _remove(folder)  # a partly deleted journal reads as lost, without its lock
 
     def drop(self, campaign: str) -> None:
         _remove(self._root / campaign)
@@ -172,7 +171,7 @@ def _remove(folder: Path) -> None:
 
 
 def _lines(page: Path) -> list[bytes]:
-    """Of a page, without the room it has left; empty where there is none."""
+    """The page's lines, without unused space. Empty if there is no page."""
     with disk_errors(page), suppress(FileNotFoundError):
         return page.read_bytes().rstrip(b"\0").split(b"\n")
     return []
@@ -186,7 +185,7 @@ def _is_dead(folder: Path) -> bool:
     except OSError as error:
         raise storage_error(error, folder) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look at once do not see each other
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two processes may check at once
     except BlockingIOError:
         return False
     finally:
@@ -196,8 +195,7 @@ def _is_dead(folder: Path) -> bool:
 
 @cache
 def _boot_id() -> bytes:
-    """What changes with every boot, but not while this process lives; a system that does not tell is never trusted after a
-    crash."""
+    """An id that changes with each boot. Empty if the system has none: then no page is trusted after a crash."""
     try:
         return _BOOT_ID.read_bytes().strip()
     except OSError:
@@ -223,7 +221,7 @@ def _same_boot(folder: Path) -> bool:
 
 
 def _handed(lines: list[bytes]) -> Handed:
-    """The last line of a key counts: a page that is open for long sees a deferred message handed over again."""
+    """The last line of a key counts: a deferred message may be handed over again on the same page."""
     in_flight: set[Key] = set()
     answered: dict[Key, Settlement] = {}
     for line in lines:
@@ -232,7 +230,7 @@ def _handed(lines: list[bytes]) -> Handed:
             in_flight.add(key)
             answered.pop(key, None)
         elif line[:1] == ANSWERED:
-            with suppress(orjson.JSONDecodeError):  # torn by a full disk: then its answer is not known
+            with suppress(orjson.JSONDecodeError):  # cut by a full disk: the answer is not known
                 settlement = _settlement(orjson.loads(line[1:]))
                 in_flight.discard(settlement.key)
                 answered[settlement.key] = settlement

@@ -360,7 +360,7 @@ def _with_reported_status(changes: str, settled: Sequence[Settlement], overtaken
 
 
 def _holds_none(db: sqlite3.Connection, batch: int, statuses: frozenset[MessageStatus]) -> bool:
-    """Whether the snapshot of a batch at rest says that it has nothing to show: spares reading it."""
+    """Whether the batch's count is up to date and has no message with these statuses: then it need not be read."""
     counts = db.execute(sql.COUNTS_IF_AT_REST, (batch,)).fetchone()
     return counts is not None and not any(getattr(stored_totals(counts).counts, state.label) for state in statuses)
 

@@ -1,9 +1,9 @@
-"""Objects on one machine: an index in SQLite; small content in it, large content in files. The promise is `ports.objects`.
+"""`ports.objects` on one machine: an index in SQLite, small content in it, large content in files.
 
-What the index does not name does not exist: a version becomes visible, whole and durable, with one commit. Small
-content (most mails and templates) is part of that commit and costs one sync; large content is a file that is
-synced, and moved to its place within the commit (see `_spool` for what a crash leaves and who sweeps it). What holds people is
-encrypted on its way in (`_sealed`): its wrapped data key is part of the same commit.
+An object that the index does not name does not exist: a version becomes visible, whole and durable, with one commit. Small
+content (most mails and templates) is part of that commit and costs one sync. Large content is a synced file
+that is moved to its place within the commit (_object_files.py says what a crash leaves and how it is swept). Content with
+personal data is encrypted (_encryption.py): its wrapped data key is part of the same commit.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from postroom.platform.ports.objects import ObjectInfo, ObjectPage
 from postroom.platform.ports.secrets import DataKey
 
 SMALL_BYTES = 64 * 1024
-"""Up to here content lives in the index."""
+"""Content up to this size is stored in the index."""
 
 _MIGRATIONS = (
     """
-    -- Every version there is. Content is a file of that name, or `body`: the last column, read only when asked for.
+    -- All versions. Content is in the file of that name, or in `body`, the last column, which is read only if needed.
     CREATE TABLE version (
         id           INTEGER PRIMARY KEY AUTOINCREMENT,
         key          TEXT    NOT NULL,
@@ -45,7 +45,7 @@ _MIGRATIONS = (
 
     CREATE INDEX version_by_key ON version (key, id);
 
-    -- The keys that are shown, and their newest version. A key that is missing here but has versions was deleted.
+    -- The visible keys and their newest version. A key without a row here that has versions was deleted.
     CREATE TABLE current (
         key     TEXT    NOT NULL PRIMARY KEY,
         version INTEGER NOT NULL
@@ -81,7 +81,7 @@ _BODY = "SELECT body FROM version WHERE id = ?"
 
 _FILE_KNOWN = "SELECT 1 FROM version WHERE file = ?"
 
-# Some at a time, so that nobody waits long for the lock.
+# In portions, so that no other writer waits long for the lock.
 _PURGE = "DELETE FROM version WHERE id IN (SELECT id FROM version WHERE key >= ? AND key < ? LIMIT 500) RETURNING file"
 _HIDE_ALL = "DELETE FROM current WHERE key >= ? AND key < ?"
 
@@ -106,10 +106,10 @@ class _Stored(NamedTuple):
 
 
 class FileObjects:
-    """`ports.objects.Objects` under a directory of its own."""
+    """`ports.objects.Objects` in one directory."""
 
     def __init__(self, root: Path, clock: Clock, *, sealing: ObjectEncryption | None = None) -> None:
-        """Makes what is missing under `root`, and sweeps what crashed writers left. Without `sealing` all is stored in clear."""
+        """Create what is missing under `root`, and delete what crashed writers left. Without `sealing` all is stored in clear."""
         self._database = Database(root / "objects.db", _MIGRATIONS)
         self._clock = clock
         self._sealing = sealing
@@ -122,7 +122,7 @@ class FileObjects:
             raise
 
     def close(self) -> None:
-        """Close the index; streams that are open stay open."""
+        """Close the index. Open streams stay open."""
         self._spool.close()
         self._database.close()
 
@@ -135,7 +135,7 @@ class FileObjects:
         if_absent: bool = False,
     ) -> ObjectInfo:
         check_object_key(key)
-        if if_absent:  # before anything is read; decided again at the commit
+        if if_absent:  # before any content is read; checked again at the commit
             with self._database.read() as connection:
                 _check_absent(connection, key)
         incoming = IncomingContent(content, small=SMALL_BYTES)
@@ -206,7 +206,7 @@ class FileObjects:
             purged += len(files)
 
     def reseal(self) -> tuple[int, int]:
-        """Wrap every data key under the newest master key: how many were, and how many cannot be. Again: goes on."""
+        """Wrap every data key under the newest master key. Returns how many were rewrapped, and how many cannot be."""
         return rewrap_all(self._database, self._sealing) if self._sealing else (0, 0)
 
     def _commit(
@@ -219,7 +219,7 @@ class FileObjects:
         data_key: DataKey | None,
         staged: Path | None = None,
     ) -> ObjectInfo:
-        """Make the version visible. What was placed and not committed is removed, by the next sweep at the latest."""
+        """Make the version visible. A file that was moved but not committed is deleted, by the next sweep at the latest."""
         name = None if staged is None else secrets.token_hex(16)
         body = incoming.small
         if body is not None and data_key is not None:
@@ -257,7 +257,7 @@ class FileObjects:
 
     def _data_key(self, key: str, wrapped: str) -> bytes:
         if self._sealing is None:
-            raise Unavailable(f"Object {key} is encrypted, and the master key is not at hand.")
+            raise Unavailable(f"Object {key} is encrypted, and the master key is not available.")
         return self._sealing.unwrap(key, wrapped)
 
     def _open_file(self, stored: _Stored) -> BinaryIO:
@@ -273,7 +273,7 @@ class FileObjects:
 
 
 def _sweep(connection: sqlite3.Connection, spool: ObjectFiles) -> None:
-    """Delete what crashed writers left. Under the write lock: whatever the index does not name now belongs to nobody."""
+    """Delete what crashed writers left: under the write lock, a file that the index does not name belongs to no writer."""
     try:
         spool.sweep_staging()
         spool.remove([name for name in spool.names() if connection.execute(_FILE_KNOWN, (name,)).fetchone() is None])

@@ -1,7 +1,7 @@
-"""Queues on SQLite: one row an item, leased by moving the moment it becomes visible. The promise is `ports.queues`.
+"""`ports.queues` in SQLite: one row for each item. A lease moves the time at which the item becomes visible.
 
-A receipt is the item's id and the number of its leasing. A crash anywhere leaves an item either as it was or leased;
-a lease that nobody ends runs out by itself.
+A receipt is the item's id and the number of its lease. A crash at any point leaves an item as it was, or leased. A lease
+that is never ended expires by itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ORDER BY visible_at, id LIMIT ?
 
 _LEASE = "UPDATE queued SET receives = receives + 1, fence = fence + 1, visible_at = ? WHERE id = ?"
 
-_BURY = "UPDATE queued SET dead = 1, visible_at = ? WHERE id = ?"
+_MARK_DEAD = "UPDATE queued SET dead = 1, visible_at = ? WHERE id = ?"
 
 _STATE = "SELECT fence, dead FROM queued WHERE id = ? AND queue = ?"
 
@@ -45,7 +45,7 @@ FROM queued WHERE queue = :queue AND (dead = 1 OR sent_at > :oldest)
 
 _DEAD = "SELECT id, body, receives FROM queued WHERE queue = ? AND dead = 1 ORDER BY id LIMIT ?"
 
-# New rows, not changed ones: a receipt from before the death means nothing any more.
+# New rows, so that receipts from before are void.
 _REVIVE = """
 INSERT INTO queued (queue, visible_at, sent_at, body)
 SELECT queue, :now, :now, body FROM queued WHERE queue = :queue AND dead = 1 ORDER BY id
@@ -57,16 +57,16 @@ _PURGE = "DELETE FROM queued WHERE queue = ?"
 _FORGET_OLD = "DELETE FROM queued WHERE id IN (SELECT id FROM queued WHERE dead = 0 AND sent_at <= ? LIMIT 200)"
 _FORGET_DEAD = """
 DELETE FROM queued WHERE id IN (SELECT id FROM queued WHERE queue = ? AND dead = 1 AND visible_at <= ? LIMIT 200)
-"""  # of a dead letter that is when it died
+"""  # `visible_at` of a dead letter is when it became one
 
 _KEPT_MS = 4 * 24 * 3_600_000
 _DEAD_KEPT_MS = 14 * 24 * 3_600_000
-"""As long as SQS can: they may hold what strangers wrote, addresses too, and nobody has to look."""
+"""As long as SQS keeps them. They may hold received mail with addresses, so they are deleted even if they are never looked at."""
 _FORGET_EVERY_MS = 60_000
 
 
 def put_on_queue(connection: sqlite3.Connection, queue: str, bodies: Sequence[str], *, now: Instant, delay_s: int = 0) -> None:
-    """Add checked items within the caller's transaction: for timers, whose firing is one commit with this."""
+    """Add checked items in the caller's transaction: a timer fires in one commit with this."""
     visible_at = now + delay_s * 1_000
     connection.executemany(_SEND, [(queue, visible_at, now, body) for body in bodies])
 
@@ -92,11 +92,11 @@ class SqliteQueues:
         check_name(queue, "queue")
         check_page(limit, MAX_PER_CALL)
         check_lease(lease_s)
-        with self._database.read() as connection:  # polling an empty queue disturbs no writer
+        with self._database.read() as connection:  # polling an empty queue takes no write lock
             if connection.execute(_ANY_VISIBLE, (queue, self._clock.now())).fetchone() is None:
                 return []
         with self._database.write() as connection:
-            now = self._clock.now()  # not before the wait for the lock: it would shorten the lease
+            now = self._clock.now()  # after the wait for the lock, which would shorten the lease
             self._forget_old(connection, queue, now)
             return _lease(connection, queue, now, limit=limit, lease_s=lease_s)
 
@@ -153,13 +153,13 @@ class SqliteQueues:
 
 
 def _lease(connection: sqlite3.Connection, queue: str, now: Instant, *, limit: int, lease_s: int) -> list[Received]:
-    """Hand out the oldest visible items, once those that were handed out too often are set aside."""
+    """Lease the oldest visible items. Items received too often become dead letters first."""
     while True:
         rows = connection.execute(_OLDEST_VISIBLE, (queue, now, now - _KEPT_MS, limit)).fetchall()
         spent = [(now, identity) for identity, _, receives, _ in rows if receives >= MAX_RECEIVES]
         if not spent:
             break
-        connection.executemany(_BURY, spent)
+        connection.executemany(_MARK_DEAD, spent)
     connection.executemany(_LEASE, [(now + lease_s * 1_000, row[0]) for row in rows])
     return [Received(str(identity), body, f"{identity}.{fence + 1}", receives + 1) for identity, body, receives, fence in rows]
 
@@ -174,4 +174,4 @@ def _parse(receipt: str) -> tuple[int, int]:
 
 def _check_fence(queue: str, mine: int, newest: int) -> None:
     if mine != newest:
-        raise LeaseLost(f"The item on queue {queue} was handed to somebody else after its lease ran out.")
+        raise LeaseLost(f"The item on queue {queue} was received again after its lease expired.")

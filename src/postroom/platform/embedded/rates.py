@@ -1,7 +1,7 @@
-"""Rates on SQLite: a row a bucket, in a file of its own so that no send waits for a campaign. The promise is `ports.rates`.
+"""`ports.rates` in SQLite: one row for each bucket, in its own file so that no send waits for a campaign.
 
-The file is not synced at each grant: a power cut may forget the last seconds, which only leaves the time line free. A
-bucket with a daily limit is: its count must survive, and such limits belong to slow providers.
+The file is not synced at each reservation: a power cut may lose the last seconds, which only leaves the time line free. Buckets
+with a daily limit are synced: their count must survive, and such limits belong to slow providers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from postroom.platform.ports.rates import (
 
 _MIGRATIONS = (
     """
-    -- `free_at`: the bucket's next free moment, in milliseconds. `slow_*`: what the last throttle answer taught.
+    -- `free_at`: the bucket's next free moment, in milliseconds. `slow_*`: set by the last throttle answer.
     CREATE TABLE bucket (
         name       TEXT    NOT NULL PRIMARY KEY,
         per_second REAL,
@@ -70,7 +70,7 @@ class SqliteRates:
     def reserve(self, bucket: str, want: int, now: Instant) -> Reservation:
         check_bucket(bucket)
         check_want(want)
-        with self._home_of(bucket).write() as connection:
+        with self._database_of(bucket).write() as connection:
             known = _get(connection, bucket)
             grant, after = known.reserved(want, now)
             _put(connection, bucket, known, after)
@@ -79,7 +79,7 @@ class SqliteRates:
     def refund(self, bucket: str, count: int, now: Instant) -> None:
         check_bucket(bucket)
         check_refund(count)
-        with self._home_of(bucket).write() as connection:
+        with self._database_of(bucket).write() as connection:
             known = _get(connection, bucket)
             _put(connection, bucket, known, known.refunded(count, now))
 
@@ -100,8 +100,8 @@ class SqliteRates:
         with self._quick.read() as connection:
             return _get(connection, bucket).used_up(now)
 
-    def _home_of(self, bucket: str) -> Database:
-        """How durably this bucket is counted."""
+    def _database_of(self, bucket: str) -> Database:
+        """The connection with the durability that this bucket needs."""
         with self._quick.read() as connection:
             return self._quick if _get(connection, bucket).per_day is None else self._durable
 
@@ -112,6 +112,6 @@ def _get(connection: sqlite3.Connection, bucket: str) -> Bucket:
 
 
 def _put(connection: sqlite3.Connection, name: str, known: Bucket, after: Bucket) -> None:
-    """Within the transaction that read it."""
+    """Store the bucket, in the transaction that read it."""
     if after != known:
         connection.execute(_PUT, (name, *after))

@@ -1,19 +1,18 @@
-"""The master keys of an installation, the newest first: lines of a file that only its owner can read, or the setting.
-
-A key's id is made from the key, so a line is just `<32 bytes in base64> [<when it was made>]`; `openssl rand -base64 32` makes
-one. The file is made when a key is first needed, and every change of it is written beside it, synced and renamed under a lock.
-So two processes that need the first key at the same time end up with the same one, and a crash leaves the file as it was (and
-perhaps `.master.key.new`, which the next change removes). Before every use the file is looked at (one `stat`): a key that
-another process added is used from then on.
-
-Secrets on one machine: AES-256-GCM under the master keys of `_master_key`. The promise is `ports.secrets`.
+"""`ports.secrets` on one machine: AES-256-GCM under the master keys of an installation, and where these are kept.
 
     wrapped   w1.<id of the master key>.<nonce, data key encrypted under the master key>
     sealed    s1.<id of the master key>.<the same>.<plain text encrypted under the data key>
 
-How texts are written: ports.sealed_text. Every seal has a data key of its own, so that its nonce may be fixed, and a master key
-meets only random keys of 32 bytes: 2**32 of them before random nonces of 96 bits come too close (NIST SP 800-38D §8.3). The
-purpose and the form are authenticated with both. Unwrapping takes some microseconds, so nothing plain is kept for later.
+Each seal has its own data key, so its nonce may be fixed. A master key encrypts only random keys of 32 bytes: 2**32 of them
+before random nonces of 96 bits come too close (NIST SP 800-38D §8.3). Purpose and form are authenticated with both. Unwrapping
+takes a few microseconds, so no plain key is cached.
+
+**Master keys** come from a setting, or from a file that only its owner can read. A line of the file is
+`<32 bytes in base64> [<when it was made>]`, the newest first; `openssl rand -base64 32` makes one. A key's id is derived from
+the key. The file is created when a key is first needed. Every change is written beside it, synced and renamed, under a lock. So
+two processes that need the first key at the same time get the same one, and a crash leaves the file as it was (and
+perhaps `.master.key.new`, which the next change removes). Before each use the file is checked with one `stat`: a key that
+another process added is used from then on.
 """
 
 from __future__ import annotations
@@ -53,8 +52,8 @@ from postroom.platform.ports.secrets import (
 MASTER_KEY_BYTES = 32
 FILE_NAME = "master.key"
 SETTLED_MS = 25 * 3_600_000
-"""An older key is dropped no sooner than this after the newest was made. Who took it a moment before may still be storing; and
-what lasts a day at most (answers kept for an `Idempotency-Key`) is not sealed again, it is gone by then."""
+"""Older keys are kept this long after the newest was made: a process that used one just before may still be storing, and
+answers kept for an `Idempotency-Key`, which last up to a day, are not sealed again."""
 
 _LONG_AGO = Instant(0)
 _HEADING = "# Postroom's master keys, the newest first. Keep a copy elsewhere: what they encrypt is lost without them.\n"
@@ -66,30 +65,30 @@ class MasterKey:
 
     plain: bytes = field(repr=False)
     made_at: Instant = _LONG_AGO
-    """0: not known, hence long ago."""
+    """0 if not known."""
 
     @property
     def id(self) -> str:
-        """Names the key in what it wrapped; tells nothing of it."""
+        """Identifies the key in wrapped texts, and reveals nothing of it."""
         return hashlib.sha256(b"postroom master key\0" + self.plain).hexdigest()[:12]
 
 
 class ConfiguredKeys:
-    """Keys from a setting: base64, with commas. They change with the setting alone."""
+    """Keys from a setting: base64, separated by commas, the newest first."""
 
     def __init__(self, text: str) -> None:
-        """`Invalid`: not such keys."""
+        """Raises `Invalid` if the text is not such keys."""
         try:
             self._keys = tuple(_key(part) for part in text.split(","))
         except ValueError as error:
             raise Invalid("the master key is not 32 bytes in base64") from error
 
     def all(self) -> Sequence[MasterKey]:
-        """The newest first; at least one."""
+        """All keys, the newest first; at least one."""
         return self._keys
 
     def newest(self) -> MasterKey:
-        """What new seals are made with."""
+        """The key for new seals."""
         return self._keys[0]
 
 
@@ -97,7 +96,7 @@ class KeyFile:
     """Keys in a file."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        """Touches nothing yet."""
+        """Does not open or create the file."""
         self._path = path
         self._clock = clock
         self._keys: tuple[MasterKey, ...] = ()
@@ -105,13 +104,13 @@ class KeyFile:
         self._guard = threading.Lock()
 
     def all(self) -> Sequence[MasterKey]:
-        """The newest first; none where the file was not needed yet. `Unavailable`: others may read it, nobody can, or it is gone
-        since it was read."""
+        """All keys, the newest first; none if the file does not exist yet. Raises `Unavailable` if others may read the file, if
+        it cannot be read, or if it was deleted since it was read."""
         with self._guard:
             return self._read()
 
     def newest(self) -> MasterKey:
-        """What new seals are made with; the file is made where there is none. Errors as of `all`, and `StorageFull`."""
+        """The key for new seals. Creates the file if absent. Raises as `all`, and `StorageFull`."""
         keys = self.all()
         if not keys:
             with self._changing():
@@ -121,14 +120,14 @@ class KeyFile:
         return keys[0]
 
     def add(self) -> MasterKey:
-        """Make a new key, the newest from now on."""
+        """Create a new newest key."""
         with self._changing():
             key = self._fresh()
             self._write([key, *self._read()])
         return key
 
     def drop_older(self) -> int:
-        """Forget all keys but the newest; how many. `Conflict`: the newest is too young (see SETTLED_MS)."""
+        """Delete all keys but the newest. Returns how many. Raises `Conflict` if the newest is too young (SETTLED_MS)."""
         with self._changing():
             keys = self._read()
             if len(keys) < 2:
@@ -144,7 +143,7 @@ class KeyFile:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Alone, among threads and processes."""
+        """Exclusive among threads and processes."""
         with self._guard, closing(FileLock(self._path.with_name(f".{self._path.name}.lock"))) as lock:
             lock.acquire()
             yield
@@ -157,8 +156,8 @@ class KeyFile:
                 check_private(self._path, found.st_mode)
                 self._keys, self._seen = _parse(self._path.read_bytes(), self._path), seen
         except FileNotFoundError:
-            if self._keys:  # no reason to make another: what it encrypted would be lost
-                raise Unavailable(f"{self._path} was there and is gone: bring the master key back") from None
+            if self._keys:  # a new key would lose what the old one encrypted
+                raise Unavailable(f"{self._path} was deleted: restore the master key from your copy") from None
         except OSError as error:
             raise Unavailable(f"the master key in {self._path} cannot be read: {error.strerror}") from error
         return self._keys
@@ -167,7 +166,7 @@ class KeyFile:
         unfinished = self._path.with_name(f".{self._path.name}.new")
         lines = (f"{base64.b64encode(key.plain).decode()} {_time(key.made_at)}\n" for key in keys)
         with disk_errors(self._path):
-            with suppress(FileNotFoundError):  # of a crash
+            with suppress(FileNotFoundError):  # left by a crash
                 unfinished.unlink()
             with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(_HEADING + "".join(lines))
@@ -178,7 +177,7 @@ class KeyFile:
 
 
 def check_private(path: Path, mode: int) -> None:
-    """`Unavailable` where others than its owner may read or write the file."""
+    """Raises `Unavailable` if others than its owner may read or write the file."""
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise Unavailable(f"{path} holds the master key and others on this machine may use it: chmod 600 {path}")
 
@@ -201,7 +200,7 @@ def _line(line: str) -> MasterKey:
 
 
 def _key(coded: str) -> MasterKey:
-    """`ValueError`: not such a key."""
+    """Raises `ValueError` if it is not such a key."""
     try:
         plain = base64.b64decode(coded.strip(), validate=True)
     except binascii.Error:
@@ -224,14 +223,14 @@ _FIXED_NONCE = bytes(NONCE_BYTES)
 
 
 class MasterKeys(Protocol):
-    """Where the master keys come from."""
+    """A source of master keys."""
 
     def all(self) -> Sequence[MasterKey]:
-        """The newest first."""
+        """All keys, the newest first."""
         ...
 
     def newest(self) -> MasterKey:
-        """Made where there is none."""
+        """The newest key, created if there is none."""
         ...
 
 
@@ -272,7 +271,7 @@ class MasterSecrets:
         return bool(keys) and parse_sealed_text(sealed_or_wrapped, WRAPPED, SEALED).master == keys[0].id
 
     def _wrap(self, form: str, purpose: str, data_key: bytes) -> SealedText:
-        """A text without content."""
+        """A wrapped key's text, without content."""
         master, nonce = self._keys.newest(), os.urandom(NONCE_BYTES)
         return SealedText(
             form, master.id, nonce + AESGCM(master.plain).encrypt(nonce, data_key, associated_data(form, purpose)), b""

@@ -1,4 +1,4 @@
-"""Tables on SQLite: one row an item, one transaction a call. The promise is `ports.tables`."""
+"""`ports.tables` in SQLite: one row for each item, one transaction for each call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SELECT data, version, expires_at FROM item
 WHERE partition = ? AND sort = ? AND (expires_at IS NULL OR expires_at > ?)
 """
 
-# A fixed number of places, so that it is compiled once; the last chunk is padded with its own first key.
+# A fixed number of parameters, so that it is compiled once; the last chunk is padded with its first key.
 _AT_ONCE = 500
 _EXISTING = f"""
 SELECT sort FROM item
@@ -45,14 +45,14 @@ _PUT = "INSERT OR REPLACE INTO item (partition, sort, version, expires_at, data)
 
 _DELETE = "DELETE FROM item WHERE partition = ? AND sort = ?"
 
-# A little at a time, on the back of a write that commits anyway.
+# In portions, with a write that commits anyway.
 _SWEEP = """
 DELETE FROM item WHERE (partition, sort) IN
     (SELECT partition, sort FROM item WHERE expires_at <= ? ORDER BY expires_at LIMIT 200)
 """
 
 _SWEEP_EVERY_MS = 10_000
-_AFTER_ALL = b"\xff"  # no UTF-8 contains this byte: above every key with the prefix before it
+_AFTER_ALL = b"\xff"  # not a byte of UTF-8: above every key with the prefix
 
 
 class SqliteTables:
@@ -120,7 +120,7 @@ class SqliteTables:
 
 
 def _apply(connection: sqlite3.Connection, write: Write, text: str, now: Instant) -> int:
-    """Check the demand and make the change; `Conflict` undoes the whole transaction. Keys differ, so order is no matter."""
+    """Check the condition and write. `Conflict` rolls back the whole transaction. Keys differ, so order does not matter."""
     place = (write.key.partition, write.key.sort.encode())
     row = connection.execute(_VERSION, (*place, now)).fetchone()
     version = int(row[0]) if row else 0

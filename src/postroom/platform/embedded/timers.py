@@ -1,4 +1,4 @@
-"""Timers on SQLite: a row each, moved to its queue by the worker loop. The promise is `ports.timers`.
+"""`ports.timers` in SQLite: one row for each timer, moved to its queue by the worker loop.
 
 Firing is one transaction: a crash leaves the timer set or its body on the queue, never both, never neither.
 """
@@ -26,7 +26,7 @@ _FIRED_AT_ONCE = 100  # bodies are up to 200 KB: one transaction stays small
 
 
 class SqliteTimers:
-    """`ports.timers.Timers` in the control database, and the side the worker loop drives."""
+    """`ports.timers.Timers` in the control database, and what the worker loop calls."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -51,20 +51,20 @@ class SqliteTimers:
         return None if row is None else Instant(row[0])
 
     def next_due(self) -> Instant | None:
-        """When `fire_due` has work next; None while no timer is set."""
+        """When `fire_due` next has work, or None if no timer is set."""
         with self._database.read() as connection:
             at = connection.execute(_NEXT).fetchone()[0]
         return None if at is None else Instant(at)
 
     def fire_due(self, now: Instant) -> int:
-        """Move the timers due at `now` to their queues; how many. Any number of workers may call it at once."""
+        """Move the timers due at `now` to their queues. Returns how many. Workers may call it concurrently."""
         fired = 0
         while (moved := self._fire_some(now)) > 0:
             fired += moved
         return fired
 
     def _fire_some(self, now: Instant) -> int:
-        next_due = self.next_due()  # a look that disturbs no writer
+        next_due = self.next_due()  # takes no write lock
         if next_due is None or next_due > now:
             return 0
         with self._database.write() as connection:

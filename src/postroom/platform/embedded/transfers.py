@@ -1,10 +1,9 @@
-"""Transfers through our own door (`ports.transfers`): a URL's last segment says what it allows, and proves it by a MAC.
+"""`ports.transfers` through our own HTTP server: a URL's last segment says what it permits, and a MAC proves it.
 
-    {door}/transfers/{what}.{mac}      what: base64url of a JSON array, mac: HMAC-SHA256 of its text
+    {server}/transfers/{permission}.{mac}      permission: base64url of a JSON array; mac: HMAC-SHA256 of its text
 
-The key is one for the installation, 32 bytes, sealed under the master key in tables: the first process that signs stores it,
-every other and every later one finds it. The MAC is over the text as it stands in the URL, so that no second spelling of it is
-valid.
+The key, 32 bytes, is one for the installation, sealed under the master key in tables: the first process that signs stores it,
+all others read it. The MAC covers the text as it is in the URL, so no second spelling of it is valid.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ PATH = "/transfers/"
 _KEY = ItemKey("#transfers", "key")
 _PURPOSE = "transfers/key"
 _FORM = 1
-"""Of what is signed: the first of the array."""
-_CHANGED = "this URL was not signed here, or was changed on its way: use it exactly as it was given"
+"""Version of the signed array: its first element."""
+_CHANGED = "this URL was not signed here, or was changed: use it exactly as it was issued"
 
 
 class HttpTransfers:
-    """`ports.transfers.Transfers` and `Grants`."""
+    """`ports.transfers.Transfers` and `TransferVerifier`."""
 
     def __init__(self, objects: Objects, tables: Tables, secrets: Secrets, *, api_base_url: str, clock: Clock) -> None:
         """`api_base_url`: without a slash at its end."""
@@ -87,7 +86,7 @@ class HttpTransfers:
         return self._key
 
     def reseal(self) -> tuple[int, int]:
-        """Seal the key under the newest master key: how many were, and how many cannot be."""
+        """Seal the key under the newest master key. Returns how many were sealed, and how many cannot be."""
         try:
             return int(self._resealed()), 0
         except Corrupt:
@@ -104,7 +103,7 @@ class HttpTransfers:
         return None if item is None else self._secrets.open(_PURPOSE, item.data["sealed"])
 
     def _made(self) -> bytes:
-        """A new one, unless another process was first: then its."""
+        """A new key, or another process's if that was stored first."""
         plain = self._clock.random(32)
         return plain if self._store(plain, Expect.ABSENT) else self._stored() or self._made()
 

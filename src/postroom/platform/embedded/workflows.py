@@ -1,6 +1,6 @@
-"""Workflows on SQLite: one row an execution, its handler called by whichever worker leases it. The promise is `ports.workflows`.
+"""`ports.workflows` in SQLite: one row for each execution, whose handler is called by the worker that leases it.
 
-A worker that dies leaves its lease: another takes the execution when it runs out, or at once when the owner is known to
+A worker that dies leaves its lease: another takes the execution when it expires, or at once if the owner is known to
 be dead. Every write of a call carries its fence, so a call that outlived its lease changes nothing.
 """
 
@@ -31,7 +31,7 @@ INSERT OR IGNORE INTO execution (workflow, execution, status, input, started_at,
 VALUES (:workflow, :execution, 'running', :input, :now, :now)
 """
 
-# The owner stays: a call of the run before may still be ending, and only then does the new run begin.
+# The owner stays: a call of the previous run may still be ending, and the new run begins after it.
 _RESTART = """
 UPDATE execution
 SET status = 'running', run = run + 1, input = :input, started_at = :now, ended_at = NULL, reason = NULL,
@@ -48,7 +48,7 @@ _GET = f"SELECT {_COLUMNS} FROM execution WHERE workflow = ? AND execution = ?"
 
 _RUNNING = f"SELECT {_COLUMNS} FROM execution WHERE workflow = ? AND status = 'running' ORDER BY started_at, execution"
 
-# Who waited longest goes first. Dead owners are few: they are filtered by the caller.
+# The longest due first. Dead owners are few: the caller filters them.
 _DUE = """
 SELECT execution, owner, lease_until FROM execution
 WHERE workflow = ? AND status = 'running' AND due_at <= ? ORDER BY due_at, execution
@@ -85,7 +85,7 @@ _GIVE_BACK = f"UPDATE execution SET owner = NULL WHERE {_HELD}"
 
 
 class SqliteWorkflows:
-    """`ports.workflows.Workflows` in the control database, and the side the workers drive."""
+    """`ports.workflows.Workflows` in the control database, and what the workers call."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -115,7 +115,7 @@ class SqliteWorkflows:
             return [_execution(row) for row in connection.execute(_RUNNING, (workflow,))]
 
     def next_due(self, workflow: str) -> Instant | None:
-        """When `run_due` has work next, a lease running out included; None while nothing runs."""
+        """When `run_due` next has work, including expiring leases, or None if nothing is running."""
         with self._database.read() as connection:
             due = connection.execute(_NEXT_DUE, (workflow,)).fetchone()[0]
         return None if due is None else Instant(due)
@@ -130,10 +130,10 @@ class SqliteWorkflows:
         dead: Collection[str] = (),
         only: str | None = None,
     ) -> bool:
-        """Call `handler` for one execution that is due and not leased by anybody alive; False when there is none.
+        """Call `handler` for one execution that is due and not leased. Returns False if there is none.
 
-        `owner` names the worker; leases of owners in `dead` are void; `only`: look at this execution alone. What the handler
-        raises is recorded as the port says (ports.calling).
+        `owner` names the worker. Leases of owners in `dead` are void. `only` limits the call to one execution. Errors of the
+        handler are recorded as `ports.workflows.run_handler` says.
         """
         lease = self._claim(workflow, owner, lease_ms=lease_ms, dead=dead, only=only)
         if lease is None:
@@ -148,7 +148,7 @@ class SqliteWorkflows:
         return {"workflow": workflow, "execution": execution, "input": text, "now": self._clock.now()}
 
     def _claim(self, workflow: str, owner: str, *, lease_ms: int, dead: Collection[str], only: str | None) -> _Lease | None:
-        with self._database.read() as connection:  # a look that disturbs no writer
+        with self._database.read() as connection:  # takes no write lock
             if _free(connection, workflow, self._clock.now(), dead, only) is None:
                 return None
         with self._database.write() as connection:
@@ -163,7 +163,7 @@ class SqliteWorkflows:
 
 
 class _Lease:
-    """One call of a handler, and how it ends: a `ports.calling.Lease`."""
+    """A `ports.workflows.HandlerLease`: one call of a handler."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class _Lease:
         self._kept_at = clock.now()
 
     def alive(self) -> bool:
-        """See the port. Looks each time, writes when a third of the lease is over."""
+        """See the port. Reads each time, and writes once a third of the lease is over."""
         now = self._clock.now()
         if now - self._kept_at < self._lease_ms // 3:
             with self._database.read() as connection:
@@ -195,7 +195,7 @@ class _Lease:
                 row = rows[0] if rows else None
             self._kept_at = now
         if row is None:
-            raise LeaseLost(f"Somebody else carries on with {self.execution.workflow} {self.execution.execution}.")
+            raise LeaseLost(f"Another worker runs {self.execution.workflow} {self.execution.execution} now.")
         return bool(row[0])
 
     def call_again(self, at: Instant) -> None:
@@ -214,14 +214,14 @@ class _Lease:
             connection.execute(_GIVE_BACK, self._place)
 
     def _write(self, statement: str, **values: object) -> None:
-        """Write under the fence, then give the lease back whatever became of the execution; too late changes nothing."""
+        """Write under the fence, then return the lease even if the execution was stopped. Does nothing if the lease is lost."""
         with self._database.write() as connection:
             connection.execute(statement, {**self._place, **values})
             connection.execute(_GIVE_BACK, self._place)
 
 
 def _free(connection: sqlite3.Connection, workflow: str, now: Instant, dead: Collection[str], only: str | None) -> str | None:
-    """The execution to call next."""
+    """The execution to call next, or None."""
     for execution, owner, lease_until in connection.execute(_DUE, (workflow, now)):
         if only in (None, execution) and (owner is None or lease_until <= now or owner in dead):
             return str(execution)
