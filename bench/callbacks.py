@@ -25,7 +25,7 @@ from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
 from postroom.model.ids import KEY_BYTES, Key
 from postroom.model.message import MessageRow
-from postroom.platform.ports.messages import MAX_REPORTS, Reported
+from postroom.platform.ports.messages import MAX_EVENTS_PER_CALL, ReportedEvent
 from postroom.platform.web.client import WebClient
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
@@ -95,9 +95,11 @@ def happen(postroom: Postroom, ref: CampaignRef, events: int) -> None:
     postroom.messages.create(ref, 1)
     keys = [Key(number.to_bytes(KEY_BYTES, "big")) for number in range(events)]
     postroom.messages.store(ref, [MessageRow(0, key, 2, "ann@example.com", None, "[]") for key in keys], now)
-    for first in range(0, events, MAX_REPORTS):
+    for first in range(0, events, MAX_EVENTS_PER_CALL):
         delivered = Event(kind=EventKind.DELIVERED, attempt=1, at=Instant(now + 1), id="d", source="dsn")
-        postroom.messages.report(ref, [Reported(0, key, delivered) for key in keys[first : first + MAX_REPORTS]], now)
+        postroom.messages.record_events(
+            ref, [ReportedEvent(0, key, delivered) for key in keys[first : first + MAX_EVENTS_PER_CALL]], now
+        )
 
 
 def told(postroom: Postroom, pipe: Connection, events: int) -> float:

@@ -23,7 +23,7 @@ from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKi
 from postroom.model.message import MessageRow
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded.messages import SqliteMessages
-from postroom.platform.ports.messages import MAX_REPORTS, Reported
+from postroom.platform.ports.messages import MAX_EVENTS_PER_CALL, ReportedEvent
 
 _AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15"
 _HARD = Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
@@ -39,9 +39,9 @@ def main() -> None:
         _sent(ledger, rows)
         reports = list(_reports(rows))
         bare = _bare(Path(directory) / "bare.db", reports)
-        ours = _a_second(reports, lambda group: ledger.report(HOME, group, NOW))
+        ours = _a_second(reports, lambda group: ledger.record_events(HOME, group, NOW))
         print(
-            f"reported in groups of {MAX_REPORTS}   {ours:9,.0f} events a second, {ours / bare:.2f} of a bare table ({bare:,.0f})"
+            f"recorded by {MAX_EVENTS_PER_CALL}   {ours:9,.0f} events a second, {ours / bare:.2f} of a bare table ({bare:,.0f})"
         )
         for title, work in (
             ("numbers, all batches stale", lambda: ledger.totals(HOME)),
@@ -61,7 +61,7 @@ def _sent(ledger: SqliteMessages, rows: Sequence[MessageRow]) -> None:
         _send(ledger, number)
 
 
-def _reports(rows: Sequence[MessageRow]) -> Iterator[Reported]:
+def _reports(rows: Sequence[MessageRow]) -> Iterator[ReportedEvent]:
     chance = random.Random(1)
     told = [(row, EventKind.DELIVERED, "") for row in rows]
     told += [(row, EventKind.OPENED, _AGENT) for row in rows if chance.random() < 0.3]
@@ -70,21 +70,21 @@ def _reports(rows: Sequence[MessageRow]) -> Iterator[Reported]:
     for number, (row, kind, detail) in enumerate(told):
         bounce = _HARD if kind is EventKind.BOUNCED else None
         at = Instant(NOW + number)
-        yield Reported(
+        yield ReportedEvent(
             row.batch,
             row.key,
             Event(kind=kind, attempt=1, at=at, id=f"{number:020x}", source="ses", bounce=bounce, detail=detail),
         )
 
 
-def _bare(path: Path, reports: Sequence[Reported]) -> float:
+def _bare(path: Path, reports: Sequence[ReportedEvent]) -> float:
     """The same texts into one table with the same durability: what the disk and SQLite alone take."""
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
     db.execute("CREATE TABLE event (batch INTEGER, key BLOB, id TEXT, told TEXT, PRIMARY KEY (batch, key, id)) WITHOUT ROWID")
 
-    def store(group: Sequence[Reported]) -> None:
+    def store(group: Sequence[ReportedEvent]) -> None:
         rows = [(batch, key, event.id, event_text(event)) for batch, key, event in group]
         db.execute("BEGIN IMMEDIATE")
         db.executemany("INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?)", rows)
@@ -95,10 +95,10 @@ def _bare(path: Path, reports: Sequence[Reported]) -> float:
     return rate
 
 
-def _a_second(reports: Sequence[Reported], report: Callable[[Sequence[Reported]], object]) -> float:
+def _a_second(reports: Sequence[ReportedEvent], report: Callable[[Sequence[ReportedEvent]], object]) -> float:
     began = time.perf_counter()
-    for first in range(0, len(reports), MAX_REPORTS):
-        report(reports[first : first + MAX_REPORTS])
+    for first in range(0, len(reports), MAX_EVENTS_PER_CALL):
+        report(reports[first : first + MAX_EVENTS_PER_CALL])
     return len(reports) / (time.perf_counter() - began)
 
 

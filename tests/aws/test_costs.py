@@ -12,7 +12,7 @@ from postroom.model.ids import Key
 from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.platform.aws._ledger import FULL_BYTES
 from postroom.platform.aws.messages import DynamoMessages
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 from tests.aws.meter import Meter
 from tests.contract.aws_backend import TABLE, AwsBackend
 from tests.contract.messages_kit import CAMPAIGN, LEASE_MS, NOW, at, key
@@ -33,11 +33,11 @@ def sent(keys: list[Key]) -> list[Settlement]:
     return [Settlement(one, MessageStatus.SENT, 1, at(5), None, 250, REPLY, PROVIDER_ID) for one in keys]
 
 
-def told(keys: list[Key], kind: EventKind = EventKind.DELIVERED, *, raw: str = "", ms: int = 9) -> list[Reported]:
+def told(keys: list[Key], kind: EventKind = EventKind.DELIVERED, *, raw: str = "", ms: int = 9) -> list[ReportedEvent]:
     """As SES tells: an id of 44 characters, the receiving server's answer."""
     detail = "250 2.0.0 OK  1790000000 d75a77b69052e-4f1b2c3d4e5si1234567qta.123 - gsmtp"
     return [
-        Reported(0, one, Event(kind=kind, attempt=1, at=at(ms), id=f"ses-{ms:040}", source="ses", detail=detail, raw=raw))
+        ReportedEvent(0, one, Event(kind=kind, attempt=1, at=at(ms), id=f"ses-{ms:040}", source="ses", detail=detail, raw=raw))
         for one in keys
     ]
 
@@ -59,11 +59,11 @@ def test_a_message_costs_one_write_a_change_and_a_group_one_more(backend: AwsBac
     assert meter.calls() == Counter(GetItem=1, BatchGetItem=1, UpdateItem=MESSAGES + 1)
     messages.record(CAMPAIGN, 0, fence.fence, sent(keys), [], NOW, lease_ms=LEASE_MS)
     assert meter.calls() == Counter(GetItem=1, BatchGetItem=1, UpdateItem=1), "a repeat writes no message"
-    assert list(messages.report(CAMPAIGN, told(keys), NOW)) == [True] * MESSAGES
+    assert list(messages.record_events(CAMPAIGN, told(keys), NOW)) == [True] * MESSAGES
     assert meter.calls() == Counter(GetItem=1, BatchGetItem=2, UpdateItem=MESSAGES + 1), "and once the batch"
-    messages.report(CAMPAIGN, told(keys, EventKind.OPENED, ms=10), NOW)
+    messages.record_events(CAMPAIGN, told(keys, EventKind.OPENED, ms=10), NOW)
     assert meter.calls() == Counter(GetItem=1, BatchGetItem=2, UpdateItem=MESSAGES), "the batch is marked already"
-    messages.report(CAMPAIGN, told(keys), NOW)
+    messages.record_events(CAMPAIGN, told(keys), NOW)
     assert meter.calls() == Counter(GetItem=1, BatchGetItem=2), "a repeat writes nothing"
     assert max(meter.sizes({one.hex() for one in keys})) <= 1_024
 
@@ -86,7 +86,7 @@ def test_a_batch_that_is_stored_sent_and_delivered_costs_three_units_a_message(b
         messages.record(CAMPAIGN, 0, opened.fence, sent(before), now, NOW, lease_ms=LEASE_MS)
     messages.close(CAMPAIGN, 0, opened.fence)
     for first in range(0, count, 10):
-        messages.report(CAMPAIGN, told(keys[first : first + 10]), NOW)
+        messages.record_events(CAMPAIGN, told(keys[first : first + 10]), NOW)
     messages.recount(CAMPAIGN)
     assert messages.counts(CAMPAIGN).delivered == count
     written, read = meter.write_units / count, meter.read_units / count
@@ -103,11 +103,11 @@ def test_what_the_item_has_no_room_for_stands_beside_it_and_is_told_of_all_the_s
     one = [key(0)]
     for ms in range(4):
         report = told(one, EventKind.DELIVERED if ms < 3 else EventKind.BOUNCED, raw="r" * 1_500, ms=ms)
-        assert list(messages.report(CAMPAIGN, report, NOW)) == [True]
-        assert list(messages.report(CAMPAIGN, report, NOW)) == [False]
+        assert list(messages.record_events(CAMPAIGN, report, NOW)) == [True]
+        assert list(messages.record_events(CAMPAIGN, report, NOW)) == [False]
     assert meter.calls()["TransactWriteItems"] == 2
     assert max(meter.sizes({key(0).hex()})) <= FULL_BYTES
-    assert list(messages.report(CAMPAIGN, told(one, EventKind.OPENED, ms=7), NOW)) == [True], "there is room for this one"
+    assert list(messages.record_events(CAMPAIGN, told(one, EventKind.OPENED, ms=7), NOW)) == [True], "there is room for this one"
     assert meter.calls()["TransactWriteItems"] == 0
     assert [(event.at, len(event.raw)) for event in messages.timeline(CAMPAIGN, 0, key(0))] == [
         *((at(ms), 1_500) for ms in range(4)),

@@ -9,17 +9,17 @@ import pytest
 
 from postroom.model.message import Counts, Engagement, Totals
 from postroom.platform.aws.messages import DynamoMessages
-from postroom.platform.ports.messages import Messages, Reported
+from postroom.platform.ports.messages import Messages, ReportedEvent
 from tests.aws.faults import Interruption, LostAnswers
 from tests.aws.test_messages_crash import Worker, deaths
 from tests.contract.aws_backend import AwsBackend
 from tests.contract.messages_kit import CAMPAIGN, K, S, at, event, key, listed, opened, outcome, record, stands, stored
 
 REPORTS = [
-    Reported(0, key(0), event(K.BOUNCED, ms=5, detail="no such user")),
-    Reported(1, key(0), event(K.OPENED, ms=6)),
-    Reported(0, key(0), event(K.COMPLAINED, ms=7)),
-    Reported(1, key(2), event(K.UNSUBSCRIBED, ms=8)),
+    ReportedEvent(0, key(0), event(K.BOUNCED, ms=5, detail="no such user")),
+    ReportedEvent(1, key(0), event(K.OPENED, ms=6)),
+    ReportedEvent(0, key(0), event(K.COMPLAINED, ms=7)),
+    ReportedEvent(1, key(2), event(K.UNSUBSCRIBED, ms=8)),
 ]
 AFTERWARDS = Totals(Counts(pending=4, sent=1, complained=1), Engagement(opened=1, unsubscribed=1))
 
@@ -33,7 +33,7 @@ def two_sent(messages: DynamoMessages) -> None:
 
 
 def tell(messages: DynamoMessages, _: Any = None) -> object:
-    return messages.report(CAMPAIGN, REPORTS, at(9))
+    return messages.record_events(CAMPAIGN, REPORTS, at(9))
 
 
 def seen(messages: Messages) -> object:
@@ -102,7 +102,7 @@ def test_what_comes_while_a_marked_batch_is_counted_is_not_left_out(backend: Aws
     """The mark stands already, so a report may leave it at that: but not where a count has begun since."""
     counter, other = Worker(backend), backend.messages()
     two_sent(counter.messages)
-    other.report(CAMPAIGN, [Reported(0, key(1), event(K.OPENED, ms=3))], at(9))
+    other.record_events(CAMPAIGN, [ReportedEvent(0, key(1), event(K.OPENED, ms=3))], at(9))
     stop = Interruption(counter.client, moment, lambda: tell(other), "UpdateItem")
     counter.messages.recount(CAMPAIGN, [0])
     assert stop.happened
@@ -118,7 +118,7 @@ def test_a_count_that_was_cut_short_leaves_its_batch_to_be_counted(backend: AwsB
 
     for worker, _ in deaths(backend, two_told, lambda messages, _: messages.recount(CAMPAIGN, [0])):
         assert worker.messages.stale(CAMPAIGN) == [0, 1]
-        worker.messages.report(CAMPAIGN, [Reported(0, key(1), event(K.DELIVERED, ms=3))], at(9))
+        worker.messages.record_events(CAMPAIGN, [ReportedEvent(0, key(1), event(K.DELIVERED, ms=3))], at(9))
         assert worker.messages.counts(CAMPAIGN) == Counts(pending=3, sent=1, delivered=1, complained=1)
         worker.messages.recount(CAMPAIGN, [0])
         assert worker.messages.stale(CAMPAIGN) == [1]
@@ -127,19 +127,22 @@ def test_a_count_that_was_cut_short_leaves_its_batch_to_be_counted(backend: AwsB
 
 def test_an_event_that_found_no_room_in_its_message_is_as_whole_as_one_that_did(backend: AwsBackend) -> None:
     """Killed between any two requests: the event and what it makes of the message are there together, or neither."""
-    full = [Reported(0, key(0), replace(event(K.OPENED, ms=ms, detail="x" * 200), raw="r" * 1_500)) for ms in range(2)]
-    late = [Reported(0, key(0), replace(event(K.BOUNCED, ms=5), raw="r" * 1_500)), Reported(0, key(0), event(K.CLICKED, ms=6))]
+    full = [ReportedEvent(0, key(0), replace(event(K.OPENED, ms=ms, detail="x" * 200), raw="r" * 1_500)) for ms in range(2)]
+    late = [
+        ReportedEvent(0, key(0), replace(event(K.BOUNCED, ms=5), raw="r" * 1_500)),
+        ReportedEvent(0, key(0), event(K.CLICKED, ms=6)),
+    ]
 
     def filled(messages: DynamoMessages) -> None:
         two_sent(messages)
-        messages.report(CAMPAIGN, full, at(9))
+        messages.record_events(CAMPAIGN, full, at(9))
 
     partly = set()
-    for worker, _ in deaths(backend, filled, lambda messages, _: messages.report(CAMPAIGN, late, at(9))):
+    for worker, _ in deaths(backend, filled, lambda messages, _: messages.record_events(CAMPAIGN, late, at(9))):
         there = len(worker.messages.timeline(CAMPAIGN, 0, key(0))) == 5
         assert (stands(worker.messages, 0).status is S.BOUNCED) == there
         partly.add(there)
-        worker.messages.report(CAMPAIGN, late, at(9))
+        worker.messages.record_events(CAMPAIGN, late, at(9))
         assert len(worker.messages.timeline(CAMPAIGN, 0, key(0))) == 5
         assert stands(worker.messages, 0).clicked_at == at(6)
         assert worker.messages.counts(CAMPAIGN) == Counts(pending=4, sent=1, bounced=1)

@@ -16,7 +16,7 @@ from postroom.model.message import ERASED
 from postroom.platform.aws.feed import DynamoFeed, changes_of, changes_of_record
 from postroom.platform.aws.tables import DynamoTables
 from postroom.platform.ports.feed import MessageChange
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 from postroom.platform.ports.tables import ItemKey, Put
 from tests.contract.aws_backend import TABLE, AwsBackend
 from tests.contract.messages_kit import CAMPAIGN, NOW, K, S, at, event, key, opened, outcome, record, row, stored
@@ -54,7 +54,7 @@ def test_a_function_is_told_the_same_as_a_reader_and_again_the_same(backend: Aws
     stored(messages, 0)
     fence = opened(messages)
     record(messages, fence, [outcome(0), outcome(1, S.DEFERRED, due=5)], [2])
-    messages.report(CAMPAIGN, [Reported(0, key(0), event(K.DELIVERED))], NOW)
+    messages.record_events(CAMPAIGN, [ReportedEvent(0, key(0), event(K.DELIVERED))], NOW)
     messages.close(CAMPAIGN, 0, fence)
     DynamoTables(backend.table(), backend.clock).write([Put(ItemKey("M#acme#spring#0", "x"), {"a": 1})])
     there = records(backend)
@@ -78,8 +78,8 @@ def test_an_event_beside_its_message_is_told_of_once_and_in_order(backend: AwsBa
         for ms, kind in enumerate((K.CLICKED, K.DELIVERED, K.OPENED, K.BOUNCED, K.COMPLAINED))
     ]
     for each in long:
-        big = Reported(0, key(0), each)._replace(event=_with_raw(each))
-        assert list(messages.report(CAMPAIGN, [big, big], NOW)) == [True, False]
+        big = ReportedEvent(0, key(0), each)._replace(event=_with_raw(each))
+        assert list(messages.record_events(CAMPAIGN, [big, big], NOW)) == [True, False]
     told = [one for one in changes_of(records(backend)) if one.event]
     assert [one.event for one in told] == [_with_raw(each, "") for each in long]
     assert [one.status for one in told] == [S.SENT, S.DELIVERED, S.DELIVERED, S.BOUNCED, S.COMPLAINED]

@@ -12,7 +12,7 @@ from postroom.errors import Invalid, NotFound
 from postroom.model.event import Event, EventKind
 from postroom.model.message import ERASED, Counts, Engagement, Totals
 from postroom.model.provider_status import MAX_ENGAGEMENT_EVENTS
-from postroom.platform.ports.messages import MAX_REPORTS, Messages, Reported
+from postroom.platform.ports.messages import MAX_EVENTS_PER_CALL, Messages, ReportedEvent
 from tests.contract.backend import Backend
 from tests.contract.messages_kit import (
     CAMPAIGN,
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.backends("embedded", "aws", "dynamodb")
 
 
 def report(messages: Messages, n: int, *events: Event, batch: int = 0) -> Sequence[bool]:
-    return messages.report(CAMPAIGN, [Reported(batch, key(n), one) for one in events], at(9))
+    return messages.record_events(CAMPAIGN, [ReportedEvent(batch, key(n), one) for one in events], at(9))
 
 
 def kinds(messages: Messages, n: int) -> list[EventKind]:
@@ -96,25 +96,25 @@ def test_again_it_changes_nothing(messages: Messages) -> None:
 def test_answers_are_aligned_whatever_the_mix(messages: Messages) -> None:
     sent(messages, 0, 1)
     reports = [
-        Reported(0, key(1), event(K.DELIVERED)),
-        Reported(0, key(77), event(K.DELIVERED)),
-        Reported(0, key(0), event(K.OPENED, ms=1)),
-        Reported(0, key(1), event(K.DELIVERED)),
-        Reported(0, key(1), event(K.CLICKED, ms=2)),
+        ReportedEvent(0, key(1), event(K.DELIVERED)),
+        ReportedEvent(0, key(77), event(K.DELIVERED)),
+        ReportedEvent(0, key(0), event(K.OPENED, ms=1)),
+        ReportedEvent(0, key(1), event(K.DELIVERED)),
+        ReportedEvent(0, key(1), event(K.CLICKED, ms=2)),
     ]
-    assert messages.report(CAMPAIGN, reports, NOW) == [True, False, True, False, True]
+    assert messages.record_events(CAMPAIGN, reports, NOW) == [True, False, True, False, True]
     assert kinds(messages, 1) == [K.SENT, K.DELIVERED, K.CLICKED]
     assert messages.get(CAMPAIGN, 0, key(77)) is None
 
 
 def test_one_call_tells_of_many_batches(messages: Messages) -> None:
     stored(messages, 0, 1, 2)
-    reports = [Reported(batch, key(n), event(K.DELIVERED)) for n in range(2) for batch in (2, 0)]
-    assert messages.report(CAMPAIGN, reports, NOW) == [True] * 4
+    reports = [ReportedEvent(batch, key(n), event(K.DELIVERED)) for n in range(2) for batch in (2, 0)]
+    assert messages.record_events(CAMPAIGN, reports, NOW) == [True] * 4
     assert messages.stale(CAMPAIGN) == [0, 2]
     assert messages.counts(CAMPAIGN) == Counts(pending=5, delivered=4)
     assert [batch.counts.delivered for batch in messages.batches(CAMPAIGN)] == [2, 0, 2]
-    assert messages.report(CAMPAIGN, reports, NOW) == [False] * 4
+    assert messages.record_events(CAMPAIGN, reports, NOW) == [False] * 4
 
 
 def test_who_did_what_is_counted_once_a_message_and_machines_are_nobody(messages: Messages) -> None:
@@ -238,8 +238,8 @@ def test_a_dropped_campaign_keeps_no_event(messages: Messages) -> None:
 
 def test_a_hundred_reports_a_call_and_no_more(messages: Messages) -> None:
     sent(messages, 0)
-    many = [event(K.OPENED, ms=ms) for ms in range(MAX_REPORTS)]
-    assert report(messages, 0, *many) == [True] * MAX_REPORTS
+    many = [event(K.OPENED, ms=ms) for ms in range(MAX_EVENTS_PER_CALL)]
+    assert report(messages, 0, *many) == [True] * MAX_EVENTS_PER_CALL
     with pytest.raises(Invalid):
         report(messages, 0, *many, event(K.CLICKED))
     assert report(messages, 0) == []
@@ -279,8 +279,8 @@ def test_a_row_of_a_lower_line_takes_no_key_of_which_there_is_news(messages: Mes
 @pytest.mark.backends("embedded")  # a thousand requests elsewhere: the rule is model.news'
 def test_a_link_that_is_fetched_without_end_fills_no_store(messages: Messages) -> None:
     sent(messages, 0)
-    for first in range(0, MAX_ENGAGEMENT_EVENTS, MAX_REPORTS):
-        report(messages, 0, *[event(K.OPENED, ms=first + ms) for ms in range(MAX_REPORTS)])
+    for first in range(0, MAX_ENGAGEMENT_EVENTS, MAX_EVENTS_PER_CALL):
+        report(messages, 0, *[event(K.OPENED, ms=first + ms) for ms in range(MAX_EVENTS_PER_CALL)])
     assert report(messages, 0, event(K.OPENED, ms=5_000), event(K.UNSUBSCRIBED)) == [False, True]
     assert len(messages.timeline(CAMPAIGN, 0, key(0))) == MAX_ENGAGEMENT_EVENTS + 2
 
@@ -294,8 +294,10 @@ def test_many_reporters_and_a_worker_at_the_same_time(backend: Backend, messages
     def tell(client: Messages, turn: int) -> None:
         try:
             for n in range(6):
-                client.report(
-                    CAMPAIGN, [Reported(0, key(n), event(K.DELIVERED)), Reported(0, key(n), event(K.OPENED, ms=turn))], NOW
+                client.record_events(
+                    CAMPAIGN,
+                    [ReportedEvent(0, key(n), event(K.DELIVERED)), ReportedEvent(0, key(n), event(K.OPENED, ms=turn))],
+                    NOW,
                 )
         except BaseException as error:  # noqa: BLE001 - told below
             failed.append(error)

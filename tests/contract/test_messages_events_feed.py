@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from postroom.platform.ports.feed import RETENTION_MS, Feed, MessageChange
-from postroom.platform.ports.messages import Messages, Reported
+from postroom.platform.ports.messages import Messages, ReportedEvent
 from tests.contract.backend import Backend
 from tests.contract.embedded_backend import EmbeddedBackend
 from tests.contract.messages_kit import CAMPAIGN, NOW, K, S, at, event, key, opened, outcome, record, stored
@@ -46,7 +46,7 @@ def test_the_sequence_of_a_message_rises_with_each_change(messages: Messages, fe
     stored(messages, 0)
     fence = opened(messages)
     record(messages, fence, [outcome(0), outcome(1)])
-    messages.report(CAMPAIGN, [Reported(0, key(n), event(K.OPENED, ms=ms)) for ms in range(50) for n in (0, 1)], NOW)
+    messages.record_events(CAMPAIGN, [ReportedEvent(0, key(n), event(K.OPENED, ms=ms)) for ms in range(50) for n in (0, 1)], NOW)
     report(messages, 0, event(K.COMPLAINED))
     record(messages, fence, [outcome(0, attempt=2)])
     for n in range(2):

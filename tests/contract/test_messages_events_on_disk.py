@@ -13,17 +13,17 @@ import pytest
 from postroom.platform.embedded._ledger import LedgerFiles
 from postroom.platform.embedded.feed import SqliteFeed
 from postroom.platform.embedded.messages import SqliteMessages
-from postroom.platform.ports.messages import Messages, Reported
+from postroom.platform.ports.messages import Messages, ReportedEvent
 from tests.contract.embedded_backend import EmbeddedBackend
 from tests.contract.messages_kit import CAMPAIGN, K, S, at, event, key, listed, opened, outcome, record, stored
 
 pytestmark = pytest.mark.backends("embedded")
 
 REPORTS = [
-    Reported(0, key(0), event(K.BOUNCED, ms=5, detail="no such user")),
-    Reported(1, key(0), event(K.OPENED, ms=6)),
-    Reported(0, key(0), event(K.COMPLAINED, ms=7)),
-    Reported(1, key(2), event(K.UNSUBSCRIBED, ms=8)),
+    ReportedEvent(0, key(0), event(K.BOUNCED, ms=5, detail="no such user")),
+    ReportedEvent(1, key(0), event(K.OPENED, ms=6)),
+    ReportedEvent(0, key(0), event(K.COMPLAINED, ms=7)),
+    ReportedEvent(1, key(2), event(K.UNSUBSCRIBED, ms=8)),
 ]
 NEW = [True] * len(REPORTS)
 
@@ -77,14 +77,14 @@ def test_whoever_dies_in_a_report_has_reported_nothing_and_a_repeat_makes_it_who
     record(messages, fence, [outcome(0), outcome(1, S.DEFERRED, due=5)], [2])
     feed = backend.feed()
     before = seen(messages, feed)
-    copies = deaths(backend, messages, lambda: messages.report(CAMPAIGN, REPORTS, at(9)))
+    copies = deaths(backend, messages, lambda: messages.record_events(CAMPAIGN, REPORTS, at(9)))
     after = seen(messages, feed)
 
     def check(found: SqliteMessages, told: SqliteFeed) -> None:
         assert seen(found, told) == before
-        assert found.report(CAMPAIGN, REPORTS, at(9)) == NEW
+        assert found.record_events(CAMPAIGN, REPORTS, at(9)) == NEW
         assert seen(found, told) == after
-        assert found.report(CAMPAIGN, REPORTS, at(9)) == [False] * len(REPORTS)
+        assert found.record_events(CAMPAIGN, REPORTS, at(9)) == [False] * len(REPORTS)
         assert seen(found, told) == after
 
     assert before != after
@@ -99,7 +99,7 @@ def test_whoever_dies_while_recording_leaves_no_event_without_its_outcome(
     stored(messages, 0)
     fence = opened(messages)
     record(messages, fence, [], [0, 1])
-    messages.report(CAMPAIGN, REPORTS[:1], at(4))
+    messages.record_events(CAMPAIGN, REPORTS[:1], at(4))
     settled = [outcome(0, S.DEFERRED, due=5), outcome(1, S.FAILED)]
     feed = backend.feed()
     before = seen(messages, feed)

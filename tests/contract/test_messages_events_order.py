@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from postroom.model.campaign import CampaignRef as Campaign
 from postroom.model.message import Settlement
-from postroom.platform.ports.messages import Messages, Reported
+from postroom.platform.ports.messages import Messages, ReportedEvent
 from tests.contract.backend import Backend
 from tests.contract.messages_kit import LEASE_MS, NOW, S, at, key, outcome, row
 from tests.contract.test_messages_model import WITHOUT_SHRINKING, told_of
@@ -23,7 +23,7 @@ _outcomes = st.tuples(
     st.integers(0, KEYS - 1), st.sampled_from((S.DEFERRED, S.SENT, S.FAILED, S.UNKNOWN, S.BOUNCED, S.PENDING)), st.integers(1, 3)
 )
 
-Step = Settlement | Reported
+Step = Settlement | ReportedEvent
 _Seen = tuple[Any, Any, Any]
 
 
@@ -36,10 +36,10 @@ def play(messages: Messages, steps: Sequence[Sequence[Step]]) -> tuple[_Seen, _S
     opened = messages.open(campaign, 0, "w1", NOW, lease_ms=LEASE_MS)
     assert opened is not None
     for step in steps:
-        reports = [one for one in step if isinstance(one, Reported)]
+        reports = [one for one in step if isinstance(one, ReportedEvent)]
         settled = [one for one in step if isinstance(one, Settlement)]
         if reports:
-            messages.report(campaign, reports, at(9))
+            messages.record_events(campaign, reports, at(9))
         if settled:
             messages.record(campaign, 0, opened.fence, settled, [], NOW, lease_ms=LEASE_MS)
     messages.close(campaign, 0, opened.fence)
@@ -62,7 +62,7 @@ def histories(draw: st.DrawFn) -> tuple[list[list[Step]], list[list[Step]]]:
         for ms, (n, state, attempt) in enumerate(draw(st.lists(_outcomes, max_size=6)))
     ]
     told = draw(told_of(KEYS, 16)) + draw(told_of(KEYS, 16))
-    events = list({(n, event.id): Reported(0, key(n), event) for n, event in told}.values())
+    events = list({(n, event.id): ReportedEvent(0, key(n), event) for n, event in told}.values())
     repeated = draw(st.permutations(events + draw(st.lists(st.sampled_from(events), max_size=6))))
     other: list[list[Step]] = []
     while repeated:

@@ -22,7 +22,7 @@ from postroom.model.ids import Key
 from postroom.model.message import Counts, Engagement, Message, MessageStatus, Settlement, Totals
 from postroom.model.provider_status import event_from_settlement, reply_text, sort_events
 from postroom.model.tokens import MAX_ATTEMPT
-from postroom.platform.ports.messages import Messages, Reported
+from postroom.platform.ports.messages import Messages, ReportedEvent
 from tests.contract.backend import Backend
 from tests.contract.messages_kit import LEASE_MS, S, at, key, row
 
@@ -226,12 +226,12 @@ class Both:
 
     def report(self, data: st.DataObject) -> None:
         drawn = data.draw(told_of(KEYS + 1, 16), "reports")  # the last key is nobody's
-        reports = [Reported(n % BATCHES, key(n), event) for n, event in drawn]
+        reports = [ReportedEvent(n % BATCHES, key(n), event) for n, event in drawn]
         for _ in range(data.draw(st.integers(1, 2), "times")):
-            new = self.real.report(self.campaign, reports, at(self.now))
+            new = self.real.record_events(self.campaign, reports, at(self.now))
             assert list(new) == [self._hear(one) for one in reports]
 
-    def _hear(self, one: Reported) -> bool:
+    def _hear(self, one: ReportedEvent) -> bool:
         held = self.batches[one.batch].messages.get(one.key)
         if held is None or one.event.id in held.told:
             return False

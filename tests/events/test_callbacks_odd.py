@@ -18,7 +18,7 @@ from postroom.ledger.callback_endpoints import EndpointSettings
 from postroom.model.callback import CallbackDelivery, DeliveryStatus
 from postroom.model.event import Event, EventKind
 from postroom.model.message import Message, MessageStatus, Settlement
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 from tests.events.callbacks_kit import Lines, Reply, unreachable
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import bench
@@ -37,10 +37,10 @@ def told(lines: Lines) -> list[dict[str, Any]]:
     return [json.loads(each.body) for each in reversed(page.items)]
 
 
-def clicks(messages: Sequence[Message], at: Instant, text: str) -> list[Reported]:
+def clicks(messages: Sequence[Message], at: Instant, text: str) -> list[ReportedEvent]:
     """One of each, with as much in it as an event may hold."""
     return [
-        Reported(
+        ReportedEvent(
             each.batch, each.key, Event(kind=K.CLICKED, attempt=1, at=at, id="c", source="tracking", detail=text, url=text * 2)
         )
         for each in messages
@@ -100,7 +100,7 @@ def test_events_that_do_not_fit_one_record_make_several(lines: Lines) -> None:
     lines.endpoint(batch=True, kinds=frozenset({K.CLICKED}))
     campaign = lines.made.campaign(people=100)
     sent = lines.post.send_all(campaign)
-    lines.made.messages.report(campaign.ref, clicks(sent, lines.made.clock.now(), '"\\é' * 80), lines.made.clock.now())
+    lines.made.messages.record_events(campaign.ref, clicks(sent, lines.made.clock.now(), '"\\é' * 80), lines.made.clock.now())
     lines.follow()
     sizes = [len(body["data"]["events"]) for body in told(lines)]
     assert sum(sizes) == len(sent)
@@ -111,7 +111,9 @@ def test_events_that_do_not_fit_one_record_make_several(lines: Lines) -> None:
 def test_a_reporter_s_clock_may_say_anything(lines: Lines, at: int) -> None:
     lines.endpoint(kinds=frozenset({K.CLICKED}))
     campaign = lines.made.campaign(people=1)
-    lines.made.messages.report(campaign.ref, clicks(lines.post.send_all(campaign), Instant(at), "x"), lines.made.clock.now())
+    lines.made.messages.record_events(
+        campaign.ref, clicks(lines.post.send_all(campaign), Instant(at), "x"), lines.made.clock.now()
+    )
     lines.follow()
     assert [body["timestamp"][:4] for body in told(lines)] == ["9999"]
 

@@ -231,7 +231,7 @@ def test_what_comes_back_of_a_person_who_was_erased_does_not_name_them_again(mad
     made.messages.erase(campaign.ref, message.batch, opened.fence, message.key, now)
     words = f"5.1.1 no mailbox {message.address}"
     post.hear(*(post.arrival(campaign, message, kind, detail=words, raw=words) for kind in (K.BOUNCED, K.COMPLAINED)))
-    (entry,) = post.suppression.of("default", message.key)
+    (entry,) = post.suppression.entries_for("default", message.key)
     assert (entry.reason, entry.address, entry.note) == (SuppressionReason.COMPLAINT, "", "")
     with made.control.read() as db:
         assert message.address not in repr(db.execute("SELECT * FROM item").fetchall())

@@ -23,7 +23,7 @@ from postroom.model.ids import Key, recipient_key
 from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.model.stream import day_of, stream_batches, stream_ref
 from postroom.model.tokens import MessageRef, message_id, ses_tags
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
 from tests.fakes.ses_simulator import notices
@@ -109,8 +109,8 @@ class Hooked:
 
     def apply(self) -> None:
         """As the feedback worker would."""
-        reports = [Reported(each.batch or 0, each.key, each.event) for each in self.arrived()]
-        self.made.messages.report(self.ref, reports, self.made.clock.now())
+        reports = [ReportedEvent(each.batch or 0, each.key, each.event) for each in self.arrived()]
+        self.made.messages.record_events(self.ref, reports, self.made.clock.now())
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_tags_that_name_nobody_or_somebody_else_are_ignored_with_a_line(
     for notice in (notices.bounce, notices.subscription):
         hooked.post(notice(hooked.mail(ref=named(hooked)).accepted, 1_790_000_001))
     assert hooked.arrived() == []
-    assert hooked.suppression.of("default", hooked.key(ANNA)) == []
+    assert hooked.suppression.entries_for("default", hooked.key(ANNA)) == []
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
@@ -224,7 +224,7 @@ def leaves(hooked: Hooked, *, everything: bool) -> dict[str, Any]:
 @pytest.mark.parametrize(("everything", "topic"), [(True, None), (False, "news")])
 def test_who_unsubscribes_is_on_the_list_before_the_answer(hooked: Hooked, everything: bool, topic: str | None) -> None:
     hooked.post(leaves(hooked, everything=everything))
-    (entry,) = hooked.suppression.of("default", hooked.key(ANNA))
+    (entry,) = hooked.suppression.entries_for("default", hooked.key(ANNA))
     assert (entry.reason, entry.topic, entry.address) == (SuppressionReason.UNSUBSCRIBE, topic, ANNA)
     (arrival,) = hooked.arrived()
     assert (arrival.event.kind, arrival.event.source) == (EventKind.UNSUBSCRIBED, "unsubscribe")
@@ -237,7 +237,7 @@ def test_an_unsubscribe_that_is_replayed_does_not_undo_what_the_person_decided_s
     hooked.apply()
     hooked.suppression.take_back("default", hooked.key(ANNA))
     hooked.post(document)
-    assert hooked.suppression.of("default", hooked.key(ANNA)) == []
+    assert hooked.suppression.entries_for("default", hooked.key(ANNA)) == []
 
 
 def test_an_unsubscribe_of_a_person_who_was_erased_does_not_name_them_again(hooked: Hooked) -> None:
@@ -247,7 +247,7 @@ def test_an_unsubscribe_of_a_person_who_was_erased_does_not_name_them_again(hook
     messages.record(hooked.ref, 0, opened.fence, [Settlement(key, MessageStatus.SENT, 1, now)], [], now, lease_ms=1_000)
     messages.erase(hooked.ref, 0, opened.fence, key, now)
     hooked.post(leaves(hooked, everything=True))
-    (entry,) = hooked.suppression.of("default", key)
+    (entry,) = hooked.suppression.entries_for("default", key)
     assert (entry.reason, entry.address) == (SuppressionReason.UNSUBSCRIBE, "")
 
 

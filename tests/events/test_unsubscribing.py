@@ -86,8 +86,8 @@ def test_a_wish_is_on_the_list_and_told(desk: Desk) -> None:
 )
 def test_what_is_left_is_what_was_said(desk: Desk, topic: str | None, everything: bool | None, left: set[str | None]) -> None:
     desk.unsubscribing.unsubscribe(desk.token(topic=topic), everything=everything)
-    assert {entry.topic for entry in desk.suppression.of("default", ANNA)} == left
-    assert desk.suppression.of("default", BEN) == []
+    assert {entry.topic for entry in desk.suppression.entries_for("default", ANNA)} == left
+    assert desk.suppression.entries_for("default", BEN) == []
 
 
 def test_two_clicks_are_one_event_and_changing_ones_mind_twice_is_three(desk: Desk) -> None:
@@ -103,7 +103,7 @@ def test_two_clicks_are_one_event_and_changing_ones_mind_twice_is_three(desk: De
     desk.made.clock.advance(5)
     desk.unsubscribing.resubscribe(token)
     assert desk.kinds() == [RESUBSCRIBED]
-    assert desk.suppression.of("default", ANNA) == []
+    assert desk.suppression.entries_for("default", ANNA) == []
 
 
 def test_topic_and_all_mail_are_two_wishes(desk: Desk) -> None:
@@ -127,7 +127,7 @@ def test_taking_back_leaves_other_topics_and_other_reasons(desk: Desk) -> None:
     assert wish.no_topic is None
     assert wish.no_mail is not None
     assert wish.no_mail.reason is SuppressionReason.COMPLAINT
-    assert [entry.topic for entry in desk.suppression.of("default", ANNA)] == [None, "offers"]
+    assert [entry.topic for entry in desk.suppression.entries_for("default", ANNA)] == [None, "offers"]
     assert desk.kinds() == [RESUBSCRIBED]
 
 
@@ -141,7 +141,7 @@ def test_who_never_unsubscribed_takes_nothing_back(desk: Desk) -> None:
 
 def test_looking_changes_nothing(desk: Desk) -> None:
     assert desk.unsubscribing.state(desk.token()).no_mail is None
-    assert desk.suppression.of("default", ANNA) == []
+    assert desk.suppression.entries_for("default", ANNA) == []
     assert desk.kinds() == []
 
 
@@ -152,7 +152,7 @@ def test_only_tokens_of_ours_say_anything(desk: Desk) -> None:
     for text in (forged, nobodys, token.partition(".")[0], token[:-1], token + "x", "", "é"):
         with pytest.raises((Invalid, NotFound)):
             desk.unsubscribing.unsubscribe(text)
-    assert desk.suppression.of("default", ANNA) == []
+    assert desk.suppression.entries_for("default", ANNA) == []
 
 
 def test_people_of_a_tenant_that_is_disabled_are_heard(desk: Desk) -> None:
@@ -170,11 +170,11 @@ def test_killed_anywhere_and_said_again_it_is_one_wish(made: Bench, at: int, aft
     with pytest.raises(Killed):
         _repeat(lambda: desk.unsubscribing.unsubscribe(desk.token()))
     told = desk.ids()
-    assert desk.suppression.of("default", ANNA) or not told
+    assert desk.suppression.entries_for("default", ANNA) or not told
     made.clock.advance(60)
     again = Desk(made)
     again.unsubscribing.unsubscribe(again.token())
-    assert [entry.reason for entry in again.suppression.of("default", ANNA)] == [SuppressionReason.UNSUBSCRIBE]
+    assert [entry.reason for entry in again.suppression.entries_for("default", ANNA)] == [SuppressionReason.UNSUBSCRIBE]
     assert len(told | again.ids()) == 1
 
 
@@ -187,11 +187,11 @@ def test_killed_anywhere_and_taken_back_again_it_is_taken_back_and_told(made: Be
     with pytest.raises(Killed):
         _repeat(lambda: desk.unsubscribing.resubscribe(desk.token()))
     told = desk.ids()
-    assert told or desk.suppression.of("default", ANNA)
+    assert told or desk.suppression.entries_for("default", ANNA)
     again = Desk(made)
     again.unsubscribing.resubscribe(again.token())
     assert len(told | again.ids()) == 1
-    assert again.suppression.of("default", ANNA) == []
+    assert again.suppression.entries_for("default", ANNA) == []
 
 
 def _repeat(call: Callable[[], object]) -> None:
@@ -210,7 +210,7 @@ def test_an_unsubscribe_reaches_the_timeline_of_its_message(made: Bench) -> None
     made.clock.advance(1)
     desk.unsubscribing.resubscribe(token)
     post.hear()
-    assert desk.suppression.of("default", message.key) == []
+    assert desk.suppression.entries_for("default", message.key) == []
     timeline = made.messages.timeline(campaign.ref, message.batch, message.key)
     assert [event.kind for event in timeline if event.source == "unsubscribe"] == [UNSUBSCRIBED, RESUBSCRIBED]
 
@@ -228,7 +228,7 @@ def test_the_entry_says_whose_it_is_and_where_it_comes_from_once_the_event_has_f
     before = desk.suppression.get("default", message.key, topic=topic)
     assert before is not None
     post.hear()
-    (entry,) = desk.suppression.of("default", message.key)
+    (entry,) = desk.suppression.entries_for("default", message.key)
     timeline = made.messages.timeline(campaign.ref, message.batch, message.key)
     (event,) = (event for event in timeline if event.kind is UNSUBSCRIBED)
     assert entry == replace(
@@ -238,7 +238,7 @@ def test_the_entry_says_whose_it_is_and_where_it_comes_from_once_the_event_has_f
         source=f"{message_id(campaign.ref, message.key)}/{event.id}",
     )
     desk.unsubscribing.resubscribe(token)
-    assert desk.suppression.of("default", message.key) == []
+    assert desk.suppression.entries_for("default", message.key) == []
 
 
 def test_no_other_entry_is_explained_by_an_unsubscribe(made: Bench) -> None:
@@ -254,5 +254,5 @@ def test_no_other_entry_is_explained_by_an_unsubscribe(made: Bench) -> None:
     assert opened is not None
     made.messages.erase(campaign.ref, erased.batch, opened.fence, erased.key, now)
     post.hear()
-    assert [entry.address for entry in desk.suppression.of("default", message.key)] == ["", message.address]
-    assert [entry.address for entry in desk.suppression.of("default", erased.key)] == [""]
+    assert [entry.address for entry in desk.suppression.entries_for("default", message.key)] == ["", message.address]
+    assert [entry.address for entry in desk.suppression.entries_for("default", erased.key)] == [""]

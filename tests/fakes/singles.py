@@ -103,7 +103,7 @@ class Desk:
             streams=self.streams,
             contents=self.contents,
             singles=self.singles,
-            refusals=AutoSuppression(made.messages, self.suppression, self.tenants, self.clock),
+            auto_suppression=AutoSuppression(made.messages, self.suppression, self.tenants, self.clock),
             tally=self.tally,
         )
         return Sender(

@@ -143,25 +143,25 @@ def test_a_tenants_account_is_its_own_and_nowhere_else(house: House, url: str) -
 
 def test_a_tenants_keys_go_neither_to_the_operators_endpoint_nor_are_they_the_operators(house: House) -> None:
     house.providers.create("acme", "own", ProviderSpec(OWN.replace("@", ":secret%2Fkey@")))
-    config = house.accounts.config(house.providers.means("acme", "own"))
+    config = house.accounts.config(house.providers.credentials("acme", "own"))
     assert (config.host, getattr(config, "secret_access_key", None)) == ("email.eu-west-1.amazonaws.com", "secret/key")
 
 
 def test_a_key_is_sealed_and_shown_to_nobody(house: House) -> None:
     made = house.providers.create("acme", "own", ProviderSpec(OWN.replace("@", ":secret%2Fkey@")))
     assert (made.url, made.has_password) == (OWN, True)
-    assert "secret" not in repr(house.providers.means("acme", "own"))
-    assert "secret" not in repr(house.accounts.config(house.providers.means("acme", "own")))
+    assert "secret" not in repr(house.providers.credentials("acme", "own"))
+    assert "secret" not in repr(house.accounts.config(house.providers.credentials("acme", "own")))
 
 
 def test_a_secret_that_is_given_beside_the_url_may_hold_anything_that_awss_do(house: House) -> None:
     house.providers.create("acme", "own", ProviderSpec(provider_url(OWN, "a/b+c=")))
-    config = house.accounts.config(house.providers.means("acme", "own"))
+    config = house.accounts.config(house.providers.credentials("acme", "own"))
     assert getattr(config, "secret_access_key", None) == "a/b+c="
 
 
 def test_a_provider_is_tested_by_asking_the_account(house: House) -> None:
-    findings = examined(house.accounts, house.providers.means("acme", "default"))
+    findings = examined(house.accounts, house.providers.credentials("acme", "default"))
     assert {finding.level for finding in findings} == {Level.OK}
     assert "50 recipients a second" in " ".join(finding.text for finding in findings)
 

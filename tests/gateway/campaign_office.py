@@ -63,7 +63,7 @@ class Office:
             queues=made.queues,
             timers=made.timers,
             workflows=made.workflows,
-            sweep=BulkUpdate(made.messages, made.journals, clock, lease_ms=1_000),
+            bulk_update=BulkUpdate(made.messages, made.journals, clock, lease_ms=1_000),
             deliveries=CallbackDeliveries(made.tables, clock),
             clock=clock,
         )

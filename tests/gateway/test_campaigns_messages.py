@@ -17,7 +17,7 @@ from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
 from postroom.model.tokens import message_id
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 from postroom.services.exports import COLUMNS
 from tests.gateway.campaign_office import TENANT, Office, office
 from tests.gateway.kit import problem
@@ -108,7 +108,9 @@ def test_one_message_is_found_by_its_id_in_its_own_campaign_only(desk: Office, v
 def report(desk: Office, ref: CampaignRef, address: str, *events: Event) -> str:
     """Of the message to this address; its id."""
     (found,) = [each for each in desk.made.messages.list(ref).messages if each.address == address]
-    desk.made.messages.report(ref, [Reported(found.batch, found.key, event) for event in events], desk.made.clock.now())
+    desk.made.messages.record_events(
+        ref, [ReportedEvent(found.batch, found.key, event) for event in events], desk.made.clock.now()
+    )
     return message_id(ref, found.key)
 
 

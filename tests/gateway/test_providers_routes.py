@@ -79,7 +79,9 @@ def test_a_provider_is_made_shown_and_listed_without_its_password(house: House, 
     listed = client.get("/v1/providers").json()
     assert [item["name"] for item in listed["items"]] == ["relay", "default"]
     assert listed["cursor"] is None
-    assert house.providers.means("acme", "relay").url == "smtp://news:hunter2%20%C3%A4%2F%40%3A@93.184.215.14:587?tls=starttls"
+    assert (
+        house.providers.credentials("acme", "relay").url == "smtp://news:hunter2%20%C3%A4%2F%40%3A@93.184.215.14:587?tls=starttls"
+    )
     everything = made.text + shown.text + json.dumps(listed)
     assert "hunter2" not in everything
     assert "topsecret" not in everything
@@ -150,14 +152,14 @@ def test_two_editors_do_not_undo_each_other(house: House, client: TestClient) ->
     assert client.get("/v1/providers/relay", headers={"If-None-Match": etag}).status_code == 200
     new_password = client.put("/v1/providers/relay", json={**CHANGED, "password": "other"})
     assert new_password.headers["etag"] != changed.headers["etag"]
-    assert house.providers.means("acme", "relay").url.startswith("smtp://news:other@")
+    assert house.providers.credentials("acme", "relay").url.startswith("smtp://news:other@")
 
 
 def test_another_url_needs_its_password_again(house: House, client: TestClient) -> None:
     client.post("/v1/providers", json=RELAY)
     for url in ("smtp://news@93.184.215.15:587?tls=starttls", "smtp://news@93.184.215.14:587?tls=starttls&verify=no"):
         assert "password" in problem(client.put("/v1/providers/relay", json={"url": url}), 422)
-    assert "93.184.215.14:587?tls=starttls" in house.providers.means("acme", "relay").url
+    assert "93.184.215.14:587?tls=starttls" in house.providers.credentials("acme", "relay").url
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from postroom.gateway.routes.campaign_status import ENDED_EVERY_S, EVERY_S, MAX_
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Event, EventKind
 from postroom.model.message import MessageStatus
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 from postroom.services.status import StatusReport, StatusService
 from tests.gateway.campaign_office import TENANT, Office, office
 from tests.gateway.kit import problem
@@ -70,8 +70,8 @@ def report(desk: Office, ref: CampaignRef, *kinds: EventKind) -> None:
     """Each of another message."""
     found, now = desk.made.messages.list(ref).messages, desk.made.clock.now()
     events = [Event(kind=kind, attempt=1, at=now, id=kind.value, source="dsn") for kind in kinds]
-    reports = [Reported(one.batch, one.key, event) for one, event in zip(found, events, strict=False)]
-    desk.made.messages.report(ref, reports, now)
+    reports = [ReportedEvent(one.batch, one.key, event) for one, event in zip(found, events, strict=False)]
+    desk.made.messages.record_events(ref, reports, now)
 
 
 def path(ref: CampaignRef) -> str:

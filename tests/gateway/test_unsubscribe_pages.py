@@ -102,7 +102,7 @@ def test_seeing_the_page_changes_nothing(desk: Desk, client: TestClient) -> None
         page = Page(client.get(f"/u/{desk.token(topic='news')}"))
         assert page.buttons == ["stop-topic", "stop-all"]
     assert client.head(f"/u/{desk.token()}").status_code == 200
-    assert desk.suppression.of("default", ANNA) == []
+    assert desk.suppression.entries_for("default", ANNA) == []
     assert desk.kinds() == []
     assert "Weekly Okapi" in page.words
     assert "news" in page.words
@@ -138,7 +138,7 @@ def test_every_way_through_the_page(desk: Desk, client: TestClient) -> None:
 
 
 def left(desk: Desk) -> set[str | None]:
-    return {entry.topic for entry in desk.suppression.of("default", ANNA)}
+    return {entry.topic for entry in desk.suppression.entries_for("default", ANNA)}
 
 
 def test_whoever_clicks_twice_is_answered_alike_and_heard_once(desk: Desk, client: TestClient) -> None:

@@ -85,7 +85,7 @@ def test_a_notice_is_on_the_record_the_list_and_the_tally_when_the_call_ends(des
     assert (entry.reason, entry.address) == (SuppressionReason.BOUNCE, ADDRESS)
     minute = desk.postroom.clock.now() // MINUTE_MS
     tallies = RateWindows(desk.postroom.tables)
-    assert sum(rate.total.hard for at in (minute - 1, minute) for rate in tallies.of(at).values()) == 1
+    assert sum(rate.total.hard for at in (minute - 1, minute) for rate in tallies.read(at).values()) == 1
 
 
 def test_the_same_again_changes_nothing(desk: Desk) -> None:
@@ -112,7 +112,7 @@ def test_a_notice_of_mail_to_somebody_else_is_dropped(desk: Desk) -> None:
 
 def test_who_unsubscribes_at_ses_is_on_the_list_of_the_topic(desk: Desk) -> None:
     assert desk.call("notices", desk.notice(notices.subscription)) == []
-    (entry,) = desk.postroom.ledger.suppression.of("default", desk.key)
+    (entry,) = desk.postroom.ledger.suppression.entries_for("default", desk.key)
     assert entry.reason is SuppressionReason.UNSUBSCRIBE
 
 
@@ -135,7 +135,7 @@ def test_what_meets_a_store_that_does_not_answer_comes_again(desk: Desk, monkeyp
 
 
 def test_one_that_can_never_be_applied_spoils_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken, report = Desk(desk.postroom), desk.postroom.messages.report
+    broken, report = Desk(desk.postroom), desk.postroom.messages.record_events
 
     def fails(_self: object, campaign_ref: CampaignRef, *rest: Any) -> Sequence[bool]:
         if campaign_ref == broken.campaign_ref:

@@ -48,7 +48,7 @@ class House:
         self.tenants, self.suppression = made.tenants, made.suppression
         self.lists = SuppressionLists(made.suppression, made.tenants, made.clock).of("default")
         self.audit = AuditLog(self.stores.tables, PlainSecrets(), self.clock)
-        self.sweep = BulkUpdate(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
+        self.bulk_update = BulkUpdate(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
         self.campaigns = CampaignService(
             self.stores.campaigns,
             composing=made.composing,
@@ -58,7 +58,7 @@ class House:
             queues=self.stores.queues,
             timers=self.stores.timers,
             workflows=self.stores.workflows,
-            sweep=self.sweep,
+            bulk_update=self.bulk_update,
             deliveries=CallbackDeliveries(self.stores.tables, self.clock),
             clock=self.clock,
         )

@@ -46,7 +46,7 @@ def orders(made: Bench, objects: FileObjects, faults: Faults) -> Orders:
         queues=made.queues,
         timers=made.timers,
         workflows=workflows,
-        sweep=BulkUpdate(made.messages, made.journals, made.clock, lease_ms=1_000),
+        bulk_update=BulkUpdate(made.messages, made.journals, made.clock, lease_ms=1_000),
         deliveries=CallbackDeliveries(tables, made.clock),
         clock=made.clock,
     )

@@ -46,7 +46,7 @@ class Desk:
             queues=made.queues,
             timers=made.timers,
             workflows=made.workflows,
-            sweep=BulkUpdate(made.messages, made.journals, clock, lease_ms=1_000),
+            bulk_update=BulkUpdate(made.messages, made.journals, clock, lease_ms=1_000),
             deliveries=CallbackDeliveries(made.tables, clock),
             clock=clock,
         )

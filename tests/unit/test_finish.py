@@ -13,7 +13,7 @@ from postroom.ledger.batches import BatchLeases
 from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.event import Event, EventKind
 from postroom.model.message import MessageStatus, Settlement
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 from tests.fakes.ledger import Bench, bench
 
 
@@ -62,7 +62,7 @@ def test_what_news_have_settled_keeps_nothing_open_once_it_is_counted(made: Benc
     _settle_all(made, ref, MessageStatus.DEFERRED, Instant(made.clock.now() + 3_600_000))
     (message,) = made.messages.list(ref).messages
     delivered = Event(kind=EventKind.DELIVERED, attempt=1, at=made.clock.now(), id="e", source="dsn")
-    made.messages.report(ref, [Reported(message.batch, message.key, delivered)], made.clock.now())
+    made.messages.record_events(ref, [ReportedEvent(message.batch, message.key, delivered)], made.clock.now())
     made.messages.recount(ref, made.messages.stale(ref))
     assert made.finish.complete(ref)
     assert made.campaigns.get(ref).status is CampaignStatus.COMPLETED

@@ -18,7 +18,7 @@ from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKi
 from postroom.model.ids import KEY_BYTES, Key
 from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.model.tokens import message_id, parse_message_id
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 from postroom.services.message_acceptance import AcceptedMessage, MessageRequest
 
 KEY = Key(bytes(KEY_BYTES))
@@ -61,7 +61,7 @@ def sent_campaign() -> CampaignRef:
 
 def report(ref: CampaignRef, *events: Event) -> None:
     with session() as postroom:
-        postroom.messages.report(ref, [Reported(0, KEY, event) for event in events], postroom.clock.now())
+        postroom.messages.record_events(ref, [ReportedEvent(0, KEY, event) for event in events], postroom.clock.now())
 
 
 def test_a_message_of_a_campaign_with_its_timeline() -> None:

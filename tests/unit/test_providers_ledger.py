@@ -63,16 +63,16 @@ def test_a_provider_is_as_it_was_made_and_shows_no_password(house: House, provid
 
 def test_the_sender_gets_everything_and_its_repr_shows_nothing(providers: Providers) -> None:
     providers.create("acme", "relay", ProviderSpec(URL, UsageLimits(14.5, 50_000, 8), trusted=True))
-    means = providers.means("acme", "relay")
+    means = providers.credentials("acme", "relay")
     assert (means.id, means.url, means.connections, means.trusted) == ("acme/relay", URL, 8, True)
     assert means.limit == RateLimit(per_second=14.5, per_day=50_000)
     assert "s3cret" not in repr(means)
-    assert providers.means("acme", "default").url == "smtp://me:pw@relay.example"
+    assert providers.credentials("acme", "default").url == "smtp://me:pw@relay.example"
 
 
 def test_another_tenants_provider_is_not_there(providers: Providers) -> None:
     providers.create("acme", "relay", ProviderSpec(URL))
-    for call in (providers.get, providers.means, providers.for_campaign):
+    for call in (providers.get, providers.credentials, providers.for_campaign):
         with pytest.raises(NotFound):
             call("other", "relay")
         with pytest.raises(NotFound):
@@ -86,10 +86,10 @@ def test_shared_ones_are_everybodys_and_a_tenants_own_hides_one_of_its_name(prov
     providers.create("acme", "relay", ProviderSpec("smtp://own.example"))
     assert names(providers.list("acme")) == [("acme", "relay"), (None, "other"), (None, "default")]
     assert names(providers.list("beta")) == [(None, "other"), (None, "relay"), (None, "default")]
-    assert providers.means("acme", "relay").url == "smtp://own.example"
-    assert providers.means("beta", "relay").url == "smtp://shared.example"
+    assert providers.credentials("acme", "relay").url == "smtp://own.example"
+    assert providers.credentials("beta", "relay").url == "smtp://shared.example"
     assert providers.get(None, "relay").url == "smtp://shared.example"
-    ids = [providers.means(tenant, "relay").id for tenant in ("acme", "beta")]
+    ids = [providers.credentials(tenant, "relay").id for tenant in ("acme", "beta")]
     assert ids == ["acme/relay", "/relay"]
 
 
@@ -120,7 +120,7 @@ def test_a_change_keeps_the_password_where_the_url_stays(providers: Providers) -
     was = providers.create("acme", "relay", ProviderSpec(URL))
     now = providers.change(was, ProviderSpec(BARE, UsageLimits(per_second=1), SINGLE))
     assert (now.version, now.use, now.streams, now.created_at) == (2, UsageLimits(per_second=1), SINGLE, was.created_at)
-    assert providers.means("acme", "relay").url == URL
+    assert providers.credentials("acme", "relay").url == URL
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,16 @@ def test_a_password_is_never_carried_to_another_url(providers: Providers, url: s
     was = providers.create("acme", "relay", ProviderSpec(URL))
     with pytest.raises(Invalid, match="password"):
         providers.change(was, ProviderSpec(url))
-    assert providers.means("acme", "relay").url == URL
+    assert providers.credentials("acme", "relay").url == URL
     providers.change(was, ProviderSpec(with_password(url, "new")))
-    assert providers.means("acme", "relay").url == with_password(url, "new")
+    assert providers.credentials("acme", "relay").url == with_password(url, "new")
 
 
 def test_without_a_user_the_password_is_forgotten(house: House, providers: Providers) -> None:
     was = providers.create("acme", "relay", ProviderSpec(URL))
     assert not providers.change(was, ProviderSpec("smtp://smtp.example.com")).has_password
     assert house.stored("#provider-seals") == "[]"
-    assert providers.means("acme", "relay").url == "smtp://smtp.example.com"
+    assert providers.credentials("acme", "relay").url == "smtp://smtp.example.com"
 
 
 def test_of_two_who_change_the_same_one_wins(providers: Providers) -> None:
@@ -176,7 +176,7 @@ def test_a_sealed_password_does_not_open_in_anothers_place(house: House, provide
     assert item is not None
     house.tables.write([Put(ItemKey("beta#providers", "relay"), item.data)])
     with pytest.raises(Corrupt):
-        providers.means("beta", "relay")
+        providers.credentials("beta", "relay")
 
 
 def test_what_carries_single_messages_only_carries_no_campaign(providers: Providers) -> None:
@@ -211,7 +211,7 @@ def test_after_a_rotation_every_password_is_under_the_newest_key(house: House, p
     assert providers.reseal() == (0, 0)
     house.clock.advance(25 * 3_600)
     assert house.keys.drop_older() == 1
-    assert {providers.means(tenant, "relay").url for tenant in ("acme", "beta", "gamma")} == {URL}
+    assert {providers.credentials(tenant, "relay").url for tenant in ("acme", "beta", "gamma")} == {URL}
 
 
 def test_a_password_whose_key_is_gone_is_left_and_counted(house: House, providers: Providers, tmp_path: Path) -> None:

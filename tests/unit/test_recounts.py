@@ -16,7 +16,7 @@ from postroom.model.campaign import CampaignRef
 from postroom.model.event import Event, EventKind
 from postroom.model.message import MessageRow
 from postroom.model.stream import day_of, stream_batches, stream_ref, transactional_key
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 from postroom.settings import Settings
 from postroom.wiring import open_postroom
 from tests.fakes.ledger import Bench, bench
@@ -37,7 +37,7 @@ def recounts(made: Bench) -> Recounts:
 def report(made: Bench, ref: CampaignRef, number: int, kind: EventKind = EventKind.DELIVERED) -> None:
     message = made.messages.list(ref, limit=1_000).messages[number]
     event = Event(kind=kind, attempt=1, at=made.clock.now(), id=f"{kind}{number}", source="dsn")
-    assert made.messages.report(ref, [Reported(message.batch, message.key, event)], made.clock.now()) == [True]
+    assert made.messages.record_events(ref, [ReportedEvent(message.batch, message.key, event)], made.clock.now()) == [True]
 
 
 def listed(made: Bench) -> int:
@@ -109,7 +109,7 @@ def test_a_turn_ends_and_the_next_goes_on_where_it_was(made: Bench, monkeypatch:
         for number in batches[:5]:  # and more comes in all the time, of the same
             message = next(one for one in made.messages.list(ref, limit=1_000).messages if one.batch == number)
             event = Event(kind=EventKind.OPENED, attempt=1, at=made.clock.now(), id=f"{len(counted)}", source="tracking")
-            made.messages.report(ref, [Reported(message.batch, message.key, event)], made.clock.now())
+            made.messages.record_events(ref, [ReportedEvent(message.batch, message.key, event)], made.clock.now())
 
     monkeypatch.setattr(made.messages, "recount", slow)
     for _ in range(12):

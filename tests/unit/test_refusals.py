@@ -31,8 +31,10 @@ class Hand:
         self.tenants = Tenants(made.tables, made.clock)
         self.suppression = SuppressionList(made.tables, made.clock)
         messages = faults.wrap(made.messages)
-        refusals = AutoSuppression(messages, SuppressionList(faults.wrap(made.tables), made.clock), self.tenants, made.clock)
-        self.batches = BatchLeases(messages, made.journals, made.clock, lease_ms=1_000, refusals=refusals)
+        auto_suppression = AutoSuppression(
+            messages, SuppressionList(faults.wrap(made.tables), made.clock), self.tenants, made.clock
+        )
+        self.batches = BatchLeases(messages, made.journals, made.clock, lease_ms=1_000, auto_suppression=auto_suppression)
 
     def refuse(self, ref: CampaignRef, batch: int, key: Key) -> None:
         """A group of one, handed over and refused, with the journal that tells it."""

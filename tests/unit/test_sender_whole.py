@@ -75,7 +75,7 @@ def test_what_is_sent_and_what_is_refused_is_tallied_under_the_provider(made: De
     send(made, sent)
     made.accept(request("p1@a.example"), request("p2@b.example"))
     made.send(lambda: "pending" not in made.states())
-    minute = RateWindows(made.made.tables).of(made.clock.now() // 60_000)["default"]
+    minute = RateWindows(made.made.tables).read(made.clock.now() // 60_000)["default"]
     assert minute.campaigns == {sent.ref: RateCounts(10, hard=1), made.ref: RateCounts(2, hard=1)}
     assert minute.domains == {
         "example.com": RateCounts(10, hard=1),

@@ -27,7 +27,7 @@ def _hold(made: Desk) -> int:
         [made.ref],
         stores.messages,
         stores.workflows,
-        sweep=BulkUpdate(stores.messages, stores.journals, made.clock, lease_ms=10_000),
+        bulk_update=BulkUpdate(stores.messages, stores.journals, made.clock, lease_ms=10_000),
         clock=made.clock,
         reason="restored",
     )

@@ -39,7 +39,7 @@ def leave(
 
 
 def topics(ledger: SuppressionList, key: Key) -> list[str | None]:
-    return [entry.topic for entry in ledger.of("default", key)]
+    return [entry.topic for entry in ledger.entries_for("default", key)]
 
 
 def test_who_left_a_topic_gets_no_mail_of_it_and_all_other_mail(ledger: SuppressionList) -> None:
@@ -107,12 +107,12 @@ def test_forgetting_a_person_forgets_their_address_in_every_entry_and_keeps_thei
     leave(ledger, BEN, "offers")
     assert ledger.forget_address("default", ANNA)
     assert ledger.forget_address("default", ANNA)
-    assert {(entry.address, entry.note) for entry in ledger.of("default", ANNA)} == {("", "")}
+    assert {(entry.address, entry.note) for entry in ledger.entries_for("default", ANNA)} == {("", "")}
     assert ledger.suppressed("default", [ANNA, BEN], topic="offers") == {ANNA, BEN}
-    assert ledger.of("default", BEN)[0].address == "a@a.example"
+    assert ledger.entries_for("default", BEN)[0].address == "a@a.example"
     assert not ledger.forget_address("default", CARA)
     assert ledger.take_back("default", ANNA)
-    assert ledger.of("default", ANNA)[0].address == ""  # the bounce that stood there before is forgotten too
+    assert ledger.entries_for("default", ANNA)[0].address == ""  # the bounce that stood there before is forgotten too
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])

@@ -33,7 +33,7 @@ class House:
         return RateRecorder(self.tables, self.clock, keep_ms=KEEP_MS)
 
     def minute(self, ago: int = 0) -> dict[str, MinuteRates]:
-        return RateWindows(self.tables).of(self.clock.now() // 60_000 - ago)
+        return RateWindows(self.tables).read(self.clock.now() // 60_000 - ago)
 
 
 @pytest.fixture

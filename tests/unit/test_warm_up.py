@@ -87,7 +87,7 @@ def test_the_sender_is_told_the_number_of_the_day(providers: tuple[Providers, Ma
     ledger.create("acme", "relay", ProviderSpec("smtp://relay.example", UsageLimits(per_day=400, warm_up=WarmUp(200, 1.5))))
     numbers = []
     for _ in range(4):
-        numbers.append(ledger.means("acme", "relay").limit.per_day)
+        numbers.append(ledger.credentials("acme", "relay").limit.per_day)
         clock.advance(DAY_S)
     assert numbers == [200, 300, 400, 400]
 
@@ -104,7 +104,7 @@ class WarmUpSender:
         """Until so many are sent and a trouble is told, or the campaign is completed."""
         made, threads = self.made, ThreadBridge()
         ledger = Providers(made.tables, PlainSecrets(), made.clock, default_url="inbox:")
-        means_out = ledger.means("default", "relay")
+        means_out = ledger.credentials("default", "relay")
         route = ProviderRoute(means_out.id, means_out.limit, lambda: self.mailer)
         assert route.limit.per_day == per_day
         route.set_limits(self.rates)

@@ -141,7 +141,7 @@ class InboundMailProcessor:
             return _STRANGE if isinstance(report, Other) else _NOTHING
         if isinstance(report, UnsubscribeRequest):
             event = replace(event, source=FROM_MAIL)
-        return _Found(MailVerdict.NOTED, (InboundEvent.of(ref, event),))
+        return _Found(MailVerdict.NOTED, (InboundEvent.from_message_ref(ref, event),))
 
     def _by_quoted_tokens(self, report: ParsedReport, quoted: QuotedTokens) -> _Found:
         if (ref := next(self._refs(quoted), None)) is not None:

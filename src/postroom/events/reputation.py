@@ -131,7 +131,7 @@ class ReputationGuard:
         """Rates by minute; minutes that no longer change are read once."""
         now = self._clock.now() // MINUTE_MS
         wanted = range(now - self._limits.window_ms // MINUTE_MS + 1, now + 1)
-        window = {minute: self._closed.get(minute) or self._tallies.of(minute) for minute in wanted}
+        window = {minute: self._closed.get(minute) or self._tallies.read(minute) for minute in wanted}
         self._closed = {minute: found for minute, found in window.items() if minute < now - _CLOSED_AFTER}
         return window
 

@@ -204,7 +204,7 @@ class Tracking:
             detail=f"{machine}: {request.agent}"[:MAX_DETAIL] if machine else request.agent,
             url=url[:MAX_URL],
         )
-        self._sink.add(InboundEvent.of(hit.message, event))
+        self._sink.add(InboundEvent.from_message_ref(hit.message, event))
 
 
 def _short(text: str) -> str:

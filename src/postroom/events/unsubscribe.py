@@ -107,7 +107,7 @@ class UnsubscribeService:
             source=UNSUBSCRIBE_SOURCE,
             detail=f"{scope}, {source}" if kind is EventKind.UNSUBSCRIBED else source,
         )
-        self._arrivals.put([InboundEvent.of_unsubscribe(state.token, event)])
+        self._arrivals.put([InboundEvent.from_unsubscribe(state.token, event)])
 
 
 class SenderDisplay:

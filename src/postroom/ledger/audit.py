@@ -1,12 +1,12 @@
-"""The audit trail in the tables: written before and after each change, sealed each minute in a hash chain a tenant.
+"""The audit trail: written before and after each change, and sealed every minute in a hash chain per tenant.
 
     {tenant}#audit          id → entry                    appended, and completed once, within a minute
     {tenant}#audit-seals    minute → seal                 each holds the hash of the one before; `head` names the last
-    #audit-open             minute/tenant → nothing       minutes that have entries and no seal: what the sealer goes by
+    #audit-open             minute/tenant → nothing       minutes with entries and no seal yet
 
-An entry and its place among the open minutes are one write, and so are a seal, the new head and the end of the open minute:
-any number of sealers may run, and a kill between any two lines leaves a minute that is sealed by the next. Minutes are
-sealed two minutes after their end; an entry may be completed for one minute, so no seal ever misses an end.
+An entry and its open minute are one atomic write, and so are a seal, the new head and the removal of the open minute: any number
+of processes may seal, and a crash leaves a minute that the next one seals. Minutes are sealed two minutes after their end, and
+entries may be completed for one minute only, so no seal misses a completion.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
 INSTALLATION = ""
-"""The trail of what belongs to no tenant: denials of callers whom nobody knows, work on tenants."""
+"""The trail of what belongs to no tenant: denied unauthenticated calls, changes of tenants."""
 SEALED_AFTER_MS = 120_000
 COMPLETED_WITHIN_MS = 60_000
-
 _OPEN = "#audit-open"
 _KEY = ItemKey("#audit-key", "1")
 _HEAD = "head"
@@ -39,7 +38,7 @@ _PURPOSE = "audit"
 
 
 class AuditLog:
-    """The trails of all tenants."""
+    """The audit trails of all tenants."""
 
     def __init__(self, tables: Tables, secrets: Secrets, clock: Clock) -> None:
         self._tables = tables
@@ -49,12 +48,13 @@ class AuditLog:
         self._records = Collection(tables, AuditRecord, "audit entry", derived={"id": lambda item: item.key.sort})
 
     def new_id(self) -> str:
-        """For an entry of now."""
+        """A new entry id: the time and some random characters."""
         chance = int.from_bytes(self._clock.random(5), "big")
         return f"{_time(self._clock.now())}-{ids.encode(chance, 8)}"
 
     def write(self, tenant: str, entry: AuditRecord) -> None:
-        """Append it, or complete it: durable when this returns. Again: harmless. `Conflict`: it may be sealed by now."""
+        """Append an entry, or complete it. Durable when this returns; safe to repeat. Raises `Conflict` if it may be sealed by
+        now."""
         if self._clock.now() - _instant(entry.at) > COMPLETED_WITHIN_MS:
             raise Conflict(f"audit entry {entry.id} stays as it was begun: it may be sealed by now")
         minute = entry.id[:_MINUTE]
@@ -62,24 +62,24 @@ class AuditLog:
         self._tables.write([put, Put(ItemKey(_OPEN, f"{minute}/{tenant}"), {})])
 
     def list(self, tenant: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> ListPage[AuditRecord]:
-        """Newest first; `prefix` of a time (`2026-12-01T09`) chooses a day, an hour, a minute."""
+        """A tenant's entries, newest first. `prefix`: the beginning of their time, such as `2026-12-01T09` for an hour."""
         return self._records.page(_trail(tenant), prefix=prefix, cursor=cursor, limit=limit, reverse=True)
 
     def seal(self) -> int:
-        """Seal every minute that is over; how many. Errors of the stores are raised; calling again goes on."""
+        """Seal every minute that is over; how many. Raises the stores' errors; calling again continues."""
         last = _time(Instant(self._clock.now() - SEALED_AFTER_MS - 60_000))[:_MINUTE]
         sealed = 0
         for place in list(self._places()):
             minute, _, tenant = place.partition("/")
             if minute > last:
                 break  # they sort by time
-            with suppress(Conflict):  # another sealer was first
+            with suppress(Conflict):  # another process sealed it
                 self._seal(tenant, minute)
                 sealed += 1
         return sealed
 
     def verify(self, tenant: str) -> AuditVerification:
-        """Check every seal against its entries and its predecessor. An honest trail has no problems."""
+        """Check every seal against its entries and its predecessor. An unchanged trail has no problems."""
         found = AuditVerification()
         seals = {seal.minute: seal for seal in self._seals(tenant)}
         waiting = {place.partition("/")[0] for place in self._places() if place.partition("/")[2] == tenant}
@@ -132,7 +132,7 @@ class AuditLog:
             found.problems.append("the last seals are gone: the chain ends before its head")
 
     def _minutes(self, tenant: str) -> Iterator[tuple[str, Sequence[Item]]]:
-        """The trail's entries by minute, in order."""
+        """The trail's items by minute, in order."""
         for minute, items in groupby(iterate_items(self._tables, _trail(tenant)), key=lambda item: item.key.sort[:_MINUTE]):
             yield minute, tuple(items)
 
@@ -146,7 +146,7 @@ class AuditLog:
             yield item.key.sort
 
     def reseal(self) -> tuple[int, int]:
-        """Wrap the key under the newest master key: how many were wrapped, and how many cannot be."""
+        """Wrap the audit key under the newest master key: how many were wrapped, and how many cannot be opened."""
         item = self._tables.get(_KEY)
         if item is None or self._secrets.is_current(item.data["wrapped"]):
             return 0, 0
@@ -158,7 +158,7 @@ class AuditLog:
         return 1, 0
 
     def _audit_key(self) -> bytes:
-        """The installation's, made when it is first needed."""
+        """The installation's audit key, created when it is first needed."""
         for _ in range(TRIES):
             if self._key is not None:
                 return self._key
@@ -166,7 +166,7 @@ class AuditLog:
             if item is not None:
                 self._key = self._secrets.unwrap(_PURPOSE, item.data["wrapped"])
                 continue
-            with suppress(Conflict):  # another process was first: its key is the one
+            with suppress(Conflict):  # another process created it: its key counts
                 self._tables.write([Put(_KEY, {"wrapped": self._secrets.new_key(_PURPOSE).wrapped}, Expect.ABSENT)])
         raise NotFound("the audit key cannot be stored")
 

@@ -1,14 +1,14 @@
-"""Opening a batch, and settling the group that its previous worker left open.
+"""Opening a batch under lease and fence, and settling the group that its previous worker left open.
 
-What a crash leaves: an open group says who may be with the provider; its owner's journal page, if it can be trusted, says
-who really is (ports.journal). From the two follows, for each key of the group that is not recorded yet:
+What a crash leaves: an open group says which messages may be with the provider; its owner's journal page, if it is intact, says
+which really are (ports.journal). For each key of the group without a recorded outcome:
 
-    page finished:  answered → as answered · handed over → unknown · neither → as it stood, it was never at risk
-    page lost:      all → unknown
-    owner alive:    wait a while: it dies, or finds that its lease is lost and seals the page; after that, all → unknown
+    journal complete:  answered → as answered · handed over → unknown · neither → unchanged, it was never handed over
+    journal lost:      all → unknown
+    owner alive:       wait; it dies, or finds that its lease is lost and closes the journal; after `patience_s`, all → unknown
 
-An owner that lost its lease without dying is one that was stopped, or whose machine slept, or whose clock was set. It hands
-over nothing more once it looks at the time, so waiting for it costs nothing but time, and saves a whole group from doubt.
+An owner that lost its lease without dying was stopped, its machine slept, or its clock was set. It hands over nothing more once
+it looks at the time, so waiting for it costs only time and saves a whole group from becoming unknown.
 """
 
 from __future__ import annotations
@@ -25,41 +25,46 @@ from postroom.platform.ports.messages import Messages
 
 UNANSWERED = "handed to the provider, no answer seen"
 UNCERTAIN = "perhaps handed to the provider: the worker was lost with its records"
-
 _PATIENCE_MARGIN_S = 5.0
 
 
 class BatchLeases:
-    """One worker's hand on a campaign's batches."""
+    """Opens, records and closes a campaign's batches for one worker. Every write carries the batch's fence."""
 
     def __init__(
-        self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int, refusals: AutoSuppression | None = None
+        self,
+        messages: Messages,
+        journals: Journals,
+        clock: Clock,
+        *,
+        lease_ms: int,
+        auto_suppression: AutoSuppression | None = None,
     ) -> None:
-        """`refusals`: who enters refused addresses on the suppression list; None: nobody."""
+        """`lease_ms`: how long a lease lasts. `auto_suppression`: lists rejected addresses; None: they are not listed."""
         self._messages = messages
         self._journals = journals
         self._clock = clock
-        self._refusals = refusals
+        self._auto_suppression = auto_suppression
         self.lease_ms = lease_ms
 
     def claim(self, ref: CampaignRef, owner: str, limit: int) -> list[int]:
-        """Batches worth opening now."""
+        """Numbers of up to `limit` batches that have work now and no live lease."""
         dead = self._dead(ref, owner)
         return self._messages.due_batches(ref, self._clock.now(), limit, dead=dead)
 
     @property
     def patience_s(self) -> float:
-        """How long a group's owner that lives on is waited for: a silent worker is killed before that (entrypoints.runner)."""
+        """How long to wait for the live owner of a group left open. The supervisor kills silent workers sooner."""
         return 3 * self.lease_ms / 1000 + _PATIENCE_MARGIN_S
 
     def open(self, ref: CampaignRef, batch: int, owner: str) -> OpenBatch | None:
-        """Take the batch; None: somebody else has it. What it holds open is to be settled before anything else."""
+        """Take the batch's lease; None if another worker holds it. Settle `left_open` before anything else."""
         now = self._clock.now()
         return self._messages.open(ref, batch, owner, now, lease_ms=self.lease_ms, dead=self._dead(ref, owner))
 
     def settle_left_open(self, ref: CampaignRef, opened: OpenBatch, policies: Policies, *, wait: bool) -> bool:
-        """Settle the group that was left open, if there is one. False: its owner is still alive, and `wait` says that there is
-        time; ask again. `LeaseLost`."""
+        """Settle the group that was left open, if any. False if its owner is alive and `wait` is set: call again later. Raises
+        `LeaseLost`."""
         group = opened.left_open
         if group is None:
             return True
@@ -72,24 +77,26 @@ class BatchLeases:
         return True
 
     def record(self, ref: CampaignRef, opened: OpenBatch, settled: Sequence[Settlement], group: Sequence[Recipient]) -> None:
-        """Outcomes, then the next group: both durable when this returns. `LeaseLost`."""
-        if self._refusals is not None:
-            self._refusals.add_rejected(ref, opened.number, settled)
+        """Store outcomes, then the next open group; both are durable when this returns. Raises `LeaseLost`."""
+        if self._auto_suppression is not None:
+            self._auto_suppression.add_rejected(ref, opened.number, settled)
         keys = [recipient.key for recipient in group]
-        now = max([self._clock.now(), *(each.due for each in group if each.due is not None)])  # see `in_doubt`: clocks are set
+        now = max(
+            [self._clock.now(), *(each.due for each in group if each.due is not None)]
+        )  # see `in_doubt`: clocks can be set back
         self._messages.record(ref, opened.number, opened.fence, settled, keys, now, lease_ms=self.lease_ms)
 
     def extend(self, ref: CampaignRef, opened: OpenBatch) -> None:
-        """Keep the lease. `LeaseLost`."""
+        """Extend the lease. Raises `LeaseLost`."""
         self._messages.extend(ref, opened.number, opened.fence, self._clock.now(), lease_ms=self.lease_ms)
 
     def finish(self, ref: CampaignRef, opened: OpenBatch, settled: Sequence[Settlement] = ()) -> None:
-        """Record the last outcomes, close the group, count, and give the batch back. `LeaseLost`."""
+        """Store the last outcomes, close the group, recount and release the lease. Raises `LeaseLost`."""
         self.record(ref, opened, settled, ())
         self.give_back(ref, opened)
 
     def give_back(self, ref: CampaignRef, opened: OpenBatch) -> None:
-        """Count, and give the batch back as it is: a group that a predecessor left open stays open. `LeaseLost`."""
+        """Recount and release the lease; a group that was left open stays open. Raises `LeaseLost`."""
         self._messages.close(ref, opened.number, opened.fence)
 
     def _dead(self, ref: CampaignRef, owner: str) -> Collection[str]:
@@ -97,13 +104,13 @@ class BatchLeases:
 
 
 def in_doubt(member: Recipient, since: Instant) -> bool:
-    """Whether a member of a group opened at `since` has no outcome recorded by the group's owner: a home may have stored the
-    outcomes and not yet closed the group (ports.messages). What was due when the group was opened is still as it was then."""
+    """Whether the owner of a group opened at `since` recorded no outcome for this member. A backend may have stored outcomes
+    without closing the group (ports.messages); a member that is still due as of then has none."""
     return member.status is MessageStatus.PENDING or (member.due is not None and member.due <= since)
 
 
 def settle_group(members: Sequence[Recipient], trace: Handed | Trace, now: Instant, due: Instant | None) -> Iterator[Settlement]:
-    """What becomes of the members of a group left open that are in doubt."""
+    """The settlements of the members of a group left open that are in doubt."""
     for member in members:
         if not isinstance(trace, Handed):
             yield _unknown(member, UNCERTAIN, now, due)

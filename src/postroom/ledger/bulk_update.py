@@ -1,16 +1,16 @@
-"""Changing messages of a whole campaign at once, under the same leases and fences as sending: nobody writes past anybody.
+"""Bulk updates of a campaign's messages (retry-failed, settle, cancel) and erasing one, under the same leases and fences as
+sending.
 
-For verbs of operators (retry-failed, settle, cancel). Safe to repeat from any point: what is already changed is no longer found.
+All are safe to repeat from any point: what is changed already is not found again.
 
-Forgetting whom a message was for: what is still to be sent is skipped first, under the batch's lease and fence.
+Erasing a recipient (`MessageEraser`) skips the message first if it is still to be sent:
 
-    find the message → open its batch, settle what was left open → skip it if it waits → erase it → count, give the batch back
+    find the message → open its batch, settle what was left open → skip it if it waits → erase it → recount, release the batch
 
-A kill between any two of these leaves a message that waits, or is skipped, with its recipient: erasing again goes on from there.
+A crash between any two steps leaves a waiting or skipped message that is not erased; erasing again continues from there.
 
-Single messages of a restored installation: whoever was waiting in the copy may have got theirs since, so nobody is sent to.
-
-They become `unknown`, which is what is known of them: reported, and not sent again. Safe to repeat from any point.
+`hold_streams` is for a restored installation: transactional messages that were waiting when the backup was made may have been
+sent since, so they become `unknown` and are not sent again.
 """
 
 from __future__ import annotations
@@ -32,31 +32,23 @@ from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.workflows import Workflows
 
 _PAGE = 500
-
-
 _TRY_EVERY_S = 0.25
-
-
 SettleMessage = Callable[[Recipient], Settlement]
-
-
 ShouldContinue = Callable[[], bool]
-
-
-"""Asked at least every few seconds: whether to go on."""
+"""Called at least every few seconds; False ends the work."""
 
 
 class StillSending(Unavailable):
-    """A worker kept a batch for too long."""
+    """A worker held a batch for too long."""
 
 
 def never_stopped() -> bool:
-    """For callers whom nobody stops."""
+    """The default `ShouldContinue`."""
     return True
 
 
 class UpdateTarget(Protocol):
-    """Whose messages: a campaign, say."""
+    """What is updated: a campaign, or a daily stream."""
 
     @property
     def ref(self) -> CampaignRef: ...
@@ -66,17 +58,23 @@ class UpdateTarget(Protocol):
 
 
 class BulkUpdate:
-    """See the module's text."""
+    """Settles many messages of a campaign, batch by batch."""
 
     def __init__(
-        self, messages: Messages, journals: Journals, clock: Clock, *, lease_ms: int, refusals: AutoSuppression | None = None
+        self,
+        messages: Messages,
+        journals: Journals,
+        clock: Clock,
+        *,
+        lease_ms: int,
+        auto_suppression: AutoSuppression | None = None,
     ) -> None:
-        """`refusals`: see ledger.batches."""
+        """`lease_ms` and `auto_suppression`: see `BatchLeases`."""
         self._messages = messages
         self._journals = journals
         self._clock = clock
         self._lease_ms = lease_ms
-        self._refusals = refusals
+        self._auto_suppression = auto_suppression
 
     def change(
         self,
@@ -86,11 +84,13 @@ class BulkUpdate:
         *,
         alive: ShouldContinue = never_stopped,
     ) -> int:
-        """Settle every message in `statuses` as `change` says; how many, until `alive` ended it. `StillSending`: a worker kept a
-        batch too long; repeat."""
+        """Settle every message in `statuses` as `change` returns; how many, until `alive` returned False. Raises `StillSending`
+        if a worker held a batch too long: call again."""
         ref = campaign.ref
         journal = self._journals.begin(ref.campaign)
-        batches = BatchLeases(self._messages, self._journals, self._clock, lease_ms=self._lease_ms, refusals=self._refusals)
+        batches = BatchLeases(
+            self._messages, self._journals, self._clock, lease_ms=self._lease_ms, auto_suppression=self._auto_suppression
+        )
         try:
             changed, after = 0, -1
             while page := self._messages.batches(ref, after=after, limit=_PAGE):
@@ -113,11 +113,13 @@ class BulkUpdate:
         *,
         alive: ShouldContinue = never_stopped,
     ) -> bool:
-        """Do something to one batch while it is nobody else's, its open group settled; False: `alive` ended it before.
-        `StillSending` as in `change`."""
+        """Call `work` with one batch under lease, its open group settled; False if `alive` ended it before. Raises
+        `StillSending`."""
         ref = campaign.ref
         journal = self._journals.begin(ref.campaign)
-        batches = BatchLeases(self._messages, self._journals, self._clock, lease_ms=self._lease_ms, refusals=self._refusals)
+        batches = BatchLeases(
+            self._messages, self._journals, self._clock, lease_ms=self._lease_ms, auto_suppression=self._auto_suppression
+        )
         try:
             opened = self._open(batches, campaign, number, alive=alive, owner=journal.owner)
             if opened is not None:
@@ -130,7 +132,7 @@ class BulkUpdate:
     def _open(
         self, batches: BatchLeases, campaign: UpdateTarget, number: int, *, alive: ShouldContinue, owner: str
     ) -> OpenBatch | None:
-        """Take the batch, settled; a worker that is just letting go of it gets time to do so. None: `alive` ended it."""
+        """Open the batch and settle its open group, waiting for a worker that holds it. None: `alive` ended it."""
         deadline = self._clock.monotonic() + batches.patience_s
         while alive():
             patient = self._clock.monotonic() < deadline
@@ -162,38 +164,31 @@ class BulkUpdate:
 
 
 def _concerned(snapshot: BatchSnapshot, statuses: Collection[MessageStatus]) -> bool:
-    """A batch in somebody's hands is counted anew when it is opened: its snapshot is from before."""
+    """Whether the batch may hold such messages. The snapshot of a leased batch is out of date: open it in any case."""
     return snapshot.owner is not None or any(getattr(snapshot.counts, status.label) for status in statuses)
 
 
 _BATCHES_PAGE = 1_000
-
-
 _WAITING = frozenset({MessageStatus.PENDING, MessageStatus.DEFERRED})
-
-
 KeptValues = Callable[[Recipient], str]
-
-
-"""What stays as a message's values: a JSON array."""
+"""Returns the values that an erased message keeps: a JSON array."""
 
 
 def no_values(_recipient: Recipient) -> str:
-    """A campaign's message keeps none of its row."""
+    """The default `KeptValues`: a campaign's message keeps none of its row."""
     return "[]"
 
 
 class MessageEraser:
-    """See the module's text."""
+    """Erases recipients from messages."""
 
-    def __init__(self, messages: Messages, sweep: BulkUpdate, clock: Clock) -> None:
+    def __init__(self, messages: Messages, bulk_update: BulkUpdate, clock: Clock) -> None:
         self._messages = messages
-        self._sweep = sweep
+        self._sweep = bulk_update
         self._clock = clock
 
     def find(self, ref: CampaignRef, key: Key, *, batches: int) -> Message | None:
-        """A person's message in a campaign of so many batches (0: nobody knows), erased or not; None also where nothing is
-        imported."""
+        """The recipient's message in a campaign of `batches` batches (0: not known), erased or not; None if there is none."""
         try:
             return self._messages.get(ref, batch_of(key, batches or self._batches(ref)), key)
         except NotFound:
@@ -202,7 +197,7 @@ class MessageEraser:
     def erase(
         self, swept: UpdateTarget, found: Message, *, kept: KeptValues = no_values, alive: ShouldContinue = never_stopped
     ) -> bool:
-        """Erase it; False: `alive` ended it before. Again: harmless. `StillSending`."""
+        """Erase the message's recipient; False if `alive` ended it before. Safe to repeat. Raises `StillSending`."""
         return self._sweep.visit(
             swept, found.batch, lambda batches, opened: self._erase(batches, swept.ref, opened, found.key, kept), alive=alive
         )
@@ -214,7 +209,7 @@ class MessageEraser:
             self._messages.erase(ref, opened.number, opened.fence, key, self._clock.now(), values=kept(recipient))
 
     def _at_rest(self, recipient: Recipient) -> Settlement | None:
-        """What makes of it something that nobody touches any more; None: it is so."""
+        """The settlement that ends all work on the message; None: it has ended."""
         if recipient.status in _WAITING:
             return Settlement(recipient.key, MessageStatus.SKIPPED, recipient.attempt, self._clock.now(), reply="erased")
         if recipient.status is MessageStatus.UNKNOWN and recipient.due is not None:
@@ -222,7 +217,7 @@ class MessageEraser:
         return None
 
     def _batches(self, ref: CampaignRef) -> int:
-        """How many there are: the record of a campaign whose import was broken off does not know. `NotFound`."""
+        """The number of batches, counted: the record of an interrupted import does not have it. Raises `NotFound`."""
         last = -1
         while page := self._messages.batches(ref, after=last, limit=_BATCHES_PAGE):
             last = page[-1].number
@@ -238,14 +233,14 @@ class _Held:
 
 
 def hold_streams(
-    refs: Iterable[CampaignRef], messages: Messages, workflows: Workflows, *, sweep: BulkUpdate, clock: Clock, reason: str
+    refs: Iterable[CampaignRef], messages: Messages, workflows: Workflows, *, bulk_update: BulkUpdate, clock: Clock, reason: str
 ) -> int:
-    """Put everybody who waits in these streams in doubt; how many."""
+    """Make all waiting messages of these streams `unknown`; how many. `reason` becomes their reply."""
     held = 0
     for ref in refs:
         messages.recount(ref)  # what was stored and not yet counted waits as well
         if messages.next_due(ref) is not None:
-            held += sweep.change(_Held(ref), _WAITING, lambda recipient: _in_doubt(recipient, clock, reason))
+            held += bulk_update.change(_Held(ref), _WAITING, lambda recipient: _in_doubt(recipient, clock, reason))
         workflows.stop(scheduler_messages.STREAM, ref.campaign, reason)
     return held
 

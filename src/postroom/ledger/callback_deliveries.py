@@ -29,53 +29,31 @@ from postroom.model.callback import CallbackDelivery, DeliveryStatus, redact_pay
 from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, ItemKey, Put, Tables, Write
 
 _ENDPOINTS: Final = "#callback-lanes"
-
-
 _ENDPOINT_MS: Final = 2 * 86_400_000
-
-
 _REGISTERED_S: Final = 3_600.0
-
-
 _REGISTERED: Final = 10_000
-
-
 _KEPT_MS: Final = {DeliveryStatus.DELIVERED: 3 * 86_400_000, DeliveryStatus.DEAD: 30 * 86_400_000}
-
-
 _A_DELIVERY: Final = 3
-
-
-"""Writes that one takes at most: its record, the place it had, the place it gets."""
-
-
+"""Writes for one delivery at most: its record, its old and its new entry among what is due."""
 _CALL_BYTES: Final = 2_000_000
-
-
 _FORGET_AT_ONCE: Final = 100
-
-
-"""Records in one page: each may have 100 KB."""
-
-
+"""Records read at once: each may have 100 KB."""
 _DEAD_PAGE: Final = 200
-
-
-"""Their bodies are read too."""
+"""Records read at once by `redeliver_dead`, bodies included."""
 
 
 class ClaimedDelivery(NamedTuple):
-    """A delivery in somebody's hands until its lease runs out."""
+    """A delivery that a worker sends, until its lease expires."""
 
     delivery: CallbackDelivery
     place: str
-    """Where it stands among what is due."""
+    """Its entry among what is due."""
     version: int
-    """Of its record, as it was read."""
+    """The version of its record as it was read."""
 
 
 class RedeliveryResult(NamedTuple):
-    """What was ordered again of a part of a list. `cursor`: where to go on."""
+    """What `redeliver_dead` did with a part of the list. `cursor`: pass it to go on; None: done."""
 
     ordered: int
     looked_at: int
@@ -83,14 +61,14 @@ class RedeliveryResult(NamedTuple):
 
 
 class EndpointRef(NamedTuple):
-    """An endpoint of which there are deliveries."""
+    """An endpoint of a tenant; `endpoint` may be a campaign's own (`CAMPAIGN_PREFIX`)."""
 
     tenant: str
     endpoint: str
 
 
 class CallbackDeliveries:
-    """Of all tenants."""
+    """The deliveries of all tenants."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
@@ -99,7 +77,7 @@ class CallbackDeliveries:
         self._registered: TtlCache[EndpointRef, bool] = TtlCache(clock, most=_REGISTERED)
 
     def add(self, deliveries: Sequence[CallbackDelivery]) -> int:
-        """Of one endpoint, due at once; how many were not there yet. Again, after a kill in the middle say: harmless."""
+        """Store deliveries of one endpoint, due at once; how many were new. Safe to repeat, also after a crash in the middle."""
         if not deliveries:
             return 0
         ref = EndpointRef(deliveries[0].tenant, deliveries[0].endpoint)
@@ -114,12 +92,12 @@ class CallbackDeliveries:
         return len(new)
 
     def endpoints(self) -> Iterator[EndpointRef]:
-        """Those of which there may be something to try. Not one snapshot."""
+        """Endpoints that may have something due. Not a snapshot."""
         for item in iterate_items(self._tables, _ENDPOINTS):
             yield EndpointRef(*item.key.sort.split("/", 1))
 
     def claim(self, ref: EndpointRef, *, limit: int, lease_ms: int) -> list[ClaimedDelivery]:
-        """Up to `limit` (1 to 33) that are due, the longest due first; nobody else gets them before the lease has run out."""
+        """Claim up to `limit` (1 to 33) due deliveries, the longest due first. Other workers get them only after `lease_ms`."""
         now = self._clock.now()
         items = self._tables.query(_due_partition(ref), limit=limit).items
         due = [item for item in items if _due_at(item.key.sort) <= now]
@@ -139,17 +117,17 @@ class CallbackDeliveries:
         return self._read(ref, places)
 
     def is_due(self, ref: EndpointRef) -> bool:
-        """Whether there is something to take."""
+        """Whether a delivery is due."""
         due = self.next_due(ref)
         return due is not None and due <= self._clock.now()
 
     def next_due(self, ref: EndpointRef) -> Instant | None:
-        """When the next is due; of those in somebody's hands, when their lease runs out. None: nothing is owed."""
+        """When the next delivery is due; a claimed one is due when its lease expires. None: there is none."""
         first = self._tables.query(_due_partition(ref), limit=1).items
         return Instant(_due_at(first[0].key.sort)) if first else None
 
     def give_up(self, ref: EndpointRef, before: Instant, reason: str) -> int:
-        """End those, of the first that are due, whose day began before then; how many."""
+        """Give up the oldest due deliveries that were created or reordered before `before`; how many. Looks at 33 at most."""
         now, items = self._clock.now(), self._tables.query(_due_partition(ref), limit=MAX_WRITES // _A_DELIVERY).items
         places = {item.key.sort.partition("/")[2]: item.key.sort for item in items if _due_at(item.key.sort) <= now}
         old = [each for each in self._read(ref, places) if each.delivery.since < before]
@@ -157,7 +135,7 @@ class CallbackDeliveries:
         return len(old)
 
     def _read(self, ref: EndpointRef, places: Mapping[str, str]) -> list[ClaimedDelivery]:
-        """The records that stand at these places. What has no record any more, or is over, loses its place."""
+        """The pending records of these entries. Entries without a pending record are deleted."""
         items = self._tables.get_many([_record(ref, name) for name in places])
         read = {
             item.key.sort: ClaimedDelivery(self._records.decode(item), places[item.key.sort], item.version)
@@ -169,7 +147,8 @@ class CallbackDeliveries:
         return found
 
     def settle(self, taken: Sequence[ClaimedDelivery], became: Sequence[CallbackDelivery]) -> None:
-        """What became of them, aligned. What another did with one meanwhile (settled, ordered again, dropped) stays."""
+        """Store the outcomes of claimed deliveries, aligned. If another process settled, reordered or dropped one meanwhile, that
+        stays."""
         pairs = list(zip(taken, became, strict=True))
         for first in range(0, len(pairs), MAX_WRITES // _A_DELIVERY):
             self._settle(pairs[first : first + MAX_WRITES // _A_DELIVERY])
@@ -185,7 +164,8 @@ class CallbackDeliveries:
             self._settle_otherwise(*pairs[0])
 
     def _settle_otherwise(self, taken: ClaimedDelivery, became: CallbackDelivery) -> None:
-        """The record is another than was taken. Where it is the same try all the same, a person was taken out of it."""
+        """The record was changed since it was claimed. If only a recipient was erased from it, the outcome is stored without its
+        text."""
         ref, was = EndpointRef(became.tenant, became.endpoint), taken.delivery
         item = self._tables.get(_record(ref, became.id))
         known = None if item is None else self._records.decode(item)
@@ -198,17 +178,17 @@ class CallbackDeliveries:
     def list(
         self, tenant: str, endpoint: str, *, status: DeliveryStatus | None = None, cursor: str | None = None, limit: int = 100
     ) -> ListPage[CallbackDelivery]:
-        """Of one endpoint, newest first; a page may be short before the end. `limit` 1 to 1,000."""
+        """An endpoint's deliveries, newest first. A page may be short before the end. `limit`: 1 to 1,000."""
         page = self._tables.query(_log(EndpointRef(tenant, endpoint)), cursor=cursor, limit=limit, reverse=True)
         found = [self._records.decode(item) for item in page.items]
         return ListPage([each for each in found if status in (None, each.status)], page.cursor)
 
     def get(self, tenant: str, endpoint: str, id: str) -> CallbackDelivery:  # noqa: A002
-        """One; `NotFound`."""
+        """A delivery. Raises `NotFound`."""
         return self._records.get(_record(EndpointRef(tenant, endpoint), id))
 
     def redeliver(self, tenant: str, endpoint: str, id: str) -> CallbackDelivery:  # noqa: A002
-        """Try it again from now on, for a day, under its id; one that waits for its next try, now. `NotFound`."""
+        """Send it again under the same id: now, and if that fails again for a day. Raises `NotFound`."""
         ref = EndpointRef(tenant, endpoint)
 
         def plan() -> tuple[list[Write], CallbackDelivery]:
@@ -221,7 +201,7 @@ class CallbackDeliveries:
         return write_retrying(self._tables, plan, f"the delivery {id}")
 
     def redeliver_dead(self, tenant: str, endpoint: str, *, since: Instant, cursor: str | None = None) -> RedeliveryResult:
-        """The same with all that was given up, of a part of the list, and made at `since` or later. Again: harmless."""
+        """Send again all that was given up, of a part of the list, if created at `since` or later. Safe to repeat."""
         ref = EndpointRef(tenant, endpoint)
         page = self._tables.query(_log(ref), cursor=cursor, limit=_DEAD_PAGE, reverse=True)
         versions = {item.key.sort: item.version for item in page.items}
@@ -240,7 +220,7 @@ class CallbackDeliveries:
         return RedeliveryResult(len(dead), len(found), page.cursor)
 
     def drop(self, tenant: str, endpoint: str) -> None:
-        """All of an endpoint that was removed. Again: harmless; a kill on the way leaves some, for the next."""
+        """Delete all deliveries of a removed endpoint. Safe to repeat, also after a crash in the middle."""
         ref = EndpointRef(tenant, endpoint)
         for partition in (_due_partition(ref), _log(ref)):
             while items := self._tables.query(partition, limit=MAX_WRITES).items:
@@ -248,8 +228,8 @@ class CallbackDeliveries:
         self._tables.write([Delete(ItemKey(_ENDPOINTS, _name(ref)))])
 
     def forget(self, tenant: str, endpoint: str, is_theirs: Callable[[str], bool], beat: Callable[[], None]) -> int:
-        """Take a person out of what an endpoint was told and is to be told; how many requests told of them. Again: harmless.
-        `beat` is called again and again."""
+        """Erase a recipient from an endpoint's deliveries, sent or not; how many were changed. Safe to repeat. `is_theirs` tells
+        the recipient's addresses; `beat` is called for each delivery, to keep a lock."""
         found = 0
         for item in iterate_items(self._tables, _log(EndpointRef(tenant, endpoint)), at_once=_FORGET_AT_ONCE):
             beat()
@@ -288,7 +268,7 @@ class CallbackDeliveries:
         yield Put(_due(ref, place), {})
 
     def _register(self, ref: EndpointRef) -> None:
-        """Before the first of an hour is added: a ref without deliveries costs a look, a delivery without a ref is lost."""
+        """List the endpoint, before its first delivery of an hour is stored: a delivery of an unlisted endpoint would be lost."""
         if self._registered.get(ref):
             return
         self._tables.write([Put(ItemKey(_ENDPOINTS, _name(ref)), {}, expires_at=Instant(self._clock.now() + _ENDPOINT_MS))])
@@ -300,12 +280,12 @@ def _ended(delivery: CallbackDelivery, now: Instant, reason: str) -> CallbackDel
 
 
 def _again(delivery: CallbackDelivery, now: Instant) -> CallbackDelivery:
-    """Due now, and for a day."""
+    """Due now, to be tried for a day."""
     return replace(delivery, status=DeliveryStatus.PENDING, due=now, since=now, attempts=0)
 
 
 def _groups(deliveries: Sequence[CallbackDelivery]) -> Iterator[list[CallbackDelivery]]:
-    """As many as one write takes."""
+    """Groups that fit one write."""
     rest = iter(deliveries)
     most = min(MAX_WRITES // 2, max(1, _CALL_BYTES // max((len(each.body) for each in deliveries), default=1)))
     while group := list(islice(rest, most)):
@@ -346,31 +326,29 @@ def _due_at(place: str) -> int:
 
 
 _TURNS: Final = "#callback-turns"
-
-
 _LEASE_KEPT_MS: Final = 2 * 86_400_000
 
 
 class EndpointLease(NamedTuple):
-    """Somebody's."""
+    """The right to send to an endpoint, until `lease_ms` after it was taken."""
 
     ref: EndpointRef
     version: int
     failures: int
-    """Requests that failed in a row, as whoever had it before knew."""
+    """Requests that failed in a row, as the previous holder knew."""
     wakes_at: Instant
-    """When a wake is on its way that somebody put; in the past: none is."""
+    """When a queued wakeup arrives; in the past: none is queued."""
 
 
 class EndpointLeases:
-    """Of all lanes."""
+    """The leases of all endpoints."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
         self._clock = clock
 
     def take(self, ref: EndpointRef, *, lease_ms: int) -> EndpointLease | None:
-        """None: it is somebody else's, or it rests."""
+        """Take the lease; None if another worker holds it or the endpoint rests."""
         key, now = _key(ref), self._clock.now()
         item = self._tables.get(key)
         known = {"failures": 0, "wakes": 0, "until": 0} if item is None else item.data
@@ -383,7 +361,7 @@ class EndpointLeases:
         return EndpointLease(ref, version, known["failures"], Instant(known["wakes"]))
 
     def end(self, turn: EndpointLease, *, failures: int, rests_until: Instant, wakes_at: Instant) -> None:
-        """Let the next one have it, from `rests_until` on. One that ran out before is left as it is."""
+        """Release the lease; it can be taken again from `rests_until` on. Does nothing if it expired."""
         with suppress(Conflict):
             self._put(turn.ref, {"failures": failures, "wakes": wakes_at, "until": rests_until}, turn.version)
 

@@ -21,7 +21,6 @@ from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, T
 T = TypeVar("T")
 TRIES: Final = 10
 """How often a change is tried when other writers keep winning."""
-
 Derived = Mapping[str, Callable[[Item], Any]]
 """Fields that are not stored in an item's data but follow from its key or version."""
 VERSION: Final[Derived] = {"version": lambda item: item.version}

@@ -1,11 +1,10 @@
-"""The keys that mail is signed with: kept by tenant and domain, their private parts sealed.
+"""DKIM keys: by tenant and domain, their private parts sealed.
 
-    {tenant}#dkim / domain           all keys of a tenant's domain
-    #dkim-domains / domain/tenant    who has some: for a rotation of the master key, and for `doctor`
+    {tenant}#dkim / domain           all keys of a tenant's domain, in one record
+    #dkim-domains / domain/tenant    which domains have keys: for a rotation of the master key, and for `doctor`
 
-A domain's keys are one record, and the record and its line in the index are one write: a crash leaves a key that signs and the
-one it replaces both as they were, or both changed. A private key is sealed for the tenant, domain and selector alone, and opened
-for the composer alone (`signing`).
+The record and its line in the index are one atomic write: a crash leaves a key and the one it replaces both unchanged or both
+changed. A private key is sealed for tenant, domain and selector, and opened only for composing (`signing`).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _INDEX = "#dkim-domains"
 
 
 class DkimPrivateKey(NamedTuple):
-    """A key with its private part. Shows none of it: see `__repr__`."""
+    """A key with its private part, which `repr` hides."""
 
     key: DkimKey
     private: bytes
@@ -37,29 +36,29 @@ class DkimPrivateKey(NamedTuple):
 
 
 class DkimKeys:
-    """Of all tenants. Each change is one conditional write on the version that was read."""
+    """The DKIM keys of all tenants. Each change is one conditional write on the version that was read."""
 
     def __init__(self, tables: Tables, secrets: Secrets) -> None:
         self._tables = tables
         self._secrets = secrets
 
     def get(self, tenant: str, domain: str) -> DomainKeys:
-        """None at all is no error."""
+        """The domain's keys; empty if it has none."""
         item = self._tables.get(_key(tenant, domain))
         return DomainKeys(tenant, domain) if item is None else _keys(tenant, item)
 
     def add(self, was: DomainKeys, made: Sequence[DkimPrivateKey]) -> DomainKeys:
-        """More keys. `Conflict`: somebody changed them since they were read."""
+        """Add keys. Raises `Conflict` if the domain's keys were changed since they were read."""
         new = {each.key.selector: self._sealed(was.tenant, was.domain, each) for each in made}
         return self._store(was, (*was.keys, *(each.key for each in made)), new)
 
     def change(self, was: DomainKeys, keys: tuple[DkimKey, ...]) -> DomainKeys:
-        """As they are now; those of before that are not among them are gone for good. `Conflict` as `add`."""
+        """Replace the keys; those missing from `keys` are deleted for good. Raises `Conflict` as `add`."""
         return self._store(was, keys, {})
 
     def signing(self, tenant: str, domains: Sequence[str]) -> tuple[str, list[DkimPrivateKey]] | None:
-        """The first of the domains that has keys which sign, and those, RSA first; None: there is none. `Corrupt`, `Unavailable`:
-        they cannot be opened."""
+        """The first of the domains with active keys, and those keys, RSA first; None: there is none. Raises `Corrupt` or
+        `Unavailable` if a key cannot be opened."""
         found = self._tables.get_many([_key(tenant, domain) for domain in domains])
         for domain in domains:
             item = found.get(_key(tenant, domain))
@@ -70,11 +69,11 @@ class DkimKeys:
         return None
 
     def reseal(self) -> tuple[int, int]:
-        """Seal every key under the newest master key: how many were, and how many cannot be."""
+        """Seal every key under the newest master key: how many were resealed, and how many cannot be opened."""
         return reseal_each(_index(self._tables, ""), self._resealed)
 
     def _resealed(self, owner: tuple[str, str]) -> int:
-        """How many had to be. A change that comes between may have kept the old seals: look again."""
+        """Reseal a domain's keys; how many."""
         domain, tenant = owner
 
         def plan() -> tuple[Sequence[Write], int]:
@@ -90,14 +89,14 @@ class DkimKeys:
         return write_retrying(self._tables, plan, f"the list of DKIM keys of {domain}")
 
     def _store(self, was: DomainKeys, keys: tuple[DkimKey, ...], sealed: Mapping[str, str]) -> DomainKeys:
-        """`sealed`: of keys that are new, or sealed again; the others' stay."""
+        """`sealed`: the sealed private parts of new keys; the others' stay."""
         key, line = _key(was.tenant, was.domain), ItemKey(_INDEX, f"{was.domain}/{was.tenant}")
         if not keys:
             self._tables.write([Delete(key, was.version), Delete(line)])
             return DomainKeys(was.tenant, was.domain)
         item = self._tables.get(key)
         if (item.version if item else 0) != was.version:
-            raise Conflict(f"somebody changed the DKIM keys of {was.domain}: look again")
+            raise Conflict(f"the DKIM keys of {was.domain} were changed since: read them again")
         seals = {**(_seals(item) if item else {}), **sealed}
         data = {"keys": [{**msgspec.to_builtins(each), "sealed": seals[each.selector]} for each in keys]}
         version, _ = self._tables.write([Put(key, data, was.version or Expect.ABSENT), Put(line, {})])
@@ -111,7 +110,7 @@ class DkimKeys:
 
 
 def keys_for_domain(tables: Tables, domain: str | None) -> Iterator[DomainKeys]:
-    """Every tenant's keys of a domain; None: of every domain, by its name. Opens none."""
+    """All tenants' keys of a domain, or (None) of all domains by name. Public parts only."""
     for name, tenant in _index(tables, "" if domain is None else f"{domain}/"):
         item = tables.get(_key(tenant, name))
         if item is not None:
@@ -119,7 +118,7 @@ def keys_for_domain(tables: Tables, domain: str | None) -> Iterator[DomainKeys]:
 
 
 def _index(tables: Tables, prefix: str) -> Iterator[tuple[str, str]]:
-    """Domain and tenant."""
+    """Pairs of domain and tenant."""
     for item in iterate_items(tables, _INDEX, prefix=prefix):
         domain, _, tenant = item.key.sort.partition("/")
         yield domain, tenant

@@ -39,12 +39,11 @@ from postroom.model.provider_status import reply_text
 from postroom.model.stream import is_stream, stream_batches
 from postroom.model.tenant import Tenant
 from postroom.model.tokens import message_id
-from postroom.platform.ports.messages import MAX_REPORTS, Messages, Reported
+from postroom.platform.ports.messages import MAX_EVENTS_PER_CALL, Messages, ReportedEvent
 from postroom.telemetry.logs import event_logger
 
 MachineFilter = Callable[[Event, Instant | None], Event]
 """Takes an open or click and when its message arrived (None: unknown); returns it, with `machine` set if a scanner made it."""
-
 _REMEMBERED: Final = 1_000
 _REMEMBERED_S: Final = 60.0
 _PLAIN = frozenset({EventKind.QUEUED, EventKind.SENT, EventKind.DELAYED, EventKind.DELIVERED})
@@ -151,7 +150,7 @@ class EventApplier:
             self._suppress(detailed, records, known_events)
         known = records or {}
         told = [place for place in group if place.event.kind in _PLAIN or place.where in known]
-        reports = [Reported(*place.where, self._judged(place.event, known.get(place.where))) for place in told]
+        reports = [ReportedEvent(*place.where, self._judged(place.event, known.get(place.where))) for place in told]
         news = self._report(ref, reports) if facts else []
         said = {(where, _saying(event)) for where, events in known_events.items() for event in events}
         for report, new in zip(reports, news, strict=False):
@@ -212,12 +211,12 @@ class EventApplier:
     def _judged(self, event: Event, record: Message | None) -> Event:
         return event if record is None else self._judge(event, record.at if record.status in _ARRIVED else None)
 
-    def _report(self, ref: CampaignRef, reports: Sequence[Reported]) -> list[bool]:
+    def _report(self, ref: CampaignRef, reports: Sequence[ReportedEvent]) -> list[bool]:
         """Record events; which were new. None are if the campaign's messages are deleted."""
         now, new = self._clock.now(), list[bool]()
         try:
-            for at in range(0, len(reports), MAX_REPORTS):
-                new += self._messages.report(ref, reports[at : at + MAX_REPORTS], now)
+            for at in range(0, len(reports), MAX_EVENTS_PER_CALL):
+                new += self._messages.record_events(ref, reports[at : at + MAX_EVENTS_PER_CALL], now)
         except NotFound:
             return [False] * len(reports)
         if reports:

@@ -1,7 +1,8 @@
-"""What came back of messages, on its way to their records: who hears of something says it here, and is done once this returns.
+"""The queue of inbound events: what receivers, providers and recipients report about messages, until it is applied to the
+records.
 
-A queue stands between hearing and recording, so that a listener answers fast, a burst waits, and what a crash interrupts is
-handled again: an event's id makes the second time harmless. Many arrivals travel as one item.
+The queue lets listeners answer fast and absorbs bursts. After a crash an item is applied again; event ids make that harmless.
+One item carries many events.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from postroom.platform.ports.queues import MAX_BODY_BYTES, MAX_PER_CALL, Queues
 
 FEEDBACK_QUEUE: Final = "feedback"
 MAX_EVENTS_PER_ITEM: Final = 500
-"""In one item: what one handling of it records."""
-
+"""Events in one item: they are applied in one go."""
 _Row = tuple[int, str, int | None, str, EventCells]
 
 
@@ -28,40 +28,41 @@ class InboundEvent(NamedTuple):
     """One event of one message."""
 
     tenant: int
-    """The tenant's number, as it is on the wire."""
+    """The tenant's number (model.tokens)."""
     campaign: str
-    """A campaign's id, or a stream's."""
+    """The id of a campaign or daily stream."""
     batch: int | None
-    """None: as the key says. An unsubscribe link outlives the batches, and does not name one."""
+    """None: computed from the key. Unsubscribe links do not carry it."""
     key: Key
     event: Event
 
     @staticmethod
-    def of(ref: MessageRef, event: Event) -> InboundEvent:
-        """An event of the message that a token named."""
+    def from_message_ref(ref: MessageRef, event: Event) -> InboundEvent:
+        """An event of the message that a token names."""
         return InboundEvent(ref.tenant, ref.campaign, ref.batch, ref.key, event)
 
     @staticmethod
-    def of_unsubscribe(token: UnsubscribeTarget, event: Event) -> InboundEvent:
-        """An event of whom an unsubscribe token named."""
+    def from_unsubscribe(token: UnsubscribeTarget, event: Event) -> InboundEvent:
+        """An event of the recipient that an unsubscribe token names."""
         return InboundEvent(token.tenant, token.campaign, None, token.key, event)
 
 
 class InboundEventQueue:
-    """The way in."""
+    """Sends inbound events to the queue."""
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
 
     def put(self, arrivals: Sequence[InboundEvent]) -> None:
-        """Any number. Durable when it returns; after `Unavailable` some may be, and putting all again is harmless."""
+        """Queue any number of events. They are durable when it returns; after `Unavailable` some may be, and repeating is
+        harmless."""
         bodies = list(_bodies(arrivals))
         for at in range(0, len(bodies), MAX_PER_CALL):
             self._queues.send(FEEDBACK_QUEUE, bodies[at : at + MAX_PER_CALL])
 
 
 def parse_inbound_events(body: str) -> list[InboundEvent]:
-    """An item's arrivals; `Corrupt`."""
+    """The events in an item. Raises `Corrupt`."""
     try:
         rows = msgspec.json.decode(body, type=list[_Row])
         return [
@@ -69,7 +70,7 @@ def parse_inbound_events(body: str) -> list[InboundEvent]:
             for tenant, name, batch, key, row in rows
         ]
     except (msgspec.DecodeError, ValueError) as error:
-        raise Corrupt(f"what came back cannot be read: {error}") from error
+        raise Corrupt(f"an inbound event cannot be read: {error}") from error
 
 
 def _bodies(arrivals: Sequence[InboundEvent]) -> Iterator[str]:

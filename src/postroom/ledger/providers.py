@@ -1,11 +1,11 @@
-"""How mail can leave: a tenant's own providers, those that all share, and the default, which is a setting.
+"""Mail providers: a tenant's own, shared ones, and the default, which is the setting POSTROOM_MAIL.
 
     {tenant}#providers / name     a tenant's own
-    #providers / name             shared ones
-    #provider-seals / id          which of them hold a sealed password, for a rotation of the master key
+    #providers / name             shared by all tenants
+    #provider-seals / id          providers with a sealed password, for a rotation of the master key
 
-A tenant's own hides a shared one of the same name. A record and its line among the seals are one write, so a crash leaves both or
-neither. A password is sealed for the tenant, the name and nothing else; it is opened for the sender alone (`means`).
+A tenant's own provider hides a shared one of the same name. A record and its line among the seals are one atomic write: a crash
+leaves both or neither. A password is sealed for tenant and name, and opened only for sending (`credentials`).
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ from postroom.platform.ports.secrets import Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
 MAX_PROVIDERS = 100
-"""Providers of one tenant, and shared ones: they are listed together, without pages."""
+"""Providers of one tenant, and shared ones: they are listed without pages."""
 _SEALS = "#provider-seals"
 _EVERY_STREAM = frozenset(MessageStream)
 
 
 class ProviderCredentials(NamedTuple):
-    """What the sender needs. Shows no password in logs: see `__repr__`."""
+    """How to reach a provider. `repr` hides the password."""
 
     id: str
-    """Unlike any other's of the installation: who has the same shares a rate."""
+    """Unique in the installation: senders with the same id share a rate limit."""
     url: str
-    """With its password."""
+    """The URL with its password."""
     limit: RateLimit
     connections: int | None
-    """At most, in one process; None: what the URL says."""
+    """Connections of one process at most; None: as the URL says."""
     trusted: bool
-    """Whether an operator wrote the URL: it may lead into our own network."""
+    """Whether an operator wrote the URL: it may then point into a private network."""
 
     def __repr__(self) -> str:
         return f"ProviderMeans({self.id})"
 
 
 class ProviderSpec(NamedTuple):
-    """What a provider is made from, or becomes."""
+    """What a caller chooses of a provider. `repr` hides the password."""
 
     url: str
-    """With or without a password."""
+    """The URL, with or without a password."""
     use: UsageLimits = UsageLimits()
     streams: frozenset[MessageStream] = _EVERY_STREAM
     trusted: bool = False
-    """Whether it is an operator's URL."""
+    """Whether an operator wrote the URL."""
 
     def __repr__(self) -> str:
         return f"Change({without_password(self.url)[0]})"
 
 
 class Providers:
-    """Of all tenants."""
+    """The providers of all tenants."""
 
     def __init__(self, tables: Tables, secrets: Secrets, clock: Clock, *, default_url: str) -> None:
         self._tables = tables
@@ -78,8 +78,8 @@ class Providers:
         self._default_url = default_url
 
     def create(self, tenant: str | None, name: str, change: ProviderSpec, *, mark: str = "") -> Provider:
-        """A new one; `tenant` None: shared. `Conflict`: the name is taken, or there are too many. Again under the same `mark`
-        (not empty): the one that was made."""
+        """Create a provider; `tenant` None: a shared one. Repeating the call with the same `mark` (not empty) returns the
+        existing one. Raises `Conflict` if the name is taken or there are `MAX_PROVIDERS`."""
         check_provider_name(name)
         if (item := self._tables.get(_key(tenant, name))) is not None:
             return self._made_before(item, tenant, mark)
@@ -94,9 +94,9 @@ class Providers:
             return self._made_before(item, tenant, mark)
 
     def change(self, was: Provider, change: ProviderSpec) -> Provider:
-        """Replace it as it was read. A URL without a password keeps the stored one, if it is the same URL as before: a
-        password is never carried to another host. A warm-up that names no first day goes on from the stored one's.
-        `Conflict`: somebody changed it since; `NotFound`; `Invalid`."""
+        """Replace a provider as it was read. A URL without a password keeps the stored password only if the URL is the same: a
+        password is never sent to another host. A warm-up without a first day continues the stored one. Raises `Conflict` if it
+        was changed since, `NotFound`, `Invalid`."""
         item = self._item(was.tenant, was.name)
         url, password = without_password(change.url)
         data = self._data(was.tenant, was.name, change, was=was.use.warm_up)
@@ -108,29 +108,29 @@ class Providers:
         return self._store(was.tenant, was.name, data | kept, expect=was.version)
 
     def delete(self, was: Provider) -> None:
-        """Forget it as it was read. `Conflict`: somebody changed it since."""
+        """Delete a provider as it was read. Raises `Conflict` if it was changed since."""
         seal = Delete(ItemKey(_SEALS, was.id))
         self._tables.write([Delete(_key(was.tenant, was.name), was.version), seal])
 
     def get(self, tenant: str | None, name: str) -> Provider:
-        """The one that a tenant means by the name: its own, else a shared one, else the default; `NotFound`. `tenant` None: of
-        the shared ones."""
+        """The provider that a tenant means by the name: its own, else a shared one, else the default. `tenant` None: a shared
+        one. Raises `NotFound`."""
         return self.default() if name == DEFAULT_PROVIDER else self._provider(*self._found(tenant, name))
 
     def default(self) -> Provider:
-        """The setting."""
+        """The default provider, from the setting."""
         url, password = without_password(self._default_url)
         return Provider(DEFAULT_PROVIDER, url, password is not None, UsageLimits(), _EVERY_STREAM, None, True, None, 1)
 
     def list(self, tenant: str | None) -> list[Provider]:
-        """All that the tenant may use, its own first, then shared ones, then the default. `tenant` None: the shared ones."""
+        """All providers that the tenant may use: its own, then shared ones, then the default. `tenant` None: no own ones."""
         own = [] if tenant is None else self._of(tenant)
         names = {provider.name for provider in own}
         shared = [provider for provider in self._of(None) if provider.name not in names]
         return [*own, *shared, self.default()]
 
-    def means(self, tenant: str | None, name: str) -> ProviderCredentials:
-        """How mail leaves through it. `NotFound`; `Corrupt`, `Unavailable`: its password cannot be opened."""
+    def credentials(self, tenant: str | None, name: str) -> ProviderCredentials:
+        """How to reach the provider. Raises `NotFound`; `Corrupt` or `Unavailable` if its password cannot be opened."""
         if name == DEFAULT_PROVIDER:
             return ProviderCredentials(DEFAULT_PROVIDER, self._default_url, RateLimit(), None, trusted=True)
         owner, item = self._found(tenant, name)
@@ -141,15 +141,15 @@ class Providers:
         return ProviderCredentials(provider.id, url, limit, provider.use.connections, trusted=provider.trusted)
 
     def for_campaign(self, tenant: str, name: str) -> Provider:
-        """One that carries campaigns. `NotFound`, `Invalid`."""
+        """A provider that may send campaigns. Raises `NotFound`, and `Invalid` if it may not."""
         provider = self.get(tenant, name)
         if MessageStream.BULK not in provider.streams:
             raise Invalid(f"the provider {name} carries single messages only, no campaigns")
         return provider
 
     def for_single(self, tenant: str) -> str:
-        """The name of the one that a tenant's single messages leave through: the first of its own that carries them, else the
-        first shared one that carries nothing else, else the default."""
+        """The name of the provider for a tenant's transactional messages: its first own one with that stream, else the first
+        shared one with only that stream, else the default."""
         for provider in self.list(tenant):
             if MessageStream.TRANSACTIONAL in provider.streams and (
                 not provider.shared or MessageStream.BULK not in provider.streams
@@ -158,7 +158,7 @@ class Providers:
         return DEFAULT_PROVIDER
 
     def reseal(self) -> tuple[int, int]:
-        """Seal every password under the newest master key: how many were, and how many cannot be."""
+        """Seal every password under the newest master key: how many were resealed, and how many cannot be opened."""
         return reseal_each(self._sealed(), self._resealed)
 
     def _resealed(self, owner: tuple[str | None, str]) -> bool:
@@ -170,8 +170,8 @@ class Providers:
             yield tenant or None, name
 
     def id_of(self, tenant: str, name: str | None) -> str:
-        """The id of the one that a tenant means by the name, or (None) that carries its single messages. Of one that is gone, and
-        of a URL in a provider's place: as it is called."""
+        """The id of the provider that a tenant means by `name` (None: for its transactional messages). Falls back to the name if
+        it was deleted or is a URL."""
         name = self.for_single(tenant) if name is None else name
         if ":" in name:
             return without_password(name)[0]

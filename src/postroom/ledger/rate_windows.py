@@ -1,17 +1,14 @@
-"""How often things go wrong: sends, bounces and complaints by the minute. For rates alone: numbers are the ledger's.
+"""Sends, bounces and complaints per minute, for the reputation rules. The numbers that users see come from the ledger's counts.
 
-Every process that hears of any keeps a tally of its own, in memory, and writes it down every few seconds:
+    #tallies/{minute} / {provider}|{writer}    one process's counts: in all, by campaign, by recipient domain
 
-    #tallies/{minute} / {provider}|{writer} → all, by campaign, by recipients' domain
-
-Nobody else ever writes a writer's item, and each write holds the writer's whole minute: writing again is harmless, and
-writers never wait for each other. What happened counts in the minute in which it is written down. A kill loses what the
-process had not written yet, some seconds' worth, and nothing that anybody is owed.
+Each process counts in memory and writes its counts every few seconds. A process writes its own items only, and each write holds
+its whole minute: repeating a write is harmless, and processes never wait for each other. Events count in the minute in which they
+are written. A crash loses the counts of some seconds.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,46 +24,47 @@ from postroom.model.event import BounceType, Event, EventKind
 from postroom.model.message import MessageStatus
 from postroom.model.provider import without_password
 from postroom.platform.ports.tables import ItemKey, Put, Tables
+from postroom.telemetry.logs import event_logger
 
 FLUSH_S: Final = 5.0
-"""How often a process writes its tally down."""
+"""How often a process writes its counts."""
 MINUTE_MS: Final = 60_000
 OTHER_DOMAINS: Final = "*"
-"""Stands for the domains beyond the busiest."""
+"""The key for all domains but the busiest."""
 _SENT, _BOUNCED = MessageStatus.SENT, MessageStatus.BOUNCED  # an enum's member takes long to look up
 _DOMAINS: Final = 200
 _CAMPAIGNS: Final = 300
 _MAX_DOMAIN: Final = 100  # a longer one is counted among the rest, so that an item stays within its limit
 _MAX_PROVIDER: Final = 500  # characters of a URL: it stands in a key
 _AT_ONCE: Final = 25
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 _LINGER: Final = 2  # minutes that a writer keeps: what could not be written is written with the next
 
 
 class RateCounts(NamedTuple):
-    """What happened."""
+    """Counts of outcomes."""
 
     sent: int = 0
-    """Handed over and answered: taken, or the address refused."""
+    """Handed over and answered: accepted, or the address rejected."""
     hard: int = 0
-    """Bounced for good, at the hand-over or later."""
+    """Hard bounces, at the hand-over or later."""
     soft: int = 0
-    """Bounced, and it may pass or nobody knows."""
+    """Soft and undetermined bounces."""
     complained: int = 0
 
     def plus(self, other: RateCounts) -> RateCounts:
-        """Both together."""
+        """The sum of both."""
         return RateCounts(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 class MinuteRates(NamedTuple):
-    """One provider's, by one writer or several."""
+    """A provider's counts of one minute, of one process or several."""
 
     total: RateCounts
     campaigns: Mapping[CampaignRef, RateCounts]
-    """The busiest of each writer."""
+    """The busiest campaigns of each process."""
     domains: Mapping[str, RateCounts]
-    """The busiest of each writer; `REST`: all others."""
+    """The busiest domains of each process; `OTHER_DOMAINS`: all others."""
 
 
 _What = tuple[CampaignRef, str, str]
@@ -76,7 +74,7 @@ _Place = tuple[int, str]
 
 
 class HandoverCounter:
-    """What comes of one campaign's hand-overs. Called for each message: 0.3 µs each."""
+    """Counts one campaign's hand-overs. Called for each message: 0.3 µs each."""
 
     __slots__ = ("_lock", "_refused", "_sent")
 
@@ -86,7 +84,7 @@ class HandoverCounter:
         self._refused: dict[str, int] = {}
 
     def settled(self, address: str, status: MessageStatus) -> None:
-        """One was answered."""
+        """Count one answered hand-over."""
         if status is _SENT or status is _BOUNCED:
             domain = address.rpartition("@")[2]
             with self._lock:
@@ -95,17 +93,17 @@ class HandoverCounter:
                     self._refused[domain] = self._refused.get(domain, 0) + 1
 
     def take(self) -> dict[str, dict[str, int]]:
-        """By domain, and forgotten here. Under the lock."""
+        """The counts by domain, reset here. The caller holds the lock."""
         taken = {"sent": self._sent, "hard": self._refused}
         self._sent, self._refused = {}, {}
         return taken
 
 
 class RateRecorder:
-    """One process's. Thread-safe; only `flush` waits for a store."""
+    """One process's counts. Thread-safe; only `flush` waits for the store."""
 
     def __init__(self, tables: Tables, clock: Clock, *, keep_ms: int) -> None:
-        """`keep_ms`: how long a minute is wanted by those who look at rates."""
+        """`keep_ms`: how long the reputation rules need a minute's counts."""
         self._tables = tables
         self._clock = clock
         self._keep_ms = keep_ms
@@ -117,19 +115,19 @@ class RateRecorder:
         self._unwritten: set[_Place] = set()
 
     def sent(self, ref: CampaignRef, provider: str, domain: str, n: int = 1) -> None:
-        """Handed over, and answered."""
+        """Count `n` answered hand-overs."""
         self._count(ref, provider, domain, "sent", n)
 
     def bounced(self, ref: CampaignRef, provider: str, domain: str, bounce: BounceType, n: int = 1) -> None:
-        """At the hand-over or later."""
+        """Count bounces, at the hand-over or later."""
         self._count(ref, provider, domain, "hard" if bounce is BounceType.HARD else "soft", n)
 
     def complained(self, ref: CampaignRef, provider: str, domain: str, n: int = 1) -> None:
-        """Somebody called it spam."""
+        """Count spam complaints."""
         self._count(ref, provider, domain, "complained", n)
 
     def event(self, ref: CampaignRef, provider: str, domain: str, event: Event) -> None:
-        """Something that came back, and was new."""
+        """Count an inbound event that was new."""
         match event.kind:
             case EventKind.BOUNCED:
                 self.bounced(ref, provider, domain, event.bounce.type if event.bounce else BounceType.UNDETERMINED)
@@ -142,7 +140,7 @@ class RateRecorder:
 
     @contextmanager
     def handovers(self, ref: CampaignRef, provider: str) -> Iterator[HandoverCounter]:
-        """What a sender counts with."""
+        """A counter for the hand-overs of one campaign."""
         counting = HandoverCounter(self._lock)
         with self._lock:
             self._sending[counting] = (provider, ref)
@@ -153,7 +151,7 @@ class RateRecorder:
                 self._add(self._sending.pop(counting), counting)
 
     def flush(self) -> None:
-        """Write down what happened. Errors of the stores are raised; what was not written is written by the next."""
+        """Write the counts. Raises the store's errors; the next call writes what was not written."""
         with self._flushing:
             self._take()
             waiting = sorted(self._unwritten)
@@ -163,17 +161,17 @@ class RateRecorder:
                 self._unwritten.difference_update(some)
 
     def run(self, stopped: threading.Event) -> None:
-        """Write it down every few seconds, and once stopped. What a store does not take now it is given again."""
+        """Flush every few seconds until `stopped`, then once more. Failures are logged and tried again."""
         while not stopped.wait(FLUSH_S):
             self.try_flush()
         self.try_flush()
 
     def try_flush(self) -> None:
-        """As `flush`, for whoever can do nothing about it."""
+        """As `flush`, but log errors of the store."""
         try:
             self.flush()
         except PostroomError as error:
-            _log.warning("what happened is not written down for the guard: %s", error)
+            _log.warning("rates.flush_failed", reason=str(error))
 
     def _count(self, ref: CampaignRef, provider: str, domain: str, what: str, n: int) -> None:
         key = (provider, ref, domain, what)
@@ -219,13 +217,13 @@ class RateRecorder:
 
 
 class RateWindows:
-    """What every process wrote down."""
+    """Reads the counts of all processes."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def of(self, minute: int) -> dict[str, MinuteRates]:
-        """A minute (since 1970), by provider."""
+    def read(self, minute: int) -> dict[str, MinuteRates]:
+        """The counts of a minute (since 1970) by provider."""
         found: dict[str, MinuteRates] = {}
         for item in iterate_items(self._tables, _partition(minute)):
             provider = item.key.sort.rpartition("|")[0]
@@ -234,7 +232,8 @@ class RateWindows:
 
 
 def storable_provider(provider: str) -> str:
-    """A provider's id as it may be stored: a URL in its place is the command line's, and loses its password and its end."""
+    """A provider's id as it is stored. A URL (the command line's `--provider`) is stored without its password, cut to fit the
+    key."""
     return without_password(provider)[0][:_MAX_PROVIDER] if "://" in provider else provider
 
 
@@ -250,7 +249,7 @@ def _plus(known: MinuteRates | None, data: Mapping[str, Any]) -> MinuteRates:
 
 
 def _busiest(counts: Mapping[Any, Counter[str]], most: int) -> tuple[list[tuple[Any, Counter[str]]], list[Counter[str]]]:
-    """The ones with most events, and the others."""
+    """The busiest `most`, and the others."""
     ranked = sorted(counts.items(), key=lambda each: -each[1].total())
     return ranked[:most], [counted for _, counted in ranked[most:]]
 

@@ -1,13 +1,13 @@
-"""Counting anew where something was reported, so that asking for a campaign's numbers stays cheap (ports.messages: `stale`).
+"""Recounts batches that got events, so that reading a campaign's numbers stays cheap (ports.messages: `stale`).
 
-Who has reported something of a home enters it in a list of the installation's; whoever does the chores counts the home's stale
-batches and takes it off. So nothing looks through campaigns in which nothing happens, however many there are and however old.
+    #heard-of-campaigns / {tenant}/{campaign}/time    campaigns and daily streams that got events since they were last counted
 
-    reported ──→ entered, unless this process did so a moment ago ──→ counted; off the list, if entered two moments ago
+    event recorded ──→ listed, unless this process did so within 10 s ──→ counted; unlisted if it was listed more than 20 s before
 
-A report that was not entered is younger than its entry by a moment at most, so the count that ends the entry has seen it. A
-kill between report and entry: what was reported comes again from its queue (ledger.incoming), and is entered then. Anything
-that is lost all the same costs a little time whenever numbers are asked for, and never a wrong one.
+The maintenance job recounts the stale batches of listed campaigns only, so campaigns without new events cost nothing. An event
+that was not listed again is at most 10 s younger than the listing, so the count that unlists it includes it. After a crash
+between event and listing the event comes again from its queue (ledger.event_applier) and is listed then. A lost listing never
+makes a number wrong: it costs a count when the numbers are read.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MOMENT_S: Final = 10.0
 _HEARD = "#heard-of-campaigns"
 _FORGOTTEN_MS = 30 * 86_400_000
 _AT_ONCE = 25
-"""Batches in one call: a worker of the same ledger waits some ten milliseconds for it."""
+"""Batches in one call: it blocks a worker of the same ledger for some ten milliseconds."""
 
 
 class Recounts:
-    """Of all homes: campaigns and streams."""
+    """Recounts campaigns and daily streams of all tenants."""
 
     def __init__(self, tables: Tables, messages: Messages, clock: Clock) -> None:
         self._tables = tables
@@ -41,10 +41,10 @@ class Recounts:
         self._entered: TtlCache[CampaignRef, bool] = TtlCache(clock, most=1_000)
         self._round: Iterator[tuple[CampaignRef, list[Item]]] | None = None
         self._reached: dict[CampaignRef, int] = {}
-        """Of homes that were not finished: the last batch that was counted."""
+        """The last batch counted, for campaigns whose recount ran out of time."""
 
     def note(self, ref: CampaignRef) -> None:
-        """Something was reported of it."""
+        """List a campaign that got an event."""
         if self._entered.get(ref):
             return
         now = self._clock.now()
@@ -53,7 +53,7 @@ class Recounts:
         self._entered.put(ref, True, seconds=MOMENT_S)
 
     def run(self, *, seconds: float, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Count for about so long, each home once at most; the next call goes on with the home after. Any number may do it."""
+        """Recount for about `seconds`, each campaign at most once; the next call goes on after it. Many processes may run it."""
         ends = self._clock.monotonic() + seconds
 
         def over() -> bool:
@@ -82,7 +82,7 @@ class Recounts:
             self._tables.write([Delete(key) for key in seen_all[first : first + MAX_WRITES]])
 
     def _count(self, ref: CampaignRef, over: Callable[[], bool]) -> bool:
-        """Whether all that was stale is counted. What a home's last turn did not come to is first."""
+        """Recount stale batches, those the last call did not reach first; whether all are counted."""
         reached = self._reached.pop(ref, -1)
         stale = sorted(self._messages.stale(ref), key=lambda number: (number <= reached, number))
         for first in range(0, len(stale), _AT_ONCE):

@@ -1,7 +1,7 @@
-"""Notes to the scheduler: how services and the splitter tell it to look at a campaign, without knowing it.
+"""Messages to the scheduler, and starting its workflows: how services and the splitter trigger it without depending on it.
 
-A note carries no order, only whose record to look at: the record says what is to be done. So notes may be lost, doubled or late
-without harm beyond delay, and a crash between a change and its note is mended by sending the note again.
+A message names a campaign whose record to look at; the record says what is to be done. So messages may be lost, duplicated or
+late with no harm but delay, and after a crash between a change and its message, sending the message again is enough.
 """
 
 from __future__ import annotations
@@ -18,84 +18,84 @@ from postroom.platform.ports.workflows import Workflows
 
 SCHEDULER_QUEUE = "scheduler"
 IMPORT = "import"
-"""The workflow that runs while a campaign is importing. Its execution, like that of `SEND`, is the campaign's id."""
+"""The workflow that runs while a campaign is importing. Its execution id, like that of `SEND`, is the campaign's id."""
 SEND = "send"
 """The workflow that runs while a campaign is sending."""
 STREAM = "stream"
-"""The workflow that runs while a stream of single messages owes any. Its execution is the stream's id."""
+"""The workflow that runs while a daily stream has messages to send. Its execution id is the stream's id."""
 
 
 class SchedulerStep(StrEnum):
-    """Why to look."""
+    """Why the scheduler is called."""
 
     LOOK = "look"
-    """The record changed."""
+    """The campaign's record changed."""
     DUE = "due"
-    """The timer fired that was set for `at`."""
+    """The timer set for `at` fired."""
     STREAM = "stream"
-    """A worker let go of a stream of single messages."""
+    """A worker stopped sending a daily stream."""
 
 
 class SchedulerMessage(msgspec.Struct, frozen=True):
-    """What travels on the queue."""
+    """The body of a queue item."""
 
     step: SchedulerStep
     ref: CampaignRef
     at: int | None = None
 
     def body(self) -> str:
-        """As JSON text."""
+        """JSON text."""
         return msgspec.json.encode(self).decode()
 
     @classmethod
     def parse(cls, body: str) -> SchedulerMessage:
-        """What `body` wrote; `Invalid`."""
+        """Parse what `body` wrote. Raises `Invalid`."""
         try:
             return msgspec.json.decode(body, type=cls)
         except msgspec.DecodeError as error:
-            raise Invalid(f"not a note to the scheduler: {error}") from error
+            raise Invalid(f"not a message to the scheduler: {error}") from error
 
 
 def notify_changed(queues: Queues, ref: CampaignRef) -> None:
-    """Have the scheduler look at a campaign whose record has changed."""
+    """Tell the scheduler that a campaign's record changed."""
     queues.send(SCHEDULER_QUEUE, [SchedulerMessage(SchedulerStep.LOOK, ref).body()])
 
 
 def notify_stream_idle(queues: Queues, ref: CampaignRef) -> None:
-    """Have the scheduler see whether a stream that is let go of owes anything after all."""
+    """Tell the scheduler that a worker stopped a stream, so that it checks whether anything is due after all."""
     queues.send(SCHEDULER_QUEUE, [SchedulerMessage(SchedulerStep.STREAM, ref).body()])
 
 
 def timer_body(ref: CampaignRef, at: Instant) -> str:
-    """The body of a campaign's timer."""
+    """The body of a campaign's start timer."""
     return SchedulerMessage(SchedulerStep.DUE, ref, at).body()
 
 
 def timer_name(ref: CampaignRef) -> str:
-    """The name of a campaign's timer."""
+    """The name of a campaign's start timer."""
     return f"start-{ref.campaign}"
 
 
 def start_import(workflows: Workflows, ref: CampaignRef) -> None:
-    """Have the workers import the campaign's upload; harmless where they already do."""
+    """Start the import of a campaign's upload; harmless if it runs."""
     workflows.restart(IMPORT, ref.campaign, ref_input(ref))
 
 
 def start_send(workflows: Workflows, ref: CampaignRef) -> None:
-    """Have the workers send the campaign's batches; harmless where they already do."""
+    """Start sending a campaign; harmless if it runs."""
     workflows.restart(SEND, ref.campaign, ref_input(ref))
 
 
 def start_stream(workflows: Workflows, ref: CampaignRef) -> None:
-    """Have the workers send a stream's messages; harmless where they already do."""
+    """Start sending a daily stream; harmless if it runs."""
     workflows.restart(STREAM, ref.campaign, ref_input(ref))
 
 
 def ref_input(ref: CampaignRef) -> str:
-    """A home as a workflow's input."""
+    """A campaign's reference as workflow input."""
     return msgspec.json.encode(ref).decode()
 
 
 def parse_ref(text: str) -> CampaignRef:
-    """What `ref_input` wrote."""
+    """Parse what `ref_input` wrote."""
     return msgspec.json.decode(text, type=CampaignRef)

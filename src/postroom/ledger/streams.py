@@ -1,8 +1,9 @@
-"""Streams of single messages: made at need, watched by the workers while anything is owed, and left alone after that.
+"""Daily streams: where the transactional messages of one tenant and UTC day are stored and sent from, in batches like a
+campaign's.
 
-Nothing may be owed that nobody watches. A message is stored and counted first, then its stream is woken; a worker that
-finds nothing owed leaves a note, stops the stream's workflow, and looks once more. So whatever a kill leaves between two of these
-lines, somebody looks after the last change: the caller (whose call is not answered yet), the worker, or whoever gets its note.
+A stream with due messages must always have a running workflow. So a message is stored and counted first, then its stream is
+woken; a worker that finds nothing due sends a message to the scheduler, stops the workflow and checks once more. Whichever of
+these steps a crash cuts off, someone checks after the last change: the caller (not answered yet), the worker or the scheduler.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _KNOWN = 10_000
 
 
 class DailyStreams:
-    """The streams of all tenants."""
+    """The daily streams of all tenants."""
 
     def __init__(self, messages: Messages, workflows: Workflows, queues: Queues) -> None:
         self._messages = messages
@@ -28,7 +29,7 @@ class DailyStreams:
         self._made: set[CampaignRef] = set()
 
     def make(self, ref: CampaignRef) -> None:
-        """Its batches, empty. Again: harmless, and free."""
+        """Create the stream's empty batches. Safe and cheap to repeat."""
         if ref in self._made:
             return
         self._messages.create(ref, stream_batches(ref.campaign))
@@ -37,25 +38,25 @@ class DailyStreams:
         self._made.add(ref)
 
     def wake(self, ref: CampaignRef) -> None:
-        """Have the workers look at it; a read where they do already."""
+        """Start the stream's workflow. One read if it runs already."""
         execution = self._workflows.get(scheduler_messages.STREAM, ref.campaign)
         if execution is None or execution.status is not ExecutionStatus.RUNNING:
             scheduler_messages.start_stream(self._workflows, ref)
 
     def look(self, ref: CampaignRef) -> None:
-        """Wake it if anything is owed."""
+        """Wake the stream if it has messages to send, now or later."""
         if self.owes(ref):
             self.wake(ref)
 
     def owes(self, ref: CampaignRef) -> bool:
-        """Whether there is work in it, now or ever."""
+        """Whether the stream has messages to send, now or later."""
         try:
             return self._messages.next_due(ref) is not None
-        except NotFound:  # nothing was ever stored, or it is deleted
+        except NotFound:  # no message was ever stored, or the stream was deleted
             return False
 
     def end(self, ref: CampaignRef) -> None:
-        """A worker found nothing owed, or cannot go on. Harmless where that has changed in this moment."""
+        """Stop the workflow: nothing is due, or the worker cannot go on. Harmless if a message was stored at the same time."""
         scheduler_messages.notify_stream_idle(self._queues, ref)
-        self._workflows.stop(scheduler_messages.STREAM, ref.campaign, "nothing is owed")
+        self._workflows.stop(scheduler_messages.STREAM, ref.campaign, "nothing is due")
         self.look(ref)

@@ -1,14 +1,11 @@
-"""Who must not be written to: one record a person and tenant, found by the same key as their messages.
+"""The suppression list: addresses that a tenant must not send to, by the same key as their messages.
 
-The first reason stays, unless a later one is a person's own will: an unsubscribe or a complaint replaces a bounce or a
-manual entry, so that clearing out old bounces never brings back somebody who asked to be left alone.
+    {tenant}#suppression / key                  entries for all mail
+    {tenant}#suppression#topics / key/topic     entries for one topic: the recipient gets all mail but what is sent under it
 
-An entry is for all mail, or for one topic: then the person gets everything but what is sent under that topic. Entries of topics
-stand in a partition of their own, under the person's key and the topic, so that a look-up reads one item, and whoever
-takes a person off the list, or forgets them, finds all of them.
-
-An entry may end by itself: somebody whose mailbox was full too often is written to again after a while. A lasting reason
-replaces one that would have ended.
+The first reason stays, except that an unsubscribe or a complaint replaces a bounce or a manual entry: clearing out old bounces
+must never bring back someone who asked to be left alone. An entry with an end (after repeated soft bounces) is replaced by a
+lasting one.
 """
 
 from __future__ import annotations
@@ -28,66 +25,66 @@ from postroom.platform.ports.tables import MAX_WRITES, Delete, Expect, Item, Ite
 
 _PAGE = 100
 _IN_TOPICS = "topics:"
-"""What a cursor begins with once the entries of all mail have been listed."""
+"""The start of a cursor once the entries for all mail are listed."""
 _LIST = "the suppression list"
 
 
 class SuppressionReason(StrEnum):
-    """Why."""
+    """Why an address is suppressed."""
 
     MANUAL = "manual"
-    """Somebody of the tenant entered it."""
+    """A user of the tenant added it."""
     BOUNCE = "bounce"
-    """The receiving side refused the address for good."""
+    """The address bounced hard, or soft too often."""
     COMPLAINT = "complaint"
-    """The person reported a mail as spam."""
+    """The recipient reported a message as spam."""
     UNSUBSCRIBE = "unsubscribe"
-    """The person asked for no more."""
+    """The recipient unsubscribed."""
 
 
 RECIPIENT_REASONS = frozenset({SuppressionReason.COMPLAINT, SuppressionReason.UNSUBSCRIBE})
-"""Reasons that are the person's own."""
+"""The recipient's own wishes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuppressionEntry:
-    """One entry."""
+    """An entry of the suppression list."""
 
     key: Key
     address: str
-    """Empty: nobody knows it, as they unsubscribed by a link that names no address and whose message nobody has (any more), or
-    were erased; they are still not to be written to."""
+    """Empty if it is not known: the recipient unsubscribed by a link (which carries no address) and the message is gone, or was
+    erased. The entry holds all the same."""
     reason: SuppressionReason
     added_at: Instant
     note: str = ""
-    """Free text, or the server's reply."""
+    """A user's text, or the server's reply."""
     topic: str | None = None
-    """None: of all mail."""
+    """None: all mail."""
     expires_at: Instant | None = None
-    """When it ends by itself; None: never."""
+    """When the entry expires; None: never."""
     source: str = ""
-    """The message and the event that it came from, as `source` writes it; empty: somebody entered it."""
+    """The message and event that caused it, as `suppression_source` writes it; empty: a user added it."""
 
 
 def suppression_source(message: str, event: Event) -> str:
-    """What an entry's `source` says: the message's id, a slash, the event's."""
+    """The `source` of an entry: the message's id, a slash, the event's id."""
     return f"{message}/{event.id}"
 
 
 class SuppressionList:
-    """The lists of all tenants."""
+    """The suppression lists of all tenants."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables = tables
         self._clock = clock
 
     def suppressed(self, tenant: str, keys: Sequence[Key], *, topic: str | None = None) -> set[Key]:
-        """Who of `keys` (any number) gets no mail of that topic, or no mail at all."""
+        """Which of `keys` (any number) are suppressed for all mail, or for `topic`."""
         asked = [(key, topic) for key in keys]
         return {key for (key, _), refused in zip(asked, self.refused(tenant, asked), strict=True) if refused}
 
     def refused(self, tenant: str, asked: Sequence[tuple[Key, str | None]]) -> list[bool]:
-        """The same of any number of people, each with a topic of their own."""
+        """As `suppressed`, for any number of recipients, each with its own topic."""
         everything = self._tables.existing(_partition(tenant), [key.hex() for key, _ in asked])
         names = [None if topic is None else _topic_sort(key, topic) for key, topic in asked]
         with_topic = [name for name in names if name is not None]
@@ -95,12 +92,12 @@ class SuppressionList:
         return [key.hex() in everything or name in some for (key, _), name in zip(asked, names, strict=True)]
 
     def get(self, tenant: str, key: Key, *, topic: str | None = None) -> SuppressionEntry | None:
-        """The entry of all mail, or of that topic; or None."""
+        """The entry for all mail, or for `topic`; or None."""
         item = self._tables.get(_place(tenant, key, topic))
         return None if item is None else _entry(item)
 
-    def of(self, tenant: str, key: Key) -> list[SuppressionEntry]:
-        """Every entry of one person: of all mail first."""
+    def entries_for(self, tenant: str, key: Key) -> list[SuppressionEntry]:
+        """All entries of a recipient, the one for all mail first."""
         return [_entry(item) for item in self._items(tenant, key)]
 
     def add(
@@ -114,24 +111,24 @@ class SuppressionList:
         topic: str | None = None,
         source: str = "",
     ) -> bool:
-        """Enter one person; whether that changed anything. Again: harmless."""
+        """Add one entry; whether the list changed. Safe to repeat."""
         return self.add_all(tenant, [SuppressionEntry(key, address, reason, self._clock.now(), note, topic, source=source)]) == 1
 
     def explain(
         self, tenant: str, key: Key, *, wanted: Callable[[SuppressionEntry], bool], address: str, note: str, source: str
     ) -> None:
-        """Say whose an entry is that was made by somebody who did not know, and where it comes from: of those of the person that
-        are `wanted`, if they still stand and say neither. Again: harmless."""
+        """Complete entries that were added without address and source, as by an unsubscribe link: those of the recipient for
+        which `wanted` returns True. Safe to repeat."""
         told = {"address": address, "note": note, "source": source}
         for item in self._items(tenant, key):
             entry = _entry(item)
             if not entry.address and not entry.source and wanted(entry):
-                with suppress(Conflict):  # changed in this moment: by the person, who took it back, or by an erasure
+                with suppress(Conflict):  # taken back or erased at the same time
                     self._tables.write([Put(item.key, {**item.data, **told}, item.version, item.expires_at)])
 
     def add_all(self, tenant: str, entries: Sequence[SuppressionEntry]) -> int:
-        """Enter any number; how many changed something. Each hundred stands alone: after a crash some are entered, and
-        entering all again completes it."""
+        """Add any number of entries; how many changed the list. Atomic per hundred: after a crash some are added, and repeating
+        completes it."""
         chosen: dict[tuple[Key, str | None], SuppressionEntry] = {}
         for entry in entries:
             known = chosen.get((entry.key, entry.topic))
@@ -141,8 +138,8 @@ class SuppressionList:
         return sum(self._add_chunk(tenant, unique[at : at + MAX_WRITES]) for at in range(0, len(unique), MAX_WRITES))
 
     def remove(self, tenant: str, key: Key, *, topic: str | None = None) -> bool:
-        """Take one person off the list, of every topic too, or (`topic`) of that one alone; whether they were on it. A kill on
-        the way leaves entries of topics: taking them off again goes on."""
+        """Remove a recipient's entries, of all topics too, or only the entry of `topic`; whether there was one. After a crash
+        entries of topics may be left: repeat."""
         items = list(self._items(tenant, key)) if topic is None else [self._tables.get(_place(tenant, key, topic))]
         places = [item.key for item in items if item is not None]
         for at in range(0, len(places), MAX_WRITES):
@@ -150,8 +147,8 @@ class SuppressionList:
         return bool(places)
 
     def take_back(self, tenant: str, key: Key, *, topic: str | None = None) -> bool:
-        """The person takes their unsubscribing back, of all mail or of that topic: what had been there before stands again, a
-        bounce say. Whether there was anything to take back."""
+        """Undo an unsubscribe, of all mail or of `topic`: an entry that it replaced (such as a bounce) is restored. False if
+        there is none."""
         place = _place(tenant, key, topic)
 
         def plan() -> tuple[list[Write], bool]:
@@ -164,14 +161,14 @@ class SuppressionList:
         return write_retrying(self._tables, plan, _LIST)
 
     def forget_address(self, tenant: str, key: Key) -> bool:
-        """Keep of a person's entries only that they must not be written to, and why; whether there is any. Again: harmless."""
+        """Erase address and note from a recipient's entries; the entries stay. Whether there is any. Safe to repeat."""
         found = False
         for item in self._items(tenant, key):
             found = self._forget_address(item.key) or found
         return found
 
     def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ListPage[SuppressionEntry]:
-        """The tenant's list, entries of topics last; `limit` 1 to 1,000."""
+        """The tenant's entries by key, entries of topics last. `limit`: 1 to 1,000."""
         entries: list[SuppressionEntry] = []
         if cursor is None or not cursor.startswith(_IN_TOPICS):
             page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit)
@@ -212,7 +209,7 @@ class SuppressionList:
 
 
 def _outranks(later: SuppressionEntry, earlier: SuppressionEntry) -> bool:
-    """A person's own will before other reasons; among others what lasts before what ends, and what ends later."""
+    """Recipients' wishes before other reasons; otherwise the entry that lasts longer."""
     if (later.reason in RECIPIENT_REASONS) != (earlier.reason in RECIPIENT_REASONS):
         return later.reason in RECIPIENT_REASONS
     return earlier.expires_at is not None and (later.expires_at is None or later.expires_at > earlier.expires_at)
@@ -225,7 +222,7 @@ def _put(tenant: str, entry: SuppressionEntry, known: dict[ItemKey, Item]) -> Pu
         return Put(key, _data(entry), Expect.ABSENT, entry.expires_at)
     if not _outranks(entry, _entry(item)):
         return None
-    lasting = entry.reason in RECIPIENT_REASONS and item.expires_at is None  # what was there before is kept for `take_back`
+    lasting = entry.reason in RECIPIENT_REASONS and item.expires_at is None  # kept for `take_back`
     return Put(key, _data(entry) | ({"before": item.data} if lasting else {}), item.version, entry.expires_at)
 
 

@@ -1,7 +1,4 @@
-"""What was true a moment ago: a bounded memory whose entries end by themselves, safe to share between threads.
-
-For what is asked again and again and may be some seconds old. Losing an entry costs a question, nothing else.
-"""
+"""A bounded, thread-safe cache whose entries expire: for values that are read often and may be some seconds old."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ V = TypeVar("V")
 
 
 class TtlCache(Generic[K, V]):
-    """At most `most` entries: the one that was put in first makes room."""
+    """Holds up to `most` entries; the oldest is evicted first."""
 
     def __init__(self, clock: Clock, *, most: int) -> None:
         self._clock = clock
@@ -25,12 +22,12 @@ class TtlCache(Generic[K, V]):
         self._lock = Lock()
 
     def get(self, key: K) -> V | None:
-        """What was put in, or None: nothing, or no longer. No lock: one look-up in a dict is atomic."""
+        """The value, or None if there is none or it has expired. Takes no lock: one look-up in a dict is atomic."""
         entry = self._entries.get(key)
         return None if entry is None or entry[0] <= self._clock.monotonic() else entry[1]
 
     def put(self, key: K, value: V, *, seconds: float) -> None:
-        """Remember for so long; zero or less forgets."""
+        """Cache a value for `seconds`; zero or less removes it."""
         with self._lock:
             self._entries.pop(key, None)
             if seconds <= 0:

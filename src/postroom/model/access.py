@@ -24,20 +24,10 @@ from postroom.clock import Instant
 from postroom.model import ids
 
 MAX_ISSUER = 500
-
-
 MAX_SUBJECT = 200
-
-
 MAX_NAME = 200
-
-
 BUILT_IN = "built-in"
-
-
 """What memberships call the built-in issuer: its address, which stands in its tokens, changes with the door's."""
-
-
 _UNDATED = Instant(0)
 
 
@@ -142,23 +132,11 @@ def member_id(issuer: str, subject: str) -> str:
 
 
 KEY_PREFIX = "pr_"
-
-
 SECRET_BYTES = 20
-
-
 MAX_KEY_NAME = 100
-
-
 API_KEY_ID = r"^[a-z2-7]{16}$"
-
-
 _SECRET_LENGTH = 32
-
-
 _CHECK_LENGTH = 7
-
-
 _KEY_TEXT = re.compile(r"(pr_([a-z2-7]{16})_[a-z2-7]{32})([a-z2-7]{7})")
 
 

@@ -66,7 +66,6 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ANGLED = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^"<])*)<(.*)>', re.DOTALL)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SEVERAL = re.compile(r"[^\s,;<>\"|/]+@[^\s,;<>\"|/]+")
-
 # Invisible everywhere, meaningful in no address: soft hyphen, zero-width space, word joiner, BOM, marks of direction.
 _INVISIBLE = dict.fromkeys([0xAD, 0x180E, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A), 0xFEFF])
 _JOINERS = "\u200c\u200d"  # mean something between letters (Persian, emoji), nothing at an end

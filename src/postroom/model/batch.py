@@ -20,11 +20,7 @@ from postroom.model.ids import Key
 from postroom.model.message import Counts, Engagement
 
 """12 bytes: one recipient of a tenant."""
-
-
 BATCH_SIZE = 500
-
-
 """Recipients a batch, about: many enough to amortise a lease, few enough for one DynamoDB query and one Lambda run."""
 
 
@@ -39,8 +35,6 @@ def batch_of(key: Key, batches: int) -> int:
 
 
 GROUP_SIZE = 128
-
-
 """Keys in one open group at most: bounds what a power cut leaves in doubt, and fits a DynamoDB item."""
 
 

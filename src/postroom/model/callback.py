@@ -37,7 +37,6 @@ OLD_SECRET_MS: Final = 24 * 3_600_000
 """How long after a rotation the old secret signs as well."""
 SECRET_BYTES: Final = 32
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
-
 _WAITS_S: Final = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800)
 _JITTER: Final = 0.2
 _LOCAL: Final = frozenset({"localhost", "localhost.localdomain"})

@@ -46,7 +46,6 @@ TRANSITIONS: dict[CampaignStatus, frozenset[CampaignStatus]] = {
     _S.CANCELLED: frozenset(),
     _S.FAILED: frozenset(),
 }
-
 ENDED = frozenset({_S.COMPLETED, _S.CANCELLED, _S.FAILED})
 """Nothing more happens by itself."""
 

@@ -21,7 +21,6 @@ from postroom.errors import Conflict, Invalid, NotFound
 MAX_KEYS = 10
 """Keys of one domain, whatever their state."""
 SELECTOR = r"^[a-z0-9][a-z0-9-]{0,61}[a-z0-9]$"
-
 _STRING = 255  # bytes of one string of a TXT record (RFC 1035 §3.3.14)
 _NAME = 253
 _ENDINGS = {"rsa": "", "ed25519": "-ed25519"}

@@ -28,17 +28,9 @@ from postroom.model.message import MessageStatus
 from postroom.model.tokens import MAX_ATTEMPT
 
 MAX_DETAIL = 250
-
-
 MAX_URL = 500
-
-
 MAX_RAW = 4_000
-
-
 """Characters of the reporter's own words that are kept."""
-
-
 _LINE = (
     MessageStatus.PENDING,
     MessageStatus.SENDING,
@@ -51,8 +43,6 @@ _LINE = (
     MessageStatus.BOUNCED,
     MessageStatus.COMPLAINED,
 )
-
-
 _RANK = {status: rank for rank, status in enumerate(_LINE)}
 
 
@@ -192,8 +182,6 @@ def status_after(standing: StatusRank, event: Event) -> StatusRank:
 
 
 _EventRow = tuple[str, EventKind, int, int, str, Bounce | None, bool, str, str, str]
-
-
 EventCells = list[object]
 
 

@@ -17,11 +17,7 @@ from typing import NewType
 from postroom.clock import Instant
 
 _ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"  # in ASCII order, so that ids sort as their numbers do
-
-
 _EPOCH_MS = 1_577_836_800_000  # 2020-01-01: 40 bits of milliseconds last until 2054
-
-
 CAMPAIGN_ID_LENGTH = 16
 
 
@@ -46,8 +42,6 @@ def campaign_id(now: Instant, chance: bytes) -> str:
 
 
 Key = NewType("Key", bytes)
-
-
 KEY_BYTES = 12
 
 
@@ -72,14 +66,8 @@ def key_maker(secret: bytes) -> Callable[[str], Key]:
 
 
 INBOX_PREFIX = "inbox/"
-
-
 _MAIL_SUFFIX = ".eml"
-
-
 _LAST_MS = (1 << 45) - 1
-
-
 _MAIL_ID = re.compile(r"[2-7a-z]{17}")
 
 

@@ -45,11 +45,8 @@ class MessageStatus(IntEnum):
 
 WAITING = frozenset({MessageStatus.PENDING, MessageStatus.SENDING, MessageStatus.DEFERRED})
 """States in which Postroom still owes the recipient something. A campaign with any of them is not completed."""
-
 NOT_SENT = frozenset({MessageStatus.FAILED, MessageStatus.BOUNCED, MessageStatus.UNKNOWN})
 """Ended, but not known to have reached the provider: what `send` reports with exit code 3."""
-
-
 ERASED = "erased"
 """The address of a message whose recipient was erased: no address, and nobody's."""
 

@@ -22,23 +22,11 @@ from postroom.clock import Instant
 from postroom.errors import Invalid
 
 MIN_PER_DAY: Final = 10
-
-
 """A day, so that campaigns and single messages both have some."""
-
-
 MAX_PER_DAY: Final = 1_000_000_000
-
-
 MIN_FACTOR: Final = 1.01
-
-
 MAX_FACTOR: Final = 10.0
-
-
 _DAY_MS = 86_400_000
-
-
 _RAMP = re.compile(r"(\d{1,10})x(\d{1,2}(?:\.\d{1,6})?)(?:-(\d{1,10}))?(?:@(\d{4}-\d\d-\d\d))?", re.ASCII)
 
 
@@ -102,26 +90,12 @@ def _day(now: Instant) -> date:
 
 
 DEFAULT_PROVIDER = "default"
-
-
 """The setting POSTROOM_MAIL, as it is when the mail leaves; the provider of a campaign that names none."""
-
-
 INBOX = "inbox:"
-
-
 """The setting's value where mail stays on this machine."""
-
-
 PROVIDER_NAME = r"^[a-z0-9-]{1,40}$"
-
-
 MAX_URL = 1_000
-
-
 MAX_PASSWORD = 1_000
-
-
 _NAME = re.compile(PROVIDER_NAME)
 
 

@@ -32,7 +32,6 @@ MAX_EVENTS = 1_200
 """After which nothing is kept that leaves the message where it stands: reports can be forged without end, with a token of it."""
 OWN_EVENT_PREFIX = "own."
 """What ids of our worker's own events begin with."""
-
 _KINDS = tuple(EventKind)
 _NO_DOMAIN = frozenset({"5.1.2", "5.1.10"})
 _CAPPED = frozenset({EventKind.OPENED, EventKind.CLICKED})

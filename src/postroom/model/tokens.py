@@ -38,62 +38,24 @@ from postroom.model.ids import CAMPAIGN_ID_LENGTH, KEY_BYTES, Key, decode, encod
 from postroom.model.tenant import Tenant
 
 MAX_TENANT = 2**25 - 1
-
-
 MAX_BATCH = 2**24 - 1
-
-
 MAX_ATTEMPT = 31
-
-
 RECIPIENT_TOKEN_LENGTH = 52
-
-
 CORE_LENGTH = 32
-
-
 """Characters of a token that differ from recipient to recipient."""
-
-
 RETURN_PATH_LENGTH = 60
-
-
 MAX_TOPIC_BYTES = 64
-
-
 SecretOf = Callable[[int], bytes]
-
-
 """From a tenant's number to its secret; raises `NotFound` for a number nobody has."""
-
-
 _VERSION = b"\x01"
-
-
 _VERP_KIND = "b"  # a bounce; letters not yet used are for kinds to come
-
-
 _VERP_MAC_BYTES = 8  # of which 60 bits fit
-
-
 _VERP_MAC_LENGTH = 12
-
-
 _HEAD_BYTES = 15  # version, tenant, campaign: whole base64 groups, so that their text is the same in every token of a campaign
-
-
 _MAC_BYTES = 8
-
-
 _UNSUBSCRIBE_MAC_BYTES = 12
-
-
 _URL_MAC_LENGTH = 11
-
-
 _PAIRS = tuple(encode(number, 2) for number in range(1024))  # ten bits at a time: five times as fast as one character a step
-
-
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -305,20 +267,10 @@ def _unb64(text: str, length: int | None = None) -> bytes:
 
 
 KEY_TEXT_LENGTH = 20
-
-
 """Characters of a key: 100 bits, of which 96 are used."""
-
-
 MESSAGE_ID_LENGTH = CAMPAIGN_ID_LENGTH + 1 + KEY_TEXT_LENGTH
-
-
 MESSAGE_ID_PATTERN = f"^[2-7a-z]{{{CAMPAIGN_ID_LENGTH}}}-[2-7a-z]{{{KEY_TEXT_LENGTH}}}$"
-
-
 """What an id looks like, for documents; not all that look so are ids."""
-
-
 _SHAPE = re.compile(MESSAGE_ID_PATTERN.replace("$", r"\Z"))
 
 
@@ -336,20 +288,10 @@ def parse_message_id(text: str) -> tuple[str, Key]:
 
 
 TENANT_TAG = "postroom-tenant"
-
-
 CAMPAIGN_TAG = "postroom-campaign"
-
-
 MESSAGE_TAG = "postroom-message"
-
-
 ATTEMPT_TAG = "postroom-attempt"
-
-
 _NUMBER = r"(0|[1-9][0-9]{0,7})"
-
-
 _WHOLE = re.compile(
     rf"{_NUMBER}\n([2-7a-z]{{{CAMPAIGN_ID_LENGTH}}})\n{_NUMBER}-([0-9a-f]{{{2 * KEY_BYTES}}})\n([1-9][0-9]?)", re.ASCII
 )

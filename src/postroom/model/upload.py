@@ -15,14 +15,11 @@ from postroom.clock import Instant
 
 ID_PATTERN = "^[2-7a-z]{16}$"
 """All of one length: no upload's object is found under the beginning of another's."""
-
 CONTENT_TYPE_PATTERN = r"^[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(; ?charset=[A-Za-z0-9_.:-]{1,40})?$"
 """A media type (RFC 6838 §4.2), at most with a charset: it is signed, and sent back as a header."""
-
 MAX_FILENAME_BYTES = 255
 _ID = re.compile(ID_PATTERN)
 _UNTITLED = "upload"
-
 # What runs when it is opened. The big mailbox providers refuse mail that carries any of these.
 _PROGRAMS = re.compile(
     "ade|adp|apk|appx|bat|cab|chm|cmd|com|cpl|dll|dmg|exe|hta|img|ins|iso|isp|jar|js|jse|lib|lnk|mde|msc|msi|msix|msp|mst|nsh|"

@@ -68,7 +68,7 @@ class CampaignService:
         queues: Queues,
         timers: Timers,
         workflows: Workflows,
-        sweep: BulkUpdate,
+        bulk_update: BulkUpdate,
         deliveries: CallbackDeliveries,
         clock: Clock,
     ) -> None:
@@ -80,7 +80,7 @@ class CampaignService:
         self._queues = queues
         self._timers = timers
         self._workflows = workflows
-        self._sweep = sweep
+        self._sweep = bulk_update
         self._deliveries = deliveries
         self._clock = clock
 

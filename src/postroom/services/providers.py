@@ -82,7 +82,7 @@ class ProviderService:
         provider = self._providers.get(asker.tenant, name)
         if provider.shared and not asker.operator:
             raise Denied(f"the provider {name} is not this tenant's own: testing it needs an operator of the installation")
-        means = self._providers.means(asker.tenant, name)
+        means = self._providers.credentials(asker.tenant, name)
         with self._tests.turn(asker.tenant):
             return self._examine(means)
 

@@ -222,5 +222,5 @@ class StalledCampaigns:
     def _moved(self) -> Iterator[CampaignRef]:
         now = self._clock.now() // MINUTE_MS
         for minute in range(now - STILL_MS // MINUTE_MS, now + 1):
-            for provider in self._tallies.of(minute).values():
+            for provider in self._tallies.read(minute).values():
                 yield from (ref for ref, rate in provider.campaigns.items() if rate.sent or rate.hard)

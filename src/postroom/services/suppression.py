@@ -108,7 +108,7 @@ class TenantSuppressions:
 
     def entries_of(self, text: str) -> list[SuppressionEntry]:
         """Every entry of an address: for all mail first. `Invalid`: it is none."""
-        return self._suppression.of(self._tenant, self._key(text))
+        return self._suppression.entries_for(self._tenant, self._key(text))
 
     def list(self, *, cursor: str | None = None, limit: int = 100) -> ListPage[SuppressionEntry]:
         """The list, in no order people know; `limit` 1 to 1,000."""

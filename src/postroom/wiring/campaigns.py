@@ -28,7 +28,7 @@ def campaign_service(stores: Stores, ledger: Ledger, composing: ContentCompiler)
         queues=stores.queues,
         timers=stores.timers,
         workflows=stores.workflows,
-        sweep=ledger.sweep,
+        bulk_update=ledger.bulk_update,
         deliveries=ledger.deliveries,
         clock=stores.clock,
     )

@@ -68,7 +68,7 @@ def _hold_streams(settings: Settings, data: Path, reason: str) -> int:
             [ref for ref in ledgers.refs() if is_stream(ref.campaign)],
             messages,
             SqliteWorkflows(control, clock),
-            sweep=BulkUpdate(messages, journals, clock, lease_ms=round(settings.lease * 1000)),
+            bulk_update=BulkUpdate(messages, journals, clock, lease_ms=round(settings.lease * 1000)),
             clock=clock,
             reason=reason,
         )

@@ -18,7 +18,7 @@ def erasure(stores: Stores, ledger: Ledger, uploads: UploadService) -> ErasureSe
         uploads=uploads,
         suppression=ledger.suppression,
         workflows=stores.workflows,
-        erasing=MessageEraser(stores.messages, ledger.sweep, stores.clock),
+        erasing=MessageEraser(stores.messages, ledger.bulk_update, stores.clock),
         callbacks=ledger.callbacks,
         deliveries=ledger.deliveries,
     )

@@ -80,13 +80,13 @@ class Ledger:
         return DailyStreams(self._stores.messages, self._stores.workflows, self._stores.queues)
 
     @cached_property
-    def refusals(self) -> AutoSuppression:
+    def auto_suppression(self) -> AutoSuppression:
         return AutoSuppression(self._stores.messages, self.suppression, self.tenants, self._clock)
 
     @cached_property
-    def sweep(self) -> BulkUpdate:
+    def bulk_update(self) -> BulkUpdate:
         stores, lease = self._stores, lease_ms(self._settings)
-        return BulkUpdate(stores.messages, stores.journals, self._clock, lease_ms=lease, refusals=self.refusals)
+        return BulkUpdate(stores.messages, stores.journals, self._clock, lease_ms=lease, auto_suppression=self.auto_suppression)
 
     # What comes back, and whom it is told
 

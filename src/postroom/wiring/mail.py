@@ -40,7 +40,9 @@ def way_out(
     """How a campaign's or a tenant's mail leaves. A URL in a provider's place is the command line's."""
     given = ":" in provider
     means = (
-        ProviderCredentials(provider, provider, RateLimit(), None, trusted=True) if given else providers.means(tenant, provider)
+        ProviderCredentials(provider, provider, RateLimit(), None, trusted=True)
+        if given
+        else providers.credentials(tenant, provider)
     )
     config = accounts.config(means) if is_ses(means.url) else None
     limit = accounts.limit(means, config) if isinstance(config, SesConfig) else means.limit

@@ -92,7 +92,7 @@ def sender(
             streams=ledger.streams,
             contents=contents,
             singles=singles,
-            refusals=ledger.refusals,
+            auto_suppression=ledger.auto_suppression,
             tally=ledger.tally,
         ),
         partial(way_out, ledger.providers, ConnectionBudgets(), accounts=accounts),

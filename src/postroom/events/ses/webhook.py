@@ -68,9 +68,9 @@ class SesEventMatcher:
             _log.warning("ses.event_ignored", ses_message_id=event.ses_message_id, reason=str(error))
             return None
         if event.event.kind is not EventKind.UNSUBSCRIBED:
-            return InboundEvent.of(event.ref, event.event)
+            return InboundEvent.from_message_ref(event.ref, event.event)
         self._suppress(campaign_ref, key, event)
-        return InboundEvent.of(event.ref, replace(event.event, source=UNSUBSCRIBE_SOURCE))
+        return InboundEvent.from_message_ref(event.ref, replace(event.event, source=UNSUBSCRIBE_SOURCE))
 
     def _recipient(self, event: RecipientEvent) -> tuple[CampaignRef, Key]:
         """Raises `NotFound` or `Invalid` unless the tagged message was sent to the event's recipient."""

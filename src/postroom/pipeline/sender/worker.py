@@ -70,7 +70,7 @@ class SenderStores:
     streams: DailyStreams
     contents: ContentStore
     singles: TransactionalCompiler
-    refusals: AutoSuppression
+    auto_suppression: AutoSuppression
     tally: RateRecorder
 
 
@@ -201,7 +201,9 @@ class Sender:
             throttle = ThrottleFeedback(stores.rates, job.route.bucket, threads, clock, workers=job.workers or options.workers)
             context = SendContext(
                 job=job,
-                batches=BatchLeases(stores.messages, stores.journals, clock, lease_ms=options.lease_ms, refusals=stores.refusals),
+                batches=BatchLeases(
+                    stores.messages, stores.journals, clock, lease_ms=options.lease_ms, auto_suppression=stores.auto_suppression
+                ),
                 messages=stores.messages,
                 suppression=stores.suppression,
                 journal=journal,

@@ -31,8 +31,8 @@ from postroom.platform.aws import _ledger
 from postroom.platform.aws._batches import BatchRecord, BatchRecords, BatchTotals
 from postroom.platform.aws._dynamo import Expression, PrimaryKey, Record, Table, Value
 from postroom.platform.aws._messages import EventItems, MessageItems
-from postroom.platform.ports.limits import check_at_rest, check_page, check_reports
-from postroom.platform.ports.messages import MessagePage, Reported
+from postroom.platform.ports.limits import check_at_rest, check_events, check_page
+from postroom.platform.ports.messages import MessagePage, ReportedEvent
 
 _LOOK_AHEAD = 100  # batch records read in one call while listing
 
@@ -200,8 +200,8 @@ class DynamoMessages:
             self._batches.touch(ref, seen, fence, touched)
         self._table.each(lambda change: self._items.settle(ref, seen.number, fence, change, found[change.key]), changes)
 
-    def report(self, ref: CampaignRef, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
-        check_reports(reports)
+    def record_events(self, ref: CampaignRef, reports: Sequence[ReportedEvent], now: Instant) -> Sequence[bool]:
+        check_events(reports)
         batches = self._items.batches(ref)
         of_each: dict[tuple[int, Key], dict[int, Event]] = {}
         for index, (batch, key, event) in enumerate(reports):

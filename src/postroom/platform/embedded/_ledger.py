@@ -35,7 +35,7 @@ from postroom.model.provider_status import ReportedStatus, event_from_settlement
 from postroom.platform.embedded import _ledger_sql as sql
 from postroom.platform.embedded._ledger_sql import MIGRATIONS
 from postroom.platform.embedded._sqlite import SIDE_FILES, Database, remove_database
-from postroom.platform.ports.messages import Reported
+from postroom.platform.ports.messages import ReportedEvent
 
 _OPEN_FILES = 32
 _CACHE_KIB = 32_768
@@ -207,11 +207,11 @@ class _Record:
 _Records = dict[tuple[int, Key], _Record]
 
 
-def report(db: sqlite3.Connection, reports: Sequence[Reported], now: Instant) -> list[bool]:
+def report(db: sqlite3.Connection, reports: Sequence[ReportedEvent], now: Instant) -> list[bool]:
     """Store these events. Returns which of them were new."""
     truncated = [each._replace(event=truncate_event(each.event)) for each in reports]
     records, stored = _find(db, truncated)
-    kept: list[Reported] = []
+    kept: list[ReportedEvent] = []
     changes: dict[int, list[_Change]] = {}
     new = []
     for batch, key, event in truncated:
@@ -219,7 +219,7 @@ def report(db: sqlite3.Connection, reports: Sequence[Reported], now: Instant) ->
         new.append(record is not None and (batch, key, event.id) not in stored and record.reported.takes(event))
         if record is not None and new[-1]:
             stored.add((batch, key, event.id))
-            kept.append(Reported(batch, key, record.add(event)))
+            kept.append(ReportedEvent(batch, key, record.add(event)))
             changes.setdefault(batch, []).append(record.change(key.hex(), now, kept[-1].event))
     if kept:
         add_events(db, kept)
@@ -229,7 +229,7 @@ def report(db: sqlite3.Connection, reports: Sequence[Reported], now: Instant) ->
     return new
 
 
-def _find(db: sqlite3.Connection, reports: Sequence[Reported]) -> tuple[_Records, set[tuple[int, Key, str]]]:
+def _find(db: sqlite3.Connection, reports: Sequence[ReportedEvent]) -> tuple[_Records, set[tuple[int, Key, str]]]:
     """The messages of these reports, and the events that are stored already."""
     values = _values(reports)
     (found,) = db.execute(sql.REPORTED_STATUS_OF, values).fetchone()
@@ -239,20 +239,20 @@ def _find(db: sqlite3.Connection, reports: Sequence[Reported]) -> tuple[_Records
     return records, {(batch, key, event.id) for batch, key, event in stored}
 
 
-def _store_reported_status(db: sqlite3.Connection, kept: Sequence[Reported], records: _Records) -> None:
+def _store_reported_status(db: sqlite3.Connection, kept: Sequence[ReportedEvent], records: _Records) -> None:
     places = list(dict.fromkeys((batch, key) for batch, key, _ in kept))
     rows = _json([[place[0], *records[place].reported] for place in places])
     db.execute(sql.STORE_REPORTED_STATUS, {"keys": b"".join([key for _, key in places]), "reported": rows})
 
 
-def add_events(db: sqlite3.Connection, events: Sequence[Reported]) -> None:
+def add_events(db: sqlite3.Connection, events: Sequence[ReportedEvent]) -> None:
     """Add events to the timelines. Events that are stored already stay as they are."""
     db.execute(sql.ADD_EVENTS, _values(events))
 
 
-def own_events(batch: int, unsent: Sequence[Settlement]) -> list[Reported]:
+def own_events(batch: int, unsent: Sequence[Settlement]) -> list[ReportedEvent]:
     """The timeline entries of recorded outcomes other than success; a success follows from the record itself."""
-    return [Reported(batch, s.key, event) for s in unsent if (event := event_from_settlement(s)) is not None]
+    return [ReportedEvent(batch, s.key, event) for s in unsent if (event := event_from_settlement(s)) is not None]
 
 
 def overtaken(db: sqlite3.Connection, batch: int, keys: bytes, changes: str) -> dict[str, _Change]:
@@ -290,7 +290,7 @@ def _redacted(event: object) -> EventCells:
     return [*event[:7], "", ""]
 
 
-def _values(reports: Sequence[Reported]) -> dict[str, object]:
+def _values(reports: Sequence[ReportedEvent]) -> dict[str, object]:
     rows = _json([[batch, event_cells(event)] for batch, _, event in reports])
     return {"keys": b"".join([key for _, key, _ in reports]), "reports": rows}
 

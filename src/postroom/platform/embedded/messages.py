@@ -36,8 +36,8 @@ from postroom.platform.embedded._ledger import (
     timeline,
 )
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import check_at_rest, check_reports
-from postroom.platform.ports.messages import MessagePage, Reported
+from postroom.platform.ports.limits import check_at_rest, check_events
+from postroom.platform.ports.messages import MessagePage, ReportedEvent
 
 _STORE_SLICE = 500  # rows inserted before asking whether any of them was a duplicate
 _REPLY_LENGTH = 250
@@ -186,8 +186,8 @@ class SqliteMessages:
                 if work := [due for s in unsent if (due := s.next_work) is not None]:
                     db.execute(sql.LOWER_DUE, {"batch": batch, "due": min(work)})
 
-    def report(self, ref: CampaignRef, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
-        check_reports(reports)
+    def record_events(self, ref: CampaignRef, reports: Sequence[ReportedEvent], now: Instant) -> Sequence[bool]:
+        check_events(reports)
         with self._database(ref).write() as db:
             _batch_count(db, ref)
             return report(db, reports, now)

@@ -39,10 +39,10 @@ def check_at_rest(message: Message) -> None:
         raise Conflict(f"message {message.key.hex()} of batch {message.batch} is {message.status.label}: settle it first")
 
 
-def check_reports(reports: Sequence[messages.Reported]) -> None:
+def check_events(reports: Sequence[messages.ReportedEvent]) -> None:
     """What one `report` may take."""
-    if len(reports) > messages.MAX_REPORTS:
-        raise Invalid(f"{len(reports)} reports in one call are too many: up to {messages.MAX_REPORTS}.")
+    if len(reports) > messages.MAX_EVENTS_PER_CALL:
+        raise Invalid(f"{len(reports)} reports in one call are too many: up to {messages.MAX_EVENTS_PER_CALL}.")
 
 
 def check_page(limit: int, most: int = MAX_PAGE) -> None:

@@ -14,11 +14,11 @@ opening raises the batch's *fence*; every write of a worker carries its fence, a
 - **Order**: messages of a batch come in the order of their keys; batches by number.
 - **Feed**: each stored, settled or changed message appears in the campaign's feed (ports.feed) if and only if it was
   written.
-- **News**: what comes back of a message is kept beside the outcome that its worker recorded (model.news), and the message
-  stands as the further of the two says. So `report` needs no lease and breaks none, may come before or after the worker's own
-  record, and neither lowers what the other has brought. A message that news have put past sending is no work: `load` does
-  not give it out, whatever is settled of the same attempt, an order to try again included. One that was loaded before
-  the news came is still sent once.
+- **Reported status**: what others report of a message is kept beside the outcome that its worker recorded
+  (model.provider_status), and the further of the two is the message's status. So `record_events` needs no lease and breaks none,
+  may come before or after the worker's own record, and neither lowers the other. A message that reports put past sending is no
+  work: `load` does not return it, whatever is settled of the same attempt, an order to try again included. One that was loaded
+  before the report came is still sent once.
 - **Limits**: a group has at most 128 keys; `store` takes any number of rows; a message is under 1 KB where `values`
   is; up to 100 reports a call.
 """
@@ -36,11 +36,11 @@ from postroom.model.event import Event
 from postroom.model.ids import Key
 from postroom.model.message import Counts, Message, MessageRow, MessageStatus, Recipient, Settlement, Totals
 
-MAX_REPORTS = 100
+MAX_EVENTS_PER_CALL = 100
 
 
-class Reported(NamedTuple):
-    """What happened to one message."""
+class ReportedEvent(NamedTuple):
+    """An event and the message that it is about."""
 
     batch: int
     key: Key
@@ -159,13 +159,15 @@ class Messages(Protocol):
         """
         ...
 
-    def report(self, ref: CampaignRef, reports: Sequence[Reported], now: Instant) -> Sequence[bool]:
-        """Note what came back of these messages, whoever has their batches: the event on the message's timeline, what it makes
-        of the record, the feed. Answers, aligned with `reports`, which were new: an event that the message has already, by its
-        id, changes nothing; nor does one of a message that there is not, or an open or click of one that has 1,000 events.
-        Each message is changed whole or not at all; after an error some are, and repeating completes it (and what was noted the
-        first time is not new the second). Texts are cut to their limits (model.event); of an erased message's events those
-        that may tell of the person are not kept. More than 100: `Invalid`.
+    def record_events(self, ref: CampaignRef, reports: Sequence[ReportedEvent], now: Instant) -> Sequence[bool]:
+        """Record inbound events, without a lease: on the messages' timelines, in their records and in the feed. Returns, aligned
+        with `reports`, which were new.
+
+        An event that the message has already (by its id) changes nothing; nor does one of an unknown message, or an open or
+        click of a message with 1,000 events. Each message is changed whole or not at all; after an error some are, and
+        repeating completes it (an event recorded the first time is not new the second). Texts are cut to their limits
+        (model.event); of an erased message no text is kept that may identify the recipient. Raises `Invalid` for more than
+        100.
         """
         ...
 
