@@ -16,6 +16,7 @@ from postroom.platform.mail.smtp_url import Dsn
 
 _PATH = re.compile(r'[^\s<>"\x00-\x1f\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])*"@[^\s<>"\x00-\x1f\x7f]+')
 _MESSAGE_ID = re.compile(rb"^message-id:\s*<([!-;=?-~]{1,90})>", re.IGNORECASE | re.MULTILINE)
+_DSN_DEFAULT = Dsn.DEFAULT  # looked up once: an enum's member costs more than the comparison
 _NOTIFY = {Dsn.NEVER: "NEVER", Dsn.FAILURE: "FAILURE", Dsn.DELAY: "FAILURE,DELAY", Dsn.SUCCESS: "SUCCESS,FAILURE,DELAY"}
 
 
@@ -72,7 +73,7 @@ def pack(item: QueuedMessage, content: bytes, offers: Offers, dsn: Dsn) -> Resul
             return _refusal("5.6.7", "an address is not ASCII, and the server does not take such (SMTPUTF8)", Stage.MAIL)
         mail += " SMTPUTF8"
     rcpt = ""
-    if dsn is not Dsn.DEFAULT and offers.dsn:
+    if dsn is not _DSN_DEFAULT and offers.dsn:
         mail += _dsn_of_mail(content)
         rcpt = f" NOTIFY={_NOTIFY[dsn]}"
     item.head = f"MAIL FROM:<{sender}>{mail}\r\nRCPT TO:<{recipient}>{rcpt}\r\nDATA\r\n".encode()

@@ -30,6 +30,7 @@ REFUSED_PAUSE_S = 1.0
 GROWTH_S = 10.0
 """Until the limit grows by one again."""
 
+_CLOSED = BreakerState.CLOSED  # looked up once: an enum's member costs more than the comparison
 _log = event_logger(__name__)
 
 
@@ -156,6 +157,7 @@ class ConnectionPool:
     ) -> None:
         """`name`: of the provider, for logs. `connections`: at most so many."""
         self._connector = connector
+        self._ready = connector.ready
         self._name = name
         self._most = self._limit = connections
         self._budget = budget
@@ -278,7 +280,9 @@ class ConnectionPool:
     def draw(self, connection: PooledConnection) -> QueuedMessage | None:
         """The next message, prepared for this connection; messages that cannot be sent are settled on the way. None if there is
         none, or none may be begun now."""
-        while self.queue and not self._closing and self._may_begin(connection):
+        while (
+            self.queue and (self._breaker.state is _CLOSED or self._may_probe(connection)) and self._ready() and not self._closing
+        ):
             item = self.queue.popleft()
             try:
                 content = item.message.compose()
@@ -362,19 +366,20 @@ class ConnectionPool:
 
     # Beginning messages, and opening connections.
 
-    def _may_begin(self, connection: PooledConnection | None) -> bool:
-        """Whether the provider is believed to work, or `connection` (None: any) would be the only one that tries it."""
-        if self._breaker.state is not BreakerState.CLOSED and (
-            not self._breaker.allows(self._clock.monotonic())
-            or any(other.busy for other in self._working if other is not connection)
-        ):
-            return False
-        return self._connector.ready()
+    def _may_begin(self) -> bool:
+        """Whether a message may be begun on some connection."""
+        return (self._breaker.state is _CLOSED or self._may_probe(None)) and self._ready()
+
+    def _may_probe(self, connection: PooledConnection | None) -> bool:
+        """Whether `connection` (None: any) may try a provider that does not work: if its wait is over, and only one at a time."""
+        return self._breaker.allows(self._clock.monotonic()) and not any(
+            other.busy for other in self._working if other is not connection
+        )
 
     def _dispatch(self) -> None:
         """Wake what is idle, and open what is missing."""
         self._scheduled = False
-        while self.queue and self._idle and self._may_begin(None):
+        while self.queue and self._idle and self._may_begin():
             self._idle.pop().wake()
         for _ in range(self._missing()):
             task = self._loop.create_task(self._connect())
@@ -387,11 +392,11 @@ class ConnectionPool:
         if not self.queue or working + connecting >= self._limit or self._closing or self._loop.time() < self._pause_until:
             return 0
         proven = self._proven
-        at_once = max(1, proven) if self._breaker.state is BreakerState.CLOSED else 1
+        at_once = max(1, proven) if self._breaker.state is _CLOSED else 1
         room = min(self._limit, self._budget.ceiling(self)) - working - self._leaving - connecting
         room = min(room, self._budget.room(self))
         wanted = min(room, len(self.queue) - connecting, at_once - (working - proven) - connecting)
-        return wanted if wanted > 0 and self._may_begin(None) else 0
+        return wanted if wanted > 0 and self._may_begin() else 0
 
     async def _connect(self) -> None:
         try:
