@@ -1,9 +1,9 @@
-"""A circuit breaker for the way to one relay: after a few failures in a row it stops trying, then probes at growing intervals.
+"""A circuit breaker for one provider: after a few failures in a row it stops tries, then allows probes at growing intervals.
 
-    closed ──(threshold failures in a row, or one that only a person can mend)──→ open
+    closed ──(threshold failures in a row, or one that only a person can fix)──→ open
     open ──(its wait is over)──→ half open: one probe at a time ──→ closed, or open again for longer
 
-Pure: it is told the time and the chance. It guards opening connections only; nothing is ever failed because of it.
+Pure: the caller passes the time and the random number. No message fails because of it: messages wait in the queue.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class BreakerState(StrEnum):
-    """Whether the way is believed to work."""
+    """Whether the provider is believed to work."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -22,7 +22,7 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When to stop and how long to wait."""
+    """When to stop, and how long to wait."""
 
     threshold: int = 5
     """Failures in a row that open it."""
@@ -30,11 +30,11 @@ class BreakerPolicy:
     """Doubled with each further failure."""
     longest_wait_s: float = 60.0
     stubborn_wait_s: float = 15.0
-    """The shortest wait after a failure that only a person can mend: repeated wrong passwords lock accounts."""
+    """The shortest wait after a failure that only a person can fix: repeated wrong passwords lock accounts."""
 
 
 class Breaker:
-    """One breaker. `now` is in seconds that never go backwards; `chance` is a number in [0, 1) that spreads the waits."""
+    """One breaker. `now`: monotonic seconds. `chance`: a random number in [0, 1) that spreads the waits."""
 
     __slots__ = ("_failures", "_opened", "_policy", "_retry_at", "reason", "state")
 
@@ -48,7 +48,7 @@ class Breaker:
         """The last failure in words; empty once something worked."""
 
     def allows(self, now: float) -> bool:
-        """Whether a connection may be tried now. While half open the caller keeps to one at a time."""
+        """Whether a try may be made now. While half open, the caller must keep to one at a time."""
         if self.state is BreakerState.OPEN and now >= self._retry_at:
             self.state = BreakerState.HALF_OPEN
         return self.state is not BreakerState.OPEN
@@ -58,13 +58,13 @@ class Breaker:
         return max(0.0, self._retry_at - now) if self.state is BreakerState.OPEN else 0.0
 
     def succeeded(self) -> None:
-        """The relay did its work."""
+        """The provider answered a message: close."""
         self.state = BreakerState.CLOSED
         self._failures = self._opened = 0
         self.reason = ""
 
     def failed(self, now: float, reason: str, *, chance: float, stubborn: bool = False) -> None:
-        """A try failed. `stubborn`: trying again will not mend it, so open at once and wait longer."""
+        """A try failed. `stubborn`: only a person can fix it, so open at once and wait longer."""
         self.reason = reason
         self._failures += 1
         if self.state is BreakerState.CLOSED and self._failures < self._policy.threshold and not stubborn:

@@ -1,9 +1,9 @@
-"""How mail leaves: the promise every mailer keeps (SMTP, SES). Asynchronous, unlike the ports of storage.
+"""The port of mailers (SMTP, SES): how messages are handed to a provider. Asynchronous, unlike the storage ports.
 
-A mailer draws deliveries from its line, hands each over once, and reports exactly one `Result` for each. No mailer ever retries a
-message that may have reached the provider: that is the sender's decision, per recipient, recorded. What was submitted but never
-handed over (the connection broke before its final dot, the mailer is closing, the relay cannot be reached) is either tried
-on another connection or comes back as `UNSENT`: it may be sent again without any risk.
+A mailer takes messages from its queue, hands each over at most once, and reports exactly one `Result` for each. It never retries
+a message that may have reached the provider: that is the sender's decision, per recipient, recorded. A message that was submitted
+but not handed over (the connection broke before its final dot, the mailer is closing, the relay cannot be reached) is either
+tried on another connection or reported as `UNSENT`: sending it again is safe.
 
 Callbacks run on the mailer's event loop, must not block and must not raise.
 """
@@ -27,13 +27,13 @@ class Verdict(StrEnum):
     PERMANENT = "permanent"
     """Refused for good (5xx)."""
     UNKNOWN = "unknown"
-    """The final dot went out and no answer came."""
+    """It was handed over, and no complete answer came: it may have been accepted."""
     UNSENT = "unsent"
-    """Never handed over: nothing was risked."""
+    """Never handed over: sending it again is safe."""
 
 
 class Stage(StrEnum):
-    """Where in the dialogue the result was decided."""
+    """The step of the SMTP dialogue in which the result was decided."""
 
     CONNECT = "connect"
     MAIL = "mail"
@@ -47,16 +47,16 @@ class Result(NamedTuple):
 
     verdict: Verdict
     code: int = 0
-    """SMTP basic code or HTTP status, 0 where nothing was answered."""
+    """SMTP reply code or HTTP status; 0 if there was no answer."""
     enhanced: str = ""
-    """Enhanced status code (RFC 3463) such as `5.1.1`, empty where none was given."""
+    """Enhanced status code (RFC 3463) such as `5.1.1`, empty if none was given."""
     text: str = ""
-    """The reply's text (printable, at most 250 characters), or what happened in words; of SES `Kind of error: text`."""
+    """The answer's text, or what happened in words; printable, at most 250 characters. SES: `Kind of error: text`."""
     stage: Stage = Stage.CONTENT
     provider_id: str | None = None
-    """The provider's own id of the message (a queue id), where the reply names one."""
+    """The provider's id of the message (a queue id), if the answer names one."""
     throttled: bool = False
-    """The reply says "too fast", about the sender as a whole rather than about this recipient."""
+    """The answer says that the sender as a whole is too fast; it is not about this recipient."""
 
 
 class OutboundMessage(Protocol):
@@ -69,70 +69,69 @@ class OutboundMessage(Protocol):
 
     @property
     def rcpt_to(self) -> str:
-        """The recipient's mailbox; not ASCII only where SMTPUTF8 is needed."""
+        """The recipient's address. If it is not ASCII, the relay must offer SMTPUTF8 (RFC 6531)."""
         ...
 
     @property
     def ref(self) -> MessageRef | None:
-        """Which attempt at which message it is, for a provider that repeats it in its reports; known once it is composed.
-        None: of none."""
+        """Which attempt at which message this is, for providers that repeat it in their reports (SES tags); known once it is
+        composed. None if there is none."""
         ...
 
     def compose(self) -> bytes | None:
-        """The message: CRLF line ends, the last line ended, not dot-stuffed. Called when a connection is ready for it,
-        again if it has to move to another connection. None: it is not to be sent after all and has settled itself."""
+        """The content: CRLF line ends, the last line ended, not dot-stuffed. Called when a connection is ready for it, and again
+        if it moves to another connection. None: it must not be sent after all, and has settled itself."""
         ...
 
     def handing_over(self) -> bool:
-        """The final dot leaves with the next write. False: do not (the lease is gone): the message is dropped unsent, and
-        reported as `UNSENT`."""
+        """Called right before the write that hands it over. False: do not (the lease is lost); it is reported as `UNSENT`."""
         ...
 
     def settled(self, result: Result) -> None:
-        """The end. Called exactly once, unless `compose` answered None."""
+        """Called exactly once, unless `compose` returned None."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the way out is."""
+    """The state of the provider, as the mailer sees it."""
 
     open: bool
-    """False: the circuit breaker is open, the provider cannot be reached; deliveries wait in line."""
+    """False: the circuit breaker is open (the provider takes no mail now), and messages wait in the queue."""
     reason: str
-    """The last failure in words, with what to do; empty when all is well."""
+    """The last failure in words, with what to do; empty if there is none."""
     retry_in_s: float
-    """When the next try is, while not open."""
+    """Until the next try; 0 while open."""
     connections: int
     in_flight: int
-    """Final dot out, no answer yet."""
+    """Messages handed over and not answered yet."""
 
 
 class Mailer(Protocol):
-    """See the module's text."""
+    """Sends messages through one provider."""
 
-    def submit(self, delivery: OutboundMessage) -> None:
-        """Put it in line. Returns at once."""
+    def submit(self, message: OutboundMessage) -> None:
+        """Append to the queue. Returns at once."""
         ...
 
     @property
     def waiting(self) -> int:
-        """Deliveries in line, not yet begun."""
+        """Messages in the queue, not yet begun."""
         ...
 
     def recall(self) -> None:
-        """Every delivery that is not yet begun settles as `UNSENT`, now."""
+        """Settle every message that is not yet begun as `UNSENT`, now."""
         ...
 
     def health(self) -> Health:
-        """A cheap look."""
+        """The current state. Cheap."""
         ...
 
     async def start(self) -> None:
-        """Ready to take deliveries; connects lazily."""
+        """Accept messages from now on. Connects when there are some."""
         ...
 
     async def close(self, grace_s: float) -> None:
-        """Recall what is in line, begin nothing new, give what is in flight `grace_s` seconds to be answered, then hang up:
-        the rest is `UNKNOWN` if its final dot went out, else `UNSENT`. Every delivery is settled when it returns."""
+        """Recall the queue, begin nothing new, give what is in flight `grace_s` seconds to be answered, then hang up: the rest is
+        `UNKNOWN` if it was handed over, else `UNSENT`. Every message is settled when it returns."""
         ...

@@ -1,9 +1,9 @@
-"""Where a relay may be. An operator may name any; a tenant's must be on the public Internet, and names no file of this machine.
-Amazon SES is there by its nature; a tenant's brings its own access key, and names no other endpoint (ses_url).
+"""Parses any mail provider's URL, and restricts what tenants may name.
 
-Otherwise whoever may name a relay could make this machine speak to its own network (server-side request forgery), and learn from
-the errors what is there. The rule holds for what the name resolves to, and is applied to the very addresses that are connected
-to: a name may resolve to something else the next time.
+An operator may name any relay. A tenant's must be on the public Internet and must not name a file of this machine; its SES
+account needs an access key of its own and must not name another endpoint (ses_url). Otherwise a tenant could make this machine
+connect to its own network (server-side request forgery), and learn from the errors what is there. The rule holds for what a name
+resolves to, and is applied to the very addresses that are connected to: a name may resolve to something else the next time.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from postroom.platform.mail.smtp_url import SmtpConfig, parse_smtp_url
 
 
 def parse_provider_url(url: str, *, trusted: bool) -> SmtpConfig | SesConfig:
-    """What a provider's URL stands for, whichever way mail leaves. `Invalid`: nothing, or what who is not `trusted` must not
-    name. Resolves nothing."""
+    """The configuration in a provider's URL. `trusted`: an operator wrote it.
+
+    Raises `Invalid` if it is malformed, or names what only an operator may. Resolves no names.
+    """
     return parse_ses_url(url, trusted=trusted) if is_ses(url) else parse_relay(url, trusted=trusted)
 
 
 def parse_relay(url: str, *, trusted: bool) -> SmtpConfig:
-    """The relay that a URL stands for. `Invalid`: none, or one that who is not `trusted` must not name. Resolves nothing."""
+    """As `parse_provider_url`, for SMTP relays only."""
     config = parse_smtp_url(url)
     if trusted:
         return config
@@ -39,8 +41,8 @@ def parse_relay(url: str, *, trusted: bool) -> SmtpConfig:
 
 
 def check_provider_url(url: str, *, trusted: bool) -> None:
-    """As `means_of`, and where a relay may not be anywhere, whether what its name resolves to now is public. A name that resolves
-    to nothing now is taken: it is looked at again before each connection."""
+    """As `parse_provider_url`; in addition raises `Invalid` if a tenant's relay resolves to an address that is not public. A name
+    that does not resolve now is accepted: it is checked again before each connection."""
     config = parse_provider_url(url, trusted=trusted)
     if not trusted and isinstance(config, SmtpConfig):
         with suppress(OSError, UnicodeError):
@@ -48,12 +50,12 @@ def check_provider_url(url: str, *, trusted: bool) -> None:
 
 
 def resolve_relay(config: SmtpConfig) -> list[str]:
-    """Resolve the relay's name, and say where to connect. `Invalid`: `public_only`, and not all of it is public. `OSError`."""
+    """The addresses of a relay. Raises `Invalid` if one is not public though it must be, `OSError` if it does not resolve."""
     return allowed_addresses(config, socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM))
 
 
 def allowed_addresses(config: SmtpConfig, resolved: Sequence[tuple[Any, ...]]) -> list[str]:
-    """The addresses of what `getaddrinfo` found, in its order. `Invalid` as of `addresses`."""
+    """The addresses in the result of `getaddrinfo`, in its order. Raises `Invalid` as `resolve_relay` does."""
     found = list(dict.fromkeys(str(entry[4][0]) for entry in resolved))
     if config.public_only and not all(is_public(address) for address in found):
         raise Invalid(f"{config.host} is not on the public Internet: only an operator may name such a relay")

@@ -1,4 +1,4 @@
-"""Asks the DNS, briefly: what `doctor` needs to judge a sending domain (services.sending_domain)."""
+"""DNS look-ups with a short time-out, for checks of sending domains (`doctor`, senders)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from dns.rdtypes.ANY.TXT import TXT
 from postroom.errors import Invalid, Unavailable
 
 _TIMEOUT_S = 4.0
-"""For one name, all servers and repeats included."""
+"""For one name, all servers and retries included."""
 
 
 class Resolver:
-    """This machine's own resolver. An absent name or type is an empty list; no answer `Unavailable`, a bad name `Invalid`."""
+    """This machine's resolver. A name or type that does not exist is an empty list. Raises `Unavailable` if there is no answer,
+    `Invalid` for a malformed name."""
 
     def __init__(self, resolver: dns.resolver.Resolver | None = None) -> None:
-        """`resolver`: instead of the one that this machine is set up with, which is read at the first question."""
+        """`resolver`: None for the machine's own, whose configuration is read at the first look-up."""
         self._resolver = resolver
 
     def txt(self, name: str) -> list[str]:
-        """Texts of a name, each record in one piece."""
+        """The TXT records of a name, each joined to one string."""
         return [
             b"".join(record.strings).decode("utf-8", "replace")
             for record in self._ask(name, dns.rdatatype.TXT)
@@ -31,7 +32,7 @@ class Resolver:
         ]
 
     def mx(self, name: str) -> list[str]:
-        """Hosts that take its mail, the preferred first; `.` for a null MX (RFC 7505)."""
+        """The MX hosts of a name, the preferred first; `.` for a null MX (RFC 7505)."""
         records = [record for record in self._ask(name, dns.rdatatype.MX) if isinstance(record, MX)]
         return [record.exchange.to_text(omit_final_dot=True) for record in sorted(records, key=lambda record: record.preference)]
 
@@ -47,6 +48,6 @@ class Resolver:
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return []
         except (dns.name.LabelTooLong, dns.name.EmptyLabel, dns.name.NameTooLong, UnicodeError) as error:
-            raise Invalid(f"{name!r} is no name in the DNS: {error}") from error
+            raise Invalid(f"{name!r} is not a valid DNS name: {error}") from error
         except (dns.exception.DNSException, OSError) as error:
             raise Unavailable(f"the DNS gave no answer about {name}") from error

@@ -1,8 +1,8 @@
-"""Amazon SES as users write it: `ses://region?configuration_set=…` becomes an `SesConfig`.
+"""An Amazon SES account's URL: `ses://region?configuration_set=…` becomes an `SesConfig`.
 
-An operator's URL may go without credentials: then they are this machine's (`_ses_credentials`). A tenant's must bring its own
-(`ses://KEY_ID:SECRET@region`), for otherwise its mail would leave on the operator's account, and it may name neither an endpoint
-nor a profile. A secret never shows in a `repr`, a log line or an error.
+An operator's URL may go without credentials: then they are looked for as AWS's tools do (`_aws_auth`). A tenant's must contain
+its own (`ses://KEY_ID:SECRET@region`), because its mail would otherwise be sent by the operator's account, and it must not name
+an endpoint or a profile. A secret never shows in a `repr`, a log line or an error.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ class SesConfig:
 
     region: str
     configuration_set: str | None = None
-    """None: the identity's own, or none. Without one nothing is heard of what becomes of a message."""
+    """None: the identity's default set, if it has one. Without a set SES reports no events."""
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
     profile: str | None = None
     """The section of the shared AWS files; None: `AWS_PROFILE`, else `default`."""
     endpoint: str | None = None
-    """Another address than the region's: `http://127.0.0.1:8025`."""
+    """Instead of the region's: `http://127.0.0.1:8025`."""
     connections: int = 32
-    """At most this many at a time, per process; each carries one call at a time."""
+    """At most this many at a time, per process; each carries one request at a time."""
     connect_s: float = 10.0
     answer_s: float = 60.0
-    """For the answer to a call once it is out, and for the call to leave."""
+    """To send a request, and again for its response."""
     idle_s: float = 5.0
-    """A connection with nothing to do is closed after this long: sooner than the other side would, for a call that meets a
-    closing connection is in doubt."""
+    """A connection with nothing to do is closed after this long: sooner than SES would, because a request that meets a closing
+    connection is in doubt."""
 
     @property
     def host(self) -> str:
@@ -51,7 +51,7 @@ class SesConfig:
 
     @property
     def authority(self) -> str:
-        """What `Host` says: with the port where it is not the scheme's own."""
+        """The value of `Host`: with the port if it is not the scheme's default."""
         port = self._parts.port
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if port is None or port == (443 if self.encrypted else 80) else f"{host}:{port}"
@@ -71,7 +71,7 @@ class SesConfig:
         return urlsplit(self.endpoint or f"https://email.{self.region}.{suffix}")
 
     def __str__(self) -> str:
-        """For people: no credentials."""
+        """Without credentials."""
         return f"ses://{self.region}"
 
 
@@ -81,7 +81,7 @@ def is_ses(url: str) -> bool:
 
 
 def parse_ses_url(url: str, *, trusted: bool = True) -> SesConfig:
-    """The configuration that `url` stands for. `trusted`: an operator wrote it.
+    """The configuration in `url`. `trusted`: an operator wrote it.
 
     Raises `Invalid` for a bad region, an unknown option or a bad value, naming it but never a secret.
     """
@@ -140,7 +140,7 @@ def _profile(text: str) -> str:
 
 
 def _endpoint(text: str) -> str:
-    """Without TLS only to this machine: mail and session tokens would cross the network readable."""
+    """Plain http only to this machine: mail and session tokens would cross the network readable."""
     expected = "https://host[:port], or http:// on this machine"
     try:
         parts = urlsplit(text)
@@ -186,18 +186,21 @@ _READERS: Readers = {
     "answer_timeout": ("answer_s", _seconds),
     "idle": ("idle_s", _seconds),
 }
-"""Option in the URL → field of `SesConfig`, and what reads its value."""
+"""Option in the URL → field of `SesConfig`, and a parser of its value."""
 
 
 def with_environment_endpoint(config: SesConfig, environ: Mapping[str, str]) -> SesConfig:
-    """With the endpoint that AWS's own variables name, where the URL names none. `Invalid`: they name something else."""
+    """Adds the endpoint in AWS's own variables if the URL names none. Raises `Invalid` if they contain something else.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    """
     if config.endpoint:
         return config
     return replace(config, endpoint=_named(environ, "AWS_ENDPOINT_URL_SESV2") or _named(environ, "AWS_ENDPOINT_URL"))
 
 
 def sns_endpoint(environ: Mapping[str, str]) -> str | None:
-    """What stands in for SNS's own hosts. Not AWS_ENDPOINT_URL, which may mean a store. `Invalid`."""
+    """The endpoint for SNS in AWS's own variables, or None. AWS_ENDPOINT_URL is ignored: it may be a store's."""
     return _named(environ, "AWS_ENDPOINT_URL_SNS")
 
 

@@ -1,11 +1,9 @@
-"""The options of a mail provider's URL, `?name=value&…`: none is unknown, none stands twice, and each says what it takes.
+"""An SMTP relay's URL: `smtp://user:password@host:port?tls=…&connections=…` becomes an `SmtpConfig`.
 
-A provider as users write it: `smtp://user:password@host:port?tls=…&connections=…` becomes an `SmtpConfig`.
-
-Safe by default. Credentials leave only over TLS, unless `clear_auth=yes` says otherwise or the relay is on this machine, and
-`tls=starttls` means STARTTLS or nothing. Where no mode is named: port 465 is `tls`; a relay on this machine is `none`; port 587
-or credentials are `starttls`; the rest is `auto` (STARTTLS where it is offered, without verifying: whoever could forge the
-certificate could also hide the offer, RFC 7435). A password never shows in a `repr`, a log line or an error.
+Safe by default. Credentials are sent only over TLS, unless `clear_auth=yes` allows otherwise or the relay is on this machine;
+`tls=starttls` means STARTTLS or no mail. The default mode: `tls` for port 465, `none` for a relay on this machine, `starttls` for
+port 587 or with credentials, else `auto` (STARTTLS if offered, without verifying: an attacker who could forge the certificate
+could also hide the offer, RFC 7435). A password never shows in a `repr`, a log line or an error.
 """
 
 from __future__ import annotations
@@ -23,11 +21,11 @@ from postroom.errors import Invalid
 Readers = Mapping[str, tuple[str, Callable[[str], object]]]
 
 
-"""Option → field of the configuration, and what reads its value; a `ValueError` of that says what it takes."""
+"""Option → field of the configuration, and a parser of its value; its `ValueError` says what the option takes."""
 
 
 def read_options(query: str, readers: Readers) -> dict[str, Any]:
-    """By field. `Invalid`."""
+    """The options of a provider's URL, by field. Raises `Invalid` for an unknown, repeated or bad one."""
     options: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in readers:
@@ -47,7 +45,7 @@ class Tls(StrEnum):
 
     NONE = "none"
     AUTO = "auto"
-    """STARTTLS where the server offers it."""
+    """STARTTLS if the server offers it."""
     STARTTLS = "starttls"
     """STARTTLS, or no mail at all."""
     TLS = "tls"
@@ -58,7 +56,7 @@ class Auth(StrEnum):
     """The SASL mechanism."""
 
     AUTO = "auto"
-    """PLAIN where offered, else LOGIN."""
+    """PLAIN if offered, else LOGIN."""
     PLAIN = "plain"
     LOGIN = "login"
     XOAUTH2 = "xoauth2"
@@ -66,7 +64,7 @@ class Auth(StrEnum):
 
 
 class Dsn(StrEnum):
-    """Which delivery status notifications to ask for (RFC 3461), where the server offers DSN."""
+    """Which delivery status notifications to ask for (RFC 3461), if the server offers DSN."""
 
     DEFAULT = "default"
     """Ask for nothing: servers then report failures."""
@@ -83,7 +81,7 @@ _DEFAULT_PORTS = {Tls.NONE: 25, Tls.AUTO: 25, Tls.STARTTLS: 587, Tls.TLS: 465}
 
 @dataclass(frozen=True, slots=True)
 class SmtpConfig:
-    """How to reach one SMTP relay, and how hard to use it. Times are in seconds."""
+    """How to reach one SMTP relay, and with how many connections. Times are in seconds."""
 
     host: str
     port: int = 25
@@ -98,12 +96,12 @@ class SmtpConfig:
     clear_auth: bool = False
     """Credentials may travel without TLS."""
     helo: str | None = None
-    """The name to greet with; None: this machine's, or its address where it has no full name."""
+    """The name to greet with; None: this machine's full name, else its address."""
     pipelining: bool = True
     """False: one command at a time, even where the server offers RFC 2920."""
     dsn: Dsn = Dsn.DEFAULT
     public_only: bool = False
-    """Connect to nothing but addresses of the public Internet: the URL is not an operator's (see reach)."""
+    """Connect to public addresses only, because a tenant wrote the URL (see provider_url)."""
     connections: int = 16
     """At most this many at a time, per process."""
     reuse: int = 1_000
@@ -123,13 +121,13 @@ class SmtpConfig:
         return _is_loopback(self.host)
 
     def __str__(self) -> str:
-        """For people: no credentials."""
+        """Without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"smtp://{host}:{self.port}?tls={self.tls}"
 
 
 def parse_smtp_url(url: str) -> SmtpConfig:
-    """The configuration that `url` (scheme `smtp`, or `smtps` for `tls=tls`) stands for. User and password are percent-decoded.
+    """The configuration in `url` (scheme `smtp`, or `smtps` for `tls=tls`). User and password are percent-decoded.
 
     Raises `Invalid` for another scheme, a missing host, an unknown option or a bad value, naming it but never a password.
     """
