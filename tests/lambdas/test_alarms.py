@@ -14,7 +14,7 @@ import pytest
 
 from postroom.entrypoints.lambdas import alarms
 from postroom.errors import Denied, Unavailable
-from postroom.events.alarms import incident, read_alarm
+from postroom.events.alarms import pagerduty_event, parse_alarm
 from postroom.wiring.alerts import Pager
 from tests.lambdas.kit import Context, installed
 
@@ -118,6 +118,6 @@ def test_without_a_key_an_alarm_is_in_the_log(
 
 
 def test_a_long_text_fits_what_pagerduty_takes() -> None:
-    told = incident(read_alarm(alarm(AlarmDescription="x" * 5_000)), "key")
+    told = pagerduty_event(parse_alarm(alarm(AlarmDescription="x" * 5_000)), "key")
     assert told is not None
     assert len(told["payload"]["summary"]) == 1_024

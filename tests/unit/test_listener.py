@@ -289,7 +289,7 @@ def test_a_handshake_that_fails_leaves_nothing_behind(certificate: tuple[Path, P
 
 
 def test_the_reference_tells_the_limits_as_they_are() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "reference" / "mailroom.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "inbound-mail.md").read_text("utf-8")
     limits = ListenerLimits()
     for words in (
         f"up to {MAX_BYTES // 1024 // 1024} MB",

@@ -1,7 +1,9 @@
-"""What an alarm of CloudWatch says, and what PagerDuty is told of it: an incident opens when it rings and closes when it ends.
+"""Turns a CloudWatch alarm into a PagerDuty event: an incident opens with the alarm and is resolved when it ends.
 
-An alarm's ARN is the incident's key, so one that rings again, or is told twice, opens no second one. PagerDuty's "Events API v2"
-names the fields; an alarm's message is in CloudWatch's user guide ("Notify users on alarm changes").
+The alarm's ARN is the incident's key, so a repeated alarm opens no second incident.
+
+The event has the fields of PagerDuty's Events API v2. Alarms:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/AlarmThatSendsEmail.html
 """
 
 from __future__ import annotations
@@ -14,31 +16,31 @@ import msgspec
 from postroom.errors import Invalid
 
 PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
-_SUMMARY = 1_024
+_MAX_SUMMARY = 1_024
 _HANDBOOK = "docs/how-to/run-on-aws.md"
 
 
 class AlarmState(StrEnum):
-    """What CloudWatch knows."""
+    """The state of a CloudWatch alarm."""
 
-    RINGS = "ALARM"
-    WELL = "OK"
-    UNKNOWN = "INSUFFICIENT_DATA"
+    ALARM = "ALARM"
+    OK = "OK"
+    INSUFFICIENT_DATA = "INSUFFICIENT_DATA"
 
 
 class Alarm(NamedTuple):
-    """One, as it stands now."""
+    """A CloudWatch alarm's state change."""
 
     name: str
     arn: str
     state: AlarmState
-    means: str
-    """What whoever made it says of it: what it means, and what to do."""
+    description: str
+    """The alarm's description: what it means, and what to do."""
     reason: str
     at: str
 
 
-class _Wire(msgspec.Struct, rename="pascal"):
+class _Json(msgspec.Struct, rename="pascal"):
     alarm_name: str
     alarm_arn: str
     new_state_value: AlarmState
@@ -47,32 +49,34 @@ class _Wire(msgspec.Struct, rename="pascal"):
     state_change_time: str = ""
 
 
-_DECODER = msgspec.json.Decoder(_Wire)
+_DECODER = msgspec.json.Decoder(_Json)
 
 
-def read_alarm(message: str) -> Alarm:
-    """Of an SNS message; `Invalid`: it is none."""
+def parse_alarm(message: str) -> Alarm:
+    """Parse the message of an SNS notification. Raises `Invalid` if it is no alarm."""
     try:
-        wire = _DECODER.decode(message)
+        data = _DECODER.decode(message)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise Invalid(f"this is no alarm of CloudWatch: {error}") from error
-    means = wire.alarm_description or ""
-    return Alarm(wire.alarm_name, wire.alarm_arn, wire.new_state_value, means, wire.new_state_reason, wire.state_change_time)
+        raise Invalid(f"this is no CloudWatch alarm: {error}") from error
+    description = data.alarm_description or ""
+    return Alarm(
+        data.alarm_name, data.alarm_arn, data.new_state_value, description, data.new_state_reason, data.state_change_time
+    )
 
 
-def incident(alarm: Alarm, routing_key: str) -> dict[str, Any] | None:
-    """What PagerDuty is told; None: nothing. Missing data neither opens nor closes."""
-    if alarm.state is AlarmState.UNKNOWN:
+def pagerduty_event(alarm: Alarm, routing_key: str) -> dict[str, Any] | None:
+    """The PagerDuty event; None for missing data, which neither opens nor closes an incident."""
+    if alarm.state is AlarmState.INSUFFICIENT_DATA:
         return None
-    told: dict[str, Any] = {"routing_key": routing_key, "dedup_key": alarm.arn[:255]}
-    if alarm.state is AlarmState.WELL:
-        return {**told, "event_action": "resolve"}
-    details = {"means": alarm.means, "reason": alarm.reason, "since": alarm.at, "alarm": alarm.arn, "handbook": _HANDBOOK}
+    event: dict[str, Any] = {"routing_key": routing_key, "dedup_key": alarm.arn[:255]}
+    if alarm.state is AlarmState.OK:
+        return {**event, "event_action": "resolve"}
+    details = {"means": alarm.description, "reason": alarm.reason, "since": alarm.at, "alarm": alarm.arn, "handbook": _HANDBOOK}
     payload = {
-        "summary": f"{alarm.name}: {alarm.means or alarm.reason}"[:_SUMMARY],
+        "summary": f"{alarm.name}: {alarm.description or alarm.reason}"[:_MAX_SUMMARY],
         "source": alarm.arn,
         "severity": "critical",
         "component": "postroom",
         "custom_details": details,
     }
-    return {**told, "event_action": "trigger", "payload": payload}
+    return {**event, "event_action": "trigger", "payload": payload}

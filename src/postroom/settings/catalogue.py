@@ -99,7 +99,7 @@ GROUPS: dict[str, dict[str, Setting]] = {
             "none: no SMTP receiver",
             "Where `postroom serve` receives bounces and complaints by SMTP: `0.0.0.0:25`, with the MX record of `bounce_domain` "
             "pointing there. Requires `bounce_domain`. Offers STARTTLS when `tls_certificate` is set. See "
-            "[mailroom.md](mailroom.md).",
+            "[inbound-mail.md](inbound-mail.md).",
         ),
         "feedback_mailbox": Setting(
             parsing.mailbox,
@@ -107,7 +107,7 @@ GROUPS: dict[str, dict[str, Setting]] = {
             "none: no mailbox is polled",
             "A mailbox that `postroom serve` polls every minute for bounces and complaints, for installations that cannot "
             "receive SMTP. Processed mail is deleted from it unless `keep=yes`. Percent-encode user and password. See "
-            "[mailroom.md](mailroom.md).",
+            "[inbound-mail.md](inbound-mail.md).",
         ),
         "ses_topics": Setting(
             parsing.topics,

@@ -13,10 +13,10 @@ from typing import Any
 
 from postroom.entrypoints.lambdas.runtime import container, count, observed
 from postroom.errors import Invalid
-from postroom.events.alarms import AlarmState, incident, read_alarm
+from postroom.events.alarms import AlarmState, pagerduty_event, parse_alarm
 from postroom.wiring.alerts import Pager, pager
 
-_METRICS = {AlarmState.RINGS: "AlarmsRinging", AlarmState.WELL: "AlarmsEnded"}
+_METRICS = {AlarmState.ALARM: "AlarmsRinging", AlarmState.OK: "AlarmsEnded"}
 _log = logging.getLogger(__name__)
 
 
@@ -30,13 +30,13 @@ def handler(event: Any, _context: Any) -> None:
 
 def _tell(message: str, to: Pager | None) -> None:
     try:
-        alarm = read_alarm(message)
+        alarm = parse_alarm(message)
     except Invalid as error:
         _log.warning("a message of the alert topic is not told on: %s", error)
         return
-    rings = alarm.state is AlarmState.RINGS
-    _log.log(logging.ERROR if rings else logging.WARNING, "%s %s: %s", alarm.name, alarm.state, alarm.means or alarm.reason)
+    rings = alarm.state is AlarmState.ALARM
+    _log.log(logging.ERROR if rings else logging.WARNING, "%s %s: %s", alarm.name, alarm.state, alarm.description or alarm.reason)
     if alarm.state in _METRICS:
         count(_METRICS[alarm.state])
-    if to is not None and (told := incident(alarm, to.routing_key)) is not None:
+    if to is not None and (told := pagerduty_event(alarm, to.routing_key)) is not None:
         to.tell(told)
