@@ -22,7 +22,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message
-from tests.fakes.singles import HTML, desk
+from tests.fakes.transactional import HTML, transactional_bench
 from tests.gateway.kit import app_of
 
 from postroom.gateway.routes.messages import message_routes
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=1_500)
     calls = parser.parse_args().calls
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    with tempfile.TemporaryDirectory(dir=".") as directory, desk(Path(directory)) as made:
+    with tempfile.TemporaryDirectory(dir=".") as directory, transactional_bench(Path(directory)) as made:
         app = app_of(message_routes(made.service))
         asyncio.run(rate(app, one, 200))  # warm
         reference = asyncio.run(rate(bare(Path(directory)), one, calls))

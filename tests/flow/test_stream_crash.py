@@ -22,9 +22,9 @@ from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.services.message_acceptance import AcceptedMessage, MessageAcceptance
 from postroom.services.messages import MessageService, MessageSources
 from postroom.wiring import Postroom
-from tests.fakes.singles import request
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
+from tests.fakes.transactional import request
 from tests.flow.campaign_kit import MakeOffice, Office, assert_exact, until
 
 CONNECTIONS = 4

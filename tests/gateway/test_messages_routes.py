@@ -21,7 +21,7 @@ from postroom.ledger.suppression import SuppressionReason
 from postroom.model.campaign import CampaignRef
 from postroom.model.ids import recipient_key
 from tests.fakes.secrets import PlainSecrets
-from tests.fakes.singles import HTML, Desk, desk
+from tests.fakes.transactional import HTML, TransactionalBench, transactional_bench
 from tests.gateway.kit import Believer, client_of, problem
 
 BODY: dict[str, Any] = {
@@ -35,13 +35,13 @@ URL = "/v1/messages"
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Desk]:
-    with desk(tmp_path) as opened:
+def made(tmp_path: Path) -> Iterator[TransactionalBench]:
+    with transactional_bench(tmp_path) as opened:
         yield opened
 
 
 @contextmanager
-def door(made: Desk, role: str = "sender", tenant: str = "default") -> Iterator[TestClient]:
+def door(made: TransactionalBench, role: str = "sender", tenant: str = "default") -> Iterator[TestClient]:
     def default_from(tenant: str) -> str:
         if tenant != "default":
             raise Invalid("from: this tenant has no usual sender")
@@ -52,7 +52,7 @@ def door(made: Desk, role: str = "sender", tenant: str = "default") -> Iterator[
         yield client
 
 
-def test_a_message_is_accepted_shown_and_listed(made: Desk) -> None:
+def test_a_message_is_accepted_shown_and_listed(made: TransactionalBench) -> None:
     with door(made) as client:
         sent = client.post(URL, json=BODY)
         assert sent.status_code == 202, sent.text
@@ -66,7 +66,7 @@ def test_a_message_is_accepted_shown_and_listed(made: Desk) -> None:
         assert listed["cursor"] is None
 
 
-def test_what_happened_to_it_is_shown(made: Desk) -> None:
+def test_what_happened_to_it_is_shown(made: TransactionalBench) -> None:
     with door(made) as client:
         id = client.post(URL, json=BODY).json()["id"]  # noqa: A001
         made.send(lambda: made.states() == ["sent"])
@@ -83,7 +83,7 @@ def test_what_happened_to_it_is_shown(made: Desk) -> None:
         assert client.get(URL, params={"day": "0"}).status_code == 422
 
 
-def test_what_cannot_be_sent_is_a_problem(made: Desk) -> None:
+def test_what_cannot_be_sent_is_a_problem(made: TransactionalBench) -> None:
     with door(made) as client:
         assert "to: " in problem(client.post(URL, json={**BODY, "to": "nobody"}), 422)
         assert "'code' is missing" in problem(client.post(URL, json={**BODY, "variables": {"name": "Anna"}}), 422)
@@ -116,14 +116,14 @@ def test_what_cannot_be_sent_is_a_problem(made: Desk) -> None:
         {"to": ["a@b.example", "b@b.example"]},
     ],
 )
-def test_what_the_document_forbids_is_refused(made: Desk, change: dict[str, Any]) -> None:
+def test_what_the_document_forbids_is_refused(made: TransactionalBench, change: dict[str, Any]) -> None:
     with door(made) as client:
         content = json.dumps({**BODY, **change})  # in ASCII: the client refuses to send a lone surrogate as such
         assert client.post(URL, content=content, headers={"Content-Type": "application/json"}).status_code == 422
         assert made.states() == []
 
 
-def test_each_message_of_an_array_has_its_own_result(made: Desk) -> None:
+def test_each_message_of_an_array_has_its_own_result(made: TransactionalBench) -> None:
     key = recipient_key(made.tenants.get("default").secret, "no@example.org")
     made.suppression.add("default", key, address="no@example.org", reason=SuppressionReason.UNSUBSCRIBE)
     with door(made) as client:
@@ -143,7 +143,7 @@ def test_each_message_of_an_array_has_its_own_result(made: Desk) -> None:
         assert client.post(URL, json=[BODY] * 101).status_code == 422
 
 
-def test_faults_are_told_at_their_place_in_the_body(made: Desk) -> None:
+def test_faults_are_told_at_their_place_in_the_body(made: TransactionalBench) -> None:
     with door(made) as client:
         one = client.post(URL, json={**BODY, "to": 5}).json()["errors"]
         many = client.post(URL, json=[BODY, {**BODY, "tracking": {"opens": "yes"}}]).json()["errors"]
@@ -151,13 +151,13 @@ def test_faults_are_told_at_their_place_in_the_body(made: Desk) -> None:
     assert [(fault["in"], fault["pointer"]) for fault in many] == [("body", "#/1/tracking/opens")]
 
 
-def test_who_may_not_send_may_only_look(made: Desk) -> None:
+def test_who_may_not_send_may_only_look(made: TransactionalBench) -> None:
     with door(made, "editor") as client:
         problem(client.post(URL, json=BODY), 403)
         assert client.get(URL).status_code == 200
 
 
-def test_another_tenants_message_is_a_message_that_nobody_has(made: Desk) -> None:
+def test_another_tenants_message_is_a_message_that_nobody_has(made: TransactionalBench) -> None:
     made.tenants.create("other")
     with door(made) as client:
         id = client.post(URL, json=BODY).json()["id"]  # noqa: A001
@@ -169,13 +169,13 @@ def test_another_tenants_message_is_a_message_that_nobody_has(made: Desk) -> Non
         assert client.get(URL).json()["items"] == []
 
 
-def test_a_foreign_cursor_is_refused(made: Desk) -> None:
+def test_a_foreign_cursor_is_refused(made: TransactionalBench) -> None:
     with door(made) as client:
         client.post(URL, json=BODY)
         problem(client.get(URL, params={"cursor": "nonsense"}), 422)
 
 
-def test_pages_hold_every_message_once(made: Desk) -> None:
+def test_pages_hold_every_message_once(made: TransactionalBench) -> None:
     with door(made) as client:
         ids = {result["id"] for result in client.post(URL, json=[BODY] * 25).json()["results"]}
         seen: list[str] = []
@@ -190,7 +190,7 @@ def test_pages_hold_every_message_once(made: Desk) -> None:
     assert set(seen) == ids
 
 
-def test_a_template_is_tested_on_up_to_ten_people(made: Desk) -> None:
+def test_a_template_is_tested_on_up_to_ten_people(made: TransactionalBench) -> None:
     made.template("welcome")
     with door(made) as client:
         body = {"to": ["me@shop.example", "you@shop.example", "nobody"], "variables": {"name": "Anna", "code": 1}}
@@ -201,7 +201,7 @@ def test_a_template_is_tested_on_up_to_ten_people(made: Desk) -> None:
         problem(client.post("/v1/templates/gone/test", json={"to": ["a@b.example"]}), 404)
 
 
-def _keyed_door(made: Desk) -> TestClient:
+def _keyed_door(made: TransactionalBench) -> TestClient:
     """With a place for idempotency keys."""
     frame = GatewayConfig(authenticator=Believer(), clock=SystemClock(), tables=made.made.tables, secrets=PlainSecrets())
     client = TestClient(create_app(frame, [message_routes(made.service)]), base_url="http://door.example")
@@ -209,7 +209,7 @@ def _keyed_door(made: Desk) -> TestClient:
     return client
 
 
-def test_twenty_identical_calls_at_once_are_one_message(made: Desk) -> None:
+def test_twenty_identical_calls_at_once_are_one_message(made: TransactionalBench) -> None:
     with _keyed_door(made) as client, ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: client.post(URL, json=BODY, headers={"Idempotency-Key": "order-1"}), range(20)))
     assert {(answer.status_code, answer.json()["id"]) for answer in answers} == {(202, answers[0].json()["id"])}
@@ -217,7 +217,7 @@ def test_twenty_identical_calls_at_once_are_one_message(made: Desk) -> None:
 
 
 def test_a_call_whose_answer_was_lost_makes_the_same_message_when_it_is_repeated(
-    made: Desk, monkeypatch: pytest.MonkeyPatch
+    made: TransactionalBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The messages were stored, and then the store failed: nobody knows how far it came."""
     wake, keyed = made.streams.wake, {"Idempotency-Key": "order-1"}
@@ -236,7 +236,7 @@ def test_a_call_whose_answer_was_lost_makes_the_same_message_when_it_is_repeated
     assert made.states() == ["pending", "pending"]
 
 
-def test_the_document_describes_every_field(made: Desk) -> None:
+def test_the_document_describes_every_field(made: TransactionalBench) -> None:
     with door(made) as client:
         schemas = client.get("/openapi.json").json()["components"]["schemas"]
     for name in ("NewMessage", "MessageDetail", "MessageResult", "MessageSummary", "TestMessage", "NewAttachment"):

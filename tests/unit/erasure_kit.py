@@ -33,7 +33,7 @@ from postroom.services.suppression import SuppressionLists
 from postroom.services.uploads import Announcement, UploadService, UploadUsage
 from tests.fakes.faults import Faults
 from tests.fakes.secrets import PlainSecrets
-from tests.fakes.singles import Desk, desk, request
+from tests.fakes.transactional import TransactionalBench, request, transactional_bench
 
 ANNA, BOB = "anna@mail.example", "bob@mail.example"
 LEASE_MS = 1_000
@@ -43,7 +43,7 @@ CSV = b"email,name\nAnna@Mail.example,Anna\nbob@mail.example,Bob\nanna@mail.exam
 class House:
     """See the module's text."""
 
-    def __init__(self, made: Desk) -> None:
+    def __init__(self, made: TransactionalBench) -> None:
         self.desk, self.stores, self.clock, self.objects = made, made.made, made.clock, made.objects
         self.tenants, self.suppression = made.tenants, made.suppression
         self.lists = SuppressionLists(made.suppression, made.tenants, made.clock).of("default")
@@ -257,7 +257,7 @@ def told_of(address: str, at: Instant) -> dict[str, Any]:
 @contextmanager
 def house(root: Path) -> Iterator[House]:
     """A house whose files are closed at the end."""
-    with desk(root) as made:
+    with transactional_bench(root) as made:
         yield House(made)
 
 

@@ -18,7 +18,7 @@ from postroom.pipeline.sender.context import StopSignal
 from postroom.platform.mail.port import OutboundMessage
 from postroom.platform.ports.tables import ItemKey, Put
 from tests.fakes.mailer import ScriptedMailer
-from tests.fakes.singles import Desk, desk, request
+from tests.fakes.transactional import TransactionalBench, request, transactional_bench
 
 
 class KeepingMailer(ScriptedMailer):
@@ -34,9 +34,9 @@ class KeepingMailer(ScriptedMailer):
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Desk]:
+def made(tmp_path: Path) -> Iterator[TransactionalBench]:
     """The senders of single messages and of campaigns have a key each."""
-    with desk(tmp_path) as opened:
+    with transactional_bench(tmp_path) as opened:
         opened.objects.put("html", b"<p>News</p>")
         for domain in ("shop.example", "example.com"):
             key = generate_key(Algorithm.ED25519)
@@ -45,7 +45,7 @@ def made(tmp_path: Path) -> Iterator[Desk]:
         yield opened
 
 
-def left(made: Desk) -> list[list[bytes]]:
+def left(made: TransactionalBench) -> list[list[bytes]]:
     """The domains that each mail of a campaign of two and of a single message is signed for."""
     made.mailer = keeping = KeepingMailer()
     campaign = made.made.campaign(people=2)
@@ -55,7 +55,7 @@ def left(made: Desk) -> list[list[bytes]]:
     return [re.findall(rb"\bd=([a-z.]+);", content.partition(b"\r\n\r\n")[0]) for content in keeping.contents]
 
 
-def lose(made: Desk, domain: str) -> None:
+def lose(made: TransactionalBench, domain: str) -> None:
     """What was kept cannot be opened."""
     key = ItemKey("default#dkim", domain)
     item = made.made.tables.get(key)
@@ -63,30 +63,30 @@ def lose(made: Desk, domain: str) -> None:
     made.made.tables.write([Put(key, {"keys": [{**each, "sealed": "of another"} for each in item.data["keys"]]})])
 
 
-def test_every_mail_is_signed(made: Desk) -> None:
+def test_every_mail_is_signed(made: TransactionalBench) -> None:
     assert left(made) == [[b"example.com"], [b"example.com"], [b"shop.example"]]
 
 
-def test_a_relay_that_signs_gets_mail_as_it_is(made: Desk) -> None:
+def test_a_relay_that_signs_gets_mail_as_it_is(made: TransactionalBench) -> None:
     made.relay_signs = True
     assert left(made) == [[], [], []]
 
 
-def test_through_a_relay_that_signs_a_key_that_is_lost_stops_nothing(made: Desk) -> None:
+def test_through_a_relay_that_signs_a_key_that_is_lost_stops_nothing(made: TransactionalBench) -> None:
     made.relay_signs = True
     lose(made, "example.com")
     lose(made, "shop.example")
     assert len(left(made)) == 3
 
 
-def test_a_campaign_that_cannot_be_signed_sends_nothing(made: Desk) -> None:
+def test_a_campaign_that_cannot_be_signed_sends_nothing(made: TransactionalBench) -> None:
     lose(made, "example.com")
     with pytest.raises(Corrupt, match=r"example\.com cannot be signed"):
         left(made)
     assert made.mailer.accepted == []
 
 
-def test_a_single_message_that_cannot_be_signed_waits_and_others_leave(made: Desk) -> None:
+def test_a_single_message_that_cannot_be_signed_waits_and_others_leave(made: TransactionalBench) -> None:
     lose(made, "shop.example")
     (waiting,) = made.accept(request())
     made.send(lambda: made.states() == ["deferred"])

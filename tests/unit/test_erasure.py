@@ -20,7 +20,7 @@ from postroom.model.campaign import CampaignStatus
 from postroom.model.message import ERASED, Counts, MessageStatus, Settlement
 from postroom.services.campaign_making import prefix
 from postroom.services.campaigns import Decision
-from tests.fakes.singles import request
+from tests.fakes.transactional import request
 from tests.unit.erasure_kit import ANNA, BOB, CSV, House, house
 
 S = MessageStatus

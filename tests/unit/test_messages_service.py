@@ -27,22 +27,22 @@ from postroom.services.message_acceptance import (
 )
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench
-from tests.fakes.singles import PUBLIC_URL, Desk, desk, request
+from tests.fakes.transactional import PUBLIC_URL, TransactionalBench, request, transactional_bench
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Desk]:
-    with desk(tmp_path) as opened:
+def made(tmp_path: Path) -> Iterator[TransactionalBench]:
+    with transactional_bench(tmp_path) as opened:
         yield opened
 
 
-def refused(made: Desk, **fields: Any) -> Exception:
+def refused(made: TransactionalBench, **fields: Any) -> Exception:
     (result,) = made.submit(request(**fields))
     assert isinstance(result, RefusedMessage)
     return result.error
 
 
-def test_an_accepted_message_is_stored_due_and_watched(made: Desk) -> None:
+def test_an_accepted_message_is_stored_due_and_watched(made: TransactionalBench) -> None:
     (accepted,) = made.accept(request("Anna Müller <Anna@Example.ORG>"))
     message = made.message(accepted)
     assert (message.address, message.name, message.status) == ("Anna@example.org", "Anna Müller", MessageStatus.PENDING)
@@ -51,25 +51,25 @@ def test_an_accepted_message_is_stored_due_and_watched(made: Desk) -> None:
     assert scheduler_messages.parse_ref(run.input) == accepted.ref == made.ref
 
 
-def test_two_messages_to_the_same_address_are_two_messages(made: Desk) -> None:
+def test_two_messages_to_the_same_address_are_two_messages(made: TransactionalBench) -> None:
     first, second = made.accept(request(), request())
     assert first.key != second.key
     assert made.states() == ["pending", "pending"]
 
 
-def test_messages_that_are_alike_share_one_content(made: Desk) -> None:
+def test_messages_that_are_alike_share_one_content(made: TransactionalBench) -> None:
     made.template("welcome")
     fields: dict[str, Any] = {"template_id": "welcome", "subject": None, "html": None}
     made.accept(*(request(f"p{n}@example.org", variables={"name": f"N{n}", "code": n}, **fields) for n in range(5)))
     assert len(made.objects.list("default/streams/").objects) == 1
 
 
-def test_only_the_variables_that_are_used_are_kept(made: Desk) -> None:
+def test_only_the_variables_that_are_used_are_kept(made: TransactionalBench) -> None:
     (accepted,) = made.accept(request(variables={"name": "Anna", "code": 1, "iban": "DE00"}))
     assert TransactionalValues.parse(made.message(accepted).values).variables == {"name": "Anna", "code": "1"}
 
 
-def test_values_become_text_and_false_is_as_good_as_absent(made: Desk) -> None:
+def test_values_become_text_and_false_is_as_good_as_absent(made: TransactionalBench) -> None:
     html = "{% if vip %}VIP {{ vip }}{% endif %}{% if old %}OLD{% endif %} {{ price }}"
     variables = {"vip": True, "old": False, "price": 12.5, "gone": None}
     (accepted,) = made.accept(request(html=html, subject="x", variables=variables))
@@ -97,7 +97,7 @@ def test_values_become_text_and_false_is_as_good_as_absent(made: Desk) -> None:
         ({"variables": {"name": "x" * 40_000, "code": 1}}, "40001 characters"),
     ],
 )
-def test_what_cannot_be_composed_is_refused_at_the_call(made: Desk, fields: dict[str, Any], says: str) -> None:
+def test_what_cannot_be_composed_is_refused_at_the_call(made: TransactionalBench, fields: dict[str, Any], says: str) -> None:
     error = refused(made, **fields)
     assert isinstance(error, Invalid)
     with pytest.raises(Invalid, match=says):
@@ -105,21 +105,21 @@ def test_what_cannot_be_composed_is_refused_at_the_call(made: Desk, fields: dict
     assert made.states() == []
 
 
-def test_whoever_may_not_send_as_that_address_is_refused(made: Desk) -> None:
+def test_whoever_may_not_send_as_that_address_is_refused(made: TransactionalBench) -> None:
     assert isinstance(refused(made, from_="ceo@bank.example"), Denied)
 
 
-def test_a_template_that_nobody_has_is_refused(made: Desk) -> None:
+def test_a_template_that_nobody_has_is_refused(made: TransactionalBench) -> None:
     assert isinstance(refused(made, template_id="nothing", html=None), NotFound)
 
 
-def test_each_message_of_a_call_stands_alone(made: Desk) -> None:
+def test_each_message_of_a_call_stands_alone(made: TransactionalBench) -> None:
     results = made.submit(request(), request("nobody"), request("b@example.org"))
     assert [type(result) for result in results] == [AcceptedMessage, RefusedMessage, AcceptedMessage]
     assert made.states() == ["pending", "pending"]
 
 
-def test_a_suppressed_address_is_told_and_nothing_is_stored(made: Desk) -> None:
+def test_a_suppressed_address_is_told_and_nothing_is_stored(made: TransactionalBench) -> None:
     key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
     made.suppression.add("default", key, address="anna@example.org", reason=SuppressionReason.UNSUBSCRIBE)
     results = made.submit(request("ANNA@example.org"), request("b@example.org"))
@@ -130,7 +130,7 @@ def test_a_suppressed_address_is_told_and_nothing_is_stored(made: Desk) -> None:
 
 
 def test_who_left_a_topic_is_refused_mail_of_it_alone(tmp_path: Path) -> None:
-    with desk(tmp_path, public_url=PUBLIC_URL) as made:
+    with transactional_bench(tmp_path, public_url=PUBLIC_URL) as made:
         key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
         made.suppression.add("default", key, address="", reason=SuppressionReason.UNSUBSCRIBE, topic="offers")
         asked = ("nobody", None), ("anna@example.org", "offers"), ("anna@example.org", "news"), ("anna@example.org", None)
@@ -138,7 +138,7 @@ def test_who_left_a_topic_is_refused_mail_of_it_alone(tmp_path: Path) -> None:
         assert [type(result) for result in results] == [RefusedMessage, RefusedMessage, AcceptedMessage, AcceptedMessage]
 
 
-def test_attachments_go_by_reference_and_are_bounded(made: Desk) -> None:
+def test_attachments_go_by_reference_and_are_bounded(made: TransactionalBench) -> None:
     made.upload("a", b"x" * 6_000_000)
     made.upload("b", b"y" * 6_000_000)
     (accepted,) = made.accept(request(attachments=(AttachedUpload("a", "Terms.pdf"),)))
@@ -150,12 +150,12 @@ def test_attachments_go_by_reference_and_are_bounded(made: Desk) -> None:
     assert isinstance(refused(made, attachments=(AttachedUpload("a"), AttachedUpload("b"))), TooLarge)
 
 
-def test_more_than_a_hundred_in_one_call_are_refused(made: Desk) -> None:
+def test_more_than_a_hundred_in_one_call_are_refused(made: TransactionalBench) -> None:
     with pytest.raises(TooLarge):
         made.submit(*[request()] * 101)
 
 
-def test_a_call_that_is_repeated_makes_the_same_messages(made: Desk) -> None:
+def test_a_call_that_is_repeated_makes_the_same_messages(made: TransactionalBench) -> None:
     seed = made.service.new_seed()
     first = made.submit(request(), request("b@example.org"), seed=seed)
     made.clock.advance(86_400)  # the day is the seed's
@@ -164,7 +164,7 @@ def test_a_call_that_is_repeated_makes_the_same_messages(made: Desk) -> None:
     assert made.states() == []
 
 
-def test_what_was_accepted_stays_accepted_whatever_has_changed(made: Desk) -> None:
+def test_what_was_accepted_stays_accepted_whatever_has_changed(made: TransactionalBench) -> None:
     """Its first answer was lost, and the message is on its way: to refuse it now would be a lie."""
     made.template("welcome")
     seed = made.service.new_seed()
@@ -174,24 +174,24 @@ def test_what_was_accepted_stays_accepted_whatever_has_changed(made: Desk) -> No
     assert made.submit(asked, seed=seed) == first
 
 
-def test_another_tenants_message_is_a_message_that_nobody_has(made: Desk) -> None:
+def test_another_tenants_message_is_a_message_that_nobody_has(made: TransactionalBench) -> None:
     (accepted,) = made.accept(request())
     with pytest.raises(NotFound):
         made.service.get("other", accepted.id)
 
 
-def test_a_campaigns_message_is_no_single_message(made: Desk) -> None:
+def test_a_campaigns_message_is_no_single_message(made: TransactionalBench) -> None:
     with pytest.raises(NotFound):
         made.service.get("default", "2" * 16 + "-" + "2" * 20)
 
 
-def test_a_foreign_cursor_is_refused(made: Desk) -> None:
+def test_a_foreign_cursor_is_refused(made: TransactionalBench) -> None:
     made.accept(request())
     with pytest.raises(Invalid):
         made.service.list("default", made.service.today(), cursor="nonsense")
 
 
-def _stored(made: Desk) -> int:
+def _stored(made: TransactionalBench) -> int:
     return len(made.service.list("default", made.service.today()).records)
 
 
@@ -210,7 +210,7 @@ LINES = ["create", "store", "recount", "get", "restart"]
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("line", range(len(LINES)), ids=LINES)
-def test_a_call_that_dies_at_any_line_is_mended_by_its_repetition(made: Desk, line: int, after: bool) -> None:
+def test_a_call_that_dies_at_any_line_is_mended_by_its_repetition(made: TransactionalBench, line: int, after: bool) -> None:
     seed, asked = made.service.new_seed(), [request(), request("b@example.org")]
     made.build(_Wrapped(made.made, Faults(line + 1, after=after)))
     with pytest.raises(Killed):
@@ -222,14 +222,14 @@ def test_a_call_that_dies_at_any_line_is_mended_by_its_repetition(made: Desk, li
     assert len(made.made.workflows.running(scheduler_messages.STREAM)) == 1
 
 
-def test_these_are_all_the_lines_that_a_call_can_die_at(made: Desk) -> None:
+def test_these_are_all_the_lines_that_a_call_can_die_at(made: TransactionalBench) -> None:
     faults = Faults()
     made.build(_Wrapped(made.made, faults))
     made.submit(request())
     assert [call.partition(".")[2] for call in faults.calls] == LINES
 
 
-def test_twenty_identical_calls_at_once_store_once(made: Desk) -> None:
+def test_twenty_identical_calls_at_once_store_once(made: TransactionalBench) -> None:
     seed = made.service.new_seed()
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: made.submit(request(), seed=seed), range(20)))
@@ -256,7 +256,7 @@ class _Gate(SqliteMessages):
         return super().store(ref, rows, now)
 
 
-def _together(made: Desk, gate: _Gate, calls: int) -> list[StorageFull | None]:
+def _together(made: TransactionalBench, gate: _Gate, calls: int) -> list[StorageFull | None]:
     """One call that stores, and `calls` that come meanwhile; what each answered or raised."""
     intake = MessageAcceptance(gate, made.streams, made.clock)
     rows = [MessageRow(n % 32, Key(bytes([n]) * 12), 1, f"p{n}@example.org", None, "[]") for n in range(calls + 1)]
@@ -278,14 +278,14 @@ def _together(made: Desk, gate: _Gate, calls: int) -> list[StorageFull | None]:
         return [future.result() for future in (first, *others)]
 
 
-def test_calls_that_come_while_another_is_stored_share_the_next_store(made: Desk) -> None:
+def test_calls_that_come_while_another_is_stored_share_the_next_store(made: TransactionalBench) -> None:
     gate = _Gate(made.made.messages)
     assert _together(made, gate, 15) == [None] * 16
     assert gate.stores == [1, 15]
     assert _count(made) == 16
 
 
-def test_a_store_that_fails_fails_for_all_who_shared_it_and_for_nobody_else(made: Desk) -> None:
+def test_a_store_that_fails_fails_for_all_who_shared_it_and_for_nobody_else(made: TransactionalBench) -> None:
     gate = _Gate(made.made.messages)
     gate.fails = StorageFull("no room")
     answers = _together(made, gate, 5)
@@ -294,5 +294,5 @@ def test_a_store_that_fails_fails_for_all_who_shared_it_and_for_nobody_else(made
     assert _count(made) == 1
 
 
-def _count(made: Desk) -> int:
+def _count(made: TransactionalBench) -> int:
     return made.made.messages.counts(made.ref).total

@@ -18,10 +18,10 @@ from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.settings import Settings
 from postroom.wiring.checks import backups
 from tests.fakes.clock import ManualClock
-from tests.fakes.singles import Desk, desk, request
+from tests.fakes.transactional import TransactionalBench, request, transactional_bench
 
 
-def _hold(made: Desk) -> int:
+def _hold(made: TransactionalBench) -> int:
     stores = made.made
     return hold_streams(
         [made.ref],
@@ -34,7 +34,7 @@ def _hold(made: Desk) -> int:
 
 
 def test_whoever_was_waiting_is_in_doubt_and_is_not_sent_to(tmp_path: Path) -> None:
-    with desk(tmp_path) as made:
+    with transactional_bench(tmp_path) as made:
         made.accept(request("sent@example.org"))
         made.send(lambda: made.states() == ["sent"])
         made.mailer.answer = lambda _address: Result(Verdict.TEMPORARY, 451, "", "later", Stage.RCPT)
@@ -49,7 +49,7 @@ def test_whoever_was_waiting_is_in_doubt_and_is_not_sent_to(tmp_path: Path) -> N
 
 
 def test_what_was_stored_and_not_yet_counted_is_in_doubt_too(tmp_path: Path) -> None:
-    with desk(tmp_path) as made:
+    with transactional_bench(tmp_path) as made:
         (accepted,) = made.accept(request())
         message = made.message(accepted)
         assert message.status is MessageStatus.PENDING
@@ -60,7 +60,7 @@ def test_what_was_stored_and_not_yet_counted_is_in_doubt_too(tmp_path: Path) -> 
 
 def test_a_restore_holds_the_streams_of_every_tenant_whatever_the_workflows_say(tmp_path: Path) -> None:
     data, target = tmp_path / "data", tmp_path / "new"
-    with desk(data) as made:
+    with transactional_bench(data) as made:
         made.tenants.create("other")
         homes = [result.ref for tenant in ("default", "other") for result in made.accept(request(), tenant=tenant)]
         for home in homes:

@@ -14,16 +14,16 @@ from postroom.model.stream import DAY_MS
 from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.services.retention import StreamRetention
 from tests.fakes.faults import Faults, Killed
-from tests.fakes.singles import Desk, desk, request
+from tests.fakes.transactional import TransactionalBench, request, transactional_bench
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Desk]:
-    with desk(tmp_path) as opened:
+def made(tmp_path: Path) -> Iterator[TransactionalBench]:
+    with transactional_bench(tmp_path) as opened:
         yield opened
 
 
-def retention(made: Desk, faults: Faults | None = None) -> StreamRetention:
+def retention(made: TransactionalBench, faults: Faults | None = None) -> StreamRetention:
     counted, stores = faults or Faults(), made.made
     return StreamRetention(
         counted.wrap(stores.tables),
@@ -36,11 +36,11 @@ def retention(made: Desk, faults: Faults | None = None) -> StreamRetention:
     )
 
 
-def contents(made: Desk) -> int:
+def contents(made: TransactionalBench) -> int:
     return len(made.objects.list("default/streams/").objects)
 
 
-def test_what_is_old_goes_and_what_is_young_stays(made: Desk) -> None:
+def test_what_is_old_goes_and_what_is_young_stays(made: TransactionalBench) -> None:
     (old,) = made.accept(request())
     made.send(lambda: made.states() == ["sent"])
     made.clock.advance(9 * 86_400)
@@ -56,7 +56,7 @@ def test_what_is_old_goes_and_what_is_young_stays(made: Desk) -> None:
     assert expiring.expire(made.clock.now(), days=8) == 0
 
 
-def test_contents_go_with_the_last_stream_of_their_era(made: Desk) -> None:
+def test_contents_go_with_the_last_stream_of_their_era(made: TransactionalBench) -> None:
     made.accept(request())
     made.send(lambda: made.states() == ["sent"])
     made.clock.advance((ERA_DAYS + 1) * DAY_MS / 1000)
@@ -69,7 +69,7 @@ def test_contents_go_with_the_last_stream_of_their_era(made: Desk) -> None:
     assert contents(made) == 1
 
 
-def test_a_stream_that_owes_something_is_left_until_it_does_not(made: Desk) -> None:
+def test_a_stream_that_owes_something_is_left_until_it_does_not(made: TransactionalBench) -> None:
     made.mailer.answer = lambda _address: Result(Verdict.TEMPORARY, 451, "", "later", Stage.RCPT)
     (accepted,) = made.accept(request())
     made.send(lambda: made.states() == ["deferred"])
@@ -78,7 +78,7 @@ def test_a_stream_that_owes_something_is_left_until_it_does_not(made: Desk) -> N
     assert made.message(accepted)
 
 
-def test_every_tenant_is_gone_through(made: Desk) -> None:
+def test_every_tenant_is_gone_through(made: TransactionalBench) -> None:
     made.tenants.create("other")
     (theirs,) = made.accept(request(), tenant="other")
     made.streams.end(theirs.ref)
@@ -86,7 +86,9 @@ def test_every_tenant_is_gone_through(made: Desk) -> None:
     assert retention(made).expire(made.clock.now(), days=1) == 2 * 400
 
 
-def test_a_tenant_whose_streams_cannot_be_read_keeps_no_other_tenants(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tenant_whose_streams_cannot_be_read_keeps_no_other_tenants(
+    made: TransactionalBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made.tenants.create("other")
     (theirs,) = made.accept(request(), tenant="other")
 
@@ -105,7 +107,7 @@ def test_a_tenant_whose_streams_cannot_be_read_keeps_no_other_tenants(made: Desk
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("line", range(2, 6))
-def test_a_deletion_that_dies_is_carried_out_by_the_next(made: Desk, line: int, after: bool) -> None:
+def test_a_deletion_that_dies_is_carried_out_by_the_next(made: TransactionalBench, line: int, after: bool) -> None:
     (accepted,) = made.accept(request())
     made.send(lambda: made.states() == ["sent"])
     made.clock.advance(9 * 86_400)

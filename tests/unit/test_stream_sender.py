@@ -30,18 +30,18 @@ from postroom.platform.mail.port import Health, OutboundMessage, Result, Stage, 
 from postroom.platform.ports.rates import RateLimit
 from postroom.services.message_acceptance import AcceptedMessage, AttachedUpload
 from tests.fakes.mailer import ACCEPTED, ScriptedMailer
-from tests.fakes.singles import LEASE_MS, PUBLIC_URL, Desk, desk, request
+from tests.fakes.transactional import LEASE_MS, PUBLIC_URL, TransactionalBench, request, transactional_bench
 
 LATER = Result(Verdict.TEMPORARY, 451, "4.2.0", "greylisted", Stage.RCPT)
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Desk]:
-    with desk(tmp_path) as opened:
+def made(tmp_path: Path) -> Iterator[TransactionalBench]:
+    with transactional_bench(tmp_path) as opened:
         yield opened
 
 
-def sent(made: Desk, count: int) -> Callable[[], bool]:
+def sent(made: TransactionalBench, count: int) -> Callable[[], bool]:
     return lambda: made.states().count("sent") == count
 
 
@@ -59,7 +59,7 @@ class KeepingMailer(ScriptedMailer):
         super().submit(delivery)
 
 
-def mails(made: Desk, count: int) -> list[Mail]:
+def mails(made: TransactionalBench, count: int) -> list[Mail]:
     """Send what there is; the mails."""
     made.mailer = keeping = KeepingMailer()
     made.send(sent(made, count))
@@ -71,13 +71,13 @@ def body(mail: Mail) -> str:
     return str(mail).replace("=\n", "")
 
 
-def test_messages_are_sent_once_and_recorded(made: Desk) -> None:
+def test_messages_are_sent_once_and_recorded(made: TransactionalBench) -> None:
     made.accept(*(request(f"p{n}@example.org") for n in range(100)))
     made.send(sent(made, 100))
     assert sorted(made.mailer.accepted) == sorted(f"p{n}@example.org" for n in range(100))
 
 
-def test_a_message_has_its_own_values_and_no_list_headers(made: Desk) -> None:
+def test_a_message_has_its_own_values_and_no_list_headers(made: TransactionalBench) -> None:
     made.accept(request("Anna <a@example.org>", reply_to="help@shop.example"))
     (mail,) = mails(made, 1)
     assert (mail["To"], mail["Subject"], mail["Reply-To"]) == ('"Anna" <a@example.org>', "Code 4711", "help@shop.example")
@@ -86,7 +86,7 @@ def test_a_message_has_its_own_values_and_no_list_headers(made: Desk) -> None:
     assert mail["List-Unsubscribe"] is None
 
 
-def test_attachments_arrive(made: Desk) -> None:
+def test_attachments_arrive(made: TransactionalBench) -> None:
     made.upload("a", b"the terms", content_type="text/plain; charset=utf-8")
     made.accept(request(attachments=(AttachedUpload("a", "Terms.txt"),)))
     (mail,) = mails(made, 1)
@@ -96,7 +96,7 @@ def test_attachments_arrive(made: Desk) -> None:
 
 def test_list_headers_come_when_asked_for_and_name_the_person_not_the_message(tmp_path: Path) -> None:
     """So that whoever unsubscribes by one message is suppressed for all."""
-    with desk(tmp_path, public_url=PUBLIC_URL) as made:
+    with transactional_bench(tmp_path, public_url=PUBLIC_URL) as made:
         made.accept(request(unsubscribe=True), request(unsubscribe=True), request("other@example.org", unsubscribe=True))
         first, second, third = sorted((mail["List-Unsubscribe"], mail["To"]) for mail in mails(made, 3))
     links = {first, second, third}
@@ -105,7 +105,7 @@ def test_list_headers_come_when_asked_for_and_name_the_person_not_the_message(tm
 
 
 def test_links_are_rewritten_only_when_asked_for(tmp_path: Path) -> None:
-    with desk(tmp_path, public_url=PUBLIC_URL) as made:
+    with transactional_bench(tmp_path, public_url=PUBLIC_URL) as made:
         html = '<a href="https://shop.example/">x</a>'
         made.accept(request(html=html), request(html=html, track_clicks=True, track_opens=True))
         bodies = list(map(body, mails(made, 2)))
@@ -116,7 +116,7 @@ def test_links_are_rewritten_only_when_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [RateLimit(), RateLimit(per_second=20)], ids=["unlimited", "slow provider"])
-def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk, limit: RateLimit) -> None:
+def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: TransactionalBench, limit: RateLimit) -> None:
     made.mailer.answer = lambda address: None if address == "slow@example.org" else ACCEPTED
     made.limit = limit
 
@@ -129,7 +129,7 @@ def test_somebody_slow_holds_up_nobody_not_even_in_the_same_batch(made: Desk, li
     asyncio.run(run())
 
 
-async def _neighbour(made: Desk, slow: AcceptedMessage) -> None:
+async def _neighbour(made: TransactionalBench, slow: AcceptedMessage) -> None:
     """Somebody who comes to the same batch, and gets theirs."""
     batches = stream_batches(made.ref.campaign)
     while True:
@@ -140,7 +140,7 @@ async def _neighbour(made: Desk, slow: AcceptedMessage) -> None:
         await asyncio.sleep(0.005)
 
 
-def test_an_opening_ends_when_it_has_sent_enough(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_opening_ends_when_it_has_sent_enough(made: TransactionalBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the batch is counted, and its page of the journal does not grow for ever."""
     monkeypatch.setattr("postroom.pipeline.sender.stream._ONE_OPENING", 3)
     monkeypatch.setattr("postroom.model.stream._BATCHES_LOG2", 0)
@@ -165,7 +165,7 @@ def test_an_opening_ends_when_it_has_sent_enough(made: Desk, monkeypatch: pytest
     assert len(opened) >= 21 / (3 + 1)
 
 
-def test_messages_that_come_while_others_are_sent_are_sent(made: Desk) -> None:
+def test_messages_that_come_while_others_are_sent_are_sent(made: TransactionalBench) -> None:
     made.accept(request("first@example.org"))
     come = iter(range(50))
 
@@ -177,7 +177,7 @@ def test_messages_that_come_while_others_are_sent_are_sent(made: Desk) -> None:
     made.send(sent(made, 51))
 
 
-def test_a_deferred_message_is_tried_again_when_it_is_due(made: Desk) -> None:
+def test_a_deferred_message_is_tried_again_when_it_is_due(made: TransactionalBench) -> None:
     made.mailer.answer = lambda _address: LATER
     (accepted,) = made.accept(request())
     made.send(lambda: made.states() == ["deferred"])
@@ -190,7 +190,7 @@ def test_a_deferred_message_is_tried_again_when_it_is_due(made: Desk) -> None:
     assert made.message(accepted).attempt == 2
 
 
-def test_a_message_that_is_deferred_for_too_long_fails(made: Desk) -> None:
+def test_a_message_that_is_deferred_for_too_long_fails(made: TransactionalBench) -> None:
     (accepted,) = made.accept(request())
     ref = accepted.ref
     made.mailer.answer = lambda _address: LATER
@@ -208,14 +208,14 @@ def test_a_message_that_is_deferred_for_too_long_fails(made: Desk) -> None:
     assert made.message(accepted).status is MessageStatus.FAILED
 
 
-def test_an_answer_that_never_came_is_unknown_and_not_sent_again(made: Desk) -> None:
+def test_an_answer_that_never_came_is_unknown_and_not_sent_again(made: TransactionalBench) -> None:
     made.mailer.answer = lambda _address: Result(Verdict.UNKNOWN, text="the connection broke")
     made.accept(request())
     made.send(lambda: made.states() == ["unknown"])
     assert not made.streams.owes(made.ref)
 
 
-def test_whoever_was_suppressed_since_the_call_is_skipped(made: Desk) -> None:
+def test_whoever_was_suppressed_since_the_call_is_skipped(made: TransactionalBench) -> None:
     made.accept(request(), request("b@example.org"))
     key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
     made.suppression.add("default", key, address="anna@example.org", reason=SuppressionReason.COMPLAINT)
@@ -224,14 +224,14 @@ def test_whoever_was_suppressed_since_the_call_is_skipped(made: Desk) -> None:
 
 
 def test_whoever_left_a_messages_topic_since_the_call_is_skipped(tmp_path: Path) -> None:
-    with desk(tmp_path, public_url=PUBLIC_URL) as made:
+    with transactional_bench(tmp_path, public_url=PUBLIC_URL) as made:
         made.accept(request(topic="offers"), request(topic="news"), request())
         key = recipient_key(made.tenants.get("default").secret, "anna@example.org")
         made.suppression.add("default", key, address="", reason=SuppressionReason.UNSUBSCRIBE, topic="offers")
         made.send(lambda: sorted(made.states()) == ["sent", "sent", "skipped"])
 
 
-def test_a_content_that_is_gone_fails_its_message_and_no_other(made: Desk) -> None:
+def test_a_content_that_is_gone_fails_its_message_and_no_other(made: TransactionalBench) -> None:
     (lost,) = made.accept(request(html="<p>lost</p>", subject="x"))
     made.objects.purge("default/streams/")
     made.accept(request("b@example.org"))
@@ -239,7 +239,7 @@ def test_a_content_that_is_gone_fails_its_message_and_no_other(made: Desk) -> No
     assert "There is no object" in made.message(lost).reply
 
 
-def test_large_attachments_wait_for_their_turn(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_attachments_wait_for_their_turn(made: TransactionalBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postroom.pipeline.sender.stream._MOST_BYTES", 3_000_000)
     for n in range(4):
         made.upload(f"u{n}", bytes([n]) * 1_500_000)
@@ -247,7 +247,7 @@ def test_large_attachments_wait_for_their_turn(made: Desk, monkeypatch: pytest.M
     made.send(sent(made, 4))
 
 
-def test_stopping_loses_nothing(made: Desk) -> None:
+def test_stopping_loses_nothing(made: TransactionalBench) -> None:
     made.accept(*(request(f"p{n}@example.org") for n in range(40)))
 
     def stop_at_the_tenth(_address: str) -> None:
@@ -260,13 +260,13 @@ def test_stopping_loses_nothing(made: Desk) -> None:
     assert made.made.messages.next_due(made.ref) == 0
 
 
-def test_a_provider_that_cannot_be_reached_is_tried_with_one_message(made: Desk) -> None:
+def test_a_provider_that_cannot_be_reached_is_tried_with_one_message(made: TransactionalBench) -> None:
     made.mailer.closed = [Health(open=False, reason="refused", retry_in_s=0.0, connections=0, in_flight=0)] * 3
     made.accept(*(request(f"p{n}@example.org") for n in range(5)))
     made.send(sent(made, 5))
 
 
-def test_a_lost_worker_leaves_in_doubt_only_what_it_had_in_flight(made: Desk) -> None:
+def test_a_lost_worker_leaves_in_doubt_only_what_it_had_in_flight(made: TransactionalBench) -> None:
     """Its group is open, its journal says what was handed over."""
     accepted = made.accept(*(request(f"p{n}@example.org") for n in range(3)))
     messages, ref = made.made.messages, made.ref
@@ -280,21 +280,21 @@ def test_a_lost_worker_leaves_in_doubt_only_what_it_had_in_flight(made: Desk) ->
         page = journal.page(batch, opened.fence)
         if handed:
             page.handing(each.key)
-        page._unmap()
+        page._let_go()
     os.close(journal._lock)  # as a kill does
     made.send(lambda: made.states() == ["sent", "sent", "unknown"])
     assert made.message(accepted[0]).status is MessageStatus.UNKNOWN
     assert "p0@example.org" not in made.mailer.accepted
 
 
-def test_the_rate_of_a_provider_holds_for_single_messages(made: Desk) -> None:
+def test_the_rate_of_a_provider_holds_for_single_messages(made: TransactionalBench) -> None:
     made.limit = RateLimit(per_day=3)
     made.accept(*(request(f"p{n}@example.org") for n in range(5)))
     made.send(sent(made, 3))
     assert made.states() == ["pending", "pending", "sent", "sent", "sent"]
 
 
-def test_a_stream_that_owes_nothing_is_unmap_after_a_while_and_woken_by_the_next_message(made: Desk) -> None:
+def test_a_stream_that_owes_nothing_is_let_go_after_a_while_and_woken_by_the_next_message(made: TransactionalBench) -> None:
     made.accept(request())
 
     async def run() -> None:
@@ -317,7 +317,9 @@ def test_a_stream_that_owes_nothing_is_unmap_after_a_while_and_woken_by_the_next
     assert len(made.made.workflows.running(scheduler_messages.STREAM)) == 1
 
 
-def test_a_message_that_comes_while_its_stream_is_unmap_is_not_forgotten(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_comes_while_its_stream_is_let_go_is_not_forgotten(
+    made: TransactionalBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made.accept(request())
     made.send(sent(made, 1))
     stop = made.made.workflows.stop
@@ -331,7 +333,7 @@ def test_a_message_that_comes_while_its_stream_is_unmap_is_not_forgotten(made: D
     assert len(made.made.workflows.running(scheduler_messages.STREAM)) == 1
 
 
-def test_a_worker_that_dies_while_it_lets_go_leaves_a_note(made: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_while_it_lets_go_leaves_a_note(made: TransactionalBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a message that came in that moment would wait for the tenant's next one."""
     made.accept(request())
     monkeypatch.setattr(made.streams, "look", lambda _ref: None)
@@ -346,7 +348,7 @@ def test_a_worker_that_dies_while_it_lets_go_leaves_a_note(made: Desk, monkeypat
 
 
 @pytest.mark.parametrize("change", [{"provider": "other"}, {"config_version": 2}], ids=["another provider", "its password, say"])
-def test_a_changed_provider_begins_the_run_anew(made: Desk, change: dict[str, Any]) -> None:
+def test_a_changed_provider_begins_the_run_anew(made: TransactionalBench, change: dict[str, Any]) -> None:
     made.accept(request())
 
     async def run() -> None:
@@ -359,7 +361,7 @@ def test_a_changed_provider_begins_the_run_anew(made: Desk, change: dict[str, An
     asyncio.run(run())
 
 
-def test_campaigns_leave_a_tenth_of_the_rate(made: Desk) -> None:
+def test_campaigns_leave_a_tenth_of_the_rate(made: TransactionalBench) -> None:
     route = ProviderRoute("relay", RateLimit(per_second=100, per_day=1_000), ScriptedMailer)
     route.set_limits(made.rates)
     now = made.clock.now()
@@ -375,7 +377,7 @@ def test_a_provider_without_limits_asks_one_bucket_only() -> None:
     assert ProviderRoute("relay", RateLimit(), ScriptedMailer).bulk_buckets() == ["provider:relay"]
 
 
-def test_the_feed_tells_of_single_messages_as_of_any(made: Desk) -> None:
+def test_the_feed_tells_of_single_messages_as_of_any(made: TransactionalBench) -> None:
     (accepted,) = made.accept(request())
     made.send(sent(made, 1))
     feed = SqliteFeed(made.made.ledgers)
@@ -387,7 +389,7 @@ def test_the_feed_tells_of_single_messages_as_of_any(made: Desk) -> None:
 
 
 def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_learns_all(
-    made: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    made: TransactionalBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As after a sleep of the machine: one is on its way and slow, others were sent, the rest still waits."""
     monkeypatch.setattr("postroom.model.stream._BATCHES_LOG2", 0)

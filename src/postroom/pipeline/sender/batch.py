@@ -89,7 +89,7 @@ class BatchRun:
         stores' errors."""
         context = self._context
         begun = context.clock.monotonic()
-        opened = await context.threads(context.batches.open, context.ref, self.number, context.journal.owner)
+        opened = await context.threads(context.batches.open, context.job.ref, self.number, context.journal.owner)
         if opened is None:
             return
         self._lease_from(begun)
@@ -97,7 +97,7 @@ class BatchRun:
         try:
             await self._work(opened)
         except LeaseLost as lost:
-            _log.warning("batch.lease_lost", campaign=context.ref.campaign, batch=self.number, reason=str(lost))
+            _log.warning("batch.lease_lost", campaign=context.job.ref.campaign, batch=self.number, reason=str(lost))
         finally:
             self._lease_end = 0.0
             keeping.cancel()
@@ -107,9 +107,9 @@ class BatchRun:
     async def _work(self, opened: OpenBatch) -> None:
         context = self._context
         if not await self._settle_left_open(opened):
-            await context.threads(context.batches.give_back, context.ref, opened)
+            await context.threads(context.batches.give_back, context.job.ref, opened)
             return
-        work = await context.threads(context.messages.load, context.ref, opened.number, context.clock.now(), _LOAD)
+        work = await context.threads(context.messages.load, context.job.ref, opened.number, context.clock.now(), _LOAD)
         self._page = context.journal.page(opened.number, opened.fence)
         try:
             await self._send(opened, work)
@@ -122,7 +122,7 @@ class BatchRun:
         """Settle the group an earlier worker left open. False: the run stops, and that worker is still alive."""
         context = self._context
         patient_until = context.clock.monotonic() + context.batches.patience_s
-        settle = partial(context.batches.settle_left_open, context.ref, opened, context.job.rules.policies)
+        settle = partial(context.batches.settle_left_open, context.job.ref, opened, context.job.rules.policies)
         while not await context.threads(settle, wait=context.clock.monotonic() < patient_until):
             if context.stopping.is_set():
                 return False
@@ -147,10 +147,10 @@ class BatchRun:
         """Record the outcomes so far and open the next group. Recipients suppressed since the import are skipped."""
         allowed, skipped = self._without_suppressed(candidates, "suppressed since import")
         group[:] = allowed
-        self._context.batches.record(self._context.ref, opened, [*settled, *skipped], group)
+        self._context.batches.record(self._context.job.ref, opened, [*settled, *skipped], group)
 
     def _finish(self, settled: Sequence[Settlement], opened: OpenBatch) -> None:
-        self._context.batches.finish(self._context.ref, opened, settled)
+        self._context.batches.finish(self._context.job.ref, opened, settled)
 
     def _without_suppressed(self, candidates: Sequence[Recipient], reason: str) -> tuple[list[Recipient], list[Settlement]]:
         """The recipients that may be sent to, and the settlements of the others."""
@@ -205,12 +205,12 @@ class BatchRun:
             await asyncio.sleep(context.batches.lease_ms / 3000)
             begun = context.clock.monotonic()
             try:
-                await context.threads(context.batches.extend, context.ref, opened)
+                await context.threads(context.batches.extend, context.job.ref, opened)
             except LeaseLost:
                 self._lease_end = 0.0
                 return
             except Temporary as error:
-                _log.warning("batch.lease_not_extended", campaign=context.ref.campaign, batch=self.number, reason=str(error))
+                _log.warning("batch.lease_not_extended", campaign=context.job.ref.campaign, batch=self.number, reason=str(error))
             else:
                 self._lease_from(begun)
 
@@ -256,7 +256,7 @@ class BatchRun:
     def _stop(self, error: Temporary) -> None:
         """Hand nothing more over in this worker: the disk is full, for example."""
         if not self._context.stopping.is_set():
-            _log.error("campaign.journal_failed", campaign=self._context.ref.campaign, reason=str(error))
+            _log.error("campaign.journal_failed", campaign=self._context.job.ref.campaign, reason=str(error))
             self._context.stopping.set()
 
     def _ended(self, count: int) -> None:

@@ -91,8 +91,3 @@ class SendContext:
     """Set by the run itself or by `stop`: open no new group; what is not begun comes back unsent."""
     stop: StopSignal = field(default_factory=StopSignal)
     events: RunEvents = field(default_factory=RunEvents)
-
-    @property
-    def ref(self) -> CampaignRef:
-        """The campaign or stream."""
-        return self.job.ref

@@ -84,13 +84,13 @@ class AllDueBatches:
         self._context = context
 
     def due(self, limit: int) -> list[int]:
-        return self._context.batches.claim(self._context.ref, self._context.journal.owner, limit)
+        return self._context.batches.claim(self._context.job.ref, self._context.journal.owner, limit)
 
     def begun(self, number: int) -> None:
         return
 
     def next_due(self) -> Instant | None:
-        return self._context.messages.next_due(self._context.ref)
+        return self._context.messages.next_due(self._context.job.ref)
 
 
 class AssignedBatches:
@@ -279,7 +279,7 @@ class Run:
         try:
             return await context.threads(self._policy.wanted)
         except Temporary as error:
-            _log.warning("campaign.status_unreadable", campaign=context.ref.campaign, reason=str(error))
+            _log.warning("campaign.status_unreadable", campaign=context.job.ref.campaign, reason=str(error))
             return True
 
 
@@ -299,9 +299,9 @@ def campaign_run(
 ) -> Run:
     """The run of a campaign. `assigned`: only of these batches; None: of all that are due."""
     policy = (
-        CampaignPolicy(context.ref, campaigns, completion, unchanged)
+        CampaignPolicy(context.job.ref, campaigns, completion, unchanged)
         if assigned is None
-        else AssignedPolicy(context.ref, campaigns, completion, unchanged, assigned=assigned)
+        else AssignedPolicy(context.job.ref, campaigns, completion, unchanged, assigned=assigned)
     )
     concurrency = Concurrency(usual=2, most=CONCURRENT_BATCHES, idle_s=0.4)
     return Run(

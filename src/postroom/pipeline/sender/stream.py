@@ -182,7 +182,7 @@ class StreamBatch(BatchRun):
         group: list[Recipient],
     ) -> None:
         group[:], skipped = self._without_suppressed(candidates, "suppressed since it was accepted")
-        self._context.batches.record(self._context.ref, opened, [*settled, *skipped], [*in_flight, *group])
+        self._context.batches.record(self._context.job.ref, opened, [*settled, *skipped], [*in_flight, *group])
 
     async def _release(self, group: Sequence[Recipient]) -> None:
         """Submit to the mailer as the rate allows."""
@@ -200,7 +200,7 @@ class StreamBatch(BatchRun):
         context = self._context
         if self._ends:
             return []
-        return await context.threads(context.messages.load, context.ref, opened.number, context.clock.now(), _LOAD)
+        return await context.threads(context.messages.load, context.job.ref, opened.number, context.clock.now(), _LOAD)
 
     @property
     def _ends(self) -> bool:
@@ -230,6 +230,6 @@ class StreamBatch(BatchRun):
 
 def stream_run(context: SendContext, policy: StreamPolicy, composer: StreamComposer, *, drain_s: float) -> Run:
     """The run of a stream. Every batch may be open at once, because each may wait for a slow recipient."""
-    batches = stream_batches(context.ref.campaign)
+    batches = stream_batches(context.job.ref.campaign)
     concurrency = Concurrency(usual=batches, most=batches, idle_s=_IDLE_S)
     return Run(context, policy, concurrency, batch=lambda number: StreamBatch(context, number, composer).run(), drain_s=drain_s)

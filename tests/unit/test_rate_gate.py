@@ -29,7 +29,7 @@ def rates(tmp_path: Path) -> Iterator[SqliteRates]:
     made.close()
 
 
-def _pace(rates: SqliteRates, *buckets: str) -> RateGate:
+def _gate(rates: SqliteRates, *buckets: str) -> RateGate:
     return RateGate(rates, buckets, ThreadBridge(), SystemClock(), ScriptedMailer())
 
 
@@ -45,7 +45,7 @@ async def _release(rate_gate: RateGate, stopping: asyncio.Event, *, stop_after: 
 
 def test_without_a_limit_a_group_leaves_at_once(rates: SqliteRates) -> None:
     async def run() -> list[float]:
-        return await _release(_pace(rates, "provider", "campaign"), asyncio.Event())
+        return await _release(_gate(rates, "provider", "campaign"), asyncio.Event())
 
     left = asyncio.run(run())
     assert len(left) == len(GROUP)
@@ -57,7 +57,7 @@ def test_the_slowest_bucket_rules_and_messages_are_spread_evenly(rates: SqliteRa
     rates.limit("campaign", RateLimit(per_second=200))
 
     async def run() -> list[float]:
-        return await _release(_pace(rates, "provider", "campaign"), asyncio.Event())
+        return await _release(_gate(rates, "provider", "campaign"), asyncio.Event())
 
     left = asyncio.run(run())
     assert len(left) == len(GROUP)
@@ -69,7 +69,7 @@ def test_stopping_ends_the_release_and_gives_the_rest_back(rates: SqliteRates) -
     rates.limit("campaign", RateLimit(per_second=100, per_day=1_000))
 
     async def run() -> list[float]:
-        return await _release(_pace(rates, "campaign"), asyncio.Event(), stop_after=20)
+        return await _release(_gate(rates, "campaign"), asyncio.Event(), stop_after=20)
 
     left = asyncio.run(run())
     assert 20 <= len(left) < len(GROUP)
@@ -86,7 +86,7 @@ def test_stopping_ends_the_release_and_gives_the_rest_back(rates: SqliteRates) -
 )
 def test_a_slow_campaign_opens_small_groups(rates: SqliteRates, per_second: float | None, size: int) -> None:
     rates.limit("campaign", RateLimit(per_second=per_second))
-    assert asyncio.run(_pace(rates, "provider", "campaign").group_size()) == size
+    assert asyncio.run(_gate(rates, "provider", "campaign").group_size()) == size
 
 
 def test_where_each_write_is_paid_for_a_slow_campaign_makes_few_of_them(rates: SqliteRates) -> None:

@@ -1,4 +1,4 @@
-"""A desk for single messages on the real embedded stores: the service, and a sender whose mailers do what the test says."""
+"""Transactional messages on the real embedded stores: the service, and a sender whose mailers do what the test says."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def request(to: str = "anna@example.org", **fields: Any) -> MessageRequest:
     return MessageRequest(**{**usual, "to": to, "variables": {"name": "Anna", "code": 4711}, **fields})
 
 
-class Desk:
-    """See the module's text."""
+class TransactionalBench:
+    """A tenant, its daily stream, and everything needed to accept and send transactional messages."""
 
     def __init__(self, made: Bench, root: Path, *, public_url: str | None = None) -> None:
         self.made, self.clock = made, made.clock
@@ -190,10 +190,10 @@ class Desk:
 
 
 @contextmanager
-def desk(root: Path, *, public_url: str | None = None) -> Iterator[Desk]:
+def transactional_bench(root: Path, *, public_url: str | None = None) -> Iterator[TransactionalBench]:
     """A desk whose files are closed at the end."""
     with bench(root) as made:
-        opened = Desk(made, root, public_url=public_url)
+        opened = TransactionalBench(made, root, public_url=public_url)
         try:
             yield opened
         finally:

@@ -22,38 +22,38 @@ from postroom.platform.mail.port import Result, Stage, Verdict
 from tests.fakes.ledger import SECRET
 from tests.fakes.mailer import ACCEPTED
 from tests.fakes.secrets import PlainSecrets
-from tests.fakes.singles import Desk, desk, request
+from tests.fakes.transactional import TransactionalBench, request, transactional_bench
 
 REFUSED = Result(Verdict.PERMANENT, 550, "5.1.1", "no such user", Stage.RCPT)
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Desk]:
-    with desk(tmp_path) as opened:
+def made(tmp_path: Path) -> Iterator[TransactionalBench]:
+    with transactional_bench(tmp_path) as opened:
         yield opened
 
 
-def campaign(made: Desk, *, topic: str | None = None, people: int = 10) -> Campaign:
+def campaign(made: TransactionalBench, *, topic: str | None = None, people: int = 10) -> Campaign:
     made.objects.put("default/html", b"<p>Hello</p>")
     stored = made.made.campaign(people=people)
     content = replace(stored.content, html_key="default/html", topic=topic)
     return made.made.campaigns.change(stored, content=content)
 
 
-def send(made: Desk, wanted: Campaign) -> None:
+def send(made: TransactionalBench, wanted: Campaign) -> None:
     """Until the campaign is completed."""
     asyncio.run(made.sender().send(wanted.ref, StopSignal(), lambda _reason: None))
     assert made.made.campaigns.get(wanted.ref).status is CampaignStatus.COMPLETED
 
 
-def leave_topic(made: Desk, address: str, topic: str | None) -> None:
+def leave_topic(made: TransactionalBench, address: str, topic: str | None) -> None:
     entry = SuppressionEntry(
         recipient_key(SECRET, address), address, SuppressionReason.UNSUBSCRIBE, made.clock.now(), topic=topic
     )
     made.suppression.add_all("default", [entry])
 
 
-def test_whoever_left_a_campaigns_topic_since_its_import_gets_none_of_it(made: Desk) -> None:
+def test_whoever_left_a_campaigns_topic_since_its_import_gets_none_of_it(made: TransactionalBench) -> None:
     offers = campaign(made, topic="offers")
     leave_topic(made, "person2@example.com", "offers")
     leave_topic(made, "person3@example.com", "news")
@@ -63,13 +63,13 @@ def test_whoever_left_a_campaigns_topic_since_its_import_gets_none_of_it(made: D
     assert made.made.messages.counts(offers.ref).skipped == 2
 
 
-def test_who_left_a_topic_gets_mail_without_one(made: Desk) -> None:
+def test_who_left_a_topic_gets_mail_without_one(made: TransactionalBench) -> None:
     leave_topic(made, "person2@example.com", "offers")
     send(made, campaign(made))
     assert len(made.mailer.accepted) == 10
 
 
-def test_what_is_sent_and_what_is_refused_is_tallied_under_the_provider(made: Desk) -> None:
+def test_what_is_sent_and_what_is_refused_is_tallied_under_the_provider(made: TransactionalBench) -> None:
     made.mailer.answer = lambda address: REFUSED if address in ("person2@example.com", "p2@b.example") else ACCEPTED
     sent = campaign(made)
     send(made, sent)
@@ -84,7 +84,7 @@ def test_what_is_sent_and_what_is_refused_is_tallied_under_the_provider(made: De
     }
 
 
-def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: Desk) -> None:
+def test_a_campaign_that_the_guard_pauses_stops_by_itself(made: TransactionalBench) -> None:
     """As with a pause by hand: the worker that sends it sees the record."""
     refused = {f"person{n}@example.com" for n in range(2, 302, 5)}
     answered: list[str] = []
