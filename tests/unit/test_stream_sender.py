@@ -280,7 +280,7 @@ def test_a_lost_worker_leaves_in_doubt_only_what_it_had_in_flight(made: Transact
         page = journal.page(batch, opened.fence)
         if handed:
             page.handing(each.key)
-        page._let_go()
+        page._unmap()
     os.close(journal._lock)  # as a kill does
     made.send(lambda: made.states() == ["sent", "sent", "unknown"])
     assert made.message(accepted[0]).status is MessageStatus.UNKNOWN
