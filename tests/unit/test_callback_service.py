@@ -201,7 +201,7 @@ def test_ids_of_tests_begin_with_their_time(desk: Desk) -> None:
 
 def test_what_was_given_up_since_then_is_told_again_part_by_part(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postroom.ledger.callback_deliveries._DEAD_PAGE", 2)
-    monkeypatch.setattr(module, "MOST_LOOKED_AT", 4)
+    monkeypatch.setattr(module, "MAX_EXAMINED", 4)
     desk.hook()
     desk.give_up("a")
     desk.clock.advance(60)
