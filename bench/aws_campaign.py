@@ -33,13 +33,12 @@ from bench.compose import html_template
 from postroom.entrypoints.lambdas import events, import_steps, maintenance, send_steps, streams
 from postroom.entrypoints.lambdas.runtime import container
 from postroom.ledger import scheduler_messages
-from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
+from postroom.model.campaign import CampaignRef, CampaignSpec, CampaignStatus, Content
 from postroom.model.message import Message
-from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.model.tokens import MessageRef, ses_tags
 from postroom.platform.aws import _clients
 from postroom.platform.mail.port import Health, OutboundMessage, Result, Verdict
-from postroom.services.campaign_making import Draft
+from postroom.services.campaign_creation import CampaignParts
 from postroom.wiring.ses import SesAccounts
 
 FOLLOWED = 100
@@ -191,20 +190,20 @@ class Campaign:
         return {"recipients": self._recipients, "spent": self._functions.spent}
 
     def _made(self) -> CampaignRef:
-        draft = Draft(
+        spec = CampaignSpec(
             name="bench",
-            html=html_template(),
-            subject="{{ first_name }}, your news",
-            from_="News <news@example.com>",
-            variables=dict.fromkeys(COLUMNS.split(","), ""),
-            provider=DEFAULT_PROVIDER,
-            policies=Policies(),
+            content=Content(
+                from_="News <news@example.com>",
+                subject="{{ first_name }}, your news",
+                variables=tuple(dict.fromkeys(COLUMNS.split(","), "").items()),
+            ),
         )
+        parts = CampaignParts(html=html_template())
         rows = (
             f"person{n}@example.com,Anna {n},Acme & Sons,Team,{n % 97},2027-01-{n % 28 + 1:02}\n" for n in range(self._recipients)
         )
         sheet = io.BytesIO(f"email,{COLUMNS}\n{''.join(rows)}".encode())
-        return self._opened.campaigns.create("default", draft, sheet, "people.csv").ref
+        return self._opened.campaign_creator.create("default", spec, parts, sheet, filename="people.csv").ref
 
     def _machine(
         self, name: str, workflow: str, campaign_ref: CampaignRef, *, listed: Callable[[Any], Any] = lambda items: items

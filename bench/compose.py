@@ -43,7 +43,7 @@ def html_template() -> str:
 
 def composer(html: str, *, public_url: str | None = "https://mail.example.com") -> Composer:
     """Compiled as for a campaign."""
-    content = Content(html_key="", text_key=None, subject="{{ first_name }}, your news", from_="News <news@mail.example.com>")
+    content = Content(subject="{{ first_name }}, your news", from_="News <news@mail.example.com>")
     identity = Identity(
         ref=CampaignRef("default", encode(2**79 + 12345, 16)),
         tenant=Tenant("default", 1, bytes(range(32))),

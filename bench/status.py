@@ -31,7 +31,7 @@ from postroom.gateway.app import create_app
 from postroom.gateway.rate_limits import Rates
 from postroom.gateway.routes.campaign_status import StatusCache, status_routes
 from postroom.model.access import Principal, PrincipalKind, Role
-from postroom.model.campaign import Campaign, CampaignStatus, Content, Import
+from postroom.model.campaign import Campaign, CampaignSpec, CampaignStatus, Content, Import, StoredFiles
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 
@@ -57,8 +57,8 @@ def campaign(postroom: Postroom, batches: int) -> str:
     home = postroom.records.new_ref("default")
     postroom.messages.create(home, batches)
     source = Import("upload", "people.csv", batches=batches, rows=batches * 500)
-    content, now = Content("html", None, "Hello", "news@example.com"), postroom.clock.now()
-    record = Campaign(home, "bench", CampaignStatus.SENDING, content, source, "default", now, started_at=now)
+    spec, now = CampaignSpec(name="bench", content=Content(from_="news@example.com", subject="Hello")), postroom.clock.now()
+    record = Campaign(home, spec, CampaignStatus.SENDING, StoredFiles("html"), source, now, started_at=now)
     postroom.records.create(record)
     return home.campaign
 

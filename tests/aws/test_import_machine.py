@@ -15,10 +15,11 @@ import pytest
 
 from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Import
 from postroom.platform.ports.objects import Objects
 from tests.aws import import_functions
 from tests.contract.aws_backend import TABLE, AwsBackend
+from tests.fakes.campaigns import campaign_record, campaign_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = ROOT / "infra" / "machines" / "import.asl.json"
@@ -105,9 +106,10 @@ class Stack:
         lines = [f"user{number % 1_000}@x.example" if number % 11 else f"bad {number}" for number in range(ROWS)]
         self.objects.put(UPLOAD, ("email\n" + "\n".join(lines)).encode())
         ref = self.campaigns.new_ref("default")
-        content = Content("html", None, "Hello", "news@example.com")
         source = Import(UPLOAD, "people.csv")
-        draft = Campaign(ref, "test", CampaignStatus.DRAFT, content, source, "inbox:", self.backend.clock.now())
+        draft = campaign_record(
+            ref, CampaignStatus.DRAFT, self.backend.clock.now(), spec=campaign_spec(provider="inbox:"), source=source
+        )
         self.campaigns.transition(self.campaigns.create(draft), CampaignStatus.IMPORTING)
         return ref
 

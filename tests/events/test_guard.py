@@ -17,7 +17,7 @@ from postroom.ledger.event_applier import AppliedEvent
 from postroom.ledger.providers import Providers, ProviderSpec
 from postroom.ledger.rate_windows import RateRecorder
 from postroom.model.audit import AuditRecord
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.reputation import GuardAction, ReputationLimits
 from postroom.model.stream import day_of, stream_ref
@@ -25,6 +25,7 @@ from postroom.model.tenant import Tenant
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.tables import Write
+from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
 
@@ -49,9 +50,8 @@ class House:
 
     def campaign(self, provider: str = DEFAULT, tenant: str = "acme") -> CampaignRef:
         ref = self.campaigns.new_ref(tenant)
-        content = Content("html", None, "Hello", "news@example.com")
         made = self.campaigns.create(
-            Campaign(ref, "test", CampaignStatus.READY, content, Import("u", "u.csv"), provider, self.clock.now())
+            campaign_record(ref, CampaignStatus.READY, self.clock.now(), spec=campaign_spec(provider=provider))
         )
         self.campaigns.transition(made, CampaignStatus.SENDING)
         return ref

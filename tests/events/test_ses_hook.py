@@ -17,13 +17,14 @@ from postroom.events.ses.webhook import SesRecords, SesWebhook
 from postroom.ledger.inbound_events import FEEDBACK_QUEUE, InboundEvent, InboundEventQueue, parse_inbound_events
 from postroom.ledger.suppression import SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
+from postroom.model.campaign import CampaignRef, CampaignStatus, Import
 from postroom.model.event import EventKind
 from postroom.model.ids import Key, recipient_key
 from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.model.stream import day_of, stream_batches, stream_ref
 from postroom.model.tokens import MessageRef, message_id, ses_tags
 from postroom.platform.ports.messages import ReportedEvent
+from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
 from tests.fakes.ses_simulator import notices
@@ -71,11 +72,9 @@ class Hooked:
         made.messages.store(
             campaign_ref, [self._row(line, address) for line, address in enumerate((ANNA, BEN), 2)], made.clock.now()
         )
-        content = Content("html", None, "Hello", "news@example.com", topic="news")
+        spec = campaign_spec(topic="news")
         source = Import("upload", "people.csv", batches=1, rows=2)
-        made.campaigns.create(
-            Campaign(campaign_ref, "test", CampaignStatus.SENDING, content, source, "default", made.clock.now())
-        )
+        made.campaigns.create(campaign_record(campaign_ref, CampaignStatus.SENDING, made.clock.now(), spec=spec, source=source))
         return campaign_ref
 
     def key(self, address: str) -> Key:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from postroom.ledger.campaigns import CampaignCompletion, Campaigns
 from postroom.model.batch import batch_of
-from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Policies, Schedule
+from postroom.model.campaign import Campaign, CampaignStatus, Import, Policies, Schedule
 from postroom.model.ids import recipient_key
 from postroom.model.message import MessageRow
 from postroom.platform.embedded._ledger import LedgerFiles
@@ -19,6 +19,7 @@ from postroom.platform.embedded.queues import SqliteQueues
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.timers import SqliteTimers
 from postroom.platform.embedded.workflows import SqliteWorkflows
+from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.fakes.clock import ManualClock
 
 SECRET = b"s" * 32
@@ -55,16 +56,12 @@ class Bench:
         self.messages.store(home, [_row(line, batches) for line in range(2, people + 2)], self.clock.now())
         self.messages.recount(home)
         return self.campaigns.create(
-            Campaign(
+            campaign_record(
                 home,
-                "test",
                 state,
-                Content("html", None, "Hello", "news@example.com"),
-                Import("upload", "people.csv", batches=batches, rows=people),
-                "default",
                 self.clock.now(),
-                schedule=schedule,
-                policies=policies or Policies(),
+                spec=campaign_spec(schedule=schedule, policies=policies or Policies()),
+                source=Import("upload", "people.csv", batches=batches, rows=people),
                 started_at=self.clock.now(),
                 start_when_ready=True,
             )

@@ -20,7 +20,7 @@ from postroom.ledger.suppression import SuppressionList, SuppressionReason
 from postroom.ledger.tenants import Tenants
 from postroom.model.address import AddressError, parse_address
 from postroom.model.batch import batch_of
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Import
 from postroom.model.ids import Key, recipient_key
 from postroom.pipeline.splitter import Checkpoints, ParallelImport, Splitter
 from postroom.pipeline.splitter.plan import SIZES, ImportSizes, UploadRange
@@ -29,6 +29,7 @@ from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.platform.embedded.objects import FileObjects
 from postroom.platform.embedded.tables import SqliteTables
+from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.fakes.clock import ManualClock
 from tests.fakes.faults import Faults
 
@@ -93,10 +94,15 @@ class Installation:
         self._closers.close()
 
     def _new_campaign(self, columns: Sequence[str], email_column: str | None, topic: str | None) -> CampaignRef:
-        source = Import(UPLOAD, "recipients.csv", email_column, tuple(columns))
-        content = Content("html", None, "Hello", "news@example.com", topic=topic)
+        source = Import(UPLOAD, "recipients.csv", tuple(columns))
         ref = self.campaigns.new_ref(TENANT)
-        draft = Campaign(ref, "test", CampaignStatus.DRAFT, content, source, "inbox:", self.clock.now())
+        draft = campaign_record(
+            ref,
+            CampaignStatus.DRAFT,
+            self.clock.now(),
+            spec=campaign_spec(topic=topic, provider="inbox:", email_column=email_column),
+            source=source,
+        )
         self.campaigns.transition(self.campaigns.create(draft), CampaignStatus.IMPORTING)
         return ref
 

@@ -12,10 +12,10 @@ import pytest
 from postroom.clock import Instant
 from postroom.entrypoints.server.worker import WORKERS, WorkflowLoop, import_handler
 from postroom.ledger import scheduler_messages
-from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
+from postroom.model.campaign import CampaignRef, CampaignSpec, CampaignStatus, Content
 from postroom.model.message import MessageRow
 from postroom.platform.embedded.messages import SqliteMessages
-from postroom.services.campaign_making import Draft
+from postroom.services.campaign_creation import CampaignParts
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 
@@ -29,17 +29,10 @@ def postroom(tmp_path: Path) -> Iterator[Postroom]:
 
 
 def importing(postroom: Postroom) -> CampaignRef:
-    draft = Draft(
-        name="test",
-        html="<p>Hello</p>",
-        subject="Hello",
-        from_="news@example.com",
-        variables={},
-        provider="default",
-        policies=Policies(),
-    )
+    spec = CampaignSpec(name="test", content=Content(from_="news@example.com", subject="Hello"))
+    parts = CampaignParts(html="<p>Hello</p>")
     upload = "email\n" + "".join(f"p{number}@a.example\n" for number in range(ROWS))
-    return postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").ref
+    return postroom.campaign_creator.create("default", spec, parts, io.BytesIO(upload.encode()), filename="people.csv").ref
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -249,7 +249,7 @@ def test_a_change_of_the_campaign_meanwhile_is_kept(fresh: Callable[[], Installa
                 installation.campaigns.change(installation.campaign, name="renamed")
 
             installation.run(Faults(at, after=after, happens=rename), chunk=CHUNK)
-            assert installation.campaign.name == "renamed"
+            assert installation.campaign.spec.name == "renamed"
             assert installation.outcome() == expected(ROWS, ["listed@x.example"])
 
 

@@ -14,10 +14,10 @@ import pytest
 from postroom.entrypoints.lambdas.import_steps import ImportSteps, said
 from postroom.entrypoints.lambdas.workflow import Order
 from postroom.ledger import scheduler_messages
-from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
+from postroom.model.campaign import CampaignRef, CampaignSpec, CampaignStatus, Content
 from postroom.pipeline.splitter import ParallelImport
 from postroom.platform.ports.workflows import ExecutionStatus
-from postroom.services.campaign_making import Draft
+from postroom.services.campaign_creation import CampaignParts
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from postroom.wiring.importing import parallel_import
@@ -43,16 +43,11 @@ class World:
         self.runs = Runs()
         steps: ParallelImport = parallel_import(postroom.stores, postroom.ledger)
         self.steps = ImportSteps(postroom, steps, self.runs)
-        draft = Draft(
-            name="test",
-            html="<p>Hello</p>",
-            subject="Hello",
-            from_="news@example.com",
-            variables={},
-            provider="default",
-            policies=Policies(),
-        )
-        self.ref = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").ref
+        spec = CampaignSpec(name="test", content=Content(from_="news@example.com", subject="Hello"))
+        parts = CampaignParts(html="<p>Hello</p>")
+        self.ref = postroom.campaign_creator.create(
+            "default", spec, parts, io.BytesIO(upload.encode()), filename="people.csv"
+        ).ref
 
     def order(self, **more: Any) -> Order:
         event = {"workflow": "import", "execution": self.ref.campaign, "run": 2, "input": scheduler_messages.ref_input(self.ref)}

@@ -20,13 +20,12 @@ from postroom.entrypoints.lambdas.workflow import Order
 from postroom.entrypoints.server.worker import WorkflowLoop, import_handler
 from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import CampaignCompletion
-from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
-from postroom.model.provider import DEFAULT_PROVIDER
+from postroom.model.campaign import CampaignRef, CampaignSpec, CampaignStatus, Content, Policies
 from postroom.pipeline.sender.dispatch import MAX_SHARD_BATCHES, Dispatch, Next, functions_for, split_into_shards
 from postroom.pipeline.sender.rate_gate import ThrottleFeedback
 from postroom.pipeline.sender.run import AssignedBatches
 from postroom.platform.ports.rates import RateLimit
-from postroom.services.campaign_making import Draft
+from postroom.services.campaign_creation import CampaignParts
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.fakes.smtp_rules import Rule
@@ -46,17 +45,14 @@ class World:
         self.sink = sink
         self.runs = Runs()
         self.steps = SendSteps(postroom, postroom.rounds, self.runs)
-        draft = Draft(
-            name="test",
-            html="<p>Hello</p>",
-            subject="Hello",
-            from_="news@shop.example",
-            variables={},
-            provider=DEFAULT_PROVIDER,
-            policies=Policies(retry_after_ms=1_000),
+        spec = CampaignSpec(
+            name="test", content=Content(from_="news@shop.example", subject="Hello"), policies=Policies(retry_after_ms=1_000)
         )
+        parts = CampaignParts(html="<p>Hello</p>")
         upload = "email\n" + "".join(f"p{n}@example.com\n" for n in range(rows))
-        self.ref = postroom.campaigns.create("default", draft, io.BytesIO(upload.encode()), "people.csv").ref
+        self.ref = postroom.campaign_creator.create(
+            "default", spec, parts, io.BytesIO(upload.encode()), filename="people.csv"
+        ).ref
         WorkflowLoop(
             postroom, scheduler_messages.IMPORT, import_handler(postroom, threading.Event()), owner="test", group="test"
         ).once()
@@ -220,7 +216,7 @@ def test_a_used_up_day_is_seen_in_the_providers_buckets(tmp_path: Path) -> None:
         sender = w.postroom.sender
         sender.rate(campaign)
         assert sender.used_up(campaign) is None
-        (bucket,) = sender._routes("default", campaign.provider).bulk_buckets()
+        (bucket,) = sender._routes("default", campaign.spec.provider).bulk_buckets()
         rates.limit(bucket, RateLimit(per_day=1))
         rates.reserve(bucket, 1, now)
         assert (sender.used_up(campaign) or 0) > now

@@ -17,9 +17,9 @@ from postroom.entrypoints.server.send_loop import SendLoop
 from postroom.entrypoints.server.worker import WorkflowLoop, import_handler
 from postroom.ledger import scheduler_messages
 from postroom.ledger.providers import ProviderSpec
-from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
+from postroom.model.campaign import CampaignRef, CampaignSpec, CampaignStatus, Content
 from postroom.model.provider import DEFAULT_PROVIDER
-from postroom.services.campaign_making import Draft
+from postroom.services.campaign_creation import CampaignParts
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
 from tests.fakes.smtp_rules import Rule
@@ -39,17 +39,10 @@ def office(root: Path, seconds: float, **options: Any) -> Iterator[tuple[Postroo
 
 def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> CampaignRef:
     """A campaign that is to be sent."""
-    draft = Draft(
-        name=name,
-        html="<p>Hello {{ name }}</p>",
-        subject="Hello",
-        from_="news@shop.example",
-        variables={},
-        provider=provider,
-        policies=Policies(),
-    )
+    spec = CampaignSpec(name=name, content=Content(from_="news@shop.example", subject="Hello"), provider=provider)
+    parts = CampaignParts(html="<p>Hello {{ name }}</p>")
     rows = "email,name\n" + "".join(f"{name}{n}@example.com,N {n}\n" for n in range(PEOPLE))
-    ref = postroom.campaigns.create("default", draft, io.BytesIO(rows.encode()), "people.csv").ref
+    ref = postroom.campaign_creator.create("default", spec, parts, io.BytesIO(rows.encode()), filename="people.csv").ref
     WorkflowLoop(
         postroom, scheduler_messages.IMPORT, import_handler(postroom, threading.Event()), owner="test", group="test"
     ).once()

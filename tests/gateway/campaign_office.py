@@ -28,8 +28,8 @@ from postroom.pipeline.scheduler import Scheduler
 from postroom.pipeline.splitter import Splitter
 from postroom.platform.embedded.objects import FileObjects
 from postroom.services.campaign_actions import CampaignActions
+from postroom.services.campaign_creation import CampaignCreator, CampaignDefaults, CampaignRequests, CampaignSources
 from postroom.services.campaign_edits import Edits
-from postroom.services.campaign_orders import CampaignDefaults, CampaignSources, Orders
 from postroom.services.campaign_reading import CampaignReader
 from postroom.services.campaigns import ACTION, CampaignService
 from postroom.services.dry_run import DryRun
@@ -54,9 +54,10 @@ class Office:
         self.tenants = Tenants(made.tables, clock)
         self.suppression = SuppressionList(made.tables, clock)
         composing = ContentCompiler(self.tenants, objects, public_url="https://mail.example.com", bounce_domain=None)
+        creator = CampaignCreator(made.campaigns, composing=composing, objects=objects, workflows=made.workflows, clock=clock)
         self.campaigns = CampaignService(
             made.campaigns,
-            composing=composing,
+            creator=creator,
             messages=made.messages,
             objects=objects,
             journals=made.journals,
@@ -70,8 +71,8 @@ class Office:
         self.versions = [TemplateContent(TEMPLATE, 1, "Hi {{ first_name }}", HTML, None)]
         self.uploads: dict[str, ReadyUpload] = {}
         sources = CampaignSources(self._content, self._ready, check_sender, check_provider)
-        house = CampaignDefaults("default", Policies(rate=7.0), 3_600_000)
-        self.orders = Orders(self.campaigns, sources, objects=objects, clock=clock, house=house)
+        defaults = CampaignDefaults(Policies(rate=7.0), 3_600_000)
+        self.requests = CampaignRequests(creator, sources, objects=objects, clock=clock, defaults=defaults)
         self.changes = CampaignActions(
             self.campaigns, made.campaigns, messages=made.messages, workflows=made.workflows, clock=clock
         )
@@ -79,7 +80,7 @@ class Office:
         self.board = StatusCache(self.status, clock, pause=self._pause)
         self.desk = CampaignServices(
             campaigns=self.campaigns,
-            orders=self.orders,
+            requests=self.requests,
             edits=Edits(made.campaigns, made.queues, clock, grace_ms=3_600_000),
             changes=self.changes,
             dry_run=DryRun(composing=composing, objects=objects, suppression=self.suppression, tenants=self.tenants, clock=clock),

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from postroom.gateway.schemas.campaigns import NewCampaign
-from postroom.model.campaign import CampaignRef, CampaignStatus
+from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
 from postroom.model.message import MessageStatus
 from postroom.model.template import TemplateContent
 from postroom.model.upload import UploadKind
@@ -123,7 +123,7 @@ def test_what_the_description_does_not_allow_is_refused(sender: TestClient, desk
 def test_an_asset_becomes_an_attachment_of_the_campaigns_own(sender: TestClient, desk: Office) -> None:
     desk.put("aaaaaaaaaaaaaaaa", b"%PDF-", UploadKind.ASSET)
     ref = made(sender, desk, attachments=[{"upload_id": "aaaaaaaaaaaaaaaa", "filename": "terms.pdf"}])
-    (attachment,) = desk.made.campaigns.get(ref).content.attachments
+    (attachment,) = desk.made.campaigns.get(ref).files.attachments
     assert (attachment.filename, desk.objects.get(attachment.object_key)) == ("terms.pdf", b"%PDF-")
 
 
@@ -325,8 +325,10 @@ def test_another_tenant_finds_nothing(sender: TestClient, desk: Office) -> None:
 
 def test_the_same_order_under_the_same_id_makes_one_campaign_with_one_content(desk: Office) -> None:
     ref = CampaignRef(TENANT, desk.campaigns.new_id(TENANT))
-    order = NewCampaign.model_validate(desk.order()).order(template_version=1, created_by="x")
-    first = desk.orders.place(ref, order)
+    body = NewCampaign.model_validate(desk.order())
+    spec = body.spec(template_version=1, created_by="x", schedule=None, policies=Policies())
+    first = desk.requests.create(ref, spec, start=True)
+    assert desk.requests.create(ref, spec, start=True) == first
     desk.versions.append(TemplateContent(TEMPLATE, 2, "Other", "<p>other</p>", None))
     desk.uploads.clear()  # gone meanwhile: nothing is looked up again
-    assert desk.orders.place(ref, order) == first
+    assert desk.requests.find_created(ref) == first

@@ -11,11 +11,12 @@ from postroom.entrypoints.lambdas import maintenance
 from postroom.entrypoints.maintenance import MaintenanceJob, MaintenanceJobs
 from postroom.errors import Unavailable
 from postroom.ledger.rate_windows import RateRecorder
-from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Schedule
+from postroom.model.campaign import Campaign, CampaignStatus, Import, Schedule
 from postroom.model.ids import Key
 from postroom.model.message import MessageRow
 from postroom.services.status import STILL_MS, StalledCampaigns
 from postroom.wiring import Postroom
+from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.lambdas.kit import Context, installed
 
 COUNTED: list[tuple[str, float]] = []
@@ -34,15 +35,12 @@ def campaign(postroom: Postroom, state: CampaignStatus, *, age_ms: int = 0, sche
     postroom.messages.create(home, 1)
     postroom.messages.store(home, [MessageRow(0, Key(b"k" * 12), 2, "anna@example.net", None, "[]")], now)
     postroom.messages.recount(home)
-    made = Campaign(
+    made = campaign_record(
         home,
-        "test",
         state,
-        Content("html", None, "Hello", "news@example.com"),
-        Import("upload", "people.csv", batches=1, rows=1),
-        "default",
         type(now)(now - age_ms),
-        schedule=schedule,
+        spec=campaign_spec(schedule=schedule),
+        source=Import("upload", "people.csv", batches=1, rows=1),
         sending_since=type(now)(now - age_ms),
     )
     return postroom.records.create(made)

@@ -13,12 +13,13 @@ from postroom.entrypoints.lambdas import events
 from postroom.errors import Corrupt, Unavailable
 from postroom.ledger.rate_windows import MINUTE_MS, RateWindows
 from postroom.ledger.suppression import SuppressionReason
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
+from postroom.model.campaign import CampaignRef, CampaignStatus, Import
 from postroom.model.event import EventKind
 from postroom.model.ids import recipient_key
 from postroom.model.message import Message, MessageRow, MessageStatus, Settlement
 from postroom.model.tokens import MessageRef, ses_tags
 from postroom.wiring import Postroom
+from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.fakes.ses_simulator import notices
 from tests.fakes.ses_simulator.api import Accepted
 from tests.lambdas.kit import Context, from_queue, installed, returned
@@ -37,9 +38,9 @@ class Desk:
         messages = postroom.messages
         messages.create(self.campaign_ref, 1)
         messages.store(self.campaign_ref, [MessageRow(0, self.key, 2, ADDRESS, None, "[]")], now)
-        content = Content("html", None, "Hello", "news@example.com", topic="news")
+        spec = campaign_spec(topic="news")
         source = Import("upload", "people.csv", batches=1, rows=1)
-        postroom.records.create(Campaign(self.campaign_ref, "test", CampaignStatus.SENDING, content, source, "default", now))
+        postroom.records.create(campaign_record(self.campaign_ref, CampaignStatus.SENDING, now, spec=spec, source=source))
         opened = messages.open(self.campaign_ref, 0, "w", now, lease_ms=10_000)
         assert opened is not None
         messages.record(

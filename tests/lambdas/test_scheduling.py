@@ -10,8 +10,9 @@ import pytest
 from postroom.entrypoints.lambdas import maintenance
 from postroom.errors import Unavailable
 from postroom.ledger import scheduler_messages
-from postroom.model.campaign import Campaign, CampaignStatus, Content, Import, Schedule
+from postroom.model.campaign import Campaign, CampaignStatus, Import, Schedule
 from postroom.wiring import Postroom
+from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.lambdas.kit import Context, from_queue, installed, returned
 
 
@@ -25,19 +26,19 @@ def scheduled(postroom: Postroom) -> Campaign:
     """A campaign whose time has come."""
     now, home = postroom.clock.now(), postroom.records.new_ref("default")
     postroom.messages.create(home, 1)
-    content, source = Content("html", None, "Hello", "news@example.com"), Import("upload", "people.csv", batches=1)
-    made = Campaign(home, "test", CampaignStatus.SCHEDULED, content, source, "default", now, schedule=Schedule(now, "UTC"))
+    source, spec = Import("upload", "people.csv", batches=1), campaign_spec(schedule=Schedule(now, "UTC"))
+    made = campaign_record(home, CampaignStatus.SCHEDULED, now, spec=spec, source=source)
     return postroom.records.create(made)
 
 
 def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_beside_it(postroom: Postroom) -> None:
     campaign = scheduled(postroom)
-    assert campaign.schedule is not None
-    due = scheduler_messages.timer_body(campaign.ref, campaign.schedule.at)
+    assert campaign.spec.schedule is not None
+    due = scheduler_messages.timer_body(campaign.ref, campaign.spec.schedule.at)
     batch = from_queue(
         "scheduler",
         "nonsense",
-        scheduler_messages.timer_body(postroom.records.new_ref("default"), campaign.schedule.at),
+        scheduler_messages.timer_body(postroom.records.new_ref("default"), campaign.spec.schedule.at),
         due,
         due,
     )
@@ -47,8 +48,8 @@ def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_besi
 
 def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Postroom, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = scheduled(postroom), scheduled(postroom)
-    assert one.schedule is not None
-    assert other.schedule is not None
+    assert one.spec.schedule is not None
+    assert other.spec.schedule is not None
     handle = postroom.scheduler.handle
 
     def fails(body: str) -> None:
@@ -59,8 +60,8 @@ def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Po
     monkeypatch.setattr(postroom.scheduler, "handle", fails)
     batch = from_queue(
         "scheduler",
-        scheduler_messages.timer_body(one.ref, one.schedule.at),
-        scheduler_messages.timer_body(other.ref, other.schedule.at),
+        scheduler_messages.timer_body(one.ref, one.spec.schedule.at),
+        scheduler_messages.timer_body(other.ref, other.spec.schedule.at),
     )
     assert returned(maintenance.schedule(batch, Context())) == ["0"]
     assert postroom.records.get(other.ref).status is CampaignStatus.SENDING

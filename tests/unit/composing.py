@@ -38,7 +38,7 @@ def compile_it(
 ) -> Composer:
     if columns is None:
         columns = sorted(variables(html=html, text=text, subject=subject))
-    content = Content(html_key="h", text_key=None, subject=subject, from_=from_, missing=missing, **more)
+    content = Content(subject=subject, from_=from_, missing=missing, **more)
     identity = Identity(
         ref=CampaignRef("default", CAMPAIGN),
         tenant=Tenant("default", 7, SECRET),

@@ -19,14 +19,14 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.suppression import SuppressionList, SuppressionReason
 from postroom.model.batch import batch_of
 from postroom.model.callback import CallbackDelivery, EventPayload, batch_payload, event_payload
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Policies
+from postroom.model.campaign import Campaign, CampaignRef, CampaignSpec, CampaignStatus, Content
 from postroom.model.event import EventKind
 from postroom.model.ids import Key, inbox_object_key, new_mail_id
 from postroom.model.message import Message, MessageStatus, Settlement
 from postroom.model.upload import UploadKind
 from postroom.pipeline.splitter import Splitter
 from postroom.platform.embedded.transfers import HttpTransfers
-from postroom.services.campaign_making import Draft
+from postroom.services.campaign_creation import CampaignCreator, CampaignParts
 from postroom.services.campaigns import CampaignService
 from postroom.services.erasure import ErasureService, ErasureStores
 from postroom.services.suppression import SuppressionLists
@@ -49,9 +49,16 @@ class House:
         self.lists = SuppressionLists(made.suppression, made.tenants, made.clock).of("default")
         self.audit = AuditLog(self.stores.tables, PlainSecrets(), self.clock)
         self.bulk_update = BulkUpdate(self.stores.messages, self.stores.journals, self.clock, lease_ms=LEASE_MS)
-        self.campaigns = CampaignService(
+        self.creator = CampaignCreator(
             self.stores.campaigns,
             composing=made.composing,
+            objects=made.objects,
+            workflows=self.stores.workflows,
+            clock=self.clock,
+        )
+        self.campaigns = CampaignService(
+            self.stores.campaigns,
+            creator=self.creator,
             messages=self.stores.messages,
             objects=made.objects,
             journals=self.stores.journals,
@@ -120,17 +127,9 @@ class House:
     def campaign(self, content: bytes = CSV, *, imported: bool = True, start: bool = False) -> Campaign:
         """A campaign with its own recipients file."""
         self.clock.advance(0.01)
-        draft = Draft(
-            name="Autumn",
-            html="<p>Hello {{ name }}</p>",
-            subject="Hi",
-            from_="News <news@shop.example>",
-            variables={},
-            provider="default",
-            policies=Policies(),
-            start=start,
-        )
-        made = self.campaigns.create("default", draft, io.BytesIO(content), "people.csv")
+        spec = CampaignSpec(name="Autumn", content=Content(from_="News <news@shop.example>", subject="Hi"))
+        parts = CampaignParts(html="<p>Hello {{ name }}</p>")
+        made = self.creator.create("default", spec, parts, io.BytesIO(content), filename="people.csv", start=start)
         if imported:
             self.imported(made.ref)
         return self.stores.campaigns.get(made.ref)

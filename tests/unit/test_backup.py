@@ -17,7 +17,7 @@ import pytest
 from postroom.clock import Instant
 from postroom.errors import Corrupt, Invalid, NotFound, PostroomError, StorageFull, Unsupported
 from postroom.ledger.campaigns import Campaigns
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.model.ids import Key
 from postroom.model.message import MessageRow
 from postroom.platform.embedded._ledger import LedgerFiles
@@ -30,6 +30,7 @@ from postroom.platform.embedded.secrets import KeyFile, MasterSecrets
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.ports.journal import Trace
 from postroom.services.backup import BackupService
+from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.fakes.clock import START, ManualClock
 
 S = CampaignStatus
@@ -57,9 +58,8 @@ def campaigns(data: Path) -> Iterator[Campaigns]:
 
 
 def campaign(name: str, state: CampaignStatus, *, start: bool = False) -> Campaign:
-    content = Content(html_key="h", text_key=None, subject="s", from_="a@a.example")
     ref = CampaignRef("default", name)
-    return Campaign(ref, name, state, content, Import("u", "u.csv"), "inbox:", START, start_when_ready=start)
+    return campaign_record(ref, state, START, spec=campaign_spec(name, provider="inbox:"), start_when_ready=start)
 
 
 def add_row(data: Path, text: str) -> None:
@@ -166,7 +166,7 @@ def test_what_is_stored_and_named_while_the_copy_runs_never_dangles(data: Path, 
         DirectoryArchive(data, ManualClock()).write(tmp_path / "backup", write_on)
     target = restored(tmp_path / "backup", tmp_path / "new")
     with campaigns(target) as records, closing(FileObjects(target / "objects", ManualClock())) as objects:
-        named = {record.name for record in records.list("default").items} - {"c1"}
+        named = {record.spec.name for record in records.list("default").items} - {"c1"}
         assert named
         assert all(objects.get(key) == LARGE for key in (named | set(rows(target))) - {"one"})
     assert named <= set(rows(target))
@@ -351,7 +351,7 @@ def test_restored_campaigns_wait_for_a_person(data: Path, tmp_path: Path) -> Non
     assert CampaignRef("other", "theirs") in done.held
     with campaigns(target) as records:
         assert records.get(CampaignRef("other", "theirs")).status is S.PAUSED
-        found = {record.name: record for record in records.list("default").items}
+        found = {record.spec.name: record for record in records.list("default").items}
     assert all(found[name].status is S.PAUSED for name in ("c1", "x-scheduled", "x-sending"))
     assert not found["eager"].start_when_ready
     assert found["ended"].reason is None

@@ -9,47 +9,32 @@ import pytest
 
 from postroom.delivery.compose import ContentCompiler
 from postroom.ledger import scheduler_messages
-from postroom.ledger.bulk_update import BulkUpdate
-from postroom.ledger.callback_deliveries import CallbackDeliveries
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import CampaignRef, CampaignStatus, Policies
+from postroom.model.campaign import AttachmentSpec, Campaign, CampaignRef, CampaignSpec, CampaignStatus, Content, Policies
 from postroom.model.template import TemplateContent
 from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.platform.embedded.objects import FileObjects
-from postroom.services.campaign_making import prefix
-from postroom.services.campaign_orders import Attached, CampaignDefaults, CampaignSources, Order, Orders
-from postroom.services.campaigns import CampaignService
+from postroom.services.campaign_creation import CampaignCreator, CampaignDefaults, CampaignRequests, CampaignSources, prefix
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
 
-ORDER = Order(
+SPEC = CampaignSpec(
     name="Autumn",
+    content=Content(from_="news@example.com"),
     template_id="t",
     template_version=1,
     upload_id="u",
-    from_="news@example.com",
-    attachments=(Attached("a"),),
+    attachments=(AttachmentSpec("a"),),
 )
 
 
-def orders(made: Bench, objects: FileObjects, faults: Faults) -> Orders:
+def orders(made: Bench, objects: FileObjects, faults: Faults) -> CampaignRequests:
     """Whose every call to a store passes `faults`."""
     tables, stored, workflows = faults.wrap(made.tables), faults.wrap(objects), faults.wrap(made.workflows)
     campaigns = Campaigns(tables, made.clock)
-    service = CampaignService(
-        campaigns,
-        composing=ContentCompiler(Tenants(tables, made.clock), stored, public_url=None, bounce_domain=None),
-        messages=made.messages,
-        objects=stored,
-        journals=made.journals,
-        queues=made.queues,
-        timers=made.timers,
-        workflows=workflows,
-        bulk_update=BulkUpdate(made.messages, made.journals, made.clock, lease_ms=1_000),
-        deliveries=CallbackDeliveries(tables, made.clock),
-        clock=made.clock,
-    )
+    composing = ContentCompiler(Tenants(tables, made.clock), stored, public_url=None, bounce_domain=None)
+    creator = CampaignCreator(campaigns, composing=composing, objects=stored, workflows=workflows, clock=made.clock)
 
     def ready(tenant: str, upload: str, kind: UploadKind) -> ReadyUpload:
         info = objects.info(upload)
@@ -58,7 +43,12 @@ def orders(made: Bench, objects: FileObjects, faults: Faults) -> Orders:
 
     content = TemplateContent("t", 1, "Hi", "<p>Hello</p>", "Hello")
     sources = CampaignSources(lambda *_: content, ready, lambda *_: None, lambda *_: None)
-    return Orders(service, sources, objects=stored, clock=made.clock, house=CampaignDefaults("default", Policies(), 0))
+    return CampaignRequests(creator, sources, objects=stored, clock=made.clock, defaults=CampaignDefaults(Policies(), 0))
+
+
+def place(requests: CampaignRequests, ref: CampaignRef) -> Campaign:
+    """As the API does."""
+    return requests.find_created(ref) or requests.create(ref, SPEC, start=True)
 
 
 def calls(tmp_path: Path) -> int:
@@ -66,7 +56,7 @@ def calls(tmp_path: Path) -> int:
     faults = Faults()
     with bench(tmp_path) as made, closing(FileObjects(tmp_path / "objects", made.clock)) as objects:
         prepared(objects)
-        orders(made, objects, faults).place(made.campaigns.new_ref("default"), ORDER)
+        place(orders(made, objects, faults), made.campaigns.new_ref("default"))
     return len(faults.calls)
 
 
@@ -85,17 +75,17 @@ def test_killed_at_any_call_and_made_again_it_is_one_campaign(tmp_path: Path, af
             prepared(objects)
             ref = made.campaigns.new_ref("default")
             with pytest.raises(Killed):
-                orders(made, objects, Faults(at, after=after)).place(ref, ORDER)
-            again = orders(made, objects, Faults()).place(ref, ORDER)
+                place(orders(made, objects, Faults(at, after=after)), ref)
+            again = place(orders(made, objects, Faults()), ref)
             check(made, objects, ref)
-            assert orders(made, objects, Faults()).place(ref, ORDER) == again
+            assert place(orders(made, objects, Faults()), ref) == again
 
 
 def check(made: Bench, objects: FileObjects, ref: CampaignRef) -> None:
     """One campaign, all it refers to, nothing else, and its import begun."""
     (campaign,) = made.campaigns.list("default").items
     assert (campaign.ref, campaign.status) == (ref, CampaignStatus.IMPORTING)
-    content = campaign.content
+    content = campaign.files
     (attachment,) = content.attachments
     named = {content.html_key, content.text_key, attachment.object_key, f"{prefix(ref)}links.json"}
     assert {info.key for info in objects.list(prefix(ref)).objects} == named

@@ -19,10 +19,10 @@ from postroom.ledger.callback_deliveries import CallbackDeliveries
 from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX
 from postroom.ledger.tenants import Tenants
 from postroom.model.callback import CallbackDelivery
-from postroom.model.campaign import Campaign, CampaignStatus, Policies, Schedule
+from postroom.model.campaign import Campaign, CampaignSpec, CampaignStatus, Content, Schedule
 from postroom.model.message import MessageStatus, Settlement
 from postroom.platform.embedded.objects import FileObjects
-from postroom.services.campaign_making import Draft, prefix
+from postroom.services.campaign_creation import CampaignCreator, CampaignParts, prefix
 from postroom.services.campaigns import CampaignService, Decision
 from tests.fakes.clock import START
 from tests.fakes.ledger import Bench, bench
@@ -35,11 +35,15 @@ class Desk:
         self.made = made
         self.objects = objects
         clock: Clock = made.clock
+        composing = ContentCompiler(
+            Tenants(made.tables, clock), objects, public_url="https://mail.example.com", bounce_domain=None
+        )
+        self.creator = CampaignCreator(
+            made.campaigns, composing=composing, objects=objects, workflows=made.workflows, clock=clock
+        )
         self.service = CampaignService(
             made.campaigns,
-            composing=ContentCompiler(
-                Tenants(made.tables, clock), objects, public_url="https://mail.example.com", bounce_domain=None
-            ),
+            creator=self.creator,
             messages=made.messages,
             objects=objects,
             journals=made.journals,
@@ -71,20 +75,15 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         objects.close()
 
 
-def _draft(html: str = "<p>Hello {{ first_name }} of {{ city }}</p><a href='https://example.com/'>x</a>") -> Draft:
-    return Draft(
-        name="Autumn",
-        html=html,
-        subject="Hi {{ first_name }}",
-        from_="News <news@example.com>",
-        variables={"city": "Springfield"},
-        provider="default",
-        policies=Policies(),
-    )
+SPEC = CampaignSpec(
+    name="Autumn",
+    content=Content(from_="News <news@example.com>", subject="Hi {{ first_name }}", variables=(("city", "Springfield"),)),
+)
+PARTS = CampaignParts(html="<p>Hello {{ first_name }} of {{ city }}</p><a href='https://example.com/'>x</a>")
 
 
 def test_a_new_campaign_is_importing_with_the_columns_its_template_uses(desk: Desk) -> None:
-    campaign = desk.service.create("default", _draft(), io.BytesIO(b"email\na@example.com\n"), "people.csv")
+    campaign = desk.creator.create("default", SPEC, PARTS, io.BytesIO(b"email\na@example.com\n"), filename="people.csv")
     assert campaign.status is CampaignStatus.IMPORTING
     assert campaign.source.columns == ("city", "first_name")
     assert desk.objects.get(campaign.source.upload_key) == b"email\na@example.com\n"
@@ -95,7 +94,7 @@ def test_a_new_campaign_is_importing_with_the_columns_its_template_uses(desk: De
 
 def test_a_bad_template_makes_nothing(desk: Desk) -> None:
     with pytest.raises(Invalid):
-        desk.service.create("default", _draft("{% if %}"), io.BytesIO(b""), "people.csv")
+        desk.creator.create("default", SPEC, CampaignParts(html="{% if %}"), io.BytesIO(b""), filename="people.csv")
     assert desk.made.campaigns.list("default").items == []
     assert desk.objects.list().objects == []
 
@@ -210,7 +209,7 @@ def test_cancelling_an_import_skips_what_it_had_stored(desk: Desk) -> None:
 
 
 def test_a_campaign_keeps_the_links_it_was_made_with(desk: Desk, tmp_path: Path) -> None:
-    campaign = desk.service.create("default", _draft(), io.BytesIO(b"email\na@example.com\n"), "people.csv")
+    campaign = desk.creator.create("default", SPEC, PARTS, io.BytesIO(b"email\na@example.com\n"), filename="people.csv")
     elsewhere = ContentCompiler(Tenants(desk.made.tables, desk.made.clock), desk.objects, public_url=None, bounce_domain=None)
     assert elsewhere.load(campaign).links == ("https://example.com/",)
 

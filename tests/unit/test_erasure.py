@@ -18,7 +18,7 @@ from postroom.ledger.tenants import tenant_lock
 from postroom.model.callback import DeliveryStatus
 from postroom.model.campaign import CampaignStatus
 from postroom.model.message import ERASED, Counts, MessageStatus, Settlement
-from postroom.services.campaign_making import prefix
+from postroom.services.campaign_creation import prefix
 from postroom.services.campaigns import Decision
 from tests.fakes.transactional import request
 from tests.unit.erasure_kit import ANNA, BOB, CSV, House, house

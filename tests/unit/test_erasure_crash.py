@@ -11,7 +11,7 @@ import pytest
 
 from postroom.ledger.tenants import LOCK_MS
 from postroom.model.message import ERASED
-from postroom.services.campaign_making import prefix
+from postroom.services.campaign_creation import prefix
 from tests.fakes.faults import Faults, Killed
 from tests.unit.erasure_kit import BOB, House, house
 

@@ -13,13 +13,14 @@ from postroom.clock import Instant
 from postroom.entrypoints.cli import app
 from postroom.entrypoints.cli.session import session
 from postroom.errors import NotFound
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
+from postroom.model.campaign import CampaignRef, CampaignStatus, Import
 from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKind
 from postroom.model.ids import KEY_BYTES, Key
 from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.model.tokens import message_id, parse_message_id
 from postroom.platform.ports.messages import ReportedEvent
 from postroom.services.message_acceptance import AcceptedMessage, MessageRequest
+from tests.fakes.campaigns import campaign_record, campaign_spec
 
 KEY = Key(bytes(KEY_BYTES))
 
@@ -47,8 +48,8 @@ def sent_campaign() -> CampaignRef:
     with session() as postroom:
         messages, now = postroom.messages, postroom.clock.now()
         ref = postroom.records.new_ref("default")
-        content, source = Content("html", None, "Hello", "news@example.com"), Import("upload", "people.csv", batches=1, rows=1)
-        postroom.records.create(Campaign(ref, "Spring", CampaignStatus.COMPLETED, content, source, "default", now))
+        source = Import("upload", "people.csv", batches=1, rows=1)
+        postroom.records.create(campaign_record(ref, CampaignStatus.COMPLETED, now, spec=campaign_spec("Spring"), source=source))
         messages.create(ref, 1)
         messages.store(ref, [MessageRow(0, KEY, 2, "anna@example.com", None, "[]")], now)
         opened = messages.open(ref, 0, "w", now, lease_ms=1_000)

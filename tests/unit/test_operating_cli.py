@@ -264,7 +264,7 @@ def test_who_left_a_topic_gets_no_campaign_of_it_from_the_command_line() -> None
     assert json.loads(run(f"{send} --topic news"))["counts"]["sent"] == 1
     with session() as postroom:
         campaign = postroom.campaigns.get(CampaignRef("default", left["id"]))
-    assert (campaign.content.topic, campaign.callback_url) == ("offers", "https://shop.example/hooks")
+    assert (campaign.spec.content.topic, campaign.spec.callback_url) == ("offers", "https://shop.example/hooks")
 
 
 @pytest.mark.parametrize("option", [f"--topic {'t' * 65}", "--callback-url http://127.0.0.1/hooks"])

@@ -9,7 +9,7 @@ import pytest
 
 from postroom.errors import Conflict
 from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
-from postroom.services.campaign_making import prefix
+from postroom.services.campaign_creation import prefix
 from postroom.services.retention import CampaignRetention
 from tests.fakes.faults import Faults, Killed
 from tests.unit.erasure_kit import House, house

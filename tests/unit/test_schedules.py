@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from postroom.errors import Invalid
-from postroom.services.schedules import parse_schedule
+from postroom.services.campaign_creation import parse_schedule
 from tests.fakes.clock import START
 
 HOUR = 3_600_000

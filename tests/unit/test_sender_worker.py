@@ -36,8 +36,8 @@ def made(tmp_path: Path) -> Iterator[TransactionalBench]:
 def campaign(made: TransactionalBench, *, topic: str | None = None, people: int = 10) -> Campaign:
     made.objects.put("default/html", b"<p>Hello</p>")
     stored = made.made.campaign(people=people)
-    content = replace(stored.content, html_key="default/html", topic=topic)
-    return made.made.campaigns.change(stored, content=content)
+    spec = replace(stored.spec, content=replace(stored.spec.content, topic=topic))
+    return made.made.campaigns.change(stored, spec=spec, files=replace(stored.files, html_key="default/html"))
 
 
 def send(made: TransactionalBench, wanted: Campaign) -> None:

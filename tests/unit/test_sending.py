@@ -15,12 +15,13 @@ from postroom.entrypoints.server.send_loop import SendLoop
 from postroom.entrypoints.server.timers import MaintenanceLoop
 from postroom.errors import Corrupt, Invalid
 from postroom.ledger import scheduler_messages
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
+from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.pipeline.sender.context import StopSignal
 from postroom.pipeline.sender.worker import Sender
 from postroom.platform.ports.tables import ItemKey, Put
 from postroom.settings import Settings
 from postroom.wiring import Postroom, open_postroom
+from tests.fakes.campaigns import campaign_record
 from tests.flow.campaign_kit import until
 
 
@@ -45,8 +46,7 @@ def postroom(tmp_path: Path) -> Iterator[Postroom]:
 def campaign(postroom: Postroom, state: CampaignStatus = CampaignStatus.SENDING) -> CampaignRef:
     """One that is to be sent."""
     ref = postroom.records.new_ref("default")
-    content, source = Content("html", None, "Hello", "news@example.com"), Import("upload", "people.csv")
-    made = Campaign(ref, "test", state, content, source, "default", postroom.clock.now(), start_when_ready=True)
+    made = campaign_record(ref, state, postroom.clock.now(), start_when_ready=True)
     postroom.records.create(made)
     if state is CampaignStatus.SENDING:
         scheduler_messages.start_send(postroom.workflows, ref)

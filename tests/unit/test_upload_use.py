@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus, Content, Import
+from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.model.ids import decode, encode
 from postroom.services.uploads import UploadUsage
+from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.fakes.ledger import Bench, bench
 
 UPLOAD, LATER, EARLIER = "4" * 16, "5" * 16, "3" * 16
@@ -16,16 +17,7 @@ UPLOAD, LATER, EARLIER = "4" * 16, "5" * 16, "3" * 16
 
 def campaign(made: Bench, campaign_id: str, state: CampaignStatus, upload_id: str | None = UPLOAD, tenant: str = "acme") -> None:
     made.campaigns.create(
-        Campaign(
-            CampaignRef(tenant, campaign_id),
-            "news",
-            state,
-            Content("html", None, subject="Hi", from_="a@acme.example"),
-            Import("u", "people.csv"),
-            "default",
-            made.clock.now(),
-            upload_id=upload_id,
-        )
+        campaign_record(CampaignRef("acme", campaign_id), state, made.clock.now(), spec=campaign_spec(upload_id=upload_id))
     )
 
 

@@ -366,6 +366,7 @@ class ContentCompiler:
         text: str | None,
         attachments: Sequence[tuple[Attachment, bytes]],
         columns: Sequence[str],
+        public_url: str | None,
         kind: str = "campaign",
         listed: bool = True,
         signs: MailSigner | None = None,
@@ -375,7 +376,7 @@ class ContentCompiler:
         identity = Identity(
             ref=ref,
             tenant=self._tenants.get(ref.tenant),
-            public_url=content.public_url,
+            public_url=public_url,
             bounce_domain=self._bounce_domain,
             unsubscribe_mailbox=self._unsubscribe_mailbox,
             kind=kind,
@@ -391,16 +392,17 @@ class ContentCompiler:
     def load(self, campaign: Campaign, *, signed: bool = False) -> Composer:
         """Compile what the campaign has stored. `signed`: for mail that is really sent; a preview needs no key. Raises `Corrupt`
         or `Unavailable` if the key cannot be used."""
-        content, objects = campaign.content, self._objects
+        content, files, objects = campaign.spec.content, campaign.files, self._objects
         signs = self.signing(campaign.ref.tenant, content.from_) if signed else None
         if signs is not None:
             signs.check()
         return self.compile(
             campaign.ref,
             content,
-            html=objects.get(content.html_key).decode(),
-            text=objects.get(content.text_key).decode() if content.text_key else None,
-            attachments=[(attachment, objects.get(attachment.object_key)) for attachment in content.attachments],
+            html=objects.get(files.html_key).decode(),
+            text=objects.get(files.text_key).decode() if files.text_key else None,
+            attachments=[(attachment, objects.get(attachment.object_key)) for attachment in files.attachments],
             columns=campaign.source.columns,
+            public_url=files.public_url,
             signs=signs,
         )

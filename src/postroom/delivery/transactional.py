@@ -142,6 +142,7 @@ class TransactionalCompiler:
             text=text,
             attachments=attached,
             columns=columns,
+            public_url=content.public_url,
             kind="single",
             listed=content.unsubscribe,
             signs=self._composing.signing(ref.tenant, content.from_) if signed else None,
@@ -184,14 +185,10 @@ def person_key(secret: bytes, mailbox: str) -> Key:
 def _campaign_content(content: TransactionalContent) -> Content:
     """The content in the form the composer takes; bodies are passed separately."""
     return Content(
-        html_key="",
-        text_key=None,
         subject=content.subject,
         from_=content.from_,
         reply_to=content.reply_to,
-        attachments=tuple(attachment for attachment, _, _ in content.attachments),
         track_opens=content.track_opens,
         track_clicks=content.track_clicks,
         topic=content.topic,
-        public_url=content.public_url,
     )

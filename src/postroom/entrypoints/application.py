@@ -63,7 +63,7 @@ def email(postroom: Postroom, changed: Callable[[CampaignRef], None] = lambda re
 
     desk = CampaignServices(
         campaigns=postroom.campaigns,
-        orders=postroom.orders,
+        requests=postroom.campaign_requests,
         edits=postroom.edits,
         changes=postroom.changes,
         dry_run=postroom.dry_run,

@@ -197,7 +197,7 @@ class ReputationGuard:
             campaign = self._campaigns.find(ref)
             if campaign is None or campaign.status is not CampaignStatus.SENDING:
                 continue
-            if storable_provider(self._providers.id_of(ref.tenant, campaign.provider)) == provider:
+            if storable_provider(self._providers.id_of(ref.tenant, campaign.spec.provider)) == provider:
                 yield campaign
 
     def _excesses(self, rate: RateCounts) -> list[ExceededLimit]:

@@ -120,7 +120,7 @@ class SenderDisplay:
         """The campaign's From name or address, else the tenant's name, else empty. Raises `Unavailable`."""
         ref = CampaignRef(state.tenant.id, state.token.campaign)
         campaign = None if is_stream(ref.campaign) else self._campaigns.find(ref)
-        return _from_name(campaign.content.from_) if campaign is not None else state.tenant.name
+        return _from_name(campaign.spec.content.from_) if campaign is not None else state.tenant.name
 
 
 def _from_name(sender: str) -> str:

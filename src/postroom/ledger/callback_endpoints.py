@@ -201,13 +201,13 @@ class CallbackEndpoints:
 
     def of_campaign(self, campaign: Campaign) -> CallbackEndpoint | None:
         """The campaign's own endpoint, or None if it names no callback URL."""
-        if campaign.callback_url is None:
+        if campaign.spec.callback_url is None:
             return None
         ref = campaign.ref
         return CallbackEndpoint(
             id=CAMPAIGN_PREFIX + ref.campaign,
             tenant=ref.tenant,
-            url=campaign.callback_url,
+            url=campaign.spec.callback_url,
             kinds=frozenset(EventKind),
             campaign=ref.campaign,
             created_at=campaign.created_at,

@@ -136,7 +136,7 @@ class EventApplier:
             return _Facts(stream_batches(ref.campaign), None, None)
         facts = self._facts.get(ref)
         if facts is None and (campaign := self._campaigns.find(ref)) is not None:
-            facts = _Facts(campaign.source.batches, campaign.provider, campaign.content.topic)
+            facts = _Facts(campaign.source.batches, campaign.spec.provider, campaign.spec.content.topic)
             self._facts.put(ref, facts, seconds=_REMEMBERED_S)
         return facts
 

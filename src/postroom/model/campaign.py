@@ -1,4 +1,4 @@
-"""A campaign: who sends what to which recipients, under which policies, and where it stands.
+"""A campaign: its spec (what is sent, to whom, by which rules), its status, and how its upload became messages.
 
     draft → importing → ready → (scheduled →) sending ⇄ paused
                  │         │         │          │  │       │
@@ -12,6 +12,7 @@ is past sending. Every transition is one conditional write on the old state (led
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -77,7 +78,7 @@ class MissingPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that goes with every message."""
+    """A stored file that goes with every message."""
 
     object_key: str
     filename: str
@@ -87,36 +88,53 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """What is sent: the template's parts as objects in the store, and the headers' templates."""
+class AttachmentSpec:
+    """An upload that is to go with every message."""
 
-    html_key: str
-    """Object key of the HTML template (MJML already compiled)."""
-    text_key: str | None
-    """Object key of the text template; None: derived from the HTML."""
-    subject: str
+    upload_id: str
+    filename: str | None = None
+    """None: the upload's."""
+    content_id: str | None = None
+    """Set for an inline image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What every message of a campaign has in common besides its template: headers, variables, tracking."""
+
     from_: str
     """An address, or `Name <address>`."""
+    subject: str = ""
+    """May use variables. Empty in a new campaign's spec: the template's."""
     reply_to: str | None = None
     variables: tuple[tuple[str, str], ...] = ()
-    """Values for every recipient (`--set k=v`); a column of the same name wins."""
+    """Values for every recipient; a column of the same name wins."""
     missing: MissingPolicy = MissingPolicy.ERROR
-    attachments: tuple[Attachment, ...] = ()
     track_opens: bool = True
     track_clicks: bool = True
     topic: str | None = None
+    """What a recipient unsubscribes from; None: all mail of the tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFiles:
+    """The campaign's own copies of its template and attachments in the object store."""
+
+    html_key: str
+    """Object key of the HTML template (MJML already compiled)."""
+    text_key: str | None = None
+    """Object key of the text template; None: derived from the HTML."""
+    attachments: tuple[Attachment, ...] = ()
     public_url: str | None = None
-    """Where its links lead, frozen: the link table is made for it."""
+    """Base of the links in its messages, frozen: the link table is made for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """How the upload became messages: sums of what the splitter recorded, final once the state is past importing."""
+    """How the upload became messages: counts of what the splitter recorded, final once the status is past importing."""
 
     upload_key: str
     filename: str
-    email_column: str | None = None
-    """What the user named; None: recognised from the header."""
     columns: tuple[str, ...] = ()
     """The columns whose cells messages carry, in the order of `NewMessage.values`: what the template calls them."""
     batches: int = 0
@@ -128,14 +146,6 @@ class Import:
     """Object key of the report of rejected rows (CSV: line, address, reason, detail)."""
     upload_version: str | None = None
     """The version of the object that was chosen; None: the newest when the import is planned."""
-    headings: tuple[tuple[str, str], ...] = ()
-    """For variables that are fed from a column of another name: variable and heading."""
-
-    @property
-    def wanted(self) -> list[str]:
-        """The headings that feed `columns`, in their order."""
-        headings = dict(self.headings)
-        return [headings.get(name, name) for name in self.columns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,39 +177,69 @@ class Policies:
         return Instant(now + self.settle_after_ms) if self.unknown is UnknownPolicy.NEVER_MISSED else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignSpec:
+    """What a campaign sends, to whom and by which rules.
+
+    The API parses its body into one, the CLI builds one, and the record keeps it."""
+
+    name: str
+    content: Content
+    provider: str = "default"
+    """A provider's name, or a provider URL (see settings `POSTROOM_MAIL`)."""
+    schedule: Schedule | None = None
+    """None: as soon as it is imported and started."""
+    policies: Policies = field(default_factory=Policies)
+    template_id: str | None = None
+    """The stored template it is made from; None: a file. The campaign keeps its own copy (`StoredFiles`)."""
+    template_version: int | None = None
+    """None: the newest when it is created."""
+    upload_id: str | None = None
+    """The upload with its recipients; None: a file."""
+    email_column: str | None = None
+    """Heading of the column of addresses; None: recognised from the header."""
+    headings: tuple[tuple[str, str], ...] = ()
+    """Variable and heading of the column that feeds it, where they differ."""
+    attachments: tuple[AttachmentSpec, ...] = ()
+    callback_url: str | None = None
+    """Receives its events, besides the tenant's own callbacks; https."""
+    created_by: str | None = None
+    """Shown to people."""
+
+    def headings_of(self, columns: Sequence[str]) -> list[str]:
+        """The headings that feed these variables, in their order."""
+        headings = dict(self.headings)
+        return [headings.get(name, name) for name in columns]
+
+
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """The record. `version` is the store's, for the conditional write."""
+    """The record: the spec, and what became of it."""
 
     ref: CampaignRef
-    name: str
+    spec: CampaignSpec
     status: CampaignStatus
-    content: Content
+    files: StoredFiles
     source: Import
-    provider: str
-    """A provider URL (see settings `POSTROOM_MAIL`) or the name of one."""
     created_at: Instant
-    schedule: Schedule | None = None
-    policies: Policies = field(default_factory=Policies)
     started_at: Instant | None = None
     """When it first began to send."""
     sending_since: Instant | None = None
-    """When it last began to send: from here `give_up_after_ms` counts."""
+    """When it last began to send: `give_up_after_ms` counts from here."""
     finished_at: Instant | None = None
     reason: str | None = None
     """Why it is paused, cancelled or failed."""
     start_when_ready: bool = False
+    """Send, or schedule, as soon as the import is done."""
     paused_at: Instant | None = None
     """When it was last paused."""
-    template_id: str | None = None
-    """What it was made from, where that was a stored template; the content itself is the campaign's own."""
-    template_version: int | None = None
-    upload_id: str | None = None
-    created_by: str | None = None
-    """Who made it, for people."""
-    callback_url: str | None = None
-    """Where its events are told, besides the tenant's own callbacks; https."""
     version: int = 0
+    """The store's, for the conditional write."""
+
+    @property
+    def policies(self) -> Policies:
+        """The rules of its spec."""
+        return self.spec.policies
 
 
 def adds_up(source: Import, counts: Counts) -> bool:

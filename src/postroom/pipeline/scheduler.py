@@ -66,8 +66,8 @@ class Scheduler:
             campaign = self._begin(campaign)
         elif campaign.status is CampaignStatus.SCHEDULED and message.step is SchedulerStep.DUE and _is_current(campaign, message):
             campaign = self._start_or_pause(campaign)
-        if campaign.status is CampaignStatus.SCHEDULED and campaign.schedule is not None:
-            self._set_timer(campaign.ref, campaign.schedule.at)
+        if campaign.status is CampaignStatus.SCHEDULED and campaign.spec.schedule is not None:
+            self._set_timer(campaign.ref, campaign.spec.schedule.at)
         elif campaign.status is CampaignStatus.SENDING:
             scheduler_messages.start_send(self._workflows, campaign.ref)
 
@@ -78,12 +78,12 @@ class Scheduler:
             )
 
     def _begin(self, campaign: Campaign) -> Campaign:
-        if campaign.schedule is not None:
+        if campaign.spec.schedule is not None:
             return self._campaigns.transition(campaign, CampaignStatus.SCHEDULED)
         return self._campaigns.transition(campaign, CampaignStatus.SENDING)
 
     def _start_or_pause(self, campaign: Campaign) -> Campaign:
-        schedule, now = campaign.schedule, self._clock.now()
+        schedule, now = campaign.spec.schedule, self._clock.now()
         if schedule is not None and now > schedule.at + max(schedule.grace_ms, self._prompt_ms):
             late = (now - schedule.at) // 60_000
             reason = f"its time passed {late} minutes ago while nothing was running: resume it to send now, or cancel it"
@@ -93,4 +93,4 @@ class Scheduler:
 
 def _is_current(campaign: Campaign, message: SchedulerMessage) -> bool:
     """Whether the timer was set for the schedule the campaign has now."""
-    return campaign.schedule is not None and campaign.schedule.at == message.at
+    return campaign.spec.schedule is not None and campaign.spec.schedule.at == message.at

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from postroom.errors import Invalid
-from postroom.model.campaign import Import
+from postroom.model.campaign import CampaignSpec, Import
 from postroom.model.upload import Inspection
 from postroom.recipients_file.columns import address_column, find_column, header_names, is_address, numbered_names
 from postroom.recipients_file.encoding import Encoding, decode, detect_encoding
@@ -162,11 +162,11 @@ def _fitness(sample: Sequence[Record]) -> tuple[bool, float, float, int]:
     return (width > 1, addressed, even, width)
 
 
-def layout_for(source: Import, head: bytes, *, whole: bool) -> Layout:
+def layout_for(spec: CampaignSpec, source: Import, head: bytes, *, whole: bool) -> Layout:
     """As `recognise`. `Invalid` also for a heading that was named for a variable and does not exist: a typing error there
     must not become empty text in everybody's mail."""
-    layout = detect_layout(head, whole=whole, asked_for=source.email_column, wanted=source.wanted)
-    headings = dict(source.headings)
+    layout = detect_layout(head, whole=whole, asked_for=spec.email_column, wanted=spec.headings_of(source.columns))
+    headings = dict(spec.headings)
     for name, column in zip(source.columns, layout.columns, strict=True):
         if column is None and name in headings:
             raise Invalid(f"There is no column {headings[name]!r} for the variable {name!r} in {source.filename}.")

@@ -16,7 +16,7 @@ from postroom.ledger import scheduler_messages
 from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import ENDED, Campaign, CampaignStatus, Schedule
 from postroom.platform.ports.queues import Queues
-from postroom.services.schedules import parse_schedule
+from postroom.services.campaign_creation import parse_schedule
 
 
 class Keep(Enum):
@@ -60,10 +60,11 @@ class Edits:
             fields["schedule"] = self._schedule(campaign, edit.schedule)
         if not fields:
             return campaign
+        spec = replace(campaign.spec, **fields)
         if campaign.status is CampaignStatus.SCHEDULED and edit.schedule is None:
-            campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING, **fields)
+            campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING, spec=spec)
         else:
-            campaign = self._campaigns.change(campaign, **fields)
+            campaign = self._campaigns.change(campaign, spec=spec)
         scheduler_messages.notify_changed(self._queues, campaign.ref)
         return campaign
 

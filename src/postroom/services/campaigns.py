@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from enum import StrEnum
-from typing import BinaryIO
 
 from postroom.clock import Clock
-from postroom.delivery.compose import ContentCompiler
 from postroom.errors import Conflict, NotFound
 from postroom.ledger import scheduler_messages
 from postroom.ledger.bulk_update import BulkUpdate, ShouldContinue, never_stopped
@@ -21,14 +19,13 @@ from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.collection import ListPage
 from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus
 from postroom.model.message import MessageStatus, Recipient, Settlement
-from postroom.model.upload import ReadyUpload
 from postroom.platform.ports.journal import Journals
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
-from postroom.services.campaign_making import Draft, Making, prefix
+from postroom.services.campaign_creation import CampaignCreator, prefix
 
 ACTION = "change"
 """The workflow of changes to a whole campaign that workers carry out (services.campaign_changes)."""
@@ -61,7 +58,7 @@ class CampaignService:
         self,
         campaigns: Campaigns,
         *,
-        composing: ContentCompiler,
+        creator: CampaignCreator,
         messages: Messages,
         objects: Objects,
         journals: Journals,
@@ -73,7 +70,7 @@ class CampaignService:
         clock: Clock,
     ) -> None:
         self._campaigns = campaigns
-        self._making = Making(campaigns, composing=composing, objects=objects, workflows=workflows, clock=clock)
+        self._creator = creator
         self._messages = messages
         self._objects = objects
         self._journals = journals
@@ -84,20 +81,8 @@ class CampaignService:
         self._deliveries = deliveries
         self._clock = clock
 
-    def create(self, tenant: str, draft: Draft, recipients: BinaryIO, filename: str) -> Campaign:
-        """As `Making.create`."""
-        return self._making.create(tenant, draft, recipients, filename)
-
-    def create_from_upload(self, ref: CampaignRef, draft: Draft, upload: ReadyUpload) -> Campaign:
-        """As `Making.create_from_upload`."""
-        return self._making.create_from_upload(ref, draft, upload)
-
-    def continued(self, ref: CampaignRef) -> Campaign | None:
-        """As `Making.continued`."""
-        return self._making.continued(ref)
-
     def new_id(self, tenant: str) -> str:
-        """An id nobody has used: for `create_from_upload`."""
+        """An unused id for a new campaign."""
         return self._campaigns.new_ref(tenant).campaign
 
     def get(self, ref: CampaignRef) -> Campaign:
@@ -151,13 +136,13 @@ class CampaignService:
             case CampaignStatus.DRAFT | CampaignStatus.IMPORTING:
                 if not campaign.start_when_ready:
                     campaign = self._campaigns.change(campaign, start_when_ready=True)
-                return self._making.begin_import(campaign)
+                return self._creator.begin_import(campaign)
             case CampaignStatus.COMPLETED:
                 return self._send_what_waits(ref)
             case CampaignStatus.READY:
                 campaign = self._campaigns.change(campaign, start_when_ready=True)
             case CampaignStatus.PAUSED:
-                schedule = campaign.schedule
+                schedule = campaign.spec.schedule
                 ahead = schedule is not None and schedule.at > self._clock.now() and campaign.started_at is None
                 to = CampaignStatus.SCHEDULED if ahead else CampaignStatus.SENDING
                 campaign = self._campaigns.transition(campaign, to)
@@ -236,7 +221,7 @@ class CampaignService:
         self._messages.drop(ref)
         self._journals.drop(ref.campaign)
         self._objects.purge(prefix(ref))
-        if campaign.callback_url is not None:
+        if campaign.spec.callback_url is not None:
             self._deliveries.drop(ref.tenant, CAMPAIGN_PREFIX + ref.campaign)
         self._campaigns.delete(ref)
 
@@ -274,7 +259,7 @@ def action_execution(ref: CampaignRef, verb: CampaignAction) -> str:
 
 
 def _asked_for(campaign: Campaign, statuses: Collection[CampaignStatus], name: str) -> bool:
-    return (not statuses or campaign.status in statuses) and campaign.name.casefold().startswith(name.casefold())
+    return (not statuses or campaign.status in statuses) and campaign.spec.name.casefold().startswith(name.casefold())
 
 
 def _because(campaign: Campaign) -> str:

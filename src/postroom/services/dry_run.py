@@ -16,7 +16,7 @@ from postroom.delivery.compose import Composed, Composer, ContentCompiler, RowEr
 from postroom.errors import Invalid, NotFound
 from postroom.ledger.suppression import SuppressionList
 from postroom.ledger.tenants import Tenants
-from postroom.model.campaign import Campaign, Import
+from postroom.model.campaign import Campaign, CampaignSpec, Import
 from postroom.model.ids import Key, key_maker
 from postroom.model.message import MessageRow, MessageStatus, Recipient
 from postroom.platform.ports.objects import Objects
@@ -86,11 +86,11 @@ class DryRun:
         """Look at the first `rows`. `Invalid`: the upload is gone, or cannot be used at all."""
         deadline = self._clock.monotonic() + MAX_SECONDS
         composer = self._composing.load(campaign)
-        layout, records, complete = self._records(campaign.source, rows)
+        layout, records, complete = self._records(campaign.spec, campaign.source, rows)
         key_of = key_maker(self._tenants.get(campaign.ref.tenant).secret)
         read = read_rows(records, layout, key_of, batches=1)
         keys = [message.key for message in read.messages]
-        on_list = self._suppression.suppressed(campaign.ref.tenant, keys, topic=campaign.content.topic)
+        on_list = self._suppression.suppressed(campaign.ref.tenant, keys, topic=campaign.spec.content.topic)
         others, kept = _sorted_out(read.messages, on_list)
         others += read.rejects
         trial = _Trial()
@@ -101,14 +101,14 @@ class DryRun:
             trial.take(composer, message, self._clock.now())
         return _summed(trial, others, complete=complete)
 
-    def _records(self, source: Import, limit: int) -> tuple[Layout, list[Record], bool]:
+    def _records(self, spec: CampaignSpec, source: Import, limit: int) -> tuple[Layout, list[Record], bool]:
         """The upload's first rows, at most `limit`, and whether these are all."""
         info = self._objects.info(source.upload_key, source.upload_version)
         if info is None:
             raise Invalid(f"The upload {source.filename} is gone: upload it again.")
         try:
             head = self._objects.read(source.upload_key, 0, HEAD_BYTES, info.version)
-            layout = layout_for(source, head, whole=len(head) == info.size)
+            layout = layout_for(spec, source, head, whole=len(head) == info.size)
             with closing(self._objects.open(source.upload_key, info.version)) as stream:
                 blocks: Iterator[bytes] = iter(lambda: stream.read(_BLOCK), b"")
                 records = read_records(decode(blocks, layout.encoding), layout.delimiter)

@@ -66,7 +66,7 @@ from postroom.recipients_file.cells import unguarded
 from postroom.recipients_file.encoding import decode
 from postroom.recipients_file.layout import HEAD_BYTES, read_header
 from postroom.recipients_file.records import read_records
-from postroom.services.campaign_making import prefix
+from postroom.services.campaign_creation import prefix
 from postroom.services.exports import exports_prefix
 from postroom.services.mail_reading import read_headers
 from postroom.services.uploads import UploadService
@@ -415,7 +415,7 @@ class ErasureRun:
         """Whoever was told of anything: what a removed one was told went with it."""
         yield from (endpoint.id for endpoint in self._places.callbacks.list(self._owner.id))
         for campaign in self._campaigns():
-            if campaign.callback_url is not None:
+            if campaign.spec.callback_url is not None:
                 yield CAMPAIGN_PREFIX + campaign.ref.campaign
 
     def _alive(self) -> bool:

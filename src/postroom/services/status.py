@@ -54,7 +54,7 @@ class StatusReport:
         campaign, source, counts = self.campaign, self.campaign.source, self.counts.as_dict()
         return {
             "id": campaign.ref.campaign,
-            "name": campaign.name,
+            "name": campaign.spec.name,
             "status": campaign.status.value,
             "reason": campaign.reason,
             "waiting_for": self.waiting_for,
@@ -68,7 +68,7 @@ class StatusReport:
             },
             "engagement": asdict(self.engagement),
             "created_at": rfc3339(campaign.created_at),
-            "scheduled_at": rfc3339(campaign.schedule.at if campaign.schedule else None),
+            "scheduled_at": rfc3339(campaign.spec.schedule.at if campaign.spec.schedule else None),
             "started_at": rfc3339(campaign.started_at),
             "finished_at": rfc3339(campaign.finished_at),
             "messages_per_second": round(self.per_second, 1),
@@ -211,8 +211,8 @@ class StalledCampaigns:
             case CampaignStatus.SENDING if campaign.ref not in moved and (campaign.sending_since or now) <= now - STILL_MS:
                 if self._messages.due_batches(campaign.ref, now, 1) and self._waiting_for(campaign) is None:
                     return f"it sends, and nothing left for {STILL_MS // MINUTE_MS} minutes though something is due"
-            case CampaignStatus.SCHEDULED if campaign.schedule is not None and campaign.schedule.at <= now - _LATE_MS:
-                return f"it is scheduled, and its time came {(now - campaign.schedule.at) // MINUTE_MS} minutes ago"
+            case CampaignStatus.SCHEDULED if campaign.spec.schedule is not None and campaign.spec.schedule.at <= now - _LATE_MS:
+                return f"it is scheduled, and its time came {(now - campaign.spec.schedule.at) // MINUTE_MS} minutes ago"
             case CampaignStatus.IMPORTING if campaign.created_at <= now - _IMPORTING_MS:
                 return f"it has been imported for {(now - campaign.created_at) // MINUTE_MS} minutes"
             case _:

@@ -157,14 +157,11 @@ class TemplateRenderer:
         """`Invalid` as a campaign's."""
         self.names = tuple(sorted(variables(html=parts.html, text=parts.text, subject=parts.subject)))
         content = Content(
-            html_key="",
-            text_key=None,
             subject=parts.subject,
             from_=SOMEONE,
             missing=missing,
             track_opens=False,
             track_clicks=False,
-            public_url=public_url,
         )
         self._composer = composing.compile(
             CampaignRef(tenant, _NOBODY),
@@ -173,6 +170,7 @@ class TemplateRenderer:
             text=parts.text,
             attachments=_pictures(parts.html),
             columns=self.names,
+            public_url=public_url,
         )
 
     def render(self, values: Mapping[str, str]) -> RenderedTemplate:

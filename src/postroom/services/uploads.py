@@ -258,7 +258,7 @@ class UploadUsage:
             for campaign in page.items:
                 if campaign.ref.campaign < upload_id:
                     return False
-                if campaign.upload_id == upload_id and campaign.status in _READING:
+                if campaign.spec.upload_id == upload_id and campaign.status in _READING:
                     return True
             cursor = page.cursor
             if cursor is None:

@@ -7,8 +7,7 @@ from functools import partial
 from postroom.delivery.compose import ContentCompiler
 from postroom.model.callback import check_callback_url
 from postroom.model.campaign import Policies
-from postroom.model.provider import DEFAULT_PROVIDER
-from postroom.services.campaign_orders import CampaignDefaults, CampaignSources, Orders
+from postroom.services.campaign_creation import CampaignCreator, CampaignDefaults, CampaignRequests, CampaignSources
 from postroom.services.campaigns import CampaignService
 from postroom.services.templates import TemplateService
 from postroom.services.uploads import UploadService
@@ -17,11 +16,18 @@ from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 
-def campaign_service(stores: Stores, ledger: Ledger, composing: ContentCompiler) -> CampaignService:
-    """The verbs of one campaign."""
+def campaign_creator(stores: Stores, ledger: Ledger, composing: ContentCompiler) -> CampaignCreator:
+    """Creates campaigns from their parts."""
+    return CampaignCreator(
+        ledger.campaigns, composing=composing, objects=stores.objects, workflows=stores.workflows, clock=stores.clock
+    )
+
+
+def campaign_service(stores: Stores, ledger: Ledger, creator: CampaignCreator) -> CampaignService:
+    """Reads, starts, pauses, cancels and deletes campaigns."""
     return CampaignService(
         ledger.campaigns,
-        composing=composing,
+        creator=creator,
         messages=stores.messages,
         objects=stores.objects,
         journals=stores.journals,
@@ -34,9 +40,9 @@ def campaign_service(stores: Stores, ledger: Ledger, composing: ContentCompiler)
     )
 
 
-def house(settings: Settings) -> CampaignDefaults:
-    """How campaigns go that say nothing else."""
-    return CampaignDefaults(DEFAULT_PROVIDER, usual_policies(settings), round(settings.schedule_grace * 1000))
+def campaign_defaults(settings: Settings) -> CampaignDefaults:
+    """The rules of campaigns that name no others."""
+    return CampaignDefaults(usual_policies(settings), round(settings.schedule_grace * 1000))
 
 
 def usual_policies(settings: Settings) -> Policies:
@@ -49,16 +55,16 @@ def usual_policies(settings: Settings) -> Policies:
     )
 
 
-def orders(
+def campaign_requests(
     settings: Settings,
     stores: Stores,
     ledger: Ledger,
     *,
-    service: CampaignService,
+    creator: CampaignCreator,
     templates: TemplateService,
     uploads: UploadService,
-) -> Orders:
-    """Who takes campaigns in over HTTP: what they name has to be the tenant's."""
+) -> CampaignRequests:
+    """Creates campaigns for the API: what a request names must be the tenant's."""
 
     def check_provider(tenant: str, name: str) -> None:
         ledger.providers.for_campaign(tenant, name)
@@ -70,4 +76,4 @@ def orders(
         check_provider,
         check_callback=partial(check_callback_url, networks=settings.callback_networks),
     )
-    return Orders(service, sources, objects=stores.objects, clock=stores.clock, house=house(settings))
+    return CampaignRequests(creator, sources, objects=stores.objects, clock=stores.clock, defaults=campaign_defaults(settings))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from postroom.platform.ports.identity import IdentityProvider
     from postroom.services.callbacks import CallbackService
     from postroom.services.campaign_actions import CampaignActions
+    from postroom.services.campaign_creation import CampaignCreator, CampaignRequests
     from postroom.services.campaign_edits import Edits
-    from postroom.services.campaign_orders import Orders
     from postroom.services.campaign_reading import CampaignReader
     from postroom.services.campaigns import CampaignService
     from postroom.services.dkim import DkimService
@@ -207,22 +207,28 @@ class Verbs(Standing):
     def campaigns(self) -> CampaignService:
         from postroom.wiring.campaigns import campaign_service
 
-        return campaign_service(self.stores, self.ledger, self.composing)
+        return campaign_service(self.stores, self.ledger, self.campaign_creator)
 
     @cached_property
-    def orders(self) -> Orders:
-        from postroom.wiring.campaigns import orders
+    def campaign_creator(self) -> CampaignCreator:
+        from postroom.wiring.campaigns import campaign_creator
 
-        return orders(
-            self.settings, self.stores, self.ledger, service=self.campaigns, templates=self.templates, uploads=self.uploads
+        return campaign_creator(self.stores, self.ledger, self.composing)
+
+    @cached_property
+    def campaign_requests(self) -> CampaignRequests:
+        from postroom.wiring.campaigns import campaign_requests
+
+        return campaign_requests(
+            self.settings, self.stores, self.ledger, creator=self.campaign_creator, templates=self.templates, uploads=self.uploads
         )
 
     @cached_property
     def edits(self) -> Edits:
         from postroom.services.campaign_edits import Edits
-        from postroom.wiring.campaigns import house
+        from postroom.wiring.campaigns import campaign_defaults
 
-        return Edits(self.records, self.queues, self.clock, grace_ms=house(self.settings).grace_ms)
+        return Edits(self.records, self.queues, self.clock, grace_ms=campaign_defaults(self.settings).grace_ms)
 
     @cached_property
     def changes(self) -> CampaignActions:

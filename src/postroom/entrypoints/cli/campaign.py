@@ -177,7 +177,7 @@ def delete(
     with session(data=data) as postroom:
         record = postroom.records.get(_ref(postroom, tenant, campaign))
         if not yes:
-            typer.confirm(f"Delete {record.name} ({campaign}) and all its messages for good?", abort=True)
+            typer.confirm(f"Delete {record.spec.name} ({campaign}) and all its messages for good?", abort=True)
         with _recorded(postroom, "delete", record.ref):
             postroom.campaigns.delete(record.ref)
     say("deleted")
@@ -186,7 +186,7 @@ def delete(
 def _line(status: StatusReport) -> tuple[str, ...]:
     campaign, counts = status.campaign, status.counts
     created = shown_time(campaign.created_at)
-    return campaign.ref.campaign, campaign.status.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.name
+    return campaign.ref.campaign, campaign.status.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.spec.name
 
 
 def _ref(postroom: Postroom, tenant: str, campaign: str) -> CampaignRef:

@@ -16,9 +16,8 @@ from postroom.entrypoints.cli.report import print_status
 from postroom.entrypoints.cli.session import DONE, FAILED, say, session
 from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import NotFound
-from postroom.model.campaign import CampaignStatus, MissingPolicy, Policies
-from postroom.model.provider import DEFAULT_PROVIDER
-from postroom.services.campaign_making import Draft
+from postroom.model.campaign import CampaignSpec, CampaignStatus, Content, MissingPolicy
+from postroom.services.campaign_creation import CampaignParts
 
 _DATA = Path("demo-data")
 
@@ -35,17 +34,13 @@ def demo_command(
         upload = examples / "recipients.csv"
         if recipients:
             upload = _resized(upload, Path(directory) / "recipients.csv", recipients)
-        draft = Draft(
-            name="Demo newsletter",
-            html=read_template(examples / "newsletter.mjml"),
-            subject="{{ first_name | default('Hello') }}, your autumn letter is here",
+        content = Content(
             from_="Postroom Demo <news@example.com>",
-            variables={},
+            subject="{{ first_name | default('Hello') }}, your autumn letter is here",
             missing=MissingPolicy.EMPTY,
-            provider=DEFAULT_PROVIDER,
-            policies=Policies(),
         )
-        ref = create(postroom, draft, upload)
+        parts = CampaignParts(html=read_template(examples / "newsletter.mjml"))
+        ref = create(postroom, CampaignSpec(name="Demo newsletter", content=content), parts, upload)
         status = run_and_watch(postroom, ref)
         print_status(status, as_json=False)
     _say_where_to_look(ref.campaign, data)

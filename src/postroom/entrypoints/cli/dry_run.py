@@ -11,17 +11,17 @@ from postroom.entrypoints.cli.listing import every_message
 from postroom.entrypoints.cli.making import create
 from postroom.entrypoints.cli.session import DONE, NOT_ALL_SENT, say
 from postroom.errors import Conflict, Invalid
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
+from postroom.model.campaign import Campaign, CampaignRef, CampaignSpec, CampaignStatus
 from postroom.model.message import Message, Recipient
-from postroom.services.campaign_making import Draft
+from postroom.services.campaign_creation import CampaignParts
 from postroom.wiring import Postroom
 
 _SHOWN = 20
 
 
-def dry_run(postroom: Postroom, draft: Draft, recipients: Path, *, tenant: str, as_json: bool) -> int:
+def dry_run(postroom: Postroom, spec: CampaignSpec, parts: CampaignParts, recipients: Path, *, tenant: str, as_json: bool) -> int:
     """The exit code: 0, or 3 where some message could not be composed. `Invalid`: the upload cannot be used."""
-    ref = create(postroom, draft, recipients, tenant=tenant)
+    ref = create(postroom, spec, parts, recipients, tenant=tenant, start=False)
     try:
         campaign = _imported(postroom, ref)
         return _compose_all(postroom, campaign, as_json=as_json)

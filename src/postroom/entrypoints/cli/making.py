@@ -9,23 +9,31 @@ from pathlib import Path
 from postroom.entrypoints.cli.session import say
 from postroom.errors import Invalid
 from postroom.model.callback import check_callback_url
-from postroom.model.campaign import CampaignRef, Policies, Schedule, UnknownPolicy
+from postroom.model.campaign import CampaignRef, CampaignSpec, Policies, Schedule, UnknownPolicy
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.tokens import MAX_TOPIC_BYTES
-from postroom.services.campaign_making import AttachedFile, Draft
-from postroom.services.schedules import FieldNames, parse_schedule
+from postroom.services.campaign_creation import AttachedFile, CampaignParts, FieldNames, parse_schedule
 from postroom.settings import Settings
 from postroom.wiring import Postroom
-from postroom.wiring.campaigns import usual_policies
+from postroom.wiring.campaigns import campaign_defaults
 
 _OPTIONS = FieldNames("--at", "--timezone")
 
 
-def create(postroom: Postroom, draft: Draft, recipients: Path, *, tenant: str = DEFAULT_TENANT) -> CampaignRef:
+def create(
+    postroom: Postroom,
+    spec: CampaignSpec,
+    parts: CampaignParts,
+    recipients: Path,
+    *,
+    tenant: str = DEFAULT_TENANT,
+    start: bool = True,
+) -> CampaignRef:
     """Make the campaign and say its id, so that whoever is killed from here on can be resumed."""
     try:
         with recipients.open("rb") as upload:
-            ref = postroom.campaigns.create(tenant, draft, upload, recipients.name).ref
+            creator = postroom.campaign_creator
+            ref = creator.create(tenant, spec, parts, upload, filename=recipients.name, start=start).ref
     except OSError as error:
         raise Invalid(f"--recipients {recipients} cannot be read: {error.strerror}") from error
     say(f"campaign {ref.campaign}")
@@ -80,7 +88,7 @@ def variables(given: list[str]) -> dict[str, str]:
 def schedule(at: str, timezone: str, postroom: Postroom) -> Schedule:
     """Of `--at` and `--timezone`; `Invalid` for what is no time, has passed, or is too far ahead."""
     grace_ms = round(postroom.settings.schedule_grace * 1000)
-    return parse_schedule(at, timezone, now=postroom.clock.now(), grace_ms=grace_ms, wording=_OPTIONS)
+    return parse_schedule(at, timezone, now=postroom.clock.now(), grace_ms=grace_ms, names=_OPTIONS)
 
 
 def topic(text: str | None) -> str | None:
@@ -102,5 +110,4 @@ def policies(settings: Settings, rate: float | None, unknown: UnknownPolicy) -> 
     """The settings' rules and the options'; `Invalid`."""
     if rate is not None and not 0.1 <= rate <= 1_000_000:
         raise Invalid(f"--rate {rate:g}: from 0.1 to 1000000 recipients a second")
-    usual = usual_policies(settings)
-    return replace(usual, unknown=unknown, rate=usual.rate if rate is None else rate)
+    return campaign_defaults(settings).with_options(rate=rate, unknown=unknown)

@@ -85,8 +85,8 @@ def _describe(status: StatusReport, checkpoint: Checkpoint | None) -> tuple[str,
             return "importing", checkpoint.sums.rows, checkpoint.plan.rows
         case CampaignStatus.IMPORTING | CampaignStatus.DRAFT:
             return "reading the recipients", 0, 0
-        case CampaignStatus.SCHEDULED if campaign.schedule is not None:
-            return f"scheduled for {rfc3339(campaign.schedule.at)}", 0, 0
+        case CampaignStatus.SCHEDULED if campaign.spec.schedule is not None:
+            return f"scheduled for {rfc3339(campaign.spec.schedule.at)}", 0, 0
         case CampaignStatus.SENDING if status.counts.deferred and status.counts.waiting == status.counts.deferred:
             return f"sending ({status.counts.deferred:,} refused for now, to be tried again)", status.done, status.counts.total
         case other:

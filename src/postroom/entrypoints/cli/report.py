@@ -31,7 +31,7 @@ def print_status(status: StatusReport, *, as_json: bool) -> None:
     lines += [(name, f"{count:,}") for name, count in shown["engagement"].items() if count]
     if status.seconds:
         lines += [("time", f"{status.seconds:,.1f} s"), ("messages a second", f"{status.per_second:,.0f}")]
-    sys.stdout.write(f"{printable(status.campaign.name)} ({shown['id']}): {shown['status']}\n")
+    sys.stdout.write(f"{printable(status.campaign.spec.name)} ({shown['id']}): {shown['status']}\n")
     width = max(len(number) for _, number in lines)
     sys.stdout.writelines(f"  {name:18}{number:>{width}}\n" for name, number in lines)
     _print_hints(status, counts)
@@ -55,9 +55,9 @@ def _print_hints(status: StatusReport, counts: dict[str, int]) -> None:
         say(f"{campaign.status}: {campaign.reason}")
     if status.waiting_for:
         say(f"waiting: {status.waiting_for}")
-    if campaign.schedule is not None and campaign.status is CampaignStatus.SCHEDULED:
+    if campaign.spec.schedule is not None and campaign.status is CampaignStatus.SCHEDULED:
         say(
-            f"starts at {shown_time(campaign.schedule.at)} where a server runs; else wait for it: "
+            f"starts at {shown_time(campaign.spec.schedule.at)} where a server runs; else wait for it: "
             f"postroom send --resume {campaign.ref.campaign}{whose}"
         )
     elif campaign.status not in ENDED:

@@ -15,10 +15,9 @@ from postroom.entrypoints.cli.report import print_status, result_code
 from postroom.entrypoints.cli.session import session
 from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import Invalid
-from postroom.model.campaign import CampaignRef, MissingPolicy, UnknownPolicy
-from postroom.model.provider import DEFAULT_PROVIDER
+from postroom.model.campaign import CampaignRef, CampaignSpec, Content, MissingPolicy, UnknownPolicy
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.campaign_making import Draft
+from postroom.services.campaign_creation import CampaignParts
 from postroom.wiring import Postroom
 
 _BESIDE_RESUME = frozenset({"resume", "tenant", "as_json", "data", "workers", "mail"})
@@ -91,32 +90,34 @@ def send_command(
             absent = [f"--{option}" for option, value in given.items() if not value]
             if absent or template is None or recipients is None:
                 raise Invalid(f"missing {', '.join(absent)} (or --resume ID to go on with a campaign)")
-            draft = Draft(
-                name=(name or template.stem) + (" (dry run)" if dry_run_ else ""),
+            parts = CampaignParts(
                 html=making.read_template(template),
                 text=making.read_text(text) if text is not None else None,
-                subject=subject,
-                from_=from_,
-                reply_to=reply_to,
-                variables=making.variables(set_ or []),
-                missing=missing,
                 attachments=tuple(
                     [making.attached(path) for path in attach or []] + [making.inline(path) for path in inline or []]
                 ),
-                track_opens=track_opens,
-                track_clicks=track_clicks,
-                topic=making.topic(topic),
-                callback_url=making.callback_url(callback_url, postroom.settings),
-                provider=DEFAULT_PROVIDER,
+            )
+            spec = CampaignSpec(
+                name=(name or template.stem) + (" (dry run)" if dry_run_ else ""),
+                content=Content(
+                    from_=from_,
+                    subject=subject,
+                    reply_to=reply_to,
+                    variables=tuple(making.variables(set_ or []).items()),
+                    missing=missing,
+                    track_opens=track_opens,
+                    track_clicks=track_clicks,
+                    topic=making.topic(topic),
+                ),
                 schedule=making.schedule(at, timezone, postroom) if at else None,
                 policies=making.policies(postroom.settings, rate, unknown),
                 email_column=email_column,
-                start=not dry_run_,
+                callback_url=making.callback_url(callback_url, postroom.settings),
             )
             if dry_run_:
-                raise typer.Exit(dry_run(postroom, draft, recipients, tenant=tenant, as_json=as_json))
+                raise typer.Exit(dry_run(postroom, spec, parts, recipients, tenant=tenant, as_json=as_json))
             with recorded(postroom, "send", tenant=tenant) as change:
-                ref = making.create(postroom, draft, recipients, tenant=tenant)
+                ref = making.create(postroom, spec, parts, recipients, tenant=tenant)
                 change.target = f"campaign/{ref.campaign}"
         finish(postroom, ref, as_json=as_json)
 

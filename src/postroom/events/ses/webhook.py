@@ -107,7 +107,7 @@ class SesEventMatcher:
     def _topic(self, campaign_ref: CampaignRef) -> str | None:
         """The campaign's topic. None (all mail) for streams, and for a campaign that was deleted."""
         campaign = None if is_stream(campaign_ref.campaign) else self._records.campaigns.find(campaign_ref)
-        return None if campaign is None else campaign.content.topic
+        return None if campaign is None else campaign.spec.content.topic
 
 
 def _normalised(recipient: str) -> str:

@@ -39,10 +39,10 @@ from postroom.gateway.schemas.campaigns import (
     SettleRequest,
 )
 from postroom.model.access import Principal, Role
-from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
+from postroom.model.campaign import Campaign, CampaignRef, CampaignSpec, CampaignStatus
 from postroom.services.campaign_actions import CampaignActions
+from postroom.services.campaign_creation import CampaignRequests
 from postroom.services.campaign_edits import Edits
-from postroom.services.campaign_orders import Orders
 from postroom.services.campaign_reading import CampaignReader
 from postroom.services.campaigns import CampaignService
 from postroom.services.dry_run import DryRun
@@ -59,7 +59,7 @@ class CampaignServices:
     """The services behind these routes."""
 
     campaigns: CampaignService
-    orders: Orders
+    requests: CampaignRequests
     edits: Edits
     changes: CampaignActions
     dry_run: DryRun
@@ -77,7 +77,7 @@ def campaign_routes(desk: CampaignServices) -> APIRouter:
 
 
 def _add_records(router: APIRouter, desk: CampaignServices) -> None:
-    campaigns = desk.campaigns
+    campaigns, requests = desk.campaigns, desk.requests
 
     @router.post("", operation_id="create_campaign", status_code=201)
     def create(body: NewCampaign, caller: Editor, points: Points, audit: Audit, response: Response) -> CampaignBody:
@@ -89,10 +89,12 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
         ref = CampaignRef(caller.tenant, points.once("id", lambda: campaigns.new_id(caller.tenant)))
 
         def newest() -> str:
-            return str(desk.orders.template_version(caller.tenant, body.template_id))
+            return str(requests.template_version(caller.tenant, body.template_id))
 
         version = body.template_version or int(points.once("template_version", newest))
-        campaign = desk.orders.place(ref, body.order(template_version=version, created_by=caller.name))
+        campaign = requests.find_created(ref) or requests.create(
+            ref, _spec(requests, body, template_version=version, created_by=caller.name), start=body.start
+        )
         response.headers["Location"] = f"/v1/campaigns/{ref.campaign}"
         return _changed_campaign(desk, audit, None, campaign, response)
 
@@ -147,6 +149,12 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
         campaigns.delete(ref)
         desk.changed(ref)
         audit.changed("campaign", campaign_id, before=_audit_value(before))
+
+
+def _spec(requests: CampaignRequests, body: NewCampaign, *, template_version: int, created_by: str) -> CampaignSpec:
+    schedule = requests.schedule(body.schedule.at, body.schedule.timezone) if body.schedule else None
+    policies = requests.defaults.with_options(rate=body.rate, unknown=body.unknown)
+    return body.spec(template_version=template_version, created_by=created_by, schedule=schedule, policies=policies)
 
 
 def _add_verbs(router: APIRouter, desk: CampaignServices) -> None:

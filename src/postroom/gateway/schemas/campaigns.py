@@ -10,10 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from postroom.clock import rfc3339
 from postroom.gateway.schemas.scalars import NUMBER, WHOLE, Flag
 from postroom.model.callback import MAX_URL
-from postroom.model.campaign import Campaign, CampaignStatus, MissingPolicy, UnknownPolicy
+from postroom.model.campaign import (
+    AttachmentSpec,
+    Campaign,
+    CampaignSpec,
+    CampaignStatus,
+    Content,
+    MissingPolicy,
+    Policies,
+    Schedule,
+    UnknownPolicy,
+)
 from postroom.model.ids import CAMPAIGN_ID_LENGTH
+from postroom.model.provider import DEFAULT_PROVIDER
+from postroom.services.campaign_creation import EMAIL
 from postroom.services.campaign_edits import KEEP, CampaignChanges
-from postroom.services.campaign_orders import EMAIL, Attached, Order
 from postroom.services.campaigns import Decision
 
 CampaignId = Annotated[
@@ -143,30 +154,30 @@ class NewCampaign(_Asked):
     )
     start: Flag = Field(True, description="Send, or schedule, once it is imported; false: wait to be started.")
 
-    def order(self, *, template_version: int, created_by: str) -> Order:
-        """As the service takes it."""
-        return Order(
+    def spec(self, *, template_version: int, created_by: str, schedule: Schedule | None, policies: Policies) -> CampaignSpec:
+        """The campaign it asks for. `schedule` and `policies`: this body's, with the installation's defaults."""
+        return CampaignSpec(
             name=self.name,
+            content=Content(
+                from_=self.from_,
+                subject=self.subject or "",
+                reply_to=self.reply_to,
+                variables=tuple(self.variables.items()),
+                missing=self.missing,
+                track_opens=self.tracking.opens,
+                track_clicks=self.tracking.clicks,
+                topic=self.topic,
+            ),
+            provider=self.provider or DEFAULT_PROVIDER,
+            schedule=schedule,
+            policies=policies,
             template_id=self.template_id,
             template_version=template_version,
             upload_id=self.upload_id,
-            from_=self.from_,
-            reply_to=self.reply_to,
-            subject=self.subject,
-            columns=self.columns,
-            variables=self.variables,
-            missing=self.missing,
-            provider=self.provider,
-            topic=self.topic,
-            attachments=tuple(Attached(one.upload_id, one.filename, one.content_id) for one in self.attachments),
-            at=self.schedule.at if self.schedule else None,
-            timezone=self.schedule.timezone if self.schedule else "UTC",
-            rate=self.rate,
-            unknown=self.unknown,
-            track_opens=self.tracking.opens,
-            track_clicks=self.tracking.clicks,
+            email_column=self.columns.get(EMAIL),
+            headings=tuple((name, heading) for name, heading in self.columns.items() if name != EMAIL),
+            attachments=tuple(AttachmentSpec(one.upload_id, one.filename, one.content_id) for one in self.attachments),
             callback_url=self.callback_url,
-            start=self.start,
             created_by=created_by,
         )
 
@@ -258,34 +269,35 @@ class CampaignBody(BaseModel):
     @classmethod
     def of(cls, campaign: Campaign) -> Self:
         """As it stands."""
-        content, source, schedule = campaign.content, campaign.source, campaign.schedule
-        columns = dict(source.headings) | ({EMAIL: source.email_column} if source.email_column else {})
+        spec, source, schedule = campaign.spec, campaign.source, campaign.spec.schedule
+        content = spec.content
+        columns = dict(spec.headings) | ({EMAIL: spec.email_column} if spec.email_column else {})
         accepted = source.rows - source.invalid - source.duplicate - source.suppressed
         return cls(
             id=campaign.ref.campaign,
-            name=campaign.name,
+            name=spec.name,
             status=campaign.status,
             reason=campaign.reason,
-            template_id=campaign.template_id,
-            template_version=campaign.template_version,
-            upload_id=campaign.upload_id,
+            template_id=spec.template_id,
+            template_version=spec.template_version,
+            upload_id=spec.upload_id,
             from_=content.from_,
             reply_to=content.reply_to,
             subject=content.subject,
             columns=columns,
             variables=dict(content.variables),
             missing=content.missing,
-            provider=campaign.provider.partition("://")[0],  # a URL may hold a password
+            provider=spec.provider.partition("://")[0],  # a URL may hold a password
             topic=content.topic,
             attachments=[
                 AttachmentBody(filename=one.filename, content_type=one.content_type, content_id=one.content_id)
-                for one in content.attachments
+                for one in campaign.files.attachments
             ],
             schedule=ScheduleBody(at=rfc3339(schedule.at) or "", timezone=schedule.timezone) if schedule else None,
-            rate=campaign.policies.rate,
-            unknown=campaign.policies.unknown,
+            rate=spec.policies.rate,
+            unknown=spec.policies.unknown,
             tracking=TrackingBody(opens=content.track_opens, clicks=content.track_clicks),
-            callback_url=campaign.callback_url,
+            callback_url=spec.callback_url,
             start=campaign.start_when_ready,
             import_=ImportBody(
                 filename=source.filename,
@@ -295,7 +307,7 @@ class CampaignBody(BaseModel):
                 duplicate=source.duplicate,
                 suppressed=source.suppressed,
             ),
-            created_by=campaign.created_by,
+            created_by=spec.created_by,
             created_at=rfc3339(campaign.created_at) or "",
             started_at=rfc3339(campaign.started_at),
             finished_at=rfc3339(campaign.finished_at),

@@ -86,10 +86,10 @@ class DailyQuota:
 
     def waiting_for(self, campaign: Campaign) -> str | None:
         """The reason in words. None: the campaign does not wait for another day."""
-        name, now = self._providers.id_of(campaign.ref.tenant, campaign.provider), self._clock.now()
+        name, now = self._providers.id_of(campaign.ref.tenant, campaign.spec.provider), self._clock.now()
         for bucket, whose in ((bulk_bucket(name), " for campaigns"), (shared_bucket(name), "")):
             if (used_up := self._rates.used_up(bucket, now)) is not None:
                 again = datetime.fromtimestamp(used_up.until / 1000, UTC).isoformat(timespec="minutes").replace("+00:00", "Z")
-                named = without_password(campaign.provider)[0]
+                named = without_password(campaign.spec.provider)[0]
                 return f"today's {used_up.per_day:,} recipients of the provider {named}{whose} are used up; it goes on at {again}"
         return None

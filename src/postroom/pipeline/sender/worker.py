@@ -114,7 +114,7 @@ class Sender:
             job = await threads(self._campaign_job, campaign)
             job = job if assigned is None else replace(job, workers=assigned.workers)
             async with self._context(job, threads, stop, on_trouble=on_trouble) as context:
-                unchanged = partial(self._unchanged, job, lambda: campaign.provider)
+                unchanged = partial(self._unchanged, job, lambda: campaign.spec.provider)
                 drain_s = self._options.drain_s
                 run = campaign_run(
                     context, stores.campaigns, stores.finish, drain_s=drain_s, unchanged=unchanged, assigned=assigned
@@ -145,7 +145,7 @@ class Sender:
 
     def rate(self, campaign: Campaign) -> float | None:
         """Recipients a second that the campaign may be sent to by all workers together. None: as many as the provider takes."""
-        rates, route = self._stores.rates, self._routes(campaign.ref.tenant, campaign.provider)
+        rates, route = self._stores.rates, self._routes(campaign.ref.tenant, campaign.spec.provider)
         route.set_limits(rates)
         now = self._clock.now()
         known = [campaign.policies.rate, *(rates.current(bucket, now) for bucket in route.bulk_buckets())]
@@ -153,21 +153,21 @@ class Sender:
 
     def used_up(self, campaign: Campaign) -> Instant | None:
         """Until when the provider's daily quota is used up for the campaign. None: it is not."""
-        route, now = self._routes(campaign.ref.tenant, campaign.provider), self._clock.now()
+        route, now = self._routes(campaign.ref.tenant, campaign.spec.provider), self._clock.now()
         found = [self._stores.rates.used_up(bucket, now) for bucket in route.bulk_buckets()]
         return max((each.until for each in found if each is not None), default=None)
 
     def _campaign_job(self, campaign: Campaign) -> SendJob:
         """Compile the template and set the rate limits."""
         stores, ref = self._stores, campaign.ref
-        route = self._routes(ref.tenant, campaign.provider)
+        route = self._routes(ref.tenant, campaign.spec.provider)
         route.set_limits(stores.rates)
         buckets, rate = route.bulk_buckets(), campaign.policies.rate
         if rate is not None:
             stores.rates.limit(campaign_bucket(ref), RateLimit(per_second=rate))
             buckets.insert(0, campaign_bucket(ref))
         since = campaign.sending_since or self._clock.now()
-        topic = campaign.content.topic
+        topic = campaign.spec.content.topic
         composer = stores.composing.load(campaign, signed=not route.signs)
         outcome = rules(campaign.policies, since)
         return SendJob(ref, composer.compose, outcome, route, buckets, topic=lambda _recipient: topic)

@@ -18,7 +18,7 @@ import msgspec
 
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.model.batch import batches_for
-from postroom.model.campaign import Campaign, CampaignRef, Import
+from postroom.model.campaign import Campaign, CampaignRef, CampaignSpec, Import
 from postroom.pipeline.splitter.checkpoint import Checkpoints, Division, Plan
 from postroom.pipeline.splitter.exchange import Exchange
 from postroom.platform.ports.messages import Messages
@@ -38,13 +38,13 @@ class RecognisedUpload(NamedTuple):
     layout: Layout
 
 
-def recognise_upload(objects: Objects, source: Import) -> RecognisedUpload:
+def recognise_upload(objects: Objects, spec: CampaignSpec, source: Import) -> RecognisedUpload:
     """Find the version the campaign names (or the newest) and recognise its layout from its first bytes. Raises `Invalid`."""
     upload = objects.info(source.upload_key, source.upload_version)
     if upload is None:
         raise upload_gone(source)
     head = objects.read(source.upload_key, 0, HEAD_BYTES, upload.version)
-    return RecognisedUpload(upload.version, layout_for(source, head, whole=len(head) == upload.size))
+    return RecognisedUpload(upload.version, layout_for(spec, source, head, whole=len(head) == upload.size))
 
 
 def read_upload(objects: Objects, source: Import, version: str) -> Iterator[bytes]:
@@ -158,12 +158,13 @@ class PlanStep:
         upload is bad."""
         checkpoint = self._checkpoints.load(campaign.ref)
         if checkpoint is None:
-            checkpoint = self._checkpoints.begin(campaign.ref, self._plan(campaign.ref, campaign.source))
+            checkpoint = self._checkpoints.begin(campaign.ref, self._plan(campaign))
         self._messages.create(campaign.ref, checkpoint.plan.batches)
         return division_of(checkpoint.plan, campaign.ref)
 
-    def _plan(self, ref: CampaignRef, source: Import) -> Plan:
-        version, layout = recognise_upload(self._objects, source)
+    def _plan(self, campaign: Campaign) -> Plan:
+        ref, source = campaign.ref, campaign.source
+        version, layout = recognise_upload(self._objects, campaign.spec, source)
         upload = read_upload(self._objects, source, version)
         ranges = list(find_ranges(upload, layout, rows=self._sizes.range_rows, size=self._sizes.range_bytes))
         rows = sum(part.rows for part in ranges)

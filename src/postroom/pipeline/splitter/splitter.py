@@ -95,7 +95,7 @@ class Splitter:
     def _import(self, campaign: Campaign, alive: Callable[[], bool]) -> None:
         checkpoint = self._checkpoints.load(campaign.ref)
         if checkpoint is None:
-            plan = self._plan(campaign.source, alive)
+            plan = self._plan(campaign, alive)
             if plan is None:
                 return
             checkpoint = self._checkpoints.begin(campaign.ref, plan)
@@ -104,9 +104,10 @@ class Splitter:
         if done is not None:
             self._finish(campaign.ref, done)
 
-    def _plan(self, source: Import, alive: Callable[[], bool]) -> Plan | None:
+    def _plan(self, campaign: Campaign, alive: Callable[[], bool]) -> Plan | None:
         """Read the whole upload without storing anything. None: `alive` ended it."""
-        version, layout = recognise_upload(self._objects, source)
+        source = campaign.source
+        version, layout = recognise_upload(self._objects, campaign.spec, source)
         rows = 0
         with closing(self._records(source, version, layout)) as records:
             while step := sum(1 for _ in islice(records, self._chunk)):

@@ -133,7 +133,7 @@ class ChunkStore:
 
     def store(self, campaign: Campaign, name: str, rows: Sequence[MessageRow], files: ImportFiles) -> StoredChunk:
         """Store the rows of the chunk of that name."""
-        ref, topic = campaign.ref, campaign.content.topic
+        ref, topic = campaign.ref, campaign.spec.content.topic
         on_list = self._suppression.suppressed(ref.tenant, [message.key for message in rows], topic=topic)
         found = [message.line for message in rows if message.key in on_list] if on_list else []
         pinned = set(files.pin_suppressed(name, found))
