@@ -20,7 +20,7 @@ HARD = Bounce(BounceType.HARD, BounceClass.MAILBOX, "5.1.1")
 SOFT = Bounce(BounceType.SOFT, BounceClass.QUOTA, "4.2.2")
 
 
-class Post:
+class FeedbackSetup:
     """The feedback side over a bench; `faults` counts every call it makes of a store."""
 
     def __init__(self, made: Bench, faults: Faults | None = None) -> None:

@@ -16,7 +16,7 @@ from postroom.model.ids import Key, recipient_key
 from postroom.model.message import MessageRow, MessageStatus, Settlement
 from postroom.model.stream import stream_batches, stream_ref
 from postroom.platform.ports.queues import MAX_RECEIVES
-from tests.events.feedback_kit import HARD, SOFT, Post
+from tests.events.feedback_kit import HARD, SOFT, FeedbackSetup
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
 
@@ -30,7 +30,7 @@ def made(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_a_hard_bounce_stands_on_the_record_and_keeps_the_person_off_the_list(made: Bench) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     message = post.send_all(campaign)[0]
     post.hear(post.arrival(campaign, message, K.BOUNCED, detail="no such user"))
     stands = made.messages.get(campaign.ref, message.batch, message.key)
@@ -44,7 +44,7 @@ def test_a_hard_bounce_stands_on_the_record_and_keeps_the_person_off_the_list(ma
 
 
 def test_what_is_said_twice_counts_once_and_enters_nobody_again(made: Bench) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     message = post.send_all(campaign)[0]
     bounced = post.arrival(campaign, message, K.BOUNCED)
     post.hear(bounced, bounced)
@@ -70,7 +70,7 @@ def test_what_is_said_twice_counts_once_and_enters_nobody_again(made: Bench) -> 
 def test_who_is_entered_and_why(
     made: Bench, kind: EventKind, fields: dict[str, object], reason: SuppressionReason | None
 ) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     message = post.send_all(campaign)[0]
     post.hear(post.arrival(campaign, message, kind, **fields))
     entry = post.suppression.get("default", message.key)
@@ -79,7 +79,7 @@ def test_who_is_entered_and_why(
 
 
 def test_bounces_that_may_pass_keep_somebody_off_only_once_there_are_too_many(made: Bench) -> None:
-    post, campaign, later = Post(made), made.campaign(), made.campaign()
+    post, campaign, later = FeedbackSetup(made), made.campaign(), made.campaign()
     message = post.send_all(campaign)[0]
     again = next(each for each in post.send_all(later) if each.key == message.key)
     post.hear(post.arrival(campaign, message, K.BOUNCED, id="one", bounce=SOFT))
@@ -92,7 +92,7 @@ def test_bounces_that_may_pass_keep_somebody_off_only_once_there_are_too_many(ma
 
 
 def test_an_event_of_a_message_that_there_is_not_changes_nothing(made: Bench) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     message = post.send_all(campaign)[0]
     forged = post.arrival(campaign, message, K.BOUNCED)._replace(key=Key(b"\xff" * 12))
     post.hear(forged, forged._replace(tenant=77), forged._replace(batch=99))
@@ -102,7 +102,7 @@ def test_an_event_of_a_message_that_there_is_not_changes_nothing(made: Bench) ->
 
 
 def test_who_bounces_after_the_campaign_was_deleted_is_not_written_to_again(made: Bench) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     message = post.send_all(campaign)[0]
     arrival = post.arrival(campaign, message, K.BOUNCED)
     made.messages.drop(campaign.ref)
@@ -114,7 +114,7 @@ def test_who_bounces_after_the_campaign_was_deleted_is_not_written_to_again(made
 
 
 def test_an_unsubscribe_finds_its_message_without_being_told_the_batch(made: Bench) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     message = post.send_all(campaign)[3]
     post.hear(post.arrival(campaign, message, K.UNSUBSCRIBED, source="unsubscribe")._replace(batch=None))
     stands = made.messages.get(campaign.ref, message.batch, message.key)
@@ -123,7 +123,7 @@ def test_an_unsubscribe_finds_its_message_without_being_told_the_batch(made: Ben
 
 
 def test_a_single_message_s_bounce_keeps_its_recipient_off_the_list_not_its_key(made: Bench) -> None:
-    post, key = Post(made), Key(b"m" * 12)
+    post, key = FeedbackSetup(made), Key(b"m" * 12)
     tenant = post.tenants.get("default")
     home = stream_ref(tenant, 20_000)
     made.messages.create(home, stream_batches(home.campaign))
@@ -135,7 +135,7 @@ def test_a_single_message_s_bounce_keeps_its_recipient_off_the_list_not_its_key(
 
 
 def test_hits_are_judged_by_how_soon_after_the_message_they_come(made: Bench) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     message = post.send_all(campaign)[0]
     sent_at = made.clock.now()
     made.clock.advance(5)
@@ -144,7 +144,7 @@ def test_hits_are_judged_by_how_soon_after_the_message_they_come(made: Bench) ->
 
 
 def test_an_item_that_cannot_be_read_spoils_no_other_and_becomes_a_dead_letter(made: Bench) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     message = post.send_all(campaign)[0]
     made.queues.send(FEEDBACK_QUEUE, ["no JSON"])
     post.hear(post.arrival(campaign, message, K.BOUNCED))
@@ -155,7 +155,7 @@ def test_an_item_that_cannot_be_read_spoils_no_other_and_becomes_a_dead_letter(m
     assert [dead.body for dead in made.queues.dead_letters(FEEDBACK_QUEUE)] == ["no JSON"]
 
 
-def _heard(post: Post) -> None:
+def _heard(post: FeedbackSetup) -> None:
     """As the process that starts next does: once the lease of the killed one has run out."""
     post.made.clock.advance(61)
     while post.feedback.once():
@@ -168,7 +168,7 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool
     while True:
         with bench(tmp_path / str(number)) as made:
             campaign, faults = made.campaign(people=4), Faults(number, after=after)
-            post = Post(made, faults)
+            post = FeedbackSetup(made, faults)
             one, two, three, _ = post.send_all(campaign)
             post.arrivals.put(
                 [
@@ -180,7 +180,7 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool
             try:
                 post.feedback.once()
             except Killed:
-                _heard(Post(made))
+                _heard(FeedbackSetup(made))
             counts = made.messages.counts(campaign.ref)
             assert (counts.sent, counts.bounced, counts.complained) == (2, 1, 1)
             assert made.messages.totals(campaign.ref).engagement.opened == 1
@@ -195,7 +195,7 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool
 
 def test_a_recipient_who_reports_their_message_again_and_again_is_told_apart(made: Bench) -> None:
     """They have its tokens, and can write as many bounces and complaints as they like: the guard counts the first of each."""
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     one, other = post.send_all(campaign)[:2]
     forged = [post.arrival(campaign, one, K.BOUNCED, id=f"dsn-{number}") for number in range(5)]
     spam = [post.arrival(campaign, one, K.COMPLAINED, id=f"arf-{number}") for number in range(5)]
@@ -208,7 +208,7 @@ def test_a_recipient_who_reports_their_message_again_and_again_is_told_apart(mad
 
 
 def test_who_was_refused_at_the_hand_over_does_not_bounce_once_more(made: Bench) -> None:
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     now = made.clock.now()
     opened = made.messages.open(campaign.ref, 0, "w", now, lease_ms=10_000)
     assert opened is not None
@@ -223,7 +223,7 @@ def test_who_was_refused_at_the_hand_over_does_not_bounce_once_more(made: Bench)
 
 def test_what_comes_back_of_a_person_who_was_erased_does_not_name_them_again(made: Bench) -> None:
     """Servers like to repeat an address in their words."""
-    post, campaign = Post(made), made.campaign()
+    post, campaign = FeedbackSetup(made), made.campaign()
     message = post.send_all(campaign)[0]
     now = made.clock.now()
     opened = made.messages.open(campaign.ref, message.batch, "w", now, lease_ms=1_000)

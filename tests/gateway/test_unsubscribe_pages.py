@@ -24,7 +24,7 @@ from postroom.gateway.routes.public import unsubscribe_routes
 from postroom.gateway.state import GatewayConfig
 from postroom.ledger.suppression import SuppressionReason
 from postroom.model.event import EventKind
-from tests.events.test_unsubscribing import ANNA, BEN, Desk
+from tests.events.test_unsubscribe import ANNA, BEN, UnsubscribeSetup
 from tests.fakes.ledger import bench
 from tests.gateway.kit import Believer
 
@@ -36,19 +36,19 @@ UNSUBSCRIBED, RESUBSCRIBED = EventKind.UNSUBSCRIBED, EventKind.RESUBSCRIBED
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[UnsubscribeSetup]:
     with bench(tmp_path) as made:
-        yield Desk(made)
+        yield UnsubscribeSetup(made)
 
 
 @pytest.fixture
-def client(desk: Desk) -> Iterator[TestClient]:
+def client(desk: UnsubscribeSetup) -> Iterator[TestClient]:
     with client_of(desk) as client:
         yield client
 
 
 def client_of(
-    desk: Desk, frame: GatewayConfig = FRAME, sender: str = "Weekly Okapi", prefixes: tuple[str, ...] = ("",)
+    desk: UnsubscribeSetup, frame: GatewayConfig = FRAME, sender: str = "Weekly Okapi", prefixes: tuple[str, ...] = ("",)
 ) -> TestClient:
     def sender_of(wish: SubscriptionState) -> str:
         return sender
@@ -97,7 +97,7 @@ class Page(HTMLParser):
             self.status += data
 
 
-def test_seeing_the_page_changes_nothing(desk: Desk, client: TestClient) -> None:
+def test_seeing_the_page_changes_nothing(desk: UnsubscribeSetup, client: TestClient) -> None:
     for _ in range(2):
         page = Page(client.get(f"/u/{desk.token(topic='news')}"))
         assert page.buttons == ["stop-topic", "stop-all"]
@@ -108,7 +108,7 @@ def test_seeing_the_page_changes_nothing(desk: Desk, client: TestClient) -> None
     assert "news" in page.words
 
 
-def test_a_mail_without_a_topic_has_one_question(desk: Desk, client: TestClient) -> None:
+def test_a_mail_without_a_topic_has_one_question(desk: UnsubscribeSetup, client: TestClient) -> None:
     assert Page(client.get(f"/u/{desk.token()}")).buttons == ["stop-all"]
 
 
@@ -119,7 +119,7 @@ def choose(client: TestClient, token: str, choice: str) -> Page:
     return Page(client.get(str(answer.url.join(answer.headers["location"]))))
 
 
-def test_every_way_through_the_page(desk: Desk, client: TestClient) -> None:
+def test_every_way_through_the_page(desk: UnsubscribeSetup, client: TestClient) -> None:
     token = desk.token(topic="news")
     page = choose(client, token, "stop-topic")
     assert page.buttons == ["undo-topic", "stop-all"]
@@ -137,11 +137,11 @@ def test_every_way_through_the_page(desk: Desk, client: TestClient) -> None:
     assert desk.kinds() == [UNSUBSCRIBED, RESUBSCRIBED, UNSUBSCRIBED, RESUBSCRIBED]
 
 
-def left(desk: Desk) -> set[str | None]:
+def left(desk: UnsubscribeSetup) -> set[str | None]:
     return {entry.topic for entry in desk.suppression.entries_for("default", ANNA)}
 
 
-def test_whoever_clicks_twice_is_answered_alike_and_heard_once(desk: Desk, client: TestClient) -> None:
+def test_whoever_clicks_twice_is_answered_alike_and_heard_once(desk: UnsubscribeSetup, client: TestClient) -> None:
     token = desk.token(topic="news")
     pages = [choose(client, token, "stop-topic").words for _ in range(3)]
     assert len(set(pages)) == 1
@@ -157,7 +157,7 @@ BUTTONS = ((ONE_CLICK, FORM), MULTIPART, ("", FORM), ("", ""), ("{}", "applicati
 
 @pytest.mark.parametrize(("body", "media"), BUTTONS, ids=range(len(BUTTONS)))
 def test_a_mail_programs_button_is_done_at_once_whatever_form_it_sends(
-    desk: Desk, client: TestClient, body: str, media: str
+    desk: UnsubscribeSetup, client: TestClient, body: str, media: str
 ) -> None:
     """RFC 8058: no redirect, no cookie, no question; and nothing but that it is a POST is asked of it."""
     answer = client.post(f"/u/{desk.token(topic='news')}", content=body, headers={"Content-Type": media})
@@ -167,24 +167,24 @@ def test_a_mail_programs_button_is_done_at_once_whatever_form_it_sends(
     assert told.event.detail == "from news, by the mail program's button"
 
 
-def test_a_choice_may_come_as_multipart_too(desk: Desk, client: TestClient) -> None:
+def test_a_choice_may_come_as_multipart_too(desk: UnsubscribeSetup, client: TestClient) -> None:
     answer = client.post(f"/u/{desk.token(topic='news')}", files={"choice": (None, "stop-all")})
     assert answer.status_code == 303
     assert left(desk) == {None}
 
 
-def test_a_choice_that_is_none_changes_nothing(desk: Desk, client: TestClient) -> None:
+def test_a_choice_that_is_none_changes_nothing(desk: UnsubscribeSetup, client: TestClient) -> None:
     assert client.post(f"/u/{desk.token()}", data={"choice": "sing"}).status_code == 303
     assert left(desk) == set()
 
 
-def test_a_form_without_end_is_refused(desk: Desk, client: TestClient) -> None:
+def test_a_form_without_end_is_refused(desk: UnsubscribeSetup, client: TestClient) -> None:
     answer = client.post(f"/u/{desk.token()}", content=b"a=" + b"x" * 20_000, headers={"Content-Type": FORM})
     assert answer.status_code == 413
     assert left(desk) == set()
 
 
-def test_who_complained_is_off_and_has_nothing_to_undo(desk: Desk, client: TestClient) -> None:
+def test_who_complained_is_off_and_has_nothing_to_undo(desk: UnsubscribeSetup, client: TestClient) -> None:
     desk.suppression.add("default", ANNA, address="a@a.example", reason=SuppressionReason.COMPLAINT)
     page = Page(client.get(f"/u/{desk.token()}"))
     assert page.buttons == []
@@ -194,7 +194,9 @@ def test_who_complained_is_off_and_has_nothing_to_undo(desk: Desk, client: TestC
 
 
 @pytest.mark.parametrize("reason", [SuppressionReason.BOUNCE, SuppressionReason.MANUAL])
-def test_who_is_on_the_list_by_no_wish_of_theirs_can_wish_it(desk: Desk, client: TestClient, reason: SuppressionReason) -> None:
+def test_who_is_on_the_list_by_no_wish_of_theirs_can_wish_it(
+    desk: UnsubscribeSetup, client: TestClient, reason: SuppressionReason
+) -> None:
     desk.suppression.add("default", ANNA, address="a@a.example", reason=reason)
     assert Page(client.get(f"/u/{desk.token()}")).buttons == ["stop-all"]
     assert choose(client, desk.token(), "stop-all").buttons == ["undo-all"]
@@ -203,7 +205,7 @@ def test_who_is_on_the_list_by_no_wish_of_theirs_can_wish_it(desk: Desk, client:
     assert entry.reason is SuppressionReason.UNSUBSCRIBE
 
 
-def test_a_damaged_link_is_a_page_and_changes_nothing(desk: Desk, client: TestClient) -> None:
+def test_a_damaged_link_is_a_page_and_changes_nothing(desk: UnsubscribeSetup, client: TestClient) -> None:
     token = desk.token(topic="news")
     for text in (token[:-1], token.partition(".")[0], "x", "%00"):
         for answer in (client.get(f"/u/{text}"), client.post(f"/u/{text}", content=ONE_CLICK, headers={"Content-Type": FORM})):
@@ -212,7 +214,7 @@ def test_a_damaged_link_is_a_page_and_changes_nothing(desk: Desk, client: TestCl
     assert left(desk) == set()
 
 
-def test_damaged_links_are_counted_by_address_and_good_ones_are_not(desk: Desk) -> None:
+def test_damaged_links_are_counted_by_address_and_good_ones_are_not(desk: UnsubscribeSetup) -> None:
     with client_of(desk, replace(FRAME, rates=Rates(address=0.001))) as client:
         assert [client.get("/u/x").status_code for _ in range(30)][-1] == 429
         good = [client.get(f"/u/{desk.token(BEN)}") for _ in range(30)]
@@ -220,7 +222,7 @@ def test_damaged_links_are_counted_by_address_and_good_ones_are_not(desk: Desk) 
         assert {answer.status_code for answer in good} == {200}
 
 
-def test_who_says_the_same_without_end_is_asked_to_wait_and_nobody_else(desk: Desk, client: TestClient) -> None:
+def test_who_says_the_same_without_end_is_asked_to_wait_and_nobody_else(desk: UnsubscribeSetup, client: TestClient) -> None:
     """Each time is a write to the disk."""
 
     def button(token: str) -> httpx.Response:
@@ -234,7 +236,7 @@ def test_who_says_the_same_without_end_is_asked_to_wait_and_nobody_else(desk: De
     assert client.get(f"/u/{desk.token(BEN)}").status_code == 200
 
 
-def test_a_wish_that_could_not_be_written_is_not_said_to_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wish_that_could_not_be_written_is_not_said_to_be(desk: UnsubscribeSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     def unavailable(*_: object, **__: object) -> None:
         raise Unavailable("the disk at /secret is busy")
 
@@ -245,7 +247,7 @@ def test_a_wish_that_could_not_be_written_is_not_said_to_be(desk: Desk, monkeypa
         assert "secret" not in answer.text
 
 
-def test_behind_a_path_of_the_public_url_the_page_leads_back_to_itself(desk: Desk) -> None:
+def test_behind_a_path_of_the_public_url_the_page_leads_back_to_itself(desk: UnsubscribeSetup) -> None:
     with client_of(desk, prefixes=("", "/mail")) as client:
         address = f"/mail/u/{desk.token()}"
         answer = client.post(address, data={"choice": "stop-all"})
@@ -253,7 +255,7 @@ def test_behind_a_path_of_the_public_url_the_page_leads_back_to_itself(desk: Des
         assert "action" not in client.get(address).text.partition("<body>")[2]
 
 
-def test_nothing_that_others_chose_is_markup(desk: Desk) -> None:
+def test_nothing_that_others_chose_is_markup(desk: UnsubscribeSetup) -> None:
     with client_of(desk, sender=HOSTILE) as client:
         page = client.get(f"/u/{desk.token(topic='<b>&lt;')}")
     assert "<script" not in page.text
@@ -261,7 +263,7 @@ def test_nothing_that_others_chose_is_markup(desk: Desk) -> None:
     assert "<b>&lt;" in Page(page).words
 
 
-def test_the_page_needs_no_script_no_cookie_and_nothing_from_elsewhere(desk: Desk, client: TestClient) -> None:
+def test_the_page_needs_no_script_no_cookie_and_nothing_from_elsewhere(desk: UnsubscribeSetup, client: TestClient) -> None:
     answer = client.get(f"/u/{desk.token(topic='news')}")
     page = Page(answer)
     policy = dict(part.strip().partition(" ")[::2] for part in answer.headers["content-security-policy"].split(";"))
@@ -280,7 +282,7 @@ def test_the_page_needs_no_script_no_cookie_and_nothing_from_elsewhere(desk: Des
 
 
 @pytest.mark.parametrize("language", sorted(languages()))
-def test_every_language_says_everything(desk: Desk, client: TestClient, language: str) -> None:
+def test_every_language_says_everything(desk: UnsubscribeSetup, client: TestClient, language: str) -> None:
     english, words = languages()["en"], languages()[language]
     assert words.keys() == english.keys()
     for name, text in words.items():

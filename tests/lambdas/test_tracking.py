@@ -10,7 +10,7 @@ from postroom.events.tracking_buffer import MAX_PER_MESSAGE, SyncTrackingSink
 from postroom.ledger.inbound_events import InboundEvent
 from postroom.model.event import Event, EventKind
 from postroom.model.ids import Key
-from tests.events.test_hits import Store
+from tests.events.test_tracking_buffer import Store
 from tests.fakes.clock import ManualClock
 
 

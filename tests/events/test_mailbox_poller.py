@@ -18,7 +18,7 @@ from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.mail.mailbox import Mailbox
 from postroom.platform.mail.mailbox_url import Security, parse_mailbox
-from tests.events.test_mailroom import BOUNCES, FORGED, RETURN_PATH, WISH, Desk, original
+from tests.events.test_inbound_mail import BOUNCES, FORGED, RETURN_PATH, WISH, InboundSetup, original
 from tests.fakes.certificates import make_certificate
 from tests.fakes.clock import ManualClock
 from tests.fakes.mailbox_servers import PASSWORD, USER, Store, mailbox_server
@@ -32,11 +32,11 @@ def bounce() -> bytes:
     return OURS + dsn("x", "a@example.com")
 
 
-class Round:
+class PollerSetup:
     """A mailbox and who looks into it; each `collecting` is a process of its own."""
 
     def __init__(self, root: Path, ending: ExitStack, protocol: str, store: Store, options: str = "") -> None:
-        self.store, self.desk = store, Desk()
+        self.store, self.setup = store, InboundSetup()
         self._tables = SqliteTables(ending.enter_context(closing(open_control(root))), ManualClock())
         port = ending.enter_context(mailbox_server(protocol, store))
         self.config = parse_mailbox(f"{protocol}://{quote(USER)}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}?tls=none{options}")
@@ -44,16 +44,16 @@ class Round:
 
     def collecting(self) -> MailboxPoller:
         mailbox = Mailbox(self.config, kept_bytes=20_000)
-        return MailboxPoller(mailbox, self.desk.mailroom, self._tables, on_trouble=self.trouble.append)
+        return MailboxPoller(mailbox, self.setup.mailroom, self._tables, on_trouble=self.trouble.append)
 
 
-Make = Callable[..., Round]
+Make = Callable[..., PollerSetup]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     with ExitStack() as ending:
-        yield lambda protocol, store, options="": Round(tmp_path, ending, protocol, store, options)
+        yield lambda protocol, store, options="": PollerSetup(tmp_path, ending, protocol, store, options)
 
 
 both = pytest.mark.parametrize("protocol", ["imap", "pop3"])
@@ -66,7 +66,7 @@ def test_what_is_ours_is_taken_and_removed_and_the_rest_is_left_unread(make: Mak
     made.store.add(bounce(), LETTER, away, spam, complaint("x", original()), complaint("x", original(FORGED)))
     assert made.collecting().once() is False
     assert made.store.uids == [2, 4, 6]
-    assert [arrival.event.kind for arrival in made.desk.arrivals] == ["bounced", "complained"]
+    assert [arrival.event.kind for arrival in made.setup.arrivals] == ["bounced", "complained"]
     assert all(mail.flags == set() for mail in made.store.mails)
 
 
@@ -89,14 +89,14 @@ def test_a_mail_that_is_left_is_read_once_in_its_life(make: Make, protocol: str)
 def test_what_cannot_be_stored_stays_until_it_can(make: Make, protocol: str) -> None:
     made = make(protocol, Store())
     made.store.add(bounce())
-    made.desk.line.down = True
+    made.setup.line.down = True
     collecting = made.collecting()
     with pytest.raises(Unavailable):
         collecting.once()
     assert made.store.uids == [1]
-    made.desk.line.down = False
+    made.setup.line.down = False
     collecting.once()
-    assert (made.store.uids, len(made.desk.arrivals)) == ([], 1)
+    assert (made.store.uids, len(made.setup.arrivals)) == ([], 1)
 
 
 @pytest.mark.parametrize(
@@ -105,22 +105,22 @@ def test_what_cannot_be_stored_stays_until_it_can(make: Make, protocol: str) -> 
 def test_a_wish_that_cannot_be_kept_now_is_not_passed_over(make: Make, error: PostroomError) -> None:
     made = make("imap", Store())
     made.store.add(wish("x", "a@example.com", f"unsubscribe {WISH}"))
-    made.desk.wishes.error = error
+    made.setup.wishes.error = error
     collecting = made.collecting()
     with pytest.raises(type(error)):
         collecting.once()
-    made.desk.wishes.error = None
+    made.setup.wishes.error = None
     collecting.once()
-    assert (made.store.uids, len(made.desk.wishes.said)) == ([], 1)
+    assert (made.store.uids, len(made.setup.wishes.said)) == ([], 1)
 
 
 def test_a_mail_that_cannot_be_opened_is_left_and_holds_up_no_other(make: Make) -> None:
     made = make("imap", Store())
     made.store.add(bounce(), wish("x", "a@example.com", f"unsubscribe {WISH}"), bounce())
-    made.desk.wishes.error = Corrupt("the entry cannot be read")
+    made.setup.wishes.error = Corrupt("the entry cannot be read")
     made.collecting().once()
     assert made.store.uids == [2]
-    assert len(made.desk.arrivals) == 2
+    assert len(made.setup.arrivals) == 2
 
 
 def test_a_mail_that_shows_a_mistake_of_ours_is_left_too(
@@ -129,17 +129,17 @@ def test_a_mail_that_shows_a_mistake_of_ours_is_left_too(
     """Or whoever sends it could end the process, and do so again after each start."""
     made = make("imap", Store())
     made.store.add(bounce(), LETTER, bounce())
-    take = made.desk.mailroom.process
+    take = made.setup.mailroom.process
 
     def mistaken(mails: Sequence[InboundMail]) -> list[MailVerdict]:
         if any(b"lunch" in mail.content for mail in mails):
             raise ValueError("a mistake")
         return take(mails)
 
-    monkeypatch.setattr(made.desk.mailroom, "process", mistaken)
+    monkeypatch.setattr(made.setup.mailroom, "process", mistaken)
     assert made.collecting().once() is False
     assert made.store.uids == [2]
-    assert len(made.desk.arrivals) == 2
+    assert len(made.setup.arrivals) == 2
     assert "mailbox.mail_skipped" in caplog.text
     assert made.collecting().once() is False
     assert made.store.fetched == [1, 2, 3]
@@ -157,8 +157,8 @@ def test_who_breaks_between_taking_and_removing_takes_again_and_makes_the_same_e
     made.store.faults.clear()
     made.collecting().once()
     assert made.store.uids == [2]
-    assert 1 <= len(made.desk.arrivals) <= 2
-    assert len({arrival.event.id for arrival in made.desk.arrivals}) == 1
+    assert 1 <= len(made.setup.arrivals) <= 2
+    assert len({arrival.event.id for arrival in made.setup.arrivals}) == 1
 
 
 @pytest.mark.parametrize(("protocol", "keywords"), [("imap", True), ("imap", False), ("pop3", True)])
@@ -169,7 +169,7 @@ def test_mail_that_is_to_be_kept_is_kept_and_taken_once(make: Make, protocol: st
         made.collecting().once()
     assert made.store.uids == [1, 2]
     assert made.store.fetched == [1, 2]
-    assert len(made.desk.arrivals) == 1
+    assert len(made.setup.arrivals) == 1
     assert [mail.flags for mail in made.store.mails] == [{"$PostroomRead"} if protocol == "imap" and keywords else set(), set()]
 
 
@@ -196,7 +196,7 @@ def test_of_a_large_mail_only_the_beginning_comes_by_imap(make: Make) -> None:
     made = make("imap", Store())
     made.store.add(bounce() + b"x" * 30_000_000)
     made.collecting().once()
-    assert (made.store.uids, len(made.desk.arrivals)) == ([], 1)
+    assert (made.store.uids, len(made.setup.arrivals)) == ([], 1)
 
 
 def test_a_large_mail_is_left_and_skipped_by_pop3(make: Make) -> None:
@@ -292,7 +292,7 @@ def test_many_mails_are_read_in_several_visits_at_once(make: Make, monkeypatch: 
     collecting = made.collecting()
     assert (collecting.once(), len(made.store.uids)) == (True, 15)
     assert (collecting.once(), made.store.uids) == (False, [])
-    assert len(made.desk.arrivals) == 45
+    assert len(made.setup.arrivals) == 45
 
 
 class Stopped(threading.Event):

@@ -19,7 +19,7 @@ from postroom.model.callback import CallbackEndpoint
 from postroom.model.campaign import CampaignRef
 from postroom.model.event import EventKind
 from postroom.platform.embedded.feed import SqliteFeed
-from tests.events.feedback_kit import Post
+from tests.events.feedback_kit import FeedbackSetup
 from tests.fakes.faults import Faults
 from tests.fakes.ledger import Bench
 from tests.fakes.secrets import PlainSecrets
@@ -76,13 +76,13 @@ class Web:
         return [each for each in self.asked if each.url == url]
 
 
-class Lines:
+class CallbackSetup:
     """Follower and lanes over a bench. `faults` counts their calls of the stores."""
 
     def __init__(self, made: Bench, faults: Faults | None = None) -> None:
         faults = faults or Faults()
         self.made = made
-        self.post = Post(made)
+        self.post = FeedbackSetup(made)
         self.web = Web()
         self.switched_off: list[CallbackEndpoint] = []
         tables = faults.wrap(made.tables)
