@@ -217,7 +217,7 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
     worker.mailer.before_handing_over = steal_at_the_tenth
     with caplog.at_level(logging.WARNING):
         worker.send(campaign)
-    assert "batch.lease_lost" in caplog.text
+    assert "campaign.lease_lost" in caplog.text
     assert len(worker.mailer.accepted) == 9
     assert thief.settle_left_open(ref, stolen[0], campaign.policies, wait=True)
     assert _counts(worker, campaign) == {"sent": 9, "pending": 91}

@@ -409,7 +409,7 @@ def test_after_the_lease_is_lost_nothing_is_handed_over_and_whoever_took_it_lear
     made.mailer.before_handing_over = steal_at_the_tenth
     with caplog.at_level("WARNING"):
         made.send(lambda: bool(stolen))
-    assert "batch.lease_lost" in caplog.text
+    assert "campaign.lease_lost" in caplog.text
     assert len(made.mailer.accepted) == 9
     assert thief.settle_left_open(ref, stolen[0], Policies(), wait=True)
     assert made.states() == ["pending"] * 11 + ["sent"] * 9

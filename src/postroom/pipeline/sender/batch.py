@@ -97,7 +97,7 @@ class BatchRun:
         try:
             await self._work(opened)
         except LeaseLost as lost:
-            _log.warning("batch.lease_lost", campaign=context.job.ref.campaign, batch=self.number, reason=str(lost))
+            _log.warning("campaign.lease_lost", campaign=context.job.ref.campaign, batch=self.number, reason=str(lost))
         finally:
             self._lease_end = 0.0
             keeping.cancel()
@@ -210,7 +210,7 @@ class BatchRun:
                 self._lease_end = 0.0
                 return
             except Temporary as error:
-                _log.warning("batch.lease_not_extended", campaign=context.job.ref.campaign, batch=self.number, reason=str(error))
+                _log.warning("campaign.lease_not_extended", campaign=context.job.ref.campaign, batch=self.number, reason=str(error))
             else:
                 self._lease_from(begun)
 
