@@ -210,7 +210,9 @@ class BatchRun:
                 self._lease_end = 0.0
                 return
             except Temporary as error:
-                _log.warning("campaign.lease_not_extended", campaign=context.job.ref.campaign, batch=self.number, reason=str(error))
+                _log.warning(
+                    "campaign.lease_not_extended", campaign=context.job.ref.campaign, batch=self.number, reason=str(error)
+                )
             else:
                 self._lease_from(begun)
 
