@@ -121,7 +121,7 @@ def test_nobody_listening_is_no_answer() -> None:
 
 def test_the_doctor_knows_its_own_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(data=tmp_path / "data", bounce_domain=DOMAIN, feedback_listen="127.0.0.1:25")
-    with open_postroom(settings) as postroom, listening(listener(postroom).mailroom) as ours, SmtpSink() as catch_all:
+    with open_postroom(settings) as postroom, listening(listener(postroom).handler) as ours, SmtpSink() as catch_all:
         postroom.tenants.get("default")
         monkeypatch.setattr(Resolver, "txt", lambda _self, name: [])
         monkeypatch.setattr(Resolver, "mx", lambda _self, name: ["127.0.0.1"])

@@ -110,7 +110,7 @@ def test_a_mail_that_shows_a_mistake_of_ours_holds_up_no_other() -> None:
         assert first.wait(10)
         for bringer in bringers[1:]:
             bringer.start()
-        until(lambda: house.listener.desk._line.qsize() == 3, "three mails to wait")
+        until(lambda: house.listener.batcher._queue.qsize() == 3, "three mails to wait")
         together.set()
         for bringer in bringers:
             bringer.join(10)

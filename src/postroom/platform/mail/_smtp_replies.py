@@ -1,8 +1,8 @@
-"""What a server said: replies read from bytes as they come, and the verdict each stands for.
+"""Reads a server's replies from bytes as they arrive, and tells what a reply means for a message.
 
-Reading is strict about form (RFC 5321 §4.2) and lenient about line ends: three digits, then a space, a hyphen or nothing.
-Anything else, or a line or reply without end, is not SMTP: the connection is of no further use. Codes follow RFC 3463 and
-RFC 2034; words are consulted only to tell "you are too fast" from "not this recipient, not now": no code says it reliably.
+Parsing is strict about form (RFC 5321 §4.2) and lenient about line ends: three digits, then a space, a hyphen or nothing.
+Anything else, or an endless line or reply, is not SMTP: the connection is of no further use. Codes follow RFC 3463 and RFC 2034;
+the text is consulted only to tell "you are too fast" from "not this recipient, not now", which no code says reliably.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from postroom.errors import Unavailable
 from postroom.platform.mail.port import Result, Stage, Verdict
 
 MAX_LINE = 4_096
-"""RFC 5321 §4.5.3.1.5 allows 512 octets; some servers put whole sentences in many languages there."""
+"""RFC 5321 §4.5.3.1.5 allows 512 octets; some servers send whole paragraphs in several languages."""
 MAX_LINES = 128
 TEXT_LENGTH = 250
 
@@ -49,7 +49,7 @@ class Reply(NamedTuple):
 
     code: int
     lines: tuple[str, ...]
-    """Without the code; what is not UTF-8 is shown as escapes."""
+    """Without the code; bytes that are not UTF-8 become escapes."""
 
     @property
     def positive(self) -> bool:
@@ -82,15 +82,15 @@ class ReplyReader:
 
     @property
     def idle(self) -> bool:
-        """Nothing half-read is held."""
+        """No incomplete reply is held."""
         return not self._pending and not self._lines
 
     def feed(self, data: bytes) -> None:
-        """More bytes have come."""
+        """Add bytes that arrived."""
         self._pending = self._pending + data if self._pending else data
 
     def next(self) -> Reply | None:
-        """The next complete reply, None if more bytes are needed. Raises `Unavailable` for what is not SMTP."""
+        """The next complete reply; None if more bytes are needed. Raises `Unavailable` if this is not SMTP."""
         while (end := self._pending.find(b"\n")) >= 0:
             line, self._pending = self._pending[:end], self._pending[end + 1 :]
             if (reply := self._line(line.removesuffix(b"\r"))) is not None:
@@ -129,9 +129,9 @@ def accepted(reply: Reply) -> Result:
 
 
 def refused(reply: Reply, stage: Stage) -> Result:
-    """The negative answer to a command or to the final dot: 4xx or 5xx, anything else is `Verdict.UNKNOWN`'s business.
+    """The negative answer (4xx or 5xx) to a command or to the final dot.
 
-    A 5xx that speaks of the sender's own quota is temporary: it says nothing about the recipient, and passes with the day.
+    A 5xx about the sender's own quota is temporary: it says nothing about the recipient, and is over the next day.
     """
     enhanced, text = reply.parsed()
     if reply.code >= 500 and _SENDING_QUOTA.search(text):
@@ -142,7 +142,7 @@ def refused(reply: Reply, stage: Stage) -> Result:
 
 
 def _is_too_fast(enhanced: str, text: str, *, stage: Stage) -> bool:
-    """Whether a 4xx is about the pace of the sender as a whole: not greylisting, not one recipient's full or busy mailbox.
+    """Whether a 4xx is about the rate of the sender as a whole: not greylisting, not one recipient's full or busy mailbox.
 
     4.7.x is any policy (RFC 3463 §3.8). At RCPT that is as often one recipient's, so there only words count.
     """

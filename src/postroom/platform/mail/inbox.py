@@ -1,9 +1,10 @@
-"""The built-in inbox: an SMTP server on loopback that keeps each mail as one object. The default destination of a newcomer.
+"""The built-in inbox: an SMTP server on loopback that stores each mail as one object. The default provider, so that a first try
+sends nothing to anyone.
 
-It answers 250 only once the mail is stored durably, so a killed inbox has lost nothing it took responsibility for: a mail
-whose answer never left is stored or not, which is what the sender must call `unknown`. It never delivers anything to anyone.
-A full disk is 452, a store that does not answer 451: the sender defers. Each mail begins with what a mailbox's last hop adds:
-`Return-Path`, one `Delivered-To` a recipient (RFC 5321 §4.4, RFC 9228), and `Received`.
+It answers 250 only once the mail is stored durably, so a killed inbox has lost nothing that it accepted: a mail whose answer was
+never sent is stored or not, which the sender must record as `unknown`. A full disk is answered 452, a store that does not answer
+451: the sender defers. Each stored mail begins with what a last hop adds: `Return-Path`, one `Delivered-To` per recipient (RFC
+5321 §4.4, RFC 9228), and `Received`.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from postroom.model.ids import inbox_object_key, new_mail_id
 from postroom.platform.ports.objects import Objects
 
 MAX_BYTES = 50 * 1024 * 1024
-"""Of one mail; offered as SIZE (RFC 1870)."""
+"""Largest mail; offered as SIZE (RFC 1870)."""
 
 _IDLE_S = 300.0  # RFC 5321 §4.5.3.2.7: at least five minutes
-_LAST_ANSWER_S = 1.0  # for those that do not read it
+_LAST_ANSWER_S = 1.0  # for clients that do not read it
 _WRITERS = 4  # a store commits one mail at a time: more would only wait
 
 
 class InboxAddress(NamedTuple):
-    """Where it takes mail."""
+    """Where the inbox listens."""
 
     host: str
     port: int
@@ -47,7 +48,7 @@ class Inbox:
         self._thread: threading.Thread | None = None
 
     def start(self, host: str = "127.0.0.1", port: int = 0) -> InboxAddress:
-        """Listen, on a free port for 0; the real address. `Unavailable`: somebody else listens there, or no such address."""
+        """Listen; port 0 means a free one. Returns the real address. Raises `Unavailable` if it is in use or does not exist."""
         loop = asyncio.new_event_loop()
         store = _Store(self._objects, self._clock)
         try:
@@ -63,8 +64,8 @@ class Inbox:
         return InboxAddress(address[0], address[1])
 
     def stop(self) -> None:
-        """Take no more mail; what is being stored is stored and answered first. Again, or never started: harmless. It may
-        start anew."""
+        """Accept no more mail; what is being stored is stored and answered first. Does nothing if it is not running. It may be
+        started again."""
         if self._loop is None or self._thread is None:
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -78,7 +79,7 @@ class _Server(SMTP):
     line_length_limit = 64 * 1024
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember it, to hang up at the end."""
+        """Remember the connection, to close it at the end."""
         assert isinstance(self.event_handler, _Store)
         assert isinstance(transport, asyncio.Transport)
         self.event_handler.connections.add(transport)
@@ -86,7 +87,7 @@ class _Server(SMTP):
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Forget it."""
+        """Forget the connection."""
         self.event_handler.connections.discard(self._connection)
         super().connection_lost(error)
 
@@ -158,7 +159,7 @@ class _Store:
         return [*responses[:-1], "250-PIPELINING", "250-ENHANCEDSTATUSCODES", responses[-1]]
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """The final dot arrived: the reply, once what it says is true."""
+        """The final dot arrived: store the mail, then reply."""
         if self._closing:
             return "421 4.3.2 The inbox is closing"
         self._storing += 1
@@ -178,12 +179,12 @@ class _Store:
         return f"250 2.0.0 Ok: kept as {name}"
 
     async def finish(self) -> None:
-        """Refuse new mail and wait for what is being stored: its answer is on the way when this returns."""
+        """Refuse new mail, and wait until what is being stored is stored and answered."""
         self._closing = True
         await self._quiet.wait()
 
     def close(self) -> None:
-        """Wait for mail whose sender hung up while it was being stored."""
+        """Wait for mail whose sender closed the connection while it was being stored."""
         self._threads.shutdown(wait=True)
 
     def _put(self, session: Session, envelope: Envelope) -> str:

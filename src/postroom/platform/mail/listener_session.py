@@ -1,11 +1,12 @@
-"""The server's side of SMTP (RFC 5321), without a network: bytes in, replies out, and what is wanted next.
+"""The server side of SMTP (RFC 5321) without a network: bytes in, replies out, and what is needed to go on.
 
-It takes mail and relays none: a recipient is ours, or refused before the mail is sent. What a stranger can make it hold is
-bounded: a command's length, recipients, mails and mistakes a connection, and of a mail only as much as its reader reads: the
-rest is counted and let go, so a mail above the limit costs time and no memory.
+It accepts mail for local recipients only, and refuses others before the mail is sent. What a client can make it hold is bounded:
+the length of a command; recipients, mails and mistakes per connection; and of a mail only the part that its reader reads: the
+rest is counted and dropped, so a mail above the limit costs time and no memory.
 
-A mail ends at CR LF dot CR LF and nowhere else, and a command with a bare CR or LF is none: two servers that disagree about line
-ends could be made to disagree about where a mail ends (smuggling). Whatever follows STARTTLS in the clear ends the connection.
+A mail ends at CR LF dot CR LF and nowhere else, and a line with a bare CR or LF is not a command: two servers that disagree about
+line ends could be made to disagree about where a mail ends (SMTP smuggling). Plain text that follows STARTTLS ends the
+connection.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from postroom.model.inbound_mail import InboundMail
 MAX_LINE: Final = 2_048
 """Bytes of a command: the 512 of RFC 5321 §4.5.3.1.4 and what extensions add to them."""
 MAX_RECIPIENTS: Final = 10
-"""A report has one. Senders bring the others in a mail of their own (452, §4.5.3.1.10)."""
+"""A report has one. Senders send the others in another transaction (452, RFC 5321 §4.5.3.1.10)."""
 MAX_MAILS: Final = 1_000
 MAX_MISTAKES: Final = 20
 MAX_COMMANDS: Final = 100
-"""From one mail to the next: whoever only says NOOP takes the place of somebody who brings a mail."""
+"""From one mail to the next: a client that only sends NOOP occupies a connection."""
 _BEYOND: Final = 10
-"""So many times the largest mail is read to its end, to refuse it as the RFC asks; then the line is cut."""
+"""A mail up to so many times the limit is read to its end, to refuse it as RFC 5321 asks; a larger one is cut off."""
 
 _MAIL = re.compile(r"FROM: ?<([^<>]{0,400})>((?: [!-~]+)*)", re.IGNORECASE)
 _RCPT = re.compile(r"TO: ?<(?:@[^<>:]{1,255}:)?([^<>]{1,400})>", re.IGNORECASE)
@@ -38,7 +39,7 @@ _END = b"\r\n.\r\n"
 
 
 class NextStep(Enum):
-    """What it needs to go on."""
+    """What the session needs to go on."""
 
     MORE = "more bytes"
     VERDICT = "what became of `mail`: see `answer`"
@@ -48,23 +49,23 @@ class NextStep(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerConfig:
-    """On which mail is taken."""
+    """How a listener presents itself, and which mail it accepts."""
 
     name: str
-    """What the server calls itself."""
+    """The server's name."""
     max_bytes: int
-    """Of one mail; offered as SIZE (RFC 1870)."""
+    """Largest mail; offered as SIZE (RFC 1870)."""
     kept_bytes: int
-    """Of one mail: what its reader reads."""
+    """Of each mail: the part that its reader reads."""
     offers_tls: bool = False
 
 
 class SmtpServerSession:
-    """One client. Hand it what comes (`receive`), do what `go_on` says, send what gathers in `replies`."""
+    """One client's session. Pass it what arrives (`receive`), do what `go_on` returns, send what is in `replies`."""
 
-    def __init__(self, terms: ListenerConfig, knows: Callable[[str], bool]) -> None:
-        """`knows`: whether an address is ours; may raise what the stores raise."""
-        self._terms = terms
+    def __init__(self, config: ListenerConfig, knows: Callable[[str], bool]) -> None:
+        """`knows`: whether an address is local; may raise what stores raise."""
+        self._config = config
         self._knows = knows
         self._secure = False
         self._greeted = False
@@ -77,21 +78,21 @@ class SmtpServerSession:
         self._kept = bytearray()
         self._size = 0
         self.mail = InboundMail((), b"")
-        """The last one that came in whole, until it is answered."""
+        """The last complete one, until it is answered."""
         self.replies = bytearray()
-        self.say(220, f"{terms.name} ESMTP")
+        self.say(220, f"{config.name} ESMTP")
 
     @property
     def begun(self) -> bool:
-        """Whether a mail is on its way."""
+        """Whether a mail is being received."""
         return self._in_mail
 
     def receive(self, data: bytes) -> None:
-        """What came."""
+        """Bytes arrived."""
         self._buffer += data
 
     def go_on(self) -> NextStep:
-        """As far as it goes with what is there."""
+        """Process what has arrived. Returns what is needed next."""
         while not self._over:
             wanted = self._content() if self._in_mail else self._command()
             if wanted is not None:
@@ -99,7 +100,7 @@ class SmtpServerSession:
         return NextStep.END
 
     def answer(self, code: int, text: str) -> None:
-        """What became of the mail."""
+        """The reply to the mail."""
         self.say(code, text)
         self._forget()
         self.mail = InboundMail((), b"")
@@ -109,18 +110,18 @@ class SmtpServerSession:
             self.end(421, "4.7.0 That is a lot of mail for one connection: open another")
 
     def protected(self) -> None:
-        """TLS runs: what was said before does not count (RFC 3207 §4.2)."""
+        """TLS runs: forget what was said before (RFC 3207 §4.2)."""
         self._secure, self._greeted = True, False
         self._buffer.clear()
         self._forget()
 
     def say(self, code: int, *lines: str) -> None:
-        """A reply."""
+        """Add a reply."""
         *first, last = lines
         self.replies += "".join([*(f"{code}-{line}\r\n" for line in first), f"{code} {last}\r\n"]).encode()
 
     def end(self, code: int, text: str) -> None:
-        """A last word."""
+        """Add a last reply: the connection ends."""
         self.say(code, text)
         self._over = True
 
@@ -156,7 +157,7 @@ class SmtpServerSession:
                 self._recipient(rest)
             case "DATA" if not rest:
                 self._data()
-            case "STARTTLS" if not rest and self._terms.offers_tls and not self._secure:
+            case "STARTTLS" if not rest and self._config.offers_tls and not self._secure:
                 return self._start_tls()
             case "RSET":
                 self._forget()
@@ -177,10 +178,10 @@ class SmtpServerSession:
             return
         self._greeted = True
         self._forget()
-        offers = ["PIPELINING", f"SIZE {self._terms.max_bytes}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
-        if self._terms.offers_tls and not self._secure:
+        offers = ["PIPELINING", f"SIZE {self._config.max_bytes}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        if self._config.offers_tls and not self._secure:
             offers.append("STARTTLS")
-        self.say(250, self._terms.name, *(offers if extended else ()))
+        self.say(250, self._config.name, *(offers if extended else ()))
 
     def _begin(self, rest: str) -> None:
         found = _MAIL.fullmatch(rest)
@@ -199,8 +200,8 @@ class SmtpServerSession:
             size = _SIZE.fullmatch(parameter)
             if size is None and parameter.upper() not in _PLAIN:
                 return 555, "5.5.4 Parameter not known here"
-            if size is not None and int(size[1]) > self._terms.max_bytes:
-                return 552, f"5.3.4 Too large: {self._terms.max_bytes} bytes are taken"
+            if size is not None and int(size[1]) > self._config.max_bytes:
+                return 552, f"5.3.4 Too large: {self._config.max_bytes} bytes are taken"
         return None
 
     def _recipient(self, rest: str) -> None:
@@ -248,7 +249,7 @@ class SmtpServerSession:
             self.end(421, "4.7.0 Too many mistakes")
 
     def _forget(self) -> None:
-        """The mail that was begun."""
+        """Drop the mail that was begun."""
         self._sender_known, self._recipients, self._kept, self._size = False, [], bytearray(), 0
 
     # Content.
@@ -257,7 +258,7 @@ class SmtpServerSession:
         end = self._buffer.find(_END)
         if end < 0:
             self._keep(max(len(self._buffer) - len(_END) + 1, 0))
-            if self._size > _BEYOND * self._terms.max_bytes:
+            if self._size > _BEYOND * self._config.max_bytes:
                 self.end(552, "5.3.4 Too large by far")
                 return None
             return NextStep.MORE
@@ -266,19 +267,19 @@ class SmtpServerSession:
         return self._whole()
 
     def _keep(self, length: int) -> None:
-        """Of so many bytes, which leave the buffer, what is still read."""
-        room = self._terms.kept_bytes + 2 - len(self._kept)
+        """Remove `length` bytes from the buffer, and keep the part that is read."""
+        room = self._config.kept_bytes + 2 - len(self._kept)
         if room > 0:
             self._kept += self._buffer[: min(length, room)]
         self._size += length
         del self._buffer[:length]
 
     def _whole(self) -> NextStep | None:
-        """The dot is there."""
+        """The final dot has arrived."""
         self._in_mail = False
-        if self._size - 2 > self._terms.max_bytes:
+        if self._size - 2 > self._config.max_bytes:
             self._forget()
-            self._mistake(552, f"5.3.4 Too large: {self._terms.max_bytes} bytes are taken")
+            self._mistake(552, f"5.3.4 Too large: {self._config.max_bytes} bytes are taken")
             return None
         content = bytes(self._kept).replace(b"\r\n.", b"\r\n")[2:]  # RFC 5321 §4.5.2
         self.mail = InboundMail(tuple(self._recipients), content)

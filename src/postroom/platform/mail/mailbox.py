@@ -1,12 +1,11 @@
-"""A visit to an IMAP mailbox (RFC 3501): mails are read without being marked as read, and taken ones removed by their UIDs.
+"""A mailbox elsewhere that is read from time to time, by IMAP (RFC 3501) or POP3 (RFC 1939), for installations that cannot
+receive SMTP.
 
-A visit to a POP3 mailbox (RFC 1939): what is removed is gone once the visit ends well (QUIT).
+A session is one connection: list the mails, read some, remove those that were processed. Of a mail no more is kept than its
+reader reads. A removal is certain once the session ends without an error; after a broken session it may have happened or not, and
+the next session lists what is left. All failures are `Unavailable`.
 
-Mailboxes of others that are looked into from time to time, by IMAP or POP3: for those who cannot receive SMTP.
-
-A visit is one connection: what is there, some of it read, what was taken removed. Of a mail no more is kept than its reader
-reads. A removal counts at the latest when the visit ends without an error; a visit that breaks may have removed or not, and
-whoever comes again finds what is left. Whatever goes wrong is `Unavailable`.
+IMAP reads mails without marking them as read, and removes by UID. POP3 removes when the session ends well (QUIT).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import re
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from postroom.errors import Unavailable
 from postroom.platform.mail.mailbox_url import MailboxConfig, Security
@@ -28,13 +27,13 @@ TIMEOUT_S: Final = 20.0
 READ: Final = "$PostroomRead"
 
 
-"""The mark of a mail that was taken and stays."""
+"""Keyword of a mail that was processed and stays (option keep=yes)."""
 
 
 _MOST_AT_ONCE: Final = 4 * 1024 * 1024
 
 
-"""Bytes of one literal: the server's word is not a reason to fill the memory."""
+"""Bytes of one literal: the server must not make this process fill its memory."""
 
 
 _UID_VALIDITY = re.compile(rb"[0-9]{1,20}")
@@ -64,7 +63,7 @@ class _Tls(_Bounded, imaplib.IMAP4_SSL):
 
 
 class ImapSession:
-    """See `mailboxes.Visit`."""
+    """A session; see the module."""
 
     def __init__(self, server: imaplib.IMAP4, config: MailboxConfig, kept_bytes: int) -> None:
         self._server = server
@@ -104,13 +103,13 @@ class ImapSession:
         return next((bytes(part[1]) for part in data if isinstance(part, tuple)), None)
 
     def remove(self, names: Sequence[str]) -> None:
-        """Marked as deleted; gone for good where the server removes by UID (RFC 4315). Elsewhere that is left to whoever cleans
-        up: a bare EXPUNGE would remove what others marked."""
+        """Mark as deleted, and expunge if the server can by UID (RFC 4315). Else the mailbox's owner must: a bare EXPUNGE would
+        remove what others marked."""
         if not names:
             return
         uids = ",".join(map(_uid, names))
         if self._config.keep:
-            with suppress(Unavailable):  # no such marks here: the mail's name is remembered
+            with suppress(Unavailable):  # no keywords here: the mail's name is remembered
                 self._ask("STORE", uids, "+FLAGS.SILENT", f"({READ})")
             return
         self._ask("STORE", uids, "+FLAGS.SILENT", r"(\Deleted)")
@@ -137,7 +136,7 @@ class ImapSession:
 
 @contextmanager
 def _imap_errors(config: MailboxConfig) -> Iterator[None]:
-    """What goes wrong in the dialogue."""
+    """Turns errors of the connection into `Unavailable`."""
     try:
         yield
     except (imaplib.IMAP4.error, OSError, EOFError) as error:
@@ -179,7 +178,7 @@ POP3_MAX_BYTES: Final = 10 * 1024 * 1024
 
 
 class Pop3Session:
-    """See `mailboxes.Visit`."""
+    """A session; see the module."""
 
     def __init__(self, server: poplib.POP3, config: MailboxConfig, kept_bytes: int) -> None:
         self._server = server
@@ -237,7 +236,7 @@ class Pop3Session:
 
 @contextmanager
 def _pop3_errors(config: MailboxConfig) -> Iterator[None]:
-    """What goes wrong in the dialogue."""
+    """Turns errors of the connection into `Unavailable`."""
     try:
         yield
     except (poplib.error_proto, OSError, EOFError) as error:
@@ -282,44 +281,28 @@ def _pop3_text(error: Exception) -> str:
     return first.decode("utf-8", "replace")[:250] if isinstance(first, bytes) else str(error)[:250]
 
 
-class MailboxSession(Protocol):
-    """One connection."""
-
-    def names(self) -> list[str]:
-        """Every mail that is there, by a name that it keeps, oldest first."""
-        ...
-
-    def fetch(self, name: str) -> bytes | None:
-        """The mail, as far as it is read; None: it is gone, too large, or cannot be had."""
-        ...
-
-    def remove(self, names: Sequence[str]) -> None:
-        """They were taken. Of a mailbox that keeps its mail: only marked, where there are marks."""
-        ...
-
-
 class Mailbox:
-    """One mailbox."""
+    """One mailbox; see events.mailbox_poller for how it is used."""
 
     def __init__(self, config: MailboxConfig, *, kept_bytes: int, trust: ssl.SSLContext | None = None) -> None:
-        """`kept_bytes`: of one mail. `trust`: whose certificates are believed; None: those that the system believes."""
+        """`kept_bytes`: of each mail. `trust`: None for the system's certificate authorities."""
         self._config = config
         self._kept_bytes = kept_bytes
         self._trust = trust
 
     @property
     def name(self) -> str:
-        """For people, and to remember what was seen in it."""
+        """Identifies the mailbox, without its password."""
         return self._config.name
 
     @property
     def keeps(self) -> bool:
-        """Whether mail that was taken stays."""
+        """Whether mail stays after it was processed."""
         return self._config.keep
 
     @contextmanager
-    def session(self) -> Iterator[MailboxSession]:
-        """A connection, logged in. `Unavailable`."""
+    def session(self) -> Iterator[ImapSession | Pop3Session]:
+        """A connection that is logged in. Raises `Unavailable`."""
         trust = self._trust or ssl.create_default_context()
         made = ImapSession if self._config.protocol == "imap" else Pop3Session
         with made.begin(self._config, trust, kept_bytes=self._kept_bytes) as session:

@@ -1,8 +1,8 @@
-"""A mailbox as users write it: `imaps://user:password@host/INBOX?keep=yes` becomes a `MailboxConfig`.
+"""A mailbox's URL: `imaps://user:password@host/INBOX?keep=yes` becomes a `MailboxConfig`.
 
-`imaps` and `pop3s` are TLS from the first byte, `imap` and `pop3` begin in the clear and go on under TLS or not at all. Only to a
-server on this machine may the password go without (`tls=none`). Certificates are always verified. A password never shows in a
-`repr`, a log line or an error.
+`imaps` and `pop3s` use TLS from the first byte; `imap` and `pop3` use STARTTLS or fail. Only to a server on this machine may the
+password be sent without TLS (`tls=none`). Certificates are always verified. A password never shows in a `repr`, a log line or an
+error.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SCHEMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxConfig:
-    """Where it is, and what becomes of mail that was taken."""
+    """Where a mailbox is, and whether processed mail stays in it."""
 
     protocol: str
     """`imap` or `pop3`."""
@@ -53,17 +53,17 @@ class MailboxConfig:
     password: str = field(repr=False)
     folder: str = "INBOX"
     keep: bool = False
-    """Leave mail that was taken where it is."""
+    """Leave mail in the mailbox after it was processed."""
 
     @property
     def name(self) -> str:
-        """For people, and to remember what was seen in it; says no password."""
+        """Identifies the mailbox in logs and records; contains no password."""
         folder = f"/{self.folder}" if self.protocol == "imap" else ""
         return f"{self.protocol}://{self.user}@{self.host}:{self.port}{folder}"
 
 
 def parse_mailbox(url: str) -> MailboxConfig:
-    """`Invalid` says what is wrong, and never the password."""
+    """Raises `Invalid`, which says what is wrong and never contains the password."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -91,7 +91,7 @@ def _options(parts: SplitResult) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = options.keys() - {"tls", "keep"}
     if unknown or parts.fragment:
-        raise Invalid(f"the mailbox on {parts.hostname} has an option nobody knows; there are tls and keep")
+        raise Invalid(f"the mailbox on {parts.hostname} has an unknown option; known are tls and keep")
     return options
 
 
@@ -103,7 +103,9 @@ def _security(asked: str | None, usual: Security, host: str) -> Security:
             f"the mailbox on {host} cannot have tls={asked}: its scheme says {usual}; only imap and pop3 may have tls=none"
         )
     if not _is_here(host):
-        raise Invalid(f"tls=none would send the password of the mailbox on {host} in the clear: only this machine may have it so")
+        raise Invalid(
+            f"tls=none would send the password of the mailbox on {host} in the clear: only a server on this machine may have it"
+        )
     return Security.NONE
 
 

@@ -1,11 +1,10 @@
-"""Whether a host takes mail to an address, as any server in the world would bring it. Nothing is sent. For `doctor`; blocking.
+"""Checks for `doctor`, over SMTP: would a relay take mail, and does a host accept mail to an address. Nothing is sent; both
+block.
 
-The dialogue ends after RCPT: who is asked sees a sender that thought better of it (RFC 5321 §4.1.1.5, RSET).
+`examine_relay` connects, starts TLS, says EHLO, logs in and hangs up. It uses the standard library's client, so that what both it
+and the mailer find is the relay's doing; only the login is the mailer's, because the library's takes ASCII passwords only.
 
-Whether a relay would take mail: connect, TLS, EHLO, log in, hang up. Nothing is sent. For `doctor`; blocking.
-
-The mailer (smtp.py) speaks to the same relay in its own way; this one uses the standard library's client, so that what both
-agree on is the relay's doing. Only the login is the mailer's own (_auth.py): the library's knows no password beyond ASCII.
+`accepts_recipients` ends the dialogue after RCPT, like a sender that changed its mind (RFC 5321 §4.1.1.5, RSET).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _MX_TIMEOUT_S = 5.0
 
 
 def accepts_recipients(host: str, addresses: Sequence[str], *, port: int = SMTP_PORT) -> list[bool]:
-    """For each address. `Unavailable`: the host does not answer, answers that it is busy, or speaks no SMTP."""
+    """Whether `host` accepts mail to each address. Raises `Unavailable` if it does not answer or is busy."""
     own = socket.gethostname()
     try:
         with smtplib.SMTP(timeout=_MX_TIMEOUT_S, local_hostname=own if own.isascii() else "localhost") as client:
@@ -47,7 +46,7 @@ def accepts_recipients(host: str, addresses: Sequence[str], *, port: int = SMTP_
 
 
 def _checked(answer: tuple[int, bytes], *, refusing: bool = False) -> int:
-    """The code. `Unavailable`: it decides nothing."""
+    """The reply code. Raises `Unavailable` if it is temporary."""
     code, text = answer
     if code < 300 or (refusing and code >= 500):
         return code
@@ -67,7 +66,7 @@ _SUBJECT = "mail server"
 
 
 def examine_relay(config: SmtpConfig, *, within_s: float = 30.0) -> Iterator[Finding]:
-    """Every finding about the relay. After `within_s` the connection is cut, however slowly the relay goes on."""
+    """All findings about the relay. After `within_s` the connection is cut, even if the relay still answers slowly."""
     with _RelaySocket(config, within_s) as wire:
         for finding in _examined(wire, config):
             late = wire.cut and finding.level is Level.FAIL
@@ -94,11 +93,11 @@ def _examined(wire: _RelaySocket, config: SmtpConfig) -> Iterator[Finding]:
 
 
 def _failure(error: Exception, config: SmtpConfig) -> Finding:
-    """What went wrong in words, and what to do."""
+    """What went wrong, and what to do."""
     relay = f"{config.host}:{config.port}"
     modes = "check tls= and the port: 465 is tls, 587 starttls"
     if isinstance(error, smtplib.SMTPServerDisconnected) and isinstance(error.__context__, TimeoutError):
-        error = error.__context__  # smtplib's way to say that no answer came
+        error = error.__context__  # how smtplib reports a time-out
     match error:
         case ssl.SSLCertVerificationError():
             todo = "use the name in its certificate, or name the authority's file with ca_file="
@@ -132,7 +131,7 @@ def _connected(wire: _RelaySocket, config: SmtpConfig) -> smtplib.SMTP:
 
 
 class _RelaySocket:
-    """The way to one relay, which ends in time."""
+    """A socket to the relay that is shut down when the time is over."""
 
     def __init__(self, config: SmtpConfig, within_s: float) -> None:
         self._config = config
@@ -152,7 +151,7 @@ class _RelaySocket:
             self._spare.close()
 
     def connect(self, timeout_s: float) -> socket.socket:
-        """To the first address that answers. `Invalid`: none that may be connected to."""
+        """Connect to the first address that answers. Raises `Invalid` if the relay must be public and is not."""
         error: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
         for address in resolve_relay(self._config):
             try:
@@ -174,7 +173,7 @@ class _RelaySocket:
 
 
 class _Client(smtplib.SMTP):
-    """The library's client over a `_Wire`."""
+    """smtplib's client over a `_RelaySocket`."""
 
     def __init__(self, wire: _RelaySocket, config: SmtpConfig, name: str) -> None:
         self._wire = wire

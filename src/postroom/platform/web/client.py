@@ -1,8 +1,10 @@
-"""One POST to a web server that somebody named: bounded in time and in what is read, and never into a private network.
+"""POST requests to web servers that users name (callbacks, alerts): limited in time and in what is read, and never into a private
+network.
 
-Every connection is made to an address that was looked at, not to a name: so a name that resolves to something else the next time
-leads nowhere (server-side request forgery). Certificates are checked against the name. Redirects are not followed, and no proxy
-of the environment is used. `networks` are those of one's own that may be called all the same, and they alone without TLS.
+A connection is made to an address that was checked, not to a name, so that a name that resolves to something else the next time
+leads nowhere (server-side request forgery). Certificates are checked against the name. Redirects are not followed, and the
+environment's proxies are not used. Networks that the operator lists may be called although they are private, and only they
+without TLS.
 """
 
 from __future__ import annotations
@@ -27,10 +29,9 @@ from postroom.model.networks import is_public
 CONNECT_S: Final = 3.0
 WHOLE_S: Final = 10.0
 MAX_READ: Final = 4_096
-"""Of an answer; the rest is left."""
+"""Bytes of a response body that are read."""
 MAX_SENT: Final = 256 * 1024
-"""What a server may send in answer to one request, its head included: "100 Continue" can be said without end, and each costs
-more to read than to write."""
+"""Bytes that a server may send per request, its header included: it could send "100 Continue" without end."""
 _IDLE_S: Final = 4.0
 """Less than servers commonly keep a connection without requests (Node.js: 5 s)."""
 _BROKEN: Final = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
@@ -38,18 +39,18 @@ _Option = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int,
 
 
 class WebResponse(NamedTuple):
-    """What a server said."""
+    """A server's response."""
 
     status: int
     text: str
     """Up to `MAX_READ` bytes."""
     retry_after_s: float | None
-    """When it asks to be tried again, from now."""
+    """Its Retry-After, as seconds from now."""
     took_ms: int
 
 
 def trusting_context() -> ssl.SSLContext:
-    """Believes the authorities that this machine believes."""
+    """TLS with this machine's certificate authorities."""
     return ssl.create_default_context()
 
 
@@ -57,7 +58,8 @@ class WebClient:
     """The connections to one server, at most `connections`; on one event loop."""
 
     def __init__(self, *, networks: Sequence[str] = (), connections: int = 16, context: ssl.SSLContext | None = None) -> None:
-        """`context`: one that several share; else one is made, which takes some milliseconds and a megabyte."""
+        """`networks`: private networks that may be called. `context`: shared by several clients; None makes one, which takes some
+        milliseconds and a megabyte."""
         pool = partial(
             httpcore2.AsyncConnectionPool,
             context or trusting_context(),
@@ -69,13 +71,13 @@ class WebClient:
         self._plain = pool(network_backend=_GuardedBackend(networks, plain=True))
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> WebResponse:
-        """`Unavailable`: no answer, and why; `Denied`: it leads into a private network, or without TLS out of one's own."""
+        """Raises `Unavailable` if there is no response, `Denied` if the address must not be called (see the module)."""
         began = monotonic()
         try:
             async with asyncio.timeout(WHOLE_S):
                 try:
                     status, text, retry_after = await self._exchange(url, headers, body)
-                except _BROKEN:  # a connection that the server ended just then: once more, on another
+                except _BROKEN:  # the server closed an idle connection just then: once more, on another
                     status, text, retry_after = await self._exchange(url, headers, body)
         except TimeoutError as error:
             raise Unavailable(f"no answer within {WHOLE_S:g} s") from error
@@ -84,7 +86,7 @@ class WebClient:
         return WebResponse(status, text, retry_after, round((monotonic() - began) * 1000))
 
     async def close(self) -> None:
-        """End what is left of connections."""
+        """Close all connections."""
         await self._sealed.aclose()
         await self._plain.aclose()
 
@@ -103,7 +105,7 @@ class WebClient:
 
 
 class _GuardedBackend(httpcore2.AnyIOBackend):
-    """Connects to addresses that may be called, and to no other."""
+    """Connects only to addresses that may be called."""
 
     def __init__(self, networks: Sequence[str], *, plain: bool = False) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ class _GuardedBackend(httpcore2.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[_Option] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """To the first address that answers."""
+        """Connect to the first address that answers."""
         try:
             async with asyncio.timeout(timeout):
                 addresses = await self._addresses(host, port)
@@ -138,7 +140,7 @@ class _GuardedBackend(httpcore2.AnyIOBackend):
         raise last
 
     async def _addresses(self, host: str, port: int) -> list[str]:
-        """Whoever asks for the same at the same time waits for the same answer."""
+        """Simultaneous look-ups of the same name share one query."""
         known = self._asked.get((host, port))
         if known is None:
             known = self._asked[host, port] = _run_in_thread(partial(_look_up, host, port))
@@ -153,7 +155,7 @@ class _GuardedBackend(httpcore2.AnyIOBackend):
 
 
 class _BoundedStream(httpcore2.AsyncNetworkStream):
-    """Of what comes before the next request, so much is read."""
+    """A stream of which at most `MAX_SENT` bytes are read per request."""
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
@@ -188,15 +190,15 @@ def _look_up(host: str, port: int) -> list[str]:
 
 
 def _run_in_thread(work: Callable[[], list[str]]) -> asyncio.Future[list[str]]:
-    """In one of its own, for which nobody waits at the end: a silent name server takes half a minute of it. The loop's own
-    threads are few, and work for everybody."""
+    """Run a look-up in a thread of its own that nothing waits for: a silent name server blocks it for half a minute, and the
+    loop's own threads are few."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[str]] = loop.create_future()
 
     def settle(result: list[str] | None, error: Exception | None) -> None:
         if error is not None:
             future.set_exception(error)
-            future.exception()  # nobody may be there to hear it any more
+            future.exception()  # the caller may have given up: no warning
         else:
             future.set_result(result or [])
 
