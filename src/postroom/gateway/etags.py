@@ -21,7 +21,7 @@ IfNoneMatch = Annotated[
     Header(
         alias="If-None-Match",
         max_length=1_000,
-        description="The `ETag` of what you have: 304 when it is still the newest.",
+        description="An `ETag` you have: 304 if it is still current.",
         examples=['"3"'],
     ),
 ]
@@ -30,7 +30,7 @@ IfMatch = Annotated[
     Header(
         alias="If-Match",
         max_length=1_000,
-        description="The `ETag` of what you read: 412 when somebody else changed it since.",
+        description="The `ETag` you read: 412 if the record was changed since.",
         examples=['"3"'],
     ),
 ]

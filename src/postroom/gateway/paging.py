@@ -21,24 +21,26 @@ from postroom.services.exports import ExportFiles
 Item = TypeVar("Item")
 
 
-Limit = Annotated[int, Query(ge=1, le=1_000, description="How many at most; a page may hold fewer before the end.")]
+Limit = Annotated[
+    int, Query(ge=1, le=1_000, description="The number of items a page may have. A page may have fewer before the end.")
+]
 
 
 Cursor = Annotated[
     str | None,
     Query(
         max_length=2_000,
-        description="Where to go on: the `cursor` of the page before.",
+        description="The `cursor` of the previous page.",
         json_schema_extra={"format": "cursor"},
     ),
 ]
 
 
 class Page(BaseModel, Generic[Item]):
-    """Part of a list."""
+    """One page of a list."""
 
     items: list[Item]
-    cursor: str | None = Field(description="Asks for the next page; null: that was all.")
+    cursor: str | None = Field(description="Pass it as `cursor` to get the next page; null: this is the last page.")
 
 
 Download = Callable[[str, Iterator[bytes], str], Response]

@@ -1,13 +1,7 @@
-"""`/v1/keys`: API keys for programs.
+"""`/v1/keys`, `/v1/users`, `/v1/tenants` and `/v1/audit`: who may use the API, and the audit log.
 
-A repeated POST answers the same key: its id and secret are recovery points of the call. They are kept for a day only, the secret
-sealed, as is the answer; in the record of the key itself stands a digest.
-
-`/v1/users`: who belongs to the caller's tenant. Signing in is the issuer's affair; here stands what they may do.
-
-`/v1/tenants`: for operators, and everybody's own.
-
-`/v1/audit`: who changed what, when and from where.
+A repeated POST to `/v1/keys` returns the same key: its id and secret are recovery points of the request. They are stored for a
+day, the secret and the response sealed; the key's own record has only a digest.
 """
 
 from __future__ import annotations
@@ -56,7 +50,7 @@ def keys_routes(keys: ApiKeyService, secrets: Secrets) -> APIRouter:
 
     @router.post("", status_code=201, operation_id="create_key")
     def create(body: NewKey, caller: Admin, points: Points, audit: Audit, response: Response) -> CreatedKey:
-        """Make an API key. Its text is shown in this answer only."""
+        """Create an API key. The response is the only one that contains the key itself."""
         id = points.once("id", keys.new_id)  # noqa: A001
         purpose = f"key/{caller.tenant}/{id}"
         secret = secrets.open(purpose, points.once("secret", lambda: secrets.seal(purpose, keys.new_secret())))
@@ -68,18 +62,18 @@ def keys_routes(keys: ApiKeyService, secrets: Secrets) -> APIRouter:
 
     @router.get("", operation_id="list_keys")
     def list_all(caller: Admin, limit: Limit = 100, cursor: Cursor = None) -> Page[KeyBody]:
-        """List the tenant's keys, oldest first."""
+        """List API keys, oldest first."""
         page = keys.list(caller, cursor=cursor, limit=limit)
         return Page(items=[KeyBody.of(*used) for used in page.items], cursor=page.cursor)
 
     @router.get("/{id}", operation_id="get_key")
     def get(id: KeyId, caller: Admin) -> KeyBody:  # noqa: A002
-        """Show a key: not its text, which nobody can show again."""
+        """Retrieve an API key, without the key itself."""
         return KeyBody.of(*keys.get(caller, id))
 
     @router.delete("/{id}", status_code=204, operation_id="revoke_key")
     def revoke(id: KeyId, caller: Admin, audit: Audit) -> None:  # noqa: A002
-        """Revoke a key: within seconds calls with it are refused, for ever."""
+        """Revoke an API key. Within seconds, requests with it are refused."""
         audit.changed("key", id, before=KeyBody.of(keys.revoke(caller, id)).model_dump())
 
     return router
@@ -94,7 +88,7 @@ def users_routes(members: MemberService, *, issuer: str) -> APIRouter:
 
     @router.post("", status_code=201, operation_id="add_user")
     def add(body: NewUser, caller: Admin, audit: Audit) -> UserBody:
-        """Let somebody into the tenant. Again, as the same, it answers the same."""
+        """Add a user to the tenant. Repeating the request returns the same user."""
         named = body.issuer or issuer
         shown = UserBody.of(
             members.add(caller, Membership(named, body.subject, caller.tenant, body.role, body.name, operator=body.operator))
@@ -104,18 +98,18 @@ def users_routes(members: MemberService, *, issuer: str) -> APIRouter:
 
     @router.get("", operation_id="list_users")
     def list_all(caller: Admin, limit: Limit = 100, cursor: Cursor = None) -> Page[UserBody]:
-        """List who belongs to the tenant, in no particular order."""
+        """List the tenant's users, in no particular order."""
         page = members.list(caller, cursor=cursor, limit=limit)
         return Page(items=[UserBody.of(member) for member in page.items], cursor=page.cursor)
 
     @router.get("/{id}", operation_id="get_user")
     def get(id: UserId, caller: Admin) -> UserBody:  # noqa: A002
-        """Show one who belongs to the tenant."""
+        """Retrieve a user."""
         return UserBody.of(members.get(caller, id))
 
     @router.patch("/{id}", operation_id="change_user")
     def change(id: UserId, body: UserEdit, caller: Admin, audit: Audit) -> UserBody:  # noqa: A002
-        """Change role, name or operator flag; it counts within seconds. The last admin stays one."""
+        """Update a user's role, name or operator flag, effective within seconds. The last admin must stay admin."""
         before = UserBody.of(members.get(caller, id))
         shown = UserBody.of(members.change(caller, id, **body.model_dump(exclude_none=True)))
         audit.changed("user", id, before=before.model_dump(), after=shown.model_dump())
@@ -123,7 +117,7 @@ def users_routes(members: MemberService, *, issuer: str) -> APIRouter:
 
     @router.delete("/{id}", status_code=204, operation_id="remove_user")
     def remove(id: UserId, caller: Admin, audit: Audit) -> None:  # noqa: A002
-        """Let somebody in no longer; it counts within seconds. The last admin stays."""
+        """Remove a user from the tenant, effective within seconds. The last admin cannot be removed."""
         audit.changed("user", id, before=UserBody.of(members.remove(caller, id)).model_dump())
 
     return router
@@ -138,7 +132,7 @@ def tenants_routes(tenants: Tenants) -> APIRouter:
 
     @router.post("", status_code=201, operation_id="create_tenant")
     def create(body: NewTenant, caller: Operator, points: Points, audit: Audit) -> TenantBody:
-        """Make a tenant. Operators only."""
+        """Create a tenant. Operators only."""
         mark = points.once("mark", lambda: secrets.token_hex(16))
         shown = TenantBody.of(tenants.create(body.id, body.name, mark=mark))
         audit.changed("tenant", shown.id, after=shown.model_dump())
@@ -152,22 +146,22 @@ def tenants_routes(tenants: Tenants) -> APIRouter:
 
     @router.get("/me", operation_id="get_my_tenant")
     def mine(caller: Viewer) -> OwnTenant:
-        """Show the caller's own tenant, and who the door takes the caller for."""
+        """Retrieve the caller's own tenant, and the caller's identity."""
         return OwnTenant(tenant=TenantBody.of(tenants.read(caller.tenant)), you=CallerBody.of(caller))
 
     @router.get("/{id}", operation_id="get_tenant")
     def get(id: TenantId, caller: Operator) -> TenantBody:  # noqa: A002
-        """Show a tenant. Operators only."""
+        """Retrieve a tenant. Operators only."""
         return TenantBody.of(tenants.read(id))
 
     @router.post("/{id}/disable", operation_id="disable_tenant")
     def disable(id: TenantId, caller: Operator, audit: Audit) -> TenantBody:  # noqa: A002
-        """Refuse a tenant's people and programs at the door, within seconds; nothing of it is lost. Operators only."""
+        """Disable a tenant: within seconds, requests of its users and keys are refused; no data is deleted. Operators only."""
         return switched(id, audit, tenants.disable)
 
     @router.post("/{id}/enable", operation_id="enable_tenant")
     def enable(id: TenantId, caller: Operator, audit: Audit) -> TenantBody:  # noqa: A002
-        """Take a tenant's calls again. Operators only."""
+        """Enable a tenant again. Operators only."""
         return switched(id, audit, tenants.enable)
 
     def switched(id: str, audit: AuditChange, switch: Callable[[str], Tenant]) -> TenantBody:  # noqa: A002
@@ -180,7 +174,11 @@ def tenants_routes(tenants: Tenants) -> APIRouter:
 
 When = Annotated[
     str,
-    Query(pattern=TIME_PREFIX, description="A year, month, day, hour or minute, UTC.", examples=["2026-12-01", "2026-12-01T09"]),
+    Query(
+        pattern=TIME_PREFIX,
+        description="Only entries of this year, month, day, hour or minute (UTC).",
+        examples=["2026-12-01", "2026-12-01T09"],
+    ),
 ]
 
 
@@ -190,13 +188,13 @@ def audit_log_routes(log: AuditLog) -> APIRouter:
 
     @router.get("", operation_id="list_audit")
     def entries(caller: Admin, limit: Limit = 100, cursor: Cursor = None, when: When | None = None) -> Page[AuditEntry]:
-        """The tenant's trail, newest first."""
+        """List audit log entries, newest first."""
         page = log.list(caller.tenant, prefix=when or "", cursor=cursor, limit=limit)
         return Page(items=[_entry_body(entry) for entry in page.items], cursor=page.cursor)
 
     @router.get("/verification", operation_id="verify_audit")
     def verification(caller: Admin) -> AuditVerification:
-        """Check the trail's seals: whether an entry was changed, added or taken away since."""
+        """Verify the audit log: check its seals for entries that were changed, added or removed."""
         found = log.verify(caller.tenant)
         return AuditVerification(
             seals=found.seals, entries=found.entries, unsealed=found.unsealed, head=found.head, problems=found.problems

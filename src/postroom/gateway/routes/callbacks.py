@@ -1,7 +1,7 @@
-"""`/v1/callbacks`: where the tenant's own systems are told what happens to its mail, and what they were told.
+"""`/v1/callbacks`: webhooks of the tenant and their deliveries.
 
-A repeated POST answers the same callback and the same secret: both are recovery points of the call, kept for a day, the secret
-sealed, as is the answer.
+A repeated POST returns the same callback and the same secret: both are recovery points of the request, stored for a day, the
+secret and the response sealed.
 """
 
 from __future__ import annotations
@@ -50,13 +50,12 @@ def callbacks_routes(callbacks: CallbackService, secrets: Secrets) -> APIRouter:
 def _add_campaigns_secret(router: APIRouter, callbacks: CallbackService, secrets: Secrets) -> None:
     @router.get("/campaign-secret", operation_id="get_campaign_secret")
     def show(caller: Admin) -> SecretBody:
-        """Show what requests to campaigns' own `callback_url` are signed with: one secret for all of the tenant's, made when it
-        is first needed."""
+        """Retrieve the secret that signs requests to campaigns' `callback_url`. A tenant has one, created when first needed."""
         return SecretBody.of(callbacks.campaign_secret(caller.tenant))
 
     @router.post("/campaign-secret/rotate", operation_id="rotate_campaign_secret")
     def rotate(caller: Admin, points: Points, audit: Audit) -> SecretBody:
-        """Sign requests to campaigns' own `callback_url` with a new secret; for a day with the one before too."""
+        """Rotate the secret that signs requests to campaigns' `callback_url`. The old one signs too for a day."""
         secret = _secret(callbacks, secrets, points, purpose=f"callback-answer/{caller.tenant}/campaigns")
         callbacks.rotate_campaign_secret(caller.tenant, secret)
         audit.changed("callback", "campaign-secret")
@@ -66,14 +65,14 @@ def _add_campaigns_secret(router: APIRouter, callbacks: CallbackService, secrets
 def _add_reading(router: APIRouter, callbacks: CallbackService) -> None:
     @router.get("", operation_id="list_callbacks")
     def list_all(caller: Viewer) -> Page[CallbackBody]:
-        """List the tenant's callbacks, oldest first. All in one page: there may be 50."""
+        """List callbacks, oldest first, in one page (up to 50)."""
         return Page(items=[CallbackBody.of(endpoint) for endpoint in callbacks.list(caller.tenant)], cursor=None)
 
     @router.get(
         "/{id}", operation_id="get_callback", response_model=CallbackBody, responses={304: {"description": "Not modified"}}
     )
     def get(id: CallbackId, caller: Viewer, response: Response, if_none_match: IfNoneMatch = None) -> CallbackBody | Response:  # noqa: A002
-        """Show a callback; its secret is never shown again."""
+        """Retrieve a callback, without its secret."""
         endpoint = callbacks.get(caller.tenant, id)
         if matches(if_none_match, etag_of(endpoint.version)):
             return not_modified(etag_of(endpoint.version))
@@ -83,7 +82,7 @@ def _add_reading(router: APIRouter, callbacks: CallbackService) -> None:
 def _add_changing(router: APIRouter, callbacks: CallbackService, secrets: Secrets) -> None:
     @router.post("", status_code=201, operation_id="create_callback")
     def create(body: NewCallback, caller: Admin, points: Points, audit: Audit, response: Response) -> CreatedCallback:
-        """Have a URL told what happens from now on. The secret that its requests are signed with is shown in this answer only."""
+        """Create a callback (webhook) for events from now on. Only this response has its signing secret."""
         id = points.once("id", callbacks.new_id)  # noqa: A001
         secret = _secret(callbacks, secrets, points, purpose=f"callback-answer/{caller.tenant}/{id}")
         endpoint = callbacks.create(caller.tenant, body.wishes(), id=id, secret=secret)
@@ -101,9 +100,9 @@ def _add_changing(router: APIRouter, callbacks: CallbackService, secrets: Secret
         response: Response,
         if_match: IfMatch = None,
     ) -> CallbackBody:
-        """Change a callback, or switch it on or off.
+        """Update a callback, or enable or disable it.
 
-        What waits for its next try goes to the URL as it is then."""
+        Pending deliveries go to the new URL."""
         changed = callbacks.change(
             caller.tenant, id, body.edit(), demand=lambda endpoint: demand(if_match, etag_of(endpoint.version))
         )
@@ -113,13 +112,12 @@ def _add_changing(router: APIRouter, callbacks: CallbackService, secrets: Secret
 
     @router.delete("/{id}", status_code=204, operation_id="delete_callback")
     def delete(id: CallbackId, caller: Admin, audit: Audit) -> None:  # noqa: A002
-        """Delete a callback with its secret, what it was still to be told and the record of what it was told."""
+        """Delete a callback with its secret and all its deliveries, pending ones included."""
         audit.changed("callback", id, before=CallbackBody.of(callbacks.remove(caller.tenant, id)).model_dump())
 
     @router.post("/{id}/rotate-secret", operation_id="rotate_callback_secret")
     def rotate(id: CallbackId, caller: Admin, points: Points, audit: Audit, response: Response) -> CreatedCallback:  # noqa: A002
-        """Sign with a new secret, which this answer shows once; for a day with the one before too, so that nothing is refused
-        while the receiver changes over."""
+        """Rotate a callback's signing secret. Only this response has the new secret; the old one signs too for a day."""
         was = callbacks.get(caller.tenant, id)
         secret = _secret(callbacks, secrets, points, purpose=f"callback-answer/{caller.tenant}/{id}")
         endpoint = callbacks.rotate(caller.tenant, id, secret)
@@ -130,7 +128,7 @@ def _add_changing(router: APIRouter, callbacks: CallbackService, secrets: Secret
 
     @router.post("/{id}/test", status_code=202, operation_id="test_callback")
     def test(id: CallbackId, caller: Admin, points: Points, audit: Audit) -> CallbackTest:  # noqa: A002
-        """Send it a signed `postroom.test`, by the way that events take: what comes of it is in the delivery."""
+        """Send a signed `postroom.test` event to a callback. The delivery shows the result."""
         delivery = callbacks.test(caller.tenant, id, points.once("delivery", callbacks.new_delivery_id))
         audit.changed("callback", id)
         return CallbackTest(delivery_id=delivery.id)
@@ -145,27 +143,27 @@ def _add_deliveries(router: APIRouter, callbacks: CallbackService) -> None:
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[DeliveryBody]:
-        """List what it was told, or is still to be told, newest first: what was answered well for three days, what was given up
-        for thirty. A page may hold fewer than `limit`, or none, before the end."""
+        """List a callback's deliveries, newest first. Successful ones are kept for 3 days, failed ones for 30. A page may hold
+        fewer than `limit`, or none, before the end."""
         page = callbacks.deliveries(caller.tenant, id, status=status, cursor=cursor, limit=limit)
         return Page(items=[DeliveryBody.of(delivery) for delivery in page.items], cursor=page.cursor)
 
     @router.get("/{id}/deliveries/{delivery_id}", operation_id="get_callback_delivery")
     def get_delivery(id: DeliveryTargetId, delivery_id: DeliveryId, caller: Viewer) -> DeliveryDetail:  # noqa: A002
-        """Show a delivery: what it says, and what was answered last."""
+        """Retrieve a delivery with its body and the last attempt."""
         return DeliveryDetail.all_of(callbacks.delivery(caller.tenant, id, delivery_id))
 
     @router.post("/{id}/deliveries/{delivery_id}/redeliver", status_code=202, operation_id="redeliver_callback_delivery")
     def redeliver(id: DeliveryTargetId, delivery_id: DeliveryId, caller: Admin, audit: Audit) -> DeliveryBody:  # noqa: A002
-        """Tell it again, under the same id: now, and for a day until it is answered well."""
+        """Redeliver a delivery under the same id: now, with retries for a day."""
         delivery = callbacks.redeliver(caller.tenant, id, delivery_id)
         audit.changed("callback", f"{id}/deliveries/{delivery_id}")
         return DeliveryBody.of(delivery)
 
     @router.post("/{id}/redeliver", status_code=202, operation_id="redeliver_callback")
     def redeliver_dead(id: DeliveryTargetId, body: RedeliveryRequest, caller: Admin, audit: Audit) -> RedeliveryBody:  # noqa: A002
-        """Tell it again all that was given up. One call looks at up to about 10,000 deliveries, newest first; with a `cursor` in
-        its answer there is more. May be repeated."""
+        """Redeliver all failed deliveries. One request covers up to about 10,000, newest first; a `cursor` in the response means
+        that there are more."""
         since = {} if body.since is None else {"since": parse_instant(body.since)}
         ordered = callbacks.redeliver_dead(caller.tenant, id, cursor=body.cursor, **since)
         audit.changed("callback", id)

@@ -191,7 +191,7 @@ Wait = Annotated[
     Query(
         ge=0,
         le=MAX_WAIT_S,
-        description="Seconds to wait for a change: of what `If-None-Match` names, else of what it is when the call comes in.",
+        description="Seconds to wait for a change: from the version in `If-None-Match`, or else from the current one.",
     ),
 ]
 
@@ -201,7 +201,7 @@ _CACHING = "private, no-cache"
 
 _ANSWERS: dict[int | str, dict[str, object]] = {
     200: {"model": CampaignStatusBody, "description": "The status, with its `ETag`."},
-    304: {"description": "Still as you know it."},
+    304: {"description": "Not modified."},
 }
 
 
@@ -213,9 +213,9 @@ def status_routes(board: StatusCache) -> APIRouter:
     async def status(
         campaign_id: CampaignId, caller: Viewer, request: Request, wait: Wait = 0, if_none_match: IfNoneMatch = None
     ) -> Response:
-        """Show where a campaign stands; at most half a second old.
+        """Retrieve a campaign's status in numbers, at most half a second old.
 
-        Ask with `If-None-Match` to be told only of changes, and with `wait` to be told as soon as there is one."""
+        With `If-None-Match`, an unchanged status is answered with 304; with `wait`, the response waits for a change."""
         ref = CampaignRef(caller.tenant, campaign_id)
         posted = await board.look(ref)
         if wait:

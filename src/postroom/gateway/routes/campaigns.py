@@ -1,9 +1,8 @@
-"""`/v1/campaigns`: made, looked at, changed, operated.
+"""`/v1/campaigns`: create, retrieve, update and control campaigns; their batches, messages and CSV exports.
 
-A new campaign's id, and the version of its template where none was named, are noted before anything is made: the call may die
-anywhere and come again. Verbs may be repeated. What changes many messages is carried out by the workers, after the answer.
-
-`/v1/campaigns/{id}/…`: its batches, its messages, and both of its files.
+The id of a new campaign, and its template's version if none is given, are recovery points, noted before anything is created:
+the request may fail anywhere and be repeated. Actions may be repeated. Workers carry out what changes many messages, after the
+response.
 """
 
 from __future__ import annotations
@@ -48,10 +47,12 @@ from postroom.services.campaigns import CampaignService
 from postroom.services.dry_run import DryRun
 from postroom.services.exports import CampaignExports
 
-CampaignStatuses = Annotated[list[CampaignStatus] | None, Query(description="Only those; again for more.", max_length=9)]
+CampaignStatuses = Annotated[
+    list[CampaignStatus] | None, Query(description="Only campaigns with this status. May be given several times.", max_length=9)
+]
 
 
-NamePrefix = Annotated[str, Query(max_length=200, description="Only names that begin so, in any case.")]
+NamePrefix = Annotated[str, Query(max_length=200, description="Only campaigns with this name prefix, ignoring case.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ class CampaignServices:
     changes: CampaignActions
     dry_run: DryRun
     changed: Callable[[CampaignRef], None] = lambda ref: None
-    """Told of every change: whoever keeps a status forgets it."""
+    """Called after every change, so that the status cache drops its entry."""
 
 
 def campaign_routes(desk: CampaignServices) -> APIRouter:
@@ -81,9 +82,9 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
 
     @router.post("", operation_id="create_campaign", status_code=201)
     def create(body: NewCampaign, caller: Editor, points: Points, audit: Audit, response: Response) -> CampaignBody:
-        """Make a campaign.
+        """Create a campaign.
 
-        Its recipients are imported at once, and sent to if `start` is true (which needs the role sender)."""
+        Its recipients are imported at once. If `start` is true, it is then sent or scheduled; this needs the role sender."""
         if body.start:
             _demand_sender(caller)
         ref = CampaignRef(caller.tenant, points.once("id", lambda: campaigns.new_id(caller.tenant)))
@@ -110,12 +111,12 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
         "/{campaign_id}",
         operation_id="get_campaign",
         response_model=CampaignBody,
-        responses={304: {"description": "As you know it."}},
+        responses={304: {"description": "Not modified."}},
     )
     def get(
         campaign_id: CampaignId, caller: Viewer, response: Response, if_none_match: IfNoneMatch = None
     ) -> CampaignBody | Response:
-        """Show one campaign."""
+        """Retrieve a campaign."""
         campaign = campaigns.get(CampaignRef(caller.tenant, campaign_id))
         etag = etag_of(campaign.version)
         if matches(if_none_match, etag):
@@ -132,9 +133,9 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
         response: Response,
         if_match: IfMatch = None,
     ) -> CampaignBody:
-        """Change its name, schedule or rate, while it is not sending.
+        """Update a campaign's name, schedule or rate, while it is not sending.
 
-        One that will be sent without being started needs the role sender."""
+        If the campaign was created with `start` true, this needs the role sender."""
         before = campaigns.get(CampaignRef(caller.tenant, campaign_id))
         if before.start_when_ready:
             _demand_sender(caller)
@@ -143,7 +144,7 @@ def _add_records(router: APIRouter, desk: CampaignServices) -> None:
 
     @router.delete("/{campaign_id}", operation_id="delete_campaign", status_code=204)
     def delete(campaign_id: CampaignId, caller: Sender, audit: Audit) -> None:
-        """Forget a campaign that has ended or was never started, with all its messages."""
+        """Delete a campaign that has ended or was never started, with all its messages."""
         ref = CampaignRef(caller.tenant, campaign_id)
         before = campaigns.get(ref)
         campaigns.delete(ref)
@@ -162,26 +163,26 @@ def _add_verbs(router: APIRouter, desk: CampaignServices) -> None:
 
     @router.post("/{campaign_id}/start", operation_id="start_campaign")
     def start(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
-        """Send, or schedule, a campaign that was made with `start` false."""
+        """Start a campaign that was created with `start` false: send it, or schedule it."""
         ref = CampaignRef(caller.tenant, campaign_id)
         return _changed_campaign(desk, audit, campaigns.get(ref), campaigns.start(ref), response)
 
     @router.post("/{campaign_id}/pause", operation_id="pause_campaign")
     def pause(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
-        """Stop sending within a second; what is in flight is drained."""
+        """Pause a campaign within a second. Messages in flight are still delivered."""
         ref = CampaignRef(caller.tenant, campaign_id)
         return _changed_campaign(desk, audit, campaigns.get(ref), campaigns.pause(ref, f"paused by {caller.name}"), response)
 
     @router.post("/{campaign_id}/resume", operation_id="resume_campaign")
     def resume(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
-        """Go on where it stopped."""
+        """Resume a paused campaign."""
         ref = CampaignRef(caller.tenant, campaign_id)
         return _changed_campaign(desk, audit, campaigns.get(ref), campaigns.resume(ref), response)
 
     @router.post("/{campaign_id}/dry-run", operation_id="rehearse_campaign")
     @reads
     def rehearse(campaign_id: CampaignId, caller: Editor) -> DryRunBody:
-        """Compose the messages of the upload's first thousand rows, and send nothing."""
+        """Dry-run a campaign: compose the messages of the first 1,000 rows of the upload, and send nothing."""
         return DryRunBody.of(desk.dry_run.run(campaigns.get(CampaignRef(caller.tenant, campaign_id))))
 
 
@@ -190,13 +191,13 @@ def _add_changes(router: APIRouter, desk: CampaignServices) -> None:
 
     @router.post("/{campaign_id}/cancel", operation_id="cancel_campaign")
     def cancel(campaign_id: CampaignId, caller: Sender, audit: Audit, response: Response) -> CampaignBody:
-        """End it for good: nothing more is sent, and whoever still waits is skipped."""
+        """Cancel a campaign for good. Messages that were not sent yet are skipped."""
         ref = CampaignRef(caller.tenant, campaign_id)
         return _changed_campaign(desk, audit, campaigns.get(ref), changes.cancel(ref), response)
 
     @router.post("/{campaign_id}/retry-failed", operation_id="retry_failed_messages", status_code=202)
     def retry_failed(campaign_id: CampaignId, caller: Sender, audit: Audit) -> AffectedMessages:
-        """Send to everybody who failed again (not to refused addresses), in a campaign that is paused or completed."""
+        """Retry the failed messages of a campaign that is paused or completed. Bounced addresses are not retried."""
         ref = CampaignRef(caller.tenant, campaign_id)
         concerned = AffectedMessages(messages=changes.retry_failed(ref))
         desk.changed(ref)
@@ -205,7 +206,7 @@ def _add_changes(router: APIRouter, desk: CampaignServices) -> None:
 
     @router.post("/{campaign_id}/settle", operation_id="settle_unknown_messages", status_code=202)
     def settle(campaign_id: CampaignId, body: SettleRequest, caller: Sender, audit: Audit) -> AffectedMessages:
-        """Decide what became of messages that were handed over and whose answer was never seen."""
+        """Settle the `unknown` messages of a campaign: those whose provider's reply was never received."""
         ref = CampaignRef(caller.tenant, campaign_id)
         concerned = AffectedMessages(messages=changes.settle(ref, body.decision))
         desk.changed(ref)
@@ -234,7 +235,7 @@ def _demand_sender(caller: Principal) -> None:
 
 MessageStatuses = Annotated[
     list[CampaignMessageStatus] | None,
-    Query(description="Only messages in this state; again for more.", max_length=len(CampaignMessageStatus)),
+    Query(description="Only messages with this status. May be given several times.", max_length=len(CampaignMessageStatus)),
 ]
 
 
@@ -244,7 +245,7 @@ def campaign_message_routes(reading: CampaignReader, exports: CampaignExports, d
 
     @router.get("/batches", operation_id="list_batches")
     def batches(campaign_id: CampaignId, caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[BatchBody]:
-        """List the batches of a campaign, by number."""
+        """List a campaign's batches, by number."""
         page = reading.batches(CampaignRef(caller.tenant, campaign_id), cursor=cursor, limit=limit)
         return Page(items=[BatchBody.of(batch) for batch in page.batches], cursor=page.cursor)
 
@@ -252,27 +253,27 @@ def campaign_message_routes(reading: CampaignReader, exports: CampaignExports, d
     def messages(
         campaign_id: CampaignId, caller: Viewer, status: MessageStatuses = None, limit: Limit = 100, cursor: Cursor = None
     ) -> Page[MessageBody]:
-        """List the messages of a campaign, in an order of their own."""
+        """List a campaign's messages, in a stable order."""
         ref = CampaignRef(caller.tenant, campaign_id)
         campaign, page = reading.messages(ref, statuses=states_of(status), cursor=cursor, limit=limit)
         return Page(items=[MessageBody.of(campaign, message) for message in page.messages], cursor=page.cursor)
 
     @router.get("/messages/{message_id}", operation_id="get_campaign_message")
     def message(campaign_id: CampaignId, message_id: MessageId, caller: Viewer) -> MessageWithEvents:
-        """Show one message of a campaign and what happened to it."""
+        """Retrieve a campaign's message with its events."""
         campaign, found = reading.message(CampaignRef(caller.tenant, campaign_id), message_id)
         return MessageWithEvents.told(campaign, found, reading.timeline(campaign, found))
 
     @router.get("/rejected.csv", operation_id="export_rejected_rows", response_class=CsvAnswer, responses=CSV)
     def rejected(campaign_id: CampaignId, caller: Viewer) -> Response:
-        """Rows that are no recipients, as CSV: line, address, reason, detail."""
+        """Export the rejected rows of a campaign's upload as CSV: line, address, reason, detail."""
         return download(
             caller.tenant, exports.rejected_csv(CampaignRef(caller.tenant, campaign_id)), f"{campaign_id}-rejected.csv"
         )
 
     @router.get("/export.csv", operation_id="export_campaign_messages", response_class=CsvAnswer, responses=CSV)
     def export(campaign_id: CampaignId, caller: Viewer, status: MessageStatuses = None) -> Response:
-        """Every message as CSV: where it stands, its last reply, what its recipient did, and the row's own cells."""
+        """Export a campaign's messages as CSV: status, last reply, engagement, and the cells of the row."""
         lines = exports.messages_csv(CampaignRef(caller.tenant, campaign_id), states_of(status))
         return download(caller.tenant, (line.encode("utf-8", "replace") for line in lines), f"{campaign_id}.csv")
 

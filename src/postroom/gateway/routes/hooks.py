@@ -22,7 +22,7 @@ from postroom.gateway.pipeline import Route
 MAX_BODY = 300_000
 """SNS carries 256 KB."""
 AT_ONCE = 16
-"""In threads, in a process: while SNS's certificate is fetched nobody else waits for one."""
+"""Threads of this process, apart from the shared ones: a slow fetch of SNS's certificate blocks no other request."""
 
 
 class _SnsRoute(Route):

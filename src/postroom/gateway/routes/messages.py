@@ -1,4 +1,4 @@
-"""Single messages over HTTP: one or up to a hundred a call, each with its own result; and the test of a template."""
+"""`/v1/messages`: one to 100 transactional messages a request, each with its own result; and test messages of a template."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ MAX_BODY = 10_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 _Id = Annotated[MessageId, Path(description="The message's id.")]
 _TemplateId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", max_length=64, description="The template's id.")]
-_Day = Annotated[Day | None, Query(description="The UTC day of the calls; null: today.")]
+_Day = Annotated[Day | None, Query(description="The UTC day of the requests. Default: today.")]
 _Statuses = Annotated[
     list[SingleMessageStatus] | None,
-    Query(alias="status", max_length=9, description="Only messages in these states; null: in any."),
+    Query(alias="status", max_length=9, description="Only messages with this status. May be given several times."),
 ]
 
 
@@ -59,10 +59,10 @@ def message_routes(service: MessageService) -> APIRouter:
     @accepts(MAX_BODY)
     @first_recovery_point("seed", service.new_seed)
     def send(body: OneOrMany, caller: Sender, points: Points) -> MessageResult | MessageResults:
-        """Send a message, or up to a hundred.
+        """Send a message, or up to 100.
 
-        A message is answered once it is stored for good. One that cannot be sent is a problem; in an array, its result says so
-        and the others are sent all the same."""
+        The response means that the message is stored durably. A single message that cannot be sent is answered with a problem;
+        in an array, its result carries the problem and the other messages are sent."""
         requests = body if isinstance(body, list) else [body]
         seed = points.once("seed", service.new_seed)
         results = service.submit(caller.tenant, [_request(each) for each in requests], seed=seed)
@@ -77,7 +77,7 @@ def message_routes(service: MessageService) -> APIRouter:
         cursor: Cursor = None,
         limit: Limit = 100,
     ) -> Page[MessageSummary]:
-        """List a day's single messages, in no particular order."""
+        """List the transactional messages of a day, in no particular order."""
         number = service.today() if day is None else day.toordinal() - _EPOCH
         wanted = {MessageStatus[each.upper()] for each in statuses or ()}
         page = service.list(caller.tenant, number, statuses=wanted, cursor=cursor, limit=limit)
@@ -85,7 +85,7 @@ def message_routes(service: MessageService) -> APIRouter:
 
     @router.get("/{id}", operation_id="get_message")
     def get(id: _Id, caller: Viewer) -> MessageDetail:  # noqa: A002
-        """Show a single message and what happened to it."""
+        """Retrieve a transactional message with its events."""
         record = service.get(caller.tenant, id)
         content = service.content(caller.tenant, record)
         made_of = {

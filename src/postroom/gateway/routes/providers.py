@@ -38,7 +38,7 @@ def providers_routes(providers: ProviderService) -> APIRouter:
 def _add_reading(router: APIRouter, providers: ProviderService) -> None:
     @router.get("", operation_id="list_providers")
     def list_all(caller: Viewer) -> Page[ProviderBody]:
-        """List what the tenant's mail can leave through: its own providers, shared ones, the default. All in one page."""
+        """List the providers that the tenant can send through: its own, shared ones and the default. In one page."""
         items = [ProviderBody.of(provider, operator=caller.operator) for provider in providers.list(_asker(caller))]
         return Page(items=items, cursor=None)
 
@@ -46,7 +46,7 @@ def _add_reading(router: APIRouter, providers: ProviderService) -> None:
         "/{name}", operation_id="get_provider", response_model=ProviderBody, responses={304: {"description": "Not modified"}}
     )
     def get(name: ProviderName, caller: Viewer, response: Response, if_none_match: IfNoneMatch = None) -> ProviderBody | Response:
-        """Show a provider; its password is never shown."""
+        """Retrieve a provider, without its password."""
         provider = providers.get(_asker(caller), name)
         if matches(if_none_match, _etag(provider, caller)):
             return not_modified(_etag(provider, caller))
@@ -55,8 +55,8 @@ def _add_reading(router: APIRouter, providers: ProviderService) -> None:
     @router.post("/{name}/test", operation_id="test_provider")
     @reads
     def test(name: ProviderName, caller: Admin) -> ProviderTestResult:
-        """Connect to the relay, greet it, start TLS and log in, or ask Amazon SES what it allows. Nothing is sent. A shared one
-        is for operators to test."""
+        """Test a provider: connect to the relay, start TLS and log in, or query the Amazon SES account. Nothing is sent. Only
+        operators can test a shared provider."""
         findings = providers.test(_asker(caller), name)
         return ProviderTestResult(works=healthy(findings), findings=[ProviderCheck.of(finding) for finding in findings])
 
@@ -64,7 +64,7 @@ def _add_reading(router: APIRouter, providers: ProviderService) -> None:
 def _add_changing(router: APIRouter, providers: ProviderService) -> None:
     @router.post("", status_code=201, operation_id="create_provider")
     def create(body: NewProvider, caller: Admin, points: Points, audit: Audit, response: Response) -> ProviderBody:
-        """Make a provider. A tenant's relay must be on the public Internet, and its URL must name no file."""
+        """Create a provider. A tenant's relay must be on the public Internet, and its URL must not refer to a file."""
         mark = points.once("mark", lambda: secrets.token_hex(16))
         provider = providers.create(_asker(caller), body.name, body.change(), shared=body.shared, mark=mark)
         response.headers["Location"] = f"/v1/providers/{provider.name}"

@@ -1,7 +1,4 @@
-"""`/v1/suppressions`: who must not be written to. Entering is for editors, taking somebody off for admins.
-
-`/v1/erasures`: have a person forgotten, and see how far that is. For admins; the workers carry it out.
-"""
+"""`/v1/suppressions` (editors add addresses, admins remove them) and `/v1/erasures` (admins; workers carry them out)."""
 
 from __future__ import annotations
 
@@ -63,12 +60,12 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
     def list_entries(
         caller: Viewer,
         address: Annotated[
-            str | None, Query(min_length=1, max_length=500, description="Only this address, in any spelling.")
+            str | None, Query(min_length=1, max_length=500, description="Only this address. Case and display name are ignored.")
         ] = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[SuppressionBody]:
-        """List who must not be written to, in no particular order; or look for one address."""
+        """List suppressed addresses, in no particular order; or look up one address."""
         suppressions = lists.of(caller.tenant)
         if address is not None:
             return Page(items=[SuppressionBody.of(entry) for entry in suppressions.entries_of(address)], cursor=None)
@@ -79,16 +76,16 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
         "",
         operation_id="add_suppression",
         status_code=201,
-        responses={200: {"model": SuppressionBody, "description": "On the list already; nothing was changed."}},
+        responses={200: {"model": SuppressionBody, "description": "Already on the list; nothing was changed."}},
     )
     def add(body: NewSuppression, caller: Editor, audit: Audit, response: Response) -> SuppressionBody:
-        """Enter an address. Again: harmless."""
+        """Add an address to the suppression list. Repeating the request changes nothing."""
         suppressions = lists.of(caller.tenant)
         topic = (body.topic or "").strip() or None
         added = suppressions.add(body.address, reason=body.reason, note=body.note, topic=topic)
         entry = suppressions.get(body.address, topic=topic)
         if entry is None:
-            raise NotFound("somebody took it off the list in this moment")
+            raise NotFound("the address was removed from the list at the same time")
         if added:
             audit.changed("suppression", entry.key.hex(), after={"reason": entry.reason.value})
         response.status_code = 201 if added else 200
@@ -96,7 +93,7 @@ def _add_entries(router: APIRouter, lists: SuppressionLists) -> None:
 
     @router.delete("", operation_id="remove_suppression", status_code=204)
     def remove(address: Address, caller: Admin, audit: Audit, topic: Topic = None) -> None:
-        """Take an address off the list, of every topic too; or (`topic`) of that one alone."""
+        """Remove an address from the suppression list: of all topics, or only of `topic`."""
         suppressions = lists.of(caller.tenant)
         entries = [entry for entry in suppressions.entries_of(address) if topic is None or entry.topic == topic]
         if not entries or not suppressions.remove(address, topic=topic):
@@ -111,9 +108,9 @@ def _add_files(router: APIRouter, lists: SuppressionLists, download: Download) -
         request: Request,
         caller: Editor,
         audit: Audit,
-        reason: Annotated[SuppressionReason, Query(description="Of rows that name none.")] = SuppressionReason.MANUAL,
+        reason: Annotated[SuppressionReason, Query(description="The reason for rows without one.")] = SuppressionReason.MANUAL,
     ) -> ImportResult:
-        """Enter every row of a CSV file of up to 10 MB. Again: harmless."""
+        """Import addresses into the suppression list from a CSV file of up to 10 MB. Repeating the import changes nothing."""
         media = media_type(request)
         if media != "text/csv":
             raise UnsupportedMediaType(f"the body must be text/csv, not {media or 'without a Content-Type'}")
@@ -125,7 +122,7 @@ def _add_files(router: APIRouter, lists: SuppressionLists, download: Download) -
 
     @router.get("/export.csv", operation_id="export_suppressions", response_class=CsvAnswer, responses=CSV)
     def export(caller: Viewer) -> Response:
-        """The whole list as CSV, which an import takes back: address, reason, note, added_at, topic,
+        """Export the suppression list as CSV, in the format of the import: address, reason, note, added_at, topic,
         expires_at, source."""
         lines = lists.of(caller.tenant).export_csv()
         return download(caller.tenant, (line.encode("utf-8", "replace") for line in lines), "suppressions.csv")
@@ -137,9 +134,9 @@ def erasure_routes(requests: ErasureRequests) -> APIRouter:
 
     @router.post("", operation_id="erase_person", status_code=202)
     def erase(body: NewErasure, caller: Admin, points: Points, audit: Audit) -> ErasureBody:
-        """Forget a person: their messages, files with their rows, their lines in reports. Statistics stay as they are.
+        """Erase a person: their messages, uploaded files with their rows, their lines in reports. Statistics stay unchanged.
 
-        It cannot be taken back. Carried out after the answer; ask for it by its id to see when it is done."""
+        This cannot be undone. It is carried out after the response; retrieve the erasure to see when it is done."""
         erasure = requests.ask(
             caller.tenant,
             points.once("id", requests.new_id),
@@ -152,7 +149,7 @@ def erasure_routes(requests: ErasureRequests) -> APIRouter:
 
     @router.get("/{erasure_id}", operation_id="get_erasure")
     def get(erasure_id: ErasureId, caller: Admin) -> ErasureBody:
-        """Show how far an erasure is, and what it found."""
+        """Retrieve an erasure with its progress and results."""
         return ErasureBody.of(*requests.get(caller.tenant, erasure_id))
 
     return router

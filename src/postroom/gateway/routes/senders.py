@@ -1,9 +1,7 @@
-"""`/v1/senders`: addresses and domains that a tenant may send as.
+"""`/v1/senders`: addresses and domains that a tenant may send from, and the DKIM keys of their domains.
 
-`/v1/senders/{name}/dkim`: the keys that the mail of a sender's domain is signed with.
-
-A repeated POST answers the same keys: what their selectors begin with is a recovery point of the call. No answer holds a private
-part; nothing here lets a key sign whose record the DNS does not have.
+A repeated POST of DKIM keys returns the same keys: the stem of their selectors is a recovery point. No response contains a
+private key. A key signs only once its DNS record was found.
 """
 
 from __future__ import annotations
@@ -36,25 +34,25 @@ def sender_routes(senders: SenderService) -> APIRouter:
 
     @router.post("", status_code=201, operation_id="create_sender")
     def create(body: NewSender, caller: Admin, audit: Audit) -> SenderBody:
-        """Enter an address or a domain; the answer names the TXT record that verifies it. Again: the same answer."""
+        """Add a sender: an address or a domain. The response has the TXT record that verifies it; repeating returns the same."""
         shown = SenderBody.of(senders.add(caller.tenant, body.name))
         audit.changed("sender", shown.name, after=shown.model_dump())
         return shown
 
     @router.get("", operation_id="list_senders")
     def list_all(caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[SenderBody]:
-        """List the tenant's senders by name."""
+        """List senders, by name."""
         page = senders.list(caller.tenant, cursor=cursor, limit=limit)
         return Page(items=[SenderBody.of(identity) for identity in page.items], cursor=page.cursor)
 
     @router.get("/{name}", operation_id="get_sender")
     def get(name: Name, caller: Viewer) -> SenderBody:
-        """Show a sender."""
+        """Retrieve a sender."""
         return SenderBody.of(senders.get(caller.tenant, name))
 
     @router.post("/{name}/verify", operation_id="verify_sender")
     def verify(name: Name, caller: Admin, audit: Audit) -> SenderBody:
-        """Ask the DNS now whether its TXT record is there."""
+        """Verify a sender: look up its TXT record now."""
         before = SenderBody.of(senders.get(caller.tenant, name))
         shown = SenderBody.of(senders.verify(caller.tenant, name))
         audit.changed("sender", shown.name, before=before.model_dump(), after=shown.model_dump())
@@ -62,14 +60,14 @@ def sender_routes(senders: SenderService) -> APIRouter:
 
     @router.post("/{name}/vouch", operation_id="vouch_for_sender")
     def vouch(name: Name, caller: Operator, audit: Audit) -> SenderBody:
-        """Take a sender of the operator's own tenant on trust. Operators only."""
+        """Trust a sender of the operator's own tenant without DNS verification. Operators only."""
         shown = SenderBody.of(senders.vouch(caller.tenant, name, operator=caller.name))
         audit.changed("sender", shown.name, after=shown.model_dump())
         return shown
 
     @router.delete("/{name}", status_code=204, operation_id="delete_sender")
     def remove(name: Name, caller: Admin, audit: Audit) -> None:
-        """Remove a sender: nothing new is sent from it, campaigns under way go on."""
+        """Delete a sender. New campaigns and messages cannot use it; campaigns that are sending continue."""
         shown = SenderBody.of(senders.remove(caller.tenant, name))
         audit.changed("sender", shown.name, before=shown.model_dump())
 
@@ -89,12 +87,12 @@ def dkim_routes(senders: SenderService, dkim: DkimService) -> APIRouter:
 
     @router.get("", operation_id="list_dkim_keys")
     def list_all(name: Name, caller: Viewer) -> DkimKeysBody:
-        """List the DKIM keys of a sender's domain, with the records to publish."""
+        """List the DKIM keys of a sender's domain, with the DNS records to publish."""
         return DkimKeysBody.of(dkim.keys(caller.tenant, known(caller.tenant, name)))
 
     @router.post("", status_code=201, operation_id="create_dkim_keys")
     def create(name: Name, body: NewDkimKeys, caller: Admin, points: Points, audit: Audit) -> DkimKeysBody:
-        """Make new DKIM keys. Each signs once it is verified, and then takes the place of the one that signs now. Answers the new
+        """Create DKIM keys. Each starts to sign once it is verified, and then replaces the current key. The response has the new
         keys only."""
         name = known(caller.tenant, name)
         stem = points.once("stem", dkim.new_stem)
@@ -106,7 +104,7 @@ def dkim_routes(senders: SenderService, dkim: DkimService) -> APIRouter:
 
     @router.post("/{selector}/verify", operation_id="verify_dkim_key")
     def verify(name: Name, selector: Selector, caller: Admin, audit: Audit) -> DkimKeyBody:
-        """Ask the DNS now whether the key's record is there: a key that waits signs from then on."""
+        """Verify a DKIM key: look up its DNS record now. A pending key signs from then on."""
         was = dkim.keys(caller.tenant, known(caller.tenant, name))
         before = DkimKeyBody.of(was.key(selector), was.domain)
         shown = DkimKeyBody.of(dkim.verify(caller.tenant, was.domain, selector), was.domain)
@@ -115,7 +113,7 @@ def dkim_routes(senders: SenderService, dkim: DkimService) -> APIRouter:
 
     @router.delete("/{selector}", status_code=204, operation_id="delete_dkim_key")
     def remove(name: Name, selector: Selector, caller: Admin, audit: Audit) -> None:
-        """Remove a DKIM key for good: within a minute nothing is signed with it. Its record is to stay for some days."""
+        """Delete a DKIM key. Within a minute nothing is signed with it; keep its DNS record for some days."""
         domain = dkim.keys(caller.tenant, known(caller.tenant, name)).domain
         shown = DkimKeyBody.of(dkim.remove(caller.tenant, domain, selector), domain)
         audit.changed("dkim", f"{domain}/{selector}", before=shown.model_dump())

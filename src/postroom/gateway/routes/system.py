@@ -89,16 +89,18 @@ _log = logging.getLogger(__name__)
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """Liveness."""
 
     status: str = Field(description="Always `ok`.", examples=["ok"])
 
 
 class Ready(BaseModel):
-    """What is ready and what is not."""
+    """Readiness, by dependency."""
 
     status: str = Field(description="`ok`, or `not ready`.", examples=["ok"])
-    checks: dict[str, bool] = Field(description="By name: whether it answered in time.", examples=[{"storage": True}])
+    checks: dict[str, bool] = Field(
+        description="Whether each dependency responded in time, by name.", examples=[{"storage": True}]
+    )
 
 
 def health_routes(checks: Sequence[tuple[str, Check]]) -> APIRouter:
@@ -109,14 +111,14 @@ def health_routes(checks: Sequence[tuple[str, Check]]) -> APIRouter:
     @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", operation_id="get_health")
     async def alive(response: Response) -> Alive:
-        """Whether the door is alive."""
+        """Check that the process responds."""
         response.headers.update(_FIELDS)
         return Alive(status="ok")
 
     @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", operation_id="get_readiness", responses={503: {"model": Ready, "description": "Not ready"}})
     async def ready(response: Response) -> Ready:
-        """Whether everything the door needs is there."""
+        """Check that every service the API depends on responds."""
         found: dict[str, bool] = {}
         async with anyio.create_task_group() as tasks:
             for name, check in checks:

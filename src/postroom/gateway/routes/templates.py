@@ -1,7 +1,7 @@
-"""`/v1/templates`: written, read, compared, looked at, put away.
+"""`/v1/templates`: create, update, version, compare, validate and preview templates.
 
-A new template's id is noted before anything is stored, and every other change may simply be made again: a save of what is there
-already makes no version. Checking and rendering take turns (gateway.turns): they cost processor time.
+The id of a new template is a recovery point. Every other change may be repeated: saving identical content creates no version.
+Checking and rendering cost processor time, so they run under a `ConcurrencyLimit`.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def _add_records(router: APIRouter, service: TemplateService, turns: Concurrency
     @router.post("", operation_id="create_template", status_code=201)
     @accepts(MAX_BODY)
     def create(body: TemplateWritten, caller: Editor, points: Points, audit: Audit, response: Response) -> TemplateBody:
-        """Write a new template: its version 1.
+        """Create a template, with version 1.
 
-        A template with errors is refused; `findings` of the problem say where and what. Warnings are kept with it."""
+        A template with errors is refused; the problem's `findings` list them. Warnings are stored with the template."""
         id_ = points.once("id", service.new_id)
         with turns.of(caller.tenant):
             template = service.create(caller.tenant, id_, body.new(), caller.name)
@@ -87,12 +87,12 @@ def _add_records(router: APIRouter, service: TemplateService, turns: Concurrency
         "/{template_id}",
         operation_id="get_template",
         response_model=TemplateBody,
-        responses={304: {"description": "As you know it."}},
+        responses={304: {"description": "Not modified."}},
     )
     def get(
         template_id: TemplateId, caller: Viewer, response: Response, if_none_match: IfNoneMatch = None
     ) -> TemplateBody | Response:
-        """Show a template with its newest version."""
+        """Retrieve a template with its newest version."""
         template = service.get(caller.tenant, template_id)
         etag = etag_of(template.revision)
         if matches(if_none_match, etag):
@@ -112,9 +112,9 @@ def _add_changes(router: APIRouter, service: TemplateService, turns: Concurrency
         response: Response,
         if_match: IfMatch = None,
     ) -> TemplateBody:
-        """Save a template: a new version, unless nothing but its name changed.
+        """Update a template: create a new version, unless only the name changed.
 
-        With `If-Match`, only if nobody else changed it since it was read."""
+        With `If-Match`, only if it was not changed since it was read."""
         before = service.get(caller.tenant, template_id)
         demand(if_match, etag_of(before.revision))
         seen = before.revision if if_match else None
@@ -126,7 +126,7 @@ def _add_changes(router: APIRouter, service: TemplateService, turns: Concurrency
     def rollback(
         template_id: TemplateId, body: Rollback, caller: Editor, audit: Audit, response: Response, if_match: IfMatch = None
     ) -> TemplateBody:
-        """Make an older version the newest again: as a new version that equals it."""
+        """Roll back a template: create a new version with the content of an older one."""
         before = service.get(caller.tenant, template_id)
         demand(if_match, etag_of(before.revision))
         seen = before.revision if if_match else None
@@ -135,16 +135,16 @@ def _add_changes(router: APIRouter, service: TemplateService, turns: Concurrency
 
     @router.delete("/{template_id}", operation_id="archive_template", status_code=204)
     def archive(template_id: TemplateId, caller: Editor, audit: Audit) -> None:
-        """Put a template away.
+        """Archive a template.
 
-        It is hidden in lists and cannot be changed; campaigns made from it, and whoever knows its id, still read it."""
+        It is hidden in lists and cannot be changed. It can still be retrieved by its id, and its campaigns continue."""
         before = service.get(caller.tenant, template_id)
         after = service.archive(caller.tenant, template_id, author=caller.name)
         audit.changed("template", template_id, before=_audit_value(before), after=_audit_value(after))
 
     @router.post("/{template_id}/unarchive", operation_id="unarchive_template")
     def unarchive(template_id: TemplateId, caller: Editor, audit: Audit, response: Response) -> TemplateBody:
-        """Bring back a template that was put away."""
+        """Unarchive a template."""
         before = service.get(caller.tenant, template_id)
         after = service.archive(caller.tenant, template_id, author=caller.name, archived=False)
         return _changed_template(service, caller.tenant, audit, before, after, response)
@@ -159,12 +159,12 @@ def _add_versions(router: APIRouter, service: TemplateService) -> None:
 
     @router.get("/{template_id}/versions/{version}", operation_id="get_template_version")
     def version(template_id: TemplateId, version: VersionNumber, caller: Viewer) -> VersionBody:
-        """Show one version, with the HTML that messages are made from."""
+        """Retrieve a version of a template, with the HTML that messages are made from."""
         return VersionBody.whole(*service.version(caller.tenant, template_id, version))
 
     @router.get("/{template_id}/diff", operation_id="compare_template_versions")
     def diff(template_id: TemplateId, before: From, to: To, caller: Viewer) -> Diff:
-        """Compare two versions, part by part, as their authors wrote them."""
+        """Compare two versions of a template, part by part."""
         return Diff(parts=DiffBody.all(service.diff(caller.tenant, template_id, before, to)))
 
 
@@ -173,7 +173,7 @@ def _add_looks(router: APIRouter, service: TemplateService, turns: ConcurrencyLi
     @reads
     @accepts(MAX_BODY)
     def validate(body: TemplateToValidate, caller: Viewer) -> Validation:
-        """Check a template without saving it: errors, warnings, and what it asks of a row."""
+        """Validate a template without saving it: errors, warnings, and the variables it uses."""
         try:
             with turns.of(caller.tenant):
                 checked = service.validate(caller.tenant, body.new())
@@ -185,7 +185,7 @@ def _add_looks(router: APIRouter, service: TemplateService, turns: ConcurrencyLi
     @router.post("/{template_id}/preview", operation_id="preview_template")
     @reads
     def preview(template_id: TemplateId, body: Row, caller: Viewer) -> PreviewBody:
-        """Render a template for one row, as it would be sent. A row of an upload is for editors."""
+        """Preview a template: render it with one row's values. A row of an upload needs the role editor."""
         _, checked = service.version(caller.tenant, template_id, body.version)
         row: Mapping[str, str] = {}
         if body.upload_id is not None:

@@ -4,7 +4,7 @@ The store writes in a thread and asks the event loop for each next block; nothin
 So a body of any size costs a block or two of memory. The last block is handed over only after everything about the body is
 known to be right: whatever is not, and a client that goes away, ends the write before anything of it is visible.
 
-Uploads and downloads by signed URL, where our own door stands in front of the object store. The URL is the credential.
+Uploads and downloads by signed URL, if the API itself serves the object store. The URL is the credential.
 
 No part of the API of `/v1`: a client takes method, URL and headers from there and does what they say, here as at S3. A PUT is
 refused before its body is read where a header tells that it is not what was signed. Repeated with the same bytes it succeeds
@@ -264,7 +264,7 @@ def uploads_routes(service: UploadService) -> APIRouter:
     """The routes of the presigned URL service."""
     router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=Route)
 
-    @router.post("", status_code=201, operation_id="announce_upload", summary="Announce an upload")
+    @router.post("", status_code=201, operation_id="announce_upload", summary="Create an upload")
     def announce(body: NewUpload, caller: Editor, points: Points, audit: Audit) -> SignedUpload:
         """Answers the request that brings the bytes. It takes exactly what was announced, and takes it once: cut off anywhere
         it leaves nothing and may be repeated until it succeeds."""
@@ -279,7 +279,7 @@ def uploads_routes(service: UploadService) -> APIRouter:
         page = service.list(caller.tenant, cursor=cursor, limit=limit)
         return Page(items=[UploadBody.of(upload) for upload in page.uploads], cursor=page.cursor)
 
-    @router.get("/{upload_id}", operation_id="get_upload", summary="Get an upload")
+    @router.get("/{upload_id}", operation_id="get_upload", summary="Retrieve an upload")
     def get(upload_id: UploadId, caller: Viewer) -> UploadBody:
         """Once the bytes of a recipients file are there: its encoding, delimiter and columns, which of them holds the addresses,
         how many rows there are, and for editors the first of them."""

@@ -1,10 +1,6 @@
-"""Tenants on the wire.
+"""Request and response bodies of `/v1/keys`, `/v1/users`, `/v1/tenants` and `/v1/audit`.
 
-API keys on the wire. The text of one is in one answer only: that to its making.
-
-Members of a tenant on the wire.
-
-The audit trail as the API shows it.
+Only the response to its creation contains an API key itself.
 """
 
 from __future__ import annotations
@@ -38,12 +34,12 @@ LINE = r"^[^\x00-\x1f\x7f]*$"
 
 
 class NewTenant(BaseModel):
-    """Who is to own records of its own."""
+    """A tenant to create."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"id": "newsroom", "name": "The newsroom"}]})
 
-    id: str = Field(pattern=TENANT_ID, description="Lower-case letters, digits and `-`; not `me`. It stays for ever.")
-    name: str = Field(default="", max_length=MAX_TENANT_NAME, pattern=LINE, description="For people.")
+    id: str = Field(pattern=TENANT_ID, description="Lower-case letters, digits and `-`; not `me`. Cannot be changed later.")
+    name: str = Field(default="", max_length=MAX_TENANT_NAME, pattern=LINE, description="A display name or description.")
 
 
 class TenantBody(BaseModel):
@@ -51,10 +47,8 @@ class TenantBody(BaseModel):
 
     id: str = Field(description="Its id.", examples=["newsroom"])
     name: str = Field(description="For people; may be empty.", examples=["The newsroom"])
-    disabled: bool = Field(description="Whether its people and programs are refused at the door.")
-    created_at: str | None = Field(
-        description="When it was made; null: before this was kept.", examples=["2026-09-21T14:13:20.000Z"]
-    )
+    disabled: bool = Field(description="Whether requests of its users and keys are refused.")
+    created_at: str | None = Field(description="When it was created; null: not recorded.", examples=["2026-09-21T14:13:20.000Z"])
 
     @classmethod
     def of(cls, tenant: Tenant) -> TenantBody:
@@ -63,14 +57,14 @@ class TenantBody(BaseModel):
 
 
 class CallerBody(BaseModel):
-    """Who the door takes the caller for."""
+    """The caller's identity."""
 
-    kind: PrincipalKind = Field(description="A person, an API key, or a program with a token of its own.")
+    kind: PrincipalKind = Field(description="A user, an API key, or an OAuth client.")
     id: str = Field(description="The subject at the issuer, or the key's id.", examples=["2abcdefghijklmno"])
-    name: str = Field(description="For people.", examples=["ann@example.com"])
-    role: Role = Field(description="What the caller may do in the tenant.")
-    operator: bool = Field(description="Whether the caller may manage the installation too.")
-    scopes: list[Service] | None = Field(description="The only services that a key may call; null: all that the role may.")
+    name: str = Field(description="A display name or description.", examples=["ann@example.com"])
+    role: Role = Field(description="The caller's role in the tenant.")
+    operator: bool = Field(description="Whether the caller may manage the installation.")
+    scopes: list[Service] | None = Field(description="The services an API key may call; null: all that the role allows.")
 
     @classmethod
     def of(cls, who: Principal) -> CallerBody:
@@ -82,48 +76,53 @@ class CallerBody(BaseModel):
 class OwnTenant(BaseModel):
     """The caller's own tenant, and the caller."""
 
-    tenant: TenantBody = Field(description="Whose records the caller sees.")
-    you: CallerBody = Field(description="Who the door takes the caller for.")
+    tenant: TenantBody = Field(description="The caller's tenant.")
+    you: CallerBody = Field(description="The caller's identity.")
 
 
 Days = Annotated[int, Field(ge=1, le=MAX_DAYS), WHOLE]
 
 
 class NewKey(BaseModel):
-    """A key to make."""
+    """An API key to create."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"name": "shop", "role": "sender", "scopes": ["messages"], "expires_in_days": 90}]},
     )
 
-    name: str = Field(min_length=1, max_length=MAX_KEY_NAME, pattern=LINE, description="For people: which program has it.")
-    role: Role = Field(description="What it may do; not above the caller's own.")
+    name: str = Field(
+        min_length=1,
+        max_length=MAX_KEY_NAME,
+        pattern=LINE,
+        description="The key's display name, such as the program that uses it.",
+    )
+    role: Role = Field(description="The key's role; not higher than the caller's.")
     scopes: list[Service] | None = Field(
         default=None,
         min_length=1,
         max_length=len(Service),
-        description="The only services it may call; null: all that the role may. A key with scopes makes keys for those only.",
+        description="The services the key may call; null: all that the role allows. A key with scopes grants no others.",
     )
     expires_in_days: Days | None = Field(
         default=None,
-        description="After so many days it is refused; null: not before it is revoked. A key that expires makes none that lasts "
-        "longer.",
+        description="Days until the key expires; null: never. A key that expires cannot create one that expires later.",
     )
 
 
 class KeyBody(BaseModel):
-    """What is known of a key: not its text, which nobody can show again."""
+    """An API key, without the key itself."""
 
-    id: str = Field(description="Stands in its text too.", examples=["2abcdefghijklmno"])
-    name: str = Field(description="Which program has it.", examples=["shop"])
-    role: Role = Field(description="What it may do.")
-    scopes: list[Service] | None = Field(description="The only services it may call; null: all that the role may.")
-    created_at: str | None = Field(description="When it was made.", examples=["2026-09-21T14:13:20.000Z"])
-    created_by: str = Field(description="By whom.", examples=["ann@example.com"])
-    expires_at: str | None = Field(description="From when on it is refused; null: never.", examples=["2026-12-20T14:13:20.000Z"])
+    id: str = Field(description="The key's id; also a part of the key itself.", examples=["2abcdefghijklmno"])
+    name: str = Field(description="The key's display name.", examples=["shop"])
+    role: Role = Field(description="The key's role.")
+    scopes: list[Service] | None = Field(description="The services the key may call; null: all that the role allows.")
+    created_at: str | None = Field(description="When it was created (RFC 3339, UTC).", examples=["2026-09-21T14:13:20.000Z"])
+    created_by: str = Field(description="Who did it.", examples=["ann@example.com"])
+    expires_at: str | None = Field(description="When the key expires; null: never.", examples=["2026-12-20T14:13:20.000Z"])
     last_used_at: str | None = Field(
-        description="To the minute; null: not yet, or over a year ago.", examples=["2026-09-22T08:00:00.000Z"]
+        description="When it was last used, to the minute; null: never, or over a year ago.",
+        examples=["2026-09-22T08:00:00.000Z"],
     )
 
     @classmethod
@@ -142,10 +141,10 @@ class KeyBody(BaseModel):
 
 
 class CreatedKey(KeyBody):
-    """A key and its text."""
+    """A new API key, with the key itself."""
 
     key: str = Field(
-        description="The text: keep it now, it is not shown again. `pr_[a-z2-7]{16}_[a-z2-7]{39}`.",
+        description="The key itself. Store it now: it is not shown again. `pr_[a-z2-7]{16}_[a-z2-7]{39}`.",
         examples=["pr_2abcdefghijklmno_abcdefghijklmnopqrstuvwxyz234567abcdefg"],
     )
 
@@ -165,7 +164,7 @@ _ISSUER = rf"^({BUILT_IN}|https?://[A-Za-z0-9][A-Za-z0-9._~:/-]*)$"
 
 
 class NewUser(BaseModel):
-    """Somebody to let in."""
+    """A user to add."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -176,40 +175,43 @@ class NewUser(BaseModel):
         min_length=1,
         max_length=MAX_SUBJECT,
         pattern=_SUBJECT,
-        description="Who, as the issuer's tokens have it (`sub`); for a program with a token of its own its client id.",
+        description="The user's subject (`sub`) in the issuer's tokens; for a program with its own tokens, the client id.",
     )
-    role: Role = Field(description="What they may do in the tenant; not above the caller's own.")
-    name: str = Field(min_length=1, max_length=MAX_NAME, pattern=LINE, description="For people: usually an e-mail address.")
+    role: Role = Field(description="The user's role in the tenant; not higher than the caller's.")
+    name: str = Field(min_length=1, max_length=MAX_NAME, pattern=LINE, description="The display name, usually an email address.")
     issuer: str | None = Field(
         default=None,
         max_length=MAX_ISSUER,
         pattern=_ISSUER,
-        description="Who vouches for them: an issuer's identifier, exactly as its tokens have it (`iss`), or `built-in`; null: "
-        "the installation's.",
+        description="The issuer (`iss`) of the user's tokens, exactly, or `built-in`. Default: the installation's issuer.",
     )
-    operator: Flag = Field(default=False, description="Whether they may manage the installation too; only operators grant it.")
+    operator: Flag = Field(
+        default=False, description="Whether the user may manage the installation. Only operators can grant it."
+    )
 
 
 class UserEdit(BaseModel):
-    """What is to change; what is not named stays."""
+    """The members to change. Members that are not given stay unchanged."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"role": "sender"}]})
 
-    role: Role | None = Field(default=None, description="Not above the caller's own; null: as it is.")
-    name: str | None = Field(default=None, min_length=1, max_length=MAX_NAME, pattern=LINE, description="Null: as it is.")
-    operator: Flag | None = Field(default=None, description="Only for operators; null: as it is.")
+    role: Role | None = Field(default=None, description="The new role, not higher than the caller's; null: unchanged.")
+    name: str | None = Field(
+        default=None, min_length=1, max_length=MAX_NAME, pattern=LINE, description="The new name; null: unchanged."
+    )
+    operator: Flag | None = Field(default=None, description="Operators only; null: unchanged.")
 
 
 class UserBody(BaseModel):
-    """Somebody who belongs to the tenant."""
+    """A user of the tenant."""
 
-    id: str = Field(description="Stands for issuer and subject.", examples=["2abcdefghijklmnopqrstuvwxy"])
-    issuer: str = Field(description="Who vouches for them: `built-in`, or an issuer's identifier.", examples=["built-in"])
-    subject: str = Field(description="Who they are at the issuer.", examples=["4f6c1c1e-9d7b-4f0e-8a55"])
-    role: Role = Field(description="What they may do in the tenant.")
-    name: str = Field(description="For people.", examples=["ann@example.com"])
-    operator: bool = Field(description="Whether they may manage the installation too.")
-    added_at: str | None = Field(description="When they were let in.", examples=["2026-09-21T14:13:20.000Z"])
+    id: str = Field(description="The user's id, derived from issuer and subject.", examples=["2abcdefghijklmnopqrstuvwxy"])
+    issuer: str = Field(description="The issuer: `built-in`, or an issuer's identifier.", examples=["built-in"])
+    subject: str = Field(description="The subject at the issuer.", examples=["4f6c1c1e-9d7b-4f0e-8a55"])
+    role: Role = Field(description="The user's role in the tenant.")
+    name: str = Field(description="A display name or description.", examples=["ann@example.com"])
+    operator: bool = Field(description="Whether the user may manage the installation.")
+    added_at: str | None = Field(description="When the user was added.", examples=["2026-09-21T14:13:20.000Z"])
 
     @classmethod
     def of(cls, member: Membership) -> UserBody:
@@ -226,28 +228,32 @@ class UserBody(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """Something that was changed, or tried."""
+    """An entry of the audit log."""
 
-    id: str = Field(description="Ids sort by time.")
+    id: str = Field(description="The entry's id. Ids sort by time.")
     at: str = Field(description="RFC 3339, UTC.")
-    actor: str = Field(description="`user:`, `key:`, `client:` or `operator:` and an id, or `guard:guard`; empty: nobody known.")
-    name: str = Field(description="The actor, for people.")
-    address: str = Field(description="The network address it came from; empty: the machine itself.")
+    actor: str = Field(
+        description="`user:`, `key:`, `client:` or `operator:` and an id, or `guard:guard`; empty: unauthenticated."
+    )
+    name: str = Field(description="The actor's display name.")
+    address: str = Field(description="The client's network address; empty: the machine itself.")
     action: str = Field(description="The method and the path's template, a command, or `denied`.")
     request_id: str = Field(description="`X-Request-Id` of the call.")
-    status: int | None = Field(description="How it ended; null: it was begun, and nobody saw its end.")
+    status: int | None = Field(description="The HTTP status of the response; null: the outcome was not recorded.")
     target: str = Field(description="The record that was changed.")
-    before: str = Field(description="SHA-256 of what the record was; empty: there was none.")
-    after: str = Field(description="SHA-256 of what the record is now; empty: it is gone.")
-    count: int = Field(description="More than 1: denials of the same kind within a minute, at least so many.")
-    reason: str = Field(description="Of a denial, and what the guard found.")
+    before: str = Field(description="SHA-256 of the record before the change; empty: it did not exist.")
+    after: str = Field(description="SHA-256 of the record after the change; empty: it was deleted.")
+    count: int = Field(description="Above 1: at least this many denials of the same kind within a minute.")
+    reason: str = Field(description="Why a request was denied, or what the reputation guard found.")
 
 
 class AuditVerification(BaseModel):
-    """What checking the trail's seals found."""
+    """The result of verifying the audit log."""
 
-    seals: int = Field(description="Minutes that are sealed.")
-    entries: int = Field(description="Entries under them.")
-    unsealed: int = Field(description="Entries of the last minutes, not sealed yet.")
-    head: str = Field(description="The last seal's hash. Kept elsewhere, it proves later that nothing before it was cut off.")
-    problems: list[str] = Field(description="What does not fit, in words; empty: the trail is as it was written.")
+    seals: int = Field(description="The number of sealed minutes.")
+    entries: int = Field(description="The number of sealed entries.")
+    unsealed: int = Field(description="Entries of the last minutes that are not sealed yet.")
+    head: str = Field(
+        description="The hash of the last seal. Stored elsewhere, it proves later that no earlier entry was removed."
+    )
+    problems: list[str] = Field(description="What does not match, in words; empty: the log is intact.")

@@ -1,4 +1,4 @@
-"""Callbacks on the wire. A secret is in two answers only: that to its making and that to its rotation."""
+"""Request and response bodies of `/v1/callbacks`. Only the responses to creation and rotation contain the secret."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DeliveryTargetId = Annotated[
     str,
     Path(
         pattern=f"^({CAMPAIGN_PREFIX})?{_ID}$",
-        description=f"The callback's id; or `{CAMPAIGN_PREFIX}` and a campaign's id, for what its own `callback_url` is told.",
+        description=f"The callback's id; or `{CAMPAIGN_PREFIX}` and a campaign's id, for the deliveries to its `callback_url`.",
         examples=["aeqs6ksh3xegymb7"],
     ),
 ]
@@ -50,7 +50,7 @@ DeliveryId = Annotated[
         examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"],
     ),
 ]
-DeliveryStatusFilter = Annotated[DeliveryStatus | None, Query(description="Only those that stand so; without it: all.")]
+DeliveryStatusFilter = Annotated[DeliveryStatus | None, Query(description="Only deliveries with this status. Default: all.")]
 
 
 def _kind(value: object) -> object:
@@ -74,18 +74,18 @@ _Url = Annotated[
         min_length=9,
         max_length=MAX_URL,
         pattern=_URL,
-        description="Where requests go: `https://`, on the public Internet; without TLS and in private networks only where the "
-        "operator allows it.",
+        description="The URL that receives the requests: `https://`, on the public Internet. Without TLS or in a private "
+        "network, only if the operator allows it.",
         examples=[_EXAMPLE_URL],
     ),
 ]
 _Events = Annotated[list[EventType], Field(min_length=1, max_length=len(EventKind), examples=[["message.bounced"]])]
-_Description = Annotated[str, Field(max_length=MAX_DESCRIPTION, pattern=LINE, description="For people.")]
-_BATCH: Final = f"Whether up to {MAX_BATCH} events come in one request, of type `batch`."
+_Description = Annotated[str, Field(max_length=MAX_DESCRIPTION, pattern=LINE, description="A display name or description.")]
+_BATCH: Final = f"Whether one request may have up to {MAX_BATCH} events, with the type `batch`."
 
 
 class NewCallback(BaseModel):
-    """Where to be told, and of what."""
+    """A callback to create."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -93,7 +93,7 @@ class NewCallback(BaseModel):
     )
 
     url: _Url
-    events: _Events | None = Field(None, description="Of what; null: of everything but `message.queued`.")
+    events: _Events | None = Field(None, description="The event types to send. Default: all but `message.queued`.")
     description: _Description = ""
     batch: Flag = Field(False, description=_BATCH)
 
@@ -104,18 +104,18 @@ class NewCallback(BaseModel):
 
 
 class CallbackEdit(BaseModel):
-    """What is to be different; what is not named, or null, stays."""
+    """The members to change. Members that are not given, or null, stay unchanged."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"enabled": True}]})
 
-    url: _Url | None = Field(None, description="Where requests go from now on, also those that wait.")
-    events: _Events | None = Field(None, description="All that is to be told from now on.")
-    description: _Description | None = Field(None, description="For people.")
+    url: _Url | None = Field(None, description="The new URL, also for pending deliveries.")
+    events: _Events | None = Field(None, description="The event types to send from now on.")
+    description: _Description | None = Field(None, description="A display name or description.")
     batch: Flag | None = Field(None, description=_BATCH)
     enabled: Flag | None = Field(
         None,
-        description="False: nothing is told, and what happens meanwhile never will be. True: again, also what waits since less "
-        "than a day.",
+        description="False: nothing is sent, and events in the meantime are lost. True: sending resumes, "
+        "including deliveries that have been pending for less than a day.",
     )
 
     def edit(self) -> EndpointChanges:
@@ -130,19 +130,19 @@ class CallbackEdit(BaseModel):
 
 
 class CallbackBody(BaseModel):
-    """A callback: everything but its secret."""
+    """A callback, without its secret."""
 
-    id: str = Field(description="Made by the installation.", examples=["aeqs6ksh3xegymb7"])
-    url: str = Field(description="Where requests go.", examples=[_EXAMPLE_URL])
-    events: list[EventType] = Field(description="Of what it is told.", examples=[["message.bounced"]])
-    description: str = Field(description="For people.", examples=["the shop"])
+    id: str = Field(description="The callback's id.", examples=["aeqs6ksh3xegymb7"])
+    url: str = Field(description="The URL that receives the requests.", examples=[_EXAMPLE_URL])
+    events: list[EventType] = Field(description="The event types that are sent.", examples=[["message.bounced"]])
+    description: str = Field(description="A display name or description.", examples=["the shop"])
     batch: bool = Field(description=_BATCH)
-    enabled: bool = Field(description="Whether it is told anything.")
-    disabled_reason: str = Field(description="Why it was switched off, where nobody asked for that; else empty.", examples=[""])
+    enabled: bool = Field(description="Whether requests are sent.")
+    disabled_reason: str = Field(description="Why it was disabled automatically; empty: it was not.", examples=[""])
     failing_since: str | None = Field(
-        description="Since when no request was answered well; null: the last one was, or there was none.", examples=[None]
+        description="Since when all requests have failed; null: the last one succeeded, or there was none.", examples=[None]
     )
-    created_at: str = Field(description="It is told of what happens from here on.", examples=[_EXAMPLE_TIME])
+    created_at: str = Field(description="When it was created. Later events are sent.", examples=[_EXAMPLE_TIME])
     secret_changed_at: str | None = Field(description="When its secret was last rotated; null: never.", examples=[None])
 
     @classmethod
@@ -152,10 +152,10 @@ class CallbackBody(BaseModel):
 
 
 class CreatedCallback(CallbackBody):
-    """A callback and its secret."""
+    """A callback with its secret."""
 
     secret: str = Field(
-        description="What its requests are signed with: keep it now, it is not shown again.",
+        description="The secret that signs its requests. Store it now: it is not shown again.",
         examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
     )
 
@@ -166,10 +166,11 @@ class CreatedCallback(CallbackBody):
 
 
 class SecretBody(BaseModel):
-    """What requests are signed with."""
+    """A signing secret."""
 
     secret: str = Field(
-        description="As Standard Webhooks writes it: `whsec_` and base64.", examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+        description="In the format of Standard Webhooks: `whsec_` and base64.",
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
     )
 
     @classmethod
@@ -179,24 +180,26 @@ class SecretBody(BaseModel):
 
 
 class DeliveryAttempt(BaseModel):
-    """What came of the last try."""
+    """The last attempt of a delivery."""
 
-    at: str = Field(description="When.", examples=[_EXAMPLE_TIME])
-    status: int | None = Field(description="Of the answer; null: there was none.", examples=[503])
-    text: str = Field(description="What was answered, the first 500 characters; or why there was no answer.", examples=["busy"])
-    took_ms: int = Field(description="Until the answer.", examples=[120])
+    at: str = Field(description="When it was made.", examples=[_EXAMPLE_TIME])
+    status: int | None = Field(description="The HTTP status of the response; null: there was none.", examples=[503])
+    text: str = Field(description="The first 500 characters of the response, or why there was none.", examples=["busy"])
+    took_ms: int = Field(description="Milliseconds until the response.", examples=[120])
 
 
 class DeliveryBody(BaseModel):
-    """A request, made or to be made."""
+    """A delivery: a request to a callback, sent or pending."""
 
-    id: str = Field(description="Its `webhook-id`, the same in every try.", examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"])
-    status: DeliveryStatus = Field(description="Where it stands: waiting for a try, answered well, or given up.")
-    events: int = Field(description="How many it tells; 0: a test.")
-    created_at: str = Field(description="When it was made.", examples=[_EXAMPLE_TIME])
-    tries: int = Field(description="How often it was tried, since it was last ordered again.")
-    next_at: str | None = Field(description="When it is tried next; null: it is over.", examples=[_EXAMPLE_TIME])
-    last: DeliveryAttempt | None = Field(description="What came of the last try; null: it was not tried yet.")
+    id: str = Field(
+        description="The delivery's id, sent as `webhook-id` in every attempt.", examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"]
+    )
+    status: DeliveryStatus = Field(description="The status: pending, delivered, or failed for good.")
+    events: int = Field(description="The number of events in it; 0: a test.")
+    created_at: str = Field(description="When it was created (RFC 3339, UTC).", examples=[_EXAMPLE_TIME])
+    tries: int = Field(description="The number of attempts since it was last redelivered.")
+    next_at: str | None = Field(description="When it is next attempted; null: no more attempts.", examples=[_EXAMPLE_TIME])
+    last: DeliveryAttempt | None = Field(description="The last attempt; null: none yet.")
 
     @classmethod
     def of(cls, delivery: CallbackDelivery) -> DeliveryBody:
@@ -205,10 +208,10 @@ class DeliveryBody(BaseModel):
 
 
 class DeliveryDetail(DeliveryBody):
-    """A request with all that it says."""
+    """A delivery with its body."""
 
     body: str = Field(
-        description="JSON, to the letter as it is signed and sent.",
+        description="The JSON body, exactly as it is signed and sent.",
         examples=['{"type":"postroom.test","timestamp":"2026-12-01T08:00:00.000Z","data":{"callback_id":"aeqs6ksh3xegymb7"}}'],
     )
 
@@ -219,32 +222,35 @@ class DeliveryDetail(DeliveryBody):
 
 
 class CallbackTest(BaseModel):
-    """A test under way."""
+    """A test event that was queued."""
 
-    delivery_id: str = Field(description="Shows what comes of it.", examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"])
+    delivery_id: str = Field(description="The delivery that shows the result.", examples=["23glqaefaa7m4r2k5xq3ndw6bzt2ye"])
 
 
 class RedeliveryRequest(BaseModel):
-    """Which of those that were given up are to be told again."""
+    """Which failed deliveries to redeliver."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"since": "2026-12-01T08:00:00Z"}]})
 
     since: str | None = Field(
-        None, max_length=40, pattern=_RFC_3339, description="Only those made then or later, RFC 3339; null: all that are kept."
+        None,
+        max_length=40,
+        pattern=_RFC_3339,
+        description="Only deliveries created at this time or later (RFC 3339). Default: all that are stored.",
     )
     cursor: str | None = Field(
         None,
         max_length=2_000,
-        description="Where to go on: the `cursor` of the answer before.",
+        description="The `cursor` of the previous response.",
         json_schema_extra={"format": "cursor"},
     )
 
 
 class RedeliveryBody(BaseModel):
-    """How many are told again."""
+    """The result of a redelivery request."""
 
-    count: int = Field(description="Ordered by this call.", examples=[12])
-    cursor: str | None = Field(description="There may be more: call again with it; null: that was all.", examples=[None])
+    count: int = Field(description="The number of deliveries queued by this request.", examples=[12])
+    cursor: str | None = Field(description="Repeat the request with it for the rest; null: there are no more.", examples=[None])
 
     @classmethod
     def of(cls, ordered: RedeliveryResult) -> RedeliveryBody:

@@ -1,6 +1,6 @@
-"""What is said of a campaign's batches and messages over HTTP, and of messages that were only rehearsed.
+"""Bodies of a campaign's batches, messages, dry run and status.
 
-A campaign's status as JSON (docs/reference/status.md). The answer itself is made by services.status.
+The status itself is serialised by services.status (docs/reference/status.md): `CampaignStatusBody` only describes it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MessageId = Annotated[
 
 
 class CampaignMessageStatus(StrEnum):
-    """Where a message stands."""
+    """A message's status."""
 
     PENDING = "pending"
     SENDING = "sending"
@@ -54,28 +54,28 @@ def states_of(names: list[CampaignMessageStatus] | None) -> set[MessageStatus]:
 
 
 class CountsBody(BaseModel):
-    """Messages by state; each is counted in one."""
+    """The number of messages with each status."""
 
-    pending: int = Field(description="Not tried yet.")
-    sending: int = Field(description="With the provider in this moment.")
-    deferred: int = Field(description="Refused for now: tried again later.")
-    sent: int = Field(description="The provider has them.")
-    delivered: int = Field(description="The receiving server took them.")
-    bounced: int = Field(description="The receiving side refused the address.")
-    complained: int = Field(description="Called spam by their recipient.")
-    failed: int = Field(description="Not sent, for good.")
-    unknown: int = Field(description="Handed over, answer never seen.")
+    pending: int = Field(description="Not attempted yet.")
+    sending: int = Field(description="Being handed to the provider.")
+    deferred: int = Field(description="Deferred by the provider; retried later.")
+    sent: int = Field(description="Accepted by the provider.")
+    delivered: int = Field(description="Accepted by the receiving server.")
+    bounced: int = Field(description="Refused by the receiving server.")
+    complained: int = Field(description="Reported as spam by the recipient.")
+    failed: int = Field(description="Permanently failed before they were sent.")
+    unknown: int = Field(description="Handed to the provider, whose reply was never received.")
     skipped: int = Field(description="Suppressed since the import, or cancelled.")
 
 
 class BatchBody(BaseModel):
-    """A shard of a campaign's recipients, as last counted."""
+    """A part of a campaign's recipients, as last counted."""
 
     number: int = Field(description="From 0.")
     counts: CountsBody
-    next_due: str | None = Field(description="When it has work next (RFC 3339; in 1970: now); null: never again.")
-    leased: bool = Field(description="Whether a worker has it.")
-    lease_until: str | None = Field(description="Until when, unless it goes on.")
+    next_due: str | None = Field(description="When its next message is due (RFC 3339; in 1970: now); null: it is done.")
+    leased: bool = Field(description="Whether a worker has leased it.")
+    lease_until: str | None = Field(description="When the lease ends, unless it is renewed.")
 
     @classmethod
     def of(cls, batch: BatchSnapshot) -> Self:
@@ -92,21 +92,21 @@ class BatchBody(BaseModel):
 class MessageBody(BaseModel):
     """One recipient of one campaign."""
 
-    id: str = Field(description="Of the message.", examples=["aeqs6ksh3xegymb7-22k4m6zn7q3bvdh5xw2p"])
-    line: int = Field(description="The line of the upload its row begins on.")
-    address: str = Field(description="The recipient's mailbox.")
-    name: str | None = Field(description="The recipient's name, where the row has one.")
-    status: CampaignMessageStatus = Field(description="Where it stands; `sending` shows in counts only.")
-    attempts: int = Field(description="How often it was tried.")
-    at: str | None = Field(description="When it came to that state.")
-    due: str | None = Field(description="When it is tried, or decided, next.")
-    code: int | None = Field(description="Of the last reply: SMTP's, or an HTTP status.")
-    reply: str | None = Field(description="The last reply, or the reason in words.")
-    provider_id: str | None = Field(description="The provider's own id of it.")
-    opened_at: str | None = Field(description="When a person first opened it.")
-    clicked_at: str | None = Field(description="When a person first followed a link in it.")
-    unsubscribed_at: str | None = Field(description="When they unsubscribed; null also where they took it back.")
-    values: dict[str, str | None] = Field(description="The row's cells, by variable.")
+    id: str = Field(description="The message's id.", examples=["aeqs6ksh3xegymb7-22k4m6zn7q3bvdh5xw2p"])
+    line: int = Field(description="The line of the upload that its row starts on.")
+    address: str = Field(description="The recipient's email address.")
+    name: str | None = Field(description="The recipient's name, if the row has one.")
+    status: CampaignMessageStatus = Field(description="The status; `sending` appears in counts only.")
+    attempts: int = Field(description="The number of attempts.")
+    at: str | None = Field(description="When the status last changed.")
+    due: str | None = Field(description="When it is next attempted or decided.")
+    code: int | None = Field(description="The code of the last reply: SMTP, or an HTTP status.")
+    reply: str | None = Field(description="The last reply, or the reason.")
+    provider_id: str | None = Field(description="The provider's message id.")
+    opened_at: str | None = Field(description="When the recipient first opened it.")
+    clicked_at: str | None = Field(description="When the recipient first clicked a link in it.")
+    unsubscribed_at: str | None = Field(description="When the recipient unsubscribed; null if not, or if they subscribed again.")
+    values: dict[str, str | None] = Field(description="The values of the row, by variable.")
 
     @classmethod
     def of(cls, campaign: Campaign, message: Message, **more: Any) -> Self:
@@ -134,7 +134,7 @@ class MessageBody(BaseModel):
 class MessageWithEvents(MessageBody):
     """One recipient of one campaign, and what happened to the message."""
 
-    events: list[EventBody] = Field(description="What happened to it, in order of time.")
+    events: list[EventBody] = Field(description="The events, oldest first.")
 
     @classmethod
     def told(cls, campaign: Campaign, message: Message, events: Sequence[Event]) -> Self:
@@ -143,19 +143,19 @@ class MessageWithEvents(MessageBody):
 
 
 class ProblemRow(BaseModel):
-    """A row that becomes no message, or whose message cannot be made."""
+    """A row that is rejected, or whose message cannot be composed."""
 
     line: int = Field(description="Of the upload, from 1.")
     address: str = Field(description="The cell, or the mailbox where it could be read.")
     reason: str = Field(description="As in the report of rejected rows, or `not_composed`.", examples=["no_at"])
-    detail: str = Field(description="A sentence.")
+    detail: str = Field(description="Why it was rejected.")
 
 
 class SampleBody(BaseModel):
     """One message as it would leave."""
 
     line: int = Field(description="Of the upload, from 1.")
-    to: str = Field(description="The recipient's mailbox.")
+    to: str = Field(description="The recipient's email address.")
     subject: str = Field(description="As people see it.")
     size: int = Field(description="Bytes.")
     source: str = Field(description="As on the wire (RFC 5322), its first 200,000 characters.")
@@ -168,9 +168,9 @@ class DryRunBody(BaseModel):
     complete: bool = Field(description="Whether these are all rows of the upload.")
     accepted: int = Field(description="Rows that become messages.")
     invalid: int = Field(description="Rows without a usable address.")
-    duplicate: int = Field(description="Rows of a recipient who stands above.")
-    suppressed: int = Field(description="Rows of somebody on the suppression list.")
-    not_composed: int = Field(description="Of the accepted: whose message cannot be made.")
+    duplicate: int = Field(description="Rows whose recipient is in an earlier row.")
+    suppressed: int = Field(description="Rows whose recipient is on the suppression list.")
+    not_composed: int = Field(description="Accepted rows whose message cannot be composed.")
     largest_message_bytes: int = Field(description="0 where there is none.")
     problems: list[ProblemRow] = Field(description="The first hundred.")
     sample: SampleBody | None = Field(description="The first message.")
@@ -196,41 +196,43 @@ class DryRunBody(BaseModel):
 
 
 class CampaignCountsBody(CountsBody):
-    """Rows and messages."""
+    """Numbers of rows and messages."""
 
     rows: int = Field(description="`accepted` + `invalid` + `duplicate` + `suppressed`, once the import is done.")
-    accepted: int = Field(description="Rows that are messages: the sum of the states.")
+    accepted: int = Field(description="Rows that became messages: the sum of all statuses.")
     invalid: int = Field(description="Rows without a usable address.")
-    duplicate: int = Field(description="Rows of a recipient who stands above.")
-    suppressed: int = Field(description="Rows of somebody on the suppression list.")
+    duplicate: int = Field(description="Rows whose recipient is in an earlier row.")
+    suppressed: int = Field(description="Rows whose recipient is on the suppression list.")
 
 
 class EngagementBody(BaseModel):
-    """What recipients did; people, not machines."""
+    """What recipients did. Machine opens and clicks are not counted."""
 
-    opened: int = Field(description="Who opened it.")
-    clicked: int = Field(description="Who followed a link.")
-    unsubscribed: int = Field(description="Who wants no more.")
+    opened: int = Field(description="Recipients who opened it.")
+    clicked: int = Field(description="Recipients who clicked a link.")
+    unsubscribed: int = Field(description="Recipients who unsubscribed.")
 
 
 class CampaignStatusBody(BaseModel):
-    """Where a campaign stands, in numbers."""
+    """A campaign's status in numbers."""
 
-    id: str = Field(description="Of the campaign.", examples=["aeqs6ksh3xegymb7"])
-    name: str = Field(description="For people.")
-    status: CampaignStatus = Field(description="Where it stands.")
-    reason: str | None = Field(description="Why it is paused, cancelled or failed, for people.")
+    id: str = Field(description="The campaign's id.", examples=["aeqs6ksh3xegymb7"])
+    name: str = Field(description="A display name or description.")
+    status: CampaignStatus = Field(description="The status.")
+    reason: str | None = Field(description="Why it is paused, cancelled or failed.")
     waiting_for: str | None = Field(
-        description="Why it is `sending` and nothing leaves for hours, for people: a provider's number for the day is used up."
+        description="Why a campaign that is `sending` waits for hours: the provider's daily quota is used up."
     )
     counts: CampaignCountsBody = Field(description="Rows and messages.")
     engagement: EngagementBody = Field(description="What recipients did.")
     created_at: str = Field(description="RFC 3339, UTC.")
-    scheduled_at: str | None = Field(description="When it is to start.")
-    started_at: str | None = Field(description="When it first began to send.")
+    scheduled_at: str | None = Field(description="When it is scheduled to start.")
+    started_at: str | None = Field(description="When sending first started.")
     finished_at: str | None = Field(description="When it ended.")
-    messages_per_second: float = Field(description="Messages past sending, since it first began to send, pauses included.")
+    messages_per_second: float = Field(description="Messages sent a second since sending first started, pauses included.")
     recent_messages_per_second: float | None = Field(
-        description="The same over the last ten seconds; null while it is not sending, or nobody has watched."
+        description="Messages sent a second over the last ten seconds; null: not sending, or not requested lately."
     )
-    rejected_report: str | None = Field(description="The key of the report of rejected rows; `…/rejected.csv` has its content.")
+    rejected_report: str | None = Field(
+        description="The storage key of the report of rejected rows; `…/rejected.csv` returns its content."
+    )

@@ -1,4 +1,4 @@
-"""What is said of campaigns over HTTP: what a new one is made from, and how one stands."""
+"""Request and response bodies of `/v1/campaigns`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ CampaignId = Annotated[
     ),
 ]
 _Variable = Annotated[str, Field(min_length=1, max_length=200)]
-_Name = Annotated[str, Field(min_length=1, max_length=200, description="For people.", examples=["Autumn news"])]
+_Name = Annotated[
+    str, Field(min_length=1, max_length=200, description="A display name or description.", examples=["Autumn news"])
+]
 _Rate = Annotated[float, Field(ge=0.1, le=1_000_000, description="Recipients a second, at most, over all workers."), NUMBER]
 _Time = Annotated[str | None, Field(description="RFC 3339, UTC; or null.", examples=["2026-12-01T08:00:00.000Z"])]
 
@@ -47,7 +49,7 @@ class _Asked(BaseModel):
 
 
 class ScheduleBody(_Asked):
-    """When sending starts."""
+    """The time at which sending starts."""
 
     at: str = Field(
         max_length=40,
@@ -58,14 +60,14 @@ class ScheduleBody(_Asked):
 
 
 class TrackingBody(_Asked):
-    """What is found out of recipients, where the installation has a public URL."""
+    """Tracking of opens and clicks. It needs a public URL of the installation."""
 
-    opens: Flag = Field(True, description="Whether a pixel tells of opens.")
-    clicks: Flag = Field(True, description="Whether links tell of clicks.")
+    opens: Flag = Field(True, description="Track opens with a pixel.")
+    clicks: Flag = Field(True, description="Track clicks by rewriting links.")
 
 
 class AttachmentOrder(_Asked):
-    """An asset that goes with every message."""
+    """An attachment of every message."""
 
     upload_id: str = Field(min_length=1, max_length=64, description="An upload of kind `asset` that has arrived.")
     filename: str | None = Field(None, min_length=1, max_length=255, description="How it is called; the upload's when not given.")
@@ -78,7 +80,7 @@ class AttachmentOrder(_Asked):
 
 
 class NewCampaign(_Asked):
-    """What a campaign is made from."""
+    """A campaign to create."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -109,7 +111,7 @@ class NewCampaign(_Asked):
         description="An address the tenant may send as, or `Name <address>`.",
         examples=["News <news@example.com>"],
     )
-    reply_to: str | None = Field(None, min_length=3, max_length=500, description="Where answers go.")
+    reply_to: str | None = Field(None, min_length=3, max_length=500, description="The Reply-To address.")
     subject: str | None = Field(
         None, min_length=1, max_length=1_000, description="May use variables; the template's when not given."
     )
@@ -140,16 +142,14 @@ class NewCampaign(_Asked):
     )
     unknown: UnknownPolicy = Field(
         UnknownPolicy.NEVER_TWICE,
-        description="What becomes of a message that was handed over and whose answer was never seen: reported, or sent again.",
+        description="Whether a message whose provider's reply was never received is reported as `unknown`, or sent again.",
     )
-    tracking: TrackingBody = Field(
-        default_factory=lambda: TrackingBody(opens=True, clicks=True), description="What is found out of recipients."
-    )
+    tracking: TrackingBody = Field(default_factory=lambda: TrackingBody(opens=True, clicks=True), description="What is tracked.")
     callback_url: str | None = Field(
         None,
         pattern=r"^https?://[!-~]+$",
         max_length=MAX_URL,
-        description="Where events of this campaign are told, besides the tenant's callbacks.",
+        description="A URL that receives this campaign's events, in addition to the tenant's callbacks.",
         examples=["https://example.com/hooks/postroom"],
     )
     start: Flag = Field(True, description="Send, or schedule, once it is imported; false: wait to be started.")
@@ -183,7 +183,7 @@ class NewCampaign(_Asked):
 
 
 class CampaignEdit(_Asked):
-    """What is to be different; what is not named stays."""
+    """The members to change. Members that are not given stay unchanged."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Autumn news, second try", "rate": 50}]})
 
@@ -203,7 +203,7 @@ class CampaignEdit(_Asked):
 
 
 class SettleRequest(_Asked):
-    """What is known, or wanted, of messages that were handed over and whose answer was never seen."""
+    """The decision about the `unknown` messages of a campaign."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"decision": "sent"}]})
 
@@ -211,57 +211,59 @@ class SettleRequest(_Asked):
 
 
 class AffectedMessages(BaseModel):
-    """The workers carry it out."""
+    """The number of messages that the workers will change."""
 
-    messages: int = Field(description="How many are changed; the campaign's status shows it happen.", examples=[17])
+    messages: int = Field(
+        description="The number of messages that are changed; the campaign's status shows the progress.", examples=[17]
+    )
 
 
 class AttachmentBody(BaseModel):
-    """A file that goes with every message."""
+    """An attachment of every message."""
 
-    filename: str = Field(description="How it is called.")
+    filename: str = Field(description="The file name.")
     content_type: str = Field(description="Its media type.")
-    content_id: str | None = Field(description="Of an inline picture.")
+    content_id: str | None = Field(description="The Content-ID of an inline image.")
 
 
 class ImportBody(BaseModel):
-    """What became of the upload's rows; zeros until the import is done."""
+    """The result of the import; zeros until it is done."""
 
-    filename: str = Field(description="Of the upload.")
+    filename: str = Field(description="The upload's file name.")
     rows: int = Field(description="`accepted` + `invalid` + `duplicate` + `suppressed`.")
-    accepted: int = Field(description="Rows that are messages.")
+    accepted: int = Field(description="Rows that became messages.")
     invalid: int = Field(description="Rows without a usable address.")
-    duplicate: int = Field(description="Rows of a recipient who stands above.")
-    suppressed: int = Field(description="Rows of somebody on the suppression list.")
+    duplicate: int = Field(description="Rows whose recipient is in an earlier row.")
+    suppressed: int = Field(description="Rows whose recipient is on the suppression list.")
 
 
 class CampaignBody(BaseModel):
-    """A campaign: what it is made from and where it stands. Its numbers are in its status."""
+    """A campaign: its content, settings and status. Its numbers are in `/status`."""
 
-    id: str = Field(description="16 characters.", examples=["aeqs6ksh3xegymb7"])
-    name: str = Field(description="For people.")
-    status: CampaignStatus = Field(description="Where it stands.")
-    reason: str | None = Field(description="Why it is paused, cancelled or failed, for people.")
-    template_id: str | None = Field(description="What it was made from; null where that was a file.")
-    template_version: int | None = Field(description="Of that template.")
-    upload_id: str | None = Field(description="Where its recipients came from; null where that was a file.")
+    id: str = Field(description="The campaign's id.", examples=["aeqs6ksh3xegymb7"])
+    name: str = Field(description="A display name or description.")
+    status: CampaignStatus = Field(description="The status.")
+    reason: str | None = Field(description="Why it is paused, cancelled or failed.")
+    template_id: str | None = Field(description="The template's id; null: made from a file.")
+    template_version: int | None = Field(description="The template's version.")
+    upload_id: str | None = Field(description="The recipients' upload; null: a file.")
     from_: str = Field(serialization_alias="from", description="Its sender.")
-    reply_to: str | None = Field(description="Where answers go.")
-    subject: str = Field(description="May hold variables.")
+    reply_to: str | None = Field(description="The Reply-To address.")
+    subject: str = Field(description="The subject; may use variables.")
     columns: dict[str, str] = Field(description="Variable → heading, where they were named.")
-    variables: dict[str, str] = Field(description="Values for everybody.")
-    missing: MissingPolicy = Field(description="What becomes of a row without a value the template needs.")
-    provider: str = Field(description="How its mail leaves.")
-    topic: str | None = Field(description="What a recipient unsubscribes from.")
-    attachments: list[AttachmentBody] = Field(description="What goes with every message.")
+    variables: dict[str, str] = Field(description="Values for all recipients.")
+    missing: MissingPolicy = Field(description="What happens to a row without a value that the template needs.")
+    provider: str = Field(description="The provider's name.")
+    topic: str | None = Field(description="The topic that recipients unsubscribe from.")
+    attachments: list[AttachmentBody] = Field(description="The attachments of every message.")
     schedule: ScheduleBody | None = Field(description="When it starts: `at` in UTC, with the time zone that was named.")
-    rate: float | None = Field(description="Recipients a second at most; null: as the provider takes them.")
-    unknown: UnknownPolicy = Field(description="What becomes of messages whose answer was never seen.")
-    tracking: TrackingBody = Field(description="What is found out of recipients.")
-    callback_url: str | None = Field(description="Where its events are told.")
-    start: bool = Field(description="Whether it sends once it is imported, without being started.")
-    import_: ImportBody = Field(serialization_alias="import", description="What became of the upload's rows.")
-    created_by: str | None = Field(description="Who made it.")
+    rate: float | None = Field(description="Maximum recipients a second; null: the provider's limit.")
+    unknown: UnknownPolicy = Field(description="What happens to messages whose provider's reply was never received.")
+    tracking: TrackingBody = Field(description="What is tracked.")
+    callback_url: str | None = Field(description="The URL that receives its events.")
+    start: bool = Field(description="Whether it starts automatically once it is imported.")
+    import_: ImportBody = Field(serialization_alias="import", description="The result of the import.")
+    created_by: str | None = Field(description="Who created it.")
     created_at: str = Field(description="RFC 3339, UTC.", examples=["2026-11-24T04:56:00.018Z"])
     started_at: _Time
     finished_at: _Time

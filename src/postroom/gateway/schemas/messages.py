@@ -1,4 +1,4 @@
-"""What happened to a message, as it is told over HTTP: one shape for campaigns' messages and single ones.
+"""Events of a message, the same for campaigns' and transactional messages.
 
 Single messages on the wire.
 """
@@ -30,20 +30,20 @@ class BounceBody(BaseModel):
 
 
 class EventBody(BaseModel):
-    """One thing that happened to one attempt at a message."""
+    """An event of one attempt to deliver a message."""
 
-    id: str = Field(description="Unlike any other event's of the message.")
+    id: str = Field(description="The event's id, unique within the message.")
     kind: EventKind = Field(description="What happened.")
-    at: str = Field(description="When, by the reporter's clock where it has one (RFC 3339, UTC).")
-    attempt: int = Field(ge=0, description="Which attempt it is about, from 1; 0: none, or nobody knows.")
-    source: str = Field(description="Who reports it.", examples=["dsn"])
-    bounce: BounceBody | None = Field(description="Of a bounce: how lasting, and why.")
+    at: str = Field(description="When it happened, by the reporter's clock if it has one (RFC 3339, UTC).")
+    attempt: int = Field(ge=0, description="The attempt, from 1; 0: none or unknown.")
+    source: str = Field(description="The source of the report.", examples=["dsn"])
+    bounce: BounceBody | None = Field(description="For a bounce: its type and category.")
     machine: bool = Field(
-        description="Of an open or a click: an image proxy, a link scanner, a prefetch; not counted as a person's."
+        description="For an open or a click: by an image proxy, link scanner or prefetch; not counted as a person's."
     )
-    detail: str = Field(description="For people: the last reply, the kind of complaint, the user agent.")
-    url: str | None = Field(description="Of a click: where to.")
-    raw: str | None = Field(description="The reporter's own words, cut to 4,000 characters; null: there are none.")
+    detail: str = Field(description="The last reply, the type of complaint, or the user agent.")
+    url: str | None = Field(description="For a click: the URL.")
+    raw: str | None = Field(description="The original report, cut to 4,000 characters; null: none.")
 
     @classmethod
     def of(cls, event: Event) -> Self:
@@ -140,8 +140,8 @@ Variables = Annotated[
     dict[Annotated[str, Field(pattern=VARIABLE_PATTERN, max_length=100)], Scalar],
     Field(
         max_length=MAX_VARIABLES,
-        description="What the template asks for: text, numbers, true (the word `true`), false and null (as if absent). What it "
-        "does not ask for is not kept.",
+        description="Values for the template's variables: text, numbers, true (the word `true`), false and null (as if "
+        "absent). Other variables are not stored.",
     ),
 ]
 
@@ -151,7 +151,7 @@ class _Request(BaseModel):
 
 
 class NewAttachment(_Request):
-    """A file that goes along: an upload of kind `asset` that has arrived."""
+    """An attachment: an upload of kind `asset` that is ready."""
 
     upload_id: str = Field(pattern=ID_PATTERN, max_length=16, description="The upload.")
     filename: str | None = Field(
@@ -159,7 +159,7 @@ class NewAttachment(_Request):
         min_length=1,
         max_length=200,
         pattern=_NO_NUL,
-        description="As the recipient sees it; null: as it was uploaded.",
+        description="The name that the recipient sees. Default: the upload's.",
     )
     content_id: str | None = Field(
         default=None,
@@ -170,10 +170,10 @@ class NewAttachment(_Request):
 
 
 class NewTracking(_Request):
-    """What is followed. Off unless asked for: links in a message about somebody's password are nobody's to rewrite."""
+    """Tracking of a transactional message. Off by default."""
 
-    opens: StrictBool = Field(default=False, description="Whether it was opened (a pixel).")
-    clicks: StrictBool = Field(default=False, description="Which links were followed.")
+    opens: StrictBool = Field(default=False, description="Track opens with a pixel.")
+    clicks: StrictBool = Field(default=False, description="Track clicks by rewriting links.")
 
 
 class NewMessage(_Request):
@@ -183,15 +183,15 @@ class NewMessage(_Request):
 
     to: Address = Field(description="The recipient: an address, or `Name <address>`.")
     from_: Address = Field(alias="from", description="The sender: an address, or `Name <address>`, that the tenant may send as.")
-    reply_to: Address | None = Field(default=None, description="Where answers go; null: to the sender.")
+    reply_to: Address | None = Field(default=None, description="The Reply-To address. Default: the sender.")
     template_id: str | None = Field(default=None, pattern=_TEMPLATE_ID, max_length=64, description="A template of the tenant.")
-    template_version: Version = Field(default=None, description="Null: the newest.")
+    template_version: Version = Field(default=None, description="The template version. Default: the newest.")
     subject: str | None = Field(
         default=None,
         min_length=1,
         max_length=1_000,
         pattern=_NO_NUL,
-        description="In place of the template's; may use variables.",
+        description="Replaces the template's subject; may use variables.",
     )
     html: str | None = Field(default=None, min_length=1, max_length=_MAX_BODY, pattern=_NO_NUL, description="The body.")
     text: str | None = Field(
@@ -201,16 +201,14 @@ class NewMessage(_Request):
     attachments: list[NewAttachment] = Field(
         default_factory=list, max_length=MAX_ATTACHMENTS, description="Up to 10,000,000 bytes together."
     )
-    tracking: NewTracking = Field(default_factory=NewTracking, description="What is followed.")
-    unsubscribe: StrictBool = Field(
-        default=False, description="Give it `List-Unsubscribe`: for mail that people may want no more of."
-    )
+    tracking: NewTracking = Field(default_factory=NewTracking, description="What is tracked.")
+    unsubscribe: StrictBool = Field(default=False, description="Add `List-Unsubscribe` headers and an unsubscribe link.")
     topic: str | None = Field(
         default=None,
         min_length=1,
         max_length=64,
         pattern=_NO_NUL,
-        description="What they unsubscribe from; implies `unsubscribe`.",
+        description="The topic that recipients unsubscribe from; implies `unsubscribe`.",
     )
 
     @model_validator(mode="after")
@@ -226,7 +224,7 @@ class NewMessage(_Request):
 
 NewMessages = Annotated[
     list[NewMessage],
-    Field(min_length=1, max_length=MAX_REQUESTS, description="Several messages; each is accepted or refused by itself."),
+    Field(min_length=1, max_length=MAX_REQUESTS, description="Several messages; each is accepted or refused independently."),
 ]
 
 
@@ -237,7 +235,7 @@ _MANY: TypeAdapter[list[NewMessage]] = TypeAdapter(NewMessages)
 
 
 def _one_or_many(value: object, _handler: object) -> NewMessage | list[NewMessage]:
-    """By what it is: so faults are told of one of the two, at their place in the body."""
+    """Validate as one of the two, by the JSON type, so that errors have their place in the body."""
     return _MANY.validate_python(value) if isinstance(value, list) else _ONE.validate_python(value)
 
 
@@ -247,60 +245,60 @@ OneOrMany = Annotated[NewMessage | NewMessages, WrapValidator(_one_or_many)]
 class MessageProblem(BaseModel):
     """Why a message was refused (RFC 9457)."""
 
-    type: str = Field(description="What kind of problem: a path that explains it.")
-    title: str = Field(description="The same in words.")
-    status: int = Field(ge=400, le=599, description="The status that the call would have had for this message alone.")
-    detail: str = Field(description="What is wrong, and what to do.")
+    type: str = Field(description="The problem type: a path that explains it.")
+    title: str = Field(description="The problem type in words.")
+    status: int = Field(ge=400, le=599, description="The HTTP status that a request with only this message would get.")
+    detail: str = Field(description="What is wrong and how to fix it.")
 
 
 class MessageResult(BaseModel):
-    """What became of one message of the call."""
+    """The result for one message of the request."""
 
     id: str | None = Field(default=None, description="The message's id; null: it was not accepted.")
     status: Literal["accepted", "refused", "suppressed"] = Field(
-        description="`accepted`: stored, and on its way. `suppressed`: the address is on the suppression list."
+        description="`accepted`: stored and queued. `suppressed`: the recipient is on the suppression list."
     )
     problem: MessageProblem | None = Field(default=None, description="Why it was not accepted.")
 
 
 class MessageResults(BaseModel):
-    """What became of the messages of the call, in their order."""
+    """The results for the messages of the request, in their order."""
 
-    results: list[MessageResult] = Field(description="One for each message.")
+    results: list[MessageResult] = Field(description="One result for each message.")
 
 
 class MessageSummary(BaseModel):
-    """A message as it stands."""
+    """A transactional message."""
 
     id: str = Field(description="Its id.")
-    status: SingleMessageStatus = Field(description="Where it stands.")
+    status: SingleMessageStatus = Field(description="The status.")
     to: str = Field(description="The recipient's address.")
     name: str | None = Field(description="The recipient's name.")
-    accepted_at: str = Field(description="When the call was made, RFC 3339 UTC.")
-    updated_at: str | None = Field(description="When its state last changed; null: not yet tried.")
-    attempts: int = Field(ge=0, description="How often it was handed to the provider, or tried to be.")
-    next_attempt_at: str | None = Field(description="When it is tried again, or decided upon; null: no more.")
-    code: int = Field(description="The code of the last reply; 0: there was none.")
-    reply: str = Field(description="The last reply, or the reason in words.")
-    provider_id: str | None = Field(description="What the provider calls it.")
-    opened_at: str | None = Field(description="When a person first opened it.")
-    clicked_at: str | None = Field(description="When a person first followed a link in it.")
-    unsubscribed_at: str | None = Field(description="When they unsubscribed; null also where they took it back.")
+    accepted_at: str = Field(description="When it was accepted (RFC 3339, UTC).")
+    updated_at: str | None = Field(description="When the status last changed; null: not attempted yet.")
+    attempts: int = Field(ge=0, description="The number of attempts to hand it to the provider.")
+    next_attempt_at: str | None = Field(description="When it is next attempted or decided; null: it is final.")
+    code: int = Field(description="The code of the last reply; 0: none.")
+    reply: str = Field(description="The last reply, or the reason.")
+    provider_id: str | None = Field(description="The provider's message id.")
+    opened_at: str | None = Field(description="When the recipient first opened it.")
+    clicked_at: str | None = Field(description="When the recipient first clicked a link in it.")
+    unsubscribed_at: str | None = Field(description="When the recipient unsubscribed; null if not, or if they subscribed again.")
 
 
 class MessageDetail(MessageSummary):
-    """A message as it stands, what it was made of, and what happened to it."""
+    """A transactional message with its content and events."""
 
-    from_: str | None = Field(alias="from", description="The sender; null: what it was made of is no longer kept.")
-    reply_to: str | None = Field(description="Where answers go.")
-    subject: str | None = Field(description="The subject as it was given, variables not filled in.")
-    template_id: str | None = Field(description="The template it was made from.")
-    template_version: int | None = Field(description="Its version.")
-    events: list[EventBody] = Field(description="What happened to it, in order of time.")
+    from_: str | None = Field(alias="from", description="The sender; null: the content is no longer stored.")
+    reply_to: str | None = Field(description="The Reply-To address.")
+    subject: str | None = Field(description="The subject with its variables not filled in.")
+    template_id: str | None = Field(description="The template's id.")
+    template_version: int | None = Field(description="The template's version.")
+    events: list[EventBody] = Field(description="The events, oldest first.")
 
 
 class TestMessage(_Request):
-    """A test of a template."""
+    """A test message of a template."""
 
     __test__ = False  # not a test of ours
     model_config = ConfigDict(
@@ -308,7 +306,7 @@ class TestMessage(_Request):
         json_schema_extra={"examples": [{"to": ["me@shop.example"], "variables": {"name": "Anna", "number": 4711}}]},
     )
 
-    to: list[Address] = Field(min_length=1, max_length=10, description="Who gets it: addresses, or `Name <address>`.")
+    to: list[Address] = Field(min_length=1, max_length=10, description="The recipients: addresses, or `Name <address>`.")
     variables: Variables = Field(default_factory=dict)
-    from_: Address | None = Field(default=None, alias="from", description="The sender; null: the tenant's usual one.")
-    version: Version = Field(default=None, description="Null: the newest.")
+    from_: Address | None = Field(default=None, alias="from", description="The sender. Default: the tenant's default sender.")
+    version: Version = Field(default=None, description="The template version. Default: the newest.")

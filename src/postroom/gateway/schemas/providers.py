@@ -1,4 +1,4 @@
-"""Providers on the wire. A password comes in and never goes out, nor does anything of it."""
+"""Request and response bodies of `/v1/providers`. A password is accepted and never returned."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ProviderName = Annotated[
 
 
 class WarmUpSettings(BaseModel):
-    """A daily ramp for a provider that receiving servers do not know yet."""
+    """A warm-up: a daily quota that grows, for a provider without a sending reputation."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_RAMP]})
 
@@ -59,16 +59,16 @@ class WarmUpSettings(BaseModel):
         description="Recipients on the first UTC day."
     )
     factor: Annotated[float, Field(ge=MIN_FACTOR, le=MAX_FACTOR), NUMBER] = Field(
-        description="By how much each day has more than the one before."
+        description="The factor by which each day's quota grows."
     )
     first_day: Annotated[date, DAY] | None = Field(
         default=None,
         alias="from",
-        description="The first day, UTC; null: today or, in a change, where the ramp stands.",
+        description="The first day (UTC). Default: today; in an update, unchanged.",
         examples=["2026-12-01"],
     )
     to_per_day: Annotated[int, Field(ge=MIN_PER_DAY, le=MAX_PER_DAY), WHOLE] = Field(
-        default=MAX_PER_DAY, description="Where the ramp ends, and the provider's own limits hold. Not below `start_per_day`."
+        default=MAX_PER_DAY, description="The quota at which the warm-up ends. Not below `start_per_day`."
     )
 
     def ramp(self) -> WarmUp:
@@ -78,12 +78,12 @@ class WarmUpSettings(BaseModel):
 
 
 class WarmUpBody(BaseModel):
-    """A daily ramp."""
+    """A warm-up in progress."""
 
     start_per_day: int = Field(description="Recipients on the first UTC day.")
-    factor: float = Field(description="By how much each day has more than the one before.")
+    factor: float = Field(description="The factor by which each day's quota grows.")
     first_day: str = Field(serialization_alias="from", description="The first day, UTC.", examples=["2026-12-01"])
-    to_per_day: int = Field(description="Where it ends, and the provider's own limits hold.")
+    to_per_day: int = Field(description="The quota at which the warm-up ends.")
 
     @classmethod
     def of(cls, ramp: WarmUp) -> WarmUpBody:
@@ -92,7 +92,7 @@ class WarmUpBody(BaseModel):
 
 
 class ProviderSettings(BaseModel):
-    """How mail leaves."""
+    """The settings of a provider: an SMTP relay or Amazon SES."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -112,17 +112,17 @@ class ProviderSettings(BaseModel):
         "provided that the URL stays too.",
     )
     per_second: Annotated[float, Field(ge=0.1, le=1_000_000), NUMBER] | None = Field(
-        default=None, description="Recipients a second, at most, over all campaigns; null: no limit."
+        default=None, description="Maximum recipients a second, over all campaigns. Default: no limit."
     )
     per_day: Annotated[int, Field(ge=1, le=1_000_000_000), WHOLE] | None = Field(
-        default=None, description="Recipients in any UTC day, at most; null: no limit."
+        default=None, description="Maximum recipients in a UTC day; null: no limit."
     )
     connections: Annotated[int, Field(ge=1, le=1_000), WHOLE] | None = Field(
-        default=None, description="At the same time, at most, in one worker; null: what the URL says, else 16, of SES 32."
+        default=None, description="Maximum connections of one worker. Default: as in the URL, else 16, for SES 32."
     )
-    warm_up: WarmUpSettings | None = Field(default=None, description="A daily ramp, beside `per_day`; null: none.")
+    warm_up: WarmUpSettings | None = Field(default=None, description="A warm-up, in addition to `per_day`. Default: none.")
     streams: list[MessageStream] = Field(
-        default=_BOTH, min_length=1, max_length=2, description="Which mail it carries: campaigns (`bulk`), single messages."
+        default=_BOTH, min_length=1, max_length=2, description="The mail it carries: campaigns (`bulk`), transactional messages."
     )
 
     def change(self) -> ProviderSpec:
@@ -132,34 +132,35 @@ class ProviderSettings(BaseModel):
 
 
 class NewProvider(ProviderSettings):
-    """A provider to make."""
+    """A provider to create."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "relay", **_EXAMPLE}]})
 
     name: str = Field(
-        pattern=PROVIDER_NAME, description=f"Lower-case letters, digits and `-`; not `{DEFAULT_PROVIDER}`. It stays for ever."
+        pattern=PROVIDER_NAME,
+        description=f"Lower-case letters, digits and `-`; not `{DEFAULT_PROVIDER}`. Cannot be changed later.",
     )
     shared: Flag = Field(default=False, description="Whether every tenant may use it. Operators only.")
 
 
 class ProviderBody(BaseModel):
-    """A provider: everything but its password."""
+    """A provider, without its password."""
 
-    name: str = Field(description="What campaigns call it.", examples=["relay"])
+    name: str = Field(description="The name that campaigns refer to.", examples=["relay"])
     url: str | None = Field(
-        description="Where it leads; null: it is the installation's, which shows that to operators only.",
+        description="The URL; null: a shared provider, whose URL only operators see.",
         examples=["smtp://news@smtp.example.com:587?tls=starttls"],
     )
     has_password: bool = Field(description="Whether it logs in with a password.")
-    per_second: float | None = Field(description="Recipients a second, at most; null: no limit.")
-    per_day: int | None = Field(description="Recipients in any UTC day, at most; null: no limit.")
-    connections: int | None = Field(description="At the same time, at most, in one worker; null: what the URL says.")
-    warm_up: WarmUpBody | None = Field(description="Its daily ramp; null: none.")
-    today: int | None = Field(description="Recipients on this UTC day, at most, by `per_day` and `warm_up`; null: no limit.")
-    streams: list[MessageStream] = Field(description="Which mail it carries.")
-    shared: bool = Field(description="Whether it is the installation's and every tenant may use it.")
+    per_second: float | None = Field(description="Maximum recipients a second; null: no limit.")
+    per_day: int | None = Field(description="Maximum recipients in a UTC day; null: no limit.")
+    connections: int | None = Field(description="Maximum connections of one worker; null: as in the URL.")
+    warm_up: WarmUpBody | None = Field(description="The warm-up; null: none.")
+    today: int | None = Field(description="Today's quota (UTC) from `per_day` and `warm_up`; null: no limit.")
+    streams: list[MessageStream] = Field(description="The mail it carries.")
+    shared: bool = Field(description="Whether every tenant may use it.")
     created_at: str | None = Field(
-        description="When it was made; null: the default, which is a setting.", examples=["2026-09-21T14:13:20.000Z"]
+        description="When it was created; null: the default provider, which is a setting.", examples=["2026-09-21T14:13:20.000Z"]
     )
 
     @classmethod
@@ -182,14 +183,12 @@ class ProviderBody(BaseModel):
 
 
 class ProviderCheck(BaseModel):
-    """One thing that was looked at."""
+    """One check of a provider test."""
 
-    subject: str = Field(description="What.", examples=["TLS"])
-    level: Level = Field(
-        description="How it is: `ok`, `skipped` (could not be looked at), `warn` (works, and will hurt), `fail`."
-    )
+    subject: str = Field(description="What was checked.", examples=["TLS"])
+    level: Level = Field(description="`ok`, `skipped` (could not be checked), `warn` (works, but should be fixed) or `fail`.")
     text: str = Field(description="What was found.", examples=["TLSv1.3"])
-    todo: str = Field(description="What to do about it; may be empty.")
+    todo: str = Field(description="How to fix it; may be empty.")
 
     @classmethod
     def of(cls, finding: Finding) -> ProviderCheck:
@@ -198,7 +197,7 @@ class ProviderCheck(BaseModel):
 
 
 class ProviderTestResult(BaseModel):
-    """What came of a test."""
+    """The result of a provider test."""
 
-    works: bool = Field(description="Whether nothing failed.")
-    findings: list[ProviderCheck] = Field(description="In the order in which they were looked at.")
+    works: bool = Field(description="Whether no check failed.")
+    findings: list[ProviderCheck] = Field(description="The checks, in their order.")

@@ -1,6 +1,6 @@
-"""What is said of the suppression list over HTTP.
+"""Request and response bodies of `/v1/suppressions` and `/v1/erasures`.
 
-What is said of the erasure of a person over HTTP. No answer repeats an address.
+Responses about an erasure never contain the person's address.
 """
 
 from __future__ import annotations
@@ -22,49 +22,53 @@ MAX_REJECTED = 1_000
 
 
 Address = Annotated[
-    str, Query(min_length=1, max_length=500, description="In any spelling.", examples=["Anna.Example@mail.example"])
+    str,
+    Query(
+        min_length=1,
+        max_length=500,
+        description="The email address. Case and display name are ignored.",
+        examples=["Anna.Example@mail.example"],
+    ),
 ]
 
 
 Topic = Annotated[
-    str | None, Query(min_length=1, max_length=MAX_TOPIC_BYTES, description="Only of this topic.", examples=["offers"])
+    str | None, Query(min_length=1, max_length=MAX_TOPIC_BYTES, description="Only the entry of this topic.", examples=["offers"])
 ]
 
 
 class NewSuppression(BaseModel):
-    """Somebody who must not be written to."""
+    """An address to suppress."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"address": "anna@mail.example", "reason": "unsubscribe", "note": "asked by phone"}]},
     )
 
-    address: str = Field(min_length=1, max_length=500, description="In any spelling.")
+    address: str = Field(min_length=1, max_length=500, description="The email address. Case and display name are ignored.")
     reason: SuppressionReason = Field(
-        SuppressionReason.MANUAL, description="Why; a person's own will (`unsubscribe`, `complaint`) replaces other reasons."
+        SuppressionReason.MANUAL,
+        description="Why the address is suppressed. `unsubscribe` and `complaint` replace other reasons.",
     )
-    note: str = Field("", max_length=MAX_NOTE, description="Free text, kept with it.")
+    note: str = Field("", max_length=MAX_NOTE, description="Free text, stored with the entry.")
     topic: str | None = Field(
-        None, min_length=1, max_length=MAX_TOPIC_BYTES, description="Only mail of this topic; without it: all mail."
+        None, min_length=1, max_length=MAX_TOPIC_BYTES, description="Suppress only mail of this topic. Default: all mail."
     )
 
 
 class SuppressionBody(BaseModel):
-    """One entry."""
+    """An entry of the suppression list."""
 
-    address: str = Field(
-        description="The mailbox; empty where nobody knows it: see the reference of tracking.", examples=["anna@mail.example"]
-    )
-    reason: SuppressionReason = Field(description="Why.")
+    address: str = Field(description="The email address; empty: only its digest is known.", examples=["anna@mail.example"])
+    reason: SuppressionReason = Field(description="Why the address is suppressed.")
     note: str = Field(description="Free text, or the server's reply.")
     added_at: str = Field(description="RFC 3339, UTC.", examples=["2026-11-24T04:56:00.018Z"])
     topic: str | None = Field(description="Only mail of this topic; null: all mail.")
     expires_at: str | None = Field(
-        description="When it ends by itself, RFC 3339, UTC; null: never.", examples=["2026-12-08T04:56:00.018Z"]
+        description="When the entry expires (RFC 3339, UTC); null: never.", examples=["2026-12-08T04:56:00.018Z"]
     )
     source: str = Field(
-        description="The message that it came from and the event of its timeline, with a slash between; empty: somebody "
-        "entered it.",
+        description="The message and the event that caused it, separated by a slash; empty: it was added by hand.",
         examples=["a7myn322bdj6kkrr0123456789/dsn-5f0c1d2e"],
     )
 
@@ -83,21 +87,21 @@ class SuppressionBody(BaseModel):
 
 
 class RejectedRow(BaseModel):
-    """A row that was not entered."""
+    """A row that was rejected."""
 
-    line: int = Field(description="Of the file, from 1.")
-    address: str = Field(description="As it stands there.")
-    reason: str = Field(description="A sentence.")
+    line: int = Field(description="The line of the file, from 1.")
+    address: str = Field(description="The address as written in the file.")
+    reason: str = Field(description="Why it was rejected.")
 
 
 class ImportResult(BaseModel):
-    """What an import did."""
+    """The result of an import."""
 
     rows: int = Field(description="`added` + `already` + `rejected`.")
-    added: int = Field(description="New on the list, or for a stronger reason.")
-    already: int = Field(description="On the list before.")
-    rejected: int = Field(description="Not entered.")
-    problems: list[RejectedRow] = Field(description="The first thousand of the rejected.")
+    added: int = Field(description="Rows that were added, or that replaced a weaker reason.")
+    already: int = Field(description="Rows that were already on the list.")
+    rejected: int = Field(description="Rows that were rejected.")
+    problems: list[RejectedRow] = Field(description="The first 1,000 rejected rows.")
 
     @classmethod
     def of(cls, done: Imported) -> Self:
@@ -110,32 +114,34 @@ ErasureId = Annotated[str, Path(pattern=ID_PATTERN, description="The erasure's i
 
 
 class NewErasure(BaseModel):
-    """Whom to forget."""
+    """A person to erase."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"address": "anna@mail.example"}]})
 
-    address: str = Field(min_length=1, max_length=500, description="In any spelling. It is not kept.")
+    address: str = Field(
+        min_length=1, max_length=500, description="The person's address; case and display name are ignored. It is not stored."
+    )
     forget_suppression: Flag = Field(
         False,
-        description="Also take the person off the suppression list. Else their entry stays, without the address: they are still "
-        "not written to.",
+        description="Also remove the person from the suppression list. Default: their entry stays, without the "
+        "address, so that they still get no mail.",
     )
 
 
 class ErasureResult(BaseModel):
-    """What the last try found. What an earlier one had deleted is not told again."""
+    """What the last run found and erased. What earlier runs erased is not repeated."""
 
-    campaigns: list[str] = Field(description="Campaigns with a message to the person; it is erased.")
-    singles: int = Field(description="Single messages erased.")
-    uploads: list[str] = Field(description="Recipients files that were uploaded, deleted.")
-    files: list[str] = Field(description="Campaigns whose own recipients file was deleted.")
-    reports: list[str] = Field(description="Campaigns whose report of rejected rows lost the person's lines.")
-    mails: int = Field(description="Mails deleted from the built-in inbox.")
-    told: int = Field(description="Requests to callbacks, made or still to be made, that told of the person and do not any more.")
+    campaigns: list[str] = Field(description="Campaigns with a message to the person, now erased.")
+    singles: int = Field(description="The number of transactional messages erased.")
+    uploads: list[str] = Field(description="Uploaded recipients files that were deleted.")
+    files: list[str] = Field(description="Campaigns whose copy of the recipients file was deleted.")
+    reports: list[str] = Field(description="Campaigns from whose report of rejected rows the person's lines were removed.")
+    mails: int = Field(description="The number of mails deleted from the built-in inbox.")
+    told: int = Field(description="The number of callback deliveries from which the person's data was removed.")
     suppressed: bool = Field(description="Whether the person is on the suppression list, without the address.")
     waiting: list[str] = Field(
-        description="Campaigns, uploads, or days of single messages that are not erased yet: they are being imported or sent, or "
-        "are drafts that never were imported."
+        description="Campaigns, uploads, or days of transactional messages that are not erased yet, because they are "
+        "being imported or sent, or are drafts that were never imported."
     )
 
     @classmethod
@@ -159,13 +165,13 @@ class ErasureBody(BaseModel):
 
     id: str = Field(description="Its id.", examples=["a7myn32egfni72nw"])
     status: ErasureStatus = Field(
-        description="`running`; `waiting`: tried again every half minute; `done`; `failed`: ask anew, with a new erasure."
+        description="`running`; `waiting`: retried every 30 seconds; `done`; `failed`: create a new erasure."
     )
-    person: str = Field(description="Who it is: a digest of the address under the tenant's secret.", examples=["9f" * 12])
-    forget_suppression: bool = Field(description="As asked for.")
+    person: str = Field(description="A digest of the address, keyed with the tenant's secret.", examples=["9f" * 12])
+    forget_suppression: bool = Field(description="As in the request.")
     asked_at: str = Field(description="RFC 3339, UTC.", examples=["2026-11-24T04:56:00.018Z"])
-    ended_at: str | None = Field(description="When it was done; null before.", examples=["2026-11-24T04:56:01.018Z"])
-    found: ErasureResult | None = Field(description="What the last try found; null before the first has ended.")
+    ended_at: str | None = Field(description="When it ended; null: not yet.", examples=["2026-11-24T04:56:01.018Z"])
+    found: ErasureResult | None = Field(description="The result of the last run; null: none has ended yet.")
 
     @classmethod
     def of(cls, erasure: Erasure, status: ErasureStatus) -> Self:

@@ -1,7 +1,4 @@
-"""Senders on the wire.
-
-DKIM keys on the wire: their public parts.
-"""
+"""Request and response bodies of `/v1/senders` and their DKIM keys (public parts only)."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ SENDER_NAME = r"^[^\x00-\x20\x7f/?#]+$"
 
 
 class NewSender(BaseModel):
-    """Whom the tenant wants to send as."""
+    """A sender to add."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "shop.example"}]})
 
@@ -28,23 +25,23 @@ class NewSender(BaseModel):
 
 
 class TxtRecord(BaseModel):
-    """What the DNS has to hold."""
+    """A DNS TXT record."""
 
     name: str = Field(description="The record's name.", examples=["_postroom.shop.example"])
-    value: str = Field(description="Its text.", examples=["postroom-verification=abcdefgh234567abcdefgh234567abcd"])
+    value: str = Field(description="The record's value.", examples=["postroom-verification=abcdefgh234567abcdefgh234567abcd"])
 
 
 class SenderBody(BaseModel):
-    """An address or domain that the tenant may, or will, send as."""
+    """A sender: an address or domain that the tenant may send from once it is verified."""
 
     name: str = Field(description="The address or domain.", examples=["shop.example"])
-    verified: bool = Field(description="Whether it may be sent from.")
-    verified_at: str | None = Field(description="Since when; RFC 3339.")
-    vouched_by: str = Field(description="The operator who took it on trust; empty: the DNS says it.")
-    record: TxtRecord = Field(description="The TXT record by which the DNS says it.")
-    checked_at: str | None = Field(description="When the DNS was last asked.")
-    finding: str = Field(description="What the DNS said, where it did not say yes.")
-    created_at: str | None = Field(description="When it was entered.")
+    verified: bool = Field(description="Whether the sender is verified.")
+    verified_at: str | None = Field(description="When it was verified (RFC 3339, UTC).")
+    vouched_by: str = Field(description="The operator who trusted it without DNS verification; empty: verified by DNS.")
+    record: TxtRecord = Field(description="The TXT record that verifies it.")
+    checked_at: str | None = Field(description="When the DNS was last checked.")
+    finding: str = Field(description="Why the last check did not verify it; empty: it did.")
+    created_at: str | None = Field(description="When it was added.")
 
     @classmethod
     def of(cls, identity: SenderIdentity) -> SenderBody:
@@ -85,8 +82,8 @@ class DkimKeyBody(BaseModel):
     created_at: str | None = Field(description="When it was made; RFC 3339.")
     active_at: str | None = Field(description="Since when it signs, or signed.")
     unchecked: bool = Field(description="It signs on an operator's word: the DNS has not confirmed it.")
-    checked_at: str | None = Field(description="When the DNS was last asked.")
-    finding: str = Field(description="What the DNS said, where it did not say yes.")
+    checked_at: str | None = Field(description="When the DNS was last checked.")
+    finding: str = Field(description="Why the last check did not verify it; empty: it did.")
 
     @classmethod
     def of(cls, key: DkimKey, domain: str) -> DkimKeyBody:

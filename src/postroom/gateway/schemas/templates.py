@@ -1,4 +1,4 @@
-"""Templates on the wire."""
+"""Request and response bodies of `/v1/templates`."""
 
 from __future__ import annotations
 
@@ -48,16 +48,19 @@ VersionNumber = Annotated[int, Path(ge=1, le=MAX_VERSION, description="The versi
 From = Annotated[int, Query(alias="from", ge=1, le=MAX_VERSION, description="The earlier version.", examples=[1])]
 To = Annotated[int, Query(ge=1, le=MAX_VERSION, description="The later version.", examples=[2])]
 NamePrefix = Annotated[
-    str, Query(max_length=MAX_NAME, pattern=_LINE, description="Only names that begin so, in any case.", examples=["News"])
+    str,
+    Query(
+        max_length=MAX_NAME, pattern=_LINE, description="Only templates with this name prefix, ignoring case.", examples=["News"]
+    ),
 ]
 _Version = Annotated[int, Field(ge=1, le=MAX_VERSION), WHOLE]
-Archived = Annotated[bool, Query(description="Only what was put away, instead of only what was not.")]
+Archived = Annotated[bool, Query(description="True: only archived templates. Default: only others.")]
 Name = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,200}$", max_length=200)]
 Value = Annotated[str, StringConstraints(pattern=_TEXT, max_length=100_000)]
 
 
 class TemplateText(BaseModel):
-    """What a template is made of: exactly one of `html` and `mjml`."""
+    """The source of a template: exactly one of `html` and `mjml`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -95,8 +98,10 @@ class TemplateWritten(TemplateText):
         },
     )
 
-    name: str = Field(min_length=1, max_length=MAX_NAME, pattern=_SOME, description="For people; need not be unique.")
-    note: str = Field("", max_length=MAX_NOTE, pattern=_LINE, description="What changed, for the list of versions.")
+    name: str = Field(min_length=1, max_length=MAX_NAME, pattern=_SOME, description="The display name; need not be unique.")
+    note: str = Field(
+        "", max_length=MAX_NOTE, pattern=_LINE, description="A note about the change, shown in the list of versions."
+    )
 
     def new(self) -> NewTemplate:
         """In the service's words."""
@@ -140,7 +145,7 @@ class Row(BaseModel):
     variables: dict[Name, Value] = Field(
         default_factory=dict, max_length=1_000, description="Values by name; `email` is the recipient's address."
     )
-    version: _Version | None = Field(None, description="Null: the newest.")
+    version: _Version | None = Field(None, description="The template version. Default: the newest.")
     upload_id: str | None = Field(
         None, pattern=ID_PATTERN, max_length=16, description="An uploaded recipients file.", examples=["4qhk2m7cxw3a5yzn"]
     )
@@ -154,7 +159,7 @@ class FindingBody(BaseModel):
     code: str = Field(description="Which kind of thing; see the reference of templates.", examples=["image-without-alt"])
     part: str = Field(description="`subject`, `html`, `mjml` or `text`.", examples=["html"])
     message: str = Field(description="What it is.", examples=["<img> has no alternative text"])
-    hint: str = Field(description="What to do about it; may be empty.")
+    hint: str = Field(description="How to fix it; may be empty.")
     line: int | None = Field(description="In what the author wrote, from 1; null: it is about the whole part.", examples=[12])
     column: int | None = Field(description="From 1.", examples=[7])
 
@@ -180,16 +185,16 @@ class TemplateSummary(BaseModel):
     """A template in a list."""
 
     id: str = Field(description="Its id.", examples=["aeqs6ksh3xegymb7"])
-    name: str = Field(description="For people.", examples=["Autumn news"])
-    version: int = Field(description="The newest version, which is the one that counts.", examples=[2])
+    name: str = Field(description="A display name or description.", examples=["Autumn news"])
+    version: int = Field(description="The number of the newest version.", examples=[2])
     subject: str = Field(description="Template of the subject.")
-    language: Language = Field(description="What its body is written in.")
+    language: Language = Field(description="The language of its body.")
     inline_css: bool = Field(description="Whether styles are moved into the elements.")
-    archived: bool = Field(description="Put away: hidden in lists and not to be changed, but still to be read.")
+    archived: bool = Field(description="Whether it is archived: hidden in lists and read-only.")
     created_at: str = Field(description="RFC 3339, UTC.", examples=["2026-09-21T14:13:20.000Z"])
-    created_by: str = Field(description="By whom.", examples=["ann@example.com"])
-    updated_at: str = Field(description="When it was last saved, renamed or put away.")
-    updated_by: str = Field(description="By whom.")
+    created_by: str = Field(description="Who did it.", examples=["ann@example.com"])
+    updated_at: str = Field(description="When it was last saved, renamed or archived.")
+    updated_by: str = Field(description="Who did it.")
 
     @classmethod
     def of(cls, template: Template) -> TemplateSummary:
@@ -198,12 +203,12 @@ class TemplateSummary(BaseModel):
 
 
 class TemplateParts(BaseModel):
-    """All that a version holds."""
+    """The content of a version."""
 
-    html: str | None = Field(description="What was written, if in HTML; line ends are LF.")
-    mjml: str | None = Field(description="What was written, if in MJML.")
+    html: str | None = Field(description="The source, if it is HTML; lines end with LF.")
+    mjml: str | None = Field(description="The source, if it is MJML.")
     text: str | None = Field(description="Template of the text part; null: it is derived from the HTML.")
-    variables: list[VariableBody] = Field(description="What it asks of a row.")
+    variables: list[VariableBody] = Field(description="The variables it uses.")
     findings: list[FindingBody] = Field(description="Warnings, as found when it was saved.")
     size: int = Field(description="Bytes of the HTML, rendered with made-up values.", examples=[23110])
 
@@ -223,9 +228,9 @@ class VersionSummary(BaseModel):
     version: int = Field(description="Its number, from 1.", examples=[2])
     author: str = Field(description="Who saved it.", examples=["ann@example.com"])
     saved_at: str = Field(description="RFC 3339, UTC.", examples=["2026-09-21T14:13:20.000Z"])
-    note: str = Field(description="What changed, in the author's words; may be empty.", examples=["back to version 1"])
+    note: str = Field(description="The author's note about the change; may be empty.", examples=["back to version 1"])
     subject: str = Field(description="Template of the subject.")
-    language: Language = Field(description="What its body is written in.")
+    language: Language = Field(description="The language of its body.")
 
     @classmethod
     def of(cls, version: TemplateVersion) -> VersionSummary:
@@ -234,7 +239,7 @@ class VersionSummary(BaseModel):
 
 
 class VersionBody(VersionSummary, TemplateParts):
-    """A version with all it holds."""
+    """A version with its content."""
 
     inline_css: bool = Field(description="Whether styles were moved into the elements.")
     compiled: str = Field(description="The HTML template that messages are made from: MJML compiled, styles in the elements.")
@@ -267,10 +272,10 @@ class Diff(BaseModel):
 
 
 class PreviewBody(BaseModel):
-    """A message as it would be sent, but for tracking."""
+    """A message as it would be sent, without tracking."""
 
     subject: str = Field(description="Rendered.")
-    html: str = Field(description="Rendered. Show it in a sandboxed frame: it is whatever the template and the row say.")
+    html: str = Field(description="The rendered HTML. Show it in a sandboxed frame: its content is not trusted.")
     text: str = Field(description="Rendered; derived from the HTML where the template has none.")
     missing: list[str] = Field(description="Required variables without a value: an ordinary campaign fails such a recipient.")
     size: int = Field(description="Bytes of the HTML.", examples=[23110])
@@ -285,11 +290,11 @@ class PreviewBody(BaseModel):
 
 
 class Validation(BaseModel):
-    """What a check found."""
+    """The result of a validation."""
 
-    valid: bool = Field(description="Whether a save would be accepted: there is no error among the findings.")
+    valid: bool = Field(description="Whether the template could be saved: the findings have no error.")
     findings: list[FindingBody] = Field(description="Errors and warnings, each with its place.")
-    variables: list[VariableBody] = Field(description="What it asks of a row; empty where it is not valid.")
+    variables: list[VariableBody] = Field(description="The variables it uses; empty if it is not valid.")
     size: int | None = Field(description="Bytes of the HTML, rendered with made-up values; null where it is not valid.")
 
 

@@ -1,4 +1,4 @@
-"""What the presigned URL service takes and answers."""
+"""Request and response bodies of `/v1/uploads`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from postroom.services.uploads import Announced, Announcement
 UploadId = Annotated[str, Path(pattern=ID_PATTERN, max_length=16, description="The upload's id.", examples=["4qhk2m7cxw3a5yzn"])]
 
 
-_SIZE = "Its exact size in bytes: another number is not taken."
+_SIZE = "Its exact size in bytes."
 
 
 class _NewFile(BaseModel):
@@ -28,18 +28,18 @@ class _NewFile(BaseModel):
         min_length=1,
         max_length=1_000,
         pattern=r"^[^\x00]+$",
-        description="Its name. A path and characters that cannot be seen are taken off; up to 255 bytes are kept.",
+        description="The file name. A path and invisible characters are removed; up to 255 bytes are kept.",
     )
     content_type: str = Field(
         max_length=250,
         pattern=CONTENT_TYPE_PATTERN,
-        description="Its media type: the bytes must be sent with exactly this `Content-Type`.",
+        description="The media type. The bytes must be sent with exactly this `Content-Type`.",
     )
     sha256: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
         max_length=64,
-        description="The SHA-256 of its bytes, in hex: with it no other bytes are taken.",
+        description="The SHA-256 of the bytes in hex. If given, other bytes are refused.",
     )
 
 
@@ -81,16 +81,18 @@ def announcement(new: NewRecipients | NewAsset) -> Announcement:
 
 
 class SignedUpload(BaseModel):
-    """How to bring the bytes: this request, with these headers, before it expires."""
+    """A signed request that uploads the file: method, URL and headers, until it expires."""
 
     id: str = Field(description="The upload's id.", examples=["4qhk2m7cxw3a5yzn"])
     method: str = Field(description="The HTTP method.", examples=["PUT"])
-    url: str = Field(description="Where to send the bytes. Whoever has it may do so: it needs no token, and is not to be shared.")
+    url: str = Field(description="Where to send the bytes. It needs no token: keep it secret.")
     headers: dict[str, str] = Field(
-        description="Send them as they are. Browsers send `Content-Length` by themselves.",
+        description="The headers to send, unchanged. Browsers send `Content-Length` themselves.",
         examples=[{"Content-Type": "text/csv", "Content-Length": "129071"}],
     )
-    expires_at: str = Field(description="Until when the sending may begin.", examples=["2026-09-21T15:13:20.000Z"])
+    expires_at: str = Field(
+        description="When the URL expires. The upload must have started by then.", examples=["2026-09-21T15:13:20.000Z"]
+    )
 
     @classmethod
     def of(cls, announced: Announced) -> Self:
@@ -106,21 +108,19 @@ class SignedUpload(BaseModel):
 
 
 class InspectionBody(BaseModel):
-    """What a recipients file looks like, told from its beginning by the same rules as the import's."""
+    """The layout of a recipients file, detected from its beginning by the same rules as the import."""
 
-    encoding: str | None = Field(
-        description="Such as `utf-8`, `utf-16-le`, `cp1252`; null: it cannot be told, `problems` says why."
-    )
-    delimiter: str | None = Field(description="What stands between two cells.", examples=[";"])
-    header: bool = Field(description="Whether the first row names the columns; if not, they are `column1`, `column2` …")
+    encoding: str | None = Field(description="Such as `utf-8`, `utf-16-le`, `cp1252`; null: not detected, see `problems`.")
+    delimiter: str | None = Field(description="The delimiter between cells.", examples=[";"])
+    header: bool = Field(description="Whether the first row is a header; if not, the columns are `column1`, `column2` …")
     columns: list[str] = Field(description="The names of the columns; of very many, the first.")
     column_count: int = Field(description="How many columns there are.")
     address_column: str | None = Field(
         description="The column taken for the addresses unless a campaign's `columns` name another for `email`; null: they must."
     )
-    rows: int | None = Field(description="Rows after the header, faulty ones included; null: it cannot be told.")
+    rows: int | None = Field(description="Rows after the header, invalid ones included; null: unknown.")
     rows_exact: bool = Field(description="Whether `rows` was counted; if not, it is estimated.")
-    problems: list[str] = Field(description="Why it cannot be imported as it is, and what to do. Empty: nothing was found.")
+    problems: list[str] = Field(description="Why it cannot be imported as it is, and how to fix it. Empty: no problems.")
     sample: list[dict[str, str]] | None = Field(
         description="The first rows, by column, long cells cut. Rows are personal data: null for viewers, and in lists."
     )
@@ -153,17 +153,17 @@ class UploadBody(BaseModel):
     )
     filename: str | None = Field(description="Its name; null once it has expired.", examples=["customers.csv"])
     content_type: str = Field(description="Its media type.", examples=["text/csv"])
-    size: int = Field(description="Its size in bytes, as announced.", examples=[129071])
-    sha256: str | None = Field(description="The SHA-256 that was announced, in hex, where one was.")
-    author: str | None = Field(description="Who announced it; null once it has expired.", examples=["ann@acme.example"])
-    created_at: str = Field(description="When it was announced.", examples=["2026-09-21T14:13:20.000Z"])
-    arrived_at: str | None = Field(description="When it was first seen to be there.")
+    size: int = Field(description="Its size in bytes.", examples=[129071])
+    sha256: str | None = Field(description="The SHA-256 in hex, if one was given.")
+    author: str | None = Field(description="Who created it; null once it has expired.", examples=["ann@acme.example"])
+    created_at: str = Field(description="When it was created.", examples=["2026-09-21T14:13:20.000Z"])
+    arrived_at: str | None = Field(description="When its bytes were first found complete.")
     expires_at: str | None = Field(
         description="When it is deleted: a recipients file after the days that the installation keeps one, what never "
-        "arrived after a day; null: never (an asset), or it is gone, or in a list where nobody asked for it since it arrived."
+        "arrived after a day; null: never (an asset), or it is gone, or in a list and not retrieved since it arrived."
     )
-    warnings: list[str] = Field(description="What to think about before it is sent.")
-    inspection: InspectionBody | None = Field(description="Of a recipients file that is ready.")
+    warnings: list[str] = Field(description="Warnings to consider before sending.")
+    inspection: InspectionBody | None = Field(description="For a recipients file that is ready: its layout.")
 
     @classmethod
     def of(cls, upload: Upload, sample: Sequence[Mapping[str, str]] | None = None) -> Self:
