@@ -21,6 +21,7 @@ from postroom.model.message import ERASED, MessageStatus
 from postroom.model.tokens import message_id
 from postroom.platform.ports.feed import MessageChange
 from tests.callbacks.kit import CallbackSetup
+from tests.fakes.campaigns import change_spec
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import bench
 
@@ -117,7 +118,7 @@ def test_another_tenant_is_told_nothing(setup: CallbackSetup) -> None:
 def test_a_campaign_s_own_callback_is_told_of_that_campaign_alone(setup: CallbackSetup) -> None:
     setup.made.campaign(people=2)
     campaign = setup.made.campaign(people=3)
-    setup.made.campaigns.change(campaign, callback_url="https://own.example/")
+    change_spec(setup.made.campaigns, campaign, callback_url="https://own.example/")
     setup.post.send_all(campaign)
     setup.follow()
     assert types(setup, CAMPAIGN_PREFIX + campaign.ref.campaign) == {"message.queued": 3, "message.sent": 3}

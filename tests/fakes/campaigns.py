@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from postroom.clock import Instant
+from postroom.ledger.campaigns import Campaigns
 from postroom.model.campaign import Campaign, CampaignRef, CampaignSpec, CampaignStatus, Content, Import, StoredFiles
 
 
@@ -25,3 +27,8 @@ def campaign_record(
     """A record whose files and upload are named, not stored."""
     source = source or Import("upload", "people.csv")
     return Campaign(ref, spec or campaign_spec(), status, StoredFiles("html"), source, created_at, **fields)
+
+
+def change_spec(campaigns: Campaigns, campaign: Campaign, **fields: Any) -> Campaign:
+    """Store the campaign with other fields of its spec."""
+    return campaigns.change(campaign, spec=replace(campaign.spec, **fields))

@@ -18,6 +18,7 @@ from postroom.model.campaign import CampaignStatus
 from postroom.model.ids import Key
 from postroom.model.message import MessageRow
 from postroom.platform.ports.tables import ItemKey, Put
+from tests.fakes.campaigns import change_spec
 from tests.fakes.faults import Faults, Killed
 from tests.flow.import_home import UPLOAD, Installation, Row, expected
 
@@ -246,7 +247,7 @@ def test_a_change_of_the_campaign_meanwhile_is_kept(fresh: Callable[[], Installa
         with fresh() as installation:
 
             def rename(installation: Installation = installation) -> None:
-                installation.campaigns.change(installation.campaign, name="renamed")
+                change_spec(installation.campaigns, installation.campaign, name="renamed")
 
             installation.run(Faults(at, after=after, happens=rename), chunk=CHUNK)
             assert installation.campaign.spec.name == "renamed"

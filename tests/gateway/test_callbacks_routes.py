@@ -18,6 +18,7 @@ from postroom.ledger.callback_endpoints import MAX_ENDPOINTS, CallbackEndpoints,
 from postroom.model.callback import DeliveryStatus
 from postroom.model.event import EventKind
 from postroom.services.callbacks import CallbackService
+from tests.fakes.campaigns import change_spec
 from tests.fakes.ledger import Bench, bench
 from tests.fakes.secrets import PlainSecrets
 from tests.gateway.door_kit import whole_door
@@ -248,7 +249,7 @@ def test_what_was_given_up_is_told_again_one_or_all(house: House, client: TestCl
 
 
 def test_a_campaigns_own_deliveries_are_found_by_its_id(house: House, client: TestClient) -> None:
-    campaign = house.made.campaigns.change(house.made.campaign(), callback_url=URL)
+    campaign = change_spec(house.made.campaigns, house.made.campaign(), callback_url=URL)
     path = f"{CALLBACKS}/campaign-{campaign.ref.campaign}"
     assert client.get(f"{path}/deliveries").json() == {"items": [], "cursor": None}
     assert client.post(f"{path}/redeliver", json={}).json() == {"count": 0, "cursor": None}
@@ -266,7 +267,7 @@ def test_campaigns_share_a_secret_that_admins_see(house: House, client: TestClie
     rotated = client.post(f"{path}/rotate")
     assert rotated.headers["cache-control"] == "no-store"
     assert client.get(path).json() == rotated.json() != first.json()
-    campaign = house.made.campaigns.change(house.made.campaign(), callback_url=URL)
+    campaign = change_spec(house.made.campaigns, house.made.campaign(), callback_url=URL)
     endpoint = house.callbacks.of_campaign(campaign)
     assert endpoint is not None
     assert house.callbacks.signing_secrets(endpoint) == [secret_of(rotated.json()), secret_of(first.json())]

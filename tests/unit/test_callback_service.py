@@ -18,6 +18,7 @@ from postroom.model.campaign import Campaign
 from postroom.model.event import EventKind
 from postroom.services import callbacks as module
 from postroom.services.callbacks import DEFAULT_EVENTS, CallbackService, EndpointChanges, parse_instant
+from tests.fakes.campaigns import change_spec
 from tests.fakes.faults import Faults, Killed
 from tests.fakes.ledger import Bench, bench
 from tests.fakes.secrets import PlainSecrets
@@ -60,7 +61,7 @@ class Desk:
 
     def campaign(self, url: str | None) -> Campaign:
         """One that names that URL."""
-        return self.made.campaigns.change(self.made.campaign(), callback_url=url)
+        return change_spec(self.made.campaigns, self.made.campaign(), callback_url=url)
 
     def standing(self, endpoint: str = "hook") -> dict[str, DeliveryStatus]:
         return {each.id: each.status for each in self.service.deliveries(TENANT, endpoint).items}

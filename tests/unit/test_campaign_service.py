@@ -24,6 +24,7 @@ from postroom.model.message import MessageStatus, Settlement
 from postroom.platform.embedded.objects import FileObjects
 from postroom.services.campaign_creation import CampaignCreator, CampaignParts, prefix
 from postroom.services.campaigns import CampaignService, Decision
+from tests.fakes.campaigns import change_spec
 from tests.fakes.clock import START
 from tests.fakes.ledger import Bench, bench
 
@@ -238,7 +239,7 @@ def test_deleting_leaves_nothing_and_may_be_repeated_after_a_crash(desk: Desk, t
 
 def test_what_its_own_callback_was_told_goes_with_a_campaign(desk: Desk) -> None:
     """It names people, and nobody could look for them there any more."""
-    campaign = desk.made.campaigns.change(desk.made.campaign(CampaignStatus.COMPLETED), callback_url="https://own.example/")
+    campaign = change_spec(desk.made.campaigns, desk.made.campaign(CampaignStatus.COMPLETED), callback_url="https://own.example/")
     told, endpoint, now = (
         CallbackDeliveries(desk.made.tables, desk.made.clock),
         CAMPAIGN_PREFIX + campaign.ref.campaign,

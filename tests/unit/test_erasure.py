@@ -20,6 +20,7 @@ from postroom.model.campaign import CampaignStatus
 from postroom.model.message import ERASED, Counts, MessageStatus, Settlement
 from postroom.services.campaign_creation import prefix
 from postroom.services.campaigns import Decision
+from tests.fakes.campaigns import change_spec
 from tests.fakes.transactional import request
 from tests.unit.erasure_kit import ANNA, BOB, CSV, House, house
 
@@ -163,7 +164,7 @@ def test_a_campaign_that_is_being_imported_is_waited_for(home: House) -> None:
 def test_an_upload_that_a_campaign_has_yet_to_read_is_waited_for(home: House) -> None:
     upload = home.upload()
     campaign = home.campaign(imported=False)
-    home.stores.campaigns.change(campaign, upload_id=upload)
+    change_spec(home.stores.campaigns, campaign, upload_id=upload)
     found = home.service.erase("default", home.anna)
     assert (found.complete, found.uploads, found.waiting) == (False, [], [upload, campaign.ref.campaign])
     assert home.objects.info(f"default/uploads/{upload}") is not None
@@ -237,7 +238,7 @@ def test_the_trail_says_that_it_was_done_and_not_to_whom(home: House) -> None:
 
 def test_what_callbacks_were_told_loses_the_person_and_nobody_else(home: House) -> None:
     campaign = home.campaign()
-    home.stores.campaigns.change(campaign, callback_url="https://own.example/")
+    change_spec(home.stores.campaigns, campaign, callback_url="https://own.example/")
     own, kept = CAMPAIGN_PREFIX + campaign.ref.campaign, CallbackDeliveries(home.stores.tables, home.clock)
     home.told("hook", ANNA, BOB)
     home.told(own, ANNA)
