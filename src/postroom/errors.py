@@ -11,7 +11,7 @@ from __future__ import annotations
 
 
 class PostroomError(Exception):
-    """The root of every error raised on purpose."""
+    """The base of all errors that Postroom raises on purpose."""
 
 
 class Temporary(PostroomError):
@@ -31,19 +31,19 @@ class NotFound(Permanent):
 
 
 class Conflict(Permanent):
-    """A conditional write found another state than it expected: somebody else was there first."""
+    """A conditional write was refused: the record was changed by another writer, or has another status than required."""
 
 
 class LeaseLost(Conflict):
-    """A worker wrote under a fence that is no longer the newest: it must drop the work without a trace."""
+    """A worker wrote under an outdated fence: another worker has the lease. The work must be dropped without writing anything."""
 
 
 class Unauthenticated(Permanent):
-    """Nobody known: no credentials, or none that are worth anything (which of the two is not told)."""
+    """No credentials, or invalid ones; the text does not say which."""
 
 
 class Denied(Permanent):
-    """Known, but not allowed."""
+    """The caller is known but not allowed to do this."""
 
 
 class InvalidAddress(Invalid):
@@ -67,15 +67,15 @@ class QuotaExceeded(Conflict):
 
 
 class TooLarge(Invalid):
-    """The input passes a documented limit."""
+    """The input exceeds a documented limit."""
 
 
 class Unsupported(Permanent):
-    """The other side does not offer what was asked of it."""
+    """The other side does not support what was asked."""
 
 
 class Corrupt(Permanent):
-    """Stored data is not what was written; nothing was changed."""
+    """Stored data is damaged; nothing was changed."""
 
 
 class Unavailable(Temporary):

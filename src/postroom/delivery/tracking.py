@@ -1,7 +1,7 @@
 """Links, the open pixel and the unsubscribe address: every URL in a message that leads back to Postroom is made here.
 
 A fixed link becomes an index into the campaign's link table: `…/t/c/<recipient's token>.<index>`. A link with template tags in
-its address is rendered first and then sealed whole, for this recipient only (model.wire): neither can be made to
+its address is rendered first and then sealed whole, for this recipient only (model.tokens): neither can be made to
 lead elsewhere. Addresses that are not http or https stay as they are, and so do links inside `{% filter %}`, links to Postroom,
 and the text part. Without a public URL nothing is tracked.
 """

@@ -27,7 +27,7 @@ class GroupCommit:
     """Writes events of several threads together. Thread-safe."""
 
     def __init__(self, put: Callable[[Sequence[InboundEvent]], None]) -> None:
-        """`put`: of `ledger.arrivals.Arrivals`."""
+        """`put`: of `InboundEventQueue`."""
         self._put = put
         self._waiting: list[_Waiting] = []
         self._lock = threading.Lock()

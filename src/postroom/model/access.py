@@ -1,13 +1,9 @@
-"""Who may do what: roles, the principal behind a call, and how a person or a program is tied to a tenant.
+"""Access control: roles, the principal of a call, memberships of tenants, and API keys.
 
-API keys: how a program without a person signs in.
-
-The text is `pr_<id>_<secret><checksum>`: 16, 32 and 7 characters of lower-case base32. The id finds the record; the secret is 160
-bits of chance; the checksum (CRC-32 of what stands before it) tells typing errors and other people's strings from keys without
-asking anybody. For secret scanners: `pr_[a-z2-7]{16}_[a-z2-7]{39}`.
-
-Kept is a SHA-256 of the text. A slow hash (argon2) is for passwords, which people choose and others guess; 160 bits of chance
-cannot be guessed, and a program's key is checked on every call.
+An API key is `pr_<id>_<secret><checksum>`: 16, 32 and 7 characters of lower-case base32. The id finds the record; the secret is
+160 random bits; the checksum (CRC-32 of what precedes it) recognises typing errors and other services' keys without a look-up.
+For secret scanners: `pr_[a-z2-7]{16}_[a-z2-7]{39}`. Only its SHA-256 is stored: slow hashes are for passwords, which can be
+guessed; 160 random bits cannot, and a key is checked on every call.
 """
 
 from __future__ import annotations
@@ -27,12 +23,12 @@ MAX_ISSUER = 500
 MAX_SUBJECT = 200
 MAX_NAME = 200
 BUILT_IN = "built-in"
-"""What memberships call the built-in issuer: its address, which stands in its tokens, changes with the door's."""
+"""The issuer of built-in users in memberships. The built-in issuer's URL changes with the server's, so it is not stored."""
 _UNDATED = Instant(0)
 
 
 class Role(StrEnum):
-    """What somebody may do in a tenant. Each includes those before it."""
+    """What a principal may do in a tenant. Each role includes those before it."""
 
     VIEWER = "viewer"
     """See everything of the tenant."""
@@ -44,26 +40,26 @@ class Role(StrEnum):
     """Manage senders, providers, callbacks, people, keys and the suppression list's removal."""
 
     def includes(self, other: Role) -> bool:
-        """Whether who has this role may do what `other` may."""
+        """Whether this role may do all that `other` may."""
         order = list(Role)
         return order.index(self) >= order.index(other)
 
 
 class PrincipalKind(StrEnum):
-    """What is behind a call."""
+    """Who makes a call."""
 
     USER = "user"
     """A person, signed in at an issuer."""
     KEY = "key"
     """A program with an API key."""
     CLIENT = "client"
-    """A program with an access token of its own (client credentials)."""
+    """A program with an access token (OAuth client credentials)."""
     OPERATOR = "operator"
-    """Whoever works on the machine itself: the command line."""
+    """The command line on the server itself."""
 
 
 class Service(StrEnum):
-    """What a key can be limited to: the tags of the routes."""
+    """Scopes of API keys: the tags of the routes."""
 
     ALERTS = "alerts"
     ANALYTICS = "analytics"
@@ -86,7 +82,7 @@ class Service(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, established once a request."""
+    """The authenticated caller of a request."""
 
     kind: PrincipalKind
     id: str
@@ -96,16 +92,16 @@ class Principal:
     tenant: str
     role: Role
     operator: bool = False
-    """May also manage the installation: tenants, shared providers, vouching for senders."""
+    """May also manage the installation: tenants, shared providers, trusted senders."""
     scopes: frozenset[str] | None = None
-    """Of `Service`: the only ones it may call; None: all that the role may."""
+    """The only `Service`s it may call; None: all that its role may."""
     ends_at: Instant | None = None
-    """Of a key: when it expires; None: not."""
+    """When its API key expires; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """That somebody whom an issuer vouches for belongs to a tenant. One tenant a subject: a call names none."""
+    """A subject's tenant and role. A subject belongs to one tenant, so calls do not name it."""
 
     issuer: str
     """The issuer's identifier, exactly as its tokens have it; `BUILT_IN`."""
@@ -117,11 +113,11 @@ class Membership:
     """For people: an e-mail address, or what a program is called."""
     operator: bool = False
     added_at: Instant = _UNDATED
-    """Zero: when it is granted."""
+    """Zero: set when it is stored."""
 
     @property
     def id(self) -> str:
-        """Stands for issuer and subject in keys and addresses."""
+        """Identifies issuer and subject in storage keys and URLs."""
         return member_id(self.issuer, self.subject)
 
 
@@ -142,7 +138,7 @@ _KEY_TEXT = re.compile(r"(pr_([a-z2-7]{16})_[a-z2-7]{32})([a-z2-7]{7})")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is kept of one. It never changes; it is revoked by being deleted."""
+    """The stored record of a key. It never changes; revoking deletes it."""
 
     id: str
     tenant: str
@@ -153,7 +149,7 @@ class ApiKey:
     """SHA-256 of the text, hex."""
     created_at: Instant
     created_by: str
-    """The name of whoever made it."""
+    """The name of the user who created it."""
     scopes: frozenset[str] | None = None
     """Of `Service`: the only ones it may call; None: all that the role may."""
     expires_at: Instant | None = None
@@ -165,26 +161,26 @@ class ApiKey:
 
 
 class ParsedKey(NamedTuple):
-    """A text that may be a key."""
+    """A well-formed key, not yet checked."""
 
     id: str
     text: str
 
 
 def compose_key(id: str, secret: bytes) -> str:  # noqa: A002
-    """The text of a key from its id and 20 bytes of chance."""
+    """The text of a key, from its id and 20 random bytes."""
     body = f"{KEY_PREFIX}{id}_{ids.encode(int.from_bytes(secret[:SECRET_BYTES], 'big'), _SECRET_LENGTH)}"
     return body + _checksum(body)
 
 
 def parse_key(text: str) -> ParsedKey | None:
-    """Its parts; None where it is no key, or mistyped."""
+    """Parse a key; None if it is malformed or the checksum is wrong."""
     found = _KEY_TEXT.fullmatch(text)
     return ParsedKey(found[2], text) if found and found[3] == _checksum(found[1]) else None
 
 
 def key_digest(text: str) -> str:
-    """What is kept of the text."""
+    """SHA-256 of the text, hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,13 +1,10 @@
-"""Where a recipient lives: a hash shard of its campaign.
+"""A batch is one hash shard of a campaign's messages, about 500, and the unit that a worker leases.
 
-The key is an HMAC of the normalised address under the tenant's secret, so a duplicate address lands on the same key
-whatever row or worker it came from, storing a row twice is harmless, no partition gets hot, and every batch is an
-independent unit of work. The address cannot be guessed back from a key without the secret.
+A recipient's key is an HMAC of the address (model.ids), so a duplicate address has the same key in the same batch whatever row it
+came from, storing a row twice is harmless, and batches are independent units of work.
 
-A batch is one shard of a campaign's messages and the unit a worker leases.
-
-Intent before effect: the keys a worker is about to hand to a provider stand in the batch's *open group*, durably, before
-the first byte leaves. Whoever opens the batch next finds the group there and knows exactly who is in doubt.
+Intent before effect: the keys that a worker is about to hand to a provider are stored in the batch's *open group* before the
+first byte is sent. The next worker that opens the batch finds the group and knows exactly which messages are in doubt.
 """
 
 from __future__ import annotations
@@ -19,9 +16,8 @@ from postroom.clock import Instant
 from postroom.model.ids import Key
 from postroom.model.message import Counts, Engagement
 
-"""12 bytes: one recipient of a tenant."""
 BATCH_SIZE = 500
-"""Recipients a batch, about: many enough to amortise a lease, few enough for one DynamoDB query and one Lambda run."""
+"""Recipients per batch, about: enough to amortise a lease, few enough for one DynamoDB query and one Lambda run."""
 
 
 def batches_for(rows: int) -> int:
@@ -39,7 +35,7 @@ GROUP_SIZE = 128
 
 
 class Group(NamedTuple):
-    """Messages that may be with the provider."""
+    """The open group: messages that may be with the provider."""
 
     owner: str
     """The worker that opened it: the name of its hand-over journal."""
@@ -61,7 +57,7 @@ class OpenBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchSnapshot:
-    """A batch as last counted."""
+    """A batch's numbers as last counted."""
 
     number: int
     counts: Counts

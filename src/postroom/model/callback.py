@@ -32,7 +32,7 @@ MAX_BATCH: Final = 100
 MAX_URL: Final = 2_000
 MAX_DESCRIPTION: Final = 200
 MAX_AGE_MS: Final = 24 * 3_600_000
-"""How long a delivery is tried."""
+"""How long a delivery is retried."""
 OLD_SECRET_MS: Final = 24 * 3_600_000
 """How long after a rotation the old secret signs as well."""
 SECRET_BYTES: Final = 32
@@ -45,33 +45,33 @@ _NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 
 
 class DeliveryStatus(StrEnum):
-    """Where a delivery stands."""
+    """The status of a delivery."""
 
     PENDING = "pending"
-    """It waits for its first or next try."""
+    """It waits for its first or next attempt."""
     DELIVERED = "delivered"
     DEAD = "dead"
-    """Given up; it can be ordered again."""
+    """Given up after `MAX_AGE_MS`; it can be redelivered."""
 
 
 class CallbackEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a tenant wants to be told."""
+    """A tenant's callback endpoint."""
 
     id: str
     tenant: str
     url: str
     kinds: frozenset[EventKind]
-    """Of what."""
+    """The events it gets."""
     description: str = ""
     batch: bool = False
     """Up to `MAX_BATCH` events in one request."""
     enabled: bool = True
     disabled_reason: str = ""
-    """Why it was switched off, where nobody asked for that."""
+    """Why Postroom disabled it; empty if a user did."""
     campaign: str | None = None
-    """Of this campaign alone: it stands in the campaign's record. None: of all that the tenant sends."""
+    """The campaign whose `callback_url` it is, and whose events it gets; None: all of the tenant's."""
     created_at: Instant
-    """It is told of what happens from here on."""
+    """It gets events from here on."""
     secret_changed_at: Instant | None = None
     failing_since: Instant | None = None
     """When it began to fail; None: the last request was answered well, or none was made."""
@@ -79,7 +79,7 @@ class CallbackEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to be made, until it is answered well."""
+    """A request to an endpoint, retried until it is answered with 2xx."""
 
     id: str
     """Its `webhook-id`: the same in every try."""
@@ -105,7 +105,7 @@ class CallbackDelivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventPayload(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request says of one event."""
+    """The `data` of one event in a request."""
 
     event_id: str
     message_id: str
@@ -127,12 +127,12 @@ class EventPayload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def event_type(kind: EventKind) -> str:
-    """What a request calls it."""
+    """The `type` of an event in a request."""
     return PREFIX + kind.value
 
 
 def parse_event_type(text: str) -> EventKind:
-    """`Invalid`: there is none of that name."""
+    """Parse a `type`. Raises `Invalid` if there is no such event."""
     try:
         return EventKind(text.removeprefix(PREFIX) if text.startswith(PREFIX) else "")
     except ValueError as error:

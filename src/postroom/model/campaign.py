@@ -1,13 +1,14 @@
 """A campaign: its spec (what is sent, to whom, by which rules), its status, and how its upload became messages.
 
-    draft → importing → ready → (scheduled →) sending ⇄ paused
-                 │         │         │          │  │       │
-                 └─────────┴─────────┴──────────┴──│───────┴──→ cancelled
-                 └─→ failed ←──────────────────────┤
-                                                   └─→ completed → sending   (retry-failed, settle)
+    draft ──→ importing ──→ ready ──→ sending ──→ completed ──→ sending       (retry-failed, settle)
+                  │           ├──→ scheduled ──→ sending
+                  │           └──→ paused
+                  │     scheduled ⇄ paused ⇄ sending
+                  └──→ failed ←── sending
+    draft, importing, ready, scheduled, sending, paused ──→ cancelled
 
-`completed` only when the ledger adds up: rows = invalid + duplicate + suppressed + accepted, and every accepted message
-is past sending. Every transition is one conditional write on the old state (ledger.campaigns).
+`completed` only if the numbers add up: rows = invalid + duplicate + suppressed + accepted, and every accepted message is past
+sending. Every transition is one conditional write on the version that was read (ledger.campaigns); `TRANSITIONS` has them all.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from postroom.model.message import Counts
 
 
 class CampaignStatus(StrEnum):
-    """Where a campaign stands."""
+    """The status of a campaign."""
 
     DRAFT = "draft"
     IMPORTING = "importing"
@@ -48,18 +49,18 @@ TRANSITIONS: dict[CampaignStatus, frozenset[CampaignStatus]] = {
     _S.FAILED: frozenset(),
 }
 ENDED = frozenset({_S.COMPLETED, _S.CANCELLED, _S.FAILED})
-"""Nothing more happens by itself."""
+"""Final, but for `completed`, which retry-failed and settle reopen."""
 
 
 class CampaignRef(NamedTuple):
-    """Where a campaign's batches and messages live: every key begins with the tenant."""
+    """Identifies a campaign or daily stream: tenant and id. Every storage key begins with the tenant."""
 
     tenant: str
     campaign: str
 
 
 class UnknownPolicy(StrEnum):
-    """What becomes of a message whose answer was never seen, once `settle_after` has passed without news of it."""
+    """What happens to a message whose answer was never seen, if nothing is reported about it within `settle_after_ms`."""
 
     NEVER_TWICE = "never_twice"
     """It stays `unknown`: reported, not sent again."""
@@ -68,7 +69,7 @@ class UnknownPolicy(StrEnum):
 
 
 class MissingPolicy(StrEnum):
-    """What becomes of a recipient for whom the template needs a value that the row does not have."""
+    """What happens if the template needs a value that a recipient's row does not have."""
 
     ERROR = "error"
     """The message fails, with the row and the variable's name."""

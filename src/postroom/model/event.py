@@ -1,16 +1,14 @@
-"""What happens to a message, in one vocabulary whoever reports it, and what it makes of the message's standing.
+"""Events: what happens to a message, in one vocabulary for all sources, and how they change its status.
 
-Reports arrive twice, late and out of order. So a standing is a point on one line, (attempt, rank), and a report only ever
-moves it forward: applying any reports in any order, any number of times, ends at the same point. The attempt travels with the
-message, so news of an old attempt never undoes a newer one.
+Reports arrive twice, late and out of order. So a status has a rank, (attempt, position on the line below), and an event only ever
+moves a message forward: any events in any order, any number of times, end at the same status. The attempt travels with the
+message, so a report of an old attempt never overrides a newer one.
 
-    rank within an attempt:  pending < sending < deferred < unknown < skipped < failed < sent < delivered < bounced < complained
+    within an attempt:  pending < sending < deferred < unknown < skipped < failed < sent < delivered < bounced < complained
 
 Sent outranks failed and unknown: a report that the provider has the message is better than our own guess. Bounced outranks
-delivered: some receiving systems accept first and return the mail later. Complained outranks all: somebody read it. What people
-do with a mail (open, click, unsubscribe) moves nothing on that line: the first time of each is kept beside it.
-
-An event as stores keep it: a JSON array, its id first.
+delivered: some servers accept first and return the message later. Complained outranks all. Opens, clicks and unsubscribes do not
+change the status: the first time of each is kept beside it.
 """
 
 from __future__ import annotations
@@ -47,48 +45,48 @@ _RANK = {status: rank for rank, status in enumerate(_LINE)}
 
 
 class EventKind(StrEnum):
-    """Each word once. The reporter's own is kept in `Event.raw`."""
+    """What happened. The source's own text is kept in `Event.raw`."""
 
     QUEUED = "queued"
-    """Postroom has taken it on: imported, or accepted over HTTP."""
+    """Postroom accepted it: imported, or over the API."""
     SENT = "sent"
-    """The provider (a relay, SES) has taken responsibility for it."""
+    """The provider (a relay, SES) accepted it."""
     DELAYED = "delayed"
-    """Refused for now, by the provider or by the receiving side; somebody tries again."""
+    """Temporarily refused, by the provider or the receiving server; it is tried again."""
     DELIVERED = "delivered"
-    """The receiving server took it."""
+    """The receiving server accepted it."""
     BOUNCED = "bounced"
-    """The receiving side returned it. `Event.bounce` says how lasting that is, and why."""
+    """The receiving server rejected or returned it. `Event.bounce` has type and class."""
     REJECTED = "rejected"
-    """The provider refused it after taking it: a virus, an account that is closed. It stands as bounced, undetermined."""
+    """The provider refused it after accepting it: a virus, a closed account. The status becomes bounced, undetermined."""
     COMPLAINED = "complained"
-    """The recipient called it spam."""
+    """The recipient reported it as spam."""
     OPENED = "opened"
-    """Its pixel was fetched."""
+    """The tracking pixel was fetched."""
     CLICKED = "clicked"
     """A link in it was followed."""
     UNSUBSCRIBED = "unsubscribed"
-    """The recipient wants no more of it."""
+    """The recipient unsubscribed."""
     RESUBSCRIBED = "resubscribed"
-    """The recipient took that back."""
+    """The recipient undid the unsubscribe."""
 
 
 class BounceType(StrEnum):
-    """How lasting a bounce is."""
+    """How permanent a bounce is."""
 
     HARD = "hard"
-    """This address will not take mail: it is suppressed."""
+    """Permanent: the address is suppressed."""
     SOFT = "soft"
-    """It may take mail another day."""
+    """Temporary: the address may accept mail later."""
     UNDETERMINED = "undetermined"
     """The report does not say."""
 
 
 class BounceClass(StrEnum):
-    """Why, as far as the report tells."""
+    """Why the message bounced, as far as the report says."""
 
     MAILBOX = "mailbox"
-    """There is no such mailbox (5.1.1 and friends)."""
+    """The mailbox does not exist (5.1.1)."""
     DISABLED = "disabled"
     """The mailbox exists and is switched off (5.2.1)."""
     QUOTA = "quota"
@@ -122,7 +120,7 @@ class Bounce(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened to one attempt at a message."""
+    """An event of one attempt at a message."""
 
     kind: EventKind
     attempt: int
@@ -130,13 +128,13 @@ class Event:
     at: Instant
     """When it happened, by the reporter's clock where it has one."""
     id: str
-    """Unlike any other event's of the message; the same whenever the same thing is reported again. Up to 100 characters."""
+    """Unique among the message's events, and the same if the same thing is reported again. Up to 100 characters."""
     source: str
     """Who reports: `smtp`, `dsn`, `arf`, `ses`, `tracking`, `unsubscribe`, `mail` (a wish written to the return path),
     `operator`, `postroom`."""
     bounce: Bounce | None = None
     machine: bool = False
-    """Of a hit: an image proxy, a link scanner, a prefetch. Shown, and not counted as a person's."""
+    """An open or click by an image proxy, link scanner or prefetch. Shown, but not counted."""
     detail: str = ""
     """For people: the last reply, the kind of complaint, the user agent. Up to `MAX_DETAIL` characters."""
     url: str = ""
@@ -146,7 +144,7 @@ class Event:
 
     @property
     def status(self) -> MessageStatus | None:
-        """What it makes of the attempt; None: nothing."""
+        """The status that it gives the attempt; None: none."""
         return _STATE.get(self.kind)
 
 
@@ -160,20 +158,20 @@ _STATE = {
 
 
 class StatusRank(NamedTuple):
-    """Where a message stands; ordered as the module's text says."""
+    """An attempt and its status, ordered by rank."""
 
     attempt: int
     status: MessageStatus
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Its place on the line."""
+        """Attempt, then position on the line."""
         return self.attempt, _RANK[self.status]
 
 
 def status_after(standing: StatusRank, event: Event) -> StatusRank:
-    """The standing after the event: the same, or further on. On the wire the last attempt that can be told apart stands for all
-    after it (model.wire), so a report of it is about the newest."""
+    """The rank after an event: unchanged or further. Tokens carry attempts up to `MAX_ATTEMPT`, so a report of that attempt is
+    about the newest."""
     status = event.status
     if status is None:
         return standing
@@ -186,7 +184,7 @@ EventCells = list[object]
 
 
 def event_cells(event: Event) -> EventCells:
-    """The array, for whoever writes many as one value."""
+    """The event as an array of JSON values."""
     bounce = None if event.bounce is None else [event.bounce.type.value, event.bounce.category.value, event.bounce.code]
     return [
         event.id,
@@ -208,7 +206,7 @@ def event_text(event: Event) -> str:
 
 
 def parse_event(text: str) -> Event:
-    """What `event_text` wrote; `Corrupt`."""
+    """Parse what `event_text` wrote. Raises `Corrupt`."""
     try:
         return _event_from_row(msgspec.json.decode(text, type=_EventRow))
     except msgspec.DecodeError as error:
@@ -216,7 +214,7 @@ def parse_event(text: str) -> Event:
 
 
 def event_from_cells(row: Sequence[object]) -> Event:
-    """What `cells` made; `Corrupt`."""
+    """Parse what `event_cells` made. Raises `Corrupt`."""
     try:
         return _event_from_row(msgspec.convert(row, _EventRow))
     except msgspec.ValidationError as error:

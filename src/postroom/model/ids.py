@@ -1,9 +1,8 @@
-"""Ids that survive the wire: lower-case base32 (RFC 4648 alphabet), so letters and digits only.
+"""Ids and recipient keys that survive e-mail and URLs: lower-case base32 (RFC 4648 alphabet), so letters and digits only.
 
-SES tag values and a case-folded VERP local part (64 octets, RFC 5321 §4.5.3.1.1) must be able to carry them.
-A campaign id is 16 characters: 8 of time, so that ids sort by age, and 8 of chance.
-
-Mails in the built-in inbox: their ids count down with time, so that a store that lists in byte order has the newest first.
+SES tag values and a case-folded VERP local part (64 octets, RFC 5321 4.5.3.1.1) must be able to carry them. A campaign id has 16
+characters: 8 of time, so that ids sort by age, and 8 random ones. An id of a message in the built-in inbox counts down with time,
+so that a listing in byte order has the newest first.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ def campaign_id(now: Instant, chance: bytes) -> str:
 
 
 Key = NewType("Key", bytes)
+"""12 bytes that identify a recipient within a tenant."""
 KEY_BYTES = 12
 
 
@@ -72,20 +72,20 @@ _MAIL_ID = re.compile(r"[2-7a-z]{17}")
 
 
 def new_mail_id(now: Instant, chance: bytes) -> str:
-    """A new id: 9 characters of time, 8 of at least 5 random bytes."""
+    """A new inbox id: 9 characters of time, 8 of at least 5 random bytes."""
     return encode(_LAST_MS - now, 9) + encode(int.from_bytes(chance[:5], "big"), 8)
 
 
 def is_mail_id(text: str) -> bool:
-    """Whether `text` could be one."""
+    """Whether `text` is a well-formed inbox id."""
     return _MAIL_ID.fullmatch(text) is not None
 
 
 def inbox_object_key(mail: str) -> str:
-    """Where the store keeps it."""
+    """The key of the message's object."""
     return f"{INBOX_PREFIX}{mail}{_MAIL_SUFFIX}"
 
 
 def mail_id_from(object_key: str) -> str:
-    """The id of the mail that the store keeps there."""
+    """The inbox id in an object key."""
     return object_key.removeprefix(INBOX_PREFIX).removesuffix(_MAIL_SUFFIX)

@@ -1,4 +1,4 @@
-"""A mail that came in, and what became of it: the words between whoever takes mail off the wire and whoever reads it."""
+"""A mail that Postroom received (by SMTP or from a mailbox) and the verdict of its reader."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class InboundMail(NamedTuple):
 
 
 class MailVerdict(StrEnum):
-    """What became of it. Whichever it is, nobody need bring it again."""
+    """The result of reading it. With any of them it need not be delivered again."""
 
     NOTED = "noted"
-    """It changed something: that is stored."""
+    """It caused events, which are stored."""
     NOTHING = "nothing"
-    """It is meant for us and changes nothing: an automatic answer, say."""
+    """It is for us but causes no event, such as an automatic reply."""
     STRANGE = "strange"
-    """It is nothing of ours: no token that opens, or a person's words."""
+    """It has no valid token of ours, or was written by a person."""

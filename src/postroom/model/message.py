@@ -1,16 +1,16 @@
-"""A message is one recipient of one campaign: its states, and what one attempt makes of it.
+"""A message: one recipient of a campaign or daily stream, its statuses, and what one attempt makes of it.
 
-    pending ─→ sending ─→ sent ─→ delivered
-       ↑          │         ├───→ bounced        (the receiving side refused the address)
-       │          │         └───→ complained
-       │          ├─→ deferred (temporary: again at `due`) ─→ sending
-       │          ├─→ failed   (permanent, with code and text)
-       │          ├─→ bounced  (refused at send: 550 5.1.x)
-       │          ├─→ unknown  (handed to the provider, answer never seen) ─→ any of the above, or pending again
-       └──────────┴─→ skipped  (suppressed since import, or cancelled)
+    pending ──→ sending ──→ sent ──→ delivered
+                   ├──→ deferred ──→ sending            temporary failure: again at `due`, failed after `give_up_after`
+                   ├──→ failed ──→ pending              permanent failure, with code and text (pending: retry-failed)
+                   ├──→ bounced                         the address was rejected (550 5.1.x)
+                   └──→ unknown ──→ pending             handed over, answer never seen (pending: never_missed, settle resend)
+                           └──────→ sent, failed        as the operator settles it
+    pending, deferred ──→ skipped                       suppressed since the import, cancelled or erased
+    any ──→ sent, delivered, bounced, complained        as the provider reports; only forward (model.event)
 
-`sending` is never stored on a message: it is in its batch's open group (model.batch). Each state stands below once,
-with the number it is stored as. Numbers are for ever.
+`sending` is never stored on a message: its key is in its batch's open group (model.batch). Each status is defined once, with the
+number that it is stored as. Numbers never change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from postroom.model.ids import Key
 
 
 class MessageStatus(IntEnum):
-    """Where a message stands. The names are those of the API and of `--json`."""
+    """The status of a message. The lower-case names are those of the API and of `--json`."""
 
     PENDING = 0
     SENDING = 1
@@ -39,21 +39,21 @@ class MessageStatus(IntEnum):
 
     @property
     def label(self) -> str:
-        """The word users see."""
+        """The name in the API, the command line and logs."""
         return self.name.lower()
 
 
 WAITING = frozenset({MessageStatus.PENDING, MessageStatus.SENDING, MessageStatus.DEFERRED})
-"""States in which Postroom still owes the recipient something. A campaign with any of them is not completed."""
+"""Statuses of messages that are still to be sent. A campaign with any of them is not completed."""
 NOT_SENT = frozenset({MessageStatus.FAILED, MessageStatus.BOUNCED, MessageStatus.UNKNOWN})
-"""Ended, but not known to have reached the provider: what `send` reports with exit code 3."""
+"""Final, but not known to have reached the provider: `postroom send` exits with 3 if there is any."""
 ERASED = "erased"
-"""The address of a message whose recipient was erased: no address, and nobody's."""
+"""The address of a message whose recipient was erased. Not a valid address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Messages by state: the result of counting, never of adding one. Each message is counted in one state."""
+    """Messages by status, always counted from the messages, never incremented."""
 
     pending: int = 0
     sending: int = 0
@@ -86,30 +86,30 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Engagement:
-    """Messages whose recipients did something; people, not machines. Counted like `Counts`; one may be in all three."""
+    """Messages that people (not scanners) opened, clicked or unsubscribed from. A message may count in all three."""
 
     opened: int = 0
     clicked: int = 0
     unsubscribed: int = 0
-    """And did not take it back."""
+    """Without those who resubscribed."""
 
     def __add__(self, other: Engagement) -> Engagement:
         return Engagement(self.opened + other.opened, self.clicked + other.clicked, self.unsubscribed + other.unsubscribed)
 
 
 class Totals(NamedTuple):
-    """What is counted of messages."""
+    """Counts by status and engagement."""
 
     counts: Counts
     engagement: Engagement
 
     def plus(self, other: Totals) -> Totals:
-        """Both together."""
+        """The sum of both."""
         return Totals(self.counts + other.counts, self.engagement + other.engagement)
 
 
 class MessageRow(NamedTuple):
-    """One accepted row on its way into the ledger."""
+    """An accepted row of an import, to be stored as a message."""
 
     batch: int
     key: Key
@@ -122,7 +122,7 @@ class MessageRow(NamedTuple):
 
 
 class Recipient(NamedTuple):
-    """One message as the sender needs it."""
+    """A message as the sender needs it."""
 
     key: Key
     line: int
@@ -133,16 +133,16 @@ class Recipient(NamedTuple):
     attempt: int
     """Attempts already recorded: 0 for a new message."""
     due: Instant | None = None
-    """As recorded: when it is to be tried, or decided."""
+    """When to try it again, or decide about it; None: not planned."""
 
     @property
     def erased(self) -> bool:
-        """Whether nobody knows any more whom it was for: it cannot be sent."""
+        """Whether the recipient was erased: the message cannot be sent."""
         return self.address == ERASED
 
 
 class Settlement(NamedTuple):
-    """What becomes of one message: written by the holder of its batch's fence."""
+    """The outcome of one message, written under its batch's fence."""
 
     key: Key
     status: MessageStatus
@@ -159,7 +159,7 @@ class Settlement(NamedTuple):
 
     @property
     def next_work(self) -> Instant | None:
-        """When the message has work after this: 0 for at once, None for never."""
+        """When the message is due after this: 0 for at once, None for never."""
         if self.status is MessageStatus.PENDING:
             return Instant(0)
         return self.due if self.status in (MessageStatus.DEFERRED, MessageStatus.UNKNOWN) else None
@@ -187,7 +187,7 @@ class Message:
     clicked_at: Instant | None = None
     """First, by a person."""
     unsubscribed_at: Instant | None = None
-    """None also for who took it back."""
+    """None also if the recipient resubscribed."""
 
     @property
     def is_work(self) -> bool:
@@ -195,5 +195,5 @@ class Message:
         return self.status in WAITING or (self.status is MessageStatus.UNKNOWN and self.due is not None)
 
     def is_erased(self, values: str) -> bool:
-        """Whether nothing but `values` is told of its recipient."""
+        """Whether the record holds nothing of its recipient but `values`."""
         return (self.address, self.name, self.values, self.reply) == (ERASED, None, values, "")

@@ -1,11 +1,10 @@
-"""Warm-up: how much a new provider or address may send each day, until receiving servers know it.
+"""Providers: how mail leaves (an SMTP relay or SES), with rate limits, message streams and an optional warm-up; of a tenant or
+shared.
 
-They believe nobody who sends much from the first day. So the first UTC day has a number, each following day a multiple of it, and
-once that reaches the ramp's end there is nothing left to limit: the provider's own limits hold.
+`Provider.url` has no password: that is stored sealed and opened only for sending.
 
-A provider: one way for mail to leave, with its own rate, connections and streams; of one tenant, or shared by all.
-
-Its URL stands here without the password, which is stored sealed and goes to nobody but the sender.
+A warm-up limits what a new provider sends each day until receiving servers know it: the first UTC day has a number of recipients,
+each following day a multiple of it, until the ramp's end.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from postroom.clock import Instant
 from postroom.errors import Invalid
 
 MIN_PER_DAY: Final = 10
-"""A day, so that campaigns and single messages both have some."""
+"""Recipients a day, so that campaigns and transactional messages both get some."""
 MAX_PER_DAY: Final = 1_000_000_000
 MIN_FACTOR: Final = 1.01
 MAX_FACTOR: Final = 10.0
@@ -36,9 +35,9 @@ class WarmUp(NamedTuple):
     start_per_day: int
     """Recipients on the first UTC day."""
     factor: float
-    """By how much each day has more than the one before."""
+    """Each day's multiple of the day before."""
     since: str = ""
-    """The first day, `2026-12-01`; empty: not begun yet, it begins with the provider or the change that brings it."""
+    """The first day, `2026-12-01`; empty: the day on which it is stored."""
     to_per_day: int = MAX_PER_DAY
     """Where the ramp ends."""
 
@@ -51,13 +50,13 @@ class WarmUp(NamedTuple):
         return min(self.to_per_day, int(self.start_per_day * self.factor**days))
 
     def begun(self, now: Instant, was: WarmUp | None = None) -> WarmUp:
-        """With its first day: as given, else of the ramp that is replaced, else today."""
+        """With a first day: its own, else that of the replaced ramp `was`, else today."""
         if self.since:
             return self
         return self._replace(since=was.since if was is not None and was.since else _day(now).isoformat())
 
     def checked(self) -> WarmUp:
-        """As it is. `Invalid`: it is no ramp."""
+        """Returns itself. Raises `Invalid` if the numbers are out of range."""
         if not MIN_PER_DAY <= self.start_per_day <= MAX_PER_DAY or not MIN_PER_DAY <= self.to_per_day <= MAX_PER_DAY:
             raise Invalid(f"a warm-up starts and ends with {MIN_PER_DAY:,} to {MAX_PER_DAY:,} recipients a day")
         if not MIN_FACTOR <= self.factor <= MAX_FACTOR:
@@ -77,7 +76,7 @@ class WarmUp(NamedTuple):
 
 
 def parse_warm_up(text: str) -> WarmUp:
-    """`200x1.5`, `200x1.5-50000`, `200x1.5-50000@2026-12-01`. `Invalid`: it is none of them."""
+    """Parse `200x1.5`, `200x1.5-50000` or `200x1.5-50000@2026-12-01`. Raises `Invalid`."""
     found = _RAMP.fullmatch(text.strip())
     if found is None:
         raise Invalid(f"{text!r} is no warm-up: 200x1.5, or with its end and its first day 200x1.5-50000@2026-12-01")
@@ -90,7 +89,7 @@ def _day(now: Instant) -> date:
 
 
 DEFAULT_PROVIDER = "default"
-"""The setting POSTROOM_MAIL, as it is when the mail leaves; the provider of a campaign that names none."""
+"""The provider of campaigns that name none: the setting POSTROOM_MAIL at the time of sending."""
 INBOX = "inbox:"
 """The setting's value where mail stays on this machine."""
 PROVIDER_NAME = r"^[a-z0-9-]{1,40}$"
@@ -100,7 +99,7 @@ _NAME = re.compile(PROVIDER_NAME)
 
 
 class MessageStream(StrEnum):
-    """Which mail."""
+    """What a provider may send (Postmark: message streams)."""
 
     BULK = "bulk"
     """Campaigns."""
@@ -109,7 +108,7 @@ class MessageStream(StrEnum):
 
 
 class UsageLimits(NamedTuple):
-    """How hard a provider may be used; None: no limit of its own."""
+    """Limits of a provider; None: no limit."""
 
     per_second: float | None = None
     """Recipients, over all workers and campaigns."""
@@ -128,7 +127,7 @@ class UsageLimits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One, as it may be shown."""
+    """A provider as it may be shown."""
 
     name: str
     url: str
@@ -137,7 +136,7 @@ class Provider:
     use: UsageLimits
     streams: frozenset[MessageStream]
     tenant: str | None
-    """Whose it is; None: the installation's, for every tenant."""
+    """The tenant it belongs to; None: shared by all."""
     trusted: bool
     """Whether an operator wrote the URL: it may lead into our own network."""
     created_at: Instant | None
@@ -149,17 +148,17 @@ class Provider:
 
     @property
     def shared(self) -> bool:
-        """Whether it is everybody's."""
+        """Whether all tenants may use it."""
         return self.tenant is None
 
     @property
     def id(self) -> str:
-        """Unlike any other's of the installation."""
+        """Unique in the installation."""
         return self.name if self.name == DEFAULT_PROVIDER else f"{self.tenant or ''}/{self.name}"
 
 
 def check_provider_name(name: str) -> None:
-    """`Invalid` unless a provider may be called so."""
+    """Raises `Invalid` unless `name` can name a provider."""
     if not name.isascii() or not _NAME.fullmatch(name) or "\n" in name:
         raise Invalid(f"{name[:80]!r} cannot name a provider: 1 to 40 lower-case letters, digits and '-'")
     if name == DEFAULT_PROVIDER:
@@ -167,7 +166,7 @@ def check_provider_name(name: str) -> None:
 
 
 def without_password(url: str) -> tuple[str, str | None]:
-    """The URL without its password, and the password as it stands there: percent-encoded."""
+    """The URL without its password, and the percent-encoded password or None."""
     parts = _split(url)
     who, at, where = parts.netloc.rpartition("@")
     user, colon, password = who.partition(":")
@@ -175,7 +174,7 @@ def without_password(url: str) -> tuple[str, str | None]:
 
 
 def with_password(url: str, password: str | None) -> str:
-    """The other way round. `Invalid`: there is no user that it could belong to."""
+    """The URL with a password. Raises `Invalid` if it has no user."""
     if password is None:
         return url
     parts = _split(url)
@@ -186,7 +185,7 @@ def with_password(url: str, password: str | None) -> str:
 
 
 def encode_password(password: str) -> str:
-    """A password as it stands in a URL. `Invalid`: not Unicode text."""
+    """A password percent-encoded for a URL. Raises `Invalid` if it is not Unicode text."""
     try:
         return quote(password, safe="")
     except UnicodeEncodeError:  # its message shows the password

@@ -1,15 +1,15 @@
-"""What reports have said of a message, kept beside what our own worker recorded of it: neither can undo the other.
+"""What others report about a message, kept beside the outcome that our worker recorded: neither can undo the other.
 
-A message's record has two halves. The *outcome* is written by whoever holds its batch, one settlement after the other. The
-*news* is what came back, from whoever, in whatever order: of every standing that was reported the furthest on the line of
-model.event, and when people first did what. How the message stands is the further of the two, the outcome where they are even:
+The *outcome* is written by the worker that holds the message's batch. The *reported status* is the furthest status that any
+report gave it (model.event), and when people first opened, clicked and so on. The message's status is the further of the two, the
+outcome if they are equal:
 
-    outcome  (1, deferred) ─→ (2, sent)              written under a fence
-    news     none ──────────────────→ (2, bounced)   written by anybody
-    stands   (1, deferred) ─→ (2, sent) ─→ (2, bounced)
+    outcome   (1, deferred) ─→ (2, sent)              written under a fence
+    reported  none ──────────────────→ (2, bounced)   written without one
+    status    (1, deferred) ─→ (2, sent) ─→ (2, bounced)
 
-So a report may come before the worker has recorded its own outcome, or after; both ways end at the same record. And an order
-to try again changes nothing of a message that has bounced meanwhile: it is no work any more.
+So a report may come before or after the worker records its outcome: both end at the same record. And an order to try again does
+not change a message that has bounced meanwhile: it is no work any more.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from postroom.model.tokens import MAX_ATTEMPT
 MAX_EVENT_ID = 100
 MAX_SOURCE = 20
 MAX_ENGAGEMENT_EVENTS = 1_000
-"""Events of one message after which further opens and clicks of it are not kept: a link can be fetched without end."""
+"""Beyond this many events of a message, opens and clicks are not kept: a link can be fetched without limit."""
 MAX_EVENTS = 1_200
-"""After which nothing is kept that leaves the message where it stands: reports can be forged without end, with a token of it."""
+"""Beyond this many, only events that change the status are kept: with the message's token, reports can be forged without limit.
+"""
 OWN_EVENT_PREFIX = "own."
-"""What ids of our worker's own events begin with."""
+"""The prefix of ids of our worker's own events."""
 _KINDS = tuple(EventKind)
 _NO_DOMAIN = frozenset({"5.1.2", "5.1.10"})
 _CAPPED = frozenset({EventKind.OPENED, EventKind.CLICKED})
@@ -46,15 +47,15 @@ _OURS = {
 
 
 class ReportedStatus(NamedTuple):
-    """The reported half of a message's record."""
+    """The reported part of a message's record."""
 
     status: MessageStatus | None = None
-    """The furthest standing that was reported; None: no report said anything of that."""
+    """The furthest status that was reported; None: none was."""
     attempt: int = 0
     at: Instant | None = None
-    """When it came to that, by the report's clock: the earliest of those that say the same."""
+    """When that happened, by the report's clock: the earliest of equal reports."""
     reply: str = ""
-    """In the reporter's words."""
+    """The report's text."""
     opened: Instant | None = None
     """First by a person."""
     clicked: Instant | None = None
@@ -64,10 +65,10 @@ class ReportedStatus(NamedTuple):
     resubscribed: Instant | None = None
     """When they last took it back."""
     events: int = 0
-    """How many were heard."""
+    """How many events were recorded."""
 
     def hear(self, event: Event) -> ReportedStatus:
-        """With one more event, of an id not heard before. In whatever order events are heard, the end is the same."""
+        """Add an event with a new id. The result does not depend on the order of events."""
         heard = self._replace(events=self.events + 1)
         match event.kind:
             case EventKind.OPENED if not event.machine:
@@ -94,12 +95,12 @@ class ReportedStatus(NamedTuple):
 
     @property
     def standing(self) -> StatusRank | None:
-        """The furthest that was reported."""
+        """The furthest rank that was reported."""
         return None if self.status is None else StatusRank(self.attempt, self.status)
 
     def ahead_of(self, outcome: StatusRank) -> StatusRank | None:
-        """Where the message stands for its news, if that is further than its outcome. What the wire calls the last attempt is
-        the newest one."""
+        """The reported rank if it is further than the outcome, else None. A report of attempt `MAX_ATTEMPT` is about the newest
+        attempt."""
         if self.status is None:
             return None
         attempt = max(self.attempt, outcome.attempt) if self.attempt >= MAX_ATTEMPT else self.attempt
@@ -108,7 +109,7 @@ class ReportedStatus(NamedTuple):
 
     @property
     def unsubscribed_at(self) -> Instant | None:
-        """When they unsubscribed, unless they took it back since."""
+        """When the recipient unsubscribed; None if they resubscribed since."""
         if self.unsubscribed is None or self.resubscribed is None:
             return self.unsubscribed
         return self.unsubscribed if self.unsubscribed > self.resubscribed else None
@@ -119,14 +120,14 @@ class ReportedStatus(NamedTuple):
         return self.events >= MAX_ENGAGEMENT_EVENTS
 
     def takes(self, event: Event) -> bool:
-        """Whether the event is still kept."""
+        """Whether the event is kept (see the limits above)."""
         if self.events >= MAX_EVENTS:
             return self.hear(event).standing != self.standing
         return not (self.is_full and event.kind in _CAPPED)
 
 
 def truncate_event(event: Event) -> Event:
-    """As it is stored: within its limits, and nothing in it that a store could not give back."""
+    """The event as stored: cut to the limits, without characters that a store cannot return."""
     return replace(
         event,
         id=_text(event.id, MAX_EVENT_ID),
@@ -139,20 +140,20 @@ def truncate_event(event: Event) -> Event:
 
 
 def redact_event(event: Event) -> Event:
-    """Without what may tell of the person: for a message whose recipient was erased."""
+    """The event without text that may identify the recipient: for erased messages."""
     return replace(event, detail="", url="", raw="")
 
 
 def reply_text(event: Event) -> str:
-    """What the message's record shows of it."""
+    """The text that the message's record shows: code and detail."""
     code = event.bounce.code if event.bounce else ""
     told = event.detail if event.detail.startswith(code) else f"{code} {event.detail}".rstrip()
     return told[:MAX_DETAIL]
 
 
 def event_from_settlement(settlement: Settlement) -> Event | None:
-    """What our own worker tells of an attempt; None: nothing that belongs on a timeline. `failed` shows as rejected, and
-    `unknown` as delayed: the words of the settlement say which."""
+    """The timeline event of our worker's outcome; None: it is not shown. `failed` is shown as rejected, `unknown` as delayed; the
+    text says which."""
     kind = _OURS.get(settlement.status)
     if kind is None or settlement.attempt < 1:
         return None
@@ -168,12 +169,12 @@ def event_from_settlement(settlement: Settlement) -> Event | None:
 
 
 def queued_event(at: Instant) -> Event:
-    """That Postroom has taken the message on."""
+    """The event that Postroom accepted the message."""
     return Event(kind=EventKind.QUEUED, attempt=0, at=at, id=f"{OWN_EVENT_PREFIX}queued", source="postroom")
 
 
 def sort_events(events: Iterable[Event]) -> list[Event]:
-    """As a timeline shows them."""
+    """Events in the order of the timeline."""
     return sorted(events, key=lambda event: (event.at, event.attempt, _KINDS.index(event.kind), event.id))
 
 
@@ -182,7 +183,7 @@ def _chosen(choose: Callable[[Instant, Instant], Instant], known: Instant | None
 
 
 def _bounce(settlement: Settlement) -> Bounce:
-    """A refusal at the hand-over that was about the address (delivery.outcome)."""
+    """The bounce of an address that was rejected at the hand-over (delivery.outcome)."""
     enhanced = _ENHANCED.match(settlement.reply)
     code = enhanced[1] if enhanced else str(settlement.code or "")
     return Bounce(BounceType.HARD, BounceClass.DOMAIN if code in _NO_DOMAIN else BounceClass.MAILBOX, code)

@@ -1,8 +1,8 @@
 """The verbs of callbacks: where a tenant's own systems are told what happens, what was told, and telling it again.
 
-Each change is one conditional write (ledger.callbacks), so a crash leaves it made or not made. Removing one is two: the endpoint
-with its secret, then what was still to be told, and the log. A crash between the two leaves deliveries that nobody is told of any
-more: they go when they come due, or when their time is over.
+Each change is one conditional write (ledger.callback_endpoints): a crash leaves it made or not made. Removing one is two: the
+endpoint with its secret, then what was still to be told, and the log. A crash between the two leaves deliveries that nobody is
+told of any more: they go when they come due, or when their time is over.
 
 Callbacks and deliveries as programs read them: the same over HTTP and on the command line. Never a secret.
 """

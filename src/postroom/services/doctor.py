@@ -10,7 +10,7 @@ Gmail and Yahoo refuse bulk mail from domains that lack any of the first three. 
 
 Whether what comes back finds its way: the bounce domain in the DNS, and who answers where its mail goes.
 
-Bounces go to addresses that only we can make (VERP, model.wire). A server that takes one of ours and refuses one that nobody
+Bounces go to addresses that only we can make (VERP, model.tokens). A server that takes one of ours and refuses one that nobody
 made is our listener; any other takes both or neither. It is asked by RCPT alone: no mail is sent.
 """
 

@@ -1,6 +1,6 @@
 """A person's traces in files: recipients files, reports of rejected rows, mails in the built-in inbox.
 
-A person is known by key (model.shard), never by address: whoever asks for an erasure need not be remembered with it. A file of
+A person is known by key (model.ids), never by address: whoever asks for an erasure need not be remembered with it. A file of
 recipients cannot lose a row and stay what its owner uploaded, so it is deleted as a whole; a report is written anew without
 the person's lines.
 
@@ -8,7 +8,7 @@ One erasure, step by step, through every place where a tenant may know a person;
 
 Erasure of a person (GDPR Art. 17): what is known of an address is forgotten, wherever the tenant has it.
 
-A person is their key (model.shard): an HMAC of the normalised address under the tenant's secret. So they are found in a campaign
+A person is their key (model.ids): an HMAC of the normalised address under the tenant's secret. So they are found in a campaign
 without reading its messages, and the erasure itself remembers no address. In this order:
 
     suppression list: the key alone stays, or nothing · uploads with a row of theirs: deleted

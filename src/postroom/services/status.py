@@ -6,7 +6,7 @@ Which campaigns should move and do not: for whoever is to be woken at night.
     scheduled    its time came five minutes ago
     importing    for more than an hour
 
-Whether mail leaves is seen in the tallies that senders write (ledger.tallies), so one that moves costs nothing. Reads only.
+Whether mail leaves is seen in the tallies that senders write (ledger.rate_windows), so one that moves costs nothing. Reads only.
 """
 
 from __future__ import annotations

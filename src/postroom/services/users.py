@@ -7,7 +7,7 @@ nothing; doing it again completes it.
 Who belongs to a tenant: the rules of who may let whom in. Nobody grants more than they have.
 
 - A role up to one's own; the operator flag, and any change of somebody who has it, is for operators.
-- A tenant keeps an admin (`ledger.access`).
+- A tenant keeps an admin (`ledger.memberships`).
 - Nobody is taken from another tenant: a subject that belongs to one already is a `Conflict`.
 """
 

@@ -33,7 +33,7 @@ class QuotedTokens(NamedTuple):
     """Tokens of ours in a report's returned mail. They are candidates: not verified yet."""
 
     return_paths: tuple[str, ...] = ()
-    """Local parts, for `model.wire.open_return_path`."""
+    """Local parts, for `model.tokens.parse_return_path`."""
     recipient_tokens: tuple[str, ...] = ()
     """Recipient tokens, for `open_hit`."""
     unsubscribe_tokens: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class UnsubscribeRequest(ReportMail):
     """A recipient or their mail program asks to unsubscribe by mail (RFC 2369)."""
 
     token: str = ""
-    """For `model.wire.open_unsubscribe`. Empty if the recipient address names the person."""
+    """For `model.tokens.parse_unsubscribe_token`. Empty if the recipient address names the person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ def _without_empty_cells(row: list[object]) -> list[object]:
     return row[:length]
 
 
-_EMPTY_CELLS = ("", "", 0, 0, "", None, False, "", "", "")  # as model.event_text orders them
+_EMPTY_CELLS = ("", "", 0, 0, "", None, False, "", "", "")  # as model.event orders them
 
 
 def outcome_rank(record: Record) -> StatusRank:

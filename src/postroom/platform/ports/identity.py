@@ -1,4 +1,4 @@
-"""Identity: who may sign in. Not what they may do: that stands in memberships (ledger.access), by issuer and subject.
+"""Identity: who may sign in. Not what they may do: that stands in memberships (ledger.memberships), by issuer and subject.
 
 People are invited, and choose how they prove who they are at the home's own pages. An account is found by its e-mail address, in
 any case of its letters, or by its subject, which is opaque, stays the same for ever and is never used for anybody else. How an
