@@ -28,7 +28,7 @@ from postroom.model.message import MessageRow
 from postroom.platform.ports.messages import MAX_EVENTS_PER_CALL, ReportedEvent
 from postroom.platform.web.client import WebClient
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 _HERE = "127.0.0.0/8"
 _AT_ONCE = 16
@@ -89,7 +89,7 @@ def bare(url: str, events: int, body: bytes) -> float:
     return events / (time.perf_counter() - began)
 
 
-def happen(postroom: Postroom, ref: CampaignRef, events: int) -> None:
+def happen(postroom: Container, ref: CampaignRef, events: int) -> None:
     """So many messages are stored, and each is reported as delivered."""
     now = postroom.clock.now()
     postroom.messages.create(ref, 1)
@@ -102,7 +102,7 @@ def happen(postroom: Postroom, ref: CampaignRef, events: int) -> None:
         )
 
 
-def told(postroom: Postroom, pipe: Connection, events: int) -> float:
+def told(postroom: Container, pipe: Connection, events: int) -> float:
     """Deliveries a second until the endpoint has heard of all."""
     stop, seconds = threading.Event(), [0.0]
     pipe.send(True)
@@ -140,7 +140,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, closing(ours):
         fast, dead = (f"http://127.0.0.1:{port}/" for port in ours.recv())
         alone = bare(fast, events, b"x" * 500)
-        with open_postroom(Settings(data=Path(name), callback_networks=(_HERE,))) as postroom:
+        with open_app(Settings(data=Path(name), callback_networks=(_HERE,))) as postroom:
             for endpoint, url in (("fast", fast), ("dead", dead)):
                 postroom.callbacks.create("default", EndpointSettings(url=url, kinds=_KINDS), id=endpoint, secret=b"s" * 32)
             happen(postroom, CampaignRef("default", "bench"), events)

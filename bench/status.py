@@ -33,7 +33,7 @@ from postroom.gateway.routes.campaign_status import StatusCache, status_routes
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.model.campaign import Campaign, CampaignSpec, CampaignStatus, Content, Import, StoredFiles
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 CONNECTIONS = 32
 PACE = 750.0
@@ -52,7 +52,7 @@ class Load:
     p99: float
 
 
-def campaign(postroom: Postroom, batches: int) -> str:
+def campaign(postroom: Container, batches: int) -> str:
     """The id of one that is sending."""
     home = postroom.records.new_ref("default")
     postroom.messages.create(home, batches)
@@ -63,7 +63,7 @@ def campaign(postroom: Postroom, batches: int) -> str:
     return home.campaign
 
 
-def application(postroom: Postroom) -> FastAPI:
+def application(postroom: Container) -> FastAPI:
     """The door with the one service; nobody is refused for asking too often."""
     board = StatusCache(postroom.status, postroom.clock)
     return create_app(replace(gateway_config(postroom), rates=Rates.of(10_000_000)), [status_routes(board)])
@@ -84,7 +84,7 @@ def bare(answer: bytes) -> FastAPI:
 def serve(kind: str, data: Path, descriptor: int) -> None:
     """Until killed, on the first core there is."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    with open_postroom(Settings(data=data)) as postroom:
+    with open_app(Settings(data=data)) as postroom:
         app = application(postroom) if kind == "door" else bare(b"x" * 700)
         options = {"lifespan": "off", "log_config": None, "access_log": False, "ws": "none", "http": "httptools"}
         config = uvicorn.Config(app, loop="uvloop", **options)  # type: ignore[arg-type]  # one dictionary of several types
@@ -162,7 +162,7 @@ def main() -> None:
 
 
 def _measure(data: Path, seconds: float) -> None:
-    with open_postroom(Settings(data=data)) as postroom:
+    with open_app(Settings(data=data)) as postroom:
         small, large = campaign(postroom, 2), campaign(postroom, 2_000)
         key = postroom.api_keys.create(_ME, "bench", role=Role.VIEWER).text
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

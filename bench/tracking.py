@@ -39,7 +39,7 @@ from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.model.ids import Key
 from postroom.model.tokens import TokenSealer
 from postroom.settings import Settings
-from postroom.wiring import open_postroom
+from postroom.wiring import open_app
 
 CONNECTIONS = 32
 PACE = 3_000.0
@@ -179,7 +179,7 @@ async def ask(
 
 def prepared(data: Path) -> tuple[list[bytes], bytes]:
     """Requests of a campaign's recipients, and one of a program."""
-    with open_postroom(Settings(data=data)) as postroom:
+    with open_app(Settings(data=data)) as postroom:
         tenant, home = postroom.tenants.get("default"), postroom.records.new_ref("default")
         postroom.objects.put(links_key(home), msgspec.json.encode(["https://shop.example/spring?from=news"] * 20))
         key = postroom.api_keys.create(_ME, "bench", role=Role.VIEWER).text
@@ -198,7 +198,7 @@ def _get(path: str, fields: str) -> bytes:
 def queued(data: Path) -> int:
     """How many hits are on the queue."""
     found = 0
-    with open_postroom(Settings(data=data)) as postroom:
+    with open_app(Settings(data=data)) as postroom:
         while items := postroom.queues.receive(FEEDBACK_QUEUE, limit=10):
             for item in items:
                 found += len({(each.key, each.event.id) for each in parse_inbound_events(item.body)})

@@ -15,7 +15,7 @@ from postroom.entrypoints.lambdas.authorizer import decide
 from postroom.events.tracking_buffer import SyncTrackingSink
 from postroom.model.access import Membership, Principal, PrincipalKind, Role
 from postroom.settings import Platform, Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 from tests.contract.aws_backend import TABLE, AwsBackend
 from tests.lambdas.rest_kit import Service, said
 
@@ -44,7 +44,7 @@ def signed_in(backend: AwsBackend) -> tuple[str, str, str]:
 
 
 @pytest.fixture
-def postroom(backend: AwsBackend, signed_in: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Postroom]:
+def postroom(backend: AwsBackend, signed_in: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Container]:
     account, (pool, client, _) = backend.account, signed_in
     variables = {
         "AWS_ENDPOINT_URL": account.endpoint,
@@ -71,11 +71,11 @@ def postroom(backend: AwsBackend, signed_in: tuple[str, str, str], monkeypatch: 
         mail="ses://us-east-1",
         api_url="https://api.example/test",
     )
-    with open_postroom(settings) as opened:
+    with open_app(settings) as opened:
         yield opened
 
 
-def test_a_person_of_cognito_comes_in_by_an_access_token_alone(postroom: Postroom, signed_in: tuple[str, str, str]) -> None:
+def test_a_person_of_cognito_comes_in_by_an_access_token_alone(postroom: Container, signed_in: tuple[str, str, str]) -> None:
     event: dict[str, Any] = {"authorizationToken": f"Bearer {signed_in[2]}", "methodArn": METHOD}
     subject = _subject(signed_in[2])
     denied = decide(event, postroom.authenticator, None)
@@ -87,7 +87,7 @@ def test_a_person_of_cognito_comes_in_by_an_access_token_alone(postroom: Postroo
     said(Service(postroom, "templates", signed_in[2])("GET", "/v1/templates"), 200)
 
 
-def test_an_upload_goes_past_the_api_and_an_export_comes_past_it(postroom: Postroom) -> None:
+def test_an_upload_goes_past_the_api_and_an_export_comes_past_it(postroom: Container) -> None:
     maker = Principal(PrincipalKind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
     key = postroom.api_keys.create(maker, "nightly", role=Role.ADMIN).text
     uploads, email = Service(postroom, "uploads", key), Service(postroom, "email", key)
@@ -107,7 +107,7 @@ def test_an_upload_goes_past_the_api_and_an_export_comes_past_it(postroom: Postr
         assert b"bob@mail.example" in answer.read()
 
 
-def test_hits_wait_in_no_memory(postroom: Postroom) -> None:
+def test_hits_wait_in_no_memory(postroom: Container) -> None:
     assert isinstance(postroom.hits, SyncTrackingSink)
 
 

@@ -26,7 +26,7 @@ from postroom.platform.aws._clients import AwsAccount
 from postroom.platform.aws._schema import make_table
 from postroom.platform.ports.feed import MessageChange
 from postroom.settings import Settings
-from postroom.wiring import open_postroom
+from postroom.wiring import open_app
 from tests.aws.emulator import REGION, emulator
 from tests.fakes.ses_simulator import notices
 from tests.lambdas.kit import Context, from_queue, returned
@@ -77,7 +77,7 @@ def desk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         "POSTROOM_AWS_MACHINES": machines,
         "POSTROOM_CALLBACK_NETWORKS": "127.0.0.0/8",
     }
-    with open_postroom(Settings.load(environ, None, {})) as opened:
+    with open_app(Settings.load(environ, None, {})) as opened:
         for queue in (QUEUE, "feedback"):  # the stack's
             sqs = account.sqs()
             dead = sqs.create_queue(QueueName=f"{TABLE}-d-{queue}")["QueueUrl"]

@@ -21,7 +21,7 @@ from postroom.model.event import EventKind
 from postroom.model.provider_status import queued_event
 from postroom.model.tokens import message_id
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 from tests.aws.emulator import REGION, ROOT
 from tests.aws_e2e.deploying import Assembly
 from tests.aws_e2e.world import PREFIX, World
@@ -83,9 +83,9 @@ class Office:
         return ended.stdout
 
     @contextmanager
-    def opened(self) -> Iterator[Postroom]:
+    def opened(self) -> Iterator[Container]:
         """Its stores, for a look."""
-        with open_postroom(Settings.load(self.variables, None, {})) as postroom:
+        with open_app(Settings.load(self.variables, None, {})) as postroom:
             yield postroom
 
     def admit(self, email: str = EMAIL) -> None:
@@ -177,7 +177,7 @@ def suppressed(caller: Caller) -> dict[str, str]:
         cursor = f"&cursor={page['cursor']}"
 
 
-def happened(postroom: Postroom, ref: CampaignRef, kinds: frozenset[EventKind]) -> Counter[Tell]:
+def happened(postroom: Container, ref: CampaignRef, kinds: frozenset[EventKind]) -> Counter[Tell]:
     """All that stands on the timelines of a campaign's messages, and that each message was taken on."""
     found: Counter[Tell] = Counter()
     cursor: str | None = None

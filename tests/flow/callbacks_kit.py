@@ -19,7 +19,7 @@ from postroom.model.event import EventKind
 from postroom.model.provider_status import queued_event
 from postroom.model.tokens import message_id
 from postroom.platform.ports.tables import Delete, ItemKey, Put
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 from tests.flow.campaign_kit import Office, until
 
 NETWORKS: Final = "127.0.0.0/8"
@@ -114,7 +114,7 @@ def subscribe(office: Office, url: str, *kinds: EventKind, tenant: str = "defaul
         postroom.callbacks.create(tenant, wishes, id=ENDPOINT, secret=b"s" * 32)
 
 
-def until_told(postroom: Postroom, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def until_told(postroom: Container, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
     """Wait for what is told, without waiting for leases of killed processes and for times of further tries."""
     passed_at = 0.0
 
@@ -128,7 +128,7 @@ def until_told(postroom: Postroom, condition: Callable[[], bool], what: str, sec
     until(told, what, seconds)
 
 
-def pass_time(postroom: Postroom) -> None:
+def pass_time(postroom: Container) -> None:
     """What waits for a time is due now: the leases of a killed process, and further tries."""
     postroom.tables.write([Delete(ItemKey("#callback-follower", "lease"))])
     partition, now = f"default#deliveries-due#{ENDPOINT}", postroom.clock.now()
@@ -139,7 +139,7 @@ def pass_time(postroom: Postroom) -> None:
                 postroom.tables.write([Delete(item.key, item.version), Put(ItemKey(partition, f"{now:015d}/{name}"), {})])
 
 
-def happened(postroom: Postroom) -> Counter[Tell]:
+def happened(postroom: Container) -> Counter[Tell]:
     """All that stands on any timeline, and that each message was taken on."""
     found: Counter[Tell] = Counter()
     for shard in postroom.feed.shards():
@@ -149,7 +149,7 @@ def happened(postroom: Postroom) -> Counter[Tell]:
     return found
 
 
-def _happened_at(postroom: Postroom, ref: CampaignRef) -> Counter[Tell]:
+def _happened_at(postroom: Container, ref: CampaignRef) -> Counter[Tell]:
     messages = postroom.messages.list(ref, limit=1_000).messages
     assert len(messages) < 1_000
     return Counter(
@@ -159,7 +159,7 @@ def _happened_at(postroom: Postroom, ref: CampaignRef) -> Counter[Tell]:
     )
 
 
-def assert_told(receiver: Receiver, postroom: Postroom) -> None:
+def assert_told(receiver: Receiver, postroom: Container) -> None:
     """All that happened, by the ledger's timelines, was told once by its id, to the letter the same each time; nothing else was."""
     tells, events = receiver.tells(), happened(postroom)
     assert set(events.values()) == {1}

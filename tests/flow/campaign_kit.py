@@ -24,7 +24,7 @@ from postroom.model.message import Message, MessageStatus
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.platform.ports.feed import MessageChange
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 TEMPLATE = "<p>Hello {{ name }}, welcome.</p>\n"
 _POLL_S = 0.01
@@ -162,10 +162,10 @@ class Office:
     # Looking at it.
 
     @contextmanager
-    def opened(self) -> Iterator[Postroom]:
+    def opened(self) -> Iterator[Container]:
         """Its stores, for a look."""
         ours = {name: value for name, value in self.environ.items() if name.startswith("POSTROOM_")}
-        with open_postroom(Settings.load(ours, None, {})) as postroom:
+        with open_app(Settings.load(ours, None, {})) as postroom:
             yield postroom
 
     @property

@@ -17,18 +17,18 @@ from postroom.model.message import MessageRow
 from postroom.platform.embedded.messages import SqliteMessages
 from postroom.services.campaign_creation import CampaignParts
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 ROWS = 40
 
 
 @pytest.fixture
-def postroom(tmp_path: Path) -> Iterator[Postroom]:
-    with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path)}, None, {})) as postroom:
+def postroom(tmp_path: Path) -> Iterator[Container]:
+    with open_app(Settings.load({"POSTROOM_DATA": str(tmp_path)}, None, {})) as postroom:
         yield postroom
 
 
-def importing(postroom: Postroom) -> CampaignRef:
+def importing(postroom: Container) -> CampaignRef:
     spec = CampaignSpec(name="test", content=Content(from_="news@example.com", subject="Hello"))
     parts = CampaignParts(html="<p>Hello</p>")
     upload = "email\n" + "".join(f"p{number}@a.example\n" for number in range(ROWS))
@@ -37,7 +37,7 @@ def importing(postroom: Postroom) -> CampaignRef:
 
 @pytest.mark.parametrize("before", [True, False])
 def test_rows_stored_after_the_cancelling_are_skipped_too(
-    postroom: Postroom, monkeypatch: pytest.MonkeyPatch, before: bool
+    postroom: Container, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
     ref = importing(postroom)
     store = SqliteMessages.store

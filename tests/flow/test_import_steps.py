@@ -19,8 +19,7 @@ from postroom.pipeline.splitter import ParallelImport
 from postroom.platform.ports.workflows import ExecutionStatus
 from postroom.services.campaign_creation import CampaignParts
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
-from postroom.wiring.importing import parallel_import
+from postroom.wiring import Container, open_app
 
 ROWS = 40
 
@@ -38,10 +37,10 @@ class Runs:
 class World:
     """An installation with one campaign that is importing, and the steps."""
 
-    def __init__(self, postroom: Postroom, upload: str) -> None:
+    def __init__(self, postroom: Container, upload: str) -> None:
         self.postroom = postroom
         self.runs = Runs()
-        steps: ParallelImport = parallel_import(postroom.stores, postroom.ledger)
+        steps: ParallelImport = postroom.parallel_import
         self.steps = ImportSteps(postroom, steps, self.runs)
         spec = CampaignSpec(name="test", content=Content(from_="news@example.com", subject="Hello"))
         parts = CampaignParts(html="<p>Hello</p>")
@@ -73,17 +72,17 @@ class World:
 
 
 @pytest.fixture
-def postroom(tmp_path: Path) -> Iterator[Postroom]:
-    with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path)}, None, {})) as postroom:
+def postroom(tmp_path: Path) -> Iterator[Container]:
+    with open_app(Settings.load({"POSTROOM_DATA": str(tmp_path)}, None, {})) as postroom:
         yield postroom
 
 
 @pytest.fixture
-def world(postroom: Postroom) -> World:
+def world(postroom: Container) -> World:
     return World(postroom, "email\n" + "".join(f"p{number}@a.example\n" for number in range(ROWS)))
 
 
-def looked_at(postroom: Postroom) -> list[CampaignRef]:
+def looked_at(postroom: Container) -> list[CampaignRef]:
     """Whom the scheduler is told to look at."""
     return [
         scheduler_messages.SchedulerMessage.parse(job.body).ref
@@ -102,7 +101,7 @@ def test_an_import_ends_ready_with_the_scheduler_told_and_the_run_over(world: Wo
     assert world.postroom.messages.counts(world.ref).pending == ROWS
 
 
-def test_a_bad_upload_ends_at_once_and_the_run_says_why(postroom: Postroom) -> None:
+def test_a_bad_upload_ends_at_once_and_the_run_says_why(postroom: Container) -> None:
     world = World(postroom, "name\nAnn\n")
     assert world.steps.plan(world.order())["status"] == "ended"
     assert world.finish() == "done"

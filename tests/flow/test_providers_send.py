@@ -20,7 +20,7 @@ from postroom.platform.mail.port import Verdict
 from postroom.platform.mail.smtp import SmtpMailer
 from postroom.platform.ports.rates import RateLimit
 from postroom.settings import AwsEnvironment
-from postroom.wiring.mail import ConnectionBudgets, way_out
+from postroom.wiring.sending import ConnectionBudgets, way_out
 from postroom.wiring.ses import SesAccounts
 from tests.fakes.clock import ManualClock
 from tests.fakes.delivery import deliveries, send

@@ -27,7 +27,7 @@ from postroom.pipeline.sender.run import AssignedBatches
 from postroom.platform.ports.rates import RateLimit
 from postroom.services.campaign_creation import CampaignParts
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 from tests.flow.test_import_steps import Runs
@@ -40,7 +40,7 @@ _LONG_S = 600.0
 class World:
     """An installation with one campaign that is sending, and the steps."""
 
-    def __init__(self, postroom: Postroom, sink: SmtpSink, rows: int) -> None:
+    def __init__(self, postroom: Container, sink: SmtpSink, rows: int) -> None:
         self.postroom = postroom
         self.sink = sink
         self.runs = Runs()
@@ -94,7 +94,7 @@ class World:
 def world(root: Path, *rules: Rule, rows: int = ROWS) -> Iterator[World]:
     with SmtpSink(list(rules), Options()) as sink:
         ours = {"DATA": str(root / "data"), "MAIL": f"smtp://127.0.0.1:{sink.port}?tls=none&connections=4", "LEASE": "2"}
-        with open_postroom(Settings.load({f"POSTROOM_{name}": value for name, value in ours.items()}, None, {})) as opened:
+        with open_app(Settings.load({f"POSTROOM_{name}": value for name, value in ours.items()}, None, {})) as opened:
             yield World(opened, sink, rows)
 
 

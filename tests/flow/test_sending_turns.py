@@ -21,7 +21,7 @@ from postroom.model.campaign import CampaignRef, CampaignSpec, CampaignStatus, C
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.services.campaign_creation import CampaignParts
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 
@@ -29,15 +29,15 @@ PEOPLE = 40
 
 
 @contextmanager
-def office(root: Path, seconds: float, **options: Any) -> Iterator[tuple[Postroom, SmtpSink]]:
+def office(root: Path, seconds: float, **options: Any) -> Iterator[tuple[Container, SmtpSink]]:
     """A relay that takes its time to answer each message, and an installation that drains for less than that."""
     with SmtpSink([Rule("dot", "late", seconds=seconds)], Options(**options)) as sink:
         ours = {"DATA": str(root / "data"), "MAIL": f"smtp://127.0.0.1:{sink.port}?tls=none&connections=4", "DRAIN": "0.2"}
-        with open_postroom(Settings.load({f"POSTROOM_{name}": value for name, value in ours.items()}, None, {})) as opened:
+        with open_app(Settings.load({f"POSTROOM_{name}": value for name, value in ours.items()}, None, {})) as opened:
             yield opened, sink
 
 
-def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> CampaignRef:
+def sending(postroom: Container, name: str, provider: str = DEFAULT_PROVIDER) -> CampaignRef:
     """A campaign that is to be sent."""
     spec = CampaignSpec(name=name, content=Content(from_="news@shop.example", subject="Hello"), provider=provider)
     parts = CampaignParts(html="<p>Hello {{ name }}</p>")
@@ -51,7 +51,7 @@ def sending(postroom: Postroom, name: str, provider: str = DEFAULT_PROVIDER) -> 
     return ref
 
 
-def work(postroom: Postroom, enough: Callable[[], bool], *, turn_s: float) -> None:
+def work(postroom: Container, enough: Callable[[], bool], *, turn_s: float) -> None:
     """One worker, one campaign at a time, until then."""
 
     async def run() -> None:

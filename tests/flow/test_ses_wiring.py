@@ -25,8 +25,8 @@ from postroom.platform.mail.ses import SesMailer
 from postroom.platform.ports.rates import RateLimit
 from postroom.services.providers import ProviderCaller, ProviderService, provider_url
 from postroom.settings import AwsEnvironment, Settings
-from postroom.wiring.checks import doctor
-from postroom.wiring.mail import ConnectionBudgets, examined, way_out
+from postroom.wiring.doctor import build_doctor
+from postroom.wiring.sending import ConnectionBudgets, examined, way_out
 from postroom.wiring.ses import SesAccounts
 from tests.fakes.clock import ManualClock
 from tests.fakes.delivery import deliveries, send, until
@@ -175,7 +175,7 @@ def test_doctor_asks_the_account_where_its_events_go_and_whether_the_domain_may_
         "POSTROOM_DATA": str(tmp_path),
     }
     settings = Settings.load(given | environ(ses_account), None, {})
-    findings = {finding.subject: finding for finding in doctor(settings, "example.com", ()).examine()}
+    findings = {finding.subject: finding for finding in build_doctor(settings, "example.com", ()).examine()}
     assert {findings[subject].level for subject in ("Amazon SES", "quota", "configuration set", "events", "identity")} == {
         Level.OK
     }

@@ -21,7 +21,7 @@ from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.upload import ReadyUpload, UploadKind
 from postroom.services.message_acceptance import AcceptedMessage, MessageAcceptance
 from postroom.services.messages import MessageService, MessageSources
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import Options, SmtpSink
 from tests.fakes.transactional import request
@@ -81,7 +81,7 @@ def workers(office: Office, seed: int) -> Iterator[Workers]:
         made.close()
 
 
-def service(postroom: Postroom) -> MessageService:
+def service(postroom: Container) -> MessageService:
     """The door's part, which lets everybody send."""
 
     def no_template(_tenant: str, template_id: str, _version: int | None) -> TemplateContent:

@@ -20,7 +20,7 @@ from postroom.model.ids import Key
 from postroom.model.tenant import Tenant
 from postroom.model.tokens import TokenSealer
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 from tests.flow.campaign_kit import until
 
 CAMPAIGN = "a" * 16
@@ -59,13 +59,13 @@ class Door:
 
 
 @pytest.fixture
-def postroom(tmp_path: Path) -> Iterator[Postroom]:
-    with open_postroom(Settings(data=tmp_path / "data")) as postroom:
+def postroom(tmp_path: Path) -> Iterator[Container]:
+    with open_app(Settings(data=tmp_path / "data")) as postroom:
         yield postroom
 
 
 @contextmanager
-def door_of(postroom: Postroom) -> Iterator[Door]:
+def door_of(postroom: Container) -> Iterator[Door]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         door = Door(postroom.settings.environ(), listening, postroom.tenants.get("default"))
         try:
@@ -78,7 +78,7 @@ def door_of(postroom: Postroom) -> Iterator[Door]:
             door.browser.close()
 
 
-def arrived(postroom: Postroom) -> list[InboundEvent]:
+def arrived(postroom: Container) -> list[InboundEvent]:
     found: list[InboundEvent] = []
     while items := postroom.queues.receive(FEEDBACK_QUEUE, limit=10):
         for item in items:
@@ -87,7 +87,7 @@ def arrived(postroom: Postroom) -> list[InboundEvent]:
     return found
 
 
-def test_a_stopped_door_loses_no_hit(postroom: Postroom) -> None:
+def test_a_stopped_door_loses_no_hit(postroom: Container) -> None:
     with door_of(postroom) as door:
         for number in range(100):
             door.open(number)
@@ -95,7 +95,7 @@ def test_a_stopped_door_loses_no_hit(postroom: Postroom) -> None:
     assert {each.key for each in arrived(postroom)} == {number.to_bytes(12, "big") for number in range(100)}
 
 
-def test_a_killed_door_loses_only_its_last_moment_of_hits_and_no_unsubscribe(postroom: Postroom) -> None:
+def test_a_killed_door_loses_only_its_last_moment_of_hits_and_no_unsubscribe(postroom: Container) -> None:
     """Hits of before are written without anybody asking for it; a wish is when it is answered."""
     with door_of(postroom) as door:
         for number in range(50):

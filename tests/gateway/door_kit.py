@@ -22,7 +22,7 @@ from postroom.services.dkim import DkimService
 from postroom.services.providers import ProviderService
 from postroom.services.senders import SenderService
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 URL = "http://door.example"
 OPERATOR = "operator"
@@ -33,7 +33,7 @@ RANKS = (*Role, OPERATOR)
 class WholeDoor:
     """See the module's text."""
 
-    def __init__(self, postroom: Postroom) -> None:
+    def __init__(self, postroom: Container) -> None:
         self.postroom = postroom
         self.app: FastAPI = application(postroom)
         self.token = functools.cache(self._token)
@@ -73,7 +73,7 @@ class WholeDoor:
 @contextmanager
 def whole_door(root: Path) -> Iterator[WholeDoor]:
     """On an installation of its own, whose rate nobody reaches."""
-    with open_postroom(Settings(data=root, api_url=URL, api_rate=1e6)) as postroom:
+    with open_app(Settings(data=root, api_url=URL, api_rate=1e6)) as postroom:
         yield WholeDoor(offline(postroom))
 
 
@@ -84,7 +84,7 @@ class NoDns:
         return []
 
 
-def offline(postroom: Postroom) -> Postroom:
+def offline(postroom: Container) -> Container:
     """The same, but that it neither asks the DNS nor connects to a relay, whatever a caller names."""
 
     def check(url: str, trusted: bool) -> None:

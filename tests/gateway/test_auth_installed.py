@@ -17,22 +17,22 @@ from postroom.identity.tokens import Grant
 from postroom.model.access import Membership, Principal, PrincipalKind, Role, Service
 from postroom.services.keys import ApiKeyService
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def postroom(tmp_path: Path) -> Iterator[Postroom]:
-    with open_postroom(Settings(data=tmp_path)) as opened:
+def postroom(tmp_path: Path) -> Iterator[Container]:
+    with open_app(Settings(data=tmp_path)) as opened:
         yield opened
 
 
-def who(postroom: Postroom, credential: str) -> Principal:
+def who(postroom: Container, credential: str) -> Principal:
     return anyio.run(postroom.authenticator.authenticate, f"Bearer {credential}")
 
 
-def test_a_token_of_the_built_in_issuer_opens_the_door(postroom: Postroom) -> None:
+def test_a_token_of_the_built_in_issuer_opens_the_door(postroom: Container) -> None:
     issuer = postroom.issuer
     assert issuer is not None
     postroom.memberships.grant(Membership(issuer.membership_issuer, "ann", "default", Role.EDITOR, "ann@a.example"))
@@ -40,14 +40,14 @@ def test_a_token_of_the_built_in_issuer_opens_the_door(postroom: Postroom) -> No
     assert who(postroom, token) == Principal(PrincipalKind.USER, "ann", "ann@a.example", "default", Role.EDITOR)
 
 
-def test_a_program_of_the_built_in_issuer_is_a_client(postroom: Postroom) -> None:
+def test_a_program_of_the_built_in_issuer_is_a_client(postroom: Container) -> None:
     issuer = postroom.issuer
     assert issuer is not None
     postroom.memberships.grant(Membership(issuer.membership_issuer, "c1", "default", Role.SENDER, "nightly"))
     assert who(postroom, issuer.tokens.access("c1", client="c1", scope=())).kind is PrincipalKind.CLIENT
 
 
-def test_an_id_token_of_the_built_in_issuer_does_not(postroom: Postroom) -> None:
+def test_an_id_token_of_the_built_in_issuer_does_not(postroom: Container) -> None:
     issuer = postroom.issuer
     assert issuer is not None
     postroom.memberships.grant(Membership(issuer.membership_issuer, "ann", "default", Role.EDITOR, "ann@a.example"))
@@ -58,7 +58,7 @@ def test_an_id_token_of_the_built_in_issuer_does_not(postroom: Postroom) -> None
         who(postroom, issuer.tokens.identity(grant, email="ann@a.example"))
 
 
-def test_a_key_of_the_installation_opens_the_door(postroom: Postroom) -> None:
+def test_a_key_of_the_installation_opens_the_door(postroom: Container) -> None:
     operator = Principal(PrincipalKind.OPERATOR, "root", "root", "default", Role.ADMIN, operator=True)
     keys: ApiKeyService = postroom.api_keys
     made = keys.create(operator, "shop", role=Role.SENDER, scopes=frozenset({Service.MESSAGES}), days=1)
@@ -71,7 +71,7 @@ def test_a_key_of_the_installation_opens_the_door(postroom: Postroom) -> None:
     )
 
 
-def test_who_is_let_in_through_the_door_comes_through_it(postroom: Postroom) -> None:
+def test_who_is_let_in_through_the_door_comes_through_it(postroom: Container) -> None:
     """The issuer that a call does not name is the one that the door believes."""
     issuer = postroom.issuer
     assert issuer is not None
@@ -85,7 +85,7 @@ def test_who_is_let_in_through_the_door_comes_through_it(postroom: Postroom) -> 
 
 
 def test_a_foreign_issuer_needs_an_audience(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="POSTROOM_AUDIENCE"), open_postroom(Settings(data=tmp_path, issuer="https://id.example")):
+    with pytest.raises(Invalid, match="POSTROOM_AUDIENCE"), open_app(Settings(data=tmp_path, issuer="https://id.example")):
         pass
 
 
@@ -95,7 +95,7 @@ def test_every_role_and_service_is_explained() -> None:
     assert " ".join(f"`{service}`" for service in Service) in page
 
 
-def test_a_key_can_be_limited_to_every_service_and_to_nothing_else(postroom: Postroom) -> None:
+def test_a_key_can_be_limited_to_every_service_and_to_nothing_else(postroom: Container) -> None:
     """Whoever adds a service adds its tag: else no key with scopes could ever call it."""
     found = [
         route

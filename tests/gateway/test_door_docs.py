@@ -11,7 +11,7 @@ import pytest
 from postroom.entrypoints.api_reference import reference
 from postroom.entrypoints.application import application
 from postroom.settings import Settings
-from postroom.wiring import open_postroom
+from postroom.wiring import open_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "api.md"
 Json = dict[str, Any]
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    with open_postroom(Settings(data=tmp_path_factory.mktemp("door"))) as postroom:
+    with open_app(Settings(data=tmp_path_factory.mktemp("door"))) as postroom:
         return application(postroom).openapi()
 
 

@@ -19,7 +19,7 @@ from postroom.ledger.inbound_events import FEEDBACK_QUEUE
 from postroom.model.ids import recipient_key
 from postroom.model.tokens import MessageRef, ses_tags
 from postroom.settings import AwsEnvironment, Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 from tests.fakes.ses_simulator import notices
 from tests.fakes.ses_simulator.api import Accepted
 from tests.fakes.ses_simulator.simulator import SesSimulator
@@ -33,7 +33,7 @@ ADDRESS = "anna@example.net"
 class Hook:
     """The door, and SNS before it."""
 
-    def __init__(self, postroom: Postroom, client: TestClient, ses: SesSimulator) -> None:
+    def __init__(self, postroom: Container, client: TestClient, ses: SesSimulator) -> None:
         self.postroom = postroom
         self.client = client
         self.ses = ses
@@ -59,7 +59,7 @@ def hook_of(root: Path, **settings: Any) -> Iterator[Hook]:
         ses = stack.enter_context(SesSimulator(topic=TOPIC))
         aws = AwsEnvironment.from_environ({"AWS_ENDPOINT_URL_SNS": ses.url})
         made = {"data": root, "ses_topics": (ARN,), "aws": aws, **settings}
-        postroom = stack.enter_context(open_postroom(Settings(**made)))
+        postroom = stack.enter_context(open_app(Settings(**made)))
         yield Hook(postroom, stack.enter_context(TestClient(application(postroom))), ses)
 
 

@@ -11,13 +11,13 @@ from jsonschema_rs import Draft4Validator
 from infra.openapi import description, schema_of
 from postroom.entrypoints.application import application
 from postroom.settings import Settings
-from postroom.wiring import open_postroom
+from postroom.wiring import open_app
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The application's own document."""
-    with open_postroom(Settings(data=tmp_path_factory.mktemp("data"))) as postroom:
+    with open_app(Settings(data=tmp_path_factory.mktemp("data"))) as postroom:
         document: dict[str, Any] = application(postroom).openapi()
     return document
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 PREFIX = "arn:aws:sqs:eu-west-1:123456789012:postroom-test-"
 MASTER = base64.b64encode(bytes(32)).decode()
@@ -29,10 +29,10 @@ class Context(NamedTuple):
 
 
 @contextmanager
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *handlers: Any, **settings: str) -> Iterator[Postroom]:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *handlers: Any, **settings: str) -> Iterator[Container]:
     """What `postroom()` gives in these modules."""
     environ = {"POSTROOM_DATA": str(tmp_path / "data"), "POSTROOM_MASTER_KEY": MASTER, **settings}
-    with open_postroom(Settings.load(environ, None, {})) as opened:
+    with open_app(Settings.load(environ, None, {})) as opened:
         for module in handlers:
             monkeypatch.setattr(module, "container", lambda: opened)
         yield opened

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from postroom.entrypoints.application import service_application
 from postroom.entrypoints.lambdas.api import rest_handler
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 SOURCE = "203.0.113.9"
 """Where API Gateway saw the caller."""
@@ -44,7 +44,7 @@ def event_of(method: str, path: str, **changed: Any) -> dict[str, Any]:
 class Service:
     """One of entrypoints.services' functions, over an installation."""
 
-    def __init__(self, postroom: Postroom, name: str, credential: str | None = None) -> None:
+    def __init__(self, postroom: Container, name: str, credential: str | None = None) -> None:
         base = urlsplit(postroom.settings.api_url or "").path
         self._handle = rest_handler(service_application(postroom, name), base_path=base)
         self._credential = credential

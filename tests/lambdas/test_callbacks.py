@@ -23,7 +23,7 @@ from postroom.model.event import EventKind
 from postroom.model.ids import Key
 from postroom.model.message import MessageStatus
 from postroom.platform.ports.feed import MessageChange
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 from tests.lambdas.kit import Context, from_queue, installed, returned
 
 HOOK = EndpointRef("default", "hook")
@@ -32,7 +32,7 @@ HOOK = EndpointRef("default", "hook")
 class Told:
     """An installation whose tenant has a callback at a server on this machine."""
 
-    def __init__(self, postroom: Postroom, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    def __init__(self, postroom: Container, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         self.postroom = postroom
         self.monkeypatch = monkeypatch
         wishes = EndpointSettings(url=url, kinds=frozenset(EventKind))

@@ -15,7 +15,7 @@ from postroom.model.campaign import Campaign, CampaignStatus, Import, Schedule
 from postroom.model.ids import Key
 from postroom.model.message import MessageRow
 from postroom.services.status import STILL_MS, StalledCampaigns
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.lambdas.kit import Context, installed
 
@@ -23,14 +23,14 @@ COUNTED: list[tuple[str, float]] = []
 
 
 @pytest.fixture
-def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postroom]:
+def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Container]:
     COUNTED.clear()
     monkeypatch.setattr(maintenance, "count", lambda name, value=1: COUNTED.append((name, value)))
     with installed(tmp_path, monkeypatch, maintenance) as opened:
         yield opened
 
 
-def campaign(postroom: Postroom, state: CampaignStatus, *, age_ms: int = 0, schedule: Schedule | None = None) -> Campaign:
+def campaign(postroom: Container, state: CampaignStatus, *, age_ms: int = 0, schedule: Schedule | None = None) -> Campaign:
     now, home = postroom.clock.now(), postroom.records.new_ref("default")
     postroom.messages.create(home, 1)
     postroom.messages.store(home, [MessageRow(0, Key(b"k" * 12), 2, "anna@example.net", None, "[]")], now)
@@ -46,7 +46,7 @@ def campaign(postroom: Postroom, state: CampaignStatus, *, age_ms: int = 0, sche
     return postroom.records.create(made)
 
 
-def test_a_call_starts_what_a_lost_note_would_have_started(postroom: Postroom) -> None:
+def test_a_call_starts_what_a_lost_note_would_have_started(postroom: Container) -> None:
     home = campaign(postroom, CampaignStatus.READY).ref
     postroom.records.change(postroom.records.get(home), start_when_ready=True)
     maintenance.run_jobs({"time": "2026-11-24T16:00:00Z", "source": "aws.events"}, Context())
@@ -63,7 +63,7 @@ def test_what_is_done_less_often_is_done_in_its_own_minutes() -> None:
     assert {name: done.count(name) for name in every} == {"guard": 120, "minute": 120, "uploads": 24, "campaigns": 2}
 
 
-def test_a_chore_that_fails_holds_up_no_other_and_is_counted(postroom: Postroom) -> None:
+def test_a_chore_that_fails_holds_up_no_other_and_is_counted(postroom: Container) -> None:
     def fails() -> None:
         raise Unavailable("busy")
 
@@ -73,7 +73,7 @@ def test_a_chore_that_fails_holds_up_no_other_and_is_counted(postroom: Postroom)
     assert COUNTED == [("ChoreFailures", 1)]
 
 
-def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Postroom) -> None:
+def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Container) -> None:
     home = campaign(postroom, CampaignStatus.READY).ref
     postroom.records.change(postroom.records.get(home), start_when_ready=True)
     maintenance.run_jobs({"time": "2026-11-24T16:00:00Z"}, Context(left_ms=100))
@@ -81,7 +81,7 @@ def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Postroom) -> No
     assert {name for name, _ in COUNTED} == {"ChoreFailures"}
 
 
-def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Postroom) -> None:
+def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Container) -> None:
     here = {chore.name for chore in MaintenanceJobs(postroom).chores()}
     assert here == {"guard", "records", "feed", "seal", "uploads", "recount", "singles", "campaigns"}
     stores = postroom.stores
@@ -96,7 +96,7 @@ def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Postroom) -> N
     assert here - there == {"feed"}
 
 
-def stuck(postroom: Postroom, *, waits: str | None = None) -> dict[str, str]:
+def stuck(postroom: Container, *, waits: str | None = None) -> dict[str, str]:
     found = StalledCampaigns(
         postroom.records,
         postroom.messages,
@@ -107,7 +107,7 @@ def stuck(postroom: Postroom, *, waits: str | None = None) -> dict[str, str]:
     return {each.ref.campaign: each.why for each in found}
 
 
-def test_a_campaign_that_sends_and_does_not_move_is_stuck(postroom: Postroom) -> None:
+def test_a_campaign_that_sends_and_does_not_move_is_stuck(postroom: Container) -> None:
     still = campaign(postroom, CampaignStatus.SENDING, age_ms=STILL_MS + 1)
     campaign(postroom, CampaignStatus.SENDING)
     moving = campaign(postroom, CampaignStatus.SENDING, age_ms=STILL_MS + 1)
@@ -120,7 +120,7 @@ def test_a_campaign_that_sends_and_does_not_move_is_stuck(postroom: Postroom) ->
     assert stuck(postroom, waits="today's recipients are used up") == {}
 
 
-def test_one_whose_time_has_come_or_whose_import_does_not_end_is_stuck(postroom: Postroom) -> None:
+def test_one_whose_time_has_come_or_whose_import_does_not_end_is_stuck(postroom: Container) -> None:
     now = postroom.clock.now()
     late = campaign(postroom, CampaignStatus.SCHEDULED, schedule=Schedule(type(now)(now - 360_000), "UTC"))
     campaign(postroom, CampaignStatus.SCHEDULED, schedule=Schedule(type(now)(now + 360_000), "UTC"))

@@ -18,7 +18,7 @@ from postroom.model.event import EventKind
 from postroom.model.ids import recipient_key
 from postroom.model.message import Message, MessageRow, MessageStatus, Settlement
 from postroom.model.tokens import MessageRef, ses_tags
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.fakes.ses_simulator import notices
 from tests.fakes.ses_simulator.api import Accepted
@@ -30,7 +30,7 @@ ADDRESS = "anna@example.net"
 class Desk:
     """An installation and one message of its that SES took."""
 
-    def __init__(self, postroom: Postroom) -> None:
+    def __init__(self, postroom: Container) -> None:
         self.postroom = postroom
         tenant, now = postroom.tenants.get("default"), postroom.clock.now()
         self.key = recipient_key(tenant.secret, ADDRESS)

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from postroom.entrypoints.application import application
 from postroom.entrypoints.lambdas.routes import FUNCTIONS, document, documents, function_of, table
 from postroom.settings import Settings
-from postroom.wiring import open_postroom
+from postroom.wiring import open_app
 from tests.lambdas.rest_kit import ROOT
 
 
@@ -37,7 +37,7 @@ def test_a_call_has_its_function(method: str, path: str, function: str | None) -
 
 
 def test_every_route_under_v1_has_one(tmp_path: Path) -> None:
-    with open_postroom(Settings(data=tmp_path)) as postroom:
+    with open_app(Settings(data=tmp_path)) as postroom:
         app = application(postroom)
     routes = {
         (route.path_format, method)

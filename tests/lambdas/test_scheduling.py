@@ -11,18 +11,18 @@ from postroom.entrypoints.lambdas import maintenance
 from postroom.errors import Unavailable
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import Campaign, CampaignStatus, Import, Schedule
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 from tests.fakes.campaigns import campaign_record, campaign_spec
 from tests.lambdas.kit import Context, from_queue, installed, returned
 
 
 @pytest.fixture
-def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postroom]:
+def postroom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Container]:
     with installed(tmp_path, monkeypatch, maintenance) as opened:
         yield opened
 
 
-def scheduled(postroom: Postroom) -> Campaign:
+def scheduled(postroom: Container) -> Campaign:
     """A campaign whose time has come."""
     now, home = postroom.clock.now(), postroom.records.new_ref("default")
     postroom.messages.create(home, 1)
@@ -31,7 +31,7 @@ def scheduled(postroom: Postroom) -> Campaign:
     return postroom.records.create(made)
 
 
-def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_beside_it(postroom: Postroom) -> None:
+def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_beside_it(postroom: Container) -> None:
     campaign = scheduled(postroom)
     assert campaign.spec.schedule is not None
     due = scheduler_messages.timer_body(campaign.ref, campaign.spec.schedule.at)
@@ -46,7 +46,7 @@ def test_a_schedule_whose_time_has_come_starts_its_campaign_whatever_stands_besi
     assert postroom.records.get(campaign.ref).status is CampaignStatus.SENDING
 
 
-def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Postroom, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_note_that_meets_a_store_that_does_not_answer_comes_again(postroom: Container, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = scheduled(postroom), scheduled(postroom)
     assert one.spec.schedule is not None
     assert other.spec.schedule is not None

@@ -18,9 +18,9 @@ from postroom.platform.mail.resolver import Resolver
 from postroom.platform.mail.smtp_probe import accepts_recipients
 from postroom.services.doctor import BounceProbe, check_bounce_domain
 from postroom.settings import Settings
-from postroom.wiring import checks, open_postroom
-from postroom.wiring.checks import doctor
-from postroom.wiring.way_back import listener
+from postroom.wiring import doctor, open_app
+from postroom.wiring.doctor import build_doctor
+from postroom.wiring.feedback import listener
 from tests.fakes.listening import listening
 from tests.fakes.smtp_rules import Rule
 from tests.fakes.smtp_sink import SmtpSink
@@ -121,14 +121,14 @@ def test_nobody_listening_is_no_answer() -> None:
 
 def test_the_doctor_knows_its_own_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(data=tmp_path / "data", bounce_domain=DOMAIN, feedback_listen="127.0.0.1:25")
-    with open_postroom(settings) as postroom, listening(listener(postroom).handler) as ours, SmtpSink() as catch_all:
+    with open_app(settings) as postroom, listening(listener(postroom).handler) as ours, SmtpSink() as catch_all:
         postroom.tenants.get("default")
         monkeypatch.setattr(Resolver, "txt", lambda _self, name: [])
         monkeypatch.setattr(Resolver, "mx", lambda _self, name: ["127.0.0.1"])
 
         def found(port: int) -> Finding:
-            monkeypatch.setattr(checks, "takes", lambda host, addresses: accepts_recipients(host, addresses, port=port))
-            (finding,) = [each for each in doctor(settings, None, ()).examine() if each.subject == f"bounces to {DOMAIN}"]
+            monkeypatch.setattr(doctor, "takes", lambda host, addresses: accepts_recipients(host, addresses, port=port))
+            (finding,) = [each for each in build_doctor(settings, None, ()).examine() if each.subject == f"bounces to {DOMAIN}"]
             return finding
 
         assert (found(ours.port).level, found(ours.port).text) == (Level.OK, "Postroom answers at 127.0.0.1")
@@ -139,7 +139,7 @@ def test_where_nobody_reads_what_comes_back_it_is_told(tmp_path: Path, monkeypat
     monkeypatch.setattr(Resolver, "txt", lambda _self, name: [])
     monkeypatch.setattr(Resolver, "mx", lambda _self, name: ["mail.shop.example"])
     settings = Settings(data=tmp_path / "data", bounce_domain=DOMAIN)
-    found = [each.text for each in doctor(settings, None, ()).examine() if each.subject == f"bounces to {DOMAIN}"]
+    found = [each.text for each in build_doctor(settings, None, ()).examine() if each.subject == f"bounces to {DOMAIN}"]
     assert found[0] == "go to mail.shop.example"
     assert "nobody here reads them" in found[1]
     assert not (tmp_path / "data").exists()
@@ -147,7 +147,7 @@ def test_where_nobody_reads_what_comes_back_it_is_told(tmp_path: Path, monkeypat
 
 def test_a_listener_without_a_domain_is_told(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path / "data", feedback_listen="127.0.0.1:25")
-    assert any(each.level is Level.FAIL and "BOUNCE_DOMAIN" in each.text for each in doctor(settings, None, ()).examine())
+    assert any(each.level is Level.FAIL and "BOUNCE_DOMAIN" in each.text for each in build_doctor(settings, None, ()).examine())
 
 
 # The public address.

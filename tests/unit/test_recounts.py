@@ -18,7 +18,7 @@ from postroom.model.message import MessageRow
 from postroom.model.stream import day_of, stream_batches, stream_ref, transactional_key
 from postroom.platform.ports.messages import ReportedEvent
 from postroom.settings import Settings
-from postroom.wiring import open_postroom
+from postroom.wiring import open_app
 from tests.fakes.ledger import Bench, bench
 from tests.flow.campaign_kit import until
 
@@ -142,7 +142,7 @@ def test_it_stops_when_told(made: Bench) -> None:
 
 
 def test_in_an_installation_what_comes_back_is_counted_by_the_chores(tmp_path: Path) -> None:
-    with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path / "data")}, None, {})) as postroom:
+    with open_app(Settings.load({"POSTROOM_DATA": str(tmp_path / "data")}, None, {})) as postroom:
         messages, now, tenant = postroom.messages, postroom.clock.now(), postroom.tenants.get("default")
         ref, key = stream_ref(tenant, day_of(now)), transactional_key(tenant.secret, "seed", 0)
         messages.create(ref, stream_batches(ref.campaign))

@@ -13,13 +13,13 @@ from postroom.ledger.callback_endpoints import EndpointSettings
 from postroom.ledger.providers import ProviderSpec
 from postroom.model.event import EventKind
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 SHORT_LIVED = {"#idempotency"}
 """Partitions whose items last a day at most: an older master key is kept longer."""
 
 
-def fill(postroom: Postroom) -> None:
+def fill(postroom: Container) -> None:
     """At least one thing of each kind that is kept under the master key."""
     postroom.providers.create("acme", "relay", ProviderSpec("smtp://u:p@relay.example"))
     postroom.dkim.add("acme", "shop.example", ed25519=True)
@@ -52,7 +52,7 @@ def under(data: Path, master: str) -> list[str]:
 def test_after_a_rotation_nothing_is_left_under_the_older_key(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    with open_postroom(Settings(data=data)) as postroom:
+    with open_app(Settings(data=data)) as postroom:
         fill(postroom)
         (old,) = [key.id for key in postroom.rotation().known()]
         assert len(under(data, old)) == 8

@@ -20,7 +20,7 @@ from postroom.pipeline.sender.context import StopSignal
 from postroom.pipeline.sender.worker import Sender
 from postroom.platform.ports.tables import ItemKey, Put
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 from tests.fakes.campaigns import campaign_record
 from tests.flow.campaign_kit import until
 
@@ -28,7 +28,7 @@ from tests.flow.campaign_kit import until
 class ScriptedSender:
     """Does to each campaign what the test says."""
 
-    def __init__(self, postroom: Postroom, work: Callable[[CampaignRef], None]) -> None:
+    def __init__(self, postroom: Container, work: Callable[[CampaignRef], None]) -> None:
         self._postroom = postroom
         self._work = work
 
@@ -38,12 +38,12 @@ class ScriptedSender:
 
 
 @pytest.fixture
-def postroom(tmp_path: Path) -> Iterator[Postroom]:
-    with open_postroom(Settings.load({"POSTROOM_DATA": str(tmp_path / "data")}, None, {})) as opened:
+def postroom(tmp_path: Path) -> Iterator[Container]:
+    with open_app(Settings.load({"POSTROOM_DATA": str(tmp_path / "data")}, None, {})) as opened:
         yield opened
 
 
-def campaign(postroom: Postroom, state: CampaignStatus = CampaignStatus.SENDING) -> CampaignRef:
+def campaign(postroom: Container, state: CampaignStatus = CampaignStatus.SENDING) -> CampaignRef:
     """One that is to be sent."""
     ref = postroom.records.new_ref("default")
     made = campaign_record(ref, state, postroom.clock.now(), start_when_ready=True)
@@ -53,7 +53,7 @@ def campaign(postroom: Postroom, state: CampaignStatus = CampaignStatus.SENDING)
     return ref
 
 
-def damage(postroom: Postroom, ref: CampaignRef) -> None:
+def damage(postroom: Container, ref: CampaignRef) -> None:
     """Its record cannot be read any more."""
     postroom.tables.write([Put(ItemKey(f"{ref.tenant}#campaigns", ref.campaign), {"status": "odd"})])
     with pytest.raises(Corrupt):
@@ -61,7 +61,7 @@ def damage(postroom: Postroom, ref: CampaignRef) -> None:
 
 
 def worked_on(
-    postroom: Postroom,
+    postroom: Container,
     enough: Callable[[set[CampaignRef]], bool],
     *,
     fails: Callable[[CampaignRef], bool],
@@ -89,14 +89,14 @@ def worked_on(
     return seen
 
 
-def test_a_campaign_whose_record_cannot_be_read_holds_up_no_other(postroom: Postroom) -> None:
+def test_a_campaign_whose_record_cannot_be_read_holds_up_no_other(postroom: Container) -> None:
     bad, good = campaign(postroom), campaign(postroom)
     damage(postroom, bad)
     assert worked_on(postroom, lambda seen: good in seen, fails=lambda _ref: False) == {good}
 
 
 @pytest.mark.parametrize(("error", "reason"), [(Invalid, "it cannot be sent"), (KeyError, "an error in Postroom, KeyError: ")])
-def test_a_campaign_that_cannot_go_on_is_paused_with_the_reason(postroom: Postroom, error: type[Exception], reason: str) -> None:
+def test_a_campaign_that_cannot_go_on_is_paused_with_the_reason(postroom: Container, error: type[Exception], reason: str) -> None:
     """Also where the mistake is ours: the mail of everybody else goes on."""
     bad, good = campaign(postroom), campaign(postroom)
 
@@ -108,7 +108,7 @@ def test_a_campaign_that_cannot_go_on_is_paused_with_the_reason(postroom: Postro
     assert bad not in [scheduler_messages.parse_ref(each.input) for each in postroom.workflows.running(scheduler_messages.SEND)]
 
 
-def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postroom: Postroom) -> None:
+def test_a_record_that_cannot_be_read_keeps_nobody_from_being_looked_after(postroom: Container) -> None:
     """Nothing waits for ever for a note that was lost: whatever is listed before it."""
     for _ in range(2):
         campaign(postroom, CampaignStatus.READY)

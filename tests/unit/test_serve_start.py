@@ -11,9 +11,9 @@ from postroom.entrypoints.cli.serve import remarks
 from postroom.entrypoints.server.processes import check_certificate, listening_for_mail
 from postroom.errors import Invalid
 from postroom.settings import Settings
-from postroom.wiring import open_postroom
-from postroom.wiring.checks import demand_secrets
-from postroom.wiring.way_back import check_way_back
+from postroom.wiring import open_app
+from postroom.wiring.doctor import demand_secrets
+from postroom.wiring.feedback import check_way_back
 
 
 def settings(**environ: str) -> Settings:
@@ -81,7 +81,7 @@ def test_no_server_starts_where_the_master_key_is_missing(tmp_path: Path) -> Non
     """It would make another one, and all would look well."""
     here = settings(POSTROOM_DATA=str(tmp_path / "data"))
     demand_secrets(here)
-    with open_postroom(here) as postroom:
+    with open_app(here) as postroom:
         postroom.objects.put("default/uploads/a", b"anna@example.com")
     demand_secrets(here)
     (tmp_path / "data" / "master.key").rename(tmp_path / "elsewhere.key")

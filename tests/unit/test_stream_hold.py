@@ -16,7 +16,7 @@ from postroom.platform.embedded.queues import SqliteQueues
 from postroom.platform.embedded.workflows import SqliteWorkflows
 from postroom.platform.mail.port import Result, Stage, Verdict
 from postroom.settings import Settings
-from postroom.wiring.checks import backups
+from postroom.wiring.doctor import backups
 from tests.fakes.clock import ManualClock
 from tests.fakes.transactional import TransactionalBench, request, transactional_bench
 

@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from postroom.entrypoints.application import application
 from postroom.gateway.reference import page
 from postroom.settings import Settings
-from postroom.wiring import open_postroom
+from postroom.wiring import open_app
 
 
 def reference() -> str:
     """The page."""
-    with TemporaryDirectory() as directory, open_postroom(Settings(data=Path(directory))) as postroom:
+    with TemporaryDirectory() as directory, open_app(Settings(data=Path(directory))) as postroom:
         return page(application(postroom).openapi())
 
 

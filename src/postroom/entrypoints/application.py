@@ -21,7 +21,7 @@ from postroom.gateway.state import GatewayConfig
 from postroom.model.access import BUILT_IN
 from postroom.model.campaign import CampaignRef
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 if TYPE_CHECKING:
     from postroom.gateway.paging import Download
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Routers = Iterator[APIRouter]
 
 
-def tracking(postroom: Postroom) -> Routers:
+def tracking(postroom: Container) -> Routers:
     """Pixels, links and unsubscribing."""
     from postroom.gateway.routes.public import tracking_routes, unsubscribe_routes
 
@@ -39,21 +39,21 @@ def tracking(postroom: Postroom) -> Routers:
     yield unsubscribe_routes(postroom.unsubscribing, postroom.letterhead.name_for, mail)
 
 
-def templates(postroom: Postroom) -> Routers:
+def templates(postroom: Container) -> Routers:
     """Templates and their versions."""
     from postroom.gateway.routes.templates import templates_routes
 
     yield templates_routes(postroom.templates, rows=postroom.uploads.row)
 
 
-def uploads(postroom: Postroom) -> Routers:
+def uploads(postroom: Container) -> Routers:
     """Files that are announced here, and brought by a signed URL."""
     from postroom.gateway.routes.uploads import uploads_routes
 
     yield uploads_routes(postroom.uploads)
 
 
-def email(postroom: Postroom, changed: Callable[[CampaignRef], None] = lambda ref: None) -> Routers:
+def email(postroom: Container, changed: Callable[[CampaignRef], None] = lambda ref: None) -> Routers:
     """What is sent: campaigns, single messages; as whom, through what, to whom not. `changed`: told of campaigns' changes."""
     from postroom.gateway.routes.campaigns import CampaignServices, campaign_routes
     from postroom.gateway.routes.messages import message_routes, template_test_routes
@@ -79,7 +79,7 @@ def email(postroom: Postroom, changed: Callable[[CampaignRef], None] = lambda re
     yield providers_routes(postroom.provider_verbs)
 
 
-def status(postroom: Postroom, board: StatusCache | None = None) -> Routers:
+def status(postroom: Container, board: StatusCache | None = None) -> Routers:
     """What became of it, and whether all is well."""
     from postroom.gateway.routes.access import audit_log_routes
     from postroom.gateway.routes.campaign_status import status_routes
@@ -92,14 +92,14 @@ def status(postroom: Postroom, board: StatusCache | None = None) -> Routers:
     yield audit_log_routes(postroom.audit)
 
 
-def callbacks(postroom: Postroom) -> Routers:
+def callbacks(postroom: Container) -> Routers:
     """Whom tenants want told."""
     from postroom.gateway.routes.callbacks import callbacks_routes
 
     yield callbacks_routes(postroom.callback_desk, postroom.secrets)
 
 
-def access(postroom: Postroom) -> Routers:
+def access(postroom: Container) -> Routers:
     """Who may do what."""
     from postroom.gateway.routes.access import keys_routes, tenants_routes, users_routes
 
@@ -108,7 +108,7 @@ def access(postroom: Postroom) -> Routers:
     yield keys_routes(postroom.api_keys, postroom.secrets)
 
 
-def on_one_machine(postroom: Postroom) -> Routers:
+def on_one_machine(postroom: Container) -> Routers:
     """What AWS has services of its own for: S3 takes the bytes of uploads, Cognito signs people in, SQS brings SES's notices."""
     from postroom.gateway.routes.hooks import hooks_routes
     from postroom.gateway.routes.uploads import transfers_routes
@@ -121,7 +121,7 @@ def on_one_machine(postroom: Postroom) -> Routers:
         yield issuer_routes(postroom.issuer)
 
 
-SERVICES: Final[Mapping[str, Callable[[Postroom], Routers]]] = {
+SERVICES: Final[Mapping[str, Callable[[Container], Routers]]] = {
     "tracking": tracking,
     "templates": templates,
     "uploads": uploads,
@@ -133,7 +133,7 @@ SERVICES: Final[Mapping[str, Callable[[Postroom], Routers]]] = {
 """By the name of their function on AWS (entrypoints.lambdas.api)."""
 
 
-def all_routers(postroom: Postroom, board: StatusCache) -> Routers:
+def all_routers(postroom: Container, board: StatusCache) -> Routers:
     """Behind one door; the most often called first: routes are tried one after the other."""
     yield from tracking(postroom)
     yield from templates(postroom)
@@ -146,20 +146,20 @@ def all_routers(postroom: Postroom, board: StatusCache) -> Routers:
         yield from on_one_machine(postroom)
 
 
-def _mail_prefixes(postroom: Postroom) -> list[str]:
+def _mail_prefixes(postroom: Container) -> list[str]:
     """What may stand before `/t/` and `/u/`: the public URL's path, and nothing, where a proxy takes that away. Without a public
     URL too: there may have been one, and mail of that time still leads here."""
     return sorted({"", urlsplit(postroom.settings.public_url or "").path})
 
 
-def _download(postroom: Postroom) -> Download:
+def _download(postroom: Container) -> Download:
     """How files are answered: Lambda carries 6 MB."""
     from postroom.gateway.paging import redirected, streamed
 
     return streamed if postroom.export_files is None else redirected(postroom.export_files)
 
 
-def _checks(postroom: Postroom) -> list[tuple[str, Callable[[], object]]]:
+def _checks(postroom: Container) -> list[tuple[str, Callable[[], object]]]:
     """What a door needs; each raises when it does not work."""
     return [
         ("tables", lambda: postroom.tenants.read(DEFAULT_TENANT)),
@@ -168,20 +168,20 @@ def _checks(postroom: Postroom) -> list[tuple[str, Callable[[], object]]]:
     ]
 
 
-def application(postroom: Postroom, board: StatusCache | None = None) -> FastAPI:
+def application(postroom: Container, board: StatusCache | None = None) -> FastAPI:
     """All services behind one door. `board`: closed by whoever closes the door, so that nobody waits for a change any longer."""
     board = board or StatusCache(postroom.status, postroom.clock)
     return create_app(gateway_config(postroom), all_routers(postroom, board))
 
 
-def service_application(postroom: Postroom, service: str) -> FastAPI:
+def service_application(postroom: Container, service: str) -> FastAPI:
     """One of `SERVICES` alone. Its OpenAPI document is of the whole API, as at any door: made when somebody asks for it."""
     app = create_app(gateway_config(postroom), SERVICES[service](postroom))
     app.openapi = lambda: application(postroom).openapi()  # type: ignore[method-assign]  # as FastAPI's documentation has it
     return app
 
 
-def gateway_config(postroom: Postroom) -> GatewayConfig:
+def gateway_config(postroom: Container) -> GatewayConfig:
     """What surrounds the services."""
     settings = postroom.settings
     return GatewayConfig(

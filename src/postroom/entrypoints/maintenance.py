@@ -21,7 +21,7 @@ from postroom.platform.ports.feed import RETENTION_MS
 from postroom.platform.ports.workflows import Execution
 from postroom.services.campaigns import ACTION
 from postroom.services.erasure_requests import ERASE
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _TRIM_EVERY_S: Final = 600.0
 _RECORDS_EVERY_S: Final = 2.0
@@ -56,7 +56,7 @@ class MaintenanceJobs:
 
     def __init__(
         self,
-        postroom: Postroom,
+        postroom: Container,
         *,
         only: CampaignRef | None = None,
         stopped: Callable[[], bool] = lambda: False,

@@ -1,18 +1,14 @@
-"""The only package that knows the adapters: Settings → Postroom.
+"""Builds everything out of the settings: the only package that knows the backends.
 
-stores.py     what the services stand on, whichever home keeps it
-embedded.py   … on one machine
-aws.py        … on AWS
-ledger.py     the ledger over the stores
-opening.py    an installation, opened
-postroom.py   all that an installation offers, in one place: what it stands on (standing.py), its services (verbs.py), its workers
-checks.py     what `doctor` examines, and backups: they open nothing
-
-All other files put one topic together each. `Postroom` makes, and imports, a thing when it is first asked for: a function on AWS
-serves one service, and whatever it imports its first caller waits for.
+container.py  the composition root: `open_app(settings)` yields the `Container`
+services.py   stores, repositories and services of the container
+stores.py     every port, kept by one backend: embedded.py or aws.py
+ledger.py     the repositories over the stores
+campaigns.py, sending.py, ses.py, callbacks.py, feedback.py   what needs many parts, by topic
+doctor.py     checks of `doctor`, and backups: they open nothing
+alerts.py     PagerDuty, for alarms of the stack
 """
 
-from postroom.wiring.opening import open_postroom
-from postroom.wiring.postroom import Postroom
+from postroom.wiring.container import Container, open_app
 
-__all__ = ["Postroom", "open_postroom"]
+__all__ = ["Container", "open_app"]

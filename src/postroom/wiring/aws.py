@@ -6,10 +6,10 @@ when it is first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postroom.clock import SystemClock
 from postroom.errors import Invalid, Unsupported
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from postroom.platform.aws.objects import S3Objects
     from postroom.platform.aws.queues import SqsQueues
     from postroom.platform.aws.rates import DynamoRates
+    from postroom.platform.aws.search import SearchIndex
     from postroom.platform.aws.secrets import KmsSecrets
     from postroom.platform.aws.tables import DynamoTables
     from postroom.platform.aws.timers import SchedulerTimers
     from postroom.platform.aws.transfers import S3Transfers
     from postroom.platform.aws.workflows import StepWorkflows
+    from postroom.platform.ports.feed import MessageChange
     from postroom.wiring.embedded import Machine
 
 
@@ -169,3 +171,19 @@ class AwsStores:
         if value is None:
             raise Invalid(f"POSTROOM_{name.upper()} is not set: with POSTROOM_PLATFORM=aws it says where the stack is")
         return value
+
+
+def changes_of(records: Iterable[Mapping[str, Any]]) -> list[MessageChange]:
+    """Return the message changes among the records of the table's stream, in the stream's order."""
+    from postroom.platform.aws import feed
+
+    return feed.changes_of(records)
+
+
+def search_index(settings: Settings) -> SearchIndex:
+    """Return the search index. Raises `Invalid` when POSTROOM_AWS_SEARCH is not set."""
+    if settings.aws_search is None:
+        raise Invalid("POSTROOM_AWS_SEARCH is not set: it says where messages are indexed")
+    from postroom.platform.aws.search import SearchIndex
+
+    return SearchIndex(settings.aws_search)

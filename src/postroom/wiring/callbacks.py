@@ -6,7 +6,7 @@ from functools import cache, partial
 from ssl import SSLContext
 from typing import Final
 
-from postroom.callbacks.consumer import FeedConsumer
+from postroom.callbacks.consumer import DeliveryBuilder, FeedConsumer
 from postroom.callbacks.dispatcher import CallbackDispatcher, Wakeups
 from postroom.callbacks.endpoint_queues import EndpointQueues
 from postroom.callbacks.endpoint_worker import EndpointWorker
@@ -17,18 +17,19 @@ from postroom.model.callback import CallbackEndpoint
 from postroom.model.campaign import CampaignRef
 from postroom.platform.web.client import WebClient, trusting_context
 from postroom.settings import Settings
-from postroom.wiring.callback_teller import callback_teller
 from postroom.wiring.ledger import Ledger
 from postroom.wiring.stores import Stores
 
 _DONE: Final = 200
 
 
-def callback_lines(settings: Settings, stores: Stores, ledger: Ledger) -> tuple[FeedConsumer, EndpointQueues]:
+def callback_lines(
+    settings: Settings, stores: Stores, ledger: Ledger, builder: DeliveryBuilder
+) -> tuple[FeedConsumer, EndpointQueues]:
     """For one process on one machine."""
     follower = FeedConsumer(
         stores.feed,
-        callback_teller(stores, ledger),
+        builder,
         tables=stores.tables,
         campaign_of=_campaign_of,
         owner=stores.clock.random(8).hex(),

@@ -16,7 +16,7 @@ from postroom.errors import Invalid
 from postroom.ledger.audit import INSTALLATION
 from postroom.model.audit import TIME_PREFIX
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 app = typer.Typer(help="Who changed what, when and from where.", no_args_is_help=True)
 
@@ -79,7 +79,7 @@ def verify(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False, data: Data = 
         raise typer.Exit(FAILED)
 
 
-def _known(postroom: Postroom, tenant: str) -> None:
+def _known(postroom: Container, tenant: str) -> None:
     """`NotFound` for a tenant that there is not: an empty trail would be taken for an honest one."""
     if tenant != INSTALLATION:
         postroom.tenants.read(tenant)

@@ -12,7 +12,7 @@ from postroom.entrypoints.cli.options import Data, Json
 from postroom.entrypoints.cli.output import print_json, shown_time
 from postroom.entrypoints.cli.session import load_settings, say
 from postroom.model.backup import BackupSummary
-from postroom.wiring.checks import backups
+from postroom.wiring.doctor import backups
 
 
 def backup_command(

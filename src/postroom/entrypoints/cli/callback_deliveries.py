@@ -17,7 +17,7 @@ from postroom.errors import Invalid
 from postroom.model.callback import CallbackDelivery, DeliveryStatus
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.callbacks import CallbackService, delivery_record, parse_instant, whole_delivery
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _PAGE = 1_000
 
@@ -85,7 +85,7 @@ def redeliver_command(
     say(f"{count:,} to be told again")
 
 
-def desk_of(postroom: Postroom, tenant: str) -> CallbackService:
+def desk_of(postroom: Container, tenant: str) -> CallbackService:
     """For a tenant that there is."""
     postroom.tenants.read(tenant)
     return postroom.callback_desk

@@ -24,7 +24,7 @@ from postroom.model.tokens import message_id
 from postroom.services.campaigns import Decision
 from postroom.services.messages import message_record
 from postroom.services.status import StatusReport
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 campaign_app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
 
@@ -189,12 +189,12 @@ def _line(status: StatusReport) -> tuple[str, ...]:
     return campaign.ref.campaign, campaign.status.value, f"{counts.total:,}", f"{status.done:,}", created, campaign.spec.name
 
 
-def _ref(postroom: Postroom, tenant: str, campaign: str) -> CampaignRef:
+def _ref(postroom: Container, tenant: str, campaign: str) -> CampaignRef:
     postroom.tenants.read(tenant)
     return CampaignRef(tenant, campaign)
 
 
-def _recorded(postroom: Postroom, command: str, ref: CampaignRef) -> AbstractContextManager[Change]:
+def _recorded(postroom: Container, command: str, ref: CampaignRef) -> AbstractContextManager[Change]:
     return recorded(postroom, f"campaign {command}", tenant=ref.tenant, target=f"campaign/{ref.campaign}")
 
 
@@ -216,7 +216,7 @@ def _as_dict(campaign: Campaign, message: Message) -> dict[str, object]:
     }
 
 
-def _say_who_works(postroom: Postroom, ref: CampaignRef) -> None:
+def _say_who_works(postroom: Container, ref: CampaignRef) -> None:
     if postroom.is_served():
         return
     with postroom.run_lock(ref) as nobody:

@@ -15,7 +15,7 @@ from postroom.identity.directory import AccessAdmin
 from postroom.ledger.audit import INSTALLATION
 from postroom.model.access import Role
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 app = typer.Typer(
     help="Programs that call the API with access tokens of their own (OAuth client credentials).", no_args_is_help=True
@@ -73,7 +73,7 @@ def revoke(id: Annotated[str, typer.Argument(help="The client id.")], data: Data
     say(f"revoked {id}")
 
 
-def _admission(postroom: Postroom) -> AccessAdmin:
+def _admission(postroom: Container) -> AccessAdmin:
     if postroom.issuer is None:
         raise Unsupported(f"programs get their tokens at {postroom.settings.issuer}: register them there, and here as a user")
     return AccessAdmin(postroom.issuer, postroom.memberships)

@@ -15,7 +15,7 @@ from postroom.entrypoints.cli.session import load_settings
 from postroom.errors import Invalid
 from postroom.model.finding import Finding, Level
 from postroom.settings import FILE_NAME, Settings, without_password
-from postroom.wiring.checks import doctor
+from postroom.wiring.doctor import build_doctor
 
 
 def doctor_command(
@@ -33,7 +33,7 @@ def doctor_command(
         findings = [
             _settings(settings),
             *_settings_file(Path(FILE_NAME)),
-            *doctor(settings, domain, tuple(selector or ())).examine(),
+            *build_doctor(settings, domain, tuple(selector or ())).examine(),
         ]
     report(findings, as_json=as_json)
 

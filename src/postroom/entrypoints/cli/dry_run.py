@@ -14,12 +14,14 @@ from postroom.errors import Conflict, Invalid
 from postroom.model.campaign import Campaign, CampaignRef, CampaignSpec, CampaignStatus
 from postroom.model.message import Message, Recipient
 from postroom.services.campaign_creation import CampaignParts
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _SHOWN = 20
 
 
-def dry_run(postroom: Postroom, spec: CampaignSpec, parts: CampaignParts, recipients: Path, *, tenant: str, as_json: bool) -> int:
+def dry_run(
+    postroom: Container, spec: CampaignSpec, parts: CampaignParts, recipients: Path, *, tenant: str, as_json: bool
+) -> int:
     """The exit code: 0, or 3 where some message could not be composed. `Invalid`: the upload cannot be used."""
     ref = create(postroom, spec, parts, recipients, tenant=tenant, start=False)
     try:
@@ -29,7 +31,7 @@ def dry_run(postroom: Postroom, spec: CampaignSpec, parts: CampaignParts, recipi
         _forget(postroom, ref)
 
 
-def _imported(postroom: Postroom, ref: CampaignRef) -> Campaign:
+def _imported(postroom: Container, ref: CampaignRef) -> Campaign:
     postroom.splitter.run(ref, alive=lambda: True)
     campaign = postroom.records.get(ref)
     if campaign.status is CampaignStatus.FAILED:
@@ -37,7 +39,7 @@ def _imported(postroom: Postroom, ref: CampaignRef) -> Campaign:
     return campaign
 
 
-def _compose_all(postroom: Postroom, campaign: Campaign, *, as_json: bool) -> int:
+def _compose_all(postroom: Container, campaign: Campaign, *, as_json: bool) -> int:
     composer = postroom.composing.load(campaign)
     first: bytes | None = None
     problems: list[str] = []
@@ -69,7 +71,7 @@ def _compose_all(postroom: Postroom, campaign: Campaign, *, as_json: bool) -> in
     return NOT_ALL_SENT if problems else DONE
 
 
-def _compose(composer: Composer, message: Message, postroom: Postroom) -> bytes:
+def _compose(composer: Composer, message: Message, postroom: Container) -> bytes:
     recipient = Recipient(
         message.key, message.line, message.address, message.name, message.values, message.status, message.attempt
     )
@@ -91,7 +93,7 @@ def _print(result: dict[str, object], problems: list[str], first: bytes | None) 
     say("dry run: nothing was sent, nothing is kept")
 
 
-def _forget(postroom: Postroom, ref: CampaignRef) -> None:
+def _forget(postroom: Container, ref: CampaignRef) -> None:
     try:
         postroom.campaigns.delete(ref)
     except Conflict:  # interrupted in the middle of its import

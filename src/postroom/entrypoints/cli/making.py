@@ -14,14 +14,14 @@ from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.tokens import MAX_TOPIC_BYTES
 from postroom.services.campaign_creation import AttachedFile, CampaignParts, FieldNames, parse_schedule
 from postroom.settings import Settings
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 from postroom.wiring.campaigns import campaign_defaults
 
 _OPTIONS = FieldNames("--at", "--timezone")
 
 
 def create(
-    postroom: Postroom,
+    postroom: Container,
     spec: CampaignSpec,
     parts: CampaignParts,
     recipients: Path,
@@ -85,7 +85,7 @@ def variables(given: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def schedule(at: str, timezone: str, postroom: Postroom) -> Schedule:
+def schedule(at: str, timezone: str, postroom: Container) -> Schedule:
     """Of `--at` and `--timezone`; `Invalid` for what is no time, has passed, or is too far ahead."""
     grace_ms = round(postroom.settings.schedule_grace * 1000)
     return parse_schedule(at, timezone, now=postroom.clock.now(), grace_ms=grace_ms, names=_OPTIONS)

@@ -18,7 +18,7 @@ from postroom.model.stream import is_stream
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.model.tokens import parse_message_id
 from postroom.services.messages import event_record, message_record
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 app = typer.Typer(help="Look at one message.", no_args_is_help=True)
 
@@ -47,7 +47,7 @@ def show(
     print_rows(("at", "what", "attempt", "source", "detail"), [_row(event) for event in events])
 
 
-def _found(postroom: Postroom, tenant: str, id: str) -> tuple[Message, Sequence[Event]]:  # noqa: A002 - the field's own word
+def _found(postroom: Container, tenant: str, id: str) -> tuple[Message, Sequence[Event]]:  # noqa: A002 - the field's own word
     of, _ = parse_message_id(id)
     if is_stream(of):
         record = postroom.singles.get(tenant, id)

@@ -17,7 +17,7 @@ from postroom.ledger.audit import AuditLog
 from postroom.model.access import Principal, PrincipalKind, Role
 from postroom.model.audit import AuditRecord
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _DONE = 200
 
@@ -45,7 +45,7 @@ def of_tenant(tenant: str) -> str:
 
 
 @contextmanager
-def recorded(postroom: Postroom, command: str, *, tenant: str, target: str = "") -> Iterator[Change]:
+def recorded(postroom: Container, command: str, *, tenant: str, target: str = "") -> Iterator[Change]:
     """Around what changes something: `tenant` is whose trail it belongs in, empty for the installation's own."""
     change = Change(target)
     who = operator(tenant)

@@ -18,7 +18,7 @@ from postroom.ledger.audit import INSTALLATION
 from postroom.ledger.providers import ProviderSpec
 from postroom.model.provider import MessageStream, Provider, UsageLimits, parse_warm_up
 from postroom.services.providers import ProviderCaller, provider_url
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 app = typer.Typer(help="How mail leaves: relays that all tenants share, or one tenant's.", no_args_is_help=True)
 
@@ -108,12 +108,12 @@ def try_out(name: Name, tenant: Owner = None, as_json: Json = False, data: Data 
     report(findings, as_json=as_json)
 
 
-def _asker(postroom: Postroom, tenant: str | None) -> ProviderCaller:
+def _asker(postroom: Container, tenant: str | None) -> ProviderCaller:
     """An operator, for a tenant that there is."""
     return ProviderCaller(None if tenant is None else postroom.tenants.get(tenant).id, operator=True)
 
 
-def _own(postroom: Postroom, asker: ProviderCaller, name: str) -> Provider:
+def _own(postroom: Container, asker: ProviderCaller, name: str) -> Provider:
     """The one that the asker owns: `--tenant` never reaches a shared one of the same name."""
     provider = postroom.provider_verbs.get(asker, name)
     if provider.tenant != asker.tenant:

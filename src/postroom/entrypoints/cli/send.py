@@ -18,7 +18,7 @@ from postroom.errors import Invalid
 from postroom.model.campaign import CampaignRef, CampaignSpec, Content, MissingPolicy, UnknownPolicy
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.campaign_creation import CampaignParts
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _BESIDE_RESUME = frozenset({"resume", "tenant", "as_json", "data", "workers", "mail"})
 _NEEDED = ("template", "recipients", "from", "subject")
@@ -130,7 +130,7 @@ def _refuse_beside_resume(context: typer.Context) -> None:
             raise Invalid(f"{parameter.opts[0]} cannot be changed beside --resume: a campaign goes on as it was made")
 
 
-def finish(postroom: Postroom, ref: CampaignRef, *, as_json: bool) -> None:
+def finish(postroom: Container, ref: CampaignRef, *, as_json: bool) -> None:
     """See it through, print the result, exit."""
     status = run_and_watch(postroom, ref)
     print_status(status, as_json=as_json)

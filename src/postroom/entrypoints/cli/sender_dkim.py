@@ -16,7 +16,7 @@ from postroom.entrypoints.cli.session import FAILED, say, session
 from postroom.errors import NotFound
 from postroom.model.dkim import DkimKey, DomainKeys, KeyStatus, record_name
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 app = typer.Typer(help="Keys that a domain's mail is signed with, for relays that do not sign.", no_args_is_help=True)
 
@@ -123,7 +123,7 @@ def remove(
         say(f"the mail of {left.domain} is no longer signed")
 
 
-def _verified(postroom: Postroom, domain: str, selector: str, *, tenant: str, unasked: bool) -> DkimKey:
+def _verified(postroom: Container, domain: str, selector: str, *, tenant: str, unasked: bool) -> DkimKey:
     with recorded(postroom, "sender dkim verify", tenant=tenant, target=_target(domain, selector)):
         settle = postroom.dkim.trust if unasked else postroom.dkim.verify
         return settle(tenant, domain, selector)

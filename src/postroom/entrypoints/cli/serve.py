@@ -17,8 +17,8 @@ from postroom.errors import Conflict
 from postroom.identity.directory import FIRST_ADMIN, first_invitation
 from postroom.model.provider import INBOX
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
-from postroom.wiring.checks import demand_secrets
+from postroom.wiring import Container, open_app
+from postroom.wiring.doctor import demand_secrets
 
 _LOOK_S = 0.1
 
@@ -40,7 +40,7 @@ def serve_command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     demand_secrets(settings)
-    with open_postroom(settings) as postroom, postroom.serving() as alone:
+    with open_app(settings) as postroom, postroom.serving() as alone:
         if not alone:
             raise Conflict(f"another server is running on {settings.data}: stop it, or name another directory with --data")
         with processes.listening(settings) as door, processes.listening_for_mail(settings) as mail_door:
@@ -85,7 +85,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _greet(postroom: Postroom) -> None:
+def _greet(postroom: Container) -> None:
     settings = postroom.settings
     say(f"Postroom answers on {settings.api_base_url} with {settings.workers} workers on {settings.data}")
     if settings.mail == INBOX:

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from postroom.errors import Invalid, PostroomError
 from postroom.settings import FILE_NAME, Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 DONE = 0
 FAILED = 1
@@ -26,9 +26,9 @@ def load_settings(**overrides: object) -> Settings:
 
 
 @contextmanager
-def session(**overrides: object) -> Iterator[Postroom]:
+def session(**overrides: object) -> Iterator[Container]:
     """The installation, opened for one command. `overrides`: settings by field name; None is "not given"."""
-    with open_postroom(load_settings(**overrides)) as postroom:
+    with open_app(load_settings(**overrides)) as postroom:
         yield postroom
 
 

@@ -19,7 +19,7 @@ from postroom.ledger.suppression import SuppressionEntry, SuppressionReason
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.callbacks import parse_instant
 from postroom.services.suppression import TenantSuppressions
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 app = typer.Typer(help="People who must not be written to.", no_args_is_help=True)
 
@@ -129,7 +129,7 @@ def export(tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
             sys.stdout.write(line)
 
 
-def _list(postroom: Postroom, tenant: str) -> TenantSuppressions:
+def _list(postroom: Container, tenant: str) -> TenantSuppressions:
     postroom.tenants.read(tenant)
     return postroom.suppressions.of(tenant)
 

@@ -20,7 +20,7 @@ from postroom.model.template import CheckedTemplate, NewTemplate, Template, Temp
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.template_checks import TemplateRefused
 from postroom.services.templates import TemplateService
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 app = typer.Typer(help="Templates, from files and as versions.", no_args_is_help=True)
 
@@ -120,7 +120,7 @@ def preview(
         typer.echo(printable(f"Subject: {shown.rendered.subject}\n\n{shown.rendered.text}"), nl=False)
 
 
-def _push(postroom: Postroom, tenant: str, path: Path, *, name: str | None, note: str) -> tuple[Template, str]:
+def _push(postroom: Container, tenant: str, path: Path, *, name: str | None, note: str) -> tuple[Template, str]:
     service = postroom.templates
     file = read_files(path)
     known = _named(service, tenant, name or file.name or path.stem)

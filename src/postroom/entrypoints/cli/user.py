@@ -18,7 +18,7 @@ from postroom.model.access import Membership, Role
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.platform.ports.identity import AccountStatus, IdentityProvider, UserAccount
 from postroom.services.users import InvitedUser, UserService
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 app = typer.Typer(help="Who may sign in, and as what.", no_args_is_help=True)
 
@@ -137,7 +137,7 @@ def remove(who: Who, data: Data = None) -> None:
     say(f"{who} is removed")
 
 
-def _recorded(postroom: Postroom, command: str, person: UserAccount) -> AbstractContextManager[Change]:
+def _recorded(postroom: Container, command: str, person: UserAccount) -> AbstractContextManager[Change]:
     """In the trail of the tenant they belong to; of nobody's, the installation's."""
     member = _admission(postroom).membership(person.subject)
     return recorded(postroom, command, tenant=INSTALLATION if member is None else member.tenant, target=_target(member))
@@ -164,17 +164,17 @@ def _tell(admitted: InvitedUser) -> None:
         say(f"{person.email} has a password; whoever forgot it resets it where people sign in")
 
 
-def _identity(postroom: Postroom) -> IdentityProvider:
+def _identity(postroom: Container) -> IdentityProvider:
     if postroom.identity is None:
         raise Unsupported(f"people sign in at {postroom.settings.issuer}: do this there")
     return postroom.identity
 
 
-def _admission(postroom: Postroom) -> UserService:
+def _admission(postroom: Container) -> UserService:
     return UserService(_identity(postroom), postroom.memberships)
 
 
-def _members(postroom: Postroom, tenant: str) -> Iterator[Membership]:
+def _members(postroom: Container, tenant: str) -> Iterator[Membership]:
     cursor: str | None = None
     while True:
         page = postroom.memberships.list(tenant, cursor=cursor, limit=1_000)
@@ -184,7 +184,7 @@ def _members(postroom: Postroom, tenant: str) -> Iterator[Membership]:
             return
 
 
-def _member(postroom: Postroom, who: str) -> Membership:
+def _member(postroom: Container, who: str) -> Membership:
     """Whoever has that address or subject, in any tenant; of an issuer of others, that subject. `NotFound`."""
     if postroom.identity is not None:
         person = postroom.identity.find(who)
@@ -196,7 +196,7 @@ def _member(postroom: Postroom, who: str) -> Membership:
     return found
 
 
-def _person(postroom: Postroom, member: Membership) -> UserAccount | None:
+def _person(postroom: Container, member: Membership) -> UserAccount | None:
     return postroom.identity.find(member.subject) if postroom.identity is not None else None
 
 

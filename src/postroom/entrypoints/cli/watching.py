@@ -17,7 +17,7 @@ from postroom.entrypoints.server.supervisor import CampaignWorkers
 from postroom.errors import Conflict
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.services.status import StatusReport
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _LOOK_S = 0.1
 _SERVER = "a server runs on this data: it sends, with its own settings; watching"
@@ -26,7 +26,7 @@ OVER = frozenset({*ENDED, CampaignStatus.PAUSED})
 _PAUSABLE = frozenset({CampaignStatus.READY, CampaignStatus.SCHEDULED, CampaignStatus.SENDING})
 
 
-def run_and_watch(postroom: Postroom, ref: CampaignRef) -> StatusReport:
+def run_and_watch(postroom: Container, ref: CampaignRef) -> StatusReport:
     """Work on the campaign, or watch whoever does, until it has ended or is paused; its last status."""
     with _terminate_as_interrupt(), Progress() as progress:
         said = ""
@@ -51,7 +51,7 @@ def run_and_watch(postroom: Postroom, ref: CampaignRef) -> StatusReport:
                 return postroom.status.get(ref)
 
 
-def _run(postroom: Postroom, ref: CampaignRef, progress: Progress) -> StatusReport:
+def _run(postroom: Container, ref: CampaignRef, progress: Progress) -> StatusReport:
     with _mail(postroom) as mail:
         runner = CampaignWorkers(postroom.settings, postroom.clock, ref, mail=mail)
         try:
@@ -63,7 +63,7 @@ def _run(postroom: Postroom, ref: CampaignRef, progress: Progress) -> StatusRepo
             runner.close()
 
 
-def _tend(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: CampaignWorkers) -> StatusReport:
+def _tend(postroom: Container, ref: CampaignRef, progress: Progress, runner: CampaignWorkers) -> StatusReport:
     while True:
         working = runner.tend()
         status = _look(postroom, ref, progress, runner.trouble)
@@ -74,13 +74,13 @@ def _tend(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: Camp
         postroom.clock.sleep(_LOOK_S)
 
 
-def _look(postroom: Postroom, ref: CampaignRef, progress: Progress, trouble: str = "") -> StatusReport:
+def _look(postroom: Container, ref: CampaignRef, progress: Progress, trouble: str = "") -> StatusReport:
     status = postroom.status.get(ref)
     progress.show(status, postroom.checkpoints.load(ref), trouble)
     return status
 
 
-def _interrupted(postroom: Postroom, ref: CampaignRef, progress: Progress, runner: CampaignWorkers) -> StatusReport:
+def _interrupted(postroom: Container, ref: CampaignRef, progress: Progress, runner: CampaignWorkers) -> StatusReport:
     progress.note("pausing: no new sends, waiting for what is in flight (Ctrl-C again to abandon it)")
     try:
         _pause(postroom, ref)
@@ -91,7 +91,7 @@ def _interrupted(postroom: Postroom, ref: CampaignRef, progress: Progress, runne
     return postroom.status.get(ref)
 
 
-def _pause(postroom: Postroom, ref: CampaignRef) -> None:
+def _pause(postroom: Container, ref: CampaignRef) -> None:
     """Pause it, unless it has ended, or is importing: an import stops at its next checkpoint."""
     while postroom.records.get(ref).status in _PAUSABLE:
         with suppress(Conflict):  # a worker changed the record in this moment: look again
@@ -99,7 +99,7 @@ def _pause(postroom: Postroom, ref: CampaignRef) -> None:
 
 
 @contextmanager
-def _mail(postroom: Postroom) -> Iterator[str]:
+def _mail(postroom: Container) -> Iterator[str]:
     """Where the workers deliver to: the built-in inbox runs in this process, for as long."""
     url = postroom.settings.mail
     if url != "inbox:":

@@ -16,7 +16,7 @@ from postroom.errors import PostroomError
 from postroom.model.campaign import CampaignRef
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.telemetry.logs import write_logs
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 
 def worker_command(
@@ -75,7 +75,7 @@ def door_command(handle: Annotated[int, typer.Option(help="The socket that liste
 
 
 @contextmanager
-def _child() -> Iterator[Postroom]:
+def _child() -> Iterator[Container]:
     """The installation, for a child process: errors are told to the parent."""
     try:
         with session() as postroom:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from postroom.entrypoints.lambdas.runtime import BatchResponse, batch_failures, container, count, observed, queue_of
 from postroom.errors import PostroomError
 from postroom.ledger.inbound_events import InboundEvent, parse_inbound_events
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 NOTICES: Final = "notices"
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def handler(event: Any, _context: Any) -> BatchResponse:
     return batch_failures(failed)
 
 
-def _read(opened: Postroom, record: Any) -> Sequence[InboundEvent] | PostroomError:
+def _read(opened: Container, record: Any) -> Sequence[InboundEvent] | PostroomError:
     try:
         return (
             opened.ses_hook.parse_queued(record["body"]) if queue_of(record) == NOTICES else parse_inbound_events(record["body"])

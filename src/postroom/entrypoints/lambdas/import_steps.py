@@ -23,7 +23,7 @@ from postroom.model.campaign import Campaign, CampaignRef, CampaignStatus
 from postroom.pipeline.splitter.parallel import ParallelImport
 from postroom.pipeline.splitter.plan import UploadRange
 from postroom.platform.ports.workflows import ExecutionStatus
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _SHOWN = 500
 
@@ -45,7 +45,7 @@ class Answer(TypedDict):
 class ImportSteps:
     """See the module's text."""
 
-    def __init__(self, postroom: Postroom, steps: ParallelImport, runs: Runs) -> None:
+    def __init__(self, postroom: Container, steps: ParallelImport, runs: Runs) -> None:
         self._postroom = postroom
         self._steps = steps
         self._runs = runs
@@ -118,10 +118,8 @@ class Context(Protocol):
 
 @cache
 def _steps() -> ImportSteps:
-    from postroom.wiring.importing import parallel_import
-
     opened = container()
-    return ImportSteps(opened, parallel_import(opened.stores, opened.ledger), cast("Runs", opened.workflows))
+    return ImportSteps(opened, opened.parallel_import, cast("Runs", opened.workflows))
 
 
 @observed("import-plan")

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from postroom.entrypoints.lambdas.runtime import BatchResponse, batch_failures, container, count, observed
 from postroom.entrypoints.maintenance import MaintenanceJob, MaintenanceJobs
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _MARGIN_MS: Final = 5_000
 _RECOUNT_S: Final = 10.0
@@ -59,14 +59,14 @@ def run_due_jobs(chores: list[MaintenanceJob], minute: int, stopped: Callable[[]
             count("ChoreFailures")
 
 
-def _count_stuck(opened: Postroom) -> None:
+def _count_stuck(opened: Container) -> None:
     found = opened.standstill.find()
     for stuck in found:
         _log.error("campaign %s of %s is stuck: %s", stuck.ref.campaign, stuck.ref.tenant, stuck.why)
     count("StuckCampaigns", len(found))
 
 
-def _minute(event: Any, opened: Postroom) -> int:
+def _minute(event: Any, opened: Container) -> int:
     """Since 1970, of when the rule was due: a call that is late stands for its own minute."""
     due = event.get("time") if isinstance(event, dict) else None
     seconds = datetime.fromisoformat(due).timestamp() if due else opened.clock.now() / 1000

@@ -19,7 +19,7 @@ from postroom.entrypoints.application import SERVICES, application
 from postroom.gateway.pipeline import Route
 from postroom.gateway.routes.system import about_routes
 from postroom.settings import Settings
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 FUNCTIONS: Final[Mapping[str, str]] = {
     "templates": "template-api",
@@ -101,6 +101,6 @@ def _served(route: BaseRoute, function: str) -> Iterator[Served]:
 
 
 @contextmanager
-def _installation() -> Iterator[Postroom]:
-    with TemporaryDirectory() as directory, open_postroom(Settings(data=Path(directory))) as postroom:
+def _installation() -> Iterator[Container]:
+    with TemporaryDirectory() as directory, open_app(Settings(data=Path(directory))) as postroom:
         yield postroom

@@ -12,7 +12,7 @@ What a function tells of itself: log lines, metrics and traces, the same for all
 - **Logs**: JSON lines on standard output, with the function's name, stage, request id and, for calls of the API, the call's own
   id (`request`). Every call leaves one line at least: its milliseconds. An event or an answer is never logged, since both may
   hold addresses and tokens, and neither is what libraries say of them below a warning. Level: POWERTOOLS_LOG_LEVEL, else INFO.
-- **Metrics**: EMF, namespace `Postroom`, dimensions `service` and `stage`; written with the call's end. `count` adds to them.
+- **Metrics**: EMF, namespace `Container`, dimensions `service` and `stage`; written with the call's end. `count` adds to them.
   Always: `Calls`, `Errors` (the handler raised), `ColdStart`.
 - **Traces**: X-Ray, where it is installed (aws-xray-sdk) and not switched off (POWERTOOLS_TRACE_DISABLED). No answers in them,
   and no texts of errors.
@@ -36,7 +36,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from postroom.settings import Settings
 from postroom.telemetry.logs import REQUEST
-from postroom.wiring import Postroom, open_postroom
+from postroom.wiring import Container, open_app
 
 
 def function_name() -> str | None:
@@ -59,9 +59,9 @@ _KEPT = ExitStack()
 
 
 @cache
-def container() -> Postroom:
+def container() -> Container:
     """As the function's environment describes it. `Invalid`."""
-    return _KEPT.enter_context(open_postroom(Settings.load(os.environ, None, {})))
+    return _KEPT.enter_context(open_app(Settings.load(os.environ, None, {})))
 
 
 BatchResponse = dict[str, list[dict[str, str]]]

@@ -28,7 +28,7 @@ from postroom.pipeline.sender.context import StopSignal
 from postroom.pipeline.sender.dispatch import Dispatch, Next
 from postroom.pipeline.sender.run import AssignedBatches
 from postroom.platform.ports.workflows import ExecutionStatus
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 ROUNDS_A_RUN: Final = 500
 """Then a new run begins: a machine's execution may have 25,000 events, and a round has about ten."""
@@ -71,7 +71,7 @@ class Streamed(TypedDict):
 class SendSteps:
     """See the module's text."""
 
-    def __init__(self, postroom: Postroom, rounds: Dispatch, runs: Runs) -> None:
+    def __init__(self, postroom: Container, rounds: Dispatch, runs: Runs) -> None:
         self._postroom = postroom
         self._rounds = rounds
         self._runs = runs

@@ -36,7 +36,7 @@ from postroom.entrypoints.lambdas.runtime import BatchResponse, batch_failures, 
 from postroom.errors import Permanent
 from postroom.ledger.callback_deliveries import EndpointRef
 from postroom.platform.ports.feed import MessageChange
-from postroom.wiring.streams import SearchIndex, changes_of, search_index
+from postroom.wiring.aws import changes_of, search_index
 
 _log = logging.getLogger(__name__)
 
@@ -125,6 +125,4 @@ def index_messages(event: Any, _context: Any) -> None:
         count("DocumentsRefused", refused)
 
 
-@cache
-def _index() -> SearchIndex:
-    return search_index(container().settings)
+_index = cache(lambda: search_index(container().settings))

@@ -17,14 +17,14 @@ from typing import Final
 
 from postroom.callbacks.consumer import FeedConsumer
 from postroom.entrypoints.server.process import Stop, report_trouble, supervised
-from postroom.wiring import Postroom
-from postroom.wiring.way_back import collecting, listener
+from postroom.wiring import Container
+from postroom.wiring.feedback import collecting, listener
 
 _NICE: Final = 5
 """A third of the others' share of a busy processor: what came back can wait, what is to leave cannot."""
 
 
-def run_feedback(postroom: Postroom, door: socket.socket | None = None) -> None:
+def run_feedback(postroom: Container, door: socket.socket | None = None) -> None:
     """Until told to stop. `door`: where mail comes in. Errors of the stores are raised."""
 
     async def work(stop: Stop) -> None:
@@ -39,7 +39,7 @@ def run_feedback(postroom: Postroom, door: socket.socket | None = None) -> None:
     asyncio.run(supervised(work))
 
 
-def _parts(postroom: Postroom, door: socket.socket | None, stop: Stop) -> Iterator[Coroutine[None, None, None]]:
+def _parts(postroom: Container, door: socket.socket | None, stop: Stop) -> Iterator[Coroutine[None, None, None]]:
     yield asyncio.to_thread(postroom.feedback.run, stop.flag)
     yield asyncio.to_thread(postroom.tally.run, stop.flag)
     if door is not None:
@@ -51,7 +51,7 @@ def _parts(postroom: Postroom, door: socket.socket | None, stop: Stop) -> Iterat
 _LOOK_S: Final = 0.1
 
 
-def run_callbacks(postroom: Postroom) -> None:
+def run_callbacks(postroom: Container) -> None:
     """Until told to stop. Errors of the stores are raised."""
 
     async def work(stop: Stop) -> None:
@@ -60,7 +60,7 @@ def run_callbacks(postroom: Postroom) -> None:
     asyncio.run(supervised(work))
 
 
-async def process_callbacks(postroom: Postroom, ended: asyncio.Event, stopped: threading.Event) -> None:
+async def process_callbacks(postroom: Container, ended: asyncio.Event, stopped: threading.Event) -> None:
     """Until both are set. Errors of the stores are raised, once nothing is under way any more."""
     follower, lanes = postroom.callback_lines()
     parts = [asyncio.create_task(asyncio.to_thread(_follow, follower, stopped)), asyncio.create_task(lanes.run(ended))]

@@ -24,7 +24,7 @@ from postroom.entrypoints.application import application
 from postroom.entrypoints.server.process import Stop, supervised
 from postroom.gateway.routes.campaign_status import StatusCache
 from postroom.settings import Settings
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 HEAD_BYTES = 65_536
 """And what came with the first of them: the line and all fields of a call, or the fields after its last chunk."""
@@ -128,7 +128,7 @@ _IDLE_S = 30
 """How long a connection may stay open between two calls: longer than the proxies' usual pool time costs nothing."""
 
 
-def run(postroom: Postroom, door: socket.socket) -> None:
+def run(postroom: Container, door: socket.socket) -> None:
     """Answer on a socket that listens already, until told to stop."""
     board = StatusCache(postroom.status, postroom.clock)
     server = _Server(_config(application(postroom, board), postroom.settings))

@@ -24,7 +24,7 @@ from postroom.entrypoints.server.supervisor import ProcessSpec, Supervisor
 from postroom.errors import Invalid
 from postroom.model.provider import INBOX
 from postroom.settings import Settings
-from postroom.wiring.way_back import check_way_back
+from postroom.wiring.feedback import check_way_back
 
 GRACE_S = 27.0
 """Within half a minute of SIGTERM all is over, whatever `drain` says: what an orchestrator waits for."""

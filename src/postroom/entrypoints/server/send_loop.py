@@ -22,7 +22,7 @@ from postroom.ledger import scheduler_messages
 from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.model.stream import is_stream
 from postroom.pipeline.sender.context import StopSignal
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 AT_ONCE = 16
 """Campaigns that a worker works on at the same time: each has a composer and connections of its own."""
@@ -46,7 +46,7 @@ class _Turn:
 class SendLoop:
     """One worker's."""
 
-    def __init__(self, postroom: Postroom, *, only: CampaignRef | None, at_once: int = AT_ONCE, turn_s: float = TURN_S) -> None:
+    def __init__(self, postroom: Container, *, only: CampaignRef | None, at_once: int = AT_ONCE, turn_s: float = TURN_S) -> None:
         self._postroom = postroom
         self._only = only
         self._at_once = at_once

@@ -18,7 +18,7 @@ from postroom.entrypoints.server.process import Stop, supervised
 from postroom.errors import LeaseLost, PostroomError
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _LOOK_S = 0.05
 _NOTE_LEASE_S = 5
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 class MaintenanceLoop:
     """In a thread of a worker, or of a process of their own."""
 
-    def __init__(self, postroom: Postroom, *, only: CampaignRef | None, stopped: threading.Event) -> None:
+    def __init__(self, postroom: Container, *, only: CampaignRef | None, stopped: threading.Event) -> None:
         """`only`: look after one campaign alone."""
         self._postroom = postroom
         self._house = MaintenanceJobs(postroom, only=only, stopped=stopped.is_set)
@@ -84,7 +84,7 @@ class _Every:
         return True
 
 
-def run(postroom: Postroom) -> None:
+def run(postroom: Container) -> None:
     """Until told to stop. Errors of the stores are raised."""
 
     async def work(stop: Stop) -> None:
@@ -93,7 +93,7 @@ def run(postroom: Postroom) -> None:
     asyncio.run(supervised(work))
 
 
-def run_inbox(postroom: Postroom, port: int) -> None:
+def run_inbox(postroom: Container, port: int) -> None:
     """The built-in inbox, until told to stop."""
 
     async def work(stop: Stop) -> None:

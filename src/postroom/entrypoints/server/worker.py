@@ -27,7 +27,7 @@ from postroom.model.campaign import CampaignRef, CampaignStatus
 from postroom.platform.ports.workflows import Again, Done, Handler, HandlerCall
 from postroom.services.campaigns import ACTION
 from postroom.services.erasure_requests import ERASE
-from postroom.wiring import Postroom
+from postroom.wiring import Container
 
 _LOOK_S = 0.05
 
@@ -36,7 +36,7 @@ class WorkflowLoop:
     """Takes executions by lease, one at a time."""
 
     def __init__(
-        self, postroom: Postroom, workflow: str, handler: Handler, *, owner: str, group: str, only: str | None = None
+        self, postroom: Container, workflow: str, handler: Handler, *, owner: str, group: str, only: str | None = None
     ) -> None:
         """`group`: the journal under which workers prove that they live. `only`: one execution alone."""
         self._postroom = postroom
@@ -66,7 +66,7 @@ class WorkflowLoop:
         )
 
 
-def import_handler(postroom: Postroom, stopped: threading.Event) -> Handler:
+def import_handler(postroom: Container, stopped: threading.Event) -> Handler:
     """Imports until done, or `stopped` at a checkpoint."""
 
     def handle(call: HandlerCall) -> Done | Again:
@@ -96,7 +96,7 @@ WORKERS = "workers"
 _SWITCH_S = 0.0005  # the interpreter lock changes hands this often: a thread back from the disk waits less than a message takes
 
 
-def run(postroom: Postroom, only: CampaignRef | None, *, chores: bool) -> int:
+def run(postroom: Container, only: CampaignRef | None, *, chores: bool) -> int:
     """Work until stopped; the exit code. `only`: one campaign, and return when it has ended or is paused."""
     sys.setswitchinterval(_SWITCH_S)
     return 0 if uvloop.run(supervised(Worker(postroom, only, chores=chores).run)) else STOPPED
@@ -105,7 +105,7 @@ def run(postroom: Postroom, only: CampaignRef | None, *, chores: bool) -> int:
 class Worker:
     """Sending on the event loop, the rest in threads."""
 
-    def __init__(self, postroom: Postroom, only: CampaignRef | None, *, chores: bool) -> None:
+    def __init__(self, postroom: Container, only: CampaignRef | None, *, chores: bool) -> None:
         self._postroom = postroom
         self._only = only
         self._with_chores = chores

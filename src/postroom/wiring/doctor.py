@@ -43,9 +43,9 @@ from postroom.services.doctor import check_sending_domain as examine_domain
 from postroom.services.providers import warming
 from postroom.settings import Settings
 from postroom.wiring.embedded import holds_people, key_file, master_keys
-from postroom.wiring.mail import no_relay
+from postroom.wiring.feedback import check_way_back
+from postroom.wiring.sending import no_relay
 from postroom.wiring.ses import config_of, examined_ses
-from postroom.wiring.way_back import check_way_back
 
 
 def backups(settings: Settings) -> BackupService:
@@ -74,7 +74,7 @@ def _hold_streams(settings: Settings, data: Path, reason: str) -> int:
         )
 
 
-def doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -> Doctor:
+def build_doctor(settings: Settings, domain: str | None, selectors: tuple[str, ...]) -> Doctor:
     """What can be examined of this installation; opens nothing yet."""
     checks: list[tuple[str, Check]] = [("data directory", partial(check_data_directory, settings.data))]
     checks.append(("master key", partial(_secrecy, settings)))

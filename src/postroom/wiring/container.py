@@ -1,19 +1,21 @@
-"""All that an installation offers, in one place: what commands, workers and the door work with."""
+"""The composition root: `open_app(settings)` yields the `Container` that commands, workers, the HTTP server and functions use."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+from postroom.errors import Invalid
 from postroom.model.campaign import CampaignRef
-from postroom.wiring.verbs import Verbs
+from postroom.model.provider import INBOX
+from postroom.settings import Settings
+from postroom.wiring.services import NO_AUDIENCE, Services
+from postroom.wiring.stores import open_stores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from postroom.callbacks.consumer import DeliveryBuilder, FeedConsumer
     from postroom.callbacks.dispatcher import CallbackDispatcher
     from postroom.callbacks.endpoint_queues import EndpointQueues
@@ -27,24 +29,45 @@ if TYPE_CHECKING:
     from postroom.pipeline.sender.dispatch import Dispatch as SendRounds
     from postroom.pipeline.sender.worker import Sender
     from postroom.pipeline.splitter import Checkpoints, Splitter
+    from postroom.pipeline.splitter.parallel import ParallelImport
     from postroom.services.status import StalledCampaigns
 
 
-class Postroom(Verbs):
-    """One installation, put together: its services (wiring.verbs), what sends, and what hears of what comes back."""
+@contextmanager
+def open_app(settings: Settings) -> Iterator[Container]:
+    """Open the stores that the settings name, and yield the container. At the end, close them.
+
+    Raises `Invalid` when the provider URL cannot be used, or an external issuer is set without an audience.
+    """
+    if settings.issuer and not settings.audience:
+        raise Invalid(NO_AUDIENCE)
+    if settings.mail != INBOX:
+        from postroom.platform.mail.provider_url import parse_provider_url
+
+        parse_provider_url(settings.mail, trusted=True)
+    with open_stores(settings) as stores:
+        container = Container(settings, stores)
+        try:
+            yield container
+        finally:
+            container.close()
+
+
+class Container(Services):
+    """One installation: its services, its workers, and its locks."""
 
     def close(self) -> None:
-        """Write what waits in memory."""
+        """Write tracking events that wait in memory."""
         if "hits" in vars(self):
             self.hits.close()
 
     def but(self, **others: object) -> Self:
-        """The same, with others in the places of what is made when it is first asked for."""
+        """Return a copy in which the named members are replaced (tests)."""
         changed = copy(self)
         vars(changed).update(others)
         return changed
 
-    # What sends
+    # Import and sending
 
     @cached_property
     def splitter(self) -> Splitter:
@@ -53,8 +76,23 @@ class Postroom(Verbs):
         return splitter(self.stores, self.ledger)
 
     @cached_property
+    def parallel_import(self) -> ParallelImport:
+        """An import in parallel steps; loads nothing that sends."""
+        from postroom.pipeline.splitter.parallel import ParallelImport
+
+        return ParallelImport(
+            campaigns=self.records,
+            messages=self.messages,
+            objects=self.objects,
+            suppression=self.ledger.suppression,
+            tables=self.tables,
+            tenants=self.tenants,
+            clock=self.clock,
+        )
+
+    @cached_property
     def checkpoints(self) -> Checkpoints:
-        """Of imports."""
+        """Checkpoints of imports."""
         from postroom.pipeline.splitter import Checkpoints
 
         return Checkpoints(self.tables)
@@ -81,12 +119,12 @@ class Postroom(Verbs):
 
     @cached_property
     def rounds(self) -> SendRounds:
-        """Who looks what is due, where many functions send."""
+        """Plans dispatch cycles where many functions send."""
         from postroom.wiring.sending import send_rounds
 
         return send_rounds(self.stores, self.ledger, self.sender)
 
-    # What comes back
+    # Events
 
     @cached_property
     def hits(self) -> TrackingBuffer | SyncTrackingSink:
@@ -100,15 +138,17 @@ class Postroom(Verbs):
 
     @cached_property
     def tracking(self) -> Tracking:
-        from postroom.wiring.hearing import tracking
+        """Records opens and clicks."""
+        from postroom.events.tracking import LinkTableCache, TenantSecretCache, Tracking
 
-        return tracking(self.stores, self.ledger, self.hits)
+        secrets = TenantSecretCache(self.tenants, self.clock)
+        return Tracking(secrets, LinkTableCache(self.tenants, self.messages, self.objects), self.hits, self.clock)
 
     @cached_property
     def unsubscribing(self) -> UnsubscribeService:
-        from postroom.wiring.hearing import unsubscribing
+        from postroom.events.unsubscribe import UnsubscribeService
 
-        return unsubscribing(self.stores, self.ledger)
+        return UnsubscribeService(self.tenants, self.ledger.suppression, self.arrivals, self.clock)
 
     @cached_property
     def letterhead(self) -> SenderDisplay:
@@ -118,9 +158,17 @@ class Postroom(Verbs):
 
     @cached_property
     def ses_hook(self) -> SesWebhook:
-        from postroom.wiring.ses_hook import ses_hook
+        """Raises `Invalid` when AWS's own variables name no endpoint where SNS could be."""
+        from postroom.events.group_commit import GroupCommit
+        from postroom.events.ses.sns import SnsVerifier
+        from postroom.events.ses.sns_client import SnsClient
+        from postroom.events.ses.webhook import SesRecords, SesWebhook
+        from postroom.platform.mail.ses_url import sns_endpoint
 
-        return ses_hook(self.settings, self.stores, self.ledger)
+        records = SesRecords(self.tenants, self.records, self.messages, self.ledger.suppression)
+        client = SnsClient(self.clock, endpoint=sns_endpoint(self.settings.aws.variables))
+        verifier = SnsVerifier(self.settings.ses_topics, client, self.clock)
+        return SesWebhook(verifier, records, GroupCommit(self.arrivals.put).put)
 
     @cached_property
     def feedback(self) -> FeedbackWorker:
@@ -134,44 +182,47 @@ class Postroom(Verbs):
 
         return guard(self.settings, self.stores, self.ledger)
 
-    @cached_property
-    def callback_lines(self) -> Callable[[], tuple[FeedConsumer, EndpointQueues]]:
-        """Who follows the feed, and who makes the requests: for one process."""
+    def callback_lines(self) -> tuple[FeedConsumer, EndpointQueues]:
+        """What follows the feed and what makes the requests, for one process on one machine."""
         from postroom.wiring.callbacks import callback_lines
 
-        return partial(callback_lines, self.settings, self.stores, self.ledger)
+        return callback_lines(self.settings, self.stores, self.ledger, self.callback_teller)
 
     @cached_property
     def standstill(self) -> StalledCampaigns:
-        """Which campaigns should move and do not."""
-        from postroom.wiring.standstill import standstill
+        """Finds campaigns that should move and do not; reads only."""
+        from postroom.ledger.rate_windows import RateWindows
+        from postroom.pipeline.sender.provider_route import DailyQuota
+        from postroom.services.status import StalledCampaigns
 
-        return standstill(self.stores, self.ledger)
+        waiting_for = DailyQuota(self.stores.rates, self.providers, self.clock).waiting_for
+        return StalledCampaigns(self.records, self.messages, RateWindows(self.tables), waiting_for=waiting_for, clock=self.clock)
 
     @cached_property
     def callback_teller(self) -> DeliveryBuilder:
-        from postroom.wiring.callback_teller import callback_teller
+        """Makes callback deliveries of changes; makes no request."""
+        from postroom.callbacks.consumer import DeliveryBuilder
 
-        return callback_teller(self.stores, self.ledger)
+        return DeliveryBuilder(self.messages, self.callbacks, self.deliveries, campaigns=self.records, clock=self.clock)
 
     @cached_property
     def callback_rounds(self) -> CallbackDispatcher:
-        """Who makes the requests where processes come and go."""
+        """Makes the callback requests where processes come and go (AWS)."""
         from postroom.wiring.callbacks import callback_rounds
 
         return callback_rounds(self.settings, self.stores, self.ledger)
 
-    # Whoever runs on one machine
+    # Locks on one machine
 
     @contextmanager
     def run_lock(self, ref: CampaignRef) -> Iterator[bool]:
-        """Whether this process alone runs the campaign's workers; the lock is gone with the process, however that ends."""
+        """Yield True if this process holds the campaign's run lock. The lock ends with the process."""
         with self._lock(ref.campaign) as taken:
             yield taken
 
     @contextmanager
     def serving(self) -> Iterator[bool]:
-        """Whether this process alone is the server; the lock is gone with the process, however that ends."""
+        """Yield True if this process holds the server lock. The lock ends with the process."""
         with self._lock("serve", patience_s=1.0) as taken:  # others only look whether it is free
             yield taken
 
@@ -184,7 +235,7 @@ class Postroom(Verbs):
 
     @contextmanager
     def _lock(self, name: str, *, patience_s: float = 0.0) -> Iterator[bool]:
-        from postroom.platform.embedded._files import FileLock  # where there is a machine to lock
+        from postroom.platform.embedded._files import FileLock  # only on one machine
 
         self.stores.on_one_machine("a worker or server of its own")
         path = self.settings.data / "locks" / f"{name}.lock"

@@ -1,0 +1,461 @@
+"""The services of one installation: what the API and the command line call.
+
+A service is built, and what it needs imported, when it is first used. A function on AWS uses few of them, and its first caller
+waits for everything that it imports (tests/lambdas/test_cold_start.py): so imports are inside the members.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from postroom.errors import Invalid
+from postroom.settings import Settings
+from postroom.wiring.ledger import Ledger
+
+if TYPE_CHECKING:
+    from postroom.clock import Clock
+    from postroom.delivery.compose import ContentCompiler
+    from postroom.delivery.transactional import ContentStore, TransactionalCompiler
+    from postroom.gateway.auth import TokenAuthenticator
+    from postroom.identity.provider import OpenIdProvider
+    from postroom.ledger.audit import AuditLog
+    from postroom.ledger.callback_deliveries import CallbackDeliveries
+    from postroom.ledger.callback_endpoints import CallbackEndpoints
+    from postroom.ledger.campaigns import Campaigns
+    from postroom.ledger.inbound_events import InboundEventQueue
+    from postroom.ledger.memberships import Memberships
+    from postroom.ledger.providers import ProviderCredentials, Providers
+    from postroom.ledger.rate_windows import RateRecorder
+    from postroom.ledger.recounts import Recounts
+    from postroom.ledger.senders import Senders
+    from postroom.ledger.streams import DailyStreams
+    from postroom.ledger.tenants import Tenants
+    from postroom.model.finding import Finding
+    from postroom.platform.mail.inbox import Inbox
+    from postroom.platform.ports.feed import Feed
+    from postroom.platform.ports.identity import IdentityProvider
+    from postroom.platform.ports.journal import Journals
+    from postroom.platform.ports.messages import Messages
+    from postroom.platform.ports.objects import Objects
+    from postroom.platform.ports.queues import Queues
+    from postroom.platform.ports.secrets import Secrets
+    from postroom.platform.ports.tables import Tables
+    from postroom.platform.ports.timers import Timers
+    from postroom.platform.ports.workflows import Workflows
+    from postroom.services.callbacks import CallbackService
+    from postroom.services.campaign_actions import CampaignActions
+    from postroom.services.campaign_creation import CampaignCreator, CampaignRequests
+    from postroom.services.campaign_edits import Edits
+    from postroom.services.campaign_reading import CampaignReader
+    from postroom.services.campaigns import CampaignService
+    from postroom.services.dkim import DkimService
+    from postroom.services.dry_run import DryRun
+    from postroom.services.erasure import ErasureService
+    from postroom.services.erasure_requests import ErasureRequests
+    from postroom.services.exports import CampaignExports, ExportFiles
+    from postroom.services.inbox import InboxService
+    from postroom.services.key_rotation import KeyRotation
+    from postroom.services.keys import ApiKeyService
+    from postroom.services.messages import MessageService
+    from postroom.services.providers import ProviderService
+    from postroom.services.retention import CampaignRetention, StreamRetention
+    from postroom.services.senders import SenderService
+    from postroom.services.status import StatusService
+    from postroom.services.suppression import SuppressionLists
+    from postroom.services.templates import TemplateService
+    from postroom.services.uploads import UploadService
+    from postroom.services.users import MemberService
+    from postroom.wiring.ses import SesAccounts
+    from postroom.wiring.stores import Stores
+
+NO_AUDIENCE: Final = "POSTROOM_ISSUER needs POSTROOM_AUDIENCE: else tokens for any other application would be taken too"
+_STORES: Final = frozenset(
+    ("clock", "secrets", "tables", "objects", "messages", "queues", "timers", "workflows", "feed", "journals")
+)
+_REPOSITORIES: Final = {
+    "tenants": "tenants",
+    "memberships": "memberships",
+    "audit": "audit",
+    "identities": "senders",
+    "providers": "providers",
+    "records": "campaigns",
+    "streams": "streams",
+    "arrivals": "arrivals",
+    "recounts": "recounts",
+    "tally": "tally",
+    "callbacks": "callbacks",
+    "deliveries": "deliveries",
+}
+"""Members that are the ledger's, by their names there."""
+
+
+class Services:
+    """Stores, repositories and services. Raises `Invalid` when a member needs a setting that cannot be used."""
+
+    if TYPE_CHECKING:  # `__getattr__` finds them
+        clock: Clock
+        secrets: Secrets
+        tables: Tables
+        objects: Objects
+        messages: Messages
+        queues: Queues
+        timers: Timers
+        workflows: Workflows
+        feed: Feed
+        journals: Journals
+        tenants: Tenants
+        memberships: Memberships
+        audit: AuditLog
+        identities: Senders
+        providers: Providers
+        records: Campaigns
+        streams: DailyStreams
+        arrivals: InboundEventQueue
+        recounts: Recounts
+        tally: RateRecorder
+        callbacks: CallbackEndpoints
+        deliveries: CallbackDeliveries
+
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self.settings = settings
+        self.stores = stores
+        self.ledger = Ledger(settings, stores)
+
+    if not TYPE_CHECKING:  # else mypy would allow any name
+
+        def __getattr__(self, name: str) -> object:
+            if name in _STORES:
+                return getattr(self.stores, name)
+            if name in _REPOSITORIES:
+                return getattr(self.ledger, _REPOSITORIES[name])
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+
+    # Users and keys
+
+    @cached_property
+    def members(self) -> MemberService:
+        from postroom.services.users import MemberService
+
+        return MemberService(self.memberships)
+
+    @cached_property
+    def api_keys(self) -> ApiKeyService:
+        from postroom.services.keys import ApiKeyService
+
+        return ApiKeyService(self.ledger.keys, self.clock)
+
+    @cached_property
+    def issuer(self) -> OpenIdProvider | None:
+        """None if users sign in at an external issuer (POSTROOM_ISSUER), and on AWS."""
+        return None if self.settings.issuer or self.stores.machine is None else self._built_in_issuer
+
+    @cached_property
+    def identity(self) -> IdentityProvider | None:
+        """None if users sign in at an external issuer."""
+        if self.issuer is None:
+            return self.stores.identity
+        from postroom.identity.directory import UserDirectory
+
+        return UserDirectory(self.issuer)
+
+    @cached_property
+    def authenticator(self) -> TokenAuthenticator:
+        """Accepts tokens of the built-in issuer, or of the one in the settings; never of both. Raises `Invalid` when an external
+        issuer is set without an audience."""
+        from postroom.gateway.auth import TokenAuthenticator
+        from postroom.gateway.jwks import HttpJwks, LocalJwks
+
+        settings, issuer = self.settings, self.issuer
+        if issuer is None and not settings.audience:
+            raise Invalid(NO_AUDIENCE)
+        if issuer is None:
+            jwks = HttpJwks(settings.issuer or "", self.clock, at=settings.jwks_url)
+        else:
+            jwks = LocalJwks(issuer.keys.published, self.clock)
+        return TokenAuthenticator(
+            self.memberships,
+            self.ledger.keys,
+            self.tenants,
+            jwks,
+            issuer=settings.issuer or settings.api_base_url,
+            audiences=settings.audience if issuer is None else (issuer.audience,),
+            clock=self.clock,
+            members_of=None if issuer is None else issuer.membership_issuer,
+        )
+
+    @property
+    def _built_in_issuer(self) -> OpenIdProvider:
+        from postroom.identity.provider import OpenIdProvider
+
+        return OpenIdProvider(self.tables, self.secrets, self.clock, url=self.settings.api_base_url)
+
+    def rotation(self) -> KeyRotation:
+        """Re-encrypts everything kept under the master key. Raises `Unsupported` on AWS, where KMS rotates its own key."""
+        from postroom.platform.embedded.secrets import KeyFile
+        from postroom.services.key_rotation import KeyRotation
+
+        machine, ledger = self.stores.on_one_machine("changing the master key"), self.ledger
+        owners = [
+            ("objects", machine.objects.reseal),
+            ("providers", ledger.providers.reseal),
+            ("DKIM keys", ledger.dkim.reseal),
+            ("callbacks", ledger.callback_secrets.reseal),
+            ("signed URLs", machine.transfers.reseal),
+            ("audit", ledger.audit.reseal),
+            ("sign-in", self._built_in_issuer.reseal),  # also where an external issuer is set: for the way back to this one
+        ]
+        keys = machine.master_keys
+        return KeyRotation(keys, owners, own=keys if isinstance(keys, KeyFile) else None)
+
+    # Senders, providers, suppression
+
+    @cached_property
+    def senders(self) -> SenderService:
+        from postroom.platform.mail.resolver import Resolver
+        from postroom.services.senders import SenderService
+
+        return SenderService(self.identities, Resolver(), self.clock)
+
+    @cached_property
+    def dkim(self) -> DkimService:
+        from postroom.platform.mail.resolver import Resolver
+        from postroom.services.dkim import DkimService
+
+        return DkimService(self.ledger.dkim, Resolver(), self.clock)
+
+    @cached_property
+    def provider_verbs(self) -> ProviderService:
+        from postroom.platform.mail.provider_url import check_provider_url
+        from postroom.services.providers import ProviderService
+
+        def examined(means: ProviderCredentials) -> list[Finding]:
+            from postroom.wiring.sending import examined  # imports every kind of mailer
+
+            return examined(self.ses_accounts, means)
+
+        return ProviderService(
+            self.providers, check=lambda url, trusted: check_provider_url(url, trusted=trusted), examine=examined
+        )
+
+    @cached_property
+    def ses_accounts(self) -> SesAccounts:
+        from postroom.wiring.ses import SesAccounts
+
+        return SesAccounts(self.settings.aws, self.stores.rates, self.clock, topics=self.settings.ses_topics)
+
+    @cached_property
+    def suppressions(self) -> SuppressionLists:
+        from postroom.services.suppression import SuppressionLists
+
+        return SuppressionLists(self.ledger.suppression, self.tenants, self.clock)
+
+    @cached_property
+    def inbox(self) -> InboxService:
+        from postroom.services.inbox import InboxService
+
+        return InboxService(self.objects)
+
+    @cached_property
+    def inbox_server(self) -> Inbox:
+        from postroom.platform.mail.inbox import Inbox
+
+        return Inbox(self.objects, self.clock)
+
+    # Templates, messages, campaigns
+
+    @cached_property
+    def composing(self) -> ContentCompiler:
+        from postroom.delivery.compose import ContentCompiler
+
+        settings = self.settings
+        return ContentCompiler(
+            self.tenants,
+            self.objects,
+            public_url=settings.public_url,
+            bounce_domain=settings.bounce_domain,
+            mail_comes_back=settings.bounce_domain is not None and bool(settings.feedback_listen or settings.feedback_mailbox),
+            keys=self.ledger.dkim,
+        )
+
+    @cached_property
+    def contents(self) -> ContentStore:
+        """Contents of transactional messages."""
+        from postroom.delivery.transactional import ContentStore
+
+        return ContentStore(self.objects)
+
+    @cached_property
+    def composed_singles(self) -> TransactionalCompiler:
+        from postroom.delivery.transactional import TransactionalCompiler
+
+        return TransactionalCompiler(self.composing, self.tenants, self.objects)
+
+    @cached_property
+    def templates(self) -> TemplateService:
+        from postroom.services.templates import TemplateService
+
+        return TemplateService(self.tables, self.objects, self.clock, self.composing)
+
+    @cached_property
+    def uploads(self) -> UploadService:
+        from postroom.services.uploads import UploadService, UploadUsage
+
+        return UploadService(
+            self.tables,
+            self.objects,
+            self.stores.transfers,
+            self.clock,
+            upload_days=self.settings.upload_days,
+            in_use=UploadUsage(self.records),
+        )
+
+    @cached_property
+    def singles(self) -> MessageService:
+        from postroom.services.message_acceptance import MessageAcceptance
+        from postroom.services.messages import MessageService, MessageSources
+
+        sources = MessageSources(contents=self.templates.content, check_sender=self.identities.check, ready=self.uploads.ready)
+        return MessageService(
+            sources,
+            MessageAcceptance(self.messages, self.streams, self.clock),
+            contents=self.contents,
+            singles=self.composed_singles,
+            messages=self.messages,
+            suppression=self.ledger.suppression,
+            tenants=self.tenants,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def stream_retention(self) -> StreamRetention:
+        from postroom.services.retention import StreamRetention
+
+        return StreamRetention(
+            self.tables,
+            self.tenants,
+            self.streams,
+            contents=self.contents,
+            messages=self.messages,
+            journals=self.journals,
+            workflows=self.workflows,
+        )
+
+    @cached_property
+    def campaigns(self) -> CampaignService:
+        from postroom.wiring.campaigns import campaign_service
+
+        return campaign_service(self.stores, self.ledger, self.campaign_creator)
+
+    @cached_property
+    def campaign_creator(self) -> CampaignCreator:
+        from postroom.wiring.campaigns import campaign_creator
+
+        return campaign_creator(self.stores, self.ledger, self.composing)
+
+    @cached_property
+    def campaign_requests(self) -> CampaignRequests:
+        from postroom.wiring.campaigns import campaign_requests
+
+        return campaign_requests(
+            self.settings, self.stores, self.ledger, creator=self.campaign_creator, templates=self.templates, uploads=self.uploads
+        )
+
+    @cached_property
+    def edits(self) -> Edits:
+        from postroom.services.campaign_edits import Edits
+        from postroom.wiring.campaigns import campaign_defaults
+
+        return Edits(self.records, self.queues, self.clock, grace_ms=campaign_defaults(self.settings).grace_ms)
+
+    @cached_property
+    def changes(self) -> CampaignActions:
+        from postroom.services.campaign_actions import CampaignActions
+
+        return CampaignActions(self.campaigns, self.records, messages=self.messages, workflows=self.workflows, clock=self.clock)
+
+    @cached_property
+    def dry_run(self) -> DryRun:
+        from postroom.services.dry_run import DryRun
+
+        return DryRun(
+            composing=self.composing,
+            objects=self.objects,
+            suppression=self.ledger.suppression,
+            tenants=self.tenants,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def reading(self) -> CampaignReader:
+        from postroom.services.campaign_reading import CampaignReader
+
+        return CampaignReader(self.records, self.messages)
+
+    @cached_property
+    def exports(self) -> CampaignExports:
+        from postroom.services.exports import CampaignExports
+
+        return CampaignExports(self.records, self.messages, self.objects)
+
+    @cached_property
+    def export_files(self) -> ExportFiles | None:
+        """None if the server itself streams exports of any size."""
+        if self.stores.machine is not None:
+            return None
+        from postroom.services.exports import ExportFiles
+
+        return ExportFiles(self.objects, self.stores.transfers, self.clock)
+
+    @cached_property
+    def status(self) -> StatusService:
+        from postroom.pipeline.sender.provider_route import DailyQuota
+        from postroom.services.status import StatusService
+
+        waiting_for = DailyQuota(self.stores.rates, self.providers, self.clock).waiting_for
+        return StatusService(self.records, self.messages, self.clock, waiting_for=waiting_for)
+
+    @cached_property
+    def campaign_retention(self) -> CampaignRetention:
+        from postroom.services.retention import CampaignRetention
+
+        return CampaignRetention(self.tenants, self.records, self.campaigns)
+
+    @cached_property
+    def erasure(self) -> ErasureService:
+        from postroom.ledger.bulk_update import MessageEraser
+        from postroom.services.erasure import ErasureService, ErasureStores
+
+        places = ErasureStores(
+            campaigns=self.records,
+            messages=self.messages,
+            objects=self.objects,
+            uploads=self.uploads,
+            suppression=self.ledger.suppression,
+            workflows=self.workflows,
+            erasing=MessageEraser(self.messages, self.ledger.bulk_update, self.clock),
+            callbacks=self.callbacks,
+            deliveries=self.deliveries,
+        )
+        return ErasureService(places, tables=self.tables, tenants=self.tenants, audit=self.audit, clock=self.clock)
+
+    @cached_property
+    def erasure_requests(self) -> ErasureRequests:
+        from postroom.services.erasure_requests import ErasureRequests
+
+        return ErasureRequests(self.erasure, self.tables, self.workflows, self.clock)
+
+    # Callbacks
+
+    @cached_property
+    def callback_desk(self) -> CallbackService:
+        from postroom.services.callbacks import CallbackService
+
+        return CallbackService(
+            self.callbacks,
+            self.ledger.callback_secrets,
+            self.deliveries,
+            campaigns=self.records,
+            networks=self.settings.callback_networks,
+            clock=self.clock,
+        )
