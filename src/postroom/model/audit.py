@@ -1,4 +1,4 @@
-"""The audit trail: what was done, by whom, and the seals that make later changes of it show."""
+"""The audit trail: who did what, and the seals that reveal later changes of it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class AuditRecord:
     """One change, or some denials of the same kind."""
 
     id: str
-    """Its time (RFC 3339, UTC, milliseconds) and a few characters of chance: ids sort by time."""
+    """Its time (RFC 3339, UTC, milliseconds) and some random characters: ids sort by time."""
     actor: str
-    """`user`, `key`, `client`, `operator`, `guard`, and its id; empty: nobody known."""
+    """`user`, `key`, `client`, `operator` or `guard`, and its id; empty: unauthenticated."""
     name: str = ""
     """The actor, for people."""
     address: str
@@ -32,16 +32,16 @@ class AuditRecord:
     """The method and the path's template, or the command."""
     request_id: str = ""
     status: int | None = None
-    """How it ended (HTTP); None: it was begun, and nobody saw its end."""
+    """The HTTP status of its result; None: it was begun, its end was not recorded."""
     target: str = ""
     """The record, such as `template/2abc…`."""
     before: str = ""
-    """SHA-256 of what the record was, hex; empty: there was none, or nobody said."""
+    """SHA-256 of the record before, hex; empty: there was none, or it is not known."""
     after: str = ""
     count: int = 1
     """More than 1: denials within a minute, at least so many."""
     reason: str = ""
-    """Of a denial, and what the guard found."""
+    """Why it was denied, or what the reputation guard found."""
 
     @property
     def at(self) -> str:

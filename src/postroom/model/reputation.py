@@ -1,4 +1,4 @@
-"""How much may go wrong before somebody is warned, and before sending stops by itself."""
+"""Limits for bounce and complaint rates: when to warn, and when to pause sending."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 
 class GuardAction(StrEnum):
-    """What a limit asks for."""
+    """What happens beyond a limit."""
 
     WARN = "warn"
     PAUSE = "pause"
 
 
 class ExceededLimit(NamedTuple):
-    """A limit that is passed."""
+    """An exceeded limit."""
 
     action: GuardAction
     what: str
@@ -28,23 +28,23 @@ class ExceededLimit(NamedTuple):
 
 
 _LEAST = 3
-"""Messages that ask for a consequence: one or two people alone must not stop what others wait for."""
+"""Bounces or complaints at least: one or two recipients alone must not pause a campaign."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReputationLimits:
-    """In percent of what was handed over; 0: off."""
+    """Limits in percent of the messages handed over in a window; 0: off."""
 
     bounce_warn: float = 5.0
     bounce_pause: float = 10.0
     complaint_warn: float = 0.1
     complaint_pause: float = 0.5
     sample: int = 200
-    """With fewer hand-overs in the window nothing is said."""
+    """With fewer hand-overs in the window no limit applies."""
     window_ms: int = 3_600_000
 
     def excesses(self, *, sent: int, hard: int, complained: int) -> list[ExceededLimit]:
-        """What is passed, what asks for a pause first. Of bounces those that are for good count."""
+        """The exceeded limits, pauses first. Only hard bounces count."""
         if sent < self.sample:
             return []
         bounces = self._of("bounces", "bounced for good", hard, sent)

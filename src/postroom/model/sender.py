@@ -1,4 +1,4 @@
-"""Who a tenant may send as: an address, or a domain with all addresses in it and below it, once it is shown to be its own."""
+"""Sender identities: addresses and domains (with all addresses in and below them) that a tenant may send from once verified."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-
 
 @dataclass(frozen=True, slots=True)
 class SenderIdentity:
-    """An address or a domain. `version` is the store's."""
+    """A sender: an address or a domain. `version` is the store's."""
 
     tenant: str
     name: str
-    """The address or domain, as comparisons want it: lower case, the domain in its ASCII form."""
+    """The address or domain, normalised: lower case, the domain in ASCII."""
     token: str
-    """What a TXT record of its domain has to hold."""
+    """The value that the domain's TXT record must contain."""
     created_at: Instant
     verified_at: Instant | None = None
     """None: it may not be sent from yet."""
     vouched_by: str = ""
-    """The operator who took it on trust; empty: the DNS says it."""
+    """The operator who trusted it; empty: verified by DNS."""
     checked_at: Instant | None = None
     """When the DNS was last asked."""
     finding: str = ""
-    """What the DNS said, where it did not say yes."""
+    """Why the last check failed; empty: it did not."""
     version: int = 0
 
     @property
@@ -41,17 +41,17 @@ class SenderIdentity:
 
     @property
     def record_name(self) -> str:
-        """Where the TXT record has to be."""
+        """The name of the TXT record."""
         return f"{_LABEL}.{self.domain}"
 
     @property
     def record_value(self) -> str:
-        """What it has to say."""
+        """The value of the TXT record."""
         return _VALUE + self.token
 
 
 def sender_name(text: str) -> str:
-    """The name of what somebody wrote: an address, or a domain. `Invalid`: it is neither."""
+    """The normalised name of an address or domain. Raises `Invalid` if it is neither."""
     if "@" in text:
         try:
             return address.parse_address(text).normalised
@@ -67,8 +67,7 @@ def sender_name(text: str) -> str:
 
 
 def covering(from_: str) -> list[str]:
-    """The names under which an address may be sent from, the narrowest first: itself, its domain, the domains above that.
-    `Invalid`: it is no address."""
+    """The sender names that allow an address, narrowest first: itself, its domain, the domains above. Raises `Invalid`."""
     name = sender_name(from_) if "@" in from_ else ""
     if not name:
         raise InvalidAddress(f"{from_[:100]!r} is not an email address")

@@ -1,9 +1,9 @@
-"""A stream: where the single messages of one tenant and UTC day live, in batches like a campaign's recipients.
+"""A daily stream: where the transactional messages of one tenant and UTC day are stored, in batches like a campaign's recipients.
 
-    zz <day, 8> <tenant's number, 5> <two's power of its batches, 1>        16 base32 characters, unlike any campaign's until 2054
+    zz <day, 8> <tenant's number, 5> <log2 of its batches, 1>        16 base32 characters; no campaign has such an id until 2054
 
-It says all that is needed to find a message in it, so it has no record of its own. A stream is never completed, and two
-messages to the same address in it are two messages: a message's key does not come from its address.
+The id says all that is needed to find a message in it, so a stream has no record. It is never completed. Two messages to one
+address are two messages: their keys are not derived from the address.
 """
 
 from __future__ import annotations
@@ -34,33 +34,34 @@ def day_of(now: Instant) -> int:
 
 
 def stream_ref(tenant: Tenant, day: int) -> CampaignRef:
-    """Where the tenant's messages of that day live."""
+    """The stream of the tenant's messages of a day."""
     name = _PREFIX + encode(day, _DAY_LENGTH) + encode(tenant.number, _TENANT_LENGTH) + encode(_BATCHES_LOG2, _BATCHES_LENGTH)
     return CampaignRef(tenant.id, name)
 
 
 def is_stream(campaign: str) -> bool:
-    """Whether it is a stream's id, not a campaign's."""
+    """Whether an id is a daily stream's, not a campaign's."""
     return campaign.startswith(_PREFIX) and len(campaign) == CAMPAIGN_ID_LENGTH
 
 
 def stream_day(stream: str) -> int:
-    """The day in a stream's id. `Invalid`: it is none."""
+    """The day in a stream's id. Raises `Invalid`."""
     return _part(stream, len(_PREFIX), _DAY_LENGTH)
 
 
 def stream_batches(stream: str) -> int:
-    """How many batches the stream has. `Invalid`: it is none."""
+    """The number of a stream's batches. Raises `Invalid`."""
     return 1 << _part(stream, CAMPAIGN_ID_LENGTH - _BATCHES_LENGTH, _BATCHES_LENGTH)
 
 
 def transactional_key(secret: bytes, seed: str, index: int) -> Key:
-    """The key of the message at `index` of the call with this seed: the same call makes the same messages, whoever repeats it."""
+    """The key of the message at `index` of the call with this seed: a repeated call makes the same messages."""
     return Key(hmac.digest(secret, f"single\0{seed}\0{index}".encode(), hashlib.sha256)[:KEY_BYTES])
 
 
 class TransactionalContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything of a single message but its recipient and values: stored once under its digest, shared by all that are alike."""
+    """The content of a transactional message without recipient and values: stored once under its digest, shared by equal
+    messages."""
 
     from_: str
     reply_to: str | None = None
@@ -79,12 +80,12 @@ class TransactionalContent(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     template_version: int | None = None
 
     def document(self) -> bytes:
-        """As it is stored."""
+        """The stored JSON."""
         return msgspec.json.encode(self, order="deterministic")
 
     @classmethod
     def parse(cls, document: bytes) -> TransactionalContent:
-        """What `document` wrote; `Corrupt`."""
+        """Parse what `document` wrote. Raises `Corrupt`."""
         try:
             return msgspec.json.decode(document, type=cls)
         except msgspec.DecodeError as error:
@@ -92,12 +93,12 @@ class TransactionalContent(msgspec.Struct, frozen=True, kw_only=True, omit_defau
 
 
 def content_digest(document: bytes) -> str:
-    """The name of a content: SHA-256, hex."""
+    """SHA-256 of a content's document, hex: its name."""
     return hashlib.sha256(document).hexdigest()
 
 
 class TransactionalValues(NamedTuple):
-    """What a single message carries of its own, in its record's `values`."""
+    """What a transactional message's record holds in `values`."""
 
     digest: str
     """Of its content."""
@@ -110,7 +111,7 @@ class TransactionalValues(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> TransactionalValues:
-        """What `text` wrote; `Corrupt`."""
+        """Parse what `text` wrote. Raises `Corrupt`."""
         try:
             digest, variables, accepted_at = msgspec.json.decode(text, type=tuple[str, dict[str, str], int])
         except msgspec.DecodeError as error:

@@ -16,22 +16,22 @@ _ID = re.compile(TENANT_ID)
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who owns campaigns, templates and suppressions."""
+    """A tenant: owns campaigns, templates, suppressions and all else."""
 
     id: str
     """Lower-case letters, digits and `-`, up to 40."""
     number: int
-    """Below 2**25: stands for the tenant in ids on the wire. Never given to another one."""
+    """Below 2**25: the tenant in tokens and stream ids. Never reused."""
     secret: bytes = field(repr=False)
-    """32 bytes: keys of recipients and MACs of links are derived from it; never changes, never leaves."""
+    """32 bytes: recipient keys and token MACs are derived from it. Never changes, is never shown."""
     name: str = ""
     """For people."""
     disabled: bool = False
-    """Its people and programs are refused at the door. Nothing of it is lost."""
+    """Its calls are refused. Nothing is deleted."""
     created_at: Instant | None = None
-    """None: before this was kept."""
+    """None: older than this field."""
 
 
 def is_tenant_id(text: str) -> bool:
-    """Whether a tenant may be called so."""
+    """Whether `text` can be a tenant's id."""
     return text.isascii() and _ID.fullmatch(text) is not None

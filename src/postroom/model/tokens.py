@@ -1,25 +1,22 @@
-"""Ids that leave with a message and come back with a bounce, a click or an unsubscribe: compact, and sealed with a MAC.
+"""Tokens and ids that leave with a message and come back with a bounce, an open, a click or an unsubscribe.
 
-Three tokens, each sealed under its own secret derived from the tenant's (HKDF, RFC 5869), so none passes for another:
+Three tokens, each authenticated by a MAC under its own secret derived from the tenant's (HKDF, RFC 5869), so none passes for
+another:
 
 - a *recipient token* (52 characters, base64url) names one attempt at one message: opens and clicks. A link adds a suffix:
-  `.7` selects from the campaign's own link table, so there is no open redirect and nothing to seal; a personalised address
-  travels whole in `.~…` under a MAC of its own over recipient and address;
-- an *unsubscribe token* holds all that is needed long after the campaign is deleted: tenant, campaign, recipient, topic;
+  `.7` is an index into the campaign's link table, so there is no open redirect and nothing to sign; a personalised URL
+  travels whole in `.~…` under its own MAC over token and URL;
+- an *unsubscribe token* has all that is needed long after the campaign is deleted: tenant, campaign, recipient, topic;
 - a *return path* local part (VERP), 60 characters of lower-case base32: it survives case folding and fits the 64 octets of
-  RFC 5321 §4.5.3.1.1.
+  RFC 5321 4.5.3.1.1.
 
-The tenant's number stands unsealed in front, because the secret that checks the rest is found by it.
+The tenant's number is in front in plain text, because it selects the secret that checks the rest.
 
-A message's id on the wire: its campaign or stream, and its key, so that it is found without an index.
+A *message id* (`<16 characters of base32>-<20 of base32>`) is campaign or stream and key, so a message is found without an index.
+It has one spelling: anything else is not an id.
 
-`<16 characters of base32>-<20 of base32>`: letters, digits and one `-`, in lower case, whatever the reader's case folding. One
-message has one spelling: anything else is no id.
-
-Which message a provider's report is about, as tags that the provider repeats in each of its reports (SES message tags).
-
-Four tags of letters, digits, `-` and `_` (all that SES takes, up to 256 characters each), so that a report finds its message
-without an index. They are not sealed: nobody but the provider sees them, and its reports come signed (events.ses.sns).
+*SES message tags* name the message in SES's event notifications. Four tags of letters, digits, `-` and `_` (all that SES allows,
+up to 256 characters each). They are not authenticated: only SES sees them, and its notifications are signed (events.ses.sns).
 """
 
 from __future__ import annotations
@@ -46,7 +43,7 @@ CORE_LENGTH = 32
 RETURN_PATH_LENGTH = 60
 MAX_TOPIC_BYTES = 64
 SecretOf = Callable[[int], bytes]
-"""From a tenant's number to its secret; raises `NotFound` for a number nobody has."""
+"""Returns the secret of a tenant's number; raises `NotFound` if there is no such tenant."""
 _VERSION = b"\x01"
 _VERP_KIND = "b"  # a bounce; letters not yet used are for kinds to come
 _VERP_MAC_BYTES = 8  # of which 60 bits fit
@@ -60,7 +57,7 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class MessageRef(NamedTuple):
-    """One attempt at one message, as it came back from the wire."""
+    """An attempt at a message, as a token names it."""
 
     tenant: int
     campaign: str
@@ -70,7 +67,7 @@ class MessageRef(NamedTuple):
 
 
 class TrackingHit(NamedTuple):
-    """A recipient token and what followed it: `link` (an index into the campaign's table), or `url`, or neither (an open)."""
+    """A recipient token: a click on `link` (an index into the campaign's link table) or on `url`, or an open (neither)."""
 
     message: MessageRef
     link: int | None = None
@@ -78,7 +75,7 @@ class TrackingHit(NamedTuple):
 
 
 class UnsubscribeTarget(NamedTuple):
-    """Who wants no more of what."""
+    """A checked unsubscribe token: the recipient, and the topic or None for all mail."""
 
     tenant: int
     campaign: str
@@ -87,10 +84,10 @@ class UnsubscribeTarget(NamedTuple):
 
 
 class TokenSealer:
-    """Makes the tokens of one campaign. Derive it once: a message then costs about two microseconds."""
+    """Makes the tokens of one campaign. Create it once: a message then costs about two microseconds."""
 
     def __init__(self, tenant: Tenant, campaign: str, *, topic: str | None = None) -> None:
-        """`Invalid` for a campaign id or a topic that no token can carry."""
+        """Raises `Invalid` for a campaign id or topic that a token cannot carry."""
         self._head = _head(tenant.number, campaign)
         self._head_text = _b64(self._head)
         self._topic = _topic_bytes(topic)
@@ -103,12 +100,12 @@ class TokenSealer:
 
     @property
     def recipient_start(self) -> str:
-        """What every recipient token of this campaign begins with; 32 characters that differ follow."""
+        """The common start of this campaign's recipient tokens; 32 characters follow."""
         return self._head_text
 
     @property
     def unsubscribe_frame(self) -> tuple[str, str]:
-        """What stands before and after the 32 characters that differ between a campaign's unsubscribe tokens."""
+        """What precedes and follows the 32 characters that differ between the campaign's unsubscribe tokens."""
         return self._head_text, self._topic_text
 
     def recipient(self, batch: int, key: Key, attempt: int) -> str:
@@ -148,7 +145,7 @@ class TokenSealer:
 
 
 def parse_tracking_token(text: str, secret_of: SecretOf) -> TrackingHit:
-    """Check what followed `/t/o/` or `/t/c/`; `Invalid` for anything we did not seal."""
+    """Check the token after `/t/o/` or `/t/c/`. Raises `Invalid` if it is not genuine."""
     token, dot, suffix = text.partition(".")
     raw = _unb64(token, RECIPIENT_TOKEN_LENGTH)
     tenant, campaign, head = _split_head(raw)
@@ -166,7 +163,7 @@ def parse_tracking_token(text: str, secret_of: SecretOf) -> TrackingHit:
 
 
 def parse_unsubscribe_token(text: str, secret_of: SecretOf) -> UnsubscribeTarget:
-    """Check what followed `/u/`; `Invalid` for anything we did not seal."""
+    """Check the token after `/u/`. Raises `Invalid` if it is not genuine."""
     token, dot, topic_text = text.partition(".")
     raw = _unb64(token, 52)
     tenant, campaign, head = _split_head(raw)
@@ -179,7 +176,7 @@ def parse_unsubscribe_token(text: str, secret_of: SecretOf) -> UnsubscribeTarget
 
 
 def parse_return_path(local_part: str, secret_of: SecretOf) -> MessageRef:
-    """Check the local part a bounce came back to, whatever its case; `Invalid` for anything we did not seal."""
+    """Check the local part that a bounce was sent to, in any case. Raises `Invalid` if it is not genuine."""
     text = local_part.lower()
     if len(text) != RETURN_PATH_LENGTH or not text.startswith(_VERP_KIND):
         raise Invalid("This is not a return path of ours.")
@@ -280,7 +277,7 @@ def message_id(ref: CampaignRef, key: Key) -> str:
 
 
 def parse_message_id(text: str) -> tuple[str, Key]:
-    """The campaign or stream, and the key. `NotFound`: it is the id of no message, the same answer as for one that nobody has."""
+    """Campaign or stream, and key. Raises `NotFound` if it is not an id, as for an unknown message."""
     number = decode(text[-KEY_TEXT_LENGTH:]) if _SHAPE.match(text) else -1
     if number < 0 or number >> (8 * KEY_BYTES):
         raise NotFound(f"there is no message {text[:MESSAGE_ID_LENGTH]!r}")
@@ -298,7 +295,7 @@ _WHOLE = re.compile(
 
 
 def ses_tags(ref: MessageRef) -> tuple[tuple[str, str], ...]:
-    """Names and values."""
+    """The tags of a message: names and values."""
     return (
         (TENANT_TAG, str(ref.tenant)),
         (CAMPAIGN_TAG, ref.campaign),
@@ -308,7 +305,7 @@ def ses_tags(ref: MessageRef) -> tuple[tuple[str, str], ...]:
 
 
 def parse_ses_tags(tags: Mapping[str, Sequence[str]]) -> MessageRef:
-    """The way back, from each tag's values. `Invalid`: they are of no message of ours."""
+    """Parse tags, from each tag's values. Raises `Invalid` if they name no message of ours."""
     values = [tags.get(name) or ("",) for name in (TENANT_TAG, CAMPAIGN_TAG, MESSAGE_TAG, ATTEMPT_TAG)]
     match = _WHOLE.fullmatch("\n".join(value[0] for value in values)) if all(len(value) == 1 for value in values) else None
     if match is None:
