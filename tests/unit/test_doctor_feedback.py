@@ -127,7 +127,9 @@ def test_the_doctor_knows_its_own_listener(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(Resolver, "mx", lambda _self, name: ["127.0.0.1"])
 
         def found(port: int) -> Finding:
-            monkeypatch.setattr(doctor, "takes", lambda host, addresses: accepts_recipients(host, addresses, port=port))
+            monkeypatch.setattr(
+                doctor, "accepts_recipients", lambda host, addresses: accepts_recipients(host, addresses, port=port)
+            )
             (finding,) = [each for each in build_doctor(settings, None, ()).examine() if each.subject == f"bounces to {DOMAIN}"]
             return finding
 
