@@ -88,10 +88,10 @@ class CallbackSetup:
         tables = faults.wrap(made.tables)
         self.callbacks = CallbackEndpoints(tables, CallbackSecrets(tables, PlainSecrets(), made.clock), made.clock)
         self.deliveries = CallbackDeliveries(tables, made.clock)
-        self.teller = DeliveryBuilder(made.messages, self.callbacks, self.deliveries, campaigns=made.campaigns, clock=made.clock)
-        self.follower = FeedConsumer(
+        self.builder = DeliveryBuilder(made.messages, self.callbacks, self.deliveries, campaigns=made.campaigns, clock=made.clock)
+        self.consumer = FeedConsumer(
             faults.wrap(SqliteFeed(made.ledgers)),
-            self.teller,
+            self.builder,
             tables=tables,
             campaign_of=lambda shard: CampaignRef(*shard.split("/")),
             owner="me",
@@ -99,7 +99,7 @@ class CallbackSetup:
         )
         self.lanes = EndpointQueues(self.deliveries, self.work(), made.clock)
         self.wakes = Wakeups(faults.wrap(made.queues))
-        self.rounds = CallbackDispatcher(
+        self.dispatcher = CallbackDispatcher(
             self.deliveries, EndpointLeases(tables, made.clock), self.work, wakeups=self.wakes, clock=made.clock
         )
 
@@ -122,7 +122,7 @@ class CallbackSetup:
     def follow(self) -> None:
         """Until nothing new is found."""
         self.made.clock.advance(100)  # past what the follower remembers, and its pauses
-        while self.follower.once():
+        while self.consumer.once():
             pass
 
     def tell(self) -> None:

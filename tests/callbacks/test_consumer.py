@@ -175,13 +175,13 @@ def test_of_two_that_follow_one_does_until_it_is_gone(setup: CallbackSetup) -> N
     setup.endpoint()
     setup.post.send_all(setup.made.campaign(people=2))
     other = CallbackSetup(setup.made)
-    other.follower._owner = "other"
-    assert setup.follower.once()
+    other.consumer._owner = "other"
+    assert setup.consumer.once()
     other.made.clock.advance(1)
-    assert not other.follower.once()
+    assert not other.consumer.once()
     setup.made.clock.advance(60)
     setup.post.send_all(setup.made.campaign(people=2))
-    assert other.follower.once()
+    assert other.consumer.once()
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -198,7 +198,7 @@ def test_a_kill_at_any_call_of_a_store_loses_and_repeats_nothing(tmp_path: Path,
             victim = CallbackSetup(made, faults)
             try:
                 made.clock.advance(100)
-                while victim.follower.once():
+                while victim.consumer.once():
                     pass
             except Killed:
                 sound.follow()

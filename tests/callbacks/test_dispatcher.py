@@ -39,7 +39,7 @@ def order(setup: CallbackSetup, *names: str, endpoint: str = "hook") -> None:
 
 
 def go(setup: CallbackSetup, *lanes: EndpointRef, seconds: float = 30) -> list[EndpointRef]:
-    return asyncio.run(setup.rounds.run(lanes or [HOOK], seconds=seconds))
+    return asyncio.run(setup.dispatcher.run(lanes or [HOOK], seconds=seconds))
 
 
 def woken(setup: CallbackSetup) -> list[EndpointRef]:
@@ -87,7 +87,7 @@ def test_a_lane_in_another_s_hands_is_left_to_them_and_they_look_once_more(setup
     other = CallbackSetup(setup.made)
     other.web = setup.web
     seen = 0
-    end = setup.rounds._release
+    end = setup.dispatcher._release
 
     def late(*args: object) -> None:
         nonlocal seen
@@ -98,7 +98,7 @@ def test_a_lane_in_another_s_hands_is_left_to_them_and_they_look_once_more(setup
             assert len(setup.web.of(URL)) == 1, "the other left it alone"
         end(*args)  # type: ignore[arg-type]  # of the same
 
-    setup.rounds._release = late  # type: ignore[assignment,method-assign]  # the moment between two lines
+    setup.dispatcher._release = late  # type: ignore[assignment,method-assign]  # the moment between two lines
     go(setup)
     assert stands(setup, "b").status is DeliveryStatus.DELIVERED
 
@@ -131,7 +131,7 @@ def test_one_that_does_not_answer_delays_no_other_and_is_taken_up_again(setup: C
 
     async def scene() -> None:
         setup.web.held[URL] = asyncio.Event()
-        running = asyncio.create_task(setup.rounds.run([HOOK, EndpointRef("default", "quick")], seconds=0.3))
+        running = asyncio.create_task(setup.dispatcher.run([HOOK, EndpointRef("default", "quick")], seconds=0.3))
         while not setup.web.of("https://quick.example/"):
             await asyncio.sleep(0)
         await asyncio.sleep(0.4)
@@ -152,10 +152,10 @@ def test_the_look_at_all_lanes_wakes_those_that_are_owed_something(setup: Callba
     setup.endpoint("other")
     order(setup, "a")
     setup.made.clock.advance(3)
-    looked = setup.rounds.wake_all()
+    looked = setup.dispatcher.wake_all()
     assert (looked.due, looked.oldest_ms, woken(setup)) == (1, 3_000, [HOOK])
     go(setup)
-    assert setup.rounds.wake_all() == (0, 0)
+    assert setup.dispatcher.wake_all() == (0, 0)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -174,7 +174,7 @@ def test_a_kill_at_any_call_of_a_store_loses_nothing(tmp_path: Path, after: bool
             except (Killed, BaseExceptionGroup):
                 killed = True
             made.clock.advance(120)
-            sound.rounds.wake_all()
+            sound.dispatcher.wake_all()
             go(sound, *woken(sound))
             assert {stands(sound, name).status for name in "ab"} == {DeliveryStatus.DELIVERED}
             assert len(sound.web.of(URL)) <= 4, "under the same ids, for the one kill"

@@ -83,7 +83,7 @@ def test_batches_that_a_kill_left_half_told_are_the_same_when_more_has_happened(
             made.clock.advance(100)
             victim = CallbackSetup(made, faults)
             try:
-                while victim.follower.once():
+                while victim.consumer.once():
                     pass
             except Killed:
                 sound.post.hear(sound.post.arrival(campaign, one, K.BOUNCED))
