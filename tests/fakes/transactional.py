@@ -93,18 +93,18 @@ class TransactionalBench:
         made = self.made
         stores = SenderStores(
             campaigns=made.campaigns,
-            composing=self.composing,
+            compiler=self.composing,
             suppression=self.suppression,
-            finish=made.finish,
+            completion=made.finish,
             messages=made.messages,
             journals=made.journals,
             rates=self.rates,
             tenants=self.tenants,
             streams=self.streams,
             contents=self.contents,
-            singles=self.singles,
+            transactional=self.singles,
             auto_suppression=AutoSuppression(made.messages, self.suppression, self.tenants, self.clock),
-            tally=self.tally,
+            rate_recorder=self.tally,
         )
         return Sender(
             stores,

@@ -60,18 +60,18 @@ class SenderStores:
     """What the sender reads and writes."""
 
     campaigns: Campaigns
-    composing: ContentCompiler
+    compiler: ContentCompiler
     suppression: SuppressionList
-    finish: CampaignCompletion
+    completion: CampaignCompletion
     messages: Messages
     journals: Journals
     rates: Rates
     tenants: Tenants
     streams: DailyStreams
     contents: ContentStore
-    singles: TransactionalCompiler
+    transactional: TransactionalCompiler
     auto_suppression: AutoSuppression
-    tally: RateRecorder
+    rate_recorder: RateRecorder
 
 
 class Sender:
@@ -117,7 +117,7 @@ class Sender:
                 unchanged = partial(self._unchanged, job, lambda: campaign.spec.provider)
                 drain_s = self._options.drain_s
                 run = campaign_run(
-                    context, stores.campaigns, stores.finish, drain_s=drain_s, unchanged=unchanged, assigned=assigned
+                    context, stores.campaigns, stores.completion, drain_s=drain_s, unchanged=unchanged, assigned=assigned
                 )
                 await run.run()
             await threads(self._tidy_campaign, ref)
@@ -133,7 +133,7 @@ class Sender:
         try:
             provider = await threads(self._single_provider, ref.tenant)
             route = await threads(self._routes, ref.tenant, provider)
-            composer = StreamComposer(ref, stores.contents, stores.singles, signed=not route.signs)
+            composer = StreamComposer(ref, stores.contents, stores.transactional, signed=not route.signs)
             job = await threads(self._stream_job, ref, composer, provider)
             unchanged = partial(self._unchanged, job, lambda: self._single_provider(ref.tenant))
             policy = StreamPolicy(ref, stores.streams, unchanged, linger_s=self._options.linger_s)
@@ -168,7 +168,7 @@ class Sender:
             buckets.insert(0, campaign_bucket(ref))
         since = campaign.sending_since or self._clock.now()
         topic = campaign.spec.content.topic
-        composer = stores.composing.load(campaign, signed=not route.signs)
+        composer = stores.compiler.load(campaign, signed=not route.signs)
         outcome = rules(campaign.policies, since)
         return SendJob(ref, composer.compose, outcome, route, buckets, topic=lambda _recipient: topic)
 
@@ -234,7 +234,7 @@ class Sender:
     @asynccontextmanager
     async def _counting(self, job: SendJob, threads: ThreadBridge) -> AsyncIterator[HandoverCounter]:
         """Count this run's hand-overs for the bounce rates; written every few seconds and at the end."""
-        recorder = self._stores.tally
+        recorder = self._stores.rate_recorder
         with recorder.handovers(job.ref, job.route.name) as handovers:
             writing = asyncio.create_task(_flush_regularly(recorder, threads))
             try:
