@@ -198,6 +198,6 @@ def test_neither_log_nor_memory_holds_a_credential(gate: Gate, caplog: pytest.Lo
     gate.who(token)
     with caplog.at_level("DEBUG"), pytest.raises(Unauthenticated):
         gate.who(wrong)
-    assert "refused credentials: no such key" in caplog.text
+    assert 'auth.credentials_refused reason="no such key"' in caplog.text
     held = repr(gate.authenticator._known._entries) + repr(gate.authenticator._verified._entries) + caplog.text
     assert not any(secret in held for secret in (KEY, token, wrong))

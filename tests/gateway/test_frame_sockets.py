@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import threading
@@ -94,5 +93,5 @@ def test_a_caller_who_goes_away_in_the_middle_is_no_mistake_of_ours(caplog: pyte
         line.shutdown(socket.SHUT_RDWR)
         assert answers.read() == b""
     logged = [record for record in caplog.records if record.name == "postroom.gateway.access"]
-    assert [json.loads(record.message)["status"] for record in logged] == [499]
+    assert [record.__dict__["fields"]["status"] for record in logged] == [499]
     assert "request.crashed" not in caplog.text

@@ -1,25 +1,19 @@
-"""What a handler adds to the audit record of its call: which record it changed, from what to what.
+"""The audit record of a request that changes something: begun durably before the handler runs, completed after it.
 
-Every call under /v1 that is not a read leaves an audit record by itself (gateway.routing). A handler says more with
-`trail.changed("template", id, before=…, after=…)`: the values are stored as digests only (SHA-256 of their canonical JSON).
-
-The audit record of a call that changes something: begun durably before the handler runs, ended after it.
-
-Each call under /v1 that is neither a GET nor marked `@reads` nor about single messages (tag `messages`: they have records of
-their own) is recorded, from the moment its role and content have been found good. The order of a call:
+Every request under /v1 is recorded unless it is a GET, is marked `@reads` or is tagged `messages` (transactional messages have
+records of their own). The record begins once role and content are valid:
 authenticate → rate limit → idempotency → role and content → **begin** → handler → **finish** → idempotency.
 
-What a `kill -9` leaves: after `begin`, a record without an end: the change may or may not have been made; whoever reads it
-looks at the record it names. Before it, nothing was changed. A call that cannot be recorded is refused (503) and changes nothing;
-one whose end cannot be recorded is answered as it ended, and the log says so.
-Denials (401, 403) go to `denied`, which counts them.
+A handler adds which record it changed: `audit.changed("template", id, before=…, after=…)`. The values are stored as SHA-256
+digests of their canonical JSON.
 
-Keeps the door's audit records in the ledger's trail.
+After a crash: a record without an end means that the change may or may not have been made; look at the record it names. Without a
+record nothing was changed. If a record cannot be begun, the request is refused (503) and changes nothing. If it cannot be
+completed, the response is unaffected and `audit.record_not_completed` is logged.
 
-Denials are counted, not listed: one entry a minute, caller, address (of IPv6: the /64, in which one caller has 2**64) and
-reason. It is written with the first, and again when the count has doubled or five seconds have passed: somebody who knocks a
-thousand times a second costs a dozen writes a minute. What is counted and not yet written when the process is killed is lost:
-the entry then says "at least".
+Denials (401, 403) are counted, not listed: one entry a minute, caller, address (IPv6: the /64) and reason. The entry is written
+with the first denial, and again when the count has doubled or five seconds have passed, so a thousand denials a second cost a
+dozen writes a minute. A crash loses what was counted since the last write: the entry says "at least".
 """
 
 from __future__ import annotations
@@ -27,7 +21,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -47,6 +40,7 @@ from postroom.gateway.middleware import client_network
 from postroom.ledger.audit import INSTALLATION, AuditLog
 from postroom.model.access import Principal
 from postroom.model.audit import AuditRecord
+from postroom.telemetry.logs import event_logger
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -90,7 +84,7 @@ def only_reads(handler: Callable[..., Any]) -> bool:
 Endpoint = Callable[..., Any]
 
 
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +199,7 @@ def _finish(here: AuditContext, token: str, status: int) -> None:
     try:
         here.recorder.finish(token, AuditEnd(status, trail.target, content_digest(trail.before), content_digest(trail.after)))
     except PostroomError as error:  # the change is made, and its record says that it was begun
-        _log.error("the audit record %s could not be ended: %s", token, error)
+        _log.error("audit.record_not_completed", token=token, reason=str(error))
 
 
 _WRITE_EVERY_S = 5.0

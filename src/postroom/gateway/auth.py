@@ -19,7 +19,6 @@ Whoever sends something worthless hears one sentence for all of it; the reason s
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from postroom.ledger.tenants import Tenants
 from postroom.ledger.ttl_cache import TtlCache
 from postroom.model import access
 from postroom.model.access import MAX_SUBJECT, Principal, PrincipalKind
+from postroom.telemetry.logs import event_logger
 
 LEEWAY_MS = 30_000
 
@@ -192,7 +192,7 @@ LOOKING_UP = 20
 """Look-ups at the same time: threads of their own count, so that an issuer that hangs holds up no call whose caller is known."""
 
 
-_LOG = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 _WORD = re.compile(r"[A-Za-z0-9._~+/=-]+")
@@ -249,7 +249,7 @@ class TokenAuthenticator:
             by_key = credential.startswith(access.KEY_PREFIX)
             principal, seconds = self._by_key(credential) if by_key else self._by_token(credential, digest)
         except InvalidToken as refused:
-            _LOG.info("refused credentials: %s", refused)
+            _log.info("auth.credentials_refused", reason=str(refused))
             raise Unauthenticated(_WORTHLESS) from refused
         self._check_tenant(principal)
         self._known.put(digest, principal, seconds=min(KNOWN_S, seconds))

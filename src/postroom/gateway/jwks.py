@@ -14,7 +14,6 @@ An issuer's public keys (RFC 7517): fetched when needed, kept, and fetched again
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -29,6 +28,7 @@ from joserfc.util import urlsafe_b64decode
 
 from postroom.clock import Clock
 from postroom.errors import Temporary, Unavailable
+from postroom.telemetry.logs import event_logger
 
 if TYPE_CHECKING:
     import httpx2 as httpx
@@ -118,7 +118,7 @@ _LEAST_RSA_BITS = 2_048
 _MOST_KEYS = 100
 
 
-_LOG = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Jwks:
                 self._asked = now
                 self._keys, self._fetched = _usable_keys(self._fetch()), now
         except Temporary as error:
-            _LOG.warning("the issuer's keys were not fetched: %s", error)
+            _log.warning("auth.issuer_keys_not_fetched", reason=str(error))
         finally:
             self._lock.release()
 

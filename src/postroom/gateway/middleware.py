@@ -1,35 +1,30 @@
-"""Where a call comes from: the peer, or what a trusted proxy says of it.
+"""The outermost layer of the API: client address, request id, access log and common header fields.
 
-Every proxy appends the address it was called from to `X-Forwarded-For`, so only the right end can be believed, as far as trusted
-proxies wrote it: the caller is the rightmost address that is none of them. What a caller wrote there itself stands left of it.
-`X-Forwarded-Proto` counts only from a trusted peer. `Forwarded` and `X-Forwarded-Host` are not read.
+- Client address: the peer's, or, if the peer is a trusted proxy, from `X-Forwarded-For`. Each proxy appends the address it was
+  called from, so the client is the rightmost address that is not a trusted proxy; what the client itself wrote stays left of it.
+  `X-Forwarded-Proto` counts only from a trusted peer. `Forwarded` and `X-Forwarded-Host` are ignored.
+- Request id: the caller's `X-Request-Id` if it is well-formed, else a new one. It is in the response, in problems and in every
+  log line of the request.
+- Access log: one `request.completed` event a request under the logger `postroom.gateway.access`: method, route template (a path
+  may hold a token), status, milliseconds until the last byte, caller, tenant and address. No query and no header fields.
+- Header fields that every response carries unless its handler set them.
 
-Header fields that every answer carries, unless its handler said otherwise.
-
-The outermost layer: a request gets its id, its caller's address, its line in the log; an answer its common header fields.
-
-`X-Request-Id` is taken over where it is sane (so that a caller's log and ours can be laid side by side), else made. It is in the
-answer, in problems and in every log line of the request. One access line a request, JSON: method, the path's template (a path may
-hold a token), status, milliseconds until the last byte, who, tenant, address. No query, no header.
-
-Whatever no other layer caught ends here, as 500 with the id and nothing else.
+An exception that no other layer handled ends here as 500 with the request id.
 """
 
 from __future__ import annotations
 
 import base64
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-import orjson
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from postroom.clock import Clock
 from postroom.gateway.errors import problem_response
-from postroom.telemetry.logs import REQUEST
+from postroom.telemetry.logs import REQUEST, event_logger
 
 _SCHEMES = {b"http": "http", b"https": "https"}
 
@@ -139,7 +134,7 @@ def default_headers(scope: Scope, given: Raw) -> Iterator[tuple[bytes, bytes]]:
 _SANE = re.compile(rb"[A-Za-z0-9._~-]{8,64}")
 
 
-_access = logging.getLogger("postroom.gateway.access")
+_access = event_logger("postroom.gateway.access")
 
 
 class RequestMiddleware:
@@ -178,20 +173,18 @@ class RequestMiddleware:
         return base64.b32encode(self._clock.random(10)).decode().lower()
 
     def _log(self, scope: Scope, status: int, began: float) -> None:
-        if not _access.isEnabledFor(logging.INFO):
-            return
         principal = scope["state"].get("principal")
-        line = {
-            "method": scope["method"],
-            "route": getattr(scope.get("route"), "path", None),
-            "status": status,
-            "ms": round((self._clock.monotonic() - began) * 1_000, 1),
-            "caller": principal and f"{principal.kind}:{principal.id}",
-            "tenant": principal and principal.tenant,
-            "address": scope["client"] and scope["client"][0],
-            "request": scope["state"]["request_id"],
-        }
-        _access.info("%s", orjson.dumps(line).decode())
+        _access.info(
+            "request.completed",
+            method=scope["method"],
+            route=getattr(scope.get("route"), "path", None),
+            status=status,
+            ms=round((self._clock.monotonic() - began) * 1_000, 1),
+            caller=principal and f"{principal.kind}:{principal.id}",
+            tenant=principal and principal.tenant,
+            address=scope["client"] and scope["client"][0],
+            request=scope["state"]["request_id"],
+        )
 
 
 class _Response:

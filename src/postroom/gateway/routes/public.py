@@ -1,30 +1,19 @@
-"""A small form as a mail program or a browser sends it: urlencoded, or multipart (RFC 7578), which RFC 8058 allows too.
+"""Unauthenticated recipient endpoints: `/t/o/…` (pixel), `/t/c/…` (links) and `/u/…` (unsubscribe page). The token is the
+credential.
 
-What cannot be read has no fields: whoever posts to an unsubscribe address means it, whatever else is wrong with the form.
-
-Those who come by an address out of a mail: nobody knows more of them than their token says, and they are people, not programs.
-
-So a refusal is a page. A token that is none of ours is counted by address, like any call without credentials; so is one for which
-something has to be learned first. A good one is not: behind one address of an image proxy, or of a mail provider that passes on
-unsubscribes, are millions of people. What a good one changes is counted by the token.
-
-`/t/o/…` and `/t/c/…`: the pixel in a mail, and its links. From outside, without credentials: the token is all there is.
-
-They are called more often than all other addresses, so they are no FastAPI routes, whose parameters and threads cost more than
-the answer: bare ASGI, inside the same frame. What is not in memory is learned in a thread.
-
-A pixel is a pixel whatever its token: nobody learns by it whether a token is good, and no mail shows a broken picture.
-
-`/u/…`: where people say that they want no more mail. From outside, without credentials: the token is all there is.
-
-GET shows how they stand, and changes nothing: scanners follow links. POST does it: at once for a mail program's button (RFC
-8058), else as the page's form says, back at the page then (303), so that reloading it repeats nothing. A form without a choice
-is the button, or something that means the same.
+- Errors are pages for people, not problems. An unknown token is counted by address, like any request without credentials; so is
+  one whose campaign has to be loaded first. A valid token is not: behind one address of an image proxy or of a mail provider are
+  millions of people. Changes by a token are counted by token.
+- Tracking is called more often than everything else together, so it is bare ASGI inside the same middleware: FastAPI's parameters
+  and threads would cost more than the response. What is not in memory is loaded in a thread.
+- The pixel is returned for every token: a response never shows whether a token is valid, and no mail shows a broken picture.
+- Unsubscribe: GET shows the status and changes nothing, because scanners follow links. POST changes it: at once for one-click
+  unsubscribe (RFC 8058), else as the page's form says, then back to the page (303) so that reloading repeats nothing. A form that
+  cannot be parsed has no fields and counts as one click.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
@@ -47,6 +36,7 @@ from postroom.gateway.middleware import Raw
 from postroom.gateway.recipient_pages import GONE, LATER, RecipientPage, render_page
 from postroom.gateway.state import GatewayState
 from postroom.ledger.suppression import RECIPIENT_REASONS, SuppressionReason
+from postroom.telemetry.logs import event_logger
 
 MAX_FORM_BYTES = 16_384
 
@@ -94,7 +84,7 @@ def _multipart(body: bytes, boundary: bytes) -> Mapping[str, str]:
 _RETRY_AFTER_S = 2
 
 
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 def charge_client(scope: Scope) -> None:
@@ -124,7 +114,7 @@ def error_page(error: PostroomError, request: Request) -> Response:
         return render_page(LATER, accepted, status=429, headers={"Retry-After": str(error.retry_after_s)})
     if not isinstance(error, Temporary):
         raise error
-    _log.warning("somebody from a mail was asked to try again: %s", error)
+    _log.warning("recipient_page.unavailable", reason=str(error))
     return render_page(LATER, accepted, status=503, headers={"Retry-After": str(_RETRY_AFTER_S)})
 
 
@@ -190,7 +180,7 @@ class _TrackingEndpoints:
         except (Invalid, NotFound, TooManyRequests):  # nothing to record
             pass
         except PostroomError as error:
-            _log.warning("an open is not recorded: %s", error)
+            _log.warning("tracking.open_not_recorded", reason=str(error))
         await _send(send, 200, _PIXEL_FIELDS, PIXEL)
 
     async def link(self, token: str, scope: Scope, receive: Receive, send: Send) -> None:

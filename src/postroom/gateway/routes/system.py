@@ -1,10 +1,8 @@
-"""The API about itself: its OpenAPI document, and what each kind of problem means.
+"""The API about itself: `/openapi.json`, `/problems/<word>`, `/healthz` and `/readyz`. Open to everybody.
 
-Whether the door is alive, and whether it is ready: for supervisors and load balancers, open to everybody.
-
-`/healthz`: this process answers. `/readyz`: so does everything it needs; what does not is named, why is in the log only. Each
-check has a second; one that hangs keeps its thread until it returns, and is not started again before. Who asks while one runs is
-answered by it, so that nobody who asks all the time makes the door look sick.
+`/healthz`: this process responds. `/readyz`: so does everything it depends on; what does not is named, and the reason is only
+logged. Each check may take a second. A check that hangs keeps its thread until it returns and is not started again before;
+requests during a check share its result, so that frequent polling cannot make the process look unhealthy.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import html
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -26,6 +23,7 @@ from pydantic import BaseModel, Field
 from postroom.errors import NotFound, PostroomError
 from postroom.gateway.errors import PROBLEM_TYPES, ProblemType
 from postroom.gateway.etags import matches, not_modified
+from postroom.telemetry.logs import event_logger
 
 _DAY = "public, max-age=86400"
 
@@ -85,7 +83,7 @@ _CHECK_S = 1.0
 _FIELDS = {"Cache-Control": "no-store"}
 
 
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 class Alive(BaseModel):
@@ -149,9 +147,9 @@ def _passes(running: _Running, name: str, check: Check) -> bool:
         check()
         well = True
     except PostroomError as error:
-        _log.warning("%s is not ready: %s", name, error)
-    except Exception:  # noqa: BLE001  # whatever it is, it is not ready
-        _log.warning("%s is not ready", name, exc_info=True)
+        _log.warning("health.not_ready", check=name, reason=str(error))
+    except Exception as error:  # noqa: BLE001  # any failure means not ready
+        _log.error("health.check_crashed", check=name, exc_info=error)
     finally:
         running.pop(name, None)
         look.set_result(well)
