@@ -122,7 +122,7 @@ class Office:
     def newcomer(self) -> Caller:
         """Somebody who is let in, signs in, and may send."""
         self.admit()
-        self.command("sender", "vouch", "news@shop.example")
+        self.command("sender", "trust", "news@shop.example")
         return self.sign_in()
 
     def minute(self) -> None:

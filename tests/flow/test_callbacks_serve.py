@@ -20,7 +20,7 @@ def test_every_event_is_told_although_the_process_is_killed(tmp_path: Path) -> N
         caller = office.key()
         subscribe(office, url, EventKind.QUEUED, EventKind.SENT)
         with office.opened() as postroom:
-            assert office.command("sender", "vouch", "example.com")[0] == 0
+            assert office.command("sender", "trust", "example.com")[0] == 0
             rows = "email,name\n" + "".join(f"p{number}@example.com,N\n" for number in range(PEOPLE))
             ordered = {
                 "name": "News",

@@ -25,7 +25,7 @@ def office(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def caller(office: Served) -> Caller:
-    code, _, err = office.command("sender", "vouch", "news@shop.example")
+    code, _, err = office.command("sender", "trust", "news@shop.example")
     assert code == 0, err
     return office.key()
 

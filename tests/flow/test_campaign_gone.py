@@ -40,7 +40,7 @@ def test_people_who_answer_a_campaign_that_is_gone_are_heard(tmp_path: Path, end
         settings = {"mail": f"smtp://127.0.0.1:{sink.port}?tls=none", "bounce_domain": "bounces.shop.example"}
         settings |= {"feedback_listen": f"127.0.0.1:{port}", "callback_networks": NETWORKS}
         with served(tmp_path, **settings) as office:
-            office.command("sender", "vouch", "shop.example")
+            office.command("sender", "trust", "shop.example")
             server = office.serve(public_url=office.url)
             caller = office.key()
             subscribe(office, url)

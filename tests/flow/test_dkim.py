@@ -75,7 +75,7 @@ def test_a_server_lets_nothing_leave_unsigned_and_says_why(tmp_path: Path) -> No
     with SmtpSink() as sink, served(tmp_path, mail=f"smtp://127.0.0.1:{sink.port}?tls=none", public_url=PUBLIC_URL) as office:
         dns = with_keys(office)
         with office.opened() as postroom:
-            postroom.senders.vouch("default", DOMAIN, operator="olga")
+            postroom.senders.trust("default", DOMAIN, operator="olga")
         office.serve()
         caller = office.key()
         single(caller, "Hello")

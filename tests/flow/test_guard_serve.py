@@ -57,7 +57,7 @@ def test_what_bounces_is_warned_of_then_paused_and_goes_on_when_a_person_says_so
     settings |= {"guard_sample": "40", "bounce_warn": "5", "bounce_pause": "30"}
     with served(tmp_path, **settings) as office, Correspondents(sink, port) as people:
         server = office.serve()
-        office.command("sender", "vouch", "shop.example")
+        office.command("sender", "trust", "shop.example")
         caller = office.key()
 
         # One of ten refused at once: that is said, and no more. So many that the provider's rate stays within its limit as well.

@@ -67,7 +67,7 @@ def sink() -> Iterator[SmtpSink]:
 
 def order(office: Served, caller: Caller, kinds: Iterable[str], *, rate: int | None = None) -> str:
     """A campaign to `EACH` of each kind; its id."""
-    office.command("sender", "vouch", "shop.example")
+    office.command("sender", "trust", "shop.example")
     rows = "email\n" + "".join(f"{does}-{n}@example.com\n" for n in range(EACH) for does in kinds)
     html = '<html><body><p>Hello, here is the <a href="https://shop.example/spring">spring</a></p></body></html>'
     body = {

@@ -19,7 +19,7 @@ def test_a_message_that_is_returned_says_so_everywhere_and_the_next_is_refused_w
         settings = {"mail": f"smtp://127.0.0.1:{sink.port}?tls=none", "bounce_domain": "bounces.shop.example"}
         settings |= {"feedback_listen": f"127.0.0.1:{port}", "callback_networks": NETWORKS}
         with served(tmp_path, **settings) as office, Correspondents(sink, port):
-            office.command("sender", "vouch", "shop.example")
+            office.command("sender", "trust", "shop.example")
             server = office.serve()
             caller = office.key()
             subscribe(office, url)

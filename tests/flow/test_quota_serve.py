@@ -12,7 +12,7 @@ def test_a_campaign_that_waits_for_another_day_says_so_whoever_is_killed(tmp_pat
     with SmtpSink() as sink, served(tmp_path) as office:
         relay = "provider", "add", "relay", f"smtp://127.0.0.1:{sink.port}?tls=none"
         assert office.command(*relay, "--per-day", "20")[0] == 0
-        assert office.command("sender", "vouch", "example.com")[0] == 0
+        assert office.command("sender", "trust", "example.com")[0] == 0
         server = office.serve()
         caller = office.key()
         body = {

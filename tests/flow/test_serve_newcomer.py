@@ -20,7 +20,7 @@ def test_from_the_first_start_to_the_message_in_the_inbox(tmp_path: Path) -> Non
         assert link
         somebody = Caller(office.url, sign_in(office.url, link[0]))
         assert somebody.call("GET", "/v1/tenants/me", 200)["you"]["operator"] is True
-        somebody.call("POST", "/v1/senders/news@shop.example/vouch", 200)
+        somebody.call("POST", "/v1/senders/news@shop.example/trust", 200)
         template = somebody.template("<p>Hello {{ first_name | default('you') }} in {{ city }}</p>", subject="For {{ city }}")
         upload = somebody.upload(CSV.encode())
         seen = somebody.call("GET", f"/v1/uploads/{upload}", 200)

@@ -36,7 +36,7 @@ def slow_sink(root: Path, seconds: float) -> Iterator[tuple[SmtpSink, Served]]:
 def ordered(office: Served, addresses: int) -> tuple[str, dict[str, str]]:
     """A campaign's id, and what it was ordered with."""
     caller = office.key()
-    office.command("sender", "vouch", "shop.example")
+    office.command("sender", "trust", "shop.example")
     rows = "email,name\n" + "".join(f"p{n}@example.com,N {n}\n" for n in range(addresses))
     body = {
         "name": "News",

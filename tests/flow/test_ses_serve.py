@@ -82,7 +82,7 @@ def receiver(office: Served) -> Iterator[Receiver]:
 
 @pytest.fixture
 def caller(office: Served) -> Caller:
-    code, _, err = office.command("sender", "vouch", "news@shop.example")
+    code, _, err = office.command("sender", "trust", "news@shop.example")
     assert code == 0, err
     return office.key()
 

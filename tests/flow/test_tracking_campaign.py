@@ -110,7 +110,7 @@ def shown(caller: Caller, campaign: str, wanted: dict[str, int]) -> Callable[[],
 def test_people_read_click_and_leave_and_the_next_campaign_leaves_them_alone(tmp_path: Path, sink: SmtpSink) -> None:
     with served(tmp_path, mail=f"smtp://127.0.0.1:{sink.port}?tls=none") as office:
         office.serve(public_url=office.url)
-        office.command("sender", "vouch", "shop.example")
+        office.command("sender", "trust", "shop.example")
         caller = office.key()
         campaign = order(caller, "news")
         received = mails(sink)

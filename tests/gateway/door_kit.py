@@ -133,7 +133,7 @@ def household(door: WholeDoor, tenant: str, word: str) -> Household:
     with door.client(OPERATOR, tenant) as client:
         domain, suppressed = f"{word}.example", f"left@{word}.example"
         made(client.post("/v1/senders", json={"name": domain}))
-        made(client.post(f"/v1/senders/{domain}/vouch"))
+        made(client.post(f"/v1/senders/{domain}/trust"))
         selector = made(client.post(f"/v1/senders/{domain}/dkim", json={}))["keys"][0]["selector"]
         provider = {"name": f"relay-{word}", "url": f"smtp://mail.{domain}:587"}
         made(client.post("/v1/providers", json=provider))

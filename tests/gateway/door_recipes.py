@@ -193,7 +193,7 @@ RECIPES: dict[str, list[Recipe]] = {
     "GET /v1/senders/{name}": of(SENDER),
     "DELETE /v1/senders/{name}": of(SENDER),
     "POST /v1/senders/{name}/verify": of(SENDER),
-    "POST /v1/senders/{name}/vouch": of(SENDER, operators_may=True),
+    "POST /v1/senders/{name}/trust": of(SENDER, operators_may=True),
     "GET /v1/senders/{name}/dkim": of(SENDER),
     "POST /v1/senders/{name}/dkim": of(SENDER, {}),
     "POST /v1/senders/{name}/dkim/{selector}/verify": [

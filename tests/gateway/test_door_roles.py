@@ -110,7 +110,7 @@ LEAST = {
         GET /v1/audit/verification
     """,
     "operator": """
-        POST /v1/senders/{name}/vouch
+        POST /v1/senders/{name}/trust
         GET /v1/tenants
         POST /v1/tenants
         GET /v1/tenants/{id}

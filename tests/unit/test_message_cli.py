@@ -90,7 +90,7 @@ def test_people_show_in_the_numbers_of_their_campaign() -> None:
 
 
 def test_a_single_message() -> None:
-    run("sender", "vouch", "shop@example.com")
+    run("sender", "trust", "shop@example.com")
     with session() as postroom:
         seed = postroom.singles.new_seed()
         request = MessageRequest(to="anna@example.org", from_="shop@example.com", subject="Hello", html="<p>Hello</p>")

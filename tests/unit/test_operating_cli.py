@@ -101,7 +101,7 @@ def delivery() -> str:
         (nothing, "client add shop --tenant news", "client add"),
         (made_client, "client revoke {}", "client revoke"),
         (nothing, "sender add shop.example --tenant news", "sender add"),
-        (nothing, "sender vouch news@shop.example --tenant news", "sender vouch"),
+        (nothing, "sender trust news@shop.example --tenant news", "sender trust"),
         (sender, "sender remove {} --tenant news", "sender remove"),
         (nothing, "user add ann@shop.example --tenant news", "user add"),
         (user, "user invite {}", "user invite"),
@@ -209,7 +209,7 @@ def test_what_cannot_be_recorded_is_not_done(monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as patched:
         patched.setattr("postroom.ledger.audit.AuditLog.write", full)
         with pytest.raises(Conflict, match="trail is closed"):
-            run("sender vouch news@shop.example --tenant news")
+            run("sender trust news@shop.example --tenant news")
     assert json.loads(run("sender list --tenant news --json")) == []
 
 

@@ -50,7 +50,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_an_unknown_sender_is_denied_with_what_to_do(desk: Desk) -> None:
-    with pytest.raises(Denied, match=r"postroom sender vouch news@shop\.example --tenant acme"):
+    with pytest.raises(Denied, match=r"postroom sender trust news@shop\.example --tenant acme"):
         desk.ledger.check("acme", "News <news@shop.example>")
 
 
@@ -133,8 +133,8 @@ def test_a_record_taken_away_later_stops_nothing(desk: Desk) -> None:
     desk.ledger.check("acme", "a@shop.example")
 
 
-def test_an_operator_may_vouch(desk: Desk) -> None:
-    assert desk.service.vouch("acme", "news@shop.example", operator="op").vouched_by == "op"
+def test_an_operator_may_trust_a_sender(desk: Desk) -> None:
+    assert desk.service.trust("acme", "news@shop.example", operator="op").trusted_by == "op"
     desk.ledger.check("acme", "news@shop.example")
     assert desk.ledger.first_address("acme") == "news@shop.example"
 

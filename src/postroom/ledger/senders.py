@@ -39,7 +39,7 @@ class Senders:
             known = " It is waiting to be verified." if found else ""
             raise UnverifiedSender(
                 f"{names[0]} is no verified sender of this tenant.{known} Add it or {names[1]} under /v1/senders and verify it, "
-                f"or have an operator vouch for it: postroom sender vouch {names[0]} --tenant {tenant}"
+                f"or have an operator trust it: postroom sender trust {names[0]} --tenant {tenant}"
             )
 
     def first_address(self, tenant: str) -> str:

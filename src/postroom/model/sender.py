@@ -26,7 +26,7 @@ class SenderIdentity:
     created_at: Instant
     verified_at: Instant | None = None
     """None: it may not be sent from yet."""
-    vouched_by: str = ""
+    trusted_by: str = ""
     """The operator who trusted it; empty: verified by DNS."""
     checked_at: Instant | None = None
     """When the DNS was last asked."""

@@ -12,8 +12,6 @@ meanwhile ends with nobody waiting.
 
 from __future__ import annotations
 
-import logging
-
 import msgspec
 
 from postroom.clock import Clock
@@ -25,8 +23,9 @@ from postroom.model.message import Counts
 from postroom.platform.ports.messages import Messages
 from postroom.platform.ports.workflows import Again, Done, HandlerCall, Workflows
 from postroom.services.campaigns import ACTION, CampaignAction, CampaignService, Decision, action_execution
+from postroom.telemetry.logs import event_logger
 
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 class ActionRequest(msgspec.Struct, frozen=True):
@@ -97,7 +96,7 @@ class CampaignActions:
         except Conflict as error:
             if self._campaigns.get(asked.ref).status in {CampaignStatus.COMPLETED, CampaignStatus.PAUSED}:
                 raise
-            _log.info("%s is not carried out: %s", asked.verb, error)
+            _log.info("campaign.action_skipped", campaign=asked.ref.campaign, action=asked.verb.value, reason=str(error))
 
     def _ask(self, asked: ActionRequest) -> None:
         name, text = action_execution(asked.ref, asked.verb), msgspec.json.encode(asked).decode()

@@ -59,12 +59,12 @@ class SenderService:
             return self._senders.change(identity, verified_at=identity.verified_at or now, checked_at=now, finding="")
         return self._senders.change(identity, checked_at=now, finding=_finding(identity, texts))
 
-    def vouch(self, tenant: str, text: str, *, operator: str) -> SenderIdentity:
+    def trust(self, tenant: str, text: str, *, operator: str) -> SenderIdentity:
         """Take it on the operator's word, whether it was entered before or not."""
         identity = self._senders.add(tenant, sender_name(text))
         if identity.verified_at is not None:
             return identity
-        return self._senders.change(identity, verified_at=self._clock.now(), vouched_by=operator, finding="")
+        return self._senders.change(identity, verified_at=self._clock.now(), trusted_by=operator, finding="")
 
     def remove(self, tenant: str, text: str) -> SenderIdentity:
         """`NotFound`."""

@@ -70,12 +70,12 @@ def verify(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> 
 
 
 @app.command()
-def vouch(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
+def trust(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Take a sender on trust, without asking the DNS: you are the operator, and answer for it."""
     with session(data=data) as postroom:
         postroom.tenants.read(tenant)
-        with recorded(postroom, "sender vouch", tenant=tenant) as change:
-            identity = postroom.senders.vouch(tenant, name, operator=operator(tenant).name)
+        with recorded(postroom, "sender trust", tenant=tenant) as change:
+            identity = postroom.senders.trust(tenant, name, operator=operator(tenant).name)
             change.target = f"sender/{identity.name}"
     say(f"{tenant} may send as {identity.name}")
 
@@ -94,5 +94,5 @@ def remove(name: Name, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> 
 def _row(identity: SenderIdentity) -> tuple[str, str, str]:
     if identity.verified_at is None:
         return identity.name, f"waiting: {identity.finding or 'not checked yet'}", ""
-    how = f"vouched for by {identity.vouched_by}" if identity.vouched_by else "verified by the DNS"
+    how = f"trusted by {identity.trusted_by}" if identity.trusted_by else "verified by the DNS"
     return identity.name, how, shown_time(identity.verified_at)

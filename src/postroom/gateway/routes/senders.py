@@ -58,10 +58,10 @@ def sender_routes(senders: SenderService) -> APIRouter:
         audit.changed("sender", shown.name, before=before.model_dump(), after=shown.model_dump())
         return shown
 
-    @router.post("/{name}/vouch", operation_id="vouch_for_sender")
-    def vouch(name: Name, caller: Operator, audit: Audit) -> SenderBody:
+    @router.post("/{name}/trust", operation_id="trust_sender")
+    def trust(name: Name, caller: Operator, audit: Audit) -> SenderBody:
         """Trust a sender of the operator's own tenant without DNS verification. Operators only."""
-        shown = SenderBody.of(senders.vouch(caller.tenant, name, operator=caller.name))
+        shown = SenderBody.of(senders.trust(caller.tenant, name, operator=caller.name))
         audit.changed("sender", shown.name, after=shown.model_dump())
         return shown
 

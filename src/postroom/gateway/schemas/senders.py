@@ -37,7 +37,7 @@ class SenderBody(BaseModel):
     name: str = Field(description="The address or domain.", examples=["shop.example"])
     verified: bool = Field(description="Whether the sender is verified.")
     verified_at: str | None = Field(description="When it was verified (RFC 3339, UTC).")
-    vouched_by: str = Field(description="The operator who trusted it without DNS verification; empty: verified by DNS.")
+    trusted_by: str = Field(description="The operator who trusted it without DNS verification; empty: verified by DNS.")
     record: TxtRecord = Field(description="The TXT record that verifies it.")
     checked_at: str | None = Field(description="When the DNS was last checked.")
     finding: str = Field(description="Why the last check did not verify it; empty: it did.")
@@ -50,7 +50,7 @@ class SenderBody(BaseModel):
             name=identity.name,
             verified=identity.verified_at is not None,
             verified_at=rfc3339(identity.verified_at),
-            vouched_by=identity.vouched_by,
+            trusted_by=identity.trusted_by,
             record=TxtRecord(name=identity.record_name, value=identity.record_value),
             checked_at=rfc3339(identity.checked_at),
             finding=identity.finding,
