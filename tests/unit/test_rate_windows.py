@@ -17,8 +17,7 @@ from postroom.model.event import Bounce, BounceClass, BounceType, Event, EventKi
 from postroom.model.message import MessageStatus
 from postroom.platform.embedded._sqlite import open_control
 from postroom.platform.embedded.tables import SqliteTables
-from postroom.platform.ports.limits import item_json
-from postroom.platform.ports.tables import MAX_ITEM_BYTES, Write
+from postroom.platform.ports.tables import MAX_ITEM_BYTES, Write, item_json
 from tests.fakes.clock import ManualClock
 
 HOME = CampaignRef("default", "c1")

@@ -19,7 +19,7 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
 from postroom.identity.random_tokens import digest
 from postroom.model import ids
-from postroom.platform.ports.limits import normalized_email
+from postroom.platform.ports.identity import normalized_email
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 
 _PEOPLE, _EMAILS = "#issuer#people", "#issuer#emails"

@@ -28,7 +28,7 @@ from postroom.model.message import ERASED, Message, MessageRow, MessageStatus, S
 from postroom.model.provider_status import OWN_EVENT_PREFIX, ReportedStatus, event_from_settlement, redact_event, sort_events
 from postroom.platform.aws import _ledger
 from postroom.platform.aws._dynamo import Expression, Record, Table, Value, billed, encode_item
-from postroom.platform.ports.limits import check_at_rest
+from postroom.platform.ports.messages import check_at_rest
 
 _TRIES = 8
 _AT_ONCE = 50  # events of one message in a write. A transaction takes 100 actions:

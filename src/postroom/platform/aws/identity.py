@@ -16,8 +16,7 @@ from botocore.exceptions import ClientError
 
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound
 from postroom.platform.aws._clients import aws_errors, error_code
-from postroom.platform.ports.identity import AccountStatus, Invitation, UserAccount
-from postroom.platform.ports.limits import normalized_email
+from postroom.platform.ports.identity import AccountStatus, Invitation, UserAccount, normalized_email
 
 if TYPE_CHECKING:
     from mypy_boto3_cognito_idp import CognitoIdentityProviderClient

@@ -31,8 +31,15 @@ from postroom.platform.aws import _ledger
 from postroom.platform.aws._batches import BatchRecord, BatchRecords, BatchTotals
 from postroom.platform.aws._dynamo import Expression, PrimaryKey, Record, Table, Value
 from postroom.platform.aws._messages import EventItems, MessageItems
-from postroom.platform.ports.limits import check_at_rest, check_events, check_page
-from postroom.platform.ports.messages import MessagePage, ReportedEvent
+from postroom.platform.ports.limits import check_page
+from postroom.platform.ports.messages import (
+    MessagePage,
+    ReportedEvent,
+    check_at_rest,
+    check_events,
+    message_cursor,
+    parse_message_cursor,
+)
 
 _LOOK_AHEAD = 100  # batch records read in one call while listing
 
@@ -245,7 +252,7 @@ class DynamoMessages:
         self, ref: CampaignRef, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> MessagePage:
         check_page(limit)
-        number, after = _parse_cursor(cursor)
+        number, after = parse_message_cursor(cursor)
         batches = self._items.batches(ref)
         messages: list[Message] = []
         for first in range(number, batches, _LOOK_AHEAD):
@@ -253,12 +260,12 @@ class DynamoMessages:
                 if not _may_hold(batch, statuses):
                     continue
                 more = limit + 1 - len(messages)
-                start = after if batch.number == number else None
+                start = after.hex() or None if batch.number == number else None
                 found = self._items.in_states(ref, batch.number, statuses, limit=more, after=start)
                 messages += [_ledger.message(batch.number, record) for record in found]
                 if len(messages) > limit:
                     last = messages[limit - 1]
-                    return MessagePage(messages[:limit], f"{last.batch}:{last.key.hex()}")
+                    return MessagePage(messages[:limit], message_cursor(last.batch, last.key))
         return MessagePage(messages, None)
 
 
@@ -277,16 +284,3 @@ def _may_hold(batch: BatchRecord, statuses: Collection[MessageStatus]) -> bool:
     """Whether the batch may hold messages with these statuses, by its count."""
     counts = batch.counts.as_dict()
     return batch.needs_count or any(counts[state.label] for state in (statuses or MessageStatus))
-
-
-def _parse_cursor(cursor: str | None) -> tuple[int, str | None]:
-    if cursor is None:
-        return 0, None
-    try:
-        batch, key = cursor.split(":")
-        at = int(batch), bytes.fromhex(key).hex()
-    except ValueError as error:
-        raise Invalid(f"{cursor!r} is no cursor of this list") from error
-    if at[0] < 0:  # a list from there would never end
-        raise Invalid(f"{cursor!r} is no cursor of this list")
-    return at

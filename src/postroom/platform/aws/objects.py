@@ -17,7 +17,6 @@ S3's listing has neither version nor SHA-256, so each listed object costs a Head
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import io
 import tempfile
@@ -32,8 +31,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, Invalid, NotFound, StorageFull, Unavailable
 from postroom.platform.aws._clients import aws_errors, error_code, postroom_error
-from postroom.platform.ports.limits import check_object_key, check_object_prefix, check_page
-from postroom.platform.ports.objects import ObjectInfo, ObjectPage
+from postroom.platform.ports.limits import check_page, cursor_after, parse_cursor
+from postroom.platform.ports.objects import ObjectInfo, ObjectPage, check_object_key, check_object_prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -336,11 +335,11 @@ class S3Objects:
     def list(self, prefix: str = "", *, cursor: str | None = None, limit: int = 100) -> ObjectPage:
         check_object_prefix(prefix)
         check_page(limit)
-        start: dict[str, Any] = {} if cursor is None else {"StartAfter": _position(cursor)}
+        start: dict[str, Any] = {} if cursor is None else {"StartAfter": parse_cursor(cursor)}
         with aws_errors("listing objects"):
             page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=limit, **start)
         keys = [one["Key"] for one in page.get("Contents", ())]
-        more = _cursor(keys[-1]) if page["IsTruncated"] else None
+        more = cursor_after(keys[-1]) if page["IsTruncated"] else None
         return ObjectPage(self._infos([(key, None) for key in keys]), more)
 
     def delete(self, key: str) -> None:
@@ -395,14 +394,3 @@ def _says_absent(error: ClientError, version: str | None) -> bool:
 
 def _absent(key: str, version: str | None) -> NotFound:
     return NotFound(f"There is no object {key}{f' of version {version}' if version else ''}.")
-
-
-def _cursor(key: str) -> str:
-    return base64.urlsafe_b64encode(key.encode()).decode()
-
-
-def _position(cursor: str) -> str:
-    try:
-        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise Invalid("This cursor was not given by a listing.") from error

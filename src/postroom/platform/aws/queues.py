@@ -27,8 +27,17 @@ from botocore.exceptions import ClientError
 from postroom.clock import Clock
 from postroom.errors import Invalid, LeaseLost, Unavailable
 from postroom.platform.aws._clients import aws_errors, error_code
-from postroom.platform.ports.limits import check_bodies, check_delay, check_lease, check_name, check_page
-from postroom.platform.ports.queues import MAX_PER_CALL, MAX_RECEIVES, DeadLetter, QueueDepth, Received
+from postroom.platform.ports.limits import check_name, check_page
+from postroom.platform.ports.queues import (
+    MAX_PER_CALL,
+    MAX_RECEIVES,
+    DeadLetter,
+    QueueDepth,
+    Received,
+    check_bodies,
+    check_delay,
+    check_lease,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

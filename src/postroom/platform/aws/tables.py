@@ -19,17 +19,27 @@ items are filtered on read; DynamoDB deletes them later by `ttl`
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, Corrupt, Invalid, Unavailable
+from postroom.errors import Conflict, Corrupt, Unavailable
 from postroom.platform.aws._dynamo import Expression, PrimaryKey, Record, Table, Value, encode_item
-from postroom.platform.ports.limits import check_item_key, check_page, check_writes, writes_json
-from postroom.platform.ports.tables import Check, Delete, Expect, Item, ItemKey, ItemPage, Put, Write
+from postroom.platform.ports.limits import check_page, cursor_after, parse_cursor
+from postroom.platform.ports.tables import (
+    Check,
+    Delete,
+    Expect,
+    Item,
+    ItemKey,
+    ItemPage,
+    Put,
+    Write,
+    check_item_key,
+    check_writes,
+    writes_json,
+)
 
 _TRIES = 8  # against other writers of the same items: 25 ms doubling, about 3 s in all
 
@@ -67,11 +77,11 @@ class DynamoTables:
         check_page(limit)
         terms = Expression()
         sort = f"begins_with({terms.name('sk')}, {terms.value(prefix)})" if prefix else ""
-        after = None if cursor is None else _parse_cursor(cursor)
+        after = None if cursor is None else parse_cursor(cursor)
         pages = self._table.query(f"T#{partition}", terms=terms, sort=sort, after=after, limit=limit, reverse=reverse)
         records, last = next(pages)
         items = [item for record in records if (item := self._item(record)) is not None]
-        return ItemPage(items, None if last is None else _cursor(last))
+        return ItemPage(items, None if last is None else cursor_after(last))
 
     def write(self, writes: Sequence[Write]) -> list[int]:
         check_writes(writes)
@@ -183,17 +193,6 @@ def _address(key: ItemKey) -> PrimaryKey:
 
 def _version_after(write: Write, demand: int | None) -> int:
     return (demand or 0) + 1 if isinstance(write, Put) else 0
-
-
-def _cursor(sort: str) -> str:
-    return base64.urlsafe_b64encode(sort.encode()).decode()
-
-
-def _parse_cursor(cursor: str) -> str:
-    try:
-        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise Invalid(f"{cursor!r} is no cursor of a query") from error
 
 
 def _number(value: Value) -> int:

@@ -24,7 +24,8 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Corrupt, Invalid, Unavailable
 from postroom.platform.aws._clients import aws_errors, error_code
 from postroom.platform.aws.queues import SqsQueues
-from postroom.platform.ports.limits import check_body, check_name
+from postroom.platform.ports.limits import check_name
+from postroom.platform.ports.queues import check_body
 from postroom.platform.ports.timers import MAX_AHEAD_MS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from postroom.clock import Clock, Instant
 from postroom.platform.aws._clients import aws_errors, error_code
-from postroom.platform.ports.limits import check_object_key
+from postroom.platform.ports.objects import check_object_key
 from postroom.platform.ports.transfers import ArrivedObject, PresignedRequest, attachment, check_transfer
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Corrupt, LeaseLost, PostroomError, Unavailable
 from postroom.platform.aws._clients import aws_errors, error_code
-from postroom.platform.ports.limits import check_input, check_name
+from postroom.platform.ports.limits import check_name
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
 from postroom.platform.ports.workflows import (
     HANDLER_LEASE_MS,
@@ -33,6 +33,7 @@ from postroom.platform.ports.workflows import (
     ExecutionStatus,
     Handler,
     backoff_ms,
+    check_input,
     failure_reason,
     run_handler,
 )

@@ -36,8 +36,15 @@ from postroom.platform.embedded._ledger import (
     timeline,
 )
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import check_at_rest, check_events
-from postroom.platform.ports.messages import MessagePage, ReportedEvent
+from postroom.platform.ports.limits import check_page
+from postroom.platform.ports.messages import (
+    MessagePage,
+    ReportedEvent,
+    check_at_rest,
+    check_events,
+    message_cursor,
+    parse_message_cursor,
+)
 
 _STORE_SLICE = 500  # rows inserted before asking whether any of them was a duplicate
 _REPLY_LENGTH = 250
@@ -108,7 +115,7 @@ class SqliteMessages:
             return at_rest + sum(count(db, number).unsettled for number, _ in db.execute(sql.MOVED_BATCHES).fetchall())
 
     def batches(self, ref: CampaignRef, *, after: int = -1, limit: int = 100) -> list[BatchSnapshot]:
-        _check_limit(limit)
+        check_page(limit)
         with self._database(ref).read() as db:
             _batch_count(db, ref)
             return [_snapshot(db, row) for row in db.execute(sql.SNAPSHOTS, (after, limit)).fetchall()]
@@ -237,8 +244,8 @@ class SqliteMessages:
     def list(
         self, ref: CampaignRef, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
     ) -> MessagePage:
-        _check_limit(limit)
-        batch, after = _parse_cursor(cursor)
+        check_page(limit)
+        batch, after = parse_message_cursor(cursor)
         wanted = frozenset(statuses) or frozenset(MessageStatus)
         messages: list[Message] = []
         with self._database(ref).read() as db:
@@ -255,7 +262,7 @@ class SqliteMessages:
                 messages += [_message(row) for row in db.execute(sql.LIST, values).fetchall()]
                 if len(messages) > limit:
                     last = messages[limit - 1]
-                    return MessagePage(messages[:limit], f"{last.batch}:{last.key.hex()}")
+                    return MessagePage(messages[:limit], message_cursor(last.batch, last.key))
         return MessagePage(messages, None)
 
 
@@ -363,24 +370,6 @@ def _holds_none(db: sqlite3.Connection, batch: int, statuses: frozenset[MessageS
     """Whether the batch's count is up to date and has no message with these statuses: then it need not be read."""
     counts = db.execute(sql.COUNTS_IF_AT_REST, (batch,)).fetchone()
     return counts is not None and not any(getattr(stored_totals(counts).counts, state.label) for state in statuses)
-
-
-def _parse_cursor(cursor: str | None) -> tuple[int, bytes]:
-    if cursor is None:
-        return 0, b""
-    try:
-        batch, key = cursor.split(":")
-        at = int(batch), bytes.fromhex(key)
-    except ValueError as error:
-        raise Invalid(f"{cursor!r} is no cursor of this list") from error
-    if at[0] < 0:  # a list from there would never end
-        raise Invalid(f"{cursor!r} is no cursor of this list")
-    return at
-
-
-def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= 1_000:
-        raise Invalid(f"a limit is 1 to 1,000, not {limit}")
 
 
 def _json(value: object) -> str:

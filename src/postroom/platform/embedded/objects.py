@@ -22,8 +22,8 @@ from postroom.platform.embedded._encryption import ENCRYPTION_SCHEMA, ObjectEncr
 from postroom.platform.embedded._files import disk_errors
 from postroom.platform.embedded._object_files import IncomingContent, ObjectFiles, check_digest, checked_stream
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import check_object_key, check_object_prefix, check_page, cursor_after, parse_cursor
-from postroom.platform.ports.objects import ObjectInfo, ObjectPage
+from postroom.platform.ports.limits import check_page, cursor_after, parse_cursor
+from postroom.platform.ports.objects import ObjectInfo, ObjectPage, check_object_key, check_object_prefix
 from postroom.platform.ports.secrets import DataKey
 
 SMALL_BYTES = 64 * 1024

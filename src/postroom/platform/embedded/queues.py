@@ -12,8 +12,17 @@ from collections.abc import Sequence
 from postroom.clock import Clock, Instant
 from postroom.errors import Invalid, LeaseLost
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import check_bodies, check_delay, check_lease, check_name, check_page
-from postroom.platform.ports.queues import MAX_PER_CALL, MAX_RECEIVES, DeadLetter, QueueDepth, Received
+from postroom.platform.ports.limits import check_name, check_page
+from postroom.platform.ports.queues import (
+    MAX_PER_CALL,
+    MAX_RECEIVES,
+    DeadLetter,
+    QueueDepth,
+    Received,
+    check_bodies,
+    check_delay,
+    check_lease,
+)
 
 _SEND = "INSERT INTO queued (queue, visible_at, sent_at, body) VALUES (?, ?, ?, ?)"
 

@@ -9,16 +9,20 @@ from collections.abc import Sequence
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import (
+from postroom.platform.ports.limits import check_page, cursor_after, parse_cursor
+from postroom.platform.ports.tables import (
+    Delete,
+    Expect,
+    Item,
+    ItemKey,
+    ItemPage,
+    Put,
+    Write,
     check_item_key,
     check_key_part,
-    check_page,
     check_writes,
-    cursor_after,
-    parse_cursor,
     writes_json,
 )
-from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, ItemPage, Put, Write
 
 _GET = """
 SELECT data, version, expires_at FROM item

@@ -9,7 +9,8 @@ from postroom.clock import Clock, Instant
 from postroom.errors import Invalid
 from postroom.platform.embedded._sqlite import Database
 from postroom.platform.embedded.queues import put_on_queue
-from postroom.platform.ports.limits import check_body, check_name
+from postroom.platform.ports.limits import check_name
+from postroom.platform.ports.queues import check_body
 from postroom.platform.ports.timers import MAX_AHEAD_MS
 
 _SET = "INSERT OR REPLACE INTO timer (name, at, queue, body) VALUES (?, ?, ?, ?)"

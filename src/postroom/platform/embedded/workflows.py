@@ -13,13 +13,14 @@ from typing import Any
 from postroom.clock import Clock, Instant
 from postroom.errors import LeaseLost
 from postroom.platform.embedded._sqlite import Database
-from postroom.platform.ports.limits import check_input, check_name
+from postroom.platform.ports.limits import check_name
 from postroom.platform.ports.workflows import (
     HANDLER_LEASE_MS,
     Execution,
     ExecutionStatus,
     Handler,
     backoff_ms,
+    check_input,
     failure_reason,
     run_handler,
 )

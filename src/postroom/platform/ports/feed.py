@@ -1,4 +1,4 @@
-"""Feed: every change of a message, in order, for those who follow: callbacks, search, analytics.
+"""Feed: every change of a message, in order, for its consumers: callbacks, search, analytics.
 
 Written in the same transaction as the change: a change is in the feed if and only if it happened. Read at least once,
 ordered per message, kept at least 24 hours. The feed is split in shards (a campaign's ledger on one machine, a
@@ -22,7 +22,7 @@ RETENTION_MS = 24 * 3_600_000
 
 
 class MessageChange(NamedTuple):
-    """One message as it stood after one write."""
+    """A message's status after one write."""
 
     ref: CampaignRef
     batch: int
@@ -33,33 +33,34 @@ class MessageChange(NamedTuple):
     code: int
     reply: str
     event: Event | None = None
-    """What was reported of it (its `raw` left out), or what was settled after a report had put it further; None: it was stored,
-    settled as it stands here, or erased."""
+    """The reported event (without `raw`), or the recorded outcome if the reported status is ahead of it. None if the message was
+    stored, settled or erased."""
     sequence: int = 0
-    """Rises from change to change of a message, with gaps: whoever gets them out of order knows the newest."""
+    """Rises with each change of a message, with gaps, so that the newest is known even out of order."""
     noted_at: Instant = Instant(0)
-    """When it was written here. What happened may be older by far, or by the clock of whoever reported it."""
+    """When the change was written here. `at` may be much older, or be by the reporter's clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """`position` goes into the next `read`; `changes` empty: nothing new yet."""
+    """Part of a shard. Pass `position` to the next `read`. `changes` is empty if there is nothing new yet."""
 
     changes: Sequence[MessageChange]
     position: str
 
 
 class Feed(Protocol):
-    """See the module's text."""
+    """All changes of all messages, in shards."""
 
     def shards(self) -> list[str]:
-        """The shards there are now, in no promised order."""
+        """The current shards, in no particular order."""
         ...
 
     def read(self, shard: str, position: str | None, *, limit: int = 1_000) -> FeedPage:
-        """Changes after `position` (None: the oldest kept). May pass `limit` by one group. `NotFound`: the shard is gone."""
+        """Changes after `position` (None: from the oldest kept). May exceed `limit` by one group. Raises `NotFound` if the
+        shard is gone."""
         ...
 
     def trim(self, shard: str, before: Instant) -> None:
-        """Forget changes older than `before`, which is at least 24 hours ago: housekeeping."""
+        """Delete changes older than `before`, which must be at least 24 hours ago. Called by maintenance."""
         ...

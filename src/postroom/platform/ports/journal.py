@@ -1,13 +1,13 @@
 """Journals: which messages of an open group were really handed to a provider, and what it answered.
 
-A worker writes right before a message's final dot can leave, and when its answer arrives; nothing is synced, so a
-line costs about a microsecond and survives a killed process but not a power cut. Whoever finds a group left open asks
-for its owner's page:
-- the owner may still be alive (stopped, or only slow) and hand over more: `ALIVE`, the page is not finished;
-- the owner is dead, or has sealed the page: `Handed`, the exact truth: a key in neither part was never handed over;
-- the page is lost (power cut, another machine): `LOST`, the whole group is in doubt. A home may lose every page, and its owners
-  may be alive: whoever takes a group for lost leaves it to nobody for longer than a worker can live.
-A page may tell of a message more than once, where it was refused for now and came again: what it says last is true.
+A worker writes a line right before a message's final dot can leave, and another when the answer arrives. Nothing is synced, so a
+line costs about a microsecond, and survives a killed process but not a power cut. A worker that finds a group left open reads
+the page of the group's owner:
+- `ALIVE`: the owner may still be alive (stopped, or only slow) and hand over more: the page is not finished;
+- `Handed`: the owner is dead, or has sealed the page. This is the exact truth: a key in neither part was never handed over;
+- `LOST`: the page is lost (power cut, another machine), and the whole group is in doubt. A backend may lose every page while
+  its owners are alive, so no worker may send a group taken as lost again for longer than a worker can live.
+A message may have several lines if it was refused for now and tried again: the last line is true.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from postroom.model.message import Settlement
 
 
 class Trace(Enum):
-    """When a page has no exact answer."""
+    """Why a page has no exact answer."""
 
     ALIVE = "alive"
     LOST = "lost"
@@ -30,31 +30,31 @@ class Trace(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """What a dead owner had done under one fence of one batch."""
+    """What an owner did under one fence of one batch."""
 
     in_flight: frozenset[Key]
-    """Handed over, no answer: truly unknown."""
+    """Handed over without an answer: their outcome is unknown."""
     answered: Mapping[Key, Settlement]
-    """Answered, perhaps not yet recorded."""
+    """Answered, perhaps not recorded yet."""
 
 
 class JournalPage(Protocol):
-    """One batch under one fence."""
+    """The page of one batch under one fence."""
 
     def handing(self, key: Key) -> None:
-        """The final dot of this message may leave from now on."""
+        """Call before the final dot of this message may leave."""
         ...
 
     def answered(self, settlement: Settlement) -> None:
-        """The provider answered; the outcome is not recorded yet."""
+        """Call when the provider has answered, before the outcome is recorded."""
         ...
 
     def seal(self) -> None:
-        """The batch is somebody else's: nothing more is handed over under this fence, and every answer there will be is here."""
+        """Call when the lease is lost: nothing more is handed over under this fence, and all answers are on the page."""
         ...
 
     def close(self) -> None:
-        """All is recorded and nothing in flight: the page is torn out."""
+        """Call when everything is recorded and nothing is in flight: deletes the page."""
         ...
 
 
@@ -63,7 +63,7 @@ class Journal(Protocol):
 
     @property
     def owner(self) -> str:
-        """The worker's name: unique for ever, and the owner of its leases."""
+        """The worker's name, unique for ever: the owner of its leases."""
         ...
 
     def page(self, batch: int, fence: int) -> JournalPage:
@@ -71,7 +71,7 @@ class Journal(Protocol):
         ...
 
     def close(self) -> None:
-        """A clean end: the owner is dead from now on."""
+        """End the journal: the owner is dead from now on."""
         ...
 
 
@@ -79,11 +79,11 @@ class Journals(Protocol):
     """All workers' journals."""
 
     def begin(self, campaign: str) -> Journal:
-        """A new worker's journal; its owner is alive until the journal is closed or the process ends."""
+        """A journal for a new worker. Its owner is alive until the journal is closed or the process ends."""
         ...
 
     def read(self, campaign: str, owner: str, batch: int, fence: int) -> Handed | Trace:
-        """The page of `owner` for that fence of that batch."""
+        """What the page of `owner` for this fence of this batch says."""
         ...
 
     def dead(self, campaign: str) -> list[str]:
@@ -91,9 +91,9 @@ class Journals(Protocol):
         ...
 
     def forget(self, campaign: str, owner: str) -> None:
-        """Delete a dead owner's journal, once no group it opened is left open. Alive or absent: harmless."""
+        """Delete a dead owner's journal, once no group that it opened is open. Does nothing if the owner is alive or absent."""
         ...
 
     def drop(self, campaign: str) -> None:
-        """Delete all journals of a campaign that is being deleted. Again: harmless."""
+        """Delete all journals of a campaign that is being deleted. May be repeated."""
         ...

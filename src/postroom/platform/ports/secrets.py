@@ -1,20 +1,20 @@
-"""Secrets: envelope encryption under a master key that never leaves its home (a file or setting here, KMS there).
+"""Secrets: envelope encryption under a master key that never leaves its place (a file or setting on one machine, KMS on AWS).
 
-A *data key* of 32 bytes encrypts; the master key only wraps data keys. What is sealed is bound to its `purpose` (such as
-`provider/acme/relay`): opened for another, it is `Corrupt`, so that one record's secret cannot be moved into another's place. The
-text is ASCII and says which master key wrapped it, so that a rotation can go on beside readers: new seals use the newest
-master key, old ones open as long as their master key is there. Nothing is ever logged or shown in a `repr`.
-- **Limits**: a purpose of 1 to 500 characters (`Invalid`); a plain text up to 64 KB (`TooLarge`); larger things are encrypted
-  by their owner under a data key.
+A *data key* of 32 bytes encrypts; the master key only wraps data keys. A sealed text is bound to its `purpose` (such as
+`provider/acme/relay`): opened for another, it is `Corrupt`, so that one record's secret cannot be moved into another record. The
+text is ASCII and names the master key that wrapped it, so that a rotation can run beside readers: new seals use the newest
+master key, old ones open as long as their master key exists. No secret is ever logged or shown in a `repr`.
+- **Limits**: a purpose of 1 to 500 characters (`Invalid`); a plain text up to 64 KB (`TooLarge`); the owner of a larger thing
+  encrypts it under a data key.
 - **Errors**: `Corrupt`: not what was sealed, or for another purpose, or its master key is gone; `Unavailable`: the master
-  key's home does not answer.
+  key cannot be reached.
 
-The texts of secrets (ports.secrets): how they are written, and what is authenticated with them. Both homes write the same.
+Both backends write the same texts:
 
-    <form>.<id of the master key>.<wrapped data key>              a wrapped key (`w1`), where the home needs no more
-    <form>.<id of the master key>.<wrapped data key>.<content>    a sealed secret (`s1`); a wrapped key and its check value
+    <form>.<id of the master key>.<wrapped data key>              a wrapped key (`w1`), if the backend needs no more
+    <form>.<id of the master key>.<wrapped data key>.<content>    a sealed secret (`s1`); or a wrapped key and its check value
 
-Binary parts are base64url without padding, and read only as they are written, so that no two texts mean the same.
+Binary parts are base64url without padding. Only the canonical spelling is read, so no two texts mean the same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_PURPOSE = 500
 
 @dataclass(frozen=True, slots=True)
 class DataKey:
-    """A fresh key for somebody's own encryption: store `wrapped`, forget `plain`."""
+    """A fresh key for the caller's own encryption: store `wrapped`, do not store `plain`."""
 
     plain: bytes = field(repr=False)
     """32 bytes."""
@@ -41,14 +41,14 @@ class DataKey:
 
 
 class Secrets(Protocol):
-    """See the module's text."""
+    """Seals and opens secrets."""
 
     def seal(self, purpose: str, plain: bytes) -> str:
-        """Encrypt and authenticate; never twice the same text."""
+        """Encrypt and authenticate. Never returns the same text twice."""
         ...
 
     def open(self, purpose: str, sealed: str) -> bytes:
-        """What was sealed for that purpose."""
+        """The plain text that was sealed for that purpose."""
         ...
 
     def new_key(self, purpose: str) -> DataKey:
@@ -64,7 +64,7 @@ class Secrets(Protocol):
         ...
 
     def is_current(self, sealed_or_wrapped: str) -> bool:
-        """Whether the newest master key wrapped it; False: seal it again, then the older master key may go."""
+        """Whether the newest master key wrapped it. If not, seal it again before the older master key is dropped."""
         ...
 
 
@@ -75,13 +75,13 @@ DAMAGED = "a secret is not what was sealed, or was sealed for another purpose"
 
 
 class SealedText(NamedTuple):
-    """A sealed or wrapped text, taken apart."""
+    """The parts of a sealed or wrapped text."""
 
     form: str
     master: str
     wrapped: bytes
     content: bytes
-    """Empty: there is none."""
+    """Empty if there is none."""
 
     def __str__(self) -> str:
         parts = (self.wrapped, self.content) if self.content else (self.wrapped,)
@@ -89,12 +89,12 @@ class SealedText(NamedTuple):
 
 
 def parse_sealed_text(text: str, *forms: str) -> SealedText:
-    """`Corrupt`: none of these forms."""
+    """Parse a text of one of these forms. Raises `Corrupt` for any other."""
     form, _, rest = text.partition(".")
     master, _, coded = rest.partition(".")
     wrapped, dot, content = coded.partition(".")
     if form not in forms:
-        raise Corrupt("a secret is not what was sealed: its form is not known")
+        raise Corrupt("a secret is not what was sealed: it has another form")
     try:
         parts = SealedText(form, master, _raw(wrapped), _raw(content))
     except ValueError:
@@ -105,14 +105,14 @@ def parse_sealed_text(text: str, *forms: str) -> SealedText:
 
 
 def associated_data(form: str, purpose: str) -> bytes:
-    """What is authenticated with a text. `Invalid`: no purpose."""
+    """The associated data of a text (AEAD, RFC 5116 2.1). Raises `Invalid` if `purpose` is empty or too long."""
     if not 1 <= len(purpose) <= MAX_PURPOSE:
         raise Invalid(f"a secret's purpose has {len(purpose)} characters: 1 to {MAX_PURPOSE}")
     return f"{form}\0".encode() + utf8(purpose, "a secret's purpose")
 
 
 def check_plain(plain: bytes) -> None:
-    """The size of a secret. `TooLarge`."""
+    """Checks the size of a secret. Raises `TooLarge`."""
     if len(plain) > MAX_PLAIN_BYTES:
         raise TooLarge(f"a secret of {len(plain)} bytes is too large: up to {MAX_PLAIN_BYTES}")
 
@@ -122,7 +122,7 @@ def _coded(raw: bytes) -> str:
 
 
 def _raw(coded: str) -> bytes:
-    """`ValueError` for what `_coded` does not write."""
+    """The reverse of `_coded`. Raises `ValueError` for any other spelling."""
     raw = base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True)
     if _coded(raw) != coded:
         raise ValueError("not canonical")

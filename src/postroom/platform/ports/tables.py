@@ -4,24 +4,27 @@ An item is a JSON object under (`partition`, `sort`). Every partition begins wit
 consistent.
 - **Atomic**: one `write` call, all or nothing, up to 100 writes, at most one for the same key; nothing spans two
   calls.
-- **Conditional**: a write may demand that the item is absent or has a version; one unmet demand refuses the whole
+- **Conditional**: a write may demand that the item is absent or has a version; one failed condition refuses the whole
   call with `Conflict` and changes nothing. Versions start at 1 and rise by one with every write of that item's life.
 - **Order**: `query` yields a partition in the byte order of `sort` (UTF-8).
 - **Limits**: partition and sort up to 1,024 bytes of UTF-8 and not empty (`Invalid`); data up to 100 KB as JSON, and up
   to 3 MB in one call (`TooLarge`; a DynamoDB transaction takes 4 MB in all).
-- **Expiry**: an item past `expires_at` is never returned and counts as absent for demands; its space is freed later.
+- **Expiry**: an item past `expires_at` is never returned and counts as absent in conditions; its space is freed later.
 - **Repeats**: nothing is retried after a write whose answer was lost unless the adapter can prove it harmless; a
   caller that sees `Unavailable` reads before it writes again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from postroom.clock import Instant
+from postroom.errors import Invalid, TooLarge
+from postroom.platform.ports.limits import utf8
 
 MAX_WRITES = 100
 MAX_KEY_BYTES = 1_024
@@ -30,14 +33,14 @@ MAX_CALL_BYTES = 3_000_000
 
 
 class ItemKey(NamedTuple):
-    """Where an item lives."""
+    """The key of an item."""
 
     partition: str
     sort: str
 
 
 class Expect(Enum):
-    """What a write demands besides a version number."""
+    """What a write may demand instead of a version number."""
 
     ANYTHING = "anything"
     ABSENT = "absent"
@@ -55,7 +58,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Store `data`, replacing what is there. `expect` an int: only if the item has that version."""
+    """Store `data`, replacing the item. If `expect` is an int, only if the item has that version."""
 
     key: ItemKey
     data: Mapping[str, Any]
@@ -65,7 +68,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove an item; removing what is not there is fine unless a version is expected."""
+    """Remove an item. An absent item is fine unless a version is expected."""
 
     key: ItemKey
     expect: Expect | int = Expect.ANYTHING
@@ -73,7 +76,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Demand something of an item without changing it."""
+    """A condition on an item, without changing it."""
 
     key: ItemKey
     expect: Expect | int
@@ -84,21 +87,21 @@ Write = Put | Delete | Check
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """Part of a query's answer. `cursor` asks for the next part; None: that was all. Opaque text."""
+    """Part of a query's result. `cursor` asks for the next part, None at the end. Opaque text."""
 
     items: Sequence[Item]
     cursor: str | None
 
 
 class Tables(Protocol):
-    """See the module's text."""
+    """The documents of an installation."""
 
     def get(self, key: ItemKey) -> Item | None:
         """The item, or None."""
         ...
 
     def get_many(self, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
-        """Those of `keys` (any number) that exist. Not one snapshot."""
+        """The items of `keys` (any number) that exist. Not one snapshot."""
         ...
 
     def existing(self, partition: str, sorts: Sequence[str]) -> set[str]:
@@ -113,6 +116,53 @@ class Tables(Protocol):
         ...
 
     def write(self, writes: Sequence[Write]) -> list[int]:
-        """Apply all or nothing; the new versions, in order (0 for a delete or check). `Conflict` names the first unmet
-        demand; more than 100 writes or two for one key: `Invalid`."""
+        """Apply all or nothing. Returns the new versions, in order (0 for a delete or check). Raises `Conflict` naming the first
+        failed condition, `Invalid` for more than 100 writes or two for one key."""
         ...
+
+
+def check_item_key(key: ItemKey) -> None:
+    """Checks both parts of an item's key."""
+    for part in key:
+        check_key_part(part)
+
+
+def check_key_part(part: str) -> bytes:
+    """Checks one part of an item's key. Returns its UTF-8."""
+    raw = utf8(part, "A key")
+    if not 1 <= len(raw) <= MAX_KEY_BYTES:
+        raise Invalid(f"{part[:80]!r} cannot be part of a key: 1 to {MAX_KEY_BYTES} bytes of UTF-8.")
+    return raw
+
+
+def check_writes(writes: Sequence[Write]) -> None:
+    """Checks the number and the keys of one call's writes."""
+    if len(writes) > MAX_WRITES:
+        raise Invalid(f"{len(writes)} writes in one call are too many: up to {MAX_WRITES}.")
+    seen: set[ItemKey] = set()
+    for write in writes:
+        check_item_key(write.key)
+        if write.key in seen:
+            raise Invalid(f"One call writes {write.key} twice.")
+        seen.add(write.key)
+
+
+def item_json(data: Mapping[str, Any]) -> str:
+    """An item's data as JSON text, at most 100 KB of UTF-8; `json.loads` gives the same back."""
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(f"An item's data must be a JSON object: {error}.") from error
+    size = len(utf8(text, "An item's data"))
+    if size > MAX_ITEM_BYTES:
+        raise TooLarge(f"An item of {size} bytes is too large: up to {MAX_ITEM_BYTES}.")
+    return text
+
+
+def writes_json(writes: Sequence[Write]) -> list[str]:
+    """The JSON text of each write's data ("" if it has none), at most 3 MB in all."""
+    texts = [item_json(write.data) if isinstance(write, Put) else "" for write in writes]
+    size = sum(len(text.encode()) for text in texts)
+    if size > MAX_CALL_BYTES:
+        raise TooLarge(f"One call writes {size} bytes: up to {MAX_CALL_BYTES}. Write it in several calls.")
+    return texts

@@ -1,15 +1,15 @@
-"""Workflows: long work with a name, started once, carried on after any crash until it ends.
+"""Workflows: long work with a name, started once, continued after any crash until it ends.
 
 An execution is (`workflow`, `execution`): e.g. (`import`, campaign id). `start` with a name that is running or has
-ended is harmless and starts nothing (it is the caller's idempotency key); `restart` runs an ended one again. The work
-itself is a handler that the workers know by the workflow's name; it is called at least once with the input, must be
-safe to repeat from any point, and says when it is to be called again, or that it is done. A handler that fails with a
+ended is harmless and starts nothing (the name is the caller's idempotency key); `restart` runs an ended one again. The work
+itself is a handler that workers know by the workflow's name. It is called at least once with the input, must be
+safe to repeat from any point, and returns when it is to be called again, or that it is done. A handler that fails with a
 temporary error (or `Conflict`) is called again with backoff; with another permanent one, the execution ends as failed
-with the reason. One handler runs at a time for an execution while its lease holds; it keeps it by asking
-`Call.alive` at least every ten seconds. Names follow the rule of queues; the input is JSON text
+with the reason. One handler runs at a time for an execution while its lease holds; it keeps the lease by calling
+`HandlerCall.alive` at least every ten seconds. Names follow the rule of queues; the input is JSON text
 up to 60 KB (a reference, never rows).
 
-What becomes of an execution when its handler was called: the same at both homes, whoever calls it.
+`run_handler` and `backoff_ms` are the rules for a call that both backends share.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from enum import StrEnum
 from typing import Protocol
 
 from postroom.clock import Instant
-from postroom.errors import Conflict, Permanent, Temporary
+from postroom.errors import Conflict, Permanent, Temporary, TooLarge
+from postroom.platform.ports.limits import utf8
 
 MAX_INPUT_BYTES = 60_000
 
 
 class ExecutionStatus(StrEnum):
-    """Where an execution stands."""
+    """The status of an execution."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -45,17 +46,17 @@ class Execution:
     started_at: Instant
     ended_at: Instant | None
     reason: str | None
-    """Why it failed or was stopped; while it runs, why its last call failed, None after one that did not."""
+    """Why it failed or was stopped. While it runs: why its last call failed, or None if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A handler's answer: the work is complete."""
+    """A handler's result: the work is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A handler's answer: call me again at `at` (a time in the past: at once)."""
+    """A handler's result: call again at `at` (at once if that is in the past)."""
 
     at: Instant
 
@@ -65,11 +66,12 @@ class HandlerCall(Protocol):
 
     @property
     def execution(self) -> Execution:
-        """What is to be done, as it stood when the call began."""
+        """The execution as it was when the call began."""
         ...
 
     def alive(self) -> bool:
-        """Keep the lease. False: the execution was stopped, end soon. `LeaseLost`: somebody else carries on, drop the work."""
+        """Keep the lease. Returns False if the execution was stopped: end soon. Raises `LeaseLost` if another worker runs it:
+        drop the work."""
         ...
 
 
@@ -77,22 +79,22 @@ Handler = Callable[[HandlerCall], Done | Again]
 
 
 class Workflows(Protocol):
-    """See the module's text."""
+    """All executions of an installation."""
 
     def start(self, workflow: str, execution: str, input: str) -> bool:  # noqa: A002 - the field's own word
-        """Begin, unless an execution of that name exists; whether it began."""
+        """Begin, unless an execution of that name exists. Returns whether it began."""
         ...
 
     def restart(self, workflow: str, execution: str, input: str) -> bool:  # noqa: A002
-        """Begin, or begin anew one that has ended; False while it is running."""
+        """Begin, or begin again if it has ended. Returns False while it is running."""
         ...
 
     def stop(self, workflow: str, execution: str, reason: str) -> None:
-        """No further call of the handler begins; one under way ends by itself. Ended or absent: harmless."""
+        """Begin no further call of the handler; one under way ends by itself. Does nothing if it has ended or is absent."""
         ...
 
     def get(self, workflow: str, execution: str) -> Execution | None:
-        """What is known of it."""
+        """The execution, or None."""
         ...
 
     def running(self, workflow: str) -> list[Execution]:
@@ -101,35 +103,35 @@ class Workflows(Protocol):
 
 
 HANDLER_LEASE_MS = 30_000
-"""Three times what a handler may take between two `alive`."""
+"""Three times the longest pause between two calls of `alive`."""
 
 _FIRST_BACKOFF_MS = 1_000
 _LONGEST_BACKOFF_MS = 300_000
 
 
 class HandlerLease(HandlerCall, Protocol):
-    """A call, and how it may end. Too late, none of it changes anything."""
+    """A call and its possible ends. If the lease is lost, none of them changes anything."""
 
     def call_again(self, at: Instant) -> None:
-        """The call went well."""
+        """The call succeeded: call again at `at`."""
         ...
 
     def fail(self, error: Exception) -> None:
-        """It is called again after a pause (`backoff_ms`)."""
+        """The call failed: call again after `backoff_ms`."""
         ...
 
     def end(self, status: ExecutionStatus, reason: str | None) -> None:
-        """Nothing more is to be done."""
+        """End the execution."""
         ...
 
     def give_back(self) -> None:
-        """Nobody's fault: due as it was."""
+        """Return the lease; the execution is due as before."""
         ...
 
 
 def run_handler(handler: Handler, lease: HandlerLease) -> None:
-    """Call it. What it raises is recorded as the port says; anything but a `PostroomError` is a mistake in it: the execution is
-    backed off, and the error goes on to the caller."""
+    """Call the handler and record its result. Any error but a `PostroomError` is a bug: the execution is backed off, and the
+    error is raised to the caller."""
     try:
         answer = handler(lease)
     except (Temporary, Conflict) as error:
@@ -139,7 +141,7 @@ def run_handler(handler: Handler, lease: HandlerLease) -> None:
     except Exception as error:
         lease.fail(error)
         raise
-    except BaseException:  # the worker is told to end: somebody else carries on at once
+    except BaseException:  # the worker is shutting down: another one continues at once
         lease.give_back()
         raise
     else:
@@ -150,13 +152,20 @@ def run_handler(handler: Handler, lease: HandlerLease) -> None:
 
 
 def backoff_ms(failures: int, chance: float) -> int:
-    """The pause after a failure that `failures` came before: doubling from a second to five minutes, each with up to half of it
-    left to `chance`, 0 to 1."""
+    """The pause in ms after a failure that `failures` others preceded: doubling from 1 s to 5 min, up to half of it taken off by
+    `chance` (0 to 1)."""
     longest = min(_LONGEST_BACKOFF_MS, _FIRST_BACKOFF_MS << min(failures, 20))
     return round(longest * (1 - chance / 2))
 
 
 def failure_reason(error: Exception) -> str:
-    """What went wrong, in words; a mistake in our code by its kind too."""
+    """The error's text, with the type's name if it is a bug."""
     text = str(error) if isinstance(error, Temporary | Permanent) else f"{type(error).__name__}: {error}"
     return text[:1_000]
+
+
+def check_input(text: str) -> None:
+    """Checks the size of a workflow's input."""
+    size = len(utf8(text, "An input"))
+    if size > MAX_INPUT_BYTES:
+        raise TooLarge(f"An input of {size} bytes is too large: up to {MAX_INPUT_BYTES}. Store it and send its key.")
