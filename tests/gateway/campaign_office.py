@@ -29,9 +29,7 @@ from postroom.pipeline.splitter import Splitter
 from postroom.platform.embedded.objects import FileObjects
 from postroom.services.campaign_actions import CampaignActions
 from postroom.services.campaign_creation import CampaignCreator, CampaignDefaults, CampaignRequests, CampaignSources
-from postroom.services.campaign_edits import Edits
-from postroom.services.campaign_reading import CampaignReader
-from postroom.services.campaigns import ACTION, CampaignService
+from postroom.services.campaigns import ACTION, CampaignEditor, CampaignReader, CampaignService
 from postroom.services.dry_run import DryRun
 from postroom.services.exports import CampaignExports
 from postroom.services.status import StatusService
@@ -81,7 +79,7 @@ class Office:
         self.desk = CampaignServices(
             campaigns=self.campaigns,
             requests=self.requests,
-            edits=Edits(made.campaigns, made.queues, clock, grace_ms=3_600_000),
+            edits=CampaignEditor(made.campaigns, made.queues, clock, grace_ms=3_600_000),
             changes=self.changes,
             dry_run=DryRun(composing=composing, objects=objects, suppression=self.suppression, tenants=self.tenants, clock=clock),
             changed=self.board.forget,

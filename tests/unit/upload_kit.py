@@ -13,7 +13,7 @@ from postroom.platform.embedded.tables import SqliteTables
 from postroom.platform.embedded.transfers import HttpTransfers
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables, Write
-from postroom.services.uploads import Announcement, InUse, UploadService
+from postroom.services.uploads import Announcement, UploadInUse, UploadService
 from tests.fakes.clock import ManualClock
 from tests.fakes.secrets import PlainSecrets
 
@@ -59,7 +59,7 @@ class Uploads:
         self.objects: Objects = closers.enter_context(closing(FileObjects(root / "objects", clock)))
         self.transfers = HttpTransfers(self.objects, tables, PlainSecrets(), api_base_url="http://door.example", clock=clock)
         self.used: set[str] = set()
-        in_use: InUse = lambda _tenant, upload: upload in self.used  # noqa: E731
+        in_use: UploadInUse = lambda _tenant, upload: upload in self.used  # noqa: E731
         self.service = UploadService(tables, self.objects, self.transfers, clock, upload_days=upload_days, in_use=in_use)
 
     def announce(

@@ -2,30 +2,43 @@
 
 Each verb changes the record by one conditional write and then leaves a note for the scheduler; a crash between the two is
 mended by calling the verb again.
+
+Looking into a campaign: its batches, its messages, one of them.
+
+Changing a campaign that is not sending: its name, when it starts, how fast it goes.
+
+One conditional write on the record as it was read, then a note for the scheduler; a crash between the two delays a changed
+schedule until the scheduler looks at the records by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from enum import StrEnum
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum
+from typing import Any, NamedTuple
 
 from postroom.clock import Clock
-from postroom.errors import Conflict, NotFound
+from postroom.errors import Conflict, Invalid, NotFound
 from postroom.ledger import scheduler_messages
 from postroom.ledger.bulk_update import BulkUpdate, ShouldContinue, never_stopped
 from postroom.ledger.callback_deliveries import CallbackDeliveries
 from postroom.ledger.callback_endpoints import CAMPAIGN_PREFIX
 from postroom.ledger.campaigns import Campaigns
 from postroom.ledger.collection import ListPage
-from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus
-from postroom.model.message import MessageStatus, Recipient, Settlement
+from postroom.model.batch import BatchSnapshot, batch_of
+from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus, Schedule
+from postroom.model.event import Event
+from postroom.model.message import Message, MessageStatus, Recipient, Settlement
+from postroom.model.provider_status import queued_event
+from postroom.model.tokens import parse_message_id
 from postroom.platform.ports.journal import Journals
-from postroom.platform.ports.messages import Messages
+from postroom.platform.ports.messages import MessagePage, Messages
 from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.queues import Queues
 from postroom.platform.ports.timers import Timers
 from postroom.platform.ports.workflows import Workflows
-from postroom.services.campaign_creation import CampaignCreator, prefix
+from postroom.services.campaign_creation import CampaignCreator, parse_schedule, prefix
 
 ACTION = "change"
 """The workflow of changes to a whole campaign that workers carry out (services.campaign_changes)."""
@@ -264,3 +277,127 @@ def _asked_for(campaign: Campaign, statuses: Collection[CampaignStatus], name: s
 
 def _because(campaign: Campaign) -> str:
     return f" ({campaign.reason})" if campaign.reason else ""
+
+
+_MAX_BATCH = 2**24
+
+
+class BatchPage(NamedTuple):
+    """Part of a list, by number."""
+
+    batches: list[BatchSnapshot]
+    cursor: str | None
+
+
+class CampaignReader:
+    """Every method: `NotFound` for a campaign that the tenant does not have."""
+
+    def __init__(self, campaigns: Campaigns, messages: Messages) -> None:
+        self._campaigns = campaigns
+        self._messages = messages
+
+    def batches(self, ref: CampaignRef, *, cursor: str | None = None, limit: int = 100) -> BatchPage:
+        """None before the import. `Invalid`: the cursor is of no such list."""
+        self._campaigns.get(ref)
+        try:
+            found = self._messages.batches(ref, after=_after(cursor), limit=limit)
+        except NotFound:
+            found = []
+        return BatchPage(found, str(found[-1].number) if len(found) == limit else None)
+
+    def messages(
+        self, ref: CampaignRef, *, statuses: Collection[MessageStatus] = (), cursor: str | None = None, limit: int = 100
+    ) -> tuple[Campaign, MessagePage]:
+        """With the campaign, which knows the names of their values. `Invalid`: the cursor is of no such list."""
+        campaign = self._campaigns.get(ref)
+        try:
+            return campaign, self._messages.list(ref, statuses=statuses, cursor=cursor, limit=limit)
+        except NotFound:  # nothing is imported yet
+            return campaign, MessagePage((), None)
+
+    def message(self, ref: CampaignRef, message_id: str) -> tuple[Campaign, Message]:
+        """`NotFound`: it is no message of this campaign."""
+        campaign = self._campaigns.get(ref)
+        of, key = parse_message_id(message_id)
+        found: Message | None = None
+        if of == ref.campaign and campaign.source.batches:
+            found = self._messages.get(ref, batch_of(key, campaign.source.batches), key)
+        if found is None:
+            raise NotFound(f"there is no message {message_id!r} in campaign {ref.campaign}")
+        return campaign, found
+
+    def timeline(self, campaign: Campaign, message: Message) -> list[Event]:
+        """What happened to it, in order of time: from the making of its campaign on."""
+        return [queued_event(campaign.created_at), *self._messages.timeline(campaign.ref, message.batch, message.key)]
+
+
+def _after(cursor: str | None) -> int:
+    if cursor is None:
+        return -1
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 8 and int(cursor) <= _MAX_BATCH):
+        raise Invalid("This cursor was not given by a listing.")
+    return int(cursor)
+
+
+class Keep(Enum):
+    """What an edit does not speak of."""
+
+    KEEP = "keep"
+
+
+KEEP = Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignChanges:
+    """What is to be different."""
+
+    name: str | Keep = KEEP
+    schedule: tuple[str, str] | Keep | None = KEEP
+    """A time and a time zone; None: as soon as it may."""
+    rate: float | Keep | None = KEEP
+    """Recipients a second; None: as fast as the provider takes them."""
+
+
+class CampaignEditor:
+    """See the module's text."""
+
+    def __init__(self, campaigns: Campaigns, queues: Queues, clock: Clock, *, grace_ms: int) -> None:
+        self._campaigns = campaigns
+        self._queues = queues
+        self._clock = clock
+        self._grace_ms = grace_ms
+
+    def apply(self, campaign: Campaign, edit: CampaignChanges) -> Campaign:
+        """The new record. `Conflict`: somebody changed it since it was read, or it is past such a change. `Invalid`: the time."""
+        fields: dict[str, Any] = {}
+        if edit.name is not KEEP:
+            fields["name"] = edit.name
+        if edit.rate is not KEEP:
+            _refuse(campaign, "rate", ENDED | {CampaignStatus.SENDING})
+            fields["policies"] = replace(campaign.policies, rate=edit.rate)
+        if edit.schedule is not KEEP:
+            fields["schedule"] = self._schedule(campaign, edit.schedule)
+        if not fields:
+            return campaign
+        spec = replace(campaign.spec, **fields)
+        if campaign.status is CampaignStatus.SCHEDULED and edit.schedule is None:
+            campaign = self._campaigns.transition(campaign, CampaignStatus.SENDING, spec=spec)
+        else:
+            campaign = self._campaigns.change(campaign, spec=spec)
+        scheduler_messages.notify_changed(self._queues, campaign.ref)
+        return campaign
+
+    def _schedule(self, campaign: Campaign, wanted: tuple[str, str] | None) -> Schedule | None:
+        _refuse(campaign, "schedule", ENDED | {CampaignStatus.SENDING})
+        if campaign.started_at is not None:
+            raise Conflict(f"campaign {campaign.ref.campaign} has begun to send: its schedule cannot be changed")
+        if wanted is None:
+            return None
+        at, timezone = wanted
+        return parse_schedule(at, timezone, now=self._clock.now(), grace_ms=self._grace_ms)
+
+
+def _refuse(campaign: Campaign, field: str, statuses: frozenset[CampaignStatus]) -> None:
+    if campaign.status in statuses:
+        raise Conflict(f"campaign {campaign.ref.campaign} is {campaign.status}: its {field} cannot be changed")

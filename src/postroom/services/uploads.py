@@ -51,7 +51,7 @@ _TRIES = 5
 _CELL_SHOWN = 200
 
 
-InUse = Callable[[str, str], bool]
+UploadInUse = Callable[[str, str], bool]
 
 
 """Whether somebody still needs the upload: tenant, id."""
@@ -88,7 +88,7 @@ class UploadService:
         clock: Clock,
         *,
         upload_days: int,
-        in_use: InUse | None = None,
+        in_use: UploadInUse | None = None,
     ) -> None:
         self._records = UploadRecords(tables)
         self._transfers = transfers

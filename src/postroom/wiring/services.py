@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     from postroom.services.callbacks import CallbackService
     from postroom.services.campaign_actions import CampaignActions
     from postroom.services.campaign_creation import CampaignCreator, CampaignRequests
-    from postroom.services.campaign_edits import Edits
-    from postroom.services.campaign_reading import CampaignReader
-    from postroom.services.campaigns import CampaignService
+    from postroom.services.campaigns import CampaignEditor, CampaignReader, CampaignService
     from postroom.services.dkim import DkimService
     from postroom.services.dry_run import DryRun
     from postroom.services.erasure import ErasureService
@@ -362,11 +360,11 @@ class Services:
         )
 
     @cached_property
-    def edits(self) -> Edits:
-        from postroom.services.campaign_edits import Edits
+    def edits(self) -> CampaignEditor:
+        from postroom.services.campaigns import CampaignEditor
         from postroom.wiring.campaigns import campaign_defaults
 
-        return Edits(self.records, self.queues, self.clock, grace_ms=campaign_defaults(self.settings).grace_ms)
+        return CampaignEditor(self.records, self.queues, self.clock, grace_ms=campaign_defaults(self.settings).grace_ms)
 
     @cached_property
     def changes(self) -> CampaignActions:
@@ -388,7 +386,7 @@ class Services:
 
     @cached_property
     def reading(self) -> CampaignReader:
-        from postroom.services.campaign_reading import CampaignReader
+        from postroom.services.campaigns import CampaignReader
 
         return CampaignReader(self.records, self.messages)
 

@@ -41,9 +41,7 @@ from postroom.model.access import Principal, Role
 from postroom.model.campaign import Campaign, CampaignRef, CampaignSpec, CampaignStatus
 from postroom.services.campaign_actions import CampaignActions
 from postroom.services.campaign_creation import CampaignRequests
-from postroom.services.campaign_edits import Edits
-from postroom.services.campaign_reading import CampaignReader
-from postroom.services.campaigns import CampaignService
+from postroom.services.campaigns import CampaignEditor, CampaignReader, CampaignService
 from postroom.services.dry_run import DryRun
 from postroom.services.exports import CampaignExports
 
@@ -61,7 +59,7 @@ class CampaignServices:
 
     campaigns: CampaignService
     requests: CampaignRequests
-    edits: Edits
+    edits: CampaignEditor
     changes: CampaignActions
     dry_run: DryRun
     changed: Callable[[CampaignRef], None] = lambda ref: None

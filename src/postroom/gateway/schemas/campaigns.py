@@ -24,8 +24,7 @@ from postroom.model.campaign import (
 from postroom.model.ids import CAMPAIGN_ID_LENGTH
 from postroom.model.provider import DEFAULT_PROVIDER
 from postroom.services.campaign_creation import EMAIL
-from postroom.services.campaign_edits import KEEP, CampaignChanges
-from postroom.services.campaigns import Decision
+from postroom.services.campaigns import KEEP, CampaignChanges, Decision
 
 CampaignId = Annotated[
     str,
