@@ -226,11 +226,11 @@ def _measure(data: Path, seconds: float) -> None:
     with served(lambda fd: ["bench.tracking", "--bare", str(fd)], plain) as server:
         reference = _measured(server, cycle(hits), seconds=seconds)
     _show("bare ASGI", reference, reference)
-    with served(lambda fd: ["postroom", "door", "--handle", str(fd)], environ) as server:
+    with served(lambda fd: ["postroom", "http", "--handle", str(fd)], environ) as server:
         found = _measured(server, iter(hits), seconds=seconds)
     _show("opens and clicks", found, reference)
     print(f"{'':28} {found.answers} answered, {queued(data)} queued, the unmeasured first ones among them", flush=True)
-    with served(lambda fd: ["postroom", "door", "--handle", str(fd)], environ) as server:
+    with served(lambda fd: ["postroom", "http", "--handle", str(fd)], environ) as server:
         _show("the same, at a calm pace", _measured(server, iter(hits), seconds=seconds, pace=PACE, other=other), reference)
 
 

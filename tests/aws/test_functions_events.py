@@ -122,7 +122,7 @@ def test_what_an_endpoint_is_owed_is_asked_of_it_once_and_a_wake_of_another_func
     monkeypatch.setattr("postroom.platform.web.client.WebClient.post", post)
 
     async def both() -> tuple[list[EndpointRef], list[EndpointRef]]:
-        lane, others = [EndpointRef("default", "hook")], desk.postroom.callback_rounds
+        lane, others = [EndpointRef("default", "hook")], desk.postroom.callback_dispatcher
         one, other = await asyncio.gather(others.run(lane, seconds=5), others.run(lane, seconds=5))
         return one, other
 
@@ -142,7 +142,7 @@ def test_the_house_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: 
     maintenance.run_jobs({"time": "2026-11-24T00:00:00Z"}, Context())
     assert counted == {"StuckCampaigns": 0}
     assert list(desk.postroom.messages.stale(desk.campaign_ref)) == []
-    assert "a chore failed" not in caplog.text
+    assert "maintenance.job_failed" not in caplog.text
 
 
 def test_the_table_s_own_stream_tells_an_endpoint_what_came_back(desk: Desk, records: Records) -> None:

@@ -56,7 +56,7 @@ EVENTS = {
 }
 """Beside what our own worker tells, which all have: what was reported of them."""
 REASONS = {"gone": "bounce", "angry": "complaint", "leaves": "unsubscribe", "asks": "unsubscribe", "presses": "unsubscribe"}
-ROLES = ("worker", "feedback", "callbacks", "door", "timers")
+ROLES = ("worker", "feedback", "callbacks", "http", "timers")
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_while_each_process_is_killed_nothing_that_comes_back_is_lost_or_counted
         fleeting = {
             address
             for address, at in people.answered_at.items()
-            if does(address) == "reads" and abs(killed_at["door"] - at) <= HITS_MOMENT_S
+            if does(address) == "reads" and abs(killed_at["http"] - at) <= HITS_MOMENT_S
         }
         assert_agree(office, caller, sink, ALL_STATES, fleeting=fleeting)
         with office.opened() as postroom:

@@ -47,7 +47,7 @@ def ordered(office: Served, addresses: int) -> tuple[str, dict[str, str]]:
     return caller.call("POST", "/v1/campaigns", 201, body)["id"], body
 
 
-@pytest.mark.parametrize("word", ["door", "worker", "timers", "feedback", "inbox-server"])
+@pytest.mark.parametrize("word", ["http", "worker", "timers", "feedback", "inbox-server"])
 def test_a_process_that_dies_is_started_again(office: Served, word: str) -> None:
     server = office.serve()
     (victim, *_) = office.role(word)

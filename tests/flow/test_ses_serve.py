@@ -120,7 +120,7 @@ def test_what_ses_did_is_what_the_records_and_the_list_say_and_what_is_told(
         {"to": "bounce@simulator.amazonses.com", "from": "news@shop.example", "subject": "Hi", "html": "<p>Hi</p>"},
     )["id"]
     until(lambda: len(ses.accepted) > 10, "mail to leave")
-    for door in office.role("door"):  # SNS brings again what the killed one did not answer
+    for door in office.role("http"):  # SNS brings again what the killed one did not answer
         os.kill(door, signal.SIGKILL)
     until(office.ready, "another door")
 

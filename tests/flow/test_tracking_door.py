@@ -36,7 +36,7 @@ class Door:
         self.sealer = TokenSealer(tenant, CAMPAIGN)
         self.browser = requests.Session()
         self.browser.headers.update(AGENT)
-        command = [sys.executable, "-m", "postroom", "door", "--handle", str(listening.fileno())]
+        command = [sys.executable, "-m", "postroom", "http", "--handle", str(listening.fileno())]
         self.process = subprocess.Popen(
             command,
             env=environ,

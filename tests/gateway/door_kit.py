@@ -93,7 +93,7 @@ def offline(postroom: Container) -> Container:
     providers = ProviderService(postroom.providers, check=check, examine=lambda means: [])
     senders = SenderService(postroom.identities, NoDns(), postroom.clock)
     dkim = DkimService(DkimKeys(postroom.tables, postroom.secrets), NoDns(), postroom.clock)
-    return postroom.but(senders=senders, dkim=dkim, provider_verbs=providers)
+    return postroom.but(senders=senders, dkim=dkim, provider_service=providers)
 
 
 @dataclass(frozen=True)

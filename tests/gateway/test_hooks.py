@@ -112,7 +112,7 @@ def test_what_cannot_be_stored_is_for_sns_to_bring_again(hook: Hook, monkeypatch
         raise Unavailable("the disk is full")
 
     broken = hook.postroom.but(
-        ses_hook=SesWebhook(hook.postroom.ses_hook._verifier, hook.postroom.ses_hook._matcher._records, full)
+        ses_webhook=SesWebhook(hook.postroom.ses_webhook._verifier, hook.postroom.ses_webhook._matcher._records, full)
     )
     with TestClient(application(broken)) as client:
         assert client.post("/hooks/ses", content=json.dumps(hook.ses.topic.notification(hook.notice()))).status_code == 503

@@ -138,14 +138,14 @@ def test_a_store_that_does_not_answer_brings_the_whole_batch_again(told: Told, m
 
 def test_one_that_can_never_be_told_holds_up_no_other(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[str] = []
-    changes, real = told.changes(4), told.postroom.callback_teller.group_by_endpoint
+    changes, real = told.changes(4), told.postroom.delivery_builder.group_by_endpoint
 
     def odd(some: Sequence[MessageChange]) -> Any:
         if changes[1] in some:
             raise Corrupt("its record cannot be read")
         return real(some)
 
-    monkeypatch.setattr(told.postroom.callback_teller, "group_by_endpoint", odd)
+    monkeypatch.setattr(told.postroom.delivery_builder, "group_by_endpoint", odd)
     monkeypatch.setattr(streams, "count", lambda name, *_: counted.append(name))
     told.stream(changes)
     assert (len(told.states()), counted) == (3, ["ChangesNotTold"])

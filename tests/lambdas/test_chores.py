@@ -82,7 +82,7 @@ def test_nothing_is_begun_when_the_time_is_nearly_over(postroom: Container) -> N
 
 
 def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Container) -> None:
-    here = {chore.name for chore in MaintenanceJobs(postroom).chores()}
+    here = {job.name for job in MaintenanceJobs(postroom).jobs()}
     assert here == {"guard", "records", "feed", "seal", "uploads", "recount", "singles", "campaigns"}
     stores = postroom.stores
 
@@ -92,7 +92,7 @@ def test_both_homes_do_the_same_chores_but_for_the_feed(postroom: Container) -> 
         def __getattr__(self, name: str) -> object:
             return getattr(stores, name)
 
-    there = {chore.name for chore in MaintenanceJobs(postroom.but(stores=Elsewhere())).chores()}
+    there = {job.name for job in MaintenanceJobs(postroom.but(stores=Elsewhere())).jobs()}
     assert here - there == {"feed"}
 
 
@@ -100,7 +100,7 @@ def stuck(postroom: Container, *, waits: str | None = None) -> dict[str, str]:
     found = StalledCampaigns(
         postroom.records,
         postroom.messages,
-        postroom.standstill._tallies,
+        postroom.stalled_campaigns._tallies,
         waiting_for=lambda _: waits,
         clock=postroom.clock,
     ).find()

@@ -24,9 +24,9 @@ def fill(postroom: Container) -> None:
     postroom.providers.create("acme", "relay", ProviderSpec("smtp://u:p@relay.example"))
     postroom.dkim.add("acme", "shop.example", ed25519=True)
     wishes = EndpointSettings(url="https://shop.example/", kinds=frozenset(EventKind))
-    postroom.callback_desk.create("acme", wishes, id="hook", secret=b"s" * 32)
-    postroom.callback_desk.rotate("acme", "hook", b"t" * 32)
-    postroom.callback_desk.campaign_secret("acme")
+    postroom.callback_service.create("acme", wishes, id="hook", secret=b"s" * 32)
+    postroom.callback_service.rotate("acme", "hook", b"t" * 32)
+    postroom.callback_service.campaign_secret("acme")
     postroom.objects.put("acme/uploads/1", io.BytesIO(b"ada@example.com\n" * 10_000))
     postroom.audit._audit_key()
     assert postroom.issuer is not None

@@ -36,7 +36,7 @@ def tracking(postroom: Container) -> Routers:
 
     mail = _mail_prefixes(postroom)
     yield tracking_routes(postroom.tracking, mail)
-    yield unsubscribe_routes(postroom.unsubscribing, postroom.letterhead.name_for, mail)
+    yield unsubscribe_routes(postroom.unsubscribing, postroom.sender_display.name_for, mail)
 
 
 def templates(postroom: Container) -> Routers:
@@ -76,7 +76,7 @@ def email(postroom: Container, changed: Callable[[CampaignRef], None] = lambda r
     yield erasure_routes(postroom.erasure_requests)
     yield sender_routes(postroom.senders)
     yield dkim_routes(postroom.senders, postroom.dkim)
-    yield providers_routes(postroom.provider_verbs)
+    yield providers_routes(postroom.provider_service)
 
 
 def status(postroom: Container, board: StatusCache | None = None) -> Routers:
@@ -96,7 +96,7 @@ def callbacks(postroom: Container) -> Routers:
     """Whom tenants want told."""
     from postroom.gateway.routes.callbacks import callbacks_routes
 
-    yield callbacks_routes(postroom.callback_desk, postroom.secrets)
+    yield callbacks_routes(postroom.callback_service, postroom.secrets)
 
 
 def access(postroom: Container) -> Routers:
@@ -116,7 +116,7 @@ def on_one_machine(postroom: Container) -> Routers:
 
     yield transfers_routes(postroom.objects, postroom.stores.on_one_machine("bringing files to the door").transfers)
     if postroom.settings.ses_topics:
-        yield hooks_routes(postroom.ses_hook.receive)
+        yield hooks_routes(postroom.ses_webhook.receive)
     if postroom.issuer is not None:
         yield issuer_routes(postroom.issuer)
 

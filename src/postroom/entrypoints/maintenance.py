@@ -1,13 +1,12 @@
-"""The chores of an installation: what somebody has to do now and then, each with how often.
+"""The maintenance jobs of an installation, each with its interval.
 
-Any number of processes may do any of them at the same time; each is safe to repeat, and one that fails is done again at its next
-time and holds up no other. On one machine they are done in a thread, by its clock (entrypoints.chores); on AWS by a function that
-is called each minute (entrypoints.lambdas.chores).
+Any number of processes may run any of them at the same time: each is safe to repeat. A job that fails runs again at its next time
+and holds up no other. On one machine a thread runs them (server.timers); on AWS a function that is called each minute does
+(lambdas.maintenance).
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple, Protocol, cast
@@ -21,6 +20,7 @@ from postroom.platform.ports.feed import RETENTION_MS
 from postroom.platform.ports.workflows import Execution
 from postroom.services.campaigns import ACTION
 from postroom.services.erasure_requests import ERASE
+from postroom.telemetry.logs import event_logger
 from postroom.wiring import Container
 
 _TRIM_EVERY_S: Final = 600.0
@@ -32,7 +32,7 @@ _EXPIRE_EVERY_S: Final = 300.0
 _RETAIN_EVERY_S: Final = 3_600.0
 _RUNS_EVERY_S: Final = 60.0
 _WORKFLOWS: Final = (scheduler_messages.IMPORT, scheduler_messages.SEND, scheduler_messages.STREAM, ACTION, ERASE)
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 class _Revives(Protocol):
@@ -52,7 +52,7 @@ class MaintenanceJob(NamedTuple):
 
 
 class MaintenanceJobs:
-    """See the module's text."""
+    """Builds the jobs, and handles messages to the scheduler."""
 
     def __init__(
         self,
@@ -68,35 +68,35 @@ class MaintenanceJobs:
         self._stopped = stopped
         self._recount_s = recount_s
 
-    def chores(self) -> list[MaintenanceJob]:
-        """A single campaign's worker leaves the house to others."""
-        chores = [
+    def jobs(self) -> list[MaintenanceJob]:
+        """Return the jobs; a worker of a single campaign leaves global maintenance to others."""
+        jobs = [
             MaintenanceJob("guard", CHECK_S, self._guard),
             MaintenanceJob("records", _RECORDS_EVERY_S, self._look_at_records),
         ]
         if self._postroom.stores.machine is not None:  # elsewhere the feed ends by itself
-            chores.append(MaintenanceJob("feed", _TRIM_EVERY_S, self.trim_feed))
+            jobs.append(MaintenanceJob("feed", _TRIM_EVERY_S, self.trim_feed))
         elif self._only is None:  # there a machine of ours may have failed; here workers find what is due themselves
-            chores.append(MaintenanceJob("runs", _RUNS_EVERY_S, self._revive))
+            jobs.append(MaintenanceJob("runs", _RUNS_EVERY_S, self._revive))
         if self._only is None:
-            chores += [
+            jobs += [
                 MaintenanceJob("seal", _SEAL_EVERY_S, self._seal),
                 MaintenanceJob("uploads", _EXPIRE_EVERY_S, self._expire_uploads),
                 MaintenanceJob("recount", _RECOUNT_EVERY_S, self._recount),
                 MaintenanceJob("singles", _EXPIRE_EVERY_S, self._expire_singles),
                 MaintenanceJob("campaigns", _RETAIN_EVERY_S, self._expire_campaigns),
             ]
-        return chores
+        return jobs
 
-    def handle_note(self, body: str) -> bool:
-        """Whether a note to the scheduler is done with; else it is to come again."""
+    def handle_message(self, body: str) -> bool:
+        """Return True if a message to the scheduler is done with, False if it must be delivered again."""
         try:
             self._postroom.scheduler.handle(body)
         except (Conflict, Temporary) as error:
-            _log.info("a note to the scheduler comes again: %s", error)
+            _log.info("scheduler.message_deferred", reason=str(error))
             return False
         except Permanent as error:
-            _log.warning("a note to the scheduler is dropped: %s", error)
+            _log.warning("scheduler.message_dropped", reason=str(error))
         return True
 
     def trim_feed(self) -> None:
@@ -120,7 +120,7 @@ class MaintenanceJobs:
                 if self._stopped():
                     return
                 if workflows.revive(workflow, each.execution):
-                    _log.error("%s %s had ended before its time: begun anew", workflow, each.execution)
+                    _log.error("workflow.restarted", workflow=workflow, execution=each.execution)
 
     def _recount(self) -> None:
         self._postroom.recounts.run(seconds=self._recount_s, stopped=self._stopped)
@@ -150,4 +150,4 @@ class MaintenanceJobs:
             except (Conflict, NotFound):  # somebody changed or deleted it in this moment: the next look sees
                 continue
             except Permanent as error:  # its record cannot be read, say: those after it are looked after all the same
-                _log.error("campaign %s is not looked after: %s", ref.campaign, error)
+                _log.error("campaign.check_failed", campaign=ref.campaign, reason=str(error))

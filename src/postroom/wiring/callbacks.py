@@ -23,7 +23,7 @@ from postroom.wiring.stores import Stores
 _DONE: Final = 200
 
 
-def callback_lines(
+def callback_workers(
     settings: Settings, stores: Stores, ledger: Ledger, builder: DeliveryBuilder
 ) -> tuple[FeedConsumer, EndpointQueues]:
     """For one process on one machine."""
@@ -38,7 +38,7 @@ def callback_lines(
     return follower, EndpointQueues(ledger.deliveries, lane_work(settings, stores, ledger), stores.clock)
 
 
-def callback_rounds(settings: Settings, stores: Stores, ledger: Ledger) -> CallbackDispatcher:
+def callback_dispatcher(settings: Settings, stores: Stores, ledger: Ledger) -> CallbackDispatcher:
     """For one process among many that come and go."""
     turns = EndpointLeases(stores.tables, stores.clock)
     return CallbackDispatcher(

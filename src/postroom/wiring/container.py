@@ -151,13 +151,13 @@ class Container(Services):
         return UnsubscribeService(self.tenants, self.ledger.suppression, self.arrivals, self.clock)
 
     @cached_property
-    def letterhead(self) -> SenderDisplay:
+    def sender_display(self) -> SenderDisplay:
         from postroom.events.unsubscribe import SenderDisplay
 
         return SenderDisplay(self.records)
 
     @cached_property
-    def ses_hook(self) -> SesWebhook:
+    def ses_webhook(self) -> SesWebhook:
         """Raises `Invalid` when AWS's own variables name no endpoint where SNS could be."""
         from postroom.events.group_commit import GroupCommit
         from postroom.events.ses.sns import SnsVerifier
@@ -182,14 +182,14 @@ class Container(Services):
 
         return guard(self.settings, self.stores, self.ledger)
 
-    def callback_lines(self) -> tuple[FeedConsumer, EndpointQueues]:
+    def callback_workers(self) -> tuple[FeedConsumer, EndpointQueues]:
         """What follows the feed and what makes the requests, for one process on one machine."""
-        from postroom.wiring.callbacks import callback_lines
+        from postroom.wiring.callbacks import callback_workers
 
-        return callback_lines(self.settings, self.stores, self.ledger, self.callback_teller)
+        return callback_workers(self.settings, self.stores, self.ledger, self.delivery_builder)
 
     @cached_property
-    def standstill(self) -> StalledCampaigns:
+    def stalled_campaigns(self) -> StalledCampaigns:
         """Finds campaigns that should move and do not; reads only."""
         from postroom.ledger.rate_windows import RateWindows
         from postroom.pipeline.sender.provider_route import DailyQuota
@@ -199,18 +199,18 @@ class Container(Services):
         return StalledCampaigns(self.records, self.messages, RateWindows(self.tables), waiting_for=waiting_for, clock=self.clock)
 
     @cached_property
-    def callback_teller(self) -> DeliveryBuilder:
+    def delivery_builder(self) -> DeliveryBuilder:
         """Makes callback deliveries of changes; makes no request."""
         from postroom.callbacks.consumer import DeliveryBuilder
 
         return DeliveryBuilder(self.messages, self.callbacks, self.deliveries, campaigns=self.records, clock=self.clock)
 
     @cached_property
-    def callback_rounds(self) -> CallbackDispatcher:
+    def callback_dispatcher(self) -> CallbackDispatcher:
         """Makes the callback requests where processes come and go (AWS)."""
-        from postroom.wiring.callbacks import callback_rounds
+        from postroom.wiring.callbacks import callback_dispatcher
 
-        return callback_rounds(self.settings, self.stores, self.ledger)
+        return callback_dispatcher(self.settings, self.stores, self.ledger)
 
     # Locks on one machine
 

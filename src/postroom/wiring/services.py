@@ -223,7 +223,7 @@ class Services:
         return DkimService(self.ledger.dkim, Resolver(), self.clock)
 
     @cached_property
-    def provider_verbs(self) -> ProviderService:
+    def provider_service(self) -> ProviderService:
         from postroom.platform.mail.provider_url import check_provider_url
         from postroom.services.providers import ProviderService
 
@@ -446,7 +446,7 @@ class Services:
     # Callbacks
 
     @cached_property
-    def callback_desk(self) -> CallbackService:
+    def callback_service(self) -> CallbackService:
         from postroom.services.callbacks import CallbackService
 
         return CallbackService(

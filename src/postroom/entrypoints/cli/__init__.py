@@ -33,8 +33,8 @@ from postroom.entrypoints.cli.serve import serve_command
 from postroom.entrypoints.cli.session import exit_code, say
 from postroom.entrypoints.cli.worker import (
     callbacks_command,
-    door_command,
     feedback_command,
+    http_command,
     inbox_command,
     timers_command,
     worker_command,
@@ -74,7 +74,7 @@ app.command("timers", hidden=True)(timers_command)
 app.command("callbacks", hidden=True)(callbacks_command)
 app.command("feedback", hidden=True)(feedback_command)
 app.command("inbox-server", hidden=True)(inbox_command)
-app.command("door", hidden=True)(door_command)
+app.command("http", hidden=True)(http_command)
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def redeliver_command(
 def desk_of(postroom: Container, tenant: str) -> CallbackService:
     """For a tenant that there is."""
     postroom.tenants.read(tenant)
-    return postroom.callback_desk
+    return postroom.callback_service
 
 
 def _some(

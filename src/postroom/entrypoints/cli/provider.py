@@ -60,9 +60,9 @@ def add(
             postroom, f"provider add{' --replace' if replace else ''}", tenant=tenant or INSTALLATION, target=f"provider/{name}"
         ):
             if replace:
-                postroom.provider_verbs.change(asker, _own(postroom, asker, name), change)
+                postroom.provider_service.change(asker, _own(postroom, asker, name), change)
             else:
-                postroom.provider_verbs.create(asker, name, change, shared=tenant is None)
+                postroom.provider_service.create(asker, name, change, shared=tenant is None)
     say("changed" if replace else f"added; whether it works: postroom provider test {name}{_for(tenant)}")
 
 
@@ -70,7 +70,7 @@ def add(
 def list_providers(tenant: Owner = None, as_json: Json = False, data: Data = None) -> None:
     """List shared providers and the default; with --tenant all that the tenant may use."""
     with session(data=data) as postroom:
-        providers = postroom.provider_verbs.list(_asker(postroom, tenant))
+        providers = postroom.provider_service.list(_asker(postroom, tenant))
     if as_json:
         print_json([_as_dict(provider) for provider in providers])
         return
@@ -82,7 +82,7 @@ def list_providers(tenant: Owner = None, as_json: Json = False, data: Data = Non
 def show(name: Name, tenant: Owner = None, as_json: Json = False, data: Data = None) -> None:
     """Show one provider; never its password."""
     with session(data=data) as postroom:
-        shown = _as_dict(postroom.provider_verbs.get(_asker(postroom, tenant), name))
+        shown = _as_dict(postroom.provider_service.get(_asker(postroom, tenant), name))
     if as_json:
         print_json(shown)
     else:
@@ -96,7 +96,7 @@ def remove(name: Name, tenant: Owner = None, data: Data = None) -> None:
         asker = _asker(postroom, tenant)
         _own(postroom, asker, name)
         with recorded(postroom, "provider remove", tenant=tenant or INSTALLATION, target=f"provider/{name}"):
-            postroom.provider_verbs.delete(asker, name)
+            postroom.provider_service.delete(asker, name)
     say("removed")
 
 
@@ -104,7 +104,7 @@ def remove(name: Name, tenant: Owner = None, data: Data = None) -> None:
 def try_out(name: Name, tenant: Owner = None, as_json: Json = False, data: Data = None) -> None:
     """Connect and log in, or ask Amazon SES what it allows; nothing is sent. Exit code 1: something does not work."""
     with session(data=data) as postroom:
-        findings = postroom.provider_verbs.test(_asker(postroom, tenant), name)
+        findings = postroom.provider_service.test(_asker(postroom, tenant), name)
     report(findings, as_json=as_json)
 
 
@@ -115,7 +115,7 @@ def _asker(postroom: Container, tenant: str | None) -> ProviderCaller:
 
 def _own(postroom: Container, asker: ProviderCaller, name: str) -> Provider:
     """The one that the asker owns: `--tenant` never reaches a shared one of the same name."""
-    provider = postroom.provider_verbs.get(asker, name)
+    provider = postroom.provider_service.get(asker, name)
     if provider.tenant != asker.tenant:
         raise Invalid(f"the provider {name} is not the tenant's own: leave out --tenant")
     return provider

@@ -30,7 +30,7 @@ def serve_command(
     data: Annotated[Path | None, typer.Option(help="Data directory; POSTROOM_DATA.")] = None,
     mail: Annotated[str | None, typer.Option(help="Where mail leaves: inbox:, smtp://… or ses://…; POSTROOM_MAIL.")] = None,
 ) -> None:
-    """Run door, workers, timers and the built-in inbox until SIGTERM or Ctrl-C; what is in flight is drained.
+    """Run the HTTP server, workers, timers and the built-in inbox until SIGTERM or Ctrl-C; what is in flight is drained.
 
     Exit code 1: another server runs on the same data. Exit code 2: a setting, certificate or master key cannot be used.
     """

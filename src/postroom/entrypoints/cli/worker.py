@@ -22,18 +22,18 @@ from postroom.wiring import Container
 def worker_command(
     campaign: Annotated[str, typer.Option(help="Work for this campaign only, until it ends.")] = "",
     tenant: Annotated[str, typer.Option(help="Whose campaign it is.")] = DEFAULT_TENANT,
-    chores: Annotated[bool, typer.Option(help="Fire timers and hand on notes as well.")] = True,
+    maintenance: Annotated[bool, typer.Option(help="Fire timers and run maintenance jobs as well.")] = True,
 ) -> None:
     """Import and send until told to stop."""
     from postroom.entrypoints.server import worker
 
     with _child() as postroom:
-        code = worker.run(postroom, CampaignRef(tenant, campaign) if campaign else None, chores=chores)
+        code = worker.run(postroom, CampaignRef(tenant, campaign) if campaign else None, maintenance=maintenance)
     raise typer.Exit(code)
 
 
 def timers_command() -> None:
-    """Fire timers, hand on notes, keep house until told to stop."""
+    """Fire timers, handle scheduler messages and run maintenance jobs until told to stop."""
     from postroom.entrypoints.server import timers
 
     with _child() as postroom:
@@ -66,7 +66,7 @@ def inbox_command(port: Annotated[int, typer.Option(help="Where to listen, on lo
         timers.run_inbox(postroom, port)
 
 
-def door_command(handle: Annotated[int, typer.Option(help="The socket that listens: an open file's number.")]) -> None:
+def http_command(handle: Annotated[int, typer.Option(help="The socket that listens: an open file's number.")]) -> None:
     """Answer HTTP until told to stop."""
     from postroom.entrypoints.server import http_server  # the web framework takes a while to load
 

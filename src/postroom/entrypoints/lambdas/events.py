@@ -42,7 +42,9 @@ def handler(event: Any, _context: Any) -> BatchResponse:
 def _read(opened: Container, record: Any) -> Sequence[InboundEvent] | PostroomError:
     try:
         return (
-            opened.ses_hook.parse_queued(record["body"]) if queue_of(record) == NOTICES else parse_inbound_events(record["body"])
+            opened.ses_webhook.parse_queued(record["body"])
+            if queue_of(record) == NOTICES
+            else parse_inbound_events(record["body"])
         )
     except PostroomError as error:
         return error

@@ -43,7 +43,7 @@ class Answer(TypedDict):
 
 
 class ImportSteps:
-    """See the module's text."""
+    """The steps of the state machine."""
 
     def __init__(self, postroom: Container, steps: ParallelImport, runs: Runs) -> None:
         self._postroom = postroom

@@ -69,7 +69,7 @@ class Streamed(TypedDict):
 
 
 class SendSteps:
-    """See the module's text."""
+    """The steps of the state machine."""
 
     def __init__(self, postroom: Container, rounds: Dispatch, runs: Runs) -> None:
         self._postroom = postroom

@@ -78,20 +78,20 @@ def enqueue_callbacks(event: Any, _context: Any) -> None:
 def send_callbacks(event: Any, context: Any) -> BatchResponse:
     """A batch of SQS's, or the event of the rule of each minute."""
     if "Records" not in event:
-        looked = container().callback_rounds.wake_all()
+        looked = container().callback_dispatcher.wake_all()
         count("CallbackLanesDue", looked.due)
         count("OldestDueCallback", looked.oldest_ms / 1000, MetricUnit.Seconds)
         return batch_failures([])
     seconds = max(1.0, min(_ROUND_S, context.get_remaining_time_in_millis() / 1000 - _ENDING_S))
     named = {record["messageId"]: _named(record) for record in event["Records"]}
     lanes = {lane for each in named.values() for lane in each}
-    failed = set(asyncio.run(container().callback_rounds.run(lanes, seconds=seconds)))
+    failed = set(asyncio.run(container().callback_dispatcher.run(lanes, seconds=seconds)))
     return batch_failures([record for record in event["Records"] if failed.intersection(named[record["messageId"]])])
 
 
 def _told(changes: Sequence[MessageChange]) -> list[EndpointRef]:
     """Together, so that what travels in one request is the same whenever they come again; or each alone."""
-    builder = container().callback_teller
+    builder = container().delivery_builder
     try:
         return builder.create(builder.group_by_endpoint(changes))
     except Permanent as error:

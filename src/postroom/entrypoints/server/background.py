@@ -62,7 +62,7 @@ def run_callbacks(postroom: Container) -> None:
 
 async def process_callbacks(postroom: Container, ended: asyncio.Event, stopped: threading.Event) -> None:
     """Until both are set. Errors of the stores are raised, once nothing is under way any more."""
-    follower, lanes = postroom.callback_lines()
+    follower, lanes = postroom.callback_workers()
     parts = [asyncio.create_task(asyncio.to_thread(_follow, follower, stopped)), asyncio.create_task(lanes.run(ended))]
     await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     ended.set()

@@ -35,7 +35,7 @@ STALL_S = 60.0
 
 
 class HttpConnection(HttpToolsProtocol):
-    """See the module's text."""
+    """One client's connection, with limits on the size of its header fields and on the time it may take."""
 
     head_s = HEAD_S
     stall_s = STALL_S

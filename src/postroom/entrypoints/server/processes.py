@@ -1,9 +1,9 @@
 """`postroom serve` put together: which processes there are, what they share, how they begin and end.
 
-    door      answers HTTP on a socket that the parent holds: while a door is replaced, callers wait in its line
+    http      serves HTTP on a socket that the parent holds: while the process is replaced, connections wait in the backlog
     worker    imports and sends; one or more
-    timers    fires timers, hands notes on, keeps house
-    callbacks tells tenants' own systems what happened
+    timers    fires timers, handles scheduler messages, runs maintenance jobs
+    callbacks makes the requests to tenants' callback endpoints
     feedback  takes in mail that comes back, on a socket that the parent holds as well, and makes all that comes back part of
               the records
     inbox     the built-in inbox, where mail leaves to it
@@ -34,10 +34,10 @@ _LOOPBACK = "127.0.0.1"
 
 @contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
-    """The door's socket. `Invalid`: it cannot be had, or its certificate cannot be used."""
+    """Yield the HTTP server's socket. Raises `Invalid` if the address or the certificate cannot be used."""
     if settings.tls_certificate is not None:
         check_certificate(settings)
-    with closing(_listening(settings.listen, "the door", "POSTROOM_LISTEN")) as door:
+    with closing(_listening(settings.listen, "the HTTP server", "POSTROOM_LISTEN")) as door:
         yield door
 
 
@@ -48,7 +48,7 @@ def listening_for_mail(settings: Settings) -> Iterator[socket.socket | None]:
     if settings.feedback_listen is None:
         yield None
         return
-    with closing(_listening(settings.feedback_listen, "the mailroom", "POSTROOM_FEEDBACK_LISTEN")) as door:
+    with closing(_listening(settings.feedback_listen, "the SMTP listener", "POSTROOM_FEEDBACK_LISTEN")) as door:
         yield door
 
 
@@ -82,23 +82,24 @@ def check_certificate(settings: Settings) -> None:
 def build_supervisor(
     settings: Settings, door: socket.socket, clock: Clock, say: Callable[[str], None], *, mail_door: socket.socket | None = None
 ) -> Supervisor:
-    """Everybody, not yet started."""
-    posts = []
+    """Return the supervisor of all processes, not yet started."""
+    specs = []
     mail = settings.mail
     if mail == INBOX:
         port = _free_port()
         mail = f"smtp://{_LOOPBACK}:{port}?tls=none"
-        posts.append(ProcessSpec("inbox", ["inbox-server", "--port", str(port)], settings.environ(), last=True))
+        specs.append(ProcessSpec("inbox", ["inbox-server", "--port", str(port)], settings.environ(), last=True))
     environ = settings.environ(mail=mail)
-    posts.append(ProcessSpec("timers", ["timers"], environ))
+    specs.append(ProcessSpec("timers", ["timers"], environ))
     mail_handles = [] if mail_door is None else [mail_door.fileno()]
-    posts.append(
+    specs.append(
         ProcessSpec("feedback", ["feedback", *(f"--handle={handle}" for handle in mail_handles)], environ, handles=mail_handles)
     )
-    posts.append(ProcessSpec("callbacks", ["callbacks"], environ))
-    posts += [ProcessSpec(f"worker {number}", ["worker", "--no-chores"], environ) for number in range(1, settings.workers + 1)]
-    posts.append(ProcessSpec("door", ["door", "--handle", str(door.fileno())], environ, handles=[door.fileno()]))
-    return Supervisor(posts, clock, patience_s=2 * settings.lease, say=say)
+    specs.append(ProcessSpec("callbacks", ["callbacks"], environ))
+    worker = ["worker", "--no-maintenance"]
+    specs += [ProcessSpec(f"worker {number}", worker, environ) for number in range(1, settings.workers + 1)]
+    specs.append(ProcessSpec("http", ["http", "--handle", str(door.fileno())], environ, handles=[door.fileno()]))
+    return Supervisor(specs, clock, patience_s=2 * settings.lease, say=say)
 
 
 def _free_port() -> int:

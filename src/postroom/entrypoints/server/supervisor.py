@@ -38,14 +38,14 @@ class Child:
     """One process of this program."""
 
     def __init__(
-        self, words: Sequence[str], *, environ: dict[str, str], log: IO[bytes] | None, now: float, handles: Sequence[int] = ()
+        self, arguments: Sequence[str], *, environ: dict[str, str], log: IO[bytes] | None, now: float, handles: Sequence[int] = ()
     ) -> None:
-        """`words`: the command and its options. `log`: where its log goes, None for where ours goes. `handles`: open files
+        """`arguments`: the command and its options. `log`: where its log goes, None for where ours goes. `handles`: open files
         that it inherits."""
         # A group of its own, so that Ctrl-C is ours alone; not a session: should we be killed while it stands still (SIGSTOP),
         # the system ends the stopped members of a group left behind, and no orphan keeps a lock for which all others wait.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "postroom", *words],
+            [sys.executable, "-m", "postroom", *arguments],
             env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -56,39 +56,39 @@ class Child:
         assert self.process.stdout is not None
         os.set_blocking(self.process.stdout.fileno(), False)
         self.began = self.heard = now
-        self.last_words = ""
+        self.exit_reason = ""
         self.trouble = ""
         self._unread = b""
 
     def listen(self, now: float) -> None:
-        """Read what it said."""
+        """Read its status lines (server.process)."""
         assert self.process.stdout is not None
         while data := self.process.stdout.read(4096):
             self.heard = now
             *lines, self._unread = (self._unread + data).split(b"\n")
             for line in lines:
                 if line.startswith(FATAL.encode()):
-                    self.last_words = line[1:].decode("utf-8", "replace")
+                    self.exit_reason = line[1:].decode("utf-8", "replace")
                 elif line.startswith(TROUBLE.encode()):
                     self.trouble = line[1:].decode("utf-8", "replace")
 
     def kill_if_silent(self, now: float, patience_s: float) -> None:
-        """It may hold a lock that others need, and a group that they wait to hear about."""
+        """Kill it if it has reported nothing for `patience_s`: it may hold a lock or a lease that others wait for."""
         if now - self.heard > max(patience_s, SILENCE_S):
             self.process.kill()
 
     def ask_to_stop(self) -> None:
-        """It ends by itself, soon."""
+        """Send SIGTERM."""
         with suppress(ProcessLookupError):
             self.process.terminate()
 
     def wait(self, seconds: float) -> None:
-        """For its end, so long at most."""
+        """Wait for its end, `seconds` at most."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
 
-    def bury(self) -> None:
-        """End it now, if it has not ended; nothing of it stays."""
+    def reap(self) -> None:
+        """Kill it if it still runs, wait for its end, and close its pipes."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -104,14 +104,14 @@ _HEALTHY_S = 60.0
 
 @dataclass(slots=True)
 class ProcessSpec:
-    """A place to be held by one process at a time."""
+    """A process to keep running."""
 
     name: str
-    words: Sequence[str]
+    arguments: Sequence[str]
     environ: dict[str, str]
     handles: Sequence[int] = ()
     last: bool = False
-    """Stopped after the others, which need it to drain."""
+    """True if it is stopped after the others, which need it to drain."""
     child: Child | None = None
     failures: int = 0
     next_start: float = 0.0
@@ -121,9 +121,9 @@ class ProcessSpec:
 class Supervisor:
     """Call `tend` several times a second."""
 
-    def __init__(self, posts: Sequence[ProcessSpec], clock: Clock, *, patience_s: float, say: Callable[[str], None]) -> None:
+    def __init__(self, specs: Sequence[ProcessSpec], clock: Clock, *, patience_s: float, say: Callable[[str], None]) -> None:
         """`patience_s`: how long a process may be silent."""
-        self._posts = posts
+        self._specs = specs
         self._clock = clock
         self._patience_s = patience_s
         self._say = say
@@ -131,27 +131,27 @@ class Supervisor:
     def tend(self) -> None:
         """Start what is not running, end what is silent, say what changed."""
         now = self._clock.monotonic()
-        for post in self._posts:
-            if post.child is None:
-                if now >= post.next_start:
-                    self._start(post, now)
+        for spec in self._specs:
+            if spec.child is None:
+                if now >= spec.next_start:
+                    self._start(spec, now)
                 continue
-            child = post.child
+            child = spec.child
             child.listen(now)
-            self._tell(post, child.trouble)
+            self._tell(spec, child.trouble)
             if child.process.poll() is None:
                 child.kill_if_silent(now, self._patience_s)
-                if post.failures and now - child.began > _HEALTHY_S:
-                    post.failures = 0
-                    self._say(f"{post.name}: running again")
+                if spec.failures and now - child.began > _HEALTHY_S:
+                    spec.failures = 0
+                    self._say(f"{spec.name}: running again")
             else:
-                self._replace(post, child, now)
+                self._replace(spec, child, now)
 
     def stop(self, grace_s: float) -> None:
-        """Ask all to stop, and wait so long at most; who has not ended then is killed. Those that others need go last."""
+        """Ask all processes to stop, wait `grace_s` at most, then kill the rest. Processes with `last` go last."""
         deadline = self._clock.monotonic() + grace_s
         for last in (False, True):
-            children = [post.child for post in self._posts if post.last is last and post.child is not None]
+            children = [spec.child for spec in self._specs if spec.last is last and spec.child is not None]
             for child in children:
                 child.ask_to_stop()
             for child in children:
@@ -160,37 +160,37 @@ class Supervisor:
 
     def kill(self) -> None:
         """End all now."""
-        for post in self._posts:
-            if post.child is not None:
-                post.child.bury()
-                post.child = None
+        for spec in self._specs:
+            if spec.child is not None:
+                spec.child.reap()
+                spec.child = None
 
-    def _start(self, post: ProcessSpec, now: float) -> None:
+    def _start(self, spec: ProcessSpec, now: float) -> None:
         try:
-            post.child = Child(post.words, environ=post.environ, log=None, now=now, handles=post.handles)
+            spec.child = Child(spec.arguments, environ=spec.environ, log=None, now=now, handles=spec.handles)
         except OSError as error:  # the machine has no process, memory or open file to spare: a moment later it may
-            self._wait(post, post.failures + 1, now)
-            self._tell(post, f"cannot be started: {error.strerror or error}; it is tried again")
+            self._wait(spec, spec.failures + 1, now)
+            self._tell(spec, f"cannot be started: {error.strerror or error}; it is tried again")
 
-    def _wait(self, post: ProcessSpec, failures: int, now: float) -> None:
+    def _wait(self, spec: ProcessSpec, failures: int, now: float) -> None:
         """Before the next start."""
-        post.failures = failures
-        post.next_start = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(failures - 1, 10)))
+        spec.failures = failures
+        spec.next_start = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(failures - 1, 10)))
 
-    def _replace(self, post: ProcessSpec, child: Child, now: float) -> None:
+    def _replace(self, spec: ProcessSpec, child: Child, now: float) -> None:
         child.listen(now)
-        child.bury()
-        post.child = None
-        self._wait(post, 1 if now - child.began > _HEALTHY_S else post.failures + 1, now)
+        child.reap()
+        spec.child = None
+        self._wait(spec, 1 if now - child.began > _HEALTHY_S else spec.failures + 1, now)
         code = child.process.returncode
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        self._tell(post, f"{how}{': ' if child.last_words else ''}{child.last_words}; it is started again")
+        self._tell(spec, f"{how}{': ' if child.exit_reason else ''}{child.exit_reason}; it is started again")
 
-    def _tell(self, post: ProcessSpec, text: str) -> None:
-        if text and text != post.said:
-            self._say(f"{post.name}: {text}")
-        if text or post.child is not None:
-            post.said = text
+    def _tell(self, spec: ProcessSpec, text: str) -> None:
+        if text and text != spec.said:
+            self._say(f"{spec.name}: {text}")
+        if text or spec.child is not None:
+            spec.said = text
 
 
 _FAILURES = 4
@@ -212,7 +212,7 @@ class CampaignWorkers:
         self._drain_s = settings.drain
         self._count = settings.workers
         self._environ = settings.environ(mail=mail)
-        self._words = ["worker", "--campaign", ref.campaign, "--tenant", ref.tenant]
+        self._arguments = ["worker", "--campaign", ref.campaign, "--tenant", ref.tenant]
         self._log_path = settings.data / "logs" / "workers.log"
         self._log = _open_log(self._log_path)
         self._children: list[Child] = []
@@ -238,7 +238,7 @@ class CampaignWorkers:
                 ended_well += 1
             else:
                 child.listen(now)
-                self._bury(child, code, now)
+                self._reap(child, code, now)
         if len(self._children) < self._count and now >= self._next_start:
             self._start_one()
         return ended_well < self._count
@@ -260,7 +260,7 @@ class CampaignWorkers:
     def kill(self) -> None:
         """End the processes now; whatever they had in flight is in doubt."""
         for child in self._children:
-            child.bury()
+            child.reap()
         self._children.clear()
 
     def close(self) -> None:
@@ -269,17 +269,17 @@ class CampaignWorkers:
         self._log.close()
 
     def _start_one(self) -> None:
-        self._children.append(Child(self._words, environ=self._environ, log=self._log, now=self._clock.monotonic()))
+        self._children.append(Child(self._arguments, environ=self._environ, log=self._log, now=self._clock.monotonic()))
 
-    def _bury(self, child: Child, code: int, now: float) -> None:
+    def _reap(self, child: Child, code: int, now: float) -> None:
         self._children.remove(child)
-        child.bury()
+        child.reap()
         if now - child.began > _HEALTHY_S:
             self._failures = 0
         if code > 0 and code != STOPPED:  # below zero: killed by a signal, which says nothing of what it met
             self._failures += 1
         if self._failures >= _FAILURES:
-            raise RunFailed(child.last_words or f"the workers end with code {code}: {self._log_path} says why")
+            raise RunFailed(child.exit_reason or f"the workers end with code {code}: {self._log_path} says why")
         self._next_start = now + _FIRST_WAIT_S * (1 << self._failures)
 
 

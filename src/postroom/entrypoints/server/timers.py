@@ -8,7 +8,6 @@ The process that does a server's chores, and nothing else: no import and no send
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from contextlib import suppress
 
@@ -18,11 +17,12 @@ from postroom.entrypoints.server.process import Stop, supervised
 from postroom.errors import LeaseLost, PostroomError
 from postroom.ledger import scheduler_messages
 from postroom.model.campaign import CampaignRef
+from postroom.telemetry.logs import event_logger
 from postroom.wiring import Container
 
 _LOOK_S = 0.05
 _NOTE_LEASE_S = 5
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 class MaintenanceLoop:
@@ -31,41 +31,41 @@ class MaintenanceLoop:
     def __init__(self, postroom: Container, *, only: CampaignRef | None, stopped: threading.Event) -> None:
         """`only`: look after one campaign alone."""
         self._postroom = postroom
-        self._house = MaintenanceJobs(postroom, only=only, stopped=stopped.is_set)
+        self._maintenance = MaintenanceJobs(postroom, only=only, stopped=stopped.is_set)
         self._stopped = stopped
 
     def run(self) -> None:
         """Until stopped. Errors of the stores are raised."""
         postroom = self._postroom
         machine = postroom.stores.on_one_machine("firing timers")
-        chores = [(_Every(chore.every_s, postroom.clock), chore) for chore in self._house.chores()]
+        jobs = [(_Every(job.every_s, postroom.clock), job) for job in self._maintenance.jobs()]
         while not self._stopped.is_set():
             machine.timers.fire_due(postroom.clock.now())
-            for every, chore in chores:
+            for every, job in jobs:
                 if every.due():
-                    _do(chore)
-            if not self._handle_notes():
+                    _do(job)
+            if not self._handle_messages():
                 self._stopped.wait(_LOOK_S)
 
     def trim_feed(self) -> None:
         """Forget what every reader of the feed has had time to see."""
-        self._house.trim_feed()
+        self._maintenance.trim_feed()
 
-    def _handle_notes(self) -> bool:
+    def _handle_messages(self) -> bool:
         queues = self._postroom.queues
         received = queues.receive(scheduler_messages.SCHEDULER_QUEUE, limit=10, lease_s=_NOTE_LEASE_S)
         for item in received:
-            if self._house.handle_note(item.body):
+            if self._maintenance.handle_message(item.body):
                 with suppress(LeaseLost):  # somebody else has it now, and finds the work done
                     queues.delete(scheduler_messages.SCHEDULER_QUEUE, item.receipt)
         return bool(received)
 
 
-def _do(chore: MaintenanceJob) -> None:
+def _do(job: MaintenanceJob) -> None:
     try:
-        chore.do()
+        job.do()
     except PostroomError:
-        _log.exception("a chore failed, and is done again later: %s", chore.name)
+        _log.exception("maintenance.job_failed", job=job.name)
 
 
 class _Every:

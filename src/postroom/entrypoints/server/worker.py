@@ -38,7 +38,7 @@ class WorkflowLoop:
     def __init__(
         self, postroom: Container, workflow: str, handler: Handler, *, owner: str, group: str, only: str | None = None
     ) -> None:
-        """`group`: the journal under which workers prove that they live. `only`: one execution alone."""
+        """`group`: the journal that shows which workers are alive. `only`: carry out this execution alone."""
         self._postroom = postroom
         self._workflows = postroom.stores.on_one_machine("a worker").workflows
         self._workflow = workflow
@@ -96,27 +96,27 @@ WORKERS = "workers"
 _SWITCH_S = 0.0005  # the interpreter lock changes hands this often: a thread back from the disk waits less than a message takes
 
 
-def run(postroom: Container, only: CampaignRef | None, *, chores: bool) -> int:
+def run(postroom: Container, only: CampaignRef | None, *, maintenance: bool) -> int:
     """Work until stopped; the exit code. `only`: one campaign, and return when it has ended or is paused."""
     sys.setswitchinterval(_SWITCH_S)
-    return 0 if uvloop.run(supervised(Worker(postroom, only, chores=chores).run)) else STOPPED
+    return 0 if uvloop.run(supervised(Worker(postroom, only, maintenance=maintenance).run)) else STOPPED
 
 
 class Worker:
     """Sending on the event loop, the rest in threads."""
 
-    def __init__(self, postroom: Container, only: CampaignRef | None, *, chores: bool) -> None:
+    def __init__(self, postroom: Container, only: CampaignRef | None, *, maintenance: bool) -> None:
         self._postroom = postroom
         self._only = only
-        self._with_chores = chores
+        self._with_maintenance = maintenance
         self._journal = postroom.journals.begin(WORKERS)  # for its name, and the proof of death that comes with it
 
     async def run(self, stop: Stop) -> bool:
         """Until stopped; whether the work was over. Errors of the stores are raised once nothing is in flight any more."""
-        chores = MaintenanceLoop(self._postroom, only=self._only, stopped=stop.flag)
+        maintenance = MaintenanceLoop(self._postroom, only=self._only, stopped=stop.flag)
         threads = [asyncio.create_task(asyncio.to_thread(handling.run, stop.flag)) for handling in self._handlings(stop)]
-        if self._with_chores:
-            threads.append(asyncio.create_task(asyncio.to_thread(chores.run)))
+        if self._with_maintenance:
+            threads.append(asyncio.create_task(asyncio.to_thread(maintenance.run)))
         try:
             sending = SendLoop(self._postroom, only=self._only)
             over = await sending.run(stop, lambda: any(thread.done() for thread in threads))
@@ -126,7 +126,7 @@ class Worker:
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
-        await asyncio.to_thread(self._tidy, chores)
+        await asyncio.to_thread(self._tidy, maintenance)
         return over
 
     def _handlings(self, stop: Stop) -> Iterator[WorkflowLoop]:
@@ -141,8 +141,8 @@ class Worker:
             erase = partial(postroom.erasure_requests.handle, working=lambda: not stop)
             yield WorkflowLoop(postroom, ERASE, erase, owner=owner, group=WORKERS)
 
-    def _tidy(self, chores: MaintenanceLoop) -> None:
+    def _tidy(self, maintenance: MaintenanceLoop) -> None:
         self._journal.close()
         for owner in self._postroom.journals.dead(WORKERS):
             self._postroom.journals.forget(WORKERS, owner)
-        chores.trim_feed()
+        maintenance.trim_feed()
