@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
@@ -22,12 +21,13 @@ from postroom.platform.mail.ses_url import SesConfig, with_environment_endpoint
 from postroom.platform.mail.smtp_url import SmtpConfig
 from postroom.platform.ports.rates import RateLimit, Rates
 from postroom.settings import AwsEnvironment
+from postroom.telemetry.logs import event_logger
 
 _BELIEVED_S = 300.0
 """Longer than a mailer lets pass between two looks, so that nobody else has to ask while mail leaves."""
 _LAST_S = 86_400.0
 _ACCOUNTS = 1_000
-_log = logging.getLogger(__name__)
+_log = event_logger(__name__)
 
 
 class SesAccounts:
@@ -70,7 +70,7 @@ class SesAccounts:
         try:
             found = read_account(config, self._credentials(config).load(), self._clock).limit
         except PostroomError as error:
-            _log.warning("%s: what the account allows cannot be read: %s", config, error)
+            _log.warning("ses.limits_unreadable", provider=str(config), reason=str(error))
             found = self._last.get(means) or RateLimit()
         return self._remembered(means, found)
 
