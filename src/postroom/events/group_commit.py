@@ -15,10 +15,10 @@ from postroom.ledger.inbound_events import InboundEvent
 class _Waiting:
     """One call of `put`."""
 
-    __slots__ = ("arrivals", "done", "error")
+    __slots__ = ("done", "error", "inbound_events")
 
-    def __init__(self, arrivals: Sequence[InboundEvent]) -> None:
-        self.arrivals = arrivals
+    def __init__(self, inbound_events: Sequence[InboundEvent]) -> None:
+        self.inbound_events = inbound_events
         self.done = False
         self.error: BaseException | None = None
 
@@ -33,9 +33,9 @@ class GroupCommit:
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
 
-    def put(self, arrivals: Sequence[InboundEvent]) -> None:
+    def put(self, inbound_events: Sequence[InboundEvent]) -> None:
         """Durable when it returns. An error of the write is raised in each call whose events were in it."""
-        mine = _Waiting(arrivals)
+        mine = _Waiting(inbound_events)
         with self._lock:
             self._waiting.append(mine)
         with self._write_lock:
@@ -48,7 +48,7 @@ class GroupCommit:
         with self._lock:
             group, self._waiting = self._waiting, []
         try:
-            self._put([arrival for waiting in group for arrival in waiting.arrivals])
+            self._put([inbound_event for waiting in group for inbound_event in waiting.inbound_events])
         except BaseException as error:  # noqa: BLE001 - raised in each waiting call
             for waiting in group:
                 waiting.error = error

@@ -72,7 +72,7 @@ class _Found(NamedTuple):
     """The result for one recipient of a mail."""
 
     verdict: MailVerdict
-    arrivals: tuple[InboundEvent, ...] = ()
+    inbound_events: tuple[InboundEvent, ...] = ()
 
 
 _NOTHING, _STRANGE = _Found(MailVerdict.NOTHING), _Found(MailVerdict.STRANGE)
@@ -82,10 +82,16 @@ class InboundMailProcessor:
     """Processes inbound mail. Thread-safe."""
 
     def __init__(
-        self, arrivals: InboundEventQueue, unsubscribes: Unsubscribes, *, secret_of: SecretOf, domain: str | None, clock: Clock
+        self,
+        inbound_events: InboundEventQueue,
+        unsubscribes: Unsubscribes,
+        *,
+        secret_of: SecretOf,
+        domain: str | None,
+        clock: Clock,
     ) -> None:
         """`domain`: the bounce domain; None if no address is ours: then only tokens in returned mail count."""
-        self._arrivals = arrivals
+        self._inbound_events = inbound_events
         self._unsubscribes = unsubscribes
         self._secret_of = secret_of
         self._domain = domain
@@ -108,7 +114,7 @@ class InboundMailProcessor:
         Raises errors of the stores; then nothing counts as processed and all must be passed in again.
         """
         found = [self._open(mail) for mail in mails]
-        self._arrivals.put([arrival for each in found for arrival in each.arrivals])
+        self._inbound_events.put([inbound_event for each in found for inbound_event in each.inbound_events])
         verdicts = [each.verdict for each in found]
         self._count(verdicts)
         return verdicts
@@ -117,7 +123,7 @@ class InboundMailProcessor:
         """Parsed per recipient: the recipient address may name the message."""
         found = [self._open_for(recipient, mail.content) for recipient in dict.fromkeys(mail.recipients or ("",))]
         verdict = max((each.verdict for each in found), key=_WEIGHT.__getitem__)
-        return _Found(verdict, tuple(arrival for each in found for arrival in each.arrivals))
+        return _Found(verdict, tuple(inbound_event for each in found for inbound_event in each.inbound_events))
 
     def _open_for(self, recipient: str, content: bytes) -> _Found:
         report = parse_report(content, recipient=recipient)
@@ -164,9 +170,9 @@ class InboundMailProcessor:
         ref = MessageRef(token.tenant, token.campaign, 0, token.key, _attempt(message_id, token))
         found = self._event(report, ref)
         if is_stream(token.campaign):
-            complained = any(arrival.event.kind is EventKind.COMPLAINED for arrival in found.arrivals)
+            complained = any(inbound_event.event.kind is EventKind.COMPLAINED for inbound_event in found.inbound_events)
             return self._unsubscribe(text, everything=True) if complained else _NOTHING
-        return _Found(found.verdict, tuple(arrival._replace(batch=None) for arrival in found.arrivals))
+        return _Found(found.verdict, tuple(inbound_event._replace(batch=None) for inbound_event in found.inbound_events))
 
     def _return_path(self, local_part: str) -> MessageRef | None:
         with suppress(Invalid, NotFound):

@@ -3,7 +3,7 @@
 `TrackingBuffer`: a thread writes what has gathered after `FLUSH_S`, or once there are `GROUP_SIZE` events. It ends when nothing
 waits and starts again with the next event. A killed process loses at most the events of the last 250 ms; `close` loses none.
 While the store does not answer, events wait. When `MAX_WAITING` is reached opens are dropped, and clicks at one and a half times
-that; both are counted. One message may have only `MAX_PER_MESSAGE` waiting, because whoever has a link can request it without
+that; both are counted. One message may have only `MAX_PER_MESSAGE` waiting, because anyone with a link can request it without
 end.
 
 `SyncTrackingSink`: writes each event before the client is answered, for a process that is frozen between calls (AWS Lambda). A
@@ -43,13 +43,13 @@ class TrackingBuffer:
 
     def __init__(
         self,
-        arrivals: InboundEventQueue,
+        inbound_events: InboundEventQueue,
         *,
         flush_s: float = FLUSH_S,
         max_waiting: int = MAX_WAITING,
         close_timeout_s: float = CLOSE_TIMEOUT_S,
     ) -> None:
-        self._arrivals = arrivals
+        self._inbound_events = inbound_events
         self._flush_s = flush_s
         self._max_waiting = max_waiting
         self._close_timeout_s = close_timeout_s
@@ -121,7 +121,7 @@ class TrackingBuffer:
     def _put(self, group: Sequence[InboundEvent]) -> bool:
         """Write a group; returns False if it must be tried again."""
         try:
-            self._arrivals.put(group)
+            self._inbound_events.put(group)
         except Temporary as error:
             _log.warning("tracking.write_deferred", events=len(group), reason=str(error))
             return False
@@ -158,8 +158,8 @@ _CACHE_SIZE: Final = 10_000
 class SyncTrackingSink:
     """Writes each tracking event before it returns: for a process that is frozen between calls (AWS Lambda). Not thread-safe."""
 
-    def __init__(self, arrivals: InboundEventQueue, clock: Clock) -> None:
-        self._arrivals = arrivals
+    def __init__(self, inbound_events: InboundEventQueue, clock: Clock) -> None:
+        self._inbound_events = inbound_events
         self._put: TtlCache[tuple[_Message, str], bool] = TtlCache(clock, most=_CACHE_SIZE)
         self._per_message: TtlCache[tuple[_Message, int], int] = TtlCache(clock, most=_CACHE_SIZE)
         """How many events of a message were written in each interval of `_INTERVAL_S`."""
@@ -175,7 +175,7 @@ class SyncTrackingSink:
         if self._put.get((message, event.event.id)) or already >= MAX_PER_MESSAGE:
             return
         try:
-            self._arrivals.put([event])
+            self._inbound_events.put([event])
         except Temporary as error:
             self.dropped += 1
             _log.error("tracking.event_dropped", kind=event.event.kind.value, reason=str(error))

@@ -53,10 +53,10 @@ class SubscriptionState:
 class UnsubscribeService:
     """Unsubscribes and resubscribes people by their token. Thread-safe."""
 
-    def __init__(self, tenants: Tenants, suppression: SuppressionList, arrivals: InboundEventQueue, clock: Clock) -> None:
+    def __init__(self, tenants: Tenants, suppression: SuppressionList, inbound_events: InboundEventQueue, clock: Clock) -> None:
         self._tenants = tenants
         self._suppression = suppression
-        self._arrivals = arrivals
+        self._inbound_events = inbound_events
         self._clock = clock
 
     def state(self, token_text: str) -> SubscriptionState:
@@ -107,7 +107,7 @@ class UnsubscribeService:
             source=UNSUBSCRIBE_SOURCE,
             detail=f"{scope}, {source}" if kind is EventKind.UNSUBSCRIBED else source,
         )
-        self._arrivals.put([InboundEvent.from_unsubscribe(state.token, event)])
+        self._inbound_events.put([InboundEvent.from_unsubscribe(state.token, event)])
 
 
 class SenderDisplay:
