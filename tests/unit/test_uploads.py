@@ -82,7 +82,7 @@ def test_announced_again_under_the_same_id_it_is_the_same_upload_with_a_fresh_ur
     again = service.create(TENANT, NOBODY, WHAT, author="ann")
     assert again.upload == first.upload
     assert again.signed.expires_at == first.signed.expires_at + 1_800_000
-    assert len(service.list(TENANT).uploads) == 1
+    assert len(service.list(TENANT).items) == 1
     uploads.arrive(NOBODY)
     assert service.create(TENANT, NOBODY, WHAT, author="ann").upload.created_at == first.upload.created_at
 
@@ -114,7 +114,7 @@ def test_killed_while_it_is_announced_the_same_call_completes_it(
         service.create(TENANT, NOBODY, WHAT, author="ann")
     uploads.tables.dies_in = None
     assert service.create(TENANT, NOBODY, WHAT, author="ann").upload.status is UploadStatus.WAITING
-    assert (len(service.list(TENANT).uploads), uploads.due()) == (1, 1)
+    assert (len(service.list(TENANT).items), uploads.due()) == (1, 1)
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -195,9 +195,9 @@ def test_lists_come_in_pages_newest_first_and_know_what_arrived(uploads: Uploads
     uploads.arrive(made[3])
     first = service.list(TENANT, limit=3)
     rest = service.list(TENANT, cursor=first.cursor, limit=3)
-    assert [upload.id for upload in (*first.uploads, *rest.uploads)] == made[::-1]
+    assert [upload.id for upload in (*first.items, *rest.items)] == made[::-1]
     assert rest.cursor is None
-    assert [upload.status for upload in first.uploads] == [UploadStatus.WAITING, UploadStatus.READY, UploadStatus.WAITING]
+    assert [upload.status for upload in first.items] == [UploadStatus.WAITING, UploadStatus.READY, UploadStatus.WAITING]
     with pytest.raises(Invalid):
         service.list(TENANT, cursor="nonsense")
 

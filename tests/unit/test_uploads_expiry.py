@@ -79,7 +79,7 @@ def test_a_deleted_upload_is_gone_for_everybody(uploads: Uploads, service: Uploa
         service.get(TENANT, gone)
     with pytest.raises(NotFound):
         service.delete(TENANT, gone)
-    assert [upload.id for upload in service.list(TENANT).uploads] == [kept]
+    assert [upload.id for upload in service.list(TENANT).items] == [kept]
     assert uploads.stored() == [f"{TENANT}/uploads/{kept}"]
 
 
@@ -120,12 +120,12 @@ def test_an_expired_upload_can_be_deleted_and_the_record_is_forgotten_in_the_end
     uploads.clock.advance(DAY_S)
     uploads.housekeeping()
     service.delete(TENANT, one)
-    assert [upload.id for upload in service.list(TENANT).uploads] == [other]
+    assert [upload.id for upload in service.list(TENANT).items] == [other]
     uploads.clock.advance(DAY_S)
     assert uploads.housekeeping() == 2
     assert uploads.due() == 0
     uploads.clock.advance(30 * DAY_S)
-    assert service.list(TENANT).uploads == []
+    assert service.list(TENANT).items == []
     with pytest.raises(NotFound):
         service.get(TENANT, other)
 
@@ -165,7 +165,7 @@ def test_killed_while_it_is_deleted_it_is_gone_or_can_be_deleted(
     if (step, after) == (0, False):
         service.delete(TENANT, upload_id)
     uploads.housekeeping()
-    assert service.list(TENANT).uploads == []
+    assert service.list(TENANT).items == []
     assert uploads.stored() == []
 
 

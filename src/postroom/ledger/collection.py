@@ -77,9 +77,17 @@ class Collection(Generic[T]):
         """The write that stores a record, for an atomic group of writes."""
         return Put(key, self.encode(value), expect, expires_at)
 
-    def put(self, key: ItemKey, value: T, expect: Expect | int = Expect.ANYTHING, *, also: Sequence[Write] = ()) -> T:
+    def put(
+        self,
+        key: ItemKey,
+        value: T,
+        expect: Expect | int = Expect.ANYTHING,
+        *,
+        also: Sequence[Write] = (),
+        expires_at: Instant | None = None,
+    ) -> T:
         """Store a record, atomically with the writes `also`; the record as stored. Raises `Conflict` if `expect` fails."""
-        put = self.put_of(key, value, expect)
+        put = self.put_of(key, value, expect, expires_at=expires_at)
         version, *_ = self._tables.write([put, *also])
         return self.decode(Item(key, put.data, version))
 

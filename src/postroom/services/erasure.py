@@ -311,7 +311,7 @@ class ErasureRun:
         cursor: str | None = None
         while True:
             page = self._places.uploads.list(self._owner.id, cursor=cursor)
-            for upload in page.uploads:
+            for upload in page.items:
                 if upload.kind is UploadKind.RECIPIENTS and upload.status is UploadStatus.READY:
                     yield upload
             cursor = page.cursor

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, Corrupt, NotFound
+from postroom.errors import Conflict, NotFound
 from postroom.ledger.bulk_update import ShouldContinue, never_stopped
+from postroom.ledger.collection import Collection
 from postroom.model import ids
 from postroom.model.ids import Key
-from postroom.platform.ports.tables import Expect, Item, ItemKey, Put, Tables
+from postroom.platform.ports.tables import Expect, ItemKey, Tables
 from postroom.platform.ports.workflows import Again, Done, ExecutionStatus, HandlerCall, Workflows
 from postroom.services.erasure import ErasureFindings, ErasureService
 
@@ -63,7 +63,7 @@ class ErasureRequests:
 
     def __init__(self, service: ErasureService, tables: Tables, workflows: Workflows, clock: Clock) -> None:
         self._service = service
-        self._tables = tables
+        self._records = Collection(tables, Erasure, "erasure")
         self._workflows = workflows
         self._clock = clock
 
@@ -132,22 +132,11 @@ class ErasureRequests:
         return found
 
     def _find(self, tenant: str, request_id: str) -> Erasure:
-        item = self._tables.get(_key(tenant, request_id))
-        if item is None:
-            raise NotFound(f"there is no erasure {request_id[:40]!r}")
-        return _erasure(item)
+        return self._records.get(_key(tenant, request_id))
 
     def _put(self, erasure: Erasure, expect: Expect = Expect.ANYTHING) -> None:
-        data: dict[str, Any] = msgspec.to_builtins(erasure)
-        self._tables.write([Put(_key(erasure.tenant, erasure.id), data, expect)])
+        self._records.put(_key(erasure.tenant, erasure.id), erasure, expect)
 
 
 def _key(tenant: str, request_id: str) -> ItemKey:
     return ItemKey(f"{tenant}#erasures", request_id)
-
-
-def _erasure(item: Item) -> Erasure:
-    try:
-        return msgspec.convert(item.data, Erasure)
-    except msgspec.ValidationError as error:
-        raise Corrupt(f"the record of erasure {item.key.sort} cannot be read: {error}") from error

@@ -25,25 +25,16 @@ from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
-import msgspec
-
 from postroom.clock import Clock, Instant
-from postroom.errors import Conflict, Corrupt, NotFound, PostroomError
-from postroom.ledger.collection import iterate_items
+from postroom.errors import Conflict, NotFound, PostroomError
+from postroom.ledger.collection import VERSION, Collection, ListPage, iterate_items
 from postroom.model.upload import Inspection, Upload, UploadKind, UploadStatus, is_upload_id
 from postroom.platform.ports.objects import Objects
-from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables, Write
+from postroom.platform.ports.tables import Delete, Expect, ItemKey, Put, Tables, Write
 from postroom.platform.ports.transfers import ArrivedObject, Transfers
 from postroom.recipients_file.layout import HEAD_BYTES, inspect_file
 
 _DUE = "#uploads-by-expiry"
-
-
-class UploadPage(NamedTuple):
-    """Part of a list, newest first. `cursor` asks for the next part."""
-
-    uploads: list[Upload]
-    cursor: str | None
 
 
 class DueUpload(NamedTuple):
@@ -59,6 +50,7 @@ class UploadRecords:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._records = Collection(tables, Upload, "upload", derived=VERSION)
 
     def create(self, upload: Upload) -> Upload:
         """Store a new record. `Conflict`: the id is taken."""
@@ -73,14 +65,12 @@ class UploadRecords:
 
     def find(self, tenant: str, upload: str) -> Upload | None:
         """The record, also of one that was deleted."""
-        item = self._tables.get(_key(tenant, upload)) if is_upload_id(upload) else None
-        return None if item is None else _upload(item)
+        return self._records.find(_key(tenant, upload)) if is_upload_id(upload) else None
 
-    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> UploadPage:
+    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ListPage[Upload]:
         """A tenant's uploads, newest first, without the deleted ones: a page may be short."""
-        page = self._tables.query(_partition(tenant), cursor=cursor, limit=limit, reverse=True)
-        uploads = map(_upload, page.items)
-        return UploadPage([upload for upload in uploads if not upload.deleted], page.cursor)
+        page = self._records.page(_partition(tenant), cursor=cursor, limit=limit, reverse=True)
+        return ListPage([upload for upload in page.items if not upload.deleted], page.cursor)
 
     def change(self, upload: Upload, *, forget_at: Instant | None = None, **fields: Any) -> Upload:
         """Replace fields of the record as it was read; the new record. `forget_at`: then the record itself is gone."""
@@ -104,10 +94,7 @@ class UploadRecords:
         self._tables.write([Delete(_due_key(entry))])
 
     def _put(self, upload: Upload, expect: Expect | int, moves: Sequence[Write], forget_at: Instant | None = None) -> Upload:
-        data = msgspec.to_builtins(upload)
-        del data["version"]
-        versions = self._tables.write([Put(_key(upload.tenant, upload.id), data, expect, forget_at), *moves])
-        return replace(upload, version=versions[0])
+        return self._records.put(_key(upload.tenant, upload.id), upload, expect, also=moves, expires_at=forget_at)
 
 
 def _listed(upload: Upload) -> Put:
@@ -125,13 +112,6 @@ def _partition(tenant: str) -> str:
 
 def _key(tenant: str, upload: str) -> ItemKey:
     return ItemKey(_partition(tenant), upload)
-
-
-def _upload(item: Item) -> Upload:
-    try:
-        return msgspec.convert({**item.data, "version": item.version}, Upload)
-    except msgspec.ValidationError as error:
-        raise Corrupt(f"the record of upload {item.key.sort} cannot be read: {error}") from error
 
 
 DAY_MS = 86_400_000

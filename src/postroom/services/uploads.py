@@ -18,6 +18,7 @@ from typing import NamedTuple
 from postroom.clock import Clock, Instant
 from postroom.errors import Conflict, Invalid, NotFound, TooLarge
 from postroom.ledger.campaigns import Campaigns
+from postroom.ledger.collection import ListPage
 from postroom.model import ids
 from postroom.model.campaign import CampaignStatus
 from postroom.model.upload import MAX_BYTES, ReadyUpload, Upload, UploadKind, UploadStatus, is_upload_id, safe_filename
@@ -25,7 +26,7 @@ from postroom.platform.ports.objects import Objects
 from postroom.platform.ports.tables import Tables
 from postroom.platform.ports.transfers import PresignedRequest, Transfers
 from postroom.recipients_file.layout import named_rows, read_header
-from postroom.services.upload_records import DAY_MS, UploadArrivals, UploadExpiry, UploadPage, UploadRecords
+from postroom.services.upload_records import DAY_MS, UploadArrivals, UploadExpiry, UploadRecords
 
 PUT_MS = 3_600_000
 
@@ -126,10 +127,10 @@ class UploadService:
         """The upload as it is now; `NotFound`."""
         return self._landings.settled(self._records.get(tenant, upload_id))
 
-    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> UploadPage:
+    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> ListPage[Upload]:
         """Newest first; one that arrived and nobody asked for yet is `ready` here without an inspection."""
         page = self._records.list(tenant, cursor=cursor, limit=limit)
-        return UploadPage([self._as_seen(upload) for upload in page.uploads], page.cursor)
+        return ListPage[Upload]([self._as_seen(upload) for upload in page.items], page.cursor)
 
     def ready(self, tenant: str, upload_id: str, kind: UploadKind) -> ReadyUpload:
         """An upload to be used as `kind`. `NotFound`; `Invalid`: another kind, not here yet or no more, or no such file."""

@@ -277,7 +277,7 @@ def uploads_routes(service: UploadService) -> APIRouter:
     def list_uploads(caller: Viewer, limit: Limit = 100, cursor: Cursor = None) -> Page[UploadBody]:
         """Newest first, without sample rows."""
         page = service.list(caller.tenant, cursor=cursor, limit=limit)
-        return Page(items=[UploadBody.of(upload) for upload in page.uploads], cursor=page.cursor)
+        return Page(items=[UploadBody.of(upload) for upload in page.items], cursor=page.cursor)
 
     @router.get("/{upload_id}", operation_id="get_upload", summary="Retrieve an upload")
     def get(upload_id: UploadId, caller: Viewer) -> UploadBody:
