@@ -1,1 +1,1 @@
-"""The door: who may come in, how often, with what; and what each answer looks like."""
+"""The HTTP API: authentication, limits, idempotency, audit, routes and schemas."""

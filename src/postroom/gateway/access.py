@@ -1,7 +1,7 @@
-"""What a route demands of its caller: `def create(body: New, who: Editor)`.
+"""The role that a route demands of its caller: `def create(body: NewTemplate, caller: Editor)`.
 
-The principal is established once a request, by the frame's authenticator, before anything else of the request is looked at
-(gateway.routing). A route without one of these types is open to everybody.
+The pipeline authenticates the caller once a request, before anything else of it is read. A route without one of these types
+needs no credentials.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="An acce
 
 
 class Authenticator(Protocol):
-    """Tells who calls."""
+    """Authenticates a caller."""
 
     async def authenticate(self, authorization: str | None) -> Principal:
-        """From the `Authorization` field. `Unauthenticated`; `Unavailable` where it cannot be told now."""
+        """The caller, from the `Authorization` field. Raises `Unauthenticated`, and `Unavailable` if it cannot be checked now."""
         ...
 
 
@@ -44,7 +44,7 @@ def _within_scopes(request: Request) -> Principal:
 
 OPERATOR = "operator"
 DEMANDS: dict[Callable[..., object], str] = {}
-"""Of each dependency below, what it demands: a role, or `OPERATOR`. For whoever explains the routes."""
+"""What each dependency below demands: a role, or `OPERATOR`. For the OpenAPI document."""
 
 
 def _at_least(role: Role) -> Callable[..., Awaitable[Principal]]:

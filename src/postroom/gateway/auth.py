@@ -1,19 +1,17 @@
-"""Access tokens (JWT, RFC 7519 and 9068): what must be true of one before it is believed. RFC 8725 is the list of traps.
+"""Authentication: an API key or an access token, then the key or membership record that has the tenant and role.
 
-- The key comes from the issuer's JWK set by the token's `kid`, and the key says which algorithm (ES256 or RS256): a header that
-  names another is refused, and so is one that brings a key or the address of one.
-- `iss` is the issuer, to the letter; `exp` has not passed, `nbf` and `iat` have; clocks may differ by 30 seconds.
-- It is for us: `aud` has one of the audiences, or, where there is no `aud` (Amazon Cognito), `client_id` is one of them.
-- It is an access token, and says so: `typ: at+jwt` in its header (RFC 9068), `token_use: access` (Cognito) or `typ: Bearer` among
-  its claims (Keycloak). An ID token is a receipt for the client that signed somebody in; it opens nothing here.
+Access tokens are JWTs (RFC 7519, RFC 9068), checked against the pitfalls of RFC 8725:
 
-Who calls: an API key or an access token, then the membership or key record that says which tenant and role that is.
+- The key comes from the issuer's JWK set by the token's `kid`, and the key determines the algorithm (ES256 or RS256). A header
+  that names another algorithm, or carries a key or the address of one, is refused.
+- `iss` equals the issuer exactly; `exp` has not passed, `nbf` and `iat` have; clocks may differ by 30 seconds.
+- `aud` has one of the audiences or, without `aud` (Amazon Cognito), `client_id` is one of them.
+- It is an access token: `typ: at+jwt` in the header (RFC 9068), `token_use: access` (Cognito) or the claim `typ: Bearer`
+  (Keycloak). ID tokens are refused.
 
-A token is verified every `VERIFIED_S`; whose it is, is looked up again every `KNOWN_S`: what is revoked, and a tenant that is
-disabled, stops within seconds in every process. Both are remembered under the credential's SHA-256, never the credential. What
-is refused is not remembered.
-
-Whoever sends something worthless hears one sentence for all of it; the reason stands in the log, without the credential.
+A token is verified every `VERIFIED_S`; its membership is looked up every `KNOWN_S`, so a revoked key or a disabled tenant is
+refused within seconds in every process. Both are cached under the credential's SHA-256, never the credential; refusals are not
+cached. Every refusal has the same text; the reason is only in the log, without the credential.
 """
 
 from __future__ import annotations

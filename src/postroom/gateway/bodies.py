@@ -1,11 +1,11 @@
-"""Bodies as strict JSON, and limits on them: what no store could keep is refused at the door, for every route alike.
+"""Request bodies as strict JSON, and limits on them, the same for every route.
 
-- 422: what is not JSON (RFC 8259: no NaN, no byte order mark, UTF-8 only), lone surrogates, the character NUL, nesting deeper
-  than 1,024 (orjson's bound).
+- 422: not JSON (RFC 8259: no NaN, no byte order mark, UTF-8 only), lone surrogates, the character NUL, nesting deeper than
+  1,024.
 - 415: a media type that the route does not read.
-- 413: more bytes than the route takes (1 MB unless `@accepts` says otherwise): by `Content-Length` before the first of them is
-  read, by count after.
-- 408: bytes that do not come.
+- 413: more bytes than the route takes (1 MB unless `@accepts` says otherwise): by `Content-Length` before anything is read, by
+  count afterwards.
+- 408: bytes that do not arrive in time.
 """
 
 from __future__ import annotations

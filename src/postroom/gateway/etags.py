@@ -1,11 +1,10 @@
-"""Entity tags (RFC 9110, 8.8 and 13): who polls is told that nothing changed, who writes is told that somebody else did.
+"""Entity tags (RFC 9110, 8.8 and 13): 304 for unchanged records, 412 for conflicting changes.
 
     etag = etag_of(record.version)
     if matches(if_none_match, etag): return not_modified(etag)    # GET
     demand(if_match, etag)                                        # PUT, PATCH: before anything is changed
 
-What `demand` saw must also be what the write expects (a conditional write on the same version): between the two another
-editor may come.
+The write must expect the same version that `demand` saw (a conditional write): another change may come between the two.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""An OpenID provider's keys over the network: its discovery document (OpenID Connect Discovery 1.0 §4), then the key set.
+"""An issuer's public keys (RFC 7517): fetched when needed, cached, and fetched again when a token names an unknown one.
 
-The issuer's address is the operator's setting, never a token's word. https, except on loopback; no redirects; up to 256 KB an
-answer; five seconds for connecting, for each silence and for both answers' contents, so that a provider that hangs is let go.
+- The issuer is asked at most once in `PAUSE_S`, however many requests wait; one request fetches, the others wait for it or use
+  the cached keys.
+- Keys are refreshed after `FRESH_S`. If the issuer is down, cached keys stay valid for `STALE_S`: its outage does not stop the
+  API, but a withdrawn key expires.
+- Only RSA keys of 2,048 bits and more and P-256 keys are used, each for one algorithm that the token cannot choose.
 
-An issuer's public keys (RFC 7517): fetched when needed, kept, and fetched again when a token names one that is not known.
-
-- The issuer is asked at most once in `PAUSE_S`, whatever the tokens say and however many callers wait; one caller asks, the
-  others wait for its answer or go on with what is known.
-- Keys are fetched anew when they are `FRESH_S` old. While the issuer is down those it published last stay good for `STALE_S`:
-  its outage must not be ours, but a key that was withdrawn must not be good for ever.
-- Only RSA keys of 2,048 bits and more and P-256 keys are taken, each for one algorithm: which one, is never the token's word.
+Keys of another OpenID provider come over HTTP: its discovery document (OpenID Connect Discovery 1.0, section 4), then the key
+set. The issuer's address is a setting, never taken from a token. https, except on loopback; no redirects; up to 256 KB a
+response; five seconds for connecting, for each silence and for both bodies.
 """
 
 from __future__ import annotations

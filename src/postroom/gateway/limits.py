@@ -1,13 +1,12 @@
-"""How much may be in progress at once, how large a body may be, and how long a call may take.
+"""How many requests may be in progress, how large a body may be, and how long a request may take.
 
-A handler that passes its time is not stopped (its thread cannot be): the caller is answered 503, and what the handler does still
-happens. Who repeats a POST with its `Idempotency-Key` finds out. The time ends with the answer's first byte: downloads and
-exports may take longer; so do bodies of any size (`streamed`), whose handlers count for themselves.
+A handler that exceeds its time is not stopped, because its thread cannot be: the caller is answered 503 and the handler's
+effects still happen. Repeating a POST with its `Idempotency-Key` returns the outcome. The time ends with the first byte of the
+response, so downloads and exports may take longer; bodies under `streamed` may have any size and time, and their handlers count
+for themselves.
 
-Calls that cost processor time: a few work at once in a process, a few more wait, the rest is refused at once.
-
-They wait in threads that all calls share, so no more of them may wait than leave most of those free; nor may one tenant's take
-all places.
+`ConcurrencyLimit`: work that costs processor time. A few requests work at once, a few wait, the rest is refused. They wait in
+threads that all requests share, so the places leave most of those free, and one tenant cannot take all places.
 """
 
 from __future__ import annotations

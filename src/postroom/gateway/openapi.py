@@ -1,9 +1,7 @@
-"""The parts of the OpenAPI document that every operation shares: the shape of a problem, answers, header fields, security.
+"""The OpenAPI 3.1 document: what routes declare, and what the gateway adds to each of them.
 
-The OpenAPI 3.1 document: what the routes declare, and what the config adds to each of them.
-
-The config answers for itself: problems (by what an operation takes: credentials, a path, a body, `If-Match`), the fields of every
-answer, the `Idempotency-Key`. So no route has to say any of it, and none can forget it.
+The gateway adds problems (by what an operation takes: credentials, a path, a body, `If-Match`), the header fields of every
+response and the `Idempotency-Key`, so that no route has to declare them and none can forget.
 """
 
 from __future__ import annotations
@@ -31,20 +29,20 @@ PROBLEM: Json = {
         "type": {
             "type": "string",
             "format": "uri-reference",
-            "description": "Which kind of problem, stable: programs decide by it. It leads to an explanation.",
+            "description": "The problem type, stable: decide by it. The installation explains it at this path.",
             "examples": ["/problems/not-found"],
         },
-        "title": {"type": "string", "description": "The kind in a few words.", "examples": ["Not found"]},
+        "title": {"type": "string", "description": "The problem type in words.", "examples": ["Not found"]},
         "status": {"type": "integer", "description": "The HTTP status.", "examples": [404]},
         "detail": {
             "type": "string",
-            "description": "This case, in a sentence for people.",
+            "description": "What is wrong in this case, for people.",
             "examples": ["there is no template of that id"],
         },
-        "request_id": {"type": "string", "description": "Under which our log has it; also in `X-Request-Id`."},
+        "request_id": {"type": "string", "description": "The request's id in the log; also in `X-Request-Id`."},
         "errors": {
             "type": "array",
-            "description": "Place by place, what is not valid in the request.",
+            "description": "The places that are not valid.",
             "items": {
                 "type": "object",
                 "required": ["in", "pointer", "detail"],
@@ -52,7 +50,7 @@ PROBLEM: Json = {
                     "in": {"type": "string", "description": "`body`, `query`, `path` or `header`.", "examples": ["body"]},
                     "pointer": {
                         "type": "string",
-                        "description": "JSON pointer (RFC 6901) from there.",
+                        "description": "A JSON pointer (RFC 6901) in it.",
                         "examples": ["#/schedule/at"],
                     },
                     "detail": {"type": "string", "description": "What is wrong with it.", "examples": ["Field required"]},
@@ -61,7 +59,7 @@ PROBLEM: Json = {
         },
         "findings": {
             "type": "array",
-            "description": "Of a template that is refused: its errors and warnings, as `POST /v1/templates/validate` tells them.",
+            "description": "For a refused template: its errors and warnings, as in `POST /v1/templates/validate`.",
             "items": {"type": "object"},
         },
     },
@@ -72,7 +70,7 @@ IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Makes the call repeatable for 24 hours: the same key and content give the same answer.",
+    "description": "Makes the request repeatable for 24 hours: the same key and content return the same response.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]{1,255}$"},
     "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
 }
@@ -83,13 +81,13 @@ def _field(description: str, example: str) -> Json:
 
 
 FIELDS: Json = {
-    "X-Request-Id": _field("The request's id, as in our log; yours, if you sent one.", "k3v5p7xq2m4n6r8t"),
-    "RateLimit": _field("Of the nearest limit: calls left, seconds until it is whole.", '"caller";r=999;t=1'),
-    "RateLimit-Policy": _field("The limits: calls, and the seconds in which they grow again.", '"caller";q=1000;w=1'),
+    "X-Request-Id": _field("The request's id in the log; yours, if you sent one.", "k3v5p7xq2m4n6r8t"),
+    "RateLimit": _field("The nearest limit: requests left, seconds until it is full.", '"caller";r=999;t=1'),
+    "RateLimit-Policy": _field("The limits: requests, and the seconds in which they refill.", '"caller";q=1000;w=1'),
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}, "example": 2},
-    "ETag": _field("The version of what is answered.", '"3"'),
-    "Idempotent-Replayed": _field("`true`: an answer given before, to the same `Idempotency-Key`.", "true"),
-    "WWW-Authenticate": _field("How to sign in.", 'Bearer realm="postroom"'),
+    "ETag": _field("The version of the record.", '"3"'),
+    "Idempotent-Replayed": _field("`true`: the stored response of an earlier request with the same `Idempotency-Key`.", "true"),
+    "WWW-Authenticate": _field("The authentication scheme.", 'Bearer realm="postroom"'),
 }
 
 
@@ -127,7 +125,7 @@ def security_schemes(config: GatewayConfig) -> Json:
     return {
         "openid": {
             "type": "openIdConnect",
-            "description": "Where access tokens come from; they are sent as `bearer`.",
+            "description": "The issuer of access tokens; they are sent as `bearer`.",
             "openIdConnectUrl": f"{issuer}/.well-known/openid-configuration",
         }
     }
@@ -136,7 +134,7 @@ def security_schemes(config: GatewayConfig) -> Json:
 _TITLE = "Postroom"
 
 
-_DESCRIPTION = """An email platform that its users own: templates, recipients, campaigns, single messages and their status.
+_DESCRIPTION = """An email platform that you host: templates, recipients, campaigns, transactional messages and their status.
 
 Every error is a problem (RFC 9457). Lists come in pages (`limit`, `cursor`). Times are RFC 3339 in UTC. A POST that creates or
 sends takes an `Idempotency-Key`. No text may hold the character U+0000. Clients must ignore members they do not know."""

@@ -1,9 +1,9 @@
-"""Lists come in pages: `limit` and `cursor` in, `items` and `cursor` out (null: that was all).
+"""Lists: pages of JSON (`limit` and `cursor` in; `items` and `cursor` out, null at the end), and CSV downloads.
 
-A cursor is opaque, and of one list: the document gives it a format of its own, and any other text is answered with 422, or
-with a page that begins somewhere. It names a place, never an owner: a tenant with another's cursor still sees its own records.
+A cursor is opaque and belongs to one list. Any other text is answered with 422, or with a page that starts elsewhere. It names a
+position, never an owner: with another tenant's cursor a tenant still sees only its own records.
 
-CSV files as answers: streamed by this very door, or, where answers are small (AWS Lambda), a redirect to a signed URL.
+CSV is streamed by this process or, if responses are small (AWS Lambda), answered with a redirect to a signed URL.
 """
 
 from __future__ import annotations

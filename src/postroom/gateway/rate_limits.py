@@ -1,12 +1,12 @@
-"""How often one may call: a bucket a tenant, a bucket a key or person, a bucket an address that shows no credentials that count;
-and a bucket a link out of a mail that changes something.
+"""Rate limits: a bucket for each tenant, each key or user, each address without valid credentials, and each link from a mail that
+changes something.
 
-Buckets are kept by the generic cell rate algorithm: one number each, the time at which the bucket is full again. They live in
-this process's memory, like a cache: bounded (the least recently used is forgotten, and full again), gone with a restart, and two
-door processes count apart. The answer's fields follow draft-ietf-httpapi-ratelimit-headers-10: `RateLimit-Policy` names every
-policy (q calls in w seconds), `RateLimit` the one that is nearest to its end (r calls left, full again in t seconds).
+Buckets use the generic cell rate algorithm (GCRA): one number each, the time at which the bucket is full again. They live in
+this process's memory: bounded (the least recently used is dropped, which refills it), lost on restart, and counted by each
+process separately. The response fields follow draft-ietf-httpapi-ratelimit-headers-10: `RateLimit-Policy` names every policy (q
+requests in w seconds), `RateLimit` the policy nearest to its limit (r requests left, full again in t seconds).
 
-Only the event loop touches them.
+Only the event loop uses them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Whether a door of Postroom answers at the public address that links in mail lead to. For `doctor`; blocking.
+"""Checks for `doctor` that Postroom responds at the public URL of links in mail. Blocking.
 
-Asked is for the pixel of a token that is none: it is answered with the picture all the same, and nothing is recorded.
+It requests the pixel of an invalid token, which is answered with the image too and records nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 def examine_public_url(url: str, *, transport: httpx.BaseTransport | None = None) -> Iterator[Finding]:
     """Every finding."""
     if urlsplit(url).scheme != "https" and urlsplit(url).hostname not in _LOOPBACK:
-        todo = "put TLS before the door and write https://"
+        todo = "put TLS in front of the API and write https://"
         yield Finding(_SUBJECT, Level.WARN, "not https: mail programs offer no one-click unsubscribing (RFC 8058)", todo)
     try:
         client = httpx.Client(timeout=_TIMEOUT_S, follow_redirects=False, transport=transport)
@@ -35,5 +35,5 @@ def examine_public_url(url: str, *, transport: httpx.BaseTransport | None = None
     if answer.status_code == httpx.codes.OK and start.startswith(_PIXEL):
         yield Finding(_SUBJECT, Level.OK, f"Postroom answers at {url}")
         return
-    todo = "let it lead to the door of this installation: /t/ and /u/, whatever the method"
+    todo = "route /t/ and /u/, with every method, to this installation's API"
     yield Finding(_SUBJECT, Level.FAIL, f"{url}/t/… answered {answer.status_code}, and not as Postroom does", todo)

@@ -1,5 +1,5 @@
 """The pages that recipients of mail see: one column, readable at 320 px, light or dark, in the reader's language. No script, no
-cookie, nothing from elsewhere: the style stands in the page, and the policy names it by its digest.
+cookie and no external resource: the style is inline, and the content security policy allows it by its digest.
 """
 
 from __future__ import annotations

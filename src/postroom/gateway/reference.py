@@ -1,8 +1,6 @@
-"""What a JSON schema says, in the cells of a table: for gateway.reference.
+"""docs/reference/api.md, made from the OpenAPI document alone (`make docs`).
 
-The reference of the API as a page for people, made from the OpenAPI document and from nothing else (`make docs`).
-
-A call a section: who may make it, what it takes and answers, an example. Bodies are named shapes, each explained once at the end.
+One section a route: role, parameters, bodies, responses, an example. Each schema is explained once, at the end.
 """
 
 from __future__ import annotations
@@ -105,11 +103,11 @@ _INTRODUCTION = """\
 # The HTTP API: calls
 
 What holds for all of them is in [http.md](http.md), roles are explained in [access.md](access.md), problems in
-[problems.md](problems.md). This page is made from the OpenAPI document, which every door gives at `/openapi.json`, by
+[problems.md](problems.md). This page is made from the OpenAPI document, which every installation serves at `/openapi.json`, by
 `make docs`.
 
-The role is the least that may make the call; each includes those before it: viewer, editor, sender, admin. An *operator* manages
-the installation besides. A record of another tenant is answered as one that is not there (404), to every role.
+The role is the least that may make the request; each includes those before it: viewer, editor, sender, admin. An *operator* also
+manages the installation. A record of another tenant is answered as missing (404), whatever the role.
 """
 
 
@@ -121,7 +119,7 @@ def page(document: Json) -> str:
     for tag in dict.fromkeys(operation["tags"][0] for _, operation in operations):
         sections.append(f"## {tag}\n")
         sections += [_section(shapes, call, operation) for call, operation in operations if operation["tags"][0] == tag]
-    sections.append("## Shapes\n\nOf what is sent and answered. **Bold**: always there.\n")
+    sections.append("## Shapes\n\nSchemas of requests and responses. **Bold**: always present.\n")
     sections += [_shape(shapes, name) for name in sorted(shapes) if is_shown(name)]
     return "\n".join(sections)
 

@@ -1,12 +1,10 @@
-"""What campaigns' statuses are, for everybody who looks at once: ready bytes, read from the store a few times a second at most.
+"""`GET /v1/campaigns/{id}/status`: a campaign's status in numbers, made to be polled by many callers.
 
-A thousand callers of one campaign cost as much as one: the first whose look finds the posting too old has it renewed, the others
-wait for the same reading (single flight). Nobody looks, nothing is read. A campaign that has ended is checked by its record's
-version, its counts less often. Waiting for a change holds no thread. All of it is a cache: it may be lost at any time, and
-what it shows is at most `every` seconds old, or four times as old as a reading takes; what this door itself changed (`forget`)
-is seen at once.
-
-`GET /v1/campaigns/{id}/status`: where a campaign stands in numbers, made to be asked all the time (gateway.status_board).
+`StatusCache` holds ready response bytes and reads the store a few times a second at most, so a thousand callers of one campaign
+cost as much as one: the first whose entry is too old starts a read, the others wait for it (single flight). Without callers
+nothing is read. A campaign that has ended is checked by its record's version, its counts less often. Waiting for a change holds
+no thread. The cache may be lost at any time. What it shows is at most `every` seconds old, or four times as old as a read
+takes; a change made by this process (`forget`) is visible at once.
 """
 
 from __future__ import annotations
@@ -77,20 +75,20 @@ class StatusCache:
         self._every = every
         self._ended_every = ended_every
         self._pause = pause
-        self._postings: OrderedDict[CampaignRef, _Entry] = OrderedDict()
+        self._entries: OrderedDict[CampaignRef, _Entry] = OrderedDict()
         self._closing = False
 
     async def look(self, ref: CampaignRef) -> CachedStatus:
         """The status, not older than `every`. `NotFound`."""
-        posting = self._postings.get(ref)
-        if posting is None:
-            posting = self._postings[ref] = _Entry()
-            if len(self._postings) > ENTRIES:
-                self._postings.popitem(last=False)
-        elif posting.posted is not None and self._clock.monotonic() < posting.until:
-            return posting.posted
-        self._postings.move_to_end(ref)
-        return await self._renewed(ref, posting)
+        entry = self._entries.get(ref)
+        if entry is None:
+            entry = self._entries[ref] = _Entry()
+            if len(self._entries) > ENTRIES:
+                self._entries.popitem(last=False)
+        elif entry.posted is not None and self._clock.monotonic() < entry.until:
+            return entry.posted
+        self._entries.move_to_end(ref)
+        return await self._renewed(ref, entry)
 
     async def watch(
         self, ref: CampaignRef, known: Callable[[str], bool], *, seconds: float, gone: Callable[[], Awaitable[bool]]
@@ -106,39 +104,39 @@ class StatusCache:
 
     def forget(self, ref: CampaignRef) -> None:
         """It has changed: the next look reads it. Also from other threads."""
-        if ref in self._postings:  # a reading under way ends in the old posting, where nobody looks any more
-            self._postings[ref] = _Entry()
+        if ref in self._entries:  # a reading under way ends in the old entry, where nobody looks any more
+            self._entries[ref] = _Entry()
 
     def close(self) -> None:
         """Nobody waits any longer, from within `every` on: the door closes."""
         self._closing = True
 
-    async def _renewed(self, ref: CampaignRef, posting: _Entry) -> CachedStatus:
-        reading = posting.reading
+    async def _renewed(self, ref: CampaignRef, entry: _Entry) -> CachedStatus:
+        reading = entry.reading
         if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
-            reading = posting.reading = asyncio.ensure_future(asyncio.to_thread(self._read, ref, posting))
+            reading = entry.reading = asyncio.ensure_future(asyncio.to_thread(self._read, ref, entry))
         try:
             return await asyncio.shield(reading)  # who goes away does not break it off for the others
         except Exception:
-            if posting.posted is None and self._postings.get(ref) is posting:
-                del self._postings[ref]
+            if entry.posted is None and self._entries.get(ref) is entry:
+                del self._entries[ref]
             raise
 
-    def _read(self, ref: CampaignRef, posting: _Entry) -> CachedStatus:
+    def _read(self, ref: CampaignRef, entry: _Entry) -> CachedStatus:
         now = self._clock.monotonic()
-        posted = posting.posted
-        if posted is None or now >= posting.recount_at:
+        posted = entry.posted
+        if posted is None or now >= entry.recount_at:
             status: StatusReport | None = self._status.get(ref)
         else:
-            status = self._status.get_unless(ref, posting.version)
+            status = self._status.get_unless(ref, entry.version)
         if status is not None:
-            posted = _cached_status(replace(status, recent_per_second=posting.lately(status, now)))
-            posting.version = status.campaign.version
-            posting.recount_at = now + (self._ended_every if status.campaign.status in ENDED else 0.0)
-            posting.posted = posted
+            posted = _cached_status(replace(status, recent_per_second=entry.lately(status, now)))
+            entry.version = status.campaign.version
+            entry.recount_at = now + (self._ended_every if status.campaign.status in ENDED else 0.0)
+            entry.posted = posted
         assert posted is not None
         took = self._clock.monotonic() - now
-        posting.until = now + max(self._every, took / READING_SHARE)
+        entry.until = now + max(self._every, took / READING_SHARE)
         return posted
 
 
