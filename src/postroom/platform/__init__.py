@@ -1,1 +1,1 @@
-"""What Postroom stands on: promises (ports), their two homes (embedded, aws) and how mail leaves (mail)."""
+"""Storage, mail and web: the ports, their two backends (embedded, aws), mail transports (mail) and outgoing HTTP (web)."""
