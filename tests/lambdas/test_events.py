@@ -129,7 +129,7 @@ def test_what_meets_a_store_that_does_not_answer_comes_again(desk: Desk, monkeyp
         raise Unavailable("busy")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(desk.postroom.messages), "record_event", fails)
+        patched.setattr(type(desk.postroom.messages), "record_events", fails)
         assert desk.call("notices", desk.notice(), "nonsense") == ["0", "1"]
     assert desk.call("notices", desk.notice(), "nonsense") == []
     assert desk.stands().status is MessageStatus.BOUNCED
@@ -143,7 +143,7 @@ def test_one_that_can_never_be_applied_spoils_no_other(desk: Desk, monkeypatch: 
             raise Corrupt("its ledger cannot be read")
         return report(campaign_ref, *rest)
 
-    monkeypatch.setattr(type(desk.postroom.messages), "record_event", fails)
+    monkeypatch.setattr(type(desk.postroom.messages), "record_events", fails)
     assert desk.call("notices", broken.notice(), desk.notice()) == ["0"]
     assert desk.stands().status is MessageStatus.BOUNCED
     assert broken.stands().status is MessageStatus.SENT
