@@ -1,6 +1,6 @@
 """Identity (platform.ports.identity) at the built-in issuer: its directory of people, and links for us to hand over.
 
-Letting programs in and out beside people (services.admission): who they are (the clients), and what they may do (memberships).
+Letting programs in and out beside people (services.users): who they are (the clients), and what they may do (memberships).
 
 The order is the same: in, first the client, which may do nothing yet; out, first the membership.
 

@@ -163,7 +163,7 @@ def _fitness(sample: Sequence[Record]) -> tuple[bool, float, float, int]:
 
 
 def layout_for(spec: CampaignSpec, source: Import, head: bytes, *, whole: bool) -> Layout:
-    """As `recognise`. `Invalid` also for a heading that was named for a variable and does not exist: a typing error there
+    """As `detect_layout`. `Invalid` also for a heading that was named for a variable and does not exist: a typing error there
     must not become empty text in everybody's mail."""
     layout = detect_layout(head, whole=whole, asked_for=spec.email_column, wanted=spec.headings_of(source.columns))
     headings = dict(spec.headings)

@@ -1,10 +1,10 @@
-"""The verbs of callbacks: where a tenant's own systems are told what happens, what was told, and telling it again.
+"""Callback endpoints of a tenant: create, change, remove, test, list deliveries and redeliver.
 
-Each change is one conditional write (ledger.callback_endpoints): a crash leaves it made or not made. Removing one is two: the
-endpoint with its secret, then what was still to be told, and the log. A crash between the two leaves deliveries that nobody is
-told of any more: they go when they come due, or when their time is over.
+Each change is one conditional write (ledger.callback_endpoints), so a crash leaves it made or not made. Removing an endpoint
+takes two: the endpoint with its secret, then its deliveries. A crash between them leaves deliveries without an endpoint; they
+are deleted when they come due or expire.
 
-Callbacks and deliveries as programs read them: the same over HTTP and on the command line. Never a secret.
+`callback_record` and `delivery_record` are what the API answers and `--json` prints; they never hold a secret.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def no_precondition(endpoint: CallbackEndpoint) -> None:
 
 
 class CallbackService:
-    """See the module's text. Every method is about one tenant's."""
+    """Manages the endpoints and deliveries of one tenant at a time."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class ActionRequest(msgspec.Struct, frozen=True):
 
 
 class CampaignActions:
-    """See the module's text."""
+    """Records actions on all messages of a campaign, and carries them out in the workers."""
 
     def __init__(
         self, service: CampaignService, campaigns: Campaigns, *, messages: Messages, workflows: Workflows, clock: Clock

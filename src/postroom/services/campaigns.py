@@ -1,14 +1,7 @@
-"""Campaigns as people use them: made from a template and a CSV, started, paused, resumed, cancelled, retried, settled.
+"""Campaigns: read, edited, started, paused, resumed, cancelled, retried, settled, deleted.
 
-Each verb changes the record by one conditional write and then leaves a note for the scheduler; a crash between the two is
-mended by calling the verb again.
-
-Looking into a campaign: its batches, its messages, one of them.
-
-Changing a campaign that is not sending: its name, when it starts, how fast it goes.
-
-One conditional write on the record as it was read, then a note for the scheduler; a crash between the two delays a changed
-schedule until the scheduler looks at the records by itself.
+Each action changes the record by one conditional write, then sends a message to the scheduler. After a crash between the two,
+repeat the action; for an edit, the scheduler finds the change when it next reads the records.
 """
 
 from __future__ import annotations
@@ -41,7 +34,7 @@ from postroom.platform.ports.workflows import Workflows
 from postroom.services.campaign_creation import CampaignCreator, parse_schedule, prefix
 
 ACTION = "change"
-"""The workflow of changes to a whole campaign that workers carry out (services.campaign_changes)."""
+"""The workflow of changes to a whole campaign that workers carry out (services.campaign_actions)."""
 _LOOKED_AT = 1_000
 
 
@@ -65,7 +58,7 @@ class Decision(StrEnum):
 
 
 class CampaignService:
-    """See the module's text."""
+    """Acts on one campaign, synchronously."""
 
     def __init__(
         self,
@@ -360,7 +353,7 @@ class CampaignChanges:
 
 
 class CampaignEditor:
-    """See the module's text."""
+    """Changes name, schedule and rate."""
 
     def __init__(self, campaigns: Campaigns, queues: Queues, clock: Clock, *, grace_ms: int) -> None:
         self._campaigns = campaigns

@@ -23,7 +23,7 @@ _MARK = 4
 
 
 class DkimService:
-    """See the module's text. `domain` may be written in any way, or be an address in it: `Invalid`, it is neither."""
+    """Creates, verifies, rotates and removes DKIM keys. `domain`: any spelling, or an address (else `Invalid`)."""
 
     def __init__(self, keys: DkimKeys, dns: TxtLookup, clock: Clock) -> None:
         self._keys = keys
@@ -76,7 +76,7 @@ class DkimService:
 
     def verify(self, tenant: str, domain: str, selector: str) -> DkimKey:
         """Ask the DNS now, and note what it says, or that it does not answer; a key that waits and is found signs from now on.
-        `NotFound`; `Conflict`: another is being asked about (services.outside), or somebody changed the keys meanwhile."""
+        `NotFound`; `Conflict`: too many DNS checks are running (services.outbound_slots), or the keys were changed."""
         was = self.keys(tenant, domain)
         key = was.key(selector)
         name = dkim.record_name(selector, was.domain)

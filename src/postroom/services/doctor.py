@@ -1,17 +1,13 @@
-"""Examines an installation: settings, directories, mail server, the sending domain. Changes nothing.
+"""Examines an installation: settings, directories, mail server, sending domain, bounce domain. Changes nothing.
 
-Each check is given to it and stands alone: one that fails in a way of its own becomes a finding, and the others go on.
+Each check is independent: an error in one becomes a finding, and the others go on.
 
-What receivers find when they ask the DNS about a domain that mail is sent from.
+Sending domain: SPF (RFC 7208), DKIM (RFC 6376, key sizes RFC 8301), DMARC (RFC 7489), and whether mail can come back (RFC 5321
+5.1, RFC 7505). Gmail and Yahoo refuse bulk mail from domains that lack any of the first three. A name server that does not
+answer gives "could not be checked", never a verdict.
 
-SPF (RFC 7208), DKIM (RFC 6376, key sizes RFC 8301), DMARC (RFC 7489) and whether mail can come back (RFC 5321 §5.1, RFC 7505).
-Gmail and Yahoo refuse bulk mail from domains that lack any of the first three. A name server that does not answer is
-"could not be checked", never a verdict.
-
-Whether what comes back finds its way: the bounce domain in the DNS, and who answers where its mail goes.
-
-Bounces go to addresses that only we can make (VERP, model.tokens). A server that takes one of ours and refuses one that nobody
-made is our listener; any other takes both or neither. It is asked by RCPT alone: no mail is sent.
+Bounce domain: bounces go to addresses that only Postroom can make (VERP, model.tokens). A server that accepts one of ours and
+refuses an invented one is our listener; any other server accepts both or neither. It is asked by RCPT only: no mail is sent.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class DryRunResult:
 
 
 class DryRun:
-    """See the module's text."""
+    """Composes messages of the upload without storing or sending any."""
 
     def __init__(
         self, *, composing: ContentCompiler, objects: Objects, suppression: SuppressionList, tenants: Tenants, clock: Clock

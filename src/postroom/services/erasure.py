@@ -1,25 +1,17 @@
-"""A person's traces in files: recipients files, reports of rejected rows, mails in the built-in inbox.
+"""Erasure of a person (GDPR Art. 17): deletes what a tenant's records hold about an address.
 
-A person is known by key (model.ids), never by address: whoever asks for an erasure need not be remembered with it. A file of
-recipients cannot lose a row and stay what its owner uploaded, so it is deleted as a whole; a report is written anew without
-the person's lines.
+A person is identified by key (model.ids): an HMAC of the normalised address under the tenant's secret. A campaign's message is
+found by key without reading the others, and the erasure itself stores no address. Order:
 
-One erasure, step by step, through every place where a tenant may know a person; services.erasure says why in this order.
+    suppression list: only the key stays, or nothing · uploads with a row of the person: deleted
+    each campaign: message skipped if it waits, then erased; recipients file deleted; report of rejected rows rewritten
+    each day of single messages: read through, because their keys are not made from addresses
+    callback deliveries: address removed · built-in inbox: mails to the person deleted
+    audit trail: records the erasure, by key
 
-Erasure of a person (GDPR Art. 17): what is known of an address is forgotten, wherever the tenant has it.
-
-A person is their key (model.ids): an HMAC of the normalised address under the tenant's secret. So they are found in a campaign
-without reading its messages, and the erasure itself remembers no address. In this order:
-
-    suppression list: the key alone stays, or nothing · uploads with a row of theirs: deleted
-    each campaign: message skipped if it waits, then erased; recipients file deleted; report of rejected rows written anew
-    each day of single messages: read through, as their keys are not made of addresses
-    what callbacks were told and are to be told: without the address · built-in inbox: mails to them deleted
-    audit trail: that it was done, by the key
-
-Each step may be repeated and finds by itself what is left to do, so a kill anywhere is mended by erasing again. A campaign that
-is being imported, its upload, or a batch that a worker keeps for long, must be waited for: the erasure is not complete, and
-says so.
+A recipients file is deleted as a whole; it cannot lose a row and stay what its owner uploaded. Each step may be repeated and
+finds what is left, so after a crash the erasure is run again. A campaign that is being imported, its upload, or a batch that a
+worker holds for long must be waited for: the result then is not `complete` and lists it in `waiting`.
 """
 
 from __future__ import annotations

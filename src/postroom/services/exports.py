@@ -1,12 +1,10 @@
-"""A campaign's messages and rejected rows as CSV, streamed: any number of rows in constant memory.
+"""Exports a campaign's messages and rejected rows as CSV, streamed in constant memory.
 
-UTF-8 (RFC 4180); cells that a spreadsheet would take for a formula have an apostrophe in front (sheets.cells).
+UTF-8 (RFC 4180). Cells that a spreadsheet would take for a formula get an apostrophe in front (recipients_file.cells).
 
-Exports as files of the store, to be had by a signed URL: for a door that can answer no more than 6 MB (AWS Lambda).
-
-A file is written anew for each call, under its name, and its URL lives ten minutes. What lies under `exports/` is deleted after a
-day by the bucket's lifecycle, and a tenant's at once by erasures (services.erasure_work). A killed writer leaves the file of the
-call before, or none.
+`ExportFiles` writes an export to the object store and returns a signed URL, for AWS Lambda, whose answers are limited to 6 MB.
+The file is written again at each call; its URL is valid for ten minutes. The bucket's lifecycle deletes `exports/` after a day,
+and an erasure deletes a tenant's at once. A crash leaves the file of the call before, or none.
 """
 
 from __future__ import annotations
@@ -54,7 +52,7 @@ _BLOCK = 262_144
 
 
 class CampaignExports:
-    """See the module's text."""
+    """Streams exports."""
 
     def __init__(self, campaigns: Campaigns, messages: Messages, objects: Objects) -> None:
         self._campaigns = campaigns
@@ -112,7 +110,7 @@ _FILE_BLOCK: Final = 262_144
 
 
 class ExportFiles:
-    """See the module's text."""
+    """Writes exports to the object store."""
 
     def __init__(self, objects: Objects, transfers: Transfers, clock: Clock, *, within_s: float = WITHIN_S) -> None:
         self._objects = objects

@@ -1,17 +1,15 @@
-"""What is asked for in a single message, and what a template may be given: text, numbers, true and false.
+"""Requests for single messages, and storing accepted ones durably in groups.
 
-The bounds of rendering are proven for text (templates.safety), so every value becomes text: `true` is the word, `false` and null
-are as good as absent, so that `{% if … %}` takes them as they are meant.
+Template variables of a single message become text, because the bounds of rendering are proven for text (templates.safety):
+`true` is the word; `false` and null count as absent, so that `{% if … %}` works as expected.
 
-Stores single messages durably, joining the calls that arrive while a store is under way.
+A write to the ledger costs one disk sync for one message or a hundred. Calls that arrive while a store is running wait; the
+first of them then stores for all. No call waits for more than two stores, there is no background task, and no call is answered
+before its rows are durable, due, and watched (ledger.streams).
 
-A write to the ledger costs a sync of the disk whether it carries one message or a hundred. So who comes while somebody stores
-waits, and the first of those who waited stores for all of them: no call waits for more than two stores, there is no task in the
-background, and nobody is answered before their rows are durable, due, and watched (ledger.streams).
-
-What a kill leaves, line by line: before `store`, nothing. After it, messages that are not due until their batch is next counted,
-and whose call was not answered: repeating it finds them. After `recount`, messages that are due: the repeated call, or the
-next of the tenant, wakes the workers if they sleep.
+After a crash: before `store`, nothing is left. After `store`, messages that are not due until their batch is next counted;
+repeating the call finds them. After `recount`, messages that are due; the repeated call, or the tenant's next one, wakes the
+workers.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
-"""Single messages: checked, composed once to be sure that they can be, stored, and on their way within a second.
+"""Single messages: checked, composed once, stored, and sent within a second.
 
-A call is answered when what it asked for is durable. Each of its messages stands alone: accepted, or refused with the reason.
-The call's *seed* decides where its messages live and under which keys, so whoever repeats a call with the seed it had
-makes the same messages, whatever line the first one died at: contents are stored before the messages that name them, and
-both are stored only where they are absent (services.intake says what is left between the lines).
+A call is answered when its messages are durable. Each message is accepted or refused on its own, with the reason. The call's
+*seed* determines the stream and the keys of its messages, so repeating a call with the same seed makes the same messages.
+Contents are stored before the messages that name them, and both only if they are absent (services.message_acceptance: what a
+crash leaves).
 
-A message as `--json` prints it, whoever lists it.
-
-An event of a message as the API answers it and `--json` prints it.
+`message_record` and `event_record` are what the API answers and `--json` prints.
 """
 
 from __future__ import annotations
@@ -114,7 +112,7 @@ class _Draft(NamedTuple):
 
 
 class MessageService:
-    """See the module's text. For any number of threads."""
+    """Accepts and reads single messages. For any number of threads."""
 
     def __init__(
         self,

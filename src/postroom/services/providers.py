@@ -28,7 +28,7 @@ class ProviderCaller:
 
 
 class ProviderService:
-    """See the module's text."""
+    """Reads, changes and tests providers for a caller."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class ProviderService:
 
     def test(self, asker: ProviderCaller, name: str) -> Sequence[Finding]:
         """Connect, greet, encrypt and log in; nothing is sent. Within about half a minute. `Conflict`: as many as may are being
-        tested (services.outside)."""
+        tested (services.outbound_slots)."""
         provider = self._providers.get(asker.tenant, name)
         if provider.shared and not asker.operator:
             raise Denied(f"the provider {name} is not this tenant's own: testing it needs an operator of the installation")

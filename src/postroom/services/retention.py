@@ -1,14 +1,11 @@
-"""Deleting campaigns that ended longer ago than the installation keeps them, with all that is known of their recipients.
+"""Deletes campaigns and single messages that are older than the installation keeps them.
 
-Records are read from the oldest on, and only up to those made after the limit: what is kept costs one page a tenant. A campaign
-that has not ended stays, however old. Its record goes last (services.campaigns), so the next run finds what a kill leaves.
+Campaigns: records are read from the oldest on, up to the limit, so campaigns that stay cost one page a tenant. A campaign that
+has not ended stays, however old. Its record is deleted last (services.campaigns), so the next run finds what a crash leaves.
 
-Deleting single messages that are older than the installation keeps them: a day's stream as a whole, with all that is known
-of its recipients.
-
-Streams have no list: their ids follow from tenant and day. A tenant's record says up to which day all is deleted; it is
-written after the deed, so a crash only means that something is deleted again, which is harmless. A stream that still
-owes something is left, and so are those after it, until it does not.
+Single messages: a day's stream is deleted as a whole. Streams have no list: their ids follow from tenant and day. A tenant's
+record says up to which day all is deleted; it is written afterwards, so a crash only repeats deletions. A stream with unsent
+messages stays, and so do those after it.
 """
 
 from __future__ import annotations
@@ -88,7 +85,7 @@ _LOOK_BACK_DAYS = 400
 
 
 class StreamRetention:
-    """See the module's text."""
+    """Deletes old streams of single messages."""
 
     def __init__(
         self,

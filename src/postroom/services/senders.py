@@ -25,7 +25,7 @@ class TxtLookup(Protocol):
 
 
 class SenderService:
-    """See the module's text."""
+    """Adds, verifies, trusts and removes sender identities."""
 
     def __init__(self, senders: Senders, dns: TxtLookup, clock: Clock) -> None:
         self._senders = senders
@@ -47,7 +47,7 @@ class SenderService:
 
     def verify(self, tenant: str, text: str) -> SenderIdentity:
         """Ask the DNS now, and note what it says, or that it does not answer: that is the domain's affair, none of ours.
-        `Conflict`: another is being asked about (services.outside)."""
+        `Conflict`: too many DNS checks are running (services.outbound_slots)."""
         identity = self._senders.get(tenant, sender_name(text))
         try:
             with self._asking.turn(tenant):

@@ -1,12 +1,10 @@
-"""A campaign's standing in numbers: the object that `--json` prints and the API answers.
+"""A campaign's status in numbers, as the API answers and `--json` prints it, and the campaigns that are stalled.
 
-Which campaigns should move and do not: for whoever is to be woken at night.
-
-    sending      nothing was handed over for ten minutes, though something is due, and no limit of a day explains it
+    sending      nothing was handed over for ten minutes although something is due, and no daily quota explains it
     scheduled    its time came five minutes ago
     importing    for more than an hour
 
-Whether mail leaves is seen in the tallies that senders write (ledger.rate_windows), so one that moves costs nothing. Reads only.
+Whether mail leaves is read from the rate windows that senders write (ledger.rate_windows). Reads only.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from postroom.platform.ports.messages import Messages
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """See the module's text."""
+    """One campaign's status."""
 
     campaign: Campaign
     counts: Counts
@@ -173,7 +171,7 @@ class StalledCampaign(NamedTuple):
 
 
 class StalledCampaigns:
-    """See the module's text."""
+    """Finds campaigns that are stalled."""
 
     def __init__(
         self,

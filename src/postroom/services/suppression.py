@@ -2,8 +2,8 @@
 
 A file for import has one address a row. With a header, its address column is found by name, and columns `reason`, `note`,
 `added_at` and `topic` are read where there are any: what `export` writes comes back as it was, the apostrophes before what a
-spreadsheet would take for a formula included (sheets.cells). Each row that cannot be entered is reported with its line; the
-others are entered. Importing a file again is harmless.
+spreadsheet would take for a formula included (recipients_file.cells). Each row that cannot be entered is reported with its line;
+the others are entered. Importing a file again is harmless.
 """
 
 from __future__ import annotations

@@ -1,18 +1,10 @@
-"""Turns what the compilers of templates say into findings: which part, which line, which column, what is wrong, what to do.
+"""Checks templates as a campaign compiles them, with line and column of errors and warnings; previews; compares versions.
 
-Their sentences all begin with the place: `HTML template, line 3, column 7: …`. Where the column is not told, it is that of the
-word they quote, or of the line's first tag.
+Errors refuse the template; warnings are kept with it. Compilers' messages begin with the place: `HTML template, line 3, column
+7: …`. If they name no column, it is that of the word they quote, or of the line's first tag.
 
-Renders a template for a recipient nobody is, through the very composer that makes campaigns: what comes out is what is sent.
-
-Only links are as the author wrote them, no open pixel is added, and pictures that a campaign brings along (`cid:`) are empty.
-
-Makes of what an author wrote what is sent, and says what is wrong with it: errors refuse it, warnings are kept with it.
-
-The template is compiled exactly as a campaign's is (delivery.compose), for a recipient nobody is. Which variables are
-required is found by trying: all have a value but one, and the message is made or not.
-
-What changed between two versions of a template, part by part, as a unified diff of what the author wrote.
+Previews use the composer that makes campaigns (delivery.compose), with a stand-in recipient: links are as written, there is no
+open pixel, and `cid:` pictures are empty. Required variables are found by trial: all but one have a value.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
-"""Where templates and their versions are kept: a record each, and an object that holds all of a version.
+"""Templates: saved as immutable versions, compared, rolled back, archived. Nothing is ever lost.
 
-The object is stored first, under a name made from its content, and then the record that names it: a crash leaves at worst
-an object nobody refers to, and of two who save at once neither can touch what the other stored. The template's record and the
-new version's are one conditional write: there is never a version without its template or the other way round.
+A save checks the source (services.template_checks) and makes a version that never changes. A save that changes nothing makes
+none, so saving again after a lost answer is harmless. If two callers save at once, the second gets `Conflict`.
 
-Templates as people use them: written, saved as ever new versions, compared, taken back, put away; nothing is ever lost.
-
-A save checks what was written (services.template_checking) and makes a version that never changes; what a campaign was made from
-can always be read again. A save that changes nothing makes none, so that saving again after a lost answer is harmless. Of two who
-save at once one wins, and the other is told (`Conflict`). What a crash leaves is said in services.template_records.
+A version's object is stored first, under a name made from its content, then the record that names it. A crash leaves at worst
+an unused object. The template's record and the version's are one conditional write: neither exists without the other.
 """
 
 from __future__ import annotations
@@ -74,7 +70,7 @@ class VersionPage(NamedTuple):
 
 
 class TemplateRecords:
-    """See the module's text."""
+    """Stores templates and their versions."""
 
     def __init__(self, tables: Tables, objects: Objects) -> None:
         self._tables = tables
@@ -194,7 +190,7 @@ class Preview:
 
 
 class TemplateService:
-    """See the module's text. Every method answers `NotFound` for another tenant's id as for nobody's."""
+    """Saves, reads, compares and archives templates. Every method answers `NotFound` for another tenant's id as for nobody's."""
 
     def __init__(self, tables: Tables, objects: Objects, clock: Clock, composing: ContentCompiler) -> None:
         self._records = TemplateRecords(tables, objects)

@@ -1,20 +1,17 @@
-"""Upload records, and the one list of all tenants' uploads that housekeeping must look at, in the order of their time.
+"""Upload records: stored, marked as arrived, and expired.
 
-A record and its entry in that list change in one write: no crash leaves an upload that nobody will ever look at. Each change is
-conditional on the version that was read; the loser of a race gets `Conflict` and reads again.
+A record and its entry in the list of due uploads change in one write, so a crash leaves no upload that maintenance never looks
+at. Each change is conditional on the version that was read; the loser of a race gets `Conflict`.
 
-An upload's bytes are there: seen, looked at, and noted in its record. Whoever comes first does it.
+Arrival: the object store does not notify. It is asked when the upload is asked for, and by maintenance. A crash before the
+record is written leaves it waiting; the next look finds the same bytes.
 
-Nobody tells us that bytes arrived: the store is asked when somebody asks for the upload, and by housekeeping at last. A crash
-before the record is written leaves it waiting, and the next one to ask finds the same bytes: they cannot change.
-
-The end of uploads: recipients files grow old, announced ones never come, somebody deletes one.
+Expiry: old recipients files, announced uploads that never arrive, deleted ones:
 
     record: expired, nameless → bytes purged → record: look again in a day → bytes purged again → record forgotten in a month
 
-In this order, so that whatever dies in between, the list of what is due still names the upload and the next round goes on; and
-a file that arrives while its upload is being given up belongs to an upload that is expired already. The second purge is for a
-transfer that had begun with a URL which was still valid: nobody may bring back what was deleted.
+After a crash in between, the entry still names the upload and the next run continues. The second purge is for a transfer that
+began with a URL that was still valid.
 """
 
 from __future__ import annotations
@@ -121,7 +118,7 @@ _BLOCK = 1 << 20
 
 
 class UploadArrivals:
-    """See the module's text."""
+    """Notes uploads whose bytes have arrived."""
 
     def __init__(self, records: UploadRecords, objects: Objects, transfers: Transfers, clock: Clock, *, upload_days: int) -> None:
         self._records = records
@@ -170,7 +167,7 @@ FORGOTTEN_AFTER_MS = 30 * DAY_MS
 
 
 class UploadExpiry:
-    """See the module's text."""
+    """Ends uploads and purges their bytes."""
 
     def __init__(self, records: UploadRecords, landings: UploadArrivals, objects: Objects, clock: Clock) -> None:
         self._records = records

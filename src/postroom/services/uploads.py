@@ -1,10 +1,7 @@
-"""The presigned URL service: announce an upload, bring its bytes by a signed URL, see what it is, use it.
+"""Uploads: announce a file, transfer its bytes by a presigned URL, inspect it, use it.
 
-An upload is made under an id that the caller chose (`new_id`), and only once: the same call again finds the record and gives a
-fresh URL for it, after a crash between any two lines too. What a recipients file holds is shown from the file itself each time;
-its record holds nothing of any row.
-
-Whether an upload is still read: a campaign that has not imported it yet would fail without it.
+An upload is created under an id that the caller chose (`new_id`), once: the same call again finds the record and returns a
+fresh URL. Rows of a recipients file are read from the file each time; the record holds none.
 """
 
 from __future__ import annotations
@@ -187,7 +184,7 @@ class UploadService:
         raise Conflict(f"upload {upload_id} is being changed by others all the time; try again")
 
     def expire(self, now: Instant, *, limit: int = 100) -> int:
-        """Housekeeping, for all tenants: see services.upload_expiry. Call it until it answers less than `limit`."""
+        """Maintenance for all tenants: see services.upload_records. Call it until it returns less than `limit`."""
         return self._expiry.expire(now, limit=limit)
 
     def _new(self, tenant: str, upload_id: str, what: Announcement, author: str) -> Upload:

@@ -1,14 +1,14 @@
-"""Letting people in and out: who they are (ports.identity), and what they may do (memberships).
+"""Users: accounts (ports.identity), memberships, and who may change them.
 
-These are two stores' records, so the order counts. In: first the account, which may do nothing yet, then the membership. Out:
-first the membership, which ends all rights within seconds, then the account. A crash in between leaves somebody who may do
-nothing; doing it again completes it.
+`UserService` is for operators on the command line. Account and membership are two records in two stores. Adding: first the
+account, which may do nothing yet, then the membership. Removing: first the membership, which ends all rights within seconds,
+then the account. After a crash in between, repeating completes it.
 
-Who belongs to a tenant: the rules of who may let whom in. Nobody grants more than they have.
+`MemberService` is for the API:
 
-- A role up to one's own; the operator flag, and any change of somebody who has it, is for operators.
-- A tenant keeps an admin (`ledger.memberships`).
-- Nobody is taken from another tenant: a subject that belongs to one already is a `Conflict`.
+- A caller grants roles up to its own. Only operators set the operator flag, or change an operator.
+- A tenant keeps at least one admin (`ledger.memberships`).
+- A subject that belongs to another tenant is a `Conflict`.
 """
 
 from __future__ import annotations
