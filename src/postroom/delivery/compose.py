@@ -54,8 +54,6 @@ MAX_SUBJECT = 1_000
 _WIDTHS = {TOKEN_MARK: tokens.CORE_LENGTH, UNSUBSCRIBE_MARK: tokens.CORE_LENGTH}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
 __all__ = ["Composed", "Composer", "Identity", "MissingValue", "RowError", "compile_content", "variables"]
 
 

@@ -11,7 +11,6 @@ import re
 from urllib.parse import quote
 
 LINE = 78
-
 _PLAIN = re.compile(r"(?!.*=\?)[!-~](?:[ -~]*[!-~])?").fullmatch
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,'&-]*(?: [A-Za-z0-9.,'&-]+)*").fullmatch
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*").fullmatch

@@ -43,8 +43,6 @@ class Backoff:
 
 
 THROTTLED = Backoff(first_ms=2_000, most_ms=60_000, jitter=0.5)
-
-
 """After "too fast", which says nothing about the recipient. The rate bucket is slowed as well."""
 
 

@@ -25,8 +25,6 @@ from postroom.templates.render import TOKEN_NAME, safe
 from postroom.templates.safety import is_capture
 
 MAX_LINKS = 10_000
-
-
 _FILTER = "_personal_link"
 _LINKING = frozenset({"a", "area", "v:roundrect", "v:rect"})
 _WEB = re.compile(r"https?://[^\s]+", re.IGNORECASE)

@@ -66,7 +66,6 @@ async def _operator(request: Request, _scheme: Annotated[object, Depends(BEARER)
 
 
 DEMANDS[_operator] = OPERATOR
-
 Viewer = Annotated[Principal, Depends(_at_least(Role.VIEWER))]
 Editor = Annotated[Principal, Depends(_at_least(Role.EDITOR))]
 Sender = Annotated[Principal, Depends(_at_least(Role.SENDER))]

@@ -43,8 +43,6 @@ from postroom.model.audit import AuditRecord
 from postroom.telemetry.logs import event_logger
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-
 _READS = "_postroom_reads"
 
 
@@ -82,8 +80,6 @@ def only_reads(handler: Callable[..., Any]) -> bool:
 
 
 Endpoint = Callable[..., Any]
-
-
 _log = event_logger(__name__)
 
 
@@ -136,8 +132,6 @@ class AuditContext:
 
 
 AUDIT_CONTEXT: ContextVar[AuditContext | None] = ContextVar("postroom_audited", default=None)
-
-
 """Set by gateway.routing; threads of handlers inherit it."""
 
 
@@ -203,11 +197,7 @@ def _finish(here: AuditContext, token: str, status: int) -> None:
 
 
 _WRITE_EVERY_S = 5.0
-
-
 _MINUTE = 16
-
-
 _KEPT = 10_000
 
 

@@ -41,20 +41,10 @@ from postroom.model.access import MAX_SUBJECT, Principal, PrincipalKind
 from postroom.telemetry.logs import event_logger
 
 LEEWAY_MS = 30_000
-
-
 _ALGORITHMS = ("ES256", "RS256")
-
-
 _MAX_HEADER = 512
-
-
 _MAX_KID = 200
-
-
 _FOREIGN_KEYS = frozenset({"jwk", "jku", "x5c", "x5u", "crit", "b64", "zip"})
-
-
 _ACCESS_TYPES = frozenset({"at+jwt", "application/at+jwt"})
 
 
@@ -173,32 +163,14 @@ def _is_text(value: object, most: int) -> bool:
 
 
 MAX_CREDENTIAL = 8_192
-
-
 KNOWN_S = 5.0
-
-
 VERIFIED_S = 30.0
-
-
 REMEMBERED = 10_000
-
-
 LOOKING_UP = 20
-
-
 """Look-ups at the same time: threads of their own count, so that an issuer that hangs holds up no call whose caller is known."""
-
-
 _log = event_logger(__name__)
-
-
 _WORD = re.compile(r"[A-Za-z0-9._~+/=-]+")
-
-
 """RFC 6750 §2.1: so two fields that somebody on the way joined with a comma are none."""
-
-
 _WORTHLESS = "these credentials are not valid here, or no longer"
 
 

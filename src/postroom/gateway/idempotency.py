@@ -47,26 +47,12 @@ from postroom.platform.ports.secrets import MAX_PLAIN_BYTES, Secrets
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
 KEPT_MS = 24 * 3_600_000
-
-
 LEASE_MS = 60_000
-
-
 """Twice the time that a call may take."""
-
-
 MOST_POINT = 1_000
-
-
 MOST_CANONICAL = 262_144
-
-
 """Bytes; a millisecond or two."""
-
-
 _KEPT_REFUSALS = frozenset({410, 412})
-
-
 _TRIES = 20
 
 
@@ -214,11 +200,7 @@ def _purpose(place: ItemKey) -> str:
 
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-
 FirstPoints = dict[str, Callable[[], str]]
-
-
 _FIRST = "_postroom_first_point"
 
 

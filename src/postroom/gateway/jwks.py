@@ -34,11 +34,7 @@ if TYPE_CHECKING:
 
 
 LIMIT_BYTES = 262_144
-
-
 LIMIT_S = 5.0
-
-
 _PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}  # what is small must not unpack to something large
 
 
@@ -100,23 +96,11 @@ def _is_loopback(host: str) -> bool:
 
 
 FRESH_S = 600.0
-
-
 STALE_S = 86_400.0
-
-
 PAUSE_S = 10.0
-
-
 WAIT_S = 3.0
-
-
 _LEAST_RSA_BITS = 2_048
-
-
 _MOST_KEYS = 100
-
-
 _log = event_logger(__name__)
 
 

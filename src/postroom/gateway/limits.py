@@ -26,11 +26,7 @@ from postroom.gateway.bodies import limited
 from postroom.gateway.errors import Overloaded, problem_response
 
 _ALIVE = frozenset({"/healthz", "/readyz"})
-
-
 """Answered also when there is no room for anything else."""
-
-
 _PLACE = "postroom.place"
 
 
@@ -176,14 +172,8 @@ class _ResponseTimeout:
 
 
 WORKING = 2
-
-
 PLACES = 12
-
-
 """At work or waiting, of the 40 threads."""
-
-
 OF_A_TENANT = 6
 
 

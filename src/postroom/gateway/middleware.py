@@ -90,32 +90,18 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 Raw = list[tuple[bytes, bytes]]
 
-
 _ALWAYS: Raw = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
 
-
 """The policy is for JSON, of which a browser is to load nothing. Pages set their own."""
-
-
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
-
-
 _NO_STORE = (b"cache-control", b"no-store")
-
-
 _ASK_FIRST = (b"cache-control", b"private, no-cache")
-
-
 """For what has an ETag: kept by nobody but the caller, and asked for each time."""
-
-
 EXPOSED_HEADERS = ("ETag", "Idempotent-Replayed", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id")
-
-
 """What scripts of other origins may read."""
 
 
@@ -132,8 +118,6 @@ def default_headers(scope: Scope, given: Raw) -> Iterator[tuple[bytes, bytes]]:
 
 
 _SANE = re.compile(rb"[A-Za-z0-9._~-]{8,64}")
-
-
 _access = event_logger("postroom.gateway.access")
 
 

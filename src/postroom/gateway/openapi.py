@@ -19,7 +19,6 @@ from postroom.gateway.state import GatewayConfig
 
 Json = dict[str, Any]
 
-
 PROBLEM: Json = {
     "type": "object",
     "title": "Problem",
@@ -64,7 +63,6 @@ PROBLEM: Json = {
         },
     },
 }
-
 
 IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",
@@ -114,8 +112,6 @@ def _response(status: str, meanings: list[str]) -> Json:
 
 
 RESPONSES: Json = _responses()
-
-
 """By status."""
 
 
@@ -132,14 +128,10 @@ def security_schemes(config: GatewayConfig) -> Json:
 
 
 _TITLE = "Postroom"
-
-
 _DESCRIPTION = """An email platform that you host: templates, recipients, campaigns, transactional messages and their status.
 
 Every error is a problem (RFC 9457). Lists come in pages (`limit`, `cursor`). Times are RFC 3339 in UTC. A POST that creates or
 sends takes an `Idempotency-Key`. No text may hold the character U+0000. Clients must ignore members they do not know."""
-
-
 _METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options"})
 
 

@@ -19,12 +19,9 @@ from pydantic import BaseModel, Field
 from postroom.services.exports import ExportFiles
 
 Item = TypeVar("Item")
-
-
 Limit = Annotated[
     int, Query(ge=1, le=1_000, description="The number of items a page may have. A page may have fewer before the end.")
 ]
-
 
 Cursor = Annotated[
     str | None,
@@ -44,14 +41,8 @@ class Page(BaseModel, Generic[Item]):
 
 
 Download = Callable[[str, Iterator[bytes], str], Response]
-
-
 """Whose, its parts, its name. Errors of the first parts are raised."""
-
-
 _BLOCK = 65_536
-
-
 _TYPE = "text/csv"
 
 

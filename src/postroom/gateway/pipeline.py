@@ -55,7 +55,6 @@ from postroom.model.access import Principal
 from postroom.telemetry.logs import event_logger
 
 Handle = Callable[[Any], Awaitable[Response]]
-
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _KEY = re.compile(r"[ -~]{1,255}")
 _CACHED_FIELDS = frozenset({"content-type", "location", "etag", "cache-control"})

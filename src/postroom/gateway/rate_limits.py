@@ -23,7 +23,6 @@ from postroom.gateway.middleware import client_network
 from postroom.model.access import Principal
 
 Fields = tuple[tuple[bytes, bytes], ...]
-
 _KEPT = 50_000
 """Buckets of one policy; about 15 MB when all are full."""
 _A_LINK = 0.2

@@ -12,7 +12,6 @@ import orjson
 
 Json = Mapping[str, Any]
 
-
 _RANGES = (
     ("minimum", "maximum", ""),
     ("minLength", "maxLength", " characters"),

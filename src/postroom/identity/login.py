@@ -35,11 +35,7 @@ from postroom.identity.users import User, Users, email_digest, without_second_fa
 from postroom.platform.ports.tables import Delete, Expect, ItemKey, Put, Tables
 
 INVITATION_S = 86_400
-
-
 INVITATION_PATH = "/oauth2/invitation"
-
-
 _INVITATIONS = "#issuer#invitations"
 
 
@@ -95,11 +91,7 @@ def _invitation_key(token: str) -> ItemKey:
 
 
 FULL_S = 12 * 3_600
-
-
 HALFWAY_S = 600
-
-
 _SESSIONS = "#issuer#sessions"
 
 

@@ -51,20 +51,10 @@ class PageError(Permanent):
 
 
 CONSOLE, COMMAND_LINE = "console", "cli"
-
-
 CODE, REFRESH, CREDENTIALS = "authorization_code", "refresh_token", "client_credentials"
-
-
 MAX_NAME = 100
-
-
 _ID = re.compile(r"([a-z0-9-]{1,40})\.[a-z2-7]{16}")
-
-
 _ALWAYS = Instant(0)
-
-
 _LOOPBACK = {"127.0.0.1", "::1"}
 
 
@@ -235,20 +225,10 @@ def _basic(authorization: str) -> tuple[str, str]:
 
 
 SCOPES = ("openid", "profile", "email", "offline_access")
-
-
 MAX_STATE, MAX_NONCE = 1_024, 256
-
-
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
-
-
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
-
-
 _PROMPTS = {"none", "login", "consent", "select_account"}
-
-
 _DIGITS = re.compile(r"[0-9]{1,9}")
 
 

@@ -45,14 +45,8 @@ from postroom.identity.oauth import OAuthError, PageError, RedirectedError, answ
 from postroom.identity.random_tokens import new_token
 
 AUTHORIZE = "/oauth2/authorize"
-
-
 ACCOUNT = "/oauth2/account"
-
-
 SIGN_IN = "/oauth2/sign-in"
-
-
 _MAX_RETURN_PATH = 8_192
 
 
@@ -73,8 +67,6 @@ def sign_in_url(base: str, way: str, *, hint: str = "") -> str:
 
 
 MAX_BYTES = 16_384
-
-
 _TYPE = "application/x-www-form-urlencoded"
 
 
@@ -103,14 +95,8 @@ def parse_form(body: bytes) -> Mapping[str, str]:
 
 
 Form = Annotated[Mapping[str, str], Depends(_read_form)]
-
-
 FIELD = "form_token"
-
-
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-
-
 _FORM, _SESSION = "postroom-form", "postroom-session"
 
 
@@ -243,11 +229,7 @@ def _text(name: str) -> str:
 
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-
-
 _NOT_DESCRIBING = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # RFC 6749 §5.2
-
-
 _Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 

@@ -32,26 +32,12 @@ from postroom.identity.signing_keys import ALGORITHM, SigningKeys
 from postroom.platform.ports.tables import Delete, Expect, Item, ItemKey, Put, Tables
 
 CODE_S = 60
-
-
 FAMILY_S = 30 * 86_400
-
-
 """From the sign-in on, however often it is refreshed."""
-
-
 _REMEMBERED_S = 86_400
-
-
 """A code that comes again within a day ends what it gave."""
-
-
 _CODES, _FAMILIES = "#issuer#codes", "#issuer#families"
-
-
 _NAME_LENGTH = 43
-
-
 _log = logging.getLogger(__name__)
 
 
@@ -205,14 +191,8 @@ def _convert(item: Item, kind: type[AuthorizationCode]) -> AuthorizationCode:
 
 
 AUDIENCE = "postroom"
-
-
 ACCESS_S = 600
-
-
 ID_S = 600
-
-
 ACCESS_TYPE = "at+jwt"
 
 

@@ -40,9 +40,7 @@ PLAIN = _squeezed(
     "البريد الإلكتروني|بريد إلكتروني|الإيميل|ایمیل|דוא״ל|דואר אלקטרוני|אימייל|ईमेल|ईमेल पता|อีเมล|อีเมล์",
 )
 
-
 """It can be nothing else."""
-
 
 QUALIFIED = _squeezed(
     "primary email|primary email address|main email|E-mail 1 - Value|email address 1|emailaddress1|recipient email",
@@ -50,28 +48,15 @@ QUALIFIED = _squeezed(
     "user email|member email|subscriber email|to email|email to|E-Mail privat|E-Mail geschäftlich|email profesional",
 )
 
-
 """An address, where no column says so plainly."""
-
-
 VAGUE = _squeezed(
     "to|recipient|recipients|address|addresses|contact|contacts|subscriber|subscribers|user|username|user id|login",
     "Empfänger|destinataire|destinatario|destinatário|ontvanger|получатель|收件人|宛先|受信者",
 )
-
-
 """Other things too: only where the cells are addresses."""
-
-
 MAX_COLUMNS = 2_000
-
-
 """More is no list of recipients; some spreadsheets end there too, and every column is looked at for addresses."""
-
-
 _SHOWN = 30
-
-
 _BY_NAME = "with --email-column (in the API: `email` among a campaign's `columns`)"
 
 

@@ -24,20 +24,10 @@ from postroom.recipients_file.encoding import Encoding, decode, detect_encoding
 from postroom.recipients_file.records import MAX_RECORD, Record, read_records
 
 HEAD_BYTES = 4 * MAX_RECORD + 1_024
-
-
 """Bytes of the beginning to recognise a layout from: more than the longest record in any encoding."""
-
-
 NO_ROWS = "The file holds no recipients: there is no row after the header."
-
-
 _DELIMITERS = ",;\t|"
-
-
 _SAMPLED = 200
-
-
 _BLOCK = 65_536
 
 
@@ -174,11 +164,7 @@ def layout_for(spec: CampaignSpec, source: Import, head: bytes, *, whole: bool) 
 
 
 _NAMES_BYTES = 40_000
-
-
 """A record holds 100 KB in all."""
-
-
 _NAME_SHOWN = 200
 
 

@@ -27,14 +27,8 @@ from postroom.errors import Invalid, TooLarge
 from postroom.recipients_file.encoding import Encoding, decode
 
 MAX_RECORD = 1_000_000
-
-
 """Characters, quotes and line ends included."""
-
-
 Record = tuple[int, list[str]]
-
-
 """The line the record begins on, and its cells."""
 
 
@@ -137,18 +131,12 @@ def _line_of_open_quote(lines: list[str], delimiter: str) -> int:
 
 
 KEPT_BYTES = 4 * MAX_RECORD + 1_048_576
-
-
 """More than the longest record, and what is read ahead of it."""
 
 
 # As `decode` leaves them: NUL characters are taken out, so one within a CRLF divides nothing.
 _LINE_END = re.compile("\r\0*\n|\r|\n")
-
-
 _REST_OF_CRLF = re.compile("\0*\n")
-
-
 _OPEN_CR = re.compile("\r\0*\\Z")
 
 

@@ -17,10 +17,8 @@ from postroom.recipients_file.records import Record
 
 SHOWN = 320
 """Characters of a rejected cell that are kept: more than the longest address."""
-
 MAX_VALUES_BYTES = 65_536
 """A row's cells as JSON, UTF-8: more is a document, not a recipient's data."""
-
 DUPLICATE = "duplicate"
 SUPPRESSED = "suppressed"
 VALUES_TOO_LONG = "values_too_long"

@@ -22,7 +22,6 @@ from postroom.model.campaign import ENDED, Campaign, CampaignRef, CampaignStatus
 from postroom.model.tenant import DEFAULT_TENANT
 
 _TO_PAUSE = frozenset({CampaignStatus.SENDING, CampaignStatus.SCHEDULED})
-
 Progress = Callable[[str], None]
 
 

@@ -28,35 +28,15 @@ from postroom.model.event import EventKind
 from postroom.model.ids import encode
 
 DEFAULT_EVENTS: Final = frozenset(EventKind) - {EventKind.QUEUED}
-
-
 """What is told where nothing else is wished: everything after a message was accepted."""
-
-
 MAX_EXAMINED: Final = 10_000
-
-
 """Deliveries, by one order to redeliver."""
-
-
 _EVER: Final = Instant(0)
-
-
 _PAGE: Final = 200
-
-
 """Bodies are read too: of a thousand they may be 100 MB."""
-
-
 _TRIES: Final = 10
-
-
 _TIME_LENGTH: Final = 10
-
-
 _CHANCE_LENGTH: Final = 20
-
-
 _CHANCE_BYTES: Final = 12
 
 

@@ -49,17 +49,9 @@ def healthy(findings: Iterable[Finding]) -> bool:
 
 
 _SPF_LOOKUPS = 10  # RFC 7208 §4.6.4: more is a permanent error
-
-
 _RSA_1024_DER = 162  # bytes of a SubjectPublicKeyInfo; 2048 bits are 294
-
-
 _RSA_2048_DER = 290
-
-
 _MOST_EXAMINED = 20  # a name server that stays silent costs seconds a name
-
-
 _LOOKUP_TERMS = ("include:", "exists:", "redirect=", "a:", "mx:", "ptr:")
 
 

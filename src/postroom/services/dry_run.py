@@ -32,7 +32,6 @@ MAX_PROBLEMS = 100
 MAX_SHOWN = 200_000
 """Characters of the sample that are shown."""
 NOT_COMPOSED = "not_composed"
-
 _BLOCK = 65_536
 _CHARACTERS = 4_000_000  # of rows held at once
 

@@ -64,32 +64,14 @@ from postroom.services.mail_reading import read_headers
 from postroom.services.uploads import UploadService
 
 _BLOCK = 262_144
-
-
 _MAIL_HEAD = 16_384
-
-
 _CSV = "text/csv; charset=utf-8"
-
-
 _ADDRESS_COLUMN = 1
-
-
 _AT = ("@", "\uff20", "\ufe6b")  # full width, small
-
-
 _LOOKS_LIKE_ONE = re.compile(r"[^\s,;<>\"|/]+@[^\s,;<>\"|/]+")
-
-
 Beat = Callable[[], None]
-
-
 """Called every few thousand rows; what it raises ends the work."""
-
-
 _BEAT_ROWS = 2_000
-
-
 _Row = TypeVar("_Row")
 
 
@@ -190,14 +172,8 @@ class PersonSearch:
 
 
 _PAGE = 1_000
-
-
 _OLDEST_DAYS = 3_650
-
-
 """Of single messages, where nobody knows since when the tenant is there."""
-
-
 _UNREAD = frozenset({CampaignStatus.DRAFT, CampaignStatus.IMPORTING})
 
 

@@ -38,16 +38,9 @@ COLUMNS = (
     "unsubscribed_at",
 )
 
-
 """Then the row's own cells, under the names of the template's variables."""
-
-
 REJECTED_HEADER = b"line,address,reason,detail\r\n"
-
-
 _PAGE = 1_000
-
-
 _BLOCK = 262_144
 
 
@@ -98,14 +91,8 @@ class CampaignExports:
 
 
 WITHIN_S: Final = 20.0
-
-
 """API Gateway answers for us after 29 seconds."""
-
-
 _LIFE_MS: Final = 600_000
-
-
 _FILE_BLOCK: Final = 262_144
 
 

@@ -26,7 +26,6 @@ _LIBRARY_ERRORS = (AssertionError, AttributeError, LookupError, RecursionError, 
 _NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
 """Python's names of codecs that are no charsets; some of them warn about the text they read."""
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
-
 _Part: TypeAlias = "Message[str, str]"
 
 

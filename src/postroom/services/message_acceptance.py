@@ -30,29 +30,13 @@ from postroom.model.message import MessageRow
 from postroom.platform.ports.messages import Messages
 
 MAX_REQUESTS = 100
-
-
 """In one call."""
-
-
 MAX_VARIABLES = 200
-
-
 MAX_VALUES = 32_768
-
-
 """Characters of all variables of a message that its template uses: they are kept with its record."""
-
-
 MAX_ATTACHMENTS = 20
-
-
 MAX_ATTACHED_BYTES = 10_000_000
-
-
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
-
-
 _VARIABLE = re.compile(VARIABLE_PATTERN)
 
 
@@ -145,14 +129,8 @@ def _text(name: str, value: object) -> str:
 
 
 _MOST_ROWS = 1_000
-
-
 """Of several calls in one store: a call alone has a hundred at most."""
-
-
 _PATIENCE_S = 20.0
-
-
 """Less than a request may take (gateway)."""
 
 

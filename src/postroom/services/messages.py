@@ -66,7 +66,6 @@ from postroom.services.message_acceptance import (
 
 _COMPILED_BYTES = 32_000_000
 
-
 _WHY = {
     SuppressionReason.MANUAL: "somebody of yours entered it",
     SuppressionReason.BOUNCE: "mail to it was returned",

@@ -73,14 +73,8 @@ class CampaignRetention:
 
 
 _GRACE_DAYS = 1
-
-
 """Beyond those asked for: a call of the day may be repeated for so long."""
-
-
 _LOOK_BACK_DAYS = 400
-
-
 """Where a tenant has no record yet."""
 
 

@@ -155,11 +155,7 @@ def _coarse(milliseconds: int) -> int:
 
 
 STILL_MS: Final = 10 * MINUTE_MS
-
-
 _LATE_MS: Final = 5 * MINUTE_MS
-
-
 _IMPORTING_MS: Final = 60 * MINUTE_MS
 
 

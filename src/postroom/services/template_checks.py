@@ -39,7 +39,6 @@ from postroom.templates.render import ParsedTemplate, read_template
 
 _SENTENCE = re.compile(r"(?P<part>[A-Za-z ]+?)(?:, line (?P<line>\d+)(?:, column (?P<column>\d+))?)?: (?P<message>.*)", re.DOTALL)
 
-
 _PARTS = {
     "subject": "subject",
     "text template": "text",
@@ -48,10 +47,7 @@ _PARTS = {
     "MJML template": "mjml",
 }
 
-
 _QUOTED = re.compile(r"""['`"]([^'`"]{1,80})['`"]|(\{%-?\s*\w+)|(</?[\w-]+)|filter (\w+)|function (\w+)|test (\w+)""")
-
-
 _TAG = re.compile(r"\{[{%]|<\w")
 
 
@@ -101,20 +97,10 @@ def _column(line: str, message: str) -> int:
 
 
 STAND_IN_URL = "https://links.example"
-
-
 """Where unsubscribe links lead on an installation without POSTROOM_PUBLIC_URL, so that the template can be looked at."""
-
-
 SOMEONE = "someone@example.com"
-
-
 MAX_INLINE = 50
-
-
 _NOBODY = encode(0, CAMPAIGN_ID_LENGTH)
-
-
 _CID = re.compile(r"\bcid:([^\"'\s)>{]+)", re.IGNORECASE)
 
 
@@ -203,17 +189,9 @@ def _pictures(html: str) -> list[tuple[Attachment, bytes]]:
 
 
 MAX_TRIED = 100
-
-
 """Variables: those beyond are said to be required."""
-
-
 MAX_SECONDS = 0.5
-
-
 """Of trying them."""
-
-
 Made = TypeVar("Made")
 
 
@@ -386,12 +364,8 @@ def _is_made(rendering: TemplateRenderer, values: dict[str, str]) -> bool:
 
 
 MAX_COMPARED = 2_000
-
-
 """Lines that differ, in both together: beyond that, old and new are shown one after the other, because comparing grows with
 the square."""
-
-
 CONTEXT = 3
 
 

@@ -47,11 +47,7 @@ from postroom.services.template_checks import (
 )
 
 Record = TypeVar("Record")
-
-
 _PAGES = 10
-
-
 """Read for one page of a list, at most: what is filtered out costs a read too."""
 
 
@@ -169,11 +165,7 @@ def _read(item: Item, kind: type[Record], **more: int) -> Record:
 
 
 MAX_CACHED = 8_000_000
-
-
 """Characters of contents kept in memory: a version never changes, so what is kept stays true."""
-
-
 _TRIES = 5
 
 

@@ -112,8 +112,6 @@ def _key(tenant: str, upload: str) -> ItemKey:
 
 
 DAY_MS = 86_400_000
-
-
 _BLOCK = 1 << 20
 
 

@@ -26,32 +26,14 @@ from postroom.recipients_file.layout import named_rows, read_header
 from postroom.services.upload_records import DAY_MS, UploadArrivals, UploadExpiry, UploadRecords
 
 PUT_MS = 3_600_000
-
-
 GET_MS = 600_000
-
-
 WAITING_MS = DAY_MS
-
-
 """An upload that is announced and not brought is given up after so long, and no URL for it outlives that."""
-
-
 SAMPLE_ROWS = 5
-
-
 MAX_ROW = 1_000
-
-
 _TRIES = 5
-
-
 _CELL_SHOWN = 200
-
-
 UploadInUse = Callable[[str, str], bool]
-
-
 """Whether somebody still needs the upload: tenant, id."""
 
 

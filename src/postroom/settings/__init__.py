@@ -22,7 +22,6 @@ from postroom.settings.catalogue import SETTINGS
 from postroom.settings.parsing import Platform, Refused
 
 __all__ = ["FILE_NAME", "SETTINGS", "AwsEnvironment", "Platform", "Settings", "without_password"]
-
 PREFIX = "POSTROOM_"
 FILE_NAME = "postroom.toml"
 _PASSWORD = re.compile(r"(?<=//)([^:/@]*):.*(?=@)")

@@ -317,6 +317,5 @@ GROUPS: dict[str, dict[str, Setting]] = {
     },
 }
 """By task, in the order of the reference."""
-
 SETTINGS: dict[str, Setting] = {name: setting for group in GROUPS.values() for name, setting in group.items()}
 """By field name of `Settings`."""

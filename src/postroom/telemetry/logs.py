@@ -27,7 +27,6 @@ from typing import Any, Final, TextIO
 
 REQUEST: ContextVar[str] = ContextVar("postroom_request", default="")
 """The id of the HTTP request that is being answered; threads that work for it inherit it. Empty elsewhere."""
-
 _CHATTY: Final = ("mail.log",)
 """Libraries' loggers that report every step: aiosmtpd's has each line of a dialogue, addresses included."""
 _CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")

@@ -17,7 +17,6 @@ from postroom.templates.lexer import PLACE, Skeleton
 from postroom.templates.render import read_template
 
 MJML_PART = "MJML template"
-
 _MJML = re.compile(r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--(?:(?!-->).)*+-->\s*+)*+<mjml[\s>]", re.DOTALL)
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
 _POSITION = re.compile(r" at position (\d+):\d+")

@@ -19,7 +19,6 @@ GMAIL_CLIPS = 102 * 1024
 """Bytes of HTML above which Gmail hides the rest behind a link, the unsubscribe link and the pixel first."""
 LONG_SUBJECT = 120
 MAX_FINDINGS = 100
-
 _IMAGES = frozenset({"img", "mj-image", "mj-carousel-image"})
 _LINKS = frozenset({"a", "area", "mj-button", "mj-image", "mj-navbar-link", "mj-social-element"})
 _BACKGROUNDS = ("background", "background-url")
@@ -27,7 +26,6 @@ _FORMS = frozenset({"form", "input", "select", "textarea", "button"})
 _ACTIVE = frozenset({"script", "iframe", "object", "embed", "applet", "frame", "frameset", "video", "audio"})
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _SPACE = re.compile(r"[\x01-\x20]+")
-
 Found = Iterator[TemplateFinding]
 
 

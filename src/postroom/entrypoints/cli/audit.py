@@ -19,7 +19,6 @@ from postroom.model.tenant import DEFAULT_TENANT
 from postroom.wiring import Container
 
 app = typer.Typer(help="Who changed what, when and from where.", no_args_is_help=True)
-
 Tenant = Annotated[str, typer.Option(help="Whose trail; '': the installation's own, with work on tenants and shared providers.")]
 
 

@@ -20,7 +20,6 @@ from postroom.services.callbacks import CallbackService, delivery_record, parse_
 from postroom.wiring import Container
 
 _PAGE = 1_000
-
 Id = Annotated[str, typer.Argument(metavar="ID", help="The callback's id.")]
 LineId = Annotated[str, typer.Argument(metavar="ID", help="The callback's id, or campaign- and a campaign's id, for its own.")]
 

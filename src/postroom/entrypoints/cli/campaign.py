@@ -27,7 +27,6 @@ from postroom.services.status import StatusReport
 from postroom.wiring import Container
 
 campaign_app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
-
 Id = Annotated[str, typer.Argument(help="The campaign's id, as `postroom campaign list` shows it.")]
 StatusOption = Annotated[str | None, typer.Option(help="Only messages in this state, e.g. failed, bounced, unknown, deferred.")]
 

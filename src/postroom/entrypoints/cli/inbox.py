@@ -17,7 +17,6 @@ from postroom.errors import Invalid, StorageFull
 from postroom.services.inbox import InboxEntry, OpenedMail
 
 app = typer.Typer(help="Mail that the built-in inbox received.", no_args_is_help=True)
-
 Mail = Annotated[str, typer.Argument(help="The mail's id, from `postroom inbox list`.")]
 
 

@@ -21,7 +21,6 @@ from postroom.services.providers import ProviderCaller, provider_url
 from postroom.wiring import Container
 
 app = typer.Typer(help="How mail leaves: relays that all tenants share, or one tenant's.", no_args_is_help=True)
-
 Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and '-'.")]
 Owner = Annotated[str | None, typer.Option("--tenant", help="The tenant whose it is; without it: shared by all.")]
 

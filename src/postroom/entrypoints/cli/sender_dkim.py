@@ -19,7 +19,6 @@ from postroom.model.tenant import DEFAULT_TENANT
 from postroom.wiring import Container
 
 app = typer.Typer(help="Keys that a domain's mail is signed with, for relays that do not sign.", no_args_is_help=True)
-
 Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain of the From address, or one above it.")]
 
 

@@ -22,7 +22,6 @@ from postroom.services.suppression import TenantSuppressions
 from postroom.wiring import Container
 
 app = typer.Typer(help="People who must not be written to.", no_args_is_help=True)
-
 Address = Annotated[str, typer.Argument(help="Any spelling of it.")]
 Because = Annotated[SuppressionReason, typer.Option(help="Why.")]
 OfTopic = Annotated[str | None, typer.Option(help="Only mail of this topic; without it, all mail.")]

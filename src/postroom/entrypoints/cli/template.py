@@ -23,7 +23,6 @@ from postroom.services.templates import TemplateService
 from postroom.wiring import Container
 
 app = typer.Typer(help="Templates, from files and as versions.", no_args_is_help=True)
-
 Which = Annotated[str, typer.Argument(metavar="ID", help="Its id, or its whole name.")]
 Number = Annotated[int | None, typer.Option(min=1, help="Which version; the newest unless given.")]
 _ID = re.compile(r"[a-z2-7]{16}")

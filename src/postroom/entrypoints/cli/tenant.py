@@ -17,7 +17,6 @@ from postroom.ledger.tenants import Tenants
 from postroom.model.tenant import MAX_TENANT_NAME, Tenant
 
 app = typer.Typer(help="Tenants: who owns campaigns, templates and suppressions.", no_args_is_help=True)
-
 Id = Annotated[str, typer.Argument(metavar="ID", help="Lower-case letters, digits and '-', up to 40.")]
 
 

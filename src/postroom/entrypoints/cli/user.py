@@ -21,7 +21,6 @@ from postroom.services.users import InvitedUser, UserService
 from postroom.wiring import Container
 
 app = typer.Typer(help="Who may sign in, and as what.", no_args_is_help=True)
-
 Who = Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address, or the subject.")]
 AsRole = Annotated[Role, typer.Option("--role", help="What they may do; each includes those before it.")]
 

@@ -40,7 +40,6 @@ MAX_AHEAD_MS = 15 * 60_000
 _PEM_PATH = re.compile(r"/SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem", re.ASCII)
 _CERTIFICATES = 16
 _HASHES: dict[str, type[hashes.HashAlgorithm]] = {"1": hashes.SHA1, "2": hashes.SHA256}
-
 FetchUrl = Callable[[str], bytes]
 """Returns the body at an https URL; follows no redirect, is bounded in time and size. Raises `Denied`, `Unavailable`."""
 

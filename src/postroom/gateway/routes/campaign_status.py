@@ -29,24 +29,12 @@ from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.services.status import StatusReport, StatusService
 
 EVERY_S = 0.3
-
-
 READING_SHARE = 0.25
-
-
 """Of the time, at most, goes into readings of one campaign: into a large one events may pour so fast that all of it is counted
 anew each time (ports.messages: `totals`)."""
-
-
 ENDED_EVERY_S = 5.0
-
-
 ENTRIES = 10_000
-
-
 _LATELY_S = 10.0
-
-
 _SHORTEST_S = 1.0  # over less, a rate is noise
 
 
@@ -179,10 +167,7 @@ def _cached_status(status: StatusReport) -> CachedStatus:
 
 
 MAX_WAIT_S = 20
-
-
 """API Gateway answers for us after 29 seconds."""
-
 
 Wait = Annotated[
     int,
@@ -193,10 +178,7 @@ Wait = Annotated[
     ),
 ]
 
-
 _CACHING = "private, no-cache"
-
-
 _ANSWERS: dict[int | str, dict[str, object]] = {
     200: {"model": CampaignStatusBody, "description": "The status, with its `ETag`."},
     304: {"description": "Not modified."},

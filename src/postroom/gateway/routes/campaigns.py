@@ -48,8 +48,6 @@ from postroom.services.exports import CampaignExports
 CampaignStatuses = Annotated[
     list[CampaignStatus] | None, Query(description="Only campaigns with this status. May be given several times.", max_length=9)
 ]
-
-
 NamePrefix = Annotated[str, Query(max_length=200, description="Only campaigns with this name prefix, ignoring case.")]
 
 

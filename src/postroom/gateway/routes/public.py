@@ -39,14 +39,8 @@ from postroom.ledger.suppression import RECIPIENT_REASONS, SuppressionReason
 from postroom.telemetry.logs import event_logger
 
 MAX_FORM_BYTES = 16_384
-
-
 _MOST_FIELDS = 50
-
-
 _BOUNDARY = re.compile(r"""multipart/form-data\s*;.*?\bboundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))""", re.IGNORECASE | re.DOTALL)
-
-
 _NAME = re.compile(rb"""^content-disposition:[^\r\n]*;\s*name=(?:"([^"\r\n]*)"|([^\s;"]+))""", re.IGNORECASE | re.MULTILINE)
 
 
@@ -82,8 +76,6 @@ def _multipart(body: bytes, boundary: bytes) -> Mapping[str, str]:
 
 
 _RETRY_AFTER_S = 2
-
-
 _log = event_logger(__name__)
 
 
@@ -119,26 +111,12 @@ def error_page(error: PostroomError, request: Request) -> Response:
 
 
 PIXEL: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
-
-
 """A GIF of one transparent point."""
-
-
 _NOT_KEPT = (b"cache-control", b"no-store, no-cache, must-revalidate, private, max-age=0")
-
-
 _PIXEL_FIELDS = [(b"content-type", b"image/gif"), (b"content-length", str(len(PIXEL)).encode()), _NOT_KEPT]
-
-
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
-
-
 """What stays as it is in an address (RFC 3986); all else that is no letter or digit is percent-encoded."""
-
-
 _Answer = Callable[[str, Scope, Receive, Send], Awaitable[None]]
-
-
 T = TypeVar("T")
 
 

@@ -32,10 +32,7 @@ from postroom.services.erasure_requests import ErasureRequests
 from postroom.services.suppression import SuppressionLists
 
 MAX_FILE = 10_000_000
-
-
 """Bytes of an import: some 350,000 rows, that are entered within the time of a call."""
-
 
 _FILE = {
     "requestBody": {

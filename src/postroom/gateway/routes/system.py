@@ -26,8 +26,6 @@ from postroom.gateway.etags import matches, not_modified
 from postroom.telemetry.logs import event_logger
 
 _DAY = "public, max-age=86400"
-
-
 _ASK = "no-cache"
 
 
@@ -72,17 +70,9 @@ def _page(kind: ProblemType) -> str:
 
 
 Check = Callable[[], object]
-
-
 _Running = dict[str, Future[bool]]
-
-
 _CHECK_S = 1.0
-
-
 _FIELDS = {"Cache-Control": "no-store"}
-
-
 _log = event_logger(__name__)
 
 

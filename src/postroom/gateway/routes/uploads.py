@@ -44,11 +44,7 @@ from postroom.platform.ports.transfers import TransferPermission, TransferVerifi
 from postroom.services.uploads import UploadService
 
 BLOCK_BYTES = 1 << 20
-
-
 IDLE_S = 30.0
-
-
 """A client that sends nothing for so long is given up: it keeps a thread."""
 
 
@@ -122,16 +118,9 @@ def announced_digests(headers: Mapping[str, str]) -> dict[str, bytes]:
 
 
 AT_ONCE = 32
-
-
 """Bodies under way, in a process; one more is refused for now."""
-
-
 _BLOCK = 1 << 20
-
-
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-
 
 _SHOWN_AS_A_FILE = {
     "Accept-Ranges": "bytes",
@@ -253,8 +242,6 @@ async def _read(objects: Objects, info: ObjectInfo, span: range) -> AsyncIterato
 
 
 _LOCATION = {"Location": {"description": "The signed URL of the download.", "schema": {"type": "string"}}}
-
-
 _REDIRECT: dict[int | str, dict[str, Any]] = {
     307: {"description": "The bytes are at `Location`, for ten minutes.", "headers": _LOCATION}
 }

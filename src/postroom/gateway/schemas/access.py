@@ -28,8 +28,6 @@ from postroom.model.tenant import MAX_TENANT_NAME, TENANT_ID, Tenant
 from postroom.services.keys import MAX_DAYS, MadeKey
 
 LINE = r"^[^\x00-\x1f\x7f]*$"
-
-
 """One line of text."""
 
 
@@ -155,11 +153,7 @@ class CreatedKey(KeyBody):
 
 
 USER_ID = r"^[a-z2-7]{26}$"
-
-
 _SUBJECT = r"^[ -~]+$"
-
-
 _ISSUER = rf"^({BUILT_IN}|https?://[A-Za-z0-9][A-Za-z0-9._~:/-]*)$"
 
 

@@ -32,7 +32,6 @@ _URL = r"^https?://[!-~]+$"
 _RFC_3339 = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
 _EXAMPLE_URL: Final = "https://example.com/hooks/postroom"
 _EXAMPLE_TIME: Final = "2026-12-01T08:00:00.000Z"
-
 CallbackId = Annotated[str, Path(pattern=f"^{_ID}$", description="The callback's id.", examples=["aeqs6ksh3xegymb7"])]
 DeliveryTargetId = Annotated[
     str,

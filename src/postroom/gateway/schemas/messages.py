@@ -57,25 +57,12 @@ class EventBody(BaseModel):
 
 
 _NO_NUL = r"^[^\x00]*$"
-
-
 _MAX_ADDRESS = 2_000
-
-
 _MAX_BODY = 1_000_000
-
-
 _MAX_INTEGER = 10**30
-
-
 _TEMPLATE_ID = r"^[A-Za-z0-9_-]{1,64}$"
-
-
 _CONTENT_ID = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,120}$"
-
-
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
 
 _EXAMPLE: JsonDict = {
     "to": "Anna Müller <anna@example.org>",
@@ -85,28 +72,17 @@ _EXAMPLE: JsonDict = {
     "variables": {"number": 4711, "name": "Anna"},
 }
 
-
 _FROM_TEMPLATE: JsonDict = {
     "required": ["template_id"],
     "properties": {"template_id": {"type": "string"}, "html": {"type": "null"}, "text": {"type": "null"}},
 }
-
-
 _FROM_HTML: JsonDict = {
     "required": ["html", "subject"],
     "properties": {"html": {"type": "string"}, "subject": {"type": "string"}, "template_id": {"type": "null"}},
 }
-
-
 Address = Annotated[str, Field(min_length=1, max_length=_MAX_ADDRESS, pattern=_NO_NUL)]
-
-
 MessageId = Annotated[str, Field(min_length=MESSAGE_ID_LENGTH, max_length=MESSAGE_ID_LENGTH, pattern=MESSAGE_ID_PATTERN)]
-
-
 Version = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None
-
-
 SingleMessageStatus = Literal["pending", "deferred", "sent", "delivered", "bounced", "complained", "failed", "unknown", "skipped"]
 
 
@@ -125,7 +101,6 @@ def _full_date(value: object) -> object:
 
 Day = Annotated[date, BeforeValidator(_full_date)]
 
-
 Scalar = Annotated[
     Annotated[str, Field(max_length=32_768, pattern=_NO_NUL)]
     | Annotated[int, Field(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
@@ -134,7 +109,6 @@ Scalar = Annotated[
     | None,
     BeforeValidator(_scalar),
 ]
-
 
 Variables = Annotated[
     dict[Annotated[str, Field(pattern=VARIABLE_PATTERN, max_length=100)], Scalar],
@@ -226,11 +200,7 @@ NewMessages = Annotated[
     list[NewMessage],
     Field(min_length=1, max_length=MAX_REQUESTS, description="Several messages; each is accepted or refused independently."),
 ]
-
-
 _ONE: TypeAdapter[NewMessage] = TypeAdapter(NewMessage)
-
-
 _MANY: TypeAdapter[list[NewMessage]] = TypeAdapter(NewMessages)
 
 

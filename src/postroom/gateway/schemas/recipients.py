@@ -20,7 +20,6 @@ from postroom.services.suppression import MAX_NOTE, Imported
 
 MAX_REJECTED = 1_000
 
-
 Address = Annotated[
     str,
     Query(
@@ -30,7 +29,6 @@ Address = Annotated[
         examples=["Anna.Example@mail.example"],
     ),
 ]
-
 
 Topic = Annotated[
     str | None, Query(min_length=1, max_length=MAX_TOPIC_BYTES, description="Only the entry of this topic.", examples=["offers"])

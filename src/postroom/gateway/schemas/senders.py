@@ -9,8 +9,6 @@ from postroom.model.dkim import Algorithm, DkimKey, DomainKeys, KeyStatus, recor
 from postroom.model.sender import SenderIdentity
 
 SENDER_NAME = r"^[^\x00-\x20\x7f/?#]+$"
-
-
 """What may name a sender in a path."""
 
 

@@ -35,12 +35,10 @@ _TEXT = r"^[^\x00]*$"
 _LINE = r"^[^\x00-\x1f\x7f]*$"
 _SOME = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 _MJML = "<mjml><mj-body><mj-section><mj-column><mj-text>Hello</mj-text></mj-column></mj-section></mj-body></mjml>"
-
 _HTML_OR_MJML: list[JsonValue] = [
     {"required": ["html"], "properties": {"html": {"type": "string"}, "mjml": {"type": "null"}}},
     {"required": ["mjml"], "properties": {"mjml": {"type": "string"}, "html": {"type": "null"}}},
 ]
-
 TemplateId = Annotated[
     str, Path(pattern=r"^[a-z2-7]{16}$", max_length=16, description="The template's id.", examples=["aeqs6ksh3xegymb7"])
 ]

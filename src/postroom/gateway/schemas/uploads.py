@@ -14,8 +14,6 @@ from postroom.model.upload import CONTENT_TYPE_PATTERN, ID_PATTERN, MAX_BYTES, I
 from postroom.services.uploads import Announced, Announcement
 
 UploadId = Annotated[str, Path(pattern=ID_PATTERN, max_length=16, description="The upload's id.", examples=["4qhk2m7cxw3a5yzn"])]
-
-
 _SIZE = "Its exact size in bytes."
 
 

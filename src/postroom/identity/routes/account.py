@@ -176,17 +176,11 @@ def _signed_in(browser: Browser, token: str, to: str) -> Response:
 
 
 _SHOWN = (Unauthenticated, TooManyAttempts, Invalid, Conflict)
-
-
 """What the page itself says, above its forms."""
-
-
 _NOTICES = {
     "password": "The password is changed. Everywhere else you are signed out.",
     "removed": "The second step is off.",
 }
-
-
 _Act = Callable[[Browser, Session, Form], Response]
 
 

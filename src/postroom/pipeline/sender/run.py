@@ -23,7 +23,6 @@ from postroom.telemetry.logs import event_logger
 
 CONCURRENT_BATCHES = 6
 """Batches of a campaign at the same time, at most."""
-
 _LOOK_AGAIN_S = 0.1  # how soon an idle mailer gets one more batch
 _LOOK_S = 0.4  # how often the campaign's record is read: a pause takes effect within a second
 _CLAIM = 16

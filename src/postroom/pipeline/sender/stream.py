@@ -28,7 +28,6 @@ from postroom.pipeline.sender.run import Concurrency, Run
 LINGER_S = 30.0
 """How long a worker keeps a stream's connections open after its last message. A function on AWS, which is paid by the second
 and starts within one, stays for a shorter time (wiring)."""
-
 _MOST_BYTES = 64_000_000
 _HEAVY_BYTES = 1_000_000
 _IDLE_S = 0.15  # how soon a message that comes after a pause is seen

@@ -10,7 +10,6 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
 _THREADS = 2  # one may wait for the disk while the other reads
 
 

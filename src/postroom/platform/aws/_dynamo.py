@@ -26,13 +26,11 @@ if TYPE_CHECKING:
 Value = str | int | bytes | bool
 Record = dict[str, Value]
 """An item, or part of one. An absent attribute has no key: no value is None."""
-
 _THREADS = 16
 _GET_MAX = 100  # keys in a BatchGetItem
 _WRITE_MAX = 25  # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
 _ROUNDS = 10  # for unprocessed items: 25 ms doubling to 2 s, about 8 s in all
 _PAUSE_S, _PAUSE_MAX_S = 0.025, 2.0
-
 In = TypeVar("In")
 Out = TypeVar("Out")
 

@@ -139,7 +139,6 @@ def _noted_at(answer: datetime | float) -> Instant:
 _RECORDS_MAX: Final = 1_000
 _EMPTY_PAGES: Final = 3
 """Empty pages in a row that count as the end: a page may be empty although more records follow."""
-
 _LOOKS: Final = 20
 """GetRecords calls for one page at most: the stream holds other writes too, and a reader's time is bounded."""
 

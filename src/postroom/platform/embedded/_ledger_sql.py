@@ -98,13 +98,11 @@ _STATUS = f"(CASE WHEN {_AHEAD} THEN o.reported_status ELSE coalesce(o.status, 0
 _ATTEMPT = f"(CASE WHEN {_AHEAD} THEN {_REPORTED_ATTEMPT} ELSE coalesce(o.attempt, 0) END)"
 _DUE = f"(CASE WHEN {_AHEAD} THEN NULL ELSE o.due END)"
 _UNSUBSCRIBED = "(CASE WHEN o.unsubscribed > coalesce(o.resubscribed, o.unsubscribed - 1) THEN o.unsubscribed END)"
-
 BATCHES = "SELECT batches FROM campaign"
 CREATE_CAMPAIGN = "INSERT INTO campaign VALUES (?)"
 CREATE_BATCHES = """
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?) INSERT INTO batch (number) SELECT i FROM n
 """
-
 INSERT = "INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?)"
 LINE = "SELECT line FROM message WHERE batch = ? AND key = ?"
 # Only while the message is untried: an outcome, or an open group in its batch, makes the stored line final.
@@ -219,7 +217,6 @@ LIST = (
 
 READ_FEED = "SELECT position, at, batch, changes FROM feed WHERE position > ? ORDER BY position"
 TRIM_FEED = "DELETE FROM feed WHERE at < ?"
-
 GROUP = "SELECT group_keys FROM batch WHERE number = ?"
 ERASE_MESSAGE = "UPDATE message SET address = ?, name = NULL, cells = ? WHERE batch = ? AND key = ?"
 ERASE_OUTCOME = (

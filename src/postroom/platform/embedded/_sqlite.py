@@ -29,10 +29,8 @@ from postroom.platform.embedded._files import FileLock, disk_errors, sync_direct
 Synchronous = Literal["FULL", "NORMAL"]
 SIDE_FILES = ("-wal", "-shm", "-lock")
 """Suffixes of the files beside a database."""
-
 FIRST_FORMAT = 3
 """The oldest format that this release reads. Formats 1 and 2 were never released."""
-
 _BUSY_TIMEOUT_S = 10.0  # only for programs that do not take our file lock: the sqlite3 shell, a backup
 _CACHED_STATEMENTS = 512
 _LEAST_ROOM_BYTES = 65_536

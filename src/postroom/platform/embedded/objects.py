@@ -55,36 +55,24 @@ _MIGRATIONS = (
 )
 
 _COLUMNS = "version.id, version.key, size, sha256, content_type, stored_at, file"
-
 _CURRENT = f"SELECT {_COLUMNS} FROM current JOIN version ON version.id = current.version WHERE current.key = ?"
-
 _VERSION = f"SELECT {_COLUMNS} FROM version WHERE key = ? AND id = ?"
-
 _VERSIONS = f"SELECT {_COLUMNS} FROM version WHERE key = ? ORDER BY id DESC"
-
 _LIST = f"""
 SELECT {_COLUMNS} FROM current JOIN version ON version.id = current.version
 WHERE current.key > ? AND current.key >= ? AND current.key < ? ORDER BY current.key LIMIT ?
 """
-
 _STORE = "INSERT INTO version (key, size, sha256, content_type, stored_at, file, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
-
 _SHOW = "INSERT OR REPLACE INTO current (key, version) VALUES (?, ?)"
-
 _HIDE = "DELETE FROM current WHERE key = ?"
-
 _SEAL = "INSERT INTO sealing (version, wrapped) VALUES (?, ?)"
-
 _WRAPPED = "SELECT wrapped FROM sealing WHERE version = ?"
-
 _BODY = "SELECT body FROM version WHERE id = ?"
-
 _FILE_KNOWN = "SELECT 1 FROM version WHERE file = ?"
 
 # In portions, so that no other writer waits long for the lock.
 _PURGE = "DELETE FROM version WHERE id IN (SELECT id FROM version WHERE key >= ? AND key < ? LIMIT 500) RETURNING file"
 _HIDE_ALL = "DELETE FROM current WHERE key >= ? AND key < ?"
-
 _VERSION_DIGITS = 19  # fewer fit SQLite's integers
 _AFTER_ALL = "\x7f"  # above every character of a key
 

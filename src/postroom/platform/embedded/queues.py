@@ -25,7 +25,6 @@ from postroom.platform.ports.queues import (
 )
 
 _SEND = "INSERT INTO queued (queue, visible_at, sent_at, body) VALUES (?, ?, ?, ?)"
-
 _ANY_VISIBLE = "SELECT 1 FROM queued WHERE queue = ? AND dead = 0 AND visible_at <= ? LIMIT 1"
 
 _OLDEST_VISIBLE = """
@@ -35,13 +34,9 @@ ORDER BY visible_at, id LIMIT ?
 """
 
 _LEASE = "UPDATE queued SET receives = receives + 1, fence = fence + 1, visible_at = ? WHERE id = ?"
-
 _MARK_DEAD = "UPDATE queued SET dead = 1, visible_at = ? WHERE id = ?"
-
 _STATE = "SELECT fence, dead FROM queued WHERE id = ? AND queue = ?"
-
 _DELETE = "DELETE FROM queued WHERE id = ?"
-
 _EXTEND = "UPDATE queued SET visible_at = ? WHERE id = ?"
 
 _DEPTH = """
@@ -60,14 +55,11 @@ INSERT INTO queued (queue, visible_at, sent_at, body)
 SELECT queue, :now, :now, body FROM queued WHERE queue = :queue AND dead = 1 ORDER BY id
 """
 _DELETE_DEAD = "DELETE FROM queued WHERE queue = ? AND dead = 1"
-
 _PURGE = "DELETE FROM queued WHERE queue = ?"
-
 _FORGET_OLD = "DELETE FROM queued WHERE id IN (SELECT id FROM queued WHERE dead = 0 AND sent_at <= ? LIMIT 200)"
 _FORGET_DEAD = """
 DELETE FROM queued WHERE id IN (SELECT id FROM queued WHERE queue = ? AND dead = 1 AND visible_at <= ? LIMIT 200)
 """  # `visible_at` of a dead letter is when it became one
-
 _KEPT_MS = 4 * 24 * 3_600_000
 _DEAD_KEPT_MS = 14 * 24 * 3_600_000
 """As long as SQS keeps them. They may hold received mail with addresses, so they are deleted even if they are never looked at."""

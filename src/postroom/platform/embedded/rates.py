@@ -41,7 +41,6 @@ _MIGRATIONS = (
 )
 
 _GET = "SELECT per_second, per_day, free_at, day, used, slow_from, slow_until, slow_at FROM bucket WHERE name = ?"
-
 _PUT = """
 INSERT OR REPLACE INTO bucket (name, per_second, per_day, free_at, day, used, slow_from, slow_until, slow_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)

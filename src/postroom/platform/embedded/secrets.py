@@ -54,7 +54,6 @@ FILE_NAME = "master.key"
 SETTLED_MS = 25 * 3_600_000
 """Older keys are kept this long after the newest was made: a process that used one just before may still be storing, and
 answers kept for an `Idempotency-Key`, which last up to a day, are not sealed again."""
-
 _LONG_AGO = Instant(0)
 _HEADING = "# Postroom's master keys, the newest first. Keep a copy elsewhere: what they encrypt is lost without them.\n"
 

@@ -42,11 +42,8 @@ WHERE partition = ? AND sort >= ? AND sort < ? AND (expires_at IS NULL OR expire
 ORDER BY sort {order} LIMIT ?
 """
 _FORWARD, _BACKWARD = _QUERY.format(order="ASC"), _QUERY.format(order="DESC")
-
 _VERSION = "SELECT version FROM item WHERE partition = ? AND sort = ? AND (expires_at IS NULL OR expires_at > ?)"
-
 _PUT = "INSERT OR REPLACE INTO item (partition, sort, version, expires_at, data) VALUES (?, ?, ?, ?, ?)"
-
 _DELETE = "DELETE FROM item WHERE partition = ? AND sort = ?"
 
 # In portions, with a write that commits anyway.
@@ -54,7 +51,6 @@ _SWEEP = """
 DELETE FROM item WHERE (partition, sort) IN
     (SELECT partition, sort FROM item WHERE expires_at <= ? ORDER BY expires_at LIMIT 200)
 """
-
 _SWEEP_EVERY_MS = 10_000
 _AFTER_ALL = b"\xff"  # not a byte of UTF-8: above every key with the prefix
 

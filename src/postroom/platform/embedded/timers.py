@@ -14,15 +14,10 @@ from postroom.platform.ports.queues import check_body
 from postroom.platform.ports.timers import MAX_AHEAD_MS
 
 _SET = "INSERT OR REPLACE INTO timer (name, at, queue, body) VALUES (?, ?, ?, ?)"
-
 _CANCEL = "DELETE FROM timer WHERE name = ?"
-
 _GET = "SELECT at FROM timer WHERE name = ?"
-
 _NEXT = "SELECT min(at) FROM timer"
-
 _DUE = "SELECT name, queue, body FROM timer WHERE at <= ? ORDER BY at, name LIMIT ?"
-
 _FIRED_AT_ONCE = 100  # bodies are up to 200 KB: one transaction stays small
 
 

@@ -26,7 +26,6 @@ from postroom.platform.ports.workflows import (
 )
 
 _COLUMNS = "workflow, execution, status, input, started_at, ended_at, reason"
-
 _START = """
 INSERT OR IGNORE INTO execution (workflow, execution, status, input, started_at, due_at)
 VALUES (:workflow, :execution, 'running', :input, :now, :now)
@@ -44,9 +43,7 @@ _STOP = """
 UPDATE execution SET status = 'stopped', ended_at = ?, reason = ?
 WHERE workflow = ? AND execution = ? AND status = 'running'
 """
-
 _GET = f"SELECT {_COLUMNS} FROM execution WHERE workflow = ? AND execution = ?"
-
 _RUNNING = f"SELECT {_COLUMNS} FROM execution WHERE workflow = ? AND status = 'running' ORDER BY started_at, execution"
 
 # The longest due first. Dead owners are few: the caller filters them.
@@ -54,12 +51,10 @@ _DUE = """
 SELECT execution, owner, lease_until FROM execution
 WHERE workflow = ? AND status = 'running' AND due_at <= ? ORDER BY due_at, execution
 """
-
 _NEXT_DUE = """
 SELECT min(max(due_at, CASE WHEN owner IS NULL THEN 0 ELSE lease_until END)) FROM execution
 WHERE workflow = ? AND status = 'running'
 """
-
 _CLAIM = f"""
 UPDATE execution SET owner = ?, lease_until = ?, fence = fence + 1 WHERE workflow = ? AND execution = ?
 RETURNING fence, run, failures, {_COLUMNS}
@@ -67,21 +62,16 @@ RETURNING fence, run, failures, {_COLUMNS}
 
 # The lease's condition. Status and run are no part of it: the last call of a stopped execution still returns its lease.
 _HELD = "workflow = :workflow AND execution = :execution AND fence = :fence AND owner IS NOT NULL"
-
 _KEEP = f"UPDATE execution SET lease_until = :until WHERE {_HELD} RETURNING status = 'running' AND run = :run"
-
 _LOOK = f"SELECT status = 'running' AND run = :run FROM execution WHERE {_HELD}"
-
 _CALL_AGAIN = f"""
 UPDATE execution SET due_at = :due, failures = :failures, reason = :reason
 WHERE {_HELD} AND status = 'running' AND run = :run
 """
-
 _END = f"""
 UPDATE execution SET status = :status, ended_at = :now, reason = :reason
 WHERE {_HELD} AND status = 'running' AND run = :run
 """
-
 _GIVE_BACK = f"UPDATE execution SET owner = NULL WHERE {_HELD}"
 
 

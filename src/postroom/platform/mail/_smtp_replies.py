@@ -17,7 +17,6 @@ MAX_LINE = 4_096
 """RFC 5321 §4.5.3.1.5 allows 512 octets; some servers send whole paragraphs in several languages."""
 MAX_LINES = 128
 TEXT_LENGTH = 250
-
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\n]*))?")
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:[ :]+|$)")
 _UNPRINTABLE = re.compile(r"[^ -~\u00a0-\U0010ffff]+")

@@ -29,7 +29,6 @@ REFUSED_PAUSE_S = 1.0
 """After the provider turned a connection away while others work."""
 GROWTH_S = 10.0
 """Until the limit grows by one again."""
-
 _CLOSED = BreakerState.CLOSED  # looked up once: an enum's member costs more than the comparison
 _log = event_logger(__name__)
 

@@ -25,7 +25,6 @@ from postroom.platform.ports.objects import Objects
 
 MAX_BYTES = 50 * 1024 * 1024
 """Largest mail; offered as SIZE (RFC 1870)."""
-
 _IDLE_S = 300.0  # RFC 5321 §4.5.3.2.7: at least five minutes
 _LAST_ANSWER_S = 1.0  # for clients that do not read it
 _WRITERS = 4  # a store commits one mail at a time: more would only wait

@@ -30,7 +30,6 @@ MAX_COMMANDS: Final = 100
 """From one mail to the next: a client that only sends NOOP occupies a connection."""
 _BEYOND: Final = 10
 """A mail up to so many times the limit is read to its end, to refuse it as RFC 5321 asks; a larger one is cut off."""
-
 _MAIL = re.compile(r"FROM: ?<([^<>]{0,400})>((?: [!-~]+)*)", re.IGNORECASE)
 _RCPT = re.compile(r"TO: ?<(?:@[^<>:]{1,255}:)?([^<>]{1,400})>", re.IGNORECASE)
 _SIZE = re.compile(r"SIZE=([0-9]{1,20})", re.IGNORECASE)

@@ -22,26 +22,12 @@ from postroom.errors import Unavailable
 from postroom.platform.mail.mailbox_url import MailboxConfig, Security
 
 TIMEOUT_S: Final = 20.0
-
-
 READ: Final = "$PostroomRead"
-
-
 """Keyword of a mail that was processed and stays (option keep=yes)."""
-
-
 _MOST_AT_ONCE: Final = 4 * 1024 * 1024
-
-
 """Bytes of one literal: the server must not make this process fill its memory."""
-
-
 _UID_VALIDITY = re.compile(rb"[0-9]{1,20}")
-
-
 _LATER = re.compile(r"\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\b", re.IGNORECASE)
-
-
 """RFC 5530: the refusal is not about this mail."""
 
 
@@ -169,11 +155,7 @@ def _imap_text(data: Sequence[Any]) -> str:
 
 
 POP3_TIMEOUT_S: Final = 20.0
-
-
 POP3_MAX_BYTES: Final = 10 * 1024 * 1024
-
-
 """Of one mail. POP3 has no way to fetch only so many bytes."""
 
 

@@ -24,8 +24,6 @@ from postroom.platform.mail.provider_url import resolve_relay
 from postroom.platform.mail.smtp_url import SmtpConfig, Tls
 
 SMTP_PORT = 25
-
-
 _MX_TIMEOUT_S = 5.0
 
 
@@ -60,8 +58,6 @@ def _words(error: Exception) -> str:
 
 
 _TIMEOUT_S = 10.0
-
-
 _SUBJECT = "mail server"
 
 

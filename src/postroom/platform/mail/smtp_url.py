@@ -19,8 +19,6 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from postroom.errors import Invalid
 
 Readers = Mapping[str, tuple[str, Callable[[str], object]]]
-
-
 """Option → field of the configuration, and a parser of its value; its `ValueError` says what the option takes."""
 
 
@@ -264,6 +262,5 @@ _READERS: Readers = {
     "command_timeout": ("command_s", _seconds),
     "dot_timeout": ("dot_s", _seconds),
 }
-
 
 """Option in the URL → field of `SmtpConfig`, and what reads its value."""

@@ -104,7 +104,6 @@ class Workflows(Protocol):
 
 HANDLER_LEASE_MS = 30_000
 """Three times the longest pause between two calls of `alive`."""
-
 _FIRST_BACKOFF_MS = 1_000
 _LONGEST_BACKOFF_MS = 300_000
 
