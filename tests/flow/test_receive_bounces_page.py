@@ -1,4 +1,4 @@
-"""docs/how-to/know-what-comes-back.md: the bounce that it makes, run as it stands."""
+"""docs/how-to/receive-bounces-opens-and-clicks.md: its commands run, and the bounce is recorded."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pytest
 
 from tests.flow.serve_kit import free_port, served
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "know-what-comes-back.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "receive-bounces-opens-and-clicks.md"
 READY = "until curl -sf http://127.0.0.1:8477/readyz >ready; do sleep 0.1; done\n"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_bounce_of_the_page_is_made_and_heard(tmp_path: Path) -> None:
+def test_the_bounce_that_the_page_makes_is_recorded(tmp_path: Path) -> None:
     settings, *blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    door, listener = free_port(), free_port()
+    http_port, smtp_port = free_port(), free_port()
     script = "set -eu\n" + settings.replace("postroom serve\n", f"postroom serve 2>log &\n{READY}") + "".join(blocks)
-    script = script.replace("8477", str(door)).replace("2525", str(listener))
+    script = script.replace("8477", str(http_port)).replace("2525", str(smtp_port))
     with served(tmp_path) as office:
         script = script.replace("POSTROOM_DATA=/tmp/try", f"POSTROOM_DATA={office.data}")
         environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
