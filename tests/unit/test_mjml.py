@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from minijinja import Environment
 
-from postroom.entrypoints.cli.making import read_template
+from postroom.entrypoints.cli.send import read_template
 from postroom.errors import Invalid, TooLarge
 from postroom.templates import mjml
 from postroom.templates.lexer import take_apart

@@ -12,8 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from postroom.entrypoints.cli import app
-from postroom.entrypoints.cli.operating import recorded
-from postroom.entrypoints.cli.session import session
+from postroom.entrypoints.cli.session import recorded, session
 from postroom.errors import Conflict, Invalid, NotFound
 from postroom.model.campaign import CampaignRef
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from postroom.entrypoints.cli import template as template_cli
-from postroom.entrypoints.cli.template_files import write_files
+from postroom.entrypoints.cli.template import write_files
 from postroom.errors import Invalid, NotFound
 from postroom.model.template import Language, TemplateSource
 

@@ -9,8 +9,7 @@ import typer
 from postroom.entrypoints.cli import (
     audit,
     callback,
-    client,
-    inbox,
+    campaign,
     key,
     message,
     provider,
@@ -22,23 +21,22 @@ from postroom.entrypoints.cli import (
     user,
 )
 from postroom.entrypoints.cli.backup import backup_command, restore_command
-from postroom.entrypoints.cli.campaign import campaign_app
 from postroom.entrypoints.cli.demo import demo_command
 from postroom.entrypoints.cli.deploy import deploy_command
 from postroom.entrypoints.cli.doctor import doctor_command
 from postroom.entrypoints.cli.erase import erase_command
 from postroom.entrypoints.cli.output import take_any_text
 from postroom.entrypoints.cli.send import send_command
-from postroom.entrypoints.cli.serve import serve_command
-from postroom.entrypoints.cli.session import exit_code, say
-from postroom.entrypoints.cli.worker import (
+from postroom.entrypoints.cli.serve import (
     callbacks_command,
     feedback_command,
     http_command,
     inbox_command,
+    serve_command,
     timers_command,
     worker_command,
 )
+from postroom.entrypoints.cli.session import exit_code, say
 from postroom.errors import PostroomError
 
 app = typer.Typer(
@@ -50,14 +48,14 @@ app = typer.Typer(
 app.command("demo")(demo_command)
 app.command("serve")(serve_command)
 app.command("send")(send_command)
-app.add_typer(campaign_app, name="campaign")
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(message.app, name="message")
-app.add_typer(inbox.app, name="inbox")
+app.add_typer(message.inbox_app, name="inbox")
 app.add_typer(template.app, name="template")
 app.add_typer(suppress.app, name="suppress")
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(user.app, name="user")
-app.add_typer(client.app, name="client")
+app.add_typer(user.client_app, name="client")
 app.add_typer(key.app, name="key")
 app.add_typer(sender.app, name="sender")
 app.add_typer(provider.app, name="provider")

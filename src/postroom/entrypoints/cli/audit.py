@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.operating import of_tenant
-from postroom.entrypoints.cli.options import Data, Json
-from postroom.entrypoints.cli.output import print_json, print_rows
-from postroom.entrypoints.cli.session import FAILED, say, session
+from postroom.entrypoints.cli.output import Data, Json, print_json, print_rows
+from postroom.entrypoints.cli.session import FAILED, of_tenant, say, session
 from postroom.errors import Invalid
 from postroom.ledger.audit import INSTALLATION
 from postroom.model.audit import TIME_PREFIX

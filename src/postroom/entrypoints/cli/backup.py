@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.operating import of_tenant
-from postroom.entrypoints.cli.options import Data, Json
-from postroom.entrypoints.cli.output import print_json, shown_time
-from postroom.entrypoints.cli.session import load_settings, say
+from postroom.entrypoints.cli.output import Data, Json, print_json, shown_time
+from postroom.entrypoints.cli.session import load_settings, of_tenant, say
 from postroom.model.backup import BackupSummary
 from postroom.wiring.doctor import backups
 

@@ -1,4 +1,7 @@
-"""`postroom campaign …`: look at campaigns and operate them. Sending itself is `postroom send`, here or in another window."""
+"""All messages of a campaign, and its files, for commands that show them.
+
+`postroom campaign …`: look at campaigns and operate them. Sending itself is `postroom send`, here or in another window.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,9 @@ from typing import Annotated
 import orjson
 import typer
 
-from postroom.entrypoints.cli.listing import every_message, exports
-from postroom.entrypoints.cli.operating import Change, of_tenant, recorded
-from postroom.entrypoints.cli.options import Data, Json, OfTenant
-from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
-from postroom.entrypoints.cli.report import print_status
-from postroom.entrypoints.cli.session import say, session
+from postroom.entrypoints.cli.output import Data, Json, OfTenant, print_json, print_rows, printable, shown_time
+from postroom.entrypoints.cli.progress import print_status
+from postroom.entrypoints.cli.session import Change, of_tenant, recorded, say, session
 from postroom.errors import Invalid
 from postroom.model.campaign import Campaign, CampaignRef
 from postroom.model.message import Message, MessageStatus
@@ -26,12 +26,13 @@ from postroom.services.messages import message_record
 from postroom.services.status import StatusReport
 from postroom.wiring import Container
 
-campaign_app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
+app = typer.Typer(help="Look at campaigns and operate them.", no_args_is_help=True)
+
 Id = Annotated[str, typer.Argument(help="The campaign's id, as `postroom campaign list` shows it.")]
 StatusOption = Annotated[str | None, typer.Option(help="Only messages in this state, e.g. failed, bounced, unknown, deferred.")]
 
 
-@campaign_app.command("list")
+@app.command("list")
 def list_command(
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most, the newest first.")] = 100,
     tenant: OfTenant = DEFAULT_TENANT,
@@ -51,14 +52,14 @@ def list_command(
     print_rows(("id", "status", "accepted", "done", "created", "name"), [_line(status) for status in found])
 
 
-@campaign_app.command()
+@app.command()
 def show(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
     """One campaign in numbers."""
     with session(data=data) as postroom:
         print_status(postroom.status.get(_ref(postroom, tenant, campaign)), as_json=as_json)
 
 
-@campaign_app.command()
+@app.command()
 def pause(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Stop new sends within a second; what is in flight is drained."""
     with session(data=data) as postroom:
@@ -68,7 +69,7 @@ def pause(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) ->
     say(f"paused; go on with: postroom send --resume {campaign}{of_tenant(tenant)}")
 
 
-@campaign_app.command()
+@app.command()
 def resume(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Let it go on where it stopped."""
     with session(data=data) as postroom:
@@ -79,7 +80,7 @@ def resume(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -
         _say_who_works(postroom, ref)
 
 
-@campaign_app.command()
+@app.command()
 def cancel(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """End it for good: whoever still waits is skipped."""
     with session(data=data) as postroom:
@@ -89,7 +90,7 @@ def cancel(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -
     say(f"cancelled; {skipped:,} recipients were skipped")
 
 
-@campaign_app.command("retry-failed")
+@app.command("retry-failed")
 def retry_failed(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Try everybody who failed again (not refused addresses)."""
     with session(data=data) as postroom:
@@ -101,7 +102,7 @@ def retry_failed(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = N
             _say_who_works(postroom, ref)
 
 
-@campaign_app.command()
+@app.command()
 def settle(
     campaign: Id,
     decision: Annotated[Decision, typer.Argument(help="What is known, or wanted, of messages in state unknown.")],
@@ -118,7 +119,7 @@ def settle(
             _say_who_works(postroom, ref)
 
 
-@campaign_app.command()
+@app.command()
 def messages(
     campaign: Id,
     status: StatusOption = None,
@@ -132,7 +133,7 @@ def messages(
         ref = _ref(postroom, tenant, campaign)
         record = postroom.records.get(ref)
         shown = 0
-        for message in every_message(postroom, ref, _states(status)):
+        for message in postroom.exports.every_message(ref, _states(status)):
             if shown == limit:
                 say(f"… and more: --limit, or `postroom campaign export {campaign}{of_tenant(tenant)}`")
                 break
@@ -146,7 +147,7 @@ def messages(
             say("no such messages")
 
 
-@campaign_app.command()
+@app.command()
 def rejected(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Rows that are no recipients, as CSV: line, address, reason."""
     with session(data=data) as postroom:
@@ -158,14 +159,14 @@ def rejected(campaign: Id, tenant: OfTenant = DEFAULT_TENANT, data: Data = None)
             shutil.copyfileobj(report, sys.stdout.buffer)
 
 
-@campaign_app.command()
+@app.command()
 def export(campaign: Id, status: StatusOption = None, tenant: OfTenant = DEFAULT_TENANT, data: Data = None) -> None:
     """Every message as CSV: line, address, state, attempts, last reply, and the row's own cells."""
     with session(data=data) as postroom:
-        sys.stdout.writelines(exports(postroom).messages_csv(_ref(postroom, tenant, campaign), _states(status)))
+        sys.stdout.writelines(postroom.exports.messages_csv(_ref(postroom, tenant, campaign), _states(status)))
 
 
-@campaign_app.command()
+@app.command()
 def delete(
     campaign: Id,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

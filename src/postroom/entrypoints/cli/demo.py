@@ -11,10 +11,9 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.making import create, read_template
-from postroom.entrypoints.cli.report import print_status
+from postroom.entrypoints.cli.progress import print_status, run_and_watch
+from postroom.entrypoints.cli.send import create_campaign, read_template
 from postroom.entrypoints.cli.session import DONE, FAILED, say, session
-from postroom.entrypoints.cli.watching import run_and_watch
 from postroom.errors import NotFound
 from postroom.model.campaign import CampaignSpec, CampaignStatus, Content, MissingPolicy
 from postroom.services.campaign_creation import CampaignParts
@@ -40,7 +39,7 @@ def demo_command(
             missing=MissingPolicy.EMPTY,
         )
         parts = CampaignParts(html=read_template(examples / "newsletter.mjml"))
-        ref = create(postroom, CampaignSpec(name="Demo newsletter", content=content), parts, upload)
+        ref = create_campaign(postroom, CampaignSpec(name="Demo newsletter", content=content), parts, upload)
         status = run_and_watch(postroom, ref)
         print_status(status, as_json=False)
     _say_where_to_look(ref.campaign, data)

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.findings import report
-from postroom.entrypoints.cli.options import Data, Json
+from postroom.entrypoints.cli.output import Data, Json, report
 from postroom.entrypoints.cli.session import load_settings
 from postroom.errors import Invalid
 from postroom.model.finding import Finding, Level

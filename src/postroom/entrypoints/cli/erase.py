@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from postroom.entrypoints.cli.operating import operator
-from postroom.entrypoints.cli.options import Data, Json
-from postroom.entrypoints.cli.output import print_json
-from postroom.entrypoints.cli.session import FAILED, say, session
+from postroom.entrypoints.cli.output import Data, Json, print_json
+from postroom.entrypoints.cli.session import FAILED, operator, say, session
 from postroom.model.tenant import DEFAULT_TENANT
 from postroom.services.erasure import ErasureFindings
 

@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.operating import operator, recorded
-from postroom.entrypoints.cli.options import Data, Json, OfTenant
-from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
-from postroom.entrypoints.cli.session import say, session
+from postroom.entrypoints.cli.output import Data, Json, OfTenant, print_json, print_rows, shown_time
+from postroom.entrypoints.cli.session import operator, recorded, say, session
 from postroom.errors import Invalid
 from postroom.ledger.api_keys import ApiKeyUse
 from postroom.model.access import MAX_KEY_NAME, Principal, Role, Service

@@ -1,4 +1,9 @@
-"""Data on standard output: a table on a terminal, tab-separated lines elsewhere, JSON for machines."""
+"""Options that many commands have.
+
+Data on standard output: a table on a terminal, tab-separated lines elsewhere, JSON for machines.
+
+Findings on standard output: what `doctor` and `provider test` saw.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,22 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from postroom.clock import Instant
-from postroom.entrypoints.cli.session import say
+from postroom.entrypoints.cli.session import FAILED, say
+from postroom.model.finding import Finding, Level
+from postroom.services.doctor import healthy
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Data = Annotated[Path | None, typer.Option(help="Data directory; POSTROOM_DATA.")]
+OfTenant = Annotated[str, typer.Option("--tenant", help="Whose.")]
 
 
 def take_any_text() -> None:
@@ -53,3 +67,18 @@ def printable(text: str) -> str:
 def shown_time(at: Instant) -> str:
     """RFC 3339, UTC, whole seconds."""
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+_STYLES = {Level.OK: "green", Level.SKIPPED: "dim", Level.WARN: "yellow", Level.FAIL: "bold red"}
+
+
+def report(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """Print them; the command ends with exit code 1 where one failed."""
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        rows = [(finding.level.value, finding.subject, finding.text, finding.todo) for finding in findings]
+        print_rows(("", "what", "found", "to do"), rows, [_STYLES[finding.level] for finding in findings])
+    sys.stdout.flush()
+    if not healthy(findings):
+        raise typer.Exit(FAILED)

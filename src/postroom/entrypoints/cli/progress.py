@@ -1,9 +1,22 @@
-"""Progress on standard error: a bar with rate and time left on a terminal, plain lines now and then elsewhere."""
+"""A campaign's result for people, and the exit code that says the same to a shell.
+
+Progress on standard error: a bar with rate and time left on a terminal, plain lines now and then elsewhere.
+
+Waiting for a campaign before the user's eyes: workers tended, progress shown, Ctrl-C understood.
+
+Beside a running server the campaign is the server's to send, with its settings, and is only watched; should the server end
+meanwhile, this command takes over. The first Ctrl-C (or SIGTERM) pauses the campaign and drains what is in flight; a second one
+abandons it: the workers are killed, and what they had in flight is settled by whoever resumes.
+"""
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -11,10 +24,72 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 
 from postroom.clock import rfc3339
-from postroom.entrypoints.cli.session import say
-from postroom.model.campaign import CampaignStatus
+from postroom.entrypoints.cli.output import print_json, printable, shown_time
+from postroom.entrypoints.cli.session import BAD_INPUT, DONE, FAILED, NOT_ALL_SENT, of_tenant, say
+from postroom.entrypoints.server.supervisor import CampaignWorkers
+from postroom.errors import Conflict
+from postroom.model.campaign import ENDED, CampaignRef, CampaignStatus
 from postroom.pipeline.splitter import Checkpoint
 from postroom.services.status import StatusReport
+from postroom.wiring import Container
+
+_ALWAYS = frozenset({"rows", "accepted", "sent"})
+_HINTS = {
+    "failed": "postroom campaign messages {id} --state failed · postroom campaign retry-failed {id}",
+    "bounced": "postroom campaign messages {id} --state bounced",
+    "unknown": "handed over, answer never seen: postroom campaign messages {id} --state unknown · "
+    "postroom campaign settle {id} sent (or failed, resend)",
+    "rejected": "postroom campaign rejected {id}",
+}
+
+
+def print_status(status: StatusReport, *, as_json: bool) -> None:
+    """On standard output."""
+    shown = status.as_dict()
+    if as_json:
+        print_json(shown)
+        return
+    counts: dict[str, int] = shown["counts"]
+    lines = [(name, f"{count:,}") for name, count in counts.items() if count or name in _ALWAYS]
+    lines += [(name, f"{count:,}") for name, count in shown["engagement"].items() if count]
+    if status.seconds:
+        lines += [("time", f"{status.seconds:,.1f} s"), ("messages a second", f"{status.per_second:,.0f}")]
+    sys.stdout.write(f"{printable(status.campaign.spec.name)} ({shown['id']}): {shown['status']}\n")
+    width = max(len(number) for _, number in lines)
+    sys.stdout.writelines(f"  {name:18}{number:>{width}}\n" for name, number in lines)
+    _print_hints(status, counts)
+
+
+def result_code(status: StatusReport) -> int:
+    """0 all sent, 3 finished but not everybody was sent to, 2 a bad upload, 1 anything else (paused, cancelled)."""
+    match status.campaign.status:
+        case CampaignStatus.COMPLETED:
+            counts = status.counts
+            return NOT_ALL_SENT if counts.failed or counts.bounced or counts.unknown or counts.skipped or counts.waiting else DONE
+        case CampaignStatus.FAILED:
+            return BAD_INPUT
+        case _:
+            return FAILED
+
+
+def _print_hints(status: StatusReport, counts: dict[str, int]) -> None:
+    campaign, whose = status.campaign, of_tenant(status.campaign.ref.tenant)
+    if campaign.reason:
+        say(f"{campaign.status}: {campaign.reason}")
+    if status.waiting_for:
+        say(f"waiting: {status.waiting_for}")
+    if campaign.spec.schedule is not None and campaign.status is CampaignStatus.SCHEDULED:
+        say(
+            f"starts at {shown_time(campaign.spec.schedule.at)} where a server runs; else wait for it: "
+            f"postroom send --resume {campaign.ref.campaign}{whose}"
+        )
+    elif campaign.status not in ENDED:
+        say(f"go on with: postroom send --resume {campaign.ref.campaign}{whose}")
+    rejected = counts["invalid"] + counts["duplicate"] + counts["suppressed"]
+    for name, count in {**counts, "rejected": rejected}.items():
+        if count and name in _HINTS:
+            say(f"{count:,} {name}: {_HINTS[name].format(id=f'{campaign.ref.campaign}{whose}')}")
+
 
 _PLAIN_EVERY_S = 5.0
 
@@ -95,3 +170,108 @@ def _describe(status: StatusReport, checkpoint: Checkpoint | None) -> tuple[str,
 
 def _rate(status: StatusReport) -> str:
     return f" {status.per_second:,.0f}/s" if status.done and status.seconds else ""
+
+
+_LOOK_S = 0.1
+_SERVER = "a server runs on this data: it sends, with its own settings; watching"
+_OTHER = "somebody else is already working on this campaign: watching"
+OVER = frozenset({*ENDED, CampaignStatus.PAUSED})
+_PAUSABLE = frozenset({CampaignStatus.READY, CampaignStatus.SCHEDULED, CampaignStatus.SENDING})
+
+
+def run_and_watch(postroom: Container, ref: CampaignRef) -> StatusReport:
+    """Work on the campaign, or watch whoever does, until it has ended or is paused; its last status."""
+    with _terminate_as_interrupt(), Progress() as progress:
+        said = ""
+        while True:
+            who = _SERVER
+            if not postroom.is_served():
+                who = _OTHER
+                with postroom.run_lock(ref) as alone:
+                    if alone:
+                        return _run(postroom, ref, progress)
+            if who != said:
+                said = who
+                progress.note(who)
+            try:
+                status = _look(postroom, ref, progress)
+                if status.campaign.status in OVER:
+                    return status
+                postroom.clock.sleep(_LOOK_S)
+            except KeyboardInterrupt:
+                progress.note("pausing: whoever sends it sends no more")
+                _pause(postroom, ref)
+                return postroom.status.get(ref)
+
+
+def _run(postroom: Container, ref: CampaignRef, progress: Progress) -> StatusReport:
+    with _mail(postroom) as mail:
+        runner = CampaignWorkers(postroom.settings, postroom.clock, ref, mail=mail)
+        try:
+            runner.start()
+            return _tend(postroom, ref, progress, runner)
+        except KeyboardInterrupt:
+            return _interrupted(postroom, ref, progress, runner)
+        finally:
+            runner.close()
+
+
+def _tend(postroom: Container, ref: CampaignRef, progress: Progress, runner: CampaignWorkers) -> StatusReport:
+    while True:
+        working = runner.tend()
+        status = _look(postroom, ref, progress, runner.trouble)
+        if not working:
+            if status.campaign.status in OVER:
+                return status
+            runner.start()  # it was paused, and resumed before we looked
+        postroom.clock.sleep(_LOOK_S)
+
+
+def _look(postroom: Container, ref: CampaignRef, progress: Progress, trouble: str = "") -> StatusReport:
+    status = postroom.status.get(ref)
+    progress.show(status, postroom.checkpoints.load(ref), trouble)
+    return status
+
+
+def _interrupted(postroom: Container, ref: CampaignRef, progress: Progress, runner: CampaignWorkers) -> StatusReport:
+    progress.note("pausing: no new sends, waiting for what is in flight (Ctrl-C again to abandon it)")
+    try:
+        _pause(postroom, ref)
+        runner.stop()
+    except KeyboardInterrupt:
+        runner.kill()
+        progress.note("abandoned: what was in flight is settled when the campaign is resumed")
+    return postroom.status.get(ref)
+
+
+def _pause(postroom: Container, ref: CampaignRef) -> None:
+    """Pause it, unless it has ended, or is importing: an import stops at its next checkpoint."""
+    while postroom.records.get(ref).status in _PAUSABLE:
+        with suppress(Conflict):  # a worker changed the record in this moment: look again
+            postroom.campaigns.pause(ref, "interrupted")
+
+
+@contextmanager
+def _mail(postroom: Container) -> Iterator[str]:
+    """Where the workers deliver to: the built-in inbox runs in this process, for as long."""
+    url = postroom.settings.mail
+    if url != "inbox:":
+        yield url
+        return
+    address = postroom.inbox_server.start()
+    try:
+        yield f"smtp://{address.host}:{address.port}?tls=none"
+    finally:
+        postroom.inbox_server.stop()
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -8,11 +8,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.findings import report
-from postroom.entrypoints.cli.operating import recorded
-from postroom.entrypoints.cli.options import Data, Json
-from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
-from postroom.entrypoints.cli.session import say, session
+from postroom.entrypoints.cli.output import Data, Json, print_json, print_rows, report, shown_time
+from postroom.entrypoints.cli.session import recorded, say, session
 from postroom.errors import Invalid
 from postroom.ledger.audit import INSTALLATION
 from postroom.ledger.providers import ProviderSpec

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import typer
 
-from postroom.entrypoints.cli.operating import recorded
-from postroom.entrypoints.cli.options import Data, Json
-from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
-from postroom.entrypoints.cli.session import FAILED, say, session
+from postroom.entrypoints.cli.output import Data, Json, print_json, print_rows, shown_time
+from postroom.entrypoints.cli.session import FAILED, recorded, say, session
 from postroom.ledger.audit import INSTALLATION
 from postroom.services.key_rotation import Resealed
 

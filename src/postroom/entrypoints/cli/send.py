@@ -1,24 +1,226 @@
-"""`postroom send`: one campaign through the pipeline to completion."""
+"""A campaign from what the user typed: files read, values checked, each error naming its option.
+
+`postroom send --dry-run`: everything but the sending: recipients imported, every message composed, then all forgotten.
+
+`postroom send`: one campaign through the pipeline to completion.
+"""
 
 from __future__ import annotations
 
+import json
+import mimetypes
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli import making
-from postroom.entrypoints.cli.dry_run import dry_run
-from postroom.entrypoints.cli.operating import recorded
-from postroom.entrypoints.cli.options import OfTenant
-from postroom.entrypoints.cli.report import print_status, result_code
-from postroom.entrypoints.cli.session import session
-from postroom.entrypoints.cli.watching import run_and_watch
-from postroom.errors import Invalid
-from postroom.model.campaign import CampaignRef, CampaignSpec, Content, MissingPolicy, UnknownPolicy
+from postroom.delivery.compose import Composer, RowError
+from postroom.entrypoints.cli.output import OfTenant
+from postroom.entrypoints.cli.progress import print_status, result_code, run_and_watch
+from postroom.entrypoints.cli.session import DONE, NOT_ALL_SENT, recorded, say, session
+from postroom.errors import Conflict, Invalid
+from postroom.model.callback import check_callback_url
+from postroom.model.campaign import (
+    Campaign,
+    CampaignRef,
+    CampaignSpec,
+    CampaignStatus,
+    Content,
+    MissingPolicy,
+    Policies,
+    Schedule,
+    UnknownPolicy,
+)
+from postroom.model.message import Message, Recipient
 from postroom.model.tenant import DEFAULT_TENANT
-from postroom.services.campaign_creation import CampaignParts
+from postroom.model.tokens import MAX_TOPIC_BYTES
+from postroom.services.campaign_creation import AttachedFile, CampaignParts, FieldNames, parse_schedule
+from postroom.settings import Settings
 from postroom.wiring import Container
+from postroom.wiring.campaigns import campaign_defaults
+
+_OPTIONS = FieldNames("--at", "--timezone")
+
+
+def create_campaign(
+    postroom: Container,
+    spec: CampaignSpec,
+    parts: CampaignParts,
+    recipients: Path,
+    *,
+    tenant: str = DEFAULT_TENANT,
+    start: bool = True,
+) -> CampaignRef:
+    """Make the campaign and say its id, so that whoever is killed from here on can be resumed."""
+    try:
+        with recipients.open("rb") as upload:
+            creator = postroom.campaign_creator
+            ref = creator.create(tenant, spec, parts, upload, filename=recipients.name, start=start).ref
+    except OSError as error:
+        raise Invalid(f"--recipients {recipients} cannot be read: {error.strerror}") from error
+    say(f"campaign {ref.campaign}")
+    return ref
+
+
+def read_template(path: Path) -> str:
+    """HTML, compiled from MJML where the file is that."""
+    source = read_text(path)
+    named = path.suffix.lower() == ".mjml"
+    if not named and "<mjml" not in source:
+        return source
+    from postroom.templates.mjml import compile_mjml, is_mjml  # loads a compiler that most campaigns do not need
+
+    return compile_mjml(source) if named or is_mjml(source) else source
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file; `Invalid`."""
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+
+
+def read_attachment(path: Path) -> AttachedFile:
+    """A file for every message; `Invalid`."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error.strerror}") from error
+    kind, encoding = mimetypes.guess_type(path.name)
+    return AttachedFile(path.name, kind if kind and not encoding else "application/octet-stream", content)
+
+
+def read_inline_file(path: Path) -> AttachedFile:
+    """A picture within every message, its content id the file's name; `Invalid`."""
+    return replace(read_attachment(path), content_id=path.name)
+
+
+def parse_variables(given: list[str]) -> dict[str, str]:
+    """Of `--set k=v`; `Invalid`."""
+    pairs = [pair.partition("=") for pair in given]
+    for name, equals, _ in pairs:
+        if not equals or not name.isidentifier():
+            raise Invalid(f"--set {name}{equals}: write name=value, the name in letters, digits and _")
+    return {name: value for name, _, value in pairs}
+
+
+def parse_start(at: str, timezone: str, postroom: Container) -> Schedule:
+    """Of `--at` and `--timezone`; `Invalid` for what is no time, has passed, or is too far ahead."""
+    grace_ms = round(postroom.settings.schedule_grace * 1000)
+    return parse_schedule(at, timezone, now=postroom.clock.now(), grace_ms=grace_ms, names=_OPTIONS)
+
+
+def parse_topic(text: str | None) -> str | None:
+    """Of `--topic`; `Invalid`: no link could carry it."""
+    if text is not None and not 0 < len(text.encode(errors="replace")) <= MAX_TOPIC_BYTES:
+        raise Invalid(f"--topic {text}: from 1 to {MAX_TOPIC_BYTES} bytes")
+    return text
+
+
+def parse_callback_url(text: str | None, settings: Settings) -> str | None:
+    """Of `--callback-url`; `Invalid`."""
+    try:
+        return None if text is None else check_callback_url(text, settings.callback_networks)
+    except Invalid as error:
+        raise Invalid(f"--callback-url: {error}") from error
+
+
+def campaign_policies(settings: Settings, rate: float | None, unknown: UnknownPolicy) -> Policies:
+    """The settings' rules and the options'; `Invalid`."""
+    if rate is not None and not 0.1 <= rate <= 1_000_000:
+        raise Invalid(f"--rate {rate:g}: from 0.1 to 1000000 recipients a second")
+    return campaign_defaults(settings).with_options(rate=rate, unknown=unknown)
+
+
+_SHOWN = 20
+
+
+def run_dry(
+    postroom: Container, spec: CampaignSpec, parts: CampaignParts, recipients: Path, *, tenant: str, as_json: bool
+) -> int:
+    """The exit code: 0, or 3 where some message could not be composed. `Invalid`: the upload cannot be used."""
+    ref = create_campaign(postroom, spec, parts, recipients, tenant=tenant, start=False)
+    try:
+        campaign = _imported(postroom, ref)
+        return _compose_all(postroom, campaign, as_json=as_json)
+    finally:
+        _forget(postroom, ref)
+
+
+def _imported(postroom: Container, ref: CampaignRef) -> Campaign:
+    postroom.splitter.run(ref, alive=lambda: True)
+    campaign = postroom.records.get(ref)
+    if campaign.status is CampaignStatus.FAILED:
+        raise Invalid(campaign.reason or "the recipients cannot be imported")
+    return campaign
+
+
+def _compose_all(postroom: Container, campaign: Campaign, *, as_json: bool) -> int:
+    composer = postroom.composing.load(campaign)
+    first: bytes | None = None
+    problems: list[str] = []
+    accepted = largest = 0
+    for message in postroom.exports.every_message(campaign.ref):
+        accepted += 1
+        try:
+            content = _compose(composer, message, postroom)
+        except RowError as error:
+            problems.append(str(error))
+            continue
+        largest = max(largest, len(content))
+        first = first or content
+    source = campaign.source
+    result = {
+        "rows": source.rows,
+        "accepted": accepted,
+        "invalid": source.invalid,
+        "duplicate": source.duplicate,
+        "suppressed": source.suppressed,
+        "not_composed": len(problems),
+        "largest_message_bytes": largest,
+        "problems": problems[:_SHOWN],
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    else:
+        _print(result, problems, first)
+    return NOT_ALL_SENT if problems else DONE
+
+
+def _compose(composer: Composer, message: Message, postroom: Container) -> bytes:
+    recipient = Recipient(
+        message.key, message.line, message.address, message.name, message.values, message.status, message.attempt
+    )
+    return composer.compose(message.batch, recipient, postroom.clock.now()).content
+
+
+def _print(result: dict[str, object], problems: list[str], first: bytes | None) -> None:
+    if first is not None:
+        sys.stdout.write(
+            "The first message, as it would leave:\n\n" + first.decode("utf-8", "replace").replace("\r\n", "\n") + "\n"
+        )
+    for name, value in result.items():
+        if name != "problems":
+            sys.stdout.write(f"{name.replace('_', ' ')}: {value:,}\n")
+    for problem in problems[:_SHOWN]:
+        say(problem)
+    if len(problems) > _SHOWN:
+        say(f"… and {len(problems) - _SHOWN:,} more")
+    say("dry run: nothing was sent, nothing is kept")
+
+
+def _forget(postroom: Container, ref: CampaignRef) -> None:
+    try:
+        postroom.campaigns.delete(ref)
+    except Conflict:  # interrupted in the middle of its import
+        postroom.campaigns.cancel(ref)
+        postroom.campaigns.delete(ref)
+
 
 _BESIDE_RESUME = frozenset({"resume", "tenant", "as_json", "data", "workers", "mail"})
 _NEEDED = ("template", "recipients", "from", "subject")
@@ -91,10 +293,10 @@ def send_command(
             if absent or template is None or recipients is None:
                 raise Invalid(f"missing {', '.join(absent)} (or --resume ID to go on with a campaign)")
             parts = CampaignParts(
-                html=making.read_template(template),
-                text=making.read_text(text) if text is not None else None,
+                html=read_template(template),
+                text=read_text(text) if text is not None else None,
                 attachments=tuple(
-                    [making.attached(path) for path in attach or []] + [making.inline(path) for path in inline or []]
+                    [read_attachment(path) for path in attach or []] + [read_inline_file(path) for path in inline or []]
                 ),
             )
             spec = CampaignSpec(
@@ -103,21 +305,21 @@ def send_command(
                     from_=from_,
                     subject=subject,
                     reply_to=reply_to,
-                    variables=tuple(making.variables(set_ or []).items()),
+                    variables=tuple(parse_variables(set_ or []).items()),
                     missing=missing,
                     track_opens=track_opens,
                     track_clicks=track_clicks,
-                    topic=making.topic(topic),
+                    topic=parse_topic(topic),
                 ),
-                schedule=making.schedule(at, timezone, postroom) if at else None,
-                policies=making.policies(postroom.settings, rate, unknown),
+                schedule=parse_start(at, timezone, postroom) if at else None,
+                policies=campaign_policies(postroom.settings, rate, unknown),
                 email_column=email_column,
-                callback_url=making.callback_url(callback_url, postroom.settings),
+                callback_url=parse_callback_url(callback_url, postroom.settings),
             )
             if dry_run_:
-                raise typer.Exit(dry_run(postroom, spec, parts, recipients, tenant=tenant, as_json=as_json))
+                raise typer.Exit(run_dry(postroom, spec, parts, recipients, tenant=tenant, as_json=as_json))
             with recorded(postroom, "send", tenant=tenant) as change:
-                ref = making.create(postroom, spec, parts, recipients, tenant=tenant)
+                ref = create_campaign(postroom, spec, parts, recipients, tenant=tenant)
                 change.target = f"campaign/{ref.campaign}"
         finish(postroom, ref, as_json=as_json)
 

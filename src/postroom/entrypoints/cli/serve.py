@@ -1,24 +1,101 @@
-"""`postroom serve`: the whole platform on this machine, as one tree of processes."""
+"""The hidden commands behind every child process: `send` and `serve` start them, people do not.
+
+`postroom serve`: the whole platform on this machine, as one tree of processes.
+"""
 
 from __future__ import annotations
 
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.session import load_settings, say
-from postroom.entrypoints.server import processes
-from postroom.errors import Conflict
+from postroom.entrypoints.cli.session import FAILED, load_settings, say, session
+from postroom.entrypoints.server import process, processes
+from postroom.errors import Conflict, PostroomError
 from postroom.identity.directory import FIRST_ADMIN, first_invitation
+from postroom.model.campaign import CampaignRef
 from postroom.model.provider import INBOX
+from postroom.model.tenant import DEFAULT_TENANT
 from postroom.settings import Settings
+from postroom.telemetry.logs import write_logs
 from postroom.wiring import Container, open_app
 from postroom.wiring.doctor import demand_secrets
+
+
+def worker_command(
+    campaign: Annotated[str, typer.Option(help="Work for this campaign only, until it ends.")] = "",
+    tenant: Annotated[str, typer.Option(help="Whose campaign it is.")] = DEFAULT_TENANT,
+    maintenance: Annotated[bool, typer.Option(help="Fire timers and run maintenance jobs as well.")] = True,
+) -> None:
+    """Import and send until told to stop."""
+    from postroom.entrypoints.server import worker
+
+    with _child() as postroom:
+        code = worker.run(postroom, CampaignRef(tenant, campaign) if campaign else None, maintenance=maintenance)
+    raise typer.Exit(code)
+
+
+def timers_command() -> None:
+    """Fire timers, handle scheduler messages and run maintenance jobs until told to stop."""
+    from postroom.entrypoints.server import timers
+
+    with _child() as postroom:
+        timers.run(postroom)
+
+
+def callbacks_command() -> None:
+    """Tell tenants' systems what happened until told to stop."""
+    from postroom.entrypoints.server import background
+
+    with _child() as postroom:
+        background.run_callbacks(postroom)
+
+
+def feedback_command(
+    handle: Annotated[int, typer.Option(help="The socket of mail that comes back: an open file's number; -1: none.")] = -1,
+) -> None:
+    """Take in what comes back, and make it part of the records, until told to stop."""
+    from postroom.entrypoints.server import background
+
+    with _child() as postroom:
+        background.run_feedback(postroom, None if handle < 0 else socket.socket(fileno=handle))
+
+
+def inbox_command(port: Annotated[int, typer.Option(help="Where to listen, on loopback.")] = 0) -> None:
+    """Take mail until told to stop."""
+    from postroom.entrypoints.server import timers
+
+    with _child() as postroom:
+        timers.run_inbox(postroom, port)
+
+
+def http_command(handle: Annotated[int, typer.Option(help="The socket that listens: an open file's number.")]) -> None:
+    """Answer HTTP until told to stop."""
+    from postroom.entrypoints.server import http_server  # the web framework takes a while to load
+
+    with _child() as postroom:
+        http_server.run(postroom, socket.socket(fileno=handle))
+
+
+@contextmanager
+def _child() -> Iterator[Container]:
+    """The installation, for a child process: errors are told to the parent."""
+    try:
+        with session() as postroom:
+            write_logs(sys.stderr, postroom.settings.log_level, format=postroom.settings.log_format)
+            yield postroom
+    except PostroomError as error:
+        process.report_fatal(error)
+        raise typer.Exit(FAILED) from error
+
 
 _LOOK_S = 0.1
 

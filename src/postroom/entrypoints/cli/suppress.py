@@ -10,10 +10,8 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.operating import of_tenant, recorded
-from postroom.entrypoints.cli.options import Data, Json, OfTenant
-from postroom.entrypoints.cli.output import print_json, print_rows, printable, shown_time
-from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, say, session
+from postroom.entrypoints.cli.output import Data, Json, OfTenant, print_json, print_rows, printable, shown_time
+from postroom.entrypoints.cli.session import BAD_INPUT, FAILED, of_tenant, recorded, say, session
 from postroom.errors import Invalid
 from postroom.ledger.suppression import SuppressionEntry, SuppressionReason
 from postroom.model.tenant import DEFAULT_TENANT

@@ -1,4 +1,7 @@
-"""`postroom user`: who may sign in, and as what."""
+"""`postroom user`: who may sign in, and as what.
+
+`postroom client`: programs that call the API with access tokens of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,10 @@ from typing import Annotated
 
 import typer
 
-from postroom.entrypoints.cli.operating import Change, recorded
-from postroom.entrypoints.cli.options import Data, Json, OfTenant
-from postroom.entrypoints.cli.output import print_json, print_rows, shown_time
-from postroom.entrypoints.cli.session import say, session
+from postroom.entrypoints.cli.output import Data, Json, OfTenant, print_json, print_rows, shown_time
+from postroom.entrypoints.cli.session import Change, recorded, say, session
 from postroom.errors import Invalid, NotFound, Unsupported
+from postroom.identity.directory import AccessAdmin
 from postroom.ledger.audit import INSTALLATION
 from postroom.model.access import Membership, Role
 from postroom.model.tenant import DEFAULT_TENANT
@@ -44,8 +46,8 @@ def add(
             if subject is not None:
                 raise Invalid("--subject is for an issuer of others: here subjects are given to whoever is let in")
             with recorded(postroom, "user add", tenant=tenant) as change:
-                admitted = _admission(postroom).add(email, tenant=tenant, role=role, operator=operator)
-                change.target = _target(_admission(postroom).membership(admitted.person.subject))
+                admitted = _user_service(postroom).add(email, tenant=tenant, role=role, operator=operator)
+                change.target = _target(_user_service(postroom).membership(admitted.person.subject))
             _tell(admitted)
         elif subject is None:
             raise Invalid("people sign in elsewhere (POSTROOM_ISSUER): say who it is there with --subject")
@@ -62,9 +64,9 @@ def invite(who: Who, data: Data = None) -> None:
     """Print a link, good for a day and once, by which somebody sets a new password. What was signed in ends when they do. On AWS
     whoever has no password yet gets another mail; who has one resets it where they sign in."""
     with session(data=data) as postroom:
-        person = _admission(postroom).person(who)
+        person = _user_service(postroom).person(who)
         with _recorded(postroom, "user invite", person):
-            admitted = _admission(postroom).invite(who)
+            admitted = _user_service(postroom).invite(who)
     _tell(admitted)
 
 
@@ -96,7 +98,7 @@ def role(who: Who, role: Annotated[Role, typer.Argument(help="What they may do n
 def disable(who: Who, data: Data = None) -> None:
     """Let somebody sign in no more; what was signed in ends, access tokens within minutes."""
     with session(data=data) as postroom:
-        person = _admission(postroom).person(who)
+        person = _user_service(postroom).person(who)
         with _recorded(postroom, "user disable", person):
             _identity(postroom).disable(person.subject)
     say(f"{person.email} cannot sign in")
@@ -106,7 +108,7 @@ def disable(who: Who, data: Data = None) -> None:
 def enable(who: Who, data: Data = None) -> None:
     """Let somebody sign in again."""
     with session(data=data) as postroom:
-        person = _admission(postroom).person(who)
+        person = _user_service(postroom).person(who)
         with _recorded(postroom, "user enable", person):
             _identity(postroom).enable(person.subject)
     say(f"{person.email} can sign in")
@@ -116,7 +118,7 @@ def enable(who: Who, data: Data = None) -> None:
 def reset_totp(who: Who, data: Data = None) -> None:
     """Take away the second factor of somebody who lost it: their password alone is enough until they set up a new one."""
     with session(data=data) as postroom:
-        person = _admission(postroom).person(who)
+        person = _user_service(postroom).person(who)
         with _recorded(postroom, "user reset-totp", person):
             _identity(postroom).reset_second_factor(person.subject)
     say(f"{person.email} signs in without a second factor")
@@ -127,8 +129,8 @@ def remove(who: Who, data: Data = None) -> None:
     """Forget somebody: rights end within seconds, the account is gone. The last admin too."""
     with session(data=data) as postroom:
         if postroom.identity is not None:
-            with _recorded(postroom, "user remove", _admission(postroom).person(who)):
-                _admission(postroom).remove(who)
+            with _recorded(postroom, "user remove", _user_service(postroom).person(who)):
+                _user_service(postroom).remove(who)
         else:
             member = _member(postroom, who)
             with recorded(postroom, "user remove", tenant=member.tenant, target=_target(member)):
@@ -138,7 +140,7 @@ def remove(who: Who, data: Data = None) -> None:
 
 def _recorded(postroom: Container, command: str, person: UserAccount) -> AbstractContextManager[Change]:
     """In the trail of the tenant they belong to; of nobody's, the installation's."""
-    member = _admission(postroom).membership(person.subject)
+    member = _user_service(postroom).membership(person.subject)
     return recorded(postroom, command, tenant=INSTALLATION if member is None else member.tenant, target=_target(member))
 
 
@@ -169,7 +171,7 @@ def _identity(postroom: Container) -> IdentityProvider:
     return postroom.identity
 
 
-def _admission(postroom: Container) -> UserService:
+def _user_service(postroom: Container) -> UserService:
     return UserService(_identity(postroom), postroom.memberships)
 
 
@@ -187,7 +189,7 @@ def _member(postroom: Container, who: str) -> Membership:
     """Whoever has that address or subject, in any tenant; of an issuer of others, that subject. `NotFound`."""
     if postroom.identity is not None:
         person = postroom.identity.find(who)
-        found = _admission(postroom).membership(person.subject if person else who)
+        found = _user_service(postroom).membership(person.subject if person else who)
     else:
         found = postroom.memberships.find(postroom.settings.issuer or "", who)
     if found is None:
@@ -213,3 +215,65 @@ def _as_dict(member: Membership, person: UserAccount | None) -> dict[str, object
 
 def _shown(value: object) -> str:
     return {True: "yes", False: "-"}[value] if isinstance(value, bool) else str(value)
+
+
+client_app = typer.Typer(
+    help="Programs that call the API with access tokens of their own (OAuth client credentials).", no_args_is_help=True
+)
+
+
+@client_app.command("add")
+def add_client(
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    role: Annotated[Role, typer.Option("--role", help="What it may do; each includes those before it.")] = Role.VIEWER,
+    tenant: OfTenant = DEFAULT_TENANT,
+    as_json: Json = False,
+    data: Data = None,
+) -> None:
+    """Register a program. Prints its id and its secret, which is not shown again."""
+    with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
+        with recorded(postroom, "client add", tenant=tenant) as change:
+            client, secret = _client_admin(postroom).add_client(name, tenant=tenant, role=role)
+            change.target = f"client/{client.id}"
+    if as_json:
+        print_json({"client_id": client.id, "client_secret": secret, "name": client.name, "role": role.value, "tenant": tenant})
+    else:
+        print_rows(("client id", "client secret"), [(client.id, secret)])
+        say("keep the secret: it is not shown again")
+
+
+@client_app.command("list")
+def list_clients(tenant: OfTenant = DEFAULT_TENANT, as_json: Json = False, data: Data = None) -> None:
+    """List a tenant's programs."""
+    with session(data=data) as postroom:
+        postroom.tenants.read(tenant)
+        found = _client_admin(postroom).clients(tenant)
+    rows = [
+        (client.id, client.name, member.role.value if member else "none", shown_time(client.created_at))
+        for client, member in found
+    ]
+    columns = ("client_id", "name", "role", "created_at")
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_rows(columns, rows, none="no programs yet: `postroom client add` registers one")
+
+
+@client_app.command("revoke")
+def revoke_client(id: Annotated[str, typer.Argument(help="The client id.")], data: Data = None) -> None:  # noqa: A002
+    """End a program: its rights within seconds, and it gets no tokens any more. Exit code 1: there is none of that id."""
+    with session(data=data) as postroom:
+        admission = _client_admin(postroom)
+        member = admission.membership(id)
+        whose = INSTALLATION if member is None else member.tenant
+        with recorded(postroom, "client revoke", tenant=whose, target=f"client/{id}"):
+            if not admission.revoke_client(id):
+                raise NotFound(f"there is no client {id}; `postroom client list` shows a tenant's")
+    say(f"revoked {id}")
+
+
+def _client_admin(postroom: Container) -> AccessAdmin:
+    if postroom.issuer is None:
+        raise Unsupported(f"programs get their tokens at {postroom.settings.issuer}: register them there, and here as a user")
+    return AccessAdmin(postroom.issuer, postroom.memberships)
